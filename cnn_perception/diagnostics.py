@@ -1,0 +1,88 @@
+"""The node's health as diagnostic_msgs: one status for the camera, one for the model, with stable names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+from cnn_perception.health import Snapshot
+from cnn_perception.inference import OnnxModel
+
+
+@dataclass(frozen=True)
+class CameraStatus:
+    """What is known of one camera at the moment of a diagnosis.
+
+    Attributes:
+        node: Fully qualified name of the node.
+        topic: The image topic; empty while the node was never active.
+        active: Whether the node is subscribed.
+        enabled: Whether frames are answered.
+        silence_s: Seconds since the latest frame.
+        timeout_s: Seconds of silence that are an error.
+        snapshot: Counts, rates and percentiles.
+    """
+
+    node: str
+    topic: str
+    active: bool
+    enabled: bool
+    silence_s: float
+    timeout_s: float
+    snapshot: Snapshot
+
+
+def to_array(stamp: Any, camera: CameraStatus, model: OnnxModel | None) -> DiagnosticArray:  # noqa: ANN401
+    """Returns both statuses; `stamp` is a builtin_interfaces/Time of the node's clock."""
+    array = DiagnosticArray(status=[_camera_status(camera), _model_status(camera.node, model)])
+    array.header.stamp = stamp
+    return array
+
+
+def _camera_status(camera: CameraStatus) -> DiagnosticStatus:
+    counts = camera.snapshot
+    if not camera.active:
+        level, text = DiagnosticStatus.STALE, "the node is not active"
+    elif camera.silence_s > camera.timeout_s:
+        level, text = DiagnosticStatus.ERROR, f"no image for {camera.silence_s:.1f} s"
+    elif counts.recently_refused:
+        level, text = DiagnosticStatus.WARN, f"{counts.recently_refused} unusable frames in the last second"
+    elif not camera.enabled:
+        level, text = DiagnosticStatus.OK, "disabled by ~/set_enabled"
+    elif counts.input_rate_hz > 0 and counts.output_rate_hz == 0 and not counts.answered:
+        level, text = DiagnosticStatus.OK, "idle: nobody subscribes to a result"
+    else:
+        level, text = DiagnosticStatus.OK, f"{counts.output_rate_hz:.1f} frames/s answered"
+    values = {
+        "topic": camera.topic,
+        "input rate (Hz)": f"{counts.input_rate_hz:.2f}",
+        "output rate (Hz)": f"{counts.output_rate_hz:.2f}",
+        "received": str(counts.received),
+        "answered": str(counts.answered),
+    }
+    values |= {f"dropped: {reason}": str(count) for reason, count in sorted(counts.dropped.items())}
+    values |= {f"{stage} p50/p95 (ms)": f"{p50:.2f} / {p95:.2f}" for stage, (p50, p95) in counts.percentiles_ms.items()}
+    return _status(level, f"{camera.node}: camera", text, camera.node, values)
+
+
+def _model_status(node: str, model: OnnxModel | None) -> DiagnosticStatus:
+    name = f"{node}: model"
+    if model is None:
+        return _status(DiagnosticStatus.STALE, name, "no model is loaded", node, {})
+    level = DiagnosticStatus.WARN if model.fallback else DiagnosticStatus.OK
+    text = f"running on {model.provider}" + (f": {model.fallback}" if model.fallback else "")
+    values = {
+        "file": str(model.path),
+        "sha256": model.sha256,
+        "architecture": model.spec.architecture,
+        "classes": str(len(model.spec.class_names)),
+        "provider": model.provider,
+    }
+    return _status(level, name, text, node, values)
+
+
+def _status(level: bytes, name: str, text: str, hardware_id: str, values: dict[str, str]) -> DiagnosticStatus:
+    pairs = [KeyValue(key=key, value=value) for key, value in values.items()]
+    return DiagnosticStatus(level=level, name=name, message=text, hardware_id=hardware_id, values=pairs)

@@ -1,0 +1,56 @@
+"""Everything that can go wrong, as one small tree.
+
+    PerceptionError
+    |-- ConfigError    a setting given by the user is wrong (option, parameter, recipe)
+    |-- ModelError     a model file cannot be used; nothing starts with it
+    |-- FrameError     one image cannot be used; it is dropped and counted by `reason`
+    `-- DataError      a data set, label file or bag cannot be used
+        `-- BagError   a rosbag2 is missing, truncated or lacks what was asked for
+
+Every message is one line: what is wrong, where, and what to do. Executables print it and exit with
+`EXIT_BAD_INPUT`; nothing else is caught, so a traceback always means a defect of this package.
+"""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_DEFECT = 1
+"""A defect of this package, with a traceback, as Python itself reports one."""
+EXIT_BAD_INPUT = 2
+"""The user can mend it: a wrong option, file, model or data set."""
+EXIT_BELOW_TARGET = 3
+"""Everything ran, but a required accuracy or tolerance was missed."""
+EXIT_INTERRUPTED = 130
+"""Ctrl-C (128 + SIGINT), as shells report it."""
+
+
+class PerceptionError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class ConfigError(PerceptionError):
+    """A setting given by the user is wrong."""
+
+
+class ModelError(PerceptionError):
+    """A model file cannot be used."""
+
+
+class FrameError(PerceptionError):
+    """One image cannot be used.
+
+    Attributes:
+        reason: Short, stable key without values (`encoding`, `truncated`, ...), by which drops are counted.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class DataError(PerceptionError):
+    """A data set, a label file or a bag cannot be used."""
+
+
+class BagError(DataError):
+    """A rosbag2 is missing, truncated, or lacks what was asked for."""

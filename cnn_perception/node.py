@@ -1,0 +1,298 @@
+"""perception_node: camera images in, classes and activation maps out. A thin ROS adapter around `Pipeline`.
+
+Two threads: the executor's receives frames into a mailbox of one slot, the worker's answers the newest one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.handle import InvalidHandle
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CompressedImage, Image
+from std_srvs.srv import SetBool
+
+from cnn_perception import diagnostics, parameters, transport
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_OK, FrameError, PerceptionError
+from cnn_perception.health import FrameHealth
+from cnn_perception.image import encoded_from_message
+from cnn_perception.mailbox import Mailbox
+from cnn_perception.pipeline import Pipeline
+from cnn_perception.publishers import RESULT_QOS, Publishers
+from cnn_perception.settings import Settings
+
+IMAGE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+_LOG_AGAIN_S = 5.0
+"""The same complaint is logged once in this time."""
+
+
+class PerceptionNode(LifecycleNode):
+    """Lifecycle node: configure loads, verifies and warms up; activate subscribes; deactivate keeps the model."""
+
+    def __init__(self, node_name: str = "perception_node") -> None:
+        super().__init__(node_name)
+        parameters.declare(self, Settings)
+        self.settings = parameters.read(self, Settings)
+        self.add_on_set_parameters_callback(self._check_parameters)
+        self.add_post_set_parameters_callback(self._apply_parameters)
+        self._pipeline: Pipeline | None = None
+        self._publishers: Publishers | None = None
+        self._database_version = 0
+        self._camera: Any = None
+        self._topic = ""
+        self._mailbox: Mailbox[Image | CompressedImage] = Mailbox()
+        self._worker: threading.Thread | None = None
+        self._enabled = True
+        self.failed = False
+        self._health = FrameHealth(time.monotonic())
+        self._logged_s: dict[str, float] = {}
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RESULT_QOS)
+        # A steady clock, so that a simulation whose /clock stands still is diagnosed all the same.
+        self.create_timer(1.0, self._diagnose, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.create_service(SetBool, "~/set_enabled", self._set_enabled)
+
+    # ---- lifecycle
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Loads, verifies and warms up the model; fails with one line when anything is wrong."""
+        try:
+            self.settings = parameters.read(self, Settings)
+            self._pipeline = Pipeline.load(self.settings.model_path, self.settings.session_options())
+        except PerceptionError as error:
+            self.get_logger().error(f"not configured: {error}")
+            return TransitionCallbackReturn.FAILURE
+        self._database_version += 1
+        self._publishers = Publishers(self)
+        model, spec = self._pipeline.model, self._pipeline.spec
+        self._declare_class_labels(spec.class_names)
+        self.get_logger().info(
+            f"configured: {model.path} ({spec.architecture}, {len(spec.class_names)} classes, "
+            f"{spec.input.width}x{spec.input.height} {spec.input.resize_mode}) on {model.provider}"
+        )
+        if model.fallback:
+            self.get_logger().warning(f"inference runs on {model.provider}: {model.fallback}")
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Starts the worker and subscribes to the camera."""
+        result = super().on_activate(state)
+        self._publish_infos()
+        self._health = FrameHealth(time.monotonic())
+        self._mailbox = Mailbox()
+        self._worker = threading.Thread(target=self._work, args=(self._mailbox,), name="perception", daemon=True)
+        self._worker.start()
+        kind, self._topic = Image, self.resolve_topic_name("image_raw")
+        if self.settings.image_transport == "compressed":
+            kind, self._topic = CompressedImage, f"{self._topic}/compressed"
+        self._camera = self.create_subscription(
+            kind,
+            self._topic,
+            self._receive,
+            IMAGE_QOS,
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=lambda _: self._report_silence()),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+        self.get_logger().info(f"active: waiting for images on {self._topic}")
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribes and lets the worker finish its frame; the model stays loaded."""
+        self.stop()
+        self.get_logger().info("inactive: the model stays loaded")
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Frees the model."""
+        result = super().on_cleanup(state)
+        self._forget_model()
+        return result
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stops and frees everything, from any state."""
+        result = super().on_shutdown(state)
+        self.stop()
+        self._forget_model()
+        return result
+
+    def stop(self) -> None:
+        """Unsubscribes and waits for the worker; harmless when nothing runs."""
+        if self._camera is not None:
+            self.destroy_subscription(self._camera)
+            self._camera = None
+        self._mailbox.close()
+        if self._worker is not None:
+            self._worker.join()
+            self._worker = None
+
+    def _forget_model(self) -> None:
+        self._pipeline = None
+        if self._publishers is not None:
+            self._publishers.destroy()
+            self._publishers = None
+
+    # ---- parameters and services
+
+    def _check_parameters(self, changed: list[Parameter[Any]]) -> SetParametersResult:
+        try:
+            parameters.read(self, Settings, changed)
+        except PerceptionError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _apply_parameters(self, _changed: list[Parameter[Any]]) -> None:
+        before = self.settings
+        self.settings = parameters.with_live(before, parameters.read(self, Settings))
+        if self.settings.threshold != before.threshold:
+            self._publish_infos()
+
+    def _declare_class_labels(self, names: Sequence[str]) -> None:
+        """Sets the parameter that `database_location` of ~/vision_info names."""
+        if self.has_parameter("class_labels"):
+            self.undeclare_parameter("class_labels")
+        descriptor = ParameterDescriptor(
+            description="Class names of the model, in the order of its logits.", read_only=True, dynamic_typing=False
+        )
+        self.declare_parameter("class_labels", list(names), descriptor, ignore_override=True)
+
+    def _publish_infos(self) -> None:
+        if self._publishers is not None and self._pipeline is not None:
+            self._publishers.publish_infos(self._pipeline.model, self.settings.threshold, self._database_version)
+
+    def _set_enabled(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._enabled = request.data
+        response.success = True
+        response.message = "frames are answered" if request.data else "frames are ignored"
+        return response
+
+    # ---- frames
+
+    def _receive(self, message: Image | CompressedImage) -> None:
+        self._health.receive(time.monotonic())
+        if self._enabled and self._mailbox.put(message):
+            self._health.drop("superseded")
+
+    def _work(self, mailbox: Mailbox[Image | CompressedImage]) -> None:
+        """The worker thread: answers the newest frame until the mailbox is closed."""
+        try:
+            while (message := mailbox.take()) is not None:
+                self._answer(message)
+        except InvalidHandle:  # Ctrl-C closed the publishers under a frame
+            if self.context.ok():
+                raise
+        finally:
+            if not mailbox.closed and self.context.ok():  # a node that cannot answer any more must not look alive
+                self.failed = True
+                self.context.try_shutdown()
+
+    def _answer(self, message: Image | CompressedImage) -> None:
+        pipeline, publishers = self._pipeline, self._publishers
+        assert pipeline is not None
+        assert publishers is not None
+        wanted = publishers.wanted()
+        if not wanted.anything:
+            return
+        started = time.perf_counter()
+        try:
+            result = pipeline.run(encoded_from_message(message), activation=wanted.map)
+        except FrameError as error:
+            count = self._health.drop(error.reason)
+            self._warn(error.reason, f"{self._topic}: frame dropped ({error.reason}, {count} so far): {error}")
+            return
+        recognised = time.perf_counter()
+        publishers.publish(message.header, result, pipeline.spec, self.settings, wanted)
+        finished = time.perf_counter()
+        stages = result.timings.by_stage()
+        stages |= {"publish": (finished - recognised) * 1e3, "callback_to_publish": (finished - started) * 1e3}
+        stamp = message.header.stamp  # not rclpy's Time, which refuses the negative stamps of a broken driver
+        age_ns = self.get_clock().now().nanoseconds - (stamp.sec * 10**9 + stamp.nanosec)
+        self._health.answer(stages | {"age": age_ns / 1e6})
+
+    # ---- health
+
+    def _warn(self, key: str, text: str) -> None:
+        now_s = time.monotonic()
+        if now_s - self._logged_s.get(key, -_LOG_AGAIN_S) >= _LOG_AGAIN_S:
+            self._logged_s[key] = now_s
+            self.get_logger().warning(text)
+
+    def _report_silence(self) -> None:
+        """Says why no image arrives: who publishes the topic, with which type and QoS."""
+        kind = "CompressedImage" if self.settings.image_transport == "compressed" else "Image"
+        offers = [
+            f"{info.node_namespace.rstrip('/')}/{info.node_name} "
+            f"({info.topic_type}, {info.qos_profile.reliability.name})"
+            for info in self.get_publishers_info_by_topic(self._topic)
+        ]
+        if offers:
+            text = f"published by {', '.join(offers)}; this node wants sensor_msgs/msg/{kind} with a compatible QoS"
+        else:
+            text = "nobody publishes it; check the remapping of image_raw and ROS_DOMAIN_ID"
+        self._warn("silence", f"no images on {self._topic}: {text}")
+
+    def _diagnose(self) -> None:
+        now_s = time.monotonic()
+        silence_s = self._health.silence_s(now_s)
+        if self._camera is not None and silence_s > self.settings.image_timeout_s:
+            self._report_silence()
+        frames = diagnostics.CameraStatus(
+            node=self.get_fully_qualified_name(),
+            topic=self._topic,
+            active=self._camera is not None,
+            enabled=self._enabled,
+            silence_s=silence_s,
+            timeout_s=self.settings.image_timeout_s,
+            snapshot=self._health.snapshot(now_s),
+        )
+        model = self._pipeline.model if self._pipeline is not None else None
+        self._diagnostics.publish(diagnostics.to_array(self.get_clock().now().to_msg(), frames, model))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the node until Ctrl-C, SIGTERM or a lifecycle shutdown; returns the exit code."""
+    transport.prepare_process()
+    # rclpy's handler ends the spin; Python's would raise KeyboardInterrupt anywhere, and twice under a launch file.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    rclpy.init(args=None if argv is None else [sys.argv[0], *argv])
+    try:
+        node = PerceptionNode()
+    except PerceptionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return EXIT_BAD_INPUT
+    try:
+        return _spin(node)
+    finally:
+        node.stop()
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+def _spin(node: PerceptionNode) -> int:
+    if node.settings.autostart:
+        if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
+            return EXIT_BAD_INPUT
+        node.trigger_activate()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    with contextlib.suppress(ExternalShutdownException):
+        executor.spin()
+    return EXIT_DEFECT if node.failed else EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""ROS parameters as one frozen record: every name, default, range and description is written once, at its field."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from cnn_perception.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def parameter(
+    default: object,
+    description: str,
+    *,
+    between: tuple[float, float] | None = None,
+    choices: Sequence[str] = (),
+    live: bool = False,
+    read_only: bool = False,
+) -> Any:  # noqa: ANN401 as dataclasses.field
+    """Returns a dataclass field that `declare` turns into a ROS parameter.
+
+    Args:
+        default: Its default; a tuple becomes an array.
+        description: What it does, one sentence.
+        between: Smallest and largest value allowed.
+        choices: Values allowed.
+        live: Whether a change takes effect at once, rather than at the next configure.
+        read_only: Whether it can be set at start only.
+    """
+    metadata = {
+        "description": description,
+        "between": between,
+        "choices": choices,
+        "live": live,
+        "read_only": read_only,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def validate(record: Any) -> None:  # noqa: ANN401 any dataclass instance
+    """Checks ranges and choices; to be called from a record's `__post_init__`.
+
+    Raises:
+        ConfigError: Naming the parameter, its value and what is allowed.
+    """
+    for item in dataclasses.fields(record):
+        value, between, choices = getattr(record, item.name), item.metadata["between"], item.metadata["choices"]
+        if between is not None and not (math.isfinite(value) and between[0] <= value <= between[1]):
+            raise ConfigError(f"parameter {item.name} is {value}; choose {between[0]} to {between[1]}")
+        if choices and value not in choices:
+            raise ConfigError(f"parameter {item.name} is {value!r}; choose one of {', '.join(choices)}")
+
+
+def declare(node: Node, record: type) -> None:
+    """Declares every field of a record class as a parameter of the node."""
+    for item in dataclasses.fields(record):
+        about = item.metadata
+        descriptor = ParameterDescriptor(description=about["description"], read_only=about["read_only"])
+        if about["choices"]:
+            descriptor.additional_constraints = f"One of {', '.join(about['choices'])}."
+        between = about["between"]
+        if between is not None and isinstance(item.default, float):
+            descriptor.floating_point_range = [FloatingPointRange(from_value=between[0], to_value=between[1])]
+        elif between is not None:
+            descriptor.integer_range = [IntegerRange(from_value=between[0], to_value=between[1])]
+        default = list(item.default) if isinstance(item.default, tuple) else item.default
+        node.declare_parameter(item.name, default, descriptor)
+
+
+def read(node: Node, record: type[T], changed: Sequence[Parameter[Any]] = ()) -> T:
+    """Returns the parameters' values, with `changed` in place of those that are about to be set.
+
+    Raises:
+        ConfigError: If a value is out of range.
+    """
+    names = [item.name for item in dataclasses.fields(record)]  # type: ignore[arg-type]
+    values = {name: node.get_parameter(name).value for name in names}
+    values |= {item.name: item.value for item in changed if item.name in names}
+    return record(**values)
+
+
+def with_live(current: T, wanted: T) -> T:
+    """Returns `current` with the parameters that take effect at once as in `wanted`."""
+    fields = dataclasses.fields(current)  # type: ignore[arg-type]
+    live = {item.name: getattr(wanted, item.name) for item in fields if item.metadata["live"]}
+    return dataclasses.replace(current, **live)  # type: ignore[type-var]

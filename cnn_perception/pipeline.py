@@ -1,0 +1,90 @@
+"""The way of a frame, as four calls: decode -> preprocess -> run -> postprocess.
+
+The node, the evaluator and the tests all go through this class, so what is measured offline is what the robot does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cnn_perception.image import EncodedFrame, RgbImage, decode
+from cnn_perception.inference import OnnxModel, SessionOptions
+from cnn_perception.postprocess import Prediction, postprocess
+from cnn_perception.preprocess import preprocess
+from cnn_perception.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class Timings:
+    """How long each stage of one frame took, in milliseconds."""
+
+    decode_ms: float
+    preprocess_ms: float
+    inference_ms: float
+    postprocess_ms: float
+
+    def by_stage(self) -> dict[str, float]:
+        """Returns the milliseconds by the stage's name."""
+        return {name.removesuffix("_ms"): value for name, value in dataclasses.asdict(self).items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A frame's image, what was recognised in it, and how long that took."""
+
+    image: RgbImage
+    prediction: Prediction
+    timings: Timings
+
+
+class Pipeline:
+    """A loaded model and everything between a camera message's bytes and a prediction."""
+
+    def __init__(self, model: OnnxModel) -> None:
+        self.model = model
+
+    @classmethod
+    def load(cls, model: Path, options: SessionOptions | None = None) -> Pipeline:
+        """Loads, verifies and warms up a model file.
+
+        Raises:
+            ModelError: If the file cannot be used.
+        """
+        return cls(OnnxModel(model, options))
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's own description."""
+        return self.model.spec
+
+    def run(self, frame: EncodedFrame, activation: bool = True) -> Result:
+        """Recognises one frame.
+
+        Args:
+            frame: A raw or compressed image, see `image.EncodedFrame`.
+            activation: Whether the activation map is wanted.
+
+        Raises:
+            FrameError: If the image cannot be used, or the model returned NaN for it.
+        """
+        started = time.perf_counter()
+        image = decode(frame)
+        decoded = time.perf_counter()
+        tensor = preprocess(image, self.spec.input)
+        prepared = time.perf_counter()
+        outputs = self.model.run(tensor[np.newaxis], activation)[0]
+        inferred = time.perf_counter()
+        prediction = postprocess(outputs, self.spec)
+        finished = time.perf_counter()
+        timings = Timings(
+            decode_ms=(decoded - started) * 1e3,
+            preprocess_ms=(prepared - decoded) * 1e3,
+            inference_ms=(inferred - prepared) * 1e3,
+            postprocess_ms=(finished - inferred) * 1e3,
+        )
+        return Result(image, prediction, timings)

@@ -1,0 +1,237 @@
+"""What a model is: the description every model file carries in its own metadata.
+
+A model file is one ONNX graph whose metadata key `cnn_perception.spec` holds a `ModelSpec` as JSON.
+Preprocessing, labels and provenance are written there once, at export, and nowhere else; the robot needs no
+other file. Reading is strict: a missing, unknown or mistyped field is an error, never a default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cnn_perception.errors import ModelError
+
+METADATA_KEY = "cnn_perception.spec"
+SPEC_VERSION = 1
+
+Task = Literal["multiclass"]
+ResizeMode = Literal["crop", "letterbox", "squash"]
+Interpolation = Literal["bilinear", "bicubic"]
+ActivationMethod = Literal["cam", "grad-cam"]
+ParitySource = Literal["validation", "noise"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+"""RGB mean of ImageNet in [0, 1]. Source: torchvision.transforms._presets.ImageClassification."""
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""RGB standard deviation of ImageNet in [0, 1]. Source: as IMAGENET_MEAN."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How an RGB image becomes the model's input tensor (see `preprocess`).
+
+    Attributes:
+        height: Rows of the input tensor, pixels.
+        width: Columns of the input tensor, pixels.
+        resize_mode: `crop` scales the image to cover the input and keeps the centre (torchvision's evaluation
+            transform); `letterbox` scales it to fit inside and pads with the mean colour; `squash` ignores the
+            aspect ratio. Crop loses the edges of a wide camera image, the other two do not.
+        crop_fraction: Share of the covered image's shorter side that the centre crop keeps, in (0, 1];
+            224 / 256 = 0.875 is torchvision's. Must be 1 for the other modes.
+        interpolation: Antialiased filter of the resize.
+        mean: RGB mean subtracted after scaling pixels to [0, 1].
+        std: RGB divisor applied after that.
+    """
+
+    height: int
+    width: int
+    resize_mode: ResizeMode
+    crop_fraction: float
+    interpolation: Interpolation
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.height <= 8192 and 1 <= self.width <= 8192, "input size", f"{self.height}x{self.width}")
+        _require(0.0 < self.crop_fraction <= 1.0, "crop_fraction", self.crop_fraction)
+        _require(self.resize_mode == "crop" or self.crop_fraction == 1.0, "crop_fraction", self.crop_fraction)
+        _require(all(math.isfinite(v) for v in self.mean), "mean", self.mean)
+        _require(all(math.isfinite(v) and v > 0 for v in self.std), "std", self.std)
+
+
+@dataclass(frozen=True)
+class ActivationSpec:
+    """What one cell of the activation map means, in pixels of the model's input.
+
+    Cell (r, c) sees the square of side `receptive_field` centred at `offset + stride * (r, c)`.
+
+    Attributes:
+        method: `cam` is the exact class activation map (Zhou et al. 2016) of a pooling + linear head: its mean
+            over the cells plus the bias of the class is the logit. `grad-cam` weighs the features by the gradient
+            of the head (Selvaraju et al. 2017).
+        rows: Cells from top to bottom.
+        columns: Cells from left to right.
+        stride: Input pixels between neighbouring cells, (vertical, horizontal).
+        receptive_field: Input pixels a cell depends on, (vertical, horizontal); 0 means the whole input.
+        offset: Input pixel at the centre of cell (0, 0), (vertical, horizontal).
+    """
+
+    method: ActivationMethod
+    rows: int
+    columns: int
+    stride: tuple[float, float]
+    receptive_field: tuple[int, int]
+    offset: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        _require(self.rows >= 1 and self.columns >= 1, "activation grid", f"{self.rows}x{self.columns}")
+        _require(all(v > 0 for v in self.stride), "activation stride", self.stride)
+        _require(all(v >= 0 for v in self.receptive_field), "receptive_field", self.receptive_field)
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """Where the weights come from.
+
+    Attributes:
+        mode: `probe`, `finetune`, `scratch`, or `none` for an export of untrained weights.
+        weights: What training started from: `imagenet`, `none`, or a file name with its SHA-256.
+        data: Name of the data set's folder, empty if there was none.
+        data_sha256: Digest of the file names, labels and contents trained on, empty if there was none.
+        train_images: Images trained on.
+        val_images: Images the metrics were measured on.
+        metrics: Validation metrics by name (`top1`, `top5`, ... in [0, 1]).
+        code_version: Version of this package.
+        created: UTC time of the export, ISO 8601.
+    """
+
+    mode: str
+    weights: str
+    data: str
+    data_sha256: str
+    train_images: int
+    val_images: int
+    metrics: dict[str, float]
+    code_version: str
+    created: str
+
+
+@dataclass(frozen=True)
+class ParityRecord:
+    """Proof that the ONNX graph computes what torch computed.
+
+    Attributes:
+        source: `validation` images, or seeded `noise` where there were none.
+        images: How many inputs were compared.
+        max_logit_difference: Largest absolute difference of a logit.
+        tolerance: What the export would have accepted.
+        top1_agreement: Share of inputs with the same top class, in [0, 1].
+    """
+
+    source: ParitySource
+    images: int
+    max_logit_difference: float
+    tolerance: float
+    top1_agreement: float
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything the runtime knows about a model.
+
+    The graph has one input, `image` (N, 3, height, width) float32, and the outputs `logits` (N, K), `embedding`
+    (N, D) and, unless `activation` is None, `activation` (N, rows, columns), all float32.
+
+    Attributes:
+        version: Version of this layout; always `SPEC_VERSION`.
+        task: What the logits mean; `multiclass` is one class an image.
+        architecture: Name of the backbone, such as `resnet18`.
+        class_names: The K classes, in the order of the logits.
+        input: The preprocessing.
+        activation: The activation map; None where the network has no spatial features.
+        temperature: Logits are divided by it before the softmax; 1 is uncalibrated.
+        training: Provenance of the weights.
+        parity: Certificate of the export.
+    """
+
+    version: int
+    task: Task
+    architecture: str
+    class_names: tuple[str, ...]
+    input: InputSpec
+    activation: ActivationSpec | None
+    temperature: float
+    training: TrainingRecord
+    parity: ParityRecord
+
+    def __post_init__(self) -> None:
+        _require(self.version == SPEC_VERSION, "version", f"{self.version}, this package reads {SPEC_VERSION}")
+        _require(len(self.class_names) >= 2, "class_names", f"{len(self.class_names)} classes, at least 2 are needed")
+        _require(all(self.class_names), "class_names", "one is empty")
+        _require(len(set(self.class_names)) == len(self.class_names), "class_names", "one occurs twice")
+        _require(math.isfinite(self.temperature) and self.temperature > 0, "temperature", self.temperature)
+
+    def to_json(self) -> str:
+        """Returns the JSON text that `from_json` reads."""
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelSpec:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            ModelError: If it is no JSON, or a field is missing, unknown, of the wrong type or out of range.
+        """
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            raise ModelError(f"the model's spec is not JSON ({error}); export the model again") from None
+        version = value.get("version") if isinstance(value, dict) else None
+        if version != SPEC_VERSION:
+            raise ModelError(
+                f"the model's spec has version {version!r}, this package reads {SPEC_VERSION}; export the model again"
+            )
+        spec: ModelSpec = _read(cls, value, "spec")
+        return spec
+
+
+def _require(condition: bool, field: str, value: object) -> None:
+    if not condition:
+        raise ModelError(f"model spec: {field} is out of range: {value}")
+
+
+def _read(expected: Any, value: Any, where: str) -> Any:  # noqa: ANN401 JSON meets type annotations
+    """Checks a JSON value against a type annotation and builds the records; strict in both directions."""
+    if dataclasses.is_dataclass(expected) and isinstance(expected, type):
+        hints = typing.get_type_hints(expected)
+        if not isinstance(value, dict) or value.keys() != hints.keys():
+            found = set(value) if isinstance(value, dict) else set()
+            missing, unknown = sorted(hints.keys() - found), sorted(found - hints.keys())
+            raise ModelError(
+                f"model {where}: missing fields {missing}, unknown fields {unknown}; export the model again"
+            )
+        return expected(**{name: _read(hint, value[name], f"{where}.{name}") for name, hint in hints.items()})
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if origin is types.UnionType or origin is typing.Union:
+        if value is None:
+            return None
+        return _read(next(a for a in arguments if a is not type(None)), value, where)
+    if origin is tuple and isinstance(value, list):
+        items = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
+        if len(items) == len(value):
+            return tuple(_read(item, v, f"{where}[{i}]") for i, (item, v) in enumerate(zip(items, value, strict=True)))
+    elif origin is dict and isinstance(value, dict):
+        return {str(key): _read(arguments[1], v, f"{where}.{key}") for key, v in value.items()}
+    elif origin is Literal and value in arguments:
+        return value
+    elif expected is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif expected in (int, str) and type(value) is expected:
+        return value
+    raise ModelError(f"model {where}: {value!r} is not a valid value; export the model again")

@@ -1,0 +1,334 @@
+"""The demo's world: a road through a landscape, and a pinhole camera that looks along it.
+
+Metres: x to the right, y up from the ground, z forward. Everything that stands or lies about is a `Panel`, a
+sprite stretched over four corners in space; ground and sky are computed for each pixel. Images are float32 RGB
+in [0, 1] until the lens makes them bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from demo.scenery import NOISE_PIXELS, VARIANTS, noise, pyramid
+from demo.signs import Sprite
+
+Image: TypeAlias = NDArray[np.float32]
+"""(H, W, 3) RGB in [0, 1]."""
+Rgb: TypeAlias = tuple[float, float, float]
+_FAR_M, _NEAR_M = 110.0, 0.45
+
+
+@dataclass(frozen=True)
+class View:
+    """A camera over the ground. The road's vanishing point is at (`centre`, `horizon`).
+
+    Attributes:
+        height: Rows of the image.
+        width: Columns of the image.
+        focal: Focal length, pixels.
+        horizon: Row of the horizon, pixels.
+        centre: Column of the vanishing point, pixels.
+        eye: Height over the ground, metres.
+        z: Place along the road, metres; x is 0.
+        bend: Sideways drift of the road ahead, 1 / metres: x = bend * distance^2.
+    """
+
+    height: int
+    width: int
+    focal: float
+    horizon: float
+    centre: float
+    eye: float
+    z: float
+    bend: float
+
+    def project(self, points: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Pixels (n, 2: u, v) of points (n, 3) in front of the camera."""
+        depth = points[:, 2] - self.z
+        u = self.centre + self.focal * (points[:, 0] + self.bend * depth**2) / depth
+        return np.stack([u, self.horizon + self.focal * (self.eye - points[:, 1]) / depth], 1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Weather:
+    """Light and air.
+
+    Attributes:
+        zenith: Colour of the sky overhead.
+        skyline: Colour of the sky at the horizon, and of the haze.
+        light: Gain on everything lit.
+        haze_m: Distance at which 63 % of a thing is haze.
+        clouds: Share of the sky that is clouded, in [0, 1].
+        sun: Strength of sunlight: shadows and glow, in [0, 1].
+    """
+
+    zenith: Rgb
+    skyline: Rgb
+    light: Rgb
+    haze_m: float
+    clouds: float
+    sun: float
+
+
+WEATHERS = (
+    Weather((0.22, 0.45, 0.80), (0.74, 0.85, 0.93), (1.10, 1.07, 1.00), 260.0, 0.40, 1.0),  # a clear noon
+    Weather((0.32, 0.42, 0.66), (0.98, 0.82, 0.62), (1.12, 0.96, 0.78), 150.0, 0.35, 0.9),  # golden evening
+    Weather((0.56, 0.60, 0.65), (0.80, 0.82, 0.84), (0.86, 0.88, 0.92), 130.0, 0.90, 0.1),  # overcast
+    Weather((0.70, 0.74, 0.78), (0.84, 0.86, 0.87), (0.88, 0.89, 0.90), 38.0, 0.60, 0.0),  # mist
+    Weather((0.16, 0.20, 0.40), (0.66, 0.50, 0.56), (0.62, 0.58, 0.72), 160.0, 0.50, 0.1),  # dusk
+)
+
+
+def between(first: Weather, second: Weather, share: float) -> Weather:
+    """The weather a share in [0, 1] of the way from the first to the second."""
+
+    def mix(a: Rgb, b: Rgb) -> Rgb:
+        red, green, blue = ((1 - share) * x + share * y for x, y in zip(a, b, strict=True))
+        return red, green, blue
+
+    haze = math.exp((1 - share) * math.log(first.haze_m) + share * math.log(second.haze_m))
+    clouds, sun = ((1 - share) * a + share * b for a, b in ((first.clouds, second.clouds), (first.sun, second.sun)))
+    colours = (mix(first.zenith, second.zenith), mix(first.skyline, second.skyline), mix(first.light, second.light))
+    return Weather(*colours, haze, clouds, sun)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A sprite in space.
+
+    Attributes:
+        levels: The sprite and its halvings.
+        corners: (4, 3) metres: top left, top right, bottom right, bottom left.
+        order: Metres along the road by which panels are drawn, farthest first.
+        gain: Brightness of this one.
+        hazed: Whether the air hides it with distance.
+    """
+
+    levels: tuple[Sprite, ...]
+    corners: NDArray[np.float64]
+    order: float
+    gain: float = 1.0
+    hazed: bool = True
+
+
+@dataclass(frozen=True)
+class Road:
+    """The road's two edges (x, metres), the markings, and the seed of the grain of everything on the ground."""
+
+    left: float
+    right: float
+    dashed: bool
+    asphalt: Rgb
+    grass: Rgb
+    seed: int
+
+
+def upright(kind: str, variant: int, x: float, z: float, width: float, height: float, gain: float = 1.0) -> Panel:
+    """A sprite that stands on the ground and faces the camera."""
+    left, right = x - width / 2, x + width / 2
+    corners = np.array([(left, height, z), (right, height, z), (right, 0, z), (left, 0, z)])
+    return Panel(pyramid(kind, variant), corners, z, gain)
+
+
+def _shadow(x: float, z: float, width: float) -> Panel:
+    left, right, near, far = x - width * 0.6, x + width * 1.1, z - width * 0.3, z + width * 0.3
+    corners = np.array([(left, 0, far), (right, 0, far), (right, 0, near), (left, 0, near)])
+    return Panel(pyramid("shadow", 0), corners, math.inf, hazed=False)
+
+
+def _along(kind: str, variant: int, x: float, near: float, far: float, height: float) -> Panel:
+    """A sprite in a plane along the road."""
+    corners = np.array([(x, height, far), (x, height, near), (x, 0, near), (x, 0, far)])
+    return Panel(pyramid(kind, variant), corners, far)
+
+
+def _house(rng: np.random.Generator, side: int, x: float, z: float) -> list[Panel]:
+    """A house whose long wall, at x, is along the road; side is +1 to the right of the road."""
+    variant, length, eaves = int(rng.integers(VARIANTS)), rng.uniform(9, 13), rng.uniform(4.6, 5.8)
+    depth, far = side * rng.uniform(6, 8), z + length
+    ridge = eaves * 1.5
+    roof = np.array([(x + depth / 2, ridge, far), (x + depth / 2, ridge, z), (x, eaves, z), (x, eaves, far)])
+    gable = np.array([(x, ridge, z), (x + depth, ridge, z), (x + depth, 0, z), (x, 0, z)])
+    return [
+        Panel(pyramid("roof", variant), roof, far),
+        _along("wall", variant, x, z, far, eaves),
+        Panel(pyramid("gable", variant), gable, far),
+    ]
+
+
+def scatter(rng: np.random.Generator, road: Road, start: float, stop: float) -> list[Panel]:
+    """Fills both sides of a stretch of road with a village, a wood or open country.
+
+    Args:
+        rng: Decides everything.
+        road: What is kept free.
+        start: Where the stretch begins, metres.
+        stop: Where it ends.
+    """
+    panels: list[Panel] = []
+    place = rng.choice(["village", "wood", "country", "country"])
+    for side, edge in ((-1, road.left), (1, road.right)):
+        z = start + rng.uniform(0, 2)
+        while z < stop:
+            variant = int(rng.integers(VARIANTS))
+            x = edge + side * rng.uniform(2.6, 4.0)
+            if place == "village" and rng.random() < 0.6:
+                panels += _house(rng, side, x + side * 2.2, z)
+                panels.append(_along("fence", variant, x - side * 0.4, z - 1, z + 11, rng.uniform(0.8, 1.1)))
+                z += rng.uniform(12, 16)
+                continue
+            panels += _roadside(rng, side, x, z, variant, 0.8 if place == "wood" else 0.45)
+            z += rng.uniform(1.2, 2.6) if place == "wood" else rng.uniform(3, 7)
+        if rng.random() < 0.5:
+            panels.append(upright("lamp", 0, edge + side * 1.3, rng.uniform(start, stop), side * 1.6, 6.5))
+        if rng.random() < 0.35:
+            x, z = edge + side * rng.uniform(4.5, 7), rng.uniform(start, stop)
+            panels.append(upright("billboard", int(rng.integers(VARIANTS)), x, z, 4.6, 3.6))
+    if rng.random() < 0.45:
+        x, z = road.left + rng.uniform(1.0, 1.5), rng.uniform(start, stop)
+        panels += [_shadow(x, z, 1.7), upright("car", int(rng.integers(VARIANTS)), x, z, 1.75, 1.5)]
+    return panels
+
+
+def _roadside(rng: np.random.Generator, side: int, x: float, z: float, variant: int, trees: float) -> list[Panel]:
+    gain = rng.uniform(0.85, 1.1)
+    if rng.random() < trees:
+        tall = rng.uniform(4.5, 8.5)
+        x += side * rng.uniform(0.5, 7)
+        return [_shadow(x, z, tall * 0.4), upright("tree", variant, x, z, tall * 0.75, tall, gain)]
+    if rng.random() < 0.3:
+        return [_along("fence", variant, x, z, z + rng.uniform(8, 14), rng.uniform(0.8, 1.1))]
+    wide = rng.uniform(1.4, 2.8)
+    x += side * rng.uniform(0.3, 3)
+    return [_shadow(x, z, wide * 0.7), upright("bush", variant, x, z, wide, wide * 0.56, gain)]
+
+
+def render(view: View, weather: Weather, road: Road, panels: Sequence[Panel]) -> Image:
+    """What the camera sees, before its lens and sensor."""
+    image = _sky(view, weather, road.seed)
+    _ground(image, view, weather, road)
+    for panel in sorted(panels, key=lambda panel: -panel.order):
+        _paste(image, panel, view, weather)
+    return image
+
+
+def _sample(tile: NDArray[np.float32], x: NDArray[np.float32], y: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
+    """A noise tile repeated every `scale` units, at every (x, y)."""
+    texels = NOISE_PIXELS / scale
+    at = (np.mod(x * texels, NOISE_PIXELS).astype(np.float32), np.mod(y * texels, NOISE_PIXELS).astype(np.float32))
+    sampled: NDArray[np.float32] = cv2.remap(tile, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    return sampled
+
+
+def _sky(view: View, weather: Weather, seed: int) -> Image:
+    """Sky, clouds, hills and a line of woods, down to just below the horizon."""
+    image = np.empty((view.height, view.width, 3), np.float32)
+    skyline, zenith, light = (np.array(c, np.float32) for c in (weather.skyline, weather.zenith, weather.light))
+    rows = min(view.height, max(1, math.ceil(view.horizon) + 2))
+    up = np.maximum((view.horizon - np.arange(rows, dtype=np.float32)[:, None]) / view.focal, 0)
+    right = (np.arange(view.width, dtype=np.float32)[None, :] - view.centre) / view.focal
+    sky = skyline + (zenith - skyline) * np.clip(up * 2.0, 0, 1)[..., None] ** 0.6
+    glow = weather.sun * np.exp(-((right + 0.3) ** 2 / 0.15 + (up - 0.12) ** 2 / 0.03))[..., None]
+    sky = sky + glow * np.array([0.30, 0.22, 0.10], np.float32)
+    away = 1 / (up + 0.06) + np.zeros_like(right)
+    x, y = right * away, away + view.z * 0.002 + seed % 97
+    density = _sample(noise(3.0, seed % 5), x, y, 14.0) * 0.75 + _sample(noise(2.2, seed % 5), y, x, 5.0) * 0.25
+    cover = np.clip((density - 1 + weather.clouds * 0.9) * 4, 0, 1) * np.clip(up * 9, 0, 1)
+    cloud = np.clip(skyline * 0.35 + light * 0.6 - 0.18 * density[..., None] ** 2, 0, 1)
+    sky += (cloud - sky) * (0.85 * cover)[..., None]
+    for layer, (tall, rough, colour, haze) in enumerate(_RIDGES):
+        profile = noise(rough, 11 + layer)[seed % NOISE_PIXELS]
+        top = tall * (0.35 + np.interp((right[0] * 150 + seed) % NOISE_PIXELS, np.arange(NOISE_PIXELS), profile))
+        body = np.clip((top[None, :] - up) * view.focal + 0.5, 0, 1)[..., None]
+        share = 1 - math.exp(-haze / weather.haze_m)
+        sky += ((1 - share) * np.array(colour, np.float32) * light + share * skyline - sky) * body
+    image[:rows] = sky
+    image[rows:] = skyline
+    return image
+
+
+_RIDGES = ((0.075, 3.4, (0.34, 0.42, 0.50), 190.0), (0.040, 2.8, (0.30, 0.38, 0.30), 90.0), (0.022, 1.6, (0.20, 0.28, 0.17), 60.0))
+_FIELDS = np.array([(0.44, 0.48, 0.22), (0.66, 0.58, 0.34), (0.36, 0.46, 0.20), (0.46, 0.38, 0.26), (0.58, 0.58, 0.26), (0.30, 0.42, 0.18)], np.float32)
+
+
+def _ground(image: Image, view: View, weather: Weather, road: Road) -> None:
+    """Road, verges and fields, pixel by pixel; what is finer than a pixel fades into its mean."""
+    first = max(0, math.ceil(view.horizon + 0.8))
+    if first >= view.height:
+        return
+    below = np.arange(first, view.height, dtype=np.float32)[:, None] + 0.5 - view.horizon
+    depth = np.broadcast_to(view.focal * view.eye / below, (view.height - first, view.width))
+    x = (np.arange(view.width, dtype=np.float32)[None, :] + 0.5 - view.centre) * depth / view.focal - view.bend * depth**2
+    z = depth + view.z
+    wide, long = depth / view.focal, depth**2 / (view.focal * view.eye)  # a pixel's footprint, metres
+    fine = (_sample(noise(0.9, 1), x, z, 5.0) - 0.5) * np.clip(0.12 / (long + wide), 0, 1)
+    coarse = _sample(noise(2.4, 2), x, z, 38.0) - 0.5
+
+    grass = np.array(road.grass, np.float32) * (1 + 0.7 * fine + 0.45 * coarse)[..., None]
+    index = (np.floor(z / 42).astype(np.int64) * 2 + (x > 0) + road.seed) % len(_FIELDS)
+    rows = 0.10 * np.sin(x * 4.0) * np.clip(0.3 / wide - 1, 0, 1)
+    field = _FIELDS[index] * (1 + rows + 0.5 * fine + 0.3 * coarse)[..., None]
+    beyond = np.clip((np.maximum(road.left - x, x - road.right) - 9) / (0.4 + wide), 0, 1)
+    colour = grass + (field - grass) * beyond[..., None]
+
+    def band(left: float, right: float) -> NDArray[np.float32]:
+        """Coverage of each pixel by the strip left < x < right."""
+        return np.clip((x - left) / wide + 0.5, 0, 1) * np.clip((right - x) / wide + 0.5, 0, 1)
+
+    gravel = band(road.left - 0.35, road.right + 0.35) * (0.6 + 0.4 * np.clip(coarse * 3, -1, 1))
+    colour += (np.array([0.56, 0.52, 0.45], np.float32) * (1 + 0.8 * fine)[..., None] - colour) * gravel[..., None]
+    tar = np.array(road.asphalt, np.float32) * (1 + 0.5 * fine + 0.22 * coarse)[..., None]
+    colour += (tar - colour) * band(road.left, road.right)[..., None]
+    paint = band(road.left + 0.12, road.left + 0.24) + band(road.right - 0.24, road.right - 0.12)
+    middle = (road.left + road.right) / 2
+    phase = np.mod(z, 4.0)
+    dash = np.clip((np.minimum(phase, 4.0 - phase) * -1 + 1.0) / long + 0.5, 0, 1) if road.dashed else 1.0
+    paint = paint + band(middle - 0.07, middle + 0.07) * dash
+    colour += (np.float32(0.88) * (1 + 0.5 * fine)[..., None] - colour) * (paint * 0.85)[..., None]
+    dapple = np.clip((_sample(noise(2.0, 3), x, z, 16.0) - 0.62) * 6, 0, 1) * np.clip(0.8 / long, 0, 1)
+    colour *= (1 - 0.4 * weather.sun * dapple)[..., None]
+
+    haze = (1 - np.exp(-depth / weather.haze_m))[..., None]
+    image[first:] = colour * np.array(weather.light, np.float32) * (1 - haze) + np.array(weather.skyline, np.float32) * haze
+
+
+def _paste(image: Image, panel: Panel, view: View, weather: Weather) -> None:
+    """Draws one panel, clipped to the image and to what is before the camera."""
+    levels, corners = panel.levels, panel.corners
+    ahead = corners[:, 2] - view.z
+    if ahead.max() < _NEAR_M + 0.05 or ahead.min() > _FAR_M:
+        return
+    left = 0.0
+    right = 1.0
+    if ahead.min() < _NEAR_M:  # only panels along the road are long enough; their right edge is the near one
+        if ahead[0] == ahead[1]:
+            return
+        right = (ahead[0] - _NEAR_M) / (ahead[0] - ahead[1])
+        corners = corners.copy()
+        corners[1] += (corners[0] - corners[1]) * (1 - right)
+        corners[2] += (corners[3] - corners[2]) * (1 - right)
+    target = view.project(corners)
+    low = np.maximum(np.floor(target.min(0)).astype(int) - 1, 0)
+    high = np.minimum(np.ceil(target.max(0)).astype(int) + 2, (view.width, view.height))
+    if (high <= low).any():
+        return
+    size = max(np.ptp(target[:, 0]) / (right - left), np.ptp(target[:, 1]), 1.0)
+    texture = levels[int(np.clip(math.log2(max(levels[0].shape[:2]) / size), 0, len(levels) - 1))]
+    rows, columns = texture.shape[:2]
+    source = np.array([(0, 0), (columns * right, 0), (columns * right, rows), (0, rows)], np.float32) - 0.5
+    warp = cv2.getPerspectiveTransform(source, (target - low - 0.5).astype(np.float32))
+    extent = (int(high[0] - low[0]), int(high[1] - low[1]))
+    patch = cv2.warpPerspective(texture, warp, extent, flags=cv2.INTER_LINEAR).astype(np.float32) / 255
+    alpha = patch[..., 3:]
+    share = 1 - math.exp(-max(float(ahead.min()), 0.0) / weather.haze_m) if panel.hazed else 0.0
+    gain = np.array(weather.light, np.float32) * (panel.gain * (1 - share))
+    region = image[low[1] : high[1], low[0] : high[0]]
+    region *= 1 - alpha
+    region += patch[..., :3] * gain + alpha * (np.array(weather.skyline, np.float32) * share)

@@ -1,0 +1,43 @@
+"""Installs the runtime as an ament_python package; pip and colcon both read this file."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+NAME = "cnn_perception"
+ROOT = Path(__file__).resolve().parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / NAME / "__init__.py").read_text()).group(1)
+
+
+def files(pattern: str) -> list[str]:
+    """Returns the files of the source tree that match, relative to it, as data_files wants them."""
+    return sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(pattern) if path.is_file())
+
+
+setup(
+    name=NAME,
+    version=VERSION,
+    description="Recognises what a robot's camera sees, and shows why.",
+    license="Apache-2.0",
+    maintainer="cnn_perception developers",
+    maintainer_email="cnn_perception@example.org",
+    python_requires=">=3.10",
+    install_requires=["setuptools"],
+    packages=[NAME],
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+        (f"share/{NAME}/launch", files("launch/*")),
+        (f"share/{NAME}/models", files("models/README.md") + files("models/*.onnx")),
+    ],
+    entry_points={
+        "console_scripts": [
+            f"perception_node = {NAME}.node:main",
+            f"camera_node = {NAME}.camera:main",
+            f"evaluate_bag = {NAME}.evaluate:main",
+        ],
+    },
+    tests_require=["pytest"],
+    zip_safe=True,
+)

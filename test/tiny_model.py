@@ -1,0 +1,116 @@
+"""A model whose answers are known by hand: the class is the dominant colour channel. No torch.
+
+The features are the 3x4 grid of mean colours, the embedding is their mean, `logit[k] = GAIN * embedding[k]`, and the
+activation of a cell is GAIN times the channel of the top class in it. The default input has mean 0 and std 1, so a
+picture of one colour (r, g, b) has the logits `GAIN * (r, g, b) / 255`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from cnn_perception.spec import (
+    METADATA_KEY,
+    SPEC_VERSION,
+    ActivationSpec,
+    InputSpec,
+    ModelSpec,
+    ParityRecord,
+    TrainingRecord,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+GAIN = 10.0
+ROWS, COLUMNS = 3, 4
+TINY_INPUT = InputSpec(
+    height=24,
+    width=32,
+    resize_mode="squash",
+    crop_fraction=1.0,
+    interpolation="bilinear",
+    mean=(0.0, 0.0, 0.0),
+    std=(1.0, 1.0, 1.0),
+)
+
+
+def tiny_spec(classes: Sequence[str] = ("red", "green", "blue"), *, input: InputSpec = TINY_INPUT) -> ModelSpec:  # noqa: A002
+    stride = (input.height / ROWS, input.width / COLUMNS)
+    return ModelSpec(
+        version=SPEC_VERSION,
+        task="multiclass",
+        architecture="tiny",
+        class_names=tuple(classes),
+        input=input,
+        activation=ActivationSpec(
+            method="cam",
+            rows=ROWS,
+            columns=COLUMNS,
+            stride=stride,
+            receptive_field=(int(stride[0]), int(stride[1])),
+            offset=((stride[0] - 1) / 2, (stride[1] - 1) / 2),
+        ),
+        temperature=1.0,
+        training=TrainingRecord(
+            mode="none",
+            weights="none",
+            data="",
+            data_sha256="",
+            train_images=0,
+            val_images=0,
+            metrics={},
+            code_version="0.1.0",
+            created="2026-01-01T00:00:00+00:00",
+        ),
+        parity=ParityRecord(source="noise", images=1, max_logit_difference=0.0, tolerance=1e-4, top1_agreement=1.0),
+    )
+
+
+def write_tiny_model(
+    path: Path,
+    *,
+    classes: Sequence[str] = ("red", "green", "blue"),
+    input: InputSpec = TINY_INPUT,  # noqa: A002
+) -> Path:
+    """Writes the model and returns its path; the fourth and further classes always have the logit 0."""
+    if input.height % ROWS or input.width % COLUMNS:
+        raise ValueError(f"the input must divide into {ROWS}x{COLUMNS} cells")
+    weights = GAIN * np.eye(len(classes), 3, dtype=np.float32)
+    kernel = [input.height // ROWS, input.width // COLUMNS]
+    nodes = [
+        helper.make_node("AveragePool", ["image"], ["features"], kernel_shape=kernel, strides=kernel),
+        helper.make_node("ReduceMean", ["features"], ["embedding"], axes=[2, 3], keepdims=0),
+        helper.make_node("Gemm", ["embedding", "weights"], ["logits"], transB=1),
+        helper.make_node("ArgMax", ["logits"], ["top"], axis=1, keepdims=0),
+        helper.make_node("Gather", ["weights", "top"], ["row"], axis=0),
+        helper.make_node("Unsqueeze", ["row", "spatial_axes"], ["row4"]),
+        helper.make_node("Mul", ["features", "row4"], ["weighted"]),
+        helper.make_node("ReduceSum", ["weighted", "channel_axis"], ["activation"], keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, input.height, input.width])],
+        [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(classes)]),
+            helper.make_tensor_value_info("activation", TensorProto.FLOAT, ["batch", ROWS, COLUMNS]),
+            helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", 3]),
+        ],
+        initializer=[
+            numpy_helper.from_array(weights, "weights"),
+            numpy_helper.from_array(np.array([2, 3], dtype=np.int64), "spatial_axes"),
+            numpy_helper.from_array(np.array([1], dtype=np.int64), "channel_axis"),
+        ],
+    )
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    helper.set_model_props(model, {METADATA_KEY: tiny_spec(classes, input=input).to_json()})
+    onnx.checker.check_model(model, full_check=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)
+    return path

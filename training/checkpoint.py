@@ -1,0 +1,130 @@
+"""A checkpoint: everything about trained weights, in one file that is complete or absent.
+
+Only tensors and plain values are stored, so reading needs no pickled code (`weights_only=True`). Every file of a run
+is written beside its place, flushed to the disk and then renamed: a crash at any moment leaves the old file or the
+new one, never half of one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from cnn_perception.errors import DataError, ModelError
+from cnn_perception.spec import InputSpec
+
+FORMAT = "cnn_perception.checkpoint/1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights, and all that is needed to use, export or go on training them.
+
+    Attributes:
+        backbone: Name of the architecture.
+        class_names: The K classes in the order of the logits.
+        input: The preprocessing.
+        model: State of `backbones.build(backbone, K)`.
+        training: Fields of `spec.TrainingRecord`, without code_version and created.
+        val_images: Absolute paths of the validation images.
+        config: The settings of the run, `TrainConfig.to_dict()`.
+        resume: State of the optimiser, the schedule and the random numbers; None in best.pt.
+    """
+
+    backbone: str
+    class_names: tuple[str, ...]
+    input: InputSpec
+    model: dict[str, Tensor]
+    training: dict[str, Any]
+    val_images: tuple[str, ...]
+    config: dict[str, Any]
+    resume: dict[str, Any] | None
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Writes a checkpoint, replacing an older one only when the new one is on the disk.
+
+    Raises:
+        DataError: If the disk is full or the folder cannot be written to; an older file stays as it was.
+    """
+    values = {f.name: getattr(checkpoint, f.name) for f in dataclasses.fields(checkpoint)}
+    values |= {"format": FORMAT, "input": dataclasses.asdict(checkpoint.input)}
+    with replacing(path) as file:
+        torch.save(values, file)
+
+
+def load(path: Path) -> Checkpoint:
+    """Reads a checkpoint, all tensors on the CPU.
+
+    Raises:
+        DataError: If the file is missing, truncated, or no checkpoint of this package.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such checkpoint; name the best.pt or last.pt of a training run")
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError, AttributeError):
+        raise DataError(f"{path}: truncated, or no checkpoint of this package; train again or take another") from None
+    names = {f.name for f in dataclasses.fields(Checkpoint)} | {"format"}
+    if not isinstance(values, dict) or values.get("format") != FORMAT or values.keys() != names:
+        raise DataError(f"{path}: not a checkpoint of this package; name the best.pt or last.pt of a training run")
+    del values["format"]
+    spec = values["input"]
+    try:
+        values["input"] = InputSpec(**{**spec, "mean": tuple(spec["mean"]), "std": tuple(spec["std"])})
+    except (TypeError, KeyError, ModelError) as error:
+        raise DataError(f"{path}: its input settings cannot be used ({error}); train again") from None
+    return Checkpoint(**values)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a new file that takes the place of `path` once it is complete and on the disk.
+
+    Raises:
+        DataError: If the disk is full or the folder cannot be written to; an older file stays as it was.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the rename itself is on the disk only now
+        finally:
+            os.close(folder)
+    except (OSError, RuntimeError) as error:
+        cause = _os_error(error)
+        if cause is None:
+            raise
+        if cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DataError(f"{path}: disk full; free some space and continue with --resume") from None
+        raise DataError(f"{path}: cannot be written ({cause.strerror}); choose another --output") from None
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file as `replacing` does."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def _os_error(error: BaseException | None) -> OSError | None:
+    """The OSError behind an error: torch.save raises a RuntimeError of its own when a write fails."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error

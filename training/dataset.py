@@ -1,0 +1,350 @@
+"""A folder of labelled images, checked and split, and the batches made of it.
+
+An image folder is DIR/train|val|test/CLASS/* or DIR/CLASS/*. Every file is read once before training: its content
+goes into the digest of the data set, and what cannot be decoded is listed and left out. Images are decoded and
+preprocessed by the runtime's own functions, so a network is trained on what the robot will show it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
+
+from cnn_perception.errors import DataError, FrameError
+from cnn_perception.image import decode_file_bytes
+from cnn_perception.preprocess import InputTensor, preprocess
+from cnn_perception.spec import InputSpec
+from training.augment import Augmentation, augment
+
+Part = Literal["train", "val", "test"]
+PARTS: tuple[Part, ...] = ("train", "val", "test")
+
+IMAGE_SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+JUNK_FOLDERS = frozenset({"__MACOSX"})
+MIN_IMAGES = 3
+"""Images a class needs: with fewer, no split leaves something to learn from and something to check with."""
+MAX_REJECTED = 0.05
+"""Share of unreadable images above which the data set, not the image, is taken to be broken."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled image: where it lies, the index of its class, and what it is used for."""
+
+    path: Path
+    label: int
+    part: Part
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An image that was left out, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """A checked and split data set.
+
+    Attributes:
+        root: Its folder.
+        class_names: Names of the class folders, sorted.
+        samples: Every usable image once, in the order of class and path.
+        sha256: Digest of file names, labels and contents, as hexadecimal.
+        rejected: Images that cannot be decoded.
+        ignored: How many files were passed over, by the reason.
+    """
+
+    root: Path
+    class_names: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    sha256: str
+    rejected: tuple[Rejected, ...]
+    ignored: dict[str, int]
+
+    def part(self, part: Part) -> tuple[Sample, ...]:
+        """Returns the samples of one part."""
+        return tuple(sample for sample in self.samples if sample.part == part)
+
+
+def load(root: Path, *, val_fraction: float, test_fraction: float, seed: int) -> LabelledImages:
+    """Finds, checks and splits the images of a folder.
+
+    Args:
+        root: DIR with train, val and test folders of class folders, or with class folders.
+        val_fraction: Share of each class held out for validation where there is no val folder, in (0, 1).
+        test_fraction: Share of each class held out for the test if there is no test folder, in [0, 1).
+        seed: Seed of the split.
+
+    Returns:
+        The data set. Images that cannot be decoded are in `rejected` and not among the samples, however many.
+
+    Raises:
+        DataError: If it is no image folder, a class has too few images, or train and val differ in their classes.
+    """
+    folders, ignored = _part_folders(root), Counter[str]()
+    found = {part: _class_files(folder, ignored) for part, folder in folders.items()}
+    names = tuple(sorted(found["train"]))
+    _check_classes(root, found)
+    listed = [
+        Sample(path, names.index(name), part) for part in found for name in names for path in found[part].get(name, ())
+    ]
+    listed = _drop_links(sorted(listed, key=lambda s: (s.label, s.path)), ignored)
+    samples, rejected, digest = _read_all(listed, root, names)
+    for part in found:
+        for label, name in enumerate(names):
+            count = sum(s.label == label and s.part == part for s in samples)
+            if count < (MIN_IMAGES if part == "train" else 1):
+                raise DataError(
+                    f"{folders[part] / name}: {count} usable images, a class needs {MIN_IMAGES}; add some or remove it"
+                )
+    fractions = {"val": 0.0 if "val" in found else val_fraction, "test": 0.0 if "test" in found else test_fraction}
+    samples = split(samples, fractions["val"], fractions["test"], seed)
+    return LabelledImages(root.resolve(), names, samples, digest, rejected, dict(ignored))
+
+
+def split(samples: Sequence[Sample], val_fraction: float, test_fraction: float, seed: int) -> tuple[Sample, ...]:
+    """Holds out a share of every class of the training samples.
+
+    Each class gives round(n x fraction) images, at least one where the fraction is not 0, and keeps at least one.
+    """
+    rng, result = np.random.default_rng(seed), list(samples)
+    for label in sorted({s.label for s in samples}):
+        rows = [i for i, s in enumerate(samples) if s.label == label and s.part == "train"]
+        rng.shuffle(rows)
+        for part, fraction in (("val", val_fraction), ("test", test_fraction)):
+            count = min(len(rows) - 1, max(1, round(fraction * len(rows)))) if fraction else 0
+            taken, rows = rows[:count], rows[count:]
+            for row in taken:
+                result[row] = dataclasses.replace(samples[row], part=part)  # type: ignore[arg-type]
+    return tuple(result)
+
+
+def too_many_rejected(data: LabelledImages) -> bool:
+    """Says whether more than `MAX_REJECTED` of the images cannot be used."""
+    return len(data.rejected) > MAX_REJECTED * (len(data.samples) + len(data.rejected))
+
+
+def _part_folders(root: Path) -> dict[Part, Path]:
+    """Returns the folder of class folders of every part there is; `train` alone where DIR holds the classes."""
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; --data names an image folder")
+    names = [folder.name for folder in _folders(root)]
+    if not names:
+        raise DataError(f"{root}: holds no class folders; expected {root}/CLASS/* or {root}/train/CLASS/*")
+    if "train" not in names:
+        if "val" in names or "test" in names:
+            raise DataError(f"{root}: holds val or test but no train folder; add it")
+        nested = [name for name in names if (root / name / "train").is_dir()]
+        if nested or (len(names) == 1 and _folders(root / names[0])):
+            raise DataError(f"{root}: the data set lies one folder below; use --data {root / (nested or names)[0]}")
+        return {"train": root}
+    if others := [name for name in names if name not in PARTS]:
+        raise DataError(f"{root}: holds {others[0]!r} beside train; only train, val and test are read: rename or move it")
+    return {part: root / part for part in PARTS if part in names}
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted, without the hidden and those that archivers leave behind."""
+    return sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != "." and p.name not in JUNK_FOLDERS)
+
+
+def _class_files(folder: Path, ignored: Counter[str]) -> dict[str, list[Path]]:
+    ignored["files outside class folders"] += sum(p.is_file() and p.name[0] != "." for p in folder.iterdir())
+    return {sub.name: list(_image_files(sub, set(), ignored)) for sub in _folders(folder)}
+
+
+def _image_files(folder: Path, seen: set[Path], ignored: Counter[str]) -> Iterator[Path]:
+    """Yields the images below a folder, following links but entering no folder twice."""
+    real = folder.resolve()
+    if real in seen:
+        ignored["folders linked twice"] += 1
+        return
+    seen.add(real)
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name in JUNK_FOLDERS:
+            ignored["hidden files"] += 1
+        elif path.is_dir():
+            yield from _image_files(path, seen, ignored)
+        elif path.suffix.lower() in IMAGE_SUFFIXES:
+            yield path
+        else:
+            ignored[f"not an image ({path.suffix.lower() or 'no suffix'})"] += 1
+
+
+def _check_classes(root: Path, found: dict[Part, dict[str, list[Path]]]) -> None:
+    for part, classes in found.items():
+        only = sorted(set(classes) - set(found["train"])), sorted(set(found["train"]) - set(classes))
+        if any(only):
+            where, name = (part, only[0][0]) if only[0] else ("train", only[1][0])
+            raise DataError(f"{root}: class {name!r} is only in {where}; train, val and test need the same classes")
+        for name, paths in classes.items():
+            if not paths:
+                raise DataError(f"{root}: class {name!r} holds no image in {part}; add some or remove the folder")
+    if len(found["train"]) < 2:
+        names = sorted(found["train"])
+        raise DataError(f"{root}: {f'one class only ({names[0]!r})' if names else 'no classes'}; at least 2 are needed")
+
+
+def _drop_links(samples: list[Sample], ignored: Counter[str]) -> list[Sample]:
+    """Keeps each real file once: a link to a listed image is no image of its own."""
+    kept: dict[Path, Sample] = {}
+    for sample in sorted(samples, key=lambda s: s.path.is_symlink()):
+        if kept.setdefault(sample.path.resolve(), sample) is not sample:
+            ignored["files linked twice"] += 1
+    return sorted(kept.values(), key=lambda s: (s.label, s.path))
+
+
+def _read_all(
+    samples: list[Sample], root: Path, names: tuple[str, ...]
+) -> tuple[list[Sample], tuple[Rejected, ...], str]:
+    """Reads and decodes every file once; returns the usable ones, the others, and the digest of the former."""
+    digest, usable, rejected = hashlib.sha256(), [], []
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        results = pool.map(_read, (s.path for s in samples))
+        for sample, result in zip(samples, tqdm(results, "checking", len(samples), unit="img"), strict=True):
+            if isinstance(result, Rejected):
+                rejected.append(result)
+                continue
+            usable.append(sample)
+            # a name may hold any character but NUL
+            name = os.fsencode(sample.path.relative_to(root))
+            digest.update(name + b"\0" + names[sample.label].encode(errors="surrogateescape") + b"\0" + result)
+    return usable, tuple(rejected), digest.hexdigest()
+
+
+def _read(path: Path) -> bytes | Rejected:
+    try:
+        data = path.read_bytes()
+        decode_file_bytes(data)
+    except FrameError as error:
+        return Rejected(path, f"{error.reason}: {error}")
+    except OSError as error:
+        return Rejected(path, f"unreadable: {error.strerror}")
+    return hashlib.sha256(data).digest()
+
+
+class Key(NamedTuple):
+    """What is asked of `Images`: a sample in an epoch, which decides how it is augmented."""
+
+    epoch: int
+    index: int
+
+
+class Item(NamedTuple):
+    """One preprocessed image; no tensor where the file became unreadable since it was checked."""
+
+    index: int
+    tensor: InputTensor | None
+
+
+class Batch(NamedTuple):
+    """Images of one step: indices (N,) int64, images (N, 3, height, width) float32, labels (N,) int64.
+
+    `lost` are indices of samples that can no longer be read.
+    """
+
+    indices: Tensor
+    images: Tensor
+    labels: Tensor
+    lost: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Images(Dataset[Item]):
+    """Preprocessed images of some samples; with an augmentation, another variant in every epoch."""
+
+    samples: tuple[Sample, ...]
+    spec: InputSpec
+    augmentation: Augmentation | None = None
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: Key) -> Item:
+        try:
+            image = decode_file_bytes(self.samples[key.index].path.read_bytes())
+        except (FrameError, OSError):
+            return Item(key.index, None)
+        if self.augmentation is None:
+            return Item(key.index, preprocess(image, self.spec))
+        variant = augment(image, self.augmentation, np.random.default_rng((self.seed, *key)))
+        # the variant has the input's size already: this only normalises
+        return Item(key.index, preprocess(variant, dataclasses.replace(self.spec, resize_mode="squash", crop_fraction=1.0)))
+
+    def collate(self, items: list[Item]) -> Batch:
+        """Stacks items to a batch."""
+        kept = [(item.index, item.tensor) for item in items if item.tensor is not None]
+        shape = (len(kept), 3, self.spec.height, self.spec.width)
+        images = np.stack([tensor for _, tensor in kept]) if kept else np.empty(shape, np.float32)
+        indices = torch.tensor([index for index, _ in kept], dtype=torch.int64)
+        labels = torch.tensor([self.samples[index].label for index, _ in kept], dtype=torch.int64)
+        lost = tuple(item.index for item in items if item.tensor is None)
+        return Batch(indices, torch.from_numpy(images), labels, lost)
+
+
+class Order(Sampler[list[Key]]):
+    """The keys of each batch of an epoch: shuffled by (seed, epoch), or in order.
+
+    `epoch` and `first_batch` are set before an epoch begins; a run continued within an epoch begins there.
+    """
+
+    def __init__(self, count: int, batch_size: int, shuffle_seed: int | None) -> None:
+        self.count, self.batch_size, self.shuffle_seed = count, batch_size, shuffle_seed
+        self.epoch = 0
+        self.first_batch = 0
+
+    def batches(self) -> int:
+        """Returns the number of batches of a whole epoch."""
+        full, rest = divmod(self.count, self.batch_size)
+        # batch normalisation cannot learn from a single image
+        lone = rest == 1 and full > 0 and self.shuffle_seed is not None
+        return full + (rest > 0 and not lone)
+
+    def __len__(self) -> int:
+        return self.batches() - self.first_batch
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        rows = np.arange(self.count)
+        if self.shuffle_seed is not None:
+            np.random.default_rng((self.shuffle_seed, self.epoch)).shuffle(rows)
+        for batch in range(self.first_batch, self.batches()):
+            yield [Key(self.epoch, int(i)) for i in rows[batch * self.batch_size :][: self.batch_size]]
+
+
+def loader(images: Images, order: Order, workers: int, pin_memory: bool) -> DataLoader[Batch]:
+    """Returns the batches of an order, loaded by processes of their own (none with 0 workers)."""
+    return DataLoader(
+        images,
+        batch_sampler=order,
+        num_workers=workers,
+        collate_fn=images.collate,
+        pin_memory=pin_memory,
+        worker_init_fn=_start_worker,
+        persistent_workers=workers > 0,
+    )
+
+
+def _start_worker(_worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the run's own process decides
+    cv2.setNumThreads(1)
