@@ -1,27 +1,74 @@
-# Everything a person or CI runs. `make` lists it.
+# Everything a person or CI runs. `make` alone lists it.
 PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test bench clean
 
-VENV := $(CURDIR)/.venv
-BIN := $(VENV)/bin
-
-# A sourced ROS 2 is used as it is; without one, its client library comes as wheels into the virtual environment.
-IS_SOURCED := import rclpy, importlib.metadata as m; print(*m.distributions(name="ros-rclpy") or ["sourced"])
-ROS := $(or $(if $(ROS_DISTRO),$(shell $(PYTHON) -c '$(IS_SOURCED)' 2>/dev/null | sed -n 's/^sourced$$/$(ROS_DISTRO)/p')),wheels)
+# A sourced ROS 2 is used as it is. Without one, `wheels` bring the same client library into the virtual environment.
+IS_SOURCED := import rclpy, sys, importlib.metadata as m; sys.exit(any(m.distributions(name="ros-rclpy")))
+ROS := $(if $(ROS_DISTRO),$(shell $(PYTHON) -c '$(IS_SOURCED)' 2>/dev/null && echo $(ROS_DISTRO)))
+ROS := $(or $(ROS),wheels)
 READY := $(VENV)/.ready-$(ROS)
 REQUIREMENTS := $(patsubst %,requirements/%.txt,runtime training dev $(if $(filter wheels,$(ROS)),ros interfaces))
-INTERFACES := $(if $(filter wheels,$(ROS)),$(shell find interfaces -type f -not -name '*.pyc'))
+INTERFACES := $(shell find interfaces -type f -not -path '*/__pycache__/*')
 
-# Another environment's guard variable would keep this one's Python from finding its ROS libraries.
-unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
-export ROS_LOG_DIR ?= $(VENV)/log
+export ROS_LOG_DIR ?= $(CURDIR)/$(VENV)/log
 ifeq ($(ROS),wheels)
-export AMENT_PREFIX_PATH := $(VENV)
+export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
+unexport PYTHONPATH
+# Set by a Python of another environment, it would keep this one's from finding its ROS libraries.
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
+else
+# The compiled messages of the sourced ROS 2 need the numpy they were built with.
+export PIP_CONSTRAINT := $(CURDIR)/$(VENV)/constraints.txt
 endif
 
-help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 14
+help:  ## list what can be made
+	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
+venv: $(READY)  ## set up .venv: ROS 2, torch, ONNX Runtime (5 GB; PYTHON=python3.12 chooses another Python)
+
+demo: export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
+demo: $(READY)  ## draw, train, export, run and evaluate (DATA=folder WEIGHTS=file: the same on your images)
+	$(BIN)/python -m demo.run $(if $(DATA),--data "$(DATA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)")
+
+test: export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
+test: $(READY)  ## lint, types, unit tests, training on tiny data, nodes over real DDS
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+bench: export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
+bench: $(READY)  ## the node's rate over that of the bare model
+	$(BIN)/python -m benchmark.node_rate
+
+clean:  ## remove what was made, .venv too; runs/ and models/ stay
+	rm -rf $(VENV) build install log demo_output *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# Of pip's many lines, the errors and the large downloads.
+PIP = $(BIN)/python -m pip install --no-input --disable-pip-version-check --progress-bar off
+BRIEFLY = 2>&1 | sed -un -e '/^ *error/Ip' -e 's/^ *Downloading \(.* ([0-9]\{2,\}[0-9.]* [MG]B)\).*/      \1/p'
+
+$(READY): $(REQUIREMENTS) $(INTERFACES) setup.py
+	@$(PYTHON) requirements/check.py $(ROS)
+	@echo "[1/4] $(VENV), with $(if $(filter wheels,$(ROS)),ROS 2 from wheels,the sourced ROS 2 $(ROS))"
+	@if [ "$$($(BIN)/python -V 2>&1)" != "$$($(PYTHON) -V 2>&1)" ] || [ -n "$(filter-out $(READY),$(wildcard $(VENV)/.ready-*))" ]; then \
+		$(PYTHON) -m venv --clear $(if $(filter wheels,$(ROS)),,--system-site-packages) $(VENV); fi
+ifneq ($(ROS),wheels)
+	@$(PYTHON) -c 'import numpy; print("numpy==" + numpy.__version__)' > $(PIP_CONSTRAINT)
+endif
+	@$(PIP) --upgrade pip $(BRIEFLY)
+	@echo "[2/4] packages; the first time takes minutes and 5 GB"
+	@$(PIP) $(patsubst %,-r %,$(REQUIREMENTS)) $(BRIEFLY)
+	@echo "[3/4] vision_msgs$(if $(filter wheels,$(ROS)),, of the sourced ROS 2)"
+ifeq ($(ROS),wheels)
+	@$(BIN)/python interfaces/build.py
+endif
+	@echo "[4/4] cnn_perception, as a link to this folder"
+	@$(PIP) --no-deps --no-build-isolation -e . $(BRIEFLY)
+	@touch $@

@@ -38,6 +38,5 @@ setup(
             f"evaluate_bag = {NAME}.evaluate:main",
         ],
     },
-    tests_require=["pytest"],
     zip_safe=True,
 )

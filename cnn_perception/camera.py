@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import numpy as np
 import rclpy
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -130,7 +131,7 @@ class FrameSource:
                 found, image = self._capture.read()
                 if not found:
                     return
-                yield RgbImage(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+                yield RgbImage(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8))
 
 
 class CameraNode(Node):

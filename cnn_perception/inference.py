@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ DEFAULT_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 """Tried in this order; the CPU is the visible fall-back."""
 
 INPUT_NAME = "image"
+_WARNING, _FATAL = 2, 4  # severities of ONNX Runtime's log
 _LARGEST_FILE_BYTES = 2**31 - 1  # protobuf's limit for one message, and so for a self-contained ONNX file
 
 
@@ -68,13 +71,12 @@ class OnnxModel:
         data = _read_file(path)
         self.path = path
         self.sha256 = hashlib.sha256(data).hexdigest()
-        usable, missing = _usable_providers(options.providers)
-        self._session = _open_session(path, data, usable, options.intra_op_threads)
+        preferred = options.providers[0]
+        self._session, printed = _open_session(path, data, options)
         self.spec = _read_spec(path, self._session)
         self._outputs = _verify_graph(path, self._session, self.spec)
         self.provider: str = self._session.get_providers()[0]
-        preferred = options.providers[0]
-        self.fallback = "" if self.provider == preferred else (missing or f"{preferred} could not be started")
+        self.fallback = "" if self.provider == preferred else _why_not(preferred, printed)
         # Without this, ONNX Runtime computes the whole graph, wanted or not.
         self._run_options = onnxruntime.RunOptions()
         self._run_options.only_execute_path_to_fetches = True
@@ -134,29 +136,35 @@ def _read_file(path: Path) -> bytes:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
 
 
-def _usable_providers(wanted: Sequence[str]) -> tuple[list[str], str]:
-    """Keeps the providers this ONNX Runtime was built with, and says in one line what is missing."""
+def _open_session(path: Path, data: bytes, options: SessionOptions) -> tuple[Any, str]:
+    """Opens the session; returns it with what ONNX Runtime said about providers that cannot be started."""
     available = onnxruntime.get_available_providers()
-    if "CUDAExecutionProvider" in wanted and hasattr(onnxruntime, "preload_dlls"):
-        # Finds CUDA and cuDNN where pip put them; without them ONNX Runtime falls back, which is said below.
-        onnxruntime.preload_dlls(cuda=True, cudnn=True, msvc=False)
-    missing = [name for name in wanted if name not in available]
-    usable = [name for name in wanted if name in available]
+    usable = [name for name in options.providers if name in available]
     if "CPUExecutionProvider" not in usable:
         usable.append("CPUExecutionProvider")
-    reason = f"this ONNX Runtime was built without {', '.join(missing)}" if missing else ""
-    return usable, reason
-
-
-def _open_session(path: Path, data: bytes, providers: list[str], threads: int) -> Any:  # noqa: ANN401 onnxruntime is untyped
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = options.intra_op_threads
+    # A provider that cannot start is reported once, by this class, and not in red on stderr.
+    onnxruntime.set_default_logger_severity(_FATAL)
+    printed = io.StringIO()
     try:
-        session = onnxruntime.InferenceSession(data, options, providers=providers)
+        with contextlib.redirect_stdout(printed):
+            if "CUDAExecutionProvider" in usable and hasattr(onnxruntime, "preload_dlls"):
+                onnxruntime.preload_dlls(msvc=False)  # CUDA and cuDNN, from where pip put them
+            session = onnxruntime.InferenceSession(data, settings, providers=usable)
     except _ORT_ERRORS as error:
         raise ModelError(f"{path}: ONNX Runtime cannot load it ({_one_line(error)}); export it again") from None
-    return session
+    finally:
+        onnxruntime.set_default_logger_severity(_WARNING)
+    return session, printed.getvalue()
+
+
+def _why_not(provider: str, printed: str) -> str:
+    """Says in one line why the preferred provider is not the one in use."""
+    if provider not in onnxruntime.get_available_providers():
+        return f"{provider} is not in this build of ONNX Runtime"
+    reasons = [line.strip() for line in printed.splitlines() if line.startswith(("EP Error", "Failed"))]
+    return f"{provider} cannot be started ({reasons[0][:200] if reasons else 'no such device?'})"
 
 
 def _read_spec(path: Path, session: Any) -> ModelSpec:  # noqa: ANN401

@@ -16,10 +16,10 @@ from typing import Any
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.handle import InvalidHandle
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -51,9 +51,10 @@ class PerceptionNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
         self._pipeline: Pipeline | None = None
-        self._publishers: Publishers | None = None
+        self._outputs: Publishers | None = None
         self._database_version = 0
         self._camera: Any = None
+        self._kind: Any = Image
         self._topic = ""
         self._mailbox: Mailbox[Image | CompressedImage] = Mailbox()
         self._worker: threading.Thread | None = None
@@ -77,7 +78,7 @@ class PerceptionNode(LifecycleNode):
             self.get_logger().error(f"not configured: {error}")
             return TransitionCallbackReturn.FAILURE
         self._database_version += 1
-        self._publishers = Publishers(self)
+        self._outputs = Publishers(self)
         model, spec = self._pipeline.model, self._pipeline.spec
         self._declare_class_labels(spec.class_names)
         self.get_logger().info(
@@ -96,11 +97,11 @@ class PerceptionNode(LifecycleNode):
         self._mailbox = Mailbox()
         self._worker = threading.Thread(target=self._work, args=(self._mailbox,), name="perception", daemon=True)
         self._worker.start()
-        kind, self._topic = Image, self.resolve_topic_name("image_raw")
+        self._kind, self._topic = Image, self.resolve_topic_name("image_raw")
         if self.settings.image_transport == "compressed":
-            kind, self._topic = CompressedImage, f"{self._topic}/compressed"
+            self._kind, self._topic = CompressedImage, f"{self._topic}/compressed"
         self._camera = self.create_subscription(
-            kind,
+            self._kind,
             self._topic,
             self._receive,
             IMAGE_QOS,
@@ -141,13 +142,16 @@ class PerceptionNode(LifecycleNode):
 
     def _forget_model(self) -> None:
         self._pipeline = None
-        if self._publishers is not None:
-            self._publishers.destroy()
-            self._publishers = None
+        if self._outputs is not None:
+            self._outputs.destroy()
+            self._outputs = None
 
     # ---- parameters and services
 
     def _check_parameters(self, changed: list[Parameter[Any]]) -> SetParametersResult:
+        labels = None if self._pipeline is None else list(self._pipeline.spec.class_names)
+        if any(item.name == "class_labels" and item.value != labels for item in changed):
+            return SetParametersResult(successful=False, reason="class_labels come from the model file")
         try:
             parameters.read(self, Settings, changed)
         except PerceptionError as error:
@@ -164,14 +168,13 @@ class PerceptionNode(LifecycleNode):
         """Sets the parameter that `database_location` of ~/vision_info names."""
         if self.has_parameter("class_labels"):
             self.undeclare_parameter("class_labels")
-        descriptor = ParameterDescriptor(
-            description="Class names of the model, in the order of its logits.", read_only=True, dynamic_typing=False
-        )
+        # Not read_only, which would forbid the next model's labels; `_check_parameters` refuses everybody else's.
+        descriptor = ParameterDescriptor(description="Class names of the model, in the order of its logits.")
         self.declare_parameter("class_labels", list(names), descriptor, ignore_override=True)
 
     def _publish_infos(self) -> None:
-        if self._publishers is not None and self._pipeline is not None:
-            self._publishers.publish_infos(self._pipeline.model, self.settings.threshold, self._database_version)
+        if self._outputs is not None and self._pipeline is not None:
+            self._outputs.publish_infos(self._pipeline.model, self.settings.threshold, self._database_version)
 
     def _set_enabled(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._enabled = request.data
@@ -191,7 +194,7 @@ class PerceptionNode(LifecycleNode):
         try:
             while (message := mailbox.take()) is not None:
                 self._answer(message)
-        except InvalidHandle:  # Ctrl-C closed the publishers under a frame
+        except (rclpy_implementation.InvalidHandle, rclpy_implementation.RCLError):  # Ctrl-C came before publishing
             if self.context.ok():
                 raise
         finally:
@@ -200,10 +203,10 @@ class PerceptionNode(LifecycleNode):
                 self.context.try_shutdown()
 
     def _answer(self, message: Image | CompressedImage) -> None:
-        pipeline, publishers = self._pipeline, self._publishers
+        pipeline, outputs = self._pipeline, self._outputs
         assert pipeline is not None
-        assert publishers is not None
-        wanted = publishers.wanted()
+        assert outputs is not None
+        wanted = outputs.wanted()
         if not wanted.anything:
             return
         started = time.perf_counter()
@@ -214,7 +217,7 @@ class PerceptionNode(LifecycleNode):
             self._warn(error.reason, f"{self._topic}: frame dropped ({error.reason}, {count} so far): {error}")
             return
         recognised = time.perf_counter()
-        publishers.publish(message.header, result, pipeline.spec, self.settings, wanted)
+        outputs.publish(message.header, result, pipeline.spec, self.settings, wanted)
         finished = time.perf_counter()
         stages = result.timings.by_stage()
         stages |= {"publish": (finished - recognised) * 1e3, "callback_to_publish": (finished - started) * 1e3}
@@ -232,16 +235,19 @@ class PerceptionNode(LifecycleNode):
 
     def _report_silence(self) -> None:
         """Says why no image arrives: who publishes the topic, with which type and QoS."""
-        kind = "CompressedImage" if self.settings.image_transport == "compressed" else "Image"
-        offers = [
+        wanted = f"sensor_msgs/msg/{self._kind.__name__}"
+        infos = self.get_publishers_info_by_topic(self._topic)
+        offers = ", ".join(
             f"{info.node_namespace.rstrip('/')}/{info.node_name} "
-            f"({info.topic_type}, {info.qos_profile.reliability.name})"
-            for info in self.get_publishers_info_by_topic(self._topic)
-        ]
-        if offers:
-            text = f"published by {', '.join(offers)}; this node wants sensor_msgs/msg/{kind} with a compatible QoS"
+            f"({info.topic_type}, {info.qos_profile.reliability.name}, {info.qos_profile.durability.name})"
+            for info in infos
+        )
+        if not infos:
+            text = "nobody publishes it; check the remapping of image_raw, and ROS_DOMAIN_ID"
+        elif all(info.topic_type != wanted for info in infos):
+            text = f"published by {offers}; this node wants {wanted}, see the parameter image_transport"
         else:
-            text = "nobody publishes it; check the remapping of image_raw and ROS_DOMAIN_ID"
+            text = f"published by {offers}; it has stopped, or its QoS does not fit (see qos_overrides)"
         self._warn("silence", f"no images on {self._topic}: {text}")
 
     def _diagnose(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnn_perception.image import EncodedFrame, RgbImage, decode
+from cnn_perception.image import EncodedFile, EncodedImage, RgbImage, decode
 from cnn_perception.inference import OnnxModel, SessionOptions
 from cnn_perception.postprocess import Prediction, postprocess
 from cnn_perception.preprocess import preprocess
@@ -62,11 +62,11 @@ class Pipeline:
         """The model's own description."""
         return self.model.spec
 
-    def run(self, frame: EncodedFrame, activation: bool = True) -> Result:
+    def run(self, frame: EncodedImage | EncodedFile, activation: bool = True) -> Result:
         """Recognises one frame.
 
         Args:
-            frame: A raw or compressed image, see `image.EncodedFrame`.
+            frame: A raw or compressed image, from `image.encoded_from_message`.
             activation: Whether the activation map is wanted.
 
         Raises:

@@ -11,8 +11,10 @@ import ctypes
 import os
 from pathlib import Path
 
-_PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-"""The second is the name that Fast DDS 2 (ROS 2 Jazzy and older) reads."""
+_PROFILE_VARIABLE = "FASTDDS_DEFAULT_PROFILES_FILE"
+_OLD_PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
+"""The name that Fast DDS 2 reads; Fast DDS 3 warns of it."""
+_DISTRIBUTIONS_WITH_FASTDDS_2 = ("humble", "iron", "jazzy")
 
 _MALLOC_VARIABLES = {
     "MALLOC_MMAP_THRESHOLD_": 1 << 30,
@@ -39,11 +41,11 @@ def share_folder() -> Path:
 
 def environment() -> dict[str, str]:
     """Returns the environment variables for processes that exchange images, less those the user has set."""
-    if any(name in os.environ for name in _PROFILE_VARIABLES):
-        variables: dict[str, str] = {}
-    else:
-        variables = dict.fromkeys(_PROFILE_VARIABLES, str(share_folder() / "launch" / "fastdds.xml"))
-    variables |= {name: str(value) for name, value in _MALLOC_VARIABLES.items()}
+    variables = {name: str(value) for name, value in _MALLOC_VARIABLES.items()}
+    if _PROFILE_VARIABLE not in os.environ and _OLD_PROFILE_VARIABLE not in os.environ:
+        is_old = os.environ.get("ROS_DISTRO") in _DISTRIBUTIONS_WITH_FASTDDS_2
+        name = _OLD_PROFILE_VARIABLE if is_old else _PROFILE_VARIABLE
+        variables[name] = str(share_folder() / "launch" / "fastdds.xml")
     return {name: value for name, value in variables.items() if name not in os.environ}
 
 

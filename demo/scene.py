@@ -82,7 +82,7 @@ WEATHERS = (
     Weather((0.32, 0.42, 0.66), (0.98, 0.82, 0.62), (1.12, 0.96, 0.78), 150.0, 0.35, 0.9),  # golden evening
     Weather((0.56, 0.60, 0.65), (0.80, 0.82, 0.84), (0.86, 0.88, 0.92), 130.0, 0.90, 0.1),  # overcast
     Weather((0.70, 0.74, 0.78), (0.84, 0.86, 0.87), (0.88, 0.89, 0.90), 38.0, 0.60, 0.0),  # mist
-    Weather((0.16, 0.20, 0.40), (0.66, 0.50, 0.56), (0.62, 0.58, 0.72), 160.0, 0.50, 0.1),  # dusk
+    Weather((0.20, 0.27, 0.48), (0.82, 0.62, 0.58), (0.72, 0.70, 0.80), 160.0, 0.45, 0.1),  # dusk
 )
 
 
@@ -192,7 +192,8 @@ def scatter(rng: np.random.Generator, road: Road, start: float, stop: float) -> 
             x, z = edge + side * rng.uniform(4.5, 7), rng.uniform(start, stop)
             panels.append(upright("billboard", int(rng.integers(VARIANTS)), x, z, 4.6, 3.6))
     if rng.random() < 0.45:
-        x, z = road.left + rng.uniform(1.0, 1.5), rng.uniform(start, stop)
+        x = max(road.left + 1.2, road.right - 1.2, key=abs)  # in the lane that is farther from the camera
+        z = rng.uniform(start, stop)
         panels += [_shadow(x, z, 1.7), upright("car", int(rng.integers(VARIANTS)), x, z, 1.75, 1.5)]
     return panels
 

@@ -23,7 +23,7 @@ _POSTERS = ((206, 36, 40), (24, 84, 176), (244, 196, 40), (238, 238, 236), (34, 
 
 @functools.cache
 def noise(beta: float, seed: int) -> NDArray[np.float32]:
-    """Periodic fractal noise with the power spectrum 1 / f^beta, spread evenly over [0, 1].
+    """Periodic fractal noise with the power spectrum 1 / f^beta, spread about evenly over [0, 1].
 
     Returns:
         (NOISE_PIXELS, NOISE_PIXELS) float32 that tiles without a seam; treat as read-only.
@@ -34,9 +34,8 @@ def noise(beta: float, seed: int) -> NDArray[np.float32]:
     radius[0, 0] = np.inf  # removes the mean
     spectrum = np.fft.fft2(rng.standard_normal((NOISE_PIXELS, NOISE_PIXELS))) * radius ** (-beta / 2)
     field = np.fft.ifft2(spectrum).real
-    ranks = np.empty(field.size, np.float32)
-    ranks[field.ravel().argsort(kind="stable")] = np.linspace(0, 1, field.size, dtype=np.float32)
-    return ranks.reshape(field.shape)
+    tile: NDArray[np.float32] = (0.5 + 0.5 * np.tanh(0.8 * field / field.std())).astype(np.float32)
+    return tile
 
 
 @functools.cache

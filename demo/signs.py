@@ -118,17 +118,17 @@ def _no_entry(canvas: Sprite) -> None:
 
 def _speed(canvas: Sprite, text: str) -> None:
     _disc(canvas, (0, 0), 1.0, _RED)
-    _disc(canvas, (0, 0), 0.76, _WHITE)
-    _write(canvas, text, (0.4, 0.72), 0.22, 0.16, _BLACK)
+    _disc(canvas, (0, 0), 0.8, _WHITE)
+    _write(canvas, text, (0.4, 0.8), 0.24, 0.17, _BLACK)
 
 
 def _turn(canvas: Sprite, side: int) -> None:
     """A bent arrow; side is +1 for right, -1 for left."""
     _disc(canvas, (0, 0), 1.0, _WHITE)
     _disc(canvas, (0, 0), 0.95, _BLUE)
-    shaft = [(-0.42, 0.6), (-0.42, -0.29), (0.2, -0.29), (0.2, 0.01), (-0.12, 0.01), (-0.12, 0.6)]
+    shaft = [(-0.46, 0.66), (-0.46, -0.34), (0.16, -0.34), (0.16, 0.0), (-0.1, 0.0), (-0.1, 0.66)]
     _fill(canvas, [(x * side, y) for x, y in shaft], _WHITE)
-    _fill(canvas, [(x * side, y) for x, y in ((0.18, -0.56), (0.7, -0.14), (0.18, 0.28))], _WHITE)
+    _fill(canvas, [(x * side, y) for x, y in ((0.14, -0.64), (0.78, -0.17), (0.14, 0.3))], _WHITE)
 
 
 def _pedestrian_crossing(canvas: Sprite) -> None:

@@ -9,90 +9,82 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 PACKAGE = Path(__file__).resolve().parent / "vision_msgs"
 PREFIX = Path(sys.prefix)
 STAMP = PREFIX / "share" / PACKAGE.name / "built_from.sha256"
+PINS = [PACKAGE.parents[1] / "requirements" / name for name in ("ros.txt", "interfaces.txt")]
 
 
 def main() -> int:
     """Builds and installs the package unless it is up to date, and returns the exit code."""
     if sys.prefix == sys.base_prefix:
-        return fail("interfaces/build.py installs into a virtual environment; run it with .venv/bin/python")
-    missing = [tool for tool in ("cmake", "gcc", "g++") if shutil.which(tool) is None]
-    if missing:
-        return fail(f"{', '.join(missing)} not found; install a C++ compiler and cmake (apt install build-essential cmake)")
+        print("error: interfaces/build.py installs into a virtual environment; run .venv/bin/python", file=sys.stderr)
+        return 2
     digest = definition_digest()
     if STAMP.is_file() and STAMP.read_text() == digest:
-        print(f"{PACKAGE.name}: up to date")
+        print(f"      {PACKAGE.name} is up to date")
         return 0
     point_wheels_at_this_python()
     with tempfile.TemporaryDirectory(prefix=f"{PACKAGE.name}-") as build:
-        for arguments in cmake_steps(build):
-            problem = run(arguments)
+        for command in commands(build):
+            problem = run(command)
             if problem:
-                return fail(f"{PACKAGE.name} did not build: {problem}; run `make clean venv`, or see interfaces/build.py")
+                print(f"error: {PACKAGE.name} was not built: {problem}; try `make clean venv`", file=sys.stderr)
+                return 2
     STAMP.write_text(digest)
-    print(f"{PACKAGE.name}: installed in {PREFIX}")
     return 0
 
 
-def fail(message: str) -> int:
-    """Says what is wrong on one line and returns the exit code for it."""
-    print(f"error: {message}", file=sys.stderr)
-    return 2
-
-
 def definition_digest() -> str:
-    """Returns the SHA-256 of everything the build depends on: the package's files and the Python it is for."""
+    """Returns the SHA-256 of what the build depends on: the package's files, the ROS wheels and the Python."""
     digest = hashlib.sha256(sys.version.encode())
-    for path in sorted(path for path in PACKAGE.rglob("*") if path.is_file()):
-        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
+    for path in PINS + sorted(path for path in PACKAGE.rglob("*") if path.is_file()):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 
 def point_wheels_at_this_python() -> None:
     """Replaces the include folders of the machine that built the ROS wheels by those of this environment."""
-    import numpy as np  # noqa: PLC0415 - only a build needs it, so that the errors above come first
-
     for path in PREFIX.glob("share/*/cmake/*_pyExport.cmake"):
         text = path.read_text()
-        mended = re.sub(r'[^";]*/numpy/(_core|core)/include', np.get_include(), text)
+        mended = re.sub(r'/opt/python/[^";]*/numpy/(_core|core)/include', np.get_include(), text)
         mended = re.sub(r'/opt/python/[^";]*/include/python[^";/]*', sysconfig.get_path("include"), mended)
         if mended != text:
             path.write_text(mended)
 
 
-def cmake_steps(build: str) -> list[list[str]]:
-    """Returns the commands that configure, compile and install the package."""
+def commands(build: str) -> list[list[str]]:
+    """Returns what configures, compiles and installs the package by way of the folder `build`."""
     configure = ["cmake", "-S", str(PACKAGE), "-B", build, "-G", "Ninja", "-DBUILD_TESTING=OFF", "-Wno-dev"]
     configure += [f"-DCMAKE_INSTALL_PREFIX={PREFIX}", f"-DPython3_EXECUTABLE={sys.executable}"]
     return [configure, ["cmake", "--build", build], ["cmake", "--install", build]]
 
 
-def run(arguments: list[str]) -> str:
-    """Runs one command, shows ninja's `[3/80]` as progress, and returns the first line that says error, if it failed."""
+def run(command: list[str]) -> str:
+    """Runs one command, shows each quarter of ninja's `[20/80]`, and returns why it failed, or nothing."""
     environment = os.environ | {"AMENT_PREFIX_PATH": str(PREFIX), "CMAKE_PREFIX_PATH": str(PREFIX)}
     environment["PATH"] = os.pathsep.join([str(PREFIX / "bin"), os.environ.get("PATH", os.defpath)])
-    process = subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
     lines: list[str] = []
-    shown = 0
-    for line in process.stdout:
-        lines.append(line.strip())
-        progress = re.match(r"\[(\d+)/(\d+)\]", line)
-        if progress and (done := 10 * int(progress[1]) // int(progress[2])) > shown:
-            shown = done
-            print(f"{PACKAGE.name}: compiling {10 * done} %", flush=True)
-    if process.wait() == 0:
+    quarters = 0
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as job:
+        for line in job.stdout or ():
+            lines.append(line.strip())
+            step = re.match(r"\[(\d+)/(\d+)\]", line)
+            if step and 4 * int(step[1]) // int(step[2]) > quarters:
+                quarters = 4 * int(step[1]) // int(step[2])
+                print(f"      {PACKAGE.name}: {25 * quarters} % compiled", flush=True)
+    if job.returncode == 0:
         return ""
-    return next((line for line in lines if "error" in line.lower()), f"{arguments[0]} stopped with {process.returncode}")
+    first = next((i for i, line in enumerate(lines) if "error" in line.lower()), len(lines) - 1)
+    return " ".join(line for line in lines[first : first + 4] if line) or f"{command[0]} exited with {job.returncode}"
 
 
 if __name__ == "__main__":

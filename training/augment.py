@@ -81,7 +81,7 @@ def augment(image: RgbImage, settings: Augmentation, rng: np.random.Generator) -
     result = warp(image, matrix, settings.input)
     if "color" in settings.switches:
         luma = float(result.mean(axis=(0, 1)) @ REC601)
-        result = cv2.transform(result, color_affine(luma, settings.color_strength * color))
+        result = np.asarray(cv2.transform(result, color_affine(luma, settings.color_strength * color)), np.uint8)
     return RgbImage(result)
 
 
@@ -129,8 +129,8 @@ def classic_affine(settings: Augmentation, draw: npt.NDArray[np.float64], mirror
         draw: (6,) uniform in [-1, 1): rotation, shift right, shift down, scale, shear, stretch.
         mirrored: Whether left and right are exchanged.
     """
-    on = np.array([name in settings.switches for name in ("rotate", "translate", "translate", "scale", "shear", "stretch")])
-    turn, right, down, scale, shear, stretch = draw * on
+    switches = ("rotate", "translate", "translate", "scale", "shear", "stretch")
+    turn, right, down, scale, shear, stretch = draw * [name in settings.switches for name in switches]
     turn, shear = math.radians(turn * settings.rotation_deg), math.radians(shear * settings.shear_deg)
     size, aspect = settings.scale_factor**scale, settings.stretch_factor ** (stretch / 2)
     rotated = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
@@ -161,11 +161,11 @@ def warp(image: RgbImage, matrix: Affine, spec: InputSpec) -> npt.NDArray[np.uin
     columns, rows = max(1, round(width / skip_x)), max(1, round(height / skip_y))
     source: npt.NDArray[np.uint8] = image
     if (rows, columns) != (height, width):
-        source = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA).reshape(rows, columns, 3)
+        source = np.asarray(cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
         shrink = Region(left=0, top=0, right=width, bottom=height)
         matrix = np.linalg.inv(region_affine(shrink, dataclasses.replace(spec, height=rows, width=columns))) @ matrix
     padded = spec.resize_mode == "letterbox"
-    return cv2.warpAffine(
+    warped = cv2.warpAffine(
         source,
         matrix[:2],
         (spec.width, spec.height),
@@ -173,6 +173,7 @@ def warp(image: RgbImage, matrix: Affine, spec: InputSpec) -> npt.NDArray[np.uin
         borderMode=cv2.BORDER_CONSTANT if padded else cv2.BORDER_REFLECT_101,
         borderValue=[round(255 * value) for value in spec.mean] if padded else [],
     )
+    return np.asarray(warped, np.uint8)
 
 
 def color_affine(luma: float, change: npt.NDArray[np.float64]) -> Affine:

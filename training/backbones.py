@@ -7,29 +7,24 @@ long as it pools its features and ends in one linear layer.
 from __future__ import annotations
 
 import difflib
-import hashlib
-import operator
-import pickle
-import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional
-from torchvision import models
+from torchvision import models  # type: ignore[import-untyped]
 
 from cnn_perception.errors import ConfigError
+from training.weights import classifier_name, load_weights
+
+__all__ = ["Split", "Stages", "build", "classifier_name", "cut", "load_weights", "split", "stages"]
 
 _OWN_INPUT_SCALING = ("googlenet", "inception_v3")
 """Networks whose published weights expect pixels scaled to [-1, 1]: they undo the ImageNet normalisation themselves.
 Source: torchvision.models.googlenet and inception_v3, argument `transform_input`."""
 _HEAD_NAMES = ("classifier", "dropout", "fc", "head", "heads")
+_LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _POOLINGS = (functional.adaptive_avg_pool2d, torch.mean, "mean")
 
 
@@ -88,11 +83,9 @@ def build(name: str, class_count: int, *, dropout: float | None = None) -> nn.Mo
         close = difflib.get_close_matches(name, known, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "take a torchvision classifier such as resnet18"
         raise ConfigError(f"backbone {name!r} is no image classifier of torchvision; {hint}")
-    options: dict[str, Any] = {"init_weights": True}
+    options: dict[str, bool] = {}
     if name in _OWN_INPUT_SCALING:
-        options.update(transform_input=True, aux_logits=False)
-    elif not name.startswith("vgg"):
-        del options["init_weights"]
+        options = {"transform_input": True, "aux_logits": False, "init_weights": True}
     model: nn.Module = models.get_model(name, weights=None, num_classes=class_count, **options)
     if dropout is not None:
         _set_dropout(model, name, dropout)
@@ -113,96 +106,174 @@ def _set_dropout(model: nn.Module, name: str, probability: float) -> None:
         model.avgpool = nn.Sequential(pool, nn.Dropout(probability))
 
 
-def load_weights(model: nn.Module, name: str, source: str) -> str:
-    """Loads published weights into a model; only its last layer may differ, and stays as it is where it does.
+def split(model: nn.Module, height: int, width: int) -> Split:
+    """Cuts a classifier at its last spatial features: the input of its final global pooling.
 
     Args:
-        model: What `build` returned.
-        name: Name of its architecture.
-        source: `imagenet` for torchvision's download, `none`, or the path of a .pth, .pt or .safetensors file in
-            torchvision's names, of any float width, bare or under `state_dict` or `model`.
-
-    Returns:
-        Where the weights come from, in words: `none`, the torchvision weights, or file name and SHA-256.
+        model: What `build` returned; it is set to evaluation mode, which the parts assume.
+        height: Rows of the input image, pixels.
+        width: Columns of the input image, pixels.
 
     Raises:
-        ConfigError: If the weights cannot be read or do not fit the architecture.
+        ConfigError: If the network does not take images of that size, or cannot be cut.
     """
-    if source == "none":
-        return source
-    if source == "imagenet":
-        state, origin = _download(name)
-    else:
-        path = Path(source)
-        state, origin = _read(path), f"{path.name} sha256:{_sha256(path)[:12]}"
-    _load(model, name, state, origin)
-    return origin
+    traced, features, embedding, logits = _trace(model, height, width)
+    image = next(iter(traced.graph.nodes))
+    shape = features.meta["shape"]
+    name = classifier_name(model)
+    classifier = model.get_submodule(name)
+    assert isinstance(classifier, nn.Linear | nn.Conv2d)
+    return Split(
+        body=cut(traced, image, features),
+        neck=cut(traced, features, embedding),
+        head=cut(traced, features, (logits, embedding)),
+        classifier=classifier,
+        classifier_name=name,
+        feature_shape=shape[1:],
+        spatial=len(shape) == 4,
+    )
 
 
-def classifier_name(model: nn.Module) -> str:
-    """Returns the name of the last layer: torchvision registers it last, and it is linear or a 1x1 convolution."""
-    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
+def stages(model: nn.Module, height: int, width: int) -> Stages:
+    """Groups the parameters of a classifier by how far from its output they work.
+
+    Args:
+        model: As for `split`.
+        height: As for `split`.
+        width: As for `split`.
+
+    Raises:
+        ConfigError: As for `split`.
+    """
+    traced, features, _, _ = _trace(model, height, width)
+    body = _ancestors(features, traced.graph)
+    # Squeeze-and-excitation works on one pixel in the midst of a stage: the resolution of a node is the highest that
+    # still follows it.
+    resolutions: list[int] = []
+    of_image = {body[0]}
+    for node in body:
+        of_image.update([node] if of_image.intersection(node.all_input_nodes) else [])
+        known = _resolution(node, traced) if node in of_image else None
+        resolutions.append(known or (resolutions[-1] if resolutions else height * width))
+    resolutions = [max(resolutions[index:]) for index in range(len(resolutions))]
+    owners = [(node, resolution) for node, resolution in zip(body, resolutions, strict=True) if _owned(node, traced)]
+    lowest = min(resolution for _, resolution in owners)
+    start = next(index for index, (_, resolution) in enumerate(owners) if resolution == lowest)
+    if len(features.meta["shape"]) != 4:  # a transformer of one resolution: its last quarter stands for a stage
+        start = len(owners) * 3 // 4
+    first = str(owners[start][0].target)
+    below = [name for node, _ in owners[:start] for name in _owned(node, traced)]
+    block = _straddling_block(first, below, model)
+    below = [name for name in below if block is None or not name.startswith(block + ".")]
+    in_body = {name for node, _ in owners for name in _owned(node, traced)}
+    names = [name for name, _ in model.named_parameters()]
+    return Stages(
+        head=tuple(name for name in names if name not in in_body),
+        last=tuple(name for name in names if name in in_body and name not in below),
+        below=tuple(name for name in names if name in below),
+    )
 
 
-def _download(name: str) -> tuple[Mapping[str, Tensor], str]:
-    published = models.get_model_weights(name)
-    if not len(published):
-        raise ConfigError(f"torchvision publishes no weights for {name}; give a path or none")
-    weights = published["DEFAULT"]
+def cut(traced: fx.GraphModule, start: fx.Node, ends: fx.Node | tuple[fx.Node, ...]) -> fx.GraphModule:
+    """Copies the part of a traced graph that computes `ends` from `start`, sharing modules and parameters.
+
+    Raises:
+        ConfigError: If `ends` depend on the input of the graph in another way than through `start`.
+    """
+    graph = fx.Graph()
+    copies = {start: graph.placeholder(start.name)}
+    copies[start].meta = dict(start.meta)
+    for node in _ancestors(ends, traced.graph, start):
+        if node.op == "placeholder":
+            raise ConfigError(
+                f"this backbone cannot be cut at {start.name}: its head uses the image again; take another one"
+            )
+        copies[node] = graph.node_copy(node, lambda old: copies[old])
+    graph.output(fx.map_arg(ends, lambda old: copies[old]))
+    return fx.GraphModule(traced, graph)
+
+
+class _Shapes(fx.Interpreter):
+    def run_node(self, node: fx.Node) -> Any:  # noqa: ANN401 - a graph passes sizes and tuples around, too
+        result = super().run_node(node)
+        node.meta["shape"] = tuple(result.shape) if isinstance(result, Tensor) else ()
+        return result
+
+
+def _trace(model: nn.Module, height: int, width: int) -> tuple[fx.GraphModule, fx.Node, fx.Node, fx.Node]:
+    """Returns the traced model, and in it the features, the embedding and the logits."""
+    traced = fx.symbolic_trace(model.eval())
+    blank = torch.zeros(1, 3, height, width, device=next(model.parameters()).device)
     try:
-        state = weights.get_state_dict(progress=True, check_hash=True, map_location="cpu")
-    except (OSError, RuntimeError) as error:
-        raise ConfigError(f"cannot download {weights} ({error}); give the path of a weights file instead") from None
-    return state, f"imagenet ({weights})"
-
-
-def _read(path: Path) -> Mapping[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        # Tensors only: unpickling anything else would run code of the file's author.
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such weights file; give imagenet, none or a path") from None
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+        with torch.no_grad():
+            _Shapes(traced).run(blank)
+    except (RuntimeError, AssertionError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"{path}: not a file of plain tensors ({reason[:120]}); give a .pth or .safetensors") from None
-    for wrapper in ("state_dict", "model"):
-        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
-            state = state[wrapper]
-    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ConfigError(f"{path}: holds no state dict of tensors; save the model's state_dict()")
-    return state
+        raise ConfigError(
+            f"{type(model).__name__} takes no images of {height}x{width} pixels ({reason[:120]}); change the input size"
+        ) from None
+    nodes = list(traced.graph.nodes)
+    name = classifier_name(model)
+    last = next(node for node in nodes if node.op == "call_module" and node.target == name)
+    pools = [node for node in nodes if _is_global_pooling(node, traced)]
+    features = embedding = last.all_input_nodes[0]
+    if isinstance(traced.get_submodule(name), nn.Conv2d):  # pools after the classifier
+        while isinstance(_module(features, traced), nn.Dropout):
+            features = features.all_input_nodes[0]
+        with traced.graph.inserting_after(features):
+            embedding = traced.graph.call_function(torch.mean, (features, (2, 3)))
+    elif pools:
+        features = pools[-1].all_input_nodes[0]
+    return traced, features, embedding, nodes[-1].all_input_nodes[0]
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+def _module(node: fx.Node, traced: fx.GraphModule) -> nn.Module | None:
+    return traced.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
-def _load(model: nn.Module, name: str, state: Mapping[str, Tensor], origin: str) -> None:
-    """Loads what fits and refuses the rest; the model's own hooks translate the names of old files."""
-    last = classifier_name(model) + "."
-    own = model.state_dict()
-    prefixed = all(key.startswith("module.") for key in state)
-    loadable: dict[str, Tensor] = {}
-    mismatched: list[str] = []
-    for key, value in state.items():
-        key = key.removeprefix("module.") if prefixed else key  # noqa: PLW2901
-        # Old DenseNet files say norm.1 for norm1. Source: torchvision.models.densenet._load_state_dict
-        key = re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", key)  # noqa: PLW2901
-        fits = key not in own or own[key].shape == value.shape
-        if fits and not key.lower().startswith("aux"):
-            loadable[key] = value.float() if value.is_floating_point() else value
-        elif not fits and not key.startswith(last):
-            mismatched.append(key)
-    if any(key.startswith(last) for key in own.keys() - loadable.keys()):
-        loadable = {key: value for key, value in loadable.items() if not key.startswith(last)}
-    problems = [("of another shape", mismatched)]
-    if not mismatched:
-        result = model.load_state_dict(loadable, strict=False)
-        absent = [k for k in result.missing_keys if not k.startswith(last) and not k.endswith("num_batches_tracked")]
-        problems = [("missing", absent), ("unexpected", result.unexpected_keys)]
-    found = [f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' * (len(keys) > 3)})" for what, keys in problems if keys]
-    if found:
-        raise ConfigError(f"{origin}: the weights do not fit {name}: {'; '.join(found)}; check the backbone's name")
+def _is_global_pooling(node: fx.Node, traced: fx.GraphModule) -> bool:
+    if isinstance(_module(node, traced), nn.AdaptiveAvgPool2d):
+        return True
+    return node.target in _POOLINGS and len(node.all_input_nodes[0].meta["shape"]) == 4
+
+
+def _ancestors(ends: fx.Node | tuple[fx.Node, ...], graph: fx.Graph, start: fx.Node | None = None) -> list[fx.Node]:
+    """Returns what `ends` are computed from, themselves included, without `start` and what precedes it, in order."""
+    pending = [ends] if isinstance(ends, fx.Node) else list(ends)
+    found: set[fx.Node] = set()
+    while pending:
+        node = pending.pop()
+        if node is not start and node not in found:
+            found.add(node)
+            pending.extend(node.all_input_nodes)
+    return [node for node in graph.nodes if node in found]
+
+
+def _resolution(node: fx.Node, traced: fx.GraphModule) -> int | None:
+    """Returns the pixels of a node's output where its module tells which axes are the spatial ones."""
+    module, shape = _module(node, traced), node.meta.get("shape", ())
+    if isinstance(module, nn.Conv2d):
+        return int(shape[2] * shape[3])
+    if isinstance(module, nn.Linear | nn.LayerNorm) and len(shape) == 4:  # channels last
+        return int(shape[1] * shape[2])
+    return None
+
+
+def _owned(node: fx.Node, traced: fx.GraphModule) -> list[str]:
+    """Returns the names of the parameters a node uses."""
+    if node.op == "call_module":
+        return [f"{node.target}.{name}" for name, _ in traced.get_submodule(str(node.target)).named_parameters()]
+    if node.op == "get_attr" and node.target in dict(traced.named_parameters()):
+        return [str(node.target)]
+    return []
+
+
+def _straddling_block(first: str, below: list[str], model: nn.Module) -> str | None:
+    """Returns the block, such as a residual one, in whose midst a stage begins: blocks are not torn apart."""
+    path = first.split(".")
+    for depth in range(len(path) - 1, 0, -1):
+        prefix, parent = ".".join(path[:depth]), model.get_submodule(".".join(path[: depth - 1]))
+        listed = depth == 1 or isinstance(parent, _LISTS)
+        if listed and not isinstance(model.get_submodule(prefix), _LISTS):
+            return prefix if any(name.startswith(prefix + ".") for name in below) else None
+    return None

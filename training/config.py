@@ -3,6 +3,7 @@
 The command line is derived from its fields, a run keeps it as config.json, and a checkpoint carries it. What a
 setting means stands in its help text and nowhere else.
 """
+# ruff: noqa: RUF009  (`_setting` is `dataclasses.field` with this file's metadata)
 
 from __future__ import annotations
 
@@ -73,7 +74,7 @@ class TrainConfig:
         "stage, then all; scratch: all from the start",
     )
     epochs: int = _setting(15, help="passes over the training images; for probe, most L-BFGS iterations", low=1)
-    batch_size: int = _setting(32, help="images per step", low=1)
+    batch_size: int = _setting(32, help="images per step", low=2)
     input_size: tuple[int, int] = _setting((224, 224), help="rows x columns of the network's input: HxW or N", low=8)
     resize_mode: ResizeMode = _setting("crop", help="crop: cover and cut the centre; letterbox: fit and pad; squash")
     crop_fraction: float | None = _setting(
@@ -98,15 +99,11 @@ class TrainConfig:
     color_strength: float = _setting(
         0.3, help="color: brightness, contrast and saturation change by up to this share", low=0, high=0.99, probe=False
     )
-    rotation_deg: float = _setting(
-        360.0, help="rotate: by up to this angle, either way", low=0, high=360, probe=False
-    )
+    rotation_deg: float = _setting(360.0, help="rotate: by up to this angle, either way", low=0, high=360, probe=False)
     translate_px: float = _setting(
         10.0, help="translate: by up to this many pixels of the network's input, either way", low=0, probe=False
     )
-    scale_factor: float = _setting(
-        1.6, help="scale: log-uniform between 1/this and this", low=1, high=10, probe=False
-    )
+    scale_factor: float = _setting(1.6, help="scale: log-uniform between 1/this and this", low=1, high=10, probe=False)
     shear_deg: float = _setting(20.0, help="shear: by up to this angle, either way", low=0, high=80, probe=False)
     stretch_factor: float = _setting(
         1.3, help="stretch: aspect ratio log-uniform between 1/this and this", low=1, high=10, probe=False
@@ -136,7 +133,7 @@ class TrainConfig:
         None, help="epochs of linear warm-up; 5 %% of the epochs by default", low=0, probe=False
     )
     step_epochs: int = _setting(10, help="step: epochs between two falls", low=1, probe=False)
-    patience: int = _setting(3, help="plateau: epochs without a lower validation loss that are borne", low=0, probe=False)
+    patience: int = _setting(3, help="plateau: epochs without a lower validation loss to bear", low=0, probe=False)
     lr_gamma: float = _setting(0.1, help="step, plateau: factor of one fall", low=1e-6, high=1, probe=False)
     weight_decay: float | None = _setting(
         0.05, help="of weights, not of biases and norms; probe: L2 penalty, by default chosen by cross-validation",
@@ -145,7 +142,9 @@ class TrainConfig:
     dropout: float | None = _setting(
         None, help="rate before the final layer; the architecture's own by default", low=0, high=0.99, probe=False
     )
-    label_smoothing: float = _setting(0.0, help="share of a label spread over all classes", low=0, high=0.9, probe=False)
+    label_smoothing: float = _setting(
+        0.0, help="share of a label spread over all classes", low=0, high=0.9, probe=False
+    )
 
     workers: int | None = _setting(
         None, help="processes that load images; by default up to 2 on a CPU, up to 8 with a GPU", low=0, high=256

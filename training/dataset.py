@@ -1,42 +1,34 @@
-"""A folder of labelled images, checked and split, and the batches made of it.
+"""A folder of labelled images: found, checked and split.
 
 An image folder is DIR/train|val|test/CLASS/* or DIR/CLASS/*. Every file is read once before training: its content
-goes into the digest of the data set, and what cannot be decoded is listed and left out. Images are decoded and
-preprocessed by the runtime's own functions, so a network is trained on what the robot will show it.
+goes into the digest of the data set, and what cannot be decoded is listed and left out.
 """
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import hashlib
+import io
 import os
-import signal
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import cv2
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from cnn_perception.errors import DataError, FrameError
 from cnn_perception.image import decode_file_bytes
-from cnn_perception.preprocess import InputTensor, preprocess
-from cnn_perception.spec import InputSpec
-from training.augment import Augmentation, augment
+from training.checkpoint import write_text
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
 
-IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
+IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 JUNK_FOLDERS = frozenset({"__MACOSX"})
 MIN_IMAGES = 3
 """Images a class needs: with fewer, no split leaves something to learn from and something to check with."""
@@ -86,7 +78,7 @@ class LabelledImages:
         return tuple(sample for sample in self.samples if sample.part == part)
 
 
-def load(root: Path, *, val_fraction: float, test_fraction: float, seed: int) -> LabelledImages:
+def load(root: Path, *, val_fraction: float, test_fraction: float, seed: int, rejected_csv: Path) -> LabelledImages:
     """Finds, checks and splits the images of a folder.
 
     Args:
@@ -94,32 +86,28 @@ def load(root: Path, *, val_fraction: float, test_fraction: float, seed: int) ->
         val_fraction: Share of each class held out for validation where there is no val folder, in (0, 1).
         test_fraction: Share of each class held out for the test if there is no test folder, in [0, 1).
         seed: Seed of the split.
+        rejected_csv: Where the images that cannot be decoded are listed; written if there are any.
 
     Returns:
-        The data set. Images that cannot be decoded are in `rejected` and not among the samples, however many.
+        The data set, without the images that cannot be decoded.
 
     Raises:
-        DataError: If it is no image folder, a class has too few images, or train and val differ in their classes.
+        DataError: If it is no image folder, a class has too few images, train and val differ in their classes, or
+            more than `MAX_REJECTED` of the images cannot be decoded.
     """
     folders, ignored = _part_folders(root), Counter[str]()
     found = {part: _class_files(folder, ignored) for part, folder in folders.items()}
     names = tuple(sorted(found["train"]))
     _check_classes(root, found)
-    listed = [
-        Sample(path, names.index(name), part) for part in found for name in names for path in found[part].get(name, ())
-    ]
-    listed = _drop_links(sorted(listed, key=lambda s: (s.label, s.path)), ignored)
-    samples, rejected, digest = _read_all(listed, root, names)
-    for part in found:
-        for label, name in enumerate(names):
-            count = sum(s.label == label and s.part == part for s in samples)
-            if count < (MIN_IMAGES if part == "train" else 1):
-                raise DataError(
-                    f"{folders[part] / name}: {count} usable images, a class needs {MIN_IMAGES}; add some or remove it"
-                )
-    fractions = {"val": 0.0 if "val" in found else val_fraction, "test": 0.0 if "test" in found else test_fraction}
-    samples = split(samples, fractions["val"], fractions["test"], seed)
-    return LabelledImages(root.resolve(), names, samples, digest, rejected, dict(ignored))
+    listed = [Sample(path, names.index(name), part) for part in found for name in names for path in found[part][name]]
+    samples, rejected, digest = _read_all(_drop_links(listed, ignored), root, names)
+    if rejected:
+        write_csv(rejected_csv, ("path", "reason", "action"), [(r.path, r.reason, "left out") for r in rejected])
+    if len(rejected) > MAX_REJECTED * (len(samples) + len(rejected)):
+        raise DataError(f"{root}: {len(rejected)} images cannot be decoded, see {rejected_csv}; mend or remove them")
+    _check_counts(samples, folders, names)
+    val, test = (0.0 if "val" in found else val_fraction), (0.0 if "test" in found else test_fraction)
+    return LabelledImages(root.resolve(), names, split(samples, val, test, seed), digest, rejected, dict(ignored))
 
 
 def split(samples: Sequence[Sample], val_fraction: float, test_fraction: float, seed: int) -> tuple[Sample, ...]:
@@ -139,9 +127,13 @@ def split(samples: Sequence[Sample], val_fraction: float, test_fraction: float, 
     return tuple(result)
 
 
-def too_many_rejected(data: LabelledImages) -> bool:
-    """Says whether more than `MAX_REJECTED` of the images cannot be used."""
-    return len(data.rejected) > MAX_REJECTED * (len(data.samples) + len(data.rejected))
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Writes a table that is complete or absent; a name that is no UTF-8 keeps its bytes as escapes."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([str(v).encode(errors="backslashreplace").decode() for v in row] for row in rows)
+    write_text(path, text.getvalue())
 
 
 def _part_folders(root: Path) -> dict[Part, Path]:
@@ -159,7 +151,7 @@ def _part_folders(root: Path) -> dict[Part, Path]:
             raise DataError(f"{root}: the data set lies one folder below; use --data {root / (nested or names)[0]}")
         return {"train": root}
     if others := [name for name in names if name not in PARTS]:
-        raise DataError(f"{root}: holds {others[0]!r} beside train; only train, val and test are read: rename or move it")
+        raise DataError(f"{root}: holds {others[0]!r} beside train; only train, val and test are read: rename it")
     return {part: root / part for part in PARTS if part in names}
 
 
@@ -205,6 +197,15 @@ def _check_classes(root: Path, found: dict[Part, dict[str, list[Path]]]) -> None
         raise DataError(f"{root}: {f'one class only ({names[0]!r})' if names else 'no classes'}; at least 2 are needed")
 
 
+def _check_counts(samples: Sequence[Sample], folders: dict[Part, Path], names: tuple[str, ...]) -> None:
+    counts = Counter((s.part, s.label) for s in samples)
+    for part, folder in folders.items():
+        needed = MIN_IMAGES if part == "train" else 1
+        for label, name in enumerate(names):
+            if (count := counts[part, label]) < needed:
+                raise DataError(f"{folder / name}: {count} usable images, {needed} are needed; add some or remove it")
+
+
 def _drop_links(samples: list[Sample], ignored: Counter[str]) -> list[Sample]:
     """Keeps each real file once: a link to a listed image is no image of its own."""
     kept: dict[Path, Sample] = {}
@@ -241,110 +242,3 @@ def _read(path: Path) -> bytes | Rejected:
     except OSError as error:
         return Rejected(path, f"unreadable: {error.strerror}")
     return hashlib.sha256(data).digest()
-
-
-class Key(NamedTuple):
-    """What is asked of `Images`: a sample in an epoch, which decides how it is augmented."""
-
-    epoch: int
-    index: int
-
-
-class Item(NamedTuple):
-    """One preprocessed image; no tensor where the file became unreadable since it was checked."""
-
-    index: int
-    tensor: InputTensor | None
-
-
-class Batch(NamedTuple):
-    """Images of one step: indices (N,) int64, images (N, 3, height, width) float32, labels (N,) int64.
-
-    `lost` are indices of samples that can no longer be read.
-    """
-
-    indices: Tensor
-    images: Tensor
-    labels: Tensor
-    lost: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Images(Dataset[Item]):
-    """Preprocessed images of some samples; with an augmentation, another variant in every epoch."""
-
-    samples: tuple[Sample, ...]
-    spec: InputSpec
-    augmentation: Augmentation | None = None
-    seed: int = 0
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, key: Key) -> Item:
-        try:
-            image = decode_file_bytes(self.samples[key.index].path.read_bytes())
-        except (FrameError, OSError):
-            return Item(key.index, None)
-        if self.augmentation is None:
-            return Item(key.index, preprocess(image, self.spec))
-        variant = augment(image, self.augmentation, np.random.default_rng((self.seed, *key)))
-        # the variant has the input's size already: this only normalises
-        return Item(key.index, preprocess(variant, dataclasses.replace(self.spec, resize_mode="squash", crop_fraction=1.0)))
-
-    def collate(self, items: list[Item]) -> Batch:
-        """Stacks items to a batch."""
-        kept = [(item.index, item.tensor) for item in items if item.tensor is not None]
-        shape = (len(kept), 3, self.spec.height, self.spec.width)
-        images = np.stack([tensor for _, tensor in kept]) if kept else np.empty(shape, np.float32)
-        indices = torch.tensor([index for index, _ in kept], dtype=torch.int64)
-        labels = torch.tensor([self.samples[index].label for index, _ in kept], dtype=torch.int64)
-        lost = tuple(item.index for item in items if item.tensor is None)
-        return Batch(indices, torch.from_numpy(images), labels, lost)
-
-
-class Order(Sampler[list[Key]]):
-    """The keys of each batch of an epoch: shuffled by (seed, epoch), or in order.
-
-    `epoch` and `first_batch` are set before an epoch begins; a run continued within an epoch begins there.
-    """
-
-    def __init__(self, count: int, batch_size: int, shuffle_seed: int | None) -> None:
-        self.count, self.batch_size, self.shuffle_seed = count, batch_size, shuffle_seed
-        self.epoch = 0
-        self.first_batch = 0
-
-    def batches(self) -> int:
-        """Returns the number of batches of a whole epoch."""
-        full, rest = divmod(self.count, self.batch_size)
-        # batch normalisation cannot learn from a single image
-        lone = rest == 1 and full > 0 and self.shuffle_seed is not None
-        return full + (rest > 0 and not lone)
-
-    def __len__(self) -> int:
-        return self.batches() - self.first_batch
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        rows = np.arange(self.count)
-        if self.shuffle_seed is not None:
-            np.random.default_rng((self.shuffle_seed, self.epoch)).shuffle(rows)
-        for batch in range(self.first_batch, self.batches()):
-            yield [Key(self.epoch, int(i)) for i in rows[batch * self.batch_size :][: self.batch_size]]
-
-
-def loader(images: Images, order: Order, workers: int, pin_memory: bool) -> DataLoader[Batch]:
-    """Returns the batches of an order, loaded by processes of their own (none with 0 workers)."""
-    return DataLoader(
-        images,
-        batch_sampler=order,
-        num_workers=workers,
-        collate_fn=images.collate,
-        pin_memory=pin_memory,
-        worker_init_fn=_start_worker,
-        persistent_workers=workers > 0,
-    )
-
-
-def _start_worker(_worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the run's own process decides
-    cv2.setNumThreads(1)

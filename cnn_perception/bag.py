@@ -1,0 +1,271 @@
+"""rosbag2 -> stamped images and labels, read directly and in constant memory. The only rosbags import.
+
+A damaged bag is read as far as it goes; what is missing is said in `Bag.damage`, which an executable turns into an
+exit code that is not 0. Nothing is ever left out silently.
+"""
+
+from __future__ import annotations
+
+import struct
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apsw
+from rosbags.rosbag2 import Reader, ReaderError
+from rosbags.serde import SerdeError
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+from cnn_perception.errors import BagError, FrameError
+from cnn_perception.image import EncodedFile, EncodedImage, encoded_from_message
+from cnn_perception.salvage import ZstdError, decompressed, decompressed_message, readable_copy
+
+IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+STRING_TYPE = "std_msgs/msg/String"
+CLASSIFICATION_TYPE = "vision_msgs/msg/Classification"
+LABEL_TYPES = (STRING_TYPE, CLASSIFICATION_TYPE)
+
+_VISION_MSGS = {
+    "vision_msgs/msg/ObjectHypothesis": "string class_id\nfloat64 score\n",
+    CLASSIFICATION_TYPE: "std_msgs/Header header\nObjectHypothesis[] results\n",
+}
+"""Field definitions of vision_msgs 4.1, which the type store lacks."""
+
+_READ_ERRORS = (
+    ReaderError, apsw.Error, ZstdError, struct.error, OSError, EOFError, TypeError, ValueError, RuntimeError
+)  # fmt: skip
+"""What rosbags, SQLite and the decompressors raise on bytes that are not as they should be."""
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic of a bag: its name, its type such as `sensor_msgs/msg/Image`, and how many messages it has."""
+
+    name: str
+    type: str
+    count: int
+
+
+@dataclass(frozen=True)
+class StampedImage:
+    """One image message of a bag.
+
+    Attributes:
+        stamp_ns: The header's stamp, nanoseconds; 0 where the message cannot be read.
+        log_time_ns: When the recorder received it, nanoseconds.
+        frame: The image, or why its message cannot be read.
+    """
+
+    stamp_ns: int
+    log_time_ns: int
+    frame: EncodedImage | EncodedFile | FrameError
+
+
+@dataclass(frozen=True)
+class LabelTrack:
+    """The messages of a label topic: from each time on, the scene is of the class.
+
+    Attributes:
+        changes: (time in nanoseconds, class); an empty class means unlabelled.
+        is_stamped: Whether the times are those of headers, to be compared with the images' stamps; else they are
+            times of reception.
+    """
+
+    changes: tuple[tuple[int, str], ...]
+    is_stamped: bool
+
+
+class Bag:
+    """An open rosbag2: a folder with metadata.yaml, or a single .mcap or .db3 file.
+
+    Attributes:
+        path: Where it is.
+        topics: What it holds.
+        start_ns: When the first message of any topic was received, nanoseconds.
+        damage: What could not be read, one line each; grows while reading.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Opens the bag.
+
+        Raises:
+            BagError: If there is no bag, or no message in it.
+        """
+        self.path = path
+        self.damage: list[str] = []
+        self._stack = ExitStack()
+        self._types = get_typestore(Stores.LATEST)
+        for name, definition in _VISION_MSGS.items():
+            self._types.register(get_types_from_msg(definition, name))
+        try:
+            self._readers = self._open()
+            self.topics = self._topics()
+            if not any(topic.count for topic in self.topics):
+                raise BagError(f"{path}: the bag has no messages{self._because()}; record it again")
+            self.start_ns = min(reader.start_time for reader in self._readers)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Bag:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the files; temporary copies of damaged ones are deleted."""
+        self._stack.close()
+
+    def image_topic(self, name: str | None = None) -> Topic:
+        """Finds the topic to read images from.
+
+        Args:
+            name: The topic, with or without the leading slash; None takes the only one there is.
+
+        Raises:
+            BagError: If there is no such topic, it holds no images, or the choice is not clear.
+        """
+        images = [topic for topic in self.topics if topic.type in IMAGE_TYPES]
+        found = ", ".join(f"{topic.name} ({topic.count})" for topic in images) or "none"
+        if name is not None:
+            return self._topic(name, IMAGE_TYPES, f"image topics in it: {found}")
+        filled = [topic for topic in images if topic.count]
+        if len(filled) != 1:
+            raise BagError(
+                f"{self.path}: cannot choose the image topic; name one with --topic; image topics in it: {found}"
+            )
+        return filled[0]
+
+    def images(self, topic: Topic) -> Iterator[StampedImage]:
+        """Yields every image of a topic once, in the order of reception; stops early where the bag is damaged."""
+        for log_time_ns, payload in self._payloads(topic):
+            try:
+                message = self._message(payload, topic)
+                frame = encoded_from_message(message)
+            except FrameError as error:
+                yield StampedImage(0, log_time_ns, error)
+            else:
+                yield StampedImage(_stamp_ns(message), log_time_ns, frame)
+
+    def label_track(self, name: str) -> LabelTrack:
+        """Reads a topic of labels: std_msgs/String, or the best result of vision_msgs/Classification.
+
+        Raises:
+            BagError: If there is no such topic, it holds no labels, or a label cannot be read.
+        """
+        found = ", ".join(topic.name for topic in self.topics if topic.type in LABEL_TYPES) or "none"
+        topic = self._topic(name, LABEL_TYPES, f"label topics in it: {found}")
+        is_stamped = topic.type == CLASSIFICATION_TYPE
+        changes = []
+        for log_time_ns, payload in self._payloads(topic):
+            try:
+                message = self._message(payload, topic)
+            except FrameError as error:
+                raise BagError(f"{self.path}: {topic.name}: {error}") from None
+            if is_stamped:
+                best = max(message.results, key=lambda result: float(result.score), default=None)
+                changes.append((_stamp_ns(message), "" if best is None else str(best.class_id)))
+            else:
+                changes.append((log_time_ns, str(message.data)))
+        return LabelTrack(tuple(changes), is_stamped)
+
+    def _open(self) -> list[Reader]:
+        if not self.path.exists():
+            raise BagError(f"{self.path}: there is no such bag; name a rosbag2 folder, or an .mcap or .db3 file")
+        try:
+            return [self._stack.enter_context(Reader(self.path))]
+        except _READ_ERRORS as error:
+            return self._open_damaged(_one_line(error))
+
+    def _open_damaged(self, reason: str) -> list[Reader]:
+        """Opens the storage files of a bag one by one, each as far as it can be read."""
+        files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
+        files = [file for file in files if {".mcap", ".db3"} & set(file.suffixes)]
+        if not files:
+            raise BagError(f"{self.path}: is no rosbag2: there is no .mcap or .db3 file in it")
+        if not self.path.is_dir() or (self.path / "metadata.yaml").is_file():
+            self.damage.append(f"{self.path}: the bag is damaged ({reason})")
+        else:
+            self.damage.append(f"{self.path}: there is no metadata.yaml; repair with `ros2 bag reindex {self.path}`")
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cnn_perception_bag_")))
+        readers = [reader for file in files if (reader := self._open_file(file, folder)) is not None]
+        if not readers:
+            raise BagError("; ".join(self.damage))
+        return sorted(readers, key=lambda reader: reader.start_time)
+
+    def _open_file(self, file: Path, folder: Path) -> Reader | None:
+        try:
+            unpacked, complete = decompressed(file, folder)
+            try:
+                reader = self._stack.enter_context(Reader(unpacked))
+            except _READ_ERRORS:
+                complete = False
+                reader = self._stack.enter_context(Reader(readable_copy(unpacked, folder)))
+        except (BagError, *_READ_ERRORS) as error:
+            self.damage.append(f"{file}: cannot be read at all ({_one_line(error)})")
+            return None
+        if not complete:
+            count = reader.message_count
+            self.damage.append(
+                f"{file}: is truncated; its first {count} messages were read; repair with `ros2 bag reindex`"
+            )
+        return reader
+
+    def _topics(self) -> tuple[Topic, ...]:
+        counts: dict[tuple[str, str], int] = {}
+        for reader in self._readers:
+            for connection in reader.connections:
+                key = (connection.topic, connection.msgtype)
+                counts[key] = counts.get(key, 0) + connection.msgcount
+        return tuple(Topic(name, kind, count) for (name, kind), count in sorted(counts.items()))
+
+    def _topic(self, name: str, types: tuple[str, ...], choices: str) -> Topic:
+        name = "/" + name.lstrip("/")
+        matches = [topic for topic in self.topics if topic.name == name]
+        if not matches:
+            raise BagError(f"{self.path}: there is no topic {name}{self._because()}; {choices}")
+        usable = [topic for topic in matches if topic.type in types]
+        if not usable:
+            raise BagError(f"{self.path}: {name} is {matches[0].type}, not {' or '.join(types)}; {choices}")
+        if not usable[0].count:
+            raise BagError(f"{self.path}: {name} has no messages{self._because()}; {choices}")
+        return usable[0]
+
+    def _payloads(self, topic: Topic) -> Iterator[tuple[int, bytes]]:
+        """Yields (reception time, serialised message); a damage met on the way ends its file and is noted."""
+        for reader in self._readers:
+            connections = [c for c in reader.connections if (c.topic, c.msgtype) == (topic.name, topic.type)]
+            count = 0
+            try:
+                for _, log_time_ns, payload in reader.messages(connections) if connections else ():
+                    yield log_time_ns, decompressed_message(payload)
+                    count += 1
+            except _READ_ERRORS as error:
+                where = f"{reader.path}: {topic.name}"
+                line = f"{where}: reading stopped after {count} messages ({_one_line(error)})"
+                if line not in self.damage:
+                    self.damage.append(line)
+
+    def _message(self, payload: bytes, topic: Topic) -> Any:  # noqa: ANN401 rosbags makes its classes at run time
+        try:
+            return self._types.deserialize_cdr(memoryview(payload), topic.type)
+        except (SerdeError, IndexError) as error:
+            raise FrameError(
+                "message", f"a message cannot be deserialised ({_one_line(error)}); it was dropped"
+            ) from None
+
+    def _because(self) -> str:
+        return f" ({'; '.join(self.damage)})" if self.damage else ""
+
+
+def _stamp_ns(message: Any) -> int:  # noqa: ANN401 see _message
+    stamp = message.header.stamp
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def _one_line(error: BaseException) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:300]

@@ -1,0 +1,272 @@
+"""A recording or a folder of images + labels + a model -> a report. Run as `evaluate_bag`.
+
+Every frame is used once with the robot's own pipeline; there is no ROS and no dropped frame. Pictures and video are
+made after the model has seen everything, so that they do not slow it down.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from cnn_perception.bag import Bag
+from cnn_perception.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_BELOW_TARGET,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    ConfigError,
+    FrameError,
+    PerceptionError,
+)
+from cnn_perception.image import RgbImage, decode
+from cnn_perception.inference import DEFAULT_PROVIDERS, SessionOptions
+from cnn_perception.labels import UNLABELLED, labels_from_changes, read_labels
+from cnn_perception.overlay import draw_overlay
+from cnn_perception.pipeline import Pipeline
+from cnn_perception.replay import KEPT_CLASSES, Findings, replay
+from cnn_perception.report import Picture, render_html
+from cnn_perception.results import (
+    FrameRecord,
+    ModelRecord,
+    Report,
+    WorstFrame,
+    predictions_csv,
+    score,
+    write_text,
+)
+from cnn_perception.sources import Source, bag_source, folder_source
+from cnn_perception.spec import InputSpec
+from cnn_perception.video import VIDEO_ENDINGS, VideoFile, resized_to_view
+
+_DEFAULT_RATE_HZ = 10.0
+
+
+def make_report(pipeline: Pipeline, source: Source, findings: Findings, options: argparse.Namespace) -> Report:
+    """Sums up the findings."""
+    scores = score(findings.records, pipeline.spec.class_names, options.threshold)
+    remarks = [*source.damage]
+    if findings.interrupted:
+        remarks.append(f"interrupted after {scores.frames} of {source.count} frames")
+    if not scores.scored + scores.unlabelled:
+        remarks.append(f"{source.path}: not one of {scores.frames} frames could be used")
+    elif options.labels and not scores.scored:
+        remarks.append(f"{options.labels}: no frame lies in a labelled interval; see --labels-start")
+    passed = None if options.min_accuracy is None else (scores.top1 or 0.0) >= options.min_accuracy
+    model = pipeline.model
+    return Report(
+        complete=not remarks,
+        remarks=tuple(remarks),
+        source=str(source.path),
+        topic=source.topic,
+        labels=options.labels or "",
+        model=ModelRecord(str(model.path), model.sha256, model.provider, model.fallback, model.spec),
+        threshold=options.threshold,
+        min_accuracy=options.min_accuracy,
+        passed=passed,
+        frames_per_second=scores.frames / findings.seconds if findings.seconds else 0.0,
+        scores=scores,
+        worst=tuple(_worst_frame(frame.record) for frame in findings.by_badness()),
+    )
+
+
+def _worst_frame(record: FrameRecord) -> WorstFrame:
+    name, score = ("", 0.0) if record.prediction is None else (record.prediction.name, record.prediction.score)
+    return WorstFrame(record.index, record.name, record.time_s, record.truth, name, score, record.margin)
+
+
+def _pictures(findings: Findings, spec: InputSpec, top_k: int) -> list[Picture]:
+    drawn = []
+    for frame in findings.by_badness():
+        assert not isinstance(frame.source, FrameError)  # only recognised frames are kept
+        image = _drawn(decode(frame.source), frame.record, spec, top_k)
+        drawn.append(Picture(_worst_frame(frame.record), image))
+    return drawn
+
+
+def _drawn(image: RgbImage, record: FrameRecord, spec: InputSpec, top_k: int) -> RgbImage:
+    view = resized_to_view(image)
+    if record.prediction is None:
+        return view
+    return draw_overlay(view, record.prediction, spec, top_k=top_k, truth=record.truth)
+
+
+def write_video(source: Source, findings: Findings, spec: InputSpec, top_k: int, folder: Path) -> Path | None:
+    """Draws every recognised frame into a video at the recording's frame rate.
+
+    Returns:
+        The file; None if there was no frame to show.
+
+    Raises:
+        DataError: If no video can be written here.
+    """
+    stamps_s = np.array([record.time_s for record in findings.records])
+    steps_s = np.diff(stamps_s)
+    steps_s = steps_s[steps_s > 0]
+    rate_hz = float(np.clip(1.0 / np.median(steps_s), 1.0, 60.0)) if len(steps_s) else _DEFAULT_RATE_HZ
+    pairs = zip(source.frames(), findings.records, strict=False)
+    video: VideoFile | None = None
+    with ExitStack() as stack:
+        for frame, record in tqdm(pairs, total=len(findings.records), desc="video", unit="frame", disable=None):
+            if record.prediction is None or isinstance(frame.source, FrameError):
+                continue
+            image = _drawn(decode(frame.source), record, spec, top_k)
+            if video is None:
+                video = stack.enter_context(VideoFile(folder, "overlay", rate_hz, *image.shape[:2]))
+            video.add(image)
+    return None if video is None else video.path
+
+
+def _write(report: Report, findings: Findings, pictures: Sequence[Picture], folder: Path, video: str = "") -> None:
+    write_text(folder / "report.json", report.to_json())
+    write_text(folder / "predictions.csv", predictions_csv(findings.records))
+    write_text(folder / "report.html", render_html(report, findings.records, pictures, video))
+
+
+def evaluate(pipeline: Pipeline, source: Source, options: argparse.Namespace) -> tuple[Report, int]:
+    """Runs the evaluation and writes all files.
+
+    Args:
+        pipeline: The loaded model.
+        source: The frames.
+        options: The parsed command line.
+
+    Returns:
+        The report, and the exit code.
+
+    Raises:
+        DataError: If a file cannot be written.
+    """
+    findings = Findings()
+    replay(pipeline, source, findings)
+    report = make_report(pipeline, source, findings, options)
+    pictures = _pictures(findings, pipeline.spec.input, options.top_k)
+    for ending in VIDEO_ENDINGS:  # a video of an earlier run would not belong to this report
+        (options.output / f"overlay{ending}").unlink(missing_ok=True)
+    _write(report, findings, pictures, options.output)
+    if not (options.no_video or findings.interrupted or options.images):
+        try:
+            video = write_video(source, findings, pipeline.spec.input, options.top_k, options.output)
+        except KeyboardInterrupt:
+            return report, EXIT_INTERRUPTED
+        if video is not None:
+            _write(report, findings, pictures, options.output, video.name)
+    if findings.interrupted:
+        return report, EXIT_INTERRUPTED
+    if not report.complete:
+        return report, EXIT_BAD_INPUT
+    return report, EXIT_BELOW_TARGET if report.passed is False else EXIT_OK
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    options = _parser().parse_args(argv)
+    try:
+        _check(options)
+        with ExitStack() as stack:
+            pipeline = Pipeline.load(options.model, SessionOptions(providers=options.providers))
+            source = _open_source(options, pipeline.spec.class_names, stack)
+            try:
+                options.output.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ConfigError(f"--output {options.output}: cannot be made ({error.strerror})") from None
+            report, code = evaluate(pipeline, source, options)
+    except PerceptionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    for remark in report.remarks:
+        print(f"error: {remark}", file=sys.stderr)
+    print(_summary(report, options.output))
+    return code
+
+
+def _open_source(options: argparse.Namespace, classes: Sequence[str], stack: ExitStack) -> Source:
+    if options.images is not None:
+        return folder_source(options.images, classes)
+    bag = stack.enter_context(Bag(options.bag))
+    topic = bag.image_topic(options.topic)
+    if not options.labels:
+        return bag_source(bag, topic, None, is_stamped=False, origin_ns=bag.start_ns)
+    if options.labels.endswith(".csv"):
+        labels = read_labels(Path(options.labels)).scored_as(classes, options.labels)
+        origin_ns = bag.start_ns if options.labels_start == "bag" else None
+        return bag_source(bag, topic, labels, is_stamped=False, origin_ns=origin_ns)
+    track = bag.label_track(options.labels)
+    zero_ns = 0 if track.is_stamped else bag.start_ns
+    labels = labels_from_changes((time_ns - zero_ns, name) for time_ns, name in track.changes)
+    labels = labels.scored_as(classes, f"{options.bag}: {options.labels}")
+    return bag_source(bag, topic, labels, is_stamped=track.is_stamped, origin_ns=bag.start_ns)
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.images is not None and (options.topic or options.labels):
+        raise ConfigError("--topic and --labels belong to --bag; in --images the folders are the labels")
+    if options.min_accuracy is not None and not (options.labels or options.images):
+        raise ConfigError("--min-accuracy needs --labels: without them there is no accuracy")
+    for name in ("min_accuracy", "threshold"):
+        value = getattr(options, name)
+        if value is not None and not 0.0 <= value <= 1.0:
+            raise ConfigError(f"--{name.replace('_', '-')} is {value}; choose 0 to 1")
+    if not 1 <= options.top_k <= KEPT_CLASSES:
+        raise ConfigError(f"--top-k is {options.top_k}; choose 1 to {KEPT_CLASSES}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="evaluate_bag",
+        description="Scores a model on a recording or a folder of images and leaves report.json, predictions.csv, "
+        "report.html and an overlay video.",
+        epilog="exit codes: 0 done; 2 bad input, or a damaged bag of which the readable part was evaluated; "
+        "3 --min-accuracy missed; 130 interrupted, with a report of what was done",
+    )
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--bag", type=Path, help="rosbag2 folder (sqlite3 or mcap), or a single .mcap or .db3 file")
+    where.add_argument("--images", type=Path, help="folder with a folder of images for each class")
+    parser.add_argument("--model", type=Path, required=True, help="model file made by training.export")
+    parser.add_argument("--topic", help="image topic; not needed where the bag has only one")
+    parser.add_argument(
+        "--labels",
+        help="CSV file (*.csv) with the columns start_s,end_s,class in seconds, or a topic of std_msgs/String or "
+        f"vision_msgs/Classification; gaps and the class {UNLABELLED!r} are not scored",
+    )
+    parser.add_argument(
+        "--labels-start",
+        choices=("bag", "image"),
+        default="bag",
+        help="what 0 s in the CSV file is: when the bag's first message of any topic was received, or the first image",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results; made if needed")
+    parser.add_argument("--min-accuracy", type=float, help="required top-1 accuracy, 0 to 1; missed: exit code 3")
+    parser.add_argument("--threshold", type=float, default=0.0, help="score below which the robot publishes nothing")
+    parser.add_argument("--top-k", type=int, default=3, help="classes listed in pictures and video")
+    parser.add_argument(
+        "--providers", nargs="+", default=list(DEFAULT_PROVIDERS), help="ONNX Runtime providers, the preferred first"
+    )
+    parser.add_argument("--no-video", action="store_true", help="leave out the overlay video, which takes longest")
+    return parser
+
+
+def _summary(report: Report, folder: Path) -> str:
+    scores = report.scores
+    bad = ", ".join(f"{count} {reason}" for reason, count in scores.bad.items()) or "0"
+    lines = [f"frames     {scores.frames}: {scores.scored} scored, {scores.unlabelled} unlabelled, bad: {bad}"]
+    if scores.top1 is not None and scores.balanced_accuracy is not None:
+        lines.append(f"top-1      {scores.top1:.2%}, balanced {scores.balanced_accuracy:.2%}")
+    if report.min_accuracy is not None:
+        lines.append(f"required   {report.min_accuracy:.2%}: {'reached' if report.passed else 'MISSED'}")
+    total = scores.latency["inference"] if "inference" in scores.latency else scores.latency["total"]
+    lines.append(f"speed      {report.frames_per_second:.1f} frames/s, inference p50 {total.p50_ms:.1f} ms")
+    lines.append(f"report     {folder / 'report.html'}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""What can still be read of a broken rosbag2 file: the part before the damage, as a well-formed copy.
+
+A recorder that is killed, a full disk and a broken-off copy all leave a file whose beginning is intact and whose
+index or end is missing; readers refuse it as a whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+import struct
+import sys
+from pathlib import Path
+from urllib.parse import quote
+
+from cnn_perception.errors import BagError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+_MCAP_MAGIC = b"\x89MCAP0\r\n"
+_MCAP_END = struct.pack("<BQI", 0x0F, 4, 0) + struct.pack("<BQQQI", 0x02, 20, 0, 0, 0) + _MCAP_MAGIC
+"""Records DataEnd and Footer without a summary, so that a reader scans the data. Source: MCAP specification."""
+_MCAP_BODY = frozenset({0x01, *range(0x03, 0x0F)})
+"""Opcodes of the records before DataEnd, and of the summary but for the Footer. Source: MCAP specification."""
+
+ZstdError = zstd.ZstdError
+"""Raised on bytes that are not what zstd wrote."""
+
+
+def decompressed(path: Path, folder: Path) -> tuple[Path, bool]:
+    """Unpacks a file that rosbag2 compressed as a whole.
+
+    Args:
+        path: A `.zstd` file; a file with another name is returned as it is.
+        folder: Where the unpacked file goes.
+
+    Returns:
+        The unpacked file, and whether all of it could be unpacked.
+    """
+    if path.suffix != ".zstd":
+        return path, True
+    target = folder / path.stem
+    with zstd.open(path, "rb") as source, target.open("wb") as sink:
+        try:
+            shutil.copyfileobj(source, sink)
+        except (EOFError, ZstdError):
+            return target, False
+    return target, True
+
+
+def decompressed_message(payload: bytes) -> bytes:
+    """Unpacks a message that rosbag2 compressed alone; others are returned as they are."""
+    is_packed = payload[:4] == b"\x28\xb5\x2f\xfd"  # zstd's magic number; a CDR header begins with 0
+    return zstd.decompress(payload) if is_packed else payload
+
+
+def readable_copy(path: Path, folder: Path) -> Path:
+    """Copies the intact beginning of a broken bag file.
+
+    Args:
+        path: A `.mcap` or `.db3` file.
+        folder: Where the copy goes; it may become as large as the file.
+
+    Returns:
+        The copy, which a rosbag2 reader accepts.
+
+    Raises:
+        BagError: If not even the beginning is that of a bag file.
+    """
+    target = folder / f"readable_{path.name}"
+    if path.suffix == ".mcap":
+        _copy_mcap(path, target)
+    elif path.suffix == ".db3":
+        _copy_sqlite(path, target)
+    else:
+        raise BagError(f"{path}: is no .mcap or .db3 file")
+    return target
+
+
+def _copy_mcap(path: Path, target: Path) -> None:
+    with path.open("rb") as source, target.open("wb") as sink:
+        if source.read(len(_MCAP_MAGIC)) != _MCAP_MAGIC:
+            raise BagError(f"{path}: does not begin like an MCAP file; record it again")
+        size = path.stat().st_size
+        end = source.tell()
+        while len(head := source.read(9)) == 9:
+            opcode, length = struct.unpack("<BQ", head)
+            if opcode not in _MCAP_BODY or end + 9 + length > size:
+                break
+            end = source.seek(end + 9 + length)
+        source.seek(0)
+        while (rest := end - source.tell()) > 0:
+            sink.write(source.read(min(rest, 1 << 20)))
+        sink.write(_MCAP_END)
+
+
+def _copy_sqlite(path: Path, target: Path) -> None:
+    source = sqlite3.connect(f"file:{quote(str(path))}?immutable=1", uri=True)
+    sink = sqlite3.connect(target)
+    with contextlib.closing(source), contextlib.closing(sink):
+        try:
+            source.execute("PRAGMA writable_schema=ON")  # accepts a file that is shorter than its header says
+            query = "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+            tables = source.execute(query).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise BagError(f"{path}: does not begin like an SQLite file ({error}); record it again") from None
+        for name, statement in tables:
+            sink.execute(statement)
+            with contextlib.suppress(sqlite3.DatabaseError):  # the rows before the damage are what is wanted
+                for row in source.execute(f'SELECT * FROM "{name}"'):
+                    sink.execute(f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(row))})', row)
+        sink.commit()

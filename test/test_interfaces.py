@@ -1,0 +1,40 @@
+"""Owns: the importable vision_msgs is the one other ROS 2 machines have. Leaves to others: what is published."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import rclpy
+import vision_msgs.msg
+from rclpy.context import Context
+
+# Of vision_msgs 4.1.1, as rosidl computes them from the upstream definitions. DDS matches topics by type hash.
+UPSTREAM_HASHES = {
+    "Classification": "RIHS01_f74db28d0eaef3afb78f48bf2161cd709a1383a0309d3454383b25be11345143",
+    "LabelInfo": "RIHS01_3d37df4015cdf660cc851c51897f2acd957e1ca6205ba0a99aebffb9406b0783",
+    "ObjectHypothesis": "RIHS01_51da43cec11c01957a64d1e05a24acd18aae7745ec30b74348ad5f6d634f7f90",
+    "VisionClass": "RIHS01_1e4a11f0fed50b5623cb8ff26ca0e37952a48a9c074d16f804b44e9164c2037a",
+    "VisionInfo": "RIHS01_95d3116a17484ad91c9a2686e1d54890bbfc3ff6c6a2de137738c4950d45d284",
+}
+
+
+@pytest.fixture(scope="module")
+def node():
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    context = Context()
+    rclpy.init(context=context, domain_id=201)
+    node = rclpy.create_node("interfaces", context=context, enable_rosout=False)
+    yield node
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+@pytest.mark.parametrize("name", UPSTREAM_HASHES)
+def test_the_type_hash_announced_over_dds_is_upstreams(node, name):
+    publisher = node.create_publisher(getattr(vision_msgs.msg, name), f"/{name}", 1)
+
+    (announced,) = node.get_publishers_info_by_topic(publisher.topic_name)
+
+    assert announced.topic_type == f"vision_msgs/msg/{name}"
+    assert str(announced.topic_type_hash) == UPSTREAM_HASHES[name]

@@ -1,0 +1,81 @@
+"""Label files and label topics as time intervals."""
+
+from __future__ import annotations
+
+import pytest
+
+from cnn_perception.errors import DataError
+from cnn_perception.labels import Interval, Labels, labels_from_changes, read_labels
+
+SECOND = 10**9
+
+
+def written(tmp_path, text: str):
+    path = tmp_path / "labels.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_an_interval_includes_its_start_and_excludes_its_end(tmp_path):
+    labels = read_labels(written(tmp_path, "start_s,end_s,class\n1.5,2.5,ant\n2.5,3,bee\n4,5,ant\n"))
+
+    times = (1.5 * SECOND - 1, 1.5 * SECOND, 2.5 * SECOND - 1, 2.5 * SECOND, 3 * SECOND - 1, 3 * SECOND, 4 * SECOND)
+    assert [labels.at(int(time)) for time in times] == [None, "ant", "ant", "bee", "bee", None, "ant"]
+
+
+def test_lines_columns_and_spaces_may_come_in_any_order(tmp_path):
+    text = "\ufeffclass, remark, end_s, start_s\nbée, x, 2, 1\n  ant ,, 1, -0.5\n"
+
+    labels = read_labels(written(tmp_path, text))
+
+    assert labels.intervals == (Interval(-SECOND // 2, SECOND, "ant"), Interval(SECOND, 2 * SECOND, "bée"))
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "has no column start_s, end_s, class"),
+        ("start,end,class\n1,2,a\n", "has no column start_s, end_s"),
+        ("start_s,end_s,class\n", "has no intervals"),
+        ("start_s,end_s,class\n1,2,a\nx,3,a\n", r"labels.csv:3: start_s is 'x', not a number"),
+        ("start_s,end_s,class\n1,nan,a\n", r"labels.csv:2: end_s is 'nan', not a number"),
+        ("start_s,end_s,class\n1,inf,a\n", r"labels.csv:2: end_s is 'inf', not a number"),
+        ("start_s,end_s,class\n1\n", r"labels.csv:2: end_s is None"),
+        ("start_s,end_s,class\n2,2,a\n", r"ends at 2 s, not after its start at 2 s"),
+        ("start_s,end_s,class\n1,2,\n", r"labels.csv:2: class is empty"),
+        ("start_s,end_s,class\n0,2,a\n4,5,a\n1.9,3,b\n", r"the lines 2 and 4 overlap"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_the_line(tmp_path, text, complaint):
+    with pytest.raises(DataError, match=complaint):
+        read_labels(written(tmp_path, text))
+
+
+def test_a_missing_or_binary_file_is_refused(tmp_path):
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
+
+    with pytest.raises(DataError, match="cannot be read"):
+        read_labels(tmp_path / "absent.csv")
+    with pytest.raises(DataError, match="is no UTF-8 CSV file"):
+        read_labels(tmp_path / "binary.csv")
+
+
+def test_a_message_holds_until_the_next_one_and_the_last_for_ever():
+    labels = labels_from_changes([(20, "bee"), (10, "ant"), (30, "")])
+
+    assert [labels.at(time) for time in (9, 10, 19, 20, 29, 30, 10**18)] == [None, "ant", "ant", "bee", "bee", "", ""]
+    assert labels.scored_as(("ant", "bee"), "x").at(30) is None
+
+
+def test_none_is_unlabelled_unless_the_model_has_such_a_class():
+    labels = Labels((Interval(0, 1, "none"), Interval(1, 2, "ant")))
+
+    assert labels.scored_as(("ant", "bee"), "x").at(0) is None
+    assert labels.scored_as(("ant", "none"), "x").at(0) == "none"
+
+
+def test_a_label_that_the_model_does_not_know_names_the_models_classes():
+    labels = Labels((Interval(0, 1, "wasp"), Interval(1, 2, "ant")))
+
+    with pytest.raises(DataError, match=r"truth\.csv: the model has no class 'wasp'; its classes are: ant, bee"):
+        labels.scored_as(("ant", "bee"), "truth.csv")

@@ -1,0 +1,141 @@
+"""Owns: RGB image -> input tensor. Oracles: torchvision's reference transform, hand arithmetic."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnn_perception.image import RgbImage
+from cnn_perception.preprocess import Region, input_region, preprocess
+from cnn_perception.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+
+IDENTITY = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+def spec(height: int, width: int, mode: str, fraction: float = 1.0, interpolation: str = "bilinear") -> InputSpec:
+    return InputSpec(height, width, mode, fraction, interpolation, IMAGENET_MEAN, IMAGENET_STD)  # type: ignore[arg-type]
+
+
+def photo(height: int, width: int) -> RgbImage:
+    """Smooth structure plus fine noise: what resampling without antialiasing gets wrong."""
+    rng = np.random.default_rng(height * 10_000 + width)
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    waves = np.stack([np.sin(rows / 9), np.cos(columns / 13), np.sin((rows + columns) / 5)], axis=-1)
+    return RgbImage(np.clip(127 + 70 * waves + rng.normal(0, 40, waves.shape), 0, 255).astype(np.uint8))
+
+
+def grey_levels(tensor: np.ndarray) -> np.ndarray:
+    mean, std = (np.array(v, np.float32)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+    return (tensor * std + mean) * 255
+
+
+@pytest.mark.parametrize("size", [(480, 640), (500, 375), (224, 224), (100, 60), (720, 1280), (333, 777), (257, 256)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_crop_is_within_one_grey_level_of_torchvision(size: tuple[int, int], interpolation: str):
+    transforms = pytest.importorskip("torchvision.transforms", reason="the oracle is torchvision")
+    image = photo(*size)
+    mode = transforms.InterpolationMode(interpolation)
+    reference = transforms.Compose(
+        [
+            transforms.Resize(256, interpolation=mode),
+            transforms.CenterCrop(224),
+            transforms.ToTensor(),
+            transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+        ]
+    )
+    expected = reference(Image.fromarray(image)).numpy()
+
+    tensor = preprocess(image, spec(224, 224, "crop", 0.875, interpolation))
+
+    assert np.abs(grey_levels(tensor) - grey_levels(expected)).max() <= 1.01
+
+
+def test_image_of_the_right_size_is_only_normalised():
+    image = RgbImage(np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 14)
+    exact = InputSpec(2, 3, "squash", 1.0, "bilinear", (0.5, 0.25, 0.0), (0.5, 0.25, 1.0))
+
+    tensor = preprocess(image, exact)
+
+    # hand arithmetic: the red pixel 0 -> (0 - 0.5) / 0.5; the blue pixel at (1, 2) is 17 * 14 = 238
+    assert tensor[0, 0, 0] == pytest.approx(-1.0)
+    assert tensor[1, 0, 0] == pytest.approx((14 / 255 - 0.25) / 0.25)
+    assert tensor[2, 1, 2] == pytest.approx(238 / 255)
+
+
+def test_channels_stay_red_green_blue():
+    image = RgbImage(np.zeros((40, 60, 3), np.uint8))
+    image[..., 0] = 255
+    tensor = preprocess(image, InputSpec(8, 8, "squash", 1.0, "bilinear", *IDENTITY))
+    assert tensor[:, 4, 4] == pytest.approx([1.0, 0.0, 0.0])
+
+
+def test_squash_keeps_the_edges_of_a_wide_image():
+    image = RgbImage(np.zeros((100, 400, 3), np.uint8))
+    image[:, :40] = 255
+    tensor = preprocess(image, InputSpec(50, 50, "squash", 1.0, "bilinear", *IDENTITY))
+    assert tensor[:, :, :4].min() == 1.0
+    assert tensor[:, :, 6:].max() == 0.0
+
+
+def test_crop_loses_the_edges_of_a_wide_image():
+    image = RgbImage(np.zeros((100, 400, 3), np.uint8))
+    image[:, :40] = 255
+    tensor = preprocess(image, InputSpec(50, 50, "crop", 1.0, "bilinear", *IDENTITY))
+    assert tensor.max() == 0.0
+
+
+def test_letterbox_pads_with_the_mean_colour():
+    image = RgbImage(np.full((50, 100, 3), 255, np.uint8))
+    tensor = preprocess(image, spec(80, 80, "letterbox"))
+    white = (1.0 - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
+    # 100 columns become 80, 50 rows become 40: 20 rows of padding above and below
+    assert np.abs(tensor[:, :20]).max() == 0.0
+    assert np.abs(tensor[:, 60:]).max() == 0.0
+    assert tensor[:, 20:60].min(axis=(1, 2)) == pytest.approx(white, abs=1e-5)
+
+
+def test_result_is_written_into_the_slot_of_a_batch():
+    batch = np.full((2, 3, 32, 32), np.nan, np.float32)
+    image = photo(20, 64)
+    preprocess(image, spec(32, 32, "letterbox"), out=batch[1])
+    np.testing.assert_array_equal(batch[1], preprocess(image, spec(32, 32, "letterbox")))
+    assert np.isnan(batch[0]).all()
+
+
+@pytest.mark.parametrize("mode", ["crop", "letterbox", "squash"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (3, 2)])
+def test_tiny_images_are_resized(mode: str, size: tuple[int, int]):
+    tensor = preprocess(photo(*size), spec(24, 40, mode))
+    assert tensor.shape == (3, 24, 40)
+    assert np.isfinite(tensor).all()
+
+
+def test_region_of_squash_is_the_whole_image():
+    assert input_region(480, 640, spec(224, 224, "squash")) == Region(0, 0, 640, 480)
+
+
+def test_region_of_crop_is_the_centre():
+    # torchvision: 480x640 -> 256x341, crop at row 16 and column round(58.5) = 58
+    region = input_region(480, 640, spec(224, 224, "crop", 0.875))
+    assert (region.top, region.bottom) == (pytest.approx(16 * 480 / 256), pytest.approx(240 * 480 / 256))
+    assert (region.left, region.right) == (pytest.approx(58 * 640 / 341), pytest.approx(282 * 640 / 341))
+
+
+def test_region_of_letterbox_exceeds_the_image():
+    region = input_region(50, 100, spec(80, 80, "letterbox"))
+    assert region == Region(0, -25, 100, 75)
+
+
+def test_crop_shows_exactly_its_region():
+    """A mark drawn at a source position appears in the input where `input_region` says."""
+    image = RgbImage(np.zeros((480, 640, 3), np.uint8))
+    image[100:108, 400:408] = 255
+    crop = InputSpec(224, 224, "crop", 0.875, "bilinear", *IDENTITY)
+
+    rows, columns = np.nonzero(preprocess(image, crop)[0] > 0.5)
+
+    region = input_region(480, 640, crop)
+    row = region.top + (rows.mean() + 0.5) * (region.bottom - region.top) / 224
+    column = region.left + (columns.mean() + 0.5) * (region.right - region.left) / 224
+    assert (row, column) == (pytest.approx(104, abs=1), pytest.approx(404, abs=1))

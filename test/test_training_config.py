@@ -1,0 +1,100 @@
+"""Owns: the settings of a training run and the command line derived from them. Leaves to others: what they do."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from cnn_perception.errors import ConfigError
+from training.config import TrainConfig, from_json, make, parse
+
+PLACES = {"data": "images", "output": "run"}
+
+
+def test_the_command_line_has_every_setting_once(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parse(["--help"])
+
+    text = capsys.readouterr().out
+    assert stopped.value.code == 0
+    for field in dataclasses.fields(TrainConfig):
+        assert f"--{field.name.replace('_', '-')}" in text
+
+
+def test_only_what_was_given_is_taken_from_the_command_line():
+    given = parse(["--data", "d", "--input-size", "96x128", "--augment", "crop,classic", "--no-channels-last"])
+
+    assert given == {"data": "d", "input_size": (96, 128), "augment": ("crop", "classic"), "channels_last": False}
+    assert parse(["--input-size", "160"]) == {"input_size": (160, 160)}
+
+
+def test_each_mode_has_defaults_of_its_own_and_what_is_given_wins():
+    assert make(**PLACES, mode="probe").weight_decay is None
+    assert make(**PLACES, mode="scratch").weights == "none"
+    finetune = make(**PLACES, mode="finetune", epochs=20, label_smoothing=0.0)
+    assert (finetune.weights, finetune.label_smoothing) == ("imagenet", 0.0)
+    assert (finetune.head_epochs, finetune.last_stage_epochs, finetune.warmup_epochs) == (2, 3, 1.0)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 60])
+def test_every_number_of_epochs_has_phases_that_fit(epochs):
+    config = make(**PLACES, epochs=epochs)
+
+    assert config.head_epochs + config.last_stage_epochs < epochs
+
+
+def test_augmentations_add_up_and_flip_can_be_left_out():
+    assert make(**PLACES, augment=("crop", "color", "classic")).augment == (
+        "crop", "color", "rotate", "translate", "scale", "shear", "stretch",
+    )  # fmt: skip
+    assert make(**PLACES, augment=("light", "none")).augment == ("crop", "flip", "color")
+    assert make(**PLACES, augment=("none",)).augment == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"epochs": 0}, "--epochs: 0 is out of range"),
+        ({"lr": float("nan")}, "--lr: nan is out of range"),
+        ({"lr": float("inf")}, "--lr: inf is out of range"),
+        ({"batch_size": 1}, "--batch-size: 1 is out of range"),
+        ({"batch_size": 2.5}, "--batch-size: 2.5 is out of range"),
+        ({"input_size": (7, 64)}, "--input-size"),
+        ({"optimizer": "lion"}, "--optimizer: 'lion' is none of sgd"),
+        ({"augment": ("mixup",)}, "--augment: 'mixup' is unknown"),
+        ({"mode": "probe", "lr": 0.1}, "--lr has no effect in --mode probe"),
+        ({"mode": "scratch", "weights": "imagenet"}, "--mode scratch starts from no weights"),
+        ({"epochs": 3, "head_epochs": 2, "last_stage_epochs": 2}, "exceed --epochs 3"),
+        ({"epochs": 3, "warmup_epochs": 4.0}, "--warmup-epochs: 4.0 exceeds"),
+        ({"val_fraction": 0.6, "test_fraction": 0.4}, "leave less than a tenth"),
+        ({"resize_mode": "letterbox", "crop_fraction": 0.875}, "--crop-fraction: needs --resize-mode crop"),
+        ({"data": ""}, "--data is missing"),
+        ({"moment": 1}, "unknown settings \\['moment'\\]"),
+    ],
+)
+def test_a_wrong_setting_is_named(given, message):
+    with pytest.raises(ConfigError, match=message):
+        make(**{**PLACES, **given})
+
+
+@pytest.mark.parametrize(("fraction", "fits"), [(0.009, False), (0.01, True), (0.9, True), (0.901, False)])
+def test_a_range_includes_its_ends(fraction, fits):
+    if fits:
+        assert make(**PLACES, val_fraction=fraction).val_fraction == fraction
+    else:
+        with pytest.raises(ConfigError):
+            make(**PLACES, val_fraction=fraction)
+
+
+def test_settings_survive_json():
+    config = make(**PLACES, input_size=(96, 128), augment=("classic",), momentum=0.8)
+
+    assert TrainConfig(**from_json(json.dumps(config.to_dict()), "config.json")) == config
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"lr": 1}'])
+def test_a_foreign_config_is_refused(text):
+    with pytest.raises(ConfigError, match="start a new run"):
+        from_json(text, "config.json")

@@ -1,0 +1,29 @@
+"""Labelled images drawn for tests: a bar of the class's colour on a noisy ground, 24 x 40 pixels, as PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+COLORS = ((220, 40, 40), (40, 60, 220), (40, 200, 60))
+
+
+def picture(color: tuple[int, int, int], seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(90, 150, (24, 40, 3), np.uint8)
+    top, left = rng.integers(0, 8), rng.integers(0, 12)
+    pixels[top : top + 16, left : left + 28] = color
+    return pixels
+
+
+def write_folder(root: Path, counts: Mapping[str, int], first_seed: int = 0) -> Path:
+    """Writes root/CLASS/NN.png; the classes get their colours in the order given."""
+    for number, (name, count) in enumerate(counts.items()):
+        (root / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = picture(COLORS[number % len(COLORS)], first_seed + 1000 * number + index)
+            Image.fromarray(pixels).save(root / name / f"{index:02}.png")
+    return root

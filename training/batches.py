@@ -1,0 +1,134 @@
+"""The batches of a training run: images read, augmented, preprocessed and stacked.
+
+Images are decoded and preprocessed by the runtime's own functions, so a network is trained on what the robot will
+show it. Which images form a batch and how they are augmented follows from (seed, epoch, image) alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from cnn_perception.errors import FrameError
+from cnn_perception.image import decode_file_bytes
+from cnn_perception.preprocess import InputTensor, preprocess
+from cnn_perception.spec import InputSpec
+from training.augment import Augmentation, augment
+from training.dataset import Sample
+
+
+class Key(NamedTuple):
+    """What is asked of `Images`: a sample in an epoch, which decides how it is augmented."""
+
+    epoch: int
+    row: int
+
+
+class Item(NamedTuple):
+    """One preprocessed image; no tensor where the file became unreadable since it was checked."""
+
+    row: int
+    tensor: InputTensor | None
+
+
+class Batch(NamedTuple):
+    """Images of one step: rows (N,) int64, images (N, 3, height, width) float32, labels (N,) int64.
+
+    `lost` are the rows of samples that can no longer be read.
+    """
+
+    rows: Tensor
+    images: Tensor
+    labels: Tensor
+    lost: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Images(Dataset[Item]):
+    """Preprocessed images of some samples; with an augmentation, another variant in every epoch."""
+
+    samples: tuple[Sample, ...]
+    spec: InputSpec
+    augmentation: Augmentation | None = None
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: Key) -> Item:
+        try:
+            image = decode_file_bytes(self.samples[key.row].path.read_bytes())
+        except (FrameError, OSError):
+            return Item(key.row, None)
+        if self.augmentation is None:
+            return Item(key.row, preprocess(image, self.spec))
+        variant = augment(image, self.augmentation, np.random.default_rng((self.seed, *key)))
+        as_it_is = dataclasses.replace(self.spec, resize_mode="squash", crop_fraction=1.0)
+        return Item(key.row, preprocess(variant, as_it_is))
+
+    def collate(self, items: list[Item]) -> Batch:
+        """Stacks items to a batch."""
+        kept = [(item.row, item.tensor) for item in items if item.tensor is not None]
+        shape = (len(kept), 3, self.spec.height, self.spec.width)
+        images = np.stack([tensor for _, tensor in kept]) if kept else np.empty(shape, np.float32)
+        rows = torch.tensor([row for row, _ in kept], dtype=torch.int64)
+        labels = torch.tensor([self.samples[row].label for row, _ in kept], dtype=torch.int64)
+        lost = tuple(item.row for item in items if item.tensor is None)
+        return Batch(rows, torch.from_numpy(images), labels, lost)
+
+
+class Order(Sampler[list[Key]]):
+    """The keys of each batch of an epoch: shuffled by (seed, epoch), or in order.
+
+    `epoch` and `first_batch` are set before an epoch begins; a run continued within an epoch begins there.
+    """
+
+    def __init__(self, count: int, batch_size: int, shuffle_seed: int | None) -> None:
+        self.count, self.batch_size, self.shuffle_seed = count, batch_size, shuffle_seed
+        self.epoch = 0
+        self.first_batch = 0
+
+    def batches(self) -> int:
+        """Returns the number of batches of a whole epoch."""
+        full, rest = divmod(self.count, self.batch_size)
+        # batch normalisation cannot learn from a single image
+        lone = rest == 1 and full > 0 and self.shuffle_seed is not None
+        return full + (rest > 0 and not lone)
+
+    def __len__(self) -> int:
+        return self.batches() - self.first_batch
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        rows = np.arange(self.count)
+        if self.shuffle_seed is not None:
+            np.random.default_rng((self.shuffle_seed, self.epoch)).shuffle(rows)
+        for batch in range(self.first_batch, self.batches()):
+            yield [Key(self.epoch, int(i)) for i in rows[batch * self.batch_size :][: self.batch_size]]
+
+
+def loader(images: Images, order: Order, workers: int, pin_memory: bool) -> DataLoader[Batch]:
+    """Returns the batches of an order, loaded by processes of their own (none with 0 workers)."""
+    return DataLoader(
+        images,  # type: ignore[arg-type]  # torch types a loader by its items, not by its batches
+        batch_sampler=order,
+        num_workers=workers,
+        collate_fn=images.collate,
+        pin_memory=pin_memory,
+        worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # its own: the run's random numbers must not depend on loading
+        persistent_workers=workers > 0,
+    )
+
+
+def _start_worker(_worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the run's own process decides
+    cv2.setNumThreads(1)

@@ -1,0 +1,196 @@
+"""One training run: its settings, its data, its network, and the folder where all of it is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from cnn_perception.errors import ConfigError, DataError
+from training import backbones, batches, checkpoint, dataset
+from training.augment import Augmentation
+from training.batches import Batch, Images, Order
+from training.checkpoint import Checkpoint
+from training.config import CHANGED_BY_RESUME, TrainConfig, expand_augment, from_json, make
+from training.dataset import LabelledImages, Part
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One line of history.csv: accuracies in [0, 1], losses in nats, the rate of the head at the epoch's end."""
+
+    epoch: int
+    phase: str
+    lr: float
+    train_loss: float
+    train_top1: float
+    val_loss: float
+    val_top1: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a way of training is given.
+
+    Attributes:
+        config: The settings.
+        folder: Where everything is written.
+        data: The checked and split images.
+        model: The network on its device.
+        weights: Where its weights come from, in words.
+        device: What it computes on.
+        workers: Processes that load images.
+    """
+
+    config: TrainConfig
+    folder: Path
+    data: LabelledImages
+    model: nn.Module
+    weights: str
+    device: torch.device
+    workers: int
+
+    def training_batches(self) -> tuple[DataLoader[Batch], Order]:
+        """Returns the shuffled, augmented training images, and what decides on their order."""
+        samples = self.data.part("train")
+        images = Images(samples, self.config.input, Augmentation.of(self.config), self.config.seed)
+        order = Order(len(samples), self.config.batch_size, self.config.seed)
+        return batches.loader(images, order, self.workers, self.device.type == "cuda"), order
+
+    def evaluation_batches(self, *parts: Part) -> DataLoader[Batch]:
+        """Returns the images of some parts one after the other, preprocessed as the robot does."""
+        samples = tuple(sample for part in parts for sample in self.data.part(part))
+        order = Order(len(samples), self.config.batch_size, None)
+        return batches.loader(Images(samples, self.config.input), order, self.workers, self.device.type == "cuda")
+
+    def save(self, names: Iterable[str], metrics: Mapping[str, float], resume: dict[str, Any] | None) -> None:
+        """Writes the network as it is now, as best.pt, last.pt or both."""
+        record = {
+            "mode": self.config.mode,
+            "weights": self.weights,
+            "data": self.data.root.name,
+            "data_sha256": self.data.sha256,
+            "train_images": len(self.data.part("train")),
+            "val_images": len(self.data.part("val")),
+            "metrics": dict(metrics),
+        }
+        now = Checkpoint(
+            backbone=self.config.backbone,
+            class_names=self.data.class_names,
+            input=self.config.input,
+            model={name: tensor.detach().cpu() for name, tensor in self.model.state_dict().items()},
+            training=record,
+            val_images=tuple(str(sample.path.absolute()) for sample in self.data.part("val")),
+            config=self.config.to_dict(),
+            resume=None,
+        )
+        for name in names:
+            checkpoint.save(self.folder / name, dataclasses.replace(now, resume=resume if name == "last.pt" else None))
+
+    def write_history(self, history: Iterable[EpochRecord]) -> None:
+        """Writes history.csv."""
+        header = [field.name for field in dataclasses.fields(EpochRecord)]
+        dataset.write_csv(self.folder / "history.csv", header, map(dataclasses.astuple, history))
+
+    def last(self) -> Checkpoint | None:
+        """Returns the checkpoint to go on from; None for a new run, or one that did not reach its first.
+
+        Raises:
+            DataError: If it cannot be read, or was trained on other data.
+        """
+        path = self.folder / "last.pt"
+        if not (self.config.resume and path.exists()):
+            return None
+        saved = checkpoint.load(path)
+        if saved.training["data_sha256"] != self.data.sha256:
+            raise DataError(f"{self.data.root}: differs from what {path} was trained on; start a new run")
+        return saved
+
+
+def settings(given: dict[str, Any]) -> TrainConfig:
+    """Returns the settings of a new run, or of the run to continue.
+
+    Args:
+        given: What the command line says, as arguments of `config.make`.
+
+    Raises:
+        ConfigError: If a setting is wrong, the folder holds a run already, or there is none to continue.
+    """
+    if not given.get("output"):
+        raise ConfigError("--output is missing; name the folder of the run")
+    folder = Path(given["output"])
+    if not given.get("resume"):
+        if (folder / "last.pt").exists():
+            raise ConfigError(f"{folder}: holds a run already; --resume continues it, another --output starts afresh")
+        config = make(**given)
+        return dataclasses.replace(config, data=str(Path(config.data).absolute()))
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ConfigError(f"{folder}: holds no run to continue; leave out --resume")
+    saved = from_json(path.read_text(), str(path))
+    for name, value in given.items():
+        value = expand_augment(value) if name == "augment" else value
+        if name not in (*CHANGED_BY_RESUME, "output", "data") and value != saved[name]:
+            raise ConfigError(f"--{name.replace('_', '-')}: the run in {folder} has {saved[name]}; leave it out")
+    kept = {name: given[name] for name in (*CHANGED_BY_RESUME, "output") if name in given}
+    return TrainConfig(**{**saved, **kept, "data": str(Path(given.get("data", saved["data"])).absolute())})
+
+
+def open_run(config: TrainConfig) -> Run:
+    """Makes the folder, reads the data and builds the network.
+
+    Raises:
+        ConfigError: If the folder cannot be made, or the network or its weights cannot be had.
+        DataError: If the data cannot be used.
+    """
+    folder, device = Path(config.output), _device(config)
+    _network(config, 2)  # for its errors: a wrong name should not be found only after the data were read
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be made ({error.strerror}); choose another --output") from None
+    data = dataset.load(
+        Path(config.data),
+        val_fraction=config.val_fraction,
+        test_fraction=config.test_fraction,
+        seed=config.seed,
+        rejected_csv=folder / "rejected.csv",
+    )
+    checkpoint.write_text(
+        folder / "config.json", json.dumps({**config.to_dict(), "resume": False}, indent=2, ensure_ascii=False) + "\n"
+    )
+    rows = [(sample.path, data.class_names[sample.label], sample.part) for sample in data.samples]
+    dataset.write_csv(folder / "split.csv", ("path", "class", "part"), rows)
+    model, weights = _network(config, len(data.class_names))
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    model = model.to(device).to(memory_format=layout)
+    return Run(config, folder, data, model, weights, device, _workers(config, device))
+
+
+def _network(config: TrainConfig, class_count: int) -> tuple[nn.Module, str]:
+    """The network with the weights to start from, and where they come from."""
+    torch.manual_seed(config.seed)
+    model = backbones.build(config.backbone, class_count, dropout=config.dropout)
+    return model, backbones.load_weights(model, config.backbone, config.weights)
+
+
+def _device(config: TrainConfig) -> torch.device:
+    found = torch.cuda.is_available()
+    if config.device == "cuda" and not found:
+        raise ConfigError("--device cuda: torch sees no GPU here; take auto or cpu")
+    return torch.device("cuda" if found and config.device != "cpu" else "cpu")
+
+
+def _workers(config: TrainConfig, device: torch.device) -> int:
+    if config.workers is not None:
+        return config.workers
+    return min(8 if device.type == "cuda" else 2, os.cpu_count() or 1)
