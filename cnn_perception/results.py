@@ -18,7 +18,7 @@ from cnn_perception import metrics
 from cnn_perception.errors import DataError
 from cnn_perception.metrics import Latency
 from cnn_perception.pipeline import Timings
-from cnn_perception.postprocess import FloatArray, Prediction
+from cnn_perception.postprocess import Prediction
 from cnn_perception.spec import ModelSpec
 
 REPORT_VERSION = 1
@@ -273,8 +273,6 @@ def _share(hits: Sequence[bool]) -> float | None:
 
 
 def _latency(timings: Sequence[Timings]) -> dict[str, Latency]:
-    table: FloatArray = np.array([dataclasses.astuple(row) for row in timings], np.float32).reshape(len(timings), -1)
-    names = [field.name.removesuffix("_ms") for field in dataclasses.fields(Timings)]
-    columns = dict(zip(names, table.T, strict=True)) if len(timings) else {}
-    stages = {name: metrics.latency(values) for name, values in columns.items()}
-    return {**stages, "total": metrics.latency(table.sum(axis=1))}
+    rows = [row.by_stage() for row in timings]
+    stages = {name: metrics.latency([row[name] for row in rows]) for name in (rows[0] if rows else ())}
+    return {**stages, "total": metrics.latency([sum(row.values()) for row in rows])}

@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.scenery import NOISE_PIXELS, VARIANTS, noise, pyramid
+from demo.scenery import NOISE_PIXELS, noise
 from demo.signs import Sprite
 
 Image: TypeAlias = NDArray[np.float32]
@@ -130,87 +130,6 @@ class Road:
     seed: int
 
 
-def upright(kind: str, variant: int, x: float, z: float, width: float, height: float, gain: float = 1.0) -> Panel:
-    """A sprite that stands on the ground and faces the camera."""
-    left, right = x - width / 2, x + width / 2
-    corners = np.array([(left, height, z), (right, height, z), (right, 0, z), (left, 0, z)])
-    return Panel(pyramid(kind, variant), corners, z, gain)
-
-
-def _shadow(x: float, z: float, width: float) -> Panel:
-    left, right, near, far = x - width * 0.6, x + width * 1.1, z - width * 0.3, z + width * 0.3
-    corners = np.array([(left, 0, far), (right, 0, far), (right, 0, near), (left, 0, near)])
-    return Panel(pyramid("shadow", 0), corners, math.inf, hazed=False)
-
-
-def _along(kind: str, variant: int, x: float, near: float, far: float, height: float) -> Panel:
-    """A sprite in a plane along the road."""
-    corners = np.array([(x, height, far), (x, height, near), (x, 0, near), (x, 0, far)])
-    return Panel(pyramid(kind, variant), corners, far)
-
-
-def _house(rng: np.random.Generator, side: int, x: float, z: float) -> list[Panel]:
-    """A house whose long wall, at x, is along the road; side is +1 to the right of the road."""
-    variant, length, eaves = int(rng.integers(VARIANTS)), rng.uniform(9, 13), rng.uniform(4.6, 5.8)
-    depth, far = side * rng.uniform(6, 8), z + length
-    ridge = eaves * 1.5
-    roof = np.array([(x + depth / 2, ridge, far), (x + depth / 2, ridge, z), (x, eaves, z), (x, eaves, far)])
-    gable = np.array([(x, ridge, z), (x + depth, ridge, z), (x + depth, 0, z), (x, 0, z)])
-    return [
-        Panel(pyramid("roof", variant), roof, far),
-        _along("wall", variant, x, z, far, eaves),
-        Panel(pyramid("gable", variant), gable, far),
-    ]
-
-
-def scatter(rng: np.random.Generator, road: Road, start: float, stop: float) -> list[Panel]:
-    """Fills both sides of a stretch of road with a village, a wood or open country.
-
-    Args:
-        rng: Decides everything.
-        road: What is kept free.
-        start: Where the stretch begins, metres.
-        stop: Where it ends.
-    """
-    panels: list[Panel] = []
-    place = rng.choice(["village", "wood", "country", "country"])
-    for side, edge in ((-1, road.left), (1, road.right)):
-        z = start + rng.uniform(0, 2)
-        while z < stop:
-            variant = int(rng.integers(VARIANTS))
-            x = edge + side * rng.uniform(2.6, 4.0)
-            if place == "village" and rng.random() < 0.6:
-                panels += _house(rng, side, x + side * 2.2, z)
-                panels.append(_along("fence", variant, x - side * 0.4, z - 1, z + 11, rng.uniform(0.8, 1.1)))
-                z += rng.uniform(12, 16)
-                continue
-            panels += _roadside(rng, side, x, z, variant, 0.8 if place == "wood" else 0.45)
-            z += rng.uniform(1.2, 2.6) if place == "wood" else rng.uniform(3, 7)
-        if rng.random() < 0.5:
-            panels.append(upright("lamp", 0, edge + side * 1.3, rng.uniform(start, stop), side * 1.6, 6.5))
-        if rng.random() < 0.35:
-            x, z = edge + side * rng.uniform(4.5, 7), rng.uniform(start, stop)
-            panels.append(upright("billboard", int(rng.integers(VARIANTS)), x, z, 4.6, 3.6))
-    if rng.random() < 0.45:
-        x = max(road.left + 1.2, road.right - 1.2, key=abs)  # in the lane that is farther from the camera
-        z = rng.uniform(start, stop)
-        panels += [_shadow(x, z, 1.7), upright("car", int(rng.integers(VARIANTS)), x, z, 1.75, 1.5)]
-    return panels
-
-
-def _roadside(rng: np.random.Generator, side: int, x: float, z: float, variant: int, trees: float) -> list[Panel]:
-    gain = rng.uniform(0.85, 1.1)
-    if rng.random() < trees:
-        tall = rng.uniform(4.5, 8.5)
-        x += side * rng.uniform(0.5, 7)
-        return [_shadow(x, z, tall * 0.4), upright("tree", variant, x, z, tall * 0.75, tall, gain)]
-    if rng.random() < 0.3:
-        return [_along("fence", variant, x, z, z + rng.uniform(8, 14), rng.uniform(0.8, 1.1))]
-    wide = rng.uniform(1.4, 2.8)
-    x += side * rng.uniform(0.3, 3)
-    return [_shadow(x, z, wide * 0.7), upright("bush", variant, x, z, wide, wide * 0.56, gain)]
-
-
 def render(view: View, weather: Weather, road: Road, panels: Sequence[Panel]) -> Image:
     """What the camera sees, before its lens and sensor."""
     image = _sky(view, weather, road.seed)
@@ -220,12 +139,11 @@ def render(view: View, weather: Weather, road: Road, panels: Sequence[Panel]) ->
     return image
 
 
-def _sample(tile: NDArray[np.float32], x: NDArray[np.float32], y: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
+def _sample(tile: NDArray[np.float32], x: NDArray[Any], y: NDArray[Any], scale: float) -> NDArray[np.float32]:
     """A noise tile repeated every `scale` units, at every (x, y)."""
     texels = NOISE_PIXELS / scale
     at = (np.mod(x * texels, NOISE_PIXELS).astype(np.float32), np.mod(y * texels, NOISE_PIXELS).astype(np.float32))
-    sampled: NDArray[np.float32] = cv2.remap(tile, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-    return sampled
+    return cv2.remap(tile, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP).astype(np.float32, copy=False)
 
 
 def _sky(view: View, weather: Weather, seed: int) -> Image:
@@ -255,8 +173,22 @@ def _sky(view: View, weather: Weather, seed: int) -> Image:
     return image
 
 
-_RIDGES = ((0.075, 3.4, (0.34, 0.42, 0.50), 190.0), (0.040, 2.8, (0.30, 0.38, 0.30), 90.0), (0.022, 1.6, (0.20, 0.28, 0.17), 60.0))
-_FIELDS = np.array([(0.44, 0.48, 0.22), (0.66, 0.58, 0.34), (0.36, 0.46, 0.20), (0.46, 0.38, 0.26), (0.58, 0.58, 0.26), (0.30, 0.42, 0.18)], np.float32)
+_RIDGES = (
+    (0.075, 3.4, (0.34, 0.42, 0.50), 190.0),
+    (0.040, 2.8, (0.30, 0.38, 0.30), 90.0),
+    (0.022, 1.6, (0.20, 0.28, 0.17), 60.0),
+)
+_FIELDS = np.array(
+    [
+        (0.44, 0.48, 0.22),
+        (0.66, 0.58, 0.34),
+        (0.36, 0.46, 0.20),
+        (0.46, 0.38, 0.26),
+        (0.58, 0.58, 0.26),
+        (0.30, 0.42, 0.18),
+    ],
+    np.float32,
+)
 
 
 def _ground(image: Image, view: View, weather: Weather, road: Road) -> None:
@@ -266,7 +198,9 @@ def _ground(image: Image, view: View, weather: Weather, road: Road) -> None:
         return
     below = np.arange(first, view.height, dtype=np.float32)[:, None] + 0.5 - view.horizon
     depth = np.broadcast_to(view.focal * view.eye / below, (view.height - first, view.width))
-    x = (np.arange(view.width, dtype=np.float32)[None, :] + 0.5 - view.centre) * depth / view.focal - view.bend * depth**2
+    x = (
+        np.arange(view.width, dtype=np.float32)[None, :] + 0.5 - view.centre
+    ) * depth / view.focal - view.bend * depth**2
     z = depth + view.z
     wide, long = depth / view.focal, depth**2 / (view.focal * view.eye)  # a pixel's footprint, metres
     fine = (_sample(noise(0.9, 1), x, z, 5.0) - 0.5) * np.clip(0.12 / (long + wide), 0, 1)
@@ -279,7 +213,7 @@ def _ground(image: Image, view: View, weather: Weather, road: Road) -> None:
     beyond = np.clip((np.maximum(road.left - x, x - road.right) - 9) / (0.4 + wide), 0, 1)
     colour = grass + (field - grass) * beyond[..., None]
 
-    def band(left: float, right: float) -> NDArray[np.float32]:
+    def band(left: float, right: float) -> NDArray[Any]:
         """Coverage of each pixel by the strip left < x < right."""
         return np.clip((x - left) / wide + 0.5, 0, 1) * np.clip((right - x) / wide + 0.5, 0, 1)
 
@@ -297,7 +231,9 @@ def _ground(image: Image, view: View, weather: Weather, road: Road) -> None:
     colour *= (1 - 0.4 * weather.sun * dapple)[..., None]
 
     haze = (1 - np.exp(-depth / weather.haze_m))[..., None]
-    image[first:] = colour * np.array(weather.light, np.float32) * (1 - haze) + np.array(weather.skyline, np.float32) * haze
+    image[first:] = (
+        colour * np.array(weather.light, np.float32) * (1 - haze) + np.array(weather.skyline, np.float32) * haze
+    )
 
 
 def _paste(image: Image, panel: Panel, view: View, weather: Weather) -> None:

@@ -56,7 +56,8 @@ def halvings(sprite: Sprite) -> tuple[Sprite, ...]:
     levels = [sprite]
     while min(levels[-1].shape[:2]) >= 8:
         height, width = levels[-1].shape[:2]
-        levels.append(cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA))
+        half = cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        levels.append(half.astype(np.uint8, copy=False))
     return tuple(levels)
 
 
@@ -87,7 +88,11 @@ def _tree(rng: np.random.Generator, variant: int) -> Sprite:
     cv2.fillPoly(canvas, [np.array([(134, 384), (139, 190), (151, 190), (158, 384)])], _shade(bark, 0.85), cv2.LINE_AA)
     cv2.fillPoly(canvas, [np.array([(134, 384), (139, 190), (144, 190), (144, 384)])], _shade(bark, 1.15), cv2.LINE_AA)
     if variant % 3 == 2:  # a conifer: tiers that widen downwards
-        tiers = [(144 + k * 15, 30 + step * 29, 11 + step * 1.6) for step in range(10) for k in range(-step // 2, step // 2 + 1)]
+        tiers = [
+            (144 + k * 15, 30 + step * 29, 11 + step * 1.6)
+            for step in range(10)
+            for k in range(-step // 2, step // 2 + 1)
+        ]
         _foliage(canvas, rng, np.array(tiers), _GREENS[variant])
         return canvas
     angle, away = rng.uniform(0, 2 * np.pi, 26), rng.uniform(0, 1, 26) ** 0.5
@@ -152,7 +157,8 @@ def _gable(rng: np.random.Generator, variant: int) -> Sprite:
 def _roof(rng: np.random.Generator, variant: int) -> Sprite:
     tiles = 1 + 0.3 * (noise(1.0, variant + 9)[:128, :256, None] - 0.5)
     tiles = tiles * np.where(np.arange(128) % 12 < 3, 0.82, 1.0)[:, None, None]
-    canvas = (np.array([*_ROOFS[variant], 255]) * tiles).clip(0, 255).astype(np.uint8)
+    canvas = _blank(128, 256)
+    canvas[...] = (np.array([*_ROOFS[variant], 255]) * tiles).clip(0, 255)
     canvas[..., 3] = 255
     return canvas
 
@@ -169,8 +175,8 @@ def _fence(rng: np.random.Generator, variant: int) -> Sprite:
     wood = (138, 112, 84) if variant % 4 else (206, 204, 196)
     for y in (22, 56):
         cv2.rectangle(canvas, (0, y), (511, y + 10), _shade(wood, rng.uniform(0.85, 1.0)), -1)
-    for x in range(8, 512, 42):
-        cv2.rectangle(canvas, (x, 8), (x + 9, 95), _shade(wood, rng.uniform(0.75, 1.1)), -1)
+    for left in range(8, 512, 42):
+        cv2.rectangle(canvas, (left, 8), (left + 9, 95), _shade(wood, rng.uniform(0.75, 1.1)), -1)
     return canvas
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import cv2
@@ -40,7 +40,7 @@ def draw_sign(name: str) -> Sprite:
     """
     canvas = np.zeros((_CANVAS, _CANVAS, 4), np.uint8)
     _PAINTERS[name](canvas)
-    sprite: Sprite = cv2.resize(canvas, (SIGN_PIXELS, SIGN_PIXELS), interpolation=cv2.INTER_AREA)
+    sprite = cv2.resize(canvas, (SIGN_PIXELS, SIGN_PIXELS), interpolation=cv2.INTER_AREA).astype(np.uint8)
     sprite.setflags(write=False)
     return sprite
 
@@ -146,7 +146,7 @@ def _pedestrian_crossing(canvas: Sprite) -> None:
         _stroke(canvas, limb, 0.075, _BLACK)
 
 
-_PAINTERS = {
+_PAINTERS: dict[str, Callable[[Sprite], None]] = {
     "no_entry": _no_entry,
     "pedestrian_crossing": _pedestrian_crossing,
     "speed_30": functools.partial(_speed, text="30"),

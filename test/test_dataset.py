@@ -1,4 +1,7 @@
-"""Owns: finding, checking and splitting labelled images, and their batches. Leaves to others: decoding, augmentation."""
+"""Owns: finding, checking and splitting labelled images, and batches of them.
+
+Leaves to others: decoding, augmentation.
+"""
 
 from __future__ import annotations
 

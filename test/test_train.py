@@ -33,8 +33,8 @@ FILES = {
 
 
 @pytest.fixture(autouse=True)
-def _two_threads():
-    torch.set_num_threads(2)
+def _one_thread():
+    torch.set_num_threads(1)  # small tensors: a second thread costs more than it gives
 
 
 @pytest.fixture(scope="module")
@@ -75,14 +75,14 @@ def test_a_probe_separates_colours_and_reports_what_scikit_learn_computes(photos
     assert val["top1"] == pytest.approx(oracle.accuracy_score(truth, logits.argmax(1)))
     assert val["balanced_accuracy"] == pytest.approx(oracle.balanced_accuracy_score(truth, logits.argmax(1)))
     probabilities = torch.softmax(torch.from_numpy(logits), 1).numpy()
-    assert val["loss"] == pytest.approx(oracle.log_loss(truth, probabilities, labels=[0, 1, 2]), rel=1e-3)
+    assert val["loss"] == pytest.approx(oracle.log_loss(truth, probabilities, labels=[0, 1, 2]), rel=1e-3, abs=1e-4)
     assert val["confusion"] == oracle.confusion_matrix(truth, logits.argmax(1)).tolist()
     precision, recall, f1, support = oracle.precision_recall_fscore_support(truth, logits.argmax(1), zero_division=0)
     for index, name in enumerate(best.class_names):
         scores = (precision[index], recall[index], f1[index], support[index])
         assert tuple(val["per_class"][name].values()) == pytest.approx(scores)
     # the stored last layer sees raw embeddings, the probe's own figures were measured on standardised ones
-    assert best.training["metrics"]["val_loss"] == pytest.approx(val["loss"], rel=1e-3)
+    assert best.training["metrics"]["val_loss"] == pytest.approx(val["loss"], rel=1e-3, abs=1e-4)
     assert (best.training["train_images"], best.training["val_images"]) == (32, 8)
     assert best.resume is None
     assert "python -m training.export --checkpoint" in capsys.readouterr().out
@@ -125,7 +125,7 @@ def test_cross_validation_prefers_a_penalty_where_features_are_noise():
 
 
 def test_training_from_scratch_learns_the_colours(photos, tmp_path):
-    settings = ("--epochs", "8", "--augment", "crop,flip", "--test-fraction", "0.2")
+    settings = ("--epochs", "4", "--augment", "crop,flip", "--test-fraction", "0.2")
 
     assert main(arguments(photos, tmp_path, "scratch", *settings)) == EXIT_OK
 
@@ -133,7 +133,7 @@ def test_training_from_scratch_learns_the_colours(photos, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == FILES
     assert report["val"]["top1"] >= 0.9
     assert report["test"]["images"] == 8
-    assert len(history(tmp_path)) == 8
+    assert len(history(tmp_path)) == 4
     best = max(history(tmp_path), key=lambda row: (float(row["val_top1"]), -float(row["val_loss"])))
     assert report["training"]["metrics"]["val_loss"] == pytest.approx(float(best["val_loss"]))
 
@@ -176,9 +176,7 @@ def test_a_finished_run_continued_only_reports_again(photos, tmp_path):
     assert (tmp_path / "report.json").exists()
 
 
-def test_a_diverging_run_stops_with_the_batch_named_and_the_last_checkpoint_intact(
-    photos, tmp_path, monkeypatch, capsys
-):
+def test_a_diverging_run_names_the_batch_and_leaves_the_last_checkpoint_intact(photos, tmp_path, monkeypatch, capsys):
     step, saved = finetune.Trainer.step, []
 
     def poisoned_step(self, batch, epoch):

@@ -7,6 +7,8 @@ show it. Which images form a batch and how they are augmented follows from (seed
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
+import multiprocessing.context
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -126,7 +128,18 @@ def loader(images: Images, order: Order, workers: int, pin_memory: bool) -> Data
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # its own: the run's random numbers must not depend on loading
         persistent_workers=workers > 0,
+        multiprocessing_context=_processes() if workers else None,
     )
+
+
+def _processes() -> multiprocessing.context.BaseContext:
+    """Where workers come from: a fresh process that has imported this module and has no threads.
+
+    A fork of this one would inherit the locks of OpenCV's and torch's threads, and hang on the first it needs.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def _start_worker(_worker: int) -> None:

@@ -119,8 +119,9 @@ def split(samples: Sequence[Sample], val_fraction: float, test_fraction: float, 
     for label in sorted({s.label for s in samples}):
         rows = [i for i, s in enumerate(samples) if s.label == label and s.part == "train"]
         rng.shuffle(rows)
+        total = len(rows)
         for part, fraction in (("val", val_fraction), ("test", test_fraction)):
-            count = min(len(rows) - 1, max(1, round(fraction * len(rows)))) if fraction else 0
+            count = min(len(rows) - 1, max(1, round(fraction * total))) if fraction else 0
             taken, rows = rows[:count], rows[count:]
             for row in taken:
                 result[row] = dataclasses.replace(samples[row], part=part)  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from cnn_perception.errors import ConfigError, DataError
+from cnn_perception.metrics import accuracy
 from training import backbones
 from training.checkpoint import replacing
 from training.evaluate import Answers
@@ -79,14 +80,12 @@ def fit(run: Run) -> list[EpochRecord]:
     history: list[EpochRecord] = []
     started = time.perf_counter()
 
-    def note(layer: Linear, train_loss: float) -> None:
+    def note(layer: Linear) -> None:
         nonlocal started
         on_train, on_val = (_answers(layer, part) for part in (train, val))
-        top1, val_top1 = (a.summary()["val_top1"] for a in (on_train, on_val))
+        scores = on_train.loss, accuracy(on_train.confusion), on_val.loss, accuracy(on_val.confusion)
         now = time.perf_counter()
-        history.append(
-            EpochRecord(len(history) + 1, "probe", 1.0, train_loss, top1, on_val.loss, val_top1, now - started)
-        )
+        history.append(EpochRecord(len(history) + 1, "probe", 1.0, *scores, now - started))
         started = now
 
     layer = fit_linear(train, classes, decay, run.config.epochs, note)
@@ -106,7 +105,7 @@ def fit_linear(
     classes: int,
     weight_decay: float,
     iterations: int,
-    note: Callable[[Linear, float], None] | None = None,
+    note: Callable[[Linear], None] | None = None,
 ) -> Linear:
     """Minimises the mean cross-entropy plus weight_decay / 2 x |weight|^2 (the bias is free) by full-batch L-BFGS.
 
@@ -117,28 +116,24 @@ def fit_linear(
         classes: K.
         weight_decay: The penalty, at least 0.
         iterations: When to stop at the latest.
-        note: Called after each iteration with the layer and the mean cross-entropy.
+        note: Called with the layer after each iteration.
     """
     x, y = data.embeddings, data.labels
     weight = torch.zeros(classes, x.shape[1], device=x.device, requires_grad=True)
     bias = torch.zeros(classes, device=x.device, requires_grad=True)
     solver = torch.optim.LBFGS([weight, bias], max_iter=1, history_size=20, line_search_fn="strong_wolfe")
-    entropy = torch.zeros(())
 
     def objective() -> Tensor:
-        nonlocal entropy
         solver.zero_grad()
-        entropy = cross_entropy(x @ weight.T + bias, y)
-        total = entropy + weight_decay / 2 * weight.square().sum()
+        total = cross_entropy(x @ weight.T + bias, y) + weight_decay / 2 * weight.square().sum()
         total.backward()  # type: ignore[no-untyped-call]
         return total
 
     before = float("inf")
     for _ in range(iterations):
-        solver.step(objective)  # type: ignore[no-untyped-call]
-        total = objective().item()
+        total = solver.step(objective).item()  # type: ignore[no-untyped-call]  # before the step
         if note is not None:
-            note(Linear(weight.detach(), bias.detach()), entropy.item())
+            note(Linear(weight.detach(), bias.detach()))
         if before - total < 1e-6 * max(total, 1e-3):
             break
         before = total

@@ -1,0 +1,1 @@
+"""Measurements, reported as ratios of two things measured alternately in one run; never tests."""
