@@ -101,7 +101,9 @@ class BareLoop:
 
     def __init__(self, model: Path, threads: int, provider: str) -> None:
         command = [sys.executable, "-m", "benchmark.bare_loop", str(model), str(threads), provider]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_clean())
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_clean()
+        )
         self._read()
 
     def _read(self) -> str:

@@ -18,6 +18,7 @@ import apsw
 from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
 
 from cnn_perception.errors import BagError, FrameError
 from cnn_perception.image import EncodedFile, EncodedImage, encoded_from_message
@@ -97,9 +98,7 @@ class Bag:
         self.path = path
         self.damage: list[str] = []
         self._stack = ExitStack()
-        self._types = get_typestore(Stores.LATEST)
-        for name, definition in _VISION_MSGS.items():
-            self._types.register(get_types_from_msg(definition, name))
+        self._types = typestore()
         try:
             self._readers = self._open()
             self.topics = self._topics()
@@ -260,6 +259,14 @@ class Bag:
 
     def _because(self) -> str:
         return f" ({'; '.join(self.damage)})" if self.damage else ""
+
+
+def typestore() -> Typestore:
+    """Returns the message types of ROS 2 with the two of vision_msgs that a classification needs."""
+    types = get_typestore(Stores.LATEST)
+    for name, definition in _VISION_MSGS.items():
+        types.register(get_types_from_msg(definition, name))
+    return types
 
 
 def _stamp_ns(message: Any) -> int:  # noqa: ANN401 see _message

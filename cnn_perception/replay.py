@@ -1,39 +1,41 @@
-"""Every frame of a source through the pipeline, once and in order, at the speed of the model.
+"""Every frame of a source through the pipeline, once and in order, at the highest rate the machine gives.
 
-Reading, decoding and preprocessing of the next frames happen in a second thread while the model works on this one.
+On a CPU that is one frame a core, each with one thread: with all cores on one frame they would wait for each other at
+every layer, and for the thread that reads the recording. The robot does the opposite, because it wants each single
+answer soon; `measure_latency` measures its way.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import numpy as np
 from tqdm import tqdm
 
 from cnn_perception.errors import FrameError
-from cnn_perception.image import decode
-from cnn_perception.metrics import true_rank
-from cnn_perception.pipeline import Pipeline, Timings
-from cnn_perception.postprocess import postprocess
-from cnn_perception.preprocess import InputTensor, preprocess
+from cnn_perception.metrics import Latency, latency, true_rank
+from cnn_perception.pipeline import Pipeline
 from cnn_perception.results import FrameRecord, shortened
 from cnn_perception.sources import LabelledFrame, Source
-from cnn_perception.spec import InputSpec
 
 KEPT_CLASSES = 5
 """How many of the best classes a record keeps."""
 
+WORKERS = min(len(os.sched_getaffinity(0)), 16)
+"""Frames in work at the same time; each holds a decoded image."""
+
+_LATENCY_FRAMES = 100
 _WORST_FRAMES = 12
 _WORST_ALIKE = 3
-_PREPARED_AHEAD = 3
 
-T = TypeVar("T")
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 
 @dataclass
@@ -50,71 +52,70 @@ class Findings:
         return sorted(self.worst, key=lambda frame: (-frame.record.badness, frame.record.index))
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    frame: LabelledFrame
-    tensor: InputTensor | FrameError
-    decode_ms: float = 0.0
-    preprocess_ms: float = 0.0
+def measure_latency(pipeline: Pipeline, source: Source) -> dict[str, Latency]:
+    """Recognises the first frames one after the other, as the robot does.
 
-
-def replay(pipeline: Pipeline, source: Source, findings: Findings) -> None:
-    """Recognises every frame of a source once; Ctrl-C ends it early and is noted.
-
-    Args:
-        pipeline: The loaded model.
-        source: The frames.
-        findings: Where the results go.
+    Returns:
+        Percentiles of each stage and of their sum, `total`, in milliseconds; zeros without a good frame.
     """
-    prepared = _ahead((_prepare(frame, pipeline.spec.input) for frame in source.frames()), _PREPARED_AHEAD)
+    rows: list[dict[str, float]] = []
+    for frame in source.frames():
+        if len(rows) == _LATENCY_FRAMES:
+            break
+        if not isinstance(frame.source, FrameError):
+            try:
+                rows.append(pipeline.run(frame.source).timings.by_stage())
+            except FrameError:
+                continue
+    stages = {name: latency([row[name] for row in rows]) for name in (rows[0] if rows else ())}
+    return {**stages, "total": latency([sum(row.values()) for row in rows])}
+
+
+def replay(pipeline: Pipeline, source: Source) -> Findings:
+    """Recognises every frame of a source once; Ctrl-C ends it early and is noted."""
+    findings = Findings()
     started = time.perf_counter()
+    answers = in_order(lambda frame: _recognise(pipeline, frame), source.frames())
     try:
-        for item in tqdm(prepared, total=source.count, desc="evaluating", unit="frame", disable=None):
-            record = _recognise(pipeline, item)
-            findings.records.append(record)
-            _keep_if_bad(findings.worst, LabelledFrame(record, item.frame.source))
+        for frame in tqdm(answers, total=source.count, desc="evaluating", unit="frame", disable=None):
+            findings.records.append(frame.record)
+            _keep_if_bad(findings.worst, frame)
     except KeyboardInterrupt:
         findings.interrupted = True
-    finally:
-        prepared.close()
-        findings.seconds = time.perf_counter() - started
+    findings.seconds = time.perf_counter() - started
+    return findings
 
 
-def _prepare(frame: LabelledFrame, spec: InputSpec) -> _Prepared:
-    if isinstance(frame.source, FrameError):
-        return _Prepared(frame, frame.source)
-    started = time.perf_counter()
+def in_order(function: Callable[[Item], Answer], items: Iterable[Item]) -> Generator[Answer, None, None]:
+    """Yields function(item) of every item, in their order, while further ones are being computed by `WORKERS` threads."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        pending: deque[Future[Answer]] = deque()
+        try:
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) > 2 * WORKERS:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _recognise(pipeline: Pipeline, frame: LabelledFrame) -> LabelledFrame:
+    record, spec = frame.record, pipeline.spec
     try:
-        image = decode(frame.source)
+        if isinstance(frame.source, FrameError):
+            raise frame.source
+        prediction = pipeline.run(frame.source).prediction
     except FrameError as error:
-        return _Prepared(frame, error)
-    decoded = time.perf_counter()
-    tensor = preprocess(image, spec)
-    return _Prepared(frame, tensor, (decoded - started) * 1e3, (time.perf_counter() - decoded) * 1e3)
-
-
-def _recognise(pipeline: Pipeline, item: _Prepared) -> FrameRecord:
-    record = item.frame.record
-    if isinstance(item.tensor, FrameError):
-        return dataclasses.replace(record, error=item.tensor.reason, message=str(item.tensor))
-    started = time.perf_counter()
-    outputs = pipeline.model.run(item.tensor[np.newaxis])[0]
-    inferred = time.perf_counter()
-    try:
-        prediction = postprocess(outputs, pipeline.spec)
-    except FrameError as error:
-        return dataclasses.replace(record, error=error.reason, message=str(error))
-    inference_ms, postprocess_ms = (inferred - started) * 1e3, (time.perf_counter() - inferred) * 1e3
+        return LabelledFrame(dataclasses.replace(record, error=error.reason, message=str(error)), frame.source)
     rank, truth_score = -1, 0.0
     if record.truth is not None:
-        truth = pipeline.spec.class_names.index(record.truth)
+        truth = spec.class_names.index(record.truth)
         rank, truth_score = true_rank(prediction.scores, truth), float(prediction.scores[truth])
-    return dataclasses.replace(
-        record,
-        prediction=shortened(prediction, KEPT_CLASSES),
-        truth_rank=rank,
-        truth_score=truth_score,
-        timings=Timings(item.decode_ms, item.preprocess_ms, inference_ms, postprocess_ms),
+    short = shortened(prediction, KEPT_CLASSES)
+    return LabelledFrame(
+        dataclasses.replace(record, prediction=short, truth_rank=rank, truth_score=truth_score), frame.source
     )
 
 
@@ -136,16 +137,3 @@ def _keep_if_bad(worst: list[LabelledFrame], frame: LabelledFrame) -> None:
 
 def _confused(record: FrameRecord) -> tuple[str | None, str | None]:
     return record.truth, record.prediction.name if record.prediction else None
-
-
-def _ahead(items: Iterator[T], depth: int) -> Generator[T, None, None]:
-    """Yields the items in order while up to `depth` further ones are being made in a second thread."""
-    end = object()
-    with ThreadPoolExecutor(1) as pool:
-        pending = deque(pool.submit(next, items, end) for _ in range(depth))
-        try:
-            while (item := pending.popleft().result()) is not end:
-                pending.append(pool.submit(next, items, end))
-                yield item  # type: ignore[misc]  # all but `end` is T
-        finally:
-            pool.shutdown(cancel_futures=True)

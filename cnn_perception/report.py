@@ -128,7 +128,7 @@ def _header(report: Report, title: str) -> str:
 
 
 def _cards(report: Report) -> str:
-    scores, inference = report.scores, report.scores.latency.get("inference")
+    scores, inference = report.scores, report.latency.get("inference")
     cards = [
         ("top-1 accuracy", scores.top1),
         ("balanced accuracy", scores.balanced_accuracy),
@@ -227,14 +227,14 @@ def _video(name: str) -> str:
 
 
 def _latency(report: Report) -> str:
-    largest = max((row.p50_ms for row in report.scores.latency.values()), default=0.0) or 1.0
+    largest = max((row.p50_ms for row in report.latency.values()), default=0.0) or 1.0
     rows = "".join(
         f"<tr><td>{escape(stage)}</td><td>{_bar(row.p50_ms / largest, f'{row.p50_ms:.2f}')}</td>"
         f"<td>{row.p90_ms:.2f}</td><td>{row.p99_ms:.2f}</td><td>{row.mean_ms:.2f}</td></tr>"
-        for stage, row in report.scores.latency.items()
+        for stage, row in report.latency.items()
     )
     head = "<tr><th>stage</th><th>p50</th><th>p90</th><th>p99</th><th>mean</th></tr>"
-    note = '<p class="soft small">milliseconds a frame; decoding and preprocessing overlap with inference</p>'
+    note = '<p class="soft small">milliseconds, one frame at a time as on the robot, over the first frames</p>'
     return _section("Latency", f'{note}<table class="plain">{head}{rows}</table>')
 
 

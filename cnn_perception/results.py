@@ -17,7 +17,6 @@ import numpy as np
 from cnn_perception import metrics
 from cnn_perception.errors import DataError
 from cnn_perception.metrics import Latency
-from cnn_perception.pipeline import Timings
 from cnn_perception.postprocess import Prediction
 from cnn_perception.spec import ModelSpec
 
@@ -39,7 +38,6 @@ class FrameRecord:
         prediction: The best classes only, without embedding; None for a bad frame.
         truth_rank: How many classes were ranked before the known one; -1 without it.
         truth_score: Score of the known class; 0 without it.
-        timings: Milliseconds of each stage; None for a bad frame.
     """
 
     index: int
@@ -52,7 +50,6 @@ class FrameRecord:
     prediction: Prediction | None = None
     truth_rank: int = -1
     truth_score: float = 0.0
-    timings: Timings | None = None
 
     @property
     def margin(self) -> float:
@@ -119,7 +116,6 @@ class Scores:
         top1_above_threshold: `top1` among those.
         confusion: (K, K) counts; rows are the truth, columns the prediction.
         classes: Scores of each class, in the model's order.
-        latency: Percentiles of each stage and of their sum, milliseconds.
     """
 
     frames: int
@@ -134,7 +130,6 @@ class Scores:
     top1_above_threshold: float | None
     confusion: tuple[tuple[int, ...], ...]
     classes: tuple[ClassReport, ...]
-    latency: dict[str, Latency]
 
 
 @dataclass(frozen=True)
@@ -162,7 +157,8 @@ class Report:
         threshold: Score below which the robot publishes nothing.
         min_accuracy: The required top-1; None if none was.
         passed: Whether it was reached; None if none was required.
-        frames_per_second: Frames over the time of the whole evaluation loop: reading, decoding, inference.
+        latency: Percentiles of each stage and of their sum, one frame at a time as on the robot, milliseconds.
+        frames_per_second: Rate of the whole evaluation, reading and decoding included, with all cores busy.
         scores: The figures; in the file they stand beside the other fields.
         worst: Frames for a human's attention, the worst first.
         version: Version of this layout.
@@ -177,6 +173,7 @@ class Report:
     threshold: float
     min_accuracy: float | None
     passed: bool | None
+    latency: dict[str, Latency]
     frames_per_second: float
     scores: Scores
     worst: tuple[WorstFrame, ...]
@@ -216,7 +213,6 @@ def score(records: Sequence[FrameRecord], class_names: Sequence[str], threshold:
         top1_above_threshold=_share([record.truth_rank < 1 for record in sure]),
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
         classes=tuple(classes),
-        latency=_latency([record.timings for record in good if record.timings is not None]),
     )
 
 
@@ -270,9 +266,3 @@ def write_text(path: Path, text: str) -> None:
 
 def _share(hits: Sequence[bool]) -> float | None:
     return sum(hits) / len(hits) if hits else None
-
-
-def _latency(timings: Sequence[Timings]) -> dict[str, Latency]:
-    rows = [row.by_stage() for row in timings]
-    stages = {name: metrics.latency([row[name] for row in rows]) for name in (rows[0] if rows else ())}
-    return {**stages, "total": metrics.latency([sum(row.values()) for row in rows])}

@@ -1,0 +1,1 @@
+"""`make demo`: a drawn world, and the whole line run on it."""

@@ -139,9 +139,7 @@ def draw_dataset(
         DataError: If `output` cannot be written, or holds something else.
     """
     if train < 1 or val < 1:
-        raise ConfigError(
-            f"a data set of {train} training and {val} validation images a class; give at least 1 of each"
-        )
+        raise ConfigError(f"{train} training and {val} validation images a class; draw at least 1 of each")
     stamp = {"dataset": _VERSION, "train": train, "val": val, "seed": seed, "height": height, "width": width}
 
     def fill(folder: Path) -> None:
@@ -208,15 +206,15 @@ def _draw_once(output: Path, stamp: Mapping[str, object], fill: Callable[[Path],
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draws the data set and the drive; returns an exit code of `errors.py`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m demo.draw", description="Draws the demo's data set and camera drive."
-    )
+    parser = argparse.ArgumentParser("python -m demo.draw", description="Draws the demo's data set and camera drive.")
     parser.add_argument("--output", type=Path, required=True, help="folder that gets dataset/ and drive/")
-    parser.add_argument("--train", type=int, default=120, help="training images a class (default: %(default)s)")
-    parser.add_argument("--val", type=int, default=30, help="validation images a class (default: %(default)s)")
+    parser.add_argument("--train", type=int, default=240, help="training images a class (default: %(default)s)")
+    parser.add_argument("--val", type=int, default=40, help="validation images a class (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=24.0, help="length of the drive (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="decides every picture (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="decides every picture, from 0 (default: %(default)s)")
     arguments = parser.parse_args(argv)
+    if arguments.seed < 0:
+        parser.error(f"--seed: {arguments.seed} is negative; give 0 or more")
     try:
         print(draw_dataset(arguments.output / "dataset", arguments.train, arguments.val, arguments.seed))
         print(draw_drive(arguments.output / "drive", arguments.seconds, 10.0, arguments.seed))

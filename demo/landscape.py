@@ -45,15 +45,21 @@ def _house(rng: np.random.Generator, side: int, x: float, z: float) -> list[Pane
     ]
 
 
-def scatter(rng: np.random.Generator, road: Road, start: float, stop: float) -> list[Panel]:
-    """Fills both sides of a stretch of road with a village, a wood or open country.
+def landscape(rng: np.random.Generator, road: Road, start: float, stop: float) -> list[Panel]:
+    """Fills both sides of a road.
 
     Args:
         rng: Decides everything.
         road: What is kept free.
-        start: Where the stretch begins, metres.
+        start: Where the landscape begins, metres along the road.
         stop: Where it ends.
     """
+    starts = np.arange(start, stop, _STRETCH_M)
+    return [panel for z in starts for panel in _stretch(rng, road, float(z), float(z) + _STRETCH_M)]
+
+
+def _stretch(rng: np.random.Generator, road: Road, start: float, stop: float) -> list[Panel]:
+    """A village, a wood or open country."""
     panels: list[Panel] = []
     place = rng.choice(["village", "wood", "country", "country"])
     for side, edge in ((-1, road.left), (1, road.right)):
@@ -94,12 +100,7 @@ def _roadside(rng: np.random.Generator, side: int, x: float, z: float, variant: 
 
 
 def random_road(rng: np.random.Generator, left: float, right: float) -> Road:
-    grey = rng.uniform(0.28, 0.48)
-    dry = rng.uniform(0, 1)
+    """A road between two edges (x, metres) with tar and grass of any shade."""
+    grey, dry = rng.uniform(0.28, 0.48), rng.uniform(0, 1)
     grass = (0.30 + 0.18 * dry, 0.42 + 0.02 * dry, 0.18 + 0.06 * dry)
     return Road(left, right, bool(rng.random() < 0.7), (grey, grey, grey + 0.02), grass, int(rng.integers(1 << 16)))
-
-
-def landscape(rng: np.random.Generator, road: Road, start: float, stop: float) -> list[Panel]:
-    starts = np.arange(start, stop, _STRETCH_M)
-    return [panel for z in starts for panel in scatter(rng, road, float(z), float(z) + _STRETCH_M)]

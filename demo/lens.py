@@ -26,7 +26,6 @@ class Lens:
         motion_deg: Its direction from the horizontal.
         shot: Standard deviation of the noise of a white pixel, in [0, 1]; it goes with the root of the light.
         read: Standard deviation of the noise of a black pixel, in [0, 1].
-        jpeg_quality: 1 to 100.
     """
 
     gain: tuple[float, float, float]
@@ -37,7 +36,6 @@ class Lens:
     motion_deg: float
     shot: float
     read: float
-    jpeg_quality: int
 
 
 def random_lens(rng: np.random.Generator) -> Lens:
@@ -52,7 +50,6 @@ def random_lens(rng: np.random.Generator) -> Lens:
         motion_deg=rng.uniform(0, 180),
         shot=rng.uniform(0.005, 0.04),
         read=rng.uniform(0.002, 0.02),
-        jpeg_quality=int(rng.integers(55, 96)),
     )
 
 

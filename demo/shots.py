@@ -22,6 +22,7 @@ from demo.signs import SIGN_PIXELS, SIGNS, Sprite, draw_sign
 
 CLEAR = "clear_road"
 CLASSES: tuple[str, ...] = tuple(sorted((CLEAR, *SIGNS)))
+_MOST_FRAMES = 1_000_000  # as many as six digits can number
 _TURN_DEG = (35.0, 8.0, 3.0)
 """How far a board is turned in its first and last frames."""
 
@@ -92,6 +93,7 @@ def random_shot(class_name: str, rng: np.random.Generator, height: int, width: i
 
 
 def _pose(rng: np.random.Generator) -> tuple[float, float, float]:
+    """Yaw, pitch and roll of a board that a driver can still read, degrees."""
     return rng.triangular(-40, 0, 40), rng.normal(0, 4), rng.normal(0, 3)
 
 
@@ -168,8 +170,10 @@ def plan_drive(settings: DriveSettings) -> list[Stop]:
     """Orders the signs of a drive, every class at least once, a new one about every three seconds.
 
     Raises:
-        ConfigError: If there are not three frames for every sign.
+        ConfigError: If there are not three frames for every sign, or too many to number.
     """
+    if not 0 < settings.seconds * settings.rate_hz < _MOST_FRAMES:
+        raise ConfigError(f"a drive of {settings.seconds} s at {settings.rate_hz} Hz; give 24 s at 10 Hz, for instance")
     frames = round(settings.seconds * settings.rate_hz)
     count = max(len(SIGNS), round(settings.seconds / 3))
     if frames < 3 * count:

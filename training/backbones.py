@@ -18,7 +18,7 @@ from torchvision import models  # type: ignore[import-untyped]
 from cnn_perception.errors import ConfigError
 from training.weights import classifier_name, load_weights
 
-__all__ = ["Split", "Stages", "build", "classifier_name", "cut", "load_weights", "split", "stages"]
+__all__ = ["Split", "Stages", "build", "check_name", "classifier_name", "cut", "load_weights", "split", "stages"]
 
 _OWN_INPUT_SCALING = ("googlenet", "inception_v3")
 """Networks whose published weights expect pixels scaled to [-1, 1]: they undo the ImageNet normalisation themselves.
@@ -66,6 +66,19 @@ class Stages:
     below: tuple[str, ...]
 
 
+def check_name(name: str) -> None:
+    """Checks that torchvision has an image classifier of that name.
+
+    Raises:
+        ConfigError: If not; it names similar ones.
+    """
+    known = models.list_models(module=models)
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else "take a torchvision classifier such as resnet18"
+        raise ConfigError(f"backbone {name!r} is no image classifier of torchvision; {hint}")
+
+
 def build(name: str, class_count: int, *, dropout: float | None = None) -> nn.Module:
     """Builds a torchvision classifier with random weights, without auxiliary heads.
 
@@ -78,11 +91,7 @@ def build(name: str, class_count: int, *, dropout: float | None = None) -> nn.Mo
     Raises:
         ConfigError: If the name is no image classifier, or the head has no place for a dropout.
     """
-    known = models.list_models(module=models)
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else "take a torchvision classifier such as resnet18"
-        raise ConfigError(f"backbone {name!r} is no image classifier of torchvision; {hint}")
+    check_name(name)
     options: dict[str, bool] = {}
     if name in _OWN_INPUT_SCALING:
         options = {"transform_input": True, "aux_logits": False, "init_weights": True}

@@ -1,0 +1,230 @@
+"""`make demo`: from a folder of labelled images to classes and activation maps on ROS topics, in one go.
+
+Without --data it draws its own world: a data set of road signs and a camera drive past them. Every step is one of the
+commands that the README explains; each is printed before it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cnn_perception import transport
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, DataError, PerceptionError
+from demo.draw import draw_dataset, draw_drive
+
+RATE_HZ = 10.0
+DRIVE_S = 30.0
+_IMAGES_OF_A_CLASS = 20
+"""Of the user's validation images that the camera shows, in the mode with --data."""
+_DRAWN = ["--mode", "scratch", "--epochs", "14", "--input-size", "128", "--resize-mode", "squash", "--augment", "color"]
+"""Settings for the drawn signs: from scratch, since nothing is downloaded; no flip, since left is not right."""
+_USERS = ["--epochs", "12"]
+
+
+class StepError(PerceptionError):
+    """A step of the demo ended with an exit code other than 0; it has said why."""
+
+
+@dataclass(frozen=True)
+class Drive:
+    """What the camera shows.
+
+    Attributes:
+        frames: Folder of images, in the order of their names.
+        count: How many.
+        labels: CSV file of what is to be seen when, from the first image on.
+    """
+
+    frames: Path
+    count: int
+    labels: Path
+
+
+def run(data: Path | None, weights: str, backbone: str, output: Path) -> None:
+    """Does everything.
+
+    Args:
+        data: The user's image folder; None draws one.
+        weights: What training starts from, see `training.train --weights`.
+        backbone: Name of the network.
+        output: Folder for everything that is made.
+
+    Raises:
+        PerceptionError: If a step fails.
+    """
+    started = time.perf_counter()
+    output.mkdir(parents=True, exist_ok=True)
+    training, model, bag = output / "run", output / "model.onnx", output / "bag"
+    evaluation = output / "evaluation"
+    if data is None:
+        _say("1/5  drawing a data set of road signs and a camera drive past them")
+        data = draw_dataset(output / "dataset", train=120, val=30, seed=0)
+        drive = _drawn_drive(output / "drive")
+        settings = [*_DRAWN, "--weights", weights] if weights == "none" else [*_USERS, "--weights", weights]
+    else:
+        _say(f"1/5  your images: {data}")
+        drive = None
+        settings = ["--mode", "finetune" if weights != "none" else "scratch", "--weights", weights]
+    _say(f"2/5  training {backbone}")
+    shutil.rmtree(training, ignore_errors=True)
+    _step("training.train", "--data", data, "--backbone", backbone, *settings, "--output", training)
+    _say("3/5  exporting it as ONNX, verified against torch")
+    _step("training.export", "--checkpoint", training / "best.pt", "--output", model)
+    drive = drive or _users_drive(training / "split.csv", data, output / "camera")
+    _say("4/5  live: camera_node -> perception_node -> recorder, three processes over DDS")
+    live = _live(drive, model, bag)
+    _say("5/5  scoring the recorded bag")
+    labels = ["--labels", drive.labels, "--labels-start", "image"]
+    topic = ["--topic", "/image_raw"]
+    _step("cnn_perception.evaluate", "--bag", bag, *topic, "--model", model, *labels, "--output", evaluation)
+    _summarise(output, live, time.perf_counter() - started)
+
+
+def _say(text: str) -> None:
+    print(f"\n== {text}", flush=True)
+
+
+def _environment() -> dict[str, str]:
+    # The guard is for one Python process and the libraries it loads, not for its children.
+    inherited = {name: value for name, value in os.environ.items() if name != "_ROS_WHEELS_BOOTSTRAP_COMPLETE"}
+    return inherited | transport.environment()
+
+
+def _command(module: str, *words: object) -> list[str]:
+    return [sys.executable, "-m", module, *(str(word) for word in words)]
+
+
+def _step(module: str, *words: object) -> None:
+    print(f"$ python -m {module} {shlex.join(str(word) for word in words)}", flush=True)
+    code = subprocess.run(_command(module, *words), env=_environment()).returncode
+    if code in (EXIT_INTERRUPTED, -signal.SIGINT):
+        raise KeyboardInterrupt
+    if code != EXIT_OK:
+        raise StepError(f"`python -m {module}` ended with exit code {code}; its message is above")
+
+
+def _drawn_drive(folder: Path) -> Drive:
+    drawn = draw_drive(folder, seconds=DRIVE_S, rate_hz=RATE_HZ, seed=1)
+    return Drive(drawn / "frames", len(list((drawn / "frames").iterdir())), drawn / "labels.csv")
+
+
+def _users_drive(split: Path, data: Path, folder: Path) -> Drive:
+    """Lines the validation images up, class after class, as what the camera shows."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "frames").mkdir(parents=True)
+    images: dict[str, list[Path]] = defaultdict(list)
+    with split.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["part"] == "val" and len(images[row["class"]]) < _IMAGES_OF_A_CLASS:
+                images[row["class"]].append(data / row["path"])
+    count, rows = 0, []
+    for name, paths in images.items():
+        for path in paths:
+            (folder / "frames" / f"{count:06}{path.suffix}").symlink_to(path.resolve())
+            count += 1
+        # Labels change half-way between two frames, so that a jitter of the stamps moves no frame to another class.
+        first, last = count - len(paths) - 0.5, count - 0.5
+        rows.append((max(first, 0.0) / RATE_HZ, last / RATE_HZ, name))
+    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("start_s", "end_s", "class"), *rows])
+    return Drive(folder / "frames", count, folder / "labels.csv")
+
+
+def _live(drive: Drive, model: Path, bag: Path) -> dict[str, Any]:
+    """Runs camera, node and recorder side by side until the camera ends; returns what the recorder saw."""
+    shutil.rmtree(bag, ignore_errors=True)
+    commands = {
+        "recorder": _command("demo.record", "--bag", bag, "--frames", drive.count),
+        "node": _ros_command("node", model=model, image_timeout_s=30.0),
+        "camera": _ros_command("camera", source=drive.frames, rate_hz=RATE_HZ, wait_for_subscribers=2),
+    }
+    processes: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for name, command in commands.items():
+            print(f"$ {shlex.join(['python', *command[1:]])}", flush=True)
+            processes[name] = subprocess.Popen(command, env=_environment())
+        while (code := processes["recorder"].poll()) is None:
+            for name in ("node", "camera"):
+                if processes[name].poll() not in (None, EXIT_OK):
+                    raise StepError(f"the {name} ended with exit code {processes[name].returncode}; see above")
+            try:
+                processes["recorder"].wait(timeout=0.5)
+            except subprocess.TimeoutExpired:
+                continue
+        if code != EXIT_OK:
+            raise StepError(f"the recorder ended with exit code {code}; see above")
+    finally:
+        for process in processes.values():
+            process.terminate()
+        for process in processes.values():
+            process.wait(timeout=10)
+    found: dict[str, Any] = json.loads(bag.with_suffix(".json").read_text())
+    return found
+
+
+def _ros_command(module: str, **parameters: object) -> list[str]:
+    settings = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+    return _command(f"cnn_perception.{module}", "--ros-args", "--log-level", "warn", *settings)
+
+
+def _summarise(output: Path, live: dict[str, Any], seconds: float) -> None:
+    trained = json.loads((output / "run" / "report.json").read_text())
+    scored = json.loads((output / "evaluation" / "report.json").read_text())
+    rows = [
+        ("validation images", f"{trained['val']['top1']:.1%} top-1 of {trained['val']['images']}"),
+        ("live over DDS", f"{live['answers']} of {live['images']} images answered, on {live.get('provider', '?')}"),
+    ]
+    if "inference" in live:
+        own = float(live["callback_to_publish"]) - float(live["inference"])
+        rows.append(("a frame in the node", f"{live['inference']} ms inference + {own:.2f} ms around it (p50)"))
+    rows += [
+        ("recorded bag", f"{scored['top1']:.1%} top-1 of {scored['frames']['scored']} labelled images"),
+        ("all of it took", f"{seconds / 60:.1f} minutes"),
+        ("report", str(output / "evaluation" / "report.html")),
+        ("overlay video", str(output / "evaluation" / "overlay.webm")),
+        ("model", str(output / "model.onnx")),
+        ("training run", str(output / "run")),
+        ("bag", str(output / "bag")),
+    ]
+    print()
+    for name, value in rows:
+        print(f"  {name:<22}{value}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the demo; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m demo.run", description=__doc__)
+    parser.add_argument("--data", type=Path, help="your image folder, see training.train --data (default: draws one)")
+    parser.add_argument("--weights", default="none", help="as training.train --weights (default: %(default)s)")
+    parser.add_argument("--backbone", default="resnet18", help="torchvision name (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder (default: %(default)s)")
+    options = parser.parse_args(argv)
+    try:
+        if options.data is not None and not options.data.is_dir():
+            raise DataError(f"{options.data}: no such folder; give the folder that holds your classes' folders")
+        run(options.data, options.weights, options.backbone, options.output)
+    except PerceptionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

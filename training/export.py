@@ -1,0 +1,282 @@
+"""Checkpoint -> model file: one ONNX graph that carries its own description and the proof that it computes the same.
+
+    python -m training.export --checkpoint RUN/best.pt --output models/NAME.onnx
+    python -m training.export --backbone resnet18 --weights none --classes 1000 --output models/NAME.onnx
+
+Nothing is written unless ONNX Runtime's logits and activation maps are those of torch (see `parity`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import json
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from onnx import ModelProto
+from torch import nn
+from torchvision import models  # type: ignore[import-untyped]
+
+import cnn_perception
+from cnn_perception.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_BELOW_TARGET,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    ConfigError,
+    DataError,
+    PerceptionError,
+)
+from cnn_perception.spec import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    METADATA_KEY,
+    SPEC_VERSION,
+    ActivationSpec,
+    InputSpec,
+    ModelSpec,
+    TrainingRecord,
+)
+from training import backbones
+from training.activation import ActivatedClassifier
+from training.checkpoint import Checkpoint, load, replacing
+from training.parity import ParityError, check_activation, compare_logits
+from training.receptive_field import geometry
+
+TOLERANCE = 1e-3
+"""Largest difference of a logit; float32 in another order of summation differs by some 1e-6 of the logits' size."""
+PARITY_IMAGES = 64
+_LARGEST_FILE_BYTES = 2**31 - 1  # protobuf's limit for one message
+_OUTPUTS = ("logits", "embedding", "activation", "features")
+
+
+def export(
+    checkpoint: Checkpoint, output: Path, *, tolerance: float = TOLERANCE, parity_images: int = PARITY_IMAGES
+) -> ModelSpec:
+    """Writes the model file of a checkpoint, complete and verified or not at all.
+
+    Args:
+        checkpoint: What training left, or `untrained` made.
+        output: The .onnx file; an older one is replaced only on success.
+        tolerance: Largest absolute difference of a logit that is accepted, above 0.
+        parity_images: How many validation images are compared at most, at least 1.
+
+    Returns:
+        The description written into the file.
+
+    Raises:
+        ParityError: If the graph and torch differ too much.
+        ConfigError: If a setting is out of range, or the network cannot be exported.
+        DataError: If the checkpoint does not fit its architecture, or the file cannot be written.
+    """
+    if not tolerance > 0 or parity_images < 1:
+        raise ConfigError(f"tolerance {tolerance:g}, parity images {parity_images}: both must be above 0")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{output.parent}: cannot be made ({error.strerror}); choose another --output") from None
+    size = checkpoint.input
+    model = _restore(checkpoint)
+    split = backbones.split(model, size.height, size.width)
+    network = ActivatedClassifier(split).eval()
+    proto = _to_onnx(network, size)
+    activation = None
+    if network.method is not None:
+        place = geometry(proto, "features")
+        _, rows, columns = split.feature_shape
+        activation = ActivationSpec(network.method, rows, columns, place.stride, place.receptive_field, place.offset)
+        del proto.graph.output[_OUTPUTS.index("features")]  # it was one only to be found by its name
+        check_activation(proto, split, network.method, checkpoint)
+    onnx.checker.check_model(proto)
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    spec = ModelSpec(
+        version=SPEC_VERSION,
+        task="multiclass",
+        architecture=checkpoint.backbone,
+        class_names=checkpoint.class_names,
+        input=size,
+        activation=activation,
+        temperature=1.0,
+        training=TrainingRecord(**checkpoint.training, code_version=cnn_perception.__version__, created=now),
+        parity=compare_logits(proto, model, checkpoint, parity_images, tolerance),
+    )
+    onnx.helper.set_model_props(proto, {METADATA_KEY: spec.to_json()})
+    with replacing(output) as file:
+        file.write(proto.SerializeToString())
+    return spec
+
+
+def untrained(backbone: str, weights: str, class_names: Sequence[str], size: InputSpec) -> Checkpoint:
+    """Makes the checkpoint of a network as it is published, or of random weights (seeded).
+
+    Args:
+        backbone: A torchvision classifier.
+        weights: As for `backbones.load_weights`.
+        class_names: The classes that the weights know; with `none` any.
+        size: The preprocessing that the weights expect.
+
+    Raises:
+        ConfigError: If the backbone or the weights cannot be had, or the weights know another number of classes.
+    """
+    torch.manual_seed(0)
+    model = backbones.build(backbone, len(class_names))
+    last = model.get_submodule(backbones.classifier_name(model))
+    before = [parameter.clone() for parameter in last.parameters()]
+    origin = backbones.load_weights(model, backbone, weights)
+    if weights != "none" and all(torch.equal(old, new) for old, new in zip(before, last.parameters(), strict=True)):
+        raise ConfigError(f"{origin}: its last layer is not one of {len(class_names)} classes; give its --classes")
+    training: dict[str, Any] = {"mode": "none", "weights": origin, "data": "", "data_sha256": ""}
+    training |= {"train_images": 0, "val_images": 0, "metrics": {}}
+    return Checkpoint(backbone, tuple(class_names), size, model.state_dict(), training, (), {}, None)
+
+
+def _restore(checkpoint: Checkpoint) -> nn.Module:
+    if sum(value.nbytes for value in checkpoint.model.values()) > 0.97 * _LARGEST_FILE_BYTES:
+        raise ConfigError(f"{checkpoint.backbone} exceeds the 2 GB of one ONNX file; choose a smaller backbone")
+    model = backbones.build(checkpoint.backbone, len(checkpoint.class_names)).requires_grad_(False).eval()
+    try:
+        model.load_state_dict(checkpoint.model)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise DataError(f"the checkpoint does not fit {checkpoint.backbone} ({reason}); train again") from None
+    return model
+
+
+def _to_onnx(network: ActivatedClassifier, size: InputSpec) -> ModelProto:
+    names = _OUTPUTS if network.method else _OUTPUTS[:2]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's, about its own future
+        program = torch.onnx.export(
+            network,
+            (torch.zeros(2, 3, size.height, size.width),),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            input_names=["image"],
+            output_names=list(names),
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+        )
+    assert program is not None
+    proto: ModelProto = program.model_proto
+    # The exporter notes the source line of every node, with paths of this machine.
+    for item in (proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output):
+        item.doc_string = ""
+        del item.metadata_props[:]
+    return proto
+
+
+def _published(options: argparse.Namespace) -> Checkpoint:
+    """Makes the checkpoint that --backbone, --weights, --classes and --size ask for."""
+    backbones.check_name(options.backbone)
+    size = InputSpec(224, 224, "crop", 0.875, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
+    names = _class_names(options.classes)
+    if options.weights == "imagenet":
+        published = models.get_model_weights(options.backbone)["DEFAULT"]
+        names = names or _numbered(published.meta["categories"])
+        size = _input_of(published.transforms())
+    if not names:
+        raise ConfigError("--classes is missing: give their number, or a JSON file with the list of their names")
+    if options.size:
+        size = dataclasses.replace(size, height=options.size[0], width=options.size[1])
+    return untrained(options.backbone, options.weights or "none", names, size)
+
+
+def _input_of(preset: Any) -> InputSpec:  # noqa: ANN401 - torchvision has no types
+    """Returns the preprocessing that comes with published weights, a torchvision `ImageClassification` preset."""
+    (side,), (resized,) = preset.crop_size, preset.resize_size
+    mean, std = tuple(preset.mean), tuple(preset.std)
+    return InputSpec(side, side, "crop", side / resized, preset.interpolation.value, mean, std)
+
+
+def _class_names(text: str | None) -> list[str]:
+    if text is None:
+        return []
+    if text.isdecimal():
+        return [f"class {index}" for index in range(int(text))]
+    try:
+        names = json.loads(Path(text).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--classes {text}: neither a number nor a readable JSON file ({error})") from None
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise ConfigError(f"--classes {text}: must hold a list of names, in the order of the logits")
+    return _numbered(names)
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Tells equal names apart: ImageNet has two classes `crane` and two `maillot`."""
+    seen: Counter[str] = Counter()
+    result = []
+    for name in names:
+        seen[name] += 1
+        result.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return result
+
+
+def _summary(spec: ModelSpec, output: Path) -> str:
+    size, parity, cell = spec.input, spec.parity, spec.activation
+    rows = {
+        "model": f"{output} ({output.stat().st_size / 1e6:.1f} MB)",
+        "network": f"{spec.architecture}, {len(spec.class_names)} classes, weights {spec.training.weights}",
+        "input": f"{size.height}x{size.width}, {size.resize_mode} {size.crop_fraction:g}, {size.interpolation}",
+        "activation": "none: the network has no spatial features",
+        "parity": f"logits within {parity.max_logit_difference:.2g} (tolerance {parity.tolerance:g}), top-1 equal on "
+        f"{parity.top1_agreement:.1%} of {parity.images} {parity.source} images",
+    }
+    if cell is not None:
+        field = " x ".join(str(pixels) if pixels else "all" for pixels in cell.receptive_field)
+        rows["activation"] = (
+            f"{cell.method}, {cell.rows}x{cell.columns} cells every {cell.stride[0]:g} x {cell.stride[1]:g} pixels, "
+            f"each seeing {field}"
+        )
+    return "\n".join(f"{name:<12}{value}" for name, value in rows.items())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training.export", description="Makes a verified ONNX model file.")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--checkpoint", type=Path, help="best.pt or last.pt of a training run")
+    source.add_argument("--backbone", help="instead: a torchvision classifier, without training")
+    parser.add_argument("--output", type=Path, required=True, help="the .onnx file to write")
+    parser.add_argument("--weights", help="of --backbone: imagenet, none (default), or a .pth or .safetensors file")
+    parser.add_argument("--classes", help="of --backbone: their number, or a JSON file with the list of names")
+    parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of --backbone: input pixels")
+    parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="largest logit difference (%(default)s)")
+    parser.add_argument("--parity-images", type=int, default=PARITY_IMAGES, help="images compared (%(default)s)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit code."""
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.checkpoint and (options.weights or options.classes or options.size):
+        parser.error("--weights, --classes and --size belong to --backbone: a checkpoint carries its own")
+    try:
+        checkpoint = load(options.checkpoint) if options.checkpoint else _published(options)
+        print(
+            f"exporting {checkpoint.backbone} at {checkpoint.input.height}x{checkpoint.input.width} pixels", flush=True
+        )
+        spec = export(checkpoint, options.output, tolerance=options.tolerance, parity_images=options.parity_images)
+    except ParityError as error:
+        print(f"error: {options.output}: {error}", file=sys.stderr)
+        return EXIT_BELOW_TARGET
+    except PerceptionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted: nothing is written", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    print(_summary(spec, options.output))
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

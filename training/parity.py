@@ -1,0 +1,114 @@
+"""The proof that an ONNX graph computes what torch computes: both answer the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import torch
+from onnx import ModelProto
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from cnn_perception.errors import DataError, FrameError, ModelError
+from cnn_perception.image import decode_file_bytes
+from cnn_perception.preprocess import preprocess
+from cnn_perception.spec import ActivationMethod, InputSpec, ParityRecord, ParitySource
+from training.backbones import Split
+from training.checkpoint import Checkpoint
+
+ACTIVATION_TOLERANCE = 1e-3
+"""Largest difference of an activation, as a share of the map's largest magnitude."""
+_BATCH = 8
+_NOISE_IMAGES = 16  # a noise image tests nothing that another does not
+
+_Batch = npt.NDArray[np.float32]
+
+
+class ParityError(ModelError):
+    """The ONNX graph does not compute what torch computed."""
+
+
+def compare_logits(
+    proto: ModelProto, model: nn.Module, checkpoint: Checkpoint, count: int, tolerance: float
+) -> ParityRecord:
+    """Compares on validation images from all over the set, or on seeded noise where none is on this machine.
+
+    Args:
+        proto: The graph: `image` (N, 3, H, W) -> `logits` (N, K).
+        model: The network in torch, in evaluation mode.
+        checkpoint: Names the validation images and their preprocessing.
+        count: How many images are compared at most.
+        tolerance: Largest absolute difference of a logit that is accepted.
+
+    Raises:
+        ParityError: If a logit differs by more than the tolerance.
+        DataError: If a validation image cannot be read any more.
+    """
+    run = _runner(proto, ["logits"])
+    source, images = _inputs(checkpoint, count)
+    largest, agreed = 0.0, 0
+    for start in tqdm(range(0, len(images), _BATCH), desc="parity", unit="batch", leave=False):
+        batch = np.stack([image() for image in images[start : start + _BATCH]])
+        with torch.no_grad():
+            expected = model(torch.from_numpy(batch)).numpy()
+        (found,) = run(batch)
+        difference = float(np.abs(found - expected).max())
+        if not difference <= tolerance:  # catches NaN, too
+            raise ParityError(
+                f"a logit of the ONNX graph differs by {difference:.3g} from torch's (magnitudes up to "
+                f"{np.abs(expected).max():.3g}), tolerance {tolerance:g}; nothing is written; see --tolerance"
+            )
+        largest, agreed = max(largest, difference), agreed + int((found.argmax(1) == expected.argmax(1)).sum())
+    return ParityRecord(source, len(images), largest, tolerance, agreed / len(images))
+
+
+def check_activation(proto: ModelProto, split: Split, method: ActivationMethod, checkpoint: Checkpoint) -> None:
+    """Compares the activation maps of a few images with those of torch's own gradient of the whole head.
+
+    Raises:
+        ParityError: If they differ by more than `ACTIVATION_TOLERANCE`.
+    """
+    batch = np.stack([image() for image in _inputs(checkpoint, 4)[1]])
+    logits, found = _runner(proto, ["logits", "activation"])(batch)
+    with torch.no_grad():
+        features = split.body(torch.from_numpy(batch))
+    features.requires_grad_(True)
+    answers: Tensor = split.head(features.clone())[0]  # torchvision's heads work in place
+    top = torch.from_numpy(logits.argmax(1, keepdims=True))  # of two equal classes, the one that the graph took
+    (gradient,) = torch.autograd.grad(answers.gather(1, top).sum(), features)
+    # A logit that is a mean over the cells has a gradient divided by their number; the exact map is not divided.
+    scale = found[0].size if method == "cam" else 1
+    expected = scale * (gradient.mean((2, 3), keepdim=True) * features).sum(1).detach().numpy()
+    difference = float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-20))
+    if not difference <= ACTIVATION_TOLERANCE:
+        raise ParityError(
+            f"the activation map of the ONNX graph differs by {difference:.3g} of its size from torch's, tolerance "
+            f"{ACTIVATION_TOLERANCE:g}; nothing is written; please report the backbone {checkpoint.backbone}"
+        )
+
+
+def _runner(proto: ModelProto, outputs: list[str]) -> Callable[[_Batch], list[_Batch]]:
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    return lambda batch: session.run(outputs, {"image": batch})
+
+
+def _inputs(checkpoint: Checkpoint, count: int) -> tuple[ParitySource, list[Callable[[], _Batch]]]:
+    """Returns what makes each input (3, H, W): large sets need not fit into memory."""
+    size = checkpoint.input
+    paths = [Path(path) for path in checkpoint.val_images if Path(path).is_file()]
+    if paths:
+        chosen = np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)
+        return "validation", [lambda path=paths[i]: _read(path, size) for i in chosen]  # type: ignore[misc]
+    random, shape = np.random.default_rng(0), (3, size.height, size.width)
+    return "noise", [lambda: random.standard_normal(shape, np.float32)] * min(count, _NOISE_IMAGES)
+
+
+def _read(path: Path, size: InputSpec) -> _Batch:
+    try:
+        return preprocess(decode_file_bytes(path.read_bytes()), size)
+    except (OSError, FrameError) as error:
+        raise DataError(f"{path}: this validation image cannot be read any more ({error}); restore it") from None
