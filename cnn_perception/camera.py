@@ -5,8 +5,6 @@ For robots whose camera has no driver, and for driving the perception node from 
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,17 +12,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import rclpy
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from cnn_perception import parameters, transport
-from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, DataError, FrameError, PerceptionError
+from cnn_perception import executable, parameters
+from cnn_perception.errors import EXIT_OK, DataError, FrameError
 from cnn_perception.image import RgbImage, decode_file_bytes
 from cnn_perception.messages import to_jpeg, to_rgb_image
 from cnn_perception.parameters import parameter
@@ -190,26 +186,14 @@ class CameraNode(Node):
         return message
 
 
+def _work(node: CameraNode) -> int:
+    executable.spin(node)
+    return EXIT_OK
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the camera until its end, Ctrl-C or SIGTERM; returns the exit code."""
-    transport.prepare_process()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # see perception_node: rclpy's own handler ends the spin
-    rclpy.init(args=None if argv is None else [sys.argv[0], *argv])
-    node: CameraNode | None = None
-    try:
-        node = CameraNode()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        with contextlib.suppress(ExternalShutdownException):
-            executor.spin()
-    except PerceptionError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
-    return EXIT_OK
+    return executable.run(CameraNode, _work, argv)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from cnn_perception.labels import UNLABELLED, labels_from_changes, read_labels
 from cnn_perception.metrics import Latency
 from cnn_perception.overlay import draw_overlay
 from cnn_perception.pipeline import Pipeline
-from cnn_perception.replay import KEPT_CLASSES, Findings, in_order, measure_latency, replay
+from cnn_perception.replay import KEPT_CLASSES, WORKERS, Findings, in_order, measure_latency, replay
 from cnn_perception.report import Picture, render_html
 from cnn_perception.results import (
     FrameRecord,
@@ -55,10 +55,10 @@ def _make_report(
     scores = score(findings.records, model.spec.class_names, options.threshold)
     remarks = [*source.damage]
     if findings.interrupted:
-        remarks.append(f"interrupted after {scores.frames} of {source.count} frames")
-    if not scores.scored + scores.unlabelled:
-        remarks.append(f"{source.path}: not one of {scores.frames} frames could be used")
-    elif options.labels and not scores.scored:
+        remarks.append(f"interrupted after {scores.frames.total} of {source.count} frames")
+    if not scores.frames.scored + scores.frames.unlabelled:
+        remarks.append(f"{source.path}: not one of {scores.frames.total} frames could be used")
+    elif options.labels and not scores.frames.scored:
         remarks.append(f"{options.labels}: no frame lies in a labelled interval; see --labels-start")
     passed = None if options.min_accuracy is None else (scores.top1 or 0.0) >= options.min_accuracy
     return Report(
@@ -72,7 +72,7 @@ def _make_report(
         min_accuracy=options.min_accuracy,
         passed=passed,
         latency=latency,
-        frames_per_second=scores.frames / findings.seconds if findings.seconds else 0.0,
+        frames_per_second=scores.frames.total / findings.seconds if findings.seconds else 0.0,
         scores=scores,
         worst=tuple(_worst_frame(frame.record) for frame in findings.by_badness()),
     )
@@ -151,8 +151,8 @@ def evaluate(pipeline: Pipeline, source: Source, options: argparse.Namespace) ->
     Raises:
         DataError: If a file cannot be written.
     """
-    latency = measure_latency(pipeline, source)
     findings = replay(_one_core_a_frame(pipeline, options), source)
+    latency = {} if findings.interrupted else measure_latency(pipeline, source)
     report = _make_report(pipeline.model, source, latency, findings, options)
     pictures = _pictures(findings, pipeline.spec.input, options.top_k)
     for ending in VIDEO_ENDINGS:  # a video of an earlier run would not belong to this report
@@ -270,15 +270,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _summary(report: Report, folder: Path) -> str:
-    scores = report.scores
-    bad = ", ".join(f"{count} {reason}" for reason, count in scores.bad.items()) or "0"
-    lines = [f"frames     {scores.frames}: {scores.scored} scored, {scores.unlabelled} unlabelled, bad: {bad}"]
+    scores, frames = report.scores, report.scores.frames
+    bad = ", ".join(f"{count} {reason}" for reason, count in frames.bad.items()) or "0"
+    lines = [f"frames     {frames.total}: {frames.scored} scored, {frames.unlabelled} unlabelled, bad: {bad}"]
     if scores.top1 is not None and scores.balanced_accuracy is not None:
         lines.append(f"top-1      {scores.top1:.2%}, balanced {scores.balanced_accuracy:.2%}")
     if report.min_accuracy is not None:
         lines.append(f"required   {report.min_accuracy:.2%}: {'reached' if report.passed else 'MISSED'}")
-    total = report.latency.get("inference", report.latency["total"])
-    lines.append(f"speed      {report.frames_per_second:.1f} frames/s, inference p50 {total.p50_ms:.1f} ms")
+    lines.append(f"speed      {report.frames_per_second:.1f} frames/s with {WORKERS} frames at once")
+    if report.latency:
+        lines.append(f"latency    p50 {report.latency['total'].p50_ms:.1f} ms, one frame at a time")
     lines.append(f"report     {folder / 'report.html'}")
     return "\n".join(lines)
 

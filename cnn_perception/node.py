@@ -5,21 +5,16 @@ Two threads: the executor's receives frames into a mailbox of one slot, the work
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import sys
 import threading
 import time
 from collections.abc import Sequence
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]
 from rclpy.event_handler import SubscriptionEventCallbacks
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -27,7 +22,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import SetBool
 
-from cnn_perception import diagnostics, parameters, transport
+from cnn_perception import diagnostics, executable, parameters
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_OK, FrameError, PerceptionError
 from cnn_perception.health import FrameHealth
 from cnn_perception.image import encoded_from_message
@@ -45,6 +40,10 @@ class PerceptionNode(LifecycleNode):
     """Lifecycle node: configure loads, verifies and warms up; activate subscribes; deactivate keeps the model."""
 
     def __init__(self, node_name: str = "perception_node") -> None:
+        # What `stop` needs comes first: rclpy also destroys a node whose construction failed.
+        self._camera: Any = None
+        self._mailbox: Mailbox[Image | CompressedImage] = Mailbox()
+        self._worker: threading.Thread | None = None
         super().__init__(node_name)
         parameters.declare(self, Settings)
         self.settings = parameters.read(self, Settings)
@@ -53,11 +52,8 @@ class PerceptionNode(LifecycleNode):
         self._pipeline: Pipeline | None = None
         self._outputs: Publishers | None = None
         self._database_version = 0
-        self._camera: Any = None
         self._kind: Any = Image
         self._topic = ""
-        self._mailbox: Mailbox[Image | CompressedImage] = Mailbox()
-        self._worker: threading.Thread | None = None
         self._enabled = True
         self.failed = False
         self._health = FrameHealth(time.monotonic())
@@ -130,6 +126,11 @@ class PerceptionNode(LifecycleNode):
         self._forget_model()
         return result
 
+    def destroy_node(self) -> None:
+        """Stops the worker before the topics go."""
+        self.stop()
+        super().destroy_node()
+
     def stop(self) -> None:
         """Unsubscribes and waits for the worker; harmless when nothing runs."""
         if self._camera is not None:
@@ -194,7 +195,7 @@ class PerceptionNode(LifecycleNode):
         try:
             while (message := mailbox.take()) is not None:
                 self._answer(message)
-        except (rclpy_implementation.InvalidHandle, rclpy_implementation.RCLError):  # Ctrl-C came before publishing
+        except executable.CONTEXT_CLOSED:
             if self.context.ok():
                 raise
         finally:
@@ -268,36 +269,18 @@ class PerceptionNode(LifecycleNode):
         self._diagnostics.publish(diagnostics.to_array(self.get_clock().now().to_msg(), frames, model))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the node until Ctrl-C, SIGTERM or a lifecycle shutdown; returns the exit code."""
-    transport.prepare_process()
-    # rclpy's handler ends the spin; Python's would raise KeyboardInterrupt anywhere, and twice under a launch file.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    rclpy.init(args=None if argv is None else [sys.argv[0], *argv])
-    try:
-        node = PerceptionNode()
-    except PerceptionError as error:
-        print(f"error: {error}", file=sys.stderr)
-        rclpy.try_shutdown()
-        return EXIT_BAD_INPUT
-    try:
-        return _spin(node)
-    finally:
-        node.stop()
-        node.destroy_node()
-        rclpy.try_shutdown()
-
-
-def _spin(node: PerceptionNode) -> int:
+def _work(node: PerceptionNode) -> int:
     if node.settings.autostart:
         if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
             return EXIT_BAD_INPUT
         node.trigger_activate()
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    with contextlib.suppress(ExternalShutdownException):
-        executor.spin()
+    executable.spin(node)
     return EXIT_DEFECT if node.failed else EXIT_OK
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the node until Ctrl-C, SIGTERM or a lifecycle shutdown; returns the exit code."""
+    return executable.run(PerceptionNode, _work, argv)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
@@ -60,7 +61,11 @@ def validate(record: Any) -> None:  # noqa: ANN401 any dataclass instance
 
 
 def declare(node: Node, record: type) -> None:
-    """Declares every field of a record class as a parameter of the node."""
+    """Declares every field of a record class as a parameter of the node.
+
+    Raises:
+        ConfigError: If the value given at start has the wrong type or is out of range.
+    """
     for item in dataclasses.fields(record):
         about = item.metadata
         descriptor = ParameterDescriptor(description=about["description"], read_only=about["read_only"])
@@ -72,7 +77,10 @@ def declare(node: Node, record: type) -> None:
         elif between is not None:
             descriptor.integer_range = [IntegerRange(from_value=between[0], to_value=between[1])]
         default = list(item.default) if isinstance(item.default, tuple) else item.default
-        node.declare_parameter(item.name, default, descriptor)
+        try:
+            node.declare_parameter(item.name, default, descriptor)
+        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+            raise ConfigError(f"parameter {item.name}: {' '.join(str(error).split())}") from None
 
 
 def read(node: Node, record: type[T], changed: Sequence[Parameter[Any]] = ()) -> T:

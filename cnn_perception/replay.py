@@ -56,7 +56,7 @@ def measure_latency(pipeline: Pipeline, source: Source) -> dict[str, Latency]:
     """Recognises the first frames one after the other, as the robot does.
 
     Returns:
-        Percentiles of each stage and of their sum, `total`, in milliseconds; zeros without a good frame.
+        Percentiles of each stage and of their sum, `total`, in milliseconds; empty without a good frame.
     """
     rows: list[dict[str, float]] = []
     for frame in source.frames():
@@ -67,8 +67,8 @@ def measure_latency(pipeline: Pipeline, source: Source) -> dict[str, Latency]:
                 rows.append(pipeline.run(frame.source).timings.by_stage())
             except FrameError:
                 continue
-    stages = {name: latency([row[name] for row in rows]) for name in (rows[0] if rows else ())}
-    return {**stages, "total": latency([sum(row.values()) for row in rows])}
+    totals = [{**row, "total": sum(row.values())} for row in rows]
+    return {name: latency([row[name] for row in totals]) for name in (totals[0] if totals else ())}
 
 
 def replay(pipeline: Pipeline, source: Source) -> Findings:
@@ -87,7 +87,7 @@ def replay(pipeline: Pipeline, source: Source) -> Findings:
 
 
 def in_order(function: Callable[[Item], Answer], items: Iterable[Item]) -> Generator[Answer, None, None]:
-    """Yields function(item) of every item, in their order, while further ones are being computed by `WORKERS` threads."""
+    """Yields function(item) of every item, in their order, computed by `WORKERS` threads some items ahead."""
     with ThreadPoolExecutor(WORKERS) as pool:
         pending: deque[Future[Answer]] = deque()
         try:

@@ -40,6 +40,8 @@ section { margin-bottom: 20px; }
 .card span { color: var(--soft); font-size: 13px; }
 .remarks { border-color: #f0b4b0; background: #fff5f4; } .remarks ul { margin: 0; padding-left: 20px; }
 .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(380px, 1fr)); gap: 20px; }
+.columns.classes { grid-template-columns: auto minmax(480px, 1fr); }
+.classes p { max-width: 270px; } .classes .bar { width: 60px; }
 .columns section { margin: 0; } .columns { margin-bottom: 20px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
@@ -99,10 +101,10 @@ def render_html(report: Report, records: Sequence[FrameRecord], pictures: Sequen
         _cards(report),
         _remarks(report),
         _section("Over time", timeline) if timeline else "",
-        _classes(report) if report.scores.scored else "",
+        _classes(report) if report.scores.frames.scored else "",
         _pictures(report, pictures),
         _section("Overlay video", _video(video)) if video else "",
-        f'<div class="columns">{_latency(report)}{_frames(report)}</div>',
+        f'<div class="columns">{_latency(report) if report.latency else ""}{_frames(report)}</div>',
         _model_card(report),
     )
     return (
@@ -140,7 +142,7 @@ def _cards(report: Report) -> str:
     if report.threshold > 0.0 and scores.coverage is not None and scores.top1_above_threshold is not None:
         texts.append((f"of frames score {report.threshold:g} or more", _percent(scores.coverage)))
         texts.append((f"top-1 at score {report.threshold:g} or more", _percent(scores.top1_above_threshold)))
-    texts.append((f"frames scored of {scores.frames}", str(scores.scored)))
+    texts.append((f"frames scored of {scores.frames.total}", str(scores.frames.scored)))
     texts.append(("frames per second, all included", f"{report.frames_per_second:.1f}"))
     if inference is not None:
         texts.append(("inference, median", f"{inference.p50_ms:.1f} ms"))
@@ -157,7 +159,7 @@ def _remarks(report: Report) -> str:
 
 def _classes(report: Report) -> str:
     both = _confusion(report) + _per_class(report)
-    return f'<div class="columns">{both}</div>' if len(_shown_classes(report)) <= _FEW_CLASSES else both
+    return f'<div class="columns classes">{both}</div>' if len(_shown_classes(report)) <= _FEW_CLASSES else both
 
 
 def _confusion(report: Report) -> str:
@@ -240,10 +242,10 @@ def _latency(report: Report) -> str:
 
 def _frames(report: Report) -> str:
     scores = report.scores
-    rows = [("scored", scores.scored), ("unlabelled, not scored", scores.unlabelled)]
-    rows += [(f"bad: {reason}", count) for reason, count in scores.bad.items()]
+    rows = [("scored", scores.frames.scored), ("unlabelled, not scored", scores.frames.unlabelled)]
+    rows += [(f"bad: {reason}", count) for reason, count in scores.frames.bad.items()]
     lines = "".join(
-        f"<tr><td>{escape(name)}</td><td>{count}</td></tr>" for name, count in [*rows, ("all", scores.frames)]
+        f"<tr><td>{escape(name)}</td><td>{count}</td></tr>" for name, count in [*rows, ("all", scores.frames.total)]
     )
     return _section("Frames", f'<table class="plain">{lines}</table>')
 

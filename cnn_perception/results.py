@@ -100,14 +100,28 @@ class WorstFrame:
 
 
 @dataclass(frozen=True)
+class FrameCounts:
+    """What became of the frames.
+
+    Attributes:
+        total: Images seen: `scored` + `unlabelled` + the sum of `bad`.
+        scored: Good frames with a known class.
+        unlabelled: Good frames without one.
+        bad: Frames that could not be used, by reason.
+    """
+
+    total: int
+    scored: int
+    unlabelled: int
+    bad: dict[str, int]
+
+
+@dataclass(frozen=True)
 class Scores:
     """The arithmetic over all records; rates are in [0, 1] and None where nothing was scored.
 
     Attributes:
-        frames: Images seen: `scored` + `unlabelled` + the sum of `bad`.
-        scored: Good frames with a known class.
-        unlabelled: Good frames without one.
-        bad: Frames that could not be used, by reason.
+        frames: What became of the frames.
         top1: Share of the scored frames whose best class is right.
         top5: Share of the scored frames with the right class among the best five.
         balanced_accuracy: See `metrics.balanced_accuracy`.
@@ -118,10 +132,7 @@ class Scores:
         classes: Scores of each class, in the model's order.
     """
 
-    frames: int
-    scored: int
-    unlabelled: int
-    bad: dict[str, int]
+    frames: FrameCounts
     top1: float | None
     top5: float | None
     balanced_accuracy: float | None
@@ -157,7 +168,8 @@ class Report:
         threshold: Score below which the robot publishes nothing.
         min_accuracy: The required top-1; None if none was.
         passed: Whether it was reached; None if none was required.
-        latency: Percentiles of each stage and of their sum, one frame at a time as on the robot, milliseconds.
+        latency: Percentiles of each stage and of their sum, one frame at a time as on the robot, milliseconds;
+            empty where it was not measured.
         frames_per_second: Rate of the whole evaluation, reading and decoding included, with all cores busy.
         scores: The figures; in the file they stand beside the other fields.
         worst: Frames for a human's attention, the worst first.
@@ -194,6 +206,7 @@ def score(records: Sequence[FrameRecord], class_names: Sequence[str], threshold:
     scored = [record for record in good if record.truth is not None]
     truth = [position[record.truth] for record in scored if record.truth is not None]
     predicted = [position[record.prediction.name] for record in scored if record.prediction is not None]
+    bad = Counter(record.error for record in records if record.error)
     confusion = metrics.confusion_matrix(truth, predicted, len(class_names))
     sure = [record for record in scored if record.prediction is not None and record.prediction.score >= threshold]
     classes = [
@@ -201,10 +214,7 @@ def score(records: Sequence[FrameRecord], class_names: Sequence[str], threshold:
         for name, row in zip(class_names, metrics.per_class(confusion), strict=True)
     ]
     return Scores(
-        frames=len(records),
-        scored=len(scored),
-        unlabelled=len(good) - len(scored),
-        bad=dict(Counter(record.error for record in records if record.error).most_common()),
+        frames=FrameCounts(len(records), len(scored), len(good) - len(scored), dict(bad.most_common())),
         top1=_share([record.truth_rank < 1 for record in scored]),
         top5=_share([record.truth_rank < 5 for record in scored]),
         balanced_accuracy=metrics.balanced_accuracy(confusion) if scored else None,

@@ -214,7 +214,16 @@ class Drive:
             for stop in self.stops
         ]
         self._weathers = [WEATHERS[i] for i in rng.permutation(len(WEATHERS))]
-        self._lens = replace(random_lens(rng), gain=(1.0, 1.0, 1.0), gamma=1.0, vignette=0.2, defocus=0.001, motion=0.0)
+        self._lens = Lens(
+            gain=(1.0, 1.0, 1.0),
+            gamma=1.0,
+            vignette=0.2,
+            defocus=0.001,
+            motion=0.0,
+            motion_deg=0.0,
+            shot=0.02,
+            read=0.006,
+        )
 
     def shot(self, frame: int) -> Shot:
         """Composes a frame."""

@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "cnn_perception"
 
 ROS = {
-    "ament_index_python", "diagnostic_msgs", "rcl_interfaces", "rclpy", "sensor_msgs", "std_msgs", "std_srvs", "vision_msgs",
+    "ament_index_python", "diagnostic_msgs", "rcl_interfaces", "rclpy",
+    "sensor_msgs", "std_msgs", "std_srvs", "vision_msgs",
 }  # fmt: skip
 CORE = {
     "errors": set(),
@@ -31,21 +32,27 @@ CORE = {
     "metrics": {"numpy"},
 }
 OFFLINE = {
-    "bag": {"numpy", "rosbags"},
-    "labels": {"numpy"},
-    "evaluate": {"numpy", "cv2", "tqdm"},
-    "report": {"numpy", "cv2"},
+    "bag": {"apsw", "rosbags"},
+    "salvage": {"backports", "compression"},  # zstd: of the standard library from Python 3.14 on
+    "labels": set(),
+    "sources": set(),
+    "replay": {"tqdm"},
+    "results": {"numpy"},
+    "report": {"cv2"},
+    "timeline": set(),
     "video": {"numpy", "cv2"},
+    "evaluate": {"numpy", "tqdm"},
 }
 NODES = {
     "transport": {"ament_index_python"},
     "parameters": ROS,
     "settings": ROS,
+    "executable": ROS,
     "messages": ROS | {"numpy", "cv2"},
     "diagnostics": ROS,
     "publishers": ROS | {"numpy"},
     "node": ROS,
-    "camera": ROS | {"cv2"},
+    "camera": ROS | {"numpy", "cv2"},
 }
 ALL = CORE | OFFLINE | NODES
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")

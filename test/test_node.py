@@ -388,7 +388,10 @@ def test_unusable_model_ends_the_node_with_one_line(content: bytes | str | None,
     assert "Traceback" not in process.log
 
 
-@pytest.mark.parametrize("nonsense", [{"providers": "[GpuExecutionProvider]"}, {"image_transport": "h264"}])
+@pytest.mark.parametrize(
+    "nonsense",
+    [{"providers": "[GpuExecutionProvider]"}, {"image_transport": "h264"}, {"threshold": 1.5}, {"top_k": "many"}],
+)
 def test_nonsense_parameter_at_start_ends_the_node_with_one_line(nonsense: dict, model: Path, tmp_path: Path):
     process = Process("node", new_domain(), tmp_path / "log", model=model, **nonsense)
     assert process.wait() == 2

@@ -61,24 +61,6 @@ def test_published_networks_have_the_geometry_of_their_layers(name, layers, fiel
     assert geometry(body(name), "features") == expected
 
 
-# Source of the figures: Araujo et al. 2019, appendix.
-@pytest.mark.parametrize(("name", "field"), [("mobilenet_v2", 491), ("densenet121", 2071)])
-def test_published_networks_have_the_receptive_field_of_the_literature(name, field):
-    assert geometry(body(name), "features").receptive_field == (field, field)
-
-
-def test_a_network_with_squeeze_and_excitation_sees_the_whole_input_but_keeps_its_grid():
-    found = geometry(body("mobilenet_v3_small"), "features")
-
-    assert found == Geometry((32.0, 32.0), (0, 0), (0.0, 0.0))
-
-
-def test_windowed_attention_sees_the_whole_input_in_even_cells():
-    found = geometry(body("swin_t", 64, 96), "features")
-
-    assert found == Geometry((32.0, 32.0), (0, 0), (15.5, 15.5))
-
-
 class Branches(nn.Module):
     """Asymmetric in both axes, with dilation, two branches of different reach and a channel shuffle."""
 

@@ -1,0 +1,121 @@
+"""Owns: camera_node and its sources: folder, video, raw and compressed, over real DDS."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+
+from ros import Process, new_domain, participant, running
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from cnn_perception.camera import FrameSource
+from cnn_perception.errors import DataError
+from cnn_perception.image import decode_file_bytes
+
+COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (250, 250, 0)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """PNGs of 30x40 pixels, each of one colour, a file that is no image, and one that only claims to be."""
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for number, (red, green, blue) in enumerate(COLOURS):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((30, 40, 3), (blue, green, red), np.uint8))
+    (folder / "notes.txt").write_text("not a frame")
+    (folder / "1b.png").write_text("no image either")
+    return folder
+
+
+def colours(source: FrameSource, count: int) -> list[tuple[int, ...]]:
+    images = itertools.takewhile(lambda image: image is not None, (source.read() for _ in range(count)))
+    return [tuple(int(v) for v in image[5, 5]) for image in images]
+
+
+@pytest.mark.parametrize("preload", [False, True])
+def test_folder_is_shown_in_the_order_of_its_names(folder: Path, preload: bool):
+    source = FrameSource(str(folder), preload=preload)
+    assert colours(source, 99) == COLOURS
+    assert source.read() is None
+    assert len(source.skipped) == 1
+    assert "1b.png" in source.skipped[0]
+
+
+@pytest.mark.parametrize("preload", [False, True])
+def test_loop_starts_again(folder: Path, preload: bool):
+    assert colours(FrameSource(str(folder), loop=True, preload=preload), 6) == [*COLOURS, *COLOURS[:2]]
+
+
+def test_video_is_read_to_its_end_and_has_a_rate(tmp_path: Path):
+    path = tmp_path / "video.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 12.5, (40, 32))
+    for red, green, blue in COLOURS[:3]:
+        writer.write(np.full((32, 40, 3), (blue, green, red), np.uint8))
+    writer.release()
+    source = FrameSource(str(path))
+    found = np.array(colours(source, 99))
+    assert source.rate_hz == pytest.approx(12.5)
+    assert np.abs(found - np.array(COLOURS[:3])).max() <= 6  # JPEG
+    assert len(colours(FrameSource(str(path), loop=True), 7)) == 7
+
+
+def test_unusable_source_is_named(tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.avi").write_text("not a video")
+    with pytest.raises(DataError, match=r"nowhere\.mp4: no such device, video file or folder"):
+        FrameSource(str(tmp_path / "nowhere.mp4"))
+    with pytest.raises(DataError, match="no images in this folder"):
+        FrameSource(str(tmp_path / "empty"))
+    with pytest.raises(DataError, match="cannot be opened as a video"):
+        FrameSource(str(tmp_path / "text.avi"))
+
+
+def test_frames_and_camera_info_arrive_with_equal_headers(folder: Path, tmp_path: Path):
+    domain = new_domain()
+    settings = {"source": folder, "rate_hz": 50.0, "frame_id": "front_optical", "wait_for_subscribers": 1}
+    with participant(domain) as ros:
+        infos = ros.collect(CameraInfo, "camera_info")
+        images = ros.collect(Image, "image_raw")
+        with running("camera", domain, tmp_path / "log", **settings) as process:
+            ros.wait_for(lambda: len(images) == len(COLOURS), "every frame of the folder")
+            assert process.wait() == 0
+        ros.wait_for(lambda: len(infos) >= 3, "camera_info")
+    assert [tuple(bytes(image.data[:3])) for image in images] == COLOURS
+    assert {(i.height, i.width, i.step, i.encoding, i.header.frame_id) for i in images} == {
+        (30, 40, 120, "rgb8", "front_optical")
+    }
+    stamps = [(image.header.stamp.sec, image.header.stamp.nanosec) for image in images]
+    assert stamps == sorted(set(stamps))
+    assert {(i.header.stamp.sec, i.header.stamp.nanosec) for i in infos} <= set(stamps)
+    assert {(info.height, info.width) for info in infos} == {(30, 40)}
+    assert "4 frames published" in process.log
+    assert "1b.png" in process.log
+
+
+def test_compressed_frames_are_jpegs_of_the_picture(folder: Path, tmp_path: Path):
+    domain = new_domain()
+    settings = {"source": folder, "rate_hz": 50.0, "image_transport": "compressed", "wait_for_subscribers": 1}
+    with participant(domain) as ros:
+        images = ros.collect(CompressedImage, "/front/image/compressed")
+        arguments = ("-r", "image_raw:=/front/image")
+        with running("camera", domain, tmp_path / "log", *arguments, **settings):
+            ros.wait_for(lambda: len(images) == len(COLOURS), "every frame of the folder")
+    for image, colour in zip(images, COLOURS, strict=True):
+        assert np.abs(decode_file_bytes(bytes(image.data)).astype(int) - colour).max() <= 6
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({"source": "/nowhere"}, "/nowhere"), ({"source": ".", "rate_hz": -1.0}, "rate_hz")],
+)
+def test_unusable_setting_ends_the_camera_with_one_line(settings: dict, said: str, tmp_path: Path):
+    process = Process("camera", new_domain(), tmp_path / "log", **settings)
+    assert process.wait() == 2
+    assert said in process.log
+    assert "Traceback" not in process.log
