@@ -14,7 +14,7 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 
 from cnn_perception import transport
-from cnn_perception.errors import EXIT_BAD_INPUT, PerceptionError
+from cnn_perception.errors import EXIT_BAD_INPUT, ConfigError, PerceptionError
 
 NodeT = TypeVar("NodeT", bound=Node)
 
@@ -38,20 +38,23 @@ def run(make_node: Callable[[], NodeT], work: Callable[[NodeT], int], argv: Sequ
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     node: NodeT | None = None
     try:
-        rclpy.init(args=None if argv is None else [sys.argv[0], *argv])
+        _initialise(argv)
         node = make_node()
         return work(node)
-    except (
-        PerceptionError,
-        rclpy_implementation.RCLInvalidROSArgsError,
-        rclpy_implementation.UnknownROSArgsError,
-    ) as error:
+    except PerceptionError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_BAD_INPUT
     finally:
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
+
+
+def _initialise(argv: Sequence[str] | None) -> None:
+    try:
+        rclpy.init(args=None if argv is None else [sys.argv[0], *argv])
+    except (rclpy_implementation.RCLError, rclpy_implementation.UnknownROSArgsError) as error:
+        raise ConfigError(f"the ROS arguments are wrong: {error}") from None
 
 
 def spin(node: Node) -> None:

@@ -10,6 +10,10 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,6 +36,10 @@ FILES = {
 }  # fmt: skip
 
 
+FINETUNE = ("--epochs", "3", "--head-epochs", "1", "--last-stage-epochs", "1", "--dropout", "0.3", "--augment", "light")
+ROOT = Path(__file__).resolve().parents[1]
+
+
 @pytest.fixture(autouse=True)
 def _one_thread():
     torch.set_num_threads(1)  # small tensors: a second thread costs more than it gives
@@ -45,6 +53,21 @@ def photos(tmp_path_factory):
 def arguments(photos, run, mode, *more):
     common = ["--data", str(photos), "--output", str(run), "--mode", mode, "--backbone", "resnet18", "--device", "cpu"]
     return [*common, "--weights", "none", "--input-size", "32x40", "--batch-size", "8", "--workers", "0", *more]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(photos, tmp_path_factory):
+    torch.set_num_threads(1)
+    run = tmp_path_factory.mktemp("whole")
+    assert main(arguments(photos, run, "finetune", *FINETUNE)) == EXIT_OK
+    return run
+
+
+def wait_until(condition, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def history(run):
@@ -138,33 +161,61 @@ def test_training_from_scratch_learns_the_colours(photos, tmp_path):
     assert report["training"]["metrics"]["val_loss"] == pytest.approx(float(best["val_loss"]))
 
 
-FINETUNE = ("--epochs", "3", "--head-epochs", "1", "--last-stage-epochs", "1", "--dropout", "0.3", "--augment", "light")
+@pytest.mark.parametrize("where", ["training", "validating"])
+def test_an_interrupted_run_continued_equals_an_uninterrupted_one(
+    photos, tmp_path, monkeypatch, capsys, uninterrupted, where
+):
+    calls = []
 
+    def interrupt_at(count, function):
+        def wrapped(*arguments):
+            calls.append(function)
+            if len(calls) == count:
+                os.kill(os.getpid(), signal.SIGINT)
+            return function(*arguments)
 
-def test_an_interrupted_run_continued_equals_an_uninterrupted_one(photos, tmp_path, monkeypatch, capsys):
-    assert main(arguments(photos, tmp_path / "whole", "finetune", *FINETUNE)) == EXIT_OK
-    step, steps = finetune.Trainer.step, []
+        return wrapped
 
-    def interrupted_step(self, batch, epoch):
-        steps.append(epoch)
-        if len(steps) == 6:  # the second of the four batches of the second epoch
-            os.kill(os.getpid(), signal.SIGINT)
-        step(self, batch, epoch)
-
-    monkeypatch.setattr(finetune.Trainer, "step", interrupted_step)
-    assert main(arguments(photos, tmp_path / "parts", "finetune", *FINETUNE)) == EXIT_INTERRUPTED
+    if where == "training":  # in the second of the four batches of the second epoch
+        monkeypatch.setattr(finetune.Trainer, "step", interrupt_at(6, finetune.Trainer.step))
+    else:  # after the second epoch
+        monkeypatch.setattr(finetune, "answer", interrupt_at(2, finetune.answer))
+    assert main(arguments(photos, tmp_path, "finetune", *FINETUNE)) == EXIT_INTERRUPTED
     assert "--resume" in capsys.readouterr().err
-    assert len(steps) == 6
+    assert len(calls) == (6 if where == "training" else 2)
+    assert len(history(tmp_path)) == 1
     monkeypatch.undo()
     torch.manual_seed(99)  # another process has other random numbers
 
-    assert main(["--output", str(tmp_path / "parts"), "--resume"]) == EXIT_OK
+    assert main(["--output", str(tmp_path), "--resume"]) == EXIT_OK
 
-    assert history(tmp_path / "parts") == history(tmp_path / "whole")
+    assert history(tmp_path) == history(uninterrupted)
     for name in ("best.pt", "last.pt"):
-        whole, parts = (checkpoint.load(tmp_path / run / name) for run in ("whole", "parts"))
+        whole, parts = (checkpoint.load(run / name) for run in (uninterrupted, tmp_path))
         assert all(torch.equal(tensor, parts.model[key]) for key, tensor in whole.model.items())
         assert whole.training == parts.training
+
+
+def test_a_killed_run_leaves_no_process_and_can_be_continued(photos, tmp_path, uninterrupted):
+    argv = [*arguments(photos, tmp_path, "finetune", *FINETUNE), "--workers", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "training.train", *argv]
+    run = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
+    wait_until(lambda: (tmp_path / "last.pt").exists())
+
+    run.kill()
+    run.wait()
+
+    def all_gone():
+        try:
+            os.killpg(run.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    wait_until(all_gone)
+    assert main(["--output", str(tmp_path), "--resume", "--workers", "0"]) == EXIT_OK
+    assert history(tmp_path) == history(uninterrupted)
 
 
 def test_a_finished_run_continued_only_reports_again(photos, tmp_path):

@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import multiprocessing.context
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -145,3 +147,12 @@ def _processes() -> multiprocessing.context.BaseContext:
 def _start_worker(_worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the run's own process decides
     cv2.setNumThreads(1)
+    threading.Thread(target=_end_with_the_run, daemon=True).start()
+
+
+def _end_with_the_run() -> None:
+    """Ends this worker when the run was killed: torch only watches the process that forked it, which lives on."""
+    run = multiprocessing.parent_process()
+    assert run is not None
+    run.join()
+    os._exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,12 +58,28 @@ class Answers:
 
 
 @torch.inference_mode()
-def answer(model: nn.Module, loader: DataLoader[Batch], device: torch.device, title: str) -> Answers:
-    """Runs a network in evaluation mode over a set of images, in float32."""
+def answer(
+    model: nn.Module,
+    loader: DataLoader[Batch],
+    device: torch.device,
+    title: str,
+    after_batch: Callable[[], None] | None = None,
+) -> Answers:
+    """Runs a network in evaluation mode over a set of images, in float32.
+
+    Args:
+        model: The network.
+        loader: The images.
+        device: Where the network is.
+        title: What the progress bar says.
+        after_batch: Called after each batch; what it raises ends the evaluation.
+    """
     model.eval()
     logits, truth = [], []
     for batch in tqdm(loader, title, unit="batch", leave=False):
         if len(batch.labels):
             logits.append(model(batch.images.to(device)).float().cpu().numpy())
             truth.append(batch.labels.numpy())
+        if after_batch is not None:
+            after_batch()
     return Answers(np.concatenate(logits), np.concatenate(truth))

@@ -42,8 +42,12 @@ class Progress:
         return max(self.history, key=lambda record: (record.val_top1, -record.val_loss), default=None)
 
 
+class Interrupted(Exception):  # noqa: N818  (no error: the user's wish)
+    """The run is to end here; its state is whole."""
+
+
 class Interrupt:
-    """Notes the first Ctrl-C instead of raising it, so that a step is finished; a second one is raised."""
+    """Notes the first Ctrl-C, so that a step is finished before `check` raises it; a second one is raised at once."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -62,6 +66,11 @@ class Interrupt:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+
+    def check(self) -> None:
+        """Raises Interrupted after a Ctrl-C."""
+        if self.requested:
+            raise Interrupted
 
 
 class Trainer:
@@ -98,8 +107,12 @@ class Trainer:
         if self.run.device.type == "cuda" and len(saved.resume["rng"]) > 1:
             torch.cuda.set_rng_state(saved.resume["rng"][1], self.run.device)
 
-    def epoch(self, loader: DataLoader[Batch], order: Order, interrupt: Interrupt) -> bool:
-        """Trains from the batch that is next to the end of the epoch; False if it was interrupted before."""
+    def epoch(self, loader: DataLoader[Batch], order: Order, interrupt: Interrupt) -> None:
+        """Trains from the batch that is next to the end of the epoch.
+
+        Raises:
+            Interrupted: Between two batches; a later call goes on from there.
+        """
         now, phase = self.progress, optimise.phase(self.config, self.progress.epoch)
         optimise.set_trainable(self.model, self.stages, phase)
         order.epoch, order.first_batch = now.epoch, now.batch
@@ -112,13 +125,11 @@ class Trainer:
                 if len(batch.labels) > 1:  # batch normalisation cannot learn from a single image
                     self.step(batch, now.epoch + now.batch / order.batches())
                 now.batch += 1
+                now.seconds, started = now.seconds + time.perf_counter() - started, time.perf_counter()
                 bar.update(len(batch.labels))
                 if now.images:
                     bar.set_postfix(loss=f"{now.loss_sum / now.images:.3f}", top1=f"{now.hits / now.images:.3f}")
-                if interrupt.requested:
-                    break
-        now.seconds += time.perf_counter() - started
-        return now.batch == order.batches()
+                interrupt.check()
 
     def step(self, batch: Batch, epoch: float) -> None:
         """Learns from one batch.
@@ -147,10 +158,15 @@ class Trainer:
         self.progress.loss_sum += value * len(labels)
         self.progress.hits += int((logits.argmax(dim=1) == labels).sum())
 
-    def finish_epoch(self, val: DataLoader[Batch]) -> None:
-        """Validates, and writes history.csv, then best.pt where this is the best epoch, then last.pt."""
+    def finish_epoch(self, val: DataLoader[Batch], interrupt: Interrupt) -> None:
+        """Validates, and writes history.csv, then best.pt where this is the best epoch, then last.pt.
+
+        Raises:
+            Interrupted: During the validation; a later call repeats it.
+            ConfigError: If the loss is not finite.
+        """
         now, started = self.progress, time.perf_counter()
-        answers = answer(self.model, val, self.run.device, "validating")
+        answers = answer(self.model, val, self.run.device, "validating", interrupt.check)
         metrics = answers.summary()
         if not math.isfinite(metrics["val_loss"]):
             raise self.diverged("validation", metrics["val_loss"])
@@ -203,13 +219,12 @@ def fit(run: Run, saved: Checkpoint | None) -> list[EpochRecord]:
         trainer.restore(saved)
     with Interrupt() as interrupt:
         while trainer.progress.epoch < run.config.epochs:
-            complete = trainer.epoch(loader, order, interrupt)
-            if complete:
-                trainer.finish_epoch(val)
-            else:
+            try:
+                trainer.epoch(loader, order, interrupt)
+                trainer.finish_epoch(val, interrupt)
+            except Interrupted:
                 run.save(["last.pt"], {}, trainer.state())
-            if interrupt.requested:
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt from None
     return trainer.progress.history
 
 
