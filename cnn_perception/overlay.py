@@ -17,6 +17,9 @@ from cnn_perception.spec import InputSpec
 _Pixels = npt.NDArray[np.uint8]
 _Rgb = tuple[int, int, int]
 
+DEFAULT_ALPHA = 0.55
+"""Opacity of the colour at the strongest place."""
+
 _UNSEEN_LIGHT = 0.6
 """What is left of the light where the model sees nothing, such as the edges that a centre crop loses."""
 _SMALLEST_LABELLED = 48
@@ -37,7 +40,7 @@ def draw_overlay(
     prediction: Prediction,
     spec: InputSpec,
     *,
-    alpha: float = 0.55,
+    alpha: float = DEFAULT_ALPHA,
     top_k: int = 3,
     truth: str | None = None,
 ) -> RgbImage:

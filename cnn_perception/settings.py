@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnn_perception.inference import DEFAULT_PROVIDERS, SessionOptions
+from cnn_perception.overlay import DEFAULT_ALPHA
 from cnn_perception.parameters import parameter, validate
 
 IMAGE_TRANSPORTS = ("raw", "compressed")
@@ -32,7 +33,7 @@ class Settings:
         0.0, "Classes with a lower score are left out of a classification.", between=(0.0, 1.0), live=True
     )
     overlay_alpha: float = parameter(
-        0.5, "Opacity of the overlay where the activation map is strongest.", between=(0.0, 1.0), live=True
+        DEFAULT_ALPHA, "Opacity of the overlay where the activation map is strongest.", between=(0.0, 1.0), live=True
     )
     image_timeout_s: float = parameter(
         3.0, "Seconds without an image after which the camera is reported as silent.", between=(0.1, 3600.0), live=True

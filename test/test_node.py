@@ -168,7 +168,7 @@ def test_node_publishes_exactly_what_the_pipeline_returns(ros: Participant, mode
         np.testing.assert_array_equal(found, expected.activation)
         np.testing.assert_array_equal(np.frombuffer(embeddings[-1].data, "<f4"), expected.embedding)
         assert (embeddings[-1].height, embeddings[-1].width) == (1, 3)
-        overlay = draw_overlay(picture(number), expected, pipeline.spec.input, alpha=0.5)
+        overlay = draw_overlay(picture(number), expected, pipeline.spec.input)
         np.testing.assert_array_equal(np.frombuffer(overlays[-1].data, np.uint8).reshape(overlay.shape), overlay)
         assert all(topic[-1].header == message.header for topic in everything)
 
