@@ -121,8 +121,8 @@ class PerceptionNode(LifecycleNode):
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stops and frees everything, from any state."""
-        result = super().on_shutdown(state)
         self.stop()
+        result = super().on_shutdown(state)
         self._forget_model()
         return result
 

@@ -71,15 +71,16 @@ def _shade(colour: tuple[int, ...], gain: float) -> tuple[int, ...]:
 
 def _foliage(canvas: Sprite, rng: np.random.Generator, clumps: NDArray[np.float64], colour: tuple[int, ...]) -> None:
     """Leaves over clumps (n, 3: x, y, radius in pixels), from the dark inside to the lit top left."""
+    x, y, radius = np.repeat(clumps, 14, axis=0).T
     for light in np.linspace(0.5, 1.3, 9):
-        for x, y, radius in clumps:
-            for _ in range(16):
-                away = rng.uniform(0, 1) ** 0.5 * radius * (1.15 - 0.35 * light)
-                angle = rng.uniform(0, 2 * np.pi)
-                shift = (light - 0.8) * radius * 0.7
-                at = (int(16 * (x + away * np.cos(angle) - shift)), int(16 * (y + away * np.sin(angle) - shift)))
-                size = int(16 * max(1.5, rng.uniform(0.06, 0.2) * radius))
-                cv2.circle(canvas, at, size, _shade(colour, light * rng.uniform(0.82, 1.16)), -1, cv2.LINE_AA, 4)
+        away = rng.uniform(0, 1, len(x)) ** 0.5 * radius * (1.15 - 0.35 * light)
+        angle = rng.uniform(0, 2 * np.pi, len(x))
+        shift = (light - 0.8) * radius * 0.7
+        size = np.maximum(1.5, rng.uniform(0.06, 0.21, len(x)) * radius)
+        at = np.stack([x + away * np.cos(angle) - shift, y + away * np.sin(angle) - shift, size], 1) * 16
+        gains = light * rng.uniform(0.82, 1.16, len(x))
+        for (u, v, r), gain in zip(at.astype(int).tolist(), gains.tolist(), strict=True):
+            cv2.circle(canvas, (u, v), r, _shade(colour, gain), -1, cv2.LINE_AA, 4)
 
 
 def _tree(rng: np.random.Generator, variant: int) -> Sprite:
@@ -167,7 +168,7 @@ def _fence(rng: np.random.Generator, variant: int) -> Sprite:
     """A wooden fence, or a clipped hedge."""
     canvas = _blank(96, 512)
     if variant % 2:
-        x = np.arange(0, 520, 9.0)
+        x = np.arange(0, 520, 13.0)
         for y in (74, 46):
             clumps = np.stack([x, np.full_like(x, y), np.full_like(x, 20)], 1)
             _foliage(canvas, rng, clumps, _GREENS[variant])

@@ -12,11 +12,9 @@ from training.receptive_field import Geometry, geometry
 HEIGHT, WIDTH = 96, 160
 
 # (kernel, stride, padding) of each layer on the longest way through the network, from its paper or torchvision's source
-CONV3, POOL = (3, 1, 1), (2, 2, 0)
+CONV3 = (3, 1, 1)
 RESNET_STEM = [(7, 2, 3), (3, 2, 1)]
 ALEXNET = [(11, 4, 2), (3, 2, 0), (5, 1, 2), (3, 2, 0), CONV3, CONV3, CONV3, (3, 2, 0)]
-VGG16 = [CONV3] * 2 + [POOL] + [CONV3] * 2 + [POOL] + ([CONV3] * 3 + [POOL]) * 3
-RESNET18 = RESNET_STEM + [CONV3] * 4 + ([(3, 2, 1)] + [CONV3] * 3) * 3
 RESNET50 = (  # stride in the 3x3 layer, as torchvision has it
     RESNET_STEM
     + [(1, 1, 0), CONV3, (1, 1, 0)] * 3
@@ -46,13 +44,13 @@ def exported(module, height=HEIGHT, width=WIDTH):
     return program.model_proto
 
 
-def body(name, height=HEIGHT, width=WIDTH):
-    return exported(backbones.split(backbones.build(name, 2), height, width).body, height, width)
+def body(name):
+    return exported(backbones.split(backbones.build(name, 2), HEIGHT, WIDTH).body)
 
 
 @pytest.mark.parametrize(
     ("name", "layers", "field"),
-    [("alexnet", ALEXNET, 195), ("vgg16", VGG16, 212), ("resnet18", RESNET18, 435), ("resnet50", RESNET50, 427)],
+    [("alexnet", ALEXNET, 195), ("resnet50", RESNET50, 427)],
 )
 def test_published_networks_have_the_geometry_of_their_layers(name, layers, field):
     expected = chain(layers)

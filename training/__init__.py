@@ -1,0 +1,1 @@
+"""Fine-tunes, verifies and exports image classifiers; torch lives here."""

@@ -141,9 +141,10 @@ def untrained(backbone: str, weights: str, class_names: Sequence[str], size: Inp
 def _restore(checkpoint: Checkpoint) -> nn.Module:
     if sum(value.nbytes for value in checkpoint.model.values()) > 0.97 * _LARGEST_FILE_BYTES:
         raise ConfigError(f"{checkpoint.backbone} exceeds the 2 GB of one ONNX file; choose a smaller backbone")
-    model = backbones.build(checkpoint.backbone, len(checkpoint.class_names)).requires_grad_(False).eval()
+    with torch.device("meta"):  # spares the random initialisation, seconds for a VGG
+        model = backbones.build(checkpoint.backbone, len(checkpoint.class_names)).requires_grad_(False).eval()
     try:
-        model.load_state_dict(checkpoint.model)
+        model.load_state_dict(checkpoint.model, assign=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:160]
         raise DataError(f"the checkpoint does not fit {checkpoint.backbone} ({reason}); train again") from None
@@ -211,7 +212,7 @@ def _class_names(text: str | None) -> list[str]:
 
 
 def _numbered(names: Sequence[str]) -> list[str]:
-    """Tells equal names apart: ImageNet has two classes `crane` and two `maillot`."""
+    """Tells equal names apart: many lists of ImageNet's classes have two `crane` and two `maillot`."""
     seen: Counter[str] = Counter()
     result = []
     for name in names:
