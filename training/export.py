@@ -141,10 +141,9 @@ def untrained(backbone: str, weights: str, class_names: Sequence[str], size: Inp
 def _restore(checkpoint: Checkpoint) -> nn.Module:
     if sum(value.nbytes for value in checkpoint.model.values()) > 0.97 * _LARGEST_FILE_BYTES:
         raise ConfigError(f"{checkpoint.backbone} exceeds the 2 GB of one ONNX file; choose a smaller backbone")
-    with torch.device("meta"):  # spares the random initialisation, seconds for a VGG
-        model = backbones.build(checkpoint.backbone, len(checkpoint.class_names)).requires_grad_(False).eval()
+    model = backbones.build(checkpoint.backbone, len(checkpoint.class_names)).requires_grad_(False).eval()
     try:
-        model.load_state_dict(checkpoint.model, assign=True)
+        model.load_state_dict(checkpoint.model)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:160]
         raise DataError(f"the checkpoint does not fit {checkpoint.backbone} ({reason}); train again") from None
