@@ -157,17 +157,18 @@ def _frames(folder: Path) -> Path:
     return frames
 
 
-def measure(options: argparse.Namespace) -> tuple[list[Round], dict[str, float]]:
+def measure(options: argparse.Namespace, threads: int) -> tuple[list[Round], dict[str, float]]:
     """Runs all rounds; returns them and the median milliseconds of the node's stages."""
     os.environ.update(transport.environment())
     options.output.mkdir(parents=True, exist_ok=True)
     model, frames = _model(options.output, options.backbone), _frames(options.output)
-    bare = BareLoop(model, options.threads, options.provider)
+    bare = BareLoop(model, threads, options.provider)
     camera_hz = options.camera_rate or 1.5 * bare.rate_hz(2.0)
     camera: dict[str, Any] = {"source": frames, "rate_hz": camera_hz, "loop": "true", "preload": "true"}
-    node: dict[str, Any] = {"model": model, "intra_op_threads": options.threads, "providers": f"[{options.provider}]"}
+    node: dict[str, Any] = {"model": model, "intra_op_threads": threads, "providers": f"[{options.provider}]"}
     rounds: list[Round] = []
-    print(f"{options.backbone}, camera {WIDTH}x{HEIGHT} rgb8 at {camera_hz:.0f} Hz, {options.rounds} rounds")
+    words = f"{threads} threads" if threads else "a thread a core"
+    print(f"\n{options.backbone}, {words}; camera {WIDTH}x{HEIGHT} rgb8 at {camera_hz:.0f} Hz")
     with _running("camera", **camera), _running("node", **node):
         observer = Observer()
         observer.switch(active=False)
@@ -189,9 +190,8 @@ def measure(options: argparse.Namespace) -> tuple[list[Round], dict[str, float]]
 
 def _report(rounds: Sequence[Round], stages: dict[str, float], provider: str) -> None:
     ratios = sorted(r.ratio for r in rounds)
-    print(f"\nnode / bare loop: median {statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})")
+    print(f"node / bare loop: median {statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})")
     print(f"node {statistics.median(r.node_hz for r in rounds):.1f} frames/s on {provider}")
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
     print("Where a frame's time goes in the node (median, ms):")
     shown = ("decode", "preprocess", "inference", "postprocess", "publish")
     for name in shown:
@@ -204,15 +204,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measures and prints; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmark.node_rate", description=__doc__)
     parser.add_argument("--backbone", default="resnet18", help="torchvision name (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=7, help="pairs of measurements (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="pairs of measurements (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=6.0, help="length of each measurement (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=0, help="intra-op threads of both (default: ONNX Runtime's)")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        nargs="+",
+        default=[max(1, (os.cpu_count() or 1) - 1), 0],
+        help="intra-op threads of both; 0: one a core (default: one core left to the rest, then 0)",
+    )
     parser.add_argument("--provider", default="CPUExecutionProvider", help="of both (default: %(default)s)")
     parser.add_argument("--camera-rate", type=float, default=0.0, help="Hz (default: 1.5 times the bare loop's rate)")
     parser.add_argument("--output", type=Path, default=Path("runs/benchmark"), help="folder (default: %(default)s)")
     options = parser.parse_args(argv)
-    rounds, stages = measure(options)
-    _report(rounds, stages, options.provider)
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    for threads in options.threads:
+        rounds, stages = measure(options, threads)
+        _report(rounds, stages, options.provider)
     return EXIT_OK
 
 

@@ -1,14 +1,15 @@
 """perception_node: camera images in, classes and activation maps out. A thin ROS adapter around `Pipeline`.
 
-Two threads: the executor's receives frames into a mailbox of one slot, the worker's answers the newest one.
+The executor's thread receives frames into a mailbox of one slot; the line's threads answer the newest one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -20,20 +21,32 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
 from cnn_perception import diagnostics, executable, parameters
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_OK, FrameError, PerceptionError
 from cnn_perception.health import FrameHealth
 from cnn_perception.image import encoded_from_message
+from cnn_perception.line import Line
 from cnn_perception.mailbox import Mailbox
-from cnn_perception.pipeline import Pipeline
-from cnn_perception.publishers import RESULT_QOS, Publishers
+from cnn_perception.pipeline import Pipeline, Prepared, Result
+from cnn_perception.publishers import RESULT_QOS, Publishers, Wanted
 from cnn_perception.settings import Settings
 
 IMAGE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 _LOG_AGAIN_S = 5.0
 """The same complaint is logged once in this time."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """A frame on its way: whose header it has, who wants what of it, and since when it is worked on."""
+
+    header: Header
+    wanted: Wanted
+    started_s: float
+    prepared: Prepared
 
 
 class PerceptionNode(LifecycleNode):
@@ -43,7 +56,7 @@ class PerceptionNode(LifecycleNode):
         # What `stop` needs comes first: rclpy also destroys a node whose construction failed.
         self._camera: Any = None
         self._mailbox: Mailbox[Image | CompressedImage] = Mailbox()
-        self._worker: threading.Thread | None = None
+        self._line: Line[Image | CompressedImage, _Frame, tuple[_Frame, Result]] | None = None
         super().__init__(node_name)
         parameters.declare(self, Settings)
         self.settings = parameters.read(self, Settings)
@@ -86,13 +99,12 @@ class PerceptionNode(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Starts the worker and subscribes to the camera."""
+        """Starts the line and subscribes to the camera."""
         result = super().on_activate(state)
         self._publish_infos()
         self._health = FrameHealth(time.monotonic())
         self._mailbox = Mailbox()
-        self._worker = threading.Thread(target=self._work, args=(self._mailbox,), name="perception", daemon=True)
-        self._worker.start()
+        self._line = Line(self._mailbox, self._prepare, self._infer, self._deliver)
         self._kind, self._topic = Image, self.resolve_topic_name("image_raw")
         if self.settings.image_transport == "compressed":
             self._kind, self._topic = CompressedImage, f"{self._topic}/compressed"
@@ -108,7 +120,7 @@ class PerceptionNode(LifecycleNode):
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribes and lets the worker finish its frame; the model stays loaded."""
+        """Unsubscribes and delivers the frames under way; the model stays loaded."""
         self.stop()
         self.get_logger().info("inactive: the model stays loaded")
         return super().on_deactivate(state)
@@ -127,19 +139,19 @@ class PerceptionNode(LifecycleNode):
         return result
 
     def destroy_node(self) -> None:
-        """Stops the worker before the topics go."""
+        """Stops the line before the topics go."""
         self.stop()
         super().destroy_node()
 
     def stop(self) -> None:
-        """Unsubscribes and waits for the worker; harmless when nothing runs."""
+        """Unsubscribes and waits for the frames under way; harmless when nothing runs."""
         if self._camera is not None:
             self.destroy_subscription(self._camera)
             self._camera = None
         self._mailbox.close()
-        if self._worker is not None:
-            self._worker.join()
-            self._worker = None
+        if self._line is not None:
+            self._line.join()
+            self._line = None
 
     def _forget_model(self) -> None:
         self._pipeline = None
@@ -190,41 +202,56 @@ class PerceptionNode(LifecycleNode):
         if self._enabled and self._mailbox.put(message):
             self._health.drop("superseded")
 
-    def _work(self, mailbox: Mailbox[Image | CompressedImage]) -> None:
-        """The worker thread: answers the newest frame until the mailbox is closed."""
-        try:
-            while (message := mailbox.take()) is not None:
-                self._answer(message)
-        except executable.CONTEXT_CLOSED:
-            if self.context.ok():
-                raise
-        finally:
-            if not mailbox.closed and self.context.ok():  # a node that cannot answer any more must not look alive
-                self.failed = True
-                self.context.try_shutdown()
+    def _prepare(self, message: Image | CompressedImage) -> _Frame | None:
+        """First step of the line, beside the inference of the frame before."""
+        with self._survived("prepared"):
+            assert self._outputs is not None
+            assert self._pipeline is not None
+            wanted = self._outputs.wanted()
+            if wanted.anything:
+                started_s = time.perf_counter()
+                prepared = self._pipeline.prepare(encoded_from_message(message))
+                return _Frame(message.header, wanted, started_s, prepared)
+        return None
 
-    def _answer(self, message: Image | CompressedImage) -> None:
-        pipeline, outputs = self._pipeline, self._outputs
-        assert pipeline is not None
-        assert outputs is not None
-        wanted = outputs.wanted()
-        if not wanted.anything:
-            return
-        started = time.perf_counter()
+    def _infer(self, frame: _Frame) -> tuple[_Frame, Result] | None:
+        """Second step: nothing else than the model stands between two frames."""
+        with self._survived("inferred"):
+            assert self._pipeline is not None
+            return frame, self._pipeline.infer(frame.prepared, frame.wanted.map)
+        return None
+
+    def _deliver(self, inferred: tuple[_Frame, Result]) -> None:
+        """Third step, beside the inference of the next frame."""
+        frame, result = inferred
+        with self._survived("delivered"):
+            assert self._outputs is not None
+            assert self._pipeline is not None
+            started_s = time.perf_counter()
+            self._outputs.publish(frame.header, result, self._pipeline.spec, self.settings, frame.wanted)
+            finished_s = time.perf_counter()
+            stamp = frame.header.stamp  # not rclpy's Time, which refuses the negative stamps of a broken driver
+            age_ns = self.get_clock().now().nanoseconds - (stamp.sec * 10**9 + stamp.nanosec)
+            stages = result.timings.by_stage() | {"publish": (finished_s - started_s) * 1e3}
+            stages["callback_to_publish"] = (finished_s - frame.started_s) * 1e3
+            self._health.answer(stages | {"age": age_ns / 1e6})
+
+    @contextlib.contextmanager
+    def _survived(self, step: str) -> Iterator[None]:
+        """A bad frame is dropped and counted; a defect ends the node, which must not look alive."""
         try:
-            result = pipeline.run(encoded_from_message(message), activation=wanted.map)
+            yield
         except FrameError as error:
             count = self._health.drop(error.reason)
             self._warn(error.reason, f"{self._topic}: frame dropped ({error.reason}, {count} so far): {error}")
-            return
-        recognised = time.perf_counter()
-        outputs.publish(message.header, result, pipeline.spec, self.settings, wanted)
-        finished = time.perf_counter()
-        stages = result.timings.by_stage()
-        stages |= {"publish": (finished - recognised) * 1e3, "callback_to_publish": (finished - started) * 1e3}
-        stamp = message.header.stamp  # not rclpy's Time, which refuses the negative stamps of a broken driver
-        age_ns = self.get_clock().now().nanoseconds - (stamp.sec * 10**9 + stamp.nanosec)
-        self._health.answer(stages | {"age": age_ns / 1e6})
+        except executable.CONTEXT_CLOSED:
+            if self.context.ok():
+                raise
+        except BaseException:
+            self.failed = True
+            self.get_logger().fatal(f"a frame could not be {step}; this is a defect")
+            self.context.try_shutdown()
+            raise
 
     # ---- health
 

@@ -15,7 +15,7 @@ import numpy as np
 from cnn_perception.image import EncodedFile, EncodedImage, RgbImage, decode
 from cnn_perception.inference import OnnxModel, SessionOptions
 from cnn_perception.postprocess import Prediction, postprocess
-from cnn_perception.preprocess import preprocess
+from cnn_perception.preprocess import InputTensor, preprocess
 from cnn_perception.spec import ModelSpec
 
 
@@ -31,6 +31,16 @@ class Timings:
     def by_stage(self) -> dict[str, float]:
         """Returns the milliseconds by the stage's name."""
         return {name.removesuffix("_ms"): value for name, value in dataclasses.asdict(self).items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A frame half-way: its image, the model's input, and how long that took in milliseconds."""
+
+    image: RgbImage
+    tensor: InputTensor
+    decode_ms: float
+    preprocess_ms: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +73,7 @@ class Pipeline:
         return self.model.spec
 
     def run(self, frame: EncodedImage | EncodedFile, activation: bool = True) -> Result:
-        """Recognises one frame.
+        """Recognises one frame: `prepare`, then `infer`.
 
         Args:
             frame: A raw or compressed image, from `image.encoded_from_message`.
@@ -72,19 +82,36 @@ class Pipeline:
         Raises:
             FrameError: If the image cannot be used, or the model returned NaN for it.
         """
+        return self.infer(self.prepare(frame), activation)
+
+    def prepare(self, frame: EncodedImage | EncodedFile) -> Prepared:
+        """The first half: decodes and preprocesses one frame.
+
+        Raises:
+            FrameError: If the image cannot be used.
+        """
         started = time.perf_counter()
         image = decode(frame)
         decoded = time.perf_counter()
         tensor = preprocess(image, self.spec.input)
-        prepared = time.perf_counter()
-        outputs = self.model.run(tensor[np.newaxis], activation)[0]
+        finished = time.perf_counter()
+        return Prepared(image, tensor, (decoded - started) * 1e3, (finished - decoded) * 1e3)
+
+    def infer(self, prepared: Prepared, activation: bool = True) -> Result:
+        """The second half: runs the model on one prepared frame.
+
+        Raises:
+            FrameError: If the model fails, or returned NaN.
+        """
+        started = time.perf_counter()
+        outputs = self.model.run(prepared.tensor[np.newaxis], activation)[0]
         inferred = time.perf_counter()
         prediction = postprocess(outputs, self.spec)
         finished = time.perf_counter()
         timings = Timings(
-            decode_ms=(decoded - started) * 1e3,
-            preprocess_ms=(prepared - decoded) * 1e3,
-            inference_ms=(inferred - prepared) * 1e3,
+            decode_ms=prepared.decode_ms,
+            preprocess_ms=prepared.preprocess_ms,
+            inference_ms=(inferred - started) * 1e3,
             postprocess_ms=(finished - inferred) * 1e3,
         )
-        return Result(image, prediction, timings)
+        return Result(prepared.image, prediction, timings)

@@ -201,6 +201,16 @@ def test_auxiliary_heads_absent_counters_and_an_absent_classifier_are_no_error(t
     assert torch.equal(model.conv1.conv.weight, published.conv1.conv.weight)
 
 
+def test_plain_tensors_are_enough_for_mnasnet_too(tmp_path):
+    published = models.mnasnet0_5(weights=None, num_classes=3).state_dict()
+    save_file(dict(published), tmp_path / "a.safetensors")
+    model = backbones.build("mnasnet0_5", 3)
+
+    backbones.load_weights(model, "mnasnet0_5", str(tmp_path / "a.safetensors"))
+
+    assert all(torch.equal(value, published[key]) for key, value in model.state_dict().items())
+
+
 def test_old_names_of_densenet_are_understood(tmp_path):
     model = backbones.build("densenet121", 3)
     state = {

@@ -21,6 +21,7 @@ CORE = {
     "spec": set(),
     "health": {"numpy"},
     "mailbox": set(),
+    "line": set(),
     "encodings": {"numpy", "cv2", "cv_bridge"},
     "compressed": {"numpy", "cv2", "PIL", "simplejpeg"},
     "image": set(),

@@ -31,6 +31,15 @@ CPU = SessionOptions(providers=("CPUExecutionProvider",))
 CLASSES = ("go", "stop", "turn", "yield", "park")
 
 
+@pytest.fixture(autouse=True)
+def no_gigabytes_on_the_disk(tmp_path, monkeypatch):
+    """Large model files need not reach the disk, nor stay there."""
+    monkeypatch.setattr("os.fsync", lambda _: None)
+    yield
+    for path in tmp_path.rglob("*.onnx"):
+        path.unlink()
+
+
 @dataclass(frozen=True)
 class Case:
     """A network at a small size, with the geometry of its cells (receptive fields: Araujo et al. 2019)."""
@@ -144,7 +153,6 @@ def test_the_activation_is_that_of_pytorch_grad_cam(tmp_path, name, layer, metho
     parameters = sum(value.numel() * 4 for value in model.state_dict().values())
     assert path.stat().st_size <= 1.02 * parameters + 200_000
     outputs = OnnxModel(path, CPU).run(images.numpy())
-    path.unlink()
     with grad_cam.GradCAM(model, [model.get_submodule(layer)]) as oracle:
         expected = oracle(images, None)
         np.testing.assert_allclose(

@@ -7,6 +7,7 @@ long as it pools its features and ends in one linear layer.
 from __future__ import annotations
 
 import difflib
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +97,9 @@ def build(name: str, class_count: int, *, dropout: float | None = None) -> nn.Mo
     if name in _OWN_INPUT_SCALING:
         options = {"transform_input": True, "aux_logits": False, "init_weights": True}
     model: nn.Module = models.get_model(name, weights=None, num_classes=class_count, **options)
+    if isinstance(model, models.MNASNet):
+        # Its own loader refuses every state dict that is a plain dict, and only serves files of before 2019.
+        model._load_from_state_dict = functools.partial(nn.Module._load_from_state_dict, model)
     if dropout is not None:
         _set_dropout(model, name, dropout)
     return model

@@ -103,7 +103,7 @@ def _load(model: nn.Module, name: str, state: Mapping[str, Tensor], origin: str)
         key = re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", key)
         fits = key not in own or own[key].shape == value.shape
         if fits and not key.lower().startswith("aux"):
-            loadable[key] = value.float() if value.is_floating_point() else value
+            loadable[key] = value  # of any width: loading converts
         elif not fits and not key.startswith(last):
             mismatched.append(key)
     if any(key.startswith(last) for key in own.keys() - loadable.keys()):
@@ -111,7 +111,7 @@ def _load(model: nn.Module, name: str, state: Mapping[str, Tensor], origin: str)
     problems = [("of another shape", mismatched)]
     if not mismatched:
         result = model.load_state_dict(loadable, strict=False)
-        absent = [k for k in result.missing_keys if not k.startswith(last) and not k.endswith("num_batches_tracked")]
+        absent = [key for key in result.missing_keys if not key.startswith(last)]
         problems = [("missing", absent), ("unexpected", result.unexpected_keys)]
     found = [
         f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' * (len(keys) > 3)})" for what, keys in problems if keys
