@@ -32,8 +32,8 @@ help:  ## list what can be made
 venv: $(READY)  ## set up .venv: ROS 2, torch, ONNX Runtime (5 GB; PYTHON=python3.12 chooses another Python)
 
 demo: export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
-demo: $(READY)  ## draw, train, export, run and evaluate (DATA=folder WEIGHTS=file: the same on your images)
-	$(BIN)/python -m demo.run $(if $(DATA),--data "$(DATA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)")
+demo: $(READY)  ## draw, train, export, run and evaluate (DATA=folder WEIGHTS=file BACKBONE=name: on your images)
+	$(BIN)/python -m demo.run $(if $(DATA),--data "$(DATA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(BACKBONE),--backbone "$(BACKBONE)")
 
 test: export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 test: $(READY)  ## lint, types, unit tests, training on tiny data, nodes over real DDS

@@ -8,9 +8,9 @@ Both maps weigh the features A by one number per channel and add them up: activa
   against the class are negative; whoever shows the map may clip it, as the original does.
 
 The gradient is taken of the head alone, and is itself part of the graph. A change of a whole channel by the same value
-passes unchanged through average pooling, so the mean gradient of a channel needs no gradient of the pooling, and none
-of a first linear layer's each input: its weights are summed over the cells beforehand. That spares VGG-16 three
-quarters of the backward pass.
+passes unchanged through average pooling, so the mean gradient of a channel needs no gradient of the pooling, nor
+that of every input of a first linear layer, whose weights are summed over the cells beforehand. That spares VGG-16 four
+fifths of the backward pass of its head.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from training.backbones import Split, cut
 
 
 class ActivatedClassifier(nn.Module):
-    """Image (N, 3, H, W) -> logits (N, K), embedding (N, D) and, with spatial features, activation (N, h, w) and they.
+    """Image (N, 3, H, W) -> logits (N, K), embedding (N, D), and activation (N, h, w), features (N, C, h, w) if any.
 
     Attributes:
         method: How the activation is made; None without spatial features.

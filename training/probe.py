@@ -67,8 +67,8 @@ def fit(run: Run) -> list[EpochRecord]:
         ConfigError: If the architecture does not end in a linear layer.
     """
     cut = backbones.split(run.model, *run.config.input_size)
-    if not isinstance(cut.classifier, nn.Linear):
-        raise ConfigError(f"{run.config.backbone} does not end in a linear layer; use --mode finetune")
+    if not isinstance(cut.classifier, nn.Linear) or cut.classifier.bias is None:
+        raise ConfigError(f"{run.config.backbone} does not end in a linear layer with bias; use --mode finetune")
     train, val = _features(run, cut)
     centre, spread = train.embeddings.mean(dim=0), train.embeddings.std(dim=0)
     spread[spread < 1e-6] = 1.0  # a feature that never changes tells nothing, and must not be blown up
