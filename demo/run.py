@@ -79,7 +79,7 @@ def run(data: Path | None, weights: str, backbone: str, output: Path) -> None:
         _say(f"1/5  your images: {data}")
         drive = None
     if weights != "none":
-        # Fine-tuning takes minutes on a GPU but hours on a CPU, where a linear probe comes close in a minute.
+        # Fine-tuning wants a GPU; on a CPU a linear probe on frozen features takes a minute or two.
         settings = ["--mode", "finetune" if torch.cuda.is_available() else "probe"]
     else:
         settings = _DRAWN if drive is not None else ["--mode", "scratch"]
