@@ -244,10 +244,9 @@ class PerceptionNode(LifecycleNode):
         except FrameError as error:
             count = self._health.drop(error.reason)
             self._warn(error.reason, f"{self._topic}: frame dropped ({error.reason}, {count} so far): {error}")
-        except executable.CONTEXT_CLOSED:
-            if self.context.ok():
-                raise
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, executable.CONTEXT_CLOSED) and not self.context.ok():
+                return  # a signal came while this frame was under way
             self.failed = True
             self.get_logger().fatal(f"a frame could not be {step}; this is a defect")
             self.context.try_shutdown()
