@@ -20,9 +20,9 @@ class Snapshot:
     Attributes:
         input_rate_hz: Frames received a second since the previous snapshot.
         output_rate_hz: Frames answered a second since the previous snapshot.
-        received: Frames received in all.
+        received: Frames received in all, those included that were missed.
         answered: Frames answered in all.
-        dropped: Frames dropped in all, by reason; `superseded` are those a newer frame overtook.
+        dropped: Frames dropped in all, by reason; `missed` were overtaken by a newer frame, or lost on the way.
         recently_refused: Frames refused as unusable since the previous snapshot.
         percentiles_ms: (p50, p95) of every stage over the latest frames, milliseconds.
     """
@@ -55,6 +55,12 @@ class FrameHealth:
             self._received += 1
             self._last_received_s = now_s
 
+    def miss(self, count: int) -> None:
+        """Notes that frames arrived which a newer one overtook."""
+        with self._lock:
+            self._received += count
+            self._dropped["missed"] += count
+
     def drop(self, reason: str) -> int:
         """Notes that a frame was dropped; returns how many were dropped for this reason."""
         with self._lock:
@@ -77,7 +83,7 @@ class FrameHealth:
         """Returns what happened so far, with rates since the previous call."""
         with self._lock:
             then_s, received, answered, refused = self._previous
-            all_refused = sum(self._dropped.values()) - self._dropped["superseded"]
+            all_refused = sum(self._dropped.values()) - self._dropped["missed"]
             seconds = max(now_s - then_s, 1e-9)
             self._previous = (now_s, self._received, self._answered, all_refused)
             return Snapshot(

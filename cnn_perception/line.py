@@ -1,8 +1,8 @@
 """The assembly line of a running node: while one frame is inferred, the one before is published and the next prepared.
 
-Inference alone keeps its pace only if nothing stands between two of its runs. So two threads walk every frame through
-the same three steps, and locks keep the frames in order. The next frame is taken as late as it can be: a frame prepared
-too early would be old when its turn comes.
+Inference keeps the pace of the bare model only if nothing stands between two of its runs. So each of the three steps
+has a thread of its own: the one that infers then stays on one core and finds the next frame lying ready. A frame is
+taken as late as can be, for one prepared too early would be old when its turn comes.
 """
 
 from __future__ import annotations
@@ -10,87 +10,140 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Generic, TypeVar
-
-from cnn_perception.mailbox import Mailbox
+from typing import Generic, Protocol, TypeVar
 
 FrameT = TypeVar("FrameT")
+FrameT_co = TypeVar("FrameT_co", covariant=True)
 PreparedT = TypeVar("PreparedT")
 InferredT = TypeVar("InferredT")
+ItemT = TypeVar("ItemT")
 
-_WORKERS = 2
 _SMOOTHING = 0.2
 """Share of the latest duration in the running means by which the end of an inference is foreseen."""
-_LEAD = 1.5
+_LEAD = 2.0
 """How much longer than its mean a preparation is expected to take."""
 
 
+class Source(Protocol[FrameT_co]):
+    """Where the frames come from; closing it ends the line."""
+
+    def wait(self) -> bool:
+        """Waits until a frame is there; returns False once the source is closed."""
+
+    def take(self) -> FrameT_co | None:
+        """Returns the newest frame without waiting; None if there is none."""
+
+
+class _Slot(Generic[ItemT]):
+    """Hands items from one step to the next; at most one lies in between."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._item: ItemT | None = None
+        self._closed = False
+
+    def wait_empty(self) -> bool:
+        """Waits until the last item was taken; returns False once the slot is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._item is None)
+            return not self._closed
+
+    def put(self, item: ItemT) -> None:
+        """Leaves an item once the last was taken; nobody wants it any more if the slot is closed."""
+        if self.wait_empty():
+            with self._changed:
+                self._item = item
+                self._changed.notify_all()
+
+    def take(self) -> ItemT | None:
+        """Waits for an item and returns it; None once the slot is closed and empty."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._item is not None)
+            item, self._item = self._item, None
+            self._changed.notify_all()
+            return item
+
+    def close(self) -> None:
+        """Called by whichever of the two steps ends first."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
 class Line(Generic[FrameT, PreparedT, InferredT]):
-    """Takes frames from a mailbox, the newest first, and walks them through three steps, in order."""
+    """Takes frames from a source, the newest first, and walks them through three steps, in order."""
 
     def __init__(
         self,
-        mailbox: Mailbox[FrameT],
+        source: Source[FrameT],
         prepare: Callable[[FrameT], PreparedT | None],
         infer: Callable[[PreparedT], InferredT | None],
         deliver: Callable[[InferredT], None],
     ) -> None:
-        """Starts the threads; closing the mailbox ends them.
+        """Starts the threads.
 
         Args:
-            mailbox: Where frames arrive.
+            source: Where frames come from.
             prepare: First step; None drops the frame.
-            infer: Second step, of one frame at a time; None drops the frame.
-            deliver: Third step, of one frame at a time, in the order of the second.
+            infer: Second step; None drops the frame.
+            deliver: Third step.
         """
-        self._mailbox, self._prepare, self._infer, self._deliver = mailbox, prepare, infer, deliver
-        self._intake, self._inference, self._delivery = threading.Lock(), threading.Lock(), threading.Lock()
-        self._idle = threading.Event()
-        self._idle.set()
-        self._started_s = 0.0
-        self._mean_inference_s = self._mean_prepare_s = 0.0
-        self._threads = [threading.Thread(target=self._work, name=f"line{i}", daemon=True) for i in range(_WORKERS)]
+        self._source, self._prepare, self._infer, self._deliver = source, prepare, infer, deliver
+        self._prepared: _Slot[PreparedT] = _Slot()
+        self._inferred: _Slot[InferredT] = _Slot()
+        self._is_idle = threading.Event()
+        self._is_idle.set()
+        self._expected_end_s = 0.0
+        self._mean_prepare_s = 0.0
+        steps = {"prepare": self._prepare_all, "infer": self._infer_all, "deliver": self._deliver_all}
+        self._threads = [threading.Thread(target=step, name=name, daemon=True) for name, step in steps.items()]
         for thread in self._threads:
             thread.start()
 
     def join(self) -> None:
-        """Waits until the frames under way are delivered; the mailbox must be closed."""
+        """Waits until the frames under way are delivered; the source must be closed."""
         for thread in self._threads:
             thread.join()
 
-    def _work(self) -> None:
-        while True:
-            with self._intake:
-                self._idle.wait(self._seconds_too_early())
-                frame = self._mailbox.take()
-                if frame is None:
+    def _prepare_all(self) -> None:
+        try:
+            while self._prepared.wait_empty():
+                self._is_idle.wait(self._seconds_too_early())
+                if not self._source.wait():
                     return
                 started_s = time.perf_counter()
-                prepared = self._prepare(frame)
-                if prepared is None:
-                    continue
-                self._mean_prepare_s += _SMOOTHING * (time.perf_counter() - started_s - self._mean_prepare_s)
-                self._inference.acquire()
-            self._finish(prepared)
-
-    def _finish(self, prepared: PreparedT) -> None:
-        """The second and third step; entered with the inference lock held."""
-        try:
-            self._started_s = time.perf_counter()
-            self._idle.clear()
-            inferred = self._infer(prepared)
-            self._mean_inference_s += _SMOOTHING * (time.perf_counter() - self._started_s - self._mean_inference_s)
-            self._delivery.acquire()  # before the inference lock goes, or the next frame could overtake
+                frame = self._source.take()
+                prepared = None if frame is None else self._prepare(frame)
+                if prepared is not None:
+                    self._mean_prepare_s += _SMOOTHING * (time.perf_counter() - started_s - self._mean_prepare_s)
+                    self._prepared.put(prepared)
         finally:
-            self._idle.set()
-            self._inference.release()
+            self._prepared.close()
+
+    def _infer_all(self) -> None:
+        mean_s = 0.0
         try:
-            if inferred is not None:
+            while (prepared := self._prepared.take()) is not None:
+                started_s = time.perf_counter()
+                self._expected_end_s = started_s + mean_s
+                self._is_idle.clear()
+                inferred = self._infer(prepared)
+                self._is_idle.set()
+                mean_s += _SMOOTHING * (time.perf_counter() - started_s - mean_s)
+                if inferred is not None:
+                    self._inferred.put(inferred)
+        finally:
+            self._is_idle.set()
+            self._prepared.close()
+            self._inferred.close()
+
+    def _deliver_all(self) -> None:
+        try:
+            while (inferred := self._inferred.take()) is not None:
                 self._deliver(inferred)
         finally:
-            self._delivery.release()
+            self._inferred.close()
 
     def _seconds_too_early(self) -> float:
         """How long to wait until the inference under way has just the time of a preparation left."""
-        end_s = self._started_s + self._mean_inference_s
-        return max(0.0, end_s - _LEAD * self._mean_prepare_s - time.perf_counter())
+        return max(0.0, self._expected_end_s - _LEAD * self._mean_prepare_s - time.perf_counter())

@@ -1,6 +1,6 @@
 """perception_node: camera images in, classes and activation maps out. A thin ROS adapter around `Pipeline`.
 
-The executor's thread receives frames into a mailbox of one slot; the line's threads answer the newest one.
+The line's threads take the newest frame and answer it; the executor's thread serves everything else.
 """
 
 from __future__ import annotations
@@ -15,11 +15,8 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
@@ -28,13 +25,12 @@ from cnn_perception import diagnostics, executable, parameters
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_OK, FrameError, PerceptionError
 from cnn_perception.health import FrameHealth
 from cnn_perception.image import encoded_from_message
+from cnn_perception.inlet import Inlet
 from cnn_perception.line import Line
-from cnn_perception.mailbox import Mailbox
 from cnn_perception.pipeline import Pipeline, Prepared, Result
 from cnn_perception.publishers import RESULT_QOS, Publishers, Wanted
 from cnn_perception.settings import Settings
 
-IMAGE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 _LOG_AGAIN_S = 5.0
 """The same complaint is logged once in this time."""
 
@@ -54,8 +50,7 @@ class PerceptionNode(LifecycleNode):
 
     def __init__(self, node_name: str = "perception_node") -> None:
         # What `stop` needs comes first: rclpy also destroys a node whose construction failed.
-        self._camera: Any = None
-        self._mailbox: Mailbox[Image | CompressedImage] = Mailbox()
+        self._inlet: Inlet[Image | CompressedImage] | None = None
         self._line: Line[Image | CompressedImage, _Frame, tuple[_Frame, Result]] | None = None
         super().__init__(node_name)
         parameters.declare(self, Settings)
@@ -65,7 +60,6 @@ class PerceptionNode(LifecycleNode):
         self._pipeline: Pipeline | None = None
         self._outputs: Publishers | None = None
         self._database_version = 0
-        self._kind: Any = Image
         self._topic = ""
         self._enabled = True
         self.failed = False
@@ -73,7 +67,8 @@ class PerceptionNode(LifecycleNode):
         self._logged_s: dict[str, float] = {}
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RESULT_QOS)
         # A steady clock, so that a simulation whose /clock stands still is diagnosed all the same.
-        self.create_timer(1.0, self._diagnose, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(self.settings.diagnostics_period_s, self._diagnose, clock=steady)
         self.create_service(SetBool, "~/set_enabled", self._set_enabled)
 
     # ---- lifecycle
@@ -103,19 +98,12 @@ class PerceptionNode(LifecycleNode):
         result = super().on_activate(state)
         self._publish_infos()
         self._health = FrameHealth(time.monotonic())
-        self._mailbox = Mailbox()
-        self._line = Line(self._mailbox, self._prepare, self._infer, self._deliver)
-        self._kind, self._topic = Image, self.resolve_topic_name("image_raw")
+        kind: type[Image | CompressedImage] = Image
+        self._topic = self.resolve_topic_name("image_raw")
         if self.settings.image_transport == "compressed":
-            self._kind, self._topic = CompressedImage, f"{self._topic}/compressed"
-        self._camera = self.create_subscription(
-            self._kind,
-            self._topic,
-            self._receive,
-            IMAGE_QOS,
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=lambda _: self._report_silence()),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
+            kind, self._topic = CompressedImage, f"{self._topic}/compressed"
+        self._inlet = Inlet(self, kind, self._topic, self._health.miss)
+        self._line = Line(self._inlet, self._prepare, self._infer, self._deliver)
         self.get_logger().info(f"active: waiting for images on {self._topic}")
         return result
 
@@ -145,13 +133,14 @@ class PerceptionNode(LifecycleNode):
 
     def stop(self) -> None:
         """Unsubscribes and waits for the frames under way; harmless when nothing runs."""
-        if self._camera is not None:
-            self.destroy_subscription(self._camera)
-            self._camera = None
-        self._mailbox.close()
+        if self._inlet is not None:
+            self._inlet.close()
         if self._line is not None:
             self._line.join()
             self._line = None
+        if self._inlet is not None:
+            self._inlet.destroy()
+            self._inlet = None
 
     def _forget_model(self) -> None:
         self._pipeline = None
@@ -197,18 +186,14 @@ class PerceptionNode(LifecycleNode):
 
     # ---- frames
 
-    def _receive(self, message: Image | CompressedImage) -> None:
-        self._health.receive(time.monotonic())
-        if self._enabled and self._mailbox.put(message):
-            self._health.drop("superseded")
-
     def _prepare(self, message: Image | CompressedImage) -> _Frame | None:
         """First step of the line, beside the inference of the frame before."""
         with self._survived("prepared"):
             assert self._outputs is not None
             assert self._pipeline is not None
+            self._health.receive(time.monotonic())
             wanted = self._outputs.wanted()
-            if wanted.anything:
+            if self._enabled and wanted.anything:
                 started_s = time.perf_counter()
                 prepared = self._pipeline.prepare(encoded_from_message(message))
                 return _Frame(message.header, wanted, started_s, prepared)
@@ -260,32 +245,37 @@ class PerceptionNode(LifecycleNode):
             self._logged_s[key] = now_s
             self.get_logger().warning(text)
 
-    def _report_silence(self) -> None:
+    def _explain_silence(self, inlet: Inlet[Image | CompressedImage], silence_s: float) -> None:
         """Says why no image arrives: who publishes the topic, with which type and QoS."""
-        wanted = f"sensor_msgs/msg/{self._kind.__name__}"
-        infos = self.get_publishers_info_by_topic(self._topic)
+        wanted = f"sensor_msgs/msg/{inlet.kind.__name__}"
+        infos = self.get_publishers_info_by_topic(inlet.topic)
+        misfits = "; ".join(inlet.misfits())
         offers = ", ".join(
             f"{info.node_namespace.rstrip('/')}/{info.node_name} "
             f"({info.topic_type}, {info.qos_profile.reliability.name}, {info.qos_profile.durability.name})"
             for info in infos
         )
+        if not misfits and silence_s <= self.settings.image_timeout_s:
+            return
         if not infos:
             text = "nobody publishes it; check the remapping of image_raw, and ROS_DOMAIN_ID"
         elif all(info.topic_type != wanted for info in infos):
             text = f"published by {offers}; this node wants {wanted}, see the parameter image_transport"
+        elif misfits:
+            text = f"published by {offers}, whose QoS does not fit: {misfits} See qos_overrides"
         else:
-            text = f"published by {offers}; it has stopped, or its QoS does not fit (see qos_overrides)"
-        self._warn("silence", f"no images on {self._topic}: {text}")
+            text = f"published by {offers}; it has stopped"
+        self._warn("silence", f"no images on {inlet.topic}: {text}")
 
     def _diagnose(self) -> None:
         now_s = time.monotonic()
         silence_s = self._health.silence_s(now_s)
-        if self._camera is not None and silence_s > self.settings.image_timeout_s:
-            self._report_silence()
+        if self._inlet is not None and silence_s > self.settings.diagnostics_period_s:
+            self._explain_silence(self._inlet, silence_s)
         frames = diagnostics.CameraStatus(
             node=self.get_fully_qualified_name(),
             topic=self._topic,
-            active=self._camera is not None,
+            active=self._inlet is not None,
             enabled=self._enabled,
             silence_s=silence_s,
             timeout_s=self.settings.image_timeout_s,

@@ -39,6 +39,10 @@ class Settings:
         3.0, "Seconds without an image after which the camera is reported as silent.", between=(0.1, 3600.0), live=True
     )
 
+    diagnostics_period_s: float = parameter(
+        1.0, "Seconds between two messages on /diagnostics.", between=(0.05, 60.0), read_only=True
+    )
+
     def __post_init__(self) -> None:
         validate(self)
         self.session_options()

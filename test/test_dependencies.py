@@ -20,7 +20,6 @@ CORE = {
     "errors": set(),
     "spec": set(),
     "health": {"numpy"},
-    "mailbox": set(),
     "line": set(),
     "encodings": {"numpy", "cv2", "cv_bridge"},
     "compressed": {"numpy", "cv2", "PIL", "simplejpeg"},
@@ -52,6 +51,7 @@ NODES = {
     "messages": ROS | {"numpy", "cv2"},
     "diagnostics": ROS,
     "publishers": ROS | {"numpy"},
+    "inlet": ROS,
     "node": ROS,
     "camera": ROS | {"numpy", "cv2"},
 }

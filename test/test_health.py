@@ -21,14 +21,14 @@ def test_rates_are_counted_between_snapshots():
     assert (second.received, second.answered) == (31, 10)
 
 
-def test_superseded_frames_are_no_refusals():
+def test_missed_frames_are_no_refusals():
     health = FrameHealth(0.0)
-    health.drop("superseded")
+    health.miss(3)
     assert health.drop("encoding") == 1
     assert health.drop("encoding") == 2
     first, second = health.snapshot(1.0), health.snapshot(2.0)
-    assert first.dropped == {"superseded": 1, "encoding": 2}
-    assert (first.recently_refused, second.recently_refused) == (2, 0)
+    assert first.dropped == {"missed": 3, "encoding": 2}
+    assert (first.received, first.recently_refused, second.recently_refused) == (3, 2, 0)
 
 
 def test_silence_counts_from_the_start_and_from_the_latest_frame():

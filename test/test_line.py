@@ -4,14 +4,44 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from cnn_perception.line import Line
-from cnn_perception.mailbox import Mailbox
 
 TIMEOUT_S = 10
 
 
+class Feed:
+    """A source of numbers whose newest wins."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._item: int | None = None
+        self._closed = False
+
+    def put(self, item: int) -> None:
+        with self._changed:
+            self._item = item
+            self._changed.notify()
+
+    def wait(self) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._item is not None)
+            return not self._closed
+
+    def take(self) -> int | None:
+        with self._changed:
+            item, self._item = self._item, None
+            return item
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+
 def test_every_frame_goes_through_all_steps_in_order():
-    mailbox: Mailbox[int] = Mailbox()
+    feed = Feed()
     delivered: list[int] = []
     arrived = threading.Semaphore(0)
 
@@ -19,18 +49,18 @@ def test_every_frame_goes_through_all_steps_in_order():
         delivered.append(value)
         arrived.release()
 
-    line = Line(mailbox, lambda v: v * 10, lambda v: v + 1, deliver)
+    line = Line(feed, lambda v: v * 10, lambda v: v + 1, deliver)
     for value in range(50):
-        mailbox.put(value)
+        feed.put(value)
         assert arrived.acquire(timeout=TIMEOUT_S)
-    mailbox.close()
+    feed.close()
     line.join()
     assert delivered == [v * 10 + 1 for v in range(50)]
 
 
 def test_next_frame_is_prepared_and_the_last_delivered_during_an_inference():
     """Three frames in three steps at once: the barrier of three breaks unless all steps overlap."""
-    mailbox: Mailbox[int] = Mailbox()
+    feed = Feed()
     inferring, prepared_second, delivered = threading.Event(), threading.Event(), threading.Event()
 
     def prepare(value: int) -> int:
@@ -44,17 +74,17 @@ def test_next_frame_is_prepared_and_the_last_delivered_during_an_inference():
             assert prepared_second.wait(TIMEOUT_S), "the second frame was not prepared during the first's inference"
         return value
 
-    line = Line(mailbox, prepare, infer, lambda value: delivered.set() if value == 2 else None)
-    mailbox.put(1)
+    line = Line(feed, prepare, infer, lambda value: delivered.set() if value == 2 else None)
+    feed.put(1)
     assert inferring.wait(TIMEOUT_S)
-    mailbox.put(2)
+    feed.put(2)
     assert delivered.wait(TIMEOUT_S)
-    mailbox.close()
+    feed.close()
     line.join()
 
 
 def test_one_frame_at_a_time_is_inferred_and_slow_delivery_keeps_the_order():
-    mailbox: Mailbox[int] = Mailbox()
+    feed = Feed()
     under_way, most = [0], [0]
     delivered: list[int] = []
     second_inferred, both = threading.Event(), threading.Event()
@@ -69,23 +99,23 @@ def test_one_frame_at_a_time_is_inferred_and_slow_delivery_keeps_the_order():
 
     def deliver(value: int) -> None:
         if value == 1:
-            mailbox.put(2)
+            feed.put(2)
             assert second_inferred.wait(TIMEOUT_S), "a slow delivery held up the next inference"
         delivered.append(value)
         if len(delivered) == 2:
             both.set()
 
-    line = Line(mailbox, lambda v: v, infer, deliver)
-    mailbox.put(1)
+    line = Line(feed, lambda v: v, infer, deliver)
+    feed.put(1)
     assert both.wait(TIMEOUT_S)
-    mailbox.close()
+    feed.close()
     line.join()
     assert delivered == [1, 2]
     assert most == [1]
 
 
 def test_dropped_frames_do_not_stop_the_line():
-    mailbox: Mailbox[int] = Mailbox()
+    feed = Feed()
     seen, arrived = threading.Semaphore(0), threading.Event()
 
     def prepare(value: int) -> int | None:
@@ -95,17 +125,39 @@ def test_dropped_frames_do_not_stop_the_line():
     def infer(value: int) -> int | None:
         return None if value == 2 else value
 
-    line = Line(mailbox, prepare, infer, lambda value: arrived.set())
+    line = Line(feed, prepare, infer, lambda value: arrived.set())
     for value in (1, 2, 3):
-        mailbox.put(value)
+        feed.put(value)
         assert seen.acquire(timeout=TIMEOUT_S)
     assert arrived.wait(TIMEOUT_S)
-    mailbox.close()
+    feed.close()
     line.join()
 
 
-def test_closing_the_mailbox_ends_an_idle_line():
-    mailbox: Mailbox[int] = Mailbox()
-    line = Line(mailbox, lambda v: v, lambda v: v, lambda v: None)
-    mailbox.close()
+def test_closing_the_feed_ends_an_idle_line():
+    feed = Feed()
+    line = Line(feed, lambda v: v, lambda v: v, lambda v: None)
+    feed.close()
     line.join()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("broken", ["prepare", "infer", "deliver"])
+def test_defect_in_one_step_ends_the_whole_line(broken: str):
+    def step(name: str):
+        def work(value: int) -> int:
+            if name == broken:
+                feed.close()  # as the node does when a frame meets a defect
+                raise RuntimeError("defect")
+            feed.put(value + 1)
+            return value
+
+        return work
+
+    feed = Feed()
+    line = Line(feed, step("prepare"), step("infer"), step("deliver"))
+    feed.put(1)
+    ended = threading.Thread(target=line.join, daemon=True)
+    ended.start()
+    ended.join(TIMEOUT_S)
+    assert not ended.is_alive()
