@@ -18,13 +18,15 @@ from typing import Any, Literal
 from cnn_perception.errors import ModelError
 
 METADATA_KEY = "cnn_perception.spec"
-SPEC_VERSION = 1
+SPEC_VERSION = 2
 
-Task = Literal["multiclass"]
+Task = Literal["multiclass", "multilabel", "regression"]
 ResizeMode = Literal["crop", "letterbox", "squash"]
 Interpolation = Literal["bilinear", "bicubic"]
 ActivationMethod = Literal["cam", "grad-cam"]
 ParitySource = Literal["validation", "noise"]
+UnknownMethod = Literal["energy", "distance"]
+Precision = Literal["fp32", "fp16", "int8"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """RGB mean of ImageNet in [0, 1]. Source: torchvision.transforms._presets.ImageClassification."""
@@ -142,6 +144,59 @@ class ParityRecord:
 
 
 @dataclass(frozen=True)
+class UnknownRule:
+    """When an image shows none of the classes.
+
+    Attributes:
+        method: `energy`: the rule's score is logsumexp of the raw logits (Liu et al. 2020, with temperature 1);
+            `distance`: minus the cosine distance of the embedding to the nearest of `centres`.
+        threshold: An image whose score is below is unknown.
+        false_alarm_rate: Share of the known validation images that the rule calls unknown, in [0, 1).
+        auroc: How well the score tells known validation images from images of something else, in [0, 1]; None where
+            no other images were given.
+        outside_images: How many other images that was measured on.
+        centres: One embedding of length 1 a class, for `distance`; empty for `energy`.
+    """
+
+    method: UnknownMethod
+    threshold: float
+    false_alarm_rate: float
+    auroc: float | None
+    outside_images: int
+    centres: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        _require(math.isfinite(self.threshold), "unknown threshold", self.threshold)
+        _require(0 <= self.false_alarm_rate < 1, "false_alarm_rate", self.false_alarm_rate)
+        _require((self.method == "distance") == bool(self.centres), "unknown centres", len(self.centres))
+        _require(len({len(centre) for centre in self.centres}) <= 1, "unknown centres", "of different lengths")
+
+
+@dataclass(frozen=True)
+class PrecisionRecord:
+    """In which arithmetic the graph computes, and what that cost.
+
+    Attributes:
+        precision: `fp32`; `fp16` weights and activations; `int8` weights and 8-bit activations.
+        calibration_images: Training images that the ranges of the 8-bit activations were measured on.
+        images: Validation images on which both were compared; 0 where there were none.
+        metric: What was compared, such as `top1`; empty for fp32.
+        before: The metric of the fp32 graph.
+        after: The metric of this graph.
+    """
+
+    precision: Precision
+    calibration_images: int
+    images: int
+    metric: str
+    before: float
+    after: float
+
+
+FP32 = PrecisionRecord(precision="fp32", calibration_images=0, images=0, metric="", before=0.0, after=0.0)
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """Everything the runtime knows about a model.
 
@@ -150,32 +205,47 @@ class ModelSpec:
 
     Attributes:
         version: Version of this layout; always `SPEC_VERSION`.
-        task: What the logits mean; `multiclass` is one class an image.
+        task: What the logits mean. `multiclass`: one class an image, scores are their softmax over the temperature;
+            `multilabel`: any number of classes, scores are the sigmoid of each over the temperature; `regression`: the
+            logits are K numbers in their units.
         architecture: Name of the backbone, such as `resnet18`.
-        class_names: The K classes, in the order of the logits.
+        class_names: The K classes, or the names of the K numbers, in the order of the logits.
+        units: Of each number, empty texts allowed, for `regression`; empty otherwise.
         input: The preprocessing.
         activation: The activation map; None where the network has no spatial features.
-        temperature: Logits are divided by it before the softmax; 1 is uncalibrated.
+        temperature: Logits are divided by it before softmax or sigmoid; 1 is uncalibrated.
+        thresholds: Score from which each class counts as seen, for `multilabel`; empty otherwise.
+        unknown: When a `multiclass` image shows none of the classes; None where no rule was fitted.
         training: Provenance of the weights.
         parity: Certificate of the export.
+        precision: In which arithmetic the graph computes.
     """
 
     version: int
     task: Task
     architecture: str
     class_names: tuple[str, ...]
+    units: tuple[str, ...]
     input: InputSpec
     activation: ActivationSpec | None
     temperature: float
+    thresholds: tuple[float, ...]
+    unknown: UnknownRule | None
     training: TrainingRecord
     parity: ParityRecord
+    precision: PrecisionRecord
 
     def __post_init__(self) -> None:
         _require(self.version == SPEC_VERSION, "version", f"{self.version}, this package reads {SPEC_VERSION}")
-        _require(len(self.class_names) >= 2, "class_names", f"{len(self.class_names)} classes, at least 2 are needed")
+        count, needed = len(self.class_names), 2 if self.task == "multiclass" else 1
+        _require(count >= needed, "class_names", f"{count} names, at least {needed} are needed")
         _require(all(self.class_names), "class_names", "one is empty")
         _require(len(set(self.class_names)) == len(self.class_names), "class_names", "one occurs twice")
         _require(math.isfinite(self.temperature) and self.temperature > 0, "temperature", self.temperature)
+        _require(len(self.units) == (count if self.task == "regression" else 0), "units", self.units)
+        _require(len(self.thresholds) == (count if self.task == "multilabel" else 0), "thresholds", self.thresholds)
+        _require(all(0 <= value <= 1 for value in self.thresholds), "thresholds", self.thresholds)
+        _require(self.unknown is None or self.task == "multiclass", "unknown", f"set for {self.task}")
 
     def to_json(self) -> str:
         """Returns the JSON text that `from_json` reads."""

@@ -14,17 +14,22 @@ import pytest
 import torch
 
 from cnn_perception.errors import DataError
-from cnn_perception.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+from cnn_perception.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, UnknownRule
 from training import checkpoint
-from training.checkpoint import Checkpoint
+from training.checkpoint import Calibration, Checkpoint
 
 MADE = Checkpoint(
     backbone="resnet18",
+    task="multiclass",
     class_names=("stop", "große Zone"),
+    units=(),
+    scaling=(),
     input=InputSpec(48, 64, "letterbox", 1.0, "bicubic", IMAGENET_MEAN, IMAGENET_STD),
     model={"fc.weight": torch.arange(6.0).reshape(2, 3), "steps": torch.tensor(7)},
     training={"mode": "probe", "metrics": {"val_top1": 0.5}},
+    train_images=("/data/c.png",),
     val_images=("/data/a b.png",),
+    calibration=Calibration(1.5, (), UnknownRule("distance", -0.4, 0.05, None, 0, ((1.0, 0.0), (0.0, 1.0)))),
     config={"lr": 1e-3, "augment": ["crop"]},
     resume={"optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}, "rng": [torch.get_rng_state()]},
 )

@@ -13,20 +13,26 @@ from cnn_perception.spec import (
     InputSpec,
     ModelSpec,
     ParityRecord,
+    PrecisionRecord,
     TrainingRecord,
+    UnknownRule,
 )
 
 INPUT = InputSpec(224, 320, "crop", 0.875, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 SPEC = ModelSpec(
-    version=1,
+    version=2,
     task="multiclass",
     architecture="resnet18",
     class_names=("Ameise", "蜂", "no entry"),
+    units=(),
     input=INPUT,
     activation=ActivationSpec("cam", 7, 10, (32.0, 32.0), (435, 435), (0.0, 0.0)),
     temperature=1.5,
+    thresholds=(),
+    unknown=UnknownRule("distance", -0.4, 0.05, 0.97, 40, ((1.0, 0.0), (0.0, 1.0), (0.6, 0.8))),
     training=TrainingRecord("finetune", "imagenet", "signs", "ab" * 32, 10, 5, {"val_top1": 1.0}, "0.1.0", "2026"),
     parity=ParityRecord("validation", 5, 1e-6, 1e-3, 1.0),
+    precision=PrecisionRecord("int8", 128, 5, "top1", 1.0, 0.8),
 )
 
 
@@ -105,6 +111,11 @@ def test_value_of_the_wrong_type_is_named(path_and_value: tuple[object, ...], wh
         ("class_names", ["same", "same"]),
         ("class_names", ["a", ""]),
         ("temperature", 0.0),
+        ("units", ["m", "m", "m"]),
+        ("thresholds", [0.5, 0.5, 0.5]),
+        ("unknown", "false_alarm_rate", 1.0),
+        ("unknown", "centres", []),
+        ("unknown", "centres", [[1.0], [0.0, 1.0]]),
         ("activation", "rows", 0),
     ],
 )
@@ -125,5 +136,20 @@ def test_text_that_is_no_spec_is_refused(text: str):
 
 
 def test_spec_of_a_later_version_is_refused_by_number():
-    with pytest.raises(ModelError, match="version 2, this package reads 1"):
-        ModelSpec.from_json(changed("version", 2))
+    with pytest.raises(ModelError, match="version 3, this package reads 2"):
+        ModelSpec.from_json(changed("version", 3))
+
+
+def test_regression_needs_a_unit_for_each_number():
+    numbers = dataclasses.replace(SPEC, task="regression", class_names=("steering",), units=("rad",), unknown=None)
+    assert ModelSpec.from_json(numbers.to_json()) == numbers
+    with pytest.raises(ModelError, match="units"):
+        dataclasses.replace(numbers, units=())
+
+
+def test_multilabel_needs_a_threshold_in_0_to_1_for_each_class():
+    several = dataclasses.replace(SPEC, task="multilabel", thresholds=(0.5, 0.25, 1.0), unknown=None)
+    assert ModelSpec.from_json(several.to_json()) == several
+    for wrong in ((0.5,), (0.5, 0.5, 1.1)):
+        with pytest.raises(ModelError, match="thresholds"):
+            dataclasses.replace(several, thresholds=wrong)

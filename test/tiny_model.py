@@ -15,6 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from cnn_perception.spec import (
+    FP32,
     METADATA_KEY,
     SPEC_VERSION,
     ActivationSpec,
@@ -47,6 +48,7 @@ def tiny_spec(classes: Sequence[str] = ("red", "green", "blue"), *, input: Input
         task="multiclass",
         architecture="tiny",
         class_names=tuple(classes),
+        units=(),
         input=input,
         activation=ActivationSpec(
             method="cam",
@@ -57,6 +59,8 @@ def tiny_spec(classes: Sequence[str] = ("red", "green", "blue"), *, input: Input
             offset=((stride[0] - 1) / 2, (stride[1] - 1) / 2),
         ),
         temperature=1.0,
+        thresholds=(),
+        unknown=None,
         training=TrainingRecord(
             mode="none",
             weights="none",
@@ -69,6 +73,7 @@ def tiny_spec(classes: Sequence[str] = ("red", "green", "blue"), *, input: Input
             created="2026-01-01T00:00:00+00:00",
         ),
         parity=ParityRecord(source="noise", images=1, max_logit_difference=0.0, tolerance=1e-4, top1_agreement=1.0),
+        precision=FP32,
     )
 
 

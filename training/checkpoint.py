@@ -21,9 +21,21 @@ import torch
 from torch import Tensor
 
 from cnn_perception.errors import DataError, ModelError
-from cnn_perception.spec import InputSpec
+from cnn_perception.spec import InputSpec, Task, UnknownRule
 
-FORMAT = "cnn_perception.checkpoint/1"
+FORMAT = "cnn_perception.checkpoint/2"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was fitted on the validation images after training; see the fields of the same names of `spec.ModelSpec`."""
+
+    temperature: float
+    thresholds: tuple[float, ...]
+    unknown: UnknownRule | None
+
+
+UNCALIBRATED = Calibration(temperature=1.0, thresholds=(), unknown=None)
 
 
 @dataclass(frozen=True)
@@ -32,21 +44,32 @@ class Checkpoint:
 
     Attributes:
         backbone: Name of the architecture.
-        class_names: The K classes in the order of the logits.
+        task: What the logits mean.
+        class_names: The K classes, or the names of the K numbers, in the order of the logits.
+        units: Of each number, for regression.
+        scaling: (mean, standard deviation) of each number over the training images, for regression: the network gives
+            (number - mean) / deviation, and the export folds both into its last layer.
         input: The preprocessing.
         model: State of `backbones.build(backbone, K)`.
         training: Fields of `spec.TrainingRecord`, without code_version and created.
+        train_images: Absolute paths of the training images.
         val_images: Absolute paths of the validation images.
+        calibration: What was fitted after training.
         config: The settings of the run, `TrainConfig.to_dict()`.
         resume: State of the optimiser, the schedule and the random numbers; None in best.pt.
     """
 
     backbone: str
+    task: Task
     class_names: tuple[str, ...]
+    units: tuple[str, ...]
+    scaling: tuple[tuple[float, float], ...]
     input: InputSpec
     model: dict[str, Tensor]
     training: dict[str, Any]
+    train_images: tuple[str, ...]
     val_images: tuple[str, ...]
+    calibration: Calibration
     config: dict[str, Any]
     resume: dict[str, Any] | None
 
@@ -59,6 +82,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     """
     values = {f.name: getattr(checkpoint, f.name) for f in dataclasses.fields(checkpoint)}
     values |= {"format": FORMAT, "input": dataclasses.asdict(checkpoint.input)}
+    values["calibration"] = dataclasses.asdict(checkpoint.calibration)
     with replacing(path) as file:
         torch.save(values, file)
 
@@ -82,9 +106,15 @@ def load(path: Path) -> Checkpoint:
     spec = values["input"]
     try:
         values["input"] = InputSpec(**{**spec, "mean": tuple(spec["mean"]), "std": tuple(spec["std"])})
+        values["calibration"] = _calibration(values["calibration"])
     except (TypeError, KeyError, ModelError) as error:
-        raise DataError(f"{path}: its input settings cannot be used ({error}); train again") from None
+        raise DataError(f"{path}: its settings cannot be used ({error}); train again") from None
     return Checkpoint(**values)
+
+
+def _calibration(values: dict[str, Any]) -> Calibration:
+    unknown = None if values["unknown"] is None else UnknownRule(**values["unknown"])
+    return Calibration(values["temperature"], tuple(values["thresholds"]), unknown)
 
 
 @contextmanager

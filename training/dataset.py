@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from cnn_perception.errors import DataError, FrameError
 from cnn_perception.image import decode_file_bytes
+from cnn_perception.spec import Task
 from training.checkpoint import write_text
 
 Part = Literal["train", "val", "test"]
@@ -38,11 +39,20 @@ MAX_REJECTED = 0.05
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled image: where it lies, the index of its class, and what it is used for."""
+    """One labelled image.
+
+    Attributes:
+        path: Where it lies.
+        label: Index of its class, for multiclass; of its first class or 0 otherwise.
+        part: What it is used for.
+        values: For multilabel, 1 or 0 for each class; for regression, each number standardised by
+            `LabelledImages.scaling`; empty for multiclass.
+    """
 
     path: Path
     label: int
     part: Part
+    values: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,10 @@ class LabelledImages:
 
     Attributes:
         root: Its folder.
-        class_names: Names of the class folders, sorted.
+        task: What is to be learned.
+        class_names: Names of the class folders, sorted; or those of the columns of numbers.
+        units: Of each number, for regression; empty otherwise.
+        scaling: (mean, standard deviation) of each number over the training images, for regression; empty otherwise.
         samples: Every usable image once, in the order of class and path.
         sha256: Digest of file names, labels and contents, as hexadecimal.
         rejected: Images that cannot be decoded.
@@ -67,7 +80,10 @@ class LabelledImages:
     """
 
     root: Path
+    task: Task
     class_names: tuple[str, ...]
+    units: tuple[str, ...]
+    scaling: tuple[tuple[float, float], ...]
     samples: tuple[Sample, ...]
     sha256: str
     rejected: tuple[Rejected, ...]
@@ -107,7 +123,8 @@ def load(root: Path, *, val_fraction: float, test_fraction: float, seed: int, re
         raise DataError(f"{root}: {len(rejected)} images cannot be decoded, see {rejected_csv}; mend or remove them")
     _check_counts(samples, folders, names)
     val, test = (0.0 if "val" in found else val_fraction), (0.0 if "test" in found else test_fraction)
-    return LabelledImages(root.resolve(), names, split(samples, val, test, seed), digest, rejected, dict(ignored))
+    parted = split(samples, val, test, seed)
+    return LabelledImages(root.resolve(), "multiclass", names, (), (), parted, digest, rejected, dict(ignored))
 
 
 def split(samples: Sequence[Sample], val_fraction: float, test_fraction: float, seed: int) -> tuple[Sample, ...]:

@@ -36,6 +36,7 @@ from cnn_perception.errors import (
     PerceptionError,
 )
 from cnn_perception.spec import (
+    FP32,
     IMAGENET_MEAN,
     IMAGENET_STD,
     METADATA_KEY,
@@ -47,7 +48,7 @@ from cnn_perception.spec import (
 )
 from training import backbones
 from training.activation import ActivatedClassifier
-from training.checkpoint import Checkpoint, load, replacing
+from training.checkpoint import UNCALIBRATED, Checkpoint, load, replacing
 from training.parity import ParityError, check_activation, compare_logits
 from training.receptive_field import geometry
 
@@ -99,14 +100,18 @@ def export(
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     spec = ModelSpec(
         version=SPEC_VERSION,
-        task="multiclass",
+        task=checkpoint.task,
         architecture=checkpoint.backbone,
         class_names=checkpoint.class_names,
+        units=checkpoint.units,
         input=size,
         activation=activation,
-        temperature=1.0,
+        temperature=checkpoint.calibration.temperature,
+        thresholds=checkpoint.calibration.thresholds,
+        unknown=checkpoint.calibration.unknown,
         training=TrainingRecord(**checkpoint.training, code_version=cnn_perception.__version__, created=now),
         parity=compare_logits(proto, model, checkpoint, parity_images, tolerance),
+        precision=FP32,
     )
     onnx.helper.set_model_props(proto, {METADATA_KEY: spec.to_json()})
     with replacing(output) as file:
@@ -135,7 +140,21 @@ def untrained(backbone: str, weights: str, class_names: Sequence[str], size: Inp
         raise ConfigError(f"{origin}: its last layer is not one of {len(class_names)} classes; give its --classes")
     training: dict[str, Any] = {"mode": "none", "weights": origin, "data": "", "data_sha256": ""}
     training |= {"train_images": 0, "val_images": 0, "metrics": {}}
-    return Checkpoint(backbone, tuple(class_names), size, model.state_dict(), training, (), {}, None)
+    return Checkpoint(
+        backbone=backbone,
+        task="multiclass",
+        class_names=tuple(class_names),
+        units=(),
+        scaling=(),
+        input=size,
+        model=model.state_dict(),
+        training=training,
+        train_images=(),
+        val_images=(),
+        calibration=UNCALIBRATED,
+        config={},
+        resume=None,
+    )
 
 
 def _restore(checkpoint: Checkpoint) -> nn.Module:

@@ -18,10 +18,10 @@ from tqdm import tqdm
 
 from cnn_perception.errors import ConfigError
 from training import backbones, optimise
+from training.answers import answer
 from training.batches import Batch, Order
 from training.checkpoint import Checkpoint
 from training.config import TrainConfig
-from training.evaluate import answer
 from training.run import EpochRecord, Run
 
 

@@ -21,8 +21,8 @@ from tqdm import tqdm
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.metrics import accuracy
 from training import backbones
+from training.answers import Answers
 from training.checkpoint import replacing
-from training.evaluate import Answers
 from training.run import EpochRecord, Run
 
 WEIGHT_DECAYS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)

@@ -18,7 +18,7 @@ from cnn_perception.errors import ConfigError, DataError
 from training import backbones, batches, checkpoint, dataset
 from training.augment import Augmentation
 from training.batches import Batch, Images, Order
-from training.checkpoint import Checkpoint
+from training.checkpoint import UNCALIBRATED, Checkpoint
 from training.config import CHANGED_BY_RESUME, TrainConfig, expand_augment, from_json, make
 from training.dataset import LabelledImages, Part
 
@@ -85,11 +85,16 @@ class Run:
         }
         now = Checkpoint(
             backbone=self.config.backbone,
+            task=self.data.task,
             class_names=self.data.class_names,
+            units=self.data.units,
+            scaling=self.data.scaling,
             input=self.config.input,
             model={name: tensor.detach().cpu() for name, tensor in self.model.state_dict().items()},
             training=record,
+            train_images=tuple(str(sample.path.absolute()) for sample in self.data.part("train")),
             val_images=tuple(str(sample.path.absolute()) for sample in self.data.part("val")),
+            calibration=UNCALIBRATED,
             config=self.config.to_dict(),
             resume=None,
         )

@@ -17,8 +17,8 @@ from typing import Any
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, PerceptionError
 from training import checkpoint, config, figures, finetune, probe
+from training.answers import answer
 from training.dataset import Part
-from training.evaluate import answer
 from training.run import Run, open_run, settings
 
 
