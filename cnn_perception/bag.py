@@ -22,12 +22,15 @@ from rosbags.typesys.store import Typestore
 
 from cnn_perception.errors import BagError, FrameError
 from cnn_perception.image import EncodedFile, EncodedImage, encoded_from_message
+from cnn_perception.labels import SEPARATOR
 from cnn_perception.salvage import ZstdError, decompressed, decompressed_message, readable_copy
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 STRING_TYPE = "std_msgs/msg/String"
 CLASSIFICATION_TYPE = "vision_msgs/msg/Classification"
 LABEL_TYPES = (STRING_TYPE, CLASSIFICATION_TYPE)
+JOINT_STATE_TYPE = "sensor_msgs/msg/JointState"
+NUMBER_TYPES = ("std_msgs/msg/Float32", "std_msgs/msg/Float64", JOINT_STATE_TYPE)
 
 _VISION_MSGS = {
     "vision_msgs/msg/ObjectHypothesis": "string class_id\nfloat64 score\n",
@@ -76,6 +79,19 @@ class LabelTrack:
     """
 
     changes: tuple[tuple[int, str], ...]
+    is_stamped: bool
+
+
+@dataclass(frozen=True)
+class NumberTrack:
+    """The messages of a topic of numbers.
+
+    Attributes:
+        rows: (time in nanoseconds, number by name); the name is empty where the type has none.
+        is_stamped: As in `LabelTrack`.
+    """
+
+    rows: tuple[tuple[int, dict[str, float]], ...]
     is_stamped: bool
 
 
@@ -150,27 +166,56 @@ class Bag:
             else:
                 yield StampedImage(_stamp_ns(message), log_time_ns, frame)
 
-    def label_track(self, name: str) -> LabelTrack:
+    def label_track(self, name: str, several: bool = False) -> LabelTrack:
         """Reads a topic of labels: std_msgs/String, or the best result of vision_msgs/Classification.
+
+        Args:
+            name: The topic, with or without the leading slash.
+            several: Whether all results of a Classification are meant, and not only the best; `labels.SEPARATOR`
+                then stands between them.
 
         Raises:
             BagError: If there is no such topic, it holds no labels, or a label cannot be read.
         """
-        found = ", ".join(topic.name for topic in self.topics if topic.type in LABEL_TYPES) or "none"
-        topic = self._topic(name, LABEL_TYPES, f"label topics in it: {found}")
+        topic = self._track_topic(name, LABEL_TYPES, "label topics")
         is_stamped = topic.type == CLASSIFICATION_TYPE
         changes = []
-        for log_time_ns, payload in self._payloads(topic):
-            try:
-                message = self._message(payload, topic)
-            except FrameError as error:
-                raise BagError(f"{self.path}: {topic.name}: {error}") from None
+        for log_time_ns, message in self._track(topic):
             if is_stamped:
-                best = max(message.results, key=lambda result: float(result.score), default=None)
-                changes.append((_stamp_ns(message), "" if best is None else str(best.class_id)))
+                ranked = sorted(message.results, key=lambda result: -float(result.score))
+                names = [str(result.class_id) for result in (ranked if several else ranked[:1])]
+                changes.append((_stamp_ns(message), SEPARATOR.join(names)))
             else:
                 changes.append((log_time_ns, str(message.data)))
         return LabelTrack(tuple(changes), is_stamped)
+
+    def number_track(self, name: str) -> NumberTrack:
+        """Reads a topic of numbers: std_msgs/Float32 or Float64, or the positions of sensor_msgs/JointState.
+
+        Raises:
+            BagError: If there is no such topic, it holds no numbers, or a message cannot be read.
+        """
+        topic = self._track_topic(name, NUMBER_TYPES, "topics of numbers")
+        is_stamped = topic.type == JOINT_STATE_TYPE
+        rows: list[tuple[int, dict[str, float]]] = []
+        for log_time_ns, message in self._track(topic):
+            if is_stamped:
+                numbers = {str(n): float(v) for n, v in zip(message.name, message.position, strict=False)}
+                rows.append((_stamp_ns(message), numbers))
+            else:
+                rows.append((log_time_ns, {"": float(message.data)}))
+        return NumberTrack(tuple(rows), is_stamped)
+
+    def _track_topic(self, name: str, types: tuple[str, ...], kind: str) -> Topic:
+        found = ", ".join(topic.name for topic in self.topics if topic.type in types) or "none"
+        return self._topic(name, types, f"{kind} in it: {found}")
+
+    def _track(self, topic: Topic) -> Iterator[tuple[int, Any]]:
+        for log_time_ns, payload in self._payloads(topic):
+            try:
+                yield log_time_ns, self._message(payload, topic)
+            except FrameError as error:
+                raise BagError(f"{self.path}: {topic.name}: {error}") from None
 
     def _open(self) -> list[Reader]:
         if not self.path.exists():

@@ -61,6 +61,7 @@ def _camera_status(camera: CameraStatus) -> DiagnosticStatus:
         "output rate (Hz)": f"{counts.output_rate_hz:.2f}",
         "received": str(counts.received),
         "answered": str(counts.answered),
+        "unknown": str(counts.unknown),
     }
     values |= {f"dropped: {reason}": str(count) for reason, count in sorted(counts.dropped.items())}
     values |= {f"{stage} p50/p95 (ms)": f"{p50:.2f} / {p95:.2f}" for stage, (p50, p95) in counts.percentiles_ms.items()}
@@ -73,11 +74,20 @@ def _model_status(node: str, model: OnnxModel | None) -> DiagnosticStatus:
         return _status(DiagnosticStatus.STALE, name, "no model is loaded", node, {})
     level = DiagnosticStatus.WARN if model.fallback else DiagnosticStatus.OK
     text = f"running on {model.provider}" + (f": {model.fallback}" if model.fallback else "")
+    spec = model.spec
+    answers = {"classes": str(len(spec.class_names))}
+    if spec.task == "regression":
+        numbers = (
+            f"{name} ({unit})" if unit else name for name, unit in zip(spec.class_names, spec.units, strict=True)
+        )
+        answers = {"numbers": ", ".join(numbers)}
     values = {
         "file": str(model.path),
         "sha256": model.sha256,
-        "architecture": model.spec.architecture,
-        "classes": str(len(model.spec.class_names)),
+        "architecture": spec.architecture,
+        "task": spec.task,
+        **answers,
+        "unknown rule": spec.unknown.method if spec.unknown else "none",
         "provider": model.provider,
     }
     return _status(level, name, text, node, values)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -27,32 +28,34 @@ from cnn_perception.errors import (
 )
 from cnn_perception.image import RgbImage, decode
 from cnn_perception.inference import DEFAULT_PROVIDERS, OnnxModel, SessionOptions
-from cnn_perception.labels import UNLABELLED, labels_from_changes, read_labels
+from cnn_perception.labels import SEPARATOR, UNLABELLED, shown, text_of
+from cnn_perception.measurements import LARGEST_GAP_S
 from cnn_perception.metrics import Latency
 from cnn_perception.overlay import draw_overlay
 from cnn_perception.pipeline import Pipeline
-from cnn_perception.replay import KEPT_CLASSES, WORKERS, Findings, in_order, measure_latency, replay
+from cnn_perception.records import KEPT_CLASSES, FrameRecord, predictions_csv
+from cnn_perception.replay import WORKERS, Findings, in_order, measure_latency, replay
 from cnn_perception.report import Picture, render_html
-from cnn_perception.results import (
-    FrameRecord,
-    ModelRecord,
-    Report,
-    WorstFrame,
-    predictions_csv,
-    score,
-    write_text,
-)
+from cnn_perception.results import ModelRecord, Report, Target, worst_frame, write_text
+from cnn_perception.scores import MultilabelScores, RegressionScores, Scores, score
 from cnn_perception.sources import LabelledFrame, Source, bag_source, folder_source
-from cnn_perception.spec import InputSpec
+from cnn_perception.spec import ModelSpec, Task
 from cnn_perception.video import VIDEO_ENDINGS, VideoFile, resized_to_view
 
 _DEFAULT_RATE_HZ = 10.0
+
+_TARGETS: tuple[tuple[Task, str, Literal["top-1", "mAP", "MAE"]], ...] = (
+    ("multiclass", "min_accuracy", "top-1"),
+    ("multilabel", "min_map", "mAP"),
+    ("regression", "max_mae", "MAE"),
+)
+"""What can be required of each task, with which option."""
 
 
 def _make_report(
     model: OnnxModel, source: Source, latency: dict[str, Latency], findings: Findings, options: argparse.Namespace
 ) -> Report:
-    scores = score(findings.records, model.spec.class_names, options.threshold)
+    scores = score(findings.records, model.spec, options.threshold)
     remarks = [*source.damage]
     if findings.interrupted:
         remarks.append(f"interrupted after {scores.frames.total} of {source.count} frames")
@@ -60,46 +63,42 @@ def _make_report(
         remarks.append(f"{source.path}: not one of {scores.frames.total} frames could be used")
     elif options.labels and not scores.frames.scored:
         remarks.append(f"{options.labels}: no frame lies in a labelled interval; see --labels-start")
-    passed = None if options.min_accuracy is None else (scores.top1 or 0.0) >= options.min_accuracy
+    target = _target(options)
     return Report(
         complete=not remarks,
         remarks=tuple(remarks),
         source=str(source.path),
         topic=source.topic,
-        labels=options.labels or "",
+        labels=options.labels,
         model=ModelRecord(str(model.path), model.sha256, model.provider, model.fallback, model.spec),
         threshold=options.threshold,
-        min_accuracy=options.min_accuracy,
-        passed=passed,
+        target=target,
+        passed=target.reached(scores) if target else None,
         latency=latency,
         frames_per_second=scores.frames.total / findings.seconds if findings.seconds else 0.0,
         scores=scores,
-        worst=tuple(_worst_frame(frame.record) for frame in findings.by_badness()),
+        worst=tuple(worst_frame(frame.record, model.spec) for frame in findings.by_badness()),
     )
 
 
-def _worst_frame(record: FrameRecord) -> WorstFrame:
-    name, score = ("", 0.0) if record.prediction is None else (record.prediction.name, record.prediction.score)
-    return WorstFrame(record.index, record.name, record.time_s, record.truth, name, score, record.margin)
-
-
-def _pictures(findings: Findings, spec: InputSpec, top_k: int) -> list[Picture]:
+def _pictures(findings: Findings, spec: ModelSpec, top_k: int) -> list[Picture]:
     drawn = []
     for frame in findings.by_badness():
         assert not isinstance(frame.source, FrameError)  # only recognised frames are kept
         image = _drawn(decode(frame.source), frame.record, spec, top_k)
-        drawn.append(Picture(_worst_frame(frame.record), image))
+        drawn.append(Picture(worst_frame(frame.record, spec), image))
     return drawn
 
 
-def _drawn(image: RgbImage, record: FrameRecord, spec: InputSpec, top_k: int) -> RgbImage:
+def _drawn(image: RgbImage, record: FrameRecord, spec: ModelSpec, top_k: int) -> RgbImage:
     view = resized_to_view(image)
     if record.prediction is None:
         return view
-    return draw_overlay(view, record.prediction, spec, top_k=top_k, truth=record.truth)
+    truth = None if record.truth is None else shown(text_of(record.truth))
+    return draw_overlay(view, record.prediction, spec.input, top_k=top_k, truth=truth, is_right=record.is_right)
 
 
-def write_video(source: Source, findings: Findings, spec: InputSpec, top_k: int, folder: Path) -> Path | None:
+def write_video(source: Source, findings: Findings, spec: ModelSpec, top_k: int, folder: Path) -> Path | None:
     """Draws every recognised frame into a video at the recording's frame rate.
 
     Returns:
@@ -133,7 +132,7 @@ def write_video(source: Source, findings: Findings, spec: InputSpec, top_k: int,
 
 def _write(report: Report, findings: Findings, pictures: Sequence[Picture], folder: Path, video: str = "") -> None:
     write_text(folder / "report.json", report.to_json())
-    write_text(folder / "predictions.csv", predictions_csv(findings.records))
+    write_text(folder / "predictions.csv", predictions_csv(findings.records, report.model.spec))
     write_text(folder / "report.html", render_html(report, findings.records, pictures, video))
 
 
@@ -154,13 +153,13 @@ def evaluate(pipeline: Pipeline, source: Source, options: argparse.Namespace) ->
     findings = replay(_one_core_a_frame(pipeline, options), source)
     latency = {} if findings.interrupted else measure_latency(pipeline, source)
     report = _make_report(pipeline.model, source, latency, findings, options)
-    pictures = _pictures(findings, pipeline.spec.input, options.top_k)
+    pictures = _pictures(findings, pipeline.spec, options.top_k)
     for ending in VIDEO_ENDINGS:  # a video of an earlier run would not belong to this report
         (options.output / f"overlay{ending}").unlink(missing_ok=True)
     _write(report, findings, pictures, options.output)
     if not (options.no_video or findings.interrupted or options.images):
         try:
-            video = write_video(source, findings, pipeline.spec.input, options.top_k, options.output)
+            video = write_video(source, findings, pipeline.spec, options.top_k, options.output)
         except KeyboardInterrupt:
             return report, EXIT_INTERRUPTED
         if video is not None:
@@ -186,7 +185,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check(options)
         with ExitStack() as stack:
             pipeline = Pipeline.load(options.model, SessionOptions(providers=options.providers))
-            source = _open_source(options, pipeline.spec.class_names, stack)
+            _check_target(options, pipeline.spec)
+            source = _open_source(options, pipeline.spec, stack)
             try:
                 options.output.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -203,35 +203,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _open_source(options: argparse.Namespace, classes: Sequence[str], stack: ExitStack) -> Source:
+def _open_source(options: argparse.Namespace, spec: ModelSpec, stack: ExitStack) -> Source:
     if options.images is not None:
-        return folder_source(options.images, classes)
+        return folder_source(options.images, options.labels, spec)
     bag = stack.enter_context(Bag(options.bag))
-    topic = bag.image_topic(options.topic)
-    if not options.labels:
-        return bag_source(bag, topic, None, is_stamped=False, origin_ns=bag.start_ns)
-    if options.labels.endswith(".csv"):
-        labels = read_labels(Path(options.labels)).scored_as(classes, options.labels)
-        origin_ns = bag.start_ns if options.labels_start == "bag" else None
-        return bag_source(bag, topic, labels, is_stamped=False, origin_ns=origin_ns)
-    track = bag.label_track(options.labels)
-    zero_ns = 0 if track.is_stamped else bag.start_ns
-    labels = labels_from_changes((time_ns - zero_ns, name) for time_ns, name in track.changes)
-    labels = labels.scored_as(classes, f"{options.bag}: {options.labels}")
-    return bag_source(bag, topic, labels, is_stamped=track.is_stamped, origin_ns=bag.start_ns)
+    return bag_source(bag, options.topic, options.labels, options.labels_start, spec)
+
+
+def _target(options: argparse.Namespace) -> Target | None:
+    given = [Target(metric, value) for _, option, metric in _TARGETS if (value := getattr(options, option)) is not None]
+    return given[0] if given else None
 
 
 def _check(options: argparse.Namespace) -> None:
-    if options.images is not None and (options.topic or options.labels):
-        raise ConfigError("--topic and --labels belong to --bag; in --images the folders are the labels")
-    if options.min_accuracy is not None and not (options.labels or options.images):
-        raise ConfigError("--min-accuracy needs --labels: without them there is no accuracy")
-    for name in ("min_accuracy", "threshold"):
+    if options.images is not None and options.topic:
+        raise ConfigError("--topic belongs to --bag")
+    if options.images is not None and options.labels and not options.labels.endswith(".csv"):
+        raise ConfigError(f"--labels {options.labels}: for --images name a CSV file of their paths and labels")
+    for name in ("min_accuracy", "min_map", "threshold"):
         value = getattr(options, name)
         if value is not None and not 0.0 <= value <= 1.0:
             raise ConfigError(f"--{name.replace('_', '-')} is {value}; choose 0 to 1")
+    if options.max_mae is not None and not options.max_mae >= 0.0:
+        raise ConfigError(f"--max-mae is {options.max_mae}; choose 0 or more")
+    if _target(options) and not (options.labels or options.images):
+        names = " or ".join(
+            f"--{option.replace('_', '-')}" for _, option, _ in _TARGETS if getattr(options, option) is not None
+        )
+        raise ConfigError(f"{names} needs --labels: without them there is nothing to compare with")
     if not 1 <= options.top_k <= KEPT_CLASSES:
         raise ConfigError(f"--top-k is {options.top_k}; choose 1 to {KEPT_CLASSES}")
+
+
+def _check_target(options: argparse.Namespace, spec: ModelSpec) -> None:
+    for task, option, _ in _TARGETS:
+        if task != spec.task and getattr(options, option) is not None:
+            right = next(f"--{o.replace('_', '-')}" for t, o, _ in _TARGETS if t == spec.task)
+            raise ConfigError(
+                f"--{option.replace('_', '-')} is for {task} models; {options.model} is {spec.task}: {right}"
+            )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -240,7 +250,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Scores a model on a recording or a folder of images and leaves report.json, predictions.csv, "
         "report.html and an overlay video.",
         epilog="exit codes: 0 done; 2 bad input, or a damaged bag of which the readable part was evaluated; "
-        "3 --min-accuracy missed; 130 interrupted, with a report of what was done",
+        "3 --min-accuracy, --min-map or --max-mae missed; 130 interrupted, with a report of what was done",
     )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--bag", type=Path, help="rosbag2 folder (sqlite3 or mcap), or a single .mcap or .db3 file")
@@ -249,8 +259,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--topic", help="image topic; not needed where the bag has only one")
     parser.add_argument(
         "--labels",
-        help="CSV file (*.csv) with the columns start_s,end_s,class in seconds, or a topic of std_msgs/String or "
-        f"vision_msgs/Classification; gaps and the class {UNLABELLED!r} are not scored",
+        default="",
+        help="CSV file (*.csv) or topic. Classes: start_s,end_s,class in seconds, or std_msgs/String or "
+        f"vision_msgs/Classification; gaps and the class {UNLABELLED!r} are not scored; a multilabel model takes "
+        f"several classes with {SEPARATOR!r} between them, {SEPARATOR!r} alone is none of them. Numbers: time_s and a "
+        "column for each, or std_msgs/Float32, Float64 or sensor_msgs/JointState; the nearest in time within "
+        f"{LARGEST_GAP_S:g} s counts. With --images: a CSV file with path and class, classes, or the numbers",
     )
     parser.add_argument(
         "--labels-start",
@@ -260,6 +274,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output", type=Path, required=True, help="folder for the results; made if needed")
     parser.add_argument("--min-accuracy", type=float, help="required top-1 accuracy, 0 to 1; missed: exit code 3")
+    parser.add_argument("--min-map", type=float, help="the same for the mAP of a multilabel model, 0 to 1")
+    parser.add_argument("--max-mae", type=float, help="largest allowed MAE of each number of a regression model")
     parser.add_argument("--threshold", type=float, default=0.0, help="score below which the robot publishes nothing")
     parser.add_argument("--top-k", type=int, default=3, help="classes listed in pictures and video")
     parser.add_argument(
@@ -270,18 +286,34 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _summary(report: Report, folder: Path) -> str:
-    scores, frames = report.scores, report.scores.frames
+    frames = report.scores.frames
     bad = ", ".join(f"{count} {reason}" for reason, count in frames.bad.items()) or "0"
     lines = [f"frames     {frames.total}: {frames.scored} scored, {frames.unlabelled} unlabelled, bad: {bad}"]
-    if scores.top1 is not None and scores.balanced_accuracy is not None:
-        lines.append(f"top-1      {scores.top1:.2%}, balanced {scores.balanced_accuracy:.2%}")
-    if report.min_accuracy is not None:
-        lines.append(f"required   {report.min_accuracy:.2%}: {'reached' if report.passed else 'MISSED'}")
+    lines += _figures(report.scores)
+    if report.target is not None:
+        lines.append(f"required   {report.target}: {'reached' if report.passed else 'MISSED'}")
     lines.append(f"speed      {report.frames_per_second:.1f} frames/s with {WORKERS} frames at once")
     if report.latency:
         lines.append(f"latency    p50 {report.latency['total'].p50_ms:.1f} ms, one frame at a time")
     lines.append(f"report     {folder / 'report.html'}")
     return "\n".join(lines)
+
+
+def _figures(scores: Scores) -> list[str]:
+    if isinstance(scores, RegressionScores):
+        return [
+            f"{number.name}: MAE {number.mae:.4g} {number.unit} (of the mean: {number.mae_of_mean:.4g}), "
+            f"RMSE {number.rmse:.4g}, R2 {number.r2:.3f}"
+            for number in scores.numbers
+        ]
+    if isinstance(scores, MultilabelScores):
+        figures = {"mAP": scores.mean_average_precision, "macro F1": scores.macro_f1, "exact": scores.exact}
+    else:
+        figures = {"top-1": scores.top1, "balanced": scores.balanced_accuracy}
+        if scores.unknown:
+            figures |= {"unknown": scores.unknown, "top-1 of the answered": scores.top1_answered}
+    text = ", ".join(f"{name} {value:.2%}" for name, value in figures.items() if value is not None)
+    return [f"quality    {text}"] if text else []
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ class Snapshot:
         output_rate_hz: Frames answered a second since the previous snapshot.
         received: Frames received in all, those included that were missed.
         answered: Frames answered in all.
+        unknown: How many of these were answered `unknown`.
         dropped: Frames dropped in all, by reason; `missed` were overtaken by a newer frame, or lost on the way.
         recently_refused: Frames refused as unusable since the previous snapshot.
         percentiles_ms: (p50, p95) of every stage over the latest frames, milliseconds.
@@ -31,6 +32,7 @@ class Snapshot:
     output_rate_hz: float
     received: int
     answered: int
+    unknown: int
     dropped: Mapping[str, int]
     recently_refused: int
     percentiles_ms: Mapping[str, tuple[float, float]]
@@ -44,6 +46,7 @@ class FrameHealth:
         self._lock = threading.Lock()
         self._received = 0
         self._answered = 0
+        self._unknown = 0
         self._dropped: Counter[str] = Counter()
         self._stages_ms: dict[str, deque[float]] = {}
         self._last_received_s = now_s
@@ -67,10 +70,11 @@ class FrameHealth:
             self._dropped[reason] += 1
             return self._dropped[reason]
 
-    def answer(self, stages_ms: Mapping[str, float]) -> None:
-        """Notes that a frame was answered, and the milliseconds its stages took."""
+    def answer(self, stages_ms: Mapping[str, float], unknown: bool = False) -> None:
+        """Notes that a frame was answered, the milliseconds its stages took, and whether it was `unknown`."""
         with self._lock:
             self._answered += 1
+            self._unknown += unknown
             for stage, value in stages_ms.items():
                 self._stages_ms.setdefault(stage, deque(maxlen=_WINDOW_FRAMES)).append(value)
 
@@ -91,6 +95,7 @@ class FrameHealth:
                 output_rate_hz=(self._answered - answered) / seconds,
                 received=self._received,
                 answered=self._answered,
+                unknown=self._unknown,
                 dropped=dict(+self._dropped),
                 recently_refused=all_refused - refused,
                 percentiles_ms={name: _percentiles(values) for name, values in self._stages_ms.items()},

@@ -114,7 +114,13 @@ class OnnxModel:
         grid = self.spec.activation
         found = outputs[0].activation
         if len(outputs) != batch_size or outputs[0].logits.shape != (len(self.spec.class_names),):
-            raise ModelError(f"{self.path}: logits are {outputs[0].logits.shape}, not one per class; export it again")
+            raise ModelError(f"{self.path}: logits are {outputs[0].logits.shape}, not one per name; export it again")
+        lengths = {len(centre) for centre in self.spec.unknown.centres} if self.spec.unknown else set()
+        if lengths - {len(outputs[0].embedding)}:
+            raise ModelError(
+                f"{self.path}: its unknown rule is for embeddings of {lengths.pop()} numbers, "
+                f"the graph has {len(outputs[0].embedding)}; export it again"
+            )
         if grid is not None and (found is None or found.shape != (grid.rows, grid.columns)):
             raise ModelError(f"{self.path}: the activation map is not {grid.rows}x{grid.columns}; export it again")
 

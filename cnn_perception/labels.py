@@ -1,4 +1,4 @@
-"""What is really to be seen in a recording, and when: time intervals with a class."""
+"""What is really to be seen in a recording, and when: time intervals with a class, or with several."""
 
 from __future__ import annotations
 
@@ -6,26 +6,34 @@ import bisect
 import csv
 import itertools
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cnn_perception.errors import DataError
+from cnn_perception.spec import ModelSpec
 
 UNLABELLED = "none"
 """Marks a stretch that is not scored, unless the model has a class of this name."""
+
+SEPARATOR = ";"
+"""Stands between the classes of one label, for a multilabel model; `|` is read too, as in training's CSV files."""
+
+Truth = str | frozenset[str] | tuple[float, ...]
+"""What is known of a frame: its class (multiclass), its classes (multilabel) or its numbers (regression)."""
 
 _COLUMNS = ("start_s", "end_s", "class")
 _FOREVER_NS = 2**63 - 1
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Interval:
-    """The scene is `name` from `start_ns` (included) to `end_ns` (excluded), nanoseconds."""
+    """The scene is `truth` from `start_ns` (included) to `end_ns` (excluded), nanoseconds."""
 
     start_ns: int
     end_ns: int
-    name: str
+    truth: Truth
 
 
 @dataclass(frozen=True)
@@ -34,18 +42,18 @@ class Labels:
 
     intervals: tuple[Interval, ...]
 
-    def at(self, time_ns: int) -> str | None:
-        """Returns the class at a time; None in a gap."""
+    def at(self, time_ns: int) -> Truth | None:
+        """Returns the class, or classes, at a time; None in a gap."""
         index = bisect.bisect_right(self.intervals, time_ns, key=lambda interval: interval.start_ns) - 1
         if index < 0 or time_ns >= self.intervals[index].end_ns:
             return None
-        return self.intervals[index].name
+        return self.intervals[index].truth
 
-    def scored_as(self, classes: Sequence[str], where: str) -> Labels:
+    def scored_as(self, spec: ModelSpec, where: str) -> Labels:
         """Keeps what can be compared with a model's answers.
 
         Args:
-            classes: The model's class names.
+            spec: The model: multiclass, or multilabel, for which each label is split into its classes.
             where: Names the origin of the labels in messages.
 
         Returns:
@@ -54,9 +62,44 @@ class Labels:
         Raises:
             DataError: If a label is no class of the model.
         """
-        wanted = tuple(i for i in self.intervals if i.name in classes or i.name not in ("", UNLABELLED))
-        require_known({interval.name for interval in wanted}, classes, where)
-        return Labels(wanted)
+        parsed = ((i, parsed_label(str(i.truth), spec, where)) for i in self.intervals)
+        return Labels(tuple(Interval(i.start_ns, i.end_ns, truth) for i, truth in parsed if truth is not None))
+
+
+def parsed_label(text: str, spec: ModelSpec, where: str) -> str | frozenset[str] | None:
+    """Reads one label: a class, or for a multilabel model classes with `SEPARATOR` between them.
+
+    Returns:
+        None where the label says that nothing is known: `UNLABELLED`, and for a multiclass model also the empty text,
+        which for a multilabel model means none of its classes.
+
+    Raises:
+        DataError: If a class is none of the model's.
+    """
+    if text == UNLABELLED and text not in spec.class_names:
+        return None
+    if spec.task == "multilabel":
+        names = frozenset(name.strip() for name in re.split("[;|]", text)) - {""}
+        require_known(names, spec.class_names, where)
+        return names
+    if not text:
+        return None
+    require_known({text}, spec.class_names, where)
+    return text
+
+
+def shown(text: str) -> str:
+    """Returns what `text_of` returned as a human would write it."""
+    return "nothing" if text == SEPARATOR else text.replace(SEPARATOR, ", ")
+
+
+def text_of(truth: Truth | None) -> str:
+    """Returns a truth as it is written in label files: empty for None, only `SEPARATOR` for none of the classes."""
+    if truth is None or isinstance(truth, str):
+        return truth or ""
+    if isinstance(truth, frozenset):
+        return SEPARATOR.join(sorted(truth)) or SEPARATOR
+    return SEPARATOR.join(f"{value:.4g}" for value in truth)
 
 
 def require_known(names: Iterable[str], classes: Sequence[str], where: str) -> None:
@@ -90,13 +133,14 @@ def read_labels(path: Path) -> Labels:
                 raise DataError(
                     f"{path}: has no column {', '.join(missing)}; its first line must be {','.join(_COLUMNS)}"
                 )
-            lines = sorted((_interval(row, f"{path}:{reader.line_num}"), reader.line_num) for row in reader)
+            lines = [(_interval(row, f"{path}:{reader.line_num}"), reader.line_num) for row in reader]
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); name a CSV file or a label topic") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: is no UTF-8 CSV file ({error})") from None
     if not lines:
         raise DataError(f"{path}: has no intervals; write one a line as {','.join(_COLUMNS)}")
+    lines.sort(key=lambda pair: (pair[0].start_ns, pair[0].end_ns))
     for (first, line), (second, other) in itertools.pairwise(lines):
         if second.start_ns < first.end_ns:
             raise DataError(

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import numpy.typing as npt
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification, LabelInfo, ObjectHypothesis, VisionClass, VisionInfo
 
 from cnn_perception.image import RgbImage
-from cnn_perception.spec import ModelSpec
+from cnn_perception.postprocess import Prediction
+from cnn_perception.spec import UNKNOWN, ModelSpec
 
 _JPEG_QUALITY = 90
 
@@ -22,6 +23,11 @@ def to_classification(header: Header, ranked: Sequence[tuple[str, float]]) -> Cl
     """Returns the results, best first; `class_id` is the class name, `score` in [0, 1]."""
     results = [ObjectHypothesis(class_id=name, score=score) for name, score in ranked]
     return Classification(header=header, results=results)
+
+
+def to_joint_state(header: Header, prediction: Prediction) -> JointState:
+    """Returns the numbers of a regression: `name` their names, `position` their values in the model's units."""
+    return JointState(header=header, name=list(prediction.class_names), position=prediction.values.tolist())
 
 
 def to_float_image(header: Header, values: npt.NDArray[np.float32]) -> Image:
@@ -48,9 +54,14 @@ def to_vision_info(header: Header, spec: ModelSpec, sha256: str, location: str, 
     return VisionInfo(header=header, method=method, database_location=location, database_version=version)
 
 
+def labels(spec: ModelSpec) -> list[str]:
+    """Returns the names by their index in the logits; `unknown` is the last where the model has a rule for it."""
+    return [*spec.class_names, *([UNKNOWN] if spec.unknown else [])]
+
+
 def to_label_info(header: Header, spec: ModelSpec, threshold: float) -> LabelInfo:
-    """Returns the class names by their index in the logits."""
-    classes = [VisionClass(class_id=index, class_name=name) for index, name in enumerate(spec.class_names)]
+    """Returns every `class_id` of a classification by its number, see `labels`."""
+    classes = [VisionClass(class_id=index, class_name=name) for index, name in enumerate(labels(spec))]
     return LabelInfo(header=header, class_map=classes, threshold=threshold)
 
 

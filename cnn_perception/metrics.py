@@ -1,14 +1,16 @@
-"""Numbers that say how good and how fast a classifier is, from plain arrays."""
+"""Numbers that say how good, how honest and how fast a model is, from plain arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,39 @@ class Latency:
     p50_ms: float
     p90_ms: float
     p99_ms: float
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """The samples whose best score lies in (`lower`, `upper`].
+
+    Attributes:
+        lower: In [0, 1].
+        upper: In (0, 1].
+        count: How many samples.
+        confidence: Mean of their best scores, in [0, 1]; 0 without samples.
+        accuracy: Share of them whose best class is right, in [0, 1]; 0 without samples.
+    """
+
+    lower: float
+    upper: float
+    count: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far scores can be taken for probabilities.
+
+    Attributes:
+        ece: Expected calibration error in [0, 1]: the mean distance of confidence and accuracy over the bins,
+            weighed by their samples; 0 where there are no samples.
+        bins: Of equal width, from 0 to 1; a reliability diagram shows `accuracy` over `confidence`.
+    """
+
+    ece: float
+    bins: tuple[CalibrationBin, ...]
 
 
 def confusion_matrix(truth: Sequence[int] | Counts, predicted: Sequence[int] | Counts, classes: int) -> Counts:
@@ -92,7 +127,7 @@ def macro_f1(confusion: Counts) -> float:
     return float(np.mean(values)) if values else 0.0
 
 
-def top_k_accuracy(scores: npt.NDArray[np.floating], truth: Sequence[int] | Counts, k: int) -> float:
+def top_k_accuracy(scores: Floats, truth: Sequence[int] | Counts, k: int) -> float:
     """Returns the share of samples whose true class is among the k best scores.
 
     Args:
@@ -107,16 +142,120 @@ def top_k_accuracy(scores: npt.NDArray[np.floating], truth: Sequence[int] | Coun
     return float(np.mean([rank < k for rank in ranks])) if ranks else 0.0
 
 
-def true_rank(scores: npt.NDArray[np.floating], truth: int) -> int:
+def true_rank(scores: Floats, truth: int) -> int:
     """Returns how many classes are ranked before the true one, given the (K,) scores of one sample; 0 is a hit."""
     better = np.count_nonzero(scores > scores[truth])
     tied_before = np.count_nonzero(scores[:truth] == scores[truth])
     return int(better + tied_before)
 
 
-def latency(durations_ms: Sequence[float] | npt.NDArray[np.floating]) -> Latency:
+def latency(durations_ms: Sequence[float] | Floats) -> Latency:
     """Returns the mean and the percentiles (linear interpolation) of durations in milliseconds."""
     if not len(durations_ms):
         return Latency(0.0, 0.0, 0.0, 0.0)
     p50, p90, p99 = np.percentile(np.asarray(durations_ms, np.float64), (50, 90, 99))
     return Latency(float(np.mean(durations_ms)), float(p50), float(p90), float(p99))
+
+
+def average_precision(scores: Floats, truth: npt.NDArray[np.bool_]) -> float:
+    """Returns the area under the precision-recall curve of one class, without interpolation.
+
+    Args:
+        scores: (n,) floats, higher means more likely.
+        truth: (n,) bool, whether the class is really there.
+
+    Returns:
+        The mean, over the positive samples, of the precision at their score, in [0, 1]; 0 without positive samples.
+
+    Source: scikit-learn's definition of average_precision_score, AP = sum of (R_n - R_(n-1)) P_n.
+    """
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(truth[order])
+    last_of_ties = np.append(np.diff(scores[order]) != 0, True)[: len(scores)]
+    precision = (hits / np.arange(1, len(scores) + 1))[last_of_ties]
+    gained = np.diff(hits[last_of_ties], prepend=0)
+    return float((precision * gained).sum() / max(int(truth.sum()), 1))
+
+
+def mean_average_precision(scores: Floats, truth: npt.NDArray[np.bool_]) -> float:
+    """Returns the mean of `average_precision` over the classes that occur.
+
+    Args:
+        scores: (n, K) floats, higher means more likely.
+        truth: (n, K) bool, whether each class is really there.
+
+    Returns:
+        In [0, 1]; 0 where no class occurs.
+    """
+    values = [average_precision(scores[:, k], truth[:, k]) for k in range(truth.shape[1]) if truth[:, k].any()]
+    return float(np.mean(values)) if values else 0.0
+
+
+def auroc(scores: Floats, truth: npt.NDArray[np.bool_]) -> float:
+    """Returns how often a positive sample has a higher score than a negative one.
+
+    Args:
+        scores: (n,) floats, higher means more likely.
+        truth: (n,) bool, which samples are positive.
+
+    Returns:
+        In [0, 1], a tie counts one half; 0.5, which is chance, where one of the two kinds is missing.
+
+    Source: the area under the ROC curve is the Mann-Whitney statistic (Fawcett 2006, An introduction to ROC analysis).
+    """
+    positive = int(truth.sum())
+    negative = len(truth) - positive
+    if not positive or not negative:
+        return 0.5
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    mean_rank = np.cumsum(counts) - (counts - 1) / 2
+    wins = mean_rank[place][truth].sum() - positive * (positive + 1) / 2
+    return float(wins / (positive * negative))
+
+
+def ece(scores: Floats, truth: Sequence[int] | Counts, bins: int = 15) -> Calibration:
+    """Compares the best scores with how often the best class is right.
+
+    Args:
+        scores: (n, K) floats in [0, 1], such as a softmax; of equal scores the lower class index is the best.
+        truth: n class indices in [0, K).
+        bins: How many bins of equal width [0, 1] is cut into.
+
+    Returns:
+        The expected calibration error and its bins.
+
+    Source: Guo et al. 2017, On Calibration of Modern Neural Networks, equation 3, with their 15 bins.
+    """
+    confidence = scores.max(axis=1).astype(np.float64)
+    hit = scores.argmax(axis=1) == np.asarray(truth, np.int64)
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    place = np.searchsorted(edges[1:-1], confidence)
+    count = np.bincount(place, minlength=bins)
+    mean_confidence = np.bincount(place, confidence, bins) / np.maximum(count, 1)
+    accuracies = np.bincount(place, hit, bins) / np.maximum(count, 1)
+    error = (count * np.abs(mean_confidence - accuracies)).sum() / max(len(confidence), 1)
+    rows = zip(edges[:-1], edges[1:], count, mean_confidence, accuracies, strict=True)
+    return Calibration(
+        float(error), tuple(CalibrationBin(float(a), float(b), int(n), float(c), float(d)) for a, b, n, c, d in rows)
+    )
+
+
+def mae(truth: Floats, predicted: Floats) -> npt.NDArray[np.float64]:
+    """Returns the mean absolute error of each number: (K,) in its unit, from (n, K) truths and predictions, n >= 1."""
+    return np.asarray(np.abs(predicted - truth).mean(axis=0, dtype=np.float64))
+
+
+def rmse(truth: Floats, predicted: Floats) -> npt.NDArray[np.float64]:
+    """Returns the root of the mean squared error of each number: (K,) in its unit, as in `mae`."""
+    return np.asarray(np.sqrt(np.square(predicted - truth).mean(axis=0, dtype=np.float64)))
+
+
+def r2(truth: Floats, predicted: Floats) -> npt.NDArray[np.float64]:
+    """Returns the share of each number's variance that is explained: (K,), at most 1, from arrays as in `mae`.
+
+    1 is perfect, 0 is as good as always answering the mean, below 0 is worse. Where the truth never varies it is 1 for
+    exact predictions and 0 for all others, as in scikit-learn.
+    """
+    error = np.square(predicted - truth).sum(axis=0, dtype=np.float64)
+    spread = np.square(truth - truth.mean(axis=0, dtype=np.float64)).sum(axis=0, dtype=np.float64)
+    return np.asarray(np.where(spread > 0, 1.0 - error / np.where(spread > 0, spread, 1.0), error == 0))

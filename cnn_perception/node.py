@@ -21,7 +21,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
-from cnn_perception import diagnostics, executable, parameters
+from cnn_perception import diagnostics, executable, messages, parameters
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_OK, FrameError, PerceptionError
 from cnn_perception.health import FrameHealth
 from cnn_perception.image import encoded_from_message
@@ -82,11 +82,11 @@ class PerceptionNode(LifecycleNode):
             self.get_logger().error(f"not configured: {error}")
             return TransitionCallbackReturn.FAILURE
         self._database_version += 1
-        self._outputs = Publishers(self)
         model, spec = self._pipeline.model, self._pipeline.spec
-        self._declare_class_labels(spec.class_names)
+        self._outputs = Publishers(self, spec)
+        self._declare_class_labels(messages.labels(spec))
         self.get_logger().info(
-            f"configured: {model.path} ({spec.architecture}, {len(spec.class_names)} classes, "
+            f"configured: {model.path} ({spec.architecture}, {spec.task} of {len(spec.class_names)}, "
             f"{spec.input.width}x{spec.input.height} {spec.input.resize_mode}) on {model.provider}"
         )
         if model.fallback:
@@ -151,7 +151,7 @@ class PerceptionNode(LifecycleNode):
     # ---- parameters and services
 
     def _check_parameters(self, changed: list[Parameter[Any]]) -> SetParametersResult:
-        labels = None if self._pipeline is None else list(self._pipeline.spec.class_names)
+        labels = None if self._pipeline is None else messages.labels(self._pipeline.spec)
         if any(item.name == "class_labels" and item.value != labels for item in changed):
             return SetParametersResult(successful=False, reason="class_labels come from the model file")
         try:
@@ -171,7 +171,9 @@ class PerceptionNode(LifecycleNode):
         if self.has_parameter("class_labels"):
             self.undeclare_parameter("class_labels")
         # Not read_only, which would forbid the next model's labels; `_check_parameters` refuses everybody else's.
-        descriptor = ParameterDescriptor(description="Class names of the model, in the order of its logits.")
+        descriptor = ParameterDescriptor(
+            description="Names of the model's classes or numbers, in the order of its logits."
+        )
         self.declare_parameter("class_labels", list(names), descriptor, ignore_override=True)
 
     def _publish_infos(self) -> None:
@@ -219,7 +221,7 @@ class PerceptionNode(LifecycleNode):
             age_ns = self.get_clock().now().nanoseconds - (stamp.sec * 10**9 + stamp.nanosec)
             stages = result.timings.by_stage() | {"publish": (finished_s - started_s) * 1e3}
             stages["callback_to_publish"] = (finished_s - frame.started_s) * 1e3
-            self._health.answer(stages | {"age": age_ns / 1e6})
+            self._health.answer(stages | {"age": age_ns / 1e6}, result.prediction.unknown)
 
     @contextlib.contextmanager
     def _survived(self, step: str) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
@@ -12,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from cnn_perception.image import RgbImage
 from cnn_perception.postprocess import FloatArray, Prediction
 from cnn_perception.preprocess import input_region
-from cnn_perception.spec import InputSpec
+from cnn_perception.spec import UNKNOWN, InputSpec
 
 _Pixels = npt.NDArray[np.uint8]
 _Rgb = tuple[int, int, int]
@@ -35,6 +36,16 @@ _RIGHT: _Rgb = (34, 180, 90)
 _WRONG: _Rgb = (225, 60, 60)
 
 
+@dataclass(frozen=True)
+class _Row:
+    """A line of the label bar; `share` in [0, 1] is the length of its bar, None for no bar."""
+
+    name: str
+    figure: str
+    share: float | None
+    colour: _Rgb
+
+
 def draw_overlay(
     image: RgbImage,
     prediction: Prediction,
@@ -43,8 +54,9 @@ def draw_overlay(
     alpha: float = DEFAULT_ALPHA,
     top_k: int = 3,
     truth: str | None = None,
+    is_right: bool | None = None,
 ) -> RgbImage:
-    """Draws the activation map and the best classes on the image.
+    """Draws the activation map and the answer on the image: the best classes, all classes seen, or the numbers.
 
     The map is stretched over the part of the image that the model's input covers; what lies outside is dimmed. Only
     its positive part is drawn, relative to its largest value in this frame: colours compare places, not frames.
@@ -55,7 +67,8 @@ def draw_overlay(
         spec: The model's preprocessing.
         alpha: Opacity of the colour at the strongest place, in [0, 1].
         top_k: How many classes the label bar lists; a small image has room for fewer.
-        truth: The known class, drawn as a green (right) or red (wrong) frame.
+        truth: What is known, as a text; drawn with a frame.
+        is_right: Whether the answer is that: the frame is green or red; None for numbers, where it is grey.
 
     Returns:
         (H, W, 3) uint8.
@@ -64,9 +77,9 @@ def draw_overlay(
     drawn = image.copy() if prediction.activation is None else _heated(image, prediction.activation, spec, alpha)
     if min(height, width) >= _SMALLEST_LABELLED:
         text_px = int(np.clip(min(height, 0.75 * width) / 24, 11, 44))
-        _draw_bar(drawn, prediction.ranked(top_k), text_px)
+        _draw_bar(drawn, _rows(prediction, top_k), text_px)
         if truth is not None:
-            _draw_truth(drawn, truth, _RIGHT if truth == prediction.name else _WRONG, text_px)
+            _draw_truth(drawn, truth, {True: _RIGHT, False: _WRONG, None: _TRACK}[is_right], text_px)
     return RgbImage(drawn)
 
 
@@ -94,37 +107,54 @@ def _rgb_colour_map() -> _Pixels:
     return np.ascontiguousarray(cv2.applyColorMap(ramp, cv2.COLORMAP_TURBO)[:, :, ::-1])
 
 
-def _draw_bar(drawn: _Pixels, ranked: list[tuple[str, float]], text_px: int) -> None:
-    """Draws the classes with their scores as a panel in the lower left corner, in place."""
+def _rows(prediction: Prediction, top_k: int) -> list[_Row]:
+    if prediction.task == "regression":
+        numbers = zip(prediction.class_names, prediction.values, prediction.units, strict=True)
+        return [_Row(name, f"{value:.3g} {unit}".rstrip(), None, _WHITE) for name, value, unit in numbers]
+    if prediction.unknown:
+        return [_Row(UNKNOWN, "", None, _WHITE)]
+    ranked = prediction.ranked(top_k)
+    if not ranked:
+        return [_Row("nothing", "", None, _QUIET)]
+    # Of one class an image the best is the answer; of several all that were seen are.
+    quiet = _QUIET if prediction.task == "multiclass" else _WHITE
+    return [_Row(name, _percent(score), score, quiet if row else _WHITE) for row, (name, score) in enumerate(ranked)]
+
+
+def _draw_bar(drawn: _Pixels, rows: list[_Row], text_px: int) -> None:
+    """Draws the answer as a panel in the lower left corner, in place."""
     height, width = drawn.shape[:2]
     gap, line = max(text_px // 2, 5), round(text_px * 1.5)
-    ranked = ranked[: max(1, int(0.35 * height) // line)]
+    rows = rows[: max(1, int(0.35 * height) // line)]
     font = _font(text_px)
-    score_width = round(font.getlength("100%"))
-    bar_width = min(round(text_px * 5.5), width // 4)
-    room = width - 6 * gap - score_width - bar_width
-    names = [_fit(name, font, room) for name, _ in ranked]
+    figures = ["100%" if row.share is not None else row.figure for row in rows]
+    figure_width = round(max(font.getlength(figure) for figure in figures))
+    bar_width = min(round(text_px * 5.5), width // 4) if any(row.share is not None for row in rows) else 0
+    room = width - 6 * gap - figure_width - bar_width
+    names = [_fit(row.name, font, room) for row in rows]
     name_width = round(max(font.getlength(name) for name in names))
-    size = (name_width + bar_width + score_width + 4 * gap, line * len(ranked) + gap)
+    gaps = 2 + bool(bar_width) + bool(figure_width)
+    size = (name_width + bar_width + figure_width + gaps * gap, line * len(rows) + gap)
     bar_left, bar_height = name_width + 2 * gap, max(text_px // 3, 4)
 
     shapes = Image.new("RGBA", (2 * size[0], 2 * size[1]), (*_PANEL, 0))  # twice the size: smooth corners
     pen = ImageDraw.Draw(shapes)
     pen.rounded_rectangle((0, 0, *shapes.size), gap, (*_PANEL, round(255 * _PANEL_OPACITY)))
-    for row, (_, score) in enumerate(ranked):
-        top = gap // 2 + row * line + (line - bar_height) // 2
+    for index, row in enumerate(rows):
+        if row.share is None:
+            continue
+        top = gap // 2 + index * line + (line - bar_height) // 2
         box = (2 * bar_left, 2 * top, 2 * (bar_left + bar_width) - 1, 2 * (top + bar_height) - 1)
         pen.rounded_rectangle(box, bar_height, (*_TRACK, 255))
-        if score * bar_width >= 1.0:
-            filled = (box[0], box[1], box[0] + max(round(2 * score * bar_width), 2 * bar_height) - 1, box[3])
-            pen.rounded_rectangle(filled, bar_height, (*(_QUIET if row else _ACCENT), 255))
+        if row.share * bar_width >= 1.0:
+            filled = (box[0], box[1], box[0] + max(round(2 * row.share * bar_width), 2 * bar_height) - 1, box[3])
+            pen.rounded_rectangle(filled, bar_height, (*(_ACCENT if row.colour == _WHITE else _QUIET), 255))
     panel = shapes.reduce(2)
     pen = ImageDraw.Draw(panel)
-    for row, (name, score) in enumerate(zip(names, (score for _, score in ranked), strict=True)):
-        middle = gap // 2 + row * line + line // 2
-        colour = _QUIET if row else _WHITE
-        pen.text((gap, middle), name, (*colour, 255), font, anchor="lm")
-        pen.text((size[0] - gap, middle), _percent(score), (*colour, 255), font, anchor="rm")
+    for index, (name, row) in enumerate(zip(names, rows, strict=True)):
+        middle = gap // 2 + index * line + line // 2
+        pen.text((gap, middle), name, (*row.colour, 255), font, anchor="lm")
+        pen.text((size[0] - gap, middle), row.figure, (*row.colour, 255), font, anchor="rm")
     _paste(drawn, panel, gap, height - size[1] - gap)
 
 

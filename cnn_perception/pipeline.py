@@ -14,7 +14,7 @@ import numpy as np
 
 from cnn_perception.image import EncodedFile, EncodedImage, RgbImage, decode
 from cnn_perception.inference import OnnxModel, SessionOptions
-from cnn_perception.postprocess import Prediction, postprocess
+from cnn_perception.postprocess import Postprocessor, Prediction
 from cnn_perception.preprocess import InputTensor, preprocess
 from cnn_perception.spec import ModelSpec
 
@@ -57,6 +57,7 @@ class Pipeline:
 
     def __init__(self, model: OnnxModel) -> None:
         self.model = model
+        self._postprocess = Postprocessor(model.spec)
 
     @classmethod
     def load(cls, model: Path, options: SessionOptions | None = None) -> Pipeline:
@@ -106,7 +107,7 @@ class Pipeline:
         started = time.perf_counter()
         outputs = self.model.run(prepared.tensor[np.newaxis], activation)[0]
         inferred = time.perf_counter()
-        prediction = postprocess(outputs, self.spec)
+        prediction = self._postprocess(outputs)
         finished = time.perf_counter()
         timings = Timings(
             decode_ms=prepared.decode_ms,

@@ -19,7 +19,7 @@ from cnn_perception.spec import InputSpec, Interpolation
 InputTensor = NewType("InputTensor", npt.NDArray[np.float32])
 """(3, height, width) float32, channels R, G, B, normalised by the spec's mean and std."""
 
-_FILTERS: dict[Interpolation, Image.Resampling] = {
+FILTERS: dict[Interpolation, Image.Resampling] = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
@@ -60,9 +60,11 @@ def preprocess(image: RgbImage, spec: InputSpec, out: npt.NDArray[np.float32] | 
     height, width = image.shape[:2]
     place = _place(height, width, spec)
     box = (place.source.left, place.source.top, place.source.right, place.source.bottom)
-    resized = np.asarray(
-        Image.fromarray(image).resize((place.columns, place.rows), _FILTERS[spec.interpolation], box=box)
-    )
+    resized: npt.NDArray[np.uint8] = image
+    if box != (0, 0, width, height) or (place.rows, place.columns) != (height, width):
+        resized = np.asarray(
+            Image.fromarray(image).resize((place.columns, place.rows), FILTERS[spec.interpolation], box=box)
+        )
     if out is None:
         out = np.empty((3, spec.height, spec.width), np.float32)
     rows = slice(place.top, place.top + place.rows)

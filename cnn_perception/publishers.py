@@ -9,7 +9,7 @@ import numpy as np
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 
@@ -29,7 +29,7 @@ LATCHED_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durabi
 class Wanted:
     """Which of the per-frame topics have a subscriber; nothing is computed for the others."""
 
-    classification: bool
+    answer: bool
     activation: bool
     overlay: bool
     overlay_jpeg: bool
@@ -38,7 +38,7 @@ class Wanted:
     @property
     def anything(self) -> bool:
         """Whether the model has to run at all."""
-        return self.classification or self.embedding or self.map
+        return self.answer or self.embedding or self.map
 
     @property
     def map(self) -> bool:
@@ -47,18 +47,22 @@ class Wanted:
 
 
 class Publishers:
-    """Every topic the node publishes about its model and its frames."""
+    """Every topic the node publishes about its model and its frames; which ones depends on the model's task."""
 
-    def __init__(self, node: LifecycleNode) -> None:
+    def __init__(self, node: LifecycleNode, spec: ModelSpec) -> None:
         self._node = node
         self._all: list[Any] = []
-        self._classification = self._create(Classification, "~/classification", RESULT_QOS)
+        self._is_regression = spec.task == "regression"
+        if self._is_regression:
+            self._answer = self._create(JointState, "~/regression", RESULT_QOS)
+        else:
+            self._answer = self._create(Classification, "~/classification", RESULT_QOS)
+            self._label_info = self._create(LabelInfo, "~/label_info", LATCHED_QOS)
         self._activation = self._create(Image, "~/activation", RESULT_QOS)
         self._overlay = self._create(Image, "~/activation/overlay", PICTURE_QOS)
         self._overlay_jpeg = self._create(CompressedImage, "~/activation/overlay/compressed", PICTURE_QOS)
         self._embedding = self._create(Image, "~/embedding", RESULT_QOS)
         self._vision_info = self._create(VisionInfo, "~/vision_info", LATCHED_QOS)
-        self._label_info = self._create(LabelInfo, "~/label_info", LATCHED_QOS)
 
     def _create(self, kind: Any, topic: str, qos: QoSProfile) -> Any:  # noqa: ANN401 message classes are untyped
         overridable = QoSOverridingOptions.with_default_policies()
@@ -74,7 +78,7 @@ class Publishers:
     def wanted(self) -> Wanted:
         """Asks DDS which per-frame topics have a subscriber now."""
         return Wanted(
-            classification=self._classification.get_subscription_count() > 0,
+            answer=self._answer.get_subscription_count() > 0,
             activation=self._activation.get_subscription_count() > 0,
             overlay=self._overlay.get_subscription_count() > 0,
             overlay_jpeg=self._overlay_jpeg.get_subscription_count() > 0,
@@ -86,14 +90,17 @@ class Publishers:
         header = Header(stamp=self._node.get_clock().now().to_msg())
         location = f"{self._node.get_fully_qualified_name()}/class_labels"
         self._vision_info.publish(messages.to_vision_info(header, model.spec, model.sha256, location, version))
-        self._label_info.publish(messages.to_label_info(header, model.spec, threshold))
+        if not self._is_regression:
+            self._label_info.publish(messages.to_label_info(header, model.spec, threshold))
 
     def publish(self, header: Header, result: Result, spec: ModelSpec, settings: Settings, wanted: Wanted) -> None:
-        """Publishes what is wanted of one frame's result, the classification first."""
+        """Publishes what is wanted of one frame's result, the answer first."""
         prediction = result.prediction
-        if wanted.classification:
+        if wanted.answer and self._is_regression:
+            self._answer.publish(messages.to_joint_state(header, prediction))
+        elif wanted.answer:
             ranked = prediction.ranked(settings.top_k, settings.threshold)
-            self._classification.publish(messages.to_classification(header, ranked))
+            self._answer.publish(messages.to_classification(header, ranked))
         if wanted.activation and prediction.activation is not None:
             self._activation.publish(messages.to_float_image(header, prediction.activation))
         if wanted.embedding:

@@ -19,13 +19,10 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from cnn_perception.errors import FrameError
-from cnn_perception.metrics import Latency, latency, true_rank
+from cnn_perception.metrics import Latency, latency
 from cnn_perception.pipeline import Pipeline
-from cnn_perception.results import FrameRecord, shortened
+from cnn_perception.records import FrameRecord
 from cnn_perception.sources import LabelledFrame, Source
-
-KEPT_CLASSES = 5
-"""How many of the best classes a record keeps."""
 
 WORKERS = min(len(os.sched_getaffinity(0)), 16)
 """Frames in work at the same time; each holds a decoded image."""
@@ -102,31 +99,24 @@ def in_order(function: Callable[[Item], Answer], items: Iterable[Item]) -> Gener
 
 
 def _recognise(pipeline: Pipeline, frame: LabelledFrame) -> LabelledFrame:
-    record, spec = frame.record, pipeline.spec
+    record = frame.record
     try:
         if isinstance(frame.source, FrameError):
             raise frame.source
         prediction = pipeline.run(frame.source).prediction
     except FrameError as error:
         return LabelledFrame(dataclasses.replace(record, error=error.reason, message=str(error)), frame.source)
-    rank, truth_score = -1, 0.0
-    if record.truth is not None:
-        truth = spec.class_names.index(record.truth)
-        rank, truth_score = true_rank(prediction.scores, truth), float(prediction.scores[truth])
-    short = shortened(prediction, KEPT_CLASSES)
-    return LabelledFrame(
-        dataclasses.replace(record, prediction=short, truth_rank=rank, truth_score=truth_score), frame.source
-    )
+    return LabelledFrame(record.answered(prediction), frame.source)
 
 
 def _keep_if_bad(worst: list[LabelledFrame], frame: LabelledFrame) -> None:
     """Keeps the few worst frames with their images, whatever the length of the recording.
 
-    Neighbouring frames fail alike: a limit for each pair of classes leaves room for the other mistakes.
+    Neighbouring frames fail alike: a limit for each kind of mistake leaves room for the others.
     """
     if frame.record.prediction is None:
         return
-    alike = [other for other in worst if _confused(other.record) == _confused(frame.record)]
+    alike = [other for other in worst if _kind(other.record) == _kind(frame.record)]
     if len(alike) < _WORST_ALIKE and len(worst) < _WORST_FRAMES:
         worst.append(frame)
         return
@@ -135,5 +125,8 @@ def _keep_if_bad(worst: list[LabelledFrame], frame: LabelledFrame) -> None:
         worst[worst.index(best)] = frame
 
 
-def _confused(record: FrameRecord) -> tuple[str | None, str | None]:
-    return record.truth, record.prediction.name if record.prediction else None
+def _kind(record: FrameRecord) -> tuple[object, object]:
+    """Known and answered class or classes; wrong numbers are alike in the same second."""
+    if isinstance(record.truth, tuple):
+        return record.name, int(record.time_s)
+    return record.truth, record.answer

@@ -30,7 +30,10 @@ class Settings:
     autostart: bool = parameter(True, "Configure and activate at start.", read_only=True)
     top_k: int = parameter(5, "Most classes that a classification lists.", between=(1, 1000), live=True)
     threshold: float = parameter(
-        0.0, "Classes with a lower score are left out of a classification.", between=(0.0, 1.0), live=True
+        0.0,
+        "Classes with a lower score are left out; a multilabel model's own thresholds apply too.",
+        between=(0.0, 1.0),
+        live=True,
     )
     overlay_alpha: float = parameter(
         DEFAULT_ALPHA, "Opacity of the overlay where the activation map is strongest.", between=(0.0, 1.0), live=True

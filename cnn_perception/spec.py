@@ -19,6 +19,8 @@ from cnn_perception.errors import ModelError
 
 METADATA_KEY = "cnn_perception.spec"
 SPEC_VERSION = 2
+UNKNOWN = "unknown"
+"""What is answered where the unknown rule applies; then no class may have this name."""
 
 Task = Literal["multiclass", "multilabel", "regression"]
 ResizeMode = Literal["crop", "letterbox", "squash"]
@@ -246,6 +248,8 @@ class ModelSpec:
         _require(len(self.thresholds) == (count if self.task == "multilabel" else 0), "thresholds", self.thresholds)
         _require(all(0 <= value <= 1 for value in self.thresholds), "thresholds", self.thresholds)
         _require(self.unknown is None or self.task == "multiclass", "unknown", f"set for {self.task}")
+        clash = self.unknown is not None and UNKNOWN in self.class_names
+        _require(not clash, "class_names", f"{UNKNOWN!r}, which the unknown rule answers; rename the class")
 
     def to_json(self) -> str:
         """Returns the JSON text that `from_json` reads."""

@@ -7,10 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from cnn_perception.results import FrameRecord
+from cnn_perception.records import FrameRecord
+from cnn_perception.spec import UNKNOWN
 
 _BINS = 480
 _MOST_LEGENDS = 24
+_WRONG, _UNKNOWN = "#c8322b", "#8a94a3"
+_PRESENCE = {"seen": "#12805c", "missed": _WRONG, "seen by mistake": "#e09a1f", "seen, unlabelled": "#8fa3bd"}
 
 
 def render_timeline(records: Sequence[FrameRecord], class_names: Sequence[str]) -> str:
@@ -23,25 +26,68 @@ def render_timeline(records: Sequence[FrameRecord], class_names: Sequence[str]) 
     Returns:
         HTML with a legend and an SVG picture; empty where there are no two good frames.
     """
+    timed, columns = _columns(records)
+    if not columns:
+        return ""
+    truth = [_most_frequent(str(record.truth) for record in column if record.truth) for column in columns]
+    predicted = [_most_frequent(record.answer for record in column) for column in columns]
+    wrong = ["mistake" if any(record.is_right is False for record in column) else None for column in columns]
+    seen = [name for name in class_names if name in {*truth, *predicted}]
+    colours = {name: _colour(index) if name != UNKNOWN else _UNKNOWN for index, name in enumerate(seen)}
+    strips = [("predicted", predicted, colours)]
+    if any(record.truth is not None for record in timed):
+        strips = [("truth", truth, colours), *strips, ("mistakes", wrong, {"mistake": _WRONG})]
+    return _legend({name: colours[name] for name in seen[:_MOST_LEGENDS]}) + _picture(strips, timed)
+
+
+def render_presence(records: Sequence[FrameRecord], class_names: Sequence[str]) -> str:
+    """Draws of each class when it was seen, and when that was a mistake or not known to be right.
+
+    Args:
+        records: All frames of a recording, in order, of a multilabel model.
+        class_names: The model's classes; those that neither occur nor were seen are left out.
+
+    Returns:
+        HTML with a legend and an SVG picture; empty where there are no two good frames.
+    """
+    timed, columns = _columns(records)
+    strips = []
+    for name in class_names:
+        found = [_most_frequent(_presence(record, name) for record in column) for column in columns]
+        if any(found):
+            strips.append((name, found, _PRESENCE))
+    if not columns or not strips:
+        return ""
+    return _legend(_PRESENCE) + _picture(strips[:_MOST_LEGENDS], timed)
+
+
+def _presence(record: FrameRecord, name: str) -> str | None:
+    is_seen = record.prediction is not None and name in record.prediction.seen
+    if not isinstance(record.truth, frozenset):
+        return "seen, unlabelled" if is_seen else None
+    if name in record.truth:
+        return "seen" if is_seen else "missed"
+    return "seen by mistake" if is_seen else None
+
+
+def _columns(records: Sequence[FrameRecord]) -> tuple[list[FrameRecord], list[list[FrameRecord]]]:
+    """Returns the good frames, and the same by the column of the picture; no columns for less than two frames."""
     timed = [record for record in records if record.prediction is not None]
     if len(timed) < 2:
-        return ""
+        return timed, []
     first_s, span_s = timed[0].time_s, max(timed[-1].time_s - timed[0].time_s, 1e-9)
     columns: list[list[FrameRecord]] = [[] for _ in range(min(_BINS, max(len(timed) // 2, 1)))]
     for record in timed:
         share = (record.time_s - first_s) / span_s
         columns[min(max(int(share * len(columns)), 0), len(columns) - 1)].append(record)
-    truth = [_most_frequent(record.truth for record in column) for column in columns]
-    predicted = [_most_frequent(r.prediction.name for r in column if r.prediction) for column in columns]
-    wrong = ["mistake" if any(record.truth_rank > 0 for record in column) else None for column in columns]
-    shown = [name for name in class_names if name in {*truth, *predicted}]
-    colours = {name: _colour(index) for index, name in enumerate(shown)}
-    strips = [("predicted", predicted, colours)]
-    if any(record.truth is not None for record in timed):
-        strips = [("truth", truth, colours), *strips, ("mistakes", wrong, {"mistake": "#c8322b"})]
-    height = 34 * len(strips)
+    return timed, columns
+
+
+def _picture(strips: Sequence[tuple[str, Sequence[str | None], dict[str, str]]], timed: Sequence[FrameRecord]) -> str:
+    height, first_s = 34 * len(strips), timed[0].time_s
+    span_s = max(timed[-1].time_s - first_s, 1e-9)
     drawing = [
-        f'<text x="86" y="{34 * row + 19}" text-anchor="end" fill="#5c6b7f">{label}</text>'
+        f'<text x="86" y="{34 * row + 19}" text-anchor="end" fill="#5c6b7f">{escape(label[:12])}</text>'
         + _strip(classes, 34 * row, palette)
         for row, (label, classes, palette) in enumerate(strips)
     ]
@@ -49,11 +95,15 @@ def render_timeline(records: Sequence[FrameRecord], class_names: Sequence[str]) 
         x, time_s = 96 + tick * 180, first_s + tick * span_s / 5
         anchor = "start" if tick == 0 else "end" if tick == 5 else "middle"
         drawing.append(f'<text x="{x}" y="{height + 12}" text-anchor="{anchor}" fill="#5c6b7f">{time_s:.1f} s</text>')
-    svg = f'<svg viewBox="0 0 1000 {height + 18}" width="100%" role="img" font-size="13">{"".join(drawing)}</svg>'
-    legend = "".join(
-        f'<span class="chip"><i style="background:{colours[n]}"></i>{escape(n)}</span>' for n in shown[:_MOST_LEGENDS]
+    return f'<svg viewBox="0 0 1000 {height + 18}" width="100%" role="img" font-size="13">{"".join(drawing)}</svg>'
+
+
+def _legend(colours: dict[str, str]) -> str:
+    chips = (
+        f'<span class="chip"><i style="background:{colour}"></i>{escape(name)}</span>'
+        for name, colour in colours.items()
     )
-    return f"<div>{legend}</div>{svg}"
+    return f"<div>{''.join(chips)}</div>"
 
 
 def _strip(classes: Sequence[str | None], top: int, colours: dict[str, str]) -> str:

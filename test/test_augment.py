@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torchvision.transforms import v2
 
 from cnn_perception.image import RgbImage
 from cnn_perception.preprocess import Region, input_region
 from cnn_perception.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+from training import policies
 from training.augment import (
     Augmentation,
     augment,
@@ -20,6 +24,7 @@ from training.augment import (
     region_affine,
     warp,
 )
+from training.config import make
 
 NOTHING = np.zeros(6)
 
@@ -35,6 +40,8 @@ def settings(*switches, height=5, width=5, mode="squash", **changes):
         "scale_factor": 1.6,
         "shear_deg": 20.0,
         "stretch_factor": 1.3,
+        "randaugment_operations": 2,
+        "randaugment_magnitude": 9,
     }
     return Augmentation(frozenset(switches), spec, **{**values, **changes})
 
@@ -185,3 +192,128 @@ def test_every_size_becomes_the_size_of_the_input(rows, columns):
 
     assert variant.shape == (16, 20, 3)
     assert variant.dtype == np.uint8
+
+
+def policy_image():
+    return Image.fromarray(cv2.GaussianBlur(noise(64, 96), (9, 9), 3))
+
+
+@pytest.mark.parametrize("name", [name for name in policies.TRIVIAL_AUGMENT_STRENGTHS if name != "rotate"])
+@pytest.mark.parametrize("kind", ["rand", "trivial"])
+def test_each_operation_is_torchvisions_at_every_strength(name, kind):
+    oracle = v2.RandAugment() if kind == "rand" else v2.TrivialAugmentWide()
+    table = policies.rand_augment_strengths(96, 64) if kind == "rand" else policies.TRIVIAL_AUGMENT_STRENGTHS
+    theirs = "".join(part.capitalize() for part in name.split("_")).replace("Autocontrast", "AutoContrast")
+    magnitudes, signed = oracle._AUGMENTATION_SPACE[theirs]
+    expected_values, image, fill = magnitudes(31, 64, 96), policy_image(), [124, 116, 104]
+
+    assert signed == (name in policies.SIGNED)
+    for magnitude in range(0, 31, 5):
+        value = policies.strength(name, table, magnitude)
+        if expected_values is not None:
+            top = 255 if name == "solarize" else 1
+            rounded = round(value) if name == "posterize" else value
+            assert rounded == pytest.approx(top * float(expected_values[magnitude]), rel=1e-5)
+            value = rounded
+        for sign in (1, -1) if signed else (1,):
+            ours = np.asarray(policies.apply(image, name, sign * value, tuple(fill))).astype(int)
+            expected = oracle._apply_image_or_video_transform(
+                image,
+                theirs,
+                sign * value / (255 if name == "solarize" else 1),
+                interpolation=v2.InterpolationMode.BILINEAR,
+                fill={type(image): fill},
+            )
+            assert np.abs(ours - np.asarray(expected)).max() <= 1, (magnitude, sign)
+
+
+def test_rotation_is_torchvisions_within_the_rounding_of_its_centre():
+    image = policy_image()
+
+    for degrees in (-90.0, 10.0, 135.0):
+        ours = np.asarray(policies.apply(image, "rotate", degrees, (124, 116, 104))).astype(int)
+        expected = v2.functional.rotate(image, degrees, v2.InterpolationMode.BILINEAR, fill=[124, 116, 104])
+        assert np.abs(ours - np.asarray(expected)).mean() < 1.0
+
+
+def test_tables_hold_all_operations_of_torchvision():
+    assert len(policies.rand_augment_strengths(8, 8)) == len(v2.RandAugment._AUGMENTATION_SPACE)
+    assert policies.TRIVIAL_AUGMENT_STRENGTHS.keys() == policies.rand_augment_strengths(8, 8).keys()
+
+
+@pytest.mark.parametrize("switch", ["randaugment", "trivialaugment"])
+def test_policies_are_drawn_from_the_given_generator_alone(switch):
+    image, chosen = RgbImage(noise(40, 60)), settings(switch, height=32, width=32)
+
+    variants = []
+    for seed in (1, 1, 2, 3, 4, 5):
+        torch.manual_seed(seed + len(variants))
+        np.random.seed(len(variants))  # noqa: NPY002  (what must not matter)
+        variants.append(augment(image, chosen, np.random.default_rng(seed)))
+
+    assert np.array_equal(variants[0], variants[1])
+    assert len({variant.tobytes() for variant in variants[1:]}) >= 4
+    assert all(variant.shape == (32, 32, 3) and variant.dtype == np.uint8 for variant in variants)
+
+
+def test_a_policy_moves_nothing_that_the_other_switches_draw():
+    image = RgbImage(noise(40, 60))
+    identity = settings("crop", "flip", "randaugment", height=16, width=20, randaugment_magnitude=0)
+    plain = settings("crop", "flip", height=16, width=20)
+
+    # at magnitude 0 only autocontrast, equalize and a solarised 255 differ from the identity
+    same = [
+        np.array_equal(*(augment(image, chosen, np.random.default_rng(seed)) for chosen in (identity, plain)))
+        for seed in range(30)
+    ]
+    assert sum(same) > 10
+
+
+def test_where_none_is_asked_for_numbers_are_not_moved_or_mirrored():
+    given = {"data": "d", "output": "o"}
+
+    assert Augmentation.of(make(**given), "multiclass").switches == {"crop", "flip", "color"}
+    assert Augmentation.of(make(**given), "regression").switches == {"color"}
+    assert Augmentation.of(make(**given, augment=("light",)), "regression").switches == {"crop", "flip", "color"}
+    assert Augmentation.of(make(**given, augment=("none",)), "multiclass") is None
+
+
+def test_a_slice_of_the_photograph_is_resampled_like_the_whole(monkeypatch):
+    image, chosen = RgbImage(noise(90, 120)), settings("crop", height=32, width=32, crop_area=0.1)
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        region = crop_region(90, 120, chosen, rng.random(4))
+        # without a step of 2 the grid of the averaged blocks does not matter, and results are equal up to rounding
+        if max(region.right - region.left, region.bottom - region.top) >= 64:
+            continue
+        matrix = region_affine(region, chosen.input)
+        sliced = warp(image, matrix, chosen.input).astype(int)
+        with monkeypatch.context() as patch:
+            patch.setattr("training.augment._needed", lambda image, matrix, spec: (image, matrix))
+            whole = warp(image, matrix, chosen.input)
+        assert np.abs(sliced - whole).max() <= 4
+        assert np.abs(sliced - whole).mean() < 0.5
+
+
+@pytest.mark.parametrize("step", [1.8, 2.5, 3.7, 6.0])
+def test_shrinking_is_antialiased_as_pillow_does_it(step):
+    image = cv2.GaussianBlur(noise(240, 240), (3, 3), 0.8)
+    size = round(240 / step)
+    expected = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)).astype(float)
+    chosen = settings(height=size, width=size)
+    matrix = region_affine(Region(left=0, top=0, right=240, bottom=240), chosen.input)
+
+    ours = warp(RgbImage(image), matrix, chosen.input).astype(float)
+    aliased = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR).astype(float)
+
+    assert np.abs(ours - expected).mean() < 0.75 * np.abs(aliased - expected).mean()
+
+
+def test_far_beyond_an_edge_lies_the_mirror_image_of_what_the_input_does_not_see():
+    image, chosen = noise(60, 100), settings(height=20, width=20)
+    matrix = np.array([[1.0, 0, -18], [0, 1, 30], [0, 0, 1]])
+
+    seen = warp(RgbImage(image), matrix, chosen.input)
+
+    assert np.array_equal(seen[:, :18], image[30:50, 18:0:-1])
+    assert np.array_equal(seen[:, 18:], image[30:50, :2])

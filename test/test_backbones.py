@@ -147,7 +147,22 @@ def wrapped(state):
 
 def save_checkpoint(state, path):
     size = InputSpec(64, 64, "squash", 1.0, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
-    checkpoint.save(path, checkpoint.Checkpoint("squeezenet1_1", ("a", "b"), size, dict(state), {}, (), {}, None))
+    made = checkpoint.Checkpoint(
+        backbone="squeezenet1_1",
+        task="multiclass",
+        class_names=("a", "b"),
+        units=(),
+        scaling=(),
+        input=size,
+        model=dict(state),
+        training={},
+        train_images=(),
+        val_images=(),
+        calibration=checkpoint.UNCALIBRATED,
+        config={},
+        resume=None,
+    )
+    checkpoint.save(path, made)
 
 
 WRITERS = {

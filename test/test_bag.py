@@ -14,7 +14,7 @@ import tiny_bag
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 from tiny_bag import BLUE, RED, START_NS, flat
 
-from cnn_perception.bag import Bag, LabelTrack
+from cnn_perception.bag import Bag, LabelTrack, NumberTrack
 from cnn_perception.errors import BagError, FrameError
 from cnn_perception.image import decode
 
@@ -126,8 +126,26 @@ def test_classification_labels_are_the_best_result_at_the_stamp(tmp_path):
 
     with Bag(tiny_bag.write_bag(tmp_path / "bag", messages, storage=StoragePlugin.SQLITE3)) as bag:
         track = bag.label_track("/truth")
+        several = bag.label_track("/truth", several=True)
 
     assert track == LabelTrack(((START_NS + 5, "bee"), (START_NS + 15, "")), is_stamped=True)
+    assert several == LabelTrack(((START_NS + 5, "bee;ant;fly"), (START_NS + 15, "")), is_stamped=True)
+
+
+def test_numbers_are_those_of_the_reception_and_joint_states_those_of_the_stamp(tmp_path):
+    messages = [
+        ("/angle", START_NS, tiny_bag.number(-0.5)),
+        ("/far", START_NS + 1, tiny_bag.number(0.1, 64)),
+        ("/joints", START_NS + 9, tiny_bag.joint_state(START_NS + 5, {"a": 1.5, "b": -2.0})),
+        ("/words", START_NS, tiny_bag.string("left")),
+    ]
+
+    with Bag(tiny_bag.write_bag(tmp_path / "bag", messages)) as bag:
+        assert bag.number_track("angle") == NumberTrack(((START_NS, {"": -0.5}),), is_stamped=False)
+        assert bag.number_track("/far") == NumberTrack(((START_NS + 1, {"": 0.1}),), is_stamped=False)
+        assert bag.number_track("/joints") == NumberTrack(((START_NS + 5, {"a": 1.5, "b": -2.0}),), is_stamped=True)
+        with pytest.raises(BagError, match=r"/words is std_msgs/msg/String, not .*in it: /angle, /far, /joints"):
+            bag.number_track("/words")
 
 
 def test_a_missing_topic_is_answered_with_the_image_topics(tmp_path):

@@ -30,6 +30,7 @@ CORE = {
     "pipeline": {"numpy"},
     "overlay": {"numpy", "cv2", "PIL"},
     "metrics": {"numpy"},
+    "page": {"numpy", "cv2"},
 }
 OFFLINE = {
     "bag": {"apsw", "rosbags"},
@@ -37,8 +38,13 @@ OFFLINE = {
     "labels": set(),
     "sources": set(),
     "replay": {"tqdm"},
-    "results": {"numpy"},
-    "report": {"cv2"},
+    "measurements": set(),
+    "records": {"numpy"},
+    "scores": {"numpy"},
+    "results": set(),
+    "report": set(),
+    "tables": {"numpy"},
+    "curves": {"numpy"},
     "timeline": set(),
     "video": {"numpy", "cv2"},
     "evaluate": {"numpy", "tqdm"},

@@ -24,7 +24,7 @@ from cnn_perception.postprocess import postprocess
 from cnn_perception.preprocess import preprocess
 from cnn_perception.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, ModelSpec
 from training import activation, checkpoint, export
-from training.checkpoint import Checkpoint
+from training.checkpoint import UNCALIBRATED, Checkpoint
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 CPU = SessionOptions(providers=("CPUExecutionProvider",))
@@ -83,7 +83,21 @@ def checkpoint_of(name, model, size, classes=CLASSES, val_images=()):
     preparation = InputSpec(*size, "squash", 1.0, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
     training = {"mode": "finetune", "weights": "none", "data": "signs", "data_sha256": "ab", "train_images": 9}
     training |= {"val_images": len(val_images), "metrics": {"val_top1": 0.5}}
-    return Checkpoint(name, tuple(classes), preparation, model.state_dict(), training, tuple(val_images), {}, None)
+    return Checkpoint(
+        backbone=name,
+        task="multiclass",
+        class_names=tuple(classes),
+        units=(),
+        scaling=(),
+        input=preparation,
+        model=model.state_dict(),
+        training=training,
+        train_images=(),
+        val_images=tuple(val_images),
+        calibration=UNCALIBRATED,
+        config={},
+        resume=None,
+    )
 
 
 def smooth_noise(count, height, width, seed=0):

@@ -44,3 +44,11 @@ def test_percentiles_are_over_the_latest_frames():
         health.answer({"inference": value})
     # the 50 slow first frames have left the window of 256; 0..255 has its median at 127.5, 95 % at 0.95 * 255
     assert health.snapshot(1.0).percentiles_ms["inference"] == (127.5, pytest.approx(242.25))
+
+
+def test_unknown_answers_are_counted_among_the_answers():
+    health = FrameHealth(now_s=0.0)
+    for unknown in (False, True, True):
+        health.answer({"inference": 5.0}, unknown)
+    snapshot = health.snapshot(now_s=1.0)
+    assert (snapshot.answered, snapshot.unknown) == (3, 2)

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
-from tiny_model import GAIN, tiny_spec, write_tiny_model
+from tiny_model import GAIN, tiny_spec, with_unknown, write_tiny_model
 
 from cnn_perception.errors import ConfigError, ModelError
 from cnn_perception.image import EncodedImage
@@ -152,6 +152,12 @@ def test_activation_grid_that_contradicts_the_graph_is_refused(path: Path):
     document["activation"]["rows"] = 7
     with pytest.raises(ModelError, match="activation map is not 7x4"):
         OnnxModel(respecified(path, json.dumps(document)), CPU)
+
+
+def test_unknown_rule_for_another_embedding_is_refused(path: Path):
+    text = with_unknown(tiny_spec(), -0.5, ((1.0, 0.0), (0.0, 1.0))).to_json()
+    with pytest.raises(ModelError, match="unknown rule is for embeddings of 2 numbers, the graph has 3"):
+        OnnxModel(respecified(path, text), CPU)
 
 
 def test_graph_without_the_promised_output_is_refused(path: Path):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from tiny_model import as_multilabel, tiny_spec
 
 from cnn_perception.errors import DataError
-from cnn_perception.labels import Interval, Labels, labels_from_changes, read_labels
+from cnn_perception.labels import Interval, Labels, labels_from_changes, read_labels, text_of
 
 SECOND = 10**9
 
@@ -64,18 +65,31 @@ def test_a_message_holds_until_the_next_one_and_the_last_for_ever():
     labels = labels_from_changes([(20, "bee"), (10, "ant"), (30, "")])
 
     assert [labels.at(time) for time in (9, 10, 19, 20, 29, 30, 10**18)] == [None, "ant", "ant", "bee", "bee", "", ""]
-    assert labels.scored_as(("ant", "bee"), "x").at(30) is None
+    assert labels.scored_as(tiny_spec(("ant", "bee")), "x").at(30) is None
 
 
 def test_none_is_unlabelled_unless_the_model_has_such_a_class():
     labels = Labels((Interval(0, 1, "none"), Interval(1, 2, "ant")))
 
-    assert labels.scored_as(("ant", "bee"), "x").at(0) is None
-    assert labels.scored_as(("ant", "none"), "x").at(0) == "none"
+    assert labels.scored_as(tiny_spec(("ant", "bee")), "x").at(0) is None
+    assert labels.scored_as(tiny_spec(("ant", "none")), "x").at(0) == "none"
 
 
 def test_a_label_that_the_model_does_not_know_names_the_models_classes():
     labels = Labels((Interval(0, 1, "wasp"), Interval(1, 2, "ant")))
 
     with pytest.raises(DataError, match=r"truth\.csv: the model has no class 'wasp'; its classes are: ant, bee"):
-        labels.scored_as(("ant", "bee"), "truth.csv")
+        labels.scored_as(tiny_spec(("ant", "bee")), "truth.csv")
+
+
+def test_labels_of_a_multilabel_model_are_sets_of_classes():
+    spec = as_multilabel(tiny_spec(("ant", "bee")), 0.5, 0.5)
+    texts = ["bee; ant", "ant", ";", "none", "ant;none"]
+    labels = Labels(tuple(Interval(i, i + 1, text) for i, text in enumerate(texts)))
+
+    scored = Labels(labels.intervals[:4]).scored_as(spec, "x")
+
+    assert [scored.at(i) for i in range(4)] == [{"ant", "bee"}, {"ant"}, frozenset(), None]
+    assert [text_of(scored.at(i)) for i in range(4)] == ["ant;bee", "ant", ";", ""]
+    with pytest.raises(DataError, match="no class 'none'"):
+        labels.scored_as(spec, "x")

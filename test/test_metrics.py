@@ -88,3 +88,73 @@ def test_every_metric_equals_scikit_learn_on_random_answers(data, classes):
     assert metrics.top_k_accuracy(scores, truth, 2) == pytest.approx(
         sklearn_metrics.top_k_accuracy_score(truth, scores, k=2, labels=labels)
     )
+
+
+def test_average_precision_is_that_of_hand_arithmetic():
+    scores = np.array([0.9, 0.8, 0.7, 0.6])
+
+    # found at the ranks 1 and 3: (1/1 + 2/3) / 2
+    assert metrics.average_precision(scores, np.array([True, False, True, False])) == pytest.approx(5 / 6)
+    assert metrics.average_precision(scores, np.zeros(4, bool)) == 0.0
+    assert metrics.average_precision(np.empty(0), np.empty(0, bool)) == 0.0
+
+
+def test_calibration_is_that_of_hand_arithmetic():
+    # confidences 0.6, 0.7 (one of two right: 0.5) and 1.0 (right): bins (0.5, 0.75] and (0.75, 1]
+    scores = np.array([[0.6, 0.4], [0.3, 0.7], [1.0, 0.0]])
+
+    found = metrics.ece(scores, [0, 0, 0], bins=4)
+
+    assert found.ece == pytest.approx((2 * abs(0.65 - 0.5) + 0.0) / 3)
+    assert [row.count for row in found.bins] == [0, 0, 2, 1]
+    third = found.bins[2]
+    assert (third.lower, third.upper, third.confidence, third.accuracy) == (0.5, 0.75, pytest.approx(0.65), 0.5)
+    assert metrics.ece(np.empty((0, 2)), []).ece == 0.0
+
+
+def test_a_score_on_an_edge_lies_in_the_bin_below_it():
+    found = metrics.ece(np.array([[0.5, 0.5], [0.75, 0.25]]), [0, 0], bins=4)
+
+    assert [row.count for row in found.bins] == [0, 1, 1, 0]
+
+
+def test_without_both_kinds_of_samples_auroc_is_chance():
+    assert metrics.auroc(np.array([1.0, 2.0]), np.array([True, True])) == 0.5
+    assert metrics.auroc(np.array([2.0, 1.0, 2.0]), np.array([True, False, False])) == 0.75
+
+
+def test_a_truth_that_never_varies_has_no_variance_to_explain():
+    truth = np.array([[1.0, 1.0], [1.0, 1.0]])
+
+    assert metrics.r2(truth, np.array([[1.0, 1.0], [1.0, 2.0]])).tolist() == [1.0, 0.0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.integers(2, 5))
+def test_scores_ranks_and_numbers_agree_with_scikit_learn(seed, count, classes):
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    from sklearn.calibration import calibration_curve
+
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, 8, (count, classes)) / 8  # few values: ties
+    truth = rng.random((count, classes)) < 0.4
+    truth[0], truth[1] = True, False
+    wanted, found = rng.normal(size=(count, classes)), rng.normal(size=(count, classes))
+
+    expected = sklearn_metrics.average_precision_score(truth, scores, average="macro")
+    assert metrics.mean_average_precision(scores, truth) == pytest.approx(expected)
+    assert metrics.auroc(scores[:, 0], truth[:, 0]) == pytest.approx(
+        sklearn_metrics.roc_auc_score(truth[:, 0], scores[:, 0])
+    )
+    for ours, theirs in ((metrics.mae, "mean_absolute_error"), (metrics.rmse, "root_mean_squared_error")):
+        oracle = getattr(sklearn_metrics, theirs)
+        np.testing.assert_allclose(ours(wanted, found), oracle(wanted, found, multioutput="raw_values"))
+    expected = sklearn_metrics.r2_score(wanted, found, multioutput="raw_values")
+    np.testing.assert_allclose(metrics.r2(wanted, found), expected)
+
+    index = rng.integers(0, classes, count)
+    bins = [row for row in metrics.ece(scores, index, bins=10).bins if row.count]
+    hit = scores.argmax(axis=1) == index
+    accuracies, confidences = calibration_curve(hit, scores.max(axis=1), n_bins=10)
+    np.testing.assert_allclose([row.accuracy for row in bins], accuracies)
+    np.testing.assert_allclose([row.confidence for row in bins], confidences)

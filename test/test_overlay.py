@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from PIL import ImageDraw
 from tiny_model import TINY_INPUT
 
 from cnn_perception.overlay import draw_overlay
@@ -113,8 +114,8 @@ def test_the_bar_of_the_best_class_is_as_long_as_its_score():
 
 
 def test_a_known_class_frames_the_image_green_or_red():
-    right = draw_overlay(picture(), prediction(None), TINY_INPUT, truth="ant")
-    wrong = draw_overlay(picture(), prediction(None), TINY_INPUT, truth="bee")
+    right = draw_overlay(picture(), prediction(None), TINY_INPUT, truth="ant", is_right=True)
+    wrong = draw_overlay(picture(), prediction(None), TINY_INPUT, truth="bee", is_right=False)
 
     for edge in ((0, 319), (239, 319), (120, 319)):
         assert right[edge][1] > right[edge][0]
@@ -142,3 +143,54 @@ def test_the_image_itself_is_not_changed_even_if_read_only():
     draw_overlay(image, prediction(corner_map(0, 0)), TINY_INPUT, truth="ant")
 
     assert (image == GREY).all()
+
+
+def regression(*values: float, names=("speed",), units=("m/s",)) -> Prediction:
+    return dataclasses.replace(
+        prediction(None, np.ones(len(values)), names),
+        scores=np.empty(0, np.float32),
+        task="regression",
+        values=np.array(values, np.float32),
+        units=tuple(units),
+    )
+
+
+def texts_of(monkeypatch: pytest.MonkeyPatch, answer: Prediction, **options: object) -> list[str]:
+    """What is written on the picture, from left to right and line by line."""
+    written: list[str] = []
+    write = ImageDraw.ImageDraw.text
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda *a, **k: (written.append(a[2]), write(*a, **k))[1])
+    draw_overlay(picture(480, 640), answer, TINY_INPUT, **options)
+    return [text for text in written if text]
+
+
+def test_numbers_are_written_with_their_units(monkeypatch):
+    answer = regression(-0.12345, 3.0, names=("steering", "speed"), units=("", "m/s"))
+    assert texts_of(monkeypatch, answer) == ["steering", "-0.123", "speed", "3 m/s"]
+
+
+def test_of_an_unknown_image_nothing_else_is_written(monkeypatch):
+    assert texts_of(monkeypatch, dataclasses.replace(prediction(None), unknown=True)) == ["unknown"]
+
+
+def test_every_class_that_was_seen_is_written_and_no_other(monkeypatch):
+    several = dataclasses.replace(
+        prediction(None, (0.6, 0.3, 0.8)), task="multilabel", thresholds=np.array([0.5, 0.5, 0.5], np.float32)
+    )
+    assert texts_of(monkeypatch, several) == ["fly", "80%", "ant", "60%"]
+    none = dataclasses.replace(several, thresholds=np.ones(3, np.float32))
+    assert texts_of(monkeypatch, none) == ["nothing"]
+
+
+def test_known_numbers_are_framed_neither_green_nor_red():
+    drawn = draw_overlay(picture(), regression(1.0), TINY_INPUT, truth="0.5")
+
+    assert (drawn[120, 319] == drawn[0, 319]).all()
+    assert np.ptp(drawn[120, 319].astype(int)) < 30
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (48, 48), (48, 640), (400, 60), (480, 640)])
+def test_numbers_fit_every_size(height, width):
+    answer = regression(1e30, names=("a very long name that no small image has room for",), units=("furlongs",))
+
+    assert draw_overlay(picture(height, width), answer, TINY_INPUT, truth="1").shape == (height, width, 3)

@@ -58,6 +58,16 @@ def classification(stamp_ns: int, results: dict[str, float]):
     return _T["vision_msgs/msg/Classification"](header(stamp_ns), found)
 
 
+def number(value: float, bits: int = 32):
+    return _T[f"std_msgs/msg/Float{bits}"](value)
+
+
+def joint_state(stamp_ns: int, numbers: dict[str, float]):
+    nothing = np.empty(0, np.float64)
+    position = np.array(list(numbers.values()), np.float64)
+    return _T["sensor_msgs/msg/JointState"](header(stamp_ns), list(numbers), position, nothing, nothing)
+
+
 def write_bag(
     path: Path,
     messages: Iterable[tuple[str, int, object]],

@@ -19,6 +19,12 @@ def picture(color: tuple[int, int, int], seed: int) -> np.ndarray:
     return pixels
 
 
+def scene(seed: int, height: int = 120, width: int = 180) -> np.ndarray:
+    """A smooth random picture: no two are alike, and JPEG changes it little."""
+    cells = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), np.uint8)
+    return np.asarray(Image.fromarray(cells).resize((width, height), Image.Resampling.BICUBIC))
+
+
 def write_folder(root: Path, counts: Mapping[str, int], first_seed: int = 0) -> Path:
     """Writes root/CLASS/NN.png; the classes get their colours in the order given."""
     for number, (name, count) in enumerate(counts.items()):

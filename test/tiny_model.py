@@ -2,11 +2,13 @@
 
 The features are the 3x4 grid of mean colours, the embedding is their mean, `logit[k] = GAIN * embedding[k]`, and the
 activation of a cell is GAIN times the channel of the top class in it. The default input has mean 0 and std 1, so a
-picture of one colour (r, g, b) has the logits `GAIN * (r, g, b) / 255`.
+picture of one colour (r, g, b) has the logits `GAIN * (r, g, b) / 255`. A multilabel or regression model has the same
+logits with another meaning; `gain` and `bias` change them.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,10 +25,11 @@ from cnn_perception.spec import (
     ModelSpec,
     ParityRecord,
     TrainingRecord,
+    UnknownRule,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 GAIN = 10.0
 ROWS, COLUMNS = 3, 4
@@ -77,21 +80,44 @@ def tiny_spec(classes: Sequence[str] = ("red", "green", "blue"), *, input: Input
     )
 
 
+def as_multilabel(spec: ModelSpec, *thresholds: float) -> ModelSpec:
+    return dataclasses.replace(spec, task="multilabel", thresholds=thresholds)
+
+
+def regression_spec(units: Mapping[str, str]) -> ModelSpec:
+    """The numbers' names with their units."""
+    return dataclasses.replace(tiny_spec(), task="regression", class_names=tuple(units), units=tuple(units.values()))
+
+
+def with_unknown(spec: ModelSpec, threshold: float, centres: tuple[tuple[float, ...], ...] = ()) -> ModelSpec:
+    """A rule of distance if there are centres, of energy otherwise."""
+    method = "distance" if centres else "energy"
+    return dataclasses.replace(spec, unknown=UnknownRule(method, threshold, 0.05, None, 0, centres))
+
+
 def write_tiny_model(
     path: Path,
     *,
     classes: Sequence[str] = ("red", "green", "blue"),
     input: InputSpec = TINY_INPUT,  # noqa: A002
+    spec: ModelSpec | None = None,
+    gain: float = GAIN,
+    bias: Sequence[float] = (),
 ) -> Path:
-    """Writes the model and returns its path; the fourth and further classes always have the logit 0."""
+    """Writes the model and returns its path; the fourth and further classes always have the logit 0.
+
+    `spec` replaces `classes` and `input`; `bias` is added to the logits, one each.
+    """
+    spec = spec or tiny_spec(classes, input=input)
+    classes, input = spec.class_names, spec.input  # noqa: A001
     if input.height % ROWS or input.width % COLUMNS:
         raise ValueError(f"the input must divide into {ROWS}x{COLUMNS} cells")
-    weights = GAIN * np.eye(len(classes), 3, dtype=np.float32)
+    weights = np.float32(gain) * np.eye(len(classes), 3, dtype=np.float32)
     kernel = [input.height // ROWS, input.width // COLUMNS]
     nodes = [
         helper.make_node("AveragePool", ["image"], ["features"], kernel_shape=kernel, strides=kernel),
         helper.make_node("ReduceMean", ["features"], ["embedding"], axes=[2, 3], keepdims=0),
-        helper.make_node("Gemm", ["embedding", "weights"], ["logits"], transB=1),
+        helper.make_node("Gemm", ["embedding", "weights", "bias"], ["logits"], transB=1),
         helper.make_node("ArgMax", ["logits"], ["top"], axis=1, keepdims=0),
         helper.make_node("Gather", ["weights", "top"], ["row"], axis=0),
         helper.make_node("Unsqueeze", ["row", "spatial_axes"], ["row4"]),
@@ -109,12 +135,13 @@ def write_tiny_model(
         ],
         initializer=[
             numpy_helper.from_array(weights, "weights"),
+            numpy_helper.from_array(np.array(bias or [0.0] * len(classes), dtype=np.float32), "bias"),
             numpy_helper.from_array(np.array([2, 3], dtype=np.int64), "spatial_axes"),
             numpy_helper.from_array(np.array([1], dtype=np.int64), "channel_axis"),
         ],
     )
     model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
-    helper.set_model_props(model, {METADATA_KEY: tiny_spec(classes, input=input).to_json()})
+    helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
     onnx.checker.check_model(model, full_check=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, path)

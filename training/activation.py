@@ -7,6 +7,9 @@ Both maps weigh the features A by one number per channel and add them up: activa
 - Otherwise alpha is the mean over the cells of d logit / d A_k (Grad-CAM, Selvaraju et al. 2017). Cells that speak
   against the class are negative; whoever shows the map may clip it, as the original does.
 
+The map is that of the class with the highest logit; of a network that gives numbers, whose units do not compare, that
+of the first.
+
 The gradient is taken of the head alone, and is itself part of the graph. A change of a whole channel by the same value
 passes unchanged through average pooling, so the mean gradient of a channel needs no gradient of the pooling, nor
 that of every input of a first linear layer, whose weights are summed over the cells beforehand. That spares VGG-16 four
@@ -24,7 +27,7 @@ from torch._decomp import core_aten_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
 
-from cnn_perception.spec import ActivationMethod
+from cnn_perception.spec import ActivationMethod, Task
 from training.backbones import Split, cut
 
 
@@ -35,14 +38,14 @@ class ActivatedClassifier(nn.Module):
         method: How the activation is made; None without spatial features.
     """
 
-    def __init__(self, split: Split) -> None:
+    def __init__(self, split: Split, task: Task) -> None:
         super().__init__()
         self.body = split.body
         self.method: ActivationMethod | None = None
         self.head: nn.Module = split.head
         if split.spatial:
             self.method = "cam" if is_exact_cam(split) else "grad-cam"
-            self.head = _CamHead(split) if self.method == "cam" else _GradCamHead(split)
+            self.head = _CamHead(split, task) if self.method == "cam" else _GradCamHead(split, task)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Returns logits and embedding, or logits, embedding, activation and features."""
@@ -68,21 +71,27 @@ def is_exact_cam(split: Split) -> bool:
     return bool((logits - linear).abs().max() <= 1e-4 * size)
 
 
+def shown_logit(logits: Tensor, task: Task) -> Tensor:
+    """Returns which logit (N,) of each row (N, K) the activation map explains."""
+    return logits.argmax(1) * (task != "regression")
+
+
 class _CamHead(nn.Module):
-    def __init__(self, split: Split) -> None:
+    def __init__(self, split: Split, task: Task) -> None:
         super().__init__()
         self.head = split.head
         self.classifier = split.classifier
+        self.task: Task = task
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits, embedding = self.head(features)
-        return logits, embedding, self.classifier.weight[logits.argmax(1)]
+        return logits, embedding, self.classifier.weight[shown_logit(logits, self.task)]
 
 
 class _GradCamHead(nn.Module):
     """The head, entered at a place from which the gradient is cheap (see `_entry`)."""
 
-    def __init__(self, split: Split) -> None:
+    def __init__(self, split: Split, task: Task) -> None:
         super().__init__()
         head = _with_constant_pooling(split.head)
         features = next(iter(head.graph.nodes))
@@ -90,9 +99,12 @@ class _GradCamHead(nn.Module):
         entry, channel_weights = _entry(head, logits)
         self.cells = split.feature_shape[1] * split.feature_shape[2]
         self.to_entry = cut(head, features, entry)
-        self.neck = split.neck if isinstance(split.classifier, nn.Conv2d) else None
+        # behind a grid of cells the first layer with weights is the last: the embedding lies before the entry
+        apart = isinstance(split.classifier, nn.Conv2d) or not _leads_to(entry, embedding)
+        self.neck = cut(head, features, embedding) if apart else None
         self.register_buffer("channel_weights", channel_weights, persistent=False)
-        self.rest = _with_gradient(cut(head, entry, logits if self.neck else (logits, embedding)), entry.meta["shape"])
+        rest = cut(head, entry, logits if self.neck else (logits, embedding))
+        self.rest = _with_gradient(rest, entry.meta["shape"], task)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         *outputs, gradient = self.rest(self.to_entry(features))
@@ -130,8 +142,8 @@ def _leads_to(node: fx.Node, end: fx.Node) -> bool:
     return node is end or any(_leads_to(user, end) for user in node.users)
 
 
-def _with_gradient(rest: fx.GraphModule, shape: tuple[int, ...]) -> fx.GraphModule:
-    """Appends to the outputs of `rest` the gradient of its top logit to its input, as plain operations."""
+def _with_gradient(rest: fx.GraphModule, shape: tuple[int, ...], task: Task) -> fx.GraphModule:
+    """Appends to the outputs of `rest` the gradient of the logit that is shown to its input, as plain operations."""
 
     def run(entry: Tensor) -> tuple[Tensor, ...]:
         with torch.enable_grad():
@@ -140,7 +152,7 @@ def _with_gradient(rest: fx.GraphModule, shape: tuple[int, ...]) -> fx.GraphModu
             outputs = outputs if isinstance(outputs, tuple) else (outputs,)
             logits = outputs[0]
             # The top class by equality: the derivative of a maximum would be shared out between equal logits.
-            top = torch.arange(logits.shape[1], device=logits.device) == logits.argmax(1, keepdim=True)
+            top = torch.arange(logits.shape[1], device=logits.device) == shown_logit(logits, task)[:, None]
             (gradient,) = torch.autograd.grad(logits, entry, top.to(logits.dtype))
         return (*outputs, gradient)
 

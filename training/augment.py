@@ -2,7 +2,8 @@
 
 All geometry is one affine map from the network's input to the photograph, sampled once, and all colour is one affine
 map of RGB, so an image is resampled a single time however many switches are on. The result already has the size of
-the network's input; `preprocess` then only normalises it.
+the network's input; `preprocess` then only normalises it. RandAugment and TrivialAugment (`policies`) are drawn after
+the geometry and before the colour, as their published recipes do.
 
 What is drawn depends on (seed, epoch, image) alone: not on the number of workers, not on the order.
 """
@@ -19,8 +20,9 @@ import numpy.typing as npt
 
 from cnn_perception.image import RgbImage
 from cnn_perception.preprocess import Region, input_region
-from cnn_perception.spec import InputSpec
-from training.config import TrainConfig
+from cnn_perception.spec import InputSpec, Task
+from training import policies
+from training.config import PRESETS, TrainConfig
 
 Affine = npt.NDArray[np.float64]
 
@@ -42,6 +44,8 @@ class Augmentation:
         scale_factor: `scale`: largest factor, log-uniform between its inverse and itself.
         shear_deg: `shear`: largest angle, degrees, either way.
         stretch_factor: `stretch`: largest change of the aspect ratio, log-uniform likewise.
+        randaugment_operations: `randaugment`: how many operations an image undergoes.
+        randaugment_magnitude: `randaugment`: their strength, in [0, 30].
     """
 
     switches: frozenset[str]
@@ -53,14 +57,30 @@ class Augmentation:
     scale_factor: float
     shear_deg: float
     stretch_factor: float
+    randaugment_operations: int
+    randaugment_magnitude: int
 
     @classmethod
-    def of(cls, config: TrainConfig) -> Augmentation | None:
-        """Returns the augmentation of a run, None if it has none."""
-        if not config.augment:
+    def of(cls, config: TrainConfig, task: Task = "multiclass") -> Augmentation | None:
+        """Returns the augmentation of a run, None if it has none.
+
+        Where none was asked for, numbers get `color` alone: a mirrored or shifted picture may mean another steering
+        angle.
+        """
+        chosen = config.augment
+        if chosen is None:
+            chosen = ("color",) if task == "regression" else PRESETS["light"]
+        if not chosen:
             return None
         shared = {f.name for f in dataclasses.fields(cls)} & {f.name for f in dataclasses.fields(config)} - {"input"}
-        return cls(frozenset(config.augment), config.input, **{name: getattr(config, name) for name in shared})
+        return cls(frozenset(chosen), config.input, **{name: getattr(config, name) for name in shared})
+
+    def zoom(self) -> float:
+        """Returns how many times smaller than the photograph the part may be that fills the input, >= 1, per side."""
+        # A crop of the area takes its root of each side; where it is off, evaluation's crop is where zooming begins.
+        zoom = 1 / math.sqrt(self.crop_area) if "crop" in self.switches else 1 / self.input.crop_fraction
+        zoom *= self.scale_factor if "scale" in self.switches else 1.0
+        return zoom * (math.sqrt(self.stretch_factor) if "stretch" in self.switches else 1.0)
 
 
 def augment(image: RgbImage, settings: Augmentation, rng: np.random.Generator) -> RgbImage:
@@ -69,7 +89,7 @@ def augment(image: RgbImage, settings: Augmentation, rng: np.random.Generator) -
     Args:
         image: (H, W, 3) uint8 RGB.
         settings: What may change.
-        rng: Where the draws come from; always the same number of them, so that one switch never moves another.
+        rng: Where the draws come from; in one order, so that one switch never moves another.
 
     Returns:
         (height, width, 3) uint8 RGB of the network's input size.
@@ -79,8 +99,13 @@ def augment(image: RgbImage, settings: Augmentation, rng: np.random.Generator) -
     region = crop_region(image.shape[0], image.shape[1], settings, crop)
     matrix = region_affine(region, settings.input) @ np.linalg.inv(classic_affine(settings, classic, mirrored))
     result = warp(image, matrix, settings.input)
+    if "randaugment" in settings.switches:
+        operations, magnitude = settings.randaugment_operations, settings.randaugment_magnitude
+        result = policies.rand_augment(result, operations, magnitude, padding(settings.input), rng)
+    if "trivialaugment" in settings.switches:
+        result = policies.trivial_augment(result, padding(settings.input), rng)
     if "color" in settings.switches:
-        luma = float(result.mean(axis=(0, 1)) @ REC601)
+        luma = float(np.dot(cv2.mean(result)[:3], REC601))
         result = np.asarray(cv2.transform(result, color_affine(luma, settings.color_strength * color)), np.uint8)
     return RgbImage(result)
 
@@ -155,15 +180,7 @@ def warp(image: RgbImage, matrix: Affine, spec: InputSpec) -> npt.NDArray[np.uin
     Returns:
         (height, width, 3) uint8.
     """
-    height, width = image.shape[:2]
-    # Bilinear interpolation looks at 2x2 pixels only: where one step of the input skips more, average those first.
-    skip_x, skip_y = np.maximum(1.0, np.hypot(matrix[:2, 0], matrix[:2, 1]))
-    columns, rows = max(1, round(width / skip_x)), max(1, round(height / skip_y))
-    source: npt.NDArray[np.uint8] = image
-    if (rows, columns) != (height, width):
-        source = np.asarray(cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
-        shrink = Region(left=0, top=0, right=width, bottom=height)
-        matrix = np.linalg.inv(region_affine(shrink, dataclasses.replace(spec, height=rows, width=columns))) @ matrix
+    source, matrix = _shrunk(*_needed(image, matrix, spec), spec)
     padded = spec.resize_mode == "letterbox"
     warped = cv2.warpAffine(
         source,
@@ -171,9 +188,56 @@ def warp(image: RgbImage, matrix: Affine, spec: InputSpec) -> npt.NDArray[np.uin
         (spec.width, spec.height),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_CONSTANT if padded else cv2.BORDER_REFLECT_101,
-        borderValue=[round(255 * value) for value in spec.mean] if padded else [],
+        borderValue=padding(spec) if padded else [],
     )
     return np.asarray(warped, np.uint8)
+
+
+def _needed(image: npt.NDArray[np.uint8], matrix: Affine, spec: InputSpec) -> tuple[npt.NDArray[np.uint8], Affine]:
+    """The part of the photograph that the input sees, and the map to its pixels."""
+    corners = np.array([[-1, spec.width, -1, spec.width], [-1, -1, spec.height, spec.height], [1, 1, 1, 1]], np.float64)
+    seen = (matrix @ corners)[:2]
+    # The pixels that are averaged to one at the edge come too.
+    spare = np.ceil(np.hypot(matrix[:2, 0], matrix[:2, 1])) + 1
+    first, last = np.floor(seen.min(axis=1) - spare), np.ceil(seen.max(axis=1) + spare)
+    size = np.array([image.shape[1], image.shape[0]])
+    # What lies beyond an edge is mirrored, and may come from anywhere.
+    inside = (first >= 0) & (last < size)
+    left, top = np.where(inside, first, 0).astype(int)
+    right, bottom = np.where(inside, last + 1, size).astype(int)
+    shift = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]], np.float64)
+    return image[top:bottom, left:right], shift @ matrix
+
+
+def _shrunk(image: npt.NDArray[np.uint8], matrix: Affine, spec: InputSpec) -> tuple[npt.NDArray[np.uint8], Affine]:
+    """The photograph so smooth that bilinear interpolation, which looks at 2x2 pixels only, skips nothing of it.
+
+    As many whole pixels as one step of the input spans are averaged. The Gaussian after it makes up what is missing to
+    the variance of Pillow's antialiased bilinear filter, and so of `preprocess`: a triangle over a step s has s^2 / 6;
+    the average of k pixels has (k^2 - 1) / 12, and bilinear interpolation of its results k^2 / 6.
+    """
+    height, width = image.shape[:2]
+    step = np.maximum(1.0, np.hypot(matrix[:2, 0], matrix[:2, 1]))
+    across, down = np.minimum(step, (width, height)).astype(int)
+    if across > 1 or down > 1:
+        # Only whole blocks: what is left at the far edge is less than one pixel of the result.
+        rows, columns = height // down, width // across
+        blocks = image[: rows * down, : columns * across]
+        image = np.asarray(cv2.resize(blocks, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
+        block = Region(left=0, top=0, right=columns * across, bottom=rows * down)
+        matrix = np.linalg.inv(region_affine(block, dataclasses.replace(spec, height=rows, width=columns))) @ matrix
+    pixels = np.array([across, down])
+    variance = (step**2 - pixels**2) / 6 - (pixels**2 - 1) / 12
+    sigma = np.sqrt(np.maximum(variance, 0.0)) / pixels
+    if sigma.max() > 0.2:  # a thinner one leaves the pixels as they are
+        # its argument 0 would mean a width of OpenCV's choice
+        image = np.asarray(cv2.GaussianBlur(image, (3, 3), max(sigma[0], 0.1), sigmaY=max(sigma[1], 0.1)), np.uint8)
+    return image, matrix
+
+
+def padding(spec: InputSpec) -> tuple[int, ...]:
+    """Returns the mean colour, R, G, B in [0, 255], that tells a network nothing."""
+    return tuple(round(255 * value) for value in spec.mean)
 
 
 def color_affine(luma: float, change: npt.NDArray[np.float64]) -> Affine:

@@ -1,4 +1,4 @@
-"""Every torchvision classifier by name: built, given weights, and cut where its last spatial features are.
+"""Every torchvision classifier and the classics by name: built, given weights, cut at their last spatial features.
 
 The cut is found in the traced graph, not in a table of architectures: whatever torchvision adds is understood as
 long as it pools its features and ends in one linear layer.
@@ -17,6 +17,7 @@ from torch.nn import functional
 from torchvision import models  # type: ignore[import-untyped]
 
 from cnn_perception.errors import ConfigError
+from training import classic
 from training.weights import classifier_name, load_weights
 
 __all__ = ["Split", "Stages", "build", "check_name", "classifier_name", "cut", "load_weights", "split", "stages"]
@@ -68,23 +69,23 @@ class Stages:
 
 
 def check_name(name: str) -> None:
-    """Checks that torchvision has an image classifier of that name.
+    """Checks that torchvision or `classic` has an image classifier of that name.
 
     Raises:
         ConfigError: If not; it names similar ones.
     """
-    known = models.list_models(module=models)
+    known = [*models.list_models(module=models), *classic.NAMES]
     if name not in known:
         close = difflib.get_close_matches(name, known, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "take a torchvision classifier such as resnet18"
-        raise ConfigError(f"backbone {name!r} is no image classifier of torchvision; {hint}")
+        raise ConfigError(f"backbone {name!r} is no image classifier of torchvision or training.classic; {hint}")
 
 
 def build(name: str, class_count: int, *, dropout: float | None = None) -> nn.Module:
-    """Builds a torchvision classifier with random weights, without auxiliary heads.
+    """Builds a torchvision classifier or a classic network with random weights, without auxiliary heads.
 
     Args:
-        name: Its torchvision name, such as `resnet18` or `vgg16_bn`.
+        name: Its torchvision name, such as `resnet18` or `vgg16_bn`, or one of `classic.NAMES`.
         class_count: Width of the last layer, at least 2.
         dropout: Probability in [0, 1) for every dropout of the head; a head without one drops its pooled features.
             None leaves the architecture's own.
@@ -96,7 +97,10 @@ def build(name: str, class_count: int, *, dropout: float | None = None) -> nn.Mo
     options: dict[str, bool] = {}
     if name in _OWN_INPUT_SCALING:
         options = {"transform_input": True, "aux_logits": False, "init_weights": True}
-    model: nn.Module = models.get_model(name, weights=None, num_classes=class_count, **options)
+    if name in classic.NAMES:
+        model = classic.build(name, class_count)
+    else:
+        model = models.get_model(name, weights=None, num_classes=class_count, **options)
     if isinstance(model, models.MNASNet):
         # Its own loader refuses every state dict that is a plain dict, and only serves files of before 2019.
         model._load_from_state_dict = functools.partial(nn.Module._load_from_state_dict, model)
@@ -247,7 +251,10 @@ def _module(node: fx.Node, traced: fx.GraphModule) -> nn.Module | None:
 def _is_global_pooling(node: fx.Node, traced: fx.GraphModule) -> bool:
     if isinstance(_module(node, traced), nn.AdaptiveAvgPool2d):
         return True
-    return node.target in _POOLINGS and len(node.all_input_nodes[0].meta["shape"]) == 4
+    if node.target not in _POOLINGS:
+        return False
+    before, after = node.all_input_nodes[0].meta["shape"], node.meta["shape"]
+    return len(before) == 4 and before[1] == after[1]  # a mean of the colours pools nothing
 
 
 def _ancestors(ends: fx.Node | tuple[fx.Node, ...], graph: fx.Graph, start: fx.Node | None = None) -> list[fx.Node]:

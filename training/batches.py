@@ -12,21 +12,24 @@ import multiprocessing.context
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from cnn_perception.errors import FrameError
+from cnn_perception.errors import ConfigError, FrameError
 from cnn_perception.image import decode_file_bytes
 from cnn_perception.preprocess import InputTensor, preprocess
 from cnn_perception.spec import InputSpec
 from training.augment import Augmentation, augment
+from training.cache import Cache
 from training.dataset import Sample
 
 
@@ -45,8 +48,9 @@ class Item(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Images of one step: rows (N,) int64, images (N, 3, height, width) float32, labels (N,) int64.
+    """Images of one step: rows (N,) int64, images (N, 3, height, width) float32, and what they should give.
 
+    `labels` are classes, (N,) int64, or the samples' values, (N, K) float32.
     `lost` are the rows of samples that can no longer be read.
     """
 
@@ -64,13 +68,15 @@ class Images(Dataset[Item]):
     spec: InputSpec
     augmentation: Augmentation | None = None
     seed: int = 0
+    cache: Cache | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, key: Key) -> Item:
         try:
-            image = decode_file_bytes(self.samples[key.row].path.read_bytes())
+            path = self.samples[key.row].path
+            image = self.cache.image(key.row, path) if self.cache else decode_file_bytes(path.read_bytes())
         except (FrameError, OSError):
             return Item(key.row, None)
         if self.augmentation is None:
@@ -85,7 +91,11 @@ class Images(Dataset[Item]):
         shape = (len(kept), 3, self.spec.height, self.spec.width)
         images = np.stack([tensor for _, tensor in kept]) if kept else np.empty(shape, np.float32)
         rows = torch.tensor([row for row, _ in kept], dtype=torch.int64)
-        labels = torch.tensor([self.samples[row].label for row, _ in kept], dtype=torch.int64)
+        if values := len(self.samples[0].values):
+            targets = [self.samples[row].values for row, _ in kept]
+            labels = torch.tensor(targets, dtype=torch.float32).reshape(-1, values)  # the reshape is for an empty batch
+        else:
+            labels = torch.tensor([self.samples[row].label for row, _ in kept], dtype=torch.int64)
         lost = tuple(item.row for item in items if item.tensor is None)
         return Batch(rows, torch.from_numpy(images), labels, lost)
 
@@ -93,11 +103,21 @@ class Images(Dataset[Item]):
 class Order(Sampler[list[Key]]):
     """The keys of each batch of an epoch: shuffled by (seed, epoch), or in order.
 
+    With weights, (count,) > 0, an image comes up in proportion to its own; an epoch stays as long as it was.
+    Of several processes each takes its share of every batch: (its number, how many there are).
     `epoch` and `first_batch` are set before an epoch begins; a run continued within an epoch begins there.
     """
 
-    def __init__(self, count: int, batch_size: int, shuffle_seed: int | None) -> None:
-        self.count, self.batch_size, self.shuffle_seed = count, batch_size, shuffle_seed
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        shuffle_seed: int | None,
+        weights: npt.NDArray[np.float64] | None = None,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
+        self.share = share
+        self.count, self.batch_size, self.shuffle_seed, self.weights = count, batch_size, shuffle_seed, weights
         self.epoch = 0
         self.first_batch = 0
 
@@ -105,7 +125,7 @@ class Order(Sampler[list[Key]]):
         """Returns the number of batches of a whole epoch."""
         full, rest = divmod(self.count, self.batch_size)
         # batch normalisation cannot learn from a single image
-        lone = rest == 1 and full > 0 and self.shuffle_seed is not None
+        lone = rest < 2 * self.share[1] and full > 0 and self.shuffle_seed is not None
         return full + (rest > 0 and not lone)
 
     def __len__(self) -> int:
@@ -114,9 +134,60 @@ class Order(Sampler[list[Key]]):
     def __iter__(self) -> Iterator[list[Key]]:
         rows = np.arange(self.count)
         if self.shuffle_seed is not None:
-            np.random.default_rng((self.shuffle_seed, self.epoch)).shuffle(rows)
+            rng = np.random.default_rng((self.shuffle_seed, self.epoch))
+            if self.weights is not None:
+                rows = drawn(self.weights, rng)
+            rng.shuffle(rows)
         for batch in range(self.first_batch, self.batches()):
-            yield [Key(self.epoch, int(i)) for i in rows[batch * self.batch_size :][: self.batch_size]]
+            whole = rows[batch * self.batch_size :][: self.batch_size]
+            yield [Key(self.epoch, int(i)) for i in whole[self.share[0] :: self.share[1]]]
+
+
+def drawn(weights: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Draws as many rows as there are, each in proportion to its weight and as evenly as that allows.
+
+    The rows are laid end to end, as long as their weights, and read off at equal distances: one that is due 2.3 times
+    comes 2 or 3 times, and all rows of one weight, such as those of one class, together come as often as they are due.
+    Source: systematic sampling, Madow and Madow 1944, On the theory of systematic sampling.
+
+    Args:
+        weights: (n,) float64, > 0.
+        rng: Where the draws come from.
+
+    Returns:
+        (n,) int64, in no useful order.
+    """
+    count = len(weights)
+    rows = rng.permutation(count)
+    rows = rows[np.argsort(weights[rows], kind="stable")]
+    ends = np.cumsum(weights[rows])
+    at = (np.arange(count) + rng.random()) * (ends[-1] / count)
+    return rows[np.minimum(np.searchsorted(ends, at, side="right"), count - 1)]
+
+
+def class_weights(samples: Sequence[Sample], class_count: int) -> Tensor:
+    """Returns weights inverse to how often a class occurs, with a mean of 1 over the images.
+
+    Args:
+        samples: The training images, each of one class.
+        class_count: K.
+
+    Returns:
+        (K,) float32; 0 for a class without images.
+
+    Raises:
+        ConfigError: If the images have several classes or numbers instead.
+    """
+    if samples[0].values:
+        raise ConfigError("--balance: the images have several labels or numbers, not one class; take none")
+    counts = Counter(sample.label for sample in samples)
+    weights = [len(samples) / (len(counts) * counts[k]) if counts[k] else 0.0 for k in range(class_count)]
+    return torch.tensor(weights, dtype=torch.float32)
+
+
+def balanced(samples: Sequence[Sample], class_count: int) -> npt.NDArray[np.float64]:
+    """Returns the weights, (n,) float64, with which `Order` shows each class equally often; see `class_weights`."""
+    return class_weights(samples, class_count).double().numpy()[[sample.label for sample in samples]]
 
 
 def loader(images: Images, order: Order, workers: int, pin_memory: bool) -> DataLoader[Batch]:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from cnn_perception.errors import DataError, ModelError
 from cnn_perception.spec import InputSpec, Task, UnknownRule
+from training import distributed
 
 FORMAT = "cnn_perception.checkpoint/2"
 
@@ -57,6 +58,7 @@ class Checkpoint:
         calibration: What was fitted after training.
         config: The settings of the run, `TrainConfig.to_dict()`.
         resume: State of the optimiser, the schedule and the random numbers; None in best.pt.
+        val_targets: What each of `val_images` shows: (class,) for multiclass, `dataset.Sample.values` otherwise.
     """
 
     backbone: str
@@ -72,6 +74,7 @@ class Checkpoint:
     calibration: Calibration
     config: dict[str, Any]
     resume: dict[str, Any] | None
+    val_targets: tuple[tuple[float, ...], ...] = ()
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -124,6 +127,10 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         DataError: If the disk is full or the folder cannot be written to; an older file stays as it was.
     """
+    if distributed.rank() > 0:  # of several processes the first one alone writes
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+            yield nowhere
+        return
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with unfinished.open("wb") as file:

@@ -1,7 +1,7 @@
-"""A folder of labelled images: found, checked and split.
+"""Labelled images: found, checked and split. `load` is the one door, for image folders and CSV files.
 
-An image folder is DIR/train|val|test/CLASS/* or DIR/CLASS/*. Every file is read once before training: its content
-goes into the digest of the data set, and what cannot be decoded is listed and left out.
+Every file is read once before training: its content goes into the digest of the data set, and what cannot be decoded,
+is there twice or contradicts itself is found before anything is learned from it.
 """
 
 from __future__ import annotations
@@ -9,140 +9,135 @@ from __future__ import annotations
 import csv
 import dataclasses
 import hashlib
+import inspect
 import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from cnn_perception.errors import DataError, FrameError
-from cnn_perception.image import decode_file_bytes
-from cnn_perception.spec import Task
+from cnn_perception.errors import ConfigError, DataError
+from training import content, duplicates, folder, table
 from training.checkpoint import write_text
+from training.content import ANIMATED, TRANSPARENT, Content
+from training.duplicates import Pairs
+from training.folder import IMAGE_SUFFIXES
+from training.samples import PARTS, Finding, LabelledImages, Listing, Part, Sample
+from training.split import By, Division, divide, with_groups
+from training.table import TaskChoice
 
-Part = Literal["train", "val", "test"]
-PARTS: tuple[Part, ...] = ("train", "val", "test")
+__all__ = ["IMAGE_SUFFIXES", "PARTS", "LabelledImages", "Part", "Sample", "load", "options", "write_csv", "write_split"]
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-JUNK_FOLDERS = frozenset({"__MACOSX"})
 MIN_IMAGES = 3
 """Images a class needs: with fewer, no split leaves something to learn from and something to check with."""
 MAX_REJECTED = 0.05
 """Share of unreadable images above which the data set, not the image, is taken to be broken."""
+IMBALANCE = 10
+"""How many times more images the largest class may have than the smallest before it is said."""
+
+TWO_LABELS = "same image under two labels"
+OTHER_NUMBERS = "same image with other numbers"
+TWO_PARTS = "same image in two parts"
+COPY = "exact duplicate"
+ALIKE = "near duplicate"
+ALIKE_ACROSS = "near duplicate across parts"
+KINDS = (ANIMATED, TRANSPARENT, OTHER_NUMBERS, COPY, ALIKE_ACROSS, ALIKE)
+"""How the reasons of findings begin, by which they are counted; a longer one before its own beginning."""
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One labelled image.
-
-    Attributes:
-        path: Where it lies.
-        label: Index of its class, for multiclass; of its first class or 0 otherwise.
-        part: What it is used for.
-        values: For multilabel, 1 or 0 for each class; for regression, each number standardised by
-            `LabelledImages.scaling`; empty for multiclass.
-    """
-
-    path: Path
-    label: int
-    part: Part
-    values: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """An image that was left out, and why."""
-
-    path: Path
-    reason: str
-
-
-@dataclass(frozen=True)
-class LabelledImages:
-    """A checked and split data set.
-
-    Attributes:
-        root: Its folder.
-        task: What is to be learned.
-        class_names: Names of the class folders, sorted; or those of the columns of numbers.
-        units: Of each number, for regression; empty otherwise.
-        scaling: (mean, standard deviation) of each number over the training images, for regression; empty otherwise.
-        samples: Every usable image once, in the order of class and path.
-        sha256: Digest of file names, labels and contents, as hexadecimal.
-        rejected: Images that cannot be decoded.
-        ignored: How many files were passed over, by the reason.
-    """
-
-    root: Path
-    task: Task
-    class_names: tuple[str, ...]
-    units: tuple[str, ...]
-    scaling: tuple[tuple[float, float], ...]
-    samples: tuple[Sample, ...]
-    sha256: str
-    rejected: tuple[Rejected, ...]
-    ignored: dict[str, int]
-
-    def part(self, part: Part) -> tuple[Sample, ...]:
-        """Returns the samples of one part."""
-        return tuple(sample for sample in self.samples if sample.part == part)
-
-
-def load(root: Path, *, val_fraction: float, test_fraction: float, seed: int, rejected_csv: Path) -> LabelledImages:
-    """Finds, checks and splits the images of a folder.
+def load(
+    source: Path,
+    *,
+    val_fraction: float = 0.2,
+    test_fraction: float = 0.0,
+    seed: int = 0,
+    findings_csv: Path | None = None,
+    task: TaskChoice = "auto",
+    targets: Sequence[str] = (),
+    group_pattern: str | None = None,
+    split: By = "random",
+    folds: int | None = None,
+    fold: int | None = None,
+    strict: bool = False,
+) -> LabelledImages:
+    """Finds, checks and splits labelled images.
 
     Args:
-        root: DIR with train, val and test folders of class folders, or with class folders.
-        val_fraction: Share of each class held out for validation where there is no val folder, in (0, 1).
-        test_fraction: Share of each class held out for the test if there is no test folder, in [0, 1).
+        source: DIR with train, val and test folders of class folders, or with class folders; or a CSV file.
+        val_fraction: Share of each class held out for validation where the data set has no val part, in (0, 1).
+        test_fraction: Share of each class held out for the test if it has no test part, in [0, 1).
         seed: Seed of the split.
-        rejected_csv: Where the images that cannot be decoded are listed; written if there are any.
+        findings_csv: Where what was found is listed (path, reason, action); written if there is anything.
+        task: What is to be learned; `auto` tells it from the columns.
+        targets: For regression, the columns of numbers, each `name` or `name:unit`.
+        group_pattern: Regular expression that takes the group of an image from its file name.
+        split: Whether images are held out at random, or from the end of the recording.
+        folds: Validation is one of this many parts of the training images; val and test are left out.
+        fold: Which of them, from 1; the first by default.
+        strict: Whether one image that cannot be decoded is an error.
 
     Returns:
         The data set, without the images that cannot be decoded.
 
     Raises:
-        DataError: If it is no image folder, a class has too few images, train and val differ in their classes, or
-            more than `MAX_REJECTED` of the images cannot be decoded.
+        ConfigError: If the options contradict each other or the data set.
+        DataError: If it is no data set, a class has too few images, its parts differ in their classes or share
+            images, an image has two labels, or more than `MAX_REJECTED` of the images cannot be decoded.
     """
-    folders, ignored = _part_folders(root), Counter[str]()
-    found = {part: _class_files(folder, ignored) for part, folder in folders.items()}
-    names = tuple(sorted(found["train"]))
-    _check_classes(root, found)
-    listed = [Sample(path, names.index(name), part) for part in found for name in names for path in found[part][name]]
-    samples, rejected, digest = _read_all(_drop_links(listed, ignored), root, names)
-    if rejected:
-        write_csv(rejected_csv, ("path", "reason", "action"), [(r.path, r.reason, "left out") for r in rejected])
-    if len(rejected) > MAX_REJECTED * (len(samples) + len(rejected)):
-        raise DataError(f"{root}: {len(rejected)} images cannot be decoded, see {rejected_csv}; mend or remove them")
-    _check_counts(samples, folders, names)
-    val, test = (0.0 if "val" in found else val_fraction), (0.0 if "test" in found else test_fraction)
-    parted = split(samples, val, test, seed)
-    return LabelledImages(root.resolve(), "multiclass", names, (), (), parted, digest, rejected, dict(ignored))
+    listing, contents, findings = _read_all(with_groups(_list(source, task, targets), group_pattern))
+    same = duplicates.exact([content.sha256 for content in contents])
+    alike = _without_copies(duplicates.near([content.thumbnail for content in contents]), contents)
+    findings += [_same(listing, a, b) for a, b in same.tolist()]
+    _write_findings(findings_csv, [*findings, *(_alike(listing, a, b) for a, b in alike.tolist())])
+    _refuse(listing, findings, strict, f"see {findings_csv}" if findings_csv else "--csv FILE lists them")
+    _check_counts(listing)
+    _check_groups(listing)
+
+    digest = _digest(listing, contents)
+    samples = divide(listing, same, alike, Division(val_fraction, test_fraction, seed, split, folds, fold))
+    rows = {sample.path: row for row, sample in enumerate(samples)}
+    pairs = [(rows.get(listing.samples[a].path), rows.get(listing.samples[b].path)) for a, b in alike.tolist()]
+    kept = dataclasses.replace(listing, samples=samples)
+    findings += [_alike(kept, a, b) for a, b in pairs if a is not None and b is not None]
+    _write_findings(findings_csv, findings)
+    scaling = _scaling(kept)
+    ignored = dict(listing.ignored)
+    if left := len(listing.samples) - len(samples):
+        ignored["images of val and test, which the folds leave out"] = left
+    return LabelledImages(
+        root=source.resolve(),
+        task=kept.task,
+        class_names=kept.class_names,
+        units=kept.units,
+        scaling=scaling,
+        samples=tuple(_standardised(sample, scaling) for sample in samples),
+        sha256=digest,
+        rejected=tuple(finding for finding in findings if finding.action == "left out"),
+        ignored=ignored,
+        warnings=(*_summary(findings), *_oddities(kept, scaling)),
+    )
 
 
-def split(samples: Sequence[Sample], val_fraction: float, test_fraction: float, seed: int) -> tuple[Sample, ...]:
-    """Holds out a share of every class of the training samples.
+def options(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those of a run's settings that `load` takes."""
+    names = inspect.signature(load).parameters.keys() - {"source", "findings_csv"}
+    return {name: value for name, value in settings.items() if name in names}
 
-    Each class gives round(n x fraction) images, at least one where the fraction is not 0, and keeps at least one.
-    """
-    rng, result = np.random.default_rng(seed), list(samples)
-    for label in sorted({s.label for s in samples}):
-        rows = [i for i, s in enumerate(samples) if s.label == label and s.part == "train"]
-        rng.shuffle(rows)
-        total = len(rows)
-        for part, fraction in (("val", val_fraction), ("test", test_fraction)):
-            count = min(len(rows) - 1, max(1, round(fraction * total))) if fraction else 0
-            taken, rows = rows[:count], rows[count:]
-            for row in taken:
-                result[row] = dataclasses.replace(samples[row], part=part)  # type: ignore[arg-type]
-    return tuple(result)
+
+def write_split(path: Path, data: LabelledImages) -> None:
+    """Writes what each image shows, in units, and what it is used for: a table that `load` reads again."""
+    if data.task == "multiclass":
+        header = ["path", "class", "part", "group"]
+        rows: list[list[object]] = [
+            [s.path.absolute(), data.class_names[s.label], s.part, s.group] for s in data.samples
+        ]
+    else:
+        header = ["path", *data.class_names, "part", "group"]
+        rows = [[s.path.absolute(), *_plain(data.numbers(s)), s.part, s.group] for s in data.samples]
+    write_csv(path, header, rows)
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -154,109 +149,151 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     write_text(path, text.getvalue())
 
 
-def _part_folders(root: Path) -> dict[Part, Path]:
-    """Returns the folder of class folders of every part there is; `train` alone where DIR holds the classes."""
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; --data names an image folder")
-    names = [folder.name for folder in _folders(root)]
-    if not names:
-        raise DataError(f"{root}: holds no class folders; expected {root}/CLASS/* or {root}/train/CLASS/*")
-    if "train" not in names:
-        if "val" in names or "test" in names:
-            raise DataError(f"{root}: holds val or test but no train folder; add it")
-        nested = [name for name in names if (root / name / "train").is_dir()]
-        if nested or (len(names) == 1 and _folders(root / names[0])):
-            raise DataError(f"{root}: the data set lies one folder below; use --data {root / (nested or names)[0]}")
-        return {"train": root}
-    if others := [name for name in names if name not in PARTS]:
-        raise DataError(f"{root}: holds {others[0]!r} beside train; only train, val and test are read: rename it")
-    return {part: root / part for part in PARTS if part in names}
+def _plain(values: Sequence[float]) -> list[str]:
+    return [f"{value:.9g}" for value in values]
 
 
-def _folders(folder: Path) -> list[Path]:
-    """The folders in a folder, sorted, without the hidden and those that archivers leave behind."""
-    return sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != "." and p.name not in JUNK_FOLDERS)
+def _list(source: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
+    if source.suffix.lower() == ".csv" and not source.is_dir():
+        return table.read(source, task, targets)
+    if source.is_dir() and (targets or task not in ("auto", "multiclass")):
+        raise ConfigError(f"{source}: an image folder gives each image one class; write the labels to a CSV file")
+    return folder.read(source)
 
 
-def _class_files(folder: Path, ignored: Counter[str]) -> dict[str, list[Path]]:
-    ignored["files outside class folders"] += sum(p.is_file() and p.name[0] != "." for p in folder.iterdir())
-    return {sub.name: list(_image_files(sub, set(), ignored)) for sub in _folders(folder)}
+def _read_all(listing: Listing) -> tuple[Listing, list[Content], list[Finding]]:
+    """Returns the readable images, what is in them, and what was found on the way."""
+    usable, contents, findings = [], [], list[Finding]()
+    found = content.read_all([sample.path for sample in listing.samples])
+    for sample, result in zip(listing.samples, found, strict=True):
+        if isinstance(result, Finding):
+            findings.append(result)
+            continue
+        usable.append(sample)
+        contents.append(result)
+        findings += [Finding(sample.path, note, "warning") for note in result.notes]
+    return dataclasses.replace(listing, samples=tuple(usable)), contents, findings
 
 
-def _image_files(folder: Path, seen: set[Path], ignored: Counter[str]) -> Iterator[Path]:
-    """Yields the images below a folder, following links but entering no folder twice."""
-    real = folder.resolve()
-    if real in seen:
-        ignored["folders linked twice"] += 1
-        return
-    seen.add(real)
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name in JUNK_FOLDERS:
-            ignored["hidden files"] += 1
-        elif path.is_dir():
-            yield from _image_files(path, seen, ignored)
-        elif path.suffix.lower() in IMAGE_SUFFIXES:
-            yield path
-        else:
-            ignored[f"not an image ({path.suffix.lower() or 'no suffix'})"] += 1
+def _digest(listing: Listing, contents: Sequence[Content]) -> str:
+    """Covers names, labels and contents; of a CSV file also parts and groups, which no name holds."""
+    digest, base = hashlib.sha256(), listing.source if listing.source.is_dir() else listing.source.parent
+    for sample, found in zip(listing.samples, contents, strict=True):
+        words = [listing.class_names[sample.label] if listing.task == "multiclass" else repr(sample.values)]
+        if listing.in_time:
+            words += [sample.part, sample.group]
+        # a name may hold any character but NUL
+        name = os.fsencode(os.path.relpath(sample.path, base))
+        for word in (name, *(word.encode(errors="surrogateescape") for word in words)):
+            digest.update(word + b"\0")
+        digest.update(found.sha256)
+    return digest.hexdigest()
 
 
-def _check_classes(root: Path, found: dict[Part, dict[str, list[Path]]]) -> None:
-    for part, classes in found.items():
-        only = sorted(set(classes) - set(found["train"])), sorted(set(found["train"]) - set(classes))
-        if any(only):
-            where, name = (part, only[0][0]) if only[0] else ("train", only[1][0])
-            raise DataError(f"{root}: class {name!r} is only in {where}; train, val and test need the same classes")
-        for name, paths in classes.items():
-            if not paths:
-                raise DataError(f"{root}: class {name!r} holds no image in {part}; add some or remove the folder")
-    if len(found["train"]) < 2:
-        names = sorted(found["train"])
-        raise DataError(f"{root}: {f'one class only ({names[0]!r})' if names else 'no classes'}; at least 2 are needed")
+def _without_copies(pairs: Pairs, contents: Sequence[Content]) -> Pairs:
+    return pairs[[contents[a].sha256 != contents[b].sha256 for a, b in pairs.tolist()]] if len(pairs) else pairs
 
 
-def _check_counts(samples: Sequence[Sample], folders: dict[Part, Path], names: tuple[str, ...]) -> None:
-    counts = Counter((s.part, s.label) for s in samples)
-    for part, folder in folders.items():
+def _same(listing: Listing, first: int, second: int) -> Finding:
+    """Judges an image that is a copy of an earlier one."""
+    one, other = listing.samples[first], listing.samples[second]
+    if one.part != other.part:
+        return Finding(other.path, f"{TWO_PARTS}: in {other.part} here, in {one.part} as {one.path}", "error")
+    if (one.label, one.values) != (other.label, other.values):
+        what = f"{listing.truth(other) or 'no class'} here, {listing.truth(one) or 'no class'} as {one.path}"
+        if listing.task == "regression":  # two commands at one sight are noise, not a mistake
+            return Finding(other.path, f"{OTHER_NUMBERS}: {what}", "warning")
+        return Finding(other.path, f"{TWO_LABELS}: {what}", "error")
+    return Finding(other.path, f"{COPY} of {one.path}", "warning")
+
+
+def _alike(listing: Listing, first: int, second: int) -> Finding:
+    one, other = listing.samples[first], listing.samples[second]
+    where = f" in {one.part}" if one.part != other.part else ""
+    what = f", there {listing.truth(one)}" if listing.task == "multiclass" and one.label != other.label else ""
+    kind = ALIKE_ACROSS if where else ALIKE
+    return Finding(other.path, f"{kind} of {one.path}{where}{what}", "warning")
+
+
+def _write_findings(path: Path | None, findings: Sequence[Finding]) -> None:
+    if path and findings:
+        write_csv(path, ("path", "reason", "action"), [(f.path, f.reason, f.action) for f in findings])
+
+
+def _refuse(listing: Listing, findings: Sequence[Finding], strict: bool, where: str) -> None:
+    """Raises DataError if too many images cannot be read, or copies of one contradict each other."""
+    rejected = [finding for finding in findings if finding.action == "left out"]
+    if len(rejected) > (0 if strict else MAX_REJECTED * (len(listing.samples) + len(rejected))):
+        first = f", first {rejected[0].path} ({rejected[0].reason.partition(':')[0]})"
+        raise DataError(
+            f"{listing.source}: {len(rejected)} images cannot be decoded{first}; mend or remove them, {where}"
+        )
+    for kind, what in ((TWO_LABELS, "have two labels"), (TWO_PARTS, "are in two parts")):
+        if found := [f for f in findings if f.action == "error" and f.reason.startswith(kind)]:
+            first = f"{found[0].path} ({found[0].reason.partition(': ')[2]})"
+            raise DataError(f"{listing.source}: {len(found)} images {what}, first {first}; keep one of each, {where}")
+
+
+def _check_counts(listing: Listing) -> None:
+    counts = Counter((s.part, s.label if listing.task == "multiclass" else 0) for s in listing.samples)
+    names = [f"class {name!r} has " for name in listing.class_names] if listing.task == "multiclass" else [""]
+    for part in sorted(listing.given, key=PARTS.index):
         needed = MIN_IMAGES if part == "train" else 1
         for label, name in enumerate(names):
             if (count := counts[part, label]) < needed:
-                raise DataError(f"{folder / name}: {count} usable images, {needed} are needed; add some or remove it")
+                raise DataError(
+                    f"{listing.source}: {name}{count} usable images in {part}, {needed} are needed; "
+                    f"add some{' or remove it' * bool(name)}"
+                )
 
 
-def _drop_links(samples: list[Sample], ignored: Counter[str]) -> list[Sample]:
-    """Keeps each real file once: a link to a listed image is no image of its own."""
-    kept: dict[Path, Sample] = {}
-    for sample in sorted(samples, key=lambda s: s.path.is_symlink()):
-        if kept.setdefault(sample.path.resolve(), sample) is not sample:
-            ignored["files linked twice"] += 1
-    return sorted(kept.values(), key=lambda s: (s.label, s.path))
+def _check_groups(listing: Listing) -> None:
+    parts: dict[str, Part] = {}
+    for sample in listing.samples:
+        if sample.group and (part := parts.setdefault(sample.group, sample.part)) != sample.part:
+            raise DataError(
+                f"{listing.source}: group {sample.group!r} is in {part} and in {sample.part}, where {sample.path} is; "
+                "a group belongs to one part"
+            )
 
 
-def _read_all(
-    samples: list[Sample], root: Path, names: tuple[str, ...]
-) -> tuple[list[Sample], tuple[Rejected, ...], str]:
-    """Reads and decodes every file once; returns the usable ones, the others, and the digest of the former."""
-    digest, usable, rejected = hashlib.sha256(), [], []
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        results = pool.map(_read, (s.path for s in samples))
-        for sample, result in zip(samples, tqdm(results, "checking", len(samples), unit="img"), strict=True):
-            if isinstance(result, Rejected):
-                rejected.append(result)
-                continue
-            usable.append(sample)
-            # a name may hold any character but NUL
-            name = os.fsencode(sample.path.relative_to(root))
-            digest.update(name + b"\0" + names[sample.label].encode(errors="surrogateescape") + b"\0" + result)
-    return usable, tuple(rejected), digest.hexdigest()
+def _scaling(listing: Listing) -> tuple[tuple[float, float], ...]:
+    """Mean and standard deviation of each number over the training images; 1 for one that never changes."""
+    if listing.task != "regression":
+        return ()
+    values = np.array([s.values for s in listing.samples if s.part == "train"], np.float64)
+    spread = np.where(np.ptp(values, axis=0) > 0, values.std(axis=0), 1.0)
+    return tuple((float(mean), float(std)) for mean, std in zip(values.mean(axis=0), spread, strict=True))
 
 
-def _read(path: Path) -> bytes | Rejected:
-    try:
-        data = path.read_bytes()
-        decode_file_bytes(data)
-    except FrameError as error:
-        return Rejected(path, f"{error.reason}: {error}")
-    except OSError as error:
-        return Rejected(path, f"unreadable: {error.strerror}")
-    return hashlib.sha256(data).digest()
+def _standardised(sample: Sample, scaling: Sequence[tuple[float, float]]) -> Sample:
+    if not scaling:
+        return sample
+    values = tuple((value - mean) / std for value, (mean, std) in zip(sample.values, scaling, strict=True))
+    return dataclasses.replace(sample, values=values)
+
+
+def _summary(findings: Sequence[Finding]) -> list[str]:
+    """Says how often each kind of warning occurred."""
+    counts = Counter(
+        next(kind for kind in KINDS if f.reason.startswith(kind)) for f in findings if f.action == "warning"
+    )
+    return [f"{counts[kind]} {'image' if counts[kind] == 1 else 'images'}: {kind}" for kind in KINDS if counts[kind]]
+
+
+def _oddities(listing: Listing, scaling: Sequence[tuple[float, float]]) -> list[str]:
+    """Says what is unusual about the labels of the training images."""
+    train, names = [sample for sample in listing.samples if sample.part == "train"], listing.class_names
+    if listing.task == "regression":
+        constant = [name for i, name in enumerate(names) if len({s.values[i] for s in train}) == 1]
+        return [f"{name!r} is {scaling[names.index(name)][0]:g} in every training image" for name in constant]
+    if listing.task == "multilabel":
+        shown = [int(sum(s.values[i] for s in train)) for i in range(len(names))]
+        few = {name: n for name, n in zip(names, shown, strict=True) if n < MIN_IMAGES or n > len(train) - MIN_IMAGES}
+        return [f"class {name!r} is in {count} of {len(train)} training images" for name, count in few.items()]
+    counts = Counter(sample.label for sample in train)
+    (most, large), (least, small) = counts.most_common()[0], counts.most_common()[-1]
+    if large < IMBALANCE * small:
+        return []
+    what = f"{small} training images of class {names[least]!r}, {large} of class {names[most]!r}"
+    return [f"classes are unbalanced, 1:{large / small:.0f} ({what}); --balance weights or sampler helps"]

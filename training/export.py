@@ -1,6 +1,7 @@
 """Checkpoint -> model file: one ONNX graph that carries its own description and the proof that it computes the same.
 
     python -m training.export --checkpoint RUN/best.pt --output models/NAME.onnx
+    python -m training.export --checkpoint RUN/best.pt --output models/NAME_int8.onnx --int8
     python -m training.export --backbone resnet18 --weights none --classes 1000 --output models/NAME.onnx
 
 Nothing is written unless ONNX Runtime's logits and activation maps are those of torch (see `parity`).
@@ -23,7 +24,6 @@ import onnx
 import torch
 from onnx import ModelProto
 from torch import nn
-from torchvision import models  # type: ignore[import-untyped]
 
 import cnn_perception
 from cnn_perception.errors import (
@@ -49,8 +49,11 @@ from cnn_perception.spec import (
 from training import backbones
 from training.activation import ActivatedClassifier
 from training.checkpoint import UNCALIBRATED, Checkpoint, load, replacing
+from training.network import restore
 from training.parity import ParityError, check_activation, compare_logits
+from training.quantise import CALIBRATION_IMAGES, MAX_ACCURACY_LOSS, AccuracyError, Reduction, reduce
 from training.receptive_field import geometry
+from training.weights import published_weights
 
 TOLERANCE = 1e-3
 """Largest difference of a logit; float32 in another order of summation differs by some 1e-6 of the logits' size."""
@@ -60,7 +63,12 @@ _OUTPUTS = ("logits", "embedding", "activation", "features")
 
 
 def export(
-    checkpoint: Checkpoint, output: Path, *, tolerance: float = TOLERANCE, parity_images: int = PARITY_IMAGES
+    checkpoint: Checkpoint,
+    output: Path,
+    *,
+    tolerance: float = TOLERANCE,
+    parity_images: int = PARITY_IMAGES,
+    reduction: Reduction | None = None,
 ) -> ModelSpec:
     """Writes the model file of a checkpoint, complete and verified or not at all.
 
@@ -69,12 +77,14 @@ def export(
         output: The .onnx file; an older one is replaced only on success.
         tolerance: Largest absolute difference of a logit that is accepted, above 0.
         parity_images: How many validation images are compared at most, at least 1.
+        reduction: How the float32 graph is made smaller once it is verified; None leaves it.
 
     Returns:
         The description written into the file.
 
     Raises:
         ParityError: If the graph and torch differ too much.
+        AccuracyError: If the smaller graph loses too much accuracy.
         ConfigError: If a setting is out of range, or the network cannot be exported.
         DataError: If the checkpoint does not fit its architecture, or the file cannot be written.
     """
@@ -87,7 +97,7 @@ def export(
     size = checkpoint.input
     model = _restore(checkpoint)
     split = backbones.split(model, size.height, size.width)
-    network = ActivatedClassifier(split).eval()
+    network = ActivatedClassifier(split, checkpoint.task).eval()
     proto = _to_onnx(network, size)
     activation = None
     if network.method is not None:
@@ -113,6 +123,9 @@ def export(
         parity=compare_logits(proto, model, checkpoint, parity_images, tolerance),
         precision=FP32,
     )
+    if reduction is not None:
+        proto, cost = reduce(proto, checkpoint, reduction)
+        spec = dataclasses.replace(spec, precision=cost)
     onnx.helper.set_model_props(proto, {METADATA_KEY: spec.to_json()})
     with replacing(output) as file:
         file.write(proto.SerializeToString())
@@ -160,13 +173,24 @@ def untrained(backbone: str, weights: str, class_names: Sequence[str], size: Inp
 def _restore(checkpoint: Checkpoint) -> nn.Module:
     if sum(value.nbytes for value in checkpoint.model.values()) > 0.97 * _LARGEST_FILE_BYTES:
         raise ConfigError(f"{checkpoint.backbone} exceeds the 2 GB of one ONNX file; choose a smaller backbone")
-    model = backbones.build(checkpoint.backbone, len(checkpoint.class_names)).requires_grad_(False).eval()
-    try:
-        model.load_state_dict(checkpoint.model)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:160]
-        raise DataError(f"the checkpoint does not fit {checkpoint.backbone} ({reason}); train again") from None
+    model = restore(checkpoint).requires_grad_(False).eval()
+    if checkpoint.task == "regression":
+        _answer_in_units(model, checkpoint)
     return model
+
+
+def _answer_in_units(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Folds the scaling of the numbers into the last layer: training let the network give standard deviations."""
+    size = checkpoint.input
+    image = torch.randn(2, 3, size.height, size.width, generator=torch.Generator().manual_seed(0))
+    mean, deviation = torch.tensor(checkpoint.scaling).T
+    last = model.get_submodule(backbones.classifier_name(model))
+    expected = model(image) * deviation + mean
+    if isinstance(last, nn.Linear) and last.bias is not None:
+        last.weight.mul_(deviation[:, None])
+        last.bias.mul_(deviation).add_(mean)
+    if not ((model(image) - expected).abs() <= 1e-3 * deviation + 1e-5 * mean.abs()).all():
+        raise ConfigError(f"{checkpoint.backbone} does not end in a linear layer with bias, as numbers need")
 
 
 def _to_onnx(network: ActivatedClassifier, size: InputSpec) -> ModelProto:
@@ -198,7 +222,7 @@ def _published(options: argparse.Namespace) -> Checkpoint:
     size = InputSpec(224, 224, "crop", 0.875, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
     names = _class_names(options.classes)
     if options.weights == "imagenet":
-        published = models.get_model_weights(options.backbone)["DEFAULT"]
+        published = published_weights(options.backbone)
         names = names or _numbered(published.meta["categories"])
         size = _input_of(published.transforms())
     if not names:
@@ -255,6 +279,11 @@ def _summary(spec: ModelSpec, output: Path) -> str:
             f"{cell.method}, {cell.rows}x{cell.columns} cells every {cell.stride[0]:g} x {cell.stride[1]:g} pixels, "
             f"each seeing {field}"
         )
+    if (cost := spec.precision).precision != "fp32":
+        rows["precision"] = (
+            f"{cost.precision}: {cost.metric} {cost.after:.4f}, in fp32 {cost.before:.4f}, on {cost.images} validation "
+            "images" + (f"; calibrated on {cost.calibration_images} others" if cost.calibration_images else "")
+        )
     return "\n".join(f"{name:<12}{value}" for name, value in rows.items())
 
 
@@ -262,14 +291,35 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.export", description="Makes a verified ONNX model file.")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--checkpoint", type=Path, help="best.pt or last.pt of a training run")
-    source.add_argument("--backbone", help="instead: a torchvision classifier, without training")
+    source.add_argument("--backbone", help="instead: a torchvision or classic network, without training")
     parser.add_argument("--output", type=Path, required=True, help="the .onnx file to write")
     parser.add_argument("--weights", help="of --backbone: imagenet, none (default), or a .pth or .safetensors file")
     parser.add_argument("--classes", help="of --backbone: their number, or a JSON file with the list of names")
     parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of --backbone: input pixels")
-    parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="largest logit difference (%(default)s)")
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=TOLERANCE,
+        help="largest difference, of numbers in standard deviations (%(default)s)",
+    )
     parser.add_argument("--parity-images", type=int, default=PARITY_IMAGES, help="images compared (%(default)s)")
+    smaller = parser.add_mutually_exclusive_group()
+    smaller.add_argument("--int8", action="store_true", help="8-bit integers, for CPUs: a quarter of the size")
+    smaller.add_argument("--fp16", action="store_true", help="half precision, for GPUs; a CPU gains no speed by it")
+    parser.add_argument("--calibration-images", type=int, default=CALIBRATION_IMAGES, help="of --int8 (%(default)s)")
+    parser.add_argument(
+        "--max-accuracy-loss",
+        type=float,
+        default=MAX_ACCURACY_LOSS,
+        help="of --int8 and --fp16, as a share (%(default)s); one image may always be lost",
+    )
     return parser
+
+
+def _reduction(options: argparse.Namespace) -> Reduction | None:
+    if not (options.int8 or options.fp16):
+        return None
+    return Reduction("int8" if options.int8 else "fp16", options.calibration_images, options.max_accuracy_loss)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -278,13 +328,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.checkpoint and (options.weights or options.classes or options.size):
         parser.error("--weights, --classes and --size belong to --backbone: a checkpoint carries its own")
+    if options.backbone and (options.int8 or options.fp16):
+        parser.error("--int8 and --fp16 belong to --checkpoint: what they cost is measured on its images")
     try:
         checkpoint = load(options.checkpoint) if options.checkpoint else _published(options)
         print(
             f"exporting {checkpoint.backbone} at {checkpoint.input.height}x{checkpoint.input.width} pixels", flush=True
         )
-        spec = export(checkpoint, options.output, tolerance=options.tolerance, parity_images=options.parity_images)
-    except ParityError as error:
+        spec = export(
+            checkpoint,
+            options.output,
+            tolerance=options.tolerance,
+            parity_images=options.parity_images,
+            reduction=_reduction(options),
+        )
+    except (ParityError, AccuracyError) as error:
         print(f"error: {options.output}: {error}", file=sys.stderr)
         return EXIT_BELOW_TARGET
     except PerceptionError as error:

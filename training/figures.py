@@ -12,19 +12,22 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cnn_perception.metrics import Counts
+from training.answers import Answers
 from training.checkpoint import replacing
 from training.run import EpochRecord
+from training.tasks import METRIC_NAMES
 
 NUMBERED = 25
 """Classes up to which the cells of a confusion matrix carry their counts; beyond, they are too small to read."""
 
 
 def learning_curves(history: Sequence[EpochRecord], path: Path) -> None:
-    """Draws loss and accuracy on training and validation images over the epochs, with the phases marked."""
+    """Draws loss and metric on training and validation images over the epochs, with the phases marked."""
     epochs = [record.epoch for record in history]
     figure = Figure(figsize=(10, 4), layout="constrained")
     axes = figure.subplots(1, 2)
-    for axis, measure, title in zip(axes, ("loss", "top1"), ("cross-entropy, nats", "top-1 accuracy"), strict=True):
+    titles = "loss", METRIC_NAMES[history[0].metric] if history else ""
+    for axis, measure, title in zip(axes, ("loss", "metric"), titles, strict=True):
         for part in ("train", "val"):
             axis.plot(epochs, [getattr(record, f"{part}_{measure}") for record in history], label=part, marker=".")
         for before, after in itertools.pairwise(history):
@@ -56,6 +59,34 @@ def confusion_matrix(confusion: Counts, class_names: Sequence[str], path: Path) 
         for row, column in np.argwhere(confusion > 0):
             color = "white" if shares[row, column] > 0.5 else "black"
             axis.text(column, row, str(confusion[row, column]), ha="center", va="center", color=color)
+    _write(figure, path)
+
+
+def numbers(answers: Answers, path: Path) -> None:
+    """Draws what a network answers over what is true, a picture for each number."""
+    truth, found = answers.numbers()
+    names, units = answers.meaning.class_names, answers.meaning.units
+    figure = Figure(figsize=(4 * len(names), 4), layout="constrained")
+    axes = figure.subplots(1, len(names), squeeze=False)[0]
+    for column, (axis, name, unit) in enumerate(zip(axes, names, units, strict=True)):
+        axis.plot(truth[:, column], found[:, column], ".", alpha=0.5)
+        axis.axline((float(truth[:, column].mean()),) * 2, slope=1, color="grey", linestyle=":")
+        label = f"{name} [{unit}]" if unit else name
+        axis.set(xlabel=f"true {label}".replace("$", r"\$"), ylabel="answered")
+        axis.grid(alpha=0.3)
+    _write(figure, path)
+
+
+def learning_rates(rates: Sequence[float], losses: Sequence[float], suggested: float | None, path: Path) -> None:
+    """Draws the smoothed loss over the learning rate, with the one that is suggested marked."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(rates, losses)
+    if suggested is not None:
+        axis.axvline(suggested, color="grey", linestyle=":", label=f"steepest at {suggested:.1e}")
+        axis.legend()
+    axis.set(xscale="log", title="training loss while the rate rises", xlabel="learning rate of the head")
+    axis.grid(alpha=0.3)
     _write(figure, path)
 
 

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-import signal
-import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import FrameType, TracebackType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from cnn_perception.errors import ConfigError
-from training import backbones, optimise
+from training import dataset, distributed, mix, optimise, tensorboard
 from training.answers import answer
 from training.batches import Batch, Order
 from training.checkpoint import Checkpoint
-from training.config import TrainConfig
+from training.interrupt import Interrupt, Interrupted
+from training.learner import Learner, Outcome, Place
+from training.mix import Mixing
 from training.run import EpochRecord, Run
+from training.tasks import METRIC
 
 
 @dataclass
@@ -33,44 +34,18 @@ class Progress:
     batch: int = 0
     images: int = 0
     loss_sum: float = 0.0
-    hits: int = 0
+    hits: float = 0.0
     seconds: float = 0.0
     history: list[EpochRecord] = field(default_factory=list)
 
     def best(self) -> EpochRecord | None:
-        """Returns the epoch with the highest validation accuracy; of equal ones that with the lowest loss."""
-        return max(self.history, key=lambda record: (record.val_top1, -record.val_loss), default=None)
+        """Returns the epoch with the highest validation metric; of equal ones that with the lowest loss."""
+        return max(self.history, key=lambda record: (record.val_metric, -record.val_loss), default=None)
 
-
-class Interrupted(Exception):  # noqa: N818  (no error: the user's wish)
-    """The run is to end here; its state is whole."""
-
-
-class Interrupt:
-    """Notes the first Ctrl-C, so that a step is finished before `check` raises it; a second one is raised at once."""
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    def __enter__(self) -> Interrupt:
-        self._main = threading.current_thread() is threading.main_thread()
-        if self._main:
-            self._former = signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        if self._main:
-            signal.signal(signal.SIGINT, self._former)
-
-    def _note(self, _signal: int, _frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-
-    def check(self) -> None:
-        """Raises Interrupted after a Ctrl-C."""
-        if self.requested:
-            raise Interrupted
+    def waited(self) -> int:
+        """Returns the number of epochs since the best one."""
+        best = self.best()
+        return self.epoch - best.epoch if best else 0
 
 
 class Trainer:
@@ -78,20 +53,19 @@ class Trainer:
 
     def __init__(self, run: Run) -> None:
         self.run, self.config, self.model = run, run.config, run.model
-        self.stages = backbones.stages(run.model, *run.config.input_size)
-        self.optimizer = optimise.optimizer(run.model, self.stages, run.config)
-        self.amp = amp_dtype(run.config, run.device)
-        self.scaler = torch.amp.GradScaler(run.device.type, enabled=self.amp is torch.float16)
+        self.learner = Learner(run)
+        self.mixing = Mixing.of(run.config, run.data.task)
         self.progress = Progress()
+        self.skipped: list[tuple[int, int, float, str]] = []
+        self.bad_in_a_row = 0
 
     def state(self) -> dict[str, Any]:
-        """Returns what `restore` needs beside the weights."""
+        """Returns what `restore` needs beside the weights; every process must ask."""
         cuda = [torch.cuda.get_rng_state(self.run.device)] if self.run.device.type == "cuda" else []
         return {
             "progress": dataclasses.asdict(self.progress),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "rng": [torch.get_rng_state(), *cuda],
+            "learner": self.learner.state(),
+            "rng": distributed.from_all([torch.get_rng_state(), *cuda]),
         }
 
     def restore(self, saved: Checkpoint) -> None:
@@ -101,20 +75,22 @@ class Trainer:
         values["history"] = [EpochRecord(**record) for record in values["history"]]
         self.progress = Progress(**values)
         self.model.load_state_dict(saved.model)
-        self.optimizer.load_state_dict(saved.resume["optimizer"])
-        self.scaler.load_state_dict(saved.resume["scaler"])
-        torch.set_rng_state(saved.resume["rng"][0])
-        if self.run.device.type == "cuda" and len(saved.resume["rng"]) > 1:
-            torch.cuda.set_rng_state(saved.resume["rng"][1], self.run.device)
+        self.learner.restore(saved.resume["learner"])
+        states = saved.resume["rng"]
+        own = states[distributed.rank() % len(states)]  # of as many processes, each goes on with its own
+        torch.set_rng_state(own[0])
+        if self.run.device.type == "cuda" and len(own) > 1:
+            torch.cuda.set_rng_state(own[1], self.run.device)
 
     def epoch(self, loader: DataLoader[Batch], order: Order, interrupt: Interrupt) -> None:
         """Trains from the batch that is next to the end of the epoch.
 
         Raises:
-            Interrupted: Between two batches; a later call goes on from there.
+            Interrupted: Between two steps; a later call goes on from there.
+            ConfigError: If too many steps in a row have no finite loss.
         """
         now, phase = self.progress, optimise.phase(self.config, self.progress.epoch)
-        optimise.set_trainable(self.model, self.stages, phase)
+        self.learner.begin(phase)
         order.epoch, order.first_batch = now.epoch, now.batch
         title, started = f"epoch {now.epoch + 1}/{self.config.epochs} {phase}", time.perf_counter()
         size = min(self.config.batch_size, order.count)
@@ -122,41 +98,91 @@ class Trainer:
             for batch in loader:
                 for row in batch.lost:
                     tqdm.write(f"left out, no longer readable: {self.run.data.part('train')[row].path}")
-                if len(batch.labels) > 1:  # batch normalisation cannot learn from a single image
-                    self.step(batch, now.epoch + now.batch / order.batches())
+                self.step(batch, order)
+                place = self.place(order)
                 now.batch += 1
                 now.seconds, started = now.seconds + time.perf_counter() - started, time.perf_counter()
-                bar.update(len(batch.labels))
+                bar.update(len(batch.labels) * distributed.count())
                 if now.images:
-                    bar.set_postfix(loss=f"{now.loss_sum / now.images:.3f}", top1=f"{now.hits / now.images:.3f}")
-                interrupt.check()
+                    bar.set_postfix(loss=f"{now.loss_sum / now.images:.3f}", metric=f"{now.hits / now.images:.3f}")
+                if place.last and distributed.total([float(interrupt.requested)], self.run.device)[0]:
+                    raise Interrupted
 
-    def step(self, batch: Batch, epoch: float) -> None:
+    def finished(self) -> bool:
+        """Returns whether all epochs are done, or the last ones brought nothing."""
+        now, patience = self.progress, self.config.early_stop
+        return now.epoch >= self.config.epochs or 0 < patience <= now.waited()
+
+    def place(self, order: Order) -> Place:
+        """Returns where the batch that is next stands in its step."""
+        batch, size, count = self.progress.batch, order.batch_size, self.config.accumulate
+        start = batch - batch % count
+        end = min(start + count, order.batches())
+        return Place(batch == start, batch == end - 1, min(end * size, order.count) - start * size)
+
+    def step(self, batch: Batch, order: Order) -> None:
         """Learns from one batch.
 
         Raises:
-            ConfigError: If the loss is not finite; the weights have not been changed by this batch.
+            ConfigError: If too many steps in a row have no finite loss; none of them has changed the weights.
         """
-        factor = optimise.lr_factor(self.config, epoch, [record.val_loss for record in self.progress.history])
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * factor
-        images = batch.images.to(self.run.device, non_blocking=True)
-        labels = batch.labels.to(self.run.device, non_blocking=True)
-        if self.config.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.run.device.type, dtype=self.amp, enabled=self.amp is not None):
-            logits: Tensor = self.model(images)
-            loss = nn.functional.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise self.diverged(f"batch {self.progress.batch + 1}", value)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.progress.images += len(labels)
-        self.progress.loss_sum += value * len(labels)
-        self.progress.hits += int((logits.argmax(dim=1) == labels).sum())
+        now, place, device = self.progress, self.place(order), self.run.device
+        if place.first:
+            steps = math.ceil(order.batches() / self.config.accumulate)
+            epoch = now.epoch + now.batch // self.config.accumulate / steps
+            losses = [record.val_loss for record in now.history]
+            momentum = optimise.momentum(self.config, epoch)
+            self.learner.set_rates(optimise.lr_factor(self.config, epoch, losses), momentum)
+        images, targets = batch.images.to(device, non_blocking=True), batch.labels.to(device, non_blocking=True)
+        if self.mixing is not None:
+            classes = len(self.run.data.class_names)
+            images, targets = mix.mix(images, targets, classes, self.mixing, now.epoch, now.batch)
+        outcome = self.learner.learn(images, targets, place)
+        if outcome is None:
+            return
+        if not math.isfinite(outcome.loss_sum):
+            self.skip(batch, outcome)
+            return
+        self.bad_in_a_row = 0
+        now.images += outcome.images
+        now.loss_sum += outcome.loss_sum
+        now.hits += outcome.hits
+
+    def skip(self, batch: Batch, outcome: Outcome) -> None:
+        """Lists the images of a step that was left out, in skipped.csv.
+
+        Raises:
+            ConfigError: If there were too many in a row.
+        """
+        now, samples = self.progress, self.run.data.part("train")
+        rows = sorted(row for share in distributed.from_all(batch.rows.tolist()) for row in share)
+        paths = [str(samples[row].path) for row in rows]
+        self.skipped += [(now.epoch + 1, now.batch + 1, outcome.loss, path) for path in paths]
+        dataset.write_csv(self.run.folder / "skipped.csv", ("epoch", "batch", "loss", "path"), self.skipped)
+        self.bad_in_a_row += 1
+        where = f"batch {now.batch + 1} ({paths[0]} and {len(paths) - 1} more, see skipped.csv)"
+        if self.bad_in_a_row >= self.config.bad_steps:
+            raise self.diverged(where, outcome.loss)
+        tqdm.write(f"left out, loss or gradient not finite: epoch {now.epoch + 1}, {where}")
+
+    def validate(self, val: DataLoader[Batch], interrupt: Interrupt) -> dict[str, float]:
+        """Returns the scores of the network, or of the average of its weights, on the validation images.
+
+        Raises:
+            Interrupted: During the validation.
+            ConfigError: If the loss is not finite.
+        """
+        metrics: dict[str, float] | None = None
+        if distributed.rank() == 0:
+            with contextlib.suppress(Interrupted):
+                found = answer(self.model, val, self.run.data, self.run.device, "validating", interrupt.check)
+                metrics = found.summary()
+        metrics = distributed.from_first(metrics, self.run.device)
+        if metrics is None:
+            raise Interrupted
+        if not math.isfinite(metrics["val_loss"]):
+            raise self.diverged("validation", metrics["val_loss"])
+        return metrics
 
     def finish_epoch(self, val: DataLoader[Batch], interrupt: Interrupt) -> None:
         """Validates, and writes history.csv, then best.pt where this is the best epoch, then last.pt.
@@ -165,35 +191,41 @@ class Trainer:
             Interrupted: During the validation; a later call repeats it.
             ConfigError: If the loss is not finite.
         """
-        now, started = self.progress, time.perf_counter()
-        answers = answer(self.model, val, self.run.device, "validating", interrupt.check)
-        metrics = answers.summary()
-        if not math.isfinite(metrics["val_loss"]):
-            raise self.diverged("validation", metrics["val_loss"])
-        record = EpochRecord(
+        started, average = time.perf_counter(), self.learner.average
+        with average.in_place_of(self.model) if average else contextlib.nullcontext():
+            metrics = self.validate(val, interrupt)
+            record = self.record(metrics, time.perf_counter() - started)
+            self.progress = Progress(epoch=record.epoch, history=[*self.progress.history, record])
+            self.run.write_history(self.progress.history)
+            # A kill between the two leaves a last.pt that repeats the epoch, and with it best.pt.
+            if self.progress.best() is record:
+                self.run.save(["best.pt"], metrics, None)
+        self.run.save(["last.pt"], metrics, self.state())
+        tqdm.write(f"    val loss {record.val_loss:.3f}  val {record.metric} {record.val_metric:.3f}")
+
+    def record(self, metrics: Mapping[str, float], seconds: float) -> EpochRecord:
+        """Returns the line of history.csv of the epoch that ends, after a validation of so many seconds."""
+        now, metric = self.progress, METRIC[self.run.data.task]
+        return EpochRecord(
             epoch=now.epoch + 1,
             phase=optimise.phase(self.config, now.epoch),
-            lr=self.optimizer.param_groups[0]["lr"],
+            lr=self.learner.optimizer.param_groups[0]["lr"],
             train_loss=now.loss_sum / max(now.images, 1),
-            train_top1=now.hits / max(now.images, 1),
+            train_metric=now.hits / max(now.images, 1),
             val_loss=metrics["val_loss"],
-            val_top1=metrics["val_top1"],
-            seconds=now.seconds + time.perf_counter() - started,
+            val_metric=metrics[f"val_{metric}"],
+            seconds=now.seconds + seconds,
+            metric=metric,
         )
-        tqdm.write(f"    val loss {record.val_loss:.3f}  val top-1 {record.val_top1:.3f}")
-        self.progress = Progress(epoch=now.epoch + 1, history=[*now.history, record])
-        self.run.write_history(self.progress.history)
-        # A kill between the two leaves a last.pt that repeats the epoch, and with it best.pt.
-        if self.progress.best() is record:
-            self.run.save(["best.pt"], metrics, None)
-        self.run.save(["last.pt"], metrics, self.state())
 
     def diverged(self, where: str, value: float) -> ConfigError:
         """Says in one line that training has failed, and what is left of it."""
-        left = f"{self.run.folder / 'last.pt'} is intact" if self.progress.history else "nothing was saved yet"
+        left, then = "nothing was saved yet", "start again with a lower --lr"
+        if self.progress.history:
+            left, then = f"{self.run.folder / 'last.pt'} is intact", "continue with --resume and a lower --lr"
         return ConfigError(
-            f"the loss is {value} in epoch {self.progress.epoch + 1}, {where}; lower --lr {self.config.lr:g}"
-            f"{' or take --amp off' if self.amp else ''} ({left})"
+            f"the loss is {value} in epoch {self.progress.epoch + 1}, {where}; {then} than {self.config.lr:g}"
+            f"{' or take --amp off' if self.learner.amp else ' or take --clip-norm 1'} ({left})"
         )
 
 
@@ -208,31 +240,28 @@ def fit(run: Run, saved: Checkpoint | None) -> list[EpochRecord]:
         What happened, epoch by epoch.
 
     Raises:
-        ConfigError: If the loss is not finite.
+        ConfigError: If too many losses in a row are not finite, or a batch is too small for its processes.
         KeyboardInterrupt: On Ctrl-C, after the step was finished and last.pt written.
     """
+    if run.config.batch_size < 2 * distributed.count():
+        raise ConfigError(
+            f"--batch-size {run.config.batch_size}: at least 2 images for each process are needed; raise it"
+        )
     loader, order = run.training_batches()
     val = run.evaluation_batches("val")
     trainer = Trainer(run)
     torch.backends.cudnn.benchmark = True
+    torch.manual_seed(run.config.seed + distributed.rank())  # each process drops out its own
     if saved is not None:
         trainer.restore(saved)
-    with Interrupt() as interrupt:
-        while trainer.progress.epoch < run.config.epochs:
+    with Interrupt() as interrupt, tensorboard.scalars(run) as write_scalars:
+        while not trainer.finished():
             try:
                 trainer.epoch(loader, order, interrupt)
                 trainer.finish_epoch(val, interrupt)
             except Interrupted:
-                run.save(["last.pt"], {}, trainer.state())
+                if not trainer.bad_in_a_row:  # else the network may be beyond help, and last.pt is better
+                    run.save(["last.pt"], {}, trainer.state())
                 raise KeyboardInterrupt from None
+            write_scalars(trainer.progress.history[-1])
     return trainer.progress.history
-
-
-def amp_dtype(config: TrainConfig, device: torch.device) -> torch.dtype | None:
-    """Returns the type of mixed precision, None for plain float32."""
-    if config.amp == "fp16" and device.type == "cpu":
-        raise ConfigError("--amp fp16 needs a GPU; take off or bf16")
-    if config.amp == "off" or (config.amp == "auto" and device.type == "cpu"):
-        return None  # bf16 is slower than float32 on most CPUs
-    wide_range = config.amp == "bf16" or (config.amp == "auto" and torch.cuda.is_bf16_supported())
-    return torch.bfloat16 if wide_range else torch.float16

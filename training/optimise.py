@@ -71,6 +71,8 @@ def lr_factor(config: TrainConfig, epoch: float, val_losses: Sequence[float]) ->
         val_losses: Validation loss of each finished epoch; `plateau` follows from them, so it keeps no state.
     """
     warmup = config.warmup_epochs or 0.0
+    if config.schedule == "onecycle":
+        return _cycle(config, epoch, LOWEST_AT_FIRST, 1.0, LOWEST_AT_LAST)
     # the first step learns too
     factor = min(1.0, epoch / warmup + 0.01) if warmup > 0 else 1.0
     if config.schedule == "step":
@@ -81,6 +83,38 @@ def lr_factor(config: TrainConfig, epoch: float, val_losses: Sequence[float]) ->
         # Source: Loshchilov and Hutter 2017, SGDR, equation 5, without restarts
         return factor * (1 + math.cos(math.pi * (epoch - warmup) / (config.epochs - warmup))) / 2
     return factor
+
+
+LOWEST_AT_FIRST, LOWEST_AT_LAST = 1 / 25, 1 / 25e4
+MOMENTA = (0.95, 0.85)
+"""Of onecycle: shares of the highest rate at the beginning and at the end, and momentum at the lowest and the highest.
+Source: torch.optim.lr_scheduler.OneCycleLR, defaults of div_factor, final_div_factor and base and max momentum."""
+
+
+def momentum(config: TrainConfig, epoch: float) -> float | None:
+    """Returns the momentum, or Adam's first beta, at which the network learns now; None leaves it as it is.
+
+    Source: Smith 2018, A disciplined approach to neural network hyper-parameters: part 1, section 4.3: onecycle's
+    momentum falls while the rate rises, and rises while it falls.
+
+    Args:
+        config: Schedule and its settings.
+        epoch: Epochs passed, with the fraction of the current one.
+    """
+    if config.schedule != "onecycle" or config.momentum == 0:
+        return None
+    return _cycle(config, epoch, MOMENTA[0], MOMENTA[1], MOMENTA[0])
+
+
+def _cycle(config: TrainConfig, epoch: float, first: float, middle: float, last: float) -> float:
+    """From `first` to `middle` during the warm-up and on to `last`, each along half of a cosine."""
+    top = config.warmup_epochs or 0.0
+    start, end, share = (first, middle, epoch / top) if epoch < top else (middle, last, _passed(config, epoch, top))
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+def _passed(config: TrainConfig, epoch: float, top: float) -> float:
+    return min(1.0, (epoch - top) / max(config.epochs - top, 1e-9))
 
 
 def plateaus(val_losses: Sequence[float], patience: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from cnn_perception.errors import DataError, FrameError, ModelError
 from cnn_perception.image import decode_file_bytes
 from cnn_perception.preprocess import preprocess
 from cnn_perception.spec import ActivationMethod, InputSpec, ParityRecord, ParitySource
+from training.activation import shown_logit
 from training.backbones import Split
 from training.checkpoint import Checkpoint
 
@@ -37,12 +39,15 @@ def compare_logits(
 ) -> ParityRecord:
     """Compares on validation images from all over the set, or on seeded noise where none is on this machine.
 
+    A number is compared in its standard deviations over the training images, and all that pass agree. Of classes the
+    same one has to be the highest to agree, or the same ones have to reach their thresholds.
+
     Args:
         proto: The graph: `image` (N, 3, H, W) -> `logits` (N, K).
         model: The network in torch, in evaluation mode.
         checkpoint: Names the validation images and their preprocessing.
         count: How many images are compared at most.
-        tolerance: Largest absolute difference of a logit that is accepted.
+        tolerance: Largest absolute difference of a logit, or of a number in its standard deviations.
 
     Raises:
         ParityError: If a logit differs by more than the tolerance.
@@ -51,19 +56,30 @@ def compare_logits(
     run = _runner(proto, ["logits"])
     source, images = _inputs(checkpoint, count)
     largest, agreed = 0.0, 0
+    deviations = np.array([deviation for _, deviation in checkpoint.scaling] or 1.0, np.float32)
     for start in tqdm(range(0, len(images), _BATCH), desc="parity", unit="batch", leave=False):
         batch = np.stack([image() for image in images[start : start + _BATCH]])
         with torch.no_grad():
             expected = model(torch.from_numpy(batch)).numpy()
         (found,) = run(batch)
-        difference = float(np.abs(found - expected).max())
+        difference = float((np.abs(found - expected) / deviations).max())
         if not difference <= tolerance:  # catches NaN, too
             raise ParityError(
                 f"a logit of the ONNX graph differs by {difference:.3g} from torch's (magnitudes up to "
                 f"{np.abs(expected).max():.3g}), tolerance {tolerance:g}; nothing is written; see --tolerance"
             )
-        largest, agreed = max(largest, difference), agreed + int((found.argmax(1) == expected.argmax(1)).sum())
+        largest, agreed = max(largest, difference), agreed + _agreeing(found, expected, checkpoint)
     return ParityRecord(source, len(images), largest, tolerance, agreed / len(images))
+
+
+def _agreeing(found: _Batch, expected: _Batch, checkpoint: Checkpoint) -> int:
+    if checkpoint.task == "multiclass":
+        return int((found.argmax(1) == expected.argmax(1)).sum())
+    if checkpoint.task == "regression":
+        return len(found)
+    reached = np.array(checkpoint.calibration.thresholds) * np.ones((2, len(found), 1))
+    scores = 1 / (1 + np.exp(-np.stack([found, expected]).astype(np.float64) / checkpoint.calibration.temperature))
+    return int(np.equal(*(scores >= reached)).all(1).sum())
 
 
 def check_activation(proto: ModelProto, split: Split, method: ActivationMethod, checkpoint: Checkpoint) -> None:
@@ -78,7 +94,9 @@ def check_activation(proto: ModelProto, split: Split, method: ActivationMethod, 
         features = split.body(torch.from_numpy(batch))
     features.requires_grad_(True)
     answers: Tensor = split.head(features.clone())[0]  # torchvision's heads work in place
-    top = torch.from_numpy(logits.argmax(1, keepdims=True))  # of two equal classes, the one that the graph took
+    top = shown_logit(torch.from_numpy(logits), checkpoint.task)[
+        :, None
+    ]  # of two equal classes, the one that the graph took
     (gradient,) = torch.autograd.grad(answers.gather(1, top).sum(), features)
     # A logit that is a mean over the cells has a gradient divided by their number; the exact map is not divided.
     scale = found[0].size if method == "cam" else 1
@@ -102,13 +120,18 @@ def _inputs(checkpoint: Checkpoint, count: int) -> tuple[ParitySource, list[Call
     paths = [Path(path) for path in checkpoint.val_images if Path(path).is_file()]
     if paths:
         chosen = np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)
-        return "validation", [lambda path=paths[i]: _read(path, size) for i in chosen]  # type: ignore[misc]
+        return "validation", [lambda path=paths[i]: read_image(path, size, "validation") for i in chosen]  # type: ignore[misc]
     random, shape = np.random.default_rng(0), (3, size.height, size.width)
     return "noise", [lambda: random.standard_normal(shape, np.float32)] * min(count, _NOISE_IMAGES)
 
 
-def _read(path: Path, size: InputSpec) -> _Batch:
+def read_image(path: Path, size: InputSpec, part: Literal["training", "validation"]) -> _Batch:
+    """Returns an image of the run as the robot would prepare it: (3, H, W) float32.
+
+    Raises:
+        DataError: If it cannot be read any more.
+    """
     try:
         return preprocess(decode_file_bytes(path.read_bytes()), size)
     except (OSError, FrameError) as error:
-        raise DataError(f"{path}: this validation image cannot be read any more ({error}); restore it") from None
+        raise DataError(f"{path}: this {part} image cannot be read any more ({error}); restore it") from None

@@ -7,26 +7,31 @@ import hashlib
 import json
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from cnn_perception.errors import ConfigError, DataError
-from cnn_perception.metrics import accuracy
-from training import backbones
+from cnn_perception.spec import Task
+from training import backbones, tasks
 from training.answers import Answers
 from training.checkpoint import replacing
+from training.config import TrainConfig
+from training.dataset import Sample
 from training.run import EpochRecord, Run
+from training.tasks import METRIC, Meaning
 
 WEIGHT_DECAYS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """L2 penalties tried by cross-validation, on standardised features and the mean loss of an image."""
+RIDGE_DECAYS = tuple(10 ** (power / 2) for power in range(-6, 9))
+"""The same for numbers, whose answer for all of them costs hardly more than for one: 0.001 to 10000."""
 FOLDS = 5
 CROSS_VALIDATED = 5000
 """Images beyond which cross-validation takes a random part: the penalty depends little on more."""
@@ -34,10 +39,14 @@ CROSS_VALIDATED = 5000
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Embeddings (n, D) float32 and labels (n,) int64 of the images that could be read."""
+    """Embeddings (n, D) float32 and targets of the images that could be read, as for `tasks.loss`."""
 
     embeddings: Tensor
-    labels: Tensor
+    targets: Tensor
+
+    def rows(self, rows: npt.NDArray[Any]) -> Features:
+        """Returns some of the images."""
+        return Features(self.embeddings[rows], self.targets[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +70,7 @@ def fit(run: Run) -> list[EpochRecord]:
         run: What to train on what; its model gets the new last layer.
 
     Returns:
-        What happened, one record for each iteration of L-BFGS.
+        What happened, one record for each iteration of L-BFGS; one in all for numbers.
 
     Raises:
         ConfigError: If the architecture does not end in a linear layer.
@@ -69,26 +78,30 @@ def fit(run: Run) -> list[EpochRecord]:
     cut = backbones.split(run.model, *run.config.input_size)
     if not isinstance(cut.classifier, nn.Linear) or cut.classifier.bias is None:
         raise ConfigError(f"{run.config.backbone} does not end in a linear layer with bias; use --mode finetune")
-    train, val = _features(run, cut)
+    train, val, samples = _features(run, cut)
     centre, spread = train.embeddings.mean(dim=0), train.embeddings.std(dim=0)
     spread[spread < 1e-6] = 1.0  # a feature that never changes tells nothing, and must not be blown up
-    train, val = (Features((part.embeddings - centre) / spread, part.labels) for part in (train, val))
-    classes, decay = len(run.data.class_names), run.config.weight_decay
+    train, val = (Features((part.embeddings - centre) / spread, part.targets) for part in (train, val))
+    task, decay = run.data.task, run.config.weight_decay
     if decay is None:
-        losses = cross_validate(train, classes, run.config.seed)
+        losses = cross_validate(train, task, len(run.data.class_names), folds(samples, run.config))
         decay = min(losses, key=lambda candidate: losses[candidate])
     history: list[EpochRecord] = []
     started = time.perf_counter()
 
     def note(layer: Linear) -> None:
         nonlocal started
-        on_train, on_val = (_answers(layer, part) for part in (train, val))
-        scores = on_train.loss, accuracy(on_train.confusion), on_val.loss, accuracy(on_val.confusion)
+        on_train, on_val = (_answers(layer, part, run.data) for part in (train, val))
+        scores = on_train.loss, on_train.metric, on_val.loss, on_val.metric
         now = time.perf_counter()
-        history.append(EpochRecord(len(history) + 1, "probe", 1.0, *scores, now - started))
+        history.append(EpochRecord(len(history) + 1, "probe", 1.0, *scores, now - started, METRIC[task]))
         started = now
 
-    layer = fit_linear(train, classes, decay, run.config.epochs, note)
+    if task == "regression":
+        (layer,) = fit_ridge(train, [decay])
+        note(layer)
+    else:
+        layer = fit_linear(train, task, len(run.data.class_names), decay, run.config.epochs, note)
     # The last layer sees raw embeddings: w ((x - centre) / spread) + b, written as one linear layer.
     folded = Linear(layer.weight / spread, layer.bias - (layer.weight / spread) @ centre)
     with torch.no_grad():
@@ -96,36 +109,38 @@ def fit(run: Run) -> list[EpochRecord]:
         cut.classifier.bias.copy_(folded.bias)
     print(f"probe: weight decay {decay:g}, {len(history)} iterations")
     run.write_history(history)
-    run.save(["best.pt", "last.pt"], _answers(layer, val).summary(), {})
+    run.save(["best.pt", "last.pt"], _answers(layer, val, run.data).summary(), {})
     return history
 
 
 def fit_linear(
     data: Features,
-    classes: int,
+    task: Task,
+    outputs: int,
     weight_decay: float,
     iterations: int,
     note: Callable[[Linear], None] | None = None,
 ) -> Linear:
-    """Minimises the mean cross-entropy plus weight_decay / 2 x |weight|^2 (the bias is free) by full-batch L-BFGS.
+    """Minimises the mean loss plus weight_decay / 2 x |weight|^2 (the bias is free) by full-batch L-BFGS.
 
     The problem is convex, so the result depends on nothing but the data and the penalty.
 
     Args:
-        data: Standardised embeddings and labels.
-        classes: K.
+        data: Standardised embeddings and targets.
+        task: What they are, see `tasks.loss`; not for regression.
+        outputs: K.
         weight_decay: The penalty, at least 0.
         iterations: When to stop at the latest.
         note: Called with the layer after each iteration.
     """
-    x, y = data.embeddings, data.labels
-    weight = torch.zeros(classes, x.shape[1], device=x.device, requires_grad=True)
-    bias = torch.zeros(classes, device=x.device, requires_grad=True)
+    x, y = data.embeddings, data.targets
+    weight = torch.zeros(outputs, x.shape[1], device=x.device, requires_grad=True)
+    bias = torch.zeros(outputs, device=x.device, requires_grad=True)
     solver = torch.optim.LBFGS([weight, bias], max_iter=1, history_size=20, line_search_fn="strong_wolfe")
 
     def objective() -> Tensor:
         solver.zero_grad()
-        total = cross_entropy(x @ weight.T + bias, y) + weight_decay / 2 * weight.square().sum()
+        total = tasks.loss(x @ weight.T + bias, y, task) + weight_decay / 2 * weight.square().sum()
         total.backward()  # type: ignore[no-untyped-call]
         return total
 
@@ -140,33 +155,91 @@ def fit_linear(
     return Linear(weight.detach(), bias.detach())
 
 
-def cross_validate(data: Features, classes: int, seed: int) -> dict[float, float]:
-    """Returns the mean loss on held-out folds of the training images for each of `WEIGHT_DECAYS`."""
-    rng = np.random.default_rng(seed)
-    rows = rng.permutation(len(data.labels))[:CROSS_VALIDATED]
-    labels = data.labels.cpu().numpy()[rows]
+def fit_ridge(data: Features, weight_decays: Sequence[float]) -> list[Linear]:
+    """Minimises half of the mean squared error plus weight_decay / 2 x |weight|^2 (the bias is free), exactly.
+
+    Args:
+        data: Standardised embeddings, and targets (n, K) float32.
+        weight_decays: Penalties above 0.
+
+    Returns:
+        One layer a penalty.
+
+    Source: Hastie, Tibshirani and Friedman 2009, The Elements of Statistical Learning, sections 3.4.1 and 18.3.5.
+    """
+    x, y = data.embeddings.double(), data.targets.double()
+    x_mean, y_mean = x.mean(dim=0), y.mean(dim=0)
+    x, y = x - x_mean, y - y_mean
+    wide = x.shape[1] > len(x)  # then the images span all that matters, and there are fewer of them
+    values, vectors = torch.linalg.eigh(x @ x.T if wide else x.T @ x)
+    turned = vectors.T @ (y if wide else x.T @ y)
+    layers = []
+    for decay in weight_decays:
+        solved = vectors @ (turned / (values.clamp(min=0) + len(x) * decay)[:, None])
+        weight = (x.T @ solved if wide else solved).T
+        layers.append(Linear(weight.float(), (y_mean - weight @ x_mean).float()))
+    return layers
+
+
+def folds(samples: Sequence[Sample], config: TrainConfig) -> npt.NDArray[np.int64]:
+    """Returns to which of `FOLDS` folds each training image belongs, (n,).
+
+    What was recorded together stays together: images of one group, and neighbours in time where the end of the
+    recording is what was held out. Otherwise each fold gets its share of every class.
+    """
+    if any(sample.group for sample in samples):
+        names = [sample.group or str(row) for row, sample in enumerate(samples)]
+        _, group = np.unique(names, return_inverse=True)
+        return np.random.default_rng(config.seed).permutation(group.max() + 1)[group] % FOLDS
+    if config.split == "tail":
+        return np.arange(len(samples)) * FOLDS // len(samples)
+    rows = np.random.default_rng(config.seed).permutation(len(samples))
+    result = np.empty(len(rows), np.int64)
     # dealing out the images class by class gives every fold its share of each
-    folds = np.empty(len(rows), np.int64)
-    folds[np.argsort(labels, kind="stable")] = np.arange(len(rows)) % FOLDS
-    losses: dict[float, float] = {}
-    for decay in tqdm(WEIGHT_DECAYS, "cross-validating", leave=False):
-        held_out = 0.0
-        for fold in range(FOLDS):
-            inside, outside = (
-                Features(data.embeddings[r], data.labels[r]) for r in (rows[folds != fold], rows[folds == fold])
-            )
-            layer = fit_linear(inside, classes, decay, iterations=50)
-            held_out += cross_entropy(layer(outside.embeddings), outside.labels, reduction="sum").item()
-        losses[decay] = held_out / len(rows)
+    order = np.argsort([samples[row].label for row in rows], kind="stable")
+    result[rows[order]] = np.arange(len(rows)) % FOLDS
+    return result
+
+
+def cross_validate(data: Features, task: Task, outputs: int, folds: npt.NDArray[np.int64]) -> dict[float, float]:
+    """Measures each of `WEIGHT_DECAYS`, or for regression of `RIDGE_DECAYS`, on held-out folds.
+
+    Args:
+        data: Standardised embeddings and targets of the training images.
+        task: What they are.
+        outputs: K.
+        folds: The fold of each image, (n,).
+
+    Returns:
+        By the penalty, the mean loss; of numbers the mean absolute error, standardised.
+    """
+    decays = RIDGE_DECAYS if task == "regression" else WEIGHT_DECAYS
+    rows = np.random.default_rng(0).permutation(len(folds))[:CROSS_VALIDATED]
+    losses = dict.fromkeys(decays, 0.0)
+    for fold in tqdm(np.unique(folds[rows]), "cross-validating", leave=False):
+        inside, outside = data.rows(rows[folds[rows] != fold]), data.rows(rows[folds[rows] == fold])
+        if task == "regression":
+            layers = fit_ridge(inside, decays)
+        else:
+            layers = [fit_linear(inside, task, outputs, decay, iterations=50) for decay in decays]
+        for decay, layer in zip(decays, layers, strict=True):
+            answers = layer(outside.embeddings)
+            numbers = task == "regression"
+            loss = (answers - outside.targets).abs().mean() if numbers else tasks.loss(answers, outside.targets, task)
+            losses[decay] += loss.item() * len(outside.targets) / len(rows)
     return losses
 
 
-def _answers(layer: Linear, data: Features) -> Answers:
-    return Answers(layer(data.embeddings).cpu().numpy(), data.labels.cpu().numpy())
+def _answers(layer: Linear, data: Features, meaning: Meaning) -> Answers:
+    return Answers(layer(data.embeddings).cpu().numpy(), data.targets.cpu().numpy(), meaning)
 
 
-def _features(run: Run, cut: backbones.Split) -> tuple[Features, Features]:
-    """The embeddings of the training and of the validation images, from the run's cache where it has them."""
+def _features(run: Run, cut: backbones.Split) -> tuple[Features, Features, tuple[Sample, ...]]:
+    """The embeddings of the training and of the validation images, from the run's cache where it has them.
+
+    Returns:
+        Both, and the training images that could be read.
+    """
     path, key = run.folder / "embeddings.npz", _key(run)
     cached = _read_cache(path, key)
     if cached is None:
@@ -175,17 +248,17 @@ def _features(run: Run, cut: backbones.Split) -> tuple[Features, Features]:
             np.savez(file, key=np.array(key), embeddings=cached[0], kept=cached[1])
     embeddings, kept = cached
     samples = (*run.data.part("train"), *run.data.part("val"))
-    labels, training = np.array([s.label for s in samples]), np.array([s.part == "train" for s in samples])
     if lost := [str(sample.path) for sample, here in zip(samples, kept, strict=True) if not here]:
         tqdm.write(f"left out, no longer readable: {', '.join(lost)}")
-    rows = (np.flatnonzero(kept & training), np.flatnonzero(kept & ~training))
-    train, val = (Features(torch.from_numpy(embeddings[r]), torch.from_numpy(labels[r])) for r in rows)
-    if not len(train.labels) or not len(val.labels):
+    training = np.array([sample.part == "train" for sample in samples])
+    multiclass = run.data.task == "multiclass"
+    targets = torch.tensor([s.label for s in samples] if multiclass else [s.values for s in samples])
+    everything = Features(torch.from_numpy(embeddings).to(run.device), targets.to(run.device))
+    learned = np.flatnonzero(kept & training)
+    train, val = everything.rows(learned), everything.rows(np.flatnonzero(kept & ~training))
+    if not len(train.targets) or not len(val.targets):
         raise DataError(f"{run.data.root}: its images can no longer be read; start again when they are back")
-    return (
-        Features(train.embeddings.to(run.device), train.labels.to(run.device)),
-        Features(val.embeddings.to(run.device), val.labels.to(run.device)),
-    )
+    return train, val, tuple(samples[row] for row in learned)
 
 
 @torch.inference_mode()
@@ -204,12 +277,18 @@ def _embed(run: Run, cut: backbones.Split) -> tuple[npt.NDArray[np.float32], npt
     return embeddings, kept
 
 
+def cached(run: Run) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]] | None:
+    """Returns what `fit` left of the training and then the validation images: embeddings (n, D), and which are read."""
+    return _read_cache(run.folder / "embeddings.npz", _key(run))
+
+
 def _key(run: Run) -> str:
     """All that the embeddings depend on."""
     config = run.config
     parts = [s.part for s in run.data.samples]
     seed = config.seed if config.weights == "none" else None
-    facts = [run.data.sha256, parts, run.weights, config.backbone, dataclasses.asdict(config.input), seed]
+    head = [config.feature_layer, config.grid]
+    facts = [run.data.sha256, parts, run.weights, config.backbone, head, dataclasses.asdict(config.input), seed]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

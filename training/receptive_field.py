@@ -15,11 +15,15 @@ from onnx import ModelProto, NodeProto, helper
 
 _WINDOWED = {"Conv", "MaxPool", "AveragePool"}
 _POINTWISE = {
-    "Add", "BatchNormalization", "Cast", "Clip", "Concat", "Div", "Dropout", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid",
-    "HardSwish", "Identity", "LeakyRelu", "Mul", "PRelu", "Relu", "Sigmoid", "Softplus", "Sub", "Tanh",
+    "Add", "BatchNormalization", "Cast", "CastLike", "Clip", "Concat", "DequantizeLinear", "Div", "Dropout", "Elu",
+    "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LRN", "LeakyRelu", "Mul", "PRelu", "Pow",
+    "QuantizeLinear", "Relu", "Sigmoid", "Softplus", "Sqrt", "Sub", "Tanh",
 }  # fmt: skip
 """Neither moves nor mixes pixels; Concat does so for channels, the only axis image classifiers concatenate."""
-_RESHAPING = {"Gather", "Reshape", "Slice", "Split", "Squeeze", "Unsqueeze"}
+_RESHAPING = {"Gather", "Pad", "ReduceMean", "ReduceSum", "Reshape", "Slice", "Split", "Squeeze", "Unsqueeze"}
+"""They leave the pixels in place where the last two axes stay as they are."""
+_DATA_INPUTS = {"CastLike": 1, "Expand": 1, "Shape": 0, "Size": 0}
+"""How many inputs, the first ones, hand on their values; the others give a type or a size only."""
 _CHANNELS_LAST = {"Gemm", "LayerNormalization", "MatMul"}
 
 
@@ -36,6 +40,25 @@ class Geometry:
     stride: tuple[float, float]
     receptive_field: tuple[int, int]
     offset: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a convolution or pooling reads for one cell, along its spatial axes.
+
+    Attributes:
+        kernel: Pixels.
+        stride: Distance of neighbouring windows.
+        dilation: Distance of neighbouring pixels of the kernel.
+        before: Pixels of padding in front.
+        after: Pixels of padding behind.
+    """
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -62,7 +85,7 @@ class _Grid:
     whole: bool
 
 
-_Shape = list[int | str]
+Shape = list[int | str]
 _GLOBAL = _Grid(None, whole=True)
 
 
@@ -76,25 +99,78 @@ def geometry(model: ModelProto, tensor: str) -> Geometry:
     Returns:
         The geometry; cells that mix the image in ways that cannot be followed see the whole input and divide it evenly.
     """
-    graph = model.graph
-    shapes: dict[str, _Shape] = {
-        value.name: [dim.dim_value or dim.dim_param for dim in value.type.tensor_type.shape.dim]
-        for value in (*graph.value_info, *graph.input, *graph.output)
-    }
-    kernels = {tensor.name: list(tensor.dims)[2:] for tensor in graph.initializer}
-    image = graph.input[0].name
-    grids = {image: _Grid((_Axis(2), _Axis(3)), whole=False)}
-    for node in graph.node:
-        inputs = [grids[name] for name in node.input if name in grids]
-        if inputs:
-            grids.update(dict.fromkeys(node.output, _follow(node, inputs, shapes, kernels)))
+    shapes, grids = shapes_of(model), _grids(model)
+    image = model.graph.input[0].name
     axes = grids[tensor].axes
     if axes is None:
         strides = [
             float(pixels) / float(cells) for pixels, cells in zip(shapes[image][2:], shapes[tensor][2:], strict=True)
         ]
         return Geometry(_pair(strides), (0, 0), _pair([(stride - 1) / 2 for stride in strides]))
-    down, right = (0 if grids[tensor].whole else axis.last - axis.first + 1 for axis in axes)
+    return _place(axes, grids[tensor].whole)
+
+
+def geometries(model: ModelProto) -> dict[str, Geometry | None]:
+    """Follows the image through a graph to every tensor that depends on it.
+
+    Args:
+        model: As for `geometry`.
+
+    Returns:
+        By name; None for what is no grid of cells any more, or not one that can be followed.
+    """
+    return {name: None if grid.axes is None else _place(grid.axes, grid.whole) for name, grid in _grids(model).items()}
+
+
+def shapes_of(model: ModelProto) -> dict[str, Shape]:
+    """Returns what a graph says of the shapes of its tensors, initializers included."""
+    graph = model.graph
+    shapes: dict[str, Shape] = {
+        value.name: [dim.dim_value or dim.dim_param for dim in value.type.tensor_type.shape.dim]
+        for value in (*graph.value_info, *graph.input, *graph.output)
+    }
+    return shapes | {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+
+
+def window(node: NodeProto, shapes: dict[str, Shape]) -> Window | None:
+    """Returns the window of a convolution or pooling; None for other nodes, and where the shapes do not tell it.
+
+    Source: ONNX operators, Conv and MaxPool: their defaults, and the padding of `auto_pad`.
+    """
+    if node.op_type not in _WINDOWED:
+        return None
+    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    kernel = attributes.get("kernel_shape") or [int(size) for size in shapes.get(node.input[1], [])[2:]]
+    count = len(kernel)
+    stride, dilation = attributes.get("strides", [1] * count), attributes.get("dilations", [1] * count)
+    pads = attributes.get("pads", [0] * 2 * count)
+    automatic = attributes.get("auto_pad", b"NOTSET").decode()
+    if automatic.startswith("SAME"):
+        sizes = shapes.get(node.input[0], [])[2:]
+        if len(sizes) != count or not all(isinstance(size, int) for size in sizes):
+            return None
+        reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+        total = [
+            max((-(-int(size) // s) - 1) * s + r - int(size), 0)
+            for size, s, r in zip(sizes, stride, reach, strict=True)
+        ]
+        before = [(pad + (automatic == "SAME_LOWER")) // 2 for pad in total]
+        pads = before + [pad - front for pad, front in zip(total, before, strict=True)]
+    return Window(tuple(kernel), tuple(stride), tuple(dilation), tuple(pads[:count]), tuple(pads[count:]))
+
+
+def _grids(model: ModelProto) -> dict[str, _Grid]:
+    shapes = shapes_of(model)
+    grids = {model.graph.input[0].name: _Grid((_Axis(2), _Axis(3)), whole=False)}
+    for node in model.graph.node:
+        inputs = [grids[name] for name in node.input[: _DATA_INPUTS.get(node.op_type)] if name in grids]
+        if inputs:
+            grids.update(dict.fromkeys(node.output, _follow(node, inputs, shapes)))
+    return grids
+
+
+def _place(axes: tuple[_Axis, _Axis], whole: bool) -> Geometry:
+    down, right = (0 if whole else axis.last - axis.first + 1 for axis in axes)
     return Geometry(
         _pair([float(axis.stride) for axis in axes]),
         (down, right),
@@ -106,20 +182,20 @@ def _pair(values: Sequence[float]) -> tuple[float, float]:
     return values[0], values[1]
 
 
-def _follow(node: NodeProto, inputs: list[_Grid], shapes: dict[str, _Shape], kernels: dict[str, list[int]]) -> _Grid:
+def _follow(node: NodeProto, inputs: list[_Grid], shapes: dict[str, Shape]) -> _Grid:
     """Returns the grid of a node's outputs from those of its inputs that depend on the image."""
     grid = inputs[0]
     if node.op_type in _POINTWISE:
         return _union(inputs)
     if grid.axes is None or len(inputs) > 1:
         return _GLOBAL
-    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    if node.op_type in _WINDOWED and attributes.get("auto_pad", b"NOTSET") == b"NOTSET":
-        kernel = attributes.get("kernel_shape") or kernels[node.input[1]]
-        steps, spread = attributes.get("strides", [1, 1]), attributes.get("dilations", [1, 1])
-        pads = attributes.get("pads", [0, 0, 0, 0])
-        down, right = (_window(grid.axes[i], kernel[i], steps[i], spread[i], pads[i]) for i in (0, 1))
+    read = window(node, shapes)
+    if read is not None:
+        if [axis.place - 2 for axis in grid.axes] != [len(read.kernel) - 2, len(read.kernel) - 1]:
+            return _GLOBAL
+        down, right = (_widened(axis, read) for axis in grid.axes)
         return replace(grid, axes=(down, right))
+    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     if node.op_type == "Transpose":
         down, right = (replace(axis, place=attributes["perm"].index(axis.place)) for axis in grid.axes)
         return replace(grid, axes=(down, right))
@@ -133,10 +209,11 @@ def _follow(node: NodeProto, inputs: list[_Grid], shapes: dict[str, _Shape], ker
     return _GLOBAL
 
 
-def _window(axis: _Axis, kernel: int, step: int, dilation: int, pad: int) -> _Axis:
-    first = axis.first - pad * axis.stride
-    last = axis.last + ((kernel - 1) * dilation - pad) * axis.stride
-    return replace(axis, stride=axis.stride * step, first=first, last=last)
+def _widened(axis: _Axis, read: Window) -> _Axis:
+    index = axis.place - 2
+    first = axis.first - read.before[index] * axis.stride
+    last = axis.last + ((read.kernel[index] - 1) * read.dilation[index] - read.before[index]) * axis.stride
+    return replace(axis, stride=axis.stride * read.stride[index], first=first, last=last)
 
 
 def _union(inputs: list[_Grid]) -> _Grid:

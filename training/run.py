@@ -15,26 +15,40 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from cnn_perception.errors import ConfigError, DataError
-from training import backbones, batches, checkpoint, dataset
+from training import batches, checkpoint, dataset, distributed, network, tasks
 from training.augment import Augmentation
 from training.batches import Batch, Images, Order
-from training.checkpoint import UNCALIBRATED, Checkpoint
-from training.config import CHANGED_BY_RESUME, TrainConfig, expand_augment, from_json, make
+from training.cache import open_cache
+from training.checkpoint import Checkpoint
+from training.config import CHANGED_BY_RESUME, TrainConfig, expand_augment, from_json, make, with_recipe
 from training.dataset import LabelledImages, Part
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One line of history.csv: accuracies in [0, 1], losses in nats, the rate of the head at the epoch's end."""
+    """One line of history.csv.
+
+    Attributes:
+        epoch: Counted from 1.
+        phase: What learned.
+        lr: The rate of the head at the epoch's end.
+        train_loss: See `tasks.loss`.
+        train_metric: The metric on the training images as they were shown; NaN for multilabel fine-tuning.
+        val_loss: See `tasks.loss`.
+        val_metric: The metric on the validation images; higher is better.
+        seconds: How long it took.
+        metric: Its name, see `tasks.METRIC`.
+    """
 
     epoch: int
     phase: str
     lr: float
     train_loss: float
-    train_top1: float
+    train_metric: float
     val_loss: float
-    val_top1: float
+    val_metric: float
     seconds: float
+    metric: str
 
 
 @dataclass(frozen=True)
@@ -60,10 +74,15 @@ class Run:
     workers: int
 
     def training_batches(self) -> tuple[DataLoader[Batch], Order]:
-        """Returns the shuffled, augmented training images, and what decides on their order."""
-        samples = self.data.part("train")
-        images = Images(samples, self.config.input, Augmentation.of(self.config), self.config.seed)
-        order = Order(len(samples), self.config.batch_size, self.config.seed)
+        """Returns the shuffled, augmented training images, decoded as far as they are kept, and their order."""
+        samples, augmentation = self.data.part("train"), Augmentation.of(self.config, self.data.task)
+        with distributed.first_alone_first(self.device):  # the others find what it wrote
+            cache = open_cache(samples, self.config, augmentation)
+        images = Images(samples, self.config.input, augmentation, self.config.seed, cache)
+        sampled = self.config.balance == "sampler"
+        weights = batches.balanced(samples, len(self.data.class_names)) if sampled else None
+        share = (distributed.rank(), distributed.count())
+        order = Order(len(samples), self.config.batch_size, self.config.seed, weights, share)
         return batches.loader(images, order, self.workers, self.device.type == "cuda"), order
 
     def evaluation_batches(self, *parts: Part) -> DataLoader[Batch]:
@@ -94,9 +113,10 @@ class Run:
             training=record,
             train_images=tuple(str(sample.path.absolute()) for sample in self.data.part("train")),
             val_images=tuple(str(sample.path.absolute()) for sample in self.data.part("val")),
-            calibration=UNCALIBRATED,
+            calibration=tasks.uncalibrated(self.data),
             config=self.config.to_dict(),
             resume=None,
+            val_targets=tuple(sample.values or (sample.label,) for sample in self.data.part("val")),
         )
         for name in names:
             checkpoint.save(self.folder / name, dataclasses.replace(now, resume=resume if name == "last.pt" else None))
@@ -130,6 +150,7 @@ def settings(given: dict[str, Any]) -> TrainConfig:
     Raises:
         ConfigError: If a setting is wrong, the folder holds a run already, or there is none to continue.
     """
+    given = with_recipe(given)
     if not given.get("output"):
         raise ConfigError("--output is missing; name the folder of the run")
     folder = Path(given["output"])
@@ -158,41 +179,32 @@ def open_run(config: TrainConfig) -> Run:
         DataError: If the data cannot be used.
     """
     folder, device = Path(config.output), _device(config)
-    _network(config, 2)  # for its errors: a wrong name should not be found only after the data were read
+    network.start(config, 2)  # for its errors: a wrong name should not be found only after the data were read
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be made ({error.strerror}); choose another --output") from None
-    data = dataset.load(
-        Path(config.data),
-        val_fraction=config.val_fraction,
-        test_fraction=config.test_fraction,
-        seed=config.seed,
-        rejected_csv=folder / "rejected.csv",
-    )
+    findings = folder / "findings.csv"
+    data = dataset.load(Path(config.data), findings_csv=findings, **dataset.options(config.to_dict()))
     checkpoint.write_text(
-        folder / "config.json", json.dumps({**config.to_dict(), "resume": False}, indent=2, ensure_ascii=False) + "\n"
+        folder / "config.json",
+        json.dumps({**config.to_dict(), "resume": False, "find_lr": False}, indent=2, ensure_ascii=False) + "\n",
     )
-    rows = [(sample.path, data.class_names[sample.label], sample.part) for sample in data.samples]
-    dataset.write_csv(folder / "split.csv", ("path", "class", "part"), rows)
-    model, weights = _network(config, len(data.class_names))
+    dataset.write_split(folder / "split.csv", data)
+    model, weights = network.start(config, len(data.class_names))
+    tasks.check_last_layer(model, config.backbone, data.task)
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     model = model.to(device).to(memory_format=layout)
     return Run(config, folder, data, model, weights, device, _workers(config, device))
-
-
-def _network(config: TrainConfig, class_count: int) -> tuple[nn.Module, str]:
-    """The network with the weights to start from, and where they come from."""
-    torch.manual_seed(config.seed)
-    model = backbones.build(config.backbone, class_count, dropout=config.dropout)
-    return model, backbones.load_weights(model, config.backbone, config.weights)
 
 
 def _device(config: TrainConfig) -> torch.device:
     found = torch.cuda.is_available()
     if config.device == "cuda" and not found:
         raise ConfigError("--device cuda: torch sees no GPU here; take auto or cpu")
-    return torch.device("cuda" if found and config.device != "cpu" else "cpu")
+    if not found or config.device == "cpu":
+        return torch.device("cpu")
+    return torch.device("cuda", distributed.local_rank()) if distributed.count() > 1 else torch.device("cuda")
 
 
 def _workers(config: TrainConfig, device: torch.device) -> int:

@@ -2,12 +2,14 @@
 
     python -m training.train --data DIR --backbone resnet50 --weights imagenet --mode probe --output RUN
 
-RUN then holds config.json, split.csv, history.csv, best.pt, last.pt, report.json, learning_curves.png and
-confusion_matrix.png; rejected.csv if images could not be decoded.
+RUN then holds config.json, split.csv, history.csv, best.pt, last.pt, report.json, report.html, learning_curves.png
+and confusion_matrix.png (numbers.png where numbers are learned); findings.csv if the check of the images found
+anything.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import time
@@ -15,9 +17,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, PerceptionError
-from training import checkpoint, config, figures, finetune, probe
-from training.answers import answer
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, ConfigError, PerceptionError
+from training import (
+    cache,
+    calibrate,
+    check,
+    checkpoint,
+    config,
+    distributed,
+    embeddings,
+    figures,
+    finetune,
+    folds,
+    lr_finder,
+    memory,
+    probe,
+    provenance,
+    tensorboard,
+)
+from training import report as html
+from training.config import TrainConfig
 from training.dataset import Part
 from training.run import Run, open_run, settings
 
@@ -26,7 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Trains as the command line says; returns the exit code."""
     given = config.parse(argv)
     try:
-        train(given)
+        with distributed.processes(use_gpu=given.get("device") != "cpu"):
+            if given.get("find_lr"):
+                suggest_lr(given)
+            elif given.get("folds") and not given.get("fold"):
+                folds.cross_validate(given, train)
+            else:
+                train(given)
     except PerceptionError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -36,6 +61,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_OK
 
 
+def suggest_lr(given: dict[str, Any]) -> None:
+    """Prints the learning rate to take for a run, and trains nothing; see `lr_finder.find`."""
+    chosen = settings(given)
+    with memory.enough(chosen):
+        run = open_run(chosen)
+        describe(run)
+        rate = lr_finder.find(run)
+    print(f"suggested: --lr {rate:.1e}; the curve is {run.folder / 'lr_finder.png'}")
+
+
 def train(given: dict[str, Any]) -> dict[str, Any]:
     """Trains and evaluates one network.
 
@@ -43,58 +78,79 @@ def train(given: dict[str, Any]) -> dict[str, Any]:
         given: Settings of the run, as arguments of `config.make`.
 
     Returns:
-        What report.json holds.
+        What report.json holds; nothing in all but the first of several processes.
 
     Raises:
-        PerceptionError: If a setting, the data or the weights cannot be used, or the loss is not finite.
+        PerceptionError: If a setting, the data or the weights cannot be used, the loss is not finite, or the memory or
+            the disk does not suffice.
         KeyboardInterrupt: On Ctrl-C; what was reached so far is kept.
     """
+    chosen = settings(given)
+    if chosen.mode == "probe" and distributed.count() > 1:
+        raise ConfigError("--mode probe is the work of one process; leave out torchrun")
+    tensorboard.check(chosen)
+    with memory.enough(chosen):
+        return _train(chosen)
+
+
+def _train(chosen: TrainConfig) -> dict[str, Any]:
     started = time.perf_counter()
-    run = open_run(settings(given))
+    run = open_run(chosen)
     describe(run)
     opened = time.perf_counter()
     history = probe.fit(run) if run.config.mode == "probe" else finetune.fit(run, run.last())
+    if distributed.rank() > 0:
+        return {}
+    cache.close_cache(run.config)
     trained = time.perf_counter()
 
     best = checkpoint.load(run.folder / "best.pt")
     run.model.load_state_dict(best.model)
-    parts: tuple[Part, ...] = ("val", "test") if run.data.part("test") else ("val",)
-    answers = {part: answer(run.model, run.evaluation_batches(part), run.device, part) for part in parts}
+    seen = embeddings.look(run)
+    fitted = calibrate.of_run(run, seen)
+    checkpoint.save(run.folder / "best.pt", dataclasses.replace(best, calibration=fitted.calibration))
+    parts: tuple[Part, ...] = ("val", "test") if "test" in seen else ("val",)
+    answers = {part: calibrate.answers(seen[part], run.data, fitted.calibration) for part in parts}
 
     seconds = {"data": opened - started, "training": trained - opened, "evaluation": time.perf_counter() - trained}
     report: dict[str, Any] = {
-        **{part: found.report(run.data.class_names) for part, found in answers.items()},
+        **{part: found.report(fitted.calibration.thresholds) for part, found in answers.items()},
+        "calibration": fitted.report(),
         "training": best.training,
         "epochs": len(history),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "config": run.config.to_dict(),
+        "command": provenance.command(run.config),
+        "versions": provenance.versions(),
     }
     checkpoint.write_text(run.folder / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     figures.learning_curves(history, run.folder / "learning_curves.png")
-    figures.confusion_matrix(answers[parts[-1]].confusion, run.data.class_names, run.folder / "confusion_matrix.png")
+    if run.data.task == "multiclass":
+        counts = answers[parts[-1]].confusion
+        figures.confusion_matrix(counts, run.data.class_names, run.folder / "confusion_matrix.png")
+    elif run.data.task == "regression":
+        figures.numbers(answers[parts[-1]], run.folder / "numbers.png")
+    html.write(run, report, seen, fitted)
     summarise(run, report, parts)
     return report
 
 
 def describe(run: Run) -> None:
     """Prints what is about to be trained on what."""
-    counts = ", ".join(f"{len(run.data.part(part))} {part}" for part in ("train", "val", "test"))
-    print(f"{run.data.root}: {len(run.data.class_names)} classes, {counts} images")
-    for reason, count in sorted(run.data.ignored.items()):
-        if count:
-            print(f"  ignored: {count} {reason}")
-    if run.data.rejected:
-        print(f"  left out: {len(run.data.rejected)} images that cannot be decoded, see {run.folder / 'rejected.csv'}")
+    print("\n".join(check.describe(run.data, run.folder / "findings.csv")))
     print(f"{run.config.mode} of {run.config.backbone}, weights {run.weights}, on {run.device}")
 
 
 def summarise(run: Run, report: dict[str, Any], parts: Sequence[str]) -> None:
     """Prints the scores, where the files are, and what to do next."""
-    print(f"\n{'':<6}{'images':>8}{'top-1':>8}{'top-5':>8}{'balanced':>10}{'macro F1':>10}{'loss':>8}")
+    shown = [name for name, value in report["val"].items() if isinstance(value, float)]
+    print("".join((f"\n{'':<6}{'images':>8}", *(f"{name:>{len(name) + 3}}" for name in shown))))
     for part in parts:
-        s = report[part]
-        shares = f"{s['top1']:>8.3f}{s['top5']:>8.3f}{s['balanced_accuracy']:>10.3f}{s['macro_f1']:>10.3f}"
-        print(f"{part:<6}{s['images']:>8}{shares}{s['loss']:>8.3f}")
+        scores = report[part]
+        print(f"{part:<6}{scores['images']:>8}" + "".join(f"{scores[name]:>{len(name) + 3}.3f}" for name in shown))
+        for name, row in scores.get("per_number", {}).items():
+            told, known = f"{row['mae']:.4g} {row['unit']}".strip(), f"{row['mae_of_training_mean']:.4g}"
+            print(f"      {name}: mean absolute error {told}, R2 {row['r2']:.3f} (always the training mean: {known})")
     print(f"{sum(report['seconds'].values()):.0f} s; report and figures in {run.folder}\nnext:")
     name = f"{Path(run.config.data).name}_{run.config.backbone}.onnx"
     print(f"  python -m training.export --checkpoint {run.folder / 'best.pt'} --output models/{name}")

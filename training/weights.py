@@ -49,11 +49,19 @@ def classifier_name(model: nn.Module) -> str:
     return names[-1]
 
 
-def _download(name: str) -> tuple[Mapping[str, Tensor], str]:
-    published = models.get_model_weights(name)
-    if not len(published):
+def published_weights(name: str) -> models.WeightsEnum:
+    """Returns torchvision's weights of an architecture.
+
+    Raises:
+        ConfigError: If it publishes none.
+    """
+    if name not in models.list_models(module=models) or not len(models.get_model_weights(name)):
         raise ConfigError(f"torchvision publishes no weights for {name}; give a path or none")
-    weights = published["DEFAULT"]
+    return models.get_model_weights(name)["DEFAULT"]
+
+
+def _download(name: str) -> tuple[Mapping[str, Tensor], str]:
+    weights = published_weights(name)
     try:
         state = weights.get_state_dict(progress=True, check_hash=True, map_location="cpu")
     except (OSError, RuntimeError) as error:

@@ -1,0 +1,410 @@
+"""Owns: what a training step does: accumulation, clipping, the average of the weights, the teacher; early stopping;
+steps that fail, memory and disk that do not suffice. Leaves to others: whole runs, interruption (test_train)."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import math
+import os
+import signal
+import sys
+
+import pytest
+import torch
+from tiny_run import command_line, tiny_run, write_photos
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from cnn_perception.errors import EXIT_BAD_INPUT, ConfigError, DataError
+from training import backbones, checkpoint, distil, finetune
+from training.learner import Learner, Place
+from training.train import main
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return write_photos(tmp_path_factory.mktemp("data") / "signs")
+
+
+def weights(path):
+    return checkpoint.load(path).model
+
+
+def same(one, other, **tolerance):
+    close = torch.equal if not tolerance else functools.partial(torch.allclose, **tolerance)
+    return one.keys() == other.keys() and all(close(tensor, other[name]) for name, tensor in one.items())
+
+
+def history(folder):
+    with (folder / "history.csv").open() as file:
+        return [{name: v for name, v in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+
+
+def random_batch(count=8, seed=0):
+    made = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 3, 32, 40, generator=made), torch.arange(count) % 3
+
+
+ALONE = Place(first=True, last=True, images=8)
+
+
+def test_accumulated_batches_are_one_larger_batch(photos, tmp_path):
+    # 32 images: the last of the larger batches of 12 has 8, which are 2 batches of 4
+    large = tiny_run(photos, tmp_path / "large", batch_size=12, optimizer="sgd", lr=0.01)
+    small = tiny_run(photos, tmp_path / "small", batch_size=4, accumulate=3, optimizer="sgd", lr=0.01)
+
+    finetune.fit(large, None)
+    finetune.fit(small, None)
+
+    assert same(weights(tmp_path / "large" / "last.pt"), weights(tmp_path / "small" / "last.pt"), rtol=1e-4, atol=1e-6)
+
+
+def test_a_step_is_no_longer_than_its_gradient_clipped(photos, tmp_path):
+    run = tiny_run(photos, tmp_path, optimizer="sgd", momentum=0.0, weight_decay=0.0, lr=0.5, clip_norm=0.01)
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    learner = Learner(run)
+    learner.begin("all")
+
+    learner.learn(*random_batch(), ALONE)
+
+    moved = torch.cat([(tensor - before[name]).flatten() for name, tensor in run.model.state_dict().items()])
+    assert moved.norm().item() == pytest.approx(0.5 * 0.01, rel=1e-2)
+
+
+def test_the_best_checkpoint_holds_the_average_of_the_weights(photos, tmp_path, monkeypatch):
+    run, seen = tiny_run(photos, tmp_path, ema=0.3, epochs=1, batch_size=16), []
+    learn = Learner.learn
+
+    def noting(self, images, targets, place):
+        outcome = learn(self, images, targets, place)
+        seen.append({name: tensor.clone() for name, tensor in self.model.state_dict().items()})
+        return outcome
+
+    start = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    monkeypatch.setattr(Learner, "learn", noting)
+
+    finetune.fit(run, None)
+
+    # two steps; the share kept is min(0.3, (1 + n) / (10 + n)): 2 / 11 and 3 / 12
+    expected = {k: 2 / 11 * start[k] + 9 / 11 * seen[0][k] for k in start}
+    expected = {k: 0.25 * expected[k] + 0.75 * seen[1][k] for k in start}
+    assert same(weights(tmp_path / "best.pt"), expected, rtol=1e-5, atol=1e-7)
+    assert same(weights(tmp_path / "last.pt"), seen[1])
+
+
+def test_a_run_with_everything_on_continues_as_if_never_interrupted(photos, tmp_path, monkeypatch):
+    settings = {
+        "ema": 0.9, "accumulate": 2, "schedule": "onecycle", "warmup_epochs": 1.0,
+        "clip_norm": 1.0, "balance": "weights", "mixup": 0.2, "dropout": 0.2, "augment": ("light",), "batch_size": 4,
+        "optimizer": "sgd",
+    }  # fmt: skip
+    whole = tiny_run(photos, tmp_path / "whole", **settings)
+    finetune.fit(whole, None)
+    step, count = finetune.Trainer.step, []
+
+    def interrupting(self, *arguments):
+        count.append(1)
+        if len(count) == 11:  # the third of the second epoch's eight batches: the first of a step
+            os.kill(os.getpid(), signal.SIGINT)
+        step(self, *arguments)
+
+    monkeypatch.setattr(finetune.Trainer, "step", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        finetune.fit(tiny_run(photos, tmp_path / "parts", **settings), None)
+    assert len(count) == 12
+    monkeypatch.undo()
+    torch.manual_seed(99)
+
+    rest = tiny_run(photos, tmp_path / "parts", resume=True, **settings)
+    finetune.fit(rest, rest.last())
+
+    assert history(tmp_path / "parts") == history(tmp_path / "whole")
+    for name in ("best.pt", "last.pt"):
+        assert same(weights(tmp_path / "parts" / name), weights(tmp_path / "whole" / name))
+
+
+def test_early_stopping_ends_when_no_epoch_was_better_for_that_long(photos, tmp_path):
+    # weights that do not move give the same loss again and again
+    run = tiny_run(photos, tmp_path, epochs=9, early_stop=2, lr=1e-12, optimizer="sgd")
+
+    assert len(finetune.fit(run, None)) == 3
+    again = dataclasses.replace(run, config=dataclasses.replace(run.config, resume=True))
+    assert len(finetune.fit(again, again.last())) == 3
+
+
+def test_rare_classes_weigh_more_in_the_loss(photos, tmp_path):
+    run = tiny_run(photos, tmp_path, balance="weights")
+    images, targets = random_batch()
+    learner = Learner(run)
+    learner.begin("all")
+    counts = torch.tensor([sum(s.label == k for s in run.data.part("train")) for k in range(3)])
+    expected = cross_entropy(run.model(images), targets, weight=32 / (3 * counts))
+
+    assert learner.learn(images, targets, ALONE).loss == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("bad", ["image", "gradient"])
+def test_a_step_that_is_not_finite_changes_nothing(photos, tmp_path, bad):
+    run = tiny_run(photos, tmp_path, backbone="resnet18", ema=0.9)
+    learner = Learner(run)
+    learner.begin("all")
+    learner.learn(*random_batch(), ALONE)
+    images, targets = random_batch(seed=1)
+    if bad == "image":
+        images[0, 0, 0, 0] = math.nan
+    else:
+        run.model.fc.weight.register_hook(lambda gradient: gradient * math.inf)
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    average = learner.average.state()["tensors"]["fc.weight"].clone()
+
+    outcome = learner.learn(images, targets, ALONE)
+
+    assert not math.isfinite(outcome.loss_sum)
+    changed = [name for name, tensor in run.model.state_dict().items() if not torch.equal(tensor, before[name])]
+    assert changed == []
+    assert torch.equal(learner.average.state()["tensors"]["fc.weight"], average)
+
+
+def poisoned(when):
+    """A step in which the first image of the batches for which `when(progress)` holds is not a number."""
+    step = finetune.Trainer.step
+
+    def wrapped(self, batch, order):
+        if when(self.progress):
+            batch.images[0, 0, 0, 0] = math.nan
+        step(self, batch, order)
+
+    return wrapped
+
+
+def test_a_bad_batch_is_left_out_and_named_with_its_images(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(finetune.Trainer, "step", poisoned(lambda now: (now.epoch, now.batch) in ((0, 1), (1, 0))))
+    run = tiny_run(photos, tmp_path, bad_steps=2)
+    _, order = run.training_batches()
+    expected = [str(run.data.part("train")[key.row].path) for key in list(order)[1]]
+
+    records = finetune.fit(run, None)
+
+    with (tmp_path / "skipped.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(records) == 2
+    assert all(math.isfinite(record.train_loss) for record in records)
+    assert [(row["epoch"], row["batch"], row["loss"]) for row in rows] == [("1", "2", "nan")] * 8 + [
+        ("2", "1", "nan")
+    ] * 8
+    assert sorted(row["path"] for row in rows[:8]) == sorted(expected)
+    assert "epoch 1, batch 2 (" in capsys.readouterr().out
+
+
+def test_too_many_bad_steps_in_a_row_end_the_run_with_the_last_good_checkpoint(photos, tmp_path, monkeypatch, capsys):
+    saved = []
+
+    def second_epoch(now):
+        if now.epoch == 1 and now.batch == 0:
+            saved.append((tmp_path / "last.pt").read_bytes())
+        return now.epoch == 1 and now.batch >= 1
+
+    monkeypatch.setattr(finetune.Trainer, "step", poisoned(second_epoch))
+
+    assert main(command_line(photos, tmp_path)) == EXIT_BAD_INPUT
+
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert "the loss is nan in epoch 2, batch 4 (" in line
+    assert "last.pt is intact" in line
+    assert ".png and 7 more" in line
+    assert (tmp_path / "last.pt").read_bytes() == saved[0]
+
+
+def test_an_exploding_run_stops_and_continues_with_a_lower_rate(photos, tmp_path, monkeypatch):
+    rates = finetune.optimise.lr_factor
+    monkeypatch.setattr(finetune.optimise, "lr_factor", lambda config, epoch, losses: 1e30 if epoch >= 1 else 1e-3)
+    run = tiny_run(photos, tmp_path, optimizer="sgd")
+    with pytest.raises(ConfigError, match=r"continue with --resume and a lower --lr than 0\.001"):
+        finetune.fit(run, None)
+    monkeypatch.setattr(finetune.optimise, "lr_factor", rates)
+    continued = tiny_run(photos, tmp_path, optimizer="sgd", resume=True, lr=5e-4, schedule="constant")
+
+    records = finetune.fit(continued, continued.last())
+
+    assert records[1].lr == 5e-4
+    assert math.isfinite(records[1].val_loss)
+
+
+def test_memory_that_does_not_suffice_names_the_batch_size(photos, tmp_path, monkeypatch, capsys):
+    step = finetune.Trainer.step
+
+    def greedy(self, batch, order):
+        if self.progress.epoch == 1:
+            torch.empty(2**50)
+        step(self, batch, order)
+
+    monkeypatch.setattr(finetune.Trainer, "step", greedy)
+
+    assert main(command_line(photos, tmp_path)) == EXIT_BAD_INPUT
+
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert "out of memory with --batch-size 8" in line
+    assert f"{tmp_path / 'last.pt'} is intact" in line
+    assert checkpoint.load(tmp_path / "last.pt").training["train_images"] == 32
+
+
+def test_another_runtime_error_stays_a_defect(photos, tmp_path, monkeypatch):
+    def broken(self, batch, order):
+        raise RuntimeError("shape mismatch")
+
+    monkeypatch.setattr(finetune.Trainer, "step", broken)
+
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        main(command_line(photos, tmp_path))
+
+
+def test_a_disk_that_fills_up_in_training_leaves_the_last_good_checkpoint(photos, tmp_path, monkeypatch, capsys):
+    step, saved = finetune.Trainer.step, []
+
+    def filling(self, batch, order):
+        if self.progress.epoch == 1 and not saved:
+            saved.append((tmp_path / "last.pt").read_bytes())
+            (tmp_path / f".last.pt.{os.getpid()}.tmp").symlink_to("/dev/full")
+        step(self, batch, order)
+
+    monkeypatch.setattr(finetune.Trainer, "step", filling)
+
+    assert main(command_line(photos, tmp_path)) == EXIT_BAD_INPUT
+
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert "last.pt: disk full" in line
+    assert (tmp_path / "last.pt").read_bytes() == saved[0]
+
+
+def test_a_run_that_dies_between_its_two_checkpoints_continues_to_the_same_end(photos, tmp_path, monkeypatch):
+    settings, save = {"ema": 0.9, "accumulate": 2, "batch_size": 4}, finetune.Run.save
+    finetune.fit(tiny_run(photos, tmp_path / "whole", **settings), None)
+
+    def dying(self, names, metrics, resume):
+        if names == ["last.pt"] and len(history(tmp_path / "parts")) == 2:
+            raise SystemExit
+        save(self, names, metrics, resume)
+
+    monkeypatch.setattr(finetune.Run, "save", dying)
+    with pytest.raises(SystemExit):
+        finetune.fit(tiny_run(photos, tmp_path / "parts", **settings), None)
+    monkeypatch.undo()
+    torch.manual_seed(99)
+
+    rest = tiny_run(photos, tmp_path / "parts", resume=True, **settings)
+    finetune.fit(rest, rest.last())
+
+    assert history(tmp_path / "parts") == history(tmp_path / "whole")
+    for name in ("best.pt", "last.pt"):
+        assert same(weights(tmp_path / "parts" / name), weights(tmp_path / "whole" / name))
+
+
+def test_what_cannot_be_compiled_is_said_and_trained_without(photos, tmp_path, monkeypatch, capsys):
+    def failing(_graph, _inputs):
+        raise OSError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=failing))
+
+    assert len(finetune.fit(tiny_run(photos, tmp_path, compile=True, epochs=1), None)) == 1
+
+    assert "--compile: torch.compile fails here" in capsys.readouterr().out
+
+
+def test_a_compiled_run_learns_the_same_and_keeps_the_names_of_its_weights(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    for name in ("plain", "compiled"):
+        finetune.fit(tiny_run(photos, tmp_path / name, compile=name == "compiled", epochs=1), None)
+
+    plain, compiled = (weights(tmp_path / name / "last.pt") for name in ("plain", "compiled"))
+    assert same(plain, compiled, rtol=1e-4, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def taught(photos, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("teacher")
+    finetune.fit(tiny_run(photos, folder, backbone="squeezenet1_1", epochs=3), None)
+    return folder / "best.pt"
+
+
+def test_the_divergence_is_that_of_hintons_paper():
+    outputs, teacher = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
+    p, q = torch.softmax(teacher / 2.5, 1), torch.softmax(outputs / 2.5, 1)
+
+    expected = (p * (p.log() - q.log())).sum() / 5 * 2.5**2
+
+    assert distil.divergence(outputs, teacher, 2.5).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_student_comes_to_answer_as_its_teacher_does(photos, taught, tmp_path):
+    run = tiny_run(
+        photos, tmp_path, backbone="squeezenet1_1", teacher=str(taught), distil_weight=1.0, epochs=6, batch_size=4
+    )
+    teacher = backbones.build("squeezenet1_1", 3).eval()
+    teacher.load_state_dict(weights(taught))
+    batch, *_ = run.evaluation_batches("val")
+
+    def distance():
+        run.model.eval()
+        with torch.no_grad():
+            scores = [torch.log_softmax(model(batch.images), 1) for model in (run.model, teacher)]
+        return nn.functional.kl_div(*scores, reduction="batchmean", log_target=True).item()
+
+    before = distance()
+    finetune.fit(run, None)
+
+    assert distance() < before / 2
+
+
+def test_the_loss_is_the_labels_and_the_teachers_by_their_shares(photos, taught, tmp_path):
+    run = tiny_run(
+        photos, tmp_path, backbone="squeezenet1_1", teacher=str(taught), distil_weight=0.25, distil_temperature=2.0
+    )
+    images, targets = random_batch()
+    teacher = backbones.build("squeezenet1_1", 3).eval()
+    teacher.load_state_dict(weights(taught))
+    with torch.no_grad():
+        own, theirs = run.model.train()(images), teacher(images)
+        soft = nn.functional.kl_div((own / 2).log_softmax(1), (theirs / 2).softmax(1), reduction="batchmean") * 4
+    learner = Learner(run)
+    learner.begin("all")
+
+    loss = learner.learn(images, targets, ALONE).loss
+
+    assert loss == pytest.approx(0.75 * cross_entropy(own, targets).item() + 0.25 * soft.item(), rel=1e-4)
+
+
+def test_a_teacher_of_other_classes_or_another_input_is_refused(photos, taught, tmp_path):
+    saved = checkpoint.load(taught)
+    checkpoint.save(tmp_path / "other.pt", dataclasses.replace(saved, class_names=("go", "slow", "stop")))
+    size = dataclasses.replace(saved.input, height=64)
+    checkpoint.save(tmp_path / "larger.pt", dataclasses.replace(saved, input=size))
+    cases = (
+        ("other.pt", ConfigError, "slow"),
+        ("larger.pt", ConfigError, "--input-size"),
+        ("gone.pt", DataError, "gone"),
+    )
+    for name, error, message in cases:
+        with pytest.raises(error, match=message) as caught:
+            Learner(tiny_run(photos, tmp_path / "run", teacher=str(tmp_path / name)))
+        assert "\n" not in str(caught.value)
+
+
+def test_tensorboard_is_asked_for_by_name_where_it_is_missing(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+
+    assert main([*command_line(photos, tmp_path), "--tensorboard"]) == EXIT_BAD_INPUT
+
+    assert "pip install tensorboard" in capsys.readouterr().err
+
+
+def test_tensorboard_gets_the_numbers_of_history_csv(photos, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    records = finetune.fit(tiny_run(photos, tmp_path, tensorboard=True), None)
+
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [event.value for event in events.Scalars("val_loss")] == pytest.approx([r.val_loss for r in records])

@@ -1,0 +1,115 @@
+"""Owns: the linear layers that a probe fits, and how their penalty is chosen. Leaves to others: a whole run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from training import probe
+from training.config import make
+from training.samples import Sample
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)  # small tensors: a second thread costs more than it gives
+
+
+def features(count, width, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, width)).astype(np.float32)
+
+
+@pytest.mark.parametrize("decay", [1e-2, 1.0])
+def test_the_linear_layer_of_classes_is_that_of_logistic_regression(decay):
+    labels = np.arange(60) % 3
+    x = (features(60, 5) + labels[:, None] * [1, 0, -0.5, 0, 0]).astype(np.float32)
+    data = probe.Features(torch.from_numpy(x), torch.from_numpy(labels))
+
+    layer = probe.fit_linear(data, "multiclass", 3, decay, iterations=200)
+
+    # scikit-learn minimises the sum of the losses times C, plus half of the squared weights
+    expected = LogisticRegression(C=1 / (60 * decay), tol=1e-8, max_iter=5000).fit(x, labels)
+    assert layer(data.embeddings).softmax(1).numpy() == pytest.approx(expected.predict_proba(x), abs=2e-3)
+
+
+def test_the_linear_layer_of_several_labels_is_a_logistic_regression_each():
+    x = features(80, 4)
+    targets = np.stack([x[:, 0] > 0.3, x[:, 1] + x[:, 2] > 0], axis=1)
+    data = probe.Features(torch.from_numpy(x), torch.from_numpy(targets.astype(np.float32)))
+
+    layer = probe.fit_linear(data, "multilabel", 2, 0.02, iterations=200)
+
+    for column in range(2):
+        expected = LogisticRegression(C=1 / (80 * 0.02), tol=1e-8, max_iter=5000).fit(x, targets[:, column])
+        found = layer(data.embeddings).sigmoid()[:, column].numpy()
+        assert found == pytest.approx(expected.predict_proba(x)[:, 1], abs=2e-3)
+
+
+@pytest.mark.parametrize("shape", [(50, 8), (30, 90)])  # solved by the features, and by the images
+def test_the_linear_layer_of_numbers_is_ridge_regression(shape):
+    x = features(*shape)
+    y = (x[:, :2] * [2.0, -1.0] + [0.5, 3.0] + features(shape[0], 2, seed=1)).astype(np.float32)
+    data = probe.Features(torch.from_numpy(x), torch.from_numpy(y))
+
+    layers = probe.fit_ridge(data, (0.01, 0.3))
+
+    for layer, decay in zip(layers, (0.01, 0.3), strict=True):
+        # scikit-learn minimises the sum of the squares plus alpha times the squared weights
+        expected = Ridge(alpha=decay * shape[0]).fit(x, y).predict(x)
+        assert layer(data.embeddings).numpy() == pytest.approx(expected, abs=1e-4)
+
+
+def samples(labels, **changes):
+    made = [Sample(Path(f"{row}.png"), label, "train") for row, label in enumerate(labels)]
+    return [replace(sample, **{k: v[row] for k, v in changes.items()}) for row, sample in enumerate(made)]
+
+
+def test_cross_validation_prefers_a_penalty_where_features_are_noise():
+    labels = torch.arange(60) % 2
+    noise = probe.Features(torch.from_numpy(features(60, 80)), labels)
+    clear = probe.Features(noise.embeddings + 6 * labels[:, None], labels)
+    parts = probe.folds(samples(labels.tolist()), make(data="d", output="o"))
+
+    of_noise, of_clear = (probe.cross_validate(data, "multiclass", 2, parts) for data in (noise, clear))
+
+    assert min(of_noise, key=of_noise.get) == max(probe.WEIGHT_DECAYS)
+    assert of_clear[0.01] < of_clear[10.0]
+
+
+def test_cross_validation_of_numbers_measures_the_absolute_error_on_images_held_out():
+    x = features(40, 3)
+    data = probe.Features(torch.from_numpy(x), torch.from_numpy(x[:, :1] + 0.3 * features(40, 1, seed=2)))
+    parts = np.arange(40) // 8
+
+    found = probe.cross_validate(data, "regression", 1, parts)
+
+    errors = []
+    for part in range(5):
+        inside, y = parts != part, data.targets.numpy()
+        model = Ridge(alpha=1.0 * inside.sum()).fit(x[inside], y[inside])
+        errors += np.abs(model.predict(x[~inside]).ravel() - y[~inside].ravel()).tolist()
+    assert found[1.0] == pytest.approx(np.mean(errors), rel=1e-4)
+
+
+def test_each_fold_gets_its_share_of_every_class():
+    labels = [0] * 50 + [1] * 10
+
+    parts = probe.folds(samples(labels), make(data="d", output="o"))
+
+    assert np.bincount(parts[:50]).tolist() == [10] * 5
+    assert np.bincount(parts[50:]).tolist() == [2] * 5
+
+
+def test_neighbours_in_time_and_images_of_a_group_stay_in_one_fold():
+    tail = probe.folds(samples([0] * 20), make(data="d", output="o", split="tail"))
+    names = [f"drive {row % 7}" for row in range(42)]
+    grouped = probe.folds(samples([0] * 42, group=names), make(data="d", output="o"))
+
+    assert tail.tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4
+    assert all(len({grouped[row] for row in range(first, 42, 7)}) == 1 for first in range(7))
+    assert set(grouped.tolist()) == set(range(5))

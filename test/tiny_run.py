@@ -1,0 +1,36 @@
+"""Runs on drawn images for tests: LeNet-5, which has no batch normalisation, at 32 x 40 pixels, on one thread."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tiny_images import write_folder
+
+from training.config import make
+from training.run import Run, open_run
+
+SETTINGS: dict[str, Any] = {
+    "mode": "scratch", "backbone": "lenet5", "dropout": 0.0, "input_size": (32, 40), "batch_size": 8,
+    "workers": 0, "device": "cpu", "epochs": 2, "augment": (), "cache_gb": 0.0, "lr": 1e-3, "warmup_epochs": 0.0,
+}  # fmt: skip
+
+
+def write_photos(root: Path) -> Path:
+    """32 training and 8 validation images of three colours."""
+    return write_folder(root, {"go": 12, "stop": 15, "turn": 13})
+
+
+def tiny_run(data: Path, folder: Path, **changes: Any) -> Run:
+    torch.set_num_threads(1)
+    return open_run(make(data=str(data), output=str(folder), **{**SETTINGS, **changes}))
+
+
+def command_line(data: Path, folder: Path, **changes: Any) -> list[str]:
+    """The same run as arguments of `python -m training.train`."""
+    words = ["--data", str(data), "--output", str(folder)]
+    for name, value in {**SETTINGS, **changes}.items():
+        text = {"input_size": "32x40", "augment": "none"}.get(name, str(value))
+        words += [f"--{name.replace('_', '-')}", text]
+    return words

@@ -1,0 +1,61 @@
+"""Whether a data set can be trained with: the check that training makes before it begins, and nothing more.
+
+    python -m training.check --data DIR --csv findings.csv
+
+The CSV file lists path, reason and action of everything that was noticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, PerceptionError
+from training import config, dataset
+from training.samples import PARTS, LabelledImages
+
+SETTINGS = (
+    "data", "task", "targets", "group_pattern", "strict", "val_fraction", "test_fraction", "split", "folds", "fold",
+    "seed",
+)  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Checks a data set as the command line says; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.check", description=__doc__.split("\n")[0], argument_default=argparse.SUPPRESS
+    )
+    config.add_options(parser, SETTINGS)
+    parser.add_argument(
+        "--csv", type=Path, default=None, help="where to list path, reason and action of what was found"
+    )
+    given = vars(parser.parse_args(argv))
+    findings_csv = given.pop("csv")
+    try:
+        chosen = config.make(output="-", **given)
+        data = dataset.load(Path(chosen.data), findings_csv=findings_csv, **dataset.options(chosen.to_dict()))
+    except PerceptionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    print("\n".join(describe(data, findings_csv)))
+    return EXIT_OK
+
+
+def describe(data: LabelledImages, findings_csv: Path | None) -> list[str]:
+    """Says what a data set is and what was noticed about it, a line each."""
+    counts = ", ".join(f"{len(data.part(part))} {part}" for part in PARTS)
+    what = "numbers" if data.task == "regression" else "classes"
+    lines = [f"{data.root}: {data.task}, {len(data.class_names)} {what}, {counts} images"]
+    lines += [f"  ignored: {count} {reason}" for reason, count in sorted(data.ignored.items()) if count]
+    if data.rejected:
+        lines.append(f"  left out: {len(data.rejected)} images that cannot be decoded")
+    lines += [f"  warning: {warning}" for warning in data.warnings]
+    if findings_csv and findings_csv.exists():
+        lines.append(f"  listed in {findings_csv}")
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,262 @@
+"""Checkpoints -> how good they are on labelled images: one alone, with ten crops of each image, and as an ensemble.
+
+    python -m training.evaluate --checkpoint RUN/best.pt --data DIR
+    python -m training.evaluate --checkpoint A/best.pt --ensemble B/best.pt C/best.pt --data DIR --ten-crop
+
+Where DIR has no folder of the part, the part is what the first checkpoint's run held out of that folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from cnn_perception import metrics
+from cnn_perception.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    ConfigError,
+    DataError,
+    PerceptionError,
+)
+from training import batches, checkpoint, dataset, network, votes
+from training.answers import Answers
+from training.batches import Images, Order
+from training.calibrate import Doubles
+from training.checkpoint import Checkpoint, write_text
+from training.dataset import LabelledImages, Part, Sample
+from training.embeddings import Floats
+from training.votes import TenViews, Votes
+
+Figures = dict[str, Any]
+
+_LEAST = 1e-30
+"""What a score of 0 counts as in a logarithm."""
+
+
+@dataclass(frozen=True, eq=False)
+class Contestant:
+    """A checkpoint to be scored: its name in the table, what it holds, and its network."""
+
+    name: str
+    checkpoint: Checkpoint
+    model: nn.Module
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How images reach the network: images a step, processes that load them, and where the network computes."""
+
+    batch_size: int
+    workers: int
+    device: torch.device
+
+
+def evaluate(paths: Sequence[Path], data: Path, part: Part, ten_crop: bool, loading: Loading) -> dict[str, Any]:
+    """Scores checkpoints on one part of a data set.
+
+    Args:
+        paths: The checkpoints; of several, their ensemble is scored as well.
+        data: The data set.
+        part: What of it.
+        ten_crop: Whether all is also scored on ten crops of every image.
+        loading: How images reach the network.
+
+    Returns:
+        What report.json holds.
+
+    Raises:
+        PerceptionError: If a checkpoint or the data cannot be used, or they do not agree on the classes.
+    """
+    contestants = [_enter(*named, loading.device) for named in zip(_names(paths), paths, strict=True)]
+    for contestant in contestants:
+        _require_agreement(contestants[0], contestant)
+        if ten_crop:
+            votes.require_ten_crop(contestant.checkpoint.input, contestant.checkpoint.task, contestant.name)
+    images = _open(data, contestants[0])
+    samples = images.part(part)
+    if not samples:
+        raise DataError(f"{data}: has no images for --part {part}; add a {part} folder or take another part")
+    scores: dict[str, Any] = {}
+    for way in ("", ", ten-crop") if ten_crop else ("",):
+        found = [_vote(contestant, samples, loading, way) for contestant in contestants]
+        for contestant, own in zip(contestants, found, strict=True):
+            thresholds = contestant.checkpoint.calibration.thresholds
+            scores[contestant.name + way] = _figures(own, thresholds, samples, images)
+        if len(found) > 1:
+            thresholds = _shared_thresholds(contestants)
+            scores[f"ensemble of {len(found)}{way}"] = _figures(votes.average(found), thresholds, samples, images)
+    return {
+        "data": str(data),
+        "data_sha256": images.sha256,
+        "part": part,
+        "images": len(samples),
+        "checkpoints": {c.name: str(path) for c, path in zip(contestants, paths, strict=True)},
+        "trained_on": {c.name: _learned(c.checkpoint, samples) for c in contestants},
+        "scores": scores,
+    }
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    short = [f"{path.absolute().parent.name}/{path.name}" for path in paths]
+    names = short if len(set(short)) == len(short) else [str(path) for path in paths]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"--ensemble: {max(names, key=names.count)} is named twice; name each checkpoint once")
+    return names
+
+
+def _enter(name: str, path: Path, device: torch.device) -> Contestant:
+    saved = checkpoint.load(path)
+    return Contestant(name, saved, network.restore(saved).to(device))
+
+
+def _require_agreement(first: Contestant, other: Contestant) -> None:
+    if other.checkpoint.class_names != first.checkpoint.class_names:
+        names = _difference(first.checkpoint.class_names, other.checkpoint.class_names)
+        raise ConfigError(f"{first.name} and {other.name} do not have the same classes: {names}")
+    if (first.checkpoint.task, first.checkpoint.units) != (other.checkpoint.task, other.checkpoint.units):
+        raise ConfigError(f"{first.name} and {other.name} do not have the same task and units; evaluate each alone")
+
+
+def _open(data: Path, first: Contestant) -> LabelledImages:
+    """The data set, split as the checkpoint's own run did, so that its training images stay out."""
+    config = first.checkpoint.config
+    images = dataset.load(data, **dataset.options(config))
+    if images.class_names != first.checkpoint.class_names:
+        names = _difference(first.checkpoint.class_names, images.class_names)
+        raise DataError(f"{data}: its classes are not those of {first.name}: {names}")
+    return images
+
+
+def _difference(wanted: tuple[str, ...], found: tuple[str, ...]) -> str:
+    parts = [
+        f"{title} {', '.join(map(repr, sorted(names)[:5]))}"
+        for title, names in (("only the former has", {*wanted} - {*found}), ("only the latter", {*found} - {*wanted}))
+        if names
+    ]
+    return "; ".join(parts) or "they are in another order"
+
+
+def _vote(contestant: Contestant, samples: tuple[Sample, ...], loading: Loading, way: str) -> Votes:
+    saved = contestant.checkpoint
+    images = TenViews(samples, saved.input) if way else Images(samples, saved.input)
+    size = max(1, loading.batch_size // votes.VIEWS) if way else loading.batch_size
+    order = Order(len(samples), size, None)
+    loader = batches.loader(images, order, loading.workers, loading.device.type == "cuda")
+    title = contestant.name + way
+    return votes.vote(contestant.model, loader, loading.device, saved, title)
+
+
+def _figures(found: Votes, thresholds: Sequence[float], samples: Sequence[Sample], images: LabelledImages) -> Figures:
+    """All scores of one row of the table; probabilities become the logits that give them."""
+    seen = [samples[row] for row in found.rows]
+    if images.task == "multiclass":
+        truth = np.array([sample.label for sample in seen], np.int64)
+        logits = np.log(np.maximum(found.scores, _LEAST))
+        return {**Answers(_single(logits), truth, images).report(), "ece": metrics.ece(found.scores, truth).ece}
+    values = np.array([sample.values for sample in seen], np.float32)
+    if images.task == "multilabel":
+        logits = np.log(np.maximum(found.scores, _LEAST)) - np.log(np.maximum(1 - found.scores, _LEAST))
+        return Answers(_single(logits), values, images).report(thresholds)
+    mean, deviation = np.array(images.scaling).T
+    return Answers(_single((found.scores - mean) / deviation), values, images).report()
+
+
+def _single(values: Doubles) -> Floats:
+    return values.astype(np.float32)
+
+
+def _shared_thresholds(contestants: Sequence[Contestant]) -> tuple[float, ...]:
+    """The mean threshold of each class of a multilabel ensemble."""
+    rows = [contestant.checkpoint.calibration.thresholds for contestant in contestants]
+    return tuple(map(float, np.mean(rows, axis=0))) if all(rows) else ()
+
+
+def _learned(saved: Checkpoint, samples: Sequence[Sample]) -> int:
+    trained = set(saved.train_images)
+    return sum(str(sample.path.absolute()) in trained for sample in samples)
+
+
+def _table(report: dict[str, Any]) -> str:
+    rows = report["scores"]
+    columns = [name for name, value in next(iter(rows.values())).items() if isinstance(value, float)]
+    width = max(len(name) for name in (*rows, report["part"])) + 2
+    lines = [f"{report['part']:<{width}}{'images':>8}" + "".join(f"{_short(name):>10}" for name in columns)]
+    for name, scores in rows.items():
+        figures = "".join(f"{scores[column]:>10.3f}" for column in columns)
+        lines.append(f"{name:<{width}}{scores['images']:>8}{figures}")
+    for name, count in report["trained_on"].items():
+        if count:
+            lines.append(f"beware: {name} was trained on {count} of these images; its figures are too good")
+    return "\n".join(lines)
+
+
+def _short(name: str) -> str:
+    return name.removesuffix("_accuracy").replace("_", " ")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description="Scores checkpoints on images.")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="best.pt or last.pt of a training run")
+    parser.add_argument("--ensemble", type=Path, nargs="+", default=[], help="more of them, whose scores are averaged")
+    parser.add_argument("--data", type=Path, required=True, help="labelled images, as for training.train")
+    parser.add_argument("--part", choices=("val", "test"), default="val", help="which part of them (%(default)s)")
+    parser.add_argument(
+        "--ten-crop", action="store_true", help="also average over four corners and centre, and these mirrored"
+    )
+    parser.add_argument("--output", type=Path, help="folder for report.json; without it nothing is written")
+    parser.add_argument("--batch-size", type=int, default=32, help="images a step (%(default)s)")
+    parser.add_argument("--workers", type=int, default=0, help="processes that load images (%(default)s)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes a GPU if there")
+    return parser
+
+
+def _loading(options: argparse.Namespace) -> Loading:
+    for name in ("batch_size", "workers"):
+        if getattr(options, name) < (name == "batch_size"):
+            raise ConfigError(f"--{name.replace('_', '-')}: {getattr(options, name)} is too small")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: torch sees no GPU here; take auto or cpu")
+    chosen = "cuda" if torch.cuda.is_available() and options.device != "cpu" else "cpu"
+    return Loading(options.batch_size, options.workers, torch.device(chosen))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit code."""
+    options = _parser().parse_args(argv)
+    paths = [options.checkpoint, *options.ensemble]
+    try:
+        report = evaluate(paths, options.data, options.part, options.ten_crop, _loading(options))
+        if options.output:
+            _make(options.output)
+            text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+            write_text(options.output / "report.json", text)
+    except PerceptionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted: nothing is written", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    print(_table(report))
+    return EXIT_OK
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be made ({error.strerror}); choose another --output") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""The records of a data set: images, what they show, what each is used for, and what was noticed about them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cnn_perception.spec import Task
+
+Part = Literal["train", "val", "test"]
+PARTS: tuple[Part, ...] = ("train", "val", "test")
+Action = Literal["left out", "warning", "error"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled image.
+
+    Attributes:
+        path: Where it lies.
+        label: Index of its class, for multiclass; of its first class or 0 otherwise.
+        part: What it is used for.
+        values: For multilabel, 1 or 0 for each class; for regression, each number standardised by
+            `LabelledImages.scaling`; empty for multiclass.
+        group: What it was recorded with; images of one group are all in one part. Empty for a group of its own.
+    """
+
+    path: Path
+    label: int
+    part: Part
+    values: tuple[float, ...] = ()
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about one image that its owner should know, and what was done about it."""
+
+    path: Path
+    reason: str
+    action: Action
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images that a folder or a CSV file names, before any is opened.
+
+    Attributes:
+        source: The folder or file as it was given.
+        task: What is to be learned.
+        class_names: Of the classes, or of the numbers.
+        units: Of each number, for regression; empty otherwise.
+        samples: Every image once; numbers are not yet standardised.
+        given: Parts that the source assigns; `train` alone where it leaves the division to us.
+        in_time: Whether the order of the samples is that of their recording, as the rows of a CSV file are.
+        ignored: How many files were passed over, by the reason.
+    """
+
+    source: Path
+    task: Task
+    class_names: tuple[str, ...]
+    units: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    given: frozenset[Part]
+    in_time: bool
+    ignored: dict[str, int]
+
+    def truth(self, sample: Sample) -> str:
+        """Returns what a sample is labelled as, in words."""
+        if self.task == "multiclass":
+            return self.class_names[sample.label]
+        if self.task == "multilabel":
+            return ";".join(name for name, value in zip(self.class_names, sample.values, strict=True) if value)
+        return ", ".join(f"{name} {value:g}" for name, value in zip(self.class_names, sample.values, strict=True))
+
+    def keep(self, samples: tuple[Sample, ...]) -> Listing:
+        """Returns the same with other samples."""
+        return dataclasses.replace(self, samples=samples)
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """A checked and split data set.
+
+    Attributes:
+        root: Its folder, or its CSV file.
+        task: What is to be learned.
+        class_names: Names of the class folders, sorted; or those of the columns of numbers.
+        units: Of each number, for regression; empty otherwise.
+        scaling: (mean, standard deviation) of each number over the training images, for regression; empty otherwise.
+        samples: Every usable image once, in the order of class and path, or of the rows.
+        sha256: Digest of file names, labels and contents, as hexadecimal.
+        rejected: Images that cannot be decoded.
+        ignored: How many files were passed over, by the reason.
+        warnings: What its owner should know, a line each.
+    """
+
+    root: Path
+    task: Task
+    class_names: tuple[str, ...]
+    units: tuple[str, ...]
+    scaling: tuple[tuple[float, float], ...]
+    samples: tuple[Sample, ...]
+    sha256: str
+    rejected: tuple[Finding, ...]
+    ignored: dict[str, int]
+    warnings: tuple[str, ...] = ()
+
+    def part(self, part: Part) -> tuple[Sample, ...]:
+        """Returns the samples of one part."""
+        return tuple(sample for sample in self.samples if sample.part == part)
+
+    def numbers(self, sample: Sample) -> tuple[float, ...]:
+        """Returns the numbers of a sample in their units, for regression; its 0s and 1s for multilabel."""
+        if self.task != "regression":
+            return sample.values
+        return tuple(value * std + mean for value, (mean, std) in zip(sample.values, self.scaling, strict=True))
