@@ -257,8 +257,8 @@ def test_outside_images_are_all_below_a_folder_and_none_is_an_error(tmp_path):
 @pytest.mark.skipif(not (SHARED / "weights").is_dir(), reason="needs ../shared/data")
 def test_ants_and_bees_are_told_from_photos_and_roads():
     weights = SHARED / "weights" / "resnet50_imagenet_keras_v1stride_fp16.safetensors"
-    model = backbones.build("resnet50", 2).eval()
-    backbones.load_weights(model, "resnet50", str(weights))
+    model = backbones.build("resnet50_v1", 2).eval()
+    backbones.load_weights(model, "resnet50_v1", str(weights))
     spec = make(data="d", output="o").input
 
     def look(paths, labels):
@@ -267,7 +267,7 @@ def test_ants_and_bees_are_told_from_photos_and_roads():
         return embeddings.see(model, loader, CPU, "real")
 
     parts = {}
-    for part, count in (("train", 12), ("val", 12)):
+    for part, count in (("train", 24), ("val", 12)):
         files = [sorted((SHARED / "hymenoptera" / part / name).glob("*.jpg"))[:count] for name in ("ants", "bees")]
         parts[part] = look(files[0] + files[1], [0] * count + [1] * count)
     roads = sorted((SHARED / "donkeycar_tub" / "images").glob("*.jpg"))[::100]
@@ -276,5 +276,5 @@ def test_ants_and_bees_are_told_from_photos_and_roads():
     found = calibrate.fit(parts["train"], {"val": parts["val"]}, others, "multiclass", unknown="distance")
 
     # the head is random here: only the embeddings know ants and bees
-    assert found.auroc["distance"] >= 0.95
+    assert found.auroc["distance"] >= 0.9  # 0.99 with all images and centres of all
     assert found.report()["unknown"]["called_unknown"]["outside"] >= 0.6

@@ -6,6 +6,7 @@ Files that vanish during an epoch are in test_dataset, untrusted checkpoints in 
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 import struct
 import zlib
@@ -220,6 +221,7 @@ def test_what_is_no_image_is_ignored_and_counted(tmp_path, check):
     root = folder(tmp_path)
     for name in ("notes.txt", "photo.heic", "._00.png"):
         (root / "a" / name).write_bytes(b"x")
+    os.mkfifo(root / "a" / "pipe.png")  # reading it would wait for ever
     for name in (".ipynb_checkpoints", "__MACOSX"):
         shutil.copytree(root / "b", root / name)
 
@@ -227,7 +229,12 @@ def test_what_is_no_image_is_ignored_and_counted(tmp_path, check):
 
     assert (code, findings) == (EXIT_OK, [])
     assert "48 train, 12 val" in said
-    for line in ("ignored: 1 not an image (.txt)", "ignored: 1 not an image (.heic)", "ignored: 1 hidden files"):
+    for line in (
+        "ignored: 1 not an image (.txt)",
+        "ignored: 1 not an image (.heic)",
+        "ignored: 1 hidden files",
+        "ignored: 1 pipes",
+    ):
         assert line in said
 
 

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from cnn_perception.errors import ConfigError
 from training import backbones
+from training.activation import ActivatedClassifier
 from training.grid import with_grid_head
 
 
@@ -66,3 +67,22 @@ def test_it_is_cut_and_frozen_as_any_network(name, layer, channels, last):
 def test_a_layer_without_a_grid_is_refused(name, layer, message):
     with pytest.raises(ConfigError, match=message):
         with_grid_head(backbones.build(name, 5), 2, layer=layer, cells=(3, 4), size=(224, 224))
+
+
+@pytest.mark.parametrize(("task", "shown"), [("multilabel", 2), ("regression", 0)])
+def test_its_activation_map_explains_the_highest_class_or_the_first_number(task, shown):
+    torch.manual_seed(0)
+    network = with_grid_head(backbones.build("resnet18", 5), 3, layer="layer2", cells=(2, 5), size=(64, 96)).eval()
+    torch.nn.init.constant_(network.get_submodule("head.fc").bias[2], 5.0)
+    split, image = backbones.split(network, 64, 96), torch.randn(2, 3, 64, 96)
+
+    logits, embedding, activation, features = ActivatedClassifier(split, task)(image)
+
+    entering = features.detach().requires_grad_(True)
+    last = network.get_submodule("head.fc")
+    means = functional.adaptive_avg_pool2d(entering, (2, 5)).flatten(1)
+    (gradient,) = torch.autograd.grad((means @ last.weight.T)[:, shown].sum(), entering)
+    torch.testing.assert_close(logits, network(image))
+    torch.testing.assert_close(embedding, means)
+    # Selvaraju et al. 2017, equations 1 and 2, without the clipping
+    torch.testing.assert_close(activation, (gradient.mean((2, 3), keepdim=True) * features).sum(1))

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import donkeycar
 import numpy as np
 import pytest
 import torch
@@ -235,3 +236,22 @@ def test_a_network_without_a_linear_last_layer_learns_no_numbers(bars, tmp_path,
 
     assert main(argv) == EXIT_BAD_INPUT
     assert "take --grid 1x1" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="no driving frames and ImageNet weights on this machine")
+def test_steering_is_read_from_the_frames_of_a_drive(tmp_path):
+    weights = DATA / "weights" / "resnet50_imagenet_keras_v1stride_fp16.safetensors"
+    labels = donkeycar.write_csv(DATA / "donkeycar_tub", tmp_path)
+    argv = ["--data", str(labels), "--targets", "angle", "--split", "tail", "--backbone", "resnet50_v1"]
+    argv += ["--weights", str(weights), "--mode", "probe", "--feature-layer", "layer2", "--grid", "2x2"]
+    argv += ["--input-size", "120x160", "--resize-mode", "squash", "--workers", "0", "--device", "cpu"]
+
+    assert main([*argv, "--output", str(tmp_path / "run")]) == EXIT_OK
+
+    found = json.loads((tmp_path / "run" / "report.json").read_text())["val"]
+    angles = [float(row["angle"]) for row in csv.DictReader(labels.open())]
+    assert found["images"] == 200
+    # the mean of the first 800 frames misses the angles of the last 200 by 0.42
+    baseline = np.abs(np.array(angles[800:]) - np.mean(angles[:800])).mean()
+    assert found["per_number"]["angle"]["mae_of_training_mean"] == pytest.approx(baseline, rel=1e-4)
+    assert found["mae"] <= 0.15

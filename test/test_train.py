@@ -30,8 +30,8 @@ from training.config import make
 from training.train import main
 
 FILES = {
-    "config.json", "split.csv", "history.csv", "best.pt", "last.pt", "report.json", "report.html", "learning_curves.png",
-    "confusion_matrix.png",
+    "config.json", "split.csv", "history.csv", "best.pt", "last.pt", "report.json", "report.html",
+    "learning_curves.png", "confusion_matrix.png",
 }  # fmt: skip
 
 

@@ -51,7 +51,7 @@ class Checkpoint:
         scaling: (mean, standard deviation) of each number over the training images, for regression: the network gives
             (number - mean) / deviation, and the export folds both into its last layer.
         input: The preprocessing.
-        model: State of `backbones.build(backbone, K)`.
+        model: State of what `network.restore` builds.
         training: Fields of `spec.TrainingRecord`, without code_version and created.
         train_images: Absolute paths of the training images.
         val_images: Absolute paths of the validation images.

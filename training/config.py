@@ -257,7 +257,9 @@ class TrainConfig:
     amp: Amp = _setting("auto", help="mixed precision; auto: off on a CPU, bf16 or else fp16 on a GPU", probe=False)
     channels_last: bool = _setting(True, help="memory layout; faster on CPUs and on GPUs with tensor cores")
     compile: bool = _setting(False, help="training steps by torch.compile, if it can", probe=False)
-    tensorboard: bool = _setting(False, help="write history.csv for TensorBoard too (pip install tensorboard)")
+    tensorboard: bool = _setting(
+        False, help="write history.csv for TensorBoard too (pip install tensorboard)", probe=False
+    )
     find_lr: bool = _setting(False, help="train nothing: suggest a learning rate, with lr_finder.png", probe=False)
     resume: bool = _setting(False, help="continue the run in --output from its last checkpoint, with its settings")
 

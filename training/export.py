@@ -60,6 +60,8 @@ TOLERANCE = 1e-3
 PARITY_IMAGES = 64
 _LARGEST_FILE_BYTES = 2**31 - 1  # protobuf's limit for one message
 _OUTPUTS = ("logits", "embedding", "activation", "features")
+_COUNTED = {"multiclass": "classes", "multilabel": "labels", "regression": "numbers"}
+_AGREED = {"multiclass": "top-1 equal", "multilabel": "the same labels", "regression": "all numbers"}
 
 
 def export(
@@ -265,13 +267,14 @@ def _numbered(names: Sequence[str]) -> list[str]:
 
 def _summary(spec: ModelSpec, output: Path) -> str:
     size, parity, cell = spec.input, spec.parity, spec.activation
+    outputs = f"{len(spec.class_names)} {_COUNTED[spec.task]}"
     rows = {
         "model": f"{output} ({output.stat().st_size / 1e6:.1f} MB)",
-        "network": f"{spec.architecture}, {len(spec.class_names)} classes, weights {spec.training.weights}",
+        "network": f"{spec.architecture}, {outputs}, weights {spec.training.weights}",
         "input": f"{size.height}x{size.width}, {size.resize_mode} {size.crop_fraction:g}, {size.interpolation}",
         "activation": "none: the network has no spatial features",
-        "parity": f"logits within {parity.max_logit_difference:.2g} (tolerance {parity.tolerance:g}), top-1 equal on "
-        f"{parity.top1_agreement:.1%} of {parity.images} {parity.source} images",
+        "parity": f"logits within {parity.max_logit_difference:.2g} (tolerance {parity.tolerance:g}), "
+        f"{_AGREED[spec.task]} on {parity.top1_agreement:.1%} of {parity.images} {parity.source} images",
     }
     if cell is not None:
         field = " x ".join(str(pixels) if pixels else "all" for pixels in cell.receptive_field)

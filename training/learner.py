@@ -107,8 +107,8 @@ class Learner:
             return None
         if self.config.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        alone = self._parallel is not None and not place.last
-        with self._parallel.no_sync() if alone and self._parallel else contextlib.nullcontext():
+        # the processes exchange their gradients once a step
+        with contextlib.nullcontext() if self._parallel is None or place.last else self._parallel.no_sync():
             with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
                 outputs = self._network(images)
                 loss = self.loss(outputs, images, targets)

@@ -35,7 +35,7 @@ def _option(flag: str, value: Any) -> list[str]:  # noqa: ANN401 - any setting
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]
     if isinstance(value, tuple):
-        separator = "x" if flag == "input-size" else ","
+        separator = "x" if flag in ("input-size", "grid") else ","
         return [f"--{flag}", separator.join(map(str, value)) or "none"]
     return [] if value is None else [f"--{flag}", str(value)]
 

@@ -145,7 +145,7 @@ def unite(samples: Sequence[Sample], bonds: Iterable[Pairs]) -> _Ints:
 
 
 def fill(counts: _Ints, wanted: _Ints, rng: np.random.Generator) -> _Ints:
-    """Gives each unit to the part where it fits, and there are fewest of its classes yet, compared with what is wanted.
+    """Gives each unit to the part where it fits, and of those to the one that lacks most images of its classes.
 
     Large units come first, equal ones in random order; units of one image and one class meet `wanted` exactly. Source
     of the greedy order: scikit-learn's StratifiedGroupKFold.
@@ -159,11 +159,11 @@ def fill(counts: _Ints, wanted: _Ints, rng: np.random.Generator) -> _Ints:
         (U,) the part of each unit.
     """
     result, need = np.zeros(len(counts), np.int64), wanted.astype(np.float64)
-    total, share = np.maximum(1, counts.sum(axis=0)), np.maximum(1, wanted)
+    total = np.maximum(1, counts.sum(axis=0))
     order = rng.permutation(len(counts))
     for unit in order[np.argsort(-counts[order].sum(axis=1), kind="stable")]:
         excess = (np.maximum(0, counts[unit] - np.maximum(0, need)) / total).sum(axis=1)
-        lack = (need / share) @ (counts[unit] / total)
+        lack = need @ (counts[unit] / total)
         result[unit] = np.argmax(np.where(excess <= excess.min() + 1e-12, lack, -np.inf))
         need[result[unit]] -= counts[unit]
     return result
