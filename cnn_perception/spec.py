@@ -133,9 +133,10 @@ class ParityRecord:
     Attributes:
         source: `validation` images, or seeded `noise` where there were none.
         images: How many inputs were compared.
-        max_logit_difference: Largest absolute difference of a logit.
+        max_logit_difference: Largest absolute difference of a logit; of a number, in its standard deviations.
         tolerance: What the export would have accepted.
-        top1_agreement: Share of inputs with the same top class, in [0, 1].
+        top1_agreement: Share of inputs with the same top class, or the same set of labels over their thresholds, in
+            [0, 1]; 1 for numbers within the tolerance.
     """
 
     source: ParitySource

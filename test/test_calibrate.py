@@ -277,4 +277,3 @@ def test_ants_and_bees_are_told_from_photos_and_roads():
 
     # the head is random here: only the embeddings know ants and bees
     assert found.auroc["distance"] >= 0.9  # 0.99 with all images and centres of all
-    assert found.report()["unknown"]["called_unknown"]["outside"] >= 0.6
