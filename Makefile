@@ -43,8 +43,9 @@ test: $(READY)  ## lint, types, unit tests, training on tiny data, nodes over re
 	$(BIN)/pytest
 
 bench: export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
-bench: $(READY)  ## the node's rate over that of the bare model
+bench: $(READY)  ## the node's rate over the bare model's (DATA=folder of class folders: and how fast it is loaded)
 	$(BIN)/python -m benchmark.node_rate
+	$(if $(DATA),$(BIN)/python -m benchmark.loading --data "$(DATA)")
 
 clean:  ## remove what was made, .venv too; runs/ and models/ stay
 	rm -rf $(VENV) build install log demo_output *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
