@@ -83,7 +83,8 @@ class Observer:
     def switch(self, active: bool) -> None:
         """Activates or deactivates the node."""
         number = Transition.TRANSITION_ACTIVATE if active else Transition.TRANSITION_DEACTIVATE
-        self._transitions.wait_for_service()
+        if not self._transitions.wait_for_service(timeout_sec=30):
+            raise SystemExit("error: the node does not start; see its log above")
         future = self._transitions.call_async(ChangeState.Request(transition=Transition(id=number)))
         rclpy.spin_until_future_complete(self.node, future, timeout_sec=30)
         if not future.done() or not future.result().success:
@@ -142,9 +143,8 @@ def _running(module: str, **parameters: object) -> Iterator[None]:
 def _model(folder: Path, backbone: str) -> Path:
     """Exports the backbone with untrained weights and 1000 classes: the time does not depend on the weights."""
     path = folder / f"{backbone}.onnx"
-    if not path.exists():
-        command = [sys.executable, "-m", "training.export", "--backbone", backbone, "--weights", "none"]
-        subprocess.run([*command, "--classes", "1000", "--output", str(path)], check=True, env=_clean())
+    command = [sys.executable, "-m", "training.export", "--backbone", backbone, "--weights", "none"]
+    subprocess.run([*command, "--classes", "1000", "--output", str(path)], check=True, env=_clean())
     return path
 
 
