@@ -236,6 +236,8 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _check_target(options: argparse.Namespace, spec: ModelSpec) -> None:
+    if options.threshold and spec.task != "multiclass":
+        raise ConfigError(f"--threshold is for one class an image, this model is {spec.task}; leave it out")
     for task, option, _ in _TARGETS:
         if task != spec.task and getattr(options, option) is not None:
             right = next(f"--{o.replace('_', '-')}" for t, o, _ in _TARGETS if t == spec.task)

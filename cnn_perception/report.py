@@ -150,7 +150,11 @@ def _model_card(report: Report) -> str:
     classes = ", ".join(spec.class_names[:40]) + (", ..." if len(spec.class_names) > 40 else "")
     trained = f"{training.mode} from {training.weights}, {training.train_images} images of {training.data or 'no data'}"
     difference = f"largest logit difference {parity.max_logit_difference:.2g} (allowed {parity.tolerance:g})"
-    agreement = f"top-1 agreement {page.percent(parity.top1_agreement)} on {parity.images} {parity.source} images"
+    agreement = f"agreement {page.percent(parity.top1_agreement)} on {parity.images} {parity.source} images"
+    cost = spec.precision
+    precision: str = cost.precision
+    if cost.metric:
+        precision += f": {cost.metric} {cost.before:.4g} before, {cost.after:.4g} after, on {cost.images} images"
     rule = "none"
     if spec.unknown is not None:
         rule = f"{spec.unknown.method} below {spec.unknown.threshold:.4g}"
@@ -170,6 +174,7 @@ def _model_card(report: Report) -> str:
         ("training", trained),
         ("validation at export", f"{metrics} on {training.val_images} images"),
         ("parity with torch", f"{difference}, {agreement}"),
+        ("precision", precision),
         ("exported", f"{training.created} by version {training.code_version}"),
     ]
     return page.section("Model", page.card_table(rows))

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from cnn_perception import metrics
+from cnn_perception.errors import DataError
 from training import tasks
 from training.batches import Batch
 from training.tasks import Meaning
@@ -159,6 +160,9 @@ def answer(
         device: Where the network is.
         title: What the progress bar says.
         after_batch: Called after each batch; what it raises ends the evaluation.
+
+    Raises:
+        DataError: If none of the images can be read.
     """
     model.eval()
     logits, truth = [], []
@@ -168,4 +172,6 @@ def answer(
             truth.append(batch.labels.numpy())
         if after_batch is not None:
             after_batch()
+    if not logits:
+        raise DataError(f"{title}: none of the images can be read; check the folder")
     return Answers(np.concatenate(logits), np.concatenate(truth), meaning)

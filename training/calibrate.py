@@ -87,8 +87,8 @@ def fit(
         held_out: `val`, on which all is fitted, and perhaps `test`, on which it is only measured.
         outside: Images that show none of the classes.
         task: Thresholds are for multilabel alone, the rule for multiclass; regression has nothing of it.
-        unknown: The method; `auto` is the one with the higher AUROC on `outside`, or without such images `distance`
-            up to `MOST_CENTRES` classes and `energy` beyond.
+        unknown: The method; `auto` is up to `MOST_CENTRES` classes the one with the higher AUROC on `outside`, or
+            without such images `distance`; beyond it is `energy`.
         false_alarm_rate: Largest share of the validation images that may be called unknown, in [0, 1); 0 is no rule.
     """
     if task == "regression":

@@ -48,8 +48,8 @@ MODE_DEFAULTS: dict[Mode, dict[str, Any]] = {
 """Where a mode differs from the defaults of `TrainConfig`; what the user gives wins over both."""
 
 CHANGED_BY_RESUME = (
-    "resume", "workers", "cache_dir", "device", "epochs", "early_stop", "lr", "clip_norm", "bad_steps", "compile",
-    "tensorboard", "unknown", "false_alarm_rate", "outside",
+    "resume", "workers", "cache_dir", "device", "epochs", "early_stop", "lr", "clip_norm", "bad_steps", "amp",
+    "compile", "tensorboard", "unknown", "false_alarm_rate", "outside",
 )  # fmt: skip
 """Settings that may differ when a run is continued."""
 
@@ -234,8 +234,9 @@ class TrainConfig:
 
     unknown: UnknownChoice = _setting(
         "auto",
-        help="rule for images of none of the classes, fitted to the validation images: energy of the logits, distance "
-        "to the class centres, or what tells --outside better; without it distance up to 200 classes",
+        help="rule for images of none of the classes, fitted to the validation images: energy of the logits, or "
+        "distance to the class centres; auto: what tells --outside better, without it distance; beyond 200 classes "
+        "energy",
     )
     false_alarm_rate: float = _setting(
         0.05, help="share of the validation images that the rule may call unknown; 0 is no rule", low=0, high=0.5
@@ -397,7 +398,7 @@ def _parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> ar
     """The parser of the command line, whose options are the fields of `TrainConfig`."""
     made = kind(
         prog="python -m training.train",
-        description="Trains an image classifier from a folder of labelled images.",
+        description="Trains a network on labelled images: one class, several classes or numbers each.",
         argument_default=argparse.SUPPRESS,
     )
     add_options(made, [field.name for field in dataclasses.fields(TrainConfig)])

@@ -100,7 +100,7 @@ def load(
     samples = divide(listing, same, alike, Division(val_fraction, test_fraction, seed, split, folds, fold))
     rows = {sample.path: row for row, sample in enumerate(samples)}
     pairs = [(rows.get(listing.samples[a].path), rows.get(listing.samples[b].path)) for a, b in alike.tolist()]
-    kept = dataclasses.replace(listing, samples=samples)
+    kept = listing.keep(samples)
     findings += [_alike(kept, a, b) for a, b in pairs if a is not None and b is not None]
     _write_findings(findings_csv, findings)
     scaling = _scaling(kept)
@@ -172,7 +172,7 @@ def _read_all(listing: Listing) -> tuple[Listing, list[Content], list[Finding]]:
         usable.append(sample)
         contents.append(result)
         findings += [Finding(sample.path, note, "warning") for note in result.notes]
-    return dataclasses.replace(listing, samples=tuple(usable)), contents, findings
+    return listing.keep(tuple(usable)), contents, findings
 
 
 def _digest(listing: Listing, contents: Sequence[Content]) -> str:
@@ -216,7 +216,9 @@ def _alike(listing: Listing, first: int, second: int) -> Finding:
 
 
 def _write_findings(path: Path | None, findings: Sequence[Finding]) -> None:
-    if path and findings:
+    if path and not findings:
+        path.unlink(missing_ok=True)  # an earlier check's
+    elif path:
         write_csv(path, ("path", "reason", "action"), [(f.path, f.reason, f.action) for f in findings])
 
 

@@ -23,9 +23,11 @@ def teacher(config: TrainConfig, data: LabelledImages, device: torch.device) -> 
     """
     if config.teacher is None:
         return None
-    path, saved = Path(config.teacher), checkpoint.load(Path(config.teacher))
-    if saved.task != "multiclass" or data.task != "multiclass":
-        raise ConfigError(f"--teacher {path}: only one class an image can be taught, not {data.task}; leave it out")
+    path = Path(config.teacher)
+    saved = checkpoint.load(path)
+    for task in (data.task, saved.task):
+        if task != "multiclass":
+            raise ConfigError(f"--teacher {path}: only one class an image can be taught, not {task}; leave it out")
     if saved.class_names != data.class_names:
         different = sorted(set(saved.class_names) ^ set(data.class_names)) or "their order"
         raise ConfigError(f"--teacher {path}: differs from {data.root} in its classes ({different}); take another")

@@ -83,7 +83,7 @@ def evaluate(paths: Sequence[Path], data: Path, part: Part, ten_crop: bool, load
         _require_agreement(contestants[0], contestant)
         if ten_crop:
             votes.require_ten_crop(contestant.checkpoint.input, contestant.checkpoint.task, contestant.name)
-    images = _open(data, contestants[0])
+    images = _open(data, contestants[0], part)
     samples = images.part(part)
     if not samples:
         raise DataError(f"{data}: has no images for --part {part}; add a {part} folder or take another part")
@@ -128,10 +128,12 @@ def _require_agreement(first: Contestant, other: Contestant) -> None:
         raise ConfigError(f"{first.name} and {other.name} do not have the same task and units; evaluate each alone")
 
 
-def _open(data: Path, first: Contestant) -> LabelledImages:
+def _open(data: Path, first: Contestant, part: Part) -> LabelledImages:
     """The data set, split as the checkpoint's own run did, so that its training images stay out."""
-    config = first.checkpoint.config
-    images = dataset.load(data, **dataset.options(config))
+    options = dataset.options(first.checkpoint.config)
+    if part == "test":  # which folds leave out: they are made of the training images only
+        options |= {"folds": None, "fold": None}
+    images = dataset.load(data, **options)
     if images.class_names != first.checkpoint.class_names:
         names = _difference(first.checkpoint.class_names, images.class_names)
         raise DataError(f"{data}: its classes are not those of {first.name}: {names}")

@@ -138,7 +138,7 @@ def untrained(backbone: str, weights: str, class_names: Sequence[str], size: Inp
     """Makes the checkpoint of a network as it is published, or of random weights (seeded).
 
     Args:
-        backbone: A torchvision classifier.
+        backbone: As for `backbones.build`.
         weights: As for `backbones.load_weights`.
         class_names: The classes that the weights know; with `none` any.
         size: The preprocessing that the weights expect.

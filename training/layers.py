@@ -78,9 +78,7 @@ def layers(model: ModelProto, parameters: Collection[str] | None = None) -> list
         taken = _size(data[0], shapes, node)
         found.append(
             Layer(
-                name=(own[0].rpartition(".")[0] or own[0])
-                if own
-                else (node.name or node.output[0]).removeprefix("node_"),
+                name=_name(node, own),
                 kind=node.op_type,
                 input=taken[1:],
                 output=given[1:],

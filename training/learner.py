@@ -147,13 +147,15 @@ class Learner:
         self.scaler.unscale_(self.optimizer)
         learning = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
-        if not self.scaler.is_enabled() and not bool(norm.isfinite()):
+        is_finite = bool(norm.isfinite())
+        # float16 overflows now and then, and its scaler steps down; below 1 it is not the scale that is at fault.
+        if not is_finite and not (self.scaler.is_enabled() and self.scaler.get_scale() > 1):
             return math.inf
         if self.config.clip_norm:
             nn.utils.clip_grads_with_norm_(learning, self.config.clip_norm, norm)
         self.scaler.step(self.optimizer)  # which leaves it out where float16 did not suffice, and scales less
         self.scaler.update()
-        if self.average is not None:
+        if self.average is not None and is_finite:
             self.average.update(self.model)
         return 0.0
 
@@ -171,7 +173,8 @@ class Learner:
         self.optimizer.load_state_dict(saved["optimizer"])
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["base_lr"] = rate
-        self.scaler.load_state_dict(saved["scaler"])
+        if saved["scaler"]:  # empty where --amp had no need of one
+            self.scaler.load_state_dict(saved["scaler"])
         if self.average is not None:
             self.average.restore(saved["average"])
 

@@ -31,5 +31,5 @@ def enough(config: TrainConfig) -> Iterator[None]:
         left = f"{last} is intact" if last.exists() else "nothing was saved yet"
         raise ConfigError(
             f"out of memory with --batch-size {config.batch_size}; halve it and double --accumulate, or lower "
-            f"--input-size ({left})"
+            f"--input-size, with another --output ({left})"
         ) from None

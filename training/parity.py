@@ -94,9 +94,8 @@ def check_activation(proto: ModelProto, split: Split, method: ActivationMethod, 
         features = split.body(torch.from_numpy(batch))
     features.requires_grad_(True)
     answers: Tensor = split.head(features.clone())[0]  # torchvision's heads work in place
-    top = shown_logit(torch.from_numpy(logits), checkpoint.task)[
-        :, None
-    ]  # of two equal classes, the one that the graph took
+    # of two equal classes, the one that the graph took
+    top = shown_logit(torch.from_numpy(logits), checkpoint.task)[:, None]
     (gradient,) = torch.autograd.grad(answers.gather(1, top).sum(), features)
     # A logit that is a mean over the cells has a gradient divided by their number; the exact map is not divided.
     scale = found[0].size if method == "cam" else 1

@@ -26,7 +26,8 @@ def command(config: TrainConfig) -> str:
     words = ["python", "-m", "training.train"]
     for field in dataclasses.fields(TrainConfig):
         value = getattr(config, field.name)
-        if field.name in _ALWAYS or (value != getattr(usual, field.name) and field.name != "resume"):
+        # a recipe's settings are written out: named too, it would win over those that are back at the usual value
+        if field.name in _ALWAYS or (value != getattr(usual, field.name) and field.name not in ("resume", "recipe")):
             words += _option(field.name.replace("_", "-"), value)
     return shlex.join(words)
 

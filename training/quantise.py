@@ -92,7 +92,7 @@ def to_int8(proto: ModelProto, images: Iterator[_Batch]) -> ModelProto:
     Source: ONNX Runtime, "Quantize ONNX models", section on U8S8 and saturation.
 
     Args:
-        proto: The graph; every node of the body has to have a name of its own.
+        proto: The graph; it stays as it is.
         images: (3, H, W) float32 each; the range of every activation is the one it takes on them.
     """
     named = ModelProto()

@@ -1,4 +1,4 @@
-"""A folder of labelled images -> a checkpoint, with the record of how good it is.
+"""Labelled images, a folder or a CSV file -> a checkpoint, with the record of how good it is.
 
     python -m training.train --data DIR --backbone resnet50 --weights imagenet --mode probe --output RUN
 
@@ -43,7 +43,11 @@ from training.run import Run, open_run, settings
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains as the command line says; returns the exit code."""
-    given = config.parse(argv)
+    try:
+        given = config.with_recipe(config.parse(argv))
+    except PerceptionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
     try:
         with distributed.processes(use_gpu=given.get("device") != "cpu"):
             if given.get("find_lr"):
@@ -56,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        print(f"interrupted; continue with --output {given['output']} --resume", file=sys.stderr)
+        then = "no rate is suggested" if given.get("find_lr") else f"continue with --output {given['output']} --resume"
+        print(f"interrupted; {then}", file=sys.stderr)
         return EXIT_INTERRUPTED
     return EXIT_OK
 
@@ -95,6 +100,8 @@ def train(given: dict[str, Any]) -> dict[str, Any]:
 
 def _train(chosen: TrainConfig) -> dict[str, Any]:
     started = time.perf_counter()
+    if chosen.outside:
+        embeddings.folder(Path(chosen.outside))  # for its error, which should not come only after the training
     run = open_run(chosen)
     describe(run)
     opened = time.perf_counter()

@@ -100,7 +100,8 @@ def _overlay(run: Run, network: ActivatedClassifier, sample: Sample, scores: Dou
         run.data.class_names, scores.astype(np.float32), int(logits.argmax()), maps[0] if maps else None, embedding
     )
     truth = run.data.class_names[sample.label] if run.data.task == "multiclass" else None
-    drawn = draw_overlay(_small(image, _WIDTH), prediction, run.config.input, truth=truth)
+    is_right = truth == prediction.name if truth else None
+    drawn = draw_overlay(_small(image, _WIDTH), prediction, run.config.input, truth=truth, is_right=is_right)
     return page.picture(drawn, sample.path.name)
 
 
