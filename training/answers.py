@@ -111,7 +111,7 @@ class Answers:
     def _per_label(self, thresholds: Sequence[float]) -> list[metrics.ClassScores]:
         """Precision, recall and F1 of each class, seen against not seen."""
         scores = torch.from_numpy(self.logits).double().sigmoid().numpy()
-        seen, truth = scores >= (thresholds or 0.5), self.truth > 0.5
+        seen, truth = (values.astype(np.int64) for values in (scores >= (thresholds or 0.5), self.truth > 0.5))
         tables = (metrics.confusion_matrix(truth[:, k], seen[:, k], 2) for k in range(truth.shape[1]))
         return [metrics.per_class(table)[1] for table in tables]
 

@@ -162,7 +162,8 @@ def drawn(weights: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDA
     rows = rows[np.argsort(weights[rows], kind="stable")]
     ends = np.cumsum(weights[rows])
     at = (np.arange(count) + rng.random()) * (ends[-1] / count)
-    return rows[np.minimum(np.searchsorted(ends, at, side="right"), count - 1)]
+    drawn: npt.NDArray[np.int64] = rows[np.minimum(np.searchsorted(ends, at, side="right"), count - 1)]
+    return drawn
 
 
 def class_weights(samples: Sequence[Sample], class_count: int) -> Tensor:

@@ -166,7 +166,7 @@ def _keep(path: Path, place: Path, cache: Cache, room: _Room) -> Path | None:
     try:
         data = path.read_bytes()
         file = place / cache.name(data)
-        if (kept := _mapped(file)) is not None and zlib.crc32(kept[0]) == kept[1]:
+        if (kept := _mapped(file)) is not None and zlib.crc32(kept[0].data) == kept[1]:
             os.utime(file)  # for `_remove_others`
             return file if room.take(kept[0].nbytes + HEADER.size) else None
         if room.left == 0:
@@ -179,8 +179,8 @@ def _keep(path: Path, place: Path, cache: Cache, room: _Room) -> Path | None:
     unfinished = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with unfinished.open("wb") as out:
-            out.write(HEADER.pack(FORMAT, zlib.crc32(pixels), *pixels.shape[:2]))
-            out.write(pixels)
+            out.write(HEADER.pack(FORMAT, zlib.crc32(pixels.data), *pixels.shape[:2]))
+            out.write(pixels.data)
         unfinished.replace(file)
     except OSError as error:
         room.end(f"cannot be written to ({error.strerror})")

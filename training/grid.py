@@ -70,8 +70,9 @@ def _output(body: fx.GraphModule, layer: str | None, model: nn.Module) -> fx.Nod
     """The node that computes what a submodule returns; of the whole body without a name."""
     (output,) = body.graph.find_nodes(op="output")
     if layer is None:
-        return output.all_input_nodes[0]
-    inside = [
+        whole: fx.Node = output.all_input_nodes[0]
+        return whole
+    inside: list[fx.Node] = [
         node for node in body.graph.nodes if layer in node.meta.get("nn_module_stack", ()) or node.target == layer
     ]
     if not inside:

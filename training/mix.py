@@ -68,7 +68,8 @@ def mix(images: Tensor, targets: Tensor, classes: int, mixing: Mixing, epoch: in
     rng = np.random.default_rng((mixing.seed, epoch, batch, STREAM))
     cuts = bool(rng.random() < 0.5) if mixing.mixup and mixing.cutmix else mixing.cutmix > 0
     other = torch.from_numpy(rng.permutation(len(images))).to(images.device)
-    kept = float(rng.beta(*[mixing.cutmix if cuts else mixing.mixup] * 2))
+    alpha = mixing.cutmix if cuts else mixing.mixup
+    kept = float(rng.beta(alpha, alpha))
     if cuts:
         top, bottom, left, right = box(images.shape[2], images.shape[3], 1 - kept, rng.random(), rng.random())
         mixed = images.clone()
