@@ -18,7 +18,9 @@ from typing import Any, Literal
 from cnn_perception.errors import ModelError
 
 METADATA_KEY = "cnn_perception.spec"
-SPEC_VERSION = 2
+GALLERY_KEY = "cnn_perception.gallery"
+"""Metadata key of the gallery's embeddings: base64 of (names, dimensions) little-endian float32, rows of length 1."""
+SPEC_VERSION = 3
 UNKNOWN = "unknown"
 """What is answered where the unknown rule applies; then no class may have this name."""
 
@@ -196,6 +198,78 @@ class PrecisionRecord:
     after: float
 
 
+@dataclass(frozen=True)
+class ScoreMapSpec:
+    """What one cell of the score map means, in pixels of the image that the network is run on, at any size.
+
+    The graph has the output `score_map` (N, K, rows, columns): cell (r, c) holds the logits of the classifier put at
+    the window of `window` pixels centred at `offset + stride * (r, c)`. An image of the model's own input size has
+    one cell, whose logits are `logits`.
+
+    Attributes:
+        stride: Pixels between neighbouring cells, (vertical, horizontal).
+        window: Pixels of the window, (vertical, horizontal): the model's input size.
+        offset: Pixel at the centre of cell (0, 0), (vertical, horizontal).
+    """
+
+    stride: tuple[float, float]
+    window: tuple[int, int]
+    offset: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        _require(all(v > 0 for v in self.stride), "score map stride", self.stride)
+        _require(all(v >= 1 for v in self.window), "score map window", self.window)
+
+
+@dataclass(frozen=True)
+class GallerySpec:
+    """Reference images whose embeddings travel with the model, under the metadata key `GALLERY_KEY`.
+
+    Attributes:
+        names: One a reference image, such as `bees/092.jpg`, in the order of the embeddings.
+        dimensions: Numbers of one embedding.
+    """
+
+    names: tuple[str, ...]
+    dimensions: int
+
+    def __post_init__(self) -> None:
+        _require(bool(self.names) and all(self.names), "gallery names", f"{len(self.names)} names")
+        _require(self.dimensions >= 1, "gallery dimensions", self.dimensions)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and standard deviation of a quantity over images."""
+
+    mean: float
+    std: float
+
+    def __post_init__(self) -> None:
+        _require(math.isfinite(self.mean) and math.isfinite(self.std) and self.std >= 0, "moments", self)
+
+
+@dataclass(frozen=True)
+class TrainingStatistics:
+    """What the images looked like that the model knows: a camera that shows something else has drifted.
+
+    Attributes:
+        images: Validation images that the moments were measured on.
+        class_shares: Share of the training images in each class, in [0, 1]; empty for regression.
+        brightness: Mean of the model's input over pixels and channels before the normalisation, in [0, 1].
+        entropy: Entropy of the calibrated scores, in nats; None unless multiclass.
+    """
+
+    images: int
+    class_shares: tuple[float, ...]
+    brightness: Moments
+    entropy: Moments | None
+
+    def __post_init__(self) -> None:
+        _require(self.images >= 1, "statistics images", self.images)
+        _require(all(0 <= share <= 1 for share in self.class_shares), "class_shares", self.class_shares)
+
+
 FP32 = PrecisionRecord(precision="fp32", calibration_images=0, images=0, metric="", before=0.0, after=0.0)
 
 
@@ -204,7 +278,8 @@ class ModelSpec:
     """Everything the runtime knows about a model.
 
     The graph has one input, `image` (N, 3, height, width) float32, and the outputs `logits` (N, K), `embedding`
-    (N, D) and, unless `activation` is None, `activation` (N, rows, columns), all float32.
+    (N, D) and, unless `activation` is None, `activation` (N, rows, columns), all float32. Where `score_map` is given,
+    height and width of the graph's input are free, for the output `score_map` (N, K, rows, columns) alone.
 
     Attributes:
         version: Version of this layout; always `SPEC_VERSION`.
@@ -222,6 +297,9 @@ class ModelSpec:
         training: Provenance of the weights.
         parity: Certificate of the export.
         precision: In which arithmetic the graph computes.
+        score_map: The classifier run over a whole image; None where the network is not convolutional throughout.
+        gallery: Reference images to compare an embedding with; None where none were exported.
+        statistics: What the training images looked like; None where there were none.
     """
 
     version: int
@@ -237,6 +315,9 @@ class ModelSpec:
     training: TrainingRecord
     parity: ParityRecord
     precision: PrecisionRecord
+    score_map: ScoreMapSpec | None
+    gallery: GallerySpec | None
+    statistics: TrainingStatistics | None
 
     def __post_init__(self) -> None:
         _require(self.version == SPEC_VERSION, "version", f"{self.version}, this package reads {SPEC_VERSION}")
@@ -249,6 +330,8 @@ class ModelSpec:
         _require(len(self.thresholds) == (count if self.task == "multilabel" else 0), "thresholds", self.thresholds)
         _require(all(0 <= value <= 1 for value in self.thresholds), "thresholds", self.thresholds)
         _require(self.unknown is None or self.task == "multiclass", "unknown", f"set for {self.task}")
+        shares = 0 if self.task == "regression" else count
+        _require(self.statistics is None or len(self.statistics.class_shares) == shares, "class_shares", "their number")
         clash = self.unknown is not None and UNKNOWN in self.class_names
         _require(not clash, "class_names", f"{UNKNOWN!r}, which the unknown rule answers; rename the class")
 

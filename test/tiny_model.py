@@ -77,6 +77,9 @@ def tiny_spec(classes: Sequence[str] = ("red", "green", "blue"), *, input: Input
         ),
         parity=ParityRecord(source="noise", images=1, max_logit_difference=0.0, tolerance=1e-4, top1_agreement=1.0),
         precision=FP32,
+        score_map=None,
+        gallery=None,
+        statistics=None,
     )
 
 

@@ -124,6 +124,9 @@ def export(
         training=TrainingRecord(**checkpoint.training, code_version=cnn_perception.__version__, created=now),
         parity=compare_logits(proto, model, checkpoint, parity_images, tolerance),
         precision=FP32,
+        score_map=None,
+        gallery=None,
+        statistics=None,
     )
     if reduction is not None:
         proto, cost = reduce(proto, checkpoint, reduction)
