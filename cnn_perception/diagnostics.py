@@ -1,7 +1,8 @@
-"""The node's health as diagnostic_msgs: one status for the camera, one for the model, with stable names."""
+"""The node's health as diagnostic_msgs: a status for each camera, one for the model, with stable names."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ class CameraStatus:
     """What is known of one camera at the moment of a diagnosis.
 
     Attributes:
-        node: Fully qualified name of the node.
+        camera: Its name; empty for the only one.
         topic: The image topic; empty while the node was never active.
         active: Whether the node is subscribed.
         enabled: Whether frames are answered.
@@ -25,7 +26,7 @@ class CameraStatus:
         snapshot: Counts, rates and percentiles.
     """
 
-    node: str
+    camera: str
     topic: str
     active: bool
     enabled: bool
@@ -34,14 +35,26 @@ class CameraStatus:
     snapshot: Snapshot
 
 
-def to_array(stamp: Any, camera: CameraStatus, model: OnnxModel | None) -> DiagnosticArray:  # noqa: ANN401
-    """Returns both statuses; `stamp` is a builtin_interfaces/Time of the node's clock."""
-    array = DiagnosticArray(status=[_camera_status(camera), _model_status(camera.node, model)])
+def to_array(
+    stamp: Any,  # noqa: ANN401 messages are untyped
+    node: str,
+    cameras: Sequence[CameraStatus],
+    model: OnnxModel | None,
+) -> DiagnosticArray:
+    """Returns all statuses.
+
+    Args:
+        stamp: builtin_interfaces/Time of the node's clock.
+        node: Fully qualified name of the node.
+        cameras: One a camera.
+        model: The model in use; None while there is none.
+    """
+    array = DiagnosticArray(status=[*(_camera_status(node, one) for one in cameras), _model_status(node, model)])
     array.header.stamp = stamp
     return array
 
 
-def _camera_status(camera: CameraStatus) -> DiagnosticStatus:
+def _camera_status(node: str, camera: CameraStatus) -> DiagnosticStatus:
     counts = camera.snapshot
     if not camera.active:
         level, text = DiagnosticStatus.STALE, "the node is not active"
@@ -49,6 +62,9 @@ def _camera_status(camera: CameraStatus) -> DiagnosticStatus:
         level, text = DiagnosticStatus.ERROR, f"no image for {camera.silence_s:.1f} s"
     elif counts.recently_refused:
         level, text = DiagnosticStatus.WARN, f"{counts.recently_refused} unusable frames in the last second"
+    elif counts.recently_odd:
+        kinds = ", ".join(sorted(counts.oddities))
+        level, text = DiagnosticStatus.WARN, f"{counts.recently_odd} strange stamps in the last second ({kinds})"
     elif not camera.enabled:
         level, text = DiagnosticStatus.OK, "disabled by ~/set_enabled"
     elif counts.input_rate_hz > 0 and counts.output_rate_hz == 0 and not counts.answered:
@@ -64,8 +80,9 @@ def _camera_status(camera: CameraStatus) -> DiagnosticStatus:
         "unknown": str(counts.unknown),
     }
     values |= {f"dropped: {reason}": str(count) for reason, count in sorted(counts.dropped.items())}
+    values |= {f"odd: {kind}": str(count) for kind, count in sorted(counts.oddities.items())}
     values |= {f"{stage} p50/p95 (ms)": f"{p50:.2f} / {p95:.2f}" for stage, (p50, p95) in counts.percentiles_ms.items()}
-    return _status(level, f"{camera.node}: camera", text, camera.node, values)
+    return _status(level, f"{node}: camera {camera.camera}".rstrip(), text, node, values)
 
 
 def _model_status(node: str, model: OnnxModel | None) -> DiagnosticStatus:

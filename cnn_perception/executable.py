@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.context import Context
+from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 
 from cnn_perception import transport
-from cnn_perception.errors import EXIT_BAD_INPUT, ConfigError, PerceptionError
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, ConfigError, PerceptionError
 
 NodeT = TypeVar("NodeT", bound=Node)
 
 CONTEXT_CLOSED = (rclpy_implementation.RCLError, rclpy_implementation.InvalidHandle)
 """What rclpy raises when a signal closes the context under a callback; look at `context.ok()` before ignoring it."""
+
+
+_LOOK_S = 0.2
+_GRACE_S = 2.0
+"""What is still busy this long after a signal, such as loading a model, is left: a robot waits three seconds."""
 
 
 def run(make_node: Callable[[], NodeT], work: Callable[[NodeT], int], argv: Sequence[str] | None = None) -> int:
@@ -37,17 +45,44 @@ def run(make_node: Callable[[], NodeT], work: Callable[[NodeT], int], argv: Sequ
     # rclpy's handler ends the spin; Python's would raise KeyboardInterrupt anywhere, and twice under a launch file.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     node: NodeT | None = None
+    is_done = threading.Event()
     try:
         _initialise(argv)
+        threading.Thread(target=_leave_in_time, args=(rclpy.get_default_context(), is_done), daemon=True).start()
         node = make_node()
         return work(node)
     except PerceptionError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except CONTEXT_CLOSED:
+        if rclpy.ok():
+            raise
+        return EXIT_OK  # a signal came before the node was complete
     finally:
         if node is not None:
-            node.destroy_node()
+            with _signal_is_no_error():
+                node.destroy_node()
         rclpy.try_shutdown()
+        is_done.set()
+
+
+def _leave_in_time(context: Context, is_done: threading.Event) -> None:
+    """Ends the process some time after a signal, whatever its other threads are doing."""
+    while context.ok():
+        if is_done.wait(_LOOK_S):
+            return
+    if not is_done.wait(_GRACE_S):
+        sys.stdout.flush()
+        os._exit(EXIT_OK)
+
+
+@contextlib.contextmanager
+def _signal_is_no_error() -> Iterator[None]:
+    try:
+        yield
+    except CONTEXT_CLOSED:
+        if rclpy.ok():
+            raise
 
 
 def _initialise(argv: Sequence[str] | None) -> None:
@@ -57,9 +92,16 @@ def _initialise(argv: Sequence[str] | None) -> None:
         raise ConfigError(f"the ROS arguments are wrong: {error}") from None
 
 
-def spin(node: Node) -> None:
-    """Runs the node's callbacks until SIGINT, SIGTERM or a shutdown of its context."""
-    executor = SingleThreadedExecutor(context=node.context)
+def spin(node: Node, threads: int = 1) -> None:
+    """Runs the node's callbacks until SIGINT, SIGTERM or a shutdown of its context.
+
+    Args:
+        node: The node.
+        threads: How many callbacks of different groups may run at a time.
+    """
+    executor: Executor = SingleThreadedExecutor(context=node.context)
+    if threads > 1:
+        executor = MultiThreadedExecutor(threads, context=node.context)
     executor.add_node(node)
     with contextlib.suppress(ExternalShutdownException):
         try:

@@ -24,7 +24,9 @@ class Snapshot:
         answered: Frames answered in all.
         unknown: How many of these were answered `unknown`.
         dropped: Frames dropped in all, by reason; `missed` were overtaken by a newer frame, or lost on the way.
+        oddities: Frames with a strange stamp in all, by kind; they may have been answered all the same.
         recently_refused: Frames refused as unusable since the previous snapshot.
+        recently_odd: Frames with a strange stamp since the previous snapshot.
         percentiles_ms: (p50, p95) of every stage over the latest frames, milliseconds.
     """
 
@@ -34,7 +36,9 @@ class Snapshot:
     answered: int
     unknown: int
     dropped: Mapping[str, int]
+    oddities: Mapping[str, int]
     recently_refused: int
+    recently_odd: int
     percentiles_ms: Mapping[str, tuple[float, float]]
 
 
@@ -48,9 +52,10 @@ class FrameHealth:
         self._answered = 0
         self._unknown = 0
         self._dropped: Counter[str] = Counter()
+        self._oddities: Counter[str] = Counter()
         self._stages_ms: dict[str, deque[float]] = {}
         self._last_received_s = now_s
-        self._previous = (now_s, 0, 0, 0)
+        self._previous = (now_s, 0, 0, 0, 0)
 
     def receive(self, now_s: float) -> None:
         """Notes that a frame arrived."""
@@ -70,6 +75,12 @@ class FrameHealth:
             self._dropped[reason] += 1
             return self._dropped[reason]
 
+    def note(self, oddity: str) -> int:
+        """Notes that a frame had a strange stamp; returns how many had it in this way."""
+        with self._lock:
+            self._oddities[oddity] += 1
+            return self._oddities[oddity]
+
     def answer(self, stages_ms: Mapping[str, float], unknown: bool = False) -> None:
         """Notes that a frame was answered, the milliseconds its stages took, and whether it was `unknown`."""
         with self._lock:
@@ -86,10 +97,11 @@ class FrameHealth:
     def snapshot(self, now_s: float) -> Snapshot:
         """Returns what happened so far, with rates since the previous call."""
         with self._lock:
-            then_s, received, answered, refused = self._previous
+            then_s, received, answered, refused, odd = self._previous
             all_refused = sum(self._dropped.values()) - self._dropped["missed"]
+            all_odd = sum(self._oddities.values())
             seconds = max(now_s - then_s, 1e-9)
-            self._previous = (now_s, self._received, self._answered, all_refused)
+            self._previous = (now_s, self._received, self._answered, all_refused, all_odd)
             return Snapshot(
                 input_rate_hz=(self._received - received) / seconds,
                 output_rate_hz=(self._answered - answered) / seconds,
@@ -97,7 +109,9 @@ class FrameHealth:
                 answered=self._answered,
                 unknown=self._unknown,
                 dropped=dict(+self._dropped),
+                oddities=dict(self._oddities),
                 recently_refused=all_refused - refused,
+                recently_odd=all_odd - odd,
                 percentiles_ms={name: _percentiles(values) for name, values in self._stages_ms.items()},
             )
 

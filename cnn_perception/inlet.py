@@ -1,4 +1,4 @@
-"""A camera subscription that is read when a frame is wanted: what arrives in between costs no Python at all.
+"""Camera subscriptions that are read when a frame is wanted: what arrives in between costs no Python at all.
 
 An executor would turn every image into a Python message, and walk all of the node's services and timers for each, only
 for most of a fast camera's images to be thrown away. Here the middleware's own queue of depth 1 is the one slot in
@@ -8,10 +8,12 @@ which the newest frame waits, so latency never grows with a queue, however fast 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 from rclpy.callback_groups import CallbackGroup
+from rclpy.context import Context
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.guard_condition import GuardCondition
 from rclpy.impl.implementation_singleton import rclpy_implementation
@@ -20,6 +22,7 @@ from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 MessageT = TypeVar("MessageT")
+FeedT = TypeVar("FeedT", bound="Feed")
 
 IMAGE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
@@ -38,7 +41,7 @@ class _NotForTheExecutor(CallbackGroup):
 
 
 class Inlet(Generic[MessageT]):
-    """A subscription whose messages are taken by one thread of the caller's; a `line.Source`."""
+    """A subscription whose messages are taken by one thread of the caller's."""
 
     def __init__(self, node: Node, kind: type[MessageT], topic: str, on_missed: Callable[[int], None]) -> None:
         """Subscribes.
@@ -63,30 +66,18 @@ class Inlet(Generic[MessageT]):
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
         self.kind, self.topic = kind, topic
-        self._closing = GuardCondition(None, None, context=node.context)
-        self._is_closed = threading.Event()
         self._latest = (b"", 0)  # publisher and sequence number of the latest message
-        context = node.context.handle
-        assert context is not None
-        with context:
-            self._wait_set = rclpy_implementation.WaitSet(1, 1, 0, 0, 0, 0, context)
 
-    def wait(self) -> bool:
-        """Waits until a message is there; returns False once the inlet is closed."""
-        while not self._is_closed.is_set():
-            self._wait_set.clear_entities()
-            subscription = self._wait_set.add_subscription(self._subscription.handle)
-            self._wait_set.add_guard_condition(self._closing.handle)
-            self._wait_set.wait(-1)
-            if self._wait_set.is_ready("subscription", subscription):
-                return not self._is_closed.is_set()
-        return False
+    @property
+    def handle(self) -> Any:  # noqa: ANN401 rclpy's handles have no public type
+        """What a wait set waits for."""
+        return self._subscription.handle
 
     def take(self) -> MessageT | None:
         """Returns the newest message without waiting; None if there is none."""
         newest: MessageT | None = None
         # Usually once; a qos_override can make the queue longer, and a frame can arrive meanwhile.
-        while (taken := self._subscription.handle.take_message(self.kind, False)) is not None:
+        while (taken := self.handle.take_message(self.kind, False)) is not None:
             if newest is not None:
                 self._on_missed(1)
             newest, info = taken
@@ -112,12 +103,82 @@ class Inlet(Generic[MessageT]):
                 found.append(f"{publisher.node_name}: {reason}")
         return found
 
+    def destroy(self) -> None:
+        """Unsubscribes; nobody may be waiting any more."""
+        self._node.destroy_subscription(self._subscription)
+
+
+class Feed(Protocol):
+    """One camera, as the intake sees it."""
+
+    @property
+    def inlet(self) -> Inlet[Any]:
+        """Its subscription."""
+
+    @property
+    def min_period_s(self) -> float:
+        """Least time between two of its frames, in seconds; 0 for no limit."""
+
+
+class Intake(Generic[FeedT]):
+    """Several cameras behind one wait, none of which can starve another; a `line.Source` of small batches.
+
+    Each inlet holds the newest frame of its camera. A batch takes what is there, at most one frame a camera, and the
+    next batch begins with the camera after the last one taken: with more cameras than a batch holds, each has its turn.
+    """
+
+    def __init__(self, context: Context, feeds: Sequence[FeedT], max_batch_size: int) -> None:
+        """Begins to wait for frames of these cameras."""
+        self._feeds, self._max_batch_size = list(feeds), max_batch_size
+        self._due_s = [0.0] * len(self._feeds)
+        self._first = 0
+        self._closing = GuardCondition(None, None, context=context)
+        self._is_closed = threading.Event()
+        handle = context.handle
+        assert handle is not None
+        with handle:
+            self._wait_set = rclpy_implementation.WaitSet(len(self._feeds), 1, 0, 0, 0, 0, handle)
+
+    def wait(self) -> bool:
+        """Waits until a camera whose turn it may be has a frame; returns False once the intake is closed."""
+        while not self._is_closed.is_set():
+            now_s = time.monotonic()
+            self._wait_set.clear_entities()
+            self._wait_set.add_guard_condition(self._closing.handle)
+            due = [feed for feed, due_s in zip(self._feeds, self._due_s, strict=True) if due_s <= now_s]
+            numbers = [self._wait_set.add_subscription(feed.inlet.handle) for feed in due]
+            later_s = [due_s - now_s for due_s in self._due_s if due_s > now_s]
+            self._wait_set.wait(int(min(later_s) * 1e9) + 1 if later_s else -1)
+            if any(self._wait_set.is_ready("subscription", number) for number in numbers):
+                return not self._is_closed.is_set()
+        return False
+
+    def take(self) -> list[tuple[FeedT, Any]] | None:
+        """Returns the newest frame of each camera that is due and has one, without waiting; None if there is none."""
+        taken: list[tuple[FeedT, Any]] = []
+        now_s, count, first = time.monotonic(), len(self._feeds), self._first
+        for step in range(count):
+            number = (first + step) % count
+            if self._due_s[number] > now_s:
+                continue
+            feed = self._feeds[number]
+            message = feed.inlet.take()
+            if message is None:
+                continue
+            # From the time it was due: else a limit just below the camera's rate would lose every second frame.
+            period_s = feed.min_period_s
+            self._due_s[number] = max(self._due_s[number] + period_s, now_s - period_s) if period_s else 0.0
+            taken.append((feed, message))
+            self._first = number + 1
+            if len(taken) == self._max_batch_size:
+                break
+        return taken or None
+
     def close(self) -> None:
         """Ends every present and future `wait`; may be called from another thread."""
         self._is_closed.set()
         self._closing.trigger()
 
     def destroy(self) -> None:
-        """Unsubscribes; nobody may be waiting any more."""
-        self._node.destroy_subscription(self._subscription)
+        """Frees what `wait` needed; nobody may be waiting any more."""
         self._closing.destroy()

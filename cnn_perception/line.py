@@ -7,9 +7,10 @@ taken as late as can be, for one prepared too early would be old when its turn c
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 FrameT = TypeVar("FrameT")
@@ -71,7 +72,10 @@ class _Slot(Generic[ItemT]):
 
 
 class Line(Generic[FrameT, PreparedT, InferredT]):
-    """Takes frames from a source, the newest first, and walks them through three steps, in order."""
+    """Takes frames from a source, the newest first, and walks them through three steps, in order.
+
+    What a source calls a frame may be a small batch of frames of several cameras.
+    """
 
     def __init__(
         self,
@@ -91,6 +95,10 @@ class Line(Generic[FrameT, PreparedT, InferredT]):
         self._source, self._prepare, self._infer, self._deliver = source, prepare, infer, deliver
         self._prepared: _Slot[PreparedT] = _Slot()
         self._inferred: _Slot[InferredT] = _Slot()
+        self._flow = threading.Condition()
+        self._under_way = 0
+        self._is_held = False
+        self._has_ended = False
         self._is_idle = threading.Event()
         self._is_idle.set()
         self._expected_end_s = 0.0
@@ -105,16 +113,42 @@ class Line(Generic[FrameT, PreparedT, InferredT]):
         for thread in self._threads:
             thread.join()
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Delivers the frames under way and takes no other inside the block: the moment between two frames."""
+        with self._flow:
+            self._is_held = True
+            self._flow.wait_for(lambda: self._under_way == 0 or self._has_ended)
+        try:
+            yield
+        finally:
+            with self._flow:
+                self._is_held = False
+                self._flow.notify_all()
+
+    def _enter(self) -> None:
+        with self._flow:
+            self._flow.wait_for(lambda: not self._is_held)
+            self._under_way += 1
+
+    def _leave(self) -> None:
+        with self._flow:
+            self._under_way -= 1
+            self._flow.notify_all()
+
     def _prepare_all(self) -> None:
         try:
             while self._prepared.wait_empty():
                 self._is_idle.wait(self._seconds_too_early())
                 if not self._source.wait():
                     return
+                self._enter()
                 started_s = time.perf_counter()
                 frame = self._source.take()
                 prepared = None if frame is None else self._prepare(frame)
-                if prepared is not None:
+                if prepared is None:
+                    self._leave()
+                else:
                     self._mean_prepare_s += _SMOOTHING * (time.perf_counter() - started_s - self._mean_prepare_s)
                     self._prepared.put(prepared)
         finally:
@@ -130,7 +164,9 @@ class Line(Generic[FrameT, PreparedT, InferredT]):
                 inferred = self._infer(prepared)
                 self._is_idle.set()
                 mean_s += _SMOOTHING * (time.perf_counter() - started_s - mean_s)
-                if inferred is not None:
+                if inferred is None:
+                    self._leave()
+                else:
                     self._inferred.put(inferred)
         finally:
             self._is_idle.set()
@@ -141,8 +177,12 @@ class Line(Generic[FrameT, PreparedT, InferredT]):
         try:
             while (inferred := self._inferred.take()) is not None:
                 self._deliver(inferred)
+                self._leave()
         finally:
             self._inferred.close()
+            with self._flow:
+                self._has_ended = True
+                self._flow.notify_all()
 
     def _seconds_too_early(self) -> float:
         """How long to wait until the inference under way has just the time of a preparation left."""

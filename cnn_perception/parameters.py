@@ -60,8 +60,14 @@ def validate(record: Any) -> None:  # noqa: ANN401 any dataclass instance
             raise ConfigError(f"parameter {item.name} is {value!r}; choose one of {', '.join(choices)}")
 
 
-def declare(node: Node, record: type) -> None:
+def declare(node: Node, record: type, prefix: str = "", defaults: object = None) -> None:
     """Declares every field of a record class as a parameter of the node.
+
+    Args:
+        node: The node.
+        record: The class.
+        prefix: Put before every name, such as `front.`.
+        defaults: A record of this class whose values are the defaults; None takes those of the fields.
 
     Raises:
         ConfigError: If the value given at start has the wrong type or is out of range.
@@ -76,23 +82,27 @@ def declare(node: Node, record: type) -> None:
             descriptor.floating_point_range = [FloatingPointRange(from_value=between[0], to_value=between[1])]
         elif between is not None:
             descriptor.integer_range = [IntegerRange(from_value=between[0], to_value=between[1])]
-        default = list(item.default) if isinstance(item.default, tuple) else item.default
+        default = item.default if defaults is None else getattr(defaults, item.name)
+        default = list(default) if isinstance(default, tuple) else default
         try:
-            node.declare_parameter(item.name, default, descriptor)
+            node.declare_parameter(prefix + item.name, default, descriptor)
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            raise ConfigError(f"parameter {item.name}: {' '.join(str(error).split())}") from None
+            raise ConfigError(f"parameter {prefix}{item.name}: {' '.join(str(error).split())}") from None
 
 
-def read(node: Node, record: type[T], changed: Sequence[Parameter[Any]] = ()) -> T:
+def read(node: Node, record: type[T], changed: Sequence[Parameter[Any]] = (), prefix: str = "") -> T:
     """Returns the parameters' values, with `changed` in place of those that are about to be set.
 
     Raises:
         ConfigError: If a value is out of range.
     """
     names = [item.name for item in dataclasses.fields(record)]  # type: ignore[arg-type]
-    values = {name: node.get_parameter(name).value for name in names}
-    values |= {item.name: item.value for item in changed if item.name in names}
-    return record(**values)
+    new = {item.name: item.value for item in changed}
+    values = {name: new.get(prefix + name, node.get_parameter(prefix + name).value) for name in names}
+    try:
+        return record(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{prefix}: {error}" if prefix else str(error)) from None
 
 
 def with_live(current: T, wanted: T) -> T:

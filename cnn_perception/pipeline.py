@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from cnn_perception.errors import FrameError
 from cnn_perception.image import EncodedFile, EncodedImage, RgbImage, decode
 from cnn_perception.inference import OnnxModel, SessionOptions
 from cnn_perception.postprocess import Postprocessor, Prediction
@@ -21,7 +23,7 @@ from cnn_perception.spec import ModelSpec
 
 @dataclass(frozen=True)
 class Timings:
-    """How long each stage of one frame took, in milliseconds."""
+    """How long each stage of one frame took, in milliseconds; inference is that of the batch the frame was in."""
 
     decode_ms: float
     preprocess_ms: float
@@ -104,15 +106,42 @@ class Pipeline:
         Raises:
             FrameError: If the model fails, or returned NaN.
         """
+        (result,) = self.infer_batch([prepared], activation)
+        if isinstance(result, FrameError):
+            raise result
+        return result
+
+    def infer_batch(self, prepared: Sequence[Prepared], activation: bool = True) -> list[Result | FrameError]:
+        """The second half, of several frames in one run of the model.
+
+        Args:
+            prepared: N frames of any cameras.
+            activation: Whether the activation maps are wanted.
+
+        Returns:
+            N results in order; a `FrameError` in place of a frame for which the model returned NaN.
+
+        Raises:
+            FrameError: If the model fails on the batch.
+        """
         started = time.perf_counter()
-        outputs = self.model.run(prepared.tensor[np.newaxis], activation)[0]
-        inferred = time.perf_counter()
-        prediction = self._postprocess(outputs)
-        finished = time.perf_counter()
-        timings = Timings(
-            decode_ms=prepared.decode_ms,
-            preprocess_ms=prepared.preprocess_ms,
-            inference_ms=(inferred - started) * 1e3,
-            postprocess_ms=(finished - inferred) * 1e3,
-        )
-        return Result(prepared.image, prediction, timings)
+        tensors = [frame.tensor for frame in prepared]
+        batch = tensors[0][np.newaxis] if len(tensors) == 1 else np.stack(tensors)
+        outputs = self.model.run(batch, activation)
+        inferred_ms = (time.perf_counter() - started) * 1e3
+        results: list[Result | FrameError] = []
+        for frame, output in zip(prepared, outputs, strict=True):
+            started = time.perf_counter()
+            try:
+                prediction = self._postprocess(output)
+            except FrameError as error:
+                results.append(error)
+                continue
+            timings = Timings(
+                decode_ms=frame.decode_ms,
+                preprocess_ms=frame.preprocess_ms,
+                inference_ms=inferred_ms,
+                postprocess_ms=(time.perf_counter() - started) * 1e3,
+            )
+            results.append(Result(frame.image, prediction, timings))
+        return results

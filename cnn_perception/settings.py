@@ -2,15 +2,51 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnn_perception.errors import ConfigError
 from cnn_perception.inference import DEFAULT_PROVIDERS, SessionOptions
 from cnn_perception.overlay import DEFAULT_ALPHA
 from cnn_perception.parameters import parameter, validate
 
 IMAGE_TRANSPORTS = ("raw", "compressed")
+STAMP_POLICIES = ("accept", "reject")
+RESERVED_NAMES = ("activation", "classification", "embedding", "neighbours", "regression", "score_map")
+"""What a camera cannot be called, because the topics of a single camera are."""
+
+
+@dataclass(frozen=True)
+class CameraSettings:
+    """How one camera is listened to: `NAME.image_topic` and so on, or without a prefix for the only camera.
+
+    Raises:
+        ConfigError: If a value is out of range.
+    """
+
+    image_topic: str = parameter("image_raw", "Topic of its images; sensor_msgs/Image.", read_only=True)
+    image_transport: str = parameter("raw", "Subscribe to raw or to compressed images.", choices=IMAGE_TRANSPORTS)
+    max_rate_hz: float = parameter(
+        0.0, "Most frames of this camera that are answered in a second; 0 for all.", between=(0.0, 1000.0), live=True
+    )
+    max_age_s: float = parameter(
+        0.0,
+        "Frames older than this are dropped, never answered late; 0 for no limit.",
+        between=(0.0, 3600.0),
+        live=True,
+    )
+
+    def __post_init__(self) -> None:
+        validate(self)
+        if not self.image_topic:
+            raise ConfigError("parameter image_topic is empty; name the camera's topic")
+
+    def of_camera(self, name: str) -> CameraSettings:
+        """Returns the defaults of a camera with a name: these, and a topic in its own namespace."""
+        return dataclasses.replace(self, image_topic=f"{name}/image_raw")
 
 
 @dataclass(frozen=True)
@@ -21,12 +57,15 @@ class Settings:
         ConfigError: If a value is out of range.
     """
 
-    model: str = parameter("", "Path of the ONNX model file made by training.export.")
+    model: str = parameter("", "Path of the ONNX model file made by training.export; a change swaps the model.")
     providers: Sequence[str] = parameter(
         DEFAULT_PROVIDERS, "ONNX Runtime execution providers, the preferred first; the CPU is always the last resort."
     )
     intra_op_threads: int = parameter(0, "CPU threads of one inference; 0 is one a physical core.", between=(0, 1024))
-    image_transport: str = parameter("raw", "Subscribe to raw or to compressed images.", choices=IMAGE_TRANSPORTS)
+    cameras: Sequence[str] = parameter(
+        ("",), "Names of the cameras, each with its own NAME.image_topic; [''] for a single one.", read_only=True
+    )
+    max_batch_size: int = parameter(4, "Most frames of different cameras in one run of the model.", between=(1, 256))
     autostart: bool = parameter(True, "Configure and activate at start.", read_only=True)
     top_k: int = parameter(5, "Most classes that a classification lists.", between=(1, 1000), live=True)
     threshold: float = parameter(
@@ -35,19 +74,27 @@ class Settings:
         between=(0.0, 1.0),
         live=True,
     )
+    stamps: str = parameter(
+        "accept",
+        "What becomes of frames whose stamp is zero, in the future, repeated or going back: accept or reject; "
+        "either way they are counted.",
+        choices=STAMP_POLICIES,
+        live=True,
+    )
     overlay_alpha: float = parameter(
         DEFAULT_ALPHA, "Opacity of the overlay where the activation map is strongest.", between=(0.0, 1.0), live=True
     )
+    overlay_classes: int = parameter(3, "Most classes that the overlay lists.", between=(1, 20), live=True)
     image_timeout_s: float = parameter(
         3.0, "Seconds without an image after which the camera is reported as silent.", between=(0.1, 3600.0), live=True
     )
-
     diagnostics_period_s: float = parameter(
         1.0, "Seconds between two messages on /diagnostics.", between=(0.05, 60.0), read_only=True
     )
 
     def __post_init__(self) -> None:
         validate(self)
+        _check_names(self.cameras)
         self.session_options()
 
     @property
@@ -56,5 +103,16 @@ class Settings:
         return Path(self.model).expanduser()
 
     def session_options(self) -> SessionOptions:
-        """Returns how the model is to be run."""
-        return SessionOptions(self.providers, self.intra_op_threads)
+        """Returns how the model is to be run; every batch that can occur is warmed up."""
+        batches = range(1, min(self.max_batch_size, len(self.cameras)) + 1)
+        return SessionOptions(self.providers, self.intra_op_threads, tuple(batches))
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if list(names) == [""]:
+        return
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name in RESERVED_NAMES:
+            raise ConfigError(f"parameter cameras: {name!r} is no name for a camera; use letters, digits and _")
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"parameter cameras is {list(names)}; give each camera a name of its own")

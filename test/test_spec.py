@@ -148,7 +148,9 @@ def test_spec_of_a_later_version_is_refused_by_number():
 
 
 def test_regression_needs_a_unit_for_each_number():
-    numbers = dataclasses.replace(SPEC, task="regression", class_names=("steering",), units=("rad",), unknown=None)
+    numbers = dataclasses.replace(
+        SPEC, task="regression", class_names=("steering",), units=("rad",), unknown=None, statistics=None
+    )
     assert ModelSpec.from_json(numbers.to_json()) == numbers
     with pytest.raises(ModelError, match="units"):
         dataclasses.replace(numbers, units=())

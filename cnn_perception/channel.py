@@ -1,0 +1,103 @@
+"""One camera's place in the node: where its frames come from, where its results go, and how they fare."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode
+from sensor_msgs.msg import CompressedImage, Image
+
+from cnn_perception.diagnostics import CameraStatus
+from cnn_perception.health import FrameHealth
+from cnn_perception.inlet import Inlet
+from cnn_perception.publishers import ResultPublishers
+from cnn_perception.settings import CameraSettings
+from cnn_perception.spec import ModelSpec
+
+
+class Channel:
+    """A camera as the node sees it; an `inlet.Feed`.
+
+    Attributes:
+        name: Of the camera; empty for the only one.
+        settings: Its parameters; live ones may be replaced at any time.
+        health: What became of its frames since the node was activated.
+        outputs: The topics of its results; there while a model is loaded.
+    """
+
+    outputs: ResultPublishers
+
+    def __init__(self, node: LifecycleNode, name: str, settings: CameraSettings) -> None:
+        self._node = node
+        self.name, self.settings = name, settings
+        self.health = FrameHealth(time.monotonic())
+        self._inlet: Inlet[Any] | None = None
+        self.topic = ""
+
+    @property
+    def inlet(self) -> Inlet[Any]:
+        """The subscription; there while the node is active."""
+        assert self._inlet is not None
+        return self._inlet
+
+    @property
+    def min_period_s(self) -> float:
+        """Least time between two frames, in seconds; 0 for no limit."""
+        return 1.0 / self.settings.max_rate_hz if self.settings.max_rate_hz else 0.0
+
+    def configure(self, spec: ModelSpec) -> None:
+        """Makes the topics that fit the model."""
+        self.outputs = ResultPublishers(self._node, self.name, spec.task)
+
+    def subscribe(self) -> None:
+        """Begins to listen to the camera, and to count anew."""
+        kind: type[Image | CompressedImage] = Image
+        self.topic = self._node.resolve_topic_name(self.settings.image_topic)
+        if self.settings.image_transport == "compressed":
+            kind, self.topic = CompressedImage, f"{self.topic}/compressed"
+        self.health = FrameHealth(time.monotonic())
+        self._inlet = Inlet(self._node, kind, self.topic, self.health.miss)
+
+    def unsubscribe(self) -> None:
+        """Stops listening; harmless when it does not."""
+        if self._inlet is not None:
+            self._inlet.destroy()
+            self._inlet = None
+
+    def reason_of_silence(self, timeout_s: float) -> str:
+        """Says why no image arrives: who publishes the topic, with which type and QoS; empty if it is too soon."""
+        if self._inlet is None:
+            return ""
+        wanted = f"sensor_msgs/msg/{self._inlet.kind.__name__}"
+        infos = self._node.get_publishers_info_by_topic(self.topic)
+        misfits = "; ".join(self._inlet.misfits())
+        if not misfits and self.health.silence_s(time.monotonic()) <= timeout_s:
+            return ""
+        offers = ", ".join(
+            f"{info.node_namespace.rstrip('/')}/{info.node_name} "
+            f"({info.topic_type}, {info.qos_profile.reliability.name}, {info.qos_profile.durability.name})"
+            for info in infos
+        )
+        if not infos:
+            text = "nobody publishes it; check the remapping of image_raw, and ROS_DOMAIN_ID"
+        elif all(info.topic_type != wanted for info in infos):
+            text = f"published by {offers}; this node wants {wanted}, see the parameter image_transport"
+        elif misfits:
+            text = f"published by {offers}, whose QoS does not fit: {misfits} See qos_overrides"
+        else:
+            text = f"published by {offers}; it has stopped"
+        return f"no images on {self.topic}: {text}"
+
+    def status(self, enabled: bool, timeout_s: float) -> CameraStatus:
+        """Returns how the camera fares now, with rates since the previous call."""
+        now_s = time.monotonic()
+        return CameraStatus(
+            camera=self.name,
+            topic=self.topic,
+            active=self._inlet is not None,
+            enabled=enabled,
+            silence_s=self.health.silence_s(now_s),
+            timeout_s=timeout_s,
+            snapshot=self.health.snapshot(now_s),
+        )
