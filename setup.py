@@ -33,9 +33,11 @@ setup(
     ],
     entry_points={
         "console_scripts": [
-            f"perception_node = {NAME}.node:main",
-            f"camera_node = {NAME}.camera:main",
+            f"perception_node = {NAME}.start:perception_node",
+            f"camera_node = {NAME}.start:camera_node",
             f"evaluate_bag = {NAME}.evaluate:main",
+            f"follow_node = {NAME}.follow:main",
+            f"doctor = {NAME}.doctor:main",
         ],
     },
     zip_safe=True,

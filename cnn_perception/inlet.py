@@ -7,6 +7,7 @@ which the newest frame waits, so latency never grows with a queue, however fast 
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -130,9 +131,9 @@ class Intake(Generic[FeedT]):
     def __init__(self, context: Context, feeds: Sequence[FeedT], max_batch_size: int) -> None:
         """Begins to wait for frames of these cameras."""
         self._feeds, self._max_batch_size = list(feeds), max_batch_size
-        self._due_s = [0.0] * len(self._feeds)
+        self._taken_s = [-math.inf] * len(self._feeds)
         self._first = 0
-        self._closing = GuardCondition(None, None, context=context)
+        self._news = GuardCondition(None, None, context=context)
         self._is_closed = threading.Event()
         handle = context.handle
         assert handle is not None
@@ -142,43 +143,50 @@ class Intake(Generic[FeedT]):
     def wait(self) -> bool:
         """Waits until a camera whose turn it may be has a frame; returns False once the intake is closed."""
         while not self._is_closed.is_set():
-            now_s = time.monotonic()
+            waits_s = self._waits_s()
             self._wait_set.clear_entities()
-            self._wait_set.add_guard_condition(self._closing.handle)
-            due = [feed for feed, due_s in zip(self._feeds, self._due_s, strict=True) if due_s <= now_s]
+            self._wait_set.add_guard_condition(self._news.handle)
+            due = [feed for feed, wait_s in zip(self._feeds, waits_s, strict=True) if wait_s <= 0]
             numbers = [self._wait_set.add_subscription(feed.inlet.handle) for feed in due]
-            later_s = [due_s - now_s for due_s in self._due_s if due_s > now_s]
-            self._wait_set.wait(int(min(later_s) * 1e9) + 1 if later_s else -1)
+            later_s = [wait_s for wait_s in waits_s if wait_s > 0]
+            self._wait_set.wait(math.ceil(min(later_s) * 1e9) if later_s else -1)
             if any(self._wait_set.is_ready("subscription", number) for number in numbers):
                 return not self._is_closed.is_set()
         return False
 
+    def _waits_s(self) -> list[float]:
+        """How long each camera's next frame must wait for its rate limit."""
+        now_s = time.monotonic()
+        return [taken_s + feed.min_period_s - now_s for feed, taken_s in zip(self._feeds, self._taken_s, strict=True)]
+
     def take(self) -> list[tuple[FeedT, Any]] | None:
         """Returns the newest frame of each camera that is due and has one, without waiting; None if there is none."""
         taken: list[tuple[FeedT, Any]] = []
-        now_s, count, first = time.monotonic(), len(self._feeds), self._first
+        waits_s, count, first = self._waits_s(), len(self._feeds), self._first
         for step in range(count):
             number = (first + step) % count
-            if self._due_s[number] > now_s:
+            if waits_s[number] > 0:
                 continue
             feed = self._feeds[number]
             message = feed.inlet.take()
             if message is None:
                 continue
-            # From the time it was due: else a limit just below the camera's rate would lose every second frame.
-            period_s = feed.min_period_s
-            self._due_s[number] = max(self._due_s[number] + period_s, now_s - period_s) if period_s else 0.0
+            self._taken_s[number] = time.monotonic()
             taken.append((feed, message))
             self._first = number + 1
             if len(taken) == self._max_batch_size:
                 break
         return taken or None
 
+    def look_again(self) -> None:
+        """Lets a `wait` under way see that a rate limit has changed."""
+        self._news.trigger()
+
     def close(self) -> None:
         """Ends every present and future `wait`; may be called from another thread."""
         self._is_closed.set()
-        self._closing.trigger()
+        self._news.trigger()
 
     def destroy(self) -> None:
         """Frees what `wait` needed; nobody may be waiting any more."""
-        self._closing.destroy()
+        self._news.destroy()

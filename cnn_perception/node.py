@@ -31,6 +31,7 @@ from cnn_perception.inlet import Intake
 from cnn_perception.line import Line
 from cnn_perception.pipeline import Pipeline, Prepared, Result
 from cnn_perception.publishers import RESULT_QOS, InfoPublishers, Wanted
+from cnn_perception.rehearsal import Rehearsal
 from cnn_perception.settings import CameraSettings, Settings
 
 _LOG_AGAIN_S = 5.0
@@ -61,6 +62,7 @@ class PerceptionNode(LifecycleNode):
         self._channels: list[Channel] = []
         self._intake: Intake[Channel] | None = None
         self._line: Line[_Taken, list[_Frame], _Inferred] | None = None
+        self._rehearsal = Rehearsal()
         super().__init__(node_name)
         parameters.declare(self, Settings)
         self.settings = parameters.read(self, Settings)
@@ -103,7 +105,7 @@ class PerceptionNode(LifecycleNode):
             self.settings = parameters.read(self, Settings)
             for channel in self._channels:
                 channel.settings = parameters.read(self, CameraSettings, prefix=_prefix(channel))
-            pipeline = Pipeline.load(self.settings.model_path, self.settings.session_options())
+            pipeline = self._load(self.settings)
         except PerceptionError as error:
             self.get_logger().error(f"not configured: {error}")
             return TransitionCallbackReturn.FAILURE
@@ -144,6 +146,7 @@ class PerceptionNode(LifecycleNode):
 
     def destroy_node(self) -> None:
         """Stops the line before the topics go."""
+        self._rehearsal.cancel()
         self.stop()
         super().destroy_node()
 
@@ -162,6 +165,13 @@ class PerceptionNode(LifecycleNode):
                 self._intake = None
 
     # ---- the model
+
+    def _load(self, settings: Settings) -> Pipeline:
+        path, options = settings.model_path, settings.session_options()
+        self.get_logger().info(f"loading {path}")
+        if self._pipeline is not None:  # which goes on meanwhile
+            self._rehearsal.load(path, options)
+        return Pipeline.load(path, options)
 
     def _use(self, pipeline: Pipeline) -> None:
         """Takes a verified model into use, between two frames if the node is active."""
@@ -210,7 +220,7 @@ class PerceptionNode(LifecycleNode):
             return response
         try:
             settings = parameters.read(self, Settings)
-            self._swap(settings, Pipeline.load(settings.model_path, settings.session_options()))
+            self._swap(settings, self._load(settings))
         except PerceptionError as error:
             response.message = f"the old model stays: {error}"
             self.get_logger().error(f"not reloaded; {response.message}")
@@ -220,8 +230,8 @@ class PerceptionNode(LifecycleNode):
         return response
 
     def _swap(self, settings: Settings, pipeline: Pipeline) -> None:
+        self.settings = settings  # first: declaring the labels has all parameters checked again
         self._use(pipeline)
-        self.settings = settings
 
     def _declare_class_labels(self, names: Sequence[str]) -> None:
         """Sets the parameter that `database_location` of ~/vision_info names."""
@@ -251,7 +261,7 @@ class PerceptionNode(LifecycleNode):
                 parameters.read(self, CameraSettings, changed, _prefix(channel))
             if pipeline is not None and settings.model != self.settings.model:
                 # Loaded here, where it can still be refused; taken into use once all parameters are set.
-                self._candidate = settings, Pipeline.load(settings.model_path, settings.session_options())
+                self._candidate = settings, self._load(settings)
         except PerceptionError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
@@ -263,6 +273,9 @@ class PerceptionNode(LifecycleNode):
         for channel in self._channels:
             changed = parameters.read(self, CameraSettings, prefix=_prefix(channel))
             channel.settings = parameters.with_live(channel.settings, changed)
+        with self._topology:
+            if self._intake is not None:
+                self._intake.look_again()
         candidate, self._candidate = self._candidate, None
         if candidate is not None and candidate[0].model == wanted.model:
             self._swap(*candidate)

@@ -83,7 +83,7 @@ class Participant:
 
 
 class Process:
-    """`python -m cnn_perception.<module>` with its log in a file."""
+    """`python -m cnn_perception.<module>`, or a console script such as `perception_node`, with its log in a file."""
 
     def __init__(self, module: str, domain: int, log: Path, *arguments: str, **parameters: object) -> None:
         self.log_path = log
@@ -91,13 +91,24 @@ class Process:
         environment |= {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
         environment |= {"ROS_LOG_DIR": str(log.parent / "ros_log"), "PYTHONUNBUFFERED": "1"}
         settings = [word for name, value in parameters.items() for word in ("-p", f"{name}:={_yaml(value)}")]
-        command = [sys.executable, "-m", f"cnn_perception.{module}", "--ros-args", *settings, *arguments]
+        program = ["-m", f"cnn_perception.{module}"]
+        if module.endswith("_node"):
+            program = ["-c", f"import sys; from cnn_perception.start import {module} as main; sys.exit(main())"]
+        command = [sys.executable, *program, "--ros-args", *settings, *arguments]
         with log.open("wb") as file:
             self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file)
 
     @property
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
+
+    @property
+    def libraries(self) -> str:
+        """What the process has mapped so far; empty once it has ended."""
+        try:
+            return Path(f"/proc/{self._process.pid}/maps").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return ""
 
     @property
     def running(self) -> bool:

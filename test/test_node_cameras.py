@@ -1,0 +1,169 @@
+"""Owns: several cameras in one node, as processes on real DDS. Leaves to others: a single camera (test_node)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from ros import Participant, Process, new_domain, participant, running
+from sensor_msgs.msg import Image
+from test_node import NODE, diagnosis, image, picture, set_parameter, stamp, value
+from tiny_model import write_tiny_model
+from vision_msgs.msg import Classification
+
+NAMES = [f"cam{number}" for number in range(8)]
+
+
+@pytest.fixture(scope="module")
+def domain() -> int:
+    return new_domain()
+
+
+@pytest.fixture(scope="module")
+def node(domain: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    folder = tmp_path_factory.mktemp("node")
+    model = write_tiny_model(folder / "tiny.onnx")
+    settings = {"model": model, "cameras": f"[{', '.join(NAMES)}]", "max_batch_size": 3, "diagnostics_period_s": 0.05}
+    topic = ("-p", "cam7.image_topic:=/rear/image")
+    with running("node", domain, folder / "log.txt", *topic, **settings) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def talker(domain: int) -> Iterator[Participant]:
+    with participant(domain) as one:
+        yield one
+
+
+@pytest.fixture
+def ros(talker: Participant, node: Process) -> Iterator[Participant]:
+    yield talker
+    talker.forget()
+
+
+def topic_of(name: str) -> str:
+    return "/rear/image" if name == "cam7" else f"/{name}/image_raw"
+
+
+def connected(ros: Participant, names: list[str], qos: Any = 10) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """A publisher and the answers of each camera, once all are known to be connected; the answers are empty again."""
+    answers = {name: ros.collect(Classification, f"{NODE}/{name}/classification") for name in names}
+    cameras = {name: ros.publisher(Image, topic_of(name), qos) for name in names}
+    probe = image((7_777, 0), picture(0))
+
+    def all_answer() -> bool:
+        probe.header.stamp.nanosec += 1
+        for name in names:
+            cameras[name].publish(probe)
+        return all(answers.values())
+
+    ros.wait_for(all_answer, "an answer for every camera")
+    ros.wait_for(lambda: all(stamp(found[-1]) == stamp(probe) for found in answers.values()), "the last probe's")
+    for found in answers.values():
+        found.clear()
+    return cameras, answers
+
+
+def test_each_camera_gets_its_own_answers(ros: Participant):
+    cameras, answers = connected(ros, NAMES)
+    colours = np.eye(3, dtype=np.uint8) * 255
+    for number, name in enumerate(NAMES):
+        pixels = np.broadcast_to(colours[number % 3], (48, 80, 3))
+        cameras[name].publish(image((number, 5), pixels, frame_id=name))
+    ros.wait_for(lambda: all(answers.values()), "an answer for every camera")
+    for number, name in enumerate(NAMES):
+        (answer,) = answers[name]
+        assert (stamp(answer), answer.header.frame_id) == ((number, 5), name)
+        assert answer.results[0].class_id == ("red", "green", "blue")[number % 3]
+
+
+def test_none_of_eight_fast_cameras_starves(ros: Participant):
+    """The first camera is published five times as often as the others, and all far faster than is answered."""
+    cameras, answers = connected(ros, NAMES, QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
+    pixels = picture(1, 480, 640)
+    rounds = 0
+
+    def thirty_each() -> bool:
+        nonlocal rounds
+        rounds += 1
+        for name in NAMES:
+            for _ in range(5 if name == "cam0" else 1):
+                cameras[name].publish(image((rounds, 0), pixels))
+        return min(len(found) for found in answers.values()) >= 30
+
+    ros.wait_for(thirty_each, "30 answers for every camera")
+    counts = [len(answers[name]) for name in NAMES]
+    assert max(counts[1:]) <= 2 * min(counts), counts
+
+
+def test_a_bad_frame_of_one_camera_costs_the_others_nothing(ros: Participant):
+    cameras, answers = connected(ros, NAMES[:3])
+    bad = image((1, 0), picture(1))
+    bad.encoding = "rgb9"
+    cameras["cam1"].publish(bad)
+    for number in (1, 2):
+        cameras[f"cam{2 * number - 2}"].publish(image((number, 0), picture(number)))
+    ros.wait_for(lambda: answers["cam0"] and answers["cam2"], "the answers to the good frames")
+    ros.wait_for(lambda: int(value(diagnosis(ros, "camera cam1"), "dropped: encoding")) >= 1, "the count")
+    assert not answers["cam1"]
+    assert value(diagnosis(ros, "camera cam0"), "dropped: encoding") == "0"
+
+
+def test_silence_is_reported_of_the_silent_camera(ros: Participant, node: Process):
+    assert set_parameter(ros, "image_timeout_s", 0.5).successful
+    cameras, _ = connected(ros, NAMES[:2])
+    statuses = ros.collect(DiagnosticArray, "/diagnostics")
+
+    def only_the_second_is_silent() -> bool:
+        cameras["cam0"].publish(image((1, 0), picture(1)))
+        levels = {s.name: s.level for array in statuses[-1:] for s in array.status}
+        return levels.get(f"{NODE}: camera cam0") == b"\0" and levels.get(f"{NODE}: camera cam1") == b"\2"
+
+    ros.wait_for(only_the_second_is_silent, "an error of the silent camera alone")
+    ros.wait_for(lambda: "no images on /cam1/image_raw" in node.log, "the log to name it")
+    assert set_parameter(ros, "image_timeout_s", 3.0).successful
+
+
+def test_limited_camera_is_answered_at_most_at_its_rate(ros: Participant):
+    """Both cameras are published in turn until the free one has 60 answers; a limit of 0.001 Hz lets one through."""
+    cameras, answers = connected(ros, NAMES[:2])
+    assert set_parameter(ros, "cam1.max_rate_hz", 0.001).successful
+    try:
+
+        def sixty() -> bool:
+            for name in NAMES[:2]:
+                cameras[name].publish(image((1, 0), picture(1)))
+            return len(answers["cam0"]) >= 60
+
+        ros.wait_for(sixty, "60 answers of the free camera")
+        assert len(answers["cam1"]) <= 1
+    finally:
+        assert set_parameter(ros, "cam1.max_rate_hz", 0.0).successful
+    answers["cam1"].clear()
+    ros.wait_for(lambda: answers["cam1"], "the frame that waited for its turn")
+
+
+@pytest.mark.parametrize(
+    ("name", "nonsense"),
+    [("cam1.max_rate_hz", -1.0), ("cam1.max_age_s", float("nan")), ("cam1.image_topic", "x"), ("max_batch_size", 0)],
+)
+def test_nonsense_parameter_of_a_camera_is_refused(ros: Participant, name: str, nonsense: object):
+    result = set_parameter(ros, name, nonsense)
+    assert not result.successful
+    assert result.reason
+
+
+@pytest.mark.parametrize("names", ["[front, front]", "[front/left]", "[activation]", "[9]", "[front, '']"])
+def test_unusable_camera_names_end_the_node_with_one_line(names: str, tmp_path: Path):
+    process = Process("node", new_domain(), tmp_path / "log", cameras=names)
+    assert process.wait() == 2
+    assert "cameras" in process.log
+    assert "Traceback" not in process.log
