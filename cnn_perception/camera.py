@@ -19,8 +19,8 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from cnn_perception import executable, parameters
-from cnn_perception.errors import EXIT_OK, DataError, FrameError
+from cnn_perception import calibration, executable, parameters
+from cnn_perception.errors import EXIT_OK, ConfigError, DataError, FrameError
 from cnn_perception.image import RgbImage, decode_file_bytes
 from cnn_perception.messages import to_jpeg, to_rgb_image
 from cnn_perception.parameters import parameter
@@ -50,6 +50,9 @@ class CameraSettings:
     preload: bool = parameter(
         False, "Hold all decoded frames of a video or folder in memory, so that a short loop costs next to no CPU time."
     )
+    width: int = parameter(0, "Columns of the published images; 0 keeps the source's.", between=(0, 16384))
+    height: int = parameter(0, "Rows of the published images; 0 keeps the source's.", between=(0, 16384))
+    camera_info_url: str = parameter("", "Calibration file of camera_calibration, a path or file:// URL; '' for none.")
     frame_id: str = parameter("camera", "Frame of the images (REP 103 optical frame).")
     image_transport: str = parameter("raw", "Publish raw images or JPEG.", choices=IMAGE_TRANSPORTS)
     wait_for_subscribers: int = parameter(
@@ -58,6 +61,8 @@ class CameraSettings:
 
     def __post_init__(self) -> None:
         parameters.validate(self)
+        if bool(self.width) != bool(self.height):
+            raise ConfigError(f"parameters width {self.width}, height {self.height}: give both, or neither")
 
 
 class FrameSource:
@@ -68,14 +73,23 @@ class FrameSource:
         skipped: Files of a folder that could not be decoded so far, with the reason.
     """
 
-    def __init__(self, source: str, loop: bool = False, preload: bool = False) -> None:
+    def __init__(
+        self, source: str, loop: bool = False, preload: bool = False, size: tuple[int, int] | None = None
+    ) -> None:
         """Opens the source.
+
+        Args:
+            source: Device number or path, video file, or folder.
+            loop: Start again at the end.
+            preload: Hold all frames in memory.
+            size: (width, height) that every frame is resized to; None keeps it.
 
         Raises:
             DataError: If there is no such source, or no image in it.
         """
         path = Path(source).expanduser()
         self.skipped: list[str] = []
+        self._size = size
         self._live = source.isdecimal() or path.is_char_device()
         self._files: list[Path] = []
         self._capture: cv2.VideoCapture | None = None
@@ -102,6 +116,9 @@ class FrameSource:
             raise DataError(f"{source}: cannot be opened as a {'camera' if self._live else 'video'}; check the source")
         if self._live:
             capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not the oldest in a queue
+            if self._size is not None:  # which the device may know to do itself
+                capture.set(cv2.CAP_PROP_FRAME_WIDTH, self._size[0])
+                capture.set(cv2.CAP_PROP_FRAME_HEIGHT, self._size[1])
         return capture
 
     def _repeat(self, preload: bool) -> Iterator[RgbImage]:
@@ -117,7 +134,7 @@ class FrameSource:
     def _once(self) -> Iterator[RgbImage]:
         for path in self._files:
             try:
-                yield decode_file_bytes(path.read_bytes())
+                yield self._resized(decode_file_bytes(path.read_bytes()))
             except (FrameError, OSError) as error:
                 self.skipped.append(f"{path}: {error}")
         if self._capture is not None:
@@ -127,7 +144,12 @@ class FrameSource:
                 found, image = self._capture.read()
                 if not found:
                     return
-                yield RgbImage(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8))
+                yield self._resized(RgbImage(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)))
+
+    def _resized(self, image: RgbImage) -> RgbImage:
+        if self._size is None or self._size == (image.shape[1], image.shape[0]):
+            return image
+        return RgbImage(np.asarray(cv2.resize(image, self._size, interpolation=cv2.INTER_AREA), np.uint8))
 
 
 class CameraNode(Node):
@@ -142,7 +164,8 @@ class CameraNode(Node):
         super().__init__(node_name)
         parameters.declare(self, CameraSettings)
         self._settings = parameters.read(self, CameraSettings)
-        self._source = FrameSource(self._settings.source, self._settings.loop, self._settings.preload)
+        size = (self._settings.width, self._settings.height) if self._settings.width else None
+        self._source = FrameSource(self._settings.source, self._settings.loop, self._settings.preload, size)
         self._compressed = self._settings.image_transport == "compressed"
         kind, topic = (CompressedImage, "/compressed") if self._compressed else (Image, "")
         overridable = QoSOverridingOptions.with_default_policies()
@@ -150,6 +173,7 @@ class CameraNode(Node):
             kind, self.resolve_topic_name("image_raw") + topic, _IMAGE_QOS, qos_overriding_options=overridable
         )
         self._infos = self.create_publisher(CameraInfo, "camera_info", _IMAGE_QOS)
+        self._info: CameraInfo | None = None
         self._published = 0
         self._warned = 0
         self._messages: dict[int, Image | CompressedImage] = {}
@@ -171,9 +195,18 @@ class CameraNode(Node):
             return
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._settings.frame_id)
         self._images.publish(self._message(header, image))
-        # All-zero matrices are the sensor_msgs way to say that a camera is not calibrated.
-        self._infos.publish(CameraInfo(header=header, height=image.shape[0], width=image.shape[1]))
+        self._infos.publish(self._info_of(image, header))
         self._published += 1
+
+    def _info_of(self, image: RgbImage, header: Header) -> CameraInfo:
+        height, width = image.shape[:2]
+        if self._info is None or (self._info.height, self._info.width) != (height, width):
+            # All-zero matrices are the sensor_msgs way to say that a camera is not calibrated.
+            self._info = CameraInfo(height=height, width=width)
+            if self._settings.camera_info_url:
+                self._info = calibration.load(self._settings.camera_info_url, width, height)
+        self._info.header = header
+        return self._info
 
     def _message(self, header: Header, image: RgbImage) -> Image | CompressedImage:
         """Converts a frame; a preloaded one, which comes again and again, only once."""

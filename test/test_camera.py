@@ -14,8 +14,9 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 from ros import Process, new_domain, participant, running
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from cnn_perception import calibration
 from cnn_perception.camera import FrameSource
-from cnn_perception.errors import DataError
+from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.image import decode_file_bytes
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (250, 250, 0)]
@@ -119,3 +120,57 @@ def test_unusable_setting_ends_the_camera_with_one_line(settings: dict, said: st
     assert process.wait() == 2
     assert said in process.log
     assert "Traceback" not in process.log
+
+
+CALIBRATION = """
+image_width: 640
+image_height: 480
+camera_name: front
+camera_matrix: {rows: 3, cols: 3, data: [500.0, 0.0, 330.0, 0.0, 510.0, 250.0, 0.0, 0.0, 1.0]}
+distortion_model: plumb_bob
+distortion_coefficients: {rows: 1, cols: 5, data: [-0.2, 0.05, 0.001, -0.002, 0.0]}
+rectification_matrix: {rows: 3, cols: 3, data: [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]}
+projection_matrix: {rows: 3, cols: 4, data: [480.0, 0, 331.0, -40.0, 0, 490.0, 251.0, 0, 0, 0, 1.0, 0]}
+"""
+
+
+def test_calibration_is_scaled_with_the_images(tmp_path: Path):
+    """A point of space lies at the same share of the image's width and height, counted from its corner at -0.5."""
+    path = tmp_path / "front.yaml"
+    path.write_text(CALIBRATION)
+    point = np.array([[0.3, -0.2, 1.5]])
+    pixels = {}
+    for width in (640, 320):
+        info = calibration.load(path.as_uri(), width, width * 3 // 4)
+        matrix, distortion = np.array(info.k).reshape(3, 3), np.array(info.d)
+        ((u, v),) = cv2.projectPoints(point, np.zeros(3), np.zeros(3), matrix, distortion)[0].reshape(-1, 2)
+        pixels[width] = ((u + 0.5) / width, (v + 0.5) / info.height)
+        x, y, w = np.array(info.p).reshape(3, 4) @ [*point[0], 1.0]
+        pixels[-width] = ((x / w + 0.5) / width, (y / w + 0.5) / info.height)
+    assert pixels[320] == pytest.approx(pixels[640])
+    assert pixels[-320] == pytest.approx(pixels[-640])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [(None, "cannot be read"), ("{", "cannot be read"), ("a: 1", "no calibration"), ("[1]", "no calibration"),
+     (CALIBRATION.replace("1.0, 0.0, 0.0, 0.0, 1.0, 0.0", "1.0"), "no calibration"),
+     (CALIBRATION.replace("480", "400", 1), "calibrate again")],
+)  # fmt: skip
+def test_unusable_calibration_is_refused_by_name(text: str | None, words: str, tmp_path: Path):
+    path = tmp_path / "front.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=f"front.yaml.*{words}"):
+        calibration.load(str(path), 320, 240)
+
+
+def test_camera_resizes_and_publishes_its_calibration(folder: Path, tmp_path: Path):
+    domain, path = new_domain(), tmp_path / "front.yaml"
+    path.write_text(CALIBRATION)
+    settings = {"source": folder, "width": 160, "height": 120, "camera_info_url": path, "loop": True}
+    with running("camera", domain, tmp_path / "log", **settings), participant(domain) as ros:
+        images, infos = ros.collect(Image, "image_raw"), ros.collect(CameraInfo, "camera_info")
+        ros.wait_for(lambda: images and infos, "an image and its camera_info")
+    assert (images[-1].width, images[-1].height) == (infos[-1].width, infos[-1].height) == (160, 120)
+    assert infos[-1].k[0] == 125.0  # 500 pixels of 640 are 125 of 160

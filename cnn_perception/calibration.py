@@ -1,0 +1,76 @@
+"""A camera's calibration file, as `camera_calibration` writes it, as a sensor_msgs/CameraInfo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+import yaml
+from sensor_msgs.msg import CameraInfo
+
+from cnn_perception.errors import ConfigError
+
+_MATRICES = {
+    "k": ("camera_matrix", 9),
+    "r": ("rectification_matrix", 9),
+    "p": ("projection_matrix", 12),
+    "d": ("distortion_coefficients", None),
+}
+"""Field of the message, its name in the file, and how many numbers it has."""
+
+
+def load(url: str, width: int, height: int) -> CameraInfo:
+    """Reads a calibration and scales it to the size of the images.
+
+    Args:
+        url: Path, or `file://` URL, of a YAML file.
+        width: Of the images, pixels.
+        height: Of the images, pixels.
+
+    Returns:
+        The message, without a header.
+
+    Raises:
+        ConfigError: If it cannot be read, is no calibration, or is of images of another shape.
+    """
+    path = Path(unquote(urlparse(url).path) if url.startswith("file:") else url).expanduser()
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"camera_info_url {url}: cannot be read ({' '.join(str(error).split())[:160]})") from None
+    try:
+        info = CameraInfo(
+            width=int(content["image_width"]),
+            height=int(content["image_height"]),
+            distortion_model=str(content["distortion_model"]),
+            **{field: _numbers(content[name]["data"], count) for field, (name, count) in _MATRICES.items()},
+        )
+        factors = width / info.width, height / info.height
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, AssertionError) as error:
+        what = f"{type(error).__name__}: {error}"[:120]
+        raise ConfigError(f"camera_info_url {url}: is no calibration of camera_calibration ({what})") from None
+    if abs(width * info.height - height * info.width) > max(info.width, info.height):
+        raise ConfigError(
+            f"camera_info_url {url}: was made for {info.width}x{info.height} images, these are {width}x{height}; "
+            "calibrate again"
+        )
+    return _scaled(info, *factors)
+
+
+def _numbers(values: Any, count: int | None) -> list[float]:  # noqa: ANN401 YAML
+    numbers = [float(value) for value in values]
+    if count is not None and len(numbers) != count:
+        raise ValueError(f"{len(numbers)} numbers in place of {count}")
+    return numbers
+
+
+def _scaled(info: CameraInfo, horizontal: float, vertical: float) -> CameraInfo:
+    """Changes the matrices as resizing the images does: the centre of the first pixel is (0, 0), its corner -0.5."""
+    for matrix, columns in ((info.k, 3), (info.p, 4)):
+        for row, factor in enumerate((horizontal, vertical)):
+            for column in range(columns):
+                matrix[row * columns + column] *= factor
+            matrix[row * columns + 2] += (factor - 1) / 2
+    info.width, info.height = round(info.width * horizontal), round(info.height * vertical)
+    return info

@@ -1,0 +1,116 @@
+"""Owns: what a robot does to a running node: cameras that stop, subscribers that hang, clocks that jump."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from ros import ROOT, Participant, Process, new_domain, participant, running
+from test_node import NODE, camera_of, diagnosis, image, picture, stamp
+from tiny_model import write_tiny_model
+from vision_msgs.msg import Classification
+
+
+@pytest.fixture(scope="module")
+def domain() -> int:
+    return new_domain()
+
+
+@pytest.fixture(scope="module")
+def node(domain: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    folder = tmp_path_factory.mktemp("faults")
+    settings = {"model": write_tiny_model(folder / "tiny.onnx"), "diagnostics_period_s": 0.05, "image_timeout_s": 0.5}
+    with running("node", domain, folder / "log.txt", **settings) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def talker(domain: int) -> Iterator[Participant]:
+    with participant(domain) as one:
+        yield one
+
+
+@pytest.fixture
+def ros(talker: Participant, node: Process) -> Iterator[Participant]:
+    yield talker
+    talker.forget()
+
+
+def level(statuses: list[DiagnosticArray]) -> bytes:
+    """Of the camera, as it was said last."""
+    return next((s.level for array in statuses[-1:] for s in array.status if s.name == f"{NODE}: camera"), b"")
+
+
+def test_camera_that_stops_is_an_error_and_recovers_unaided(ros: Participant):
+    answers = ros.collect(Classification, f"{NODE}/classification")
+    statuses = ros.collect(DiagnosticArray, "/diagnostics")
+    camera = camera_of(ros, answers)
+    ros.wait_for(lambda: level(statuses) == DiagnosticStatus.ERROR, "the error of a silent camera")
+    text = diagnosis(ros, "camera").message
+    assert "no image for" in text
+
+    def is_well() -> bool:
+        camera.publish(image((1, 0), picture(1)))
+        return bool(answers) and level(statuses) == DiagnosticStatus.OK
+
+    ros.wait_for(is_well, "the camera to be well again")
+
+
+HANGING_SUBSCRIBER = """
+import sys, rclpy
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Classification
+from cnn_perception import transport
+transport.prepare_process()
+rclpy.init()
+node = rclpy.create_node("hanging")
+for kind, topic in ((Image, "activation/overlay"), (Image, "activation"), (Classification, "classification")):
+    node.create_subscription(kind, f"/perception_node/{topic}", lambda _: print("heard", flush=True), 10)
+rclpy.spin(node)
+"""
+
+
+def test_subscriber_that_hangs_holds_nobody_up(ros: Participant, domain: int, tmp_path: Path):
+    """A reliable subscriber of every topic is stopped; far more answers than any queue holds still reach the other."""
+    answers = ros.collect(Classification, f"{NODE}/classification")
+    camera = camera_of(ros, answers)
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    environment.pop("_ROS_WHEELS_BOOTSTRAP_COMPLETE", None)
+    log = tmp_path / "hanging.log"
+    with log.open("wb") as file:
+        other = subprocess.Popen(
+            [sys.executable, "-c", HANGING_SUBSCRIBER], cwd=ROOT, env=environment, stdout=file, stderr=file
+        )
+    numbers = iter(range(1, 100_000))
+
+    def publish() -> None:
+        camera.publish(image((next(numbers), 0), picture(1, 240, 320)))
+
+    try:
+
+        def is_heard() -> bool:
+            publish()
+            return "heard" in log.read_text()
+
+        ros.wait_for(is_heard, "the other subscriber to be served")
+        other.send_signal(signal.SIGSTOP)
+        answers.clear()
+
+        def many() -> bool:
+            publish()
+            return len(answers) >= 150
+
+        ros.wait_for(many, "150 answers while the other subscriber hangs")
+        assert [stamp(answer) for answer in answers] == sorted({stamp(answer) for answer in answers})
+    finally:
+        other.kill()
+        other.wait()
