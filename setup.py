@@ -36,7 +36,7 @@ setup(
             f"perception_node = {NAME}.start:perception_node",
             f"camera_node = {NAME}.start:camera_node",
             f"evaluate_bag = {NAME}.evaluate:main",
-            f"follow_node = {NAME}.follow:main",
+            f"follow_node = {NAME}.start:follow_node",
             f"doctor = {NAME}.doctor:main",
         ],
     },

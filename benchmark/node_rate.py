@@ -8,20 +8,15 @@ ratio is taken pair by pair, because the speed of a shared machine drifts.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
@@ -30,12 +25,14 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Classification
 
+from benchmark.pairs import Target, machine, summary
+from benchmark.processes import HEIGHT, WIDTH, BareLoop, drawn_frames, exported, running
 from cnn_perception import transport
 from cnn_perception.errors import EXIT_OK
-from demo.draw import CLASSES, draw_sample
 
 NODE = "/perception_node"
-HEIGHT, WIDTH = 480, 640
+_TARGETS = {"resnet18": Target(0.92, least=True), "resnet50": Target(0.95, least=True)}
+_OWN_TIME = Target(0.15)
 _SETTLE_S = 1.0
 """After a switch, before counting: discovery, and the frames under way."""
 
@@ -97,71 +94,10 @@ class Observer:
         return (self.answers - before) / (time.perf_counter() - started)
 
 
-class BareLoop:
-    """The other process."""
-
-    def __init__(self, model: Path, threads: int, provider: str) -> None:
-        command = [sys.executable, "-m", "benchmark.bare_loop", str(model), str(threads), provider]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_clean()
-        )
-        self._read()
-
-    def _read(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline()
-
-    def rate_hz(self, seconds: float) -> float:
-        """Runs the model for this long; returns frames a second."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{seconds}\n")
-        self._process.stdin.flush()
-        return float(self._read())
-
-    def close(self) -> None:
-        """Ends the process."""
-        self._process.terminate()
-        self._process.wait()
-
-
-def _clean() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "_ROS_WHEELS_BOOTSTRAP_COMPLETE"}
-
-
-@contextlib.contextmanager
-def _running(module: str, **parameters: object) -> Iterator[None]:
-    words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
-    command = [sys.executable, "-m", f"cnn_perception.{module}", "--ros-args", "--log-level", "warn", *words]
-    process = subprocess.Popen(command, env=_clean())
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
-
-
-def _model(folder: Path, backbone: str) -> Path:
-    """Exports the backbone with untrained weights and 1000 classes: the time does not depend on the weights."""
-    path = folder / f"{backbone}.onnx"
-    command = [sys.executable, "-m", "training.export", "--backbone", backbone, "--weights", "none"]
-    subprocess.run([*command, "--classes", "1000", "--output", str(path)], check=True, env=_clean())
-    return path
-
-
-def _frames(folder: Path) -> Path:
-    frames = folder / "frames"
-    frames.mkdir(exist_ok=True)
-    for number, name in enumerate(CLASSES):
-        picture = draw_sample(name, np.random.default_rng(number), HEIGHT, WIDTH)
-        cv2.imwrite(str(frames / f"{number:02}.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    return frames
-
-
 def measure(options: argparse.Namespace, threads: int) -> tuple[list[Round], dict[str, float]]:
     """Runs all rounds; returns them and the median milliseconds of the node's stages."""
     os.environ.update(transport.environment())
-    options.output.mkdir(parents=True, exist_ok=True)
-    model, frames = _model(options.output, options.backbone), _frames(options.output)
+    model, frames = exported(options.output, options.backbone), drawn_frames(options.output)
     bare = BareLoop(model, threads, options.provider)
     camera_hz = options.camera_rate or 1.5 * bare.rate_hz(2.0)
     camera: dict[str, Any] = {"source": frames, "rate_hz": camera_hz, "loop": "true", "preload": "true"}
@@ -169,7 +105,7 @@ def measure(options: argparse.Namespace, threads: int) -> tuple[list[Round], dic
     rounds: list[Round] = []
     words = f"{threads} threads" if threads else "a thread a core"
     print(f"\n{options.backbone}, {words}; camera {WIDTH}x{HEIGHT} rgb8 at {camera_hz:.0f} Hz")
-    with _running("camera", **camera), _running("node", **node):
+    with running("camera_node", **camera), running("perception_node", **node):
         observer = Observer()
         observer.switch(active=False)
         for number in range(options.rounds):
@@ -188,16 +124,18 @@ def measure(options: argparse.Namespace, threads: int) -> tuple[list[Round], dic
     return rounds, stages
 
 
-def _report(rounds: Sequence[Round], stages: dict[str, float], provider: str) -> None:
-    ratios = sorted(r.ratio for r in rounds)
-    print(f"node / bare loop: median {statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})")
-    print(f"node {statistics.median(r.node_hz for r in rounds):.1f} frames/s on {provider}")
+def _report(rounds: Sequence[Round], stages: dict[str, float], options: argparse.Namespace) -> None:
+    target = _TARGETS.get(options.backbone)
+    print(f"node / bare loop, frames a second: {summary([r.ratio for r in rounds], target)}")
+    print(f"node {statistics.median(r.node_hz for r in rounds):.1f} frames/s on {options.provider}")
     print("Where a frame's time goes in the node (median, ms):")
     shown = ("decode", "preprocess", "inference", "postprocess", "publish")
     for name in shown:
         print(f"  {name:<12} {stages[name]:7.2f}")
     own = stages["callback_to_publish"] - stages["inference"]
-    print(f"  {'own time':<12} {own:7.2f}  = {own / stages['inference']:.3f} of the inference")
+    share = own / stages["inference"]
+    print(f"  {'own time':<12} {own:7.2f}  = {share:.3f} of the inference", end="")
+    print(f", {_OWN_TIME.verdict(share)}" if options.backbone == "resnet18" else "")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -217,10 +155,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--camera-rate", type=float, default=0.0, help="Hz (default: 1.5 times the bare loop's rate)")
     parser.add_argument("--output", type=Path, default=Path("runs/benchmark"), help="folder (default: %(default)s)")
     options = parser.parse_args(argv)
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print(machine())
     for threads in options.threads:
         rounds, stages = measure(options, threads)
-        _report(rounds, stages, options.provider)
+        _report(rounds, stages, options)
     return EXIT_OK
 
 

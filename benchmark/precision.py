@@ -9,28 +9,15 @@ machine drifts.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.node_rate import BareLoop
+from benchmark.pairs import Target, machine, summary
+from benchmark.processes import turns
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, PerceptionError
 from cnn_perception.inference import OnnxModel, SessionOptions
-
-
-def measure(options: argparse.Namespace) -> list[tuple[float, float]]:
-    """Returns (milliseconds of --model, milliseconds of --small) for one image, round by round."""
-    loops = [BareLoop(path, options.threads, options.provider) for path in (options.model, options.small)]
-    rounds = []
-    for _ in range(options.rounds):
-        large, small = (1000 / loop.rate_hz(options.seconds) for loop in loops)
-        rounds.append((large, small))
-    for loop in loops:
-        loop.close()
-    return rounds
 
 
 def _description(path: Path, provider: str) -> str:
@@ -56,12 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     words = f"{options.threads} threads" if options.threads else "a thread a core"
-    print("\n".join([f"{platform.machine()}, {os.cpu_count()} cores, {words}, {options.provider}", *lines]), flush=True)
-    rounds = measure(options)
-    ratios = sorted(small / large for large, small in rounds)
+    print("\n".join([f"{machine()}, {words}, {options.provider}", *lines]), flush=True)
+    models = [options.model, options.small]
+    rounds = turns(models, options.threads, options.provider, options.rounds, options.seconds)
     large, small = (statistics.median(times) for times in zip(*rounds, strict=True))
     print(f"{large:.2f} ms -> {small:.2f} ms (medians)")
-    print(f"small / float32: median {statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})")
+    print(f"small / float32: {summary([small / large for large, small in rounds], Target(0.4))}")
     return EXIT_OK
 
 

@@ -1,4 +1,4 @@
-"""rosbag2 -> stamped images and labels, read directly and in constant memory. The only rosbags import.
+"""rosbag2 -> stamped images and labels, read directly and in constant memory.
 
 A damaged bag is read as far as it goes; what is missing is said in `Bag.damage`, which an executable turns into an
 exit code that is not 0. Nothing is ever left out silently.
@@ -17,26 +17,18 @@ from typing import Any
 import apsw
 from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.serde import SerdeError
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
 
+from cnn_perception.bag_types import CLASSIFICATION_TYPE, COMPRESSED_IMAGE_TYPE, IMAGE_TYPE, typestore
 from cnn_perception.errors import BagError, FrameError
 from cnn_perception.image import EncodedFile, EncodedImage, encoded_from_message
 from cnn_perception.labels import SEPARATOR
 from cnn_perception.salvage import ZstdError, decompressed, decompressed_message, readable_copy
 
-IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+IMAGE_TYPES = (IMAGE_TYPE, COMPRESSED_IMAGE_TYPE)
 STRING_TYPE = "std_msgs/msg/String"
-CLASSIFICATION_TYPE = "vision_msgs/msg/Classification"
 LABEL_TYPES = (STRING_TYPE, CLASSIFICATION_TYPE)
 JOINT_STATE_TYPE = "sensor_msgs/msg/JointState"
 NUMBER_TYPES = ("std_msgs/msg/Float32", "std_msgs/msg/Float64", JOINT_STATE_TYPE)
-
-_VISION_MSGS = {
-    "vision_msgs/msg/ObjectHypothesis": "string class_id\nfloat64 score\n",
-    CLASSIFICATION_TYPE: "std_msgs/Header header\nObjectHypothesis[] results\n",
-}
-"""Field definitions of vision_msgs 4.1, which the type store lacks."""
 
 _READ_ERRORS = (
     ReaderError, apsw.Error, ZstdError, struct.error, OSError, EOFError, TypeError, ValueError, RuntimeError
@@ -304,14 +296,6 @@ class Bag:
 
     def _because(self) -> str:
         return f" ({'; '.join(self.damage)})" if self.damage else ""
-
-
-def typestore() -> Typestore:
-    """Returns the message types of ROS 2 with the two of vision_msgs that a classification needs."""
-    types = get_typestore(Stores.LATEST)
-    for name, definition in _VISION_MSGS.items():
-        types.register(get_types_from_msg(definition, name))
-    return types
 
 
 def _stamp_ns(message: Any) -> int:  # noqa: ANN401 see _message

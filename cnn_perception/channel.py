@@ -9,11 +9,15 @@ from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image
 
 from cnn_perception.diagnostics import CameraStatus
+from cnn_perception.drift import Drift
 from cnn_perception.health import FrameHealth
+from cnn_perception.inference import OnnxModel
 from cnn_perception.inlet import Inlet
+from cnn_perception.lens import Lens
 from cnn_perception.publishers import ResultPublishers
 from cnn_perception.settings import CameraSettings
-from cnn_perception.spec import ModelSpec
+from cnn_perception.stamps import Stamps
+from cnn_perception.steady import Steady
 
 
 class Channel:
@@ -24,16 +28,28 @@ class Channel:
         settings: Its parameters; live ones may be replaced at any time.
         health: What became of its frames since the node was activated.
         outputs: The topics of its results; there while a model is loaded.
+        drift: Whether it shows what the model was trained on; there while a model is loaded.
+        stamps: Judges its frames' stamps.
+        steady: Steadies its answers.
     """
 
     outputs: ResultPublishers
+    drift: Drift
 
     def __init__(self, node: LifecycleNode, name: str, settings: CameraSettings) -> None:
         self._node = node
         self.name, self.settings = name, settings
         self.health = FrameHealth(time.monotonic())
+        self.stamps, self.steady = Stamps(), Steady()
         self._inlet: Inlet[Any] | None = None
+        self._lens: Lens | None = None
         self.topic = ""
+
+    @property
+    def lens(self) -> Lens:
+        """The calibration; there while the node is active."""
+        assert self._lens is not None
+        return self._lens
 
     @property
     def inlet(self) -> Inlet[Any]:
@@ -46,24 +62,33 @@ class Channel:
         """Least time between two frames, in seconds; 0 for no limit."""
         return 1.0 / self.settings.max_rate_hz if self.settings.max_rate_hz else 0.0
 
-    def configure(self, spec: ModelSpec) -> None:
-        """Makes the topics that fit the model."""
-        self.outputs = ResultPublishers(self._node, self.name, spec.task)
+    def make_topics(self, model: OnnxModel) -> None:
+        """Makes the topics that the model has results for."""
+        self.outputs = ResultPublishers(self._node, self.name, model)
+
+    def use(self, model: OnnxModel) -> None:
+        """Makes a model the one whose results are published, and begins to watch for drift anew."""
+        self.outputs.model = model
+        self.drift = Drift(model.spec)
+        self.steady = Steady()
 
     def subscribe(self) -> None:
         """Begins to listen to the camera, and to count anew."""
         kind: type[Image | CompressedImage] = Image
         self.topic = self._node.resolve_topic_name(self.settings.image_topic)
+        self._lens = Lens(self._node, self.topic, self.settings.rectified)
         if self.settings.image_transport == "compressed":
             kind, self.topic = CompressedImage, f"{self.topic}/compressed"
         self.health = FrameHealth(time.monotonic())
+        self.stamps, self.steady = Stamps(), Steady()
         self._inlet = Inlet(self._node, kind, self.topic, self.health.miss)
 
     def unsubscribe(self) -> None:
         """Stops listening; harmless when it does not."""
         if self._inlet is not None:
             self._inlet.destroy()
-            self._inlet = None
+            self.lens.destroy()
+            self._inlet = self._lens = None
 
     def reason_of_silence(self, timeout_s: float) -> str:
         """Says why no image arrives: who publishes the topic, with which type and QoS; empty if it is too soon."""
@@ -100,4 +125,5 @@ class Channel:
             silence_s=self.health.silence_s(now_s),
             timeout_s=timeout_s,
             snapshot=self.health.snapshot(now_s),
+            drift=self.drift.report() if self._inlet is not None else None,
         )

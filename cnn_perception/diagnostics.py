@@ -8,8 +8,11 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
+from cnn_perception.drift import DriftReport
 from cnn_perception.health import Snapshot
-from cnn_perception.inference import OnnxModel
+from cnn_perception.loaded import Loaded
+from cnn_perception.recorder import Recorder
+from cnn_perception.shadow import Shadow
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class CameraStatus:
         silence_s: Seconds since the latest frame.
         timeout_s: Seconds of silence that are an error.
         snapshot: Counts, rates and percentiles.
+        drift: Whether the camera shows what the model was trained on; None while the node is not active.
     """
 
     camera: str
@@ -33,13 +37,14 @@ class CameraStatus:
     silence_s: float
     timeout_s: float
     snapshot: Snapshot
+    drift: DriftReport | None
 
 
 def to_array(
     stamp: Any,  # noqa: ANN401 messages are untyped
     node: str,
     cameras: Sequence[CameraStatus],
-    model: OnnxModel | None,
+    loaded: Loaded | None,
 ) -> DiagnosticArray:
     """Returns all statuses.
 
@@ -47,9 +52,14 @@ def to_array(
         stamp: builtin_interfaces/Time of the node's clock.
         node: Fully qualified name of the node.
         cameras: One a camera.
-        model: The model in use; None while there is none.
+        loaded: The model in use; None while there is none.
     """
-    array = DiagnosticArray(status=[*(_camera_status(node, one) for one in cameras), _model_status(node, model)])
+    statuses = [*(_camera_status(node, one) for one in cameras), _model_status(node, loaded)]
+    if loaded is not None and loaded.shadow is not None:
+        statuses.append(_shadow_status(node, loaded.shadow))
+    if loaded is not None and loaded.recorder is not None:
+        statuses.append(_recorder_status(node, loaded.recorder))
+    array = DiagnosticArray(status=statuses)
     array.header.stamp = stamp
     return array
 
@@ -65,6 +75,8 @@ def _camera_status(node: str, camera: CameraStatus) -> DiagnosticStatus:
     elif counts.recently_odd:
         kinds = ", ".join(sorted(counts.oddities))
         level, text = DiagnosticStatus.WARN, f"{counts.recently_odd} strange stamps in the last second ({kinds})"
+    elif camera.drift is not None and camera.drift.warnings:
+        level, text = DiagnosticStatus.WARN, "; ".join(camera.drift.warnings)
     elif not camera.enabled:
         level, text = DiagnosticStatus.OK, "disabled by ~/set_enabled"
     elif counts.input_rate_hz > 0 and counts.output_rate_hz == 0 and not counts.answered:
@@ -82,13 +94,28 @@ def _camera_status(node: str, camera: CameraStatus) -> DiagnosticStatus:
     values |= {f"dropped: {reason}": str(count) for reason, count in sorted(counts.dropped.items())}
     values |= {f"odd: {kind}": str(count) for kind, count in sorted(counts.oddities.items())}
     values |= {f"{stage} p50/p95 (ms)": f"{p50:.2f} / {p95:.2f}" for stage, (p50, p95) in counts.percentiles_ms.items()}
+    values |= camera.drift.values() if camera.drift is not None else {}
     return _status(level, f"{node}: camera {camera.camera}".rstrip(), text, node, values)
 
 
-def _model_status(node: str, model: OnnxModel | None) -> DiagnosticStatus:
+def _shadow_status(node: str, shadow: Shadow) -> DiagnosticStatus:
+    report = shadow.report()
+    level = DiagnosticStatus.ERROR if report.problem else DiagnosticStatus.OK
+    text = report.problem or f"{report.rate:.1%} of {report.compared} frames answered otherwise"
+    return _status(level, f"{node}: shadow", text, node, report.values() | {"shadow: note": shadow.note})
+
+
+def _recorder_status(node: str, recorder: Recorder) -> DiagnosticStatus:
+    report = recorder.report()
+    level = DiagnosticStatus.WARN if report.problem else DiagnosticStatus.OK
+    return _status(level, f"{node}: recorder", report.problem or f"{report.recorded} kept", node, report.values())
+
+
+def _model_status(node: str, loaded: Loaded | None) -> DiagnosticStatus:
     name = f"{node}: model"
-    if model is None:
+    if loaded is None:
         return _status(DiagnosticStatus.STALE, name, "no model is loaded", node, {})
+    model = loaded.pipeline.model
     level = DiagnosticStatus.WARN if model.fallback else DiagnosticStatus.OK
     text = f"running on {model.provider}" + (f": {model.fallback}" if model.fallback else "")
     spec = model.spec
@@ -106,6 +133,7 @@ def _model_status(node: str, model: OnnxModel | None) -> DiagnosticStatus:
         **answers,
         "unknown rule": spec.unknown.method if spec.unknown else "none",
         "provider": model.provider,
+        "placement": model.placement,
     }
     return _status(level, name, text, node, values)
 

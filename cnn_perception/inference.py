@@ -1,53 +1,31 @@
-"""A model file, loaded and verified, on the execution provider that is really in use. The only onnxruntime import."""
+"""A model file, loaded and verified, on the execution provider that is really in use."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from cnn_perception.errors import ConfigError, FrameError, ModelError
+from cnn_perception import gallery
+from cnn_perception.binding import Binding
+from cnn_perception.errors import FrameError, ModelError
+from cnn_perception.gallery import Gallery
+from cnn_perception.onnx_file import read_onnx_file
 from cnn_perception.postprocess import FloatArray, Outputs
+from cnn_perception.providers import DEFAULT_PROVIDERS, GPU_PROVIDERS, INPUT_NAME, TENSORRT, SessionOptions
+from cnn_perception.session import ORT_ERRORS, one_line, open_session
 from cnn_perception.spec import METADATA_KEY, ModelSpec
+from cnn_perception.subgraph import subgraph
 
-DEFAULT_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
-"""Tried in this order; the CPU is the visible fall-back."""
-
-INPUT_NAME = "image"
-_WARNING, _FATAL = 2, 4  # severities of ONNX Runtime's log
-_LARGEST_FILE_BYTES = 2**31 - 1  # protobuf's limit for one message, and so for a self-contained ONNX file
+__all__ = ["DEFAULT_PROVIDERS", "INPUT_NAME", "OnnxModel", "SessionOptions"]
 
 
-@dataclass(frozen=True)
-class SessionOptions:
-    """How a model is run.
-
-    Attributes:
-        providers: ONNX Runtime execution providers, the preferred first.
-        intra_op_threads: Threads of one inference on the CPU; 0 lets ONNX Runtime take one a physical core.
-        warm_up_batches: Batch sizes that are run once at load, so that no frame pays for the first allocation.
-    """
-
-    providers: Sequence[str] = DEFAULT_PROVIDERS
-    intra_op_threads: int = 0
-    warm_up_batches: Sequence[int] = (1,)
-
-    def __post_init__(self) -> None:
-        if not self.providers or not all(self.providers):
-            raise ConfigError(f"providers is empty; choose from {onnxruntime.get_all_providers()}")
-        unknown = [name for name in self.providers if name not in onnxruntime.get_all_providers()]
-        if unknown:
-            known = onnxruntime.get_all_providers()
-            raise ConfigError(f"providers: ONNX Runtime has no {unknown}; choose from {known}")
-        if not 0 <= self.intra_op_threads <= 1024:
-            raise ConfigError(f"intra_op_threads is {self.intra_op_threads}; choose 0 (automatic) to 1024")
+def _say_nothing(_: object) -> None:
+    pass
 
 
 class OnnxModel:
@@ -57,31 +35,49 @@ class OnnxModel:
         path: The file it came from.
         sha256: Hex digest of the file's bytes.
         spec: The description found in the file.
-        provider: The execution provider really in use.
+        gallery: Its reference images; None without any.
+        provider: The execution provider really in use: the one that runs most of the graph.
         fallback: Why it is not the preferred one, in one line; empty when it is.
+        placement: Which provider runs how many nodes of the graph, in one line; see `session.OpenSession`.
     """
 
-    def __init__(self, path: Path, options: SessionOptions | None = None) -> None:
+    def __init__(
+        self, path: Path, options: SessionOptions | None = None, log: Callable[[str], None] = _say_nothing
+    ) -> None:
         """Loads, verifies and warms up.
+
+        Args:
+            path: The model file.
+            options: How it is to be run.
+            log: Is told what takes minutes, before it does: TensorRT's engine.
 
         Raises:
             ModelError: If the file cannot be used; names the file, what is wrong and what to do.
+            ConfigError: If a GPU is required and none runs it.
         """
         options = options or SessionOptions()
-        data = _read_file(path)
+        file = read_onnx_file(path)
         self.path = path
-        self.sha256 = hashlib.sha256(data).hexdigest()
-        preferred = options.providers[0]
-        self._session, printed = _open_session(path, data, options)
-        self.spec = _read_spec(path, self._session)
-        self._outputs = _verify_graph(path, self._session, self.spec)
-        self.provider: str = self._session.get_providers()[0]
-        self.fallback = "" if self.provider == preferred else _why_not(preferred, printed)
+        self.sha256 = file.sha256
+        self.spec = _read_spec(path, file.metadata)
+        self.gallery = _read_gallery(path, file.metadata, self.spec)
+        self._map_session: Any = None
         # Without this, ONNX Runtime computes the whole graph, wanted or not.
         self._run_options = onnxruntime.RunOptions()
         self._run_options.only_execute_path_to_fetches = True
-        for batch_size in options.warm_up_batches:
-            self._warm_up(batch_size)
+
+        def try_out(session: Any) -> None:  # noqa: ANN401
+            self._session = session
+            self._outputs = _verify_graph(path, session, self.spec)
+            self._binding = self._bind(session, options)
+            for batch_size in options.warm_up_batches:
+                self._warm_up(batch_size)
+
+        self._options = options
+        # The score map has a session of its own, once it is asked for: ONNX Runtime would compute it for every frame.
+        answers = dataclasses.replace(file, data=subgraph(file.data, {"logits", "embedding", "activation"}))
+        opened = open_session(answers, self.spec, options, try_out, log)
+        self.provider, self.fallback, self.placement = opened.provider, opened.fallback, opened.placement
 
     def run(self, images: FloatArray, activation: bool = True) -> list[Outputs]:
         """Runs one batch.
@@ -98,19 +94,64 @@ class OnnxModel:
         """
         names = self._outputs if activation else [name for name in self._outputs if name != "activation"]
         try:
+            found = self._compute(names, images)
+        except ORT_ERRORS as error:  # such as a GPU out of memory: this frame is lost, the next may not be
+            raise FrameError("inference", f"ONNX Runtime failed: {one_line(error)}") from None
+        return _split(found, len(images))
+
+    def score_map(self, image: FloatArray) -> FloatArray:
+        """Runs the classifier at every place of an image; the first call loads the file once more.
+
+        Args:
+            image: (1, 3, height, width) float32, C-contiguous, of any size from the model's own on.
+
+        Returns:
+            (K, rows, columns) float32 logits, see `spec.ScoreMapSpec`.
+
+        Raises:
+            ModelError: If the model has no score map, or its file has been replaced since it was loaded.
+            FrameError: If the provider fails on this image.
+        """
+        if self._map_session is None:
+            self._map_session = self._open_map()
+        try:
+            (found,) = self._map_session.run(["score_map"], {INPUT_NAME: image})
+        except ORT_ERRORS as error:
+            raise FrameError("score_map", f"ONNX Runtime failed: {one_line(error)}") from None
+        logits: FloatArray = found[0]
+        return logits
+
+    def _open_map(self) -> Any:  # noqa: ANN401
+        if self.spec.score_map is None:
+            raise ModelError(f"{self.path}: has no score map: its network is not convolutional throughout")
+        file = read_onnx_file(self.path)
+        if file.sha256 != self.sha256:
+            raise ModelError(f"{self.path}: has been replaced since it was loaded; reload the model")
+        file = dataclasses.replace(file, data=subgraph(file.data, {"score_map"}))
+        # TensorRT would build an engine, for minutes, at each new size of image.
+        others = [name for name in self._options.chain if name != TENSORRT]
+        options = dataclasses.replace(self._options, providers=others, require_gpu=False)
+        return open_session(file, self.spec, options, _say_nothing, _say_nothing).session
+
+    def _bind(self, session: Any, options: SessionOptions) -> Binding | None:  # noqa: ANN401
+        if session.get_providers()[0] not in GPU_PROVIDERS:
+            return None
+        binding = Binding(session, INPUT_NAME, "cuda", options.device_id)
+        for batch_size in options.warm_up_batches:
+            binding.prepare((batch_size, 3, self.spec.input.height, self.spec.input.width))
+        return binding
+
+    def _compute(self, names: Sequence[str], images: FloatArray) -> dict[str, FloatArray]:
+        """Returns the outputs called `names`; raises ONNX Runtime's own errors."""
+        values = self._binding.run(names, images, self._run_options) if self._binding else None
+        if values is None:
             values = self._session.run(names, {INPUT_NAME: images}, self._run_options)
-        except _ORT_ERRORS as error:  # such as a GPU out of memory: this frame is lost, the next may not be
-            raise FrameError("inference", f"ONNX Runtime failed: {_one_line(error)}") from None
-        found = dict(zip(names, values, strict=True))
-        maps = found.get("activation")
-        return [
-            Outputs(found["logits"][i], None if maps is None else maps[i], found["embedding"][i])
-            for i in range(len(images))
-        ]
+        return dict(zip(names, values, strict=True))
 
     def _warm_up(self, batch_size: int) -> None:
         size = self.spec.input
-        outputs = self.run(np.zeros((batch_size, 3, size.height, size.width), np.float32))
+        images = np.zeros((batch_size, 3, size.height, size.width), np.float32)
+        outputs = _split(self._compute(self._outputs, images), batch_size)
         grid = self.spec.activation
         found = outputs[0].activation
         if len(outputs) != batch_size or outputs[0].logits.shape != (len(self.spec.class_names),):
@@ -121,60 +162,22 @@ class OnnxModel:
                 f"{self.path}: its unknown rule is for embeddings of {lengths.pop()} numbers, "
                 f"the graph has {len(outputs[0].embedding)}; export it again"
             )
+        if self.gallery is not None and self.gallery.dimensions != len(outputs[0].embedding):
+            raise ModelError(
+                f"{self.path}: its gallery has embeddings of {self.gallery.dimensions} numbers, the graph gives "
+                f"{len(outputs[0].embedding)}; export it again"
+            )
         if grid is not None and (found is None or found.shape != (grid.rows, grid.columns)):
             raise ModelError(f"{self.path}: the activation map is not {grid.rows}x{grid.columns}; export it again")
 
 
-def _read_file(path: Path) -> bytes:
-    """Reads the whole file: loading from memory leaves ONNX no folder from which to pull in external data."""
-    if not str(path) or str(path) == ".":
-        raise ModelError("no model is given; set `model` to an .onnx file made by training.export")
-    if not path.exists():
-        raise ModelError(f"{path}: there is no such model file; make one with `python -m training.export`")
-    if not path.is_file():
-        raise ModelError(f"{path}: is a directory, not a model file; name the .onnx file in it")
-    try:
-        size = path.stat().st_size
-        if not 0 < size <= _LARGEST_FILE_BYTES:
-            raise ModelError(f"{path}: has {size} bytes, which is no ONNX file; export it again")
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+def _split(found: Mapping[str, FloatArray], count: int) -> list[Outputs]:
+    maps = found.get("activation")
+    return [Outputs(found["logits"][i], None if maps is None else maps[i], found["embedding"][i]) for i in range(count)]
 
 
-def _open_session(path: Path, data: bytes, options: SessionOptions) -> tuple[Any, str]:
-    """Opens the session; returns it with what ONNX Runtime said about providers that cannot be started."""
-    available = onnxruntime.get_available_providers()
-    usable = [name for name in options.providers if name in available]
-    if "CPUExecutionProvider" not in usable:
-        usable.append("CPUExecutionProvider")
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = options.intra_op_threads
-    # A provider that cannot start is reported once, by this class, and not in red on stderr.
-    onnxruntime.set_default_logger_severity(_FATAL)
-    printed = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(printed):
-            if "CUDAExecutionProvider" in usable and hasattr(onnxruntime, "preload_dlls"):
-                onnxruntime.preload_dlls(msvc=False)  # CUDA and cuDNN, from where pip put them
-            session = onnxruntime.InferenceSession(data, settings, providers=usable)
-    except _ORT_ERRORS as error:
-        raise ModelError(f"{path}: ONNX Runtime cannot load it ({_one_line(error)}); export it again") from None
-    finally:
-        onnxruntime.set_default_logger_severity(_WARNING)
-    return session, printed.getvalue()
-
-
-def _why_not(provider: str, printed: str) -> str:
-    """Says in one line why the preferred provider is not the one in use."""
-    if provider not in onnxruntime.get_available_providers():
-        return f"{provider} is not in this build of ONNX Runtime"
-    reasons = [line.strip() for line in printed.splitlines() if line.startswith(("EP Error", "Failed"))]
-    return f"{provider} cannot be started ({reasons[0][:200] if reasons else 'no such device?'})"
-
-
-def _read_spec(path: Path, session: Any) -> ModelSpec:  # noqa: ANN401
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+def _read_spec(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
+    text = metadata.get(METADATA_KEY)
     if text is None:
         raise ModelError(f"{path}: carries no {METADATA_KEY}; make it with `python -m training.export`")
     try:
@@ -183,10 +186,17 @@ def _read_spec(path: Path, session: Any) -> ModelSpec:  # noqa: ANN401
         raise ModelError(f"{path}: {error}") from None
 
 
+def _read_gallery(path: Path, metadata: Mapping[str, str], spec: ModelSpec) -> Gallery | None:
+    try:
+        return gallery.from_model(spec.gallery, metadata)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
+
+
 def _verify_graph(path: Path, session: Any, spec: ModelSpec) -> list[str]:  # noqa: ANN401
     """Checks names, types and shapes of the graph against the spec; returns the outputs to ask for."""
     inputs = session.get_inputs()
-    wanted = [3, spec.input.height, spec.input.width]
+    wanted = [3, "height", "width"] if spec.score_map else [3, spec.input.height, spec.input.width]
     found = [(i.name, i.type, list(i.shape[1:])) for i in inputs]
     if found != [(INPUT_NAME, "tensor(float)", wanted)]:
         raise ModelError(
@@ -201,26 +211,3 @@ def _verify_graph(path: Path, session: Any, spec: ModelSpec) -> list[str]:  # no
     if isinstance(classes, int) and classes != len(spec.class_names):
         raise ModelError(f"{path}: has {classes} logits but {len(spec.class_names)} class names; export it again")
     return names
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
-
-
-def _ort_errors() -> tuple[type[Exception], ...]:
-    """ONNX Runtime raises its own exception classes, which share no base below Exception."""
-    state = onnxruntime.capi.onnxruntime_pybind11_state
-    names = (
-        "Fail",
-        "InvalidArgument",
-        "InvalidGraph",
-        "InvalidProtobuf",
-        "NoModel",
-        "NoSuchFile",
-        "NotImplemented",
-        "RuntimeException",
-    )
-    return (ValueError, *(getattr(state, name) for name in names if hasattr(state, name)))
-
-
-_ORT_ERRORS = _ort_errors()

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import numpy.typing as npt
-from sensor_msgs.msg import CompressedImage, Image, JointState
+from geometry_msgs.msg import Vector3, Vector3Stamped
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification, LabelInfo, ObjectHypothesis, VisionClass, VisionInfo
 
+from cnn_perception.gallery import Neighbour
 from cnn_perception.image import RgbImage
 from cnn_perception.postprocess import Prediction
+from cnn_perception.score_map import Cells
 from cnn_perception.spec import UNKNOWN, ModelSpec
 
 _JPEG_QUALITY = 90
@@ -23,6 +26,36 @@ def to_classification(header: Header, ranked: Sequence[tuple[str, float]]) -> Cl
     """Returns the results, best first; `class_id` is the class name, `score` in [0, 1]."""
     results = [ObjectHypothesis(class_id=name, score=score) for name, score in ranked]
     return Classification(header=header, results=results)
+
+
+def to_neighbours(header: Header, neighbours: Sequence[Neighbour]) -> Classification:
+    """Returns reference images, nearest first; `class_id` is the name, `score` the cosine distance in [0, 2]."""
+    results = [ObjectHypothesis(class_id=one.name, score=one.distance) for one in neighbours]
+    return Classification(header=header, results=results)
+
+
+def to_ray(header: Header, direction: npt.NDArray[np.float64]) -> Vector3Stamped:
+    """Returns a (3,) direction of length 1 in the camera's optical frame: x to the right, y down, z forward."""
+    x, y, z = direction.tolist()
+    return Vector3Stamped(header=header, vector=Vector3(x=x, y=y, z=z))
+
+
+def to_map_info(header: Header, cells: Cells, shape: tuple[int, int], info: CameraInfo | None) -> CameraInfo:
+    """Returns the camera_info of a score map as an image of its own, whose pixels are cells.
+
+    Args:
+        header: The image's.
+        cells: Where the cells lie in the camera's image.
+        shape: (rows, columns) of the map.
+        info: The camera's own; None, or one without calibration, leaves the matrices zero.
+    """
+    found = CameraInfo(header=header, height=shape[0], width=shape[1])
+    if info is not None:
+        corner, binning = (info.roi.x_offset, info.roi.y_offset), (info.binning_x, info.binning_y)
+        found.distortion_model, found.d, found.r = info.distortion_model, info.d, info.r
+        found.k = cells.camera_matrix(info.k, corner, binning)
+        found.p = cells.camera_matrix(info.p, corner, binning)
+    return found
 
 
 def to_joint_state(header: Header, prediction: Prediction) -> JointState:

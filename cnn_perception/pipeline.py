@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,13 +62,21 @@ class Pipeline:
         self._postprocess = Postprocessor(model.spec)
 
     @classmethod
-    def load(cls, model: Path, options: SessionOptions | None = None) -> Pipeline:
+    def load(
+        cls, model: Path, options: SessionOptions | None = None, log: Callable[[str], None] = lambda _: None
+    ) -> Pipeline:
         """Loads, verifies and warms up a model file.
+
+        Args:
+            model: The file.
+            options: How it is to be run.
+            log: Is told what takes minutes, before it does.
 
         Raises:
             ModelError: If the file cannot be used.
+            ConfigError: If a GPU is required and none runs it.
         """
-        return cls(OnnxModel(model, options))
+        return cls(OnnxModel(model, options, log))
 
     @property
     def spec(self) -> ModelSpec:
@@ -86,6 +94,15 @@ class Pipeline:
             FrameError: If the image cannot be used, or the model returned NaN for it.
         """
         return self.infer(self.prepare(frame), activation)
+
+    def recognise(self, image: RgbImage) -> Prediction:
+        """Recognises an image that is decoded already, without its activation map.
+
+        Raises:
+            FrameError: If the model fails, or returned NaN.
+        """
+        prepared = Prepared(image, preprocess(image, self.spec.input), 0.0, 0.0)
+        return self.infer(prepared, activation=False).prediction
 
     def prepare(self, frame: EncodedImage | EncodedFile) -> Prepared:
         """The first half: decodes and preprocesses one frame.

@@ -40,7 +40,7 @@ class Prediction:
         class_names: The K classes of the model, or the names of its K numbers.
         scores: (K,) float32 in [0, 1]. Multiclass: softmax of the logits over the temperature, sum 1; multilabel:
             the sigmoid of each; regression: empty.
-        top: Index of the largest logit: the best class, and what the activation map belongs to.
+        top: Index of the largest logit: the best class of this image, and what the activation map belongs to.
         activation: (rows, columns) float32 map of `top`, in units of its logit: positive where the image
             speaks for it, negative where it speaks against it. None for a model without spatial features.
         embedding: (D,) float32, the last hidden layer.
@@ -49,6 +49,9 @@ class Prediction:
         values: (K,) float32 numbers in their `units`, for regression; empty otherwise.
         units: Of each number, for regression; empty otherwise.
         unknown: Whether the model's rule says that the image shows none of the classes.
+        held: Of an answer that was steadied over time (`steady`): indices of the classes it holds on to, best first;
+            one for multiclass, those seen for multilabel. They are the answer even where the scores of this moment
+            say otherwise. None where the scores decide.
     """
 
     class_names: tuple[str, ...]
@@ -61,16 +64,21 @@ class Prediction:
     values: FloatArray = field(default_factory=_nothing)
     units: tuple[str, ...] = ()
     unknown: bool = False
+    held: tuple[int, ...] | None = None
 
     @property
     def name(self) -> str:
-        """The best class, or the name of the largest number."""
-        return self.class_names[self.top]
+        """The best class, or the one held; the name of the largest number."""
+        return self.class_names[self._best]
 
     @property
     def score(self) -> float:
-        """The score of the best class, in [0, 1]; 0 for regression."""
-        return float(self.scores[self.top]) if len(self.scores) else 0.0
+        """The score of the class of that name, in [0, 1]; 0 for regression."""
+        return float(self.scores[self._best]) if len(self.scores) else 0.0
+
+    @property
+    def _best(self) -> int:
+        return self.held[0] if self.held else self.top
 
     @property
     def seen(self) -> frozenset[str]:
@@ -82,19 +90,45 @@ class Prediction:
 
         Args:
             top_k: Most classes that are wanted.
-            threshold: Least score in [0, 1]; for multilabel a class must also reach its own threshold.
+            threshold: Least score in [0, 1]; for multilabel a class must also reach its own threshold, or be held.
 
         Returns:
             For an unknown image only (`UNKNOWN`, 1.0), whatever the arguments are: the rule says yes or no, and its
-            score is no probability. For regression nothing.
+            score is no probability. For regression nothing. A class that is held comes first; below the threshold it
+            leaves no answer at all rather than its challenger's.
         """
         if self.unknown:
             return [(UNKNOWN, 1.0)]
-        order = np.argsort(-self.scores, kind="stable")
-        if len(self.thresholds):
-            order = order[self.scores[order] >= self.thresholds[order]]
-        best = order[: max(top_k, 0)]
+        best = self._order()[: max(top_k, 0)]
+        if self.held and self.score < threshold:
+            return []
         return [(self.class_names[i], float(self.scores[i])) for i in best if self.scores[i] >= threshold]
+
+    def _order(self) -> npt.NDArray[np.intp]:
+        """Returns the indices of the classes that are an answer, best first."""
+        order = np.argsort(-self.scores, kind="stable")
+        if self.held is not None:
+            held = np.array(self.held, np.intp)
+            return held if len(self.thresholds) else np.concatenate([held, order[~np.isin(order, held)]])
+        return order[self.scores[order] >= self.thresholds[order]] if len(self.thresholds) else order
+
+
+def scores_of(logits: FloatArray, spec: ModelSpec) -> FloatArray:
+    """Returns the scores of a multiclass or multilabel model.
+
+    Args:
+        logits: (K, ...) float32.
+        spec: The model's description.
+
+    Returns:
+        (K, ...) float32 in [0, 1]: the softmax over the first axis, or the sigmoid, over the temperature.
+    """
+    scaled = logits / np.float32(spec.temperature)
+    if spec.task == "multilabel":
+        # The sigmoid, written so that no logit overflows.
+        return np.asarray(0.5 + 0.5 * np.tanh(0.5 * scaled), np.float32)
+    exponentials = np.exp(scaled - scaled.max(0))
+    return np.asarray(exponentials / exponentials.sum(0), np.float32)
 
 
 class Postprocessor:
@@ -118,7 +152,7 @@ class Postprocessor:
         regression = spec.task == "regression"
         return Prediction(
             class_names=spec.class_names,
-            scores=_nothing() if regression else self._scores(outputs.logits),
+            scores=_nothing() if regression else scores_of(outputs.logits, spec),
             top=int(outputs.logits.argmax()),
             activation=outputs.activation,
             embedding=outputs.embedding,
@@ -128,14 +162,6 @@ class Postprocessor:
             units=spec.units,
             unknown=self._is_unknown(outputs),
         )
-
-    def _scores(self, logits: FloatArray) -> FloatArray:
-        scaled = logits / np.float32(self._spec.temperature)
-        if self._spec.task == "multilabel":
-            # The sigmoid, written so that no logit overflows.
-            return np.asarray(0.5 + 0.5 * np.tanh(0.5 * scaled), np.float32)
-        exponentials = np.exp(scaled - scaled.max())
-        return np.asarray(exponentials / exponentials.sum(), np.float32)
 
     def _is_unknown(self, outputs: Outputs) -> bool:
         """Applies the rule of `spec.UnknownRule`."""

@@ -6,6 +6,7 @@ level of torchvision's Resize + CenterCrop. OpenCV's INTER_LINEAR has no antiali
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NewType
 
@@ -23,6 +24,8 @@ FILTERS: dict[Interpolation, Image.Resampling] = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
+_REACH: dict[Interpolation, float] = {"bilinear": 1.0, "bicubic": 2.0}
+"""How far from the centre of a new pixel a filter looks, in new pixels, or in old ones where it enlarges."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,11 @@ def preprocess(image: RgbImage, spec: InputSpec, out: npt.NDArray[np.float32] | 
     """
     height, width = image.shape[:2]
     place = _place(height, width, spec)
-    box = (place.source.left, place.source.top, place.source.right, place.source.bottom)
-    resized: npt.NDArray[np.uint8] = image
-    if box != (0, 0, width, height) or (place.rows, place.columns) != (height, width):
-        resized = np.asarray(
-            Image.fromarray(image).resize((place.columns, place.rows), FILTERS[spec.interpolation], box=box)
-        )
+    channels = list(np.moveaxis(image, 2, 0))
+    if place.source != Region(0, 0, width, height) or (place.rows, place.columns) != (height, width):
+        pixels, box = _needed(image, place, spec.interpolation)
+        resized = Image.fromarray(pixels).resize((place.columns, place.rows), FILTERS[spec.interpolation], box=box)
+        channels = [np.asarray(channel) for channel in resized.split()]
     if out is None:
         out = np.empty((3, spec.height, spec.width), np.float32)
     rows = slice(place.top, place.top + place.rows)
@@ -76,7 +78,7 @@ def preprocess(image: RgbImage, spec: InputSpec, out: npt.NDArray[np.float32] | 
         scale = np.float32(1.0 / (255.0 * spec.std[channel]))
         shift = np.float32(spec.mean[channel] / spec.std[channel])
         part = out[channel, rows, columns]
-        np.multiply(resized[:, :, channel], scale, out=part)
+        np.multiply(channels[channel], scale, out=part)
         part -= shift
     return InputTensor(out)
 
@@ -92,6 +94,26 @@ def input_region(height: int, width: int, spec: InputSpec) -> Region:
     top = place.source.top - place.top * per_row
     left = place.source.left - place.left * per_column
     return Region(left=left, top=top, right=left + spec.width * per_column, bottom=top + spec.height * per_row)
+
+
+def _needed(
+    image: RgbImage, place: _Placement, interpolation: Interpolation
+) -> tuple[npt.NDArray[np.uint8], tuple[float, float, float, float]]:
+    """The pixels that the filter reads, for Pillow copies all it is given; and `place.source` within them.
+
+    Pillow takes a box in float32. Rounded to that first, it stays exactly the same one when it is shifted.
+    """
+    source = place.source
+    left, right, columns = _span(source.left, source.right, place.columns, image.shape[1], interpolation)
+    top, bottom, rows = _span(source.top, source.bottom, place.rows, image.shape[0], interpolation)
+    return image[rows, columns], (left, top, right, bottom)
+
+
+def _span(first: float, last: float, steps: int, size: int, interpolation: Interpolation) -> tuple[float, float, slice]:
+    """Along one side: where [first, last] lies within the pixels that are read for it, and which those are."""
+    reach = math.ceil(_REACH[interpolation] * max(1.0, (last - first) / steps)) + 1
+    pixels = slice(max(0, math.floor(first) - reach), min(size, math.ceil(last) + reach))
+    return float(np.float32(first)) - pixels.start, float(np.float32(last)) - pixels.start, pixels
 
 
 def _place(height: int, width: int, spec: InputSpec) -> _Placement:

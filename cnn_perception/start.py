@@ -27,3 +27,11 @@ def camera_node() -> int:
     from cnn_perception.camera import main
 
     return main()
+
+
+def follow_node() -> int:
+    """Runs `follow.main`."""
+    _quietly()
+    from cnn_perception.follow import main
+
+    return main()

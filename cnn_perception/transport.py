@@ -11,10 +11,10 @@ import ctypes
 import os
 from pathlib import Path
 
-_PROFILE_VARIABLE = "FASTDDS_DEFAULT_PROFILES_FILE"
-_OLD_PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
+PROFILE_VARIABLE = "FASTDDS_DEFAULT_PROFILES_FILE"
+OLD_PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 """The name that Fast DDS 2 reads; Fast DDS 3 warns of it."""
-_DISTRIBUTIONS_WITH_FASTDDS_2 = ("humble", "iron", "jazzy")
+DISTRIBUTIONS_WITH_FASTDDS_2 = ("humble", "iron", "jazzy")
 
 _MALLOC_VARIABLES = {
     "MALLOC_MMAP_THRESHOLD_": 1 << 30,
@@ -42,9 +42,9 @@ def share_folder() -> Path:
 def environment() -> dict[str, str]:
     """Returns the environment variables for processes that exchange images, less those the user has set."""
     variables = {name: str(value) for name, value in _MALLOC_VARIABLES.items()}
-    if _PROFILE_VARIABLE not in os.environ and _OLD_PROFILE_VARIABLE not in os.environ:
-        is_old = os.environ.get("ROS_DISTRO") in _DISTRIBUTIONS_WITH_FASTDDS_2
-        name = _OLD_PROFILE_VARIABLE if is_old else _PROFILE_VARIABLE
+    if PROFILE_VARIABLE not in os.environ and OLD_PROFILE_VARIABLE not in os.environ:
+        is_old = os.environ.get("ROS_DISTRO") in DISTRIBUTIONS_WITH_FASTDDS_2
+        name = OLD_PROFILE_VARIABLE if is_old else PROFILE_VARIABLE
         variables[name] = str(share_folder() / "launch" / "fastdds.xml")
     return {name: value for name, value in variables.items() if name not in os.environ}
 

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from vision_msgs.msg import Classification
 
 from cnn_perception import transport
-from cnn_perception.bag import typestore
+from cnn_perception.bag_types import typestore
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK
 
 NODE = "/perception_node"

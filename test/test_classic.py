@@ -12,7 +12,7 @@ from torchvision import models
 
 from cnn_perception.errors import ConfigError
 from training import backbones, classic
-from training.convolve import convolutional
+from training.convolve import NotConvolutionalError, convolutional_head
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "shared/data/weights/resnet50_imagenet_keras_v1stride_fp16.safetensors"
 
@@ -161,11 +161,12 @@ def test_linear_layers_as_convolutions_give_the_same_logits_and_a_map_on_a_large
     model = backbones.build(name, 5).eval()
     image = torch.randn(1, 3, 224, 224 + 64)
 
-    scores = convolutional(model).eval()
+    head = convolutional_head(backbones.split(model, 224, 224))
 
     with torch.no_grad():
-        torch.testing.assert_close(scores(image[..., :224])[:, :, 0, 0], model(image[..., :224]))
-        features, found = model.features(image), scores(image)
+        torch.testing.assert_close(head(model.features(image[..., :224]))[:, :, 0, 0], model(image[..., :224]))
+        features = model.features(image)
+        found = head(features)
         assert found.shape == (1, 5, 1, 3)
         # a cell of the map is the classifier's answer to its 6x6 cells of the features
         for cell in range(3):
@@ -173,9 +174,14 @@ def test_linear_layers_as_convolutions_give_the_same_logits_and_a_map_on_a_large
             torch.testing.assert_close(found[:, :, 0, cell], expected)
 
 
-def test_networks_without_linear_layers_on_a_grid_are_refused():
-    with pytest.raises(ConfigError, match="ResNet has no linear layers on a grid"):
-        convolutional(on_paper("resnet18"))
+def test_a_network_that_pools_its_cells_unevenly_is_refused():
+    with pytest.raises(NotConvolutionalError, match="pools 3x5 to 6x6 cells, which is no sliding mean"):
+        convolutional_head(backbones.split(on_paper("alexnet2012", 3), 127, 191))
+
+
+def test_a_network_without_spatial_features_is_refused():
+    with pytest.raises(NotConvolutionalError, match="no spatial features"):
+        convolutional_head(backbones.split(on_paper("mlp", 3), 28, 28))
 
 
 def test_published_weights_are_refused_where_torchvision_has_none():

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "cnn_perception"
 
 ROS = {
-    "ament_index_python", "diagnostic_msgs", "rcl_interfaces", "rclpy",
+    "ament_index_python", "diagnostic_msgs", "geometry_msgs", "lifecycle_msgs", "rcl_interfaces", "rclpy",
     "sensor_msgs", "std_msgs", "std_srvs", "vision_msgs",
 }  # fmt: skip
 CORE = {
@@ -26,11 +26,31 @@ CORE = {
     "image": set(),
     "preprocess": {"numpy", "PIL"},
     "postprocess": {"numpy"},
+    "stamps": set(),
+    "steady": {"numpy"},
+    "gaze": {"numpy", "cv2"},
+    "gallery": {"numpy"},
+    "drift": {"numpy"},
+    "onnx_file": set(),
+    "nvidia": set(),
+    "engines": set(),
+    "providers": {"onnxruntime"},
+    "session": {"onnxruntime"},
+    "binding": {"numpy", "onnxruntime"},
     "inference": {"numpy", "onnxruntime"},
     "pipeline": {"numpy"},
     "overlay": {"numpy", "cv2", "PIL"},
     "metrics": {"numpy"},
     "page": {"numpy", "cv2"},
+    "aside": set(),
+    "shadow": set(),
+    "unsure": {"numpy"},
+    "recorder": set(),
+    "recorded_folder": {"cv2"},
+    "recorded_bag": {"numpy", "rosbags"},
+    "bag_types": {"rosbags"},
+    "steering": set(),
+    "findings": set(),
 }
 OFFLINE = {
     "bag": {"apsw", "rosbags"},
@@ -59,7 +79,18 @@ NODES = {
     "publishers": ROS | {"numpy"},
     "inlet": ROS,
     "node": ROS,
+    "calibration": ROS | {"yaml"},
     "camera": ROS | {"numpy", "cv2"},
+    "channel": ROS,
+    "rehearsal": set(),
+    "start": set(),
+    "follow": ROS,
+    "check_machine": {"numpy"},
+    "check_topic": ROS,
+    "check_node": ROS,
+    "check_graph": ROS,
+    "observer": ROS,
+    "doctor": set(),
 }
 ALL = CORE | OFFLINE | NODES
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")

@@ -48,15 +48,16 @@ class Case:
     method: str | None
     field: int
     offset: float = 0.0
+    has_map: bool = False
 
 
 CASES = {
-    "googlenet": Case((64, 96), "cam", 379, 22.0),
-    "densenet121": Case((64, 96), "cam", 2071, 14.0),
+    "googlenet": Case((64, 96), "cam", 379, 22.0, has_map=True),
+    "densenet121": Case((64, 96), "cam", 2071, 14.0, has_map=True),
     "alexnet": Case((127, 191), "grad-cam", 195, 31.0),  # 3x5 features, pooled to the 6x6 that the head takes
     "mobilenet_v3_small": Case((64, 96), "grad-cam", 0),
-    "convnext_tiny": Case((64, 96), "grad-cam", 1688, 15.5),
-    "squeezenet1_1": Case((64, 96), "grad-cam", 207, 15.0),
+    "convnext_tiny": Case((64, 96), "grad-cam", 1688, 15.5, has_map=True),
+    "squeezenet1_1": Case((64, 96), "grad-cam", 207, 15.0, has_map=True),
     "vit_b_32": Case((224, 224), None, 0),
 }
 
@@ -131,6 +132,10 @@ def test_the_model_file_computes_what_torchvision_computes(tmp_path, name):
     assert np.ptp(logits, axis=0).max() > 1e-3  # else the answers do not depend on the image
     parameters = sum(value.numel() * 4 for value in model.state_dict().values())
     assert path.stat().st_size <= 1.02 * parameters + 500_000  # the graph itself, but no weight twice
+    assert (spec.score_map is not None) == case.has_map
+    if case.has_map:
+        found = OnnxModel(path, CPU).score_map(images[:1].numpy())
+        np.testing.assert_allclose(found[:, 0, 0], expected[0], atol=1e-4 * np.abs(expected).max())
     if case.method is None:
         assert spec.activation is None
         return
@@ -202,7 +207,7 @@ def test_the_description_says_where_the_model_comes_from_and_how_it_was_checked(
     assert (spec.training.mode, spec.training.data, spec.training.metrics) == ("finetune", "signs", {"val_top1": 0.5})
     assert (spec.parity.source, spec.parity.images, spec.parity.top1_agreement) == ("validation", 3, 1.0)
     assert 0 <= spec.parity.max_logit_difference < 1e-4
-    assert [value.name for value in proto.graph.output] == ["logits", "embedding", "activation"]
+    assert [value.name for value in proto.graph.output] == ["logits", "embedding", "activation", "score_map"]
     assert str(Path(torch.__file__).parent).encode() not in (tmp_path / "m.onnx").read_bytes()
 
 

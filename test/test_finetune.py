@@ -13,14 +13,17 @@ import sys
 
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 from tiny_run import command_line, tiny_run, write_photos
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from cnn_perception.errors import EXIT_BAD_INPUT, ConfigError, DataError
-from training import backbones, checkpoint, distil, finetune
+from training import backbones, checkpoint, distil, finetune, probe
 from training.learner import Learner, Place
 from training.train import main
+from training.weights import classifier_name
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +126,97 @@ def test_a_run_with_everything_on_continues_as_if_never_interrupted(photos, tmp_
     assert history(tmp_path / "parts") == history(tmp_path / "whole")
     for name in ("best.pt", "last.pt"):
         assert same(weights(tmp_path / "parts" / name), weights(tmp_path / "whole" / name))
+
+
+@pytest.mark.parametrize(("select", "kept"), [("best", "first"), ("last", "last")])
+def test_the_checkpoint_kept_is_the_best_by_validation_or_the_last_whatever_that_says(
+    photos, tmp_path, monkeypatch, select, kept
+):
+    run, ends = tiny_run(photos, tmp_path, epochs=3, select=select, lr=0.01), []
+
+    def worse_and_worse(self, _val, _interrupt):
+        ends.append({name: tensor.clone() for name, tensor in self.model.state_dict().items()})
+        return {"val_loss": float(len(ends)), "val_top1": 1 / len(ends)}
+
+    monkeypatch.setattr(finetune.Trainer, "validate", worse_and_worse)
+
+    finetune.fit(run, None)
+
+    assert not same(ends[0], ends[-1])
+    assert same(weights(tmp_path / "best.pt"), ends[0] if kept == "first" else ends[-1])
+
+
+def test_the_head_begins_as_a_logistic_regression_on_the_training_images(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(probe, "WEIGHT_DECAYS", (0.1,))
+    settings = {"mode": "finetune", "weights": "none", "head_init": "probe", "lr": 1e-12, "optimizer": "sgd"}
+    run = tiny_run(photos, tmp_path, **settings)
+    name = classifier_name(run.model)
+    embeddings, labels = seen_by_last_layer(run, name)
+    scaled = StandardScaler().fit(embeddings)
+    # scikit-learn minimises the sum of the losses times C, plus half of the squared weights; torch's standard
+    # deviation divides by n - 1
+    x = (embeddings - scaled.mean_) / (scaled.scale_ * math.sqrt(len(labels) / (len(labels) - 1)))
+    oracle = LogisticRegression(C=1 / (len(labels) * 0.1), tol=1e-8, max_iter=5000).fit(x, labels)
+
+    finetune.fit(run, None)
+
+    last = weights(tmp_path / "last.pt")
+    logits = torch.from_numpy(embeddings) @ last[f"{name}.weight"].T + last[f"{name}.bias"]
+    assert logits.softmax(1).numpy() == pytest.approx(oracle.predict_proba(x), abs=5e-3)
+
+
+def seen_by_last_layer(run, name):
+    found, labels = [], []
+    handle = run.model.get_submodule(name).register_forward_pre_hook(lambda _layer, given: found.append(given[0]))
+    run.model.eval()
+    with torch.no_grad():
+        for batch in run.evaluation_batches("train"):
+            run.model(batch.images)
+            labels.append(batch.labels)
+    handle.remove()
+    return torch.cat(found).numpy(), torch.cat(labels).numpy()
+
+
+def test_a_continued_run_keeps_the_head_it_had(photos, tmp_path, monkeypatch):
+    settings = {"mode": "finetune", "weights": "none", "head_init": "probe", "backbone": "lenet5"}
+    finetune.fit(tiny_run(photos, tmp_path / "whole", epochs=2, **settings), None)
+    ends = finetune.Trainer.finished
+    monkeypatch.setattr(finetune.Trainer, "finished", lambda self: ends(self) or self.progress.epoch == 1)
+    finetune.fit(tiny_run(photos, tmp_path / "parts", epochs=2, **settings), None)
+    monkeypatch.undo()
+    monkeypatch.setattr(probe, "start_head", lambda _run: pytest.fail("begun anew"))
+    rest = tiny_run(photos, tmp_path / "parts", resume=True, epochs=2, **settings)
+
+    finetune.fit(rest, rest.last())
+
+    assert same(weights(tmp_path / "parts" / "last.pt"), weights(tmp_path / "whole" / "last.pt"))
+
+
+def test_a_head_that_no_probe_can_begin_is_refused(photos, tmp_path):
+    run = tiny_run(photos, tmp_path, mode="finetune", weights="none", head_init="probe", backbone="squeezenet1_1")
+
+    with pytest.raises(ConfigError, match="--head-init random"):
+        finetune.fit(run, None)
+
+
+def test_frozen_norms_normalise_by_what_they_were_while_their_scale_learns(photos, tmp_path):
+    settings = {"mode": "finetune", "weights": "none", "backbone": "resnet18", "lr": 0.01, "optimizer": "sgd"}
+    run = tiny_run(photos, tmp_path, freeze_norm=True, **settings)
+    images, targets = random_batch()
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    run.model.eval()
+    with torch.no_grad():
+        expected = cross_entropy(run.model(images), targets, label_smoothing=run.config.label_smoothing)
+    learner = Learner(run)
+    learner.begin("all")
+
+    outcome = learner.learn(images, targets, ALONE)
+
+    assert outcome.loss == pytest.approx(expected.item(), rel=1e-5)
+    after = run.model.state_dict()
+    changed = {name.rpartition(".")[2] for name in after if not torch.equal(after[name], before[name])}
+    assert changed == {"weight", "bias"}
+    assert not torch.equal(after["bn1.weight"], before["bn1.weight"])
 
 
 def test_early_stopping_ends_when_no_epoch_was_better_for_that_long(photos, tmp_path):

@@ -245,9 +245,12 @@ def test_newest_of_a_burst_is_answered_and_the_missed_are_counted(ros: Participa
 def test_nothing_is_computed_while_nobody_subscribes(ros: Participant):
     before = diagnosis(ros, "camera")
     camera = ros.publisher(Image, "image_raw")
-    camera.publish(image((1, 0), picture(1)))
-    wanted = int(value(before, "received")) + 1
-    ros.wait_for(lambda: int(value(diagnosis(ros, "camera"), "received")) == wanted, "the frame to be received")
+
+    def is_received() -> bool:  # a best-effort subscription may still miss the first
+        camera.publish(image((1, 0), picture(1)))
+        return int(value(diagnosis(ros, "camera"), "received")) > int(value(before, "received"))
+
+    ros.wait_for(is_received, "a frame to be received")
     assert value(diagnosis(ros, "camera"), "answered") == value(before, "answered")
 
 

@@ -24,7 +24,7 @@ from cnn_perception.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-EXECUTABLES = {"perception_node", "camera_node", "evaluate_bag"}
+EXECUTABLES = {"perception_node", "camera_node", "evaluate_bag", "follow_node", "doctor"}
 NOT_PACKAGED = shutil.ignore_patterns(
     ".*", "__pycache__", "*.egg-info", "build", "install", "log", "runs", "demo_output"
 )
@@ -114,7 +114,7 @@ def test_colcon_sees_one_ament_python_package(workspace):
 def test_colcon_installs_launch_files_parameters_profile_and_models(workspace):
     share = workspace / "install" / "cnn_perception" / "share" / "cnn_perception"
 
-    for name in ("demo.launch.py", "perception.launch.py", "perception.yaml", "fastdds.xml"):
+    for name in ("demo.launch.py", "follow.launch.py", "perception.launch.py", "perception.yaml", "fastdds.xml"):
         assert (share / "launch" / name).read_bytes() == (ROOT / "launch" / name).read_bytes()
     assert (share / "package.xml").is_file()
     assert (share / "models" / "README.md").is_file()
@@ -156,3 +156,9 @@ def test_the_demo_launch_file_requires_the_model_and_a_source():
     arguments = launch_arguments("demo.launch.py")
 
     assert {name for name, required in arguments.items() if required} == {"model", "source"}
+
+
+def test_the_follow_launch_file_requires_the_class_only():
+    arguments = launch_arguments("follow.launch.py")
+
+    assert [name for name, required in arguments.items() if required] == ["follow"]

@@ -14,7 +14,7 @@ from cnn_perception.errors import FrameError
 from cnn_perception.postprocess import Outputs, postprocess
 from cnn_perception.spec import UnknownRule
 
-SPEC = dataclasses.replace(SPEC, temperature=1.0, unknown=None)
+SPEC = dataclasses.replace(SPEC, temperature=1.0, unknown=None, statistics=None)
 MULTILABEL = dataclasses.replace(SPEC, task="multilabel", thresholds=(0.5, 0.9, 0.1))
 REGRESSION = dataclasses.replace(SPEC, task="regression", units=("rad", "", "m/s"))
 
@@ -128,3 +128,35 @@ def test_an_unknown_image_has_one_answer_that_no_threshold_hides():
     prediction = postprocess(outputs(9.0, 0.0, 0.0), rule("energy", 50.0))
     assert prediction.ranked(5) == prediction.ranked(1, threshold=1.0) == [("unknown", 1.0)]
     assert prediction.scores[0] > 0.99  # what it would have been taken for
+
+
+def held(prediction, *indices: int):
+    return dataclasses.replace(prediction, held=indices)
+
+
+def test_a_held_class_comes_first_even_where_another_scores_higher():
+    prediction = held(postprocess(outputs(1.0, 1.1, 0.0), SPEC), 0)
+    assert [name for name, _ in prediction.ranked(3)] == ["Ameise", "蜂", "no entry"]
+    assert (prediction.name, prediction.score) == prediction.ranked(1)[0]
+    assert prediction.score == pytest.approx(softmax([1.0, 1.1, 0.0])[0], abs=1e-6)
+    assert prediction.class_names[prediction.top] == "蜂"  # the activation map remains that of this image
+
+
+def test_a_held_class_below_the_threshold_leaves_no_answer_not_its_challenger():
+    prediction = held(postprocess(outputs(1.0, 1.1, -9.0), SPEC), 0)  # scores 0.475, 0.525
+    assert prediction.ranked(3, threshold=0.5) == []
+    assert len(prediction.ranked(3, threshold=0.47)) == 2
+
+
+def test_held_labels_are_the_ones_seen_whatever_their_thresholds_say():
+    prediction = held(postprocess(outputs(3.0, 2.0, -1.0), MULTILABEL), 1, 2)  # scores 0.95, 0.88, 0.27
+    assert prediction.seen == {"蜂", "no entry"}
+    assert [name for name, _ in prediction.ranked(9)] == ["蜂", "no entry"]
+    assert [name for name, _ in prediction.ranked(9, threshold=0.5)] == ["蜂"]
+    assert prediction.name == "蜂"
+    assert held(prediction).ranked(9) == []
+
+
+def test_unknown_outranks_what_is_held():
+    prediction = held(postprocess(outputs(9.0, 0.0, 0.0), rule("energy", 50.0)), 1)
+    assert prediction.ranked(5) == [("unknown", 1.0)]

@@ -51,6 +51,19 @@ def test_crop_is_within_one_grey_level_of_torchvision(size: tuple[int, int], int
     assert np.abs(grey_levels(tensor) - grey_levels(expected)).max() <= 1.01
 
 
+@pytest.mark.parametrize("size", [(480, 640), (720, 1280), (333, 777), (150, 200)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_pillow_gives_the_same_pixels_from_the_whole_image(size: tuple[int, int], interpolation: str):
+    image, wanted = photo(*size), spec(224, 224, "crop", 0.7, interpolation)
+    region = input_region(*size, wanted)
+    box = (region.left, region.top, region.right, region.bottom)
+    whole = Image.fromarray(image).resize((224, 224), Image.Resampling[interpolation.upper()], box=box)
+
+    tensor = preprocess(image, wanted)
+
+    assert np.abs(grey_levels(tensor) - np.moveaxis(np.asarray(whole, np.float32), 2, 0)).max() < 0.01
+
+
 def test_image_of_the_right_size_is_only_normalised():
     image = RgbImage(np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 14)
     exact = InputSpec(2, 3, "squash", 1.0, "bilinear", (0.5, 0.25, 0.0), (0.5, 0.25, 1.0))

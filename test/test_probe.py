@@ -37,6 +37,19 @@ def test_the_linear_layer_of_classes_is_that_of_logistic_regression(decay):
     assert layer(data.embeddings).softmax(1).numpy() == pytest.approx(expected.predict_proba(x), abs=2e-3)
 
 
+def test_the_search_does_not_end_early_where_features_are_much_alike():
+    one = features(30, 1)
+    mixed = one @ features(1, 80, seed=1) + 0.1 * features(30, 80, seed=2)
+    x = ((mixed - mixed.mean(axis=0)) / mixed.std(axis=0)).astype(np.float32)
+    labels = np.digitize(one[:, 0] + 0.5 * features(30, 1, seed=3)[:, 0], [-0.4, 0.4])
+    data = probe.Features(torch.from_numpy(x), torch.from_numpy(labels))
+
+    layer = probe.fit_linear(data, "multiclass", 3, 0.1, iterations=200)
+
+    expected = LogisticRegression(C=1 / (30 * 0.1), tol=1e-8, max_iter=5000).fit(x, labels).predict_proba(x)
+    assert layer(data.embeddings).softmax(1).numpy() == pytest.approx(expected, abs=0.01)
+
+
 def test_the_linear_layer_of_several_labels_is_a_logistic_regression_each():
     x = features(80, 4)
     targets = np.stack([x[:, 0] > 0.3, x[:, 1] + x[:, 2] > 0], axis=1)

@@ -3,7 +3,8 @@
 The features are the 3x4 grid of mean colours, the embedding is their mean, `logit[k] = GAIN * embedding[k]`, and the
 activation of a cell is GAIN times the channel of the top class in it. The default input has mean 0 and std 1, so a
 picture of one colour (r, g, b) has the logits `GAIN * (r, g, b) / 255`. A multilabel or regression model has the same
-logits with another meaning; `gain` and `bias` change them.
+logits with another meaning; `gain` and `bias` change them. A model `with_score_map` has a cell for every 8x8 pixels
+(of the default input), whose logits are those of the 24x32 window that begins there.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from cnn_perception.spec import (
     InputSpec,
     ModelSpec,
     ParityRecord,
+    ScoreMapSpec,
     TrainingRecord,
     UnknownRule,
 )
@@ -98,6 +100,13 @@ def with_unknown(spec: ModelSpec, threshold: float, centres: tuple[tuple[float, 
     return dataclasses.replace(spec, unknown=UnknownRule(method, threshold, 0.05, None, 0, centres))
 
 
+def with_score_map(spec: ModelSpec) -> ModelSpec:
+    assert spec.activation is not None
+    height, width = spec.input.height, spec.input.width
+    place = ScoreMapSpec(spec.activation.stride, (height, width), ((height - 1) / 2, (width - 1) / 2))
+    return dataclasses.replace(spec, score_map=place)
+
+
 def write_tiny_model(
     path: Path,
     *,
@@ -127,11 +136,23 @@ def write_tiny_model(
         helper.make_node("Mul", ["features", "row4"], ["weighted"]),
         helper.make_node("ReduceSum", ["weighted", "channel_axis"], ["activation"], keepdims=0),
     ]
+    size: list[int | str] = [input.height, input.width]
+    maps = []
+    if spec.score_map is not None:
+        size = ["height", "width"]
+        nodes += [
+            helper.make_node("AveragePool", ["features"], ["windows"], kernel_shape=[ROWS, COLUMNS]),
+            helper.make_node("Unsqueeze", ["weights", "spatial_axes"], ["weights4"]),
+            helper.make_node("Conv", ["windows", "weights4", "bias"], ["score_map"]),
+        ]
+        cells = ["batch", len(classes), "map_rows", "map_columns"]
+        maps = [helper.make_tensor_value_info("score_map", TensorProto.FLOAT, cells)]
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, input.height, input.width])],
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, *size])],
         [
+            *maps,
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(classes)]),
             helper.make_tensor_value_info("activation", TensorProto.FLOAT, ["batch", ROWS, COLUMNS]),
             helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", 3]),
@@ -145,7 +166,16 @@ def write_tiny_model(
     )
     model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
     helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
-    onnx.checker.check_model(model, full_check=True)
+    onnx.checker.check_model(model, full_check=spec.score_map is None)  # the other outputs have the model's own size
     path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)
+    return path
+
+
+def respecified(path: Path, text: str | None, **others: str) -> Path:
+    """Gives the model another text as its spec, or none, and other metadata besides."""
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    helper.set_model_props(model, ({} if text is None else {METADATA_KEY: text}) | others)
     onnx.save(model, path)
     return path

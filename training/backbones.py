@@ -20,7 +20,10 @@ from cnn_perception.errors import ConfigError
 from training import classic
 from training.weights import classifier_name, load_weights
 
-__all__ = ["Split", "Stages", "build", "check_name", "classifier_name", "cut", "load_weights", "split", "stages"]
+__all__ = [
+    "Split", "Stages", "build", "check_name", "classifier_name", "cut", "is_global_pooling", "load_weights", "split",
+    "stages",
+]  # fmt: skip
 
 _OWN_INPUT_SCALING = ("googlenet", "inception_v3")
 """Networks whose published weights expect pixels scaled to [-1, 1]: they undo the ImageNet normalisation themselves.
@@ -232,7 +235,7 @@ def _trace(model: nn.Module, height: int, width: int) -> tuple[fx.GraphModule, f
     nodes = list(traced.graph.nodes)
     name = classifier_name(model)
     last = next(node for node in nodes if node.op == "call_module" and node.target == name)
-    pools = [node for node in nodes if _is_global_pooling(node, traced)]
+    pools = [node for node in nodes if is_global_pooling(node, traced)]
     features = embedding = last.all_input_nodes[0]
     if isinstance(traced.get_submodule(name), nn.Conv2d):  # pools after the classifier
         while isinstance(_module(features, traced), nn.Dropout):
@@ -248,7 +251,8 @@ def _module(node: fx.Node, traced: fx.GraphModule) -> nn.Module | None:
     return traced.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
-def _is_global_pooling(node: fx.Node, traced: fx.GraphModule) -> bool:
+def is_global_pooling(node: fx.Node, traced: fx.GraphModule) -> bool:
+    """Returns whether a node pools all cells of its input to one, or to a fixed grid; its shapes must be known."""
     if isinstance(_module(node, traced), nn.AdaptiveAvgPool2d):
         return True
     if node.target not in _POOLINGS:

@@ -59,6 +59,7 @@ class Checkpoint:
         config: The settings of the run, `TrainConfig.to_dict()`.
         resume: State of the optimiser, the schedule and the random numbers; None in best.pt.
         val_targets: What each of `val_images` shows: (class,) for multiclass, `dataset.Sample.values` otherwise.
+        train_targets: The same of `train_images`; empty in a checkpoint of before they were kept.
     """
 
     backbone: str
@@ -75,6 +76,7 @@ class Checkpoint:
     config: dict[str, Any]
     resume: dict[str, Any] | None
     val_targets: tuple[tuple[float, ...], ...] = ()
+    train_targets: tuple[tuple[float, ...], ...] = ()
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -103,7 +105,7 @@ def load(path: Path) -> Checkpoint:
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError, AttributeError):
         raise DataError(f"{path}: truncated, or no checkpoint of this package; train again or take another") from None
     names = {f.name for f in dataclasses.fields(Checkpoint)} | {"format"}
-    if not isinstance(values, dict) or values.get("format") != FORMAT or values.keys() != names:
+    if not isinstance(values, dict) or values.get("format") != FORMAT or values.keys() | {"train_targets"} != names:
         raise DataError(f"{path}: not a checkpoint of this package; name the best.pt or last.pt of a training run")
     del values["format"]
     spec = values["input"]

@@ -28,6 +28,8 @@ Optimizer = Literal["sgd", "nesterov", "rmsprop", "adam", "adamw"]
 Schedule = Literal["constant", "step", "plateau", "cosine", "onecycle"]
 Balance = Literal["none", "weights", "sampler"]
 Device = Literal["auto", "cpu", "cuda"]
+HeadInit = Literal["random", "probe"]
+Select = Literal["best", "last"]
 Amp = Literal["auto", "off", "bf16", "fp16"]
 UnknownChoice = Literal["auto", "energy", "distance", "none"]
 
@@ -186,6 +188,12 @@ class TrainConfig:
         high=1,
         probe=False,
     )
+    head_init: HeadInit = _setting(
+        "random",
+        help="how the last layer begins; probe: as what --mode probe finds on the training images, so that the layers "
+        "below get no gradients of a random one",
+        probe=False,
+    )
     head_epochs: int | None = _setting(
         None, help="finetune: first epochs, in which the head alone learns; up to 2 by default", low=0, probe=False
     )
@@ -193,6 +201,12 @@ class TrainConfig:
         None,
         help="finetune: epochs after those, in which head and last stage learn; up to 3 by default",
         low=0,
+        probe=False,
+    )
+    freeze_norm: bool = _setting(
+        False,
+        help="finetune: batch normalisation keeps the means and variances that came with the weights; those of small "
+        "batches of few images are rough",
         probe=False,
     )
     schedule: Schedule = _setting("cosine", help="how the learning rate changes", probe=False)
@@ -218,6 +232,12 @@ class TrainConfig:
         0.0, help="decay a step of the averaged weights that are validated and kept, such as 0.999; 0: no average",
         low=0, high=0.999999, probe=False,
     )  # fmt: skip
+    select: Select = _setting(
+        "best",
+        help="which epoch best.pt holds: the best one by the validation images, whose own figure is then a little too "
+        "good, or the last one, whatever they say",
+        probe=False,
+    )
     early_stop: int = _setting(0, help="epochs without a better one after which to end; 0: never", low=0, probe=False)
     bad_steps: int = _setting(
         3, help="steps in a row without a finite loss or gradient after which to give up", low=1, probe=False
@@ -278,6 +298,11 @@ class TrainConfig:
             raise ConfigError(f"--crop-fraction: needs --resize-mode crop, got {self.resize_mode}")
         if self.mode == "scratch" and self.weights != "none":
             raise ConfigError(f"--mode scratch starts from no weights, got --weights {self.weights}; use finetune")
+        if self.mode == "scratch" and (self.head_init != "random" or self.freeze_norm):
+            flag = "--freeze-norm" if self.freeze_norm else "--head-init probe"
+            raise ConfigError(f"{flag} needs features to begin with, and --mode scratch has none; use finetune")
+        if self.select == "last" and self.early_stop:
+            raise ConfigError("--early-stop ends by the validation images, --select last ignores them; leave out one")
         if (self.head_epochs or 0) + (self.last_stage_epochs or 0) > self.epochs:
             raise ConfigError(f"--head-epochs and --last-stage-epochs exceed --epochs {self.epochs}; lower them")
         if (self.warmup_epochs or 0) > self.epochs:

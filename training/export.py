@@ -2,6 +2,7 @@
 
     python -m training.export --checkpoint RUN/best.pt --output models/NAME.onnx
     python -m training.export --checkpoint RUN/best.pt --output models/NAME_int8.onnx --int8
+    python -m training.export --checkpoint RUN/best.pt --output models/NAME.onnx --gallery
     python -m training.export --backbone resnet18 --weights none --classes 1000 --output models/NAME.onnx
 
 Nothing is written unless ONNX Runtime's logits and activation maps are those of torch (see `parity`).
@@ -14,7 +15,6 @@ import dataclasses
 import datetime
 import json
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,6 @@ from typing import Any
 
 import onnx
 import torch
-from onnx import ModelProto
 from torch import nn
 
 import cnn_perception
@@ -37,29 +36,28 @@ from cnn_perception.errors import (
 )
 from cnn_perception.spec import (
     FP32,
+    GALLERY_KEY,
     IMAGENET_MEAN,
     IMAGENET_STD,
     METADATA_KEY,
     SPEC_VERSION,
-    ActivationSpec,
+    GallerySpec,
     InputSpec,
     ModelSpec,
     TrainingRecord,
 )
-from training import backbones
-from training.activation import ActivatedClassifier
+from training import backbones, dense, gallery, graph, statistics
 from training.checkpoint import UNCALIBRATED, Checkpoint, load, replacing
+from training.gallery import Reference
 from training.network import restore
-from training.parity import ParityError, check_activation, compare_logits
+from training.parity import ParityError, compare_logits
 from training.quantise import CALIBRATION_IMAGES, MAX_ACCURACY_LOSS, AccuracyError, Reduction, reduce
-from training.receptive_field import geometry
 from training.weights import published_weights
 
 TOLERANCE = 1e-3
 """Largest difference of a logit; float32 in another order of summation differs by some 1e-6 of the logits' size."""
 PARITY_IMAGES = 64
 _LARGEST_FILE_BYTES = 2**31 - 1  # protobuf's limit for one message
-_OUTPUTS = ("logits", "embedding", "activation", "features")
 _COUNTED = {"multiclass": "classes", "multilabel": "labels", "regression": "numbers"}
 _AGREED = {"multiclass": "top-1 equal", "multilabel": "the same labels", "regression": "all numbers"}
 
@@ -71,6 +69,7 @@ def export(
     tolerance: float = TOLERANCE,
     parity_images: int = PARITY_IMAGES,
     reduction: Reduction | None = None,
+    references: Sequence[Reference] = (),
 ) -> ModelSpec:
     """Writes the model file of a checkpoint, complete and verified or not at all.
 
@@ -80,6 +79,7 @@ def export(
         tolerance: Largest absolute difference of a logit that is accepted, above 0.
         parity_images: How many validation images are compared at most, at least 1.
         reduction: How the float32 graph is made smaller once it is verified; None leaves it.
+        references: Images whose embeddings by the final graph travel in the file, see `gallery`.
 
     Returns:
         The description written into the file.
@@ -99,15 +99,8 @@ def export(
     size = checkpoint.input
     model = _restore(checkpoint)
     split = backbones.split(model, size.height, size.width)
-    network = ActivatedClassifier(split, checkpoint.task).eval()
-    proto = _to_onnx(network, size)
-    activation = None
-    if network.method is not None:
-        place = geometry(proto, "features")
-        _, rows, columns = split.feature_shape
-        activation = ActivationSpec(network.method, rows, columns, place.stride, place.receptive_field, place.offset)
-        del proto.graph.output[_OUTPUTS.index("features")]  # it was one only to be found by its name
-        check_activation(proto, split, network.method, checkpoint)
+    made = graph.make(split, checkpoint)
+    proto = made.proto
     onnx.checker.check_model(proto)
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     spec = ModelSpec(
@@ -117,21 +110,27 @@ def export(
         class_names=checkpoint.class_names,
         units=checkpoint.units,
         input=size,
-        activation=activation,
+        activation=made.activation,
         temperature=checkpoint.calibration.temperature,
         thresholds=checkpoint.calibration.thresholds,
         unknown=checkpoint.calibration.unknown,
         training=TrainingRecord(**checkpoint.training, code_version=cnn_perception.__version__, created=now),
         parity=compare_logits(proto, model, checkpoint, parity_images, tolerance),
         precision=FP32,
-        score_map=None,
+        score_map=made.score_map,
         gallery=None,
         statistics=None,
     )
     if reduction is not None:
         proto, cost = reduce(proto, checkpoint, reduction)
-        spec = dataclasses.replace(spec, precision=cost)
-    onnx.helper.set_model_props(proto, {METADATA_KEY: spec.to_json()})
+        spec = dataclasses.replace(spec, precision=cost, score_map=dense.keep_map(proto, made.score_map, size))
+    spec = dataclasses.replace(spec, statistics=statistics.measure(proto, checkpoint, spec))
+    properties = {}
+    if references:
+        found = gallery.embed(proto, references, size)
+        spec = dataclasses.replace(spec, gallery=GallerySpec(found.names, found.dimensions))
+        properties[GALLERY_KEY] = found.to_metadata()
+    onnx.helper.set_model_props(proto, {METADATA_KEY: spec.to_json(), **properties})
     with replacing(output) as file:
         file.write(proto.SerializeToString())
     return spec
@@ -198,29 +197,6 @@ def _answer_in_units(model: nn.Module, checkpoint: Checkpoint) -> None:
         raise ConfigError(f"{checkpoint.backbone} does not end in a linear layer with bias, as numbers need")
 
 
-def _to_onnx(network: ActivatedClassifier, size: InputSpec) -> ModelProto:
-    names = _OUTPUTS if network.method else _OUTPUTS[:2]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's, about its own future
-        program = torch.onnx.export(
-            network,
-            (torch.zeros(2, 3, size.height, size.width),),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-            input_names=["image"],
-            output_names=list(names),
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-        )
-    assert program is not None
-    proto: ModelProto = program.model_proto
-    # The exporter notes the source line of every node, with paths of this machine.
-    for item in (proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output):
-        item.doc_string = ""
-        del item.metadata_props[:]
-    return proto
-
-
 def _published(options: argparse.Namespace) -> Checkpoint:
     """Makes the checkpoint that --backbone, --weights, --classes and --size ask for."""
     backbones.check_name(options.backbone)
@@ -276,6 +252,7 @@ def _summary(spec: ModelSpec, output: Path) -> str:
         "network": f"{spec.architecture}, {outputs}, weights {spec.training.weights}",
         "input": f"{size.height}x{size.width}, {size.resize_mode} {size.crop_fraction:g}, {size.interpolation}",
         "activation": "none: the network has no spatial features",
+        "score map": "none: the network is not convolutional throughout",
         "parity": f"logits within {parity.max_logit_difference:.2g} (tolerance {parity.tolerance:g}), "
         f"{_AGREED[spec.task]} on {parity.top1_agreement:.1%} of {parity.images} {parity.source} images",
     }
@@ -285,11 +262,16 @@ def _summary(spec: ModelSpec, output: Path) -> str:
             f"{cell.method}, {cell.rows}x{cell.columns} cells every {cell.stride[0]:g} x {cell.stride[1]:g} pixels, "
             f"each seeing {field}"
         )
+    if (place := spec.score_map) is not None:
+        rows["score map"] = f"an answer every {place.stride[0]:g} x {place.stride[1]:g} pixels of a larger image"
     if (cost := spec.precision).precision != "fp32":
         rows["precision"] = (
             f"{cost.precision}: {cost.metric} {cost.after:.4f}, in fp32 {cost.before:.4f}, on {cost.images} validation "
             "images" + (f"; calibrated on {cost.calibration_images} others" if cost.calibration_images else "")
         )
+    rows["statistics"] = statistics.summary(spec.statistics)
+    if spec.gallery is not None:
+        rows["gallery"] = f"{len(spec.gallery.names)} images of {spec.gallery.dimensions} numbers, with their names"
     return "\n".join(f"{name:<12}{value}" for name, value in rows.items())
 
 
@@ -319,6 +301,16 @@ def _parser() -> argparse.ArgumentParser:
         default=MAX_ACCURACY_LOSS,
         help="of --int8 and --fp16, as a share (%(default)s); one image may always be lost",
     )
+    compared = parser.add_mutually_exclusive_group()
+    compared.add_argument(
+        "--gallery",
+        type=int,
+        nargs="?",
+        const=gallery.PER_CLASS,
+        metavar="N",
+        help="of --checkpoint: stores embeddings and file names of N training images a class (%(const)s)",
+    )
+    compared.add_argument("--gallery-images", type=Path, metavar="DIR", help="instead: those of all images below DIR")
     return parser
 
 
@@ -326,6 +318,12 @@ def _reduction(options: argparse.Namespace) -> Reduction | None:
     if not (options.int8 or options.fp16):
         return None
     return Reduction("int8" if options.int8 else "fp16", options.calibration_images, options.max_accuracy_loss)
+
+
+def _references(options: argparse.Namespace, checkpoint: Checkpoint) -> Sequence[Reference]:
+    if options.gallery_images is not None:
+        return gallery.of_folder(options.gallery_images)
+    return gallery.of_training(checkpoint, options.gallery) if options.gallery is not None else ()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -336,6 +334,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--weights, --classes and --size belong to --backbone: a checkpoint carries its own")
     if options.backbone and (options.int8 or options.fp16):
         parser.error("--int8 and --fp16 belong to --checkpoint: what they cost is measured on its images")
+    if options.backbone and options.gallery is not None:
+        parser.error("--gallery belongs to --checkpoint: it stores its training images; take --gallery-images DIR")
     try:
         checkpoint = load(options.checkpoint) if options.checkpoint else _published(options)
         print(
@@ -347,6 +347,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             tolerance=options.tolerance,
             parity_images=options.parity_images,
             reduction=_reduction(options),
+            references=_references(options, checkpoint),
         )
     except (ParityError, AccuracyError) as error:
         print(f"error: {options.output}: {error}", file=sys.stderr)

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from cnn_perception.errors import ConfigError
-from training import dataset, distributed, mix, optimise, tensorboard
+from training import dataset, distributed, mix, optimise, probe, tensorboard
 from training.answers import answer
 from training.batches import Batch, Order
 from training.checkpoint import Checkpoint
@@ -185,7 +185,7 @@ class Trainer:
         return metrics
 
     def finish_epoch(self, val: DataLoader[Batch], interrupt: Interrupt) -> None:
-        """Validates, and writes history.csv, then best.pt where this is the best epoch, then last.pt.
+        """Validates, and writes history.csv, then best.pt where this epoch is the one to keep, then last.pt.
 
         Raises:
             Interrupted: During the validation; a later call repeats it.
@@ -198,7 +198,7 @@ class Trainer:
             self.progress = Progress(epoch=record.epoch, history=[*self.progress.history, record])
             self.run.write_history(self.progress.history)
             # A kill between the two leaves a last.pt that repeats the epoch, and with it best.pt.
-            if self.progress.best() is record:
+            if self.config.select == "last" or self.progress.best() is record:
                 self.run.save(["best.pt"], metrics, None)
         self.run.save(["last.pt"], metrics, self.state())
         tqdm.write(f"    val loss {record.val_loss:.3f}  val {record.metric} {record.val_metric:.3f}")
@@ -240,7 +240,8 @@ def fit(run: Run, saved: Checkpoint | None) -> list[EpochRecord]:
         What happened, epoch by epoch.
 
     Raises:
-        ConfigError: If too many losses in a row are not finite, or a batch is too small for its processes.
+        ConfigError: If too many losses in a row are not finite, a batch is too small for its processes, or the network
+            has no last layer that a probe could begin.
         KeyboardInterrupt: On Ctrl-C, after the step was finished and last.pt written.
     """
     if run.config.batch_size < 2 * distributed.count():
@@ -249,6 +250,8 @@ def fit(run: Run, saved: Checkpoint | None) -> list[EpochRecord]:
         )
     loader, order = run.training_batches()
     val = run.evaluation_batches("val")
+    if saved is None and run.config.head_init == "probe":
+        probe.start_head(run)
     trainer = Trainer(run)
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(run.config.seed + distributed.rank())  # each process drops out its own

@@ -64,7 +64,7 @@ class Learner:
 
     def begin(self, phase: Phase) -> None:
         """Lets the parameters of a phase learn; to be called whenever the network was in evaluation mode."""
-        optimise.set_trainable(self.model, self.stages, phase)
+        optimise.set_trainable(self.model, self.stages, phase, freeze_norm=self.config.freeze_norm)
         if phase == self._phase:
             return
         self._phase = phase

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm  # what the public ones, of one to three dimensions, share
 
 from training.backbones import Stages
 from training.config import TrainConfig
@@ -21,11 +22,11 @@ def phase(config: TrainConfig, epoch: int) -> Phase:
     return "head" if epoch < head else "last" if epoch < head + last else "all"
 
 
-def set_trainable(model: nn.Module, stages: Stages, now: Phase) -> None:
+def set_trainable(model: nn.Module, stages: Stages, now: Phase, *, freeze_norm: bool = False) -> None:
     """Lets the parameters of a phase learn and freezes the others.
 
     A frozen layer is in evaluation mode: the running mean and variance of its batch normalisation stay as they were
-    learned.
+    learned. With `freeze_norm` they stay so in every layer, and normalise by what they are; its scale and shift learn.
     """
     learning = {"head": stages.head, "last": stages.head + stages.last, "all": stages.head + stages.last + stages.below}
     chosen = set(learning[now])
@@ -34,7 +35,8 @@ def set_trainable(model: nn.Module, stages: Stages, now: Phase) -> None:
     model.train()
     for module in model.modules():
         own = list(module.parameters(recurse=False))
-        if own and not any(parameter.requires_grad for parameter in own):
+        is_kept = freeze_norm and isinstance(module, _BatchNorm)
+        if is_kept or (own and not any(parameter.requires_grad for parameter in own)):
             module.eval()
 
 

@@ -53,7 +53,7 @@ def compare_logits(
         ParityError: If a logit differs by more than the tolerance.
         DataError: If a validation image cannot be read any more.
     """
-    run = _runner(proto, ["logits"])
+    run = runner(proto, ["logits"])
     source, images = _inputs(checkpoint, count)
     largest, agreed = 0.0, 0
     deviations = np.array([deviation for _, deviation in checkpoint.scaling] or 1.0, np.float32)
@@ -89,7 +89,7 @@ def check_activation(proto: ModelProto, split: Split, method: ActivationMethod, 
         ParityError: If they differ by more than `ACTIVATION_TOLERANCE`.
     """
     batch = np.stack([image() for image in _inputs(checkpoint, 4)[1]])
-    logits, found = _runner(proto, ["logits", "activation"])(batch)
+    logits, found = runner(proto, ["logits", "activation"])(batch)
     with torch.no_grad():
         features = split.body(torch.from_numpy(batch))
     features.requires_grad_(True)
@@ -108,7 +108,8 @@ def check_activation(proto: ModelProto, split: Split, method: ActivationMethod, 
         )
 
 
-def _runner(proto: ModelProto, outputs: list[str]) -> Callable[[_Batch], list[_Batch]]:
+def runner(proto: ModelProto, outputs: list[str]) -> Callable[[_Batch], list[_Batch]]:
+    """Returns what runs a graph on a batch, (N, 3, H, W) float32, and gives the outputs asked for."""
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     return lambda batch: session.run(outputs, {"image": batch})
 
@@ -124,8 +125,8 @@ def _inputs(checkpoint: Checkpoint, count: int) -> tuple[ParitySource, list[Call
     return "noise", [lambda: random.standard_normal(shape, np.float32)] * min(count, _NOISE_IMAGES)
 
 
-def read_image(path: Path, size: InputSpec, part: Literal["training", "validation"]) -> _Batch:
-    """Returns an image of the run as the robot would prepare it: (3, H, W) float32.
+def read_image(path: Path, size: InputSpec, part: Literal["training", "validation", "reference"]) -> _Batch:
+    """Returns an image as the robot would prepare it: (3, H, W) float32.
 
     Raises:
         DataError: If it cannot be read any more.

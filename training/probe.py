@@ -24,7 +24,7 @@ from training import backbones, tasks
 from training.answers import Answers
 from training.checkpoint import replacing
 from training.config import TrainConfig
-from training.dataset import Sample
+from training.dataset import Part, Sample
 from training.run import EpochRecord, Run
 from training.tasks import METRIC, Meaning
 
@@ -61,6 +61,36 @@ class Linear:
         return embeddings @ self.weight.T + self.bias
 
 
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """Mean and standard deviation of each feature over the training images, (D,) float32."""
+
+    centre: Tensor
+    spread: Tensor
+
+    @classmethod
+    def of(cls, train: Features) -> Scale:
+        """Measures the training images."""
+        spread = train.embeddings.std(dim=0)
+        spread[spread < 1e-6] = 1.0  # a feature that never changes tells nothing, and must not be blown up
+        return cls(train.embeddings.mean(dim=0), spread)
+
+    def __call__(self, data: Features) -> Features:
+        """Returns standardised embeddings."""
+        return Features((data.embeddings - self.centre) / self.spread, data.targets)
+
+    @torch.no_grad()
+    def fold_into(self, classifier: nn.Linear | nn.Conv2d, layer: Linear) -> None:
+        """Makes a network's last layer, which sees embeddings as they are, one that was fitted to standardised ones.
+
+        layer((x - centre) / spread) is itself one linear layer of x.
+        """
+        assert classifier.bias is not None  # see `_cut`
+        weight = layer.weight / self.spread
+        classifier.weight.copy_(weight)
+        classifier.bias.copy_(layer.bias - weight @ self.centre)
+
+
 def fit(run: Run) -> list[EpochRecord]:
     """Trains the last layer alone, and leaves best.pt, last.pt, history.csv and embeddings.npz.
 
@@ -75,17 +105,13 @@ def fit(run: Run) -> list[EpochRecord]:
     Raises:
         ConfigError: If the architecture does not end in a linear layer.
     """
-    cut = backbones.split(run.model, *run.config.input_size)
-    if not isinstance(cut.classifier, nn.Linear) or cut.classifier.bias is None:
-        raise ConfigError(f"{run.config.backbone} does not end in a linear layer with bias; use --mode finetune")
+    cut = _cut(run)
     train, val, samples = _features(run, cut)
-    centre, spread = train.embeddings.mean(dim=0), train.embeddings.std(dim=0)
-    spread[spread < 1e-6] = 1.0  # a feature that never changes tells nothing, and must not be blown up
-    train, val = (Features((part.embeddings - centre) / spread, part.targets) for part in (train, val))
+    scale = Scale.of(train)
+    train, val = scale(train), scale(val)
     task, decay = run.data.task, run.config.weight_decay
     if decay is None:
-        losses = cross_validate(train, task, len(run.data.class_names), folds(samples, run.config))
-        decay = min(losses, key=lambda candidate: losses[candidate])
+        decay = _choose_decay(train, samples, run)
     history: list[EpochRecord] = []
     started = time.perf_counter()
 
@@ -102,15 +128,40 @@ def fit(run: Run) -> list[EpochRecord]:
         note(layer)
     else:
         layer = fit_linear(train, task, len(run.data.class_names), decay, run.config.epochs, note)
-    # The last layer sees raw embeddings: w ((x - centre) / spread) + b, written as one linear layer.
-    folded = Linear(layer.weight / spread, layer.bias - (layer.weight / spread) @ centre)
-    with torch.no_grad():
-        cut.classifier.weight.copy_(folded.weight)
-        cut.classifier.bias.copy_(folded.bias)
+    scale.fold_into(cut.classifier, layer)
     print(f"probe: weight decay {decay:g}, {len(history)} iterations")
     run.write_history(history)
     run.save(["best.pt", "last.pt"], _answers(layer, val, run.data).summary(), {})
     return history
+
+
+def start_head(run: Run) -> None:
+    """Gives the last layer of a network what a probe of the training images finds, before anything below it learns.
+
+    A random last layer sends gradients into the features that spoil them until it has learned itself.
+    Source: Kumar et al. 2022, Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution: LP-FT.
+
+    Args:
+        run: What to train on what; its model gets the new last layer.
+
+    Raises:
+        ConfigError: If the architecture does not end in a linear layer.
+        DataError: If the images can no longer be read.
+    """
+    cut, task = _cut(run), run.data.task
+    train, samples = _readable(run, run.data.part("train"), *_embed(run, cut, "train"))
+    if not samples:
+        raise DataError(f"{run.data.root}: its images can no longer be read; start again when they are back")
+    scale = Scale.of(train)
+    train = scale(train)
+    decay = _choose_decay(train, samples, run)
+    if task == "regression":
+        (layer,) = fit_ridge(train, [decay])
+    else:
+        layer = fit_linear(train, task, len(run.data.class_names), decay, iterations=100)
+    scale.fold_into(cut.classifier, layer)
+    found = _answers(layer, train, run.data)
+    print(f"head: a probe of weight decay {decay:g}, training {METRIC[task]} {found.metric:.3f}")
 
 
 def fit_linear(
@@ -136,7 +187,8 @@ def fit_linear(
     x, y = data.embeddings, data.targets
     weight = torch.zeros(outputs, x.shape[1], device=x.device, requires_grad=True)
     bias = torch.zeros(outputs, device=x.device, requires_grad=True)
-    solver = torch.optim.LBFGS([weight, bias], max_iter=1, history_size=20, line_search_fn="strong_wolfe")
+    # of the evaluations that one step may take, its line search gets what is left: by default none of one iteration
+    solver = torch.optim.LBFGS([weight, bias], max_iter=1, max_eval=26, history_size=20, line_search_fn="strong_wolfe")
 
     def objective() -> Tensor:
         solver.zero_grad()
@@ -230,6 +282,25 @@ def cross_validate(data: Features, task: Task, outputs: int, folds: npt.NDArray[
     return losses
 
 
+def _cut(run: Run) -> backbones.Split:
+    """The network, cut before its last layer.
+
+    Raises:
+        ConfigError: If that is no linear one.
+    """
+    cut = backbones.split(run.model, *run.config.input_size)
+    if not isinstance(cut.classifier, nn.Linear) or cut.classifier.bias is None:
+        what = "--mode finetune" if run.config.mode == "probe" else "--head-init random"
+        raise ConfigError(f"{run.config.backbone} does not end in a linear layer with bias; use {what}")
+    return cut
+
+
+def _choose_decay(train: Features, samples: Sequence[Sample], run: Run) -> float:
+    """The penalty with the lowest loss by cross-validation on the training images."""
+    losses = cross_validate(train, run.data.task, len(run.data.class_names), folds(samples, run.config))
+    return min(losses, key=lambda candidate: losses[candidate])
+
+
 def _answers(layer: Linear, data: Features, meaning: Meaning) -> Answers:
     return Answers(layer(data.embeddings).cpu().numpy(), data.targets.cpu().numpy(), meaning)
 
@@ -243,30 +314,36 @@ def _features(run: Run, cut: backbones.Split) -> tuple[Features, Features, tuple
     path, key = run.folder / "embeddings.npz", _key(run)
     cached = _read_cache(path, key)
     if cached is None:
-        cached = _embed(run, cut)
+        cached = _embed(run, cut, "train", "val")
         with replacing(path) as file:
             np.savez(file, key=np.array(key), embeddings=cached[0], kept=cached[1])
     embeddings, kept = cached
-    samples = (*run.data.part("train"), *run.data.part("val"))
-    if lost := [str(sample.path) for sample, here in zip(samples, kept, strict=True) if not here]:
-        tqdm.write(f"left out, no longer readable: {', '.join(lost)}")
-    training = np.array([sample.part == "train" for sample in samples])
-    multiclass = run.data.task == "multiclass"
-    targets = torch.tensor([s.label for s in samples] if multiclass else [s.values for s in samples])
-    everything = Features(torch.from_numpy(embeddings).to(run.device), targets.to(run.device))
-    learned = np.flatnonzero(kept & training)
-    train, val = everything.rows(learned), everything.rows(np.flatnonzero(kept & ~training))
+    everything, samples = _readable(run, (*run.data.part("train"), *run.data.part("val")), embeddings, kept)
+    training = np.array([sample.part == "train" for sample in samples], np.bool_)
+    train, val = everything.rows(np.flatnonzero(training)), everything.rows(np.flatnonzero(~training))
     if not len(train.targets) or not len(val.targets):
         raise DataError(f"{run.data.root}: its images can no longer be read; start again when they are back")
-    return train, val, tuple(samples[row] for row in learned)
+    return train, val, tuple(sample for sample in samples if sample.part == "train")
+
+
+def _readable(
+    run: Run, samples: Sequence[Sample], embeddings: npt.NDArray[np.float32], kept: npt.NDArray[np.bool_]
+) -> tuple[Features, tuple[Sample, ...]]:
+    """Embeddings (n, D) with the targets of their images, and these images, without those that were not read."""
+    if lost := [str(sample.path) for sample, here in zip(samples, kept, strict=True) if not here]:
+        tqdm.write(f"left out, no longer readable: {', '.join(lost)}")
+    read = [sample for sample, here in zip(samples, kept, strict=True) if here]
+    multiclass = run.data.task == "multiclass"
+    targets = torch.tensor([s.label for s in read] if multiclass else [s.values for s in read])
+    return Features(torch.from_numpy(embeddings[kept]).to(run.device), targets.to(run.device)), tuple(read)
 
 
 @torch.inference_mode()
-def _embed(run: Run, cut: backbones.Split) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Runs the frozen backbone over all images: (n, D) embeddings, and (n,) whether the image could be read."""
+def _embed(run: Run, cut: backbones.Split, *parts: Part) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Runs the frozen backbone over images: (n, D) embeddings, and (n,) whether the image could be read."""
     run.model.eval()
-    loader = run.evaluation_batches("train", "val")
-    count = len(run.data.part("train")) + len(run.data.part("val"))
+    loader = run.evaluation_batches(*parts)
+    count = sum(len(run.data.part(part)) for part in parts)
     embeddings, kept = np.zeros((count, cut.classifier.weight.shape[1]), np.float32), np.zeros(count, np.bool_)
     with tqdm(total=count, desc="features", unit="img") as bar:
         for batch in loader:

@@ -117,6 +117,7 @@ class Run:
             config=self.config.to_dict(),
             resume=None,
             val_targets=tuple(sample.values or (sample.label,) for sample in self.data.part("val")),
+            train_targets=tuple(sample.values or (sample.label,) for sample in self.data.part("train")),
         )
         for name in names:
             checkpoint.save(self.folder / name, dataclasses.replace(now, resume=resume if name == "last.pt" else None))

@@ -1,0 +1,85 @@
+"""How long an image takes to become the network's input, over torchvision's reference, and how far apart the two are.
+
+    python -m benchmark.preprocessing
+
+From an RGB array, as a camera gives it, to a normalised 224x224 float32 tensor. The reference is what torchvision's
+classification weights were evaluated with: Resize(256), antialiased, CenterCrop(224), ToTensor, Normalize. Both have
+one thread and take turns; what is counted is the time on the processor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+import cv2
+import numpy as np
+import PIL
+import torch
+from PIL import Image
+from torchvision import transforms  # type: ignore[import-untyped]
+
+from benchmark.pairs import Target, machine, processor_ms, summary
+from benchmark.processes import drawn
+from cnn_perception.errors import EXIT_OK
+from cnn_perception.preprocess import preprocess
+from cnn_perception.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+
+SIZES = ((480, 640), (720, 1280))
+SPEC = InputSpec(224, 224, "crop", 0.875, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
+_REFERENCE = transforms.Compose(
+    [
+        transforms.Resize(256, antialias=True),
+        transforms.CenterCrop(224),
+        transforms.ToTensor(),
+        transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+    ]
+)
+_RATIO, _ERROR = Target(0.45), Target(1.0)
+_REPEATS = 10
+
+
+def reference(image: np.ndarray) -> torch.Tensor:
+    """Returns torchvision's input, (3, 224, 224) float32, of an image (H, W, 3) uint8."""
+    tensor: torch.Tensor = _REFERENCE(Image.fromarray(image))
+    return tensor
+
+
+def grey_levels(image: np.ndarray) -> float:
+    """Returns the largest difference of the two, in steps of 1/255 of the image's range."""
+    difference = np.abs(preprocess(image, SPEC) - reference(image).numpy()).max(axis=(1, 2))
+    return float((difference * 255 * np.array(IMAGENET_STD)).max())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures and prints; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmark.preprocessing", description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=41, help="pairs of measurements (default: %(default)s)")
+    options = parser.parse_args(argv)
+    if options.rounds < 1:
+        parser.error("--rounds: must be 1 or more")
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    print(f"{machine()}, Pillow {PIL.__version__}")
+    for height, width in SIZES:
+        images = drawn(height, width)
+        noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        pairs = []
+        for number in range(options.rounds):
+            image = images[number % len(images)]
+            rivals = partial(preprocess, image, SPEC), partial(reference, image)
+            pairs.append([processor_ms(rival, _REPEATS) for rival in rivals])
+        own, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+        error = max(grey_levels(image) for image in [*images, noise])
+        print(f"{width}x{height}: {own:.2f} ms, torchvision {theirs:.2f} ms")
+        print(f"  preprocessing / torchvision: {summary([a / b for a, b in pairs], _RATIO)}")
+        # float32 turns a difference of one level into 1.00002
+        print(f"  largest error: {error:.3f} grey levels, {_ERROR.verdict(round(error, 3))}")
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""Work beside the node's line, which never waits for it: one thread, and for each camera a slot.
+
+Newest wins, as on the line itself: what was offered and not begun is overtaken by the camera's next item. The cameras
+take turns, so that a busy thread sees all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+ItemT = TypeVar("ItemT")
+
+_NICENESS = 10
+"""On a busy core 1.25^-10, a tenth, of the line's share. Source: sched(7), the nice value."""
+
+
+class Aside(Generic[ItemT]):
+    """A thread that works on what it is offered when it has the time.
+
+    Attributes:
+        overtaken: How many items were replaced by a newer one before they were begun.
+        failure: The exception that ended the thread; None while there was none. It is a defect: nothing is taken any
+            more, and Python prints its traceback.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[ItemT], None],
+        on_failure: Callable[[BaseException], None],
+        finish: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Starts the thread.
+
+        Args:
+            name: Of the thread.
+            work: Called in the thread with one item after the other.
+            on_failure: Called in the thread with the exception that ends it.
+            finish: Called in the thread at its end, when it was closed.
+        """
+        self.overtaken = 0
+        self.failure: BaseException | None = None
+        self._work, self._on_failure, self._finish = work, on_failure, finish
+        self._changed = threading.Condition()
+        self._waiting: dict[str, ItemT] = {}
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def offer(self, camera: str, item: ItemT) -> bool:
+        """Leaves an item for the thread without waiting for it.
+
+        Args:
+            camera: Whose slot it goes to.
+            item: What `work` gets; nobody may change it any more.
+
+        Returns:
+            False if another item is lost by it, or the item itself because the thread has ended.
+        """
+        with self._changed:
+            if self._closed:
+                return False
+            overtakes = camera in self._waiting
+            self.overtaken += overtakes
+            self._waiting[camera] = item
+            self._changed.notify()
+            return not overtakes
+
+    def close(self, timeout_s: float) -> bool:
+        """Ends the thread once everything offered is done; not to be called from the thread itself.
+
+        Args:
+            timeout_s: How long to wait for that; what is not begun by then is abandoned.
+
+        Returns:
+            Whether the thread has ended; if not, it will after the item it is at.
+        """
+        self._refuse()
+        self._thread.join(timeout_s)
+        with self._changed:
+            self._waiting.clear()
+        return not self._thread.is_alive()
+
+    def _refuse(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):  # a container may forbid it
+            # On Linux 0 is the calling thread, and the others stay as they are.
+            os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS)
+        try:
+            while (item := self._next()) is not None:
+                self._work(item)
+            self._finish()
+        except BaseException as error:
+            self.failure = error
+            self._refuse()
+            self._on_failure(error)
+            raise
+
+    def _next(self) -> ItemT | None:
+        """Waits for an item, the camera's first that waits longest; None once closed and empty."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._waiting)
+            camera = next(iter(self._waiting), None)
+            return None if camera is None else self._waiting.pop(camera)

@@ -1,0 +1,141 @@
+"""Doctor's visit to the running system: its nodes, their topics, and what arrives while it listens for some seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rclpy.qos import QoSProfile
+
+from cnn_perception import check_node, check_topic
+from cnn_perception.check_machine import check_model
+from cnn_perception.findings import Finding
+from cnn_perception.inlet import IMAGE_QOS
+from cnn_perception.observer import Observer, observing
+
+_DISCOVERY_S = 4.0
+"""A participant that has missed the others' first announcements hears the next 3 s later.
+
+Source: Fast DDS documentation, `leaseDuration_announcementperiod`."""
+_SETTLING_S = 0.5
+"""Once a participant is known, its topics and services follow one by one."""
+_DEFAULT_TOPIC = "/image_raw"
+_RAW, _COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the doctor is asked.
+
+    Attributes:
+        images: Image topics to look at; without any, those of the perception nodes.
+        transport: `raw` or `compressed`; empty to take the node's.
+        node: The perception node to look at; empty for all that run.
+        seconds: How long to listen.
+        model_is_known: Whether a model file has been looked at already.
+    """
+
+    images: Sequence[str]
+    transport: str
+    node: str
+    seconds: float
+    model_is_known: bool
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """An image topic, and how somebody wants to receive it."""
+
+    kind: str
+    qos: QoSProfile
+
+
+def check_graph(question: Question) -> Generator[Finding, None, int]:
+    """Looks at nodes and topics.
+
+    Args:
+        question: What to look at.
+
+    Returns:
+        After the findings, the size in bytes of the largest image that arrived; 0 without one.
+    """
+    with observing() as observer:
+        node = observer.node
+        began_s = time.monotonic()
+        one = [_absolute(question.node)] if question.node else []
+        observer.spin(_DISCOVERY_S, lambda: bool(running := check_node.perception_nodes(node)) and {*one} <= {*running})
+        observer.spin(_SETTLING_S)
+        running = check_node.perception_nodes(node)
+        named = one or running
+        active = []
+        if not named:
+            yield check_node.check_presence("", [])
+        for name in named:
+            if name not in running:
+                yield check_node.check_presence(name, node.get_fully_qualified_node_names())
+                continue
+            state = check_node.state_of(observer, name)
+            yield check_node.check_state(name, state)
+            if state == "active":
+                active.append(name)
+            elif state == "unconfigured" and not question.model_is_known:
+                yield from check_model(Path(check_node.model_of(observer, name)).expanduser())
+        subscribed = {name: check_node.images_of(node, name) for name in active}
+        wishes = _wishes(question, subscribed, is_default=not named)
+        left_s = began_s + _DISCOVERY_S - time.monotonic()
+        observer.spin(left_s, lambda: all(node.count_publishers(topic) for topic in wishes))
+        for name in active:
+            asked = list(wishes) if question.images else []
+            yield from check_node.check_listening(name, asked, list(subscribed[name]))
+        others = check_topic.published_image_topics(node, named)
+        return (yield from _check_traffic(observer, question.seconds, wishes, others, subscribed))
+
+
+def _check_traffic(
+    observer: Observer,
+    seconds: float,
+    wishes: Mapping[str, _Wish],
+    others: Mapping[str, str],
+    subscribed: Mapping[str, Collection[str]],
+) -> Generator[Finding, None, int]:
+    """Looks at the topics, then listens to them and to the active nodes, whose image topics are `subscribed`."""
+    node = observer.node
+    ears = []
+    for topic, wish in wishes.items():
+        publishers = check_topic.publishers_of(node, topic, wish.qos)
+        yield from check_topic.check_publishers(topic, wish.kind, publishers, others)
+        if any(publisher.type == wish.kind for publisher in publishers):
+            ears.append(check_topic.Ear(node, topic, wish.kind))
+    words = {name: check_node.listen(node, name) for name in subscribed}
+    if ears or words:
+        observer.spin(seconds)
+    arrivals = {ear.arrivals.topic: ear.finish() for ear in ears}
+    for one in arrivals.values():
+        yield from check_topic.check_frames(one)
+    for name, topics in subscribed.items():
+        frames = sum(len(arrivals[topic].times) for topic in topics if topic in arrivals)
+        yield from check_node.check_words(name, words[name], frames)
+    return max((one.image_bytes for one in arrivals.values()), default=0)
+
+
+def _wishes(
+    question: Question, subscribed: Mapping[str, Mapping[str, tuple[str, QoSProfile]]], is_default: bool
+) -> dict[str, _Wish]:
+    """Returns the topics to look at: those asked for, those of the nodes, or what a node would take by default."""
+    taken = {topic: _Wish(*wish) for topics in subscribed.values() for topic, wish in topics.items()}
+    asked = [_absolute(topic) for topic in question.images]
+    if not asked and not is_default:
+        return taken
+    wishes = {}
+    for name in asked or [_DEFAULT_TOPIC]:
+        compressed = f"{name.removesuffix('/compressed')}/compressed"
+        transport = question.transport or ("compressed" if compressed in (name, *taken) else "raw")
+        topic, kind = (compressed, _COMPRESSED) if transport == "compressed" else (name, _RAW)
+        wishes[topic] = _Wish(kind, taken[topic].qos if topic in taken else IMAGE_QOS)
+    return wishes
+
+
+def _absolute(name: str) -> str:
+    return f"/{name.lstrip('/')}"

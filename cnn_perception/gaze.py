@@ -1,0 +1,296 @@
+"""Where the robot should look: the place of an activation map as a direction in the camera's optical frame.
+
+A cell is first found in the model's input, then in the camera's image, then the lens says from where its light came.
+
+Pixels are counted as OpenCV and REP 104 count them: (u, v) is (column, row), the centre of the first pixel is (0, 0).
+Directions are REP 103's of an optical frame: x to the right, y down, z forward.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from cnn_perception.errors import ConfigError
+from cnn_perception.postprocess import FloatArray
+from cnn_perception.preprocess import input_region
+from cnn_perception.spec import ModelSpec
+
+Point = tuple[float, float]
+"""(u, v), pixels of the camera's image; between the centres of pixels where it is no whole number."""
+Numbers = npt.NDArray[np.float64]
+Lens = Literal["ideal", "polynomial", "equidistant"]
+
+_POLYNOMIALS = ("plumb_bob", "rational_polynomial")
+_COEFFICIENTS = (0, 4, 5, 8, 12, 14)
+"""How many a polynomial can have. Source: OpenCV, documentation of cv::projectPoints."""
+_IDEAL: tuple[Lens, Numbers] = ("ideal", np.empty(0))
+_ANGLES = np.linspace(0.0, math.pi, 2048)
+"""To the optical axis, radians: dense enough that a straight line between two is off by less than 1e-6."""
+_ITERATIONS = 30
+_TOLERANCE = 1e-9
+"""Of an undistorted position, in focal lengths: far below what a calibration is good for."""
+
+
+class _Roi(Protocol):
+    x_offset: int
+    y_offset: int
+    height: int
+    width: int
+    do_rectify: bool
+
+
+class CameraInfo(Protocol):
+    """The fields of a sensor_msgs/CameraInfo."""
+
+    height: int
+    width: int
+    distortion_model: str
+    d: Sequence[float]
+    k: Sequence[float]
+    r: Sequence[float]
+    p: Sequence[float]
+    binning_x: int
+    binning_y: int
+    roi: _Roi
+
+
+@dataclass(frozen=True)
+class Gaze:
+    """Where in the camera's image the class was seen.
+
+    Attributes:
+        peak: Where the activation is strongest.
+        centroid: Centre of gravity of its positive part; between two places that both show the class.
+    """
+
+    peak: Point
+    centroid: Point
+
+
+@dataclass(frozen=True, eq=False)
+class CameraModel:
+    """Which direction each pixel of a camera's images looks to.
+
+    Attributes:
+        camera: What errors call it.
+        size: (width, height) of the images, in pixels of the sensor: the region of interest before binning.
+        corner: (x, y) of the region's first pixel on the sensor.
+        binning: Pixels of the sensor that make one of the image, (x, y).
+        focal: Focal lengths (x, y), pixels of the sensor.
+        centre: Principal point (u, v) on the sensor.
+        lens: `ideal` is a pinhole; `polynomial` is OpenCV's plumb bob and rational models; `equidistant` its fisheye.
+        distortion: Coefficients of the lens.
+        rotation: (3, 3), from the camera to the frame its directions are given in: the identity but for stereo pairs,
+            whose optical frames are the rectified ones.
+    """
+
+    camera: str
+    size: tuple[int, int]
+    corner: tuple[int, int]
+    binning: tuple[int, int]
+    focal: Point
+    centre: Point
+    lens: Lens
+    distortion: Numbers
+    rotation: Numbers
+
+    @classmethod
+    def from_message(cls, info: CameraInfo, camera: str, rectified: bool = False) -> CameraModel:
+        """Reads a camera_info as REP 104 and the message's own comments define it.
+
+        Args:
+            info: The message.
+            camera: What errors call it, such as its topic.
+            rectified: Whether the images are rectified ones, such as `image_rect`: without distortion, and P for K.
+
+        Raises:
+            ConfigError: If no direction can be told from it: uncalibrated, or of a kind that is not known.
+        """
+        name, values = ("P", info.p) if rectified else ("K", info.k)
+        matrix = np.array(values, np.float64).reshape(3, -1)
+        focal = float(matrix[0, 0]), float(matrix[1, 1])
+        if focal[0] == 0.0:
+            raise ConfigError(f"{camera} is uncalibrated ({name} is zero): run camera_calibration")
+        if not (np.isfinite(matrix).all() and min(focal) > 0.0):
+            raise ConfigError(
+                f"{camera}: {name} is no camera matrix ({matrix.ravel().tolist()}): run camera_calibration"
+            )
+        roi = info.roi
+        if rectified and roi.do_rectify:
+            raise ConfigError(
+                f"{camera}: which region of interest a rectified image shows is not told; use the raw one"
+            )
+        lens, distortion = _IDEAL if rectified else _lens(info, camera)
+        return cls(
+            camera=camera,
+            size=(roi.width or info.width - roi.x_offset, roi.height or info.height - roi.y_offset),
+            corner=(roi.x_offset, roi.y_offset),
+            binning=(max(info.binning_x, 1), max(info.binning_y, 1)),
+            focal=focal,
+            centre=(float(matrix[0, 2]), float(matrix[1, 2])),
+            lens=lens,
+            distortion=distortion,
+            rotation=np.eye(3) if rectified else _rotation(info, camera),
+        )
+
+    def check_size(self, height: int, width: int) -> None:
+        """Makes sure that the images are the ones that were calibrated.
+
+        Raises:
+            ConfigError: If they have another size, as after a resize that did not scale the camera_info.
+        """
+        for pixels, sensor, binning in zip((width, height), self.size, self.binning, strict=True):
+            if abs(pixels * binning - sensor) >= binning:  # a rest that fills no bin is dropped, or filled up
+                expected = f"{self.size[0] // self.binning[0]}x{self.size[1] // self.binning[1]}"
+                raise ConfigError(
+                    f"{self.camera} is for images of {expected}, these have {width}x{height}: publish it for this size"
+                )
+
+    def ray(self, u: float, v: float) -> Numbers | None:
+        """Returns the direction that a pixel looks to.
+
+        Args:
+            u: Column in the camera's image; between pixels where it is no whole number.
+            v: Row.
+
+        Returns:
+            (3,) float64 of length 1 in the optical frame; None where the lens model has none, far outside of what it
+            was calibrated for.
+        """
+        # The centre of a bin of two pixels lies between them.
+        pixel = (np.array((u, v)) + 0.5) * self.binning - 0.5 + self.corner
+        with np.errstate(all="ignore"):  # far outside, and of absurd calibrations, numbers overflow: no direction
+            direction = self._direction((pixel - self.centre) / self.focal)
+            length = math.inf if direction is None else float(np.linalg.norm(direction))
+        if direction is None or not math.isfinite(length):
+            return None
+        turned: Numbers = self.rotation @ (direction / length)
+        return turned
+
+    def _direction(self, distorted: Numbers) -> Numbers | None:
+        if self.lens == "equidistant":
+            return _from_equidistant(distorted, self.distortion)
+        if self.lens == "polynomial":
+            return _from_polynomial(distorted, self.distortion)
+        return np.append(distorted, 1.0)
+
+
+def _lens(info: CameraInfo, camera: str) -> tuple[Lens, Numbers]:
+    distortion, name = np.array(info.d, np.float64), info.distortion_model
+    if not np.isfinite(distortion).all():
+        raise ConfigError(f"{camera}: D has NaN or Inf ({distortion.tolist()}): run camera_calibration")
+    if name in ("equidistant", "fisheye"):
+        if len(distortion) not in (0, 4):
+            raise ConfigError(f"{camera}: D has {len(distortion)} numbers, {name} has 4: run camera_calibration")
+        return "equidistant", np.resize(distortion, 4) if len(distortion) else np.zeros(4)
+    if name and name not in _POLYNOMIALS:
+        raise ConfigError(f"{camera}: distortion_model {name[:40]!r} is not known; use the rectified image")
+    if not distortion.any():
+        return _IDEAL
+    if not name or len(distortion) not in _COEFFICIENTS:
+        raise ConfigError(f"{camera}: D has {len(distortion)} numbers for distortion_model {name!r}: correct either")
+    return "polynomial", distortion
+
+
+def _rotation(info: CameraInfo, camera: str) -> Numbers:
+    rotation = np.array(info.r, np.float64).reshape(3, 3)
+    if not rotation.any():  # as drivers leave it that know of no stereo
+        return np.eye(3)
+    is_bounded = (np.abs(rotation) < 1.1).all()  # not so NaN
+    if not (is_bounded and np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3)):
+        raise ConfigError(f"{camera}: R is no rotation ({rotation.ravel().tolist()}): run camera_calibration")
+    return rotation
+
+
+def _from_equidistant(distorted: Numbers, distortion: Numbers) -> Numbers | None:
+    """Inverts OpenCV's fisheye model, also beyond 90 degrees, where cv2.fisheye.undistortPoints gives up.
+
+    Source: OpenCV, documentation of the fisheye namespace: the distance from the centre, in focal lengths, is
+    theta (1 + k1 theta^2 + k2 theta^4 + k3 theta^6 + k4 theta^8) of the angle theta to the optical axis.
+    """
+    radius = float(np.hypot(*distorted))
+    reached = _ANGLES * np.polynomial.polynomial.polyval(_ANGLES**2, np.append(1.0, distortion))
+    falling = np.flatnonzero(np.diff(reached) <= 0.0)
+    count = falling[0] + 1 if len(falling) else len(reached)  # where the model turns back it describes no lens
+    if radius > reached[count - 1]:
+        return None
+    theta = float(np.interp(radius, reached[:count], _ANGLES[:count]))
+    return np.append(distorted * (math.sin(theta) / radius if radius > 0.0 else 1.0), math.cos(theta))
+
+
+def _from_polynomial(distorted: Numbers, distortion: Numbers) -> Numbers | None:
+    """Inverts OpenCV's pinhole model by Newton's method.
+
+    cv2.undistortPoints stops after 5 steps by default, whether it has arrived or not, and its way to ask for more
+    differs between OpenCV 4 and 5.
+    """
+    place = distorted.copy()
+    still, identity, step = np.zeros(3), np.eye(3), 1e-6
+    for _ in range(_ITERATIONS):
+        around = place + step * np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])
+        points = np.column_stack([around, np.ones(3)])
+        here, right, below = cv2.projectPoints(points, still, still, identity, distortion)[0].reshape(3, 2)
+        slope = np.column_stack([right - here, below - here]) / step
+        # A lens does not turn pictures over: where its model does, the pixel lies outside of what it describes.
+        if not (np.isfinite(slope).all() and np.linalg.det(slope) > 0.0):
+            return None
+        change = np.linalg.solve(slope, distorted - here)
+        place = place + change
+        if np.abs(change).max() < _TOLERANCE:
+            return np.append(place, 1.0)
+    return None
+
+
+def look(activation: FloatArray | None, spec: ModelSpec, height: int, width: int) -> Gaze | None:
+    """Finds the place in the camera's image that speaks for the class.
+
+    Args:
+        activation: (rows, columns) float32 map of `Prediction.activation`.
+        spec: The model's description.
+        height: Of the camera's image, pixels.
+        width: Of the camera's image, pixels.
+
+    Returns:
+        The place; None without a map, or where nothing in the image speaks for the class. Cells whose centre lies in
+        the padding of a letterbox do not count.
+    """
+    if activation is None or spec.activation is None:
+        return None
+    region, grid = input_region(height, width, spec.input), spec.activation
+    # The centre of the input's first pixel is half a pixel from its edge, and so in the image.
+    down = (grid.offset[0] + grid.stride[0] * np.arange(grid.rows) + 0.5) / spec.input.height
+    across = (grid.offset[1] + grid.stride[1] * np.arange(grid.columns) + 0.5) / spec.input.width
+    v = region.top + down * (region.bottom - region.top) - 0.5
+    u = region.left + across * (region.right - region.left) - 0.5
+    rows = np.flatnonzero((v >= -0.5) & (v <= height - 0.5))
+    columns = np.flatnonzero((u >= -0.5) & (u <= width - 0.5))
+    u, v, seen = u[columns], v[rows], activation[np.ix_(rows, columns)].astype(np.float64)
+    strength = seen.clip(0.0)
+    total = strength.sum()
+    if not total > 0.0:
+        return None
+    row, column = (int(index) for index in np.unravel_index(seen.argmax(), seen.shape))
+    return Gaze(
+        peak=(_refined(u, seen[row], column), _refined(v, seen[:, column], row)),
+        centroid=(float(strength.sum(0) @ u / total), float(strength.sum(1) @ v / total)),
+    )
+
+
+def _refined(places: Numbers, values: Numbers, index: int) -> float:
+    """Returns the vertex of the parabola through a largest value and its neighbours.
+
+    Without it a controller would see the peak jump by a whole cell, a seventh of the image of a 7x7 map.
+    """
+    if not 0 < index < len(places) - 1:
+        return float(places[index])
+    before, here, after = values[index - 1 : index + 2]
+    bend = before - 2.0 * here + after
+    shift = 0.5 * (before - after) / bend if bend < 0.0 else 0.0
+    return float(places[index] + shift * (places[index + 1] - places[index]))

@@ -1,0 +1,120 @@
+"""What a frame's stamp is worth: how old the frame is, and what is odd about its stamp or the node's clock.
+
+Nothing that a stamp can do stops a camera for good. After a fault, the next frames are judged by themselves within
+`STEP_BACK_S`, whatever came before.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from cnn_perception.errors import FrameError
+
+StampPolicy = Literal["accept", "reject"]
+"""Whether frames whose stamp is odd are answered and counted, or dropped."""
+Oddity = Literal["", "stamp_zero", "stamp_future", "stamp_duplicate", "stamp_backwards", "clock_zero", "clock_back"]
+"""Stable key of what is odd, by which it is counted; empty if nothing is."""
+
+FUTURE_S = 0.2
+"""A stamp may be ahead of the node's clock by this: machines synchronised over a network differ by milliseconds, and
+a simulation that publishes /clock at 10 Hz lets a node be late by 0.1 s."""
+STEP_BACK_S = 1.0
+"""A longer step back is no frame out of order, but time that starts afresh: a bag that loops, a restarted camera."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found of a frame that may be answered.
+
+    Attributes:
+        age_s: Seconds from the stamp to the node's clock, slightly negative where the camera's clock is ahead; None
+            where nobody knows: a stamp of zero or in the future, a clock at zero.
+        oddity: What is odd, see `Oddity`.
+        text: The same in words, with what to do about it; empty if nothing is odd.
+    """
+
+    age_s: float | None
+    oddity: Oddity
+    text: str
+
+
+class Stamps:
+    """Judges the stamps of one camera, frame by frame; for one thread."""
+
+    def __init__(self) -> None:
+        self._latest_ns: int | None = None  # the largest stamp since time last started afresh
+        self._clock_ns = 0
+
+    def check(self, stamp_ns: int, now_ns: int, *, policy: StampPolicy, max_age_s: float) -> Verdict:
+        """Judges a frame when it is taken.
+
+        Args:
+            stamp_ns: The frame's stamp, nanoseconds; 0 and less mean that it was not set.
+            now_ns: The node's clock, nanoseconds; 0 in simulated time before the first /clock.
+            policy: What happens to an odd frame. A clock at zero is not the frame's fault: with `reject` such frames
+                are dropped only if `max_age_s` asks for an age that nobody can know.
+            max_age_s: Seconds from which on a frame is too old, whatever the policy; 0 switches that off.
+
+        Returns:
+            The verdict on a frame that may be answered.
+
+        Raises:
+            FrameError: If the frame must be dropped: `too_old`, or the oddity.
+        """
+        oddity, text = self._judge(stamp_ns, now_ns)
+        age_s = (now_ns - stamp_ns) / 1e9
+        if too_old(stamp_ns, now_ns, max_age_s):
+            raise FrameError("too_old", f"the frame is {age_s:.3g} s old, more than max_age {max_age_s:g} s")
+        if policy == "reject" and oddity and (oddity != "clock_zero" or max_age_s > 0):
+            raise FrameError(oddity, text)
+        return Verdict(age_s if now_ns > 0 and _is_plausible(stamp_ns, now_ns) else None, oddity, text)
+
+    def _judge(self, stamp_ns: int, now_ns: int) -> tuple[Oddity, str]:
+        """Compares a stamp with the clock and the stamps before it, and remembers it."""
+        clock_step_s, self._clock_ns = (now_ns - self._clock_ns) / 1e9, now_ns
+        if now_ns <= 0:
+            self._latest_ns = None
+            return "clock_zero", "the node's clock is at zero: use_sim_time is set, but nobody publishes /clock"
+        if clock_step_s < -STEP_BACK_S:
+            self._latest_ns = None
+        # A frame before any other takes no step; an implausible one is not remembered, for it would make those after
+        # it look out of order.
+        before_ns = self._latest_ns
+        step_s = math.inf if before_ns is None else (stamp_ns - before_ns) / 1e9
+        if _is_plausible(stamp_ns, now_ns) and (step_s > 0 or step_s < -STEP_BACK_S):
+            self._latest_ns = stamp_ns
+
+        if clock_step_s < -STEP_BACK_S:
+            return "clock_back", f"the node's clock stepped back by {-clock_step_s:.3g} s: time starts afresh"
+        if stamp_ns <= 0:
+            return "stamp_zero", "the stamp is zero: the frame's age is unknown; the camera must set header.stamp"
+        if not _is_plausible(stamp_ns, now_ns):
+            ahead_s = (stamp_ns - now_ns) / 1e9
+            return "stamp_future", f"the stamp is {ahead_s:.3g} s in the future: synchronise the machines' clocks"
+        if step_s < -STEP_BACK_S:
+            return (
+                "stamp_backwards",
+                f"the stamp stepped back by {-step_s:.3g} s: time starts afresh, as in a looped bag",
+            )
+        if step_s < 0:
+            return "stamp_backwards", f"the stamp is {-step_s:.3g} s before that of an earlier frame: out of order"
+        if step_s == 0:
+            return "stamp_duplicate", "the stamp is that of an earlier frame: sent twice, or by two publishers"
+        return "", ""
+
+
+def _is_plausible(stamp_ns: int, now_ns: int) -> bool:
+    return stamp_ns > 0 and stamp_ns - now_ns <= FUTURE_S * 1e9
+
+
+def too_old(stamp_ns: int, now_ns: int, max_age_s: float) -> bool:
+    """Returns whether a frame must no longer be answered; asked when it is taken, and again before it is published.
+
+    Args:
+        stamp_ns: The frame's stamp, nanoseconds; a frame without one (0 and less) has no age and is never too old.
+        now_ns: The node's clock, nanoseconds; at zero no frame is too old.
+        max_age_s: Seconds; 0 switches it off.
+    """
+    return max_age_s > 0 and stamp_ns > 0 and now_ns > 0 and now_ns - stamp_ns > max_age_s * 1e9

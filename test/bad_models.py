@@ -1,0 +1,210 @@
+"""Model files that must be refused: (name, maker, words that the one line of the refusal must have).
+
+A maker takes an empty folder, writes into it, and returns the path that `model` is set to. The words tell what is
+wrong and what to do; the path is in every line besides.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import onnx
+from onnx import TensorProto, helper
+from tiny_model import tiny_spec, with_unknown, write_tiny_model
+
+from cnn_perception.spec import METADATA_KEY
+
+
+class BadModel(NamedTuple):
+    name: str
+    make: Callable[[Path], Path]
+    words: str
+
+
+def _written(content: bytes) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        path = folder / "bad.onnx"
+        path.write_bytes(content)
+        return path
+
+    return make
+
+
+def _cut(keep: float) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        path = write_tiny_model(folder / "cut.onnx")
+        data = path.read_bytes()
+        path.write_bytes(data[: int(keep * len(data))])
+        return path
+
+    return make
+
+
+def _changed(change: Callable[[onnx.ModelProto], object]) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        path = write_tiny_model(folder / "changed.onnx")
+        model = onnx.load(path)
+        change(model)
+        path.write_bytes(model.SerializeToString())
+        return path
+
+    return make
+
+
+def _with_spec(text: str | None) -> Callable[[Path], Path]:
+    def change(model: onnx.ModelProto) -> None:
+        del model.metadata_props[:]
+        if text is not None:
+            helper.set_model_props(model, {METADATA_KEY: text})
+
+    return _changed(change)
+
+
+def _with_field(*names: str, value: Any) -> Callable[[Path], Path]:
+    document = json.loads(tiny_spec().to_json())
+    record = document
+    for name in names[:-1]:
+        record = record[name]
+    record[names[-1]] = value
+    return _with_spec(json.dumps(document))
+
+
+def _external(location: str, place: Callable[[Path, bytes], object]) -> Callable[[Path], Path]:
+    """A model whose weights are in another file; `{folder}` in the location is its folder."""
+
+    def make(folder: Path) -> Path:
+        folder = folder / "inner"
+        path = write_tiny_model(folder / "external.onnx")
+        model = onnx.load(path)
+        weights = next(t for t in model.graph.initializer if t.name == "weights")
+        place(folder, weights.raw_data)
+        entries = {"location": location.format(folder=folder), "length": str(len(weights.raw_data))}
+        weights.ClearField("raw_data")
+        weights.data_location = TensorProto.EXTERNAL
+        for key, value in entries.items():
+            entry = weights.external_data.add()
+            entry.key, entry.value = key, value
+        path.write_bytes(model.SerializeToString())
+        return path
+
+    return make
+
+
+def _link(link: Callable[[Path, Path], object]) -> Callable[[Path, bytes], object]:
+    def place(folder: Path, data: bytes) -> None:
+        (folder.parent / "secret.bin").write_bytes(data)
+        link(folder.parent / "secret.bin", folder / "weights.bin")
+
+    return place
+
+
+def _write(name: str) -> Callable[[Path, bytes], object]:
+    return lambda folder, data: (folder / name).write_bytes(data)
+
+
+def _opset(model: onnx.ModelProto) -> None:
+    model.opset_import[0].version = 99
+
+
+def _operator(domain: str, name: str) -> Callable[[onnx.ModelProto], object]:
+    def change(model: onnx.ModelProto) -> None:
+        if domain:
+            model.opset_import.append(helper.make_opsetid(domain, 1))
+        model.graph.node[0].op_type, model.graph.node[0].domain = name, domain
+
+    return change
+
+
+def _input_type(kind: int) -> Callable[[onnx.ModelProto], object]:
+    """The graph takes another type, and casts it, so that it is valid."""
+
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.node[0].input[0] = "as_float"
+        model.graph.node.insert(0, helper.make_node("Cast", ["image"], ["as_float"], to=TensorProto.FLOAT))
+        model.graph.input[0].type.tensor_type.elem_type = kind
+
+    return change
+
+
+def _input_name(model: onnx.ModelProto) -> None:
+    model.graph.node[0].input[0] = model.graph.input[0].name = "picture"
+
+
+def _second_input(model: onnx.ModelProto) -> None:
+    model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1]))
+
+
+def _without_output(name: str) -> Callable[[onnx.ModelProto], object]:
+    def change(model: onnx.ModelProto) -> None:
+        kept = [output for output in model.graph.output if output.name != name]
+        del model.graph.output[:]
+        model.graph.output.extend(kept)
+
+    return change
+
+
+def _directory(folder: Path) -> Path:
+    (folder / "model.onnx").mkdir()
+    return folder / "model.onnx"
+
+
+def _pipe(folder: Path) -> Path:
+    os.mkfifo(folder / "pipe.onnx")
+    return folder / "pipe.onnx"
+
+
+def _loop(folder: Path) -> Path:
+    (folder / "loop.onnx").symlink_to(folder / "loop.onnx")
+    return folder / "loop.onnx"
+
+
+_AGAIN = "export it again"
+BAD_MODELS = [
+    BadModel("missing", lambda folder: folder / "none.onnx", "no such model file; make one with"),
+    BadModel("directory", _directory, "is a directory, not a model file; name the .onnx file in it"),
+    BadModel("pipe", _pipe, "is no regular file; name an .onnx file"),
+    BadModel("link to itself", _loop, "cannot be read (Too many levels of symbolic links); check the path"),
+    BadModel("zero bytes", _written(b""), f"has 0 bytes, which is no ONNX file; {_AGAIN}"),
+    BadModel("text", _written(b"hello\n"), f"is no ONNX file, or a damaged one; {_AGAIN}"),
+    BadModel("web page", _written(b"<!DOCTYPE html><html>404</html>"), f"is no ONNX file, or a damaged one; {_AGAIN}"),
+    BadModel("zeros", _written(bytes(1000)), f"is no ONNX file (there is no graph in it); {_AGAIN}"),
+    BadModel("half", _cut(0.5), f"bytes are missing at byte; {_AGAIN}"),
+    BadModel("without its end", _cut(0.99), f"bytes are missing at byte; {_AGAIN}"),
+    BadModel("opset too new", _changed(_opset), f"Opset 99; {_AGAIN} or update ONNX Runtime"),
+    BadModel("custom operator", _changed(_operator("com.example", "Frobnicate")), f"Frobnicate; {_AGAIN}"),
+    BadModel("unknown operator", _changed(_operator("", "Frobnicate")), f"Frobnicate; {_AGAIN}"),
+    BadModel(
+        "external beside", _external("weights.bin", _write("weights.bin")), f"another file ('weights.bin'); {_AGAIN}"
+    ),
+    BadModel("external absent", _external("weights.bin", lambda *_: None), f"another file ('weights.bin'); {_AGAIN}"),
+    BadModel("external above", _external("../up.bin", _write("../up.bin")), f"another file ('../up.bin'); {_AGAIN}"),
+    BadModel("external absolute", _external("{folder}/w.bin", _write("w.bin")), f"another file; {_AGAIN}"),
+    BadModel(
+        "external by symlink", _external("weights.bin", _link(os.symlink)), f"another file ('weights.bin'); {_AGAIN}"
+    ),
+    BadModel(
+        "external by hardlink", _external("weights.bin", _link(os.link)), f"another file ('weights.bin'); {_AGAIN}"
+    ),
+    BadModel("no spec", _with_spec(None), "carries no cnn_perception.spec; make it with `python -m training.export`"),
+    BadModel("spec no JSON", _with_spec("{"), "is not JSON; export the model again"),
+    BadModel("spec of the past", _with_field("version", value=1), "has version 1; export the model again"),
+    BadModel("too few names", _with_field("class_names", value=["a", "b"]), f"3 logits but 2 class names; {_AGAIN}"),
+    BadModel("too many names", _with_field("class_names", value=[*"abcd"]), f"3 logits but 4 class names; {_AGAIN}"),
+    BadModel("input of another size", _with_field("input", "height", value=48), f"its input is; {_AGAIN}"),
+    BadModel("input of bytes", _changed(_input_type(TensorProto.UINT8)), f"its input is; tensor(uint8); {_AGAIN}"),
+    BadModel("input of halves", _changed(_input_type(TensorProto.FLOAT16)), f"its input is; tensor(float16); {_AGAIN}"),
+    BadModel("input of another name", _changed(_input_name), f"its input is; picture; {_AGAIN}"),
+    BadModel("second input", _changed(_second_input), f"its input is; mask; {_AGAIN}"),
+    BadModel("no embedding", _changed(_without_output("embedding")), f"has no float output ['embedding']; {_AGAIN}"),
+    BadModel("no activation", _changed(_without_output("activation")), f"has no float output ['activation']; {_AGAIN}"),
+    BadModel("another grid", _with_field("activation", "rows", value=7), f"activation map is not 7x4; {_AGAIN}"),
+    BadModel(
+        "rule for another embedding",
+        _with_spec(with_unknown(tiny_spec(), -0.5, ((1.0, 0.0), (0.0, 1.0))).to_json()),
+        f"unknown rule is for embeddings of 2 numbers, the graph has 3; {_AGAIN}",
+    ),
+]

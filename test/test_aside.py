@@ -1,0 +1,142 @@
+"""Owns: the thread beside the line: never waited for, fair, ended in time, its defects seen."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from cnn_perception.aside import Aside
+
+TIMEOUT_S = 20.0
+
+
+class Bench:
+    """Work that waits at its first item until it is released, and remembers what it did."""
+
+    def __init__(self):
+        self.done, self.failures, self.finished = [], [], 0
+        self.begun, self.released = threading.Event(), threading.Event()
+        self.aside = Aside("bench", self.work, self.failures.append, self.finish)
+
+    def work(self, item):
+        self.begun.set()
+        assert self.released.wait(TIMEOUT_S)
+        self.done.append(item)
+        if item == "defect":
+            raise ZeroDivisionError("as planned")
+
+    def finish(self):
+        self.finished += 1
+
+    def occupy(self):
+        assert self.aside.offer("x", "first")
+        assert self.begun.wait(TIMEOUT_S)
+
+
+def test_an_offer_does_not_wait_for_the_work():
+    bench = Bench()
+    bench.occupy()
+
+    assert bench.aside.offer("x", "second")  # the work is stuck, this line is reached
+    assert bench.done == []
+
+    bench.released.set()
+    assert bench.aside.close(TIMEOUT_S)
+    assert bench.done == ["first", "second"]
+
+
+def test_the_newest_of_each_camera_wins_and_the_cameras_take_turns():
+    bench = Bench()
+    bench.occupy()
+    accepted = [bench.aside.offer(item[0], item) for item in ("a1", "b1", "a2", "c1", "a3")]
+
+    bench.released.set()
+    assert bench.aside.close(TIMEOUT_S)
+
+    assert accepted == [True, True, False, True, False]
+    assert bench.done == ["first", "a3", "b1", "c1"]
+    assert bench.aside.overtaken == 2
+
+
+def test_closing_finishes_what_was_offered_and_refuses_the_rest():
+    bench = Bench()
+    bench.released.set()
+    assert bench.aside.offer("x", 1)
+
+    assert bench.aside.close(TIMEOUT_S)
+    assert (bench.done, bench.finished) == ([1], 1)
+    assert not bench.aside.offer("x", 2)
+    assert bench.aside.close(TIMEOUT_S)
+    assert (bench.done, bench.finished) == ([1], 1)
+
+
+def test_closing_does_not_wait_longer_than_told_and_abandons_what_was_not_begun():
+    bench = Bench()
+    bench.occupy()
+    bench.aside.offer("x", "second")
+
+    assert not bench.aside.close(0.05)
+
+    bench.released.set()
+    assert bench.aside.close(TIMEOUT_S)
+    assert (bench.done, bench.finished) == (["first"], 1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_defect_ends_the_thread_and_is_kept_and_told():
+    bench = Bench()
+    bench.occupy()
+    bench.aside.offer("x", "defect")
+    bench.aside.offer("y", "behind it")
+    bench.released.set()
+
+    assert bench.aside.close(TIMEOUT_S)
+
+    assert bench.done == ["first", "defect"]
+    assert [str(error) for error in bench.failures] == ["as planned"]
+    assert bench.aside.failure is bench.failures[0]
+    assert not bench.aside.offer("x", "later")
+    assert bench.finished == 0
+
+
+def test_a_defect_is_printed_with_its_traceback():
+    code = (
+        "from cnn_perception.aside import Aside\n"
+        "aside = Aside('bench', lambda item: 1 / item, lambda error: None)\n"
+        "aside.offer('x', 0); aside.close(20)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
+
+    assert "Traceback" in done.stderr
+    assert "ZeroDivisionError" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux only")
+def test_only_the_thread_beside_the_line_has_a_low_priority():
+    ours, its = os.getpriority(os.PRIO_PROCESS, 0), []
+    aside = Aside("bench", lambda _: its.append(os.getpriority(os.PRIO_PROCESS, 0)), lambda _: None)
+    aside.offer("x", 1)
+    assert aside.close(TIMEOUT_S)
+
+    assert its == [min(ours + 10, 19)]
+    assert os.getpriority(os.PRIO_PROCESS, 0) == ours
+
+
+def test_a_process_ends_although_the_work_hangs():
+    code = (
+        "import time\n"
+        "from cnn_perception.aside import Aside\n"
+        "aside = Aside('bench', lambda _: time.sleep(60), lambda error: None)\n"
+        "aside.offer('x', 1); time.sleep(0.1)\n"
+        "print(aside.close(0.1))\n"
+    )
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
+
+    assert (done.stdout, done.stderr) == ("False\n", "")
+    assert time.monotonic() - started < TIMEOUT_S

@@ -1,0 +1,376 @@
+"""Owns: activation map -> place in the image -> ray of the camera. Oracle: OpenCV's projections, hand arithmetic."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_model import tiny_spec
+
+from cnn_perception.errors import ConfigError
+from cnn_perception.gaze import CameraModel, look
+from cnn_perception.image import RgbImage
+from cnn_perception.preprocess import preprocess
+from cnn_perception.spec import ActivationSpec, InputSpec
+
+WIDTH, HEIGHT = 640, 480
+K = (500.0, 0.0, 330.0, 0.0, 480.0, 235.0, 0.0, 0.0, 1.0)
+P = (420.0, 0.0, 310.0, -30.0, 0.0, 430.0, 250.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+STRAIGHT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+STILL = np.zeros(3)
+
+LENSES = {
+    "ideal": ("", (), K),
+    "ideal, zeros": ("plumb_bob", (0.0,) * 5, K),
+    "plumb_bob": ("plumb_bob", (-0.28, 0.07, 2e-3, -1e-3, 0.01), K),
+    "plumb_bob of four": ("plumb_bob", (-0.28, 0.07, 2e-3, -1e-3), K),
+    "pincushion": ("plumb_bob", (0.3, 0.1, 0.0, 0.0, 0.0), K),
+    "rational": ("rational_polynomial", (0.4, -2.5, 7e-4, -2e-4, 1.4, 0.28, -2.3, 1.37), K),
+    "wide": ("rational_polynomial", (8.0, 5.0, 1e-4, 1e-4, 0.3, 8.3, 7.2, 1.3), (300.0, *K[1:4], 300.0, *K[5:])),
+    "thin prism": ("rational_polynomial", (-0.2, 0.05, 1e-3, 1e-3, 0.0, 0, 0, 0, 0.01, 2e-3, -0.01, 3e-3), K),
+    "equidistant": ("equidistant", (0.01, -0.02, 5e-3, -1e-3), (190.0, *K[1:4], 195.0, *K[5:])),
+    "fisheye": ("fisheye", (-0.05, 0.01, 0.0, 0.0), (190.0, *K[1:4], 195.0, *K[5:])),
+    "fisheye without D": ("equidistant", (), (190.0, *K[1:4], 195.0, *K[5:])),
+}
+
+
+def camera_info(model="plumb_bob", d=(), k=K, *, r=STRAIGHT, p=P, binning=(0, 0), roi=(0, 0, 0, 0), **more):
+    window = SimpleNamespace(x_offset=roi[0], y_offset=roi[1], width=roi[2], height=roi[3], do_rectify=any(roi))
+    fields = {"width": WIDTH, "height": HEIGHT, "distortion_model": model, "d": d, "k": k, "r": r, "p": p}
+    return SimpleNamespace(**(fields | more), binning_x=binning[0], binning_y=binning[1], roi=window)
+
+
+def camera(*values, rectified=False, **more) -> CameraModel:
+    return CameraModel.from_message(camera_info(*values, **more), "front/camera_info", rectified)
+
+
+def direction(right_deg: float, down_deg: float) -> np.ndarray:
+    found = np.array([math.tan(math.radians(right_deg)), math.tan(math.radians(down_deg)), 1.0])
+    return found / np.linalg.norm(found)
+
+
+def projected(towards: np.ndarray, model: str, d, k) -> tuple[float, float]:
+    """The pixel that a direction is seen at, as OpenCV says."""
+    matrix, coefficients = np.array(k).reshape(3, 3), np.array(d, np.float64)
+    if model in ("equidistant", "fisheye"):
+        coefficients = coefficients if len(coefficients) else np.zeros(4)
+        found, _ = cv2.fisheye.projectPoints(towards.reshape(1, 1, 3), STILL, STILL, matrix, coefficients)
+    else:
+        found, _ = cv2.projectPoints(towards.reshape(1, 1, 3), STILL, STILL, matrix, coefficients)
+    return tuple(found.ravel())
+
+
+def angle_deg(a: np.ndarray, b: np.ndarray) -> float:
+    return math.degrees(math.atan2(np.linalg.norm(np.cross(a, b)), a @ b))
+
+
+# ---- rays
+
+
+@pytest.mark.parametrize(("model", "d", "k"), LENSES.values(), ids=LENSES.keys())
+def test_a_direction_that_is_projected_into_the_image_comes_back(model, d, k):
+    found = camera(model, d, k)
+    widest = 70 if "equidistant" in model or model == "fisheye" else 30
+    for right_deg in np.linspace(-widest, widest, 7):
+        for down_deg in np.linspace(-0.75 * widest, 0.75 * widest, 7):
+            towards = direction(right_deg, down_deg)
+            ray = found.ray(*projected(towards, model, d, k))
+            assert (ray.shape, ray.dtype) == ((3,), np.float64)
+            assert np.linalg.norm(ray) == pytest.approx(1.0)
+            assert angle_deg(ray, towards) < 1e-4
+
+
+def test_the_optical_frame_is_that_of_rep_103():
+    found = camera()
+    assert found.ray(330.0, 235.0) == pytest.approx([0.0, 0.0, 1.0])  # the principal point: straight ahead
+    assert found.ray(830.0, 235.0) == pytest.approx([math.sqrt(0.5), 0.0, math.sqrt(0.5)])  # 45 degrees to the right
+    assert found.ray(330.0, 715.0) == pytest.approx([0.0, math.sqrt(0.5), math.sqrt(0.5)])  # 45 degrees down
+
+
+@pytest.mark.parametrize("theta_deg", [0.0, 89.0, 90.0, 100.0, 110.0])
+def test_a_fisheye_also_sees_what_is_behind_it(theta_deg):
+    k1, theta, phi = -0.02, math.radians(theta_deg), 0.6
+    radius = 190.0 * theta * (1 + k1 * theta**2)
+    found = camera("equidistant", (k1, 0.0, 0.0, 0.0), (190.0, 0.0, 330.0, 0.0, 190.0, 235.0, 0.0, 0.0, 1.0))
+    ray = found.ray(330.0 + radius * math.cos(phi), 235.0 + radius * math.sin(phi))
+    expected = [math.sin(theta) * math.cos(phi), math.sin(theta) * math.sin(phi), math.cos(theta)]
+    assert angle_deg(ray, np.array(expected)) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("model", "d", "largest"),
+    [
+        # r (1 - 0.4 r^2) is largest at r = 1 / sqrt(1.2), where it is 0.6086
+        ("plumb_bob", (-0.4, 0.0, 0.0, 0.0, 0.0), 0.6086),
+        # theta (1 - 0.3 theta^2) is largest at theta = 1 / sqrt(0.9), where it is 0.7027
+        ("equidistant", (-0.3, 0.0, 0.0, 0.0), 0.7027),
+    ],
+)
+def test_where_a_lens_model_turns_back_there_is_no_ray(model, d, largest):
+    found = camera(model, d)
+    assert found.ray(330.0 + 500.0 * (largest - 0.001), 235.0) is not None
+    assert found.ray(330.0 + 500.0 * (largest + 0.001), 235.0) is None
+
+
+def test_rectified_images_have_no_distortion_and_the_matrix_p():
+    found = camera("plumb_bob", (-0.28, 0.07, 0.0, 0.0, 0.0), rectified=True)
+    towards = direction(12.0, -7.0)
+    u, v, w = np.array(P).reshape(3, 4)[:, :3] @ towards
+    assert angle_deg(found.ray(u / w, v / w), towards) < 1e-6
+
+
+def test_raw_and_rectified_images_of_a_stereo_camera_agree():
+    """The optical frame is that of the rectified images; R turns the camera's own into it."""
+    rotation, _ = cv2.Rodrigues(np.array([0.02, -0.05, 0.01]))
+    _, d, k = LENSES["plumb_bob"]
+    info = camera_info("plumb_bob", d, k, r=tuple(rotation.ravel()))
+    raw, rectified = (CameraModel.from_message(info, "left", flag) for flag in (False, True))
+    towards = direction(12.0, -7.0)
+    u, v, w = np.array(P).reshape(3, 4)[:, :3] @ towards
+    pixel = projected(rotation.T @ towards, "plumb_bob", d, k)
+    matrices = {"R": rotation, "P": np.array(P).reshape(3, 4)[:, :3]}
+    corrected = cv2.undistortPoints(np.array([[pixel]]), np.array(k).reshape(3, 3), np.array(d), **matrices)
+    assert corrected.ravel() == pytest.approx((u / w, v / w), abs=0.1)  # OpenCV turns the same way
+    assert angle_deg(raw.ray(*pixel), towards) < 1e-4
+    assert angle_deg(rectified.ray(u / w, v / w), towards) < 1e-4
+
+
+def blob(u: float, v: float, height: int, width: int, sigma: float) -> np.ndarray:
+    """(height, width) picture of light around a place."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.exp(-((columns - u) ** 2 + (rows - v) ** 2) / (2 * sigma**2))
+
+
+def centre_of(picture: np.ndarray) -> tuple[float, float]:
+    rows, columns = np.mgrid[: picture.shape[0], : picture.shape[1]]
+    return (columns * picture).sum() / picture.sum(), (rows * picture).sum() / picture.sum()
+
+
+@pytest.mark.parametrize("binning", [(0, 0), (1, 1), (2, 2), (4, 2)])
+@pytest.mark.parametrize("roi", [(0, 0, 0, 0), (320, 96, 240, 200)])
+def test_binning_and_regions_of_interest_do_not_turn_the_ray(binning, roi):
+    """A spot on the sensor is read out whole, and as the driver crops and bins it: the same direction."""
+    _, d, k = LENSES["plumb_bob"]
+    sensor = blob(451.3, 187.8, HEIGHT, WIDTH, 9.0)
+    x, y, width, height = roi if any(roi) else (0, 0, WIDTH, HEIGHT)
+    across, down = max(binning[0], 1), max(binning[1], 1)
+    image = sensor[y : y + height, x : x + width].reshape(height // down, down, width // across, across).mean((1, 3))
+    found = camera("plumb_bob", d, k, binning=binning, roi=roi)
+    found.check_size(*image.shape)
+    whole = camera("plumb_bob", d, k).ray(*centre_of(sensor))
+    assert angle_deg(found.ray(*centre_of(image)), whole) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("binning", "roi", "size", "fits"),
+    [
+        ((0, 0), (0, 0, 0, 0), (480, 640), True),
+        ((0, 0), (0, 0, 0, 0), (240, 320), False),
+        ((0, 0), (0, 0, 0, 0), (640, 480), False),
+        ((2, 2), (0, 0, 0, 0), (240, 320), True),
+        ((2, 2), (0, 0, 0, 0), (480, 640), False),
+        ((0, 0), (9, 9, 100, 50), (50, 100), True),
+        ((0, 0), (9, 9, 100, 50), (480, 640), False),
+        ((2, 4), (9, 9, 101, 51), (12, 50), True),  # the rest is dropped,
+        ((2, 4), (9, 9, 101, 51), (13, 51), True),  # or filled up
+        ((2, 4), (9, 9, 101, 51), (14, 51), False),
+    ],
+)
+def test_images_of_another_size_than_calibrated_are_refused(binning, roi, size, fits):
+    found = camera(binning=binning, roi=roi)
+    if fits:
+        found.check_size(*size)
+    else:
+        with pytest.raises(ConfigError, match=rf"front/camera_info .*{size[1]}x{size[0]}"):
+            found.check_size(*size)
+
+
+UNUSABLE = {
+    "never calibrated": ({"k": (0.0,) * 9}, "uncalibrated (K is zero): run camera_calibration"),
+    "NaN": ({"k": (math.nan, *K[1:])}, "K is no camera matrix"),
+    "infinite centre": ({"k": (*K[:2], math.inf, *K[3:])}, "K is no camera matrix"),
+    "negative focal length": ({"k": (*K[:4], -480.0, *K[5:])}, "K is no camera matrix"),
+    "NaN in D": ({"d": (math.nan,) * 5}, "D has NaN"),
+    "three coefficients": ({"d": (0.1, 0.1, 0.1)}, "D has 3 numbers"),
+    "five for a fisheye": ({"model": "equidistant", "d": (0.1,) * 5}, "equidistant has 4"),
+    "no model named": ({"model": "", "d": (0.1,) * 5}, "distortion_model ''"),
+    "another model": ({"model": "mei" * 5000, "d": (0.1,) * 4}, "is not known"),
+    "R is no rotation": ({"r": (2.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)}, "R is no rotation"),
+    "rectified without P": ({"p": (0.0,) * 12, "rectified": True}, "uncalibrated (P is zero)"),
+    "rectified region": ({"roi": (1, 1, 9, 9), "rectified": True}, "use the raw one"),
+}
+
+
+@pytest.mark.parametrize(("fields", "text"), UNUSABLE.values(), ids=UNUSABLE.keys())
+def test_a_camera_info_that_is_no_use_is_refused_in_one_line(fields, text):
+    with pytest.raises(ConfigError) as caught:
+        camera(**fields)
+    message = str(caught.value)
+    assert text in message
+    assert message.startswith("front/camera_info")
+    assert len(message) < 400
+    assert "\n" not in message
+
+
+def test_what_drivers_leave_empty_is_harmless():
+    assert camera(r=(0.0,) * 9).ray(330.0, 235.0) == pytest.approx([0.0, 0.0, 1.0])
+    assert camera("", (0.0,) * 5).lens == "ideal"
+    assert camera(k=(0.0,) * 9, rectified=True).ray(310.0, 250.0) == pytest.approx([0.0, 0.0, 1.0])
+
+
+def test_the_message_of_ros_is_read():
+    messages = pytest.importorskip("sensor_msgs.msg")
+    _, d, k = LENSES["rational"]
+    message = messages.CameraInfo(width=WIDTH, height=HEIGHT, distortion_model="rational_polynomial", binning_x=2)
+    message.d, message.k, message.r, message.p = list(d), list(k), list(STRAIGHT), list(P)
+    message.roi.x_offset = 20
+    found = CameraModel.from_message(message, "camera_info")
+    expected = camera("rational_polynomial", d, k).ray(20 + 2 * 100 + 0.5, 77.0)
+    assert found.ray(100.0, 77.0) == pytest.approx(expected)
+    found.check_size(480, 310)
+
+
+NUMBER = st.one_of(st.floats(), st.floats(-10, 10), st.sampled_from([0.0, 1.0, 500.0]))
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    model=st.sampled_from(["plumb_bob", "rational_polynomial", "equidistant", ""]),
+    d=st.one_of(st.lists(NUMBER, max_size=15), st.lists(st.floats(-3, 3), min_size=4, max_size=8)),
+    k=st.one_of(st.just(K), st.tuples(*[NUMBER] * 9)),
+    r=st.one_of(st.just(STRAIGHT), st.tuples(*[NUMBER] * 9)),
+    pixel=st.tuples(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4)),
+)
+def test_whatever_a_camera_info_says_rays_are_unit_vectors_or_none(model, d, k, r, pixel):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            ray = camera(model, d, k, r=r).ray(*pixel)
+        except ConfigError:
+            return
+    assert ray is None or np.linalg.norm(ray) == pytest.approx(1.0, abs=2e-3)
+
+
+# ---- where the map looks
+
+
+def spec_of(height: int, width: int, mode: str, rows: int, columns: int, offset=None):
+    """Cells that divide the input evenly, or begin at `offset`."""
+    stride = (height / rows, width / columns)
+    offset = offset or ((stride[0] - 1) / 2, (stride[1] - 1) / 2)
+    fraction = 0.875 if mode == "crop" else 1.0
+    made = InputSpec(height, width, mode, fraction, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    grid = ActivationSpec("cam", rows, columns, stride, (1, 1), offset)
+    return dataclasses.replace(tiny_spec(input=made), activation=grid)
+
+
+def seen(picture: np.ndarray, spec) -> np.ndarray:
+    """The map of a network that averages the light in each cell."""
+    image = RgbImage(np.repeat((255 * picture).round().astype(np.uint8)[:, :, None], 3, axis=2))
+    tensor = preprocess(image, spec.input)[0]
+    rows, columns = spec.activation.rows, spec.activation.columns
+    return tensor.reshape(rows, tensor.shape[0] // rows, columns, tensor.shape[1] // columns).mean((1, 3))
+
+
+@pytest.mark.parametrize("mode", ["crop", "letterbox", "squash"])
+@pytest.mark.parametrize(("height", "width"), [(480, 640), (640, 480), (300, 901), (120, 90)])
+@pytest.mark.parametrize("place", [(0.5, 0.5), (0.47, 0.62)])
+def test_light_at_a_place_of_the_image_is_found_there(mode, height, width, place):
+    spec = spec_of(224, 160, mode, 56, 40)
+    u, v = place[0] * width, place[1] * height
+    sigma = 0.06 * min(height, width)
+    found = look(seen(blob(u, v, height, width, sigma), spec), spec, height, width)
+    assert found.centroid == pytest.approx((u, v), abs=0.05 * sigma)
+    assert found.peak == pytest.approx((u, v), abs=0.3 * sigma)
+
+
+def test_cells_of_single_pixels_are_the_pixels():
+    spec = spec_of(6, 8, "squash", 6, 8)
+    activation = np.zeros((6, 8), np.float32)
+    activation[2, 5] = 3.0
+    for found in dataclasses.astuple(look(activation, spec, 6, 8)):
+        assert found == pytest.approx((5.0, 2.0))
+    # the same in an image of twice the height: pixel (5, 2) of the input covers the rows 4 and 5
+    assert look(activation, spec, 12, 8).centroid == pytest.approx((5.0, 4.5))
+
+
+def test_cells_lie_where_the_spec_says():
+    # cells at input pixels 0, 16, 32, 48: not evenly spread, as behind padded convolutions of stride 16
+    spec = spec_of(64, 64, "squash", 4, 4, offset=(0.0, 0.0))
+    activation = np.zeros((4, 4), np.float32)
+    activation[3, 0] = 1.0
+    # input pixel 48 is the pixels 144, 145, 146 of an image three times as high, 0 the pixels 0, 1 of one twice as wide
+    assert look(activation, spec, 192, 128).peak == pytest.approx((0.5, 145.0))
+
+
+def test_the_peak_is_found_between_cells():
+    spec = spec_of(7, 7, "squash", 7, 7)
+    for u in np.linspace(2.0, 4.0, 21):
+        for sigma in (0.7, 1.0, 2.0):
+            found = look(blob(u, 3.2, 7, 7, sigma).astype(np.float32), spec, 7, 7)
+            assert found.peak == pytest.approx((u, 3.2), abs=0.11)
+
+
+def test_a_peak_at_the_edge_of_the_map_stays_at_its_cell():
+    spec = spec_of(7, 7, "squash", 7, 7)
+    found = look(blob(0.3, 6.0, 7, 7, 1.0).astype(np.float32), spec, 7, 7)
+    assert found.peak == pytest.approx((0.0, 6.0))
+
+
+def test_a_plateau_has_a_peak():
+    spec = spec_of(7, 7, "squash", 7, 7)
+    assert look(np.ones((7, 7), np.float32), spec, 7, 7).centroid == pytest.approx((3.0, 3.0))
+    assert look(np.ones((7, 7), np.float32), spec, 7, 7).peak == pytest.approx((0.0, 0.0))
+
+
+def test_what_speaks_against_the_class_pulls_nothing():
+    spec = spec_of(7, 7, "squash", 7, 7)
+    activation = np.full((7, 7), -5.0, np.float32)
+    activation[1, 1], activation[1, 5] = 1.0, 3.0
+    assert look(activation, spec, 7, 7).centroid == pytest.approx((4.0, 1.0))  # (1 + 3 * 5) / 4
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_where_nothing_speaks_for_the_class_there_is_no_place(value):
+    spec = spec_of(7, 7, "squash", 7, 7)
+    assert look(np.full((7, 7), value, np.float32), spec, 7, 7) is None
+
+
+def test_a_model_without_a_map_looks_nowhere():
+    spec = spec_of(7, 7, "squash", 7, 7)
+    assert look(None, spec, 7, 7) is None
+    assert look(np.ones((7, 7), np.float32), dataclasses.replace(spec, activation=None), 7, 7) is None
+
+
+def test_the_padding_of_a_letterbox_is_nowhere_in_the_image():
+    # an image twice as wide as high fills the rows 2 to 5 of 8
+    spec = spec_of(8, 8, "letterbox", 8, 8)
+    activation = np.zeros((8, 8), np.float32)
+    activation[0, 0] = 9.0
+    assert look(activation, spec, 8, 16) is None
+    activation[4, 6] = 1.0
+    # the input's pixel (4, 6) is the rows 4 and 5, the columns 12 and 13 of the image
+    assert look(activation, spec, 8, 16).centroid == pytest.approx((12.5, 4.5))
+    assert look(activation, spec, 8, 16).peak == pytest.approx((12.5, 4.5))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.integers(1, 5000),
+    st.integers(1, 5000),
+    st.sampled_from(["crop", "letterbox", "squash"]),
+    st.lists(st.floats(-1.0, 1.0, width=32), min_size=35, max_size=35),
+)
+def test_the_place_is_always_in_the_image(height, width, mode, values):
+    spec = spec_of(224, 320, mode, 5, 7)
+    found = look(np.array(values, np.float32).reshape(5, 7), spec, height, width)
+    for u, v in () if found is None else (found.peak, found.centroid):
+        assert -0.5 <= u <= width - 0.5
+        assert -0.5 <= v <= height - 0.5

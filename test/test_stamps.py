@@ -1,0 +1,161 @@
+"""Owns: what a frame's stamp is worth: age, oddities, policies, recovery. Oracle: hand arithmetic."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cnn_perception.errors import FrameError
+from cnn_perception.stamps import FUTURE_S, Stamps, too_old
+
+MS = 1_000_000
+S = 1_000 * MS
+T = 1_700_000_000 * S  # some day in 2023
+FRAME = S // 30
+
+
+def reasons(frames: list[tuple[int, int]], policy: str = "accept", max_age_s: float = 0.0) -> list[str]:
+    """What is found of each (stamp, now): the oddity, `-` and the reason where the frame is dropped."""
+    stamps, found = Stamps(), []
+    for stamp_ns, now_ns in frames:
+        try:
+            found.append(stamps.check(stamp_ns, now_ns, policy=policy, max_age_s=max_age_s).oddity)
+        except FrameError as error:
+            found.append(f"-{error.reason}")
+    return found
+
+
+ODD = {
+    # frames as (stamp, now) in ms after T; what is found of each with policy accept
+    "a normal camera": ([(0, 20), (33, 50), (67, 90)], ["", "", ""]),
+    "the first stamp is never out of order": ([(0, 5000)], [""]),
+    "duplicate": ([(0, 20), (0, 50), (33, 60)], ["", "stamp_duplicate", ""]),
+    "two frames swapped": ([(0, 20), (67, 80), (33, 90), (100, 120)], ["", "", "stamp_backwards", ""]),
+    "out of order by exactly 1 s does not start afresh": (
+        [(2000, 2020), (1000, 2050), (1033, 2080), (2033, 2090)],
+        ["", "stamp_backwards", "stamp_backwards", ""],
+    ),
+    "a bag that loops": ([(9000, 9020), (1000, 9050), (1033, 9080), (1067, 9110)], ["", "stamp_backwards", "", ""]),
+    "ahead by the tolerance": ([(200, 0), (233, 33)], ["", ""]),
+    "ahead by more": ([(201, 0), (233, 33), (267, 66)], ["stamp_future", "", "stamp_future"]),
+    "one stamp in the future": ([(0, 20), (90_000, 50), (67, 80)], ["", "stamp_future", ""]),
+    "one stamp in the past": ([(9000, 9020), (5, 9050), (9067, 9080)], ["", "stamp_backwards", ""]),
+    "simulated time starts again": ([(9000, 9010), (100, 120), (133, 150)], ["", "clock_back", ""]),
+    "a frame of the old time after the new time began": (
+        [(9000, 9010), (9033, 120), (133, 150), (167, 180)],
+        ["", "clock_back", "", ""],
+    ),
+    "the clock is slewed back a little": ([(9000, 9010), (9033, 8900), (9067, 8950)], ["", "", ""]),
+    "a paused simulation": ([(0, 0), (0, 0), (0, 0)], ["", "stamp_duplicate", "stamp_duplicate"]),
+}
+
+
+@pytest.mark.parametrize(("frames", "expected"), ODD.values(), ids=ODD.keys())
+def test_oddities_are_named_and_pass_or_are_dropped_as_the_policy_says(frames, expected):
+    absolute = [(T + stamp * MS, T + now * MS) for stamp, now in frames]
+    assert reasons(absolute) == expected
+    assert reasons(absolute, "reject") == [f"-{oddity}" if oddity else "" for oddity in expected]
+
+
+@pytest.mark.parametrize("stamp_ns", [0, -1, -(2**31) * S], ids=["zero", "just negative", "most negative"])
+def test_a_stamp_that_was_not_set_has_no_age(stamp_ns):
+    assert Stamps().check(stamp_ns, T, policy="accept", max_age_s=0.1).age_s is None
+    assert reasons([(T, T), (stamp_ns, T), (T + 1, T)], "reject") == ["", "-stamp_zero", ""]
+
+
+def test_simulated_time_without_clock_warns_and_goes_on():
+    frames = [(0, 0), (T, 0), (T, 0), (T + FRAME, 0)]
+    assert reasons(frames) == ["clock_zero"] * 4
+    assert reasons(frames, "reject") == ["clock_zero"] * 4
+    assert reasons(frames, "accept", max_age_s=0.1) == ["clock_zero"] * 4
+    assert Stamps().check(T, 0, policy="accept", max_age_s=0.1).age_s is None
+
+
+def test_an_age_nobody_can_know_is_refused_only_where_both_ask_for_it():
+    assert reasons([(T, 0), (T, T)], "reject", max_age_s=0.1) == ["-clock_zero", ""]
+
+
+def test_simulated_time_begins_when_the_clock_does():
+    assert reasons([(9 * S, 0), (5 * S, 5 * S), (5 * S + FRAME, 5 * S + FRAME)], "reject") == ["clock_zero", "", ""]
+    assert reasons([(9 * S, 9 * S), (0, 0), (FRAME, FRAME)]) == ["", "clock_zero", ""]
+
+
+def test_age_is_what_passed_since_the_stamp():
+    assert Stamps().check(T, T + 1500 * MS, policy="accept", max_age_s=2.0).age_s == 1.5
+    assert Stamps().check(T + 100 * MS, T, policy="accept", max_age_s=2.0).age_s == -0.1
+    assert Stamps().check(T + 300 * MS, T, policy="accept", max_age_s=2.0).age_s is None
+
+
+@pytest.mark.parametrize("policy", ["accept", "reject"])
+def test_a_frame_older_than_max_age_is_dropped_whatever_the_policy(policy):
+    edge = [(T, T + 500 * MS), (T + 1, T + 500 * MS + 2)]
+    assert reasons(edge, policy, max_age_s=0.5) == ["", "-too_old"]
+    assert reasons(edge, policy) == ["", ""]
+
+
+def test_a_frame_that_is_too_old_and_odd_is_too_old():
+    assert reasons([(T, T), (T, T + S)], "reject", max_age_s=0.5) == ["", "-too_old"]
+
+
+def test_too_old_is_asked_again_before_publishing():
+    assert too_old(T, T + 501 * MS, 0.5)
+    assert not too_old(T, T + 500 * MS, 0.5)
+    assert not too_old(T, T + 10**6 * S, 0.0)
+    assert not too_old(0, T, 0.5)
+    assert not too_old(T, 0, 0.5)
+
+
+def test_the_text_says_by_how_much():
+    stamps = Stamps()
+    assert "12.5 s in the future" in stamps.check(T + 12_500 * MS, T, policy="accept", max_age_s=0).text
+    with pytest.raises(FrameError, match=r"3 s old, more than max_age 0\.25 s"):
+        stamps.check(T, T + 3 * S, policy="accept", max_age_s=0.25)
+
+
+TIMES = st.one_of(
+    st.integers(-(2**31) * S, 2**32 * S),  # all a message can hold, and the node's clock
+    st.integers(T - 3 * S, T + 3 * S),
+    st.sampled_from([0, 1, T, T + 1]),
+)
+FRAMES = st.lists(st.tuples(TIMES, TIMES), max_size=30)
+POLICIES = st.sampled_from(["accept", "reject"])
+
+
+@settings(max_examples=400, deadline=None)
+@given(FRAMES, POLICIES, st.sampled_from([0.0, 0.1, 2.0]), st.integers(1, 2**31).map(lambda s: s * S))
+def test_after_anything_a_normal_camera_is_soon_answered(before, policy, max_age_s, start_ns):
+    normal = [(start_ns + k * FRAME, start_ns + k * FRAME + 20 * MS) for k in range(40)]
+    found = reasons(before + normal, policy, max_age_s)[len(before) :]
+    assert found[32:] == [""] * 8  # 1 s and two frames later
+
+
+@settings(max_examples=400, deadline=None)
+@given(FRAMES, POLICIES, st.floats(0.001, 1e6))
+def test_no_frame_passes_that_is_older_than_max_age(frames, policy, max_age_s):
+    stamps = Stamps()
+    for stamp_ns, now_ns in frames:
+        try:
+            verdict = stamps.check(stamp_ns, now_ns, policy=policy, max_age_s=max_age_s)
+        except FrameError:
+            continue
+        if stamp_ns > 0 and now_ns > 0:
+            assert (now_ns - stamp_ns) / 1e9 <= max_age_s * (1 + 1e-12)
+        if verdict.age_s is not None:
+            assert -FUTURE_S <= verdict.age_s <= max_age_s * (1 + 1e-12)
+        if policy == "reject":
+            assert verdict.oddity == ""
+
+
+@settings(max_examples=400, deadline=None)
+@given(FRAMES)
+def test_without_an_oddity_the_stamps_rise_and_are_not_of_the_future(frames):
+    stamps, accepted = Stamps(), []
+    for stamp_ns, now_ns in frames:
+        if stamps.check(stamp_ns, now_ns, policy="accept", max_age_s=0).oddity == "":
+            assert 0 < stamp_ns <= now_ns + 200 * MS
+            accepted.append((stamp_ns, now_ns))
+        else:
+            accepted.clear()  # what started afresh is judged by the tables above
+        rising = [stamp for stamp, _ in accepted]
+        assert rising == sorted(set(rising))
