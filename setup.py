@@ -29,6 +29,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
         (f"share/{NAME}/launch", files("launch/*")),
+        (f"share/{NAME}/security", files("security/*")),
         (f"share/{NAME}/models", files("models/README.md") + files("models/*.onnx")),
     ],
     entry_points={

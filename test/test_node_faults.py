@@ -13,9 +13,13 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
+from bad_models import BAD_MODELS, BadModel
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from ros import ROOT, Participant, Process, new_domain, participant, running
-from test_node import NODE, camera_of, diagnosis, image, picture, stamp
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image
+from test_node import NODE, camera_of, diagnosis, image, picture, set_parameter, stamp, value
 from tiny_model import write_tiny_model
 from vision_msgs.msg import Classification
 
@@ -68,6 +72,7 @@ def test_camera_that_stops_is_an_error_and_recovers_unaided(ros: Participant):
 HANGING_SUBSCRIBER = """
 import sys, rclpy
 from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image
 from vision_msgs.msg import Classification
 from cnn_perception import transport
 transport.prepare_process()
@@ -114,3 +119,50 @@ def test_subscriber_that_hangs_holds_nobody_up(ros: Participant, domain: int, tm
     finally:
         other.kill()
         other.wait()
+
+
+@pytest.mark.parametrize("bad", BAD_MODELS, ids=lambda bad: bad.name)
+def test_bad_model_is_refused_and_the_running_one_stays(ros: Participant, node: Process, bad: BadModel, tmp_path: Path):
+    before = value(diagnosis(ros, "model"), "sha256")
+    path = bad.make(tmp_path)
+    result = set_parameter(ros, "model", str(path))
+    assert not result.successful
+    assert all(words.strip() in result.reason for words in (str(path), *bad.words.split(";"))), result.reason
+    assert value(diagnosis(ros, "model"), "sha256") == before
+    assert node.running
+
+
+def test_bad_models_leave_a_node_that_answers(ros: Participant, node: Process):
+    camera_of(ros, ros.collect(Classification, f"{NODE}/classification"))
+    assert "Traceback" not in node.log
+
+
+def test_simulated_time_that_never_begins_is_said_and_frames_are_answered(tmp_path: Path):
+    domain, model = new_domain(), write_tiny_model(tmp_path / "tiny.onnx")
+    settings = {"model": model, "use_sim_time": True, "diagnostics_period_s": 0.05}
+    with running("node", domain, tmp_path / "log", **settings) as process, participant(domain) as ros:
+        camera_of(ros, ros.collect(Classification, f"{NODE}/classification"))
+        ros.wait_for(lambda: "nobody publishes /clock" in process.log, "the warning")
+        assert int(value(diagnosis(ros, "camera"), "odd: clock_zero")) >= 1
+
+
+def test_bag_that_loops_is_answered_in_every_round_under_the_strictest_settings(tmp_path: Path):
+    """Time jumps back by ten seconds; with `reject` and `max_age` at most the first frame of a round is lost."""
+    domain, model = new_domain(), write_tiny_model(tmp_path / "tiny.onnx")
+    settings = {"model": model, "use_sim_time": True, "stamps": "reject", "max_age_s": 0.5}
+    with running("node", domain, tmp_path / "log", **settings), participant(domain) as ros:
+        answers = ros.collect(Classification, f"{NODE}/classification")
+        clock = ros.publisher(Clock, "/clock")
+        camera = ros.publisher(Image, "image_raw")
+        for _ in range(3):
+            answers.clear()
+            steps = iter(range(10_000))
+
+            def next_is_answered(steps: Iterator[int] = steps) -> bool:
+                step = next(steps)
+                second, nanosecond = 100 + step // 20, step % 20 * 50_000_000
+                clock.publish(Clock(clock=Time(sec=second, nanosec=nanosecond)))
+                camera.publish(image((second, nanosecond), picture(1)))
+                return len(answers) >= 20 and stamp(answers[-1])[0] >= 110
+
+            ros.wait_for(next_is_answered, "answers to the end of the round")
