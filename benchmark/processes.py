@@ -62,18 +62,19 @@ def turns(models: Sequence[Path], threads: int, provider: str, rounds: int, seco
     return times
 
 
-def node_command(name: str, **parameters: object) -> list[str]:
-    """Returns the command line of `perception_node` or `camera_node`."""
-    words = [word for key, value in parameters.items() for word in ("-p", f"{key}:={value}")]
+def node_command(name: str, remap: Sequence[str] = (), **parameters: object) -> list[str]:
+    """Returns the command line of `perception_node` or `camera_node`, with remapping rules and parameters."""
+    words = [word for rule in remap for word in ("-r", rule)]
+    words += [word for key, value in parameters.items() for word in ("-p", f"{key}:={value}")]
     # As the console script does, which lies elsewhere in every installation.
     program = f"import sys; from cnn_perception.start import {name}; sys.exit({name}())"
     return [sys.executable, "-c", program, "--ros-args", "--log-level", "warn", *words]
 
 
 @contextlib.contextmanager
-def running(name: str, **parameters: object) -> Iterator[subprocess.Popen[Any]]:
+def running(name: str, remap: Sequence[str] = (), **parameters: object) -> Iterator[subprocess.Popen[Any]]:
     """Runs one of the package's nodes for the length of a block."""
-    process = subprocess.Popen(node_command(name, **parameters), env=clean())
+    process = subprocess.Popen(node_command(name, remap, **parameters), env=clean())
     try:
         yield process
     finally:

@@ -10,6 +10,7 @@ drifts.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import statistics
 import sys
 import time
@@ -36,7 +37,8 @@ def sliding_windows(model: OnnxModel, image: RgbImage, cells: Cells, shape: tupl
 
     A window of the last row or column that would reach over the edge is moved back into the image.
     """
-    size, logits = model.spec.input, []
+    size = dataclasses.replace(model.spec.input, resize_mode="squash", crop_fraction=1.0)  # a crop has its size already
+    logits = []
     rows, columns = shape[-2:]
     places = [cells.pixel(row, column) for row in range(rows) for column in range(columns)]
     corners = [(int(v - (size.height - 1) / 2), int(u - (size.width - 1) / 2)) for v, u in places]

@@ -63,34 +63,44 @@ def check_graph(question: Question) -> Generator[Finding, None, int]:
     """
     with observing() as observer:
         node = observer.node
-        began_s = time.monotonic()
-        one = [_absolute(question.node)] if question.node else []
-        observer.spin(_DISCOVERY_S, lambda: bool(running := check_node.perception_nodes(node)) and {*one} <= {*running})
-        observer.spin(_SETTLING_S)
-        running = check_node.perception_nodes(node)
-        named = one or running
-        active = []
-        if not named:
-            yield check_node.check_presence("", [])
-        for name in named:
-            if name not in running:
-                yield check_node.check_presence(name, node.get_fully_qualified_node_names())
-                continue
-            state = check_node.state_of(observer, name)
-            yield check_node.check_state(name, state)
-            if state == "active":
-                active.append(name)
-            elif state == "unconfigured" and not question.model_is_known:
-                yield from check_model(Path(check_node.model_of(observer, name)).expanduser())
+        deadline_s = time.monotonic() + _DISCOVERY_S
+        named, active = yield from _check_nodes(observer, question)
+        observer.spin(deadline_s - time.monotonic(), lambda: all(check_node.images_of(node, name) for name in active))
         subscribed = {name: check_node.images_of(node, name) for name in active}
         wishes = _wishes(question, subscribed, is_default=not named)
-        left_s = began_s + _DISCOVERY_S - time.monotonic()
-        observer.spin(left_s, lambda: all(node.count_publishers(topic) for topic in wishes))
+        introduced = check_topic.is_introduced
+        observer.spin(deadline_s - time.monotonic(), lambda: all(introduced(node, topic) for topic in wishes))
         for name in active:
             asked = list(wishes) if question.images else []
             yield from check_node.check_listening(name, asked, list(subscribed[name]))
         others = check_topic.published_image_topics(node, named)
         return (yield from _check_traffic(observer, question.seconds, wishes, others, subscribed))
+
+
+def _check_nodes(
+    observer: Observer, question: Question
+) -> Generator[Finding, None, tuple[Sequence[str], Sequence[str]]]:
+    """Looks for the perception nodes; returns the names of those looked for, and of those that are active."""
+    node = observer.node
+    one = [_absolute(question.node)] if question.node else []
+    observer.spin(_DISCOVERY_S, lambda: bool(found := check_node.perception_nodes(node)) and {*one} <= {*found})
+    observer.spin(_SETTLING_S)
+    running = check_node.perception_nodes(node)
+    named = one or running
+    active = []
+    if not named:
+        yield check_node.check_presence("", [])
+    for name in named:
+        if name not in running:
+            yield check_node.check_presence(name, node.get_fully_qualified_node_names())
+            continue
+        state = check_node.state_of(observer, name)
+        yield check_node.check_state(name, state)
+        if state == "active":
+            active.append(name)
+        elif state == "unconfigured" and not question.model_is_known:
+            yield from check_model(Path(check_node.model_of(observer, name)).expanduser())
+    return named, active
 
 
 def _check_traffic(

@@ -103,6 +103,8 @@ def check_listening(name: str, asked: Sequence[str], subscribed: Sequence[str]) 
     what = f"node {name}"
     if subscribed:
         yield Finding("ok", what, f"listens to {', '.join(subscribed)}")
+    else:
+        yield Finding("warn", what, "listens to no image topic that is known here", "see its log, or run this again")
     for topic in asked:
         if topic not in subscribed:
             remedy = f"start it with image:={topic.removesuffix('/compressed')}, see also image_transport"

@@ -22,6 +22,8 @@ IMAGE_TYPES: Mapping[str, type[Image | CompressedImage]] = {
     "sensor_msgs/msg/Image": Image,
     "sensor_msgs/msg/CompressedImage": CompressedImage,
 }
+_NAMELESS = "_NODE_NAME_UNKNOWN_"
+"""Source: rmw_dds_common, graph_cache.cpp: of a publisher whose node has not been announced yet, or that is no node."""
 _QUEUE = 30
 """A second of frames: the doctor counts all, while the node wants the newest only."""
 _LOSS_WORTH_SAYING = 0.05
@@ -51,9 +53,16 @@ def publishers_of(node: Node, topic: str, wanted: QoSProfile = IMAGE_QOS) -> lis
     for info in node.get_publishers_info_by_topic(topic):
         verdict, reason = qos_check_compatible(info.qos_profile, wanted)
         misfit = reason if verdict == QoSCompatibility.ERROR else ""
-        name = f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+        named = f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+        name = "a process without a node" if info.node_name == _NAMELESS else named
         found.append(Publisher(name, info.topic_type, misfit.removeprefix("ERROR: ").strip()))
     return found
+
+
+def is_introduced(node: Node, topic: str) -> bool:
+    """Returns whether a topic has publishers, all known by the names of their nodes."""
+    names = [info.node_name for info in node.get_publishers_info_by_topic(topic)]
+    return bool(names) and _NAMELESS not in names
 
 
 def published_image_topics(node: Node, but: Sequence[str] = ()) -> dict[str, str]:

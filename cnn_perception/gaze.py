@@ -239,7 +239,7 @@ def _from_polynomial(distorted: Numbers, distortion: Numbers) -> Numbers | None:
         here, right, below = cv2.projectPoints(points, still, still, identity, distortion)[0].reshape(3, 2)
         slope = np.column_stack([right - here, below - here]) / step
         # A lens does not turn pictures over: where its model does, the pixel lies outside of what it describes.
-        if not (np.isfinite(slope).all() and np.linalg.det(slope) > 0.0):
+        if not (np.isfinite(slope).all() and np.linalg.det(slope) > 0.0 and np.trace(slope) > 0.0):
             return None
         change = np.linalg.solve(slope, distorted - here)
         place = place + change

@@ -99,6 +99,10 @@ class OnnxModel:
             raise FrameError("inference", f"ONNX Runtime failed: {one_line(error)}") from None
         return _split(found, len(images))
 
+    def cancel(self) -> None:
+        """Ends a `run` or `score_map` under way in another thread, and every later one, with a FrameError."""
+        self._run_options.terminate = True
+
     def score_map(self, image: FloatArray) -> FloatArray:
         """Runs the classifier at every place of an image; the first call loads the file once more.
 
@@ -115,7 +119,7 @@ class OnnxModel:
         if self._map_session is None:
             self._map_session = self._open_map()
         try:
-            (found,) = self._map_session.run(["score_map"], {INPUT_NAME: image})
+            (found,) = self._map_session.run(["score_map"], {INPUT_NAME: image}, self._run_options)
         except ORT_ERRORS as error:
             raise FrameError("score_map", f"ONNX Runtime failed: {one_line(error)}") from None
         logits: FloatArray = found[0]

@@ -138,7 +138,18 @@ class Shadow:
             )
 
     def close(self, timeout_s: float) -> bool:
-        """Ends the thread; returns False if it was at a frame for longer than `timeout_s`."""
+        """Ends the thread; called a second time it is quick.
+
+        Args:
+            timeout_s: How long to wait for the frames that were offered. After that the model is made to give up, and
+                is waited for as long again: a process that ends during a run of the model would be aborted.
+
+        Returns:
+            Whether the thread has ended.
+        """
+        if self._aside.close(timeout_s):
+            return True
+        self._pipeline.model.cancel()
         return self._aside.close(timeout_s)
 
     def _compare(self, seen: _Seen) -> None:

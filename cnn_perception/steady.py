@@ -8,8 +8,8 @@ A robot that stops for one class and goes on for another must not jitter between
 - Hysteresis: another answer must be better by a margin.
 - Hold: a least time between two changes of the answer.
 
-No answer is held on to without knowing for how long. Where time goes back, where it stands still while the picture
-changes, or after a long gap, everything starts afresh with the answer to that frame alone.
+No answer is held on to without knowing for how long. A frame sent twice or out of order changes nothing, but where time
+stands still, steps back or has a long gap, everything starts afresh with the answer to that frame alone.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from cnn_perception.errors import ConfigError
 from cnn_perception.postprocess import Prediction
+from cnn_perception.stamps import STEP_BACK_S
 
 _Numbers = npt.NDArray[np.float64]
 _Flags = npt.NDArray[np.bool_]
@@ -31,8 +32,8 @@ _GAP_TIME_CONSTANTS = 5.0
 """After this many time constants less than 1 % of the old answer is left: exp(-5) = 0.007."""
 _GAP_S = 5.0
 """A shorter gap never starts afresh: slow cameras are steadied, too."""
-_SAME = 1e-3
-"""Two runs on the same image may differ by this, as batches of different sizes do."""
+_LATE_FRAMES = 5
+"""So many frames in a row may be no newer than the latest; more of them mean that its stamps do not tell the time."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class _State:
 
     Attributes:
         stamp_s: Time of the latest frame.
+        late: How many frames came since that were not newer.
         raw: Its prediction.
         values: (K,) smoothed scores, or numbers of a regression.
         unknown: Smoothed share of unknown frames, in [0, 1].
@@ -78,6 +80,7 @@ class _State:
     """
 
     stamp_s: float
+    late: int
     raw: Prediction
     values: _Numbers
     unknown: float
@@ -112,6 +115,8 @@ class Steady:
         elif stamp_s > state.stamp_s:
             _smooth(state, prediction, stamp_s, settings.smoothing_s)
             _decide(state, settings)
+        else:
+            state.late += 1
         return _answer(state, prediction)
 
 
@@ -119,11 +124,10 @@ def _starts_afresh(state: _State, prediction: Prediction, stamp_s: float, settin
     before = state.raw
     if (prediction.class_names, prediction.task) != (before.class_names, before.task):
         return True
-    if stamp_s == state.stamp_s:
-        is_same = np.allclose(_values(prediction), _values(before), rtol=_SAME, atol=_SAME)
-        return not is_same or prediction.unknown != before.unknown
-    longest_s = max(_GAP_S, settings.hold_s, _GAP_TIME_CONSTANTS * settings.smoothing_s)
-    return not 0.0 < stamp_s - state.stamp_s <= longest_s
+    step_s = stamp_s - state.stamp_s
+    if -STEP_BACK_S <= step_s <= 0.0:
+        return state.late >= _LATE_FRAMES
+    return not 0.0 < step_s <= max(_GAP_S, settings.hold_s, _GAP_TIME_CONSTANTS * settings.smoothing_s)
 
 
 def _values(prediction: Prediction) -> _Numbers:
@@ -137,13 +141,13 @@ def _first(prediction: Prediction, stamp_s: float) -> _State:
     elif prediction.task == "multiclass":
         answers[-1 if prediction.unknown else int(prediction.scores.argmax())] = True
     changed_s = np.full(len(answers), stamp_s)
-    return _State(stamp_s, prediction, _values(prediction), float(prediction.unknown), answers, changed_s)
+    return _State(stamp_s, 0, prediction, _values(prediction), float(prediction.unknown), answers, changed_s)
 
 
 def _smooth(state: _State, prediction: Prediction, stamp_s: float, smoothing_s: float) -> None:
     """Lets a frame count by 1 - exp(-dt / time constant)."""
     weight = -math.expm1(-(stamp_s - state.stamp_s) / smoothing_s) if smoothing_s > 0 else 1.0
-    state.stamp_s, state.raw = stamp_s, prediction
+    state.stamp_s, state.late, state.raw = stamp_s, 0, prediction
     state.unknown += weight * (float(prediction.unknown) - state.unknown)
     if not prediction.unknown:
         # The mean over the known frames alone, of which there were a share of 1 - unknown.

@@ -32,6 +32,8 @@ CORE = {
     "gallery": {"numpy"},
     "drift": {"numpy"},
     "onnx_file": set(),
+    "subgraph": set(),
+    "score_map": {"numpy"},
     "nvidia": set(),
     "engines": set(),
     "providers": {"onnxruntime"},

@@ -262,6 +262,18 @@ def test_absent_node_is_a_failure_only_if_it_was_asked_for():
     assert "is no perception node" in str(check_node.check_presence("/camera", ["/camera"]))
 
 
+@pytest.mark.parametrize(
+    ("asked", "subscribed", "said"),
+    [
+        ([], ["/image_raw"], "ok    node /eye: listens to /image_raw"),
+        (["/front/image/compressed"], ["/image_raw"], "FAIL  node /eye: does not listen to /front/image/compressed ->"),
+        ([], [], "warn  node /eye: listens to no image topic"),
+    ],
+)
+def test_what_the_node_listens_to(asked: list[str], subscribed: list[str], said: str):
+    assert said in lines(check_node.check_listening("/eye", asked, subscribed))
+
+
 def words(**more: Any) -> check_node.Words:
     status = DiagnosticStatus(level=DiagnosticStatus.ERROR, name="/eye: camera", message="no image for 4.0 s")
     status.values = [KeyValue(key="dropped: encoding", value="7"), KeyValue(key="received", value="9")]

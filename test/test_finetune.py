@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from cnn_perception.errors import EXIT_BAD_INPUT, ConfigError, DataError
-from training import backbones, checkpoint, distil, finetune, probe
+from training import backbones, checkpoint, distil, finetune, linear, probe
 from training.learner import Learner, Place
 from training.train import main
 from training.weights import classifier_name
@@ -147,7 +147,7 @@ def test_the_checkpoint_kept_is_the_best_by_validation_or_the_last_whatever_that
 
 
 def test_the_head_begins_as_a_logistic_regression_on_the_training_images(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(probe, "WEIGHT_DECAYS", (0.1,))
+    monkeypatch.setattr(linear, "WEIGHT_DECAYS", (0.1,))
     settings = {"mode": "finetune", "weights": "none", "head_init": "probe", "lr": 1e-12, "optimizer": "sgd"}
     run = tiny_run(photos, tmp_path, **settings)
     name = classifier_name(run.model)

@@ -116,7 +116,8 @@ def test_a_fisheye_also_sees_what_is_behind_it(theta_deg):
 def test_where_a_lens_model_turns_back_there_is_no_ray(model, d, largest):
     found = camera(model, d)
     assert found.ray(330.0 + 500.0 * (largest - 0.001), 235.0) is not None
-    assert found.ray(330.0 + 500.0 * (largest + 0.001), 235.0) is None
+    for beyond in (0.001, 0.01, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 2.0):
+        assert found.ray(330.0 + 500.0 * (largest + beyond), 235.0) is None
 
 
 def test_rectified_images_have_no_distortion_and_the_matrix_p():
@@ -176,6 +177,7 @@ def test_binning_and_regions_of_interest_do_not_turn_the_ray(binning, roi):
         ((0, 0), (0, 0, 0, 0), (640, 480), False),
         ((2, 2), (0, 0, 0, 0), (240, 320), True),
         ((2, 2), (0, 0, 0, 0), (480, 640), False),
+        ((2, 2), (0, 0, 0, 0), (240, 321), False),
         ((0, 0), (9, 9, 100, 50), (50, 100), True),
         ((0, 0), (9, 9, 100, 50), (480, 640), False),
         ((2, 4), (9, 9, 101, 51), (12, 50), True),  # the rest is dropped,
@@ -240,7 +242,7 @@ def test_the_message_of_ros_is_read():
 NUMBER = st.one_of(st.floats(), st.floats(-10, 10), st.sampled_from([0.0, 1.0, 500.0]))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     model=st.sampled_from(["plumb_bob", "rational_polynomial", "equidistant", ""]),
     d=st.one_of(st.lists(NUMBER, max_size=15), st.lists(st.floats(-3, 3), min_size=4, max_size=8)),
@@ -361,7 +363,7 @@ def test_the_padding_of_a_letterbox_is_nowhere_in_the_image():
     assert look(activation, spec, 8, 16).peak == pytest.approx((12.5, 4.5))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.integers(1, 5000),
     st.integers(1, 5000),

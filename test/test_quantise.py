@@ -144,7 +144,7 @@ def test_the_int8_file_answers_nearly_as_torch_does_for_any_number_of_images(cas
     assert np.corrcoef(embedding.ravel(), expected_embedding.ravel())[0, 1] > 0.95
     assert np.corrcoef(activation.ravel(), expected_map.ravel())[0, 1] > 0.9
     # the head is as exact as before: the map still adds up to the logit (Zhou et al. 2016)
-    (bias,) = [numpy_helper.to_array(t) for t in case.proto.graph.initializer if t.name.endswith("classifier.bias")]
+    bias = case.checkpoint.model["fc.bias"].numpy()
     np.testing.assert_allclose(activation.mean((1, 2)) + bias[logits.argmax(1)], logits.max(1), atol=1e-3)
 
 
@@ -154,12 +154,12 @@ def test_a_smaller_file_has_nearly_the_same_score_map_of_a_larger_image(case, in
     if kind == "fp16":
         path = tmp_path / "fp16.onnx"
         onnx.save(quantise.to_fp16(case.proto), path)
-    image = np.concatenate([np.concatenate(case.images[:2], 1), np.concatenate(case.images[2:4], 1)], 2)[None]
+    image = nn.functional.interpolate(torch.from_numpy(case.images[:1]), (160, 192), mode="bilinear").numpy()
 
     small, large = OnnxModel(path, CPU).score_map(image), case.fp32.score_map(image)
 
-    assert small.shape == large.shape == (3, 3, 3)
-    assert np.corrcoef(small.ravel(), large.ravel())[0, 1] > {"int8": 0.95, "fp16": 0.9999}[kind]
+    assert small.shape == large.shape == (3, 4, 5)
+    assert np.corrcoef(small.ravel(), large.ravel())[0, 1] > {"int8": 0.9, "fp16": 0.9999}[kind]
 
 
 def test_onnx_runtime_computes_every_convolution_in_integers(int8, tmp_path):

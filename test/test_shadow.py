@@ -5,14 +5,17 @@ The tiny model's logits are 10 times the mean of its colour channels in [0, 1], 
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import threading
 
 import numpy as np
+import onnx
 import pytest
-from tiny_model import as_multilabel, regression_spec, tiny_spec, with_unknown, write_tiny_model
+from tiny_model import TINY_INPUT, as_multilabel, regression_spec, tiny_spec, with_unknown, write_tiny_model
 
 from cnn_perception.errors import ConfigError
-from cnn_perception.inference import SessionOptions
+from cnn_perception.inference import OnnxModel, SessionOptions
 from cnn_perception.pipeline import Pipeline
 from cnn_perception.shadow import Shadow
 
@@ -191,3 +194,31 @@ def test_an_image_is_recognised_as_the_whole_line_would(tmp_path):
     found = line.recognise(image)
     np.testing.assert_allclose(found.scores, expected, atol=0.01)
     assert found.activation is None
+
+
+def write_endless_model(path):
+    """A model that blurs its input so many times that one run takes many seconds."""
+    graph = onnx.load(write_tiny_model(path, input=dataclasses.replace(TINY_INPUT, height=480, width=640)))
+    first = next(node for node in graph.graph.node if node.op_type == "AveragePool")
+    names = ["image", *(f"blurred{number}" for number in range(5000))]
+    blurs = [
+        onnx.helper.make_node("AveragePool", [before], [after], kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+        for before, after in itertools.pairwise(names)
+    ]
+    first.input[0] = names[-1]
+    nodes = [*blurs, *graph.graph.node]
+    del graph.graph.node[:]
+    graph.graph.node.extend(nodes)
+    onnx.save(graph, path)
+    return path
+
+
+def test_a_shadow_in_the_midst_of_a_long_run_is_made_to_give_up(tmp_path, monkeypatch):
+    running = pipeline(tmp_path, "running")
+    monkeypatch.setattr(OnnxModel, "_warm_up", lambda *_: None)
+    slow = Pipeline.load(write_endless_model(tmp_path / "slow.onnx"), ALONE)
+    shadow = Shadow(slow, running.spec, pytest.fail)
+    shadow.offer(flat(RED), running.recognise(flat(RED)), "front", 1)
+
+    assert shadow.close(2.0)
+    assert (shadow.report().compared, shadow.report().failed) == (0, 1)

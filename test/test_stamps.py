@@ -36,6 +36,7 @@ ODD = {
         [(2000, 2020), (1000, 2050), (1033, 2080), (2033, 2090)],
         ["", "stamp_backwards", "stamp_backwards", ""],
     ),
+    "by more than 1 s it does": ([(2001, 2020), (1000, 2050), (1033, 2080)], ["", "stamp_backwards", ""]),
     "a bag that loops": ([(9000, 9020), (1000, 9050), (1033, 9080), (1067, 9110)], ["", "stamp_backwards", "", ""]),
     "ahead by the tolerance": ([(200, 0), (233, 33)], ["", ""]),
     "ahead by more": ([(201, 0), (233, 33), (267, 66)], ["stamp_future", "", "stamp_future"]),
@@ -122,7 +123,7 @@ FRAMES = st.lists(st.tuples(TIMES, TIMES), max_size=30)
 POLICIES = st.sampled_from(["accept", "reject"])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(FRAMES, POLICIES, st.sampled_from([0.0, 0.1, 2.0]), st.integers(1, 2**31).map(lambda s: s * S))
 def test_after_anything_a_normal_camera_is_soon_answered(before, policy, max_age_s, start_ns):
     normal = [(start_ns + k * FRAME, start_ns + k * FRAME + 20 * MS) for k in range(40)]
@@ -130,7 +131,7 @@ def test_after_anything_a_normal_camera_is_soon_answered(before, policy, max_age
     assert found[32:] == [""] * 8  # 1 s and two frames later
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(FRAMES, POLICIES, st.floats(0.001, 1e6))
 def test_no_frame_passes_that_is_older_than_max_age(frames, policy, max_age_s):
     stamps = Stamps()
@@ -147,7 +148,7 @@ def test_no_frame_passes_that_is_older_than_max_age(frames, policy, max_age_s):
             assert verdict.oddity == ""
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(FRAMES)
 def test_without_an_oddity_the_stamps_rise_and_are_not_of_the_future(frames):
     stamps, accepted = Stamps(), []

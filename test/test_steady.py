@@ -104,7 +104,7 @@ def play(stream, wanted: SteadySettings) -> tuple[list[float], list[Prediction],
     return times, raw, found
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(STREAM, st.sampled_from([0.05, 0.3, 2.0]))
 def test_scores_are_the_weighted_mean_of_all_known_frames(stream, tau):
     times, raw, found = play(stream, SteadySettings(smoothing_s=tau))
@@ -116,7 +116,7 @@ def test_scores_are_the_weighted_mean_of_all_known_frames(stream, tau):
     assert found[-1].scores == pytest.approx(expected, abs=1e-5)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(STREAM, SETTINGS)
 def test_scores_stay_probabilities_and_the_answer_is_one_of_the_classes(stream, wanted):
     for prediction in play(stream, wanted)[2]:
@@ -128,7 +128,7 @@ def test_scores_stay_probabilities_and_the_answer_is_one_of_the_classes(stream, 
             assert prediction.unknown or prediction.ranked(1) == [(prediction.name, prediction.score)]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(STREAM, SCORES, st.booleans(), SETTINGS)
 def test_a_scene_that_stays_is_answered_in_the_end(stream, scores, unknown, wanted):
     ranked = sorted(scores, reverse=True)
@@ -159,7 +159,7 @@ def test_a_single_wrong_frame_changes_nothing():
     assert set(names(found)) == {"stop"}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(STREAM, SETTINGS)
 def test_an_answer_that_leads_by_the_margin_is_not_given_up(stream, wanted):
     found = play(stream, wanted)[2]
@@ -178,7 +178,7 @@ def test_an_answer_is_held_for_its_time():
     assert names(found) == ["stop"] * 3 + ["go"] * 3 + ["stop"] * 5
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(STREAM, SETTINGS)
 def test_the_answer_never_changes_twice_within_the_hold(stream, wanted):
     times, _, found = play(stream, wanted)
@@ -276,7 +276,7 @@ HARD = SteadySettings(smoothing_s=10.0, hysteresis=0.9, hold_s=60.0)
 
 
 @pytest.mark.parametrize(
-    ("step_s", "afresh"), [(-0.01, True), (59.9, False), (60.1, True), (math.nan, True), (1e9, True)]
+    ("step_s", "afresh"), [(-0.99, False), (-1.01, True), (59.9, False), (60.1, True), (math.nan, True), (1e9, True)]
 )
 def test_it_starts_afresh_where_time_goes_back_or_after_a_gap(step_s, afresh):
     steady = Steady()
@@ -293,19 +293,31 @@ def test_a_gap_is_bridged_for_5_seconds_or_5_time_constants(smoothing_s, longest
         assert names([steady(scored(0.05, 0.95) if smoothing_s else GO, step_s, wanted)]) == [expected]
 
 
-def test_a_frame_sent_twice_changes_nothing():
+@pytest.mark.parametrize("step_s", [0.0, -0.2], ids=["sent twice", "out of order"])
+def test_a_frame_that_is_not_newer_changes_nothing(step_s):
     steady = Steady()
     steady(STOP, 1.0, HARD)
-    once = steady(scored(0.3, 0.7), 1.1, HARD)
-    twice = steady(scored(0.3, 0.7 + 1e-5), 1.1, HARD)
-    assert twice.ranked(2) == once.ranked(2)
+    once = steady(scored(0.3, 0.7), 1.3, HARD)
+    late = steady(STRANGE, 1.3 + step_s, HARD)
+    after = steady(scored(0.3, 0.7), 1.4, HARD)
+    assert late.ranked(2) == once.ranked(2)
+    assert after.scores == pytest.approx([0.3 + 0.6 * math.exp(-0.04), 0.7 - 0.6 * math.exp(-0.04)])
 
 
-@pytest.mark.parametrize("frame", [GO, scored(0.9, 0.1, unknown=True)], ids=["other scores", "unknown"])
-def test_where_time_stands_still_no_old_answer_is_held(frame):
-    steady = Steady()
-    steady(STOP, 0.0, HARD)
-    assert steady(frame, 0.0, HARD).ranked(1) == frame.ranked(1)
+def test_where_time_stands_still_no_old_answer_is_held():
+    found = answers([STOP] + [GO] * 7, HARD, period_s=0.0)
+    assert names(found) == ["stop"] * 6 + ["go"] * 2
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.one_of(st.just(0.0), st.floats(-2, 6)), min_size=6, max_size=40))
+def test_whatever_time_does_an_answer_is_old_by_few_frames(steps):
+    steady, now_s, found = Steady(), 0.0, []
+    steady(STOP, now_s, SteadySettings(hysteresis=0.5))
+    for step_s in steps:
+        now_s += step_s
+        found.append(steady(GO, now_s, SteadySettings(hysteresis=0.5)).name)
+    assert found[5:] == ["go"] * len(found[5:])
 
 
 def test_another_model_starts_afresh():

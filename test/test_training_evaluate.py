@@ -117,7 +117,9 @@ def test_ten_views_are_torchvisions_ten_crops_and_the_centre_is_the_robots(shape
         difference = np.abs(view.astype(int) - crop.permute(1, 2, 0).numpy().astype(int))
         assert difference.max() <= 1
     as_it_is = dataclasses.replace(SPEC, resize_mode="squash", crop_fraction=1.0)
-    assert np.array_equal(preprocess(views[4], as_it_is), preprocess(image, SPEC))
+    # one level: Pillow filters rows or columns first by the size of what it is given, and the robot gives it less
+    level = 1 / 255 / min(SPEC.std)
+    assert np.allclose(preprocess(views[4], as_it_is), preprocess(image, SPEC), rtol=0, atol=1.01 * level)
     assert np.array_equal(views[9], views[4][:, ::-1])
 
 

@@ -74,22 +74,34 @@ class Images(Dataset[Item]):
         return len(self.samples)
 
     def __getitem__(self, key: Key) -> Item:
+        return self.item(key, np.empty(self.shape, np.float32))
+
+    def __getitems__(self, keys: list[Key]) -> list[Item]:
+        """What a loader asks for: the items of a batch, each a slice of one array, so that `collate` copies nothing."""
+        return list(map(self.item, keys, np.empty((len(keys), *self.shape), np.float32)))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """What an item's tensor is."""
+        return (3, self.spec.height, self.spec.width)
+
+    def item(self, key: Key, out: npt.NDArray[np.float32]) -> Item:
+        """Loads an image into `out`, which is of `shape`."""
         try:
             path = self.samples[key.row].path
             image = self.cache.image(key.row, path) if self.cache else decode_file_bytes(path.read_bytes())
         except (FrameError, OSError):
             return Item(key.row, None)
         if self.augmentation is None:
-            return Item(key.row, preprocess(image, self.spec))
+            return Item(key.row, preprocess(image, self.spec, out))
         variant = augment(image, self.augmentation, np.random.default_rng((self.seed, *key)))
         as_it_is = dataclasses.replace(self.spec, resize_mode="squash", crop_fraction=1.0)
-        return Item(key.row, preprocess(variant, as_it_is))
+        return Item(key.row, preprocess(variant, as_it_is, out))
 
     def collate(self, items: list[Item]) -> Batch:
-        """Stacks items to a batch."""
+        """Makes a batch of items."""
         kept = [(item.row, item.tensor) for item in items if item.tensor is not None]
-        shape = (len(kept), 3, self.spec.height, self.spec.width)
-        images = np.stack([tensor for _, tensor in kept]) if kept else np.empty(shape, np.float32)
+        images = _together([tensor for _, tensor in kept]) if kept else np.empty((0, *self.shape), np.float32)
         rows = torch.tensor([row for row, _ in kept], dtype=torch.int64)
         if values := len(self.samples[0].values):
             targets = [self.samples[row].values for row, _ in kept]
@@ -98,6 +110,14 @@ class Images(Dataset[Item]):
             labels = torch.tensor([self.samples[row].label for row, _ in kept], dtype=torch.int64)
         lost = tuple(item.row for item in items if item.tensor is None)
         return Batch(rows, torch.from_numpy(images), labels, lost)
+
+
+def _together(tensors: Sequence[InputTensor]) -> npt.NDArray[np.float32]:
+    """The array of which the tensors are all slices, in order; a new one where they are not, as when one was lost."""
+    whole = tensors[0].base
+    if whole is not None and len(whole) == len(tensors) and all(tensor.base is whole for tensor in tensors):
+        return np.asarray(whole, np.float32)
+    return np.stack(tensors)
 
 
 class Order(Sampler[list[Key]]):

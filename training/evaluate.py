@@ -117,7 +117,8 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 def _enter(name: str, path: Path, device: torch.device) -> Contestant:
     saved = checkpoint.load(path)
-    return Contestant(name, saved, network.restore(saved).to(device))
+    # the layout is faster on CPUs, as it is in training
+    return Contestant(name, saved, network.restore(saved).to(device).to(memory_format=torch.channels_last))
 
 
 def _require_agreement(first: Contestant, other: Contestant) -> None:

@@ -107,9 +107,8 @@ def _classes(label: Sequence[float], checkpoint: Checkpoint) -> list[int]:
     if checkpoint.task == "multiclass" and label:
         return [int(label[0])]
     if checkpoint.task == "multilabel":
-        return [index for index, value in enumerate(label) if value > 0.5] or [
-            -1
-        ]  # images of no class are a group, too
+        shown = [index for index, value in enumerate(label) if value > 0.5]
+        return shown or [-1]  # images of no class are a group, too
     return [0]
 
 

@@ -56,14 +56,21 @@ def ten_views(image: RgbImage, spec: InputSpec) -> list[RgbImage]:
 class TenViews(Images):
     """The ten views of each image, (10, 3, height, width) each, as batches (N, 10, 3, height, width)."""
 
-    def __getitem__(self, key: Key) -> Item:
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """What an item's tensor is."""
+        return (10, *super().shape)
+
+    def item(self, key: Key, out: npt.NDArray[np.float32]) -> Item:
+        """Loads the views of an image into `out`, which is of `shape`."""
         try:
             image = decode_file_bytes(self.samples[key.row].path.read_bytes())
         except (FrameError, OSError):
             return Item(key.row, None)
         as_it_is = dataclasses.replace(self.spec, resize_mode="squash", crop_fraction=1.0)
-        views = [preprocess(view, as_it_is) for view in ten_views(image, self.spec)]
-        return Item(key.row, InputTensor(np.stack(views)))
+        for view, slot in zip(ten_views(image, self.spec), out, strict=True):
+            preprocess(view, as_it_is, slot)
+        return Item(key.row, InputTensor(out))
 
 
 def require_ten_crop(spec: InputSpec, task: Task, name: str) -> None:
