@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test bench clean
+.PHONY: help venv demo test bench soak clean
 
 # A sourced ROS 2 is used as it is. Without one, `wheels` bring the same client library into the virtual environment.
 IS_SOURCED := import rclpy, sys, importlib.metadata as m; sys.exit(any(m.distributions(name="ros-rclpy")))
@@ -43,9 +43,21 @@ test: $(READY)  ## lint, types, unit tests, training on tiny data, nodes over re
 	$(BIN)/pytest
 
 bench: export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
-bench: $(READY)  ## the node's rate over the bare model's (DATA=folder of class folders: and how fast it is loaded)
+bench: $(READY)  ## every ratio, on an idle machine (DATA=folder of class folders, WEIGHTS=file, BACKBONE=name: training's too)
+	$(BIN)/python -m benchmark.preprocessing
+	$(BIN)/python -m benchmark.outputs
+	$(BIN)/python -m benchmark.score_map
+	$(BIN)/python -m benchmark.evaluation
+	$(BIN)/python -m benchmark.start
 	$(BIN)/python -m benchmark.node_rate
+	$(BIN)/python -m benchmark.node_rate --backbone resnet50 --threads $$(( $$(nproc) > 1 ? $$(nproc) - 1 : 1 ))
+	$(BIN)/python -m benchmark.cameras
 	$(if $(DATA),$(BIN)/python -m benchmark.loading --data "$(DATA)")
+	$(if $(DATA),$(if $(WEIGHTS),$(BIN)/python -m benchmark.probe --data "$(DATA)" --weights "$(WEIGHTS)" $(if $(BACKBONE),--backbone "$(BACKBONE)")))
+
+soak: export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
+soak: $(READY)  ## the node under all that a robot does to it: memory, threads, file handles (MINUTES=2)
+	$(BIN)/python -m benchmark.soak $(if $(MINUTES),--minutes "$(MINUTES)")
 
 clean:  ## remove what was made, .venv too; runs/ and models/ stay
 	rm -rf $(VENV) build install log demo_output *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cnn_perception.errors import PerceptionError
 from cnn_perception.image import EncodedFile, EncodedImage, RgbImage
 from cnn_perception.pipeline import Pipeline
 from cnn_perception.postprocess import Prediction
@@ -55,14 +56,19 @@ class Loaded:
         """
         options = settings.session_options()
         pipeline = Pipeline.load(settings.model_path, options, log)
-        shadow = recorder = None
-        if settings.shadow_path is not None:
+        kept = settings.recorder()
+        recorder = Recorder(kept, pipeline.spec, pipeline.model.sha256, warn, on_failure) if kept else None
+        loaded = cls(settings, pipeline, None, recorder)
+        if settings.shadow_path is None:
+            return loaded
+        try:
             # One thread, of low priority: it may lag behind the model that it is compared with.
             alone = dataclasses.replace(options, intra_op_threads=1, warm_up_batches=(1,), require_gpu=False)
             shadow = Shadow(Pipeline.load(settings.shadow_path, alone, log), pipeline.spec, on_failure)
-        if (kept := settings.recorder()) is not None:
-            recorder = Recorder(kept, pipeline.spec, pipeline.model.sha256, warn, on_failure)
-        return cls(settings, pipeline, shadow, recorder)
+        except PerceptionError:
+            loaded.close()
+            raise
+        return dataclasses.replace(loaded, shadow=shadow)
 
     @property
     def is_watched(self) -> bool:

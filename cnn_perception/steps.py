@@ -26,10 +26,14 @@ from cnn_perception.unsure import Origin
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A frame on its way: whose it is, who wants what of it, and since when it is worked on."""
+    """A frame on its way: whose it is, who wants what of it, and since when it is worked on.
+
+    `has_age` is whether its stamp means anything beside the node's clock.
+    """
 
     channel: Channel
     header: Header
+    has_age: bool
     wanted: Wanted
     started_s: float
     encoded: EncodedImage | EncodedFile
@@ -77,13 +81,13 @@ class Steps:
         for channel, message in taken:
             with self._survived(channel, "prepared"):
                 channel.health.receive(time.monotonic())
-                self._judge_stamp(channel, message.header)
+                has_age = self._judge_stamp(channel, message.header)
                 wanted = channel.outputs.wanted()
                 if self._host.enabled and (wanted.anything or self._host.loaded.is_watched):
                     started_s = time.perf_counter()
                     encoded = encoded_from_message(message)
                     prepared = self._host.loaded.pipeline.prepare(encoded)
-                    frames.append(Frame(channel, message.header, wanted, started_s, encoded, prepared))
+                    frames.append(Frame(channel, message.header, has_age, wanted, started_s, encoded, prepared))
         return frames or None
 
     def infer(self, frames: list[Frame]) -> list[Inferred] | None:
@@ -108,7 +112,8 @@ class Steps:
                     raise one.result
                 self._deliver(one.frame, one.result, one.score_map)
 
-    def _judge_stamp(self, channel: Channel, header: Header) -> None:
+    def _judge_stamp(self, channel: Channel, header: Header) -> bool:
+        """Counts a strange stamp, and drops the frame where it must; returns whether the frame has an age."""
         policy, max_age_s = self._host.settings.stamp_policy, channel.settings.max_age_s
         verdict = channel.stamps.check(_nanoseconds(header), self._host.now_ns(), policy=policy, max_age_s=max_age_s)
         if verdict.oddity:
@@ -116,6 +121,7 @@ class Steps:
             self._host.warn(
                 f"{channel.name} {verdict.oddity}", f"{channel.topic}: {verdict.text} ({count} so far; answered)"
             )
+        return verdict.age_s is not None
 
     def _score_map(self, frame: Frame) -> ScoreMap | None:
         try:
@@ -134,8 +140,10 @@ class Steps:
         prediction = result.prediction
         answer = channel.steady(prediction, (stamp_ns if stamp_ns > 0 else now_ns) / 1e9, settings.steady)
         channel.outputs.publish(Findings(header, result, answer, score_map), settings, frame.wanted)
+        # A ray belongs to the class of the activation map: none is published where another class is answered.
+        is_shown = not answer.unknown and (answer.held is None or prediction.top in answer.held)
         if frame.wanted.rays or frame.wanted.score_map_info:
-            self._publish_places(frame, result, score_map)
+            self._publish_places(frame, result, score_map, frame.wanted.rays and is_shown)
         finished_s = time.perf_counter()
         origin = Origin(channel.name, channel.topic, stamp_ns, header.frame_id)
         self._host.loaded.show(frame.encoded, result.image, prediction, origin)
@@ -143,10 +151,11 @@ class Steps:
         channel.drift.observe(prediction, brightness(frame.prepared.tensor, spec.input))
         stages = result.timings.by_stage() | {"publish": (finished_s - started_s) * 1e3}
         stages["callback_to_publish"] = (finished_s - frame.started_s) * 1e3
-        stages["age"] = (self._host.now_ns() - stamp_ns) / 1e6
+        if frame.has_age:
+            stages["age"] = (self._host.now_ns() - stamp_ns) / 1e6
         channel.health.answer(stages, answer.unknown)
 
-    def _publish_places(self, frame: Frame, result: Result, score_map: ScoreMap | None) -> None:
+    def _publish_places(self, frame: Frame, result: Result, score_map: ScoreMap | None, rays: bool) -> None:
         """Publishes what takes the camera's calibration."""
         channel, spec = frame.channel, self._host.loaded.pipeline.spec
         height, width = result.image.shape[:2]
@@ -155,8 +164,8 @@ class Steps:
         except PerceptionError as error:
             self._host.warn(f"{channel.name} lens", str(error))
             lens = None
-        gaze = look(result.prediction.activation, spec, height, width) if frame.wanted.rays else None
-        if gaze is not None and lens is not None and not result.prediction.unknown:
+        gaze = look(result.prediction.activation, spec, height, width) if rays else None
+        if gaze is not None and lens is not None:
             channel.outputs.publish_gaze(frame.header, gaze, lens)
         if frame.wanted.score_map_info and score_map is not None:
             info = channel.lens.info if lens is not None else None

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.utils.class_weight import compute_class_weight
 
 from cnn_perception.errors import ConfigError
 from cnn_perception.preprocess import InputTensor
 from cnn_perception.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
-from training.batches import Images, Item, Order, balanced, class_weights
+from training.batches import Images, Item, Key, Order, balanced, class_weights
 from training.dataset import Sample
 
 SPEC = InputSpec(8, 8, "squash", 1.0, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
@@ -41,6 +42,25 @@ def test_targets_are_classes_or_the_values_of_the_samples():
     assert (values.dtype, values.tolist()) == (torch.float32, [[1.0, 0.0], [0.5, -2.0]])
     assert (kept.labels.tolist(), kept.lost) == ([[0.5, -2.0]], (1,))
     assert (nothing.labels.shape, nothing.images.shape) == ((0, 2), (0, 3, 8, 8))
+
+
+def test_batch_is_the_array_into_which_its_images_were_loaded_unless_one_is_lost(tmp_path: Path):
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    samples = tuple(Sample(tmp_path / f"{k}.png", k, "train") for k in range(3))
+    for sample, colour in zip(samples, colours, strict=True):
+        Image.new("RGB", (20, 12), colour).save(sample.path)
+    images = Images(samples, InputSpec(8, 8, "squash", 1.0, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
+    keys = [Key(0, row) for row in (2, 0, 1)]
+
+    items = images.__getitems__(keys)
+    whole = images.collate(items)
+    samples[0].path.unlink()
+    rest = images.collate(images.__getitems__(keys))
+
+    assert np.shares_memory(whole.images.numpy(), items[1].tensor)
+    assert whole.images[:, :, 4, 4].tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
+    assert rest.images[:, :, 4, 4].tolist() == [[0, 0, 1], [0, 1, 0]]
+    assert (rest.rows.tolist(), rest.lost) == ([2, 1], (0,))
 
 
 def test_class_weights_are_those_of_scikit_learn():

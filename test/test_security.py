@@ -87,3 +87,12 @@ def test_policy_grants_the_camera_node_what_it_uses_and_nothing_else(tmp_path: P
     settings = {"source": tmp_path, "loop": True, "image_transport": transport, "use_sim_time": True}
     with running("camera", domain, tmp_path / "log", **settings), participant(domain) as ros:
         assert_uses(ros, "camera_node", expected)
+
+
+def test_policy_grants_the_follower_what_it_uses_and_nothing_else(tmp_path: Path):
+    domain = new_domain()
+    results = ("classification:=/perception_node/classification", "ray:=/perception_node/activation/centroid_ray")
+    remapped = [word for rule in results for word in ("-r", rule)]
+    settings = {"follow": "person", "use_sim_time": True}
+    with running("follow", domain, tmp_path / "log", *remapped, **settings), participant(domain) as ros:
+        assert_uses(ros, "follow_node", allowed("follow_node"))
