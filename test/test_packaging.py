@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 import cnn_perception
-from cnn_perception.settings import Settings
+from cnn_perception.settings import CameraSettings, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -29,7 +29,7 @@ NOT_PACKAGED = shutil.ignore_patterns(
     ".*", "__pycache__", "*.egg-info", "build", "install", "log", "runs", "demo_output"
 )
 STANDARD_SINCE_3_14 = {"compression"}
-ROSDEP_KEYS = {"numpy": "python3-numpy", "cv2": "python3-opencv", "PIL": "python3-pil"}
+ROSDEP_KEYS = {"numpy": "python3-numpy", "cv2": "python3-opencv", "PIL": "python3-pil", "yaml": "python3-yaml"}
 
 
 def exec_depends() -> set[str]:
@@ -77,8 +77,8 @@ def test_everything_the_runtime_imports_is_a_declared_dependency():
 
 def test_the_parameter_file_holds_the_nodes_defaults():
     file = yaml.safe_load((ROOT / "launch" / "perception.yaml").read_text())["/**"]["ros__parameters"]
-    defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
-    defaults["providers"] = list(defaults["providers"])
+    fields = [*dataclasses.fields(Settings), *dataclasses.fields(CameraSettings)]
+    defaults = {f.name: list(f.default) if isinstance(f.default, tuple) else f.default for f in fields}
     launch_arguments = {"model", "image_transport"}
 
     assert file == {name: value for name, value in defaults.items() if name not in launch_arguments}
@@ -117,6 +117,7 @@ def test_colcon_installs_launch_files_parameters_profile_and_models(workspace):
     for name in ("demo.launch.py", "follow.launch.py", "perception.launch.py", "perception.yaml", "fastdds.xml"):
         assert (share / "launch" / name).read_bytes() == (ROOT / "launch" / name).read_bytes()
     assert (share / "package.xml").is_file()
+    assert (share / "security" / "policy.xml").is_file()
     assert (share / "models" / "README.md").is_file()
 
 
