@@ -38,7 +38,7 @@ from benchmark.growth import LIMITS, Sample, growth, look
 from benchmark.pairs import machine
 from benchmark.processes import clean, drawn_frames, exported, node_command, running
 from cnn_perception import transport
-from cnn_perception.errors import EXIT_BELOW_TARGET, EXIT_OK
+from cnn_perception.errors import EXIT_BELOW_TARGET, EXIT_INTERRUPTED, EXIT_OK
 
 NODE = "/perception_node"
 _TOPICS = {"activation": Image, "activation/overlay": Image, "activation/overlay/compressed": CompressedImage}
@@ -214,6 +214,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             node.send_signal(signal.SIGINT)
             if (code := node.wait(timeout=10)) != EXIT_OK or "Traceback" in log.read_text(errors="replace"):
                 raise SoakError(f"the node ended with exit code {code}; see its log")
+        except KeyboardInterrupt:
+            return EXIT_INTERRUPTED
         except (SoakError, subprocess.TimeoutExpired) as error:
             print(f"FAILED: {error}")
             return EXIT_BELOW_TARGET

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
@@ -22,6 +23,8 @@ from sensor_msgs.msg import Image
 from test_node import NODE, camera_of, diagnosis, image, picture, set_parameter, stamp, value
 from tiny_model import write_tiny_model
 from vision_msgs.msg import Classification
+
+from cnn_perception.inference import OnnxModel
 
 
 @pytest.fixture(scope="module")
@@ -166,3 +169,29 @@ def test_bag_that_loops_is_answered_in_every_round_under_the_strictest_settings(
                 return len(answers) >= 20 and stamp(answers[-1])[0] >= 110
 
             ros.wait_for(next_is_answered, "answers to the end of the round")
+
+
+def test_size_and_encoding_may_change_with_every_frame(ros: Participant):
+    """A red picture is answered red whatever it comes as; the sizes have nothing in common."""
+    answers = ros.collect(Classification, f"{NODE}/classification")
+    camera = camera_of(ros, answers)
+    for number, (height, width) in enumerate([(48, 80), (480, 640), (1, 1), (7, 300), (720, 1280), (2, 2)], start=1):
+        for encoding in ("rgb8", "bgr8", "rgba8"):
+            colour = {"rgb8": (255, 0, 0), "bgr8": (0, 0, 255), "rgba8": (255, 0, 0, 255)}[encoding]
+            message = image((number, 0), np.full((height, width, len(colour)), colour, np.uint8))
+            message.encoding, message.step = encoding, len(colour) * width
+            answers.clear()
+            camera.publish(message)
+            ros.wait_for(lambda: answers, f"the answer to {encoding} of {width}x{height}")
+            assert answers[-1].results[0].class_id == "red"
+            assert answers[-1].results[0].score > 0.99
+
+
+def test_gpu_that_is_required_and_missing_ends_the_node_with_one_line(tmp_path: Path):
+    if "CUDAExecutionProvider" in OnnxModel(write_tiny_model(tmp_path / "tiny.onnx")).provider:
+        pytest.skip("this machine has a GPU")
+    process = Process("node", new_domain(), tmp_path / "log", model=tmp_path / "tiny.onnx", require_gpu=True)
+    assert process.wait() == 2
+    (line,) = [line for line in process.log.splitlines() if "ERROR" in line]
+    assert "require_gpu" in line
+    assert "Traceback" not in process.log
