@@ -82,8 +82,8 @@ class OnnxModel:
 
         Args:
             images: (N, 3, height, width) float32, C-contiguous, from `preprocess`.
-            activation: Whether the activation maps are wanted. They are computed anyway, at next to no cost (ONNX Runtime
-                runs the whole graph, see `subgraph`), but not copied.
+            activation: Whether the activation maps are wanted. They are computed anyway, at next to no cost (ONNX
+                Runtime runs the whole graph, see `subgraph`), but not copied.
 
         Returns:
             N outputs, in order.
