@@ -292,6 +292,23 @@ def test_a_bad_batch_is_left_out_and_named_with_its_images(photos, tmp_path, mon
     assert "epoch 1, batch 2 (" in capsys.readouterr().out
 
 
+def test_what_was_left_out_stays_listed_when_a_run_is_continued(photos, tmp_path, monkeypatch):
+    whole = finetune.Trainer.step
+    first = poisoned(lambda now: (now.epoch, now.batch) == (0, 1) or now.epoch == 1)
+    monkeypatch.setattr(finetune.Trainer, "step", first)
+    with pytest.raises(ConfigError, match="the loss is nan in epoch 2"):
+        finetune.fit(tiny_run(photos, tmp_path, bad_steps=2), None)
+    monkeypatch.setattr(finetune.Trainer, "step", whole)
+    monkeypatch.setattr(finetune.Trainer, "step", poisoned(lambda now: (now.epoch, now.batch) == (1, 2)))
+    continued = tiny_run(photos, tmp_path, bad_steps=2, resume=True)
+
+    finetune.fit(continued, continued.last())
+
+    with (tmp_path / "skipped.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["epoch"], row["batch"]) for row in rows] == [("1", "2")] * 8 + [("2", "3")] * 8
+
+
 def test_too_many_bad_steps_in_a_row_end_the_run_with_the_last_good_checkpoint(photos, tmp_path, monkeypatch, capsys):
     saved = []
 

@@ -161,6 +161,18 @@ def test_numbers_are_shown_in_their_units(tmp_path):
     assert re.search(r"angle -?[\d.]+ deg", " ".join(page.text))
 
 
+def test_an_answer_with_several_labels_goes_by_the_fitted_thresholds():
+    names, sample = ("red", "warm", "cold"), Sample(Path("x.png"), 0, "val", (1.0, 0.0, 0.0))
+    run = SimpleNamespace(data=SimpleNamespace(task="multilabel", class_names=names))
+
+    text = worst._answer(run, sample, np.array([0.3, 0.3, 0.6]), np.array([0.2, 0.25, 0.7]))
+
+    # red is seen and there, warm is seen and not there, cold is neither
+    assert "warm 30" in text
+    assert "red 30" not in text
+    assert "cold" not in text
+
+
 def test_the_loss_of_an_image_is_that_of_torch():
     rng = np.random.default_rng(0)
     logits, labels = torch.from_numpy(rng.normal(0, 2, (6, 3))), torch.tensor([0, 1, 2, 2, 1, 0])

@@ -38,7 +38,7 @@ def learning_curves(history: Sequence[EpochRecord], path: Path) -> None:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
         axis.legend()
-    _write(figure, path)
+    write(figure, path)
 
 
 def confusion_matrix(confusion: Counts, class_names: Sequence[str], path: Path) -> None:
@@ -59,7 +59,7 @@ def confusion_matrix(confusion: Counts, class_names: Sequence[str], path: Path) 
         for row, column in np.argwhere(confusion > 0):
             color = "white" if shares[row, column] > 0.5 else "black"
             axis.text(column, row, str(confusion[row, column]), ha="center", va="center", color=color)
-    _write(figure, path)
+    write(figure, path)
 
 
 def numbers(answers: Answers, path: Path) -> None:
@@ -74,7 +74,7 @@ def numbers(answers: Answers, path: Path) -> None:
         label = f"{name} [{unit}]" if unit else name
         axis.set(xlabel=f"true {label}".replace("$", r"\$"), ylabel="answered")
         axis.grid(alpha=0.3)
-    _write(figure, path)
+    write(figure, path)
 
 
 def learning_rates(rates: Sequence[float], losses: Sequence[float], suggested: float | None, path: Path) -> None:
@@ -87,10 +87,11 @@ def learning_rates(rates: Sequence[float], losses: Sequence[float], suggested: f
         axis.legend()
     axis.set(xscale="log", title="training loss while the rate rises", xlabel="learning rate of the head")
     axis.grid(alpha=0.3)
-    _write(figure, path)
+    write(figure, path)
 
 
-def _write(figure: Figure, path: Path) -> None:
+def write(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG, complete or not at all."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     with replacing(path) as file:

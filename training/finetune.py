@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import dataclasses
 import math
 import time
@@ -74,6 +75,7 @@ class Trainer:
         values = dict(saved.resume["progress"])
         values["history"] = [EpochRecord(**record) for record in values["history"]]
         self.progress = Progress(**values)
+        self.skipped = self._skipped_before()
         self.model.load_state_dict(saved.model)
         self.learner.restore(saved.resume["learner"])
         states = saved.resume["rng"]
@@ -164,6 +166,15 @@ class Trainer:
         if self.bad_in_a_row >= self.config.bad_steps:
             raise self.diverged(where, outcome.loss)
         tqdm.write(f"left out, loss or gradient not finite: epoch {now.epoch + 1}, {where}")
+
+    def _skipped_before(self) -> list[tuple[int, int, float, str]]:
+        """What skipped.csv lists of the steps before the next one; those from it on are done again."""
+        path, now = self.run.folder / "skipped.csv", self.progress
+        if not path.is_file():
+            return []
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [(int(r["epoch"]), int(r["batch"]), float(r["loss"]), r["path"]) for r in csv.DictReader(file)]
+        return [row for row in rows if (row[0] - 1, row[1] - 1) < (now.epoch, now.batch)]
 
     def validate(self, val: DataLoader[Batch], interrupt: Interrupt) -> dict[str, float]:
         """Returns the scores of the network, or of the average of its weights, on the validation images.

@@ -9,8 +9,6 @@ Convolutions and poolings that do not fit their input say so in the last column.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import math
 import sys
 import warnings
@@ -31,8 +29,8 @@ from cnn_perception.errors import (
     ModelError,
     PerceptionError,
 )
-from training import backbones
-from training.checkpoint import replacing, write_text
+from training import backbones, figures
+from training.dataset import write_csv
 from training.layers import Layer, layers
 
 COLUMNS = (
@@ -149,15 +147,6 @@ def totals(table: Sequence[Layer]) -> dict[str, int]:
     return {name: sum(getattr(layer, name) for layer in table) for name in ("parameters", "multiply_adds")}
 
 
-def write_csv(table: Sequence[Layer], path: Path) -> None:
-    """Writes the layers to a CSV file, a column each of `COLUMNS`."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS)
-    writer.writeheader()
-    writer.writerows(rows(table))
-    write_text(path, text.getvalue())
-
-
 def draw(table: Sequence[Layer], title: str, path: Path) -> None:
     """Draws parameters, multiply-adds and receptive field of each layer as bars, from the first down to the last."""
     places = range(len(table))
@@ -177,10 +166,7 @@ def draw(table: Sequence[Layer], title: str, path: Path) -> None:
         axis.grid(axis="x", alpha=0.3)
         axis.margins(y=0.01)
     figure.suptitle(title)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png")
-    with replacing(path) as file:
-        file.write(picture.getvalue())
+    figures.write(figure, path)
 
 
 def _without_weights(model: ModelProto) -> ModelProto:
@@ -246,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         print(as_text(table))
         if options.csv:
-            write_csv(table, options.csv)
+            write_csv(options.csv, COLUMNS, [[row[name] for name in COLUMNS] for row in rows(table)])
         if options.figure:
             draw(table, title, options.figure)
     except PerceptionError as error:

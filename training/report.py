@@ -39,7 +39,7 @@ def write(run: Run, report: Mapping[str, Any], seen: Mapping[str, Seen], fitted:
         _scores(run, report, seen[part], part),
         _reliability(fitted),
         _unknown(fitted),
-        worst.section(run, seen["train"], seen[part], part, fitted.calibration.temperature),
+        worst.section(run, seen["train"], seen[part], part, fitted.calibration),
         _data(run),
         _again(run, report),
     )

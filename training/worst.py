@@ -20,6 +20,7 @@ from cnn_perception.spec import Task
 from training import backbones
 from training.activation import ActivatedClassifier
 from training.calibrate import Doubles, probabilities, truth_of, unit
+from training.checkpoint import Calibration
 from training.dataset import Part, Sample
 from training.embeddings import Floats, Seen
 from training.run import Run
@@ -32,7 +33,7 @@ _LEAST = 1e-30
 """What a score of 0 counts as in a logarithm."""
 
 
-def section(run: Run, train: Seen, seen: Seen, part: Part, heat: float) -> str:
+def section(run: Run, train: Seen, seen: Seen, part: Part, fitted: Calibration) -> str:
     """Returns a section of the report, as HTML.
 
     Args:
@@ -40,20 +41,21 @@ def section(run: Run, train: Seen, seen: Seen, part: Part, heat: float) -> str:
         train: Training images, among which neighbours are looked for.
         seen: The images that were evaluated.
         part: What they are.
-        heat: The temperature.
+        fitted: Temperature, and thresholds where an image has several classes.
     """
-    scores = probabilities(seen.logits, heat, run.data.task)
+    thresholds = np.array(fitted.thresholds)
+    scores = probabilities(seen.logits, fitted.temperature, run.data.task)
     losses = image_losses(scores, truth_of(seen, run.data.task), run.data.task)
     order = np.argsort(-losses, kind="stable")[:WORST]
     network = ActivatedClassifier(backbones.split(run.model, *run.config.input_size), run.data.task)
     figures = []
     for row, neighbours in zip(order, nearest(seen.embeddings[order], train.embeddings), strict=True):
         sample = seen.samples[row]
-        text = f"{_answer(run, sample, scores[row])}<br>"
+        text = f"{_answer(run, sample, scores[row], thresholds)}<br>"
         text += f'<span class="soft">{escape(sample.path.name)}, loss {losses[row]:.3g}</span>'
         around = "".join(_neighbour(run, sample, train.samples[index], cosine) for index, cosine in neighbours)
         grid = f'<div style="display:grid;grid-template-columns:repeat({NEIGHBOURS},1fr);gap:6px">{around}</div>'
-        picture = _overlay(run, network, sample, scores[row])
+        picture = _overlay(run, network, sample, scores[row], thresholds)
         figures.append(f"<figure>{picture}<figcaption>{text}</figcaption>{grid}</figure>")
     note = (
         "largest loss first; colours show what spoke for the answer; below each the training images that the network "
@@ -87,7 +89,7 @@ def nearest(embeddings: Floats, others: Floats) -> list[list[tuple[int, float]]]
 
 
 @torch.inference_mode()
-def _overlay(run: Run, network: ActivatedClassifier, sample: Sample, scores: Doubles) -> str:
+def _overlay(run: Run, network: ActivatedClassifier, sample: Sample, scores: Doubles, thresholds: Doubles) -> str:
     """The image with its activation map and best classes; the image alone for numbers."""
     image = _read(sample)
     if image is None:
@@ -97,7 +99,13 @@ def _overlay(run: Run, network: ActivatedClassifier, sample: Sample, scores: Dou
     tensor = torch.from_numpy(preprocess(image, run.config.input)).unsqueeze(0).to(run.device)
     logits, embedding, *maps = (output[0].float().cpu().numpy() for output in network(tensor))
     prediction = Prediction(
-        run.data.class_names, scores.astype(np.float32), int(logits.argmax()), maps[0] if maps else None, embedding
+        run.data.class_names,
+        scores.astype(np.float32),
+        int(logits.argmax()),
+        maps[0] if maps else None,
+        embedding,
+        task=run.data.task,
+        thresholds=thresholds.astype(np.float32),
     )
     truth = run.data.class_names[sample.label] if run.data.task == "multiclass" else None
     is_right = truth == prediction.name if truth else None
@@ -130,7 +138,7 @@ def _small(image: RgbImage, longest: int) -> RgbImage:
     return RgbImage(np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8))
 
 
-def _answer(run: Run, sample: Sample, scores: Doubles) -> str:
+def _answer(run: Run, sample: Sample, scores: Doubles, thresholds: Doubles) -> str:
     """What the network said of an image and what is true, as HTML."""
     names, label = run.data.class_names, escape(_label(run, sample))
     if run.data.task == "multiclass":
@@ -138,7 +146,7 @@ def _answer(run: Run, sample: Sample, scores: Doubles) -> str:
         kind, rest = ("right", "right") if top == sample.label else ("wrong", f"is {label}")
         return f'<b class="{kind}">{escape(names[top])} {page.percent(float(scores[top]))}</b>, {rest}'
     if run.data.task == "multilabel":
-        wrong = [k for k, value in enumerate(sample.values) if abs(scores[k] - value) > 0.5]
+        wrong = np.flatnonzero((scores >= thresholds) != (np.array(sample.values) > 0.5))
         text = ", ".join(f"{escape(names[k])} {page.percent(float(scores[k]))}" for k in wrong) or "unsure"
         return f'<b class="wrong">{text}</b>, is {label or "nothing"}'
     return f"<b>{escape(_numbers(run, tuple(map(float, scores))))}</b>, is {label}"
