@@ -34,13 +34,10 @@ _DEAREST = 8
 _LOAD = """
 import sys, time
 from pathlib import Path
-import numpy as np
 from cnn_perception.inference import OnnxModel, SessionOptions
 started = time.perf_counter()
-model = OnnxModel(Path(sys.argv[1]), SessionOptions(providers=[sys.argv[2]], warm_up_batches=()))
-loaded = time.perf_counter()
-model.run(np.zeros((1, 3, model.spec.input.height, model.spec.input.width), np.float32))
-print(loaded - started, time.perf_counter() - loaded)
+OnnxModel(Path(sys.argv[1]), SessionOptions(providers=[sys.argv[2]]))
+print(time.perf_counter() - started)
 """
 
 
@@ -94,11 +91,10 @@ def _explain(model: Path, provider: str, total_s: float, rounds: int) -> None:
     imported_s = both_s - bare_s
     command = [sys.executable, "-c", _LOAD, str(model), provider]
     runs = [subprocess.run(command, check=True, env=clean(), capture_output=True, text=True) for _ in range(rounds)]
-    steps = [[float(word) for word in run.stdout.split()] for run in runs]
-    load_s, warm_s = (statistics.median(column) for column in zip(*steps, strict=True))
-    rest_s = total_s - bare_s - imported_s - load_s - warm_s
-    named = [("interpreter", bare_s), ("imports", imported_s), ("model: load and verify", load_s)]
-    for name, seconds in [*named, ("model: first batch", warm_s), ("ROS, discovery and the first frame", rest_s)]:
+    load_s = statistics.median(float(run.stdout) for run in runs)
+    rest_s = total_s - bare_s - imported_s - load_s
+    named = [("interpreter", bare_s), ("imports", imported_s), ("model: load, verify, warm up", load_s)]
+    for name, seconds in [*named, ("ROS, discovery and the first frame", rest_s)]:
         print(f"  {name:<36}{seconds:6.2f} s")
     times = _imports()
     dearest = sorted(times.items(), key=lambda item: -item[1])[:_DEAREST]

@@ -21,7 +21,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
 
-from cnn_perception import diagnostics, executable, messages, parameters
+from cnn_perception import diagnostics, executable, messages, parameters, transport
 from cnn_perception.channel import Channel
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_OK, ConfigError, PerceptionError
 from cnn_perception.inlet import Intake
@@ -199,6 +199,8 @@ class PerceptionNode(LifecycleNode):
                 self._publish_infos()
         if before is not None:
             before.close()
+            del before
+        transport.return_memory()
 
     def _make_topics(self, loaded: Loaded) -> None:
         self._remove_topics()
@@ -222,6 +224,8 @@ class PerceptionNode(LifecycleNode):
             self._remove_topics()
         if loaded is not None:
             loaded.close()
+            del loaded
+        transport.return_memory()
 
     def _reload_model(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Loads the file again; the old model stays when anything is wrong with the new one."""

@@ -61,3 +61,14 @@ def prepare_process() -> None:
         if name in variables and hasattr(libc, "mallopt"):
             libc.mallopt(number, _MALLOC_VARIABLES[name])
     os.environ.update(variables)
+
+
+def return_memory() -> None:
+    """Gives memory back that malloc keeps; to be called when something large was freed, such as a model.
+
+    With the settings above malloc would keep all of it, and several threads' worth: 200 MB for each of the first model
+    swaps.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):  # musl has none
+        libc.malloc_trim(0)

@@ -10,6 +10,8 @@ import json
 import re
 import shlex
 from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from cnn_perception import metrics
 from cnn_perception.errors import EXIT_OK
 from training import checkpoint, diagrams, provenance, worst
 from training.config import make, parse
+from training.dataset import Sample
 from training.train import main
 
 
