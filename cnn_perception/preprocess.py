@@ -101,9 +101,12 @@ def _needed(
 ) -> tuple[npt.NDArray[np.uint8], tuple[float, float, float, float]]:
     """The pixels that the filter reads, for Pillow copies all it is given; and `place.source` within them.
 
-    Pillow takes a box in float32. Rounded to that first, it stays exactly the same one when it is shifted.
+    Pillow takes a box in float32. Rounded to that first, it stays exactly the same one when it is shifted. An image in
+    portrait format is given whole: by its shape Pillow decides which side to resize first, and rounds in between.
     """
     source = place.source
+    if image.shape[0] > image.shape[1]:
+        return image, (source.left, source.top, source.right, source.bottom)
     left, right, columns = _span(source.left, source.right, place.columns, image.shape[1], interpolation)
     top, bottom, rows = _span(source.top, source.bottom, place.rows, image.shape[0], interpolation)
     return image[rows, columns], (left, top, right, bottom)

@@ -65,8 +65,10 @@ def test_camera_that_stops_is_an_error_and_recovers_unaided(ros: Participant):
     text = diagnosis(ros, "camera").message
     assert "no image for" in text
 
+    numbers = iter(range(1, 100_000))
+
     def is_well() -> bool:
-        camera.publish(image((1, 0), picture(1)))
+        camera.publish(image((next(numbers), 0), picture(1)))
         return bool(answers) and level(statuses) == DiagnosticStatus.OK
 
     ros.wait_for(is_well, "the camera to be well again")
