@@ -9,9 +9,12 @@ import json
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
+
+from cnn_perception.subgraph import subgraph
 
 _WANTED = ("logits", "activation", "embedding")
 
@@ -30,9 +33,9 @@ def main() -> int:
     path, threads, at_once, *providers = sys.argv[1:]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(threads)
-    run_options = onnxruntime.RunOptions()
-    run_options.only_execute_path_to_fetches = True  # as the node does: a model may have more outputs than are wanted
-    session = onnxruntime.InferenceSession(path, options, providers=providers)
+    # As the node does, for ONNX Runtime computes all outputs of a file, wanted or not.
+    data = subgraph(Path(path).read_bytes(), set(_WANTED))
+    session = onnxruntime.InferenceSession(data, options, providers=providers)
     outputs = [output.name for output in session.get_outputs() if output.name in _WANTED]
     shape = [1, *_size(session)]
     image = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
@@ -40,7 +43,7 @@ def main() -> int:
     def run_until(deadline: float) -> int:
         count = 0
         while time.perf_counter() < deadline:
-            session.run(outputs, {"image": image}, run_options)
+            session.run(outputs, {"image": image})
             count += 1
         return count
 
