@@ -73,6 +73,7 @@ class Robot:
         rclpy.init()
         self._node = Node("soak")
         self.answers = 0
+        self.is_active = True
         self._node.create_subscription(Classification, f"{NODE}/classification", self._count, 10)
         self._bad = self._node.create_publisher(Image, "/image_raw", 5)
         self._guests: list[Any] = []
@@ -148,6 +149,7 @@ class Robot:
     def _switch(self, number: int) -> None:
         request = ChangeState.Request(transition=Transition(id=number))
         self._expect(self._call(self._transitions, request).success, "a transition")
+        self.is_active = number == Transition.TRANSITION_ACTIVATE
 
 
 def soak(pid: int, robot: Robot, seconds: float, table: Path) -> list[Sample]:
@@ -157,7 +159,7 @@ def soak(pid: int, robot: Robot, seconds: float, table: Path) -> list[Sample]:
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([field.name for field in dataclasses.fields(Sample)])
-        while (now_s := time.perf_counter()) - started_s < seconds:
+        while (now_s := time.perf_counter()) - started_s < seconds or not robot.is_active:
             next(steps)()
             robot.spin(_STEP_S)
             try:

@@ -1,21 +1,24 @@
-"""The console scripts: an interrupt that comes while the imports still run ends as quietly as any other."""
+"""The console scripts: what has to happen before a program's imports."""
 
 from __future__ import annotations
 
 import os
 import signal
 
+from cnn_perception import transport
 from cnn_perception.errors import EXIT_INTERRUPTED
 
 
-def _quietly() -> None:
-    """Without this, Ctrl-C in the first second of a program shows the traceback of an import."""
+def _begin() -> None:
+    """Does what the imports must not come before."""
+    # Ctrl-C in the first second of a program would show the traceback of an import.
     signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_INTERRUPTED))
+    transport.prepare_process()  # malloc keeps the arenas that it has once made
 
 
 def perception_node() -> int:
     """Runs `node.main`."""
-    _quietly()
+    _begin()
     from cnn_perception.node import main
 
     return main()
@@ -23,7 +26,7 @@ def perception_node() -> int:
 
 def camera_node() -> int:
     """Runs `camera.main`."""
-    _quietly()
+    _begin()
     from cnn_perception.camera import main
 
     return main()
@@ -31,7 +34,7 @@ def camera_node() -> int:
 
 def follow_node() -> int:
     """Runs `follow.main`."""
-    _quietly()
+    _begin()
     from cnn_perception.follow import main
 
     return main()
