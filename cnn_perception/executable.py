@@ -26,7 +26,7 @@ CONTEXT_CLOSED = (rclpy_implementation.RCLError, rclpy_implementation.InvalidHan
 
 
 _LOOK_S = 0.2
-_GRACE_S = 2.0
+_GRACE_S = 1.5
 """What is still busy this long after a signal, such as loading a model, is left: a robot waits three seconds."""
 
 
