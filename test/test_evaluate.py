@@ -366,7 +366,8 @@ def test_a_later_run_without_video_leaves_no_video_of_the_earlier_one(tmp_path, 
 def test_ctrl_c_writes_what_was_done_and_exits_130(tmp_path, model):
     bag = colour_bag(tmp_path / "bag", [RED] * 400)
     slow = (  # stands in for a model that takes 50 ms
-        "import sys, time\n"
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         "from cnn_perception import evaluate\n"
         "from cnn_perception.inference import OnnxModel\n"
         "run = OnnxModel.run\n"
