@@ -12,19 +12,14 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from diagnostic_msgs.msg import DiagnosticArray
+from perception import NODE, diagnosis, image, picture, set_parameter, stamp, value
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from ros import Participant, Process, new_domain, participant, running
+from ros import Participant, Process, new_domain, running
 from sensor_msgs.msg import Image
-from test_node import NODE, diagnosis, image, picture, set_parameter, stamp, value
 from tiny_model import write_tiny_model
 from vision_msgs.msg import Classification
 
 NAMES = [f"cam{number}" for number in range(8)]
-
-
-@pytest.fixture(scope="module")
-def domain() -> int:
-    return new_domain()
 
 
 @pytest.fixture(scope="module")
@@ -35,18 +30,6 @@ def node(domain: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proc
     topic = ("-p", "cam7.image_topic:=/rear/image")
     with running("node", domain, folder / "log.txt", *topic, **settings) as process:
         yield process
-
-
-@pytest.fixture(scope="module")
-def talker(domain: int) -> Iterator[Participant]:
-    with participant(domain) as one:
-        yield one
-
-
-@pytest.fixture
-def ros(talker: Participant, node: Process) -> Iterator[Participant]:
-    yield talker
-    talker.forget()
 
 
 def topic_of(name: str) -> str:

@@ -17,19 +17,14 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 from bad_models import BAD_MODELS, BadModel
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from perception import NODE, camera_of, diagnosis, image, picture, set_parameter, stamp, value
 from ros import ROOT, Participant, Process, new_domain, participant, running
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
-from test_node import NODE, camera_of, diagnosis, image, picture, set_parameter, stamp, value
 from tiny_model import write_tiny_model
 from vision_msgs.msg import Classification
 
 from cnn_perception.inference import OnnxModel
-
-
-@pytest.fixture(scope="module")
-def domain() -> int:
-    return new_domain()
 
 
 @pytest.fixture(scope="module")
@@ -38,18 +33,6 @@ def node(domain: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proc
     settings = {"model": write_tiny_model(folder / "tiny.onnx"), "diagnostics_period_s": 0.05, "image_timeout_s": 0.5}
     with running("node", domain, folder / "log.txt", **settings) as process:
         yield process
-
-
-@pytest.fixture(scope="module")
-def talker(domain: int) -> Iterator[Participant]:
-    with participant(domain) as one:
-        yield one
-
-
-@pytest.fixture
-def ros(talker: Participant, node: Process) -> Iterator[Participant]:
-    yield talker
-    talker.forget()
 
 
 def level(statuses: list[DiagnosticArray]) -> bytes:

@@ -15,12 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from lifecycle_msgs.msg import Transition
-from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
-from rcl_interfaces.srv import GetParameters, SetParameters
-from ros import Participant, Process, new_domain, participant, running
-from sensor_msgs.msg import JointState
-from std_srvs.srv import Trigger
-from test_node import (
+from perception import (
     LATCHED,
     NODE,
     camera_of,
@@ -32,15 +27,15 @@ from test_node import (
     transition,
     value,
 )
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import GetParameters, SetParameters
+from ros import Participant, Process, new_domain, participant, running
+from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
 from tiny_model import regression_spec, write_tiny_model
 from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 
 RED = np.broadcast_to(np.array([255, 0, 0], np.uint8), (48, 80, 3))
-
-
-@pytest.fixture(scope="module")
-def domain() -> int:
-    return new_domain()
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +48,6 @@ def node(domain: int, folder: Path) -> Iterator[Process]:
     model = write_tiny_model(folder / "tiny.onnx")
     with running("node", domain, folder / "log.txt", model=model, diagnostics_period_s=0.05) as process:
         yield process
-
-
-@pytest.fixture(scope="module")
-def talker(domain: int) -> Iterator[Participant]:
-    with participant(domain) as one:
-        yield one
 
 
 @pytest.fixture

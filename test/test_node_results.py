@@ -17,9 +17,9 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import Vector3Stamped
-from ros import Participant, Process, new_domain, participant, running
+from perception import NODE, PROBE_S, camera_of, diagnosis, image, picture, set_parameter, stamp, value
+from ros import Participant, Process, running
 from sensor_msgs.msg import CameraInfo, Image
-from test_node import NODE, PROBE_S, camera_of, diagnosis, image, picture, set_parameter, stamp, value
 from tiny_model import GAIN, respecified, tiny_spec, with_score_map, write_tiny_model
 from vision_msgs.msg import Classification
 
@@ -49,11 +49,6 @@ def write_models(folder: Path) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def domain() -> int:
-    return new_domain()
-
-
-@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("results")
 
@@ -65,18 +60,6 @@ def node(domain: int, folder: Path) -> Iterator[Process]:
     settings |= {"record_folder": folder / "unsure", "record_margin": 0.1, "record_max_rate_hz": 1000.0}
     with running("node", domain, folder / "log.txt", **settings) as process:
         yield process
-
-
-@pytest.fixture(scope="module")
-def talker(domain: int) -> Iterator[Participant]:
-    with participant(domain) as one:
-        yield one
-
-
-@pytest.fixture
-def ros(talker: Participant, node: Process) -> Iterator[Participant]:
-    yield talker
-    talker.forget()
 
 
 def test_smoothed_answer_keeps_to_what_was_seen_and_the_raw_one_does_not(ros: Participant):

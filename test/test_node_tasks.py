@@ -12,10 +12,10 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from diagnostic_msgs.msg import DiagnosticStatus
+from perception import LATCHED, NODE, PROBE_S, camera_of, diagnosis, image, set_parameter, stamp, value
 from rcl_interfaces.srv import GetParameters
 from ros import Participant, Process, new_domain, participant, running
 from sensor_msgs.msg import Image, JointState
-from test_node import LATCHED, NODE, PROBE_S, camera_of, diagnosis, image, set_parameter, stamp, value
 from tiny_model import GAIN, as_multilabel, regression_spec, respecified, tiny_spec, with_unknown, write_tiny_model
 from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 

@@ -1,0 +1,35 @@
+"""What the tests of a running perception_node share: a domain and a participant for each module.
+
+A module with a fixture `node` gets by `ros` somebody to talk to it, who has forgotten the test before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from ros import Participant, Process
+
+
+@pytest.fixture(scope="module")
+def domain() -> int:
+    from ros import new_domain  # not there without ROS, whose tests are then skipped
+
+    return new_domain()
+
+
+@pytest.fixture(scope="module")
+def talker(domain: int) -> Iterator[Participant]:
+    from ros import participant
+
+    with participant(domain) as one:
+        yield one
+
+
+@pytest.fixture
+def ros(talker: Participant, node: Process) -> Iterator[Participant]:
+    yield talker
+    talker.forget()
