@@ -1,31 +1,23 @@
 """RGB image -> input tensor: the only definition, used by the node, the evaluator and the training scripts.
 
-The resize is Pillow's antialiased filter applied straight to the region that is kept: one pass, and within one grey
+The resize is Pillow's antialiased filter applied straight to the region that is kept (`resample`), within one grey
 level of torchvision's Resize + CenterCrop. OpenCV's INTER_LINEAR has no antialiasing and is off by up to 93 levels.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NewType
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from cnn_perception.image import RgbImage
-from cnn_perception.spec import InputSpec, Interpolation
+from cnn_perception.resample import Side, resample
+from cnn_perception.spec import InputSpec
 
 InputTensor = NewType("InputTensor", npt.NDArray[np.float32])
 """(3, height, width) float32, channels R, G, B, normalised by the spec's mean and std."""
-
-FILTERS: dict[Interpolation, Image.Resampling] = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
-_REACH: dict[Interpolation, float] = {"bilinear": 1.0, "bicubic": 2.0}
-"""How far from the centre of a new pixel a filter looks, in new pixels, or in old ones where it enlarges."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +54,13 @@ def preprocess(image: RgbImage, spec: InputSpec, out: npt.NDArray[np.float32] | 
     """
     height, width = image.shape[:2]
     place = _place(height, width, spec)
-    channels = list(np.moveaxis(image, 2, 0))
-    if place.source != Region(0, 0, width, height) or (place.rows, place.columns) != (height, width):
-        pixels, box = _needed(image, place, spec.interpolation)
-        resized = Image.fromarray(pixels).resize((place.columns, place.rows), FILTERS[spec.interpolation], box=box)
-        channels = [np.asarray(channel) for channel in resized.split()]
+    source = place.source
+    if source == Region(0, 0, width, height) and (place.rows, place.columns) == (height, width):
+        channels: npt.NDArray[np.uint8 | np.float32] = image.transpose(2, 0, 1)
+    else:
+        down = Side((source.top, source.bottom), place.rows, height)
+        across = Side((source.left, source.right), place.columns, width)
+        channels = resample(image, down, across, spec.interpolation).transpose(1, 0, 2)
     if out is None:
         out = np.empty((3, spec.height, spec.width), np.float32)
     rows = slice(place.top, place.top + place.rows)
@@ -94,29 +88,6 @@ def input_region(height: int, width: int, spec: InputSpec) -> Region:
     top = place.source.top - place.top * per_row
     left = place.source.left - place.left * per_column
     return Region(left=left, top=top, right=left + spec.width * per_column, bottom=top + spec.height * per_row)
-
-
-def _needed(
-    image: RgbImage, place: _Placement, interpolation: Interpolation
-) -> tuple[npt.NDArray[np.uint8], tuple[float, float, float, float]]:
-    """The pixels that the filter reads, for Pillow copies all it is given; and `place.source` within them.
-
-    Pillow takes a box in float32. Rounded to that first, it stays exactly the same one when it is shifted. An image in
-    portrait format is given whole: by its shape Pillow decides which side to resize first, and rounds in between.
-    """
-    source = place.source
-    if image.shape[0] > image.shape[1]:
-        return image, (source.left, source.top, source.right, source.bottom)
-    left, right, columns = _span(source.left, source.right, place.columns, image.shape[1], interpolation)
-    top, bottom, rows = _span(source.top, source.bottom, place.rows, image.shape[0], interpolation)
-    return image[rows, columns], (left, top, right, bottom)
-
-
-def _span(first: float, last: float, steps: int, size: int, interpolation: Interpolation) -> tuple[float, float, slice]:
-    """Along one side: where [first, last] lies within the pixels that are read for it, and which those are."""
-    reach = math.ceil(_REACH[interpolation] * max(1.0, (last - first) / steps)) + 1
-    pixels = slice(max(0, math.floor(first) - reach), min(size, math.ceil(last) + reach))
-    return float(np.float32(first)) - pixels.start, float(np.float32(last)) - pixels.start, pixels
 
 
 def _place(height: int, width: int, spec: InputSpec) -> _Placement:

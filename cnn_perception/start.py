@@ -13,6 +13,8 @@ def _begin() -> None:
     """Does what the imports must not come before."""
     # Ctrl-C in the first second of a program would show the traceback of an import.
     signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_INTERRUPTED))
+    # numpy is asked for small products only (`resample`); threads that wait for more would take inference's cores
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     transport.prepare_process()  # malloc keeps the arenas that it has once made
 
 

@@ -35,7 +35,6 @@ from tqdm import tqdm
 
 from cnn_perception.errors import ConfigError, FrameError
 from cnn_perception.image import RgbImage, decode_file_bytes
-from cnn_perception.preprocess import FILTERS
 from cnn_perception.spec import InputSpec, Interpolation
 from training.augment import Augmentation
 from training.config import TrainConfig
@@ -44,6 +43,11 @@ from training.dataset import Sample
 FORMAT = b"cnnp/px1"
 HEADER = struct.Struct("<8sIII")
 """Format, CRC-32 of the pixels, rows, columns; then rows x columns x 3 bytes, RGB."""
+FILTERS: dict[Interpolation, Image.Resampling] = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+"""Pillow's names of `resample`'s filters, for images that stay images."""
 MARGIN = 1.5
 """Pixels kept for each one that evaluation's resize makes, per side."""
 

@@ -16,9 +16,10 @@ from tqdm import tqdm
 
 from cnn_perception.errors import ConfigError, DataError, FrameError
 from cnn_perception.image import RgbImage, decode_file_bytes
-from cnn_perception.preprocess import FILTERS, InputTensor, input_region, preprocess
+from cnn_perception.preprocess import InputTensor, input_region, preprocess
 from cnn_perception.spec import InputSpec, Task
 from training.batches import Batch, Images, Item, Key
+from training.cache import FILTERS
 from training.calibrate import Doubles, probabilities
 from training.checkpoint import Checkpoint
 from training.embeddings import Floats
