@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import os
@@ -33,6 +34,8 @@ _ONE_OF_EACH = (
 _BROKEN = (ImportError, AttributeError, OSError)
 """What a package that is installed but damaged, or compiled for another one's version, raises when it is imported."""
 
+_REFERENCE_BLAS = "/blas/libblas.so"
+"""Where Debian and Ubuntu install it; the alternatives' folders are named after them, such as openblas-pthread."""
 VGA_RGB_BYTES = 640 * 480 * 3
 _DEFAULT_SEGMENT_BYTES = 512 * 1024
 """Source: Fast DDS documentation, shared memory transport, `segment_size`."""
@@ -64,6 +67,8 @@ def check_packages(installed: Mapping[str, str]) -> Iterator[Finding]:
     for module, distribution in _NEEDED.items():
         yield _check_import(module, distribution)
     yield from _check_twins(installed)
+    with contextlib.suppress(OSError):  # only Linux has it
+        yield from check_blas(Path("/proc/self/maps").read_text())
     try:
         importlib.import_module("cv_bridge")
     except _BROKEN:
@@ -90,6 +95,17 @@ def _check_twins(installed: Mapping[str, str]) -> Iterator[Finding]:
             text = f"{' and '.join(present)} are both installed and overwrite each other's files"
             remedy = f"pip uninstall {' '.join(present)}, then pip install the one you want"
             yield Finding("warn", twins[0], text, remedy)
+
+
+def check_blas(mapped: str) -> Iterator[Finding]:
+    """Looks whether numpy multiplies matrices with the unoptimised BLAS, as apt's does until a better one is there.
+
+    Args:
+        mapped: /proc/self/maps of a process that has imported numpy.
+    """
+    if _REFERENCE_BLAS in mapped and "openblas" not in mapped:
+        text = "numpy uses the reference BLAS: preprocessing takes several times as long"
+        yield Finding("warn", "BLAS", text, "apt install libopenblas0")
 
 
 def check_model(path: Path) -> Iterator[Finding]:

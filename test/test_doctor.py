@@ -134,6 +134,14 @@ def test_shared_memory_must_hold_a_segment(tmp_path: Path):
     )
 
 
+def test_slow_matrix_products_of_numpy_are_named():
+    line = "7f2c000-7f2d000 r-xp 00000000 08:01 42 /usr/lib/x86_64-linux-gnu/{}/libblas.so.3.11.0\n"
+    assert only(check_machine.check_blas(line.format("blas"))).remedy == "apt install libopenblas0"
+    assert not list(check_machine.check_blas(line.format("openblas-pthread")))
+    own = Path("/proc/self/maps").read_text()  # numpy's wheel brings OpenBLAS, whatever else is loaded
+    assert "openblas" not in own or not list(check_machine.check_blas(own))
+
+
 def test_a_package_that_is_missing_damaged_or_installed_twice_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "simplejpeg", None)
     monkeypatch.setitem(sys.modules, "onnxruntime", ModuleType("onnxruntime"))  # what pip leaves of two of them
