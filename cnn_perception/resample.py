@@ -1,9 +1,8 @@
 """Antialiased resize of part of an image, as two multiplications by band matrices.
 
 The filters are Pillow's, and so those that torchvision's weights were evaluated with; a new pixel is a weighted mean of
-the old ones around it, down the columns and across the rows. Written as matrix products it takes less
-than half of Pillow's time and does not depend on Pillow's version. numpy must have a fast BLAS for that: its
-wheels bring OpenBLAS.
+the old ones around it, down the columns and across the rows. Written as matrix products it takes less than half of
+Pillow's time and does not depend on Pillow's version. numpy must have a fast BLAS for that: its wheels bring OpenBLAS.
 """
 
 from __future__ import annotations
@@ -35,11 +34,12 @@ def _cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.where(x < 1.0, near, np.where(x < 2.0, far, 0.0))
 
 
-_FILTERS: dict[Interpolation, Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]] = {
-    "bilinear": _triangle,
-    "bicubic": _cubic,
+_FILTERS: dict[Interpolation, tuple[Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]], float]] = {
+    "bilinear": (_triangle, 1.0),
+    "bicubic": (_cubic, 2.0),
 }
-"""Weight by the distance from the new pixel's centre, in new pixels, or in old ones where the image is enlarged."""
+"""Weight by distance from the new pixel's centre, and the distance from which on it is zero; in new pixels, or, where
+an image is enlarged, in old ones."""
 
 
 @dataclass(frozen=True)
@@ -122,21 +122,20 @@ def _cut_off(lines: Floats) -> Floats:
 def _plan(side: Side, interpolation: Interpolation) -> _Plan:
     first, last = side.source
     step = (last - first) / side.steps
+    stretch = max(step, 1.0)  # where an image shrinks, the filter widens with the step: that is the antialiasing
+    weigh, reach = _FILTERS[interpolation]
     centres = first + (np.arange(side.steps) + 0.5) * step
-    # where an image shrinks, the filter widens with the step: that is the antialiasing
-    distances = (np.arange(side.size) + 0.5 - centres[:, None]) / max(step, 1.0)
-    weights = _FILTERS[interpolation](distances)
+    # the old pixels whose centres lie within reach, as many for each new one; near the edges some are out of reach
+    count = min(side.size, int(2 * reach * stretch) + 1)
+    starts = np.clip(np.ceil(centres - reach * stretch - 0.5).astype(int), 0, side.size - count)
+    old = starts[:, None] + np.arange(count)
+    weights = weigh((old + 0.5 - centres[:, None]) / stretch)
     weights /= weights.sum(axis=1, keepdims=True)
-    read = _used(weights)
     bands = []
     for to in range(0, side.steps, _BLOCK):
-        block = weights[to : to + _BLOCK, read]
-        used = _used(block)
-        bands.append(_Band(to, used.start, np.ascontiguousarray(block[:, used], np.float32)))
-    return _Plan(read, side.steps, tuple(bands))
-
-
-def _used(weights: npt.NDArray[np.float64]) -> slice:
-    """The columns from the first to the last that is not all zero."""
-    used = np.flatnonzero(weights.any(axis=0))
-    return slice(int(used[0]), int(used[-1]) + 1)
+        block = slice(to, to + _BLOCK)
+        columns = old[block] - starts[to]
+        band = np.zeros((len(columns), columns[-1, -1] + 1), np.float32)
+        np.put_along_axis(band, columns, weights[block], axis=1)
+        bands.append(_Band(to, int(starts[to] - starts[0]), band))
+    return _Plan(slice(int(starts[0]), int(starts[-1]) + count), side.steps, tuple(bands))
