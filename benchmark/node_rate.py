@@ -37,7 +37,7 @@ _OWN_TIME = Target(0.15)
 _SETTLE_S = 1.0
 """After a switch, before counting: discovery, and the frames under way."""
 _UNHURRIED_FRAMES = 400
-"""More than the diagnostics' percentiles look back."""
+"""More than the diagnostics' percentiles look back, with the camera's start."""
 
 
 @dataclass(frozen=True)
@@ -132,9 +132,7 @@ def measure(options: argparse.Namespace, threads: int) -> Measured:
                 print(f"  round {number + 1}: node {last.node_hz:6.2f}/s, bare {last.bare_hz:6.2f}/s, {last.ratio:.3f}")
             rushed = observer.stages
         with running("camera_node", rate_hz=bare_hz / 2, **camera):
-            before = observer.answers
-            while observer.answers < before + _UNHURRIED_FRAMES:
-                observer.spin(_SETTLE_S)
+            observer.spin(2 * _UNHURRIED_FRAMES / bare_hz)
         result = Measured(rounds, rushed, observer.stages)
         rclpy.shutdown()
     bare.close()

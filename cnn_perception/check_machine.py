@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.metadata
 import os
@@ -67,8 +66,9 @@ def check_packages(installed: Mapping[str, str]) -> Iterator[Finding]:
     for module, distribution in _NEEDED.items():
         yield _check_import(module, distribution)
     yield from _check_twins(installed)
-    with contextlib.suppress(OSError):  # only Linux has it
-        yield from check_blas(Path("/proc/self/maps").read_text())
+    maps = Path("/proc/self/maps")  # only Linux has it
+    if maps.is_file():
+        yield from check_blas(maps.read_text())
     try:
         importlib.import_module("cv_bridge")
     except _BROKEN:

@@ -99,7 +99,7 @@ def resample(image: RgbImage, down: Side, across: Side, interpolation: Interpola
         interpolation: The filter.
 
     Returns:
-        (down.steps, 3, across.steps) float32 in [0, 255], not rounded.
+        (down.steps, 3, across.steps) float32 in [0, 255]; by `bicubic` rounded, as Pillow does.
     """
     rows, columns = _plan(down, interpolation), _plan(across, interpolation)
     read = image[rows.read, columns.read]
