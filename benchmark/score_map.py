@@ -24,7 +24,7 @@ from benchmark.processes import drawn, exported
 from cnn_perception.errors import EXIT_OK
 from cnn_perception.image import RgbImage
 from cnn_perception.inference import OnnxModel, SessionOptions
-from cnn_perception.postprocess import FloatArray
+from cnn_perception.outputs import FloatArray
 from cnn_perception.preprocess import preprocess
 from cnn_perception.score_map import Cells, ScoreMap, dense_scores
 

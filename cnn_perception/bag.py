@@ -21,7 +21,7 @@ from rosbags.serde import SerdeError
 from cnn_perception.bag_types import CLASSIFICATION_TYPE, COMPRESSED_IMAGE_TYPE, IMAGE_TYPE, typestore
 from cnn_perception.errors import BagError, FrameError
 from cnn_perception.image import EncodedFile, EncodedImage, encoded_from_message
-from cnn_perception.labels import SEPARATOR
+from cnn_perception.label_text import SEPARATOR
 from cnn_perception.salvage import ZstdError, decompressed, decompressed_message, readable_copy
 
 IMAGE_TYPES = (IMAGE_TYPE, COMPRESSED_IMAGE_TYPE)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from cnn_perception.postprocess import FloatArray
+from cnn_perception.outputs import FloatArray
 
 
 class Binding:

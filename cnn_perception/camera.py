@@ -22,9 +22,8 @@ from std_msgs.msg import Header
 from cnn_perception import calibration, executable, parameters
 from cnn_perception.errors import EXIT_OK, ConfigError, DataError, FrameError
 from cnn_perception.image import RgbImage, decode_file_bytes
-from cnn_perception.messages import to_jpeg, to_rgb_image
+from cnn_perception.image_messages import IMAGE_TRANSPORTS, to_jpeg, to_rgb_image
 from cnn_perception.parameters import parameter
-from cnn_perception.settings import IMAGE_TRANSPORTS
 
 # Reliable, so that recorders and viewers of either kind match; a best-effort subscriber is not slowed by it.
 _IMAGE_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)

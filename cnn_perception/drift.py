@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnn_perception.postprocess import FloatArray, Prediction
+from cnn_perception.outputs import FloatArray
+from cnn_perception.postprocess import Prediction
 from cnn_perception.preprocess import InputTensor
 from cnn_perception.spec import InputSpec, ModelSpec, Moments
 

@@ -28,7 +28,7 @@ from cnn_perception.errors import (
 )
 from cnn_perception.image import RgbImage, decode
 from cnn_perception.inference import DEFAULT_PROVIDERS, OnnxModel, SessionOptions
-from cnn_perception.labels import SEPARATOR, UNLABELLED, shown, text_of
+from cnn_perception.label_text import SEPARATOR, UNLABELLED, shown, text_of
 from cnn_perception.measurements import LARGEST_GAP_S
 from cnn_perception.metrics import Latency
 from cnn_perception.overlay import draw_overlay

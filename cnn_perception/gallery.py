@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnn_perception.errors import ModelError
-from cnn_perception.postprocess import FloatArray
+from cnn_perception.outputs import FloatArray
 from cnn_perception.spec import GALLERY_KEY, GallerySpec
 
 LENGTH_TOLERANCE = 1e-3

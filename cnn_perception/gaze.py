@@ -1,6 +1,4 @@
-"""Where the robot should look: the place of an activation map as a direction in the camera's optical frame.
-
-A cell is first found in the model's input, then in the camera's image, then the lens says from where its light came.
+"""Which direction a pixel of a calibrated camera looks to.
 
 Pixels are counted as OpenCV and REP 104 count them: (u, v) is (column, row), the centre of the first pixel is (0, 0).
 Directions are REP 103's of an optical frame: x to the right, y down, z forward.
@@ -18,9 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from cnn_perception.errors import ConfigError
-from cnn_perception.postprocess import FloatArray
-from cnn_perception.preprocess import input_region
-from cnn_perception.spec import ModelSpec
 
 Point = tuple[float, float]
 """(u, v), pixels of the camera's image; between the centres of pixels where it is no whole number."""
@@ -59,19 +54,6 @@ class CameraInfo(Protocol):
     binning_x: int
     binning_y: int
     roi: _Roi
-
-
-@dataclass(frozen=True)
-class Gaze:
-    """Where in the camera's image the class was seen.
-
-    Attributes:
-        peak: Where the activation is strongest.
-        centroid: Centre of gravity of its positive part; between two places that both show the class.
-    """
-
-    peak: Point
-    centroid: Point
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,51 +228,3 @@ def _from_polynomial(distorted: Numbers, distortion: Numbers) -> Numbers | None:
         if np.abs(change).max() < _TOLERANCE:
             return np.append(place, 1.0)
     return None
-
-
-def look(activation: FloatArray | None, spec: ModelSpec, height: int, width: int) -> Gaze | None:
-    """Finds the place in the camera's image that speaks for the class.
-
-    Args:
-        activation: (rows, columns) float32 map of `Prediction.activation`.
-        spec: The model's description.
-        height: Of the camera's image, pixels.
-        width: Of the camera's image, pixels.
-
-    Returns:
-        The place; None without a map, or where nothing in the image speaks for the class. Cells whose centre lies in
-        the padding of a letterbox do not count.
-    """
-    if activation is None or spec.activation is None:
-        return None
-    region, grid = input_region(height, width, spec.input), spec.activation
-    # The centre of the input's first pixel is half a pixel from its edge, and so in the image.
-    down = (grid.offset[0] + grid.stride[0] * np.arange(grid.rows) + 0.5) / spec.input.height
-    across = (grid.offset[1] + grid.stride[1] * np.arange(grid.columns) + 0.5) / spec.input.width
-    v = region.top + down * (region.bottom - region.top) - 0.5
-    u = region.left + across * (region.right - region.left) - 0.5
-    rows = np.flatnonzero((v >= -0.5) & (v <= height - 0.5))
-    columns = np.flatnonzero((u >= -0.5) & (u <= width - 0.5))
-    u, v, seen = u[columns], v[rows], activation[np.ix_(rows, columns)].astype(np.float64)
-    strength = seen.clip(0.0)
-    total = strength.sum()
-    if not total > 0.0:
-        return None
-    row, column = (int(index) for index in np.unravel_index(seen.argmax(), seen.shape))
-    return Gaze(
-        peak=(_refined(u, seen[row], column), _refined(v, seen[:, column], row)),
-        centroid=(float(strength.sum(0) @ u / total), float(strength.sum(1) @ v / total)),
-    )
-
-
-def _refined(places: Numbers, values: Numbers, index: int) -> float:
-    """Returns the vertex of the parabola through a largest value and its neighbours.
-
-    Without it a controller would see the peak jump by a whole cell, a seventh of the image of a 7x7 map.
-    """
-    if not 0 < index < len(places) - 1:
-        return float(places[index])
-    before, here, after = values[index - 1 : index + 2]
-    bend = before - 2.0 * here + after
-    shift = 0.5 * (before - after) / bend if bend < 0.0 else 0.0
-    return float(places[index] + shift * (places[index + 1] - places[index]))

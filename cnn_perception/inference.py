@@ -15,7 +15,7 @@ from cnn_perception.binding import Binding
 from cnn_perception.errors import FrameError, ModelError
 from cnn_perception.gallery import Gallery
 from cnn_perception.onnx_file import read_onnx_file
-from cnn_perception.postprocess import FloatArray, Outputs
+from cnn_perception.outputs import FloatArray, Outputs
 from cnn_perception.providers import DEFAULT_PROVIDERS, GPU_PROVIDERS, INPUT_NAME, TENSORRT, SessionOptions
 from cnn_perception.session import ORT_ERRORS, one_line, open_session
 from cnn_perception.spec import METADATA_KEY, ModelSpec

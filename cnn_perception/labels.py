@@ -12,16 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnn_perception.errors import DataError
+from cnn_perception.label_text import UNLABELLED, Truth
 from cnn_perception.spec import ModelSpec
-
-UNLABELLED = "none"
-"""Marks a stretch that is not scored, unless the model has a class of this name."""
-
-SEPARATOR = ";"
-"""Stands between the classes of one label, for a multilabel model; `|` is read too, as in training's CSV files."""
-
-Truth = str | frozenset[str] | tuple[float, ...]
-"""What is known of a frame: its class (multiclass), its classes (multilabel) or its numbers (regression)."""
 
 _COLUMNS = ("start_s", "end_s", "class")
 _FOREVER_NS = 2**63 - 1
@@ -86,20 +78,6 @@ def parsed_label(text: str, spec: ModelSpec, where: str) -> str | frozenset[str]
         return None
     require_known({text}, spec.class_names, where)
     return text
-
-
-def shown(text: str) -> str:
-    """Returns what `text_of` returned as a human would write it."""
-    return "nothing" if text == SEPARATOR else text.replace(SEPARATOR, ", ")
-
-
-def text_of(truth: Truth | None) -> str:
-    """Returns a truth as it is written in label files: empty for None, only `SEPARATOR` for none of the classes."""
-    if truth is None or isinstance(truth, str):
-        return truth or ""
-    if isinstance(truth, frozenset):
-        return SEPARATOR.join(sorted(truth)) or SEPARATOR
-    return SEPARATOR.join(f"{value:.4g}" for value in truth)
 
 
 def require_known(names: Iterable[str], classes: Sequence[str], where: str) -> None:

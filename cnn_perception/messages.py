@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from geometry_msgs.msg import Vector3, Vector3Stamped
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+from sensor_msgs.msg import CameraInfo, JointState
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification, LabelInfo, ObjectHypothesis, VisionClass, VisionInfo
 
 from cnn_perception.gallery import Neighbour
-from cnn_perception.image import RgbImage
 from cnn_perception.postprocess import Prediction
 from cnn_perception.score_map import Cells
 from cnn_perception.spec import UNKNOWN, ModelSpec
-
-_JPEG_QUALITY = 90
 
 
 def to_classification(header: Header, ranked: Sequence[tuple[str, float]]) -> Classification:
@@ -63,24 +58,6 @@ def to_joint_state(header: Header, prediction: Prediction) -> JointState:
     return JointState(header=header, name=list(prediction.class_names), position=prediction.values.tolist())
 
 
-def to_float_image(header: Header, values: npt.NDArray[np.float32]) -> Image:
-    """Returns (rows, columns) float32 values, such as an activation map or a 1 x D embedding, as 32FC1."""
-    rows, columns = values.shape
-    return _image(header, "32FC1", rows, columns, 4 * columns, np.ascontiguousarray(values, "<f4").tobytes())
-
-
-def to_rgb_image(header: Header, image: RgbImage) -> Image:
-    """Returns an (H, W, 3) picture as rgb8."""
-    rows, columns = image.shape[:2]
-    return _image(header, "rgb8", rows, columns, 3 * columns, image.tobytes())
-
-
-def to_jpeg(header: Header, image: RgbImage) -> CompressedImage:
-    """Returns an (H, W, 3) picture as a JPEG, in the format string of image_transport."""
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    return CompressedImage(header=header, format="rgb8; jpeg compressed bgr8", data=array("B", data.tobytes()))
-
-
 def to_vision_info(header: Header, spec: ModelSpec, sha256: str, location: str, version: int) -> VisionInfo:
     """Returns which network runs and where its labels are found: `location` is `<node>/class_labels`, a parameter."""
     method = f"{spec.architecture} sha256:{sha256}"
@@ -96,10 +73,3 @@ def to_label_info(header: Header, spec: ModelSpec, threshold: float) -> LabelInf
     """Returns every `class_id` of a classification by its number, see `labels`."""
     classes = [VisionClass(class_id=index, class_name=name) for index, name in enumerate(labels(spec))]
     return LabelInfo(header=header, class_map=classes, threshold=threshold)
-
-
-def _image(header: Header, encoding: str, rows: int, columns: int, step: int, data: bytes) -> Image:
-    message = Image(header=header, height=rows, width=columns, encoding=encoding, is_bigendian=0, step=step)
-    # rclpy copies an array.array at once, but converts a numpy array element by element (196 ms for 640x480).
-    message.data = array("B", data)
-    return message

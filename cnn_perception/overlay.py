@@ -11,7 +11,8 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from cnn_perception.image import RgbImage
-from cnn_perception.postprocess import FloatArray, Prediction
+from cnn_perception.outputs import FloatArray
+from cnn_perception.postprocess import Prediction
 from cnn_perception.preprocess import input_region
 from cnn_perception.spec import UNKNOWN, InputSpec
 

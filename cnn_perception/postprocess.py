@@ -8,28 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cnn_perception.errors import FrameError
+from cnn_perception.outputs import FloatArray, Outputs
 from cnn_perception.spec import UNKNOWN, ModelSpec, Task
-
-FloatArray = npt.NDArray[np.float32]
 
 
 def _nothing() -> FloatArray:
     return np.empty(0, np.float32)
-
-
-@dataclass(frozen=True, eq=False)
-class Outputs:
-    """What the network returned for one image.
-
-    Attributes:
-        logits: (K,) float32.
-        activation: (rows, columns) float32 map of the largest logit, see `spec.ActivationSpec`; None without one.
-        embedding: (D,) float32, the last hidden layer.
-    """
-
-    logits: FloatArray
-    activation: FloatArray | None
-    embedding: FloatArray
 
 
 @dataclass(frozen=True, eq=False)

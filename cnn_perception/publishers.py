@@ -14,8 +14,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 
-from cnn_perception import messages
-from cnn_perception.gaze import CameraModel, Gaze
+from cnn_perception import image_messages, messages
+from cnn_perception.activation_place import ActivationPlace
+from cnn_perception.gaze import CameraModel
 from cnn_perception.inference import OnnxModel
 from cnn_perception.overlay import draw_overlay
 from cnn_perception.pipeline import Result
@@ -177,19 +178,19 @@ class ResultPublishers(_Topics):
         if wanted.raw_answer:
             self._publish("raw_answer", self._to_answer(header, prediction, settings))
         if wanted.activation and prediction.activation is not None:
-            self._publish("activation", messages.to_float_image(header, prediction.activation))
+            self._publish("activation", image_messages.to_float_image(header, prediction.activation))
         if wanted.embedding:
-            self._publish("embedding", messages.to_float_image(header, prediction.embedding[np.newaxis]))
+            self._publish("embedding", image_messages.to_float_image(header, prediction.embedding[np.newaxis]))
         if wanted.neighbours and self.model.gallery is not None:
             nearest = self.model.gallery.nearest(prediction.embedding, settings.neighbours)
             self._publish("neighbours", messages.to_neighbours(header, nearest))
         if wanted.score_map and findings.score_map is not None:
             shown = findings.score_map.of(settings.score_map_class)
-            self._publish("score_map", messages.to_float_image(header, shown))
+            self._publish("score_map", image_messages.to_float_image(header, shown))
         if wanted.overlay or wanted.overlay_jpeg:
             self._publish_overlay(findings, settings, wanted)
 
-    def publish_gaze(self, header: Header, gaze: Gaze, lens: CameraModel) -> None:
+    def publish_gaze(self, header: Header, gaze: ActivationPlace, lens: CameraModel) -> None:
         """Publishes where the class of the activation map is; nothing where the lens model has no direction."""
         for field, point in (("peak_ray", gaze.peak), ("centroid_ray", gaze.centroid)):
             direction = lens.ray(*point)
@@ -214,9 +215,9 @@ class ResultPublishers(_Topics):
             top_k=settings.overlay_classes,
         )
         if wanted.overlay:
-            self._publish("overlay", messages.to_rgb_image(findings.header, picture))
+            self._publish("overlay", image_messages.to_rgb_image(findings.header, picture))
         if wanted.overlay_jpeg:
-            self._publish("overlay_jpeg", messages.to_jpeg(findings.header, picture))
+            self._publish("overlay_jpeg", image_messages.to_jpeg(findings.header, picture))
 
     def _to_answer(self, header: Header, prediction: Prediction, settings: Settings) -> Classification | JointState:
         if prediction.task == "regression":

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnn_perception.labels import Truth, text_of
+from cnn_perception.label_text import Truth, text_of
 from cnn_perception.metrics import true_rank
 from cnn_perception.postprocess import Prediction
 from cnn_perception.spec import UNKNOWN, ModelSpec

@@ -9,7 +9,7 @@ from pathlib import PurePath
 
 from cnn_perception import page
 from cnn_perception.image import RgbImage
-from cnn_perception.labels import shown
+from cnn_perception.label_text import shown
 from cnn_perception.records import FrameRecord
 from cnn_perception.results import Report, WorstFrame
 from cnn_perception.spec import UNKNOWN

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from cnn_perception.errors import DataError
-from cnn_perception.labels import text_of
+from cnn_perception.label_text import text_of
 from cnn_perception.metrics import Latency
 from cnn_perception.records import FrameRecord
 from cnn_perception.scores import MulticlassScores, MultilabelScores, Scores

@@ -12,7 +12,8 @@ import numpy as np
 from cnn_perception.errors import ConfigError, FrameError, ModelError
 from cnn_perception.image import RgbImage
 from cnn_perception.inference import OnnxModel
-from cnn_perception.postprocess import FloatArray, scores_of
+from cnn_perception.outputs import FloatArray
+from cnn_perception.postprocess import scores_of
 from cnn_perception.preprocess import preprocess
 from cnn_perception.spec import ScoreMapSpec
 

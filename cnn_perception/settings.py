@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 from cnn_perception.errors import ConfigError
+from cnn_perception.image_messages import IMAGE_TRANSPORTS
 from cnn_perception.inference import DEFAULT_PROVIDERS, SessionOptions
 from cnn_perception.overlay import DEFAULT_ALPHA
 from cnn_perception.parameters import parameter, validate
@@ -17,7 +18,6 @@ from cnn_perception.stamps import StampPolicy
 from cnn_perception.steady import SteadySettings
 from cnn_perception.unsure import RecorderSettings, RecordFormat
 
-IMAGE_TRANSPORTS = ("raw", "compressed")
 STAMP_POLICIES = get_args(StampPolicy)
 RECORD_FORMATS = get_args(RecordFormat)
 RESERVED_NAMES = ("activation", "classification", "embedding", "neighbours", "regression", "score_map")

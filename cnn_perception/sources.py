@@ -12,7 +12,8 @@ from cnn_perception import measurements
 from cnn_perception.bag import Bag
 from cnn_perception.errors import ConfigError, DataError, FrameError
 from cnn_perception.image import EncodedFile, EncodedImage
-from cnn_perception.labels import Labels, Truth, labels_from_changes, parsed_label, read_labels, require_known
+from cnn_perception.label_text import Truth
+from cnn_perception.labels import Labels, labels_from_changes, parsed_label, read_labels, require_known
 from cnn_perception.measurements import Measurements, read_measurements
 from cnn_perception.records import FrameRecord
 from cnn_perception.spec import ModelSpec

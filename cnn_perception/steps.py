@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 from std_msgs.msg import Header
 
+from cnn_perception.activation_place import place_of
 from cnn_perception.channel import Channel
 from cnn_perception.drift import brightness
 from cnn_perception.errors import FrameError, PerceptionError
-from cnn_perception.gaze import look
 from cnn_perception.image import EncodedFile, EncodedImage, encoded_from_message
 from cnn_perception.loaded import Loaded
 from cnn_perception.pipeline import Prepared, Result
@@ -164,7 +164,7 @@ class Steps:
         except PerceptionError as error:
             self._host.warn(f"{channel.name} lens", str(error))
             lens = None
-        gaze = look(result.prediction.activation, spec, height, width) if rays else None
+        gaze = place_of(result.prediction.activation, spec, height, width) if rays else None
         if gaze is not None and lens is not None:
             channel.outputs.publish_gaze(frame.header, gaze, lens)
         if frame.wanted.score_map_info and score_map is not None:

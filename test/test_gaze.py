@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_model import tiny_spec
 
+from cnn_perception.activation_place import place_of
 from cnn_perception.errors import ConfigError
-from cnn_perception.gaze import CameraModel, look
+from cnn_perception.gaze import CameraModel
 from cnn_perception.image import RgbImage
 from cnn_perception.preprocess import preprocess
 from cnn_perception.spec import ActivationSpec, InputSpec
@@ -288,7 +289,7 @@ def test_light_at_a_place_of_the_image_is_found_there(mode, height, width, place
     spec = spec_of(224, 160, mode, 56, 40)
     u, v = place[0] * width, place[1] * height
     sigma = 0.06 * min(height, width)
-    found = look(seen(blob(u, v, height, width, sigma), spec), spec, height, width)
+    found = place_of(seen(blob(u, v, height, width, sigma), spec), spec, height, width)
     assert found.centroid == pytest.approx((u, v), abs=0.05 * sigma)
     assert found.peak == pytest.approx((u, v), abs=0.3 * sigma)
 
@@ -297,10 +298,10 @@ def test_cells_of_single_pixels_are_the_pixels():
     spec = spec_of(6, 8, "squash", 6, 8)
     activation = np.zeros((6, 8), np.float32)
     activation[2, 5] = 3.0
-    for found in dataclasses.astuple(look(activation, spec, 6, 8)):
+    for found in dataclasses.astuple(place_of(activation, spec, 6, 8)):
         assert found == pytest.approx((5.0, 2.0))
     # the same in an image of twice the height: pixel (5, 2) of the input covers the rows 4 and 5
-    assert look(activation, spec, 12, 8).centroid == pytest.approx((5.0, 4.5))
+    assert place_of(activation, spec, 12, 8).centroid == pytest.approx((5.0, 4.5))
 
 
 def test_cells_lie_where_the_spec_says():
@@ -309,46 +310,46 @@ def test_cells_lie_where_the_spec_says():
     activation = np.zeros((4, 4), np.float32)
     activation[3, 0] = 1.0
     # input pixel 48 is the pixels 144, 145, 146 of an image three times as high, 0 the pixels 0, 1 of one twice as wide
-    assert look(activation, spec, 192, 128).peak == pytest.approx((0.5, 145.0))
+    assert place_of(activation, spec, 192, 128).peak == pytest.approx((0.5, 145.0))
 
 
 def test_the_peak_is_found_between_cells():
     spec = spec_of(7, 7, "squash", 7, 7)
     for u in np.linspace(2.0, 4.0, 21):
         for sigma in (0.7, 1.0, 2.0):
-            found = look(blob(u, 3.2, 7, 7, sigma).astype(np.float32), spec, 7, 7)
+            found = place_of(blob(u, 3.2, 7, 7, sigma).astype(np.float32), spec, 7, 7)
             assert found.peak == pytest.approx((u, 3.2), abs=0.11)
 
 
 def test_a_peak_at_the_edge_of_the_map_stays_at_its_cell():
     spec = spec_of(7, 7, "squash", 7, 7)
-    found = look(blob(0.3, 6.0, 7, 7, 1.0).astype(np.float32), spec, 7, 7)
+    found = place_of(blob(0.3, 6.0, 7, 7, 1.0).astype(np.float32), spec, 7, 7)
     assert found.peak == pytest.approx((0.0, 6.0))
 
 
 def test_a_plateau_has_a_peak():
     spec = spec_of(7, 7, "squash", 7, 7)
-    assert look(np.ones((7, 7), np.float32), spec, 7, 7).centroid == pytest.approx((3.0, 3.0))
-    assert look(np.ones((7, 7), np.float32), spec, 7, 7).peak == pytest.approx((0.0, 0.0))
+    assert place_of(np.ones((7, 7), np.float32), spec, 7, 7).centroid == pytest.approx((3.0, 3.0))
+    assert place_of(np.ones((7, 7), np.float32), spec, 7, 7).peak == pytest.approx((0.0, 0.0))
 
 
 def test_what_speaks_against_the_class_pulls_nothing():
     spec = spec_of(7, 7, "squash", 7, 7)
     activation = np.full((7, 7), -5.0, np.float32)
     activation[1, 1], activation[1, 5] = 1.0, 3.0
-    assert look(activation, spec, 7, 7).centroid == pytest.approx((4.0, 1.0))  # (1 + 3 * 5) / 4
+    assert place_of(activation, spec, 7, 7).centroid == pytest.approx((4.0, 1.0))  # (1 + 3 * 5) / 4
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0])
 def test_where_nothing_speaks_for_the_class_there_is_no_place(value):
     spec = spec_of(7, 7, "squash", 7, 7)
-    assert look(np.full((7, 7), value, np.float32), spec, 7, 7) is None
+    assert place_of(np.full((7, 7), value, np.float32), spec, 7, 7) is None
 
 
 def test_a_model_without_a_map_looks_nowhere():
     spec = spec_of(7, 7, "squash", 7, 7)
-    assert look(None, spec, 7, 7) is None
-    assert look(np.ones((7, 7), np.float32), dataclasses.replace(spec, activation=None), 7, 7) is None
+    assert place_of(None, spec, 7, 7) is None
+    assert place_of(np.ones((7, 7), np.float32), dataclasses.replace(spec, activation=None), 7, 7) is None
 
 
 def test_the_padding_of_a_letterbox_is_nowhere_in_the_image():
@@ -356,11 +357,11 @@ def test_the_padding_of_a_letterbox_is_nowhere_in_the_image():
     spec = spec_of(8, 8, "letterbox", 8, 8)
     activation = np.zeros((8, 8), np.float32)
     activation[0, 0] = 9.0
-    assert look(activation, spec, 8, 16) is None
+    assert place_of(activation, spec, 8, 16) is None
     activation[4, 6] = 1.0
     # the input's pixel (4, 6) is the rows 4 and 5, the columns 12 and 13 of the image
-    assert look(activation, spec, 8, 16).centroid == pytest.approx((12.5, 4.5))
-    assert look(activation, spec, 8, 16).peak == pytest.approx((12.5, 4.5))
+    assert place_of(activation, spec, 8, 16).centroid == pytest.approx((12.5, 4.5))
+    assert place_of(activation, spec, 8, 16).peak == pytest.approx((12.5, 4.5))
 
 
 @settings(max_examples=150, deadline=None)
@@ -372,7 +373,7 @@ def test_the_padding_of_a_letterbox_is_nowhere_in_the_image():
 )
 def test_the_place_is_always_in_the_image(height, width, mode, values):
     spec = spec_of(224, 320, mode, 5, 7)
-    found = look(np.array(values, np.float32).reshape(5, 7), spec, height, width)
+    found = place_of(np.array(values, np.float32).reshape(5, 7), spec, height, width)
     for u, v in () if found is None else (found.peak, found.centroid):
         assert -0.5 <= u <= width - 0.5
         assert -0.5 <= v <= height - 0.5

@@ -11,7 +11,8 @@ from scipy.special import expit, logsumexp, softmax
 from test_spec import SPEC
 
 from cnn_perception.errors import FrameError
-from cnn_perception.postprocess import Outputs, postprocess
+from cnn_perception.outputs import Outputs
+from cnn_perception.postprocess import postprocess
 from cnn_perception.spec import UnknownRule
 
 SPEC = dataclasses.replace(SPEC, temperature=1.0, unknown=None, statistics=None)

@@ -9,7 +9,8 @@ from onnx import ModelProto
 from tqdm import tqdm
 
 from cnn_perception.drift import brightness, entropy, moments
-from cnn_perception.postprocess import Outputs, Postprocessor
+from cnn_perception.outputs import Outputs
+from cnn_perception.postprocess import Postprocessor
 from cnn_perception.preprocess import InputTensor
 from cnn_perception.spec import ModelSpec, TrainingStatistics
 from training.checkpoint import Checkpoint
