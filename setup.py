@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 NAME = "cnn_perception"
 ROOT = Path(__file__).resolve().parent
@@ -24,7 +24,7 @@ setup(
     maintainer_email="cnn_perception@example.org",
     python_requires=">=3.10",
     install_requires=["setuptools"],
-    packages=[NAME],
+    packages=find_packages(include=[NAME, f"{NAME}.*"]),
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
@@ -34,11 +34,11 @@ setup(
     ],
     entry_points={
         "console_scripts": [
-            f"perception_node = {NAME}.start:perception_node",
-            f"camera_node = {NAME}.start:camera_node",
-            f"evaluate_bag = {NAME}.evaluate:main",
-            f"follow_node = {NAME}.start:follow_node",
-            f"doctor = {NAME}.doctor:main",
+            f"perception_node = {NAME}.entry_points:perception_node",
+            f"camera_node = {NAME}.entry_points:camera_node",
+            f"evaluate_bag = {NAME}.evaluation.cli:main",
+            f"follow_node = {NAME}.entry_points:follow_node",
+            f"doctor = {NAME}.doctor.cli:main",
         ],
     },
     zip_safe=True,

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from cnn_perception.subgraph import subgraph
+from cnn_perception.model.subgraph import subgraph
 
 _WANTED = ("logits", "activation", "embedding")
 

@@ -26,8 +26,8 @@ from vision_msgs.msg import Classification
 from benchmark.growth import look
 from benchmark.pairs import Target, machine, summary
 from benchmark.processes import HEIGHT, WIDTH, BareLoop, drawn_frames, exported, running
-from cnn_perception import transport
 from cnn_perception.errors import EXIT_OK
+from cnn_perception.ros import transport
 
 CAMERAS = ("front", "rear", "left", "right")
 _RATE, _MEMORY = Target(1.0, least=True), Target(0.4)

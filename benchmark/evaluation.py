@@ -25,7 +25,7 @@ from rosbags.typesys import Stores, get_typestore
 from benchmark.pairs import Target, machine, summary
 from benchmark.processes import HEIGHT, WIDTH, BareLoop, clean, drawn, exported
 from cnn_perception.errors import EXIT_OK
-from cnn_perception.replay import WORKERS
+from cnn_perception.evaluation.replay import WORKERS
 
 _TARGET = Target(0.9, least=True)
 _PERIOD_NS = 33_333_333
@@ -51,7 +51,10 @@ def rate_hz(bag: Path, model: Path, output: Path, provider: str) -> float:
     """Evaluates a bag in a process of its own; returns frames a second."""
     words = ["--bag", str(bag), "--model", str(model), "--output", str(output), "--providers", provider, "--no-video"]
     subprocess.run(
-        [sys.executable, "-m", "cnn_perception.evaluate", *words], check=True, env=clean(), stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "cnn_perception.evaluation", *words],
+        check=True,
+        env=clean(),
+        stdout=subprocess.DEVNULL,
     )
     return float(json.loads((output / "report.json").read_text())["frames_per_second"])
 

@@ -26,7 +26,7 @@ from torchvision import transforms  # type: ignore[import-untyped]
 from torchvision.datasets import ImageFolder  # type: ignore[import-untyped]
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, PerceptionError
-from cnn_perception.spec import IMAGENET_MEAN, IMAGENET_STD
+from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD
 from training import batches
 from training.augment import Augmentation
 from training.batches import Images, Order

@@ -28,8 +28,8 @@ from vision_msgs.msg import Classification
 
 from benchmark.pairs import Target, machine, summary
 from benchmark.processes import HEIGHT, WIDTH, BareLoop, drawn_frames, exported, running
-from cnn_perception import transport
 from cnn_perception.errors import EXIT_OK
+from cnn_perception.ros import transport
 
 NODE = "/perception_node"
 _TARGETS = {"resnet18": Target(0.92, least=True), "resnet50": Target(0.95, least=True)}

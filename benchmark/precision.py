@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmark.pairs import Target, machine, summary
 from benchmark.processes import turns
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, PerceptionError
-from cnn_perception.inference import OnnxModel, SessionOptions
+from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 
 
 def _description(path: Path, provider: str) -> str:

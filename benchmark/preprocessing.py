@@ -25,8 +25,8 @@ from torchvision import transforms  # type: ignore[import-untyped]
 from benchmark.pairs import Target, machine, processor_ms, summary
 from benchmark.processes import drawn
 from cnn_perception.errors import EXIT_OK
-from cnn_perception.preprocess import preprocess
-from cnn_perception.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+from cnn_perception.pipeline.preprocess import preprocess
 
 SIZES = ((480, 640), (720, 1280))
 SPEC = InputSpec(224, 224, "crop", 0.875, "bilinear", IMAGENET_MEAN, IMAGENET_STD)

@@ -34,7 +34,7 @@ from torchvision import transforms  # type: ignore[import-untyped]
 from benchmark.pairs import Target, machine
 from benchmark.processes import clean
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK
-from cnn_perception.spec import IMAGENET_MEAN, IMAGENET_STD
+from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD
 from training import backbones
 
 _TARGET = Target(0.1)

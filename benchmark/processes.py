@@ -66,9 +66,7 @@ def node_command(name: str, remap: Sequence[str] = (), **parameters: object) -> 
     """Returns the command line of `perception_node` or `camera_node`, with remapping rules and parameters."""
     words = [word for rule in remap for word in ("-r", rule)]
     words += [word for key, value in parameters.items() for word in ("-p", f"{key}:={value}")]
-    # As the console script does, which lies elsewhere in every installation.
-    program = f"import sys; from cnn_perception.start import {name}; sys.exit({name}())"
-    return [sys.executable, "-c", program, "--ros-args", "--log-level", "warn", *words]
+    return [sys.executable, "-m", f"cnn_perception.{name}", "--ros-args", "--log-level", "warn", *words]
 
 
 @contextlib.contextmanager

@@ -22,11 +22,11 @@ import numpy as np
 from benchmark.pairs import Target, machine, summary
 from benchmark.processes import drawn, exported
 from cnn_perception.errors import EXIT_OK
-from cnn_perception.image import RgbImage
-from cnn_perception.inference import OnnxModel, SessionOptions
-from cnn_perception.outputs import FloatArray
-from cnn_perception.preprocess import preprocess
-from cnn_perception.score_map import Cells, ScoreMap, dense_scores
+from cnn_perception.image.messages import RgbImage
+from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
+from cnn_perception.model.outputs import FloatArray
+from cnn_perception.pipeline.preprocess import preprocess
+from cnn_perception.pipeline.score_map import Cells, ScoreMap, dense_scores
 
 _TARGET = Target(0.1)
 _HEIGHT, _WIDTH = 720, 1280

@@ -37,8 +37,8 @@ from vision_msgs.msg import Classification
 from benchmark.growth import LIMITS, Sample, growth, look
 from benchmark.pairs import machine
 from benchmark.processes import clean, drawn_frames, exported, node_command, running
-from cnn_perception import transport
 from cnn_perception.errors import EXIT_BELOW_TARGET, EXIT_INTERRUPTED, EXIT_OK
+from cnn_perception.ros import transport
 
 NODE = "/perception_node"
 _TOPICS = {"activation": Image, "activation/overlay": Image, "activation/overlay/compressed": CompressedImage}

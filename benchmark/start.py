@@ -25,8 +25,8 @@ from vision_msgs.msg import Classification
 
 from benchmark.pairs import Target, machine
 from benchmark.processes import clean, drawn_frames, exported, running
-from cnn_perception import transport
 from cnn_perception.errors import EXIT_OK
+from cnn_perception.ros import transport
 
 _TARGET = Target(2.0)
 _PATIENCE_S = 60.0
@@ -34,7 +34,7 @@ _DEAREST = 8
 _LOAD = """
 import sys, time
 from pathlib import Path
-from cnn_perception.inference import OnnxModel, SessionOptions
+from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 started = time.perf_counter()
 OnnxModel(Path(sys.argv[1]), SessionOptions(providers=[sys.argv[2]]))
 print(time.perf_counter() - started)
@@ -79,7 +79,13 @@ def _seconds(*words: str) -> float:
 
 def _imports() -> dict[str, float]:
     """Returns the milliseconds by package, without what it imports of others, of everything the node imports."""
-    command = [sys.executable, "-X", "importtime", "-c", "import cnn_perception.start, cnn_perception.node"]
+    command = [
+        sys.executable,
+        "-X",
+        "importtime",
+        "-c",
+        "import cnn_perception.entry_points, cnn_perception.perception_node.node",
+    ]
     text = subprocess.run(command, check=True, env=clean(), capture_output=True, text=True).stderr
     # With ROS from wheels, Python starts a second time; the second one does the work.
     text = text[text.rindex("import time: self [us]") :]
@@ -91,7 +97,7 @@ def _imports() -> dict[str, float]:
 
 
 def _explain(model: Path, provider: str, total_s: float, rounds: int) -> None:
-    imports = "import cnn_perception.start, cnn_perception.node"
+    imports = "import cnn_perception.entry_points, cnn_perception.perception_node.node"
     bare_s, both_s = (statistics.median(_seconds("-c", text) for _ in range(rounds)) for text in ("", imports))
     imported_s = both_s - bare_s
     command = [sys.executable, "-c", _LOAD, str(model), provider]

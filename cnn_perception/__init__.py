@@ -1,3 +1,35 @@
 """Recognises what a robot's camera sees, and shows why."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnn_perception.faces import lazy
+
+if TYPE_CHECKING:
+    from cnn_perception.errors import BagError as BagError
+    from cnn_perception.errors import ConfigError as ConfigError
+    from cnn_perception.errors import DataError as DataError
+    from cnn_perception.errors import FrameError as FrameError
+    from cnn_perception.errors import ModelError as ModelError
+    from cnn_perception.errors import PerceptionError as PerceptionError
+    from cnn_perception.model.spec import ModelSpec as ModelSpec
+    from cnn_perception.pipeline.pipeline import Pipeline as Pipeline
+    from cnn_perception.pipeline.postprocess import Prediction as Prediction
+
 __version__ = "0.1.0"
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "BagError": "errors",
+        "ConfigError": "errors",
+        "DataError": "errors",
+        "FrameError": "errors",
+        "ModelError": "errors",
+        "ModelSpec": "model.spec",
+        "PerceptionError": "errors",
+        "Pipeline": "pipeline.pipeline",
+        "Prediction": "pipeline.postprocess",
+    },
+)

@@ -26,9 +26,9 @@ from sensor_msgs.msg import Image
 from tqdm import tqdm
 from vision_msgs.msg import Classification
 
-from cnn_perception import transport
-from cnn_perception.bag_types import typestore
+from cnn_perception.bag.message_types import typestore
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK
+from cnn_perception.ros import transport
 
 NODE = "/perception_node"
 _EVERYTHING = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)

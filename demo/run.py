@@ -24,8 +24,8 @@ from typing import Any
 
 import torch
 
-from cnn_perception import transport
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, DataError, PerceptionError
+from cnn_perception.ros import transport
 from demo.draw import draw_dataset, draw_drive
 
 RATE_HZ = 10.0
@@ -96,7 +96,7 @@ def run(data: Path | None, weights: str, backbone: str, output: Path) -> None:
     _say("5/5  scoring the recorded bag")
     labels = ["--labels", drive.labels, "--labels-start", "image"]
     topic = ["--topic", "/image_raw"]
-    _step("cnn_perception.evaluate", "--bag", bag, *topic, "--model", model, *labels, "--output", evaluation)
+    _step("cnn_perception.evaluation", "--bag", bag, *topic, "--model", model, *labels, "--output", evaluation)
     _summarise(output, live, time.perf_counter() - started)
 
 
@@ -155,8 +155,8 @@ def _live(drive: Drive, model: Path, bag: Path) -> dict[str, Any]:
     shutil.rmtree(bag, ignore_errors=True)
     commands = {
         "recorder": _command("demo.record", "--bag", bag, "--frames", drive.count),
-        "node": _ros_command("node", model=model, image_timeout_s=30.0),
-        "camera": _ros_command("camera", source=drive.frames, rate_hz=RATE_HZ, wait_for_subscribers=2),
+        "node": _ros_command("perception_node", model=model, image_timeout_s=30.0),
+        "camera": _ros_command("camera_node", source=drive.frames, rate_hz=RATE_HZ, wait_for_subscribers=2),
     }
     processes: dict[str, subprocess.Popen[bytes]] = {}
     try:

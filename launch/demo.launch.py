@@ -12,7 +12,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from cnn_perception import transport
+from cnn_perception.ros import transport
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -11,7 +11,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from cnn_perception import transport
+from cnn_perception.ros import transport
 
 ARGUMENTS = [
     DeclareLaunchArgument("model", description="ONNX model file made by training.export"),

@@ -16,7 +16,7 @@ import onnx
 from onnx import TensorProto, helper
 from tiny_model import tiny_spec, with_unknown, write_tiny_model
 
-from cnn_perception.spec import METADATA_KEY
+from cnn_perception.model.spec import METADATA_KEY
 
 
 class BadModel(NamedTuple):

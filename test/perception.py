@@ -17,7 +17,7 @@ from ros import Participant
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from cnn_perception.image import RgbImage
+from cnn_perception.image.messages import RgbImage
 
 NODE = "/perception_node"
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL, reliability=ReliabilityPolicy.RELIABLE)

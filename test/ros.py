@@ -18,7 +18,7 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-from cnn_perception import transport
+from cnn_perception.ros import transport
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_S = 20.0
@@ -83,7 +83,7 @@ class Participant:
 
 
 class Process:
-    """`python -m cnn_perception.<module>`, or a console script such as `perception_node`, with its log in a file."""
+    """`python -m cnn_perception.<module>`, which is the console script of the same name, with its log in a file."""
 
     def __init__(self, module: str, domain: int, log: Path, *arguments: str, **parameters: object) -> None:
         self.log_path = log
@@ -91,10 +91,7 @@ class Process:
         environment |= {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
         environment |= {"ROS_LOG_DIR": str(log.parent / "ros_log"), "PYTHONUNBUFFERED": "1"}
         settings = [word for name, value in parameters.items() for word in ("-p", f"{name}:={_yaml(value)}")]
-        program = ["-m", f"cnn_perception.{module}"]
-        if module.endswith("_node"):
-            program = ["-c", f"import sys; from cnn_perception.start import {module} as main; sys.exit(main())"]
-        command = [sys.executable, *program, "--ros-args", *settings, *arguments]
+        command = [sys.executable, "-m", f"cnn_perception.{module}", "--ros-args", *settings, *arguments]
         with log.open("wb") as file:
             self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file)
 

@@ -16,9 +16,9 @@ import pytest
 from tiny_model import tiny_spec, write_tiny_model
 
 from cnn_perception.errors import FrameError
-from cnn_perception.inference import OnnxModel, SessionOptions
-from cnn_perception.providers import SHORT_NAMES
-from cnn_perception.spec import METADATA_KEY, Precision
+from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
+from cnn_perception.model.providers import SHORT_NAMES
+from cnn_perception.model.spec import METADATA_KEY, Precision
 
 IMAGES = np.random.default_rng(0).random((3, 3, 24, 32), np.float32)
 TOLERANCES: dict[Precision, float] = {"fp32": 1e-3, "fp16": 2e-2, "int8": 2e-1}  # of logits from 0 to 10

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from cnn_perception.aside import Aside
+from cnn_perception.background.worker import Aside
 
 TIMEOUT_S = 20.0
 
@@ -106,7 +106,7 @@ def test_a_defect_ends_the_thread_and_is_kept_and_told():
 
 def test_a_defect_is_printed_with_its_traceback():
     code = (
-        "from cnn_perception.aside import Aside\n"
+        "from cnn_perception.background.worker import Aside\n"
         "aside = Aside('bench', lambda item: 1 / item, lambda error: None)\n"
         "aside.offer('x', 0); aside.close(20)\n"
     )
@@ -130,7 +130,7 @@ def test_only_the_thread_beside_the_line_has_a_low_priority():
 def test_a_process_ends_although_the_work_hangs():
     code = (
         "import time\n"
-        "from cnn_perception.aside import Aside\n"
+        "from cnn_perception.background.worker import Aside\n"
         "aside = Aside('bench', lambda _: time.sleep(60), lambda error: None)\n"
         "aside.offer('x', 1); time.sleep(0.1)\n"
         "print(aside.close(0.1))\n"

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from cnn_perception.image import RgbImage
-from cnn_perception.preprocess import Region, input_region
-from cnn_perception.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+from cnn_perception.image.messages import RgbImage
+from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+from cnn_perception.pipeline.preprocess import Region, input_region
 from training import policies
 from training.augment import (
     Augmentation,

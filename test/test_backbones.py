@@ -14,7 +14,7 @@ from torch import nn
 from torchvision import models
 
 from cnn_perception.errors import ConfigError
-from cnn_perception.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
 from training import backbones, checkpoint
 
 # name -> input size, shape of the last spatial features, width of the embedding: all from torchvision's source

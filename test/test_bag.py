@@ -14,9 +14,9 @@ import tiny_bag
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 from tiny_bag import BLUE, RED, START_NS, flat
 
-from cnn_perception.bag import Bag, LabelTrack, NumberTrack
+from cnn_perception.bag.reader import Bag, LabelTrack, NumberTrack
 from cnn_perception.errors import BagError, FrameError
-from cnn_perception.image import decode
+from cnn_perception.image.messages import decode
 
 SECOND = 10**9
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

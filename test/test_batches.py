@@ -12,8 +12,8 @@ from PIL import Image
 from sklearn.utils.class_weight import compute_class_weight
 
 from cnn_perception.errors import ConfigError
-from cnn_perception.preprocess import InputTensor
-from cnn_perception.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+from cnn_perception.pipeline.preprocess import InputTensor
 from training.batches import Images, Item, Key, Order, balanced, class_weights
 from training.dataset import Sample
 

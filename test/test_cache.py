@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from cnn_perception.errors import ConfigError
-from cnn_perception.image import decode_file_bytes
+from cnn_perception.image.messages import decode_file_bytes
 from training import batches, cache
 from training.augment import Augmentation
 from training.batches import Images, Order

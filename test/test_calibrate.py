@@ -18,8 +18,8 @@ from tiny_model import tiny_spec
 from torch.nn import functional
 
 from cnn_perception.errors import DataError
-from cnn_perception.outputs import Outputs
-from cnn_perception.postprocess import Postprocessor
+from cnn_perception.model.outputs import Outputs
+from cnn_perception.pipeline.postprocess import Postprocessor
 from training import backbones, batches, calibrate, embeddings
 from training.batches import Images, Order
 from training.config import make

@@ -14,10 +14,10 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 from ros import Process, new_domain, participant, running
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from cnn_perception import calibration
-from cnn_perception.camera import FrameSource
+from cnn_perception.camera_node import calibration_file
+from cnn_perception.camera_node.node import FrameSource
 from cnn_perception.errors import ConfigError, DataError
-from cnn_perception.image import decode_file_bytes
+from cnn_perception.image.messages import decode_file_bytes
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (250, 250, 0)]
 
@@ -83,7 +83,7 @@ def test_frames_and_camera_info_arrive_with_equal_headers(folder: Path, tmp_path
     with participant(domain) as ros:
         infos = ros.collect(CameraInfo, "camera_info")
         images = ros.collect(Image, "image_raw")
-        with running("camera", domain, tmp_path / "log", **settings) as process:
+        with running("camera_node", domain, tmp_path / "log", **settings) as process:
             ros.wait_for(lambda: len(images) == len(COLOURS), "every frame of the folder")
             assert process.wait() == 0
         ros.wait_for(lambda: len(infos) >= 3, "camera_info")
@@ -105,7 +105,7 @@ def test_compressed_frames_are_jpegs_of_the_picture(folder: Path, tmp_path: Path
     with participant(domain) as ros:
         images = ros.collect(CompressedImage, "/front/image/compressed")
         arguments = ("-r", "image_raw:=/front/image")
-        with running("camera", domain, tmp_path / "log", *arguments, **settings):
+        with running("camera_node", domain, tmp_path / "log", *arguments, **settings):
             ros.wait_for(lambda: len(images) == len(COLOURS), "every frame of the folder")
     for image, colour in zip(images, COLOURS, strict=True):
         assert np.abs(decode_file_bytes(bytes(image.data)).astype(int) - colour).max() <= 6
@@ -116,7 +116,7 @@ def test_compressed_frames_are_jpegs_of_the_picture(folder: Path, tmp_path: Path
     [({"source": "/nowhere"}, "/nowhere"), ({"source": ".", "rate_hz": -1.0}, "rate_hz")],
 )
 def test_unusable_setting_ends_the_camera_with_one_line(settings: dict, said: str, tmp_path: Path):
-    process = Process("camera", new_domain(), tmp_path / "log", **settings)
+    process = Process("camera_node", new_domain(), tmp_path / "log", **settings)
     assert process.wait() == 2
     assert said in process.log
     assert "Traceback" not in process.log
@@ -141,7 +141,7 @@ def test_calibration_is_scaled_with_the_images(tmp_path: Path):
     point = np.array([[0.3, -0.2, 1.5]])
     pixels = {}
     for width in (640, 320):
-        info = calibration.load(path.as_uri(), width, width * 3 // 4)
+        info = calibration_file.load(path.as_uri(), width, width * 3 // 4)
         matrix, distortion = np.array(info.k).reshape(3, 3), np.array(info.d)
         ((u, v),) = cv2.projectPoints(point, np.zeros(3), np.zeros(3), matrix, distortion)[0].reshape(-1, 2)
         pixels[width] = ((u + 0.5) / width, (v + 0.5) / info.height)
@@ -162,14 +162,14 @@ def test_unusable_calibration_is_refused_by_name(text: str | None, words: str, t
     if text is not None:
         path.write_text(text)
     with pytest.raises(ConfigError, match=f"front.yaml.*{words}"):
-        calibration.load(str(path), 320, 240)
+        calibration_file.load(str(path), 320, 240)
 
 
 def test_camera_resizes_and_publishes_its_calibration(folder: Path, tmp_path: Path):
     domain, path = new_domain(), tmp_path / "front.yaml"
     path.write_text(CALIBRATION)
     settings = {"source": folder, "width": 160, "height": 120, "camera_info_url": path, "loop": True}
-    with running("camera", domain, tmp_path / "log", **settings), participant(domain) as ros:
+    with running("camera_node", domain, tmp_path / "log", **settings), participant(domain) as ros:
         images, infos = ros.collect(Image, "image_raw"), ros.collect(CameraInfo, "camera_info")
         ros.wait_for(lambda: images and infos, "an image and its camera_info")
     assert (images[-1].width, images[-1].height) == (infos[-1].width, infos[-1].height) == (160, 120)

@@ -18,7 +18,7 @@ from PIL import Image
 from tiny_images import scene, write_folder
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK
-from cnn_perception.image import decode_file_bytes
+from cnn_perception.image.messages import decode_file_bytes
 from training.check import main
 from training.config import make
 from training.run import open_run

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from cnn_perception.errors import DataError
-from cnn_perception.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, UnknownRule
+from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, UnknownRule
 from training import checkpoint
 from training.checkpoint import Calibration, Checkpoint
 

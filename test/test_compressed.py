@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from cnn_perception.encodings import MAX_PIXELS
 from cnn_perception.errors import FrameError
-from cnn_perception.image import decode, decode_file_bytes, encoded_from_message
+from cnn_perception.image.messages import decode, decode_file_bytes, encoded_from_message
+from cnn_perception.image.raw import MAX_PIXELS
 
 PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "photos"
 REASONS = {"empty", "format", "size", "corrupt", "depth"}

@@ -7,10 +7,10 @@ import re
 import numpy as np
 import pytest
 
-from cnn_perception.curves import render_scatter, render_series
-from cnn_perception.postprocess import Prediction
-from cnn_perception.records import FrameRecord
-from cnn_perception.timeline import render_presence
+from cnn_perception.evaluation.curves import render_scatter, render_series
+from cnn_perception.evaluation.frame_record import FrameRecord
+from cnn_perception.evaluation.timeline import render_presence
+from cnn_perception.pipeline.postprocess import Prediction
 
 
 def numbers(index: int, time_s: float, true: float | None, found: float) -> FrameRecord:

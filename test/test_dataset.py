@@ -16,9 +16,9 @@ import torch
 from tiny_images import write_folder
 
 from cnn_perception.errors import DataError
-from cnn_perception.image import decode_file_bytes
-from cnn_perception.preprocess import preprocess
-from cnn_perception.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+from cnn_perception.image.messages import decode_file_bytes
+from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+from cnn_perception.pipeline.preprocess import preprocess
 from training import batches, dataset
 from training.augment import Augmentation
 from training.batches import Images, Key, Order

@@ -15,8 +15,8 @@ import torch
 from test_export import checkpoint_of
 from torch import nn
 
-from cnn_perception.inference import OnnxModel, SessionOptions
-from cnn_perception.subgraph import subgraph
+from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
+from cnn_perception.model.subgraph import subgraph
 from training import backbones, convolve, dense, export, graph
 from training.receptive_field import Geometry
 

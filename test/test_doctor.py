@@ -28,9 +28,10 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header, String
 from tiny_model import write_tiny_model
 
-from cnn_perception import check_machine, check_node, check_topic
-from cnn_perception.check_topic import Arrivals, Publisher
-from cnn_perception.findings import Finding, exit_code
+from cnn_perception.doctor import machine, nodes
+from cnn_perception.doctor import topics as topic_checks
+from cnn_perception.doctor.finding import Finding, exit_code
+from cnn_perception.doctor.topics import Arrivals, Publisher
 
 RAW, JPEG = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 NOW_NS = 1_700_000_000 * 10**9
@@ -75,7 +76,7 @@ def test_a_finding_is_one_line_and_any_failure_is_the_users_to_mend():
     ],
 )
 def test_environment(variables: dict[str, str], said: str):
-    assert said in lines(check_machine.check_environment(variables))
+    assert said in lines(machine.check_environment(variables))
 
 
 def profile(path: Path, segment: str, *, kind: str = "SHM", default: str = "true", used: str = "shm") -> Path:
@@ -92,7 +93,7 @@ def profile(path: Path, segment: str, *, kind: str = "SHM", default: str = "true
 def test_segment_is_the_one_of_the_shared_memory_that_the_default_participant_uses(tmp_path: Path):
     size = "<segment_size>4000000</segment_size>"
     sizes = [
-        check_machine.shared_segment_bytes(one)
+        machine.shared_segment_bytes(one)
         for one in (
             PROFILE,
             profile(tmp_path / "a", size),
@@ -108,7 +109,7 @@ def test_segment_is_the_one_of_the_shared_memory_that_the_default_participant_us
 def test_profile_must_be_there_be_xml_and_hold_an_image(tmp_path: Path):
     def said(path: object, frame_bytes: int = 921_600, **more: str) -> str:
         variables = {"FASTDDS_DEFAULT_PROFILES_FILE": str(path)} | more
-        return lines(check_machine.check_profile(variables, frame_bytes))
+        return lines(machine.check_profile(variables, frame_bytes))
 
     (tmp_path / "text").write_text("no xml")
     assert "FAIL  Fast DDS profile: /nowhere.xml cannot be read (No such file or directory)" in said("/nowhere.xml")
@@ -126,26 +127,24 @@ def test_profile_must_be_there_be_xml_and_hold_an_image(tmp_path: Path):
 
 
 def test_shared_memory_must_hold_a_segment(tmp_path: Path):
-    assert only(check_machine.check_shared_memory(tmp_path, 1)).level == "ok"
-    full = only(check_machine.check_shared_memory(tmp_path, 2**60))
+    assert only(machine.check_shared_memory(tmp_path, 1)).level == "ok"
+    full = only(machine.check_shared_memory(tmp_path, 2**60))
     assert (full.level, "--shm-size" in full.remedy) == ("FAIL", True)
-    assert (
-        only(check_machine.check_shared_memory(tmp_path / "no", 1)).text == "cannot be used (No such file or directory)"
-    )
+    assert only(machine.check_shared_memory(tmp_path / "no", 1)).text == "cannot be used (No such file or directory)"
 
 
 def test_slow_matrix_products_of_numpy_are_named():
     line = "7f2c000-7f2d000 r-xp 00000000 08:01 42 /usr/lib/x86_64-linux-gnu/{}/libblas.so.3.11.0\n"
-    assert only(check_machine.check_blas(line.format("blas"))).remedy == "apt install libopenblas0"
-    assert not list(check_machine.check_blas(line.format("openblas-pthread")))
+    assert only(machine.check_blas(line.format("blas"))).remedy == "apt install libopenblas0"
+    assert not list(machine.check_blas(line.format("openblas-pthread")))
     own = Path("/proc/self/maps").read_text()  # numpy's wheel brings OpenBLAS, whatever else is loaded
-    assert "openblas" not in own or not list(check_machine.check_blas(own))
+    assert "openblas" not in own or not list(machine.check_blas(own))
 
 
 def test_a_package_that_is_missing_damaged_or_installed_twice_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "simplejpeg", None)
     monkeypatch.setitem(sys.modules, "onnxruntime", ModuleType("onnxruntime"))  # what pip leaves of two of them
-    said = lines(check_machine.check_packages({"onnxruntime": "1", "onnxruntime-gpu": "1", "opencv-python": "5"}))
+    said = lines(machine.check_packages({"onnxruntime": "1", "onnxruntime-gpu": "1", "opencv-python": "5"}))
     assert "ok    numpy: " + np.__version__ in said
     assert "FAIL  simplejpeg: cannot be imported (import of simplejpeg halted" in said
     assert "-> pip install simplejpeg" in said
@@ -155,11 +154,11 @@ def test_a_package_that_is_missing_damaged_or_installed_twice_is_named(monkeypat
 
 
 def test_model_is_loaded_run_and_described_or_refused_with_what_to_do(tmp_path: Path):
-    good = lines(check_machine.check_model(write_tiny_model(tmp_path / "tiny.onnx")))
+    good = lines(machine.check_model(write_tiny_model(tmp_path / "tiny.onnx")))
     assert "tiny.onnx: tiny, multiclass of 3, 32x24; loaded and warmed up in" in good
     assert "provider: runs on CPUExecutionProvider" in good
     (tmp_path / "text.onnx").write_text("no model")
-    bad = only(check_machine.check_model(tmp_path / "text.onnx"))
+    bad = only(machine.check_model(tmp_path / "text.onnx"))
     assert (bad.level, bad.what) == ("FAIL", "model")
     assert "text.onnx" in bad.text
     assert bad.remedy
@@ -188,7 +187,7 @@ NOBODY = "FAIL  topic /image_raw: nobody publishes it -> "
     ],
 )
 def test_publishers(wanted: str, publishers: list[Publisher], others: dict[str, str], said: str):
-    assert said in lines(check_topic.check_publishers("/image_raw", wanted, publishers, others))
+    assert said in lines(topic_checks.check_publishers("/image_raw", wanted, publishers, others))
 
 
 def picture(encoding: str = "rgb8", frame_id: str = "camera", second: int | None = None) -> Image:
@@ -232,16 +231,16 @@ def arrivals(ages_s: Sequence[float], message: Image | None = None, **more: Any)
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_frames(heard: Arrivals, said: str):
-    assert said in lines(check_topic.check_frames(heard))
+    assert said in lines(topic_checks.check_frames(heard))
 
 
 def test_good_frames_are_only_praised():
-    assert {finding.level for finding in check_topic.check_frames(arrivals([0.01] * 5, sent=5))} == {"ok"}
+    assert {finding.level for finding in topic_checks.check_frames(arrivals([0.01] * 5, sent=5))} == {"ok"}
 
 
 def test_camera_info_lies_beside_the_images():
     topics = ["/image_raw", "/front/image_raw/compressed"]
-    assert [check_topic.camera_info_of(topic) for topic in topics] == ["/camera_info", "/front/camera_info"]
+    assert [topic_checks.camera_info_of(topic) for topic in topics] == ["/camera_info", "/front/camera_info"]
 
 
 # ---- a node
@@ -258,16 +257,16 @@ def test_camera_info_lies_beside_the_images():
     ],
 )
 def test_state(state: str, level: str, said: str):
-    finding = check_node.check_state("/eye", state)
+    finding = nodes.check_state("/eye", state)
     assert finding.level == level
     assert said in str(finding)
 
 
 def test_absent_node_is_a_failure_only_if_it_was_asked_for():
-    assert check_node.check_presence("", ["/camera"]).level == "warn"
-    assert "did you mean /perception_node?" in str(check_node.check_presence("/perception_nod", ["/perception_node"]))
-    assert "did you mean /front/eye?" in str(check_node.check_presence("/eye", ["/camera", "/front/eye"]))
-    assert "is no perception node" in str(check_node.check_presence("/camera", ["/camera"]))
+    assert nodes.check_presence("", ["/camera"]).level == "warn"
+    assert "did you mean /perception_node?" in str(nodes.check_presence("/perception_nod", ["/perception_node"]))
+    assert "did you mean /front/eye?" in str(nodes.check_presence("/eye", ["/camera", "/front/eye"]))
+    assert "is no perception node" in str(nodes.check_presence("/camera", ["/camera"]))
 
 
 @pytest.mark.parametrize(
@@ -279,14 +278,14 @@ def test_absent_node_is_a_failure_only_if_it_was_asked_for():
     ],
 )
 def test_what_the_node_listens_to(asked: list[str], subscribed: list[str], said: str):
-    assert said in lines(check_node.check_listening("/eye", asked, subscribed))
+    assert said in lines(nodes.check_listening("/eye", asked, subscribed))
 
 
-def words(**more: Any) -> check_node.Words:
+def words(**more: Any) -> nodes.Words:
     status = DiagnosticStatus(level=DiagnosticStatus.ERROR, name="/eye: camera", message="no image for 4.0 s")
     status.values = [KeyValue(key="dropped: encoding", value="7"), KeyValue(key="received", value="9")]
     settings = {"statuses": {status.name: status}, "answers": {"/eye/classification": 0}, "listeners": 1} | more
-    return check_node.Words(**settings)
+    return nodes.Words(**settings)
 
 
 @pytest.mark.parametrize(
@@ -306,8 +305,8 @@ def words(**more: Any) -> check_node.Words:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_words(heard: check_node.Words, frames: int, said: str):
-    assert said in lines(check_node.check_words("/eye", heard, frames))
+def test_words(heard: nodes.Words, frames: int, said: str):
+    assert said in lines(nodes.check_words("/eye", heard, frames))
 
 
 # ---- situations

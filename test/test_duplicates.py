@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny_images import scene
 
-from cnn_perception.image import decode_file_bytes
+from cnn_perception.image.messages import decode_file_bytes
 from training.duplicates import MAX_PAIRS, difference_hashes, exact, near, thumbnail
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cnn_perception.engines import folder_of, with_engines
-from cnn_perception.nvidia import Gpu
+from cnn_perception.model.nvidia import Gpu
+from cnn_perception.model.tensorrt_cache import folder_of, with_engines
 
 GPU = Gpu("NVIDIA GeForce RTX 4090/D", "8.9", "13.0")
 ENGINE = b"a whole engine"

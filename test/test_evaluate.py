@@ -24,10 +24,10 @@ from PIL import Image
 from tiny_bag import BLUE, GREEN, RED, START_NS, flat
 from tiny_model import write_tiny_model
 
-from cnn_perception import evaluate
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_BELOW_TARGET, EXIT_INTERRUPTED, EXIT_OK
-from cnn_perception.image import EncodedImage
-from cnn_perception.pipeline import Pipeline
+from cnn_perception.evaluation import cli
+from cnn_perception.image.messages import EncodedImage
+from cnn_perception.pipeline.pipeline import Pipeline
 
 SECOND = 10**9
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,7 +57,7 @@ def run(folder: Path, model: Path, *arguments: object) -> tuple[int, dict, list[
         given += ["--labels", str(folder / "labels.csv")]
     output = folder / "out"
     command = ["--model", str(model), "--output", str(output), "--providers", "CPUExecutionProvider", *given]
-    code = evaluate.main(command)
+    code = cli.main(command)
     if not (output / "report.json").is_file():
         return code, {}, []
     with (output / "predictions.csv").open() as stream:
@@ -369,7 +369,7 @@ def test_ctrl_c_writes_what_was_done_and_exits_130(tmp_path, model):
         "import signal, sys, time\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         "from cnn_perception import evaluate\n"
-        "from cnn_perception.inference import OnnxModel\n"
+        "from cnn_perception.model.onnx_model import OnnxModel\n"
         "run = OnnxModel.run\n"
         "def slow(*arguments, **names):\n"
         "    time.sleep(0.05)\n"

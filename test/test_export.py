@@ -18,11 +18,11 @@ from torch import nn
 from torchvision import models
 
 from cnn_perception import errors
-from cnn_perception.image import decode_file_bytes
-from cnn_perception.inference import OnnxModel, SessionOptions
-from cnn_perception.postprocess import postprocess
-from cnn_perception.preprocess import preprocess
-from cnn_perception.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, ModelSpec
+from cnn_perception.image.messages import decode_file_bytes
+from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
+from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, ModelSpec
+from cnn_perception.pipeline.postprocess import postprocess
+from cnn_perception.pipeline.preprocess import preprocess
 from training import activation, checkpoint, export
 from training.checkpoint import UNCALIBRATED, Checkpoint
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnn_perception.errors import ConfigError
-from cnn_perception.steering import Answer, Command, Follower, Ray, Rule
+from cnn_perception.follow_node.controller import Answer, Command, Follower, Ray, Rule
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
@@ -29,7 +29,7 @@ from ros import Participant, Process, new_domain, participant, running
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification, ObjectHypothesis
 
-from cnn_perception.follow import FollowSettings
+from cnn_perception.follow_node.node import FollowSettings
 
 RULE = Rule(
     follow="dog",

@@ -23,11 +23,11 @@ from tiny_model import tiny_spec, write_tiny_model
 from tiny_run import command_line, write_photos
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, DataError, ModelError
-from cnn_perception.gallery import Gallery, Neighbour
-from cnn_perception.image import EncodedFile
-from cnn_perception.inference import OnnxModel, SessionOptions
-from cnn_perception.pipeline import Pipeline
-from cnn_perception.spec import GALLERY_KEY, METADATA_KEY, GallerySpec, ModelSpec
+from cnn_perception.image.messages import EncodedFile
+from cnn_perception.model.gallery import Gallery, Neighbour
+from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
+from cnn_perception.model.spec import GALLERY_KEY, METADATA_KEY, GallerySpec, ModelSpec
+from cnn_perception.pipeline.pipeline import Pipeline
 from training import checkpoint, export, gallery, train
 
 CPU = SessionOptions(providers=("CPUExecutionProvider",))

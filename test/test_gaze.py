@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_model import tiny_spec
 
-from cnn_perception.activation_place import place_of
 from cnn_perception.errors import ConfigError
-from cnn_perception.gaze import CameraModel
-from cnn_perception.image import RgbImage
-from cnn_perception.preprocess import preprocess
-from cnn_perception.spec import ActivationSpec, InputSpec
+from cnn_perception.geometry.activation_place import place_of
+from cnn_perception.geometry.camera_model import CameraModel
+from cnn_perception.image.messages import RgbImage
+from cnn_perception.model.spec import ActivationSpec, InputSpec
+from cnn_perception.pipeline.preprocess import preprocess
 
 WIDTH, HEIGHT = 640, 480
 K = (500.0, 0.0, 330.0, 0.0, 480.0, 235.0, 0.0, 0.0, 1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cnn_perception.health import FrameHealth
+from cnn_perception.stream.frame_counters import FrameHealth
 
 
 def test_rates_are_counted_between_snapshots():

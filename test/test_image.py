@@ -11,9 +11,8 @@ from frames import BAD_IMAGES, GOOD_IMAGES, HEIGHT, LUMA, REFUSED_ENCODINGS, RGB
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnn_perception import encodings
 from cnn_perception.errors import FrameError
-from cnn_perception.image import EncodedImage, decode, encoded_from_message
+from cnn_perception.image.messages import EncodedImage, decode, encoded_from_message, raw
 
 CONVERTED = {good.fields["encoding"] for good in GOOD_IMAGES}
 
@@ -180,9 +179,9 @@ def fake_bridge(monkeypatch):
 
     bridge = types.SimpleNamespace(CvBridge=CvBridge, CvBridgeError=CvBridgeError)
     monkeypatch.setitem(sys.modules, "cv_bridge", bridge)
-    encodings._cv_bridge.cache_clear()
+    raw._cv_bridge.cache_clear()
     yield bridge
-    encodings._cv_bridge.cache_clear()
+    raw._cv_bridge.cache_clear()
 
 
 @pytest.mark.usefixtures("fake_bridge")

@@ -13,11 +13,11 @@ import pytest
 from bad_models import BAD_MODELS, BadModel
 from tiny_model import GAIN, tiny_spec, write_tiny_model
 
-from cnn_perception.binding import Binding
 from cnn_perception.errors import FrameError, ModelError
-from cnn_perception.image import EncodedImage
-from cnn_perception.inference import OnnxModel, SessionOptions
-from cnn_perception.pipeline import Pipeline
+from cnn_perception.image.messages import EncodedImage
+from cnn_perception.model.gpu_buffers import Binding
+from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
+from cnn_perception.pipeline.pipeline import Pipeline
 
 CPU = SessionOptions(["CPUExecutionProvider"])
 

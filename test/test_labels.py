@@ -6,8 +6,8 @@ import pytest
 from tiny_model import as_multilabel, tiny_spec
 
 from cnn_perception.errors import DataError
+from cnn_perception.evaluation.labels import Interval, Labels, labels_from_changes, read_labels
 from cnn_perception.label_text import text_of
-from cnn_perception.labels import Interval, Labels, labels_from_changes, read_labels
 
 SECOND = 10**9
 

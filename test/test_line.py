@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from cnn_perception.line import Line
+from cnn_perception.perception_node.staged_executor import Line
 
 TIMEOUT_S = 10
 

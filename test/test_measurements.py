@@ -7,7 +7,7 @@ import math
 import pytest
 
 from cnn_perception.errors import DataError
-from cnn_perception.measurements import Measurements, from_messages, read_measurements
+from cnn_perception.evaluation.measurements import Measurements, from_messages, read_measurements
 
 SECOND = 10**9
 

@@ -40,10 +40,10 @@ from std_srvs.srv import SetBool
 from tiny_model import write_tiny_model
 from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 
-from cnn_perception.image import decode_file_bytes, encoded_from_message
-from cnn_perception.inference import SessionOptions
-from cnn_perception.overlay import draw_overlay
-from cnn_perception.pipeline import Pipeline
+from cnn_perception.image.messages import decode_file_bytes, encoded_from_message
+from cnn_perception.model.onnx_model import SessionOptions
+from cnn_perception.pipeline.overlay import draw_overlay
+from cnn_perception.pipeline.pipeline import Pipeline
 
 
 def raw(fields: dict[str, Any], second: int) -> Image:
@@ -73,7 +73,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def node(domain: int, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     log = tmp_path_factory.mktemp("node") / "log.txt"
-    with running("node", domain, log, model=model, diagnostics_period_s=0.05) as process:
+    with running("perception_node", domain, log, model=model, diagnostics_period_s=0.05) as process:
         yield process
 
 
@@ -286,7 +286,7 @@ def test_cleaned_up_node_can_be_configured_again(ros: Participant):
 
 def test_autostart_false_waits_for_transitions(model: Path, tmp_path: Path):
     domain = new_domain()
-    with running("node", domain, tmp_path / "log", model=model, autostart=False), participant(domain) as ros:
+    with running("perception_node", domain, tmp_path / "log", model=model, autostart=False), participant(domain) as ros:
         assert state(ros) == "unconfigured"
         assert not transition(ros, Transition.TRANSITION_ACTIVATE)
         assert transition(ros, Transition.TRANSITION_CONFIGURE)
@@ -297,7 +297,7 @@ def test_compressed_images_are_answered_and_bad_ones_dropped(model: Path, tmp_pa
     domain = new_domain()
     arguments = ("-r", "image_raw:=/front/image")
     settings = {"model": model, "image_transport": "compressed"}
-    with running("node", domain, tmp_path / "log", *arguments, **settings), participant(domain) as ros:
+    with running("perception_node", domain, tmp_path / "log", *arguments, **settings), participant(domain) as ros:
         answers = ros.collect(Classification, f"{NODE}/classification")
         pictures = ros.collect(CompressedImage, f"{NODE}/activation/overlay/compressed")
         probe = compressed(frames.GOOD_COMPRESSED[0], PROBE_S)
@@ -319,7 +319,7 @@ def test_unusable_model_ends_the_node_with_one_line(content: bytes | str | None,
         path.write_bytes(content)
     elif content is not None:
         path.mkdir()
-    process = Process("node", new_domain(), tmp_path / "log", model=path)
+    process = Process("perception_node", new_domain(), tmp_path / "log", model=path)
     assert process.wait() == 2
     errors = [line for line in process.log.splitlines() if "ERROR" in line]
     assert len(errors) == 1
@@ -332,7 +332,7 @@ def test_unusable_model_ends_the_node_with_one_line(content: bytes | str | None,
     [{"providers": "[GpuExecutionProvider]"}, {"image_transport": "h264"}, {"threshold": 1.5}, {"top_k": "many"}],
 )
 def test_nonsense_parameter_at_start_ends_the_node_with_one_line(nonsense: dict, model: Path, tmp_path: Path):
-    process = Process("node", new_domain(), tmp_path / "log", model=model, **nonsense)
+    process = Process("perception_node", new_domain(), tmp_path / "log", model=model, **nonsense)
     assert process.wait() == 2
     assert next(iter(nonsense)) in process.log
     assert "Traceback" not in process.log
@@ -341,7 +341,7 @@ def test_nonsense_parameter_at_start_ends_the_node_with_one_line(nonsense: dict,
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_ends_the_node_quietly(number: signal.Signals, model: Path, tmp_path: Path):
     domain = new_domain()
-    with running("node", domain, tmp_path / "log", model=model) as process, participant(domain) as ros:
+    with running("perception_node", domain, tmp_path / "log", model=model) as process, participant(domain) as ros:
         camera = camera_of(ros, ros.collect(Classification, f"{NODE}/classification"))
         camera.publish(image((1, 0), picture(1, 480, 640)))
         process.signal(number)
@@ -351,7 +351,7 @@ def test_signal_ends_the_node_quietly(number: signal.Signals, model: Path, tmp_p
 
 def test_silent_topic_of_the_wrong_type_is_explained(model: Path, tmp_path: Path):
     domain = new_domain()
-    with running("node", domain, tmp_path / "log", model=model, image_timeout_s=0.2) as process:
+    with running("perception_node", domain, tmp_path / "log", model=model, image_timeout_s=0.2) as process:
         with participant(domain) as ros:
             ros.node.create_publisher(CompressedImage, "image_raw", 10)
             ros.wait_for(lambda: "sensor_msgs/msg/CompressedImage" in process.log, "the explanation", timeout_s=10)
@@ -363,7 +363,7 @@ def test_incompatible_qos_is_explained(model: Path, tmp_path: Path):
     domain = new_domain()
     override = ("-p", "qos_overrides./image_raw.subscription.reliability:=reliable")
     with (
-        running("node", domain, tmp_path / "log", *override, model=model, image_timeout_s=60.0) as process,
+        running("perception_node", domain, tmp_path / "log", *override, model=model, image_timeout_s=60.0) as process,
         participant(domain) as ros,
     ):
         ros.node.create_publisher(Image, "image_raw", QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))

@@ -28,7 +28,7 @@ def node(domain: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proc
     model = write_tiny_model(folder / "tiny.onnx")
     settings = {"model": model, "cameras": f"[{', '.join(NAMES)}]", "max_batch_size": 3, "diagnostics_period_s": 0.05}
     topic = ("-p", "cam7.image_topic:=/rear/image")
-    with running("node", domain, folder / "log.txt", *topic, **settings) as process:
+    with running("perception_node", domain, folder / "log.txt", *topic, **settings) as process:
         yield process
 
 
@@ -148,7 +148,7 @@ def test_nonsense_parameter_of_a_camera_is_refused(ros: Participant, name: str, 
 
 @pytest.mark.parametrize("names", ["[front, front]", "[front/left]", "[activation]", "[9]", "[front, '']"])
 def test_unusable_camera_names_end_the_node_with_one_line(names: str, tmp_path: Path):
-    process = Process("node", new_domain(), tmp_path / "log", cameras=names)
+    process = Process("perception_node", new_domain(), tmp_path / "log", cameras=names)
     assert process.wait() == 2
     assert "cameras" in process.log
     assert "Traceback" not in process.log

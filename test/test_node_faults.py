@@ -24,14 +24,14 @@ from sensor_msgs.msg import Image
 from tiny_model import write_tiny_model
 from vision_msgs.msg import Classification
 
-from cnn_perception.inference import OnnxModel
+from cnn_perception.model.onnx_model import OnnxModel
 
 
 @pytest.fixture(scope="module")
 def node(domain: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     folder = tmp_path_factory.mktemp("faults")
     settings = {"model": write_tiny_model(folder / "tiny.onnx"), "diagnostics_period_s": 0.05, "image_timeout_s": 0.5}
-    with running("node", domain, folder / "log.txt", **settings) as process:
+    with running("perception_node", domain, folder / "log.txt", **settings) as process:
         yield process
 
 
@@ -128,7 +128,7 @@ def test_bad_models_leave_a_node_that_answers(ros: Participant, node: Process):
 def test_simulated_time_that_never_begins_is_said_and_frames_are_answered(tmp_path: Path):
     domain, model = new_domain(), write_tiny_model(tmp_path / "tiny.onnx")
     settings = {"model": model, "use_sim_time": True, "diagnostics_period_s": 0.05}
-    with running("node", domain, tmp_path / "log", **settings) as process, participant(domain) as ros:
+    with running("perception_node", domain, tmp_path / "log", **settings) as process, participant(domain) as ros:
         camera_of(ros, ros.collect(Classification, f"{NODE}/classification"))
         ros.wait_for(lambda: "nobody publishes /clock" in process.log, "the warning")
         assert int(value(diagnosis(ros, "camera"), "odd: clock_zero")) >= 1
@@ -138,7 +138,7 @@ def test_bag_that_loops_is_answered_in_every_round_under_the_strictest_settings(
     """Time jumps back by ten seconds; with `reject` and `max_age` at most the first frame of a round is lost."""
     domain, model = new_domain(), write_tiny_model(tmp_path / "tiny.onnx")
     settings = {"model": model, "use_sim_time": True, "stamps": "reject", "max_age_s": 0.5}
-    with running("node", domain, tmp_path / "log", **settings), participant(domain) as ros:
+    with running("perception_node", domain, tmp_path / "log", **settings), participant(domain) as ros:
         answers = ros.collect(Classification, f"{NODE}/classification")
         clock = ros.publisher(Clock, "/clock")
         camera = ros.publisher(Image, "image_raw")
@@ -175,7 +175,7 @@ def test_size_and_encoding_may_change_with_every_frame(ros: Participant):
 def test_gpu_that_is_required_and_missing_ends_the_node_with_one_line(tmp_path: Path):
     if "CUDAExecutionProvider" in OnnxModel(write_tiny_model(tmp_path / "tiny.onnx")).provider:
         pytest.skip("this machine has a GPU")
-    process = Process("node", new_domain(), tmp_path / "log", model=tmp_path / "tiny.onnx", require_gpu=True)
+    process = Process("perception_node", new_domain(), tmp_path / "log", model=tmp_path / "tiny.onnx", require_gpu=True)
     assert process.wait() == 2
     (line,) = [line for line in process.log.splitlines() if "ERROR" in line]
     assert "require_gpu" in line

@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def node(domain: int, folder: Path) -> Iterator[Process]:
     model = write_tiny_model(folder / "tiny.onnx")
-    with running("node", domain, folder / "log.txt", model=model, diagnostics_period_s=0.05) as process:
+    with running("perception_node", domain, folder / "log.txt", model=model, diagnostics_period_s=0.05) as process:
         yield process
 
 
@@ -181,7 +181,7 @@ def test_failed_configure_can_be_mended(ros: Participant, folder: Path):
 def test_shutdown_transition_ends_the_work(tmp_path: Path):
     domain = new_domain()
     model = write_tiny_model(tmp_path / "tiny.onnx")
-    with running("node", domain, tmp_path / "log", model=model) as process, participant(domain) as ros:
+    with running("perception_node", domain, tmp_path / "log", model=model) as process, participant(domain) as ros:
         assert transition(ros, Transition.TRANSITION_ACTIVE_SHUTDOWN)
         assert state(ros) == "finalized"
         process.stop()
@@ -228,7 +228,7 @@ def test_node_goes_on_while_another_model_loads_and_a_signal_ends_both(tmp_path:
     model = write_tiny_model(tmp_path / "tiny.onnx")
     endless = write_endless_model(tmp_path / "endless.onnx")
     with (
-        running("node", domain, tmp_path / "log", model=model, diagnostics_period_s=0.05) as process,
+        running("perception_node", domain, tmp_path / "log", model=model, diagnostics_period_s=0.05) as process,
         participant(domain) as ros,
     ):
         camera_of(ros, ros.collect(Classification, f"{NODE}/classification"))

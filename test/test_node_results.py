@@ -23,8 +23,8 @@ from sensor_msgs.msg import CameraInfo, Image
 from tiny_model import GAIN, respecified, tiny_spec, with_score_map, write_tiny_model
 from vision_msgs.msg import Classification
 
-from cnn_perception.gallery import Gallery
-from cnn_perception.spec import GALLERY_KEY, GallerySpec, Moments, TrainingStatistics
+from cnn_perception.model.gallery import Gallery
+from cnn_perception.model.spec import GALLERY_KEY, GallerySpec, Moments, TrainingStatistics
 
 NAMES = ("red.png", "green.png", "yellow.png")
 GALLERY = np.array([[1, 0, 0], [0, 1, 0], [np.sqrt(0.5), np.sqrt(0.5), 0]], np.float32)
@@ -58,7 +58,7 @@ def node(domain: int, folder: Path) -> Iterator[Process]:
     model, shadow = write_models(folder)
     settings = {"model": model, "shadow_model": shadow, "diagnostics_period_s": 0.05}
     settings |= {"record_folder": folder / "unsure", "record_margin": 0.1, "record_max_rate_hz": 1000.0}
-    with running("node", domain, folder / "log.txt", **settings) as process:
+    with running("perception_node", domain, folder / "log.txt", **settings) as process:
         yield process
 
 

@@ -34,7 +34,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         def started(**model: object) -> Participant:
             domain, path = new_domain(), write_tiny_model(tmp_path / "tiny.onnx", **model)  # type: ignore[arg-type]
             log = tmp_path / "log.txt"
-            stack.enter_context(running("node", domain, log, model=path, diagnostics_period_s=0.05))
+            stack.enter_context(running("perception_node", domain, log, model=path, diagnostics_period_s=0.05))
             return stack.enter_context(participant(domain))
 
         yield started
@@ -150,7 +150,7 @@ def test_a_class_called_unknown_beside_a_rule_ends_the_node_with_one_line(tmp_pa
     path = write_tiny_model(tmp_path / "tiny.onnx", classes=("red", "green", "unknown"))
     respecified(path, text.replace('"other"', '"unknown"'))
 
-    process = Process("node", new_domain(), tmp_path / "log", model=path)
+    process = Process("perception_node", new_domain(), tmp_path / "log", model=path)
 
     assert process.wait() == 2
     errors = [line for line in process.log.splitlines() if "ERROR" in line]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cnn_perception.nvidia import Gpu, has_driver, read_gpu, tensorrt_version
+from cnn_perception.model.nvidia import Gpu, has_driver, read_gpu, tensorrt_version
 
 COMPILER = shutil.which("cc") or shutil.which("gcc")
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C compiler to build the stand-in of the driver")

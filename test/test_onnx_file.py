@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tiny_model import write_tiny_model
 
 from cnn_perception.errors import ModelError
-from cnn_perception.onnx_file import read_onnx_file
+from cnn_perception.model.onnx_file import read_onnx_file
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import pytest
 from PIL import ImageDraw
 from tiny_model import TINY_INPUT
 
-from cnn_perception.overlay import draw_overlay
-from cnn_perception.postprocess import Prediction
+from cnn_perception.pipeline.overlay import draw_overlay
+from cnn_perception.pipeline.postprocess import Prediction
 
 GREY = 128
 

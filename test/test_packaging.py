@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 import cnn_perception
-from cnn_perception.settings import CameraSettings, Settings
+from cnn_perception.perception_node.settings import CameraSettings, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent

@@ -11,9 +11,9 @@ from scipy.special import expit, logsumexp, softmax
 from test_spec import SPEC
 
 from cnn_perception.errors import FrameError
-from cnn_perception.outputs import Outputs
-from cnn_perception.postprocess import postprocess
-from cnn_perception.spec import UnknownRule
+from cnn_perception.model.outputs import Outputs
+from cnn_perception.model.spec import UnknownRule
+from cnn_perception.pipeline.postprocess import postprocess
 
 SPEC = dataclasses.replace(SPEC, temperature=1.0, unknown=None, statistics=None)
 MULTILABEL = dataclasses.replace(SPEC, task="multilabel", thresholds=(0.5, 0.9, 0.1))

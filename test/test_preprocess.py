@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnn_perception.image import RgbImage
-from cnn_perception.preprocess import Region, input_region, preprocess
-from cnn_perception.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+from cnn_perception.image.messages import RgbImage
+from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+from cnn_perception.pipeline.preprocess import Region, input_region, preprocess
 
 IDENTITY = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 

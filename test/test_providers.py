@@ -13,8 +13,17 @@ import pytest
 from tiny_model import tiny_spec
 
 from cnn_perception.errors import ConfigError
-from cnn_perception.providers import CPU, CUDA, OPENVINO, TENSORRT, SessionOptions, cache_root, settings_of, unsuitable
-from cnn_perception.spec import ModelSpec, Precision
+from cnn_perception.model.providers import (
+    CPU,
+    CUDA,
+    OPENVINO,
+    TENSORRT,
+    SessionOptions,
+    cache_root,
+    settings_of,
+    unsuitable,
+)
+from cnn_perception.model.spec import ModelSpec, Precision
 
 LIBRARIES = Path(onnxruntime.__file__).parent / "capi"
 

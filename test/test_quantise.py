@@ -20,11 +20,11 @@ from torch import nn
 from torchvision import models
 
 from cnn_perception import errors
-from cnn_perception.image import decode_file_bytes
-from cnn_perception.inference import OnnxModel, SessionOptions
-from cnn_perception.preprocess import preprocess
-from cnn_perception.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, PrecisionRecord
-from cnn_perception.subgraph import subgraph
+from cnn_perception.image.messages import decode_file_bytes
+from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
+from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, PrecisionRecord
+from cnn_perception.model.subgraph import subgraph
+from cnn_perception.pipeline.preprocess import preprocess
 from training import checkpoint, export, quantise
 from training.checkpoint import UNCALIBRATED, Checkpoint
 from training.quantise import Reduction

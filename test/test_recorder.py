@@ -25,11 +25,11 @@ from tiny_bag import TYPES
 from tiny_model import as_multilabel, regression_spec, with_unknown
 from tiny_run import command_line
 
-from cnn_perception import recorder as recorder_module
-from cnn_perception.bag import Bag
+from cnn_perception.background import recorder as recorder_module
+from cnn_perception.background.selection import Origin, margin, reason
+from cnn_perception.bag.reader import Bag
 from cnn_perception.errors import ConfigError, DataError
-from cnn_perception.image import EncodedImage, decode
-from cnn_perception.unsure import Origin, margin, reason
+from cnn_perception.image.messages import EncodedImage, decode
 from training import dataset
 from training.train import main
 

@@ -13,8 +13,8 @@ import pytest
 from tiny_model import GAIN, as_multilabel, regression_spec, tiny_spec, with_score_map, write_tiny_model
 
 from cnn_perception.errors import ConfigError, FrameError, ModelError
-from cnn_perception.inference import OnnxModel, SessionOptions
-from cnn_perception.score_map import Cells, dense_scores
+from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
+from cnn_perception.pipeline.score_map import Cells, dense_scores
 
 CPU = SessionOptions(["CPUExecutionProvider"])
 RED, GREEN = (255, 0, 0), (0, 255, 0)

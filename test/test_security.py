@@ -75,7 +75,7 @@ def test_policy_grants_the_perception_node_what_it_uses_and_nothing_else(
         expected -= {("publish", f"/perception_node/{name}") for name in absent}
     domain = new_domain()
     settings = {"model": model, "image_transport": transport, "use_sim_time": simulated}
-    with running("node", domain, tmp_path / "log", **settings), participant(domain) as ros:
+    with running("perception_node", domain, tmp_path / "log", **settings), participant(domain) as ros:
         assert_uses(ros, "perception_node", expected)
 
 
@@ -85,7 +85,7 @@ def test_policy_grants_the_camera_node_what_it_uses_and_nothing_else(tmp_path: P
     expected = allowed("camera_node") - {("publish", "/image_raw/compressed" if transport == "raw" else "/image_raw")}
     domain = new_domain()
     settings = {"source": tmp_path, "loop": True, "image_transport": transport, "use_sim_time": True}
-    with running("camera", domain, tmp_path / "log", **settings), participant(domain) as ros:
+    with running("camera_node", domain, tmp_path / "log", **settings), participant(domain) as ros:
         assert_uses(ros, "camera_node", expected)
 
 
@@ -94,5 +94,5 @@ def test_policy_grants_the_follower_what_it_uses_and_nothing_else(tmp_path: Path
     results = ("classification:=/perception_node/classification", "ray:=/perception_node/activation/centroid_ray")
     remapped = [word for rule in results for word in ("-r", rule)]
     settings = {"follow": "person", "use_sim_time": True}
-    with running("follow", domain, tmp_path / "log", *remapped, **settings), participant(domain) as ros:
+    with running("follow_node", domain, tmp_path / "log", *remapped, **settings), participant(domain) as ros:
         assert_uses(ros, "follow_node", allowed("follow_node"))

@@ -14,12 +14,12 @@ import onnxruntime
 import pytest
 from tiny_model import tiny_spec, write_tiny_model
 
-from cnn_perception import session as module
 from cnn_perception.errors import ConfigError, ModelError
-from cnn_perception.onnx_file import OnnxFile, read_onnx_file
-from cnn_perception.providers import CPU, CUDA, OPENVINO, TENSORRT, SessionOptions
-from cnn_perception.session import OpenSession, one_line, open_session
-from cnn_perception.spec import ModelSpec
+from cnn_perception.model import session as module
+from cnn_perception.model.onnx_file import OnnxFile, read_onnx_file
+from cnn_perception.model.providers import CPU, CUDA, OPENVINO, TENSORRT, SessionOptions
+from cnn_perception.model.session import OpenSession, one_line, open_session
+from cnn_perception.model.spec import ModelSpec
 
 
 class Machine:

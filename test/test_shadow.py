@@ -14,10 +14,10 @@ import onnx
 import pytest
 from tiny_model import TINY_INPUT, as_multilabel, regression_spec, tiny_spec, with_unknown, write_tiny_model
 
+from cnn_perception.background.shadow import Shadow
 from cnn_perception.errors import ConfigError
-from cnn_perception.inference import OnnxModel, SessionOptions
-from cnn_perception.pipeline import Pipeline
-from cnn_perception.shadow import Shadow
+from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
+from cnn_perception.pipeline.pipeline import Pipeline
 
 TIMEOUT_S = 20.0
 NAMES = ("red", "green", "blue")

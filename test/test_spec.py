@@ -8,7 +8,7 @@ import json
 import pytest
 
 from cnn_perception.errors import ModelError
-from cnn_perception.spec import (
+from cnn_perception.model.spec import (
     ActivationSpec,
     GallerySpec,
     InputSpec,

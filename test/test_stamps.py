@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnn_perception.errors import FrameError
-from cnn_perception.stamps import FUTURE_S, Stamps, too_old
+from cnn_perception.stream.stamps import FUTURE_S, Stamps, too_old
 
 MS = 1_000_000
 S = 1_000 * MS

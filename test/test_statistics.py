@@ -17,7 +17,7 @@ from test_checkpoint import MADE
 from tiny_model import GAIN, TINY_INPUT, as_multilabel, regression_spec, tiny_spec, write_tiny_model
 
 from cnn_perception.errors import DataError
-from cnn_perception.spec import ModelSpec
+from cnn_perception.model.spec import ModelSpec
 from training import checkpoint, statistics
 
 COLORS = ((255, 0, 0), (0, 102, 0), (51, 51, 51))

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from tiny_model import tiny_spec, with_score_map, write_tiny_model
 
-from cnn_perception.subgraph import subgraph
+from cnn_perception.model.subgraph import subgraph
 
 ALL = {"logits", "activation", "embedding", "score_map"}
 

@@ -19,9 +19,9 @@ from sklearn import metrics as oracle
 from torch.nn import functional
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK
-from cnn_perception.image import decode_file_bytes
-from cnn_perception.inference import OnnxModel, SessionOptions
-from cnn_perception.preprocess import preprocess
+from cnn_perception.image.messages import decode_file_bytes
+from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
+from cnn_perception.pipeline.preprocess import preprocess
 from training import checkpoint, export, tasks
 from training.answers import Answers
 from training.train import main

@@ -23,8 +23,8 @@ from tiny_images import write_folder
 from torch import nn
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK
-from cnn_perception.image import decode_file_bytes
-from cnn_perception.preprocess import preprocess
+from cnn_perception.image.messages import decode_file_bytes
+from cnn_perception.pipeline.preprocess import preprocess
 from training import backbones, checkpoint, finetune, optimise, probe
 from training.config import make
 from training.train import main

@@ -19,9 +19,9 @@ from torch import nn
 from torchvision.transforms import v2
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK
-from cnn_perception.image import RgbImage, decode_file_bytes
-from cnn_perception.preprocess import preprocess
-from cnn_perception.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+from cnn_perception.image.messages import RgbImage, decode_file_bytes
+from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+from cnn_perception.pipeline.preprocess import preprocess
 from training import backbones, checkpoint, dataset, votes
 from training.checkpoint import Calibration, Checkpoint
 from training.config import make

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from cnn_perception.spec import (
+from cnn_perception.model.spec import (
     FP32,
     METADATA_KEY,
     SPEC_VERSION,

@@ -27,7 +27,7 @@ from torch._decomp import core_aten_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
 
-from cnn_perception.spec import ActivationMethod, Task
+from cnn_perception.model.spec import ActivationMethod, Task
 from training.backbones import Split, cut
 
 

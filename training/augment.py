@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cnn_perception.image import RgbImage
-from cnn_perception.preprocess import Region, input_region
-from cnn_perception.spec import InputSpec, Task
+from cnn_perception.image.messages import RgbImage
+from cnn_perception.model.spec import InputSpec, Task
+from cnn_perception.pipeline.preprocess import Region, input_region
 from training import policies
 from training.config import PRESETS, TrainConfig
 

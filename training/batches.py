@@ -25,9 +25,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cnn_perception.errors import ConfigError, FrameError
-from cnn_perception.image import decode_file_bytes
-from cnn_perception.preprocess import InputTensor, preprocess
-from cnn_perception.spec import InputSpec
+from cnn_perception.image.messages import decode_file_bytes
+from cnn_perception.model.spec import InputSpec
+from cnn_perception.pipeline.preprocess import InputTensor, preprocess
 from training.augment import Augmentation, augment
 from training.cache import Cache
 from training.dataset import Sample

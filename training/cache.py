@@ -34,8 +34,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from cnn_perception.errors import ConfigError, FrameError
-from cnn_perception.image import RgbImage, decode_file_bytes
-from cnn_perception.spec import InputSpec, Interpolation
+from cnn_perception.image.messages import RgbImage, decode_file_bytes
+from cnn_perception.model.spec import InputSpec, Interpolation
 from training.augment import Augmentation
 from training.config import TrainConfig
 from training.dataset import Sample

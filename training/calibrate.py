@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from cnn_perception import metrics
-from cnn_perception.spec import UNKNOWN, Task, UnknownMethod, UnknownRule
+from cnn_perception.model.spec import UNKNOWN, Task, UnknownMethod, UnknownRule
 from training import tasks
 from training.answers import Answers
 from training.checkpoint import UNCALIBRATED, Calibration

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from cnn_perception.errors import DataError, ModelError
-from cnn_perception.spec import InputSpec, Task, UnknownRule
+from cnn_perception.model.spec import InputSpec, Task, UnknownRule
 from training import distributed
 
 FORMAT = "cnn_perception.checkpoint/2"

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
 from cnn_perception.errors import ConfigError
-from cnn_perception.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, Interpolation, ResizeMode
+from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, Interpolation, ResizeMode
 from training import recipe as recipes
 from training.split import By
 from training.table import TaskChoice

@@ -14,7 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from cnn_perception.errors import FrameError
-from cnn_perception.image import decode_file_bytes
+from cnn_perception.image.messages import decode_file_bytes
 from training.duplicates import Thumbnail, thumbnail
 from training.samples import Finding
 

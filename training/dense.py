@@ -16,8 +16,8 @@ from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 from torch import Tensor, nn
 
-from cnn_perception.spec import InputSpec, ScoreMapSpec
-from cnn_perception.subgraph import subgraph
+from cnn_perception.model.spec import InputSpec, ScoreMapSpec
+from cnn_perception.model.subgraph import subgraph
 from training.backbones import Split
 from training.convolve import NotConvolutionalError, convolutional_head
 from training.receptive_field import Geometry, Shape, shapes_of

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from cnn_perception.image import RgbImage
+from cnn_perception.image.messages import RgbImage
 
 Thumbnail = npt.NDArray[np.uint8]
 """(16, 18, 3) RGB."""

@@ -34,7 +34,7 @@ from cnn_perception.errors import (
     DataError,
     PerceptionError,
 )
-from cnn_perception.spec import (
+from cnn_perception.model.spec import (
     FP32,
     GALLERY_KEY,
     IMAGENET_MEAN,

@@ -12,8 +12,8 @@ from onnx import ModelProto
 from tqdm import tqdm
 
 from cnn_perception.errors import ConfigError, DataError
-from cnn_perception.gallery import Gallery
-from cnn_perception.spec import InputSpec
+from cnn_perception.model.gallery import Gallery
+from cnn_perception.model.spec import InputSpec
 from training.checkpoint import Checkpoint
 from training.folder import IMAGE_SUFFIXES
 from training.parity import read_image, runner

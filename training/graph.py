@@ -10,7 +10,7 @@ import torch
 from onnx import ModelProto
 from torch import nn
 
-from cnn_perception.spec import ActivationSpec, InputSpec, ScoreMapSpec
+from cnn_perception.model.spec import ActivationSpec, InputSpec, ScoreMapSpec
 from training import dense
 from training.activation import ActivatedClassifier
 from training.backbones import Split

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from cnn_perception.spec import Task
+from cnn_perception.model.spec import Task
 from training import tasks
 from training.config import TrainConfig
 from training.dataset import Sample

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cnn_perception.errors import ConfigError
-from cnn_perception.spec import Task
+from cnn_perception.model.spec import Task
 from training.config import TrainConfig
 
 STREAM = 1

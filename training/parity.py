@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cnn_perception.errors import DataError, FrameError, ModelError
-from cnn_perception.image import decode_file_bytes
-from cnn_perception.preprocess import preprocess
-from cnn_perception.spec import ActivationMethod, InputSpec, ParityRecord, ParitySource
+from cnn_perception.image.messages import decode_file_bytes
+from cnn_perception.model.spec import ActivationMethod, InputSpec, ParityRecord, ParitySource
+from cnn_perception.pipeline.preprocess import preprocess
 from training.activation import shown_logit
 from training.backbones import Split
 from training.checkpoint import Checkpoint

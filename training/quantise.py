@@ -25,7 +25,7 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 from tqdm import tqdm
 
 from cnn_perception.errors import ConfigError, DataError, ModelError
-from cnn_perception.spec import InputSpec, Precision, PrecisionRecord
+from cnn_perception.model.spec import InputSpec, Precision, PrecisionRecord
 from training.answers import Answers
 from training.checkpoint import Checkpoint
 from training.parity import read_image

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from cnn_perception import metrics, page
+from cnn_perception import metrics
+from cnn_perception.pages import page
 from training import diagrams, worst
 from training.calibrate import Fitted
 from training.checkpoint import write_text

@@ -8,11 +8,11 @@ import numpy as np
 from onnx import ModelProto
 from tqdm import tqdm
 
-from cnn_perception.drift import brightness, entropy, moments
-from cnn_perception.outputs import Outputs
-from cnn_perception.postprocess import Postprocessor
-from cnn_perception.preprocess import InputTensor
-from cnn_perception.spec import ModelSpec, TrainingStatistics
+from cnn_perception.model.outputs import Outputs
+from cnn_perception.model.spec import ModelSpec, TrainingStatistics
+from cnn_perception.pipeline.postprocess import Postprocessor
+from cnn_perception.pipeline.preprocess import InputTensor
+from cnn_perception.stream.drift import brightness, entropy, moments
 from training.checkpoint import Checkpoint
 from training.parity import read_image, runner
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from cnn_perception.errors import ConfigError, DataError
-from cnn_perception.spec import Task
+from cnn_perception.model.spec import Task
 from training.samples import PARTS, Listing, Part, Sample
 
 TaskChoice = Literal["auto", "multiclass", "multilabel", "regression"]

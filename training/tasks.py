@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cnn_perception.errors import ConfigError
-from cnn_perception.spec import Task
+from cnn_perception.model.spec import Task
 from training.checkpoint import UNCALIBRATED, Calibration
 from training.weights import classifier_name
 

@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from cnn_perception.errors import ConfigError, DataError, FrameError
-from cnn_perception.image import RgbImage, decode_file_bytes
-from cnn_perception.preprocess import InputTensor, input_region, preprocess
-from cnn_perception.spec import InputSpec, Task
+from cnn_perception.image.messages import RgbImage, decode_file_bytes
+from cnn_perception.model.spec import InputSpec, Task
+from cnn_perception.pipeline.preprocess import InputTensor, input_region, preprocess
 from training.batches import Batch, Images, Item, Key
 from training.cache import FILTERS
 from training.calibrate import Doubles, probabilities

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cnn_perception import page
 from cnn_perception.errors import FrameError
-from cnn_perception.image import RgbImage, decode_file_bytes
-from cnn_perception.overlay import draw_overlay
-from cnn_perception.postprocess import Prediction
-from cnn_perception.preprocess import preprocess
-from cnn_perception.spec import Task
+from cnn_perception.image.messages import RgbImage, decode_file_bytes
+from cnn_perception.model.spec import Task
+from cnn_perception.pages import page
+from cnn_perception.pipeline.overlay import draw_overlay
+from cnn_perception.pipeline.postprocess import Prediction
+from cnn_perception.pipeline.preprocess import preprocess
 from training import backbones
 from training.activation import ActivatedClassifier
 from training.calibrate import Doubles, probabilities, truth_of, unit

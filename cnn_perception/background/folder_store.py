@@ -1,0 +1,155 @@
+"""Unsure frames as image files and a CSV file, which `training.train --data` reads once a human has named the classes.
+
+    <folder>/<first 12 digits of the model's SHA-256>/frames.csv
+    <folder>/<...>/<camera>/<stamp in nanoseconds>.jpg
+
+All sessions of a model share a CSV file, for its columns are the same. A JPEG or PNG is kept byte by byte, anything
+else as the pixels that the model saw, in a PNG. First the image is written, then its row, at one go: a kill leaves at
+most one image that is not listed.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import itertools
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import cv2
+
+from cnn_perception.background.selection import UnsureFrame, answer, margin
+from cnn_perception.image.messages import EncodedFile
+from cnn_perception.model.spec import ModelSpec
+
+TABLE = "frames.csv"
+_KEPT_AS_THEY_CAME = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png"}
+_FAST_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)
+
+
+class RecordedFolder:
+    """The folder of one model's unsure frames; used by one thread."""
+
+    def __init__(self, folder: Path, spec: ModelSpec, sha256: str) -> None:
+        """Remembers where to write; nothing is written before the first frame.
+
+        Args:
+            folder: Of all models.
+            spec: Of the model whose answers these are.
+            sha256: Hex digest of its file.
+        """
+        self._base, self._sha256 = folder / sha256[:12], sha256
+        # An empty cell is no class, but a valid answer where there may be several: that column the human adds.
+        self._to_fill = ("class",) if spec.task == "multiclass" else ()
+        about = ("stamp_ns", "camera", "frame_id", "reason", "answer", "margin", "model")
+        self._columns = ["path", *self._to_fill, *about, *(f"score {name}" for name in spec.class_names)]
+
+    def write(self, frame: UnsureFrame, room_bytes: int) -> int:
+        """Writes an image and its row.
+
+        Args:
+            frame: What to keep.
+            room_bytes: How much may be written.
+
+        Returns:
+            Bytes written; 0 if they would be more than `room_bytes`.
+
+        Raises:
+            OSError: If the disk is full or the folder cannot be written.
+        """
+        table, before = self._table()
+        content, suffix = _as_file(frame)
+        image = _free_path(table.parent / (frame.origin.camera or "camera"), f"{frame.origin.stamp_ns}{suffix}")
+        row = before + self._row(frame, image.relative_to(table.parent))
+        if len(content) + len(row) > room_bytes:
+            return 0
+        image.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            image.write_bytes(content)
+            _append(table, row)
+        except OSError:
+            image.unlink(missing_ok=True)
+            raise
+        return len(content) + len(row)
+
+    def close(self) -> None:
+        """Does nothing: after every frame all is in its place."""
+
+    def _table(self) -> tuple[Path, bytes]:
+        """Returns the table to append to, and what must be written there before the next row.
+
+        It is looked at for every frame: somebody may have filled in classes meanwhile. Whose columns were changed,
+        that table is left alone, and another begun beside it.
+        """
+        for number in itertools.count(1):
+            folder = self._base if number == 1 else self._base.with_name(f"{self._base.name}-{number}")
+            table = folder / TABLE
+            if not table.exists() or not table.stat().st_size:
+                return table, _line(*self._columns)
+            if _header(table) == self._columns:
+                return table, b"" if _ends_a_line(table) else b"\n"
+        raise AssertionError
+
+    def _row(self, frame: UnsureFrame, image: Path) -> bytes:
+        origin, prediction = frame.origin, frame.prediction
+        about = (origin.stamp_ns, origin.camera, origin.frame_id, frame.reason, answer(prediction))
+        scores = (f"{value:.6f}" for value in prediction.scores)
+        unlabelled = ("",) * len(self._to_fill)
+        return _line(image, *unlabelled, *about, f"{margin(prediction):.6f}", self._sha256, *scores)
+
+
+def _as_file(frame: UnsureFrame) -> tuple[bytes, str]:
+    """Returns the content of an image file, and its suffix."""
+    encoded = frame.encoded
+    # A compressed mosaic would look like a grey picture to whoever does not know its `format`.
+    if isinstance(encoded, EncodedFile) and not encoded.format.lstrip().startswith("bayer_"):
+        content = bytes(encoded.data)
+        for magic, suffix in _KEPT_AS_THEY_CAME.items():
+            if content.startswith(magic):
+                return content, suffix
+    _, png = cv2.imencode(".png", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR), _FAST_PNG)
+    return png.tobytes(), ".png"
+
+
+def _free_path(folder: Path, name: str) -> Path:
+    path = folder / name
+    if path.exists():  # a camera without a clock, or a bag that is played again
+        path = path.with_stem(f"{path.stem}_{time.time_ns()}")
+    return path
+
+
+def _header(table: Path) -> list[str]:
+    """Returns the columns of a table, whatever program saved it; none if it is no table any more."""
+    try:
+        with table.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+            return next(csv.reader(file), [])
+    except csv.Error:
+        return []
+
+
+def _ends_a_line(file: Path) -> bool:
+    with file.open("rb") as content:
+        content.seek(-1, os.SEEK_END)
+        return content.read(1) == b"\n"
+
+
+def _line(*cells: object) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue().encode(errors="replace")
+
+
+def _append(table: Path, row: bytes) -> None:
+    """Writes a row whole or not at all."""
+    with table.open("ab", buffering=0) as file:
+        before = os.fstat(file.fileno()).st_size
+        try:
+            if file.write(row) < len(row):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            with suppress(OSError):
+                file.truncate(before)
+            raise

@@ -1,0 +1,222 @@
+"""A second model that looks at the same frames unpublished: how often would it answer otherwise?
+
+It runs beside the line, on the newest frame whenever it is done with the last, the cameras in turn.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cnn_perception.background.selection import answer
+from cnn_perception.background.worker import Aside
+from cnn_perception.errors import ConfigError, FrameError
+from cnn_perception.image.messages import RgbImage
+from cnn_perception.model.spec import UNKNOWN, ModelSpec
+from cnn_perception.pipeline.pipeline import Pipeline
+from cnn_perception.pipeline.postprocess import Prediction
+
+_KEPT = 5
+"""So many of the latest disagreements, and of the most frequent ones, are reported."""
+
+
+@dataclass(frozen=True)
+class ShadowReport:
+    """How the shadow compares so far.
+
+    Attributes:
+        compared: Frames that both answered.
+        disagreed: How many of these they answered differently; numbers are never equal, and not counted.
+        failed: Frames that the shadow could not answer.
+        skipped: Frames that were offered and never begun, because a newer one came.
+        differences: Mean absolute difference of each number, in its unit; empty unless they are regression models.
+        pairs: The most frequent disagreements: the answer, the shadow's answer, how often. For multilabel a class
+            that one of them saw is paired with `not seen`.
+        latest: The latest disagreements in words, the newest last.
+        problem: The defect that ended the comparison, in one line; empty while all is well.
+    """
+
+    compared: int
+    disagreed: int
+    failed: int
+    skipped: int
+    differences: dict[str, float]
+    pairs: tuple[tuple[str, str, int], ...]
+    latest: tuple[str, ...]
+    problem: str
+
+    @property
+    def rate(self) -> float:
+        """Share of the compared frames that were answered differently, in [0, 1]; 0 before the first."""
+        return self.disagreed / self.compared if self.compared else 0.0
+
+    def values(self) -> dict[str, str]:
+        """Returns the figures for /diagnostics."""
+        found = {"shadow": self.problem or "comparing", "shadow: compared": str(self.compared)}
+        if self.differences:
+            found |= {f"shadow: mean difference of {name}": f"{v:.4g}" for name, v in self.differences.items()}
+        else:
+            found |= {"shadow: disagreed": str(self.disagreed), "shadow: disagreement rate": f"{self.rate:.4f}"}
+        found |= {"shadow: failed": str(self.failed), "shadow: skipped": str(self.skipped)}
+        if self.pairs:
+            found["shadow: most frequent"] = "; ".join(f"{ours} / {its}: {count}" for ours, its, count in self.pairs)
+        if self.latest:
+            found["shadow: latest"] = "; ".join(self.latest)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """A frame and the running model's answer to it."""
+
+    image: RgbImage
+    prediction: Prediction
+    camera: str
+    stamp_ns: int
+
+
+class Shadow:
+    """Compares a second model's answers with those of the running one, by the names of the classes.
+
+    Attributes:
+        note: Which classes only one of the two knows, in one line; empty if there are none.
+    """
+
+    def __init__(self, pipeline: Pipeline, running: ModelSpec, on_failure: Callable[[BaseException], None]) -> None:
+        """Starts the thread; a model that is swapped needs a new shadow.
+
+        Args:
+            pipeline: The second model; with `intra_op_threads=1` it runs in the low-priority thread of this class
+                alone.
+            running: Of the model whose predictions are offered.
+            on_failure: Called in the thread with a defect that has ended it.
+
+        Raises:
+            ConfigError: If the two answer different questions.
+        """
+        _check_comparable(pipeline, running)
+        self._pipeline = pipeline
+        self._common = tuple(name for name in running.class_names if name in pipeline.spec.class_names)
+        self.note = _only_one_knows(running, pipeline.spec)
+        self._lock = threading.Lock()
+        self._compared = self._disagreed = self._failed = 0
+        self._sums = dict.fromkeys(self._common, 0.0)
+        self._pairs: Counter[tuple[str, str]] = Counter()
+        self._latest: deque[str] = deque(maxlen=_KEPT)
+        self._aside = Aside("shadow", self._compare, on_failure)
+
+    def offer(self, image: RgbImage, prediction: Prediction, camera: str, stamp_ns: int) -> bool:
+        """Compares a frame, unless a newer one of the camera comes before the shadow has the time.
+
+        Args:
+            image: The decoded frame; nobody may change it any more.
+            prediction: The running model's, before any smoothing.
+            camera: Its name.
+            stamp_ns: Stamp of the image's header, nanoseconds.
+
+        Returns:
+            False if another frame is skipped for it, or nothing is compared any more.
+        """
+        return self._aside.offer(camera, _Seen(image, prediction, camera, stamp_ns))
+
+    def report(self) -> ShadowReport:
+        """Returns the comparison so far; may be called from any thread."""
+        failure = self._aside.failure
+        with self._lock:
+            is_numbers = self._pipeline.spec.task == "regression"
+            return ShadowReport(
+                compared=self._compared,
+                disagreed=self._disagreed,
+                failed=self._failed,
+                skipped=self._aside.overtaken,
+                differences={n: s / max(self._compared, 1) for n, s in self._sums.items()} if is_numbers else {},
+                pairs=tuple((*pair, count) for pair, count in self._pairs.most_common(_KEPT)),
+                latest=tuple(self._latest),
+                problem="" if failure is None else f"stopped by a defect ({type(failure).__name__}: {failure})",
+            )
+
+    def close(self, timeout_s: float) -> bool:
+        """Ends the thread; called a second time it is quick.
+
+        Args:
+            timeout_s: How long to wait for the frames that were offered. After that the model is made to give up, and
+                is waited for as long again: a process that ends during a run of the model would be aborted.
+
+        Returns:
+            Whether the thread has ended.
+        """
+        if self._aside.close(timeout_s):
+            return True
+        self._pipeline.model.cancel()
+        return self._aside.close(timeout_s)
+
+    def _compare(self, seen: _Seen) -> None:
+        try:
+            its = self._pipeline.recognise(seen.image)
+        except FrameError:
+            with self._lock:
+                self._failed += 1
+            return
+        with self._lock:
+            self._compared += 1
+            if its.task == "regression":
+                self._add_differences(seen.prediction, its)
+            elif pairs := self._differing(seen.prediction, its):
+                self._disagreed += 1
+                self._pairs.update(pairs)
+                self._latest.append(_in_words(seen, its))
+
+    def _add_differences(self, ours: Prediction, its: Prediction) -> None:
+        our_values = dict(zip(ours.class_names, ours.values.tolist(), strict=True))
+        its_values = dict(zip(its.class_names, its.values.tolist(), strict=True))
+        for name in self._common:
+            self._sums[name] += abs(our_values[name] - its_values[name])
+
+    def _differing(self, ours: Prediction, its: Prediction) -> list[tuple[str, str]]:
+        """Returns what they disagree about; a class that only one of them knows is no one's mistake for multilabel."""
+        if its.task == "multiclass":
+            pair = (answer(ours), answer(its))
+            return [pair] if pair[0] != pair[1] else []
+        known, our_seen, its_seen = set(self._common), ours.seen, its.seen
+        mine = [(name, "not seen") for name in sorted((our_seen - its_seen) & known)]
+        return mine + [("not seen", name) for name in sorted((its_seen - our_seen) & known)]
+
+
+def _check_comparable(pipeline: Pipeline, running: ModelSpec) -> None:
+    spec, path = pipeline.spec, pipeline.model.path
+    if spec.task != running.task:
+        raise ConfigError(f"{path}: the shadow is a {spec.task} model, the running one {running.task}; choose another")
+    common = set(spec.class_names) & set(running.class_names)
+    if not common:
+        raise ConfigError(f"{path}: the shadow has no class or number in common with the running model; choose another")
+    units, running_units = (dict(zip(s.class_names, s.units, strict=False)) for s in (spec, running))
+    for name in sorted(common & units.keys()):
+        if units[name] != running_units[name]:
+            raise ConfigError(
+                f"{path}: the shadow's {name} is in {units[name] or 'no unit'}, the running model's in "
+                f"{running_units[name] or 'no unit'}; choose another"
+            )
+
+
+def _only_one_knows(running: ModelSpec, shadow: ModelSpec) -> str:
+    parts = []
+    for who, spec, other in (("the running model", running, shadow), ("the shadow", shadow, running)):
+        if names := [name for name in spec.class_names if name not in other.class_names]:
+            more = f" and {len(names) - _KEPT} more" if len(names) > _KEPT else ""
+            parts.append(f"only {who} knows {', '.join(names[:_KEPT])}{more}")
+    return "; ".join(parts)
+
+
+def _in_words(seen: _Seen, its: Prediction) -> str:
+    where = f"{seen.camera} {seen.stamp_ns / 1e9:.3f}".strip()
+    return f"{where}: {_scored(seen.prediction)}, shadow {_scored(its)}"
+
+
+def _scored(prediction: Prediction) -> str:
+    """The answer with its score; an unknown image has none."""
+    if prediction.unknown:
+        return UNKNOWN
+    ranked = prediction.ranked(1 if prediction.task == "multiclass" else _KEPT)
+    return " + ".join(f"{name} {score:.2f}" for name, score in ranked) or "nothing"

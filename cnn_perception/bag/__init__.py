@@ -1,0 +1,17 @@
+"""Recordings: what is in a rosbag2 of either storage format, intact or not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnn_perception.faces import lazy
+
+if TYPE_CHECKING:
+    from cnn_perception.bag.reader import Bag as Bag
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "Bag": "reader",
+    },
+)

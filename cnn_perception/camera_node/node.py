@@ -1,0 +1,228 @@
+"""camera_node: a device, a video file or a folder of images as a ROS camera.
+
+For robots whose camera has no driver, and for driving the perception node from files at a steady rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+
+from cnn_perception.camera_node import calibration_file
+from cnn_perception.errors import EXIT_OK, ConfigError, DataError, FrameError
+from cnn_perception.image.messages import RgbImage, decode_file_bytes
+from cnn_perception.ros import parameters, process
+from cnn_perception.ros.image_messages import IMAGE_TRANSPORTS, to_jpeg, to_rgb_image
+from cnn_perception.ros.parameters import parameter
+
+# Reliable, so that recorders and viewers of either kind match; a best-effort subscriber is not slowed by it.
+_IMAGE_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+_FOLDER_RATE_HZ = 10.0
+
+
+@dataclass(frozen=True)
+class CameraSettings:
+    """The parameters of `camera_node`.
+
+    Raises:
+        ConfigError: If a value is out of range.
+    """
+
+    source: str = parameter("0", "Device number or path, video file, or folder of images in the order of their names.")
+    rate_hz: float = parameter(
+        0.0,
+        "Frames a second; 0 takes the video's or the device's own rate, and 10 for a folder.",
+        between=(0.0, 1000.0),
+    )
+    loop: bool = parameter(False, "Start again at the end of a video or folder.")
+    preload: bool = parameter(
+        False, "Hold all decoded frames of a video or folder in memory, so that a short loop costs next to no CPU time."
+    )
+    width: int = parameter(0, "Columns of the published images; 0 keeps the source's.", between=(0, 16384))
+    height: int = parameter(0, "Rows of the published images; 0 keeps the source's.", between=(0, 16384))
+    camera_info_url: str = parameter("", "Calibration file of camera_calibration, a path or file:// URL; '' for none.")
+    frame_id: str = parameter("camera", "Frame of the images (REP 103 optical frame).")
+    image_transport: str = parameter("raw", "Publish raw images or JPEG.", choices=IMAGE_TRANSPORTS)
+    wait_for_subscribers: int = parameter(
+        0, "Publish the first frame only when this many subscribe to the images.", between=(0, 100)
+    )
+
+    def __post_init__(self) -> None:
+        parameters.validate(self)
+        if bool(self.width) != bool(self.height):
+            raise ConfigError(f"parameters width {self.width}, height {self.height}: give both, or neither")
+
+
+class FrameSource:
+    """Frames of a device, a video file or a folder of images.
+
+    Attributes:
+        rate_hz: Its own rate.
+        skipped: Files of a folder that could not be decoded so far, with the reason.
+    """
+
+    def __init__(
+        self, source: str, loop: bool = False, preload: bool = False, size: tuple[int, int] | None = None
+    ) -> None:
+        """Opens the source.
+
+        Args:
+            source: Device number or path, video file, or folder.
+            loop: Start again at the end.
+            preload: Hold all frames in memory.
+            size: (width, height) that every frame is resized to; None keeps it.
+
+        Raises:
+            DataError: If there is no such source, or no image in it.
+        """
+        path = Path(source).expanduser()
+        self.skipped: list[str] = []
+        self._size = size
+        self._live = source.isdecimal() or path.is_char_device()
+        self._files: list[Path] = []
+        self._capture: cv2.VideoCapture | None = None
+        if path.is_dir() and not self._live:
+            self._files = sorted(p for p in path.iterdir() if p.suffix.lower() in _IMAGE_SUFFIXES and p.is_file())
+            if not self._files:
+                raise DataError(f"{path}: no images in this folder; give one with {', '.join(sorted(_IMAGE_SUFFIXES))}")
+            self.rate_hz = _FOLDER_RATE_HZ
+        else:
+            self._capture = self._open(source, path)
+            self.rate_hz = self._capture.get(cv2.CAP_PROP_FPS) or _FOLDER_RATE_HZ
+        self._loop = loop and not self._live
+        self._frames = self._repeat(preload and not self._live)
+
+    def read(self) -> RgbImage | None:
+        """Returns the next frame, (H, W, 3) uint8; None at the end."""
+        return next(self._frames, None)
+
+    def _open(self, source: str, path: Path) -> cv2.VideoCapture:
+        if not self._live and not path.is_file():
+            raise DataError(f"{source}: no such device, video file or folder; set `source`")
+        capture = cv2.VideoCapture(int(source) if source.isdecimal() else str(path))
+        if not capture.isOpened():
+            raise DataError(f"{source}: cannot be opened as a {'camera' if self._live else 'video'}; check the source")
+        if self._live:
+            capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not the oldest in a queue
+            if self._size is not None:  # which the device may know to do itself
+                capture.set(cv2.CAP_PROP_FRAME_WIDTH, self._size[0])
+                capture.set(cv2.CAP_PROP_FRAME_HEIGHT, self._size[1])
+        return capture
+
+    def _repeat(self, preload: bool) -> Iterator[RgbImage]:
+        once = list(self._once()) if preload else None
+        while True:
+            count = 0
+            for image in self._once() if once is None else once:
+                count += 1
+                yield image
+            if not self._loop or not count:
+                return
+
+    def _once(self) -> Iterator[RgbImage]:
+        for path in self._files:
+            try:
+                yield self._resized(decode_file_bytes(path.read_bytes()))
+            except (FrameError, OSError) as error:
+                self.skipped.append(f"{path}: {error}")
+        if self._capture is not None:
+            if not self._live:
+                self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
+            while True:
+                found, image = self._capture.read()
+                if not found:
+                    return
+                yield self._resized(RgbImage(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)))
+
+    def _resized(self, image: RgbImage) -> RgbImage:
+        if self._size is None or self._size == (image.shape[1], image.shape[0]):
+            return image
+        return RgbImage(np.asarray(cv2.resize(image, self._size, interpolation=cv2.INTER_AREA), np.uint8))
+
+
+class CameraNode(Node):
+    """Publishes `image_raw` (or `image_raw/compressed`) and `camera_info` at a steady rate."""
+
+    def __init__(self, node_name: str = "camera_node") -> None:
+        """Declares the parameters and opens the source.
+
+        Raises:
+            PerceptionError: If a parameter or the source is unusable.
+        """
+        super().__init__(node_name)
+        parameters.declare(self, CameraSettings)
+        self._settings = parameters.read(self, CameraSettings)
+        size = (self._settings.width, self._settings.height) if self._settings.width else None
+        self._source = FrameSource(self._settings.source, self._settings.loop, self._settings.preload, size)
+        self._compressed = self._settings.image_transport == "compressed"
+        kind, topic = (CompressedImage, "/compressed") if self._compressed else (Image, "")
+        overridable = QoSOverridingOptions.with_default_policies()
+        self._images = self.create_publisher(
+            kind, self.resolve_topic_name("image_raw") + topic, _IMAGE_QOS, qos_overriding_options=overridable
+        )
+        self._infos = self.create_publisher(CameraInfo, "camera_info", _IMAGE_QOS)
+        self._info: CameraInfo | None = None
+        self._published = 0
+        self._warned = 0
+        self._messages: dict[int, Image | CompressedImage] = {}
+        rate_hz = self._settings.rate_hz or self._source.rate_hz
+        self.create_timer(1.0 / rate_hz, self._publish)
+        self.get_logger().info(f"{self._settings.source} at {rate_hz:g} Hz on {self._images.topic_name}")
+
+    def _publish(self) -> None:
+        if self._published == 0 and self._images.get_subscription_count() < self._settings.wait_for_subscribers:
+            return
+        image = self._source.read()
+        for text in self._source.skipped[self._warned :]:
+            self.get_logger().warning(f"skipped {text}")
+        self._warned = len(self._source.skipped)
+        if image is None:
+            self.get_logger().info(f"end of {self._settings.source}: {self._published} frames published")
+            self._images.wait_for_all_acked(Duration(seconds=2))
+            self.context.try_shutdown()
+            return
+        header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._settings.frame_id)
+        self._images.publish(self._message(header, image))
+        self._infos.publish(self._info_of(image, header))
+        self._published += 1
+
+    def _info_of(self, image: RgbImage, header: Header) -> CameraInfo:
+        height, width = image.shape[:2]
+        if self._info is None or (self._info.height, self._info.width) != (height, width):
+            # All-zero matrices are the sensor_msgs way to say that a camera is not calibrated.
+            self._info = CameraInfo(height=height, width=width)
+            if self._settings.camera_info_url:
+                self._info = calibration_file.load(self._settings.camera_info_url, width, height)
+        self._info.header = header
+        return self._info
+
+    def _message(self, header: Header, image: RgbImage) -> Image | CompressedImage:
+        """Converts a frame; a preloaded one, which comes again and again, only once."""
+        message = self._messages.get(id(image))
+        if message is None:
+            message = to_jpeg(header, image) if self._compressed else to_rgb_image(header, image)
+            if self._settings.preload:
+                self._messages[id(image)] = message
+        message.header = header
+        return message
+
+
+def _work(node: CameraNode) -> int:
+    process.spin(node)
+    return EXIT_OK
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the camera until its end, Ctrl-C or SIGTERM; returns the exit code."""
+    return process.run(CameraNode, _work, argv)

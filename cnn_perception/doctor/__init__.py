@@ -1,0 +1,1 @@
+"""The program that looks at a machine and a running system and says what to mend."""

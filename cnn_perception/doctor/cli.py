@@ -1,0 +1,100 @@
+"""Says in plain words why nothing arrives: packages, model, environment, nodes, topics. Run as `doctor`.
+
+Every line is a `findings.Finding`. The exit code is 2 if there is anything the user must mend, and 0 otherwise. Nothing
+but the standard library is imported before it has been looked at: what is missing is said, not suffered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+from cnn_perception.doctor.finding import Finding, exit_code
+from cnn_perception.doctor.machine import (
+    VGA_RGB_BYTES,
+    check_environment,
+    check_model,
+    check_packages,
+    check_profile,
+    check_ros,
+    installed_distributions,
+)
+from cnn_perception.errors import EXIT_INTERRUPTED
+from cnn_perception.ros import transport
+
+
+def examine(options: argparse.Namespace) -> Iterator[Finding]:
+    """Looks at everything, in the order in which one thing needs the other.
+
+    Args:
+        options: Of the command line.
+    """
+    variables = dict(os.environ)  # as the user set them, before this process is prepared
+    yield from check_packages(installed_distributions())
+    if options.model is not None:
+        yield from check_model(options.model)
+    yield from check_environment(variables)
+    start = check_ros()
+    yield start
+    largest = 0
+    if start.level != "FAIL":
+        transport.prepare_process()
+        largest = yield from _examine_graph(options)
+    yield from check_profile(variables, max(largest, VGA_RGB_BYTES))
+
+
+def _examine_graph(options: argparse.Namespace) -> Generator[Finding, None, int]:
+    try:
+        from cnn_perception.doctor.ros_graph import Question, check_graph
+    except (ImportError, AttributeError) as error:
+        yield Finding(
+            "FAIL", "ROS", str(error), "install the exec_depends of package.xml (rosdep), or what FAILs above"
+        )
+        return 0
+    question = Question(options.image, options.transport, options.node, options.seconds, options.model is not None)
+    return (yield from check_graph(question))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="doctor", description="Says in plain words why nothing arrives.")
+    parser.add_argument("--model", type=Path, metavar="FILE", help="model file to load and run")
+    parser.add_argument("--image", nargs="+", default=[], metavar="TOPIC", help="image topics (default: the node's)")
+    parser.add_argument("--transport", choices=["raw", "compressed"], default="", help="default: the node's, or raw")
+    parser.add_argument("--node", default="", help="perception node (default: all that run)")
+    parser.add_argument("--seconds", type=_seconds, default=3.0, help="how long to listen (default: 3)")
+    return parser
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0.1 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} is not 0.1 to 3600")
+    return value
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the second Ctrl-C of an impatient user finds it leaving already
+    raise KeyboardInterrupt
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the findings; returns the exit code."""
+    options = _parser().parse_args(argv)
+    signal.signal(signal.SIGINT, _interrupt)
+    findings = []
+    try:
+        for finding in examine(options):
+            print(finding, flush=True)
+            findings.append(finding)
+        failures = sum(finding.level == "FAIL" for finding in findings)
+        print(f"{failures} to mend" if failures else "all well")
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # such as `doctor | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return exit_code(findings)

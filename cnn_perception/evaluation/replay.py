@@ -1,0 +1,132 @@
+"""Every frame of a source through the pipeline, once and in order, at the highest rate the machine gives.
+
+On a CPU that is one frame a core, each with one thread: with all cores on one frame they would wait for each other at
+every layer, and for the thread that reads the recording. The robot does the opposite, because it wants each single
+answer soon; `measure_latency` measures its way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from cnn_perception.errors import FrameError
+from cnn_perception.evaluation.frame_record import FrameRecord
+from cnn_perception.evaluation.sources import LabelledFrame, Source
+from cnn_perception.metrics import Latency, latency
+from cnn_perception.pipeline.pipeline import Pipeline
+
+WORKERS = min(len(os.sched_getaffinity(0)), 16)
+"""Frames in work at the same time; each holds a decoded image."""
+
+_LATENCY_FRAMES = 100
+_WORST_FRAMES = 12
+_WORST_ALIKE = 3
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+@dataclass
+class Findings:
+    """What grows while the evaluation runs; an interrupted one is reported from here."""
+
+    records: list[FrameRecord] = field(default_factory=list)
+    worst: list[LabelledFrame] = field(default_factory=list)
+    seconds: float = 0.0
+    interrupted: bool = False
+
+    def by_badness(self) -> list[LabelledFrame]:
+        """Returns the worst frames, the worst first."""
+        return sorted(self.worst, key=lambda frame: (-frame.record.badness, frame.record.index))
+
+
+def measure_latency(pipeline: Pipeline, source: Source) -> dict[str, Latency]:
+    """Recognises the first frames one after the other, as the robot does.
+
+    Returns:
+        Percentiles of each stage and of their sum, `total`, in milliseconds; empty without a good frame.
+    """
+    rows: list[dict[str, float]] = []
+    for frame in source.frames():
+        if len(rows) == _LATENCY_FRAMES:
+            break
+        if not isinstance(frame.source, FrameError):
+            try:
+                rows.append(pipeline.run(frame.source).timings.by_stage())
+            except FrameError:
+                continue
+    totals = [{**row, "total": sum(row.values())} for row in rows]
+    return {name: latency([row[name] for row in totals]) for name in (totals[0] if totals else ())}
+
+
+def replay(pipeline: Pipeline, source: Source) -> Findings:
+    """Recognises every frame of a source once; Ctrl-C ends it early and is noted."""
+    findings = Findings()
+    started = time.perf_counter()
+    answers = in_order(lambda frame: _recognise(pipeline, frame), source.frames())
+    try:
+        for frame in tqdm(answers, total=source.count, desc="evaluating", unit="frame", disable=None):
+            findings.records.append(frame.record)
+            _keep_if_bad(findings.worst, frame)
+    except KeyboardInterrupt:
+        findings.interrupted = True
+    findings.seconds = time.perf_counter() - started
+    return findings
+
+
+def in_order(function: Callable[[Item], Answer], items: Iterable[Item]) -> Generator[Answer, None, None]:
+    """Yields function(item) of every item, in their order, computed by `WORKERS` threads some items ahead."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        pending: deque[Future[Answer]] = deque()
+        try:
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) > 2 * WORKERS:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _recognise(pipeline: Pipeline, frame: LabelledFrame) -> LabelledFrame:
+    record = frame.record
+    try:
+        if isinstance(frame.source, FrameError):
+            raise frame.source
+        prediction = pipeline.run(frame.source).prediction
+    except FrameError as error:
+        return LabelledFrame(dataclasses.replace(record, error=error.reason, message=str(error)), frame.source)
+    return LabelledFrame(record.answered(prediction), frame.source)
+
+
+def _keep_if_bad(worst: list[LabelledFrame], frame: LabelledFrame) -> None:
+    """Keeps the few worst frames with their images, whatever the length of the recording.
+
+    Neighbouring frames fail alike: a limit for each kind of mistake leaves room for the others.
+    """
+    if frame.record.prediction is None:
+        return
+    alike = [other for other in worst if _kind(other.record) == _kind(frame.record)]
+    if len(alike) < _WORST_ALIKE and len(worst) < _WORST_FRAMES:
+        worst.append(frame)
+        return
+    best = min(alike if len(alike) >= _WORST_ALIKE else worst, key=lambda other: other.record.badness)
+    if frame.record.badness > best.record.badness:
+        worst[worst.index(best)] = frame
+
+
+def _kind(record: FrameRecord) -> tuple[object, object]:
+    """Known and answered class or classes; wrong numbers are alike in the same second."""
+    if isinstance(record.truth, tuple):
+        return record.name, int(record.time_s)
+    return record.truth, record.answer

@@ -1,0 +1,167 @@
+"""The report of an evaluation, as it is written into report.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cnn_perception.errors import DataError
+from cnn_perception.evaluation.frame_record import FrameRecord
+from cnn_perception.evaluation.scores import MulticlassScores, MultilabelScores, Scores
+from cnn_perception.label_text import text_of
+from cnn_perception.metrics import Latency
+from cnn_perception.model.spec import ModelSpec
+
+REPORT_VERSION = 2
+
+
+@dataclass(frozen=True)
+class WorstFrame:
+    """A frame that a human should look at.
+
+    Attributes:
+        index: Position in the source.
+        name: File name in a folder; empty in a bag.
+        time_s: Seconds on the labels' time axis.
+        truth: What is known, as in label files; None where it is unlabelled.
+        predicted: What was answered, as in label files.
+        is_right: Whether both are the same; None for numbers, and without a truth.
+        score: Of the best class, in [0, 1]; None for numbers.
+        margin: How far that is ahead of the second best class, in [0, 1]; None where the task is not multiclass.
+        deviation: The largest absolute error of the numbers; None for classes, and without a truth.
+    """
+
+    index: int
+    name: str
+    time_s: float
+    truth: str | None
+    predicted: str
+    is_right: bool | None
+    score: float | None
+    margin: float | None
+    deviation: float | None
+
+
+def worst_frame(record: FrameRecord, spec: ModelSpec) -> WorstFrame:
+    """Returns what the report says of one frame."""
+    has_scores = record.prediction is not None and spec.task != "regression"
+    return WorstFrame(
+        index=record.index,
+        name=record.name,
+        time_s=record.time_s,
+        truth=None if record.truth is None else text_of(record.truth),
+        predicted=record.answer,
+        is_right=record.is_right,
+        score=record.prediction.score if record.prediction and has_scores else None,
+        margin=record.margin if spec.task == "multiclass" else None,
+        deviation=record.deviation if isinstance(record.truth, tuple) else None,
+    )
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the evaluation has to reach.
+
+    Attributes:
+        metric: `top-1` (share of right answers, unknown is wrong), `mAP`, or `MAE` (of every number).
+        limit: Least top-1 or mAP, in [0, 1]; largest MAE, in the number's unit.
+    """
+
+    metric: Literal["top-1", "mAP", "MAE"]
+    limit: float
+
+    def reached(self, scores: Scores) -> bool:
+        """Whether the figures are good enough; never where nothing was scored."""
+        if isinstance(scores, MulticlassScores):
+            return scores.top1 is not None and scores.top1 >= self.limit
+        if isinstance(scores, MultilabelScores):
+            return scores.mean_average_precision is not None and scores.mean_average_precision >= self.limit
+        return bool(scores.numbers) and all(number.mae <= self.limit for number in scores.numbers)
+
+    def __str__(self) -> str:
+        if self.metric == "MAE":
+            return f"MAE of at most {self.limit:g}"
+        return f"{self.metric} of at least {self.limit:.1%}"
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """Which model ran, and where; see `inference.OnnxModel`."""
+
+    path: str
+    sha256: str
+    provider: str
+    fallback: str
+    spec: ModelSpec
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything `report.json` holds.
+
+    Attributes:
+        complete: False if the evaluation ended early, see `remarks`.
+        remarks: Damages of the bag, an interruption, or why nothing could be scored; one line each.
+        source: The bag or folder.
+        topic: The image topic; empty for a folder.
+        labels: The label file or topic; empty without labels.
+        model: Which model ran.
+        threshold: Score below which the robot publishes nothing.
+        target: What had to be reached; None if nothing had.
+        passed: Whether it was reached; None if nothing had to be.
+        latency: Percentiles of each stage and of their sum, one frame at a time as on the robot, milliseconds;
+            empty where it was not measured.
+        frames_per_second: Rate of the whole evaluation, reading and decoding included, with all cores busy.
+        scores: The figures, which depend on the model's task; in the file they stand beside the other fields.
+        worst: Frames for a human's attention, the worst first.
+        version: Version of this layout.
+    """
+
+    complete: bool
+    remarks: tuple[str, ...]
+    source: str
+    topic: str
+    labels: str
+    model: ModelRecord
+    threshold: float
+    target: Target | None
+    passed: bool | None
+    latency: dict[str, Latency]
+    frames_per_second: float
+    scores: Scores
+    worst: tuple[WorstFrame, ...]
+    version: int = REPORT_VERSION
+
+    def to_json(self) -> str:
+        """Returns the text of `report.json`: one object, a line for each field.
+
+        Of the unknown rule's centres, which are long, only their number is in it.
+        """
+        fields = dataclasses.asdict(self)
+        if rule := fields["model"]["spec"]["unknown"]:
+            rule["centres"] = len(rule["centres"])
+        flat = {"version": fields.pop("version"), "task": self.model.spec.task, **fields.pop("scores"), **fields}
+        lines = (f"{json.dumps(key)}: {json.dumps(flat[key], ensure_ascii=False, allow_nan=False)}" for key in flat)
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file so that it is either complete or not there at all.
+
+    Raises:
+        DataError: If it cannot be written, such as on a full disk.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise DataError(f"{path}: cannot be written ({error.strerror}); free or choose another --output") from None

@@ -1,0 +1,185 @@
+"""Labelled frames from a bag or from a folder of images: what the evaluation runs over."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from cnn_perception.bag.reader import Bag
+from cnn_perception.errors import ConfigError, DataError, FrameError
+from cnn_perception.evaluation import measurements
+from cnn_perception.evaluation.frame_record import FrameRecord
+from cnn_perception.evaluation.labels import Labels, labels_from_changes, parsed_label, read_labels, require_known
+from cnn_perception.evaluation.measurements import Measurements, read_measurements
+from cnn_perception.image.messages import EncodedFile, EncodedImage
+from cnn_perception.label_text import Truth
+from cnn_perception.model.spec import ModelSpec
+
+_IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledFrame:
+    """A frame with what is known of it; `source` may be the reason why there is no image."""
+
+    record: FrameRecord
+    source: EncodedImage | EncodedFile | FrameError
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the frames come from: `frames()` starts from the first one each time it is called."""
+
+    path: Path
+    topic: str
+    count: int
+    frames: Callable[[], Iterator[LabelledFrame]]
+    damage: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """What is known of a recording, and the time axis on which it is known.
+
+    Attributes:
+        truth: None without labels.
+        is_stamped: Whether the truth's times are header stamps, not times of reception since `origin_ns`.
+        origin_ns: What is 0 s; None for the reception of the topic's first image.
+    """
+
+    truth: Labels | Measurements | None
+    is_stamped: bool
+    origin_ns: int | None
+
+
+def bag_source(
+    bag: Bag, topic_name: str | None, labels: str, start: Literal["bag", "image"], spec: ModelSpec
+) -> Source:
+    """Makes the frames of a bag's image topic.
+
+    Args:
+        bag: The open bag.
+        topic_name: Its image topic; None takes the only one there is.
+        labels: A CSV file or a topic of labels; empty for none.
+        start: What is 0 s in a CSV file: the bag's first message, or the first image.
+        spec: The model.
+
+    Raises:
+        DataError: If the labels cannot be used with this model, or there is no such topic.
+    """
+    topic = bag.image_topic(topic_name)
+    axis = _axis(bag, labels, start, spec)
+
+    def frames() -> Iterator[LabelledFrame]:
+        zero_ns = axis.origin_ns
+        for index, image in enumerate(bag.images(topic)):
+            zero_ns = image.log_time_ns if zero_ns is None else zero_ns
+            since_zero_ns = image.log_time_ns - zero_ns
+            truth = axis.truth.at(image.stamp_ns if axis.is_stamped else since_zero_ns) if axis.truth else None
+            yield LabelledFrame(FrameRecord(index, "", image.stamp_ns, since_zero_ns / 1e9, truth), image.frame)
+
+    return Source(bag.path, topic.name, topic.count, frames, bag.damage)
+
+
+def _axis(bag: Bag, labels: str, start: Literal["bag", "image"], spec: ModelSpec) -> _Axis:
+    if not labels:
+        return _Axis(None, is_stamped=False, origin_ns=bag.start_ns)
+    truth: Labels | Measurements
+    if labels.endswith(".csv"):
+        path, origin_ns = Path(labels), bag.start_ns if start == "bag" else None
+        if spec.task == "regression":
+            return _Axis(read_measurements(path, spec.class_names), is_stamped=False, origin_ns=origin_ns)
+        return _Axis(read_labels(path).scored_as(spec, labels), is_stamped=False, origin_ns=origin_ns)
+    where = f"{bag.path}: {labels}"
+    if spec.task == "regression":
+        numbers = bag.number_track(labels)
+        zero_ns = 0 if numbers.is_stamped else bag.start_ns
+        rows = ((time_ns - zero_ns, values) for time_ns, values in numbers.rows)
+        truth = measurements.from_messages(rows, spec.class_names, where)
+        return _Axis(truth, numbers.is_stamped, bag.start_ns)
+    track = bag.label_track(labels, several=spec.task == "multilabel")
+    zero_ns = 0 if track.is_stamped else bag.start_ns
+    truth = labels_from_changes((time_ns - zero_ns, name) for time_ns, name in track.changes)
+    return _Axis(truth.scored_as(spec, where), track.is_stamped, bag.start_ns)
+
+
+def folder_source(folder: Path, labels: str, spec: ModelSpec) -> Source:
+    """Makes the frames of a folder of images.
+
+    Args:
+        folder: Without labels it has a folder of images for each class; hidden files are left out.
+        labels: A CSV file with the columns path (relative to the folder) and class, or the numbers' names. For a
+            multilabel model the column is classes, separated as in label files, or there is one of 0 and 1 for each.
+            Empty for class folders.
+        spec: The model.
+
+    Raises:
+        DataError: If there is no image in it, or a label does not fit the model.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder; name one with a folder of images for each class")
+    if not labels and spec.task != "multiclass":
+        columns = ",".join(("path", *(spec.class_names if spec.task == "regression" else ("classes",))))
+        raise ConfigError(f"--images for a {spec.task} model needs --labels, a CSV file with the columns {columns}")
+    images = _listed(Path(labels), spec) if labels else _in_class_folders(folder, spec)
+
+    def frames() -> Iterator[LabelledFrame]:
+        for index, (name, truth) in enumerate(images):
+            content: EncodedFile | FrameError
+            path = folder / name
+            try:
+                content = EncodedFile(path.read_bytes(), "")
+            except OSError as error:
+                content = FrameError("unreadable", f"{path}: cannot be read ({error.strerror})")
+            yield LabelledFrame(FrameRecord(index, name, 0, 0.0, truth), content)
+
+    return Source(folder, "", len(images), frames)
+
+
+def _in_class_folders(folder: Path, spec: ModelSpec) -> list[tuple[str, Truth | None]]:
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in _IMAGE_SUFFIXES and path.is_file()]
+    parts = [path.relative_to(folder).parts for path in files]
+    images = [names for names in parts if len(names) > 1 and not any(n.startswith(".") for n in names)]
+    if not images:
+        raise DataError(f"{folder}: there is no image in a class folder; arrange them as {folder}/CLASS/IMAGE.jpg")
+    require_known({names[0] for names in images}, spec.class_names, str(folder))
+    return [("/".join(names), names[0]) for names in images]
+
+
+def _listed(path: Path, spec: ModelSpec) -> list[tuple[str, Truth | None]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, skipinitialspace=True)
+            columns = _label_columns(reader.fieldnames or (), spec)
+            measurements.require_names(reader.fieldnames or (), ("path", *columns), str(path))
+            found = [(row["path"] or "", _label(row, columns, spec, f"{path}:{reader.line_num}")) for row in reader]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); name a CSV file") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: is no UTF-8 CSV file ({error})") from None
+    if not found:
+        raise DataError(f"{path}: lists no image; write one a line as {','.join(('path', *columns))}")
+    return found
+
+
+def _label_columns(header: Sequence[str], spec: ModelSpec) -> tuple[str, ...]:
+    """Returns the columns in which the labels are; of the ways that training reads, the one that the file takes."""
+    if spec.task == "regression":
+        return spec.class_names
+    if spec.task == "multilabel" and "classes" in header:
+        return ("classes",)
+    if spec.task == "multilabel" and "class" not in header and set(spec.class_names) <= set(header):
+        return spec.class_names
+    return ("class",)
+
+
+def _label(row: dict[str, str], columns: tuple[str, ...], spec: ModelSpec, where: str) -> Truth | None:
+    if columns in (("class",), ("classes",)):
+        return parsed_label((row[columns[0]] or "").strip(), spec, where)
+    values = tuple(measurements.number(row, name, where) for name in columns)
+    if spec.task == "regression":
+        return values
+    return frozenset(name for name, value in zip(columns, values, strict=True) if value)

@@ -1,0 +1,183 @@
+"""follow_node: drives towards a class that the perception node recognises, and stands still when in doubt.
+
+An example of what results are good for. `steering` decides; this is its ROS adapter. The robot's base must have its own
+timeout of cmd_vel, as every base should: no program stops a robot whose computer has died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from geometry_msgs.msg import Twist, TwistStamped, Vector3Stamped
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]
+from rclpy.duration import Duration
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import uninstall_signal_handlers
+from vision_msgs.msg import Classification
+
+from cnn_perception.errors import EXIT_OK, ConfigError
+from cnn_perception.follow_node.controller import Answer, Command, Follower, Ray, Rule, stop
+from cnn_perception.model.spec import UNKNOWN
+from cnn_perception.ros import parameters, process
+from cnn_perception.ros.parameters import parameter
+
+_NEWEST_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+_LOOK_S = 0.05
+"""Python hears of a signal only between two waits."""
+
+
+@dataclass(frozen=True)
+class FollowSettings:
+    """The parameters of `follow_node`.
+
+    Raises:
+        ConfigError: If a value is out of range, or no class can be followed.
+    """
+
+    follow: str = parameter("", "Name of the class to drive to; required.", live=True)
+    stop_classes: Sequence[str] = parameter(
+        (UNKNOWN,), "Classes in whose presence nothing moves; unknown always is one.", live=True
+    )
+    min_score: float = parameter(0.6, "Least score of a class that counts as seen.", between=(0.0, 1.0), live=True)
+    linear: float = parameter(0.2, "Speed forward, m/s.", between=(0.0, 5.0), live=True)
+    gain: float = parameter(1.5, "Turning speed per radian of bearing, 1/s.", between=(0.0, 20.0), live=True)
+    max_angular: float = parameter(0.8, "Largest turning speed, rad/s.", between=(0.0, 10.0), live=True)
+    forward_within: float = parameter(
+        0.35, "Largest bearing at which the robot drives forward while it turns, rad.", between=(0.0, 1.5), live=True
+    )
+    timeout_s: float = parameter(
+        0.5,
+        "Age from which an answer stops the robot, by its arrival and by its stamp.",
+        between=(0.05, 5.0),
+        live=True,
+    )
+    rate_hz: float = parameter(
+        20.0, "Commands a second; the next one after timeout_s is the stop.", between=(1.0, 200.0), read_only=True
+    )
+    stamped: bool = parameter(False, "Publish TwistStamped instead of Twist.", read_only=True)
+    frame_id: str = parameter("base_link", "Frame of a TwistStamped.", read_only=True)
+
+    def __post_init__(self) -> None:
+        parameters.validate(self)
+        self.rule()
+
+    def rule(self) -> Rule:
+        """Returns when to move."""
+        return Rule(
+            follow=self.follow,
+            stop_classes=frozenset(self.stop_classes),
+            min_score=self.min_score,
+            linear=self.linear,
+            gain=self.gain,
+            max_angular=self.max_angular,
+            forward_within=self.forward_within,
+            timeout_s=self.timeout_s,
+        )
+
+
+class FollowNode(Node):
+    """Subscribes to `classification` and `ray`, publishes `cmd_vel` at a steady rate, zeros included."""
+
+    def __init__(self, node_name: str = "follow_node") -> None:
+        """Declares the parameters and subscribes.
+
+        Raises:
+            ConfigError: If a parameter is unusable.
+        """
+        super().__init__(node_name)
+        parameters.declare(self, FollowSettings)
+        self._settings = parameters.read(self, FollowSettings)
+        self._rule = self._settings.rule()
+        self.add_on_set_parameters_callback(self._check_parameters)
+        self.add_post_set_parameters_callback(self._apply_parameters)
+        self._follower = Follower()
+        self._latest = stop("just started")
+        self._kind: type[Twist | TwistStamped] = TwistStamped if self._settings.stamped else Twist
+        self._commands = self.create_publisher(self._kind, "cmd_vel", _NEWEST_QOS)
+        self.create_subscription(Classification, "classification", self._hear, _NEWEST_QOS)
+        self.create_subscription(Vector3Stamped, "ray", self._look, _NEWEST_QOS)
+        # A steady clock, so that the robot also stops in a simulation whose /clock stands still.
+        self.create_timer(1.0 / self._settings.rate_hz, self._drive, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.get_logger().info(f"following {self._rule.follow}: {self.resolve_topic_name('cmd_vel')}")
+
+    def halt(self, why: str) -> None:
+        """Publishes a zero velocity and waits until it has arrived."""
+        if self.context.ok():
+            self._publish(stop(why))
+            self._commands.wait_for_all_acked(Duration(seconds=1))
+
+    def _check_parameters(self, changed: list[Parameter[Any]]) -> SetParametersResult:
+        try:
+            parameters.read(self, FollowSettings, changed)
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _apply_parameters(self, _changed: list[Parameter[Any]]) -> None:
+        self._rule = parameters.read(self, FollowSettings).rule()
+
+    def _hear(self, message: Classification) -> None:
+        results = [(result.class_id, result.score) for result in message.results]
+        self._follower.hear(Answer(_stamp_ns(message), results, time.monotonic()))
+        if self._latest.moves and not (command := self._decide()).moves:
+            self._publish(command)  # stopping does not wait for the timer
+
+    def _look(self, message: Vector3Stamped) -> None:
+        vector = message.vector
+        self._follower.look(Ray(_stamp_ns(message), (vector.x, vector.y, vector.z)))
+
+    def _decide(self) -> Command:
+        return self._follower.decide(self._rule, time.monotonic(), self.get_clock().now().nanoseconds)
+
+    def _drive(self) -> None:
+        self._publish(self._decide())
+
+    def _publish(self, command: Command) -> None:
+        if command.moves != self._latest.moves:
+            self.get_logger().info(f"{'driving' if command.moves else 'stopped'}: {command.why}")
+        self._latest = command
+        twist = Twist()
+        twist.linear.x, twist.angular.z = command.linear, command.angular
+        if self._kind is Twist:
+            self._commands.publish(twist)
+            return
+        message = TwistStamped(twist=twist)
+        message.header.stamp = self.get_clock().now().to_msg()
+        message.header.frame_id = self._settings.frame_id
+        self._commands.publish(message)
+
+
+def _stamp_ns(message: Classification | Vector3Stamped) -> int:
+    stamp = message.header.stamp  # not rclpy's Time, which refuses the negative stamps of a broken driver
+    return int(stamp.sec) * 10**9 + int(stamp.nanosec)
+
+
+def _work(node: FollowNode) -> int:
+    signals: list[int] = []
+    # rclpy's handler would close the context before the last command is out.
+    uninstall_signal_handlers()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _frame: signals.append(received))
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
+    try:
+        with contextlib.suppress(ExternalShutdownException):
+            while not signals:
+                executor.spin_once(_LOOK_S)
+    finally:
+        node.halt("this node ends")
+    return EXIT_OK
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Drives until Ctrl-C or SIGTERM; returns the exit code."""
+    return process.run(FollowNode, _work, argv)

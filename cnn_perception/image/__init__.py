@@ -1,0 +1,27 @@
+"""The bytes of any camera message or image file -> (H, W, 3) uint8 RGB, or a refusal by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnn_perception.faces import lazy
+
+if TYPE_CHECKING:
+    from cnn_perception.image.compressed import EncodedFile as EncodedFile
+    from cnn_perception.image.messages import decode as decode
+    from cnn_perception.image.messages import decode_file_bytes as decode_file_bytes
+    from cnn_perception.image.messages import encoded_from_message as encoded_from_message
+    from cnn_perception.image.raw import EncodedImage as EncodedImage
+    from cnn_perception.image.raw import RgbImage as RgbImage
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "EncodedFile": "compressed",
+        "EncodedImage": "raw",
+        "RgbImage": "raw",
+        "decode": "messages",
+        "decode_file_bytes": "messages",
+        "encoded_from_message": "messages",
+    },
+)

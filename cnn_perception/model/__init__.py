@@ -1,0 +1,23 @@
+"""A model file: what it says of itself, verified, and run on the execution provider that is really in use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnn_perception.faces import lazy
+
+if TYPE_CHECKING:
+    from cnn_perception.model.onnx_model import OnnxModel as OnnxModel
+    from cnn_perception.model.outputs import Outputs as Outputs
+    from cnn_perception.model.providers import SessionOptions as SessionOptions
+    from cnn_perception.model.spec import ModelSpec as ModelSpec
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "ModelSpec": "spec",
+        "OnnxModel": "onnx_model",
+        "Outputs": "outputs",
+        "SessionOptions": "providers",
+    },
+)

@@ -1,0 +1,216 @@
+"""A model file, loaded and verified, on the execution provider that is really in use."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from cnn_perception.errors import FrameError, ModelError
+from cnn_perception.model import gallery
+from cnn_perception.model.gallery import Gallery
+from cnn_perception.model.gpu_buffers import Binding
+from cnn_perception.model.onnx_file import read_onnx_file
+from cnn_perception.model.outputs import FloatArray, Outputs
+from cnn_perception.model.providers import DEFAULT_PROVIDERS, GPU_PROVIDERS, INPUT_NAME, TENSORRT, SessionOptions
+from cnn_perception.model.session import ORT_ERRORS, one_line, open_session
+from cnn_perception.model.spec import METADATA_KEY, ModelSpec
+from cnn_perception.model.subgraph import subgraph
+
+__all__ = ["DEFAULT_PROVIDERS", "INPUT_NAME", "OnnxModel", "SessionOptions"]
+
+
+def _say_nothing(_: object) -> None:
+    pass
+
+
+class OnnxModel:
+    """One ONNX file in memory, verified against its own spec and warmed up.
+
+    Attributes:
+        path: The file it came from.
+        sha256: Hex digest of the file's bytes.
+        spec: The description found in the file.
+        gallery: Its reference images; None without any.
+        provider: The execution provider really in use: the one that runs most of the graph.
+        fallback: Why it is not the preferred one, in one line; empty when it is.
+        placement: Which provider runs how many nodes of the graph, in one line; see `session.OpenSession`.
+    """
+
+    def __init__(
+        self, path: Path, options: SessionOptions | None = None, log: Callable[[str], None] = _say_nothing
+    ) -> None:
+        """Loads, verifies and warms up.
+
+        Args:
+            path: The model file.
+            options: How it is to be run.
+            log: Is told what takes minutes, before it does: TensorRT's engine.
+
+        Raises:
+            ModelError: If the file cannot be used; names the file, what is wrong and what to do.
+            ConfigError: If a GPU is required and none runs it.
+        """
+        options = options or SessionOptions()
+        file = read_onnx_file(path)
+        self.path = path
+        self.sha256 = file.sha256
+        self.spec = _read_spec(path, file.metadata)
+        self.gallery = _read_gallery(path, file.metadata, self.spec)
+        self._map_session: Any = None
+        self._run_options = onnxruntime.RunOptions()  # by which `cancel` reaches a run under way
+
+        def try_out(session: Any) -> None:  # noqa: ANN401
+            self._session = session
+            self._outputs = _verify_graph(path, session, self.spec)
+            self._binding = self._bind(session, options)
+            for batch_size in options.warm_up_batches:
+                self._warm_up(batch_size)
+
+        self._options = options
+        # The score map has a session of its own, once it is asked for: ONNX Runtime would compute it for every frame.
+        answers = dataclasses.replace(file, data=subgraph(file.data, {"logits", "embedding", "activation"}))
+        opened = open_session(answers, self.spec, options, try_out, log)
+        self.provider, self.fallback, self.placement = opened.provider, opened.fallback, opened.placement
+
+    def run(self, images: FloatArray, activation: bool = True) -> list[Outputs]:
+        """Runs one batch.
+
+        Args:
+            images: (N, 3, height, width) float32, C-contiguous, from `preprocess`.
+            activation: Whether the activation maps are wanted. They are computed anyway, at next to no cost (ONNX
+                Runtime runs the whole graph, see `subgraph`), but not copied.
+
+        Returns:
+            N outputs, in order.
+
+        Raises:
+            FrameError: If the provider fails on this batch.
+        """
+        names = self._outputs if activation else [name for name in self._outputs if name != "activation"]
+        try:
+            found = self._compute(names, images)
+        except ORT_ERRORS as error:  # such as a GPU out of memory: this frame is lost, the next may not be
+            raise FrameError("inference", f"ONNX Runtime failed: {one_line(error)}") from None
+        return _split(found, len(images))
+
+    def cancel(self) -> None:
+        """Ends a `run` or `score_map` under way in another thread, and every later one, with a FrameError."""
+        self._run_options.terminate = True
+
+    def score_map(self, image: FloatArray) -> FloatArray:
+        """Runs the classifier at every place of an image; the first call loads the file once more.
+
+        Args:
+            image: (1, 3, height, width) float32, C-contiguous, of any size from the model's own on.
+
+        Returns:
+            (K, rows, columns) float32 logits, see `spec.ScoreMapSpec`.
+
+        Raises:
+            ModelError: If the model has no score map, or its file has been replaced since it was loaded.
+            FrameError: If the provider fails on this image.
+        """
+        if self._map_session is None:
+            self._map_session = self._open_map()
+        try:
+            (found,) = self._map_session.run(["score_map"], {INPUT_NAME: image}, self._run_options)
+        except ORT_ERRORS as error:
+            raise FrameError("score_map", f"ONNX Runtime failed: {one_line(error)}") from None
+        logits: FloatArray = found[0]
+        return logits
+
+    def _open_map(self) -> Any:  # noqa: ANN401
+        if self.spec.score_map is None:
+            raise ModelError(f"{self.path}: has no score map: its network is not convolutional throughout")
+        file = read_onnx_file(self.path)
+        if file.sha256 != self.sha256:
+            raise ModelError(f"{self.path}: has been replaced since it was loaded; reload the model")
+        file = dataclasses.replace(file, data=subgraph(file.data, {"score_map"}))
+        # TensorRT would build an engine, for minutes, at each new size of image.
+        others = [name for name in self._options.chain if name != TENSORRT]
+        options = dataclasses.replace(self._options, providers=others, require_gpu=False)
+        return open_session(file, self.spec, options, _say_nothing, _say_nothing).session
+
+    def _bind(self, session: Any, options: SessionOptions) -> Binding | None:  # noqa: ANN401
+        if session.get_providers()[0] not in GPU_PROVIDERS:
+            return None
+        binding = Binding(session, INPUT_NAME, "cuda", options.device_id)
+        for batch_size in options.warm_up_batches:
+            binding.prepare((batch_size, 3, self.spec.input.height, self.spec.input.width))
+        return binding
+
+    def _compute(self, names: Sequence[str], images: FloatArray) -> dict[str, FloatArray]:
+        """Returns the outputs called `names`; raises ONNX Runtime's own errors."""
+        values = self._binding.run(names, images, self._run_options) if self._binding else None
+        if values is None:
+            values = self._session.run(names, {INPUT_NAME: images}, self._run_options)
+        return dict(zip(names, values, strict=True))
+
+    def _warm_up(self, batch_size: int) -> None:
+        size = self.spec.input
+        images = np.zeros((batch_size, 3, size.height, size.width), np.float32)
+        outputs = _split(self._compute(self._outputs, images), batch_size)
+        grid = self.spec.activation
+        found = outputs[0].activation
+        if len(outputs) != batch_size or outputs[0].logits.shape != (len(self.spec.class_names),):
+            raise ModelError(f"{self.path}: logits are {outputs[0].logits.shape}, not one per name; export it again")
+        lengths = {len(centre) for centre in self.spec.unknown.centres} if self.spec.unknown else set()
+        if lengths - {len(outputs[0].embedding)}:
+            raise ModelError(
+                f"{self.path}: its unknown rule is for embeddings of {lengths.pop()} numbers, "
+                f"the graph has {len(outputs[0].embedding)}; export it again"
+            )
+        if self.gallery is not None and self.gallery.dimensions != len(outputs[0].embedding):
+            raise ModelError(
+                f"{self.path}: its gallery has embeddings of {self.gallery.dimensions} numbers, the graph gives "
+                f"{len(outputs[0].embedding)}; export it again"
+            )
+        if grid is not None and (found is None or found.shape != (grid.rows, grid.columns)):
+            raise ModelError(f"{self.path}: the activation map is not {grid.rows}x{grid.columns}; export it again")
+
+
+def _split(found: Mapping[str, FloatArray], count: int) -> list[Outputs]:
+    maps = found.get("activation")
+    return [Outputs(found["logits"][i], None if maps is None else maps[i], found["embedding"][i]) for i in range(count)]
+
+
+def _read_spec(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
+    text = metadata.get(METADATA_KEY)
+    if text is None:
+        raise ModelError(f"{path}: carries no {METADATA_KEY}; make it with `python -m training.export`")
+    try:
+        return ModelSpec.from_json(text)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
+
+
+def _read_gallery(path: Path, metadata: Mapping[str, str], spec: ModelSpec) -> Gallery | None:
+    try:
+        return gallery.from_model(spec.gallery, metadata)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
+
+
+def _verify_graph(path: Path, session: Any, spec: ModelSpec) -> list[str]:  # noqa: ANN401
+    """Checks names, types and shapes of the graph against the spec; returns the outputs to ask for."""
+    inputs = session.get_inputs()
+    wanted = [3, "height", "width"] if spec.score_map else [3, spec.input.height, spec.input.width]
+    found = [(i.name, i.type, list(i.shape[1:])) for i in inputs]
+    if found != [(INPUT_NAME, "tensor(float)", wanted)]:
+        raise ModelError(
+            f"{path}: its input is {found}, its spec says {INPUT_NAME} float (N, {wanted}); export it again"
+        )
+    outputs = {o.name: o for o in session.get_outputs()}
+    names = ["logits", "embedding"] + (["activation"] if spec.activation is not None else [])
+    absent = [name for name in names if name not in outputs or outputs[name].type != "tensor(float)"]
+    if absent:
+        raise ModelError(f"{path}: has no float output {absent}, only {sorted(outputs)}; export it again")
+    classes = outputs["logits"].shape[-1]
+    if isinstance(classes, int) and classes != len(spec.class_names):
+        raise ModelError(f"{path}: has {classes} logits but {len(spec.class_names)} class names; export it again")
+    return names

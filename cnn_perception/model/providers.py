@@ -1,0 +1,170 @@
+"""How a model is to be run: the execution providers by name, and what each of them is told."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+from cnn_perception.errors import ConfigError
+from cnn_perception.model.spec import ModelSpec
+
+TENSORRT = "TensorrtExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+OPENVINO = "OpenVINOExecutionProvider"
+CPU = "CPUExecutionProvider"
+
+SHORT_NAMES = {"tensorrt": TENSORRT, "cuda": CUDA, "openvino": OPENVINO, "cpu": CPU}
+GPU_PROVIDERS = (TENSORRT, CUDA)
+"""What `require_gpu` asks for. OpenVINO is run on the CPU."""
+DEFAULT_PROVIDERS = (CUDA, CPU)
+"""Tried in this order; the CPU is the visible fall-back. TensorRT, which builds an engine for minutes, is asked for."""
+
+INPUT_NAME = "image"
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """How a model is run.
+
+    Attributes:
+        providers: ONNX Runtime execution providers, the preferred first, by their own names or as `tensorrt`, `cuda`,
+            `openvino`, `cpu`; the CPU is always the last resort.
+        intra_op_threads: Threads of one inference on the CPU; 0 lets ONNX Runtime take one a physical core.
+        warm_up_batches: Batch sizes that are run once at load, so that no frame pays for the first allocation; the
+            largest is the largest that TensorRT will take.
+        require_gpu: Whether a fall-back to the CPU is an error.
+        device_id: Which GPU, as CUDA counts them, from 0.
+        cache_dir: Where TensorRT's engines are kept; empty for the user's own cache folder.
+    """
+
+    providers: Sequence[str] = DEFAULT_PROVIDERS
+    intra_op_threads: int = 0
+    warm_up_batches: Sequence[int] = (1,)
+    require_gpu: bool = False
+    device_id: int = 0
+    cache_dir: str = ""
+
+    def __post_init__(self) -> None:
+        known = onnxruntime.get_all_providers()
+        choice = f"choose from {', '.join([*SHORT_NAMES, *known])}"
+        if not self.providers or not all(self.providers):
+            raise ConfigError(f"providers is empty; {choice}")
+        unknown = [name for name in self.chain if name not in known]
+        if unknown:
+            raise ConfigError(f"providers: ONNX Runtime has no {unknown}; {choice}")
+        if not 0 <= self.intra_op_threads <= 1024:
+            raise ConfigError(f"intra_op_threads is {self.intra_op_threads}; choose 0 (automatic) to 1024")
+        if not self.warm_up_batches or min(self.warm_up_batches) < 1:
+            raise ConfigError(f"warm_up_batches is {list(self.warm_up_batches)}; choose sizes from 1 on")
+        if not 0 <= self.device_id <= 255:
+            raise ConfigError(f"device_id is {self.device_id}; choose 0 to 255")
+        if self.require_gpu and not set(self.chain) & set(GPU_PROVIDERS):
+            raise ConfigError(f"require_gpu is set, but providers has no GPU, only {list(self.providers)}; add cuda")
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """The providers by their full names, each once, with the CPU as the last resort."""
+        names = [SHORT_NAMES.get(name, name) for name in self.providers]
+        return tuple(dict.fromkeys([*names, CPU]))
+
+    @property
+    def builds_engine(self) -> bool:
+        """Whether the first load of a model takes minutes."""
+        return TENSORRT in self.chain
+
+
+def cache_root(options: SessionOptions) -> Path:
+    """Returns the folder for engines.
+
+    Source: XDG Base Directory Specification 0.8, XDG_CACHE_HOME: a relative path there is invalid and ignored.
+
+    Raises:
+        LookupError: If there is no home folder.
+    """
+    try:
+        if options.cache_dir:
+            return Path(options.cache_dir).expanduser()
+        folder = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        return (folder if folder.is_absolute() else Path.home() / ".cache") / "cnn_perception"
+    except RuntimeError as error:  # pathlib's way of saying that there is no home
+        raise LookupError(str(error)) from None
+
+
+def unsuitable(name: str, spec: ModelSpec) -> str:
+    """Returns why a provider is not even tried with a model; empty where it is.
+
+    Source: TensorRT's developer guide, "Working with Quantized Types": integers are signed, their zero point is 0.
+    """
+    if name == TENSORRT and spec.precision.precision == "int8":
+        return "cannot compute unsigned 8-bit activations, only fp32 and fp16 models"
+    return ""
+
+
+def settings_of(name: str, spec: ModelSpec, options: SessionOptions, engines: Path | None = None) -> dict[str, Any]:
+    """Returns what a provider is told.
+
+    Args:
+        name: The provider's full name.
+        spec: The model that it will run.
+        options: How it is to be run.
+        engines: Folder of TensorRT's engines; None for no cache.
+
+    Source: the pages of ONNX Runtime's documentation on the TensorRT, CUDA and OpenVINO execution providers.
+    """
+    if name == CUDA:
+        return _cuda(spec, options)
+    if name == TENSORRT:
+        return _tensorrt(spec, options, engines)
+    if name == OPENVINO:
+        return _openvino(options)
+    return {}
+
+
+def _cuda(spec: ModelSpec, options: SessionOptions) -> dict[str, Any]:
+    return {
+        "device_id": options.device_id,
+        # A robot's GPU is shared: the arena grows by what is needed, and does not double.
+        "arena_extend_strategy": "kSameAsRequested",
+        # The default searches longer at each new batch or image size, which then is a frame that comes late.
+        "cudnn_conv_algo_search": "HEURISTIC",
+        # TF32 has 10 bits of mantissa: the certificate of an fp32 export would not hold. Without it ONNX Runtime
+        # keeps off the tensor cores altogether, which an fp16 model needs and loses nothing by.
+        "use_tf32": spec.precision.precision != "fp32",
+    }
+
+
+def _tensorrt(spec: ModelSpec, options: SessionOptions, engines: Path | None) -> dict[str, Any]:
+    largest = max(options.warm_up_batches)
+    size = f"3x{spec.input.height}x{spec.input.width}"
+    settings = {
+        "device_id": options.device_id,
+        # It would round an fp32 model too, and nobody would have measured that. An fp16 model needs it.
+        "trt_fp16_enable": spec.precision.precision == "fp16",
+        # One engine for every batch: a size outside of this range would build another one between two frames.
+        "trt_profile_min_shapes": f"{INPUT_NAME}:1x{size}",
+        "trt_profile_opt_shapes": f"{INPUT_NAME}:{largest}x{size}",
+        "trt_profile_max_shapes": f"{INPUT_NAME}:{largest}x{size}",
+    }
+    if engines is None:
+        return settings
+    return settings | {
+        "trt_engine_cache_enable": True,
+        "trt_engine_cache_path": str(engines),
+        "trt_timing_cache_enable": True,
+        "trt_timing_cache_path": str(engines),
+    }
+
+
+def _openvino(options: SessionOptions) -> dict[str, Any]:
+    # Without the hint OpenVINO computes in bfloat16 where the CPU can; its default is 8 threads.
+    properties = {"INFERENCE_PRECISION_HINT": "f32"}
+    if options.intra_op_threads:
+        properties["INFERENCE_NUM_THREADS"] = str(options.intra_op_threads)
+    # No cache: compiling for the CPU takes less than a second.
+    return {"device_type": "CPU", "load_config": json.dumps({"CPU": properties})}

@@ -1,0 +1,203 @@
+"""Opens a model on the first provider of a list that really runs it, and says why it is not an earlier one."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import io
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+from cnn_perception.errors import ConfigError, ModelError
+from cnn_perception.model import tensorrt_cache
+from cnn_perception.model.nvidia import has_driver, read_gpu, tensorrt_version
+from cnn_perception.model.onnx_file import OnnxFile
+from cnn_perception.model.providers import (
+    CPU,
+    CUDA,
+    GPU_PROVIDERS,
+    TENSORRT,
+    SessionOptions,
+    cache_root,
+    settings_of,
+    unsuitable,
+)
+from cnn_perception.model.spec import ModelSpec
+
+_WARNING, _FATAL = 2, 4  # severities of ONNX Runtime's log
+_READABLE = 300  # characters
+_LIBRARIES = {TENSORRT: "libonnxruntime_providers_tensorrt.so", CUDA: "libonnxruntime_providers_cuda.so"}
+
+
+def _ort_errors() -> tuple[type[Exception], ...]:
+    """ONNX Runtime raises its own exception classes, which share no base below Exception."""
+    state = vars(onnxruntime.capi.onnxruntime_pybind11_state).values()
+    own = [item for item in state if isinstance(item, type) and issubclass(item, Exception)]
+    return (ValueError, RuntimeError, *own)
+
+
+ORT_ERRORS = _ort_errors()
+"""Everything that ONNX Runtime raises when a model or a provider fails."""
+
+
+@dataclass(frozen=True, eq=False)
+class OpenSession:
+    """A model on a provider.
+
+    Attributes:
+        session: ONNX Runtime's session.
+        provider: The execution provider that runs most of the graph.
+        fallback: Why it is not the preferred one, in one line; empty when it is.
+        placement: How many nodes of the graph each provider runs, such as `CUDAExecutionProvider 52 of 56,
+            CPUExecutionProvider 4 of 56`; empty where ONNX Runtime is too old (1.23) to say. Half-precision nodes that
+            the CPU runs in float32 are not counted.
+    """
+
+    session: Any
+    provider: str
+    fallback: str
+    placement: str
+
+
+def open_session(
+    file: OnnxFile,
+    spec: ModelSpec,
+    options: SessionOptions,
+    try_out: Callable[[Any], None],
+    log: Callable[[str], None],
+) -> OpenSession:
+    """Tries one provider after the other.
+
+    Args:
+        file: The model.
+        spec: Its description.
+        options: How it is to be run.
+        try_out: Runs a session once for every size that it will be used with: a GPU that ONNX Runtime has no code for
+            starts without an error and then cannot compute.
+        log: Is told what takes long, before it does.
+
+    Raises:
+        ModelError: If not even the CPU can run it.
+        ConfigError: If a GPU is required and none runs it.
+    """
+    available = onnxruntime.get_available_providers()
+    absent = {name: "is not in this build of ONNX Runtime" for name in options.chain if name not in available}
+    reasons = absent | {name: why for name in options.chain if name not in absent and (why := unsuitable(name, spec))}
+    usable = [name for name in options.chain if name not in reasons]
+    session: Any = None
+    while session is None:
+        try:
+            session = _start(usable, file, spec, options, try_out, log)
+        except ORT_ERRORS as error:
+            if usable[0] == CPU:
+                raise ModelError(
+                    f"{file.path}: ONNX Runtime {onnxruntime.__version__} cannot run it ({one_line(error)}); "
+                    "export it again or update ONNX Runtime"
+                ) from None
+            reasons[usable[0]] = _why_not(usable[0], options, error)
+            del usable[0]
+    started: Sequence[str] = session.get_providers()
+    reasons |= {name: _why_not(name, options) for name in usable[: usable.index(started[0])]}
+    nodes = _count_nodes(session)
+    provider = max(started, key=lambda name: nodes[name])  # the earlier one where they are equal
+    if provider != started[0]:
+        reasons[started[0]] = f"takes only {nodes[started[0]]} of {nodes.total()} nodes of the graph"
+    passed_over = options.chain[: options.chain.index(provider)]
+    fallback = "; ".join(f"{name} {reasons[name]}" for name in passed_over if name in reasons)
+    if options.require_gpu and provider not in GPU_PROVIDERS:
+        raise ConfigError(f"require_gpu is set, but only {provider} runs {file.path}: {fallback}")
+    placement = ", ".join(f"{name} {count} of {nodes.total()}" for name, count in nodes.most_common())
+    return OpenSession(session, provider, fallback, placement)
+
+
+def one_line(error: Exception) -> str:
+    """Returns what ONNX Runtime said in one line; of a long text the end, for it begins with a C++ signature."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= _READABLE else f"...{text[-_READABLE:]}"
+
+
+def _start(
+    providers: Sequence[str],
+    file: OnnxFile,
+    spec: ModelSpec,
+    options: SessionOptions,
+    try_out: Callable[[Any], None],
+    log: Callable[[str], None],
+) -> Any:  # noqa: ANN401
+    def start(folder: Path | None) -> Any:  # noqa: ANN401
+        session = _create(file, [(name, settings_of(name, spec, options, folder)) for name in providers], options)
+        try_out(session)
+        return session
+
+    if providers[0] != TENSORRT:
+        return start(None)
+    _preload(providers)
+    try:
+        gpu = read_gpu(options.device_id)
+        versions = f"onnxruntime{onnxruntime.__version__}_tensorrt{tensorrt_version(str(_library(TENSORRT)))}"
+        model = f"{file.sha256}_batch{max(options.warm_up_batches)}"
+        folder = tensorrt_cache.folder_of(cache_root(options), gpu, versions, model)
+    except LookupError as error:
+        session = start(None)  # where there is no GPU this fails too, and is said once
+        log(f"TensorRT built its engine, and will at each start, for it cannot be kept: {error}")
+        return session
+    return tensorrt_cache.with_engines(folder, start, ORT_ERRORS, log)
+
+
+def _create(file: OnnxFile, providers: Sequence[tuple[str, dict[str, Any]]], options: SessionOptions) -> Any:  # noqa: ANN401
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = options.intra_op_threads
+    settings.add_session_config_entry("session.load_model_format", "ONNX")
+    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    _preload([name for name, _ in providers])
+    # A provider that cannot start is reported once, by this module, and not in red on stderr.
+    onnxruntime.set_default_logger_severity(_FATAL)
+    try:
+        # ONNX Runtime's own fall-back prints, forgets the providers' settings, and happens between two frames too.
+        return onnxruntime.InferenceSession(file.data, settings, providers=list(providers), enable_fallback=0)
+    finally:
+        onnxruntime.set_default_logger_severity(_WARNING)
+
+
+def _preload(providers: Sequence[str]) -> None:
+    """Loads CUDA, cuDNN and TensorRT from where pip put them; without a driver all of that would be for nothing."""
+    if not {CUDA, TENSORRT} & set(providers) or not has_driver():
+        return
+    if hasattr(onnxruntime, "preload_dlls"):
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what `_why_not` says
+            onnxruntime.preload_dlls(msvc=False)
+    if TENSORRT in providers:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("tensorrt_libs")  # which loads them
+
+
+def _library(provider: str) -> Path:
+    return Path(onnxruntime.__file__).parent / "capi" / _LIBRARIES[provider]
+
+
+def _why_not(provider: str, options: SessionOptions, error: Exception | None = None) -> str:
+    """Finds out why a provider could not be started: ONNX Runtime says it in its log only, or not at all."""
+    found = one_line(error) if error is not None else "ONNX Runtime gives no reason"
+    if provider in _LIBRARIES and _library(provider).exists():
+        try:
+            read_gpu(options.device_id)
+            with contextlib.suppress(OSError):  # it has what the next one needs, in the builds that split them
+                ctypes.CDLL(str(_library(provider).with_name("libonnxruntime_providers_shared.so")), ctypes.RTLD_GLOBAL)
+            ctypes.CDLL(str(_library(provider)))
+        except (LookupError, OSError) as missing:
+            found = one_line(missing)
+    return f"cannot be started ({found})"
+
+
+def _count_nodes(session: Any) -> Counter[str]:  # noqa: ANN401
+    counts: Counter[str] = Counter()
+    if hasattr(session, "get_provider_graph_assignment_info"):
+        for part in session.get_provider_graph_assignment_info():
+            counts[part.ep_name] += len(part.get_nodes())
+    return counts

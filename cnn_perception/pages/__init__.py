@@ -1,0 +1,1 @@
+"""What the HTML reports of evaluation and training have in common."""

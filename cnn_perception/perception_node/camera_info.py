@@ -1,0 +1,57 @@
+"""The camera_info beside an image topic: which direction a pixel looks to."""
+
+from __future__ import annotations
+
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo
+
+from cnn_perception.errors import ConfigError
+from cnn_perception.geometry.camera_model import CameraModel
+from cnn_perception.ros.latest_subscription import Inlet
+
+
+class Lens:
+    """The calibration of one camera, as it was published last; for one thread."""
+
+    def __init__(self, node: Node, image_topic: str, rectified: bool) -> None:
+        """Subscribes to `camera_info` in the namespace of the images.
+
+        Args:
+            node: Whose subscription this is.
+            image_topic: Fully qualified name of the raw images.
+            rectified: Whether these images are rectified ones.
+        """
+        self.topic = node.resolve_topic_name(f"{image_topic.rpartition('/')[0]}/camera_info")
+        self._rectified = rectified
+        # It comes as often as the images but says the same each time: read when a ray is wanted, by nobody else.
+        self._inlet = Inlet(node, CameraInfo, self.topic, lambda _: None)
+        self._info: CameraInfo | None = None
+        self._model: CameraModel | None = None
+
+    def model(self, height: int, width: int) -> CameraModel:
+        """Returns the calibration for images of this size, in pixels.
+
+        Raises:
+            ConfigError: If none was published, or it is unusable for these images; one line.
+        """
+        info = self._inlet.take()
+        if info is not None:
+            if self._info is not None:
+                info.header = self._info.header  # the rest is what is compared
+            if info != self._info:
+                self._info, self._model = info, None
+        if self._info is None:
+            raise ConfigError(f"no ray can be told: nothing is published on {self.topic}; start the camera's driver")
+        if self._model is None:
+            self._model = CameraModel.from_message(self._info, self.topic, self._rectified)
+        self._model.check_size(height, width)
+        return self._model
+
+    @property
+    def info(self) -> CameraInfo | None:
+        """The message that `model` used last; its header is of some earlier time."""
+        return self._info
+
+    def destroy(self) -> None:
+        """Unsubscribes."""
+        self._inlet.destroy()

@@ -1,0 +1,143 @@
+"""The node's health as diagnostic_msgs: a status for each camera, one for the model, with stable names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+from cnn_perception.background.recorder import Recorder
+from cnn_perception.background.shadow import Shadow
+from cnn_perception.perception_node.active_model import Loaded
+from cnn_perception.stream.drift import DriftReport
+from cnn_perception.stream.frame_counters import Snapshot
+
+
+@dataclass(frozen=True)
+class CameraStatus:
+    """What is known of one camera at the moment of a diagnosis.
+
+    Attributes:
+        camera: Its name; empty for the only one.
+        topic: The image topic; empty while the node was never active.
+        active: Whether the node is subscribed.
+        enabled: Whether frames are answered.
+        silence_s: Seconds since the latest frame.
+        timeout_s: Seconds of silence that are an error.
+        snapshot: Counts, rates and percentiles.
+        drift: Whether the camera shows what the model was trained on; None while the node is not active.
+    """
+
+    camera: str
+    topic: str
+    active: bool
+    enabled: bool
+    silence_s: float
+    timeout_s: float
+    snapshot: Snapshot
+    drift: DriftReport | None
+
+
+def to_array(
+    stamp: Any,  # noqa: ANN401 messages are untyped
+    node: str,
+    cameras: Sequence[CameraStatus],
+    loaded: Loaded | None,
+) -> DiagnosticArray:
+    """Returns all statuses.
+
+    Args:
+        stamp: builtin_interfaces/Time of the node's clock.
+        node: Fully qualified name of the node.
+        cameras: One a camera.
+        loaded: The model in use; None while there is none.
+    """
+    statuses = [*(_camera_status(node, one) for one in cameras), _model_status(node, loaded)]
+    if loaded is not None and loaded.shadow is not None:
+        statuses.append(_shadow_status(node, loaded.shadow))
+    if loaded is not None and loaded.recorder is not None:
+        statuses.append(_recorder_status(node, loaded.recorder))
+    array = DiagnosticArray(status=statuses)
+    array.header.stamp = stamp
+    return array
+
+
+def _camera_status(node: str, camera: CameraStatus) -> DiagnosticStatus:
+    counts = camera.snapshot
+    if not camera.active:
+        level, text = DiagnosticStatus.STALE, "the node is not active"
+    elif camera.silence_s > camera.timeout_s:
+        level, text = DiagnosticStatus.ERROR, f"no image for {camera.silence_s:.1f} s"
+    elif counts.recently_refused:
+        level, text = DiagnosticStatus.WARN, f"{counts.recently_refused} unusable frames in the last second"
+    elif counts.recently_odd:
+        kinds = ", ".join(sorted(counts.oddities))
+        level, text = DiagnosticStatus.WARN, f"{counts.recently_odd} strange stamps in the last second ({kinds})"
+    elif camera.drift is not None and camera.drift.warnings:
+        level, text = DiagnosticStatus.WARN, "; ".join(camera.drift.warnings)
+    elif not camera.enabled:
+        level, text = DiagnosticStatus.OK, "disabled by ~/set_enabled"
+    elif counts.input_rate_hz > 0 and counts.output_rate_hz == 0 and not counts.answered:
+        level, text = DiagnosticStatus.OK, "idle: nobody subscribes to a result"
+    else:
+        level, text = DiagnosticStatus.OK, f"{counts.output_rate_hz:.1f} frames/s answered"
+    values = {
+        "topic": camera.topic,
+        "input rate (Hz)": f"{counts.input_rate_hz:.2f}",
+        "output rate (Hz)": f"{counts.output_rate_hz:.2f}",
+        "received": str(counts.received),
+        "answered": str(counts.answered),
+        "unknown": str(counts.unknown),
+    }
+    values |= {f"dropped: {reason}": str(count) for reason, count in sorted(counts.dropped.items())}
+    values |= {f"odd: {kind}": str(count) for kind, count in sorted(counts.oddities.items())}
+    values |= {f"{stage} p50/p95 (ms)": f"{p50:.2f} / {p95:.2f}" for stage, (p50, p95) in counts.percentiles_ms.items()}
+    values |= camera.drift.values() if camera.drift is not None else {}
+    return _status(level, f"{node}: camera {camera.camera}".rstrip(), text, node, values)
+
+
+def _shadow_status(node: str, shadow: Shadow) -> DiagnosticStatus:
+    report = shadow.report()
+    level = DiagnosticStatus.ERROR if report.problem else DiagnosticStatus.OK
+    text = report.problem or f"{report.rate:.1%} of {report.compared} frames answered otherwise"
+    return _status(level, f"{node}: shadow", text, node, report.values() | {"shadow: note": shadow.note})
+
+
+def _recorder_status(node: str, recorder: Recorder) -> DiagnosticStatus:
+    report = recorder.report()
+    level = DiagnosticStatus.WARN if report.problem else DiagnosticStatus.OK
+    return _status(level, f"{node}: recorder", report.problem or f"{report.recorded} kept", node, report.values())
+
+
+def _model_status(node: str, loaded: Loaded | None) -> DiagnosticStatus:
+    name = f"{node}: model"
+    if loaded is None:
+        return _status(DiagnosticStatus.STALE, name, "no model is loaded", node, {})
+    model = loaded.pipeline.model
+    level = DiagnosticStatus.WARN if model.fallback else DiagnosticStatus.OK
+    text = f"running on {model.provider}" + (f": {model.fallback}" if model.fallback else "")
+    spec = model.spec
+    answers = {"classes": str(len(spec.class_names))}
+    if spec.task == "regression":
+        numbers = (
+            f"{name} ({unit})" if unit else name for name, unit in zip(spec.class_names, spec.units, strict=True)
+        )
+        answers = {"numbers": ", ".join(numbers)}
+    values = {
+        "file": str(model.path),
+        "sha256": model.sha256,
+        "architecture": spec.architecture,
+        "task": spec.task,
+        **answers,
+        "unknown rule": spec.unknown.method if spec.unknown else "none",
+        "provider": model.provider,
+        "placement": model.placement,
+    }
+    return _status(level, name, text, node, values)
+
+
+def _status(level: bytes, name: str, text: str, hardware_id: str, values: dict[str, str]) -> DiagnosticStatus:
+    pairs = [KeyValue(key=key, value=value) for key, value in values.items()]
+    return DiagnosticStatus(level=level, name=name, message=text, hardware_id=hardware_id, values=pairs)

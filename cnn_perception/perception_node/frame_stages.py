@@ -1,0 +1,190 @@
+"""What the line does with the frames of all cameras, in three steps, each in a thread of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from std_msgs.msg import Header
+
+from cnn_perception.background.selection import Origin
+from cnn_perception.errors import FrameError, PerceptionError
+from cnn_perception.geometry.activation_place import place_of
+from cnn_perception.image.messages import EncodedFile, EncodedImage, encoded_from_message
+from cnn_perception.perception_node.active_model import Loaded
+from cnn_perception.perception_node.camera_stream import Channel
+from cnn_perception.perception_node.publishers import Findings, Wanted
+from cnn_perception.perception_node.settings import Settings
+from cnn_perception.pipeline.pipeline import Prepared, Result
+from cnn_perception.pipeline.score_map import ScoreMap, dense_scores
+from cnn_perception.stream.drift import brightness
+from cnn_perception.stream.stamps import too_old
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A frame on its way: whose it is, who wants what of it, and since when it is worked on.
+
+    `has_age` is whether its stamp means anything beside the node's clock.
+    """
+
+    channel: Channel
+    header: Header
+    has_age: bool
+    wanted: Wanted
+    started_s: float
+    encoded: EncodedImage | EncodedFile
+    prepared: Prepared
+
+
+@dataclass(frozen=True, eq=False)
+class Inferred:
+    """A frame, and what came of it."""
+
+    frame: Frame
+    result: Result | FrameError
+    score_map: ScoreMap | None
+
+
+class Host(Protocol):
+    """What the steps need of their node; everything may change between two calls."""
+
+    settings: Settings
+    enabled: bool
+
+    @property
+    def loaded(self) -> Loaded:
+        """The model in use."""
+
+    def now_ns(self) -> int:
+        """Returns the node's clock, nanoseconds."""
+
+    def warn(self, key: str, text: str) -> None:
+        """Logs a text, once in a while for the same key."""
+
+    def fail(self, text: str, error: BaseException) -> bool:
+        """Ends the node because of a defect; returns False if the error is none, for the node ends anyway."""
+
+
+class Steps:
+    """The steps, as the line calls them."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def prepare(self, taken: list[tuple[Channel, Any]]) -> list[Frame] | None:
+        """First step, beside the inference of the frames before: decodes and preprocesses what is worth it."""
+        frames: list[Frame] = []
+        for channel, message in taken:
+            with self._survived(channel, "prepared"):
+                channel.health.receive(time.monotonic())
+                has_age = self._judge_stamp(channel, message.header)
+                wanted = channel.outputs.wanted()
+                if self._host.enabled and (wanted.anything or self._host.loaded.is_watched):
+                    started_s = time.perf_counter()
+                    encoded = encoded_from_message(message)
+                    prepared = self._host.loaded.pipeline.prepare(encoded)
+                    frames.append(Frame(channel, message.header, has_age, wanted, started_s, encoded, prepared))
+        return frames or None
+
+    def infer(self, frames: list[Frame]) -> list[Inferred] | None:
+        """Second step: nothing else than the model stands between two runs."""
+        with self._survived(frames[0].channel, "inferred"):
+            pipeline = self._host.loaded.pipeline
+            results: list[Result | FrameError]
+            try:
+                wants_map = any(frame.wanted.map for frame in frames)
+                results = pipeline.infer_batch([frame.prepared for frame in frames], wants_map)
+            except FrameError as error:  # the whole batch is lost
+                results = [error] * len(frames)
+            maps = [self._score_map(frame) if frame.wanted.dense else None for frame in frames]
+            return [Inferred(*one) for one in zip(frames, results, maps, strict=True)]
+        return None
+
+    def deliver(self, inferred: list[Inferred]) -> None:
+        """Third step, beside the inference of the next frames: publishes."""
+        for one in inferred:
+            with self._survived(one.frame.channel, "delivered"):
+                if isinstance(one.result, FrameError):
+                    raise one.result
+                self._deliver(one.frame, one.result, one.score_map)
+
+    def _judge_stamp(self, channel: Channel, header: Header) -> bool:
+        """Counts a strange stamp, and drops the frame where it must; returns whether the frame has an age."""
+        policy, max_age_s = self._host.settings.stamp_policy, channel.settings.max_age_s
+        verdict = channel.stamps.check(_nanoseconds(header), self._host.now_ns(), policy=policy, max_age_s=max_age_s)
+        if verdict.oddity:
+            count = channel.health.note(verdict.oddity)
+            self._host.warn(
+                f"{channel.name} {verdict.oddity}", f"{channel.topic}: {verdict.text} ({count} so far; answered)"
+            )
+        return verdict.age_s is not None
+
+    def _score_map(self, frame: Frame) -> ScoreMap | None:
+        try:
+            scale = self._host.settings.score_map_scale
+            return dense_scores(self._host.loaded.pipeline.model, frame.prepared.image, scale)
+        except PerceptionError as error:  # the frame itself can be answered all the same
+            self._host.warn(f"{frame.channel.name} score_map", f"{frame.channel.topic}: no score map: {error}")
+            return None
+
+    def _deliver(self, frame: Frame, result: Result, score_map: ScoreMap | None) -> None:
+        channel, header, settings = frame.channel, frame.header, self._host.settings
+        stamp_ns, now_ns = _nanoseconds(header), self._host.now_ns()
+        if too_old(stamp_ns, now_ns, channel.settings.max_age_s):
+            raise FrameError("too_old", "the frame became too old while it was worked on")
+        started_s = time.perf_counter()
+        prediction = result.prediction
+        answer = channel.steady(prediction, (stamp_ns if stamp_ns > 0 else now_ns) / 1e9, settings.steady)
+        channel.outputs.publish(Findings(header, result, answer, score_map), settings, frame.wanted)
+        # A ray belongs to the class of the activation map: none is published where another class is answered.
+        is_shown = not answer.unknown and (answer.held is None or prediction.top in answer.held)
+        if frame.wanted.rays or frame.wanted.score_map_info:
+            self._publish_places(frame, result, score_map, frame.wanted.rays and is_shown)
+        finished_s = time.perf_counter()
+        origin = Origin(channel.name, channel.topic, stamp_ns, header.frame_id)
+        self._host.loaded.show(frame.encoded, result.image, prediction, origin)
+        spec = self._host.loaded.pipeline.spec
+        channel.drift.observe(prediction, brightness(frame.prepared.tensor, spec.input))
+        stages = result.timings.by_stage() | {"publish": (finished_s - started_s) * 1e3}
+        stages["callback_to_publish"] = (finished_s - frame.started_s) * 1e3
+        if frame.has_age:
+            stages["age"] = (self._host.now_ns() - stamp_ns) / 1e6
+        channel.health.answer(stages, answer.unknown)
+
+    def _publish_places(self, frame: Frame, result: Result, score_map: ScoreMap | None, rays: bool) -> None:
+        """Publishes what takes the camera's calibration."""
+        channel, spec = frame.channel, self._host.loaded.pipeline.spec
+        height, width = result.image.shape[:2]
+        try:
+            lens = channel.lens.model(height, width)
+        except PerceptionError as error:
+            self._host.warn(f"{channel.name} lens", str(error))
+            lens = None
+        gaze = place_of(result.prediction.activation, spec, height, width) if rays else None
+        if gaze is not None and lens is not None:
+            channel.outputs.publish_gaze(frame.header, gaze, lens)
+        if frame.wanted.score_map_info and score_map is not None:
+            info = channel.lens.info if lens is not None else None
+            channel.outputs.publish_map_info(frame.header, score_map, info)
+
+    @contextlib.contextmanager
+    def _survived(self, channel: Channel, step: str) -> Iterator[None]:
+        """A bad frame is dropped and counted; a defect ends the node, which must not look alive."""
+        try:
+            yield
+        except FrameError as error:
+            count = channel.health.drop(error.reason)
+            text = f"{channel.topic}: frame dropped ({error.reason}, {count} so far): {error}"
+            self._host.warn(f"{channel.name} {error.reason}", text)
+        except BaseException as error:
+            if self._host.fail(f"a frame could not be {step}", error):
+                raise
+
+
+def _nanoseconds(header: Header) -> int:
+    """The stamp; not rclpy's Time, which refuses the negative stamps of a broken driver."""
+    return int(header.stamp.sec) * 10**9 + int(header.stamp.nanosec)

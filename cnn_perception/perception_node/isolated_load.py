@@ -1,0 +1,86 @@
+"""Loads a model in a process of its own first, so that a running node risks nothing and goes on meanwhile.
+
+ONNX Runtime holds Python's interpreter lock while it loads a model: minutes, where TensorRT builds an engine (which the
+rehearsal leaves in the cache). And a file that crashes ONNX Runtime would take the node with it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, ModelError, PerceptionError
+from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
+
+_PR_SET_PDEATHSIG = 1
+"""Source: Linux, include/uapi/linux/prctl.h."""
+
+
+class Rehearsal:
+    """One load at a time in another process, which can be cancelled from another thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._is_cancelled = False
+
+    def load(self, path: Path, options: SessionOptions) -> None:
+        """Loads, verifies and warms up the model elsewhere, and forgets it.
+
+        Raises:
+            ModelError: If the file cannot be used; the line is the one that loading it here would give.
+        """
+        settings = json.dumps({**dataclasses.asdict(options), "path": str(path)}, default=str)
+        with self._lock:
+            if self._is_cancelled:
+                raise ModelError(f"{path}: not loaded, because the node ends")
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "cnn_perception.perception_node.isolated_load", settings],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        _, said = self._process.communicate()
+        code = self._process.returncode
+        if code == EXIT_OK:
+            return
+        lines = said.strip().splitlines()
+        if code == EXIT_BAD_INPUT and lines:
+            raise ModelError(lines[-1])
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        raise ModelError(f"{path}: loading it ends a process with {how}; export it again")
+
+    def cancel(self) -> None:
+        """Ends a load under way, and every later one."""
+        with self._lock:
+            self._is_cancelled = True
+            if self._process is not None:
+                self._process.kill()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Loads the model that the only argument describes; returns the exit code."""
+    # Whatever becomes of the node: a load that nobody waits for must not go on for minutes.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the node decides
+    ((text,)) = sys.argv[1:] if argv is None else argv
+    settings = json.loads(text)
+    path = Path(settings.pop("path"))
+    try:
+        OnnxModel(path, SessionOptions(**settings))
+    except PerceptionError as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return EXIT_BAD_INPUT
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

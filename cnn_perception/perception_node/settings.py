@@ -1,0 +1,193 @@
+"""The parameters of `perception_node`. What a model is (size, mean, labels, ...) is none: it is in the model file."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from cnn_perception.background.selection import RecorderSettings, RecordFormat
+from cnn_perception.errors import ConfigError
+from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS, SessionOptions
+from cnn_perception.pipeline.overlay import DEFAULT_ALPHA
+from cnn_perception.ros.image_messages import IMAGE_TRANSPORTS
+from cnn_perception.ros.parameters import parameter, validate
+from cnn_perception.stream.smoothing import SteadySettings
+from cnn_perception.stream.stamps import StampPolicy
+
+STAMP_POLICIES = get_args(StampPolicy)
+RECORD_FORMATS = get_args(RecordFormat)
+RESERVED_NAMES = ("activation", "classification", "embedding", "neighbours", "regression", "score_map")
+"""What a camera cannot be called, because the topics of a single camera are."""
+
+
+@dataclass(frozen=True)
+class CameraSettings:
+    """How one camera is listened to: `NAME.image_topic` and so on, or without a prefix for the only camera.
+
+    Raises:
+        ConfigError: If a value is out of range.
+    """
+
+    image_topic: str = parameter("image_raw", "Topic of its images; sensor_msgs/Image.", read_only=True)
+    image_transport: str = parameter("raw", "Subscribe to raw or to compressed images.", choices=IMAGE_TRANSPORTS)
+    max_rate_hz: float = parameter(
+        0.0, "Most frames of this camera that are answered in a second; 0 for all.", between=(0.0, 1000.0), live=True
+    )
+    rectified: bool = parameter(False, "Its images are rectified ones: rays follow from P of camera_info, not K.")
+    max_age_s: float = parameter(
+        0.0,
+        "Frames older than this are dropped, never answered late; 0 for no limit.",
+        between=(0.0, 3600.0),
+        live=True,
+    )
+
+    def __post_init__(self) -> None:
+        validate(self)
+        if not self.image_topic:
+            raise ConfigError("parameter image_topic is empty; name the camera's topic")
+
+    def of_camera(self, name: str) -> CameraSettings:
+        """Returns the defaults of a camera with a name: these, and a topic in its own namespace."""
+        return dataclasses.replace(self, image_topic=f"{name}/image_raw")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One valid set of parameters.
+
+    Raises:
+        ConfigError: If a value is out of range.
+    """
+
+    model: str = parameter("", "Path of the ONNX model file made by training.export; a change swaps the model.")
+    providers: Sequence[str] = parameter(
+        DEFAULT_PROVIDERS, "ONNX Runtime execution providers, the preferred first; the CPU is always the last resort."
+    )
+    require_gpu: bool = parameter(False, "Fail to configure rather than fall back to the CPU.")
+    device_id: int = parameter(0, "Which GPU, as CUDA counts them.", between=(0, 255))
+    cache_dir: str = parameter("", "Folder for TensorRT's engines; '' for the user's cache folder.")
+    intra_op_threads: int = parameter(0, "CPU threads of one inference; 0 is one a physical core.", between=(0, 1024))
+    cameras: Sequence[str] = parameter(
+        ("",), "Names of the cameras, each with its own NAME.image_topic; [''] for a single one.", read_only=True
+    )
+    max_batch_size: int = parameter(4, "Most frames of different cameras in one run of the model.", between=(1, 256))
+    autostart: bool = parameter(True, "Configure and activate at start.", read_only=True)
+    top_k: int = parameter(5, "Most classes that a classification lists.", between=(1, 1000), live=True)
+    threshold: float = parameter(
+        0.0,
+        "Classes with a lower score are left out; a multilabel model's own thresholds apply too.",
+        between=(0.0, 1.0),
+        live=True,
+    )
+    smoothing_s: float = parameter(
+        0.0, "Time constant of the moving average of the scores; 0 for none.", between=(0.0, 3600.0), live=True
+    )
+    hysteresis: float = parameter(
+        0.0, "By how much another answer must be better than the one held.", between=(0.0, 0.99), live=True
+    )
+    hold_s: float = parameter(0.0, "Least time between two changes of the answer.", between=(0.0, 3600.0), live=True)
+    stamps: str = parameter(
+        "accept",
+        "What becomes of frames whose stamp is zero, in the future, repeated or going back: accept or reject; "
+        "either way they are counted.",
+        choices=STAMP_POLICIES,
+        live=True,
+    )
+    overlay_alpha: float = parameter(
+        DEFAULT_ALPHA, "Opacity of the overlay where the activation map is strongest.", between=(0.0, 1.0), live=True
+    )
+    overlay_classes: int = parameter(3, "Most classes that the overlay lists.", between=(1, 20), live=True)
+    score_map_class: str = parameter(
+        "", "Class that the score map shows; '' for the one with the highest cell.", live=True
+    )
+    score_map_scale: float = parameter(
+        1.0,
+        "How much larger than its own pixels the network sees the image for the score map.",
+        between=(0.05, 20.0),
+        live=True,
+    )
+    neighbours: int = parameter(5, "Most reference images that are named for a frame.", between=(1, 1000), live=True)
+    shadow_model: str = parameter("", "A second model file, run unpublished and compared with; '' for none.")
+    record_folder: str = parameter("", "Where frames go that the model was unsure of; '' for nowhere.")
+    record_format: str = parameter("folder", "Image files with a table to label, or a bag.", choices=RECORD_FORMATS)
+    record_margin: float = parameter(
+        0.2, "Frames are kept whose best score exceeds the second by less.", between=(0.0, 1.0)
+    )
+    record_unknown: bool = parameter(True, "Frames are kept that were answered unknown.")
+    record_max_mb: float = parameter(
+        1000.0, "Largest size of that folder, megabytes; nothing is ever deleted.", between=(1.0, 1e9)
+    )
+    record_max_rate_hz: float = parameter(
+        1.0, "Most frames of a camera that are kept a second.", between=(0.001, 1000.0)
+    )
+    image_timeout_s: float = parameter(
+        3.0, "Seconds without an image after which the camera is reported as silent.", between=(0.1, 3600.0), live=True
+    )
+    diagnostics_period_s: float = parameter(
+        1.0, "Seconds between two messages on /diagnostics.", between=(0.05, 60.0), read_only=True
+    )
+
+    def __post_init__(self) -> None:
+        validate(self)
+        _check_names(self.cameras)
+        self.session_options()
+        self.recorder()
+
+    @property
+    def model_path(self) -> Path:
+        """The model file, with ~ expanded."""
+        return Path(self.model).expanduser()
+
+    @property
+    def shadow_path(self) -> Path | None:
+        """The shadow's model file, with ~ expanded; None without one."""
+        return Path(self.shadow_model).expanduser() if self.shadow_model else None
+
+    @property
+    def stamp_policy(self) -> StampPolicy:
+        """What becomes of frames with a strange stamp."""
+        return "reject" if self.stamps == "reject" else "accept"
+
+    @property
+    def steady(self) -> SteadySettings:
+        """How steady answers are."""
+        return SteadySettings(self.smoothing_s, self.hysteresis, self.hold_s)
+
+    def session_options(self) -> SessionOptions:
+        """Returns how the model is to be run; every batch that can occur is warmed up."""
+        batches = range(1, min(self.max_batch_size, len(self.cameras)) + 1)
+        return SessionOptions(
+            providers=tuple(self.providers),
+            intra_op_threads=self.intra_op_threads,
+            warm_up_batches=tuple(batches),
+            require_gpu=self.require_gpu,
+            device_id=self.device_id,
+            cache_dir=self.cache_dir,
+        )
+
+    def recorder(self) -> RecorderSettings | None:
+        """Returns which frames are kept; None if none are."""
+        if not self.record_folder:
+            return None
+        return RecorderSettings(
+            folder=Path(self.record_folder).expanduser(),
+            format="bag" if self.record_format == "bag" else "folder",
+            margin=self.record_margin,
+            unknown=self.record_unknown,
+            max_mb=self.record_max_mb,
+            max_rate_hz=self.record_max_rate_hz,
+        )
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if list(names) == [""]:
+        return
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name in RESERVED_NAMES:
+            raise ConfigError(f"parameter cameras: {name!r} is no name for a camera; use letters, digits and _")
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"parameter cameras is {list(names)}; give each camera a name of its own")

@@ -1,0 +1,164 @@
+"""The way of a frame, as four calls: decode -> preprocess -> run -> postprocess.
+
+The node, the evaluator and the tests all go through this class, so what is measured offline is what the robot does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cnn_perception.errors import FrameError
+from cnn_perception.image.messages import EncodedFile, EncodedImage, RgbImage, decode
+from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
+from cnn_perception.model.spec import ModelSpec
+from cnn_perception.pipeline.postprocess import Postprocessor, Prediction
+from cnn_perception.pipeline.preprocess import InputTensor, preprocess
+
+
+@dataclass(frozen=True)
+class Timings:
+    """How long each stage of one frame took, in milliseconds; inference is that of the batch the frame was in."""
+
+    decode_ms: float
+    preprocess_ms: float
+    inference_ms: float
+    postprocess_ms: float
+
+    def by_stage(self) -> dict[str, float]:
+        """Returns the milliseconds by the stage's name."""
+        return {name.removesuffix("_ms"): value for name, value in dataclasses.asdict(self).items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A frame half-way: its image, the model's input, and how long that took in milliseconds."""
+
+    image: RgbImage
+    tensor: InputTensor
+    decode_ms: float
+    preprocess_ms: float
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A frame's image, what was recognised in it, and how long that took."""
+
+    image: RgbImage
+    prediction: Prediction
+    timings: Timings
+
+
+class Pipeline:
+    """A loaded model and everything between a camera message's bytes and a prediction."""
+
+    def __init__(self, model: OnnxModel) -> None:
+        self.model = model
+        self._postprocess = Postprocessor(model.spec)
+
+    @classmethod
+    def load(
+        cls, model: Path, options: SessionOptions | None = None, log: Callable[[str], None] = lambda _: None
+    ) -> Pipeline:
+        """Loads, verifies and warms up a model file.
+
+        Args:
+            model: The file.
+            options: How it is to be run.
+            log: Is told what takes minutes, before it does.
+
+        Raises:
+            ModelError: If the file cannot be used.
+            ConfigError: If a GPU is required and none runs it.
+        """
+        return cls(OnnxModel(model, options, log))
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's own description."""
+        return self.model.spec
+
+    def run(self, frame: EncodedImage | EncodedFile, activation: bool = True) -> Result:
+        """Recognises one frame: `prepare`, then `infer`.
+
+        Args:
+            frame: A raw or compressed image, from `image.encoded_from_message`.
+            activation: Whether the activation map is wanted.
+
+        Raises:
+            FrameError: If the image cannot be used, or the model returned NaN for it.
+        """
+        return self.infer(self.prepare(frame), activation)
+
+    def recognise(self, image: RgbImage) -> Prediction:
+        """Recognises an image that is decoded already, without its activation map.
+
+        Raises:
+            FrameError: If the model fails, or returned NaN.
+        """
+        prepared = Prepared(image, preprocess(image, self.spec.input), 0.0, 0.0)
+        return self.infer(prepared, activation=False).prediction
+
+    def prepare(self, frame: EncodedImage | EncodedFile) -> Prepared:
+        """The first half: decodes and preprocesses one frame.
+
+        Raises:
+            FrameError: If the image cannot be used.
+        """
+        started = time.perf_counter()
+        image = decode(frame)
+        decoded = time.perf_counter()
+        tensor = preprocess(image, self.spec.input)
+        finished = time.perf_counter()
+        return Prepared(image, tensor, (decoded - started) * 1e3, (finished - decoded) * 1e3)
+
+    def infer(self, prepared: Prepared, activation: bool = True) -> Result:
+        """The second half: runs the model on one prepared frame.
+
+        Raises:
+            FrameError: If the model fails, or returned NaN.
+        """
+        (result,) = self.infer_batch([prepared], activation)
+        if isinstance(result, FrameError):
+            raise result
+        return result
+
+    def infer_batch(self, prepared: Sequence[Prepared], activation: bool = True) -> list[Result | FrameError]:
+        """The second half, of several frames in one run of the model.
+
+        Args:
+            prepared: N frames of any cameras.
+            activation: Whether the activation maps are wanted.
+
+        Returns:
+            N results in order; a `FrameError` in place of a frame for which the model returned NaN.
+
+        Raises:
+            FrameError: If the model fails on the batch.
+        """
+        started = time.perf_counter()
+        tensors = [frame.tensor for frame in prepared]
+        batch = tensors[0][np.newaxis] if len(tensors) == 1 else np.stack(tensors)
+        outputs = self.model.run(batch, activation)
+        inferred_ms = (time.perf_counter() - started) * 1e3
+        results: list[Result | FrameError] = []
+        for frame, output in zip(prepared, outputs, strict=True):
+            started = time.perf_counter()
+            try:
+                prediction = self._postprocess(output)
+            except FrameError as error:
+                results.append(error)
+                continue
+            timings = Timings(
+                decode_ms=frame.decode_ms,
+                preprocess_ms=frame.preprocess_ms,
+                inference_ms=inferred_ms,
+                postprocess_ms=(time.perf_counter() - started) * 1e3,
+            )
+            results.append(Result(frame.image, prediction, timings))
+        return results

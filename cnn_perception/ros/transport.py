@@ -1,0 +1,80 @@
+"""What a process needs so that camera images cross DDS without loss: the Fast DDS profile and malloc's settings.
+
+Fast DDS's default shared-memory segment is smaller than one 640x480 rgb8 image, so images are split into UDP fragments
+of which a best-effort reader loses 82 to 93 %. The shipped profile has a 64 MiB segment. glibc's malloc would return
+and re-map the memory of each image; keeping it saves half of the CPU time of the transport. What is kept in a thread's
+arena is of no use to the others: the memory of a node that reloads its model rose by 100 MB. With one it is level.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+PROFILE_VARIABLE = "FASTDDS_DEFAULT_PROFILES_FILE"
+OLD_PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
+"""The name that Fast DDS 2 reads; Fast DDS 3 warns of it."""
+DISTRIBUTIONS_WITH_FASTDDS_2 = ("humble", "iron", "jazzy")
+
+_MALLOC_VARIABLES = {
+    "MALLOC_MMAP_THRESHOLD_": 1 << 30,
+    "MALLOC_TRIM_THRESHOLD_": 1 << 30,
+    "MALLOC_TOP_PAD_": 32 << 20,
+    "MALLOC_ARENA_MAX": 1,
+}
+_MALLOPT_NUMBERS = {
+    "MALLOC_TRIM_THRESHOLD_": -1,
+    "MALLOC_TOP_PAD_": -2,
+    "MALLOC_MMAP_THRESHOLD_": -3,
+    "MALLOC_ARENA_MAX": -8,
+}
+"""Source: glibc, malloc.h: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX."""
+
+
+def share_folder() -> Path:
+    """Returns the folder that holds launch/ and models/: the source tree, or the installed share/cnn_perception.
+
+    Raises:
+        LookupError: If the package is neither run from its source tree nor installed in a sourced workspace.
+    """
+    source = Path(__file__).resolve().parents[2]
+    if (source / "launch" / "fastdds.xml").is_file():
+        return source
+    from ament_index_python.packages import get_package_share_directory  # not there without ROS
+
+    return Path(get_package_share_directory("cnn_perception"))
+
+
+def environment() -> dict[str, str]:
+    """Returns the environment variables for processes that exchange images, less those the user has set."""
+    variables = {name: str(value) for name, value in _MALLOC_VARIABLES.items()}
+    if PROFILE_VARIABLE not in os.environ and OLD_PROFILE_VARIABLE not in os.environ:
+        is_old = os.environ.get("ROS_DISTRO") in DISTRIBUTIONS_WITH_FASTDDS_2
+        name = OLD_PROFILE_VARIABLE if is_old else PROFILE_VARIABLE
+        variables[name] = str(share_folder() / "launch" / "fastdds.xml")
+    return {name: value for name, value in variables.items() if name not in os.environ}
+
+
+def prepare_process() -> None:
+    """Applies `environment` to the running process; to be called before rclpy is initialised.
+
+    A node started without the launch file is thereby as fast as one started with it.
+    """
+    variables = environment()
+    libc = ctypes.CDLL(None)
+    for name, number in _MALLOPT_NUMBERS.items():
+        # glibc has read the variables long ago: the running process is told directly. musl has no mallopt.
+        if name in variables and hasattr(libc, "mallopt"):
+            libc.mallopt(number, _MALLOC_VARIABLES[name])
+    os.environ.update(variables)
+
+
+def return_memory() -> None:
+    """Gives memory back that malloc keeps; to be called when something large was freed, such as a model.
+
+    With the settings above malloc would keep all of it.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):  # musl has none
+        libc.malloc_trim(0)

@@ -1,0 +1,23 @@
+"""What is known of a camera's frames over time: their stamps, counts, drift, and the steadied answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnn_perception.faces import lazy
+
+if TYPE_CHECKING:
+    from cnn_perception.stream.drift import Drift as Drift
+    from cnn_perception.stream.frame_counters import FrameHealth as FrameHealth
+    from cnn_perception.stream.smoothing import Steady as Steady
+    from cnn_perception.stream.stamps import Stamps as Stamps
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "Drift": "drift",
+        "FrameHealth": "frame_counters",
+        "Stamps": "stamps",
+        "Steady": "smoothing",
+    },
+)

@@ -1,0 +1,198 @@
+"""Answers that do not flicker: scores smoothed over time, and an answer that is held until another is clearly better.
+
+A robot that stops for one class and goes on for another must not jitter between them. Three means, in this order:
+
+- Smoothing: an exponential moving average. A frame's weight follows from the time since the one before, so that the
+  frame rate makes no difference. The rule for `unknown` says yes or no; its answers are smoothed likewise, to the share
+  of unknown frames of late. The scores of unknown frames mean nothing and are left out.
+- Hysteresis: another answer must be better by a margin.
+- Hold: a least time between two changes of the answer.
+
+No answer is held on to without knowing for how long. A frame sent twice or out of order changes nothing, but where time
+stands still, steps back or has a long gap, everything starts afresh with the answer to that frame alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cnn_perception.errors import ConfigError
+from cnn_perception.pipeline.postprocess import Prediction
+from cnn_perception.stream.stamps import STEP_BACK_S
+
+_Numbers = npt.NDArray[np.float64]
+_Flags = npt.NDArray[np.bool_]
+
+_GAP_TIME_CONSTANTS = 5.0
+"""After this many time constants less than 1 % of the old answer is left: exp(-5) = 0.007."""
+_GAP_S = 5.0
+"""A shorter gap never starts afresh: slow cameras are steadied, too."""
+_LATE_FRAMES = 5
+"""So many frames in a row may be no newer than the latest; more of them mean that its stamps do not tell the time."""
+
+
+@dataclass(frozen=True)
+class SteadySettings:
+    """How steady answers are; all 0 leaves them as they are.
+
+    Attributes:
+        smoothing_s: Time constant of the moving average, seconds: after a change of the scene 63 % of it are seen
+            after this time; 0 switches it off.
+        hysteresis: In [0, 1). Multiclass: by how much the score of another class, or the share of unknown frames, must
+            exceed what is held. Multilabel: width of the band around a class's threshold within which it stays as it
+            is; the band lies in (0, 1) whatever the threshold is. Without meaning for regression.
+        hold_s: Least time between two changes of the answer, for multilabel of each class, seconds; 0 for none.
+            Without meaning for regression.
+
+    Raises:
+        ConfigError: If a value is out of range.
+    """
+
+    smoothing_s: float = 0.0
+    hysteresis: float = 0.0
+    hold_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("smoothing_s", self.smoothing_s), ("hold_s", self.hold_s)):
+            if not 0.0 <= value < math.inf:
+                raise ConfigError(f"{name} is {value}; give a number of seconds from 0")
+        if not 0.0 <= self.hysteresis < 1.0:
+            raise ConfigError(f"hysteresis is {self.hysteresis}; give a number from 0 to below 1")
+
+
+@dataclass
+class _State:
+    """What is known of a camera.
+
+    Attributes:
+        stamp_s: Time of the latest frame.
+        late: How many frames came since that were not newer.
+        raw: Its prediction.
+        values: (K,) smoothed scores, or numbers of a regression.
+        unknown: Smoothed share of unknown frames, in [0, 1].
+        answers: (K + 1,) which answers are given: the classes, and `unknown` as the last.
+        changed_s: (K + 1,) when each last changed.
+    """
+
+    stamp_s: float
+    late: int
+    raw: Prediction
+    values: _Numbers
+    unknown: float
+    answers: _Flags
+    changed_s: _Numbers
+
+
+class Steady:
+    """Steadies the answers of one camera; for one thread."""
+
+    def __init__(self) -> None:
+        self._state: _State | None = None
+
+    def __call__(self, prediction: Prediction, stamp_s: float, settings: SteadySettings) -> Prediction:
+        """Returns the steady answer to the next frame.
+
+        Args:
+            prediction: The answer to this frame alone.
+            stamp_s: When the frame was taken, seconds of any clock.
+            settings: As of now; they may change between two calls.
+
+        Returns:
+            The prediction with smoothed scores or values, and the classes it holds on to in `Prediction.held`; its
+            activation map and embedding remain those of this frame. With settings that are all 0 the same object.
+        """
+        if settings == SteadySettings():
+            self._state = None
+            return prediction
+        state = self._state
+        if state is None or _starts_afresh(state, prediction, stamp_s, settings):
+            state = self._state = _first(prediction, stamp_s)
+        elif stamp_s > state.stamp_s:
+            _smooth(state, prediction, stamp_s, settings.smoothing_s)
+            _decide(state, settings)
+        else:
+            state.late += 1
+        return _answer(state, prediction)
+
+
+def _starts_afresh(state: _State, prediction: Prediction, stamp_s: float, settings: SteadySettings) -> bool:
+    before = state.raw
+    if (prediction.class_names, prediction.task) != (before.class_names, before.task):
+        return True
+    step_s = stamp_s - state.stamp_s
+    if -STEP_BACK_S <= step_s <= 0.0:
+        return state.late >= _LATE_FRAMES
+    return not 0.0 < step_s <= max(_GAP_S, settings.hold_s, _GAP_TIME_CONSTANTS * settings.smoothing_s)
+
+
+def _values(prediction: Prediction) -> _Numbers:
+    return np.array(prediction.values if prediction.task == "regression" else prediction.scores, np.float64)
+
+
+def _first(prediction: Prediction, stamp_s: float) -> _State:
+    answers = np.zeros(len(prediction.class_names) + 1, np.bool_)
+    if prediction.task == "multilabel":
+        answers[:-1] = prediction.scores >= prediction.thresholds
+    elif prediction.task == "multiclass":
+        answers[-1 if prediction.unknown else int(prediction.scores.argmax())] = True
+    changed_s = np.full(len(answers), stamp_s)
+    return _State(stamp_s, 0, prediction, _values(prediction), float(prediction.unknown), answers, changed_s)
+
+
+def _smooth(state: _State, prediction: Prediction, stamp_s: float, smoothing_s: float) -> None:
+    """Lets a frame count by 1 - exp(-dt / time constant)."""
+    weight = -math.expm1(-(stamp_s - state.stamp_s) / smoothing_s) if smoothing_s > 0 else 1.0
+    state.stamp_s, state.late, state.raw = stamp_s, 0, prediction
+    state.unknown += weight * (float(prediction.unknown) - state.unknown)
+    if not prediction.unknown:
+        # The mean over the known frames alone, of which there were a share of 1 - unknown.
+        state.values += weight / max(1.0 - state.unknown, weight) * (_values(prediction) - state.values)
+
+
+def _decide(state: _State, settings: SteadySettings) -> None:
+    """Changes the answer where that is due."""
+    task, margin = state.raw.task, settings.hysteresis
+    if task == "multilabel":
+        thresholds = np.asarray(state.raw.thresholds, np.float64)
+        rising, falling = thresholds + margin * (1.0 - thresholds), thresholds * (1.0 - margin)
+        wanted = np.append(state.values >= np.where(state.answers[:-1], falling, rising), False)
+    elif task == "multiclass":
+        wanted = np.zeros_like(state.answers)
+        wanted[_winner(state, margin)] = True
+    else:
+        return
+    due = wanted != state.answers
+    if task == "multiclass":  # one answer, one time
+        due &= state.stamp_s - state.changed_s.max() >= settings.hold_s
+    else:
+        due &= state.stamp_s - state.changed_s >= settings.hold_s
+    state.answers[due] = wanted[due]
+    state.changed_s[due] = state.stamp_s
+
+
+def _winner(state: _State, margin: float) -> int:
+    """Returns the index of the class to be answered, the last for `unknown`: first known or unknown, then which."""
+    holder = int(state.answers.argmax())
+    best = int(state.values.argmax())
+    is_unknown = holder == len(state.values)
+    for_change = 1.0 - 2.0 * state.unknown if is_unknown else 2.0 * state.unknown - 1.0
+    if for_change > margin:
+        return best if is_unknown else len(state.values)
+    return holder if is_unknown or state.values[best] <= state.values[holder] + margin else best
+
+
+def _answer(state: _State, prediction: Prediction) -> Prediction:
+    smoothed = state.values.astype(np.float32)
+    if prediction.task == "regression":
+        return dataclasses.replace(prediction, values=smoothed)
+    held = np.flatnonzero(state.answers[:-1])
+    order = held[np.argsort(-smoothed[held], kind="stable")]
+    unknown = bool(state.answers[-1])
+    return dataclasses.replace(
+        prediction, scores=smoothed, unknown=unknown, held=None if unknown else tuple(int(i) for i in order)
+    )
