@@ -14,7 +14,7 @@ from tiny_run import command_line, tiny_run, write_photos
 from cnn_perception.errors import EXIT_OK, DataError
 from training import lr_finder
 from training.lr_finder import Sweep
-from training.train import main
+from training.train import main, write_sweep
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +51,12 @@ def test_the_finder_writes_its_curve_and_leaves_weights_and_checkpoints_alone(ph
     run = tiny_run(photos, tmp_path)
     before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
 
-    suggested = lr_finder.find(run)
+    found = lr_finder.find(run)
+    write_sweep(tmp_path, found)
 
     with (tmp_path / "lr_finder.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert suggested in [float(row["lr"]) for row in rows]
+    assert found.suggestion() in [float(row["lr"]) for row in rows]
     assert (tmp_path / "lr_finder.png").read_bytes().startswith(b"\x89PNG")
     assert all(torch.equal(tensor, before[name]) for name, tensor in run.model.state_dict().items())
     assert list(tmp_path.glob("*.pt")) == []

@@ -16,16 +16,16 @@ import numpy.typing as npt
 import torch
 
 from cnn_perception import metrics
+from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import UNKNOWN, Task, UnknownMethod, UnknownRule
 from training import tasks
 from training.answers import Answers
 from training.checkpoint import UNCALIBRATED, Calibration
 from training.config import UnknownChoice
-from training.embeddings import Floats, Seen
+from training.embeddings import Seen
+from training.probabilities import Doubles, probabilities, sigmoid, softmax
 from training.run import Run
 from training.tasks import Meaning
-
-Doubles = npt.NDArray[np.float64]
 
 MOST_CENTRES = 200
 """Classes up to which `auto` keeps a centre each in the model file: 200 of ResNet-50 are some 9 MB of its JSON."""
@@ -137,7 +137,7 @@ def of_run(run: Run, seen: Mapping[str, Seen]) -> Fitted:
     return fit(seen["train"], held_out, seen.get("outside"), run.data.task, unknown=unknown, false_alarm_rate=rate)
 
 
-def temperature(logits: Floats, truth: npt.NDArray[Any]) -> float:
+def temperature(logits: FloatArray, truth: npt.NDArray[Any]) -> float:
     """Returns the temperature at which the scores explain the truth best, in [0.01, 100].
 
     What is minimised, the negative log-likelihood, is convex in 1 / temperature, so the root of its slope is the
@@ -162,25 +162,6 @@ def temperature(logits: Floats, truth: npt.NDArray[Any]) -> float:
         middle = math.sqrt(low * high)
         low, high = (low, middle) if slope(middle) > 0 else (middle, high)
     return 1 / math.sqrt(low * high)
-
-
-def softmax(logits: Doubles) -> Doubles:
-    """Returns (n, K) scores that add up to 1 in each row."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
-def sigmoid(logits: Doubles) -> Doubles:
-    """Returns a score in [0, 1] for each logit."""
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))
-
-
-def probabilities(logits: Floats, heat: float, task: Task) -> Doubles:
-    """Returns (n, K) scores of logits over a temperature, as the robot computes them; numbers as they are."""
-    if task == "regression":
-        return logits.astype(np.float64)
-    scaled = logits.astype(np.float64) / heat
-    return softmax(scaled) if task == "multiclass" else sigmoid(scaled)
 
 
 def truth_of(seen: Seen, task: Task) -> npt.NDArray[Any]:

@@ -16,13 +16,12 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from cnn_perception.errors import DataError
+from cnn_perception.model.outputs import FloatArray
 from training import batches, probe
 from training.batches import Batch, Images, Order
 from training.dataset import IMAGE_SUFFIXES, Sample
 from training.run import Run
 from training.weights import classifier_name
-
-Floats = npt.NDArray[np.float32]
 
 GALLERY = 5000
 """Training images, and never fewer than 10 a class, that stand for all of them: more do not move a mean."""
@@ -39,8 +38,8 @@ class Seen:
     """
 
     samples: tuple[Sample, ...]
-    logits: Floats
-    embeddings: Floats
+    logits: FloatArray
+    embeddings: FloatArray
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -51,7 +50,7 @@ class Seen:
         return np.array([sample.label for sample in self.samples], np.int64)
 
     @property
-    def values(self) -> Floats:
+    def values(self) -> FloatArray:
         """(n, K) of each image, for multilabel and regression; see `dataset.Sample`."""
         return np.array([sample.values for sample in self.samples], np.float32)
 

@@ -29,13 +29,13 @@ from cnn_perception.errors import (
     DataError,
     PerceptionError,
 )
+from cnn_perception.model.outputs import FloatArray
 from training import batches, checkpoint, dataset, network, votes
 from training.answers import Answers
 from training.batches import Images, Order
-from training.calibrate import Doubles
 from training.checkpoint import Checkpoint, write_text
 from training.dataset import LabelledImages, Part, Sample
-from training.embeddings import Floats
+from training.probabilities import Doubles
 from training.votes import TenViews, Votes
 
 Figures = dict[str, Any]
@@ -175,7 +175,7 @@ def _figures(found: Votes, thresholds: Sequence[float], samples: Sequence[Sample
     return Answers(_single((found.scores - mean) / deviation), values, images).report()
 
 
-def _single(values: Doubles) -> Floats:
+def _single(values: Doubles) -> FloatArray:
     return values.astype(np.float32)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from cnn_perception.errors import ConfigError, DataError
-from training import dataset, distributed, figures
+from training import distributed
 from training.batches import Batch
 from training.interrupt import Interrupt
 from training.learner import Learner, Place
@@ -49,17 +49,13 @@ class Sweep:
         return self.rates[min(slopes, key=lambda step: slopes[step])]
 
 
-def find(run: Run) -> float:
-    """Sweeps over the rates, leaves lr_finder.csv and lr_finder.png in the run's folder and the weights as they were.
+def find(run: Run) -> Sweep:
+    """Sweeps over the rates, and leaves the weights as they were.
 
     All layers learn, each at its share of the rate: that is how most epochs are trained.
 
-    Returns:
-        The rate to take as --lr.
-
     Raises:
         ConfigError: If several processes are to do it.
-        DataError: If the loss falls nowhere.
         KeyboardInterrupt: On Ctrl-C.
     """
     if distributed.count() > 1:
@@ -67,19 +63,14 @@ def find(run: Run) -> float:
     before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
     found = sweep(run)
     run.model.load_state_dict(before)
-    dataset.write_csv(run.folder / "lr_finder.csv", ("lr", "loss"), zip(found.rates, found.losses, strict=True))
-    try:
-        suggested = found.suggestion()
-    except DataError:
-        figures.learning_rates(found.rates, found.losses, None, run.folder / "lr_finder.png")
-        raise
-    figures.learning_rates(found.rates, found.losses, suggested, run.folder / "lr_finder.png")
-    return suggested
+    return found
 
 
 def sweep(run: Run) -> Sweep:
     """Learns from one batch after the other, each at a higher rate, until the loss grows."""
-    learner, rates, losses = Learner(run), list[float](), list[float]()
+    learner = Learner(run)
+    rates: list[float] = []
+    losses: list[float] = []
     learner.begin("all")
     average = 0.0
     with Interrupt() as interrupt:

@@ -7,11 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnn_perception.errors import DataError
+from cnn_perception.errors import ConfigError, DataError
+from cnn_perception.model.spec import Task
 from training import backbones
 from training.checkpoint import Checkpoint
 from training.config import TrainConfig
 from training.grid import with_grid_head
+from training.weights import classifier_name
 
 
 def start(config: TrainConfig, outputs: int) -> tuple[nn.Module, str]:
@@ -56,3 +58,14 @@ def _with_head(model: nn.Module, outputs: int, size: tuple[int, int], config: di
         return model
     rows, columns = cells or (1, 1)
     return with_grid_head(model, outputs, layer=layer, cells=(rows, columns), size=size, dropout=config.get("dropout"))
+
+
+def check_last_layer(model: nn.Module, backbone: str, task: Task) -> None:
+    """Checks that a network can give any number.
+
+    Raises:
+        ConfigError: If numbers are to be learned and its last layer is no linear one with a bias, such as SqueezeNet's.
+    """
+    last = model.get_submodule(classifier_name(model))
+    if task == "regression" and not (isinstance(last, nn.Linear) and last.bias is not None):
+        raise ConfigError(f"{backbone} does not end in a linear layer with bias, as numbers need; take --grid 1x1")

@@ -193,7 +193,7 @@ def open_run(config: TrainConfig) -> Run:
     )
     dataset.write_split(folder / "split.csv", data)
     model, weights = network.start(config, len(data.class_names))
-    tasks.check_last_layer(model, config.backbone, data.task)
+    network.check_last_layer(model, config.backbone, data.task)
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     model = model.to(device).to(memory_format=layout)
     return Run(config, folder, data, model, weights, device, _workers(config, device))

@@ -8,13 +8,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from cnn_perception.errors import ConfigError
 from cnn_perception.model.spec import Task
 from training.checkpoint import UNCALIBRATED, Calibration
-from training.weights import classifier_name
 
 METRIC: dict[Task, str] = {"multiclass": "top1", "multilabel": "map", "regression": "r2"}
 """The figure by which epochs are compared, higher is better: top-1 accuracy, mean average precision, and the share of
@@ -46,17 +44,6 @@ def uncalibrated(meaning: Meaning) -> Calibration:
     """Returns what a model has before anything was fitted: a threshold of 0.5 for each class of several."""
     several = len(meaning.class_names) if meaning.task == "multilabel" else 0
     return dataclasses.replace(UNCALIBRATED, thresholds=(0.5,) * several)
-
-
-def check_last_layer(model: nn.Module, backbone: str, task: Task) -> None:
-    """Checks that a network can give any number.
-
-    Raises:
-        ConfigError: If numbers are to be learned and its last layer is no linear one with a bias, such as SqueezeNet's.
-    """
-    last = model.get_submodule(classifier_name(model))
-    if task == "regression" and not (isinstance(last, nn.Linear) and last.bias is not None):
-        raise ConfigError(f"{backbone} does not end in a linear layer with bias, as numbers need; take --grid 1x1")
 
 
 def loss(

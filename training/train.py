@@ -17,13 +17,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, ConfigError, PerceptionError
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, ConfigError, DataError, PerceptionError
 from training import (
     cache,
     calibrate,
     check,
     checkpoint,
     config,
+    dataset,
     distributed,
     embeddings,
     figures,
@@ -38,6 +39,7 @@ from training import (
 from training import report as html
 from training.config import TrainConfig
 from training.dataset import Part
+from training.lr_finder import Sweep
 from training.run import Run, open_run, settings
 
 
@@ -72,8 +74,20 @@ def suggest_lr(given: dict[str, Any]) -> None:
     with memory.enough(chosen):
         run = open_run(chosen)
         describe(run)
-        rate = lr_finder.find(run)
+        found = lr_finder.find(run)
+    write_sweep(run.folder, found)
+    rate = found.suggestion()
     print(f"suggested: --lr {rate:.1e}; the curve is {run.folder / 'lr_finder.png'}")
+
+
+def write_sweep(folder: Path, found: Sweep) -> None:
+    """Leaves a sweep over the learning rates in a run's folder, as lr_finder.csv and lr_finder.png."""
+    dataset.write_csv(folder / "lr_finder.csv", ("lr", "loss"), zip(found.rates, found.losses, strict=True))
+    try:
+        suggested = found.suggestion()
+    except DataError:  # the curve is what shows why
+        suggested = None
+    figures.learning_rates(found.rates, found.losses, suggested, folder / "lr_finder.png")
 
 
 def train(given: dict[str, Any]) -> dict[str, Any]:

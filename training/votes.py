@@ -16,13 +16,13 @@ from tqdm import tqdm
 
 from cnn_perception.errors import ConfigError, DataError, FrameError
 from cnn_perception.image.messages import RgbImage, decode_file_bytes
+from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import InputSpec, Task
 from cnn_perception.pipeline.preprocess import InputTensor, input_region, preprocess
 from training.batches import Batch, Images, Item, Key
 from training.cache import FILTERS
-from training.calibrate import Doubles, probabilities
 from training.checkpoint import Checkpoint
-from training.embeddings import Floats
+from training.probabilities import Doubles, probabilities
 
 VIEWS = 10
 
@@ -121,7 +121,7 @@ def vote(model: nn.Module, loader: DataLoader[Batch], device: torch.device, save
     return Votes(np.concatenate(rows), np.concatenate(scores))
 
 
-def _scores(logits: Floats, saved: Checkpoint) -> Doubles:
+def _scores(logits: FloatArray, saved: Checkpoint) -> Doubles:
     scores = probabilities(logits, saved.calibration.temperature, saved.task)
     if saved.task != "regression":
         return scores

@@ -12,6 +12,7 @@ import torch
 
 from cnn_perception.errors import FrameError
 from cnn_perception.image.messages import RgbImage, decode_file_bytes
+from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import Task
 from cnn_perception.pages import page
 from cnn_perception.pipeline.overlay import draw_overlay
@@ -19,10 +20,11 @@ from cnn_perception.pipeline.postprocess import Prediction
 from cnn_perception.pipeline.preprocess import preprocess
 from training import backbones
 from training.activation import ActivatedClassifier
-from training.calibrate import Doubles, probabilities, truth_of, unit
+from training.calibrate import truth_of, unit
 from training.checkpoint import Calibration
 from training.dataset import Part, Sample
-from training.embeddings import Floats, Seen
+from training.embeddings import Seen
+from training.probabilities import Doubles, probabilities
 from training.run import Run
 
 WORST = 12
@@ -81,7 +83,7 @@ def image_losses(scores: Doubles, truth: npt.NDArray[Any], task: Task) -> Double
     return np.asarray(-np.log(np.maximum(right, _LEAST)).sum(axis=1))
 
 
-def nearest(embeddings: Floats, others: Floats) -> list[list[tuple[int, float]]]:
+def nearest(embeddings: FloatArray, others: FloatArray) -> list[list[tuple[int, float]]]:
     """Returns for each embedding the rows of the most similar `others`, with the cosine of the angle between both."""
     near = unit(embeddings) @ unit(others).T
     rows = np.argsort(-near, axis=1, kind="stable")[:, :NEIGHBOURS]
