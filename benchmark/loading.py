@@ -27,12 +27,11 @@ from torchvision.datasets import ImageFolder  # type: ignore[import-untyped]
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, PerceptionError
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD
-from training import batches
-from training.augment import Augmentation
-from training.batches import Images, Order
-from training.cache import open_cache
+from training.batches.augment import Augmentation
+from training.batches.cache import open_cache
+from training.batches.loader import Images, Order, data_loader
 from training.config import make
-from training.dataset import Sample
+from training.data.records import Sample
 
 BATCH = 32
 
@@ -55,7 +54,7 @@ def own(folder: ImageFolder, augment: tuple[str, ...], cache_gb: float, place: s
     samples = tuple(Sample(Path(path), label, "train") for path, label in folder.samples)
     augmentation = Augmentation.of(config)
     images = Images(samples, config.input, augmentation, 0, open_cache(samples, config, augmentation))
-    return batches.loader(images, Order(len(samples), BATCH, shuffle_seed=0), workers=0, pin_memory=False)
+    return data_loader(images, Order(len(samples), BATCH, shuffle_seed=0), workers=0, pin_memory=False)
 
 
 def seconds(loader: DataLoader[Any]) -> float:

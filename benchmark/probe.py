@@ -35,7 +35,7 @@ from benchmark.pairs import Target, machine
 from benchmark.processes import clean
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD
-from training import backbones
+from training.networks import backbones
 
 _TARGET = Target(0.1)
 _EPOCHS, _BATCH = 10, 4

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import sys
 
-from training import distributed, finetune
+from training import distributed
+from training.loop import trainer
 from training.train import main
 
-STEP = finetune.Trainer.step
+STEP = trainer.Trainer.step
 
 
 def step(self, batch, order):
@@ -19,5 +20,5 @@ def step(self, batch, order):
 
 
 if __name__ == "__main__":
-    finetune.Trainer.step = step
+    trainer.Trainer.step = step
     sys.exit(main())

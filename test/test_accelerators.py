@@ -29,7 +29,7 @@ def write_model(path: Path, precision: Precision) -> Path:
     write_tiny_model(path)
     if precision == "fp32":
         return path
-    quantise = pytest.importorskip("training.quantise")
+    quantise = pytest.importorskip("training.graphs.quantise")
     model = onnx.load(path)
     smaller = quantise.to_fp16(model) if precision == "fp16" else quantise.to_int8(model, iter(IMAGES))
     spec = tiny_spec()

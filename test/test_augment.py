@@ -14,8 +14,8 @@ from torchvision.transforms import v2
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
 from cnn_perception.pipeline.preprocess import Region, input_region
-from training import policies
-from training.augment import (
+from training.batches import policies
+from training.batches.augment import (
     Augmentation,
     augment,
     classic_affine,
@@ -289,7 +289,7 @@ def test_a_slice_of_the_photograph_is_resampled_like_the_whole(monkeypatch):
         matrix = region_affine(region, chosen.input)
         sliced = warp(image, matrix, chosen.input).astype(int)
         with monkeypatch.context() as patch:
-            patch.setattr("training.augment._needed", lambda image, matrix, spec: (image, matrix))
+            patch.setattr("training.batches.augment._needed", lambda image, matrix, spec: (image, matrix))
             whole = warp(image, matrix, chosen.input)
         assert np.abs(sliced - whole).max() <= 4
         assert np.abs(sliced - whole).mean() < 0.5

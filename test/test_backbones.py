@@ -15,7 +15,8 @@ from torchvision import models
 
 from cnn_perception.errors import ConfigError
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
-from training import backbones, checkpoint
+from training import checkpoint
+from training.networks import backbones
 
 # name -> input size, shape of the last spatial features, width of the embedding: all from torchvision's source
 NETWORKS = {

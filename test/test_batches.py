@@ -14,8 +14,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from cnn_perception.errors import ConfigError
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
 from cnn_perception.pipeline.preprocess import InputTensor
-from training.batches import Images, Item, Key, Order, balanced, class_weights
-from training.dataset import Sample
+from training.batches.loader import Images, Item, Key, Order, balanced, class_weights
+from training.data.records import Sample
 
 SPEC = InputSpec(8, 8, "squash", 1.0, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
 TENSOR = InputTensor(np.zeros((3, 8, 8), np.float32))

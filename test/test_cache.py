@@ -13,12 +13,12 @@ from PIL import Image
 
 from cnn_perception.errors import ConfigError
 from cnn_perception.image.messages import decode_file_bytes
-from training import batches, cache
-from training.augment import Augmentation
-from training.batches import Images, Order
-from training.cache import HEADER, close_cache, kept_size, open_cache
+from training.batches import cache
+from training.batches.augment import Augmentation
+from training.batches.cache import HEADER, close_cache, kept_size, open_cache
+from training.batches.loader import Images, Order, data_loader
 from training.config import make
-from training.dataset import Sample
+from training.data.records import Sample
 
 SMALL, LARGE = (24, 40), (300, 400)
 PIXELS = 24 * 40 * 3 + HEADER.size
@@ -55,7 +55,7 @@ def decoded(sample):
 def batches_of(samples, config, stored, workers=0):
     images = Images(samples, config.input, Augmentation.of(config), 3, stored)
     order = Order(len(samples), 4, shuffle_seed=2)
-    return torch.cat([batch.images for batch in batches.loader(images, order, workers, pin_memory=False)])
+    return torch.cat([batch.images for batch in data_loader(images, order, workers, pin_memory=False)])
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -215,7 +215,7 @@ def test_a_file_lost_before_it_was_kept_is_left_out_of_the_batch_and_named(tmp_p
     samples[2].path.unlink()
     stored = opened(samples, config)
 
-    (batch,) = batches.loader(
+    (batch,) = data_loader(
         Images(samples, config.input, None, 0, stored), Order(3, 3, None), workers=0, pin_memory=False
     )
 

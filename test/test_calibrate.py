@@ -20,11 +20,13 @@ from torch.nn import functional
 from cnn_perception.errors import DataError
 from cnn_perception.model.outputs import Outputs
 from cnn_perception.pipeline.postprocess import Postprocessor
-from training import backbones, batches, calibrate, embeddings
-from training.batches import Images, Order
+from training.batches.loader import Images, Key, Order, data_loader
+from training.calibration import embeddings
+from training.calibration import fit as calibrate
+from training.calibration.embeddings import Seen
 from training.config import make
-from training.dataset import Sample
-from training.embeddings import Seen
+from training.data.records import Sample
+from training.networks import backbones
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 CPU = torch.device("cpu")
@@ -222,12 +224,12 @@ def test_embeddings_are_what_enters_the_last_layer(name, tmp_path):
     config = make(data="d", output="o", input_size=(64, 64))
     torch.manual_seed(0)
     model = backbones.build(name, 2)
-    loader = batches.loader(Images(samples, config.input), Order(5, 2, None), 0, False)
+    loader = data_loader(Images(samples, config.input), Order(5, 2, None), 0, False)
 
     found = embeddings.see(model, loader, CPU, "val")
 
     cut = backbones.split(model, 64, 64)
-    images = [Images((sample,), config.input)[batches.Key(0, 0)].tensor for sample in found.samples]
+    images = [Images((sample,), config.input)[Key(0, 0)].tensor for sample in found.samples]
     with torch.inference_mode():
         logits, expected = cut.head(cut.body(torch.from_numpy(np.stack(images))))
     assert found.samples == (samples[0], *samples[2:])
@@ -264,7 +266,7 @@ def test_ants_and_bees_are_told_from_photos_and_roads():
 
     def look(paths, labels):
         samples = tuple(Sample(path, label, "val") for path, label in zip(paths, labels, strict=True))
-        loader = batches.loader(Images(samples, spec), Order(len(samples), 16, None), 0, False)
+        loader = data_loader(Images(samples, spec), Order(len(samples), 16, None), 0, False)
         return embeddings.see(model, loader, CPU, "real")
 
     parts = {}

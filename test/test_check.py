@@ -21,7 +21,7 @@ from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK
 from cnn_perception.image.messages import decode_file_bytes
 from training.check import main
 from training.config import make
-from training.run import open_run
+from training.loop.run import open_run
 
 
 @pytest.fixture

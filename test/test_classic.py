@@ -11,8 +11,8 @@ from torch import nn
 from torchvision import models
 
 from cnn_perception.errors import ConfigError
-from training import backbones, classic
-from training.convolve import NotConvolutionalError, convolutional_head
+from training.graphs.convolve import NotConvolutionalError, convolutional_head
+from training.networks import backbones, classic
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "shared/data/weights/resnet50_imagenet_keras_v1stride_fp16.safetensors"
 

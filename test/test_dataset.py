@@ -19,17 +19,17 @@ from cnn_perception.errors import DataError
 from cnn_perception.image.messages import decode_file_bytes
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
 from cnn_perception.pipeline.preprocess import preprocess
-from training import batches, dataset
-from training.augment import Augmentation
-from training.batches import Images, Key, Order
+from training.batches.augment import Augmentation
+from training.batches.loader import Images, Key, Order, data_loader
 from training.config import make
+from training.data.load import load_images
 
 SPEC = InputSpec(16, 20, "crop", 0.875, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
 
 
 def load(root, **changes):
     settings = {"val_fraction": 0.2, "test_fraction": 0.0, "seed": 0, "findings_csv": root.parent / "findings.csv"}
-    return dataset.load(root, **{**settings, **changes})
+    return load_images(root, **{**settings, **changes})
 
 
 def parts_by_class(data):
@@ -185,7 +185,7 @@ def samples_of(tmp_path, count=5):
 def test_training_without_augmentation_sees_exactly_what_the_runtime_sees(tmp_path):
     samples = samples_of(tmp_path)
 
-    (batch,) = batches.loader(Images(samples, SPEC), Order(8, 8, shuffle_seed=1), workers=0, pin_memory=False)
+    (batch,) = data_loader(Images(samples, SPEC), Order(8, 8, shuffle_seed=1), workers=0, pin_memory=False)
 
     for row, image, label in zip(batch.rows, batch.images, batch.labels, strict=True):
         expected = preprocess(decode_file_bytes(samples[row].path.read_bytes()), SPEC)
@@ -199,7 +199,7 @@ def test_augmented_batches_do_not_depend_on_the_number_of_workers(tmp_path):
     images = Images(samples, config.input, Augmentation.of(config), seed=5)
 
     alone, shared = (
-        torch.cat([b.images for b in batches.loader(images, Order(8, 3, shuffle_seed=2), workers, pin_memory=False)])
+        torch.cat([b.images for b in data_loader(images, Order(8, 3, shuffle_seed=2), workers, pin_memory=False)])
         for workers in (0, 2)
     )
 
@@ -221,7 +221,7 @@ def test_an_image_lost_during_training_is_named_and_left_out(tmp_path):
     samples[2].path.unlink()
     samples[4].path.write_bytes(b"broken")
 
-    (batch,) = batches.loader(Images(samples, SPEC), Order(8, 8, None), workers=0, pin_memory=False)
+    (batch,) = data_loader(Images(samples, SPEC), Order(8, 8, None), workers=0, pin_memory=False)
 
     assert batch.lost == (2, 4)
     assert batch.rows.tolist() == [0, 1, 3, 5, 6, 7]

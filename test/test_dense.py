@@ -17,8 +17,10 @@ from torch import nn
 
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from cnn_perception.model.subgraph import subgraph
-from training import backbones, convolve, dense, export, graph
-from training.receptive_field import Geometry
+from training import export
+from training.graphs import convolve, score_map, trace
+from training.graphs.receptive_field import Geometry
+from training.networks import backbones
 
 CPU = SessionOptions(providers=("CPUExecutionProvider",))
 
@@ -54,7 +56,7 @@ def unpadded(name):
 
 
 def made(model):
-    return graph.make(backbones.split(model, *SIZE), checkpoint_of("unpadded", model, SIZE))
+    return trace.make(backbones.split(model, *SIZE), checkpoint_of("unpadded", model, SIZE))
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -101,7 +103,7 @@ def test_a_map_that_differs_from_torchs_is_taken_out_and_the_log_says_so(monkeyp
         convolve.LinearAsConvolution, "forward", lambda self, features: right(self, features.flip(2).cumsum(3))
     )
 
-    with caplog.at_level(logging.WARNING, dense.__name__):
+    with caplog.at_level(logging.WARNING, score_map.__name__):
         found = made(model)
 
     assert found.score_map is None
@@ -115,4 +117,4 @@ def test_a_map_that_differs_from_torchs_is_taken_out_and_the_log_says_so(monkeyp
 def test_features_that_look_at_the_whole_image_have_no_map():
     size = checkpoint_of("unpadded", unpadded("a coarser grid"), SIZE).input
     with pytest.raises(convolve.NotConvolutionalError, match="look at the whole image"):
-        dense.map_of(Geometry((8.0, 8.0), (0, 0), (0.0, 0.0)), size)
+        score_map.map_of(Geometry((8.0, 8.0), (0, 0), (0.0, 0.0)), size)

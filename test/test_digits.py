@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 from torchvision import models
 
-from training import backbones
+from training.networks import backbones
 
 HELD_OUT = 360
 """Of scikit-learn's 1797 digits (UCI Optical Recognition of Handwritten Digits, 8x8, 0 to 16): 20 %, drawn at random,

@@ -16,8 +16,9 @@ import pytest
 import torch
 from tiny_run import command_line, tiny_run, write_photos
 
-from training import checkpoint, finetune
-from training.batches import Order
+from training import checkpoint
+from training.batches.loader import Order
+from training.loop import trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = {"optimizer": "sgd", "lr": 0.01, "accumulate": 2, "batch_size": 4, "ema": 0.5, "cache_gb": 0.1}
@@ -30,12 +31,12 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _two_bad_steps(monkeypatch):
-    monkeypatch.setattr(finetune.Trainer, "step", bad_batch.step)
+    monkeypatch.setattr(trainer.Trainer, "step", bad_batch.step)
 
 
 @pytest.fixture
 def alone(photos, tmp_path):
-    finetune.fit(tiny_run(photos, tmp_path / "alone", **SETTINGS), None)
+    trainer.fit(tiny_run(photos, tmp_path / "alone", **SETTINGS), None)
     return tmp_path / "alone"
 
 
@@ -112,5 +113,5 @@ def test_ctrl_c_ends_all_processes_and_the_run_can_be_continued(photos, alone, t
     with pytest.raises(ProcessLookupError):
         os.killpg(run.pid, 0)
     rest = tiny_run(photos, tmp_path / "two", resume=True, **SETTINGS)
-    finetune.fit(rest, rest.last())
+    trainer.fit(rest, rest.last())
     assert_same_run(tmp_path / "two", alone)

@@ -10,7 +10,7 @@ import pytest
 from tiny_images import scene
 
 from cnn_perception.image.messages import decode_file_bytes
-from training.duplicates import MAX_PAIRS, difference_hashes, exact, near, thumbnail
+from training.data.duplicates import MAX_PAIRS, difference_hashes, exact, near, thumbnail
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -23,8 +23,9 @@ from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, ModelSpec
 from cnn_perception.pipeline.postprocess import postprocess
 from cnn_perception.pipeline.preprocess import preprocess
-from training import activation, checkpoint, export
+from training import checkpoint, export
 from training.checkpoint import UNCALIBRATED, Checkpoint
+from training.graphs import activation_map
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 CPU = SessionOptions(providers=("CPUExecutionProvider",))
@@ -243,13 +244,13 @@ def test_above_the_tolerance_no_file_is_left_and_the_exit_code_says_so(tmp_path,
 
 
 def test_a_wrong_activation_map_is_found_and_no_file_is_left(tmp_path, squeezenet, monkeypatch, capsys):
-    entry = activation._entry
+    entry = activation_map._entry
 
     def wrong(head, logits):
         node, weights = entry(head, logits)
         return node, weights.flip(1)
 
-    monkeypatch.setattr(activation, "_entry", wrong)
+    monkeypatch.setattr(activation_map, "_entry", wrong)
 
     code = run(checkpoint_of("squeezenet1_1", squeezenet, (64, 96)), tmp_path)
 

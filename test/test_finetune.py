@@ -20,10 +20,12 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from cnn_perception.errors import EXIT_BAD_INPUT, ConfigError, DataError
-from training import backbones, checkpoint, distil, finetune, linear, probe
-from training.learner import Learner, Place
+from training import checkpoint
+from training.loop import distillation, linear_solver, probe, trainer
+from training.loop.step import Learner, Place
+from training.networks import backbones
+from training.networks.weights import classifier_name
 from training.train import main
-from training.weights import classifier_name
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +60,8 @@ def test_accumulated_batches_are_one_larger_batch(photos, tmp_path):
     large = tiny_run(photos, tmp_path / "large", batch_size=12, optimizer="sgd", lr=0.01)
     small = tiny_run(photos, tmp_path / "small", batch_size=4, accumulate=3, optimizer="sgd", lr=0.01)
 
-    finetune.fit(large, None)
-    finetune.fit(small, None)
+    trainer.fit(large, None)
+    trainer.fit(small, None)
 
     assert same(weights(tmp_path / "large" / "last.pt"), weights(tmp_path / "small" / "last.pt"), rtol=1e-4, atol=1e-6)
 
@@ -88,7 +90,7 @@ def test_the_best_checkpoint_holds_the_average_of_the_weights(photos, tmp_path, 
     start = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
     monkeypatch.setattr(Learner, "learn", noting)
 
-    finetune.fit(run, None)
+    trainer.fit(run, None)
 
     # two steps; the share kept is min(0.3, (1 + n) / (10 + n)): 2 / 11 and 3 / 12
     expected = {k: 2 / 11 * start[k] + 9 / 11 * seen[0][k] for k in start}
@@ -104,8 +106,8 @@ def test_a_run_with_everything_on_continues_as_if_never_interrupted(photos, tmp_
         "optimizer": "sgd",
     }  # fmt: skip
     whole = tiny_run(photos, tmp_path / "whole", **settings)
-    finetune.fit(whole, None)
-    step, count = finetune.Trainer.step, []
+    trainer.fit(whole, None)
+    step, count = trainer.Trainer.step, []
 
     def interrupting(self, *arguments):
         count.append(1)
@@ -113,15 +115,15 @@ def test_a_run_with_everything_on_continues_as_if_never_interrupted(photos, tmp_
             os.kill(os.getpid(), signal.SIGINT)
         step(self, *arguments)
 
-    monkeypatch.setattr(finetune.Trainer, "step", interrupting)
+    monkeypatch.setattr(trainer.Trainer, "step", interrupting)
     with pytest.raises(KeyboardInterrupt):
-        finetune.fit(tiny_run(photos, tmp_path / "parts", **settings), None)
+        trainer.fit(tiny_run(photos, tmp_path / "parts", **settings), None)
     assert len(count) == 12
     monkeypatch.undo()
     torch.manual_seed(99)
 
     rest = tiny_run(photos, tmp_path / "parts", resume=True, **settings)
-    finetune.fit(rest, rest.last())
+    trainer.fit(rest, rest.last())
 
     assert history(tmp_path / "parts") == history(tmp_path / "whole")
     for name in ("best.pt", "last.pt"):
@@ -138,16 +140,16 @@ def test_the_checkpoint_kept_is_the_best_by_validation_or_the_last_whatever_that
         ends.append({name: tensor.clone() for name, tensor in self.model.state_dict().items()})
         return {"val_loss": float(len(ends)), "val_top1": 1 / len(ends)}
 
-    monkeypatch.setattr(finetune.Trainer, "validate", worse_and_worse)
+    monkeypatch.setattr(trainer.Trainer, "validate", worse_and_worse)
 
-    finetune.fit(run, None)
+    trainer.fit(run, None)
 
     assert not same(ends[0], ends[-1])
     assert same(weights(tmp_path / "best.pt"), ends[0] if kept == "first" else ends[-1])
 
 
 def test_the_head_begins_as_a_logistic_regression_on_the_training_images(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(linear, "WEIGHT_DECAYS", (0.1,))
+    monkeypatch.setattr(linear_solver, "WEIGHT_DECAYS", (0.1,))
     settings = {"mode": "finetune", "weights": "none", "head_init": "probe", "lr": 1e-12, "optimizer": "sgd"}
     run = tiny_run(photos, tmp_path, **settings)
     name = classifier_name(run.model)
@@ -158,7 +160,7 @@ def test_the_head_begins_as_a_logistic_regression_on_the_training_images(photos,
     x = (embeddings - scaled.mean_) / (scaled.scale_ * math.sqrt(len(labels) / (len(labels) - 1)))
     oracle = LogisticRegression(C=1 / (len(labels) * 0.1), tol=1e-8, max_iter=5000).fit(x, labels)
 
-    finetune.fit(run, None)
+    trainer.fit(run, None)
 
     last = weights(tmp_path / "last.pt")
     logits = torch.from_numpy(embeddings) @ last[f"{name}.weight"].T + last[f"{name}.bias"]
@@ -179,15 +181,15 @@ def seen_by_last_layer(run, name):
 
 def test_a_continued_run_keeps_the_head_it_had(photos, tmp_path, monkeypatch):
     settings = {"mode": "finetune", "weights": "none", "head_init": "probe", "backbone": "lenet5"}
-    finetune.fit(tiny_run(photos, tmp_path / "whole", epochs=2, **settings), None)
-    ends = finetune.Trainer.finished
-    monkeypatch.setattr(finetune.Trainer, "finished", lambda self: ends(self) or self.progress.epoch == 1)
-    finetune.fit(tiny_run(photos, tmp_path / "parts", epochs=2, **settings), None)
+    trainer.fit(tiny_run(photos, tmp_path / "whole", epochs=2, **settings), None)
+    ends = trainer.Trainer.finished
+    monkeypatch.setattr(trainer.Trainer, "finished", lambda self: ends(self) or self.progress.epoch == 1)
+    trainer.fit(tiny_run(photos, tmp_path / "parts", epochs=2, **settings), None)
     monkeypatch.undo()
     monkeypatch.setattr(probe, "start_head", lambda _run: pytest.fail("begun anew"))
     rest = tiny_run(photos, tmp_path / "parts", resume=True, epochs=2, **settings)
 
-    finetune.fit(rest, rest.last())
+    trainer.fit(rest, rest.last())
 
     assert same(weights(tmp_path / "parts" / "last.pt"), weights(tmp_path / "whole" / "last.pt"))
 
@@ -196,7 +198,7 @@ def test_a_head_that_no_probe_can_begin_is_refused(photos, tmp_path):
     run = tiny_run(photos, tmp_path, mode="finetune", weights="none", head_init="probe", backbone="squeezenet1_1")
 
     with pytest.raises(ConfigError, match="--head-init random"):
-        finetune.fit(run, None)
+        trainer.fit(run, None)
 
 
 def test_frozen_norms_normalise_by_what_they_were_while_their_scale_learns(photos, tmp_path):
@@ -223,9 +225,9 @@ def test_early_stopping_ends_when_no_epoch_was_better_for_that_long(photos, tmp_
     # weights that do not move give the same loss again and again
     run = tiny_run(photos, tmp_path, epochs=9, early_stop=2, lr=1e-12, optimizer="sgd")
 
-    assert len(finetune.fit(run, None)) == 3
+    assert len(trainer.fit(run, None)) == 3
     again = dataclasses.replace(run, config=dataclasses.replace(run.config, resume=True))
-    assert len(finetune.fit(again, again.last())) == 3
+    assert len(trainer.fit(again, again.last())) == 3
 
 
 def test_rare_classes_weigh_more_in_the_loss(photos, tmp_path):
@@ -263,7 +265,7 @@ def test_a_step_that_is_not_finite_changes_nothing(photos, tmp_path, bad):
 
 def poisoned(when):
     """A step in which the first image of the batches for which `when(progress)` holds is not a number."""
-    step = finetune.Trainer.step
+    step = trainer.Trainer.step
 
     def wrapped(self, batch, order):
         if when(self.progress):
@@ -274,12 +276,12 @@ def poisoned(when):
 
 
 def test_a_bad_batch_is_left_out_and_named_with_its_images(photos, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(finetune.Trainer, "step", poisoned(lambda now: (now.epoch, now.batch) in ((0, 1), (1, 0))))
+    monkeypatch.setattr(trainer.Trainer, "step", poisoned(lambda now: (now.epoch, now.batch) in ((0, 1), (1, 0))))
     run = tiny_run(photos, tmp_path, bad_steps=2)
     _, order = run.training_batches()
     expected = [str(run.data.part("train")[key.row].path) for key in list(order)[1]]
 
-    records = finetune.fit(run, None)
+    records = trainer.fit(run, None)
 
     with (tmp_path / "skipped.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -293,16 +295,16 @@ def test_a_bad_batch_is_left_out_and_named_with_its_images(photos, tmp_path, mon
 
 
 def test_what_was_left_out_stays_listed_when_a_run_is_continued(photos, tmp_path, monkeypatch):
-    whole = finetune.Trainer.step
+    whole = trainer.Trainer.step
     first = poisoned(lambda now: (now.epoch, now.batch) == (0, 1) or now.epoch == 1)
-    monkeypatch.setattr(finetune.Trainer, "step", first)
+    monkeypatch.setattr(trainer.Trainer, "step", first)
     with pytest.raises(ConfigError, match="the loss is nan in epoch 2"):
-        finetune.fit(tiny_run(photos, tmp_path, bad_steps=2), None)
-    monkeypatch.setattr(finetune.Trainer, "step", whole)
-    monkeypatch.setattr(finetune.Trainer, "step", poisoned(lambda now: (now.epoch, now.batch) == (1, 2)))
+        trainer.fit(tiny_run(photos, tmp_path, bad_steps=2), None)
+    monkeypatch.setattr(trainer.Trainer, "step", whole)
+    monkeypatch.setattr(trainer.Trainer, "step", poisoned(lambda now: (now.epoch, now.batch) == (1, 2)))
     continued = tiny_run(photos, tmp_path, bad_steps=2, resume=True)
 
-    finetune.fit(continued, continued.last())
+    trainer.fit(continued, continued.last())
 
     with (tmp_path / "skipped.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -317,7 +319,7 @@ def test_too_many_bad_steps_in_a_row_end_the_run_with_the_last_good_checkpoint(p
             saved.append((tmp_path / "last.pt").read_bytes())
         return now.epoch == 1 and now.batch >= 1
 
-    monkeypatch.setattr(finetune.Trainer, "step", poisoned(second_epoch))
+    monkeypatch.setattr(trainer.Trainer, "step", poisoned(second_epoch))
 
     assert main(command_line(photos, tmp_path)) == EXIT_BAD_INPUT
 
@@ -329,29 +331,29 @@ def test_too_many_bad_steps_in_a_row_end_the_run_with_the_last_good_checkpoint(p
 
 
 def test_an_exploding_run_stops_and_continues_with_a_lower_rate(photos, tmp_path, monkeypatch):
-    rates = finetune.optimise.lr_factor
-    monkeypatch.setattr(finetune.optimise, "lr_factor", lambda config, epoch, losses: 1e30 if epoch >= 1 else 1e-3)
+    rates = trainer.optimise.lr_factor
+    monkeypatch.setattr(trainer.optimise, "lr_factor", lambda config, epoch, losses: 1e30 if epoch >= 1 else 1e-3)
     run = tiny_run(photos, tmp_path, optimizer="sgd")
     with pytest.raises(ConfigError, match=r"continue with --resume and a lower --lr than 0\.001"):
-        finetune.fit(run, None)
-    monkeypatch.setattr(finetune.optimise, "lr_factor", rates)
+        trainer.fit(run, None)
+    monkeypatch.setattr(trainer.optimise, "lr_factor", rates)
     continued = tiny_run(photos, tmp_path, optimizer="sgd", resume=True, lr=5e-4, schedule="constant")
 
-    records = finetune.fit(continued, continued.last())
+    records = trainer.fit(continued, continued.last())
 
     assert records[1].lr == 5e-4
     assert math.isfinite(records[1].val_loss)
 
 
 def test_memory_that_does_not_suffice_names_the_batch_size(photos, tmp_path, monkeypatch, capsys):
-    step = finetune.Trainer.step
+    step = trainer.Trainer.step
 
     def greedy(self, batch, order):
         if self.progress.epoch == 1:
             torch.empty(2**50)
         step(self, batch, order)
 
-    monkeypatch.setattr(finetune.Trainer, "step", greedy)
+    monkeypatch.setattr(trainer.Trainer, "step", greedy)
 
     assert main(command_line(photos, tmp_path)) == EXIT_BAD_INPUT
 
@@ -365,14 +367,14 @@ def test_another_runtime_error_stays_a_defect(photos, tmp_path, monkeypatch):
     def broken(self, batch, order):
         raise RuntimeError("shape mismatch")
 
-    monkeypatch.setattr(finetune.Trainer, "step", broken)
+    monkeypatch.setattr(trainer.Trainer, "step", broken)
 
     with pytest.raises(RuntimeError, match="shape mismatch"):
         main(command_line(photos, tmp_path))
 
 
 def test_a_disk_that_fills_up_in_training_leaves_the_last_good_checkpoint(photos, tmp_path, monkeypatch, capsys):
-    step, saved = finetune.Trainer.step, []
+    step, saved = trainer.Trainer.step, []
 
     def filling(self, batch, order):
         if self.progress.epoch == 1 and not saved:
@@ -380,7 +382,7 @@ def test_a_disk_that_fills_up_in_training_leaves_the_last_good_checkpoint(photos
             (tmp_path / f".last.pt.{os.getpid()}.tmp").symlink_to("/dev/full")
         step(self, batch, order)
 
-    monkeypatch.setattr(finetune.Trainer, "step", filling)
+    monkeypatch.setattr(trainer.Trainer, "step", filling)
 
     assert main(command_line(photos, tmp_path)) == EXIT_BAD_INPUT
 
@@ -390,22 +392,22 @@ def test_a_disk_that_fills_up_in_training_leaves_the_last_good_checkpoint(photos
 
 
 def test_a_run_that_dies_between_its_two_checkpoints_continues_to_the_same_end(photos, tmp_path, monkeypatch):
-    settings, save = {"ema": 0.9, "accumulate": 2, "batch_size": 4}, finetune.Run.save
-    finetune.fit(tiny_run(photos, tmp_path / "whole", **settings), None)
+    settings, save = {"ema": 0.9, "accumulate": 2, "batch_size": 4}, trainer.Run.save
+    trainer.fit(tiny_run(photos, tmp_path / "whole", **settings), None)
 
     def dying(self, names, metrics, resume):
         if names == ["last.pt"] and len(history(tmp_path / "parts")) == 2:
             raise SystemExit
         save(self, names, metrics, resume)
 
-    monkeypatch.setattr(finetune.Run, "save", dying)
+    monkeypatch.setattr(trainer.Run, "save", dying)
     with pytest.raises(SystemExit):
-        finetune.fit(tiny_run(photos, tmp_path / "parts", **settings), None)
+        trainer.fit(tiny_run(photos, tmp_path / "parts", **settings), None)
     monkeypatch.undo()
     torch.manual_seed(99)
 
     rest = tiny_run(photos, tmp_path / "parts", resume=True, **settings)
-    finetune.fit(rest, rest.last())
+    trainer.fit(rest, rest.last())
 
     assert history(tmp_path / "parts") == history(tmp_path / "whole")
     for name in ("best.pt", "last.pt"):
@@ -418,7 +420,7 @@ def test_what_cannot_be_compiled_is_said_and_trained_without(photos, tmp_path, m
 
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=failing))
 
-    assert len(finetune.fit(tiny_run(photos, tmp_path, compile=True, epochs=1), None)) == 1
+    assert len(trainer.fit(tiny_run(photos, tmp_path, compile=True, epochs=1), None)) == 1
 
     assert "--compile: torch.compile fails here" in capsys.readouterr().out
 
@@ -426,7 +428,7 @@ def test_what_cannot_be_compiled_is_said_and_trained_without(photos, tmp_path, m
 def test_a_compiled_run_learns_the_same_and_keeps_the_names_of_its_weights(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
     for name in ("plain", "compiled"):
-        finetune.fit(tiny_run(photos, tmp_path / name, compile=name == "compiled", epochs=1), None)
+        trainer.fit(tiny_run(photos, tmp_path / name, compile=name == "compiled", epochs=1), None)
 
     plain, compiled = (weights(tmp_path / name / "last.pt") for name in ("plain", "compiled"))
     assert same(plain, compiled, rtol=1e-4, atol=1e-6)
@@ -435,7 +437,7 @@ def test_a_compiled_run_learns_the_same_and_keeps_the_names_of_its_weights(photo
 @pytest.fixture(scope="module")
 def taught(photos, tmp_path_factory):
     folder = tmp_path_factory.mktemp("teacher")
-    finetune.fit(tiny_run(photos, folder, backbone="squeezenet1_1", epochs=3), None)
+    trainer.fit(tiny_run(photos, folder, backbone="squeezenet1_1", epochs=3), None)
     return folder / "best.pt"
 
 
@@ -445,7 +447,7 @@ def test_the_divergence_is_that_of_hintons_paper():
 
     expected = (p * (p.log() - q.log())).sum() / 5 * 2.5**2
 
-    assert distil.divergence(outputs, teacher, 2.5).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert distillation.divergence(outputs, teacher, 2.5).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_a_student_comes_to_answer_as_its_teacher_does(photos, taught, tmp_path):
@@ -463,7 +465,7 @@ def test_a_student_comes_to_answer_as_its_teacher_does(photos, taught, tmp_path)
         return nn.functional.kl_div(*scores, reduction="batchmean", log_target=True).item()
 
     before = distance()
-    finetune.fit(run, None)
+    trainer.fit(run, None)
 
     assert distance() < before / 2
 
@@ -514,7 +516,7 @@ def test_tensorboard_gets_the_numbers_of_history_csv(photos, tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    records = finetune.fit(tiny_run(photos, tmp_path, tensorboard=True), None)
+    records = trainer.fit(tiny_run(photos, tmp_path, tensorboard=True), None)
 
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()

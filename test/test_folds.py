@@ -10,7 +10,7 @@ import pytest
 
 from cnn_perception.errors import ConfigError
 from training.config import make, parse
-from training.folds import cross_validate
+from training.loop.cross_validation import cross_validate
 
 TOP1 = {1: 0.5, 2: 0.75, 3: 1.0}
 

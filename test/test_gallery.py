@@ -28,7 +28,8 @@ from cnn_perception.model.gallery import Gallery, Neighbour
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from cnn_perception.model.spec import GALLERY_KEY, METADATA_KEY, GallerySpec, ModelSpec
 from cnn_perception.pipeline.pipeline import Pipeline
-from training import checkpoint, export, gallery, train
+from training import checkpoint, export, train
+from training.graphs import gallery
 
 CPU = SessionOptions(providers=("CPUExecutionProvider",))
 CORNERS = Gallery(("right", "up", "left", "also right"), np.array([[1, 0], [0, 1], [-1, 0], [1, 0]], np.float32))

@@ -8,9 +8,9 @@ from torch import nn
 from torch.nn import functional
 
 from cnn_perception.errors import ConfigError
-from training import backbones
-from training.activation import ActivatedClassifier
-from training.grid import with_grid_head
+from training.graphs.activation_map import ActivatedClassifier
+from training.networks import backbones
+from training.networks.grid_head import with_grid_head
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,9 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from training import linear
 from training.config import make
-from training.samples import Sample
+from training.data.records import Sample
+from training.loop import linear_solver
 
 
 @pytest.fixture(autouse=True)
@@ -28,9 +28,9 @@ def features(count, width, seed=0):
 def test_the_linear_layer_of_classes_is_that_of_logistic_regression(decay):
     labels = np.arange(60) % 3
     x = (features(60, 5) + labels[:, None] * [1, 0, -0.5, 0, 0]).astype(np.float32)
-    data = linear.Features(torch.from_numpy(x), torch.from_numpy(labels))
+    data = linear_solver.Features(torch.from_numpy(x), torch.from_numpy(labels))
 
-    layer = linear.fit_linear(data, "multiclass", 3, decay, iterations=200)
+    layer = linear_solver.fit_linear(data, "multiclass", 3, decay, iterations=200)
 
     # scikit-learn minimises the sum of the losses times C, plus half of the squared weights
     expected = LogisticRegression(C=1 / (60 * decay), tol=1e-8, max_iter=5000).fit(x, labels)
@@ -42,9 +42,9 @@ def test_the_search_does_not_end_early_where_features_are_much_alike():
     mixed = one @ features(1, 80, seed=1) + 0.1 * features(30, 80, seed=2)
     x = ((mixed - mixed.mean(axis=0)) / mixed.std(axis=0)).astype(np.float32)
     labels = np.digitize(one[:, 0] + 0.5 * features(30, 1, seed=3)[:, 0], [-0.4, 0.4])
-    data = linear.Features(torch.from_numpy(x), torch.from_numpy(labels))
+    data = linear_solver.Features(torch.from_numpy(x), torch.from_numpy(labels))
 
-    layer = linear.fit_linear(data, "multiclass", 3, 0.1, iterations=200)
+    layer = linear_solver.fit_linear(data, "multiclass", 3, 0.1, iterations=200)
 
     expected = LogisticRegression(C=1 / (30 * 0.1), tol=1e-8, max_iter=5000).fit(x, labels).predict_proba(x)
     assert layer(data.embeddings).softmax(1).numpy() == pytest.approx(expected, abs=0.01)
@@ -53,9 +53,9 @@ def test_the_search_does_not_end_early_where_features_are_much_alike():
 def test_the_linear_layer_of_several_labels_is_a_logistic_regression_each():
     x = features(80, 4)
     targets = np.stack([x[:, 0] > 0.3, x[:, 1] + x[:, 2] > 0], axis=1)
-    data = linear.Features(torch.from_numpy(x), torch.from_numpy(targets.astype(np.float32)))
+    data = linear_solver.Features(torch.from_numpy(x), torch.from_numpy(targets.astype(np.float32)))
 
-    layer = linear.fit_linear(data, "multilabel", 2, 0.02, iterations=200)
+    layer = linear_solver.fit_linear(data, "multilabel", 2, 0.02, iterations=200)
 
     for column in range(2):
         expected = LogisticRegression(C=1 / (80 * 0.02), tol=1e-8, max_iter=5000).fit(x, targets[:, column])
@@ -67,9 +67,9 @@ def test_the_linear_layer_of_several_labels_is_a_logistic_regression_each():
 def test_the_linear_layer_of_numbers_is_ridge_regression(shape):
     x = features(*shape)
     y = (x[:, :2] * [2.0, -1.0] + [0.5, 3.0] + features(shape[0], 2, seed=1)).astype(np.float32)
-    data = linear.Features(torch.from_numpy(x), torch.from_numpy(y))
+    data = linear_solver.Features(torch.from_numpy(x), torch.from_numpy(y))
 
-    layers = linear.fit_ridge(data, (0.01, 0.3))
+    layers = linear_solver.fit_ridge(data, (0.01, 0.3))
 
     for layer, decay in zip(layers, (0.01, 0.3), strict=True):
         # scikit-learn minimises the sum of the squares plus alpha times the squared weights
@@ -84,22 +84,22 @@ def samples(labels, **changes):
 
 def test_cross_validation_prefers_a_penalty_where_features_are_noise():
     labels = torch.arange(60) % 2
-    noise = linear.Features(torch.from_numpy(features(60, 80)), labels)
-    clear = linear.Features(noise.embeddings + 6 * labels[:, None], labels)
-    parts = linear.folds(samples(labels.tolist()), make(data="d", output="o"))
+    noise = linear_solver.Features(torch.from_numpy(features(60, 80)), labels)
+    clear = linear_solver.Features(noise.embeddings + 6 * labels[:, None], labels)
+    parts = linear_solver.folds(samples(labels.tolist()), make(data="d", output="o"))
 
-    of_noise, of_clear = (linear.cross_validate(data, "multiclass", 2, parts) for data in (noise, clear))
+    of_noise, of_clear = (linear_solver.cross_validate(data, "multiclass", 2, parts) for data in (noise, clear))
 
-    assert min(of_noise, key=of_noise.get) == max(linear.WEIGHT_DECAYS)
+    assert min(of_noise, key=of_noise.get) == max(linear_solver.WEIGHT_DECAYS)
     assert of_clear[0.01] < of_clear[10.0]
 
 
 def test_cross_validation_of_numbers_measures_the_absolute_error_on_images_held_out():
     x = features(40, 3)
-    data = linear.Features(torch.from_numpy(x), torch.from_numpy(x[:, :1] + 0.3 * features(40, 1, seed=2)))
+    data = linear_solver.Features(torch.from_numpy(x), torch.from_numpy(x[:, :1] + 0.3 * features(40, 1, seed=2)))
     parts = np.arange(40) // 8
 
-    found = linear.cross_validate(data, "regression", 1, parts)
+    found = linear_solver.cross_validate(data, "regression", 1, parts)
 
     errors = []
     for part in range(5):
@@ -112,16 +112,16 @@ def test_cross_validation_of_numbers_measures_the_absolute_error_on_images_held_
 def test_each_fold_gets_its_share_of_every_class():
     labels = [0] * 50 + [1] * 10
 
-    parts = linear.folds(samples(labels), make(data="d", output="o"))
+    parts = linear_solver.folds(samples(labels), make(data="d", output="o"))
 
     assert np.bincount(parts[:50]).tolist() == [10] * 5
     assert np.bincount(parts[50:]).tolist() == [2] * 5
 
 
 def test_neighbours_in_time_and_images_of_a_group_stay_in_one_fold():
-    tail = linear.folds(samples([0] * 20), make(data="d", output="o", split="tail"))
+    tail = linear_solver.folds(samples([0] * 20), make(data="d", output="o", split="tail"))
     names = [f"drive {row % 7}" for row in range(42)]
-    grouped = linear.folds(samples([0] * 42, group=names), make(data="d", output="o"))
+    grouped = linear_solver.folds(samples([0] * 42, group=names), make(data="d", output="o"))
 
     assert tail.tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4
     assert all(len({grouped[row] for row in range(first, 42, 7)}) == 1 for first in range(7))

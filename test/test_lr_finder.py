@@ -12,8 +12,8 @@ import torch
 from tiny_run import command_line, tiny_run, write_photos
 
 from cnn_perception.errors import EXIT_OK, DataError
-from training import lr_finder
-from training.lr_finder import Sweep
+from training.loop import lr_finder
+from training.loop.lr_finder import Sweep
 from training.train import main, write_sweep
 
 

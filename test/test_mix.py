@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cnn_perception.errors import ConfigError
+from training.batches.mixup import Mixing, box, mix
 from training.config import make
-from training.mix import Mixing, box, mix
 
 COUNT, CLASSES, HEIGHT, WIDTH = 6, 3, 16, 24
 TARGETS = torch.tensor([0, 1, 2, 0, 1, 2])

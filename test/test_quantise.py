@@ -25,9 +25,10 @@ from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, PrecisionRecord
 from cnn_perception.model.subgraph import subgraph
 from cnn_perception.pipeline.preprocess import preprocess
-from training import checkpoint, export, quantise
+from training import checkpoint, export
 from training.checkpoint import UNCALIBRATED, Checkpoint
-from training.quantise import Reduction
+from training.graphs import quantise
+from training.graphs.quantise import Reduction
 
 CPU = SessionOptions(providers=("CPUExecutionProvider",))
 CLASSES = ("go", "stop", "turn")

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from training import backbones
-from training.receptive_field import Geometry, geometry
+from training.graphs.receptive_field import Geometry, geometry
+from training.networks import backbones
 
 HEIGHT, WIDTH = 96, 160
 

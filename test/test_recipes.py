@@ -9,9 +9,9 @@ import pytest
 from tiny_run import tiny_run, write_photos
 
 from cnn_perception.errors import EXIT_BAD_INPUT, ConfigError
-from training import recipe
 from training.config import make, with_recipe
-from training.run import settings
+from training.loop.run import settings
+from training.recipes import recipe
 from training.train import main
 
 PLACES = {"data": "images", "output": "run"}

@@ -30,7 +30,7 @@ from cnn_perception.background.selection import Origin, margin, reason
 from cnn_perception.bag.reader import Bag
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.image.messages import EncodedImage, decode
-from training import dataset
+from training.data.load import load_images
 from training.train import main
 
 
@@ -190,11 +190,11 @@ def test_the_table_trains_a_model_once_the_classes_are_filled_in(tmp_path):
     recording.close()
     file = tmp_path / "frames" / SHA256[:12] / "frames.csv"
     with pytest.raises(DataError, match=r"frames\.csv, line 2, column 'class': is empty"):
-        dataset.load(file)
+        load_images(file)
 
     label(file, ("moths", "bees"))
 
-    assert dataset.load(file).class_names == ("bees", "moths")
+    assert load_images(file).class_names == ("bees", "moths")
     assert main(command_line(file, tmp_path / "run", epochs=1)) == 0
 
 
@@ -208,11 +208,11 @@ def test_several_classes_are_never_taken_for_labelled_before_they_are(tmp_path):
     recording.close()
     file = tmp_path / SHA256[:12] / "frames.csv"
     with pytest.raises(ConfigError, match="has no column 'class' or 'classes'"):
-        dataset.load(file)
+        load_images(file)
 
     file.write_text(file.read_text().replace(",answer,", ",classes,", 1))  # once a human has corrected the answers
 
-    data = dataset.load(file)
+    data = load_images(file)
     assert data.class_names == ("ants", "bees", "wasps")
     assert [sample.values for sample in data.samples[:2]] == [(0, 0, 1), (1, 1, 0)]
 

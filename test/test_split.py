@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnn_perception.errors import ConfigError, DataError
-from training.samples import Listing, Sample
-from training.split import Division, divide, unite, with_groups
+from training.data.records import Listing, Sample
+from training.data.split import Division, divide, unite, with_groups
 
 NONE = np.empty((0, 2), np.int64)
 

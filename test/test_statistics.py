@@ -18,7 +18,8 @@ from tiny_model import GAIN, TINY_INPUT, as_multilabel, regression_spec, tiny_sp
 
 from cnn_perception.errors import DataError
 from cnn_perception.model.spec import ModelSpec
-from training import checkpoint, statistics
+from training import checkpoint
+from training.graphs import image_statistics
 
 COLORS = ((255, 0, 0), (0, 102, 0), (51, 51, 51))
 TARGETS = ((0,), (0,), (0,), (2,))
@@ -48,7 +49,7 @@ def softmax(logits):
 
 def test_moments_of_plain_pictures_are_those_of_hand_arithmetic(tmp_path):
     spec = dataclasses.replace(tiny_spec(), temperature=4.0)
-    found = statistics.measure(*written(tmp_path, map(plain, COLORS), spec))
+    found = image_statistics.measure(*written(tmp_path, map(plain, COLORS), spec))
 
     # brightness: 255 / 3 = 85, 34 and 51 of 255; logits: ten times each channel in [0, 1]
     light = np.array([1 / 3, 0.4 / 3, 0.2])
@@ -66,7 +67,7 @@ def test_brightness_is_that_of_the_picture_before_the_normalisation(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (size.height, size.width, 3), np.uint8)
     picture = Image.fromarray(noise)  # as large as the input: nothing is resized
 
-    found = statistics.measure(*written(tmp_path, [picture], tiny_spec(input=size)))
+    found = image_statistics.measure(*written(tmp_path, [picture], tiny_spec(input=size)))
 
     assert found.brightness.mean == pytest.approx(np.mean(ImageStat.Stat(picture).mean) / 255, abs=1e-6)
     assert found.brightness.std == 0
@@ -76,7 +77,7 @@ def test_of_several_classes_each_has_its_share_and_there_is_no_entropy(tmp_path)
     targets = ((1, 0, 1), (0, 0, 1), (0, 0, 1), (0, 0, 0))
     spec = as_multilabel(tiny_spec(), 0.5, 0.5, 0.5)
 
-    found = statistics.measure(*written(tmp_path, [plain(COLORS[0])], spec, targets))
+    found = image_statistics.measure(*written(tmp_path, [plain(COLORS[0])], spec, targets))
 
     assert (found.class_shares, found.entropy) == ((0.25, 0.0, 0.75), None)
 
@@ -84,17 +85,17 @@ def test_of_several_classes_each_has_its_share_and_there_is_no_entropy(tmp_path)
 def test_numbers_have_no_shares_and_no_entropy(tmp_path):
     spec = regression_spec({"a": "m", "b": "", "c": ""})
 
-    found = statistics.measure(*written(tmp_path, [plain(COLORS[2])], spec, ((0.1, 0.2, -3.0),)))
+    found = image_statistics.measure(*written(tmp_path, [plain(COLORS[2])], spec, ((0.1, 0.2, -3.0),)))
 
     assert (found.class_shares, found.entropy) == ((), None)
     assert found.brightness.mean == pytest.approx(0.2, abs=1e-6)
 
 
 def test_large_sets_are_looked_at_from_one_end_to_the_other(tmp_path, monkeypatch):
-    monkeypatch.setattr(statistics, "MOST_IMAGES", 3)
+    monkeypatch.setattr(image_statistics, "MOST_IMAGES", 3)
     pictures = [plain((grey, grey, grey)) for grey in (0, 90, 100, 90, 200)]
 
-    found = statistics.measure(*written(tmp_path, pictures))
+    found = image_statistics.measure(*written(tmp_path, pictures))
 
     assert (found.images, found.brightness.mean) == (3, pytest.approx(100 / 255, abs=1e-6))
 
@@ -102,12 +103,12 @@ def test_large_sets_are_looked_at_from_one_end_to_the_other(tmp_path, monkeypatc
 def test_deleted_images_are_passed_over_until_none_is_left(tmp_path):
     proto, made, spec = written(tmp_path, map(plain, COLORS))
     (tmp_path / "0.png").unlink()
-    assert statistics.measure(proto, made, spec).images == 2
+    assert image_statistics.measure(proto, made, spec).images == 2
     for name in ("1.png", "2.png"):
         (tmp_path / name).unlink()
-    found = statistics.measure(proto, made, spec)
+    found = image_statistics.measure(proto, made, spec)
     assert found is None
-    assert "none: the checkpoint has no labelled training images, or" in statistics.summary(found)
+    assert "none: the checkpoint has no labelled training images, or" in image_statistics.summary(found)
 
 
 def test_a_checkpoint_of_before_labels_were_kept_is_read_and_has_no_statistics(tmp_path):
@@ -117,7 +118,7 @@ def test_a_checkpoint_of_before_labels_were_kept_is_read_and_has_no_statistics(t
     torch.save(values, tmp_path / "best.pt")
 
     assert checkpoint.load(tmp_path / "best.pt").train_targets == ()
-    assert statistics.measure(*written(tmp_path, map(plain, COLORS), targets=())) is None
+    assert image_statistics.measure(*written(tmp_path, map(plain, COLORS), targets=())) is None
 
 
 def test_a_damaged_validation_image_is_named(tmp_path):
@@ -125,17 +126,17 @@ def test_a_damaged_validation_image_is_named(tmp_path):
     (tmp_path / "1.png").write_bytes(b"\x89PNG")
 
     with pytest.raises(DataError, match=r"1\.png: this validation image cannot be read"):
-        statistics.measure(proto, made, spec)
+        image_statistics.measure(proto, made, spec)
 
 
 def test_the_statistics_travel_in_the_description_and_are_summed_up_in_a_line(tmp_path):
     proto, made, spec = written(tmp_path, map(plain, COLORS))
-    found = statistics.measure(proto, made, spec)
+    found = image_statistics.measure(proto, made, spec)
 
     described = dataclasses.replace(spec, statistics=found)
 
     assert ModelSpec.from_json(described.to_json()) == described
-    assert statistics.summary(found) == (
+    assert image_statistics.summary(found) == (
         f"brightness 0.22 +/- 0.08, entropy in nats {found.entropy.mean:.2f} +/- {found.entropy.std:.2f}, "
         "over 3 validation images"
     )

@@ -11,7 +11,7 @@ from donkeycar import write_csv
 from tiny_images import write_folder
 
 from cnn_perception.errors import ConfigError, DataError
-from training import dataset
+from training.data.load import load_images, write_split
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -30,7 +30,7 @@ def table(folder, header, rows, name="labels.csv"):
 
 
 def load(path, **options):
-    return dataset.load(path, **options)
+    return load_images(path, **options)
 
 
 def test_one_class_an_image(images):
@@ -183,14 +183,14 @@ def test_a_folder_has_one_class_an_image(images):
 def test_the_record_of_a_split_is_a_data_set_with_the_same_split(images):
     numbers = [(f"{i / 7}", f"g{i // 2}") for i in range(20)]
     data = load(table(images, ["x", "group"], numbers), targets=("x:m",))
-    dataset.write_split(images / "split.csv", data)
+    write_split(images / "split.csv", data)
     again = load(images / "split.csv", targets=("x:m",), seed=9)
 
     assert [(s.path, s.part, s.group) for s in again.samples] == [(s.path, s.part, s.group) for s in data.samples]
     assert [s.values for s in again.samples] == [pytest.approx(s.values, abs=1e-6) for s in data.samples]
 
     classes = load(table(images, ["class"], CLASSES))
-    dataset.write_split(images / "split.csv", classes)
+    write_split(images / "split.csv", classes)
     assert load(images / "split.csv", seed=9).samples == classes.samples
     with (images / "split.csv").open() as file:
         assert next(csv.reader(file)) == ["path", "class", "part", "group"]

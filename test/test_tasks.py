@@ -23,7 +23,7 @@ from cnn_perception.image.messages import decode_file_bytes
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from cnn_perception.pipeline.preprocess import preprocess
 from training import checkpoint, export, tasks
-from training.answers import Answers
+from training.scoring.scores import Answers
 from training.train import main
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -25,8 +25,11 @@ from torch import nn
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK
 from cnn_perception.image.messages import decode_file_bytes
 from cnn_perception.pipeline.preprocess import preprocess
-from training import backbones, checkpoint, finetune, optimise, probe
+from training import checkpoint
 from training.config import make
+from training.loop import probe, trainer
+from training.loop import schedule as optimise
+from training.networks import backbones
 from training.train import main
 
 FILES = {
@@ -150,9 +153,9 @@ def test_an_interrupted_run_continued_equals_an_uninterrupted_one(
         return wrapped
 
     if where == "training":  # in the second of the four batches of the second epoch
-        monkeypatch.setattr(finetune.Trainer, "step", interrupt_at(6, finetune.Trainer.step))
+        monkeypatch.setattr(trainer.Trainer, "step", interrupt_at(6, trainer.Trainer.step))
     else:  # after the second epoch
-        monkeypatch.setattr(finetune, "answer", interrupt_at(2, finetune.answer))
+        monkeypatch.setattr(trainer, "answer", interrupt_at(2, trainer.answer))
     assert main(arguments(photos, tmp_path, "finetune", *FINETUNE)) == EXIT_INTERRUPTED
     assert "--resume" in capsys.readouterr().err
     assert len(calls) == (6 if where == "training" else 2)
@@ -201,7 +204,7 @@ def test_a_finished_run_continued_only_reports_again(photos, tmp_path):
 
 
 def test_a_diverging_run_names_the_batch_and_leaves_the_last_checkpoint_intact(photos, tmp_path, monkeypatch, capsys):
-    step, saved = finetune.Trainer.step, []
+    step, saved = trainer.Trainer.step, []
 
     def poisoned_step(self, batch, order):
         if self.progress.epoch == 1 and self.progress.batch == 2:
@@ -209,7 +212,7 @@ def test_a_diverging_run_names_the_batch_and_leaves_the_last_checkpoint_intact(p
             batch.images[0, 0, 0, 0] = math.nan
         step(self, batch, order)
 
-    monkeypatch.setattr(finetune.Trainer, "step", poisoned_step)
+    monkeypatch.setattr(trainer.Trainer, "step", poisoned_step)
 
     assert main(arguments(photos, tmp_path, "scratch", "--epochs", "2", "--bad-steps", "1")) == EXIT_BAD_INPUT
 

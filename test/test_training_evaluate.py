@@ -1,4 +1,4 @@
-"""Owns: checkpoints scored on images: alone, with ten crops, as an ensemble (`training.evaluate`, `training.votes`).
+"""Owns: checkpoints scored on images: alone, with ten crops, as an ensemble (`training.evaluate`).
 
 Leaves to others: the scores themselves (test_metrics, test_train), data sets (test_dataset).
 """
@@ -22,10 +22,13 @@ from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK
 from cnn_perception.image.messages import RgbImage, decode_file_bytes
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
 from cnn_perception.pipeline.preprocess import preprocess
-from training import backbones, checkpoint, dataset, votes
+from training import checkpoint
+from training.calibration import ensemble
 from training.checkpoint import Calibration, Checkpoint
 from training.config import make
+from training.data.load import load_images
 from training.evaluate import main
+from training.networks import backbones
 
 SPEC = InputSpec(32, 40, "crop", 0.8, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
 NAMES = ("go", "stop", "turn")
@@ -46,7 +49,7 @@ def runs(photos, tmp_path_factory):
     """Two networks that answer something else for every image, of different sizes and temperatures."""
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("runs")
-    images = dataset.load(photos, val_fraction=0.3, test_fraction=0.0, seed=3, findings_csv=None)
+    images = load_images(photos, val_fraction=0.3, test_fraction=0.0, seed=3, findings_csv=None)
     for seed, (name, size) in enumerate({"a": SPEC, "b": dataclasses.replace(SPEC, height=40, width=48)}.items()):
         torch.manual_seed(seed)
         model = backbones.build("resnet18", 3)
@@ -111,7 +114,7 @@ def test_ten_views_are_torchvisions_ten_crops_and_the_centre_is_the_robots(shape
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     image = RgbImage(np.asarray(Image.fromarray(image).resize((shape[1], shape[0]), Image.Resampling.BICUBIC)))
 
-    views = votes.ten_views(image, SPEC)
+    views = ensemble.ten_views(image, SPEC)
 
     for view, crop in zip(views, torchvision_crops(image, SPEC), strict=True):
         difference = np.abs(view.astype(int) - crop.permute(1, 2, 0).numpy().astype(int))
@@ -168,7 +171,7 @@ def write_table(root, header, cells):
 
 def two_of(table, folder, task, outputs, given, **changes):
     """Two checkpoints of random networks for a table, and what each answers for the validation images."""
-    images = dataset.load(table, val_fraction=0.3, seed=3, targets=given.get("targets", ()))
+    images = load_images(table, val_fraction=0.3, seed=3, targets=given.get("targets", ()))
     config = make(data=str(table), output="o", val_fraction=0.3, seed=3, **given).to_dict()
     paths, answers = [folder / "one.pt", folder / "two.pt"], []
     for seed, path in enumerate(paths):

@@ -21,9 +21,10 @@ from torch.nn import functional
 
 from cnn_perception import metrics
 from cnn_perception.errors import EXIT_OK
-from training import checkpoint, diagrams, provenance, worst
+from training import checkpoint
 from training.config import make, parse
-from training.dataset import Sample
+from training.data.records import Sample
+from training.report import diagrams, provenance, worst_images
 from training.train import main
 
 
@@ -168,7 +169,7 @@ def test_an_answer_with_several_labels_goes_by_the_fitted_thresholds():
     names, sample = ("red", "warm", "cold"), Sample(Path("x.png"), 0, "val", (1.0, 0.0, 0.0))
     run = SimpleNamespace(data=SimpleNamespace(task="multilabel", class_names=names))
 
-    text = worst._answer(run, sample, np.array([0.3, 0.3, 0.6]), np.array([0.2, 0.25, 0.7]))
+    text = worst_images._answer(run, sample, np.array([0.3, 0.3, 0.6]), np.array([0.2, 0.25, 0.7]))
 
     # red is seen and there, warm is seen and not there, cold is neither
     assert "warm 30" in text
@@ -181,9 +182,9 @@ def test_the_loss_of_an_image_is_that_of_torch():
     logits, labels = torch.from_numpy(rng.normal(0, 2, (6, 3))), torch.tensor([0, 1, 2, 2, 1, 0])
     several = torch.from_numpy(rng.integers(0, 2, (6, 3)).astype(np.float64))
 
-    of_one = worst.image_losses(logits.softmax(1).numpy(), labels.numpy(), "multiclass")
-    of_several = worst.image_losses(logits.sigmoid().numpy(), several.numpy(), "multilabel")
-    of_numbers = worst.image_losses(logits.numpy(), several.numpy(), "regression")
+    of_one = worst_images.image_losses(logits.softmax(1).numpy(), labels.numpy(), "multiclass")
+    of_several = worst_images.image_losses(logits.sigmoid().numpy(), several.numpy(), "multilabel")
+    of_numbers = worst_images.image_losses(logits.numpy(), several.numpy(), "regression")
 
     assert of_one == pytest.approx(functional.cross_entropy(logits, labels, reduction="none").numpy())
     bce = functional.binary_cross_entropy_with_logits(logits, several, reduction="none").sum(1)
@@ -194,7 +195,7 @@ def test_the_loss_of_an_image_is_that_of_torch():
 def test_neighbours_are_those_in_the_same_direction():
     others = np.float32([[1, 0], [0, 9], [5, 5], [-1, 0], [3, 4]])
 
-    (found,) = worst.nearest(np.float32([[0, 2]]), others)
+    (found,) = worst_images.nearest(np.float32([[0, 2]]), others)
 
     assert [row for row, _ in found] == [1, 4, 2, 0]
     assert [cosine for _, cosine in found] == pytest.approx([1, 0.8, 0.5**0.5, 0])

@@ -9,7 +9,7 @@ import torch
 from tiny_images import write_folder
 
 from training.config import make
-from training.run import Run, open_run
+from training.loop.run import Run, open_run
 
 SETTINGS: dict[str, Any] = {
     "mode": "scratch", "backbone": "lenet5", "dropout": 0.0, "input_size": (32, 40), "batch_size": 8,

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, PerceptionError
-from training import config, dataset
-from training.samples import PARTS, LabelledImages
+from training import config
+from training.data.load import load_images, options
+from training.data.records import PARTS, LabelledImages
 
 SETTINGS = (
     "data", "task", "targets", "group_pattern", "strict", "val_fraction", "test_fraction", "split", "folds", "fold",
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     findings_csv = given.pop("csv")
     try:
         chosen = config.make(output="-", **given)
-        data = dataset.load(Path(chosen.data), findings_csv=findings_csv, **dataset.options(chosen.to_dict()))
+        data = load_images(Path(chosen.data), findings_csv=findings_csv, **options(chosen.to_dict()))
     except PerceptionError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT

@@ -19,9 +19,9 @@ from typing import Any, Literal, NoReturn
 
 from cnn_perception.errors import ConfigError
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, Interpolation, ResizeMode
-from training import recipe as recipes
-from training.split import By
-from training.table import TaskChoice
+from training.data.csv_table import TaskChoice
+from training.data.split import By
+from training.recipes import recipe as recipes
 
 Mode = Literal["probe", "finetune", "scratch"]
 Optimizer = Literal["sgd", "nesterov", "rmsprop", "adam", "adamw"]

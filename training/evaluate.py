@@ -30,13 +30,16 @@ from cnn_perception.errors import (
     PerceptionError,
 )
 from cnn_perception.model.outputs import FloatArray
-from training import batches, checkpoint, dataset, network, votes
-from training.answers import Answers
-from training.batches import Images, Order
+from training import checkpoint
+from training.batches.loader import Images, Order, data_loader
+from training.calibration import ensemble
+from training.calibration.ensemble import TenViews, Votes
 from training.checkpoint import Checkpoint, write_text
-from training.dataset import LabelledImages, Part, Sample
-from training.probabilities import Doubles
-from training.votes import TenViews, Votes
+from training.data import load
+from training.data.records import LabelledImages, Part, Sample
+from training.networks import build
+from training.scoring.probabilities import Doubles
+from training.scoring.scores import Answers
 
 Figures = dict[str, Any]
 
@@ -82,7 +85,7 @@ def evaluate(paths: Sequence[Path], data: Path, part: Part, ten_crop: bool, load
     for contestant in contestants:
         _require_agreement(contestants[0], contestant)
         if ten_crop:
-            votes.require_ten_crop(contestant.checkpoint.input, contestant.checkpoint.task, contestant.name)
+            ensemble.require_ten_crop(contestant.checkpoint.input, contestant.checkpoint.task, contestant.name)
     images = _open(data, contestants[0], part)
     samples = images.part(part)
     if not samples:
@@ -95,7 +98,7 @@ def evaluate(paths: Sequence[Path], data: Path, part: Part, ten_crop: bool, load
             scores[contestant.name + way] = _figures(own, thresholds, samples, images)
         if len(found) > 1:
             thresholds = _shared_thresholds(contestants)
-            scores[f"ensemble of {len(found)}{way}"] = _figures(votes.average(found), thresholds, samples, images)
+            scores[f"ensemble of {len(found)}{way}"] = _figures(ensemble.average(found), thresholds, samples, images)
     return {
         "data": str(data),
         "data_sha256": images.sha256,
@@ -118,7 +121,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 def _enter(name: str, path: Path, device: torch.device) -> Contestant:
     saved = checkpoint.load(path)
     # the layout is faster on CPUs, as it is in training
-    return Contestant(name, saved, network.restore(saved).to(device).to(memory_format=torch.channels_last))
+    return Contestant(name, saved, build.restore(saved).to(device).to(memory_format=torch.channels_last))
 
 
 def _require_agreement(first: Contestant, other: Contestant) -> None:
@@ -131,10 +134,10 @@ def _require_agreement(first: Contestant, other: Contestant) -> None:
 
 def _open(data: Path, first: Contestant, part: Part) -> LabelledImages:
     """The data set, split as the checkpoint's own run did, so that its training images stay out."""
-    options = dataset.options(first.checkpoint.config)
+    options = load.options(first.checkpoint.config)
     if part == "test":  # which folds leave out: they are made of the training images only
         options |= {"folds": None, "fold": None}
-    images = dataset.load(data, **options)
+    images = load.load_images(data, **options)
     if images.class_names != first.checkpoint.class_names:
         names = _difference(first.checkpoint.class_names, images.class_names)
         raise DataError(f"{data}: its classes are not those of {first.name}: {names}")
@@ -153,11 +156,11 @@ def _difference(wanted: tuple[str, ...], found: tuple[str, ...]) -> str:
 def _vote(contestant: Contestant, samples: tuple[Sample, ...], loading: Loading, way: str) -> Votes:
     saved = contestant.checkpoint
     images = TenViews(samples, saved.input) if way else Images(samples, saved.input)
-    size = max(1, loading.batch_size // votes.VIEWS) if way else loading.batch_size
+    size = max(1, loading.batch_size // ensemble.VIEWS) if way else loading.batch_size
     order = Order(len(samples), size, None)
-    loader = batches.loader(images, order, loading.workers, loading.device.type == "cuda")
+    loader = data_loader(images, order, loading.workers, loading.device.type == "cuda")
     title = contestant.name + way
-    return votes.vote(contestant.model, loader, loading.device, saved, title)
+    return ensemble.vote(contestant.model, loader, loading.device, saved, title)
 
 
 def _figures(found: Votes, thresholds: Sequence[float], samples: Sequence[Sample], images: LabelledImages) -> Figures:

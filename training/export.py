@@ -46,13 +46,14 @@ from cnn_perception.model.spec import (
     ModelSpec,
     TrainingRecord,
 )
-from training import backbones, dense, gallery, graph, statistics
 from training.checkpoint import UNCALIBRATED, Checkpoint, load, replacing
-from training.gallery import Reference
-from training.network import restore
-from training.parity import ParityError, compare_logits
-from training.quantise import CALIBRATION_IMAGES, MAX_ACCURACY_LOSS, AccuracyError, Reduction, reduce
-from training.weights import published_weights
+from training.graphs import gallery, image_statistics, score_map, trace
+from training.graphs.gallery import Reference
+from training.graphs.parity import ParityError, compare_logits
+from training.graphs.quantise import CALIBRATION_IMAGES, MAX_ACCURACY_LOSS, AccuracyError, Reduction, reduce
+from training.networks import backbones
+from training.networks.build import restore
+from training.networks.weights import published_weights
 
 TOLERANCE = 1e-3
 """Largest difference of a logit; float32 in another order of summation differs by some 1e-6 of the logits' size."""
@@ -99,7 +100,7 @@ def export(
     size = checkpoint.input
     model = _restore(checkpoint)
     split = backbones.split(model, size.height, size.width)
-    made = graph.make(split, checkpoint)
+    made = trace.make(split, checkpoint)
     proto = made.proto
     onnx.checker.check_model(proto)
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
@@ -123,8 +124,8 @@ def export(
     )
     if reduction is not None:
         proto, cost = reduce(proto, checkpoint, reduction)
-        spec = dataclasses.replace(spec, precision=cost, score_map=dense.keep_map(proto, made.score_map, size))
-    spec = dataclasses.replace(spec, statistics=statistics.measure(proto, checkpoint, spec))
+        spec = dataclasses.replace(spec, precision=cost, score_map=score_map.keep_map(proto, made.score_map, size))
+    spec = dataclasses.replace(spec, statistics=image_statistics.measure(proto, checkpoint, spec))
     properties = {}
     if references:
         found = gallery.embed(proto, references, size)
@@ -269,7 +270,7 @@ def _summary(spec: ModelSpec, output: Path) -> str:
             f"{cost.precision}: {cost.metric} {cost.after:.4f}, in fp32 {cost.before:.4f}, on {cost.images} validation "
             "images" + (f"; calibrated on {cost.calibration_images} others" if cost.calibration_images else "")
         )
-    rows["statistics"] = statistics.summary(spec.statistics)
+    rows["statistics"] = image_statistics.summary(spec.statistics)
     if spec.gallery is not None:
         rows["gallery"] = f"{len(spec.gallery.names)} images of {spec.gallery.dimensions} numbers, with their names"
     return "\n".join(f"{name:<12}{value}" for name, value in rows.items())

@@ -29,9 +29,10 @@ from cnn_perception.errors import (
     ModelError,
     PerceptionError,
 )
-from training import backbones, figures
-from training.dataset import write_csv
-from training.layers import Layer, layers
+from training.data.load import write_csv
+from training.graphs.layers import Layer, layers
+from training.networks import backbones
+from training.report import figures
 
 COLUMNS = (
     "name", "kind", "input", "output", "kernel", "stride", "pad", "parameters", "multiply_adds", "receptive_field",
@@ -201,7 +202,9 @@ def _field(layer: Layer) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.inspect", description="Shows the layers of a network.")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--backbone", help="a torchvision classifier or one of training.classic, such as vgg_d")
+    source.add_argument(
+        "--backbone", help="a torchvision classifier or one of training.networks.classic, such as vgg_d"
+    )
     source.add_argument("--model", type=Path, help="instead: any .onnx file of an image network")
     parser.add_argument("--input", type=int, nargs="+", metavar="PIXELS", help="image size: N, or HEIGHT WIDTH (224)")
     parser.add_argument("--classes", type=int, help="of --backbone: their number (1000)")

@@ -18,29 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, ConfigError, DataError, PerceptionError
-from training import (
-    cache,
-    calibrate,
-    check,
-    checkpoint,
-    config,
-    dataset,
-    distributed,
-    embeddings,
-    figures,
-    finetune,
-    folds,
-    lr_finder,
-    memory,
-    probe,
-    provenance,
-    tensorboard,
-)
-from training import report as html
+from training import check, checkpoint, config, distributed
+from training.batches import cache
+from training.calibration import embeddings, fit
 from training.config import TrainConfig
-from training.dataset import Part
-from training.lr_finder import Sweep
-from training.run import Run, open_run, settings
+from training.data import load
+from training.data.records import Part
+from training.loop import cross_validation, lr_finder, out_of_memory, probe, tensorboard, trainer
+from training.loop.lr_finder import Sweep
+from training.loop.run import Run, open_run, settings
+from training.report import figures, provenance
+from training.report import page as html
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if given.get("find_lr"):
                 suggest_lr(given)
             elif given.get("folds") and not given.get("fold"):
-                folds.cross_validate(given, train)
+                cross_validation.cross_validate(given, train)
             else:
                 train(given)
     except PerceptionError as error:
@@ -71,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def suggest_lr(given: dict[str, Any]) -> None:
     """Prints the learning rate to take for a run, and trains nothing; see `lr_finder.find`."""
     chosen = settings(given)
-    with memory.enough(chosen):
+    with out_of_memory.enough(chosen):
         run = open_run(chosen)
         describe(run)
         found = lr_finder.find(run)
@@ -82,7 +70,7 @@ def suggest_lr(given: dict[str, Any]) -> None:
 
 def write_sweep(folder: Path, found: Sweep) -> None:
     """Leaves a sweep over the learning rates in a run's folder, as lr_finder.csv and lr_finder.png."""
-    dataset.write_csv(folder / "lr_finder.csv", ("lr", "loss"), zip(found.rates, found.losses, strict=True))
+    load.write_csv(folder / "lr_finder.csv", ("lr", "loss"), zip(found.rates, found.losses, strict=True))
     try:
         suggested = found.suggestion()
     except DataError:  # the curve is what shows why
@@ -108,7 +96,7 @@ def train(given: dict[str, Any]) -> dict[str, Any]:
     if chosen.mode == "probe" and distributed.count() > 1:
         raise ConfigError("--mode probe is the work of one process; leave out torchrun")
     tensorboard.check(chosen)
-    with memory.enough(chosen):
+    with out_of_memory.enough(chosen):
         return _train(chosen)
 
 
@@ -119,7 +107,7 @@ def _train(chosen: TrainConfig) -> dict[str, Any]:
     run = open_run(chosen)
     describe(run)
     opened = time.perf_counter()
-    history = probe.fit(run) if run.config.mode == "probe" else finetune.fit(run, run.last())
+    history = probe.fit(run) if run.config.mode == "probe" else trainer.fit(run, run.last())
     if distributed.rank() > 0:
         return {}
     cache.close_cache(run.config)
@@ -128,10 +116,10 @@ def _train(chosen: TrainConfig) -> dict[str, Any]:
     best = checkpoint.load(run.folder / "best.pt")
     run.model.load_state_dict(best.model)
     seen = embeddings.look(run)
-    fitted = calibrate.of_run(run, seen)
+    fitted = fit.of_run(run, seen)
     checkpoint.save(run.folder / "best.pt", dataclasses.replace(best, calibration=fitted.calibration))
     parts: tuple[Part, ...] = ("val", "test") if "test" in seen else ("val",)
-    answers = {part: calibrate.answers(seen[part], run.data, fitted.calibration) for part in parts}
+    answers = {part: fit.answers(seen[part], run.data, fitted.calibration) for part in parts}
 
     seconds = {"data": opened - started, "training": trained - opened, "evaluation": time.perf_counter() - trained}
     report: dict[str, Any] = {

@@ -1,0 +1,1 @@
+"""What is fitted after training: temperature, thresholds and the unknown rule; several networks together."""

@@ -1,0 +1,165 @@
+"""What a network makes of images before it decides: the embedding, the input of its last layer, beside the logits."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from cnn_perception.errors import DataError
+from cnn_perception.model.outputs import FloatArray
+from training.batches.loader import Batch, Images, Order, data_loader
+from training.data.image_folder import IMAGE_SUFFIXES
+from training.data.records import Sample
+from training.loop import probe
+from training.loop.run import Run
+from training.networks.weights import classifier_name
+
+GALLERY = 5000
+"""Training images, and never fewer than 10 a class, that stand for all of them: more do not move a mean."""
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """Some images as a network sees them.
+
+    Attributes:
+        samples: The n images that could be read.
+        logits: (n, K) float32.
+        embeddings: (n, D) float32.
+    """
+
+    samples: tuple[Sample, ...]
+    logits: FloatArray
+    embeddings: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """(n,) class of each image."""
+        return np.array([sample.label for sample in self.samples], np.int64)
+
+    @property
+    def values(self) -> FloatArray:
+        """(n, K) of each image, for multilabel and regression; see `dataset.Sample`."""
+        return np.array([sample.values for sample in self.samples], np.float32)
+
+
+def look(run: Run) -> dict[str, Seen]:
+    """Returns what a trained network makes of `train` (see `gallery`), `val`, and if there are any `test`, `outside`.
+
+    Args:
+        run: The run; its network has the weights to look with.
+
+    Raises:
+        DataError: If the images of a part can no longer be read, or the folder of outside images holds none.
+    """
+    data, config = run.data, run.config
+    found = _from_probe(run) if config.mode == "probe" else {}
+    wanted = {"train": gallery(data.part("train"), len(data.class_names)), "val": data.part("val")}
+    wanted |= {"test": data.part("test"), "outside": folder(Path(config.outside)) if config.outside else ()}
+    for part, samples in wanted.items():
+        if samples and part not in found:
+            order = Order(len(samples), config.batch_size, None)
+            loader = data_loader(Images(samples, config.input), order, run.workers, run.device.type == "cuda")
+            found[part] = see(run.model, loader, run.device, part)
+    return found
+
+
+@torch.inference_mode()
+def _from_probe(run: Run) -> dict[str, Seen]:
+    """A probe has kept the embeddings, and its network is the last layer alone."""
+    kept = probe.cached(run)
+    if kept is None:
+        return {}
+    embeddings, readable = kept
+    layer = run.model.get_submodule(classifier_name(run.model))
+    logits = layer(torch.from_numpy(embeddings).to(run.device)).cpu().numpy()
+    samples = (*run.data.part("train"), *run.data.part("val"))
+    rows = {sample.path: row for row, sample in enumerate(samples) if readable[row]}
+    chosen = {"train": gallery(run.data.part("train"), len(run.data.class_names)), "val": run.data.part("val")}
+    found = {}
+    for part, wanted in chosen.items():
+        there = [rows[sample.path] for sample in wanted if sample.path in rows]
+        if there:
+            found[part] = Seen(tuple(samples[row] for row in there), logits[there], embeddings[there])
+    return found
+
+
+@torch.inference_mode()
+def see(model: nn.Module, loader: DataLoader[Batch], device: torch.device, title: str) -> Seen:
+    """Runs a network in evaluation mode over images, in float32.
+
+    Args:
+        model: What `backbones.build` returned.
+        loader: The images, of `batches.loader.data_loader`.
+        device: Where the network is.
+        title: What the progress bar says.
+
+    Raises:
+        DataError: If none of the images can be read.
+    """
+    model.eval()
+    images = loader.dataset
+    assert isinstance(images, Images)
+    rows, logits = [], []
+    with _recorded(model) as embeddings:
+        for batch in tqdm(loader, title, unit="batch", leave=False):
+            if len(batch.rows):
+                rows.append(batch.rows)
+                logits.append(model(batch.images.to(device)).float().cpu())
+    if not rows:
+        raise DataError(f"{title}: none of its {len(images)} images can be read; check the folder")
+    samples = tuple(images.samples[row] for row in torch.cat(rows))
+    return Seen(samples, torch.cat(logits).numpy(), torch.cat(embeddings).numpy())
+
+
+@contextmanager
+def _recorded(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Collects what enters the last layer; where that is a convolution, its mean over the cells as in `split`."""
+    found: list[Tensor] = []
+
+    def record(_layer: nn.Module, given: tuple[Tensor, ...]) -> None:
+        features = given[0].float()
+        found.append((features.mean((2, 3)) if features.ndim == 4 else features).cpu())
+
+    handle = model.get_submodule(classifier_name(model)).register_forward_pre_hook(record)
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
+def gallery(samples: Sequence[Sample], classes: int) -> tuple[Sample, ...]:
+    """Returns the training images to look at after training: all, or of each class the same number at random."""
+    most = max(10, GALLERY // classes)
+    shuffled = random.Random(0).sample(list(samples), len(samples))
+    taken: dict[int, list[Sample]] = {}
+    for sample in shuffled:
+        of_class = taken.setdefault(sample.label, [])
+        if len(of_class) < most:
+            of_class.append(sample)
+    return tuple(sample for label in sorted(taken) for sample in taken[label])
+
+
+def folder(path: Path) -> tuple[Sample, ...]:
+    """Returns all images below a folder, of no class of ours.
+
+    Raises:
+        DataError: If there are none.
+    """
+    files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    if not files:
+        raise DataError(f"{path}: holds no image; name a folder of images that show none of the classes")
+    return tuple(Sample(file, 0, "test") for file in files)

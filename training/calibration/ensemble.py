@@ -1,0 +1,137 @@
+"""Several answers on one image, made one: the ten crops of an image, and the networks of an ensemble."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from cnn_perception.errors import ConfigError, DataError, FrameError
+from cnn_perception.image.messages import RgbImage, decode_file_bytes
+from cnn_perception.model.outputs import FloatArray
+from cnn_perception.model.spec import InputSpec, Task
+from cnn_perception.pipeline.preprocess import InputTensor, input_region, preprocess
+from training.batches.cache import FILTERS
+from training.batches.loader import Batch, Images, Item, Key
+from training.checkpoint import Checkpoint
+from training.scoring.probabilities import Doubles, probabilities
+
+VIEWS = 10
+
+
+def ten_views(image: RgbImage, spec: InputSpec) -> list[RgbImage]:
+    """Cuts the four corners and the centre out of the resized image, and mirrors each.
+
+    Args:
+        image: (H, W, 3) uint8.
+        spec: The model's preprocessing; its resize_mode must be `crop`.
+
+    Returns:
+        Ten images (height, width, 3) uint8: top left, top right, bottom left, bottom right and centre as they are,
+        then mirrored in the same order. The centre is what `preprocess` keeps.
+
+    Source: Krizhevsky et al. 2012, ImageNet Classification with Deep Convolutional Neural Networks, section 4.1.
+    """
+    height, width = image.shape[:2]
+    centre = input_region(height, width, spec)
+    right, bottom = width - (centre.right - centre.left), height - (centre.bottom - centre.top)
+    source, views = Image.fromarray(image), []
+    for left, top in ((0.0, 0.0), (right, 0.0), (0.0, bottom), (right, bottom), (centre.left, centre.top)):
+        box = (left, top, left + width - right, top + height - bottom)
+        # in floating point a corner may lie a hair outside, which Pillow refuses
+        inside = (box[0], box[1], min(box[2], width), min(box[3], height))
+        resized = source.resize((spec.width, spec.height), FILTERS[spec.interpolation], box=inside)
+        views.append(RgbImage(np.asarray(resized)))
+    return [*views, *(RgbImage(np.ascontiguousarray(view[:, ::-1])) for view in views)]
+
+
+@dataclass(frozen=True)
+class TenViews(Images):
+    """The ten views of each image, (10, 3, height, width) each, as batches (N, 10, 3, height, width)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """What an item's tensor is."""
+        return (10, *super().shape)
+
+    def item(self, key: Key, out: npt.NDArray[np.float32]) -> Item:
+        """Loads the views of an image into `out`, which is of `shape`."""
+        try:
+            image = decode_file_bytes(self.samples[key.row].path.read_bytes())
+        except (FrameError, OSError):
+            return Item(key.row, None)
+        as_it_is = dataclasses.replace(self.spec, resize_mode="squash", crop_fraction=1.0)
+        for view, slot in zip(ten_views(image, self.spec), out, strict=True):
+            preprocess(view, as_it_is, slot)
+        return Item(key.row, InputTensor(out))
+
+
+def require_ten_crop(spec: InputSpec, task: Task, name: str) -> None:
+    """Checks that ten crops of an image have a meaning.
+
+    Raises:
+        ConfigError: If the model sees the whole image, or answers with numbers.
+    """
+    if spec.resize_mode != "crop":
+        raise ConfigError(f"{name}: --ten-crop needs a model of resize mode crop, this one has {spec.resize_mode}")
+    if task == "regression":
+        raise ConfigError(f"{name}: --ten-crop votes on classes; a number may change sign in a mirrored image")
+
+
+@dataclass(frozen=True, eq=False)
+class Votes:
+    """Rows (n,) of the images that could be read, and their scores (n, K) in [0, 1]; for regression their numbers."""
+
+    rows: npt.NDArray[np.int64]
+    scores: Doubles
+
+
+@torch.inference_mode()
+def vote(model: nn.Module, loader: DataLoader[Batch], device: torch.device, saved: Checkpoint, title: str) -> Votes:
+    """Runs a network over images, or over the ten views of each, whose scores are averaged.
+
+    Args:
+        model: The network.
+        loader: The images, of `Images` or `TenViews`.
+        device: Where the network is.
+        saved: Its checkpoint, for what the logits mean and their temperature.
+        title: What the progress bar says.
+
+    Raises:
+        DataError: If none of the images can be read.
+    """
+    model.eval()
+    rows, scores = [], []
+    for batch in tqdm(loader, title, unit="batch", leave=False):
+        if len(batch.rows):
+            logits = model(batch.images.flatten(0, -4).to(device)).float().cpu().numpy()
+            each = _scores(logits, saved)
+            scores.append(each.reshape(len(batch.rows), -1, each.shape[1]).mean(axis=1))
+            rows.append(batch.rows.numpy())
+    if not rows:
+        raise DataError(f"{title}: none of the images can be read; check the folder")
+    return Votes(np.concatenate(rows), np.concatenate(scores))
+
+
+def _scores(logits: FloatArray, saved: Checkpoint) -> Doubles:
+    scores = probabilities(logits, saved.calibration.temperature, saved.task)
+    if saved.task != "regression":
+        return scores
+    mean, deviation = np.array(saved.scaling).T
+    return np.asarray(scores * deviation + mean)
+
+
+def average(votes: Sequence[Votes]) -> Votes:
+    """Returns the mean of the scores, of the images that all networks could read."""
+    rows = votes[0].rows
+    for other in votes[1:]:
+        rows = np.intersect1d(rows, other.rows)
+    return Votes(rows, np.mean([vote.scores[np.isin(vote.rows, rows)] for vote in votes], axis=0))

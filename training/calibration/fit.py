@@ -1,0 +1,234 @@
+"""What is fitted after training, on validation images: how sure a score is, and when an image shows no class at all.
+
+The network's own images are no use for it: it is surer of them than of any other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cnn_perception import metrics
+from cnn_perception.model.outputs import FloatArray
+from cnn_perception.model.spec import UNKNOWN, Task, UnknownMethod, UnknownRule
+from training import tasks
+from training.calibration.embeddings import Seen
+from training.checkpoint import UNCALIBRATED, Calibration
+from training.config import UnknownChoice
+from training.loop.run import Run
+from training.scoring.probabilities import Doubles, probabilities, sigmoid, softmax
+from training.scoring.scores import Answers
+from training.tasks import Meaning
+
+MOST_CENTRES = 200
+"""Classes up to which `auto` keeps a centre each in the model file: 200 of ResNet-50 are some 9 MB of its JSON."""
+_COOLEST, _HOTTEST = 1e-2, 1e2
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """Expected calibration error with its bins, and the mean loss, on some images before and after the temperature."""
+
+    before: metrics.Calibration
+    after: metrics.Calibration
+    loss_before: float
+    loss: float
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What was fitted, and how well it does.
+
+    Attributes:
+        calibration: For the checkpoint.
+        reliability: By the part of the data (`val`, `test`); empty for regression.
+        unknown_scores: Score of each image by what it is (`val`, `test`, `outside`); empty without a rule.
+        auroc: Of each method, known validation images against the others; empty where none were given.
+    """
+
+    calibration: Calibration
+    reliability: dict[str, Reliability]
+    unknown_scores: dict[str, Doubles]
+    auroc: dict[UnknownMethod, float]
+
+    def report(self) -> dict[str, Any]:
+        """Returns the figures as report.json keeps them; of the rule's centres only how many there are."""
+        figures: dict[str, Any] = {"temperature": self.calibration.temperature, "fitted_on": "val"}
+        for part, found in self.reliability.items():
+            errors = {"ece_before": found.before.ece, "ece": found.after.ece}
+            figures[part] = {**errors, "loss_before": found.loss_before, "loss": found.loss}
+        if (rule := self.calibration.unknown) is not None:
+            below = {part: float((s < rule.threshold).mean()) for part, s in self.unknown_scores.items()}
+            rest = dataclasses.asdict(rule) | {"centres": len(rule.centres)}
+            figures["unknown"] = {**rest, "called_unknown": below, "auroc_of_methods": self.auroc}
+        return figures
+
+
+def fit(
+    train: Seen,
+    held_out: Mapping[str, Seen],
+    outside: Seen | None,
+    task: Task,
+    *,
+    unknown: UnknownChoice = "auto",
+    false_alarm_rate: float = 0.05,
+) -> Fitted:
+    """Fits the temperature, the thresholds of several labels and the unknown rule, and measures them.
+
+    Args:
+        train: Training images, for the centres of the classes.
+        held_out: `val`, on which all is fitted, and perhaps `test`, on which it is only measured.
+        outside: Images that show none of the classes.
+        task: Thresholds are for multilabel alone, the rule for multiclass; regression has nothing of it.
+        unknown: The method; `auto` is up to `MOST_CENTRES` classes the one with the higher AUROC on `outside`, or
+            without such images `distance`; beyond it is `energy`.
+        false_alarm_rate: Largest share of the validation images that may be called unknown, in [0, 1); 0 is no rule.
+    """
+    if task == "regression":
+        return Fitted(UNCALIBRATED, {}, {}, {})
+    val = held_out["val"]
+    heat = temperature(val.logits, truth_of(val, task))
+    thresholds = tasks.thresholds(val.logits / heat, val.values) if task == "multilabel" else ()
+    reliability = {part: _reliability(seen, heat, task) for part, seen in held_out.items()}
+    if task == "multilabel" or unknown == "none" or not false_alarm_rate:
+        return Fitted(Calibration(heat, thresholds, None), reliability, {}, {})
+    middles = centres(train)
+    images = {**held_out, **({"outside": outside} if outside is not None else {})}
+    methods: tuple[UnknownMethod, ...] = ("energy", "distance")
+    scores = {method: {part: score(seen, method, middles) for part, seen in images.items()} for method in methods}
+    auroc = {method: _auroc(scores[method]) for method in methods} if outside is not None else {}
+    chosen = _choose(unknown, auroc, len(middles))
+    threshold = lower_quantile(scores[chosen]["val"], false_alarm_rate)
+    rule = UnknownRule(
+        method=chosen,
+        threshold=threshold,
+        false_alarm_rate=float((scores[chosen]["val"] < threshold).mean()),
+        auroc=auroc.get(chosen),
+        outside_images=len(outside) if outside is not None else 0,
+        centres=tuple(tuple(map(float, row)) for row in middles) if chosen == "distance" else (),
+    )
+    return Fitted(Calibration(heat, thresholds, rule), reliability, scores[chosen], auroc)
+
+
+def answers(seen: Seen, meaning: Meaning, calibration: Calibration) -> Answers:
+    """Returns the answers of a network as they are scored: as they came, but of several labels over the temperature.
+
+    Their thresholds are for scores over the temperature, and no other figure of theirs but the loss depends on it.
+    """
+    heat = calibration.temperature if meaning.task == "multilabel" else 1.0
+    return Answers((seen.logits / heat).astype(np.float32), truth_of(seen, meaning.task), meaning)
+
+
+def of_run(run: Run, seen: Mapping[str, Seen]) -> Fitted:
+    """Fits what the settings of a run ask for, to what `embeddings.look` saw.
+
+    A class of ours that is called as the rule's answer leaves no place for the rule.
+    """
+    held_out = {part: seen[part] for part in ("val", "test") if part in seen}
+    unknown = "none" if UNKNOWN in run.data.class_names else run.config.unknown
+    rate = run.config.false_alarm_rate
+    return fit(seen["train"], held_out, seen.get("outside"), run.data.task, unknown=unknown, false_alarm_rate=rate)
+
+
+def temperature(logits: FloatArray, truth: npt.NDArray[Any]) -> float:
+    """Returns the temperature at which the scores explain the truth best, in [0.01, 100].
+
+    What is minimised, the negative log-likelihood, is convex in 1 / temperature, so the root of its slope is the
+    minimum. A normal distribution of 1 / temperature around 1, with deviation 1, goes before the images and weighs as
+    much as a few of them: it keeps a handful of images, or a hundred that are all right, from making every score 100 %.
+
+    Args:
+        logits: (n, K).
+        truth: (n,) class indices, whose scores are a softmax; or (n, K) of 0 and 1, whose scores are sigmoids.
+
+    Source: Guo et al. 2017, On Calibration of Modern Neural Networks, section 4.2; the prior is ours.
+    """
+    exact = logits.astype(np.float64)
+    told = exact[np.arange(len(truth)), truth] if truth.ndim == 1 else (exact * truth).sum(axis=1)
+
+    def slope(inverse: float) -> float:
+        scores = softmax(exact * inverse) if truth.ndim == 1 else sigmoid(exact * inverse)
+        return float(((scores * exact).sum(axis=1) - told).sum()) + inverse - 1
+
+    low, high = 1 / _HOTTEST, 1 / _COOLEST
+    for _ in range(60):
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if slope(middle) > 0 else (middle, high)
+    return 1 / math.sqrt(low * high)
+
+
+def truth_of(seen: Seen, task: Task) -> npt.NDArray[Any]:
+    """Returns (n,) class indices for multiclass, (n, K) values otherwise."""
+    return seen.labels if task == "multiclass" else seen.values
+
+
+def centres(train: Seen) -> Doubles:
+    """Returns (K, D) rows of length 1: the mean direction of the embeddings of each class."""
+    directions, labels = unit(train.embeddings), train.labels
+    exact = unit(np.stack([directions[labels == k].mean(axis=0) for k in range(train.logits.shape[1])]))
+    return np.round(exact, 6)  # what the model file keeps of them: twice as many digits would change no decision
+
+
+def score(seen: Seen, method: UnknownMethod, middles: Doubles) -> Doubles:
+    """Returns the (n,) scores of `spec.UnknownRule`: low where an image resembles no class."""
+    if method == "distance":
+        return np.asarray((unit(seen.embeddings) @ middles.T).max(axis=1) - 1)
+    exact = seen.logits.astype(np.float64)
+    peak = exact.max(axis=1)
+    return np.asarray(peak + np.log(np.exp(exact - peak[:, np.newaxis]).sum(axis=1)))
+
+
+def lower_quantile(scores: Doubles, share: float) -> float:
+    """Returns a threshold with at most a share of the scores below it, in the middle of the gap where it lies."""
+    ordered = np.sort(scores)
+    below = math.floor(share * len(ordered) + 1e-9)
+    return float(ordered[max(below - 1, 0) : below + 1].mean()) if below else float(ordered[0])
+
+
+def unit(rows: npt.NDArray[np.floating[Any]]) -> Doubles:
+    """Returns (n, D) rows scaled to the length 1; a row of zeros stays as it is."""
+    exact = rows.astype(np.float64)
+    return np.asarray(exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12))
+
+
+def _auroc(scores: Mapping[str, Doubles]) -> float:
+    known, others = scores["val"], scores["outside"]
+    is_known = np.arange(len(known) + len(others)) < len(known)
+    return metrics.auroc(np.concatenate([known, others]), is_known)
+
+
+def _choose(unknown: UnknownChoice, auroc: Mapping[UnknownMethod, float], classes: int) -> UnknownMethod:
+    if unknown == "energy" or unknown == "distance":
+        return unknown
+    if auroc and classes <= MOST_CENTRES:
+        return max(auroc, key=lambda method: auroc[method])
+    return "distance" if classes <= MOST_CENTRES else "energy"
+
+
+def _reliability(seen: Seen, heat: float, task: Task) -> Reliability:
+    truth = truth_of(seen, task)
+    before, after = (_ece(probabilities(seen.logits, t, task), truth) for t in (1.0, heat))
+    loss_before, loss = (_loss(seen.logits / t, truth, task) for t in (1.0, heat))
+    return Reliability(before, after, loss_before, loss)
+
+
+def _loss(logits: npt.NDArray[np.floating[Any]], truth: npt.NDArray[Any], task: Task) -> float:
+    """What the temperature makes smaller, while the calibration error of few images may as well rise."""
+    target = torch.from_numpy(truth)
+    exact = torch.from_numpy(logits).double()
+    return float(tasks.loss(exact, target if task == "multiclass" else target.double(), task))
+
+
+def _ece(scores: Doubles, truth: npt.NDArray[Any]) -> metrics.Calibration:
+    """Of several classes an image, each is a question of its own with the answers no and yes."""
+    if truth.ndim == 1:
+        return metrics.ece(scores, truth)
+    yes = scores.ravel()
+    return metrics.ece(np.stack([1 - yes, yes], axis=1), truth.ravel().astype(np.int64))

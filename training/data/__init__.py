@@ -1,0 +1,1 @@
+"""Labelled images: found, checked, and divided into training, validation and test images."""

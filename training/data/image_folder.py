@@ -1,0 +1,119 @@
+"""An image folder as a listing: DIR/train|val|test/CLASS/* or DIR/CLASS/*."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from cnn_perception.errors import DataError
+from training.data.records import PARTS, Listing, Part, Sample
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+JUNK_FOLDERS = frozenset({"__MACOSX"})
+
+
+def read(root: Path) -> Listing:
+    """Lists the images of a folder, whose class folders name the classes.
+
+    Args:
+        root: DIR with train, val and test folders of class folders, or with class folders.
+
+    Returns:
+        Every image once, in the order of class and path; no file is opened.
+
+    Raises:
+        DataError: If it is no image folder, a class folder is empty, or train and val differ in their classes.
+    """
+    try:
+        folders, ignored = _part_folders(root), Counter[str]()
+        found = {part: _class_files(folder, ignored) for part, folder in folders.items()}
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be listed ({error.strerror}); mend its permissions") from None
+    names = tuple(sorted(found["train"]))
+    _check_classes(root, found)
+    listed = [Sample(path, names.index(name), part) for part in found for name in names for path in found[part][name]]
+    samples = tuple(_drop_links(root, listed, ignored))
+    return Listing(root, "multiclass", names, (), samples, frozenset(folders), in_time=False, ignored=dict(ignored))
+
+
+def _part_folders(root: Path) -> dict[Part, Path]:
+    """Returns the folder of class folders of every part there is; `train` alone where DIR holds the classes."""
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; --data names an image folder or a CSV file")
+    names = [folder.name for folder in _folders(root)]
+    if not names:
+        raise DataError(f"{root}: holds no class folders; expected {root}/CLASS/* or {root}/train/CLASS/*")
+    if "train" not in names:
+        if "val" in names or "test" in names:
+            raise DataError(f"{root}: holds val or test but no train folder; add it")
+        nested = [name for name in names if (root / name / "train").is_dir()]
+        if nested or (len(names) == 1 and _folders(root / names[0])):
+            raise DataError(f"{root}: the data set lies one folder below; use --data {root / (nested or names)[0]}")
+        return {"train": root}
+    if others := [name for name in names if name not in PARTS]:
+        raise DataError(f"{root}: holds {others[0]!r} beside train; only train, val and test are read: rename it")
+    return {part: root / part for part in PARTS if part in names}
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted, without the hidden and those that archivers leave behind."""
+    return sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != "." and p.name not in JUNK_FOLDERS)
+
+
+def _class_files(folder: Path, ignored: Counter[str]) -> dict[str, list[Path]]:
+    ignored["files outside class folders"] += sum(p.is_file() and p.name[0] != "." for p in folder.iterdir())
+    return {sub.name: list(_image_files(sub, set(), ignored)) for sub in _folders(folder)}
+
+
+def _image_files(folder: Path, seen: set[Path], ignored: Counter[str]) -> Iterator[Path]:
+    """Yields the images below a folder, following links but entering no folder twice."""
+    real = folder.resolve()
+    if real in seen:
+        ignored["folders linked twice"] += 1
+        return
+    seen.add(real)
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name in JUNK_FOLDERS:
+            ignored["hidden files"] += 1
+        elif path.is_dir():
+            yield from _image_files(path, seen, ignored)
+        elif path.suffix.lower() not in IMAGE_SUFFIXES:
+            ignored[f"not an image ({path.suffix.lower() or 'no suffix'})"] += 1
+        elif path.exists() and not path.is_file():  # reading a pipe would wait for ever
+            ignored["pipes and devices"] += 1
+        else:
+            yield path
+
+
+def _check_classes(root: Path, found: dict[Part, dict[str, list[Path]]]) -> None:
+    for part, classes in found.items():
+        only = sorted(set(classes) - set(found["train"])), sorted(set(found["train"]) - set(classes))
+        if any(only):
+            where, name = (part, only[0][0]) if only[0] else ("train", only[1][0])
+            raise DataError(f"{root}: class {name!r} is only in {where}; train, val and test need the same classes")
+        for name, paths in classes.items():
+            if not paths:
+                raise DataError(f"{root}: class {name!r} holds no image in {part}; add some or remove the folder")
+    if len(found["train"]) < 2:
+        names = sorted(found["train"])
+        raise DataError(f"{root}: {f'one class only ({names[0]!r})' if names else 'no classes'}; at least 2 are needed")
+
+
+def _drop_links(root: Path, samples: list[Sample], ignored: Counter[str]) -> list[Sample]:
+    """Keeps each real file once, by the path that follows no link if there is one.
+
+    A link from one class or part to an image of another is kept: it contradicts it as a copy would.
+    """
+    here = root.resolve()
+    real = {sample.path: sample.path.resolve() for sample in samples}
+    kept: dict[object, Sample] = {}
+    for sample in sorted(samples, key=lambda s: real[s.path] != here / s.path.relative_to(root)):
+        first = kept.setdefault(real[sample.path], sample)
+        if first is sample:
+            continue
+        if sample.path.is_symlink() and (first.label, first.part) != (sample.label, sample.part):
+            kept[sample.path] = sample
+        else:
+            ignored["files linked twice"] += 1
+    return sorted(kept.values(), key=lambda s: (s.label, s.path))

@@ -1,0 +1,298 @@
+"""Labelled images: found, checked and split. `load` is the one door, for image folders and CSV files.
+
+Every file is read once before training: its content goes into the digest of the data set, and what cannot be decoded,
+is there twice or contradicts itself is found before anything is learned from it.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import inspect
+import io
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnn_perception.errors import ConfigError, DataError
+from training.checkpoint import write_text
+from training.data import csv_table, duplicates, image_folder, scan
+from training.data.csv_table import TaskChoice
+from training.data.duplicates import Pairs
+from training.data.records import PARTS, Finding, LabelledImages, Listing, Part, Sample
+from training.data.scan import ANIMATED, TRANSPARENT, Content
+from training.data.split import By, Division, divide, with_groups
+
+MIN_IMAGES = 3
+"""Images a class needs: with fewer, no split leaves something to learn from and something to check with."""
+MAX_REJECTED = 0.05
+"""Share of unreadable images above which the data set, not the image, is taken to be broken."""
+IMBALANCE = 10
+"""How many times more images the largest class may have than the smallest before it is said."""
+
+TWO_LABELS = "same image under two labels"
+OTHER_NUMBERS = "same image with other numbers"
+TWO_PARTS = "same image in two parts"
+COPY = "exact duplicate"
+ALIKE = "near duplicate"
+ALIKE_ACROSS = "near duplicate across parts"
+KINDS = (ANIMATED, TRANSPARENT, OTHER_NUMBERS, COPY, ALIKE_ACROSS, ALIKE)
+"""How the reasons of findings begin, by which they are counted; a longer one before its own beginning."""
+
+
+def load_images(
+    source: Path,
+    *,
+    val_fraction: float = 0.2,
+    test_fraction: float = 0.0,
+    seed: int = 0,
+    findings_csv: Path | None = None,
+    task: TaskChoice = "auto",
+    targets: Sequence[str] = (),
+    group_pattern: str | None = None,
+    split: By = "random",
+    folds: int | None = None,
+    fold: int | None = None,
+    strict: bool = False,
+) -> LabelledImages:
+    """Finds, checks and splits labelled images.
+
+    Args:
+        source: DIR with train, val and test folders of class folders, or with class folders; or a CSV file.
+        val_fraction: Share of each class held out for validation where the data set has no val part, in (0, 1).
+        test_fraction: Share of each class held out for the test if it has no test part, in [0, 1).
+        seed: Seed of the split.
+        findings_csv: Where what was found is listed (path, reason, action); written if there is anything.
+        task: What is to be learned; `auto` tells it from the columns.
+        targets: For regression, the columns of numbers, each `name` or `name:unit`.
+        group_pattern: Regular expression that takes the group of an image from its file name.
+        split: Whether images are held out at random, or from the end of the recording.
+        folds: Validation is one of this many parts of the training images; val and test are left out.
+        fold: Which of them, from 1; the first by default.
+        strict: Whether one image that cannot be decoded is an error.
+
+    Returns:
+        The data set, without the images that cannot be decoded.
+
+    Raises:
+        ConfigError: If the options contradict each other or the data set.
+        DataError: If it is no data set, a class has too few images, its parts differ in their classes or share
+            images, an image has two labels, or more than `MAX_REJECTED` of the images cannot be decoded.
+    """
+    listing, contents, findings = _read_all(with_groups(_list(source, task, targets), group_pattern))
+    same = duplicates.exact([scan.sha256 for scan in contents])
+    alike = _without_copies(duplicates.near([scan.thumbnail for scan in contents]), contents)
+    findings += [_same(listing, a, b) for a, b in same.tolist()]
+    _write_findings(findings_csv, [*findings, *(_alike(listing, a, b) for a, b in alike.tolist())])
+    _refuse(listing, findings, strict, f"see {findings_csv}" if findings_csv else "--csv FILE lists them")
+    _check_counts(listing)
+    _check_groups(listing)
+
+    digest = _digest(listing, contents)
+    samples = divide(listing, same, alike, Division(val_fraction, test_fraction, seed, split, folds, fold))
+    rows = {sample.path: row for row, sample in enumerate(samples)}
+    pairs = [(rows.get(listing.samples[a].path), rows.get(listing.samples[b].path)) for a, b in alike.tolist()]
+    kept = listing.keep(samples)
+    findings += [_alike(kept, a, b) for a, b in pairs if a is not None and b is not None]
+    _write_findings(findings_csv, findings)
+    scaling = _scaling(kept)
+    ignored = dict(listing.ignored)
+    if left := len(listing.samples) - len(samples):
+        ignored["images of val and test, which the folds leave out"] = left
+    return LabelledImages(
+        root=source.resolve(),
+        task=kept.task,
+        class_names=kept.class_names,
+        units=kept.units,
+        scaling=scaling,
+        samples=tuple(_standardised(sample, scaling) for sample in samples),
+        sha256=digest,
+        rejected=tuple(finding for finding in findings if finding.action == "left out"),
+        ignored=ignored,
+        warnings=(*_summary(findings), *_oddities(kept, scaling)),
+    )
+
+
+def options(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those of a run's settings that `load_images` takes."""
+    names = inspect.signature(load_images).parameters.keys() - {"source", "findings_csv"}
+    return {name: value for name, value in settings.items() if name in names}
+
+
+def write_split(path: Path, data: LabelledImages) -> None:
+    """Writes what each image shows, in units, and what it is used for: a table that `load` reads again."""
+    if data.task == "multiclass":
+        header = ["path", "class", "part", "group"]
+        rows: list[list[object]] = [
+            [s.path.absolute(), data.class_names[s.label], s.part, s.group] for s in data.samples
+        ]
+    else:
+        header = ["path", *data.class_names, "part", "group"]
+        rows = [[s.path.absolute(), *_plain(data.numbers(s)), s.part, s.group] for s in data.samples]
+    write_csv(path, header, rows)
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Writes a table that is complete or absent; a name that is no UTF-8 keeps its bytes as escapes."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([str(v).encode(errors="backslashreplace").decode() for v in row] for row in rows)
+    write_text(path, text.getvalue())
+
+
+def _plain(values: Sequence[float]) -> list[str]:
+    return [f"{value:.9g}" for value in values]
+
+
+def _list(source: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
+    if source.suffix.lower() == ".csv" and not source.is_dir():
+        return csv_table.read(source, task, targets)
+    if source.is_dir() and (targets or task not in ("auto", "multiclass")):
+        raise ConfigError(f"{source}: an image folder gives each image one class; write the labels to a CSV file")
+    return image_folder.read(source)
+
+
+def _read_all(listing: Listing) -> tuple[Listing, list[Content], list[Finding]]:
+    """Returns the readable images, what is in them, and what was found on the way."""
+    usable, contents, findings = [], [], list[Finding]()
+    found = scan.read_all([sample.path for sample in listing.samples])
+    for sample, result in zip(listing.samples, found, strict=True):
+        if isinstance(result, Finding):
+            findings.append(result)
+            continue
+        usable.append(sample)
+        contents.append(result)
+        findings += [Finding(sample.path, note, "warning") for note in result.notes]
+    return listing.keep(tuple(usable)), contents, findings
+
+
+def _digest(listing: Listing, contents: Sequence[Content]) -> str:
+    """Covers names, labels and contents; of a CSV file also parts and groups, which no name holds."""
+    digest, base = hashlib.sha256(), listing.source if listing.source.is_dir() else listing.source.parent
+    for sample, found in zip(listing.samples, contents, strict=True):
+        words = [listing.class_names[sample.label] if listing.task == "multiclass" else repr(sample.values)]
+        if listing.in_time:
+            words += [sample.part, sample.group]
+        # a name may hold any character but NUL
+        name = os.fsencode(os.path.relpath(sample.path, base))
+        for word in (name, *(word.encode(errors="surrogateescape") for word in words)):
+            digest.update(word + b"\0")
+        digest.update(found.sha256)
+    return digest.hexdigest()
+
+
+def _without_copies(pairs: Pairs, contents: Sequence[Content]) -> Pairs:
+    return pairs[[contents[a].sha256 != contents[b].sha256 for a, b in pairs.tolist()]] if len(pairs) else pairs
+
+
+def _same(listing: Listing, first: int, second: int) -> Finding:
+    """Judges an image that is a copy of an earlier one."""
+    one, other = listing.samples[first], listing.samples[second]
+    if one.part != other.part:
+        return Finding(other.path, f"{TWO_PARTS}: in {other.part} here, in {one.part} as {one.path}", "error")
+    if (one.label, one.values) != (other.label, other.values):
+        what = f"{listing.truth(other) or 'no class'} here, {listing.truth(one) or 'no class'} as {one.path}"
+        if listing.task == "regression":  # two commands at one sight are noise, not a mistake
+            return Finding(other.path, f"{OTHER_NUMBERS}: {what}", "warning")
+        return Finding(other.path, f"{TWO_LABELS}: {what}", "error")
+    return Finding(other.path, f"{COPY} of {one.path}", "warning")
+
+
+def _alike(listing: Listing, first: int, second: int) -> Finding:
+    one, other = listing.samples[first], listing.samples[second]
+    where = f" in {one.part}" if one.part != other.part else ""
+    what = f", there {listing.truth(one)}" if listing.task == "multiclass" and one.label != other.label else ""
+    kind = ALIKE_ACROSS if where else ALIKE
+    return Finding(other.path, f"{kind} of {one.path}{where}{what}", "warning")
+
+
+def _write_findings(path: Path | None, findings: Sequence[Finding]) -> None:
+    if path and not findings:
+        path.unlink(missing_ok=True)  # an earlier check's
+    elif path:
+        write_csv(path, ("path", "reason", "action"), [(f.path, f.reason, f.action) for f in findings])
+
+
+def _refuse(listing: Listing, findings: Sequence[Finding], strict: bool, where: str) -> None:
+    """Raises DataError if too many images cannot be read, or copies of one contradict each other."""
+    rejected = [finding for finding in findings if finding.action == "left out"]
+    if len(rejected) > (0 if strict else MAX_REJECTED * (len(listing.samples) + len(rejected))):
+        first = f", first {rejected[0].path} ({rejected[0].reason.partition(':')[0]})"
+        raise DataError(
+            f"{listing.source}: {len(rejected)} images cannot be decoded{first}; mend or remove them, {where}"
+        )
+    for kind, what in ((TWO_LABELS, "have two labels"), (TWO_PARTS, "are in two parts")):
+        if found := [f for f in findings if f.action == "error" and f.reason.startswith(kind)]:
+            first = f"{found[0].path} ({found[0].reason.partition(': ')[2]})"
+            raise DataError(f"{listing.source}: {len(found)} images {what}, first {first}; keep one of each, {where}")
+
+
+def _check_counts(listing: Listing) -> None:
+    counts = Counter((s.part, s.label if listing.task == "multiclass" else 0) for s in listing.samples)
+    names = [f"class {name!r} has " for name in listing.class_names] if listing.task == "multiclass" else [""]
+    for part in sorted(listing.given, key=PARTS.index):
+        needed = MIN_IMAGES if part == "train" else 1
+        for label, name in enumerate(names):
+            if (count := counts[part, label]) < needed:
+                raise DataError(
+                    f"{listing.source}: {name}{count} usable images in {part}, {needed} are needed; "
+                    f"add some{' or remove it' * bool(name)}"
+                )
+
+
+def _check_groups(listing: Listing) -> None:
+    parts: dict[str, Part] = {}
+    for sample in listing.samples:
+        if sample.group and (part := parts.setdefault(sample.group, sample.part)) != sample.part:
+            raise DataError(
+                f"{listing.source}: group {sample.group!r} is in {part} and in {sample.part}, where {sample.path} is; "
+                "a group belongs to one part"
+            )
+
+
+def _scaling(listing: Listing) -> tuple[tuple[float, float], ...]:
+    """Mean and standard deviation of each number over the training images; 1 for one that never changes."""
+    if listing.task != "regression":
+        return ()
+    values = np.array([s.values for s in listing.samples if s.part == "train"], np.float64)
+    spread = np.where(np.ptp(values, axis=0) > 0, values.std(axis=0), 1.0)
+    return tuple((float(mean), float(std)) for mean, std in zip(values.mean(axis=0), spread, strict=True))
+
+
+def _standardised(sample: Sample, scaling: Sequence[tuple[float, float]]) -> Sample:
+    if not scaling:
+        return sample
+    values = tuple((value - mean) / std for value, (mean, std) in zip(sample.values, scaling, strict=True))
+    return dataclasses.replace(sample, values=values)
+
+
+def _summary(findings: Sequence[Finding]) -> list[str]:
+    """Says how often each kind of warning occurred."""
+    counts = Counter(
+        next(kind for kind in KINDS if f.reason.startswith(kind)) for f in findings if f.action == "warning"
+    )
+    return [f"{counts[kind]} {'image' if counts[kind] == 1 else 'images'}: {kind}" for kind in KINDS if counts[kind]]
+
+
+def _oddities(listing: Listing, scaling: Sequence[tuple[float, float]]) -> list[str]:
+    """Says what is unusual about the labels of the training images."""
+    train, names = [sample for sample in listing.samples if sample.part == "train"], listing.class_names
+    if listing.task == "regression":
+        constant = [name for i, name in enumerate(names) if len({s.values[i] for s in train}) == 1]
+        return [f"{name!r} is {scaling[names.index(name)][0]:g} in every training image" for name in constant]
+    if listing.task == "multilabel":
+        shown = [int(sum(s.values[i] for s in train)) for i in range(len(names))]
+        few = {name: n for name, n in zip(names, shown, strict=True) if n < MIN_IMAGES or n > len(train) - MIN_IMAGES}
+        return [f"class {name!r} is in {count} of {len(train)} training images" for name, count in few.items()]
+    counts = Counter(sample.label for sample in train)
+    (most, large), (least, small) = counts.most_common()[0], counts.most_common()[-1]
+    if large < IMBALANCE * small:
+        return []
+    what = f"{small} training images of class {names[least]!r}, {large} of class {names[most]!r}"
+    return [f"classes are unbalanced, 1:{large / small:.0f} ({what}); --balance weights or sampler helps"]

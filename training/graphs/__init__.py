@@ -1,0 +1,1 @@
+"""Checkpoint -> ONNX graph, and how a network's layers see its input."""

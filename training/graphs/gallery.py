@@ -1,0 +1,121 @@
+"""Reference images for a model file: which ones, and their embeddings by the exported graph itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from onnx import ModelProto
+from tqdm import tqdm
+
+from cnn_perception.errors import ConfigError, DataError
+from cnn_perception.model.gallery import Gallery
+from cnn_perception.model.spec import InputSpec
+from training.checkpoint import Checkpoint
+from training.data.image_folder import IMAGE_SUFFIXES
+from training.graphs.parity import read_image, runner
+
+PER_CLASS = 10
+MOST_IMAGES = 10_000
+"""A frame is compared with all of them: 10,000 of 2048 numbers are 80 MB, and some 15 ms a frame."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An image of a gallery.
+
+    Attributes:
+        name: What travels in the model file: its path below the folder of all images.
+        path: Where it lies on this machine.
+    """
+
+    name: str
+    path: Path
+
+
+def of_training(checkpoint: Checkpoint, per_class: int) -> tuple[Reference, ...]:
+    """Returns training images of every class, evenly from its list, so that a recording's like frames lie far apart.
+
+    Args:
+        checkpoint: Names the images and what they show.
+        per_class: How many of a class at most, at least 1. An image of several classes counts for each; without
+            classes, for regression or in a checkpoint without training labels, all images are one.
+
+    Raises:
+        ConfigError: If `per_class` is out of range.
+        DataError: If none is on this machine, or there are too many.
+    """
+    if per_class < 1:
+        raise ConfigError(f"--gallery {per_class}: at least 1 image of a class is needed")
+    labels = checkpoint.train_targets or ((),) * len(checkpoint.train_images)
+    labelled = zip(map(Path, checkpoint.train_images), labels, strict=True)
+    there = [(path, label) for path, label in labelled if path.is_file()]
+    if not there:
+        raise DataError(
+            "--gallery: no training image of the checkpoint is on this machine; export where it was trained, or name "
+            "a folder with --gallery-images"
+        )
+    of_class: dict[int, list[int]] = {}
+    for row, (_, label) in enumerate(there):
+        for index in _classes(label, checkpoint):
+            of_class.setdefault(index, []).append(row)
+    chosen: set[int] = set()
+    for rows in of_class.values():
+        chosen.update(rows[i] for i in np.linspace(0, len(rows) - 1, min(per_class, len(rows))).round().astype(int))
+    root = Path(os.path.commonpath([path.parent for path, _ in there]))
+    return _named(root, (there[row][0] for row in sorted(chosen)))
+
+
+def of_folder(folder: Path) -> tuple[Reference, ...]:
+    """Returns all images below a folder.
+
+    Raises:
+        DataError: If there are none, or too many.
+    """
+    files = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    if not files:
+        raise DataError(f"--gallery-images {folder}: holds no image; name a folder of reference images")
+    return _named(folder, files)
+
+
+def embed(proto: ModelProto, references: Sequence[Reference], size: InputSpec) -> Gallery:
+    """Returns the gallery of some images, prepared and embedded as the robot does.
+
+    Args:
+        proto: The graph that is exported, with the output `embedding` (N, D).
+        references: At least one image.
+        size: The preprocessing.
+
+    Raises:
+        DataError: If an image cannot be read, or its embedding has no direction.
+    """
+    run, rows = runner(proto, ["embedding"]), []
+    for reference in tqdm(references, "gallery", unit="img", leave=False):
+        (found,) = run(read_image(reference.path, size, "reference")[np.newaxis])
+        exact = found[0].astype(np.float64)
+        length = float(np.linalg.norm(exact))
+        if not 0 < length < np.inf:  # catches NaN, too
+            raise DataError(f"{reference.path}: its embedding has the length {length:g}; leave it out of the gallery")
+        rows.append((exact / length).astype(np.float32))
+    return Gallery(tuple(reference.name for reference in references), np.stack(rows))
+
+
+def _classes(label: Sequence[float], checkpoint: Checkpoint) -> list[int]:
+    if checkpoint.task == "multiclass" and label:
+        return [int(label[0])]
+    if checkpoint.task == "multilabel":
+        shown = [index for index, value in enumerate(label) if value > 0.5]
+        return shown or [-1]  # images of no class are a group, too
+    return [0]
+
+
+def _named(root: Path, files: Iterable[Path]) -> tuple[Reference, ...]:
+    """Names files by their place below a folder: where that lies is nobody's business on the robot."""
+    # a name of a file may be any bytes, JSON has to be text
+    found = tuple(Reference(os.fsencode(p.relative_to(root)).decode("utf-8", "replace"), p) for p in files)
+    if len(found) > MOST_IMAGES:
+        raise DataError(f"a gallery of {len(found)} images is too large; {MOST_IMAGES} are the most")
+    return found

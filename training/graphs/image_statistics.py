@@ -1,0 +1,74 @@
+"""What a checkpoint's images look like to the model, for the robot to compare its camera with (`drift`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from onnx import ModelProto
+from tqdm import tqdm
+
+from cnn_perception.model.outputs import Outputs
+from cnn_perception.model.spec import ModelSpec, TrainingStatistics
+from cnn_perception.pipeline.postprocess import Postprocessor
+from cnn_perception.pipeline.preprocess import InputTensor
+from cnn_perception.stream.drift import brightness, entropy, moments
+from training.checkpoint import Checkpoint
+from training.graphs.parity import read_image, runner
+
+MOST_IMAGES = 300
+"""Validation images that are looked at, from all over the set: they give a standard deviation to some 4 %."""
+
+
+def measure(proto: ModelProto, checkpoint: Checkpoint, spec: ModelSpec) -> TrainingStatistics | None:
+    """Returns what the validation images look like, through the robot's own preprocessing, graph and postprocessing.
+
+    Args:
+        proto: The graph that is exported.
+        checkpoint: Names the images and what the training images show.
+        spec: What is exported with the graph; its `statistics` and `gallery` are not looked at.
+
+    Returns:
+        The statistics; None where the checkpoint keeps no training labels, or where none of its validation images is
+        on this machine.
+
+    Raises:
+        DataError: If a validation image cannot be read any more.
+    """
+    paths = [Path(path) for path in checkpoint.val_images if Path(path).is_file()]
+    if not paths or not checkpoint.train_targets:
+        return None
+    chosen = np.linspace(0, len(paths) - 1, min(MOST_IMAGES, len(paths))).round().astype(int)
+    run, postprocess = runner(proto, ["logits", "embedding"]), Postprocessor(spec)
+    lights, entropies = [], []
+    for index in tqdm(chosen, "statistics", unit="img", leave=False):
+        tensor = InputTensor(read_image(paths[index], spec.input, "validation"))
+        logits, embeddings = run(tensor[np.newaxis])
+        lights.append(brightness(tensor, spec.input))
+        entropies.append(entropy(postprocess(Outputs(logits[0], None, embeddings[0])).scores))
+    return TrainingStatistics(
+        images=len(chosen),
+        class_shares=_class_shares(checkpoint),
+        brightness=moments(lights),
+        entropy=moments(entropies) if spec.task == "multiclass" else None,
+    )
+
+
+def summary(found: TrainingStatistics | None) -> str:
+    """Returns the statistics in one line, or why there are none."""
+    if found is None:
+        return "none: the checkpoint has no labelled training images, or no validation image on this machine"
+    moments_of = {"brightness": found.brightness, "entropy in nats": found.entropy}
+    texts = (f"{name} {of.mean:.2f} +/- {of.std:.2f}" for name, of in moments_of.items() if of is not None)
+    return f"{', '.join(texts)}, over {found.images} validation images"
+
+
+def _class_shares(checkpoint: Checkpoint) -> tuple[float, ...]:
+    targets = np.array(checkpoint.train_targets)
+    if checkpoint.task == "regression":
+        return ()
+    if checkpoint.task == "multiclass":
+        counts = np.bincount(targets[:, 0].astype(np.int64), minlength=len(checkpoint.class_names))
+    else:
+        counts = (targets > 0.5).sum(axis=0)
+    return tuple((counts / len(targets)).tolist())

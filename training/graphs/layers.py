@@ -1,0 +1,182 @@
+"""The layers of an ONNX graph: what each reads and gives, how it slides, what it costs and what it sees.
+
+A layer is a node that has parameters or multiply-adds, slides a window, pools, or joins branches; activations and
+changes of layout are left out. All figures are for one image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from onnx import ModelProto, NodeProto, TensorProto
+
+from cnn_perception.errors import ModelError
+from training.graphs.receptive_field import Geometry, Shape, Window, geometries, shapes_of, window
+
+_FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
+_QUANTISED = {TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32}
+_GLOBAL_POOLINGS = {"GlobalAveragePool", "GlobalMaxPool", "ReduceMax", "ReduceMean", "ReduceSum"}
+_PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+_JOINS = {"Add", "Concat", "Mul", "Sum"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One row of the table.
+
+    Attributes:
+        name: That of its parameters; of a layer without any that of the node.
+        kind: ONNX operator.
+        input: Shape of what it reads, without the batch: (channels, rows, columns) or (values,).
+        output: Shape of what it gives, likewise.
+        window: How it slides; None if it does not.
+        parameters: Numbers that are learned, each counted where it is used first.
+        multiply_adds: Products that are summed up; biases, normalisations and poolings count nothing.
+        geometry: Receptive field and distance of its cells; None behind the last grid of cells.
+        misfit: Why the window does not fit its input; empty if it does.
+    """
+
+    name: str
+    kind: str
+    input: tuple[int, ...]
+    output: tuple[int, ...]
+    window: Window | None
+    parameters: int
+    multiply_adds: int
+    geometry: Geometry | None
+    misfit: str
+
+
+def layers(model: ModelProto, parameters: Collection[str] | None = None) -> list[Layer]:
+    """Lists the layers of a graph in their order.
+
+    Args:
+        model: A graph whose first input is the image (1, C, H, W), with the shapes of its tensors.
+        parameters: The initializers that are learned; None counts those of more than one number, floating-point or
+            quantised, but for the statistics of batch normalisations.
+
+    Raises:
+        ModelError: If the shapes of a layer are unknown.
+    """
+    shapes, places, owned = shapes_of(model), geometries(model), _owned(model, parameters)
+    counted: set[str] = set()
+    found = []
+    for node in model.graph.node:
+        data = [name for name in node.input if name in places]
+        if not data:
+            continue
+        own = list(dict.fromkeys(name for key in node.input for name in owned.get(key, ())))
+        fresh = [name for name in own if name not in counted]
+        counted.update(fresh)
+        read = window(node, shapes)
+        slides = read is not None and len(read.kernel) == 2
+        if not (fresh or slides or node.op_type in _PRODUCTS or _pools(node, shapes) or _joins(node, data, places)):
+            continue
+        given = _size(node.output[0], shapes, node)
+        taken = _size(data[0], shapes, node)
+        found.append(
+            Layer(
+                name=_name(node, own),
+                kind=node.op_type,
+                input=taken[1:],
+                output=given[1:],
+                window=read,
+                parameters=sum(math.prod(int(size) for size in shapes[name]) for name in fresh),
+                multiply_adds=_multiply_adds(node, shapes, given),
+                geometry=places[node.output[0]],
+                misfit="" if read is None else misfit(read, taken[2:], given[2:]),
+            )
+        )
+    return found
+
+
+def misfit(read: Window, size: tuple[int, ...], cells: tuple[int, ...]) -> str:
+    """Says where (W - K + 2P) / S + 1 is no whole number, or no positive one.
+
+    Args:
+        read: The window, with kernel K, stride S and padding P.
+        size: (rows, columns) of the input, W.
+        cells: (rows, columns) of the output; where they are rounded up, the last window hangs over.
+
+    Returns:
+        One phrase for each axis, one for both where they are equal; empty if all fit.
+    """
+    said = []
+    for axis, (pixels, given) in enumerate(zip(size, cells, strict=True)):
+        reach = (read.kernel[axis] - 1) * read.dilation[axis] + 1
+        padded = pixels + read.before[axis] + read.after[axis]
+        steps, rest = divmod(padded - reach, read.stride[axis])
+        exact = f"{(padded - reach) / read.stride[axis] + 1:.4g} cells"
+        unread = max(rest - read.after[axis], 0)
+        if padded < reach:
+            said.append(f"kernel {reach} > padded input {padded}")
+        elif not rest:
+            said.append("")
+        elif given > steps + 1:
+            said.append(f"{exact}: last window hangs over by {read.stride[axis] - rest}")
+        else:
+            said.append(f"{exact}: " + (f"last {unread} of input unread" if unread else f"{rest} of padding unread"))
+    if len(set(said)) == 1:
+        return said[0]
+    return "; ".join(f"{name} {text}" for name, text in zip(("rows", "columns"), said, strict=True) if text)
+
+
+def _owned(model: ModelProto, parameters: Collection[str] | None) -> dict[str, tuple[str, ...]]:
+    """Returns, for every tensor that does not depend on the image, the parameters that it is computed from."""
+    graph = model.graph
+    if parameters is None:
+        # Their running mean and variance are measured, not learned.
+        statistics = {name for node in graph.node if node.op_type == "BatchNormalization" for name in node.input[3:5]}
+        weights = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.input[:1]}
+        scales = {name for node in graph.node if node.op_type.endswith("eLinear") for name in node.input[1:]}
+        parameters = {
+            tensor.name
+            for tensor in graph.initializer
+            if (tensor.data_type in _FLOATS or (tensor.data_type in _QUANTISED and tensor.name in weights))
+            and math.prod(tensor.dims) > 1
+        } - (statistics | scales)
+    owned = {tensor.name: (tensor.name,) * (tensor.name in parameters) for tensor in graph.initializer}
+    for node in graph.node:
+        if all(name in owned for name in node.input if name):
+            sources = tuple(dict.fromkeys(source for name in node.input if name for source in owned[name]))
+            owned.update(dict.fromkeys(node.output, sources))
+    return owned
+
+
+def _name(node: NodeProto, own: list[str]) -> str:
+    if own:
+        return own[0].rpartition(".")[0] or own[0]
+    return (node.name or node.output[0]).removeprefix("node_")  # as torch's exporter begins them all
+
+
+def _size(name: str, shapes: dict[str, Shape], node: NodeProto) -> tuple[int, ...]:
+    sizes = shapes.get(name)
+    if not sizes or not all(isinstance(size, int) for size in sizes):
+        label = f"{node.op_type} {node.name or node.output[0]}"
+        raise ModelError(f"{label}: the shape of {name} cannot be inferred; give the --input size")
+    return tuple(max(int(size), 0) for size in sizes)
+
+
+def _pools(node: NodeProto, shapes: dict[str, Shape]) -> bool:
+    """Returns whether a node reduces the cells of a feature map to one."""
+    before, after = shapes.get(node.input[0], []), shapes.get(node.output[0], [])
+    return node.op_type in _GLOBAL_POOLINGS and len(before) == 4 and before[1] == [*after, 0, 0][1]
+
+
+def _joins(node: NodeProto, data: list[str], places: dict[str, Geometry | None]) -> bool:
+    """Returns whether a node brings branches of the network together, and not only their shapes."""
+    return node.op_type in _JOINS and len(set(data)) > 1 and any(places[name] is not None for name in data)
+
+
+def _multiply_adds(node: NodeProto, shapes: dict[str, Shape], given: tuple[int, ...]) -> int:
+    if node.op_type not in _PRODUCTS:
+        return 0
+    first, second = (_size(name, shapes, node) for name in node.input[:2])
+    if node.op_type == "Conv":
+        return math.prod(given) * math.prod(second[1:])
+    if node.op_type == "ConvTranspose":
+        return math.prod(first) * math.prod(second[1:])
+    transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+    return math.prod(given) * first[0 if transposed else -1]

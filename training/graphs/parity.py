@@ -1,0 +1,137 @@
+"""The proof that an ONNX graph computes what torch computes: both answer the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import torch
+from onnx import ModelProto
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from cnn_perception.errors import DataError, FrameError, ModelError
+from cnn_perception.image.messages import decode_file_bytes
+from cnn_perception.model.spec import ActivationMethod, InputSpec, ParityRecord, ParitySource
+from cnn_perception.pipeline.preprocess import preprocess
+from training.checkpoint import Checkpoint
+from training.graphs.activation_map import shown_logit
+from training.networks.backbones import Split
+
+ACTIVATION_TOLERANCE = 1e-3
+"""Largest difference of an activation, as a share of the map's largest magnitude."""
+_BATCH = 8
+_NOISE_IMAGES = 16  # a noise image tests nothing that another does not
+
+_Batch = npt.NDArray[np.float32]
+
+
+class ParityError(ModelError):
+    """The ONNX graph does not compute what torch computed."""
+
+
+def compare_logits(
+    proto: ModelProto, model: nn.Module, checkpoint: Checkpoint, count: int, tolerance: float
+) -> ParityRecord:
+    """Compares on validation images from all over the set, or on seeded noise where none is on this machine.
+
+    A number is compared in its standard deviations over the training images, and all that pass agree. Of classes the
+    same one has to be the highest to agree, or the same ones have to reach their thresholds.
+
+    Args:
+        proto: The graph: `image` (N, 3, H, W) -> `logits` (N, K).
+        model: The network in torch, in evaluation mode.
+        checkpoint: Names the validation images and their preprocessing.
+        count: How many images are compared at most.
+        tolerance: Largest absolute difference of a logit, or of a number in its standard deviations.
+
+    Raises:
+        ParityError: If a logit differs by more than the tolerance.
+        DataError: If a validation image cannot be read any more.
+    """
+    run = runner(proto, ["logits"])
+    source, images = _inputs(checkpoint, count)
+    largest, agreed = 0.0, 0
+    deviations = np.array([deviation for _, deviation in checkpoint.scaling] or 1.0, np.float32)
+    for start in tqdm(range(0, len(images), _BATCH), desc="parity", unit="batch", leave=False):
+        batch = np.stack([image() for image in images[start : start + _BATCH]])
+        with torch.no_grad():
+            expected = model(torch.from_numpy(batch)).numpy()
+        (found,) = run(batch)
+        difference = float((np.abs(found - expected) / deviations).max())
+        if not difference <= tolerance:  # catches NaN, too
+            raise ParityError(
+                f"a logit of the ONNX graph differs by {difference:.3g} from torch's (magnitudes up to "
+                f"{np.abs(expected).max():.3g}), tolerance {tolerance:g}; nothing is written; see --tolerance"
+            )
+        largest, agreed = max(largest, difference), agreed + _agreeing(found, expected, checkpoint)
+    return ParityRecord(source, len(images), largest, tolerance, agreed / len(images))
+
+
+def _agreeing(found: _Batch, expected: _Batch, checkpoint: Checkpoint) -> int:
+    if checkpoint.task == "multiclass":
+        return int((found.argmax(1) == expected.argmax(1)).sum())
+    if checkpoint.task == "regression":
+        return len(found)
+    reached = np.array(checkpoint.calibration.thresholds) * np.ones((2, len(found), 1))
+    scores = 1 / (1 + np.exp(-np.stack([found, expected]).astype(np.float64) / checkpoint.calibration.temperature))
+    return int(np.equal(*(scores >= reached)).all(1).sum())
+
+
+def check_activation(proto: ModelProto, split: Split, method: ActivationMethod, checkpoint: Checkpoint) -> None:
+    """Compares the activation maps of a few images with those of torch's own gradient of the whole head.
+
+    Raises:
+        ParityError: If they differ by more than `ACTIVATION_TOLERANCE`.
+    """
+    batch = np.stack([image() for image in _inputs(checkpoint, 4)[1]])
+    logits, found = runner(proto, ["logits", "activation"])(batch)
+    with torch.no_grad():
+        features = split.body(torch.from_numpy(batch))
+    features.requires_grad_(True)
+    answers: Tensor = split.head(features.clone())[0]  # torchvision's heads work in place
+    # of two equal classes, the one that the graph took
+    top = shown_logit(torch.from_numpy(logits), checkpoint.task)[:, None]
+    (gradient,) = torch.autograd.grad(answers.gather(1, top).sum(), features)
+    # A logit that is a mean over the cells has a gradient divided by their number; the exact map is not divided.
+    scale = found[0].size if method == "cam" else 1
+    expected = scale * (gradient.mean((2, 3), keepdim=True) * features).sum(1).detach().numpy()
+    difference = float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-20))
+    if not difference <= ACTIVATION_TOLERANCE:
+        raise ParityError(
+            f"the activation map of the ONNX graph differs by {difference:.3g} of its size from torch's, tolerance "
+            f"{ACTIVATION_TOLERANCE:g}; nothing is written; please report the backbone {checkpoint.backbone}"
+        )
+
+
+def runner(proto: ModelProto, outputs: list[str]) -> Callable[[_Batch], list[_Batch]]:
+    """Returns what runs a graph on a batch, (N, 3, H, W) float32, and gives the outputs asked for."""
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    return lambda batch: session.run(outputs, {"image": batch})
+
+
+def _inputs(checkpoint: Checkpoint, count: int) -> tuple[ParitySource, list[Callable[[], _Batch]]]:
+    """Returns what makes each input (3, H, W): large sets need not fit into memory."""
+    size = checkpoint.input
+    paths = [Path(path) for path in checkpoint.val_images if Path(path).is_file()]
+    if paths:
+        chosen = np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)
+        return "validation", [lambda path=paths[i]: read_image(path, size, "validation") for i in chosen]  # type: ignore[misc]
+    random, shape = np.random.default_rng(0), (3, size.height, size.width)
+    return "noise", [lambda: random.standard_normal(shape, np.float32)] * min(count, _NOISE_IMAGES)
+
+
+def read_image(path: Path, size: InputSpec, part: Literal["training", "validation", "reference"]) -> _Batch:
+    """Returns an image as the robot would prepare it: (3, H, W) float32.
+
+    Raises:
+        DataError: If it cannot be read any more.
+    """
+    try:
+        return preprocess(decode_file_bytes(path.read_bytes()), size)
+    except (OSError, FrameError) as error:
+        raise DataError(f"{path}: this {part} image cannot be read any more ({error}); restore it") from None

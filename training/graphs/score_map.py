@@ -1,0 +1,219 @@
+"""The score map of a model file: its graph, freed from the size of its input, answers at every place of an image.
+
+The map exists where the body is convolutional throughout and the head can be turned into convolutions (see `convolve`).
+Squeeze-and-excitation and attention look at the whole image at once: with them no cell is the answer to a window.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import torch
+from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
+from torch import Tensor, nn
+
+from cnn_perception.model.spec import InputSpec, ScoreMapSpec
+from cnn_perception.model.subgraph import subgraph
+from training.graphs.convolve import NotConvolutionalError, convolutional_head
+from training.graphs.receptive_field import Geometry, Shape, shapes_of
+from training.networks.backbones import Split
+
+MAP_TOLERANCE = 1e-3
+"""Largest difference of a cell from torch's answer, as a share of the largest logit."""
+REDUCED_TOLERANCE = 1e-2
+"""The same for a smaller graph, whose map and logits come from the same features; half precision has 11 bits."""
+_LOG = logging.getLogger(__name__)
+_EXTRA_CELLS = (3, 2)  # of the image that the map is tried on, (vertical, horizontal): the axes must not be mistaken
+
+
+class WithScoreMap(nn.Module):
+    """A network with one more output: the head as convolutions, applied to the features, its last output."""
+
+    def __init__(self, network: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.head = head
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Returns the outputs of the network and the map (N, K, rows, columns)."""
+        outputs = self.network(image)
+        return (*outputs, self.head(outputs[-1]))
+
+
+def map_head(split: Split) -> nn.Module | None:
+    """Returns what makes the map of the features; None where there can be none, which is said in the log."""
+    try:
+        return convolutional_head(split)
+    except NotConvolutionalError as error:
+        _LOG.warning("no score map: %s", error)
+    return None
+
+
+def open_map(proto: ModelProto, split: Split, place: Geometry, size: InputSpec) -> ScoreMapSpec | None:
+    """Frees the graph of its size and checks its map against torch; where that fails, takes it out and says why.
+
+    Args:
+        proto: The graph, made at the model's input size with the output `score_map`; it is changed.
+        split: The network in torch.
+        place: The geometry of the features in the graph.
+        size: The model's input.
+
+    Returns:
+        Where the cells lie; None where the graph has no map now.
+    """
+    try:
+        result = map_of(place, size)
+        free_size(proto)
+        check_map(proto, split, result)
+        check_single_cell(proto, size)
+    except NotConvolutionalError as error:
+        _LOG.warning("no score map: %s", error)
+        remove_map(proto, size)
+        return None
+    return result
+
+
+def keep_map(proto: ModelProto, place: ScoreMapSpec | None, size: InputSpec) -> ScoreMapSpec | None:
+    """Checks that a smaller graph still has the map of the one it was made from; otherwise takes it out and says why.
+
+    Args:
+        proto: The graph in 8-bit integers or half precision; it is changed.
+        place: Where the cells lie; None where there was no map.
+        size: The model's input.
+
+    Returns:
+        Where the cells lie; None where the graph has no map now.
+    """
+    if place is None:
+        return None
+    try:
+        check_single_cell(proto, size, REDUCED_TOLERANCE)
+    except NotConvolutionalError as error:
+        _LOG.warning("no score map: %s", error)
+        remove_map(proto, size)
+        return None
+    return place
+
+
+def map_of(place: Geometry, size: InputSpec) -> ScoreMapSpec:
+    """Returns where the cells of the map lie.
+
+    A cell further is a cell of the features further, and these repeat themselves every stride: cell (r, c) is the
+    classifier put `stride * (r, c)` pixels from the image's upper left corner, however it pads.
+
+    Args:
+        place: The geometry of the features.
+        size: The model's input.
+
+    Raises:
+        NotConvolutionalError: If the features cannot be followed through the graph, or look at the whole image.
+    """
+    if 0 in place.receptive_field:
+        raise NotConvolutionalError("its features look at the whole image at once")
+    return ScoreMapSpec(
+        stride=place.stride,
+        window=(size.height, size.width),
+        offset=((size.height - 1) / 2, (size.width - 1) / 2),
+    )
+
+
+def free_size(proto: ModelProto) -> None:
+    """Makes height and width of the graph's image free, in place; only its `score_map` can follow them."""
+    shapes = shapes_of(proto)
+    for node in list(proto.graph.node):
+        if node.op_type == "Reshape":
+            _follow_size(node, proto.graph, shapes)
+    dims = proto.graph.input[0].type.tensor_type.shape.dim
+    dims[2].dim_param, dims[3].dim_param = "height", "width"
+    del proto.graph.value_info[:]  # they are of the size that the graph was made at
+    outputs = {output.name for output in proto.graph.output}
+    proto.ParseFromString(subgraph(proto.SerializeToString(), outputs))  # without the shapes that were replaced
+    for output in proto.graph.output:
+        if output.name == "score_map":
+            dims = output.type.tensor_type.shape.dim
+            dims[2].dim_param, dims[3].dim_param = "map_rows", "map_columns"
+
+
+def _follow_size(node: NodeProto, graph: GraphProto, shapes: dict[str, Shape]) -> None:
+    """Lets a Reshape of the channels alone, such as a shuffle, take its rows and columns from its input."""
+    before, after = shapes.get(node.input[0], []), shapes.get(node.output[0], [])
+    target = next((tensor for tensor in graph.initializer if tensor.name == node.input[1]), None)
+    if target is None or len(before) < 4 or before[-2:] != after[-2:]:
+        return
+    name = node.output[0]
+    channels = numpy_helper.from_array(numpy_helper.to_array(target)[:-2], f"{name}_channels")
+    graph.initializer.append(channels)
+    size = helper.make_node("Shape", [node.input[0]], [f"{name}_size"], start=len(before) - 2)
+    shape = helper.make_node("Concat", [channels.name, size.output[0]], [f"{name}_shape"], axis=0)
+    node.input[1] = shape.output[0]
+    place = next(index for index, other in enumerate(graph.node) if other.output[0] == name)
+    graph.node.insert(place, shape)
+    graph.node.insert(place, size)
+
+
+def check_map(proto: ModelProto, split: Split, place: ScoreMapSpec) -> None:
+    """Compares the map of a larger image with torch's own head, put at each window of torch's features.
+
+    Raises:
+        NotConvolutionalError: If the graph does not take images of that size, or its map is another one.
+    """
+    sides = zip(place.window, _EXTRA_CELLS, place.stride, strict=True)
+    size = [pixels + round(cells * stride) for pixels, cells, stride in sides]
+    image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    _, rows, columns = split.feature_shape
+    with torch.no_grad():
+        windows = split.body(image)[0].unfold(1, rows, 1).unfold(2, columns, 1)  # C, down, right, rows, columns
+        cells = windows.permute(1, 2, 0, 3, 4)
+        logits = split.head(cells.flatten(0, 1).contiguous())[0]
+    expected = logits.unflatten(0, cells.shape[:2]).permute(2, 0, 1).numpy()
+    (found,) = _run(proto, image.numpy(), "score_map")
+    _compare(found[0], expected, MAP_TOLERANCE)
+
+
+def check_single_cell(proto: ModelProto, size: InputSpec, tolerance: float = MAP_TOLERANCE) -> None:
+    """Compares the map of an image of the model's own size with the logits of the same graph.
+
+    Args:
+        proto: The graph.
+        size: The model's input.
+        tolerance: Largest difference, as a share of the largest logit.
+
+    Raises:
+        NotConvolutionalError: If the map is not one cell with these logits.
+    """
+    image = np.random.default_rng(0).standard_normal((2, 3, size.height, size.width), np.float32)
+    found, logits = _run(proto, image, "score_map", "logits")
+    _compare(found, logits[:, :, None, None], tolerance)
+
+
+def _run(proto: ModelProto, image: npt.NDArray[np.float32], *outputs: str) -> list[npt.NDArray[np.float32]]:
+    data = subgraph(proto.SerializeToString(), set(outputs))  # of the others, some are bound to the model's own size
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # a failure is said once, by this module
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        values: list[npt.NDArray[np.float32]] = session.run(list(outputs), {"image": image})
+    except (Fail, InvalidArgument, RuntimeException) as error:
+        reason = " ".join(str(error).split())[-160:]
+        raise NotConvolutionalError(f"its graph takes no larger image ({reason})") from None
+    return values
+
+
+def _compare(found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32], tolerance: float) -> None:
+    if found.shape != expected.shape:
+        raise NotConvolutionalError(f"its map has the shape {found.shape}, not {expected.shape}")
+    difference = float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-20))
+    if not difference <= tolerance:  # catches NaN, too
+        raise NotConvolutionalError(f"its map differs by {difference:.3g} of its size, tolerance {tolerance:g}")
+
+
+def remove_map(proto: ModelProto, size: InputSpec) -> None:
+    """Takes the map out of a graph again, and binds it to the model's own input size, in place."""
+    others = {output.name for output in proto.graph.output} - {"score_map"}
+    proto.ParseFromString(subgraph(proto.SerializeToString(), others))
+    dims = proto.graph.input[0].type.tensor_type.shape.dim
+    dims[2].dim_value, dims[3].dim_value = size.height, size.width

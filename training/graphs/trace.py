@@ -1,0 +1,84 @@
+"""A network in torch -> its ONNX graph, with the activation map and the score map where it has them, both checked."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from onnx import ModelProto
+from torch import nn
+
+from cnn_perception.model.spec import ActivationSpec, InputSpec, ScoreMapSpec
+from training.checkpoint import Checkpoint
+from training.graphs.activation_map import ActivatedClassifier
+from training.graphs.parity import check_activation
+from training.graphs.receptive_field import geometry
+from training.graphs.score_map import WithScoreMap, map_head, open_map
+from training.networks.backbones import Split
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What a network became.
+
+    Attributes:
+        proto: `image` (N, 3, H, W) -> `logits`, `embedding`, and `activation` and `score_map` if any.
+        activation: What the cells of the activation map mean; None without spatial features.
+        score_map: What those of the score map mean; None where the network is not convolutional throughout.
+    """
+
+    proto: ModelProto
+    activation: ActivationSpec | None
+    score_map: ScoreMapSpec | None
+
+
+def make(split: Split, checkpoint: Checkpoint) -> Graph:
+    """Exports a network.
+
+    Args:
+        split: The network, with the weights of the checkpoint.
+        checkpoint: Its task, its input size, and the images to check the activation map on.
+
+    Raises:
+        ParityError: If the activation map is not that of torch.
+    """
+    size = checkpoint.input
+    network = ActivatedClassifier(split, checkpoint.task).eval()
+    if network.method is None:
+        return Graph(_to_onnx(network, size, ("logits", "embedding")), None, None)
+    names = ("logits", "embedding", "activation", "features")
+    head = map_head(split)
+    if head is None:
+        proto = _to_onnx(network, size, names)
+    else:
+        proto = _to_onnx(WithScoreMap(network, head).eval(), size, (*names, "score_map"))
+    place = geometry(proto, "features")
+    _, rows, columns = split.feature_shape
+    activation = ActivationSpec(network.method, rows, columns, place.stride, place.receptive_field, place.offset)
+    del proto.graph.output[names.index("features")]  # it was one only to be found by its name
+    check_activation(proto, split, network.method, checkpoint)
+    return Graph(proto, activation, None if head is None else open_map(proto, split, place, size))
+
+
+def _to_onnx(network: nn.Module, size: InputSpec, outputs: Sequence[str]) -> ModelProto:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's, about its own future
+        program = torch.onnx.export(
+            network,
+            (torch.zeros(2, 3, size.height, size.width),),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            input_names=["image"],
+            output_names=list(outputs),
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+        )
+    assert program is not None
+    proto: ModelProto = program.model_proto
+    # The exporter notes the source line of every node, with paths of this machine.
+    for item in (proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output):
+        item.doc_string = ""
+        del item.metadata_props[:]
+    return proto

@@ -1,0 +1,215 @@
+"""Linear layers fitted to the features of images, and how strongly they are held back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from cnn_perception.model.spec import Task
+from training import tasks
+from training.config import TrainConfig
+from training.data.records import Sample
+
+WEIGHT_DECAYS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""L2 penalties tried by cross-validation, on standardised features and the mean loss of an image."""
+RIDGE_DECAYS = tuple(10 ** (power / 2) for power in range(-6, 9))
+"""The same for numbers, whose answer for all of them costs hardly more than for one: 0.001 to 10000."""
+FOLDS = 5
+CROSS_VALIDATED = 5000
+"""Images beyond which cross-validation takes a random part: the penalty depends little on more."""
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Embeddings (n, D) float32 and targets of the images that could be read, as for `tasks.loss`."""
+
+    embeddings: Tensor
+    targets: Tensor
+
+    def rows(self, rows: npt.NDArray[Any]) -> Features:
+        """Returns some of the images."""
+        return Features(self.embeddings[rows], self.targets[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """logits = embeddings @ weight.T + bias, with weight (K, D) and bias (K,), float32."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        """Returns logits (n, K) of embeddings (n, D)."""
+        return embeddings @ self.weight.T + self.bias
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """Mean and standard deviation of each feature over the training images, (D,) float32."""
+
+    centre: Tensor
+    spread: Tensor
+
+    @classmethod
+    def of(cls, train: Features) -> Scale:
+        """Measures the training images."""
+        spread = train.embeddings.std(dim=0)
+        spread[spread < 1e-6] = 1.0  # a feature that never changes tells nothing, and must not be blown up
+        return cls(train.embeddings.mean(dim=0), spread)
+
+    def __call__(self, data: Features) -> Features:
+        """Returns standardised embeddings."""
+        return Features((data.embeddings - self.centre) / self.spread, data.targets)
+
+    @torch.no_grad()
+    def fold_into(self, classifier: nn.Linear | nn.Conv2d, layer: Linear) -> None:
+        """Makes a network's last layer, which sees embeddings as they are, one that was fitted to standardised ones.
+
+        layer((x - centre) / spread) is itself one linear layer of x.
+        """
+        assert classifier.bias is not None  # see `_cut`
+        weight = layer.weight / self.spread
+        classifier.weight.copy_(weight)
+        classifier.bias.copy_(layer.bias - weight @ self.centre)
+
+
+def fit(
+    data: Features,
+    task: Task,
+    outputs: int,
+    weight_decay: float,
+    iterations: int,
+    note: Callable[[Linear], None] | None = None,
+) -> Linear:
+    """Returns what `fit_linear` finds, or for numbers `fit_ridge` at once; see there."""
+    if task != "regression":
+        return fit_linear(data, task, outputs, weight_decay, iterations, note)
+    (layer,) = fit_ridge(data, [weight_decay])
+    if note is not None:
+        note(layer)
+    return layer
+
+
+def fit_linear(
+    data: Features,
+    task: Task,
+    outputs: int,
+    weight_decay: float,
+    iterations: int,
+    note: Callable[[Linear], None] | None = None,
+) -> Linear:
+    """Minimises the mean loss plus weight_decay / 2 x |weight|^2 (the bias is free) by full-batch L-BFGS.
+
+    The problem is convex, so the result depends on nothing but the data and the penalty.
+
+    Args:
+        data: Standardised embeddings and targets.
+        task: What they are, see `tasks.loss`; not for regression.
+        outputs: K.
+        weight_decay: The penalty, at least 0.
+        iterations: When to stop at the latest.
+        note: Called with the layer after each iteration.
+    """
+    x, y = data.embeddings, data.targets
+    weight = torch.zeros(outputs, x.shape[1], device=x.device, requires_grad=True)
+    bias = torch.zeros(outputs, device=x.device, requires_grad=True)
+    # of the evaluations that one step may take, its line search gets what is left: by default none of one iteration
+    solver = torch.optim.LBFGS([weight, bias], max_iter=1, max_eval=26, history_size=20, line_search_fn="strong_wolfe")
+
+    def objective() -> Tensor:
+        solver.zero_grad()
+        total = tasks.loss(x @ weight.T + bias, y, task) + weight_decay / 2 * weight.square().sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    before = float("inf")
+    for _ in range(iterations):
+        total = solver.step(objective).item()  # type: ignore[no-untyped-call]  # before the step
+        if note is not None:
+            note(Linear(weight.detach(), bias.detach()))
+        if before - total < 1e-6 * max(total, 1e-3):
+            break
+        before = total
+    return Linear(weight.detach(), bias.detach())
+
+
+def fit_ridge(data: Features, weight_decays: Sequence[float]) -> list[Linear]:
+    """Minimises half of the mean squared error plus weight_decay / 2 x |weight|^2 (the bias is free), exactly.
+
+    Args:
+        data: Standardised embeddings, and targets (n, K) float32.
+        weight_decays: Penalties above 0.
+
+    Returns:
+        One layer a penalty.
+
+    Source: Hastie, Tibshirani and Friedman 2009, The Elements of Statistical Learning, sections 3.4.1 and 18.3.5.
+    """
+    x, y = data.embeddings.double(), data.targets.double()
+    x_mean, y_mean = x.mean(dim=0), y.mean(dim=0)
+    x, y = x - x_mean, y - y_mean
+    wide = x.shape[1] > len(x)  # then the images span all that matters, and there are fewer of them
+    values, vectors = torch.linalg.eigh(x @ x.T if wide else x.T @ x)
+    turned = vectors.T @ (y if wide else x.T @ y)
+    layers = []
+    for decay in weight_decays:
+        solved = vectors @ (turned / (values.clamp(min=0) + len(x) * decay)[:, None])
+        weight = (x.T @ solved if wide else solved).T
+        layers.append(Linear(weight.float(), (y_mean - weight @ x_mean).float()))
+    return layers
+
+
+def folds(samples: Sequence[Sample], config: TrainConfig) -> npt.NDArray[np.int64]:
+    """Returns to which of `FOLDS` folds each training image belongs, (n,).
+
+    What was recorded together stays together: images of one group, and neighbours in time where the end of the
+    recording is what was held out. Otherwise each fold gets its share of every class.
+    """
+    if any(sample.group for sample in samples):
+        names = [sample.group or str(row) for row, sample in enumerate(samples)]
+        _, group = np.unique(names, return_inverse=True)
+        return np.random.default_rng(config.seed).permutation(group.max() + 1)[group] % FOLDS
+    if config.split == "tail":
+        return np.arange(len(samples)) * FOLDS // len(samples)
+    rows = np.random.default_rng(config.seed).permutation(len(samples))
+    result = np.empty(len(rows), np.int64)
+    # dealing out the images class by class gives every fold its share of each
+    order = np.argsort([samples[row].label for row in rows], kind="stable")
+    result[rows[order]] = np.arange(len(rows)) % FOLDS
+    return result
+
+
+def cross_validate(data: Features, task: Task, outputs: int, folds: npt.NDArray[np.int64]) -> dict[float, float]:
+    """Measures each of `WEIGHT_DECAYS`, or for regression of `RIDGE_DECAYS`, on held-out folds.
+
+    Args:
+        data: Standardised embeddings and targets of the training images.
+        task: What they are.
+        outputs: K.
+        folds: The fold of each image, (n,).
+
+    Returns:
+        By the penalty, the mean loss; of numbers the mean absolute error, standardised.
+    """
+    decays = RIDGE_DECAYS if task == "regression" else WEIGHT_DECAYS
+    rows = np.random.default_rng(0).permutation(len(folds))[:CROSS_VALIDATED]
+    losses = dict.fromkeys(decays, 0.0)
+    for fold in tqdm(np.unique(folds[rows]), "cross-validating", leave=False):
+        inside, outside = data.rows(rows[folds[rows] != fold]), data.rows(rows[folds[rows] == fold])
+        if task == "regression":
+            layers = fit_ridge(inside, decays)
+        else:
+            layers = [fit_linear(inside, task, outputs, decay, iterations=50) for decay in decays]
+        for decay, layer in zip(decays, layers, strict=True):
+            answers = layer(outside.embeddings)
+            numbers = task == "regression"
+            loss = (answers - outside.targets).abs().mean() if numbers else tasks.loss(answers, outside.targets, task)
+            losses[decay] += loss.item() * len(outside.targets) / len(rows)
+    return losses

@@ -1,0 +1,197 @@
+"""A linear probe: features of the frozen backbone, computed once, and a linear layer on them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from cnn_perception.errors import ConfigError, DataError
+from training.checkpoint import replacing
+from training.config import MODE_DEFAULTS
+from training.data.records import Part, Sample
+from training.loop import linear_solver
+from training.loop.linear_solver import Features, Linear, Scale
+from training.loop.run import EpochRecord, Run
+from training.networks import backbones
+from training.scoring.scores import Answers
+from training.tasks import METRIC, Meaning
+
+ITERATIONS = MODE_DEFAULTS["probe"]["epochs"]
+"""Most steps of L-BFGS for a head that fine-tuning begins with."""
+
+
+def fit(run: Run) -> list[EpochRecord]:
+    """Trains the last layer alone, and leaves best.pt, last.pt, history.csv and embeddings.npz.
+
+    The penalty is chosen on the training images only; validation images are looked at, never learned from.
+
+    Args:
+        run: What to train on what; its model gets the new last layer.
+
+    Returns:
+        What happened, one record for each iteration of L-BFGS; one in all for numbers.
+
+    Raises:
+        ConfigError: If the architecture does not end in a linear layer.
+    """
+    cut = _cut(run)
+    train, val, samples = _features(run, cut)
+    scale = Scale.of(train)
+    train, val = scale(train), scale(val)
+    task, decay = run.data.task, run.config.weight_decay
+    if decay is None:
+        decay = _choose_decay(train, samples, run)
+    history: list[EpochRecord] = []
+    started = time.perf_counter()
+
+    def note(layer: Linear) -> None:
+        nonlocal started
+        on_train, on_val = (_answers(layer, part, run.data) for part in (train, val))
+        scores = on_train.loss, on_train.metric, on_val.loss, on_val.metric
+        now = time.perf_counter()
+        history.append(EpochRecord(len(history) + 1, "probe", 1.0, *scores, now - started, METRIC[task]))
+        started = now
+
+    layer = linear_solver.fit(train, task, len(run.data.class_names), decay, run.config.epochs, note)
+    scale.fold_into(cut.classifier, layer)
+    print(f"probe: weight decay {decay:g}, {len(history)} iterations")
+    run.write_history(history)
+    run.save(["best.pt", "last.pt"], _answers(layer, val, run.data).summary(), {})
+    return history
+
+
+def start_head(run: Run) -> None:
+    """Gives the last layer of a network what a probe of the training images finds, before anything below it learns.
+
+    A random last layer sends gradients into the features that spoil them until it has learned itself.
+    Source: Kumar et al. 2022, Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution: LP-FT.
+
+    Args:
+        run: What to train on what; its model gets the new last layer.
+
+    Raises:
+        ConfigError: If the architecture does not end in a linear layer.
+        DataError: If the images can no longer be read.
+    """
+    cut, task = _cut(run), run.data.task
+    train, samples = _readable(run, run.data.part("train"), *_embed(run, cut, "train"))
+    if not samples:
+        raise DataError(f"{run.data.root}: its images can no longer be read; start again when they are back")
+    scale = Scale.of(train)
+    train = scale(train)
+    decay = _choose_decay(train, samples, run)
+    layer = linear_solver.fit(train, task, len(run.data.class_names), decay, ITERATIONS)
+    scale.fold_into(cut.classifier, layer)
+    found = _answers(layer, train, run.data)
+    print(f"head: a probe of weight decay {decay:g}, training {METRIC[task]} {found.metric:.3f}")
+
+
+def _cut(run: Run) -> backbones.Split:
+    """The network, cut before its last layer.
+
+    Raises:
+        ConfigError: If that is no linear one.
+    """
+    cut = backbones.split(run.model, *run.config.input_size)
+    if not isinstance(cut.classifier, nn.Linear) or cut.classifier.bias is None:
+        what = "--mode finetune" if run.config.mode == "probe" else "--head-init random"
+        raise ConfigError(f"{run.config.backbone} does not end in a linear layer with bias; use {what}")
+    return cut
+
+
+def _choose_decay(train: Features, samples: Sequence[Sample], run: Run) -> float:
+    """The penalty with the lowest loss by cross-validation on the training images."""
+    losses = linear_solver.cross_validate(
+        train, run.data.task, len(run.data.class_names), linear_solver.folds(samples, run.config)
+    )
+    return min(losses, key=lambda candidate: losses[candidate])
+
+
+def _answers(layer: Linear, data: Features, meaning: Meaning) -> Answers:
+    return Answers(layer(data.embeddings).cpu().numpy(), data.targets.cpu().numpy(), meaning)
+
+
+def _features(run: Run, cut: backbones.Split) -> tuple[Features, Features, tuple[Sample, ...]]:
+    """The embeddings of the training and of the validation images, from the run's cache where it has them.
+
+    Returns:
+        Both, and the training images that could be read.
+    """
+    path, key = run.folder / "embeddings.npz", _key(run)
+    cached = _read_cache(path, key)
+    if cached is None:
+        cached = _embed(run, cut, "train", "val")
+        with replacing(path) as file:
+            np.savez(file, key=np.array(key), embeddings=cached[0], kept=cached[1])
+    embeddings, kept = cached
+    everything, samples = _readable(run, (*run.data.part("train"), *run.data.part("val")), embeddings, kept)
+    training = np.array([sample.part == "train" for sample in samples], np.bool_)
+    train, val = everything.rows(np.flatnonzero(training)), everything.rows(np.flatnonzero(~training))
+    if not len(train.targets) or not len(val.targets):
+        raise DataError(f"{run.data.root}: its images can no longer be read; start again when they are back")
+    return train, val, tuple(sample for sample in samples if sample.part == "train")
+
+
+def _readable(
+    run: Run, samples: Sequence[Sample], embeddings: npt.NDArray[np.float32], kept: npt.NDArray[np.bool_]
+) -> tuple[Features, tuple[Sample, ...]]:
+    """Embeddings (n, D) with the targets of their images, and these images, without those that were not read."""
+    if lost := [str(sample.path) for sample, here in zip(samples, kept, strict=True) if not here]:
+        tqdm.write(f"left out, no longer readable: {', '.join(lost)}")
+    read = [sample for sample, here in zip(samples, kept, strict=True) if here]
+    multiclass = run.data.task == "multiclass"
+    targets = torch.tensor([s.label for s in read] if multiclass else [s.values for s in read])
+    return Features(torch.from_numpy(embeddings[kept]).to(run.device), targets.to(run.device)), tuple(read)
+
+
+@torch.inference_mode()
+def _embed(run: Run, cut: backbones.Split, *parts: Part) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Runs the frozen backbone over images: (n, D) embeddings, and (n,) whether the image could be read."""
+    run.model.eval()
+    loader = run.evaluation_batches(*parts)
+    count = sum(len(run.data.part(part)) for part in parts)
+    embeddings, kept = np.zeros((count, cut.classifier.weight.shape[1]), np.float32), np.zeros(count, np.bool_)
+    with tqdm(total=count, desc="features", unit="img") as bar:
+        for batch in loader:
+            if len(batch.rows):
+                embeddings[batch.rows] = cut.neck(cut.body(batch.images.to(run.device))).float().cpu().numpy()
+                kept[batch.rows] = True
+            bar.update(len(batch.rows) + len(batch.lost))
+    return embeddings, kept
+
+
+def cached(run: Run) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]] | None:
+    """Returns what `fit` left of the training and then the validation images: embeddings (n, D), and which are read."""
+    return _read_cache(run.folder / "embeddings.npz", _key(run))
+
+
+def _key(run: Run) -> str:
+    """All that the embeddings depend on."""
+    config = run.config
+    parts = [s.part for s in run.data.samples]
+    seed = config.seed if config.weights == "none" else None
+    head = [config.feature_layer, config.grid]
+    facts = [run.data.sha256, parts, run.weights, config.backbone, head, dataclasses.asdict(config.input), seed]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _read_cache(path: Path, key: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]] | None:
+    """The cached embeddings, None if there are none or they belong to other images or weights."""
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            if str(saved["key"]) == key:
+                return saved["embeddings"], saved["kept"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        pass
+    return None

@@ -1,0 +1,216 @@
+"""One training run: its settings, its data, its network, and the folder where all of it is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from cnn_perception.errors import ConfigError, DataError
+from training import checkpoint, distributed, tasks
+from training.batches.augment import Augmentation
+from training.batches.cache import open_cache
+from training.batches.loader import Batch, Images, Order, balanced, data_loader
+from training.checkpoint import Checkpoint
+from training.config import CHANGED_BY_RESUME, TrainConfig, expand_augment, from_json, make, with_recipe
+from training.data import load
+from training.data.records import LabelledImages, Part
+from training.networks import build
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One line of history.csv.
+
+    Attributes:
+        epoch: Counted from 1.
+        phase: What learned.
+        lr: The rate of the head at the epoch's end.
+        train_loss: See `tasks.loss`.
+        train_metric: The metric on the training images as they were shown; NaN for multilabel fine-tuning.
+        val_loss: See `tasks.loss`.
+        val_metric: The metric on the validation images; higher is better.
+        seconds: How long it took.
+        metric: Its name, see `tasks.METRIC`.
+    """
+
+    epoch: int
+    phase: str
+    lr: float
+    train_loss: float
+    train_metric: float
+    val_loss: float
+    val_metric: float
+    seconds: float
+    metric: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a way of training is given.
+
+    Attributes:
+        config: The settings.
+        folder: Where everything is written.
+        data: The checked and split images.
+        model: The network on its device.
+        weights: Where its weights come from, in words.
+        device: What it computes on.
+        workers: Processes that load images.
+    """
+
+    config: TrainConfig
+    folder: Path
+    data: LabelledImages
+    model: nn.Module
+    weights: str
+    device: torch.device
+    workers: int
+
+    def training_batches(self) -> tuple[DataLoader[Batch], Order]:
+        """Returns the shuffled, augmented training images, decoded as far as they are kept, and their order."""
+        samples, augmentation = self.data.part("train"), Augmentation.of(self.config, self.data.task)
+        with distributed.first_alone_first(self.device):  # the others find what it wrote
+            cache = open_cache(samples, self.config, augmentation)
+        images = Images(samples, self.config.input, augmentation, self.config.seed, cache)
+        sampled = self.config.balance == "sampler"
+        weights = balanced(samples, len(self.data.class_names)) if sampled else None
+        share = (distributed.rank(), distributed.count())
+        order = Order(len(samples), self.config.batch_size, self.config.seed, weights, share)
+        return data_loader(images, order, self.workers, self.device.type == "cuda"), order
+
+    def evaluation_batches(self, *parts: Part) -> DataLoader[Batch]:
+        """Returns the images of some parts one after the other, preprocessed as the robot does."""
+        samples = tuple(sample for part in parts for sample in self.data.part(part))
+        order = Order(len(samples), self.config.batch_size, None)
+        return data_loader(Images(samples, self.config.input), order, self.workers, self.device.type == "cuda")
+
+    def save(self, names: Iterable[str], metrics: Mapping[str, float], resume: dict[str, Any] | None) -> None:
+        """Writes the network as it is now, as best.pt, last.pt or both."""
+        record = {
+            "mode": self.config.mode,
+            "weights": self.weights,
+            "data": self.data.root.name,
+            "data_sha256": self.data.sha256,
+            "train_images": len(self.data.part("train")),
+            "val_images": len(self.data.part("val")),
+            "metrics": dict(metrics),
+        }
+        now = Checkpoint(
+            backbone=self.config.backbone,
+            task=self.data.task,
+            class_names=self.data.class_names,
+            units=self.data.units,
+            scaling=self.data.scaling,
+            input=self.config.input,
+            model={name: tensor.detach().cpu() for name, tensor in self.model.state_dict().items()},
+            training=record,
+            train_images=tuple(str(sample.path.absolute()) for sample in self.data.part("train")),
+            val_images=tuple(str(sample.path.absolute()) for sample in self.data.part("val")),
+            calibration=tasks.uncalibrated(self.data),
+            config=self.config.to_dict(),
+            resume=None,
+            val_targets=tuple(sample.values or (sample.label,) for sample in self.data.part("val")),
+            train_targets=tuple(sample.values or (sample.label,) for sample in self.data.part("train")),
+        )
+        for name in names:
+            checkpoint.save(self.folder / name, dataclasses.replace(now, resume=resume if name == "last.pt" else None))
+
+    def write_history(self, history: Iterable[EpochRecord]) -> None:
+        """Writes history.csv."""
+        header = [field.name for field in dataclasses.fields(EpochRecord)]
+        load.write_csv(self.folder / "history.csv", header, map(dataclasses.astuple, history))
+
+    def last(self) -> Checkpoint | None:
+        """Returns the checkpoint to go on from; None for a new run, or one that did not reach its first.
+
+        Raises:
+            DataError: If it cannot be read, or was trained on other data.
+        """
+        path = self.folder / "last.pt"
+        if not (self.config.resume and path.exists()):
+            return None
+        saved = checkpoint.load(path)
+        if saved.training["data_sha256"] != self.data.sha256:
+            raise DataError(f"{self.data.root}: differs from what {path} was trained on; start a new run")
+        return saved
+
+
+def settings(given: dict[str, Any]) -> TrainConfig:
+    """Returns the settings of a new run, or of the run to continue.
+
+    Args:
+        given: What the command line says, as arguments of `config.make`.
+
+    Raises:
+        ConfigError: If a setting is wrong, the folder holds a run already, or there is none to continue.
+    """
+    given = with_recipe(given)
+    if not given.get("output"):
+        raise ConfigError("--output is missing; name the folder of the run")
+    folder = Path(given["output"])
+    if not given.get("resume"):
+        if (folder / "last.pt").exists():
+            raise ConfigError(f"{folder}: holds a run already; --resume continues it, another --output starts afresh")
+        config = make(**given)
+        return dataclasses.replace(config, data=str(Path(config.data).absolute()))
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ConfigError(f"{folder}: holds no run to continue; leave out --resume")
+    saved = from_json(path.read_text(), str(path))
+    for name, value in given.items():
+        value = expand_augment(value) if name == "augment" else value
+        if name not in (*CHANGED_BY_RESUME, "output", "data") and value != saved[name]:
+            raise ConfigError(f"--{name.replace('_', '-')}: the run in {folder} has {saved[name]}; leave it out")
+    kept = {name: given[name] for name in (*CHANGED_BY_RESUME, "output") if name in given}
+    return TrainConfig(**{**saved, **kept, "data": str(Path(given.get("data", saved["data"])).absolute())})
+
+
+def open_run(config: TrainConfig) -> Run:
+    """Makes the folder, reads the data and builds the network.
+
+    Raises:
+        ConfigError: If the folder cannot be made, or the network or its weights cannot be had.
+        DataError: If the data cannot be used.
+    """
+    folder, device = Path(config.output), _device(config)
+    build.start(config, 2)  # for its errors: a wrong name should not be found only after the data were read
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be made ({error.strerror}); choose another --output") from None
+    findings = folder / "findings.csv"
+    data = load.load_images(Path(config.data), findings_csv=findings, **load.options(config.to_dict()))
+    checkpoint.write_text(
+        folder / "config.json",
+        json.dumps({**config.to_dict(), "resume": False, "find_lr": False}, indent=2, ensure_ascii=False) + "\n",
+    )
+    load.write_split(folder / "split.csv", data)
+    model, weights = build.start(config, len(data.class_names))
+    build.check_last_layer(model, config.backbone, data.task)
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    model = model.to(device).to(memory_format=layout)
+    return Run(config, folder, data, model, weights, device, _workers(config, device))
+
+
+def _device(config: TrainConfig) -> torch.device:
+    found = torch.cuda.is_available()
+    if config.device == "cuda" and not found:
+        raise ConfigError("--device cuda: torch sees no GPU here; take auto or cpu")
+    if not found or config.device == "cpu":
+        return torch.device("cpu")
+    return torch.device("cuda", distributed.local_rank()) if distributed.count() > 1 else torch.device("cuda")
+
+
+def _workers(config: TrainConfig, device: torch.device) -> int:
+    if config.workers is not None:
+        return config.workers
+    return min(8 if device.type == "cuda" else 2, os.cpu_count() or 1)

@@ -1,0 +1,214 @@
+"""What one step does to a network: forward, loss, backward, and the optimiser."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from cnn_perception.errors import ConfigError
+from training import distributed, tasks
+from training.batches.loader import class_weights
+from training.config import TrainConfig
+from training.loop import distillation, schedule
+from training.loop.ema import Average
+from training.loop.run import Run
+from training.loop.schedule import Phase
+from training.networks import backbones
+
+
+class Place(NamedTuple):
+    """Where a batch stands in its step: the first, the last of those accumulated; `images` in all of them."""
+
+    first: bool
+    last: bool
+    images: int
+
+
+class Outcome(NamedTuple):
+    """What a batch gave, over all processes: images, their summed loss and `tasks.hits`; NaN or Inf if it is bad."""
+
+    images: int
+    loss_sum: float
+    hits: float
+
+    @property
+    def loss(self) -> float:
+        """The mean over the images; NaN or Inf where nothing was learned from them."""
+        return self.loss_sum / self.images
+
+
+class Learner:
+    """A network, its optimiser, the average of its weights and its teacher."""
+
+    def __init__(self, run: Run) -> None:
+        self.model, self.config, self.device, self.task = run.model, run.config, run.device, run.data.task
+        self.stages = backbones.stages(run.model, *run.config.input_size)
+        self.optimizer = schedule.optimizer(run.model, self.stages, run.config)
+        self.amp = amp_dtype(run.config, run.device)
+        self.scaler = torch.amp.GradScaler(run.device.type, enabled=self.amp is torch.float16)
+        self.average = Average(run.model, run.config.ema) if run.config.ema else None
+        self.teacher = distillation.teacher(run.config, run.data, run.device)
+        self.class_weights: Tensor | None = None
+        if run.config.balance == "weights":
+            weights = class_weights(run.data.part("train"), len(run.data.class_names))
+            self.class_weights = weights.to(run.device)
+        self._phase: Phase | None = None
+        self._network: Callable[[Tensor], Tensor] = run.model
+        self._parallel: DistributedDataParallel | None = None
+        self._buffers: list[Tensor] = []
+        self._spoiled = False
+
+    def begin(self, phase: Phase) -> None:
+        """Lets the parameters of a phase learn; to be called whenever the network was in evaluation mode."""
+        schedule.set_trainable(self.model, self.stages, phase, freeze_norm=self.config.freeze_norm)
+        if phase == self._phase:
+            return
+        self._phase = phase
+        if distributed.count() > 1:  # made anew, because it asks only once what learns
+            devices = [self.device] if self.device.type == "cuda" else None
+            self._parallel = DistributedDataParallel(self.model, devices)
+        network = self._parallel or self.model
+        self._network = _compiled(network) if self.config.compile else network
+
+    def set_rates(self, factor: float, momentum: float | None = None) -> None:
+        """Sets every group's learning rate to a share of its base, and the momentum where one is given."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+            if momentum is not None and "betas" in group:
+                group["betas"] = (momentum, group["betas"][1])
+            elif momentum is not None:
+                group["momentum"] = momentum
+
+    def learn(self, images: Tensor, targets: Tensor, place: Place) -> Outcome | None:
+        """Takes the gradients of a batch, and with the last one of a step, the step.
+
+        A step without a finite loss or gradient is left out and changes nothing: neither weights nor the running
+        statistics of batch normalisation.
+
+        Args:
+            images: (N, 3, height, width) float32, this process's share of the batch.
+            targets: As for `tasks.loss`.
+            place: Where the batch stands in its step.
+
+        Returns:
+            What it gave; None for the rest of a step that is left out, and where images were lost but for one.
+        """
+        if place.first:
+            self.optimizer.zero_grad(set_to_none=True)
+            self._buffers, self._spoiled = [buffer.clone() for buffer in self.model.buffers()], False
+        # batch normalisation cannot learn from a single image
+        self._spoiled = self._spoiled or distributed.total([float(len(images) < 2)], self.device)[0] > 0
+        if self._spoiled:
+            self.optimizer.zero_grad(set_to_none=True)
+            return None
+        if self.config.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        # the processes exchange their gradients once a step
+        with contextlib.nullcontext() if self._parallel is None or place.last else self._parallel.no_sync():
+            with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
+                outputs = self._network(images)
+                loss = self.loss(outputs, images, targets)
+            own = [len(images), loss.item() * len(images), tasks.hits(outputs, targets, self.task)]
+            count, loss_sum, hits = distributed.total(own, self.device)
+            outcome = Outcome(int(count), loss_sum, hits)
+            if math.isfinite(loss_sum):
+                share = len(images) * distributed.count() / place.images  # the processes' gradients are averaged
+                self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
+        norm = self._update() if place.last and math.isfinite(loss_sum) else 0.0
+        if math.isfinite(loss_sum + norm):
+            return outcome
+        self._spoiled = True
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for buffer, before in zip(self.model.buffers(), self._buffers, strict=True):
+                buffer.copy_(before)
+        return outcome._replace(loss_sum=loss_sum + norm)
+
+    def loss(self, outputs: Tensor, images: Tensor, targets: Tensor) -> Tensor:
+        """Returns what a batch adds to what is minimised: the labels' part and the teacher's."""
+        smoothing, weights = self.config.label_smoothing, self.class_weights
+        loss = tasks.loss(outputs, targets, self.task, label_smoothing=smoothing, class_weights=weights)
+        if self.teacher is None:
+            return loss
+        with torch.no_grad():
+            taught = self.teacher(images)
+        return torch.lerp(
+            loss.float(),
+            distillation.divergence(outputs, taught, self.config.distil_temperature),
+            self.config.distil_weight,
+        )
+
+    def _update(self) -> float:
+        """Takes the step; returns the norm of its gradient, and takes none where that is not finite."""
+        self.scaler.unscale_(self.optimizer)
+        learning = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
+        is_finite = bool(norm.isfinite())
+        # float16 overflows now and then, and its scaler steps down; below 1 it is not the scale that is at fault.
+        if not is_finite and not (self.scaler.is_enabled() and self.scaler.get_scale() > 1):
+            return math.inf
+        if self.config.clip_norm:
+            nn.utils.clip_grads_with_norm_(learning, self.config.clip_norm, norm)
+        self.scaler.step(self.optimizer)  # which leaves it out where float16 did not suffice, and scales less
+        self.scaler.update()
+        if self.average is not None and is_finite:
+            self.average.update(self.model)
+        return 0.0
+
+    def state(self) -> dict[str, Any]:
+        """Returns what `restore` needs beside the weights."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": None if self.average is None else self.average.state(),
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Goes back to where `state` was called; the rates stay those of the settings, which may have changed."""
+        rates = [group["base_lr"] for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(saved["optimizer"])
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["base_lr"] = rate
+        if saved["scaler"]:  # empty where --amp had no need of one
+            self.scaler.load_state_dict(saved["scaler"])
+        if self.average is not None:
+            self.average.restore(saved["average"])
+
+
+def amp_dtype(config: TrainConfig, device: torch.device) -> torch.dtype | None:
+    """Returns the type of mixed precision, None for plain float32."""
+    if config.amp == "fp16" and device.type == "cpu":
+        raise ConfigError("--amp fp16 needs a GPU; take off or bf16")
+    if config.amp == "off" or (config.amp == "auto" and device.type == "cpu"):
+        return None  # bf16 is slower than float32 on most CPUs
+    wide_range = config.amp == "bf16" or (config.amp == "auto" and torch.cuda.is_bf16_supported())
+    return torch.bfloat16 if wide_range else torch.float16
+
+
+def _compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """A network by torch.compile, or as it is, with a word, where that fails: it compiles at the first batch."""
+    from torch._dynamo.exc import TorchDynamoException  # slow to import
+
+    compiled: Callable[[Tensor], Tensor] = torch.compile(network)
+    failed = False
+
+    def forward(images: Tensor) -> Tensor:
+        nonlocal failed
+        if not failed:
+            try:
+                return compiled(images)
+            except TorchDynamoException as error:
+                failed = True
+                first = str(error).strip().partition("\n")[0]
+                tqdm.write(f"--compile: torch.compile fails here ({first}); going on without")
+        outputs: Tensor = network(images)
+        return outputs
+
+    return forward

@@ -1,0 +1,284 @@
+"""Gradient descent through the network, for `finetune` and `scratch`: epochs that can be interrupted and continued."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from cnn_perception.errors import ConfigError
+from training import distributed
+from training.batches import mixup
+from training.batches.loader import Batch, Order
+from training.batches.mixup import Mixing
+from training.checkpoint import Checkpoint
+from training.data import load
+from training.loop import probe, schedule, tensorboard
+from training.loop.interrupt import Interrupt, Interrupted
+from training.loop.run import EpochRecord, Run
+from training.loop.step import Learner, Outcome, Place
+from training.scoring.scores import answer
+from training.tasks import METRIC
+
+
+@dataclass
+class Progress:
+    """How far a run has come; together with weights, optimiser and random numbers, all that a later start needs."""
+
+    epoch: int = 0
+    batch: int = 0
+    images: int = 0
+    loss_sum: float = 0.0
+    hits: float = 0.0
+    seconds: float = 0.0
+    history: list[EpochRecord] = field(default_factory=list)
+
+    def best(self) -> EpochRecord | None:
+        """Returns the epoch with the highest validation metric; of equal ones that with the lowest loss."""
+        return max(self.history, key=lambda record: (record.val_metric, -record.val_loss), default=None)
+
+    def waited(self) -> int:
+        """Returns the number of epochs since the best one."""
+        best = self.best()
+        return self.epoch - best.epoch if best else 0
+
+
+class Trainer:
+    """The network, its optimiser and its progress during one run."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.config, self.model = run, run.config, run.model
+        self.learner = Learner(run)
+        self.mixing = Mixing.of(run.config, run.data.task)
+        self.progress = Progress()
+        self.skipped: list[tuple[int, int, float, str]] = []
+        self.bad_in_a_row = 0
+
+    def state(self) -> dict[str, Any]:
+        """Returns what `restore` needs beside the weights; every process must ask."""
+        cuda = [torch.cuda.get_rng_state(self.run.device)] if self.run.device.type == "cuda" else []
+        return {
+            "progress": dataclasses.asdict(self.progress),
+            "learner": self.learner.state(),
+            "rng": distributed.from_all([torch.get_rng_state(), *cuda]),
+        }
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Goes back to where a checkpoint was written."""
+        assert saved.resume is not None  # last.pt always has it
+        values = dict(saved.resume["progress"])
+        values["history"] = [EpochRecord(**record) for record in values["history"]]
+        self.progress = Progress(**values)
+        self.skipped = self._skipped_before()
+        self.model.load_state_dict(saved.model)
+        self.learner.restore(saved.resume["learner"])
+        states = saved.resume["rng"]
+        own = states[distributed.rank() % len(states)]  # of as many processes, each goes on with its own
+        torch.set_rng_state(own[0])
+        if self.run.device.type == "cuda" and len(own) > 1:
+            torch.cuda.set_rng_state(own[1], self.run.device)
+
+    def epoch(self, loader: DataLoader[Batch], order: Order, interrupt: Interrupt) -> None:
+        """Trains from the batch that is next to the end of the epoch.
+
+        Raises:
+            Interrupted: Between two steps; a later call goes on from there.
+            ConfigError: If too many steps in a row have no finite loss.
+        """
+        now, phase = self.progress, schedule.phase(self.config, self.progress.epoch)
+        self.learner.begin(phase)
+        order.epoch, order.first_batch = now.epoch, now.batch
+        title, started = f"epoch {now.epoch + 1}/{self.config.epochs} {phase}", time.perf_counter()
+        size = min(self.config.batch_size, order.count)
+        with tqdm(total=order.count, initial=now.batch * size, desc=title, unit="img") as bar:
+            for batch in loader:
+                for row in batch.lost:
+                    tqdm.write(f"left out, no longer readable: {self.run.data.part('train')[row].path}")
+                self.step(batch, order)
+                place = self.place(order)
+                now.batch += 1
+                now.seconds, started = now.seconds + time.perf_counter() - started, time.perf_counter()
+                bar.update(len(batch.labels) * distributed.count())
+                if now.images:
+                    bar.set_postfix(loss=f"{now.loss_sum / now.images:.3f}", metric=f"{now.hits / now.images:.3f}")
+                if place.last and distributed.total([float(interrupt.requested)], self.run.device)[0]:
+                    raise Interrupted
+
+    def finished(self) -> bool:
+        """Returns whether all epochs are done, or the last ones brought nothing."""
+        now, patience = self.progress, self.config.early_stop
+        return now.epoch >= self.config.epochs or 0 < patience <= now.waited()
+
+    def place(self, order: Order) -> Place:
+        """Returns where the batch that is next stands in its step."""
+        batch, size, count = self.progress.batch, order.batch_size, self.config.accumulate
+        start = batch - batch % count
+        end = min(start + count, order.batches())
+        return Place(batch == start, batch == end - 1, min(end * size, order.count) - start * size)
+
+    def step(self, batch: Batch, order: Order) -> None:
+        """Learns from one batch.
+
+        Raises:
+            ConfigError: If too many steps in a row have no finite loss; none of them has changed the weights.
+        """
+        now, place, device = self.progress, self.place(order), self.run.device
+        if place.first:
+            steps = math.ceil(order.batches() / self.config.accumulate)
+            epoch = now.epoch + now.batch // self.config.accumulate / steps
+            losses = [record.val_loss for record in now.history]
+            momentum = schedule.momentum(self.config, epoch)
+            self.learner.set_rates(schedule.lr_factor(self.config, epoch, losses), momentum)
+        images, targets = batch.images.to(device, non_blocking=True), batch.labels.to(device, non_blocking=True)
+        if self.mixing is not None:
+            classes = len(self.run.data.class_names)
+            images, targets = mixup.mix(images, targets, classes, self.mixing, now.epoch, now.batch)
+        outcome = self.learner.learn(images, targets, place)
+        if outcome is None:
+            return
+        if not math.isfinite(outcome.loss_sum):
+            self.skip(batch, outcome)
+            return
+        self.bad_in_a_row = 0
+        now.images += outcome.images
+        now.loss_sum += outcome.loss_sum
+        now.hits += outcome.hits
+
+    def skip(self, batch: Batch, outcome: Outcome) -> None:
+        """Lists the images of a step that was left out, in skipped.csv.
+
+        Raises:
+            ConfigError: If there were too many in a row.
+        """
+        now, samples = self.progress, self.run.data.part("train")
+        rows = sorted(row for share in distributed.from_all(batch.rows.tolist()) for row in share)
+        paths = [str(samples[row].path) for row in rows]
+        self.skipped += [(now.epoch + 1, now.batch + 1, outcome.loss, path) for path in paths]
+        load.write_csv(self.run.folder / "skipped.csv", ("epoch", "batch", "loss", "path"), self.skipped)
+        self.bad_in_a_row += 1
+        where = f"batch {now.batch + 1} ({paths[0]} and {len(paths) - 1} more, see skipped.csv)"
+        if self.bad_in_a_row >= self.config.bad_steps:
+            raise self.diverged(where, outcome.loss)
+        tqdm.write(f"left out, loss or gradient not finite: epoch {now.epoch + 1}, {where}")
+
+    def _skipped_before(self) -> list[tuple[int, int, float, str]]:
+        """What skipped.csv lists of the steps before the next one; those from it on are done again."""
+        path, now = self.run.folder / "skipped.csv", self.progress
+        if not path.is_file():
+            return []
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [(int(r["epoch"]), int(r["batch"]), float(r["loss"]), r["path"]) for r in csv.DictReader(file)]
+        return [row for row in rows if (row[0] - 1, row[1] - 1) < (now.epoch, now.batch)]
+
+    def validate(self, val: DataLoader[Batch], interrupt: Interrupt) -> dict[str, float]:
+        """Returns the scores of the network, or of the average of its weights, on the validation images.
+
+        Raises:
+            Interrupted: During the validation.
+            ConfigError: If the loss is not finite.
+        """
+        metrics: dict[str, float] | None = None
+        if distributed.rank() == 0:
+            with contextlib.suppress(Interrupted):
+                found = answer(self.model, val, self.run.data, self.run.device, "validating", interrupt.check)
+                metrics = found.summary()
+        metrics = distributed.from_first(metrics, self.run.device)
+        if metrics is None:
+            raise Interrupted
+        if not math.isfinite(metrics["val_loss"]):
+            raise self.diverged("validation", metrics["val_loss"])
+        return metrics
+
+    def finish_epoch(self, val: DataLoader[Batch], interrupt: Interrupt) -> None:
+        """Validates, and writes history.csv, then best.pt where this epoch is the one to keep, then last.pt.
+
+        Raises:
+            Interrupted: During the validation; a later call repeats it.
+            ConfigError: If the loss is not finite.
+        """
+        started, average = time.perf_counter(), self.learner.average
+        with average.in_place_of(self.model) if average else contextlib.nullcontext():
+            metrics = self.validate(val, interrupt)
+            record = self.record(metrics, time.perf_counter() - started)
+            self.progress = Progress(epoch=record.epoch, history=[*self.progress.history, record])
+            self.run.write_history(self.progress.history)
+            # A kill between the two leaves a last.pt that repeats the epoch, and with it best.pt.
+            if self.config.select == "last" or self.progress.best() is record:
+                self.run.save(["best.pt"], metrics, None)
+        self.run.save(["last.pt"], metrics, self.state())
+        tqdm.write(f"    val loss {record.val_loss:.3f}  val {record.metric} {record.val_metric:.3f}")
+
+    def record(self, metrics: Mapping[str, float], seconds: float) -> EpochRecord:
+        """Returns the line of history.csv of the epoch that ends, after a validation of so many seconds."""
+        now, metric = self.progress, METRIC[self.run.data.task]
+        return EpochRecord(
+            epoch=now.epoch + 1,
+            phase=schedule.phase(self.config, now.epoch),
+            lr=self.learner.optimizer.param_groups[0]["lr"],
+            train_loss=now.loss_sum / max(now.images, 1),
+            train_metric=now.hits / max(now.images, 1),
+            val_loss=metrics["val_loss"],
+            val_metric=metrics[f"val_{metric}"],
+            seconds=now.seconds + seconds,
+            metric=metric,
+        )
+
+    def diverged(self, where: str, value: float) -> ConfigError:
+        """Says in one line that training has failed, and what is left of it."""
+        left, then = "nothing was saved yet", "start again with a lower --lr"
+        if self.progress.history:
+            left, then = f"{self.run.folder / 'last.pt'} is intact", "continue with --resume and a lower --lr"
+        return ConfigError(
+            f"the loss is {value} in epoch {self.progress.epoch + 1}, {where}; {then} than {self.config.lr:g}"
+            f"{' or take --amp off' if self.learner.amp else ' or take --clip-norm 1'} ({left})"
+        )
+
+
+def fit(run: Run, saved: Checkpoint | None) -> list[EpochRecord]:
+    """Trains until all epochs are done, and leaves best.pt, last.pt and history.csv.
+
+    Args:
+        run: What to train on what.
+        saved: Where to go on from; None to begin.
+
+    Returns:
+        What happened, epoch by epoch.
+
+    Raises:
+        ConfigError: If too many losses in a row are not finite, a batch is too small for its processes, or the network
+            has no last layer that a probe could begin.
+        KeyboardInterrupt: On Ctrl-C, after the step was finished and last.pt written.
+    """
+    if run.config.batch_size < 2 * distributed.count():
+        raise ConfigError(
+            f"--batch-size {run.config.batch_size}: at least 2 images for each process are needed; raise it"
+        )
+    loader, order = run.training_batches()
+    val = run.evaluation_batches("val")
+    if saved is None and run.config.head_init == "probe":
+        probe.start_head(run)
+    trainer = Trainer(run)
+    torch.backends.cudnn.benchmark = True
+    torch.manual_seed(run.config.seed + distributed.rank())  # each process drops out its own
+    if saved is not None:
+        trainer.restore(saved)
+    with Interrupt() as interrupt, tensorboard.scalars(run) as write_scalars:
+        while not trainer.finished():
+            try:
+                trainer.epoch(loader, order, interrupt)
+                trainer.finish_epoch(val, interrupt)
+            except Interrupted:
+                if not trainer.bad_in_a_row:  # else the network may be beyond help, and last.pt is better
+                    run.save(["last.pt"], {}, trainer.state())
+                raise KeyboardInterrupt from None
+            write_scalars(trainer.progress.history[-1])
+    return trainer.progress.history

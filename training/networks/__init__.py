@@ -1,0 +1,1 @@
+"""Networks: built by name, given weights, cut where the head begins."""

@@ -1,0 +1,71 @@
+"""The network of a run or of a checkpoint: a backbone, and its own head or one that keeps where things are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnn_perception.errors import ConfigError, DataError
+from cnn_perception.model.spec import Task
+from training.checkpoint import Checkpoint
+from training.config import TrainConfig
+from training.networks import backbones
+from training.networks.grid_head import with_grid_head
+from training.networks.weights import classifier_name
+
+
+def start(config: TrainConfig, outputs: int) -> tuple[nn.Module, str]:
+    """Builds the network of a new run.
+
+    Args:
+        config: The settings; their seed decides on the new head.
+        outputs: Width of the last layer.
+
+    Returns:
+        The network with the weights to start from, and where they come from.
+
+    Raises:
+        ConfigError: If the network or its weights cannot be had.
+    """
+    torch.manual_seed(config.seed)
+    model = backbones.build(config.backbone, outputs, dropout=config.dropout)
+    origin = backbones.load_weights(model, config.backbone, config.weights)
+    return _with_head(model, outputs, config.input_size, config.to_dict()), origin
+
+
+def restore(saved: Checkpoint) -> nn.Module:
+    """Builds the network of a checkpoint, with its weights.
+
+    Raises:
+        DataError: If the weights do not fit the architecture.
+    """
+    outputs, size = len(saved.class_names), (saved.input.height, saved.input.width)
+    model = _with_head(backbones.build(saved.backbone, outputs), outputs, size, saved.config)
+    try:
+        model.load_state_dict(saved.model)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise DataError(f"the checkpoint does not fit {saved.backbone} ({reason}); train again") from None
+    return model
+
+
+def _with_head(model: nn.Module, outputs: int, size: tuple[int, int], config: dict[str, Any]) -> nn.Module:
+    """The checkpoint of published weights has no settings of a run, and keeps its own head."""
+    layer, cells = config.get("feature_layer"), config.get("grid")
+    if layer is None and cells is None:
+        return model
+    rows, columns = cells or (1, 1)
+    return with_grid_head(model, outputs, layer=layer, cells=(rows, columns), size=size, dropout=config.get("dropout"))
+
+
+def check_last_layer(model: nn.Module, backbone: str, task: Task) -> None:
+    """Checks that a network can give any number.
+
+    Raises:
+        ConfigError: If numbers are to be learned and its last layer is no linear one with a bias, such as SqueezeNet's.
+    """
+    last = model.get_submodule(classifier_name(model))
+    if task == "regression" and not (isinstance(last, nn.Linear) and last.bias is not None):
+        raise ConfigError(f"{backbone} does not end in a linear layer with bias, as numbers need; take --grid 1x1")

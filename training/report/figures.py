@@ -1,0 +1,98 @@
+"""Pictures of a training run."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from cnn_perception.metrics import Counts
+from training.checkpoint import replacing
+from training.loop.run import EpochRecord
+from training.scoring.scores import Answers
+from training.tasks import METRIC_NAMES
+
+NUMBERED = 25
+"""Classes up to which the cells of a confusion matrix carry their counts; beyond, they are too small to read."""
+
+
+def learning_curves(history: Sequence[EpochRecord], path: Path) -> None:
+    """Draws loss and metric on training and validation images over the epochs, with the phases marked."""
+    epochs = [record.epoch for record in history]
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    axes = figure.subplots(1, 2)
+    titles = "loss", METRIC_NAMES[history[0].metric] if history else ""
+    for axis, measure, title in zip(axes, ("loss", "metric"), titles, strict=True):
+        for part in ("train", "val"):
+            axis.plot(epochs, [getattr(record, f"{part}_{measure}") for record in history], label=part, marker=".")
+        for before, after in itertools.pairwise(history):
+            if before.phase != after.phase:
+                axis.axvline(after.epoch - 0.5, color="grey", linestyle=":")
+                axis.text(after.epoch - 0.4, 0.02, after.phase, color="grey", transform=axis.get_xaxis_transform())
+        axis.set(title=title, xlabel="iteration" if history and history[0].phase == "probe" else "epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+        axis.legend()
+    write(figure, path)
+
+
+def confusion_matrix(confusion: Counts, class_names: Sequence[str], path: Path) -> None:
+    """Draws a (K, K) confusion matrix; a row is shaded by the share of its class that went to each column."""
+    size = float(np.clip(0.45 * len(class_names), 4, 24))
+    figure = Figure(figsize=(size + 1.5, size + 1), layout="constrained")
+    axis = figure.subplots()
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, label="share of the true class", shrink=0.8)
+    ticks = range(len(class_names))
+    # matplotlib reads $...$ as a formula, which a folder's name may contain by chance
+    names = [name.replace("$", r"\$").encode(errors="replace").decode() for name in class_names]
+    axis.set_xticks(ticks, names, rotation=90)
+    axis.set_yticks(ticks, names)
+    axis.set(xlabel="predicted", ylabel="true")
+    if len(class_names) <= NUMBERED:
+        for row, column in np.argwhere(confusion > 0):
+            color = "white" if shares[row, column] > 0.5 else "black"
+            axis.text(column, row, str(confusion[row, column]), ha="center", va="center", color=color)
+    write(figure, path)
+
+
+def numbers(answers: Answers, path: Path) -> None:
+    """Draws what a network answers over what is true, a picture for each number."""
+    truth, found = answers.numbers()
+    names, units = answers.meaning.class_names, answers.meaning.units
+    figure = Figure(figsize=(4 * len(names), 4), layout="constrained")
+    axes = figure.subplots(1, len(names), squeeze=False)[0]
+    for column, (axis, name, unit) in enumerate(zip(axes, names, units, strict=True)):
+        axis.plot(truth[:, column], found[:, column], ".", alpha=0.5)
+        axis.axline((float(truth[:, column].mean()),) * 2, slope=1, color="grey", linestyle=":")
+        label = f"{name} [{unit}]" if unit else name
+        axis.set(xlabel=f"true {label}".replace("$", r"\$"), ylabel="answered")
+        axis.grid(alpha=0.3)
+    write(figure, path)
+
+
+def learning_rates(rates: Sequence[float], losses: Sequence[float], suggested: float | None, path: Path) -> None:
+    """Draws the smoothed loss over the learning rate, with the one that is suggested marked."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(rates, losses)
+    if suggested is not None:
+        axis.axvline(suggested, color="grey", linestyle=":", label=f"steepest at {suggested:.1e}")
+        axis.legend()
+    axis.set(xscale="log", title="training loss while the rate rises", xlabel="learning rate of the head")
+    axis.grid(alpha=0.3)
+    write(figure, path)
+
+
+def write(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG, complete or not at all."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    with replacing(path) as file:
+        file.write(picture.getvalue())

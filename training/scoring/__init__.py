@@ -1,0 +1,1 @@
+"""What a network says of labelled images, and how good that is."""
