@@ -7,11 +7,10 @@ from html import escape
 
 import numpy as np
 
-from cnn_perception.evaluation.curves import render_scatter, render_series
 from cnn_perception.evaluation.frame_record import FrameRecord
+from cnn_perception.evaluation.plots import render_presence, render_scatter, render_series, render_timeline
 from cnn_perception.evaluation.report_record import Report
 from cnn_perception.evaluation.scores import MulticlassScores, MultilabelScores, RegressionScores
-from cnn_perception.evaluation.timeline import render_presence, render_timeline
 from cnn_perception.model.spec import UNKNOWN, ModelSpec
 from cnn_perception.pages import page
 

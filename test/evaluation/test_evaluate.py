@@ -1,0 +1,372 @@
+"""Evaluations of tiny bags whose every figure is known by hand: the model answers the dominant colour channel.
+
+Owned here: labels against frames, the files written, exit codes. Reading bags is tested in test_reader.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tiny_bag
+from evaluating import SECOND, Page, colour_bag, run
+from paths import ROOT
+from PIL import Image
+from tiny_bag import BLUE, GREEN, RED, START_NS, flat
+from tiny_model import write_tiny_model
+
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_BELOW_TARGET, EXIT_INTERRUPTED, EXIT_OK
+from cnn_perception.image.messages import EncodedImage
+from cnn_perception.pipeline.pipeline import Pipeline
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.onnx")
+
+
+def test_figures_are_those_of_hand_arithmetic(tmp_path, model):
+    code, report, rows = run(tmp_path, model, "--bag", colour_bag(tmp_path / "bag"), "--no-video")
+
+    assert code == EXIT_OK
+    assert report["frames"] == {"total": 10, "scored": 9, "unlabelled": 1, "bad": {}}
+    assert report["top1"] == pytest.approx(8 / 9)
+    assert report["top5"] == 1.0
+    assert report["balanced_accuracy"] == pytest.approx((1 + 3 / 4 + 1) / 3)
+    assert report["confusion"] == [[3, 0, 0], [0, 3, 1], [0, 0, 2]]
+    blue = report["classes"][2]
+    assert (blue["name"], blue["precision"], blue["recall"], blue["support"]) == ("blue", pytest.approx(2 / 3), 1.0, 2)
+    assert report["complete"] is True
+    assert report["passed"] is None
+    assert report["model"]["provider"] == "CPUExecutionProvider"
+    assert report["model"]["spec"]["class_names"] == ["red", "green", "blue"]
+    assert set(report["latency"]) == {"decode", "preprocess", "inference", "postprocess", "total"}
+    assert report["worst"][0]["index"] == 6
+    assert [row["truth"] for row in rows] == ["red"] * 3 + ["green"] * 4 + ["blue"] * 2 + [""]
+    assert [row["predicted"] for row in rows] == ["red"] * 3 + ["green"] * 3 + ["blue"] * 4
+    assert [row["stamp_ns"] for row in rows] == [str(START_NS + n * SECOND // 10) for n in range(10)]
+
+
+def test_scores_are_the_softmax_of_the_known_logits(tmp_path, model):
+    _, _, rows = run(tmp_path, model, "--bag", colour_bag(tmp_path / "bag"), "--no-video")
+
+    # RED is (200, 10, 10): the logits are 10 / 255 times that
+    others = np.exp(10 * (10 - 200) / 255)
+    assert float(rows[0]["score"]) == pytest.approx(1 / (1 + 2 * others), abs=1e-5)
+    assert float(rows[0]["margin"]) == pytest.approx((1 - others) / (1 + 2 * others), abs=1e-5)
+    assert float(rows[6]["truth_score"]) == pytest.approx(others / (1 + 2 * others), abs=1e-5)
+
+
+def test_predictions_are_exactly_those_of_the_pipeline(tmp_path, model):
+    rng = np.random.default_rng(1)
+    pictures = [rng.integers(0, 256, (30, 40, 3), np.uint8) for _ in range(5)]
+    messages = [("/camera", START_NS + i, tiny_bag.raw(p, START_NS + i, "bgr8", 3)) for i, p in enumerate(pictures)]
+
+    _, _, rows = run(
+        tmp_path, model, "--bag", tiny_bag.write_bag(tmp_path / "bag", messages), "--labels", "", "--no-video"
+    )
+
+    pipeline = Pipeline.load(model)
+    for row, picture in zip(rows, pictures, strict=True):
+        expected = pipeline.run(EncodedImage(picture.tobytes(), "rgb8", 30, 40, 120, is_bigendian=False)).prediction
+        assert (row["predicted"], row["score"]) == (expected.name, f"{expected.score:.6f}")
+
+
+@pytest.mark.parametrize(
+    ("required", "code"), [(8 / 9 - 1e-9, EXIT_OK), (8 / 9, EXIT_OK), (8 / 9 + 1e-9, EXIT_BELOW_TARGET)]
+)
+def test_min_accuracy_below_at_and_above_what_was_reached(tmp_path, model, required, code, capsys):
+    bag = colour_bag(tmp_path / "bag")
+
+    found, report, _ = run(tmp_path, model, "--bag", bag, "--min-accuracy", repr(required), "--no-video")
+
+    assert found == code
+    assert report["passed"] is (code == EXIT_OK)
+    assert ("reached" if code == EXIT_OK else "MISSED") in capsys.readouterr().out
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_seconds_count_from_the_bags_first_message_or_from_the_first_image(tmp_path, model):
+    early = [("/chatter", START_NS - SECOND, tiny_bag.string("the recorder started before the camera"))]
+    bag = colour_bag(tmp_path / "bag", extra=early)
+
+    _, from_bag, rows = run(tmp_path, model, "--bag", bag, "--no-video")
+    assert rows[0]["time_s"] == "1.000000"
+    assert from_bag["frames"]["scored"] == 0
+    code, from_image, rows = run(tmp_path, model, "--bag", bag, "--labels-start", "image", "--no-video")
+
+    assert rows[0]["time_s"] == "0.000000"
+    assert (code, from_image["frames"]["scored"]) == (EXIT_OK, 9)
+
+
+def test_labels_that_meet_no_frame_are_an_error(tmp_path, model, capsys):
+    (tmp_path / "late.csv").write_text("start_s,end_s,class\n50,60,red\n")
+
+    bag = colour_bag(tmp_path / "bag")
+    code, report, _ = run(tmp_path, model, "--bag", bag, "--labels", tmp_path / "late.csv", "--no-video")
+
+    assert code == EXIT_BAD_INPUT
+    assert report["top1"] is None
+    assert "no frame lies in a labelled interval" in capsys.readouterr().err
+
+
+def test_a_text_topic_labels_the_frames_received_after_it(tmp_path, model):
+    texts = [(0, "red"), (3, "green"), (6, "none"), (8, "blue")]
+    extra = [("/scene", START_NS + n * SECOND // 10, tiny_bag.string(text)) for n, text in texts]
+
+    bag = colour_bag(tmp_path / "bag", extra=extra)
+    _, report, rows = run(tmp_path, model, "--bag", bag, "--labels", "/scene", "--no-video")
+
+    assert [row["truth"] for row in rows] == ["red"] * 3 + ["green"] * 3 + ["", ""] + ["blue"] * 2
+    assert report["top1"] == 1.0
+
+
+def test_a_classification_topic_labels_the_frames_by_their_stamps(tmp_path, model):
+    truth = [
+        ("/truth", START_NS + 5, tiny_bag.classification(START_NS + n * SECOND // 10, {name: 1.0}))
+        for n, name in [(0, "red"), (3, "green"), (6, "blue")]
+    ]
+
+    bag = colour_bag(tmp_path / "bag", extra=truth, delay_ns=SECOND)  # images arrive a second late
+    _, report, rows = run(tmp_path, model, "--bag", bag, "--labels", "/truth", "--no-video")
+
+    assert [row["truth"] for row in rows] == ["red"] * 3 + ["green"] * 3 + ["blue"] * 4
+    assert report["top1"] == 1.0
+
+
+def test_an_unknown_label_names_the_models_classes_before_anything_runs(tmp_path, model, capsys):
+    (tmp_path / "odd.csv").write_text("start_s,end_s,class\n0,1,purple\n")
+
+    code, report, _ = run(tmp_path, model, "--bag", colour_bag(tmp_path / "bag"), "--labels", tmp_path / "odd.csv")
+
+    assert (code, report) == (EXIT_BAD_INPUT, {})
+    assert "the model has no class 'purple'; its classes are: red, green, blue" in capsys.readouterr().err
+
+
+def test_bad_frames_are_counted_by_reason_and_the_others_go_on(tmp_path, model):
+    messages = [
+        ("/camera", START_NS, tiny_bag.raw(flat(RED), START_NS)),
+        ("/camera", START_NS + 1, tiny_bag.raw(flat(RED), START_NS, "plaid8")),
+        ("/camera", START_NS + 2, tiny_bag.raw(flat(RED), START_NS, "plaid8")),
+        ("/camera", START_NS + 3, tiny_bag.raw(flat(RED), START_NS)),
+    ]
+
+    bag = tiny_bag.write_bag(tmp_path / "bag", messages)
+    code, report, rows = run(tmp_path, model, "--bag", bag, "--no-video")
+
+    assert code == EXIT_OK
+    assert report["frames"] == {"total": 4, "scored": 2, "unlabelled": 0, "bad": {"encoding": 2}}
+    assert [row["error"] for row in rows] == ["", "encoding", "encoding", ""]
+    assert "plaid8" in rows[1]["message"]
+
+
+def test_only_bad_frames_is_an_error(tmp_path, model, capsys):
+    messages = [("/camera", START_NS, tiny_bag.raw(flat(RED), START_NS, "plaid8"))]
+
+    bag = tiny_bag.write_bag(tmp_path / "bag", messages)
+    code, report, _ = run(tmp_path, model, "--bag", bag, "--min-accuracy", 0)
+
+    assert (code, report["complete"]) == (EXIT_BAD_INPUT, False)
+    assert "not one of 1 frames could be used" in capsys.readouterr().err
+
+
+def test_a_truncated_bag_is_evaluated_as_far_as_it_goes_and_fails(tmp_path, model, capsys):
+    rng = np.random.default_rng(0)
+    frames = [tiny_bag.raw(rng.integers(0, 256, (120, 160, 3), np.uint8), START_NS + n) for n in range(60)]
+    bag = tiny_bag.write_bag(tmp_path / "bag", [("/camera", START_NS + n, frame) for n, frame in enumerate(frames)])
+    os.truncate(bag / "bag.mcap", (bag / "bag.mcap").stat().st_size * 2 // 3)
+
+    code, report, rows = run(tmp_path, model, "--bag", bag, "--labels", "", "--no-video")
+
+    assert code == EXIT_BAD_INPUT
+    assert report["complete"] is False
+    assert 15 <= len(rows) < 60
+    assert any("is truncated" in remark for remark in report["remarks"])
+    assert "ros2 bag reindex" in capsys.readouterr().err
+
+
+def test_the_threshold_splits_off_the_unsure_frames(tmp_path, model):
+    unsure = (130, 128, 126)
+    bag = colour_bag(tmp_path / "bag", [RED, RED, RED, unsure, GREEN, GREEN, GREEN])
+
+    _, report, _ = run(tmp_path, model, "--bag", bag, "--threshold", "0.9", "--no-video")
+
+    assert report["coverage"] == pytest.approx(6 / 7)
+    assert report["top1"] == pytest.approx(6 / 7)
+    assert report["top1_above_threshold"] == 1.0
+
+
+def test_a_folder_of_class_folders_is_scored(tmp_path, model):
+    for name, colour in {"red/a.png": RED, "red/ä b.jpg": RED, "green/deep/c.png": BLUE}.items():
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(flat(colour)).save(tmp_path / "data" / name)
+    (tmp_path / "data" / "green" / "broken.png").write_bytes(b"<html>")
+    (tmp_path / "data" / "green" / "notes.txt").write_text("not an image")
+    (tmp_path / "data" / "green" / "._c.png").write_bytes(b"macOS")
+
+    code, report, rows = run(tmp_path, model, "--images", tmp_path / "data")
+
+    assert code == EXIT_OK
+    assert [row["file"] for row in rows] == ["green/broken.png", "green/deep/c.png", "red/a.png", "red/ä b.jpg"]
+    assert report["confusion"] == [[2, 0, 0], [0, 0, 1], [0, 0, 0]]
+    assert sum(report["frames"]["bad"].values()) == 1
+    assert not list((tmp_path / "out").glob("overlay.*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--bag", "absent"], "absent: there is no such bag"),
+        (["--images", "absent"], "absent: there is no such folder"),
+        (["--images", "{empty}"], "there is no image in a class folder"),
+        (["--bag", "{bag}", "--topic", "/rear"], "no topic /rear; image topics in it: /camera/image_raw"),
+        (["--bag", "{bag}", "--labels", "/scene"], "no topic /scene; label topics in it: none"),
+        (["--bag", "{bag}", "--labels", "absent.csv"], "absent.csv: cannot be read"),
+        (["--bag", "{bag}", "--labels", "", "--min-accuracy", "0.5"], "--min-accuracy needs --labels"),
+        (["--bag", "{bag}", "--min-accuracy", "50"], "--min-accuracy is 50.0; choose 0 to 1"),
+        (
+            ["--bag", "{bag}", "--max-mae", "0.1"],
+            "--max-mae is for regression models; {model} is multiclass: --min-accuracy",
+        ),
+        (
+            ["--bag", "{bag}", "--min-map", "0.1"],
+            "--min-map is for multilabel models; {model} is multiclass: --min-accuracy",
+        ),
+        (["--bag", "{bag}", "--threshold", "nan"], "--threshold is nan; choose 0 to 1"),
+        (["--bag", "{bag}", "--top-k", "0"], "--top-k is 0; choose 1 to 5"),
+        (["--images", "{empty}", "--topic", "/camera"], "--topic belongs to --bag"),
+        (["--bag", "{bag}", "--model", "absent.onnx"], "absent.onnx: there is no such model file"),
+        (["--bag", "{bag}", "--output", "{file}"], "cannot be made"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, model, capsys, arguments, complaint):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    places = {"bag": colour_bag(tmp_path / "bag"), "empty": tmp_path / "empty", "file": tmp_path / "file"}
+
+    code, _, _ = run(tmp_path, model, *[argument.format(**places) for argument in arguments])
+
+    error = capsys.readouterr().err
+    assert code == EXIT_BAD_INPUT
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert complaint.replace("{model}", str(model)) in error
+
+
+def test_the_page_is_self_contained_well_formed_and_escaped(tmp_path):
+    names = ("<b>red</b>", 'green & "blue"', "bläu")
+    model = write_tiny_model(tmp_path / "tiny.onnx", classes=names)
+    (tmp_path / "labels.csv").write_text('start_s,end_s,class\n0,0.3,<b>red</b>\n0.3,0.9,"green & ""blue"""\n')
+
+    bag = colour_bag(tmp_path / "bag")
+    code, _, _ = run(tmp_path, model, "--bag", bag, "--labels", tmp_path / "labels.csv", "--no-video")
+
+    text = (tmp_path / "out" / "report.html").read_text()
+    page = Page(text)
+    assert code == EXIT_OK
+    assert page.open == []
+    assert page.sources
+    assert all(source.startswith("data:image/jpeg;base64,") for source in page.sources)
+    assert "<b>red" not in text
+    assert "&lt;b&gt;red&lt;/b&gt;" in text
+    assert not re.search(r"https?://", text)
+
+
+def test_the_video_shows_every_frame_at_the_recordings_rate(tmp_path, model, capfd):
+    bag = colour_bag(tmp_path / "bag")
+
+    code, _, _ = run(tmp_path, model, "--bag", bag)
+
+    (file,) = (tmp_path / "out").glob("overlay.*")
+    video = cv2.VideoCapture(str(file))
+    shown = 0
+    while video.read()[0]:
+        shown += 1
+    assert code == EXIT_OK
+    assert shown == 10
+    assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(10, abs=0.1)
+    assert f'src="{file.name}"' in (tmp_path / "out" / "report.html").read_text() or file.suffix != ".webm"
+    assert "FFMPEG" not in capfd.readouterr().err
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(
+        [file.name, "predictions.csv", "report.html", "report.json"]
+    )
+
+
+def test_a_later_run_without_video_leaves_no_video_of_the_earlier_one(tmp_path, model):
+    bag = colour_bag(tmp_path / "bag")
+
+    run(tmp_path, model, "--bag", bag)
+    run(tmp_path, model, "--bag", bag, "--no-video")
+
+    assert not list((tmp_path / "out").glob("overlay.*"))
+
+
+def test_ctrl_c_writes_what_was_done_and_exits_130(tmp_path, model):
+    bag = colour_bag(tmp_path / "bag", [RED] * 400)
+    slow = (  # stands in for a model that takes 50 ms
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
+        "from cnn_perception import evaluate\n"
+        "from cnn_perception.model.onnx_model import OnnxModel\n"
+        "run = OnnxModel.run\n"
+        "def slow(*arguments, **names):\n"
+        "    time.sleep(0.05)\n"
+        "    sys.stdout.write('frame\\n')\n"
+        "    sys.stdout.flush()\n"
+        "    return run(*arguments, **names)\n"
+        "OnnxModel.run = slow\n"
+        "sys.exit(evaluate.main(sys.argv[1:]))\n"
+    )
+    arguments = ["--bag", bag, "--model", model, "--output", tmp_path / "out", "--providers", "CPUExecutionProvider"]
+    command = [sys.executable, "-c", slow, *map(str, arguments)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for _ in range(10):
+            assert process.stdout.readline() == "frame\n"
+        process.send_signal(signal.SIGINT)
+        pressed = time.monotonic()
+        _, errors = process.communicate(timeout=30)
+
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert process.returncode == EXIT_INTERRUPTED
+    assert time.monotonic() - pressed < 3
+    assert 1 <= report["frames"]["total"] < 100
+    assert report["complete"] is False
+    assert "interrupted after" in errors
+    assert "Traceback" not in errors
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_a_full_disk_is_one_line(tmp_path, model, capsys, monkeypatch):
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+
+    code, _, _ = run(tmp_path, model, "--bag", colour_bag(tmp_path / "bag"), "--no-video")
+
+    assert code == EXIT_BAD_INPUT
+    assert "No space left on device" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_worst_frames_are_confident_mistakes_first_with_room_for_every_kind(tmp_path, model):
+    colours = [GREEN] * 20 + [(150, 10, 160)] + [(10, 10, 250)]
+    (tmp_path / "red.csv").write_text("start_s,end_s,class\n0,9,red\n")
+
+    bag = colour_bag(tmp_path / "bag", colours)
+    _, report, _ = run(tmp_path, model, "--bag", bag, "--labels", tmp_path / "red.csv", "--no-video")
+
+    worst = report["worst"]
+    assert [frame["index"] for frame in worst[:1]] == [21]
+    assert [frame["predicted"] for frame in worst].count("green") == 3
+    assert {20, 21} <= {frame["index"] for frame in worst}
+    assert [frame["score"] for frame in worst] == sorted((frame["score"] for frame in worst), reverse=True)

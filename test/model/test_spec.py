@@ -1,0 +1,135 @@
+"""Owns: the model's description and its JSON. Leaves to others: the ONNX file around it (test_onnx_model)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from specs import INPUT, SPEC
+
+from cnn_perception.errors import ModelError
+from cnn_perception.model.spec import (
+    ModelSpec,
+)
+
+
+def changed(*path_and_value: object) -> str:
+    """The spec's JSON with the value at a path replaced."""
+    *path, last, value = path_and_value
+    document = json.loads(SPEC.to_json())
+    target = document
+    for key in path:
+        target = target[key]
+    target[last] = value
+    return json.dumps(document)
+
+
+def test_spec_survives_its_json():
+    assert ModelSpec.from_json(SPEC.to_json()) == SPEC
+
+
+def test_spec_without_activation_survives_its_json():
+    without = dataclasses.replace(SPEC, activation=None)
+    assert ModelSpec.from_json(without.to_json()) == without
+
+
+def test_integers_are_accepted_where_numbers_are_wanted():
+    assert ModelSpec.from_json(changed("temperature", 2)).temperature == 2.0
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(ModelSpec) if f.name != "version"])
+def test_missing_field_is_named(field: str):
+    document = json.loads(SPEC.to_json())
+    del document[field]
+    with pytest.raises(ModelError, match=rf"missing fields \['{field}'\]"):
+        ModelSpec.from_json(json.dumps(document))
+
+
+def test_missing_nested_field_is_named():
+    document = json.loads(SPEC.to_json())
+    del document["input"]["mean"]
+    with pytest.raises(ModelError, match=r"spec\.input: missing fields \['mean'\]"):
+        ModelSpec.from_json(json.dumps(document))
+
+
+def test_unknown_field_is_named():
+    with pytest.raises(ModelError, match=r"unknown fields \['colour'\]"):
+        ModelSpec.from_json(changed("input", "colour", "rgb"))
+
+
+@pytest.mark.parametrize(
+    ("path_and_value", "where"),
+    [
+        (("input", "height", "224"), "spec.input.height"),
+        (("input", "height", 224.0), "spec.input.height"),
+        (("input", "height", True), "spec.input.height"),
+        (("input", "mean", [0.5, 0.5]), "spec.input.mean"),
+        (("input", "resize_mode", "stretch"), "spec.input.resize_mode"),
+        (("class_names", ["a", 1]), "spec.class_names"),
+        (("task", "detection"), "spec.task"),
+        (("activation", "stride", None), "spec.activation.stride"),
+        (("training", "metrics", {"top1": "high"}), "spec.training.metrics.top1"),
+    ],
+)
+def test_value_of_the_wrong_type_is_named(path_and_value: tuple[object, ...], where: str):
+    with pytest.raises(ModelError, match=where.replace(".", r"\.")):
+        ModelSpec.from_json(changed(*path_and_value))
+
+
+@pytest.mark.parametrize(
+    "path_and_value",
+    [
+        ("input", "height", 0),
+        ("input", "width", 100_000),
+        ("input", "crop_fraction", 0.0),
+        ("input", "crop_fraction", 1.01),
+        ("input", "std", [0.2, 0.0, 0.2]),
+        ("class_names", ["one"]),
+        ("class_names", ["same", "same"]),
+        ("class_names", ["a", ""]),
+        ("temperature", 0.0),
+        ("units", ["m", "m", "m"]),
+        ("thresholds", [0.5, 0.5, 0.5]),
+        ("unknown", "false_alarm_rate", 1.0),
+        ("unknown", "centres", []),
+        ("unknown", "centres", [[1.0], [0.0, 1.0]]),
+        ("activation", "rows", 0),
+    ],
+)
+def test_value_out_of_range_is_refused(path_and_value: tuple[object, ...]):
+    with pytest.raises(ModelError, match="out of range"):
+        ModelSpec.from_json(changed(*path_and_value))
+
+
+def test_crop_fraction_belongs_to_crop_only():
+    with pytest.raises(ModelError, match="crop_fraction"):
+        dataclasses.replace(INPUT, resize_mode="squash")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '"x"'])
+def test_text_that_is_no_spec_is_refused(text: str):
+    with pytest.raises(ModelError, match="export the model again"):
+        ModelSpec.from_json(text)
+
+
+def test_spec_of_a_later_version_is_refused_by_number():
+    with pytest.raises(ModelError, match="version 4, this package reads 3"):
+        ModelSpec.from_json(changed("version", 4))
+
+
+def test_regression_needs_a_unit_for_each_number():
+    numbers = dataclasses.replace(
+        SPEC, task="regression", class_names=("steering",), units=("rad",), unknown=None, statistics=None
+    )
+    assert ModelSpec.from_json(numbers.to_json()) == numbers
+    with pytest.raises(ModelError, match="units"):
+        dataclasses.replace(numbers, units=())
+
+
+def test_multilabel_needs_a_threshold_in_0_to_1_for_each_class():
+    several = dataclasses.replace(SPEC, task="multilabel", thresholds=(0.5, 0.25, 1.0), unknown=None)
+    assert ModelSpec.from_json(several.to_json()) == several
+    for wrong in ((0.5,), (0.5, 0.5, 1.1)):
+        with pytest.raises(ModelError, match="thresholds"):
+            dataclasses.replace(several, thresholds=wrong)

@@ -1,0 +1,244 @@
+"""Owns: what the node publishes besides the answer to one frame, on real DDS. Oracle: hand arithmetic.
+
+One node runs a model with everything in it: a score map, a gallery, training statistics; a shadow model; a recorder.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_model import write_models
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import Vector3Stamped
+from perception import NODE, PROBE_S, camera_of, diagnosis, image, picture, set_parameter, stamp, value
+from ros import Participant, Process, running
+from sensor_msgs.msg import CameraInfo, Image
+from tiny_model import GAIN
+from vision_msgs.msg import Classification
+
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "black": (0, 0, 0)}
+
+
+def flat(name: str, height: int = 48, width: int = 80) -> np.ndarray:
+    return np.full((height, width, 3), COLOURS[name], np.uint8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(scope="module")
+def node(domain: int, folder: Path) -> Iterator[Process]:
+    model, shadow = write_models(folder)
+    settings = {"model": model, "shadow_model": shadow, "diagnostics_period_s": 0.05}
+    settings |= {"record_folder": folder / "unsure", "record_margin": 0.1, "record_max_rate_hz": 1000.0}
+    with running("perception_node", domain, folder / "log.txt", **settings) as process:
+        yield process
+
+
+def test_smoothed_answer_keeps_to_what_was_seen_and_the_raw_one_does_not(ros: Participant):
+    answers = ros.collect(Classification, f"{NODE}/classification")
+    raw = ros.collect(Classification, f"{NODE}/classification_raw")
+    camera = camera_of(ros, answers, raw)
+    try:
+        assert set_parameter(ros, "smoothing_s", 1.0).successful
+        for number, name in enumerate(("red", "blue")):
+            camera.publish(image((10, 100_000_000 * number), flat(name)))
+            ros.wait_for(lambda n=number: len(answers) == len(raw) == n + 1, "both answers")
+    finally:
+        assert set_parameter(ros, "smoothing_s", 0.0).successful
+    assert [answer.results[0].class_id for answer in raw] == ["red", "blue"]
+    assert [answer.results[0].class_id for answer in answers] == ["red", "red"]
+    # After 0.1 s of a time constant of 1 s, blue has 1 - exp(-0.1) of its own score and the rest of the old one.
+    peak = np.exp(GAIN) / (np.exp(GAIN) + 2)
+    rest = 1 / (np.exp(GAIN) + 2)
+    blue = next(r.score for r in answers[1].results if r.class_id == "blue")
+    assert blue == pytest.approx((1 - np.exp(-0.1)) * peak + np.exp(-0.1) * rest, abs=1e-5)
+
+
+def test_ray_points_to_what_was_recognised(ros: Participant):
+    """A red field in cell (1, 3) of the 3x4 map: its centre is pixel (27.5, 11.5) of the 32x24 image."""
+    peaks = ros.collect(Vector3Stamped, f"{NODE}/activation/peak_ray")
+    centroids = ros.collect(Vector3Stamped, f"{NODE}/activation/centroid_ray")
+    camera = ros.publisher(Image, "image_raw")
+    infos = ros.publisher(CameraInfo, "camera_info")
+    pixels = flat("black", 24, 32)
+    pixels[8:16, 24:32] = COLOURS["red"]
+    matrix = [20.0, 0.0, 15.5, 0.0, 20.0, 11.5, 0.0, 0.0, 1.0]
+    number = 0
+
+    def has_both() -> bool:
+        nonlocal number
+        number += 1
+        infos.publish(CameraInfo(height=24, width=32, k=matrix, r=[0.0] * 9, p=[0.0] * 12))
+        camera.publish(image((number, 3), pixels, "optical"))
+        return bool(peaks and centroids)
+
+    ros.wait_for(has_both, "rays")
+    expected = np.array([0.6, 0.0, 1.0]) / np.sqrt(1.36)
+    for found in (peaks[-1], centroids[-1]):
+        assert found.header.frame_id == "optical"
+        assert found.header.stamp.nanosec == 3
+        np.testing.assert_allclose([found.vector.x, found.vector.y, found.vector.z], expected, atol=1e-6)
+
+
+def test_missing_calibration_is_said_and_the_answer_given(ros: Participant, node: Process):
+    answers = ros.collect(Classification, f"{NODE}/classification")
+    rays = ros.collect(Vector3Stamped, f"{NODE}/activation/peak_ray")
+    camera = camera_of(ros, answers)
+    rays.clear()
+    camera.publish(image((1, 0), flat("red", 30, 30)))  # of another size than was calibrated, if anything was
+    ros.wait_for(lambda: answers, "the answer")
+    ros.wait_for(lambda: "camera_info" in node.log, "the reason why there is no ray")
+    assert not rays
+
+
+def test_nearest_reference_images_are_named_with_their_distances(ros: Participant):
+    neighbours = ros.collect(Classification, f"{NODE}/neighbours")
+    camera = camera_of(ros, neighbours)
+    camera.publish(image((1, 0), flat("red")))
+    ros.wait_for(lambda: neighbours, "the neighbours")
+    found = [(result.class_id, result.score) for result in neighbours[-1].results]
+    assert [name for name, _ in found] == ["red.png", "yellow.png", "green.png"]
+    np.testing.assert_allclose([distance for _, distance in found], [0, 1 - np.sqrt(0.5), 1], atol=1e-6)
+
+
+def test_score_map_shows_where_a_class_is(ros: Participant):
+    """A 48x64 image has 4x5 windows of 24x32, every 8 pixels; only those in the right half are all green."""
+    maps = ros.collect(Image, f"{NODE}/score_map")
+    infos = ros.collect(CameraInfo, f"{NODE}/score_map/camera_info")
+    camera = camera_of(ros, maps, infos)
+    assert set_parameter(ros, "score_map_class", "green").successful
+    pixels = flat("black", 48, 64)
+    pixels[:, 32:] = COLOURS["green"]
+    camera.publish(image((1, 0), pixels, "optical"))
+    ros.wait_for(lambda: maps and infos, "the map")
+    assert (maps[-1].encoding, maps[-1].height, maps[-1].width) == ("32FC1", 4, 5)
+    assert (infos[-1].height, infos[-1].width) == (4, 5)
+    found = np.frombuffer(maps[-1].data, "<f4").reshape(4, 5)
+    share = np.arange(5) / 4  # of each window that is green
+    expected = np.exp(GAIN * share) / (np.exp(GAIN * share) + 2)
+    np.testing.assert_allclose(found, np.broadcast_to(expected, (4, 5)), rtol=1e-4)
+    refused = set_parameter(ros, "score_map_class", "mauve")
+    assert not refused.successful
+    assert "red, green, blue" in refused.reason
+    assert set_parameter(ros, "score_map_class", "").successful
+
+
+def test_shadow_is_compared_and_never_published(ros: Participant):
+    answers = ros.collect(Classification, f"{NODE}/classification")
+    camera = camera_of(ros, answers)
+
+    def counted(key: str) -> int:
+        return int(value(diagnosis(ros, "shadow"), f"shadow: {key}"))
+
+    before = counted("disagreed")
+    number = 0
+
+    def disagrees() -> bool:
+        nonlocal number
+        number += 1
+        camera.publish(image((number, 0), flat("green")))
+        return counted("disagreed") > before
+
+    ros.wait_for(disagrees, "a disagreement")
+    status = diagnosis(ros, "shadow")
+    assert "green / blue" in value(status, "shadow: most frequent")
+    assert "only the running model knows green" in value(status, "shadow: note")
+    assert {answer.results[0].class_id for answer in answers[-1:]} == {"green"}
+
+
+def test_unsure_frame_is_kept_with_its_scores(ros: Participant, folder: Path):
+    camera = camera_of(ros, ros.collect(Classification, f"{NODE}/classification"))
+    camera.publish(image((4_321, 9), flat("black"), "optical"))  # all scores are 1/3
+
+    def kept() -> list[dict[str, str]]:
+        tables = list((folder / "unsure").rglob("*.csv"))
+        rows = [row for table in tables for row in csv.DictReader(table.open(newline=""))]
+        return [row for row in rows if row["stamp_ns"] == "4321000000009"]
+
+    (row,) = ros.wait_for(kept, "the frame in the table")
+    assert float(row["margin"]) == pytest.approx(0.0, abs=1e-6)
+    assert int(value(diagnosis(ros, "recorder"), "recorded")) >= 1
+
+
+def test_camera_that_shows_something_else_is_warned_of(ros: Participant):
+    """The training images had a brightness of 0.5 +/- 0.05, black ones have none."""
+    camera = camera_of(ros, ros.collect(Classification, f"{NODE}/classification"))
+    statuses = ros.collect(DiagnosticArray, "/diagnostics")
+    number = 0
+
+    def warned() -> bool:
+        nonlocal number
+        number += 1
+        camera.publish(image((number, 0), flat("black")))
+        found = [s for array in statuses[-1:] for s in array.status if s.name == f"{NODE}: camera"]
+        return any(s.level == DiagnosticStatus.WARN and "darker" in s.message for s in found)
+
+    ros.wait_for(warned, "the warning of drift", timeout_s=60)
+
+
+def test_zero_stamps_are_counted_and_answered_or_rejected(ros: Participant):
+    answers = ros.collect(Classification, f"{NODE}/classification")
+    camera = camera_of(ros, answers)
+    camera.publish(image((0, 0), picture(1)))
+    ros.wait_for(lambda: answers, "the answer to a frame without a stamp")
+    assert stamp(answers[-1]) == (0, 0)
+    assert int(value(diagnosis(ros, "camera"), "odd: stamp_zero")) >= 1
+    try:
+        assert set_parameter(ros, "stamps", "reject").successful
+        before = int(value(diagnosis(ros, "camera"), "dropped: stamp_zero"))
+        camera.publish(image((0, 0), picture(1)))
+        ros.wait_for(
+            lambda: int(value(diagnosis(ros, "camera"), "dropped: stamp_zero")) == before + 1, "it to be dropped"
+        )
+        camera.publish(image((PROBE_S + 1, 0), picture(1)))
+        ros.wait_for(lambda: len(answers) == 2, "the next good frame")
+        assert stamp(answers[-1]) == (PROBE_S + 1, 0)
+    finally:
+        assert set_parameter(ros, "stamps", "accept").successful
+
+
+def test_old_frames_are_dropped_where_an_age_is_set(ros: Participant):
+    answers = ros.collect(Classification, f"{NODE}/classification")
+    camera = camera_of(ros, answers)
+    try:
+        assert set_parameter(ros, "max_age_s", 60.0).successful
+        before = int(value(diagnosis(ros, "camera"), "dropped: too_old"))
+        camera.publish(image((1, 0), picture(1)))
+        ros.wait_for(lambda: int(value(diagnosis(ros, "camera"), "dropped: too_old")) == before + 1, "it to be dropped")
+        now = ros.node.get_clock().now().to_msg()
+        camera.publish(image((now.sec, now.nanosec), picture(1)))
+        ros.wait_for(lambda: answers, "the answer to a fresh frame")
+        assert stamp(answers[0]) == (now.sec, now.nanosec)
+    finally:
+        assert set_parameter(ros, "max_age_s", 0.0).successful
+
+
+@pytest.mark.parametrize(
+    ("name", "nonsense"),
+    [
+        ("smoothing_s", float("nan")),
+        ("smoothing_s", -1.0),
+        ("hysteresis", 1.0),
+        ("hold_s", float("inf")),
+        ("stamps", "maybe"),
+        ("score_map_scale", 0.0),
+        ("neighbours", 0),
+        ("overlay_classes", 1000),
+        ("max_rate_hz", -5.0),
+        ("record_format", "zip"),
+    ],
+)
+def test_nonsense_is_refused_with_the_reason(ros: Participant, name: str, nonsense: object):
+    result = set_parameter(ros, name, nonsense)
+    assert not result.successful
+    assert result.reason

@@ -1,0 +1,203 @@
+"""Owns: which folder may import which, and which libraries each may use. Leaves to others: what the modules do."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from paths import ROOT
+
+ROS = {
+    "ament_index_python", "diagnostic_msgs", "geometry_msgs", "lifecycle_msgs", "rcl_interfaces", "rclpy",
+    "sensor_msgs", "std_msgs", "std_srvs", "vision_msgs",
+}  # fmt: skip
+
+# A folder, or a file that lies in none, and the libraries it may use beside the standard library. A tier may import
+# those above it, never one beside it or below; a file of a folder may import the others of its folder.
+RUNTIME: list[dict[str, set[str]]] = [
+    {"faces": set(), "errors": set(), "metrics": {"numpy"}, "label_text": set(), "files": set()},
+    {"image": {"numpy", "cv2", "cv_bridge", "PIL", "simplejpeg"}},
+    {"model": {"numpy", "onnxruntime"}},
+    {"pipeline": {"numpy", "cv2", "PIL"}},
+    {"bag": {"apsw", "rosbags", "backports", "compression"}, "ros": ROS | {"numpy", "cv2"}, "pages": {"numpy", "cv2"}},
+    {"stream": {"numpy"}, "geometry": {"numpy", "cv2"}},
+    {"background": {"numpy", "cv2", "rosbags"}, "evaluation": {"numpy", "cv2", "tqdm"}},
+    {
+        "perception_node": ROS | {"numpy"},
+        "camera_node": ROS | {"numpy", "cv2", "yaml"},
+        "follow_node": ROS,
+        "doctor": ROS | {"numpy"},
+    },
+    {"entry_points": set()},
+]
+NODES = {"perception_node", "camera_node", "follow_node", "doctor"}
+NEEDS_ROS = NODES | {"ros", "entry_points"}
+TORCH = {"torch", "torchvision", "safetensors"}
+TRAINING: list[dict[str, set[str]]] = [
+    {"distributed": {"torch"}},
+    {"recipes": set(), "data": {"numpy", "cv2", "PIL", "tqdm"}},
+    {"config": set(), "checkpoint": {"torch"}},
+    {"networks": TORCH | {"numpy"}, "batches": {"numpy", "torch", "torchvision", "cv2", "PIL", "tqdm"}},
+    {"tasks": {"numpy", "torch"}},
+    {"scoring": {"numpy", "torch", "tqdm"}},
+    {"loop": {"numpy", "torch", "tqdm", "tensorboard"}, "graphs": TORCH | {"numpy", "onnx", "onnxruntime", "tqdm"}},
+    {"calibration": {"numpy", "torch", "PIL", "tqdm"}},
+    {"report": {"numpy", "torch", "torchvision", "matplotlib", "cv2", "onnx", "onnxruntime"}},
+    {
+        "check": set(),
+        "inspect": {"numpy", "torch", "onnx", "google", "matplotlib"},
+        "evaluate": {"numpy", "torch"},
+        "export": {"numpy", "torch", "onnx"},
+    },
+    {"train": {"numpy"}},
+]
+
+
+def files_of(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    """The folder of the package that a file lies in, or the file itself; a `__main__` is an entry point."""
+    return "entry_points" if path.stem == "__main__" else path.relative_to(ROOT).parts[1].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names of everything a file imports, anywhere in it, type-checking blocks included."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def rooms_used(path: Path, package: str) -> set[str]:
+    rooms = {room_of(other) for other in files_of(package)}
+    used = {name.split(".")[1] for name in imported(path) if name.startswith(f"{package}.")}
+    return (used & rooms) - {room_of(path)}
+
+
+def libraries_of(path: Path) -> set[str]:
+    return (
+        {name.split(".")[0] for name in imported(path)} - set(sys.stdlib_module_names) - {"cnn_perception", "training"}
+    )
+
+
+PACKAGES = {"cnn_perception": RUNTIME, "training": TRAINING}
+FILES = [
+    pytest.param(package, path, id=str(path.relative_to(ROOT)))
+    for package in PACKAGES
+    for path in files_of(package)
+    if room_of(path) != "__init__"
+]
+
+
+@pytest.mark.parametrize(("package", "path"), FILES)
+def test_file_imports_only_tiers_above_its_own_and_the_libraries_of_its_folder(package, path):
+    tiers, room = PACKAGES[package], room_of(path)
+    place = next((number for number, tier in enumerate(tiers) if room in tier), None)
+    assert place is not None, f"{package}/{room} is new: say in this file which tier it belongs to"
+    above = {name for tier in tiers[:place] for name in tier}
+
+    assert rooms_used(path, package) <= above
+    assert libraries_of(path) <= tiers[place][room]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_folder_and_library_that_a_tier_names_is_there(package):
+    named = {name for tier in PACKAGES[package] for name in tier}
+
+    assert named == {room_of(path) for path in files_of(package)} - {"__init__"}
+
+
+@pytest.mark.parametrize("path", files_of("cnn_perception"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_runtime_never_imports_training_demo_or_benchmark(path):
+    forbidden = {"torch", "torchvision", "training", "demo", "benchmark"}
+
+    assert not {name.split(".")[0] for name in imported(path)} & forbidden
+
+
+@pytest.mark.parametrize("path", files_of("training"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_training_needs_neither_ros_nor_a_program_of_the_robot(path):
+    used = {name.split(".")[1] for name in imported(path) if name.startswith("cnn_perception.")}
+
+    assert not used & (NEEDS_ROS | {"evaluation", "background"})
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_between_files_have_no_cycle(package):
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files_of(package)}
+    finished: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, " -> ".join((*above, name))
+        if name not in finished:
+            for other in imported(modules[name]) & modules.keys():
+                visit(other, (*above, name))
+            finished.add(name)
+
+    for name in modules:
+        visit(name, ())
+
+
+def test_what_needs_no_ros_imports_without_ros_and_torch():
+    blocked = sorted(ROS | {"torch", "torchvision"})
+    wanted = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in files_of("cnn_perception")
+        if room_of(path) not in NEEDS_ROS and path.stem != "__main__"
+    ]
+    code = (
+        "import importlib, sys\n"
+        f"sys.modules.update(dict.fromkeys({blocked!r}))\n"
+        f"for name in {wanted!r}: importlib.import_module(name)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+FACES = sorted({path.parent for path in files_of("cnn_perception") if path.stem == "__init__"})
+
+
+def declared_face(folder: Path) -> set[str]:
+    """The names that type checkers see in an `__init__`."""
+    tree = ast.parse((folder / "__init__.py").read_text())
+    block = next((node for node in tree.body if isinstance(node, ast.If)), None)
+    return {alias.name for node in (block.body if block else []) for alias in node.names}
+
+
+@pytest.mark.parametrize("folder", FACES, ids=lambda path: path.name)
+def test_face_of_a_folder_gives_what_it_declares(folder):
+    package = importlib.import_module(".".join(folder.relative_to(ROOT).parts))
+
+    assert declared_face(folder) <= set(dir(package))
+    for name in declared_face(folder):
+        assert getattr(package, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        package.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize("folder", FACES, ids=lambda path: path.name)
+def test_face_of_a_folder_imports_nothing_heavy(folder):
+    name = ".".join(folder.relative_to(ROOT).parts)
+    heavy = {"numpy", "cv2", "onnxruntime", "rclpy", "rosbags", "jinja2", "PIL"}
+    code = f"import sys, {name}; print(sorted({heavy!r} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True)
+
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("package", ["cnn_perception", "training", "test"])
+def test_no_folder_is_a_drawer(package):
+    counts = {
+        str(folder.relative_to(ROOT)): len([path for path in folder.glob("*.py") if path.stem != "__init__"])
+        for folder in [ROOT / package, *(ROOT / package).rglob("*")]
+        if folder.is_dir() and folder.name != "__pycache__"
+    }
+
+    assert {name: count for name, count in counts.items() if count > 13} == {}

@@ -1,0 +1,165 @@
+"""Owns: what pip, colcon and ros2 launch are told about this package, and that it agrees with the code.
+
+Leaves to others: which module may import which (test_dependencies), what the nodes do (test_node).
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+import yaml
+from paths import ROOT
+
+import cnn_perception
+from cnn_perception.perception_node.settings import CameraSettings, Settings
+
+BIN = Path(sys.executable).parent
+EXECUTABLES = {"perception_node", "camera_node", "evaluate_bag", "follow_node", "doctor"}
+NOT_PACKAGED = shutil.ignore_patterns(
+    ".*", "__pycache__", "*.egg-info", "build", "install", "log", "runs", "demo_output"
+)
+STANDARD_SINCE_3_14 = {"compression"}
+ROSDEP_KEYS = {"numpy": "python3-numpy", "cv2": "python3-opencv", "PIL": "python3-pil", "yaml": "python3-yaml"}
+
+
+def exec_depends() -> set[str]:
+    return {tag.text for tag in ET.parse(ROOT / "package.xml").iter("exec_depend")}
+
+
+def requirements(name: str) -> set[str]:
+    lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
+    return {re.match(r"[\w-]+", line)[0] for line in lines if line and not line.startswith("#")}
+
+
+def third_party_imports() -> set[str]:
+    names = set()
+    for path in [*ROOT.glob("cnn_perception/**/*.py"), *ROOT.glob("launch/*.py")]:
+        for statement in ast.walk(ast.parse(path.read_text())):
+            if isinstance(statement, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in statement.names}
+            elif isinstance(statement, ast.ImportFrom) and statement.level == 0:
+                names.add(statement.module.split(".")[0])
+    return names - sys.stdlib_module_names - STANDARD_SINCE_3_14 - {"cnn_perception"}
+
+
+def run(*command: str | Path, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=cwd, env=os.environ | variables, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_package_xml_setup_py_and_the_package_have_the_same_version():
+    assert ET.parse(ROOT / "package.xml").findtext("version") == cnn_perception.__version__
+    assert run(sys.executable, "setup.py", "--version").stdout.split()[-1] == cnn_perception.__version__
+
+
+def test_torch_is_no_runtime_dependency():
+    runtime = exec_depends() | requirements("runtime") | requirements("ros")
+
+    assert not [name for name in runtime if "torch" in name]
+
+
+def test_everything_the_runtime_imports_is_a_declared_dependency():
+    declared = exec_depends() | {name.removesuffix("-gpu") for name in requirements("runtime")}
+
+    assert {ROSDEP_KEYS.get(name, name) for name in third_party_imports()} <= declared
+
+
+def test_the_parameter_file_holds_the_nodes_defaults():
+    file = yaml.safe_load((ROOT / "launch" / "perception.yaml").read_text())["/**"]["ros__parameters"]
+    fields = [*dataclasses.fields(Settings), *dataclasses.fields(CameraSettings)]
+    defaults = {f.name: list(f.default) if isinstance(f.default, tuple) else f.default for f in fields}
+    launch_arguments = {"model", "image_transport"}
+
+    assert file == {name: value for name, value in defaults.items() if name not in launch_arguments}
+
+
+def test_a_missing_compiler_is_said_on_one_line_before_anything_is_downloaded():
+    result = run(sys.executable, "requirements/check.py", "wheels", PATH="/nowhere")
+
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: gcc, g++, cmake not found")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Path:
+    """A colcon workspace in which this package has been built."""
+    if importlib.util.find_spec("colcon_core") is None:
+        pytest.skip("colcon is not installed")
+    workspace = tmp_path_factory.mktemp("workspace")
+    shutil.copytree(ROOT, workspace / "src", ignore=NOT_PACKAGED)
+    os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
+    built = run(BIN / "colcon", "build", cwd=workspace)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return workspace
+
+
+def test_colcon_sees_one_ament_python_package(workspace):
+    listed = run(BIN / "colcon", "list", cwd=workspace).stdout.split()
+
+    assert listed == ["cnn_perception", "src", "(ros.ament_python)"]
+
+
+def test_colcon_installs_launch_files_parameters_profile_and_models(workspace):
+    share = workspace / "install" / "cnn_perception" / "share" / "cnn_perception"
+
+    for name in ("demo.launch.py", "follow.launch.py", "perception.launch.py", "perception.yaml", "fastdds.xml"):
+        assert (share / "launch" / name).read_bytes() == (ROOT / "launch" / name).read_bytes()
+    assert (share / "package.xml").is_file()
+    assert (share / "security" / "policy.xml").is_file()
+    assert (share / "models" / "README.md").is_file()
+
+
+def test_colcon_installs_the_executables_where_ros2_run_looks(workspace):
+    folder = workspace / "install" / "cnn_perception" / "lib" / "cnn_perception"
+
+    assert {path.name for path in folder.iterdir() if os.access(path, os.X_OK)} == EXECUTABLES
+
+
+def test_an_installed_executable_runs_the_installed_code(workspace):
+    install = workspace / "install"
+    script = f". {install}/setup.sh && {install}/cnn_perception/lib/cnn_perception/evaluate_bag --help"
+    result = run("sh", "-c", script, cwd=install, COLCON_CURRENT_PREFIX=str(install))
+
+    assert result.returncode == 0, result.stderr
+    assert "--min-accuracy" in result.stdout
+
+
+def launch_arguments(name: str) -> dict[str, bool]:
+    """Returns the arguments of a launch file and whether each is required."""
+    pytest.importorskip("launch_ros", reason="launch comes with an apt ROS 2, not as a wheel")
+    spec = importlib.util.spec_from_file_location("launch_file", ROOT / "launch" / name)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    arguments = module.generate_launch_description().get_launch_arguments()
+    return {argument.name: argument.default_value is None for argument in arguments}
+
+
+def test_the_launch_file_requires_the_model_only():
+    arguments = launch_arguments("perception.launch.py")
+
+    assert {"image", "image_transport", "namespace", "params_file"} < arguments.keys()
+    assert [name for name, required in arguments.items() if required] == ["model"]
+
+
+def test_the_demo_launch_file_requires_the_model_and_a_source():
+    arguments = launch_arguments("demo.launch.py")
+
+    assert {name for name, required in arguments.items() if required} == {"model", "source"}
+
+
+def test_the_follow_launch_file_requires_the_class_only():
+    arguments = launch_arguments("follow.launch.py")
+
+    assert [name for name, required in arguments.items() if required] == ["follow"]

@@ -1,0 +1,97 @@
+"""Owns: that the SROS2 policy grants each node what it uses and nothing else. Oracle: the live graph.
+
+Leaves to others: enforcement, which is the middleware's (the wheels of Fast DDS are built without it).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+
+from ros import ROOT, Participant, new_domain, participant, running
+from tiny_model import regression_spec, with_score_map, write_models, write_tiny_model
+
+Names = set[tuple[str, str]]
+
+
+def allowed(node: str) -> Names:
+    """(what it may do, full name) of everything that the policy grants a node."""
+    root = ElementTree.parse(ROOT / "security" / "policy.xml").getroot()
+    assert root.get("version") == "0.2.0"
+    (profile,) = root.findall(f"enclaves/enclave[@path='/cnn_perception/{node}']/profiles/profile[@node='{node}']")
+    found: Names = set()
+    for group in profile:
+        for verb, rule in group.attrib.items():
+            assert rule == "ALLOW"
+            found |= {(verb, (item.text or "").replace("~", f"/{node}")) for item in group}
+    return found
+
+
+def assert_uses(ros: Participant, node: str, expected: Names) -> None:
+    """Waits until the graph knows all that is expected of a running node, and says what else it has."""
+    asked = {
+        "publish": ros.node.get_publisher_names_and_types_by_node,
+        "subscribe": ros.node.get_subscriber_names_and_types_by_node,
+        "reply": ros.node.get_service_names_and_types_by_node,
+        "request": ros.node.get_client_names_and_types_by_node,
+    }
+    found: Names = set()
+
+    def is_complete() -> bool:
+        nonlocal found
+        if (node, "/") in ros.node.get_node_names_and_namespaces():
+            found = {(verb, name) for verb, ask in asked.items() for name, _ in ask(node, "/")}
+        return found >= expected
+
+    try:
+        ros.wait_for(is_complete, f"all topics and services of {node}")
+    except AssertionError:
+        assert found == expected
+    assert found - expected == set()
+
+
+@pytest.mark.parametrize("transport", ["raw", "compressed"])
+@pytest.mark.parametrize("simulated", [False, True])
+def test_policy_grants_the_perception_node_what_it_uses_and_nothing_else(
+    tmp_path: Path, transport: str, simulated: bool
+):
+    model, _ = write_models(tmp_path)
+    expected = allowed("perception_node")
+    expected -= set() if simulated else {("subscribe", "/clock")}
+    expected -= {("subscribe", "/image_raw/compressed" if transport == "raw" else "/image_raw")}
+    if transport == "raw":
+        expected -= {("publish", f"/perception_node/{name}") for name in ("regression", "regression_raw")}
+    else:
+        spec = with_score_map(regression_spec({"x": "m", "y": "m", "z": "m"}))
+        model = write_tiny_model(tmp_path / "numbers.onnx", spec=spec)
+        absent = ("classification", "classification_raw", "label_info", "neighbours")
+        expected -= {("publish", f"/perception_node/{name}") for name in absent}
+    domain = new_domain()
+    settings = {"model": model, "image_transport": transport, "use_sim_time": simulated}
+    with running("perception_node", domain, tmp_path / "log", **settings), participant(domain) as ros:
+        assert_uses(ros, "perception_node", expected)
+
+
+@pytest.mark.parametrize("transport", ["raw", "compressed"])
+def test_policy_grants_the_camera_node_what_it_uses_and_nothing_else(tmp_path: Path, transport: str):
+    cv2.imwrite(str(tmp_path / "1.png"), np.zeros((8, 8, 3), np.uint8))
+    expected = allowed("camera_node") - {("publish", "/image_raw/compressed" if transport == "raw" else "/image_raw")}
+    domain = new_domain()
+    settings = {"source": tmp_path, "loop": True, "image_transport": transport, "use_sim_time": True}
+    with running("camera_node", domain, tmp_path / "log", **settings), participant(domain) as ros:
+        assert_uses(ros, "camera_node", expected)
+
+
+def test_policy_grants_the_follower_what_it_uses_and_nothing_else(tmp_path: Path):
+    domain = new_domain()
+    results = ("classification:=/perception_node/classification", "ray:=/perception_node/activation/centroid_ray")
+    remapped = [word for rule in results for word in ("-r", rule)]
+    settings = {"follow": "person", "use_sim_time": True}
+    with running("follow_node", domain, tmp_path / "log", *remapped, **settings), participant(domain) as ros:
+        assert_uses(ros, "follow_node", allowed("follow_node"))

@@ -1,0 +1,153 @@
+"""Real nodes in real processes, and a participant of the test's own to talk to them over real DDS."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from paths import ROOT
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+
+from cnn_perception.ros import transport
+
+TIMEOUT_S = 20.0
+_DOMAINS = itertools.count(os.getpid())
+
+
+def new_domain() -> int:
+    """A ROS domain that no other running test uses; 1 to 100 is what Linux's port range allows."""
+    return 1 + next(_DOMAINS) % 100
+
+
+class Participant:
+    """A node of the test's own process; `wait_for` spins until something is true."""
+
+    def __init__(self, domain: int) -> None:
+        os.environ.update(transport.environment())
+        self.context = Context()
+        rclpy.init(context=self.context, domain_id=domain)
+        self.node = Node("test", context=self.context)
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self.node)
+
+    def wait_for(self, condition: Callable[[], Any], what: str, timeout_s: float = TIMEOUT_S) -> Any:
+        deadline = time.monotonic() + timeout_s
+        while not (value := condition()):
+            assert time.monotonic() < deadline, f"timed out after {timeout_s} s waiting for {what}"
+            self._executor.spin_once(timeout_sec=0.1)
+        return value
+
+    def collect(self, kind: Any, topic: str, qos: Any = 10) -> list[Any]:
+        """Subscribes; the list grows while the participant spins."""
+        received: list[Any] = []
+        self.node.create_subscription(kind, topic, received.append, qos)
+        return received
+
+    def publisher(self, kind: Any, topic: str, qos: Any = 10) -> Any:
+        """Returns a publisher once somebody subscribes to it."""
+        publisher = self.node.create_publisher(kind, topic, qos)
+        self.wait_for(lambda: publisher.get_subscription_count() > 0, f"a subscriber of {topic}")
+        return publisher
+
+    def call(self, kind: Any, service: str, request: Any) -> Any:
+        client = self.node.create_client(kind, service)
+        self.wait_for(client.service_is_ready, f"service {service}")
+        future = client.call_async(request)
+        self.wait_for(future.done, f"the answer of {service}")
+        self.node.destroy_client(client)
+        return future.result()
+
+    def forget(self) -> None:
+        """Ends every subscription and publication of one test."""
+        for subscription in list(self.node.subscriptions):
+            self.node.destroy_subscription(subscription)
+        for publisher in list(self.node.publishers):
+            if publisher.topic_name not in ("/parameter_events", "/rosout"):
+                self.node.destroy_publisher(publisher)
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self.node.destroy_node()
+        rclpy.try_shutdown(context=self.context)
+
+
+class Process:
+    """`python -m cnn_perception.<module>`, which is the console script of the same name, with its log in a file."""
+
+    def __init__(self, module: str, domain: int, log: Path, *arguments: str, **parameters: object) -> None:
+        self.log_path = log
+        environment = {name: value for name, value in os.environ.items() if name != "_ROS_WHEELS_BOOTSTRAP_COMPLETE"}
+        environment |= {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+        environment |= {"ROS_LOG_DIR": str(log.parent / "ros_log"), "PYTHONUNBUFFERED": "1"}
+        settings = [word for name, value in parameters.items() for word in ("-p", f"{name}:={_yaml(value)}")]
+        command = [sys.executable, "-m", f"cnn_perception.{module}", "--ros-args", *settings, *arguments]
+        with log.open("wb") as file:
+            self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file)
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    @property
+    def libraries(self) -> str:
+        """What the process has mapped so far; empty once it has ended."""
+        try:
+            return Path(f"/proc/{self._process.pid}/maps").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return ""
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def wait(self, timeout_s: float = TIMEOUT_S) -> int:
+        """Returns the exit code."""
+        return self._process.wait(timeout_s)
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def stop(self) -> None:
+        """Ends it as Ctrl-C would; it must go quietly and soon."""
+        if self.running:
+            self.signal(signal.SIGINT)
+        try:
+            code = self.wait(timeout_s=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise AssertionError(f"still running 5 s after SIGINT:\n{self.log}") from None
+        assert "Traceback" not in self.log, self.log
+        assert code >= 0, f"died of signal {-code}:\n{self.log}"
+
+
+def _yaml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@contextlib.contextmanager
+def running(module: str, domain: int, log: Path, *arguments: str, **parameters: object) -> Iterator[Process]:
+    process = Process(module, domain, log, *arguments, **parameters)
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+@contextlib.contextmanager
+def participant(domain: int) -> Iterator[Participant]:
+    one = Participant(domain)
+    try:
+        yield one
+    finally:
+        one.close()

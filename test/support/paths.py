@@ -1,0 +1,27 @@
+"""Where the tests find the checkout, and the real data that lies beside it on some machines."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The checkout."""
+SHARED_DATA = ROOT.parent / "shared" / "data"
+"""Real images, recordings and weights; tests that use them are skipped where there are none."""
+
+
+def write_donkeycar_csv(tub: Path, folder: Path) -> Path:
+    """Writes a DonkeyCar tub as folder/labels.csv: path, angle and throttle, in the order of the index."""
+    records = [json.loads(line) for file in tub.glob("*.catalog") for line in file.read_text().splitlines()]
+    deleted = set(json.loads((tub / "manifest.json").read_text().splitlines()[-1])["deleted_indexes"])
+    path = folder / "labels.csv"
+    with path.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("path", "angle", "throttle"))
+        for record in sorted(records, key=lambda record: record["_index"]):
+            if record["_index"] not in deleted:
+                image = tub / "images" / record["cam/image_array"]
+                table.writerow((image.absolute(), record["user/angle"], record["user/throttle"]))
+    return path

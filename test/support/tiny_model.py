@@ -1,0 +1,205 @@
+"""A model whose answers are known by hand: the class is the dominant colour channel. No torch.
+
+The features are the 3x4 grid of mean colours, the embedding is their mean, `logit[k] = GAIN * embedding[k]`, and the
+activation of a cell is GAIN times the channel of the top class in it. The default input has mean 0 and std 1, so a
+picture of one colour (r, g, b) has the logits `GAIN * (r, g, b) / 255`. A multilabel or regression model has the same
+logits with another meaning; `gain` and `bias` change them. A model `with_score_map` has a cell for every 8x8 pixels
+(of the default input), whose logits are those of the 24x32 window that begins there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from cnn_perception.model.gallery import Gallery
+from cnn_perception.model.spec import (
+    FP32,
+    GALLERY_KEY,
+    METADATA_KEY,
+    SPEC_VERSION,
+    ActivationSpec,
+    GallerySpec,
+    InputSpec,
+    ModelSpec,
+    Moments,
+    ParityRecord,
+    ScoreMapSpec,
+    TrainingRecord,
+    TrainingStatistics,
+    UnknownRule,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+GAIN = 10.0
+ROWS, COLUMNS = 3, 4
+TINY_INPUT = InputSpec(
+    height=24,
+    width=32,
+    resize_mode="squash",
+    crop_fraction=1.0,
+    interpolation="bilinear",
+    mean=(0.0, 0.0, 0.0),
+    std=(1.0, 1.0, 1.0),
+)
+
+
+def tiny_spec(classes: Sequence[str] = ("red", "green", "blue"), *, input: InputSpec = TINY_INPUT) -> ModelSpec:  # noqa: A002
+    stride = (input.height / ROWS, input.width / COLUMNS)
+    return ModelSpec(
+        version=SPEC_VERSION,
+        task="multiclass",
+        architecture="tiny",
+        class_names=tuple(classes),
+        units=(),
+        input=input,
+        activation=ActivationSpec(
+            method="cam",
+            rows=ROWS,
+            columns=COLUMNS,
+            stride=stride,
+            receptive_field=(int(stride[0]), int(stride[1])),
+            offset=((stride[0] - 1) / 2, (stride[1] - 1) / 2),
+        ),
+        temperature=1.0,
+        thresholds=(),
+        unknown=None,
+        training=TrainingRecord(
+            mode="none",
+            weights="none",
+            data="",
+            data_sha256="",
+            train_images=0,
+            val_images=0,
+            metrics={},
+            code_version="0.1.0",
+            created="2026-01-01T00:00:00+00:00",
+        ),
+        parity=ParityRecord(source="noise", images=1, max_logit_difference=0.0, tolerance=1e-4, top1_agreement=1.0),
+        precision=FP32,
+        score_map=None,
+        gallery=None,
+        statistics=None,
+    )
+
+
+def as_multilabel(spec: ModelSpec, *thresholds: float) -> ModelSpec:
+    return dataclasses.replace(spec, task="multilabel", thresholds=thresholds)
+
+
+def regression_spec(units: Mapping[str, str]) -> ModelSpec:
+    """The numbers' names with their units."""
+    return dataclasses.replace(tiny_spec(), task="regression", class_names=tuple(units), units=tuple(units.values()))
+
+
+def with_unknown(spec: ModelSpec, threshold: float, centres: tuple[tuple[float, ...], ...] = ()) -> ModelSpec:
+    """A rule of distance if there are centres, of energy otherwise."""
+    method = "distance" if centres else "energy"
+    return dataclasses.replace(spec, unknown=UnknownRule(method, threshold, 0.05, None, 0, centres))
+
+
+def with_score_map(spec: ModelSpec) -> ModelSpec:
+    assert spec.activation is not None
+    height, width = spec.input.height, spec.input.width
+    place = ScoreMapSpec(spec.activation.stride, (height, width), ((height - 1) / 2, (width - 1) / 2))
+    return dataclasses.replace(spec, score_map=place)
+
+
+def write_tiny_model(
+    path: Path,
+    *,
+    classes: Sequence[str] = ("red", "green", "blue"),
+    input: InputSpec = TINY_INPUT,  # noqa: A002
+    spec: ModelSpec | None = None,
+    gain: float = GAIN,
+    bias: Sequence[float] = (),
+) -> Path:
+    """Writes the model and returns its path; the fourth and further classes always have the logit 0.
+
+    `spec` replaces `classes` and `input`; `bias` is added to the logits, one each.
+    """
+    spec = spec or tiny_spec(classes, input=input)
+    classes, input = spec.class_names, spec.input  # noqa: A001
+    if input.height % ROWS or input.width % COLUMNS:
+        raise ValueError(f"the input must divide into {ROWS}x{COLUMNS} cells")
+    weights = np.float32(gain) * np.eye(len(classes), 3, dtype=np.float32)
+    kernel = [input.height // ROWS, input.width // COLUMNS]
+    nodes = [
+        helper.make_node("AveragePool", ["image"], ["features"], kernel_shape=kernel, strides=kernel),
+        helper.make_node("ReduceMean", ["features"], ["embedding"], axes=[2, 3], keepdims=0),
+        helper.make_node("Gemm", ["embedding", "weights", "bias"], ["logits"], transB=1),
+        helper.make_node("ArgMax", ["logits"], ["top"], axis=1, keepdims=0),
+        helper.make_node("Gather", ["weights", "top"], ["row"], axis=0),
+        helper.make_node("Unsqueeze", ["row", "spatial_axes"], ["row4"]),
+        helper.make_node("Mul", ["features", "row4"], ["weighted"]),
+        helper.make_node("ReduceSum", ["weighted", "channel_axis"], ["activation"], keepdims=0),
+    ]
+    size: list[int | str] = [input.height, input.width]
+    maps = []
+    if spec.score_map is not None:
+        size = ["height", "width"]
+        nodes += [
+            helper.make_node("AveragePool", ["features"], ["windows"], kernel_shape=[ROWS, COLUMNS]),
+            helper.make_node("Unsqueeze", ["weights", "spatial_axes"], ["weights4"]),
+            helper.make_node("Conv", ["windows", "weights4", "bias"], ["score_map"]),
+        ]
+        cells = ["batch", len(classes), "map_rows", "map_columns"]
+        maps = [helper.make_tensor_value_info("score_map", TensorProto.FLOAT, cells)]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, *size])],
+        [
+            *maps,
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(classes)]),
+            helper.make_tensor_value_info("activation", TensorProto.FLOAT, ["batch", ROWS, COLUMNS]),
+            helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", 3]),
+        ],
+        initializer=[
+            numpy_helper.from_array(weights, "weights"),
+            numpy_helper.from_array(np.array(bias or [0.0] * len(classes), dtype=np.float32), "bias"),
+            numpy_helper.from_array(np.array([2, 3], dtype=np.int64), "spatial_axes"),
+            numpy_helper.from_array(np.array([1], dtype=np.int64), "channel_axis"),
+        ],
+    )
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
+    onnx.checker.check_model(model, full_check=spec.score_map is None)  # the other outputs have the model's own size
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)
+    return path
+
+
+def respecified(path: Path, text: str | None, **others: str) -> Path:
+    """Gives the model another text as its spec, or none, and other metadata besides."""
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    helper.set_model_props(model, ({} if text is None else {METADATA_KEY: text}) | others)
+    onnx.save(model, path)
+    return path
+
+
+NAMES = ("red.png", "green.png", "yellow.png")
+
+
+GALLERY = np.array([[1, 0, 0], [0, 1, 0], [np.sqrt(0.5), np.sqrt(0.5), 0]], np.float32)
+
+
+def write_models(folder: Path) -> tuple[Path, Path]:
+    """The model, and a shadow that takes green for blue."""
+    spec = dataclasses.replace(
+        with_score_map(tiny_spec()),
+        gallery=GallerySpec(NAMES, 3),
+        statistics=TrainingStatistics(100, (0.4, 0.3, 0.3), Moments(0.5, 0.05), Moments(0.1, 0.1)),
+    )
+    model = write_tiny_model(folder / "tiny.onnx", spec=spec)
+    respecified(model, spec.to_json(), **{GALLERY_KEY: Gallery(NAMES, GALLERY).to_metadata()})
+    shadow = write_tiny_model(folder / "shadow.onnx", classes=("red", "blue", "violet"))
+    return model, shadow

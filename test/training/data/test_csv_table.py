@@ -1,0 +1,221 @@
+"""Owns: CSV data sets: columns, tasks, numbers, and what is wrong with a row. Leaves to others: images, the split."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+from paths import SHARED_DATA, write_donkeycar_csv
+from tiny_images import write_folder
+
+from cnn_perception.errors import ConfigError, DataError
+from training.data.load import load_images, write_split
+
+
+@pytest.fixture
+def images(tmp_path):
+    write_folder(tmp_path, {"i": 20})
+    return tmp_path
+
+
+def table(folder, header, rows, name="labels.csv"):
+    """Writes a CSV file; rows are the cells after the path, of the images 00.png, 01.png and so on."""
+    lines = [",".join(("path", *header)), *(",".join((f"i/{i:02}.png", *row)) for i, row in enumerate(rows))]
+    (folder / name).write_text("\n".join(lines) + "\n")
+    return folder / name
+
+
+def load(path, **options):
+    return load_images(path, **options)
+
+
+def test_one_class_an_image(images):
+    data = load(table(images, ["class"], [("go",)] * 10 + [("stop",)] * 10))
+
+    assert (data.task, data.class_names, data.units, data.scaling) == ("multiclass", ("go", "stop"), (), ())
+    assert [s.label for s in data.samples] == [0] * 10 + [1] * 10
+    assert [s.path for s in data.samples] == [images / "i" / f"{i:02}.png" for i in range(20)]
+    assert len(data.part("val")) == 4
+
+
+def test_several_classes_an_image_or_none(images):
+    cells = ["person;car", "car|dog", "", " person "] * 5
+    data = load(table(images, ["classes"], [(cell,) for cell in cells]))
+
+    assert (data.task, data.class_names) == ("multilabel", ("car", "dog", "person"))
+    assert [s.values for s in data.samples[:4]] == [(1, 0, 1), (1, 1, 0), (0, 0, 0), (0, 0, 1)]
+    assert [s.label for s in data.samples[:4]] == [0, 0, 0, 2]
+
+
+def test_a_column_of_0_and_1_for_each_class(images):
+    file = table(images, ["wet", "dark", "group"], [("1", "0", "x"), ("0", "1", "y"), ("0", "0", "z")] * 5)
+    data = load(file, task="multilabel")
+
+    assert data.class_names == ("wet", "dark")  # in the order of the columns
+    assert [s.values for s in data.samples[:3]] == [(1, 0), (0, 1), (0, 0)]
+    with pytest.raises(ConfigError, match="has no column 'class' or 'classes'"):
+        load(file)
+
+
+def test_numbers_are_standardised_by_the_training_part(images):
+    rng = np.random.default_rng(0)
+    angle, speed = rng.normal(0.3, 2, 20), np.full(20, 5.0)
+    rows = [(f"{a}", f"{v}", "val" if i >= 15 else "train") for i, (a, v) in enumerate(zip(angle, speed, strict=True))]
+    data = load(table(images, ["angle", "speed", "part"], rows), targets=("angle:rad", "speed"))
+
+    assert (data.task, data.class_names, data.units) == ("regression", ("angle", "speed"), ("rad", ""))
+    mean, std = angle[:15].mean(), angle[:15].std()
+    assert data.scaling == (pytest.approx((mean, std)), (5.0, 1.0))
+    assert [s.values[0] for s in data.samples] == pytest.approx((angle - mean) / std)
+    assert {s.values[1] for s in data.samples} == {0.0}
+    assert [data.numbers(s)[0] for s in data.samples] == pytest.approx(angle)
+    assert data.warnings == ("'speed' is 5 in every training image",)
+
+
+@pytest.mark.parametrize("column", ["part", "split"])
+def test_the_part_column_decides(images, column):
+    rows = [(name, part) for part in ("train",) * 3 + ("val",) * 2 + ("test",) for name in ("a", "b")]
+    data = load(table(images, ["class", column], rows), test_fraction=0.5)
+
+    assert [s.part for s in data.samples] == [part for _, part in rows]
+
+
+@pytest.mark.parametrize("column", ["group", "bag"])
+def test_groups_and_bags_are_never_parted(images, column):
+    rows = [("ab"[i % 2], f"drive{i // 4}") for i in range(20)]
+    file = table(images, ["class", column], rows)
+
+    for seed in range(10):
+        parts = [s.part for s in load(file, seed=seed).samples]
+        assert all(len(set(parts[i : i + 4])) == 1 for i in range(0, 20, 4))
+
+
+def test_a_group_in_two_parts_is_an_error(images):
+    rows = [("ab"[i % 2], "val" if i > 15 else "train", f"drive{i // 10}") for i in range(20)]
+
+    with pytest.raises(DataError, match="group 'drive1' is in train and in val"):
+        load(table(images, ["class", "part", "group"], rows))
+
+
+NUMBERS = [(str(i),) for i in range(20)]
+CLASSES = [("a",), ("b",)] * 10
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "options", "message"),
+    [
+        (["class"], [*CLASSES[:5], ("",)], {}, r"line 7, column 'class': is empty"),
+        (["classes"], [("a",), ("a;;b",)], {}, r"line 3, column 'classes': 'a;;b' holds an empty class"),
+        (["x"], [*NUMBERS[:4], ("fast",)], {"targets": ("x",)}, r"line 6, column 'x': 'fast' is not a number"),
+        (["x"], [*NUMBERS[:4], ("nan",)], {"targets": ("x",)}, r"line 6, column 'x': 'nan' is not finite"),
+        (["x"], [*NUMBERS[:4], ("-inf",)], {"targets": ("x",)}, r"line 6, column 'x': '-inf' is not finite"),
+        (["a", "b"], [("1", "2")], {"task": "multilabel"}, r"line 2, column 'b': '2' is neither 0 nor 1"),
+        (["class", "part"], [("a", "train"), ("b", "dev")], {}, r"line 3, column 'part': 'dev' is none of train, val"),
+        (["class"], [("a",)] * 25, {}, r"line 22, column 'path': .*i/20\.png is no file"),
+        (["class"], [("a",), ("b", "c")], {}, r"line 3: 3 columns, the header has 2"),
+        (["class", "class"], [("a", "b")], {}, r"line 1: column 'class' occurs twice"),
+        (["class", "classes"], [("a", "b")], {}, r"columns 'class' and 'classes' mean the same"),
+        (["class", "part", "split"], [("a", "b", "c")], {}, r"columns 'part' and 'split' mean the same"),
+        (["class", ""], [("a", "b")], {}, r"line 1: column 3 has no name"),
+        (["class"], [], {}, r"holds no rows"),
+        (["class"], [("a",)] * 20, {}, r"one class only \('a'\)"),
+        (["class"], [("a",)] * 18 + [("b",)] * 2, {}, r"class 'b' has 2 usable images in train, 3 are needed"),
+        (["class", "part"], [("a", "train"), ("b", "val")] * 10, {}, r"class 'b' has no image in train"),
+        (["class", "part"], [("a", "val"), ("b", "val")] * 10, {}, r"no row is of the part train"),
+        (["x"], NUMBERS[:2], {"targets": ("x",)}, r"2 usable images in train, 3 are needed"),
+        (["x"], NUMBERS, {"targets": ("y",)}, r"no column 'y'; it has path, x"),
+        (["x"], NUMBERS, {"task": "regression"}, r"needs --targets"),
+        (["x"], NUMBERS, {"targets": ("x", "x")}, r"repeated name"),
+        (["class"], CLASSES, {"task": "multilabel"}, r"has no column 'classes'"),
+        (["class"], CLASSES, {"targets": ("class",)}, r"reserved"),
+        (["class"], CLASSES, {"task": "multiclass", "targets": ("x",)}, r"--task is multiclass"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line_with_line_and_column(images, header, rows, options, message):
+    with pytest.raises((DataError, ConfigError), match=message) as caught:
+        load(table(images, header, rows), **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_image_named_twice_is_an_error_however_it_is_written(images):
+    (images / "labels.csv").write_text("path,class\ni/00.png,a\ni/01.png,b\n./i/../i/00.png,b\n")
+
+    with pytest.raises(DataError, match=r"line 4, column 'path': .* is the image of line 2 already"):
+        load(images / "labels.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no column 'path'"),
+        (b"name;class\n", "no column 'path'"),
+        (b"path,class\n\xff\xfe,a\n", "is not UTF-8"),
+        (b'path,class\n"i/00.png,a\n', "line 2: is not CSV"),
+        (b"path,class\n,a\n", "line 2, column 'path': is empty"),
+        (b"path,class\n" + b"x" * 5000 + b",a\n", "line 2, column 'path': 'xxx"),
+    ],
+)
+def test_what_is_no_table_is_said_to_be_none(images, content, message):
+    (images / "labels.csv").write_bytes(content)
+
+    with pytest.raises(DataError, match=message) as caught:
+        load(images / "labels.csv")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_spreadsheets_file_and_lines_in_cells_are_read_and_counted(images):
+    text = '\ufeffpath , class,note\r\n i/00.png ,"a","two\r\nlines"\r\n\r\ni/99.png,a,\r\n'
+    (images / "labels.csv").write_bytes(text.encode())
+
+    with pytest.raises(DataError, match=r"line 5, column 'path': .*i/99\.png is no file"):
+        load(images / "labels.csv")
+
+
+def test_a_folder_has_one_class_an_image(images):
+    with pytest.raises(ConfigError, match="write the labels to a CSV file"):
+        load(images, task="regression")
+
+
+def test_the_record_of_a_split_is_a_data_set_with_the_same_split(images):
+    numbers = [(f"{i / 7}", f"g{i // 2}") for i in range(20)]
+    data = load(table(images, ["x", "group"], numbers), targets=("x:m",))
+    write_split(images / "split.csv", data)
+    again = load(images / "split.csv", targets=("x:m",), seed=9)
+
+    assert [(s.path, s.part, s.group) for s in again.samples] == [(s.path, s.part, s.group) for s in data.samples]
+    assert [s.values for s in again.samples] == [pytest.approx(s.values, abs=1e-6) for s in data.samples]
+
+    classes = load(table(images, ["class"], CLASSES))
+    write_split(images / "split.csv", classes)
+    assert load(images / "split.csv", seed=9).samples == classes.samples
+    with (images / "split.csv").open() as file:
+        assert next(csv.reader(file)) == ["path", "class", "part", "group"]
+
+
+def test_the_digest_covers_what_the_rows_say(images):
+    plain = load(table(images, ["class"], CLASSES)).sha256
+
+    assert load(table(images, ["class"], CLASSES), seed=3).sha256 == plain
+    assert load(table(images, ["class"], CLASSES[::-1])).sha256 != plain
+    assert load(table(images, ["class", "group"], [(c, f"{i}") for i, (c,) in enumerate(CLASSES)])).sha256 != plain
+
+
+def test_copies_with_other_numbers_are_a_warning_and_with_other_classes_an_error(images):
+    (images / "i" / "05.png").write_bytes((images / "i" / "04.png").read_bytes())
+
+    assert load(table(images, ["x"], NUMBERS), targets=("x",)).warnings == ("1 image: same image with other numbers",)
+    with pytest.raises(DataError, match="1 images have two labels"):
+        load(table(images, ["classes"], [("a",), ("b",)] * 10))
+
+
+def test_a_recorded_drive_is_held_out_from_its_end(tmp_path):
+    tub = SHARED_DATA / "donkeycar_tub"
+    if not tub.exists():
+        pytest.skip("the DonkeyCar tub is not here")
+    data = load(write_donkeycar_csv(tub, tmp_path), targets=("angle", "throttle"), split="tail")
+
+    assert (len(data.part("train")), len(data.part("val"))) == (800, 200)
+    assert [int(s.path.name.split("_")[0]) for s in data.part("val")] == list(range(800, 1000))
+    train, val = (np.array([data.numbers(s)[0] for s in data.part(part)]) for part in ("train", "val"))
+    assert np.abs(val - train.mean()).mean() == pytest.approx(0.42, abs=0.005)  # as measured elsewhere

@@ -1,0 +1,111 @@
+"""Owns: checkpoints on the disk: complete, or as before. Leaves to others: what training puts into them."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import pickle
+import resource
+import signal
+import time
+
+import pytest
+import torch
+from checkpoints import MADE
+
+from cnn_perception.errors import DataError
+from training import checkpoint
+from training.checkpoint import Checkpoint
+
+
+def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
+    checkpoint.save(tmp_path / "last.pt", MADE)
+
+    read = checkpoint.load(tmp_path / "last.pt")
+
+    for field in dataclasses.fields(Checkpoint):
+        if field.name not in ("model", "resume"):
+            assert getattr(read, field.name) == getattr(MADE, field.name)
+    assert read.model.keys() == MADE.model.keys()
+    assert all(torch.equal(read.model[name], MADE.model[name]) for name in read.model)
+    assert torch.equal(read.resume["rng"][0], MADE.resume["rng"][0])
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+class Intruder:
+    def __reduce__(self):
+        return os.mkdir, ("intruded",)
+
+
+def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    checkpoint.save(tmp_path / "good.pt", MADE)
+    whole = (tmp_path / "good.pt").read_bytes()
+    torch.save({"state_dict": {}}, tmp_path / "foreign.pt")
+    contents = {
+        "truncated": whole[: len(whole) // 2],
+        "zero": b"",
+        "text": b"hello",
+        "code": pickle.dumps(Intruder(), protocol=2),
+    }
+    for name, content in contents.items():
+        (tmp_path / f"{name}.pt").write_bytes(content)
+    torch.save({"model": Intruder()}, tmp_path / "hidden.pt")
+    (tmp_path / "folder.pt").mkdir()
+
+    for name in (*contents, "foreign", "hidden", "folder", "missing"):
+        with pytest.raises(DataError, match=f"{name}.pt: ") as caught:
+            checkpoint.load(tmp_path / f"{name}.pt")
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "intruded").exists()
+
+
+def test_a_full_disk_is_said_and_leaves_the_old_checkpoint(tmp_path):
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, MADE)
+    before = path.read_bytes()
+    # the unfinished file is made to lie on a device that is always full
+    (tmp_path / f".last.pt.{os.getpid()}.tmp").symlink_to("/dev/full")
+
+    with pytest.raises(DataError, match=r"last\.pt: disk full"):
+        checkpoint.save(path, dataclasses.replace(MADE, model={"w": torch.zeros(100_000)}))
+
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_failing_write_is_said_and_leaves_the_old_checkpoint(tmp_path):
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, MADE)
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises(DataError, match=f"cannot be written \\({os.strerror(errno.EFBIG)}\\)"):
+            checkpoint.save(path, dataclasses.replace(MADE, model={"w": torch.zeros(100_000)}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert path.read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_written_to_is_said(tmp_path):
+    with pytest.raises(DataError, match="cannot be written"):
+        checkpoint.save(tmp_path / "no such folder" / "last.pt", MADE)
+
+
+@pytest.mark.parametrize("delay_ms", [5, 17, 40, 90])
+def test_a_kill_while_saving_leaves_a_whole_checkpoint(tmp_path, delay_ms):
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, MADE)
+    child = os.fork()
+    if child == 0:
+        for number in range(1000):
+            checkpoint.save(path, dataclasses.replace(MADE, model={"w": torch.full((100_000,), float(number))}))
+        os._exit(0)
+    time.sleep(delay_ms / 1000)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+    tensors = checkpoint.load(path).model
+    assert "fc.weight" in tensors or bool((tensors["w"] == tensors["w"][0]).all())
