@@ -382,7 +382,7 @@ def test_a_disk_that_hangs_holds_nobody_up(tmp_path):
 
 KILLED = """
 import sys, itertools
-sys.path.insert(0, "test")
+sys.path.insert(0, "test/support")
 from pathlib import Path
 from recording import Recording, picture, raw
 recording = Recording(Path(sys.argv[1]), format=sys.argv[2], max_mb=100.0)

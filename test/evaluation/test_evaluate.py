@@ -315,7 +315,7 @@ def test_ctrl_c_writes_what_was_done_and_exits_130(tmp_path, model):
     slow = (  # stands in for a model that takes 50 ms
         "import signal, sys, time\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
-        "from cnn_perception import evaluate\n"
+        "from cnn_perception.evaluation import cli\n"
         "from cnn_perception.model.onnx_model import OnnxModel\n"
         "run = OnnxModel.run\n"
         "def slow(*arguments, **names):\n"
@@ -324,7 +324,7 @@ def test_ctrl_c_writes_what_was_done_and_exits_130(tmp_path, model):
         "    sys.stdout.flush()\n"
         "    return run(*arguments, **names)\n"
         "OnnxModel.run = slow\n"
-        "sys.exit(evaluate.main(sys.argv[1:]))\n"
+        "sys.exit(cli.main(sys.argv[1:]))\n"
     )
     arguments = ["--bag", bag, "--model", model, "--output", tmp_path / "out", "--providers", "CPUExecutionProvider"]
     command = [sys.executable, "-c", slow, *map(str, arguments)]

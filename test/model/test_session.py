@@ -16,6 +16,7 @@ from tiny_model import tiny_spec, write_tiny_model
 
 from cnn_perception.errors import ConfigError, ModelError
 from cnn_perception.model import session as module
+from cnn_perception.model.nvidia import Gpu
 from cnn_perception.model.onnx_file import OnnxFile, read_onnx_file
 from cnn_perception.model.providers import CPU, CUDA, OPENVINO, TENSORRT, SessionOptions
 from cnn_perception.model.session import OpenSession, one_line, open_session
@@ -173,7 +174,7 @@ def test_engines_of_tensorrt_lie_in_a_folder_of_this_model_gpu_and_versions(
     machine: Machine, file: OnnxFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     machine.starting, machine.nodes = [TENSORRT, CUDA, CPU], {TENSORRT: 8}
-    monkeypatch.setattr(module, "read_gpu", lambda _: module.engines.Gpu("NVIDIA Orin", "8.7", "12.8"))
+    monkeypatch.setattr(module, "read_gpu", lambda _: Gpu("NVIDIA Orin", "8.7", "12.8"))
     monkeypatch.setattr(module, "tensorrt_version", lambda _: 101303)
     said: list[str] = []
     options = SessionOptions(["tensorrt"], warm_up_batches=(1, 2), cache_dir=str(tmp_path / "cache"))

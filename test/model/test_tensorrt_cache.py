@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 from cnn_perception.model.nvidia import Gpu
 from cnn_perception.model.tensorrt_cache import folder_of, with_engines
@@ -43,13 +44,17 @@ class Engines:
         return with_engines(folder, self.start, (RuntimeError,), self.said.append)
 
 
-def build_half_and_die(folder: Path) -> None:
-    def die(inner: Path | None) -> str:
-        assert inner is not None
-        (inner / "graph_sm89.engine").write_bytes(ENGINE[:5])
-        os._exit(9)
+BUILD_HALF_AND_DIE = """
+import os, sys
+from pathlib import Path
+from cnn_perception.model.tensorrt_cache import with_engines
 
-    with_engines(folder, die, (RuntimeError,), lambda _: None)
+def die(folder):
+    (folder / "graph_sm89.engine").write_bytes(sys.argv[2].encode())
+    os._exit(9)
+
+with_engines(Path(sys.argv[1]), die, (RuntimeError,), lambda _: None)
+"""
 
 
 @pytest.fixture
@@ -73,10 +78,8 @@ def test_engine_is_built_once_and_said_before(folder: Path):
 
 
 def test_engine_of_a_killed_build_is_never_read(folder: Path):
-    process = multiprocessing.get_context("spawn").Process(target=build_half_and_die, args=(folder,))
-    process.start()
-    process.join(30)
-    assert process.exitcode == 9
+    command = [sys.executable, "-c", BUILD_HALF_AND_DIE, str(folder), ENGINE[:5].decode()]
+    assert subprocess.run(command, cwd=ROOT, timeout=30).returncode == 9
     assert (folder / "graph_sm89.engine").read_bytes() == ENGINE[:5]
     engines = Engines()
     assert engines.use(folder) == "built"
