@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from cnn_perception.errors import FrameError as FrameError
     from cnn_perception.errors import ModelError as ModelError
     from cnn_perception.errors import PerceptionError as PerceptionError
+    from cnn_perception.evaluation.run import EvaluationOptions as EvaluationOptions
+    from cnn_perception.evaluation.run import evaluate as evaluate
+    from cnn_perception.image.messages import read_image as read_image
     from cnn_perception.model.spec import ModelSpec as ModelSpec
     from cnn_perception.pipeline.pipeline import Pipeline as Pipeline
     from cnn_perception.pipeline.postprocess import Prediction as Prediction
@@ -25,11 +28,14 @@ __getattr__, __dir__ = lazy(
         "BagError": "errors",
         "ConfigError": "errors",
         "DataError": "errors",
+        "EvaluationOptions": "evaluation.run",
         "FrameError": "errors",
         "ModelError": "errors",
         "ModelSpec": "model.spec",
         "PerceptionError": "errors",
         "Pipeline": "pipeline.pipeline",
         "Prediction": "pipeline.postprocess",
+        "evaluate": "evaluation.run",
+        "read_image": "image.messages",
     },
 )

@@ -13,6 +13,8 @@ Every message is one line: what is wrong, where, and what to do. Executables pri
 
 from __future__ import annotations
 
+from typing import Literal
+
 EXIT_OK = 0
 EXIT_DEFECT = 1
 """A defect of this package, with a traceback, as Python itself reports one."""
@@ -22,6 +24,20 @@ EXIT_BELOW_TARGET = 3
 """Everything ran, but a required accuracy or tolerance was missed."""
 EXIT_INTERRUPTED = 130
 """Ctrl-C (128 + SIGINT), as shells report it."""
+
+
+def one_line(error: BaseException, most: int = 300, keep: Literal["start", "end"] = "start") -> str:
+    """Returns what an error says on one line, or its kind where it says nothing.
+
+    Args:
+        error: Of any library; some write paragraphs.
+        most: Characters that are kept of a long text.
+        keep: Which of its ends they are; ONNX Runtime's texts begin with a C++ signature.
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    if len(text) <= most:
+        return text
+    return f"{text[:most]}..." if keep == "start" else f"...{text[-most:]}"
 
 
 class PerceptionError(Exception):

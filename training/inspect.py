@@ -28,6 +28,7 @@ from cnn_perception.errors import (
     ConfigError,
     ModelError,
     PerceptionError,
+    one_line,
 )
 from training.data.load import write_csv
 from training.graphs.layers import Layer, layers
@@ -103,7 +104,7 @@ def of_file(path: Path, size: tuple[int, int] | None) -> list[Layer]:
     try:
         return layers(_with_shapes(_without_weights(model)))
     except onnx.shape_inference.InferenceError as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = one_line(error, 160)
         raise ModelError(f"{path}: its shapes do not agree ({reason}); check the --input size") from None
 
 

@@ -20,8 +20,8 @@ from rosbags.serde import SerdeError
 
 from cnn_perception.bag.message_types import CLASSIFICATION_TYPE, COMPRESSED_IMAGE_TYPE, IMAGE_TYPE, typestore
 from cnn_perception.bag.salvage import ZstdError, decompressed, decompressed_message, readable_copy
-from cnn_perception.errors import BagError, FrameError
-from cnn_perception.image.messages import EncodedFile, EncodedImage, encoded_from_message
+from cnn_perception.errors import BagError, FrameError, one_line
+from cnn_perception.image.messages import EncodedFile, EncodedImage, encoded_from_message, nanoseconds
 from cnn_perception.label_text import SEPARATOR
 
 IMAGE_TYPES = (IMAGE_TYPE, COMPRESSED_IMAGE_TYPE)
@@ -156,7 +156,7 @@ class Bag:
             except FrameError as error:
                 yield StampedImage(0, log_time_ns, error)
             else:
-                yield StampedImage(_stamp_ns(message), log_time_ns, frame)
+                yield StampedImage(nanoseconds(message.header.stamp), log_time_ns, frame)
 
     def label_track(self, name: str, several: bool = False) -> LabelTrack:
         """Reads a topic of labels: std_msgs/String, or the best result of vision_msgs/Classification.
@@ -176,7 +176,7 @@ class Bag:
             if is_stamped:
                 ranked = sorted(message.results, key=lambda result: -float(result.score))
                 names = [str(result.class_id) for result in (ranked if several else ranked[:1])]
-                changes.append((_stamp_ns(message), SEPARATOR.join(names)))
+                changes.append((nanoseconds(message.header.stamp), SEPARATOR.join(names)))
             else:
                 changes.append((log_time_ns, str(message.data)))
         return LabelTrack(tuple(changes), is_stamped)
@@ -193,7 +193,7 @@ class Bag:
         for log_time_ns, message in self._track(topic):
             if is_stamped:
                 numbers = {str(n): float(v) for n, v in zip(message.name, message.position, strict=False)}
-                rows.append((_stamp_ns(message), numbers))
+                rows.append((nanoseconds(message.header.stamp), numbers))
             else:
                 rows.append((log_time_ns, {"": float(message.data)}))
         return NumberTrack(tuple(rows), is_stamped)
@@ -215,7 +215,7 @@ class Bag:
         try:
             return [self._stack.enter_context(Reader(self.path))]
         except _READ_ERRORS as error:
-            return self._open_damaged(_one_line(error))
+            return self._open_damaged(one_line(error))
 
     def _open_damaged(self, reason: str) -> list[Reader]:
         """Opens the storage files of a bag one by one, each as far as it can be read."""
@@ -242,7 +242,7 @@ class Bag:
                 complete = False
                 reader = self._stack.enter_context(Reader(readable_copy(unpacked, folder)))
         except (BagError, *_READ_ERRORS) as error:
-            self.damage.append(f"{file}: cannot be read at all ({_one_line(error)})")
+            self.damage.append(f"{file}: cannot be read at all ({one_line(error)})")
             return None
         if not complete:
             count = reader.message_count
@@ -282,7 +282,7 @@ class Bag:
                     count += 1
             except _READ_ERRORS as error:
                 where = f"{reader.path}: {topic.name}"
-                line = f"{where}: reading stopped after {count} messages ({_one_line(error)})"
+                line = f"{where}: reading stopped after {count} messages ({one_line(error)})"
                 if line not in self.damage:
                     self.damage.append(line)
 
@@ -291,17 +291,8 @@ class Bag:
             return self._types.deserialize_cdr(memoryview(payload), topic.type)
         except (SerdeError, IndexError) as error:
             raise FrameError(
-                "message", f"a message cannot be deserialised ({_one_line(error)}); it was dropped"
+                "message", f"a message cannot be deserialised ({one_line(error)}); it was dropped"
             ) from None
 
     def _because(self) -> str:
         return f" ({'; '.join(self.damage)})" if self.damage else ""
-
-
-def _stamp_ns(message: Any) -> int:  # noqa: ANN401 see _message
-    stamp = message.header.stamp
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
-
-
-def _one_line(error: BaseException) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:300]

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlparse
 import yaml
 from sensor_msgs.msg import CameraInfo
 
-from cnn_perception.errors import ConfigError
+from cnn_perception.errors import ConfigError, one_line
 
 _MATRICES = {
     "k": ("camera_matrix", 9),
@@ -38,7 +38,7 @@ def load(url: str, width: int, height: int) -> CameraInfo:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"camera_info_url {url}: cannot be read ({' '.join(str(error).split())[:160]})") from None
+        raise ConfigError(f"camera_info_url {url}: cannot be read ({one_line(error, 160)})") from None
     try:
         info = CameraInfo(
             width=int(content["image_width"]),

@@ -20,14 +20,14 @@ from std_msgs.msg import Header
 
 from cnn_perception.camera_node import calibration_file
 from cnn_perception.errors import EXIT_OK, ConfigError, DataError, FrameError
-from cnn_perception.image.messages import RgbImage, decode_file_bytes
+from cnn_perception.image.listing import IMAGE_SUFFIXES, image_files
+from cnn_perception.image.messages import RgbImage, read_image
 from cnn_perception.ros import parameters, process
 from cnn_perception.ros.image_messages import IMAGE_TRANSPORTS, to_jpeg, to_rgb_image
 from cnn_perception.ros.parameters import parameter
 
 # Reliable, so that recorders and viewers of either kind match; a best-effort subscriber is not slowed by it.
 _IMAGE_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 _FOLDER_RATE_HZ = 10.0
 
 
@@ -93,9 +93,9 @@ class FrameSource:
         self._files: list[Path] = []
         self._capture: cv2.VideoCapture | None = None
         if path.is_dir() and not self._live:
-            self._files = sorted(p for p in path.iterdir() if p.suffix.lower() in _IMAGE_SUFFIXES and p.is_file())
+            self._files = list(image_files(path, recursive=False))
             if not self._files:
-                raise DataError(f"{path}: no images in this folder; give one with {', '.join(sorted(_IMAGE_SUFFIXES))}")
+                raise DataError(f"{path}: no images in this folder; give one with {', '.join(sorted(IMAGE_SUFFIXES))}")
             self.rate_hz = _FOLDER_RATE_HZ
         else:
             self._capture = self._open(source, path)
@@ -133,9 +133,9 @@ class FrameSource:
     def _once(self) -> Iterator[RgbImage]:
         for path in self._files:
             try:
-                yield self._resized(decode_file_bytes(path.read_bytes()))
-            except (FrameError, OSError) as error:
-                self.skipped.append(f"{path}: {error}")
+                yield self._resized(read_image(path))
+            except FrameError as error:
+                self.skipped.append(str(error))
         if self._capture is not None:
             if not self._live:
                 self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0)

@@ -14,7 +14,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from cnn_perception.doctor.finding import Finding, Level, from_error
 from cnn_perception.errors import FrameError
-from cnn_perception.image.messages import decode, encoded_from_message
+from cnn_perception.image.messages import decode, encoded_from_message, nanoseconds
 from cnn_perception.ros.latest_subscription import IMAGE_QOS
 from cnn_perception.stream.stamps import Stamps
 
@@ -179,7 +179,7 @@ class Ear:
     def _hear(self, message: Any, info: Mapping[str, Any]) -> None:  # noqa: ANN401 messages are untyped
         stamp = message.header.stamp
         now_ns = self._node.get_clock().now().nanoseconds
-        self.arrivals.times.append((stamp.sec * 10**9 + stamp.nanosec, now_ns))
+        self.arrivals.times.append((nanoseconds(stamp), now_ns))
         self.arrivals.latest = message
         number, publisher = info.get("publication_sequence_number"), info.get("publisher_gid")
         if number is not None and publisher is not None:

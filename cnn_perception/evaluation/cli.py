@@ -1,249 +1,36 @@
-"""A recording or a folder of images + labels + a model -> a report. Run as `evaluate_bag`.
-
-Every frame is used once with the robot's own pipeline; there is no ROS and no dropped frame. Pictures and video are
-made after the model has seen everything, so that they do not slow it down.
-"""
+"""The program `evaluate_bag`: a recording or a folder of images + labels + a model -> a report."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
-from tqdm import tqdm
-
-from cnn_perception.bag.reader import Bag
-from cnn_perception.errors import (
-    EXIT_BAD_INPUT,
-    EXIT_BELOW_TARGET,
-    EXIT_INTERRUPTED,
-    EXIT_OK,
-    ConfigError,
-    FrameError,
-    PerceptionError,
-)
-from cnn_perception.evaluation.frame_record import KEPT_CLASSES, FrameRecord, predictions_csv
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, PerceptionError
 from cnn_perception.evaluation.measurements import LARGEST_GAP_S
-from cnn_perception.evaluation.page import Picture, render_html
-from cnn_perception.evaluation.replay import WORKERS, Findings, in_order, measure_latency, replay
-from cnn_perception.evaluation.report_record import ModelRecord, Report, Target, worst_frame, write_text
-from cnn_perception.evaluation.scores import MultilabelScores, RegressionScores, Scores, score
-from cnn_perception.evaluation.sources import LabelledFrame, Source, bag_source, folder_source
-from cnn_perception.evaluation.video import VIDEO_ENDINGS, VideoFile, resized_to_view
-from cnn_perception.image.messages import RgbImage, decode
-from cnn_perception.label_text import SEPARATOR, UNLABELLED, shown, text_of
-from cnn_perception.metrics import Latency
-from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS, OnnxModel, SessionOptions
-from cnn_perception.model.spec import ModelSpec, Task
-from cnn_perception.pipeline.overlay import draw_overlay
-from cnn_perception.pipeline.pipeline import Pipeline
-
-_DEFAULT_RATE_HZ = 10.0
-
-_TARGETS: tuple[tuple[Task, str, Literal["top-1", "mAP", "MAE"]], ...] = (
-    ("multiclass", "min_accuracy", "top-1"),
-    ("multilabel", "min_map", "mAP"),
-    ("regression", "max_mae", "MAE"),
-)
-"""What can be required of each task, with which option."""
-
-
-def _make_report(
-    model: OnnxModel, source: Source, latency: dict[str, Latency], findings: Findings, options: argparse.Namespace
-) -> Report:
-    scores = score(findings.records, model.spec, options.threshold)
-    remarks = [*source.damage]
-    if findings.interrupted:
-        remarks.append(f"interrupted after {scores.frames.total} of {source.count} frames")
-    if not scores.frames.scored + scores.frames.unlabelled:
-        remarks.append(f"{source.path}: not one of {scores.frames.total} frames could be used")
-    elif options.labels and not scores.frames.scored:
-        remarks.append(f"{options.labels}: no frame lies in a labelled interval; see --labels-start")
-    target = _target(options)
-    return Report(
-        complete=not remarks,
-        remarks=tuple(remarks),
-        source=str(source.path),
-        topic=source.topic,
-        labels=options.labels,
-        model=ModelRecord(str(model.path), model.sha256, model.provider, model.fallback, model.spec),
-        threshold=options.threshold,
-        target=target,
-        passed=target.reached(scores) if target else None,
-        latency=latency,
-        frames_per_second=scores.frames.total / findings.seconds if findings.seconds else 0.0,
-        scores=scores,
-        worst=tuple(worst_frame(frame.record, model.spec) for frame in findings.by_badness()),
-    )
-
-
-def _pictures(findings: Findings, spec: ModelSpec, top_k: int) -> list[Picture]:
-    drawn = []
-    for frame in findings.by_badness():
-        assert not isinstance(frame.source, FrameError)  # only recognised frames are kept
-        image = _drawn(decode(frame.source), frame.record, spec, top_k)
-        drawn.append(Picture(worst_frame(frame.record, spec), image))
-    return drawn
-
-
-def _drawn(image: RgbImage, record: FrameRecord, spec: ModelSpec, top_k: int) -> RgbImage:
-    view = resized_to_view(image)
-    if record.prediction is None:
-        return view
-    truth = None if record.truth is None else shown(text_of(record.truth))
-    return draw_overlay(view, record.prediction, spec.input, top_k=top_k, truth=truth, is_right=record.is_right)
-
-
-def write_video(source: Source, findings: Findings, spec: ModelSpec, top_k: int, folder: Path) -> Path | None:
-    """Draws every recognised frame into a video at the recording's frame rate.
-
-    Returns:
-        The file; None if there was no frame to show.
-
-    Raises:
-        DataError: If no video can be written here.
-    """
-    stamps_s = np.array([record.time_s for record in findings.records])
-    steps_s = np.diff(stamps_s)
-    steps_s = steps_s[steps_s > 0]
-    rate_hz = float(np.clip(1.0 / np.median(steps_s), 1.0, 60.0)) if len(steps_s) else _DEFAULT_RATE_HZ
-
-    def drawn(pair: tuple[LabelledFrame, FrameRecord]) -> RgbImage | None:
-        frame, record = pair
-        if record.prediction is None or isinstance(frame.source, FrameError):
-            return None
-        return _drawn(decode(frame.source), record, spec, top_k)
-
-    images = in_order(drawn, zip(source.frames(), findings.records, strict=False))
-    video: VideoFile | None = None
-    with ExitStack() as stack:
-        for image in tqdm(images, total=len(findings.records), desc="video", unit="frame", disable=None):
-            if image is None:
-                continue
-            if video is None:
-                video = stack.enter_context(VideoFile(folder, "overlay", rate_hz, *image.shape[:2]))
-            video.add(image)
-    return None if video is None else video.path
-
-
-def _write(report: Report, findings: Findings, pictures: Sequence[Picture], folder: Path, video: str = "") -> None:
-    write_text(folder / "report.json", report.to_json())
-    write_text(folder / "predictions.csv", predictions_csv(findings.records, report.model.spec))
-    write_text(folder / "report.html", render_html(report, findings.records, pictures, video))
-
-
-def evaluate(pipeline: Pipeline, source: Source, options: argparse.Namespace) -> tuple[Report, int]:
-    """Runs the evaluation and writes all files.
-
-    Args:
-        pipeline: The loaded model.
-        source: The frames.
-        options: The parsed command line.
-
-    Returns:
-        The report, and the exit code.
-
-    Raises:
-        DataError: If a file cannot be written.
-    """
-    findings = replay(_one_core_a_frame(pipeline, options), source)
-    latency = {} if findings.interrupted else measure_latency(pipeline, source)
-    report = _make_report(pipeline.model, source, latency, findings, options)
-    pictures = _pictures(findings, pipeline.spec, options.top_k)
-    for ending in VIDEO_ENDINGS:  # a video of an earlier run would not belong to this report
-        (options.output / f"overlay{ending}").unlink(missing_ok=True)
-    _write(report, findings, pictures, options.output)
-    if not (options.no_video or findings.interrupted or options.images):
-        try:
-            video = write_video(source, findings, pipeline.spec, options.top_k, options.output)
-        except KeyboardInterrupt:
-            return report, EXIT_INTERRUPTED
-        if video is not None:
-            _write(report, findings, pictures, options.output, video.name)
-    if findings.interrupted:
-        return report, EXIT_INTERRUPTED
-    if not report.complete:
-        return report, EXIT_BAD_INPUT
-    return report, EXIT_BELOW_TARGET if report.passed is False else EXIT_OK
-
-
-def _one_core_a_frame(pipeline: Pipeline, options: argparse.Namespace) -> Pipeline:
-    """Loads the model once more for the highest rate, see `replay`; a GPU is shared by all frames anyway."""
-    if pipeline.model.provider != "CPUExecutionProvider":
-        return pipeline
-    return Pipeline.load(options.model, SessionOptions(providers=("CPUExecutionProvider",), intra_op_threads=1))
+from cnn_perception.evaluation.replay import WORKERS
+from cnn_perception.evaluation.report_record import Report
+from cnn_perception.evaluation.run import EvaluationOptions, evaluate
+from cnn_perception.evaluation.scores import MultilabelScores, RegressionScores, Scores
+from cnn_perception.label_text import SEPARATOR, UNLABELLED
+from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    options = _parser().parse_args(argv)
+    given = _parser().parse_args(argv)
     try:
-        _check(options)
-        with ExitStack() as stack:
-            pipeline = Pipeline.load(options.model, SessionOptions(providers=options.providers))
-            _check_target(options, pipeline.spec)
-            source = _open_source(options, pipeline.spec, stack)
-            try:
-                options.output.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise ConfigError(f"--output {options.output}: cannot be made ({error.strerror})") from None
-            report, code = evaluate(pipeline, source, options)
+        done = evaluate(EvaluationOptions(**vars(given)))
     except PerceptionError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    for remark in report.remarks:
+    for remark in done.report.remarks:
         print(f"error: {remark}", file=sys.stderr)
-    print(_summary(report, options.output))
-    return code
-
-
-def _open_source(options: argparse.Namespace, spec: ModelSpec, stack: ExitStack) -> Source:
-    if options.images is not None:
-        return folder_source(options.images, options.labels, spec)
-    bag = stack.enter_context(Bag(options.bag))
-    return bag_source(bag, options.topic, options.labels, options.labels_start, spec)
-
-
-def _target(options: argparse.Namespace) -> Target | None:
-    given = [Target(metric, value) for _, option, metric in _TARGETS if (value := getattr(options, option)) is not None]
-    return given[0] if given else None
-
-
-def _check(options: argparse.Namespace) -> None:
-    if options.images is not None and options.topic:
-        raise ConfigError("--topic belongs to --bag")
-    if options.images is not None and options.labels and not options.labels.endswith(".csv"):
-        raise ConfigError(f"--labels {options.labels}: for --images name a CSV file of their paths and labels")
-    for name in ("min_accuracy", "min_map", "threshold"):
-        value = getattr(options, name)
-        if value is not None and not 0.0 <= value <= 1.0:
-            raise ConfigError(f"--{name.replace('_', '-')} is {value}; choose 0 to 1")
-    if options.max_mae is not None and not options.max_mae >= 0.0:
-        raise ConfigError(f"--max-mae is {options.max_mae}; choose 0 or more")
-    if _target(options) and not (options.labels or options.images):
-        names = " or ".join(
-            f"--{option.replace('_', '-')}" for _, option, _ in _TARGETS if getattr(options, option) is not None
-        )
-        raise ConfigError(f"{names} needs --labels: without them there is nothing to compare with")
-    if not 1 <= options.top_k <= KEPT_CLASSES:
-        raise ConfigError(f"--top-k is {options.top_k}; choose 1 to {KEPT_CLASSES}")
-
-
-def _check_target(options: argparse.Namespace, spec: ModelSpec) -> None:
-    if options.threshold and spec.task != "multiclass":
-        raise ConfigError(f"--threshold is for one class an image, this model is {spec.task}; leave it out")
-    for task, option, _ in _TARGETS:
-        if task != spec.task and getattr(options, option) is not None:
-            right = next(f"--{o.replace('_', '-')}" for t, o, _ in _TARGETS if t == spec.task)
-            raise ConfigError(
-                f"--{option.replace('_', '-')} is for {task} models; {options.model} is {spec.task}: {right}"
-            )
+    print(_summary(done.report, given.output))
+    return done.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -283,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--providers", nargs="+", default=list(DEFAULT_PROVIDERS), help="ONNX Runtime providers, the preferred first"
     )
-    parser.add_argument("--no-video", action="store_true", help="leave out the overlay video, which takes longest")
+    parser.add_argument(
+        "--no-video", dest="video", action="store_false", help="leave out the overlay video, which takes longest"
+    )
     return parser
 
 

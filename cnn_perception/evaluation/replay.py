@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from cnn_perception.errors import FrameError
 from cnn_perception.evaluation.frame_record import FrameRecord
-from cnn_perception.evaluation.sources import LabelledFrame, Source
+from cnn_perception.evaluation.sources import LabelledFrame, LabelledFrames
 from cnn_perception.metrics import Latency, latency
 from cnn_perception.pipeline.pipeline import Pipeline
 
@@ -36,7 +36,7 @@ Answer = TypeVar("Answer")
 
 
 @dataclass
-class Findings:
+class ReplayedFrames:
     """What grows while the evaluation runs; an interrupted one is reported from here."""
 
     records: list[FrameRecord] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Findings:
         return sorted(self.worst, key=lambda frame: (-frame.record.badness, frame.record.index))
 
 
-def measure_latency(pipeline: Pipeline, source: Source) -> dict[str, Latency]:
+def measure_latency(pipeline: Pipeline, source: LabelledFrames) -> dict[str, Latency]:
     """Recognises the first frames one after the other, as the robot does.
 
     Returns:
@@ -68,19 +68,19 @@ def measure_latency(pipeline: Pipeline, source: Source) -> dict[str, Latency]:
     return {name: latency([row[name] for row in totals]) for name in (totals[0] if totals else ())}
 
 
-def replay(pipeline: Pipeline, source: Source) -> Findings:
+def replay(pipeline: Pipeline, source: LabelledFrames) -> ReplayedFrames:
     """Recognises every frame of a source once; Ctrl-C ends it early and is noted."""
-    findings = Findings()
+    replayed = ReplayedFrames()
     started = time.perf_counter()
     answers = in_order(lambda frame: _recognise(pipeline, frame), source.frames())
     try:
         for frame in tqdm(answers, total=source.count, desc="evaluating", unit="frame", disable=None):
-            findings.records.append(frame.record)
-            _keep_if_bad(findings.worst, frame)
+            replayed.records.append(frame.record)
+            _keep_if_bad(replayed.worst, frame)
     except KeyboardInterrupt:
-        findings.interrupted = True
-    findings.seconds = time.perf_counter() - started
-    return findings
+        replayed.interrupted = True
+    replayed.seconds = time.perf_counter() - started
+    return replayed
 
 
 def in_order(function: Callable[[Item], Answer], items: Iterable[Item]) -> Generator[Answer, None, None]:

@@ -14,11 +14,10 @@ from cnn_perception.evaluation import measurements
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.labels import Labels, labels_from_changes, parsed_label, read_labels, require_known
 from cnn_perception.evaluation.measurements import Measurements, read_measurements
+from cnn_perception.image.listing import image_files
 from cnn_perception.image.messages import EncodedFile, EncodedImage
 from cnn_perception.label_text import Truth
 from cnn_perception.model.spec import ModelSpec
-
-_IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +29,7 @@ class LabelledFrame:
 
 
 @dataclass(frozen=True)
-class Source:
+class LabelledFrames:
     """Where the frames come from: `frames()` starts from the first one each time it is called."""
 
     path: Path
@@ -57,7 +56,7 @@ class _Axis:
 
 def bag_source(
     bag: Bag, topic_name: str | None, labels: str, start: Literal["bag", "image"], spec: ModelSpec
-) -> Source:
+) -> LabelledFrames:
     """Makes the frames of a bag's image topic.
 
     Args:
@@ -81,7 +80,7 @@ def bag_source(
             truth = axis.truth.at(image.stamp_ns if axis.is_stamped else since_zero_ns) if axis.truth else None
             yield LabelledFrame(FrameRecord(index, "", image.stamp_ns, since_zero_ns / 1e9, truth), image.frame)
 
-    return Source(bag.path, topic.name, topic.count, frames, bag.damage)
+    return LabelledFrames(bag.path, topic.name, topic.count, frames, bag.damage)
 
 
 def _axis(bag: Bag, labels: str, start: Literal["bag", "image"], spec: ModelSpec) -> _Axis:
@@ -106,7 +105,7 @@ def _axis(bag: Bag, labels: str, start: Literal["bag", "image"], spec: ModelSpec
     return _Axis(truth.scored_as(spec, where), track.is_stamped, bag.start_ns)
 
 
-def folder_source(folder: Path, labels: str, spec: ModelSpec) -> Source:
+def folder_source(folder: Path, labels: str, spec: ModelSpec) -> LabelledFrames:
     """Makes the frames of a folder of images.
 
     Args:
@@ -136,13 +135,12 @@ def folder_source(folder: Path, labels: str, spec: ModelSpec) -> Source:
                 content = FrameError("unreadable", f"{path}: cannot be read ({error.strerror})")
             yield LabelledFrame(FrameRecord(index, name, 0, 0.0, truth), content)
 
-    return Source(folder, "", len(images), frames)
+    return LabelledFrames(folder, "", len(images), frames)
 
 
 def _in_class_folders(folder: Path, spec: ModelSpec) -> list[tuple[str, Truth | None]]:
-    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in _IMAGE_SUFFIXES and path.is_file()]
-    parts = [path.relative_to(folder).parts for path in files]
-    images = [names for names in parts if len(names) > 1 and not any(n.startswith(".") for n in names)]
+    parts = [path.relative_to(folder).parts for path in image_files(folder)]
+    images = [names for names in parts if len(names) > 1]
     if not images:
         raise DataError(f"{folder}: there is no image in a class folder; arrange them as {folder}/CLASS/IMAGE.jpg")
     require_known({names[0] for names in images}, spec.class_names, str(folder))

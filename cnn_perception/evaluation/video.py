@@ -1,24 +1,33 @@
-"""A video file of drawn frames."""
+"""Frames with their answers drawn on them, as pictures and as a video file."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
-from cnn_perception.errors import DataError
-from cnn_perception.image.messages import RgbImage
+from cnn_perception.errors import DataError, FrameError
+from cnn_perception.evaluation.frame_record import FrameRecord
+from cnn_perception.evaluation.replay import in_order
+from cnn_perception.evaluation.sources import LabelledFrame, LabelledFrames
+from cnn_perception.image.messages import RgbImage, decode
+from cnn_perception.label_text import shown, text_of
+from cnn_perception.model.spec import ModelSpec
+from cnn_perception.pipeline.overlay import draw_overlay
 
 SMALLEST_WIDTH, LARGEST_WIDTH = 480, 640
 """Small images are enlarged so that their labels can be read, large ones reduced: VP8 takes 20 ms at 640x480."""
 
 _CODECS = (("VP80", ".webm"), ("MJPG", ".avi"))
 """The first that this OpenCV can write is taken; browsers play VP8, everything else plays Motion JPEG."""
+_DEFAULT_RATE_HZ = 10.0
 VIDEO_ENDINGS = tuple(ending for _, ending in _CODECS)
 
 
@@ -89,3 +98,46 @@ def _silenced() -> Iterator[None]:
         os.dup2(saved, 2)
         os.close(saved)
         os.close(nowhere)
+
+
+def draw_record(image: RgbImage, record: FrameRecord, spec: ModelSpec, top_k: int) -> RgbImage:
+    """Draws a frame's answer and what is known of it onto its image, small enough to look at."""
+    view = resized_to_view(image)
+    if record.prediction is None:
+        return view
+    truth = None if record.truth is None else shown(text_of(record.truth))
+    return draw_overlay(view, record.prediction, spec.input, top_k=top_k, truth=truth, is_right=record.is_right)
+
+
+def write_video(
+    source: LabelledFrames, records: Sequence[FrameRecord], spec: ModelSpec, top_k: int, folder: Path
+) -> Path | None:
+    """Draws every recognised frame into a video at the recording's frame rate.
+
+    Returns:
+        The file; None if there was no frame to show.
+
+    Raises:
+        DataError: If no video can be written here.
+    """
+    stamps_s = np.array([record.time_s for record in records])
+    steps_s = np.diff(stamps_s)
+    steps_s = steps_s[steps_s > 0]
+    rate_hz = float(np.clip(1.0 / np.median(steps_s), 1.0, 60.0)) if len(steps_s) else _DEFAULT_RATE_HZ
+
+    def drawn(pair: tuple[LabelledFrame, FrameRecord]) -> RgbImage | None:
+        frame, record = pair
+        if record.prediction is None or isinstance(frame.source, FrameError):
+            return None
+        return draw_record(decode(frame.source), record, spec, top_k)
+
+    images = in_order(drawn, zip(source.frames(), records, strict=False))
+    video: VideoFile | None = None
+    with ExitStack() as stack:
+        for image in tqdm(images, total=len(records), desc="video", unit="frame", disable=None):
+            if image is None:
+                continue
+            if video is None:
+                video = stack.enter_context(VideoFile(folder, "overlay", rate_hz, *image.shape[:2]))
+            video.add(image)
+    return None if video is None else video.path

@@ -26,6 +26,7 @@ from vision_msgs.msg import Classification
 
 from cnn_perception.errors import EXIT_OK, ConfigError
 from cnn_perception.follow_node.controller import Answer, Command, Follower, Ray, Rule, stop
+from cnn_perception.image.messages import nanoseconds
 from cnn_perception.model.spec import UNKNOWN
 from cnn_perception.ros import parameters, process
 from cnn_perception.ros.parameters import parameter
@@ -127,13 +128,13 @@ class FollowNode(Node):
 
     def _hear(self, message: Classification) -> None:
         results = [(result.class_id, result.score) for result in message.results]
-        self._follower.hear(Answer(_stamp_ns(message), results, time.monotonic()))
+        self._follower.hear(Answer(nanoseconds(message.header.stamp), results, time.monotonic()))
         if self._latest.moves and not (command := self._decide()).moves:
             self._publish(command)  # stopping does not wait for the timer
 
     def _look(self, message: Vector3Stamped) -> None:
         vector = message.vector
-        self._follower.look(Ray(_stamp_ns(message), (vector.x, vector.y, vector.z)))
+        self._follower.look(Ray(nanoseconds(message.header.stamp), (vector.x, vector.y, vector.z)))
 
     def _decide(self) -> Command:
         return self._follower.decide(self._rule, time.monotonic(), self.get_clock().now().nanoseconds)
@@ -154,11 +155,6 @@ class FollowNode(Node):
         message.header.stamp = self.get_clock().now().to_msg()
         message.header.frame_id = self._settings.frame_id
         self._commands.publish(message)
-
-
-def _stamp_ns(message: Classification | Vector3Stamped) -> int:
-    stamp = message.header.stamp  # not rclpy's Time, which refuses the negative stamps of a broken driver
-    return int(stamp.sec) * 10**9 + int(stamp.nanosec)
 
 
 def _work(node: FollowNode) -> int:

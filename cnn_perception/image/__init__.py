@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cnn_perception.image.messages import decode as decode
     from cnn_perception.image.messages import decode_file_bytes as decode_file_bytes
     from cnn_perception.image.messages import encoded_from_message as encoded_from_message
+    from cnn_perception.image.messages import read_image as read_image
     from cnn_perception.image.raw import EncodedImage as EncodedImage
     from cnn_perception.image.raw import RgbImage as RgbImage
 
@@ -23,5 +24,6 @@ __getattr__, __dir__ = lazy(
         "decode": "messages",
         "decode_file_bytes": "messages",
         "encoded_from_message": "messages",
+        "read_image": "messages",
     },
 )

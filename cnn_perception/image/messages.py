@@ -7,12 +7,23 @@ fields, of rclpy or of a bag reader.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from cnn_perception.errors import FrameError
 from cnn_perception.image.compressed import EncodedFile, decode_file, decode_file_bytes
 from cnn_perception.image.raw import EncodedImage, RgbImage, decode_raw
 
-__all__ = ["EncodedFile", "EncodedImage", "RgbImage", "decode", "decode_file_bytes", "encoded_from_message"]
+__all__ = [
+    "EncodedFile",
+    "EncodedImage",
+    "RgbImage",
+    "decode",
+    "decode_file_bytes",
+    "encoded_from_message",
+    "nanoseconds",
+    "read_image",
+]
 
 
 def encoded_from_message(message: Any) -> EncodedImage | EncodedFile:  # noqa: ANN401 - messages share no base
@@ -42,3 +53,33 @@ def decode(image: EncodedImage | EncodedFile) -> RgbImage:
         FrameError: It cannot be converted; `encodings.decode_raw` and `compressed.decode_file_bytes` list the reasons.
     """
     return decode_raw(image) if isinstance(image, EncodedImage) else decode_file(image)
+
+
+def read_image(path: Path | str) -> RgbImage:
+    """Reads an image file as the robot reads one that a camera sent.
+
+    Args:
+        path: A JPEG, PNG, WebP, BMP, TIFF or GIF.
+
+    Returns:
+        The first picture in it, upright, alpha composited over white.
+
+    Raises:
+        FrameError: By `reason`: `unreadable` if the file cannot be opened, otherwise as `decode_file_bytes`.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise FrameError("unreadable", f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        return decode_file_bytes(data)
+    except FrameError as error:
+        raise FrameError(error.reason, f"{path}: {error}") from None
+
+
+def nanoseconds(stamp: Any) -> int:  # noqa: ANN401 - of rclpy or of a bag reader
+    """Returns a builtin_interfaces/Time as nanoseconds.
+
+    Not by rclpy's Time, which refuses the negative stamps of a broken driver.
+    """
+    return int(stamp.sec) * 10**9 + int(stamp.nanosec)

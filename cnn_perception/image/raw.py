@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cnn_perception.errors import FrameError
+from cnn_perception.errors import FrameError, one_line
 
 MAX_PIXELS = 2**26
 """Largest image accepted, in pixels: 8192 x 8192, 192 MiB as RGB. Beyond any robot's camera, and below the size at
@@ -234,7 +234,7 @@ def _decode_unlisted(image: EncodedImage) -> RgbImage:
     except (bridge.CvBridgeError, KeyError, TypeError, ValueError, cv2.error) as error:
         raise FrameError(
             "encoding",
-            f"encoding {name} is unknown to cv_bridge too ({' '.join(str(error).split()):.80}); publish rgb8",
+            f"encoding {name} is unknown to cv_bridge too ({one_line(error, 80)}); publish rgb8",
         ) from None
     if not isinstance(rgb, np.ndarray) or rgb.shape != (image.height, image.width, 3) or rgb.dtype != np.uint8:
         raise FrameError("encoding", f"cv_bridge makes no RGB image of encoding {name}; publish rgb8, bgr8 or mono8")

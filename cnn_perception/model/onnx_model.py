@@ -17,7 +17,7 @@ from cnn_perception.model.gpu_buffers import Binding
 from cnn_perception.model.onnx_file import read_onnx_file
 from cnn_perception.model.outputs import FloatArray, Outputs
 from cnn_perception.model.providers import DEFAULT_PROVIDERS, GPU_PROVIDERS, INPUT_NAME, TENSORRT, SessionOptions
-from cnn_perception.model.session import ORT_ERRORS, one_line, open_session
+from cnn_perception.model.session import ORT_ERRORS, open_session
 from cnn_perception.model.spec import METADATA_KEY, ModelSpec
 from cnn_perception.model.subgraph import subgraph
 
@@ -95,7 +95,7 @@ class OnnxModel:
         try:
             found = self._compute(names, images)
         except ORT_ERRORS as error:  # such as a GPU out of memory: this frame is lost, the next may not be
-            raise FrameError("inference", f"ONNX Runtime failed: {one_line(error)}") from None
+            raise FrameError("inference", f"ONNX Runtime failed: {reason_of(error)}") from None
         return _split(found, len(images))
 
     def cancel(self) -> None:
@@ -120,7 +120,7 @@ class OnnxModel:
         try:
             (found,) = self._map_session.run(["score_map"], {INPUT_NAME: image}, self._run_options)
         except ORT_ERRORS as error:
-            raise FrameError("score_map", f"ONNX Runtime failed: {one_line(error)}") from None
+            raise FrameError("score_map", f"ONNX Runtime failed: {reason_of(error)}") from None
         logits: FloatArray = found[0]
         return logits
 

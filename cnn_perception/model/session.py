@@ -14,7 +14,7 @@ from typing import Any
 
 import onnxruntime
 
-from cnn_perception.errors import ConfigError, ModelError
+from cnn_perception.errors import ConfigError, ModelError, one_line
 from cnn_perception.model import tensorrt_cache
 from cnn_perception.model.nvidia import has_driver, read_gpu, tensorrt_version
 from cnn_perception.model.onnx_file import OnnxFile
@@ -31,7 +31,6 @@ from cnn_perception.model.providers import (
 from cnn_perception.model.spec import ModelSpec
 
 _WARNING, _FATAL = 2, 4  # severities of ONNX Runtime's log
-_READABLE = 300  # characters
 _LIBRARIES = {TENSORRT: "libonnxruntime_providers_tensorrt.so", CUDA: "libonnxruntime_providers_cuda.so"}
 
 
@@ -97,7 +96,7 @@ def open_session(
         except ORT_ERRORS as error:
             if usable[0] == CPU:
                 raise ModelError(
-                    f"{file.path}: ONNX Runtime {onnxruntime.__version__} cannot run it ({one_line(error)}); "
+                    f"{file.path}: ONNX Runtime {onnxruntime.__version__} cannot run it ({reason_of(error)}); "
                     "export it again or update ONNX Runtime"
                 ) from None
             reasons[usable[0]] = _why_not(usable[0], options, error)
@@ -116,10 +115,9 @@ def open_session(
     return OpenSession(session, provider, fallback, placement)
 
 
-def one_line(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """Returns what ONNX Runtime said in one line; of a long text the end, for it begins with a C++ signature."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= _READABLE else f"...{text[-_READABLE:]}"
+    return one_line(error, keep="end")
 
 
 def _start(
@@ -183,7 +181,7 @@ def _library(provider: str) -> Path:
 
 def _why_not(provider: str, options: SessionOptions, error: Exception | None = None) -> str:
     """Finds out why a provider could not be started: ONNX Runtime says it in its log only, or not at all."""
-    found = one_line(error) if error is not None else "ONNX Runtime gives no reason"
+    found = reason_of(error) if error is not None else "ONNX Runtime gives no reason"
     if provider in _LIBRARIES and _library(provider).exists():
         try:
             read_gpu(options.device_id)
@@ -191,7 +189,7 @@ def _why_not(provider: str, options: SessionOptions, error: Exception | None = N
                 ctypes.CDLL(str(_library(provider).with_name("libonnxruntime_providers_shared.so")), ctypes.RTLD_GLOBAL)
             ctypes.CDLL(str(_library(provider)))
         except (LookupError, OSError) as missing:
-            found = one_line(missing)
+            found = reason_of(missing)
     return f"cannot be started ({found})"
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from cnn_perception.errors import one_line
 from cnn_perception.model.nvidia import Gpu
 
 T = TypeVar("T")
@@ -60,7 +61,7 @@ def with_engines(
                 try:
                     return start(folder)
                 except errors as error:
-                    log(f"the engine in {folder} cannot be used ({' '.join(str(error).split())[:200]})")
+                    log(f"the engine in {folder} cannot be used ({one_line(error, 200)})")
             _begin(folder)
         except OSError as error:
             log(f"TensorRT builds its engine at each start, for minutes: {folder} cannot be used ({error.strerror})")

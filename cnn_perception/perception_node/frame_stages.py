@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 from cnn_perception.background.selection import Origin
 from cnn_perception.errors import FrameError, PerceptionError
 from cnn_perception.geometry.activation_place import place_of
-from cnn_perception.image.messages import EncodedFile, EncodedImage, encoded_from_message
+from cnn_perception.image.messages import EncodedFile, EncodedImage, encoded_from_message, nanoseconds
 from cnn_perception.perception_node.active_model import Loaded
 from cnn_perception.perception_node.camera_stream import Channel
 from cnn_perception.perception_node.publishers import Findings, Wanted
@@ -115,7 +115,9 @@ class Steps:
     def _judge_stamp(self, channel: Channel, header: Header) -> bool:
         """Counts a strange stamp, and drops the frame where it must; returns whether the frame has an age."""
         policy, max_age_s = self._host.settings.stamp_policy, channel.settings.max_age_s
-        verdict = channel.stamps.check(_nanoseconds(header), self._host.now_ns(), policy=policy, max_age_s=max_age_s)
+        verdict = channel.stamps.check(
+            nanoseconds(header.stamp), self._host.now_ns(), policy=policy, max_age_s=max_age_s
+        )
         if verdict.oddity:
             count = channel.health.note(verdict.oddity)
             self._host.warn(
@@ -133,7 +135,7 @@ class Steps:
 
     def _deliver(self, frame: Frame, result: Result, score_map: ScoreMap | None) -> None:
         channel, header, settings = frame.channel, frame.header, self._host.settings
-        stamp_ns, now_ns = _nanoseconds(header), self._host.now_ns()
+        stamp_ns, now_ns = nanoseconds(header.stamp), self._host.now_ns()
         if too_old(stamp_ns, now_ns, channel.settings.max_age_s):
             raise FrameError("too_old", "the frame became too old while it was worked on")
         started_s = time.perf_counter()
@@ -183,8 +185,3 @@ class Steps:
         except BaseException as error:
             if self._host.fail(f"a frame could not be {step}", error):
                 raise
-
-
-def _nanoseconds(header: Header) -> int:
-    """The stamp; not rclpy's Time, which refuses the negative stamps of a broken driver."""
-    return int(header.stamp.sec) * 10**9 + int(header.stamp.nanosec)

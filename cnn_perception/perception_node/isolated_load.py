@@ -16,7 +16,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, ModelError, PerceptionError
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, ModelError, PerceptionError, one_line
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 
 _PR_SET_PDEATHSIG = 1
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         OnnxModel(path, SessionOptions(**settings))
     except PerceptionError as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+        print(one_line(error, 2000), file=sys.stderr)
         return EXIT_BAD_INPUT
     return EXIT_OK
 

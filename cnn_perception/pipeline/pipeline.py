@@ -63,7 +63,7 @@ class Pipeline:
 
     @classmethod
     def load(
-        cls, model: Path, options: SessionOptions | None = None, log: Callable[[str], None] = lambda _: None
+        cls, model: Path | str, options: SessionOptions | None = None, log: Callable[[str], None] = lambda _: None
     ) -> Pipeline:
         """Loads, verifies and warms up a model file.
 
@@ -76,7 +76,7 @@ class Pipeline:
             ModelError: If the file cannot be used.
             ConfigError: If a GPU is required and none runs it.
         """
-        return cls(OnnxModel(model, options, log))
+        return cls(OnnxModel(Path(model), options, log))
 
     @property
     def spec(self) -> ModelSpec:

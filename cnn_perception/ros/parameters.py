@@ -12,7 +12,7 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from cnn_perception.errors import ConfigError
+from cnn_perception.errors import ConfigError, one_line
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ def declare(node: Node, record: type, prefix: str = "", defaults: object = None)
         try:
             node.declare_parameter(prefix + item.name, default, descriptor)
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            raise ConfigError(f"parameter {prefix}{item.name}: {' '.join(str(error).split())}") from None
+            raise ConfigError(f"parameter {prefix}{item.name}: {one_line(error)}") from None
 
 
 def read(node: Node, record: type[T], changed: Sequence[Parameter[Any]] = (), prefix: str = "") -> T:

@@ -16,7 +16,7 @@ from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedEx
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 
-from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, ConfigError, PerceptionError
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, ConfigError, PerceptionError, one_line
 from cnn_perception.ros import transport
 
 NodeT = TypeVar("NodeT", bound=Node)
@@ -52,7 +52,7 @@ def run(make_node: Callable[[], NodeT], work: Callable[[NodeT], int], argv: Sequ
         node = make_node()
         return work(node)
     except PerceptionError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error, 2000)}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except CONTEXT_CLOSED:
         if rclpy.ok():

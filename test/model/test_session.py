@@ -19,7 +19,7 @@ from cnn_perception.model import session as module
 from cnn_perception.model.nvidia import Gpu
 from cnn_perception.model.onnx_file import OnnxFile, read_onnx_file
 from cnn_perception.model.providers import CPU, CUDA, OPENVINO, TENSORRT, SessionOptions
-from cnn_perception.model.session import OpenSession, one_line, open_session
+from cnn_perception.model.session import OpenSession, open_session, reason_of
 from cnn_perception.model.spec import ModelSpec
 
 
@@ -198,9 +198,9 @@ def test_missing_gpu_leaves_tensorrt_without_a_cache_and_says_so(machine: Machin
 
 
 def test_long_texts_of_onnx_runtime_keep_their_end():
-    assert one_line(ValueError(" a\n\tb ")) == "a b"
-    assert one_line(ValueError("signature " * 100 + "the reason")).endswith("the reason")
-    assert len(one_line(ValueError("x" * 1000))) == 303
+    assert reason_of(ValueError(" a\n\tb ")) == "a b"
+    assert reason_of(ValueError("signature " * 100 + "the reason")).endswith("the reason")
+    assert len(reason_of(ValueError("x" * 1000))) == 303
 
 
 def test_old_onnx_runtime_that_counts_no_nodes_names_its_first_provider(

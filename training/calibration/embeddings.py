@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from cnn_perception.errors import DataError
+from cnn_perception.image.listing import image_files
 from cnn_perception.model.outputs import FloatArray
 from training.batches.loader import Batch, Images, Order, data_loader
-from training.data.image_folder import IMAGE_SUFFIXES
 from training.data.records import Sample
 from training.loop import probe
 from training.loop.run import Run
@@ -159,7 +159,7 @@ def folder(path: Path) -> tuple[Sample, ...]:
     Raises:
         DataError: If there are none.
     """
-    files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    files = list(image_files(path)) if path.is_dir() else []
     if not files:
         raise DataError(f"{path}: holds no image; name a folder of images that show none of the classes")
     return tuple(Sample(file, 0, "test") for file in files)

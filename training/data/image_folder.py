@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 from cnn_perception.errors import DataError
+from cnn_perception.image.listing import image_files, is_hidden
 from training.data.records import PARTS, Listing, Part, Sample
-
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-JUNK_FOLDERS = frozenset({"__MACOSX"})
 
 
 def read(root: Path) -> Listing:
@@ -58,32 +55,12 @@ def _part_folders(root: Path) -> dict[Part, Path]:
 
 def _folders(folder: Path) -> list[Path]:
     """The folders in a folder, sorted, without the hidden and those that archivers leave behind."""
-    return sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != "." and p.name not in JUNK_FOLDERS)
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not is_hidden(p))
 
 
 def _class_files(folder: Path, ignored: Counter[str]) -> dict[str, list[Path]]:
-    ignored["files outside class folders"] += sum(p.is_file() and p.name[0] != "." for p in folder.iterdir())
-    return {sub.name: list(_image_files(sub, set(), ignored)) for sub in _folders(folder)}
-
-
-def _image_files(folder: Path, seen: set[Path], ignored: Counter[str]) -> Iterator[Path]:
-    """Yields the images below a folder, following links but entering no folder twice."""
-    real = folder.resolve()
-    if real in seen:
-        ignored["folders linked twice"] += 1
-        return
-    seen.add(real)
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name in JUNK_FOLDERS:
-            ignored["hidden files"] += 1
-        elif path.is_dir():
-            yield from _image_files(path, seen, ignored)
-        elif path.suffix.lower() not in IMAGE_SUFFIXES:
-            ignored[f"not an image ({path.suffix.lower() or 'no suffix'})"] += 1
-        elif path.exists() and not path.is_file():  # reading a pipe would wait for ever
-            ignored["pipes and devices"] += 1
-        else:
-            yield path
+    ignored["files outside class folders"] += sum(p.is_file() and not is_hidden(p) for p in folder.iterdir())
+    return {sub.name: list(image_files(sub, ignored)) for sub in _folders(folder)}
 
 
 def _check_classes(root: Path, found: dict[Part, dict[str, list[Path]]]) -> None:

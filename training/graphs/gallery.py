@@ -12,10 +12,10 @@ from onnx import ModelProto
 from tqdm import tqdm
 
 from cnn_perception.errors import ConfigError, DataError
+from cnn_perception.image.listing import image_files
 from cnn_perception.model.gallery import Gallery
 from cnn_perception.model.spec import InputSpec
 from training.checkpoint import Checkpoint
-from training.data.image_folder import IMAGE_SUFFIXES
 from training.graphs.parity import read_image, runner
 
 PER_CLASS = 10
@@ -75,7 +75,7 @@ def of_folder(folder: Path) -> tuple[Reference, ...]:
     Raises:
         DataError: If there are none, or too many.
     """
-    files = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    files = list(image_files(folder)) if folder.is_dir() else []
     if not files:
         raise DataError(f"--gallery-images {folder}: holds no image; name a folder of reference images")
     return _named(folder, files)

@@ -16,6 +16,7 @@ from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 from torch import Tensor, nn
 
+from cnn_perception.errors import one_line
 from cnn_perception.model.spec import InputSpec, ScoreMapSpec
 from cnn_perception.model.subgraph import subgraph
 from training.graphs.convolve import NotConvolutionalError, convolutional_head
@@ -198,7 +199,7 @@ def _run(proto: ModelProto, image: npt.NDArray[np.float32], *outputs: str) -> li
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         values: list[npt.NDArray[np.float32]] = session.run(list(outputs), {"image": image})
     except (Fail, InvalidArgument, RuntimeException) as error:
-        reason = " ".join(str(error).split())[-160:]
+        reason = one_line(error, 160, keep="end")
         raise NotConvolutionalError(f"its graph takes no larger image ({reason})") from None
     return values
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnn_perception.errors import ConfigError, DataError
+from cnn_perception.errors import ConfigError, DataError, one_line
 from cnn_perception.model.spec import Task
 from training.checkpoint import Checkpoint
 from training.config import TrainConfig
@@ -46,7 +46,7 @@ def restore(saved: Checkpoint) -> nn.Module:
     try:
         model.load_state_dict(saved.model)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = one_line(error, 160)
         raise DataError(f"the checkpoint does not fit {saved.backbone} ({reason}); train again") from None
     return model
 

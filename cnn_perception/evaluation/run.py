@@ -1,0 +1,257 @@
+"""Scores a model file on a recording or a folder of images, and leaves the report.
+
+Every frame is used once with the robot's own pipeline; there is no ROS and no dropped frame. Pictures and video are
+made after the model has seen everything, so that they do not slow it down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cnn_perception.bag.reader import Bag
+from cnn_perception.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_BELOW_TARGET,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    ConfigError,
+    FrameError,
+)
+from cnn_perception.evaluation.frame_record import KEPT_CLASSES, predictions_csv
+from cnn_perception.evaluation.page import Picture, render_html
+from cnn_perception.evaluation.replay import ReplayedFrames, measure_latency, replay
+from cnn_perception.evaluation.report_record import ModelRecord, Report, Target, worst_frame, write_text
+from cnn_perception.evaluation.scores import score
+from cnn_perception.evaluation.sources import LabelledFrames, bag_source, folder_source
+from cnn_perception.evaluation.video import VIDEO_ENDINGS, draw_record, write_video
+from cnn_perception.image.messages import decode
+from cnn_perception.metrics import Latency
+from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS, OnnxModel, SessionOptions
+from cnn_perception.model.spec import ModelSpec, Task
+from cnn_perception.pipeline.pipeline import Pipeline
+
+_TARGETS: tuple[tuple[Task, str, Literal["top-1", "mAP", "MAE"]], ...] = (
+    ("multiclass", "min_accuracy", "top-1"),
+    ("multilabel", "min_map", "mAP"),
+    ("regression", "max_mae", "MAE"),
+)
+"""What can be required of each task, with which option."""
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What is evaluated on what, and what it has to reach: the options of `evaluate_bag`.
+
+    Attributes:
+        model: Model file made by training.export.
+        output: Folder for the results; made if needed.
+        bag: A rosbag2 folder, or a single .mcap or .db3 file; either this or `images`.
+        images: A folder with a folder of images for each class.
+        topic: Image topic of the bag; None takes the only one there is.
+        labels: A CSV file or a topic of the bag; empty for none, or for class folders.
+        labels_start: What 0 s in the CSV file is: the bag's first message of any topic, or its first image.
+        min_accuracy: Required top-1 accuracy of a multiclass model, in [0, 1].
+        min_map: Required mean average precision of a multilabel model, in [0, 1].
+        max_mae: Largest allowed mean absolute error of each number of a regression model, in its unit.
+        threshold: Score in [0, 1] below which the robot publishes nothing; multiclass only.
+        top_k: Classes listed in pictures and video.
+        providers: ONNX Runtime execution providers, the preferred first.
+        video: Whether a bag's frames are drawn into an overlay video, which takes longest.
+
+    Raises:
+        ConfigError: If they contradict each other, or a value is out of range; names the option.
+    """
+
+    model: Path
+    output: Path
+    bag: Path | None = None
+    images: Path | None = None
+    topic: str | None = None
+    labels: str = ""
+    labels_start: Literal["bag", "image"] = "bag"
+    min_accuracy: float | None = None
+    min_map: float | None = None
+    max_mae: float | None = None
+    threshold: float = 0.0
+    top_k: int = 3
+    providers: Sequence[str] = DEFAULT_PROVIDERS
+    video: bool = True
+
+    def __post_init__(self) -> None:
+        if (self.bag is None) == (self.images is None):
+            raise ConfigError("name either a bag (--bag) or a folder of images (--images)")
+        if self.images is not None and self.topic:
+            raise ConfigError("--topic belongs to --bag")
+        if self.images is not None and self.labels and not self.labels.endswith(".csv"):
+            raise ConfigError(f"--labels {self.labels}: for --images name a CSV file of their paths and labels")
+        for name in ("min_accuracy", "min_map", "threshold"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 <= value <= 1.0:
+                raise ConfigError(f"{_flag(name)} is {value}; choose 0 to 1")
+        if self.max_mae is not None and not self.max_mae >= 0.0:
+            raise ConfigError(f"--max-mae is {self.max_mae}; choose 0 or more")
+        given = [_flag(name) for name in self._required()]
+        if given and not (self.labels or self.images):
+            raise ConfigError(f"{' or '.join(given)} needs --labels: without them there is nothing to compare with")
+        if not 1 <= self.top_k <= KEPT_CLASSES:
+            raise ConfigError(f"--top-k is {self.top_k}; choose 1 to {KEPT_CLASSES}")
+
+    @property
+    def target(self) -> Target | None:
+        """What has to be reached; None if nothing has."""
+        metrics = {option: metric for _, option, metric in _TARGETS}
+        return next((Target(metrics[option], value) for option, value in self._required().items()), None)
+
+    def require_fit(self, spec: ModelSpec) -> None:
+        """Makes sure that what is required can be told of a model.
+
+        Raises:
+            ConfigError: If an option is for models of another task.
+        """
+        if self.threshold and spec.task != "multiclass":
+            raise ConfigError(f"--threshold is for one class an image, this model is {spec.task}; leave it out")
+        right = next(_flag(option) for task, option, _ in _TARGETS if task == spec.task)
+        for task, option, _ in _TARGETS:
+            if task != spec.task and option in self._required():
+                raise ConfigError(f"{_flag(option)} is for {task} models; {self.model} is {spec.task}: {right}")
+
+    def _required(self) -> dict[str, float]:
+        """Returns the limits that were given, by option."""
+        limits = {option: getattr(self, option) for _, option, _ in _TARGETS}
+        return {option: value for option, value in limits.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation that has ended, with its files written.
+
+    Attributes:
+        report: What `report.json` holds.
+        interrupted: Whether Ctrl-C ended it; the report is of what was done by then.
+    """
+
+    report: Report
+    interrupted: bool
+
+    @property
+    def exit_code(self) -> int:
+        """How `evaluate_bag` ends with it."""
+        if self.interrupted:
+            return EXIT_INTERRUPTED
+        if not self.report.complete:
+            return EXIT_BAD_INPUT
+        return EXIT_BELOW_TARGET if self.report.passed is False else EXIT_OK
+
+
+def evaluate(options: EvaluationOptions) -> Evaluation:
+    """Runs a model over every frame and writes report.json, predictions.csv, report.html and the overlay video.
+
+    Args:
+        options: What is evaluated on what.
+
+    Raises:
+        ModelError: If the model file cannot be used.
+        ConfigError: If an option does not fit the model, or the output folder cannot be made.
+        DataError: If the frames or labels cannot be used, or a file cannot be written.
+    """
+    with ExitStack() as stack:
+        pipeline = Pipeline.load(options.model, SessionOptions(providers=tuple(options.providers)))
+        options.require_fit(pipeline.spec)
+        source = _open_source(options, pipeline.spec, stack)
+        try:
+            options.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"--output {options.output}: cannot be made ({error.strerror})") from None
+        return _evaluate(pipeline, source, options)
+
+
+def _open_source(options: EvaluationOptions, spec: ModelSpec, stack: ExitStack) -> LabelledFrames:
+    if options.bag is None:
+        assert options.images is not None
+        return folder_source(options.images, options.labels, spec)
+    bag = stack.enter_context(Bag(options.bag))
+    return bag_source(bag, options.topic, options.labels, options.labels_start, spec)
+
+
+def _evaluate(pipeline: Pipeline, source: LabelledFrames, options: EvaluationOptions) -> Evaluation:
+    replayed = replay(_one_core_a_frame(pipeline, options), source)
+    latency = {} if replayed.interrupted else measure_latency(pipeline, source)
+    report = _make_report(pipeline.model, source, latency, replayed, options)
+    pictures = _pictures(replayed, pipeline.spec, options.top_k)
+    for ending in VIDEO_ENDINGS:  # a video of an earlier run would not belong to this report
+        (options.output / f"overlay{ending}").unlink(missing_ok=True)
+    _write(report, replayed, pictures, options.output)
+    if options.video and options.bag is not None and not replayed.interrupted:
+        try:
+            video = write_video(source, replayed.records, pipeline.spec, options.top_k, options.output)
+        except KeyboardInterrupt:
+            return Evaluation(report, interrupted=True)
+        if video is not None:
+            _write(report, replayed, pictures, options.output, video.name)
+    return Evaluation(report, replayed.interrupted)
+
+
+def _one_core_a_frame(pipeline: Pipeline, options: EvaluationOptions) -> Pipeline:
+    """Loads the model once more for the highest rate, see `replay`; a GPU is shared by all frames anyway."""
+    if pipeline.model.provider != "CPUExecutionProvider":
+        return pipeline
+    return Pipeline.load(options.model, SessionOptions(providers=("CPUExecutionProvider",), intra_op_threads=1))
+
+
+def _make_report(
+    model: OnnxModel,
+    source: LabelledFrames,
+    latency: dict[str, Latency],
+    replayed: ReplayedFrames,
+    options: EvaluationOptions,
+) -> Report:
+    scores = score(replayed.records, model.spec, options.threshold)
+    remarks = [*source.damage]
+    if replayed.interrupted:
+        remarks.append(f"interrupted after {scores.frames.total} of {source.count} frames")
+    if not scores.frames.scored + scores.frames.unlabelled:
+        remarks.append(f"{source.path}: not one of {scores.frames.total} frames could be used")
+    elif options.labels and not scores.frames.scored:
+        remarks.append(f"{options.labels}: no frame lies in a labelled interval; see --labels-start")
+    target = options.target
+    return Report(
+        complete=not remarks,
+        remarks=tuple(remarks),
+        source=str(source.path),
+        topic=source.topic,
+        labels=options.labels,
+        model=ModelRecord(str(model.path), model.sha256, model.provider, model.fallback, model.spec),
+        threshold=options.threshold,
+        target=target,
+        passed=target.reached(scores) if target else None,
+        latency=latency,
+        frames_per_second=scores.frames.total / replayed.seconds if replayed.seconds else 0.0,
+        scores=scores,
+        worst=tuple(worst_frame(frame.record, model.spec) for frame in replayed.by_badness()),
+    )
+
+
+def _pictures(replayed: ReplayedFrames, spec: ModelSpec, top_k: int) -> list[Picture]:
+    drawn = []
+    for frame in replayed.by_badness():
+        assert not isinstance(frame.source, FrameError)  # only recognised frames are kept
+        image = draw_record(decode(frame.source), frame.record, spec, top_k)
+        drawn.append(Picture(worst_frame(frame.record, spec), image))
+    return drawn
+
+
+def _write(
+    report: Report, replayed: ReplayedFrames, pictures: Sequence[Picture], folder: Path, video: str = ""
+) -> None:
+    write_text(folder / "report.json", report.to_json())
+    write_text(folder / "predictions.csv", predictions_csv(replayed.records, report.model.spec))
+    write_text(folder / "report.html", render_html(report, replayed.records, pictures, video))
+
+
+def _flag(option: str) -> str:
+    """Returns an option as it is written on a command line."""
+    return f"--{option.replace('_', '-')}"
