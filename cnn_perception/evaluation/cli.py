@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, PerceptionError
-from cnn_perception.evaluation.measurements import LARGEST_GAP_S
+from cnn_perception.evaluation.labels import LARGEST_GAP_S
 from cnn_perception.evaluation.replay import WORKERS
 from cnn_perception.evaluation.report_record import Report
 from cnn_perception.evaluation.run import EvaluationOptions, evaluate

@@ -1,19 +1,24 @@
-"""What is really to be seen in a recording, and when: time intervals with a class, or with several."""
+"""What is really to be seen in a recording, and when: intervals with classes, or numbers measured beside it."""
 
 from __future__ import annotations
 
 import bisect
-import csv
 import itertools
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cnn_perception.errors import DataError
+from cnn_perception.label_table import Row, read_table
 from cnn_perception.label_text import UNLABELLED, Truth
 from cnn_perception.model.spec import ModelSpec
+
+LARGEST_GAP_S = 0.5
+"""A frame farther than this from every measurement is unlabelled."""
+
+_TIME = "time_s"
 
 _COLUMNS = ("start_s", "end_s", "class")
 _FOREVER_NS = 2**63 - 1
@@ -103,19 +108,11 @@ def read_labels(path: Path) -> Labels:
     Raises:
         DataError: If the file is missing or wrong, or intervals of different classes overlap; names the line.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, skipinitialspace=True)
-            missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                raise DataError(
-                    f"{path}: has no column {', '.join(missing)}; its first line must be {','.join(_COLUMNS)}"
-                )
-            lines = [(_interval(row, f"{path}:{reader.line_num}"), reader.line_num) for row in reader]
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); name a CSV file or a label topic") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: is no UTF-8 CSV file ({error})") from None
+    table = read_table(path, "name a CSV file or a label topic")
+    missing = [name for name in _COLUMNS if name not in table.header]
+    if missing:
+        raise DataError(f"{path}: has no column {', '.join(missing)}; its first line must be {','.join(_COLUMNS)}")
+    lines = [(_interval(row), row.line) for row in table.rows]
     if not lines:
         raise DataError(f"{path}: has no intervals; write one a line as {','.join(_COLUMNS)}")
     lines.sort(key=lambda pair: (pair[0].start_ns, pair[0].end_ns))
@@ -134,19 +131,107 @@ def labels_from_changes(changes: Iterable[tuple[int, str]]) -> Labels:
     return Labels(tuple(Interval(time_ns, end, name) for (time_ns, name), end in zip(ordered, ends, strict=True)))
 
 
-def _interval(row: dict[str, str], where: str) -> Interval:
-    times = []
-    for column in _COLUMNS[:2]:
-        try:
-            seconds = float(row[column])
-        except (TypeError, ValueError):
-            seconds = math.nan
-        if not abs(seconds) < 1e9:
-            raise DataError(f"{where}: {column} is {row[column]!r}, not a number of seconds")
-        times.append(round(seconds * 1e9))
-    if not times[0] < times[1]:
-        raise DataError(f"{where}: the interval ends at {row['end_s']} s, not after its start at {row['start_s']} s")
-    name = (row["class"] or "").strip()
+def _interval(row: Row) -> Interval:
+    start_ns, end_ns = (_nanoseconds(row, column) for column in ("start_s", "end_s"))
+    if not start_ns < end_ns:
+        start, end = row.cells["start_s"], row.cells["end_s"]
+        raise row.wrong("end_s", f"the interval ends at {end} s, not after its start at {start} s")
+    name = row.cells["class"]
     if not name:
-        raise DataError(f"{where}: class is empty; write {UNLABELLED!r} for a stretch that is not to be scored")
-    return Interval(times[0], times[1], name)
+        raise row.wrong("class", f"is empty; write {UNLABELLED!r} for a stretch that is not to be scored")
+    return Interval(start_ns, end_ns, name)
+
+
+def _nanoseconds(row: Row, column: str) -> int:
+    seconds = number(row, column)
+    if not abs(seconds) < 1e9:
+        raise row.wrong(column, f"{row.cells[column]!r} is too large for seconds")
+    return round(seconds * 1e9)
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """Numbers in the order of the model's.
+
+    Attributes:
+        times_ns: Sorted times, nanoseconds.
+        values: The numbers at each time; one that is not finite makes its time unlabelled.
+    """
+
+    times_ns: tuple[int, ...]
+    values: tuple[tuple[float, ...], ...]
+
+    def at(self, time_ns: int) -> tuple[float, ...] | None:
+        """Returns the numbers measured nearest in time, of two equally near the earlier; None beyond the gap."""
+        index = bisect.bisect_left(self.times_ns, time_ns)
+        near = range(max(index - 1, 0), min(index + 1, len(self.times_ns)))
+        best = min(near, key=lambda i: abs(self.times_ns[i] - time_ns), default=None)
+        if best is None or abs(self.times_ns[best] - time_ns) > LARGEST_GAP_S * 1e9:
+            return None
+        return self.values[best] if all(map(math.isfinite, self.values[best])) else None
+
+
+def measurements_from_messages(
+    rows: Iterable[tuple[int, Mapping[str, float]]], names: Sequence[str], where: str
+) -> Measurements:
+    """Orders the numbers of a topic as the model's.
+
+    Args:
+        rows: (time in ns, number by name); the name is empty where the message has none.
+        names: Of the model's numbers.
+        where: Names the topic in messages.
+
+    Raises:
+        DataError: If a message lacks one of the model's numbers.
+    """
+    found = []
+    for time_ns, numbers in sorted(rows, key=lambda row: row[0]):
+        if set(numbers) == {""} and len(names) == 1:
+            numbers = {names[0]: numbers[""]}
+        require_names(numbers, names, where)
+        found.append((time_ns, tuple(numbers[name] for name in names)))
+    return Measurements(tuple(time_ns for time_ns, _ in found), tuple(values for _, values in found))
+
+
+def read_measurements(path: Path, names: Sequence[str]) -> Measurements:
+    """Reads a CSV file with the column time_s and one for each of the model's numbers, a line a time, in any order.
+
+    Raises:
+        DataError: If the file is missing or wrong; names the line.
+    """
+    table = read_table(path, "name a CSV file or a topic of numbers")
+    require_names(table.header, (_TIME, *names), str(path))
+    rows = sorted((number(row, _TIME) * 1e9, tuple(number(row, name) for name in names)) for row in table.rows)
+    if not rows:
+        raise DataError(f"{path}: has no line of numbers; write them as {','.join((_TIME, *names))}")
+    return Measurements(tuple(round(time_ns) for time_ns, _ in rows), tuple(values for _, values in rows))
+
+
+def number(row: Row, column: str) -> float:
+    """Reads one cell of a table.
+
+    Raises:
+        DataError: If it is no finite number; names the line.
+    """
+    try:
+        value = float(row.cells[column])
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise row.wrong(column, f"{row.cells[column]!r} is not a number")
+    return value
+
+
+def require_names(found: Iterable[str], names: Sequence[str], where: str) -> None:
+    """Checks that everything the model needs is there.
+
+    Raises:
+        DataError: Names what is missing, what there is, and what the model needs.
+    """
+    there = [name for name in found if name]
+    missing = [name for name in names if name not in there]
+    if missing:
+        raise DataError(
+            f"{where}: has no {', '.join(map(repr, missing))}; it has {', '.join(map(repr, there)) or 'no names'}, "
+            f"the model needs {', '.join(map(repr, names))}"
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,12 +9,22 @@ from typing import Literal
 
 from cnn_perception.bag.reader import Bag
 from cnn_perception.errors import ConfigError, DataError, FrameError
-from cnn_perception.evaluation import measurements
 from cnn_perception.evaluation.frame_record import FrameRecord
-from cnn_perception.evaluation.labels import Labels, labels_from_changes, parsed_label, read_labels, require_known
-from cnn_perception.evaluation.measurements import Measurements, read_measurements
+from cnn_perception.evaluation.labels import (
+    Labels,
+    Measurements,
+    labels_from_changes,
+    measurements_from_messages,
+    number,
+    parsed_label,
+    read_labels,
+    read_measurements,
+    require_known,
+    require_names,
+)
 from cnn_perception.image.listing import image_files
 from cnn_perception.image.messages import EncodedFile, EncodedImage
+from cnn_perception.label_table import Row, read_table
 from cnn_perception.label_text import Truth
 from cnn_perception.model.spec import ModelSpec
 
@@ -97,7 +106,7 @@ def _axis(bag: Bag, labels: str, start: Literal["bag", "image"], spec: ModelSpec
         numbers = bag.number_track(labels)
         zero_ns = 0 if numbers.is_stamped else bag.start_ns
         rows = ((time_ns - zero_ns, values) for time_ns, values in numbers.rows)
-        truth = measurements.from_messages(rows, spec.class_names, where)
+        truth = measurements_from_messages(rows, spec.class_names, where)
         return _Axis(truth, numbers.is_stamped, bag.start_ns)
     track = bag.label_track(labels, several=spec.task == "multilabel")
     zero_ns = 0 if track.is_stamped else bag.start_ns
@@ -148,16 +157,10 @@ def _in_class_folders(folder: Path, spec: ModelSpec) -> list[tuple[str, Truth | 
 
 
 def _listed(path: Path, spec: ModelSpec) -> list[tuple[str, Truth | None]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, skipinitialspace=True)
-            columns = _label_columns(reader.fieldnames or (), spec)
-            measurements.require_names(reader.fieldnames or (), ("path", *columns), str(path))
-            found = [(row["path"] or "", _label(row, columns, spec, f"{path}:{reader.line_num}")) for row in reader]
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); name a CSV file") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: is no UTF-8 CSV file ({error})") from None
+    table = read_table(path, "name a CSV file")
+    columns = _label_columns(table.header, spec)
+    require_names(table.header, ("path", *columns), str(path))
+    found = [(row.cells["path"], _label(row, columns, spec)) for row in table.rows]
     if not found:
         raise DataError(f"{path}: lists no image; write one a line as {','.join(('path', *columns))}")
     return found
@@ -174,10 +177,10 @@ def _label_columns(header: Sequence[str], spec: ModelSpec) -> tuple[str, ...]:
     return ("class",)
 
 
-def _label(row: dict[str, str], columns: tuple[str, ...], spec: ModelSpec, where: str) -> Truth | None:
+def _label(row: Row, columns: tuple[str, ...], spec: ModelSpec) -> Truth | None:
     if columns in (("class",), ("classes",)):
-        return parsed_label((row[columns[0]] or "").strip(), spec, where)
-    values = tuple(measurements.number(row, name, where) for name in columns)
+        return parsed_label(row.cells[columns[0]], spec, row.place)
+    values = tuple(number(row, name) for name in columns)
     if spec.task == "regression":
         return values
     return frozenset(name for name, value in zip(columns, values, strict=True) if value)

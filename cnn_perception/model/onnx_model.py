@@ -17,7 +17,7 @@ from cnn_perception.model.gpu_buffers import Binding
 from cnn_perception.model.onnx_file import read_onnx_file
 from cnn_perception.model.outputs import FloatArray, Outputs
 from cnn_perception.model.providers import DEFAULT_PROVIDERS, GPU_PROVIDERS, INPUT_NAME, TENSORRT, SessionOptions
-from cnn_perception.model.session import ORT_ERRORS, open_session
+from cnn_perception.model.session import ORT_ERRORS, open_session, reason_of
 from cnn_perception.model.spec import METADATA_KEY, ModelSpec
 from cnn_perception.model.subgraph import subgraph
 

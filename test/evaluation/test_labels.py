@@ -39,12 +39,12 @@ def test_lines_columns_and_spaces_may_come_in_any_order(tmp_path):
         ("", "has no column start_s, end_s, class"),
         ("start,end,class\n1,2,a\n", "has no column start_s, end_s"),
         ("start_s,end_s,class\n", "has no intervals"),
-        ("start_s,end_s,class\n1,2,a\nx,3,a\n", r"labels.csv:3: start_s is 'x', not a number"),
-        ("start_s,end_s,class\n1,nan,a\n", r"labels.csv:2: end_s is 'nan', not a number"),
-        ("start_s,end_s,class\n1,inf,a\n", r"labels.csv:2: end_s is 'inf', not a number"),
-        ("start_s,end_s,class\n1\n", r"labels.csv:2: end_s is None"),
+        ("start_s,end_s,class\n1,2,a\nx,3,a\n", "labels.csv, line 3, column 'start_s': 'x' is not a number"),
+        ("start_s,end_s,class\n1,nan,a\n", "labels.csv, line 2, column 'end_s': 'nan' is not a number"),
+        ("start_s,end_s,class\n1,inf,a\n", "labels.csv, line 2, column 'end_s': 'inf' is not a number"),
+        ("start_s,end_s,class\n1\n", "labels.csv, line 2: 1 columns, the header has 3"),
         ("start_s,end_s,class\n2,2,a\n", r"ends at 2 s, not after its start at 2 s"),
-        ("start_s,end_s,class\n1,2,\n", r"labels.csv:2: class is empty"),
+        ("start_s,end_s,class\n1,2,\n", "labels.csv, line 2, column 'class': is empty"),
         ("start_s,end_s,class\n0,2,a\n4,5,a\n1.9,3,b\n", r"the lines 2 and 4 overlap"),
     ],
 )
@@ -58,7 +58,7 @@ def test_a_missing_or_binary_file_is_refused(tmp_path):
 
     with pytest.raises(DataError, match="cannot be read"):
         read_labels(tmp_path / "absent.csv")
-    with pytest.raises(DataError, match="is no UTF-8 CSV file"):
+    with pytest.raises(DataError, match="is not UTF-8 text"):
         read_labels(tmp_path / "binary.csv")
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from cnn_perception.errors import DataError
-from cnn_perception.evaluation.measurements import Measurements, from_messages, read_measurements
+from cnn_perception.evaluation.labels import Measurements, measurements_from_messages, read_measurements
 
 SECOND = 10**9
 
@@ -53,9 +53,9 @@ def test_columns_and_lines_may_come_in_any_order(tmp_path):
         ("", "has no 'time_s', 'speed'; it has no names, the model needs 'time_s', 'speed'"),
         ("time_s,sped\n1,2\n", "has no 'speed'; it has 'time_s', 'sped'"),
         ("time_s,speed\n", "has no line of numbers; write them as time_s,speed"),
-        ("time_s,speed\n1,2\n2,fast\n", "numbers.csv:3: speed is 'fast', not a number"),
-        ("time_s,speed\n1,nan\n", "numbers.csv:2: speed is 'nan', not a number"),
-        ("time_s,speed\n1\n", "numbers.csv:2: speed is None, not a number"),
+        ("time_s,speed\n1,2\n2,fast\n", "numbers.csv, line 3, column 'speed': 'fast' is not a number"),
+        ("time_s,speed\n1,nan\n", "numbers.csv, line 2, column 'speed': 'nan' is not a number"),
+        ("time_s,speed\n1\n", "numbers.csv, line 2: 1 columns, the header has 2"),
     ],
 )
 def test_a_wrong_file_is_refused_with_the_line(tmp_path, text, complaint):
@@ -68,17 +68,17 @@ def test_a_missing_or_binary_file_is_refused(tmp_path):
 
     with pytest.raises(DataError, match="cannot be read"):
         read_measurements(tmp_path / "absent.csv", ("speed",))
-    with pytest.raises(DataError, match="is no UTF-8 CSV file"):
+    with pytest.raises(DataError, match="is not UTF-8 text"):
         read_measurements(tmp_path / "binary.csv", ("speed",))
 
 
 def test_messages_are_ordered_as_the_models_numbers():
     rows = [(20, {"b": 2.0, "a": 1.0, "c": 0.0}), (10, {"a": 3.0, "b": 4.0})]
 
-    assert from_messages(rows, ("a", "b"), "x") == Measurements((10, 20), ((3.0, 4.0), (1.0, 2.0)))
+    assert measurements_from_messages(rows, ("a", "b"), "x") == Measurements((10, 20), ((3.0, 4.0), (1.0, 2.0)))
 
 
 def test_a_number_without_name_is_for_a_model_of_one_number_only():
-    assert from_messages([(10, {"": 3.0})], ("a",), "x") == Measurements((10,), ((3.0,),))
+    assert measurements_from_messages([(10, {"": 3.0})], ("a",), "x") == Measurements((10,), ((3.0,),))
     with pytest.raises(DataError, match="x: has no 'a', 'b'; it has no names, the model needs 'a', 'b'"):
-        from_messages([(10, {"": 3.0})], ("a", "b"), "x")
+        measurements_from_messages([(10, {"": 3.0})], ("a", "b"), "x")

@@ -7,33 +7,19 @@ was recorded with). The rows are taken to be in the order of recording.
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from cnn_perception.errors import ConfigError, DataError
+from cnn_perception.label_table import Row, read_table
 from cnn_perception.model.spec import Task
 from training.data.records import PARTS, Listing, Part, Sample
 
 TaskChoice = Literal["auto", "multiclass", "multilabel", "regression"]
 RESERVED = ("path", "class", "classes", "part", "split", "group", "bag")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of the file, and where it stands."""
-
-    file: Path
-    line: int
-    cells: dict[str, str]
-
-    def wrong(self, column: str, problem: str) -> DataError:
-        """Returns the error about one of its cells."""
-        return DataError(f"{self.file}, line {self.line}, column {column!r}: {problem}")
 
 
 def read(file: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
@@ -51,7 +37,12 @@ def read(file: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
         ConfigError: If task and targets contradict each other or the columns.
         DataError: If the file or a cell cannot be used; it names line and column.
     """
-    header, rows = _rows(file)
+    table = read_table(file, "mend --data")
+    header = table.header
+    rows = table.rows
+    _check_header(file, header)
+    if not rows:
+        raise DataError(f"{file}: holds no rows; expected a header and an image a line")
     chosen = _task(file, task, targets, header)
     units: tuple[str, ...] = ()
     if chosen == "multiclass":
@@ -77,35 +68,9 @@ def read(file: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
     return Listing(file, chosen, names, units, tuple(samples), parts, in_time=True, ignored={})
 
 
-def _rows(file: Path) -> tuple[list[str], list[Row]]:
-    rows, line = [], 1
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as text:
-            reader = csv.reader(text, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            _check_header(file, header)
-            line = reader.line_num + 1
-            for cells in reader:
-                if len(cells) not in (0, len(header)):
-                    raise DataError(f"{file}, line {line}: {len(cells)} columns, the header has {len(header)}; mend it")
-                if cells:
-                    stripped = (cell.strip() for cell in cells)
-                    rows.append(Row(file, line, dict(zip(header, stripped, strict=True))))
-                line = reader.line_num + 1  # where the next row begins; a quoted cell may hold newlines
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror}); mend --data") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{file}: is not UTF-8 text; save it as CSV in UTF-8") from None
-    except csv.Error as error:
-        raise DataError(f"{file}, line {line}: is not CSV ({error}); mend it") from None
-    if not rows:
-        raise DataError(f"{file}: holds no rows; expected a header and an image a line")
-    return header, rows
-
-
-def _check_header(file: Path, header: list[str]) -> None:
+def _check_header(file: Path, header: Sequence[str]) -> None:
     if "path" not in header:
-        raise DataError(f"{file}, line 1: no column 'path' among {header}; name the columns, separated by commas")
+        raise DataError(f"{file}, line 1: no column 'path' among {list(header)}; name the columns, separated by commas")
     if twice := [name for name in header if header.count(name) > 1]:
         raise DataError(f"{file}, line 1: column {twice[0]!r} occurs twice; rename one")
     if "" in header:
@@ -115,7 +80,7 @@ def _check_header(file: Path, header: list[str]) -> None:
             raise DataError(f"{file}, line 1: columns {one!r} and {other!r} mean the same; remove one")
 
 
-def _task(file: Path, task: TaskChoice, targets: Sequence[str], header: list[str]) -> Task:
+def _task(file: Path, task: TaskChoice, targets: Sequence[str], header: Sequence[str]) -> Task:
     """Tells what is to be learned from the columns, and that the user's wish fits them."""
     if targets and task not in ("auto", "regression"):
         raise ConfigError(f"--targets: names numbers, but --task is {task}; leave one of them out")

@@ -1,0 +1,82 @@
+"""Tables of labels as CSV files: one reader for training, for evaluation, and for what a recorder left."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnn_perception.errors import DataError
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table, and where it stands.
+
+    Attributes:
+        file: The table.
+        line: Of the file, in which the row begins; the first is 1.
+        cells: By column, without the blanks around them.
+    """
+
+    file: Path
+    line: int
+    cells: dict[str, str]
+
+    @property
+    def place(self) -> str:
+        """File and line, as errors name them."""
+        return f"{self.file}, line {self.line}"
+
+    def wrong(self, column: str, problem: str) -> DataError:
+        """Returns the error about one of its cells."""
+        return DataError(f"{self.place}, column {column!r}: {problem}")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it is in its file.
+
+    Attributes:
+        file: The file.
+        header: Names of the columns, in order.
+        rows: In order; empty lines are left out.
+    """
+
+    file: Path
+    header: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def read_table(file: Path, cure: str) -> Table:
+    """Reads a CSV file with a header, in UTF-8 with or without a byte order mark.
+
+    Args:
+        file: The file.
+        cure: What to do where it cannot be opened, for the error.
+
+    Raises:
+        DataError: If it cannot be read, is no CSV file, or a row has another number of columns than the header; names
+            the line.
+    """
+    rows: list[Row] = []
+    line = 1
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as text:
+            reader = csv.reader(text, strict=True, skipinitialspace=True)
+            header = tuple(name.strip() for name in next(reader, []))
+            line = reader.line_num + 1
+            for cells in reader:
+                if len(cells) not in (0, len(header)):
+                    raise DataError(f"{file}, line {line}: {len(cells)} columns, the header has {len(header)}; mend it")
+                if cells:
+                    stripped = (cell.strip() for cell in cells)
+                    rows.append(Row(file, line, dict(zip(header, stripped, strict=True))))
+                line = reader.line_num + 1  # where the next row begins; a quoted cell may hold newlines
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); {cure}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{file}: is not UTF-8 text; save it as CSV in UTF-8") from None
+    except csv.Error as error:
+        raise DataError(f"{file}, line {line}: is not CSV ({error}); mend it") from None
+    return Table(file, header, tuple(rows))
