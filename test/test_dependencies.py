@@ -58,6 +58,7 @@ CORE = {
 OFFLINE = {
     "bag": {"apsw", "rosbags"},
     "salvage": {"backports", "compression"},  # zstd: of the standard library from Python 3.14 on
+    "sqlite_storage": {"apsw", "rosbags"},
     "labels": set(),
     "sources": set(),
     "replay": {"tqdm"},
