@@ -103,13 +103,8 @@ def _connect(path: Path) -> apsw.Connection:
     connection = apsw.Connection(
         f"file:{quote(bytes(path))}?immutable=1", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
     )
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0)
     connection.drop_modules(None)  # those of virtual tables
-    for mechanism in (
-        apsw.SQLITE_DBCONFIG_ENABLE_VIEW,
-        apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER,
-        apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA,
-    ):
-        connection.config(mechanism, 0)
     connection.authorizer = _authorize
     return connection
 
