@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from cnn_perception.errors import PerceptionError
+from cnn_perception.files import expanded
 from cnn_perception.findings import Finding, from_error
 from cnn_perception.transport import DISTRIBUTIONS_WITH_FASTDDS_2, OLD_PROFILE_VARIABLE, PROFILE_VARIABLE, share_folder
 
@@ -119,7 +120,7 @@ def check_model(path: Path) -> Iterator[Finding]:
         return
     started_s = time.perf_counter()
     try:
-        model = OnnxModel(path)
+        model = OnnxModel(expanded(path))
         loaded_s = time.perf_counter()
         size = model.spec.input
         model.run(np.zeros((1, 3, size.height, size.width), np.float32))

@@ -18,6 +18,7 @@ ROS = {
 }  # fmt: skip
 CORE = {
     "errors": set(),
+    "files": set(),
     "spec": set(),
     "health": {"numpy"},
     "line": set(),
