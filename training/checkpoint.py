@@ -1,8 +1,7 @@
 """A checkpoint: everything about trained weights, in one file that is complete or absent.
 
 Only tensors and plain values are stored, so reading needs no pickled code (`weights_only=True`). Every file of a run
-is written beside its place, flushed to the disk and then renamed: a crash at any moment leaves the old file or the
-new one, never half of one.
+is written as `files.replacing` does: a crash at any moment leaves the old file or the new one, never half of one.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
+from cnn_perception import files
 from cnn_perception.errors import DataError, ModelError
 from cnn_perception.model.spec import InputSpec, Task, UnknownRule
 from training import distributed
@@ -124,27 +124,18 @@ def _calibration(values: dict[str, Any]) -> Calibration:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Opens a new file that takes the place of `path` once it is complete and on the disk.
+    """Opens a new file as `files.replacing` does; of several processes the first one alone writes it.
 
     Raises:
         DataError: If the disk is full or the folder cannot be written to; an older file stays as it was.
     """
-    if distributed.rank() > 0:  # of several processes the first one alone writes
+    if distributed.rank() > 0:
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
             yield nowhere
         return
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with unfinished.open("wb") as file:
+        with files.replacing(path) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the rename itself is on the disk only now
-        finally:
-            os.close(folder)
     except (OSError, RuntimeError) as error:
         cause = _os_error(error)
         if cause is None:
@@ -152,8 +143,6 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         if cause.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DataError(f"{path}: disk full; free some space and continue with --resume") from None
         raise DataError(f"{path}: cannot be written ({cause.strerror}); choose another --output") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -60,7 +60,11 @@ TOLERANCE = 1e-3
 PARITY_IMAGES = 64
 _LARGEST_FILE_BYTES = 2**31 - 1  # protobuf's limit for one message
 _COUNTED = {"multiclass": "classes", "multilabel": "labels", "regression": "numbers"}
-_AGREED = {"multiclass": "top-1 equal", "multilabel": "the same labels", "regression": "all numbers"}
+_AGREED = {
+    "multiclass": "top-1 equal",
+    "multilabel": "the same labels",
+    "regression": "all numbers within the tolerance",
+}
 
 
 def export(
@@ -86,7 +90,7 @@ def export(
         The description written into the file.
 
     Raises:
-        ParityError: If the graph and torch differ too much.
+        ParityError: If the float32 graph and torch differ too much.
         AccuracyError: If the smaller graph loses too much accuracy.
         ConfigError: If a setting is out of range, or the network cannot be exported.
         DataError: If the checkpoint does not fit its architecture, or the file cannot be written.
@@ -124,7 +128,9 @@ def export(
     )
     if reduction is not None:
         proto, cost = reduce(proto, checkpoint, reduction)
-        spec = dataclasses.replace(spec, precision=cost, score_map=score_map.keep_map(proto, made.score_map, size))
+        own = compare_logits(proto, model, checkpoint, parity_images, tolerance, is_exact=False)
+        place = score_map.keep_map(proto, made.score_map, size)
+        spec = dataclasses.replace(spec, parity=own, precision=cost, score_map=place)
     spec = dataclasses.replace(spec, statistics=image_statistics.measure(proto, checkpoint, spec))
     properties = {}
     if references:
@@ -248,13 +254,16 @@ def _numbered(names: Sequence[str]) -> list[str]:
 def _summary(spec: ModelSpec, output: Path) -> str:
     size, parity, cell = spec.input, spec.parity, spec.activation
     outputs = f"{len(spec.class_names)} {_COUNTED[spec.task]}"
+    judged = f"tolerance {parity.tolerance:g}"
+    if (kind := spec.precision.precision) != "fp32":
+        judged = f"of the {kind} file itself; {judged} is for fp32"
     rows = {
         "model": f"{output} ({output.stat().st_size / 1e6:.1f} MB)",
         "network": f"{spec.architecture}, {outputs}, weights {spec.training.weights}",
         "input": f"{size.height}x{size.width}, {size.resize_mode} {size.crop_fraction:g}, {size.interpolation}",
         "activation": "none: the network has no spatial features",
         "score map": "none: the network is not convolutional throughout",
-        "parity": f"logits within {parity.max_logit_difference:.2g} (tolerance {parity.tolerance:g}), "
+        "parity": f"logits within {parity.max_logit_difference:.2g} ({judged}), "
         f"{_AGREED[spec.task]} on {parity.top1_agreement:.1%} of {parity.images} {parity.source} images",
     }
     if cell is not None:
@@ -265,7 +274,8 @@ def _summary(spec: ModelSpec, output: Path) -> str:
         )
     if (place := spec.score_map) is not None:
         rows["score map"] = f"an answer every {place.stride[0]:g} x {place.stride[1]:g} pixels of a larger image"
-    if (cost := spec.precision).precision != "fp32":
+    if kind != "fp32":
+        cost = spec.precision
         rows["precision"] = (
             f"{cost.precision}: {cost.metric} {cost.after:.4f}, in fp32 {cost.before:.4f}, on {cost.images} validation "
             "images" + (f"; calibrated on {cost.calibration_images} others" if cost.calibration_images else "")

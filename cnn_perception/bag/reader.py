@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-from rosbags.rosbag2 import Reader, ReaderError
+from rosbags.rosbag2 import ReaderError
 from rosbags.serde import SerdeError
 
 from cnn_perception.bag.message_types import CLASSIFICATION_TYPE, COMPRESSED_IMAGE_TYPE, IMAGE_TYPE, typestore
 from cnn_perception.bag.salvage import ZstdError, decompressed, decompressed_message, readable_copy
+from cnn_perception.bag.sqlite_storage import BagReader
 from cnn_perception.errors import BagError, FrameError, one_line
 from cnn_perception.image.messages import EncodedFile, EncodedImage, encoded_from_message, nanoseconds
 from cnn_perception.label_text import SEPARATOR
@@ -209,15 +210,15 @@ class Bag:
             except FrameError as error:
                 raise BagError(f"{self.path}: {topic.name}: {error}") from None
 
-    def _open(self) -> list[Reader]:
+    def _open(self) -> list[BagReader]:
         if not self.path.exists():
             raise BagError(f"{self.path}: there is no such bag; name a rosbag2 folder, or an .mcap or .db3 file")
         try:
-            return [self._stack.enter_context(Reader(self.path))]
+            return [self._stack.enter_context(BagReader(self.path))]
         except _READ_ERRORS as error:
             return self._open_damaged(one_line(error))
 
-    def _open_damaged(self, reason: str) -> list[Reader]:
+    def _open_damaged(self, reason: str) -> list[BagReader]:
         """Opens the storage files of a bag one by one, each as far as it can be read."""
         files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
         files = [file for file in files if {".mcap", ".db3"} & set(file.suffixes)]
@@ -233,14 +234,14 @@ class Bag:
             raise BagError("; ".join(self.damage))
         return sorted(readers, key=lambda reader: reader.start_time)
 
-    def _open_file(self, file: Path, folder: Path) -> Reader | None:
+    def _open_file(self, file: Path, folder: Path) -> BagReader | None:
         try:
             unpacked, complete = decompressed(file, folder)
             try:
-                reader = self._stack.enter_context(Reader(unpacked))
+                reader = self._stack.enter_context(BagReader(unpacked))
             except _READ_ERRORS:
                 complete = False
-                reader = self._stack.enter_context(Reader(readable_copy(unpacked, folder)))
+                reader = self._stack.enter_context(BagReader(readable_copy(unpacked, folder)))
         except (BagError, *_READ_ERRORS) as error:
             self.damage.append(f"{file}: cannot be read at all ({one_line(error)})")
             return None

@@ -6,14 +6,12 @@ index or end is missing; readers refuse it as a whole.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-import sqlite3
 import struct
 import sys
 from pathlib import Path
-from urllib.parse import quote
 
+from cnn_perception.bag.sqlite_storage import copy_rows
 from cnn_perception.errors import BagError
 
 if sys.version_info >= (3, 14):
@@ -75,7 +73,7 @@ def readable_copy(path: Path, folder: Path) -> Path:
     if path.suffix == ".mcap":
         _copy_mcap(path, target)
     elif path.suffix == ".db3":
-        _copy_sqlite(path, target)
+        copy_rows(path, target)
     else:
         raise BagError(f"{path}: is no .mcap or .db3 file")
     return target
@@ -96,21 +94,3 @@ def _copy_mcap(path: Path, target: Path) -> None:
         while (rest := end - source.tell()) > 0:
             sink.write(source.read(min(rest, 1 << 20)))
         sink.write(_MCAP_END)
-
-
-def _copy_sqlite(path: Path, target: Path) -> None:
-    source = sqlite3.connect(f"file:{quote(str(path))}?immutable=1", uri=True)
-    sink = sqlite3.connect(target)
-    with contextlib.closing(source), contextlib.closing(sink):
-        try:
-            source.execute("PRAGMA writable_schema=ON")  # accepts a file that is shorter than its header says
-            query = "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
-            tables = source.execute(query).fetchall()
-        except sqlite3.DatabaseError as error:
-            raise BagError(f"{path}: does not begin like an SQLite file ({error}); record it again") from None
-        for name, statement in tables:
-            sink.execute(statement)
-            with contextlib.suppress(sqlite3.DatabaseError):  # the rows before the damage are what is wanted
-                for row in source.execute(f'SELECT * FROM "{name}"'):
-                    sink.execute(f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(row))})', row)
-        sink.commit()

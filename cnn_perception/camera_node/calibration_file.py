@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
@@ -10,6 +9,7 @@ import yaml
 from sensor_msgs.msg import CameraInfo
 
 from cnn_perception.errors import ConfigError, one_line
+from cnn_perception.files import expanded
 
 _MATRICES = {
     "k": ("camera_matrix", 9),
@@ -34,10 +34,10 @@ def load(url: str, width: int, height: int) -> CameraInfo:
     Raises:
         ConfigError: If it cannot be read, is no calibration, or is of images of another shape.
     """
-    path = Path(unquote(urlparse(url).path) if url.startswith("file:") else url).expanduser()
+    path = unquote(urlparse(url).path) if url.startswith("file:") else url
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.safe_load(expanded(path).read_text(encoding="utf-8"))
+    except (ConfigError, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"camera_info_url {url}: cannot be read ({one_line(error, 160)})") from None
     try:
         info = CameraInfo(

@@ -20,6 +20,7 @@ from std_msgs.msg import Header
 
 from cnn_perception.camera_node import calibration_file
 from cnn_perception.errors import EXIT_OK, ConfigError, DataError, FrameError
+from cnn_perception.files import expanded
 from cnn_perception.image.listing import IMAGE_SUFFIXES, image_files
 from cnn_perception.image.messages import RgbImage, read_image
 from cnn_perception.ros import parameters, process
@@ -39,7 +40,9 @@ class CameraSettings:
         ConfigError: If a value is out of range.
     """
 
-    source: str = parameter("0", "Device number or path, video file, or folder of images in the order of their names.")
+    source: str = parameter(
+        "0", "Device number or path, video file, or folder of images in the order of their names.", is_path=True
+    )
     rate_hz: float = parameter(
         0.0,
         "Frames a second; 0 takes the video's or the device's own rate, and 10 for a folder.",
@@ -51,7 +54,9 @@ class CameraSettings:
     )
     width: int = parameter(0, "Columns of the published images; 0 keeps the source's.", between=(0, 16384))
     height: int = parameter(0, "Rows of the published images; 0 keeps the source's.", between=(0, 16384))
-    camera_info_url: str = parameter("", "Calibration file of camera_calibration, a path or file:// URL; '' for none.")
+    camera_info_url: str = parameter(
+        "", "Calibration file of camera_calibration, a path or file:// URL; '' for none.", is_path=True
+    )
     frame_id: str = parameter("camera", "Frame of the images (REP 103 optical frame).")
     image_transport: str = parameter("raw", "Publish raw images or JPEG.", choices=IMAGE_TRANSPORTS)
     wait_for_subscribers: int = parameter(
@@ -84,9 +89,10 @@ class FrameSource:
             size: (width, height) that every frame is resized to; None keeps it.
 
         Raises:
+            ConfigError: If there is no such user as in `~user`.
             DataError: If there is no such source, or no image in it.
         """
-        path = Path(source).expanduser()
+        path = expanded(source)
         self.skipped: list[str] = []
         self._size = size
         self._live = source.isdecimal() or path.is_char_device()

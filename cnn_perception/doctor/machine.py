@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cnn_perception.doctor.finding import Finding, from_error
 from cnn_perception.errors import PerceptionError
+from cnn_perception.files import expanded
 from cnn_perception.ros.transport import (
     DISTRIBUTIONS_WITH_FASTDDS_2,
     OLD_PROFILE_VARIABLE,
@@ -124,7 +125,7 @@ def check_model(path: Path) -> Iterator[Finding]:
         return
     started_s = time.perf_counter()
     try:
-        model = OnnxModel(path)
+        model = OnnxModel(expanded(path))
         loaded_s = time.perf_counter()
         size = model.spec.input
         model.run(np.zeros((1, 3, size.height, size.width), np.float32))

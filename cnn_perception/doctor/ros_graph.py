@@ -100,7 +100,7 @@ def _check_nodes(
         if state == "active":
             active.append(name)
         elif state == "unconfigured" and not question.model_is_known:
-            yield from check_model(Path(nodes.model_of(observer, name)).expanduser())
+            yield from check_model(Path(nodes.model_of(observer, name)))
     return named, active
 
 

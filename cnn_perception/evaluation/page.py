@@ -149,7 +149,8 @@ def _model_card(report: Report) -> str:
     metrics = ", ".join(f"{name} {value:.4g}" for name, value in training.metrics.items()) or "none"
     classes = ", ".join(spec.class_names[:40]) + (", ..." if len(spec.class_names) > 40 else "")
     trained = f"{training.mode} from {training.weights}, {training.train_images} images of {training.data or 'no data'}"
-    difference = f"largest logit difference {parity.max_logit_difference:.2g} (allowed {parity.tolerance:g})"
+    allowed = f"allowed {parity.tolerance:g}" + (" in fp32" if spec.precision.precision != "fp32" else "")
+    difference = f"largest logit difference {parity.max_logit_difference:.2g} ({allowed})"
     agreement = f"agreement {page.percent(parity.top1_agreement)} on {parity.images} {parity.source} images"
     cost = spec.precision
     precision: str = cost.precision

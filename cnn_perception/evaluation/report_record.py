@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +11,7 @@ from typing import Literal
 from cnn_perception.errors import DataError
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.scores import MulticlassScores, MultilabelScores, Scores
+from cnn_perception.files import replacing
 from cnn_perception.label_text import text_of
 from cnn_perception.metrics import Latency
 from cnn_perception.model.spec import ModelSpec
@@ -155,13 +155,8 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         DataError: If it cannot be written, such as on a full disk.
     """
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
+        with replacing(path) as file:
+            file.write(text.encode())
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise DataError(f"{path}: cannot be written ({error.strerror}); free or choose another --output") from None

@@ -12,6 +12,7 @@ from typing import Any
 import onnxruntime
 
 from cnn_perception.errors import ConfigError
+from cnn_perception.files import expanded
 from cnn_perception.model.spec import ModelSpec
 
 TENSORRT = "TensorrtExecutionProvider"
@@ -85,11 +86,12 @@ def cache_root(options: SessionOptions) -> Path:
     Source: XDG Base Directory Specification 0.8, XDG_CACHE_HOME: a relative path there is invalid and ignored.
 
     Raises:
+        ConfigError: If `cache_dir` names a user who does not exist.
         LookupError: If there is no home folder.
     """
+    if options.cache_dir:
+        return expanded(options.cache_dir)
     try:
-        if options.cache_dir:
-            return Path(options.cache_dir).expanduser()
         folder = Path(os.environ.get("XDG_CACHE_HOME", ""))
         return (folder if folder.is_absolute() else Path.home() / ".cache") / "cnn_perception"
     except RuntimeError as error:  # pathlib's way of saying that there is no home

@@ -130,15 +130,16 @@ class TrainingRecord:
 
 @dataclass(frozen=True)
 class ParityRecord:
-    """Proof that the ONNX graph computes what torch computed.
+    """How far the ONNX graph of the file computes what torch computed, whatever its precision is.
 
     Attributes:
         source: `validation` images, or seeded `noise` where there were none.
         images: How many inputs were compared.
         max_logit_difference: Largest absolute difference of a logit; of a number, in its standard deviations.
-        tolerance: What the export would have accepted.
-        top1_agreement: Share of inputs with the same top class, or the same set of labels over their thresholds, in
-            [0, 1]; 1 for numbers within the tolerance.
+        tolerance: What the export would have accepted of the float32 graph; a smaller one made from that is judged by
+            its accuracy, see `PrecisionRecord`.
+        top1_agreement: Share of inputs with the same top class, the same set of labels over their thresholds, or all
+            numbers within the tolerance, in [0, 1].
     """
 
     source: ParitySource

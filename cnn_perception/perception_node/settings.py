@@ -11,6 +11,7 @@ from typing import get_args
 
 from cnn_perception.background.selection import RecorderSettings, RecordFormat
 from cnn_perception.errors import ConfigError
+from cnn_perception.files import expanded
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS, SessionOptions
 from cnn_perception.pipeline.overlay import DEFAULT_ALPHA
 from cnn_perception.ros.image_messages import IMAGE_TRANSPORTS
@@ -63,13 +64,15 @@ class Settings:
         ConfigError: If a value is out of range.
     """
 
-    model: str = parameter("", "Path of the ONNX model file made by training.export; a change swaps the model.")
+    model: str = parameter(
+        "", "Path of the ONNX model file made by training.export; a change swaps the model.", is_path=True
+    )
     providers: Sequence[str] = parameter(
         DEFAULT_PROVIDERS, "ONNX Runtime execution providers, the preferred first; the CPU is always the last resort."
     )
     require_gpu: bool = parameter(False, "Fail to configure rather than fall back to the CPU.")
     device_id: int = parameter(0, "Which GPU, as CUDA counts them.", between=(0, 255))
-    cache_dir: str = parameter("", "Folder for TensorRT's engines; '' for the user's cache folder.")
+    cache_dir: str = parameter("", "Folder for TensorRT's engines; '' for the user's cache folder.", is_path=True)
     intra_op_threads: int = parameter(0, "CPU threads of one inference; 0 is one a physical core.", between=(0, 1024))
     cameras: Sequence[str] = parameter(
         ("",), "Names of the cameras, each with its own NAME.image_topic; [''] for a single one.", read_only=True
@@ -111,8 +114,10 @@ class Settings:
         live=True,
     )
     neighbours: int = parameter(5, "Most reference images that are named for a frame.", between=(1, 1000), live=True)
-    shadow_model: str = parameter("", "A second model file, run unpublished and compared with; '' for none.")
-    record_folder: str = parameter("", "Where frames go that the model was unsure of; '' for nowhere.")
+    shadow_model: str = parameter(
+        "", "A second model file, run unpublished and compared with; '' for none.", is_path=True
+    )
+    record_folder: str = parameter("", "Where frames go that the model was unsure of; '' for nowhere.", is_path=True)
     record_format: str = parameter("folder", "Image files with a table to label, or a bag.", choices=RECORD_FORMATS)
     record_margin: float = parameter(
         0.2, "Frames are kept whose best score exceeds the second by less.", between=(0.0, 1.0)
@@ -140,12 +145,12 @@ class Settings:
     @property
     def model_path(self) -> Path:
         """The model file, with ~ expanded."""
-        return Path(self.model).expanduser()
+        return expanded(self.model)
 
     @property
     def shadow_path(self) -> Path | None:
         """The shadow's model file, with ~ expanded; None without one."""
-        return Path(self.shadow_model).expanduser() if self.shadow_model else None
+        return expanded(self.shadow_model) if self.shadow_model else None
 
     @property
     def stamp_policy(self) -> StampPolicy:
@@ -174,7 +179,7 @@ class Settings:
         if not self.record_folder:
             return None
         return RecorderSettings(
-            folder=Path(self.record_folder).expanduser(),
+            folder=expanded(self.record_folder),
             format="bag" if self.record_format == "bag" else "folder",
             margin=self.record_margin,
             unknown=self.record_unknown,

@@ -13,6 +13,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from cnn_perception.errors import ConfigError, one_line
+from cnn_perception.files import expanded
 
 T = TypeVar("T")
 
@@ -23,6 +24,7 @@ def parameter(
     *,
     between: tuple[float, float] | None = None,
     choices: Sequence[str] = (),
+    is_path: bool = False,
     live: bool = False,
     read_only: bool = False,
 ) -> Any:  # noqa: ANN401 as dataclasses.field
@@ -33,6 +35,7 @@ def parameter(
         description: What it does, one sentence.
         between: Smallest and largest value allowed.
         choices: Values allowed.
+        is_path: Whether it is a path, in which a leading ~ stands for a home folder.
         live: Whether a change takes effect at once, rather than at the next configure.
         read_only: Whether it can be set at start only.
     """
@@ -40,6 +43,7 @@ def parameter(
         "description": description,
         "between": between,
         "choices": choices,
+        "is_path": is_path,
         "live": live,
         "read_only": read_only,
     }
@@ -47,7 +51,7 @@ def parameter(
 
 
 def validate(record: Any) -> None:  # noqa: ANN401 any dataclass instance
-    """Checks ranges and choices; to be called from a record's `__post_init__`.
+    """Checks ranges, choices and the home folders of paths; to be called from a record's `__post_init__`.
 
     Raises:
         ConfigError: Naming the parameter, its value and what is allowed.
@@ -58,6 +62,15 @@ def validate(record: Any) -> None:  # noqa: ANN401 any dataclass instance
             raise ConfigError(f"parameter {item.name} is {value}; choose {between[0]} to {between[1]}")
         if choices and value not in choices:
             raise ConfigError(f"parameter {item.name} is {value!r}; choose one of {', '.join(choices)}")
+        if item.metadata["is_path"]:
+            _check_home(item.name, value)
+
+
+def _check_home(name: str, path: str) -> None:
+    try:
+        expanded(path)
+    except ConfigError as error:
+        raise ConfigError(f"parameter {name}: {error}") from None
 
 
 def declare(node: Node, record: type, prefix: str = "", defaults: object = None) -> None:

@@ -5,8 +5,14 @@ Owned here: finding and reading messages. What image encodings mean is tested in
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import sqlite3
+import sys
+from pathlib import Path
 
+import apsw
 import numpy as np
 import pytest
 import tiny_bag
@@ -17,6 +23,11 @@ from tiny_bag import BLUE, RED, START_NS, flat
 from cnn_perception.bag.reader import Bag, LabelTrack, NumberTrack
 from cnn_perception.errors import BagError, FrameError
 from cnn_perception.image.messages import decode
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 SECOND = 10**9
 
@@ -275,6 +286,168 @@ def test_a_lost_part_of_a_split_bag_leaves_the_others(tmp_path):
     with Bag(path) as bag:
         assert len(list(bag.images(bag.image_topic()))) == 4
         assert "bag_1.mcap" in bag.damage[0]
+
+
+NO_SQL = "is no plain table, as rosbag2 writes it .*, and SQL of a bag is not executed"
+TOPICS = "CREATE TABLE topics (id INTEGER PRIMARY KEY, name TEXT, type TEXT, serialization_format TEXT)"
+MESSAGES = "CREATE TABLE messages (id INTEGER PRIMARY KEY, topic_id INTEGER, timestamp INTEGER, data BLOB)"
+COMPUTED = {
+    "view": [TOPICS, "CREATE VIEW messages AS SELECT 1 AS id, 1 AS topic_id, 5 AS timestamp, x'00' AS data"],
+    "view of a table": [
+        TOPICS,
+        "CREATE TABLE rows (id, topic_id, timestamp, data)",
+        "CREATE VIEW messages AS SELECT * FROM rows",
+    ],
+    "recursion": [
+        TOPICS,
+        "CREATE VIEW messages AS WITH RECURSIVE n(id) AS (VALUES (1) UNION ALL SELECT id + 1 FROM n) "
+        "SELECT id, 1 AS topic_id, id AS timestamp, x'00' AS data FROM n",
+    ],
+    "version": [TOPICS, MESSAGES, "CREATE VIEW schema AS SELECT 4 AS schema_version"],
+    "virtual table": [TOPICS, "CREATE VIRTUAL TABLE messages USING fts5(topic_id, timestamp, data)"],
+    "generated column": [
+        TOPICS,
+        "CREATE TABLE messages (id INTEGER PRIMARY KEY, topic_id, timestamp, data AS (zeroblob(1 << 29)))",
+    ],
+    "generated column of operators": [
+        "CREATE TABLE topics (id INTEGER PRIMARY KEY, x, NAME AS (x || x), type, serialization_format)",
+        MESSAGES,
+    ],
+}
+
+
+def write_database(path: Path, *statements: str) -> Path:
+    """Makes an SQLite file by hand, as rosbag2 does not."""
+    with contextlib.closing(apsw.Connection(str(path))) as database:
+        for statement in statements:
+            database.execute(statement)
+    return path
+
+
+def break_off(path: Path) -> None:
+    """Adds a page that the header counts, and takes it away again."""
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        size = path.stat().st_size
+        database.execute("CREATE TABLE added_by_the_test (x)")
+        database.execute("INSERT INTO added_by_the_test VALUES (zeroblob(9000))")
+    os.truncate(path, size)
+
+
+@pytest.mark.parametrize("broken_off", [False, True])
+@pytest.mark.parametrize("kind", COMPUTED)
+def test_a_table_that_sql_of_the_file_would_compute_is_refused(tmp_path, kind, broken_off):
+    path = write_database(tmp_path / "bag.db3", *COMPUTED[kind])
+    if broken_off:
+        break_off(path)
+
+    with pytest.raises(BagError, match=NO_SQL) as caught:
+        Bag(path)
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["view", "recursion", "generated column"])
+def test_sql_in_a_compressed_or_disguised_file_is_refused_too(tmp_path, kind):
+    bag = tiny_bag.write_bag(
+        tmp_path / "bag", drive(1), storage=StoragePlugin.SQLITE3, compression=CompressionMode.FILE
+    )
+    path = write_database(tmp_path / "computed.db3", *COMPUTED[kind])
+    (bag / "bag.db3.zstd").write_bytes(zstd.compress(path.read_bytes()))
+    break_off(path)
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("PRAGMA writable_schema = ON")
+        database.execute("UPDATE sqlite_master SET type = 'table', name = 'else' WHERE name = 'messages'")
+
+    for name in (bag, path):
+        with pytest.raises(BagError, match=NO_SQL):
+            Bag(name)
+
+
+@pytest.mark.parametrize("with_metadata", [True, False])
+def test_statements_in_place_of_table_definitions_are_not_executed(tmp_path, with_metadata):
+    victim, made = tmp_path / "victim.sqlite", tmp_path / "made"
+    write_database(victim, "CREATE TABLE accounts (name)")
+    bag = tiny_bag.write_bag(tmp_path / "bag", drive(3), storage=StoragePlugin.SQLITE3)
+    if not with_metadata:
+        (bag / "metadata.yaml").unlink()
+    statements = {
+        "aaa": f"ATTACH DATABASE '{victim}' AS v",
+        "bbb": "DROP TABLE v.accounts",
+        "ccc": "CREATE TABLE v.written_by_the_bag (x)",
+        "ddd": f"ATTACH DATABASE '{made}' AS w",
+    }
+    with contextlib.closing(sqlite3.connect(bag / "bag.db3")) as database, database:
+        for table in statements:
+            database.execute(f"CREATE TABLE {table} (x)")
+        database.execute("PRAGMA writable_schema = ON")
+        for table, statement in statements.items():
+            database.execute("UPDATE sqlite_master SET sql = ? WHERE name = ?", (statement, table))
+    before = victim.read_bytes()
+
+    with Bag(bag) as opened:
+        assert len(list(opened.images(opened.image_topic()))) == 3
+        assert opened.damage != []
+
+    assert victim.read_bytes() == before
+    assert not made.exists()
+
+
+def test_tables_of_others_are_ignored_whatever_their_names_and_columns_are(tmp_path):
+    bag = tiny_bag.write_bag(tmp_path / "bag", drive(), storage=StoragePlugin.SQLITE3)
+    with contextlib.closing(sqlite3.connect(bag / "bag.db3")) as database, database:
+        database.execute("""CREATE TABLE "a""b'c]; DROP TABLE messages; --" ("d""e" AS (1), "f'g" DEFAULT 'h"i')""")
+        database.execute("CREATE VIEW whole AS SELECT * FROM messages")
+        database.execute("CREATE TRIGGER gone AFTER INSERT ON messages BEGIN DELETE FROM messages; END")
+    with Bag(bag) as whole:
+        assert len(list(whole.images(whole.image_topic()))) == 40
+        assert whole.damage == []
+    os.truncate(bag / "bag.db3", (bag / "bag.db3").stat().st_size * 6 // 10)
+
+    with Bag(bag) as broken:
+        images = list(broken.images(broken.image_topic()))
+
+    assert 12 <= len(images) <= 24
+    np.testing.assert_array_equal(decode(images[-1].frame), noise(len(images) - 1))
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
+def test_a_broken_file_of_every_version_is_read_by_the_names_of_its_columns(tmp_path, version):
+    qos = ", offered_qos_profiles TEXT NOT NULL" if version >= 2 else ""
+    digest = ", type_description_hash TEXT NOT NULL" if version >= 4 else ""
+    statements = [
+        f"CREATE TABLE topics (type TEXT, later BLOB, name TEXT, serialization_format TEXT, id INTEGER{qos}{digest})",
+        "CREATE TABLE messages (data BLOB, timestamp INTEGER, later TEXT, topic_id INTEGER, id INTEGER PRIMARY KEY)",
+    ]
+    if version >= 3:
+        statements.append("CREATE TABLE schema (ros_distro TEXT NOT NULL, schema_version INTEGER PRIMARY KEY)")
+        statements.append(f"INSERT INTO schema VALUES ('a', {version})")
+    path = write_database(tmp_path / "bag.db3", *statements)
+    topic = ["std_msgs/msg/String", b"?", """/it's "quoted"; DROP TABLE topics""", "cdr", 7]
+    topic += [""] * ((version >= 2) + (version >= 4))
+    payloads = [bytes(tiny_bag.TYPES.serialize_cdr(tiny_bag.string(f"word {n}"), topic[0])) for n in range(3)]
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute(f"INSERT INTO topics VALUES ({', '.join('?' * len(topic))})", topic)
+        for number, payload in enumerate(payloads):
+            row = (payload, START_NS + number, "'); --", 7, 10 + number)
+            database.execute("INSERT INTO messages VALUES (?, ?, ?, ?, ?)", row)
+    break_off(path)
+
+    with Bag(path) as bag:
+        track = bag.label_track(topic[2])
+
+    assert track.changes == tuple((START_NS + number, f"word {number}") for number in range(3))
+    assert "is truncated; its first 3 messages were read" in bag.damage[1]
+
+
+@pytest.mark.parametrize("storage", [StoragePlugin.SQLITE3, StoragePlugin.MCAP])
+def test_a_folder_may_have_any_name(tmp_path, storage):
+    (tmp_path / "50%25 #1?mode=memory").mkdir()
+    bag = tiny_bag.write_bag(tmp_path / "bag", drive(3), storage=storage)
+    bag = bag.rename(tmp_path / "50%25 #1?mode=memory" / "bag")
+
+    with Bag(bag) as opened:
+        assert len(list(opened.images(opened.image_topic()))) == 3
+        assert opened.damage == []
 
 
 @pytest.mark.skipif(

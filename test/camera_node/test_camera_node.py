@@ -113,7 +113,11 @@ def test_compressed_frames_are_jpegs_of_the_picture(folder: Path, tmp_path: Path
 
 @pytest.mark.parametrize(
     ("settings", "said"),
-    [({"source": "/nowhere"}, "/nowhere"), ({"source": ".", "rate_hz": -1.0}, "rate_hz")],
+    [
+        ({"source": "/nowhere"}, "/nowhere"),
+        ({"source": ".", "rate_hz": -1.0}, "rate_hz"),
+        ({"source": "~nobody_of_this_name/a.webm"}, "parameter source: there is no user 'nobody_of_this_name'"),
+    ],
 )
 def test_unusable_setting_ends_the_camera_with_one_line(settings: dict, said: str, tmp_path: Path):
     process = Process("camera_node", new_domain(), tmp_path / "log", **settings)
@@ -163,6 +167,12 @@ def test_unusable_calibration_is_refused_by_name(text: str | None, words: str, t
         path.write_text(text)
     with pytest.raises(ConfigError, match=f"front.yaml.*{words}"):
         calibration_file.load(str(path), 320, 240)
+
+
+@pytest.mark.parametrize("url", ["~nobody_of_this_name/a.yaml", "file:~nobody_of_this_name/a.yaml"])
+def test_a_calibration_in_the_home_of_nobody_is_refused_by_name(url: str):
+    with pytest.raises(ConfigError, match=r"^camera_info_url .*there is no user 'nobody_of_this_name'"):
+        calibration_file.load(url, 320, 240)
 
 
 def test_camera_resizes_and_publishes_its_calibration(folder: Path, tmp_path: Path):

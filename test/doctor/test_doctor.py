@@ -162,6 +162,9 @@ def test_model_is_loaded_run_and_described_or_refused_with_what_to_do(tmp_path: 
     assert (bad.level, bad.what) == ("FAIL", "model")
     assert "text.onnx" in bad.text
     assert bad.remedy
+    nowhere = only(machine.check_model(Path("~nobody_of_this_name/a.onnx")))
+    assert (nowhere.level, nowhere.remedy) == ("FAIL", "write the whole path")
+    assert "there is no user 'nobody_of_this_name'" in nowhere.text
 
 
 # ---- a topic

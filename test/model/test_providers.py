@@ -81,7 +81,18 @@ def test_engines_are_kept_where_the_user_keeps_caches(tmp_path: Path, monkeypatc
 
 
 def test_user_without_a_home_is_said(monkeypatch: pytest.MonkeyPatch):
+    def fail(_: int) -> None:
+        raise KeyError
+
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", fail)
     with pytest.raises(LookupError, match="home"):
+        cache_root(SessionOptions())
+
+
+def test_a_cache_in_the_home_of_nobody_is_refused():
+    with pytest.raises(ConfigError, match="there is no user 'nobody_of_this_name'"):
         cache_root(SessionOptions(cache_dir="~nobody_of_this_name/engines"))
 
 

@@ -215,6 +215,9 @@ def test_provider_in_use_is_said(ros: Participant, node: Process):
         ("image_transport", "theora"),
         ("intra_op_threads", -1),
         ("class_labels", "cat"),
+        ("model", "~nobody_of_this_name/a.onnx"),
+        ("shadow_model", "~nobody_of_this_name/a.onnx"),
+        ("record_folder", "~nobody_of_this_name/frames"),
     ],
 )
 def test_nonsense_parameter_is_refused_with_a_reason(ros: Participant, name: str, nonsense: object):

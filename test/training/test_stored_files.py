@@ -1,7 +1,7 @@
 """Owns: that model files, checkpoints and runs made by an earlier version still load and answer as they did then.
 
-The files in support/made_at_7e3d333 are of that commit: multilayer perceptrons trained on drawn images. predictions.json
-is what its pipeline answered to three other drawn images.
+The files in support/made_at_7e3d333 are of that commit: multilayer perceptrons trained on drawn images.
+predictions.json is what its pipeline answered to three other drawn images.
 """
 
 from __future__ import annotations

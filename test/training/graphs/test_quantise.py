@@ -135,6 +135,66 @@ def test_the_int8_file_says_what_it_is_and_what_it_cost(case, int8):
     assert int8.stat().st_size < 0.3 * case.fp32.path.stat().st_size
 
 
+@pytest.mark.parametrize("kind", ["int8", "fp16"])
+def test_a_smaller_file_states_its_own_parity_and_not_that_of_the_fp32_file(case, tmp_path, capsys, kind):
+    assert run(case.checkpoint, tmp_path, f"--{kind}", "--max-accuracy-loss", "0.2") == errors.EXIT_OK
+
+    model = OnnxModel(tmp_path / "o" / "m.onnx", CPU)
+    logits = outputs_of(model, case.images)[0]
+    difference = np.abs(logits - case.logits).max()
+    parity = model.spec.parity
+    assert parity.max_logit_difference == pytest.approx(difference, rel=1e-2)
+    assert parity.max_logit_difference > 10 * case.fp32.spec.parity.max_logit_difference
+    assert parity.top1_agreement == (logits.argmax(1) == case.logits.argmax(1)).mean()
+    assert (parity.source, parity.images, parity.tolerance) == ("validation", 20, 1e-3)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("parity")]
+    assert f"logits within {difference:.2g} (of the {kind} file itself; tolerance 0.001 is for fp32)" in line
+
+
+def test_numbers_of_a_smaller_file_agree_where_all_are_within_the_tolerance(case, tmp_path):
+    scaling = ((0.5, 2.0), (-1.0, 0.1), (0.0, 30.0))
+    targets = tuple(map(tuple, case.logits.tolist()))  # the network gives standard deviations
+    made = dataclasses.replace(
+        case.checkpoint, task="regression", units=("", "", ""), scaling=scaling, val_targets=targets
+    )
+    mean, deviation = np.array(scaling).T
+
+    def exported(tolerance):
+        spec = export.export(made, tmp_path / "m.onnx", tolerance=tolerance, reduction=Reduction("int8", 8, 1.0))
+        found = (outputs_of(OnnxModel(tmp_path / "m.onnx", CPU), case.images)[0] - mean) / deviation
+        return spec.parity, np.abs(found - case.logits).max(1)
+
+    parity, differences = exported(1e-3)
+    half, _ = exported(float(np.median(differences)))
+
+    assert parity.max_logit_difference == pytest.approx(differences.max(), rel=1e-2)
+    assert (parity.top1_agreement, half.top1_agreement) == (0.0, 0.5)
+
+
+def test_a_smaller_file_whose_logits_are_no_numbers_is_refused_whatever_accuracy_may_be_lost(
+    case, tmp_path, monkeypatch, capsys
+):
+    convert = quantise.to_fp16
+
+    def overflowing(proto):
+        half = convert(proto)
+        for tensor in half.graph.initializer:
+            if tensor.data_type == TensorProto.FLOAT16 and list(tensor.dims) == [
+                len(CLASSES)
+            ]:  # the bias of the logits
+                tensor.CopyFrom(numpy_helper.from_array(np.full(len(CLASSES), np.inf, np.float16), tensor.name))
+        return half
+
+    monkeypatch.setattr(quantise, "to_fp16", overflowing)
+
+    assert run(case.checkpoint, tmp_path, "--fp16", "--max-accuracy-loss", "1") == errors.EXIT_BELOW_TARGET
+
+    assert list((tmp_path / "o").iterdir()) == []
+    said = capsys.readouterr().err
+    assert "differs by inf from torch's" in said
+    assert "nothing is written; export it in fp32" in said
+
+
 def test_the_int8_file_answers_nearly_as_torch_does_for_any_number_of_images(case, int8):
     logits, embedding, activation = outputs_of(OnnxModel(int8, CPU), case.images)
     _, expected_embedding, expected_map = outputs_of(case.fp32, case.images)

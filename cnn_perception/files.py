@@ -1,0 +1,57 @@
+"""Paths as users write them, and files that are complete or as before."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from cnn_perception.errors import ConfigError
+
+
+def expanded(path: str | Path) -> Path:
+    """Returns a path with a leading `~` or `~user` replaced by the home folder.
+
+    Raises:
+        ConfigError: If there is no such user, or no home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # pathlib's way of saying so
+        user = Path(path).parts[0].removeprefix("~")
+        missing = f"user {user!r}" if user else "home folder"
+        raise ConfigError(f"there is no {missing} for {str(path)!r}; write the whole path") from None
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a new file that takes the place of `path` once it is complete and on the disk.
+
+    It is written beside its place, flushed to the disk and then renamed: a crash at any moment leaves the old file or
+    the new one, never half of one.
+
+    Raises:
+        OSError: If the disk is full or the folder cannot be written to; an older file stays as it was.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    with suppress(OSError):  # some file systems cannot flush a folder; the file itself is whole all the same
+        _flush_folder(path.parent)
+
+
+def _flush_folder(path: Path) -> None:
+    """Brings a renaming in a folder to the disk."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

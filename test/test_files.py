@@ -1,0 +1,105 @@
+"""Owns: paths as users write them, and files that are complete or as before. Leaves to others: what is in the files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+from pathlib import Path
+
+import pytest
+
+from cnn_perception.errors import ConfigError
+from cnn_perception.files import expanded, replacing
+
+
+def test_a_tilde_stands_for_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    user = pwd.getpwuid(os.getuid())
+
+    assert expanded("~/models/a.onnx") == tmp_path / "models" / "a.onnx"
+    assert expanded(f"~{user.pw_name}/a.onnx") == Path(user.pw_dir) / "a.onnx"
+    for path in ("a.onnx", "/data/~nobody/a.onnx", "file:~nobody/a.yaml", ""):
+        assert expanded(path) == Path(path)
+
+
+@pytest.mark.parametrize("path", ["~nobody_of_this_name/a.onnx", "~nobody_of_this_name", "~nobody_of_this_name\n/a"])
+def test_the_home_of_nobody_is_refused_in_one_line(path: str):
+    with pytest.raises(ConfigError, match="there is no user 'nobody_of_this_name") as caught:
+        expanded(path)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_a_user_without_a_home_is_told_so(monkeypatch: pytest.MonkeyPatch):
+    def fail(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", fail)
+
+    with pytest.raises(ConfigError, match=r"there is no home folder for '~/a\.onnx'"):
+        expanded("~/a.onnx")
+
+
+def test_a_file_takes_the_place_of_the_older_one_when_it_is_complete(tmp_path: Path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"old")
+
+    with replacing(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"
+
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_whatever_fails_leaves_the_older_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"old")
+
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(ZeroDivisionError), replacing(path) as file:
+        file.write(b"half" + bytes(1 // 0))
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)), replacing(path) as file:
+        file.write(b"not on the disk")
+
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_content_is_flushed_before_the_renaming_and_the_folder_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "a.txt"
+    flushed: list[tuple[bool, bool]] = []
+
+    def note(number: int) -> None:
+        flushed.append((Path(f"/proc/self/fd/{number}").is_dir(), path.exists()))
+
+    monkeypatch.setattr("os.fsync", note)
+
+    with replacing(path) as file:
+        file.write(b"new")
+
+    assert flushed == [(False, False), (True, True)]
+
+
+def test_a_disk_that_cannot_flush_folders_is_written_to_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    flush = os.fsync
+
+    def fail(number: int) -> None:
+        if Path(f"/proc/self/fd/{number}").is_dir():
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        flush(number)
+
+    monkeypatch.setattr("os.fsync", fail)
+
+    with replacing(tmp_path / "a.txt") as file:
+        file.write(b"new")
+
+    assert (tmp_path / "a.txt").read_bytes() == b"new"
