@@ -7,22 +7,17 @@ is written as `files.replacing` does: a crash at any moment leaves the old file 
 from __future__ import annotations
 
 import dataclasses
-import errno
-import os
 import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from cnn_perception import files
 from cnn_perception.errors import DataError, ModelError
 from cnn_perception.model.spec import InputSpec, Task, UnknownRule
-from training import distributed
+from training.run_files import replacing
 
 FORMAT = "cnn_perception.checkpoint/2"
 
@@ -120,39 +115,3 @@ def load(path: Path) -> Checkpoint:
 def _calibration(values: dict[str, Any]) -> Calibration:
     unknown = None if values["unknown"] is None else UnknownRule(**values["unknown"])
     return Calibration(values["temperature"], tuple(values["thresholds"]), unknown)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Opens a new file as `files.replacing` does; of several processes the first one alone writes it.
-
-    Raises:
-        DataError: If the disk is full or the folder cannot be written to; an older file stays as it was.
-    """
-    if distributed.rank() > 0:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-            yield nowhere
-        return
-    try:
-        with files.replacing(path) as file:
-            yield file
-    except (OSError, RuntimeError) as error:
-        cause = _os_error(error)
-        if cause is None:
-            raise
-        if cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DataError(f"{path}: disk full; free some space and continue with --resume") from None
-        raise DataError(f"{path}: cannot be written ({cause.strerror}); choose another --output") from None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file as `replacing` does."""
-    with replacing(path) as file:
-        file.write(text.encode())
-
-
-def _os_error(error: BaseException | None) -> OSError | None:
-    """The OSError behind an error: torch.save raises a RuntimeError of its own when a write fails."""
-    while error is not None and not isinstance(error, OSError):
-        error = error.__cause__ or error.__context__
-    return error

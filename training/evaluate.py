@@ -34,10 +34,11 @@ from training import checkpoint
 from training.batches.loader import Images, Order, data_loader
 from training.calibration import ensemble
 from training.calibration.ensemble import TenViews, Votes
-from training.checkpoint import Checkpoint, write_text
+from training.checkpoint import Checkpoint
 from training.data import load
 from training.data.records import LabelledImages, Part, Sample
 from training.networks import build
+from training.run_files import write_text
 from training.scoring.probabilities import Doubles
 from training.scoring.scores import Answers
 

@@ -46,7 +46,7 @@ from cnn_perception.model.spec import (
     ModelSpec,
     TrainingRecord,
 )
-from training.checkpoint import UNCALIBRATED, Checkpoint, load, replacing
+from training.checkpoint import UNCALIBRATED, Checkpoint, load
 from training.graphs import gallery, image_statistics, score_map, trace
 from training.graphs.gallery import Reference
 from training.graphs.parity import ParityError, compare_logits
@@ -54,6 +54,7 @@ from training.graphs.quantise import CALIBRATION_IMAGES, MAX_ACCURACY_LOSS, Accu
 from training.networks import backbones
 from training.networks.build import restore
 from training.networks.weights import published_weights
+from training.run_files import replacing
 
 TOLERANCE = 1e-3
 """Largest difference of a logit; float32 in another order of summation differs by some 1e-6 of the logits' size."""

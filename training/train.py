@@ -29,6 +29,7 @@ from training.loop.lr_finder import Sweep
 from training.loop.run import Run, open_run, settings
 from training.report import figures, provenance
 from training.report import page as html
+from training.run_files import write_text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -132,7 +133,7 @@ def _train(chosen: TrainConfig) -> dict[str, Any]:
         "command": provenance.command(run.config),
         "versions": provenance.versions(),
     }
-    checkpoint.write_text(run.folder / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    write_text(run.folder / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     figures.learning_curves(history, run.folder / "learning_curves.png")
     if run.data.task == "multiclass":
         counts = answers[parts[-1]].confusion

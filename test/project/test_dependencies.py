@@ -19,7 +19,8 @@ ROS = {
 # A folder, or a file that lies in none, and the libraries it may use beside the standard library. A tier may import
 # those above it, never one beside it or below; a file of a folder may import the others of its folder.
 RUNTIME: list[dict[str, set[str]]] = [
-    {"faces": set(), "errors": set(), "metrics": {"numpy"}, "label_text": set(), "label_table": set(), "files": set()},
+    {"faces": set(), "errors": set()},
+    {"metrics": {"numpy"}, "label_text": set(), "label_table": set(), "files": set()},
     {"image": {"numpy", "cv2", "cv_bridge", "PIL", "simplejpeg"}},
     {"model": {"numpy", "onnxruntime"}},
     {"pipeline": {"numpy", "cv2", "PIL"}},
@@ -39,6 +40,7 @@ NEEDS_ROS = NODES | {"ros", "entry_points"}
 TORCH = {"torch", "torchvision", "safetensors"}
 TRAINING: list[dict[str, set[str]]] = [
     {"distributed": {"torch"}},
+    {"run_files": set()},
     {"recipes": set(), "data": {"numpy", "cv2", "PIL", "tqdm"}},
     {"config": set(), "checkpoint": {"torch"}},
     {"networks": TORCH | {"numpy"}, "batches": {"numpy", "torch", "torchvision", "cv2", "PIL", "tqdm"}},

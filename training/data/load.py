@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from cnn_perception.errors import ConfigError, DataError
-from training.checkpoint import write_text
 from training.data import csv_table, duplicates, image_folder, scan
 from training.data.csv_table import TaskChoice
 from training.data.duplicates import Pairs
 from training.data.records import PARTS, Finding, LabelledImages, Listing, Part, Sample
 from training.data.scan import ANIMATED, TRANSPARENT, Content
 from training.data.split import By, Division, divide, with_groups
+from training.run_files import write_text
 
 MIN_IMAGES = 3
 """Images a class needs: with fewer, no split leaves something to learn from and something to check with."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cnn_perception.errors import ConfigError
-from training.checkpoint import write_text
+from training.run_files import write_text
 
 Train = Callable[[dict[str, Any]], dict[str, Any]]
 

@@ -17,13 +17,13 @@ from torch import nn
 from tqdm import tqdm
 
 from cnn_perception.errors import ConfigError, DataError
-from training.checkpoint import replacing
 from training.config import MODE_DEFAULTS
 from training.data.records import Part, Sample
 from training.loop import linear_solver
 from training.loop.linear_solver import Features, Linear, Scale
 from training.loop.run import EpochRecord, Run
 from training.networks import backbones
+from training.run_files import replacing
 from training.scoring.scores import Answers
 from training.tasks import METRIC, Meaning
 

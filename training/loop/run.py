@@ -24,6 +24,7 @@ from training.config import CHANGED_BY_RESUME, TrainConfig, expand_augment, from
 from training.data import load
 from training.data.records import LabelledImages, Part
 from training.networks import build
+from training.run_files import write_text
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def open_run(config: TrainConfig) -> Run:
         raise ConfigError(f"{folder}: cannot be made ({error.strerror}); choose another --output") from None
     findings = folder / "findings.csv"
     data = load.load_images(Path(config.data), findings_csv=findings, **load.options(config.to_dict()))
-    checkpoint.write_text(
+    write_text(
         folder / "config.json",
         json.dumps({**config.to_dict(), "resume": False, "find_lr": False}, indent=2, ensure_ascii=False) + "\n",
     )

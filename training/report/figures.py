@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cnn_perception.metrics import Counts
-from training.checkpoint import replacing
 from training.loop.run import EpochRecord
+from training.run_files import replacing
 from training.scoring.scores import Answers
 from training.tasks import METRIC_NAMES
 

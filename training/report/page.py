@@ -13,10 +13,10 @@ from cnn_perception import metrics
 from cnn_perception.pages import page
 from training.calibration.embeddings import Seen
 from training.calibration.fit import Fitted
-from training.checkpoint import write_text
 from training.data.records import PARTS, Part
 from training.loop.run import Run
 from training.report import diagrams, worst_images
+from training.run_files import write_text
 
 _MOST_COUNTED = 40
 """Classes beyond which a list of their images is cut."""

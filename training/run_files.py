@@ -1,0 +1,50 @@
+"""Files of a run: whole or as before, written by the first of several processes, with an error that says what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from cnn_perception import files
+from cnn_perception.errors import DataError
+from training import distributed
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a new file as `files.replacing` does; of several processes the first one alone writes it.
+
+    Raises:
+        DataError: If the disk is full or the folder cannot be written to; an older file stays as it was.
+    """
+    if distributed.rank() > 0:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+            yield nowhere
+        return
+    try:
+        with files.replacing(path) as file:
+            yield file
+    except (OSError, RuntimeError) as error:
+        cause = _os_error(error)
+        if cause is None:
+            raise
+        if cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DataError(f"{path}: disk full; free some space and continue with --resume") from None
+        raise DataError(f"{path}: cannot be written ({cause.strerror}); choose another --output") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file as `replacing` does."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def _os_error(error: BaseException | None) -> OSError | None:
+    """The OSError behind an error: torch.save raises a RuntimeError of its own when a write fails."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
