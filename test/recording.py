@@ -15,7 +15,7 @@ from cnn_perception.postprocess import Prediction
 from cnn_perception.recorder import Recorder
 from cnn_perception.unsure import Origin, RecorderSettings
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 SHA256 = "0123456789abcdef" * 4
 SPEC = tiny_spec(("ants", "bees", "wasps"))
 UNSURE = (0.5, 0.375, 0.125)
