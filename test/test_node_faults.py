@@ -35,25 +35,26 @@ def node(domain: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proc
         yield process
 
 
-def level(statuses: list[DiagnosticArray]) -> bytes:
+def latest(statuses: list[DiagnosticArray]) -> DiagnosticStatus:
     """Of the camera, as it was said last."""
-    return next((s.level for array in statuses[-1:] for s in array.status if s.name == f"{NODE}: camera"), b"")
+    found = (status for array in statuses[-1:] for status in array.status if status.name == f"{NODE}: camera")
+    return next(found, DiagnosticStatus(level=DiagnosticStatus.STALE))
 
 
 def test_camera_that_stops_is_an_error_and_recovers_unaided(ros: Participant):
     answers = ros.collect(Classification, f"{NODE}/classification")
     statuses = ros.collect(DiagnosticArray, "/diagnostics")
     camera = camera_of(ros, answers)
-    ros.wait_for(lambda: level(statuses) == DiagnosticStatus.ERROR, "the error of a silent camera")
-    text = diagnosis(ros, "camera").message
-    assert "no image for" in text
-
     numbers = iter(range(1, 100_000))
 
     def is_well() -> bool:
         camera.publish(image((next(numbers), 0), picture(1)))
-        return bool(answers) and level(statuses) == DiagnosticStatus.OK
+        return bool(answers) and latest(statuses).level == DiagnosticStatus.OK
 
+    ros.wait_for(is_well, "the camera to be well")
+    ros.wait_for(lambda: latest(statuses).level == DiagnosticStatus.ERROR, "the error of a silent camera")
+    assert "no image for" in latest(statuses).message
+    answers.clear()
     ros.wait_for(is_well, "the camera to be well again")
 
 
