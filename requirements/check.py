@@ -17,8 +17,8 @@ def problem(ros: str) -> str:
     Args:
         ros: `wheels`, or the name of the sourced ROS 2 distribution.
     """
-    if not (3, 10) <= sys.version_info[:2] <= (3, 13):
-        return f"{sys.executable} is Python {platform.python_version()}, 3.10 to 3.13 works; try PYTHON=python3.12"
+    if not (3, 10) <= sys.version_info[:2] <= (3, 14):
+        return f"{sys.executable} is Python {platform.python_version()}, 3.10 to 3.14 works; try PYTHON=python3.12"
     if importlib.util.find_spec("ensurepip") is None:
         return f"{sys.executable} has no venv module; apt install python3-venv"
     if ros != "wheels":

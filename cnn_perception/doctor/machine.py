@@ -65,8 +65,8 @@ def check_packages(installed: Mapping[str, str]) -> Iterator[Finding]:
         installed: What `installed_distributions` returns.
     """
     version = ".".join(map(str, sys.version_info[:3]))
-    if not (3, 10) <= sys.version_info[:2] <= (3, 13):
-        yield Finding("warn", "Python", f"{version} is untested", "use 3.10 to 3.13")
+    if not (3, 10) <= sys.version_info[:2] <= (3, 14):
+        yield Finding("warn", "Python", f"{version} is untested", "use 3.10 to 3.14")
     else:
         yield Finding("ok", "Python", version)
     for module, distribution in _NEEDED.items():

@@ -19,7 +19,7 @@ from cnn_perception.errors import ConfigError
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from cnn_perception.pipeline.pipeline import Pipeline
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 NAMES = ("red", "green", "blue")
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 ALONE = SessionOptions(providers=("CPUExecutionProvider",), intra_op_threads=1)
@@ -217,8 +217,11 @@ def test_a_shadow_in_the_midst_of_a_long_run_is_made_to_give_up(tmp_path, monkey
     running = pipeline(tmp_path, "running")
     monkeypatch.setattr(OnnxModel, "_warm_up", lambda *_: None)
     slow = Pipeline.load(write_endless_model(tmp_path / "slow.onnx"), ALONE)
+    begun, recognise = threading.Event(), slow.recognise
+    monkeypatch.setattr(slow, "recognise", lambda image: begun.set() or recognise(image))
     shadow = Shadow(slow, running.spec, pytest.fail)
     shadow.offer(flat(RED), running.recognise(flat(RED)), "front", 1)
+    assert begun.wait(TIMEOUT_S)
 
     assert shadow.close(2.0)
     assert (shadow.report().compared, shadow.report().failed) == (0, 1)

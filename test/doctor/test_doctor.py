@@ -339,7 +339,7 @@ def doctor_while(
         publish()
         return process.poll() is not None
 
-    ros.wait_for(is_done, "the doctor", timeout_s=60)
+    ros.wait_for(is_done, "the doctor")
     return ended(process)
 
 
@@ -388,14 +388,12 @@ def test_each_bad_topic_has_its_own_line(ros: Participant, domain: int):
     silent = ros.node.create_publisher(Image, "silent", 1)
     text = ros.node.create_publisher(String, "text", 1)
     topics = ("/odd", "front/image", "/silent", "/text", "/silence")
-    code, said = doctor_while(
-        ros, lambda: odd.publish(picture("rgb9", "")), domain, "--image", *topics, "--seconds", "1"
-    )
+    code, said = doctor_while(ros, lambda: odd.publish(picture("rgb9", "")), domain, "--image", *topics)
     del jpeg, silent, text
     assert code == 2
     assert "FAIL  frames of /odd: refused (encoding): encoding 'rgb9' is unknown" in said
     assert "as sensor_msgs/msg/CompressedImage, not sensor_msgs/msg/Image -> set image_transport to compressed" in said
-    assert "FAIL  frames of /silent: none in 1." in said
+    assert "FAIL  frames of /silent: none in " in said
     assert "FAIL  topic /text: published by /test as std_msgs/msg/String, not sensor_msgs/msg/Image" in said
     assert "FAIL  topic /silence: nobody publishes it -> did you mean /silent?" in said
     assert "warn  node: no perception node runs in this domain" in said

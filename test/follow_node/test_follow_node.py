@@ -24,9 +24,9 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Twist, TwistStamped, Vector3, Vector3Stamped
-from rcl_interfaces.msg import Parameter, ParameterValue
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
-from ros import Participant, Process, new_domain, participant, running
+from ros import ENDS_WITHIN_S, Participant, Process, new_domain, participant, running
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification, ObjectHypothesis
 
@@ -269,6 +269,14 @@ def moving(message: Twist | TwistStamped) -> bool:
     return twist != Twist()
 
 
+def set_parameter(ros: Participant, name: str, new: float | str) -> Any:
+    value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=str(new))
+    if isinstance(new, float):
+        value = ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=new)
+    request = SetParameters.Request(parameters=[Parameter(name=name, value=value)])
+    return ros.call(SetParameters, "/follow_node/set_parameters", request).results[0]
+
+
 @pytest.fixture
 def domain() -> int:
     return new_domain()
@@ -281,9 +289,8 @@ def ros(domain: int) -> Iterator[Participant]:
 
 
 def test_node_drives_and_stops_at_unknown_at_silence_and_at_its_end(ros: Participant, domain: int, tmp_path: Path):
-    with running(
-        "follow_node", domain, tmp_path / "log", follow="dog", linear=0.25, gain=2.0, timeout_s=1.0
-    ) as process:
+    settings = {"follow": "dog", "linear": 0.25, "gain": 2.0, "timeout_s": 5.0}
+    with running("follow_node", domain, tmp_path / "log", **settings) as process:
         perception = Perception(ros)
         ros.wait_for(lambda: len(perception.commands) >= 3, "commands before there is anything to see")
         assert not any(moving(command) for command in perception.commands)
@@ -298,18 +305,20 @@ def test_node_drives_and_stops_at_unknown_at_silence_and_at_its_end(ros: Partici
         assert "stopped: unknown is seen" in process.log
 
         perception.drive()
+        assert set_parameter(ros, "timeout_s", 0.5).successful
         ros.wait_for(lambda: not moving(perception.commands[-1]), "a stop at silence")
-        assert re.search(r"stopped: (no answer for 1\.|the frame's stamp is 1\.)", process.log)
+        assert re.search(r"stopped: (no answer for \d|the frame's stamp is \d)", process.log)
+        assert set_parameter(ros, "timeout_s", 5.0).successful
 
         perception.drive()
         process.signal(signal.SIGINT)
-        assert process.wait(timeout_s=3) == 0
+        assert process.wait(ENDS_WITHIN_S) == 0
         ros.wait_for(lambda: not moving(perception.commands[-1]), "a stop at the end")
         assert "stopped: this node ends" in process.log
 
 
 def test_node_ends_with_a_stop_at_sigterm_twice_in_stamped_commands(ros: Participant, domain: int, tmp_path: Path):
-    settings = {"follow": "dog", "stamped": True, "frame_id": "base"}
+    settings = {"follow": "dog", "stamped": True, "frame_id": "base", "timeout_s": 5.0}
     with running("follow_node", domain, tmp_path / "log", **settings) as process:
         perception = Perception(ros, TwistStamped)
         perception.drive()
@@ -318,7 +327,7 @@ def test_node_ends_with_a_stop_at_sigterm_twice_in_stamped_commands(ros: Partici
         assert abs(time.time() - header.stamp.sec) < 10
         process.signal(signal.SIGTERM)
         process.signal(signal.SIGTERM)
-        assert process.wait(timeout_s=3) == 0
+        assert process.wait(ENDS_WITHIN_S) == 0
         ros.wait_for(lambda: not moving(perception.commands[-1]), "a stop at the end")
 
 
@@ -327,7 +336,7 @@ def test_stopping_does_not_wait_for_the_timer(ros: Participant, domain: int, tmp
     with running("follow_node", domain, tmp_path / "log", **settings):
         perception = Perception(ros, TwistStamped)
         waits_s = []
-        while len(waits_s) < 3 and min(waits_s, default=1.0) > 0.9:  # ticks are 1 s apart; this process may be slow
+        while len(waits_s) < 10 and min(waits_s, default=1.0) > 0.9:  # ticks are 1 s apart; this process may be slow
             perception.drive()
             began = perception.commands[-1].header.stamp
             perception.show("cat")
@@ -335,11 +344,6 @@ def test_stopping_does_not_wait_for_the_timer(ros: Participant, domain: int, tmp
             ended = perception.commands[-1].header.stamp
             waits_s.append(ended.sec - began.sec + (ended.nanosec - began.nanosec) / 1e9)
         assert min(waits_s) <= 0.9
-
-
-def set_parameter(ros: Participant, name: str, text: str) -> Any:
-    request = SetParameters.Request(parameters=[Parameter(name=name, value=ParameterValue(type=4, string_value=text))])
-    return ros.call(SetParameters, "/follow_node/set_parameters", request).results[0]
 
 
 def test_another_class_can_be_followed_at_run_time_but_not_none(ros: Participant, domain: int, tmp_path: Path):

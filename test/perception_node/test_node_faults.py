@@ -17,7 +17,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 from bad_models import BAD_MODELS, BadModel
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from perception import NODE, camera_of, diagnosis, image, picture, set_parameter, stamp, value
+from perception import NODE, ask, camera_of, diagnosis, image, picture, set_parameter, stamp, value
 from ros import ROOT, Participant, Process, new_domain, participant, running
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
@@ -35,25 +35,26 @@ def node(domain: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proc
         yield process
 
 
-def level(statuses: list[DiagnosticArray]) -> bytes:
+def latest(statuses: list[DiagnosticArray]) -> DiagnosticStatus:
     """Of the camera, as it was said last."""
-    return next((s.level for array in statuses[-1:] for s in array.status if s.name == f"{NODE}: camera"), b"")
+    found = (status for array in statuses[-1:] for status in array.status if status.name == f"{NODE}: camera")
+    return next(found, DiagnosticStatus(level=DiagnosticStatus.STALE))
 
 
 def test_camera_that_stops_is_an_error_and_recovers_unaided(ros: Participant):
     answers = ros.collect(Classification, f"{NODE}/classification")
     statuses = ros.collect(DiagnosticArray, "/diagnostics")
     camera = camera_of(ros, answers)
-    ros.wait_for(lambda: level(statuses) == DiagnosticStatus.ERROR, "the error of a silent camera")
-    text = diagnosis(ros, "camera").message
-    assert "no image for" in text
-
     numbers = iter(range(1, 100_000))
 
     def is_well() -> bool:
         camera.publish(image((next(numbers), 0), picture(1)))
-        return bool(answers) and level(statuses) == DiagnosticStatus.OK
+        return bool(answers) and latest(statuses).level == DiagnosticStatus.OK
 
+    ros.wait_for(is_well, "the camera to be well")
+    ros.wait_for(lambda: latest(statuses).level == DiagnosticStatus.ERROR, "the error of a silent camera")
+    assert "no image for" in latest(statuses).message
+    answers.clear()
     ros.wait_for(is_well, "the camera to be well again")
 
 
@@ -160,14 +161,12 @@ def test_size_and_encoding_may_change_with_every_frame(ros: Participant):
     """A red picture is answered red whatever it comes as; the sizes have nothing in common."""
     answers = ros.collect(Classification, f"{NODE}/classification")
     camera = camera_of(ros, answers)
-    for number, (height, width) in enumerate([(48, 80), (480, 640), (1, 1), (7, 300), (720, 1280), (2, 2)], start=1):
-        for encoding in ("rgb8", "bgr8", "rgba8"):
+    for second, (height, width) in enumerate([(48, 80), (480, 640), (1, 1), (7, 300), (720, 1280), (2, 2)], start=1):
+        for number, encoding in enumerate(("rgb8", "bgr8", "rgba8")):
             colour = {"rgb8": (255, 0, 0), "bgr8": (0, 0, 255), "rgba8": (255, 0, 0, 255)}[encoding]
-            message = image((number, 0), np.full((height, width, len(colour)), colour, np.uint8))
+            message = image((second, number), np.full((height, width, len(colour)), colour, np.uint8))
             message.encoding, message.step = encoding, len(colour) * width
-            answers.clear()
-            camera.publish(message)
-            ros.wait_for(lambda: answers, f"the answer to {encoding} of {width}x{height}")
+            ask(ros, camera, message, answers)
             assert answers[-1].results[0].class_id == "red"
             assert answers[-1].results[0].score > 0.99
 

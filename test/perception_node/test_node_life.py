@@ -18,6 +18,7 @@ from lifecycle_msgs.msg import Transition
 from perception import (
     LATCHED,
     NODE,
+    ask,
     camera_of,
     diagnosis,
     image,
@@ -29,7 +30,7 @@ from perception import (
 )
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import GetParameters, SetParameters
-from ros import Participant, Process, new_domain, participant, running
+from ros import ENDS_WITHIN_S, Participant, Process, new_domain, participant, running
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 from tiny_model import regression_spec, write_tiny_model
@@ -78,14 +79,12 @@ def test_reloaded_file_answers_and_raises_the_version(ros: Participant, folder: 
     before = infos[-1]
     write_tiny_model(folder / "tiny.onnx", classes=("rot", "gruen", "blau"))
 
-    camera.publish(image((1, 0), RED))
-    ros.wait_for(lambda: answers, "an answer by the old model, whose file was replaced")
+    ask(ros, camera, image((1, 0), RED), answers)  # of the old model, whose file was replaced
     assert answers[-1].results[0].class_id == "red"
     assert reload(ros).success
     ros.wait_for(lambda: infos[-1].database_version == before.database_version + 1, "the next version")
     ros.wait_for(lambda: names[-1].class_map[0].class_name == "rot", "the new labels")
-    camera.publish(image((2, 0), RED))
-    ros.wait_for(lambda: len(answers) == 2, "an answer by the new model")
+    ask(ros, camera, image((2, 0), RED), answers)
     assert answers[-1].results[0].class_id == "rot"
     assert infos[-1].method != before.method
     assert labels(ros) == ["rot", "gruen", "blau"]
@@ -139,8 +138,7 @@ def test_model_of_another_task_brings_its_own_topic(ros: Participant, folder: Pa
     assert set_parameter(ros, "model", str(numbers)).successful
     answers = ros.collect(JointState, f"{NODE}/regression")
     camera = camera_of(ros, answers)
-    camera.publish(image((1, 0), RED))
-    ros.wait_for(lambda: answers, "numbers")
+    ask(ros, camera, image((1, 0), RED), answers)
     assert list(answers[-1].name) == ["x", "y", "z"]
     assert not ros.node.get_publishers_info_by_topic(f"{NODE}/classification")
 
@@ -199,7 +197,7 @@ def test_signal_at_any_moment_of_the_start_ends_it_quietly(number: signal.Signal
     for _ in range(2):
         if process.running:
             process.signal(number)
-    code = process.wait(timeout_s=3)
+    code = process.wait(ENDS_WITHIN_S)
     assert code in (0, 130, -number), process.log
     assert "Traceback" not in process.log, process.log
 
@@ -240,4 +238,4 @@ def test_node_goes_on_while_another_model_loads_and_a_signal_ends_both(tmp_path:
         camera_of(ros, ros.collect(Classification, f"{NODE}/classification"))  # the old model goes on
         assert value(diagnosis(ros, "model"), "file") == str(model)
         process.signal(signal.SIGINT)
-        assert process.wait(timeout_s=3) == 0
+        assert process.wait(ENDS_WITHIN_S) == 0

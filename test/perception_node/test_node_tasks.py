@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from perception import LATCHED, NODE, PROBE_S, camera_of, diagnosis, image, set_parameter, stamp, value
+from perception import LATCHED, NODE, PROBE_S, ask, camera_of, count, diagnosis, image, set_parameter, stamp, value
 from rcl_interfaces.srv import GetParameters
 from ros import Participant, Process, new_domain, participant, running
 from sensor_msgs.msg import Image, JointState
@@ -56,8 +56,7 @@ def test_regression_is_published_as_named_numbers_with_the_images_header(start: 
     camera = camera_of(ros, answers, pictures)
 
     message = image((5, 999_999_999), flat(255, 51, 0), "front")
-    camera.publish(message)
-    ros.wait_for(lambda: answers and pictures, "an answer on every topic")
+    ask(ros, camera, message, answers, pictures)
 
     assert answers[0].header == pictures[0].header == message.header
     assert answers[0].name == ["speed", "steering"]
@@ -82,13 +81,9 @@ def test_a_regression_model_has_no_classification_topics(start: Start):
 def test_nothing_is_computed_while_nobody_wants_the_numbers(start: Start):
     ros = start(spec=regression_spec({"speed": "m/s"}))
     camera = ros.publisher(Image, "image_raw")
-
-    def is_received() -> bool:  # a best-effort subscription may still miss the first
-        camera.publish(image((1, 0), flat(0, 0, 0)))
-        return int(value(diagnosis(ros, "camera"), "received")) >= 1
-
-    ros.wait_for(is_received, "a frame to be received")
-    assert value(diagnosis(ros, "camera"), "answered") == "0"
+    frame = image((1, 0), flat(0, 0, 0))
+    ros.repeat(lambda: camera.publish(frame), lambda: count(ros, "received") >= 1, "a frame to be received")
+    assert count(ros, "answered") == 0
 
 
 def test_multilabel_publishes_every_class_over_its_own_and_the_live_threshold(start: Start):
@@ -98,8 +93,7 @@ def test_multilabel_publishes_every_class_over_its_own_and_the_live_threshold(st
     camera = camera_of(ros, answers)
 
     def classes_of(second: int, *colour: int) -> dict[str, float]:
-        camera.publish(image((second, 0), flat(*colour)))
-        ros.wait_for(lambda: answers and stamp(answers[-1]) == (second, 0), "an answer")
+        ask(ros, camera, image((second, 0), flat(*colour)), answers)
         return {result.class_id: result.score for result in answers[-1].results}
 
     def score(part: int) -> float:
@@ -126,19 +120,18 @@ def test_an_unknown_image_is_answered_unknown_and_counted(start: Start, method: 
     answers = ros.collect(Classification, f"{NODE}/classification")
     infos = ros.collect(LabelInfo, f"{NODE}/label_info", LATCHED)
     camera = camera_of(ros, answers, probe=image((PROBE_S, 0), flat(255, 0, 0)))
-    before = int(value(diagnosis(ros, "camera"), "unknown"))
+    before = count(ros, "unknown")
     assert set_parameter(ros, "threshold", 1.0).successful  # hides every class, but not that
 
-    camera.publish(image((1, 5), flat(40, 50, 60), "front"))
-    ros.wait_for(lambda: answers, "an answer")
+    ask(ros, camera, image((1, 5), flat(40, 50, 60), "front"), answers)
 
     assert [(result.class_id, result.score) for result in answers[0].results] == [("unknown", 1.0)]
     assert (stamp(answers[0]), answers[0].header.frame_id) == ((1, 5), "front")
     assert set_parameter(ros, "threshold", 0.0).successful
-    camera.publish(image((2, 0), flat(255, 10, 10)))
-    ros.wait_for(lambda: len(answers) == 2, "an answer")
-    assert [result.class_id for result in answers[1].results] == ["red", "green", "blue"]
-    assert int(value(diagnosis(ros, "camera"), "unknown")) == before + 1
+    ask(ros, camera, image((2, 0), flat(255, 10, 10)), answers)
+    assert [result.class_id for result in answers[-1].results] == ["red", "green", "blue"]
+    unknown = sum(stamp(answer) == (1, 5) for answer in answers)
+    assert count(ros, "unknown") == before + unknown
     assert value(diagnosis(ros, "model"), "unknown rule") == method
     ros.wait_for(lambda: infos, "the latched labels")
     assert [(c.class_id, c.class_name) for c in infos[-1].class_map][3:] == [(3, "unknown")]

@@ -8,7 +8,7 @@ import pytest
 
 from cnn_perception.perception_node.staged_executor import Line
 
-TIMEOUT_S = 10
+TIMEOUT_S = 60.0
 
 
 class Feed:

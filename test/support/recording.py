@@ -15,7 +15,7 @@ from cnn_perception.background.selection import Origin, RecorderSettings
 from cnn_perception.image.messages import EncodedFile, EncodedImage, decode
 from cnn_perception.pipeline.postprocess import Prediction
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 SHA256 = "0123456789abcdef" * 4
 SPEC = tiny_spec(("ants", "bees", "wasps"))
 UNSURE = (0.5, 0.375, 0.125)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -43,23 +44,54 @@ PROBE_S = 7_777
 
 
 def camera_of(ros: Participant, *answers: list[Any], topic: str = "image_raw", probe: Any = None) -> Any:
-    """A publisher of images whose answers are known to arrive: DDS connects topics one by one, in no known order."""
+    """A publisher of images whose answers are known to arrive on every topic; the answers are empty again."""
     probe = probe or image((PROBE_S, 0), picture(0))
     camera = ros.publisher(type(probe), topic)
-
-    def all_connected() -> bool:
-        if all(answers):
-            return True
-        probe.header.stamp.nanosec += 1
-        camera.publish(probe)
-        return False
-
-    ros.wait_for(all_connected, f"answers to {topic}")
-    # The newest frame is always answered, and the last.
-    ros.wait_for(lambda: all(stamp(found[-1]) == stamp(probe) for found in answers), "the last probe's answers")
-    for topic_answers in answers:
-        topic_answers.clear()
+    connect(ros, [camera], answers, probe)
     return camera
+
+
+def connect(ros: Participant, cameras: Sequence[Any], answers: Sequence[list[Any]], probe: Any) -> None:
+    """Publishes probes until all topics are connected, which DDS does one by one, and no answer is under way."""
+
+    def publish() -> None:
+        probe.header.stamp.nanosec += 1
+        for camera in cameras:
+            camera.publish(probe)
+
+    def all_answer() -> bool:
+        publish()
+        return all(answers)
+
+    ros.wait_for(all_answer, "an answer on every topic")
+    ros.repeat(publish, lambda: all(answers_to(probe, topic) for topic in answers), "the answers to the last probe")
+    for topic in answers:
+        topic.clear()
+
+
+def answers_to(message: Any, answers: list[Any]) -> bool:
+    """Whether the latest answer is to this frame: none to an earlier one can follow."""
+    return bool(answers) and stamp(answers[-1]) == stamp(message)
+
+
+def ask(ros: Participant, camera: Any, message: Any, *answers: list[Any]) -> None:
+    """Publishes a frame, whose stamp no frame before it has, until it is the one answered last on every topic."""
+    ros.repeat(
+        lambda: camera.publish(message),
+        lambda: all(answers_to(message, topic) for topic in answers),
+        f"the answers to the frame of {stamp(message)}",
+    )
+
+
+def drop(ros: Participant, camera: Any, message: Any, reason: str, statuses: list[DiagnosticArray]) -> None:
+    """Publishes a frame until the node's diagnoses count one more that was dropped for this reason."""
+    key = f"dropped: {reason}"
+    before = latest_count(ros, statuses, key)
+    ros.repeat(
+        lambda: camera.publish(message),
+        lambda: latest_count(ros, statuses, key) > before,
+        f"a frame to be {key}",
+    )
 
 
 def state(ros: Participant) -> str:
@@ -79,11 +111,24 @@ def set_parameter(ros: Participant, name: str, value: object) -> Any:
 
 
 def diagnosis(ros: Participant, of: str) -> DiagnosticStatus:
-    """The next status of the camera or the model that the node publishes."""
-    received = ros.collect(DiagnosticArray, "/diagnostics")
+    """The status of the camera or the model as it is now: the second one that arrives was made after the call."""
+    received: list[DiagnosticArray] = []
+    subscription = ros.node.create_subscription(DiagnosticArray, "/diagnostics", received.append, 10)
     ros.wait_for(lambda: len(received) >= 2, "diagnostics")
+    ros.node.destroy_subscription(subscription)
     return next(s for s in received[-1].status if s.name == f"{NODE}: {of}")
 
 
 def value(status: DiagnosticStatus, key: str) -> str:
     return next((pair.value for pair in status.values if pair.key == key), "0")
+
+
+def count(ros: Participant, key: str, of: str = "camera") -> int:
+    """A figure of the camera's status as it is now."""
+    return int(value(diagnosis(ros, of), key))
+
+
+def latest_count(ros: Participant, statuses: list[DiagnosticArray], key: str) -> int:
+    """A figure of the camera's status in the latest of these diagnoses."""
+    ros.wait_for(lambda: statuses, "diagnostics")
+    return int(value(next(s for s in statuses[-1].status if s.name == f"{NODE}: camera"), key))

@@ -21,7 +21,12 @@ from rclpy.node import Node
 
 from cnn_perception.ros import transport
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
+"""After so long a wait is for ever, however busy the machine is."""
+ENDS_WITHIN_S = 20.0
+"""A robot waits three seconds for a process to end; on a busy machine more than that only tells slow from never."""
+REPEAT_S = 1.0
+"""What has not been answered for so long may have been lost."""
 _DOMAINS = itertools.count(os.getpid())
 
 
@@ -38,6 +43,7 @@ class Participant:
         self.context = Context()
         rclpy.init(context=self.context, domain_id=domain)
         self.node = Node("test", context=self.context)
+        self._clients: dict[str, Any] = {}
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
 
@@ -47,6 +53,24 @@ class Participant:
             assert time.monotonic() < deadline, f"timed out after {timeout_s} s waiting for {what}"
             self._executor.spin_once(timeout_sec=0.1)
         return value
+
+    def repeat(self, publish: Callable[[], None], condition: Callable[[], Any], what: str) -> Any:
+        """Publishes, and once in a while again until something is true: best effort may lose any message.
+
+        Whatever arrives late may so arrive twice; nothing does once the answer to the latest message is there.
+        """
+        publish()
+        published_s = time.monotonic()
+
+        def is_true() -> Any:
+            nonlocal published_s
+            value = condition()
+            if not value and time.monotonic() > published_s + REPEAT_S:
+                publish()
+                published_s = time.monotonic()
+            return value
+
+        return self.wait_for(is_true, what)
 
     def collect(self, kind: Any, topic: str, qos: Any = 10) -> list[Any]:
         """Subscribes; the list grows while the participant spins."""
@@ -61,11 +85,12 @@ class Participant:
         return publisher
 
     def call(self, kind: Any, service: str, request: Any) -> Any:
-        client = self.node.create_client(kind, service)
+        # Kept: a server has to discover every new client before it can answer.
+        client = self._clients.get(service) or self.node.create_client(kind, service)
+        self._clients[service] = client
         self.wait_for(client.service_is_ready, f"service {service}")
         future = client.call_async(request)
         self.wait_for(future.done, f"the answer of {service}")
-        self.node.destroy_client(client)
         return future.result()
 
     def forget(self) -> None:
@@ -123,10 +148,10 @@ class Process:
         if self.running:
             self.signal(signal.SIGINT)
         try:
-            code = self.wait(timeout_s=5)
+            code = self.wait(ENDS_WITHIN_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            raise AssertionError(f"still running 5 s after SIGINT:\n{self.log}") from None
+            raise AssertionError(f"still running {ENDS_WITHIN_S} s after SIGINT:\n{self.log}") from None
         assert "Traceback" not in self.log, self.log
         assert code >= 0, f"died of signal {-code}:\n{self.log}"
 
