@@ -226,7 +226,7 @@ def _work(node: CameraNode) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the camera until its end, Ctrl-C or SIGTERM; returns the exit code."""
-    return executable.run(CameraNode, _work, argv)
+    return executable.run(lambda _: CameraNode(), _work, argv)
 
 
 if __name__ == "__main__":

@@ -181,7 +181,7 @@ def _work(node: FollowNode) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Drives until Ctrl-C or SIGTERM; returns the exit code."""
-    return executable.run(FollowNode, _work, argv)
+    return executable.run(lambda _: FollowNode(), _work, argv)
 
 
 if __name__ == "__main__":
