@@ -331,10 +331,12 @@ class PerceptionNode(LifecycleNode):
         """Called in a thread of the line that ends by an error: the main thread then ends the process."""
         if isinstance(error, executable.CONTEXT_CLOSED) and not self.context.ok():
             return  # no error: a signal came while a frame was under way
-        self.print_defect(error)
         thread = threading.current_thread().name
-        self.get_logger().fatal(f"a defect in the thread {thread} ends this process: {executable.one_line(error)}")
-        self.ending.fail()
+        try:
+            self.print_defect(error)
+            self.get_logger().fatal(f"a defect in the thread {thread} ends this process: {executable.one_line(error)}")
+        finally:
+            self.ending.fail()
 
     def _say(self, text: str) -> None:
         self.get_logger().info(text)

@@ -171,7 +171,7 @@ def test_nothing_is_computed_while_nobody_subscribes(ros: Participant):
     before = diagnosis(ros, "camera")
     camera = ros.publisher(Image, "image_raw")
 
-    def is_received() -> bool:  # a best-effort subscription may still miss the first
+    def is_received() -> bool:  # the first may come before both ends are connected
         camera.publish(image((1, 0), picture(1)))
         return int(value(diagnosis(ros, "camera"), "received")) > int(value(before, "received"))
 

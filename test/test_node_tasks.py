@@ -83,7 +83,7 @@ def test_nothing_is_computed_while_nobody_wants_the_numbers(start: Start):
     ros = start(spec=regression_spec({"speed": "m/s"}))
     camera = ros.publisher(Image, "image_raw")
 
-    def is_received() -> bool:  # a best-effort subscription may still miss the first
+    def is_received() -> bool:  # the first may come before both ends are connected
         camera.publish(image((1, 0), flat(0, 0, 0)))
         return int(value(diagnosis(ros, "camera"), "received")) >= 1
 
