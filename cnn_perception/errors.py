@@ -40,6 +40,11 @@ def one_line(error: BaseException, most: int = 300, keep: Literal["start", "end"
     return f"{text[:most]}..." if keep == "start" else f"...{text[-most:]}"
 
 
+def with_kind(error: BaseException) -> str:
+    """Returns an unforeseen error on one line, its kind first: of a KeyError the text alone says little."""
+    return f"{type(error).__name__}: {one_line(error)}"
+
+
 class PerceptionError(Exception):
     """Base of every error this package raises on purpose."""
 

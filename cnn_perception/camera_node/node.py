@@ -231,4 +231,4 @@ def _work(node: CameraNode) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the camera until its end, Ctrl-C or SIGTERM; returns the exit code."""
-    return process.run(CameraNode, _work, argv)
+    return process.run(lambda _: CameraNode(), _work, argv)

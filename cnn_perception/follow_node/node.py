@@ -176,4 +176,4 @@ def _work(node: FollowNode) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Drives until Ctrl-C or SIGTERM; returns the exit code."""
-    return process.run(FollowNode, _work, argv)
+    return process.run(lambda _: FollowNode(), _work, argv)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rclpy.node import Node
+from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo
 
 from cnn_perception.errors import ConfigError
@@ -24,7 +25,8 @@ class Lens:
         self.topic = node.resolve_topic_name(f"{image_topic.rpartition('/')[0]}/camera_info")
         self._rectified = rectified
         # It comes as often as the images but says the same each time: read when a ray is wanted, by nobody else.
-        self._inlet = Inlet(node, CameraInfo, self.topic, lambda _: None)
+        # Best effort, which every publisher matches, loses nothing so small.
+        self._inlet = Inlet(node, CameraInfo, self.topic, ReliabilityPolicy.BEST_EFFORT, lambda _: None)
         self._info: CameraInfo | None = None
         self._model: CameraModel | None = None
 

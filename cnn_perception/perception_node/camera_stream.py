@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from cnn_perception.model.onnx_model import OnnxModel
@@ -81,7 +82,7 @@ class Channel:
             kind, self.topic = CompressedImage, f"{self.topic}/compressed"
         self.health = FrameHealth(time.monotonic())
         self.stamps, self.steady = Stamps(), Steady()
-        self._inlet = Inlet(self._node, kind, self.topic, self.health.miss)
+        self._inlet = Inlet(self._node, kind, self.topic, ReliabilityPolicy.BEST_AVAILABLE, self.health.miss)
 
     def unsubscribe(self) -> None:
         """Stops listening; harmless when it does not."""
@@ -94,7 +95,7 @@ class Channel:
         """Says why no image arrives: who publishes the topic, with which type and QoS; empty if it is too soon."""
         if self._inlet is None:
             return ""
-        wanted = f"sensor_msgs/msg/{self._inlet.kind.__name__}"
+        wanted = self._inlet.type_name
         infos = self._node.get_publishers_info_by_topic(self.topic)
         misfits = "; ".join(self._inlet.misfits())
         if not misfits and self.health.silence_s(time.monotonic()) <= timeout_s:

@@ -70,6 +70,8 @@ def _camera_status(node: str, camera: CameraStatus) -> DiagnosticStatus:
         level, text = DiagnosticStatus.STALE, "the node is not active"
     elif camera.silence_s > camera.timeout_s:
         level, text = DiagnosticStatus.ERROR, f"no image for {camera.silence_s:.1f} s"
+    elif counts.recently_broken:
+        level, text = DiagnosticStatus.ERROR, f"{counts.recently_broken} frames met a defect of this node; see its log"
     elif counts.recently_refused:
         level, text = DiagnosticStatus.WARN, f"{counts.recently_refused} unusable frames in the last second"
     elif counts.recently_odd:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from std_msgs.msg import Header
 
 from cnn_perception.background.selection import Origin
-from cnn_perception.errors import FrameError, PerceptionError
+from cnn_perception.errors import FrameError, PerceptionError, with_kind
 from cnn_perception.geometry.activation_place import place_of
 from cnn_perception.image.messages import EncodedFile, EncodedImage, encoded_from_message, nanoseconds
 from cnn_perception.perception_node.active_model import Loaded
@@ -21,7 +19,11 @@ from cnn_perception.perception_node.settings import Settings
 from cnn_perception.pipeline.pipeline import Prepared, Result
 from cnn_perception.pipeline.score_map import ScoreMap, dense_scores
 from cnn_perception.stream.drift import brightness
+from cnn_perception.stream.frame_counters import DEFECT
 from cnn_perception.stream.stamps import too_old
+
+_MOST_BROKEN = 3
+"""So many frames in a row are no accident; one that a peer made on purpose must not end the node."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,52 +67,86 @@ class Host(Protocol):
     def warn(self, key: str, text: str) -> None:
         """Logs a text, once in a while for the same key."""
 
-    def fail(self, text: str, error: BaseException) -> bool:
-        """Ends the node because of a defect; returns False if the error is none, for the node ends anyway."""
+    def print_defect(self, error: BaseException) -> None:
+        """Logs the traceback of a defect, unless it has been logged before."""
 
 
 class Steps:
-    """The steps, as the line calls them."""
+    """The steps, as the line calls them. What they raise is a defect, and ends the node."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._broken: dict[str, int] = {}  # frames in a row that met a defect, by camera
 
     def prepare(self, taken: list[tuple[Channel, Any]]) -> list[Frame] | None:
         """First step, beside the inference of the frames before: decodes and preprocesses what is worth it."""
         frames: list[Frame] = []
         for channel, message in taken:
-            with self._survived(channel, "prepared"):
-                channel.health.receive(time.monotonic())
-                has_age = self._judge_stamp(channel, message.header)
-                wanted = channel.outputs.wanted()
-                if self._host.enabled and (wanted.anything or self._host.loaded.is_watched):
-                    started_s = time.perf_counter()
-                    encoded = encoded_from_message(message)
-                    prepared = self._host.loaded.pipeline.prepare(encoded)
-                    frames.append(Frame(channel, message.header, has_age, wanted, started_s, encoded, prepared))
+            channel.health.receive(time.monotonic())
+            try:
+                frame = self._prepare(channel, message)
+            except FrameError as error:
+                self._drop(channel, error)
+                continue
+            if frame is not None:
+                frames.append(frame)
         return frames or None
 
-    def infer(self, frames: list[Frame]) -> list[Inferred] | None:
+    def infer(self, frames: list[Frame]) -> list[Inferred]:
         """Second step: nothing else than the model stands between two runs."""
-        with self._survived(frames[0].channel, "inferred"):
-            pipeline = self._host.loaded.pipeline
-            results: list[Result | FrameError]
-            try:
-                wants_map = any(frame.wanted.map for frame in frames)
-                results = pipeline.infer_batch([frame.prepared for frame in frames], wants_map)
-            except FrameError as error:  # the whole batch is lost
-                results = [error] * len(frames)
-            maps = [self._score_map(frame) if frame.wanted.dense else None for frame in frames]
-            return [Inferred(*one) for one in zip(frames, results, maps, strict=True)]
-        return None
+        pipeline = self._host.loaded.pipeline
+        results: list[Result | FrameError]
+        try:
+            wants_map = any(frame.wanted.map for frame in frames)
+            results = pipeline.infer_batch([frame.prepared for frame in frames], wants_map)
+        except FrameError as error:  # the whole batch is lost
+            results = [error] * len(frames)
+        maps = [self._score_map(frame) if frame.wanted.dense else None for frame in frames]
+        return [Inferred(*one) for one in zip(frames, results, maps, strict=True)]
 
     def deliver(self, inferred: list[Inferred]) -> None:
         """Third step, beside the inference of the next frames: publishes."""
         for one in inferred:
-            with self._survived(one.frame.channel, "delivered"):
+            try:
                 if isinstance(one.result, FrameError):
                     raise one.result
                 self._deliver(one.frame, one.result, one.score_map)
+            except FrameError as error:
+                self._drop(one.frame.channel, error)
+
+    def _prepare(self, channel: Channel, message: Any) -> Frame | None:  # noqa: ANN401 messages are untyped
+        """Returns a frame on its way; None if nobody wants it."""
+        has_age = self._judge_stamp(channel, message.header)
+        wanted = channel.outputs.wanted()
+        if not self._host.enabled or not (wanted.anything or self._host.loaded.is_watched):
+            return None
+        started_s = time.perf_counter()
+        encoded, prepared = self._decode(channel, message)
+        return Frame(channel, message.header, has_age, wanted, started_s, encoded, prepared)
+
+    def _decode(
+        self,
+        channel: Channel,
+        message: Any,  # noqa: ANN401
+    ) -> tuple[EncodedImage | EncodedFile, Prepared]:
+        """Decodes and preprocesses; a defect costs this frame alone, unless it is the camera's third in a row."""
+        broken = self._broken.pop(channel.name, 0) + 1
+        try:
+            encoded = encoded_from_message(message)
+            return encoded, self._host.loaded.pipeline.prepare(encoded)
+        except FrameError:
+            raise
+        except Exception as error:
+            if broken == _MOST_BROKEN:
+                raise
+            self._broken[channel.name] = broken
+            self._host.print_defect(error)
+            raise FrameError(DEFECT, f"{with_kind(error)}; this is a defect of the node") from error
+
+    def _drop(self, channel: Channel, error: FrameError) -> None:
+        count = channel.health.drop(error.reason)
+        text = f"{channel.topic}: frame dropped ({error.reason}, {count} so far): {error}"
+        self._host.warn(f"{channel.name} {error.reason}", text)
 
     def _judge_stamp(self, channel: Channel, header: Header) -> bool:
         """Counts a strange stamp, and drops the frame where it must; returns whether the frame has an age."""
@@ -172,16 +208,3 @@ class Steps:
         if frame.wanted.score_map_info and score_map is not None:
             info = channel.lens.info if lens is not None else None
             channel.outputs.publish_map_info(frame.header, score_map, info)
-
-    @contextlib.contextmanager
-    def _survived(self, channel: Channel, step: str) -> Iterator[None]:
-        """A bad frame is dropped and counted; a defect ends the node, which must not look alive."""
-        try:
-            yield
-        except FrameError as error:
-            count = channel.health.drop(error.reason)
-            text = f"{channel.topic}: frame dropped ({error.reason}, {count} so far): {error}"
-            self._host.warn(f"{channel.name} {error.reason}", text)
-        except BaseException as error:
-            if self._host.fail(f"a frame could not be {step}", error):
-                raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
 
-from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_OK, ConfigError, PerceptionError
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, ConfigError, PerceptionError, with_kind
 from cnn_perception.perception_node import diagnostics, messages
 from cnn_perception.perception_node.active_model import Loaded
 from cnn_perception.perception_node.camera_stream import Channel
@@ -42,10 +43,10 @@ class PerceptionNode(LifecycleNode):
     Attributes:
         settings: The parameters in force.
         enabled: Whether frames are answered, see ~/set_enabled.
-        failed: Whether a defect has ended the node.
+        ending: Of the process, by a defect in one of the node's threads.
     """
 
-    def __init__(self, node_name: str = "perception_node") -> None:
+    def __init__(self, ending: process.Ending, node_name: str = "perception_node") -> None:
         # What `stop` needs comes first: rclpy also destroys a node whose construction failed.
         self._topology = threading.RLock()  # held while subscriptions or topics come and go
         self._channels: list[Channel] = []
@@ -63,8 +64,9 @@ class PerceptionNode(LifecycleNode):
         self._infos: InfoPublishers | None = None
         self._database_version = 0
         self.enabled = True
-        self.failed = False
+        self.ending = ending
         self._logged_s: dict[str, float] = {}
+        self._known_defects: set[str] = set()
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RESULT_QOS)
         # A steady clock, so that a simulation whose /clock stands still is diagnosed all the same.
         self.create_timer(
@@ -109,7 +111,7 @@ class PerceptionNode(LifecycleNode):
                 channel.subscribe()
             self._intake = Intake(self.context, self._channels, self.settings.max_batch_size)
             steps = Steps(self)
-            self._line = Line(self._intake, steps.prepare, steps.infer, steps.deliver)
+            self._line = Line(self._intake, steps.prepare, steps.infer, steps.deliver, self._fail)
         topics = ", ".join(channel.topic for channel in self._channels)
         self.get_logger().info(f"active: waiting for images on {topics}")
         return result
@@ -318,14 +320,23 @@ class PerceptionNode(LifecycleNode):
             self._logged_s[key] = now_s
             self.get_logger().warning(text)
 
-    def fail(self, text: str, error: BaseException) -> bool:
-        """Ends the node because of a defect; returns False if the error is none, for the node ends anyway."""
+    def print_defect(self, error: BaseException) -> None:
+        """Logs the traceback of a defect, unless it has been logged before."""
+        place = "".join(traceback.format_tb(error.__traceback__)[-1:])
+        if place not in self._known_defects:
+            self._known_defects.add(place)
+            self.get_logger().error("".join(traceback.format_exception(error)).rstrip())
+
+    def _fail(self, error: BaseException) -> None:
+        """Called in a thread of the line that ends by an error: the main thread then ends the process."""
         if isinstance(error, process.CONTEXT_CLOSED) and not self.context.ok():
-            return False  # a signal came while this frame was under way
-        self.failed = True
-        self.get_logger().fatal(f"{text}; this is a defect")
-        self.context.try_shutdown()
-        return True
+            return  # no error: a signal came while a frame was under way
+        thread = threading.current_thread().name
+        try:
+            self.print_defect(error)
+            self.get_logger().fatal(f"a defect in the thread {thread} ends this process: {with_kind(error)}")
+        finally:
+            self.ending.fail()
 
     def _say(self, text: str) -> None:
         self.get_logger().info(text)
@@ -367,8 +378,8 @@ def _work(node: PerceptionNode) -> int:
         if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
             return EXIT_BAD_INPUT if node.context.ok() else EXIT_OK
         node.trigger_activate()
-    process.spin(node, threads=2)
-    return EXIT_DEFECT if node.failed else EXIT_OK
+    process.spin(node, threads=2, ending=node.ending)
+    return EXIT_OK
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -83,6 +83,7 @@ class Line(Generic[FrameT, PreparedT, InferredT]):
         prepare: Callable[[FrameT], PreparedT | None],
         infer: Callable[[PreparedT], InferredT | None],
         deliver: Callable[[InferredT], None],
+        on_failure: Callable[[BaseException], None],
     ) -> None:
         """Starts the threads.
 
@@ -91,8 +92,11 @@ class Line(Generic[FrameT, PreparedT, InferredT]):
             prepare: First step; None drops the frame.
             infer: Second step; None drops the frame.
             deliver: Third step.
+            on_failure: Called with what a step or the source has raised, in the thread that ends by it, which `join`
+                waits for; the other threads end too, once the source is closed.
         """
         self._source, self._prepare, self._infer, self._deliver = source, prepare, infer, deliver
+        self._on_failure = on_failure
         self._prepared: _Slot[PreparedT] = _Slot()
         self._inferred: _Slot[InferredT] = _Slot()
         self._flow = threading.Condition()
@@ -104,7 +108,9 @@ class Line(Generic[FrameT, PreparedT, InferredT]):
         self._expected_end_s = 0.0
         self._mean_prepare_s = 0.0
         steps = {"prepare": self._prepare_all, "infer": self._infer_all, "deliver": self._deliver_all}
-        self._threads = [threading.Thread(target=step, name=name, daemon=True) for name, step in steps.items()]
+        self._threads = [
+            threading.Thread(target=self._run, args=(step,), name=name, daemon=True) for name, step in steps.items()
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -135,6 +141,12 @@ class Line(Generic[FrameT, PreparedT, InferredT]):
         with self._flow:
             self._under_way -= 1
             self._flow.notify_all()
+
+    def _run(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except BaseException as error:
+            self._on_failure(error)
 
     def _prepare_all(self) -> None:
         try:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import CallbackGroup
 from rclpy.context import Context
 from rclpy.event_handler import SubscriptionEventCallbacks
@@ -26,6 +27,10 @@ MessageT = TypeVar("MessageT")
 FeedT = TypeVar("FeedT", bound="Feed")
 
 IMAGE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""Matches every publisher. Images are subscribed reliably while each of their publishers is reliable, see `Inlet`."""
+
+_LOOK_S = 0.5
+"""How often the publishers are looked at: 0.02 ms, and none of the node's threads is woken for it."""
 
 
 class _NotForTheExecutor(CallbackGroup):
@@ -42,70 +47,141 @@ class _NotForTheExecutor(CallbackGroup):
 
 
 class Inlet(Generic[MessageT]):
-    """A subscription whose messages are taken by one thread of the caller's."""
+    """A subscription whose messages are taken by one thread of the caller's.
 
-    def __init__(self, node: Node, kind: type[MessageT], topic: str, on_missed: Callable[[int], None]) -> None:
+    Of images that travel in fragments a best-effort subscription can lose every one; a reliable one matches no
+    best-effort publisher. So with `BEST_AVAILABLE` it is reliable while every publisher of the topic is, else best
+    effort, and `fit` subscribes anew when that changes. Until a publisher is known it is reliable: whoever appears with
+    less is seen by the next `fit`, and no frame that was on its way is lost for it.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        kind: type[MessageT],
+        topic: str,
+        reliability: ReliabilityPolicy,
+        on_missed: Callable[[int], None],
+    ) -> None:
         """Subscribes.
 
         Args:
             node: Whose subscription this is; its executor never sees it.
             kind: Message class.
             topic: Fully qualified name.
+            reliability: `BEST_AVAILABLE` fits the publishers; a qos_override of the topic wins.
             on_missed: Called by `take` with the number of messages that a newer one overtook, or that were lost on
                 the way. It is read from the publisher's sequence numbers: nothing is counted where the middleware does
                 not tell them, or between the messages of two publishers.
         """
-        self._node, self._on_missed = node, on_missed
-        # Without event callbacks: the middleware would wake the executor for them with every image.
-        self._subscription: Any = node.create_subscription(
-            kind,
-            topic,
-            lambda _: None,
-            IMAGE_QOS,
-            callback_group=_NotForTheExecutor(),
-            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
+        self._node, self._reliability, self._on_missed = node, reliability, on_missed
         self.kind, self.topic = kind, topic
+        self._is_fitted = False
+        self._subscription = self._subscribe(self._offered() or ReliabilityPolicy.RELIABLE)
+        self._before: Any = None  # the subscription that this one is to replace, until its first message
         self._latest = (b"", 0)  # publisher and sequence number of the latest message
 
+    def _subscribe(self, fitting: ReliabilityPolicy) -> Any:  # noqa: ANN401 rclpy's generics differ by version
+        def choose(qos: QoSProfile) -> SetParametersResult:
+            """Called by rclpy with the QoS that follows from the overrides, the last moment to change it."""
+            self._is_fitted = qos.reliability == ReliabilityPolicy.BEST_AVAILABLE
+            if self._is_fitted:
+                qos.reliability = fitting
+            return SetParametersResult(successful=True)
+
+        # Without event callbacks: the middleware would wake the executor for them with every image.
+        return self._node.create_subscription(
+            self.kind,
+            self.topic,
+            lambda _: None,
+            QoSProfile(depth=IMAGE_QOS.depth, reliability=self._reliability),  # a new one: rclpy writes into it
+            callback_group=_NotForTheExecutor(),
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(callback=choose),
+        )
+
     @property
-    def handle(self) -> Any:  # noqa: ANN401 rclpy's handles have no public type
+    def type_name(self) -> str:
+        """The message type as publishers announce it."""
+        return f"sensor_msgs/msg/{self.kind.__name__}"
+
+    @property
+    def handles(self) -> list[Any]:
         """What a wait set waits for."""
-        return self._subscription.handle
+        return [one.handle for one in (self._subscription, self._before) if one is not None]
+
+    def fit(self) -> None:
+        """Subscribes anew if the publishers of the topic offer another reliability; for the thread that takes."""
+        offered = self._offered()
+        if not self._is_fitted or offered in (None, self._subscription.qos_profile.reliability):
+            return
+        self._forget_before()
+        # A new subscription is known to the publishers only some time later: until then the old one goes on.
+        self._before = self._subscription
+        self._subscription = self._subscribe(offered)
+        if not self._before.get_publisher_count():
+            self._forget_before()
+
+    def _offered(self) -> ReliabilityPolicy | None:
+        """What all publishers of these messages can be received with; None if there are none."""
+        infos = self._node.get_publishers_info_by_topic(self.topic)
+        offers = {info.qos_profile.reliability for info in infos if info.topic_type == self.type_name}
+        if not offers:
+            return None
+        return ReliabilityPolicy.RELIABLE if offers == {ReliabilityPolicy.RELIABLE} else ReliabilityPolicy.BEST_EFFORT
+
+    def _forget_before(self) -> None:
+        if self._before is not None:
+            self._node.destroy_subscription(self._before)
+            self._before = None
 
     def take(self) -> MessageT | None:
         """Returns the newest message without waiting; None if there is none."""
-        newest: MessageT | None = None
-        # Usually once; a qos_override can make the queue longer, and a frame can arrive meanwhile.
-        while (taken := self.handle.take_message(self.kind, False)) is not None:
-            if newest is not None:
-                self._on_missed(1)
-            newest, info = taken
-            self._count_missed(info)
+        newest = self._take_from(self._subscription.handle)
+        if self._before is not None and newest is None:
+            return self._take_from(self._before.handle)
+        self._forget_before()
         return newest
 
-    def _count_missed(self, info: Mapping[str, Any]) -> None:
+    def _take_from(self, handle: Any) -> MessageT | None:  # noqa: ANN401 rclpy's handles have no public type
+        newest: MessageT | None = None
+        # Usually once; a qos_override can make the queue longer, and a frame can arrive meanwhile.
+        while (taken := handle.take_message(self.kind, False)) is not None:
+            message, info = taken
+            if not self._is_new(info):
+                continue
+            if newest is not None:
+                self._on_missed(1)
+            newest = message
+        return newest
+
+    def _is_new(self, info: Mapping[str, Any]) -> bool:
+        """Counts what was missed before a message; returns False if the subscription before has had it already."""
         number, publisher = info.get("publication_sequence_number"), info.get("publisher_gid")
         if number is None or (publisher is None and self._node.count_publishers(self.topic) > 1):
-            return
+            return True
         publisher_id = b"" if publisher is None else bytes(publisher["data"])
         previous_id, previous_number = self._latest
+        if publisher_id == previous_id and self._before is not None and number <= previous_number:
+            return False
         if publisher_id == previous_id and number > previous_number + 1 > 1:
             self._on_missed(number - previous_number - 1)
         self._latest = publisher_id, number
+        return True
 
     def misfits(self) -> list[str]:
         """Says which publishers of the topic cannot be received because their QoS does not fit, and why."""
         found = []
+        wanted = IMAGE_QOS if self._is_fitted else self._subscription.qos_profile
         for publisher in self._node.get_publishers_info_by_topic(self.topic):
-            verdict, reason = qos_check_compatible(publisher.qos_profile, self._subscription.qos_profile)
+            verdict, reason = qos_check_compatible(publisher.qos_profile, wanted)
             if verdict == QoSCompatibility.ERROR:
                 found.append(f"{publisher.node_name}: {reason}")
         return found
 
     def destroy(self) -> None:
         """Unsubscribes; nobody may be waiting any more."""
+        self._forget_before()
         self._node.destroy_subscription(self._subscription)
 
 
@@ -133,26 +209,37 @@ class Intake(Generic[FeedT]):
         self._feeds, self._max_batch_size = list(feeds), max_batch_size
         self._taken_s = [-math.inf] * len(self._feeds)
         self._first = 0
+        self._looked_s = -math.inf
         self._news = GuardCondition(None, None, context=context)
         self._is_closed = threading.Event()
         handle = context.handle
         assert handle is not None
         with handle:
-            self._wait_set = rclpy_implementation.WaitSet(len(self._feeds), 1, 0, 0, 0, 0, handle)
+            # While an inlet subscribes anew it has two subscriptions.
+            self._wait_set = rclpy_implementation.WaitSet(2 * len(self._feeds), 1, 0, 0, 0, 0, handle)
 
     def wait(self) -> bool:
         """Waits until a camera whose turn it may be has a frame; returns False once the intake is closed."""
         while not self._is_closed.is_set():
+            self._fit_publishers()
             waits_s = self._waits_s()
             self._wait_set.clear_entities()
             self._wait_set.add_guard_condition(self._news.handle)
             due = [feed for feed, wait_s in zip(self._feeds, waits_s, strict=True) if wait_s <= 0]
-            numbers = [self._wait_set.add_subscription(feed.inlet.handle) for feed in due]
-            later_s = [wait_s for wait_s in waits_s if wait_s > 0]
-            self._wait_set.wait(math.ceil(min(later_s) * 1e9) if later_s else -1)
+            numbers = [self._wait_set.add_subscription(handle) for feed in due for handle in feed.inlet.handles]
+            until_s = min([_LOOK_S, *(wait_s for wait_s in waits_s if wait_s > 0)])
+            self._wait_set.wait(math.ceil(until_s * 1e9))
             if any(self._wait_set.is_ready("subscription", number) for number in numbers):
                 return not self._is_closed.is_set()
         return False
+
+    def _fit_publishers(self) -> None:
+        """Here, because no other thread may replace what this one waits for."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s >= _LOOK_S:
+            self._looked_s = now_s
+            for feed in self._feeds:
+                feed.inlet.fit()
 
     def _waits_s(self) -> list[float]:
         """How long each camera's next frame must wait for its rate limit."""

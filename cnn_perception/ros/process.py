@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import rclpy
@@ -16,7 +17,15 @@ from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedEx
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 
-from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, ConfigError, PerceptionError, one_line
+from cnn_perception.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_DEFECT,
+    EXIT_OK,
+    ConfigError,
+    PerceptionError,
+    one_line,
+    with_kind,
+)
 from cnn_perception.ros import transport
 
 NodeT = TypeVar("NodeT", bound=Node)
@@ -24,65 +33,108 @@ NodeT = TypeVar("NodeT", bound=Node)
 CONTEXT_CLOSED = (rclpy_implementation.RCLError, rclpy_implementation.InvalidHandle)
 """What rclpy raises when a signal closes the context under a callback; look at `context.ok()` before ignoring it."""
 
-
 _LOOK_S = 0.2
 _GRACE_S = 1.5
-"""What is still busy this long after a signal, such as loading a model, is left: a robot waits three seconds."""
+"""What is still busy this long after a signal or a defect, such as a model, is left: a robot waits two seconds."""
 
 
-def run(make_node: Callable[[], NodeT], work: Callable[[NodeT], int], argv: Sequence[str] | None = None) -> int:
+class Ending:
+    """How the process ends: by a signal, when its work is done, or because a thread has met a defect.
+
+    That thread says so here and does no more, for clean-up waits for it. The main thread, which spins, sees it, cleans
+    up and returns the exit code; where that takes too long, `enforce` ends the process with the same code.
+    """
+
+    def __init__(self) -> None:
+        self._code = EXIT_OK
+        self._has_failed = False
+        self._has_begun = threading.Event()
+        self._is_done = threading.Event()
+
+    @property
+    def code(self) -> int:
+        """The exit code as far as it is known: a defect is never forgotten."""
+        return EXIT_DEFECT if self._has_failed else self._code
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the process should end."""
+        return self._has_begun.is_set()
+
+    def begin(self, code: int) -> None:
+        """Ends the work, whose exit code this is."""
+        self._code = code
+        self._has_begun.set()
+
+    def fail(self) -> None:
+        """Ends the work because of a defect, which has been printed; may be called from any thread."""
+        self._has_failed = True
+        self._has_begun.set()
+
+    def finish(self) -> None:
+        """Says that everything is cleaned up."""
+        self._is_done.set()
+
+    def enforce(self, context: Context) -> None:
+        """Ends the process some time after a signal or the end of its work, whatever its other threads are doing."""
+        while context.ok() and not self._has_begun.wait(_LOOK_S):
+            pass
+        if not self._is_done.wait(_GRACE_S):
+            sys.stdout.flush()
+            os._exit(self.code)
+
+
+def run(make_node: Callable[[Ending], NodeT], work: Callable[[NodeT], int], argv: Sequence[str] | None = None) -> int:
     """Makes a node, lets it work, and cleans up.
 
     Args:
-        make_node: Makes the node once rclpy is initialised.
+        make_node: Makes the node once rclpy is initialised; what it gets is for the node's own threads.
         work: Returns the exit code when the node is done, usually after `spin`.
         argv: Command line without the program's name; None takes the process's.
 
     Returns:
-        The exit code; `EXIT_BAD_INPUT` after printing one line if a setting is unusable.
+        The exit code: `EXIT_BAD_INPUT` after printing one line if a setting is unusable, `EXIT_DEFECT` after printing a
+        traceback and one line if anything raised what it should not.
     """
     transport.prepare_process()
     # rclpy's handler ends the spin; Python's would raise KeyboardInterrupt anywhere, and twice under a launch file.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ending = Ending()
     node: NodeT | None = None
-    is_done = threading.Event()
     try:
         _initialise(argv)
-        threading.Thread(target=_leave_in_time, args=(rclpy.get_default_context(), is_done), daemon=True).start()
-        node = make_node()
-        return work(node)
-    except PerceptionError as error:
-        print(f"error: {one_line(error, 2000)}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except CONTEXT_CLOSED:
-        if rclpy.ok():
-            raise
-        return EXIT_OK  # a signal came before the node was complete
+        threading.Thread(target=ending.enforce, args=(rclpy.get_default_context(),), daemon=True).start()
+        node = make_node(ending)
+        ending.begin(work(node))
+    except Exception as error:
+        _explain(error, ending)
     finally:
-        if node is not None:
-            with _signal_is_no_error():
-                node.destroy_node()
-        rclpy.try_shutdown()
-        is_done.set()
+        _clean_up(node, ending)
+    return ending.code
 
 
-def _leave_in_time(context: Context, is_done: threading.Event) -> None:
-    """Ends the process some time after a signal, whatever its other threads are doing."""
-    while context.ok():
-        if is_done.wait(_LOOK_S):
-            return
-    if not is_done.wait(_GRACE_S):
-        sys.stdout.flush()
-        os._exit(EXIT_OK)
-
-
-@contextlib.contextmanager
-def _signal_is_no_error() -> Iterator[None]:
+def _clean_up(node: Node | None, ending: Ending) -> None:
+    ending.begin(ending.code)
     try:
-        yield
-    except CONTEXT_CLOSED:
-        if rclpy.ok():
-            raise
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    except Exception as error:
+        _explain(error, ending)
+    ending.finish()
+
+
+def _explain(error: Exception, ending: Ending) -> None:
+    """Ends the work because of an error, of which one line says the reason."""
+    if isinstance(error, CONTEXT_CLOSED) and not rclpy.ok():
+        return  # no error: a signal came in the middle of something
+    if isinstance(error, PerceptionError):
+        print(f"error: {one_line(error, 2000)}", file=sys.stderr)
+        ending.begin(EXIT_BAD_INPUT)
+        return
+    traceback.print_exception(error)
+    print(f"error: a defect ends this process: {with_kind(error)}", file=sys.stderr)
+    ending.fail()
 
 
 def _initialise(argv: Sequence[str] | None) -> None:
@@ -92,20 +144,23 @@ def _initialise(argv: Sequence[str] | None) -> None:
         raise ConfigError(f"the ROS arguments are wrong: {error}") from None
 
 
-def spin(node: Node, threads: int = 1) -> None:
-    """Runs the node's callbacks until SIGINT, SIGTERM or a shutdown of its context.
+def spin(node: Node, threads: int = 1, ending: Ending | None = None) -> None:
+    """Runs the node's callbacks until SIGINT, SIGTERM, a shutdown of its context, or a defect.
 
     Args:
         node: The node.
         threads: How many callbacks of different groups may run at a time.
+        ending: Where the node's own threads say that they have met a defect.
     """
+    ending = ending or Ending()
     executor: Executor = SingleThreadedExecutor(context=node.context)
     if threads > 1:
         executor = MultiThreadedExecutor(threads, context=node.context)
     executor.add_node(node)
     with contextlib.suppress(ExternalShutdownException):
         try:
-            executor.spin()
+            while node.context.ok() and not ending.has_begun:
+                executor.spin_once(_LOOK_S)
         except CONTEXT_CLOSED:
             if node.context.ok():
                 raise

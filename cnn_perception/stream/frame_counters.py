@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+DEFECT = "defect"
+"""The reason for which a frame is dropped that met a defect of this package."""
 _WINDOW_FRAMES = 256
 """Percentiles are over the latest frames: about ten seconds at 30 Hz."""
 
@@ -26,6 +28,7 @@ class Snapshot:
         dropped: Frames dropped in all, by reason; `missed` were overtaken by a newer frame, or lost on the way.
         oddities: Frames with a strange stamp in all, by kind; they may have been answered all the same.
         recently_refused: Frames refused as unusable since the previous snapshot.
+        recently_broken: How many of these met a defect of this package.
         recently_odd: Frames with a strange stamp since the previous snapshot.
         percentiles_ms: (p50, p95) of every stage over the latest frames, milliseconds.
     """
@@ -38,6 +41,7 @@ class Snapshot:
     dropped: Mapping[str, int]
     oddities: Mapping[str, int]
     recently_refused: int
+    recently_broken: int
     recently_odd: int
     percentiles_ms: Mapping[str, tuple[float, float]]
 
@@ -55,7 +59,7 @@ class FrameHealth:
         self._oddities: Counter[str] = Counter()
         self._stages_ms: dict[str, deque[float]] = {}
         self._last_received_s = now_s
-        self._previous = (now_s, 0, 0, 0, 0)
+        self._previous = (now_s, 0, 0, 0, 0, 0)
 
     def receive(self, now_s: float) -> None:
         """Notes that a frame arrived."""
@@ -97,11 +101,12 @@ class FrameHealth:
     def snapshot(self, now_s: float) -> Snapshot:
         """Returns what happened so far, with rates since the previous call."""
         with self._lock:
-            then_s, received, answered, refused, odd = self._previous
+            then_s, received, answered, refused, broken, odd = self._previous
             all_refused = sum(self._dropped.values()) - self._dropped["missed"]
+            all_broken = self._dropped[DEFECT]
             all_odd = sum(self._oddities.values())
             seconds = max(now_s - then_s, 1e-9)
-            self._previous = (now_s, self._received, self._answered, all_refused, all_odd)
+            self._previous = (now_s, self._received, self._answered, all_refused, all_broken, all_odd)
             return Snapshot(
                 input_rate_hz=(self._received - received) / seconds,
                 output_rate_hz=(self._answered - answered) / seconds,
@@ -111,6 +116,7 @@ class FrameHealth:
                 dropped=dict(+self._dropped),
                 oddities=dict(self._oddities),
                 recently_refused=all_refused - refused,
+                recently_broken=all_broken - broken,
                 recently_odd=all_odd - odd,
                 percentiles_ms={name: _percentiles(values) for name, values in self._stages_ms.items()},
             )

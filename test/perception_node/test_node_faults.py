@@ -63,7 +63,7 @@ import sys, rclpy
 from sensor_msgs.msg import Image
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Classification
-from cnn_perception import transport
+from cnn_perception.ros import transport
 transport.prepare_process()
 rclpy.init()
 node = rclpy.create_node("hanging")

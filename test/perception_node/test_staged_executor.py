@@ -40,6 +40,10 @@ class Feed:
             self._changed.notify()
 
 
+def unexpected(error: BaseException) -> None:
+    raise error  # in its thread, which pytest sees
+
+
 def test_every_frame_goes_through_all_steps_in_order():
     feed = Feed()
     delivered: list[int] = []
@@ -49,7 +53,7 @@ def test_every_frame_goes_through_all_steps_in_order():
         delivered.append(value)
         arrived.release()
 
-    line = Line(feed, lambda v: v * 10, lambda v: v + 1, deliver)
+    line = Line(feed, lambda v: v * 10, lambda v: v + 1, deliver, unexpected)
     for value in range(50):
         feed.put(value)
         assert arrived.acquire(timeout=TIMEOUT_S)
@@ -74,7 +78,7 @@ def test_next_frame_is_prepared_and_the_last_delivered_during_an_inference():
             assert prepared_second.wait(TIMEOUT_S), "the second frame was not prepared during the first's inference"
         return value
 
-    line = Line(feed, prepare, infer, lambda value: delivered.set() if value == 2 else None)
+    line = Line(feed, prepare, infer, lambda value: delivered.set() if value == 2 else None, unexpected)
     feed.put(1)
     assert inferring.wait(TIMEOUT_S)
     feed.put(2)
@@ -105,7 +109,7 @@ def test_one_frame_at_a_time_is_inferred_and_slow_delivery_keeps_the_order():
         if len(delivered) == 2:
             both.set()
 
-    line = Line(feed, lambda v: v, infer, deliver)
+    line = Line(feed, lambda v: v, infer, deliver, unexpected)
     feed.put(1)
     assert both.wait(TIMEOUT_S)
     feed.close()
@@ -125,7 +129,7 @@ def test_dropped_frames_do_not_stop_the_line():
     def infer(value: int) -> int | None:
         return None if value == 2 else value
 
-    line = Line(feed, prepare, infer, lambda value: arrived.set())
+    line = Line(feed, prepare, infer, lambda value: arrived.set(), unexpected)
     for value in (1, 2, 3):
         feed.put(value)
         assert seen.acquire(timeout=TIMEOUT_S)
@@ -136,28 +140,54 @@ def test_dropped_frames_do_not_stop_the_line():
 
 def test_closing_the_feed_ends_an_idle_line():
     feed = Feed()
-    line = Line(feed, lambda v: v, lambda v: v, lambda v: None)
+    line = Line(feed, lambda v: v, lambda v: v, lambda v: None, unexpected)
     feed.close()
     line.join()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.parametrize("broken", ["prepare", "infer", "deliver"])
-def test_defect_in_one_step_ends_the_whole_line(broken: str):
+class BrokenFeed(Feed):
+    """A source that fails at what is named."""
+
+    def __init__(self, broken: str) -> None:
+        super().__init__()
+        self._broken = broken
+
+    def wait(self) -> bool:
+        if self._broken == "wait":
+            raise RuntimeError("wait")
+        return super().wait()
+
+    def take(self) -> int | None:
+        if self._broken == "take":
+            raise RuntimeError("take")
+        return super().take()
+
+
+@pytest.mark.parametrize("broken", ["wait", "take", "prepare", "infer", "deliver"])
+def test_defect_is_told_once_and_ends_the_line_when_the_source_is_closed(broken: str):
     def step(name: str):
         def work(value: int) -> int:
             if name == broken:
-                feed.close()  # as the node does when a frame meets a defect
-                raise RuntimeError("defect")
+                raise RuntimeError(name)
             feed.put(value + 1)
             return value
 
         return work
 
-    feed = Feed()
-    line = Line(feed, step("prepare"), step("infer"), step("deliver"))
+    told: list[str] = []
+    has_told = threading.Event()
+
+    def on_failure(error: BaseException) -> None:
+        told.append(str(error))
+        has_told.set()
+
+    feed = BrokenFeed(broken)
+    line = Line(feed, step("prepare"), step("infer"), step("deliver"), on_failure)
     feed.put(1)
+    assert has_told.wait(TIMEOUT_S)
+    feed.close()
     ended = threading.Thread(target=line.join, daemon=True)
     ended.start()
     ended.join(TIMEOUT_S)
     assert not ended.is_alive()
+    assert told == [broken]

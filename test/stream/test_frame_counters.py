@@ -31,6 +31,16 @@ def test_missed_frames_are_no_refusals():
     assert (first.received, first.recently_refused, second.recently_refused) == (3, 2, 0)
 
 
+def test_frames_that_met_a_defect_are_refusals_and_counted_apart():
+    health = FrameHealth(0.0)
+    health.drop("encoding")
+    health.drop("defect")
+    first, second = health.snapshot(1.0), health.snapshot(2.0)
+    assert first.dropped == {"encoding": 1, "defect": 1}
+    assert (first.recently_refused, first.recently_broken) == (2, 1)
+    assert (second.recently_refused, second.recently_broken) == (0, 0)
+
+
 def test_silence_counts_from_the_start_and_from_the_latest_frame():
     health = FrameHealth(10.0)
     assert health.silence_s(13.0) == 3.0

@@ -1,0 +1,113 @@
+"""Owns: the node's image subscription fits its publishers, on real DDS. Leaves to others: QoS that cannot fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+
+from diagnostic_msgs.msg import DiagnosticArray
+from perception import NODE, camera_of, image, picture, stamp
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from ros import Participant, Process, new_domain, participant, running
+from sensor_msgs.msg import CompressedImage, Image
+from tiny_model import write_tiny_model
+from vision_msgs.msg import Classification
+
+RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
+
+
+@pytest.fixture(scope="module")
+def node(domain: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    folder = tmp_path_factory.mktemp("node")
+    model = write_tiny_model(folder / "tiny.onnx")
+    with running(
+        "perception_node", domain, folder / "log.txt", model=model, providers="[CPUExecutionProvider]"
+    ) as process:
+        yield process
+
+
+def qos(reliability: ReliabilityPolicy) -> QoSProfile:
+    return QoSProfile(depth=5, reliability=reliability)
+
+
+def subscribed(ros: Participant, topic: str = "/image_raw") -> list[ReliabilityPolicy]:
+    """The reliability of each of the topic's subscriptions, as DDS announces them."""
+    return [info.qos_profile.reliability for info in ros.node.get_subscriptions_info_by_topic(topic)]
+
+
+class Frames:
+    """Frames of one camera, each published when the one before was answered: a lost one is never answered."""
+
+    def __init__(self, ros: Participant, camera: Any, answers: list[Any]) -> None:
+        self._ros, self._camera, self.answers = ros, camera, answers
+        self.sent = 0
+
+    def next(self) -> bool:
+        self.sent += 1
+        self._camera.publish(image((self.sent, 0), picture(self.sent)))
+        self._ros.wait_for(lambda: stamp(self.answers[-1])[0] == self.sent if self.answers else False, "its answer")
+        return True
+
+
+@pytest.mark.parametrize("reliability", [RELIABLE, BEST_EFFORT])
+def test_camera_is_subscribed_as_it_offers_and_answered(ros: Participant, reliability: ReliabilityPolicy):
+    answers = ros.collect(Classification, f"{NODE}/classification")
+    camera = ros.node.create_publisher(Image, "/image_raw", qos(reliability))
+    ros.wait_for(lambda: subscribed(ros) == [reliability], "the subscription")
+    numbers = iter(range(1, 100_000))
+
+    def is_answered() -> bool:
+        camera.publish(image((next(numbers), 0), picture(1)))
+        return bool(answers)
+
+    ros.wait_for(is_answered, "an answer")
+    assert subscribed(ros) == [reliability]
+
+
+def test_publishers_that_come_and_go_are_followed_and_cost_no_frame(ros: Participant):
+    """One subscription is left each time; every frame of the camera that stays is answered, and once."""
+    answers = ros.collect(Classification, f"{NODE}/classification")
+    frames = Frames(ros, camera_of(ros, answers), answers)
+    for _ in range(3):
+        ros.wait_for(lambda: frames.next() and subscribed(ros) == [RELIABLE], "reliable")
+        other = ros.node.create_publisher(Image, "/image_raw", qos(BEST_EFFORT))
+        ros.wait_for(lambda: frames.next() and subscribed(ros) == [BEST_EFFORT], "best effort, for the other's sake")
+        ros.node.destroy_publisher(other)
+    ros.wait_for(lambda: frames.next() and subscribed(ros) == [RELIABLE], "reliable again")
+    assert [stamp(answer)[0] for answer in answers] == list(range(1, frames.sent + 1))
+
+
+def test_publishers_of_another_type_do_not_count(ros: Participant, domain: int):
+    answers = ros.collect(Classification, f"{NODE}/classification")
+    frames = Frames(ros, camera_of(ros, answers), answers)
+    with participant(domain) as other:  # DDS refuses a second type in the same participant
+        other.node.create_publisher(CompressedImage, "/image_raw", qos(BEST_EFFORT))
+        ros.wait_for(lambda: len(ros.node.get_publishers_info_by_topic("/image_raw")) == 2, "both publishers")
+        several_looks(ros, frames)
+        assert subscribed(ros) == [RELIABLE]
+
+
+def several_looks(ros: Participant, frames: Frames) -> None:
+    """Waits, while frames are answered, for as long as the node takes to look at its publishers some times."""
+    statuses = ros.collect(DiagnosticArray, "/diagnostics")
+    ros.wait_for(lambda: frames.next() and len(statuses) >= 3, "diagnoses, one a second")
+
+
+@pytest.mark.parametrize("reliability", [RELIABLE, BEST_EFFORT])
+def test_override_wins_over_what_publishers_offer_and_is_of_its_topic_alone(
+    tmp_path: Path, reliability: ReliabilityPolicy
+):
+    domain, model = new_domain(), write_tiny_model(tmp_path / "tiny.onnx")
+    override = ("-p", f"qos_overrides./image_raw.subscription.reliability:={reliability.name.lower()}")
+    with running("perception_node", domain, tmp_path / "log", *override, model=model), participant(domain) as ros:
+        answers = ros.collect(Classification, f"{NODE}/classification")
+        frames = Frames(ros, camera_of(ros, answers), answers)
+        ros.node.create_publisher(Image, "/image_raw", qos(BEST_EFFORT))
+        several_looks(ros, frames)
+        assert subscribed(ros) == [reliability]
+        assert subscribed(ros, "/camera_info") == [BEST_EFFORT]

@@ -1,0 +1,167 @@
+"""Owns: how a subscription that is read by hand is replaced by one that fits its publishers. DDS is a stub.
+
+Leaves to others: that DDS announces and matches it so (test_node_qos).
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+
+from cnn_perception.ros.latest_subscription import IMAGE_QOS, Inlet
+
+RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
+
+
+class Subscription:
+    """A subscription whose queue the test fills with (publisher, number)."""
+
+    def __init__(self, qos_profile: QoSProfile, publishers: int) -> None:
+        self.qos_profile, self.handle = qos_profile, self
+        self.queue: list[tuple[str, int]] = []
+        self._publishers = publishers
+
+    def get_publisher_count(self) -> int:
+        return self._publishers
+
+    def take_message(self, kind: type, raw: bool) -> Any:
+        if not self.queue:
+            return None
+        publisher, number = self.queue.pop(0)
+        info = {"publication_sequence_number": number, "publisher_gid": {"data": publisher.encode()}}
+        return f"{publisher}{number}", info
+
+
+class Node:
+    """A node that knows of what the test has put into `offers`."""
+
+    def __init__(self) -> None:
+        self.offers: list[ReliabilityPolicy] = []
+        self.override: ReliabilityPolicy | None = None
+        self.matched = 1
+        self.subscriptions: list[Subscription] = []
+
+    def get_publishers_info_by_topic(self, topic: str) -> list[Any]:
+        kind = "sensor_msgs/msg/Image"
+        return [SimpleNamespace(topic_type=kind, qos_profile=QoSProfile(depth=1, reliability=r)) for r in self.offers]
+
+    def create_subscription(
+        self, kind: type, topic: str, callback: object, qos: QoSProfile, *, qos_overriding_options: Any, **_: object
+    ) -> Subscription:
+        if self.override is not None:
+            qos.reliability = self.override
+        assert qos_overriding_options.callback(qos).successful
+        self.subscriptions.append(Subscription(qos, self.matched))
+        return self.subscriptions[-1]
+
+    def destroy_subscription(self, subscription: Subscription) -> None:
+        self.subscriptions.remove(subscription)
+
+
+class Bench:
+    """An inlet of images, and what it has missed."""
+
+    def __init__(self, *offers: ReliabilityPolicy, override: ReliabilityPolicy | None = None) -> None:
+        self.node = Node()
+        self.node.offers, self.node.override = list(offers), override
+        self.missed: list[int] = []
+        best = ReliabilityPolicy.BEST_AVAILABLE
+        self.inlet: Inlet[Any] = Inlet(self.node, Image, "/image_raw", best, self.missed.append)  # type: ignore[arg-type]
+
+    def offer(self, *offers: ReliabilityPolicy) -> list[ReliabilityPolicy]:
+        """Changes the publishers; returns the subscriptions that the inlet has then, the newest last."""
+        self.node.offers = list(offers)
+        self.inlet.fit()
+        return self.subscribed
+
+    @property
+    def subscribed(self) -> list[ReliabilityPolicy]:
+        return [one.qos_profile.reliability for one in self.node.subscriptions]
+
+
+@pytest.mark.parametrize(
+    ("offers", "expected"),
+    [
+        ([], RELIABLE),
+        ([RELIABLE], RELIABLE),
+        ([RELIABLE, RELIABLE], RELIABLE),
+        ([BEST_EFFORT], BEST_EFFORT),
+        ([RELIABLE, BEST_EFFORT], BEST_EFFORT),
+        ([ReliabilityPolicy.UNKNOWN], BEST_EFFORT),
+    ],
+)
+def test_subscription_is_reliable_while_every_publisher_is(offers: list[ReliabilityPolicy], expected: object):
+    assert Bench(*offers).subscribed == [expected]
+
+
+def test_publishers_that_are_gone_change_nothing():
+    bench = Bench(BEST_EFFORT)
+    assert bench.offer() == [BEST_EFFORT]
+
+
+def test_same_offer_subscribes_only_once():
+    bench = Bench(RELIABLE)
+    (before,) = bench.node.subscriptions
+    bench.offer(RELIABLE, RELIABLE)
+    assert bench.node.subscriptions == [before]
+
+
+def test_subscription_that_matches_nobody_is_replaced_at_once():
+    bench = Bench()
+    bench.node.subscriptions[0]._publishers = 0
+    assert bench.offer(BEST_EFFORT) == [BEST_EFFORT]
+
+
+def test_old_subscription_goes_on_until_the_new_one_has_a_message():
+    bench = Bench(RELIABLE)
+    assert bench.offer(RELIABLE, BEST_EFFORT) == [RELIABLE, BEST_EFFORT]
+    old, new = bench.node.subscriptions
+    assert bench.inlet.handles == [new, old]
+    old.queue.append(("a", 1))
+    assert bench.inlet.take() == "a1"
+    new.queue.append(("a", 2))
+    assert bench.inlet.take() == "a2"
+    assert bench.node.subscriptions == bench.inlet.handles == [new]
+    assert bench.missed == []
+
+
+def test_message_that_comes_by_both_is_taken_once():
+    bench = Bench(RELIABLE)
+    bench.offer(RELIABLE, BEST_EFFORT)
+    old, new = bench.node.subscriptions
+    old.queue.append(("a", 1))
+    assert bench.inlet.take() == "a1"
+    new.queue.append(("a", 1))
+    assert bench.inlet.take() is None
+    old.queue.append(("a", 2))
+    new.queue.append(("a", 2))
+    assert bench.inlet.take() == "a2"
+    assert bench.inlet.take() is None
+    assert bench.missed == []
+
+
+def test_changes_that_follow_each_other_leave_at_most_two_subscriptions():
+    bench = Bench(RELIABLE)
+    for offer in [BEST_EFFORT, RELIABLE] * 5:
+        assert len(bench.offer(offer)) == 2
+    bench.inlet.destroy()
+    assert bench.subscribed == []
+
+
+@pytest.mark.parametrize("override", [RELIABLE, BEST_EFFORT])
+def test_override_is_kept_whatever_publishers_offer(override: ReliabilityPolicy):
+    bench = Bench(RELIABLE, override=override)
+    for offer in (BEST_EFFORT, RELIABLE):
+        assert bench.offer(offer) == [override]
+
+
+def test_override_of_one_subscription_leaves_the_defaults_of_others():
+    Bench(override=RELIABLE)
+    assert IMAGE_QOS.reliability == BEST_EFFORT
