@@ -23,7 +23,11 @@ RUNTIME: list[dict[str, set[str]]] = [
     {"image": {"numpy", "cv2", "cv_bridge", "PIL", "simplejpeg"}},
     {"model": {"numpy", "onnxruntime"}},
     {"pipeline": {"numpy", "cv2", "PIL"}},
-    {"bag": {"apsw", "rosbags", "backports", "compression"}, "ros": ROS | {"numpy", "cv2"}, "pages": {"numpy", "cv2"}},
+    {
+        "bag": {"apsw", "rosbags", "backports", "compression"},
+        "ros": ROS | {"numpy", "cv2"},
+        "pages": {"numpy", "cv2", "jinja2"},
+    },
     {"stream": {"numpy"}, "geometry": {"numpy", "cv2"}},
     {"background": {"numpy", "cv2", "rosbags"}, "evaluation": {"numpy", "cv2", "tqdm"}},
     {
@@ -49,7 +53,7 @@ TRAINING: list[dict[str, set[str]]] = [
     {"report": {"numpy", "torch", "torchvision", "matplotlib", "cv2", "onnx", "onnxruntime"}},
     {
         "check": set(),
-        "inspect": {"numpy", "torch", "onnx", "google", "matplotlib"},
+        "inspect": {"numpy", "torch", "onnx", "google"},
         "evaluate": {"numpy", "torch"},
         "export": {"numpy", "torch", "onnx"},
     },

@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from cnn_perception import metrics
 from cnn_perception.errors import EXIT_OK
+from cnn_perception.pages.rendering import render
 from training import checkpoint
 from training.config import make, parse
 from training.data.records import Sample
@@ -169,7 +170,7 @@ def test_an_answer_with_several_labels_goes_by_the_fitted_thresholds():
     names, sample = ("red", "warm", "cold"), Sample(Path("x.png"), 0, "val", (1.0, 0.0, 0.0))
     run = SimpleNamespace(data=SimpleNamespace(task="multilabel", class_names=names))
 
-    text = worst_images._answer(run, sample, np.array([0.3, 0.3, 0.6]), np.array([0.2, 0.25, 0.7]))
+    text = worst_images._answer(run, sample, np.array([0.3, 0.3, 0.6]), np.array([0.2, 0.25, 0.7])).text
 
     # red is seen and there, warm is seen and not there, cold is neither
     assert "warm 30" in text
@@ -204,7 +205,8 @@ def test_neighbours_are_those_in_the_same_direction():
 def test_the_reliability_diagram_has_a_bar_as_high_as_each_bin_is_right():
     scores = np.array([[0.95, 0.05]] * 4 + [[0.6, 0.4]] * 2)
 
-    drawn = diagrams.reliability(metrics.ece(scores, np.array([0, 0, 0, 1, 0, 1]), bins=10), "val")
+    found = metrics.ece(scores, np.array([0, 0, 0, 1, 0, 1]), bins=10)
+    drawn = render("training.report", "reliability.html", part=diagrams.Reliability("val", found.bins))
 
     bars = re.findall(r'height="([\d.]+)" fill="#2b6cb0"', drawn)
     (ground,) = (float(height) for height in re.findall(r'height="([\d]+)" fill="#f6f8fa"', drawn))
@@ -214,7 +216,7 @@ def test_the_reliability_diagram_has_a_bar_as_high_as_each_bin_is_right():
 def test_the_histogram_marks_the_threshold_between_the_scores():
     scores = {"val": np.array([3.0, 4.0, 5.0]), "outside": np.array([1.0, 1.0])}
 
-    drawn = diagrams.histogram(scores, 2.0, "energy")
+    drawn = render("training.report", "histogram.html", part=diagrams.histogram(scores, 2.0, "energy"))
 
     (place,) = re.findall(r'<line x1="([\d.]+)"', drawn)
     lefts = {tip.split(",")[0]: float(x) for x, tip in re.findall(r'<rect x="([\d.]+)"[^>]*><title>([^<]*)', drawn)}
