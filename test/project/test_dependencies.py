@@ -150,6 +150,27 @@ def test_imports_between_files_have_no_cycle(package):
         visit(name, ())
 
 
+def test_no_node_reaches_the_pages():
+    """Jinja2 and the reports cost a node neither time nor memory, and a robot needs them for evaluate_bag only."""
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files_of("cnn_perception")}
+    reached: set[str] = set()
+    waiting = {name for name, path in modules.items() if room_of(path) in NODES}
+    while waiting:
+        name = waiting.pop()
+        reached.add(name)
+        waiting |= (imported(modules[name]) & modules.keys()) - reached
+
+    assert "cnn_perception.pipeline.pipeline" in reached
+    assert [name for name in reached if name.startswith(("cnn_perception.pages", "cnn_perception.evaluation"))] == []
+
+
+@pytest.mark.parametrize("library", ["jinja2", "matplotlib"])
+def test_pages_and_figures_are_made_by_one_module_each(library):
+    users = [path.stem for package in PACKAGES for path in files_of(package) if library in libraries_of(path)]
+
+    assert users == [{"jinja2": "rendering", "matplotlib": "figures"}[library]]
+
+
 def test_what_needs_no_ros_imports_without_ros_and_torch():
     blocked = sorted(ROS | {"torch", "torchvision"})
     wanted = [
