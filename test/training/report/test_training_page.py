@@ -103,6 +103,22 @@ def test_every_part_of_the_report_is_there_with_the_figures_of_report_json(run):
     assert page.tags.count("svg") == 2 * 2 + 1
 
 
+def test_names_of_folders_and_files_are_shown_as_they_are_and_never_as_markup(tmp_path):
+    names = ("<script>alert(1)", "\"now\" & 'here' onload=", "two\n<b>lines<b>")
+    data = write_folder(tmp_path / "<script>", dict.fromkeys(names, 8))
+    for name in names:  # one byte that is no UTF-8
+        for path in (data / name).glob("*.png"):
+            path.rename(path.with_name(f"<i>{path.stem}\udcff.png"))
+
+    assert main(arguments(data, tmp_path / "run")) == EXIT_OK
+
+    page = Page(tmp_path / "run" / "report.html")
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    assert all(reference.startswith("data:image/") for reference in page.references)
+    assert all(page.says(name) for name in names)
+    assert page.says(r"<i>00\udcff.png, loss")
+
+
 def test_what_was_fitted_is_in_the_checkpoint_and_in_report_json(run):
     best, found = checkpoint.load(run / "best.pt"), json.loads((run / "report.json").read_text())["calibration"]
 
