@@ -240,6 +240,17 @@ def test_the_histogram_marks_the_threshold_between_the_scores():
     assert "threshold 2" in drawn
 
 
+@pytest.mark.parametrize("threshold", [1.0, 1.1, 5.0])
+def test_numbers_below_the_histogram_never_lie_on_each_other(threshold):
+    scores = {"val": np.array([1.0, 5.0])}
+
+    drawn = render("training.report", "histogram.html", part=diagrams.histogram(scores, threshold, "energy"))
+
+    below = sorted(float(x) for x in re.findall(r'<text x="([\d.]+)" y="295"', drawn))
+    assert len(below) == 2
+    assert below[1] - below[0] > 70
+
+
 @pytest.mark.parametrize(
     "given",
     [
