@@ -25,6 +25,7 @@ setup(
     python_requires=">=3.10",
     install_requires=["setuptools"],
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
+    package_data={"": ["templates/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
@@ -41,5 +42,5 @@ setup(
             f"doctor = {NAME}.doctor.cli:main",
         ],
     },
-    zip_safe=True,
+    zip_safe=False,
 )

@@ -25,6 +25,11 @@ def expanded(path: str | Path) -> Path:
         raise ConfigError(f"there is no {missing} for {str(path)!r}; write the whole path") from None
 
 
+def as_utf8(text: str) -> bytes:
+    """Returns a text as UTF-8; the odd bytes of a file name that is none are written as escapes."""
+    return text.encode(errors="backslashreplace")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Opens a new file that takes the place of `path` once it is complete and on the disk.

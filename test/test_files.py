@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cnn_perception.errors import ConfigError
-from cnn_perception.files import expanded, replacing
+from cnn_perception.files import as_utf8, expanded, replacing
 
 
 def test_a_tilde_stands_for_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -103,3 +103,9 @@ def test_a_disk_that_cannot_flush_folders_is_written_to_all_the_same(tmp_path: P
         file.write(b"new")
 
     assert (tmp_path / "a.txt").read_bytes() == b"new"
+
+
+def test_a_text_with_a_file_name_of_any_bytes_is_written_as_utf8():
+    name = b"caf\xe9 \xe8\x9c\x82.jpg".decode(errors="surrogateescape")
+
+    assert as_utf8(name).decode() == "caf\\udce9 蜂.jpg"

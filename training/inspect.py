@@ -18,7 +18,6 @@ from pathlib import Path
 import onnx
 import torch
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from matplotlib.figure import Figure
 from onnx import ModelProto, TensorProto
 
 from cnn_perception.errors import (
@@ -31,7 +30,7 @@ from cnn_perception.errors import (
     one_line,
 )
 from training.data.load import write_csv
-from training.graphs.layers import Layer, layers
+from training.graphs.layers import Layer, layers, totals
 from training.networks import backbones
 from training.report import figures
 
@@ -144,33 +143,6 @@ def as_text(table: Sequence[Layer]) -> str:
     )
 
 
-def totals(table: Sequence[Layer]) -> dict[str, int]:
-    """Returns the sums of `parameters` and `multiply_adds`."""
-    return {name: sum(getattr(layer, name) for layer in table) for name in ("parameters", "multiply_adds")}
-
-
-def draw(table: Sequence[Layer], title: str, path: Path) -> None:
-    """Draws parameters, multiply-adds and receptive field of each layer as bars, from the first down to the last."""
-    places = range(len(table))
-    figure = Figure(figsize=(14, min(max(0.18 * len(table) + 1.5, 4), 60)), layout="constrained")
-    axes = figure.subplots(1, 3, sharey=True)
-    sums = totals(table)
-    axes[0].barh(places, [layer.parameters for layer in table], color="tab:blue")
-    axes[0].set(title=f"parameters: {sums['parameters']:,}")
-    axes[1].barh(places, [layer.multiply_adds for layer in table], color="tab:orange")
-    axes[1].set(title=f"multiply-adds: {sums['multiply_adds']:,}")
-    seen = [max(layer.geometry.receptive_field) if layer.geometry else 0 for layer in table]
-    axes[2].barh(places, seen, color="tab:green")
-    axes[2].set(title="receptive field, pixels (none: the whole image)")
-    axes[0].set_yticks(places, [layer.name for layer in table], fontsize=7)
-    axes[0].invert_yaxis()
-    for axis in axes:
-        axis.grid(axis="x", alpha=0.3)
-        axis.margins(y=0.01)
-    figure.suptitle(title)
-    figures.write(figure, path)
-
-
 def _without_weights(model: ModelProto) -> ModelProto:
     for tensor in model.graph.initializer:
         if math.prod(tensor.dims) > _KEPT_NUMBERS:
@@ -238,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.csv:
             write_csv(options.csv, COLUMNS, [[row[name] for name in COLUMNS] for row in rows(table)])
         if options.figure:
-            draw(table, title, options.figure)
+            figures.layers(table, title, options.figure)
     except PerceptionError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT

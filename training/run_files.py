@@ -40,7 +40,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 def write_text(path: Path, text: str) -> None:
     """Writes a text file as `replacing` does."""
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(files.as_utf8(text))
 
 
 def _os_error(error: BaseException | None) -> OSError | None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import PurePath
 
 from cnn_perception.evaluation.frame_record import FrameRecord
-from cnn_perception.evaluation.page_sections import cards, figures, order_of_worst, over_time
+from cnn_perception.evaluation.page_sections import cards, order_of_worst, over_time, tables
 from cnn_perception.evaluation.report_record import Report, WorstFrame
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.label_text import shown
 from cnn_perception.model.spec import UNKNOWN
-from cnn_perception.pages import page
+from cnn_perception.pages import data_url
+from cnn_perception.pages.rendering import percent, render
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +22,35 @@ class Picture:
 
     frame: WorstFrame
     image: RgbImage
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """Whether the target was reached: `good`, `bad` or empty, and in words."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class _CaptionedPicture:
+    """A worst frame as the page shows it.
+
+    Attributes:
+        url: The picture itself.
+        kind: `right`, `wrong`, or empty where that cannot be said.
+        predicted: What was answered, as in label files.
+        answer: The same for a human, with the score.
+        remark: What is known of the frame.
+        place: Where it is in the source, and how close the answer was.
+    """
+
+    url: str
+    kind: str
+    predicted: str
+    answer: str
+    remark: str
+    place: str
 
 
 def render_html(report: Report, records: Sequence[FrameRecord], pictures: Sequence[Picture], video: str = "") -> str:
@@ -36,110 +65,73 @@ def render_html(report: Report, records: Sequence[FrameRecord], pictures: Sequen
     Returns:
         The text of `report.html`.
     """
-    source = PurePath(report.source).name
-    timeline = over_time(report, records) if report.topic else ""
-    title = f"{report.model.spec.architecture} on {source}"
-    body = (
-        _header(report, title),
-        _cards(report),
-        _remarks(report),
-        page.section("Over time", timeline) if timeline else "",
-        figures(report, records) if report.scores.frames.scored else "",
-        _pictures(report, pictures),
-        page.section("Overlay video", _video(video)) if video else "",
-        f'<div class="columns">{_latency(report) if report.latency else ""}{_frames(report)}</div>',
-        _model_card(report),
+    return render(
+        "cnn_perception.evaluation",
+        "report.html",
+        title=f"{report.model.spec.architecture} on {PurePath(report.source).name}",
+        report=report,
+        outcome=_outcome(report),
+        figures=_figures(report),
+        timelines=over_time(report, records) if report.topic else [],
+        tables=[tables(report, records)] if report.scores.frames.scored else [],
+        order_of_worst=order_of_worst(report.model.spec),
+        pictures=[_captioned(picture, is_bag=bool(report.topic)) for picture in pictures],
+        video=video,
+        longest_ms=max((row.p50_ms for row in report.latency.values()), default=0.0) or 1.0,
+        frames=_frames(report),
+        model=_model_card(report),
     )
-    return page.render(title, body)
 
 
-def _header(report: Report, title: str) -> str:
-    kind, verdict = "", "no target set"
+def _outcome(report: Report) -> _Outcome:
+    kind = ""
+    text = "no target set"
     if report.target is not None:
         kind = "good" if report.passed else "bad"
-        verdict = f"{'Passed' if report.passed else 'Missed'}: {escape(str(report.target))}"
-    if not report.complete:
-        kind, verdict = "bad", f"Incomplete; {verdict}"
-    labels = f" &middot; labels <code>{escape(report.labels)}</code>" if report.labels else ""
-    topic = f" &middot; topic <code>{escape(report.topic)}</code>" if report.topic else ""
-    where = f'<p class="soft"><code>{escape(report.source)}</code>{topic}{labels}</p>'
-    return f'<header><div><h1>{escape(title)}</h1>{where}</div><div class="verdict {kind}">{verdict}</div></header>'
+        text = f"{'Passed' if report.passed else 'Missed'}: {report.target}"
+    return _Outcome(kind, text) if report.complete else _Outcome("bad", f"Incomplete; {text}")
 
 
-def _cards(report: Report) -> str:
-    inference, scored = report.latency.get("inference"), report.scores.frames
-    texts = cards(report)
-    texts.append((f"frames scored of {scored.total}", str(scored.scored)))
-    texts.append(("frames per second, all included", f"{report.frames_per_second:.1f}"))
+def _figures(report: Report) -> list[tuple[str, str]]:
+    inference = report.latency.get("inference")
+    frames = report.scores.frames
+    rows = cards(report)
+    rows.append((f"frames scored of {frames.total}", str(frames.scored)))
+    rows.append(("frames per second, all included", f"{report.frames_per_second:.1f}"))
     if inference is not None:
-        texts.append(("inference, median", f"{inference.p50_ms:.1f} ms"))
-    return page.cards(texts)
+        rows.append(("inference, median", f"{inference.p50_ms:.1f} ms"))
+    return rows
 
 
-def _remarks(report: Report) -> str:
-    if not report.remarks:
-        return ""
-    items = "".join(f"<li>{escape(remark)}</li>" for remark in report.remarks)
-    return f'<section class="remarks"><h2>What is missing</h2><ul>{items}</ul></section>'
-
-
-def _pictures(report: Report, pictures: Sequence[Picture]) -> str:
-    if not pictures:
-        return ""
-    drawn = "".join(_figure(picture, bool(report.topic)) for picture in pictures)
-    order = f'<p class="soft small">{order_of_worst(report.model.spec)}</p>'
-    return page.section("Worst frames", f'{order}<div class="frames">{drawn}</div>')
-
-
-def _figure(picture: Picture, is_bag: bool) -> str:
+def _captioned(picture: Picture, *, is_bag: bool) -> _CaptionedPicture:
     frame = picture.frame
     place = f"frame {frame.index}, {frame.time_s:.2f} s" if is_bag else frame.name
-    answer = escape(shown(frame.predicted))
+    answer = shown(frame.predicted)
     if frame.score is not None and frame.margin is not None:
-        answer += f" {page.percent(frame.score)}" if frame.predicted != UNKNOWN else ""
+        answer += f" {percent(frame.score)}" if frame.predicted != UNKNOWN else ""
         place += f", margin {frame.margin:.2f}"
     elif frame.deviation is not None:
         place += f", off by {frame.deviation:.3g}"
+    kind, remark = _judged(frame)
+    return _CaptionedPicture(data_url.of_image(picture.image), kind, frame.predicted, answer, remark, place)
+
+
+def _judged(frame: WorstFrame) -> tuple[str, str]:
+    """Returns whether an answer is right (`right`, `wrong` or empty), and what is known of the frame."""
     if frame.truth is None:
-        text = f"<b>{answer}</b>, unlabelled"
-    elif frame.is_right:
-        text = f'<b class="right">{answer}</b>, right'
-    else:
-        kind = "" if frame.is_right is None else ' class="wrong"'
-        text = f"<b{kind}>{answer}</b>, is {escape(shown(frame.truth))}"
-    caption = f'{text}<br><span class="soft">{escape(place)}</span>'
-    image = page.picture(picture.image, f"{place}: {frame.predicted}")
-    return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
+        return "", "unlabelled"
+    if frame.is_right:
+        return "right", "right"
+    return "" if frame.is_right is None else "wrong", f"is {shown(frame.truth)}"
 
 
-def _video(name: str) -> str:
-    link = f'<p class="soft small"><a href="{escape(name)}">{escape(name)}</a>, beside this page</p>'
-    return f'<video controls muted src="{escape(name)}"></video>{link}' if name.endswith(".webm") else link
+def _frames(report: Report) -> list[tuple[str, int]]:
+    frames = report.scores.frames
+    bad = [(f"bad: {reason}", count) for reason, count in frames.bad.items()]
+    return [("scored", frames.scored), ("unlabelled, not scored", frames.unlabelled), *bad, ("all", frames.total)]
 
 
-def _latency(report: Report) -> str:
-    largest = max((row.p50_ms for row in report.latency.values()), default=0.0) or 1.0
-    rows = "".join(
-        f"<tr><td>{escape(stage)}</td><td>{page.bar(row.p50_ms / largest, f'{row.p50_ms:.2f}')}</td>"
-        f"<td>{row.p90_ms:.2f}</td><td>{row.p99_ms:.2f}</td><td>{row.mean_ms:.2f}</td></tr>"
-        for stage, row in report.latency.items()
-    )
-    head = "<tr><th>stage</th><th>p50</th><th>p90</th><th>p99</th><th>mean</th></tr>"
-    note = '<p class="soft small">milliseconds, one frame at a time as on the robot, over the first frames</p>'
-    return page.section("Latency", f'{note}<table class="plain">{head}{rows}</table>')
-
-
-def _frames(report: Report) -> str:
-    scores = report.scores
-    rows = [("scored", scores.frames.scored), ("unlabelled, not scored", scores.frames.unlabelled)]
-    rows += [(f"bad: {reason}", count) for reason, count in scores.frames.bad.items()]
-    lines = "".join(
-        f"<tr><td>{escape(name)}</td><td>{count}</td></tr>" for name, count in [*rows, ("all", scores.frames.total)]
-    )
-    return page.section("Frames", f'<table class="plain">{lines}</table>')
-
-
-def _model_card(report: Report) -> str:
+def _model_card(report: Report) -> list[tuple[str, str]]:
     model, spec = report.model, report.model.spec
     size, training, parity = spec.input, spec.training, spec.parity
     activation = "none"
@@ -151,7 +143,7 @@ def _model_card(report: Report) -> str:
     trained = f"{training.mode} from {training.weights}, {training.train_images} images of {training.data or 'no data'}"
     allowed = f"allowed {parity.tolerance:g}" + (" in fp32" if spec.precision.precision != "fp32" else "")
     difference = f"largest logit difference {parity.max_logit_difference:.2g} ({allowed})"
-    agreement = f"agreement {page.percent(parity.top1_agreement)} on {parity.images} {parity.source} images"
+    agreement = f"agreement {percent(parity.top1_agreement)} on {parity.images} {parity.source} images"
     cost = spec.precision
     precision: str = cost.precision
     if cost.metric:
@@ -159,8 +151,8 @@ def _model_card(report: Report) -> str:
     rule = "none"
     if spec.unknown is not None:
         rule = f"{spec.unknown.method} below {spec.unknown.threshold:.4g}"
-        rule += f", for {page.percent(spec.unknown.false_alarm_rate)} of the known validation images"
-    rows = [
+        rule += f", for {percent(spec.unknown.false_alarm_rate)} of the known validation images"
+    return [
         ("file", model.path),
         ("SHA-256", model.sha256),
         ("architecture", spec.architecture),
@@ -178,7 +170,6 @@ def _model_card(report: Report) -> str:
         ("precision", precision),
         ("exported", f"{training.created} by version {training.code_version}"),
     ]
-    return page.section("Model", page.card_table(rows))
 
 
 def _numbers(values: Sequence[float]) -> str:

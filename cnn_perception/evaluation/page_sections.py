@@ -3,20 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from cnn_perception.evaluation.frame_record import FrameRecord
-from cnn_perception.evaluation.plots import render_presence, render_scatter, render_series, render_timeline
+from cnn_perception.evaluation.plots import Scatter, Series, Strips, presence, scatter, series, timeline
 from cnn_perception.evaluation.report_record import Report
-from cnn_perception.evaluation.scores import MulticlassScores, MultilabelScores, RegressionScores
+from cnn_perception.evaluation.scores import (
+    LabelReport,
+    MulticlassScores,
+    MultilabelScores,
+    NumberReport,
+    RegressionScores,
+)
 from cnn_perception.model.spec import UNKNOWN, ModelSpec
-from cnn_perception.pages import page
+from cnn_perception.pages.class_tables import ClassTables, class_tables
+from cnn_perception.pages.rendering import percent
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """The figures of each class of a multilabel model."""
+
+    template: ClassVar[str] = "labels.html"
+    rows: tuple[LabelReport, ...]
+
+
+@dataclass(frozen=True)
+class NumberTable:
+    """The errors of each number, and each answered over known."""
+
+    template: ClassVar[str] = "numbers.html"
+    rows: tuple[NumberReport, ...]
+    scatters: tuple[Scatter, ...]
 
 
 def cards(report: Report) -> list[tuple[str, str]]:
-    """Returns (what it is, figure as HTML) of the most important figures."""
+    """Returns (what it is, figure) of the most important figures."""
     scores = report.scores
     if isinstance(scores, RegressionScores):
         return [(f"MAE of {n.name}{f', {n.unit}' if n.unit else ''}", f"{n.mae:.3g}") for n in scores.numbers]
@@ -28,7 +53,7 @@ def cards(report: Report) -> list[tuple[str, str]]:
         ]
     else:
         shares = _multiclass_cards(report, scores)
-    return [(name, page.percent(value)) for name, value in shares if value is not None]
+    return [(name, percent(value)) for name, value in shares if value is not None]
 
 
 def _multiclass_cards(report: Report, scores: MulticlassScores) -> list[tuple[str, float | None]]:
@@ -48,32 +73,33 @@ def _multiclass_cards(report: Report, scores: MulticlassScores) -> list[tuple[st
     return shares
 
 
-def over_time(report: Report, records: Sequence[FrameRecord]) -> str:
-    """Returns the picture of a recording over time, as HTML; empty where there is too little to show."""
+def over_time(report: Report, records: Sequence[FrameRecord]) -> list[Strips | Series]:
+    """Returns the plots of a recording over time; none where there is too little to show."""
     spec = report.model.spec
+    plots: list[Strips | Series | None] = []
     if spec.task == "multiclass":
-        return render_timeline(records, (*spec.class_names, UNKNOWN) if spec.unknown else spec.class_names)
-    if spec.task == "multilabel":
-        return render_presence(records, spec.class_names)
-    series = (
-        (name, render_series(records, index, unit))
-        for index, (name, unit) in enumerate(zip(spec.class_names, spec.units, strict=True))
-    )
-    return "".join(f"<p><b>{escape(name)}</b></p>{drawn}" for name, drawn in series if drawn)
+        plots.append(timeline(records, (*spec.class_names, UNKNOWN) if spec.unknown else spec.class_names))
+    elif spec.task == "multilabel":
+        plots.append(presence(records, spec.class_names))
+    else:
+        numbers = zip(spec.class_names, spec.units, strict=True)
+        plots += [series(records, index, name, unit) for index, (name, unit) in enumerate(numbers)]
+    return [plot for plot in plots if plot is not None]
 
 
-def figures(report: Report, records: Sequence[FrameRecord]) -> str:
-    """Returns tables and pictures of all scored frames, as HTML."""
+def tables(report: Report, records: Sequence[FrameRecord]) -> ClassTables | LabelTable | NumberTable:
+    """Returns what is shown of all scored frames."""
     scores, spec = report.scores, report.model.spec
     if isinstance(scores, RegressionScores):
-        return _numbers(scores, records)
+        plots = (scatter(records, index, number.name) for index, number in enumerate(scores.numbers))
+        return NumberTable(scores.numbers, tuple(plot for plot in plots if plot is not None))
     if isinstance(scores, MultilabelScores):
-        return _labels(scores)
+        return LabelTable(scores.classes)
     confusion = np.array(scores.confusion, np.int64)
     if spec.unknown is None:
-        return page.classes(confusion, spec.class_names, "frames")
+        return class_tables(confusion, spec.class_names, "frames")
     square = np.vstack((confusion, np.zeros((1, confusion.shape[1]), np.int64)))  # nothing is known to be unknown
-    return page.classes(square, (*spec.class_names, UNKNOWN), "frames")
+    return class_tables(square, (*spec.class_names, UNKNOWN), "frames")
 
 
 def order_of_worst(spec: ModelSpec) -> str:
@@ -83,32 +109,3 @@ def order_of_worst(spec: ModelSpec) -> str:
     if spec.task == "multilabel":
         return "wrong classes first, the farthest from their thresholds at the top; then the closest calls"
     return "mistakes first, the most confident one at the top; then the closest calls"
-
-
-def _labels(scores: MultilabelScores) -> str:
-    rows = []
-    for row in scores.classes:
-        values = (row.average_precision, row.precision, row.recall, row.f1)
-        bars = "".join(f"<td>{page.bar(value, page.percent(value))}</td>" for value in values)
-        rows.append(f"<tr><td>{escape(row.name)}</td><td>{row.support}</td><td>{row.threshold:.3g}</td>{bars}</tr>")
-    names = ("class", "frames", "threshold", "average precision", "precision", "recall", "F1")
-    head = "".join(f"<th>{name}</th>" for name in names)
-    note = '<p class="soft small">average precision is over all thresholds, the others are at the class\'s own</p>'
-    table = f'<div class="scroll"><table class="plain"><tr>{head}</tr>{"".join(rows)}</table></div>'
-    return page.section("Per class", note + table)
-
-
-def _numbers(scores: RegressionScores, records: Sequence[FrameRecord]) -> str:
-    rows = "".join(
-        f"<tr><td>{escape(n.name)}</td><td>{escape(n.unit)}</td><td>{n.mae:.4g}</td><td>{n.mae_of_mean:.4g}</td>"
-        f"<td>{n.rmse:.4g}</td><td>{n.r2:.3f}</td></tr>"
-        for n in scores.numbers
-    )
-    head = "".join(f"<th>{name}</th>" for name in ("number", "unit", "MAE", "MAE of the mean", "RMSE", "R2"))
-    note = '<p class="soft small">MAE of the mean: of always answering the mean of these truths</p>'
-    table = f'{note}<div class="scroll"><table class="plain"><tr>{head}</tr>{rows}</table></div>'
-    drawn = "".join(
-        page.section(f"{number.name}: predicted and true", render_scatter(records, index))
-        for index, number in enumerate(scores.numbers)
-    )
-    return f'<div class="columns">{page.section("Errors", table)}{drawn}</div>'

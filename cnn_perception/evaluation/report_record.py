@@ -11,7 +11,7 @@ from typing import Literal
 from cnn_perception.errors import DataError
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.scores import MulticlassScores, MultilabelScores, Scores
-from cnn_perception.files import replacing
+from cnn_perception.files import as_utf8, replacing
 from cnn_perception.label_text import text_of
 from cnn_perception.metrics import Latency
 from cnn_perception.model.spec import ModelSpec
@@ -157,6 +157,6 @@ def write_text(path: Path, text: str) -> None:
     """
     try:
         with replacing(path) as file:
-            file.write(text.encode())
+            file.write(as_utf8(text))
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror}); free or choose another --output") from None

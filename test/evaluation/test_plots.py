@@ -7,8 +7,9 @@ import re
 import numpy as np
 import pytest
 
+from cnn_perception.evaluation import plots
 from cnn_perception.evaluation.frame_record import FrameRecord
-from cnn_perception.evaluation.plots import render_presence, render_scatter, render_series
+from cnn_perception.pages.rendering import render
 from cnn_perception.pipeline.postprocess import Prediction
 
 
@@ -18,6 +19,18 @@ def numbers(index: int, time_s: float, true: float | None, found: float) -> Fram
         ("speed",), nothing, 0, None, nothing, task="regression", values=np.array([found], np.float32), units=("",)
     )
     return FrameRecord(index, "", 0, time_s, None if true is None else (true,), prediction=answer)
+
+
+def drawn(plot: plots.Series | plots.Scatter | plots.Strips | None) -> str:
+    return "" if plot is None else render("cnn_perception.evaluation", plot.template, part=plot)
+
+
+def render_series(records: list[FrameRecord], index: int, unit: str) -> str:
+    return drawn(plots.series(records, index, "speed", unit))
+
+
+def render_scatter(records: list[FrameRecord], index: int) -> str:
+    return drawn(plots.scatter(records, index, "speed"))
 
 
 def points(svg: str) -> list[np.ndarray]:
@@ -80,7 +93,7 @@ def test_a_class_is_drawn_where_it_was_seen_missed_or_seen_by_mistake():
     kinds = [(there, 0.9), (there, 0.1), (absent, 0.9), (absent, 0.1), (None, 0.9)]
     records = [frame(2 * i + j, truth, score) for i, (truth, score) in enumerate(kinds) for j in range(2)]
 
-    svg = render_presence(records, ("ant", "bee"))
+    svg = drawn(plots.presence(records, ("ant", "bee")))
 
     assert re.findall("<title>(.*?)</title>", svg) == ["seen", "missed", "seen by mistake", "seen, unlabelled"]
     assert ">ant</text>" in svg

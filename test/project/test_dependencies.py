@@ -24,7 +24,11 @@ RUNTIME: list[dict[str, set[str]]] = [
     {"image": {"numpy", "cv2", "cv_bridge", "PIL", "simplejpeg"}},
     {"model": {"numpy", "onnxruntime"}},
     {"pipeline": {"numpy", "cv2", "PIL"}},
-    {"bag": {"apsw", "rosbags", "backports", "compression"}, "ros": ROS | {"numpy", "cv2"}, "pages": {"numpy", "cv2"}},
+    {
+        "bag": {"apsw", "rosbags", "backports", "compression"},
+        "ros": ROS | {"numpy", "cv2"},
+        "pages": {"numpy", "cv2", "jinja2"},
+    },
     {"stream": {"numpy"}, "geometry": {"numpy", "cv2"}},
     {"background": {"numpy", "cv2", "rosbags"}, "evaluation": {"numpy", "cv2", "tqdm"}},
     {
@@ -51,7 +55,7 @@ TRAINING: list[dict[str, set[str]]] = [
     {"report": {"numpy", "torch", "torchvision", "matplotlib", "cv2", "onnx", "onnxruntime"}},
     {
         "check": set(),
-        "inspect": {"numpy", "torch", "onnx", "google", "matplotlib"},
+        "inspect": {"numpy", "torch", "onnx", "google"},
         "evaluate": {"numpy", "torch"},
         "export": {"numpy", "torch", "onnx"},
     },
@@ -146,6 +150,27 @@ def test_imports_between_files_have_no_cycle(package):
 
     for name in modules:
         visit(name, ())
+
+
+def test_no_node_reaches_the_pages():
+    """Jinja2 and the reports cost a node neither time nor memory, and a robot needs them for evaluate_bag only."""
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files_of("cnn_perception")}
+    reached: set[str] = set()
+    waiting = {name for name, path in modules.items() if room_of(path) in NODES}
+    while waiting:
+        name = waiting.pop()
+        reached.add(name)
+        waiting |= (imported(modules[name]) & modules.keys()) - reached
+
+    assert "cnn_perception.pipeline.pipeline" in reached
+    assert [name for name in reached if name.startswith(("cnn_perception.pages", "cnn_perception.evaluation"))] == []
+
+
+@pytest.mark.parametrize("library", ["jinja2", "matplotlib"])
+def test_pages_and_figures_are_made_by_one_module_each(library):
+    users = [path.stem for package in PACKAGES for path in files_of(package) if library in libraries_of(path)]
+
+    assert users == [{"jinja2": "rendering", "matplotlib": "figures"}[library]]
 
 
 def test_what_needs_no_ros_imports_without_ros_and_torch():

@@ -19,6 +19,8 @@ from pathlib import Path
 import pytest
 import yaml
 from paths import ROOT
+from PIL import Image
+from tiny_model import write_tiny_model
 
 import cnn_perception
 from cnn_perception.perception_node.settings import CameraSettings, Settings
@@ -29,7 +31,13 @@ NOT_PACKAGED = shutil.ignore_patterns(
     ".*", "__pycache__", "*.egg-info", "build", "install", "log", "runs", "demo_output"
 )
 STANDARD_SINCE_3_14 = {"compression"}
-ROSDEP_KEYS = {"numpy": "python3-numpy", "cv2": "python3-opencv", "PIL": "python3-pil", "yaml": "python3-yaml"}
+ROSDEP_KEYS = {
+    "numpy": "python3-numpy",
+    "cv2": "python3-opencv",
+    "jinja2": "python3-jinja2",
+    "PIL": "python3-pil",
+    "yaml": "python3-yaml",
+}
 
 
 def exec_depends() -> set[str]:
@@ -134,6 +142,21 @@ def test_an_installed_executable_runs_the_installed_code(workspace):
 
     assert result.returncode == 0, result.stderr
     assert "--min-accuracy" in result.stdout
+
+
+def test_an_installed_executable_writes_a_page_with_the_installed_templates(workspace, tmp_path):
+    install = workspace / "install"
+    (tmp_path / "images" / "red").mkdir(parents=True)
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "images" / "red" / "0.png")
+    arguments = f"--model {write_tiny_model(tmp_path / 'tiny.onnx')} --images {tmp_path}/images --output {tmp_path}/out"
+    program = install / "cnn_perception" / "lib" / "cnn_perception" / "evaluate_bag"
+    script = f"cd / && . {install}/setup.sh && {program} {arguments} --providers CPUExecutionProvider"
+    result = run("sh", "-c", script, cwd=install, COLCON_CURRENT_PREFIX=str(install))
+
+    assert result.returncode == 0, result.stderr
+    assert "<h1>tiny on images</h1>" in (tmp_path / "out" / "report.html").read_text()
+    installed = {path.relative_to(path.parents[2]) for path in install.rglob("cnn_perception/*/templates/*")}
+    assert installed == {path.relative_to(path.parents[2]) for path in ROOT.glob("cnn_perception/*/templates/*")}
 
 
 def launch_arguments(name: str) -> dict[str, bool]:

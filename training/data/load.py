@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from cnn_perception.errors import ConfigError, DataError
+from cnn_perception.files import as_utf8
 from training.data import csv_table, duplicates, image_folder, scan
 from training.data.csv_table import TaskChoice
 from training.data.duplicates import Pairs
@@ -142,7 +143,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows([str(v).encode(errors="backslashreplace").decode() for v in row] for row in rows)
+    writer.writerows([as_utf8(str(v)).decode() for v in row] for row in rows)
     write_text(path, text.getvalue())
 
 

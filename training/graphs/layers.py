@@ -7,7 +7,7 @@ changes of layout are left out. All figures are for one image.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from onnx import ModelProto, NodeProto, TensorProto
@@ -47,6 +47,11 @@ class Layer:
     multiply_adds: int
     geometry: Geometry | None
     misfit: str
+
+
+def totals(table: Sequence[Layer]) -> dict[str, int]:
+    """Returns the sums of `parameters` and `multiply_adds`."""
+    return {name: sum(getattr(layer, name) for layer in table) for name in ("parameters", "multiply_adds")}
 
 
 def layers(model: ModelProto, parameters: Collection[str] | None = None) -> list[Layer]:

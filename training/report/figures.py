@@ -1,4 +1,4 @@
-"""Pictures of a training run."""
+"""Pictures of a training run and of a network, drawn by matplotlib: the one place that knows it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cnn_perception.metrics import Counts
+from training.graphs.layers import Layer, totals
 from training.loop.run import EpochRecord
 from training.run_files import replacing
 from training.scoring.scores import Answers
@@ -38,7 +39,7 @@ def learning_curves(history: Sequence[EpochRecord], path: Path) -> None:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
         axis.legend()
-    write(figure, path)
+    _write(figure, path)
 
 
 def confusion_matrix(confusion: Counts, class_names: Sequence[str], path: Path) -> None:
@@ -59,7 +60,7 @@ def confusion_matrix(confusion: Counts, class_names: Sequence[str], path: Path) 
         for row, column in np.argwhere(confusion > 0):
             color = "white" if shares[row, column] > 0.5 else "black"
             axis.text(column, row, str(confusion[row, column]), ha="center", va="center", color=color)
-    write(figure, path)
+    _write(figure, path)
 
 
 def numbers(answers: Answers, path: Path) -> None:
@@ -74,7 +75,7 @@ def numbers(answers: Answers, path: Path) -> None:
         label = f"{name} [{unit}]" if unit else name
         axis.set(xlabel=f"true {label}".replace("$", r"\$"), ylabel="answered")
         axis.grid(alpha=0.3)
-    write(figure, path)
+    _write(figure, path)
 
 
 def learning_rates(rates: Sequence[float], losses: Sequence[float], suggested: float | None, path: Path) -> None:
@@ -87,10 +88,32 @@ def learning_rates(rates: Sequence[float], losses: Sequence[float], suggested: f
         axis.legend()
     axis.set(xscale="log", title="training loss while the rate rises", xlabel="learning rate of the head")
     axis.grid(alpha=0.3)
-    write(figure, path)
+    _write(figure, path)
 
 
-def write(figure: Figure, path: Path) -> None:
+def layers(table: Sequence[Layer], title: str, path: Path) -> None:
+    """Draws parameters, multiply-adds and receptive field of each layer as bars, from the first down to the last."""
+    places = range(len(table))
+    figure = Figure(figsize=(14, min(max(0.18 * len(table) + 1.5, 4), 60)), layout="constrained")
+    axes = figure.subplots(1, 3, sharey=True)
+    sums = totals(table)
+    axes[0].barh(places, [layer.parameters for layer in table], color="tab:blue")
+    axes[0].set(title=f"parameters: {sums['parameters']:,}")
+    axes[1].barh(places, [layer.multiply_adds for layer in table], color="tab:orange")
+    axes[1].set(title=f"multiply-adds: {sums['multiply_adds']:,}")
+    seen = [max(layer.geometry.receptive_field) if layer.geometry else 0 for layer in table]
+    axes[2].barh(places, seen, color="tab:green")
+    axes[2].set(title="receptive field, pixels (none: the whole image)")
+    axes[0].set_yticks(places, [layer.name for layer in table], fontsize=7)
+    axes[0].invert_yaxis()
+    for axis in axes:
+        axis.grid(axis="x", alpha=0.3)
+        axis.margins(y=0.01)
+    figure.suptitle(title)
+    _write(figure, path)
+
+
+def _write(figure: Figure, path: Path) -> None:
     """Writes a figure as PNG, complete or not at all."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
-from html import escape
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
 from cnn_perception import metrics
-from cnn_perception.pages import page
+from cnn_perception.pages import data_url
+from cnn_perception.pages.class_tables import ClassTables, class_tables
+from cnn_perception.pages.rendering import percent, render
 from training.calibration.embeddings import Seen
 from training.calibration.fit import Fitted
 from training.data.records import PARTS, Part
@@ -20,6 +21,31 @@ from training.run_files import write_text
 
 _MOST_COUNTED = 40
 """Classes beyond which a list of their images is cut."""
+
+
+@dataclass(frozen=True)
+class OutputTable:
+    """The figures of each class or number.
+
+    Attributes:
+        template: What shows it.
+        unit: What was scored, such as `val images`.
+        columns: Names of the figures.
+        rows: (name of the output, its figures).
+    """
+
+    template: ClassVar[str] = "output_table.html"
+    unit: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True)
+class _UnknownRule:
+    """What the unknown rule makes of images of the classes and of others, in words and as a diagram."""
+
+    note: str
+    histogram: diagrams.Histogram
 
 
 def write(run: Run, report: Mapping[str, Any], seen: Mapping[str, Seen], fitted: Fitted) -> None:
@@ -32,19 +58,25 @@ def write(run: Run, report: Mapping[str, Any], seen: Mapping[str, Seen], fitted:
         fitted: Temperature and unknown rule.
     """
     part: Part = "test" if "test" in seen else "val"
-    title = f"{run.config.backbone} on {run.data.root.name}"
-    body = (
-        f'<header><div><h1>{escape(title)}</h1><p class="soft">{escape(_subtitle(run))}</p></div></header>',
-        page.cards(_cards(report, part, fitted)),
-        _curves(run),
-        _scores(run, report, seen[part], part),
-        _reliability(fitted),
-        _unknown(fitted),
-        worst_images.section(run, seen["train"], seen[part], part, fitted.calibration),
-        _data(run),
-        _again(run, report),
+    text = render(
+        "training.report",
+        "report.html",
+        title=f"{run.config.backbone} on {run.data.root.name}",
+        subtitle=_subtitle(run),
+        figures=_figures(report, part, fitted),
+        learning_curves=_learning_curves(run),
+        scores=_scores(run, report, seen[part], part),
+        temperature=fitted.calibration.temperature,
+        reliability=_reliability(fitted),
+        unknown=_unknown(fitted),
+        part_name=part,
+        worst_images=worst_images.worst(run, seen["train"], seen[part], fitted.calibration),
+        neighbours=worst_images.NEIGHBOURS,
+        data=_data(run),
+        command=report["command"],
+        origin=_origin(run, report),
     )
-    write_text(run.folder / "report.html", page.render(title, body))
+    write_text(run.folder / "report.html", text)
 
 
 def _subtitle(run: Run) -> str:
@@ -60,78 +92,66 @@ _CARDS = {
 }  # fmt: skip
 
 
-def _cards(report: Mapping[str, Any], part: str, fitted: Fitted) -> list[tuple[str, str]]:
+def _figures(report: Mapping[str, Any], part: str, fitted: Fitted) -> list[tuple[str, str]]:
     scores = report[part]
     hidden = {"top5"} if len(scores.get("per_class", ())) <= 5 else set()
     shares = [(text, scores[key]) for key, text in _CARDS.items() if key in scores and key not in hidden]
-    cards = [(f"{text}, {part}", page.percent(share)) for text, share in shares]
+    cards = [(f"{text}, {part}", percent(share)) for text, share in shares]
     cards += [(f"{key.upper()}, {part}", f"{scores[key]:.3g}") for key in ("mae", "rmse", "r2") if key in scores]
     if part in fitted.reliability:
-        cards.append((f"calibration error, {part}", page.percent(fitted.reliability[part].after.ece)))
+        cards.append((f"calibration error, {part}", percent(fitted.reliability[part].after.ece)))
     if (rule := fitted.calibration.unknown) is not None and rule.auroc is not None:
         cards.append(("AUROC, known against outside", f"{rule.auroc:.3f}"))
     return cards
 
 
-def _curves(run: Run) -> str:
+def _learning_curves(run: Run) -> str:
     picture = run.folder / "learning_curves.png"
-    if not picture.is_file():
-        return ""
-    data = base64.b64encode(picture.read_bytes()).decode("ascii")
-    image = f'<img alt="learning curves" style="width:100%" src="data:image/png;base64,{data}">'
-    return page.section("Learning curves", image)
+    return data_url.of_png(picture.read_bytes()) if picture.is_file() else ""
 
 
-def _scores(run: Run, report: Mapping[str, Any], seen: Seen, part: str) -> str:
+def _scores(run: Run, report: Mapping[str, Any], seen: Seen, part: str) -> ClassTables | OutputTable:
     names = run.data.class_names
     if run.data.task == "multiclass":
         counts = metrics.confusion_matrix(seen.labels, seen.logits.argmax(axis=1), len(names))
-        return page.classes(counts, names, f"{part} images")
+        return class_tables(counts, names, f"{part} images")
     rows = report[part].get("per_class") or report[part]["per_number"]
-    columns = list(next(iter(rows.values()), {}))
-    head = "".join(f"<th>{escape(column.replace('_', ' '))}</th>" for column in ("", *columns))
-    lines = "".join(
-        f"<tr><td>{escape(name)}</td>{''.join(f'<td>{_figure(row[column])}</td>' for column in columns)}</tr>"
-        for name, row in rows.items()
+    columns = tuple(next(iter(rows.values()), {}))
+    return OutputTable(
+        unit=f"{part} images",
+        columns=tuple(column.replace("_", " ") for column in columns),
+        rows=tuple((name, tuple(_figure(row[column]) for column in columns)) for name, row in rows.items()),
     )
-    table = f'<div class="scroll"><table class="plain"><tr>{head}</tr>{lines}</table></div>'
-    return page.section(f"Each output, {part} images", table)
 
 
 def _figure(value: object) -> str:
-    return escape(f"{value:.4g}" if isinstance(value, float) else str(value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _reliability(fitted: Fitted) -> str:
-    if not fitted.reliability:
-        return ""
-    drawn = ""
+def _reliability(fitted: Fitted) -> list[diagrams.Reliability]:
+    drawn = []
     for part, found in fitted.reliability.items():
-        for when, of in (("before", found.before), ("after", found.after)):
-            loss = found.loss_before if when == "before" else found.loss
-            drawn += diagrams.reliability(of, f"{part}, {when}: ECE {of.ece:.1%}, loss {loss:.3f}")
-    note = (
-        f"temperature {fitted.calibration.temperature:.3f}, fitted on the validation images, so that their own figure "
-        "after it is a little too good; bars: share of right answers, red: mean score, dashed: what both should be"
-    )
-    grid = f'<div style="display:grid;grid-template-columns:repeat(auto-fit,minmax(290px,1fr));gap:12px">{drawn}</div>'
-    return page.section("Do the scores mean what they say?", f'<p class="soft small">{note}</p>{grid}')
+        for when, of, loss in (("before", found.before, found.loss_before), ("after", found.after, found.loss)):
+            drawn.append(diagrams.Reliability(f"{part}, {when}: ECE {of.ece:.1%}, loss {loss:.3f}", of.bins))
+    return drawn
 
 
-def _unknown(fitted: Fitted) -> str:
+def _unknown(fitted: Fitted) -> _UnknownRule | None:
     rule = fitted.calibration.unknown
     if rule is None:
-        return ""
+        return None
     below = {kind: float((values < rule.threshold).mean()) for kind, values in fitted.unknown_scores.items()}
-    called = ", ".join(f"{page.percent(share)} of {kind}" for kind, share in below.items())
-    figures = ", ".join(f"{method} {value:.3f}" for method, value in fitted.auroc.items())
-    against = f"; AUROC against {rule.outside_images} images of something else: {figures}" if figures else ""
-    note = f"rule: {rule.method}; called unknown: {called}{against}"
-    drawn = diagrams.histogram(fitted.unknown_scores, rule.threshold, f"{rule.method} score, share of the images")
-    return page.section("Images of none of the classes", f'<p class="soft small">{note}</p>{drawn}')
+    called = ", ".join(f"{percent(share)} of {kind}" for kind, share in below.items())
+    areas = ", ".join(f"{method} {value:.3f}" for method, value in fitted.auroc.items())
+    against = f"; AUROC against {rule.outside_images} images of something else: {areas}" if areas else ""
+    title = f"{rule.method} score, share of the images"
+    return _UnknownRule(
+        note=f"rule: {rule.method}; called unknown: {called}{against}",
+        histogram=diagrams.histogram(fitted.unknown_scores, rule.threshold, title),
+    )
 
 
-def _data(run: Run) -> str:
+def _data(run: Run) -> list[tuple[str, str]]:
     data = run.data
     rows = [("source", str(data.root)), ("SHA-256 of names, labels and contents", data.sha256)]
     rows += [(f"{part} images", _counts(run, part)) for part in PARTS if data.part(part)]
@@ -139,7 +159,7 @@ def _data(run: Run) -> str:
     if data.rejected:
         rows.append(("left out, cannot be decoded", f"{len(data.rejected)}, see findings.csv"))
     rows += [("warning", line) for line in data.warnings]
-    return page.section("Data", page.card_table(rows))
+    return rows
 
 
 def _counts(run: Run, part: Part) -> str:
@@ -154,10 +174,8 @@ def _counts(run: Run, part: Part) -> str:
     return f"{len(samples)}: {each}{', ...' if len(names) > _MOST_COUNTED else ''}"
 
 
-def _again(run: Run, report: Mapping[str, Any]) -> str:
+def _origin(run: Run, report: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [(name, value) for name, value in report["versions"].items() if value]
     rows += [("weights", run.weights), ("seed", str(run.config.seed)), ("device", str(run.device))]
     rows += [(f"seconds of {name}", f"{value:.1f}") for name, value in report["seconds"].items()]
-    command = f"<p><code>{escape(report['command'])}</code></p>"
-    note = '<p class="soft small">run it where this run was started; config.json holds every setting</p>'
-    return page.section("Run it again", command + note + page.card_table(rows))
+    return rows

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from html import escape
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -14,14 +16,15 @@ from cnn_perception.errors import FrameError
 from cnn_perception.image.messages import RgbImage, decode_file_bytes
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import Task
-from cnn_perception.pages import page
+from cnn_perception.pages import data_url
+from cnn_perception.pages.rendering import percent
 from cnn_perception.pipeline.overlay import draw_overlay
 from cnn_perception.pipeline.postprocess import Prediction
 from cnn_perception.pipeline.preprocess import preprocess
 from training.calibration.embeddings import Seen
 from training.calibration.fit import truth_of, unit
 from training.checkpoint import Calibration
-from training.data.records import Part, Sample
+from training.data.records import Sample
 from training.graphs.activation_map import ActivatedClassifier
 from training.loop.run import Run
 from training.networks import backbones
@@ -35,14 +38,66 @@ _LEAST = 1e-30
 """What a score of 0 counts as in a logarithm."""
 
 
-def section(run: Run, train: Seen, seen: Seen, part: Part, fitted: Calibration) -> str:
-    """Returns a section of the report, as HTML.
+@dataclass(frozen=True)
+class Answer:
+    """What a network said of an image.
+
+    Attributes:
+        kind: `right`, `wrong`, or empty where that cannot be said.
+        text: The answer.
+        remark: What is true.
+    """
+
+    kind: str
+    text: str
+    remark: str
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A training image that the network finds similar to another image.
+
+    Attributes:
+        path: The file.
+        url: The picture itself; empty where it can no longer be read.
+        label: What it is labelled as.
+        is_same: Whether the other image has the same label; always for numbers.
+        cosine: Of the angle between both embeddings.
+    """
+
+    path: Path
+    url: str
+    label: str
+    is_same: bool
+    cosine: float
+
+
+@dataclass(frozen=True)
+class WorstImage:
+    """An image with a large loss.
+
+    Attributes:
+        name: Of the file.
+        url: The picture itself, with what spoke for the answer; empty where it can no longer be read.
+        answer: What the network said of it.
+        loss: See `image_losses`.
+        neighbours: The most similar training images, the most similar first.
+    """
+
+    name: str
+    url: str
+    answer: Answer
+    loss: float
+    neighbours: tuple[Neighbour, ...]
+
+
+def worst(run: Run, train: Seen, seen: Seen, fitted: Calibration) -> list[WorstImage]:
+    """Returns the images with the largest losses, the largest first.
 
     Args:
         run: The run; its network has the weights of best.pt.
         train: Training images, among which neighbours are looked for.
         seen: The images that were evaluated.
-        part: What they are.
         fitted: Temperature, and thresholds where an image has several classes.
     """
     thresholds = np.array(fitted.thresholds)
@@ -50,21 +105,19 @@ def section(run: Run, train: Seen, seen: Seen, part: Part, fitted: Calibration) 
     losses = image_losses(scores, truth_of(seen, run.data.task), run.data.task)
     order = np.argsort(-losses, kind="stable")[:WORST]
     network = ActivatedClassifier(backbones.split(run.model, *run.config.input_size), run.data.task)
-    figures = []
-    for row, neighbours in zip(order, nearest(seen.embeddings[order], train.embeddings), strict=True):
+    found = []
+    for row, near in zip(order, nearest(seen.embeddings[order], train.embeddings), strict=True):
         sample = seen.samples[row]
-        text = f"{_answer(run, sample, scores[row], thresholds)}<br>"
-        text += f'<span class="soft">{escape(sample.path.name)}, loss {losses[row]:.3g}</span>'
-        around = "".join(_neighbour(run, sample, train.samples[index], cosine) for index, cosine in neighbours)
-        grid = f'<div style="display:grid;grid-template-columns:repeat({NEIGHBOURS},1fr);gap:6px">{around}</div>'
-        picture = _overlay(run, network, sample, scores[row], thresholds)
-        figures.append(f"<figure>{picture}<figcaption>{text}</figcaption>{grid}</figure>")
-    note = (
-        "largest loss first; colours show what spoke for the answer; below each the training images that the network "
-        "finds most alike, with their cosine, red where they are labelled otherwise: look there for wrong labels"
-    )
-    content = f'<p class="soft small">{note}</p><div class="frames">{"".join(figures)}</div>'
-    return page.section(f"Worst {part} images", content)
+        found.append(
+            WorstImage(
+                name=sample.path.name,
+                url=_overlay(run, network, sample, scores[row], thresholds),
+                answer=_answer(run, sample, scores[row], thresholds),
+                loss=float(losses[row]),
+                neighbours=tuple(_neighbour(run, sample, train.samples[index], cosine) for index, cosine in near),
+            )
+        )
+    return found
 
 
 def image_losses(scores: Doubles, truth: npt.NDArray[Any], task: Task) -> Doubles:
@@ -92,12 +145,12 @@ def nearest(embeddings: FloatArray, others: FloatArray) -> list[list[tuple[int, 
 
 @torch.inference_mode()
 def _overlay(run: Run, network: ActivatedClassifier, sample: Sample, scores: Doubles, thresholds: Doubles) -> str:
-    """The image with its activation map and best classes; the image alone for numbers."""
+    """The image with its activation map and best classes, the image alone for numbers; as data URL."""
     image = _read(sample)
     if image is None:
-        return _GONE
+        return ""
     if run.data.task == "regression":
-        return page.picture(_small(image, _WIDTH), sample.path.name)
+        return data_url.of_image(_small(image, _WIDTH))
     tensor = torch.from_numpy(preprocess(image, run.config.input)).unsqueeze(0).to(run.device)
     logits, embedding, *maps = (output[0].float().cpu().numpy() for output in network(tensor))
     prediction = Prediction(
@@ -112,19 +165,18 @@ def _overlay(run: Run, network: ActivatedClassifier, sample: Sample, scores: Dou
     truth = run.data.class_names[sample.label] if run.data.task == "multiclass" else None
     is_right = truth == prediction.name if truth else None
     drawn = draw_overlay(_small(image, _WIDTH), prediction, run.config.input, truth=truth, is_right=is_right)
-    return page.picture(drawn, sample.path.name)
+    return data_url.of_image(drawn)
 
 
-def _neighbour(run: Run, sample: Sample, other: Sample, cosine: float) -> str:
+def _neighbour(run: Run, sample: Sample, other: Sample, cosine: float) -> Neighbour:
     image = _read(other)
-    same = (other.label, other.values) == (sample.label, sample.values) or run.data.task == "regression"
-    label = f'<b class="{"right" if same else "wrong"}">{escape(_label(run, other))}</b>'
-    picture = _GONE if image is None else page.picture(_small(image, _SMALL_WIDTH), other.path.name)
-    caption = f'<figcaption style="padding-top:2px">{label} {cosine:.2f}</figcaption>'
-    return f'<figure title="{escape(str(other.path))}">{picture}{caption}</figure>'
-
-
-_GONE = '<p class="soft small">no longer readable</p>'
+    return Neighbour(
+        path=other.path,
+        url="" if image is None else data_url.of_image(_small(image, _SMALL_WIDTH)),
+        label=_label(run, other),
+        is_same=(other.label, other.values) == (sample.label, sample.values) or run.data.task == "regression",
+        cosine=cosine,
+    )
 
 
 def _read(sample: Sample) -> RgbImage | None:
@@ -140,18 +192,18 @@ def _small(image: RgbImage, longest: int) -> RgbImage:
     return RgbImage(np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8))
 
 
-def _answer(run: Run, sample: Sample, scores: Doubles, thresholds: Doubles) -> str:
-    """What the network said of an image and what is true, as HTML."""
-    names, label = run.data.class_names, escape(_label(run, sample))
+def _answer(run: Run, sample: Sample, scores: Doubles, thresholds: Doubles) -> Answer:
+    names = run.data.class_names
+    label = _label(run, sample)
     if run.data.task == "multiclass":
         top = int(scores.argmax())
-        kind, rest = ("right", "right") if top == sample.label else ("wrong", f"is {label}")
-        return f'<b class="{kind}">{escape(names[top])} {page.percent(float(scores[top]))}</b>, {rest}'
+        text = f"{names[top]} {percent(float(scores[top]))}"
+        return Answer("right", text, "right") if top == sample.label else Answer("wrong", text, f"is {label}")
     if run.data.task == "multilabel":
         wrong = np.flatnonzero((scores >= thresholds) != (np.array(sample.values) > 0.5))
-        text = ", ".join(f"{escape(names[k])} {page.percent(float(scores[k]))}" for k in wrong) or "unsure"
-        return f'<b class="wrong">{text}</b>, is {label or "nothing"}'
-    return f"<b>{escape(_numbers(run, tuple(map(float, scores))))}</b>, is {label}"
+        text = ", ".join(f"{names[k]} {percent(float(scores[k]))}" for k in wrong) or "unsure"
+        return Answer("wrong", text, f"is {label or 'nothing'}")
+    return Answer("", _numbers(run, scores.tolist()), f"is {label}")
 
 
 def _label(run: Run, sample: Sample) -> str:
@@ -162,7 +214,7 @@ def _label(run: Run, sample: Sample) -> str:
     return _numbers(run, sample.values)
 
 
-def _numbers(run: Run, standardised: tuple[float, ...]) -> str:
+def _numbers(run: Run, standardised: Sequence[float]) -> str:
     data = run.data
     rows = zip(data.class_names, standardised, data.scaling, data.units, strict=True)
     return ", ".join(f"{name} {value * std + mean:.3g} {unit}".rstrip() for name, value, (mean, std), unit in rows)

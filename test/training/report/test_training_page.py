@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from cnn_perception import metrics
 from cnn_perception.errors import EXIT_OK
+from cnn_perception.pages.rendering import render
 from training import checkpoint
 from training.config import make, parse
 from training.data.records import Sample
@@ -102,6 +103,22 @@ def test_every_part_of_the_report_is_there_with_the_figures_of_report_json(run):
     assert page.tags.count("svg") == 2 * 2 + 1
 
 
+def test_names_of_folders_and_files_are_shown_as_they_are_and_never_as_markup(tmp_path):
+    names = ("<script>alert(1)", "\"now\" & 'here' onload=", "two\n<b>lines<b>")
+    data = write_folder(tmp_path / "<script>", dict.fromkeys(names, 8))
+    for name in names:  # one byte that is no UTF-8
+        for path in (data / name).glob("*.png"):
+            path.rename(path.with_name(f"<i>{path.stem}\udcff.png"))
+
+    assert main(arguments(data, tmp_path / "run")) == EXIT_OK
+
+    page = Page(tmp_path / "run" / "report.html")
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    assert all(reference.startswith("data:image/") for reference in page.references)
+    assert all(page.says(name) for name in names)
+    assert page.says(r"<i>00\udcff.png, loss")
+
+
 def test_what_was_fitted_is_in_the_checkpoint_and_in_report_json(run):
     best, found = checkpoint.load(run / "best.pt"), json.loads((run / "report.json").read_text())["calibration"]
 
@@ -169,7 +186,7 @@ def test_an_answer_with_several_labels_goes_by_the_fitted_thresholds():
     names, sample = ("red", "warm", "cold"), Sample(Path("x.png"), 0, "val", (1.0, 0.0, 0.0))
     run = SimpleNamespace(data=SimpleNamespace(task="multilabel", class_names=names))
 
-    text = worst_images._answer(run, sample, np.array([0.3, 0.3, 0.6]), np.array([0.2, 0.25, 0.7]))
+    text = worst_images._answer(run, sample, np.array([0.3, 0.3, 0.6]), np.array([0.2, 0.25, 0.7])).text
 
     # red is seen and there, warm is seen and not there, cold is neither
     assert "warm 30" in text
@@ -204,7 +221,8 @@ def test_neighbours_are_those_in_the_same_direction():
 def test_the_reliability_diagram_has_a_bar_as_high_as_each_bin_is_right():
     scores = np.array([[0.95, 0.05]] * 4 + [[0.6, 0.4]] * 2)
 
-    drawn = diagrams.reliability(metrics.ece(scores, np.array([0, 0, 0, 1, 0, 1]), bins=10), "val")
+    found = metrics.ece(scores, np.array([0, 0, 0, 1, 0, 1]), bins=10)
+    drawn = render("training.report", "reliability.html", part=diagrams.Reliability("val", found.bins))
 
     bars = re.findall(r'height="([\d.]+)" fill="#2b6cb0"', drawn)
     (ground,) = (float(height) for height in re.findall(r'height="([\d]+)" fill="#f6f8fa"', drawn))
@@ -214,12 +232,23 @@ def test_the_reliability_diagram_has_a_bar_as_high_as_each_bin_is_right():
 def test_the_histogram_marks_the_threshold_between_the_scores():
     scores = {"val": np.array([3.0, 4.0, 5.0]), "outside": np.array([1.0, 1.0])}
 
-    drawn = diagrams.histogram(scores, 2.0, "energy")
+    drawn = render("training.report", "histogram.html", part=diagrams.histogram(scores, 2.0, "energy"))
 
     (place,) = re.findall(r'<line x1="([\d.]+)"', drawn)
     lefts = {tip.split(",")[0]: float(x) for x, tip in re.findall(r'<rect x="([\d.]+)"[^>]*><title>([^<]*)', drawn)}
     assert lefts["outside"] < float(place) < lefts["val"]
     assert "threshold 2" in drawn
+
+
+@pytest.mark.parametrize("threshold", [1.0, 1.1, 5.0])
+def test_numbers_below_the_histogram_never_lie_on_each_other(threshold):
+    scores = {"val": np.array([1.0, 5.0])}
+
+    drawn = render("training.report", "histogram.html", part=diagrams.histogram(scores, threshold, "energy"))
+
+    below = sorted(float(x) for x in re.findall(r'<text x="([\d.]+)" y="295"', drawn))
+    assert len(below) == 2
+    assert below[1] - below[0] > 70
 
 
 @pytest.mark.parametrize(
