@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cnn_perception.errors import PerceptionError as PerceptionError
     from cnn_perception.model.spec import ModelSpec as ModelSpec
     from cnn_perception.pipeline.pipeline import Pipeline as Pipeline
-    from cnn_perception.pipeline.postprocess import Prediction as Prediction
+    from cnn_perception.tasks.prediction import Prediction as Prediction
 
 __version__ = "0.1.0"
 
@@ -30,6 +30,6 @@ __getattr__, __dir__ = lazy(
         "ModelSpec": "model.spec",
         "PerceptionError": "errors",
         "Pipeline": "pipeline.pipeline",
-        "Prediction": "pipeline.postprocess",
+        "Prediction": "tasks.prediction",
     },
 )

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -26,29 +25,27 @@ from cnn_perception.errors import (
     FrameError,
     PerceptionError,
 )
-from cnn_perception.evaluation.frame_record import KEPT_CLASSES, FrameRecord, predictions_csv
+from cnn_perception.evaluation.frame_record import FrameRecord, predictions_csv
 from cnn_perception.evaluation.measurements import LARGEST_GAP_S
 from cnn_perception.evaluation.page import Picture, render_html
 from cnn_perception.evaluation.replay import WORKERS, Findings, in_order, measure_latency, replay
 from cnn_perception.evaluation.report_record import ModelRecord, Report, Target, worst_frame, write_text
-from cnn_perception.evaluation.scores import MultilabelScores, RegressionScores, Scores, score
+from cnn_perception.evaluation.scores import score
 from cnn_perception.evaluation.sources import LabelledFrame, Source, bag_source, folder_source
 from cnn_perception.evaluation.video import VIDEO_ENDINGS, VideoFile, resized_to_view
 from cnn_perception.image.messages import RgbImage, decode
 from cnn_perception.label_text import SEPARATOR, UNLABELLED, shown, text_of
 from cnn_perception.metrics import Latency
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS, OnnxModel, SessionOptions
-from cnn_perception.model.spec import ModelSpec, Task
+from cnn_perception.model.spec import ModelSpec
 from cnn_perception.pipeline.overlay import draw_overlay
 from cnn_perception.pipeline.pipeline import Pipeline
+from cnn_perception.tasks.multiclass import KEPT_CLASSES
+from cnn_perception.tasks.registry import TASKS, task_of
 
 _DEFAULT_RATE_HZ = 10.0
 
-_TARGETS: tuple[tuple[Task, str, Literal["top-1", "mAP", "MAE"]], ...] = (
-    ("multiclass", "min_accuracy", "top-1"),
-    ("multilabel", "min_map", "mAP"),
-    ("regression", "max_mae", "MAE"),
-)
+_TARGETS = tuple((name, gate.option, gate.metric) for name, task in TASKS.items() for gate in task.gates)
 """What can be required of each task, with which option."""
 
 
@@ -236,7 +233,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _check_target(options: argparse.Namespace, spec: ModelSpec) -> None:
-    if options.threshold and spec.task != "multiclass":
+    if options.threshold and not task_of(spec.task).is_exclusive:
         raise ConfigError(f"--threshold is for one class an image, this model is {spec.task}; leave it out")
     for task, option, _ in _TARGETS:
         if task != spec.task and getattr(options, option) is not None:
@@ -291,7 +288,7 @@ def _summary(report: Report, folder: Path) -> str:
     frames = report.scores.frames
     bad = ", ".join(f"{count} {reason}" for reason, count in frames.bad.items()) or "0"
     lines = [f"frames     {frames.total}: {frames.scored} scored, {frames.unlabelled} unlabelled, bad: {bad}"]
-    lines += _figures(report.scores)
+    lines += report.scores.summary()
     if report.target is not None:
         lines.append(f"required   {report.target}: {'reached' if report.passed else 'MISSED'}")
     lines.append(f"speed      {report.frames_per_second:.1f} frames/s with {WORKERS} frames at once")
@@ -299,20 +296,3 @@ def _summary(report: Report, folder: Path) -> str:
         lines.append(f"latency    p50 {report.latency['total'].p50_ms:.1f} ms, one frame at a time")
     lines.append(f"report     {folder / 'report.html'}")
     return "\n".join(lines)
-
-
-def _figures(scores: Scores) -> list[str]:
-    if isinstance(scores, RegressionScores):
-        return [
-            f"{number.name}: MAE {number.mae:.4g} {number.unit} (of the mean: {number.mae_of_mean:.4g}), "
-            f"RMSE {number.rmse:.4g}, R2 {number.r2:.3f}"
-            for number in scores.numbers
-        ]
-    if isinstance(scores, MultilabelScores):
-        figures = {"mAP": scores.mean_average_precision, "macro F1": scores.macro_f1, "exact": scores.exact}
-    else:
-        figures = {"top-1": scores.top1, "balanced": scores.balanced_accuracy}
-        if scores.unknown:
-            figures |= {"unknown": scores.unknown, "top-1 of the answered": scores.top1_answered}
-    text = ", ".join(f"{name} {value:.2%}" for name, value in figures.items() if value is not None)
-    return [f"quality    {text}"] if text else []

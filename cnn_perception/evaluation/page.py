@@ -14,6 +14,7 @@ from cnn_perception.image.messages import RgbImage
 from cnn_perception.label_text import shown
 from cnn_perception.model.spec import UNKNOWN
 from cnn_perception.pages import page
+from cnn_perception.tasks.registry import task_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +166,7 @@ def _model_card(report: Report) -> str:
         ("architecture", spec.architecture),
         ("execution provider", model.provider + (f" ({model.fallback})" if model.fallback else "")),
         ("task", spec.task),
-        (f"{len(spec.class_names)} {'numbers' if spec.task == 'regression' else 'classes'}", classes),
+        (f"{len(spec.class_names)} {'classes' if task_of(spec.task).has_classes else 'numbers'}", classes),
         ("input", f"{size.width} x {size.height}, {size.resize_mode}, {size.interpolation}{fraction}"),
         ("mean; standard deviation", f"{_numbers(size.mean)}; {_numbers(size.std)}"),
         ("activation map", activation),

@@ -10,50 +10,27 @@ import numpy as np
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.plots import render_presence, render_scatter, render_series, render_timeline
 from cnn_perception.evaluation.report_record import Report
-from cnn_perception.evaluation.scores import MulticlassScores, MultilabelScores, RegressionScores
 from cnn_perception.model.spec import UNKNOWN, ModelSpec
 from cnn_perception.pages import page
+from cnn_perception.tasks.multiclass import MulticlassScores
+from cnn_perception.tasks.multilabel import MultilabelScores
+from cnn_perception.tasks.registry import task_of
+from cnn_perception.tasks.regression import RegressionScores
 
 
 def cards(report: Report) -> list[tuple[str, str]]:
     """Returns (what it is, figure as HTML) of the most important figures."""
-    scores = report.scores
-    if isinstance(scores, RegressionScores):
-        return [(f"MAE of {n.name}{f', {n.unit}' if n.unit else ''}", f"{n.mae:.3g}") for n in scores.numbers]
-    if isinstance(scores, MultilabelScores):
-        shares = [
-            ("mean average precision", scores.mean_average_precision),
-            ("macro F1 at the thresholds", scores.macro_f1),
-            ("frames with exactly the right classes", scores.exact),
-        ]
-    else:
-        shares = _multiclass_cards(report, scores)
-    return [(name, page.percent(value)) for name, value in shares if value is not None]
-
-
-def _multiclass_cards(report: Report, scores: MulticlassScores) -> list[tuple[str, float | None]]:
-    spec = report.model.spec
-    shares = [
-        ("top-1 accuracy" + (", unknown is wrong" if spec.unknown else ""), scores.top1),
-        ("balanced accuracy", scores.balanced_accuracy),
-        ("macro F1", scores.macro_f1),
-    ]
-    if len(spec.class_names) > 5:
-        shares.insert(1, ("top-5 accuracy", scores.top5))
-    if spec.unknown:
-        shares += [("of frames called unknown", scores.unknown), ("top-1 of the others", scores.top1_answered)]
-    if report.threshold > 0.0:
-        shares.append((f"of frames score {report.threshold:g} or more", scores.coverage))
-        shares.append((f"top-1 at score {report.threshold:g} or more", scores.top1_above_threshold))
-    return shares
+    figures = report.scores.figures(report.model.spec, report.threshold)
+    return [(one.name, page.percent(one.value) if one.is_share else f"{one.value:.3g}") for one in figures]
 
 
 def over_time(report: Report, records: Sequence[FrameRecord]) -> str:
     """Returns the picture of a recording over time, as HTML; empty where there is too little to show."""
     spec = report.model.spec
-    if spec.task == "multiclass":
+    timeline = task_of(spec.task).timeline
+    if timeline == "strips":
         return render_timeline(records, (*spec.class_names, UNKNOWN) if spec.unknown else spec.class_names)
-    if spec.task == "multilabel":
+    if timeline == "presence":
         return render_presence(records, spec.class_names)
     series = (
         (name, render_series(records, index, unit))
@@ -69,6 +46,8 @@ def figures(report: Report, records: Sequence[FrameRecord]) -> str:
         return _numbers(scores, records)
     if isinstance(scores, MultilabelScores):
         return _labels(scores)
+    if not isinstance(scores, MulticlassScores):
+        return ""
     confusion = np.array(scores.confusion, np.int64)
     if spec.unknown is None:
         return page.classes(confusion, spec.class_names, "frames")
@@ -78,11 +57,7 @@ def figures(report: Report, records: Sequence[FrameRecord]) -> str:
 
 def order_of_worst(spec: ModelSpec) -> str:
     """Returns in which order the worst frames are shown."""
-    if spec.task == "regression":
-        return "the largest error of a number first; at most a few of the same second"
-    if spec.task == "multilabel":
-        return "wrong classes first, the farthest from their thresholds at the top; then the closest calls"
-    return "mistakes first, the most confident one at the top; then the closest calls"
+    return task_of(spec.task).order_of_worst
 
 
 def _labels(scores: MultilabelScores) -> str:

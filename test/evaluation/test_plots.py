@@ -9,7 +9,7 @@ import pytest
 
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.plots import render_presence, render_scatter, render_series
-from cnn_perception.pipeline.postprocess import Prediction
+from cnn_perception.tasks.prediction import Prediction
 
 
 def numbers(index: int, time_s: float, true: float | None, found: float) -> FrameRecord:

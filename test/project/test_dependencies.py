@@ -22,6 +22,7 @@ RUNTIME: list[dict[str, set[str]]] = [
     {"faces": set(), "errors": set(), "metrics": {"numpy"}, "label_text": set(), "files": set()},
     {"image": {"numpy", "cv2", "cv_bridge", "PIL", "simplejpeg"}},
     {"model": {"numpy", "onnxruntime"}},
+    {"tasks": {"numpy"}},
     {"pipeline": {"numpy", "cv2", "PIL"}},
     {"bag": {"apsw", "rosbags", "backports", "compression"}, "ros": ROS | {"numpy", "cv2"}, "pages": {"numpy", "cv2"}},
     {"stream": {"numpy"}, "geometry": {"numpy", "cv2"}},

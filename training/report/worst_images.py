@@ -16,8 +16,8 @@ from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import Task
 from cnn_perception.pages import page
 from cnn_perception.pipeline.overlay import draw_overlay
-from cnn_perception.pipeline.postprocess import Prediction
 from cnn_perception.pipeline.preprocess import preprocess
+from cnn_perception.tasks.prediction import Prediction
 from training.calibration.embeddings import Seen
 from training.calibration.fit import truth_of, unit
 from training.checkpoint import Calibration
