@@ -237,7 +237,7 @@ def _check_target(options: argparse.Namespace, spec: ModelSpec) -> None:
         raise ConfigError(f"--threshold is for one class an image, this model is {spec.task}; leave it out")
     for task, option, _ in _TARGETS:
         if task != spec.task and getattr(options, option) is not None:
-            right = next(f"--{o.replace('_', '-')}" for t, o, _ in _TARGETS if t == spec.task)
+            right = next((f"--{o.replace('_', '-')}" for t, o, _ in _TARGETS if t == spec.task), "leave it out")
             raise ConfigError(
                 f"--{option.replace('_', '-')} is for {task} models; {options.model} is {spec.task}: {right}"
             )
