@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cnn_perception.image.messages import read_image as read_image
     from cnn_perception.model.spec import ModelSpec as ModelSpec
     from cnn_perception.pipeline.pipeline import Pipeline as Pipeline
-    from cnn_perception.pipeline.postprocess import Prediction as Prediction
+    from cnn_perception.tasks.prediction import Prediction as Prediction
 
 __version__ = "0.1.0"
 
@@ -34,7 +34,7 @@ __getattr__, __dir__ = lazy(
         "ModelSpec": "model.spec",
         "PerceptionError": "errors",
         "Pipeline": "pipeline.pipeline",
-        "Prediction": "pipeline.postprocess",
+        "Prediction": "tasks.prediction",
         "evaluate": "evaluation.run",
         "read_image": "image.messages",
     },

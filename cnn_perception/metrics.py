@@ -213,6 +213,12 @@ def auroc(scores: Floats, truth: npt.NDArray[np.bool_]) -> float:
     return float(wins / (positive * negative))
 
 
+def entropy(scores: Floats) -> float:
+    """Returns the Shannon entropy of (K,) scores that add up to 1, in nats: 0 for one sure class, ln K for none."""
+    positive = scores[scores > 0].astype(np.float64)
+    return float(-(positive * np.log(positive)).sum())
+
+
 def ece(scores: Floats, truth: Sequence[int] | Counts, bins: int = 15) -> Calibration:
     """Compares the best scores with how often the best class is right.
 

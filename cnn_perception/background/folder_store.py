@@ -21,9 +21,10 @@ from pathlib import Path
 
 import cv2
 
-from cnn_perception.background.selection import UnsureFrame, answer, margin
+from cnn_perception.background.selection import UnsureFrame
 from cnn_perception.image.messages import EncodedFile
 from cnn_perception.model.spec import ModelSpec
+from cnn_perception.tasks.registry import task_of
 
 TABLE = "frames.csv"
 _KEPT_AS_THEY_CAME = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png"}
@@ -42,8 +43,9 @@ class RecordedFolder:
             sha256: Hex digest of its file.
         """
         self._base, self._sha256 = folder / sha256[:12], sha256
+        self._task = task_of(spec.task)
         # An empty cell is no class, but a valid answer where there may be several: that column the human adds.
-        self._to_fill = ("class",) if spec.task == "multiclass" else ()
+        self._to_fill = ("class",) if self._task.is_exclusive else ()
         about = ("stamp_ns", "camera", "frame_id", "reason", "answer", "margin", "model")
         self._columns = ["path", *self._to_fill, *about, *(f"score {name}" for name in spec.class_names)]
 
@@ -95,10 +97,10 @@ class RecordedFolder:
 
     def _row(self, frame: UnsureFrame, image: Path) -> bytes:
         origin, prediction = frame.origin, frame.prediction
-        about = (origin.stamp_ns, origin.camera, origin.frame_id, frame.reason, answer(prediction))
+        about = (origin.stamp_ns, origin.camera, origin.frame_id, frame.reason, self._task.text(prediction))
         scores = (f"{value:.6f}" for value in prediction.scores)
         unlabelled = ("",) * len(self._to_fill)
-        return _line(image, *unlabelled, *about, f"{margin(prediction):.6f}", self._sha256, *scores)
+        return _line(image, *unlabelled, *about, f"{self._task.margin(prediction):.6f}", self._sha256, *scores)
 
 
 def _as_file(frame: UnsureFrame) -> tuple[bytes, str]:

@@ -19,7 +19,7 @@ from cnn_perception.background.selection import Origin, RecorderSettings, Unsure
 from cnn_perception.background.worker import Aside
 from cnn_perception.image.messages import EncodedFile, EncodedImage, RgbImage
 from cnn_perception.model.spec import ModelSpec
-from cnn_perception.pipeline.postprocess import Prediction
+from cnn_perception.tasks.prediction import Prediction
 
 RETRY_S = 60.0
 """A paused recorder looks this often whether there is room again, if a frame comes that it would keep."""

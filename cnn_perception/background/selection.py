@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from cnn_perception.errors import ConfigError
 from cnn_perception.image.messages import EncodedFile, EncodedImage, RgbImage
-from cnn_perception.model.spec import UNKNOWN, ModelSpec
-from cnn_perception.pipeline.postprocess import Prediction
+from cnn_perception.model.spec import ModelSpec
+from cnn_perception.tasks.prediction import Prediction
+from cnn_perception.tasks.registry import task_of
 
 RecordFormat = Literal["folder", "bag"]
 Reason = Literal["unknown", "margin"]
@@ -25,7 +24,7 @@ class RecorderSettings:
     Attributes:
         folder: Where they go; what lies in it already counts for `max_mb`.
         format: `folder`: image files and a CSV file to label them in; `bag`: a rosbag2 for each session.
-        margin: A frame is kept if its margin, see `margin`, is less than this, in [0, 1].
+        margin: A frame is kept if its margin, see `TaskRules.margin`, is less than this, in [0, 1].
         unknown: Whether frames answered `unknown` are kept.
         max_mb: Largest size of the folder, megabytes of 10^6 bytes.
         max_rate_hz: Most frames of one camera that are kept a second.
@@ -58,8 +57,8 @@ class RecorderSettings:
         Raises:
             ConfigError: If the model answers with numbers, or can only be unsure in a way that is not wanted.
         """
-        if spec.task == "regression":
-            raise ConfigError("the recorder keeps frames by their scores; a regression model has none: switch it off")
+        if not task_of(spec.task).has_classes:
+            raise ConfigError(f"the recorder keeps frames by their scores; a {spec.task} model has none: switch it off")
         if not self.margin and spec.unknown is None:
             raise ConfigError("the recorder keeps unknown frames only, but the model has no unknown rule; set a margin")
 
@@ -102,30 +101,8 @@ class UnsureFrame:
     received_ns: int
 
 
-def margin(prediction: Prediction) -> float:
-    """Returns how far a prediction is from another answer, in [0, 1].
-
-    Multiclass: by how much the best score exceeds the second; multilabel: the least distance of a score to its
-    threshold.
-    """
-    if prediction.task == "multilabel":
-        return float(np.abs(prediction.scores - prediction.thresholds).min())
-    second, best = np.partition(prediction.scores, -2)[-2:]
-    return float(best - second)
-
-
 def reason(prediction: Prediction, settings: RecorderSettings) -> Reason | None:
     """Says why a frame is to be kept; None for one that the model was sure of, or that is not wanted."""
     if prediction.unknown:
         return "unknown" if settings.unknown else None
-    return "margin" if margin(prediction) < settings.margin else None
-
-
-def answer(prediction: Prediction) -> str:
-    """Returns the answer as label files hold it: the class or `unknown`; for multilabel the classes seen."""
-    if prediction.unknown:
-        return UNKNOWN
-    if prediction.task == "multilabel":
-        seen = prediction.seen
-        return ";".join(name for name in prediction.class_names if name in seen)
-    return prediction.name
+    return "margin" if task_of(prediction.task).margin(prediction) < settings.margin else None

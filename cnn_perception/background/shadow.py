@@ -10,13 +10,13 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cnn_perception.background.selection import answer
 from cnn_perception.background.worker import Aside
 from cnn_perception.errors import ConfigError, FrameError
 from cnn_perception.image.messages import RgbImage
-from cnn_perception.model.spec import UNKNOWN, ModelSpec
+from cnn_perception.model.spec import ModelSpec
 from cnn_perception.pipeline.pipeline import Pipeline
-from cnn_perception.pipeline.postprocess import Prediction
+from cnn_perception.tasks.prediction import Prediction
+from cnn_perception.tasks.registry import task_of
 
 _KEPT = 5
 """So many of the latest disagreements, and of the most frequent ones, are reported."""
@@ -98,11 +98,12 @@ class Shadow:
         """
         _check_comparable(pipeline, running)
         self._pipeline = pipeline
+        self._task = task_of(running.task)
         self._common = tuple(name for name in running.class_names if name in pipeline.spec.class_names)
         self.note = _only_one_knows(running, pipeline.spec)
         self._lock = threading.Lock()
         self._compared = self._disagreed = self._failed = 0
-        self._sums = dict.fromkeys(self._common, 0.0)
+        self._sums = {} if self._task.has_classes else dict.fromkeys(self._common, 0.0)
         self._pairs: Counter[tuple[str, str]] = Counter()
         self._latest: deque[str] = deque(maxlen=_KEPT)
         self._aside = Aside("shadow", self._compare, on_failure)
@@ -125,13 +126,12 @@ class Shadow:
         """Returns the comparison so far; may be called from any thread."""
         failure = self._aside.failure
         with self._lock:
-            is_numbers = self._pipeline.spec.task == "regression"
             return ShadowReport(
                 compared=self._compared,
                 disagreed=self._disagreed,
                 failed=self._failed,
                 skipped=self._aside.overtaken,
-                differences={n: s / max(self._compared, 1) for n, s in self._sums.items()} if is_numbers else {},
+                differences={name: total / max(self._compared, 1) for name, total in self._sums.items()},
                 pairs=tuple((*pair, count) for pair, count in self._pairs.most_common(_KEPT)),
                 latest=tuple(self._latest),
                 problem="" if failure is None else f"stopped by a defect ({type(failure).__name__}: {failure})",
@@ -161,27 +161,17 @@ class Shadow:
             return
         with self._lock:
             self._compared += 1
-            if its.task == "regression":
-                self._add_differences(seen.prediction, its)
-            elif pairs := self._differing(seen.prediction, its):
+            for name, difference in self._task.differences(seen.prediction, its, self._common).items():
+                self._sums[name] += difference
+            if pairs := self._task.disagreements(seen.prediction, its, self._common):
                 self._disagreed += 1
                 self._pairs.update(pairs)
-                self._latest.append(_in_words(seen, its))
+                self._latest.append(self._in_words(seen, its))
 
-    def _add_differences(self, ours: Prediction, its: Prediction) -> None:
-        our_values = dict(zip(ours.class_names, ours.values.tolist(), strict=True))
-        its_values = dict(zip(its.class_names, its.values.tolist(), strict=True))
-        for name in self._common:
-            self._sums[name] += abs(our_values[name] - its_values[name])
-
-    def _differing(self, ours: Prediction, its: Prediction) -> list[tuple[str, str]]:
-        """Returns what they disagree about; a class that only one of them knows is no one's mistake for multilabel."""
-        if its.task == "multiclass":
-            pair = (answer(ours), answer(its))
-            return [pair] if pair[0] != pair[1] else []
-        known, our_seen, its_seen = set(self._common), ours.seen, its.seen
-        mine = [(name, "not seen") for name in sorted((our_seen - its_seen) & known)]
-        return mine + [("not seen", name) for name in sorted((its_seen - our_seen) & known)]
+    def _in_words(self, seen: _Seen, its: Prediction) -> str:
+        where = f"{seen.camera} {seen.stamp_ns / 1e9:.3f}".strip()
+        ours = self._task.scored_text(seen.prediction, _KEPT)
+        return f"{where}: {ours}, shadow {self._task.scored_text(its, _KEPT)}"
 
 
 def _check_comparable(pipeline: Pipeline, running: ModelSpec) -> None:
@@ -207,16 +197,3 @@ def _only_one_knows(running: ModelSpec, shadow: ModelSpec) -> str:
             more = f" and {len(names) - _KEPT} more" if len(names) > _KEPT else ""
             parts.append(f"only {who} knows {', '.join(names[:_KEPT])}{more}")
     return "; ".join(parts)
-
-
-def _in_words(seen: _Seen, its: Prediction) -> str:
-    where = f"{seen.camera} {seen.stamp_ns / 1e9:.3f}".strip()
-    return f"{where}: {_scored(seen.prediction)}, shadow {_scored(its)}"
-
-
-def _scored(prediction: Prediction) -> str:
-    """The answer with its score; an unknown image has none."""
-    if prediction.unknown:
-        return UNKNOWN
-    ranked = prediction.ranked(1 if prediction.task == "multiclass" else _KEPT)
-    return " + ".join(f"{name} {score:.2f}" for name, score in ranked) or "nothing"

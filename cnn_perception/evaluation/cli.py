@@ -12,7 +12,6 @@ from cnn_perception.evaluation.labels import LARGEST_GAP_S
 from cnn_perception.evaluation.replay import WORKERS
 from cnn_perception.evaluation.report_record import Report
 from cnn_perception.evaluation.run import EvaluationOptions, evaluate
-from cnn_perception.evaluation.scores import MultilabelScores, RegressionScores, Scores
 from cnn_perception.label_text import SEPARATOR, UNLABELLED
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS
 
@@ -80,7 +79,7 @@ def _summary(report: Report, folder: Path) -> str:
     frames = report.scores.frames
     bad = ", ".join(f"{count} {reason}" for reason, count in frames.bad.items()) or "0"
     lines = [f"frames     {frames.total}: {frames.scored} scored, {frames.unlabelled} unlabelled, bad: {bad}"]
-    lines += _figures(report.scores)
+    lines += report.scores.summary()
     if report.target is not None:
         lines.append(f"required   {report.target}: {'reached' if report.passed else 'MISSED'}")
     lines.append(f"speed      {report.frames_per_second:.1f} frames/s with {WORKERS} frames at once")
@@ -88,20 +87,3 @@ def _summary(report: Report, folder: Path) -> str:
         lines.append(f"latency    p50 {report.latency['total'].p50_ms:.1f} ms, one frame at a time")
     lines.append(f"report     {folder / 'report.html'}")
     return "\n".join(lines)
-
-
-def _figures(scores: Scores) -> list[str]:
-    if isinstance(scores, RegressionScores):
-        return [
-            f"{number.name}: MAE {number.mae:.4g} {number.unit} (of the mean: {number.mae_of_mean:.4g}), "
-            f"RMSE {number.rmse:.4g}, R2 {number.r2:.3f}"
-            for number in scores.numbers
-        ]
-    if isinstance(scores, MultilabelScores):
-        figures = {"mAP": scores.mean_average_precision, "macro F1": scores.macro_f1, "exact": scores.exact}
-    else:
-        figures = {"top-1": scores.top1, "balanced": scores.balanced_accuracy}
-        if scores.unknown:
-            figures |= {"unknown": scores.unknown, "top-1 of the answered": scores.top1_answered}
-    text = ", ".join(f"{name} {value:.2%}" for name, value in figures.items() if value is not None)
-    return [f"quality    {text}"] if text else []

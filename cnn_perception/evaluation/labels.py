@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from cnn_perception.errors import DataError
 from cnn_perception.label_table import Row, read_table
 from cnn_perception.label_text import UNLABELLED, Truth
 from cnn_perception.model.spec import ModelSpec
+from cnn_perception.tasks.registry import task_of
 
 LARGEST_GAP_S = 0.5
 """A frame farther than this from every measurement is unlabelled."""
@@ -50,7 +50,7 @@ class Labels:
         """Keeps what can be compared with a model's answers.
 
         Args:
-            spec: The model: multiclass, or multilabel, for which each label is split into its classes.
+            spec: The model, whose task says what a label means.
             where: Names the origin of the labels in messages.
 
         Returns:
@@ -59,44 +59,9 @@ class Labels:
         Raises:
             DataError: If a label is no class of the model.
         """
-        parsed = ((i, parsed_label(str(i.truth), spec, where)) for i in self.intervals)
+        task = task_of(spec.task)
+        parsed = ((i, task.truth_of_text(str(i.truth), spec.class_names, where)) for i in self.intervals)
         return Labels(tuple(Interval(i.start_ns, i.end_ns, truth) for i, truth in parsed if truth is not None))
-
-
-def parsed_label(text: str, spec: ModelSpec, where: str) -> str | frozenset[str] | None:
-    """Reads one label: a class, or for a multilabel model classes with `SEPARATOR` between them.
-
-    Returns:
-        None where the label says that nothing is known: `UNLABELLED`, and for a multiclass model also the empty text,
-        which for a multilabel model means none of its classes.
-
-    Raises:
-        DataError: If a class is none of the model's.
-    """
-    if text == UNLABELLED and text not in spec.class_names:
-        return None
-    if spec.task == "multilabel":
-        names = frozenset(name.strip() for name in re.split("[;|]", text)) - {""}
-        require_known(names, spec.class_names, where)
-        return names
-    if not text:
-        return None
-    require_known({text}, spec.class_names, where)
-    return text
-
-
-def require_known(names: Iterable[str], classes: Sequence[str], where: str) -> None:
-    """Checks that every label is a class of the model.
-
-    Raises:
-        DataError: Names the labels that are not, and the model's classes.
-    """
-    unknown = sorted(set(names) - set(classes))
-    if unknown:
-        shown = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
-        raise DataError(
-            f"{where}: the model has no class {', '.join(map(repr, unknown[:10]))}; its classes are: {shown}"
-        )
 
 
 def read_labels(path: Path) -> Labels:

@@ -14,6 +14,7 @@ from cnn_perception.label_text import shown
 from cnn_perception.model.spec import UNKNOWN
 from cnn_perception.pages import data_url
 from cnn_perception.pages.rendering import percent, render
+from cnn_perception.tasks.registry import task_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,7 @@ def render_html(report: Report, records: Sequence[FrameRecord], pictures: Sequen
         outcome=_outcome(report),
         figures=_figures(report),
         timelines=over_time(report, records) if report.topic else [],
-        tables=[tables(report, records)] if report.scores.frames.scored else [],
+        tables=tables(report, records) if report.scores.frames.scored else [],
         order_of_worst=order_of_worst(report.model.spec),
         pictures=[_captioned(picture, is_bag=bool(report.topic)) for picture in pictures],
         video=video,
@@ -158,7 +159,7 @@ def _model_card(report: Report) -> list[tuple[str, str]]:
         ("architecture", spec.architecture),
         ("execution provider", model.provider + (f" ({model.fallback})" if model.fallback else "")),
         ("task", spec.task),
-        (f"{len(spec.class_names)} {'numbers' if spec.task == 'regression' else 'classes'}", classes),
+        (f"{len(spec.class_names)} {'classes' if task_of(spec.task).has_classes else 'numbers'}", classes),
         ("input", f"{size.width} x {size.height}, {size.resize_mode}, {size.interpolation}{fraction}"),
         ("mean; standard deviation", f"{_numbers(size.mean)}; {_numbers(size.std)}"),
         ("activation map", activation),

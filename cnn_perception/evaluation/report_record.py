@@ -6,15 +6,15 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from cnn_perception.errors import DataError
 from cnn_perception.evaluation.frame_record import FrameRecord
-from cnn_perception.evaluation.scores import MulticlassScores, MultilabelScores, Scores
 from cnn_perception.files import as_utf8, replacing
 from cnn_perception.label_text import text_of
 from cnn_perception.metrics import Latency
 from cnn_perception.model.spec import ModelSpec
+from cnn_perception.tasks.registry import gate_of, task_of
+from cnn_perception.tasks.rules import Scores
 
 REPORT_VERSION = 2
 
@@ -48,7 +48,7 @@ class WorstFrame:
 
 def worst_frame(record: FrameRecord, spec: ModelSpec) -> WorstFrame:
     """Returns what the report says of one frame."""
-    has_scores = record.prediction is not None and spec.task != "regression"
+    task, prediction = task_of(spec.task), record.prediction
     return WorstFrame(
         index=record.index,
         name=record.name,
@@ -56,9 +56,9 @@ def worst_frame(record: FrameRecord, spec: ModelSpec) -> WorstFrame:
         truth=None if record.truth is None else text_of(record.truth),
         predicted=record.answer,
         is_right=record.is_right,
-        score=record.prediction.score if record.prediction and has_scores else None,
-        margin=record.margin if spec.task == "multiclass" else None,
-        deviation=record.deviation if isinstance(record.truth, tuple) else None,
+        score=prediction.score if prediction and task.has_classes else None,
+        margin=task.margin(prediction) if prediction and task.is_exclusive else None,
+        deviation=task.deviation(prediction, record.truth) if prediction else None,
     )
 
 
@@ -67,25 +67,20 @@ class Target:
     """What the evaluation has to reach.
 
     Attributes:
-        metric: `top-1` (share of right answers, unknown is wrong), `mAP`, or `MAE` (of every number).
+        metric: Of one of the tasks' gates: `top-1` (share of right answers, unknown is wrong), `mAP`, or `MAE` (of
+            every number).
         limit: Least top-1 or mAP, in [0, 1]; largest MAE, in the number's unit.
     """
 
-    metric: Literal["top-1", "mAP", "MAE"]
+    metric: str
     limit: float
 
     def reached(self, scores: Scores) -> bool:
         """Whether the figures are good enough; never where nothing was scored."""
-        if isinstance(scores, MulticlassScores):
-            return scores.top1 is not None and scores.top1 >= self.limit
-        if isinstance(scores, MultilabelScores):
-            return scores.mean_average_precision is not None and scores.mean_average_precision >= self.limit
-        return bool(scores.numbers) and all(number.mae <= self.limit for number in scores.numbers)
+        return scores.reaches(self.limit)
 
     def __str__(self) -> str:
-        if self.metric == "MAE":
-            return f"MAE of at most {self.limit:g}"
-        return f"{self.metric} of at least {self.limit:.1%}"
+        return gate_of(self.metric).in_words(self.limit)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from cnn_perception.errors import (
     ConfigError,
     FrameError,
 )
-from cnn_perception.evaluation.frame_record import KEPT_CLASSES, predictions_csv
+from cnn_perception.evaluation.frame_record import predictions_csv
 from cnn_perception.evaluation.page import Picture, render_html
 from cnn_perception.evaluation.replay import ReplayedFrames, measure_latency, replay
 from cnn_perception.evaluation.report_record import ModelRecord, Report, Target, worst_frame, write_text
@@ -31,14 +31,12 @@ from cnn_perception.evaluation.video import VIDEO_ENDINGS, draw_record, write_vi
 from cnn_perception.image.messages import decode
 from cnn_perception.metrics import Latency
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS, OnnxModel, SessionOptions
-from cnn_perception.model.spec import ModelSpec, Task
+from cnn_perception.model.spec import ModelSpec
 from cnn_perception.pipeline.pipeline import Pipeline
+from cnn_perception.tasks.multiclass import KEPT_CLASSES
+from cnn_perception.tasks.registry import TASKS, task_of
 
-_TARGETS: tuple[tuple[Task, str, Literal["top-1", "mAP", "MAE"]], ...] = (
-    ("multiclass", "min_accuracy", "top-1"),
-    ("multilabel", "min_map", "mAP"),
-    ("regression", "max_mae", "MAE"),
-)
+_TARGETS = tuple((name, gate.option, gate.metric) for name, task in TASKS.items() for gate in task.gates)
 """What can be required of each task, with which option."""
 
 
@@ -112,9 +110,9 @@ class EvaluationOptions:
         Raises:
             ConfigError: If an option is for models of another task.
         """
-        if self.threshold and spec.task != "multiclass":
+        if self.threshold and not task_of(spec.task).is_exclusive:
             raise ConfigError(f"--threshold is for one class an image, this model is {spec.task}; leave it out")
-        right = next(_flag(option) for task, option, _ in _TARGETS if task == spec.task)
+        right = next((_flag(option) for task, option, _ in _TARGETS if task == spec.task), "leave it out")
         for task, option, _ in _TARGETS:
             if task != spec.task and option in self._required():
                 raise ConfigError(f"{_flag(option)} is for {task} models; {self.model} is {spec.task}: {right}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -16,10 +16,8 @@ from cnn_perception.evaluation.labels import (
     labels_from_changes,
     measurements_from_messages,
     number,
-    parsed_label,
     read_labels,
     read_measurements,
-    require_known,
     require_names,
 )
 from cnn_perception.image.listing import image_files
@@ -27,6 +25,8 @@ from cnn_perception.image.messages import EncodedFile, EncodedImage
 from cnn_perception.label_table import Row, read_table
 from cnn_perception.label_text import Truth
 from cnn_perception.model.spec import ModelSpec
+from cnn_perception.tasks.classes import require_known
+from cnn_perception.tasks.registry import task_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,20 +95,21 @@ def bag_source(
 def _axis(bag: Bag, labels: str, start: Literal["bag", "image"], spec: ModelSpec) -> _Axis:
     if not labels:
         return _Axis(None, is_stamped=False, origin_ns=bag.start_ns)
+    task = task_of(spec.task)
     truth: Labels | Measurements
     if labels.endswith(".csv"):
         path, origin_ns = Path(labels), bag.start_ns if start == "bag" else None
-        if spec.task == "regression":
+        if not task.has_classes:
             return _Axis(read_measurements(path, spec.class_names), is_stamped=False, origin_ns=origin_ns)
         return _Axis(read_labels(path).scored_as(spec, labels), is_stamped=False, origin_ns=origin_ns)
     where = f"{bag.path}: {labels}"
-    if spec.task == "regression":
+    if not task.has_classes:
         numbers = bag.number_track(labels)
         zero_ns = 0 if numbers.is_stamped else bag.start_ns
         rows = ((time_ns - zero_ns, values) for time_ns, values in numbers.rows)
         truth = measurements_from_messages(rows, spec.class_names, where)
         return _Axis(truth, numbers.is_stamped, bag.start_ns)
-    track = bag.label_track(labels, several=spec.task == "multilabel")
+    track = bag.label_track(labels, several=not task.is_exclusive)
     zero_ns = 0 if track.is_stamped else bag.start_ns
     truth = labels_from_changes((time_ns - zero_ns, name) for time_ns, name in track.changes)
     return _Axis(truth.scored_as(spec, where), track.is_stamped, bag.start_ns)
@@ -129,8 +130,9 @@ def folder_source(folder: Path, labels: str, spec: ModelSpec) -> LabelledFrames:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder; name one with a folder of images for each class")
-    if not labels and spec.task != "multiclass":
-        columns = ",".join(("path", *(spec.class_names if spec.task == "regression" else ("classes",))))
+    task = task_of(spec.task)
+    if not labels and not task.is_exclusive:
+        columns = ",".join(("path", *task.usual_columns(spec.class_names)))
         raise ConfigError(f"--images for a {spec.task} model needs --labels, a CSV file with the columns {columns}")
     images = _listed(Path(labels), spec) if labels else _in_class_folders(folder, spec)
 
@@ -158,7 +160,7 @@ def _in_class_folders(folder: Path, spec: ModelSpec) -> list[tuple[str, Truth | 
 
 def _listed(path: Path, spec: ModelSpec) -> list[tuple[str, Truth | None]]:
     table = read_table(path, "name a CSV file")
-    columns = _label_columns(table.header, spec)
+    columns = task_of(spec.task).label_columns(table.header, spec.class_names)
     require_names(table.header, ("path", *columns), str(path))
     found = [(row.cells["path"], _label(row, columns, spec)) for row in table.rows]
     if not found:
@@ -166,21 +168,8 @@ def _listed(path: Path, spec: ModelSpec) -> list[tuple[str, Truth | None]]:
     return found
 
 
-def _label_columns(header: Sequence[str], spec: ModelSpec) -> tuple[str, ...]:
-    """Returns the columns in which the labels are; of the ways that training reads, the one that the file takes."""
-    if spec.task == "regression":
-        return spec.class_names
-    if spec.task == "multilabel" and "classes" in header:
-        return ("classes",)
-    if spec.task == "multilabel" and "class" not in header and set(spec.class_names) <= set(header):
-        return spec.class_names
-    return ("class",)
-
-
 def _label(row: Row, columns: tuple[str, ...], spec: ModelSpec) -> Truth | None:
+    task = task_of(spec.task)
     if columns in (("class",), ("classes",)):
-        return parsed_label(row.cells[columns[0]], spec, row.place)
-    values = tuple(number(row, name) for name in columns)
-    if spec.task == "regression":
-        return values
-    return frozenset(name for name, value in zip(columns, values, strict=True) if value)
+        return task.truth_of_text(row.cells[columns[0]], spec.class_names, row.place)
+    return task.truth_of_numbers(columns, [number(row, name) for name in columns])

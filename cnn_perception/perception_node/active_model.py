@@ -13,7 +13,7 @@ from cnn_perception.errors import PerceptionError
 from cnn_perception.image.messages import EncodedFile, EncodedImage, RgbImage
 from cnn_perception.perception_node.settings import Settings
 from cnn_perception.pipeline.pipeline import Pipeline
-from cnn_perception.pipeline.postprocess import Prediction
+from cnn_perception.tasks.prediction import Prediction
 
 _CLOSE_S = 1.0
 """How long a frame under way may take to be written; a hanging disk does not hold the node up for longer."""

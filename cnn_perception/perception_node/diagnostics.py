@@ -13,6 +13,7 @@ from cnn_perception.background.shadow import Shadow
 from cnn_perception.perception_node.active_model import Loaded
 from cnn_perception.stream.drift import DriftReport
 from cnn_perception.stream.frame_counters import Snapshot
+from cnn_perception.tasks.registry import task_of
 
 
 @dataclass(frozen=True)
@@ -121,18 +122,12 @@ def _model_status(node: str, loaded: Loaded | None) -> DiagnosticStatus:
     level = DiagnosticStatus.WARN if model.fallback else DiagnosticStatus.OK
     text = f"running on {model.provider}" + (f": {model.fallback}" if model.fallback else "")
     spec = model.spec
-    answers = {"classes": str(len(spec.class_names))}
-    if spec.task == "regression":
-        numbers = (
-            f"{name} ({unit})" if unit else name for name, unit in zip(spec.class_names, spec.units, strict=True)
-        )
-        answers = {"numbers": ", ".join(numbers)}
     values = {
         "file": str(model.path),
         "sha256": model.sha256,
         "architecture": spec.architecture,
         "task": spec.task,
-        **answers,
+        **task_of(spec.task).model_values(spec),
         "unknown rule": spec.unknown.method if spec.unknown else "none",
         "provider": model.provider,
         "placement": model.placement,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +14,29 @@ from vision_msgs.msg import Classification, LabelInfo, ObjectHypothesis, VisionC
 
 from cnn_perception.model.gallery import Neighbour
 from cnn_perception.model.spec import UNKNOWN, ModelSpec
-from cnn_perception.pipeline.postprocess import Prediction
 from cnn_perception.pipeline.score_map import Cells
+from cnn_perception.tasks.prediction import Prediction
+from cnn_perception.tasks.rules import MessageKind
+
+ANSWER_TYPES: Mapping[MessageKind, type[Any]] = {"classification": Classification, "numbers": JointState}
+"""The message type of each kind of answer, see `to_answer`."""
+
+
+def to_answer(
+    header: Header, prediction: Prediction, kind: MessageKind, top_k: int, threshold: float
+) -> Classification | JointState:
+    """Returns the answer as a message of its kind.
+
+    Args:
+        header: The image's.
+        prediction: The answer.
+        kind: Of message; see `ANSWER_TYPES`.
+        top_k: Most classes of a classification.
+        threshold: Least score of its classes, in [0, 1].
+    """
+    if kind == "numbers":
+        return to_joint_state(header, prediction)
+    return to_classification(header, prediction.ranked(top_k, threshold))
 
 
 def to_classification(header: Header, ranked: Sequence[tuple[str, float]]) -> Classification:

@@ -17,14 +17,14 @@ from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 from cnn_perception.geometry.activation_place import ActivationPlace
 from cnn_perception.geometry.camera_model import CameraModel
 from cnn_perception.model.onnx_model import OnnxModel
-from cnn_perception.model.spec import Task
 from cnn_perception.perception_node import messages
 from cnn_perception.perception_node.settings import Settings
 from cnn_perception.pipeline.overlay import draw_overlay
 from cnn_perception.pipeline.pipeline import Result
-from cnn_perception.pipeline.postprocess import Prediction
 from cnn_perception.pipeline.score_map import ScoreMap
 from cnn_perception.ros import image_messages
+from cnn_perception.tasks.prediction import Prediction
+from cnn_perception.tasks.registry import task_of
 
 RESULT_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 PICTURE_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
@@ -59,10 +59,12 @@ class _Topics:
 class InfoPublishers(_Topics):
     """The latched descriptions of the model, which all cameras share."""
 
-    def __init__(self, node: LifecycleNode, task: Task) -> None:
+    def __init__(self, node: LifecycleNode, task: str) -> None:
         super().__init__(node)
         self._vision_info = self._create(VisionInfo, "~/vision_info", LATCHED_QOS)
-        self._label_info = None if task == "regression" else self._create(LabelInfo, "~/label_info", LATCHED_QOS)
+        self._label_info = None
+        if task_of(task).has_classes:
+            self._label_info = self._create(LabelInfo, "~/label_info", LATCHED_QOS)
 
     def publish(self, model: OnnxModel, threshold: float, version: int) -> None:
         """Publishes which network runs, and its labels."""
@@ -140,12 +142,9 @@ class ResultPublishers(_Topics):
         self._base = f"~/{camera}" if camera else "~"
         self._by_field: dict[str, Any] = {}
         self.model = model
-        if model.spec.task == "regression":
-            self._add("answer", JointState, "regression", RESULT_QOS)
-            self._add("raw_answer", JointState, "regression_raw", RESULT_QOS)
-        else:
-            self._add("answer", Classification, "classification", RESULT_QOS)
-            self._add("raw_answer", Classification, "classification_raw", RESULT_QOS)
+        task = task_of(model.spec.task)
+        self._add("answer", messages.ANSWER_TYPES[task.message], task.topic, RESULT_QOS)
+        self._add("raw_answer", messages.ANSWER_TYPES[task.message], f"{task.topic}_raw", RESULT_QOS)
         self._add("embedding", Image, "embedding", RESULT_QOS)
         self._add("overlay", Image, "activation/overlay", PICTURE_QOS)
         self._add("overlay_jpeg", CompressedImage, "activation/overlay/compressed", PICTURE_QOS)
@@ -221,13 +220,12 @@ class ResultPublishers(_Topics):
             self._publish("overlay_jpeg", image_messages.to_jpeg(findings.header, picture))
 
     def _to_answer(self, header: Header, prediction: Prediction, settings: Settings) -> Classification | JointState:
-        if prediction.task == "regression":
-            return messages.to_joint_state(header, prediction)
-        return messages.to_classification(header, prediction.ranked(settings.top_k, settings.threshold))
+        kind = task_of(prediction.task).message
+        return messages.to_answer(header, prediction, kind, settings.top_k, settings.threshold)
 
 
-def _kinds(model: OnnxModel) -> tuple[bool, bool, bool, bool]:
+def _kinds(model: OnnxModel) -> tuple[str, str, bool, bool, bool]:
     """What decides on the topics."""
-    spec = model.spec
+    spec, task = model.spec, task_of(model.spec.task)
     has_map, has_gallery = spec.activation is not None, model.gallery is not None
-    return spec.task == "regression", has_map, has_gallery, spec.score_map is not None
+    return task.topic, task.message, has_map, has_gallery, spec.score_map is not None

@@ -18,10 +18,11 @@ from cnn_perception.ros.image_messages import IMAGE_TRANSPORTS
 from cnn_perception.ros.parameters import parameter, validate
 from cnn_perception.stream.smoothing import SteadySettings
 from cnn_perception.stream.stamps import StampPolicy
+from cnn_perception.tasks.registry import TASKS
 
 STAMP_POLICIES = get_args(StampPolicy)
 RECORD_FORMATS = get_args(RecordFormat)
-RESERVED_NAMES = ("activation", "classification", "embedding", "neighbours", "regression", "score_map")
+RESERVED_NAMES = {"activation", "embedding", "neighbours", "score_map", *(task.topic for task in TASKS.values())}
 """What a camera cannot be called, because the topics of a single camera are."""
 
 

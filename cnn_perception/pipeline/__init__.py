@@ -10,13 +10,11 @@ if TYPE_CHECKING:
     from cnn_perception.pipeline.pipeline import Pipeline as Pipeline
     from cnn_perception.pipeline.pipeline import Prepared as Prepared
     from cnn_perception.pipeline.pipeline import Result as Result
-    from cnn_perception.pipeline.postprocess import Prediction as Prediction
 
 __getattr__, __dir__ = lazy(
     __name__,
     {
         "Pipeline": "pipeline",
-        "Prediction": "postprocess",
         "Prepared": "pipeline",
         "Result": "pipeline",
     },

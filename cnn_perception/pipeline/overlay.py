@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
@@ -12,9 +11,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.model.outputs import FloatArray
-from cnn_perception.model.spec import UNKNOWN, InputSpec
-from cnn_perception.pipeline.postprocess import Prediction
+from cnn_perception.model.spec import InputSpec
 from cnn_perception.pipeline.preprocess import input_region
+from cnn_perception.tasks.prediction import Prediction
+from cnn_perception.tasks.registry import task_of
+from cnn_perception.tasks.rules import AnswerRow
 
 _Pixels = npt.NDArray[np.uint8]
 _Rgb = tuple[int, int, int]
@@ -35,16 +36,6 @@ _QUIET: _Rgb = (178, 187, 200)
 _TRACK: _Rgb = (62, 70, 84)
 _RIGHT: _Rgb = (34, 180, 90)
 _WRONG: _Rgb = (225, 60, 60)
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A line of the label bar; `share` in [0, 1] is the length of its bar, None for no bar."""
-
-    name: str
-    figure: str
-    share: float | None
-    colour: _Rgb
 
 
 def draw_overlay(
@@ -78,7 +69,7 @@ def draw_overlay(
     drawn = image.copy() if prediction.activation is None else _heated(image, prediction.activation, spec, alpha)
     if min(height, width) >= _SMALLEST_LABELLED:
         text_px = int(np.clip(min(height, 0.75 * width) / 24, 11, 44))
-        _draw_bar(drawn, _rows(prediction, top_k), text_px)
+        _draw_bar(drawn, task_of(prediction.task).rows(prediction, top_k), text_px)
         if truth is not None:
             _draw_truth(drawn, truth, {True: _RIGHT, False: _WRONG, None: _TRACK}[is_right], text_px)
     return RgbImage(drawn)
@@ -108,21 +99,7 @@ def _rgb_colour_map() -> _Pixels:
     return np.ascontiguousarray(cv2.applyColorMap(ramp, cv2.COLORMAP_TURBO)[:, :, ::-1])
 
 
-def _rows(prediction: Prediction, top_k: int) -> list[_Row]:
-    if prediction.task == "regression":
-        numbers = zip(prediction.class_names, prediction.values, prediction.units, strict=True)
-        return [_Row(name, f"{value:.3g} {unit}".rstrip(), None, _WHITE) for name, value, unit in numbers]
-    if prediction.unknown:
-        return [_Row(UNKNOWN, "", None, _WHITE)]
-    ranked = prediction.ranked(top_k)
-    if not ranked:
-        return [_Row("nothing", "", None, _QUIET)]
-    # Of one class an image the best is the answer; of several all that were seen are.
-    quiet = _QUIET if prediction.task == "multiclass" else _WHITE
-    return [_Row(name, _percent(score), score, quiet if row else _WHITE) for row, (name, score) in enumerate(ranked)]
-
-
-def _draw_bar(drawn: _Pixels, rows: list[_Row], text_px: int) -> None:
+def _draw_bar(drawn: _Pixels, rows: list[AnswerRow], text_px: int) -> None:
     """Draws the answer as a panel in the lower left corner, in place."""
     height, width = drawn.shape[:2]
     gap, line = max(text_px // 2, 5), round(text_px * 1.5)
@@ -149,13 +126,15 @@ def _draw_bar(drawn: _Pixels, rows: list[_Row], text_px: int) -> None:
         pen.rounded_rectangle(box, bar_height, (*_TRACK, 255))
         if row.share * bar_width >= 1.0:
             filled = (box[0], box[1], box[0] + max(round(2 * row.share * bar_width), 2 * bar_height) - 1, box[3])
-            pen.rounded_rectangle(filled, bar_height, (*(_ACCENT if row.colour == _WHITE else _QUIET), 255))
+            pen.rounded_rectangle(filled, bar_height, (*(_ACCENT if row.is_answer else _QUIET), 255))
     panel = shapes.reduce(2)
     pen = ImageDraw.Draw(panel)
     for index, (name, row) in enumerate(zip(names, rows, strict=True)):
         middle = gap // 2 + index * line + line // 2
-        pen.text((gap, middle), name, (*row.colour, 255), font, anchor="lm")
-        pen.text((size[0] - gap, middle), row.figure, (*row.colour, 255), font, anchor="rm")
+        colour = (*(_WHITE if row.is_answer else _QUIET), 255)
+        figure = row.figure if row.share is None else _percent(row.share)
+        pen.text((gap, middle), name, colour, font, anchor="lm")
+        pen.text((size[0] - gap, middle), figure, colour, font, anchor="rm")
     _paste(drawn, panel, gap, height - size[1] - gap)
 
 

@@ -17,8 +17,9 @@ from cnn_perception.errors import FrameError
 from cnn_perception.image.messages import EncodedFile, EncodedImage, RgbImage, decode
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from cnn_perception.model.spec import ModelSpec
-from cnn_perception.pipeline.postprocess import Postprocessor, Prediction
+from cnn_perception.pipeline.postprocess import Postprocessor
 from cnn_perception.pipeline.preprocess import InputTensor, preprocess
+from cnn_perception.tasks.prediction import Prediction
 
 
 @dataclass(frozen=True)

@@ -2,117 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
-import numpy.typing as npt
 
 from cnn_perception.errors import FrameError
-from cnn_perception.model.outputs import FloatArray, Outputs
-from cnn_perception.model.spec import UNKNOWN, ModelSpec, Task
+from cnn_perception.model.outputs import Outputs
+from cnn_perception.model.spec import ModelSpec
+from cnn_perception.tasks.prediction import Prediction
+from cnn_perception.tasks.registry import task_of
 
-
-def _nothing() -> FloatArray:
-    return np.empty(0, np.float32)
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What was recognised in one image.
-
-    Attributes:
-        class_names: The K classes of the model, or the names of its K numbers.
-        scores: (K,) float32 in [0, 1]. Multiclass: softmax of the logits over the temperature, sum 1; multilabel:
-            the sigmoid of each; regression: empty.
-        top: Index of the largest logit: the best class of this image, and what the activation map belongs to.
-        activation: (rows, columns) float32 map of `top`, in units of its logit: positive where the image
-            speaks for it, negative where it speaks against it. None for a model without spatial features.
-        embedding: (D,) float32, the last hidden layer.
-        task: What the model answers, see `spec.ModelSpec`.
-        thresholds: (K,) float32, the score from which each class counts as seen, for multilabel; empty otherwise.
-        values: (K,) float32 numbers in their `units`, for regression; empty otherwise.
-        units: Of each number, for regression; empty otherwise.
-        unknown: Whether the model's rule says that the image shows none of the classes.
-        held: Of an answer that was steadied over time (`steady`): indices of the classes it holds on to, best first;
-            one for multiclass, those seen for multilabel. They are the answer even where the scores of this moment
-            say otherwise. None where the scores decide.
-    """
-
-    class_names: tuple[str, ...]
-    scores: FloatArray
-    top: int
-    activation: FloatArray | None
-    embedding: FloatArray
-    task: Task = "multiclass"
-    thresholds: FloatArray = field(default_factory=_nothing)
-    values: FloatArray = field(default_factory=_nothing)
-    units: tuple[str, ...] = ()
-    unknown: bool = False
-    held: tuple[int, ...] | None = None
-
-    @property
-    def name(self) -> str:
-        """The best class, or the one held; the name of the largest number."""
-        return self.class_names[self._best]
-
-    @property
-    def score(self) -> float:
-        """The score of the class of that name, in [0, 1]; 0 for regression."""
-        return float(self.scores[self._best]) if len(self.scores) else 0.0
-
-    @property
-    def _best(self) -> int:
-        return self.held[0] if self.held else self.top
-
-    @property
-    def seen(self) -> frozenset[str]:
-        """The classes that reach their own threshold; for multiclass all of them."""
-        return frozenset(name for name, _ in self.ranked(len(self.class_names)))
-
-    def ranked(self, top_k: int, threshold: float = 0.0) -> list[tuple[str, float]]:
-        """Returns the answer: up to `top_k` (class, score), best first; equal scores in label order.
-
-        Args:
-            top_k: Most classes that are wanted.
-            threshold: Least score in [0, 1]; for multilabel a class must also reach its own threshold, or be held.
-
-        Returns:
-            For an unknown image only (`UNKNOWN`, 1.0), whatever the arguments are: the rule says yes or no, and its
-            score is no probability. For regression nothing. A class that is held comes first; below the threshold it
-            leaves no answer at all rather than its challenger's.
-        """
-        if self.unknown:
-            return [(UNKNOWN, 1.0)]
-        best = self._order()[: max(top_k, 0)]
-        if self.held and self.score < threshold:
-            return []
-        return [(self.class_names[i], float(self.scores[i])) for i in best if self.scores[i] >= threshold]
-
-    def _order(self) -> npt.NDArray[np.intp]:
-        """Returns the indices of the classes that are an answer, best first."""
-        order = np.argsort(-self.scores, kind="stable")
-        if self.held is not None:
-            held = np.array(self.held, np.intp)
-            return held if len(self.thresholds) else np.concatenate([held, order[~np.isin(order, held)]])
-        return order[self.scores[order] >= self.thresholds[order]] if len(self.thresholds) else order
-
-
-def scores_of(logits: FloatArray, spec: ModelSpec) -> FloatArray:
-    """Returns the scores of a multiclass or multilabel model.
-
-    Args:
-        logits: (K, ...) float32.
-        spec: The model's description.
-
-    Returns:
-        (K, ...) float32 in [0, 1]: the softmax over the first axis, or the sigmoid, over the temperature.
-    """
-    scaled = logits / np.float32(spec.temperature)
-    if spec.task == "multilabel":
-        # The sigmoid, written so that no logit overflows.
-        return np.asarray(0.5 + 0.5 * np.tanh(0.5 * scaled), np.float32)
-    exponentials = np.exp(scaled - scaled.max(0))
-    return np.asarray(exponentials / exponentials.sum(0), np.float32)
+_NOTHING = np.empty(0, np.float32)
 
 
 class Postprocessor:
@@ -120,6 +18,7 @@ class Postprocessor:
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
+        self._task = task_of(spec.task)
         self._thresholds = np.array(spec.thresholds, np.float32)
         self._centres = np.array(spec.unknown.centres if spec.unknown else (), np.float32)
 
@@ -133,16 +32,16 @@ class Postprocessor:
         for values in (outputs.logits, outputs.embedding, outputs.activation):
             if values is not None and not np.isfinite(values).all():
                 raise FrameError("not_finite", "the model returned NaN or Inf for this image; it was dropped")
-        regression = spec.task == "regression"
+        answers = self._task.read(outputs.logits, spec.temperature)
         return Prediction(
             class_names=spec.class_names,
-            scores=_nothing() if regression else scores_of(outputs.logits, spec),
+            scores=answers if self._task.has_classes else _NOTHING,
             top=int(outputs.logits.argmax()),
             activation=outputs.activation,
             embedding=outputs.embedding,
             task=spec.task,
             thresholds=self._thresholds,
-            values=outputs.logits if regression else _nothing(),
+            values=_NOTHING if self._task.has_classes else answers,
             units=spec.units,
             unknown=self._is_unknown(outputs),
         )

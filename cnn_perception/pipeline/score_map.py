@@ -14,8 +14,8 @@ from cnn_perception.image.messages import RgbImage
 from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import ScoreMapSpec
-from cnn_perception.pipeline.postprocess import scores_of
 from cnn_perception.pipeline.preprocess import preprocess
+from cnn_perception.tasks.registry import task_of
 
 Pair = tuple[float, float]
 """(vertical, horizontal)."""
@@ -132,7 +132,7 @@ def dense_scores(model: OnnxModel, image: RgbImage, scale: float = 1.0) -> Score
     logits = model.score_map(preprocess(image, whole)[np.newaxis])
     if not np.isfinite(logits).all():
         raise FrameError("not_finite", "the score map has NaN or Inf for this image; it was dropped")
-    scores = logits if model.spec.task == "regression" else scores_of(logits, model.spec)
+    scores = task_of(model.spec.task).read(logits, model.spec.temperature)
     cells = _in_camera(place, (height / rows, width / columns))
     return ScoreMap(model.spec.class_names, logits, scores, cells)
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import InputSpec, ModelSpec, Moments
-from cnn_perception.pipeline.postprocess import Prediction
 from cnn_perception.pipeline.preprocess import InputTensor
+from cnn_perception.tasks.prediction import Prediction
+from cnn_perception.tasks.registry import task_of
 
 WINDOW_FRAMES = 600
 """What is judged: 20 seconds at 30 Hz, a minute at 10 Hz."""
@@ -127,10 +127,11 @@ class Drift:
             prediction: What was recognised, before any smoothing.
             brightness: Of the model's input, see `brightness`.
         """
+        task = task_of(prediction.task)
         frame = _Frame(
-            classes=_classes(prediction),
+            classes=tuple(np.flatnonzero(task.answered(prediction)).tolist()),
             unknown=prediction.unknown,
-            entropy=entropy(prediction.scores) if self._spec.task == "multiclass" else 0.0,
+            entropy=task.entropy(prediction),
             brightness=brightness,
         )
         with self._lock:
@@ -197,23 +198,9 @@ def brightness(tensor: InputTensor, spec: InputSpec) -> float:
     return float((channels * spec.std + spec.mean).mean())
 
 
-def entropy(scores: FloatArray) -> float:
-    """Returns the Shannon entropy of (K,) scores that add up to 1, in nats: 0 for one sure class, ln K for none."""
-    positive = scores[scores > 0].astype(np.float64)
-    return float(-(positive * np.log(positive)).sum())
-
-
 def moments(values: Sequence[float]) -> Moments:
     """Returns mean and standard deviation (population) of at least one number."""
     return Moments(float(np.mean(values)), float(np.std(values)))
-
-
-def _classes(prediction: Prediction) -> tuple[int, ...]:
-    if prediction.task == "multiclass":
-        return (prediction.top,)
-    if prediction.task == "multilabel":
-        return tuple(np.flatnonzero(prediction.scores >= prediction.thresholds).tolist())
-    return ()
 
 
 def _brightness_warning(pair: Comparison | None) -> str:

@@ -14,19 +14,16 @@ stands still, steps back or has a long gap, everything starts afresh with the an
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from cnn_perception.errors import ConfigError
-from cnn_perception.pipeline.postprocess import Prediction
 from cnn_perception.stream.stamps import STEP_BACK_S
-
-_Numbers = npt.NDArray[np.float64]
-_Flags = npt.NDArray[np.bool_]
+from cnn_perception.tasks.prediction import Prediction
+from cnn_perception.tasks.registry import task_of
+from cnn_perception.tasks.rules import Flags, Numbers
 
 _GAP_TIME_CONSTANTS = 5.0
 """After this many time constants less than 1 % of the old answer is left: exp(-5) = 0.007."""
@@ -82,10 +79,10 @@ class _State:
     stamp_s: float
     late: int
     raw: Prediction
-    values: _Numbers
+    values: Numbers
     unknown: float
-    answers: _Flags
-    changed_s: _Numbers
+    answers: Flags
+    changed_s: Numbers
 
 
 class Steady:
@@ -117,7 +114,8 @@ class Steady:
             _decide(state, settings)
         else:
             state.late += 1
-        return _answer(state, prediction)
+        averages = state.values.astype(np.float32)
+        return task_of(prediction.task).held(prediction, averages, state.answers)
 
 
 def _starts_afresh(state: _State, prediction: Prediction, stamp_s: float, settings: SteadySettings) -> bool:
@@ -130,16 +128,12 @@ def _starts_afresh(state: _State, prediction: Prediction, stamp_s: float, settin
     return not 0.0 < step_s <= max(_GAP_S, settings.hold_s, _GAP_TIME_CONSTANTS * settings.smoothing_s)
 
 
-def _values(prediction: Prediction) -> _Numbers:
-    return np.array(prediction.values if prediction.task == "regression" else prediction.scores, np.float64)
+def _values(prediction: Prediction) -> Numbers:
+    return np.array(task_of(prediction.task).averaged(prediction), np.float64)
 
 
 def _first(prediction: Prediction, stamp_s: float) -> _State:
-    answers = np.zeros(len(prediction.class_names) + 1, np.bool_)
-    if prediction.task == "multilabel":
-        answers[:-1] = prediction.scores >= prediction.thresholds
-    elif prediction.task == "multiclass":
-        answers[-1 if prediction.unknown else int(prediction.scores.argmax())] = True
+    answers = np.append(task_of(prediction.task).answered(prediction), prediction.unknown)
     changed_s = np.full(len(answers), stamp_s)
     return _State(stamp_s, 0, prediction, _values(prediction), float(prediction.unknown), answers, changed_s)
 
@@ -156,43 +150,10 @@ def _smooth(state: _State, prediction: Prediction, stamp_s: float, smoothing_s: 
 
 def _decide(state: _State, settings: SteadySettings) -> None:
     """Changes the answer where that is due."""
-    task, margin = state.raw.task, settings.hysteresis
-    if task == "multilabel":
-        thresholds = np.asarray(state.raw.thresholds, np.float64)
-        rising, falling = thresholds + margin * (1.0 - thresholds), thresholds * (1.0 - margin)
-        wanted = np.append(state.values >= np.where(state.answers[:-1], falling, rising), False)
-    elif task == "multiclass":
-        wanted = np.zeros_like(state.answers)
-        wanted[_winner(state, margin)] = True
-    else:
-        return
-    due = wanted != state.answers
-    if task == "multiclass":  # one answer, one time
-        due &= state.stamp_s - state.changed_s.max() >= settings.hold_s
-    else:
-        due &= state.stamp_s - state.changed_s >= settings.hold_s
+    task = task_of(state.raw.task)
+    wanted = task.wanted(state.values, state.unknown, state.answers, state.raw.thresholds, settings.hysteresis)
+    # One answer has one time of its latest change, of several each has its own.
+    changed_s = state.changed_s.max() if task.is_exclusive else state.changed_s
+    due = (wanted != state.answers) & (state.stamp_s - changed_s >= settings.hold_s)
     state.answers[due] = wanted[due]
     state.changed_s[due] = state.stamp_s
-
-
-def _winner(state: _State, margin: float) -> int:
-    """Returns the index of the class to be answered, the last for `unknown`: first known or unknown, then which."""
-    holder = int(state.answers.argmax())
-    best = int(state.values.argmax())
-    is_unknown = holder == len(state.values)
-    for_change = 1.0 - 2.0 * state.unknown if is_unknown else 2.0 * state.unknown - 1.0
-    if for_change > margin:
-        return best if is_unknown else len(state.values)
-    return holder if is_unknown or state.values[best] <= state.values[holder] + margin else best
-
-
-def _answer(state: _State, prediction: Prediction) -> Prediction:
-    smoothed = state.values.astype(np.float32)
-    if prediction.task == "regression":
-        return dataclasses.replace(prediction, values=smoothed)
-    held = np.flatnonzero(state.answers[:-1])
-    order = held[np.argsort(-smoothed[held], kind="stable")]
-    unknown = bool(state.answers[-1])
-    return dataclasses.replace(
-        prediction, scores=smoothed, unknown=unknown, held=None if unknown else tuple(int(i) for i in order)
-    )

@@ -26,10 +26,11 @@ from tiny_model import as_multilabel, regression_spec, with_unknown
 from tiny_run import command_line
 
 from cnn_perception.background import recorder as recorder_module
-from cnn_perception.background.selection import Origin, margin, reason
+from cnn_perception.background.selection import Origin, reason
 from cnn_perception.bag.reader import Bag
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.image.messages import EncodedImage, decode
+from cnn_perception.tasks import task_of
 from training.data.load import load_images
 from training.train import main
 
@@ -55,7 +56,7 @@ def size(folder):
     ],
 )
 def test_the_margin_is_the_distance_to_another_answer(found, expected):
-    assert margin(found) == expected
+    assert task_of(found.task).margin(found) == expected
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from cnn_perception.evaluation import plots
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.pages.rendering import render
-from cnn_perception.pipeline.postprocess import Prediction
+from cnn_perception.tasks.prediction import Prediction
 
 
 def numbers(index: int, time_s: float, true: float | None, found: float) -> FrameRecord:

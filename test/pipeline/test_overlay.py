@@ -10,7 +10,7 @@ from PIL import ImageDraw
 from tiny_model import TINY_INPUT
 
 from cnn_perception.pipeline.overlay import draw_overlay
-from cnn_perception.pipeline.postprocess import Prediction
+from cnn_perception.tasks.prediction import Prediction
 
 GREY = 128
 

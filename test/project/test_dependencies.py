@@ -23,6 +23,7 @@ RUNTIME: list[dict[str, set[str]]] = [
     {"metrics": {"numpy"}, "label_text": set(), "label_table": set(), "files": set()},
     {"image": {"numpy", "cv2", "cv_bridge", "PIL", "simplejpeg"}},
     {"model": {"numpy", "onnxruntime"}},
+    {"tasks": {"numpy"}},
     {"pipeline": {"numpy", "cv2", "PIL"}},
     {
         "bag": {"apsw", "rosbags", "backports", "compression"},

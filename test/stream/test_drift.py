@@ -15,10 +15,11 @@ from scipy.stats import binom
 from scipy.stats import entropy as shannon
 from tiny_model import as_multilabel, regression_spec, tiny_spec, with_unknown
 
+from cnn_perception.metrics import entropy
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, Moments, TrainingStatistics
-from cnn_perception.pipeline.postprocess import Prediction
 from cnn_perception.pipeline.preprocess import preprocess
-from cnn_perception.stream.drift import LEAST_FRAMES, WINDOW_FRAMES, Comparison, Drift, Share, brightness, entropy
+from cnn_perception.stream.drift import LEAST_FRAMES, WINDOW_FRAMES, Comparison, Drift, Share, brightness
+from cnn_perception.tasks.prediction import Prediction
 
 NAMES = ("red", "green", "blue")
 SHARES = (0.5, 0.3, 0.2)

@@ -12,8 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cnn_perception.errors import ConfigError
-from cnn_perception.pipeline.postprocess import Prediction
 from cnn_perception.stream.smoothing import Steady, SteadySettings
+from cnn_perception.tasks.prediction import Prediction
 
 FRAME_S = 1 / 30
 NAMES = ("stop", "go", "left")

@@ -13,7 +13,7 @@ from tiny_model import tiny_spec
 from cnn_perception.background.recorder import Recorder
 from cnn_perception.background.selection import Origin, RecorderSettings
 from cnn_perception.image.messages import EncodedFile, EncodedImage, decode
-from cnn_perception.pipeline.postprocess import Prediction
+from cnn_perception.tasks.prediction import Prediction
 
 TIMEOUT_S = 60.0
 SHA256 = "0123456789abcdef" * 4

@@ -8,11 +8,12 @@ import numpy as np
 from onnx import ModelProto
 from tqdm import tqdm
 
+from cnn_perception.metrics import entropy
 from cnn_perception.model.outputs import Outputs
 from cnn_perception.model.spec import ModelSpec, TrainingStatistics
 from cnn_perception.pipeline.postprocess import Postprocessor
 from cnn_perception.pipeline.preprocess import InputTensor
-from cnn_perception.stream.drift import brightness, entropy, moments
+from cnn_perception.stream.drift import brightness, moments
 from training.checkpoint import Checkpoint
 from training.graphs.parity import read_image, runner
 

@@ -19,8 +19,8 @@ from cnn_perception.model.spec import Task
 from cnn_perception.pages import data_url
 from cnn_perception.pages.rendering import percent
 from cnn_perception.pipeline.overlay import draw_overlay
-from cnn_perception.pipeline.postprocess import Prediction
 from cnn_perception.pipeline.preprocess import preprocess
+from cnn_perception.tasks.prediction import Prediction
 from training.calibration.embeddings import Seen
 from training.calibration.fit import truth_of, unit
 from training.checkpoint import Calibration

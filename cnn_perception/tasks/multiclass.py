@@ -1,0 +1,238 @@
+"""One class an image: the scores are the softmax of the logits, and the best of them is the answer."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cnn_perception import metrics
+from cnn_perception.label_text import UNLABELLED, Truth, text_of
+from cnn_perception.model.outputs import FloatArray
+from cnn_perception.model.spec import UNKNOWN, ModelSpec
+from cnn_perception.tasks.classes import (
+    ClassReport,
+    ClassTask,
+    class_reports,
+    macro_f1,
+    quality,
+    require_known,
+    share,
+)
+from cnn_perception.tasks.prediction import Prediction
+from cnn_perception.tasks.rules import Figure, Flags, FrameCounts, Gate, Numbers, TimelineKind
+
+KEPT_CLASSES = 5
+"""How many of the best classes are kept of a prediction."""
+
+
+@dataclass(frozen=True)
+class MulticlassScores:
+    """Rates are in [0, 1] and None where nothing was scored.
+
+    Attributes:
+        frames: What became of the frames.
+        top1: Share of the scored frames that were answered rightly; one called unknown is wrong.
+        top5: Share of the scored frames with the right class among the best five, whatever the unknown rule says.
+        balanced_accuracy: Mean recall of the classes that occur; one called unknown is not found.
+        macro_f1: Mean F1 of the classes that occur or were answered.
+        unknown: Share of the scored frames that were called unknown; 0 for a model without a rule.
+        top1_answered: `top1` among the frames that were not called unknown.
+        coverage: Share of the scored frames that were not called unknown and whose score reaches the threshold.
+        top1_above_threshold: `top1` among those.
+        confusion: Counts; the K rows are the truth, the K columns the answer. A model with an unknown rule has one
+            more column for it.
+        classes: Scores of each class, in the model's order.
+    """
+
+    frames: FrameCounts
+    top1: float | None
+    top5: float | None
+    balanced_accuracy: float | None
+    macro_f1: float | None
+    unknown: float | None
+    top1_answered: float | None
+    coverage: float | None
+    top1_above_threshold: float | None
+    confusion: tuple[tuple[int, ...], ...]
+    classes: tuple[ClassReport, ...]
+
+    def reaches(self, limit: float) -> bool:
+        """Whether top-1 is at least the limit."""
+        return self.top1 is not None and self.top1 >= limit
+
+    def summary(self) -> list[str]:
+        """Returns the shares in one line."""
+        figures = {"top-1": self.top1, "balanced": self.balanced_accuracy}
+        if self.unknown:
+            figures |= {"unknown": self.unknown, "top-1 of the answered": self.top1_answered}
+        return quality(figures)
+
+    def figures(self, spec: ModelSpec, threshold: float) -> list[Figure]:
+        """Returns the shares that mean something for this model and threshold."""
+        shares = [("top-1 accuracy" + (", unknown is wrong" if spec.unknown else ""), self.top1)]
+        if len(spec.class_names) > 5:
+            shares.append(("top-5 accuracy", self.top5))
+        shares += [("balanced accuracy", self.balanced_accuracy), ("macro F1", self.macro_f1)]
+        if spec.unknown:
+            shares += [("of frames called unknown", self.unknown), ("top-1 of the others", self.top1_answered)]
+        if threshold > 0.0:
+            shares.append((f"of frames score {threshold:g} or more", self.coverage))
+            shares.append((f"top-1 at score {threshold:g} or more", self.top1_above_threshold))
+        return [Figure(name, value) for name, value in shares if value is not None]
+
+
+class Multiclass(ClassTask):
+    """One class an image."""
+
+    name: str = "multiclass"
+    is_exclusive: bool = True
+    gates: tuple[Gate, ...] = (Gate("min_accuracy", "top-1", is_least=True),)
+    timeline: TimelineKind = "strips"
+    order_of_worst: str = "mistakes first, the most confident one at the top; then the closest calls"
+
+    def read(self, logits: FloatArray, temperature: float) -> FloatArray:
+        """Returns the softmax over the first axis, over the temperature."""
+        scaled = logits / np.float32(temperature)
+        exponentials = np.exp(scaled - scaled.max(0))
+        return np.asarray(exponentials / exponentials.sum(0), np.float32)
+
+    def text(self, prediction: Prediction) -> str:
+        """Returns the class."""
+        return UNKNOWN if prediction.unknown else prediction.name
+
+    def margin(self, prediction: Prediction) -> float:
+        """Returns by how much the best score exceeds the second."""
+        second, best = np.partition(prediction.scores, -2)[-2:]
+        return float(best - second)
+
+    def disagreements(self, ours: Prediction, theirs: Prediction, common: Sequence[str]) -> list[tuple[str, str]]:
+        """Returns both answers where they are different classes."""
+        pair = (self.text(ours), self.text(theirs))
+        return [pair] if pair[0] != pair[1] else []
+
+    def answered(self, prediction: Prediction) -> Flags:
+        """Returns the best class alone."""
+        flags = np.zeros(len(prediction.class_names), np.bool_)
+        flags[prediction.top] = not prediction.unknown
+        return flags
+
+    def wanted(self, averages: Numbers, unknown: float, answers: Flags, thresholds: FloatArray, band: float) -> Flags:
+        """Returns the one class, or `unknown`, that is better than the one held: first known or unknown, then which."""
+        holder = int(answers.argmax())
+        best = int(averages.argmax())
+        is_unknown = holder == len(averages)
+        for_change = 1.0 - 2.0 * unknown if is_unknown else 2.0 * unknown - 1.0
+        winner = holder
+        if for_change > band:
+            winner = best if is_unknown else len(averages)
+        elif not is_unknown and averages[best] > averages[holder] + band:
+            winner = best
+        flags = np.zeros_like(answers)
+        flags[winner] = True
+        return flags
+
+    def entropy(self, prediction: Prediction) -> float:
+        """Returns the entropy of the scores."""
+        return metrics.entropy(prediction.scores)
+
+    def usual_columns(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Returns the column of the class."""
+        return ("class",)
+
+    def label_columns(self, header: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+        """Returns the column of the class."""
+        return ("class",)
+
+    def truth_of_text(self, text: str, names: Sequence[str], where: str) -> str | None:
+        """Reads a class; nothing is known where the text is empty or `UNLABELLED`.
+
+        Raises:
+            DataError: If it is no class of the model.
+        """
+        if not text or (text == UNLABELLED and text not in names):
+            return None
+        require_known({text}, names, where)
+        return text
+
+    def truth_of_numbers(self, columns: Sequence[str], values: Sequence[float]) -> str:
+        """Returns the class with the largest number."""
+        return columns[int(np.argmax(values))]
+
+    def kept(self, prediction: Prediction, truth: Truth | None) -> Prediction:
+        """Returns it without embedding, with the best classes and the known one only, best first."""
+        best: list[int] = np.argsort(-prediction.scores, kind="stable")[:KEPT_CLASSES].tolist()
+        known = [index for index, name in enumerate(prediction.class_names) if name == truth and index not in best]
+        kept = best + known
+        return dataclasses.replace(
+            prediction,
+            embedding=np.empty(0, np.float32),
+            class_names=tuple(prediction.class_names[index] for index in kept),
+            scores=prediction.scores[kept],
+            top=0,
+        )
+
+    def is_right(self, prediction: Prediction, truth: Truth) -> bool:
+        """Whether the known class is answered."""
+        return self.text(prediction) == text_of(truth)
+
+    def badness(self, prediction: Prediction, truth: Truth | None) -> float:
+        """Orders confident mistakes (1 to 2), images wrongly called unknown (1), close calls (0 to 1), unlabelled ones.
+
+        Whether the network's own best class is the known one decides what is a mistake.
+        """
+        if truth is None:
+            return -self.margin(prediction)
+        if prediction.unknown:
+            return 1.0
+        if _rank(prediction, truth) > 0:
+            return 1.0 + prediction.score
+        return 1.0 - self.margin(prediction)
+
+    def score(
+        self, frames: FrameCounts, scored: Sequence[tuple[Truth, Prediction]], spec: ModelSpec, threshold: float
+    ) -> MulticlassScores:
+        """Counts right answers, and which class was taken for which."""
+        names = spec.class_names
+        position = {name: index for index, name in enumerate((*names, UNKNOWN) if spec.unknown else names)}
+        truth = [position[text_of(known)] for known, _ in scored]
+        confusion = metrics.confusion_matrix(truth, [position[self.text(one)] for _, one in scored], len(position))
+        answered = [(known, one) for known, one in scored if not one.unknown]
+        sure = [(known, one) for known, one in answered if one.score >= threshold]
+        classes = class_reports(names, metrics.per_class(confusion))
+        return MulticlassScores(
+            frames=frames,
+            top1=self._accuracy(scored),
+            top5=share([_rank(one, known) < 5 for known, one in scored]),
+            balanced_accuracy=metrics.balanced_accuracy(confusion) if scored else None,
+            macro_f1=macro_f1(classes, confusion.sum(axis=0)) if scored else None,
+            unknown=1 - len(answered) / len(scored) if scored else None,
+            top1_answered=self._accuracy(answered),
+            coverage=len(sure) / len(scored) if scored else None,
+            top1_above_threshold=self._accuracy(sure),
+            confusion=tuple(tuple(int(count) for count in row) for row in confusion[: len(names)]),
+            classes=classes,
+        )
+
+    def _accuracy(self, scored: Sequence[tuple[Truth, Prediction]]) -> float | None:
+        return share([self.is_right(one, known) for known, one in scored])
+
+    def columns(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Returns the columns of the known and the answered class, and of the scores of both."""
+        return ("truth", "predicted", "score", "margin", "truth_score")
+
+    def cells(self, prediction: Prediction | None, truth: Truth | None, names: Sequence[str]) -> list[str]:
+        """Returns both classes and their scores; that of the answer is of the network's best class."""
+        known = text_of(truth)
+        if prediction is None:
+            return [known, "", "", "", ""]
+        figures = [f"{prediction.score:.6f}", f"{self.margin(prediction):.6f}"]
+        truth_score = f"{prediction.scores[prediction.class_names.index(known)]:.6f}" if known else ""
+        return [known, self.text(prediction), *figures, truth_score]
+
+
+def _rank(prediction: Prediction, truth: Truth) -> int:
+    """How many classes are ranked before the known one."""
+    return metrics.true_rank(prediction.scores, prediction.class_names.index(text_of(truth)))

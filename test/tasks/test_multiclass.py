@@ -1,0 +1,183 @@
+"""Owns: what follows from one class an image. Oracles: hand arithmetic, scikit-learn."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from answers import NAMES, NOTHING, one_class
+from specs import SPEC
+
+from cnn_perception.errors import DataError
+from cnn_perception.tasks import task_of
+from cnn_perception.tasks.multiclass import KEPT_CLASSES
+from cnn_perception.tasks.rules import Figure, FrameCounts
+
+TASK = task_of("multiclass")
+WITH_RULE = dataclasses.replace(SPEC, class_names=NAMES)
+PLAIN = dataclasses.replace(WITH_RULE, unknown=None, statistics=None)
+FRAMES = FrameCounts(3, 3, 0, {})
+
+
+def flags(*values: int) -> np.ndarray:
+    return np.array(values, np.bool_)
+
+
+# ---- in words
+
+
+def test_an_answer_is_its_class_in_every_wording():
+    found = one_class(0.25, 0.625, 0.125)
+
+    assert TASK.text(found) == "bee"
+    assert TASK.scored_text(found, most=5) == "bee 0.62"
+    assert [(row.name, row.share, row.is_answer) for row in TASK.rows(found, 2)] == [
+        ("bee", 0.625, True),
+        ("ant", 0.25, False),
+    ]
+
+
+def test_an_unknown_image_has_no_score_in_any_wording():
+    found = one_class(0.25, 0.625, 0.125, unknown=True)
+
+    assert (TASK.text(found), TASK.scored_text(found, most=5)) == ("unknown", "unknown")
+    assert [(row.name, row.share) for row in TASK.rows(found, 3)] == [("unknown", None)]
+    assert not TASK.answered(found).any()
+
+
+def test_two_answers_disagree_where_their_classes_differ_and_an_unknown_one_is_a_class():
+    bee = one_class(0.1, 0.8, 0.1)
+    ant = one_class(0.9, 0.05, 0.05)
+    unknown = one_class(0.1, 0.8, 0.1, unknown=True)
+
+    assert TASK.disagreements(bee, one_class(0.2, 0.5, 0.3), NAMES) == []
+    assert TASK.disagreements(bee, ant, NAMES) == [("bee", "ant")]
+    assert TASK.disagreements(bee, unknown, NAMES) == [("bee", "unknown")]
+    assert TASK.differences(bee, ant, NAMES) == {}
+
+
+# ---- over time
+
+
+@pytest.mark.parametrize(
+    ("averages", "unknown", "answers", "expected"),
+    [
+        ((0.5, 0.4, 0.1), 0.0, (0, 1, 0, 0), (0, 1, 0, 0)),  # better by 0.1 only
+        ((0.625, 0.25, 0.125), 0.0, (0, 1, 0, 0), (1, 0, 0, 0)),  # better by 0.375
+        ((0.5, 0.25, 0.25), 0.0, (0, 1, 0, 0), (0, 1, 0, 0)),  # better by exactly the band
+        ((0.625, 0.25, 0.125), 0.625, (0, 1, 0, 0), (1, 0, 0, 0)),  # unknown by 2 * 0.625 - 1 = 0.25 only
+        ((0.625, 0.25, 0.125), 0.75, (0, 1, 0, 0), (0, 0, 0, 1)),  # unknown by 0.5
+        ((0.625, 0.25, 0.125), 0.5, (0, 0, 0, 1), (0, 0, 0, 1)),
+        ((0.625, 0.25, 0.125), 0.25, (0, 0, 0, 1), (1, 0, 0, 0)),
+    ],
+)
+def test_another_class_must_be_better_than_the_one_held_by_the_band(averages, unknown, answers, expected):
+    found = TASK.wanted(np.array(averages), unknown, flags(*answers), NOTHING, 0.25)
+
+    assert found.tolist() == flags(*expected).tolist()
+
+
+def test_what_is_held_is_the_answer_whatever_the_averages_say():
+    found = TASK.held(one_class(0.1, 0.8, 0.1), np.float32([0.25, 0.625, 0.125]), flags(1, 0, 0, 0))
+
+    assert TASK.text(found) == "ant"
+    assert found.scores.tolist() == [0.25, 0.625, 0.125]
+    assert TASK.text(TASK.held(found, found.scores, flags(0, 0, 0, 1))) == "unknown"
+
+
+# ---- what is known
+
+
+@pytest.mark.parametrize(("text", "truth"), [("bee", "bee"), ("", None), ("none", None)])
+def test_a_label_is_a_class_or_says_that_nothing_is_known(text, truth):
+    assert TASK.truth_of_text(text, NAMES, "file") == truth
+
+
+def test_a_class_may_be_called_none_and_an_unknown_one_is_refused():
+    assert TASK.truth_of_text("none", ("none", "some"), "file") == "none"
+    with pytest.raises(DataError, match=r"^file: the model has no class 'dog'; its classes are: ant, bee, cat$"):
+        TASK.truth_of_text("dog", NAMES, "file")
+
+
+# ---- answers beside what is known
+
+
+def test_what_is_kept_ranks_the_known_class_as_the_whole_does():
+    names = tuple("abcdefghij")
+    whole = one_class(*np.random.default_rng(0).dirichlet(np.ones(10)), names=names)
+
+    for truth in names:
+        kept = TASK.kept(whole, truth)
+        assert len(kept.class_names) <= KEPT_CLASSES + 1
+        assert (TASK.text(kept), TASK.margin(kept)) == (TASK.text(whole), TASK.margin(whole))
+        assert TASK.badness(kept, truth) == TASK.badness(whole, truth)
+        assert TASK.cells(kept, truth, names) == TASK.cells(whole, truth, names)
+        assert kept.embedding.size == 0
+
+
+def test_confident_mistakes_come_first_then_close_calls_then_unlabelled_frames():
+    sure = one_class(0.75, 0.125, 0.125)
+    close = one_class(0.5, 0.375, 0.125)
+
+    assert TASK.badness(sure, "bee") == 1.75
+    assert TASK.badness(close, "bee") == 1.5
+    assert TASK.badness(one_class(0.75, 0.125, 0.125, unknown=True), "ant") == 1.0
+    assert TASK.badness(close, "ant") == 1 - 0.125
+    assert TASK.badness(sure, "ant") == 1 - 0.625
+    assert TASK.badness(close, None) == -0.125
+
+
+def test_cells_stand_below_their_columns():
+    found = one_class(0.25, 0.625, 0.125)
+    rows = [TASK.cells(found, "cat", NAMES), TASK.cells(found, None, NAMES), TASK.cells(None, "cat", NAMES)]
+
+    assert [dict(zip(TASK.columns(NAMES), row, strict=True)) for row in rows] == [
+        {"truth": "cat", "predicted": "bee", "score": "0.625000", "margin": "0.375000", "truth_score": "0.125000"},
+        {"truth": "", "predicted": "bee", "score": "0.625000", "margin": "0.375000", "truth_score": ""},
+        {"truth": "cat", "predicted": "", "score": "", "margin": "", "truth_score": ""},
+    ]
+
+
+def test_figures_are_those_of_scikit_learn():
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    random = np.random.default_rng(1)
+    names = tuple("abcdefgh")
+    scores = random.dirichlet(np.full(8, 0.3), 300).astype(np.float32)
+    truth = np.array([random.choice(8, p=row / row.sum()) for row in scores.astype(np.float64)])
+    answers = [one_class(*row, names=names) for row in scores]
+    scored = [(names[k], TASK.kept(one, names[k])) for k, one in zip(truth, answers, strict=True)]
+
+    found = TASK.score(FRAMES, scored, dataclasses.replace(PLAIN, class_names=names), threshold=0.6)
+
+    best = scores.argmax(1)
+    sure = scores.max(1) >= 0.6
+    assert found.top1 == pytest.approx(sklearn_metrics.accuracy_score(truth, best))
+    assert found.top5 == pytest.approx(sklearn_metrics.top_k_accuracy_score(truth, scores, k=5, labels=range(8)))
+    assert found.balanced_accuracy == pytest.approx(sklearn_metrics.balanced_accuracy_score(truth, best))
+    assert found.macro_f1 == pytest.approx(sklearn_metrics.f1_score(truth, best, average="macro"))
+    assert found.confusion == tuple(map(tuple, sklearn_metrics.confusion_matrix(truth, best).tolist()))
+    assert (found.coverage, found.unknown) == (pytest.approx(sure.mean()), 0.0)
+    assert found.top1_above_threshold == pytest.approx((truth == best)[sure].mean())
+    assert found.reaches(found.top1)
+    assert not found.reaches(found.top1 + 1e-6)
+
+
+def test_what_was_never_scored_reaches_nothing_and_has_no_figures():
+    found = TASK.score(FRAMES, [], PLAIN, threshold=0.0)
+
+    assert not found.reaches(0.0)
+    assert (found.summary(), found.figures(PLAIN, 0.0)) == ([], [])
+
+
+def test_the_figures_of_a_report_are_those_that_the_model_and_the_threshold_have():
+    answers = [("ant", one_class(0.75, 0.125, 0.125)), ("bee", one_class(0.5, 0.25, 0.25, unknown=True))]
+    found = TASK.score(FRAMES, answers, WITH_RULE, threshold=0.0)
+
+    assert found.summary() == [
+        "quality    top-1 50.00%, balanced 50.00%, unknown 50.00%, top-1 of the answered 100.00%"
+    ]
+    assert found.figures(WITH_RULE, 0.0)[0] == Figure("top-1 accuracy, unknown is wrong", 0.5)
+    assert [figure.name for figure in found.figures(PLAIN, 0.5)] == [
+        "top-1 accuracy", "balanced accuracy", "macro F1", "of frames score 0.5 or more", "top-1 at score 0.5 or more"
+    ]  # fmt: skip
