@@ -1,4 +1,4 @@
-"""Declares and reads ROS parameters from one frozen dataclass: a field holds the name, default, range and description."""
+"""Declares and reads ROS parameters from one frozen dataclass: its fields hold name, default, range and description."""
 
 from __future__ import annotations
 
