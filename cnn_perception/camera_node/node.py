@@ -229,11 +229,11 @@ class CameraNode(Node):
         return message
 
 
-def _run_until_end(node: CameraNode) -> int:
+def _work(node: CameraNode) -> int:
     process.spin(node)
     return EXIT_OK
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the camera until its end, Ctrl-C or SIGTERM; returns the exit code."""
-    return process.run(CameraNode, _run_until_end, argv)
+    return process.run(CameraNode, _work, argv)

@@ -166,7 +166,7 @@ class FollowNode(Node):
         self._commands.publish(message)
 
 
-def _run_until_signal(node: FollowNode) -> int:
+def _work(node: FollowNode) -> int:
     signals: list[int] = []
     # rclpy's handler would close the context before the last command is out.
     uninstall_signal_handlers()
@@ -185,4 +185,4 @@ def _run_until_signal(node: FollowNode) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Drives until Ctrl-C or SIGTERM; returns the exit code."""
-    return process.run(FollowNode, _run_until_signal, argv)
+    return process.run(FollowNode, _work, argv)
