@@ -38,7 +38,7 @@ _END_OF_IMAGES_S = 2.0
 """How long after the latest message a recording is over."""
 
 
-class Recorder(Node):
+class TopicRecorder(Node):
     """Writes every message of three topics to a bag as it comes, without deserialising it."""
 
     def __init__(self, writer: Writer, frames: int) -> None:
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # rclpy's own handler ends the spin, so that the bag is closed
     rclpy.init()
     with Writer(options.bag, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        recorder = Recorder(writer, options.frames)
+        recorder = TopicRecorder(writer, options.frames)
         with contextlib.suppress(ExternalShutdownException):
             while rclpy.ok() and not recorder.finished:
                 rclpy.spin_once(recorder, timeout_sec=0.2)

@@ -27,7 +27,7 @@ _FAR_M, _NEAR_M = 110.0, 0.45
 
 @dataclass(frozen=True)
 class View:
-    """A camera over the ground. The road's vanishing point is at (`centre`, `horizon`).
+    """The pinhole camera that looks along the road. The road's vanishing point is at (`centre`, `horizon`).
 
     Attributes:
         height: Rows of the image.
@@ -58,7 +58,7 @@ class View:
 
 @dataclass(frozen=True)
 class Weather:
-    """Light and air.
+    """The light, the sky and the haze of a scene.
 
     Attributes:
         zenith: Colour of the sky overhead.
@@ -101,7 +101,7 @@ def between(first: Weather, second: Weather, share: float) -> Weather:
 
 @dataclass(frozen=True)
 class Panel:
-    """A sprite in space.
+    """A picture with transparency, stretched over four corners in space.
 
     Attributes:
         levels: The sprite and its halvings.

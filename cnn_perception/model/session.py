@@ -87,7 +87,11 @@ def open_session(
     """
     reasons = _unusable(options.provider_order, spec)
     usable = [name for name in options.provider_order if name not in reasons]
-    session, failures = _start_first(usable, file, spec, options, warm_up, log)
+
+    def start(providers: Sequence[str]) -> Any:  # noqa: ANN401
+        return _start(providers, file, spec, options, warm_up, log)
+
+    session, failures = _start_first(usable, start, file.path, options)
     reasons |= failures
     started: Sequence[str] = session.get_providers()
     nodes = _count_nodes(session)
@@ -115,12 +119,7 @@ def _unusable(providers: Sequence[str], spec: ModelSpec) -> dict[str, str]:
 
 
 def _start_first(
-    providers: Sequence[str],
-    file: OnnxFile,
-    spec: ModelSpec,
-    options: SessionOptions,
-    warm_up: Callable[[Any], None],
-    log: Callable[[str], None],
+    providers: Sequence[str], start: Callable[[Sequence[str]], Any], path: Path, options: SessionOptions
 ) -> tuple[Any, dict[str, str]]:
     """Returns a session on the first provider that starts, and why those before it do not.
 
@@ -132,12 +131,12 @@ def _start_first(
     session: Any = None
     while session is None:
         try:
-            session = _start(remaining, file, spec, options, warm_up, log)
+            session = start(remaining)
         except ORT_ERRORS as error:
             failed = remaining.pop(0)
             if failed == CPU:
                 raise ModelError(
-                    f"{file.path}: ONNX Runtime {onnxruntime.__version__} cannot run it ({reason_of(error)}); "
+                    f"{path}: ONNX Runtime {onnxruntime.__version__} cannot run it ({reason_of(error)}); "
                     "export it again or update ONNX Runtime"
                 ) from None
             reasons[failed] = _failure_reason(failed, options, error)
