@@ -1,1 +1,1 @@
-"""Measurements, reported as ratios of two things measured alternately in one run; never tests."""
+"""Benchmarks: the speed or memory of two programs that are measured alternately in one run, as a ratio; no tests."""

@@ -1,4 +1,4 @@
-"""Four cameras in one node, over four nodes with a camera each: answers a second, and memory.
+"""The rate and the memory of one node with four cameras, over those of four nodes with a camera each.
 
     python -m benchmark.cameras
 
@@ -12,115 +12,119 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import subprocess
 import sys
-import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import rclpy
-from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
-from rclpy.node import Node
-from vision_msgs.msg import Classification
 
-from benchmark.growth import look
+from benchmark.growth import sample_process
+from benchmark.node_client import NodeClient
+from benchmark.options import CPU, OUTPUT, option_parser
 from benchmark.pairs import Target, machine, summary
-from benchmark.processes import HEIGHT, WIDTH, BareLoop, drawn_frames, exported, running
+from benchmark.processes import HEIGHT, WIDTH, BareLoop, export_model, running, write_frames
 from cnn_perception.errors import EXIT_OK
 from cnn_perception.ros import transport
 
 CAMERAS = ("front", "rear", "left", "right")
-_RATE, _MEMORY = Target(1.0, least=True), Target(0.4)
-_SETTLE_S = 1.5
+_RATE = Target(1.0, is_lower_bound=True)
+_MEMORY = Target(0.4)
+_SETTLING_S = 1.5
 """After a switch, before counting: discovery, and the frames under way."""
+_ALONE = tuple(f"only_{name}" for name in CAMERAS)
+"""The nodes with a camera each; the one node with all of them is `all`."""
+_TOPICS_OF_ALL = tuple(f"/all/{name}/classification" for name in CAMERAS)
+_TOPICS_OF_ALONE = tuple(f"/{node}/classification" for node in _ALONE)
 
 
-class Observer:
-    """Subscribes to the answers of both sides, and switches them on and off."""
+@dataclass(frozen=True)
+class Usage:
+    """What one of the two sides does while it is active.
 
-    def __init__(self) -> None:
-        rclpy.init()
-        self._node = Node("benchmark")
-        self.answers = dict.fromkeys([f"/all/{name}" for name in CAMERAS] + [f"/only_{name}" for name in CAMERAS], 0)
-        for source in self.answers:
-            self._node.create_subscription(
-                Classification, f"{source}/classification", lambda _, source=source: self._count(source), 10
-            )
+    Attributes:
+        rates_hz: Classifications a second, by camera.
+        memory_mb: Proportional set size of its processes, MB.
+    """
 
-    def _count(self, source: str) -> None:
-        self.answers[source] += 1
+    rates_hz: list[float]
+    memory_mb: float
 
-    def spin(self, seconds: float) -> None:
-        """Receives for this long."""
-        deadline = time.perf_counter() + seconds
-        while (left := deadline - time.perf_counter()) > 0:
-            rclpy.spin_once(self._node, timeout_sec=left)
+    @property
+    def rate_hz(self) -> float:
+        """Classifications a second of all cameras."""
+        return sum(self.rates_hz)
 
-    def switch(self, names: Sequence[str], active: bool) -> None:
-        """Activates or deactivates nodes."""
-        number = Transition.TRANSITION_ACTIVATE if active else Transition.TRANSITION_DEACTIVATE
-        for name in names:
-            client = self._node.create_client(ChangeState, f"/{name}/change_state")
-            if not client.wait_for_service(timeout_sec=60):
-                raise SystemExit(f"error: {name} does not start; see its log above")
-            future = client.call_async(ChangeState.Request(transition=Transition(id=number)))
-            rclpy.spin_until_future_complete(self._node, future, timeout_sec=60)
-            if not future.done() or not future.result().success:
-                raise SystemExit(f"error: {name} does not change its state; see its log above")
-            self._node.destroy_client(client)
 
-    def rates_hz(self, seconds: float, sources: Sequence[str]) -> list[float]:
-        """Counts the answers of some sources a second."""
-        before, started = dict(self.answers), time.perf_counter()
-        self.spin(seconds)
-        taken = time.perf_counter() - started
-        return [(self.answers[source] - before[source]) / taken for source in sources]
+def start_cameras(stack: contextlib.ExitStack, frames: Path, rate_hz: float) -> None:
+    """Starts the camera processes, which end with the stack."""
+    for name in CAMERAS:
+        settings = {"source": frames, "rate_hz": rate_hz, "loop": "true", "preload": "true"}
+        stack.enter_context(running("camera_node", (f"__ns:=/{name}",), **settings))
+
+
+def start_nodes(
+    stack: contextlib.ExitStack, model: Path, threads: int, batch: int
+) -> tuple[subprocess.Popen[Any], list[subprocess.Popen[Any]]]:
+    """Returns the process of the node with all cameras, and those of the nodes with one; they end with the stack."""
+    shared = {"model": model, "providers": "[cpu]", "intra_op_threads": threads}
+    cameras = f"[{', '.join(CAMERAS)}]"
+    together = stack.enter_context(
+        running("perception_node", ("__node:=all",), cameras=cameras, max_batch_size=batch, **shared)
+    )
+    alone = []
+    for node, name in zip(_ALONE, CAMERAS, strict=True):
+        process = running("perception_node", (f"__node:={node}",), image_topic=f"/{name}/image_raw", **shared)
+        alone.append(stack.enter_context(process))
+    return together, alone
+
+
+def measure_usage(
+    client: NodeClient,
+    nodes: Sequence[str],
+    topics: Sequence[str],
+    processes: Sequence[subprocess.Popen[Any]],
+    seconds: float,
+) -> Usage:
+    """Returns what nodes do for some seconds; they are active meanwhile only."""
+    for name in nodes:
+        client.set_active(f"/{name}", True)
+    client.spin(_SETTLING_S)
+    rates_hz = client.rates_hz(seconds)
+    memory_mb = sum(sample_process(process.pid, 0.0, 0.0).pss_mb for process in processes)
+    for name in nodes:
+        client.set_active(f"/{name}", False)
+    return Usage([rates_hz[topic] for topic in topics], memory_mb)
 
 
 def measure(options: argparse.Namespace) -> None:
     """Runs all rounds and prints them."""
     os.environ.update(transport.environment())
-    model, frames = exported(options.output, options.backbone), drawn_frames(options.output)
-    bare = BareLoop(model, 0, "CPUExecutionProvider")
+    model = export_model(options.output, options.backbone)
+    frames = write_frames(options.output)
+    bare = BareLoop(model, 0, CPU)
     camera_hz = options.camera_rate or 0.6 * bare.rate_hz(2.0)
     bare.close()
-    shared = {"model": model, "providers": "[cpu]", "intra_op_threads": options.threads}
-    alone = [f"only_{name}" for name in CAMERAS]
     print(f"{options.backbone}; {len(CAMERAS)} cameras of {WIDTH}x{HEIGHT} rgb8 at {camera_hz:.0f} Hz each")
+    rates = []
+    memories = []
     with contextlib.ExitStack() as stack:
-        for name in CAMERAS:
-            settings = {"source": frames, "rate_hz": camera_hz, "loop": "true", "preload": "true"}
-            stack.enter_context(running("camera_node", remap=(f"__ns:=/{name}",), **settings))
-        names = f"[{', '.join(CAMERAS)}]"
-        together = stack.enter_context(
-            running("perception_node", remap=("__node:=all",), cameras=names, max_batch_size=options.batch, **shared)
-        )
-        each = [
-            stack.enter_context(
-                running("perception_node", remap=(f"__node:={node}",), image_topic=f"/{name}/image_raw", **shared)
-            )
-            for node, name in zip(alone, CAMERAS, strict=True)
-        ]
-        observer = Observer()
-        observer.switch(["all", *alone], active=False)
-        rates, memories = [], []
+        start_cameras(stack, frames, camera_hz)
+        together, alone = start_nodes(stack, model, options.threads, options.batch)
+        client = NodeClient([*_TOPICS_OF_ALL, *_TOPICS_OF_ALONE])
+        for name in ("all", *_ALONE):
+            client.set_active(f"/{name}", False)
         for number in range(options.rounds):
-            observer.switch(["all"], active=True)
-            observer.spin(_SETTLE_S)
-            one = observer.rates_hz(options.seconds, [f"/all/{name}" for name in CAMERAS])
-            one_mb = look(together.pid, 0.0, 0.0).pss_mb
-            observer.switch(["all"], active=False)
-            observer.switch(alone, active=True)
-            observer.spin(_SETTLE_S)
-            four = observer.rates_hz(options.seconds, [f"/only_{name}" for name in CAMERAS])
-            four_mb = sum(look(process.pid, 0.0, 0.0).pss_mb for process in each)
-            observer.switch(alone, active=False)
-            rates.append(sum(one) / sum(four))
-            memories.append(one_mb / four_mb)
-            by_camera = ", ".join(f"{rate:.1f}" for rate in one)
+            one = measure_usage(client, ["all"], _TOPICS_OF_ALL, [together], options.seconds)
+            four = measure_usage(client, _ALONE, _TOPICS_OF_ALONE, alone, options.seconds)
+            rates.append(one.rate_hz / four.rate_hz)
+            memories.append(one.memory_mb / four.memory_mb)
+            by_camera = ", ".join(f"{rate:.1f}" for rate in one.rates_hz)
             print(
-                f"  round {number + 1}: one node {sum(one):6.2f}/s ({by_camera}), {one_mb:.0f} MB; "
-                f"four nodes {sum(four):6.2f}/s, {four_mb:.0f} MB",
+                f"  round {number + 1}: one node {one.rate_hz:6.2f}/s ({by_camera}), {one.memory_mb:.0f} MB; "
+                f"four nodes {four.rate_hz:6.2f}/s, {four.memory_mb:.0f} MB",
                 flush=True,
             )
         rclpy.shutdown()
@@ -130,14 +134,10 @@ def measure(options: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures and prints; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmark.cameras", description=__doc__)
-    parser.add_argument("--backbone", default="resnet18", help="torchvision name (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="pairs of measurements (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=8.0, help="length of each measurement (default: %(default)s)")
+    parser = option_parser("cameras", __doc__, backbone="resnet18", rounds=3, seconds=8.0, output=OUTPUT)
     parser.add_argument("--threads", type=int, default=0, help="intra-op, of every node; 0: one a core (default)")
     parser.add_argument("--batch", type=int, default=4, help="max_batch_size of the one node (default: %(default)s)")
     parser.add_argument("--camera-rate", type=float, default=0.0, help="Hz (default: 0.6 of the bare model's rate)")
-    parser.add_argument("--output", type=Path, default=Path("runs/benchmark"), help="folder (default: %(default)s)")
     options = parser.parse_args(argv)
     print(machine())
     measure(options)

@@ -1,8 +1,9 @@
-"""What a process holds, sampled over time, and whether it grows."""
+"""Memory, threads and open files of a process, sampled over time, and by how much they grow."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +14,10 @@ _MOST_SAMPLES = 400
 
 @dataclass(frozen=True)
 class Sample:
-    """One look at a process.
+    """What a process holds at one moment.
 
     Attributes:
-        time_s: Since the first look.
+        time_s: Since the start of the measurement.
         rss_mb: Resident memory, MB (10^6 bytes), shared pages in full.
         pss_mb: The same with each shared page divided by those who share it.
         threads: How many.
@@ -38,8 +39,8 @@ keeps for later, and what a model swap takes for a moment, comes and goes by som
 """
 
 
-def look(pid: int, started_s: float, now_s: float) -> Sample:
-    """Reads /proc.
+def sample_process(pid: int, started_s: float, now_s: float) -> Sample:
+    """Returns what a process holds, read from /proc.
 
     Raises:
         FileNotFoundError, ProcessLookupError: If the process has ended.
@@ -47,9 +48,9 @@ def look(pid: int, started_s: float, now_s: float) -> Sample:
     place = Path(f"/proc/{pid}")
     memory = dict(line.split(":", 1) for line in (place / "smaps_rollup").read_text().splitlines()[1:])
     status = dict(line.split(":", 1) for line in (place / "status").read_text().splitlines())
-    rss, pss = (int(memory[name].split()[0]) * 1024 / 1e6 for name in ("Rss", "Pss"))
+    rss_mb, pss_mb = (int(memory[name].split()[0]) * 1024 / 1e6 for name in ("Rss", "Pss"))
     handles = sum(1 for _ in (place / "fd").iterdir())
-    return Sample(now_s - started_s, rss, pss, int(status["Threads"]), handles)
+    return Sample(now_s - started_s, rss_mb, pss_mb, int(status["Threads"]), handles)
 
 
 def slope(times: Sequence[float], values: Sequence[float]) -> float:
@@ -59,7 +60,10 @@ def slope(times: Sequence[float], values: Sequence[float]) -> float:
     """
     step = -(-len(times) // _MOST_SAMPLES) or 1
     points = list(zip(times, values, strict=True))[::step]
-    slopes = [(v2 - v1) / (t2 - t1) for i, (t1, v1) in enumerate(points) for t2, v2 in points[i + 1 :] if t2 > t1]
+    slopes = []
+    for (time_1, value_1), (time_2, value_2) in itertools.combinations(points, 2):
+        if time_2 > time_1:
+            slopes.append((value_2 - value_1) / (time_2 - time_1))
     return statistics.median(slopes) if slopes else 0.0
 
 
@@ -68,4 +72,7 @@ def growth(samples: Sequence[Sample]) -> dict[str, float]:
     end_s = samples[-1].time_s
     late = [dataclasses.asdict(sample) for sample in samples if sample.time_s >= end_s / 2]
     times = [sample["time_s"] for sample in late]
-    return {name: slope(times, [sample[name] for sample in late]) * (times[-1] - times[0]) for name in LIMITS}
+    rises = {}
+    for name in LIMITS:
+        rises[name] = slope(times, [sample[name] for sample in late]) * (times[-1] - times[0])
+    return rises

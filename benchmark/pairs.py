@@ -1,4 +1,4 @@
-"""Two rivals that take turns, and what is said of them."""
+"""What every benchmark reports: the machine, the median ratio of the pairs of measurements, and its target."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Target:
-    """What PERFORMANCE asks of a ratio: at most `limit`, or at least, where `least` is set."""
+    """The required value of a ratio: at most `limit`, or at least `limit` where `is_lower_bound` is set."""
 
     limit: float
-    least: bool = False
+    is_lower_bound: bool = False
 
     def verdict(self, ratio: float) -> str:
-        """Says what is asked, and whether it is reached."""
-        reached = ratio >= self.limit if self.least else ratio <= self.limit
-        return f"target {'>=' if self.least else '<='} {self.limit:g}: {'reached' if reached else 'MISSED'}"
+        """Returns the target in words, and whether a ratio reaches it."""
+        reached = ratio >= self.limit if self.is_lower_bound else ratio <= self.limit
+        return f"target {'>=' if self.is_lower_bound else '<='} {self.limit:g}: {'reached' if reached else 'MISSED'}"
 
 
 def machine() -> str:
@@ -29,7 +29,7 @@ def machine() -> str:
 
 
 def summary(ratios: Sequence[float], target: Target | None = None) -> str:
-    """Returns the median of some ratios, the smallest and the largest, and how the target is met."""
+    """Returns the median of some ratios, the smallest and the largest, and whether the target is reached."""
     middle = statistics.median(ratios)
     text = f"{middle:.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
     return f"{text}, {target.verdict(middle)}" if target else text

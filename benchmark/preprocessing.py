@@ -1,4 +1,4 @@
-"""How long an image takes to become the network's input, over torchvision's reference, and how far apart the two are.
+"""The time of the preprocessing of an image, over that of torchvision's reference, and their largest difference.
 
     python -m benchmark.preprocessing
 
@@ -9,7 +9,6 @@ one thread and take turns; what is counted is the time on the processor.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 from collections.abc import Sequence
@@ -22,8 +21,9 @@ import torch
 from PIL import Image
 from torchvision import transforms  # type: ignore[import-untyped]
 
+from benchmark.options import at_least_one, option_parser
 from benchmark.pairs import Target, machine, processor_ms, summary
-from benchmark.processes import drawn
+from benchmark.processes import draw_images
 from cnn_perception.errors import EXIT_OK
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
 from cnn_perception.pipeline.preprocess import preprocess
@@ -38,7 +38,8 @@ _REFERENCE = transforms.Compose(
         transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
     ]
 )
-_RATIO, _ERROR = Target(0.45), Target(1.0)
+_RATIO = Target(0.45)
+_ERROR = Target(1.0)
 _REPEATS = 10
 
 
@@ -48,7 +49,7 @@ def reference(image: np.ndarray) -> torch.Tensor:
     return tensor
 
 
-def grey_levels(image: np.ndarray) -> float:
+def largest_error(image: np.ndarray) -> float:
     """Returns the largest difference of the two, in steps of 1/255 of the image's range."""
     difference = np.abs(preprocess(image, SPEC) - reference(image).numpy()).max(axis=(1, 2))
     return float((difference * 255 * np.array(IMAGENET_STD)).max())
@@ -56,26 +57,24 @@ def grey_levels(image: np.ndarray) -> float:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures and prints; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmark.preprocessing", description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=41, help="pairs of measurements (default: %(default)s)")
+    parser = option_parser("preprocessing", __doc__)
+    parser.add_argument("--rounds", type=at_least_one, default=41, help="pairs of measurements (default: %(default)s)")
     options = parser.parse_args(argv)
-    if options.rounds < 1:
-        parser.error("--rounds: must be 1 or more")
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     print(f"{machine()}, Pillow {PIL.__version__}")
     for height, width in SIZES:
-        images = drawn(height, width)
+        images = draw_images(height, width)
         noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
         pairs = []
         for number in range(options.rounds):
             image = images[number % len(images)]
-            rivals = partial(preprocess, image, SPEC), partial(reference, image)
-            pairs.append([processor_ms(rival, _REPEATS) for rival in rivals])
-        own, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
-        error = max(grey_levels(image) for image in [*images, noise])
-        print(f"{width}x{height}: {own:.2f} ms, torchvision {theirs:.2f} ms")
-        print(f"  preprocessing / torchvision: {summary([a / b for a, b in pairs], _RATIO)}")
+            own_ms = processor_ms(partial(preprocess, image, SPEC), _REPEATS)
+            pairs.append((own_ms, processor_ms(partial(reference, image), _REPEATS)))
+        own_ms, reference_ms = (statistics.median(column) for column in zip(*pairs, strict=True))
+        error = max(largest_error(image) for image in [*images, noise])
+        print(f"{width}x{height}: {own_ms:.2f} ms, torchvision {reference_ms:.2f} ms")
+        print(f"  preprocessing / torchvision: {summary([own / other for own, other in pairs], _RATIO)}")
         # float32 turns a difference of one level into 1.00002
         print(f"  largest error: {error:.3f} grey levels, {_ERROR.verdict(round(error, 3))}")
     return EXIT_OK

@@ -1,12 +1,13 @@
-"""How soon a linear probe on cached features is as good as the loop of PyTorch's transfer-learning tutorial.
+"""The time of training a linear probe on cached features, over that of PyTorch's transfer-learning tutorial.
 
     python -m benchmark.probe --data DIR --weights FILE --backbone resnet50_v1
 
-Own: `training.train --mode probe`, twice: features computed, then found again. The loop: the same network and images,
-its backbone frozen and in evaluation mode, a new last layer trained for up to 10 epochs, each of which runs all images
-through the network; SGD with momentum 0.9, rate 0.001 divided by 10 every 7 epochs, batches of 4, RandomResizedCrop and
-a flip. It ends with the epoch in which it first reaches the probe's validation accuracy, less one image. Both have all
-cores; what is counted is the time of training alone, without the start of the program and the check of the images.
+The probe: `training.train --mode probe`, twice: features computed, then found again. The tutorial's loop: the same
+network and images, its backbone frozen and in evaluation mode, a new last layer trained for up to 10 epochs, each of
+which runs all images through the network; SGD with momentum 0.9, rate 0.001 divided by 10 every 7 epochs, batches of 4,
+RandomResizedCrop and a flip. It ends with the epoch in which it first reaches the probe's validation accuracy, less one
+image. Both have all cores; what is counted is the time of training alone, without the start of the program and the
+check of the images.
 
 Source of the loop's settings: the PyTorch tutorial "Transfer Learning for Computer Vision", section "ConvNet as fixed
 feature extractor".
@@ -31,14 +32,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms  # type: ignore[import-untyped]
 
+from benchmark.options import option_parser
 from benchmark.pairs import Target, machine
-from benchmark.processes import clean
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD
+from demo.processes import child_environment, module_command
 from training.networks import backbones
 
 _TARGET = Target(0.1)
-_EPOCHS, _BATCH = 10, 4
+_EPOCHS = 10
+_BATCH = 4
 _END = [transforms.ToTensor(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
 _TRANSFORMS = {
     "train": transforms.Compose([transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip(), *_END]),
@@ -46,7 +49,7 @@ _TRANSFORMS = {
 }
 
 
-class Part(Dataset[tuple[Tensor, int]]):
+class SplitPart(Dataset[tuple[Tensor, int]]):
     """The images of one part of a run's split.csv."""
 
     def __init__(self, data: Path, rows: Sequence[dict[str, str]], part: str) -> None:
@@ -63,20 +66,22 @@ class Part(Dataset[tuple[Tensor, int]]):
             return self.transform(image.convert("RGB")), label
 
 
-def probe(words: Sequence[object], folder: Path) -> tuple[float, float]:
-    """Trains the probe; returns the seconds of the training, and the validation accuracy."""
-    command = [sys.executable, "-m", "training.train", *map(str, words), "--output", str(folder)]
-    done = subprocess.run(command, env=clean(), capture_output=True, text=True)
+def train_probe(arguments: Sequence[object], folder: Path) -> tuple[float, float]:
+    """Returns the seconds of the training of a probe, and its validation accuracy."""
+    command = module_command("training.train", *arguments, "--output", folder)
+    done = subprocess.run(command, env=child_environment(), capture_output=True, text=True)
     if done.returncode != EXIT_OK:
         raise SystemExit(f"error: the probe failed: {done.stderr}")
     report = json.loads((folder / "report.json").read_text())
     return float(report["seconds"]["training"]), float(report["val"]["top1"])
 
 
-def loop(options: argparse.Namespace, rows: Sequence[dict[str, str]], wanted: float) -> tuple[float, float, int]:
-    """Trains as the tutorial does; returns the seconds, the best validation accuracy, and the epochs."""
+def train_tutorial(
+    options: argparse.Namespace, rows: Sequence[dict[str, str]], wanted: float
+) -> tuple[float, float, int]:
+    """Returns the seconds, the best validation accuracy and the epochs of the tutorial's training."""
     torch.manual_seed(0)
-    parts = {name: Part(options.data, rows, name) for name in _TRANSFORMS}
+    parts = {name: SplitPart(options.data, rows, name) for name in _TRANSFORMS}
     loaders = {name: DataLoader(parts[name], _BATCH, shuffle=True, num_workers=os.cpu_count() or 1) for name in parts}
     model = backbones.build(options.backbone, len({row["class"] for row in rows}))
     backbones.load_weights(model, options.backbone, options.weights)
@@ -84,7 +89,8 @@ def loop(options: argparse.Namespace, rows: Sequence[dict[str, str]], wanted: fl
     last = model.get_submodule(backbones.classifier_name(model)).requires_grad_(True)
     optimiser = torch.optim.SGD(last.parameters(), lr=0.001, momentum=0.9)
     schedule = torch.optim.lr_scheduler.StepLR(optimiser, step_size=7, gamma=0.1)
-    best, started = 0.0, time.perf_counter()
+    best = 0.0
+    started = time.perf_counter()
     for epoch in range(1, _EPOCHS + 1):
         for images, labels in loaders["train"]:
             optimiser.zero_grad()
@@ -94,7 +100,8 @@ def loop(options: argparse.Namespace, rows: Sequence[dict[str, str]], wanted: fl
         with torch.inference_mode():
             right = sum(int((model(images).argmax(1) == labels).sum()) for images, labels in loaders["val"])
         accuracy = right / len(parts["val"])
-        best, seconds = max(best, accuracy), time.perf_counter() - started
+        best = max(best, accuracy)
+        seconds = time.perf_counter() - started
         print(f"  epoch {epoch}: {accuracy:.1%} after {seconds:.1f} s", flush=True)
         if right >= wanted * len(parts["val"]) - 1:
             break
@@ -103,7 +110,7 @@ def loop(options: argparse.Namespace, rows: Sequence[dict[str, str]], wanted: fl
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures and prints; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmark.probe", description=__doc__.splitlines()[0])
+    parser = option_parser("probe", __doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of class folders, or of train/ and val/")
     parser.add_argument("--weights", default="imagenet", help="as for training.train (default: %(default)s)")
     parser.add_argument("--backbone", default="resnet18", help="torchvision or own name (default: %(default)s)")
@@ -112,15 +119,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {options.data}: there is no such folder; name one of class folders", file=sys.stderr)
         return EXIT_BAD_INPUT
     print(f"{machine()}; {options.backbone}, {options.data}")
-    with tempfile.TemporaryDirectory() as place:
-        run = Path(place) / "run"
-        given = ["--mode", "probe", "--data", options.data, "--weights", options.weights]
-        first_s, accuracy = probe([*given, "--backbone", options.backbone], run)
-        cached_s, accuracy = probe(["--resume"], run)
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        settings = ["--mode", "probe", "--data", options.data, "--weights", options.weights]
+        first_s, accuracy = train_probe([*settings, "--backbone", options.backbone], run)
+        cached_s, accuracy = train_probe(["--resume"], run)
         with (run / "split.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
     print(f"probe: {accuracy:.1%} in {first_s:.1f} s, of which {cached_s:.2f} s with the features cached", flush=True)
-    seconds, best, epochs = loop(options, rows, accuracy)
+    seconds, best, epochs = train_tutorial(options, rows, accuracy)
     print(f"loop: {best:.1%} at best, {seconds:.1f} s in {epochs} epochs")
     for name, own_s in (("probe on cached features", cached_s), ("the same with the features computed", first_s)):
         verdict = f", {_TARGET.verdict(own_s / seconds)}" if own_s is cached_s else ""

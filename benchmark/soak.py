@@ -1,4 +1,4 @@
-"""`make soak`: perception_node under everything a robot does to it, for minutes or hours, and whether it grows.
+"""`make soak`: whether the memory of perception_node grows in minutes or hours of frames, faults and model reloads.
 
     python -m benchmark.soak --minutes 2
 
@@ -11,7 +11,6 @@ quietly.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import dataclasses
 import itertools
@@ -28,23 +27,25 @@ import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.srv import SetParameters
-from rclpy.node import Node
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
-from vision_msgs.msg import Classification
 
-from benchmark.growth import LIMITS, Sample, growth, look
+from benchmark.growth import LIMITS, Sample, growth, sample_process
+from benchmark.node_client import NodeClient
+from benchmark.options import OUTPUT, option_parser
 from benchmark.pairs import machine
-from benchmark.processes import clean, drawn_frames, exported, node_command, running
+from benchmark.processes import export_model, running, write_frames
 from cnn_perception.errors import EXIT_BELOW_TARGET, EXIT_INTERRUPTED, EXIT_OK
 from cnn_perception.ros import transport
+from demo.processes import child_environment, node_command
 
 NODE = "/perception_node"
-_TOPICS = {"activation": Image, "activation/overlay": Image, "activation/overlay/compressed": CompressedImage}
-_PATIENCE_S = 60.0
-_STEP_S = 1.0
-_BAD = (
+_CLASSIFICATION = f"{NODE}/classification"
+_EXTRA_TOPICS = {"activation": Image, "activation/overlay": Image, "activation/overlay/compressed": CompressedImage}
+_TIMEOUT_S = 60.0
+_PERIOD_S = 1.0
+_BAD_IMAGES = (
     {"encoding": "rgb8", "height": 480, "width": 640, "step": 1920, "data": bytes(1000)},
     {"encoding": "jpeg", "height": 480, "width": 640, "step": 640, "data": bytes(640 * 480)},
     {"encoding": "rgb8", "height": 0, "width": 0, "step": 0, "data": b""},
@@ -66,112 +67,119 @@ class SoakError(Exception):
     """The node does not do what it should."""
 
 
-class Robot:
-    """What uses the node, and what goes wrong around it; `steps` yields one disturbance after the other."""
+class Disturbances:
+    """What is done to the node while it runs: bad frames, parameters, subscribers, transitions and reloads.
 
-    def __init__(self) -> None:
-        rclpy.init()
-        self._node = Node("soak")
-        self.answers = 0
+    Attributes:
+        is_active: Whether the node is active.
+    """
+
+    def __init__(self, client: NodeClient) -> None:
         self.is_active = True
-        self._node.create_subscription(Classification, f"{NODE}/classification", self._count, 10)
-        self._bad = self._node.create_publisher(Image, "/image_raw", 5)
-        self._guests: list[Any] = []
-        self._transitions = self._node.create_client(ChangeState, f"{NODE}/change_state")
-        self._parameters = self._node.create_client(SetParameters, f"{NODE}/set_parameters")
-        self._reload = self._node.create_client(Trigger, f"{NODE}/reload_model")
+        self._client = client
+        self._images = client.node.create_publisher(Image, "/image_raw", 5)
+        self._subscriptions: list[Any] = []
+        self._transitions = client.node.create_client(ChangeState, f"{NODE}/change_state")
+        self._parameters = client.node.create_client(SetParameters, f"{NODE}/set_parameters")
+        self._reload = client.node.create_client(Trigger, f"{NODE}/reload_model")
 
-    def _count(self, _: Classification) -> None:
-        self.answers += 1
-
-    def spin(self, seconds: float) -> None:
-        """Receives for this long."""
-        deadline = time.perf_counter() + seconds
-        while (left := deadline - time.perf_counter()) > 0:
-            rclpy.spin_once(self._node, timeout_sec=left)
-
-    def _call(self, client: Any, request: Any) -> Any:  # noqa: ANN401 services are untyped
-        future = client.call_async(request)
-        rclpy.spin_until_future_complete(self._node, future, timeout_sec=_PATIENCE_S)
-        if not future.done():
-            raise SoakError(f"{client.srv_name} is not answered within {_PATIENCE_S:g} s")
-        return future.result()
-
-    def wait(self) -> None:
-        """Waits for the first answer.
-
-        Raises:
-            SoakError: If there is none.
-        """
-        deadline, before = time.perf_counter() + _PATIENCE_S, self.answers
-        while self.answers == before:
-            if time.perf_counter() > deadline:
-                raise SoakError(f"no frame is answered within {_PATIENCE_S:g} s")
-            self.spin(0.1)
-
-    def steps(self) -> Iterator[Callable[[], None]]:
-        """Yields what is done to the node, second after second, for ever."""
+    def sequence(self) -> Iterator[Callable[[], None]]:
+        """Yields one disturbance after the other, for ever."""
         settings = itertools.cycle(_SETTINGS)
         while True:
-            yield self._come
-            yield self._publish_bad
-            yield lambda: self._set(*next(settings))
-            yield self._go
-            yield lambda: self._set(*next(settings))
-            yield lambda: self._switch(Transition.TRANSITION_DEACTIVATE)
-            yield lambda: self._switch(Transition.TRANSITION_ACTIVATE)
-            yield self.wait
-            yield self._load_again
+            yield self._subscribe
+            yield self._publish_bad_images
+            yield lambda: self._set_parameter(*next(settings))
+            yield self._unsubscribe
+            yield lambda: self._set_parameter(*next(settings))
+            yield lambda: self._change_state(Transition.TRANSITION_DEACTIVATE)
+            yield lambda: self._change_state(Transition.TRANSITION_ACTIVATE)
+            yield lambda: wait_for_classification(self._client)
+            yield self._reload_model
 
-    def _expect(self, success: bool, what: str) -> None:
-        if not success:
-            raise SoakError(f"{what} failed; see the node's log")
+    def _call(self, service_client: Any, request: Any) -> Any:  # noqa: ANN401 services are untyped
+        """Returns a service's response.
 
-    def _load_again(self) -> None:
-        self._expect(self._call(self._reload, Trigger.Request()).success, "reloading")
+        Raises:
+            SoakError: If there is none in time.
+        """
+        future = service_client.call_async(request)
+        rclpy.spin_until_future_complete(self._client.node, future, timeout_sec=_TIMEOUT_S)
+        if not future.done():
+            raise SoakError(f"{service_client.srv_name} is not answered within {_TIMEOUT_S:g} s")
+        return future.result()
 
-    def _come(self) -> None:
-        for topic, kind in _TOPICS.items():
-            self._guests.append(self._node.create_subscription(kind, f"{NODE}/{topic}", lambda _: None, 2))
+    def _reload_model(self) -> None:
+        if not self._call(self._reload, Trigger.Request()).success:
+            raise SoakError("reloading failed; see the node's log")
 
-    def _go(self) -> None:
-        while self._guests:
-            self._node.destroy_subscription(self._guests.pop())
+    def _subscribe(self) -> None:
+        for topic, message_type in _EXTRA_TOPICS.items():
+            subscription = self._client.node.create_subscription(message_type, f"{NODE}/{topic}", lambda _: None, 2)
+            self._subscriptions.append(subscription)
 
-    def _publish_bad(self) -> None:
-        for fields in _BAD:
-            self._bad.publish(Image(**fields))
+    def _unsubscribe(self) -> None:
+        while self._subscriptions:
+            self._client.node.destroy_subscription(self._subscriptions.pop())
 
-    def _set(self, name: str, value: object) -> None:
+    def _publish_bad_images(self) -> None:
+        for fields in _BAD_IMAGES:
+            self._images.publish(Image(**fields))
+
+    def _set_parameter(self, name: str, value: object) -> None:
         request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
         self._call(self._parameters, request)
 
-    def _switch(self, number: int) -> None:
+    def _change_state(self, number: int) -> None:
         request = ChangeState.Request(transition=Transition(id=number))
-        self._expect(self._call(self._transitions, request).success, "a transition")
+        if not self._call(self._transitions, request).success:
+            raise SoakError("a transition failed; see the node's log")
         self.is_active = number == Transition.TRANSITION_ACTIVATE
 
 
-def soak(pid: int, robot: Robot, seconds: float, table: Path) -> list[Sample]:
-    """Disturbs the node for some time; returns what it held, second by second, and leaves that as a CSV file."""
+def wait_for_classification(client: NodeClient) -> None:
+    """Waits for the next classification.
+
+    Raises:
+        SoakError: If there is none in time.
+    """
+    deadline_s = time.perf_counter() + _TIMEOUT_S
+    before = client.counts[_CLASSIFICATION]
+    while client.counts[_CLASSIFICATION] == before:
+        if time.perf_counter() > deadline_s:
+            raise SoakError(f"no frame is answered within {_TIMEOUT_S:g} s")
+        client.spin(0.1)
+
+
+def soak(pid: int, client: NodeClient, seconds: float, table: Path) -> list[Sample]:
+    """Returns what the node holds, second by second, while it is disturbed; writes that to a CSV file, too."""
     samples: list[Sample] = []
-    steps, started_s, shown_s, answers = robot.steps(), time.perf_counter(), 0.0, robot.answers
+    disturbances = Disturbances(client)
+    sequence = disturbances.sequence()
+    started_s = time.perf_counter()
+    next_row_s = 0.0
+    before = client.counts[_CLASSIFICATION]
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([field.name for field in dataclasses.fields(Sample)])
-        while (now_s := time.perf_counter()) - started_s < seconds or not robot.is_active:
-            next(steps)()
-            robot.spin(_STEP_S)
-            try:
-                samples.append(look(pid, started_s, time.perf_counter()))
-            except (FileNotFoundError, ProcessLookupError):
-                raise SoakError("the node has ended; see its log") from None
+        while (elapsed_s := time.perf_counter() - started_s) < seconds or not disturbances.is_active:
+            disturb = next(sequence)
+            disturb()
+            client.spin(_PERIOD_S)
+            samples.append(_sample(pid, started_s))
             writer.writerow(dataclasses.astuple(samples[-1]))
-            if (passed_s := now_s - started_s) >= shown_s:
-                rate = (robot.answers - answers) / max(passed_s, 1.0)
-                print(_row(samples[-1], rate), flush=True)
-                shown_s += max(10.0, seconds / 60)
+            if elapsed_s >= next_row_s:
+                rate_hz = (client.counts[_CLASSIFICATION] - before) / max(elapsed_s, 1.0)
+                print(_row(samples[-1], rate_hz), flush=True)
+                next_row_s += max(10.0, seconds / 60)
     return samples
+
+
+def _sample(pid: int, started_s: float) -> Sample:
+    try:
+        return sample_process(pid, started_s, time.perf_counter())
+    except (FileNotFoundError, ProcessLookupError):
+        raise SoakError("the node has ended; see its log") from None
 
 
 def _row(sample: Sample, rate_hz: float) -> str:
@@ -181,8 +189,8 @@ def _row(sample: Sample, rate_hz: float) -> str:
     )
 
 
-def _judge(samples: Sequence[Sample]) -> bool:
-    """Prints what grew; returns whether anything did beyond its limit."""
+def _report_growth(samples: Sequence[Sample]) -> bool:
+    """Returns whether anything grew beyond its limit; prints by how much."""
     hours = (samples[-1].time_s - samples[0].time_s) / 2 / 3600
     risen = growth(samples)
     for name, rise in risen.items():
@@ -194,28 +202,27 @@ def _judge(samples: Sequence[Sample]) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs and prints; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmark.soak", description=__doc__.splitlines()[0])
+    parser = option_parser("soak", __doc__, backbone="resnet18", output=OUTPUT)
     parser.add_argument("--minutes", type=float, default=2.0, help="how long (default: %(default)s)")
-    parser.add_argument("--backbone", default="resnet18", help="torchvision name (default: %(default)s)")
-    parser.add_argument("--output", type=Path, default=Path("runs/benchmark"), help="folder (default: %(default)s)")
     options = parser.parse_args(argv)
     if not options.minutes > 0:
         parser.error("--minutes: must be above 0")
     os.environ.update(transport.environment())
-    model, frames = exported(options.output, options.backbone), drawn_frames(options.output)
-    table, log = options.output / "soak.csv", options.output / "soak.log"
+    model = export_model(options.output, options.backbone)
+    frames = write_frames(options.output)
+    table = options.output / "soak.csv"
+    log = options.output / "soak.log"
     print(f"{machine()}, {options.backbone}; {options.minutes:g} minutes; {table}, {log}")
-    with running("camera_node", source=frames, rate_hz=30.0, loop="true", preload="true"), log.open("wb") as said:
-        node = subprocess.Popen(node_command("perception_node", model=model), env=clean(), stdout=said, stderr=said)
-        robot = Robot()
+    with running("camera_node", source=frames, rate_hz=30.0, loop="true", preload="true"), log.open("wb") as file:
+        command = node_command("perception_node", {"model": model})
+        node = subprocess.Popen(command, env=child_environment(), stdout=file, stderr=file)
+        client = NodeClient([_CLASSIFICATION], "soak")
         try:
-            robot.wait()
+            wait_for_classification(client)
             print("    time       resident      shared out  threads  handles    answers")
-            samples = soak(node.pid, robot, options.minutes * 60, table)
-            robot.wait()
-            node.send_signal(signal.SIGINT)
-            if (code := node.wait(timeout=10)) != EXIT_OK or "Traceback" in log.read_text(errors="replace"):
-                raise SoakError(f"the node ended with exit code {code}; see its log")
+            samples = soak(node.pid, client, options.minutes * 60, table)
+            wait_for_classification(client)
+            _check_end(node, log)
         except KeyboardInterrupt:
             return EXIT_INTERRUPTED
         except (SoakError, subprocess.TimeoutExpired) as error:
@@ -225,7 +232,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             node.kill()
             node.wait()
             rclpy.shutdown()
-    return EXIT_BELOW_TARGET if _judge(samples) else EXIT_OK
+    return EXIT_BELOW_TARGET if _report_growth(samples) else EXIT_OK
+
+
+def _check_end(node: subprocess.Popen[Any], log: Path) -> None:
+    """Interrupts the node and checks how it ends.
+
+    Raises:
+        SoakError: If its exit code or its log says that something is wrong.
+        subprocess.TimeoutExpired: If it does not end.
+    """
+    node.send_signal(signal.SIGINT)
+    code = node.wait(timeout=10)
+    if code != EXIT_OK or "Traceback" in log.read_text(errors="replace"):
+        raise SoakError(f"the node ended with exit code {code}; see its log")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,14 @@
-"""How long the node takes from the start of its process to its first answer, with a camera that is already running.
+"""The time from the start of the node's process to its first classification, while a camera is already running.
 
     python -m benchmark.start
 
 Each start is a process of its own; a process that stays receives the answers. Then it is said where the time goes,
-step by step in fresh processes: the interpreter, the imports (the dearest of them), the model. What is left is ROS:
+step by step in fresh processes: the interpreter, the imports (the slowest of them), the model. What is left is ROS:
 the node's topics and parameters, discovery, and the first frame.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import statistics
@@ -20,18 +19,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import rclpy
-from rclpy.node import Node
-from vision_msgs.msg import Classification
 
+from benchmark.node_client import NodeClient
+from benchmark.options import CPU, OUTPUT, option_parser
 from benchmark.pairs import Target, machine
-from benchmark.processes import clean, drawn_frames, exported, running
+from benchmark.processes import export_model, running, write_frames
 from cnn_perception.errors import EXIT_OK
 from cnn_perception.ros import transport
+from demo.processes import child_environment
 
 _TARGET = Target(2.0)
-_PATIENCE_S = 60.0
-_DEAREST = 8
-_LOAD = """
+_TIMEOUT_S = 60.0
+_MOST_PACKAGES = 8
+_LOAD_MODEL = """
 import sys, time
 from pathlib import Path
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
@@ -39,54 +39,35 @@ started = time.perf_counter()
 OnnxModel(Path(sys.argv[1]), SessionOptions(providers=[sys.argv[2]]))
 print(time.perf_counter() - started)
 """
-
-
+_IMPORTS = "import cnn_perception.entry_points, cnn_perception.perception_node.node"
 _TOPIC = "/perception_node/classification"
 
 
-class Observer:
-    """Waits for the first answer."""
-
-    def __init__(self) -> None:
-        rclpy.init()
-        self._node = Node("benchmark")
-        self._answered = False
-        self._node.create_subscription(Classification, _TOPIC, self._note, 10)
-
-    def _note(self, _: Classification) -> None:
-        self._answered = True
-
-    def start_s(self, model: Path, provider: str) -> float:
-        """Starts the node and ends it; returns the seconds to its first answer."""
-        while self._node.count_publishers(_TOPIC) or self._answered:
-            self._answered = False  # by what is left of the node before
-            rclpy.spin_once(self._node, timeout_sec=0.1)
-        started = time.perf_counter()
-        with running("perception_node", model=model, providers=f"[{provider}]") as process:
-            while not self._answered:
-                rclpy.spin_once(self._node, timeout_sec=0.5)
-                if process.poll() is not None or time.perf_counter() - started > _PATIENCE_S:
-                    raise SystemExit("error: the node does not answer; see its log above")
-            return time.perf_counter() - started
+def start_s(client: NodeClient, model: Path, provider: str) -> float:
+    """Returns the seconds from the start of the node to its first classification; ends the node."""
+    while client.node.count_publishers(_TOPIC) or client.counts[_TOPIC]:
+        client.counts[_TOPIC] = 0  # by what is left of the node before
+        rclpy.spin_once(client.node, timeout_sec=0.1)
+    started_s = time.perf_counter()
+    with running("perception_node", model=model, providers=f"[{provider}]") as process:
+        while not client.counts[_TOPIC]:
+            rclpy.spin_once(client.node, timeout_sec=0.5)
+            if process.poll() is not None or time.perf_counter() - started_s > _TIMEOUT_S:
+                raise SystemExit("error: the node does not answer; see its log above")
+        return time.perf_counter() - started_s
 
 
-def _seconds(*words: str) -> float:
-    """Returns how long a fresh Python takes with these arguments."""
+def _python_s(code: str) -> float:
+    """Returns the seconds that a fresh Python takes for some code."""
     started = time.perf_counter()
-    subprocess.run([sys.executable, *words], check=True, env=clean(), capture_output=True)
+    subprocess.run([sys.executable, "-c", code], check=True, env=child_environment(), capture_output=True)
     return time.perf_counter() - started
 
 
-def _imports() -> dict[str, float]:
-    """Returns the milliseconds by package, without what it imports of others, of everything the node imports."""
-    command = [
-        sys.executable,
-        "-X",
-        "importtime",
-        "-c",
-        "import cnn_perception.entry_points, cnn_perception.perception_node.node",
-    ]
-    text = subprocess.run(command, check=True, env=clean(), capture_output=True, text=True).stderr
+def _import_times_ms() -> dict[str, float]:
+    """Returns the milliseconds of each package that the node imports, without what that imports of others."""
+    command = [sys.executable, "-X", "importtime", "-c", _IMPORTS]
+    text = subprocess.run(command, check=True, env=child_environment(), capture_output=True, text=True).stderr
     # With ROS from wheels, Python starts a second time; the second one does the work.
     text = text[text.rindex("import time: self [us]") :]
     times: dict[str, float] = {}
@@ -96,43 +77,45 @@ def _imports() -> dict[str, float]:
     return times
 
 
-def _explain(model: Path, provider: str, total_s: float, rounds: int) -> None:
-    imports = "import cnn_perception.entry_points, cnn_perception.perception_node.node"
-    bare_s, both_s = (statistics.median(_seconds("-c", text) for _ in range(rounds)) for text in ("", imports))
-    imported_s = both_s - bare_s
-    command = [sys.executable, "-c", _LOAD, str(model), provider]
-    runs = [subprocess.run(command, check=True, env=clean(), capture_output=True, text=True) for _ in range(rounds)]
-    load_s = statistics.median(float(run.stdout) for run in runs)
+def _load_s(model: Path, provider: str) -> float:
+    """Returns the seconds that a fresh Python takes to load a model, without its imports."""
+    command = [sys.executable, "-c", _LOAD_MODEL, str(model), provider]
+    return float(subprocess.run(command, check=True, env=child_environment(), capture_output=True, text=True).stdout)
+
+
+def _print_parts(model: Path, provider: str, total_s: float, rounds: int) -> None:
+    """Prints what the time from the start to the first classification consists of."""
+    bare_s = statistics.median(_python_s("") for _ in range(rounds))
+    imported_s = statistics.median(_python_s(_IMPORTS) for _ in range(rounds)) - bare_s
+    load_s = statistics.median(_load_s(model, provider) for _ in range(rounds))
     rest_s = total_s - bare_s - imported_s - load_s
-    named = [("interpreter", bare_s), ("imports", imported_s), ("model: load, verify, warm up", load_s)]
-    for name, seconds in [*named, ("ROS, discovery and the first frame", rest_s)]:
+    parts = [("interpreter", bare_s), ("imports", imported_s), ("model: load, verify, warm up", load_s)]
+    for name, seconds in [*parts, ("ROS, discovery and the first frame", rest_s)]:
         print(f"  {name:<36}{seconds:6.2f} s")
-    times = _imports()
-    dearest = sorted(times.items(), key=lambda item: -item[1])[:_DEAREST]
-    print(f"  imports by package (ms): {', '.join(f'{name} {ms:.0f}' for name, ms in dearest)}")
-    print(f"  torch imported: {'YES' if 'torch' in times else 'no'}")
+    times_ms = _import_times_ms()
+    slowest = sorted(times_ms.items(), key=lambda item: -item[1])[:_MOST_PACKAGES]
+    print(f"  imports by package (ms): {', '.join(f'{name} {ms:.0f}' for name, ms in slowest)}")
+    print(f"  torch imported: {'YES' if 'torch' in times_ms else 'no'}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures and prints; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmark.start", description=__doc__.splitlines()[0])
-    parser.add_argument("--backbone", default="resnet18", help="torchvision name (default: %(default)s)")
+    parser = option_parser("start", __doc__, backbone="resnet18", provider=CPU, output=OUTPUT)
     parser.add_argument("--rounds", type=int, default=7, help="starts (default: %(default)s)")
-    parser.add_argument("--provider", default="CPUExecutionProvider", help="default: %(default)s")
-    parser.add_argument("--output", type=Path, default=Path("runs/benchmark"), help="folder (default: %(default)s)")
     options = parser.parse_args(argv)
     os.environ.update(transport.environment())
-    model, frames = exported(options.output, options.backbone), drawn_frames(options.output)
+    model = export_model(options.output, options.backbone)
+    frames = write_frames(options.output)
     print(f"{machine()}, {options.backbone} on {options.provider}; camera 640x480 rgb8 at 30 Hz")
     with running("camera_node", source=frames, rate_hz=30.0, loop="true", preload="true"):
-        observer = Observer()
-        observer.start_s(model, options.provider)  # the files are in memory from now on
-        starts = [observer.start_s(model, options.provider) for _ in range(options.rounds)]
+        client = NodeClient([_TOPIC])
+        start_s(client, model, options.provider)  # the files are in memory from now on
+        starts = [start_s(client, model, options.provider) for _ in range(options.rounds)]
         rclpy.shutdown()
     middle = statistics.median(starts)
     spread = f"({min(starts):.2f} to {max(starts):.2f})"
     print(f"start to first answer: {middle:.2f} s {spread}, {_TARGET.verdict(middle)}")
-    _explain(model, options.provider, middle, 3)
+    _print_parts(model, options.provider, middle, 3)
     return EXIT_OK
 
 

@@ -1,1 +1,1 @@
-"""`make demo`: a drawn world, and the whole line run on it."""
+"""`make demo`: draws images of road signs, trains on them, and runs and scores the model on a drawn camera drive."""

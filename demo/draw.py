@@ -1,4 +1,4 @@
-"""Draws the demo's data: a folder of labelled images to train on, and a camera drive with ground truth.
+"""Draws the demo's data: a folder of labelled images to train on, and the labelled frames of a camera drive.
 
     python -m demo.draw --output DIR
 
@@ -95,7 +95,9 @@ def draw_drive(
     settings = DriveSettings(seconds, rate_hz, seed, height, width)
     stops = plan_drive(settings)
     lines = ["start_s,end_s,class"]
-    bounds = [(stop.start, stop.shown, CLEAR) for stop in stops] + [(stop.shown, stop.end, stop.name) for stop in stops]
+    bounds = []
+    for stop in stops:
+        bounds += [(stop.start, stop.shown, CLEAR), (stop.shown, stop.end, stop.name)]
     for first, last, name in sorted(bounds):
         start_s = max(0.0, (first - 0.5) / rate_hz)
         end_s = (last if last == stops[-1].end else last - 0.5) / rate_hz
@@ -106,7 +108,7 @@ def draw_drive(
         (folder / "frames").mkdir()
         (folder / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
         jobs = [(folder / "frames" / f"{i:06d}.jpg", settings, i) for i in range(stops[-1].end)]
-        _each(_draw_frame, jobs, processes, "drawing the drive")
+        _run_jobs(_draw_frame, jobs, processes, "drawing the drive")
 
     return _draw_once(output, stamp, fill)
 
@@ -149,7 +151,7 @@ def draw_dataset(
                 (folder / split / name).mkdir(parents=True)
                 paths = (folder / split / name / f"{i:06d}.jpg" for i in range(images))
                 jobs += [(path, name, (seed, 5 + part, label, i), height, width) for i, path in enumerate(paths)]
-        _each(_draw_image, jobs, processes, "drawing the data set")
+        _run_jobs(_draw_image, jobs, processes, "drawing the data set")
 
     return _draw_once(output, stamp, fill)
 
@@ -159,29 +161,29 @@ def _write_jpeg(path: Path, image: RgbBytes, quality: int) -> None:
     path.write_bytes(encoded.tobytes())
 
 
-def _each(draw: Callable[[_Job], None], jobs: Sequence[_Job], processes: int, words: str) -> None:
-    """Does every job, with a progress bar."""
+def _run_jobs(draw: Callable[[_Job], None], jobs: Sequence[_Job], processes: int, title: str) -> None:
+    """Draws every job, with a progress bar."""
 
     def show(done: Iterable[None]) -> None:
-        for _ in tqdm(done, words, len(jobs), unit="image"):
+        for _ in tqdm(done, title, len(jobs), unit="image"):
             pass
 
     if processes == 1:
         show(map(draw, jobs))
         return
     context = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks of the caller's libraries
-    with ProcessPoolExecutor(processes, context, _calm) as pool:
+    with ProcessPoolExecutor(processes, context, _prepare_worker) as pool:
         show(pool.map(draw, jobs, chunksize=8))
 
 
-def _calm() -> None:
-    """A worker uses one core and leaves Ctrl-C to its parent."""
+def _prepare_worker() -> None:
+    """Makes a worker process use one core and leave Ctrl-C to its parent."""
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _draw_once(output: Path, stamp: Mapping[str, object], fill: Callable[[Path], None]) -> Path:
-    """Fills a folder beside `output` and renames it when it is whole, unless `output` already is what is wanted."""
+    """Returns `output`, filled in a folder beside it and renamed when whole, unless it is there with the same stamp."""
     part = output.with_name(f".{output.name}.part")
     signature = json.dumps(stamp).encode()
     try:

@@ -1,4 +1,4 @@
-"""What lies along the demo's road: villages, woods and open country, scattered at random."""
+"""Places villages, woods and open country at random along the demo's road."""
 
 from __future__ import annotations
 
@@ -33,8 +33,11 @@ def _along(kind: str, variant: int, x: float, near: float, far: float, height: f
 
 def _house(rng: np.random.Generator, side: int, x: float, z: float) -> list[Panel]:
     """A house whose long wall, at x, is along the road; side is +1 to the right of the road."""
-    variant, length, eaves = int(rng.integers(VARIANTS)), rng.uniform(9, 13), rng.uniform(4.6, 5.8)
-    depth, far = side * rng.uniform(6, 8), z + length
+    variant = int(rng.integers(VARIANTS))
+    length = rng.uniform(9, 13)
+    eaves = rng.uniform(4.6, 5.8)
+    depth = side * rng.uniform(6, 8)
+    far = z + length
     ridge = eaves * 1.5
     roof = np.array([(x + depth / 2, ridge, far), (x + depth / 2, ridge, z), (x, eaves, z), (x, eaves, far)])
     gable = np.array([(x, ridge, z), (x + depth, ridge, z), (x + depth, 0, z), (x, 0, z)])
@@ -46,7 +49,7 @@ def _house(rng: np.random.Generator, side: int, x: float, z: float) -> list[Pane
 
 
 def landscape(rng: np.random.Generator, road: Road, start: float, stop: float) -> list[Panel]:
-    """Fills both sides of a road.
+    """Returns what stands on both sides of a road.
 
     Args:
         rng: Decides everything.
@@ -55,11 +58,14 @@ def landscape(rng: np.random.Generator, road: Road, start: float, stop: float) -
         stop: Where it ends.
     """
     starts = np.arange(start, stop, _STRETCH_M)
-    return [panel for z in starts for panel in _stretch(rng, road, float(z), float(z) + _STRETCH_M)]
+    panels = []
+    for z in starts:
+        panels += _stretch(rng, road, float(z), float(z) + _STRETCH_M)
+    return panels
 
 
 def _stretch(rng: np.random.Generator, road: Road, start: float, stop: float) -> list[Panel]:
-    """A village, a wood or open country."""
+    """Returns the panels of a village, a wood or open country."""
     panels: list[Panel] = []
     place = rng.choice(["village", "wood", "country", "country"])
     for side, edge in ((-1, road.left), (1, road.right)):
@@ -87,6 +93,7 @@ def _stretch(rng: np.random.Generator, road: Road, start: float, stop: float) ->
 
 
 def _roadside(rng: np.random.Generator, side: int, x: float, z: float, variant: int, trees: float) -> list[Panel]:
+    """Returns a tree, with the probability `trees`, or a fence or a bush."""
     gain = rng.uniform(0.85, 1.1)
     if rng.random() < trees:
         tall = rng.uniform(4.5, 8.5)
@@ -101,6 +108,7 @@ def _roadside(rng: np.random.Generator, side: int, x: float, z: float, variant: 
 
 def random_road(rng: np.random.Generator, left: float, right: float) -> Road:
     """A road between two edges (x, metres) with tar and grass of any shade."""
-    grey, dry = rng.uniform(0.28, 0.48), rng.uniform(0, 1)
+    grey = rng.uniform(0.28, 0.48)
+    dry = rng.uniform(0, 1)
     grass = (0.30 + 0.18 * dry, 0.42 + 0.02 * dry, 0.18 + 0.06 * dry)
     return Road(left, right, bool(rng.random() < 0.7), (grey, grey, grey + 0.02), grass, int(rng.integers(1 << 16)))

@@ -1,4 +1,4 @@
-"""The demo camera's lens and sensor: from the light of a scene to the bytes of an image."""
+"""Simulates the lens and the sensor of the demo's camera: from the light of a scene to the bytes of an image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RgbBytes: TypeAlias = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Lens:
-    """What the camera does to the light; lengths are shares of the image's height.
+    """The optical properties of a camera, with the noise of its sensor; lengths are shares of the image's height.
 
     Attributes:
         gain: Exposure times white balance, per channel.
@@ -39,8 +39,9 @@ class Lens:
 
 
 def random_lens(rng: np.random.Generator) -> Lens:
-    """A lens as different from the next as cameras, drivers and hours are."""
-    warm, exposure = rng.normal(0, 0.06), float(np.exp(rng.normal(0, 0.16)))
+    """Returns a lens as different from the next as cameras, drivers and hours are."""
+    warm = rng.normal(0, 0.06)
+    exposure = float(np.exp(rng.normal(0, 0.16)))
     return Lens(
         gain=(exposure * (1 + warm), exposure * (1 + rng.normal(0, 0.015)), exposure * (1 - warm)),
         gamma=float(np.exp(rng.normal(0, 0.14))),
@@ -54,12 +55,12 @@ def random_lens(rng: np.random.Generator) -> Lens:
 
 
 def expose(image: NDArray[np.float32], lens: Lens, rng: np.random.Generator) -> RgbBytes:
-    """Takes the picture.
+    """Returns the image that a lens and its sensor make of the light of a scene.
 
     Args:
         image: (H, W, 3) RGB light in [0, 1], brighter values saturate.
-        lens: How.
-        rng: The noise.
+        lens: The lens.
+        rng: Decides the noise.
 
     Returns:
         (H, W, 3) uint8 RGB.

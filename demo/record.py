@@ -1,4 +1,4 @@
-"""Watches the perception node: prints the classes as they arrive and records images and answers to a rosbag2 (mcap).
+"""Records images and results of the perception node to a rosbag2 (mcap), and prints the classes as they arrive.
 
 On a robot, `ros2 bag record -s mcap` does the recording; this needs no more than rclpy and rosbags.
 """
@@ -29,65 +29,69 @@ from vision_msgs.msg import Classification
 from cnn_perception.bag.message_types import typestore
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK
 from cnn_perception.ros import transport
+from demo.diagnostics import diagnostic_values, median_latencies_ms
 
 NODE = "/perception_node"
-_EVERYTHING = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
-_FIRST_IMAGE_S, _SILENCE_S = 30.0, 2.0
-"""How long to wait for the first image; and how long after the latest message a recording is over."""
+_KEEP_ALL_QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
+_FIRST_IMAGE_TIMEOUT_S = 30.0
+_END_OF_IMAGES_S = 2.0
+"""How long after the latest message a recording is over."""
 
 
-class Recorder(Node):
-    """Writes every message of three topics as it comes, without decoding it."""
+class TopicRecorder(Node):
+    """Writes every message of three topics to a bag as it comes, without deserialising it."""
 
     def __init__(self, writer: Writer, frames: int) -> None:
         super().__init__("recorder")
         self.images = 0
         self.answers = 0
-        self.stages: dict[str, str] = {}
+        self.diagnostics: dict[str, str] = {}
         self.last_message_s = time.monotonic()
-        self._writer, self._types = writer, typestore()
-        self._class = ""
+        self._writer = writer
+        self._types = typestore()
+        self._class_name = ""
         self._progress = tqdm(total=frames, desc="live", unit="frame")
         self._record(Image, "/image_raw", "sensor_msgs/msg/Image", self._count_image)
         self._record(Image, f"{NODE}/activation", "sensor_msgs/msg/Image", lambda _: None)
-        self._record(Classification, f"{NODE}/classification", "vision_msgs/msg/Classification", self._tell)
-        self.create_subscription(DiagnosticArray, "/diagnostics", self._diagnose, 10)
+        self._record(Classification, f"{NODE}/classification", "vision_msgs/msg/Classification", self._print_class)
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
     @property
     def finished(self) -> bool:
         """Whether the camera has come and gone."""
         silence_s = time.monotonic() - self.last_message_s
-        return silence_s > (_SILENCE_S if self.images else _FIRST_IMAGE_S)
+        return silence_s > (_END_OF_IMAGES_S if self.images else _FIRST_IMAGE_TIMEOUT_S)
 
     def close(self) -> None:
         """Ends the progress bar."""
         self._progress.close()
 
-    def _record(self, kind: Any, topic: str, name: str, look: Callable[[bytes], None]) -> None:  # noqa: ANN401
-        connection = self._writer.add_connection(topic, name, typestore=self._types)
+    def _record(self, message_class: Any, topic: str, message_type: str, handle: Callable[[bytes], None]) -> None:  # noqa: ANN401
+        connection = self._writer.add_connection(topic, message_type, typestore=self._types)
 
         def write(payload: bytes) -> None:
             self._writer.write(connection, time.time_ns(), payload)
             self.last_message_s = time.monotonic()
-            look(payload)
+            handle(payload)
 
-        self.create_subscription(kind, topic, write, _EVERYTHING, raw=True)
+        self.create_subscription(message_class, topic, write, _KEEP_ALL_QOS, raw=True)
 
     def _count_image(self, _payload: bytes) -> None:
         self.images += 1
         self._progress.update()
 
-    def _tell(self, payload: bytes) -> None:
+    def _print_class(self, payload: bytes) -> None:
         self.answers += 1
         results = deserialize_message(payload, Classification).results
-        if results and results[0].class_id != self._class:
-            self._class = results[0].class_id
-            self._progress.write(f"  image {self.images:4}: {self._class} ({results[0].score:.0%})")
+        if results and results[0].class_id != self._class_name:
+            self._class_name = results[0].class_id
+            self._progress.write(f"  image {self.images:4}: {self._class_name} ({results[0].score:.0%})")
 
-    def _diagnose(self, message: DiagnosticArray) -> None:
-        values = {pair.key: pair.value for status in message.status for pair in status.values}
-        stages = {key.split()[0]: value.split()[0] for key, value in values.items() if key.endswith("p50/p95 (ms)")}
-        self.stages = (stages | {"provider": values["provider"]}) if stages else self.stages
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        values = diagnostic_values(message)
+        latencies_ms = median_latencies_ms(values)
+        if latencies_ms:
+            self.diagnostics = latencies_ms | {"provider": values["provider"]}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,16 +104,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # rclpy's own handler ends the spin, so that the bag is closed
     rclpy.init()
     with Writer(options.bag, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        recorder = Recorder(writer, options.frames)
+        recorder = TopicRecorder(writer, options.frames)
         with contextlib.suppress(ExternalShutdownException):
             while rclpy.ok() and not recorder.finished:
                 rclpy.spin_once(recorder, timeout_sec=0.2)
         recorder.close()
-    found = {"images": recorder.images, "answers": recorder.answers} | recorder.stages
+    found = {"images": recorder.images, "answers": recorder.answers} | recorder.diagnostics
     options.bag.with_suffix(".json").write_text(json.dumps(found))
     rclpy.try_shutdown()
     if not recorder.images:
-        print(f"error: no image came within {_FIRST_IMAGE_S:.0f} s; see the camera's log", file=sys.stderr)
+        print(f"error: no image came within {_FIRST_IMAGE_TIMEOUT_S:.0f} s; see the camera's log", file=sys.stderr)
         return EXIT_BAD_INPUT
     return EXIT_OK
 

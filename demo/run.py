@@ -1,6 +1,6 @@
-"""`make demo`: from a folder of labelled images to classes and activation maps on ROS topics, in one go.
+"""`make demo`: from a folder of labelled images to classes and activation maps on ROS topics, in one command.
 
-Without --data it draws its own world: a data set of road signs and a camera drive past them. Every step is one of the
+Without --data it draws its own images: a data set of road signs and a camera drive past them. Every step is one of the
 commands that the README explains; each is printed before it runs.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import shlex
 import shutil
 import signal
@@ -27,12 +26,24 @@ import torch
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, DataError, PerceptionError
 from cnn_perception.ros import transport
 from demo.draw import draw_dataset, draw_drive
+from demo.processes import child_environment, module_command, node_command
 
 RATE_HZ = 10.0
 DRIVE_S = 30.0
 _IMAGES_OF_A_CLASS = 20
 """Of the user's validation images that the camera shows, in the mode with --data."""
-_DRAWN = ["--mode", "scratch", "--epochs", "14", "--input-size", "128", "--resize-mode", "squash", "--augment", "color"]
+_DRAWN_SETTINGS = [
+    "--mode",
+    "scratch",
+    "--epochs",
+    "14",
+    "--input-size",
+    "128",
+    "--resize-mode",
+    "squash",
+    "--augment",
+    "color",
+]
 """Settings for the drawn signs: from scratch, since nothing is downloaded; no flip, since left is not right."""
 
 
@@ -41,13 +52,13 @@ class StepError(PerceptionError):
 
 
 @dataclass(frozen=True)
-class Drive:
-    """What the camera shows.
+class LabelledFrames:
+    """The images that the camera node publishes, and their labels.
 
     Attributes:
         frames: Folder of images, in the order of their names.
         count: How many.
-        labels: CSV file of what is to be seen when, from the first image on.
+        labels: CSV file of the class at each time, from the first image on.
     """
 
     frames: Path
@@ -56,7 +67,7 @@ class Drive:
 
 
 def run(data: Path | None, weights: str, backbone: str, output: Path) -> None:
-    """Does everything.
+    """Draws or takes images, trains, exports, runs the nodes on a camera drive, and scores the recording.
 
     Args:
         data: The user's image folder; None draws one.
@@ -69,67 +80,66 @@ def run(data: Path | None, weights: str, backbone: str, output: Path) -> None:
     """
     started = time.perf_counter()
     output.mkdir(parents=True, exist_ok=True)
-    training, model, bag = output / "run", output / "model.onnx", output / "bag"
+    training = output / "run"
+    model = output / "model.onnx"
+    bag = output / "bag"
     evaluation = output / "evaluation"
     if data is None:
-        _say("1/5  drawing a data set of road signs and a camera drive past them")
+        _print_heading("1/5  drawing a data set of road signs and a camera drive past them")
         data = draw_dataset(output / "dataset", train=120, val=30, seed=0)
         drive = _drawn_drive(output / "drive")
     else:
-        _say(f"1/5  your images: {data}")
+        _print_heading(f"1/5  your images: {data}")
         drive = None
-    if weights != "none":
-        # Fine-tuning wants a GPU; on a CPU a linear probe on frozen features takes a minute or two.
-        settings = ["--mode", "finetune" if torch.cuda.is_available() else "probe"]
-    else:
-        settings = _DRAWN if drive is not None else ["--mode", "scratch"]
-    _say(f"2/5  training {backbone}")
+    _print_heading(f"2/5  training {backbone}")
     shutil.rmtree(training, ignore_errors=True)
-    _step(
-        "training.train", "--data", data, "--backbone", backbone, "--weights", weights, *settings, "--output", training
-    )
-    _say("3/5  exporting it as ONNX, verified against torch")
+    settings = ["--weights", weights, *_training_mode(weights, is_drawn=drive is not None), "--output", training]
+    _step("training.train", "--data", data, "--backbone", backbone, *settings)
+    _print_heading("3/5  exporting it as ONNX, verified against torch")
     _step("training.export", "--checkpoint", training / "best.pt", "--output", model)
-    drive = drive or _users_drive(training / "split.csv", data, output / "camera")
-    _say("4/5  live: camera_node -> perception_node -> recorder, three processes over DDS")
-    live = _live(drive, model, bag)
-    _say("5/5  scoring the recorded bag")
+    drive = drive or _drive_of_validation_images(training / "split.csv", data, output / "camera")
+    _print_heading("4/5  live: camera_node -> perception_node -> recorder, three processes over DDS")
+    live = _run_live(drive, model, bag)
+    _print_heading("5/5  scoring the recorded bag")
     labels = ["--labels", drive.labels, "--labels-start", "image"]
     topic = ["--topic", "/image_raw"]
     _step("cnn_perception.evaluation", "--bag", bag, *topic, "--model", model, *labels, "--output", evaluation)
-    _summarise(output, live, time.perf_counter() - started)
+    _print_summary(output, live, time.perf_counter() - started)
 
 
-def _say(text: str) -> None:
+def _training_mode(weights: str, is_drawn: bool) -> list[str]:
+    """Returns the arguments of training.train by which the demo takes minutes."""
+    if weights != "none":
+        # Fine-tuning wants a GPU; on a CPU a linear probe on frozen features takes a minute or two.
+        return ["--mode", "finetune" if torch.cuda.is_available() else "probe"]
+    return _DRAWN_SETTINGS if is_drawn else ["--mode", "scratch"]
+
+
+def _print_heading(text: str) -> None:
     print(f"\n== {text}", flush=True)
 
 
 def _environment() -> dict[str, str]:
-    # The guard is for one Python process and the libraries it loads, not for its children.
-    inherited = {name: value for name, value in os.environ.items() if name != "_ROS_WHEELS_BOOTSTRAP_COMPLETE"}
-    return inherited | transport.environment()
+    return child_environment() | transport.environment()
 
 
-def _command(module: str, *words: object) -> list[str]:
-    return [sys.executable, "-m", module, *(str(word) for word in words)]
-
-
-def _step(module: str, *words: object) -> None:
-    print(f"$ python -m {module} {shlex.join(str(word) for word in words)}", flush=True)
-    code = subprocess.run(_command(module, *words), env=_environment()).returncode
+def _step(module: str, *arguments: object) -> None:
+    """Prints a command and runs it."""
+    print(f"$ python -m {module} {shlex.join(map(str, arguments))}", flush=True)
+    code = subprocess.run(module_command(module, *arguments), env=_environment()).returncode
     if code in (EXIT_INTERRUPTED, -signal.SIGINT):
         raise KeyboardInterrupt
     if code != EXIT_OK:
         raise StepError(f"`python -m {module}` ended with exit code {code}; its message is above")
 
 
-def _drawn_drive(folder: Path) -> Drive:
+def _drawn_drive(folder: Path) -> LabelledFrames:
     drawn = draw_drive(folder, seconds=DRIVE_S, rate_hz=RATE_HZ, seed=1)
-    return Drive(drawn / "frames", len(list((drawn / "frames").iterdir())), drawn / "labels.csv")
+    return LabelledFrames(drawn / "frames", len(list((drawn / "frames").iterdir())), drawn / "labels.csv")
 
 
-def _users_drive(split: Path, data: Path, folder: Path) -> Drive:
-    """Lines the validation images up, class after class, as what the camera shows."""
+def _drive_of_validation_images(split: Path, data: Path, folder: Path) -> LabelledFrames:
+    """Returns a drive that shows the validation images, class after class."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "frames").mkdir(parents=True)
     images: dict[str, list[Path]] = defaultdict(list)
@@ -137,26 +147,28 @@ def _users_drive(split: Path, data: Path, folder: Path) -> Drive:
         for row in csv.DictReader(file):
             if row["part"] == "val" and len(images[row["class"]]) < _IMAGES_OF_A_CLASS:
                 images[row["class"]].append(data / row["path"])
-    count, rows = 0, []
+    count = 0
+    rows = []
     for name, paths in images.items():
         for path in paths:
             (folder / "frames" / f"{count:06}{path.suffix}").symlink_to(path.resolve())
             count += 1
         # Labels change half-way between two frames, so that a jitter of the stamps moves no frame to another class.
-        first, last = count - len(paths) - 0.5, count - 0.5
-        rows.append((max(first, 0.0) / RATE_HZ, last / RATE_HZ, name))
+        start_s = max(count - len(paths) - 0.5, 0.0) / RATE_HZ
+        end_s = (count - 0.5) / RATE_HZ
+        rows.append((start_s, end_s, name))
     with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("start_s", "end_s", "class"), *rows])
-    return Drive(folder / "frames", count, folder / "labels.csv")
+    return LabelledFrames(folder / "frames", count, folder / "labels.csv")
 
 
-def _live(drive: Drive, model: Path, bag: Path) -> dict[str, Any]:
-    """Runs camera, node and recorder side by side until the camera ends; returns what the recorder saw."""
+def _run_live(drive: LabelledFrames, model: Path, bag: Path) -> dict[str, Any]:
+    """Runs camera, node and recorder side by side until the camera ends; returns the recorder's summary."""
     shutil.rmtree(bag, ignore_errors=True)
     commands = {
-        "recorder": _command("demo.record", "--bag", bag, "--frames", drive.count),
-        "node": _ros_command("perception_node", model=model, image_timeout_s=30.0),
-        "camera": _ros_command("camera_node", source=drive.frames, rate_hz=RATE_HZ, wait_for_subscribers=2),
+        "recorder": module_command("demo.record", "--bag", bag, "--frames", drive.count),
+        "node": node_command("perception_node", {"model": model, "image_timeout_s": 30.0}),
+        "camera": node_command("camera_node", {"source": drive.frames, "rate_hz": RATE_HZ, "wait_for_subscribers": 2}),
     }
     processes: dict[str, subprocess.Popen[bytes]] = {}
     try:
@@ -182,12 +194,7 @@ def _live(drive: Drive, model: Path, bag: Path) -> dict[str, Any]:
     return found
 
 
-def _ros_command(module: str, **parameters: object) -> list[str]:
-    settings = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
-    return _command(f"cnn_perception.{module}", "--ros-args", "--log-level", "warn", *settings)
-
-
-def _summarise(output: Path, live: dict[str, Any], seconds: float) -> None:
+def _print_summary(output: Path, live: dict[str, Any], seconds: float) -> None:
     trained = json.loads((output / "run" / "report.json").read_text())
     scored = json.loads((output / "evaluation" / "report.json").read_text())
     rows = [

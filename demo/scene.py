@@ -1,4 +1,4 @@
-"""The demo's world: a road through a landscape, and a pinhole camera that looks along it.
+"""Renders the demo's scene: a road through a landscape, before a pinhole camera.
 
 Metres: x to the right, y up from the ground, z forward. Everything that stands or lies about is a `Panel`, a
 sprite stretched over four corners in space; ground and sky are computed for each pixel. Images are float32 RGB
@@ -27,7 +27,7 @@ _FAR_M, _NEAR_M = 110.0, 0.45
 
 @dataclass(frozen=True)
 class View:
-    """A camera over the ground. The road's vanishing point is at (`centre`, `horizon`).
+    """The pinhole camera that looks along the road. The road's vanishing point is at (`centre`, `horizon`).
 
     Attributes:
         height: Rows of the image.
@@ -58,7 +58,7 @@ class View:
 
 @dataclass(frozen=True)
 class Weather:
-    """Light and air.
+    """The light, the sky and the haze of a scene.
 
     Attributes:
         zenith: Colour of the sky overhead.
@@ -101,7 +101,7 @@ def between(first: Weather, second: Weather, share: float) -> Weather:
 
 @dataclass(frozen=True)
 class Panel:
-    """A sprite in space.
+    """A picture with transparency, stretched over four corners in space.
 
     Attributes:
         levels: The sprite and its halvings.
@@ -131,7 +131,7 @@ class Road:
 
 
 def render(view: View, weather: Weather, road: Road, panels: Sequence[Panel]) -> Image:
-    """What the camera sees, before its lens and sensor."""
+    """Returns the light that reaches the camera, before its lens and sensor."""
     image = _sky(view, weather, road.seed)
     _ground(image, view, weather, road)
     for panel in sorted(panels, key=lambda panel: -panel.order):
@@ -202,7 +202,8 @@ def _ground(image: Image, view: View, weather: Weather, road: Road) -> None:
         np.arange(view.width, dtype=np.float32)[None, :] + 0.5 - view.centre
     ) * depth / view.focal - view.bend * depth**2
     z = depth + view.z
-    wide, long = depth / view.focal, depth**2 / (view.focal * view.eye)  # a pixel's footprint, metres
+    wide = depth / view.focal  # a pixel's footprint on the ground, metres
+    long = depth**2 / (view.focal * view.eye)
     fine = (_sample(noise(0.9, 1), x, z, 5.0) - 0.5) * np.clip(0.12 / (long + wide), 0, 1)
     coarse = _sample(noise(2.4, 2), x, z, 38.0) - 0.5
 
@@ -238,7 +239,8 @@ def _ground(image: Image, view: View, weather: Weather, road: Road) -> None:
 
 def _paste(image: Image, panel: Panel, view: View, weather: Weather) -> None:
     """Draws one panel, clipped to the image and to what is before the camera."""
-    levels, corners = panel.levels, panel.corners
+    levels = panel.levels
+    corners = panel.corners
     ahead = corners[:, 2] - view.z
     if ahead.max() < _NEAR_M + 0.05 or ahead.min() > _FAR_M:
         return

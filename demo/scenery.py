@@ -1,4 +1,4 @@
-"""What stands along the demo's road: sprites of trees, houses, cars, fences, ..., and the noise they are made of."""
+"""Draws the sprites that stand along the demo's road, such as trees, houses and cars, and the noise for textures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from demo.signs import Sprite, draw_sign
 
 VARIANTS = 6
-"""Different looks of every kind of sprite."""
+"""Number of variants of every kind of sprite."""
 NOISE_PIXELS = 512
 _GREENS = ((72, 98, 38), (54, 88, 44), (88, 106, 44), (60, 80, 30), (112, 108, 44), (42, 78, 50))
 _WALLS = ((206, 190, 160), (178, 112, 84), (222, 214, 202), (152, 162, 168), (196, 166, 116), (140, 92, 80))
@@ -44,7 +44,7 @@ def pyramid(kind: str, variant: int) -> tuple[Sprite, ...]:
 
     Args:
         kind: A name of this file's painters, or of a traffic sign.
-        variant: Which look, in [0, VARIANTS).
+        variant: In [0, VARIANTS).
     """
     if kind not in _PAINTERS:
         return halvings(draw_sign(kind))
@@ -89,14 +89,14 @@ def _tree(rng: np.random.Generator, variant: int) -> Sprite:
     cv2.fillPoly(canvas, [np.array([(134, 384), (139, 190), (151, 190), (158, 384)])], _shade(bark, 0.85), cv2.LINE_AA)
     cv2.fillPoly(canvas, [np.array([(134, 384), (139, 190), (144, 190), (144, 384)])], _shade(bark, 1.15), cv2.LINE_AA)
     if variant % 3 == 2:  # a conifer: tiers that widen downwards
-        tiers = [
-            (144 + k * 15, 30 + step * 29, 11 + step * 1.6)
-            for step in range(10)
-            for k in range(-step // 2, step // 2 + 1)
-        ]
-        _foliage(canvas, rng, np.array(tiers), _GREENS[variant])
+        clumps: list[tuple[float, float, float]] = []
+        for tier in range(10):
+            columns = range(-tier // 2, tier // 2 + 1)
+            clumps += [(144 + column * 15, 30 + tier * 29, 11 + tier * 1.6) for column in columns]
+        _foliage(canvas, rng, np.array(clumps), _GREENS[variant])
         return canvas
-    angle, away = rng.uniform(0, 2 * np.pi, 26), rng.uniform(0, 1, 26) ** 0.5
+    angle = rng.uniform(0, 2 * np.pi, 26)
+    away = rng.uniform(0, 1, 26) ** 0.5
     x, y = 144 + 84 * away * np.cos(angle), 150 + 108 * away * np.sin(angle)
     _foliage(canvas, rng, np.stack([x, y, rng.uniform(26, 42, 26)], 1), _GREENS[variant])
     return canvas
@@ -133,7 +133,8 @@ def _wall(rng: np.random.Generator, variant: int) -> Sprite:
     cv2.rectangle(canvas, (0, 238), (383, 255), _shade(_WALLS[variant], 0.6), -1)
     for row in (34, 142):
         for left in range(28, 384, 72):
-            box, door = (left, row, 36, 60), row == 142 and left == 100
+            box = (left, row, 36, 60)
+            door = row == 142 and left == 100
             frame = _shade((96, 66, 48) if door else (236, 234, 228), 1.0)
             glass = _shade((70, 48, 36) if door else (70, 88, 104), rng.uniform(0.7, 1.3))
             bottom = 255 if door else box[1] + box[3]

@@ -1,4 +1,4 @@
-"""Composes what the demo draws: single shots of a sign, and a drive past all of them.
+"""Composes the pictures of the demo: single shots of a sign, and the frames of a drive past all of them.
 
 The signs stand on a test course: seen from far, a board is turned edge-on; at about a quarter of the image's
 height it turns to face the robot, and turns away again as the robot passes. So every frame of the drive has one
@@ -64,18 +64,22 @@ class Shot:
 
 
 def random_shot(class_name: str, rng: np.random.Generator, height: int, width: int) -> Shot:
-    """Composes what `draw_sample` draws; the sign covers 23 to 77 % of the height."""
-    focal, eye = rng.uniform(1.2, 1.7) * height, rng.uniform(1.1, 1.7)
-    horizon, centre = rng.uniform(0.46, 0.66) * height, rng.uniform(0.25, 0.75) * width
+    """Returns a random picture of a class, for `draw_sample`; the sign covers 23 to 77 % of the height."""
+    focal = rng.uniform(1.2, 1.7) * height
+    eye = rng.uniform(1.1, 1.7)
+    horizon = rng.uniform(0.46, 0.66) * height
+    centre = rng.uniform(0.25, 0.75) * width
     view = View(height, width, focal, horizon, centre, eye, 0.0, rng.uniform(-0.004, 0.004))
-    tall, size = float(np.exp(rng.uniform(math.log(0.23), math.log(0.77)))) * height, rng.uniform(0.7, 0.95)
+    tall = float(np.exp(rng.uniform(math.log(0.23), math.log(0.77)))) * height
+    size = rng.uniform(0.7, 0.95)
     z = focal * size / tall
     u = rng.uniform(0.42 * tall, width - 0.42 * tall) if tall < width else width / 2
     v = rng.uniform(0.48 * tall, max(0.48 * tall, min(height - 0.48 * tall, horizon + 0.1 * height)))
     x = (u - centre) * z / focal - view.bend * z**2
     y = max(eye + (horizon - v) * z / focal, size * 0.7)
     side = 1 if u > centre else -1
-    edge, lanes = x - side * rng.uniform(0.1, 0.45), rng.uniform(3.5, 6.5)
+    edge = x - side * rng.uniform(0.1, 0.45)
+    lanes = rng.uniform(3.5, 6.5)
     road = random_road(rng, *sorted((edge, edge - side * lanes)))
     panels = landscape(rng, road, 1.5, 80.0)
     board = None if class_name == CLEAR else Board(class_name, x, y, z, size, *_pose(rng))
@@ -121,7 +125,8 @@ def _worn(sprite: Sprite, rng: np.random.Generator) -> Sprite:
     """A sign after years outside: faded, dirty, under the shadows of leaves, with a gleam."""
     at = rng.integers(0, SIGN_PIXELS, 2)
     patch = np.s_[at[0] : at[0] + SIGN_PIXELS, at[1] : at[1] + SIGN_PIXELS]
-    dirt, shade = noise(1.6, 4)[patch], noise(3.2, 5)[patch]
+    dirt = noise(1.6, 4)[patch]
+    shade = noise(3.2, 5)[patch]
     gain = 1 - rng.uniform(0, 0.3) * dirt
     if rng.random() < 0.35:
         gain = gain * (1 - rng.uniform(0.25, 0.5) * np.clip((shade - 0.5) * 8, 0, 1))
@@ -136,7 +141,8 @@ def _worn(sprite: Sprite, rng: np.random.Generator) -> Sprite:
 
 def _branches(board: Board, rng: np.random.Generator) -> list[Panel]:
     """A twig that reaches over one corner of the board."""
-    reach, corner = board.size * rng.uniform(0.5, 0.8), board.corners()[int(rng.integers(4))]
+    reach = board.size * rng.uniform(0.5, 0.8)
+    corner = board.corners()[int(rng.integers(4))]
     away = np.sign(corner - (board.x, board.y, 0))[:2]
     root = corner[:2] + away * board.size * rng.uniform(0.05, 0.2)
     x, y = (root[0], root[0] - away[0] * reach), (root[1], root[1] - away[1] * reach)
@@ -167,7 +173,7 @@ class Stop:
 
 
 def plan_drive(settings: DriveSettings) -> list[Stop]:
-    """Orders the signs of a drive, every class at least once, a new one about every three seconds.
+    """Returns the signs of a drive in order, every class at least once, a new one about every three seconds.
 
     Raises:
         ConfigError: If there are not three frames for every sign, or too many to number.
@@ -179,18 +185,25 @@ def plan_drive(settings: DriveSettings) -> list[Stop]:
     if frames < 3 * count:
         raise ConfigError(f"a drive of {frames} frames is too short for {count} signs; give it at least {3 * count}")
     rng = np.random.default_rng([settings.seed, 1])
-    names = [name for _ in range(0, count, len(SIGNS)) for name in rng.permutation(SIGNS)][:count]
+    names: list[str] = []
+    while len(names) < count:
+        names += [str(name) for name in rng.permutation(SIGNS)]
     bounds = [round(i * frames / count) for i in range(count + 1)]
     return [
-        Stop(str(name), start, start + max(1, round((end - start) / 3)), end)
-        for name, start, end in zip(names, bounds[:-1], bounds[1:], strict=True)
+        Stop(name, start, start + max(1, round((end - start) / 3)), end)
+        for name, start, end in zip(names[:count], bounds[:-1], bounds[1:], strict=True)
     ]
 
 
 class Drive:
-    """The course of a drive, laid out once; every frame can then be drawn by itself."""
+    """The road, the signs and the weather of a drive; each of its frames can be drawn by itself."""
 
-    _focal, _size, _x, _last_m, _first_m = 1.5, 0.8, 0.45, 1.6, 5.0  # the sign grows from 24 to 75 % of the height
+    _focal = 1.5
+    _size = 0.8
+    _x = 0.45
+    _last_m = 1.6
+    _first_m = 5.0
+    # With these the sign grows from 24 to 75 % of the image's height.
 
     def __init__(self, settings: DriveSettings) -> None:
         self.settings = settings
@@ -226,13 +239,14 @@ class Drive:
         )
 
     def shot(self, frame: int) -> Shot:
-        """Composes a frame."""
+        """Returns the picture of a frame."""
         height, width = self.settings.height, self.settings.width
         z = frame * self._step_m
         horizon = (0.57 + 0.004 * math.sin(z * 2.1)) * height
         centre = (0.38 + 0.006 * math.sin(z * 0.9)) * width
         view = View(height, width, self._focal * height, horizon, centre, 1.4, z, 0.003 * math.sin(z / 25))
-        panels, shown = list(self._panels), None
+        panels = list(self._panels)
+        shown = None
         for i, (stop, board) in enumerate(zip(self.stops, self._boards, strict=True)):
             if stop.shown <= frame < stop.end:
                 turning = min(frame - stop.shown, stop.end - 1 - frame)

@@ -1,4 +1,4 @@
-"""The traffic signs of the demo, each drawn once, large and with transparency, from plain geometry.
+"""Draws the traffic signs of the demo from plain geometry, large and with transparency.
 
 A sprite is premultiplied RGBA, so that scaling, warping and blending need no special case at its edge.
 """
@@ -22,7 +22,10 @@ SIGNS = ("no_entry", "pedestrian_crossing", "speed_30", "speed_60", "stop", "tur
 SIGN_PIXELS = 256
 _CANVAS = 1024  # four times SIGN_PIXELS: the area average of the reduction is the antialiasing
 
-_RED, _BLUE, _WHITE, _BLACK = (196, 22, 34, 255), (14, 78, 168, 255), (242, 242, 240, 255), (24, 24, 26, 255)
+_RED = (196, 22, 34, 255)
+_BLUE = (14, 78, 168, 255)
+_WHITE = (242, 242, 240, 255)
+_BLACK = (24, 24, 26, 255)
 
 
 @functools.cache
@@ -70,8 +73,10 @@ def _arc(centre: Point, radii: Point, start_deg: float, stop_deg: float) -> list
 
 def _rounded(points: Sequence[Point], radius: float) -> list[Point]:
     """A convex polygon grown by a radius, as the hull of a disc at every corner."""
-    rim = np.array([p for corner in points for p in _arc(corner, (radius, radius), 0, 360)], np.float32)
-    return [(float(x), float(y)) for x, y in cv2.convexHull(rim)[:, 0]]
+    discs: list[Point] = []
+    for corner in points:
+        discs += _arc(corner, (radius, radius), 0, 360)
+    return [(float(x), float(y)) for x, y in cv2.convexHull(np.array(discs, np.float32))[:, 0]]
 
 
 def _ring(sides: int, radius: float, first_deg: float) -> list[Point]:

@@ -1,4 +1,4 @@
-"""Recordings: what is in a rosbag2 of either storage format, intact or not."""
+"""Reads images, labels and numbers from rosbag2 recordings of either storage format, damaged ones included."""
 
 from __future__ import annotations
 

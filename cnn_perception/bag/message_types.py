@@ -1,4 +1,4 @@
-"""The message types that are read from bags and written to them."""
+"""The ROS message types that are read from bags and written to them, as rosbags' type store."""
 
 from __future__ import annotations
 

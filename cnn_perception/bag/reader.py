@@ -1,4 +1,4 @@
-"""rosbag2 -> stamped images and labels, read directly and in constant memory.
+"""Reads stamped images, labels and numbers from a rosbag2, without ROS and in constant memory.
 
 A damaged bag is read as far as it goes; what is missing is said in `Bag.damage`, which an executable turns into an
 exit code that is not 0. Nothing is ever left out silently.
@@ -39,7 +39,7 @@ _READ_ERRORS = (
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic of a bag: its name, its type such as `sensor_msgs/msg/Image`, and how many messages it has."""
+    """A topic of a bag: its name, its message type such as `sensor_msgs/msg/Image`, and its number of messages."""
 
     name: str
     type: str
@@ -63,7 +63,7 @@ class StampedImage:
 
 @dataclass(frozen=True)
 class LabelTrack:
-    """The messages of a label topic: from each time on, the scene is of the class.
+    """The classes that a label topic gives: from each time on, the images are of the class.
 
     Attributes:
         changes: (time in nanoseconds, class); an empty class means unlabelled.
@@ -77,7 +77,7 @@ class LabelTrack:
 
 @dataclass(frozen=True)
 class NumberTrack:
-    """The messages of a topic of numbers.
+    """The numbers that a topic gives, such as the true values of a regression.
 
     Attributes:
         rows: (time in nanoseconds, number by name); the name is empty where the type has none.
@@ -112,7 +112,7 @@ class Bag:
             self._readers = self._open()
             self.topics = self._topics()
             if not any(topic.count for topic in self.topics):
-                raise BagError(f"{path}: the bag has no messages{self._because()}; record it again")
+                raise BagError(f"{path}: the bag has no messages{self._damage_note()}; record it again")
             self.start_ns = min(reader.start_time for reader in self._readers)
         except BaseException:
             self.close()
@@ -129,7 +129,7 @@ class Bag:
         self._stack.close()
 
     def image_topic(self, name: str | None = None) -> Topic:
-        """Finds the topic to read images from.
+        """Returns the topic to read images from.
 
         Args:
             name: The topic, with or without the leading slash; None takes the only one there is.
@@ -160,11 +160,11 @@ class Bag:
                 yield StampedImage(nanoseconds(message.header.stamp), log_time_ns, frame)
 
     def label_track(self, name: str, several: bool = False) -> LabelTrack:
-        """Reads a topic of labels: std_msgs/String, or the best result of vision_msgs/Classification.
+        """Returns the labels of a topic: std_msgs/String, or the best result of vision_msgs/Classification.
 
         Args:
             name: The topic, with or without the leading slash.
-            several: Whether all results of a Classification are meant, and not only the best; `labels.SEPARATOR`
+            several: Whether all results of a Classification are meant, and not only the best; `label_text.SEPARATOR`
                 then stands between them.
 
         Raises:
@@ -173,7 +173,7 @@ class Bag:
         topic = self._track_topic(name, LABEL_TYPES, "label topics")
         is_stamped = topic.type == CLASSIFICATION_TYPE
         changes = []
-        for log_time_ns, message in self._track(topic):
+        for log_time_ns, message in self._messages(topic):
             if is_stamped:
                 ranked = sorted(message.results, key=lambda result: -float(result.score))
                 names = [str(result.class_id) for result in (ranked if several else ranked[:1])]
@@ -183,7 +183,7 @@ class Bag:
         return LabelTrack(tuple(changes), is_stamped)
 
     def number_track(self, name: str) -> NumberTrack:
-        """Reads a topic of numbers: std_msgs/Float32 or Float64, or the positions of sensor_msgs/JointState.
+        """Returns the numbers of a topic: std_msgs/Float32 or Float64, or the positions of sensor_msgs/JointState.
 
         Raises:
             BagError: If there is no such topic, it holds no numbers, or a message cannot be read.
@@ -191,9 +191,10 @@ class Bag:
         topic = self._track_topic(name, NUMBER_TYPES, "topics of numbers")
         is_stamped = topic.type == JOINT_STATE_TYPE
         rows: list[tuple[int, dict[str, float]]] = []
-        for log_time_ns, message in self._track(topic):
+        for log_time_ns, message in self._messages(topic):
             if is_stamped:
-                numbers = {str(n): float(v) for n, v in zip(message.name, message.position, strict=False)}
+                pairs = zip(message.name, message.position, strict=False)
+                numbers = {str(joint): float(position) for joint, position in pairs}
                 rows.append((nanoseconds(message.header.stamp), numbers))
             else:
                 rows.append((log_time_ns, {"": float(message.data)}))
@@ -203,7 +204,7 @@ class Bag:
         found = ", ".join(topic.name for topic in self.topics if topic.type in types) or "none"
         return self._topic(name, types, f"{kind} in it: {found}")
 
-    def _track(self, topic: Topic) -> Iterator[tuple[int, Any]]:
+    def _messages(self, topic: Topic) -> Iterator[tuple[int, Any]]:
         for log_time_ns, payload in self._payloads(topic):
             try:
                 yield log_time_ns, self._message(payload, topic)
@@ -219,7 +220,7 @@ class Bag:
             return self._open_damaged(one_line(error))
 
     def _open_damaged(self, reason: str) -> list[BagReader]:
-        """Opens the storage files of a bag one by one, each as far as it can be read."""
+        """Returns readers of the storage files of a bag, each as far as it can be read."""
         files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
         files = [file for file in files if {".mcap", ".db3"} & set(file.suffixes)]
         if not files:
@@ -229,23 +230,25 @@ class Bag:
         else:
             self.damage.append(f"{self.path}: there is no metadata.yaml; repair with `ros2 bag reindex {self.path}`")
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cnn_perception_bag_")))
-        readers = [reader for file in files if (reader := self._open_file(file, folder)) is not None]
+        opened = [self._open_file(file, folder) for file in files]
+        readers = [reader for reader in opened if reader is not None]
         if not readers:
             raise BagError("; ".join(self.damage))
         return sorted(readers, key=lambda reader: reader.start_time)
 
     def _open_file(self, file: Path, folder: Path) -> BagReader | None:
+        """Returns a reader of as much of a file as can be read; None if that is nothing. The damage is noted."""
         try:
-            unpacked, complete = decompressed(file, folder)
+            unpacked, is_complete = decompressed(file, folder)
             try:
                 reader = self._stack.enter_context(BagReader(unpacked))
             except _READ_ERRORS:
-                complete = False
+                is_complete = False
                 reader = self._stack.enter_context(BagReader(readable_copy(unpacked, folder)))
         except (BagError, *_READ_ERRORS) as error:
             self.damage.append(f"{file}: cannot be read at all ({one_line(error)})")
             return None
-        if not complete:
+        if not is_complete:
             count = reader.message_count
             self.damage.append(
                 f"{file}: is truncated; its first {count} messages were read; repair with `ros2 bag reindex`"
@@ -264,21 +267,23 @@ class Bag:
         name = "/" + name.lstrip("/")
         matches = [topic for topic in self.topics if topic.name == name]
         if not matches:
-            raise BagError(f"{self.path}: there is no topic {name}{self._because()}; {choices}")
+            raise BagError(f"{self.path}: there is no topic {name}{self._damage_note()}; {choices}")
         usable = [topic for topic in matches if topic.type in types]
         if not usable:
             raise BagError(f"{self.path}: {name} is {matches[0].type}, not {' or '.join(types)}; {choices}")
         if not usable[0].count:
-            raise BagError(f"{self.path}: {name} has no messages{self._because()}; {choices}")
+            raise BagError(f"{self.path}: {name} has no messages{self._damage_note()}; {choices}")
         return usable[0]
 
     def _payloads(self, topic: Topic) -> Iterator[tuple[int, bytes]]:
         """Yields (reception time, serialised message); a damage met on the way ends its file and is noted."""
         for reader in self._readers:
             connections = [c for c in reader.connections if (c.topic, c.msgtype) == (topic.name, topic.type)]
+            if not connections:  # rosbags would take none for all
+                continue
             count = 0
             try:
-                for _, log_time_ns, payload in reader.messages(connections) if connections else ():
+                for _, log_time_ns, payload in reader.messages(connections):
                     yield log_time_ns, decompressed_message(payload)
                     count += 1
             except _READ_ERRORS as error:
@@ -295,5 +300,6 @@ class Bag:
                 "message", f"a message cannot be deserialised ({one_line(error)}); it was dropped"
             ) from None
 
-    def _because(self) -> str:
+    def _damage_note(self) -> str:
+        """Returns the damage in brackets, for the end of an error; empty where there is none."""
         return f" ({'; '.join(self.damage)})" if self.damage else ""

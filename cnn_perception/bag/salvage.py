@@ -1,4 +1,4 @@
-"""What can still be read of a broken rosbag2 file: the part before the damage, as a well-formed copy.
+"""Recovers the intact beginning of a damaged rosbag2 file as a well-formed copy, and unpacks compressed files.
 
 A recorder that is killed, a full disk and a broken-off copy all leave a file whose beginning is intact and whose
 index or end is missing; readers refuse it as a whole.

@@ -1,4 +1,4 @@
-"""rosbag2's .db3 files as data: no SQL that a file brings with it is executed.
+"""Reads and copies rosbag2's .db3 files without executing any SQL that a file contains.
 
 An SQLite file may define views, virtual tables, generated columns and triggers, which are SQL of its author's. rosbag2
 writes plain tables only, so nothing else is read, and a copy is made by statements that are written here.

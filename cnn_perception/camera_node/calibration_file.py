@@ -1,4 +1,4 @@
-"""A camera's calibration file, as `camera_calibration` writes it, as a sensor_msgs/CameraInfo."""
+"""Reads a camera's calibration file, as `camera_calibration` writes it, into a sensor_msgs/CameraInfo."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _MATRICES = {
 """Field of the message, its name in the file, and how many numbers it has."""
 
 
-def load(url: str, width: int, height: int) -> CameraInfo:
-    """Reads a calibration and scales it to the size of the images.
+def read_calibration(url: str, width: int, height: int) -> CameraInfo:
+    """Returns the calibration of a file, scaled to the size of the images.
 
     Args:
         url: Path, or `file://` URL, of a YAML file.
@@ -46,7 +46,8 @@ def load(url: str, width: int, height: int) -> CameraInfo:
             distortion_model=str(content["distortion_model"]),
             **{field: _numbers(content[name]["data"], count) for field, (name, count) in _MATRICES.items()},
         )
-        factors = width / info.width, height / info.height
+        horizontal = width / info.width
+        vertical = height / info.height
     except (KeyError, TypeError, ValueError, ZeroDivisionError, AssertionError) as error:
         what = f"{type(error).__name__}: {error}"[:120]
         raise ConfigError(f"camera_info_url {url}: is no calibration of camera_calibration ({what})") from None
@@ -55,7 +56,7 @@ def load(url: str, width: int, height: int) -> CameraInfo:
             f"camera_info_url {url}: was made for {info.width}x{info.height} images, these are {width}x{height}; "
             "calibrate again"
         )
-    return _scaled(info, *factors)
+    return _scaled(info, horizontal, vertical)
 
 
 def _numbers(values: Any, count: int | None) -> list[float]:  # noqa: ANN401 YAML
@@ -66,11 +67,12 @@ def _numbers(values: Any, count: int | None) -> list[float]:  # noqa: ANN401 YAM
 
 
 def _scaled(info: CameraInfo, horizontal: float, vertical: float) -> CameraInfo:
-    """Changes the matrices as resizing the images does: the centre of the first pixel is (0, 0), its corner -0.5."""
+    """Returns the message as for resized images: the centre of the first pixel is (0, 0), its corner -0.5."""
     for matrix, columns in ((info.k, 3), (info.p, 4)):
         for row, factor in enumerate((horizontal, vertical)):
             for column in range(columns):
                 matrix[row * columns + column] *= factor
             matrix[row * columns + 2] += (factor - 1) / 2
-    info.width, info.height = round(info.width * horizontal), round(info.height * vertical)
+    info.width = round(info.width * horizontal)
+    info.height = round(info.height * vertical)
     return info

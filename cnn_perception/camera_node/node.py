@@ -1,6 +1,6 @@
 """camera_node: a device, a video file or a folder of images as a ROS camera.
 
-For robots whose camera has no driver, and for driving the perception node from files at a steady rate.
+For robots whose camera has no driver, and for feeding the perception node from files at a fixed rate.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from cnn_perception.camera_node import calibration_file
+from cnn_perception.camera_node.calibration_file import read_calibration
 from cnn_perception.errors import EXIT_OK, ConfigError, DataError, FrameError
 from cnn_perception.files import expanded
 from cnn_perception.image.listing import IMAGE_SUFFIXES, image_files
@@ -95,10 +95,10 @@ class FrameSource:
         path = expanded(source)
         self.skipped: list[str] = []
         self._size = size
-        self._live = source.isdecimal() or path.is_char_device()
+        self._is_device = source.isdecimal() or path.is_char_device()
         self._files: list[Path] = []
         self._capture: cv2.VideoCapture | None = None
-        if path.is_dir() and not self._live:
+        if path.is_dir() and not self._is_device:
             self._files = list(image_files(path, recursive=False))
             if not self._files:
                 raise DataError(f"{path}: no images in this folder; give one with {', '.join(sorted(IMAGE_SUFFIXES))}")
@@ -106,50 +106,56 @@ class FrameSource:
         else:
             self._capture = self._open(source, path)
             self.rate_hz = self._capture.get(cv2.CAP_PROP_FPS) or _FOLDER_RATE_HZ
-        self._loop = loop and not self._live
-        self._frames = self._repeat(preload and not self._live)
+        self._loop = loop and not self._is_device
+        self._frames = self._all_frames(preload and not self._is_device)
 
     def read(self) -> RgbImage | None:
         """Returns the next frame, (H, W, 3) uint8; None at the end."""
         return next(self._frames, None)
 
     def _open(self, source: str, path: Path) -> cv2.VideoCapture:
-        if not self._live and not path.is_file():
+        if not self._is_device and not path.is_file():
             raise DataError(f"{source}: no such device, video file or folder; set `source`")
         capture = cv2.VideoCapture(int(source) if source.isdecimal() else str(path))
         if not capture.isOpened():
-            raise DataError(f"{source}: cannot be opened as a {'camera' if self._live else 'video'}; check the source")
-        if self._live:
+            medium = "camera" if self._is_device else "video"
+            raise DataError(f"{source}: cannot be opened as a {medium}; check the source")
+        if self._is_device:
             capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not the oldest in a queue
             if self._size is not None:  # which the device may know to do itself
                 capture.set(cv2.CAP_PROP_FRAME_WIDTH, self._size[0])
                 capture.set(cv2.CAP_PROP_FRAME_HEIGHT, self._size[1])
         return capture
 
-    def _repeat(self, preload: bool) -> Iterator[RgbImage]:
-        once = list(self._once()) if preload else None
+    def _all_frames(self, preload: bool) -> Iterator[RgbImage]:
+        """Yields every frame, again and again where it loops."""
+        preloaded = list(self._one_pass()) if preload else None
         while True:
             count = 0
-            for image in self._once() if once is None else once:
+            for image in self._one_pass() if preloaded is None else preloaded:
                 count += 1
                 yield image
             if not self._loop or not count:
                 return
 
-    def _once(self) -> Iterator[RgbImage]:
+    def _one_pass(self) -> Iterator[RgbImage]:
+        """Yields every frame once, from the first on."""
         for path in self._files:
             try:
                 yield self._resized(read_image(path))
             except FrameError as error:
                 self.skipped.append(str(error))
         if self._capture is not None:
-            if not self._live:
-                self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
-            while True:
-                found, image = self._capture.read()
-                if not found:
-                    return
-                yield self._resized(RgbImage(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)))
+            yield from self._captured(self._capture)
+
+    def _captured(self, capture: cv2.VideoCapture) -> Iterator[RgbImage]:
+        if not self._is_device:
+            capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
+        while True:
+            is_read, image = capture.read()
+            if not is_read:
+                return
+            yield self._resized(RgbImage(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)))
 
     def _resized(self, image: RgbImage) -> RgbImage:
         if self._size is None or self._size == (image.shape[1], image.shape[0]):
@@ -158,7 +164,7 @@ class FrameSource:
 
 
 class CameraNode(Node):
-    """Publishes `image_raw` (or `image_raw/compressed`) and `camera_info` at a steady rate."""
+    """Publishes `image_raw` (or `image_raw/compressed`) and `camera_info` at a fixed rate."""
 
     def __init__(self, node_name: str = "camera_node") -> None:
         """Declares the parameters and opens the source.
@@ -171,16 +177,15 @@ class CameraNode(Node):
         self._settings = parameters.read(self, CameraSettings)
         size = (self._settings.width, self._settings.height) if self._settings.width else None
         self._source = FrameSource(self._settings.source, self._settings.loop, self._settings.preload, size)
-        self._compressed = self._settings.image_transport == "compressed"
-        kind, topic = (CompressedImage, "/compressed") if self._compressed else (Image, "")
+        self._is_compressed = self._settings.image_transport == "compressed"
+        message_type = CompressedImage if self._is_compressed else Image
+        topic = self.resolve_topic_name("image_raw") + ("/compressed" if self._is_compressed else "")
         overridable = QoSOverridingOptions.with_default_policies()
-        self._images = self.create_publisher(
-            kind, self.resolve_topic_name("image_raw") + topic, _IMAGE_QOS, qos_overriding_options=overridable
-        )
-        self._infos = self.create_publisher(CameraInfo, "camera_info", _IMAGE_QOS)
-        self._info: CameraInfo | None = None
+        self._images = self.create_publisher(message_type, topic, _IMAGE_QOS, qos_overriding_options=overridable)
+        self._camera_infos = self.create_publisher(CameraInfo, "camera_info", _IMAGE_QOS)
+        self._camera_info: CameraInfo | None = None
         self._published = 0
-        self._warned = 0
+        self._logged_skips = 0
         self._messages: dict[int, Image | CompressedImage] = {}
         rate_hz = self._settings.rate_hz or self._source.rate_hz
         self.create_timer(1.0 / rate_hz, self._publish)
@@ -190,9 +195,9 @@ class CameraNode(Node):
         if self._published == 0 and self._images.get_subscription_count() < self._settings.wait_for_subscribers:
             return
         image = self._source.read()
-        for text in self._source.skipped[self._warned :]:
+        for text in self._source.skipped[self._logged_skips :]:
             self.get_logger().warning(f"skipped {text}")
-        self._warned = len(self._source.skipped)
+        self._logged_skips = len(self._source.skipped)
         if image is None:
             self.get_logger().info(f"end of {self._settings.source}: {self._published} frames published")
             self._images.wait_for_all_acked(Duration(seconds=2))
@@ -200,24 +205,24 @@ class CameraNode(Node):
             return
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._settings.frame_id)
         self._images.publish(self._message(header, image))
-        self._infos.publish(self._info_of(image, header))
+        self._camera_infos.publish(self._camera_info_of(image, header))
         self._published += 1
 
-    def _info_of(self, image: RgbImage, header: Header) -> CameraInfo:
+    def _camera_info_of(self, image: RgbImage, header: Header) -> CameraInfo:
         height, width = image.shape[:2]
-        if self._info is None or (self._info.height, self._info.width) != (height, width):
+        if self._camera_info is None or (self._camera_info.height, self._camera_info.width) != (height, width):
             # All-zero matrices are the sensor_msgs way to say that a camera is not calibrated.
-            self._info = CameraInfo(height=height, width=width)
+            self._camera_info = CameraInfo(height=height, width=width)
             if self._settings.camera_info_url:
-                self._info = calibration_file.load(self._settings.camera_info_url, width, height)
-        self._info.header = header
-        return self._info
+                self._camera_info = read_calibration(self._settings.camera_info_url, width, height)
+        self._camera_info.header = header
+        return self._camera_info
 
     def _message(self, header: Header, image: RgbImage) -> Image | CompressedImage:
-        """Converts a frame; a preloaded one, which comes again and again, only once."""
+        """Returns a frame as a message; a preloaded one, which comes again and again, is converted only once."""
         message = self._messages.get(id(image))
         if message is None:
-            message = to_jpeg(header, image) if self._compressed else to_rgb_image(header, image)
+            message = to_jpeg(header, image) if self._is_compressed else to_rgb_image(header, image)
             if self._settings.preload:
                 self._messages[id(image)] = message
         message.header = header

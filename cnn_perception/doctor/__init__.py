@@ -1,1 +1,1 @@
-"""The program that looks at a machine and a running system and says what to mend."""
+"""The program `doctor`: checks a machine and a running system, and says what to mend."""

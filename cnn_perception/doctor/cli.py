@@ -1,7 +1,7 @@
-"""Says in plain words why nothing arrives: packages, model, environment, nodes, topics. Run as `doctor`.
+"""The program `doctor`: says why no results arrive, by checks of packages, model, environment, nodes and topics.
 
-Every line is a `findings.Finding`. The exit code is 2 if there is anything the user must mend, and 0 otherwise. Nothing
-but the standard library is imported before it has been looked at: what is missing is said, not suffered.
+Every line is a `finding.Finding`. The exit code is 2 if there is anything the user must mend, and 0 otherwise. Nothing
+but the standard library is imported before it has been checked: what is missing becomes a finding, not a traceback.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from cnn_perception.errors import EXIT_INTERRUPTED
 from cnn_perception.ros import transport
 
 
-def examine(options: argparse.Namespace) -> Iterator[Finding]:
-    """Looks at everything, in the order in which one thing needs the other.
+def run_checks(options: argparse.Namespace) -> Iterator[Finding]:
+    """Yields the findings of all checks, in the order in which one thing needs the other.
 
     Args:
         options: Of the command line.
@@ -39,25 +39,26 @@ def examine(options: argparse.Namespace) -> Iterator[Finding]:
     if options.model is not None:
         yield from check_model(options.model)
     yield from check_environment(variables)
-    start = check_ros()
-    yield start
-    largest = 0
-    if start.level != "FAIL":
+    ros = check_ros()
+    yield ros
+    largest_bytes = 0
+    if ros.level != "FAIL":
         transport.prepare_process()
-        largest = yield from _examine_graph(options)
-    yield from check_profile(variables, max(largest, VGA_RGB_BYTES))
+        largest_bytes = yield from _check_graph_if_importable(options)
+    yield from check_profile(variables, max(largest_bytes, VGA_RGB_BYTES))
 
 
-def _examine_graph(options: argparse.Namespace) -> Generator[Finding, None, int]:
+def _check_graph_if_importable(options: argparse.Namespace) -> Generator[Finding, None, int]:
     try:
-        from cnn_perception.doctor.ros_graph import Question, check_graph
+        from cnn_perception.doctor.ros_graph import GraphOptions, check_graph
     except (ImportError, AttributeError) as error:
         yield Finding(
             "FAIL", "ROS", str(error), "install the exec_depends of package.xml (rosdep), or what FAILs above"
         )
         return 0
-    question = Question(options.image, options.transport, options.node, options.seconds, options.model is not None)
-    return (yield from check_graph(question))
+    is_model_checked = options.model is not None
+    selected = GraphOptions(options.image, options.transport, options.node, options.seconds, is_model_checked)
+    return (yield from check_graph(selected))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, _interrupt)
     findings = []
     try:
-        for finding in examine(options):
+        for finding in run_checks(options):
             print(finding, flush=True)
             findings.append(finding)
         failures = sum(finding.level == "FAIL" for finding in findings)

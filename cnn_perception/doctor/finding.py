@@ -1,4 +1,4 @@
-"""What `doctor` found out, one line each: how bad it is, what it is about, and what to do."""
+"""The result of one check of the doctor, as one line: how severe it is, what it is about, and what to do."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ Level = Literal["ok", "warn", "FAIL"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
         level: `FAIL` keeps results from arriving, `warn` may do so or spoils them.
-        what: What was looked at.
+        subject: What was checked.
         text: What was found.
         remedy: What to do; may be empty.
     """
 
     level: Level
-    what: str
+    subject: str
     text: str
     remedy: str = ""
 
     def __str__(self) -> str:
-        line = f"{self.what}: {self.text}" + (f" -> {self.remedy}" if self.remedy else "")
+        line = f"{self.subject}: {self.text}" + (f" -> {self.remedy}" if self.remedy else "")
         return f"{self.level:4}  {' '.join(line.split())}"
 
 
-def from_error(what: str, error: Exception) -> Finding:
-    """Returns what an error of this package says as a failure; what to do follows its last semicolon."""
+def from_error(subject: str, error: Exception) -> Finding:
+    """Returns an error of this package as a failure; what to do follows its last semicolon."""
     text, _, remedy = str(error).rpartition("; ")
-    return Finding("FAIL", what, text, remedy) if text else Finding("FAIL", what, remedy)
+    return Finding("FAIL", subject, text, remedy) if text else Finding("FAIL", subject, remedy)
 
 
 def exit_code(findings: Iterable[Finding]) -> int:

@@ -1,4 +1,4 @@
-"""Doctor's look at the machine: packages, the model file, the environment, the Fast DDS profile. No ROS is imported."""
+"""Checks of the machine: packages, the model file, the environment, the Fast DDS profile. No ROS is imported."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cnn_perception.ros.transport import (
     share_folder,
 )
 
-_NEEDED = {
+_REQUIRED_MODULES = {
     "numpy": "numpy",
     "cv2": "opencv-python-headless",
     "PIL": "pillow",
@@ -31,12 +31,12 @@ _NEEDED = {
     "onnxruntime": "onnxruntime-gpu",
 }
 """Modules the nodes import, and what to install for them."""
-_ONE_OF_EACH = (
+_CONFLICTING_DISTRIBUTIONS = (
     ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-rocm"),
     ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"),
 )
 """Distributions that install the same module, each over the other's files."""
-_BROKEN = (ImportError, AttributeError, OSError)
+_IMPORT_ERRORS = (ImportError, AttributeError, OSError)
 """What a package that is installed but damaged, or compiled for another one's version, raises when it is imported."""
 
 _REFERENCE_BLAS = "/blas/libblas.so"
@@ -48,8 +48,8 @@ _LAST_DOMAIN = 101
 """Source: ROS 2 documentation, "The ROS_DOMAIN_ID": higher ones collide with Linux's ephemeral ports."""
 _LARGEST_DOMAIN = 232
 """Source: the same; the ports of higher ones do not exist."""
-_ROS_STARTS = "import rclpy; rclpy.init(); rclpy.create_node('doctor_start'); rclpy.shutdown()"
-_ROS_STARTS_WITHIN_S = 30.0
+_START_ROS = "import rclpy; rclpy.init(); rclpy.create_node('doctor_start'); rclpy.shutdown()"
+_ROS_START_TIMEOUT_S = 30.0
 
 
 def installed_distributions() -> dict[str, str]:
@@ -59,7 +59,7 @@ def installed_distributions() -> dict[str, str]:
 
 
 def check_packages(installed: Mapping[str, str]) -> Iterator[Finding]:
-    """Imports what the nodes need.
+    """Checks that what the nodes need can be imported.
 
     Args:
         installed: What `installed_distributions` returns.
@@ -69,15 +69,15 @@ def check_packages(installed: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("warn", "Python", f"{version} is untested", "use 3.10 to 3.14")
     else:
         yield Finding("ok", "Python", version)
-    for module, distribution in _NEEDED.items():
+    for module, distribution in _REQUIRED_MODULES.items():
         yield _check_import(module, distribution)
-    yield from _check_twins(installed)
+    yield from _check_conflicts(installed)
     maps = Path("/proc/self/maps")  # only Linux has it
     if maps.is_file():
         yield from check_blas(maps.read_text())
     try:
         importlib.import_module("cv_bridge")
-    except _BROKEN:
+    except _IMPORT_ERRORS:
         yield Finding("ok", "cv_bridge", "not importable, and not needed: this package has its own conversions")
 
 
@@ -85,7 +85,7 @@ def _check_import(module: str, distribution: str) -> Finding:
     remedy = f"pip install {distribution}"
     try:
         found = importlib.import_module(module)
-    except _BROKEN as error:
+    except _IMPORT_ERRORS as error:
         return Finding("FAIL", module, f"cannot be imported ({_first_line(error)})", remedy)
     if module == "onnxruntime" and not hasattr(found, "InferenceSession"):
         # What is left when one of two distributions of it has been uninstalled.
@@ -94,17 +94,17 @@ def _check_import(module: str, distribution: str) -> Finding:
     return Finding("ok", module, str(getattr(found, "__version__", "importable")))
 
 
-def _check_twins(installed: Mapping[str, str]) -> Iterator[Finding]:
-    for twins in _ONE_OF_EACH:
-        present = [name for name in twins if name in installed]
+def _check_conflicts(installed: Mapping[str, str]) -> Iterator[Finding]:
+    for conflicting in _CONFLICTING_DISTRIBUTIONS:
+        present = [name for name in conflicting if name in installed]
         if len(present) > 1:
             text = f"{' and '.join(present)} are both installed and overwrite each other's files"
             remedy = f"pip uninstall {' '.join(present)}, then pip install the one you want"
-            yield Finding("warn", twins[0], text, remedy)
+            yield Finding("warn", conflicting[0], text, remedy)
 
 
 def check_blas(mapped: str) -> Iterator[Finding]:
-    """Looks whether numpy multiplies matrices with the unoptimised BLAS, as apt's does until a better one is there.
+    """Checks whether numpy multiplies matrices with the unoptimised BLAS, as apt's does until a better one is there.
 
     Args:
         mapped: /proc/self/maps of a process that has imported numpy.
@@ -115,12 +115,12 @@ def check_blas(mapped: str) -> Iterator[Finding]:
 
 
 def check_model(path: Path) -> Iterator[Finding]:
-    """Loads a model as the node does, and runs it once more to see how long a frame takes."""
+    """Checks that a model loads as in the node, and runs it once more to see how long a frame takes."""
     try:
         import numpy as np  # what is missing has been said by `check_packages`
 
         from cnn_perception.model.onnx_model import OnnxModel
-    except _BROKEN as error:
+    except _IMPORT_ERRORS as error:
         yield Finding("FAIL", "model", f"{path}: cannot be tried ({_first_line(error)})", "mend the packages first")
         return
     started_s = time.perf_counter()
@@ -148,64 +148,68 @@ def check_model(path: Path) -> Iterator[Finding]:
 
 
 def check_environment(variables: Mapping[str, str]) -> Iterator[Finding]:
-    """Looks at the variables that decide who sees whom.
+    """Checks the variables that decide which processes discover each other.
 
     Args:
         variables: `os.environ`.
     """
     yield _check_domain(variables.get("ROS_DOMAIN_ID", ""))
-    reach = variables.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "")
-    what = "ROS_AUTOMATIC_DISCOVERY_RANGE"
-    if reach == "OFF":
-        yield Finding("FAIL", what, "OFF: nodes find no other, not even on this machine", "set it to SUBNET")
-    elif reach not in ("", "LOCALHOST", "SUBNET", "SYSTEM_DEFAULT"):
-        yield Finding("warn", what, f"{reach!r} is no value of it", "set it to SUBNET or LOCALHOST")
-    elif reach == "LOCALHOST":
-        yield Finding("ok", what, "LOCALHOST: a camera on another machine is not seen")
+    discovery_range = variables.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "")
+    subject = "ROS_AUTOMATIC_DISCOVERY_RANGE"
+    if discovery_range == "OFF":
+        yield Finding("FAIL", subject, "OFF: nodes find no other, not even on this machine", "set it to SUBNET")
+    elif discovery_range not in ("", "LOCALHOST", "SUBNET", "SYSTEM_DEFAULT"):
+        yield Finding("warn", subject, f"{discovery_range!r} is no value of it", "set it to SUBNET or LOCALHOST")
+    elif discovery_range == "LOCALHOST":
+        yield Finding("ok", subject, "LOCALHOST: a camera on another machine is not seen")
     if variables.get("ROS_LOCALHOST_ONLY", "0") == "1":
         text = "1: a camera on another machine is not seen, nor by one where this is not set"
-        yield Finding("warn", "ROS_LOCALHOST_ONLY", text, f"unset it; {what}=LOCALHOST replaces it")
+        yield Finding("warn", "ROS_LOCALHOST_ONLY", text, f"unset it; {subject}=LOCALHOST replaces it")
     if rmw := variables.get("RMW_IMPLEMENTATION", ""):
         yield Finding("ok", "RMW_IMPLEMENTATION", f"{rmw}; the camera's process must use the same")
 
 
 def _check_domain(text: str) -> Finding:
-    what = "ROS_DOMAIN_ID"
+    subject = "ROS_DOMAIN_ID"
     if not text:
-        return Finding("ok", what, "not set, so 0; the camera's process must have the same")
+        return Finding("ok", subject, "not set, so 0; the camera's process must have the same")
     if not text.isdecimal() or int(text) > _LARGEST_DOMAIN:
-        return Finding("FAIL", what, f"{text!r} is no domain", f"set it to 0 to {_LAST_DOMAIN}")
+        return Finding("FAIL", subject, f"{text!r} is no domain", f"set it to 0 to {_LAST_DOMAIN}")
     if int(text) > _LAST_DOMAIN:
-        return Finding("warn", what, f"{text} can collide with other programs' ports", f"set it to 0 to {_LAST_DOMAIN}")
-    return Finding("ok", what, f"{text}; the camera's process must have the same")
+        return Finding(
+            "warn", subject, f"{text} can collide with other programs' ports", f"set it to 0 to {_LAST_DOMAIN}"
+        )
+    return Finding("ok", subject, f"{text}; the camera's process must have the same")
 
 
 def check_ros() -> Finding:
-    """Starts ROS in a process of its own, because a wrong RMW_IMPLEMENTATION ends a process at once."""
-    what = "ROS"
+    """Checks that ROS starts, in a process of its own, because a wrong RMW_IMPLEMENTATION ends a process at once."""
+    subject = "ROS"
     try:
-        command = [sys.executable, "-c", _ROS_STARTS]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=_ROS_STARTS_WITHIN_S, check=False)
+        command = [sys.executable, "-c", _START_ROS]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=_ROS_START_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
-        return Finding("FAIL", what, f"does not start within {_ROS_STARTS_WITHIN_S:.0f} s", "ros2 doctor --report")
+        return Finding("FAIL", subject, f"does not start within {_ROS_START_TIMEOUT_S:.0f} s", "ros2 doctor --report")
     if ended.returncode == 0:
-        return Finding("ok", what, os.environ.get("ROS_DISTRO", "rclpy starts"))
+        return Finding("ok", subject, os.environ.get("ROS_DISTRO", "rclpy starts"))
     lines = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
     if lines[-1].startswith("ModuleNotFoundError"):
-        return Finding("FAIL", what, "rclpy cannot be imported", "source /opt/ros/DISTRIBUTION/setup.bash")
-    return Finding("FAIL", what, f"rclpy does not start ({lines[-1]:.300})", "mend RMW_IMPLEMENTATION or ROS_DOMAIN_ID")
+        return Finding("FAIL", subject, "rclpy cannot be imported", "source /opt/ros/DISTRIBUTION/setup.bash")
+    return Finding(
+        "FAIL", subject, f"rclpy does not start ({lines[-1]:.300})", "mend RMW_IMPLEMENTATION or ROS_DOMAIN_ID"
+    )
 
 
 def check_profile(variables: Mapping[str, str], frame_bytes: int = VGA_RGB_BYTES) -> Iterator[Finding]:
-    """Looks at the Fast DDS profile of this shell, which a camera driver started from it would use.
+    """Checks the Fast DDS profile of this shell, which a camera driver started from it would use.
 
     Args:
         variables: `os.environ`.
         frame_bytes: Size of the largest image that must fit into its shared memory.
     """
-    what = "Fast DDS profile"
+    subject = "Fast DDS profile"
     if not variables.get("RMW_IMPLEMENTATION", "rmw_fastrtps").startswith("rmw_fastrtps"):
-        yield Finding("ok", what, f"{variables['RMW_IMPLEMENTATION']} does not use it")
+        yield Finding("ok", subject, f"{variables['RMW_IMPLEMENTATION']} does not use it")
         return
     is_old = variables.get("ROS_DISTRO") in DISTRIBUTIONS_WITH_FASTDDS_2
     wanted = OLD_PROFILE_VARIABLE if is_old else PROFILE_VARIABLE
@@ -215,27 +219,27 @@ def check_profile(variables: Mapping[str, str], frame_bytes: int = VGA_RGB_BYTES
     name = variables.get(wanted) or (not is_old and variables.get(OLD_PROFILE_VARIABLE)) or ""
     if not name:
         text = "none in this shell; this package's nodes bring their own, a camera of another package does not"
-        yield Finding("warn", what, text, export)
+        yield Finding("warn", subject, text, export)
         yield from check_shared_memory(Path("/dev/shm"), shared_segment_bytes(shipped))
         return
     try:
         segment_bytes = shared_segment_bytes(Path(name))
     except OSError as error:
-        yield Finding("FAIL", what, f"{name} cannot be read ({error.strerror})", export)
+        yield Finding("FAIL", subject, f"{name} cannot be read ({error.strerror})", export)
         return
     except (ET.ParseError, ValueError) as error:
-        yield Finding("FAIL", what, f"{name} is no Fast DDS profile ({_first_line(error)})", export)
+        yield Finding("FAIL", subject, f"{name} is no Fast DDS profile ({_first_line(error)})", export)
         return
     if segment_bytes < frame_bytes:
         text = f"{name}: shared memory of {_size(segment_bytes)} is smaller than one image of {_size(frame_bytes)}"
-        yield Finding("FAIL", what, f"{text}, so most images are lost", f"set a larger segment_size, or {export}")
+        yield Finding("FAIL", subject, f"{text}, so most images are lost", f"set a larger segment_size, or {export}")
         return
-    yield Finding("ok", what, f"{name}: {_size(segment_bytes)} of shared memory for images of {_size(frame_bytes)}")
+    yield Finding("ok", subject, f"{name}: {_size(segment_bytes)} of shared memory for images of {_size(frame_bytes)}")
     yield from check_shared_memory(Path("/dev/shm"), segment_bytes)
 
 
 def shared_segment_bytes(profile: Path) -> int:
-    """Reads the size of the shared-memory segment that participants with this profile use.
+    """Returns the size of the shared-memory segment that participants with this profile use.
 
     Raises:
         OSError: If the file cannot be read.
@@ -255,7 +259,7 @@ def shared_segment_bytes(profile: Path) -> int:
 
 
 def _default_transports(root: ET.Element) -> Collection[str]:
-    """Names of the transports of the profile that applies to a participant that asks for none by name."""
+    """Returns the names of the transports of the profile that applies to a participant that asks for none by name."""
     for participant in root.iter("participant"):
         if participant.get("is_default_profile") == "true":
             return {(name.text or "").strip() for name in participant.iterfind(".//userTransports/transport_id")}
@@ -263,21 +267,21 @@ def _default_transports(root: ET.Element) -> Collection[str]:
 
 
 def check_shared_memory(folder: Path, segment_bytes: int) -> Iterator[Finding]:
-    """Looks whether a segment fits into shared memory."""
-    what = str(folder)
+    """Checks whether a segment fits into shared memory."""
+    subject = str(folder)
     try:
         free_bytes = shutil.disk_usage(folder).free
     except OSError as error:
-        yield Finding("FAIL", what, f"cannot be used ({error.strerror})", "mount a tmpfs there")
+        yield Finding("FAIL", subject, f"cannot be used ({error.strerror})", "mount a tmpfs there")
         return
     text = f"{_size(free_bytes)} free, a process with images takes {_size(segment_bytes)}"
     if not os.access(folder, os.W_OK):
-        yield Finding("FAIL", what, "is not writable", f"chmod 1777 {folder}")
+        yield Finding("FAIL", subject, "is not writable", f"chmod 1777 {folder}")
     elif free_bytes < segment_bytes:
         remedy = f"enlarge it (docker run --shm-size=1g), or end all nodes and remove {folder}/fastrtps_*"
-        yield Finding("FAIL", what, text, remedy)
+        yield Finding("FAIL", subject, text, remedy)
     else:
-        yield Finding("ok", what, text)
+        yield Finding("ok", subject, text)
 
 
 def _size(count: int) -> str:

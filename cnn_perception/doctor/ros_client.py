@@ -1,4 +1,4 @@
-"""The doctor's own node, which looks, listens and asks."""
+"""The doctor's own ROS node: it subscribes and calls services, and its callbacks run only while it is told to spin."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from rclpy.signals import SignalHandlerOptions
 _SERVICE_TIMEOUT_S = 3.0
 
 
-class Observer:
-    """A node that spins only as long as it is told to."""
+class RosClient:
+    """A node whose callbacks run only during `spin` and `call`."""
 
     def __init__(self, node: Node) -> None:
         self.node = node
@@ -26,14 +26,14 @@ class Observer:
         self._executor.add_node(node)
 
     def spin(self, seconds: float, done: Callable[[], bool] = lambda: False) -> None:
-        """Serves the node until something is true, at most some seconds."""
+        """Runs the node's callbacks until `done` returns True, at most for some seconds."""
         deadline_s = time.monotonic() + seconds
         while (left_s := deadline_s - time.monotonic()) > 0 and not done():
             self._executor.spin_once(min(left_s, 0.1))
 
-    def call(self, kind: Any, service: str, request: Any) -> Any:  # noqa: ANN401 services are untyped
-        """Returns a service's answer; None if there is none in time."""
-        client: Any = self.node.create_client(kind, service)
+    def call(self, service_type: Any, service: str, request: Any) -> Any:  # noqa: ANN401 services are untyped
+        """Returns a service's response; None if there is none in time."""
+        client: Any = self.node.create_client(service_type, service)
         try:
             self.spin(_SERVICE_TIMEOUT_S, client.service_is_ready)
             if not client.service_is_ready():
@@ -46,8 +46,8 @@ class Observer:
 
 
 @contextlib.contextmanager
-def observing() -> Iterator[Observer]:
-    """Joins the ROS graph; Ctrl-C stays Python's."""
+def connected_client() -> Iterator[RosClient]:
+    """Yields a client in a ROS context of its own; Ctrl-C stays Python's."""
     context = Context()
     rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
     try:
@@ -55,7 +55,7 @@ def observing() -> Iterator[Observer]:
         node = Node(
             name, context=context, use_global_arguments=False, enable_rosout=False, start_parameter_services=False
         )
-        yield Observer(node)
+        yield RosClient(node)
         node.destroy_node()
     finally:
         rclpy.try_shutdown(context=context)

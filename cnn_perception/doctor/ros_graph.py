@@ -1,4 +1,4 @@
-"""Doctor's visit to the running system: its nodes, their topics, and what arrives while it listens for some seconds."""
+"""Checks of the running system: the perception nodes, their image topics, and what arrives within some seconds."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 from rclpy.qos import QoSProfile
 
-from cnn_perception.doctor import nodes
-from cnn_perception.doctor import topics as topic_checks
+from cnn_perception.doctor import nodes, topics
 from cnn_perception.doctor.finding import Finding
 from cnn_perception.doctor.machine import check_model
-from cnn_perception.doctor.ros_client import Observer, observing
+from cnn_perception.doctor.ros_client import RosClient, connected_client
+from cnn_perception.doctor.topics import FrameListener
 from cnn_perception.ros.latest_subscription import IMAGE_QOS
 
 _DISCOVERY_S = 4.0
@@ -23,71 +23,81 @@ Source: Fast DDS documentation, `leaseDuration_announcementperiod`."""
 _SETTLING_S = 0.5
 """Once a participant is known, its topics and services follow one by one."""
 _DEFAULT_TOPIC = "/image_raw"
-_RAW, _COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+_RAW = "sensor_msgs/msg/Image"
+_COMPRESSED = "sensor_msgs/msg/CompressedImage"
+
+_SubscribedImages = Mapping[str, Mapping[str, tuple[str, QoSProfile]]]
+"""Of each active node the image topics that it subscribes to, with the type and QoS of its subscription."""
 
 
 @dataclass(frozen=True)
-class Question:
-    """What the doctor is asked.
+class GraphOptions:
+    """Which part of the running system to check.
 
     Attributes:
-        images: Image topics to look at; without any, those of the perception nodes.
+        image_topics: Image topics to check; without any, those of the perception nodes.
         transport: `raw` or `compressed`; empty to take the node's.
-        node: The perception node to look at; empty for all that run.
-        seconds: How long to listen.
-        model_is_known: Whether a model file has been looked at already.
+        node: The perception node to check; empty for all that run.
+        listen_s: How long to listen, in seconds.
+        is_model_checked: Whether a model file has been checked already.
     """
 
-    images: Sequence[str]
+    image_topics: Sequence[str]
     transport: str
     node: str
-    seconds: float
-    model_is_known: bool
+    listen_s: float
+    is_model_checked: bool
 
 
 @dataclass(frozen=True)
-class _Wish:
-    """An image topic, and how somebody wants to receive it."""
+class _ExpectedTopic:
+    """The message type and the QoS that somebody expects of an image topic."""
 
-    kind: str
+    message_type: str
     qos: QoSProfile
 
 
-def check_graph(question: Question) -> Generator[Finding, None, int]:
-    """Looks at nodes and topics.
+def check_graph(options: GraphOptions) -> Generator[Finding, None, int]:
+    """Checks nodes and topics.
 
     Args:
-        question: What to look at.
+        options: What to check.
 
     Returns:
         After the findings, the size in bytes of the largest image that arrived; 0 without one.
     """
-    with observing() as observer:
-        node = observer.node
+    with connected_client() as client:
+        node = client.node
         deadline_s = time.monotonic() + _DISCOVERY_S
-        named, active = yield from _check_nodes(observer, question)
-        observer.spin(deadline_s - time.monotonic(), lambda: all(nodes.images_of(node, name) for name in active))
-        subscribed = {name: nodes.images_of(node, name) for name in active}
-        wishes = _wishes(question, subscribed, is_default=not named)
-        introduced = topic_checks.is_introduced
-        observer.spin(deadline_s - time.monotonic(), lambda: all(introduced(node, topic) for topic in wishes))
+        named, active = yield from _check_nodes(client, options)
+        client.spin(
+            deadline_s - time.monotonic(), lambda: all(nodes.image_subscriptions(node, name) for name in active)
+        )
+        subscribed = {name: nodes.image_subscriptions(node, name) for name in active}
+        expected = _expected_topics(options, subscribed, is_default=not named)
+        client.spin(deadline_s - time.monotonic(), lambda: all(topics.is_discovered(node, topic) for topic in expected))
+        asked = list(expected) if options.image_topics else []
         for name in active:
-            asked = list(wishes) if question.images else []
-            yield from nodes.check_listening(name, asked, list(subscribed[name]))
-        others = topic_checks.published_image_topics(node, named)
-        return (yield from _check_traffic(observer, question.seconds, wishes, others, subscribed))
+            yield from nodes.check_subscriptions(name, asked, list(subscribed[name]))
+        published = topics.published_image_topics(node, named)
+        return (yield from _check_traffic(client, options.listen_s, expected, published, subscribed))
 
 
 def _check_nodes(
-    observer: Observer, question: Question
+    client: RosClient, options: GraphOptions
 ) -> Generator[Finding, None, tuple[Sequence[str], Sequence[str]]]:
-    """Looks for the perception nodes; returns the names of those looked for, and of those that are active."""
-    node = observer.node
-    one = [_absolute(question.node)] if question.node else []
-    observer.spin(_DISCOVERY_S, lambda: bool(found := nodes.perception_nodes(node)) and {*one} <= {*found})
-    observer.spin(_SETTLING_S)
+    """Checks the perception nodes; returns the names of those that were looked for, and of those that are active."""
+    node = client.node
+    requested = [_absolute(options.node)] if options.node else []
+
+    def is_found() -> bool:
+        found = nodes.perception_nodes(node)
+        return bool(found) and set(requested) <= set(found)
+
+    client.spin(_DISCOVERY_S, is_found)
+    client.spin(_SETTLING_S)
     running = nodes.perception_nodes(node)
-    named = one or running
+    named = requested or running
     active = []
     if not named:
         yield nodes.check_presence("", [])
@@ -95,57 +105,72 @@ def _check_nodes(
         if name not in running:
             yield nodes.check_presence(name, node.get_fully_qualified_node_names())
             continue
-        state = nodes.state_of(observer, name)
+        state = nodes.lifecycle_state(client, name)
         yield nodes.check_state(name, state)
         if state == "active":
             active.append(name)
-        elif state == "unconfigured" and not question.model_is_known:
-            yield from check_model(Path(nodes.model_of(observer, name)))
+        elif state == "unconfigured" and not options.is_model_checked:
+            yield from check_model(Path(nodes.model_parameter(client, name)))
     return named, active
 
 
 def _check_traffic(
-    observer: Observer,
+    client: RosClient,
     seconds: float,
-    wishes: Mapping[str, _Wish],
-    others: Mapping[str, str],
+    expected: Mapping[str, _ExpectedTopic],
+    published: Mapping[str, str],
     subscribed: Mapping[str, Collection[str]],
 ) -> Generator[Finding, None, int]:
-    """Looks at the topics, then listens to them and to the active nodes, whose image topics are `subscribed`."""
-    node = observer.node
-    ears = []
-    for topic, wish in wishes.items():
-        publishers = topic_checks.publishers_of(node, topic, wish.qos)
-        yield from topic_checks.check_publishers(topic, wish.kind, publishers, others)
-        if any(publisher.type == wish.kind for publisher in publishers):
-            ears.append(topic_checks.Ear(node, topic, wish.kind))
-    words = {name: nodes.listen(node, name) for name in subscribed}
-    if ears or words:
-        observer.spin(seconds)
-    arrivals = {ear.arrivals.topic: ear.finish() for ear in ears}
-    for one in arrivals.values():
-        yield from topic_checks.check_frames(one)
-    for name, topics in subscribed.items():
-        frames = sum(len(arrivals[topic].times) for topic in topics if topic in arrivals)
-        yield from nodes.check_words(name, words[name], frames)
-    return max((one.image_bytes for one in arrivals.values()), default=0)
+    """Checks the topics' publishers, then what arrives in some seconds on the topics and from the active nodes.
+
+    Args:
+        client: Listens.
+        seconds: How long.
+        expected: The image topics to check.
+        published: Types of all published image topics by name.
+        subscribed: Of each active node the image topics that it subscribes to.
+
+    Returns:
+        After the findings, the size in bytes of the largest image that arrived; 0 without one.
+    """
+    node = client.node
+    listeners = []
+    for topic, wanted in expected.items():
+        publishers = topics.publishers_of(node, topic, wanted.qos)
+        yield from topics.check_publishers(topic, wanted.message_type, publishers, published)
+        if any(publisher.message_type == wanted.message_type for publisher in publishers):
+            listeners.append(FrameListener(node, topic, wanted.message_type))
+    outputs = {name: nodes.subscribe_to_output(node, name) for name in subscribed}
+    if listeners or outputs:
+        client.spin(seconds)
+    received = {listener.topic: listener.finish() for listener in listeners}
+    for frames in received.values():
+        yield from topics.check_frames(frames)
+    for name, image_topics in subscribed.items():
+        count = sum(len(received[topic].times_ns) for topic in image_topics if topic in received)
+        yield from nodes.check_output(name, outputs[name], count)
+    return max((frames.image_bytes for frames in received.values()), default=0)
 
 
-def _wishes(
-    question: Question, subscribed: Mapping[str, Mapping[str, tuple[str, QoSProfile]]], is_default: bool
-) -> dict[str, _Wish]:
-    """Returns the topics to look at: those asked for, those of the nodes, or what a node would take by default."""
-    taken = {topic: _Wish(*wish) for topics in subscribed.values() for topic, wish in topics.items()}
-    asked = [_absolute(topic) for topic in question.images]
+def _expected_topics(
+    options: GraphOptions, subscribed: _SubscribedImages, is_default: bool
+) -> dict[str, _ExpectedTopic]:
+    """Returns the topics to check: those asked for, those of the nodes, or what a node would take by default."""
+    taken = {}
+    for images in subscribed.values():
+        for topic, (message_type, qos) in images.items():
+            taken[topic] = _ExpectedTopic(message_type, qos)
+    asked = [_absolute(topic) for topic in options.image_topics]
     if not asked and not is_default:
         return taken
-    wishes = {}
+    expected = {}
     for name in asked or [_DEFAULT_TOPIC]:
         compressed = f"{name.removesuffix('/compressed')}/compressed"
-        transport = question.transport or ("compressed" if compressed in (name, *taken) else "raw")
-        topic, kind = (compressed, _COMPRESSED) if transport == "compressed" else (name, _RAW)
-        wishes[topic] = _Wish(kind, taken[topic].qos if topic in taken else IMAGE_QOS)
-    return wishes
+        transport = options.transport or ("compressed" if compressed in (name, *taken) else "raw")
+        topic = compressed if transport == "compressed" else name
+        message_type = _COMPRESSED if transport == "compressed" else _RAW
+        expected[topic] = _ExpectedTopic(message_type, taken[topic].qos if topic in taken else IMAGE_QOS)
+    return expected
 
 
 def _absolute(name: str) -> str:

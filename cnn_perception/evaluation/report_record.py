@@ -85,7 +85,7 @@ class Target:
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """Which model ran, and where; see `inference.OnnxModel`."""
+    """Which model ran, and where; see `onnx_model.OnnxModel`."""
 
     path: str
     sha256: str

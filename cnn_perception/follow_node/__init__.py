@@ -1,1 +1,1 @@
-"""A node that steers a robot towards a class that is seen, and stops it when it is not."""
+"""The node that drives a robot towards a class that is recognised, and stops it when it is not."""

@@ -1,6 +1,6 @@
-"""What was recognised, and where, as a velocity: towards the followed class, and nowhere when in doubt. No ROS in here.
+"""The controller of follow_node: classifications and rays to velocities, zero when in doubt. No ROS in here.
 
-Standing still is the answer to everything that is not a fresh, certain, complete sight of the followed class.
+The robot moves only while a recent frame has both a certain classification of the followed class and a ray to it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _LEAST_HORIZONTAL = 1e-3
 
 
 @dataclass(frozen=True)
-class Rule:
-    """When to move, and how fast.
+class ControllerConfig:
+    """When the robot moves, and how fast.
 
     Attributes:
         follow: Name of the class that is followed.
@@ -30,10 +30,10 @@ class Rule:
         gain: Turning speed per radian of bearing, 1/s, at least 0.
         max_angular: Largest turning speed, rad/s, at least 0.
         forward_within: Largest bearing, rad, at which the robot also drives forward.
-        timeout_s: Age from which an answer is too old to be acted upon, seconds.
+        timeout_s: Age from which a classification is too old to move on, seconds.
 
     Raises:
-        ConfigError: If no class can be followed under this rule.
+        ConfigError: If no class can be followed.
     """
 
     follow: str
@@ -53,8 +53,8 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the perception node said of one frame.
+class StampedClassification:
+    """What the perception node recognised in one frame.
 
     Attributes:
         stamp_ns: Of the frame, nanoseconds.
@@ -69,7 +69,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Ray:
-    """Where in one frame it was.
+    """The direction in which the best class of one frame was seen.
 
     Attributes:
         stamp_ns: Of the frame, nanoseconds.
@@ -81,18 +81,18 @@ class Ray:
 
 
 @dataclass(frozen=True)
-class Command:
+class VelocityCommand:
     """A velocity, and the reason for it.
 
     Attributes:
         linear: Forward, m/s.
         angular: To the left, rad/s (REP 103).
-        why: One line.
+        reason: One line.
     """
 
     linear: float
     angular: float
-    why: str
+    reason: str
 
     @property
     def moves(self) -> bool:
@@ -100,88 +100,90 @@ class Command:
         return self.linear != 0.0 or self.angular != 0.0
 
 
-def stop(why: str) -> Command:
+def stop(reason: str) -> VelocityCommand:
     """Returns the command to stand still."""
-    return Command(0.0, 0.0, why)
+    return VelocityCommand(0.0, 0.0, reason)
 
 
-class Follower:
-    """Joins answers and rays of the same frame, and decides how to move.
+class FollowController:
+    """Computes velocities from the newest classification, and from the ray of the same frame.
 
-    An answer that forbids to move does so at once, before its ray is there. One that allows it is acted upon only when
-    its ray has the same stamp; until then the frame before counts, for as long as that one is fresh.
+    A classification that forbids to move does so at once, before its ray is there. One that allows it is acted upon
+    only when a ray has the same stamp; until then the frame before counts, for as long as that one is recent.
     """
 
     def __init__(self) -> None:
-        self._answer: Answer | None = None
+        self._classification: StampedClassification | None = None
         self._ray: Ray | None = None
-        self._sight: tuple[Answer, Ray] | None = None
+        self._matched: tuple[StampedClassification, Ray] | None = None
 
-    def hear(self, answer: Answer) -> None:
-        """Takes the newest answer."""
-        self._answer = answer
-        self._join()
+    def update_classification(self, classification: StampedClassification) -> None:
+        """Takes the newest classification."""
+        self._classification = classification
+        self._match_stamps()
 
-    def look(self, ray: Ray) -> None:
+    def update_ray(self, ray: Ray) -> None:
         """Takes the newest ray."""
         self._ray = ray
-        self._join()
+        self._match_stamps()
 
-    def _join(self) -> None:
-        if self._answer is not None and self._ray is not None and self._answer.stamp_ns == self._ray.stamp_ns:
-            self._sight = self._answer, self._ray
+    def _match_stamps(self) -> None:
+        if self._classification is None or self._ray is None:
+            return
+        if self._classification.stamp_ns == self._ray.stamp_ns:
+            self._matched = (self._classification, self._ray)
 
-    def decide(self, rule: Rule, now_s: float, now_ns: int) -> Command:
-        """Returns what to do now.
+    def compute_command(self, config: ControllerConfig, now_s: float, now_ns: int) -> VelocityCommand:
+        """Returns the velocity for this moment.
 
         Args:
-            rule: When to move.
-            now_s: Seconds of the monotonic clock of `Answer.arrived_s`.
+            config: When to move.
+            now_s: Seconds of the monotonic clock of `StampedClassification.arrived_s`.
             now_ns: Nanoseconds of the clock of the stamps.
         """
-        if self._answer is None:
+        if self._classification is None:
             return stop("no answer has arrived yet")
-        if _is_old(silence_s := now_s - self._answer.arrived_s, rule):
+        if _is_stale(silence_s := now_s - self._classification.arrived_s, config):
             return stop(f"no answer for {silence_s:.2f} s")
-        if objection := _objection(self._answer.results, rule):
-            return stop(objection)
-        if self._sight is None:
+        if reason := _stop_reason(self._classification.results, config):
+            return stop(reason)
+        if self._matched is None:
             return stop("no ray with the stamp of an answer has arrived yet")
-        answer, ray = self._sight
-        if _is_old(silence_s := now_s - answer.arrived_s, rule):
+        classification, ray = self._matched
+        if _is_stale(silence_s := now_s - classification.arrived_s, config):
             return stop(f"no ray with the stamp of an answer for {silence_s:.2f} s")
-        if _is_old(age_s := (now_ns - answer.stamp_ns) / 1e9, rule):
+        if _is_stale(age_s := (now_ns - classification.stamp_ns) / 1e9, config):
             return stop(f"the frame's stamp is {age_s:.2f} s old; its clock may differ from this node's")
-        return _towards(ray.direction, rule)
+        return _velocity_towards(ray.direction, config)
 
 
-def _is_old(age_s: float, rule: Rule) -> bool:
-    """Older than the limit, or so far from the future that one of the clocks is wrong."""
-    return not -rule.timeout_s <= age_s <= rule.timeout_s
+def _is_stale(age_s: float, config: ControllerConfig) -> bool:
+    """Returns whether an age is above the limit, or so far below 0 that one of the clocks is wrong."""
+    return not -config.timeout_s <= age_s <= config.timeout_s
 
 
-def _objection(results: Sequence[tuple[str, float]], rule: Rule) -> str:
-    """Says why an answer forbids to move; empty if it does not."""
+def _stop_reason(results: Sequence[tuple[str, float]], config: ControllerConfig) -> str:
+    """Returns why a classification forbids to move; empty if it does not."""
     if not results:
         return "nothing is recognised"
     if not all(math.isfinite(score) for _, score in results):
         return "a score is not finite"
     for name, score in results:
-        if name == UNKNOWN or (name in rule.stop_classes and score >= rule.min_score):
+        if name == UNKNOWN or (name in config.stop_classes and score >= config.min_score):
             return f"{name} is seen"
     name, score = results[0]  # the ray belongs to the best class
-    if name != rule.follow:
-        return f"{name} is seen, not {rule.follow}"
-    return "" if score >= rule.min_score else f"{name} has a score of {score:.2f} only"
+    if name != config.follow:
+        return f"{name} is seen, not {config.follow}"
+    return "" if score >= config.min_score else f"{name} has a score of {score:.2f} only"
 
 
-def _towards(direction: tuple[float, float, float], rule: Rule) -> Command:
+def _velocity_towards(direction: tuple[float, float, float], config: ControllerConfig) -> VelocityCommand:
     right, _, forward = direction
     if not abs(math.hypot(*direction) - 1.0) <= _UNIT_TOLERANCE:  # also where it is NaN
         return stop("the ray is no unit vector")
     if math.hypot(right, forward) < _LEAST_HORIZONTAL:
         return stop("the ray points straight up or down")
     bearing = math.atan2(right, forward)
-    angular = max(-rule.max_angular, min(rule.max_angular, -rule.gain * bearing))
-    linear = rule.linear if abs(bearing) <= rule.forward_within else 0.0
-    return Command(linear, angular, f"{rule.follow} at {math.degrees(bearing):.0f} degrees to the right")
+    angular = max(-config.max_angular, min(config.max_angular, -config.gain * bearing))
+    linear = config.linear if abs(bearing) <= config.forward_within else 0.0
+    return VelocityCommand(linear, angular, f"{config.follow} at {math.degrees(bearing):.0f} degrees to the right")

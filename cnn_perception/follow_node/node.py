@@ -1,7 +1,7 @@
 """follow_node: drives towards a class that the perception node recognises, and stands still when in doubt.
 
-An example of what results are good for. `steering` decides; this is its ROS adapter. The robot's base must have its own
-timeout of cmd_vel, as every base should: no program stops a robot whose computer has died.
+An example of what results are good for. `controller` computes the velocities; this is its ROS adapter. The robot's
+base must have its own timeout of cmd_vel, as every base should: no program stops a robot whose computer has died.
 """
 
 from __future__ import annotations
@@ -25,15 +25,22 @@ from rclpy.signals import uninstall_signal_handlers
 from vision_msgs.msg import Classification
 
 from cnn_perception.errors import EXIT_OK, ConfigError
-from cnn_perception.follow_node.controller import Answer, Command, Follower, Ray, Rule, stop
+from cnn_perception.follow_node.controller import (
+    ControllerConfig,
+    FollowController,
+    Ray,
+    StampedClassification,
+    VelocityCommand,
+    stop,
+)
 from cnn_perception.image.messages import nanoseconds
 from cnn_perception.model.spec import UNKNOWN
 from cnn_perception.ros import parameters, process
 from cnn_perception.ros.parameters import parameter
 
 _NEWEST_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
-_LOOK_S = 0.05
-"""Python hears of a signal only between two waits."""
+_SIGNAL_POLL_S = 0.05
+"""Python handles a signal only between two waits."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +76,11 @@ class FollowSettings:
 
     def __post_init__(self) -> None:
         parameters.validate(self)
-        self.rule()
+        self.controller_config()
 
-    def rule(self) -> Rule:
-        """Returns when to move."""
-        return Rule(
+    def controller_config(self) -> ControllerConfig:
+        """Returns when to move, and how fast."""
+        return ControllerConfig(
             follow=self.follow,
             stop_classes=frozenset(self.stop_classes),
             min_score=self.min_score,
@@ -86,7 +93,7 @@ class FollowSettings:
 
 
 class FollowNode(Node):
-    """Subscribes to `classification` and `ray`, publishes `cmd_vel` at a steady rate, zeros included."""
+    """Subscribes to `classification` and `ray`, publishes `cmd_vel` at a fixed rate, zeros included."""
 
     def __init__(self, node_name: str = "follow_node") -> None:
         """Declares the parameters and subscribes.
@@ -97,23 +104,23 @@ class FollowNode(Node):
         super().__init__(node_name)
         parameters.declare(self, FollowSettings)
         self._settings = parameters.read(self, FollowSettings)
-        self._rule = self._settings.rule()
+        self._config = self._settings.controller_config()
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
-        self._follower = Follower()
+        self._controller = FollowController()
         self._latest = stop("just started")
-        self._kind: type[Twist | TwistStamped] = TwistStamped if self._settings.stamped else Twist
-        self._commands = self.create_publisher(self._kind, "cmd_vel", _NEWEST_QOS)
-        self.create_subscription(Classification, "classification", self._hear, _NEWEST_QOS)
-        self.create_subscription(Vector3Stamped, "ray", self._look, _NEWEST_QOS)
+        self._message_type: type[Twist | TwistStamped] = TwistStamped if self._settings.stamped else Twist
+        self._commands = self.create_publisher(self._message_type, "cmd_vel", _NEWEST_QOS)
+        self.create_subscription(Classification, "classification", self._on_classification, _NEWEST_QOS)
+        self.create_subscription(Vector3Stamped, "ray", self._on_ray, _NEWEST_QOS)
         # A steady clock, so that the robot also stops in a simulation whose /clock stands still.
-        self.create_timer(1.0 / self._settings.rate_hz, self._drive, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self.get_logger().info(f"following {self._rule.follow}: {self.resolve_topic_name('cmd_vel')}")
+        self.create_timer(1.0 / self._settings.rate_hz, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.get_logger().info(f"following {self._config.follow}: {self.resolve_topic_name('cmd_vel')}")
 
-    def halt(self, why: str) -> None:
+    def stop_robot(self, reason: str) -> None:
         """Publishes a zero velocity and waits until it has arrived."""
         if self.context.ok():
-            self._publish(stop(why))
+            self._publish(stop(reason))
             self._commands.wait_for_all_acked(Duration(seconds=1))
 
     def _check_parameters(self, changed: list[Parameter[Any]]) -> SetParametersResult:
@@ -124,31 +131,33 @@ class FollowNode(Node):
         return SetParametersResult(successful=True)
 
     def _apply_parameters(self, _changed: list[Parameter[Any]]) -> None:
-        self._rule = parameters.read(self, FollowSettings).rule()
+        self._config = parameters.read(self, FollowSettings).controller_config()
 
-    def _hear(self, message: Classification) -> None:
+    def _on_classification(self, message: Classification) -> None:
         results = [(result.class_id, result.score) for result in message.results]
-        self._follower.hear(Answer(nanoseconds(message.header.stamp), results, time.monotonic()))
-        if self._latest.moves and not (command := self._decide()).moves:
+        stamp_ns = nanoseconds(message.header.stamp)
+        self._controller.update_classification(StampedClassification(stamp_ns, results, time.monotonic()))
+        if self._latest.moves and not (command := self._compute_command()).moves:
             self._publish(command)  # stopping does not wait for the timer
 
-    def _look(self, message: Vector3Stamped) -> None:
+    def _on_ray(self, message: Vector3Stamped) -> None:
         vector = message.vector
-        self._follower.look(Ray(nanoseconds(message.header.stamp), (vector.x, vector.y, vector.z)))
+        self._controller.update_ray(Ray(nanoseconds(message.header.stamp), (vector.x, vector.y, vector.z)))
 
-    def _decide(self) -> Command:
-        return self._follower.decide(self._rule, time.monotonic(), self.get_clock().now().nanoseconds)
+    def _on_timer(self) -> None:
+        self._publish(self._compute_command())
 
-    def _drive(self) -> None:
-        self._publish(self._decide())
+    def _compute_command(self) -> VelocityCommand:
+        return self._controller.compute_command(self._config, time.monotonic(), self.get_clock().now().nanoseconds)
 
-    def _publish(self, command: Command) -> None:
+    def _publish(self, command: VelocityCommand) -> None:
         if command.moves != self._latest.moves:
-            self.get_logger().info(f"{'driving' if command.moves else 'stopped'}: {command.why}")
+            self.get_logger().info(f"{'driving' if command.moves else 'stopped'}: {command.reason}")
         self._latest = command
         twist = Twist()
-        twist.linear.x, twist.angular.z = command.linear, command.angular
-        if self._kind is Twist:
+        twist.linear.x = command.linear
+        twist.angular.z = command.angular
+        if self._message_type is Twist:
             self._commands.publish(twist)
             return
         message = TwistStamped(twist=twist)
@@ -168,9 +177,9 @@ def _work(node: FollowNode) -> int:
     try:
         with contextlib.suppress(ExternalShutdownException):
             while not signals:
-                executor.spin_once(_LOOK_S)
+                executor.spin_once(_SIGNAL_POLL_S)
     finally:
-        node.halt("this node ends")
+        node.stop_robot("this node ends")
     return EXIT_OK
 
 

@@ -1,4 +1,4 @@
-"""Where in the image, and in which direction of the camera, an activation map says that the class is."""
+"""From an activation map to a place in the camera's image, and from a pixel to a ray."""
 
 from __future__ import annotations
 

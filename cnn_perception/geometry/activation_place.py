@@ -1,4 +1,4 @@
-"""Where in the camera's image an activation map says that the class is.
+"""The place in the camera's image at which a class was recognised, from the activation map.
 
 A cell is first found in the model's input, then in the camera's image. Pixels are counted as OpenCV and REP 104 count
 them: (u, v) is (column, row), the centre of the first pixel is (0, 0).
@@ -18,7 +18,7 @@ from cnn_perception.pipeline.preprocess import input_region
 
 @dataclass(frozen=True)
 class ActivationPlace:
-    """Where in the camera's image the class was seen.
+    """The place in the camera's image at which a class was recognised.
 
     Attributes:
         peak: Where the activation is strongest.
@@ -30,7 +30,7 @@ class ActivationPlace:
 
 
 def place_of(activation: FloatArray | None, spec: ModelSpec, height: int, width: int) -> ActivationPlace | None:
-    """Finds the place in the camera's image that speaks for the class.
+    """Returns the place in the camera's image at which the activation map shows the class.
 
     Args:
         activation: (rows, columns) float32 map of `Prediction.activation`.
@@ -39,12 +39,13 @@ def place_of(activation: FloatArray | None, spec: ModelSpec, height: int, width:
         width: Of the camera's image, pixels.
 
     Returns:
-        The place; None without a map, or where nothing in the image speaks for the class. Cells whose centre lies in
+        The place; None without a map, or where no activation in the image is positive. Cells whose centre lies in
         the padding of a letterbox do not count.
     """
     if activation is None or spec.activation is None:
         return None
-    region, grid = input_region(height, width, spec.input), spec.activation
+    region = input_region(height, width, spec.input)
+    grid = spec.activation
     # The centre of the input's first pixel is half a pixel from its edge, and so in the image.
     down = (grid.offset[0] + grid.stride[0] * np.arange(grid.rows) + 0.5) / spec.input.height
     across = (grid.offset[1] + grid.stride[1] * np.arange(grid.columns) + 0.5) / spec.input.width
@@ -52,14 +53,16 @@ def place_of(activation: FloatArray | None, spec: ModelSpec, height: int, width:
     u = region.left + across * (region.right - region.left) - 0.5
     rows = np.flatnonzero((v >= -0.5) & (v <= height - 0.5))
     columns = np.flatnonzero((u >= -0.5) & (u <= width - 0.5))
-    u, v, seen = u[columns], v[rows], activation[np.ix_(rows, columns)].astype(np.float64)
-    strength = seen.clip(0.0)
+    u = u[columns]
+    v = v[rows]
+    inside = activation[np.ix_(rows, columns)].astype(np.float64)
+    strength = inside.clip(0.0)
     total = strength.sum()
     if not total > 0.0:
         return None
-    row, column = (int(index) for index in np.unravel_index(seen.argmax(), seen.shape))
+    row, column = (int(index) for index in np.unravel_index(inside.argmax(), inside.shape))
     return ActivationPlace(
-        peak=(_refined(u, seen[row], column), _refined(v, seen[:, column], row)),
+        peak=(_refined(u, inside[row], column), _refined(v, inside[:, column], row)),
         centroid=(float(strength.sum(0) @ u / total), float(strength.sum(1) @ v / total)),
     )
 
@@ -72,6 +75,6 @@ def _refined(places: Numbers, values: Numbers, index: int) -> float:
     if not 0 < index < len(places) - 1:
         return float(places[index])
     before, here, after = values[index - 1 : index + 2]
-    bend = before - 2.0 * here + after
-    shift = 0.5 * (before - after) / bend if bend < 0.0 else 0.0
+    curvature = before - 2.0 * here + after
+    shift = 0.5 * (before - after) / curvature if curvature < 0.0 else 0.0
     return float(places[index] + shift * (places[index + 1] - places[index]))

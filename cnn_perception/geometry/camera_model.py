@@ -1,4 +1,4 @@
-"""Which direction a pixel of a calibrated camera looks to.
+"""The model of a calibrated camera: the ray of each pixel of its images.
 
 Pixels are counted as OpenCV and REP 104 count them: (u, v) is (column, row), the centre of the first pixel is (0, 0).
 Directions are REP 103's of an optical frame: x to the right, y down, z forward.
@@ -20,12 +20,12 @@ from cnn_perception.errors import ConfigError
 Point = tuple[float, float]
 """(u, v), pixels of the camera's image; between the centres of pixels where it is no whole number."""
 Numbers = npt.NDArray[np.float64]
-Lens = Literal["ideal", "polynomial", "equidistant"]
+Distortion = Literal["none", "polynomial", "equidistant"]
 
 _POLYNOMIALS = ("plumb_bob", "rational_polynomial")
-_COEFFICIENTS = (0, 4, 5, 8, 12, 14)
+_COEFFICIENT_COUNTS = (0, 4, 5, 8, 12, 14)
 """How many a polynomial can have. Source: OpenCV, documentation of cv::projectPoints."""
-_IDEAL: tuple[Lens, Numbers] = ("ideal", np.empty(0))
+_UNDISTORTED: tuple[Distortion, Numbers] = ("none", np.empty(0))
 _ANGLES = np.linspace(0.0, math.pi, 2048)
 """To the optical axis, radians: dense enough that a straight line between two is off by less than 1e-6."""
 _ITERATIONS = 30
@@ -58,17 +58,18 @@ class CameraInfo(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class CameraModel:
-    """Which direction each pixel of a camera's images looks to.
+    """The intrinsic calibration of a camera, by which each pixel of its images has a ray.
 
     Attributes:
-        camera: What errors call it.
+        camera: Its name in errors.
         size: (width, height) of the images, in pixels of the sensor: the region of interest before binning.
         corner: (x, y) of the region's first pixel on the sensor.
         binning: Pixels of the sensor that make one of the image, (x, y).
         focal: Focal lengths (x, y), pixels of the sensor.
         centre: Principal point (u, v) on the sensor.
-        lens: `ideal` is a pinhole; `polynomial` is OpenCV's plumb bob and rational models; `equidistant` its fisheye.
-        distortion: Coefficients of the lens.
+        distortion: `none` is a pinhole; `polynomial` is OpenCV's plumb bob and rational models; `equidistant` its
+            fisheye.
+        coefficients: Of the distortion.
         rotation: (3, 3), from the camera to the frame its directions are given in: the identity but for stereo pairs,
             whose optical frames are the rectified ones.
     """
@@ -79,17 +80,17 @@ class CameraModel:
     binning: tuple[int, int]
     focal: Point
     centre: Point
-    lens: Lens
-    distortion: Numbers
+    distortion: Distortion
+    coefficients: Numbers
     rotation: Numbers
 
     @classmethod
     def from_message(cls, info: CameraInfo, camera: str, rectified: bool = False) -> CameraModel:
-        """Reads a camera_info as REP 104 and the message's own comments define it.
+        """Returns the model that a camera_info describes, as REP 104 and the message's own comments define it.
 
         Args:
             info: The message.
-            camera: What errors call it, such as its topic.
+            camera: Its name in errors, such as its topic.
             rectified: Whether the images are rectified ones, such as `image_rect`: without distortion, and P for K.
 
         Raises:
@@ -109,7 +110,7 @@ class CameraModel:
             raise ConfigError(
                 f"{camera}: which region of interest a rectified image shows is not told; use the raw one"
             )
-        lens, distortion = _IDEAL if rectified else _lens(info, camera)
+        distortion, coefficients = _UNDISTORTED if rectified else _distortion(info, camera)
         return cls(
             camera=camera,
             size=(roi.width or info.width - roi.x_offset, roi.height or info.height - roi.y_offset),
@@ -117,8 +118,8 @@ class CameraModel:
             binning=(max(info.binning_x, 1), max(info.binning_y, 1)),
             focal=focal,
             centre=(float(matrix[0, 2]), float(matrix[1, 2])),
-            lens=lens,
             distortion=distortion,
+            coefficients=coefficients,
             rotation=np.eye(3) if rectified else _rotation(info, camera),
         )
 
@@ -136,15 +137,15 @@ class CameraModel:
                 )
 
     def ray(self, u: float, v: float) -> Numbers | None:
-        """Returns the direction that a pixel looks to.
+        """Returns the direction of a pixel's ray.
 
         Args:
             u: Column in the camera's image; between pixels where it is no whole number.
             v: Row.
 
         Returns:
-            (3,) float64 of length 1 in the optical frame; None where the lens model has none, far outside of what it
-            was calibrated for.
+            (3,) float64 of length 1 in the optical frame; None where the distortion model has none,
+            far outside of what it was calibrated for.
         """
         # The centre of a bin of two pixels lies between them.
         pixel = (np.array((u, v)) + 0.5) * self.binning - 0.5 + self.corner
@@ -157,31 +158,35 @@ class CameraModel:
         return turned
 
     def _direction(self, distorted: Numbers) -> Numbers | None:
-        if self.lens == "equidistant":
-            return _from_equidistant(distorted, self.distortion)
-        if self.lens == "polynomial":
-            return _from_polynomial(distorted, self.distortion)
+        if self.distortion == "equidistant":
+            return _from_equidistant(distorted, self.coefficients)
+        if self.distortion == "polynomial":
+            return _from_polynomial(distorted, self.coefficients)
         return np.append(distorted, 1.0)
 
 
-def _lens(info: CameraInfo, camera: str) -> tuple[Lens, Numbers]:
-    distortion, name = np.array(info.d, np.float64), info.distortion_model
-    if not np.isfinite(distortion).all():
-        raise ConfigError(f"{camera}: D has NaN or Inf ({distortion.tolist()}): run camera_calibration")
+def _distortion(info: CameraInfo, camera: str) -> tuple[Distortion, Numbers]:
+    """Returns the distortion of a camera_info, and its coefficients."""
+    coefficients = np.array(info.d, np.float64)
+    name = info.distortion_model
+    count = len(coefficients)
+    if not np.isfinite(coefficients).all():
+        raise ConfigError(f"{camera}: D has NaN or Inf ({coefficients.tolist()}): run camera_calibration")
     if name in ("equidistant", "fisheye"):
-        if len(distortion) not in (0, 4):
-            raise ConfigError(f"{camera}: D has {len(distortion)} numbers, {name} has 4: run camera_calibration")
-        return "equidistant", np.resize(distortion, 4) if len(distortion) else np.zeros(4)
+        if count not in (0, 4):
+            raise ConfigError(f"{camera}: D has {count} numbers, {name} has 4: run camera_calibration")
+        return "equidistant", coefficients if count else np.zeros(4)
     if name and name not in _POLYNOMIALS:
         raise ConfigError(f"{camera}: distortion_model {name[:40]!r} is not known; use the rectified image")
-    if not distortion.any():
-        return _IDEAL
-    if not name or len(distortion) not in _COEFFICIENTS:
-        raise ConfigError(f"{camera}: D has {len(distortion)} numbers for distortion_model {name!r}: correct either")
-    return "polynomial", distortion
+    if not coefficients.any():
+        return _UNDISTORTED
+    if not name or count not in _COEFFICIENT_COUNTS:
+        raise ConfigError(f"{camera}: D has {count} numbers for distortion_model {name!r}: correct either")
+    return "polynomial", coefficients
 
 
 def _rotation(info: CameraInfo, camera: str) -> Numbers:
+    """Returns the rotation of a camera_info, (3, 3): the identity where it has none."""
     rotation = np.array(info.r, np.float64).reshape(3, 3)
     if not rotation.any():  # as drivers leave it that know of no stereo
         return np.eye(3)
@@ -191,40 +196,46 @@ def _rotation(info: CameraInfo, camera: str) -> Numbers:
     return rotation
 
 
-def _from_equidistant(distorted: Numbers, distortion: Numbers) -> Numbers | None:
-    """Inverts OpenCV's fisheye model, also beyond 90 degrees, where cv2.fisheye.undistortPoints gives up.
+def _from_equidistant(distorted: Numbers, coefficients: Numbers) -> Numbers | None:
+    """Returns the direction of a distorted position by inverting OpenCV's fisheye model.
+
+    Also beyond 90 degrees, where cv2.fisheye.undistortPoints gives up.
 
     Source: OpenCV, documentation of the fisheye namespace: the distance from the centre, in focal lengths, is
     theta (1 + k1 theta^2 + k2 theta^4 + k3 theta^6 + k4 theta^8) of the angle theta to the optical axis.
     """
     radius = float(np.hypot(*distorted))
-    reached = _ANGLES * np.polynomial.polynomial.polyval(_ANGLES**2, np.append(1.0, distortion))
+    reached = _ANGLES * np.polynomial.polynomial.polyval(_ANGLES**2, np.append(1.0, coefficients))
     falling = np.flatnonzero(np.diff(reached) <= 0.0)
-    count = falling[0] + 1 if len(falling) else len(reached)  # where the model turns back it describes no lens
+    count = falling[0] + 1 if len(falling) else len(reached)  # where the model turns back it describes no real camera
     if radius > reached[count - 1]:
         return None
     theta = float(np.interp(radius, reached[:count], _ANGLES[:count]))
     return np.append(distorted * (math.sin(theta) / radius if radius > 0.0 else 1.0), math.cos(theta))
 
 
-def _from_polynomial(distorted: Numbers, distortion: Numbers) -> Numbers | None:
-    """Inverts OpenCV's pinhole model by Newton's method.
+def _from_polynomial(distorted: Numbers, coefficients: Numbers) -> Numbers | None:
+    """Returns the direction of a distorted position by inverting OpenCV's pinhole model with Newton's method.
 
     cv2.undistortPoints stops after 5 steps by default, whether it has arrived or not, and its way to ask for more
     differs between OpenCV 4 and 5.
     """
-    place = distorted.copy()
-    still, identity, step = np.zeros(3), np.eye(3), 1e-6
+    undistorted = distorted.copy()
+    no_rotation = np.zeros(3)
+    no_translation = np.zeros(3)
+    intrinsics = np.eye(3)
+    step = 1e-6
     for _ in range(_ITERATIONS):
-        around = place + step * np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])
+        around = undistorted + step * np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])
         points = np.column_stack([around, np.ones(3)])
-        here, right, below = cv2.projectPoints(points, still, still, identity, distortion)[0].reshape(3, 2)
+        projected, _ = cv2.projectPoints(points, no_rotation, no_translation, intrinsics, coefficients)
+        here, right, below = projected.reshape(3, 2)
         slope = np.column_stack([right - here, below - here]) / step
         # A lens does not turn pictures over: where its model does, the pixel lies outside of what it describes.
         if not (np.isfinite(slope).all() and np.linalg.det(slope) > 0.0 and np.trace(slope) > 0.0):
             return None
         change = np.linalg.solve(slope, distorted - here)
-        place = place + change
+        undistorted = undistorted + change
         if np.abs(change).max() < _TOLERANCE:
-            return np.append(place, 1.0)
+            return np.append(undistorted, 1.0)
     return None

@@ -1,4 +1,4 @@
-"""The bytes of any camera message or image file -> (H, W, 3) uint8 RGB, or a refusal by name."""
+"""Decodes the bytes of any camera message or image file to (H, W, 3) uint8 RGB, or refuses them with a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image files in memory: what CompressedImage messages, data sets and folders hold.
+"""Decodes image files in memory: what CompressedImage messages, data sets and folders hold.
 
 The content decides, never a name or a `format` field. Decisions:
 
@@ -52,7 +52,7 @@ _UPRIGHT: dict[int, Callable[[_Pixels], _Pixels]] = {
 }
 """What undoes an EXIF orientation. Source: Exif 2.32, tag 0x0112 Orientation; 1 is upright."""
 
-_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, cv2.error)
+_DECODE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, cv2.error)
 """What the decoders raise for a damaged file (Pillow's format plugins do not agree on one class)."""
 
 
@@ -76,7 +76,7 @@ class EncodedFile:
             message: Any object with its fields; `data` is bytes, array.array or a numpy array, and is not copied.
 
         Returns:
-            The file, unchecked: decoding judges it.
+            The file, unchecked: decoding checks it.
         """
         return cls(data=memoryview(message.data), format=message.format)
 
@@ -108,7 +108,7 @@ def decode_file(file: EncodedFile) -> RgbImage:
 
 
 def decode_file_bytes(data: bytes | memoryview) -> RgbImage:
-    """Decodes an image file; CompressedImage, training and the folder evaluation all do it here.
+    """Decodes an image file, whether it comes from a CompressedImage, a data set or a folder.
 
     Args:
         data: The bytes of a JPEG, PNG, WebP, BMP, TIFF or GIF.
@@ -117,33 +117,44 @@ def decode_file_bytes(data: bytes | memoryview) -> RgbImage:
         The first picture in it, upright, alpha composited over white.
 
     Raises:
-        FrameError: By `reason`: `empty`, `format` (none of those files), `size` (above `encodings.MAX_PIXELS` by its
+        FrameError: By `reason`: `empty`, `format` (none of those files), `size` (above `raw.MAX_PIXELS` by its
             header), `corrupt` (truncated or damaged), `depth` (32-bit pixels, whose white is undefined).
     """
     content = bytes(data)
     if not content:
         raise FrameError("empty", "the image has 0 bytes; check the camera or the file")
-    kind = next((kind for magic, kind in _MAGIC if content.startswith(magic)), None)
-    if kind is None:
+    file_format = _file_format(content)
+    if file_format is None:
         raise FrameError(
             "format", f"the image starts with {content[:12]!r}: no JPEG, PNG, WebP, BMP, TIFF or GIF; convert it"
         )
     try:
-        pixels, orientation = _decode_jpeg(content) if kind == "JPEG" else _decode_with_pillow(content, kind)
+        if file_format == "JPEG":
+            pixels, orientation = _decode_jpeg(content)
+        else:
+            pixels, orientation = _decode_with_pillow(content, file_format)
     except Image.DecompressionBombError:
         raise FrameError(
-            "size", f"the {kind}'s header claims a huge image; at most {MAX_PIXELS} pixels are accepted"
+            "size", f"the {file_format}'s header claims a huge image; at most {MAX_PIXELS} pixels are accepted"
         ) from None
-    except _DAMAGE as error:
+    except _DECODE_ERRORS as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise FrameError(
-            "corrupt", f"the {kind} cannot be decoded ({reason:.100}); replace it, or mend the camera's link"
+            "corrupt", f"the {file_format} cannot be decoded ({reason:.100}); replace it, or mend the camera's link"
         ) from None
     upright = _UPRIGHT[orientation](pixels) if orientation in _UPRIGHT else pixels
     return RgbImage(np.ascontiguousarray(upright))
 
 
+def _file_format(content: bytes) -> str | None:
+    for magic, file_format in _MAGIC:
+        if content.startswith(magic):
+            return file_format
+    return None
+
+
 def _decode_jpeg(content: bytes) -> tuple[_Pixels, int]:
+    """Returns the pixels of a JPEG, and its EXIF orientation."""
     height, width, _, _ = simplejpeg.decode_jpeg_header(content)
     check_size(height, width)
     pixels = simplejpeg.decode_jpeg(content, "RGB")  # CMYK and YCCK too, as inverted ink: Adobe's convention
@@ -153,15 +164,15 @@ def _decode_jpeg(content: bytes) -> tuple[_Pixels, int]:
         return pixels, _orientation(image)
 
 
-def _decode_with_pillow(content: bytes, kind: str) -> tuple[_Pixels, int]:
-    if kind == "PNG":
-        with Image.open(io.BytesIO(content), formats=[kind]) as image:
+def _decode_with_pillow(content: bytes, file_format: str) -> tuple[_Pixels, int]:
+    if file_format == "PNG":
+        with Image.open(io.BytesIO(content), formats=[file_format]) as image:
             image.verify()  # the checksums, which decoding skips; the image cannot be used afterwards
-    with Image.open(io.BytesIO(content), formats=[kind]) as image:
+    with Image.open(io.BytesIO(content), formats=[file_format]) as image:
         check_size(image.height, image.width)
         image.load()  # before the orientation is read: TIFFs are turned here, and their tag dropped
         orientation = _orientation(image)
-        if kind == "PNG" and content[24] == 16:
+        if file_format == "PNG" and content[24] == 16:
             image = _from_deep_png(content)
         return _flatten(image), orientation
 
@@ -171,17 +182,18 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _from_deep_png(content: bytes) -> Image.Image:
-    """Pillow cuts 16-bit colours to their high byte and saturates 16-bit greys."""
-    deep = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    if deep is None:
+    """Decodes a 16-bit PNG by OpenCV: Pillow cuts 16-bit colours to their high byte and saturates 16-bit greys."""
+    pixels_16 = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels_16 is None:
         raise ValueError("undecodable 16-bit PNG")
-    pixels = to_uint8(np.asarray(deep, np.uint16))
+    pixels = to_uint8(np.asarray(pixels_16, np.uint16))
     if pixels.ndim == 2:
         return Image.fromarray(pixels)
     return Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB))
 
 
 def _flatten(image: Image.Image) -> _Pixels:
+    """Returns (H, W, 3) uint8 RGB, transparent pixels over white."""
     if image.mode in ("I", "F"):
         raise FrameError(
             "depth",

@@ -1,4 +1,4 @@
-"""Which files of a folder are images: one answer for training, evaluation, cameras and galleries."""
+"""Lists the images of a folder: the same files for training, evaluation, cameras and galleries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Of the formats that `compressed.decode_file_bytes` reads, in lower case."""
-JUNK_FOLDERS = frozenset({"__MACOSX"})
+ARCHIVER_FOLDERS = frozenset({"__MACOSX"})
 """Folders that archivers leave behind, with files that only look like the images they belong to."""
 
 
@@ -29,8 +29,8 @@ def image_files(folder: Path, ignored: Counter[str] | None = None, recursive: bo
 
 
 def is_hidden(path: Path) -> bool:
-    """Whether a file or folder is one that no person put there as an image or as a class."""
-    return path.name.startswith(".") or path.name in JUNK_FOLDERS
+    """Returns whether a file or folder is one that no person put there as an image or as a class."""
+    return path.name.startswith(".") or path.name in ARCHIVER_FOLDERS
 
 
 def _image_files(folder: Path, ignored: Counter[str], entered: set[Path], recursive: bool) -> Iterator[Path]:

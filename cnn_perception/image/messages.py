@@ -1,7 +1,7 @@
-"""Camera messages and image files as RGB pixels.
+"""Converts camera messages and image files to RGB pixels.
 
-The one door to `encodings` (uncompressed pixels) and `compressed` (JPEG, PNG, ...): whatever an image came as, it goes
-on as an `RgbImage` or is refused with a `FrameError`. No ROS is imported: a message is any object with the right
+The only entry point to `raw` (uncompressed pixels) and `compressed` (JPEG, PNG, ...): whatever an image came as, it
+becomes an `RgbImage` or is refused with a `FrameError`. No ROS is imported: a message is any object with the right
 fields, of rclpy or of a bag reader.
 """
 
@@ -27,7 +27,7 @@ __all__ = [
 
 
 def encoded_from_message(message: Any) -> EncodedImage | EncodedFile:  # noqa: ANN401 - messages share no base
-    """Takes the fields of a sensor_msgs/Image or CompressedImage, told apart by their fields.
+    """Returns the fields of a sensor_msgs/Image or CompressedImage, told apart by their fields.
 
     Args:
         message: Any object with the fields of either; `data` is bytes, array.array or a numpy array.
@@ -50,13 +50,13 @@ def decode(image: EncodedImage | EncodedFile) -> RgbImage:
         The pixels; a view of `image.data` for rgb8 without padding, otherwise a new array.
 
     Raises:
-        FrameError: It cannot be converted; `encodings.decode_raw` and `compressed.decode_file_bytes` list the reasons.
+        FrameError: It cannot be converted; `raw.decode_raw` and `compressed.decode_file_bytes` list the reasons.
     """
     return decode_raw(image) if isinstance(image, EncodedImage) else decode_file(image)
 
 
 def read_image(path: Path | str) -> RgbImage:
-    """Reads an image file as the robot reads one that a camera sent.
+    """Reads an image file, decoded as the node decodes a CompressedImage.
 
     Args:
         path: A JPEG, PNG, WebP, BMP, TIFF or GIF.

@@ -1,4 +1,4 @@
-"""The encodings of sensor_msgs/Image: what their bytes mean, and their one conversion to RGB.
+"""Converts the uncompressed pixels of a sensor_msgs/Image, in any of its encodings, to RGB.
 
 Every value of sensor_msgs/image_encodings.hpp is either in `_LAYOUTS`, and converted, or in `_REFUSED`, with what to
 publish instead. Decisions that the name of an encoding does not make:
@@ -64,7 +64,7 @@ class EncodedImage:
             message: Any object with its fields; `data` is bytes, array.array or a numpy array, and is not copied.
 
         Returns:
-            The image, unchecked: decoding judges it.
+            The image, unchecked: decoding checks it.
         """
         return cls(
             data=memoryview(message.data),
@@ -96,8 +96,8 @@ def decode_raw(image: EncodedImage) -> RgbImage:
     height, width, step = image.height, image.width, image.step
     rows = layout.rows(height)
     lines = np.frombuffer(image.data, np.uint8, count=rows * step).reshape(rows, step)
-    if layout.planes is not None:
-        return RgbImage(layout.planes(lines, width))
+    if layout.from_planes is not None:
+        return RgbImage(layout.from_planes(lines, width))
     dtype = np.dtype((">" if image.is_bigendian else "<") + layout.channel)
     pixels: _Pixels = lines[:, : width * layout.pixel_bytes].view(dtype)
     if layout.channels > 1:
@@ -157,7 +157,8 @@ def _rgb_from_nv21(lines: _Bytes, width: int) -> _Bytes:
 
 def _rgb_from_nv24(lines: _Bytes, width: int) -> _Bytes:
     # OpenCV has no NV24. Every pixel doubled to the pair U Y V Y of a UYVY image has the same colour in both halves.
-    height, step = lines.shape[0] // 3, lines.shape[1]
+    height = lines.shape[0] // 3
+    step = lines.shape[1]
     uyvy = np.empty((height, width, 4), np.uint8)
     uyvy[..., 0::2] = lines[height:].reshape(height, 2 * step)[:, : 2 * width].reshape(height, width, 2)
     uyvy[..., 1::2] = lines[:height, :width, np.newaxis]
@@ -167,13 +168,13 @@ def _rgb_from_nv24(lines: _Bytes, width: int) -> _Bytes:
 
 @dataclass(frozen=True)
 class _Layout:
-    """How the bytes of an encoding lie, and how they become RGB.
+    """How the bytes of an encoding are laid out, and how they become RGB.
 
     Attributes:
         channel: numpy type of one channel, without byte order.
         channels: Channels interleaved in a row; packed YUV 4:2:2 has two (luma, and either chroma).
         cv_code: OpenCV's conversion to RGB; None where it is RGB.
-        planes: In place of `cv_code`, the conversion of (rows, step) bytes of several planes and a width.
+        from_planes: In place of `cv_code`, the conversion of (rows, step) bytes of several planes and a width.
         half_rows: Rows of `step` bytes in the buffer for two rows of the image.
         divisible: The sides (height, width) must be multiples of it.
         smallest: The sides must be at least this.
@@ -182,7 +183,7 @@ class _Layout:
     channel: str
     channels: int
     cv_code: int | None = None
-    planes: Callable[[_Bytes, int], _Bytes] | None = None
+    from_planes: Callable[[_Bytes, int], _Bytes] | None = None
     half_rows: int = 2
     divisible: tuple[int, int] = (1, 1)
     smallest: int = 1
@@ -212,7 +213,8 @@ def _check_geometry(image: EncodedImage, layout: _Layout) -> None:
 
 
 def _check_length(image: EncodedImage, rows: int) -> None:
-    found, needed = memoryview(image.data).nbytes, rows * image.step
+    found = memoryview(image.data).nbytes
+    needed = rows * image.step
     if found < needed:
         raise FrameError(
             "truncated", f"the image has {found} bytes; {rows} rows of {image.step} need {needed}; mend the driver"
@@ -220,7 +222,7 @@ def _check_length(image: EncodedImage, rows: int) -> None:
 
 
 def _decode_unlisted(image: EncodedImage) -> RgbImage:
-    """Refuses by name, or asks cv_bridge about an encoding newer than this table."""
+    """Decodes an encoding newer than `_LAYOUTS` by cv_bridge where that is installed, or refuses it by name."""
     name = repr(image.encoding if len(image.encoding) <= 40 else image.encoding[:40] + "...")
     if image.encoding in _REFUSED:
         raise FrameError("encoding", f"encoding {name} is refused: {_REFUSED[image.encoding]}")
@@ -286,16 +288,27 @@ _LAYOUTS = {
     "yuv422": _UYVY,
     "yuyv": _YUYV,
     "yuv422_yuy2": _YUYV,
-    "nv12": _Layout("u1", 1, planes=_rgb_from_nv12, half_rows=3, divisible=(2, 2)),
-    "nv21": _Layout("u1", 1, planes=_rgb_from_nv21, half_rows=3, divisible=(2, 2)),
-    "nv24": _Layout("u1", 1, planes=_rgb_from_nv24, half_rows=6),
+    "nv12": _Layout("u1", 1, from_planes=_rgb_from_nv12, half_rows=3, divisible=(2, 2)),
+    "nv21": _Layout("u1", 1, from_planes=_rgb_from_nv21, half_rows=3, divisible=(2, 2)),
+    "nv24": _Layout("u1", 1, from_planes=_rgb_from_nv24, half_rows=6),
 }
 
 _NO_COLOUR_ORDER = "it does not say the order of its colours; publish rgb8, bgr8 or their kin"
 _NO_COLOUR = "two channels are no picture; publish mono8 or rgb8"
 _SIGNED = "signed numbers have no black and white; publish mono8 or mono16"
-_REFUSED = (
-    {f"{depth}C2": _NO_COLOUR for depth in ("8U", "16U", "32F", "64F")}
-    | {f"{depth}C{n}": _NO_COLOUR_ORDER for depth in ("8U", "16U", "32F", "64F") for n in (3, 4)}
-    | {f"{depth}C{n}": _SIGNED for depth in ("8S", "16S", "32S") for n in (1, 2, 3, 4)}
-)
+
+
+def _refused_encodings() -> dict[str, str]:
+    """Returns why each encoding that names a depth and a number of channels, such as 8UC3, is refused."""
+    refused = {}
+    for depth in ("8U", "16U", "32F", "64F"):
+        refused[f"{depth}C2"] = _NO_COLOUR
+        refused[f"{depth}C3"] = _NO_COLOUR_ORDER
+        refused[f"{depth}C4"] = _NO_COLOUR_ORDER
+    for depth in ("8S", "16S", "32S"):
+        for channels in (1, 2, 3, 4):
+            refused[f"{depth}C{channels}"] = _SIGNED
+    return refused
+
+
+_REFUSED = _refused_encodings()

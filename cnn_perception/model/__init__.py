@@ -1,4 +1,4 @@
-"""A model file: what it says of itself, verified, and run on the execution provider that is really in use."""
+"""Loads a model file, checks it against its own description, and runs it on the best execution provider there is."""
 
 from __future__ import annotations
 

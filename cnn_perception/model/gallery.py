@@ -1,4 +1,4 @@
-"""Reference images that travel with a model, as embeddings: which of them does a frame resemble?"""
+"""The gallery of a model file: embeddings of reference images, to find those that a frame resembles."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Neighbour:
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """The reference images of one model.
+    """The embeddings of one model's reference images.
 
     Attributes:
         names: One an image.
@@ -49,7 +49,7 @@ class Gallery:
 
     @classmethod
     def from_metadata(cls, spec: GallerySpec, text: str) -> Gallery:
-        """Reads what `to_metadata` wrote.
+        """Returns the gallery that `to_metadata` wrote.
 
         Args:
             spec: Names and dimensions, of the model's spec.
@@ -63,7 +63,8 @@ class Gallery:
             data = base64.b64decode(text, validate=True)
         except (binascii.Error, ValueError) as error:
             raise ModelError(f"the gallery in its metadata is not base64 ({error}); export the model again") from None
-        count, expected = len(spec.names), len(spec.names) * spec.dimensions * 4
+        count = len(spec.names)
+        expected = len(spec.names) * spec.dimensions * 4
         if len(data) != expected:
             raise ModelError(
                 f"its gallery has {len(data)} bytes, {count} images of {spec.dimensions} numbers are {expected}; "
@@ -71,10 +72,11 @@ class Gallery:
             )
         rows = np.frombuffer(data, "<f4").astype(np.float32).reshape(count, spec.dimensions)
         lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
-        if not (np.abs(lengths - 1) <= LENGTH_TOLERANCE).all():  # catches NaN, too
-            worst = int(np.argmax(~(np.abs(lengths - 1) <= LENGTH_TOLERANCE)))
+        is_unit = np.abs(lengths - 1) <= LENGTH_TOLERANCE  # False for NaN, too
+        if not is_unit.all():
+            first = int(np.argmin(is_unit))
             raise ModelError(
-                f"its gallery: the embedding of {spec.names[worst]!r} has the length {lengths[worst]:g}, not 1; "
+                f"its gallery: the embedding of {spec.names[first]!r} has the length {lengths[first]:g}, not 1; "
                 "export the model again"
             )
         return cls(spec.names, rows)
@@ -97,7 +99,7 @@ class Gallery:
         return [Neighbour(self.names[row], float(distances[row])) for row in order]
 
 
-def from_model(spec: GallerySpec | None, metadata: Mapping[str, str]) -> Gallery | None:
+def read_gallery(spec: GallerySpec | None, metadata: Mapping[str, str]) -> Gallery | None:
     """Returns the gallery of a model file; None for a model without one.
 
     Args:

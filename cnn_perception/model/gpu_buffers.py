@@ -1,4 +1,4 @@
-"""Runs on a device through memory that is there already."""
+"""Runs a session on a GPU with input memory that is allocated once, not for every batch."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import onnxruntime
 from cnn_perception.model.outputs import FloatArray
 
 
-class Binding:
+class GpuBuffers:
     """One input buffer on the device for each batch size, and outputs that are copied back in one go.
 
-    A plain run takes new memory on the device for the input, and a copy of each output as ONNX Runtime comes across
-    it. On the CPU a binding gains nothing: a plain run reads the caller's array where it lies.
+    A plain run allocates memory on the device for the input, and copies each output as soon as ONNX Runtime has it. On
+    the CPU they gain nothing: a plain run reads the caller's array where it lies.
     """
 
     def __init__(self, session: Any, input_name: str, device: str, device_id: int) -> None:  # noqa: ANN401
@@ -24,12 +24,12 @@ class Binding:
         self._device = (device, device_id)
         self._buffers: dict[tuple[int, ...], Any] = {}
 
-    def prepare(self, shape: tuple[int, ...]) -> None:
-        """Takes the memory for inputs of one shape; other shapes are run without a binding."""
+    def allocate(self, shape: tuple[int, ...]) -> None:
+        """Allocates the memory for inputs of one shape."""
         self._buffers[shape] = onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, *self._device)
 
     def run(self, names: Sequence[str], images: FloatArray, run_options: Any) -> list[FloatArray] | None:  # noqa: ANN401
-        """Returns the outputs called `names`, or None for a shape that was not prepared."""
+        """Returns the outputs called `names`, or None for a shape that nothing was allocated for."""
         buffer = self._buffers.get(images.shape)
         if buffer is None:
             return None

@@ -1,4 +1,4 @@
-"""What the NVIDIA driver and TensorRT say of themselves, asked through their C interfaces."""
+"""Names and versions of NVIDIA GPUs, their driver and TensorRT, read through the C interfaces of their libraries."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Gpu:
 
 
 def has_driver(library: str = DRIVER) -> bool:
-    """Whether there is a driver, which says nothing of a GPU."""
+    """Returns whether there is a driver; there may be no GPU."""
     try:
         ctypes.CDLL(library)
     except OSError:
@@ -37,7 +37,7 @@ def has_driver(library: str = DRIVER) -> bool:
 
 
 def read_gpu(device_id: int, library: str = DRIVER) -> Gpu:
-    """Asks the driver for a GPU.
+    """Returns what the driver knows of a GPU.
 
     Args:
         device_id: Which one, as CUDA counts them.
@@ -52,12 +52,12 @@ def read_gpu(device_id: int, library: str = DRIVER) -> Gpu:
         raise LookupError(f"there is no NVIDIA driver: {library} is missing") from None
     version, device, major, minor = (ctypes.c_int() for _ in range(4))
     name = ctypes.create_string_buffer(256)
-    _ask(driver, "cuInit", 0)
-    _ask(driver, "cuDriverGetVersion", ctypes.byref(version))
-    _ask(driver, "cuDeviceGet", ctypes.byref(device), device_id)
-    _ask(driver, "cuDeviceGetName", name, len(name), device)
-    _ask(driver, "cuDeviceGetAttribute", ctypes.byref(major), _COMPUTE_CAPABILITY_MAJOR, device)
-    _ask(driver, "cuDeviceGetAttribute", ctypes.byref(minor), _COMPUTE_CAPABILITY_MINOR, device)
+    _call(driver, "cuInit", 0)
+    _call(driver, "cuDriverGetVersion", ctypes.byref(version))
+    _call(driver, "cuDeviceGet", ctypes.byref(device), device_id)
+    _call(driver, "cuDeviceGetName", name, len(name), device)
+    _call(driver, "cuDeviceGetAttribute", ctypes.byref(major), _COMPUTE_CAPABILITY_MAJOR, device)
+    _call(driver, "cuDeviceGetAttribute", ctypes.byref(minor), _COMPUTE_CAPABILITY_MINOR, device)
     return Gpu(
         name=name.value.decode(errors="replace"),
         compute_capability=f"{major.value}.{minor.value}",
@@ -80,7 +80,7 @@ def tensorrt_version(library: str) -> int:
         raise LookupError(f"TensorRT cannot be loaded: {error}") from None
 
 
-def _ask(driver: ctypes.CDLL, function: str, *arguments: object) -> None:
+def _call(driver: ctypes.CDLL, function: str, *arguments: object) -> None:
     code = getattr(driver, function)(*arguments)
     if code:
         text = ctypes.c_char_p()

@@ -1,4 +1,4 @@
-"""An ONNX file, read without running it: its bytes, its digest, its metadata, and that it is whole and alone.
+"""Reads an ONNX file without running it: its bytes, digest and metadata; refuses damaged and incomplete files.
 
 ONNX Runtime follows what a model says of other files: tensors may lie in "external data", which it opens relative to
 the working directory, and in some releases anywhere. A model file of this package is one file, so such a model is
@@ -57,14 +57,14 @@ def read_onnx_file(path: Path) -> OnnxFile:
     """
     data = _read(path)
     try:
-        graphs, metadata, elsewhere = _look_through(data)
+        graphs, metadata, external = _scan(data)
     except ValueError as error:
         raise ModelError(f"{path}: is no ONNX file, or a damaged one ({error}); export it again") from None
     if not graphs:
         raise ModelError(f"{path}: is no ONNX file (there is no graph in it); export it again")
-    if elsewhere is not None:
+    if external is not None:
         raise ModelError(
-            f"{path}: keeps weights in another file ({elsewhere[:200]!r}), which is never opened; "
+            f"{path}: keeps weights in another file ({external[:200]!r}), which is never opened; "
             "export it again as one file"
         )
     return OnnxFile(path, data, hashlib.sha256(data).hexdigest(), MappingProxyType(metadata))
@@ -89,17 +89,17 @@ def _read(path: Path) -> bytes:
         raise ModelError(f"{str(path)!r}: cannot be read ({reason}); check the path and its permissions") from None
 
 
-def _look_through(data: bytes) -> tuple[int, dict[str, str], str | None]:
+def _scan(data: bytes) -> tuple[int, dict[str, str], str | None]:
     """Returns how many graphs a model has, its metadata, and where the first external tensor lies, if there is one."""
     graphs = 0
     metadata: dict[str, str] = {}
-    waiting = [("model", 0, len(data))]  # a stack of messages: graphs in graphs may be deeper than Python recurses
-    while waiting:
-        message, start, end = waiting.pop()
+    pending = [("model", 0, len(data))]  # a stack of messages: graphs in graphs may be deeper than Python recurses
+    while pending:
+        message, start, end = pending.pop()
         if message == "tensor":
-            elsewhere = _external(data, start, end)
-            if elsewhere is not None:
-                return 1, metadata, elsewhere
+            external = _external_location(data, start, end)
+            if external is not None:
+                return 1, metadata, external
             continue
         children = _CHILDREN[message]
         for number, first, last in fields(data, start, end):
@@ -108,11 +108,11 @@ def _look_through(data: bytes) -> tuple[int, dict[str, str], str | None]:
                 key, value = _entry(data, first, last)
                 metadata[key] = value
             elif number in children:
-                waiting.append((children[number], first, last))
+                pending.append((children[number], first, last))
     return graphs, metadata, None
 
 
-def _external(data: bytes, start: int, end: int) -> str | None:
+def _external_location(data: bytes, start: int, end: int) -> str | None:
     """Returns where a tensor's values lie; None where they are in the tensor itself."""
     found = None
     for number, first, last in fields(data, start, end):
@@ -125,8 +125,10 @@ def _external(data: bytes, start: int, end: int) -> str | None:
 
 
 def _entry(data: bytes, start: int, end: int) -> tuple[str, str]:
-    """Reads a pair of texts, which ONNX calls StringStringEntryProto."""
-    texts = {number: data[first:last].decode(errors="replace") for number, first, last in fields(data, start, end)}
+    """Returns the key and the value of what ONNX calls a StringStringEntryProto."""
+    texts = {}
+    for number, first, last in fields(data, start, end):
+        texts[number] = data[first:last].decode(errors="replace")
     return texts.get(1, ""), texts.get(2, "")
 
 
@@ -137,7 +139,8 @@ def fields(data: bytes, position: int, end: int) -> Iterator[tuple[int, int, int
     """
     while position < end:
         key, position = _varint(data, position, end)
-        start, wire_type = position, key & 7
+        start = position
+        wire_type = key & 7
         if wire_type == _BYTES:
             length, start = _varint(data, position, end)
             position = start + length
@@ -153,7 +156,7 @@ def fields(data: bytes, position: int, end: int) -> Iterator[tuple[int, int, int
 
 
 def _varint(data: bytes, position: int, end: int) -> tuple[int, int]:
-    """Reads an integer of 1 to 10 bytes; returns it and the position behind it."""
+    """Returns an integer of 1 to 10 bytes, and the position behind it."""
     value = 0
     for shift in range(0, 70, 7):
         if position >= end:

@@ -1,4 +1,4 @@
-"""A model file, loaded and verified, on the execution provider that is really in use."""
+"""A model file, loaded, verified and ready to run on the execution provider that is really in use."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import numpy as np
 import onnxruntime
 
 from cnn_perception.errors import FrameError, ModelError
-from cnn_perception.model import gallery
-from cnn_perception.model.gallery import Gallery
-from cnn_perception.model.gpu_buffers import Binding
+from cnn_perception.model.gallery import Gallery, read_gallery
+from cnn_perception.model.gpu_buffers import GpuBuffers
 from cnn_perception.model.onnx_file import read_onnx_file
 from cnn_perception.model.outputs import FloatArray, Outputs
 from cnn_perception.model.providers import DEFAULT_PROVIDERS, GPU_PROVIDERS, INPUT_NAME, TENSORRT, SessionOptions
@@ -24,7 +23,7 @@ from cnn_perception.model.subgraph import subgraph
 __all__ = ["DEFAULT_PROVIDERS", "INPUT_NAME", "OnnxModel", "SessionOptions"]
 
 
-def _say_nothing(_: object) -> None:
+def _ignore(_: object) -> None:
     pass
 
 
@@ -38,12 +37,10 @@ class OnnxModel:
         gallery: Its reference images; None without any.
         provider: The execution provider really in use: the one that runs most of the graph.
         fallback: Why it is not the preferred one, in one line; empty when it is.
-        placement: Which provider runs how many nodes of the graph, in one line; see `session.OpenSession`.
+        placement: Which provider runs how many nodes of the graph, in one line; see `session.ProviderSession`.
     """
 
-    def __init__(
-        self, path: Path, options: SessionOptions | None = None, log: Callable[[str], None] = _say_nothing
-    ) -> None:
+    def __init__(self, path: Path, options: SessionOptions | None = None, log: Callable[[str], None] = _ignore) -> None:
         """Loads, verifies and warms up.
 
         Args:
@@ -64,18 +61,20 @@ class OnnxModel:
         self._map_session: Any = None
         self._run_options = onnxruntime.RunOptions()  # by which `cancel` reaches a run under way
 
-        def try_out(session: Any) -> None:  # noqa: ANN401
+        def warm_up(session: Any) -> None:  # noqa: ANN401
             self._session = session
             self._outputs = _verify_graph(path, session, self.spec)
-            self._binding = self._bind(session, options)
+            self._gpu_buffers = self._allocate_gpu_buffers(session, options)
             for batch_size in options.warm_up_batches:
                 self._warm_up(batch_size)
 
         self._options = options
         # The score map has a session of its own, once it is asked for: ONNX Runtime would compute it for every frame.
         answers = dataclasses.replace(file, data=subgraph(file.data, {"logits", "embedding", "activation"}))
-        opened = open_session(answers, self.spec, options, try_out, log)
-        self.provider, self.fallback, self.placement = opened.provider, opened.fallback, opened.placement
+        opened = open_session(answers, self.spec, options, warm_up, log)
+        self.provider = opened.provider
+        self.fallback = opened.fallback
+        self.placement = opened.placement
 
     def run(self, images: FloatArray, activation: bool = True) -> list[Outputs]:
         """Runs one batch.
@@ -116,7 +115,7 @@ class OnnxModel:
             FrameError: If the provider fails on this image.
         """
         if self._map_session is None:
-            self._map_session = self._open_map()
+            self._map_session = self._open_map_session()
         try:
             (found,) = self._map_session.run(["score_map"], {INPUT_NAME: image}, self._run_options)
         except ORT_ERRORS as error:
@@ -124,7 +123,8 @@ class OnnxModel:
         logits: FloatArray = found[0]
         return logits
 
-    def _open_map(self) -> Any:  # noqa: ANN401
+    def _open_map_session(self) -> Any:  # noqa: ANN401
+        """Returns a session that computes the score map alone."""
         if self.spec.score_map is None:
             raise ModelError(f"{self.path}: has no score map: its network is not convolutional throughout")
         file = read_onnx_file(self.path)
@@ -132,51 +132,63 @@ class OnnxModel:
             raise ModelError(f"{self.path}: has been replaced since it was loaded; reload the model")
         file = dataclasses.replace(file, data=subgraph(file.data, {"score_map"}))
         # TensorRT would build an engine, for minutes, at each new size of image.
-        others = [name for name in self._options.chain if name != TENSORRT]
+        others = [name for name in self._options.provider_order if name != TENSORRT]
         options = dataclasses.replace(self._options, providers=others, require_gpu=False)
-        return open_session(file, self.spec, options, _say_nothing, _say_nothing).session
+        return open_session(file, self.spec, options, _ignore, _ignore).session
 
-    def _bind(self, session: Any, options: SessionOptions) -> Binding | None:  # noqa: ANN401
+    def _allocate_gpu_buffers(self, session: Any, options: SessionOptions) -> GpuBuffers | None:  # noqa: ANN401
+        """Returns input buffers for all batch sizes; None on a CPU."""
         if session.get_providers()[0] not in GPU_PROVIDERS:
             return None
-        binding = Binding(session, INPUT_NAME, "cuda", options.device_id)
+        buffers = GpuBuffers(session, INPUT_NAME, "cuda", options.device_id)
         for batch_size in options.warm_up_batches:
-            binding.prepare((batch_size, 3, self.spec.input.height, self.spec.input.width))
-        return binding
+            buffers.allocate((batch_size, 3, self.spec.input.height, self.spec.input.width))
+        return buffers
 
     def _compute(self, names: Sequence[str], images: FloatArray) -> dict[str, FloatArray]:
         """Returns the outputs called `names`; raises ONNX Runtime's own errors."""
-        values = self._binding.run(names, images, self._run_options) if self._binding else None
+        values = self._gpu_buffers.run(names, images, self._run_options) if self._gpu_buffers else None
         if values is None:
             values = self._session.run(names, {INPUT_NAME: images}, self._run_options)
         return dict(zip(names, values, strict=True))
 
     def _warm_up(self, batch_size: int) -> None:
+        """Runs a batch of zeros and checks the shapes of what comes out against the spec."""
         size = self.spec.input
         images = np.zeros((batch_size, 3, size.height, size.width), np.float32)
         outputs = _split(self._compute(self._outputs, images), batch_size)
+        logits = outputs[0].logits
+        if len(outputs) != batch_size or logits.shape != (len(self.spec.class_names),):
+            raise ModelError(f"{self.path}: logits are {logits.shape}, not one per name; export it again")
+        self._check_embedding(len(outputs[0].embedding))
         grid = self.spec.activation
         found = outputs[0].activation
-        if len(outputs) != batch_size or outputs[0].logits.shape != (len(self.spec.class_names),):
-            raise ModelError(f"{self.path}: logits are {outputs[0].logits.shape}, not one per name; export it again")
-        lengths = {len(centre) for centre in self.spec.unknown.centres} if self.spec.unknown else set()
-        if lengths - {len(outputs[0].embedding)}:
-            raise ModelError(
-                f"{self.path}: its unknown rule is for embeddings of {lengths.pop()} numbers, "
-                f"the graph has {len(outputs[0].embedding)}; export it again"
-            )
-        if self.gallery is not None and self.gallery.dimensions != len(outputs[0].embedding):
-            raise ModelError(
-                f"{self.path}: its gallery has embeddings of {self.gallery.dimensions} numbers, the graph gives "
-                f"{len(outputs[0].embedding)}; export it again"
-            )
         if grid is not None and (found is None or found.shape != (grid.rows, grid.columns)):
             raise ModelError(f"{self.path}: the activation map is not {grid.rows}x{grid.columns}; export it again")
 
+    def _check_embedding(self, dimensions: int) -> None:
+        """Checks the numbers of an embedding against the unknown rule and the gallery."""
+        lengths = {len(centre) for centre in self.spec.unknown.centres} if self.spec.unknown else set()
+        if lengths - {dimensions}:
+            raise ModelError(
+                f"{self.path}: its unknown rule is for embeddings of {lengths.pop()} numbers, "
+                f"the graph has {dimensions}; export it again"
+            )
+        if self.gallery is not None and self.gallery.dimensions != dimensions:
+            raise ModelError(
+                f"{self.path}: its gallery has embeddings of {self.gallery.dimensions} numbers, the graph gives "
+                f"{dimensions}; export it again"
+            )
+
 
 def _split(found: Mapping[str, FloatArray], count: int) -> list[Outputs]:
+    """Returns the outputs of a batch image by image."""
     maps = found.get("activation")
-    return [Outputs(found["logits"][i], None if maps is None else maps[i], found["embedding"][i]) for i in range(count)]
+    outputs = []
+    for index in range(count):
+        activation = None if maps is None else maps[index]
+        outputs.append(Outputs(found["logits"][index], activation, found["embedding"][index]))
+    return outputs
 
 
 def _read_spec(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
@@ -191,13 +203,13 @@ def _read_spec(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
 
 def _read_gallery(path: Path, metadata: Mapping[str, str], spec: ModelSpec) -> Gallery | None:
     try:
-        return gallery.from_model(spec.gallery, metadata)
+        return read_gallery(spec.gallery, metadata)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
 
 
 def _verify_graph(path: Path, session: Any, spec: ModelSpec) -> list[str]:  # noqa: ANN401
-    """Checks names, types and shapes of the graph against the spec; returns the outputs to ask for."""
+    """Returns the names of the outputs, once names, types and shapes of the graph agree with the spec."""
     inputs = session.get_inputs()
     wanted = [3, "height", "width"] if spec.score_map else [3, spec.input.height, spec.input.width]
     found = [(i.name, i.type, list(i.shape[1:])) for i in inputs]

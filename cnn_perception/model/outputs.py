@@ -1,4 +1,4 @@
-"""What a network returned for one image."""
+"""The raw outputs of a network for one image: logits, activation map, embedding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """What the network returned for one image.
+    """The raw outputs of a network for one image.
 
     Attributes:
         logits: (K,) float32.

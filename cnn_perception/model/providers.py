@@ -1,4 +1,4 @@
-"""How a model is to be run: the execution providers by name, and what each of them is told."""
+"""Names and options of the ONNX Runtime execution providers that a model can be run on."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ INPUT_NAME = "image"
 
 @dataclass(frozen=True)
 class SessionOptions:
-    """How a model is run.
+    """On which execution providers and with which resources a model is run.
 
     Attributes:
         providers: ONNX Runtime execution providers, the preferred first, by their own names or as `tensorrt`, `cuda`,
@@ -56,7 +56,7 @@ class SessionOptions:
         choice = f"choose from {', '.join([*SHORT_NAMES, *known])}"
         if not self.providers or not all(self.providers):
             raise ConfigError(f"providers is empty; {choice}")
-        unknown = [name for name in self.chain if name not in known]
+        unknown = [name for name in self.provider_order if name not in known]
         if unknown:
             raise ConfigError(f"providers: ONNX Runtime has no {unknown}; {choice}")
         if not 0 <= self.intra_op_threads <= 1024:
@@ -65,11 +65,11 @@ class SessionOptions:
             raise ConfigError(f"warm_up_batches is {list(self.warm_up_batches)}; choose sizes from 1 on")
         if not 0 <= self.device_id <= 255:
             raise ConfigError(f"device_id is {self.device_id}; choose 0 to 255")
-        if self.require_gpu and not set(self.chain) & set(GPU_PROVIDERS):
+        if self.require_gpu and not set(self.provider_order) & set(GPU_PROVIDERS):
             raise ConfigError(f"require_gpu is set, but providers has no GPU, only {list(self.providers)}; add cuda")
 
     @property
-    def chain(self) -> tuple[str, ...]:
+    def provider_order(self) -> tuple[str, ...]:
         """The providers by their full names, each once, with the CPU as the last resort."""
         names = [SHORT_NAMES.get(name, name) for name in self.providers]
         return tuple(dict.fromkeys([*names, CPU]))
@@ -77,11 +77,11 @@ class SessionOptions:
     @property
     def builds_engine(self) -> bool:
         """Whether the first load of a model takes minutes."""
-        return TENSORRT in self.chain
+        return TENSORRT in self.provider_order
 
 
 def cache_root(options: SessionOptions) -> Path:
-    """Returns the folder for engines.
+    """Returns the folder in which TensorRT's engines are kept.
 
     Source: XDG Base Directory Specification 0.8, XDG_CACHE_HOME: a relative path there is invalid and ignored.
 
@@ -98,7 +98,7 @@ def cache_root(options: SessionOptions) -> Path:
         raise LookupError(str(error)) from None
 
 
-def unsuitable(name: str, spec: ModelSpec) -> str:
+def unsupported_reason(name: str, spec: ModelSpec) -> str:
     """Returns why a provider is not even tried with a model; empty where it is.
 
     Source: TensorRT's developer guide, "Working with Quantized Types": integers are signed, their zero point is 0.
@@ -108,8 +108,10 @@ def unsuitable(name: str, spec: ModelSpec) -> str:
     return ""
 
 
-def settings_of(name: str, spec: ModelSpec, options: SessionOptions, engines: Path | None = None) -> dict[str, Any]:
-    """Returns what a provider is told.
+def provider_options(
+    name: str, spec: ModelSpec, options: SessionOptions, engines: Path | None = None
+) -> dict[str, Any]:
+    """Returns ONNX Runtime's options of a provider.
 
     Args:
         name: The provider's full name.

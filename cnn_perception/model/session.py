@@ -1,4 +1,4 @@
-"""Opens a model on the first provider of a list that really runs it, and says why it is not an earlier one."""
+"""Opens a model on the first execution provider that really runs it, and says why the preferred ones do not."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from cnn_perception.model.providers import (
     TENSORRT,
     SessionOptions,
     cache_root,
-    settings_of,
-    unsuitable,
+    provider_options,
+    unsupported_reason,
 )
 from cnn_perception.model.spec import ModelSpec
 
@@ -35,7 +35,7 @@ _LIBRARIES = {TENSORRT: "libonnxruntime_providers_tensorrt.so", CUDA: "libonnxru
 
 
 def _ort_errors() -> tuple[type[Exception], ...]:
-    """ONNX Runtime raises its own exception classes, which share no base below Exception."""
+    """Returns ONNX Runtime's exception classes, which share no base below Exception."""
     state = vars(onnxruntime.capi.onnxruntime_pybind11_state).values()
     own = [item for item in state if isinstance(item, type) and issubclass(item, Exception)]
     return (ValueError, RuntimeError, *own)
@@ -46,8 +46,8 @@ ORT_ERRORS = _ort_errors()
 
 
 @dataclass(frozen=True, eq=False)
-class OpenSession:
-    """A model on a provider.
+class ProviderSession:
+    """An ONNX Runtime session, and the execution provider that it runs on.
 
     Attributes:
         session: ONNX Runtime's session.
@@ -68,16 +68,16 @@ def open_session(
     file: OnnxFile,
     spec: ModelSpec,
     options: SessionOptions,
-    try_out: Callable[[Any], None],
+    warm_up: Callable[[Any], None],
     log: Callable[[str], None],
-) -> OpenSession:
-    """Tries one provider after the other.
+) -> ProviderSession:
+    """Opens a model on the first provider that runs it.
 
     Args:
         file: The model.
         spec: Its description.
         options: How it is to be run.
-        try_out: Runs a session once for every size that it will be used with: a GPU that ONNX Runtime has no code for
+        warm_up: Runs a session once for every size that it will be used with: a GPU that ONNX Runtime has no code for
             starts without an error and then cannot compute.
         log: Is told what takes long, before it does.
 
@@ -85,34 +85,65 @@ def open_session(
         ModelError: If not even the CPU can run it.
         ConfigError: If a GPU is required and none runs it.
     """
-    available = onnxruntime.get_available_providers()
-    absent = {name: "is not in this build of ONNX Runtime" for name in options.chain if name not in available}
-    reasons = absent | {name: why for name in options.chain if name not in absent and (why := unsuitable(name, spec))}
-    usable = [name for name in options.chain if name not in reasons]
-    session: Any = None
-    while session is None:
-        try:
-            session = _start(usable, file, spec, options, try_out, log)
-        except ORT_ERRORS as error:
-            if usable[0] == CPU:
-                raise ModelError(
-                    f"{file.path}: ONNX Runtime {onnxruntime.__version__} cannot run it ({reason_of(error)}); "
-                    "export it again or update ONNX Runtime"
-                ) from None
-            reasons[usable[0]] = _why_not(usable[0], options, error)
-            del usable[0]
+    reasons = _unusable(options.provider_order, spec)
+    usable = [name for name in options.provider_order if name not in reasons]
+
+    def start(providers: Sequence[str]) -> Any:  # noqa: ANN401
+        return _start(providers, file, spec, options, warm_up, log)
+
+    session, failures = _start_first(usable, start, file.path, options)
+    reasons |= failures
     started: Sequence[str] = session.get_providers()
-    reasons |= {name: _why_not(name, options) for name in usable[: usable.index(started[0])]}
     nodes = _count_nodes(session)
     provider = max(started, key=lambda name: nodes[name])  # the earlier one where they are equal
     if provider != started[0]:
         reasons[started[0]] = f"takes only {nodes[started[0]]} of {nodes.total()} nodes of the graph"
-    passed_over = options.chain[: options.chain.index(provider)]
-    fallback = "; ".join(f"{name} {reasons[name]}" for name in passed_over if name in reasons)
+    preferred = options.provider_order[: options.provider_order.index(provider)]
+    fallback = "; ".join(f"{name} {reasons[name]}" for name in preferred if name in reasons)
     if options.require_gpu and provider not in GPU_PROVIDERS:
         raise ConfigError(f"require_gpu is set, but only {provider} runs {file.path}: {fallback}")
     placement = ", ".join(f"{name} {count} of {nodes.total()}" for name, count in nodes.most_common())
-    return OpenSession(session, provider, fallback, placement)
+    return ProviderSession(session, provider, fallback, placement)
+
+
+def _unusable(providers: Sequence[str], spec: ModelSpec) -> dict[str, str]:
+    """Returns the providers that are not even tried, and why."""
+    available = onnxruntime.get_available_providers()
+    reasons = {}
+    for name in providers:
+        if name not in available:
+            reasons[name] = "is not in this build of ONNX Runtime"
+        elif reason := unsupported_reason(name, spec):
+            reasons[name] = reason
+    return reasons
+
+
+def _start_first(
+    providers: Sequence[str], start: Callable[[Sequence[str]], Any], path: Path, options: SessionOptions
+) -> tuple[Any, dict[str, str]]:
+    """Returns a session on the first provider that starts, and why those before it do not.
+
+    Raises:
+        ModelError: If not even the CPU, the last of them, starts.
+    """
+    reasons: dict[str, str] = {}
+    remaining = list(providers)
+    session: Any = None
+    while session is None:
+        try:
+            session = start(remaining)
+        except ORT_ERRORS as error:
+            failed = remaining.pop(0)
+            if failed == CPU:
+                raise ModelError(
+                    f"{path}: ONNX Runtime {onnxruntime.__version__} cannot run it ({reason_of(error)}); "
+                    "export it again or update ONNX Runtime"
+                ) from None
+            reasons[failed] = _failure_reason(failed, options, error)
+    first = session.get_providers()[0]
+    for name in remaining[: remaining.index(first)]:  # which ONNX Runtime has left out without an error
+        reasons[name] = _failure_reason(name, options)
+    return session, reasons
 
 
 def reason_of(error: BaseException) -> str:
@@ -125,12 +156,14 @@ def _start(
     file: OnnxFile,
     spec: ModelSpec,
     options: SessionOptions,
-    try_out: Callable[[Any], None],
+    warm_up: Callable[[Any], None],
     log: Callable[[str], None],
 ) -> Any:  # noqa: ANN401
+    """Returns a session on the first of the providers, with its engine from the cache where it is TensorRT."""
+
     def start(folder: Path | None) -> Any:  # noqa: ANN401
-        session = _create(file, [(name, settings_of(name, spec, options, folder)) for name in providers], options)
-        try_out(session)
+        session = _create(file, [(name, provider_options(name, spec, options, folder)) for name in providers], options)
+        warm_up(session)
         return session
 
     if providers[0] != TENSORRT:
@@ -145,7 +178,7 @@ def _start(
         session = start(None)  # where there is no GPU this fails too, and is said once
         log(f"TensorRT built its engine, and will at each start, for it cannot be kept: {error}")
         return session
-    return tensorrt_cache.with_engines(folder, start, ORT_ERRORS, log)
+    return tensorrt_cache.start_with_engines(folder, start, ORT_ERRORS, log)
 
 
 def _create(file: OnnxFile, providers: Sequence[tuple[str, dict[str, Any]]], options: SessionOptions) -> Any:  # noqa: ANN401
@@ -168,7 +201,7 @@ def _preload(providers: Sequence[str]) -> None:
     if not {CUDA, TENSORRT} & set(providers) or not has_driver():
         return
     if hasattr(onnxruntime, "preload_dlls"):
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints what `_why_not` says
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what `_failure_reason` says
             onnxruntime.preload_dlls(msvc=False)
     if TENSORRT in providers:
         with contextlib.suppress(ImportError):
@@ -179,8 +212,8 @@ def _library(provider: str) -> Path:
     return Path(onnxruntime.__file__).parent / "capi" / _LIBRARIES[provider]
 
 
-def _why_not(provider: str, options: SessionOptions, error: Exception | None = None) -> str:
-    """Finds out why a provider could not be started: ONNX Runtime says it in its log only, or not at all."""
+def _failure_reason(provider: str, options: SessionOptions, error: Exception | None = None) -> str:
+    """Returns why a provider could not be started: ONNX Runtime says it in its log only, or not at all."""
     found = reason_of(error) if error is not None else "ONNX Runtime gives no reason"
     if provider in _LIBRARIES and _library(provider).exists():
         try:

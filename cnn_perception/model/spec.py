@@ -1,4 +1,4 @@
-"""What a model is: the description every model file carries in its own metadata.
+"""The description that every model file carries in its own metadata: task, classes, preprocessing, provenance.
 
 A model file is one ONNX graph whose metadata key `cnn_perception.spec` holds a `ModelSpec` as JSON.
 Preprocessing, labels and provenance are written there once, at export, and nowhere else; the robot needs no
@@ -151,7 +151,7 @@ class ParityRecord:
 
 @dataclass(frozen=True)
 class UnknownRule:
-    """When an image shows none of the classes.
+    """The rule by which an image shows none of the classes.
 
     Attributes:
         method: `energy`: the rule's score is logsumexp of the raw logits (Liu et al. 2020, with temperature 1);
@@ -180,7 +180,7 @@ class UnknownRule:
 
 @dataclass(frozen=True)
 class PrecisionRecord:
-    """In which arithmetic the graph computes, and what that cost.
+    """In which arithmetic the graph computes, and the accuracy that this costs.
 
     Attributes:
         precision: `fp32`; `fp16` weights and activations; `int8` weights and 8-bit activations.
@@ -252,7 +252,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class TrainingStatistics:
-    """What the images looked like that the model knows: a camera that shows something else has drifted.
+    """Statistics of the training data, with which the node compares its camera's images to notice drift.
 
     Attributes:
         images: Validation images that the moments were measured on.
@@ -322,7 +322,8 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         _require(self.version == SPEC_VERSION, "version", f"{self.version}, this package reads {SPEC_VERSION}")
-        count, needed = len(self.class_names), 2 if self.task == "multiclass" else 1
+        count = len(self.class_names)
+        needed = 2 if self.task == "multiclass" else 1
         _require(count >= needed, "class_names", f"{count} names, at least {needed} are needed")
         _require(all(self.class_names), "class_names", "one is empty")
         _require(len(set(self.class_names)) == len(self.class_names), "class_names", "one occurs twice")
@@ -342,7 +343,7 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:
-        """Reads what `to_json` wrote.
+        """Returns the spec that `to_json` wrote.
 
         Raises:
             ModelError: If it is no JSON, or a field is missing, unknown, of the wrong type or out of range.
@@ -356,7 +357,7 @@ class ModelSpec:
             raise ModelError(
                 f"the model's spec has version {version!r}, this package reads {SPEC_VERSION}; export the model again"
             )
-        spec: ModelSpec = _read(cls, value, "spec")
+        spec: ModelSpec = _parse(cls, value, "spec")
         return spec
 
 
@@ -365,8 +366,8 @@ def _require(condition: bool, field: str, value: object) -> None:
         raise ModelError(f"model spec: {field} is out of range: {value}")
 
 
-def _read(expected: Any, value: Any, where: str) -> Any:  # noqa: ANN401 JSON meets type annotations
-    """Checks a JSON value against a type annotation and builds the records; strict in both directions."""
+def _parse(expected: Any, value: Any, where: str) -> Any:  # noqa: ANN401 JSON meets type annotations
+    """Returns a JSON value as what a type annotation says, records included; strict in both directions."""
     if dataclasses.is_dataclass(expected) and isinstance(expected, type):
         hints = typing.get_type_hints(expected)
         if not isinstance(value, dict) or value.keys() != hints.keys():
@@ -375,18 +376,20 @@ def _read(expected: Any, value: Any, where: str) -> Any:  # noqa: ANN401 JSON me
             raise ModelError(
                 f"model {where}: missing fields {missing}, unknown fields {unknown}; export the model again"
             )
-        return expected(**{name: _read(hint, value[name], f"{where}.{name}") for name, hint in hints.items()})
+        fields = {name: _parse(hint, value[name], f"{where}.{name}") for name, hint in hints.items()}
+        return expected(**fields)
     origin, arguments = typing.get_origin(expected), typing.get_args(expected)
     if origin is types.UnionType or origin is typing.Union:
         if value is None:
             return None
-        return _read(next(a for a in arguments if a is not type(None)), value, where)
+        return _parse(next(a for a in arguments if a is not type(None)), value, where)
     if origin is tuple and isinstance(value, list):
-        items = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
-        if len(items) == len(value):
-            return tuple(_read(item, v, f"{where}[{i}]") for i, (item, v) in enumerate(zip(items, value, strict=True)))
+        types_of_items = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
+        if len(types_of_items) == len(value):
+            indices = range(len(value))
+            return tuple(_parse(types_of_items[index], value[index], f"{where}[{index}]") for index in indices)
     elif origin is dict and isinstance(value, dict):
-        return {str(key): _read(arguments[1], v, f"{where}.{key}") for key, v in value.items()}
+        return {str(key): _parse(arguments[1], v, f"{where}.{key}") for key, v in value.items()}
     elif origin is Literal and value in arguments:
         return value
     elif expected is float and isinstance(value, int | float) and not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""The part of an ONNX file that some of its outputs need.
+"""Cuts an ONNX model down to the nodes and weights that some of its outputs need.
 
 ONNX Runtime computes every node of a file, whichever outputs are asked for: its `only_execute_path_to_fetches` works in
 training builds alone (onnxruntime issue 16013). So the rest is cut off before ONNX Runtime sees the file, on its bytes:
@@ -7,7 +7,7 @@ the robot has no `onnx` package.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 
 from cnn_perception.model.onnx_file import fields
 
@@ -26,33 +26,49 @@ def subgraph(model: bytes, outputs: Set[str]) -> bytes:
         outputs: Names of outputs; those that the model does not have are left out.
     """
     parts: list[bytes | memoryview] = []
-    done = 0
+    copied = 0
     for number, start, end in fields(model, 0, len(model)):
         if number == _GRAPH:
-            kept = _kept(model, start, end, outputs)
-            parts += [_varint(_GRAPH << 3 | _BYTES), _varint(sum(map(len, kept))), *kept]
+            needed = _needed_fields(model, start, end, outputs)
+            parts += [_varint(_GRAPH << 3 | _BYTES), _varint(sum(map(len, needed))), *needed]
         else:
-            parts.append(memoryview(model)[done:end])
-        done = end
+            parts.append(memoryview(model)[copied:end])
+        copied = end
     return b"".join(parts)
 
 
-def _kept(model: bytes, start: int, end: int, outputs: Set[str]) -> list[memoryview]:
+def _needed_fields(model: bytes, start: int, end: int, outputs: Set[str]) -> list[memoryview]:
     """Returns the fields of the graph between two positions that are needed, each with its key."""
     graph = list(fields(model, start, end))
-    needed, nodes = set(outputs), set[int]()
-    for number, first, last in reversed(graph):  # the nodes are in the order of computation
-        if number == _NODE and needed & _names(model, first, last, _NODE_OUTPUT):
-            nodes.add(first)
-            needed |= _names(model, first, last, _NODE_INPUT)
-    named = {_OUTPUT: (_VALUE_NAME, outputs), _INITIALIZER: (_TENSOR_NAME, needed), _VALUE_INFO: (_VALUE_NAME, needed)}
-    kept, done = [], start
+    nodes, values = _needed_nodes(model, graph, outputs)
+    needed = []
+    copied = start
     for number, first, last in graph:
-        field, wanted = named.get(number, (0, outputs))
-        if first in nodes if number == _NODE else not field or wanted & _names(model, first, last, field):
-            kept.append(memoryview(model)[done:last])
-        done = last
-    return kept
+        if number == _NODE:
+            is_needed = first in nodes
+        elif number == _OUTPUT:
+            is_needed = bool(outputs & _names(model, first, last, _VALUE_NAME))
+        elif number == _INITIALIZER:
+            is_needed = bool(values & _names(model, first, last, _TENSOR_NAME))
+        elif number == _VALUE_INFO:
+            is_needed = bool(values & _names(model, first, last, _VALUE_NAME))
+        else:
+            is_needed = True
+        if is_needed:
+            needed.append(memoryview(model)[copied:last])
+        copied = last
+    return needed
+
+
+def _needed_nodes(model: bytes, graph: Sequence[tuple[int, int, int]], outputs: Set[str]) -> tuple[set[int], set[str]]:
+    """Returns the positions of the nodes that compute the outputs, and the names of all values they need."""
+    nodes = set()
+    values = set(outputs)
+    for number, first, last in reversed(graph):  # the nodes are in the order of computation
+        if number == _NODE and values & _names(model, first, last, _NODE_OUTPUT):
+            nodes.add(first)
+            values |= _names(model, first, last, _NODE_INPUT)
+    return nodes, values
 
 
 def _names(model: bytes, start: int, end: int, field: int) -> set[str]:
@@ -60,7 +76,7 @@ def _names(model: bytes, start: int, end: int, field: int) -> set[str]:
 
 
 def _varint(value: int) -> bytes:
-    """Writes an integer, seven bits a byte, the lowest first.
+    """Returns an integer as bytes, seven bits each, the lowest first.
 
     Source: the protocol buffers documentation, "Encoding".
     """

@@ -1,4 +1,4 @@
-"""TensorRT's engines on disk: built once for a model, a GPU and a set of versions, and never used half-written.
+"""A cache of TensorRT's engines on disk, built once for a model, a GPU and a set of versions.
 
 TensorRT's provider names an engine by the shape of the graph, not by its weights: two models of one architecture would
 share one engine and give each other's answers. So each model has a folder of its own, by the digest of its file. A
@@ -36,13 +36,13 @@ def folder_of(root: Path, gpu: Gpu, versions: str, model: str) -> Path:
     return root / re.sub(r"[^A-Za-z0-9._-]+", "-", machine) / model
 
 
-def with_engines(
+def start_with_engines(
     folder: Path,
     start: Callable[[Path | None], T],
     errors: tuple[type[Exception], ...],
     log: Callable[[str], None],
 ) -> T:
-    """Starts what uses the engines in a folder, and builds them first where needed.
+    """Starts a session with the engines in a folder, and builds them first where needed.
 
     Args:
         folder: From `folder_of`. One process at a time works in it: nodes that start together build once.
@@ -62,13 +62,13 @@ def with_engines(
                     return start(folder)
                 except errors as error:
                     log(f"the engine in {folder} cannot be used ({one_line(error, 200)})")
-            _begin(folder)
+            _prepare_folder(folder)
         except OSError as error:
             log(f"TensorRT builds its engine at each start, for minutes: {folder} cannot be used ({error.strerror})")
             return start(None)
         log(f"TensorRT builds its engine, which takes minutes the first time; it will be kept in {folder}")
         result = start(folder)
-        _finish(folder, log)
+        _mark_complete(folder, log)
         return result
 
 
@@ -84,15 +84,16 @@ def _locked(path: Path, log: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
-def _begin(folder: Path) -> None:
-    """Empties the folder, and brings what was learned while other models were built: the same layers build faster."""
+def _prepare_folder(folder: Path) -> None:
+    """Empties the folder, and copies the timings of other models' layers into it: the same layers build faster."""
     shutil.rmtree(folder)
     folder.mkdir()
     for timing in folder.parent.glob(_TIMINGS):
         shutil.copy(timing, folder)
 
 
-def _finish(folder: Path, log: Callable[[str], None]) -> None:
+def _mark_complete(folder: Path, log: Callable[[str], None]) -> None:
+    """Marks the engines as complete, and moves the layers' timings to where other models find them."""
     try:
         for timing in folder.glob(_TIMINGS):
             timing.replace(folder.parent / timing.name)

@@ -22,7 +22,7 @@ from cnn_perception.stream.stamps import Stamps
 
 
 class Channel:
-    """A camera as the node sees it; an `inlet.Feed`.
+    """A camera as the node sees it; an `latest_subscription.Feed`.
 
     Attributes:
         name: Of the camera; empty for the only one.

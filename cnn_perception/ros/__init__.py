@@ -1,1 +1,1 @@
-"""What every node of this package needs of ROS 2, whatever it does."""
+"""The ROS 2 code that the nodes share: parameters, subscriptions, messages, transport, and how a process runs."""

@@ -1,4 +1,4 @@
-"""Images as messages: what a node publishes as sensor_msgs/Image and CompressedImage."""
+"""Builds the sensor_msgs/Image and CompressedImage messages that the nodes publish."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ROS parameters as one frozen record: every name, default, range and description is written once, at its field."""
+"""Declares and reads ROS parameters from one frozen dataclass: its fields hold name, default, range and description."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ def validate(record: Any) -> None:  # noqa: ANN401 any dataclass instance
         ConfigError: Naming the parameter, its value and what is allowed.
     """
     for item in dataclasses.fields(record):
-        value, between, choices = getattr(record, item.name), item.metadata["between"], item.metadata["choices"]
+        value = getattr(record, item.name)
+        between = item.metadata["between"]
+        choices = item.metadata["choices"]
         if between is not None and not (math.isfinite(value) and between[0] <= value <= between[1]):
             raise ConfigError(f"parameter {item.name} is {value}; choose {between[0]} to {between[1]}")
         if choices and value not in choices:
@@ -119,7 +121,7 @@ def read(node: Node, record: type[T], changed: Sequence[Parameter[Any]] = (), pr
 
 
 def with_live(current: T, wanted: T) -> T:
-    """Returns `current` with the parameters that take effect at once as in `wanted`."""
+    """Returns `current` with the values of `wanted` for those parameters that take effect at once."""
     fields = dataclasses.fields(current)  # type: ignore[arg-type]
     live = {item.name: getattr(wanted, item.name) for item in fields if item.metadata["live"]}
     return dataclasses.replace(current, **live)  # type: ignore[type-var]

@@ -1,4 +1,4 @@
-"""What a process needs so that camera images cross DDS without loss: the Fast DDS profile and malloc's settings.
+"""Sets up a process so that camera images cross DDS without loss: the Fast DDS profile and malloc's settings.
 
 Fast DDS's default shared-memory segment is smaller than one 640x480 rgb8 image, so images are split into UDP fragments
 of which a best-effort reader loses 82 to 93 %. The shipped profile has a 64 MiB segment. glibc's malloc would return

@@ -365,7 +365,8 @@ def test_sql_in_a_compressed_or_disguised_file_is_refused_too(tmp_path, kind):
 
 @pytest.mark.parametrize("with_metadata", [True, False])
 def test_statements_in_place_of_table_definitions_are_not_executed(tmp_path, with_metadata):
-    victim, made = tmp_path / "victim.sqlite", tmp_path / "made"
+    victim = tmp_path / "victim.sqlite"
+    made = tmp_path / "made"
     write_database(victim, "CREATE TABLE accounts (name)")
     bag = tiny_bag.write_bag(tmp_path / "bag", drive(3), storage=StoragePlugin.SQLITE3)
     if not with_metadata:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.growth import LIMITS, Sample, growth, look, slope
+from benchmark.growth import LIMITS, Sample, growth, sample_process, slope
 
 
 def samples(memory_mb, threads=10, handles=20):
@@ -48,14 +48,14 @@ def test_slope_of_hours_of_samples_is_as_steep_as_of_minutes():
     assert slope(range(10_000), np.arange(10_000) * 0.25) == 0.25
 
 
-def test_look_counts_threads_and_handles_of_a_process(tmp_path: Path):
+def test_sample_counts_threads_and_handles_of_a_process(tmp_path: Path):
     now_s = time.perf_counter()
-    before = look(os.getpid(), now_s, now_s + 2.0)
+    before = sample_process(os.getpid(), now_s, now_s + 2.0)
     release = threading.Event()
     thread = threading.Thread(target=release.wait)
     thread.start()
     with (tmp_path / "open").open("w"):
-        after = look(os.getpid(), now_s, now_s + 3.0)
+        after = sample_process(os.getpid(), now_s, now_s + 3.0)
     release.set()
     thread.join()
 

@@ -14,7 +14,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 from ros import Process, new_domain, participant, running
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from cnn_perception.camera_node import calibration_file
+from cnn_perception.camera_node.calibration_file import read_calibration
 from cnn_perception.camera_node.node import FrameSource
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.image.messages import decode_file_bytes
@@ -145,8 +145,9 @@ def test_calibration_is_scaled_with_the_images(tmp_path: Path):
     point = np.array([[0.3, -0.2, 1.5]])
     pixels = {}
     for width in (640, 320):
-        info = calibration_file.load(path.as_uri(), width, width * 3 // 4)
-        matrix, distortion = np.array(info.k).reshape(3, 3), np.array(info.d)
+        info = read_calibration(path.as_uri(), width, width * 3 // 4)
+        matrix = np.array(info.k).reshape(3, 3)
+        distortion = np.array(info.d)
         ((u, v),) = cv2.projectPoints(point, np.zeros(3), np.zeros(3), matrix, distortion)[0].reshape(-1, 2)
         pixels[width] = ((u + 0.5) / width, (v + 0.5) / info.height)
         x, y, w = np.array(info.p).reshape(3, 4) @ [*point[0], 1.0]
@@ -166,21 +167,23 @@ def test_unusable_calibration_is_refused_by_name(text: str | None, words: str, t
     if text is not None:
         path.write_text(text)
     with pytest.raises(ConfigError, match=f"front.yaml.*{words}"):
-        calibration_file.load(str(path), 320, 240)
+        read_calibration(str(path), 320, 240)
 
 
 @pytest.mark.parametrize("url", ["~nobody_of_this_name/a.yaml", "file:~nobody_of_this_name/a.yaml"])
 def test_a_calibration_in_the_home_of_nobody_is_refused_by_name(url: str):
     with pytest.raises(ConfigError, match=r"^camera_info_url .*there is no user 'nobody_of_this_name'"):
-        calibration_file.load(url, 320, 240)
+        read_calibration(url, 320, 240)
 
 
 def test_camera_resizes_and_publishes_its_calibration(folder: Path, tmp_path: Path):
-    domain, path = new_domain(), tmp_path / "front.yaml"
+    domain = new_domain()
+    path = tmp_path / "front.yaml"
     path.write_text(CALIBRATION)
     settings = {"source": folder, "width": 160, "height": 120, "camera_info_url": path, "loop": True}
     with running("camera_node", domain, tmp_path / "log", **settings), participant(domain) as ros:
-        images, infos = ros.collect(Image, "image_raw"), ros.collect(CameraInfo, "camera_info")
+        images = ros.collect(Image, "image_raw")
+        infos = ros.collect(CameraInfo, "camera_info")
         ros.wait_for(lambda: images and infos, "an image and its camera_info")
     assert (images[-1].width, images[-1].height) == (infos[-1].width, infos[-1].height) == (160, 120)
     assert infos[-1].k[0] == 125.0  # 500 pixels of 640 are 125 of 160

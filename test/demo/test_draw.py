@@ -95,7 +95,8 @@ def test_the_same_seed_draws_the_same_bytes_with_one_process_or_two(tmp_path: Pa
 
 
 def test_another_seed_draws_other_pictures(tmp_path: Path):
-    first, second = contents(tiny(tmp_path / "a", seed=0)), contents(tiny(tmp_path / "b", seed=1))
+    first = contents(tiny(tmp_path / "a", seed=0))
+    second = contents(tiny(tmp_path / "b", seed=1))
     assert first.keys() == second.keys()
     assert all(first[name] != second[name] for name in first)
 
@@ -183,7 +184,8 @@ def test_a_drive_has_all_its_frames_in_order(tmp_path: Path):
 def test_a_frame_shows_the_sign_that_its_label_names(tmp_path: Path):
     settings = DriveSettings(4.0, 10.0, 3, 240, 320)
     folder = draw_drive(tmp_path / "drive", 4.0, 10.0, 3, height=240, width=320, processes=1)
-    drive, rows = Drive(settings), list(csv.DictReader((folder / "labels.csv").open(newline="")))
+    drive = Drive(settings)
+    rows = list(csv.DictReader((folder / "labels.csv").open(newline="")))
     for frame in range(40):
         label = next(r["class"] for r in rows if float(r["start_s"]) <= frame / 10 < float(r["end_s"]))
         shot = drive.shot(frame)

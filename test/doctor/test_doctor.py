@@ -1,4 +1,4 @@
-"""Owns: what the doctor says and how it exits: each judgement by itself, then situations with real processes."""
+"""Owns: what the doctor says and how it exits: each check by itself, then situations with real processes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tiny_model import write_tiny_model
 from cnn_perception.doctor import machine, nodes
 from cnn_perception.doctor import topics as topic_checks
 from cnn_perception.doctor.finding import Finding, exit_code
-from cnn_perception.doctor.topics import Arrivals, Publisher
+from cnn_perception.doctor.topics import Publisher, ReceivedFrames
 
 RAW, JPEG = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 NOW_NS = 1_700_000_000 * 10**9
@@ -51,7 +51,8 @@ def lines(findings: Iterator[Finding]) -> str:
 
 
 def test_a_finding_is_one_line_and_any_failure_is_the_users_to_mend():
-    fine, doubtful = Finding("ok", "cv2", "5.0"), Finding("warn", "a b", "two\n  lines", "mend it")
+    fine = Finding("ok", "cv2", "5.0")
+    doubtful = Finding("warn", "a b", "two\n  lines", "mend it")
     assert [str(fine), str(doubtful)] == ["ok    cv2: 5.0", "warn  a b: two lines -> mend it"]
     assert exit_code([fine, doubtful]) == 0
     assert exit_code([fine, Finding("FAIL", "a", "b"), doubtful]) == 2
@@ -159,7 +160,7 @@ def test_model_is_loaded_run_and_described_or_refused_with_what_to_do(tmp_path: 
     assert "provider: runs on CPUExecutionProvider" in good
     (tmp_path / "text.onnx").write_text("no model")
     bad = only(machine.check_model(tmp_path / "text.onnx"))
-    assert (bad.level, bad.what) == ("FAIL", "model")
+    assert (bad.level, bad.subject) == ("FAIL", "model")
     assert "text.onnx" in bad.text
     assert bad.remedy
     nowhere = only(machine.check_model(Path("~nobody_of_this_name/a.onnx")))
@@ -205,40 +206,45 @@ def calibration(width: int = 80, height: int = 48, focal: float = 100.0) -> Came
     return CameraInfo(width=width, height=height, k=k, distortion_model="plumb_bob")
 
 
-def arrivals(ages_s: Sequence[float], message: Image | None = None, **more: Any) -> Arrivals:
+def frames(ages_s: Sequence[float], message: Image | None = None, **more: Any) -> ReceivedFrames:
     """Frames at 10 Hz with stamps of these ages."""
     arrived = [NOW_NS + number * 10**8 for number in range(len(ages_s))]
-    times = [(max(ns - round(age_s * 1e9), 0), ns) for ns, age_s in zip(arrived, ages_s, strict=True)]
-    settings = {"seconds": 2.0, "latest": message or picture(), "times": times, "calibration": calibration()} | more
-    return Arrivals("/front/image_raw", **settings)
+    times_ns = [(max(ns - round(age_s * 1e9), 0), ns) for ns, age_s in zip(arrived, ages_s, strict=True)]
+    settings = {
+        "duration_s": 2.0,
+        "latest": message or picture(),
+        "times_ns": times_ns,
+        "camera_info": calibration(),
+    } | more
+    return ReceivedFrames("/front/image_raw", **settings)
 
 
 @pytest.mark.parametrize(
-    ("heard", "said"),
+    ("received", "said"),
     [
-        (arrivals([0.01] * 11), "ok    frames of /front/image_raw: 11 in 2.0 s (10.0 Hz), 0.01 MiB each"),
-        (arrivals([0.01] * 11), "ok    frames of /front/image_raw: 80x48, rgb8: converted"),
-        (arrivals([0.01, 0.05]), "ok    frames of /front/image_raw: 50 ms old at most"),
-        (arrivals([0.01]), "ok    topic /front/camera_info: calibrated, plumb_bob"),
-        (Arrivals("/front/image_raw", 2.0), "FAIL  frames of /front/image_raw: none in 2.0 s"),
-        (arrivals([0.01], picture("rgb9")), "FAIL  frames of /front/image_raw: refused (encoding): encoding 'rgb9'"),
-        (arrivals([0.01], picture(frame_id="")), "warn  frames of /front/image_raw: frame_id is empty"),
-        (arrivals([12.5, 12.0]), "warn  frames of /front/image_raw: they are 12.0 s old when they arrive"),
-        (arrivals([2e9, 2e9]), "warn  frames of /front/image_raw: stamp_zero in 2 of 2"),
-        (arrivals([0.1, -5.0]), "warn  frames of /front/image_raw: stamp_future in 1 of 2"),
-        (arrivals([0.01] * 10, sent=40), "warn  frames of /front/image_raw: 30 of 40 that were sent did not arrive"),
-        (arrivals([0.01], calibration=None), "warn  topic /front/camera_info: nothing arrives"),
-        (arrivals([0.01], calibration=calibration(focal=0)), "warn  topic /front/camera_info: the camera is not calib"),
-        (arrivals([0.01], calibration=calibration(640, 480)), "is for 640x480, the images have 80x48"),
+        (frames([0.01] * 11), "ok    frames of /front/image_raw: 11 in 2.0 s (10.0 Hz), 0.01 MiB each"),
+        (frames([0.01] * 11), "ok    frames of /front/image_raw: 80x48, rgb8: converted"),
+        (frames([0.01, 0.05]), "ok    frames of /front/image_raw: 50 ms old at most"),
+        (frames([0.01]), "ok    topic /front/camera_info: calibrated, plumb_bob"),
+        (ReceivedFrames("/front/image_raw", 2.0), "FAIL  frames of /front/image_raw: none in 2.0 s"),
+        (frames([0.01], picture("rgb9")), "FAIL  frames of /front/image_raw: refused (encoding): encoding 'rgb9'"),
+        (frames([0.01], picture(frame_id="")), "warn  frames of /front/image_raw: frame_id is empty"),
+        (frames([12.5, 12.0]), "warn  frames of /front/image_raw: they are 12.0 s old when they arrive"),
+        (frames([2e9, 2e9]), "warn  frames of /front/image_raw: stamp_zero in 2 of 2"),
+        (frames([0.1, -5.0]), "warn  frames of /front/image_raw: stamp_future in 1 of 2"),
+        (frames([0.01] * 10, sent=40), "warn  frames of /front/image_raw: 30 of 40 that were sent did not arrive"),
+        (frames([0.01], camera_info=None), "warn  topic /front/camera_info: nothing arrives"),
+        (frames([0.01], camera_info=calibration(focal=0)), "warn  topic /front/camera_info: the camera is not calib"),
+        (frames([0.01], camera_info=calibration(640, 480)), "is for 640x480, the images have 80x48"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_frames(heard: Arrivals, said: str):
-    assert said in lines(topic_checks.check_frames(heard))
+def test_frames(received: ReceivedFrames, said: str):
+    assert said in lines(topic_checks.check_frames(received))
 
 
 def test_good_frames_are_only_praised():
-    assert {finding.level for finding in topic_checks.check_frames(arrivals([0.01] * 5, sent=5))} == {"ok"}
+    assert {finding.level for finding in topic_checks.check_frames(frames([0.01] * 5, sent=5))} == {"ok"}
 
 
 def test_camera_info_lies_beside_the_images():
@@ -280,36 +286,40 @@ def test_absent_node_is_a_failure_only_if_it_was_asked_for():
         ([], [], "warn  node /eye: listens to no image topic"),
     ],
 )
-def test_what_the_node_listens_to(asked: list[str], subscribed: list[str], said: str):
-    assert said in lines(nodes.check_listening("/eye", asked, subscribed))
+def test_subscriptions(asked: list[str], subscribed: list[str], said: str):
+    assert said in lines(nodes.check_subscriptions("/eye", asked, subscribed))
 
 
-def words(**more: Any) -> nodes.Words:
+def output(**more: Any) -> nodes.NodeOutput:
     status = DiagnosticStatus(level=DiagnosticStatus.ERROR, name="/eye: camera", message="no image for 4.0 s")
     status.values = [KeyValue(key="dropped: encoding", value="7"), KeyValue(key="received", value="9")]
-    settings = {"statuses": {status.name: status}, "answers": {"/eye/classification": 0}, "listeners": 1} | more
-    return nodes.Words(**settings)
+    settings = {"statuses": {status.name: status}, "result_counts": {"/eye/classification": 0}, "subscribers": 1} | more
+    return nodes.NodeOutput(**settings)
 
 
 @pytest.mark.parametrize(
-    ("heard", "frames", "said"),
+    ("published", "frames", "said"),
     [
-        (words(), 5, "FAIL  diagnosis /eye: camera: no image for 4.0 s; dropped: encoding 7"),
-        (words(), 5, "FAIL  topic /eye/classification: no answer while 5 images arrived here"),
-        (words(), 0, "ok    topic /eye/classification: 0 answers while 0 images"),
-        (words(answers={"/eye/classification": 3}), 5, "ok    topic /eye/classification: 3 answers while 5 images"),
-        (words(listeners=0), 5, "ok    node /eye: nobody else subscribes to its results"),
-        (words(statuses={}), 5, "warn  node /eye: says nothing on /diagnostics"),
+        (output(), 5, "FAIL  diagnosis /eye: camera: no image for 4.0 s; dropped: encoding 7"),
+        (output(), 5, "FAIL  topic /eye/classification: no answer while 5 images arrived here"),
+        (output(), 0, "ok    topic /eye/classification: 0 answers while 0 images"),
         (
-            words(misfits=["/rviz on /eye/activation: Durability"]),
+            output(result_counts={"/eye/classification": 3}),
+            5,
+            "ok    topic /eye/classification: 3 answers while 5 images",
+        ),
+        (output(subscribers=0), 5, "ok    node /eye: nobody else subscribes to its results"),
+        (output(statuses={}), 5, "warn  node /eye: says nothing on /diagnostics"),
+        (
+            output(incompatible=["/rviz on /eye/activation: Durability"]),
             5,
             "FAIL  node /eye: cannot reach a subscriber, /rviz",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_words(heard: nodes.Words, frames: int, said: str):
-    assert said in lines(nodes.check_words("/eye", heard, frames))
+def test_output(published: nodes.NodeOutput, frames: int, said: str):
+    assert said in lines(nodes.check_output("/eye", published, frames))
 
 
 # ---- situations

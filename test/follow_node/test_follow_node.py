@@ -1,4 +1,4 @@
-"""Owns: driving to a class and, above all, standing still: the rule as a table and by chance, the node on real DDS."""
+"""Owns: driving to a class and, above all, standing still: the controller by tables and by chance, the node on DDS."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from hypothesis import strategies as st
 from paths import ROOT
 
 from cnn_perception.errors import ConfigError
-from cnn_perception.follow_node.controller import Answer, Command, Follower, Ray, Rule
+from cnn_perception.follow_node.controller import (
+    ControllerConfig,
+    FollowController,
+    Ray,
+    StampedClassification,
+    VelocityCommand,
+)
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
@@ -32,7 +38,7 @@ from vision_msgs.msg import Classification, ObjectHypothesis
 
 from cnn_perception.follow_node.node import FollowSettings
 
-RULE = Rule(
+CONFIG = ControllerConfig(
     follow="dog",
     stop_classes=frozenset({"person"}),
     min_score=0.5,
@@ -52,19 +58,19 @@ def towards(bearing: float) -> tuple[float, float, float]:
     return math.sin(bearing), 0.0, math.cos(bearing)
 
 
-def decide(
+def command_for(
     results: list[tuple[str, float]] = DOG,
     ray: tuple[float, float, float] = AHEAD,
     *,
     arrived_ago_s: float = 0.1,
     stamp_age_s: float = 0.1,
     ray_lag_ns: int = 0,
-    rule: Rule = RULE,
-) -> Command:
-    follower = Follower()
-    follower.hear(Answer(STAMP_NS, results, arrived_s=100.0))
-    follower.look(Ray(STAMP_NS + ray_lag_ns, ray))
-    return follower.decide(rule, 100.0 + arrived_ago_s, STAMP_NS + round(stamp_age_s * 1e9))
+    config: ControllerConfig = CONFIG,
+) -> VelocityCommand:
+    controller = FollowController()
+    controller.update_classification(StampedClassification(STAMP_NS, results, arrived_s=100.0))
+    controller.update_ray(Ray(STAMP_NS + ray_lag_ns, ray))
+    return controller.compute_command(config, 100.0 + arrived_ago_s, STAMP_NS + round(stamp_age_s * 1e9))
 
 
 @pytest.mark.parametrize(
@@ -80,12 +86,12 @@ def decide(
     ],
 )
 def test_turns_towards_the_ray_and_drives_when_it_is_ahead(bearing: float, linear: float, angular: float):
-    command = decide(ray=towards(bearing))
+    command = command_for(ray=towards(bearing))
     assert (command.linear, command.angular) == (linear, pytest.approx(angular))
 
 
 def test_height_does_not_turn_the_robot():
-    command = decide(ray=(0.6 * math.sin(0.1), -0.8, 0.6 * math.cos(0.1)))
+    command = command_for(ray=(0.6 * math.sin(0.1), -0.8, 0.6 * math.cos(0.1)))
     assert command.angular == pytest.approx(-0.2)
 
 
@@ -93,7 +99,7 @@ NAN, INF = math.nan, math.inf
 
 
 @pytest.mark.parametrize(
-    ("situation", "why"),
+    ("situation", "reason"),
     [
         ({"results": []}, "nothing is recognised"),
         ({"results": [("unknown", 1.0)]}, "unknown is seen"),
@@ -117,42 +123,42 @@ NAN, INF = math.nan, math.inf
     ],
     ids=str,
 )
-def test_stands_still_and_says_why(situation: dict[str, Any], why: str):
-    command = decide(**situation)
+def test_stands_still_and_says_why(situation: dict[str, Any], reason: str):
+    command = command_for(**situation)
     assert (command.linear, command.angular, command.moves) == (0.0, 0.0, False)
-    assert why in command.why
+    assert reason in command.reason
 
 
 def test_a_class_to_stop_at_must_itself_be_seen_with_certainty():
-    assert decide([("dog", 0.9), ("person", 0.49)]).moves
+    assert command_for([("dog", 0.9), ("person", 0.49)]).moves
 
 
 def test_starts_with_standing_still():
-    follower = Follower()
-    assert not follower.decide(RULE, 0.0, 0).moves
-    follower.look(Ray(0, AHEAD))
-    assert not follower.decide(RULE, 0.0, 0).moves
+    controller = FollowController()
+    assert not controller.compute_command(CONFIG, 0.0, 0).moves
+    controller.update_ray(Ray(0, AHEAD))
+    assert not controller.compute_command(CONFIG, 0.0, 0).moves
 
 
 def test_unknown_stops_before_its_ray_is_there_and_a_good_answer_does_not_interrupt():
-    follower = Follower()
-    follower.hear(Answer(1, DOG, 0.0))
-    follower.look(Ray(1, AHEAD))
-    follower.hear(Answer(2, DOG, 0.1))
-    assert follower.decide(RULE, 0.1, 2).moves
-    follower.hear(Answer(3, [("unknown", 1.0)], 0.2))
-    assert not follower.decide(RULE, 0.2, 3).moves
+    controller = FollowController()
+    controller.update_classification(StampedClassification(1, DOG, 0.0))
+    controller.update_ray(Ray(1, AHEAD))
+    controller.update_classification(StampedClassification(2, DOG, 0.1))
+    assert controller.compute_command(CONFIG, 0.1, 2).moves
+    controller.update_classification(StampedClassification(3, [("unknown", 1.0)], 0.2))
+    assert not controller.compute_command(CONFIG, 0.2, 3).moves
 
 
 def test_answers_whose_rays_stay_away_stop_it_in_time():
-    follower = Follower()
-    follower.hear(Answer(0, DOG, 0.0))
-    follower.look(Ray(0, AHEAD))
+    controller = FollowController()
+    controller.update_classification(StampedClassification(0, DOG, 0.0))
+    controller.update_ray(Ray(0, AHEAD))
     for tick in range(1, 8):
-        follower.hear(Answer(tick, DOG, tick / 10))
-        command = follower.decide(RULE, tick / 10, tick)
+        controller.update_classification(StampedClassification(tick, DOG, tick / 10))
+        command = controller.compute_command(CONFIG, tick / 10, tick)
         assert command.moves == (tick <= 5)
-    assert "no ray with the stamp of an answer for 0.70 s" in command.why
+    assert "no ray with the stamp of an answer for 0.70 s" in command.reason
 
 
 ANY = st.floats(allow_nan=True, allow_infinity=True)
@@ -161,8 +167,8 @@ SCORES = st.one_of(ANY, st.floats(0.0, 1.0))
 RESULTS = st.one_of(st.just(DOG), st.lists(st.tuples(NAMES, SCORES), max_size=4))
 RAYS = st.one_of(st.floats(-4.0, 4.0).map(towards), st.tuples(ANY, ANY, ANY))
 AGES = st.one_of(st.floats(-1.0, 1.0), st.floats(-1e9, 1e9))
-RULES = st.builds(
-    Rule,
+CONFIGS = st.builds(
+    ControllerConfig,
     follow=st.just("dog"),
     stop_classes=st.frozensets(st.sampled_from(["person", "cat"])),
     min_score=st.floats(0.0, 1.0),
@@ -175,21 +181,21 @@ RULES = st.builds(
 
 
 @settings(deadline=None)
-@given(RULES, RESULTS, RAYS, AGES, AGES)
+@given(CONFIGS, RESULTS, RAYS, AGES, AGES)
 def test_whatever_arrives_it_never_moves_in_doubt_nor_faster_than_allowed(
-    rule: Rule, results: list, ray: tuple, arrived_ago_s: float, stamp_age_s: float
+    config: ControllerConfig, results: list, ray: tuple, arrived_ago_s: float, stamp_age_s: float
 ):
-    command = decide(results, ray, arrived_ago_s=arrived_ago_s, stamp_age_s=stamp_age_s, rule=rule)
-    assert command.linear in (0.0, rule.linear)
-    assert abs(command.angular) <= rule.max_angular
+    command = command_for(results, ray, arrived_ago_s=arrived_ago_s, stamp_age_s=stamp_age_s, config=config)
+    assert command.linear in (0.0, config.linear)
+    assert abs(command.angular) <= config.max_angular
     if command.moves:
         names = [name for name, _ in results]
         assert names[0] == "dog"
-        assert results[0][1] >= rule.min_score
+        assert results[0][1] >= config.min_score
         assert "unknown" not in names
         assert all(math.isfinite(value) for value in [*ray, *(score for _, score in results)])
-        assert abs(arrived_ago_s) <= rule.timeout_s + 1e-6
-        assert abs(stamp_age_s) <= rule.timeout_s + 1e-6
+        assert abs(arrived_ago_s) <= config.timeout_s + 1e-6
+        assert abs(stamp_age_s) <= config.timeout_s + 1e-6
 
 
 EVENTS = st.lists(
@@ -200,20 +206,21 @@ EVENTS = st.lists(
 @settings(deadline=None)
 @given(EVENTS)
 def test_in_every_order_of_events_it_moves_only_on_a_fresh_pair_and_a_good_newest_answer(events: list):
-    follower, now_s = Follower(), 0.0
+    controller = FollowController()
+    now_s = 0.0
     answers: list[tuple[int, str, float]] = []
     rays: list[tuple[int, float]] = []
     for kind, stamp, later_s in events:
         now_s += later_s
         if kind == "ray":
-            follower.look(Ray(stamp, AHEAD))
+            controller.update_ray(Ray(stamp, AHEAD))
             rays.append((stamp, now_s))
         elif kind != "wait":
-            follower.hear(Answer(stamp, [(kind, 1.0)], now_s))
+            controller.update_classification(StampedClassification(stamp, [(kind, 1.0)], now_s))
             answers.append((stamp, kind, now_s))
-        if follower.decide(RULE, now_s, 0).moves:
+        if controller.compute_command(CONFIG, now_s, 0).moves:
             assert answers[-1][1] == "dog"
-            fresh = {stamp for stamp, _, arrived_s in answers if now_s - arrived_s <= RULE.timeout_s}
+            fresh = {stamp for stamp, _, arrived_s in answers if now_s - arrived_s <= CONFIG.timeout_s}
             assert fresh & {stamp for stamp, _ in rays}
 
 
@@ -221,9 +228,9 @@ def test_in_every_order_of_events_it_moves_only_on_a_fresh_pair_and_a_good_newes
     ("change", "said"),
     [({"follow": ""}, "follow is ''"), ({"follow": "unknown"}, "'unknown'"), ({"follow": "person"}, "stop_classes")],
 )
-def test_a_rule_without_a_class_to_follow_is_refused(change: dict[str, Any], said: str):
+def test_a_configuration_without_a_class_to_follow_is_refused(change: dict[str, Any], said: str):
     with pytest.raises(ConfigError, match=said):
-        dataclasses.replace(RULE, **change)
+        dataclasses.replace(CONFIG, **change)
 
 
 def test_the_parameter_file_holds_the_nodes_defaults():

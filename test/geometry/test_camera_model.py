@@ -59,7 +59,8 @@ def direction(right_deg: float, down_deg: float) -> np.ndarray:
 
 def projected(towards: np.ndarray, model: str, d, k) -> tuple[float, float]:
     """The pixel that a direction is seen at, as OpenCV says."""
-    matrix, coefficients = np.array(k).reshape(3, 3), np.array(d, np.float64)
+    matrix = np.array(k).reshape(3, 3)
+    coefficients = np.array(d, np.float64)
     if model in ("equidistant", "fisheye"):
         coefficients = coefficients if len(coefficients) else np.zeros(4)
         found, _ = cv2.fisheye.projectPoints(towards.reshape(1, 1, 3), STILL, STILL, matrix, coefficients)
@@ -97,7 +98,9 @@ def test_the_optical_frame_is_that_of_rep_103():
 
 @pytest.mark.parametrize("theta_deg", [0.0, 89.0, 90.0, 100.0, 110.0])
 def test_a_fisheye_also_sees_what_is_behind_it(theta_deg):
-    k1, theta, phi = -0.02, math.radians(theta_deg), 0.6
+    k1 = -0.02
+    theta = math.radians(theta_deg)
+    phi = 0.6
     radius = 190.0 * theta * (1 + k1 * theta**2)
     found = camera("equidistant", (k1, 0.0, 0.0, 0.0), (190.0, 0.0, 330.0, 0.0, 190.0, 235.0, 0.0, 0.0, 1.0))
     ray = found.ray(330.0 + radius * math.cos(phi), 235.0 + radius * math.sin(phi))
@@ -224,7 +227,7 @@ def test_a_camera_info_that_is_no_use_is_refused_in_one_line(fields, text):
 
 def test_what_drivers_leave_empty_is_harmless():
     assert camera(r=(0.0,) * 9).ray(330.0, 235.0) == pytest.approx([0.0, 0.0, 1.0])
-    assert camera("", (0.0,) * 5).lens == "ideal"
+    assert camera("", (0.0,) * 5).distortion == "none"
     assert camera(k=(0.0,) * 9, rectified=True).ray(310.0, 250.0) == pytest.approx([0.0, 0.0, 1.0])
 
 
@@ -232,7 +235,10 @@ def test_the_message_of_ros_is_read():
     messages = pytest.importorskip("sensor_msgs.msg")
     _, d, k = LENSES["rational"]
     message = messages.CameraInfo(width=WIDTH, height=HEIGHT, distortion_model="rational_polynomial", binning_x=2)
-    message.d, message.k, message.r, message.p = list(d), list(k), list(STRAIGHT), list(P)
+    message.d = list(d)
+    message.k = list(k)
+    message.r = list(STRAIGHT)
+    message.p = list(P)
     message.roi.x_offset = 20
     found = CameraModel.from_message(message, "camera_info")
     expected = camera("rational_polynomial", d, k).ray(20 + 2 * 100 + 0.5, 77.0)
@@ -336,7 +342,8 @@ def test_a_plateau_has_a_peak():
 def test_what_speaks_against_the_class_pulls_nothing():
     spec = spec_of(7, 7, "squash", 7, 7)
     activation = np.full((7, 7), -5.0, np.float32)
-    activation[1, 1], activation[1, 5] = 1.0, 3.0
+    activation[1, 1] = 1.0
+    activation[1, 5] = 3.0
     assert place_of(activation, spec, 7, 7).centroid == pytest.approx((4.0, 1.0))  # (1 + 3 * 5) / 4
 
 

@@ -146,7 +146,8 @@ def test_a_16_bit_colour_png_is_rounded_and_keeps_its_channel_order():
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_the_first_frame_of_an_animation_is_taken(kind):
-    first, second = Image.new("RGB", (8, 6), (250, 0, 0)), Image.new("RGB", (8, 6), (0, 0, 250))
+    first = Image.new("RGB", (8, 6), (250, 0, 0))
+    second = Image.new("RGB", (8, 6), (0, 0, 250))
     options = {"lossless": True} if kind == "WEBP" else {}
     rgb = decode_file_bytes(saved(first, kind, save_all=True, append_images=[second], **options))
     assert (rgb == (250, 0, 0)).all()

@@ -82,7 +82,8 @@ def test_frame_that_fails_is_the_only_one(tmp_path: Path, name: str):
 
 
 def test_engine_of_tensorrt_is_built_once(tmp_path: Path):
-    path, said = write_tiny_model(tmp_path / "tiny.onnx"), []
+    path = write_tiny_model(tmp_path / "tiny.onnx")
+    said = []
     first = load(path, "tensorrt", said)
     assert ["builds its engine" in text for text in said] == [True]
     assert list((tmp_path / "cache").glob("*/*/*.engine"))
@@ -92,7 +93,8 @@ def test_engine_of_tensorrt_is_built_once(tmp_path: Path):
 
 
 def test_damaged_engine_of_tensorrt_is_built_again(tmp_path: Path):
-    path, said = write_tiny_model(tmp_path / "tiny.onnx"), []
+    path = write_tiny_model(tmp_path / "tiny.onnx")
+    said = []
     load(path, "tensorrt", said)
     for engine in (tmp_path / "cache").glob("*/*/*.engine"):
         engine.write_bytes(engine.read_bytes()[:100])

@@ -233,8 +233,10 @@ def exported(checkpoint_file: Path, output: Path, *options: str) -> OnnxModel:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A LeNet-5 of 3 classes, exported with the gallery by default."""
-    folder, printed = tmp_path_factory.mktemp("gallery"), io.StringIO()
-    photos, best = write_photos(folder / "photos"), folder / "run" / "best.pt"
+    folder = tmp_path_factory.mktemp("gallery")
+    printed = io.StringIO()
+    photos = write_photos(folder / "photos")
+    best = folder / "run" / "best.pt"
     assert train.main(command_line(photos, best.parent, epochs=1)) == EXIT_OK
     with contextlib.redirect_stdout(printed):
         model = exported(best, folder / "m.onnx", "--gallery")

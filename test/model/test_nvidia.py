@@ -34,7 +34,8 @@ int getInferLibVersion(void) { return 101303; }
 
 
 def library(folder: Path, init: int = 0) -> str:
-    source, built = folder / "driver.c", folder / f"libdriver{init}.so"
+    source = folder / "driver.c"
+    built = folder / f"libdriver{init}.so"
     source.write_text(DRIVER % {"init": init})
     assert COMPILER is not None
     subprocess.run([COMPILER, "-shared", "-fPIC", "-o", built, source], check=True)

@@ -28,7 +28,8 @@ def external_tensor() -> TensorProto:
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
     entry = tensor.external_data.add()
-    entry.key, entry.value = "location", "elsewhere.bin"
+    entry.key = "location"
+    entry.value = "elsewhere.bin"
     return tensor
 
 

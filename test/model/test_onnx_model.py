@@ -15,7 +15,7 @@ from tiny_model import GAIN, tiny_spec, write_tiny_model
 
 from cnn_perception.errors import FrameError, ModelError
 from cnn_perception.image.messages import EncodedImage
-from cnn_perception.model.gpu_buffers import Binding
+from cnn_perception.model.gpu_buffers import GpuBuffers
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from cnn_perception.pipeline.pipeline import Pipeline
 
@@ -123,13 +123,13 @@ def test_model_that_no_provider_can_run_at_a_batch_size_is_refused(path: Path):
 def test_run_through_memory_of_the_device_gives_the_same_bits(path: Path, monkeypatch: pytest.MonkeyPatch):
     """On the CPU, where it gains nothing, so that it is tested on machines without a GPU."""
 
-    def on_the_cpu(model: OnnxModel, session: Any, options: SessionOptions) -> Binding:
-        binding = Binding(session, "image", "cpu", options.device_id)
-        binding.prepare((2, 3, 24, 32))
-        return binding
+    def on_the_cpu(model: OnnxModel, session: Any, options: SessionOptions) -> GpuBuffers:
+        buffers = GpuBuffers(session, "image", "cpu", options.device_id)
+        buffers.allocate((2, 3, 24, 32))
+        return buffers
 
     plain = OnnxModel(path, SessionOptions(["cpu"], warm_up_batches=(1, 2)))
-    monkeypatch.setattr(OnnxModel, "_bind", on_the_cpu)
+    monkeypatch.setattr(OnnxModel, "_allocate_gpu_buffers", on_the_cpu)
     bound = OnnxModel(path, SessionOptions(["cpu"], warm_up_batches=(1, 2)))
     images = np.random.default_rng(0).random((4, 3, 24, 32), np.float32)
     first = bound.run(images[:2])

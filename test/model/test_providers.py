@@ -20,8 +20,8 @@ from cnn_perception.model.providers import (
     TENSORRT,
     SessionOptions,
     cache_root,
-    settings_of,
-    unsuitable,
+    provider_options,
+    unsupported_reason,
 )
 from cnn_perception.model.spec import ModelSpec, Precision
 
@@ -34,7 +34,7 @@ def spec_of(precision: Precision) -> ModelSpec:
 
 
 @pytest.mark.parametrize(
-    ("given", "chain"),
+    ("given", "expected"),
     [
         (["cpu"], (CPU,)),
         (["cuda"], (CUDA, CPU)),
@@ -44,8 +44,8 @@ def spec_of(precision: Precision) -> ModelSpec:
         (["cpu", "cuda"], (CPU, CUDA)),
     ],
 )
-def test_short_and_full_names_mean_the_same_and_the_cpu_is_the_last_resort(given: list[str], chain: tuple[str, ...]):
-    assert SessionOptions(given).chain == chain
+def test_short_and_full_names_mean_the_same_and_the_cpu_is_the_last_resort(given: list[str], expected: tuple[str, ...]):
+    assert SessionOptions(given).provider_order == expected
 
 
 @pytest.mark.parametrize(
@@ -97,14 +97,14 @@ def test_a_cache_in_the_home_of_nobody_is_refused():
 
 
 def test_one_engine_of_tensorrt_serves_every_batch_up_to_the_largest():
-    told = settings_of(TENSORRT, spec_of("fp32"), SessionOptions(["tensorrt"], warm_up_batches=(1, 2, 3)))
+    told = provider_options(TENSORRT, spec_of("fp32"), SessionOptions(["tensorrt"], warm_up_batches=(1, 2, 3)))
     assert told["trt_profile_min_shapes"] == "image:1x3x24x32"
     assert told["trt_profile_opt_shapes"] == told["trt_profile_max_shapes"] == "image:3x3x24x32"
     assert not [name for name in told if "cache" in name]
 
 
 def test_engines_of_tensorrt_are_kept_in_the_folder_given(tmp_path: Path):
-    told = settings_of(TENSORRT, spec_of("fp32"), SessionOptions(["tensorrt"]), tmp_path)
+    told = provider_options(TENSORRT, spec_of("fp32"), SessionOptions(["tensorrt"]), tmp_path)
     assert told["trt_engine_cache_path"] == told["trt_timing_cache_path"] == str(tmp_path)
     assert told["trt_engine_cache_enable"] is told["trt_timing_cache_enable"] is True
 
@@ -112,24 +112,24 @@ def test_engines_of_tensorrt_are_kept_in_the_folder_given(tmp_path: Path):
 @pytest.mark.parametrize(("precision", "half", "tf32"), [("fp32", False, False), ("fp16", True, True)])
 def test_no_provider_computes_less_exactly_than_the_model_was_measured(precision: Precision, half: bool, tf32: bool):
     spec = spec_of(precision)
-    assert settings_of(TENSORRT, spec, SessionOptions())["trt_fp16_enable"] is half
-    assert settings_of(CUDA, spec, SessionOptions())["use_tf32"] is tf32
-    properties = json.loads(settings_of(OPENVINO, spec, SessionOptions())["load_config"])["CPU"]
+    assert provider_options(TENSORRT, spec, SessionOptions())["trt_fp16_enable"] is half
+    assert provider_options(CUDA, spec, SessionOptions())["use_tf32"] is tf32
+    properties = json.loads(provider_options(OPENVINO, spec, SessionOptions())["load_config"])["CPU"]
     assert properties["INFERENCE_PRECISION_HINT"] == "f32"
 
 
 def test_threads_and_device_reach_the_providers():
     options = SessionOptions(intra_op_threads=3, device_id=1)
-    told = {name: settings_of(name, tiny_spec(), options) for name in (TENSORRT, CUDA, OPENVINO, CPU)}
+    told = {name: provider_options(name, tiny_spec(), options) for name in (TENSORRT, CUDA, OPENVINO, CPU)}
     assert told[TENSORRT]["device_id"] == told[CUDA]["device_id"] == 1
     assert json.loads(told[OPENVINO]["load_config"])["CPU"]["INFERENCE_NUM_THREADS"] == "3"
     assert told[CPU] == {}
 
 
 def test_int8_model_is_not_offered_to_tensorrt():
-    assert "unsigned" in unsuitable(TENSORRT, spec_of("int8"))
-    assert not unsuitable(TENSORRT, spec_of("fp16"))
-    assert not any(unsuitable(name, spec_of("int8")) for name in (CUDA, OPENVINO, CPU))
+    assert "unsigned" in unsupported_reason(TENSORRT, spec_of("int8"))
+    assert not unsupported_reason(TENSORRT, spec_of("fp16"))
+    assert not any(unsupported_reason(name, spec_of("int8")) for name in (CUDA, OPENVINO, CPU))
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_int8_model_is_not_offered_to_tensorrt():
 def test_every_setting_is_one_that_the_installed_onnx_runtime_knows(name: str, library: str, tmp_path: Path):
     if not (LIBRARIES / library).exists():
         pytest.skip(f"this build of ONNX Runtime has no {library}")
-    told = settings_of(name, tiny_spec(), SessionOptions(), tmp_path)
+    told = provider_options(name, tiny_spec(), SessionOptions(), tmp_path)
     words = [*told, *(value for value in told.values() if value in ("HEURISTIC", "kSameAsRequested"))]
     with (LIBRARIES / library).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as binary:
         assert [word for word in words if binary.find(word.encode()) < 0] == []

@@ -19,7 +19,7 @@ from cnn_perception.model import session as module
 from cnn_perception.model.nvidia import Gpu
 from cnn_perception.model.onnx_file import OnnxFile, read_onnx_file
 from cnn_perception.model.providers import CPU, CUDA, OPENVINO, TENSORRT, SessionOptions
-from cnn_perception.model.session import OpenSession, open_session, reason_of
+from cnn_perception.model.session import ProviderSession, open_session, reason_of
 from cnn_perception.model.spec import ModelSpec
 
 
@@ -58,9 +58,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     return machine
 
 
-def opened(file: OnnxFile, options: SessionOptions, spec: ModelSpec | None = None, **more: Any) -> OpenSession:
+def opened(file: OnnxFile, options: SessionOptions, spec: ModelSpec | None = None, **more: Any) -> ProviderSession:
     return open_session(
-        file, spec or tiny_spec(), options, more.get("try_out", lambda _: None), more.get("log", lambda _: None)
+        file, spec or tiny_spec(), options, more.get("warm_up", lambda _: None), more.get("log", lambda _: None)
     )
 
 
@@ -85,18 +85,19 @@ def test_provider_that_does_not_start_is_said_and_the_next_keeps_its_settings(ma
 
 
 def test_gpu_that_starts_and_cannot_compute_is_passed_over(machine: Machine, file: OnnxFile):
-    def try_out(session: Any) -> None:
+    def warm_up(session: Any) -> None:
         if session.get_providers()[0] == CUDA:
             raise module.ORT_ERRORS[-1]("no kernel image is available for execution on the device")
 
     machine.nodes = {CPU: 8}
-    found = opened(file, SessionOptions(), try_out=try_out)
+    found = opened(file, SessionOptions(), warm_up=warm_up)
     assert found.provider == CPU
     assert found.fallback.startswith("CUDAExecutionProvider cannot be started (")
 
 
 def test_provider_that_onnx_runtime_leaves_out_without_a_word_is_noticed(machine: Machine, file: OnnxFile):
-    machine.starting, machine.nodes = [CPU], {CPU: 8}
+    machine.starting = [CPU]
+    machine.nodes = {CPU: 8}
     found = opened(file, SessionOptions(["tensorrt", "cuda", "cpu"]))
     assert found.provider == CPU
     assert [part.split(" ")[0] for part in found.fallback.split("; ")] == [TENSORRT, CUDA]
@@ -107,14 +108,16 @@ def test_library_that_cannot_be_loaded_is_the_reason_given(
 ):
     """What users meet most: CUDA is installed, one of its libraries is not. ONNX Runtime says so in its log alone."""
     (tmp_path / "libcuda_provider.so").write_bytes(b"no library")
-    machine.starting, machine.nodes = [CPU], {CPU: 8}
+    machine.starting = [CPU]
+    machine.nodes = {CPU: 8}
     monkeypatch.setattr(module, "read_gpu", lambda _: None)
     monkeypatch.setattr(module, "_library", lambda _: tmp_path / "libcuda_provider.so")
     assert "(" + str(tmp_path / "libcuda_provider.so") + ": " in opened(file, SessionOptions()).fallback
 
 
 def test_provider_that_runs_a_lesser_part_of_the_graph_is_not_the_one_in_use(machine: Machine, file: OnnxFile):
-    machine.starting, machine.nodes = [TENSORRT, CUDA, CPU], {TENSORRT: 10, CUDA: 45, CPU: 1}
+    machine.starting = [TENSORRT, CUDA, CPU]
+    machine.nodes = {TENSORRT: 10, CUDA: 45, CPU: 1}
     found = opened(file, SessionOptions(["tensorrt", "cuda"]))
     assert found.provider == CUDA
     assert found.fallback == "TensorrtExecutionProvider takes only 10 of 56 nodes of the graph"
@@ -138,7 +141,8 @@ def test_int8_model_goes_past_tensorrt_and_it_is_said(machine: Machine, file: On
 
 
 def test_gpu_that_is_required_and_missing_is_one_error(machine: Machine, file: OnnxFile):
-    machine.starting, machine.nodes = [CPU], {CPU: 8}
+    machine.starting = [CPU]
+    machine.nodes = {CPU: 8}
     with pytest.raises(ConfigError, match=r"require_gpu is set, but only CPU.* runs .*tiny\.onnx: CUDA.* cannot be st"):
         opened(file, SessionOptions(require_gpu=True))
 
@@ -162,18 +166,19 @@ def test_model_that_not_even_the_cpu_runs_is_the_models_fault(machine: Machine, 
 
 
 def test_refusal_of_the_graph_is_not_taken_for_a_failing_provider(machine: Machine, file: OnnxFile):
-    def try_out(_: Any) -> None:
+    def warm_up(_: Any) -> None:
         raise ModelError("its input is wrong")
 
     with pytest.raises(ModelError, match="its input is wrong"):
-        opened(file, SessionOptions(), try_out=try_out)
+        opened(file, SessionOptions(), warm_up=warm_up)
     assert len(machine.asked) == 1
 
 
 def test_engines_of_tensorrt_lie_in_a_folder_of_this_model_gpu_and_versions(
     machine: Machine, file: OnnxFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    machine.starting, machine.nodes = [TENSORRT, CUDA, CPU], {TENSORRT: 8}
+    machine.starting = [TENSORRT, CUDA, CPU]
+    machine.nodes = {TENSORRT: 8}
     monkeypatch.setattr(module, "read_gpu", lambda _: Gpu("NVIDIA Orin", "8.7", "12.8"))
     monkeypatch.setattr(module, "tensorrt_version", lambda _: 101303)
     said: list[str] = []
@@ -189,7 +194,8 @@ def test_engines_of_tensorrt_lie_in_a_folder_of_this_model_gpu_and_versions(
 
 def test_missing_gpu_leaves_tensorrt_without_a_cache_and_says_so(machine: Machine, file: OnnxFile):
     said: list[str] = []
-    machine.starting, machine.nodes = [TENSORRT, CPU], {TENSORRT: 8}
+    machine.starting = [TENSORRT, CPU]
+    machine.nodes = {TENSORRT: 8}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "read_gpu", lambda _: (_ for _ in ()).throw(LookupError("no such GPU")))
         opened(file, SessionOptions(["tensorrt"]), log=said.append)

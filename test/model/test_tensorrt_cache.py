@@ -12,7 +12,7 @@ import pytest
 from paths import ROOT
 
 from cnn_perception.model.nvidia import Gpu
-from cnn_perception.model.tensorrt_cache import folder_of, with_engines
+from cnn_perception.model.tensorrt_cache import folder_of, start_with_engines
 
 GPU = Gpu("NVIDIA GeForce RTX 4090/D", "8.9", "13.0")
 ENGINE = b"a whole engine"
@@ -41,19 +41,19 @@ class Engines:
         return "built"
 
     def use(self, folder: Path) -> str:
-        return with_engines(folder, self.start, (RuntimeError,), self.said.append)
+        return start_with_engines(folder, self.start, (RuntimeError,), self.said.append)
 
 
 BUILD_HALF_AND_DIE = """
 import os, sys
 from pathlib import Path
-from cnn_perception.model.tensorrt_cache import with_engines
+from cnn_perception.model.tensorrt_cache import start_with_engines
 
 def die(folder):
     (folder / "graph_sm89.engine").write_bytes(sys.argv[2].encode())
     os._exit(9)
 
-with_engines(Path(sys.argv[1]), die, (RuntimeError,), lambda _: None)
+start_with_engines(Path(sys.argv[1]), die, (RuntimeError,), lambda _: None)
 """
 
 
@@ -104,8 +104,10 @@ def test_build_that_fails_is_reported_and_tried_anew_the_next_time(folder: Path)
 
 
 def test_nodes_that_start_together_build_once(folder: Path):
-    building, go_on = threading.Event(), threading.Event()
-    first, second = Engines(lambda: (building.set(), go_on.wait(30))), Engines()
+    building = threading.Event()
+    go_on = threading.Event()
+    first = Engines(lambda: (building.set(), go_on.wait(30)))
+    second = Engines()
     one = threading.Thread(target=first.use, args=(folder,))
     one.start()
     assert building.wait(30)
@@ -116,7 +118,9 @@ def test_nodes_that_start_together_build_once(folder: Path):
         if text.startswith("waiting for another process"):
             waiting.set()
 
-    other = threading.Thread(target=lambda: answers.append(with_engines(folder, second.start, (RuntimeError,), say)))
+    other = threading.Thread(
+        target=lambda: answers.append(start_with_engines(folder, second.start, (RuntimeError,), say))
+    )
     other.start()
     assert waiting.wait(30)
     go_on.set()

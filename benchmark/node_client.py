@@ -1,0 +1,67 @@
+"""A ROS node that counts the classifications of perception nodes, and activates and deactivates them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import rclpy
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.node import Node
+from vision_msgs.msg import Classification
+
+_TIMEOUT_S = 60.0
+
+
+class NodeClient:
+    """Subscribes to classifications as a robot would, and switches perception nodes on and off.
+
+    Attributes:
+        node: The ROS node.
+        counts: How many classifications have arrived, by topic.
+    """
+
+    def __init__(self, topics: Sequence[str], name: str = "benchmark") -> None:
+        rclpy.init()
+        self.node = Node(name)
+        self.counts = dict.fromkeys(topics, 0)
+        for topic in topics:
+            self.node.create_subscription(Classification, topic, lambda _, topic=topic: self._count(topic), 10)
+
+    def _count(self, topic: str) -> None:
+        self.counts[topic] += 1
+
+    def spin(self, seconds: float) -> None:
+        """Receives for this long."""
+        deadline_s = time.perf_counter() + seconds
+        while (left_s := deadline_s - time.perf_counter()) > 0:
+            rclpy.spin_once(self.node, timeout_sec=left_s)
+
+    def rates_hz(self, seconds: float) -> dict[str, float]:
+        """Returns the classifications a second by topic, measured for some seconds."""
+        before = dict(self.counts)
+        started_s = time.perf_counter()
+        self.spin(seconds)
+        elapsed_s = time.perf_counter() - started_s
+        return {topic: (count - before[topic]) / elapsed_s for topic, count in self.counts.items()}
+
+    def set_active(self, name: str, is_active: bool) -> None:
+        """Activates or deactivates a node.
+
+        Args:
+            name: Fully qualified name of the node.
+            is_active: Whether it is to be active.
+
+        Raises:
+            SystemExit: If it does not start or does not change its state.
+        """
+        number = Transition.TRANSITION_ACTIVATE if is_active else Transition.TRANSITION_DEACTIVATE
+        client = self.node.create_client(ChangeState, f"{name}/change_state")
+        if not client.wait_for_service(timeout_sec=_TIMEOUT_S):
+            raise SystemExit(f"error: {name} does not start; see its log above")
+        future = client.call_async(ChangeState.Request(transition=Transition(id=number)))
+        rclpy.spin_until_future_complete(self.node, future, timeout_sec=_TIMEOUT_S)
+        if not future.done() or not future.result().success:
+            raise SystemExit(f"error: {name} does not change its state; see its log above")
+        self.node.destroy_client(client)
