@@ -33,13 +33,13 @@ from cnn_perception.model.outputs import FloatArray
 from training import checkpoint
 from training.batches.loader import Images, Order, data_loader
 from training.calibration import ensemble
-from training.calibration.ensemble import TenViews, Votes
+from training.calibration.ensemble import ImageScores, TenViews
 from training.checkpoint import Checkpoint, write_text
 from training.data import load
 from training.data.records import LabelledImages, Part, Sample
 from training.networks import build
 from training.scoring.probabilities import Doubles
-from training.scoring.scores import Answers
+from training.scoring.scores import Evaluation
 
 Figures = dict[str, Any]
 
@@ -92,7 +92,7 @@ def evaluate(paths: Sequence[Path], data: Path, part: Part, ten_crop: bool, load
         raise DataError(f"{data}: has no images for --part {part}; add a {part} folder or take another part")
     scores: dict[str, Any] = {}
     for way in ("", ", ten-crop") if ten_crop else ("",):
-        found = [_vote(contestant, samples, loading, way) for contestant in contestants]
+        found = [_predict(contestant, samples, loading, way) for contestant in contestants]
         for contestant, own in zip(contestants, found, strict=True):
             thresholds = contestant.checkpoint.calibration.thresholds
             scores[contestant.name + way] = _figures(own, thresholds, samples, images)
@@ -153,29 +153,31 @@ def _difference(wanted: tuple[str, ...], found: tuple[str, ...]) -> str:
     return "; ".join(parts) or "they are in another order"
 
 
-def _vote(contestant: Contestant, samples: tuple[Sample, ...], loading: Loading, way: str) -> Votes:
+def _predict(contestant: Contestant, samples: tuple[Sample, ...], loading: Loading, way: str) -> ImageScores:
     saved = contestant.checkpoint
     images = TenViews(samples, saved.input) if way else Images(samples, saved.input)
     size = max(1, loading.batch_size // ensemble.VIEWS) if way else loading.batch_size
     order = Order(len(samples), size, None)
     loader = data_loader(images, order, loading.workers, loading.device.type == "cuda")
     title = contestant.name + way
-    return ensemble.vote(contestant.model, loader, loading.device, saved, title)
+    return ensemble.predict_scores(contestant.model, loader, loading.device, saved, title)
 
 
-def _figures(found: Votes, thresholds: Sequence[float], samples: Sequence[Sample], images: LabelledImages) -> Figures:
+def _figures(
+    found: ImageScores, thresholds: Sequence[float], samples: Sequence[Sample], images: LabelledImages
+) -> Figures:
     """All scores of one row of the table; probabilities become the logits that give them."""
     seen = [samples[row] for row in found.rows]
     if images.task == "multiclass":
         truth = np.array([sample.label for sample in seen], np.int64)
         logits = np.log(np.maximum(found.scores, _LEAST))
-        return {**Answers(_single(logits), truth, images).report(), "ece": metrics.ece(found.scores, truth).ece}
+        return {**Evaluation(_single(logits), truth, images).report(), "ece": metrics.ece(found.scores, truth).ece}
     values = np.array([sample.values for sample in seen], np.float32)
     if images.task == "multilabel":
         logits = np.log(np.maximum(found.scores, _LEAST)) - np.log(np.maximum(1 - found.scores, _LEAST))
-        return Answers(_single(logits), values, images).report(thresholds)
+        return Evaluation(_single(logits), values, images).report(thresholds)
     mean, deviation = np.array(images.scaling).T
-    return Answers(_single((found.scores - mean) / deviation), values, images).report()
+    return Evaluation(_single((found.scores - mean) / deviation), values, images).report()
 
 
 def _single(values: Doubles) -> FloatArray:

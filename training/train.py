@@ -103,7 +103,7 @@ def train(given: dict[str, Any]) -> dict[str, Any]:
 def _train(chosen: TrainConfig) -> dict[str, Any]:
     started = time.perf_counter()
     if chosen.outside:
-        embeddings.folder(Path(chosen.outside))  # for its error, which should not come only after the training
+        embeddings.outside_images(Path(chosen.outside))  # for its error, which should not come only after the training
     run = open_run(chosen)
     describe(run)
     opened = time.perf_counter()
@@ -115,7 +115,7 @@ def _train(chosen: TrainConfig) -> dict[str, Any]:
 
     best = checkpoint.load(run.folder / "best.pt")
     run.model.load_state_dict(best.model)
-    seen = embeddings.look(run)
+    seen = embeddings.of_run(run)
     fitted = fit.of_run(run, seen)
     checkpoint.save(run.folder / "best.pt", dataclasses.replace(best, calibration=fitted.calibration))
     parts: tuple[Part, ...] = ("val", "test") if "test" in seen else ("val",)

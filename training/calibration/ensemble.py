@@ -12,9 +12,8 @@ import torch
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
-from cnn_perception.errors import ConfigError, DataError, FrameError
+from cnn_perception.errors import ConfigError, FrameError
 from cnn_perception.image.messages import RgbImage, decode_file_bytes
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import InputSpec, Task
@@ -22,6 +21,7 @@ from cnn_perception.pipeline.preprocess import InputTensor, input_region, prepro
 from training.batches.cache import FILTERS
 from training.batches.loader import Batch, Images, Item, Key
 from training.checkpoint import Checkpoint
+from training.scoring.predict import Predicted, predict, together
 from training.scoring.probabilities import Doubles, probabilities
 
 VIEWS = 10
@@ -87,16 +87,17 @@ def require_ten_crop(spec: InputSpec, task: Task, name: str) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Votes:
+class ImageScores:
     """Rows (n,) of the images that could be read, and their scores (n, K) in [0, 1]; for regression their numbers."""
 
     rows: npt.NDArray[np.int64]
     scores: Doubles
 
 
-@torch.inference_mode()
-def vote(model: nn.Module, loader: DataLoader[Batch], device: torch.device, saved: Checkpoint, title: str) -> Votes:
-    """Runs a network over images, or over the ten views of each, whose scores are averaged.
+def predict_scores(
+    model: nn.Module, loader: DataLoader[Batch], device: torch.device, saved: Checkpoint, title: str
+) -> ImageScores:
+    """Returns the scores of a network on images, or the mean over the ten views of each.
 
     Args:
         model: The network.
@@ -108,17 +109,16 @@ def vote(model: nn.Module, loader: DataLoader[Batch], device: torch.device, save
     Raises:
         DataError: If none of the images can be read.
     """
-    model.eval()
-    rows, scores = [], []
-    for batch in tqdm(loader, title, unit="batch", leave=False):
-        if len(batch.rows):
-            logits = model(batch.images.flatten(0, -4).to(device)).float().cpu().numpy()
-            each = _scores(logits, saved)
-            scores.append(each.reshape(len(batch.rows), -1, each.shape[1]).mean(axis=1))
-            rows.append(batch.rows.numpy())
-    if not rows:
-        raise DataError(f"{title}: none of the images can be read; check the folder")
-    return Votes(np.concatenate(rows), np.concatenate(scores))
+    batches = (_with_scores(batch, saved) for batch in predict(model, loader, device, title))
+    found = together(batches, title)
+    return ImageScores(found.rows.numpy(), found.outputs.numpy())
+
+
+def _with_scores(batch: Predicted, saved: Checkpoint) -> Predicted:
+    """The batch with the mean score over the views of each image in place of the logits."""
+    of_views = _scores(batch.outputs.numpy(), saved)
+    scores = of_views.reshape(len(batch.rows), -1, of_views.shape[1]).mean(axis=1)
+    return batch._replace(outputs=torch.from_numpy(scores))
 
 
 def _scores(logits: FloatArray, saved: Checkpoint) -> Doubles:
@@ -129,9 +129,10 @@ def _scores(logits: FloatArray, saved: Checkpoint) -> Doubles:
     return np.asarray(scores * deviation + mean)
 
 
-def average(votes: Sequence[Votes]) -> Votes:
+def average(members: Sequence[ImageScores]) -> ImageScores:
     """Returns the mean of the scores, of the images that all networks could read."""
-    rows = votes[0].rows
-    for other in votes[1:]:
+    rows = members[0].rows
+    for other in members[1:]:
         rows = np.intersect1d(rows, other.rows)
-    return Votes(rows, np.mean([vote.scores[np.isin(vote.rows, rows)] for vote in votes], axis=0))
+    scores = [member.scores[np.isin(member.rows, rows)] for member in members]
+    return ImageScores(rows, np.mean(scores, axis=0))

@@ -19,12 +19,12 @@ from cnn_perception import metrics
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import UNKNOWN, Task, UnknownMethod, UnknownRule
 from training import tasks
-from training.calibration.embeddings import Seen
+from training.calibration.embeddings import Predictions
 from training.checkpoint import UNCALIBRATED, Calibration
 from training.config import UnknownChoice
 from training.loop.run import Run
 from training.scoring.probabilities import Doubles, probabilities, sigmoid, softmax
-from training.scoring.scores import Answers
+from training.scoring.scores import Evaluation
 from training.tasks import Meaning
 
 MOST_CENTRES = 200
@@ -72,9 +72,9 @@ class Fitted:
 
 
 def fit(
-    train: Seen,
-    held_out: Mapping[str, Seen],
-    outside: Seen | None,
+    train: Predictions,
+    held_out: Mapping[str, Predictions],
+    outside: Predictions | None,
     task: Task,
     *,
     unknown: UnknownChoice = "auto",
@@ -117,17 +117,17 @@ def fit(
     return Fitted(Calibration(heat, thresholds, rule), reliability, scores[chosen], auroc)
 
 
-def answers(seen: Seen, meaning: Meaning, calibration: Calibration) -> Answers:
+def answers(seen: Predictions, meaning: Meaning, calibration: Calibration) -> Evaluation:
     """Returns the answers of a network as they are scored: as they came, but of several labels over the temperature.
 
     Their thresholds are for scores over the temperature, and no other figure of theirs but the loss depends on it.
     """
     heat = calibration.temperature if meaning.task == "multilabel" else 1.0
-    return Answers((seen.logits / heat).astype(np.float32), truth_of(seen, meaning.task), meaning)
+    return Evaluation((seen.logits / heat).astype(np.float32), truth_of(seen, meaning.task), meaning)
 
 
-def of_run(run: Run, seen: Mapping[str, Seen]) -> Fitted:
-    """Fits what the settings of a run ask for, to what `embeddings.look` saw.
+def of_run(run: Run, seen: Mapping[str, Predictions]) -> Fitted:
+    """Fits what the settings of a run ask for, to what `embeddings.of_run` returned.
 
     A class of ours that is called as the rule's answer leaves no place for the rule.
     """
@@ -164,19 +164,19 @@ def temperature(logits: FloatArray, truth: npt.NDArray[Any]) -> float:
     return 1 / math.sqrt(low * high)
 
 
-def truth_of(seen: Seen, task: Task) -> npt.NDArray[Any]:
+def truth_of(seen: Predictions, task: Task) -> npt.NDArray[Any]:
     """Returns (n,) class indices for multiclass, (n, K) values otherwise."""
     return seen.labels if task == "multiclass" else seen.values
 
 
-def centres(train: Seen) -> Doubles:
+def centres(train: Predictions) -> Doubles:
     """Returns (K, D) rows of length 1: the mean direction of the embeddings of each class."""
     directions, labels = unit(train.embeddings), train.labels
     exact = unit(np.stack([directions[labels == k].mean(axis=0) for k in range(train.logits.shape[1])]))
     return np.round(exact, 6)  # what the model file keeps of them: twice as many digits would change no decision
 
 
-def score(seen: Seen, method: UnknownMethod, middles: Doubles) -> Doubles:
+def score(seen: Predictions, method: UnknownMethod, middles: Doubles) -> Doubles:
     """Returns the (n,) scores of `spec.UnknownRule`: low where an image resembles no class."""
     if method == "distance":
         return np.asarray((unit(seen.embeddings) @ middles.T).max(axis=1) - 1)
@@ -212,7 +212,7 @@ def _choose(unknown: UnknownChoice, auroc: Mapping[UnknownMethod, float], classe
     return "distance" if classes <= MOST_CENTRES else "energy"
 
 
-def _reliability(seen: Seen, heat: float, task: Task) -> Reliability:
+def _reliability(seen: Predictions, heat: float, task: Task) -> Reliability:
     truth = truth_of(seen, task)
     before, after = (_ece(probabilities(seen.logits, t, task), truth) for t in (1.0, heat))
     loss_before, loss = (_loss(seen.logits / t, truth, task) for t in (1.0, heat))

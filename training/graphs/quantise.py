@@ -28,7 +28,7 @@ from cnn_perception.errors import ConfigError, DataError, ModelError
 from cnn_perception.model.spec import InputSpec, Precision, PrecisionRecord
 from training.checkpoint import Checkpoint
 from training.graphs.parity import read_image
-from training.scoring.scores import Answers
+from training.scoring.scores import Evaluation
 from training.tasks import METRIC, METRIC_NAMES
 
 CALIBRATION_IMAGES = 128
@@ -193,13 +193,13 @@ def _session(proto: ModelProto) -> Any:  # noqa: ANN401 - onnxruntime has no typ
     return onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
-def _answers(logits: _Batch, truth: _Batch, checkpoint: Checkpoint) -> Answers:
+def _answers(logits: _Batch, truth: _Batch, checkpoint: Checkpoint) -> Evaluation:
     if checkpoint.task == "multiclass":
-        return Answers(logits, truth[:, 0].astype(np.int64), checkpoint)
-    if checkpoint.task == "regression":  # the graph answers in units, `Answers` compares standardised numbers
+        return Evaluation(logits, truth[:, 0].astype(np.int64), checkpoint)
+    if checkpoint.task == "regression":  # the graph answers in units, `Evaluation` compares standardised numbers
         mean, deviation = np.array(checkpoint.scaling, np.float32).T
         logits = (logits - mean) / deviation
-    return Answers(logits, truth, checkpoint)
+    return Evaluation(logits, truth, checkpoint)
 
 
 def _check(record: PrecisionRecord, max_loss: float) -> None:

@@ -24,7 +24,8 @@ from training.loop import linear_solver
 from training.loop.linear_solver import Features, Linear, Scale
 from training.loop.run import EpochRecord, Run
 from training.networks import backbones
-from training.scoring.scores import Answers
+from training.scoring.predict import predict
+from training.scoring.scores import Evaluation
 from training.tasks import METRIC, Meaning
 
 ITERATIONS = MODE_DEFAULTS["probe"]["epochs"]
@@ -57,7 +58,7 @@ def fit(run: Run) -> list[EpochRecord]:
 
     def note(layer: Linear) -> None:
         nonlocal started
-        on_train, on_val = (_answers(layer, part, run.data) for part in (train, val))
+        on_train, on_val = (_evaluate(layer, part, run.data) for part in (train, val))
         scores = on_train.loss, on_train.metric, on_val.loss, on_val.metric
         now = time.perf_counter()
         history.append(EpochRecord(len(history) + 1, "probe", 1.0, *scores, now - started, METRIC[task]))
@@ -67,7 +68,7 @@ def fit(run: Run) -> list[EpochRecord]:
     scale.fold_into(cut.classifier, layer)
     print(f"probe: weight decay {decay:g}, {len(history)} iterations")
     run.write_history(history)
-    run.save(["best.pt", "last.pt"], _answers(layer, val, run.data).summary(), {})
+    run.save(["best.pt", "last.pt"], _evaluate(layer, val, run.data).summary(), {})
     return history
 
 
@@ -93,7 +94,7 @@ def start_head(run: Run) -> None:
     decay = _choose_decay(train, samples, run)
     layer = linear_solver.fit(train, task, len(run.data.class_names), decay, ITERATIONS)
     scale.fold_into(cut.classifier, layer)
-    found = _answers(layer, train, run.data)
+    found = _evaluate(layer, train, run.data)
     print(f"head: a probe of weight decay {decay:g}, training {METRIC[task]} {found.metric:.3f}")
 
 
@@ -118,8 +119,8 @@ def _choose_decay(train: Features, samples: Sequence[Sample], run: Run) -> float
     return min(losses, key=lambda candidate: losses[candidate])
 
 
-def _answers(layer: Linear, data: Features, meaning: Meaning) -> Answers:
-    return Answers(layer(data.embeddings).cpu().numpy(), data.targets.cpu().numpy(), meaning)
+def _evaluate(layer: Linear, data: Features, meaning: Meaning) -> Evaluation:
+    return Evaluation(layer(data.embeddings).cpu().numpy(), data.targets.cpu().numpy(), meaning)
 
 
 def _features(run: Run, cut: backbones.Split) -> tuple[Features, Features, tuple[Sample, ...]]:
@@ -155,19 +156,16 @@ def _readable(
     return Features(torch.from_numpy(embeddings[kept]).to(run.device), targets.to(run.device)), tuple(read)
 
 
-@torch.inference_mode()
 def _embed(run: Run, cut: backbones.Split, *parts: Part) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Runs the frozen backbone over images: (n, D) embeddings, and (n,) whether the image could be read."""
-    run.model.eval()
-    loader = run.evaluation_batches(*parts)
+    run.model.eval()  # what the cut network shares with it and what it does not
     count = sum(len(run.data.part(part)) for part in parts)
-    embeddings, kept = np.zeros((count, cut.classifier.weight.shape[1]), np.float32), np.zeros(count, np.bool_)
-    with tqdm(total=count, desc="features", unit="img") as bar:
-        for batch in loader:
-            if len(batch.rows):
-                embeddings[batch.rows] = cut.neck(cut.body(batch.images.to(run.device))).float().cpu().numpy()
-                kept[batch.rows] = True
-            bar.update(len(batch.rows) + len(batch.lost))
+    embeddings = np.zeros((count, cut.classifier.weight.shape[1]), np.float32)
+    kept = np.zeros(count, np.bool_)
+    backbone = nn.Sequential(cut.body, cut.neck)
+    for batch in predict(backbone, run.evaluation_batches(*parts), run.device, "features", keep_bar=True):
+        embeddings[batch.rows] = batch.outputs.numpy()
+        kept[batch.rows] = True
     return embeddings, kept
 
 

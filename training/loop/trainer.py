@@ -26,7 +26,7 @@ from training.loop import probe, schedule, tensorboard
 from training.loop.interrupt import Interrupt, Interrupted
 from training.loop.run import EpochRecord, Run
 from training.loop.step import Learner, Outcome, Place
-from training.scoring.scores import answer
+from training.scoring.scores import evaluate
 from training.tasks import METRIC
 
 
@@ -189,7 +189,7 @@ class Trainer:
         metrics: dict[str, float] | None = None
         if distributed.rank() == 0:
             with contextlib.suppress(Interrupted):
-                found = answer(self.model, val, self.run.data, self.run.device, "validating", interrupt.check)
+                found = evaluate(self.model, val, self.run.data, self.run.device, "validating", interrupt.check)
                 metrics = found.summary()
         metrics = distributed.from_first(metrics, self.run.device)
         if metrics is None:

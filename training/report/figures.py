@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from cnn_perception.metrics import Counts
 from training.checkpoint import replacing
 from training.loop.run import EpochRecord
-from training.scoring.scores import Answers
+from training.scoring.scores import Evaluation
 from training.tasks import METRIC_NAMES
 
 NUMBERED = 25
@@ -62,7 +62,7 @@ def confusion_matrix(confusion: Counts, class_names: Sequence[str], path: Path) 
     write(figure, path)
 
 
-def numbers(answers: Answers, path: Path) -> None:
+def numbers(answers: Evaluation, path: Path) -> None:
     """Draws what a network answers over what is true, a picture for each number."""
     truth, found = answers.numbers()
     names, units = answers.meaning.class_names, answers.meaning.units

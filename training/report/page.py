@@ -11,7 +11,7 @@ import numpy as np
 
 from cnn_perception import metrics
 from cnn_perception.pages import page
-from training.calibration.embeddings import Seen
+from training.calibration.embeddings import Predictions
 from training.calibration.fit import Fitted
 from training.checkpoint import write_text
 from training.data.records import PARTS, Part
@@ -22,13 +22,13 @@ _MOST_COUNTED = 40
 """Classes beyond which a list of their images is cut."""
 
 
-def write(run: Run, report: Mapping[str, Any], seen: Mapping[str, Seen], fitted: Fitted) -> None:
+def write(run: Run, report: Mapping[str, Any], seen: Mapping[str, Predictions], fitted: Fitted) -> None:
     """Writes report.html into the run's folder.
 
     Args:
         run: The run; its network has the weights of best.pt.
         report: What report.json holds.
-        seen: What `embeddings.look` saw.
+        seen: What `embeddings.of_run` returned.
         fitted: Temperature and unknown rule.
     """
     part: Part = "test" if "test" in seen else "val"
@@ -82,7 +82,7 @@ def _curves(run: Run) -> str:
     return page.section("Learning curves", image)
 
 
-def _scores(run: Run, report: Mapping[str, Any], seen: Seen, part: str) -> str:
+def _scores(run: Run, report: Mapping[str, Any], seen: Predictions, part: str) -> str:
     names = run.data.class_names
     if run.data.task == "multiclass":
         counts = metrics.confusion_matrix(seen.labels, seen.logits.argmax(axis=1), len(names))

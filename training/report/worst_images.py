@@ -18,7 +18,7 @@ from cnn_perception.pages import page
 from cnn_perception.pipeline.overlay import draw_overlay
 from cnn_perception.pipeline.postprocess import Prediction
 from cnn_perception.pipeline.preprocess import preprocess
-from training.calibration.embeddings import Seen
+from training.calibration.embeddings import Predictions
 from training.calibration.fit import truth_of, unit
 from training.checkpoint import Calibration
 from training.data.records import Part, Sample
@@ -35,7 +35,7 @@ _LEAST = 1e-30
 """What a score of 0 counts as in a logarithm."""
 
 
-def section(run: Run, train: Seen, seen: Seen, part: Part, fitted: Calibration) -> str:
+def section(run: Run, train: Predictions, seen: Predictions, part: Part, fitted: Calibration) -> str:
     """Returns a section of the report, as HTML.
 
     Args:

@@ -1,4 +1,4 @@
-"""A network's answers on held-out images, and the scores that follow from them."""
+"""How good a network is on labelled images: the scores that follow from its logits and what the images show."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ import numpy.typing as npt
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from cnn_perception import metrics
-from cnn_perception.errors import DataError
 from training import tasks
 from training.batches.loader import Batch
+from training.scoring.predict import predict, together
 from training.tasks import Meaning
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """What a network says of the images that could be read, and what they show.
+class Evaluation:
+    """Logits of a network on the images that could be read, and the scores that follow from what these show.
 
     Attributes:
         logits: (n, K) float32; for regression standardised numbers.
@@ -142,16 +141,15 @@ class Answers:
         return dict(zip(self.meaning.class_names, rows, strict=True))
 
 
-@torch.inference_mode()
-def answer(
+def evaluate(
     model: nn.Module,
     loader: DataLoader[Batch],
     meaning: Meaning,
     device: torch.device,
     title: str,
     after_batch: Callable[[], None] | None = None,
-) -> Answers:
-    """Runs a network in evaluation mode over a set of images, in float32.
+) -> Evaluation:
+    """Returns the logits of a network on labelled images, with the scores that follow.
 
     Args:
         model: The network.
@@ -164,14 +162,5 @@ def answer(
     Raises:
         DataError: If none of the images can be read.
     """
-    model.eval()
-    logits, truth = [], []
-    for batch in tqdm(loader, title, unit="batch", leave=False):
-        if len(batch.labels):
-            logits.append(model(batch.images.to(device)).float().cpu().numpy())
-            truth.append(batch.labels.numpy())
-        if after_batch is not None:
-            after_batch()
-    if not logits:
-        raise DataError(f"{title}: none of the images can be read; check the folder")
-    return Answers(np.concatenate(logits), np.concatenate(truth), meaning)
+    found = together(predict(model, loader, device, title, after_batch=after_batch), title)
+    return Evaluation(found.outputs.numpy(), found.labels.numpy(), meaning)

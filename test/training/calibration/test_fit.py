@@ -24,7 +24,7 @@ from cnn_perception.pipeline.postprocess import Postprocessor
 from training.batches.loader import Images, Key, Order, data_loader
 from training.calibration import embeddings
 from training.calibration import fit as calibrate
-from training.calibration.embeddings import Seen
+from training.calibration.embeddings import Predictions
 from training.config import make
 from training.data.records import Sample
 from training.networks import backbones
@@ -43,7 +43,7 @@ def seen(logits, labels=None, vectors=None, values=None):
     rows = values if values is not None else [()] * count
     samples = tuple(Sample(Path(f"{i}.png"), int(labels[i]), "val", tuple(rows[i])) for i in range(count))
     vectors = vectors if vectors is not None else np.ones((count, 2))
-    return Seen(samples, np.asarray(logits, np.float32), np.asarray(vectors, np.float32))
+    return Predictions(samples, np.asarray(logits, np.float32), np.asarray(vectors, np.float32))
 
 
 def drawn(count, classes, heat, seed=0):
@@ -226,7 +226,7 @@ def test_embeddings_are_what_enters_the_last_layer(name, tmp_path):
     model = backbones.build(name, 2)
     loader = data_loader(Images(samples, config.input), Order(5, 2, None), 0, False)
 
-    found = embeddings.see(model, loader, CPU, "val")
+    found = embeddings.predict(model, loader, CPU, "val")
 
     cut = backbones.split(model, 64, 64)
     images = [Images((sample,), config.input)[Key(0, 0)].tensor for sample in found.samples]
@@ -241,7 +241,7 @@ def test_embeddings_are_what_enters_the_last_layer(name, tmp_path):
 def test_a_gallery_holds_the_same_number_of_images_of_each_class():
     samples = [Sample(Path(f"{k} {i}.png"), k, "train") for k in range(3) for i in range(3000 if k else 4)]
 
-    found = embeddings.gallery(samples, 3)
+    found = embeddings.for_centres(samples, 3)
 
     counts = np.bincount([sample.label for sample in found])
     assert counts.tolist() == [4, 1666, 1666]  # 5000 of 3 classes
@@ -252,9 +252,9 @@ def test_outside_images_are_all_below_a_folder_and_none_is_an_error(tmp_path):
     write_folder(tmp_path / "deep", {"x": 2})
     (tmp_path / "notes.txt").write_text("no image")
 
-    assert [sample.path.name for sample in embeddings.folder(tmp_path)] == ["00.png", "01.png"]
+    assert [sample.path.name for sample in embeddings.outside_images(tmp_path)] == ["00.png", "01.png"]
     with pytest.raises(DataError, match="holds no image"):
-        embeddings.folder(tmp_path / "none")
+        embeddings.outside_images(tmp_path / "none")
 
 
 @pytest.mark.skipif(not (SHARED_DATA / "weights").is_dir(), reason="needs ../shared/data")
@@ -267,7 +267,7 @@ def test_ants_and_bees_are_told_from_photos_and_roads():
     def look(paths, labels):
         samples = tuple(Sample(path, label, "val") for path, label in zip(paths, labels, strict=True))
         loader = data_loader(Images(samples, spec), Order(len(samples), 16, None), 0, False)
-        return embeddings.see(model, loader, CPU, "real")
+        return embeddings.predict(model, loader, CPU, "real")
 
     parts = {}
     for part, count in (("train", 24), ("val", 12)):
