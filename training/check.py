@@ -16,6 +16,7 @@ from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, Per
 from training import config
 from training.data.load import load_images, options
 from training.data.records import PARTS, LabelledImages
+from training.tasks.by_name import task_of
 
 SETTINGS = (
     "data", "task", "targets", "group_pattern", "strict", "val_fraction", "test_fraction", "split", "folds", "fold",
@@ -50,8 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def describe(data: LabelledImages, findings_csv: Path | None) -> list[str]:
     """Says what a data set is and what was noticed about it, a line each."""
     counts = ", ".join(f"{len(data.part(part))} {part}" for part in PARTS)
-    what = "numbers" if data.task == "regression" else "classes"
-    lines = [f"{data.root}: {data.task}, {len(data.class_names)} {what}, {counts} images"]
+    lines = [f"{data.root}: {data.task}, {len(data.class_names)} {task_of(data.task).outputs}, {counts} images"]
     lines += [f"  ignored: {count} {reason}" for reason, count in sorted(data.ignored.items()) if count]
     if data.rejected:
         lines.append(f"  left out: {len(data.rejected)} images that cannot be decoded")

@@ -19,8 +19,7 @@ from typing import Any, Literal, NoReturn
 
 from cnn_perception.errors import ConfigError
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, Interpolation, ResizeMode
-from training.data.csv_table import TaskChoice
-from training.data.split import By
+from training.data.records import By, TaskChoice
 from training.recipes import recipe as recipes
 
 Mode = Literal["probe", "finetune", "scratch"]

@@ -29,7 +29,6 @@ from cnn_perception.errors import (
     DataError,
     PerceptionError,
 )
-from cnn_perception.model.outputs import FloatArray
 from training import checkpoint
 from training.batches.loader import Images, Order, data_loader
 from training.calibration import ensemble
@@ -38,13 +37,11 @@ from training.checkpoint import Checkpoint, write_text
 from training.data import load
 from training.data.records import LabelledImages, Part, Sample
 from training.networks import build
-from training.scoring.probabilities import Doubles
 from training.scoring.scores import Evaluation
+from training.tasks.by_name import task_of
+from training.tasks.scaling import standardised
 
 Figures = dict[str, Any]
-
-_LEAST = 1e-30
-"""What a score of 0 counts as in a logarithm."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,21 +164,11 @@ def _figures(
     found: ImageScores, thresholds: Sequence[float], samples: Sequence[Sample], images: LabelledImages
 ) -> Figures:
     """All scores of one row of the table; probabilities become the logits that give them."""
-    seen = [samples[row] for row in found.rows]
-    if images.task == "multiclass":
-        truth = np.array([sample.label for sample in seen], np.int64)
-        logits = np.log(np.maximum(found.scores, _LEAST))
-        return {**Evaluation(_single(logits), truth, images).report(), "ece": metrics.ece(found.scores, truth).ece}
-    values = np.array([sample.values for sample in seen], np.float32)
-    if images.task == "multilabel":
-        logits = np.log(np.maximum(found.scores, _LEAST)) - np.log(np.maximum(1 - found.scores, _LEAST))
-        return Evaluation(_single(logits), values, images).report(thresholds)
-    mean, deviation = np.array(images.scaling).T
-    return Evaluation(_single((found.scores - mean) / deviation), values, images).report()
-
-
-def _single(values: Doubles) -> FloatArray:
-    return values.astype(np.float32)
+    task = task_of(images.task)
+    truth = task.targets([samples[row] for row in found.rows])
+    logits = standardised(task.logits(found.scores), images.scaling)
+    figures = Evaluation(logits.astype(np.float32), truth, images).report(thresholds)
+    return {**figures, "ece": metrics.ece(found.scores, truth).ece} if task.one_class else figures
 
 
 def _shared_thresholds(contestants: Sequence[Contestant]) -> tuple[float, ...]:

@@ -54,13 +54,12 @@ from training.graphs.quantise import CALIBRATION_IMAGES, MAX_ACCURACY_LOSS, Accu
 from training.networks import backbones
 from training.networks.build import restore
 from training.networks.weights import published_weights
+from training.tasks.by_name import task_of
 
 TOLERANCE = 1e-3
 """Largest difference of a logit; float32 in another order of summation differs by some 1e-6 of the logits' size."""
 PARITY_IMAGES = 64
 _LARGEST_FILE_BYTES = 2**31 - 1  # protobuf's limit for one message
-_COUNTED = {"multiclass": "classes", "multilabel": "labels", "regression": "numbers"}
-_AGREED = {"multiclass": "top-1 equal", "multilabel": "the same labels", "regression": "all numbers"}
 
 
 def export(
@@ -179,7 +178,7 @@ def _restore(checkpoint: Checkpoint) -> nn.Module:
     if sum(value.nbytes for value in checkpoint.model.values()) > 0.97 * _LARGEST_FILE_BYTES:
         raise ConfigError(f"{checkpoint.backbone} exceeds the 2 GB of one ONNX file; choose a smaller backbone")
     model = restore(checkpoint).requires_grad_(False).eval()
-    if checkpoint.task == "regression":
+    if checkpoint.scaling:
         _answer_in_units(model, checkpoint)
     return model
 
@@ -247,7 +246,7 @@ def _numbered(names: Sequence[str]) -> list[str]:
 
 def _summary(spec: ModelSpec, output: Path) -> str:
     size, parity, cell = spec.input, spec.parity, spec.activation
-    outputs = f"{len(spec.class_names)} {_COUNTED[spec.task]}"
+    outputs = f"{len(spec.class_names)} {task_of(spec.task).decisions}"
     rows = {
         "model": f"{output} ({output.stat().st_size / 1e6:.1f} MB)",
         "network": f"{spec.architecture}, {outputs}, weights {spec.training.weights}",
@@ -255,7 +254,7 @@ def _summary(spec: ModelSpec, output: Path) -> str:
         "activation": "none: the network has no spatial features",
         "score map": "none: the network is not convolutional throughout",
         "parity": f"logits within {parity.max_logit_difference:.2g} (tolerance {parity.tolerance:g}), "
-        f"{_AGREED[spec.task]} on {parity.top1_agreement:.1%} of {parity.images} {parity.source} images",
+        f"{task_of(spec.task).agreement} on {parity.top1_agreement:.1%} of {parity.images} {parity.source} images",
     }
     if cell is not None:
         field = " x ".join(str(pixels) if pixels else "all" for pixels in cell.receptive_field)

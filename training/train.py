@@ -29,6 +29,7 @@ from training.loop.lr_finder import Sweep
 from training.loop.run import Run, open_run, settings
 from training.report import figures, provenance
 from training.report import page as html
+from training.tasks.multiclass import confusion
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -135,8 +136,10 @@ def _train(chosen: TrainConfig) -> dict[str, Any]:
     checkpoint.write_text(run.folder / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     figures.learning_curves(history, run.folder / "learning_curves.png")
     if run.data.task == "multiclass":
-        counts = answers[parts[-1]].confusion
-        figures.confusion_matrix(counts, run.data.class_names, run.folder / "confusion_matrix.png")
+        last = answers[parts[-1]]
+        figures.confusion_matrix(
+            confusion(last.logits, last.truth), run.data.class_names, run.folder / "confusion_matrix.png"
+        )
     elif run.data.task == "regression":
         figures.numbers(answers[parts[-1]], run.folder / "numbers.png")
     html.write(run, report, seen, fitted)

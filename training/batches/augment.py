@@ -22,7 +22,8 @@ from cnn_perception.image.messages import RgbImage
 from cnn_perception.model.spec import InputSpec, Task
 from cnn_perception.pipeline.preprocess import Region, input_region
 from training.batches import policies
-from training.config import PRESETS, TrainConfig
+from training.config import TrainConfig, expand_augment
+from training.tasks.by_name import task_of
 
 Affine = npt.NDArray[np.float64]
 
@@ -62,14 +63,10 @@ class Augmentation:
 
     @classmethod
     def of(cls, config: TrainConfig, task: Task = "multiclass") -> Augmentation | None:
-        """Returns the augmentation of a run, None if it has none.
-
-        Where none was asked for, numbers get `color` alone: a mirrored or shifted picture may mean another steering
-        angle.
-        """
+        """Returns the augmentation of a run, by default that of its task; None if it has none."""
         chosen = config.augment
         if chosen is None:
-            chosen = ("color",) if task == "regression" else PRESETS["light"]
+            chosen = expand_augment([task_of(task).default_augment])
         if not chosen:
             return None
         shared = {f.name for f in dataclasses.fields(cls)} & {f.name for f in dataclasses.fields(config)} - {"input"}

@@ -51,11 +51,6 @@ class Predictions:
         """(n,) class of each image."""
         return np.array([sample.label for sample in self.samples], np.int64)
 
-    @property
-    def values(self) -> FloatArray:
-        """(n, K) of each image, for multilabel and regression; see `dataset.Sample`."""
-        return np.array([sample.values for sample in self.samples], np.float32)
-
 
 def of_run(run: Run) -> dict[str, Predictions]:
     """Returns logits and embeddings on `train` (see `for_centres`), `val`, and if there are any `test`, `outside`.

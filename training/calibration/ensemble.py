@@ -22,7 +22,9 @@ from training.batches.cache import FILTERS
 from training.batches.loader import Batch, Images, Item, Key
 from training.checkpoint import Checkpoint
 from training.scoring.predict import Predicted, predict, together
-from training.scoring.probabilities import Doubles, probabilities
+from training.tasks.by_name import task_of
+from training.tasks.probabilities import Doubles
+from training.tasks.scaling import in_units
 
 VIEWS = 10
 
@@ -82,7 +84,7 @@ def require_ten_crop(spec: InputSpec, task: Task, name: str) -> None:
     """
     if spec.resize_mode != "crop":
         raise ConfigError(f"{name}: --ten-crop needs a model of resize mode crop, this one has {spec.resize_mode}")
-    if task == "regression":
+    if not task_of(task).has_probabilities:
         raise ConfigError(f"{name}: --ten-crop votes on classes; a number may change sign in a mirrored image")
 
 
@@ -122,11 +124,7 @@ def _with_scores(batch: Predicted, saved: Checkpoint) -> Predicted:
 
 
 def _scores(logits: FloatArray, saved: Checkpoint) -> Doubles:
-    scores = probabilities(logits, saved.calibration.temperature, saved.task)
-    if saved.task != "regression":
-        return scores
-    mean, deviation = np.array(saved.scaling).T
-    return np.asarray(scores * deviation + mean)
+    return in_units(task_of(saved.task).probabilities(logits, saved.calibration.temperature), saved.scaling)
 
 
 def average(members: Sequence[ImageScores]) -> ImageScores:

@@ -13,19 +13,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from cnn_perception import metrics
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import UNKNOWN, Task, UnknownMethod, UnknownRule
-from training import tasks
 from training.calibration.embeddings import Predictions
 from training.checkpoint import UNCALIBRATED, Calibration
 from training.config import UnknownChoice
 from training.loop.run import Run
-from training.scoring.probabilities import Doubles, probabilities, sigmoid, softmax
-from training.scoring.scores import Evaluation
-from training.tasks import Meaning
+from training.scoring.scores import Evaluation, mean_loss
+from training.tasks.by_name import task_of
+from training.tasks.probabilities import Doubles, sigmoid, softmax
+from training.tasks.task import LearningTask, Meaning
 
 MOST_CENTRES = 200
 """Classes up to which `auto` keeps a centre each in the model file: 200 of ResNet-50 are some 9 MB of its JSON."""
@@ -91,13 +90,14 @@ def fit(
             without such images `distance`; beyond it is `energy`.
         false_alarm_rate: Largest share of the validation images that may be called unknown, in [0, 1); 0 is no rule.
     """
-    if task == "regression":
+    learning = task_of(task)
+    if not learning.has_probabilities:
         return Fitted(UNCALIBRATED, {}, {}, {})
     val = held_out["val"]
-    heat = temperature(val.logits, truth_of(val, task))
-    thresholds = tasks.thresholds(val.logits / heat, val.values) if task == "multilabel" else ()
-    reliability = {part: _reliability(seen, heat, task) for part, seen in held_out.items()}
-    if task == "multilabel" or unknown == "none" or not false_alarm_rate:
+    heat = temperature(val.logits, learning.targets(val.samples))
+    thresholds = learning.thresholds(val.logits / heat, learning.targets(val.samples))
+    reliability = {part: _reliability(seen, heat, learning) for part, seen in held_out.items()}
+    if not learning.one_class or unknown == "none" or not false_alarm_rate:
         return Fitted(Calibration(heat, thresholds, None), reliability, {}, {})
     middles = centres(train)
     images = {**held_out, **({"outside": outside} if outside is not None else {})}
@@ -118,12 +118,13 @@ def fit(
 
 
 def answers(seen: Predictions, meaning: Meaning, calibration: Calibration) -> Evaluation:
-    """Returns the answers of a network as they are scored: as they came, but of several labels over the temperature.
+    """Returns the logits of a network as they are scored: as they came, or over the temperature.
 
-    Their thresholds are for scores over the temperature, and no other figure of theirs but the loss depends on it.
+    Thresholds are for scores over the temperature, and no other figure of several labels but the loss depends on it.
     """
-    heat = calibration.temperature if meaning.task == "multilabel" else 1.0
-    return Evaluation((seen.logits / heat).astype(np.float32), truth_of(seen, meaning.task), meaning)
+    heat = calibration.temperature if calibration.thresholds else 1.0
+    truth = task_of(meaning.task).targets(seen.samples)
+    return Evaluation((seen.logits / heat).astype(np.float32), truth, meaning)
 
 
 def of_run(run: Run, seen: Mapping[str, Predictions]) -> Fitted:
@@ -162,11 +163,6 @@ def temperature(logits: FloatArray, truth: npt.NDArray[Any]) -> float:
         middle = math.sqrt(low * high)
         low, high = (low, middle) if slope(middle) > 0 else (middle, high)
     return 1 / math.sqrt(low * high)
-
-
-def truth_of(seen: Predictions, task: Task) -> npt.NDArray[Any]:
-    """Returns (n,) class indices for multiclass, (n, K) values otherwise."""
-    return seen.labels if task == "multiclass" else seen.values
 
 
 def centres(train: Predictions) -> Doubles:
@@ -212,18 +208,12 @@ def _choose(unknown: UnknownChoice, auroc: Mapping[UnknownMethod, float], classe
     return "distance" if classes <= MOST_CENTRES else "energy"
 
 
-def _reliability(seen: Predictions, heat: float, task: Task) -> Reliability:
-    truth = truth_of(seen, task)
-    before, after = (_ece(probabilities(seen.logits, t, task), truth) for t in (1.0, heat))
-    loss_before, loss = (_loss(seen.logits / t, truth, task) for t in (1.0, heat))
+def _reliability(found: Predictions, heat: float, task: LearningTask) -> Reliability:
+    truth = task.targets(found.samples)
+    before, after = (_ece(task.probabilities(found.logits, t), truth) for t in (1.0, heat))
+    # what the temperature makes smaller, while the calibration error of few images may as well rise
+    loss_before, loss = (mean_loss(task, found.logits / t, truth) for t in (1.0, heat))
     return Reliability(before, after, loss_before, loss)
-
-
-def _loss(logits: npt.NDArray[np.floating[Any]], truth: npt.NDArray[Any], task: Task) -> float:
-    """What the temperature makes smaller, while the calibration error of few images may as well rise."""
-    target = torch.from_numpy(truth)
-    exact = torch.from_numpy(logits).double()
-    return float(tasks.loss(exact, target if task == "multiclass" else target.double(), task))
 
 
 def _ece(scores: Doubles, truth: npt.NDArray[Any]) -> metrics.Calibration:

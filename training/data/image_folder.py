@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cnn_perception.errors import DataError
+from cnn_perception.model.spec import Task
 from training.data.records import PARTS, Listing, Part, Sample
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+TASK: Task = "multiclass"
+"""What a folder can say: the class of each image."""
 JUNK_FOLDERS = frozenset({"__MACOSX"})
 
 
@@ -34,7 +37,7 @@ def read(root: Path) -> Listing:
     _check_classes(root, found)
     listed = [Sample(path, names.index(name), part) for part in found for name in names for path in found[part][name]]
     samples = tuple(_drop_links(root, listed, ignored))
-    return Listing(root, "multiclass", names, (), samples, frozenset(folders), in_time=False, ignored=dict(ignored))
+    return Listing(root, TASK, names, (), samples, frozenset(folders), in_time=False, ignored=dict(ignored))
 
 
 def _part_folders(root: Path) -> dict[Part, Path]:

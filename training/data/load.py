@@ -22,18 +22,17 @@ import numpy as np
 from cnn_perception.errors import ConfigError, DataError
 from training.checkpoint import write_text
 from training.data import csv_table, duplicates, image_folder, scan
-from training.data.csv_table import TaskChoice
 from training.data.duplicates import Pairs
-from training.data.records import PARTS, Finding, LabelledImages, Listing, Part, Sample
+from training.data.records import PARTS, By, Finding, LabelledImages, Listing, Part, Sample, TaskChoice
 from training.data.scan import ANIMATED, TRANSPARENT, Content
-from training.data.split import By, Division, divide, with_groups
+from training.data.split import Division, divide, with_groups
+from training.tasks import scaling
+from training.tasks.by_name import task_of
+from training.tasks.scaling import Scaling
+from training.tasks.task import MIN_IMAGES
 
-MIN_IMAGES = 3
-"""Images a class needs: with fewer, no split leaves something to learn from and something to check with."""
 MAX_REJECTED = 0.05
 """Share of unreadable images above which the data set, not the image, is taken to be broken."""
-IMBALANCE = 10
-"""How many times more images the largest class may have than the smallest before it is said."""
 
 TWO_LABELS = "same image under two labels"
 OTHER_NUMBERS = "same image with other numbers"
@@ -100,7 +99,9 @@ def load_images(
     kept = listing.keep(samples)
     findings += [_alike(kept, a, b) for a, b in pairs if a is not None and b is not None]
     _write_findings(findings_csv, findings)
-    scaling = _scaling(kept)
+    learning = task_of(kept.task)
+    train = [sample for sample in samples if sample.part == "train"]
+    number_scaling = learning.scaling(train)
     ignored = dict(listing.ignored)
     if left := len(listing.samples) - len(samples):
         ignored["images of val and test, which the folds leave out"] = left
@@ -109,12 +110,12 @@ def load_images(
         task=kept.task,
         class_names=kept.class_names,
         units=kept.units,
-        scaling=scaling,
-        samples=tuple(_standardised(sample, scaling) for sample in samples),
+        scaling=number_scaling,
+        samples=_standardised(samples, number_scaling),
         sha256=digest,
         rejected=tuple(finding for finding in findings if finding.action == "left out"),
         ignored=ignored,
-        warnings=(*_summary(findings), *_oddities(kept, scaling)),
+        warnings=(*_summary(findings), *learning.oddities(train, kept.class_names)),
     )
 
 
@@ -126,14 +127,12 @@ def options(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_split(path: Path, data: LabelledImages) -> None:
     """Writes what each image shows, in units, and what it is used for: a table that `load` reads again."""
-    if data.task == "multiclass":
-        header = ["path", "class", "part", "group"]
-        rows: list[list[object]] = [
-            [s.path.absolute(), data.class_names[s.label], s.part, s.group] for s in data.samples
-        ]
-    else:
-        header = ["path", *data.class_names, "part", "group"]
-        rows = [[s.path.absolute(), *_plain(data.numbers(s)), s.part, s.group] for s in data.samples]
+    task = task_of(data.task)
+    header = ["path", *task.columns(data.class_names), "part", "group"]
+    rows = []
+    for sample in data.samples:
+        cells = task.cells(data.in_units(sample), data.class_names)
+        rows.append([sample.path.absolute(), *cells, sample.part, sample.group])
     write_csv(path, header, rows)
 
 
@@ -146,14 +145,10 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     write_text(path, text.getvalue())
 
 
-def _plain(values: Sequence[float]) -> list[str]:
-    return [f"{value:.9g}" for value in values]
-
-
 def _list(source: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
     if source.suffix.lower() == ".csv" and not source.is_dir():
         return csv_table.read(source, task, targets)
-    if source.is_dir() and (targets or task not in ("auto", "multiclass")):
+    if source.is_dir() and (targets or task not in ("auto", image_folder.TASK)):
         raise ConfigError(f"{source}: an image folder gives each image one class; write the labels to a CSV file")
     return image_folder.read(source)
 
@@ -176,7 +171,7 @@ def _digest(listing: Listing, contents: Sequence[Content]) -> str:
     """Covers names, labels and contents; of a CSV file also parts and groups, which no name holds."""
     digest, base = hashlib.sha256(), listing.source if listing.source.is_dir() else listing.source.parent
     for sample, found in zip(listing.samples, contents, strict=True):
-        words = [listing.class_names[sample.label] if listing.task == "multiclass" else repr(sample.values)]
+        words = [task_of(listing.task).content(sample, listing.class_names)]
         if listing.in_time:
             words += [sample.part, sample.group]
         # a name may hold any character but NUL
@@ -197,8 +192,8 @@ def _same(listing: Listing, first: int, second: int) -> Finding:
     if one.part != other.part:
         return Finding(other.path, f"{TWO_PARTS}: in {other.part} here, in {one.part} as {one.path}", "error")
     if (one.label, one.values) != (other.label, other.values):
-        what = f"{listing.truth(other) or 'no class'} here, {listing.truth(one) or 'no class'} as {one.path}"
-        if listing.task == "regression":  # two commands at one sight are noise, not a mistake
+        what = f"{listing.words(other) or 'no class'} here, {listing.words(one) or 'no class'} as {one.path}"
+        if not task_of(listing.task).copies_agree:
             return Finding(other.path, f"{OTHER_NUMBERS}: {what}", "warning")
         return Finding(other.path, f"{TWO_LABELS}: {what}", "error")
     return Finding(other.path, f"{COPY} of {one.path}", "warning")
@@ -207,7 +202,7 @@ def _same(listing: Listing, first: int, second: int) -> Finding:
 def _alike(listing: Listing, first: int, second: int) -> Finding:
     one, other = listing.samples[first], listing.samples[second]
     where = f" in {one.part}" if one.part != other.part else ""
-    what = f", there {listing.truth(one)}" if listing.task == "multiclass" and one.label != other.label else ""
+    what = f", there {listing.words(one)}" if task_of(listing.task).one_class and one.label != other.label else ""
     kind = ALIKE_ACROSS if where else ALIKE
     return Finding(other.path, f"{kind} of {one.path}{where}{what}", "warning")
 
@@ -234,8 +229,9 @@ def _refuse(listing: Listing, findings: Sequence[Finding], strict: bool, where: 
 
 
 def _check_counts(listing: Listing) -> None:
-    counts = Counter((s.part, s.label if listing.task == "multiclass" else 0) for s in listing.samples)
-    names = [f"class {name!r} has " for name in listing.class_names] if listing.task == "multiclass" else [""]
+    of_classes = task_of(listing.task).one_class
+    counts = Counter((sample.part, sample.label if of_classes else 0) for sample in listing.samples)
+    names = [f"class {name!r} has " for name in listing.class_names] if of_classes else [""]
     for part in sorted(listing.given, key=PARTS.index):
         needed = MIN_IMAGES if part == "train" else 1
         for label, name in enumerate(names):
@@ -256,20 +252,12 @@ def _check_groups(listing: Listing) -> None:
             )
 
 
-def _scaling(listing: Listing) -> tuple[tuple[float, float], ...]:
-    """Mean and standard deviation of each number over the training images; 1 for one that never changes."""
-    if listing.task != "regression":
-        return ()
-    values = np.array([s.values for s in listing.samples if s.part == "train"], np.float64)
-    spread = np.where(np.ptp(values, axis=0) > 0, values.std(axis=0), 1.0)
-    return tuple((float(mean), float(std)) for mean, std in zip(values.mean(axis=0), spread, strict=True))
-
-
-def _standardised(sample: Sample, scaling: Sequence[tuple[float, float]]) -> Sample:
-    if not scaling:
-        return sample
-    values = tuple((value - mean) / std for value, (mean, std) in zip(sample.values, scaling, strict=True))
-    return dataclasses.replace(sample, values=values)
+def _standardised(samples: Sequence[Sample], of: Scaling) -> tuple[Sample, ...]:
+    if not of:
+        return tuple(samples)
+    values = scaling.standardised(np.array([sample.values for sample in samples]), of)
+    rows = zip(samples, values.tolist(), strict=True)
+    return tuple(dataclasses.replace(sample, values=tuple(row)) for sample, row in rows)
 
 
 def _summary(findings: Sequence[Finding]) -> list[str]:
@@ -278,21 +266,3 @@ def _summary(findings: Sequence[Finding]) -> list[str]:
         next(kind for kind in KINDS if f.reason.startswith(kind)) for f in findings if f.action == "warning"
     )
     return [f"{counts[kind]} {'image' if counts[kind] == 1 else 'images'}: {kind}" for kind in KINDS if counts[kind]]
-
-
-def _oddities(listing: Listing, scaling: Sequence[tuple[float, float]]) -> list[str]:
-    """Says what is unusual about the labels of the training images."""
-    train, names = [sample for sample in listing.samples if sample.part == "train"], listing.class_names
-    if listing.task == "regression":
-        constant = [name for i, name in enumerate(names) if len({s.values[i] for s in train}) == 1]
-        return [f"{name!r} is {scaling[names.index(name)][0]:g} in every training image" for name in constant]
-    if listing.task == "multilabel":
-        shown = [int(sum(s.values[i] for s in train)) for i in range(len(names))]
-        few = {name: n for name, n in zip(names, shown, strict=True) if n < MIN_IMAGES or n > len(train) - MIN_IMAGES}
-        return [f"class {name!r} is in {count} of {len(train)} training images" for name, count in few.items()]
-    counts = Counter(sample.label for sample in train)
-    (most, large), (least, small) = counts.most_common()[0], counts.most_common()[-1]
-    if large < IMBALANCE * small:
-        return []
-    what = f"{small} training images of class {names[least]!r}, {large} of class {names[most]!r}"
-    return [f"classes are unbalanced, 1:{large / small:.0f} ({what}); --balance weights or sampler helps"]

@@ -12,16 +12,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from cnn_perception.errors import ConfigError, DataError
 from training.data.duplicates import Pairs
-from training.data.records import PARTS, Listing, Part, Sample
+from training.data.records import PARTS, By, Listing, Part, Sample
+from training.tasks.by_name import task_of
 
-By = Literal["random", "tail"]
 _Ints = npt.NDArray[np.int64]
 
 
@@ -171,14 +170,7 @@ def fill(counts: _Ints, wanted: _Ints, rng: np.random.Generator) -> _Ints:
 
 def _counts(listing: Listing) -> _Ints:
     """What is to be shared out evenly, a column each: the images of a class, and all of them unless that follows."""
-    samples = listing.samples
-    every = np.ones((len(samples), 1), np.int64)
-    if listing.task == "multiclass":
-        return np.eye(len(listing.class_names), dtype=np.int64)[[s.label for s in samples]]
-    if listing.task == "multilabel":
-        values = np.array([s.values for s in samples], np.int64).reshape(len(samples), -1)
-        return np.concatenate([values, every], axis=1)
-    return every
+    return task_of(listing.task).strata(listing.samples, len(listing.class_names))
 
 
 def _held(left: _Ints, total: _Ints, fraction: float) -> _Ints:
@@ -248,7 +240,7 @@ def _folds(listing: Listing, rows: _Ints, units: _Ints, division: Division) -> _
 
 
 def _by_class(listing: Listing) -> bool:
-    return listing.task == "multiclass" and not listing.in_time
+    return task_of(listing.task).one_class and not listing.in_time
 
 
 def _ranks(listing: Listing, rows: _Ints) -> tuple[_Ints, _Ints]:
@@ -285,7 +277,7 @@ def _require(listing: Listing, rows: _Ints, parts: Sequence[Part], asked: set[Pa
         found = counts[inside].sum(axis=0)
         # neither the end of a recording nor a fold of a rare class need show every class
         free = part != "train" and (bool(division.folds) or (division.by == "tail" and not _by_class(listing)))
-        lacking: _Ints = np.flatnonzero((found == 0) & (listing.task == "multiclass" and not free))
+        lacking: _Ints = np.flatnonzero((found == 0) & (task_of(listing.task).one_class and not free))
         if inside and not len(lacking):
             continue
         what = f"of class {listing.class_names[lacking[0]]!r}" if inside else "at all"

@@ -15,6 +15,7 @@ from cnn_perception.pipeline.preprocess import InputTensor
 from cnn_perception.stream.drift import brightness, entropy, moments
 from training.checkpoint import Checkpoint
 from training.graphs.parity import read_image, runner
+from training.tasks.by_name import task_of
 
 MOST_IMAGES = 300
 """Validation images that are looked at, from all over the set: they give a standard deviation to some 4 %."""
@@ -50,7 +51,7 @@ def measure(proto: ModelProto, checkpoint: Checkpoint, spec: ModelSpec) -> Train
         images=len(chosen),
         class_shares=_class_shares(checkpoint),
         brightness=moments(lights),
-        entropy=moments(entropies) if spec.task == "multiclass" else None,
+        entropy=moments(entropies) if task_of(spec.task).one_class else None,
     )
 
 
@@ -64,11 +65,4 @@ def summary(found: TrainingStatistics | None) -> str:
 
 
 def _class_shares(checkpoint: Checkpoint) -> tuple[float, ...]:
-    targets = np.array(checkpoint.train_targets)
-    if checkpoint.task == "regression":
-        return ()
-    if checkpoint.task == "multiclass":
-        counts = np.bincount(targets[:, 0].astype(np.int64), minlength=len(checkpoint.class_names))
-    else:
-        counts = (targets > 0.5).sum(axis=0)
-    return tuple((counts / len(targets)).tolist())
+    return task_of(checkpoint.task).class_shares(np.array(checkpoint.train_targets), len(checkpoint.class_names))

@@ -21,6 +21,7 @@ from cnn_perception.pipeline.preprocess import preprocess
 from training.checkpoint import Checkpoint
 from training.graphs.activation_map import shown_logit
 from training.networks.backbones import Split
+from training.tasks.by_name import task_of
 
 ACTIVATION_TOLERANCE = 1e-3
 """Largest difference of an activation, as a share of the map's largest magnitude."""
@@ -73,13 +74,8 @@ def compare_logits(
 
 
 def _agreeing(found: _Batch, expected: _Batch, checkpoint: Checkpoint) -> int:
-    if checkpoint.task == "multiclass":
-        return int((found.argmax(1) == expected.argmax(1)).sum())
-    if checkpoint.task == "regression":
-        return len(found)
-    reached = np.array(checkpoint.calibration.thresholds) * np.ones((2, len(found), 1))
-    scores = 1 / (1 + np.exp(-np.stack([found, expected]).astype(np.float64) / checkpoint.calibration.temperature))
-    return int(np.equal(*(scores >= reached)).all(1).sum())
+    fitted = checkpoint.calibration
+    return int(task_of(checkpoint.task).agrees(found, expected, fitted.temperature, fitted.thresholds).sum())
 
 
 def check_activation(proto: ModelProto, split: Split, method: ActivationMethod, checkpoint: Checkpoint) -> None:

@@ -29,7 +29,8 @@ from cnn_perception.model.spec import InputSpec, Precision, PrecisionRecord
 from training.checkpoint import Checkpoint
 from training.graphs.parity import read_image
 from training.scoring.scores import Evaluation
-from training.tasks import METRIC, METRIC_NAMES
+from training.tasks.by_name import METRIC_TITLES, task_of
+from training.tasks.scaling import standardised
 
 CALIBRATION_IMAGES = 128
 MAX_ACCURACY_LOSS = 0.005
@@ -45,7 +46,7 @@ class Reduction:
     Attributes:
         precision: `int8` or `fp16`.
         calibration_images: How many training images `int8` is calibrated with at most, at least 1.
-        max_loss: How much of `tasks.METRIC` may be lost, in [0, 1]; of top-1 accuracy a single image always may.
+        max_loss: How much of the metric may be lost, in [0, 1]; of top-1 accuracy a single image always may.
     """
 
     precision: Precision
@@ -79,7 +80,7 @@ def reduce(proto: ModelProto, checkpoint: Checkpoint, wanted: Reduction) -> tupl
     images = _chosen(checkpoint.train_images, wanted.calibration_images) if int8 else []
     smaller = to_int8(proto, _tensors(images, checkpoint.input)) if int8 else to_fp16(proto)
     shown, before, after = _compare(proto, smaller, checkpoint)
-    record = PrecisionRecord(wanted.precision, len(images), shown, METRIC[checkpoint.task], before, after)
+    record = PrecisionRecord(wanted.precision, len(images), shown, task_of(checkpoint.task).metric, before, after)
     _check(record, wanted.max_loss)
     return smaller, record
 
@@ -185,7 +186,7 @@ def _compare(before: ModelProto, after: ModelProto, checkpoint: Checkpoint) -> t
         for session, found in zip(sessions, logits, strict=True):
             found.extend(session.run(["logits"], {"image": batch}))
     truth = np.array([target for _, target in shown], np.float32)
-    first, second = (_answers(np.concatenate(found), truth, checkpoint).metric for found in logits)
+    first, second = (_evaluate(np.concatenate(found), truth, checkpoint).metric for found in logits)
     return len(shown), first, second
 
 
@@ -193,20 +194,17 @@ def _session(proto: ModelProto) -> Any:  # noqa: ANN401 - onnxruntime has no typ
     return onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
-def _answers(logits: _Batch, truth: _Batch, checkpoint: Checkpoint) -> Evaluation:
-    if checkpoint.task == "multiclass":
-        return Evaluation(logits, truth[:, 0].astype(np.int64), checkpoint)
-    if checkpoint.task == "regression":  # the graph answers in units, `Evaluation` compares standardised numbers
-        mean, deviation = np.array(checkpoint.scaling, np.float32).T
-        logits = (logits - mean) / deviation
-    return Evaluation(logits, truth, checkpoint)
+def _evaluate(outputs: _Batch, targets: _Batch, checkpoint: Checkpoint) -> Evaluation:
+    """The graph gives numbers in units, `Evaluation` compares standardised ones."""
+    truth = task_of(checkpoint.task).stored_targets(targets)
+    return Evaluation(standardised(outputs, checkpoint.scaling), truth, checkpoint)
 
 
 def _check(record: PrecisionRecord, max_loss: float) -> None:
     allowed = max(max_loss, 1 / record.images) if record.metric == "top1" else max_loss
     if not record.before - record.after <= allowed + 1e-9:  # catches NaN, too
         raise AccuracyError(
-            f"{METRIC_NAMES[record.metric]} is {record.before:.4f} in fp32 but {record.after:.4f} in "
+            f"{METRIC_TITLES[record.metric]} is {record.before:.4f} in fp32 but {record.after:.4f} in "
             f"{record.precision}, on {record.images} validation images; {allowed:.2g} may be lost; nothing is written; "
             "see --max-accuracy-loss"
         )

@@ -13,6 +13,7 @@ from training import checkpoint
 from training.config import TrainConfig
 from training.data.records import LabelledImages
 from training.networks import build
+from training.tasks.by_name import task_of
 
 
 def teacher(config: TrainConfig, data: LabelledImages, device: torch.device) -> nn.Module | None:
@@ -27,7 +28,7 @@ def teacher(config: TrainConfig, data: LabelledImages, device: torch.device) -> 
     path = Path(config.teacher)
     saved = checkpoint.load(path)
     for task in (data.task, saved.task):
-        if task != "multiclass":
+        if not task_of(task).one_class:
             raise ConfigError(f"--teacher {path}: only one class an image can be taught, not {task}; leave it out")
     if saved.class_names != data.class_names:
         different = sorted(set(saved.class_names) ^ set(data.class_names)) or "their order"

@@ -26,7 +26,8 @@ from training.loop.run import EpochRecord, Run
 from training.networks import backbones
 from training.scoring.predict import predict
 from training.scoring.scores import Evaluation
-from training.tasks import METRIC, Meaning
+from training.tasks.by_name import task_of
+from training.tasks.task import Meaning
 
 ITERATIONS = MODE_DEFAULTS["probe"]["epochs"]
 """Most steps of L-BFGS for a head that fine-tuning begins with."""
@@ -53,6 +54,7 @@ def fit(run: Run) -> list[EpochRecord]:
     task, decay = run.data.task, run.config.weight_decay
     if decay is None:
         decay = _choose_decay(train, samples, run)
+    metric = task_of(task).metric
     history: list[EpochRecord] = []
     started = time.perf_counter()
 
@@ -61,7 +63,7 @@ def fit(run: Run) -> list[EpochRecord]:
         on_train, on_val = (_evaluate(layer, part, run.data) for part in (train, val))
         scores = on_train.loss, on_train.metric, on_val.loss, on_val.metric
         now = time.perf_counter()
-        history.append(EpochRecord(len(history) + 1, "probe", 1.0, *scores, now - started, METRIC[task]))
+        history.append(EpochRecord(len(history) + 1, "probe", 1.0, *scores, now - started, metric))
         started = now
 
     layer = linear_solver.fit(train, task, len(run.data.class_names), decay, run.config.epochs, note)
@@ -95,7 +97,7 @@ def start_head(run: Run) -> None:
     layer = linear_solver.fit(train, task, len(run.data.class_names), decay, ITERATIONS)
     scale.fold_into(cut.classifier, layer)
     found = _evaluate(layer, train, run.data)
-    print(f"head: a probe of weight decay {decay:g}, training {METRIC[task]} {found.metric:.3f}")
+    print(f"head: a probe of weight decay {decay:g}, training {task_of(task).metric} {found.metric:.3f}")
 
 
 def _cut(run: Run) -> backbones.Split:
@@ -151,8 +153,7 @@ def _readable(
     if lost := [str(sample.path) for sample, here in zip(samples, kept, strict=True) if not here]:
         tqdm.write(f"left out, no longer readable: {', '.join(lost)}")
     read = [sample for sample, here in zip(samples, kept, strict=True) if here]
-    multiclass = run.data.task == "multiclass"
-    targets = torch.tensor([s.label for s in read] if multiclass else [s.values for s in read])
+    targets = torch.from_numpy(task_of(run.data.task).targets(read))
     return Features(torch.from_numpy(embeddings[kept]).to(run.device), targets.to(run.device)), tuple(read)
 
 

@@ -15,15 +15,16 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from cnn_perception.errors import ConfigError, DataError
-from training import checkpoint, distributed, tasks
+from training import checkpoint, distributed
 from training.batches.augment import Augmentation
 from training.batches.cache import open_cache
 from training.batches.loader import Batch, Images, Order, balanced, data_loader
-from training.checkpoint import Checkpoint
+from training.checkpoint import UNCALIBRATED, Checkpoint
 from training.config import CHANGED_BY_RESUME, TrainConfig, expand_augment, from_json, make, with_recipe
 from training.data import load
 from training.data.records import LabelledImages, Part
 from training.networks import build
+from training.tasks.by_name import task_of
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,12 @@ class EpochRecord:
         epoch: Counted from 1.
         phase: What learned.
         lr: The rate of the head at the epoch's end.
-        train_loss: See `tasks.loss`.
+        train_loss: See `LearningTask.loss`.
         train_metric: The metric on the training images as they were shown; NaN for multilabel fine-tuning.
-        val_loss: See `tasks.loss`.
+        val_loss: See `LearningTask.loss`.
         val_metric: The metric on the validation images; higher is better.
         seconds: How long it took.
-        metric: Its name, see `tasks.METRIC`.
+        metric: Its name, see `LearningTask.metric`.
     """
 
     epoch: int
@@ -104,6 +105,7 @@ class Run:
             "val_images": len(self.data.part("val")),
             "metrics": dict(metrics),
         }
+        thresholds = task_of(self.data.task).usual_thresholds(len(self.data.class_names))
         now = Checkpoint(
             backbone=self.config.backbone,
             task=self.data.task,
@@ -115,7 +117,7 @@ class Run:
             training=record,
             train_images=tuple(str(sample.path.absolute()) for sample in self.data.part("train")),
             val_images=tuple(str(sample.path.absolute()) for sample in self.data.part("val")),
-            calibration=tasks.uncalibrated(self.data),
+            calibration=dataclasses.replace(UNCALIBRATED, thresholds=thresholds),
             config=self.config.to_dict(),
             resume=None,
             val_targets=tuple(sample.values or (sample.label,) for sample in self.data.part("val")),

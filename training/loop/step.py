@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from cnn_perception.errors import ConfigError
-from training import distributed, tasks
+from training import distributed
 from training.batches.loader import class_weights
 from training.config import TrainConfig
 from training.loop import distillation, schedule
@@ -21,6 +21,7 @@ from training.loop.ema import Average
 from training.loop.run import Run
 from training.loop.schedule import Phase
 from training.networks import backbones
+from training.tasks.by_name import task_of
 
 
 class Place(NamedTuple):
@@ -32,7 +33,7 @@ class Place(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a batch gave, over all processes: images, their summed loss and `tasks.hits`; NaN or Inf if it is bad."""
+    """What a batch gave, over all processes: images, their summed loss and hits; NaN or Inf if it is bad."""
 
     images: int
     loss_sum: float
@@ -48,7 +49,8 @@ class Learner:
     """A network, its optimiser, the average of its weights and its teacher."""
 
     def __init__(self, run: Run) -> None:
-        self.model, self.config, self.device, self.task = run.model, run.config, run.device, run.data.task
+        self.model, self.config, self.device = run.model, run.config, run.device
+        self.task = task_of(run.data.task)
         self.stages = backbones.stages(run.model, *run.config.input_size)
         self.optimizer = schedule.optimizer(run.model, self.stages, run.config)
         self.amp = amp_dtype(run.config, run.device)
@@ -94,7 +96,7 @@ class Learner:
 
         Args:
             images: (N, 3, height, width) float32, this process's share of the batch.
-            targets: As for `tasks.loss`.
+            targets: As for `LearningTask.loss`.
             place: Where the batch stands in its step.
 
         Returns:
@@ -115,7 +117,7 @@ class Learner:
             with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
                 outputs = self._network(images)
                 loss = self.loss(outputs, images, targets)
-            own = [len(images), loss.item() * len(images), tasks.hits(outputs, targets, self.task)]
+            own = [len(images), loss.item() * len(images), self.task.hits(outputs, targets)]
             count, loss_sum, hits = distributed.total(own, self.device)
             outcome = Outcome(int(count), loss_sum, hits)
             if math.isfinite(loss_sum):
@@ -134,7 +136,7 @@ class Learner:
     def loss(self, outputs: Tensor, images: Tensor, targets: Tensor) -> Tensor:
         """Returns what a batch adds to what is minimised: the labels' part and the teacher's."""
         smoothing, weights = self.config.label_smoothing, self.class_weights
-        loss = tasks.loss(outputs, targets, self.task, label_smoothing=smoothing, class_weights=weights)
+        loss = self.task.loss(outputs, targets, label_smoothing=smoothing, class_weights=weights)
         if self.teacher is None:
             return loss
         with torch.no_grad():

@@ -27,7 +27,7 @@ from training.loop.interrupt import Interrupt, Interrupted
 from training.loop.run import EpochRecord, Run
 from training.loop.step import Learner, Outcome, Place
 from training.scoring.scores import evaluate
-from training.tasks import METRIC
+from training.tasks.by_name import task_of
 
 
 @dataclass
@@ -219,7 +219,7 @@ class Trainer:
 
     def record(self, metrics: Mapping[str, float], seconds: float) -> EpochRecord:
         """Returns the line of history.csv of the epoch that ends, after a validation of so many seconds."""
-        now, metric = self.progress, METRIC[self.run.data.task]
+        now, metric = self.progress, task_of(self.run.data.task).metric
         return EpochRecord(
             epoch=now.epoch + 1,
             phase=schedule.phase(self.config, now.epoch),

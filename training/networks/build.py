@@ -14,6 +14,7 @@ from training.config import TrainConfig
 from training.networks import backbones
 from training.networks.grid_head import with_grid_head
 from training.networks.weights import classifier_name
+from training.tasks.by_name import task_of
 
 
 def start(config: TrainConfig, outputs: int) -> tuple[nn.Module, str]:
@@ -67,5 +68,5 @@ def check_last_layer(model: nn.Module, backbone: str, task: Task) -> None:
         ConfigError: If numbers are to be learned and its last layer is no linear one with a bias, such as SqueezeNet's.
     """
     last = model.get_submodule(classifier_name(model))
-    if task == "regression" and not (isinstance(last, nn.Linear) and last.bias is not None):
+    if task_of(task).needs_linear_layer and not (isinstance(last, nn.Linear) and last.bias is not None):
         raise ConfigError(f"{backbone} does not end in a linear layer with bias, as numbers need; take --grid 1x1")

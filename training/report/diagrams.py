@@ -8,7 +8,7 @@ from html import escape
 import numpy as np
 
 from cnn_perception import metrics
-from training.scoring.probabilities import Doubles
+from training.tasks.probabilities import Doubles
 
 _LEFT, _TOP, _PLOT = 44, 12, 250
 _BINS = 40

@@ -19,13 +19,14 @@ from cnn_perception.pipeline.overlay import draw_overlay
 from cnn_perception.pipeline.postprocess import Prediction
 from cnn_perception.pipeline.preprocess import preprocess
 from training.calibration.embeddings import Predictions
-from training.calibration.fit import truth_of, unit
+from training.calibration.fit import unit
 from training.checkpoint import Calibration
 from training.data.records import Part, Sample
 from training.graphs.activation_map import ActivatedClassifier
 from training.loop.run import Run
 from training.networks import backbones
-from training.scoring.probabilities import Doubles, probabilities
+from training.tasks.by_name import task_of
+from training.tasks.probabilities import Doubles
 
 WORST = 12
 NEIGHBOURS = 4
@@ -46,8 +47,9 @@ def section(run: Run, train: Predictions, seen: Predictions, part: Part, fitted:
         fitted: Temperature, and thresholds where an image has several classes.
     """
     thresholds = np.array(fitted.thresholds)
-    scores = probabilities(seen.logits, fitted.temperature, run.data.task)
-    losses = image_losses(scores, truth_of(seen, run.data.task), run.data.task)
+    task = task_of(run.data.task)
+    scores = task.probabilities(seen.logits, fitted.temperature)
+    losses = image_losses(scores, task.targets(seen.samples), run.data.task)
     order = np.argsort(-losses, kind="stable")[:WORST]
     network = ActivatedClassifier(backbones.split(run.model, *run.config.input_size), run.data.task)
     figures = []

@@ -1,0 +1,192 @@
+"""What training has to know of a task; `multiclass`, `multilabel` and `regression` say it, `by_name` finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from cnn_perception.model.outputs import FloatArray
+from cnn_perception.model.spec import Task
+from training.tasks.probabilities import Doubles
+from training.tasks.table import Labels, Table
+
+Truth = npt.NDArray[Any]
+"""What n images show: classes (n,) int64, or values (n, K) float32."""
+
+MIN_IMAGES = 3
+"""Images a class needs: with fewer, no split leaves something to learn from and something to check with."""
+
+
+class Labelled(Protocol):
+    """The label of an image, see `data.records.Sample`."""
+
+    @property
+    def label(self) -> int:
+        """Index of its class; 0 where that has no meaning."""
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """K values; empty where the class says all."""
+
+
+class Meaning(Protocol):
+    """What the outputs of a network mean; a data set and a checkpoint both say it, see `checkpoint.Checkpoint`."""
+
+    @property
+    def task(self) -> Task:
+        """What the logits mean."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The K classes, or the names of the K numbers."""
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Of each number, for regression."""
+
+    @property
+    def scaling(self) -> tuple[tuple[float, float], ...]:
+        """(mean, standard deviation) of each number over the training images, for regression."""
+
+
+class LearningTask(Protocol):
+    """What a network learns. Outputs are logits (n, K), or numbers (n, K) standardised by the training images.
+
+    Attributes:
+        name: What the model file calls it.
+        metric: Name of the figure by which epochs are compared, higher is better.
+        metric_title: The same in words.
+        outputs: What the K outputs are, in words.
+        decisions: What the robot decides on, in words.
+        agreement: What two networks have in common that decide alike, in words.
+        one_class: Whether an image shows exactly one of the classes. Only then may every class be asked for, may an
+            image show none of them (the unknown rule), and can a teacher's scores be imitated.
+        has_probabilities: Whether outputs become probabilities, whose temperature can be fitted and whose views can be
+            averaged; also, whether the highest output is the one that an activation map explains.
+        needs_linear_layer: Whether the last layer must be linear with a bias, into which the export folds the scaling.
+        least_squares: Whether a linear layer is fitted by least squares.
+        allows_cutmix: Whether an image of two parts has a label between theirs.
+        copies_agree: Whether copies of an image that are labelled otherwise are a mistake.
+        default_augment: Preset or switch of the augmentation where none was asked for.
+    """
+
+    name: Task
+    metric: str
+    metric_title: str
+    outputs: str
+    decisions: str
+    agreement: str
+    one_class: bool
+    has_probabilities: bool
+    needs_linear_layer: bool
+    least_squares: bool
+    allows_cutmix: bool
+    copies_agree: bool
+    default_augment: str
+
+    # labels: as they are read, written, counted and given to the network
+
+    def recognises(self, table: Table) -> bool:
+        """Returns whether a table is of this task where the user does not say it."""
+
+    def labels(self, table: Table) -> Labels:
+        """Returns how the labels of a table are read.
+
+        Raises:
+            ConfigError: If the table lacks the columns.
+            DataError: If a cell cannot be used.
+        """
+
+    def words(self, shown: Labelled, names: Sequence[str]) -> str:
+        """Returns what an image is labelled as."""
+
+    def columns(self, names: Sequence[str]) -> list[str]:
+        """Returns the columns of a table that `labels` reads."""
+
+    def cells(self, shown: Labelled, names: Sequence[str]) -> list[str]:
+        """Returns the cells of these columns; numbers are in their units."""
+
+    def content(self, shown: Labelled, names: Sequence[str]) -> str:
+        """Returns what the digest of a data set covers of a label."""
+
+    def strata(self, samples: Sequence[Labelled], classes: int) -> npt.NDArray[np.int64]:
+        """Returns what a split shares out evenly, (n, L): how often each image counts in each column."""
+
+    def scaling(self, train: Sequence[Labelled]) -> tuple[tuple[float, float], ...]:
+        """Returns (mean, standard deviation) of each number over the training images; empty without numbers."""
+
+    def oddities(self, train: Sequence[Labelled], names: Sequence[str]) -> list[str]:
+        """Says what is unusual about the labels of the training images; numbers are in their units."""
+
+    def targets(self, samples: Sequence[Labelled]) -> Truth:
+        """Returns what the network should give for some images."""
+
+    def stored_targets(self, rows: npt.NDArray[np.float32]) -> Truth:
+        """Returns the same of the targets (n, ...) that a checkpoint keeps."""
+
+    def class_shares(self, rows: npt.NDArray[np.floating[Any]], classes: int) -> tuple[float, ...]:
+        """Returns the share of images that show each class, of a checkpoint's targets; empty without classes."""
+
+    def groups(self, row: Sequence[float]) -> list[int]:
+        """Returns the classes of an image, of its targets in a checkpoint, of which all should be represented."""
+
+    # learning
+
+    def loss(
+        self,
+        outputs: Tensor,
+        targets: Tensor,
+        *,
+        label_smoothing: float = 0.0,
+        class_weights: Tensor | None = None,
+    ) -> Tensor:
+        """Returns what training minimises, the mean over the images.
+
+        Args:
+            outputs: (N, K).
+            targets: As `targets` gives them; of classes also the shares of each, (N, K) float32.
+            label_smoothing: Share of a label spread over all classes, in [0, 1); nothing for numbers.
+            class_weights: (K,) float32, by which the mean is weighted; where an image has one class.
+        """
+
+    def held_out_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Returns by what a probe's penalties are compared, the mean over the images."""
+
+    def hits(self, outputs: Tensor, targets: Tensor) -> float:
+        """Returns what, summed over all training images and divided by their number, is the metric; NaN if nothing."""
+
+    # scores
+
+    def score(self, outputs: FloatArray, truth: Truth) -> float:
+        """Returns the metric."""
+
+    def summary(self, outputs: FloatArray, truth: Truth, meaning: Meaning) -> dict[str, float]:
+        """Returns the scores that a checkpoint keeps beside metric and loss."""
+
+    def report(
+        self, outputs: FloatArray, truth: Truth, meaning: Meaning, thresholds: Sequence[float]
+    ) -> dict[str, Any]:
+        """Returns the scores that report.json keeps beside metric and loss; thresholds are 0.5 where there are none."""
+
+    # probabilities
+
+    def probabilities(self, outputs: FloatArray, temperature: float) -> Doubles:
+        """Returns (n, K) scores as the robot computes them; numbers as they are."""
+
+    def logits(self, probabilities: Doubles) -> Doubles:
+        """Returns outputs (n, K) that give these scores; numbers as they are."""
+
+    def usual_thresholds(self, classes: int) -> tuple[float, ...]:
+        """Returns the score from which each class is taken to be shown before any was fitted; empty if it has none."""
+
+    def thresholds(self, outputs: FloatArray, truth: Truth) -> tuple[float, ...]:
+        """Returns the same fitted to validation images, whose outputs are over the temperature."""
+
+    def agrees(
+        self, outputs: FloatArray, others: FloatArray, temperature: float, thresholds: Sequence[float]
+    ) -> npt.NDArray[np.bool_]:
+        """Returns of each image, (n,), whether two networks decide alike."""
