@@ -62,7 +62,7 @@ class Augmentation:
     randaugment_magnitude: int
 
     @classmethod
-    def of(cls, config: TrainConfig, task: Task = "multiclass") -> Augmentation | None:
+    def of(cls, config: TrainConfig, task: Task) -> Augmentation | None:
         """Returns the augmentation of a run, by default that of its task; None if it has none."""
         chosen = config.augment
         if chosen is None:

@@ -63,19 +63,22 @@ def compare_logits(
         with torch.no_grad():
             expected = model(torch.from_numpy(batch)).numpy()
         (found,) = run(batch)
-        difference = float((np.abs(found - expected) / deviations).max())
+        differences = np.abs(found - expected) / deviations
+        difference = float(differences.max())
         if not difference <= tolerance:  # catches NaN, too
             raise ParityError(
                 f"a logit of the ONNX graph differs by {difference:.3g} from torch's (magnitudes up to "
                 f"{np.abs(expected).max():.3g}), tolerance {tolerance:g}; nothing is written; see --tolerance"
             )
-        largest, agreed = max(largest, difference), agreed + _agreeing(found, expected, checkpoint)
+        largest = max(largest, difference)
+        agreed += _agreeing(found, expected, differences <= tolerance, checkpoint)
     return ParityRecord(source, len(images), largest, tolerance, agreed / len(images))
 
 
-def _agreeing(found: _Batch, expected: _Batch, checkpoint: Checkpoint) -> int:
+def _agreeing(found: _Batch, expected: _Batch, is_near: npt.NDArray[np.bool_], checkpoint: Checkpoint) -> int:
     fitted = checkpoint.calibration
-    return int(task_of(checkpoint.task).agrees(found, expected, fitted.temperature, fitted.thresholds).sum())
+    agrees = task_of(checkpoint.task).agrees(found, expected, is_near, fitted.temperature, fitted.thresholds)
+    return int(agrees.sum())
 
 
 def check_activation(proto: ModelProto, split: Split, method: ActivationMethod, checkpoint: Checkpoint) -> None:

@@ -165,6 +165,7 @@ class Multiclass:
         self,
         outputs: FloatArray,
         others: FloatArray,
+        is_near: npt.NDArray[np.bool_],
         temperature: float,
         thresholds: Sequence[float],
     ) -> npt.NDArray[np.bool_]:

@@ -169,7 +169,12 @@ class Multilabel:
         return tuple(_best_threshold(scores[:, k], truth[:, k] > 0.5) for k in range(scores.shape[1]))
 
     def agrees(
-        self, outputs: FloatArray, others: FloatArray, temperature: float, thresholds: Sequence[float]
+        self,
+        outputs: FloatArray,
+        others: FloatArray,
+        is_near: npt.NDArray[np.bool_],
+        temperature: float,
+        thresholds: Sequence[float],
     ) -> npt.NDArray[np.bool_]:
         """Returns whether the same classes reach their thresholds."""
         reached = [self.probabilities(each, temperature) >= np.array(thresholds) for each in (outputs, others)]

@@ -187,6 +187,19 @@ class LearningTask(Protocol):
         """Returns the same fitted to validation images, whose outputs are over the temperature."""
 
     def agrees(
-        self, outputs: FloatArray, others: FloatArray, temperature: float, thresholds: Sequence[float]
+        self,
+        outputs: FloatArray,
+        others: FloatArray,
+        is_near: npt.NDArray[np.bool_],
+        temperature: float,
+        thresholds: Sequence[float],
     ) -> npt.NDArray[np.bool_]:
-        """Returns of each image, (n,), whether two networks decide alike."""
+        """Returns of each image, (n,), whether two networks decide alike.
+
+        Args:
+            outputs: (n, K) of the one.
+            others: (n, K) of the other.
+            is_near: (n, K), whether they differ by no more than is tolerated.
+            temperature: By which both are divided.
+            thresholds: Of each class, where it has one.
+        """
