@@ -17,7 +17,7 @@ from training import distributed
 from training.batches.loader import class_weights
 from training.config import TrainConfig
 from training.loop import distillation, schedule
-from training.loop.ema import Average
+from training.loop.ema import WeightAverage
 from training.loop.run import Run
 from training.loop.schedule import Phase
 from training.networks import backbones
@@ -55,7 +55,7 @@ class Learner:
         self.optimizer = schedule.optimizer(run.model, self.stages, run.config)
         self.amp = amp_dtype(run.config, run.device)
         self.scaler = torch.amp.GradScaler(run.device.type, enabled=self.amp is torch.float16)
-        self.average = Average(run.model, run.config.ema) if run.config.ema else None
+        self.average = WeightAverage(run.model, run.config.ema) if run.config.ema else None
         self.teacher = distillation.teacher(run.config, run.data, run.device)
         self.class_weights: Tensor | None = None
         if run.config.balance == "weights":
