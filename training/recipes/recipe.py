@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cnn_perception.errors import ConfigError
 
-FOLDER = Path(__file__).parent / "recipes"
+FOLDER = Path(__file__).parent
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.txt")))
 NONE = "none"
 
