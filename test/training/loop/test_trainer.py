@@ -331,12 +331,12 @@ def test_too_many_bad_steps_in_a_row_end_the_run_with_the_last_good_checkpoint(p
 
 
 def test_an_exploding_run_stops_and_continues_with_a_lower_rate(photos, tmp_path, monkeypatch):
-    rates = trainer.optimise.lr_factor
-    monkeypatch.setattr(trainer.optimise, "lr_factor", lambda config, epoch, losses: 1e30 if epoch >= 1 else 1e-3)
+    rates = trainer.schedule.lr_factor
+    monkeypatch.setattr(trainer.schedule, "lr_factor", lambda config, epoch, losses: 1e30 if epoch >= 1 else 1e-3)
     run = tiny_run(photos, tmp_path, optimizer="sgd")
     with pytest.raises(ConfigError, match=r"continue with --resume and a lower --lr than 0\.001"):
         trainer.fit(run, None)
-    monkeypatch.setattr(trainer.optimise, "lr_factor", rates)
+    monkeypatch.setattr(trainer.schedule, "lr_factor", rates)
     continued = tiny_run(photos, tmp_path, optimizer="sgd", resume=True, lr=5e-4, schedule="constant")
 
     records = trainer.fit(continued, continued.last())
