@@ -16,7 +16,7 @@ from cnn_perception.errors import ConfigError
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, Interpolation, ResizeMode
 from training.config.augmentations import SWITCHES
 from training.config.fields import check, setting
-from training.data.records import By, TaskChoice
+from training.data.choices import By, TaskChoice
 from training.recipes import recipe as recipes
 
 Mode = Literal["probe", "finetune", "scratch"]

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnn_perception.errors import DataError
-from training.data.records import PARTS, Listing, Part, Sample, TaskChoice
+from training.data.choices import TaskChoice
+from training.data.records import PARTS, Listing, Part, Sample
 from training.tasks.by_name import TASKS, task_of
 from training.tasks.table import Row, Table
 from training.tasks.task import LearningTask

@@ -22,8 +22,9 @@ import numpy as np
 from cnn_perception.errors import ConfigError, DataError
 from training.checkpoint import write_text
 from training.data import csv_table, duplicates, image_folder, scan
+from training.data.choices import By, TaskChoice
 from training.data.duplicates import Pairs
-from training.data.records import PARTS, By, Finding, LabelledImages, Listing, Part, Sample, TaskChoice
+from training.data.records import PARTS, Finding, LabelledImages, Listing, Part, Sample
 from training.data.scan import ANIMATED, TRANSPARENT, Content
 from training.data.split import Division, divide, with_groups
 from training.tasks import scaling

@@ -13,10 +13,6 @@ from cnn_perception.model.spec import Task
 from training.tasks import scaling
 from training.tasks.by_name import task_of
 
-TaskChoice = Literal["auto", Task]
-"""What to learn; `auto` tells it from the labels."""
-By = Literal["random", "tail"]
-"""Which images are held out: random ones, or the last in the order of recording."""
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
 Action = Literal["left out", "warning", "error"]

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cnn_perception.errors import ConfigError, DataError
+from training.data.choices import By
 from training.data.duplicates import Pairs
-from training.data.records import PARTS, By, Listing, Part, Sample
+from training.data.records import PARTS, Listing, Part, Sample
 from training.tasks.by_name import task_of
 
 _Ints = npt.NDArray[np.int64]

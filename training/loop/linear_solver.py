@@ -50,6 +50,10 @@ class Linear:
         return embeddings @ self.weight.T + self.bias
 
 
+Note = Callable[[Linear], None]
+"""Called with the layer as it is after an iteration."""
+
+
 @dataclass(frozen=True, eq=False)
 class Scale:
     """Mean and standard deviation of each feature over the training images, (D,) float32."""
@@ -80,30 +84,18 @@ class Scale:
         classifier.bias.copy_(layer.bias - weight @ self.centre)
 
 
-def fit(
-    data: Features,
-    task: Task,
-    outputs: int,
-    weight_decay: float,
-    iterations: int,
-    note: Callable[[Linear], None] | None = None,
-) -> Linear:
+def fit(data: Features, task: Task, outputs: int, decay: float, iterations: int, note: Note | None = None) -> Linear:
     """Returns what `fit_linear` finds, or for numbers `fit_ridge` at once; see there."""
     if not task_of(task).least_squares:
-        return fit_linear(data, task, outputs, weight_decay, iterations, note)
-    (layer,) = fit_ridge(data, [weight_decay])
+        return fit_linear(data, task, outputs, decay, iterations, note)
+    (layer,) = fit_ridge(data, [decay])
     if note is not None:
         note(layer)
     return layer
 
 
 def fit_linear(
-    data: Features,
-    task: Task,
-    outputs: int,
-    weight_decay: float,
-    iterations: int,
-    note: Callable[[Linear], None] | None = None,
+    data: Features, task: Task, outputs: int, weight_decay: float, iterations: int, note: Note | None = None
 ) -> Linear:
     """Minimises the mean loss plus weight_decay / 2 x |weight|^2 (the bias is free) by full-batch L-BFGS.
 

@@ -17,13 +17,13 @@ from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import Task
 from training.tasks.probabilities import Doubles, log, softmax
 from training.tasks.table import Labels, Row, Table
-from training.tasks.task import Labelled, Meaning, Truth
+from training.tasks.task import Labelled, LearningTask, Meaning, Truth
 
 IMBALANCE = 10
 """How many times more images the largest class may have than the smallest before it is said."""
 
 
-class Multiclass:
+class Multiclass(LearningTask):
     """See `task.LearningTask`."""
 
     name: Task = "multiclass"
@@ -73,10 +73,6 @@ class Multiclass:
         """Returns a column a class."""
         return np.eye(classes, dtype=np.int64)[[sample.label for sample in samples]]
 
-    def scaling(self, train: Sequence[Labelled]) -> tuple[tuple[float, float], ...]:
-        """Returns nothing."""
-        return ()
-
     def oddities(self, train: Sequence[Labelled], names: Sequence[str]) -> list[str]:
         """Says if there are many more images of one class than of another."""
         counts = Counter(sample.label for sample in train).most_common()
@@ -109,10 +105,6 @@ class Multiclass:
     ) -> Tensor:
         """Returns the cross-entropy in nats."""
         return functional.cross_entropy(outputs, targets, weight=class_weights, label_smoothing=label_smoothing)
-
-    def held_out_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Returns the cross-entropy."""
-        return self.loss(outputs, targets)
 
     def hits(self, outputs: Tensor, targets: Tensor) -> float:
         """Returns how many images have the right class highest; of several shares the largest is their class."""
@@ -152,14 +144,6 @@ class Multiclass:
     def logits(self, probabilities: Doubles) -> Doubles:
         """Returns the logarithms."""
         return log(probabilities)
-
-    def usual_thresholds(self, classes: int) -> tuple[float, ...]:
-        """Returns none: the highest score wins."""
-        return ()
-
-    def thresholds(self, outputs: FloatArray, truth: Truth) -> tuple[float, ...]:
-        """Returns none."""
-        return ()
 
     def agrees(
         self,

@@ -18,13 +18,13 @@ from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import Task
 from training.tasks.probabilities import Doubles, log, sigmoid
 from training.tasks.table import RESERVED, Labels, Row, Table
-from training.tasks.task import MIN_IMAGES, Labelled, Meaning, Truth
+from training.tasks.task import MIN_IMAGES, Labelled, LearningTask, Meaning, Truth
 
 THRESHOLD = 0.5
 """Score from which a class is taken to be shown where nothing better is known."""
 
 
-class Multilabel:
+class Multilabel(LearningTask):
     """See `task.LearningTask`."""
 
     name: Task = "multilabel"
@@ -60,26 +60,10 @@ class Multilabel:
         """Returns the names of its classes, separated by semicolons."""
         return ";".join(name for name, value in zip(names, shown.values, strict=True) if value)
 
-    def columns(self, names: Sequence[str]) -> list[str]:
-        """Returns a column a class."""
-        return [*names]
-
-    def cells(self, shown: Labelled, names: Sequence[str]) -> list[str]:
-        """Returns 0 or 1 for each class."""
-        return [f"{value:.9g}" for value in shown.values]
-
-    def content(self, shown: Labelled, names: Sequence[str]) -> str:
-        """Returns the values."""
-        return repr(shown.values)
-
     def strata(self, samples: Sequence[Labelled], classes: int) -> npt.NDArray[np.int64]:
         """Returns a column a class, and one of all images, which does not follow from the others."""
         values = np.array([sample.values for sample in samples], np.int64).reshape(len(samples), classes)
         return np.concatenate([values, np.ones((len(samples), 1), np.int64)], axis=1)
-
-    def scaling(self, train: Sequence[Labelled]) -> tuple[tuple[float, float], ...]:
-        """Returns nothing."""
-        return ()
 
     def oddities(self, train: Sequence[Labelled], names: Sequence[str]) -> list[str]:
         """Says which classes are on hardly any image, or on almost all."""
@@ -89,14 +73,6 @@ class Multilabel:
             for name, count in counts.items()
             if count < MIN_IMAGES or count > len(train) - MIN_IMAGES
         ]
-
-    def targets(self, samples: Sequence[Labelled]) -> Truth:
-        """Returns 0 or 1 for each class, (n, K) float32."""
-        return np.array([sample.values for sample in samples], np.float32)
-
-    def stored_targets(self, rows: npt.NDArray[np.float32]) -> Truth:
-        """Returns them as they are."""
-        return rows
 
     def class_shares(self, rows: npt.NDArray[np.floating[Any]], classes: int) -> tuple[float, ...]:
         """Returns shares that need not add up to 1."""
@@ -118,10 +94,6 @@ class Multilabel:
         """Returns the binary cross-entropy in nats, summed over the classes."""
         smooth = targets * (1 - label_smoothing) + label_smoothing / 2
         return functional.binary_cross_entropy_with_logits(outputs, smooth, reduction="none").sum(dim=1).mean()
-
-    def held_out_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Returns the binary cross-entropy."""
-        return self.loss(outputs, targets)
 
     def hits(self, outputs: Tensor, targets: Tensor) -> float:
         """Returns NaN: average precision is no sum over images."""

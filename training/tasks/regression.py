@@ -19,10 +19,10 @@ from cnn_perception.model.spec import Task
 from training.tasks.probabilities import Doubles
 from training.tasks.scaling import in_units
 from training.tasks.table import RESERVED, Labels, Row, Table
-from training.tasks.task import Labelled, Meaning, Truth
+from training.tasks.task import Labelled, LearningTask, Meaning, Truth
 
 
-class Regression:
+class Regression(LearningTask):
     """See `task.LearningTask`."""
 
     name: Task = "regression"
@@ -54,18 +54,6 @@ class Regression:
         """Returns each number with its name."""
         return ", ".join(f"{name} {value:g}" for name, value in zip(names, shown.values, strict=True))
 
-    def columns(self, names: Sequence[str]) -> list[str]:
-        """Returns a column a number."""
-        return [*names]
-
-    def cells(self, shown: Labelled, names: Sequence[str]) -> list[str]:
-        """Returns the numbers."""
-        return [f"{value:.9g}" for value in shown.values]
-
-    def content(self, shown: Labelled, names: Sequence[str]) -> str:
-        """Returns the numbers with all their digits."""
-        return repr(shown.values)
-
     def strata(self, samples: Sequence[Labelled], classes: int) -> npt.NDArray[np.int64]:
         """Returns one column of all images."""
         return np.ones((len(samples), 1), np.int64)
@@ -82,14 +70,6 @@ class Regression:
         columns = zip(*(sample.values for sample in train), strict=True)
         constant = {name: values[0] for name, values in zip(names, columns, strict=True) if len(set(values)) == 1}
         return [f"{name!r} is {value:g} in every training image" for name, value in constant.items()]
-
-    def targets(self, samples: Sequence[Labelled]) -> Truth:
-        """Returns the numbers, (n, K) float32."""
-        return np.array([sample.values for sample in samples], np.float32)
-
-    def stored_targets(self, rows: npt.NDArray[np.float32]) -> Truth:
-        """Returns them as they are."""
-        return rows
 
     def class_shares(
         self,
@@ -168,14 +148,6 @@ class Regression:
     def logits(self, probabilities: Doubles) -> Doubles:
         """Returns the numbers."""
         return probabilities
-
-    def usual_thresholds(self, classes: int) -> tuple[float, ...]:
-        """Returns none."""
-        return ()
-
-    def thresholds(self, outputs: FloatArray, truth: Truth) -> tuple[float, ...]:
-        """Returns none."""
-        return ()
 
     def agrees(
         self,

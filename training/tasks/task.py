@@ -1,7 +1,8 @@
-"""What training has to know of a task; `multiclass`, `multilabel` and `regression` say it, `by_name` finds them."""
+"""What training has to know of a task; `multiclass`, `multilabel` and `regression` say it, `by_name` lists them."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -90,9 +91,11 @@ class LearningTask(Protocol):
 
     # labels: as they are read, written, counted and given to the network
 
+    @abstractmethod
     def recognises(self, table: Table) -> bool:
         """Returns whether a table is of this task where the user does not say it."""
 
+    @abstractmethod
     def labels(self, table: Table) -> Labels:
         """Returns how the labels of a table are read.
 
@@ -101,41 +104,53 @@ class LearningTask(Protocol):
             DataError: If a cell cannot be used.
         """
 
+    @abstractmethod
     def words(self, shown: Labelled, names: Sequence[str]) -> str:
         """Returns what an image is labelled as."""
 
     def columns(self, names: Sequence[str]) -> list[str]:
-        """Returns the columns of a table that `labels` reads."""
+        """Returns the columns of a table that `labels` reads; by default one for each output."""
+        return [*names]
 
     def cells(self, shown: Labelled, names: Sequence[str]) -> list[str]:
-        """Returns the cells of these columns; numbers are in their units."""
+        """Returns the cells of these columns, by default the values; numbers are in their units."""
+        return [f"{value:.9g}" for value in shown.values]
 
     def content(self, shown: Labelled, names: Sequence[str]) -> str:
-        """Returns what the digest of a data set covers of a label."""
+        """Returns what the digest of a data set covers of a label, by default the values with all their digits."""
+        return repr(shown.values)
 
+    @abstractmethod
     def strata(self, samples: Sequence[Labelled], classes: int) -> npt.NDArray[np.int64]:
         """Returns what a split shares out evenly, (n, L): how often each image counts in each column."""
 
     def scaling(self, train: Sequence[Labelled]) -> tuple[tuple[float, float], ...]:
         """Returns (mean, standard deviation) of each number over the training images; empty without numbers."""
+        return ()
 
+    @abstractmethod
     def oddities(self, train: Sequence[Labelled], names: Sequence[str]) -> list[str]:
         """Says what is unusual about the labels of the training images; numbers are in their units."""
 
     def targets(self, samples: Sequence[Labelled]) -> Truth:
-        """Returns what the network should give for some images."""
+        """Returns what the network should give for some images, by default their values, (n, K) float32."""
+        return np.array([sample.values for sample in samples], np.float32)
 
     def stored_targets(self, rows: npt.NDArray[np.float32]) -> Truth:
         """Returns the same of the targets (n, ...) that a checkpoint keeps."""
+        return rows
 
+    @abstractmethod
     def class_shares(self, rows: npt.NDArray[np.floating[Any]], classes: int) -> tuple[float, ...]:
         """Returns the share of images that show each class, of a checkpoint's targets; empty without classes."""
 
+    @abstractmethod
     def groups(self, row: Sequence[float]) -> list[int]:
         """Returns the classes of an image, of its targets in a checkpoint, of which all should be represented."""
 
     # learning
 
+    @abstractmethod
     def loss(
         self,
         outputs: Tensor,
@@ -154,19 +169,24 @@ class LearningTask(Protocol):
         """
 
     def held_out_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Returns by what a probe's penalties are compared, the mean over the images."""
+        """Returns by what a probe's penalties are compared, the mean over the images; by default the loss."""
+        return self.loss(outputs, targets)
 
+    @abstractmethod
     def hits(self, outputs: Tensor, targets: Tensor) -> float:
         """Returns what, summed over all training images and divided by their number, is the metric; NaN if nothing."""
 
     # scores
 
+    @abstractmethod
     def score(self, outputs: FloatArray, truth: Truth) -> float:
         """Returns the metric."""
 
+    @abstractmethod
     def summary(self, outputs: FloatArray, truth: Truth, meaning: Meaning) -> dict[str, float]:
         """Returns the scores that a checkpoint keeps beside metric and loss."""
 
+    @abstractmethod
     def report(
         self, outputs: FloatArray, truth: Truth, meaning: Meaning, thresholds: Sequence[float]
     ) -> dict[str, Any]:
@@ -174,18 +194,23 @@ class LearningTask(Protocol):
 
     # probabilities
 
+    @abstractmethod
     def probabilities(self, outputs: FloatArray, temperature: float) -> Doubles:
         """Returns (n, K) scores as the robot computes them; numbers as they are."""
 
+    @abstractmethod
     def logits(self, probabilities: Doubles) -> Doubles:
         """Returns outputs (n, K) that give these scores; numbers as they are."""
 
     def usual_thresholds(self, classes: int) -> tuple[float, ...]:
         """Returns the score from which each class is taken to be shown before any was fitted; empty if it has none."""
+        return ()
 
     def thresholds(self, outputs: FloatArray, truth: Truth) -> tuple[float, ...]:
         """Returns the same fitted to validation images, whose outputs are over the temperature."""
+        return ()
 
+    @abstractmethod
     def agrees(
         self,
         outputs: FloatArray,
