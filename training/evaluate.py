@@ -45,7 +45,7 @@ Figures = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Contestant:
+class Candidate:
     """A checkpoint to be scored: its name in the table, what it holds, and its network."""
 
     name: str
@@ -78,31 +78,31 @@ def evaluate(paths: Sequence[Path], data: Path, part: Part, ten_crop: bool, load
     Raises:
         PerceptionError: If a checkpoint or the data cannot be used, or they do not agree on the classes.
     """
-    contestants = [_enter(*named, loading.device) for named in zip(_names(paths), paths, strict=True)]
-    for contestant in contestants:
-        _require_agreement(contestants[0], contestant)
+    candidates = [_load(*named, loading.device) for named in zip(_names(paths), paths, strict=True)]
+    for candidate in candidates:
+        _require_agreement(candidates[0], candidate)
         if ten_crop:
-            ensemble.require_ten_crop(contestant.checkpoint.input, contestant.checkpoint.task, contestant.name)
-    images = _open(data, contestants[0], part)
+            ensemble.require_ten_crop(candidate.checkpoint.input, candidate.checkpoint.task, candidate.name)
+    images = _open_data(data, candidates[0], part)
     samples = images.part(part)
     if not samples:
         raise DataError(f"{data}: has no images for --part {part}; add a {part} folder or take another part")
     scores: dict[str, Any] = {}
     for way in ("", ", ten-crop") if ten_crop else ("",):
-        found = [_predict(contestant, samples, loading, way) for contestant in contestants]
-        for contestant, own in zip(contestants, found, strict=True):
-            thresholds = contestant.checkpoint.calibration.thresholds
-            scores[contestant.name + way] = _figures(own, thresholds, samples, images)
+        found = [_predict(candidate, samples, loading, way) for candidate in candidates]
+        for candidate, own in zip(candidates, found, strict=True):
+            thresholds = candidate.checkpoint.calibration.thresholds
+            scores[candidate.name + way] = _figures(own, thresholds, samples, images)
         if len(found) > 1:
-            thresholds = _shared_thresholds(contestants)
+            thresholds = _shared_thresholds(candidates)
             scores[f"ensemble of {len(found)}{way}"] = _figures(ensemble.average(found), thresholds, samples, images)
     return {
         "data": str(data),
         "data_sha256": images.sha256,
         "part": part,
         "images": len(samples),
-        "checkpoints": {c.name: str(path) for c, path in zip(contestants, paths, strict=True)},
-        "trained_on": {c.name: _learned(c.checkpoint, samples) for c in contestants},
+        "checkpoints": {c.name: str(path) for c, path in zip(candidates, paths, strict=True)},
+        "trained_on": {c.name: _learned(c.checkpoint, samples) for c in candidates},
         "scores": scores,
     }
 
@@ -115,13 +115,13 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def _enter(name: str, path: Path, device: torch.device) -> Contestant:
+def _load(name: str, path: Path, device: torch.device) -> Candidate:
     saved = checkpoint.load(path)
     # the layout is faster on CPUs, as it is in training
-    return Contestant(name, saved, build.restore(saved).to(device).to(memory_format=torch.channels_last))
+    return Candidate(name, saved, build.restore(saved).to(device).to(memory_format=torch.channels_last))
 
 
-def _require_agreement(first: Contestant, other: Contestant) -> None:
+def _require_agreement(first: Candidate, other: Candidate) -> None:
     if other.checkpoint.class_names != first.checkpoint.class_names:
         names = _difference(first.checkpoint.class_names, other.checkpoint.class_names)
         raise ConfigError(f"{first.name} and {other.name} do not have the same classes: {names}")
@@ -129,7 +129,7 @@ def _require_agreement(first: Contestant, other: Contestant) -> None:
         raise ConfigError(f"{first.name} and {other.name} do not have the same task and units; evaluate each alone")
 
 
-def _open(data: Path, first: Contestant, part: Part) -> LabelledImages:
+def _open_data(data: Path, first: Candidate, part: Part) -> LabelledImages:
     """The data set, split as the checkpoint's own run did, so that its training images stay out."""
     options = load.options(first.checkpoint.config)
     if part == "test":  # which folds leave out: they are made of the training images only
@@ -150,14 +150,14 @@ def _difference(wanted: tuple[str, ...], found: tuple[str, ...]) -> str:
     return "; ".join(parts) or "they are in another order"
 
 
-def _predict(contestant: Contestant, samples: tuple[Sample, ...], loading: Loading, way: str) -> ImageScores:
-    saved = contestant.checkpoint
+def _predict(candidate: Candidate, samples: tuple[Sample, ...], loading: Loading, way: str) -> ImageScores:
+    saved = candidate.checkpoint
     images = TenViews(samples, saved.input) if way else Images(samples, saved.input)
     size = max(1, loading.batch_size // ensemble.VIEWS) if way else loading.batch_size
     order = Order(len(samples), size, None)
     loader = data_loader(images, order, loading.workers, loading.device.type == "cuda")
-    title = contestant.name + way
-    return ensemble.predict_scores(contestant.model, loader, loading.device, saved, title)
+    title = candidate.name + way
+    return ensemble.predict_scores(candidate.model, loader, loading.device, saved, title)
 
 
 def _figures(
@@ -171,9 +171,9 @@ def _figures(
     return {**figures, "ece": metrics.ece(found.scores, truth).ece} if task.one_class else figures
 
 
-def _shared_thresholds(contestants: Sequence[Contestant]) -> tuple[float, ...]:
+def _shared_thresholds(candidates: Sequence[Candidate]) -> tuple[float, ...]:
     """The mean threshold of each class of a multilabel ensemble."""
-    rows = [contestant.checkpoint.calibration.thresholds for contestant in contestants]
+    rows = [candidate.checkpoint.calibration.thresholds for candidate in candidates]
     return tuple(map(float, np.mean(rows, axis=0))) if all(rows) else ()
 
 
@@ -233,7 +233,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         report = evaluate(paths, options.data, options.part, options.ten_crop, _loading(options))
         if options.output:
-            _make(options.output)
+            _make_folder(options.output)
             text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
             write_text(options.output / "report.json", text)
     except PerceptionError as error:
@@ -246,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_OK
 
 
-def _make(folder: Path) -> None:
+def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -116,15 +116,15 @@ def _train(chosen: TrainConfig) -> dict[str, Any]:
 
     best = checkpoint.load(run.folder / "best.pt")
     run.model.load_state_dict(best.model)
-    seen = embeddings.of_run(run)
-    fitted = fit.of_run(run, seen)
+    predictions = embeddings.of_run(run)
+    fitted = fit.of_run(run, predictions)
     checkpoint.save(run.folder / "best.pt", dataclasses.replace(best, calibration=fitted.calibration))
-    parts: tuple[Part, ...] = ("val", "test") if "test" in seen else ("val",)
-    answers = {part: fit.answers(seen[part], run.data, fitted.calibration) for part in parts}
+    parts: tuple[Part, ...] = ("val", "test") if "test" in predictions else ("val",)
+    evaluations = {part: fit.evaluation(predictions[part], run.data, fitted.calibration) for part in parts}
 
     seconds = {"data": opened - started, "training": trained - opened, "evaluation": time.perf_counter() - trained}
     report: dict[str, Any] = {
-        **{part: found.report(fitted.calibration.thresholds) for part, found in answers.items()},
+        **{part: found.report(fitted.calibration.thresholds) for part, found in evaluations.items()},
         "calibration": fitted.report(),
         "training": best.training,
         "epochs": len(history),
@@ -136,13 +136,13 @@ def _train(chosen: TrainConfig) -> dict[str, Any]:
     checkpoint.write_text(run.folder / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     figures.learning_curves(history, run.folder / "learning_curves.png")
     if run.data.task == "multiclass":
-        last = answers[parts[-1]]
+        last = evaluations[parts[-1]]
         figures.confusion_matrix(
             confusion(last.logits, last.truth), run.data.class_names, run.folder / "confusion_matrix.png"
         )
     elif run.data.task == "regression":
-        figures.numbers(answers[parts[-1]], run.folder / "numbers.png")
-    html.write(run, report, seen, fitted)
+        figures.numbers(evaluations[parts[-1]], run.folder / "numbers.png")
+    html.write(run, report, predictions, fitted)
     summarise(run, report, parts)
     return report
 

@@ -94,17 +94,19 @@ def fit(
     if not learning.has_probabilities:
         return Fitted(UNCALIBRATED, {}, {}, {})
     val = held_out["val"]
-    heat = temperature(val.logits, learning.targets(val.samples))
-    thresholds = learning.thresholds(val.logits / heat, learning.targets(val.samples))
-    reliability = {part: _reliability(seen, heat, learning) for part, seen in held_out.items()}
+    temperature = fit_temperature(val.logits, learning.targets(val.samples))
+    thresholds = learning.thresholds(val.logits / temperature, learning.targets(val.samples))
+    reliability = {part: _reliability(found, temperature, learning) for part, found in held_out.items()}
     if not learning.one_class or unknown == "none" or not false_alarm_rate:
-        return Fitted(Calibration(heat, thresholds, None), reliability, {}, {})
-    middles = centres(train)
+        return Fitted(Calibration(temperature, thresholds, None), reliability, {}, {})
+    class_centres = centres(train)
     images = {**held_out, **({"outside": outside} if outside is not None else {})}
     methods: tuple[UnknownMethod, ...] = ("energy", "distance")
-    scores = {method: {part: score(seen, method, middles) for part, seen in images.items()} for method in methods}
+    scores = {
+        method: {part: score(found, method, class_centres) for part, found in images.items()} for method in methods
+    }
     auroc = {method: _auroc(scores[method]) for method in methods} if outside is not None else {}
-    chosen = _choose(unknown, auroc, len(middles))
+    chosen = _choose(unknown, auroc, len(class_centres))
     threshold = lower_quantile(scores[chosen]["val"], false_alarm_rate)
     rule = UnknownRule(
         method=chosen,
@@ -112,33 +114,33 @@ def fit(
         false_alarm_rate=float((scores[chosen]["val"] < threshold).mean()),
         auroc=auroc.get(chosen),
         outside_images=len(outside) if outside is not None else 0,
-        centres=tuple(tuple(map(float, row)) for row in middles) if chosen == "distance" else (),
+        centres=tuple(tuple(map(float, row)) for row in class_centres) if chosen == "distance" else (),
     )
-    return Fitted(Calibration(heat, thresholds, rule), reliability, scores[chosen], auroc)
+    return Fitted(Calibration(temperature, thresholds, rule), reliability, scores[chosen], auroc)
 
 
-def answers(seen: Predictions, meaning: Meaning, calibration: Calibration) -> Evaluation:
+def evaluation(found: Predictions, meaning: Meaning, calibration: Calibration) -> Evaluation:
     """Returns the logits of a network as they are scored: as they came, or over the temperature.
 
     Thresholds are for scores over the temperature, and no other figure of several labels but the loss depends on it.
     """
-    heat = calibration.temperature if calibration.thresholds else 1.0
-    truth = task_of(meaning.task).targets(seen.samples)
-    return Evaluation((seen.logits / heat).astype(np.float32), truth, meaning)
+    temperature = calibration.temperature if calibration.thresholds else 1.0
+    truth = task_of(meaning.task).targets(found.samples)
+    return Evaluation((found.logits / temperature).astype(np.float32), truth, meaning)
 
 
-def of_run(run: Run, seen: Mapping[str, Predictions]) -> Fitted:
+def of_run(run: Run, found: Mapping[str, Predictions]) -> Fitted:
     """Fits what the settings of a run ask for, to what `embeddings.of_run` returned.
 
     A class of ours that is called as the rule's answer leaves no place for the rule.
     """
-    held_out = {part: seen[part] for part in ("val", "test") if part in seen}
+    held_out = {part: found[part] for part in ("val", "test") if part in found}
     unknown = "none" if UNKNOWN in run.data.class_names else run.config.unknown
     rate = run.config.false_alarm_rate
-    return fit(seen["train"], held_out, seen.get("outside"), run.data.task, unknown=unknown, false_alarm_rate=rate)
+    return fit(found["train"], held_out, found.get("outside"), run.data.task, unknown=unknown, false_alarm_rate=rate)
 
 
-def temperature(logits: FloatArray, truth: npt.NDArray[Any]) -> float:
+def fit_temperature(logits: FloatArray, truth: npt.NDArray[Any]) -> float:
     """Returns the temperature at which the scores explain the truth best, in [0.01, 100].
 
     What is minimised, the negative log-likelihood, is convex in 1 / temperature, so the root of its slope is the
@@ -167,16 +169,16 @@ def temperature(logits: FloatArray, truth: npt.NDArray[Any]) -> float:
 
 def centres(train: Predictions) -> Doubles:
     """Returns (K, D) rows of length 1: the mean direction of the embeddings of each class."""
-    directions, labels = unit(train.embeddings), train.labels
-    exact = unit(np.stack([directions[labels == k].mean(axis=0) for k in range(train.logits.shape[1])]))
+    directions, labels = normalised(train.embeddings), train.labels
+    exact = normalised(np.stack([directions[labels == k].mean(axis=0) for k in range(train.logits.shape[1])]))
     return np.round(exact, 6)  # what the model file keeps of them: twice as many digits would change no decision
 
 
-def score(seen: Predictions, method: UnknownMethod, middles: Doubles) -> Doubles:
+def score(found: Predictions, method: UnknownMethod, class_centres: Doubles) -> Doubles:
     """Returns the (n,) scores of `spec.UnknownRule`: low where an image resembles no class."""
     if method == "distance":
-        return np.asarray((unit(seen.embeddings) @ middles.T).max(axis=1) - 1)
-    exact = seen.logits.astype(np.float64)
+        return np.asarray((normalised(found.embeddings) @ class_centres.T).max(axis=1) - 1)
+    exact = found.logits.astype(np.float64)
     peak = exact.max(axis=1)
     return np.asarray(peak + np.log(np.exp(exact - peak[:, np.newaxis]).sum(axis=1)))
 
@@ -188,7 +190,7 @@ def lower_quantile(scores: Doubles, share: float) -> float:
     return float(ordered[max(below - 1, 0) : below + 1].mean()) if below else float(ordered[0])
 
 
-def unit(rows: npt.NDArray[np.floating[Any]]) -> Doubles:
+def normalised(rows: npt.NDArray[np.floating[Any]]) -> Doubles:
     """Returns (n, D) rows scaled to the length 1; a row of zeros stays as it is."""
     exact = rows.astype(np.float64)
     return np.asarray(exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12))
@@ -208,11 +210,11 @@ def _choose(unknown: UnknownChoice, auroc: Mapping[UnknownMethod, float], classe
     return "distance" if classes <= MOST_CENTRES else "energy"
 
 
-def _reliability(found: Predictions, heat: float, task: LearningTask) -> Reliability:
+def _reliability(found: Predictions, temperature: float, task: LearningTask) -> Reliability:
     truth = task.targets(found.samples)
-    before, after = (_ece(task.probabilities(found.logits, t), truth) for t in (1.0, heat))
+    before, after = (_ece(task.probabilities(found.logits, t), truth) for t in (1.0, temperature))
     # what the temperature makes smaller, while the calibration error of few images may as well rise
-    loss_before, loss = (mean_loss(task, found.logits / t, truth) for t in (1.0, heat))
+    loss_before, loss = (mean_loss(task, found.logits / t, truth) for t in (1.0, temperature))
     return Reliability(before, after, loss_before, loss)
 
 

@@ -217,12 +217,12 @@ def _tail(
 ) -> Iterator[tuple[Part, _Ints]]:
     """Yields each part to hold out and its rows: the last ones; a unit goes where most of its images belong."""
     rank, total = _ranks(listing, rows)
-    votes, left = np.zeros(len(rows), np.int64), total
+    choices, left = np.zeros(len(rows), np.int64), total
     for number, fraction in enumerate(shares.values(), 1):
         held = _held(left, total, fraction)
-        votes[(rank >= left - held) & (rank < left)] = number
+        choices[(rank >= left - held) & (rank < left)] = number
         left = left - held
-    chosen = _vote(units[rows], votes)
+    chosen = _majority(units[rows], choices)
     for number, part in enumerate(shares, 1):
         yield part, rows[chosen == number]
 
@@ -232,7 +232,7 @@ def _folds(listing: Listing, rows: _Ints, units: _Ints, division: Division) -> _
     assert division.folds
     if division.by == "tail":
         rank, total = _ranks(listing, rows)
-        return _vote(units[rows], rank * division.folds // total)
+        return _majority(units[rows], rank * division.folds // total)
     sums, unit = _sums(_counts(listing), units, rows)
     base, rest = np.divmod(sums.sum(axis=0), division.folds)
     first = np.cumsum(rest) - rest  # the folds take turns with what cannot be shared evenly
@@ -263,10 +263,10 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in pieces]
 
 
-def _vote(units: _Ints, votes: _Ints) -> _Ints:
+def _majority(units: _Ints, choices: _Ints) -> _Ints:
     """Gives all rows of a unit what most of them say."""
-    tally = np.zeros((int(units.max()) + 1, int(votes.max()) + 1), np.int64)
-    np.add.at(tally, (units, votes), 1)
+    tally = np.zeros((int(units.max()) + 1, int(choices.max()) + 1), np.int64)
+    np.add.at(tally, (units, choices), 1)
     return np.asarray(tally.argmax(axis=1)[units], np.int64)
 
 

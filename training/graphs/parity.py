@@ -77,8 +77,9 @@ def compare_logits(
 
 def _agreeing(found: _Batch, expected: _Batch, is_near: npt.NDArray[np.bool_], checkpoint: Checkpoint) -> int:
     fitted = checkpoint.calibration
-    agrees = task_of(checkpoint.task).agrees(found, expected, is_near, fitted.temperature, fitted.thresholds)
-    return int(agrees.sum())
+    ours = found.astype(np.float64) / fitted.temperature
+    theirs = expected.astype(np.float64) / fitted.temperature
+    return int(task_of(checkpoint.task).agrees(ours, theirs, is_near, fitted.thresholds).sum())
 
 
 def check_activation(proto: ModelProto, split: Split, method: ActivationMethod, checkpoint: Checkpoint) -> None:

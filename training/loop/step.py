@@ -24,7 +24,7 @@ from training.networks import backbones
 from training.tasks.by_name import task_of
 
 
-class Place(NamedTuple):
+class BatchPosition(NamedTuple):
     """Where a batch stands in its step: the first, the last of those accumulated; `images` in all of them."""
 
     first: bool
@@ -32,7 +32,7 @@ class Place(NamedTuple):
     images: int
 
 
-class Outcome(NamedTuple):
+class BatchResult(NamedTuple):
     """What a batch gave, over all processes: images, their summed loss and hits; NaN or Inf if it is bad."""
 
     images: int
@@ -65,7 +65,7 @@ class Learner:
         self._network: Callable[[Tensor], Tensor] = run.model
         self._parallel: DistributedDataParallel | None = None
         self._buffers: list[Tensor] = []
-        self._spoiled = False
+        self._left_out = False
 
     def begin(self, phase: Phase) -> None:
         """Lets the parameters of a phase learn; to be called whenever the network was in evaluation mode."""
@@ -88,7 +88,7 @@ class Learner:
             elif momentum is not None:
                 group["momentum"] = momentum
 
-    def learn(self, images: Tensor, targets: Tensor, place: Place) -> Outcome | None:
+    def learn(self, images: Tensor, targets: Tensor, position: BatchPosition) -> BatchResult | None:
         """Takes the gradients of a batch, and with the last one of a step, the step.
 
         A step without a finite loss or gradient is left out and changes nothing: neither weights nor the running
@@ -97,46 +97,45 @@ class Learner:
         Args:
             images: (N, 3, height, width) float32, this process's share of the batch.
             targets: As for `LearningTask.loss`.
-            place: Where the batch stands in its step.
+            position: Where the batch stands in its step.
 
         Returns:
             What it gave; None for the rest of a step that is left out, and where images were lost but for one.
         """
-        if place.first:
+        if position.first:
             self.optimizer.zero_grad(set_to_none=True)
-            self._buffers, self._spoiled = [buffer.clone() for buffer in self.model.buffers()], False
+            self._buffers, self._left_out = [buffer.clone() for buffer in self.model.buffers()], False
         # batch normalisation cannot learn from a single image
-        self._spoiled = self._spoiled or distributed.total([float(len(images) < 2)], self.device)[0] > 0
-        if self._spoiled:
+        self._left_out = self._left_out or distributed.total([float(len(images) < 2)], self.device)[0] > 0
+        if self._left_out:
             self.optimizer.zero_grad(set_to_none=True)
             return None
         if self.config.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         # the processes exchange their gradients once a step
-        with contextlib.nullcontext() if self._parallel is None or place.last else self._parallel.no_sync():
+        with contextlib.nullcontext() if self._parallel is None or position.last else self._parallel.no_sync():
             with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
                 outputs = self._network(images)
                 loss = self.loss(outputs, images, targets)
             own = [len(images), loss.item() * len(images), self.task.hits(outputs, targets)]
             count, loss_sum, hits = distributed.total(own, self.device)
-            outcome = Outcome(int(count), loss_sum, hits)
+            result = BatchResult(int(count), loss_sum, hits)
             if math.isfinite(loss_sum):
-                share = len(images) * distributed.count() / place.images  # the processes' gradients are averaged
+                share = len(images) * distributed.count() / position.images  # the processes' gradients are averaged
                 self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
-        norm = self._update() if place.last and math.isfinite(loss_sum) else 0.0
+        norm = self._update() if position.last and math.isfinite(loss_sum) else 0.0
         if math.isfinite(loss_sum + norm):
-            return outcome
-        self._spoiled = True
+            return result
+        self._left_out = True
         self.optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             for buffer, before in zip(self.model.buffers(), self._buffers, strict=True):
                 buffer.copy_(before)
-        return outcome._replace(loss_sum=loss_sum + norm)
+        return result._replace(loss_sum=loss_sum + norm)
 
     def loss(self, outputs: Tensor, images: Tensor, targets: Tensor) -> Tensor:
         """Returns what a batch adds to what is minimised: the labels' part and the teacher's."""
-        smoothing, weights = self.config.label_smoothing, self.class_weights
-        loss = self.task.loss(outputs, targets, label_smoothing=smoothing, class_weights=weights)
+        loss = self.task.loss(outputs, targets, self.config.label_smoothing, self.class_weights)
         if self.teacher is None:
             return loss
         with torch.no_grad():

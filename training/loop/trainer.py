@@ -25,7 +25,7 @@ from training.data import load
 from training.loop import probe, schedule, tensorboard
 from training.loop.interrupt import Interrupt, Interrupted
 from training.loop.run import EpochRecord, Run
-from training.loop.step import Learner, Outcome, Place
+from training.loop.step import BatchPosition, BatchResult, Learner
 from training.scoring.scores import evaluate
 from training.tasks.by_name import task_of
 
@@ -104,13 +104,13 @@ class Trainer:
                 for row in batch.lost:
                     tqdm.write(f"left out, no longer readable: {self.run.data.part('train')[row].path}")
                 self.step(batch, order)
-                place = self.place(order)
+                position = self.position(order)
                 now.batch += 1
                 now.seconds, started = now.seconds + time.perf_counter() - started, time.perf_counter()
                 bar.update(len(batch.labels) * distributed.count())
                 if now.images:
                     bar.set_postfix(loss=f"{now.loss_sum / now.images:.3f}", metric=f"{now.hits / now.images:.3f}")
-                if place.last and distributed.total([float(interrupt.requested)], self.run.device)[0]:
+                if position.last and distributed.total([float(interrupt.requested)], self.run.device)[0]:
                     raise Interrupted
 
     def finished(self) -> bool:
@@ -118,12 +118,12 @@ class Trainer:
         now, patience = self.progress, self.config.early_stop
         return now.epoch >= self.config.epochs or 0 < patience <= now.waited()
 
-    def place(self, order: Order) -> Place:
+    def position(self, order: Order) -> BatchPosition:
         """Returns where the batch that is next stands in its step."""
         batch, size, count = self.progress.batch, order.batch_size, self.config.accumulate
         start = batch - batch % count
         end = min(start + count, order.batches())
-        return Place(batch == start, batch == end - 1, min(end * size, order.count) - start * size)
+        return BatchPosition(batch == start, batch == end - 1, min(end * size, order.count) - start * size)
 
     def step(self, batch: Batch, order: Order) -> None:
         """Learns from one batch.
@@ -131,8 +131,8 @@ class Trainer:
         Raises:
             ConfigError: If too many steps in a row have no finite loss; none of them has changed the weights.
         """
-        now, place, device = self.progress, self.place(order), self.run.device
-        if place.first:
+        now, position, device = self.progress, self.position(order), self.run.device
+        if position.first:
             steps = math.ceil(order.batches() / self.config.accumulate)
             epoch = now.epoch + now.batch // self.config.accumulate / steps
             losses = [record.val_loss for record in now.history]
@@ -142,18 +142,18 @@ class Trainer:
         if self.mixing is not None:
             classes = len(self.run.data.class_names)
             images, targets = mixup.mix(images, targets, classes, self.mixing, now.epoch, now.batch)
-        outcome = self.learner.learn(images, targets, place)
-        if outcome is None:
+        result = self.learner.learn(images, targets, position)
+        if result is None:
             return
-        if not math.isfinite(outcome.loss_sum):
-            self.skip(batch, outcome)
+        if not math.isfinite(result.loss_sum):
+            self.skip(batch, result)
             return
         self.bad_in_a_row = 0
-        now.images += outcome.images
-        now.loss_sum += outcome.loss_sum
-        now.hits += outcome.hits
+        now.images += result.images
+        now.loss_sum += result.loss_sum
+        now.hits += result.hits
 
-    def skip(self, batch: Batch, outcome: Outcome) -> None:
+    def skip(self, batch: Batch, result: BatchResult) -> None:
         """Lists the images of a step that was left out, in skipped.csv.
 
         Raises:
@@ -162,12 +162,12 @@ class Trainer:
         now, samples = self.progress, self.run.data.part("train")
         rows = sorted(row for share in distributed.from_all(batch.rows.tolist()) for row in share)
         paths = [str(samples[row].path) for row in rows]
-        self.skipped += [(now.epoch + 1, now.batch + 1, outcome.loss, path) for path in paths]
+        self.skipped += [(now.epoch + 1, now.batch + 1, result.loss, path) for path in paths]
         load.write_csv(self.run.folder / "skipped.csv", ("epoch", "batch", "loss", "path"), self.skipped)
         self.bad_in_a_row += 1
         where = f"batch {now.batch + 1} ({paths[0]} and {len(paths) - 1} more, see skipped.csv)"
         if self.bad_in_a_row >= self.config.bad_steps:
-            raise self.diverged(where, outcome.loss)
+            raise self.diverged(where, result.loss)
         tqdm.write(f"left out, loss or gradient not finite: epoch {now.epoch + 1}, {where}")
 
     def _skipped_before(self) -> list[tuple[int, int, float, str]]:

@@ -19,7 +19,7 @@ from cnn_perception.pipeline.overlay import draw_overlay
 from cnn_perception.pipeline.postprocess import Prediction
 from cnn_perception.pipeline.preprocess import preprocess
 from training.calibration.embeddings import Predictions
-from training.calibration.fit import unit
+from training.calibration.fit import normalised
 from training.checkpoint import Calibration
 from training.data.records import Part, Sample
 from training.graphs.activation_map import ActivatedClassifier
@@ -87,7 +87,7 @@ def image_losses(scores: Doubles, truth: npt.NDArray[Any], task: Task) -> Double
 
 def nearest(embeddings: FloatArray, others: FloatArray) -> list[list[tuple[int, float]]]:
     """Returns for each embedding the rows of the most similar `others`, with the cosine of the angle between both."""
-    near = unit(embeddings) @ unit(others).T
+    near = normalised(embeddings) @ normalised(others).T
     rows = np.argsort(-near, axis=1, kind="stable")[:, :NEIGHBOURS]
     return [[(int(row), float(near[index, row])) for row in best] for index, best in enumerate(rows)]
 

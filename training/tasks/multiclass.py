@@ -17,7 +17,7 @@ from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import Task
 from training.tasks.probabilities import Doubles, log, softmax
 from training.tasks.table import Labels, Row, Table
-from training.tasks.task import Labelled, LearningTask, Meaning, Truth
+from training.tasks.task import Flags, Labelled, LearningTask, Meaning, Thresholds, Truth
 
 IMBALANCE = 10
 """How many times more images the largest class may have than the smallest before it is said."""
@@ -33,12 +33,6 @@ class Multiclass(LearningTask):
     decisions = "classes"
     agreement = "top-1 equal"
     one_class = True
-    has_probabilities = True
-    needs_linear_layer = False
-    least_squares = False
-    allows_cutmix = True
-    copies_agree = True
-    default_augment = "light"
 
     def recognises(self, table: Table) -> bool:
         """Returns whether there is the column `class`."""
@@ -100,11 +94,9 @@ class Multiclass(LearningTask):
         """Returns the class; one group where the checkpoint does not keep it."""
         return [int(row[0])] if row else [0]
 
-    def loss(
-        self, outputs: Tensor, targets: Tensor, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
-    ) -> Tensor:
+    def loss(self, outputs: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
         """Returns the cross-entropy in nats."""
-        return functional.cross_entropy(outputs, targets, weight=class_weights, label_smoothing=label_smoothing)
+        return functional.cross_entropy(outputs, targets, weight=weights, label_smoothing=smoothing)
 
     def hits(self, outputs: Tensor, targets: Tensor) -> float:
         """Returns how many images have the right class highest; of several shares the largest is their class."""
@@ -119,13 +111,7 @@ class Multiclass(LearningTask):
         """Returns the top-5 accuracy, in [0, 1]."""
         return {"top5": metrics.top_k_accuracy(outputs, truth, 5)}
 
-    def report(
-        self,
-        outputs: FloatArray,
-        truth: Truth,
-        meaning: Meaning,
-        thresholds: Sequence[float],
-    ) -> dict[str, Any]:
+    def report(self, outputs: FloatArray, truth: Truth, meaning: Meaning, thresholds: Thresholds) -> dict[str, Any]:
         """Returns what follows from the confusion matrix, and that."""
         counts = confusion(outputs, truth)
         each = map(dataclasses.asdict, metrics.per_class(counts))
@@ -145,14 +131,7 @@ class Multiclass(LearningTask):
         """Returns the logarithms."""
         return log(probabilities)
 
-    def agrees(
-        self,
-        outputs: FloatArray,
-        others: FloatArray,
-        is_near: npt.NDArray[np.bool_],
-        temperature: float,
-        thresholds: Sequence[float],
-    ) -> npt.NDArray[np.bool_]:
+    def agrees(self, outputs: Doubles, others: Doubles, is_near: Flags, thresholds: Thresholds) -> Flags:
         """Returns whether the same class is highest."""
         return np.asarray(outputs.argmax(1) == others.argmax(1))
 

@@ -18,7 +18,7 @@ from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import Task
 from training.tasks.probabilities import Doubles, log, sigmoid
 from training.tasks.table import RESERVED, Labels, Row, Table
-from training.tasks.task import MIN_IMAGES, Labelled, LearningTask, Meaning, Truth
+from training.tasks.task import MIN_IMAGES, Flags, Labelled, LearningTask, Meaning, Thresholds, Truth
 
 THRESHOLD = 0.5
 """Score from which a class is taken to be shown where nothing better is known."""
@@ -34,12 +34,6 @@ class Multilabel(LearningTask):
     decisions = "labels"
     agreement = "the same labels"
     one_class = False
-    has_probabilities = True
-    needs_linear_layer = False
-    least_squares = False
-    allows_cutmix = True
-    copies_agree = True
-    default_augment = "light"
 
     def recognises(self, table: Table) -> bool:
         """Returns whether there is the column `classes`; columns of 0 and 1 might be anything."""
@@ -83,16 +77,9 @@ class Multilabel(LearningTask):
         shown = [index for index, value in enumerate(row) if value > 0.5]
         return shown or [-1]
 
-    def loss(
-        self,
-        outputs: Tensor,
-        targets: Tensor,
-        *,
-        label_smoothing: float = 0.0,
-        class_weights: Tensor | None = None,
-    ) -> Tensor:
+    def loss(self, outputs: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
         """Returns the binary cross-entropy in nats, summed over the classes."""
-        smooth = targets * (1 - label_smoothing) + label_smoothing / 2
+        smooth = targets * (1 - smoothing) + smoothing / 2
         return functional.binary_cross_entropy_with_logits(outputs, smooth, reduction="none").sum(dim=1).mean()
 
     def hits(self, outputs: Tensor, targets: Tensor) -> float:
@@ -107,9 +94,7 @@ class Multilabel(LearningTask):
         """Returns the mean F1 of the classes at thresholds of 0.5."""
         return {"f1": _macro_f1(_scores_of_classes(outputs, truth, self.usual_thresholds(outputs.shape[1])))}
 
-    def report(
-        self, outputs: FloatArray, truth: Truth, meaning: Meaning, thresholds: Sequence[float]
-    ) -> dict[str, Any]:
+    def report(self, outputs: FloatArray, truth: Truth, meaning: Meaning, thresholds: Thresholds) -> dict[str, Any]:
         """Returns the scores of each class at its threshold."""
         used = thresholds or self.usual_thresholds(outputs.shape[1])
         scores = _scores_of_classes(outputs, truth, used)
@@ -140,16 +125,9 @@ class Multilabel(LearningTask):
         scores = _exact_scores(outputs)
         return tuple(_best_threshold(scores[:, k], truth[:, k] > 0.5) for k in range(scores.shape[1]))
 
-    def agrees(
-        self,
-        outputs: FloatArray,
-        others: FloatArray,
-        is_near: npt.NDArray[np.bool_],
-        temperature: float,
-        thresholds: Sequence[float],
-    ) -> npt.NDArray[np.bool_]:
+    def agrees(self, outputs: Doubles, others: Doubles, is_near: Flags, thresholds: Thresholds) -> Flags:
         """Returns whether the same classes reach their thresholds."""
-        reached = [self.probabilities(each, temperature) >= np.array(thresholds) for each in (outputs, others)]
+        reached = [sigmoid(each) >= np.array(thresholds) for each in (outputs, others)]
         return np.asarray((reached[0] == reached[1]).all(axis=1))
 
 

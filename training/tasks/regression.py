@@ -19,7 +19,7 @@ from cnn_perception.model.spec import Task
 from training.tasks.probabilities import Doubles
 from training.tasks.scaling import in_units
 from training.tasks.table import RESERVED, Labels, Row, Table
-from training.tasks.task import Labelled, LearningTask, Meaning, Truth
+from training.tasks.task import Flags, Labelled, LearningTask, Meaning, Thresholds, Truth
 
 
 class Regression(LearningTask):
@@ -83,14 +83,7 @@ class Regression(LearningTask):
         """Returns the one group of all images."""
         return [0]
 
-    def loss(
-        self,
-        outputs: Tensor,
-        targets: Tensor,
-        *,
-        label_smoothing: float = 0.0,
-        class_weights: Tensor | None = None,
-    ) -> Tensor:
+    def loss(self, outputs: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
         """Returns the mean of Huber's loss over the numbers.
 
         Beyond one standard deviation it is linear, so that a few wild labels do not lead.
@@ -115,13 +108,7 @@ class Regression(LearningTask):
         found = in_units(outputs, meaning.scaling)
         return {"mae": float(metrics.mae(right, found).mean()), "rmse": float(metrics.rmse(right, found).mean())}
 
-    def report(
-        self,
-        outputs: FloatArray,
-        truth: Truth,
-        meaning: Meaning,
-        thresholds: Sequence[float],
-    ) -> dict[str, Any]:
+    def report(self, outputs: FloatArray, truth: Truth, meaning: Meaning, thresholds: Thresholds) -> dict[str, Any]:
         """Returns the errors of each number in its unit, beside those of the training images' mean."""
         right = in_units(truth, meaning.scaling)
         found = in_units(outputs, meaning.scaling)
@@ -149,14 +136,7 @@ class Regression(LearningTask):
         """Returns the numbers."""
         return probabilities
 
-    def agrees(
-        self,
-        outputs: FloatArray,
-        others: FloatArray,
-        is_near: npt.NDArray[np.bool_],
-        temperature: float,
-        thresholds: Sequence[float],
-    ) -> npt.NDArray[np.bool_]:
+    def agrees(self, outputs: Doubles, others: Doubles, is_near: Flags, thresholds: Thresholds) -> Flags:
         """Returns whether all numbers are near."""
         return np.asarray(is_near.all(axis=1))
 

@@ -17,6 +17,8 @@ from training.tasks.table import Labels, Table
 
 Truth = npt.NDArray[Any]
 """What n images show: classes (n,) int64, or values (n, K) float32."""
+Flags = npt.NDArray[np.bool_]
+Thresholds = Sequence[float]
 
 MIN_IMAGES = 3
 """Images a class needs: with fewer, no split leaves something to learn from and something to check with."""
@@ -82,12 +84,12 @@ class LearningTask(Protocol):
     decisions: str
     agreement: str
     one_class: bool
-    has_probabilities: bool
-    needs_linear_layer: bool
-    least_squares: bool
-    allows_cutmix: bool
-    copies_agree: bool
-    default_augment: str
+    has_probabilities: bool = True
+    needs_linear_layer: bool = False
+    least_squares: bool = False
+    allows_cutmix: bool = True
+    copies_agree: bool = True
+    default_augment: str = "light"
 
     # labels: as they are read, written, counted and given to the network
 
@@ -151,21 +153,14 @@ class LearningTask(Protocol):
     # learning
 
     @abstractmethod
-    def loss(
-        self,
-        outputs: Tensor,
-        targets: Tensor,
-        *,
-        label_smoothing: float = 0.0,
-        class_weights: Tensor | None = None,
-    ) -> Tensor:
+    def loss(self, outputs: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
         """Returns what training minimises, the mean over the images.
 
         Args:
             outputs: (N, K).
             targets: As `targets` gives them; of classes also the shares of each, (N, K) float32.
-            label_smoothing: Share of a label spread over all classes, in [0, 1); nothing for numbers.
-            class_weights: (K,) float32, by which the mean is weighted; where an image has one class.
+            smoothing: Share of a label spread over all classes, in [0, 1); nothing for numbers.
+            weights: (K,) float32, by which the mean is weighted; where an image has one class.
         """
 
     def held_out_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -187,9 +182,7 @@ class LearningTask(Protocol):
         """Returns the scores that a checkpoint keeps beside metric and loss."""
 
     @abstractmethod
-    def report(
-        self, outputs: FloatArray, truth: Truth, meaning: Meaning, thresholds: Sequence[float]
-    ) -> dict[str, Any]:
+    def report(self, outputs: FloatArray, truth: Truth, meaning: Meaning, thresholds: Thresholds) -> dict[str, Any]:
         """Returns the scores that report.json keeps beside metric and loss; thresholds are 0.5 where there are none."""
 
     # probabilities
@@ -211,20 +204,12 @@ class LearningTask(Protocol):
         return ()
 
     @abstractmethod
-    def agrees(
-        self,
-        outputs: FloatArray,
-        others: FloatArray,
-        is_near: npt.NDArray[np.bool_],
-        temperature: float,
-        thresholds: Sequence[float],
-    ) -> npt.NDArray[np.bool_]:
+    def agrees(self, outputs: Doubles, others: Doubles, is_near: Flags, thresholds: Thresholds) -> Flags:
         """Returns of each image, (n,), whether two networks decide alike.
 
         Args:
-            outputs: (n, K) of the one.
-            others: (n, K) of the other.
+            outputs: (n, K) of the one, over the temperature.
+            others: (n, K) of the other, likewise.
             is_near: (n, K), whether they differ by no more than is tolerated.
-            temperature: By which both are divided.
             thresholds: Of each class, where it has one.
         """

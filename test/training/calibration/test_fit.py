@@ -59,7 +59,7 @@ def drawn(count, classes, heat, seed=0):
 def test_the_temperature_makes_up_for_how_sure_a_network_is(heat):
     logits, truth = drawn(4000, 5, heat)
 
-    assert calibrate.temperature(logits, truth) == pytest.approx(heat, rel=0.08)
+    assert calibrate.fit_temperature(logits, truth) == pytest.approx(heat, rel=0.08)
 
 
 def test_the_temperature_is_where_the_likelihood_is_highest():
@@ -73,22 +73,22 @@ def test_the_temperature_is_where_the_likelihood_is_highest():
         )
         return 1 / found.x
 
-    assert calibrate.temperature(logits, truth) == pytest.approx(best(functional.cross_entropy, target), rel=1e-5)
+    assert calibrate.fit_temperature(logits, truth) == pytest.approx(best(functional.cross_entropy, target), rel=1e-5)
 
     several = (np.random.default_rng(2).random(logits.shape) < torch.sigmoid(tensor / 3).numpy()).astype(np.float32)
     expected = best(functional.binary_cross_entropy_with_logits, torch.from_numpy(several).double())
-    assert calibrate.temperature(logits, several) == pytest.approx(expected, rel=1e-5)
+    assert calibrate.fit_temperature(logits, several) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_few_images_do_not_make_every_score_certain():
     """Without the prior the likelihood would be highest at the temperature 0, as all are right."""
-    few = calibrate.temperature(np.float32([[2, 1], [0, 3]] * 4), np.array([0, 1] * 4))
-    many = calibrate.temperature(np.float32([[2, 1], [0, 3]] * 400), np.array([0, 1] * 400))
+    few = calibrate.fit_temperature(np.float32([[2, 1], [0, 3]] * 4), np.array([0, 1] * 4))
+    many = calibrate.fit_temperature(np.float32([[2, 1], [0, 3]] * 400), np.array([0, 1] * 400))
 
     assert 0.3 < few < 1
     assert 0.1 < many < few
     # hardly a difference between the logits, and one of two wrong: nothing is known
-    assert calibrate.temperature(np.float32([[0.01, 0], [0.01, 0]]), np.array([0, 1])) == pytest.approx(1, abs=0.01)
+    assert calibrate.fit_temperature(np.float32([[0.01, 0], [0.01, 0]]), np.array([0, 1])) == pytest.approx(1, abs=0.01)
 
 
 def test_the_calibration_error_falls_on_images_it_was_not_fitted_on():

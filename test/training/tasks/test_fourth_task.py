@@ -74,7 +74,7 @@ class Counts(Regression):
     def scaling(self, train):
         return ()
 
-    def loss(self, outputs, targets, *, label_smoothing=0.0, class_weights=None):
+    def loss(self, outputs, targets, smoothing=0.0, weights=None):
         return functional.poisson_nll_loss(outputs, targets)
 
     def hits(self, outputs, targets):

@@ -46,7 +46,7 @@ def test_the_loss_of_several_labels_is_summed_over_them_and_that_of_numbers_is_l
     each = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
     assert task_of("multilabel").loss(logits, labels).item() == pytest.approx(each.sum().item() / 2)
     smooth = functional.binary_cross_entropy_with_logits(logits, 0.8 * labels + 0.1, reduction="none")
-    smoothed = task_of("multilabel").loss(logits, labels, label_smoothing=0.2)
+    smoothed = task_of("multilabel").loss(logits, labels, smoothing=0.2)
     assert smoothed.item() == pytest.approx(smooth.sum().item() / 2)
     # 0.5 x 0.5^2 = 0.125 within one deviation, 3 - 0.5 = 2.5 beyond
     assert task_of("regression").loss(numbers, torch.zeros(1, 2)).item() == pytest.approx((0.125 + 2.5) / 2)
