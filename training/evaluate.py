@@ -22,18 +22,15 @@ from torch import nn
 
 from cnn_perception import metrics
 from cnn_perception.errors import (
-    EXIT_BAD_INPUT,
-    EXIT_INTERRUPTED,
-    EXIT_OK,
     ConfigError,
     DataError,
-    PerceptionError,
 )
 from training import checkpoint
 from training.batches.loader import Images, Order, data_loader
 from training.calibration import ensemble
 from training.calibration.ensemble import ImageScores, TenViews
 from training.checkpoint import Checkpoint, write_text
+from training.commands import exit_code
 from training.data import load
 from training.data.records import LabelledImages, Part, Sample
 from training.networks import build
@@ -87,7 +84,26 @@ def evaluate(paths: Sequence[Path], data: Path, part: Part, ten_crop: bool, load
     samples = images.part(part)
     if not samples:
         raise DataError(f"{data}: has no images for --part {part}; add a {part} folder or take another part")
-    scores: dict[str, Any] = {}
+    return {
+        "data": str(data),
+        "data_sha256": images.sha256,
+        "part": part,
+        "images": len(samples),
+        "checkpoints": {c.name: str(path) for c, path in zip(candidates, paths, strict=True)},
+        "trained_on": {c.name: _learned(c.checkpoint, samples) for c in candidates},
+        "scores": _scores(candidates, samples, images, ten_crop, loading),
+    }
+
+
+def _scores(
+    candidates: Sequence[Candidate],
+    samples: tuple[Sample, ...],
+    images: LabelledImages,
+    ten_crop: bool,
+    loading: Loading,
+) -> dict[str, Figures]:
+    """The rows of the table: each checkpoint and their ensemble, on whole images and on ten crops."""
+    scores: dict[str, Figures] = {}
     for way in ("", ", ten-crop") if ten_crop else ("",):
         found = [_predict(candidate, samples, loading, way) for candidate in candidates]
         for candidate, own in zip(candidates, found, strict=True):
@@ -96,15 +112,7 @@ def evaluate(paths: Sequence[Path], data: Path, part: Part, ten_crop: bool, load
         if len(found) > 1:
             thresholds = _shared_thresholds(candidates)
             scores[f"ensemble of {len(found)}{way}"] = _figures(ensemble.average(found), thresholds, samples, images)
-    return {
-        "data": str(data),
-        "data_sha256": images.sha256,
-        "part": part,
-        "images": len(samples),
-        "checkpoints": {c.name: str(path) for c, path in zip(candidates, paths, strict=True)},
-        "trained_on": {c.name: _learned(c.checkpoint, samples) for c in candidates},
-        "scores": scores,
-    }
+    return scores
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -229,21 +237,17 @@ def _loading(options: argparse.Namespace) -> Loading:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     options = _parser().parse_args(argv)
+    return exit_code(lambda: _evaluate(options), "interrupted: nothing is written")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
     paths = [options.checkpoint, *options.ensemble]
-    try:
-        report = evaluate(paths, options.data, options.part, options.ten_crop, _loading(options))
-        if options.output:
-            _make_folder(options.output)
-            text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-            write_text(options.output / "report.json", text)
-    except PerceptionError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        print("interrupted: nothing is written", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    report = evaluate(paths, options.data, options.part, options.ten_crop, _loading(options))
+    if options.output:
+        _make_folder(options.output)
+        text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+        write_text(options.output / "report.json", text)
     print(_table(report))
-    return EXIT_OK
 
 
 def _make_folder(folder: Path) -> None:

@@ -216,7 +216,8 @@ def _published(options: argparse.Namespace) -> Checkpoint:
 def _input_of(preset: Any) -> InputSpec:  # noqa: ANN401 - torchvision has no types
     """Returns the preprocessing that comes with published weights, a torchvision `ImageClassification` preset."""
     (side,), (resized,) = preset.crop_size, preset.resize_size
-    mean, std = tuple(preset.mean), tuple(preset.std)
+    mean = tuple(preset.mean)
+    std = tuple(preset.std)
     return InputSpec(side, side, "crop", side / resized, preset.interpolation.value, mean, std)
 
 
@@ -245,7 +246,9 @@ def _numbered(names: Sequence[str]) -> list[str]:
 
 
 def _summary(spec: ModelSpec, output: Path) -> str:
-    size, parity, cell = spec.input, spec.parity, spec.activation
+    size = spec.input
+    parity = spec.parity
+    cell = spec.activation
     outputs = f"{len(spec.class_names)} {task_of(spec.task).decisions}"
     rows = {
         "model": f"{output} ({output.stat().st_size / 1e6:.1f} MB)",

@@ -161,7 +161,8 @@ def summarise(run: Run, report: dict[str, Any], parts: Sequence[str]) -> None:
         scores = report[part]
         print(f"{part:<6}{scores['images']:>8}" + "".join(f"{scores[name]:>{len(name) + 3}.3f}" for name in shown))
         for name, row in scores.get("per_number", {}).items():
-            told, known = f"{row['mae']:.4g} {row['unit']}".strip(), f"{row['mae_of_training_mean']:.4g}"
+            told = f"{row['mae']:.4g} {row['unit']}".strip()
+            known = f"{row['mae_of_training_mean']:.4g}"
             print(f"      {name}: mean absolute error {told}, R2 {row['r2']:.3f} (always the training mean: {known})")
     print(f"{sum(report['seconds'].values()):.0f} s; report and figures in {run.folder}\nnext:")
     name = f"{Path(run.config.data).name}_{run.config.backbone}.onnx"

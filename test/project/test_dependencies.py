@@ -38,7 +38,7 @@ NODES = {"perception_node", "camera_node", "follow_node", "doctor"}
 NEEDS_ROS = NODES | {"ros", "entry_points"}
 TORCH = {"torch", "torchvision", "safetensors"}
 TRAINING: list[dict[str, set[str]]] = [
-    {"distributed": {"torch"}, "tasks": {"numpy", "torch"}},
+    {"distributed": {"torch"}, "commands": set(), "tasks": {"numpy", "torch"}},
     {"recipes": set(), "data": {"numpy", "cv2", "PIL", "tqdm"}},
     {"config": set(), "checkpoint": {"torch"}},
     {"networks": TORCH | {"numpy"}, "batches": {"numpy", "torch", "torchvision", "cv2", "PIL", "tqdm"}},

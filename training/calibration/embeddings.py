@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ from training.loop.run import Run
 from training.networks.weights import classifier_name
 from training.scoring.predict import predict as predict_batches
 from training.scoring.predict import together
+from training.tasks.probabilities import Doubles
 
 MOST_TRAINING_IMAGES = 5000
 """Training images, and never fewer than 10 a class, that stand for all of them: more do not move a mean."""
@@ -61,7 +63,8 @@ def of_run(run: Run) -> dict[str, Predictions]:
     Raises:
         DataError: If the images of a part can no longer be read, or the folder of outside images holds none.
     """
-    data, config = run.data, run.config
+    data = run.data
+    config = run.config
     found = _from_probe(run) if config.mode == "probe" else {}
     wanted = {
         "train": for_centres(data.part("train"), len(data.class_names)),
@@ -155,3 +158,9 @@ def outside_images(path: Path) -> tuple[Sample, ...]:
     if not files:
         raise DataError(f"{path}: holds no image; name a folder of images that show none of the classes")
     return tuple(Sample(file, 0, "test") for file in files)
+
+
+def normalised(rows: npt.NDArray[np.floating[Any]]) -> Doubles:
+    """Returns (n, D) rows scaled to the length 1; a row of zeros stays as it is."""
+    exact = rows.astype(np.float64)
+    return np.asarray(exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12))

@@ -45,7 +45,8 @@ def ten_views(image: RgbImage, spec: InputSpec) -> list[RgbImage]:
     height, width = image.shape[:2]
     centre = input_region(height, width, spec)
     right, bottom = width - (centre.right - centre.left), height - (centre.bottom - centre.top)
-    source, views = Image.fromarray(image), []
+    source = Image.fromarray(image)
+    views = []
     for left, top in ((0.0, 0.0), (right, 0.0), (0.0, bottom), (right, bottom), (centre.left, centre.top)):
         box = (left, top, left + width - right, top + height - bottom)
         # in floating point a corner may lie a hair outside, which Pillow refuses

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from cnn_perception import metrics
 from cnn_perception.model.outputs import FloatArray
-from cnn_perception.model.spec import UNKNOWN, Task, UnknownMethod, UnknownRule
+from cnn_perception.model.spec import UNKNOWN, Task, UnknownMethod
+from training.calibration import unknown_rule
 from training.calibration.embeddings import Predictions
 from training.checkpoint import UNCALIBRATED, Calibration
 from training.config import UnknownChoice
@@ -26,8 +27,6 @@ from training.tasks.by_name import task_of
 from training.tasks.probabilities import Doubles, sigmoid, softmax
 from training.tasks.task import LearningTask, Meaning
 
-MOST_CENTRES = 200
-"""Classes up to which `auto` keeps a centre each in the model file: 200 of ResNet-50 are some 9 MB of its JSON."""
 _COOLEST, _HOTTEST = 1e-2, 1e2
 
 
@@ -86,37 +85,21 @@ def fit(
         held_out: `val`, on which all is fitted, and perhaps `test`, on which it is only measured.
         outside: Images that show none of the classes.
         task: Thresholds are for multilabel alone, the rule for multiclass; regression has nothing of it.
-        unknown: The method; `auto` is up to `MOST_CENTRES` classes the one with the higher AUROC on `outside`, or
-            without such images `distance`; beyond it is `energy`.
+        unknown: The method of the rule, see `unknown_rule.fit`; `none` is no rule.
         false_alarm_rate: Largest share of the validation images that may be called unknown, in [0, 1); 0 is no rule.
     """
     learning = task_of(task)
     if not learning.has_probabilities:
         return Fitted(UNCALIBRATED, {}, {}, {})
     val = held_out["val"]
-    temperature = fit_temperature(val.logits, learning.targets(val.samples))
-    thresholds = learning.thresholds(val.logits / temperature, learning.targets(val.samples))
+    truth = learning.targets(val.samples)
+    temperature = fit_temperature(val.logits, truth)
+    thresholds = learning.thresholds(val.logits / temperature, truth)
     reliability = {part: _reliability(found, temperature, learning) for part, found in held_out.items()}
     if not learning.one_class or unknown == "none" or not false_alarm_rate:
         return Fitted(Calibration(temperature, thresholds, None), reliability, {}, {})
-    class_centres = centres(train)
-    images = {**held_out, **({"outside": outside} if outside is not None else {})}
-    methods: tuple[UnknownMethod, ...] = ("energy", "distance")
-    scores = {
-        method: {part: score(found, method, class_centres) for part, found in images.items()} for method in methods
-    }
-    auroc = {method: _auroc(scores[method]) for method in methods} if outside is not None else {}
-    chosen = _choose(unknown, auroc, len(class_centres))
-    threshold = lower_quantile(scores[chosen]["val"], false_alarm_rate)
-    rule = UnknownRule(
-        method=chosen,
-        threshold=threshold,
-        false_alarm_rate=float((scores[chosen]["val"] < threshold).mean()),
-        auroc=auroc.get(chosen),
-        outside_images=len(outside) if outside is not None else 0,
-        centres=tuple(tuple(map(float, row)) for row in class_centres) if chosen == "distance" else (),
-    )
-    return Fitted(Calibration(temperature, thresholds, rule), reliability, scores[chosen], auroc)
+    found = unknown_rule.fit(train, held_out, outside, unknown, false_alarm_rate)
+    return Fitted(Calibration(temperature, thresholds, found.rule), reliability, found.scores, found.auroc)
 
 
 def evaluation(found: Predictions, meaning: Meaning, calibration: Calibration) -> Evaluation:
@@ -167,55 +150,15 @@ def fit_temperature(logits: FloatArray, truth: npt.NDArray[Any]) -> float:
     return 1 / math.sqrt(low * high)
 
 
-def centres(train: Predictions) -> Doubles:
-    """Returns (K, D) rows of length 1: the mean direction of the embeddings of each class."""
-    directions, labels = normalised(train.embeddings), train.labels
-    exact = normalised(np.stack([directions[labels == k].mean(axis=0) for k in range(train.logits.shape[1])]))
-    return np.round(exact, 6)  # what the model file keeps of them: twice as many digits would change no decision
-
-
-def score(found: Predictions, method: UnknownMethod, class_centres: Doubles) -> Doubles:
-    """Returns the (n,) scores of `spec.UnknownRule`: low where an image resembles no class."""
-    if method == "distance":
-        return np.asarray((normalised(found.embeddings) @ class_centres.T).max(axis=1) - 1)
-    exact = found.logits.astype(np.float64)
-    peak = exact.max(axis=1)
-    return np.asarray(peak + np.log(np.exp(exact - peak[:, np.newaxis]).sum(axis=1)))
-
-
-def lower_quantile(scores: Doubles, share: float) -> float:
-    """Returns a threshold with at most a share of the scores below it, in the middle of the gap where it lies."""
-    ordered = np.sort(scores)
-    below = math.floor(share * len(ordered) + 1e-9)
-    return float(ordered[max(below - 1, 0) : below + 1].mean()) if below else float(ordered[0])
-
-
-def normalised(rows: npt.NDArray[np.floating[Any]]) -> Doubles:
-    """Returns (n, D) rows scaled to the length 1; a row of zeros stays as it is."""
-    exact = rows.astype(np.float64)
-    return np.asarray(exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12))
-
-
-def _auroc(scores: Mapping[str, Doubles]) -> float:
-    known, others = scores["val"], scores["outside"]
-    is_known = np.arange(len(known) + len(others)) < len(known)
-    return metrics.auroc(np.concatenate([known, others]), is_known)
-
-
-def _choose(unknown: UnknownChoice, auroc: Mapping[UnknownMethod, float], classes: int) -> UnknownMethod:
-    if unknown == "energy" or unknown == "distance":
-        return unknown
-    if auroc and classes <= MOST_CENTRES:
-        return max(auroc, key=lambda method: auroc[method])
-    return "distance" if classes <= MOST_CENTRES else "energy"
-
-
 def _reliability(found: Predictions, temperature: float, task: LearningTask) -> Reliability:
     truth = task.targets(found.samples)
-    before, after = (_ece(task.probabilities(found.logits, t), truth) for t in (1.0, temperature))
-    # what the temperature makes smaller, while the calibration error of few images may as well rise
-    loss_before, loss = (mean_loss(task, found.logits / t, truth) for t in (1.0, temperature))
-    return Reliability(before, after, loss_before, loss)
+    return Reliability(
+        before=_ece(task.probabilities(found.logits, 1.0), truth),
+        after=_ece(task.probabilities(found.logits, temperature), truth),
+        # what the temperature makes smaller, while the calibration error of few images may as well rise
+        loss_before=mean_loss(task, found.logits, truth),
+        loss=mean_loss(task, found.logits / temperature, truth),
+    )
 
 
 def _ece(scores: Doubles, truth: npt.NDArray[Any]) -> metrics.Calibration:

@@ -49,7 +49,8 @@ def read(file: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
 
 
 def _rows(file: Path) -> tuple[list[str], list[Row]]:
-    rows, line = [], 1
+    rows = []
+    line = 1
     try:
         with file.open(newline="", encoding="utf-8-sig") as text:
             reader = csv.reader(text, strict=True)

@@ -85,38 +85,40 @@ def load_images(
             images, an image has two labels, or more than `MAX_REJECTED` of the images cannot be decoded.
     """
     listing, contents, findings = _read_all(with_groups(_list(source, task, targets), group_pattern))
-    same = duplicates.exact([scan.sha256 for scan in contents])
-    alike = _without_copies(duplicates.near([scan.thumbnail for scan in contents]), contents)
+    same = duplicates.exact([content.sha256 for content in contents])
+    alike = _without_copies(duplicates.near([content.thumbnail for content in contents]), contents)
     findings += [_same(listing, a, b) for a, b in same.tolist()]
-    _write_findings(findings_csv, [*findings, *(_alike(listing, a, b) for a, b in alike.tolist())])
+    _write_findings(findings_csv, [*findings, *_near_duplicates(listing, listing, alike)])
     _refuse(listing, findings, strict, f"see {findings_csv}" if findings_csv else "--csv FILE lists them")
     _check_counts(listing)
     _check_groups(listing)
 
-    digest = _digest(listing, contents)
     samples = divide(listing, same, alike, Division(val_fraction, test_fraction, seed, split, folds, fold))
-    rows = {sample.path: row for row, sample in enumerate(samples)}
-    pairs = [(rows.get(listing.samples[a].path), rows.get(listing.samples[b].path)) for a, b in alike.tolist()]
     kept = listing.keep(samples)
-    findings += [_alike(kept, a, b) for a, b in pairs if a is not None and b is not None]
+    findings += _near_duplicates(listing, kept, alike)
     _write_findings(findings_csv, findings)
-    learning = task_of(kept.task)
-    train = [sample for sample in samples if sample.part == "train"]
-    number_scaling = learning.scaling(train)
+    return _described(listing, kept, _digest(listing, contents), findings)
+
+
+def _described(listing: Listing, kept: Listing, digest: str, findings: Sequence[Finding]) -> LabelledImages:
+    """The images that are kept of a listing, their numbers standardised, with what their owner should know."""
+    task = task_of(kept.task)
+    train = [sample for sample in kept.samples if sample.part == "train"]
+    of_numbers = task.scaling(train)
     ignored = dict(listing.ignored)
-    if left := len(listing.samples) - len(samples):
+    if left := len(listing.samples) - len(kept.samples):
         ignored["images of val and test, which the folds leave out"] = left
     return LabelledImages(
-        root=source.resolve(),
+        root=listing.source.resolve(),
         task=kept.task,
         class_names=kept.class_names,
         units=kept.units,
-        scaling=number_scaling,
-        samples=_standardised(samples, number_scaling),
+        scaling=of_numbers,
+        samples=_standardised(kept.samples, of_numbers),
         sha256=digest,
         rejected=tuple(finding for finding in findings if finding.action == "left out"),
         ignored=ignored,
-        warnings=(*_summary(findings), *learning.oddities(train, kept.class_names)),
+        warnings=(*_summary(findings), *task.oddities(train, kept.class_names)),
     )
 
 
@@ -156,7 +158,9 @@ def _list(source: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
 
 def _read_all(listing: Listing) -> tuple[Listing, list[Content], list[Finding]]:
     """Returns the readable images, what is in them, and what was found on the way."""
-    usable, contents, findings = [], [], list[Finding]()
+    usable = []
+    contents = []
+    findings = list[Finding]()
     found = scan.read_all([sample.path for sample in listing.samples])
     for sample, result in zip(listing.samples, found, strict=True):
         if isinstance(result, Finding):
@@ -170,7 +174,8 @@ def _read_all(listing: Listing) -> tuple[Listing, list[Content], list[Finding]]:
 
 def _digest(listing: Listing, contents: Sequence[Content]) -> str:
     """Covers names, labels and contents; of a CSV file also parts and groups, which no name holds."""
-    digest, base = hashlib.sha256(), listing.source if listing.source.is_dir() else listing.source.parent
+    digest = hashlib.sha256()
+    base = listing.source if listing.source.is_dir() else listing.source.parent
     for sample, found in zip(listing.samples, contents, strict=True):
         words = [task_of(listing.task).content(sample, listing.class_names)]
         if listing.in_time:
@@ -200,10 +205,22 @@ def _same(listing: Listing, first: int, second: int) -> Finding:
     return Finding(other.path, f"{COPY} of {one.path}", "warning")
 
 
-def _alike(listing: Listing, first: int, second: int) -> Finding:
-    one, other = listing.samples[first], listing.samples[second]
+def _near_duplicates(listing: Listing, kept: Listing, alike: Pairs) -> list[Finding]:
+    """What is said of images that look the same, where both are kept."""
+    there = {sample.path: sample for sample in kept.samples}
+    findings = []
+    for first, second in alike.tolist():
+        one = there.get(listing.samples[first].path)
+        other = there.get(listing.samples[second].path)
+        if one is not None and other is not None:
+            findings.append(_alike(kept, one, other))
+    return findings
+
+
+def _alike(listing: Listing, one: Sample, other: Sample) -> Finding:
     where = f" in {one.part}" if one.part != other.part else ""
-    what = f", there {listing.words(one)}" if task_of(listing.task).one_class and one.label != other.label else ""
+    differs = task_of(listing.task).one_class and one.label != other.label
+    what = f", there {listing.words(one)}" if differs else ""
     kind = ALIKE_ACROSS if where else ALIKE
     return Finding(other.path, f"{kind} of {one.path}{where}{what}", "warning")
 

@@ -102,7 +102,8 @@ def divide(listing: Listing, together: Pairs, alike: Pairs, division: Division) 
 
 
 def _divide(listing: Listing, bonds: Sequence[Pairs], division: Division) -> tuple[Sample, ...]:
-    samples, units = listing.samples, unite(listing.samples, bonds)
+    samples = listing.samples
+    units = unite(listing.samples, bonds)
     parts: list[Part] = [sample.part for sample in samples]
     before = np.array([i for i, part in enumerate(parts) if part == "train"], np.int64)
     wanted: dict[Part, float] = {"test": division.test_fraction, "val": 0 if division.folds else division.val_fraction}
@@ -158,7 +159,8 @@ def fill(counts: _Ints, wanted: _Ints, rng: np.random.Generator) -> _Ints:
     Returns:
         (U,) the part of each unit.
     """
-    result, need = np.zeros(len(counts), np.int64), wanted.astype(np.float64)
+    result = np.zeros(len(counts), np.int64)
+    need = wanted.astype(np.float64)
     total = np.maximum(1, counts.sum(axis=0))
     order = rng.permutation(len(counts))
     for unit in order[np.argsort(-counts[order].sum(axis=1), kind="stable")]:
@@ -217,7 +219,8 @@ def _tail(
 ) -> Iterator[tuple[Part, _Ints]]:
     """Yields each part to hold out and its rows: the last ones; a unit goes where most of its images belong."""
     rank, total = _ranks(listing, rows)
-    choices, left = np.zeros(len(rows), np.int64), total
+    choices = np.zeros(len(rows), np.int64)
+    left = total
     for number, fraction in enumerate(shares.values(), 1):
         held = _held(left, total, fraction)
         choices[(rank >= left - held) & (rank < left)] = number
@@ -249,7 +252,8 @@ def _ranks(listing: Listing, rows: _Ints) -> tuple[_Ints, _Ints]:
     names = [_natural(listing.samples[row].path) for row in rows]
     order = range(len(rows)) if listing.in_time else sorted(range(len(rows)), key=names.__getitem__)
     seen: Counter[int] = Counter()
-    rank, keys = np.empty(len(rows), np.int64), [0] * len(rows)
+    rank = np.empty(len(rows), np.int64)
+    keys = [0] * len(rows)
     for place in order:
         keys[place] = listing.samples[rows[place]].label if _by_class(listing) else 0
         rank[place] = seen[keys[place]]

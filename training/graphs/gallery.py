@@ -93,7 +93,8 @@ def embed(proto: ModelProto, references: Sequence[Reference], size: InputSpec) -
     Raises:
         DataError: If an image cannot be read, or its embedding has no direction.
     """
-    run, rows = runner(proto, ["embedding"]), []
+    run = runner(proto, ["embedding"])
+    rows = []
     for reference in tqdm(references, "gallery", unit="img", leave=False):
         (found,) = run(read_image(reference.path, size, "reference")[np.newaxis])
         exact = found[0].astype(np.float64)

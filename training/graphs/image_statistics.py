@@ -40,8 +40,10 @@ def measure(proto: ModelProto, checkpoint: Checkpoint, spec: ModelSpec) -> Train
     if not paths or not checkpoint.train_targets:
         return None
     chosen = np.linspace(0, len(paths) - 1, min(MOST_IMAGES, len(paths))).round().astype(int)
-    run, postprocess = runner(proto, ["logits", "embedding"]), Postprocessor(spec)
-    lights, entropies = [], []
+    run = runner(proto, ["logits", "embedding"])
+    postprocess = Postprocessor(spec)
+    lights = []
+    entropies = []
     for index in tqdm(chosen, "statistics", unit="img", leave=False):
         tensor = InputTensor(read_image(paths[index], spec.input, "validation"))
         logits, embeddings = run(tensor[np.newaxis])

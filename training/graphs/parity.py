@@ -56,7 +56,8 @@ def compare_logits(
     """
     run = runner(proto, ["logits"])
     source, images = _inputs(checkpoint, count)
-    largest, agreed = 0.0, 0
+    largest = 0.0
+    agreed = 0
     deviations = np.array([deviation for _, deviation in checkpoint.scaling] or 1.0, np.float32)
     for start in tqdm(range(0, len(images), _BATCH), desc="parity", unit="batch", leave=False):
         batch = np.stack([image() for image in images[start : start + _BATCH]])
@@ -121,7 +122,8 @@ def _inputs(checkpoint: Checkpoint, count: int) -> tuple[ParitySource, list[Call
     if paths:
         chosen = np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)
         return "validation", [lambda path=paths[i]: read_image(path, size, "validation") for i in chosen]  # type: ignore[misc]
-    random, shape = np.random.default_rng(0), (3, size.height, size.width)
+    random = np.random.default_rng(0)
+    shape = (3, size.height, size.width)
     return "noise", [lambda: random.standard_normal(shape, np.float32)] * min(count, _NOISE_IMAGES)
 
 

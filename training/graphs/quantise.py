@@ -145,7 +145,8 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has n
 def _head(proto: ModelProto) -> list[str]:
     """Returns the nodes behind the last features; behind the embedding, where there are no spatial ones."""
     made = {name for node in proto.graph.node for name in node.output}
-    reached, names = {"features" if "features" in made else "embedding"}, []
+    reached = {"features" if "features" in made else "embedding"}
+    names = []
     for node in proto.graph.node:  # in the order of computation
         if reached & set(node.input):
             reached |= set(node.output)
@@ -178,7 +179,8 @@ def _compare(before: ModelProto, after: ModelProto, checkpoint: Checkpoint) -> t
             "--int8 and --fp16 measure what they cost, and no labelled validation image of the checkpoint is on this "
             "machine; export where it was trained"
         )
-    sessions, logits = (_session(before), _session(after)), (list[_Batch](), list[_Batch]())
+    sessions = (_session(before), _session(after))
+    logits = (list[_Batch](), list[_Batch]())
     for start in tqdm(range(0, len(shown), _BATCH), "comparing", unit="batch", leave=False):
         batch = np.stack(
             [read_image(path, checkpoint.input, "validation") for path, _ in shown[start : start + _BATCH]]
@@ -186,8 +188,8 @@ def _compare(before: ModelProto, after: ModelProto, checkpoint: Checkpoint) -> t
         for session, found in zip(sessions, logits, strict=True):
             found.extend(session.run(["logits"], {"image": batch}))
     truth = np.array([target for _, target in shown], np.float32)
-    first, second = (_evaluate(np.concatenate(found), truth, checkpoint).metric for found in logits)
-    return len(shown), first, second
+    of_first, of_second = (_evaluate(np.concatenate(found), truth, checkpoint).metric for found in logits)
+    return len(shown), of_first, of_second
 
 
 def _session(proto: ModelProto) -> Any:  # noqa: ANN401 - onnxruntime has no types

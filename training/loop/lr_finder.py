@@ -77,7 +77,8 @@ def sweep(run: Run) -> Sweep:
         for step, batch in enumerate(tqdm(itertools.islice(_endless(run), STEPS), "rates", STEPS, leave=False)):
             rate = LOWEST * (HIGHEST / LOWEST) ** (step / (STEPS - 1))
             learner.set_rates(rate / run.config.lr)
-            images, targets = batch.images.to(run.device), batch.labels.to(run.device)
+            images = batch.images.to(run.device)
+            targets = batch.labels.to(run.device)
             result = learner.learn(images, targets, BatchPosition(first=True, last=True, images=len(images)))
             if interrupt.requested:
                 raise KeyboardInterrupt

@@ -50,8 +50,10 @@ def fit(run: Run) -> list[EpochRecord]:
     cut = _cut(run)
     train, val, samples = _features(run, cut)
     scale = Scale.of(train)
-    train, val = scale(train), scale(val)
-    task, decay = run.data.task, run.config.weight_decay
+    train = scale(train)
+    val = scale(val)
+    task = run.data.task
+    decay = run.config.weight_decay
     if decay is None:
         decay = _choose_decay(train, samples, run)
     metric = task_of(task).metric
@@ -60,7 +62,8 @@ def fit(run: Run) -> list[EpochRecord]:
 
     def note(layer: Linear) -> None:
         nonlocal started
-        on_train, on_val = (_evaluate(layer, part, run.data) for part in (train, val))
+        on_train = _evaluate(layer, train, run.data)
+        on_val = _evaluate(layer, val, run.data)
         scores = on_train.loss, on_train.metric, on_val.loss, on_val.metric
         now = time.perf_counter()
         history.append(EpochRecord(len(history) + 1, "probe", 1.0, *scores, now - started, metric))
@@ -87,7 +90,8 @@ def start_head(run: Run) -> None:
         ConfigError: If the architecture does not end in a linear layer.
         DataError: If the images can no longer be read.
     """
-    cut, task = _cut(run), run.data.task
+    cut = _cut(run)
+    task = run.data.task
     train, samples = _readable(run, run.data.part("train"), *_embed(run, cut, "train"))
     if not samples:
         raise DataError(f"{run.data.root}: its images can no longer be read; start again when they are back")
@@ -131,7 +135,8 @@ def _features(run: Run, cut: backbones.Split) -> tuple[Features, Features, tuple
     Returns:
         Both, and the training images that could be read.
     """
-    path, key = run.folder / "embeddings.npz", _key(run)
+    path = run.folder / "embeddings.npz"
+    key = _key(run)
     cached = _read_cache(path, key)
     if cached is None:
         cached = _embed(run, cut, "train", "val")
@@ -140,7 +145,8 @@ def _features(run: Run, cut: backbones.Split) -> tuple[Features, Features, tuple
     embeddings, kept = cached
     everything, samples = _readable(run, (*run.data.part("train"), *run.data.part("val")), embeddings, kept)
     training = np.array([sample.part == "train" for sample in samples], np.bool_)
-    train, val = everything.rows(np.flatnonzero(training)), everything.rows(np.flatnonzero(~training))
+    train = everything.rows(np.flatnonzero(training))
+    val = everything.rows(np.flatnonzero(~training))
     if not len(train.targets) or not len(val.targets):
         raise DataError(f"{run.data.root}: its images can no longer be read; start again when they are back")
     return train, val, tuple(sample for sample in samples if sample.part == "train")

@@ -78,7 +78,8 @@ class Run:
 
     def training_batches(self) -> tuple[DataLoader[Batch], Order]:
         """Returns the shuffled, augmented training images, decoded as far as they are kept, and their order."""
-        samples, augmentation = self.data.part("train"), Augmentation.of(self.config, self.data.task)
+        samples = self.data.part("train")
+        augmentation = Augmentation.of(self.config, self.data.task)
         with distributed.first_alone_first(self.device):  # the others find what it wrote
             cache = open_cache(samples, self.config, augmentation)
         images = Images(samples, self.config.input, augmentation, self.config.seed, cache)
@@ -183,7 +184,8 @@ def open_run(config: TrainConfig) -> Run:
         ConfigError: If the folder cannot be made, or the network or its weights cannot be had.
         DataError: If the data cannot be used.
     """
-    folder, device = Path(config.output), _device(config)
+    folder = Path(config.output)
+    device = _device(config)
     build.start(config, 2)  # for its errors: a wrong name should not be found only after the data were read
     try:
         folder.mkdir(parents=True, exist_ok=True)

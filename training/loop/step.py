@@ -49,7 +49,9 @@ class Learner:
     """A network, its optimiser, the average of its weights and its teacher."""
 
     def __init__(self, run: Run) -> None:
-        self.model, self.config, self.device = run.model, run.config, run.device
+        self.model = run.model
+        self.config = run.config
+        self.device = run.device
         self.task = task_of(run.data.task)
         self.stages = backbones.stages(run.model, *run.config.input_size)
         self.optimizer = schedule.optimizer(run.model, self.stages, run.config)
@@ -104,7 +106,8 @@ class Learner:
         """
         if position.first:
             self.optimizer.zero_grad(set_to_none=True)
-            self._buffers, self._left_out = [buffer.clone() for buffer in self.model.buffers()], False
+            self._buffers = [buffer.clone() for buffer in self.model.buffers()]
+            self._left_out = False
         # batch normalisation cannot learn from a single image
         self._left_out = self._left_out or distributed.total([float(len(images) < 2)], self.device)[0] > 0
         if self._left_out:

@@ -42,7 +42,8 @@ def restore(saved: Checkpoint) -> nn.Module:
     Raises:
         DataError: If the weights do not fit the architecture.
     """
-    outputs, size = len(saved.class_names), (saved.input.height, saved.input.width)
+    outputs = len(saved.class_names)
+    size = (saved.input.height, saved.input.width)
     model = _with_head(backbones.build(saved.backbone, outputs), outputs, size, saved.config)
     try:
         model.load_state_dict(saved.model)
@@ -54,7 +55,8 @@ def restore(saved: Checkpoint) -> nn.Module:
 
 def _with_head(model: nn.Module, outputs: int, size: tuple[int, int], config: dict[str, Any]) -> nn.Module:
     """The checkpoint of published weights has no settings of a run, and keeps its own head."""
-    layer, cells = config.get("feature_layer"), config.get("grid")
+    layer = config.get("feature_layer")
+    cells = config.get("grid")
     if layer is None and cells is None:
         return model
     rows, columns = cells or (1, 1)

@@ -18,8 +18,7 @@ from cnn_perception.pages import page
 from cnn_perception.pipeline.overlay import draw_overlay
 from cnn_perception.pipeline.postprocess import Prediction
 from cnn_perception.pipeline.preprocess import preprocess
-from training.calibration.embeddings import Predictions
-from training.calibration.fit import normalised
+from training.calibration.embeddings import Predictions, normalised
 from training.checkpoint import Calibration
 from training.data.records import Part, Sample
 from training.graphs.activation_map import ActivatedClassifier

@@ -22,7 +22,7 @@ from cnn_perception.errors import DataError
 from cnn_perception.model.outputs import Outputs
 from cnn_perception.pipeline.postprocess import Postprocessor
 from training.batches.loader import Images, Key, Order, data_loader
-from training.calibration import embeddings
+from training.calibration import embeddings, unknown_rule
 from training.calibration import fit as calibrate
 from training.calibration.embeddings import Predictions
 from training.config import make
@@ -124,7 +124,7 @@ def test_thresholds_of_several_labels_are_for_scores_over_the_temperature():
 def test_the_energy_is_the_logarithm_of_the_sum_of_the_exponentials():
     logits = np.random.default_rng(0).normal(0, 40, (50, 7)).astype(np.float32)
 
-    found = calibrate.score(seen(logits), "energy", np.empty((0, 0)))
+    found = unknown_rule.score(seen(logits), "energy", np.empty((0, 0)))
 
     assert found == pytest.approx(torch.logsumexp(torch.from_numpy(logits).double(), 1).numpy())
 
@@ -132,8 +132,8 @@ def test_the_energy_is_the_logarithm_of_the_sum_of_the_exponentials():
 def test_the_distance_is_the_cosine_distance_to_the_nearest_class():
     train = seen(np.zeros((3, 2)), [0, 0, 1], [[2, 0], [0, 5], [-3, 0]])  # directions at 0, 90 and 180 degrees
 
-    middles = calibrate.centres(train)
-    found = calibrate.score(seen(np.zeros((3, 2)), vectors=[[7, 7], [1, 0], [0, -2]]), "distance", middles)
+    middles = unknown_rule.centres(train)
+    found = unknown_rule.score(seen(np.zeros((3, 2)), vectors=[[7, 7], [1, 0], [0, -2]]), "distance", middles)
 
     half = np.sqrt(0.5)  # the cosine of 45 degrees
     assert middles == pytest.approx(np.array([[half, half], [-1, 0]]), abs=1e-6)
@@ -143,11 +143,12 @@ def test_the_distance_is_the_cosine_distance_to_the_nearest_class():
 def test_the_threshold_lets_at_most_the_chosen_share_of_known_images_fall():
     scores = np.random.default_rng(1).permutation(np.arange(100.0))
 
-    assert calibrate.lower_quantile(scores, 0.05) == 4.5  # 0 to 4 are below
-    assert calibrate.lower_quantile(scores, 0.059) == 4.5
-    assert calibrate.lower_quantile(scores, 0.29) == 28.5  # 0.29 * 100 is a hair below 29
-    assert (scores < calibrate.lower_quantile(scores, 0.005)).sum() == 0
-    assert (np.array([1.0, 1.0, 1.0, 2.0]) < calibrate.lower_quantile(np.array([1.0, 1.0, 1.0, 2.0]), 0.5)).sum() == 0
+    assert unknown_rule.lower_quantile(scores, 0.05) == 4.5  # 0 to 4 are below
+    assert unknown_rule.lower_quantile(scores, 0.059) == 4.5
+    assert unknown_rule.lower_quantile(scores, 0.29) == 28.5  # 0.29 * 100 is a hair below 29
+    assert (scores < unknown_rule.lower_quantile(scores, 0.005)).sum() == 0
+    equal = np.array([1.0, 1.0, 1.0, 2.0])
+    assert (equal < unknown_rule.lower_quantile(equal, 0.5)).sum() == 0
 
 
 def known_and_others(seed=0):
@@ -168,7 +169,7 @@ def test_auto_takes_what_tells_outside_images_best_and_reports_its_auroc():
     rule, is_known = found.calibration.unknown, [1] * 200 + [0] * 60
     assert rule.method == "distance"
     for method in ("energy", "distance"):
-        scores = [calibrate.score(part, method, calibrate.centres(known)) for part in (known, others)]
+        scores = [unknown_rule.score(part, method, unknown_rule.centres(known)) for part in (known, others)]
         assert found.auroc[method] == pytest.approx(roc_auc_score(is_known, np.concatenate(scores)))
     assert found.auroc["distance"] > found.auroc["energy"]
     assert (rule.auroc, rule.outside_images) == (found.auroc["distance"], 60)
