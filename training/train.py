@@ -26,9 +26,10 @@ from training.data import load
 from training.data.records import Part
 from training.loop import cross_validation, lr_finder, out_of_memory, probe, tensorboard, trainer
 from training.loop.lr_finder import Sweep
-from training.loop.run import Run, open_run, settings
+from training.loop.run import EpochRecord, Run, open_run, settings
 from training.report import figures, provenance
 from training.report import page as html
+from training.scoring.scores import Evaluation
 from training.tasks.multiclass import confusion
 
 
@@ -134,17 +135,20 @@ def _train(chosen: TrainConfig) -> dict[str, Any]:
         "versions": provenance.versions(),
     }
     checkpoint.write_text(run.folder / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    figures.learning_curves(history, run.folder / "learning_curves.png")
-    if run.data.task == "multiclass":
-        last = evaluations[parts[-1]]
-        figures.confusion_matrix(
-            confusion(last.logits, last.truth), run.data.class_names, run.folder / "confusion_matrix.png"
-        )
-    elif run.data.task == "regression":
-        figures.numbers(evaluations[parts[-1]], run.folder / "numbers.png")
+    draw(run, history, evaluations[parts[-1]])
     html.write(run, report, predictions, fitted)
     summarise(run, report, parts)
     return report
+
+
+def draw(run: Run, history: Sequence[EpochRecord], last: Evaluation) -> None:
+    """Leaves the figures of a run in its folder; what is drawn of its last part depends on the task."""
+    figures.learning_curves(history, run.folder / "learning_curves.png")
+    if run.data.task == "multiclass":
+        counts = confusion(last.logits, last.truth)
+        figures.confusion_matrix(counts, run.data.class_names, run.folder / "confusion_matrix.png")
+    elif run.data.task == "regression":
+        figures.numbers(last, run.folder / "numbers.png")
 
 
 def describe(run: Run) -> None:

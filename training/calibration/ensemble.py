@@ -1,4 +1,4 @@
-"""Several answers on one image, made one: the ten crops of an image, and the networks of an ensemble."""
+"""Mean scores of an image: over its ten crops, and over the networks of an ensemble."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def require_ten_crop(spec: InputSpec, task: Task, name: str) -> None:
     """Checks that ten crops of an image have a meaning.
 
     Raises:
-        ConfigError: If the model sees the whole image, or answers with numbers.
+        ConfigError: If the model sees the whole image, or gives numbers.
     """
     if spec.resize_mode != "crop":
         raise ConfigError(f"{name}: --ten-crop needs a model of resize mode crop, this one has {spec.resize_mode}")

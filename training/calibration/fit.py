@@ -162,7 +162,7 @@ def _reliability(found: Predictions, temperature: float, task: LearningTask) -> 
 
 
 def _ece(scores: Doubles, truth: npt.NDArray[Any]) -> metrics.Calibration:
-    """Of several classes an image, each is a question of its own with the answers no and yes."""
+    """Of several classes an image, each counts as a decision between no and yes."""
     if truth.ndim == 1:
         return metrics.ece(scores, truth)
     yes = scores.ravel()

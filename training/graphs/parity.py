@@ -94,10 +94,10 @@ def check_activation(proto: ModelProto, split: Split, method: ActivationMethod, 
     with torch.no_grad():
         features = split.body(torch.from_numpy(batch))
     features.requires_grad_(True)
-    answers: Tensor = split.head(features.clone())[0]  # torchvision's heads work in place
+    logits_of_torch: Tensor = split.head(features.clone())[0]  # torchvision's heads work in place
     # of two equal classes, the one that the graph took
     top = shown_logit(torch.from_numpy(logits), checkpoint.task)[:, None]
-    (gradient,) = torch.autograd.grad(answers.gather(1, top).sum(), features)
+    (gradient,) = torch.autograd.grad(logits_of_torch.gather(1, top).sum(), features)
     # A logit that is a mean over the cells has a gradient divided by their number; the exact map is not divided.
     scale = found[0].size if method == "cam" else 1
     expected = scale * (gradient.mean((2, 3), keepdim=True) * features).sum(1).detach().numpy()

@@ -39,17 +39,17 @@ def teacher(config: TrainConfig, data: LabelledImages, device: torch.device) -> 
     return model.to(memory_format=torch.channels_last) if config.channels_last else model
 
 
-def divergence(outputs: Tensor, taught: Tensor, temperature: float) -> Tensor:
+def divergence(outputs: Tensor, teacher_outputs: Tensor, temperature: float) -> Tensor:
     """Returns how far a network's scores are from its teacher's, the mean over the images.
 
     Args:
         outputs: (N, K) logits.
-        taught: (N, K) logits of the teacher.
+        teacher_outputs: (N, K) logits of the teacher.
         temperature: T, by which both are divided; above 1 the scores of wrong classes count more.
 
     Source: Hinton, Vinyals, Dean, Distilling the Knowledge in a Neural Network, 2015, section 2: soft targets at a
         temperature T; times T^2, so that the gradients keep their size when T changes.
     """
     log_scores = functional.log_softmax(outputs.float() / temperature, dim=1)
-    log_taught = functional.log_softmax(taught.float() / temperature, dim=1)
-    return functional.kl_div(log_scores, log_taught, reduction="batchmean", log_target=True) * temperature**2
+    log_teacher = functional.log_softmax(teacher_outputs.float() / temperature, dim=1)
+    return functional.kl_div(log_scores, log_teacher, reduction="batchmean", log_target=True) * temperature**2

@@ -115,6 +115,15 @@ class Learner:
             return None
         if self.config.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
+        result = self._backward(images, targets, position)
+        norm = self._update() if position.last and math.isfinite(result.loss_sum) else 0.0
+        if math.isfinite(result.loss_sum + norm):
+            return result
+        self._undo()
+        return result._replace(loss_sum=result.loss_sum + norm)
+
+    def _backward(self, images: Tensor, targets: Tensor, position: BatchPosition) -> BatchResult:
+        """What a batch gave; its gradients are added to those of its step, unless its loss is not finite."""
         # the processes exchange their gradients once a step
         with contextlib.nullcontext() if self._parallel is None or position.last else self._parallel.no_sync():
             with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
@@ -122,19 +131,18 @@ class Learner:
                 loss = self.loss(outputs, images, targets)
             own = [len(images), loss.item() * len(images), self.task.hits(outputs, targets)]
             count, loss_sum, hits = distributed.total(own, self.device)
-            result = BatchResult(int(count), loss_sum, hits)
             if math.isfinite(loss_sum):
                 share = len(images) * distributed.count() / position.images  # the processes' gradients are averaged
                 self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
-        norm = self._update() if position.last and math.isfinite(loss_sum) else 0.0
-        if math.isfinite(loss_sum + norm):
-            return result
+        return BatchResult(int(count), loss_sum, hits)
+
+    def _undo(self) -> None:
+        """Leaves out the rest of a step, and takes back what its batches did to the running statistics."""
         self._left_out = True
         self.optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             for buffer, before in zip(self.model.buffers(), self._buffers, strict=True):
                 buffer.copy_(before)
-        return result._replace(loss_sum=loss_sum + norm)
 
     def loss(self, outputs: Tensor, images: Tensor, targets: Tensor) -> Tensor:
         """Returns what a batch adds to what is minimised: the labels' part and the teacher's."""
@@ -142,12 +150,9 @@ class Learner:
         if self.teacher is None:
             return loss
         with torch.no_grad():
-            taught = self.teacher(images)
-        return torch.lerp(
-            loss.float(),
-            distillation.divergence(outputs, taught, self.config.distil_temperature),
-            self.config.distil_weight,
-        )
+            teacher_outputs = self.teacher(images)
+        divergence = distillation.divergence(outputs, teacher_outputs, self.config.distil_temperature)
+        return torch.lerp(loss.float(), divergence, self.config.distil_weight)
 
     def _update(self) -> float:
         """Takes the step; returns the norm of its gradient, and takes none where that is not finite."""
