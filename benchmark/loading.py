@@ -52,7 +52,7 @@ def own_loader(folder: ImageFolder, augment: tuple[str, ...], cache_gb: float, o
     """Returns the loader of a training run, its cache filled."""
     config = make(data=folder.root, output=output, augment=augment, crop_area=0.08, cache_gb=cache_gb, cache_dir=output)
     samples = tuple(Sample(Path(path), label, "train") for path, label in folder.samples)
-    augmentation = Augmentation.of(config)
+    augmentation = Augmentation.of(config, "multiclass")
     images = Images(samples, config.input, augmentation, 0, open_cache(samples, config, augmentation))
     return data_loader(images, Order(len(samples), BATCH, shuffle_seed=0), workers=0, pin_memory=False)
 

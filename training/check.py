@@ -11,11 +11,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, PerceptionError
 from training import config
+from training.commands import exit_code
 from training.data.load import load_images, options
 from training.data.records import PARTS, LabelledImages
+from training.tasks.by_name import task_of
 
 SETTINGS = (
     "data", "task", "targets", "group_pattern", "strict", "val_fraction", "test_fraction", "split", "folds", "fold",
@@ -34,24 +36,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     given = vars(parser.parse_args(argv))
     findings_csv = given.pop("csv")
-    try:
-        chosen = config.make(output="-", **given)
-        data = load_images(Path(chosen.data), findings_csv=findings_csv, **options(chosen.to_dict()))
-    except PerceptionError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    return exit_code(lambda: _check(given, findings_csv), "interrupted")
+
+
+def _check(given: dict[str, Any], findings_csv: Path | None) -> None:
+    chosen = config.make(output="-", **given)
+    data = load_images(Path(chosen.data), findings_csv=findings_csv, **options(chosen.to_dict()))
     print("\n".join(describe(data, findings_csv)))
-    return EXIT_OK
 
 
 def describe(data: LabelledImages, findings_csv: Path | None) -> list[str]:
     """Says what a data set is and what was noticed about it, a line each."""
     counts = ", ".join(f"{len(data.part(part))} {part}" for part in PARTS)
-    what = "numbers" if data.task == "regression" else "classes"
-    lines = [f"{data.root}: {data.task}, {len(data.class_names)} {what}, {counts} images"]
+    lines = [f"{data.root}: {data.task}, {len(data.class_names)} {task_of(data.task).outputs}, {counts} images"]
     lines += [f"  ignored: {count} {reason}" for reason, count in sorted(data.ignored.items()) if count]
     if data.rejected:
         lines.append(f"  left out: {len(data.rejected)} images that cannot be decoded")

@@ -46,14 +46,14 @@ class Checkpoint:
         scaling: (mean, standard deviation) of each number over the training images, for regression: the network gives
             (number - mean) / deviation, and the export folds both into its last layer.
         input: The preprocessing.
-        model: State of what `build.restore` builds.
+        model: State of what `networks.build.restore` builds.
         training: Fields of `spec.TrainingRecord`, without code_version and created.
         train_images: Absolute paths of the training images.
         val_images: Absolute paths of the validation images.
         calibration: What was fitted after training.
         config: The settings of the run, `TrainConfig.to_dict()`.
         resume: State of the optimiser, the schedule and the random numbers; None in best.pt.
-        val_targets: What each of `val_images` shows: (class,) for multiclass, `records.Sample.values` otherwise.
+        val_targets: What each of `val_images` shows: (class,) for multiclass, `data.records.Sample.values` otherwise.
         train_targets: The same of `train_images`; empty in a checkpoint of before they were kept.
     """
 

@@ -22,34 +22,28 @@ from torch import nn
 
 from cnn_perception import metrics
 from cnn_perception.errors import (
-    EXIT_BAD_INPUT,
-    EXIT_INTERRUPTED,
-    EXIT_OK,
     ConfigError,
     DataError,
-    PerceptionError,
 )
-from cnn_perception.model.outputs import FloatArray
 from training import checkpoint
 from training.batches.loader import Images, Order, data_loader
 from training.calibration import ensemble
-from training.calibration.ensemble import TenViews, Votes
+from training.calibration.ensemble import ImageScores, TenViews
 from training.checkpoint import Checkpoint
+from training.commands import exit_code
 from training.data import load
 from training.data.records import LabelledImages, Part, Sample
 from training.networks import build
 from training.run_files import write_text
-from training.scoring.probabilities import Doubles
-from training.scoring.scores import Answers
+from training.scoring.scores import Evaluation
+from training.tasks.by_name import task_of
+from training.tasks.scaling import standardised
 
 Figures = dict[str, Any]
 
-_LEAST = 1e-30
-"""What a score of 0 counts as in a logarithm."""
-
 
 @dataclass(frozen=True, eq=False)
-class Contestant:
+class Candidate:
     """A checkpoint to be scored: its name in the table, what it holds, and its network."""
 
     name: str
@@ -82,33 +76,44 @@ def evaluate(paths: Sequence[Path], data: Path, part: Part, ten_crop: bool, load
     Raises:
         PerceptionError: If a checkpoint or the data cannot be used, or they do not agree on the classes.
     """
-    contestants = [_enter(*named, loading.device) for named in zip(_names(paths), paths, strict=True)]
-    for contestant in contestants:
-        _require_agreement(contestants[0], contestant)
+    candidates = [_load(*named, loading.device) for named in zip(_names(paths), paths, strict=True)]
+    for candidate in candidates:
+        _require_agreement(candidates[0], candidate)
         if ten_crop:
-            ensemble.require_ten_crop(contestant.checkpoint.input, contestant.checkpoint.task, contestant.name)
-    images = _open(data, contestants[0], part)
+            ensemble.require_ten_crop(candidate.checkpoint.input, candidate.checkpoint.task, candidate.name)
+    images = _open_data(data, candidates[0], part)
     samples = images.part(part)
     if not samples:
         raise DataError(f"{data}: has no images for --part {part}; add a {part} folder or take another part")
-    scores: dict[str, Any] = {}
-    for way in ("", ", ten-crop") if ten_crop else ("",):
-        found = [_vote(contestant, samples, loading, way) for contestant in contestants]
-        for contestant, own in zip(contestants, found, strict=True):
-            thresholds = contestant.checkpoint.calibration.thresholds
-            scores[contestant.name + way] = _figures(own, thresholds, samples, images)
-        if len(found) > 1:
-            thresholds = _shared_thresholds(contestants)
-            scores[f"ensemble of {len(found)}{way}"] = _figures(ensemble.average(found), thresholds, samples, images)
     return {
         "data": str(data),
         "data_sha256": images.sha256,
         "part": part,
         "images": len(samples),
-        "checkpoints": {c.name: str(path) for c, path in zip(contestants, paths, strict=True)},
-        "trained_on": {c.name: _learned(c.checkpoint, samples) for c in contestants},
-        "scores": scores,
+        "checkpoints": {c.name: str(path) for c, path in zip(candidates, paths, strict=True)},
+        "trained_on": {c.name: _learned(c.checkpoint, samples) for c in candidates},
+        "scores": _scores(candidates, samples, images, ten_crop, loading),
     }
+
+
+def _scores(
+    candidates: Sequence[Candidate],
+    samples: tuple[Sample, ...],
+    images: LabelledImages,
+    ten_crop: bool,
+    loading: Loading,
+) -> dict[str, Figures]:
+    """The rows of the table: each checkpoint and their ensemble, on whole images and on ten crops."""
+    scores: dict[str, Figures] = {}
+    for way in ("", ", ten-crop") if ten_crop else ("",):
+        found = [_predict(candidate, samples, loading, way) for candidate in candidates]
+        for candidate, own in zip(candidates, found, strict=True):
+            thresholds = candidate.checkpoint.calibration.thresholds
+            scores[candidate.name + way] = _figures(own, thresholds, samples, images)
+        if len(found) > 1:
+            thresholds = _shared_thresholds(candidates)
+            scores[f"ensemble of {len(found)}{way}"] = _figures(ensemble.average(found), thresholds, samples, images)
+    return scores
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -119,13 +124,13 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def _enter(name: str, path: Path, device: torch.device) -> Contestant:
+def _load(name: str, path: Path, device: torch.device) -> Candidate:
     saved = checkpoint.load(path)
     # the layout is faster on CPUs, as it is in training
-    return Contestant(name, saved, build.restore(saved).to(device).to(memory_format=torch.channels_last))
+    return Candidate(name, saved, build.restore(saved).to(device).to(memory_format=torch.channels_last))
 
 
-def _require_agreement(first: Contestant, other: Contestant) -> None:
+def _require_agreement(first: Candidate, other: Candidate) -> None:
     if other.checkpoint.class_names != first.checkpoint.class_names:
         names = _difference(first.checkpoint.class_names, other.checkpoint.class_names)
         raise ConfigError(f"{first.name} and {other.name} do not have the same classes: {names}")
@@ -133,7 +138,7 @@ def _require_agreement(first: Contestant, other: Contestant) -> None:
         raise ConfigError(f"{first.name} and {other.name} do not have the same task and units; evaluate each alone")
 
 
-def _open(data: Path, first: Contestant, part: Part) -> LabelledImages:
+def _open_data(data: Path, first: Candidate, part: Part) -> LabelledImages:
     """The data set, split as the checkpoint's own run did, so that its training images stay out."""
     options = load.options(first.checkpoint.config)
     if part == "test":  # which folds leave out: they are made of the training images only
@@ -154,38 +159,30 @@ def _difference(wanted: tuple[str, ...], found: tuple[str, ...]) -> str:
     return "; ".join(parts) or "they are in another order"
 
 
-def _vote(contestant: Contestant, samples: tuple[Sample, ...], loading: Loading, way: str) -> Votes:
-    saved = contestant.checkpoint
+def _predict(candidate: Candidate, samples: tuple[Sample, ...], loading: Loading, way: str) -> ImageScores:
+    saved = candidate.checkpoint
     images = TenViews(samples, saved.input) if way else Images(samples, saved.input)
     size = max(1, loading.batch_size // ensemble.VIEWS) if way else loading.batch_size
     order = Order(len(samples), size, None)
     loader = data_loader(images, order, loading.workers, loading.device.type == "cuda")
-    title = contestant.name + way
-    return ensemble.vote(contestant.model, loader, loading.device, saved, title)
+    title = candidate.name + way
+    return ensemble.predict_scores(candidate.model, loader, loading.device, saved, title)
 
 
-def _figures(found: Votes, thresholds: Sequence[float], samples: Sequence[Sample], images: LabelledImages) -> Figures:
+def _figures(
+    found: ImageScores, thresholds: Sequence[float], samples: Sequence[Sample], images: LabelledImages
+) -> Figures:
     """All scores of one row of the table; probabilities become the logits that give them."""
-    seen = [samples[row] for row in found.rows]
-    if images.task == "multiclass":
-        truth = np.array([sample.label for sample in seen], np.int64)
-        logits = np.log(np.maximum(found.scores, _LEAST))
-        return {**Answers(_single(logits), truth, images).report(), "ece": metrics.ece(found.scores, truth).ece}
-    values = np.array([sample.values for sample in seen], np.float32)
-    if images.task == "multilabel":
-        logits = np.log(np.maximum(found.scores, _LEAST)) - np.log(np.maximum(1 - found.scores, _LEAST))
-        return Answers(_single(logits), values, images).report(thresholds)
-    mean, deviation = np.array(images.scaling).T
-    return Answers(_single((found.scores - mean) / deviation), values, images).report()
+    task = task_of(images.task)
+    truth = task.targets([samples[row] for row in found.rows])
+    logits = standardised(task.logits(found.scores), images.scaling)
+    figures = Evaluation(logits.astype(np.float32), truth, images).report(thresholds)
+    return {**figures, "ece": metrics.ece(found.scores, truth).ece} if task.one_class else figures
 
 
-def _single(values: Doubles) -> FloatArray:
-    return values.astype(np.float32)
-
-
-def _shared_thresholds(contestants: Sequence[Contestant]) -> tuple[float, ...]:
+def _shared_thresholds(candidates: Sequence[Candidate]) -> tuple[float, ...]:
     """The mean threshold of each class of a multilabel ensemble."""
-    rows = [contestant.checkpoint.calibration.thresholds for contestant in contestants]
+    rows = [candidate.checkpoint.calibration.thresholds for candidate in candidates]
     return tuple(map(float, np.mean(rows, axis=0))) if all(rows) else ()
 
 
@@ -241,24 +238,20 @@ def _loading(options: argparse.Namespace) -> Loading:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     options = _parser().parse_args(argv)
+    return exit_code(lambda: _evaluate(options), "interrupted: nothing is written")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
     paths = [options.checkpoint, *options.ensemble]
-    try:
-        report = evaluate(paths, options.data, options.part, options.ten_crop, _loading(options))
-        if options.output:
-            _make(options.output)
-            text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-            write_text(options.output / "report.json", text)
-    except PerceptionError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        print("interrupted: nothing is written", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    report = evaluate(paths, options.data, options.part, options.ten_crop, _loading(options))
+    if options.output:
+        _make_folder(options.output)
+        text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+        write_text(options.output / "report.json", text)
     print(_table(report))
-    return EXIT_OK
 
 
-def _make(folder: Path) -> None:
+def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -55,17 +55,12 @@ from training.networks import backbones
 from training.networks.build import restore
 from training.networks.weights import published_weights
 from training.run_files import replacing
+from training.tasks.by_name import task_of
 
 TOLERANCE = 1e-3
 """Largest difference of a logit; float32 in another order of summation differs by some 1e-6 of the logits' size."""
 PARITY_IMAGES = 64
 _LARGEST_FILE_BYTES = 2**31 - 1  # protobuf's limit for one message
-_COUNTED = {"multiclass": "classes", "multilabel": "labels", "regression": "numbers"}
-_AGREED = {
-    "multiclass": "top-1 equal",
-    "multilabel": "the same labels",
-    "regression": "all numbers within the tolerance",
-}
 
 
 def export(
@@ -186,7 +181,7 @@ def _restore(checkpoint: Checkpoint) -> nn.Module:
     if sum(value.nbytes for value in checkpoint.model.values()) > 0.97 * _LARGEST_FILE_BYTES:
         raise ConfigError(f"{checkpoint.backbone} exceeds the 2 GB of one ONNX file; choose a smaller backbone")
     model = restore(checkpoint).requires_grad_(False).eval()
-    if checkpoint.task == "regression":
+    if checkpoint.scaling:
         _answer_in_units(model, checkpoint)
     return model
 
@@ -224,7 +219,8 @@ def _published(options: argparse.Namespace) -> Checkpoint:
 def _input_of(preset: Any) -> InputSpec:  # noqa: ANN401 - torchvision has no types
     """Returns the preprocessing that comes with published weights, a torchvision `ImageClassification` preset."""
     (side,), (resized,) = preset.crop_size, preset.resize_size
-    mean, std = tuple(preset.mean), tuple(preset.std)
+    mean = tuple(preset.mean)
+    std = tuple(preset.std)
     return InputSpec(side, side, "crop", side / resized, preset.interpolation.value, mean, std)
 
 
@@ -253,8 +249,10 @@ def _numbered(names: Sequence[str]) -> list[str]:
 
 
 def _summary(spec: ModelSpec, output: Path) -> str:
-    size, parity, cell = spec.input, spec.parity, spec.activation
-    outputs = f"{len(spec.class_names)} {_COUNTED[spec.task]}"
+    size = spec.input
+    parity = spec.parity
+    cell = spec.activation
+    outputs = f"{len(spec.class_names)} {task_of(spec.task).decisions}"
     judged = f"tolerance {parity.tolerance:g}"
     if (kind := spec.precision.precision) != "fp32":
         judged = f"of the {kind} file itself; {judged} is for fp32"
@@ -265,7 +263,7 @@ def _summary(spec: ModelSpec, output: Path) -> str:
         "activation": "none: the network has no spatial features",
         "score map": "none: the network is not convolutional throughout",
         "parity": f"logits within {parity.max_logit_difference:.2g} ({judged}), "
-        f"{_AGREED[spec.task]} on {parity.top1_agreement:.1%} of {parity.images} {parity.source} images",
+        f"{task_of(spec.task).agreement} on {parity.top1_agreement:.1%} of {parity.images} {parity.source} images",
     }
     if cell is not None:
         field = " x ".join(str(pixels) if pixels else "all" for pixels in cell.receptive_field)

@@ -21,14 +21,11 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto, TensorProto
 
 from cnn_perception.errors import (
-    EXIT_BAD_INPUT,
-    EXIT_INTERRUPTED,
-    EXIT_OK,
     ConfigError,
     ModelError,
-    PerceptionError,
     one_line,
 )
+from training.commands import exit_code
 from training.data.load import write_csv
 from training.graphs.layers import Layer, layers, totals
 from training.networks import backbones
@@ -198,26 +195,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.classes is not None and options.classes < 2:
         parser.error("--classes: at least 2")
     size = (sizes[0], sizes[-1]) if sizes else None
-    try:
-        if options.model:
-            title, table = options.model.name, of_file(options.model, size)
-        else:
-            title, table = (
-                options.backbone,
-                of_backbone(options.backbone, options.classes or 1000, *(size or (224, 224))),
-            )
-        print(as_text(table))
-        if options.csv:
-            write_csv(options.csv, COLUMNS, [[row[name] for name in COLUMNS] for row in rows(table)])
-        if options.figure:
-            figures.layers(table, title, options.figure)
-    except PerceptionError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    return EXIT_OK
+    return exit_code(lambda: _show(options, size), "interrupted")
+
+
+def _show(options: argparse.Namespace, size: tuple[int, int] | None) -> None:
+    """Prints, writes and draws the layers that were asked for."""
+    if options.model:
+        title = options.model.name
+        table = of_file(options.model, size)
+    else:
+        title = options.backbone
+        table = of_backbone(options.backbone, options.classes or 1000, *(size or (224, 224)))
+    print(as_text(table))
+    if options.csv:
+        write_csv(options.csv, COLUMNS, [[row[name] for name in COLUMNS] for row in rows(table)])
+    if options.figure:
+        figures.layers(table, title, options.figure)
 
 
 if __name__ == "__main__":

@@ -26,10 +26,12 @@ from training.data import load
 from training.data.records import Part
 from training.loop import cross_validation, lr_finder, out_of_memory, probe, tensorboard, trainer
 from training.loop.lr_finder import Sweep
-from training.loop.run import Run, open_run, settings
+from training.loop.run import EpochRecord, Run, open_run, settings
 from training.report import figures, provenance
 from training.report import page as html
 from training.run_files import write_text
+from training.scoring.scores import Evaluation
+from training.tasks.multiclass import confusion
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -104,7 +106,7 @@ def train(given: dict[str, Any]) -> dict[str, Any]:
 def _train(chosen: TrainConfig) -> dict[str, Any]:
     started = time.perf_counter()
     if chosen.outside:
-        embeddings.folder(Path(chosen.outside))  # for its error, which should not come only after the training
+        embeddings.outside_images(Path(chosen.outside))  # for its error, which should not come only after the training
     run = open_run(chosen)
     describe(run)
     opened = time.perf_counter()
@@ -116,15 +118,15 @@ def _train(chosen: TrainConfig) -> dict[str, Any]:
 
     best = checkpoint.load(run.folder / "best.pt")
     run.model.load_state_dict(best.model)
-    seen = embeddings.look(run)
-    fitted = fit.of_run(run, seen)
+    predictions = embeddings.of_run(run)
+    fitted = fit.of_run(run, predictions)
     checkpoint.save(run.folder / "best.pt", dataclasses.replace(best, calibration=fitted.calibration))
-    parts: tuple[Part, ...] = ("val", "test") if "test" in seen else ("val",)
-    answers = {part: fit.answers(seen[part], run.data, fitted.calibration) for part in parts}
+    parts: tuple[Part, ...] = ("val", "test") if "test" in predictions else ("val",)
+    evaluations = {part: fit.evaluation(predictions[part], run.data, fitted.calibration) for part in parts}
 
     seconds = {"data": opened - started, "training": trained - opened, "evaluation": time.perf_counter() - trained}
     report: dict[str, Any] = {
-        **{part: found.report(fitted.calibration.thresholds) for part, found in answers.items()},
+        **{part: found.report(fitted.calibration.thresholds) for part, found in evaluations.items()},
         "calibration": fitted.report(),
         "training": best.training,
         "epochs": len(history),
@@ -134,15 +136,20 @@ def _train(chosen: TrainConfig) -> dict[str, Any]:
         "versions": provenance.versions(),
     }
     write_text(run.folder / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    figures.learning_curves(history, run.folder / "learning_curves.png")
-    if run.data.task == "multiclass":
-        counts = answers[parts[-1]].confusion
-        figures.confusion_matrix(counts, run.data.class_names, run.folder / "confusion_matrix.png")
-    elif run.data.task == "regression":
-        figures.numbers(answers[parts[-1]], run.folder / "numbers.png")
-    html.write(run, report, seen, fitted)
+    draw(run, history, evaluations[parts[-1]])
+    html.write(run, report, predictions, fitted)
     summarise(run, report, parts)
     return report
+
+
+def draw(run: Run, history: Sequence[EpochRecord], last: Evaluation) -> None:
+    """Leaves the figures of a run in its folder; what is drawn of its last part depends on the task."""
+    figures.learning_curves(history, run.folder / "learning_curves.png")
+    if run.data.task == "multiclass":
+        counts = confusion(last.logits, last.truth)
+        figures.confusion_matrix(counts, run.data.class_names, run.folder / "confusion_matrix.png")
+    elif run.data.task == "regression":
+        figures.numbers(last, run.folder / "numbers.png")
 
 
 def describe(run: Run) -> None:
@@ -159,7 +166,8 @@ def summarise(run: Run, report: dict[str, Any], parts: Sequence[str]) -> None:
         scores = report[part]
         print(f"{part:<6}{scores['images']:>8}" + "".join(f"{scores[name]:>{len(name) + 3}.3f}" for name in shown))
         for name, row in scores.get("per_number", {}).items():
-            told, known = f"{row['mae']:.4g} {row['unit']}".strip(), f"{row['mae_of_training_mean']:.4g}"
+            told = f"{row['mae']:.4g} {row['unit']}".strip()
+            known = f"{row['mae_of_training_mean']:.4g}"
             print(f"      {name}: mean absolute error {told}, R2 {row['r2']:.3f} (always the training mean: {known})")
     print(f"{sum(report['seconds'].values()):.0f} s; report and figures in {run.folder}\nnext:")
     name = f"{Path(run.config.data).name}_{run.config.backbone}.onnx"

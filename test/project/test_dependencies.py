@@ -44,12 +44,11 @@ NODES = {"perception_node", "camera_node", "follow_node", "doctor"}
 NEEDS_ROS = NODES | {"ros", "entry_points"}
 TORCH = {"torch", "torchvision", "safetensors"}
 TRAINING: list[dict[str, set[str]]] = [
-    {"distributed": {"torch"}},
+    {"distributed": {"torch"}, "commands": set(), "tasks": {"numpy", "torch"}},
     {"run_files": set()},
     {"recipes": set(), "data": {"numpy", "cv2", "PIL", "tqdm"}},
     {"config": set(), "checkpoint": {"torch"}},
     {"networks": TORCH | {"numpy"}, "batches": {"numpy", "torch", "torchvision", "cv2", "PIL", "tqdm"}},
-    {"tasks": {"numpy", "torch"}},
     {"scoring": {"numpy", "torch", "tqdm"}},
     {"loop": {"numpy", "torch", "tqdm", "tensorboard"}, "graphs": TORCH | {"numpy", "onnx", "onnxruntime", "tqdm"}},
     {"calibration": {"numpy", "torch", "PIL", "tqdm"}},

@@ -154,7 +154,7 @@ def test_an_interrupted_run_continued_equals_an_uninterrupted_one(
     if where == "training":  # in the second of the four batches of the second epoch
         monkeypatch.setattr(trainer.Trainer, "step", interrupt_at(6, trainer.Trainer.step))
     else:  # after the second epoch
-        monkeypatch.setattr(trainer, "answer", interrupt_at(2, trainer.answer))
+        monkeypatch.setattr(trainer, "evaluate", interrupt_at(2, trainer.evaluate))
     assert main(arguments(photos, tmp_path, "finetune", *FINETUNE)) == EXIT_INTERRUPTED
     assert "--resume" in capsys.readouterr().err
     assert len(calls) == (6 if where == "training" else 2)

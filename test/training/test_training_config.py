@@ -4,13 +4,95 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import pytest
+from paths import ROOT
 
 from cnn_perception.errors import ConfigError
 from training.config import TrainConfig, from_json, make, parse
+from training.config.command_line import GROUPS
 
 PLACES = {"data": "images", "output": "run"}
+FLAGS = [
+    ("--data", ...),
+    ("--output", ...),
+    ("--task", "auto"),
+    ("--targets", ()),
+    ("--group-pattern", None),
+    ("--strict --no-strict", False),
+    ("--recipe", "none"),
+    ("--backbone", "resnet18"),
+    ("--weights", "imagenet"),
+    ("--feature-layer", None),
+    ("--grid", None),
+    ("--mode", "finetune"),
+    ("--epochs", 15),
+    ("--batch-size", 32),
+    ("--input-size", (224, 224)),
+    ("--resize-mode", "crop"),
+    ("--crop-fraction", None),
+    ("--interpolation", "bilinear"),
+    ("--val-fraction", 0.2),
+    ("--test-fraction", 0.0),
+    ("--split", "random"),
+    ("--folds", None),
+    ("--fold", None),
+    ("--seed", 0),
+    ("--augment", None),
+    ("--crop-area", 0.35),
+    ("--color-strength", 0.3),
+    ("--rotation-deg", 360.0),
+    ("--translate-px", 10.0),
+    ("--scale-factor", 1.6),
+    ("--shear-deg", 20.0),
+    ("--stretch-factor", 1.3),
+    ("--randaugment-operations", 2),
+    ("--randaugment-magnitude", 9),
+    ("--mixup", 0.0),
+    ("--cutmix", 0.0),
+    ("--balance", "none"),
+    ("--optimizer", "adamw"),
+    ("--momentum", 0.9),
+    ("--lr", 0.001),
+    ("--lr-decay-per-stage", 0.1),
+    ("--head-init", "random"),
+    ("--head-epochs", None),
+    ("--last-stage-epochs", None),
+    ("--freeze-norm --no-freeze-norm", False),
+    ("--schedule", "cosine"),
+    ("--warmup-epochs", None),
+    ("--step-epochs", 10),
+    ("--patience", 3),
+    ("--lr-gamma", 0.1),
+    ("--weight-decay", 0.05),
+    ("--dropout", None),
+    ("--label-smoothing", 0.0),
+    ("--accumulate", 1),
+    ("--clip-norm", 0.0),
+    ("--ema", 0.0),
+    ("--select", "best"),
+    ("--early-stop", 0),
+    ("--bad-steps", 3),
+    ("--teacher", None),
+    ("--distil-weight", 0.5),
+    ("--distil-temperature", 4.0),
+    ("--unknown", "auto"),
+    ("--false-alarm-rate", 0.05),
+    ("--outside", None),
+    ("--workers", None),
+    ("--cache-gb", 4.0),
+    ("--cache-dir", None),
+    ("--device", "auto"),
+    ("--amp", "auto"),
+    ("--channels-last --no-channels-last", True),
+    ("--compile --no-compile", False),
+    ("--tensorboard --no-tensorboard", False),
+    ("--find-lr --no-find-lr", False),
+    ("--resume --no-resume", False),
+]
+"""Every option and its default, as they were before the settings lay in a folder; `...` where one must be given."""
 
 
 def test_the_command_line_has_every_setting_once(capsys):
@@ -21,6 +103,43 @@ def test_the_command_line_has_every_setting_once(capsys):
     assert stopped.value.code == 0
     for field in dataclasses.fields(TrainConfig):
         assert f"--{field.name.replace('_', '-')}" in text
+
+
+def test_flags_and_defaults_are_the_ones_they_were(capsys):
+    defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+    required = {name for name, default in defaults.items() if default is dataclasses.MISSING}
+    expected = {words.split()[0][2:].replace("-", "_"): default for words, default in FLAGS}
+
+    assert [*defaults] == [*expected]
+    assert required == {name for name, default in expected.items() if default is ...}
+    assert {name: defaults[name] for name in defaults.keys() - required} == {
+        name: default for name, default in expected.items() if default is not ...
+    }
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    shown = {words for line in capsys.readouterr().out.splitlines() for words in line.split() if words[:2] == "--"}
+    assert {word for words, _ in FLAGS for word in words.split()} <= {word.rstrip(",") for word in shown}
+
+
+def test_help_begins_with_the_ten_settings_that_matter_and_has_each_setting_in_one_named_group(capsys):
+    listed = [name for names in GROUPS.values() for name in names]
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+
+    text = capsys.readouterr().out
+    assert sorted(listed) == sorted(field.name for field in dataclasses.fields(TrainConfig))
+    assert [*GROUPS] == ["most used", "data", "network", "optimisation", "augmentation", "confidence", "run"]
+    headings = [line.rstrip(":") for line in text.splitlines() if line.rstrip(":") in GROUPS]
+    assert headings == [*GROUPS]
+    assert len(GROUPS["most used"]) == 10
+    assert text.index("--epochs") < text.index("\ndata:") < text.index("--targets")
+
+
+def test_the_settings_need_no_torch():
+    code = "import sys, training.config; print(sorted({'torch', 'torchvision'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True)
+
+    assert done.stdout.strip() == "[]"
 
 
 def test_only_what_was_given_is_taken_from_the_command_line():

@@ -203,7 +203,7 @@ def test_numbers_of_an_ensemble_are_averaged_in_their_units(tmp_path, capsys):
     one, two, both = scores_of(paths, table, tmp_path / "out")
 
     numbers = [out[:, 0] * std + mean for out, ((mean, std),) in zip(answers, scaling, strict=True)]
-    truth = np.array([images.numbers(sample)[0] for sample in images.part("val")])
+    truth = np.array([images.in_units(sample).values[0] for sample in images.part("val")])
     for found, expected in ((one, numbers[0]), (two, numbers[1]), (both, (numbers[0] + numbers[1]) / 2)):
         assert found["mae"] == pytest.approx(np.abs(expected - truth).mean(), rel=1e-4)
     assert main(["--checkpoint", str(paths[0]), "--data", str(table), "--ten-crop"]) == EXIT_BAD_INPUT

@@ -22,7 +22,8 @@ from cnn_perception.image.messages import RgbImage
 from cnn_perception.model.spec import InputSpec, Task
 from cnn_perception.pipeline.preprocess import Region, input_region
 from training.batches import policies
-from training.config import PRESETS, TrainConfig
+from training.config import TrainConfig, expand_augment
+from training.tasks.by_name import task_of
 
 Affine = npt.NDArray[np.float64]
 
@@ -61,15 +62,11 @@ class Augmentation:
     randaugment_magnitude: int
 
     @classmethod
-    def of(cls, config: TrainConfig, task: Task = "multiclass") -> Augmentation | None:
-        """Returns the augmentation of a run, None if it has none.
-
-        Where none was asked for, numbers get `color` alone: a mirrored or shifted picture may mean another steering
-        angle.
-        """
+    def of(cls, config: TrainConfig, task: Task) -> Augmentation | None:
+        """Returns the augmentation of a run, by default that of its task; None if it has none."""
         chosen = config.augment
         if chosen is None:
-            chosen = ("color",) if task == "regression" else PRESETS["light"]
+            chosen = expand_augment([task_of(task).default_augment])
         if not chosen:
             return None
         shared = {f.name for f in dataclasses.fields(cls)} & {f.name for f in dataclasses.fields(config)} - {"input"}
@@ -94,13 +91,16 @@ def augment(image: RgbImage, settings: Augmentation, rng: np.random.Generator) -
     Returns:
         (height, width, 3) uint8 RGB of the network's input size.
     """
-    crop, classic, color = rng.random(4), rng.uniform(-1, 1, 6), rng.uniform(-1, 1, 3)
+    crop = rng.random(4)
+    classic = rng.uniform(-1, 1, 6)
+    color = rng.uniform(-1, 1, 3)
     mirrored = bool(rng.random() < 0.5) and "flip" in settings.switches
     region = crop_region(image.shape[0], image.shape[1], settings, crop)
     matrix = region_affine(region, settings.input) @ np.linalg.inv(classic_affine(settings, classic, mirrored))
     result = warp(image, matrix, settings.input)
     if "randaugment" in settings.switches:
-        operations, magnitude = settings.randaugment_operations, settings.randaugment_magnitude
+        operations = settings.randaugment_operations
+        magnitude = settings.randaugment_magnitude
         result = policies.rand_augment(result, operations, magnitude, padding(settings.input), rng)
     if "trivialaugment" in settings.switches:
         result = policies.trivial_augment(result, padding(settings.input), rng)
@@ -156,8 +156,10 @@ def classic_affine(settings: Augmentation, draw: npt.NDArray[np.float64], mirror
     """
     switches = ("rotate", "translate", "translate", "scale", "shear", "stretch")
     turn, right, down, scale, shear, stretch = draw * [name in settings.switches for name in switches]
-    turn, shear = math.radians(turn * settings.rotation_deg), math.radians(shear * settings.shear_deg)
-    size, aspect = settings.scale_factor**scale, settings.stretch_factor ** (stretch / 2)
+    turn = math.radians(turn * settings.rotation_deg)
+    shear = math.radians(shear * settings.shear_deg)
+    size = settings.scale_factor**scale
+    aspect = settings.stretch_factor ** (stretch / 2)
     rotated = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
     sheared = np.array([[1.0, math.tan(shear)], [0.0, 1.0]])
     sized = np.diag([(-1 if mirrored else 1) * size * aspect, size / aspect])

@@ -116,7 +116,8 @@ def open_cache(samples: Sequence[Sample], config: TrainConfig, augmentation: Aug
     if config.cache_gb <= 0:
         return None
     rows, columns = kept_size(config.input, augmentation)
-    cache, room = Cache((), rows, columns, config.input.interpolation), _Room(int(config.cache_gb * 1e9))
+    cache = Cache((), rows, columns, config.input.interpolation)
+    room = _Room(int(config.cache_gb * 1e9))
     place = folder(config)
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -162,7 +163,8 @@ class _Room:
 
     def end(self, reason: str) -> None:
         with self._lock:
-            self.left, self.why_full = 0, reason
+            self.left = 0
+            self.why_full = reason
 
 
 def _keep(path: Path, place: Path, cache: Cache, room: _Room) -> Path | None:

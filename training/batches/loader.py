@@ -137,7 +137,10 @@ class Order(Sampler[list[Key]]):
         share: tuple[int, int] = (0, 1),
     ) -> None:
         self.share = share
-        self.count, self.batch_size, self.shuffle_seed, self.weights = count, batch_size, shuffle_seed, weights
+        self.count = count
+        self.batch_size = batch_size
+        self.shuffle_seed = shuffle_seed
+        self.weights = weights
         self.epoch = 0
         self.first_batch = 0
 

@@ -17,6 +17,7 @@ from torch.nn import functional
 from cnn_perception.errors import ConfigError
 from cnn_perception.model.spec import Task
 from training.config import TrainConfig
+from training.tasks.by_name import task_of
 
 STREAM = 1
 """Keeps these draws apart from those of the augmentation, which are seeded by (seed, epoch, image)."""
@@ -43,7 +44,7 @@ class Mixing:
         Raises:
             ConfigError: If it makes no sense for what is learned.
         """
-        if config.cutmix and task == "regression":
+        if config.cutmix and not task_of(task).allows_cutmix:
             raise ConfigError("--cutmix: a picture of two parts has no number between theirs; take --mixup or neither")
         return cls(config.mixup, config.cutmix, config.seed) if config.mixup or config.cutmix else None
 

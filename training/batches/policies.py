@@ -86,7 +86,8 @@ def rand_augment(
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    strengths, picture = rand_augment_strengths(image.shape[1], image.shape[0]), Image.fromarray(image)
+    strengths = rand_augment_strengths(image.shape[1], image.shape[0])
+    picture = Image.fromarray(image)
     for _ in range(count):
         name = list(strengths)[rng.integers(len(strengths))]
         picture = apply(picture, name, _value(name, strengths, magnitude, rng), fill)
@@ -123,7 +124,8 @@ def apply(image: Image.Image, name: str, value: float, fill: tuple[int, ...]) ->
             relative to 1; posterize: bits kept; solarize: the level from which values are inverted.
         fill: R, G, B of what comes in from outside.
     """
-    degrees, whole = math.degrees(math.atan(value)), int(value)
+    degrees = math.degrees(math.atan(value))
+    whole = int(value)
     still: dict[str, Any] = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0]}
     # The upper left corner of a sheared picture stays where it is. An affine map turns clockwise, the tables do not.
     moved: dict[str, dict[str, Any]] = {

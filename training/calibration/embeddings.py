@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from cnn_perception.errors import DataError
 from cnn_perception.image.listing import image_files
@@ -23,14 +23,17 @@ from training.data.records import Sample
 from training.loop import probe
 from training.loop.run import Run
 from training.networks.weights import classifier_name
+from training.scoring.predict import predict as predict_batches
+from training.scoring.predict import together
+from training.tasks.probabilities import Doubles
 
-GALLERY = 5000
+MOST_TRAINING_IMAGES = 5000
 """Training images, and never fewer than 10 a class, that stand for all of them: more do not move a mean."""
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """Some images as a network sees them.
+class Predictions:
+    """Logits and embeddings of a network on some images.
 
     Attributes:
         samples: The n images that could be read.
@@ -50,35 +53,35 @@ class Seen:
         """(n,) class of each image."""
         return np.array([sample.label for sample in self.samples], np.int64)
 
-    @property
-    def values(self) -> FloatArray:
-        """(n, K) of each image, for multilabel and regression; see `dataset.Sample`."""
-        return np.array([sample.values for sample in self.samples], np.float32)
 
-
-def look(run: Run) -> dict[str, Seen]:
-    """Returns what a trained network makes of `train` (see `gallery`), `val`, and if there are any `test`, `outside`.
+def of_run(run: Run) -> dict[str, Predictions]:
+    """Returns logits and embeddings on `train` (see `for_centres`), `val`, and if there are any `test`, `outside`.
 
     Args:
-        run: The run; its network has the weights to look with.
+        run: The run; its network has the weights to be used.
 
     Raises:
         DataError: If the images of a part can no longer be read, or the folder of outside images holds none.
     """
-    data, config = run.data, run.config
+    data = run.data
+    config = run.config
     found = _from_probe(run) if config.mode == "probe" else {}
-    wanted = {"train": gallery(data.part("train"), len(data.class_names)), "val": data.part("val")}
-    wanted |= {"test": data.part("test"), "outside": folder(Path(config.outside)) if config.outside else ()}
+    wanted = {
+        "train": for_centres(data.part("train"), len(data.class_names)),
+        "val": data.part("val"),
+        "test": data.part("test"),
+        "outside": outside_images(Path(config.outside)) if config.outside else (),
+    }
     for part, samples in wanted.items():
         if samples and part not in found:
             order = Order(len(samples), config.batch_size, None)
             loader = data_loader(Images(samples, config.input), order, run.workers, run.device.type == "cuda")
-            found[part] = see(run.model, loader, run.device, part)
+            found[part] = predict(run.model, loader, run.device, part)
     return found
 
 
 @torch.inference_mode()
-def _from_probe(run: Run) -> dict[str, Seen]:
+def _from_probe(run: Run) -> dict[str, Predictions]:
     """A probe has kept the embeddings, and its network is the last layer alone."""
     kept = probe.cached(run)
     if kept is None:
@@ -88,18 +91,17 @@ def _from_probe(run: Run) -> dict[str, Seen]:
     logits = layer(torch.from_numpy(embeddings).to(run.device)).cpu().numpy()
     samples = (*run.data.part("train"), *run.data.part("val"))
     rows = {sample.path: row for row, sample in enumerate(samples) if readable[row]}
-    chosen = {"train": gallery(run.data.part("train"), len(run.data.class_names)), "val": run.data.part("val")}
+    chosen = {"train": for_centres(run.data.part("train"), len(run.data.class_names)), "val": run.data.part("val")}
     found = {}
     for part, wanted in chosen.items():
         there = [rows[sample.path] for sample in wanted if sample.path in rows]
         if there:
-            found[part] = Seen(tuple(samples[row] for row in there), logits[there], embeddings[there])
+            found[part] = Predictions(tuple(samples[row] for row in there), logits[there], embeddings[there])
     return found
 
 
-@torch.inference_mode()
-def see(model: nn.Module, loader: DataLoader[Batch], device: torch.device, title: str) -> Seen:
-    """Runs a network in evaluation mode over images, in float32.
+def predict(model: nn.Module, loader: DataLoader[Batch], device: torch.device, title: str) -> Predictions:
+    """Returns logits and embeddings of a network on images.
 
     Args:
         model: What `backbones.build` returned.
@@ -110,19 +112,12 @@ def see(model: nn.Module, loader: DataLoader[Batch], device: torch.device, title
     Raises:
         DataError: If none of the images can be read.
     """
-    model.eval()
     images = loader.dataset
     assert isinstance(images, Images)
-    rows, logits = [], []
     with _recorded(model) as embeddings:
-        for batch in tqdm(loader, title, unit="batch", leave=False):
-            if len(batch.rows):
-                rows.append(batch.rows)
-                logits.append(model(batch.images.to(device)).float().cpu())
-    if not rows:
-        raise DataError(f"{title}: none of its {len(images)} images can be read; check the folder")
-    samples = tuple(images.samples[row] for row in torch.cat(rows))
-    return Seen(samples, torch.cat(logits).numpy(), torch.cat(embeddings).numpy())
+        found = together(predict_batches(model, loader, device, title), title)
+    samples = tuple(images.samples[row] for row in found.rows)
+    return Predictions(samples, found.outputs.numpy(), torch.cat(embeddings).numpy())
 
 
 @contextmanager
@@ -141,9 +136,9 @@ def _recorded(model: nn.Module) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def gallery(samples: Sequence[Sample], classes: int) -> tuple[Sample, ...]:
-    """Returns the training images to look at after training: all, or of each class the same number at random."""
-    most = max(10, GALLERY // classes)
+def for_centres(samples: Sequence[Sample], classes: int) -> tuple[Sample, ...]:
+    """Returns the training images that the class centres are made of: all, or of each class as many at random."""
+    most = max(10, MOST_TRAINING_IMAGES // classes)
     shuffled = random.Random(0).sample(list(samples), len(samples))
     taken: dict[int, list[Sample]] = {}
     for sample in shuffled:
@@ -153,7 +148,7 @@ def gallery(samples: Sequence[Sample], classes: int) -> tuple[Sample, ...]:
     return tuple(sample for label in sorted(taken) for sample in taken[label])
 
 
-def folder(path: Path) -> tuple[Sample, ...]:
+def outside_images(path: Path) -> tuple[Sample, ...]:
     """Returns all images below a folder, of no class of ours.
 
     Raises:
@@ -163,3 +158,9 @@ def folder(path: Path) -> tuple[Sample, ...]:
     if not files:
         raise DataError(f"{path}: holds no image; name a folder of images that show none of the classes")
     return tuple(Sample(file, 0, "test") for file in files)
+
+
+def normalised(rows: npt.NDArray[np.floating[Any]]) -> Doubles:
+    """Returns (n, D) rows scaled to the length 1; a row of zeros stays as it is."""
+    exact = rows.astype(np.float64)
+    return np.asarray(exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12))

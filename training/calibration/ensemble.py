@@ -1,4 +1,4 @@
-"""Several answers on one image, made one: the ten crops of an image, and the networks of an ensemble."""
+"""Mean scores of an image: over its ten crops, and over the networks of an ensemble."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import torch
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
-from cnn_perception.errors import ConfigError, DataError, FrameError
+from cnn_perception.errors import ConfigError, FrameError
 from cnn_perception.image.messages import RgbImage, decode_file_bytes
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import InputSpec, Task
@@ -22,7 +21,10 @@ from cnn_perception.pipeline.preprocess import InputTensor, input_region, prepro
 from training.batches.cache import FILTERS
 from training.batches.loader import Batch, Images, Item, Key
 from training.checkpoint import Checkpoint
-from training.scoring.probabilities import Doubles, probabilities
+from training.scoring.predict import Predicted, predict, together
+from training.tasks.by_name import task_of
+from training.tasks.probabilities import Doubles
+from training.tasks.scaling import in_units
 
 VIEWS = 10
 
@@ -43,7 +45,8 @@ def ten_views(image: RgbImage, spec: InputSpec) -> list[RgbImage]:
     height, width = image.shape[:2]
     centre = input_region(height, width, spec)
     right, bottom = width - (centre.right - centre.left), height - (centre.bottom - centre.top)
-    source, views = Image.fromarray(image), []
+    source = Image.fromarray(image)
+    views = []
     for left, top in ((0.0, 0.0), (right, 0.0), (0.0, bottom), (right, bottom), (centre.left, centre.top)):
         box = (left, top, left + width - right, top + height - bottom)
         # in floating point a corner may lie a hair outside, which Pillow refuses
@@ -78,25 +81,26 @@ def require_ten_crop(spec: InputSpec, task: Task, name: str) -> None:
     """Checks that ten crops of an image have a meaning.
 
     Raises:
-        ConfigError: If the model sees the whole image, or answers with numbers.
+        ConfigError: If the model sees the whole image, or gives numbers.
     """
     if spec.resize_mode != "crop":
         raise ConfigError(f"{name}: --ten-crop needs a model of resize mode crop, this one has {spec.resize_mode}")
-    if task == "regression":
+    if not task_of(task).has_probabilities:
         raise ConfigError(f"{name}: --ten-crop votes on classes; a number may change sign in a mirrored image")
 
 
 @dataclass(frozen=True, eq=False)
-class Votes:
+class ImageScores:
     """Rows (n,) of the images that could be read, and their scores (n, K) in [0, 1]; for regression their numbers."""
 
     rows: npt.NDArray[np.int64]
     scores: Doubles
 
 
-@torch.inference_mode()
-def vote(model: nn.Module, loader: DataLoader[Batch], device: torch.device, saved: Checkpoint, title: str) -> Votes:
-    """Runs a network over images, or over the ten views of each, whose scores are averaged.
+def predict_scores(
+    model: nn.Module, loader: DataLoader[Batch], device: torch.device, saved: Checkpoint, title: str
+) -> ImageScores:
+    """Returns the scores of a network on images, or the mean over the ten views of each.
 
     Args:
         model: The network.
@@ -108,30 +112,26 @@ def vote(model: nn.Module, loader: DataLoader[Batch], device: torch.device, save
     Raises:
         DataError: If none of the images can be read.
     """
-    model.eval()
-    rows, scores = [], []
-    for batch in tqdm(loader, title, unit="batch", leave=False):
-        if len(batch.rows):
-            logits = model(batch.images.flatten(0, -4).to(device)).float().cpu().numpy()
-            each = _scores(logits, saved)
-            scores.append(each.reshape(len(batch.rows), -1, each.shape[1]).mean(axis=1))
-            rows.append(batch.rows.numpy())
-    if not rows:
-        raise DataError(f"{title}: none of the images can be read; check the folder")
-    return Votes(np.concatenate(rows), np.concatenate(scores))
+    batches = (_with_scores(batch, saved) for batch in predict(model, loader, device, title))
+    found = together(batches, title)
+    return ImageScores(found.rows.numpy(), found.outputs.numpy())
+
+
+def _with_scores(batch: Predicted, saved: Checkpoint) -> Predicted:
+    """The batch with the mean score over the views of each image in place of the logits."""
+    of_views = _scores(batch.outputs.numpy(), saved)
+    scores = of_views.reshape(len(batch.rows), -1, of_views.shape[1]).mean(axis=1)
+    return batch._replace(outputs=torch.from_numpy(scores))
 
 
 def _scores(logits: FloatArray, saved: Checkpoint) -> Doubles:
-    scores = probabilities(logits, saved.calibration.temperature, saved.task)
-    if saved.task != "regression":
-        return scores
-    mean, deviation = np.array(saved.scaling).T
-    return np.asarray(scores * deviation + mean)
+    return in_units(task_of(saved.task).probabilities(logits, saved.calibration.temperature), saved.scaling)
 
 
-def average(votes: Sequence[Votes]) -> Votes:
+def average(members: Sequence[ImageScores]) -> ImageScores:
     """Returns the mean of the scores, of the images that all networks could read."""
-    rows = votes[0].rows
-    for other in votes[1:]:
+    rows = members[0].rows
+    for other in members[1:]:
         rows = np.intersect1d(rows, other.rows)
-    return Votes(rows, np.mean([vote.scores[np.isin(vote.rows, rows)] for vote in votes], axis=0))
+    scores = [member.scores[np.isin(member.rows, rows)] for member in members]
+    return ImageScores(rows, np.mean(scores, axis=0))

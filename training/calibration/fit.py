@@ -13,22 +13,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from cnn_perception import metrics
 from cnn_perception.model.outputs import FloatArray
-from cnn_perception.model.spec import UNKNOWN, Task, UnknownMethod, UnknownRule
-from training import tasks
-from training.calibration.embeddings import Seen
+from cnn_perception.model.spec import UNKNOWN, Task, UnknownMethod
+from training.calibration import unknown_rule
+from training.calibration.embeddings import Predictions
 from training.checkpoint import UNCALIBRATED, Calibration
 from training.config import UnknownChoice
 from training.loop.run import Run
-from training.scoring.probabilities import Doubles, probabilities, sigmoid, softmax
-from training.scoring.scores import Answers
-from training.tasks import Meaning
+from training.scoring.scores import Evaluation, mean_loss
+from training.tasks.by_name import task_of
+from training.tasks.probabilities import Doubles, sigmoid, softmax
+from training.tasks.task import LearningTask, Meaning
 
-MOST_CENTRES = 200
-"""Classes up to which `auto` keeps a centre each in the model file: 200 of ResNet-50 are some 9 MB of its JSON."""
 _COOLEST, _HOTTEST = 1e-2, 1e2
 
 
@@ -72,9 +70,9 @@ class Fitted:
 
 
 def fit(
-    train: Seen,
-    held_out: Mapping[str, Seen],
-    outside: Seen | None,
+    train: Predictions,
+    held_out: Mapping[str, Predictions],
+    outside: Predictions | None,
     task: Task,
     *,
     unknown: UnknownChoice = "auto",
@@ -87,57 +85,45 @@ def fit(
         held_out: `val`, on which all is fitted, and perhaps `test`, on which it is only measured.
         outside: Images that show none of the classes.
         task: Thresholds are for multilabel alone, the rule for multiclass; regression has nothing of it.
-        unknown: The method; `auto` is up to `MOST_CENTRES` classes the one with the higher AUROC on `outside`, or
-            without such images `distance`; beyond it is `energy`.
+        unknown: The method of the rule, see `unknown_rule.fit`; `none` is no rule.
         false_alarm_rate: Largest share of the validation images that may be called unknown, in [0, 1); 0 is no rule.
     """
-    if task == "regression":
+    learning = task_of(task)
+    if not learning.has_probabilities:
         return Fitted(UNCALIBRATED, {}, {}, {})
     val = held_out["val"]
-    heat = temperature(val.logits, truth_of(val, task))
-    thresholds = tasks.thresholds(val.logits / heat, val.values) if task == "multilabel" else ()
-    reliability = {part: _reliability(seen, heat, task) for part, seen in held_out.items()}
-    if task == "multilabel" or unknown == "none" or not false_alarm_rate:
-        return Fitted(Calibration(heat, thresholds, None), reliability, {}, {})
-    middles = centres(train)
-    images = {**held_out, **({"outside": outside} if outside is not None else {})}
-    methods: tuple[UnknownMethod, ...] = ("energy", "distance")
-    scores = {method: {part: score(seen, method, middles) for part, seen in images.items()} for method in methods}
-    auroc = {method: _auroc(scores[method]) for method in methods} if outside is not None else {}
-    chosen = _choose(unknown, auroc, len(middles))
-    threshold = lower_quantile(scores[chosen]["val"], false_alarm_rate)
-    rule = UnknownRule(
-        method=chosen,
-        threshold=threshold,
-        false_alarm_rate=float((scores[chosen]["val"] < threshold).mean()),
-        auroc=auroc.get(chosen),
-        outside_images=len(outside) if outside is not None else 0,
-        centres=tuple(tuple(map(float, row)) for row in middles) if chosen == "distance" else (),
-    )
-    return Fitted(Calibration(heat, thresholds, rule), reliability, scores[chosen], auroc)
+    truth = learning.targets(val.samples)
+    temperature = fit_temperature(val.logits, truth)
+    thresholds = learning.thresholds(val.logits / temperature, truth)
+    reliability = {part: _reliability(found, temperature, learning) for part, found in held_out.items()}
+    if not learning.one_class or unknown == "none" or not false_alarm_rate:
+        return Fitted(Calibration(temperature, thresholds, None), reliability, {}, {})
+    found = unknown_rule.fit(train, held_out, outside, unknown, false_alarm_rate)
+    return Fitted(Calibration(temperature, thresholds, found.rule), reliability, found.scores, found.auroc)
 
 
-def answers(seen: Seen, meaning: Meaning, calibration: Calibration) -> Answers:
-    """Returns the answers of a network as they are scored: as they came, but of several labels over the temperature.
+def evaluation(found: Predictions, meaning: Meaning, calibration: Calibration) -> Evaluation:
+    """Returns the logits of a network as they are scored: as they came, or over the temperature.
 
-    Their thresholds are for scores over the temperature, and no other figure of theirs but the loss depends on it.
+    Thresholds are for scores over the temperature, and no other figure of several labels but the loss depends on it.
     """
-    heat = calibration.temperature if meaning.task == "multilabel" else 1.0
-    return Answers((seen.logits / heat).astype(np.float32), truth_of(seen, meaning.task), meaning)
+    temperature = calibration.temperature if calibration.thresholds else 1.0
+    truth = task_of(meaning.task).targets(found.samples)
+    return Evaluation((found.logits / temperature).astype(np.float32), truth, meaning)
 
 
-def of_run(run: Run, seen: Mapping[str, Seen]) -> Fitted:
-    """Fits what the settings of a run ask for, to what `embeddings.look` saw.
+def of_run(run: Run, found: Mapping[str, Predictions]) -> Fitted:
+    """Fits what the settings of a run ask for, to what `embeddings.of_run` returned.
 
     A class of ours that is called as the rule's answer leaves no place for the rule.
     """
-    held_out = {part: seen[part] for part in ("val", "test") if part in seen}
+    held_out = {part: found[part] for part in ("val", "test") if part in found}
     unknown = "none" if UNKNOWN in run.data.class_names else run.config.unknown
     rate = run.config.false_alarm_rate
-    return fit(seen["train"], held_out, seen.get("outside"), run.data.task, unknown=unknown, false_alarm_rate=rate)
+    return fit(found["train"], held_out, found.get("outside"), run.data.task, unknown=unknown, false_alarm_rate=rate)
 
 
-def temperature(logits: FloatArray, truth: npt.NDArray[Any]) -> float:
+def fit_temperature(logits: FloatArray, truth: npt.NDArray[Any]) -> float:
     """Returns the temperature at which the scores explain the truth best, in [0.01, 100].
 
     What is minimised, the negative log-likelihood, is convex in 1 / temperature, so the root of its slope is the
@@ -164,70 +150,19 @@ def temperature(logits: FloatArray, truth: npt.NDArray[Any]) -> float:
     return 1 / math.sqrt(low * high)
 
 
-def truth_of(seen: Seen, task: Task) -> npt.NDArray[Any]:
-    """Returns (n,) class indices for multiclass, (n, K) values otherwise."""
-    return seen.labels if task == "multiclass" else seen.values
-
-
-def centres(train: Seen) -> Doubles:
-    """Returns (K, D) rows of length 1: the mean direction of the embeddings of each class."""
-    directions, labels = unit(train.embeddings), train.labels
-    exact = unit(np.stack([directions[labels == k].mean(axis=0) for k in range(train.logits.shape[1])]))
-    return np.round(exact, 6)  # what the model file keeps of them: twice as many digits would change no decision
-
-
-def score(seen: Seen, method: UnknownMethod, middles: Doubles) -> Doubles:
-    """Returns the (n,) scores of `spec.UnknownRule`: low where an image resembles no class."""
-    if method == "distance":
-        return np.asarray((unit(seen.embeddings) @ middles.T).max(axis=1) - 1)
-    exact = seen.logits.astype(np.float64)
-    peak = exact.max(axis=1)
-    return np.asarray(peak + np.log(np.exp(exact - peak[:, np.newaxis]).sum(axis=1)))
-
-
-def lower_quantile(scores: Doubles, share: float) -> float:
-    """Returns a threshold with at most a share of the scores below it, in the middle of the gap where it lies."""
-    ordered = np.sort(scores)
-    below = math.floor(share * len(ordered) + 1e-9)
-    return float(ordered[max(below - 1, 0) : below + 1].mean()) if below else float(ordered[0])
-
-
-def unit(rows: npt.NDArray[np.floating[Any]]) -> Doubles:
-    """Returns (n, D) rows scaled to the length 1; a row of zeros stays as it is."""
-    exact = rows.astype(np.float64)
-    return np.asarray(exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12))
-
-
-def _auroc(scores: Mapping[str, Doubles]) -> float:
-    known, others = scores["val"], scores["outside"]
-    is_known = np.arange(len(known) + len(others)) < len(known)
-    return metrics.auroc(np.concatenate([known, others]), is_known)
-
-
-def _choose(unknown: UnknownChoice, auroc: Mapping[UnknownMethod, float], classes: int) -> UnknownMethod:
-    if unknown == "energy" or unknown == "distance":
-        return unknown
-    if auroc and classes <= MOST_CENTRES:
-        return max(auroc, key=lambda method: auroc[method])
-    return "distance" if classes <= MOST_CENTRES else "energy"
-
-
-def _reliability(seen: Seen, heat: float, task: Task) -> Reliability:
-    truth = truth_of(seen, task)
-    before, after = (_ece(probabilities(seen.logits, t, task), truth) for t in (1.0, heat))
-    loss_before, loss = (_loss(seen.logits / t, truth, task) for t in (1.0, heat))
-    return Reliability(before, after, loss_before, loss)
-
-
-def _loss(logits: npt.NDArray[np.floating[Any]], truth: npt.NDArray[Any], task: Task) -> float:
-    """What the temperature makes smaller, while the calibration error of few images may as well rise."""
-    target = torch.from_numpy(truth)
-    exact = torch.from_numpy(logits).double()
-    return float(tasks.loss(exact, target if task == "multiclass" else target.double(), task))
+def _reliability(found: Predictions, temperature: float, task: LearningTask) -> Reliability:
+    truth = task.targets(found.samples)
+    return Reliability(
+        before=_ece(task.probabilities(found.logits, 1.0), truth),
+        after=_ece(task.probabilities(found.logits, temperature), truth),
+        # what the temperature makes smaller, while the calibration error of few images may as well rise
+        loss_before=mean_loss(task, found.logits, truth),
+        loss=mean_loss(task, found.logits / temperature, truth),
+    )
 
 
 def _ece(scores: Doubles, truth: npt.NDArray[Any]) -> metrics.Calibration:
-    """Of several classes an image, each is a question of its own with the answers no and yes."""
+    """Of several classes an image, each counts as a decision between no and yes."""
     if truth.ndim == 1:
         return metrics.ece(scores, truth)
     yes = scores.ravel()

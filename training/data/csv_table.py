@@ -7,19 +7,16 @@ was recorded with). The rows are taken to be in the order of recording.
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
-from cnn_perception.errors import ConfigError, DataError
+from cnn_perception.errors import DataError
 from cnn_perception.label_table import Row, read_table
-from cnn_perception.model.spec import Task
+from training.data.choices import TaskChoice
 from training.data.records import PARTS, Listing, Part, Sample
-
-TaskChoice = Literal["auto", "multiclass", "multilabel", "regression"]
-RESERVED = ("path", "class", "classes", "part", "split", "group", "bag")
+from training.tasks.by_name import TASKS, task_of
+from training.tasks.table import LabelledTable
+from training.tasks.task import LearningTask
 
 
 def read(file: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
@@ -37,35 +34,21 @@ def read(file: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
         ConfigError: If task and targets contradict each other or the columns.
         DataError: If the file or a cell cannot be used; it names line and column.
     """
-    table = read_table(file, "mend --data")
-    header = table.header
-    rows = table.rows
-    _check_header(file, header)
-    if not rows:
+    found = read_table(file, "mend --data")
+    _check_header(file, found.header)
+    if not found.rows:
         raise DataError(f"{file}: holds no rows; expected a header and an image a line")
-    chosen = _task(file, task, targets, header)
-    units: tuple[str, ...] = ()
-    if chosen == "multiclass":
-        names = tuple(sorted({_one_class(row) for row in rows}))
-    elif chosen == "multilabel" and "classes" in header:
-        names = tuple(sorted({name for row in rows for name in _several(row)}))
-    elif chosen == "multilabel":
-        names = tuple(name for name in header if name not in RESERVED)
-    else:
-        names, units = _targets(targets)
-    place = {name: index for index, name in enumerate(names)}
-    of_task: dict[Task, Callable[[Row], tuple[int, tuple[float, ...]]]] = {
-        "multiclass": lambda row: (place[_one_class(row)], ()),
-        "multilabel": lambda row: _present(row, names, "classes" in header),
-        "regression": lambda row: (0, tuple(_number(row, name) for name in names)),
-    }
-    samples, lines = [], dict[Path, int]()
-    for row in rows:
-        label, values = of_task[chosen](row)
+    table = LabelledTable(file, found.header, found.rows, targets)
+    chosen = _task(table, task)
+    labels = chosen.labels(table)
+    samples = []
+    lines: dict[Path, int] = {}
+    for row in found.rows:
+        label, values = labels.of(row)
         samples.append(Sample(_image(row, lines), label, _part(row), values, _group(row)))
     parts = frozenset(sample.part for sample in samples)
-    _check(file, chosen, names, samples, parts)
-    return Listing(file, chosen, names, units, tuple(samples), parts, in_time=True, ignored={})
+    _check(file, chosen, labels.names, samples, parts)
+    return Listing(file, chosen.name, labels.names, labels.units, tuple(samples), parts, in_time=True, ignored={})
 
 
 def _check_header(file: Path, header: Sequence[str]) -> None:
@@ -80,73 +63,14 @@ def _check_header(file: Path, header: Sequence[str]) -> None:
             raise DataError(f"{file}, line 1: columns {one!r} and {other!r} mean the same; remove one")
 
 
-def _task(file: Path, task: TaskChoice, targets: Sequence[str], header: Sequence[str]) -> Task:
-    """Tells what is to be learned from the columns, and that the user's wish fits them."""
-    if targets and task not in ("auto", "regression"):
-        raise ConfigError(f"--targets: names numbers, but --task is {task}; leave one of them out")
-    if targets or task == "regression":
-        names, _ = _targets(targets)
-        if missing := [name for name in names if name not in header]:
-            raise ConfigError(f"--targets: {file} has no column {missing[0]!r}; it has {', '.join(header)}")
-        return "regression"
-    if "class" in header and task in ("auto", "multiclass"):
-        return "multiclass"
-    if "classes" in header and task in ("auto", "multilabel"):
-        return "multilabel"
-    if task == "multilabel" and "class" not in header and set(header) - set(RESERVED):
-        return "multilabel"
-    wanted = {"auto": "'class' or 'classes'", "multiclass": "'class'", "multilabel": "'classes'"}[task]
-    raise ConfigError(
-        f"--task {task}: {file} has no column {wanted}; add it, or say what to learn by --targets or --task multilabel"
-    )
-
-
-def _targets(targets: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    pairs = [target.partition(":")[::2] for target in targets]
-    names, units = tuple(name.strip() for name, _ in pairs), tuple(unit.strip() for _, unit in pairs)
-    if not names:
-        raise ConfigError("--task regression: needs --targets, the columns to learn, such as angle:rad,throttle")
-    if not all(names) or len(set(names)) < len(names) or set(names) & set(RESERVED):
-        raise ConfigError(f"--targets: {','.join(targets)} has an empty, reserved or repeated name; mend it")
-    return names, units
-
-
-def _one_class(row: Row) -> str:
-    if not row.cells["class"]:
-        raise row.wrong("class", "is empty; name the class or remove the row")
-    return row.cells["class"]
-
-
-def _several(row: Row) -> list[str]:
-    """The classes of a row; an empty cell means that none of them is in the image."""
-    if not row.cells["classes"]:
-        return []
-    names = [name.strip() for name in re.split("[;|]", row.cells["classes"])]
-    if not all(names):
-        raise row.wrong("classes", f"{row.cells['classes']!r} holds an empty class; mend it")
-    return names
-
-
-def _present(row: Row, names: tuple[str, ...], listed: bool) -> tuple[int, tuple[float, ...]]:
-    if listed:
-        present = set(_several(row))
-        values = tuple(float(name in present) for name in names)
-    else:
-        for name in names:
-            if row.cells[name] not in ("0", "1"):
-                raise row.wrong(name, f"{row.cells[name]!r} is neither 0 nor 1; mend it")
-        values = tuple(float(row.cells[name]) for name in names)
-    return (values.index(1.0) if any(values) else 0), values
-
-
-def _number(row: Row, name: str) -> float:
-    try:
-        value = float(row.cells[name])
-    except ValueError:
-        raise row.wrong(name, f"{row.cells[name]!r} is not a number; mend it or remove the row") from None
-    if not math.isfinite(value):
-        raise row.wrong(name, f"{row.cells[name]!r} is not finite; mend it or remove the row")
-    return value
+def _task(table: LabelledTable, choice: TaskChoice) -> LearningTask:
+    """The task that the user wants, or that the columns tell."""
+    if choice != "auto":
+        return task_of(choice)
+    for task in TASKS.values():
+        if task.recognises(table):
+            return task
+    raise table.without("'class' or 'classes'", choice)
 
 
 def _image(row: Row, lines: dict[Path, int]) -> Path:
@@ -177,12 +101,14 @@ def _group(row: Row) -> str:
     return row.cells.get("group", row.cells.get("bag", ""))
 
 
-def _check(file: Path, task: Task, names: tuple[str, ...], samples: list[Sample], parts: frozenset[Part]) -> None:
+def _check(
+    file: Path, task: LearningTask, names: tuple[str, ...], samples: list[Sample], parts: frozenset[Part]
+) -> None:
     if "train" not in parts:
         raise DataError(f"{file}: no row is of the part train; add some")
     if not names:
         raise DataError(f"{file}: no image shows any class; name some in the column 'classes'")
-    if task != "multiclass":
+    if not task.one_class:
         return
     if len(names) < 2:
         raise DataError(f"{file}: one class only ({names[0]!r}); at least 2 are needed")

@@ -66,7 +66,8 @@ def near(thumbnails: Sequence[Thumbnail]) -> Pairs:
     usable = np.flatnonzero(stack.reshape(len(stack), -1).std(axis=1) >= MIN_CONTRAST)
     # with bits as +1 and -1, a product of two hashes is 64 less twice the bits that differ
     signs = np.unpackbits(difference_hashes(stack[usable]), axis=1).astype(np.float32) * 2 - 1
-    found, room = [np.empty((0, 2), np.int64)], np.full(len(stack), MAX_PAIRS)
+    found = [np.empty((0, 2), np.int64)]
+    room = np.full(len(stack), MAX_PAIRS)
     for left in tqdm(range(0, len(signs), _BLOCK), "comparing", unit="block", disable=len(signs) <= 8 * _BLOCK):
         for top in range(0, left + 1, _BLOCK):
             products = signs[left : left + _BLOCK] @ signs[top : top + _BLOCK].T
@@ -93,7 +94,13 @@ def difference_hashes(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8
 
 
 def _correlation(thumbnails: npt.NDArray[np.uint8], pairs: Pairs) -> npt.NDArray[np.float32]:
-    first, second = (thumbnails[pairs[:, side]].reshape(len(pairs), -1).astype(np.float32) for side in (0, 1))
-    first, second = (values - values.mean(axis=1, keepdims=True) for values in (first, second))
+    first = _centred(thumbnails[pairs[:, 0]])
+    second = _centred(thumbnails[pairs[:, 1]])
     lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     return np.asarray((first * second).sum(axis=1) / lengths, np.float32)
+
+
+def _centred(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """The values of each thumbnail, a row each, without their mean."""
+    values = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+    return np.asarray(values - values.mean(axis=1, keepdims=True), np.float32)

@@ -7,7 +7,11 @@ from pathlib import Path
 
 from cnn_perception.errors import DataError
 from cnn_perception.image.listing import image_files, is_hidden
+from cnn_perception.model.spec import Task
 from training.data.records import PARTS, Listing, Part, Sample
+
+TASK: Task = "multiclass"
+"""What a folder can say: the class of each image."""
 
 
 def read(root: Path) -> Listing:
@@ -23,15 +27,19 @@ def read(root: Path) -> Listing:
         DataError: If it is no image folder, a class folder is empty, or train and val differ in their classes.
     """
     try:
-        folders, ignored = _part_folders(root), Counter[str]()
+        folders = _part_folders(root)
+        ignored = Counter[str]()
         found = {part: _class_files(folder, ignored) for part, folder in folders.items()}
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be listed ({error.strerror}); mend its permissions") from None
     names = tuple(sorted(found["train"]))
     _check_classes(root, found)
-    listed = [Sample(path, names.index(name), part) for part in found for name in names for path in found[part][name]]
+    listed = []
+    for part, classes in found.items():
+        for label, name in enumerate(names):
+            listed += [Sample(path, label, part) for path in classes[name]]
     samples = tuple(_drop_links(root, listed, ignored))
-    return Listing(root, "multiclass", names, (), samples, frozenset(folders), in_time=False, ignored=dict(ignored))
+    return Listing(root, TASK, names, (), samples, frozenset(folders), in_time=False, ignored=dict(ignored))
 
 
 def _part_folders(root: Path) -> dict[Part, Path]:

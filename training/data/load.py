@@ -22,19 +22,19 @@ import numpy as np
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.files import as_utf8
 from training.data import csv_table, duplicates, image_folder, scan
-from training.data.csv_table import TaskChoice
+from training.data.choices import By, TaskChoice
 from training.data.duplicates import Pairs
 from training.data.records import PARTS, Finding, LabelledImages, Listing, Part, Sample
 from training.data.scan import ANIMATED, TRANSPARENT, Content
-from training.data.split import By, Division, divide, with_groups
+from training.data.split import Division, divide, with_groups
 from training.run_files import write_text
+from training.tasks import scaling
+from training.tasks.by_name import task_of
+from training.tasks.scaling import Scaling
+from training.tasks.task import MIN_IMAGES
 
-MIN_IMAGES = 3
-"""Images a class needs: with fewer, no split leaves something to learn from and something to check with."""
 MAX_REJECTED = 0.05
 """Share of unreadable images above which the data set, not the image, is taken to be broken."""
-IMBALANCE = 10
-"""How many times more images the largest class may have than the smallest before it is said."""
 
 TWO_LABELS = "same image under two labels"
 OTHER_NUMBERS = "same image with other numbers"
@@ -86,36 +86,40 @@ def load_images(
             images, an image has two labels, or more than `MAX_REJECTED` of the images cannot be decoded.
     """
     listing, contents, findings = _read_all(with_groups(_list(source, task, targets), group_pattern))
-    same = duplicates.exact([scan.sha256 for scan in contents])
-    alike = _without_copies(duplicates.near([scan.thumbnail for scan in contents]), contents)
+    same = duplicates.exact([content.sha256 for content in contents])
+    alike = _without_copies(duplicates.near([content.thumbnail for content in contents]), contents)
     findings += [_same(listing, a, b) for a, b in same.tolist()]
-    _write_findings(findings_csv, [*findings, *(_alike(listing, a, b) for a, b in alike.tolist())])
+    _write_findings(findings_csv, [*findings, *_near_duplicates(listing, listing, alike)])
     _refuse(listing, findings, strict, f"see {findings_csv}" if findings_csv else "--csv FILE lists them")
     _check_counts(listing)
     _check_groups(listing)
 
-    digest = _digest(listing, contents)
     samples = divide(listing, same, alike, Division(val_fraction, test_fraction, seed, split, folds, fold))
-    rows = {sample.path: row for row, sample in enumerate(samples)}
-    pairs = [(rows.get(listing.samples[a].path), rows.get(listing.samples[b].path)) for a, b in alike.tolist()]
     kept = listing.keep(samples)
-    findings += [_alike(kept, a, b) for a, b in pairs if a is not None and b is not None]
+    findings += _near_duplicates(listing, kept, alike)
     _write_findings(findings_csv, findings)
-    scaling = _scaling(kept)
+    return _described(listing, kept, _digest(listing, contents), findings)
+
+
+def _described(listing: Listing, kept: Listing, digest: str, findings: Sequence[Finding]) -> LabelledImages:
+    """The images that are kept of a listing, their numbers standardised, with what their owner should know."""
+    task = task_of(kept.task)
+    train = [sample for sample in kept.samples if sample.part == "train"]
+    of_numbers = task.scaling(train)
     ignored = dict(listing.ignored)
-    if left := len(listing.samples) - len(samples):
+    if left := len(listing.samples) - len(kept.samples):
         ignored["images of val and test, which the folds leave out"] = left
     return LabelledImages(
-        root=source.resolve(),
+        root=listing.source.resolve(),
         task=kept.task,
         class_names=kept.class_names,
         units=kept.units,
-        scaling=scaling,
-        samples=tuple(_standardised(sample, scaling) for sample in samples),
+        scaling=of_numbers,
+        samples=_standardised(kept.samples, of_numbers),
         sha256=digest,
         rejected=tuple(finding for finding in findings if finding.action == "left out"),
         ignored=ignored,
-        warnings=(*_summary(findings), *_oddities(kept, scaling)),
+        warnings=(*_summary(findings), *task.oddities(train, kept.class_names)),
     )
 
 
@@ -127,14 +131,12 @@ def options(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_split(path: Path, data: LabelledImages) -> None:
     """Writes what each image shows, in units, and what it is used for: a table that `load` reads again."""
-    if data.task == "multiclass":
-        header = ["path", "class", "part", "group"]
-        rows: list[list[object]] = [
-            [s.path.absolute(), data.class_names[s.label], s.part, s.group] for s in data.samples
-        ]
-    else:
-        header = ["path", *data.class_names, "part", "group"]
-        rows = [[s.path.absolute(), *_plain(data.numbers(s)), s.part, s.group] for s in data.samples]
+    task = task_of(data.task)
+    header = ["path", *task.columns(data.class_names), "part", "group"]
+    rows = []
+    for sample in data.samples:
+        cells = task.cells(data.in_units(sample), data.class_names)
+        rows.append([sample.path.absolute(), *cells, sample.part, sample.group])
     write_csv(path, header, rows)
 
 
@@ -147,21 +149,19 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     write_text(path, text.getvalue())
 
 
-def _plain(values: Sequence[float]) -> list[str]:
-    return [f"{value:.9g}" for value in values]
-
-
 def _list(source: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
     if source.suffix.lower() == ".csv" and not source.is_dir():
         return csv_table.read(source, task, targets)
-    if source.is_dir() and (targets or task not in ("auto", "multiclass")):
+    if source.is_dir() and (targets or task not in ("auto", image_folder.TASK)):
         raise ConfigError(f"{source}: an image folder gives each image one class; write the labels to a CSV file")
     return image_folder.read(source)
 
 
 def _read_all(listing: Listing) -> tuple[Listing, list[Content], list[Finding]]:
     """Returns the readable images, what is in them, and what was found on the way."""
-    usable, contents, findings = [], [], list[Finding]()
+    usable = []
+    contents = []
+    findings = list[Finding]()
     found = scan.read_all([sample.path for sample in listing.samples])
     for sample, result in zip(listing.samples, found, strict=True):
         if isinstance(result, Finding):
@@ -175,9 +175,10 @@ def _read_all(listing: Listing) -> tuple[Listing, list[Content], list[Finding]]:
 
 def _digest(listing: Listing, contents: Sequence[Content]) -> str:
     """Covers names, labels and contents; of a CSV file also parts and groups, which no name holds."""
-    digest, base = hashlib.sha256(), listing.source if listing.source.is_dir() else listing.source.parent
+    digest = hashlib.sha256()
+    base = listing.source if listing.source.is_dir() else listing.source.parent
     for sample, found in zip(listing.samples, contents, strict=True):
-        words = [listing.class_names[sample.label] if listing.task == "multiclass" else repr(sample.values)]
+        words = [task_of(listing.task).content(sample, listing.class_names)]
         if listing.in_time:
             words += [sample.part, sample.group]
         # a name may hold any character but NUL
@@ -198,17 +199,29 @@ def _same(listing: Listing, first: int, second: int) -> Finding:
     if one.part != other.part:
         return Finding(other.path, f"{TWO_PARTS}: in {other.part} here, in {one.part} as {one.path}", "error")
     if (one.label, one.values) != (other.label, other.values):
-        what = f"{listing.truth(other) or 'no class'} here, {listing.truth(one) or 'no class'} as {one.path}"
-        if listing.task == "regression":  # two commands at one sight are noise, not a mistake
+        what = f"{listing.words(other) or 'no class'} here, {listing.words(one) or 'no class'} as {one.path}"
+        if not task_of(listing.task).copies_agree:
             return Finding(other.path, f"{OTHER_NUMBERS}: {what}", "warning")
         return Finding(other.path, f"{TWO_LABELS}: {what}", "error")
     return Finding(other.path, f"{COPY} of {one.path}", "warning")
 
 
-def _alike(listing: Listing, first: int, second: int) -> Finding:
-    one, other = listing.samples[first], listing.samples[second]
+def _near_duplicates(listing: Listing, kept: Listing, alike: Pairs) -> list[Finding]:
+    """What is said of images that look the same, where both are kept."""
+    there = {sample.path: sample for sample in kept.samples}
+    findings = []
+    for first, second in alike.tolist():
+        one = there.get(listing.samples[first].path)
+        other = there.get(listing.samples[second].path)
+        if one is not None and other is not None:
+            findings.append(_alike(kept, one, other))
+    return findings
+
+
+def _alike(listing: Listing, one: Sample, other: Sample) -> Finding:
     where = f" in {one.part}" if one.part != other.part else ""
-    what = f", there {listing.truth(one)}" if listing.task == "multiclass" and one.label != other.label else ""
+    differs = task_of(listing.task).one_class and one.label != other.label
+    what = f", there {listing.words(one)}" if differs else ""
     kind = ALIKE_ACROSS if where else ALIKE
     return Finding(other.path, f"{kind} of {one.path}{where}{what}", "warning")
 
@@ -235,8 +248,9 @@ def _refuse(listing: Listing, findings: Sequence[Finding], strict: bool, where: 
 
 
 def _check_counts(listing: Listing) -> None:
-    counts = Counter((s.part, s.label if listing.task == "multiclass" else 0) for s in listing.samples)
-    names = [f"class {name!r} has " for name in listing.class_names] if listing.task == "multiclass" else [""]
+    of_classes = task_of(listing.task).one_class
+    counts = Counter((sample.part, sample.label if of_classes else 0) for sample in listing.samples)
+    names = [f"class {name!r} has " for name in listing.class_names] if of_classes else [""]
     for part in sorted(listing.given, key=PARTS.index):
         needed = MIN_IMAGES if part == "train" else 1
         for label, name in enumerate(names):
@@ -257,20 +271,12 @@ def _check_groups(listing: Listing) -> None:
             )
 
 
-def _scaling(listing: Listing) -> tuple[tuple[float, float], ...]:
-    """Mean and standard deviation of each number over the training images; 1 for one that never changes."""
-    if listing.task != "regression":
-        return ()
-    values = np.array([s.values for s in listing.samples if s.part == "train"], np.float64)
-    spread = np.where(np.ptp(values, axis=0) > 0, values.std(axis=0), 1.0)
-    return tuple((float(mean), float(std)) for mean, std in zip(values.mean(axis=0), spread, strict=True))
-
-
-def _standardised(sample: Sample, scaling: Sequence[tuple[float, float]]) -> Sample:
-    if not scaling:
-        return sample
-    values = tuple((value - mean) / std for value, (mean, std) in zip(sample.values, scaling, strict=True))
-    return dataclasses.replace(sample, values=values)
+def _standardised(samples: Sequence[Sample], of: Scaling) -> tuple[Sample, ...]:
+    if not of:
+        return tuple(samples)
+    values = scaling.standardised(np.array([sample.values for sample in samples]), of)
+    rows = zip(samples, values.tolist(), strict=True)
+    return tuple(dataclasses.replace(sample, values=tuple(row)) for sample, row in rows)
 
 
 def _summary(findings: Sequence[Finding]) -> list[str]:
@@ -279,21 +285,3 @@ def _summary(findings: Sequence[Finding]) -> list[str]:
         next(kind for kind in KINDS if f.reason.startswith(kind)) for f in findings if f.action == "warning"
     )
     return [f"{counts[kind]} {'image' if counts[kind] == 1 else 'images'}: {kind}" for kind in KINDS if counts[kind]]
-
-
-def _oddities(listing: Listing, scaling: Sequence[tuple[float, float]]) -> list[str]:
-    """Says what is unusual about the labels of the training images."""
-    train, names = [sample for sample in listing.samples if sample.part == "train"], listing.class_names
-    if listing.task == "regression":
-        constant = [name for i, name in enumerate(names) if len({s.values[i] for s in train}) == 1]
-        return [f"{name!r} is {scaling[names.index(name)][0]:g} in every training image" for name in constant]
-    if listing.task == "multilabel":
-        shown = [int(sum(s.values[i] for s in train)) for i in range(len(names))]
-        few = {name: n for name, n in zip(names, shown, strict=True) if n < MIN_IMAGES or n > len(train) - MIN_IMAGES}
-        return [f"class {name!r} is in {count} of {len(train)} training images" for name, count in few.items()]
-    counts = Counter(sample.label for sample in train)
-    (most, large), (least, small) = counts.most_common()[0], counts.most_common()[-1]
-    if large < IMBALANCE * small:
-        return []
-    what = f"{small} training images of class {names[least]!r}, {large} of class {names[most]!r}"
-    return [f"classes are unbalanced, 1:{large / small:.0f} ({what}); --balance weights or sampler helps"]

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from cnn_perception.model.spec import Task
+from training.tasks import scaling
+from training.tasks.by_name import task_of
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
@@ -67,13 +71,9 @@ class Listing:
     in_time: bool
     ignored: dict[str, int]
 
-    def truth(self, sample: Sample) -> str:
-        """Returns what a sample is labelled as, in words."""
-        if self.task == "multiclass":
-            return self.class_names[sample.label]
-        if self.task == "multilabel":
-            return ";".join(name for name, value in zip(self.class_names, sample.values, strict=True) if value)
-        return ", ".join(f"{name} {value:g}" for name, value in zip(self.class_names, sample.values, strict=True))
+    def words(self, sample: Sample) -> str:
+        """Returns what a sample is labelled as."""
+        return task_of(self.task).words(sample, self.class_names)
 
     def keep(self, samples: tuple[Sample, ...]) -> Listing:
         """Returns the same with other samples."""
@@ -112,8 +112,9 @@ class LabelledImages:
         """Returns the samples of one part."""
         return tuple(sample for sample in self.samples if sample.part == part)
 
-    def numbers(self, sample: Sample) -> tuple[float, ...]:
-        """Returns the numbers of a sample in their units, for regression; its 0s and 1s for multilabel."""
-        if self.task != "regression":
-            return sample.values
-        return tuple(value * std + mean for value, (mean, std) in zip(sample.values, self.scaling, strict=True))
+    def in_units(self, sample: Sample) -> Sample:
+        """Returns a sample with its numbers in their units; one of another task as it is."""
+        if not self.scaling:
+            return sample
+        (values,) = scaling.in_units(np.array([sample.values]), self.scaling)
+        return dataclasses.replace(sample, values=tuple(values.tolist()))

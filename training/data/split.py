@@ -12,16 +12,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from cnn_perception.errors import ConfigError, DataError
+from training.data.choices import By
 from training.data.duplicates import Pairs
 from training.data.records import PARTS, Listing, Part, Sample
+from training.tasks.by_name import task_of
 
-By = Literal["random", "tail"]
 _Ints = npt.NDArray[np.int64]
 
 
@@ -102,7 +102,8 @@ def divide(listing: Listing, together: Pairs, alike: Pairs, division: Division) 
 
 
 def _divide(listing: Listing, bonds: Sequence[Pairs], division: Division) -> tuple[Sample, ...]:
-    samples, units = listing.samples, unite(listing.samples, bonds)
+    samples = listing.samples
+    units = unite(listing.samples, bonds)
     parts: list[Part] = [sample.part for sample in samples]
     before = np.array([i for i, part in enumerate(parts) if part == "train"], np.int64)
     wanted: dict[Part, float] = {"test": division.test_fraction, "val": 0 if division.folds else division.val_fraction}
@@ -158,7 +159,8 @@ def fill(counts: _Ints, wanted: _Ints, rng: np.random.Generator) -> _Ints:
     Returns:
         (U,) the part of each unit.
     """
-    result, need = np.zeros(len(counts), np.int64), wanted.astype(np.float64)
+    result = np.zeros(len(counts), np.int64)
+    need = wanted.astype(np.float64)
     total = np.maximum(1, counts.sum(axis=0))
     order = rng.permutation(len(counts))
     for unit in order[np.argsort(-counts[order].sum(axis=1), kind="stable")]:
@@ -171,14 +173,7 @@ def fill(counts: _Ints, wanted: _Ints, rng: np.random.Generator) -> _Ints:
 
 def _counts(listing: Listing) -> _Ints:
     """What is to be shared out evenly, a column each: the images of a class, and all of them unless that follows."""
-    samples = listing.samples
-    every = np.ones((len(samples), 1), np.int64)
-    if listing.task == "multiclass":
-        return np.eye(len(listing.class_names), dtype=np.int64)[[s.label for s in samples]]
-    if listing.task == "multilabel":
-        values = np.array([s.values for s in samples], np.int64).reshape(len(samples), -1)
-        return np.concatenate([values, every], axis=1)
-    return every
+    return task_of(listing.task).strata(listing.samples, len(listing.class_names))
 
 
 def _held(left: _Ints, total: _Ints, fraction: float) -> _Ints:
@@ -224,12 +219,13 @@ def _tail(
 ) -> Iterator[tuple[Part, _Ints]]:
     """Yields each part to hold out and its rows: the last ones; a unit goes where most of its images belong."""
     rank, total = _ranks(listing, rows)
-    votes, left = np.zeros(len(rows), np.int64), total
+    choices = np.zeros(len(rows), np.int64)
+    left = total
     for number, fraction in enumerate(shares.values(), 1):
         held = _held(left, total, fraction)
-        votes[(rank >= left - held) & (rank < left)] = number
+        choices[(rank >= left - held) & (rank < left)] = number
         left = left - held
-    chosen = _vote(units[rows], votes)
+    chosen = _majority(units[rows], choices)
     for number, part in enumerate(shares, 1):
         yield part, rows[chosen == number]
 
@@ -239,7 +235,7 @@ def _folds(listing: Listing, rows: _Ints, units: _Ints, division: Division) -> _
     assert division.folds
     if division.by == "tail":
         rank, total = _ranks(listing, rows)
-        return _vote(units[rows], rank * division.folds // total)
+        return _majority(units[rows], rank * division.folds // total)
     sums, unit = _sums(_counts(listing), units, rows)
     base, rest = np.divmod(sums.sum(axis=0), division.folds)
     first = np.cumsum(rest) - rest  # the folds take turns with what cannot be shared evenly
@@ -248,7 +244,7 @@ def _folds(listing: Listing, rows: _Ints, units: _Ints, division: Division) -> _
 
 
 def _by_class(listing: Listing) -> bool:
-    return listing.task == "multiclass" and not listing.in_time
+    return task_of(listing.task).one_class and not listing.in_time
 
 
 def _ranks(listing: Listing, rows: _Ints) -> tuple[_Ints, _Ints]:
@@ -256,7 +252,8 @@ def _ranks(listing: Listing, rows: _Ints) -> tuple[_Ints, _Ints]:
     names = [_natural(listing.samples[row].path) for row in rows]
     order = range(len(rows)) if listing.in_time else sorted(range(len(rows)), key=names.__getitem__)
     seen: Counter[int] = Counter()
-    rank, keys = np.empty(len(rows), np.int64), [0] * len(rows)
+    rank = np.empty(len(rows), np.int64)
+    keys = [0] * len(rows)
     for place in order:
         keys[place] = listing.samples[rows[place]].label if _by_class(listing) else 0
         rank[place] = seen[keys[place]]
@@ -270,10 +267,10 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in pieces]
 
 
-def _vote(units: _Ints, votes: _Ints) -> _Ints:
+def _majority(units: _Ints, choices: _Ints) -> _Ints:
     """Gives all rows of a unit what most of them say."""
-    tally = np.zeros((int(units.max()) + 1, int(votes.max()) + 1), np.int64)
-    np.add.at(tally, (units, votes), 1)
+    tally = np.zeros((int(units.max()) + 1, int(choices.max()) + 1), np.int64)
+    np.add.at(tally, (units, choices), 1)
     return np.asarray(tally.argmax(axis=1)[units], np.int64)
 
 
@@ -285,7 +282,7 @@ def _require(listing: Listing, rows: _Ints, parts: Sequence[Part], asked: set[Pa
         found = counts[inside].sum(axis=0)
         # neither the end of a recording nor a fold of a rare class need show every class
         free = part != "train" and (bool(division.folds) or (division.by == "tail" and not _by_class(listing)))
-        lacking: _Ints = np.flatnonzero((found == 0) & (listing.task == "multiclass" and not free))
+        lacking: _Ints = np.flatnonzero((found == 0) & (task_of(listing.task).one_class and not free))
         if inside and not len(lacking):
             continue
         what = f"of class {listing.class_names[lacking[0]]!r}" if inside else "at all"

@@ -29,6 +29,7 @@ from torch.nn import functional
 
 from cnn_perception.model.spec import ActivationMethod, Task
 from training.networks.backbones import Split, cut
+from training.tasks.by_name import task_of
 
 
 class ActivatedClassifier(nn.Module):
@@ -73,7 +74,7 @@ def is_exact_cam(split: Split) -> bool:
 
 def shown_logit(logits: Tensor, task: Task) -> Tensor:
     """Returns which logit (N,) of each row (N, K) the activation map explains."""
-    return logits.argmax(1) * (task != "regression")
+    return logits.argmax(1) * task_of(task).has_probabilities
 
 
 class _CamHead(nn.Module):

@@ -34,7 +34,8 @@ class LinearAsConvolution(nn.Module):
 
     def __init__(self, layer: nn.Linear, cells: tuple[int, int], apart: tuple[int, int]) -> None:
         super().__init__()
-        self.weight, self.bias = layer.weight, layer.bias
+        self.weight = layer.weight
+        self.bias = layer.bias
         self.kernel = (layer.out_features, layer.in_features // (cells[0] * cells[1]), *cells)
         self.apart = apart
 
@@ -60,18 +61,21 @@ def convolutional_head(split: Split) -> fx.GraphModule:
         raise NotConvolutionalError("it has no spatial features")
     logits, _ = next(iter(reversed(split.head.graph.nodes))).args[0]
     head = cut(split.head, next(iter(split.head.graph.nodes)), logits)
-    cells, apart = split.feature_shape[1:], (1, 1)
+    cells = split.feature_shape[1:]
+    apart = (1, 1)
     for node in list(head.graph.nodes):
         module = head.get_submodule(node.target) if node.op == "call_module" else None
         if is_global_pooling(node, head):
-            before, cells = cells, node.meta["shape"][2:] or (1, 1)
+            before = cells
+            cells = node.meta["shape"][2:] or (1, 1)
             apart = _whole_steps(before, cells)
             _replace(node, nn.Identity() if apart == (1, 1) else nn.AvgPool2d(apart, stride=1), head)
         elif isinstance(module, nn.Flatten) or node.target in (torch.flatten, "flatten"):
             _replace(node, nn.Identity(), head)
         elif isinstance(module, nn.Linear):
             _replace(node, LinearAsConvolution(module, cast("tuple[int, int]", cells), apart), head)
-            cells, apart = (1, 1), (1, 1)
+            cells = (1, 1)
+            apart = (1, 1)
     if tuple(cells) != (1, 1):
         raise NotConvolutionalError("its head keeps several cells")
     head.graph.lint()

@@ -17,6 +17,7 @@ from cnn_perception.model.gallery import Gallery
 from cnn_perception.model.spec import InputSpec
 from training.checkpoint import Checkpoint
 from training.graphs.parity import read_image, runner
+from training.tasks.by_name import task_of
 
 PER_CLASS = 10
 MOST_IMAGES = 10_000
@@ -60,7 +61,7 @@ def of_training(checkpoint: Checkpoint, per_class: int) -> tuple[Reference, ...]
         )
     of_class: dict[int, list[int]] = {}
     for row, (_, label) in enumerate(there):
-        for index in _classes(label, checkpoint):
+        for index in task_of(checkpoint.task).groups(label):
             of_class.setdefault(index, []).append(row)
     chosen: set[int] = set()
     for rows in of_class.values():
@@ -92,7 +93,8 @@ def embed(proto: ModelProto, references: Sequence[Reference], size: InputSpec) -
     Raises:
         DataError: If an image cannot be read, or its embedding has no direction.
     """
-    run, rows = runner(proto, ["embedding"]), []
+    run = runner(proto, ["embedding"])
+    rows = []
     for reference in tqdm(references, "gallery", unit="img", leave=False):
         (found,) = run(read_image(reference.path, size, "reference")[np.newaxis])
         exact = found[0].astype(np.float64)
@@ -101,15 +103,6 @@ def embed(proto: ModelProto, references: Sequence[Reference], size: InputSpec) -
             raise DataError(f"{reference.path}: its embedding has the length {length:g}; leave it out of the gallery")
         rows.append((exact / length).astype(np.float32))
     return Gallery(tuple(reference.name for reference in references), np.stack(rows))
-
-
-def _classes(label: Sequence[float], checkpoint: Checkpoint) -> list[int]:
-    if checkpoint.task == "multiclass" and label:
-        return [int(label[0])]
-    if checkpoint.task == "multilabel":
-        shown = [index for index, value in enumerate(label) if value > 0.5]
-        return shown or [-1]  # images of no class are a group, too
-    return [0]
 
 
 def _named(root: Path, files: Iterable[Path]) -> tuple[Reference, ...]:

@@ -16,6 +16,7 @@ from cnn_perception.pipeline.preprocess import InputTensor
 from cnn_perception.stream.drift import brightness, moments
 from training.checkpoint import Checkpoint
 from training.graphs.parity import read_image, runner
+from training.tasks.by_name import task_of
 
 MOST_IMAGES = 300
 """Validation images that are looked at, from all over the set: they give a standard deviation to some 4 %."""
@@ -40,8 +41,10 @@ def measure(proto: ModelProto, checkpoint: Checkpoint, spec: ModelSpec) -> Train
     if not paths or not checkpoint.train_targets:
         return None
     chosen = np.linspace(0, len(paths) - 1, min(MOST_IMAGES, len(paths))).round().astype(int)
-    run, postprocess = runner(proto, ["logits", "embedding"]), Postprocessor(spec)
-    lights, entropies = [], []
+    run = runner(proto, ["logits", "embedding"])
+    postprocess = Postprocessor(spec)
+    lights = []
+    entropies = []
     for index in tqdm(chosen, "statistics", unit="img", leave=False):
         tensor = InputTensor(read_image(paths[index], spec.input, "validation"))
         logits, embeddings = run(tensor[np.newaxis])
@@ -51,7 +54,7 @@ def measure(proto: ModelProto, checkpoint: Checkpoint, spec: ModelSpec) -> Train
         images=len(chosen),
         class_shares=_class_shares(checkpoint),
         brightness=moments(lights),
-        entropy=moments(entropies) if spec.task == "multiclass" else None,
+        entropy=moments(entropies) if task_of(spec.task).one_class else None,
     )
 
 
@@ -65,11 +68,4 @@ def summary(found: TrainingStatistics | None) -> str:
 
 
 def _class_shares(checkpoint: Checkpoint) -> tuple[float, ...]:
-    targets = np.array(checkpoint.train_targets)
-    if checkpoint.task == "regression":
-        return ()
-    if checkpoint.task == "multiclass":
-        counts = np.bincount(targets[:, 0].astype(np.int64), minlength=len(checkpoint.class_names))
-    else:
-        counts = (targets > 0.5).sum(axis=0)
-    return tuple((counts / len(targets)).tolist())
+    return task_of(checkpoint.task).class_shares(np.array(checkpoint.train_targets), len(checkpoint.class_names))

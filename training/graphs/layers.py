@@ -65,7 +65,9 @@ def layers(model: ModelProto, parameters: Collection[str] | None = None) -> list
     Raises:
         ModelError: If the shapes of a layer are unknown.
     """
-    shapes, places, owned = shapes_of(model), geometries(model), _owned(model, parameters)
+    shapes = shapes_of(model)
+    places = geometries(model)
+    owned = _owned(model, parameters)
     counted: set[str] = set()
     found = []
     for node in model.graph.node:

@@ -21,6 +21,7 @@ from cnn_perception.pipeline.preprocess import preprocess
 from training.checkpoint import Checkpoint
 from training.graphs.activation_map import shown_logit
 from training.networks.backbones import Split
+from training.tasks.by_name import task_of
 
 ACTIVATION_TOLERANCE = 1e-3
 """Largest difference of an activation, as a share of the map's largest magnitude."""
@@ -62,7 +63,8 @@ def compare_logits(
     """
     run = runner(proto, ["logits"])
     source, images = _inputs(checkpoint, count)
-    largest, agreed = 0.0, 0
+    largest = 0.0
+    agreed = 0
     deviations = np.array([deviation for _, deviation in checkpoint.scaling] or 1.0, np.float32)
     for start in tqdm(range(0, len(images), _BATCH), desc="parity", unit="batch", leave=False):
         batch = np.stack([image() for image in images[start : start + _BATCH]])
@@ -83,13 +85,10 @@ def compare_logits(
 
 
 def _agreeing(found: _Batch, expected: _Batch, is_near: npt.NDArray[np.bool_], checkpoint: Checkpoint) -> int:
-    if checkpoint.task == "multiclass":
-        return int((found.argmax(1) == expected.argmax(1)).sum())
-    if checkpoint.task == "regression":
-        return int(is_near.all(1).sum())
-    reached = np.array(checkpoint.calibration.thresholds) * np.ones((2, len(found), 1))
-    scores = 1 / (1 + np.exp(-np.stack([found, expected]).astype(np.float64) / checkpoint.calibration.temperature))
-    return int(np.equal(*(scores >= reached)).all(1).sum())
+    fitted = checkpoint.calibration
+    ours = found.astype(np.float64) / fitted.temperature
+    theirs = expected.astype(np.float64) / fitted.temperature
+    return int(task_of(checkpoint.task).agrees(ours, theirs, is_near, fitted.thresholds).sum())
 
 
 def check_activation(proto: ModelProto, split: Split, method: ActivationMethod, checkpoint: Checkpoint) -> None:
@@ -103,10 +102,10 @@ def check_activation(proto: ModelProto, split: Split, method: ActivationMethod, 
     with torch.no_grad():
         features = split.body(torch.from_numpy(batch))
     features.requires_grad_(True)
-    answers: Tensor = split.head(features.clone())[0]  # torchvision's heads work in place
+    logits_of_torch: Tensor = split.head(features.clone())[0]  # torchvision's heads work in place
     # of two equal classes, the one that the graph took
     top = shown_logit(torch.from_numpy(logits), checkpoint.task)[:, None]
-    (gradient,) = torch.autograd.grad(answers.gather(1, top).sum(), features)
+    (gradient,) = torch.autograd.grad(logits_of_torch.gather(1, top).sum(), features)
     # A logit that is a mean over the cells has a gradient divided by their number; the exact map is not divided.
     scale = found[0].size if method == "cam" else 1
     expected = scale * (gradient.mean((2, 3), keepdim=True) * features).sum(1).detach().numpy()
@@ -131,7 +130,8 @@ def _inputs(checkpoint: Checkpoint, count: int) -> tuple[ParitySource, list[Call
     if paths:
         chosen = np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)
         return "validation", [lambda path=paths[i]: read_image(path, size, "validation") for i in chosen]  # type: ignore[misc]
-    random, shape = np.random.default_rng(0), (3, size.height, size.width)
+    random = np.random.default_rng(0)
+    shape = (3, size.height, size.width)
     return "noise", [lambda: random.standard_normal(shape, np.float32)] * min(count, _NOISE_IMAGES)
 
 

@@ -28,8 +28,9 @@ from cnn_perception.errors import ConfigError, DataError, ModelError
 from cnn_perception.model.spec import InputSpec, Precision, PrecisionRecord
 from training.checkpoint import Checkpoint
 from training.graphs.parity import read_image
-from training.scoring.scores import Answers
-from training.tasks import METRIC, METRIC_NAMES
+from training.scoring.scores import Evaluation
+from training.tasks.by_name import METRIC_TITLES, task_of
+from training.tasks.scaling import standardised
 
 CALIBRATION_IMAGES = 128
 MAX_ACCURACY_LOSS = 0.005
@@ -45,7 +46,7 @@ class Reduction:
     Attributes:
         precision: `int8` or `fp16`.
         calibration_images: How many training images `int8` is calibrated with at most, at least 1.
-        max_loss: How much of `tasks.METRIC` may be lost, in [0, 1]; of top-1 accuracy a single image always may.
+        max_loss: How much of the metric may be lost, in [0, 1]; of top-1 accuracy a single image always may.
     """
 
     precision: Precision
@@ -79,7 +80,7 @@ def reduce(proto: ModelProto, checkpoint: Checkpoint, wanted: Reduction) -> tupl
     images = _chosen(checkpoint.train_images, wanted.calibration_images) if int8 else []
     smaller = to_int8(proto, _tensors(images, checkpoint.input)) if int8 else to_fp16(proto)
     shown, before, after = _compare(proto, smaller, checkpoint)
-    record = PrecisionRecord(wanted.precision, len(images), shown, METRIC[checkpoint.task], before, after)
+    record = PrecisionRecord(wanted.precision, len(images), shown, task_of(checkpoint.task).metric, before, after)
     _check(record, wanted.max_loss)
     return smaller, record
 
@@ -144,7 +145,8 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has n
 def _head(proto: ModelProto) -> list[str]:
     """Returns the nodes behind the last features; behind the embedding, where there are no spatial ones."""
     made = {name for node in proto.graph.node for name in node.output}
-    reached, names = {"features" if "features" in made else "embedding"}, []
+    reached = {"features" if "features" in made else "embedding"}
+    names = []
     for node in proto.graph.node:  # in the order of computation
         if reached & set(node.input):
             reached |= set(node.output)
@@ -177,7 +179,8 @@ def _compare(before: ModelProto, after: ModelProto, checkpoint: Checkpoint) -> t
             "--int8 and --fp16 measure what they cost, and no labelled validation image of the checkpoint is on this "
             "machine; export where it was trained"
         )
-    sessions, logits = (_session(before), _session(after)), (list[_Batch](), list[_Batch]())
+    sessions = (_session(before), _session(after))
+    logits = (list[_Batch](), list[_Batch]())
     for start in tqdm(range(0, len(shown), _BATCH), "comparing", unit="batch", leave=False):
         batch = np.stack(
             [read_image(path, checkpoint.input, "validation") for path, _ in shown[start : start + _BATCH]]
@@ -185,28 +188,25 @@ def _compare(before: ModelProto, after: ModelProto, checkpoint: Checkpoint) -> t
         for session, found in zip(sessions, logits, strict=True):
             found.extend(session.run(["logits"], {"image": batch}))
     truth = np.array([target for _, target in shown], np.float32)
-    first, second = (_answers(np.concatenate(found), truth, checkpoint).metric for found in logits)
-    return len(shown), first, second
+    of_first, of_second = (_evaluate(np.concatenate(found), truth, checkpoint).metric for found in logits)
+    return len(shown), of_first, of_second
 
 
 def _session(proto: ModelProto) -> Any:  # noqa: ANN401 - onnxruntime has no types
     return onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
-def _answers(logits: _Batch, truth: _Batch, checkpoint: Checkpoint) -> Answers:
-    if checkpoint.task == "multiclass":
-        return Answers(logits, truth[:, 0].astype(np.int64), checkpoint)
-    if checkpoint.task == "regression":  # the graph answers in units, `Answers` compares standardised numbers
-        mean, deviation = np.array(checkpoint.scaling, np.float32).T
-        logits = (logits - mean) / deviation
-    return Answers(logits, truth, checkpoint)
+def _evaluate(outputs: _Batch, targets: _Batch, checkpoint: Checkpoint) -> Evaluation:
+    """The graph gives numbers in units, `Evaluation` compares standardised ones."""
+    truth = task_of(checkpoint.task).stored_targets(targets)
+    return Evaluation(standardised(outputs, checkpoint.scaling), truth, checkpoint)
 
 
 def _check(record: PrecisionRecord, max_loss: float) -> None:
     allowed = max(max_loss, 1 / record.images) if record.metric == "top1" else max_loss
     if not record.before - record.after <= allowed + 1e-9:  # catches NaN, too
         raise AccuracyError(
-            f"{METRIC_NAMES[record.metric]} is {record.before:.4f} in fp32 but {record.after:.4f} in "
+            f"{METRIC_TITLES[record.metric]} is {record.before:.4f} in fp32 but {record.after:.4f} in "
             f"{record.precision}, on {record.images} validation images; {allowed:.2g} may be lost; nothing is written; "
             "see --max-accuracy-loss"
         )

@@ -99,7 +99,8 @@ def geometry(model: ModelProto, tensor: str) -> Geometry:
     Returns:
         The geometry; cells that mix the image in ways that cannot be followed see the whole input and divide it evenly.
     """
-    shapes, grids = shapes_of(model), _grids(model)
+    shapes = shapes_of(model)
+    grids = _grids(model)
     image = model.graph.input[0].name
     axes = grids[tensor].axes
     if axes is None:

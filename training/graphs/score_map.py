@@ -129,14 +129,16 @@ def free_size(proto: ModelProto) -> None:
         if node.op_type == "Reshape":
             _follow_size(node, proto.graph, shapes)
     dims = proto.graph.input[0].type.tensor_type.shape.dim
-    dims[2].dim_param, dims[3].dim_param = "height", "width"
+    dims[2].dim_param = "height"
+    dims[3].dim_param = "width"
     del proto.graph.value_info[:]  # they are of the size that the graph was made at
     outputs = {output.name for output in proto.graph.output}
     proto.ParseFromString(subgraph(proto.SerializeToString(), outputs))  # without the shapes that were replaced
     for output in proto.graph.output:
         if output.name == "score_map":
             dims = output.type.tensor_type.shape.dim
-            dims[2].dim_param, dims[3].dim_param = "map_rows", "map_columns"
+            dims[2].dim_param = "map_rows"
+            dims[3].dim_param = "map_columns"
 
 
 def _follow_size(node: NodeProto, graph: GraphProto, shapes: dict[str, Shape]) -> None:
@@ -217,4 +219,5 @@ def remove_map(proto: ModelProto, size: InputSpec) -> None:
     others = {output.name for output in proto.graph.output} - {"score_map"}
     proto.ParseFromString(subgraph(proto.SerializeToString(), others))
     dims = proto.graph.input[0].type.tensor_type.shape.dim
-    dims[2].dim_value, dims[3].dim_value = size.height, size.width
+    dims[2].dim_value = size.height
+    dims[3].dim_value = size.width

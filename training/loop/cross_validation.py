@@ -31,7 +31,8 @@ def cross_validate(given: Mapping[str, Any], train: Train) -> dict[str, Any]:
     """
     if not given.get("output"):
         raise ConfigError("--output is missing; name the folder of the folds")
-    folder, count = Path(given["output"]), int(given["folds"])
+    folder = Path(given["output"])
+    count = int(given["folds"])
     if (folder / "fold1").exists() and not given.get("resume"):
         raise ConfigError(f"{folder}: holds folds already; --resume continues them, another --output starts afresh")
     reports = []

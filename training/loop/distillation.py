@@ -13,6 +13,7 @@ from training import checkpoint
 from training.config import TrainConfig
 from training.data.records import LabelledImages
 from training.networks import build
+from training.tasks.by_name import task_of
 
 
 def teacher(config: TrainConfig, data: LabelledImages, device: torch.device) -> nn.Module | None:
@@ -27,7 +28,7 @@ def teacher(config: TrainConfig, data: LabelledImages, device: torch.device) -> 
     path = Path(config.teacher)
     saved = checkpoint.load(path)
     for task in (data.task, saved.task):
-        if task != "multiclass":
+        if not task_of(task).one_class:
             raise ConfigError(f"--teacher {path}: only one class an image can be taught, not {task}; leave it out")
     if saved.class_names != data.class_names:
         different = sorted(set(saved.class_names) ^ set(data.class_names)) or "their order"
@@ -38,17 +39,17 @@ def teacher(config: TrainConfig, data: LabelledImages, device: torch.device) -> 
     return model.to(memory_format=torch.channels_last) if config.channels_last else model
 
 
-def divergence(outputs: Tensor, taught: Tensor, temperature: float) -> Tensor:
+def divergence(outputs: Tensor, teacher_outputs: Tensor, temperature: float) -> Tensor:
     """Returns how far a network's scores are from its teacher's, the mean over the images.
 
     Args:
         outputs: (N, K) logits.
-        taught: (N, K) logits of the teacher.
+        teacher_outputs: (N, K) logits of the teacher.
         temperature: T, by which both are divided; above 1 the scores of wrong classes count more.
 
     Source: Hinton, Vinyals, Dean, Distilling the Knowledge in a Neural Network, 2015, section 2: soft targets at a
         temperature T; times T^2, so that the gradients keep their size when T changes.
     """
     log_scores = functional.log_softmax(outputs.float() / temperature, dim=1)
-    log_taught = functional.log_softmax(taught.float() / temperature, dim=1)
-    return functional.kl_div(log_scores, log_taught, reduction="batchmean", log_target=True) * temperature**2
+    log_teacher = functional.log_softmax(teacher_outputs.float() / temperature, dim=1)
+    return functional.kl_div(log_scores, log_teacher, reduction="batchmean", log_target=True) * temperature**2

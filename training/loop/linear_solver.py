@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cnn_perception.model.spec import Task
-from training import tasks
 from training.config import TrainConfig
 from training.data.records import Sample
+from training.tasks.by_name import task_of
 
 WEIGHT_DECAYS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """L2 penalties tried by cross-validation, on standardised features and the mean loss of an image."""
@@ -28,7 +28,7 @@ CROSS_VALIDATED = 5000
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Embeddings (n, D) float32 and targets of the images that could be read, as for `tasks.loss`."""
+    """Embeddings (n, D) float32 and targets of the images that could be read, as for `LearningTask.loss`."""
 
     embeddings: Tensor
     targets: Tensor
@@ -48,6 +48,10 @@ class Linear:
     def __call__(self, embeddings: Tensor) -> Tensor:
         """Returns logits (n, K) of embeddings (n, D)."""
         return embeddings @ self.weight.T + self.bias
+
+
+Note = Callable[[Linear], None]
+"""Called with the layer as it is after an iteration."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,30 +84,18 @@ class Scale:
         classifier.bias.copy_(layer.bias - weight @ self.centre)
 
 
-def fit(
-    data: Features,
-    task: Task,
-    outputs: int,
-    weight_decay: float,
-    iterations: int,
-    note: Callable[[Linear], None] | None = None,
-) -> Linear:
+def fit(data: Features, task: Task, outputs: int, decay: float, iterations: int, note: Note | None = None) -> Linear:
     """Returns what `fit_linear` finds, or for numbers `fit_ridge` at once; see there."""
-    if task != "regression":
-        return fit_linear(data, task, outputs, weight_decay, iterations, note)
-    (layer,) = fit_ridge(data, [weight_decay])
+    if not task_of(task).least_squares:
+        return fit_linear(data, task, outputs, decay, iterations, note)
+    (layer,) = fit_ridge(data, [decay])
     if note is not None:
         note(layer)
     return layer
 
 
 def fit_linear(
-    data: Features,
-    task: Task,
-    outputs: int,
-    weight_decay: float,
-    iterations: int,
-    note: Callable[[Linear], None] | None = None,
+    data: Features, task: Task, outputs: int, weight_decay: float, iterations: int, note: Note | None = None
 ) -> Linear:
     """Minimises the mean loss plus weight_decay / 2 x |weight|^2 (the bias is free) by full-batch L-BFGS.
 
@@ -111,12 +103,13 @@ def fit_linear(
 
     Args:
         data: Standardised embeddings and targets.
-        task: What they are, see `tasks.loss`; not for regression.
+        task: What they are; not for regression.
         outputs: K.
         weight_decay: The penalty, at least 0.
         iterations: When to stop at the latest.
         note: Called with the layer after each iteration.
     """
+    learning = task_of(task)
     x, y = data.embeddings, data.targets
     weight = torch.zeros(outputs, x.shape[1], device=x.device, requires_grad=True)
     bias = torch.zeros(outputs, device=x.device, requires_grad=True)
@@ -125,7 +118,7 @@ def fit_linear(
 
     def objective() -> Tensor:
         solver.zero_grad()
-        total = tasks.loss(x @ weight.T + bias, y, task) + weight_decay / 2 * weight.square().sum()
+        total = learning.loss(x @ weight.T + bias, y) + weight_decay / 2 * weight.square().sum()
         total.backward()  # type: ignore[no-untyped-call]
         return total
 
@@ -198,18 +191,18 @@ def cross_validate(data: Features, task: Task, outputs: int, folds: npt.NDArray[
     Returns:
         By the penalty, the mean loss; of numbers the mean absolute error, standardised.
     """
-    decays = RIDGE_DECAYS if task == "regression" else WEIGHT_DECAYS
+    learning = task_of(task)
+    decays = RIDGE_DECAYS if learning.least_squares else WEIGHT_DECAYS
     rows = np.random.default_rng(0).permutation(len(folds))[:CROSS_VALIDATED]
     losses = dict.fromkeys(decays, 0.0)
     for fold in tqdm(np.unique(folds[rows]), "cross-validating", leave=False):
-        inside, outside = data.rows(rows[folds[rows] != fold]), data.rows(rows[folds[rows] == fold])
-        if task == "regression":
+        inside = data.rows(rows[folds[rows] != fold])
+        outside = data.rows(rows[folds[rows] == fold])
+        if learning.least_squares:
             layers = fit_ridge(inside, decays)
         else:
             layers = [fit_linear(inside, task, outputs, decay, iterations=50) for decay in decays]
         for decay, layer in zip(decays, layers, strict=True):
-            answers = layer(outside.embeddings)
-            numbers = task == "regression"
-            loss = (answers - outside.targets).abs().mean() if numbers else tasks.loss(answers, outside.targets, task)
+            loss = learning.held_out_loss(layer(outside.embeddings), outside.targets)
             losses[decay] += loss.item() * len(outside.targets) / len(rows)
     return losses

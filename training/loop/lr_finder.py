@@ -18,7 +18,7 @@ from training import distributed
 from training.batches.loader import Batch
 from training.loop.interrupt import Interrupt
 from training.loop.run import Run
-from training.loop.step import Learner, Place
+from training.loop.step import BatchPosition, Learner
 
 LOWEST, HIGHEST, STEPS = 1e-7, 10.0, 100
 SMOOTHING = 0.9
@@ -77,13 +77,14 @@ def sweep(run: Run) -> Sweep:
         for step, batch in enumerate(tqdm(itertools.islice(_endless(run), STEPS), "rates", STEPS, leave=False)):
             rate = LOWEST * (HIGHEST / LOWEST) ** (step / (STEPS - 1))
             learner.set_rates(rate / run.config.lr)
-            images, targets = batch.images.to(run.device), batch.labels.to(run.device)
-            outcome = learner.learn(images, targets, Place(first=True, last=True, images=len(images)))
+            images = batch.images.to(run.device)
+            targets = batch.labels.to(run.device)
+            result = learner.learn(images, targets, BatchPosition(first=True, last=True, images=len(images)))
             if interrupt.requested:
                 raise KeyboardInterrupt
-            if outcome is None:
+            if result is None:
                 continue
-            average = SMOOTHING * average + (1 - SMOOTHING) * outcome.loss
+            average = SMOOTHING * average + (1 - SMOOTHING) * result.loss
             smoothed = average / (1 - SMOOTHING ** (len(losses) + 1))
             if not math.isfinite(smoothed) or (len(losses) > SETTLED and smoothed > DIVERGED * min(losses)):
                 break

@@ -24,8 +24,10 @@ from training.loop.linear_solver import Features, Linear, Scale
 from training.loop.run import EpochRecord, Run
 from training.networks import backbones
 from training.run_files import replacing
-from training.scoring.scores import Answers
-from training.tasks import METRIC, Meaning
+from training.scoring.predict import predict
+from training.scoring.scores import Evaluation
+from training.tasks.by_name import task_of
+from training.tasks.task import Meaning
 
 ITERATIONS = MODE_DEFAULTS["probe"]["epochs"]
 """Most steps of L-BFGS for a head that fine-tuning begins with."""
@@ -48,26 +50,30 @@ def fit(run: Run) -> list[EpochRecord]:
     cut = _cut(run)
     train, val, samples = _features(run, cut)
     scale = Scale.of(train)
-    train, val = scale(train), scale(val)
-    task, decay = run.data.task, run.config.weight_decay
+    train = scale(train)
+    val = scale(val)
+    task = run.data.task
+    decay = run.config.weight_decay
     if decay is None:
         decay = _choose_decay(train, samples, run)
+    metric = task_of(task).metric
     history: list[EpochRecord] = []
     started = time.perf_counter()
 
     def note(layer: Linear) -> None:
         nonlocal started
-        on_train, on_val = (_answers(layer, part, run.data) for part in (train, val))
+        on_train = _evaluate(layer, train, run.data)
+        on_val = _evaluate(layer, val, run.data)
         scores = on_train.loss, on_train.metric, on_val.loss, on_val.metric
         now = time.perf_counter()
-        history.append(EpochRecord(len(history) + 1, "probe", 1.0, *scores, now - started, METRIC[task]))
+        history.append(EpochRecord(len(history) + 1, "probe", 1.0, *scores, now - started, metric))
         started = now
 
     layer = linear_solver.fit(train, task, len(run.data.class_names), decay, run.config.epochs, note)
     scale.fold_into(cut.classifier, layer)
     print(f"probe: weight decay {decay:g}, {len(history)} iterations")
     run.write_history(history)
-    run.save(["best.pt", "last.pt"], _answers(layer, val, run.data).summary(), {})
+    run.save(["best.pt", "last.pt"], _evaluate(layer, val, run.data).summary(), {})
     return history
 
 
@@ -84,7 +90,8 @@ def start_head(run: Run) -> None:
         ConfigError: If the architecture does not end in a linear layer.
         DataError: If the images can no longer be read.
     """
-    cut, task = _cut(run), run.data.task
+    cut = _cut(run)
+    task = run.data.task
     train, samples = _readable(run, run.data.part("train"), *_embed(run, cut, "train"))
     if not samples:
         raise DataError(f"{run.data.root}: its images can no longer be read; start again when they are back")
@@ -93,8 +100,8 @@ def start_head(run: Run) -> None:
     decay = _choose_decay(train, samples, run)
     layer = linear_solver.fit(train, task, len(run.data.class_names), decay, ITERATIONS)
     scale.fold_into(cut.classifier, layer)
-    found = _answers(layer, train, run.data)
-    print(f"head: a probe of weight decay {decay:g}, training {METRIC[task]} {found.metric:.3f}")
+    found = _evaluate(layer, train, run.data)
+    print(f"head: a probe of weight decay {decay:g}, training {task_of(task).metric} {found.metric:.3f}")
 
 
 def _cut(run: Run) -> backbones.Split:
@@ -118,8 +125,8 @@ def _choose_decay(train: Features, samples: Sequence[Sample], run: Run) -> float
     return min(losses, key=lambda candidate: losses[candidate])
 
 
-def _answers(layer: Linear, data: Features, meaning: Meaning) -> Answers:
-    return Answers(layer(data.embeddings).cpu().numpy(), data.targets.cpu().numpy(), meaning)
+def _evaluate(layer: Linear, data: Features, meaning: Meaning) -> Evaluation:
+    return Evaluation(layer(data.embeddings).cpu().numpy(), data.targets.cpu().numpy(), meaning)
 
 
 def _features(run: Run, cut: backbones.Split) -> tuple[Features, Features, tuple[Sample, ...]]:
@@ -128,7 +135,8 @@ def _features(run: Run, cut: backbones.Split) -> tuple[Features, Features, tuple
     Returns:
         Both, and the training images that could be read.
     """
-    path, key = run.folder / "embeddings.npz", _key(run)
+    path = run.folder / "embeddings.npz"
+    key = _key(run)
     cached = _read_cache(path, key)
     if cached is None:
         cached = _embed(run, cut, "train", "val")
@@ -137,7 +145,8 @@ def _features(run: Run, cut: backbones.Split) -> tuple[Features, Features, tuple
     embeddings, kept = cached
     everything, samples = _readable(run, (*run.data.part("train"), *run.data.part("val")), embeddings, kept)
     training = np.array([sample.part == "train" for sample in samples], np.bool_)
-    train, val = everything.rows(np.flatnonzero(training)), everything.rows(np.flatnonzero(~training))
+    train = everything.rows(np.flatnonzero(training))
+    val = everything.rows(np.flatnonzero(~training))
     if not len(train.targets) or not len(val.targets):
         raise DataError(f"{run.data.root}: its images can no longer be read; start again when they are back")
     return train, val, tuple(sample for sample in samples if sample.part == "train")
@@ -150,24 +159,20 @@ def _readable(
     if lost := [str(sample.path) for sample, here in zip(samples, kept, strict=True) if not here]:
         tqdm.write(f"left out, no longer readable: {', '.join(lost)}")
     read = [sample for sample, here in zip(samples, kept, strict=True) if here]
-    multiclass = run.data.task == "multiclass"
-    targets = torch.tensor([s.label for s in read] if multiclass else [s.values for s in read])
+    targets = torch.from_numpy(task_of(run.data.task).targets(read))
     return Features(torch.from_numpy(embeddings[kept]).to(run.device), targets.to(run.device)), tuple(read)
 
 
-@torch.inference_mode()
 def _embed(run: Run, cut: backbones.Split, *parts: Part) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Runs the frozen backbone over images: (n, D) embeddings, and (n,) whether the image could be read."""
-    run.model.eval()
-    loader = run.evaluation_batches(*parts)
+    run.model.eval()  # what the cut network shares with it and what it does not
     count = sum(len(run.data.part(part)) for part in parts)
-    embeddings, kept = np.zeros((count, cut.classifier.weight.shape[1]), np.float32), np.zeros(count, np.bool_)
-    with tqdm(total=count, desc="features", unit="img") as bar:
-        for batch in loader:
-            if len(batch.rows):
-                embeddings[batch.rows] = cut.neck(cut.body(batch.images.to(run.device))).float().cpu().numpy()
-                kept[batch.rows] = True
-            bar.update(len(batch.rows) + len(batch.lost))
+    embeddings = np.zeros((count, cut.classifier.weight.shape[1]), np.float32)
+    kept = np.zeros(count, np.bool_)
+    backbone = nn.Sequential(cut.body, cut.neck)
+    for batch in predict(backbone, run.evaluation_batches(*parts), run.device, "features", keep_bar=True):
+        embeddings[batch.rows] = batch.outputs.numpy()
+        kept[batch.rows] = True
     return embeddings, kept
 
 

@@ -15,16 +15,17 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from cnn_perception.errors import ConfigError, DataError
-from training import checkpoint, distributed, tasks
+from training import checkpoint, distributed
 from training.batches.augment import Augmentation
 from training.batches.cache import open_cache
 from training.batches.loader import Batch, Images, Order, balanced, data_loader
-from training.checkpoint import Checkpoint
+from training.checkpoint import UNCALIBRATED, Checkpoint
 from training.config import CHANGED_BY_RESUME, TrainConfig, expand_augment, from_json, make, with_recipe
 from training.data import load
 from training.data.records import LabelledImages, Part
 from training.networks import build
 from training.run_files import write_text
+from training.tasks.by_name import task_of
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,12 @@ class EpochRecord:
         epoch: Counted from 1.
         phase: What learned.
         lr: The rate of the head at the epoch's end.
-        train_loss: See `tasks.loss`.
+        train_loss: See `LearningTask.loss`.
         train_metric: The metric on the training images as they were shown; NaN for multilabel fine-tuning.
-        val_loss: See `tasks.loss`.
+        val_loss: See `LearningTask.loss`.
         val_metric: The metric on the validation images; higher is better.
         seconds: How long it took.
-        metric: Its name, see `tasks.METRIC`.
+        metric: Its name, see `LearningTask.metric`.
     """
 
     epoch: int
@@ -78,7 +79,8 @@ class Run:
 
     def training_batches(self) -> tuple[DataLoader[Batch], Order]:
         """Returns the shuffled, augmented training images, decoded as far as they are kept, and their order."""
-        samples, augmentation = self.data.part("train"), Augmentation.of(self.config, self.data.task)
+        samples = self.data.part("train")
+        augmentation = Augmentation.of(self.config, self.data.task)
         with distributed.first_alone_first(self.device):  # the others find what it wrote
             cache = open_cache(samples, self.config, augmentation)
         images = Images(samples, self.config.input, augmentation, self.config.seed, cache)
@@ -105,6 +107,7 @@ class Run:
             "val_images": len(self.data.part("val")),
             "metrics": dict(metrics),
         }
+        thresholds = task_of(self.data.task).usual_thresholds(len(self.data.class_names))
         now = Checkpoint(
             backbone=self.config.backbone,
             task=self.data.task,
@@ -116,7 +119,7 @@ class Run:
             training=record,
             train_images=tuple(str(sample.path.absolute()) for sample in self.data.part("train")),
             val_images=tuple(str(sample.path.absolute()) for sample in self.data.part("val")),
-            calibration=tasks.uncalibrated(self.data),
+            calibration=dataclasses.replace(UNCALIBRATED, thresholds=thresholds),
             config=self.config.to_dict(),
             resume=None,
             val_targets=tuple(sample.values or (sample.label,) for sample in self.data.part("val")),
@@ -182,7 +185,8 @@ def open_run(config: TrainConfig) -> Run:
         ConfigError: If the folder cannot be made, or the network or its weights cannot be had.
         DataError: If the data cannot be used.
     """
-    folder, device = Path(config.output), _device(config)
+    folder = Path(config.output)
+    device = _device(config)
     build.start(config, 2)  # for its errors: a wrong name should not be found only after the data were read
     try:
         folder.mkdir(parents=True, exist_ok=True)

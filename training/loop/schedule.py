@@ -124,9 +124,12 @@ def plateaus(val_losses: Sequence[float], patience: int) -> int:
 
     Source: torch.optim.lr_scheduler.ReduceLROnPlateau with its default threshold.
     """
-    best, waited, falls = math.inf, 0, 0
+    best = math.inf
+    waited = 0
+    falls = 0
     for loss in val_losses:
         best, waited = (loss, 0) if loss < best * (1 - 1e-4) else (best, waited + 1)
         if waited > patience:
-            falls, waited = falls + 1, 0
+            falls = falls + 1
+            waited = 0
     return falls

@@ -13,17 +13,18 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from cnn_perception.errors import ConfigError
-from training import distributed, tasks
+from training import distributed
 from training.batches.loader import class_weights
 from training.config import TrainConfig
 from training.loop import distillation, schedule
-from training.loop.ema import Average
+from training.loop.ema import WeightAverage
 from training.loop.run import Run
 from training.loop.schedule import Phase
 from training.networks import backbones
+from training.tasks.by_name import task_of
 
 
-class Place(NamedTuple):
+class BatchPosition(NamedTuple):
     """Where a batch stands in its step: the first, the last of those accumulated; `images` in all of them."""
 
     first: bool
@@ -31,8 +32,8 @@ class Place(NamedTuple):
     images: int
 
 
-class Outcome(NamedTuple):
-    """What a batch gave, over all processes: images, their summed loss and `tasks.hits`; NaN or Inf if it is bad."""
+class BatchResult(NamedTuple):
+    """What a batch gave, over all processes: images, their summed loss and hits; NaN or Inf if it is bad."""
 
     images: int
     loss_sum: float
@@ -48,12 +49,15 @@ class Learner:
     """A network, its optimiser, the average of its weights and its teacher."""
 
     def __init__(self, run: Run) -> None:
-        self.model, self.config, self.device, self.task = run.model, run.config, run.device, run.data.task
+        self.model = run.model
+        self.config = run.config
+        self.device = run.device
+        self.task = task_of(run.data.task)
         self.stages = backbones.stages(run.model, *run.config.input_size)
         self.optimizer = schedule.optimizer(run.model, self.stages, run.config)
         self.amp = amp_dtype(run.config, run.device)
         self.scaler = torch.amp.GradScaler(run.device.type, enabled=self.amp is torch.float16)
-        self.average = Average(run.model, run.config.ema) if run.config.ema else None
+        self.average = WeightAverage(run.model, run.config.ema) if run.config.ema else None
         self.teacher = distillation.teacher(run.config, run.data, run.device)
         self.class_weights: Tensor | None = None
         if run.config.balance == "weights":
@@ -63,7 +67,7 @@ class Learner:
         self._network: Callable[[Tensor], Tensor] = run.model
         self._parallel: DistributedDataParallel | None = None
         self._buffers: list[Tensor] = []
-        self._spoiled = False
+        self._left_out = False
 
     def begin(self, phase: Phase) -> None:
         """Lets the parameters of a phase learn; to be called whenever the network was in evaluation mode."""
@@ -86,7 +90,7 @@ class Learner:
             elif momentum is not None:
                 group["momentum"] = momentum
 
-    def learn(self, images: Tensor, targets: Tensor, place: Place) -> Outcome | None:
+    def learn(self, images: Tensor, targets: Tensor, position: BatchPosition) -> BatchResult | None:
         """Takes the gradients of a batch, and with the last one of a step, the step.
 
         A step without a finite loss or gradient is left out and changes nothing: neither weights nor the running
@@ -94,56 +98,61 @@ class Learner:
 
         Args:
             images: (N, 3, height, width) float32, this process's share of the batch.
-            targets: As for `tasks.loss`.
-            place: Where the batch stands in its step.
+            targets: As for `LearningTask.loss`.
+            position: Where the batch stands in its step.
 
         Returns:
             What it gave; None for the rest of a step that is left out, and where images were lost but for one.
         """
-        if place.first:
+        if position.first:
             self.optimizer.zero_grad(set_to_none=True)
-            self._buffers, self._spoiled = [buffer.clone() for buffer in self.model.buffers()], False
+            self._buffers = [buffer.clone() for buffer in self.model.buffers()]
+            self._left_out = False
         # batch normalisation cannot learn from a single image
-        self._spoiled = self._spoiled or distributed.total([float(len(images) < 2)], self.device)[0] > 0
-        if self._spoiled:
+        self._left_out = self._left_out or distributed.total([float(len(images) < 2)], self.device)[0] > 0
+        if self._left_out:
             self.optimizer.zero_grad(set_to_none=True)
             return None
         if self.config.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
+        result = self._backward(images, targets, position)
+        norm = self._update() if position.last and math.isfinite(result.loss_sum) else 0.0
+        if math.isfinite(result.loss_sum + norm):
+            return result
+        self._undo()
+        return result._replace(loss_sum=result.loss_sum + norm)
+
+    def _backward(self, images: Tensor, targets: Tensor, position: BatchPosition) -> BatchResult:
+        """What a batch gave; its gradients are added to those of its step, unless its loss is not finite."""
         # the processes exchange their gradients once a step
-        with contextlib.nullcontext() if self._parallel is None or place.last else self._parallel.no_sync():
+        with contextlib.nullcontext() if self._parallel is None or position.last else self._parallel.no_sync():
             with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
                 outputs = self._network(images)
                 loss = self.loss(outputs, images, targets)
-            own = [len(images), loss.item() * len(images), tasks.hits(outputs, targets, self.task)]
+            own = [len(images), loss.item() * len(images), self.task.hits(outputs, targets)]
             count, loss_sum, hits = distributed.total(own, self.device)
-            outcome = Outcome(int(count), loss_sum, hits)
             if math.isfinite(loss_sum):
-                share = len(images) * distributed.count() / place.images  # the processes' gradients are averaged
+                share = len(images) * distributed.count() / position.images  # the processes' gradients are averaged
                 self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
-        norm = self._update() if place.last and math.isfinite(loss_sum) else 0.0
-        if math.isfinite(loss_sum + norm):
-            return outcome
-        self._spoiled = True
+        return BatchResult(int(count), loss_sum, hits)
+
+    def _undo(self) -> None:
+        """Leaves out the rest of a step, and takes back what its batches did to the running statistics."""
+        self._left_out = True
         self.optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             for buffer, before in zip(self.model.buffers(), self._buffers, strict=True):
                 buffer.copy_(before)
-        return outcome._replace(loss_sum=loss_sum + norm)
 
     def loss(self, outputs: Tensor, images: Tensor, targets: Tensor) -> Tensor:
         """Returns what a batch adds to what is minimised: the labels' part and the teacher's."""
-        smoothing, weights = self.config.label_smoothing, self.class_weights
-        loss = tasks.loss(outputs, targets, self.task, label_smoothing=smoothing, class_weights=weights)
+        loss = self.task.loss(outputs, targets, self.config.label_smoothing, self.class_weights)
         if self.teacher is None:
             return loss
         with torch.no_grad():
-            taught = self.teacher(images)
-        return torch.lerp(
-            loss.float(),
-            distillation.divergence(outputs, taught, self.config.distil_temperature),
-            self.config.distil_weight,
-        )
+            teacher_outputs = self.teacher(images)
+        divergence = distillation.divergence(outputs, teacher_outputs, self.config.distil_temperature)
+        return torch.lerp(loss.float(), divergence, self.config.distil_weight)
 
     def _update(self) -> float:
         """Takes the step; returns the norm of its gradient, and takes none where that is not finite."""

@@ -25,9 +25,9 @@ from training.data import load
 from training.loop import probe, schedule, tensorboard
 from training.loop.interrupt import Interrupt, Interrupted
 from training.loop.run import EpochRecord, Run
-from training.loop.step import Learner, Outcome, Place
-from training.scoring.scores import answer
-from training.tasks import METRIC
+from training.loop.step import BatchPosition, BatchResult, Learner
+from training.scoring.scores import evaluate
+from training.tasks.by_name import task_of
 
 
 @dataclass
@@ -56,7 +56,9 @@ class Trainer:
     """The network, its optimiser and its progress during one run."""
 
     def __init__(self, run: Run) -> None:
-        self.run, self.config, self.model = run, run.config, run.model
+        self.run = run
+        self.config = run.config
+        self.model = run.model
         self.learner = Learner(run)
         self.mixing = Mixing.of(run.config, run.data.task)
         self.progress = Progress()
@@ -94,36 +96,43 @@ class Trainer:
             Interrupted: Between two steps; a later call goes on from there.
             ConfigError: If too many steps in a row have no finite loss.
         """
-        now, phase = self.progress, schedule.phase(self.config, self.progress.epoch)
+        now = self.progress
+        phase = schedule.phase(self.config, self.progress.epoch)
         self.learner.begin(phase)
-        order.epoch, order.first_batch = now.epoch, now.batch
-        title, started = f"epoch {now.epoch + 1}/{self.config.epochs} {phase}", time.perf_counter()
+        order.epoch = now.epoch
+        order.first_batch = now.batch
+        title = f"epoch {now.epoch + 1}/{self.config.epochs} {phase}"
+        started = time.perf_counter()
         size = min(self.config.batch_size, order.count)
         with tqdm(total=order.count, initial=now.batch * size, desc=title, unit="img") as bar:
             for batch in loader:
                 for row in batch.lost:
                     tqdm.write(f"left out, no longer readable: {self.run.data.part('train')[row].path}")
                 self.step(batch, order)
-                place = self.place(order)
+                position = self.position(order)
                 now.batch += 1
-                now.seconds, started = now.seconds + time.perf_counter() - started, time.perf_counter()
+                now.seconds = now.seconds + time.perf_counter() - started
+                started = time.perf_counter()
                 bar.update(len(batch.labels) * distributed.count())
                 if now.images:
                     bar.set_postfix(loss=f"{now.loss_sum / now.images:.3f}", metric=f"{now.hits / now.images:.3f}")
-                if place.last and distributed.total([float(interrupt.requested)], self.run.device)[0]:
+                if position.last and distributed.total([float(interrupt.requested)], self.run.device)[0]:
                     raise Interrupted
 
     def finished(self) -> bool:
         """Returns whether all epochs are done, or the last ones brought nothing."""
-        now, patience = self.progress, self.config.early_stop
+        now = self.progress
+        patience = self.config.early_stop
         return now.epoch >= self.config.epochs or 0 < patience <= now.waited()
 
-    def place(self, order: Order) -> Place:
+    def position(self, order: Order) -> BatchPosition:
         """Returns where the batch that is next stands in its step."""
-        batch, size, count = self.progress.batch, order.batch_size, self.config.accumulate
+        batch = self.progress.batch
+        size = order.batch_size
+        count = self.config.accumulate
         start = batch - batch % count
         end = min(start + count, order.batches())
-        return Place(batch == start, batch == end - 1, min(end * size, order.count) - start * size)
+        return BatchPosition(batch == start, batch == end - 1, min(end * size, order.count) - start * size)
 
     def step(self, batch: Batch, order: Order) -> None:
         """Learns from one batch.
@@ -131,48 +140,53 @@ class Trainer:
         Raises:
             ConfigError: If too many steps in a row have no finite loss; none of them has changed the weights.
         """
-        now, place, device = self.progress, self.place(order), self.run.device
-        if place.first:
+        now = self.progress
+        position = self.position(order)
+        device = self.run.device
+        if position.first:
             steps = math.ceil(order.batches() / self.config.accumulate)
             epoch = now.epoch + now.batch // self.config.accumulate / steps
             losses = [record.val_loss for record in now.history]
             momentum = schedule.momentum(self.config, epoch)
             self.learner.set_rates(schedule.lr_factor(self.config, epoch, losses), momentum)
-        images, targets = batch.images.to(device, non_blocking=True), batch.labels.to(device, non_blocking=True)
+        images = batch.images.to(device, non_blocking=True)
+        targets = batch.labels.to(device, non_blocking=True)
         if self.mixing is not None:
             classes = len(self.run.data.class_names)
             images, targets = mixup.mix(images, targets, classes, self.mixing, now.epoch, now.batch)
-        outcome = self.learner.learn(images, targets, place)
-        if outcome is None:
+        result = self.learner.learn(images, targets, position)
+        if result is None:
             return
-        if not math.isfinite(outcome.loss_sum):
-            self.skip(batch, outcome)
+        if not math.isfinite(result.loss_sum):
+            self.skip(batch, result)
             return
         self.bad_in_a_row = 0
-        now.images += outcome.images
-        now.loss_sum += outcome.loss_sum
-        now.hits += outcome.hits
+        now.images += result.images
+        now.loss_sum += result.loss_sum
+        now.hits += result.hits
 
-    def skip(self, batch: Batch, outcome: Outcome) -> None:
+    def skip(self, batch: Batch, result: BatchResult) -> None:
         """Lists the images of a step that was left out, in skipped.csv.
 
         Raises:
             ConfigError: If there were too many in a row.
         """
-        now, samples = self.progress, self.run.data.part("train")
+        now = self.progress
+        samples = self.run.data.part("train")
         rows = sorted(row for share in distributed.from_all(batch.rows.tolist()) for row in share)
         paths = [str(samples[row].path) for row in rows]
-        self.skipped += [(now.epoch + 1, now.batch + 1, outcome.loss, path) for path in paths]
+        self.skipped += [(now.epoch + 1, now.batch + 1, result.loss, path) for path in paths]
         load.write_csv(self.run.folder / "skipped.csv", ("epoch", "batch", "loss", "path"), self.skipped)
         self.bad_in_a_row += 1
         where = f"batch {now.batch + 1} ({paths[0]} and {len(paths) - 1} more, see skipped.csv)"
         if self.bad_in_a_row >= self.config.bad_steps:
-            raise self.diverged(where, outcome.loss)
+            raise self.diverged(where, result.loss)
         tqdm.write(f"left out, loss or gradient not finite: epoch {now.epoch + 1}, {where}")
 
     def _skipped_before(self) -> list[tuple[int, int, float, str]]:
         """What skipped.csv lists of the steps before the next one; those from it on are done again."""
-        path, now = self.run.folder / "skipped.csv", self.progress
+        path = self.run.folder / "skipped.csv"
+        now = self.progress
         if not path.is_file():
             return []
         with path.open(newline="", encoding="utf-8") as file:
@@ -189,7 +203,7 @@ class Trainer:
         metrics: dict[str, float] | None = None
         if distributed.rank() == 0:
             with contextlib.suppress(Interrupted):
-                found = answer(self.model, val, self.run.data, self.run.device, "validating", interrupt.check)
+                found = evaluate(self.model, val, self.run.data, self.run.device, "validating", interrupt.check)
                 metrics = found.summary()
         metrics = distributed.from_first(metrics, self.run.device)
         if metrics is None:
@@ -205,7 +219,8 @@ class Trainer:
             Interrupted: During the validation; a later call repeats it.
             ConfigError: If the loss is not finite.
         """
-        started, average = time.perf_counter(), self.learner.average
+        started = time.perf_counter()
+        average = self.learner.average
         with average.in_place_of(self.model) if average else contextlib.nullcontext():
             metrics = self.validate(val, interrupt)
             record = self.record(metrics, time.perf_counter() - started)
@@ -219,7 +234,8 @@ class Trainer:
 
     def record(self, metrics: Mapping[str, float], seconds: float) -> EpochRecord:
         """Returns the line of history.csv of the epoch that ends, after a validation of so many seconds."""
-        now, metric = self.progress, METRIC[self.run.data.task]
+        now = self.progress
+        metric = task_of(self.run.data.task).metric
         return EpochRecord(
             epoch=now.epoch + 1,
             phase=schedule.phase(self.config, now.epoch),
@@ -234,9 +250,11 @@ class Trainer:
 
     def diverged(self, where: str, value: float) -> ConfigError:
         """Says in one line that training has failed, and what is left of it."""
-        left, then = "nothing was saved yet", "start again with a lower --lr"
+        left = "nothing was saved yet"
+        then = "start again with a lower --lr"
         if self.progress.history:
-            left, then = f"{self.run.folder / 'last.pt'} is intact", "continue with --resume and a lower --lr"
+            left = f"{self.run.folder / 'last.pt'} is intact"
+            then = "continue with --resume and a lower --lr"
         return ConfigError(
             f"the loss is {value} in epoch {self.progress.epoch + 1}, {where}; {then} than {self.config.lr:g}"
             f"{' or take --amp off' if self.learner.amp else ' or take --clip-norm 1'} ({left})"

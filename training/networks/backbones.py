@@ -277,7 +277,8 @@ def _ancestors(ends: fx.Node | tuple[fx.Node, ...], graph: fx.Graph, start: fx.N
 
 def _resolution(node: fx.Node, traced: fx.GraphModule) -> int | None:
     """Returns the pixels of a node's output where its module tells which axes are the spatial ones."""
-    module, shape = _module(node, traced), node.meta.get("shape", ())
+    module = _module(node, traced)
+    shape = node.meta.get("shape", ())
     if isinstance(module, nn.Conv2d):
         return int(shape[2] * shape[3])
     if isinstance(module, nn.Linear | nn.LayerNorm) and len(shape) == 4:  # channels last
@@ -298,7 +299,8 @@ def _straddling_block(first: str, below: list[str], model: nn.Module) -> str | N
     """Returns the block, such as a residual one, in whose midst a stage begins: blocks are not torn apart."""
     path = first.split(".")
     for depth in range(len(path) - 1, 0, -1):
-        prefix, parent = ".".join(path[:depth]), model.get_submodule(".".join(path[: depth - 1]))
+        prefix = ".".join(path[:depth])
+        parent = model.get_submodule(".".join(path[: depth - 1]))
         listed = depth == 1 or isinstance(parent, _LISTS)
         if listed and not isinstance(model.get_submodule(prefix), _LISTS):
             return prefix if any(name.startswith(prefix + ".") for name in below) else None

@@ -14,6 +14,7 @@ from training.config import TrainConfig
 from training.networks import backbones
 from training.networks.grid_head import with_grid_head
 from training.networks.weights import classifier_name
+from training.tasks.by_name import task_of
 
 
 def start(config: TrainConfig, outputs: int) -> tuple[nn.Module, str]:
@@ -41,7 +42,8 @@ def restore(saved: Checkpoint) -> nn.Module:
     Raises:
         DataError: If the weights do not fit the architecture.
     """
-    outputs, size = len(saved.class_names), (saved.input.height, saved.input.width)
+    outputs = len(saved.class_names)
+    size = (saved.input.height, saved.input.width)
     model = _with_head(backbones.build(saved.backbone, outputs), outputs, size, saved.config)
     try:
         model.load_state_dict(saved.model)
@@ -53,7 +55,8 @@ def restore(saved: Checkpoint) -> nn.Module:
 
 def _with_head(model: nn.Module, outputs: int, size: tuple[int, int], config: dict[str, Any]) -> nn.Module:
     """The checkpoint of published weights has no settings of a run, and keeps its own head."""
-    layer, cells = config.get("feature_layer"), config.get("grid")
+    layer = config.get("feature_layer")
+    cells = config.get("grid")
     if layer is None and cells is None:
         return model
     rows, columns = cells or (1, 1)
@@ -67,5 +70,5 @@ def check_last_layer(model: nn.Module, backbone: str, task: Task) -> None:
         ConfigError: If numbers are to be learned and its last layer is no linear one with a bias, such as SqueezeNet's.
     """
     last = model.get_submodule(classifier_name(model))
-    if task == "regression" and not (isinstance(last, nn.Linear) and last.bias is not None):
+    if task_of(task).needs_linear_layer and not (isinstance(last, nn.Linear) and last.bias is not None):
         raise ConfigError(f"{backbone} does not end in a linear layer with bias, as numbers need; take --grid 1x1")

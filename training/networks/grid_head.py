@@ -40,7 +40,8 @@ def with_grid_head(
         ConfigError: If there is no such layer, or its features are not spatial.
     """
     body = backbones.split(model, *size).body
-    image, end = next(iter(body.graph.nodes)), _output(body, layer, model)
+    image = next(iter(body.graph.nodes))
+    end = _output(body, layer, model)
     shape = end.meta["shape"]
     # rows and columns shrink alike; the channels of a network that has them last, such as Swin, do not
     if len(shape) != 4 or not 0.5 < size[0] / shape[2] / (size[1] / shape[3]) < 2:

@@ -38,7 +38,8 @@ def load_weights(model: nn.Module, name: str, source: str) -> str:
         state, origin = _download(name)
     else:
         path = Path(source)
-        state, origin = _read(path), f"{path.name} sha256:{_sha256(path)[:12]}"
+        state = _read(path)
+        origin = f"{path.name} sha256:{_sha256(path)[:12]}"
     _load(model, name, state, origin)
     return origin
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from cnn_perception import metrics
-from training.scoring.probabilities import Doubles
+from training.tasks.probabilities import Doubles
 
 _BINS = 40
 

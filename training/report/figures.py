@@ -15,8 +15,9 @@ from cnn_perception.metrics import Counts
 from training.graphs.layers import Layer, totals
 from training.loop.run import EpochRecord
 from training.run_files import replacing
-from training.scoring.scores import Answers
-from training.tasks import METRIC_NAMES
+from training.scoring.scores import Evaluation
+from training.tasks.by_name import METRIC_TITLES
+from training.tasks.scaling import in_units
 
 NUMBERED = 25
 """Classes up to which the cells of a confusion matrix carry their counts; beyond, they are too small to read."""
@@ -27,7 +28,7 @@ def learning_curves(history: Sequence[EpochRecord], path: Path) -> None:
     epochs = [record.epoch for record in history]
     figure = Figure(figsize=(10, 4), layout="constrained")
     axes = figure.subplots(1, 2)
-    titles = "loss", METRIC_NAMES[history[0].metric] if history else ""
+    titles = "loss", METRIC_TITLES[history[0].metric] if history else ""
     for axis, measure, title in zip(axes, ("loss", "metric"), titles, strict=True):
         for part in ("train", "val"):
             axis.plot(epochs, [getattr(record, f"{part}_{measure}") for record in history], label=part, marker=".")
@@ -63,9 +64,10 @@ def confusion_matrix(confusion: Counts, class_names: Sequence[str], path: Path) 
     _write(figure, path)
 
 
-def numbers(answers: Answers, path: Path) -> None:
+def numbers(answers: Evaluation, path: Path) -> None:
     """Draws what a network answers over what is true, a picture for each number."""
-    truth, found = answers.numbers()
+    truth = in_units(answers.truth, answers.meaning.scaling)
+    found = in_units(answers.logits, answers.meaning.scaling)
     names, units = answers.meaning.class_names, answers.meaning.units
     figure = Figure(figsize=(4 * len(names), 4), layout="constrained")
     axes = figure.subplots(1, len(names), squeeze=False)[0]

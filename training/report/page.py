@@ -12,7 +12,7 @@ from cnn_perception import metrics
 from cnn_perception.pages import data_url
 from cnn_perception.pages.class_tables import ClassTables, class_tables
 from cnn_perception.pages.rendering import percent, render
-from training.calibration.embeddings import Seen
+from training.calibration.embeddings import Predictions
 from training.calibration.fit import Fitted
 from training.data.records import PARTS, Part
 from training.loop.run import Run
@@ -48,13 +48,13 @@ class _UnknownRule:
     histogram: diagrams.Histogram
 
 
-def write(run: Run, report: Mapping[str, Any], seen: Mapping[str, Seen], fitted: Fitted) -> None:
+def write(run: Run, report: Mapping[str, Any], seen: Mapping[str, Predictions], fitted: Fitted) -> None:
     """Writes report.html into the run's folder.
 
     Args:
         run: The run; its network has the weights of best.pt.
         report: What report.json holds.
-        seen: What `embeddings.look` saw.
+        seen: What `embeddings.of_run` returned.
         fitted: Temperature and unknown rule.
     """
     part: Part = "test" if "test" in seen else "val"
@@ -110,7 +110,7 @@ def _learning_curves(run: Run) -> str:
     return data_url.of_png(picture.read_bytes()) if picture.is_file() else ""
 
 
-def _scores(run: Run, report: Mapping[str, Any], seen: Seen, part: str) -> ClassTables | OutputTable:
+def _scores(run: Run, report: Mapping[str, Any], seen: Predictions, part: str) -> ClassTables | OutputTable:
     names = run.data.class_names
     if run.data.task == "multiclass":
         counts = metrics.confusion_matrix(seen.labels, seen.logits.argmax(axis=1), len(names))

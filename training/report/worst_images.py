@@ -21,14 +21,14 @@ from cnn_perception.pages.rendering import percent
 from cnn_perception.pipeline.overlay import draw_overlay
 from cnn_perception.pipeline.preprocess import preprocess
 from cnn_perception.tasks.prediction import Prediction
-from training.calibration.embeddings import Seen
-from training.calibration.fit import truth_of, unit
+from training.calibration.embeddings import Predictions, normalised
 from training.checkpoint import Calibration
 from training.data.records import Sample
 from training.graphs.activation_map import ActivatedClassifier
 from training.loop.run import Run
 from training.networks import backbones
-from training.scoring.probabilities import Doubles, probabilities
+from training.tasks.by_name import task_of
+from training.tasks.probabilities import Doubles
 
 WORST = 12
 NEIGHBOURS = 4
@@ -91,7 +91,7 @@ class WorstImage:
     neighbours: tuple[Neighbour, ...]
 
 
-def worst(run: Run, train: Seen, seen: Seen, fitted: Calibration) -> list[WorstImage]:
+def worst(run: Run, train: Predictions, seen: Predictions, fitted: Calibration) -> list[WorstImage]:
     """Returns the images with the largest losses, the largest first.
 
     Args:
@@ -101,8 +101,9 @@ def worst(run: Run, train: Seen, seen: Seen, fitted: Calibration) -> list[WorstI
         fitted: Temperature, and thresholds where an image has several classes.
     """
     thresholds = np.array(fitted.thresholds)
-    scores = probabilities(seen.logits, fitted.temperature, run.data.task)
-    losses = image_losses(scores, truth_of(seen, run.data.task), run.data.task)
+    task = task_of(run.data.task)
+    scores = task.probabilities(seen.logits, fitted.temperature)
+    losses = image_losses(scores, task.targets(seen.samples), run.data.task)
     order = np.argsort(-losses, kind="stable")[:WORST]
     network = ActivatedClassifier(backbones.split(run.model, *run.config.input_size), run.data.task)
     found = []
@@ -138,7 +139,7 @@ def image_losses(scores: Doubles, truth: npt.NDArray[Any], task: Task) -> Double
 
 def nearest(embeddings: FloatArray, others: FloatArray) -> list[list[tuple[int, float]]]:
     """Returns for each embedding the rows of the most similar `others`, with the cosine of the angle between both."""
-    near = unit(embeddings) @ unit(others).T
+    near = normalised(embeddings) @ normalised(others).T
     rows = np.argsort(-near, axis=1, kind="stable")[:, :NEIGHBOURS]
     return [[(int(row), float(near[index, row])) for row in best] for index, best in enumerate(rows)]
 

@@ -41,7 +41,7 @@ def pictures(tmp_path, count, size=SMALL, first_seed=0):
 
 
 def opened(samples, config):
-    return open_cache(samples, config, Augmentation.of(config))
+    return open_cache(samples, config, Augmentation.of(config, "multiclass"))
 
 
 def kept(config):
@@ -53,7 +53,7 @@ def decoded(sample):
 
 
 def batches_of(samples, config, stored, workers=0):
-    images = Images(samples, config.input, Augmentation.of(config), 3, stored)
+    images = Images(samples, config.input, Augmentation.of(config, "multiclass"), 3, stored)
     order = Order(len(samples), 4, shuffle_seed=2)
     return torch.cat([batch.images for batch in data_loader(images, order, workers, pin_memory=False)])
 
@@ -98,7 +98,7 @@ def test_a_large_picture_is_kept_as_pillow_resizes_it_whether_there_is_room_or_n
 def test_more_is_kept_where_the_augmentation_zooms_in(tmp_path):
     def size(*switches, **given):
         config = settings(tmp_path, input_size=(224, 224), augment=switches, **given)
-        return kept_size(config.input, Augmentation.of(config))[0]
+        return kept_size(config.input, Augmentation.of(config, "multiclass"))[0]
 
     assert size("color") == 384  # 1.5 x 224 / 0.875
     assert size("crop", crop_area=0.35) == 384  # 224 / sqrt(0.35) = 379 is less

@@ -22,9 +22,9 @@ from cnn_perception.errors import DataError
 from cnn_perception.model.outputs import Outputs
 from cnn_perception.pipeline.postprocess import Postprocessor
 from training.batches.loader import Images, Key, Order, data_loader
-from training.calibration import embeddings
+from training.calibration import embeddings, unknown_rule
 from training.calibration import fit as calibrate
-from training.calibration.embeddings import Seen
+from training.calibration.embeddings import Predictions
 from training.config import make
 from training.data.records import Sample
 from training.networks import backbones
@@ -43,7 +43,7 @@ def seen(logits, labels=None, vectors=None, values=None):
     rows = values if values is not None else [()] * count
     samples = tuple(Sample(Path(f"{i}.png"), int(labels[i]), "val", tuple(rows[i])) for i in range(count))
     vectors = vectors if vectors is not None else np.ones((count, 2))
-    return Seen(samples, np.asarray(logits, np.float32), np.asarray(vectors, np.float32))
+    return Predictions(samples, np.asarray(logits, np.float32), np.asarray(vectors, np.float32))
 
 
 def drawn(count, classes, heat, seed=0):
@@ -59,7 +59,7 @@ def drawn(count, classes, heat, seed=0):
 def test_the_temperature_makes_up_for_how_sure_a_network_is(heat):
     logits, truth = drawn(4000, 5, heat)
 
-    assert calibrate.temperature(logits, truth) == pytest.approx(heat, rel=0.08)
+    assert calibrate.fit_temperature(logits, truth) == pytest.approx(heat, rel=0.08)
 
 
 def test_the_temperature_is_where_the_likelihood_is_highest():
@@ -73,22 +73,22 @@ def test_the_temperature_is_where_the_likelihood_is_highest():
         )
         return 1 / found.x
 
-    assert calibrate.temperature(logits, truth) == pytest.approx(best(functional.cross_entropy, target), rel=1e-5)
+    assert calibrate.fit_temperature(logits, truth) == pytest.approx(best(functional.cross_entropy, target), rel=1e-5)
 
     several = (np.random.default_rng(2).random(logits.shape) < torch.sigmoid(tensor / 3).numpy()).astype(np.float32)
     expected = best(functional.binary_cross_entropy_with_logits, torch.from_numpy(several).double())
-    assert calibrate.temperature(logits, several) == pytest.approx(expected, rel=1e-5)
+    assert calibrate.fit_temperature(logits, several) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_few_images_do_not_make_every_score_certain():
     """Without the prior the likelihood would be highest at the temperature 0, as all are right."""
-    few = calibrate.temperature(np.float32([[2, 1], [0, 3]] * 4), np.array([0, 1] * 4))
-    many = calibrate.temperature(np.float32([[2, 1], [0, 3]] * 400), np.array([0, 1] * 400))
+    few = calibrate.fit_temperature(np.float32([[2, 1], [0, 3]] * 4), np.array([0, 1] * 4))
+    many = calibrate.fit_temperature(np.float32([[2, 1], [0, 3]] * 400), np.array([0, 1] * 400))
 
     assert 0.3 < few < 1
     assert 0.1 < many < few
     # hardly a difference between the logits, and one of two wrong: nothing is known
-    assert calibrate.temperature(np.float32([[0.01, 0], [0.01, 0]]), np.array([0, 1])) == pytest.approx(1, abs=0.01)
+    assert calibrate.fit_temperature(np.float32([[0.01, 0], [0.01, 0]]), np.array([0, 1])) == pytest.approx(1, abs=0.01)
 
 
 def test_the_calibration_error_falls_on_images_it_was_not_fitted_on():
@@ -124,7 +124,7 @@ def test_thresholds_of_several_labels_are_for_scores_over_the_temperature():
 def test_the_energy_is_the_logarithm_of_the_sum_of_the_exponentials():
     logits = np.random.default_rng(0).normal(0, 40, (50, 7)).astype(np.float32)
 
-    found = calibrate.score(seen(logits), "energy", np.empty((0, 0)))
+    found = unknown_rule.score(seen(logits), "energy", np.empty((0, 0)))
 
     assert found == pytest.approx(torch.logsumexp(torch.from_numpy(logits).double(), 1).numpy())
 
@@ -132,8 +132,8 @@ def test_the_energy_is_the_logarithm_of_the_sum_of_the_exponentials():
 def test_the_distance_is_the_cosine_distance_to_the_nearest_class():
     train = seen(np.zeros((3, 2)), [0, 0, 1], [[2, 0], [0, 5], [-3, 0]])  # directions at 0, 90 and 180 degrees
 
-    middles = calibrate.centres(train)
-    found = calibrate.score(seen(np.zeros((3, 2)), vectors=[[7, 7], [1, 0], [0, -2]]), "distance", middles)
+    middles = unknown_rule.centres(train)
+    found = unknown_rule.score(seen(np.zeros((3, 2)), vectors=[[7, 7], [1, 0], [0, -2]]), "distance", middles)
 
     half = np.sqrt(0.5)  # the cosine of 45 degrees
     assert middles == pytest.approx(np.array([[half, half], [-1, 0]]), abs=1e-6)
@@ -143,11 +143,12 @@ def test_the_distance_is_the_cosine_distance_to_the_nearest_class():
 def test_the_threshold_lets_at_most_the_chosen_share_of_known_images_fall():
     scores = np.random.default_rng(1).permutation(np.arange(100.0))
 
-    assert calibrate.lower_quantile(scores, 0.05) == 4.5  # 0 to 4 are below
-    assert calibrate.lower_quantile(scores, 0.059) == 4.5
-    assert calibrate.lower_quantile(scores, 0.29) == 28.5  # 0.29 * 100 is a hair below 29
-    assert (scores < calibrate.lower_quantile(scores, 0.005)).sum() == 0
-    assert (np.array([1.0, 1.0, 1.0, 2.0]) < calibrate.lower_quantile(np.array([1.0, 1.0, 1.0, 2.0]), 0.5)).sum() == 0
+    assert unknown_rule.lower_quantile(scores, 0.05) == 4.5  # 0 to 4 are below
+    assert unknown_rule.lower_quantile(scores, 0.059) == 4.5
+    assert unknown_rule.lower_quantile(scores, 0.29) == 28.5  # 0.29 * 100 is a hair below 29
+    assert (scores < unknown_rule.lower_quantile(scores, 0.005)).sum() == 0
+    equal = np.array([1.0, 1.0, 1.0, 2.0])
+    assert (equal < unknown_rule.lower_quantile(equal, 0.5)).sum() == 0
 
 
 def known_and_others(seed=0):
@@ -168,7 +169,7 @@ def test_auto_takes_what_tells_outside_images_best_and_reports_its_auroc():
     rule, is_known = found.calibration.unknown, [1] * 200 + [0] * 60
     assert rule.method == "distance"
     for method in ("energy", "distance"):
-        scores = [calibrate.score(part, method, calibrate.centres(known)) for part in (known, others)]
+        scores = [unknown_rule.score(part, method, unknown_rule.centres(known)) for part in (known, others)]
         assert found.auroc[method] == pytest.approx(roc_auc_score(is_known, np.concatenate(scores)))
     assert found.auroc["distance"] > found.auroc["energy"]
     assert (rule.auroc, rule.outside_images) == (found.auroc["distance"], 60)
@@ -226,7 +227,7 @@ def test_embeddings_are_what_enters_the_last_layer(name, tmp_path):
     model = backbones.build(name, 2)
     loader = data_loader(Images(samples, config.input), Order(5, 2, None), 0, False)
 
-    found = embeddings.see(model, loader, CPU, "val")
+    found = embeddings.predict(model, loader, CPU, "val")
 
     cut = backbones.split(model, 64, 64)
     images = [Images((sample,), config.input)[Key(0, 0)].tensor for sample in found.samples]
@@ -241,7 +242,7 @@ def test_embeddings_are_what_enters_the_last_layer(name, tmp_path):
 def test_a_gallery_holds_the_same_number_of_images_of_each_class():
     samples = [Sample(Path(f"{k} {i}.png"), k, "train") for k in range(3) for i in range(3000 if k else 4)]
 
-    found = embeddings.gallery(samples, 3)
+    found = embeddings.for_centres(samples, 3)
 
     counts = np.bincount([sample.label for sample in found])
     assert counts.tolist() == [4, 1666, 1666]  # 5000 of 3 classes
@@ -252,9 +253,9 @@ def test_outside_images_are_all_below_a_folder_and_none_is_an_error(tmp_path):
     write_folder(tmp_path / "deep", {"x": 2})
     (tmp_path / "notes.txt").write_text("no image")
 
-    assert [sample.path.name for sample in embeddings.folder(tmp_path)] == ["00.png", "01.png"]
+    assert [sample.path.name for sample in embeddings.outside_images(tmp_path)] == ["00.png", "01.png"]
     with pytest.raises(DataError, match="holds no image"):
-        embeddings.folder(tmp_path / "none")
+        embeddings.outside_images(tmp_path / "none")
 
 
 @pytest.mark.skipif(not (SHARED_DATA / "weights").is_dir(), reason="needs ../shared/data")
@@ -267,7 +268,7 @@ def test_ants_and_bees_are_told_from_photos_and_roads():
     def look(paths, labels):
         samples = tuple(Sample(path, label, "val") for path, label in zip(paths, labels, strict=True))
         loader = data_loader(Images(samples, spec), Order(len(samples), 16, None), 0, False)
-        return embeddings.see(model, loader, CPU, "real")
+        return embeddings.predict(model, loader, CPU, "real")
 
     parts = {}
     for part, count in (("train", 24), ("val", 12)):

@@ -69,7 +69,7 @@ def test_numbers_are_standardised_by_the_training_part(images):
     assert data.scaling == (pytest.approx((mean, std)), (5.0, 1.0))
     assert [s.values[0] for s in data.samples] == pytest.approx((angle - mean) / std)
     assert {s.values[1] for s in data.samples} == {0.0}
-    assert [data.numbers(s)[0] for s in data.samples] == pytest.approx(angle)
+    assert [data.in_units(s).values[0] for s in data.samples] == pytest.approx(angle)
     assert data.warnings == ("'speed' is 5 in every training image",)
 
 
@@ -217,5 +217,5 @@ def test_a_recorded_drive_is_held_out_from_its_end(tmp_path):
 
     assert (len(data.part("train")), len(data.part("val"))) == (800, 200)
     assert [int(s.path.name.split("_")[0]) for s in data.part("val")] == list(range(800, 1000))
-    train, val = (np.array([data.numbers(s)[0] for s in data.part(part)]) for part in ("train", "val"))
+    train, val = (np.array([data.in_units(s).values[0] for s in data.part(part)]) for part in ("train", "val"))
     assert np.abs(val - train.mean()).mean() == pytest.approx(0.42, abs=0.005)  # as measured elsewhere

@@ -196,7 +196,7 @@ def test_training_without_augmentation_sees_exactly_what_the_runtime_sees(tmp_pa
 def test_augmented_batches_do_not_depend_on_the_number_of_workers(tmp_path):
     samples = samples_of(tmp_path)
     config = make(data="d", output="o", augment=("light", "classic"), input_size=(16, 20))
-    images = Images(samples, config.input, Augmentation.of(config), seed=5)
+    images = Images(samples, config.input, Augmentation.of(config, "multiclass"), seed=5)
 
     alone, shared = (
         torch.cat([b.images for b in data_loader(images, Order(8, 3, shuffle_seed=2), workers, pin_memory=False)])
@@ -208,7 +208,7 @@ def test_augmented_batches_do_not_depend_on_the_number_of_workers(tmp_path):
 
 def test_every_epoch_augments_an_image_differently_and_reproducibly(tmp_path):
     config = make(data="d", output="o", augment=("classic",), input_size=(16, 20))
-    images = Images(samples_of(tmp_path), config.input, Augmentation.of(config), seed=5)
+    images = Images(samples_of(tmp_path), config.input, Augmentation.of(config, "multiclass"), seed=5)
 
     first, again, next_epoch = (images[key].tensor for key in (Key(0, 1), Key(0, 1), Key(1, 1)))
 

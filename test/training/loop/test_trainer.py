@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 from cnn_perception.errors import EXIT_BAD_INPUT, ConfigError, DataError
 from training import checkpoint
 from training.loop import distillation, linear_solver, probe, trainer
-from training.loop.step import Learner, Place
+from training.loop.step import BatchPosition, Learner
 from training.networks import backbones
 from training.networks.weights import classifier_name
 from training.train import main
@@ -52,7 +52,7 @@ def random_batch(count=8, seed=0):
     return torch.randn(count, 3, 32, 40, generator=made), torch.arange(count) % 3
 
 
-ALONE = Place(first=True, last=True, images=8)
+ALONE = BatchPosition(first=True, last=True, images=8)
 
 
 def test_accumulated_batches_are_one_larger_batch(photos, tmp_path):

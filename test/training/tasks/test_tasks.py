@@ -22,8 +22,9 @@ from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK
 from cnn_perception.image.messages import decode_file_bytes
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from cnn_perception.pipeline.preprocess import preprocess
-from training import checkpoint, export, tasks
-from training.scoring.scores import Answers
+from training import checkpoint, export
+from training.scoring.scores import Evaluation
+from training.tasks.by_name import task_of
 from training.train import main
 
 CPU = SessionOptions(providers=("CPUExecutionProvider",))
@@ -43,12 +44,12 @@ def test_the_loss_of_several_labels_is_summed_over_them_and_that_of_numbers_is_l
     numbers = torch.tensor([[0.5, 3.0]])
 
     each = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-    assert tasks.loss(logits, labels, "multilabel").item() == pytest.approx(each.sum().item() / 2)
+    assert task_of("multilabel").loss(logits, labels).item() == pytest.approx(each.sum().item() / 2)
     smooth = functional.binary_cross_entropy_with_logits(logits, 0.8 * labels + 0.1, reduction="none")
-    smoothed = tasks.loss(logits, labels, "multilabel", label_smoothing=0.2)
+    smoothed = task_of("multilabel").loss(logits, labels, smoothing=0.2)
     assert smoothed.item() == pytest.approx(smooth.sum().item() / 2)
     # 0.5 x 0.5^2 = 0.125 within one deviation, 3 - 0.5 = 2.5 beyond
-    assert tasks.loss(numbers, torch.zeros(1, 2), "regression").item() == pytest.approx((0.125 + 2.5) / 2)
+    assert task_of("regression").loss(numbers, torch.zeros(1, 2)).item() == pytest.approx((0.125 + 2.5) / 2)
 
 
 def test_hits_add_up_to_top1_and_to_r2():
@@ -56,10 +57,10 @@ def test_hits_add_up_to_top1_and_to_r2():
     truth = torch.tensor([[-1.0], [1.0], [-1.0], [1.0]])  # standardised
     found = torch.tensor([[-0.5], [1.0], [0.0], [1.5]])
 
-    assert tasks.hits(logits, classes, "multiclass") == 2
-    assert tasks.hits(logits, functional.one_hot(classes, 2).float(), "multiclass") == 2
-    assert tasks.hits(found, truth, "regression") / 4 == pytest.approx(oracle.r2_score(truth, found))
-    assert np.isnan(tasks.hits(logits, torch.ones(3, 2), "multilabel"))
+    assert task_of("multiclass").hits(logits, classes) == 2
+    assert task_of("multiclass").hits(logits, functional.one_hot(classes, 2).float()) == 2
+    assert task_of("regression").hits(found, truth) / 4 == pytest.approx(oracle.r2_score(truth, found))
+    assert np.isnan(task_of("multilabel").hits(logits, torch.ones(3, 2)))
 
 
 def test_thresholds_give_the_best_f1_that_any_threshold_gives():
@@ -67,7 +68,7 @@ def test_thresholds_give_the_best_f1_that_any_threshold_gives():
     targets = (rng.random((60, 4)) < [0.5, 0.1, 0.0, 1.0]).astype(np.float32)
     logits = rng.normal(size=(60, 4)) + targets
 
-    found = tasks.thresholds(logits, targets)
+    found = task_of("multilabel").thresholds(logits, targets)
 
     scores = 1 / (1 + np.exp(-logits))
     for column in range(2):
@@ -80,7 +81,7 @@ def test_thresholds_give_the_best_f1_that_any_threshold_gives():
 def test_a_threshold_lies_between_the_scores_it_divides():
     logits = np.log(np.array([[0.2], [0.3], [0.7], [0.9]]) / np.array([[0.8], [0.7], [0.3], [0.1]]))
 
-    (found,) = tasks.thresholds(logits, np.array([[0], [0], [1], [1]]))
+    (found,) = task_of("multilabel").thresholds(logits, np.array([[0], [0], [1], [1]]))
 
     assert found == pytest.approx(0.5)  # halfway from 0.3 to 0.7
 
@@ -90,7 +91,7 @@ def test_scores_of_several_labels_are_those_of_scikit_learn():
     truth = (rng.random((50, 3)) < 0.4).astype(np.float32)
     logits = (rng.normal(size=(50, 3)) + truth).astype(np.float32)
     cuts = (0.5, 0.3, 0.7)
-    answers = Answers(logits, truth, meaning("multilabel", ("a", "b", "c")))
+    answers = Evaluation(logits, truth, meaning("multilabel", ("a", "b", "c")))
 
     report = answers.report(cuts)
 
@@ -115,7 +116,7 @@ def test_scores_of_numbers_are_in_their_units():
     truth = np.array([[0.0, 1.0], [1.0, -1.0], [-1.0, 0.0]], np.float32)
     found = np.array([[0.5, 1.0], [1.0, -0.5], [-1.5, 0.5]], np.float32)
     scaling = ((10.0, 2.0), (-1.0, 100.0))
-    answers = Answers(found, truth, meaning("regression", ("angle", "speed"), ("deg", "m/s"), scaling))
+    answers = Evaluation(found, truth, meaning("regression", ("angle", "speed"), ("deg", "m/s"), scaling))
 
     report = answers.report()
 

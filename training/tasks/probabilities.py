@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from cnn_perception.model.outputs import FloatArray
-from cnn_perception.model.spec import Task
-
 Doubles = npt.NDArray[np.float64]
+
+_LEAST = 1e-30
+"""What a probability of 0 counts as in a logarithm."""
 
 
 def softmax(logits: Doubles) -> Doubles:
@@ -22,9 +22,6 @@ def sigmoid(logits: Doubles) -> Doubles:
     return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))
 
 
-def probabilities(logits: FloatArray, heat: float, task: Task) -> Doubles:
-    """Returns (n, K) scores of logits over a temperature, as the robot computes them; numbers as they are."""
-    if task == "regression":
-        return logits.astype(np.float64)
-    scaled = logits.astype(np.float64) / heat
-    return softmax(scaled) if task == "multiclass" else sigmoid(scaled)
+def log(probabilities: Doubles) -> Doubles:
+    """Returns the natural logarithms, of 0 that of 1e-30."""
+    return np.asarray(np.log(np.maximum(probabilities, _LEAST)))

@@ -1,0 +1,54 @@
+"""The settings of a run from what the user gave: what depends on the mode or on other settings is filled in."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from cnn_perception.errors import ConfigError
+from training.config.augmentations import expand_augment
+from training.config.fields import flag_of
+from training.config.settings import Mode, TrainConfig
+
+MODE_DEFAULTS: dict[Mode, dict[str, Any]] = {
+    "probe": {"epochs": 100, "augment": (), "weight_decay": None},
+    "finetune": {"epochs": 15, "lr": 1e-3, "label_smoothing": 0.1},
+    "scratch": {"weights": "none", "epochs": 60, "lr": 1e-3},
+}
+"""Where a mode differs from the defaults of `TrainConfig`; what the user gives wins over both."""
+
+
+def make(**given: Any) -> TrainConfig:  # noqa: ANN401
+    """Builds the settings of a run from what the user gave.
+
+    Args:
+        **given: Fields of `TrainConfig`; `data` and `output` are required.
+
+    Returns:
+        The settings, every default that depends on the mode or on the number of epochs resolved.
+
+    Raises:
+        ConfigError: If one is unknown, out of range, contradicts another, or has no effect in this mode.
+    """
+    fields = {f.name: f for f in dataclasses.fields(TrainConfig)}
+    if unknown := sorted(given.keys() - fields.keys()):
+        raise ConfigError(f"unknown settings {unknown}; see python -m training.train --help")
+    if missing := [name for name in ("data", "output") if not given.get(name)]:
+        raise ConfigError(f"--{missing[0]} is missing; name a folder")
+    mode = given.get("mode", fields["mode"].default)
+    if mode == "probe" and (idle := [name for name in given if not fields[name].metadata["probe"]]):
+        raise ConfigError(f"--{flag_of(idle[0])} has no effect in --mode probe; leave it out or use --mode finetune")
+    values = {**MODE_DEFAULTS.get(mode, {}), **given}
+    if values.get("augment") is not None:
+        values["augment"] = expand_augment(values["augment"])
+    config = TrainConfig(**values)
+    head = min(2, config.epochs // 2) if config.head_epochs is None else config.head_epochs
+    last = min(3, (config.epochs - head) // 3) if config.last_stage_epochs is None else config.last_stage_epochs
+    if mode != "finetune":
+        head = last = 0
+    rise = 0.3 if config.schedule == "onecycle" else 0.05  # Source: torch.optim.lr_scheduler.OneCycleLR, pct_start
+    warmup = rise * config.epochs if config.warmup_epochs is None else config.warmup_epochs
+    fraction = config.input.crop_fraction
+    return dataclasses.replace(
+        config, head_epochs=head, last_stage_epochs=last, warmup_epochs=warmup, crop_fraction=fraction
+    )

@@ -1,0 +1,55 @@
+"""A setting as a field of a dataclass: its help text, its range, its type and its flag."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from typing import Any, Literal
+
+from cnn_perception.errors import ConfigError
+
+
+def setting(
+    default: Any = dataclasses.MISSING,  # noqa: ANN401  (as dataclasses.field)
+    *,
+    help: str,  # noqa: A002  (as argparse)
+    low: float = -math.inf,
+    high: float = math.inf,
+    probe: bool = True,
+) -> Any:  # noqa: ANN401
+    """Returns a dataclass field with its help text, its range [low, high] and whether `--mode probe` heeds it."""
+    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "probe": probe})
+
+
+def flag_of(name: str) -> str:
+    """Returns a setting's flag without its dashes."""
+    return name.replace("_", "-")
+
+
+def required_type(hint: Any) -> Any:  # noqa: ANN401
+    """Returns the type of a setting without its None."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return next(a for a in typing.get_args(hint) if a is not type(None))
+    return hint
+
+
+def check(field: dataclasses.Field[Any], hint: Any, value: Any) -> None:  # noqa: ANN401
+    """Checks a value against the annotation and the range of its setting.
+
+    Raises:
+        ConfigError: If it does not fit.
+    """
+    low, high = field.metadata["low"], field.metadata["high"]
+    numbers = value if isinstance(value, tuple) else (value,)
+    if value is None and type(None) in typing.get_args(hint):
+        return
+    hint = required_type(hint)
+    if typing.get_origin(hint) is Literal and value not in typing.get_args(hint):
+        raise ConfigError(f"--{flag_of(field.name)}: {value!r} is none of {', '.join(typing.get_args(hint))}")
+    if hint in (int, float) or hint == tuple[int, int]:
+        fits = all(isinstance(n, int | float) and not isinstance(n, bool) and low <= n <= high for n in numbers)
+        whole = hint is float or all(isinstance(n, int) for n in numbers)
+        if not (fits and whole and all(map(math.isfinite, numbers))):
+            raise ConfigError(f"--{flag_of(field.name)}: {value} is out of range; it must be in [{low:g}, {high:g}]")

@@ -1,0 +1,282 @@
+"""Every setting of a training run, written once: `TrainConfig`.
+
+The command line is derived from its fields, a run keeps it as config.json, and a checkpoint carries it. What a
+setting means stands in its help text and nowhere else.
+"""
+# ruff: noqa: RUF009  (`setting` is `dataclasses.field` with this package's metadata)
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cnn_perception.errors import ConfigError
+from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, Interpolation, ResizeMode
+from training.config.augmentations import SWITCHES
+from training.config.fields import check, setting
+from training.data.choices import By, TaskChoice
+from training.recipes import recipe as recipes
+
+Mode = Literal["probe", "finetune", "scratch"]
+Optimizer = Literal["sgd", "nesterov", "rmsprop", "adam", "adamw"]
+Schedule = Literal["constant", "step", "plateau", "cosine", "onecycle"]
+Balance = Literal["none", "weights", "sampler"]
+Device = Literal["auto", "cpu", "cuda"]
+HeadInit = Literal["random", "probe"]
+Select = Literal["best", "last"]
+Amp = Literal["auto", "off", "bf16", "fp16"]
+UnknownChoice = Literal["auto", "energy", "distance", "none"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The settings of one run; see the help texts. Build it with `make`, which fills in the mode's defaults.
+
+    Raises:
+        ConfigError: If a setting is out of its range, or two contradict each other.
+    """
+
+    data: str = setting(
+        help="image folder: DIR/train|val|test/CLASS/*, or DIR/CLASS/*, which is then split; or a CSV file, see "
+        "training/data/csv_table.py"
+    )
+    output: str = setting(help="folder of the run: checkpoints, history, report and figures")
+    task: TaskChoice = setting("auto", help="what to learn; auto: classes, or the numbers of --targets")
+    targets: tuple[str, ...] = setting(
+        (), help="columns of numbers to learn, with their units, such as angle:rad,throttle"
+    )
+    group_pattern: str | None = setting(
+        None,
+        help="regular expression for file names; images whose first group (or the one named group) is the same are "
+        "never on both sides of the split",
+    )
+    strict: bool = setting(False, help="refuse data with a single image that cannot be read; otherwise up to 5 %%")
+    recipe: str = setting(
+        recipes.NONE,
+        help=f"settings to start from, what is given here wins: {', '.join(recipes.NAMES)}, or a file like those in "
+        "training/recipes",
+    )
+    backbone: str = setting(
+        "resnet18",
+        help="any torchvision classifier by name, such as resnet50 or vgg16_bn, or one of training/networks/classic.py",
+    )
+    weights: str = setting("imagenet", help="'imagenet' (downloaded by torchvision), 'none', or a .pth/.safetensors")
+    feature_layer: str | None = setting(
+        None, help="inner layer whose features the head sees, such as layer3 of a ResNet; by default the last"
+    )
+    grid: tuple[int, int] | None = setting(
+        None,
+        help="RxC: average the features in so many cells and give all to the last layer, which then knows where things "
+        "are; by default the architecture's own head",
+        low=1,
+        high=64,
+    )
+    mode: Mode = setting(
+        "finetune",
+        help="probe: a linear layer on features of the frozen backbone (minutes on a CPU); finetune: head, then last "
+        "stage, then all; scratch: all from the start",
+    )
+    epochs: int = setting(15, help="passes over the training images; for probe, most L-BFGS iterations", low=1)
+    batch_size: int = setting(32, help="images per batch, of all processes together", low=2)
+    input_size: tuple[int, int] = setting((224, 224), help="rows x columns of the network's input: HxW or N", low=8)
+    resize_mode: ResizeMode = setting(
+        "crop",
+        help="crop: cover and cut the centre; letterbox: fit and pad; squash: all of it, as a steering angle needs",
+    )
+    crop_fraction: float | None = setting(
+        None, help="share of the shorter side the centre crop keeps; 0.875 for crop, 1 otherwise", low=0.01, high=1
+    )
+    interpolation: Interpolation = setting("bilinear", help="antialiased filter of the resize")
+    val_fraction: float = setting(
+        0.2, help="share of each class held out for validation if there is no val folder", low=0.01, high=0.9
+    )
+    test_fraction: float = setting(0.0, help="share of each class held out for the final test", low=0, high=0.9)
+    split: By = setting(
+        "random", help="hold out random images of each class, or the tail: the last by row, or by file name in a class"
+    )
+    folds: int | None = setting(
+        None,
+        help="cross-validation: validate on one of so many parts of the training images, or on each in turn; val and "
+        "test are not looked at",
+        low=2,
+        high=1000,
+    )
+    fold: int | None = setting(None, help="which of the folds, from 1; by default all, one after the other", low=1)
+    seed: int = setting(0, help="seed of the split, the new head, the order and the augmentation", low=0, high=2**31)
+
+    augment: tuple[str, ...] | None = setting(
+        None,
+        help=f"comma list of {', '.join(SWITCHES)} and the presets none, light (crop,flip,color) and classic "
+        "(rotate,translate,scale,shear,stretch); leave out flip where left and right differ; by default light, and "
+        "color alone for numbers",
+        probe=False,
+    )
+    crop_area: float = setting(
+        0.35, help="crop: smallest share of the image's area that is kept", low=0.01, high=1, probe=False
+    )
+    color_strength: float = setting(
+        0.3, help="color: brightness, contrast and saturation change by up to this share", low=0, high=0.99, probe=False
+    )
+    rotation_deg: float = setting(360.0, help="rotate: by up to this angle, either way", low=0, high=360, probe=False)
+    translate_px: float = setting(
+        10.0, help="translate: by up to this many pixels of the network's input, either way", low=0, probe=False
+    )
+    scale_factor: float = setting(1.6, help="scale: log-uniform between 1/this and this", low=1, high=10, probe=False)
+    shear_deg: float = setting(20.0, help="shear: by up to this angle, either way", low=0, high=80, probe=False)
+    stretch_factor: float = setting(
+        1.3, help="stretch: aspect ratio log-uniform between 1/this and this", low=1, high=10, probe=False
+    )
+    randaugment_operations: int = setting(2, help="randaugment: operations an image", low=1, high=14, probe=False)
+    randaugment_magnitude: int = setting(9, help="randaugment: their strength", low=0, high=30, probe=False)
+    mixup: float = setting(
+        0.0, help="blend pairs of images and labels, share from Beta(this, this); 0: off", low=0, high=100, probe=False
+    )
+    cutmix: float = setting(
+        0.0, help="paste boxes of other images, area from Beta(this, this); 0: off", low=0, high=100, probe=False
+    )
+    balance: Balance = setting(
+        "none", help="against rare classes: weights in the loss, or a sampler that shows them more often", probe=False
+    )
+
+    optimizer: Optimizer = setting("adamw", help="nesterov is sgd with Nesterov momentum", probe=False)
+    momentum: float = setting(0.9, help="of sgd, nesterov and rmsprop", low=0, high=0.9999, probe=False)
+    lr: float = setting(1e-3, help="learning rate of the head", low=1e-12, high=1e3, probe=False)
+    lr_decay_per_stage: float = setting(
+        0.1,
+        help="finetune: the last stage learns at lr times this, everything below at lr times its square",
+        low=1e-6,
+        high=1,
+        probe=False,
+    )
+    head_init: HeadInit = setting(
+        "random",
+        help="how the last layer begins; probe: as what --mode probe finds on the training images, so that the layers "
+        "below get no gradients of a random one",
+        probe=False,
+    )
+    head_epochs: int | None = setting(
+        None, help="finetune: first epochs, in which the head alone learns; up to 2 by default", low=0, probe=False
+    )
+    last_stage_epochs: int | None = setting(
+        None,
+        help="finetune: epochs after those, in which head and last stage learn; up to 3 by default",
+        low=0,
+        probe=False,
+    )
+    freeze_norm: bool = setting(
+        False,
+        help="finetune: batch normalisation keeps the means and variances that came with the weights; those of small "
+        "batches of few images are rough",
+        probe=False,
+    )
+    schedule: Schedule = setting("cosine", help="how the learning rate changes", probe=False)
+    warmup_epochs: float | None = setting(
+        None, help="epochs in which it rises; by default 5 %% of the epochs, 30 %% for onecycle", low=0, probe=False
+    )
+    step_epochs: int = setting(10, help="step: epochs between two falls", low=1, probe=False)
+    patience: int = setting(3, help="plateau: epochs without a lower validation loss to bear", low=0, probe=False)
+    lr_gamma: float = setting(0.1, help="step, plateau: factor of one fall", low=1e-6, high=1, probe=False)
+    weight_decay: float | None = setting(
+        0.05, help="of weights, not of biases and norms; probe: L2 penalty, by default chosen by cross-validation",
+        low=0, high=1e6,
+    )  # fmt: skip
+    dropout: float | None = setting(
+        None, help="rate before the final layer; the architecture's own by default", low=0, high=0.99, probe=False
+    )
+    label_smoothing: float = setting(0.0, help="share of a label spread over all classes", low=0, high=0.9, probe=False)
+    accumulate: int = setting(1, help="batches of which one step learns", low=1, probe=False)
+    clip_norm: float = setting(0.0, help="largest norm of a step's gradient; 0: any", low=0, probe=False)
+    ema: float = setting(
+        0.0, help="decay a step of the averaged weights that are validated and kept, such as 0.999; 0: no average",
+        low=0, high=0.999999, probe=False,
+    )  # fmt: skip
+    select: Select = setting(
+        "best",
+        help="which epoch best.pt holds: the best one by the validation images, whose own figure is then a little too "
+        "good, or the last one, whatever they say",
+        probe=False,
+    )
+    early_stop: int = setting(0, help="epochs without a better one after which to end; 0: never", low=0, probe=False)
+    bad_steps: int = setting(
+        3, help="steps in a row without a finite loss or gradient after which to give up", low=1, probe=False
+    )
+    teacher: str | None = setting(None, help="best.pt of a run whose network this one shall imitate", probe=False)
+    distil_weight: float = setting(0.5, help="share of the teacher in the loss", low=0, high=1, probe=False)
+    distil_temperature: float = setting(
+        4.0,
+        help="softens the scores of the teacher and of the network that is compared",
+        low=0.01,
+        high=100,
+        probe=False,
+    )
+
+    unknown: UnknownChoice = setting(
+        "auto",
+        help="rule for images of none of the classes, fitted to the validation images: energy of the logits, or "
+        "distance to the class centres; auto: what tells --outside better, without it distance; beyond 200 classes "
+        "energy",
+    )
+    false_alarm_rate: float = setting(
+        0.05, help="share of the validation images that the rule may call unknown; 0 is no rule", low=0, high=0.5
+    )
+    outside: str | None = setting(None, help="folder of images of none of the classes, on which the rule is measured")
+
+    workers: int | None = setting(
+        None, help="processes that load images; by default up to 2 on a CPU, up to 8 with a GPU", low=0, high=256
+    )
+    cache_gb: float = setting(
+        4.0, help="decoded training images kept on the disk, in GB (10^9 bytes); 0: none", low=0, high=1e6, probe=False
+    )
+    cache_dir: str | None = setting(
+        None,
+        help="where they are kept, and stay for other runs; by default OUTPUT/cache, removed after the training",
+        probe=False,
+    )
+    device: Device = setting("auto", help="auto takes the GPU if there is one")
+    amp: Amp = setting("auto", help="mixed precision; auto: off on a CPU, bf16 or else fp16 on a GPU", probe=False)
+    channels_last: bool = setting(True, help="memory layout; faster on CPUs and on GPUs with tensor cores")
+    compile: bool = setting(False, help="training steps by torch.compile, if it can", probe=False)
+    tensorboard: bool = setting(
+        False, help="write history.csv for TensorBoard too (pip install tensorboard)", probe=False
+    )
+    find_lr: bool = setting(False, help="train nothing: suggest a learning rate, with lr_finder.png", probe=False)
+    resume: bool = setting(False, help="continue the run in --output from its last checkpoint, with its settings")
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            check(field, hints[field.name], getattr(self, field.name))
+        self._check_together()
+
+    def _check_together(self) -> None:
+        if not self.data or not self.output:
+            raise ConfigError(f"--{'output' if self.data else 'data'}: must not be empty; name a folder")
+        if self.fold and self.fold > (self.folds or 0):
+            raise ConfigError(f"--fold: {self.fold} is none of --folds {self.folds or 0}; lower it or give --folds")
+        if self.val_fraction + self.test_fraction > 0.9:
+            raise ConfigError("--val-fraction and --test-fraction leave less than a tenth for training; lower them")
+        if self.resize_mode != "crop" and self.crop_fraction not in (None, 1.0):
+            raise ConfigError(f"--crop-fraction: needs --resize-mode crop, got {self.resize_mode}")
+        if self.mode == "scratch" and self.weights != "none":
+            raise ConfigError(f"--mode scratch starts from no weights, got --weights {self.weights}; use finetune")
+        if self.mode == "scratch" and (self.head_init != "random" or self.freeze_norm):
+            flag = "--freeze-norm" if self.freeze_norm else "--head-init probe"
+            raise ConfigError(f"{flag} needs features to begin with, and --mode scratch has none; use finetune")
+        if self.select == "last" and self.early_stop:
+            raise ConfigError("--early-stop ends by the validation images, --select last ignores them; leave out one")
+        if (self.head_epochs or 0) + (self.last_stage_epochs or 0) > self.epochs:
+            raise ConfigError(f"--head-epochs and --last-stage-epochs exceed --epochs {self.epochs}; lower them")
+        if (self.warmup_epochs or 0) > self.epochs:
+            raise ConfigError(f"--warmup-epochs: {self.warmup_epochs} exceeds --epochs {self.epochs}; lower it")
+
+    @property
+    def input(self) -> InputSpec:
+        """The preprocessing that training, validation and the exported model share."""
+        fraction = self.crop_fraction or (0.875 if self.resize_mode == "crop" else 1.0)
+        return InputSpec(*self.input_size, self.resize_mode, fraction, self.interpolation, IMAGENET_MEAN, IMAGENET_STD)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain values, as JSON and a checkpoint keep them."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}

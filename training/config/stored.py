@@ -1,0 +1,32 @@
+"""The settings that a run keeps as config.json, and which of them may change when it is continued."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from cnn_perception.errors import ConfigError
+from training.config.settings import TrainConfig
+
+CHANGED_BY_RESUME = (
+    "resume", "workers", "cache_dir", "device", "epochs", "early_stop", "lr", "clip_norm", "bad_steps", "amp",
+    "compile", "tensorboard", "unknown", "false_alarm_rate", "outside",
+)  # fmt: skip
+"""Settings that may differ when a run is continued."""
+
+
+def from_json(text: str, where: str) -> dict[str, Any]:
+    """Reads a config.json as arguments of `make` or `TrainConfig`.
+
+    Raises:
+        ConfigError: If it is not the JSON of a TrainConfig.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{where} is not JSON ({error}); start a new run") from None
+    names = {f.name for f in dataclasses.fields(TrainConfig)}
+    if not isinstance(value, dict) or value.keys() != names:
+        raise ConfigError(f"{where} does not hold the settings of this version; start a new run")
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}

@@ -1,0 +1,148 @@
+"""Exactly one of several classes an image."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+from torch.nn import functional
+
+from cnn_perception import metrics
+from cnn_perception.label_table import Row
+from cnn_perception.model.outputs import FloatArray
+from cnn_perception.model.spec import Task
+from training.tasks.probabilities import Doubles, log, softmax
+from training.tasks.table import LabelledTable, Labels
+from training.tasks.task import Flags, Labelled, LearningTask, Meaning, Thresholds, Truth
+
+IMBALANCE = 10
+"""How many times more images the largest class may have than the smallest before it is said."""
+
+
+class Multiclass(LearningTask):
+    """See `task.LearningTask`."""
+
+    name: Task = "multiclass"
+    metric = "top1"
+    metric_title = "top-1 accuracy"
+    outputs = "classes"
+    decisions = "classes"
+    agreement = "top-1 equal"
+    one_class = True
+
+    def recognises(self, table: LabelledTable) -> bool:
+        """Returns whether there is the column `class`."""
+        return "class" in table.header
+
+    def labels(self, table: LabelledTable) -> Labels:
+        """Reads the column `class`."""
+        table.require_no_targets(self.name)
+        if "class" not in table.header:
+            raise table.without("'class'", self.name)
+        names = tuple(sorted({_class_of(row) for row in table.rows}))
+        index = {name: label for label, name in enumerate(names)}
+        return Labels(names, (), lambda row: (index[_class_of(row)], ()))
+
+    def words(self, shown: Labelled, names: Sequence[str]) -> str:
+        """Returns the name of the class."""
+        return names[shown.label]
+
+    def columns(self, names: Sequence[str]) -> list[str]:
+        """Returns `class`."""
+        return ["class"]
+
+    def cells(self, shown: Labelled, names: Sequence[str]) -> list[str]:
+        """Returns the name of the class."""
+        return [names[shown.label]]
+
+    def content(self, shown: Labelled, names: Sequence[str]) -> str:
+        """Returns the name of the class."""
+        return names[shown.label]
+
+    def strata(self, samples: Sequence[Labelled], classes: int) -> npt.NDArray[np.int64]:
+        """Returns a column a class."""
+        return np.eye(classes, dtype=np.int64)[[sample.label for sample in samples]]
+
+    def oddities(self, train: Sequence[Labelled], names: Sequence[str]) -> list[str]:
+        """Says if there are many more images of one class than of another."""
+        counts = Counter(sample.label for sample in train).most_common()
+        most, large = counts[0]
+        least, small = counts[-1]
+        if large < IMBALANCE * small:
+            return []
+        what = f"{small} training images of class {names[least]!r}, {large} of class {names[most]!r}"
+        return [f"classes are unbalanced, 1:{large / small:.0f} ({what}); --balance weights or sampler helps"]
+
+    def targets(self, samples: Sequence[Labelled]) -> Truth:
+        """Returns the classes, (n,) int64."""
+        return np.array([sample.label for sample in samples], np.int64)
+
+    def stored_targets(self, rows: npt.NDArray[np.float32]) -> Truth:
+        """Returns the classes, (n,) int64, of the one column."""
+        return rows[:, 0].astype(np.int64)
+
+    def class_shares(self, rows: npt.NDArray[np.floating[Any]], classes: int) -> tuple[float, ...]:
+        """Returns shares that add up to 1."""
+        counts = np.bincount(rows[:, 0].astype(np.int64), minlength=classes)
+        return tuple((counts / len(rows)).tolist())
+
+    def groups(self, row: Sequence[float]) -> list[int]:
+        """Returns the class; one group where the checkpoint does not keep it."""
+        return [int(row[0])] if row else [0]
+
+    def loss(self, outputs: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
+        """Returns the cross-entropy in nats."""
+        return functional.cross_entropy(outputs, targets, weight=weights, label_smoothing=smoothing)
+
+    def hits(self, outputs: Tensor, targets: Tensor) -> float:
+        """Returns how many images have the right class highest; of several shares the largest is their class."""
+        classes = targets if targets.ndim == 1 else targets.argmax(dim=1)
+        return float((outputs.argmax(dim=1) == classes).sum())
+
+    def score(self, outputs: FloatArray, truth: Truth) -> float:
+        """Returns the top-1 accuracy, in [0, 1]."""
+        return metrics.top_k_accuracy(outputs, truth, 1)
+
+    def summary(self, outputs: FloatArray, truth: Truth, meaning: Meaning) -> dict[str, float]:
+        """Returns the top-5 accuracy, in [0, 1]."""
+        return {"top5": metrics.top_k_accuracy(outputs, truth, 5)}
+
+    def report(self, outputs: FloatArray, truth: Truth, meaning: Meaning, thresholds: Thresholds) -> dict[str, Any]:
+        """Returns what follows from the confusion matrix, and that."""
+        counts = confusion(outputs, truth)
+        each = map(dataclasses.asdict, metrics.per_class(counts))
+        return {
+            "top5": metrics.top_k_accuracy(outputs, truth, 5),
+            "balanced_accuracy": metrics.balanced_accuracy(counts),
+            "macro_f1": metrics.macro_f1(counts),
+            "per_class": dict(zip(meaning.class_names, each, strict=True)),
+            "confusion": counts.tolist(),
+        }
+
+    def probabilities(self, outputs: FloatArray, temperature: float) -> Doubles:
+        """Returns a softmax."""
+        return softmax(outputs.astype(np.float64) / temperature)
+
+    def logits(self, probabilities: Doubles) -> Doubles:
+        """Returns the logarithms."""
+        return log(probabilities)
+
+    def agrees(self, outputs: Doubles, others: Doubles, is_near: Flags, thresholds: Thresholds) -> Flags:
+        """Returns whether the same class is highest."""
+        return np.asarray(outputs.argmax(1) == others.argmax(1))
+
+
+def confusion(outputs: FloatArray, truth: Truth) -> metrics.Counts:
+    """Returns how often images of each class, a row, were taken for each class, a column: (K, K) int64."""
+    return metrics.confusion_matrix(truth, outputs.argmax(axis=1), outputs.shape[1])
+
+
+def _class_of(row: Row) -> str:
+    if not row.cells["class"]:
+        raise row.wrong("class", "is empty; name the class or remove the row")
+    return row.cells["class"]

@@ -1,0 +1,186 @@
+"""Any number of several classes an image."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cnn_perception import metrics
+from cnn_perception.label_table import Row
+from cnn_perception.model.outputs import FloatArray
+from cnn_perception.model.spec import Task
+from training.tasks.probabilities import Doubles, log, sigmoid
+from training.tasks.table import RESERVED, LabelledTable, Labels
+from training.tasks.task import MIN_IMAGES, Flags, Labelled, LearningTask, Meaning, Thresholds, Truth
+
+THRESHOLD = 0.5
+"""Score from which a class is taken to be shown where nothing better is known."""
+
+
+class Multilabel(LearningTask):
+    """See `task.LearningTask`."""
+
+    name: Task = "multilabel"
+    metric = "map"
+    metric_title = "mean average precision"
+    outputs = "classes"
+    decisions = "labels"
+    agreement = "the same labels"
+    one_class = False
+
+    def recognises(self, table: LabelledTable) -> bool:
+        """Returns whether there is the column `classes`; columns of 0 and 1 might be anything."""
+        return "classes" in table.header
+
+    def labels(self, table: LabelledTable) -> Labels:
+        """Reads the column `classes`, or a column of 0 and 1 for each class."""
+        table.require_no_targets(self.name)
+        if "classes" in table.header:
+            names = tuple(sorted({name for row in table.rows for name in _listed(row)}))
+            return Labels(names, (), lambda row: _label_of(_among(_listed(row), names)))
+        names = tuple(name for name in table.header if name not in RESERVED)
+        if "class" in table.header or not names:
+            raise table.without("'classes'", self.name)
+        return Labels(names, (), lambda row: _label_of(tuple(_flag(row, name) for name in names)))
+
+    def words(self, shown: Labelled, names: Sequence[str]) -> str:
+        """Returns the names of its classes, separated by semicolons."""
+        return ";".join(name for name, value in zip(names, shown.values, strict=True) if value)
+
+    def strata(self, samples: Sequence[Labelled], classes: int) -> npt.NDArray[np.int64]:
+        """Returns a column a class, and one of all images, which does not follow from the others."""
+        values = np.array([sample.values for sample in samples], np.int64).reshape(len(samples), classes)
+        return np.concatenate([values, np.ones((len(samples), 1), np.int64)], axis=1)
+
+    def oddities(self, train: Sequence[Labelled], names: Sequence[str]) -> list[str]:
+        """Says which classes are on hardly any image, or on almost all."""
+        counts = {name: int(sum(sample.values[k] for sample in train)) for k, name in enumerate(names)}
+        return [
+            f"class {name!r} is in {count} of {len(train)} training images"
+            for name, count in counts.items()
+            if count < MIN_IMAGES or count > len(train) - MIN_IMAGES
+        ]
+
+    def class_shares(self, rows: npt.NDArray[np.floating[Any]], classes: int) -> tuple[float, ...]:
+        """Returns shares that need not add up to 1."""
+        return tuple(((rows > 0.5).sum(axis=0) / len(rows)).tolist())
+
+    def groups(self, row: Sequence[float]) -> list[int]:
+        """Returns the classes; images of no class are a group, too."""
+        shown = [index for index, value in enumerate(row) if value > 0.5]
+        return shown or [-1]
+
+    def loss(self, outputs: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
+        """Returns the binary cross-entropy in nats, summed over the classes."""
+        smooth = targets * (1 - smoothing) + smoothing / 2
+        return functional.binary_cross_entropy_with_logits(outputs, smooth, reduction="none").sum(dim=1).mean()
+
+    def hits(self, outputs: Tensor, targets: Tensor) -> float:
+        """Returns NaN: average precision is no sum over images."""
+        return float("nan")
+
+    def score(self, outputs: FloatArray, truth: Truth) -> float:
+        """Returns the mean average precision, in [0, 1]."""
+        return metrics.mean_average_precision(outputs, truth > 0.5)
+
+    def summary(self, outputs: FloatArray, truth: Truth, meaning: Meaning) -> dict[str, float]:
+        """Returns the mean F1 of the classes at thresholds of 0.5."""
+        return {"f1": _macro_f1(_scores_of_classes(outputs, truth, self.usual_thresholds(outputs.shape[1])))}
+
+    def report(self, outputs: FloatArray, truth: Truth, meaning: Meaning, thresholds: Thresholds) -> dict[str, Any]:
+        """Returns the scores of each class at its threshold."""
+        used = thresholds or self.usual_thresholds(outputs.shape[1])
+        scores = _scores_of_classes(outputs, truth, used)
+        rows = {}
+        for k, name in enumerate(meaning.class_names):
+            precision = metrics.average_precision(outputs[:, k], truth[:, k] > 0.5)
+            rows[name] = {"average_precision": precision, **dataclasses.asdict(scores[k]), "threshold": used[k]}
+        return {"macro_f1": _macro_f1(scores), "per_class": rows}
+
+    def probabilities(self, outputs: FloatArray, temperature: float) -> Doubles:
+        """Returns a sigmoid each."""
+        return sigmoid(outputs.astype(np.float64) / temperature)
+
+    def logits(self, probabilities: Doubles) -> Doubles:
+        """Returns the logarithms of the odds."""
+        return log(probabilities) - log(1 - probabilities)
+
+    def usual_thresholds(self, classes: int) -> tuple[float, ...]:
+        """Returns 0.5 for each class."""
+        return (THRESHOLD,) * classes
+
+    def thresholds(self, outputs: FloatArray, truth: Truth) -> tuple[float, ...]:
+        """Returns those at which the F1 of each class is highest, in [0, 1].
+
+        A threshold lies in the middle between the lowest score that reaches it and the next below; it is 0.5 where a
+        class does not occur among the images, or is on all of them.
+        """
+        scores = _exact_scores(outputs)
+        return tuple(_best_threshold(scores[:, k], truth[:, k] > 0.5) for k in range(scores.shape[1]))
+
+    def agrees(self, outputs: Doubles, others: Doubles, is_near: Flags, thresholds: Thresholds) -> Flags:
+        """Returns whether the same classes reach their thresholds."""
+        reached = [sigmoid(each) >= np.array(thresholds) for each in (outputs, others)]
+        return np.asarray((reached[0] == reached[1]).all(axis=1))
+
+
+def _listed(row: Row) -> list[str]:
+    """The classes of a row; an empty cell means that none of them is in the image."""
+    if not row.cells["classes"]:
+        return []
+    names = [name.strip() for name in re.split("[;|]", row.cells["classes"])]
+    if not all(names):
+        raise row.wrong("classes", f"{row.cells['classes']!r} holds an empty class; mend it")
+    return names
+
+
+def _among(shown: Sequence[str], names: Sequence[str]) -> tuple[float, ...]:
+    return tuple(float(name in shown) for name in names)
+
+
+def _flag(row: Row, name: str) -> float:
+    if row.cells[name] not in ("0", "1"):
+        raise row.wrong(name, f"{row.cells[name]!r} is neither 0 nor 1; mend it")
+    return float(row.cells[name])
+
+
+def _label_of(values: tuple[float, ...]) -> tuple[int, tuple[float, ...]]:
+    """The first class that is shown, and the values."""
+    return (values.index(1.0) if any(values) else 0), values
+
+
+def _exact_scores(outputs: npt.NDArray[np.floating[Any]]) -> Doubles:
+    return torch.from_numpy(outputs).double().sigmoid().numpy()
+
+
+def _scores_of_classes(outputs: FloatArray, truth: Truth, thresholds: Sequence[float]) -> list[metrics.ClassScores]:
+    """Precision, recall and F1 of each class, shown against not shown."""
+    found = (_exact_scores(outputs) >= np.array(thresholds)).astype(np.int64)
+    shown = (truth > 0.5).astype(np.int64)
+    tables = [metrics.confusion_matrix(shown[:, k], found[:, k], 2) for k in range(shown.shape[1])]
+    return [metrics.per_class(table)[1] for table in tables]
+
+
+def _macro_f1(scores: Sequence[metrics.ClassScores]) -> float:
+    return float(np.mean([score.f1 for score in scores]))
+
+
+def _best_threshold(scores: Doubles, shown: npt.NDArray[np.bool_]) -> float:
+    if shown.all() or not shown.any():
+        return THRESHOLD
+    ordered, counts = np.unique(scores, return_counts=True)
+    positives = np.bincount(np.searchsorted(ordered, scores), shown, len(ordered))
+    # with each score as the threshold: how many images reach it, and how many of them rightly
+    reaching = counts[::-1].cumsum()[::-1]
+    right = positives[::-1].cumsum()[::-1]
+    best = int((2 * right / (reaching + shown.sum())).argmax())
+    below = ordered[best - 1] if best else 0.0
+    return float((ordered[best] + below) / 2)

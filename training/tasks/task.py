@@ -1,0 +1,215 @@
+"""What training has to know of a task; `multiclass`, `multilabel` and `regression` say it, `by_name` lists them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from cnn_perception.model.outputs import FloatArray
+from cnn_perception.model.spec import Task
+from training.tasks.probabilities import Doubles
+from training.tasks.table import LabelledTable, Labels
+
+Truth = npt.NDArray[Any]
+"""What n images show: classes (n,) int64, or values (n, K) float32."""
+Flags = npt.NDArray[np.bool_]
+Thresholds = Sequence[float]
+
+MIN_IMAGES = 3
+"""Images a class needs: with fewer, no split leaves something to learn from and something to check with."""
+
+
+class Labelled(Protocol):
+    """The label of an image, see `data.records.Sample`."""
+
+    @property
+    def label(self) -> int:
+        """Index of its class; 0 where that has no meaning."""
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """K values; empty where the class says all."""
+
+
+class Meaning(Protocol):
+    """What the outputs of a network mean; a data set and a checkpoint both say it, see `checkpoint.Checkpoint`."""
+
+    @property
+    def task(self) -> Task:
+        """What the logits mean."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The K classes, or the names of the K numbers."""
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Of each number, for regression."""
+
+    @property
+    def scaling(self) -> tuple[tuple[float, float], ...]:
+        """(mean, standard deviation) of each number over the training images, for regression."""
+
+
+class LearningTask(Protocol):
+    """What a network learns. Outputs are logits (n, K), or numbers (n, K) standardised by the training images.
+
+    Attributes:
+        name: What the model file calls it.
+        metric: Name of the figure by which epochs are compared, higher is better.
+        metric_title: The same in words.
+        outputs: What the K outputs are, in words.
+        decisions: What the robot decides on, in words.
+        agreement: What two networks have in common that decide alike, in words.
+        one_class: Whether an image shows exactly one of the classes. Only then may every class be asked for, may an
+            image show none of them (the unknown rule), and can a teacher's scores be imitated.
+        has_probabilities: Whether outputs become probabilities, whose temperature can be fitted and whose views can be
+            averaged; also, whether the highest output is the one that an activation map explains.
+        needs_linear_layer: Whether the last layer must be linear with a bias, into which the export folds the scaling.
+        least_squares: Whether a linear layer is fitted by least squares.
+        allows_cutmix: Whether an image of two parts has a label between theirs.
+        copies_agree: Whether copies of an image that are labelled otherwise are a mistake.
+        default_augment: Preset or switch of the augmentation where none was asked for.
+    """
+
+    name: Task
+    metric: str
+    metric_title: str
+    outputs: str
+    decisions: str
+    agreement: str
+    one_class: bool
+    has_probabilities: bool = True
+    needs_linear_layer: bool = False
+    least_squares: bool = False
+    allows_cutmix: bool = True
+    copies_agree: bool = True
+    default_augment: str = "light"
+
+    # labels: as they are read, written, counted and given to the network
+
+    @abstractmethod
+    def recognises(self, table: LabelledTable) -> bool:
+        """Returns whether a table is of this task where the user does not say it."""
+
+    @abstractmethod
+    def labels(self, table: LabelledTable) -> Labels:
+        """Returns how the labels of a table are read.
+
+        Raises:
+            ConfigError: If the table lacks the columns.
+            DataError: If a cell cannot be used.
+        """
+
+    @abstractmethod
+    def words(self, shown: Labelled, names: Sequence[str]) -> str:
+        """Returns what an image is labelled as."""
+
+    def columns(self, names: Sequence[str]) -> list[str]:
+        """Returns the columns of a table that `labels` reads; by default one for each output."""
+        return [*names]
+
+    def cells(self, shown: Labelled, names: Sequence[str]) -> list[str]:
+        """Returns the cells of these columns, by default the values; numbers are in their units."""
+        return [f"{value:.9g}" for value in shown.values]
+
+    def content(self, shown: Labelled, names: Sequence[str]) -> str:
+        """Returns what the digest of a data set covers of a label, by default the values with all their digits."""
+        return repr(shown.values)
+
+    @abstractmethod
+    def strata(self, samples: Sequence[Labelled], classes: int) -> npt.NDArray[np.int64]:
+        """Returns what a split shares out evenly, (n, L): how often each image counts in each column."""
+
+    def scaling(self, train: Sequence[Labelled]) -> tuple[tuple[float, float], ...]:
+        """Returns (mean, standard deviation) of each number over the training images; empty without numbers."""
+        return ()
+
+    @abstractmethod
+    def oddities(self, train: Sequence[Labelled], names: Sequence[str]) -> list[str]:
+        """Says what is unusual about the labels of the training images; numbers are in their units."""
+
+    def targets(self, samples: Sequence[Labelled]) -> Truth:
+        """Returns what the network should give for some images, by default their values, (n, K) float32."""
+        return np.array([sample.values for sample in samples], np.float32)
+
+    def stored_targets(self, rows: npt.NDArray[np.float32]) -> Truth:
+        """Returns the same of the targets (n, ...) that a checkpoint keeps."""
+        return rows
+
+    @abstractmethod
+    def class_shares(self, rows: npt.NDArray[np.floating[Any]], classes: int) -> tuple[float, ...]:
+        """Returns the share of images that show each class, of a checkpoint's targets; empty without classes."""
+
+    @abstractmethod
+    def groups(self, row: Sequence[float]) -> list[int]:
+        """Returns the classes of an image, of its targets in a checkpoint, of which all should be represented."""
+
+    # learning
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
+        """Returns what training minimises, the mean over the images.
+
+        Args:
+            outputs: (N, K).
+            targets: As `targets` gives them; of classes also the shares of each, (N, K) float32.
+            smoothing: Share of a label spread over all classes, in [0, 1); nothing for numbers.
+            weights: (K,) float32, by which the mean is weighted; where an image has one class.
+        """
+
+    def held_out_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Returns by what a probe's penalties are compared, the mean over the images; by default the loss."""
+        return self.loss(outputs, targets)
+
+    @abstractmethod
+    def hits(self, outputs: Tensor, targets: Tensor) -> float:
+        """Returns what, summed over all training images and divided by their number, is the metric; NaN if nothing."""
+
+    # scores
+
+    @abstractmethod
+    def score(self, outputs: FloatArray, truth: Truth) -> float:
+        """Returns the metric."""
+
+    @abstractmethod
+    def summary(self, outputs: FloatArray, truth: Truth, meaning: Meaning) -> dict[str, float]:
+        """Returns the scores that a checkpoint keeps beside metric and loss."""
+
+    @abstractmethod
+    def report(self, outputs: FloatArray, truth: Truth, meaning: Meaning, thresholds: Thresholds) -> dict[str, Any]:
+        """Returns the scores that report.json keeps beside metric and loss; thresholds are 0.5 where there are none."""
+
+    # probabilities
+
+    @abstractmethod
+    def probabilities(self, outputs: FloatArray, temperature: float) -> Doubles:
+        """Returns (n, K) scores as the robot computes them; numbers as they are."""
+
+    @abstractmethod
+    def logits(self, probabilities: Doubles) -> Doubles:
+        """Returns outputs (n, K) that give these scores; numbers as they are."""
+
+    def usual_thresholds(self, classes: int) -> tuple[float, ...]:
+        """Returns the score from which each class is taken to be shown before any was fitted; empty if it has none."""
+        return ()
+
+    def thresholds(self, outputs: FloatArray, truth: Truth) -> tuple[float, ...]:
+        """Returns the same fitted to validation images, whose outputs are over the temperature."""
+        return ()
+
+    @abstractmethod
+    def agrees(self, outputs: Doubles, others: Doubles, is_near: Flags, thresholds: Thresholds) -> Flags:
+        """Returns of each image, (n,), whether two networks decide alike.
+
+        Args:
+            outputs: (n, K) of the one, over the temperature.
+            others: (n, K) of the other, likewise.
+            is_near: (n, K), whether they differ by no more than is tolerated.
+            thresholds: Of each class, where it has one.
+        """
