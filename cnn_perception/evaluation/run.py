@@ -35,9 +35,10 @@ from cnn_perception.model.spec import ModelSpec
 from cnn_perception.pipeline.pipeline import Pipeline
 from cnn_perception.tasks.multiclass import KEPT_CLASSES
 from cnn_perception.tasks.registry import TASKS, task_of
+from cnn_perception.tasks.rules import Gate
 
-_TARGETS = tuple((name, gate.option, gate.metric) for name, task in TASKS.items() for gate in task.gates)
-"""What can be required of each task, with which option."""
+_GATES = tuple(gate for task in TASKS.values() for gate in task.gates)
+"""What can be required of the models of any task."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +87,12 @@ class EvaluationOptions:
             raise ConfigError("--topic belongs to --bag")
         if self.images is not None and self.labels and not self.labels.endswith(".csv"):
             raise ConfigError(f"--labels {self.labels}: for --images name a CSV file of their paths and labels")
-        for name in ("min_accuracy", "min_map", "threshold"):
-            value = getattr(self, name)
-            if value is not None and not 0.0 <= value <= 1.0:
-                raise ConfigError(f"{_flag(name)} is {value}; choose 0 to 1")
-        if self.max_mae is not None and not self.max_mae >= 0.0:
-            raise ConfigError(f"--max-mae is {self.max_mae}; choose 0 or more")
-        given = [_flag(name) for name in self._required()]
+        if not 0.0 <= self.threshold <= 1.0:
+            raise ConfigError(f"--threshold is {self.threshold}; choose 0 to 1")
+        for gate, limit in self._required():
+            if not gate.accepts(limit):
+                raise ConfigError(f"{_flag(gate.option)} is {limit}; choose {gate.limits}")
+        given = [_flag(gate.option) for gate, _ in self._required()]
         if given and not (self.labels or self.images):
             raise ConfigError(f"{' or '.join(given)} needs --labels: without them there is nothing to compare with")
         if not 1 <= self.top_k <= KEPT_CLASSES:
@@ -101,8 +101,7 @@ class EvaluationOptions:
     @property
     def target(self) -> Target | None:
         """What has to be reached; None if nothing has."""
-        metrics = {option: metric for _, option, metric in _TARGETS}
-        return next((Target(metrics[option], value) for option, value in self._required().items()), None)
+        return next((Target(gate.metric, limit) for gate, limit in self._required()), None)
 
     def require_fit(self, spec: ModelSpec) -> None:
         """Makes sure that what is required can be told of a model.
@@ -110,17 +109,21 @@ class EvaluationOptions:
         Raises:
             ConfigError: If an option is for models of another task.
         """
+        gates = task_of(spec.task).gates
+        right = _flag(gates[0].option) if gates else "leave it out"
         if self.threshold and not task_of(spec.task).is_exclusive:
             raise ConfigError(f"--threshold is for one class an image, this model is {spec.task}; leave it out")
-        right = next((_flag(option) for task, option, _ in _TARGETS if task == spec.task), "leave it out")
-        for task, option, _ in _TARGETS:
-            if task != spec.task and option in self._required():
-                raise ConfigError(f"{_flag(option)} is for {task} models; {self.model} is {spec.task}: {right}")
+        for name, task in TASKS.items():
+            for gate, _ in self._required():
+                if name != spec.task and gate in task.gates:
+                    raise ConfigError(
+                        f"{_flag(gate.option)} is for {name} models; {self.model} is {spec.task}: {right}"
+                    )
 
-    def _required(self) -> dict[str, float]:
-        """Returns the limits that were given, by option."""
-        limits = {option: getattr(self, option) for _, option, _ in _TARGETS}
-        return {option: value for option, value in limits.items() if value is not None}
+    def _required(self) -> list[tuple[Gate, float]]:
+        """Returns the limits that were given."""
+        limits = [(gate, getattr(self, gate.option)) for gate in _GATES]
+        return [(gate, limit) for gate, limit in limits if limit is not None]
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,15 @@ class Gate:
     metric: str
     is_least: bool
 
+    @property
+    def limits(self) -> str:
+        """Which limits make sense, in words."""
+        return "0 to 1" if self.is_least else "0 or more"
+
+    def accepts(self, limit: float) -> bool:
+        """Returns whether a limit makes sense."""
+        return 0.0 <= limit <= 1.0 if self.is_least else limit >= 0.0
+
     def in_words(self, limit: float) -> str:
         """Returns what has to be reached."""
         return f"{self.metric} of at least {limit:.1%}" if self.is_least else f"{self.metric} of at most {limit:g}"
