@@ -172,9 +172,8 @@ def _decode_with_pillow(content: bytes, file_format: str) -> tuple[_Pixels, int]
         check_size(image.height, image.width)
         image.load()  # before the orientation is read: TIFFs are turned here, and their tag dropped
         orientation = _orientation(image)
-        if file_format == "PNG" and content[24] == 16:
-            image = _from_deep_png(content)
-        return _flatten(image), orientation
+        picture = _from_deep_png(content) if file_format == "PNG" and content[24] == 16 else image
+        return _flatten(picture), orientation
 
 
 def _orientation(image: Image.Image) -> int:

@@ -92,6 +92,14 @@ def test_the_parameter_file_holds_the_nodes_defaults():
     assert file == {name: value for name, value in defaults.items() if name not in launch_arguments}
 
 
+def test_every_place_names_the_same_pythons():
+    texts = [path.read_text() for path in (ROOT / "README.md", *ROOT.glob("requirements/*.py"))]
+    texts += [path.read_text() for path in ROOT.glob("cnn_perception/**/*.py")]
+    named = [re.findall(r"3\.10 to 3\.\d+", text) for text in texts]
+
+    assert [words for words in named if words] == [["3.10 to 3.14"]] * 3  # README, `make venv` and the doctor
+
+
 def test_a_missing_compiler_is_said_on_one_line_before_anything_is_downloaded():
     result = run(sys.executable, "requirements/check.py", "wheels", PATH="/nowhere")
 

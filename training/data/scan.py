@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -63,7 +64,7 @@ def _notes(data: bytes) -> tuple[str, ...]:
     try:
         with Image.open(io.BytesIO(data)) as image:
             animated = getattr(image, "is_animated", False)
-            alpha = image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255
+            alpha = image.has_transparency_data and np.asarray(image.convert("RGBA").getchannel("A")).min() < 255
     except _DAMAGE:
         return ()
     return (ANIMATED,) * animated + (TRANSPARENT,) * bool(alpha)
