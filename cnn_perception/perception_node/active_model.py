@@ -20,7 +20,7 @@ _CLOSE_S = 1.0
 
 
 @dataclass(frozen=True, eq=False)
-class Loaded:
+class ActiveModel:
     """A model in use.
 
     Attributes:
@@ -42,7 +42,7 @@ class Loaded:
         log: Callable[[str], None],
         warn: Callable[[str], None],
         on_failure: Callable[[BaseException], None],
-    ) -> Loaded:
+    ) -> ActiveModel:
         """Loads, verifies and warms up the model and its shadow.
 
         Args:

@@ -8,10 +8,10 @@ from sensor_msgs.msg import CameraInfo
 
 from cnn_perception.errors import ConfigError
 from cnn_perception.geometry.camera_model import CameraModel
-from cnn_perception.ros.latest_subscription import Inlet
+from cnn_perception.ros.latest_subscription import LatestSubscription
 
 
-class Lens:
+class CameraInfoReader:
     """The calibration of one camera, as it was published last; for one thread."""
 
     def __init__(self, node: Node, image_topic: str, rectified: bool) -> None:
@@ -26,7 +26,9 @@ class Lens:
         self._rectified = rectified
         # It comes as often as the images but says the same each time: read when a ray is wanted, by nobody else.
         # Best effort, which every publisher matches, loses nothing so small.
-        self._inlet = Inlet(node, CameraInfo, self.topic, ReliabilityPolicy.BEST_EFFORT, lambda _: None)
+        self._subscription = LatestSubscription(
+            node, CameraInfo, self.topic, ReliabilityPolicy.BEST_EFFORT, lambda _: None
+        )
         self._info: CameraInfo | None = None
         self._model: CameraModel | None = None
 
@@ -36,7 +38,7 @@ class Lens:
         Raises:
             ConfigError: If none was published, or it is unusable for these images; one line.
         """
-        info = self._inlet.take()
+        info = self._subscription.take()
         if info is not None:
             if self._info is not None:
                 info.header = self._info.header  # the rest is what is compared
@@ -56,4 +58,4 @@ class Lens:
 
     def destroy(self) -> None:
         """Unsubscribes."""
-        self._inlet.destroy()
+        self._subscription.destroy()

@@ -10,24 +10,24 @@ from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from cnn_perception.model.onnx_model import OnnxModel
-from cnn_perception.perception_node.camera_info import Lens
+from cnn_perception.perception_node.camera_info import CameraInfoReader
 from cnn_perception.perception_node.diagnostics import CameraStatus
 from cnn_perception.perception_node.publishers import ResultPublishers
 from cnn_perception.perception_node.settings import CameraSettings
-from cnn_perception.ros.latest_subscription import Inlet
+from cnn_perception.ros.latest_subscription import LatestSubscription
 from cnn_perception.stream.drift import Drift
-from cnn_perception.stream.frame_counters import FrameHealth
+from cnn_perception.stream.frame_counters import FrameCounters
 from cnn_perception.stream.smoothing import Steady
 from cnn_perception.stream.stamps import Stamps
 
 
-class Channel:
-    """A camera as the node sees it; an `inlet.Feed`.
+class CameraStream:
+    """A camera as the node sees it; an `subscription.Feed`.
 
     Attributes:
         name: Of the camera; empty for the only one.
         settings: Its parameters; live ones may be replaced at any time.
-        health: What became of its frames since the node was activated.
+        counters: What became of its frames since the node was activated.
         outputs: The topics of its results; there while a model is loaded.
         drift: Whether it shows what the model was trained on; there while a model is loaded.
         stamps: Judges its frames' stamps.
@@ -40,23 +40,23 @@ class Channel:
     def __init__(self, node: LifecycleNode, name: str, settings: CameraSettings) -> None:
         self._node = node
         self.name, self.settings = name, settings
-        self.health = FrameHealth(time.monotonic())
+        self.counters = FrameCounters(time.monotonic())
         self.stamps, self.steady = Stamps(), Steady()
-        self._inlet: Inlet[Any] | None = None
-        self._lens: Lens | None = None
+        self._subscription: LatestSubscription[Any] | None = None
+        self._lens: CameraInfoReader | None = None
         self.topic = ""
 
     @property
-    def lens(self) -> Lens:
+    def lens(self) -> CameraInfoReader:
         """The calibration; there while the node is active."""
         assert self._lens is not None
         return self._lens
 
     @property
-    def inlet(self) -> Inlet[Any]:
+    def subscription(self) -> LatestSubscription[Any]:
         """The subscription; there while the node is active."""
-        assert self._inlet is not None
-        return self._inlet
+        assert self._subscription is not None
+        return self._subscription
 
     @property
     def min_period_s(self) -> float:
@@ -77,28 +77,30 @@ class Channel:
         """Begins to listen to the camera, and to count anew."""
         kind: type[Image | CompressedImage] = Image
         self.topic = self._node.resolve_topic_name(self.settings.image_topic)
-        self._lens = Lens(self._node, self.topic, self.settings.rectified)
+        self._lens = CameraInfoReader(self._node, self.topic, self.settings.rectified)
         if self.settings.image_transport == "compressed":
             kind, self.topic = CompressedImage, f"{self.topic}/compressed"
-        self.health = FrameHealth(time.monotonic())
+        self.counters = FrameCounters(time.monotonic())
         self.stamps, self.steady = Stamps(), Steady()
-        self._inlet = Inlet(self._node, kind, self.topic, ReliabilityPolicy.BEST_AVAILABLE, self.health.miss)
+        self._subscription = LatestSubscription(
+            self._node, kind, self.topic, ReliabilityPolicy.BEST_AVAILABLE, self.counters.miss
+        )
 
     def unsubscribe(self) -> None:
         """Stops listening; harmless when it does not."""
-        if self._inlet is not None:
-            self._inlet.destroy()
+        if self._subscription is not None:
+            self._subscription.destroy()
             self.lens.destroy()
-            self._inlet = self._lens = None
+            self._subscription = self._lens = None
 
     def reason_of_silence(self, timeout_s: float) -> str:
         """Says why no image arrives: who publishes the topic, with which type and QoS; empty if it is too soon."""
-        if self._inlet is None:
+        if self._subscription is None:
             return ""
-        wanted = self._inlet.type_name
+        wanted = self._subscription.type_name
         infos = self._node.get_publishers_info_by_topic(self.topic)
-        misfits = "; ".join(self._inlet.misfits())
-        if not misfits and self.health.silence_s(time.monotonic()) <= timeout_s:
+        misfits = "; ".join(self._subscription.misfits())
+        if not misfits and self.counters.silence_s(time.monotonic()) <= timeout_s:
             return ""
         offers = ", ".join(
             f"{info.node_namespace.rstrip('/')}/{info.node_name} "
@@ -121,10 +123,10 @@ class Channel:
         return CameraStatus(
             camera=self.name,
             topic=self.topic,
-            active=self._inlet is not None,
+            active=self._subscription is not None,
             enabled=enabled,
-            silence_s=self.health.silence_s(now_s),
+            silence_s=self.counters.silence_s(now_s),
             timeout_s=timeout_s,
-            snapshot=self.health.snapshot(now_s),
-            drift=self.drift.report() if self._inlet is not None else None,
+            snapshot=self.counters.snapshot(now_s),
+            drift=self.drift.report() if self._subscription is not None else None,
         )

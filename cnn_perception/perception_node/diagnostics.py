@@ -10,7 +10,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from cnn_perception.background.recorder import Recorder
 from cnn_perception.background.shadow import Shadow
-from cnn_perception.perception_node.active_model import Loaded
+from cnn_perception.perception_node.active_model import ActiveModel
 from cnn_perception.stream.drift import DriftReport
 from cnn_perception.stream.frame_counters import Snapshot
 
@@ -44,7 +44,7 @@ def to_array(
     stamp: Any,  # noqa: ANN401 messages are untyped
     node: str,
     cameras: Sequence[CameraStatus],
-    loaded: Loaded | None,
+    loaded: ActiveModel | None,
 ) -> DiagnosticArray:
     """Returns all statuses.
 
@@ -113,7 +113,7 @@ def _recorder_status(node: str, recorder: Recorder) -> DiagnosticStatus:
     return _status(level, f"{node}: recorder", report.problem or f"{report.recorded} kept", node, report.values())
 
 
-def _model_status(node: str, loaded: Loaded | None) -> DiagnosticStatus:
+def _model_status(node: str, loaded: ActiveModel | None) -> DiagnosticStatus:
     name = f"{node}: model"
     if loaded is None:
         return _status(DiagnosticStatus.STALE, name, "no model is loaded", node, {})

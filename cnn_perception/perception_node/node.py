@@ -23,15 +23,15 @@ from std_srvs.srv import SetBool, Trigger
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, ConfigError, PerceptionError, with_kind
 from cnn_perception.perception_node import diagnostics, messages
-from cnn_perception.perception_node.active_model import Loaded
-from cnn_perception.perception_node.camera_stream import Channel
+from cnn_perception.perception_node.active_model import ActiveModel
+from cnn_perception.perception_node.camera_stream import CameraStream
 from cnn_perception.perception_node.frame_stages import Frame, Inferred, Steps
-from cnn_perception.perception_node.isolated_load import Rehearsal
+from cnn_perception.perception_node.isolated_load import IsolatedLoad
 from cnn_perception.perception_node.publishers import RESULT_QOS, InfoPublishers
 from cnn_perception.perception_node.settings import CameraSettings, Settings
-from cnn_perception.perception_node.staged_executor import Line
+from cnn_perception.perception_node.staged_executor import StagedExecutor
 from cnn_perception.ros import parameters, process, transport
-from cnn_perception.ros.latest_subscription import Intake
+from cnn_perception.ros.latest_subscription import SubscriptionSet
 
 _LOG_AGAIN_S = 5.0
 """The same complaint is logged once in this time."""
@@ -43,28 +43,28 @@ class PerceptionNode(LifecycleNode):
     Attributes:
         settings: The parameters in force.
         enabled: Whether frames are answered, see ~/set_enabled.
-        ending: Of the process, by a defect in one of the node's threads.
+        shutdown: Of the process, by a defect in one of the node's threads.
     """
 
-    def __init__(self, ending: process.Ending, node_name: str = "perception_node") -> None:
+    def __init__(self, shutdown: process.Shutdown, node_name: str = "perception_node") -> None:
         # What `stop` needs comes first: rclpy also destroys a node whose construction failed.
         self._topology = threading.RLock()  # held while subscriptions or topics come and go
-        self._channels: list[Channel] = []
-        self._intake: Intake[Channel] | None = None
-        self._line: Line[list[tuple[Channel, Any]], list[Frame], list[Inferred]] | None = None
-        self._rehearsal = Rehearsal()
-        self._loaded: Loaded | None = None
-        self._candidate: Loaded | None = None
+        self._cameras: list[CameraStream] = []
+        self._frame_source: SubscriptionSet[CameraStream] | None = None
+        self._stages: StagedExecutor[list[tuple[CameraStream, Any]], list[Frame], list[Inferred]] | None = None
+        self._isolated_load = IsolatedLoad()
+        self._loaded: ActiveModel | None = None
+        self._candidate: ActiveModel | None = None
         super().__init__(node_name)
         parameters.declare(self, Settings)
         self.settings = parameters.read(self, Settings)
-        self._channels = [Channel(self, name, self._declare_camera(name)) for name in self.settings.cameras]
+        self._cameras = [CameraStream(self, name, self._declare_camera(name)) for name in self.settings.cameras]
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
         self._infos: InfoPublishers | None = None
         self._database_version = 0
         self.enabled = True
-        self.ending = ending
+        self.shutdown = shutdown
         self._logged_s: dict[str, float] = {}
         self._known_defects: set[str] = set()
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RESULT_QOS)
@@ -94,8 +94,8 @@ class PerceptionNode(LifecycleNode):
         """Loads, verifies and warms up the model; fails with one line when anything is wrong."""
         try:
             self.settings = parameters.read(self, Settings)
-            for channel in self._channels:
-                channel.settings = parameters.read(self, CameraSettings, prefix=_prefix(channel))
+            for camera in self._cameras:
+                camera.settings = parameters.read(self, CameraSettings, prefix=_prefix(camera))
             self._use(self._load(self.settings))
         except PerceptionError as error:
             self.get_logger().error(f"not configured: {error}")
@@ -107,12 +107,12 @@ class PerceptionNode(LifecycleNode):
         result = super().on_activate(state)
         self._publish_infos()
         with self._topology:
-            for channel in self._channels:
-                channel.subscribe()
-            self._intake = Intake(self.context, self._channels, self.settings.max_batch_size)
+            for camera in self._cameras:
+                camera.subscribe()
+            self._frame_source = SubscriptionSet(self.context, self._cameras, self.settings.max_batch_size)
             steps = Steps(self)
-            self._line = Line(self._intake, steps.prepare, steps.infer, steps.deliver, self._fail)
-        topics = ", ".join(channel.topic for channel in self._channels)
+            self._stages = StagedExecutor(self._frame_source, steps.prepare, steps.infer, steps.deliver, self._fail)
+        topics = ", ".join(camera.topic for camera in self._cameras)
         self.get_logger().info(f"active: waiting for images on {topics}")
         return result
 
@@ -137,7 +137,7 @@ class PerceptionNode(LifecycleNode):
 
     def destroy_node(self) -> None:
         """Stops the line and what runs beside it before the topics go."""
-        self._rehearsal.cancel()
+        self._isolated_load.cancel()
         self.stop()
         for loaded in (self._loaded, self._candidate):
             if loaded is not None:
@@ -147,31 +147,31 @@ class PerceptionNode(LifecycleNode):
     def stop(self) -> None:
         """Unsubscribes and waits for the frames under way; harmless when nothing runs."""
         with self._topology:
-            if self._intake is not None:
-                self._intake.close()
-            if self._line is not None:
-                self._line.join()
-                self._line = None
-            for channel in self._channels:
-                channel.unsubscribe()
-            if self._intake is not None:
-                self._intake.destroy()
-                self._intake = None
+            if self._frame_source is not None:
+                self._frame_source.close()
+            if self._stages is not None:
+                self._stages.join()
+                self._stages = None
+            for camera in self._cameras:
+                camera.unsubscribe()
+            if self._frame_source is not None:
+                self._frame_source.destroy()
+                self._frame_source = None
 
     # ---- the model
 
     @property
-    def loaded(self) -> Loaded:
+    def loaded(self) -> ActiveModel:
         """The model in use; there while the line runs."""
         assert self._loaded is not None
         return self._loaded
 
-    def _load(self, settings: Settings) -> Loaded:
+    def _load(self, settings: Settings) -> ActiveModel:
         self.get_logger().info(f"loading {settings.model_path}")
         options = settings.session_options()
         if self._loaded is not None or options.builds_engine:  # which would hold up the whole process for long
-            self._rehearsal.load(settings.model_path, options)
-        loaded = Loaded.load(settings, self._say, self._warn_of_recorder, self._fail_beside)
+            self._isolated_load.load(settings.model_path, options)
+        loaded = ActiveModel.load(settings, self._say, self._warn_of_recorder, self._fail_beside)
         try:
             _check_class(settings, loaded)
         except ConfigError:
@@ -179,16 +179,16 @@ class PerceptionNode(LifecycleNode):
             raise
         return loaded
 
-    def _use(self, loaded: Loaded) -> None:
+    def _use(self, loaded: ActiveModel) -> None:
         """Takes a verified model into use, between two frames if the node is active."""
-        with self._topology, contextlib.nullcontext() if self._line is None else self._line.held():
+        with self._topology, contextlib.nullcontext() if self._stages is None else self._stages.paused():
             before, self._loaded = self._loaded, loaded
             self._database_version += 1
             model, spec = loaded.pipeline.model, loaded.pipeline.spec
-            if before is None or not all(channel.outputs.fit(model) for channel in self._channels):
+            if before is None or not all(camera.outputs.fit(model) for camera in self._cameras):
                 self._make_topics(loaded)
-            for channel in self._channels:
-                channel.use(model)
+            for camera in self._cameras:
+                camera.use(model)
             self._declare_class_labels(messages.labels(spec))
             self.get_logger().info(
                 f"model {self._database_version}: {model.path} ({spec.architecture}, {spec.task} of "
@@ -197,28 +197,28 @@ class PerceptionNode(LifecycleNode):
             )
             if model.fallback:
                 self.get_logger().warning(f"inference runs on {model.provider}: {model.fallback}")
-            if self._line is not None:
+            if self._stages is not None:
                 self._publish_infos()
         if before is not None:
             before.close()
             del before
         transport.return_memory()
 
-    def _make_topics(self, loaded: Loaded) -> None:
+    def _make_topics(self, loaded: ActiveModel) -> None:
         self._remove_topics()
         self._infos = InfoPublishers(self, loaded.pipeline.spec.task)
-        for channel in self._channels:
-            channel.make_topics(loaded.pipeline.model)
-        if self._line is not None:
-            for topics in (self._infos, *(channel.outputs for channel in self._channels)):
+        for camera in self._cameras:
+            camera.make_topics(loaded.pipeline.model)
+        if self._stages is not None:
+            for topics in (self._infos, *(camera.outputs for camera in self._cameras)):
                 topics.activate()
 
     def _remove_topics(self) -> None:
         if self._infos is not None:
             self._infos.destroy()
             self._infos = None
-            for channel in self._channels:
-                channel.outputs.destroy()
+            for camera in self._cameras:
+                camera.outputs.destroy()
 
     def _forget_model(self) -> None:
         with self._topology:
@@ -244,7 +244,7 @@ class PerceptionNode(LifecycleNode):
         response.message = f"model {self._database_version}: sha256 {self.loaded.pipeline.model.sha256}"
         return response
 
-    def _swap(self, loaded: Loaded) -> None:
+    def _swap(self, loaded: ActiveModel) -> None:
         self.settings = loaded.settings  # first: declaring the labels has all parameters checked again
         self._use(loaded)
 
@@ -274,10 +274,10 @@ class PerceptionNode(LifecycleNode):
             return SetParametersResult(successful=False, reason="class_labels come from the model file")
         try:
             settings = parameters.read(self, Settings, changed)
-            for channel in self._channels:
-                parameters.read(self, CameraSettings, changed, _prefix(channel))
+            for camera in self._cameras:
+                parameters.read(self, CameraSettings, changed, _prefix(camera))
             if loaded is not None and settings.model != self.settings.model:
-                # Loaded here, where it can still be refused; taken into use once all parameters are set.
+                # ActiveModel here, where it can still be refused; taken into use once all parameters are set.
                 self._candidate = self._load(settings)
             elif loaded is not None:
                 _check_class(settings, loaded)
@@ -289,12 +289,12 @@ class PerceptionNode(LifecycleNode):
         before = self.settings
         wanted = parameters.read(self, Settings)
         self.settings = parameters.with_live(before, wanted)
-        for channel in self._channels:
-            changed = parameters.read(self, CameraSettings, prefix=_prefix(channel))
-            channel.settings = parameters.with_live(channel.settings, changed)
+        for camera in self._cameras:
+            changed = parameters.read(self, CameraSettings, prefix=_prefix(camera))
+            camera.settings = parameters.with_live(camera.settings, changed)
         with self._topology:
-            if self._intake is not None:
-                self._intake.look_again()
+            if self._frame_source is not None:
+                self._frame_source.wake()
         candidate, self._candidate = self._candidate, None
         if candidate is not None:
             self._swap(candidate)
@@ -336,7 +336,7 @@ class PerceptionNode(LifecycleNode):
             self.print_defect(error)
             self.get_logger().fatal(f"a defect in the thread {thread} ends this process: {with_kind(error)}")
         finally:
-            self.ending.fail()
+            self.shutdown.fail()
 
     def _say(self, text: str) -> None:
         self.get_logger().info(text)
@@ -351,22 +351,22 @@ class PerceptionNode(LifecycleNode):
     def _diagnose(self) -> None:
         with self._topology:
             timeout_s = self.settings.image_timeout_s
-            statuses = [channel.status(self.enabled, timeout_s) for channel in self._channels]
-            for channel, status in zip(self._channels, statuses, strict=True):
+            statuses = [camera.status(self.enabled, timeout_s) for camera in self._cameras]
+            for camera, status in zip(self._cameras, statuses, strict=True):
                 if status.silence_s > self.settings.diagnostics_period_s:
-                    reason = channel.reason_of_silence(timeout_s)
+                    reason = camera.reason_of_silence(timeout_s)
                     if reason:
-                        self.warn(f"{channel.name} silence", reason)
+                        self.warn(f"{camera.name} silence", reason)
             stamp, name = self.get_clock().now().to_msg(), self.get_fully_qualified_name()
             array = diagnostics.to_array(stamp, name, statuses, self._loaded)
         self._diagnostics.publish(array)
 
 
-def _prefix(channel: Channel) -> str:
-    return f"{channel.name}." if channel.name else ""
+def _prefix(camera: CameraStream) -> str:
+    return f"{camera.name}." if camera.name else ""
 
 
-def _check_class(settings: Settings, loaded: Loaded) -> None:
+def _check_class(settings: Settings, loaded: ActiveModel) -> None:
     """Makes sure that the score map can show the class that is asked for."""
     names, wanted = loaded.pipeline.spec.class_names, settings.score_map_class
     if wanted and wanted not in names:
@@ -378,7 +378,7 @@ def _work(node: PerceptionNode) -> int:
         if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
             return EXIT_BAD_INPUT if node.context.ok() else EXIT_OK
         node.trigger_activate()
-    process.spin(node, threads=2, ending=node.ending)
+    process.spin(node, threads=2, shutdown=node.shutdown)
     return EXIT_OK
 
 

@@ -74,7 +74,7 @@ class InfoPublishers(_Topics):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedTopics:
     """Which of the per-frame topics have a subscriber; nothing is computed for the others."""
 
     answer: bool
@@ -111,7 +111,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, eq=False)
-class Findings:
+class FrameResult:
     """What is known of one frame when its results are published.
 
     Attributes:
@@ -166,16 +166,16 @@ class ResultPublishers(_Topics):
         """Returns whether another model has results for the same topics."""
         return _kinds(model) == _kinds(self.model)
 
-    def wanted(self) -> Wanted:
+    def wanted(self) -> WantedTopics:
         """Asks DDS which per-frame topics have a subscriber now."""
         found = {name: publisher.get_subscription_count() > 0 for name, publisher in self._by_field.items()}
-        return Wanted(**{item.name: found.get(item.name, False) for item in fields(Wanted)})
+        return WantedTopics(**{item.name: found.get(item.name, False) for item in fields(WantedTopics)})
 
-    def publish(self, findings: Findings, settings: Settings, wanted: Wanted) -> None:
+    def publish(self, found: FrameResult, settings: Settings, wanted: WantedTopics) -> None:
         """Publishes what is wanted of one frame, but for what needs the camera's calibration; the answer first."""
-        header, prediction = findings.header, findings.result.prediction
+        header, prediction = found.header, found.result.prediction
         if wanted.answer:
-            self._publish("answer", self._to_answer(header, findings.answer, settings))
+            self._publish("answer", self._to_answer(header, found.answer, settings))
         if wanted.raw_answer:
             self._publish("raw_answer", self._to_answer(header, prediction, settings))
         if wanted.activation and prediction.activation is not None:
@@ -185,11 +185,11 @@ class ResultPublishers(_Topics):
         if wanted.neighbours and self.model.gallery is not None:
             nearest = self.model.gallery.nearest(prediction.embedding, settings.neighbours)
             self._publish("neighbours", messages.to_neighbours(header, nearest))
-        if wanted.score_map and findings.score_map is not None:
-            shown = findings.score_map.of(settings.score_map_class)
+        if wanted.score_map and found.score_map is not None:
+            shown = found.score_map.of(settings.score_map_class)
             self._publish("score_map", image_messages.to_float_image(header, shown))
         if wanted.overlay or wanted.overlay_jpeg:
-            self._publish_overlay(findings, settings, wanted)
+            self._publish_overlay(found, settings, wanted)
 
     def publish_gaze(self, header: Header, gaze: ActivationPlace, lens: CameraModel) -> None:
         """Publishes where the class of the activation map is; nothing where the lens model has no direction."""
@@ -206,8 +206,8 @@ class ResultPublishers(_Topics):
     def _publish(self, field: str, message: Any) -> None:  # noqa: ANN401
         self._by_field[field].publish(message)
 
-    def _publish_overlay(self, findings: Findings, settings: Settings, wanted: Wanted) -> None:
-        result, spec = findings.result, self.model.spec
+    def _publish_overlay(self, found: FrameResult, settings: Settings, wanted: WantedTopics) -> None:
+        result, spec = found.result, self.model.spec
         picture = draw_overlay(
             result.image,
             result.prediction,
@@ -216,9 +216,9 @@ class ResultPublishers(_Topics):
             top_k=settings.overlay_classes,
         )
         if wanted.overlay:
-            self._publish("overlay", image_messages.to_rgb_image(findings.header, picture))
+            self._publish("overlay", image_messages.to_rgb_image(found.header, picture))
         if wanted.overlay_jpeg:
-            self._publish("overlay_jpeg", image_messages.to_jpeg(findings.header, picture))
+            self._publish("overlay_jpeg", image_messages.to_jpeg(found.header, picture))
 
     def _to_answer(self, header: Header, prediction: Prediction, settings: Settings) -> Classification | JointState:
         if prediction.task == "regression":

@@ -16,7 +16,7 @@ from perception import image, picture
 
 from cnn_perception.errors import FrameError
 from cnn_perception.perception_node.frame_stages import Steps
-from cnn_perception.stream.frame_counters import FrameHealth
+from cnn_perception.stream.frame_counters import FrameCounters
 from cnn_perception.stream.stamps import Stamps
 
 
@@ -33,7 +33,7 @@ class Bench:
             name: SimpleNamespace(
                 name=name,
                 topic=f"/{name}",
-                health=FrameHealth(0.0),
+                counters=FrameCounters(0.0),
                 stamps=Stamps(),
                 settings=SimpleNamespace(max_age_s=0.0),
                 outputs=SimpleNamespace(wanted=lambda: wanted),
@@ -76,7 +76,7 @@ def test_frame_that_meets_a_defect_is_dropped_and_the_next_goes_on():
     assert bench.prepare("front", defect) is None
     (frame,) = bench.prepare("front", "tensor")
     assert frame.prepared == "tensor"
-    assert bench.cameras["front"].health.snapshot(1.0).dropped == {"defect": 1}
+    assert bench.cameras["front"].counters.snapshot(1.0).dropped == {"defect": 1}
     assert bench.printed == [defect]
     assert "/front: frame dropped (defect, 1 so far): DefectError: as planned" in bench.warned[0]
 
@@ -86,7 +86,7 @@ def test_defect_of_one_camera_leaves_the_others_frames_of_the_batch():
     bench.outcomes = [DefectError(), "tensor"]
     cameras = [bench.cameras["front"], bench.cameras["rear"]]
     (frame,) = bench.steps.prepare([(camera, image((1, 0), picture(1))) for camera in cameras]) or []
-    assert frame.channel is bench.cameras["rear"]
+    assert frame.camera is bench.cameras["rear"]
 
 
 def test_third_defect_in_a_row_is_raised():
@@ -104,7 +104,7 @@ def test_frame_that_meets_no_defect_ends_the_row(between: BaseException | str):
     bench = Bench("front")
     for outcome in (DefectError(), DefectError(), between, DefectError(), DefectError()):
         bench.prepare("front", outcome)
-    assert bench.cameras["front"].health.snapshot(1.0).dropped["defect"] == 4
+    assert bench.cameras["front"].counters.snapshot(1.0).dropped["defect"] == 4
 
 
 def test_row_is_of_one_camera_whatever_the_others_show():
