@@ -1,4 +1,4 @@
-"""The camera_info beside an image topic: which direction a pixel looks to."""
+"""The camera_info beside an image topic: in which direction a pixel lies."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ class CameraInfoReader:
             node: Whose subscription this is.
             image_topic: Fully qualified name of the raw images.
             rectified: Whether these images are rectified ones.
+
+        Raises:
+            ConfigError: If the QoS is overridden with what cannot be.
         """
         self.topic = node.resolve_topic_name(f"{image_topic.rpartition('/')[0]}/camera_info")
         self._rectified = rectified
@@ -43,7 +46,8 @@ class CameraInfoReader:
             if self._info is not None:
                 info.header = self._info.header  # the rest is what is compared
             if info != self._info:
-                self._info, self._model = info, None
+                self._info = info
+                self._model = None
         if self._info is None:
             raise ConfigError(f"no ray can be told: nothing is published on {self.topic}; start the camera's driver")
         if self._model is None:

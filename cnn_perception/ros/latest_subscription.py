@@ -23,6 +23,8 @@ from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
+from cnn_perception.ros import topics
+
 MessageT = TypeVar("MessageT")
 StreamT = TypeVar("StreamT", bound="Stream")
 
@@ -73,6 +75,9 @@ class LatestSubscription(Generic[MessageT]):
             on_missed: Called by `take` with the number of messages that a newer one overtook, or that were lost on
                 the way. It is read from the publisher's sequence numbers: nothing is counted where the middleware does
                 not tell them, or between the messages of two publishers.
+
+        Raises:
+            ConfigError: If the QoS is overridden with what cannot be.
         """
         self._node = node
         self._reliability = reliability
@@ -92,16 +97,18 @@ class LatestSubscription(Generic[MessageT]):
                 qos.reliability = fitting
             return SetParametersResult(successful=True)
 
-        # Without event callbacks: the middleware would wake the executor for them with every image.
-        return self._node.create_subscription(
-            self.kind,
-            self.topic,
-            lambda _: None,
-            QoSProfile(depth=IMAGE_QOS.depth, reliability=self._reliability),  # a new one: rclpy writes into it
-            callback_group=_HiddenFromExecutor(),
-            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(callback=choose),
-        )
+        qos = QoSProfile(depth=IMAGE_QOS.depth, reliability=self._reliability)  # a new one: rclpy writes into it
+        with topics.refusing_overrides(self._node, self.topic, qos):
+            # Without event callbacks: the middleware would wake the executor for them with every image.
+            return self._node.create_subscription(
+                self.kind,
+                self.topic,
+                lambda _: None,
+                qos,
+                callback_group=_HiddenFromExecutor(),
+                event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+                qos_overriding_options=QoSOverridingOptions.with_default_policies(callback=choose),
+            )
 
     @property
     def type_name(self) -> str:

@@ -27,6 +27,7 @@ from cnn_perception.errors import (
     with_kind,
 )
 from cnn_perception.ros import transport
+from cnn_perception.ros.throttled_log import ThrottledLog
 
 NodeT = TypeVar("NodeT", bound=Node)
 
@@ -136,6 +137,25 @@ def _explain(error: Exception, shutdown: Shutdown) -> None:
     traceback.print_exception(error)
     print(f"error: a defect ends this process: {with_kind(error)}", file=sys.stderr)
     shutdown.fail()
+
+
+def fail(node: Node, log: ThrottledLog, shutdown: Shutdown, error: BaseException) -> None:
+    """Ends the process because of a defect that a thread of a node has met; to be called in that thread.
+
+    Args:
+        node: Whose thread it is.
+        log: Is told the traceback.
+        shutdown: Of the process.
+        error: What was raised.
+    """
+    if isinstance(error, CONTEXT_CLOSED) and not node.context.ok():
+        return  # no error: a signal came in the middle of something
+    thread = threading.current_thread().name
+    try:
+        log.defect(error)
+        node.get_logger().fatal(f"a defect in the thread {thread} ends this process: {with_kind(error)}")
+    finally:
+        shutdown.fail()
 
 
 def _initialise(argv: Sequence[str] | None) -> None:
