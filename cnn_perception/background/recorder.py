@@ -1,4 +1,4 @@
-"""Keeps the frames that the model was unsure of, beside the line and within bounds.
+"""Keeps the frames that the model was unsure of, in the background and within bounds.
 
 Nothing is ever deleted: where the folder is full recording pauses, and goes on once somebody has made room.
 """
@@ -16,7 +16,7 @@ from typing import Protocol
 
 from cnn_perception.background.folder_store import RecordedFolder
 from cnn_perception.background.selection import Origin, RecorderSettings, UnsureFrame, reason
-from cnn_perception.background.worker import Aside
+from cnn_perception.background.worker import BackgroundWorker
 from cnn_perception.image.messages import EncodedFile, EncodedImage, RgbImage
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.tasks.prediction import Prediction
@@ -93,7 +93,7 @@ class Recorder:
         self._problem = ""
         self._retry_s = 0.0
         self._next_s: dict[str, float] = {}
-        self._aside = Aside("recorder", self._record, on_failure, self._complete)
+        self._worker = BackgroundWorker("recorder", self._record, on_failure, self._complete)
 
     def offer(
         self, encoded: EncodedImage | EncodedFile, image: RgbImage, prediction: Prediction, origin: Origin
@@ -118,14 +118,14 @@ class Recorder:
             return False
         self._next_s[origin.camera] = now_s + 1 / self._settings.max_rate_hz
         frame = UnsureFrame(encoded, image, prediction, origin, why, time.time_ns())
-        self._aside.offer(origin.camera, frame)
-        return self._aside.failure is None
+        self._worker.offer(origin.camera, frame)
+        return self._worker.failure is None
 
     def report(self) -> RecorderReport:
         """Returns what happened so far; may be called from any thread."""
-        failure = self._aside.failure
+        failure = self._worker.failure
         problem = self._problem if failure is None else f"stopped by a defect ({type(failure).__name__}: {failure})"
-        lost = self._lost | {"busy": self._aside.overtaken}
+        lost = self._lost | {"busy": self._worker.overtaken}
         return RecorderReport(self._recorded, self._folder_bytes, self._max_bytes, lost, problem)
 
     def close(self, timeout_s: float) -> bool:
@@ -137,7 +137,7 @@ class Recorder:
         Returns:
             Whether all is written; if not, the disk hangs, and what is there can still be read.
         """
-        return self._aside.close(timeout_s)
+        return self._worker.close(timeout_s)
 
     def _record(self, frame: UnsureFrame) -> None:
         now_s = time.monotonic()

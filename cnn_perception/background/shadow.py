@@ -1,6 +1,6 @@
 """A second model that looks at the same frames unpublished: how often would it answer otherwise?
 
-It runs beside the line, on the newest frame whenever it is done with the last, the cameras in turn.
+It runs in the background, on the newest frame whenever it is done with the last, the cameras in turn.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cnn_perception.background.worker import Aside
+from cnn_perception.background.worker import BackgroundWorker
 from cnn_perception.errors import ConfigError, FrameError
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.model.spec import ModelSpec
@@ -106,7 +106,7 @@ class Shadow:
         self._sums = {} if self._task.has_classes else dict.fromkeys(self._common, 0.0)
         self._pairs: Counter[tuple[str, str]] = Counter()
         self._latest: deque[str] = deque(maxlen=_KEPT)
-        self._aside = Aside("shadow", self._compare, on_failure)
+        self._worker = BackgroundWorker("shadow", self._compare, on_failure)
 
     def offer(self, image: RgbImage, prediction: Prediction, camera: str, stamp_ns: int) -> bool:
         """Compares a frame, unless a newer one of the camera comes before the shadow has the time.
@@ -120,17 +120,17 @@ class Shadow:
         Returns:
             False if another frame is skipped for it, or nothing is compared any more.
         """
-        return self._aside.offer(camera, _Seen(image, prediction, camera, stamp_ns))
+        return self._worker.offer(camera, _Seen(image, prediction, camera, stamp_ns))
 
     def report(self) -> ShadowReport:
         """Returns the comparison so far; may be called from any thread."""
-        failure = self._aside.failure
+        failure = self._worker.failure
         with self._lock:
             return ShadowReport(
                 compared=self._compared,
                 disagreed=self._disagreed,
                 failed=self._failed,
-                skipped=self._aside.overtaken,
+                skipped=self._worker.overtaken,
                 differences={name: total / max(self._compared, 1) for name, total in self._sums.items()},
                 pairs=tuple((*pair, count) for pair, count in self._pairs.most_common(_KEPT)),
                 latest=tuple(self._latest),
@@ -147,10 +147,10 @@ class Shadow:
         Returns:
             Whether the thread has ended.
         """
-        if self._aside.close(timeout_s):
+        if self._worker.close(timeout_s):
             return True
         self._pipeline.model.cancel()
-        return self._aside.close(timeout_s)
+        return self._worker.close(timeout_s)
 
     def _compare(self, seen: _Seen) -> None:
         try:

@@ -1,7 +1,7 @@
-"""Work beside the node's line, which never waits for it: one thread, and for each camera a slot.
+"""A thread for work that frames never wait for, with room for one item of each camera.
 
-Newest wins, as on the line itself: what was offered and not begun is overtaken by the camera's next item. The cameras
-take turns, so that a busy thread sees all of them.
+Newest wins, as with the frames themselves: what was offered and not begun is overtaken by the camera's next item. The
+cameras take turns, so that a busy thread sees all of them.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Generic, TypeVar
 ItemT = TypeVar("ItemT")
 
 _NICENESS = 10
-"""On a busy core 1.25^-10, a tenth, of the line's share. Source: sched(7), the nice value."""
+"""On a busy core 1.25^-10, a tenth, of the share of the threads that answer frames. Source: sched(7), nice value."""
 
 
-class Aside(Generic[ItemT]):
+class BackgroundWorker(Generic[ItemT]):
     """A thread that works on what it is offered when it has the time.
 
     Attributes:
@@ -55,7 +55,7 @@ class Aside(Generic[ItemT]):
         """Leaves an item for the thread without waiting for it.
 
         Args:
-            camera: Whose slot it goes to.
+            camera: Whose item it is.
             item: What `work` gets; nobody may change it any more.
 
         Returns:

@@ -1,91 +1,265 @@
-"""Everything that is there while a model is in use: the line's pipeline, and what runs beside it."""
+"""The model in use with what runs in the background beside it, and the object that loads, swaps and frees models.
+
+Nothing here needs ROS 2.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from cnn_perception.background.recorder import Recorder
-from cnn_perception.background.selection import Origin
+from cnn_perception.background.selection import Origin, RecorderSettings
 from cnn_perception.background.shadow import Shadow
-from cnn_perception.errors import PerceptionError
+from cnn_perception.errors import ConfigError, PerceptionError
 from cnn_perception.image.messages import EncodedFile, EncodedImage, RgbImage
-from cnn_perception.perception_node.settings import Settings
+from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
+from cnn_perception.perception_node.isolated_load import IsolatedLoad
 from cnn_perception.pipeline.pipeline import Pipeline
+from cnn_perception.ros.throttled_log import Logger
+from cnn_perception.ros.transport import return_memory
 from cnn_perception.tasks.prediction import Prediction
 
 _CLOSE_S = 1.0
 """How long a frame under way may take to be written; a hanging disk does not hold the node up for longer."""
+_MOST_NAMES = 20
+"""So many classes are named where another one is asked for."""
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model is to be used, and how.
+
+    Attributes:
+        path: The model file.
+        session: How it is to be run.
+        shadow_path: A second model file that is compared with it; None for none.
+        recorder: Which frames are kept that it is unsure of; None for none.
+        score_map_class: A class that it must have, for the score map; empty for any.
+    """
+
+    path: Path
+    session: SessionOptions
+    shadow_path: Path | None = None
+    recorder: RecorderSettings | None = None
+    score_map_class: str = ""
 
 
 @dataclass(frozen=True, eq=False)
-class Loaded:
-    """A model in use.
+class ActiveModel:
+    """A loaded model and what runs in the background as long as it is in use.
 
     Attributes:
-        settings: The parameters that it was loaded with.
+        options: What it was loaded with.
         pipeline: What answers the frames.
         shadow: A second model that is compared with it; None without one.
         recorder: What keeps the frames that it is unsure of; None where none are kept.
     """
 
-    settings: Settings
+    options: ModelOptions
     pipeline: Pipeline
-    shadow: Shadow | None
-    recorder: Recorder | None
+    shadow: Shadow | None = None
+    recorder: Recorder | None = None
 
     @classmethod
     def load(
         cls,
-        settings: Settings,
-        log: Callable[[str], None],
-        warn: Callable[[str], None],
-        on_failure: Callable[[BaseException], None],
-    ) -> Loaded:
+        options: ModelOptions,
+        logger: Logger,
+    ) -> ActiveModel:
         """Loads, verifies and warms up the model and its shadow.
 
         Args:
-            settings: The parameters.
-            log: Is told what takes minutes, before it does.
-            warn: Is told, from another thread, why no frames are recorded.
-            on_failure: Called in another thread with a defect of what runs beside the line.
+            options: Which, and how.
+            logger: Is told what takes minutes, before it does, and from other threads why no frames are recorded, and
+                of a defect that has ended the shadow or the recorder; the answers then go on.
 
         Raises:
             PerceptionError: If a file or a setting cannot be used.
         """
-        options = settings.session_options()
-        pipeline = Pipeline.load(settings.model_path, options, log)
-        kept = settings.recorder()
+
+        def log(text: str) -> None:
+            logger.info(text)
+
+        def warn(text: str) -> None:
+            logger.warning(f"recording has paused: {text}")
+
+        def on_failure(error: BaseException) -> None:
+            logger.error(f"what runs beside the line has ended ({type(error).__name__}: {error})")
+
+        pipeline = Pipeline.load(options.path, options.session, log)
+        kept = options.recorder
         recorder = Recorder(kept, pipeline.spec, pipeline.model.sha256, warn, on_failure) if kept else None
-        loaded = cls(settings, pipeline, None, recorder)
-        if settings.shadow_path is None:
-            return loaded
+        model = cls(options, pipeline, recorder=recorder)
+        if options.shadow_path is None:
+            return model
         try:
             # One thread, of low priority: it may lag behind the model that it is compared with.
-            alone = dataclasses.replace(options, intra_op_threads=1, warm_up_batches=(1,), require_gpu=False)
-            shadow = Shadow(Pipeline.load(settings.shadow_path, alone, log), pipeline.spec, on_failure)
+            alone = dataclasses.replace(options.session, intra_op_threads=1, warm_up_batches=(1,), require_gpu=False)
+            shadow = Shadow(Pipeline.load(options.shadow_path, alone, log), pipeline.spec, on_failure)
         except PerceptionError:
-            loaded.close()
+            model.close()
             raise
-        return dataclasses.replace(loaded, shadow=shadow)
+        return dataclasses.replace(model, shadow=shadow)
 
     @property
     def is_watched(self) -> bool:
         """Whether frames are answered even where nobody subscribes to the answers."""
         return self.shadow is not None or self.recorder is not None
 
-    def show(
+    def offer(
         self, encoded: EncodedImage | EncodedFile, image: RgbImage, prediction: Prediction, origin: Origin
     ) -> None:
-        """Lets the shadow and the recorder see an answered frame; never waits for them."""
+        """Gives an answered frame to the shadow and the recorder; never waits for them."""
         if self.shadow is not None:
             self.shadow.offer(image, prediction, origin.camera, origin.stamp_ns)
         if self.recorder is not None:
             self.recorder.offer(encoded, image, prediction, origin)
 
+    def check_class(self, name: str) -> None:
+        """Makes sure that the score map can show a class; an empty name stands for any.
+
+        Raises:
+            ConfigError: If the model has no such class.
+        """
+        names = self.pipeline.spec.class_names
+        if name and name not in names:
+            listed = ", ".join(names[:_MOST_NAMES])
+            raise ConfigError(f"parameter score_map_class is {name!r}; choose '' or one of {listed}")
+
     def close(self) -> None:
-        """Ends what runs beside the line."""
+        """Ends the shadow and the recorder."""
         for one in (self.shadow, self.recorder):
             if one is not None:
                 one.close(_CLOSE_S)
+
+
+class ModelOwner:
+    """Owns the model in use, the one before until it is freed, and the candidate until it is used.
+
+    Models come and go in one thread at a time, that of the node's callbacks. Others only read `current`.
+    """
+
+    def __init__(
+        self, load: Callable[[ModelOptions, Logger], ActiveModel], isolated_load: IsolatedLoad, logger: Logger
+    ) -> None:
+        """Begins without a model.
+
+        Args:
+            load: Loads, verifies and warms up a model in this process.
+            isolated_load: Loads one in another process first, where that risk or the time it takes is not to be borne.
+            logger: Is told which file is loaded, and which model is used.
+        """
+        self._load = load
+        self._isolated_load = isolated_load
+        self._logger = logger
+        # Written by the callbacks' thread, between two frames; read by the stages' and the diagnostics' threads, which
+        # see the old model or the new one, each whole, and hold it as long as they use it.
+        self._current: ActiveModel | None = None
+        self._version = 0
+        # Only the callbacks' thread touches these, and `close` once no callback is begun any more.
+        self._candidate: ActiveModel | None = None
+        self._replaced: list[ActiveModel] = []
+
+    @property
+    def current(self) -> ActiveModel | None:
+        """The model in use; None while there is none."""
+        return self._current
+
+    @property
+    def in_use(self) -> ActiveModel:
+        """The model in use, where it is known that there is one."""
+        assert self._current is not None
+        return self._current
+
+    @property
+    def version(self) -> int:
+        """How many models have been taken into use."""
+        return self._version
+
+    def load(self, options: ModelOptions) -> ActiveModel:
+        """Loads a model, in another process first if that could harm the model in use or take minutes.
+
+        Raises:
+            PerceptionError: If a file or a setting cannot be used.
+        """
+        self._logger.info(f"loading {options.path}")
+        if self._current is not None or options.session.builds_engine:  # which would hold up the whole process for long
+            self._isolated_load.load(options.path, options.session)
+        model = self._load(options, self._logger)
+        try:
+            model.check_class(options.score_map_class)
+        except ConfigError:
+            model.close()
+            raise
+        return model
+
+    def check(self, options: ModelOptions) -> None:
+        """Makes sure that a model can be used so; another file than the one in use is loaded as the candidate.
+
+        Without a model in use nothing is loaded. A candidate of before is given up, whatever becomes of these options.
+
+        Raises:
+            PerceptionError: If a file or a setting cannot be used.
+        """
+        self._discard_candidate()
+        if self._current is None:
+            return
+        if options.path != self._current.options.path:
+            self._candidate = self.load(options)
+        else:
+            self._current.check_class(options.score_map_class)
+
+    def take_candidate(self) -> ActiveModel | None:
+        """Returns the model that `check` has loaded, to be taken into use; None if there is none."""
+        candidate = self._candidate
+        self._candidate = None
+        return candidate
+
+    def replace(self, model: ActiveModel) -> None:
+        """Takes a model into use; to be called between two frames. The one before waits for `free_replaced`."""
+        before = self._current
+        self._current = model
+        self._version += 1
+        if before is not None:
+            self._replaced.append(before)
+        self._tell(model.pipeline.model)
+
+    def forget(self) -> None:
+        """Takes the model out of use; to be called when no frame is under way. It waits for `free_replaced`."""
+        if self._current is not None:
+            self._replaced.append(self._current)
+        self._current = None
+
+    def free_replaced(self) -> None:
+        """Frees the models that are not in use any more, which may take as long as their recorders write."""
+        while self._replaced:
+            self._replaced.pop().close()
+        return_memory()
+
+    def cancel(self) -> None:
+        """Ends a load in another process under way, and every later one; may be called from another thread."""
+        self._isolated_load.cancel()
+
+    def close(self) -> None:
+        """Ends what runs in the background of every model."""
+        self._discard_candidate()
+        self.forget()
+        while self._replaced:
+            self._replaced.pop().close()
+
+    def _tell(self, model: OnnxModel) -> None:
+        spec = model.spec
+        self._logger.info(
+            f"model {self._version}: {model.path} ({spec.architecture}, {spec.task} of {len(spec.class_names)}, "
+            f"{spec.input.width}x{spec.input.height} {spec.input.resize_mode}) on {model.provider}"
+        )
+        if model.fallback:
+            self._logger.warning(f"inference runs on {model.provider}: {model.fallback}")
+
+    def _discard_candidate(self) -> None:
+        if self._candidate is not None:
+            self._candidate.close()
+        self._candidate = None

@@ -1,4 +1,4 @@
-"""The camera_info beside an image topic: which direction a pixel looks to."""
+"""The camera_info beside an image topic: in which direction a pixel lies."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from sensor_msgs.msg import CameraInfo
 
 from cnn_perception.errors import ConfigError
 from cnn_perception.geometry.camera_model import CameraModel
-from cnn_perception.ros.latest_subscription import Inlet
+from cnn_perception.ros.latest_subscription import LatestSubscription
 
 
-class Lens:
+class CameraInfoReader:
     """The calibration of one camera, as it was published last; for one thread."""
 
     def __init__(self, node: Node, image_topic: str, rectified: bool) -> None:
@@ -21,12 +21,17 @@ class Lens:
             node: Whose subscription this is.
             image_topic: Fully qualified name of the raw images.
             rectified: Whether these images are rectified ones.
+
+        Raises:
+            ConfigError: If the QoS is overridden with what cannot be.
         """
         self.topic = node.resolve_topic_name(f"{image_topic.rpartition('/')[0]}/camera_info")
         self._rectified = rectified
         # It comes as often as the images but says the same each time: read when a ray is wanted, by nobody else.
         # Best effort, which every publisher matches, loses nothing so small.
-        self._inlet = Inlet(node, CameraInfo, self.topic, ReliabilityPolicy.BEST_EFFORT, lambda _: None)
+        self._subscription = LatestSubscription(
+            node, CameraInfo, self.topic, ReliabilityPolicy.BEST_EFFORT, lambda _: None
+        )
         self._info: CameraInfo | None = None
         self._model: CameraModel | None = None
 
@@ -36,12 +41,13 @@ class Lens:
         Raises:
             ConfigError: If none was published, or it is unusable for these images; one line.
         """
-        info = self._inlet.take()
+        info = self._subscription.take()
         if info is not None:
             if self._info is not None:
                 info.header = self._info.header  # the rest is what is compared
             if info != self._info:
-                self._info, self._model = info, None
+                self._info = info
+                self._model = None
         if self._info is None:
             raise ConfigError(f"no ray can be told: nothing is published on {self.topic}; start the camera's driver")
         if self._model is None:
@@ -56,4 +62,4 @@ class Lens:
 
     def destroy(self) -> None:
         """Unsubscribes."""
-        self._inlet.destroy()
+        self._subscription.destroy()

@@ -1,110 +1,224 @@
-"""One camera's place in the node: where its frames come from, where its results go, and how they fare."""
+"""One camera of the node: where its frames come from, where its results go, and what became of them."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
+from cnn_perception.errors import FrameError, PerceptionError
 from cnn_perception.model.onnx_model import OnnxModel
-from cnn_perception.perception_node.camera_info import Lens
+from cnn_perception.perception_node.camera_info import CameraInfoReader
 from cnn_perception.perception_node.diagnostics import CameraStatus
+from cnn_perception.perception_node.frame_stages import FrameResult, place_to_publish, stage_durations_ms
 from cnn_perception.perception_node.publishers import ResultPublishers
-from cnn_perception.perception_node.settings import CameraSettings
-from cnn_perception.ros.latest_subscription import Inlet
-from cnn_perception.stream.drift import Drift
-from cnn_perception.stream.frame_counters import FrameHealth
+from cnn_perception.perception_node.settings import CameraSettings, Settings
+from cnn_perception.ros import topics
+from cnn_perception.ros.latest_subscription import LatestSubscription
+from cnn_perception.stream.drift import Drift, brightness
+from cnn_perception.stream.frame_counters import FrameCounters
 from cnn_perception.stream.smoothing import Steady
-from cnn_perception.stream.stamps import Stamps
+from cnn_perception.stream.stamps import Stamps, Verdict
 
 
-class Channel:
-    """A camera as the node sees it; an `latest_subscription.Feed`.
+@dataclass(frozen=True, eq=False)
+class _Subscriptions:
+    """What is there while the node is active."""
+
+    images: LatestSubscription[Any]
+    camera_info: CameraInfoReader
+
+
+class CameraStream:
+    """A camera as the node sees it; a `latest_subscription.Stream`.
 
     Attributes:
         name: Of the camera; empty for the only one.
-        settings: Its parameters; live ones may be replaced at any time.
-        health: What became of its frames since the node was activated.
+        settings: Its parameters. Replaced as a whole by the node's callbacks, read by the threads that answer frames.
+        topic: Of its images; empty until the node is active.
+        counters: What became of its frames since the node was activated; guards itself.
         outputs: The topics of its results; there while a model is loaded.
-        drift: Whether it shows what the model was trained on; there while a model is loaded.
-        stamps: Judges its frames' stamps.
-        steady: Steadies its answers.
+        drift: Whether it shows what the model was trained on; there while a model is loaded; guards itself.
+        stamps: Judges its frames' stamps; for the thread that prepares frames.
+        smoothing: Smooths its answers; for the thread that delivers frames.
+        defects_in_a_row: How many frames on end met a defect; for the thread that prepares frames.
     """
 
-    outputs: ResultPublishers
+    # `use` replaces `drift` and `smoothing` between two frames; `subscribe` and `unsubscribe` are called while no
+    # thread answers frames. So neither meets a frame under way; diagnostics are kept out by the node's lock.
     drift: Drift
 
-    def __init__(self, node: LifecycleNode, name: str, settings: CameraSettings) -> None:
+    def __init__(
+        self, node: LifecycleNode, name: str, settings: CameraSettings, warn: Callable[[str, str], None]
+    ) -> None:
+        """Begins without a model and without a subscription.
+
+        Args:
+            node: Whose camera it is.
+            name: Of the camera; empty for the only one.
+            settings: Its parameters.
+            warn: Logs a warning (key, text), once in a while for the same key; called from several threads.
+        """
         self._node = node
-        self.name, self.settings = name, settings
-        self.health = FrameHealth(time.monotonic())
-        self.stamps, self.steady = Stamps(), Steady()
-        self._inlet: Inlet[Any] | None = None
-        self._lens: Lens | None = None
+        self._warn = warn
+        self._subscriptions: _Subscriptions | None = None
+        self.name = name
+        self.settings = settings
         self.topic = ""
+        self.outputs = ResultPublishers(node, name)
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self.counters = FrameCounters(time.monotonic())
+        self.stamps = Stamps()
+        self.smoothing = Steady()
+        self.defects_in_a_row = 0
 
     @property
-    def lens(self) -> Lens:
-        """The calibration; there while the node is active."""
-        assert self._lens is not None
-        return self._lens
+    def prefix(self) -> str:
+        """What its parameters' names begin with."""
+        return f"{self.name}." if self.name else ""
 
     @property
-    def inlet(self) -> Inlet[Any]:
-        """The subscription; there while the node is active."""
-        assert self._inlet is not None
-        return self._inlet
+    def subscription(self) -> LatestSubscription[Any]:
+        """Of its images; there while the node is active."""
+        return self._subscribed.images
+
+    @property
+    def _subscribed(self) -> _Subscriptions:
+        assert self._subscriptions is not None
+        return self._subscriptions
 
     @property
     def min_period_s(self) -> float:
         """Least time between two frames, in seconds; 0 for no limit."""
-        return 1.0 / self.settings.max_rate_hz if self.settings.max_rate_hz else 0.0
+        max_rate_hz = self.settings.max_rate_hz
+        return 1.0 / max_rate_hz if max_rate_hz else 0.0
 
-    def make_topics(self, model: OnnxModel) -> None:
-        """Makes the topics that the model has results for."""
-        self.outputs = ResultPublishers(self._node, self.name, model)
+    # ---- what comes and goes with the model and the node's state
 
     def use(self, model: OnnxModel) -> None:
-        """Makes a model the one whose results are published, and begins to watch for drift anew."""
-        self.outputs.model = model
+        """Begins to watch a new model's answers for drift, and to smooth them anew."""
         self.drift = Drift(model.spec)
-        self.steady = Steady()
+        self.smoothing = Steady()
 
     def subscribe(self) -> None:
-        """Begins to listen to the camera, and to count anew."""
+        """Begins to listen to the camera, and to count anew.
+
+        Raises:
+            ConfigError: If its topic's name is none, or the QoS is overridden with what cannot be.
+        """
         kind: type[Image | CompressedImage] = Image
-        self.topic = self._node.resolve_topic_name(self.settings.image_topic)
-        self._lens = Lens(self._node, self.topic, self.settings.rectified)
+        self.topic = topics.resolved(self._node, self.settings.image_topic, f"{self.prefix}image_topic")
+        camera_info = CameraInfoReader(self._node, self.topic, self.settings.rectified)
         if self.settings.image_transport == "compressed":
-            kind, self.topic = CompressedImage, f"{self.topic}/compressed"
-        self.health = FrameHealth(time.monotonic())
-        self.stamps, self.steady = Stamps(), Steady()
-        self._inlet = Inlet(self._node, kind, self.topic, ReliabilityPolicy.BEST_AVAILABLE, self.health.miss)
+            kind = CompressedImage
+            self.topic = f"{self.topic}/compressed"
+        self._begin_anew()
+        try:
+            images = LatestSubscription(
+                self._node, kind, self.topic, ReliabilityPolicy.BEST_AVAILABLE, self.counters.miss
+            )
+        except BaseException:
+            camera_info.destroy()
+            raise
+        self._subscriptions = _Subscriptions(images, camera_info)
 
     def unsubscribe(self) -> None:
         """Stops listening; harmless when it does not."""
-        if self._inlet is not None:
-            self._inlet.destroy()
-            self.lens.destroy()
-            self._inlet = self._lens = None
+        if self._subscriptions is not None:
+            self._subscriptions.images.destroy()
+            self._subscriptions.camera_info.destroy()
+            self._subscriptions = None
 
-    def reason_of_silence(self, timeout_s: float) -> str:
-        """Says why no image arrives: who publishes the topic, with which type and QoS; empty if it is too soon."""
-        if self._inlet is None:
-            return ""
-        wanted = self._inlet.type_name
+    # ---- frames
+
+    def drop(self, refusal: FrameError) -> None:
+        """Counts a frame that is not answered, and warns of it."""
+        count = self.counters.drop(refusal.reason)
+        text = f"{self.topic}: frame dropped ({refusal.reason}, {count} so far): {refusal}"
+        self.warn(refusal.reason, text)
+
+    def note_stamp(self, verdict: Verdict) -> None:
+        """Counts a frame with an odd stamp that is answered all the same, and warns of it."""
+        if verdict.oddity:
+            count = self.counters.note(verdict.oddity)
+            self.warn(verdict.oddity, f"{self.topic}: {verdict.text} ({count} so far; answered)")
+
+    def publish(self, result: FrameResult, settings: Settings) -> None:
+        """Publishes what is wanted of one frame, the answer first."""
+        self.outputs.publish(result, settings)
+        wanted = result.frame.wanted
+        if wanted.rays or wanted.score_map_info:
+            self._publish_places(result)
+
+    def note_answer(self, result: FrameResult, published_s: tuple[float, float], now_ns: int) -> None:
+        """Counts a frame that was published, and watches it for drift; see `stage_durations_ms` for the arguments."""
+        frame = result.frame
+        self.drift.observe(result.result.prediction, brightness(frame.prepared.tensor, frame.model.pipeline.spec.input))
+        self.counters.answer(stage_durations_ms(result, published_s, now_ns), result.answer.unknown)
+
+    def warn(self, key: str, text: str) -> None:
+        """Logs a warning, once in a while for the same key."""
+        self._warn(f"{self.name} {key}", text)
+
+    def _publish_places(self, result: FrameResult) -> None:
+        """Publishes what takes the camera's calibration."""
+        height, width = result.result.image.shape[:2]
+        header = result.frame.header
+        reader = self._subscribed.camera_info
+        camera = None
+        try:
+            camera = reader.model(height, width)
+        except PerceptionError as error:
+            self.warn("camera_info", str(error))
+        place = place_to_publish(result)
+        if place is not None and camera is not None:
+            self.outputs.publish_rays(header, place, camera)
+        if result.frame.wanted.score_map_info and result.score_map is not None:
+            info = reader.info if camera is not None else None
+            self.outputs.publish_map_info(header, result.score_map, info)
+
+    # ---- diagnostics
+
+    def status(self, enabled: bool, timeout_s: float) -> CameraStatus:
+        """Returns how the camera fares now, with rates since the previous call."""
+        now_s = time.monotonic()
+        is_active = self._subscriptions is not None
+        return CameraStatus(
+            camera=self.name,
+            topic=self.topic,
+            active=is_active,
+            enabled=enabled,
+            silence_s=self.counters.silence_s(now_s),
+            timeout_s=timeout_s,
+            snapshot=self.counters.snapshot(now_s),
+            drift=self.drift.report() if is_active else None,
+        )
+
+    def warn_of_silence(self, timeout_s: float) -> None:
+        """Says why no image arrives, unless it is too soon to say so."""
+        reason = "" if self._subscriptions is None else self._reason_of_silence(self._subscriptions.images, timeout_s)
+        if reason:
+            self.warn("silence", reason)
+
+    def _reason_of_silence(self, subscription: LatestSubscription[Any], timeout_s: float) -> str:
+        """Names who publishes the topic, with which type and QoS; empty if it is too soon."""
         infos = self._node.get_publishers_info_by_topic(self.topic)
-        misfits = "; ".join(self._inlet.misfits())
-        if not misfits and self.health.silence_s(time.monotonic()) <= timeout_s:
+        misfits = "; ".join(subscription.misfits())
+        if not misfits and self.counters.silence_s(time.monotonic()) <= timeout_s:
             return ""
         offers = ", ".join(
             f"{info.node_namespace.rstrip('/')}/{info.node_name} "
             f"({info.topic_type}, {info.qos_profile.reliability.name}, {info.qos_profile.durability.name})"
             for info in infos
         )
+        wanted = subscription.type_name
         if not infos:
             text = "nobody publishes it; check the remapping of image_raw, and ROS_DOMAIN_ID"
         elif all(info.topic_type != wanted for info in infos):
@@ -114,17 +228,3 @@ class Channel:
         else:
             text = f"published by {offers}; it has stopped"
         return f"no images on {self.topic}: {text}"
-
-    def status(self, enabled: bool, timeout_s: float) -> CameraStatus:
-        """Returns how the camera fares now, with rates since the previous call."""
-        now_s = time.monotonic()
-        return CameraStatus(
-            camera=self.name,
-            topic=self.topic,
-            active=self._inlet is not None,
-            enabled=enabled,
-            silence_s=self.health.silence_s(now_s),
-            timeout_s=timeout_s,
-            snapshot=self.health.snapshot(now_s),
-            drift=self.drift.report() if self._inlet is not None else None,
-        )

@@ -10,7 +10,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from cnn_perception.background.recorder import Recorder
 from cnn_perception.background.shadow import Shadow
-from cnn_perception.perception_node.active_model import Loaded
+from cnn_perception.perception_node.active_model import ActiveModel
 from cnn_perception.stream.drift import DriftReport
 from cnn_perception.stream.frame_counters import Snapshot
 from cnn_perception.tasks.registry import task_of
@@ -45,7 +45,7 @@ def to_array(
     stamp: Any,  # noqa: ANN401 messages are untyped
     node: str,
     cameras: Sequence[CameraStatus],
-    loaded: Loaded | None,
+    model: ActiveModel | None,
 ) -> DiagnosticArray:
     """Returns all statuses.
 
@@ -53,13 +53,13 @@ def to_array(
         stamp: builtin_interfaces/Time of the node's clock.
         node: Fully qualified name of the node.
         cameras: One a camera.
-        loaded: The model in use; None while there is none.
+        model: The model in use; None while there is none.
     """
-    statuses = [*(_camera_status(node, one) for one in cameras), _model_status(node, loaded)]
-    if loaded is not None and loaded.shadow is not None:
-        statuses.append(_shadow_status(node, loaded.shadow))
-    if loaded is not None and loaded.recorder is not None:
-        statuses.append(_recorder_status(node, loaded.recorder))
+    statuses = [*(_camera_status(node, one) for one in cameras), _model_status(node, model)]
+    if model is not None and model.shadow is not None:
+        statuses.append(_shadow_status(node, model.shadow))
+    if model is not None and model.recorder is not None:
+        statuses.append(_recorder_status(node, model.recorder))
     array = DiagnosticArray(status=statuses)
     array.header.stamp = stamp
     return array
@@ -114,11 +114,11 @@ def _recorder_status(node: str, recorder: Recorder) -> DiagnosticStatus:
     return _status(level, f"{node}: recorder", report.problem or f"{report.recorded} kept", node, report.values())
 
 
-def _model_status(node: str, loaded: Loaded | None) -> DiagnosticStatus:
+def _model_status(node: str, active: ActiveModel | None) -> DiagnosticStatus:
     name = f"{node}: model"
-    if loaded is None:
+    if active is None:
         return _status(DiagnosticStatus.STALE, name, "no model is loaded", node, {})
-    model = loaded.pipeline.model
+    model = active.pipeline.model
     level = DiagnosticStatus.WARN if model.fallback else DiagnosticStatus.OK
     text = f"running on {model.provider}" + (f": {model.fallback}" if model.fallback else "")
     spec = model.spec

@@ -1,210 +1,258 @@
-"""What the line does with the frames of all cameras, in three steps, each in a thread of its own."""
+"""The three stages of a frame as plain functions: each turns a value into the next value, or into a refusal.
+
+A frame carries the model that it is answered with. Nothing here counts, warns or publishes, or needs ROS 2: a message
+is any object with the fields of one.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-from std_msgs.msg import Header
+from typing import Any
 
 from cnn_perception.background.selection import Origin
 from cnn_perception.errors import FrameError, PerceptionError, with_kind
-from cnn_perception.geometry.activation_place import place_of
+from cnn_perception.geometry.activation_place import ActivationPlace, place_of
 from cnn_perception.image.messages import EncodedFile, EncodedImage, encoded_from_message, nanoseconds
-from cnn_perception.perception_node.active_model import Loaded
-from cnn_perception.perception_node.camera_stream import Channel
-from cnn_perception.perception_node.publishers import Findings, Wanted
-from cnn_perception.perception_node.settings import Settings
+from cnn_perception.perception_node.active_model import ActiveModel
 from cnn_perception.pipeline.pipeline import Prepared, Result
 from cnn_perception.pipeline.score_map import ScoreMap, dense_scores
-from cnn_perception.stream.drift import brightness
 from cnn_perception.stream.frame_counters import DEFECT
-from cnn_perception.stream.stamps import too_old
+from cnn_perception.stream.smoothing import Steady, SteadySettings
+from cnn_perception.stream.stamps import StampPolicy, Stamps, Verdict, too_old
+from cnn_perception.tasks.prediction import Prediction
 
-_MOST_BROKEN = 3
-"""So many frames in a row are no accident; one that a peer made on purpose must not end the node."""
+
+@dataclass(frozen=True)
+class WantedTopics:
+    """Which of the per-frame topics have a subscriber; nothing is computed for the others."""
+
+    answer: bool = False
+    raw_answer: bool = False
+    activation: bool = False
+    overlay: bool = False
+    overlay_jpeg: bool = False
+    peak_ray: bool = False
+    centroid_ray: bool = False
+    embedding: bool = False
+    neighbours: bool = False
+    score_map: bool = False
+    score_map_info: bool = False
+
+    @property
+    def anything(self) -> bool:
+        """Whether a frame has to be answered at all."""
+        return any(vars(self).values())
+
+    @property
+    def rays(self) -> bool:
+        """Whether a direction has to be found."""
+        return self.peak_ray or self.centroid_ray
+
+    @property
+    def map(self) -> bool:
+        """Whether the activation map has to be computed."""
+        return self.activation or self.overlay or self.overlay_jpeg or self.rays
+
+    @property
+    def dense(self) -> bool:
+        """Whether the score map has to be computed."""
+        return self.score_map or self.score_map_info
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A frame on its way: whose it is, who wants what of it, and since when it is worked on.
+    """A frame that is ready for the model.
 
-    `has_age` is whether its stamp means anything beside the node's clock.
+    Attributes:
+        model: What it is answered with.
+        origin: Whose it is, and of when.
+        header: The image's own.
+        wanted: Who wants what of it.
+        has_age: Whether its stamp means anything beside the node's clock.
+        started_s: Since when it is worked on, `time.perf_counter`.
+        encoded: The image as it came.
+        prepared: The image decoded, and the model's input.
     """
 
-    channel: Channel
-    header: Header
+    model: ActiveModel
+    origin: Origin
+    header: Any
+    wanted: WantedTopics
     has_age: bool
-    wanted: Wanted
     started_s: float
     encoded: EncodedImage | EncodedFile
     prepared: Prepared
 
 
 @dataclass(frozen=True, eq=False)
-class Inferred:
-    """A frame, and what came of it."""
+class InferredFrame:
+    """A frame, what was recognised in it, and its score map, or why there is none; None where nobody wants one."""
 
     frame: Frame
-    result: Result | FrameError
+    result: Result
+    score_map: ScoreMap | PerceptionError | None
+
+
+@dataclass(frozen=True, eq=False)
+class FrameResult:
+    """What is published of a frame.
+
+    Attributes:
+        frame: The frame.
+        result: What was recognised in this frame.
+        answer: What is answered: the same, or smoothed over the frames before.
+        score_map: The classifier's answers all over the image; None where there is none.
+    """
+
+    frame: Frame
+    result: Result
+    answer: Prediction
     score_map: ScoreMap | None
 
 
-class Host(Protocol):
-    """What the steps need of their node; everything may change between two calls."""
+def judge_stamp(
+    header: Any,  # noqa: ANN401 messages are untyped
+    stamps: Stamps,
+    now_ns: int,
+    policy: StampPolicy,
+    max_age_s: float,
+) -> Verdict | FrameError:
+    """Judges a frame by its stamp before any work is spent on it.
 
-    settings: Settings
-    enabled: bool
-
-    @property
-    def loaded(self) -> Loaded:
-        """The model in use."""
-
-    def now_ns(self) -> int:
-        """Returns the node's clock, nanoseconds."""
-
-    def warn(self, key: str, text: str) -> None:
-        """Logs a text, once in a while for the same key."""
-
-    def print_defect(self, error: BaseException) -> None:
-        """Logs the traceback of a defect, unless it has been logged before."""
+    Args:
+        header: The image's.
+        stamps: What is known of the camera's earlier stamps.
+        now_ns: The node's clock, nanoseconds.
+        policy: What happens to an odd stamp.
+        max_age_s: Seconds from which on a frame is too old; 0 for no limit.
+    """
+    try:
+        return stamps.check(nanoseconds(header.stamp), now_ns, policy=policy, max_age_s=max_age_s)
+    except FrameError as refusal:
+        return refusal
 
 
-class Steps:
-    """The steps, as the line calls them. What they raise is a defect, and ends the node."""
+def prepare_frame(
+    message: Any,  # noqa: ANN401
+    model: ActiveModel,
+    camera: str,
+    topic: str,
+    *,
+    wanted: WantedTopics,
+    has_age: bool,
+) -> Frame | FrameError:
+    """The first stage: decodes and preprocesses an image.
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self._broken: dict[str, int] = {}  # frames in a row that met a defect, by camera
+    Args:
+        message: sensor_msgs/Image or CompressedImage.
+        model: What it is to be answered with.
+        camera: Name of its camera.
+        topic: On which it came.
+        wanted: Who wants what of it.
+        has_age: Whether its stamp means anything beside the node's clock.
 
-    def prepare(self, taken: list[tuple[Channel, Any]]) -> list[Frame] | None:
-        """First step, beside the inference of the frames before: decodes and preprocesses what is worth it."""
-        frames: list[Frame] = []
-        for channel, message in taken:
-            channel.health.receive(time.monotonic())
-            try:
-                frame = self._prepare(channel, message)
-            except FrameError as error:
-                self._drop(channel, error)
-                continue
-            if frame is not None:
-                frames.append(frame)
-        return frames or None
+    Returns:
+        The frame; or its refusal, whose `__cause__` is the exception if it met a defect of this package.
+    """
+    started_s = time.perf_counter()
+    header = message.header
+    try:
+        encoded = encoded_from_message(message)
+        prepared = model.pipeline.prepare(encoded)
+    except FrameError as refusal:
+        return refusal
+    except Exception as error:  # of a decoder, say: a peer must not be able to end the node with one image
+        return _refusal_of_defect(error)
+    origin = Origin(camera, topic, nanoseconds(header.stamp), header.frame_id)
+    return Frame(model, origin, header, wanted, has_age, started_s, encoded, prepared)
 
-    def infer(self, frames: list[Frame]) -> list[Inferred]:
-        """Second step: nothing else than the model stands between two runs."""
-        pipeline = self._host.loaded.pipeline
-        results: list[Result | FrameError]
-        try:
-            wants_map = any(frame.wanted.map for frame in frames)
-            results = pipeline.infer_batch([frame.prepared for frame in frames], wants_map)
-        except FrameError as error:  # the whole batch is lost
-            results = [error] * len(frames)
-        maps = [self._score_map(frame) if frame.wanted.dense else None for frame in frames]
-        return [Inferred(*one) for one in zip(frames, results, maps, strict=True)]
 
-    def deliver(self, inferred: list[Inferred]) -> None:
-        """Third step, beside the inference of the next frames: publishes."""
-        for one in inferred:
-            try:
-                if isinstance(one.result, FrameError):
-                    raise one.result
-                self._deliver(one.frame, one.result, one.score_map)
-            except FrameError as error:
-                self._drop(one.frame.channel, error)
+def infer_frames(frames: Sequence[Frame], score_map_scale: float) -> list[InferredFrame | FrameError]:
+    """The second stage: runs the model once on frames of several cameras; nothing else stands between two runs.
 
-    def _prepare(self, channel: Channel, message: Any) -> Frame | None:  # noqa: ANN401 messages are untyped
-        """Returns a frame on its way; None if nobody wants it."""
-        has_age = self._judge_stamp(channel, message.header)
-        wanted = channel.outputs.wanted()
-        if not self._host.enabled or not (wanted.anything or self._host.loaded.is_watched):
-            return None
-        started_s = time.perf_counter()
-        encoded, prepared = self._decode(channel, message)
-        return Frame(channel, message.header, has_age, wanted, started_s, encoded, prepared)
+    Args:
+        frames: At least one; all carry the same model.
+        score_map_scale: How much larger than its own pixels the network sees an image for its score map.
 
-    def _decode(
-        self,
-        channel: Channel,
-        message: Any,  # noqa: ANN401
-    ) -> tuple[EncodedImage | EncodedFile, Prepared]:
-        """Decodes and preprocesses; a defect costs this frame alone, unless it is the camera's third in a row."""
-        broken = self._broken.pop(channel.name, 0) + 1
-        try:
-            encoded = encoded_from_message(message)
-            return encoded, self._host.loaded.pipeline.prepare(encoded)
-        except FrameError:
-            raise
-        except Exception as error:
-            if broken == _MOST_BROKEN:
-                raise
-            self._broken[channel.name] = broken
-            self._host.print_defect(error)
-            raise FrameError(DEFECT, f"{with_kind(error)}; this is a defect of the node") from error
+    Returns:
+        For each frame what came of it, or its refusal; where the run fails, it is everyone's.
+    """
+    pipeline = frames[0].model.pipeline
+    wants_map = any(frame.wanted.map for frame in frames)
+    try:
+        results = pipeline.infer_batch([frame.prepared for frame in frames], wants_map)
+    except FrameError as refusal:
+        return [refusal] * len(frames)
+    return [
+        result if isinstance(result, FrameError) else InferredFrame(frame, result, _score_map(frame, score_map_scale))
+        for frame, result in zip(frames, results, strict=True)
+    ]
 
-    def _drop(self, channel: Channel, error: FrameError) -> None:
-        count = channel.health.drop(error.reason)
-        text = f"{channel.topic}: frame dropped ({error.reason}, {count} so far): {error}"
-        self._host.warn(f"{channel.name} {error.reason}", text)
 
-    def _judge_stamp(self, channel: Channel, header: Header) -> bool:
-        """Counts a strange stamp, and drops the frame where it must; returns whether the frame has an age."""
-        policy, max_age_s = self._host.settings.stamp_policy, channel.settings.max_age_s
-        verdict = channel.stamps.check(
-            nanoseconds(header.stamp), self._host.now_ns(), policy=policy, max_age_s=max_age_s
-        )
-        if verdict.oddity:
-            count = channel.health.note(verdict.oddity)
-            self._host.warn(
-                f"{channel.name} {verdict.oddity}", f"{channel.topic}: {verdict.text} ({count} so far; answered)"
-            )
-        return verdict.age_s is not None
+def answer_frame(
+    inferred: InferredFrame, smoothing: Steady, settings: SteadySettings, now_ns: int, max_age_s: float
+) -> FrameResult | FrameError:
+    """The third stage, before anything is published: smooths the answer over the camera's frames.
 
-    def _score_map(self, frame: Frame) -> ScoreMap | None:
-        try:
-            scale = self._host.settings.score_map_scale
-            return dense_scores(self._host.loaded.pipeline.model, frame.prepared.image, scale)
-        except PerceptionError as error:  # the frame itself can be answered all the same
-            self._host.warn(f"{frame.channel.name} score_map", f"{frame.channel.topic}: no score map: {error}")
-            return None
+    Args:
+        inferred: The camera's next frame.
+        smoothing: What is known of the camera's earlier answers.
+        settings: How much is smoothed.
+        now_ns: The node's clock, nanoseconds.
+        max_age_s: Seconds from which on a frame is too old; 0 for no limit.
+    """
+    frame = inferred.frame
+    stamp_ns = frame.origin.stamp_ns
+    if too_old(stamp_ns, now_ns, max_age_s):
+        return FrameError("too_old", "the frame became too old while it was worked on")
+    time_s = (stamp_ns if stamp_ns > 0 else now_ns) / 1e9
+    answer = smoothing(inferred.result.prediction, time_s, settings)
+    score_map = None if isinstance(inferred.score_map, PerceptionError) else inferred.score_map
+    return FrameResult(frame, inferred.result, answer, score_map)
 
-    def _deliver(self, frame: Frame, result: Result, score_map: ScoreMap | None) -> None:
-        channel, header, settings = frame.channel, frame.header, self._host.settings
-        stamp_ns, now_ns = nanoseconds(header.stamp), self._host.now_ns()
-        if too_old(stamp_ns, now_ns, channel.settings.max_age_s):
-            raise FrameError("too_old", "the frame became too old while it was worked on")
-        started_s = time.perf_counter()
-        prediction = result.prediction
-        answer = channel.steady(prediction, (stamp_ns if stamp_ns > 0 else now_ns) / 1e9, settings.steady)
-        channel.outputs.publish(Findings(header, result, answer, score_map), settings, frame.wanted)
-        # A ray belongs to the class of the activation map: none is published where another class is answered.
-        is_shown = not answer.unknown and (answer.held is None or prediction.top in answer.held)
-        if frame.wanted.rays or frame.wanted.score_map_info:
-            self._publish_places(frame, result, score_map, frame.wanted.rays and is_shown)
-        finished_s = time.perf_counter()
-        origin = Origin(channel.name, channel.topic, stamp_ns, header.frame_id)
-        self._host.loaded.show(frame.encoded, result.image, prediction, origin)
-        spec = self._host.loaded.pipeline.spec
-        channel.drift.observe(prediction, brightness(frame.prepared.tensor, spec.input))
-        stages = result.timings.by_stage() | {"publish": (finished_s - started_s) * 1e3}
-        stages["callback_to_publish"] = (finished_s - frame.started_s) * 1e3
-        if frame.has_age:
-            stages["age"] = (self._host.now_ns() - stamp_ns) / 1e6
-        channel.health.answer(stages, answer.unknown)
 
-    def _publish_places(self, frame: Frame, result: Result, score_map: ScoreMap | None, rays: bool) -> None:
-        """Publishes what takes the camera's calibration."""
-        channel, spec = frame.channel, self._host.loaded.pipeline.spec
-        height, width = result.image.shape[:2]
-        try:
-            lens = channel.lens.model(height, width)
-        except PerceptionError as error:
-            self._host.warn(f"{channel.name} lens", str(error))
-            lens = None
-        gaze = place_of(result.prediction.activation, spec, height, width) if rays else None
-        if gaze is not None and lens is not None:
-            channel.outputs.publish_gaze(frame.header, gaze, lens)
-        if frame.wanted.score_map_info and score_map is not None:
-            info = channel.lens.info if lens is not None else None
-            channel.outputs.publish_map_info(frame.header, score_map, info)
+def place_to_publish(result: FrameResult) -> ActivationPlace | None:
+    """Returns where the class of the activation map is; None where no direction is wanted, or another class answered.
+
+    A ray belongs to the class of the activation map.
+    """
+    prediction = result.result.prediction
+    answer = result.answer
+    is_shown = not answer.unknown and (answer.held is None or prediction.top in answer.held)
+    if not (result.frame.wanted.rays and is_shown):
+        return None
+    height, width = result.result.image.shape[:2]
+    return place_of(prediction.activation, result.frame.model.pipeline.spec, height, width)
+
+
+def stage_durations_ms(result: FrameResult, published_s: tuple[float, float], now_ns: int) -> dict[str, float]:
+    """Returns how long each stage of a published frame took, and how old it is now where it has an age.
+
+    Args:
+        result: Of the frame.
+        published_s: When publishing began and ended, `time.perf_counter`.
+        now_ns: The node's clock, nanoseconds.
+    """
+    began_s, ended_s = published_s
+    durations = result.result.timings.by_stage() | {"publish": (ended_s - began_s) * 1e3}
+    durations["callback_to_publish"] = (ended_s - result.frame.started_s) * 1e3
+    if result.frame.has_age:
+        durations["age"] = (now_ns - result.frame.origin.stamp_ns) / 1e6
+    return durations
+
+
+def _refusal_of_defect(error: Exception) -> FrameError:
+    refusal = FrameError(DEFECT, f"{with_kind(error)}; this is a defect of the node")
+    refusal.__cause__ = error
+    return refusal
+
+
+def _score_map(frame: Frame, scale: float) -> ScoreMap | PerceptionError | None:
+    if not frame.wanted.dense:
+        return None
+    try:
+        return dense_scores(frame.model.pipeline.model, frame.prepared.image, scale)
+    except PerceptionError as error:  # the frame itself can be answered all the same
+        return error

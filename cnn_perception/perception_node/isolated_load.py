@@ -1,7 +1,7 @@
-"""Loads a model in a process of its own first, so that a running node risks nothing and goes on meanwhile.
+"""Tries to load a model in a process of its own, so that a running node risks nothing and goes on meanwhile.
 
 ONNX Runtime holds Python's interpreter lock while it loads a model: minutes, where TensorRT builds an engine (which the
-rehearsal leaves in the cache). And a file that crashes ONNX Runtime would take the node with it.
+other process leaves in the cache). And a file that crashes ONNX Runtime would take the node with it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _PR_SET_PDEATHSIG = 1
 """Source: Linux, include/uapi/linux/prctl.h."""
 
 
-class Rehearsal:
+class IsolatedLoad:
     """One load at a time in another process, which can be cancelled from another thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # so that no process is begun after `cancel`
         self._process: subprocess.Popen[str] | None = None
         self._is_cancelled = False
 

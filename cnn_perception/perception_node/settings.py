@@ -6,13 +6,13 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import get_args
 
 from cnn_perception.background.selection import RecorderSettings, RecordFormat
 from cnn_perception.errors import ConfigError
 from cnn_perception.files import expanded
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS, SessionOptions
+from cnn_perception.perception_node.active_model import ModelOptions
 from cnn_perception.pipeline.overlay import DEFAULT_ALPHA
 from cnn_perception.ros.image_messages import IMAGE_TRANSPORTS
 from cnn_perception.ros.parameters import parameter, validate
@@ -140,18 +140,7 @@ class Settings:
     def __post_init__(self) -> None:
         validate(self)
         _check_names(self.cameras)
-        self.session_options()
-        self.recorder()
-
-    @property
-    def model_path(self) -> Path:
-        """The model file, with ~ expanded."""
-        return expanded(self.model)
-
-    @property
-    def shadow_path(self) -> Path | None:
-        """The shadow's model file, with ~ expanded; None without one."""
-        return expanded(self.shadow_model) if self.shadow_model else None
+        self.model_options()
 
     @property
     def stamp_policy(self) -> StampPolicy:
@@ -159,12 +148,22 @@ class Settings:
         return "reject" if self.stamps == "reject" else "accept"
 
     @property
-    def steady(self) -> SteadySettings:
-        """How steady answers are."""
+    def smoothing(self) -> SteadySettings:
+        """How answers are smoothed over time."""
         return SteadySettings(self.smoothing_s, self.hysteresis, self.hold_s)
 
-    def session_options(self) -> SessionOptions:
-        """Returns how the model is to be run; every batch that can occur is warmed up."""
+    def model_options(self) -> ModelOptions:
+        """Returns which model is to be used, and how; ~ is expanded in the paths."""
+        return ModelOptions(
+            path=expanded(self.model),
+            session=self._session_options(),
+            shadow_path=expanded(self.shadow_model) if self.shadow_model else None,
+            recorder=self._recorder_settings(),
+            score_map_class=self.score_map_class,
+        )
+
+    def _session_options(self) -> SessionOptions:
+        """Every batch that can occur is warmed up."""
         batches = range(1, min(self.max_batch_size, len(self.cameras)) + 1)
         return SessionOptions(
             providers=tuple(self.providers),
@@ -175,8 +174,7 @@ class Settings:
             cache_dir=self.cache_dir,
         )
 
-    def recorder(self) -> RecorderSettings | None:
-        """Returns which frames are kept; None if none are."""
+    def _recorder_settings(self) -> RecorderSettings | None:
         if not self.record_folder:
             return None
         return RecorderSettings(
@@ -187,6 +185,22 @@ class Settings:
             max_mb=self.record_max_mb,
             max_rate_hz=self.record_max_rate_hz,
         )
+
+
+@dataclass
+class LiveSettings:
+    """What may change between two frames: read anew for each.
+
+    Written by the node's callbacks, one at a time, and read by the threads that answer frames. Both fields are replaced
+    as a whole, and a reader that needs two parameters takes the record once.
+
+    Attributes:
+        settings: The parameters in force, but for the cameras'.
+        enabled: Whether frames are answered, see ~/set_enabled.
+    """
+
+    settings: Settings
+    enabled: bool = True
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
-"""The assembly line of a running node: while one frame is inferred, the one before is published and the next prepared.
+"""Runs frames through three stages at once: one is inferred while the one before is published and the next prepared.
 
-Inference keeps the pace of the bare model only if nothing stands between two of its runs. So each of the three steps
+Inference keeps the pace of the bare model only if nothing stands between two of its runs. So each of the three stages
 has a thread of its own: the one that infers then stays on one core and finds the next frame lying ready. A frame is
 taken as late as can be, for one prepared too early would be old when its turn comes.
 """
@@ -25,8 +25,8 @@ _LEAD = 2.0
 """How much longer than its mean a preparation is expected to take."""
 
 
-class Source(Protocol[FrameT_co]):
-    """Where the frames come from; closing it ends the line."""
+class BatchSource(Protocol[FrameT_co]):
+    """Where the frames come from; closing it ends the threads."""
 
     def wait(self) -> bool:
         """Waits until a frame is there; returns False once the source is closed."""
@@ -35,8 +35,8 @@ class Source(Protocol[FrameT_co]):
         """Returns the newest frame without waiting; None if there is none."""
 
 
-class _Slot(Generic[ItemT]):
-    """Hands items from one step to the next; at most one lies in between."""
+class _Handoff(Generic[ItemT]):
+    """Hands items from one stage to the next; at most one waits in between."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -44,42 +44,43 @@ class _Slot(Generic[ItemT]):
         self._closed = False
 
     def wait_empty(self) -> bool:
-        """Waits until the last item was taken; returns False once the slot is closed."""
+        """Waits until the last item was taken; returns False once this is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._item is None)
             return not self._closed
 
     def put(self, item: ItemT) -> None:
-        """Leaves an item once the last was taken; nobody wants it any more if the slot is closed."""
+        """Leaves an item once the last was taken; nobody wants it any more if this is closed."""
         if self.wait_empty():
             with self._changed:
                 self._item = item
                 self._changed.notify_all()
 
     def take(self) -> ItemT | None:
-        """Waits for an item and returns it; None once the slot is closed and empty."""
+        """Waits for an item and returns it; None once this is closed and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._item is not None)
-            item, self._item = self._item, None
+            item = self._item
+            self._item = None
             self._changed.notify_all()
             return item
 
     def close(self) -> None:
-        """Called by whichever of the two steps ends first."""
+        """Called by whichever of the two stages ends first."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
 
-class Line(Generic[FrameT, PreparedT, InferredT]):
-    """Takes frames from a source, the newest first, and walks them through three steps, in order.
+class StagedExecutor(Generic[FrameT, PreparedT, InferredT]):
+    """Takes frames from a source, the newest first, and runs them through three stages, in order.
 
     What a source calls a frame may be a small batch of frames of several cameras.
     """
 
     def __init__(
         self,
-        source: Source[FrameT],
+        source: BatchSource[FrameT],
         prepare: Callable[[FrameT], PreparedT | None],
         infer: Callable[[PreparedT], InferredT | None],
         deliver: Callable[[InferredT], None],
@@ -89,27 +90,32 @@ class Line(Generic[FrameT, PreparedT, InferredT]):
 
         Args:
             source: Where frames come from.
-            prepare: First step; None drops the frame.
-            infer: Second step; None drops the frame.
-            deliver: Third step.
-            on_failure: Called with what a step or the source has raised, in the thread that ends by it, which `join`
+            prepare: First stage; None drops the frame.
+            infer: Second stage; None drops the frame.
+            deliver: Third stage.
+            on_failure: Called with what a stage or the source has raised, in the thread that ends by it, which `join`
                 waits for; the other threads end too, once the source is closed.
         """
-        self._source, self._prepare, self._infer, self._deliver = source, prepare, infer, deliver
+        self._source = source
+        self._prepare = prepare
+        self._infer = infer
+        self._deliver = deliver
         self._on_failure = on_failure
-        self._prepared: _Slot[PreparedT] = _Slot()
-        self._inferred: _Slot[InferredT] = _Slot()
-        self._flow = threading.Condition()
+        self._prepared: _Handoff[PreparedT] = _Handoff()
+        self._inferred: _Handoff[InferredT] = _Handoff()
+        self._flow = threading.Condition()  # guards the three below
         self._under_way = 0
-        self._is_held = False
+        self._is_paused = False
         self._has_ended = False
         self._is_idle = threading.Event()
         self._is_idle.set()
+        # Only guesses of when to begin: each is written by one thread (infer, prepare) and read by the one that
+        # prepares, and a float is read whole.
         self._expected_end_s = 0.0
         self._mean_prepare_s = 0.0
-        steps = {"prepare": self._prepare_all, "infer": self._infer_all, "deliver": self._deliver_all}
+        stages = {"prepare": self._prepare_all, "infer": self._infer_all, "deliver": self._deliver_all}
         self._threads = [
-            threading.Thread(target=self._run, args=(step,), name=name, daemon=True) for name, step in steps.items()
+            threading.Thread(target=self._run, args=(stage,), name=name, daemon=True) for name, stage in stages.items()
         ]
         for thread in self._threads:
             thread.start()
@@ -120,21 +126,21 @@ class Line(Generic[FrameT, PreparedT, InferredT]):
             thread.join()
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
         """Delivers the frames under way and takes no other inside the block: the moment between two frames."""
         with self._flow:
-            self._is_held = True
+            self._is_paused = True
             self._flow.wait_for(lambda: self._under_way == 0 or self._has_ended)
         try:
             yield
         finally:
             with self._flow:
-                self._is_held = False
+                self._is_paused = False
                 self._flow.notify_all()
 
     def _enter(self) -> None:
         with self._flow:
-            self._flow.wait_for(lambda: not self._is_held)
+            self._flow.wait_for(lambda: not self._is_paused)
             self._under_way += 1
 
     def _leave(self) -> None:
@@ -142,9 +148,9 @@ class Line(Generic[FrameT, PreparedT, InferredT]):
             self._under_way -= 1
             self._flow.notify_all()
 
-    def _run(self, step: Callable[[], None]) -> None:
+    def _run(self, stage: Callable[[], None]) -> None:
         try:
-            step()
+            stage()
         except BaseException as error:
             self._on_failure(error)
 

@@ -1,4 +1,4 @@
-"""Camera subscriptions that are read when a frame is wanted: what arrives in between costs no Python at all.
+"""Subscriptions that are read when a message is wanted: what arrives in between costs no Python at all.
 
 An executor would turn every image into a Python message, and walk all of the node's services and timers for each, only
 for most of a fast camera's images to be thrown away. Here the middleware's own queue of depth 1 is the one slot in
@@ -23,17 +23,19 @@ from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
+from cnn_perception.ros import topics
+
 MessageT = TypeVar("MessageT")
-FeedT = TypeVar("FeedT", bound="Feed")
+StreamT = TypeVar("StreamT", bound="Stream")
 
 IMAGE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-"""Matches every publisher. Images are subscribed reliably while each of their publishers is reliable, see `Inlet`."""
+"""Matches every publisher; with `BEST_AVAILABLE` a `LatestSubscription` is reliable while each of its publishers is."""
 
-_LOOK_S = 0.5
-"""How often the publishers are looked at: 0.02 ms, and none of the node's threads is woken for it."""
+_FIT_PERIOD_S = 0.5
+"""How often the QoS is fitted to the publishers: it takes 0.02 ms, and none of the node's threads is woken for it."""
 
 
-class _NotForTheExecutor(CallbackGroup):
+class _HiddenFromExecutor(CallbackGroup):
     """Hides what is in it from the executor."""
 
     def can_execute(self, entity: Any) -> bool:  # noqa: ANN401 rclpy's entities have no common public type
@@ -46,7 +48,7 @@ class _NotForTheExecutor(CallbackGroup):
         pass
 
 
-class Inlet(Generic[MessageT]):
+class LatestSubscription(Generic[MessageT]):
     """A subscription whose messages are taken by one thread of the caller's.
 
     Of images that travel in fragments a best-effort subscription can lose every one; a reliable one matches no
@@ -73,9 +75,17 @@ class Inlet(Generic[MessageT]):
             on_missed: Called by `take` with the number of messages that a newer one overtook, or that were lost on
                 the way. It is read from the publisher's sequence numbers: nothing is counted where the middleware does
                 not tell them, or between the messages of two publishers.
+
+        Raises:
+            ConfigError: If the QoS is overridden with what cannot be.
         """
-        self._node, self._reliability, self._on_missed = node, reliability, on_missed
-        self.kind, self.topic = kind, topic
+        self._node = node
+        self._reliability = reliability
+        self._on_missed = on_missed
+        self.kind = kind
+        self.topic = topic
+        # Replaced by the thread that takes. Diagnostics read them without a lock, once each: an old subscription still
+        # tells its QoS.
         self._is_fitted = False
         self._subscription = self._subscribe(self._offered() or ReliabilityPolicy.RELIABLE)
         self._before: Any = None  # the subscription that this one is to replace, until its first message
@@ -89,16 +99,18 @@ class Inlet(Generic[MessageT]):
                 qos.reliability = fitting
             return SetParametersResult(successful=True)
 
-        # Without event callbacks: the middleware would wake the executor for them with every image.
-        return self._node.create_subscription(
-            self.kind,
-            self.topic,
-            lambda _: None,
-            QoSProfile(depth=IMAGE_QOS.depth, reliability=self._reliability),  # a new one: rclpy writes into it
-            callback_group=_NotForTheExecutor(),
-            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(callback=choose),
-        )
+        qos = QoSProfile(depth=IMAGE_QOS.depth, reliability=self._reliability)  # a new one: rclpy writes into it
+        with topics.refusing_overrides(self._node, self.topic, qos):
+            # Without event callbacks: the middleware would wake the executor for them with every image.
+            return self._node.create_subscription(
+                self.kind,
+                self.topic,
+                lambda _: None,
+                qos,
+                callback_group=_HiddenFromExecutor(),
+                event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+                qos_overriding_options=QoSOverridingOptions.with_default_policies(callback=choose),
+            )
 
     @property
     def type_name(self) -> str:
@@ -115,12 +127,12 @@ class Inlet(Generic[MessageT]):
         offered = self._offered()
         if not self._is_fitted or offered in (None, self._subscription.qos_profile.reliability):
             return
-        self._forget_before()
+        self._destroy_before()
         # A new subscription is known to the publishers only some time later: until then the old one goes on.
         self._before = self._subscription
         self._subscription = self._subscribe(offered)
         if not self._before.get_publisher_count():
-            self._forget_before()
+            self._destroy_before()
 
     def _offered(self) -> ReliabilityPolicy | None:
         """What all publishers of these messages can be received with; None if there are none."""
@@ -130,7 +142,7 @@ class Inlet(Generic[MessageT]):
             return None
         return ReliabilityPolicy.RELIABLE if offers == {ReliabilityPolicy.RELIABLE} else ReliabilityPolicy.BEST_EFFORT
 
-    def _forget_before(self) -> None:
+    def _destroy_before(self) -> None:
         if self._before is not None:
             self._node.destroy_subscription(self._before)
             self._before = None
@@ -140,7 +152,7 @@ class Inlet(Generic[MessageT]):
         newest = self._take_from(self._subscription.handle)
         if self._before is not None and newest is None:
             return self._take_from(self._before.handle)
-        self._forget_before()
+        self._destroy_before()
         return newest
 
     def _take_from(self, handle: Any) -> MessageT | None:  # noqa: ANN401 rclpy's handles have no public type
@@ -181,15 +193,15 @@ class Inlet(Generic[MessageT]):
 
     def destroy(self) -> None:
         """Unsubscribes; nobody may be waiting any more."""
-        self._forget_before()
+        self._destroy_before()
         self._node.destroy_subscription(self._subscription)
 
 
-class Feed(Protocol):
-    """One camera, as the intake sees it."""
+class Stream(Protocol):
+    """What a `SubscriptionSet` needs to know of a camera."""
 
     @property
-    def inlet(self) -> Inlet[Any]:
+    def subscription(self) -> LatestSubscription[Any]:
         """Its subscription."""
 
     @property
@@ -197,37 +209,41 @@ class Feed(Protocol):
         """Least time between two of its frames, in seconds; 0 for no limit."""
 
 
-class Intake(Generic[FeedT]):
-    """Several cameras behind one wait, none of which can starve another; a `line.Source` of small batches.
+class SubscriptionSet(Generic[StreamT]):
+    """Waits for several cameras at once and takes their newest frames in small batches; none can starve another.
 
-    Each inlet holds the newest frame of its camera. A batch takes what is there, at most one frame a camera, and the
-    next batch begins with the camera after the last one taken: with more cameras than a batch holds, each has its turn.
+    Each subscription holds the newest frame of its camera. A batch takes what is there, at most one frame a camera, and
+    the next batch begins with the camera after the last one taken: with more cameras than a batch holds, each has its
+    turn.
     """
 
-    def __init__(self, context: Context, feeds: Sequence[FeedT], max_batch_size: int) -> None:
+    def __init__(self, context: Context, streams: Sequence[StreamT], max_batch_size: int) -> None:
         """Begins to wait for frames of these cameras."""
-        self._feeds, self._max_batch_size = list(feeds), max_batch_size
-        self._taken_s = [-math.inf] * len(self._feeds)
+        self._streams = list(streams)
+        self._max_batch_size = max_batch_size
+        # For the thread that waits and takes alone; others only trigger the guard condition and set the event.
+        self._taken_s = [-math.inf] * len(self._streams)
         self._first = 0
-        self._looked_s = -math.inf
+        self._fitted_s = -math.inf
         self._news = GuardCondition(None, None, context=context)
         self._is_closed = threading.Event()
         handle = context.handle
         assert handle is not None
         with handle:
-            # While an inlet subscribes anew it has two subscriptions.
-            self._wait_set = rclpy_implementation.WaitSet(2 * len(self._feeds), 1, 0, 0, 0, 0, handle)
+            # While a `LatestSubscription` is replaced it has two.
+            self._wait_set = rclpy_implementation.WaitSet(2 * len(self._streams), 1, 0, 0, 0, 0, handle)
 
     def wait(self) -> bool:
-        """Waits until a camera whose turn it may be has a frame; returns False once the intake is closed."""
+        """Waits until a camera whose turn it may be has a frame; returns False once the set is closed."""
         while not self._is_closed.is_set():
             self._fit_publishers()
             waits_s = self._waits_s()
             self._wait_set.clear_entities()
             self._wait_set.add_guard_condition(self._news.handle)
-            due = [feed for feed, wait_s in zip(self._feeds, waits_s, strict=True) if wait_s <= 0]
-            numbers = [self._wait_set.add_subscription(handle) for feed in due for handle in feed.inlet.handles]
-            until_s = min([_LOOK_S, *(wait_s for wait_s in waits_s if wait_s > 0)])
+            due = [stream for stream, wait_s in zip(self._streams, waits_s, strict=True) if wait_s <= 0]
+            handles = [handle for stream in due for handle in stream.subscription.handles]
+            numbers = [self._wait_set.add_subscription(handle) for handle in handles]
+            until_s = min([_FIT_PERIOD_S, *(wait_s for wait_s in waits_s if wait_s > 0)])
             self._wait_set.wait(math.ceil(until_s * 1e9))
             if any(self._wait_set.is_ready("subscription", number) for number in numbers):
                 return not self._is_closed.is_set()
@@ -236,36 +252,39 @@ class Intake(Generic[FeedT]):
     def _fit_publishers(self) -> None:
         """Here, because no other thread may replace what this one waits for."""
         now_s = time.monotonic()
-        if now_s - self._looked_s >= _LOOK_S:
-            self._looked_s = now_s
-            for feed in self._feeds:
-                feed.inlet.fit()
+        if now_s - self._fitted_s >= _FIT_PERIOD_S:
+            self._fitted_s = now_s
+            for stream in self._streams:
+                stream.subscription.fit()
 
     def _waits_s(self) -> list[float]:
         """How long each camera's next frame must wait for its rate limit."""
         now_s = time.monotonic()
-        return [taken_s + feed.min_period_s - now_s for feed, taken_s in zip(self._feeds, self._taken_s, strict=True)]
+        pairs = zip(self._streams, self._taken_s, strict=True)
+        return [taken_s + stream.min_period_s - now_s for stream, taken_s in pairs]
 
-    def take(self) -> list[tuple[FeedT, Any]] | None:
+    def take(self) -> list[tuple[StreamT, Any]] | None:
         """Returns the newest frame of each camera that is due and has one, without waiting; None if there is none."""
-        taken: list[tuple[FeedT, Any]] = []
-        waits_s, count, first = self._waits_s(), len(self._feeds), self._first
+        taken: list[tuple[StreamT, Any]] = []
+        waits_s = self._waits_s()
+        count = len(self._streams)
+        first = self._first
         for step in range(count):
             number = (first + step) % count
             if waits_s[number] > 0:
                 continue
-            feed = self._feeds[number]
-            message = feed.inlet.take()
+            stream = self._streams[number]
+            message = stream.subscription.take()
             if message is None:
                 continue
             self._taken_s[number] = time.monotonic()
-            taken.append((feed, message))
+            taken.append((stream, message))
             self._first = number + 1
             if len(taken) == self._max_batch_size:
                 break
         return taken or None
 
-    def look_again(self) -> None:
+    def wake(self) -> None:
         """Lets a `wait` under way see that a rate limit has changed."""
         self._news.trigger()
 

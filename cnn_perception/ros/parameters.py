@@ -105,6 +105,16 @@ def declare(node: Node, record: type, prefix: str = "", defaults: object = None)
             raise ConfigError(f"parameter {prefix}{item.name}: {one_line(error)}") from None
 
 
+def redeclare(node: Node, name: str, value: Sequence[str], description: str) -> None:
+    """Declares a list of texts that only the node itself decides, in place of what it was before.
+
+    It is not read_only, which would forbid the next value; the node refuses everybody else's.
+    """
+    if node.has_parameter(name):
+        node.undeclare_parameter(name)
+    node.declare_parameter(name, list(value), ParameterDescriptor(description=description), ignore_override=True)
+
+
 def read(node: Node, record: type[T], changed: Sequence[Parameter[Any]] = (), prefix: str = "") -> T:
     """Returns the parameters' values, with `changed` in place of those that are about to be set.
 

@@ -8,7 +8,7 @@ from cnn_perception.faces import lazy
 
 if TYPE_CHECKING:
     from cnn_perception.stream.drift import Drift as Drift
-    from cnn_perception.stream.frame_counters import FrameHealth as FrameHealth
+    from cnn_perception.stream.frame_counters import FrameCounters as FrameCounters
     from cnn_perception.stream.smoothing import Steady as Steady
     from cnn_perception.stream.stamps import Stamps as Stamps
 
@@ -16,7 +16,7 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         "Drift": "drift",
-        "FrameHealth": "frame_counters",
+        "FrameCounters": "frame_counters",
         "Stamps": "stamps",
         "Steady": "smoothing",
     },

@@ -46,7 +46,7 @@ class Snapshot:
     percentiles_ms: Mapping[str, tuple[float, float]]
 
 
-class FrameHealth:
+class FrameCounters:
     """Counts one camera's frames; every method may be called from any thread."""
 
     def __init__(self, now_s: float) -> None:

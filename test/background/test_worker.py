@@ -1,4 +1,4 @@
-"""Owns: the thread beside the line: never waited for, fair, ended in time, its defects seen."""
+"""Owns: the background thread: never waited for, fair, ended in time, its defects seen."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from cnn_perception.background.worker import Aside
+from cnn_perception.background.worker import BackgroundWorker
 
 TIMEOUT_S = 60.0
 
@@ -20,7 +20,7 @@ class Bench:
     def __init__(self):
         self.done, self.failures, self.finished = [], [], 0
         self.begun, self.released = threading.Event(), threading.Event()
-        self.aside = Aside("bench", self.work, self.failures.append, self.finish)
+        self.worker = BackgroundWorker("bench", self.work, self.failures.append, self.finish)
 
     def work(self, item):
         self.begun.set()
@@ -33,7 +33,7 @@ class Bench:
         self.finished += 1
 
     def occupy(self):
-        assert self.aside.offer("x", "first")
+        assert self.worker.offer("x", "first")
         assert self.begun.wait(TIMEOUT_S)
 
 
@@ -41,48 +41,48 @@ def test_an_offer_does_not_wait_for_the_work():
     bench = Bench()
     bench.occupy()
 
-    assert bench.aside.offer("x", "second")  # the work is stuck, this line is reached
+    assert bench.worker.offer("x", "second")  # the work is stuck, this line is reached
     assert bench.done == []
 
     bench.released.set()
-    assert bench.aside.close(TIMEOUT_S)
+    assert bench.worker.close(TIMEOUT_S)
     assert bench.done == ["first", "second"]
 
 
 def test_the_newest_of_each_camera_wins_and_the_cameras_take_turns():
     bench = Bench()
     bench.occupy()
-    accepted = [bench.aside.offer(item[0], item) for item in ("a1", "b1", "a2", "c1", "a3")]
+    accepted = [bench.worker.offer(item[0], item) for item in ("a1", "b1", "a2", "c1", "a3")]
 
     bench.released.set()
-    assert bench.aside.close(TIMEOUT_S)
+    assert bench.worker.close(TIMEOUT_S)
 
     assert accepted == [True, True, False, True, False]
     assert bench.done == ["first", "a3", "b1", "c1"]
-    assert bench.aside.overtaken == 2
+    assert bench.worker.overtaken == 2
 
 
 def test_closing_finishes_what_was_offered_and_refuses_the_rest():
     bench = Bench()
     bench.released.set()
-    assert bench.aside.offer("x", 1)
+    assert bench.worker.offer("x", 1)
 
-    assert bench.aside.close(TIMEOUT_S)
+    assert bench.worker.close(TIMEOUT_S)
     assert (bench.done, bench.finished) == ([1], 1)
-    assert not bench.aside.offer("x", 2)
-    assert bench.aside.close(TIMEOUT_S)
+    assert not bench.worker.offer("x", 2)
+    assert bench.worker.close(TIMEOUT_S)
     assert (bench.done, bench.finished) == ([1], 1)
 
 
 def test_closing_does_not_wait_longer_than_told_and_abandons_what_was_not_begun():
     bench = Bench()
     bench.occupy()
-    bench.aside.offer("x", "second")
+    bench.worker.offer("x", "second")
 
-    assert not bench.aside.close(0.05)
+    assert not bench.worker.close(0.05)
 
     bench.released.set()
-    assert bench.aside.close(TIMEOUT_S)
+    assert bench.worker.close(TIMEOUT_S)
     assert (bench.done, bench.finished) == (["first"], 1)
 
 
@@ -90,24 +90,24 @@ def test_closing_does_not_wait_longer_than_told_and_abandons_what_was_not_begun(
 def test_a_defect_ends_the_thread_and_is_kept_and_told():
     bench = Bench()
     bench.occupy()
-    bench.aside.offer("x", "defect")
-    bench.aside.offer("y", "behind it")
+    bench.worker.offer("x", "defect")
+    bench.worker.offer("y", "behind it")
     bench.released.set()
 
-    assert bench.aside.close(TIMEOUT_S)
+    assert bench.worker.close(TIMEOUT_S)
 
     assert bench.done == ["first", "defect"]
     assert [str(error) for error in bench.failures] == ["as planned"]
-    assert bench.aside.failure is bench.failures[0]
-    assert not bench.aside.offer("x", "later")
+    assert bench.worker.failure is bench.failures[0]
+    assert not bench.worker.offer("x", "later")
     assert bench.finished == 0
 
 
 def test_a_defect_is_printed_with_its_traceback():
     code = (
-        "from cnn_perception.background.worker import Aside\n"
-        "aside = Aside('bench', lambda item: 1 / item, lambda error: None)\n"
-        "aside.offer('x', 0); aside.close(20)\n"
+        "from cnn_perception.background.worker import BackgroundWorker\n"
+        "worker = BackgroundWorker('bench', lambda item: 1 / item, lambda error: None)\n"
+        "worker.offer('x', 0); worker.close(20)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
 
@@ -118,9 +118,9 @@ def test_a_defect_is_printed_with_its_traceback():
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux only")
 def test_only_the_thread_beside_the_line_has_a_low_priority():
     ours, its = os.getpriority(os.PRIO_PROCESS, 0), []
-    aside = Aside("bench", lambda _: its.append(os.getpriority(os.PRIO_PROCESS, 0)), lambda _: None)
-    aside.offer("x", 1)
-    assert aside.close(TIMEOUT_S)
+    worker = BackgroundWorker("bench", lambda _: its.append(os.getpriority(os.PRIO_PROCESS, 0)), lambda _: None)
+    worker.offer("x", 1)
+    assert worker.close(TIMEOUT_S)
 
     assert its == [min(ours + 10, 19)]
     assert os.getpriority(os.PRIO_PROCESS, 0) == ours
@@ -129,11 +129,11 @@ def test_only_the_thread_beside_the_line_has_a_low_priority():
 def test_a_process_ends_although_the_work_hangs():
     code = (
         "import threading, time\n"
-        "from cnn_perception.background.worker import Aside\n"
+        "from cnn_perception.background.worker import BackgroundWorker\n"
         "begun = threading.Event()\n"
-        "aside = Aside('bench', lambda _: (begun.set(), time.sleep(600)), lambda error: None)\n"
-        "aside.offer('x', 1); begun.wait()\n"
-        "print(aside.close(0.1))\n"
+        "worker = BackgroundWorker('bench', lambda _: (begun.set(), time.sleep(600)), lambda error: None)\n"
+        "worker.offer('x', 1); begun.wait()\n"
+        "print(worker.close(0.1))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
 

@@ -17,7 +17,7 @@ from cnn_perception.evaluation.page import Picture, render_html
 from cnn_perception.evaluation.report_record import ModelRecord, Report, Target, worst_frame
 from cnn_perception.evaluation.scores import score
 from cnn_perception.model.spec import ModelSpec, Task
-from cnn_perception.pipeline.postprocess import Prediction
+from cnn_perception.tasks.prediction import Prediction
 
 HOSTILE = ("</script><script>alert(1)</script>", "\" onload='x' & ", "two\n<b>lines</b>", "\udcff", "{{ 1 }}")
 

@@ -1,4 +1,4 @@
-"""Owns: the assembly line of a running node: order, overlap, newest first. No clock decides a test."""
+"""Owns: the three stages of a running node: order, overlap, newest first. No clock decides a test."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from cnn_perception.perception_node.staged_executor import Line
+from cnn_perception.perception_node.staged_executor import StagedExecutor
 
 TIMEOUT_S = 60.0
 
@@ -44,7 +44,7 @@ def unexpected(error: BaseException) -> None:
     raise error  # in its thread, which pytest sees
 
 
-def test_every_frame_goes_through_all_steps_in_order():
+def test_every_frame_goes_through_all_stages_in_order():
     feed = Feed()
     delivered: list[int] = []
     arrived = threading.Semaphore(0)
@@ -53,17 +53,17 @@ def test_every_frame_goes_through_all_steps_in_order():
         delivered.append(value)
         arrived.release()
 
-    line = Line(feed, lambda v: v * 10, lambda v: v + 1, deliver, unexpected)
+    executor = StagedExecutor(feed, lambda v: v * 10, lambda v: v + 1, deliver, unexpected)
     for value in range(50):
         feed.put(value)
         assert arrived.acquire(timeout=TIMEOUT_S)
     feed.close()
-    line.join()
+    executor.join()
     assert delivered == [v * 10 + 1 for v in range(50)]
 
 
 def test_next_frame_is_prepared_and_the_last_delivered_during_an_inference():
-    """Three frames in three steps at once: the barrier of three breaks unless all steps overlap."""
+    """Three frames in three stages at once: the barrier of three breaks unless all stages overlap."""
     feed = Feed()
     inferring, prepared_second, delivered = threading.Event(), threading.Event(), threading.Event()
 
@@ -78,13 +78,13 @@ def test_next_frame_is_prepared_and_the_last_delivered_during_an_inference():
             assert prepared_second.wait(TIMEOUT_S), "the second frame was not prepared during the first's inference"
         return value
 
-    line = Line(feed, prepare, infer, lambda value: delivered.set() if value == 2 else None, unexpected)
+    executor = StagedExecutor(feed, prepare, infer, lambda value: delivered.set() if value == 2 else None, unexpected)
     feed.put(1)
     assert inferring.wait(TIMEOUT_S)
     feed.put(2)
     assert delivered.wait(TIMEOUT_S)
     feed.close()
-    line.join()
+    executor.join()
 
 
 def test_one_frame_at_a_time_is_inferred_and_slow_delivery_keeps_the_order():
@@ -109,16 +109,16 @@ def test_one_frame_at_a_time_is_inferred_and_slow_delivery_keeps_the_order():
         if len(delivered) == 2:
             both.set()
 
-    line = Line(feed, lambda v: v, infer, deliver, unexpected)
+    executor = StagedExecutor(feed, lambda v: v, infer, deliver, unexpected)
     feed.put(1)
     assert both.wait(TIMEOUT_S)
     feed.close()
-    line.join()
+    executor.join()
     assert delivered == [1, 2]
     assert most == [1]
 
 
-def test_dropped_frames_do_not_stop_the_line():
+def test_dropped_frames_do_not_stop_the_threads():
     feed = Feed()
     seen, arrived = threading.Semaphore(0), threading.Event()
 
@@ -129,20 +129,20 @@ def test_dropped_frames_do_not_stop_the_line():
     def infer(value: int) -> int | None:
         return None if value == 2 else value
 
-    line = Line(feed, prepare, infer, lambda value: arrived.set(), unexpected)
+    executor = StagedExecutor(feed, prepare, infer, lambda value: arrived.set(), unexpected)
     for value in (1, 2, 3):
         feed.put(value)
         assert seen.acquire(timeout=TIMEOUT_S)
     assert arrived.wait(TIMEOUT_S)
     feed.close()
-    line.join()
+    executor.join()
 
 
-def test_closing_the_feed_ends_an_idle_line():
+def test_closing_the_feed_ends_idle_threads():
     feed = Feed()
-    line = Line(feed, lambda v: v, lambda v: v, lambda v: None, unexpected)
+    executor = StagedExecutor(feed, lambda v: v, lambda v: v, lambda v: None, unexpected)
     feed.close()
-    line.join()
+    executor.join()
 
 
 class BrokenFeed(Feed):
@@ -164,8 +164,8 @@ class BrokenFeed(Feed):
 
 
 @pytest.mark.parametrize("broken", ["wait", "take", "prepare", "infer", "deliver"])
-def test_defect_is_told_once_and_ends_the_line_when_the_source_is_closed(broken: str):
-    def step(name: str):
+def test_defect_is_told_once_and_ends_the_threads_when_the_source_is_closed(broken: str):
+    def stage(name: str):
         def work(value: int) -> int:
             if name == broken:
                 raise RuntimeError(name)
@@ -182,11 +182,11 @@ def test_defect_is_told_once_and_ends_the_line_when_the_source_is_closed(broken:
         has_told.set()
 
     feed = BrokenFeed(broken)
-    line = Line(feed, step("prepare"), step("infer"), step("deliver"), on_failure)
+    executor = StagedExecutor(feed, stage("prepare"), stage("infer"), stage("deliver"), on_failure)
     feed.put(1)
     assert has_told.wait(TIMEOUT_S)
     feed.close()
-    ended = threading.Thread(target=line.join, daemon=True)
+    ended = threading.Thread(target=executor.join, daemon=True)
     ended.start()
     ended.join(TIMEOUT_S)
     assert not ended.is_alive()

@@ -15,7 +15,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
-from cnn_perception.ros.latest_subscription import IMAGE_QOS, Inlet
+from cnn_perception.ros.latest_subscription import IMAGE_QOS, LatestSubscription
 
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
 
@@ -66,19 +66,20 @@ class Node:
 
 
 class Bench:
-    """An inlet of images, and what it has missed."""
+    """A subscription of images, and what it has missed."""
 
     def __init__(self, *offers: ReliabilityPolicy, override: ReliabilityPolicy | None = None) -> None:
         self.node = Node()
         self.node.offers, self.node.override = list(offers), override
         self.missed: list[int] = []
         best = ReliabilityPolicy.BEST_AVAILABLE
-        self.inlet: Inlet[Any] = Inlet(self.node, Image, "/image_raw", best, self.missed.append)  # type: ignore[arg-type]
+        arguments: Any = (self.node, Image, "/image_raw", best, self.missed.append)
+        self.subscription: LatestSubscription[Any] = LatestSubscription(*arguments)
 
     def offer(self, *offers: ReliabilityPolicy) -> list[ReliabilityPolicy]:
-        """Changes the publishers; returns the subscriptions that the inlet has then, the newest last."""
+        """Changes the publishers; returns the subscriptions that there are then, the newest last."""
         self.node.offers = list(offers)
-        self.inlet.fit()
+        self.subscription.fit()
         return self.subscribed
 
     @property
@@ -123,12 +124,12 @@ def test_old_subscription_goes_on_until_the_new_one_has_a_message():
     bench = Bench(RELIABLE)
     assert bench.offer(RELIABLE, BEST_EFFORT) == [RELIABLE, BEST_EFFORT]
     old, new = bench.node.subscriptions
-    assert bench.inlet.handles == [new, old]
+    assert bench.subscription.handles == [new, old]
     old.queue.append(("a", 1))
-    assert bench.inlet.take() == "a1"
+    assert bench.subscription.take() == "a1"
     new.queue.append(("a", 2))
-    assert bench.inlet.take() == "a2"
-    assert bench.node.subscriptions == bench.inlet.handles == [new]
+    assert bench.subscription.take() == "a2"
+    assert bench.node.subscriptions == bench.subscription.handles == [new]
     assert bench.missed == []
 
 
@@ -137,13 +138,13 @@ def test_message_that_comes_by_both_is_taken_once():
     bench.offer(RELIABLE, BEST_EFFORT)
     old, new = bench.node.subscriptions
     old.queue.append(("a", 1))
-    assert bench.inlet.take() == "a1"
+    assert bench.subscription.take() == "a1"
     new.queue.append(("a", 1))
-    assert bench.inlet.take() is None
+    assert bench.subscription.take() is None
     old.queue.append(("a", 2))
     new.queue.append(("a", 2))
-    assert bench.inlet.take() == "a2"
-    assert bench.inlet.take() is None
+    assert bench.subscription.take() == "a2"
+    assert bench.subscription.take() is None
     assert bench.missed == []
 
 
@@ -151,7 +152,7 @@ def test_changes_that_follow_each_other_leave_at_most_two_subscriptions():
     bench = Bench(RELIABLE)
     for offer in [BEST_EFFORT, RELIABLE] * 5:
         assert len(bench.offer(offer)) == 2
-    bench.inlet.destroy()
+    bench.subscription.destroy()
     assert bench.subscribed == []
 
 

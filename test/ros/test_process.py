@@ -22,9 +22,9 @@ from cnn_perception.errors import ConfigError
 never = threading.Event()
 
 class Stub(Node):
-    def __init__(self, ending):
+    def __init__(self, shutdown):
         super().__init__("stub")
-        self.ending = ending
+        self.shutdown = shutdown
 
     def destroy_node(self):
         clean_up()
@@ -32,11 +32,11 @@ class Stub(Node):
 
 def spin(node):
     node.create_timer(0.01, lambda: print("spinning", flush=True))
-    process.spin(node, threads=2, ending=node.ending)
+    process.spin(node, threads=2, shutdown=node.shutdown)
     return 0
 
 def fail(node):
-    node.ending.fail()
+    node.shutdown.fail()
     never.wait()
 
 def with_thread(node):

@@ -17,7 +17,8 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 from bad_models import BAD_MODELS, BadModel
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from perception import NODE, ask, camera_of, diagnosis, image, picture, set_parameter, stamp, value
+from lifecycle_msgs.msg import Transition
+from perception import NODE, ask, camera_of, diagnosis, image, picture, set_parameter, stamp, state, transition, value
 from ros import ROOT, Participant, Process, new_domain, participant, running
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
@@ -179,3 +180,38 @@ def test_gpu_that_is_required_and_missing_ends_the_node_with_one_line(tmp_path: 
     (line,) = [line for line in process.log.splitlines() if "ERROR" in line]
     assert "require_gpu" in line
     assert "Traceback" not in process.log
+
+
+QOS_OF = "qos_overrides./image_raw.subscription"
+QOS_TO = "qos_overrides./perception_node/classification.publisher"
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("image_topic:=/2nd/image", "/2nd/image"),
+        ("image_topic:=/cam/image_raw/", "/cam/image_raw/"),
+        (f"{QOS_OF}.reliability:=relaible", "relaible"),
+        (f"{QOS_OF}.depth:=-1", "-1"),
+        (f"{QOS_TO}.reliability:=relaible", "relaible"),
+    ],
+)
+def test_topic_that_cannot_be_ends_the_node_with_one_line(setting: str, told: str, tmp_path: Path):
+    model = write_tiny_model(tmp_path / "tiny.onnx")
+    process = Process("perception_node", new_domain(), tmp_path / "log", "-p", setting, model=model)
+    assert process.wait() == 2
+    (line,) = [line for line in process.log.splitlines() if "ERROR" in line]
+    assert told in line
+    assert "Traceback" not in process.log
+
+
+def test_activation_that_is_refused_leaves_the_node_inactive(tmp_path: Path):
+    domain = new_domain()
+    settings = {"model": write_tiny_model(tmp_path / "tiny.onnx"), "autostart": False, "image_topic": "/2nd/image"}
+    with running("perception_node", domain, tmp_path / "log", **settings) as process, participant(domain) as ros:
+        assert transition(ros, Transition.TRANSITION_CONFIGURE)
+        for _ in range(2):
+            assert not transition(ros, Transition.TRANSITION_ACTIVATE)
+            assert state(ros) == "inactive"
+        assert diagnosis(ros, "camera").level == DiagnosticStatus.STALE
+        assert process.log.count("not activated: parameter image_topic is '/2nd/image'") == 2

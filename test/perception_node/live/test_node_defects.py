@@ -18,7 +18,9 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from frames import saved
-from perception import NODE, PROBE_S, camera_of, value
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from perception import NODE, PROBE_S, camera_of, transition, value
 from ros import Participant, Process, new_domain, participant
 from sensor_msgs.msg import CompressedImage
 from tiny_model import write_tiny_model
@@ -28,6 +30,8 @@ DEFECTS = """
 import os, time
 import onnxruntime, simplejpeg
 from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.lifecycle import LifecycleNode
+from rclpy.node import Node
 from rclpy.publisher import Publisher
 
 class MadeOnPurpose(Exception): pass
@@ -35,7 +39,7 @@ class MadeOnPurpose(Exception): pass
 def broken(owner, name, is_meant, act):
     sound = getattr(owner, name)
     def wrapped(*arguments, **options):
-        if is_meant(*arguments):
+        if is_meant(*arguments, **options):
             act()
         return sound(*arguments, **options)
     setattr(owner, name, wrapped)
@@ -54,6 +58,8 @@ broken(simplejpeg, "decode_jpeg", lambda data, *_: b"DEFECT" in bytes(data), fai
 broken(onnxruntime.InferenceSession, "run", lambda *_: is_wanted("infer"), fail)
 broken(onnxruntime.InferenceSession, "run", lambda *_: is_wanted("hang"), hang)
 broken(Publisher, "publish", lambda _, m: type(m).__name__ == "Classification" and is_wanted("deliver"), fail)
+broken(LifecycleNode, "create_lifecycle_publisher", lambda *_, **__: is_wanted("configure"), fail)
+broken(Node, "create_subscription", lambda *_, **__: is_wanted("activate"), fail)
 broken(
     rclpy_implementation.Subscription, "take_message", lambda _, kind, *__: kind.__name__ == "CompressedImage"
     and is_wanted("take"), fail
@@ -62,8 +68,13 @@ broken(
 
 
 @pytest.fixture
-def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
-    """A node that meets the defect whose name a file in `tmp_path` has, and one in every JPEG that says DEFECT."""
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Process]:
+    """A node that meets the defect whose name a file in `tmp_path` has, and one in every JPEG that says DEFECT.
+
+    Such a file is there from the start if the test names it.
+    """
+    if hasattr(request, "param"):
+        (tmp_path / request.param).touch()
     (tmp_path / "patch").mkdir()
     (tmp_path / "patch" / "sitecustomize.py").write_text(f"FOLDER = {str(tmp_path)!r}\n{DEFECTS}")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "patch"), prepend=":")
@@ -164,3 +175,25 @@ def test_defect_in_a_stage_ends_the_process_with_one_line(node: Process, ros: Pa
     (line,) = fatal(node)
     assert line.endswith("MadeOnPurpose: a defect")
     assert node.log.count("Traceback") == 1
+
+
+@pytest.mark.parametrize("node", ["configure", "activate"], indirect=True)
+def test_defect_in_a_transition_at_start_ends_the_process_with_one_line(node: Process):
+    assert node.wait() == 1
+    (line,) = fatal(node)
+    assert line.endswith("MadeOnPurpose: a defect")
+    assert node.log.count("Traceback") == 1
+
+
+def test_defect_in_a_transition_by_service_ends_the_process_with_one_line(
+    node: Process, ros: Participant, tmp_path: Path
+):
+    Camera(ros)  # the node is active
+    assert transition(ros, Transition.TRANSITION_DEACTIVATE)
+    (tmp_path / "activate").touch()
+    client = ros.node.create_client(ChangeState, f"{NODE}/change_state")
+    ros.wait_for(client.service_is_ready, "the service")
+    client.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_ACTIVATE)))
+    assert node.wait() == 1
+    (line,) = fatal(node)
+    assert line.endswith("MadeOnPurpose: a defect")

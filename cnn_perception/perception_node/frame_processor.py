@@ -1,0 +1,280 @@
+"""Puts cameras, model and threads together: frames of all cameras are answered while the node is active."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.lifecycle import LifecycleNode
+
+from cnn_perception.errors import FrameError, PerceptionError
+from cnn_perception.perception_node import diagnostics
+from cnn_perception.perception_node.active_model import ActiveModel, ModelOwner
+from cnn_perception.perception_node.camera_stream import CameraStream
+from cnn_perception.perception_node.frame_stages import (
+    Frame,
+    InferredFrame,
+    answer_frame,
+    infer_frames,
+    judge_stamp,
+    prepare_frame,
+)
+from cnn_perception.perception_node.publishers import InfoPublishers
+from cnn_perception.perception_node.settings import LiveSettings
+from cnn_perception.perception_node.staged_executor import StagedExecutor
+from cnn_perception.ros.latest_subscription import SubscriptionSet
+from cnn_perception.ros.throttled_log import ThrottledLog
+from cnn_perception.stream.frame_counters import DEFECT
+
+_MOST_DEFECTS = 3
+"""So many frames in a row are no accident; one that a peer made on purpose must not end the node."""
+
+
+class BatchStages:
+    """The three stages of a batch, each for a thread of its own. What they raise is a defect, and ends the node."""
+
+    def __init__(
+        self,
+        cameras: Sequence[CameraStream],
+        models: ModelOwner,
+        live: LiveSettings,
+        log: ThrottledLog,
+        now_ns: Callable[[], int],
+    ) -> None:
+        """Wires the stages.
+
+        Args:
+            cameras: Whose frames these are.
+            models: Where the model in use is found.
+            live: The parameters in force.
+            log: Is told of defects that cost one frame.
+            now_ns: The node's clock, nanoseconds.
+        """
+        self._cameras = {camera.name: camera for camera in cameras}
+        self._models = models
+        self._live = live
+        self._log = log
+        self._now_ns = now_ns
+
+    def prepare(self, taken: Sequence[tuple[CameraStream, Any]]) -> list[Frame] | None:
+        """First stage, beside the inference of the frames before: decodes and preprocesses what is worth it."""
+        model = self._models.in_use  # once for all of them: it is not swapped before they are delivered
+        frames = []
+        for camera, message in taken:
+            camera.counters.receive(time.monotonic())
+            frame = self._prepare_one(camera, message, model)
+            if isinstance(frame, FrameError):
+                camera.drop(frame)
+            elif frame is not None:
+                frames.append(frame)
+        return frames or None
+
+    def infer(self, frames: Sequence[Frame]) -> list[InferredFrame] | None:
+        """Second stage: nothing else than the model stands between two runs."""
+        inferred = []
+        for frame, one in zip(frames, infer_frames(frames, self._live.settings.score_map_scale), strict=True):
+            camera = self._cameras[frame.origin.camera]
+            if isinstance(one, FrameError):
+                camera.drop(one)
+                continue
+            if isinstance(one.score_map, PerceptionError):
+                camera.warn("score_map", f"{camera.topic}: no score map: {one.score_map}")
+            inferred.append(one)
+        return inferred or None
+
+    def deliver(self, inferred: Sequence[InferredFrame]) -> None:
+        """Third stage, beside the inference of the next frames: publishes."""
+        for one in inferred:
+            self._deliver_one(one)
+
+    def _prepare_one(self, camera: CameraStream, message: Any, model: ActiveModel) -> Frame | FrameError | None:  # noqa: ANN401
+        """Returns None for a frame that nobody wants."""
+        policy = self._live.settings.stamp_policy
+        verdict = judge_stamp(message.header, camera.stamps, self._now_ns(), policy, camera.settings.max_age_s)
+        if isinstance(verdict, FrameError):
+            return verdict
+        camera.note_stamp(verdict)
+        wanted = camera.outputs.wanted()
+        if not self._live.enabled or not (wanted.anything or model.is_watched):
+            return None
+        has_age = verdict.age_s is not None
+        frame = prepare_frame(message, model, camera.name, camera.topic, wanted=wanted, has_age=has_age)
+        if isinstance(frame, FrameError) and frame.reason == DEFECT:
+            self._note_defect(camera, frame)
+        else:
+            camera.defects_in_a_row = 0
+        return frame
+
+    def _note_defect(self, camera: CameraStream, refusal: FrameError) -> None:
+        """A defect costs this frame alone, unless it is the camera's third in a row."""
+        defect = refusal.__cause__ or refusal
+        camera.defects_in_a_row += 1
+        if camera.defects_in_a_row == _MOST_DEFECTS:
+            raise defect
+        self._log.defect(defect)
+
+    def _deliver_one(self, inferred: InferredFrame) -> None:
+        frame = inferred.frame
+        camera = self._cameras[frame.origin.camera]
+        settings = self._live.settings
+        began_s = time.perf_counter()
+        max_age_s = camera.settings.max_age_s
+        result = answer_frame(inferred, camera.smoothing, settings.smoothing, self._now_ns(), max_age_s)
+        if isinstance(result, FrameError):
+            camera.drop(result)
+            return
+        camera.publish(result, settings)
+        ended_s = time.perf_counter()
+        frame.model.offer(frame.encoded, inferred.result.image, inferred.result.prediction, frame.origin)
+        camera.note_answer(result, (began_s, ended_s), self._now_ns())
+
+
+@dataclass(frozen=True, eq=False)
+class _Running:
+    """What is there while the node is active."""
+
+    source: SubscriptionSet[CameraStream]
+    executor: StagedExecutor[list[tuple[CameraStream, Any]], list[Frame], list[InferredFrame]]
+
+
+class FrameProcessor:
+    """Answers the frames of all cameras: it has topics while there is a model, and threads while it is started.
+
+    Its lock is held while subscriptions or topics come and go, and by diagnostics, which look at them; the threads that
+    answer frames never take it.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        cameras: Sequence[CameraStream],
+        models: ModelOwner,
+        live: LiveSettings,
+        log: ThrottledLog,
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        """Begins without topics and threads.
+
+        Args:
+            node: Whose topics these are.
+            cameras: Whose frames are answered.
+            models: Owns the model that answers them.
+            live: The parameters in force.
+            log: Is told of defects that cost one frame.
+            on_failure: Called in one of the threads with the defect that ends it.
+        """
+        self._node = node
+        self._cameras = cameras
+        self._models = models
+        self._live = live
+        self._on_failure = on_failure
+        self._stages = BatchStages(cameras, models, live, log, lambda: node.get_clock().now().nanoseconds)
+        self._infos = InfoPublishers(node)
+        # Re-entrant: a topic that is made declares parameters of its QoS, and the node applies all of them by `wake`.
+        self._lock = threading.RLock()
+        self._running: _Running | None = None  # guarded by the lock, as everything that follows the state
+
+    def use(self, model: ActiveModel) -> None:
+        """Takes a verified model into use, between two frames if it is started.
+
+        Raises:
+            ConfigError: If the QoS of a topic is overridden with what cannot be.
+        """
+        with self._lock, self._between_frames():
+            self._models.replace(model)
+            if not all(camera.outputs.fit(model.pipeline.model) for camera in self._cameras):
+                self._make_topics(model)
+            for camera in self._cameras:
+                camera.use(model.pipeline.model)
+            if self._running is not None:
+                self._publish_infos()
+        self._models.free_replaced()
+
+    def forget(self) -> None:
+        """Takes the model out of use, frees it and removes its topics; `stop` comes before."""
+        with self._lock:
+            self._models.forget()
+            self._infos.remove()
+            for camera in self._cameras:
+                camera.outputs.remove()
+        self._models.free_replaced()
+
+    def start(self) -> None:
+        """Subscribes to the cameras and starts the threads; there must be a model.
+
+        Raises:
+            ConfigError: If a topic's name is none, or its QoS is overridden with what cannot be.
+        """
+        with self._lock:
+            self._publish_infos()
+            try:
+                for camera in self._cameras:
+                    camera.subscribe()
+            except BaseException:
+                self._unsubscribe()
+                raise
+            source = SubscriptionSet(self._node.context, self._cameras, self._live.settings.max_batch_size)
+            stages = self._stages
+            executor = StagedExecutor(source, stages.prepare, stages.infer, stages.deliver, self._on_failure)
+            self._running = _Running(source, executor)
+
+    def stop(self) -> None:
+        """Unsubscribes and waits for the frames under way; harmless when it is not started."""
+        with self._lock:
+            running = self._running
+            if running is None:
+                return
+            running.source.close()
+            running.executor.join()
+            self._unsubscribe()
+            running.source.destroy()
+            self._running = None
+
+    def wake(self) -> None:
+        """Lets changed rate limits take effect at once."""
+        with self._lock:
+            if self._running is not None:
+                self._running.source.wake()
+
+    def publish_infos(self) -> None:
+        """Publishes what is known of the model again; nothing where there is none."""
+        with self._lock:
+            self._publish_infos()
+
+    def diagnose(self) -> DiagnosticArray:
+        """Returns the status of everything, with rates since the previous call; warns of cameras that are silent."""
+        settings = self._live.settings
+        with self._lock:
+            statuses = [camera.status(self._live.enabled, settings.image_timeout_s) for camera in self._cameras]
+            for camera, status in zip(self._cameras, statuses, strict=True):
+                if status.silence_s > settings.diagnostics_period_s:
+                    camera.warn_of_silence(settings.image_timeout_s)
+            stamp = self._node.get_clock().now().to_msg()
+            name = self._node.get_fully_qualified_name()
+            return diagnostics.to_array(stamp, name, statuses, self._models.current)
+
+    def _between_frames(self) -> AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._running is None else self._running.executor.paused()
+
+    def _make_topics(self, model: ActiveModel) -> None:
+        self._infos.make(model.pipeline.spec.task)
+        for camera in self._cameras:
+            camera.outputs.make(model.pipeline.model)
+        if self._running is not None:
+            for topics in (self._infos, *(camera.outputs for camera in self._cameras)):
+                topics.activate()
+
+    def _publish_infos(self) -> None:
+        model = self._models.current
+        if model is not None:
+            self._infos.publish(model.pipeline.model, self._live.settings.threshold, self._models.version)
+
+    def _unsubscribe(self) -> None:
+        for camera in self._cameras:
+            camera.unsubscribe()

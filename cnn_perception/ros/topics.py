@@ -1,0 +1,61 @@
+"""Topic names and QoS that the user chooses: those that cannot be are refused in one line."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from rclpy.exceptions import InvalidParameterTypeException, NameValidationException
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.qos_overriding_options import InvalidQosOverridesError
+
+from cnn_perception.errors import ConfigError, one_line
+
+
+def resolved(node: Node, name: str, parameter: str) -> str:
+    """Returns the fully qualified name of a topic, remapping applied.
+
+    Args:
+        node: Whose topic it is.
+        name: As the user gave it.
+        parameter: By which the user gave it.
+
+    Raises:
+        ConfigError: If it is no name of a topic.
+    """
+    try:
+        return node.resolve_topic_name(name)
+    except (NameValidationException, rclpy_implementation.RCLError) as error:
+        if not node.context.ok():
+            raise  # no error: a signal came meanwhile
+        raise ConfigError(f"parameter {parameter} is {name!r}, which names no topic: {_reason(error)}") from error
+
+
+@contextlib.contextmanager
+def refusing_overrides(node: Node, topic: str, qos: QoSProfile) -> Iterator[None]:
+    """Turns what rclpy raises of a topic whose QoS the user overrides into one line.
+
+    Args:
+        node: Whose topic it is.
+        topic: Its name, for the line.
+        qos: Into which rclpy writes the overrides.
+
+    Raises:
+        ConfigError: If the overrides are misspelt or cannot be.
+    """
+    try:
+        yield
+    # rclpy raises bare RuntimeErrors for misspelt values; the middleware's own errors are RuntimeErrors, too.
+    except (InvalidParameterTypeException, InvalidQosOverridesError, RuntimeError) as error:
+        if not node.context.ok():
+            raise
+        so_far = f"depth {qos.depth}, {qos.reliability.name.lower()}, {qos.history.name.lower()}"
+        text = f"topic {topic}: its QoS cannot be ({so_far}): {_reason(error)}; see qos_overrides"
+        raise ConfigError(text) from error
+
+
+def _reason(error: Exception) -> str:
+    """What an error says; rcl adds the places in its source."""
+    return one_line(error).partition(", at /")[0]

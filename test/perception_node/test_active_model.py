@@ -1,0 +1,272 @@
+"""Owns: which model is in use, and which are loaded, tried, kept or freed. Loaders are stubs; no ROS.
+
+Leaves to others: that a load in another process is one (test_node_life), when a running node swaps (test_node_life).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import threading
+import weakref
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from node_parts import CPU, RED, SaidLogger
+from paths import ROOT
+from tiny_model import tiny_spec, write_tiny_model
+
+from cnn_perception.background.selection import Origin, RecorderSettings
+from cnn_perception.errors import ConfigError, ModelError
+from cnn_perception.model.onnx_model import SessionOptions
+from cnn_perception.perception_node import active_model
+from cnn_perception.perception_node.active_model import ActiveModel, ModelOptions, ModelOwner
+
+A, B = ModelOptions(Path("a.onnx"), CPU), ModelOptions(Path("b.onnx"), CPU)
+
+
+class StubBackground:
+    """In the place of a recorder."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def close(self, timeout_s: float) -> bool:
+        self.closed += 1
+        return True
+
+
+class Bench:
+    """An owner whose loads happen in a list; files in `refused` cannot be loaded here, in `harmful` nowhere."""
+
+    def __init__(self) -> None:
+        self.happened: list[str] = []
+        self.refused: set[str] = set()
+        self.harmful: set[str] = set()
+        self.logger = SaidLogger()
+        isolated_load: Any = SimpleNamespace(load=self._try, cancel=lambda: self.happened.append("cancel"))
+        self.models = ModelOwner(self._load, isolated_load, self.logger)
+
+    def _try(self, path: Path, options: SessionOptions) -> None:
+        self.happened.append(f"try {path}")
+        if str(path) in self.harmful:
+            raise ModelError(f"{path}: harmful")
+
+    def _load(self, options: ModelOptions, logger: object) -> ActiveModel:
+        self.happened.append(f"load {options.path}")
+        if str(options.path) in self.refused:
+            raise ModelError(f"{options.path}: refused")
+        model = SimpleNamespace(path=options.path, spec=tiny_spec(), provider="CPUExecutionProvider", fallback="")
+        pipeline: Any = SimpleNamespace(spec=model.spec, model=model)
+        recorder: Any = StubBackground()
+        return ActiveModel(options, pipeline, recorder=recorder)
+
+    def use(self, options: ModelOptions) -> ActiveModel:
+        model = self.models.load(options)
+        self.models.replace(model)
+        return model
+
+    def check(self, options: ModelOptions) -> ActiveModel:
+        """Checks options that bring a candidate, which is left where it is."""
+        self.models.check(options)
+        candidate = self.models._candidate
+        assert candidate is not None
+        return candidate
+
+
+def closed(model: ActiveModel) -> int:
+    recorder: Any = model.recorder
+    return recorder.closed
+
+
+def test_first_model_is_loaded_here_and_every_other_is_tried_elsewhere_first():
+    bench = Bench()
+    bench.use(A)
+    bench.use(B)
+    assert bench.happened == ["load a.onnx", "try b.onnx", "load b.onnx"]
+    assert [text for text in bench.logger.texts("info") if text.startswith("loading")] == [
+        "loading a.onnx",
+        "loading b.onnx",
+    ]
+
+
+def test_first_model_whose_engine_takes_minutes_is_tried_elsewhere_too():
+    bench = Bench()
+    slow = dataclasses.replace(A, session=dataclasses.replace(CPU, providers=("TensorrtExecutionProvider",)))
+    bench.use(slow)
+    assert bench.happened == ["try a.onnx", "load a.onnx"]
+
+
+def test_model_that_fails_elsewhere_is_never_loaded_here_and_the_old_one_stays():
+    bench = Bench()
+    model = bench.use(A)
+    bench.harmful.add("b.onnx")
+    with pytest.raises(ModelError, match=r"b\.onnx: harmful"):
+        bench.models.load(B)
+    assert bench.happened == ["load a.onnx", "try b.onnx"]
+    assert bench.models.current is model
+    assert closed(model) == 0
+
+
+def test_version_counts_the_models_taken_into_use():
+    bench = Bench()
+    assert bench.models.version == 0
+    bench.use(A)
+    bench.refused.add("b.onnx")
+    with pytest.raises(ModelError):
+        bench.models.load(B)
+    assert bench.models.version == 1
+    bench.use(A)
+    assert bench.models.version == 2
+    assert bench.logger.texts("info")[-1] == (
+        "model 2: a.onnx (tiny, multiclass of 3, 32x24 squash) on CPUExecutionProvider"
+    )
+
+
+def test_model_without_the_class_that_is_wanted_is_closed_and_refused():
+    bench = Bench()
+    loaded: list[ActiveModel] = []
+    load = bench.models._load
+    bench.models._load = lambda *arguments: loaded.append(load(*arguments)) or loaded[-1]  # type: ignore[func-returns-value]
+    with pytest.raises(ConfigError, match="score_map_class is 'violet'; choose '' or one of red, green, blue"):
+        bench.models.load(dataclasses.replace(A, score_map_class="violet"))
+    assert [closed(model) for model in loaded] == [1]
+    assert bench.models.current is None
+    bench.use(dataclasses.replace(A, score_map_class="blue"))
+
+
+def test_another_file_is_loaded_as_the_candidate_and_handed_out_once():
+    bench = Bench()
+    model = bench.use(A)
+    bench.models.check(B)
+    assert bench.models.current is model
+    candidate = bench.models.take_candidate()
+    assert candidate is not None
+    assert candidate.options == B
+    assert closed(candidate) == 0
+    assert bench.models.take_candidate() is None
+
+
+def test_same_file_is_not_loaded_again_but_the_class_is_checked():
+    bench = Bench()
+    bench.use(A)
+    bench.models.check(A)
+    with pytest.raises(ConfigError, match="violet"):
+        bench.models.check(dataclasses.replace(A, score_map_class="violet"))
+    assert bench.happened == ["load a.onnx"]
+    assert bench.models.take_candidate() is None
+
+
+def test_nothing_is_loaded_by_a_check_where_there_is_no_model():
+    bench = Bench()
+    bench.models.check(B)
+    assert bench.happened == []
+    assert bench.models.take_candidate() is None
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_candidate_that_was_not_taken_is_given_up_at_the_next_check(refused: bool):
+    bench = Bench()
+    bench.use(A)
+    candidate = bench.check(B)
+    if refused:
+        bench.harmful.add("c.onnx")
+        with pytest.raises(ModelError):
+            bench.models.check(ModelOptions(Path("c.onnx"), CPU))
+    else:
+        bench.models.check(A)
+    assert closed(candidate) == 1
+    assert bench.models.take_candidate() is None
+
+
+def test_replaced_model_works_until_it_is_freed_and_is_gone_before_memory_is_returned(monkeypatch):
+    bench = Bench()
+    old = bench.use(A)
+    recorder: Any = old.recorder
+    new = bench.models.load(B)
+    gone = weakref.ref(old)
+    states: list[tuple[bool, int]] = []
+    monkeypatch.setattr(active_model, "return_memory", lambda: states.append((gone() is None, recorder.closed)))
+    bench.models.replace(new)
+    assert bench.models.current is new
+    assert recorder.closed == 0
+    del old
+    bench.models.free_replaced()
+    assert states == [(True, 1)]
+    assert closed(new) == 0
+
+
+def test_forgotten_model_is_freed_and_the_next_one_is_loaded_as_the_first():
+    bench = Bench()
+    model = bench.use(A)
+    bench.models.forget()
+    assert bench.models.current is None
+    bench.models.free_replaced()
+    assert closed(model) == 1
+    bench.use(A)
+    assert bench.happened == ["load a.onnx", "load a.onnx"]
+    assert bench.models.version == 2
+
+
+def test_close_ends_every_model_and_cancel_a_load_elsewhere():
+    bench = Bench()
+    old = bench.use(A)
+    new = bench.use(B)
+    candidate = bench.check(A)
+    bench.models.cancel()
+    bench.models.close()
+    assert [closed(model) for model in (old, new, candidate)] == [1, 1, 1]
+    assert bench.happened[-1] == "cancel"
+
+
+def recorder_settings(folder: Path) -> RecorderSettings:
+    return RecorderSettings(folder, "folder", margin=1.0, unknown=False, max_mb=10.0, max_rate_hz=1000.0)
+
+
+def test_model_is_loaded_with_a_recorder_and_a_shadow_that_see_answered_frames(tmp_path: Path):
+    options = ModelOptions(
+        write_tiny_model(tmp_path / "tiny.onnx"),
+        CPU,
+        shadow_path=write_tiny_model(tmp_path / "shadow.onnx", classes=("green", "red", "blue")),
+        recorder=recorder_settings(tmp_path / "kept"),
+    )
+    model = ActiveModel.load(options, SaidLogger())
+    assert model.shadow is not None
+    assert model.recorder is not None
+    assert model.is_watched
+    image: Any = np.full((24, 32, 3), RED, np.uint8)
+    encoded: Any = SimpleNamespace()
+    model.offer(encoded, image, model.pipeline.recognise(image), Origin("front", "/front", 5_000_000_000, "optical"))
+    model.close()
+    assert model.shadow.report().pairs == (("red", "green", 1),)
+    assert [path.name for path in (tmp_path / "kept").rglob("*.png")] == ["5000000000.png"]
+
+
+def test_model_without_background_is_not_watched(tmp_path: Path):
+    model = ActiveModel.load(ModelOptions(write_tiny_model(tmp_path / "tiny.onnx"), CPU), SaidLogger())
+    assert not model.is_watched
+    model.close()
+
+
+def test_recorder_ends_where_the_shadow_cannot_be_loaded(tmp_path: Path):
+    model = write_tiny_model(tmp_path / "tiny.onnx")
+    options = ModelOptions(model, CPU, tmp_path / "missing.onnx", recorder_settings(tmp_path / "kept"))
+    before = set(threading.enumerate())
+    with pytest.raises(ModelError, match=r"missing\.onnx"):
+        ActiveModel.load(options, SaidLogger())
+    assert set(threading.enumerate()) == before
+
+
+def test_what_frames_and_models_go_through_is_imported_without_ros():
+    blocked = ["rclpy", "rcl_interfaces", "sensor_msgs", "std_msgs", "vision_msgs", "diagnostic_msgs", "geometry_msgs"]
+    names = ["active_model", "frame_stages", "isolated_load", "staged_executor"]
+    code = (
+        "import importlib, sys\n"
+        f"sys.modules.update(dict.fromkeys({blocked!r}))\n"
+        f"for name in {names!r}: importlib.import_module('cnn_perception.perception_node.' + name)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -1,0 +1,283 @@
+"""Owns: what a camera of the node subscribes to, counts, warns of and says of itself. The node is a stub.
+
+Leaves to others: that DDS carries the images (test_node_cameras), subscriptions that follow their publishers
+(test_latest_subscription), the topics of results (test_publishers).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+
+from node_parts import RED, active_model, flat_message
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo
+from tiny_model import tiny_spec, with_score_map, write_tiny_model
+
+from cnn_perception.errors import ConfigError, FrameError
+from cnn_perception.perception_node.active_model import ActiveModel
+from cnn_perception.perception_node.camera_stream import CameraStream
+from cnn_perception.perception_node.frame_stages import WantedTopics, answer_frame, infer_frames, prepare_frame
+from cnn_perception.perception_node.settings import CameraSettings, Settings
+from cnn_perception.stream.stamps import Verdict
+
+K = [100.0, 0.0, 39.5, 0.0, 100.0, 23.5, 0.0, 0.0, 1.0]
+CALIBRATED = CameraInfo(height=48, width=80, distortion_model="plumb_bob", d=[0.0] * 5, k=K)
+
+
+class StubSubscription:
+    """Has messages that the test has put into its queue."""
+
+    def __init__(self, kind: type, topic: str, qos: QoSProfile) -> None:
+        self.kind, self.topic, self.qos_profile, self.handle = kind, topic, qos, self
+        self.queue: list[Any] = []
+
+    def take_message(self, kind: type, raw: bool) -> Any:
+        return (self.queue.pop(0), {}) if self.queue else None
+
+
+class StubNode:
+    """Knows of the publishers in `infos`; nothing can be subscribed whose topic is in `broken`."""
+
+    def __init__(self) -> None:
+        self.subscriptions: list[StubSubscription] = []
+        self.infos: list[Any] = []
+        self.broken = ""
+        self.context = SimpleNamespace(ok=lambda: True)
+
+    def resolve_topic_name(self, name: str) -> str:
+        if " " in name:
+            raise rclpy_implementation.RCLError("no blanks, at /project/src/rcl.c:1")
+        return name if name.startswith("/") else f"/robot/{name}"
+
+    def get_publishers_info_by_topic(self, topic: str) -> list[Any]:
+        return self.infos
+
+    def create_subscription(
+        self, kind: type, topic: str, callback: object, qos: QoSProfile, *, qos_overriding_options: Any, **_: object
+    ) -> StubSubscription:
+        if topic == self.broken:
+            raise RuntimeError("Unexpected QoS override")
+        assert qos_overriding_options.callback(qos).successful
+        self.subscriptions.append(StubSubscription(kind, topic, qos))
+        return self.subscriptions[-1]
+
+    def destroy_subscription(self, subscription: StubSubscription) -> None:
+        self.subscriptions.remove(subscription)
+
+    @property
+    def topics(self) -> dict[str, str]:
+        return {one.topic: one.kind.__name__ for one in self.subscriptions}
+
+
+class StubOutputs:
+    """Remembers what was published, in order."""
+
+    def __init__(self) -> None:
+        self.published: list[str] = []
+
+    def publish(self, result: object, settings: object) -> None:
+        self.published.append("results")
+
+    def publish_rays(self, header: object, place: object, camera: object) -> None:
+        self.published.append("rays")
+
+    def publish_map_info(self, header: object, score_map: object, info: CameraInfo | None) -> None:
+        self.published.append("map info" if info is None else "map info with calibration")
+
+
+class Bench:
+    def __init__(self, name: str = "", **settings: Any) -> None:
+        self.node = StubNode()
+        self.warned: list[tuple[str, str]] = []
+        self.outputs: Any = StubOutputs()
+        self.camera = CameraStream(
+            self.node,  # type: ignore[arg-type]
+            name,
+            CameraSettings(**settings),
+            lambda key, text: self.warned.append((key, text)),
+        )
+        self.camera.outputs = self.outputs
+
+    def silence(self, silence_s: float, timeout_s: float = 3.0) -> str:
+        """What is said when no image has come for some time."""
+        self.camera.counters.silence_s = lambda _: silence_s  # type: ignore[method-assign]
+        self.camera.warn_of_silence(timeout_s)
+        return self.warned[-1][1] if self.warned else ""
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> ActiveModel:
+    return active_model(write_tiny_model(tmp_path / "dense.onnx", spec=with_score_map(tiny_spec())))
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, {"/robot/image_raw": "Image", "/robot/camera_info": "CameraInfo"}),
+        ({"image_topic": "/cam/image"}, {"/cam/image": "Image", "/cam/camera_info": "CameraInfo"}),
+        (
+            {"image_transport": "compressed"},
+            {"/robot/image_raw/compressed": "CompressedImage", "/robot/camera_info": "CameraInfo"},
+        ),
+    ],
+)
+def test_images_and_the_camera_info_beside_them_are_subscribed(settings: dict[str, Any], expected: dict[str, str]):
+    bench = Bench(**settings)
+    bench.camera.subscribe()
+    assert bench.node.topics == expected
+    assert bench.camera.topic in expected
+    bench.camera.unsubscribe()
+    bench.camera.unsubscribe()  # harmless
+    assert bench.node.topics == {}
+
+
+def test_name_that_is_none_is_refused_with_the_cameras_parameter():
+    bench = Bench("front", image_topic="/cam/image raw")
+    with pytest.raises(ConfigError, match=r"^parameter front\.image_topic is '/cam/image raw', .*: no blanks$"):
+        bench.camera.subscribe()
+    assert bench.node.topics == {}
+
+
+@pytest.mark.parametrize("broken", ["/robot/image_raw", "/robot/camera_info"])
+def test_subscription_that_fails_leaves_none_behind(broken: str):
+    bench = Bench()
+    bench.node.broken = broken
+    with pytest.raises(ConfigError, match=f"^topic {broken}: "):
+        bench.camera.subscribe()
+    assert bench.node.topics == {}
+    assert not bench.camera.status(enabled=True, timeout_s=3.0).active
+
+
+def test_every_activation_counts_anew():
+    bench = Bench()
+    bench.camera.subscribe()
+    bench.camera.counters.receive(1.0)
+    bench.camera.drop(FrameError("encoding", "no such encoding"))
+    bench.camera.unsubscribe()
+    kept = bench.camera.status(enabled=True, timeout_s=3.0).snapshot
+    assert (kept.received, kept.dropped) == (1, {"encoding": 1})
+    bench.camera.subscribe()
+    snapshot = bench.camera.counters.snapshot(1.0)
+    assert (snapshot.received, snapshot.dropped) == (0, {})
+
+
+def test_dropped_frames_are_counted_and_warned_of_by_reason():
+    bench = Bench("front")
+    bench.camera.topic = "/front"
+    bench.camera.drop(FrameError("encoding", "no such encoding"))
+    bench.camera.drop(FrameError("encoding", "no such encoding"))
+    assert bench.warned == [
+        ("front encoding", "/front: frame dropped (encoding, 1 so far): no such encoding"),
+        ("front encoding", "/front: frame dropped (encoding, 2 so far): no such encoding"),
+    ]
+
+
+def test_odd_stamp_is_counted_and_a_good_one_is_not():
+    bench = Bench()
+    bench.camera.topic = "/image"
+    bench.camera.note_stamp(Verdict(0.1, "", ""))
+    bench.camera.note_stamp(Verdict(None, "stamp_zero", "the stamp is zero"))
+    assert bench.camera.counters.snapshot(1.0).oddities == {"stamp_zero": 1}
+    assert bench.warned == [(" stamp_zero", "/image: the stamp is zero (1 so far; answered)")]
+
+
+@pytest.mark.parametrize(("rate_hz", "period_s"), [(0.0, 0.0), (4.0, 0.25)])
+def test_rate_limit_is_a_least_period(rate_hz: float, period_s: float):
+    assert Bench(max_rate_hz=rate_hz).camera.min_period_s == period_s
+
+
+def test_status_is_that_of_the_moment(model: ActiveModel):
+    bench = Bench("front")
+    bench.camera.use(model.pipeline.model)
+    idle = bench.camera.status(enabled=True, timeout_s=3.0)
+    assert (idle.active, idle.drift) == (False, None)
+    bench.camera.subscribe()
+    status = bench.camera.status(enabled=False, timeout_s=2.0)
+    assert (status.camera, status.topic, status.active, status.enabled) == ("front", "/robot/image_raw", True, False)
+    assert status.timeout_s == 2.0
+    assert status.drift is not None
+
+
+# ---- why no image comes
+
+
+def publisher(kind: str = "Image", durability: DurabilityPolicy = DurabilityPolicy.VOLATILE) -> Any:
+    qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
+    return SimpleNamespace(
+        topic_type=f"sensor_msgs/msg/{kind}", qos_profile=qos, node_name="driver", node_namespace="/cam/"
+    )
+
+
+def test_nothing_is_said_while_the_node_is_not_active_or_it_is_too_soon():
+    bench = Bench()
+    assert bench.silence(100.0) == ""
+    bench.camera.subscribe()
+    assert bench.silence(3.0) == ""
+
+
+def test_silence_names_the_topic_that_nobody_publishes():
+    bench = Bench()
+    bench.camera.subscribe()
+    assert bench.silence(3.1).startswith("no images on /robot/image_raw: nobody publishes it; check the remapping")
+
+
+def test_silence_names_who_publishes_another_type():
+    bench = Bench()
+    bench.camera.subscribe()
+    bench.node.infos = [publisher("CompressedImage")]
+    text = bench.silence(3.1)
+    assert "published by /cam/driver (sensor_msgs/msg/CompressedImage, RELIABLE, VOLATILE)" in text
+    assert "this node wants sensor_msgs/msg/Image, see the parameter image_transport" in text
+
+
+def test_silence_names_who_has_stopped():
+    bench = Bench()
+    bench.camera.subscribe()
+    bench.node.infos = [publisher()]
+    assert bench.silence(3.1).endswith("(sensor_msgs/msg/Image, RELIABLE, VOLATILE); it has stopped")
+
+
+# ---- what takes the calibration
+
+
+def result_of(model: ActiveModel, wanted: WantedTopics) -> Any:
+    frame: Any = prepare_frame(flat_message(RED), model, "", "/image", wanted=wanted, has_age=True)
+    (inferred,) = infer_frames([frame], 1.0)
+    one: Any = inferred
+    camera = Bench().camera
+    return answer_frame(one, camera.smoothing, Settings().smoothing, 10**15, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "info", "expected"),
+    [
+        (WantedTopics(answer=True), CALIBRATED, ["results"]),
+        (WantedTopics(peak_ray=True), CALIBRATED, ["results", "rays"]),
+        (WantedTopics(peak_ray=True), None, ["results"]),
+        (
+            WantedTopics(centroid_ray=True, score_map_info=True),
+            CALIBRATED,
+            ["results", "rays", "map info with calibration"],
+        ),
+        (WantedTopics(score_map_info=True), CALIBRATED, ["results", "map info with calibration"]),
+        (WantedTopics(centroid_ray=True, score_map_info=True), None, ["results", "map info"]),
+    ],
+)
+def test_answer_comes_first_and_what_takes_a_calibration_where_there_is_one(
+    model: ActiveModel, wanted: WantedTopics, info: CameraInfo | None, expected: list[str]
+):
+    bench = Bench()
+    bench.camera.subscribe()
+    (camera_info,) = [one for one in bench.node.subscriptions if one.kind is CameraInfo]
+    camera_info.queue += [info] if info is not None else []
+    bench.camera.publish(result_of(model, wanted), Settings())
+    assert bench.outputs.published == expected
+    is_wanted = wanted.rays or wanted.score_map_info
+    assert len(bench.warned) == (is_wanted and info is None)

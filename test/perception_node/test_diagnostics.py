@@ -1,0 +1,218 @@
+"""Owns: level, text and figures of each diagnostic status. No DDS: statuses are made and looked at.
+
+Leaves to others: that a running node publishes them, and when (test_node, test_node_faults).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticStatus
+from node_parts import CPU
+from tiny_model import regression_spec, tiny_spec, with_unknown
+
+from cnn_perception.background.recorder import RecorderReport
+from cnn_perception.background.shadow import ShadowReport
+from cnn_perception.perception_node.active_model import ActiveModel, ModelOptions
+from cnn_perception.perception_node.diagnostics import CameraStatus, to_array
+from cnn_perception.stream.drift import DriftReport
+from cnn_perception.stream.frame_counters import Snapshot
+
+OK, WARN, ERROR, STALE = (
+    DiagnosticStatus.OK,
+    DiagnosticStatus.WARN,
+    DiagnosticStatus.ERROR,
+    DiagnosticStatus.STALE,
+)
+SNAPSHOT = Snapshot(
+    input_rate_hz=30.0,
+    output_rate_hz=25.04,
+    received=90,
+    answered=75,
+    unknown=2,
+    dropped={},
+    oddities={},
+    recently_refused=0,
+    recently_broken=0,
+    recently_odd=0,
+    percentiles_ms={},
+)
+DRIFT = DriftReport(3, None, None, False, None, None, ())
+CAMERA = CameraStatus(
+    camera="front",
+    topic="/front/image_raw",
+    active=True,
+    enabled=True,
+    silence_s=0.1,
+    timeout_s=3.0,
+    snapshot=SNAPSHOT,
+    drift=DRIFT,
+)
+
+
+def statuses(*cameras: CameraStatus, model: ActiveModel | None = None) -> dict[str, DiagnosticStatus]:
+    """By what comes after the node's name."""
+    array = to_array(Time(sec=5), "/robot/node", cameras, model)
+    assert array.header.stamp == Time(sec=5)
+    for status in array.status:
+        assert status.hardware_id == "/robot/node"
+        assert status.name.startswith("/robot/node: ")
+    return {status.name.removeprefix("/robot/node: "): status for status in array.status}
+
+
+def camera(**changes: Any) -> DiagnosticStatus:
+    """The status of a camera that is well but for these fields, of it or of its counts."""
+    of_counts = {field.name for field in dataclasses.fields(Snapshot)} & changes.keys()
+    snapshot = dataclasses.replace(SNAPSHOT, **{name: changes.pop(name) for name in of_counts})
+    return statuses(dataclasses.replace(CAMERA, snapshot=snapshot, **changes))["camera front"]
+
+
+def values(status: DiagnosticStatus) -> dict[str, str]:
+    return {pair.key: pair.value for pair in status.values}
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "text"),
+    [
+        ({}, OK, "25.0 frames/s answered"),
+        ({"active": False}, STALE, "the node is not active"),
+        ({"silence_s": 3.0}, OK, "25.0 frames/s answered"),
+        ({"silence_s": 3.25}, ERROR, "no image for 3.2 s"),
+        ({"recently_broken": 2}, ERROR, "2 frames met a defect of this node; see its log"),
+        ({"recently_refused": 4}, WARN, "4 unusable frames in the last second"),
+        (
+            {"recently_odd": 5, "oddities": {"stamp_zero": 3, "clock_back": 2}},
+            WARN,
+            "5 strange stamps in the last second (clock_back, stamp_zero)",
+        ),
+        ({"drift": dataclasses.replace(DRIFT, warnings=("too dark", "unsure"))}, WARN, "too dark; unsure"),
+        ({"drift": None}, OK, "25.0 frames/s answered"),
+        ({"enabled": False}, OK, "disabled by ~/set_enabled"),
+        ({"output_rate_hz": 0.0, "answered": 0}, OK, "idle: nobody subscribes to a result"),
+        ({"output_rate_hz": 0.0}, OK, "0.0 frames/s answered"),
+    ],
+)
+def test_camera_has_the_level_and_text_of_its_worst_trouble(changes: dict[str, Any], level: bytes, text: str):
+    status = camera(**changes)
+    assert (status.level, status.message) == (level, text)
+
+
+def test_worse_trouble_hides_the_lesser():
+    """From the worst on, each is added to those before it."""
+    lesser: dict[str, Any] = {"enabled": False}
+    for change, word in (
+        ({"drift": dataclasses.replace(DRIFT, warnings=("too dark",))}, "dark"),
+        ({"recently_odd": 1}, "strange"),
+        ({"recently_refused": 1}, "unusable"),
+        ({"recently_broken": 1}, "defect"),
+        ({"silence_s": 9.0}, "no image"),
+        ({"active": False}, "not active"),
+    ):
+        lesser |= change
+        assert word in camera(**lesser).message
+
+
+def test_camera_lists_rates_counts_percentiles_and_drift():
+    found = values(
+        camera(
+            dropped={"missed": 3, "encoding": 1},
+            oddities={"stamp_zero": 2},
+            percentiles_ms={"inference": (1.234, 5.678)},
+        )
+    )
+    assert found == {
+        "topic": "/front/image_raw",
+        "input rate (Hz)": "30.00",
+        "output rate (Hz)": "25.04",
+        "received": "90",
+        "answered": "75",
+        "unknown": "2",
+        "dropped: encoding": "1",
+        "dropped: missed": "3",
+        "odd: stamp_zero": "2",
+        "inference p50/p95 (ms)": "1.23 / 5.68",
+        "drift: frames": "3",
+    }
+
+
+def test_only_camera_has_no_name_and_several_come_in_their_order():
+    assert list(statuses(dataclasses.replace(CAMERA, camera=""))) == ["camera", "model"]
+    rear = dataclasses.replace(CAMERA, camera="rear")
+    assert list(statuses(CAMERA, rear)) == ["camera front", "camera rear", "model"]
+
+
+def model(spec: Any = None, fallback: str = "", shadow: Any = None, recorder: Any = None) -> ActiveModel:
+    onnx: Any = SimpleNamespace(
+        path=Path("/models/tiny.onnx"),
+        sha256="ab" * 32,
+        spec=spec or tiny_spec(),
+        provider="CPUExecutionProvider",
+        placement="all on the CPU",
+        fallback=fallback,
+    )
+    pipeline: Any = SimpleNamespace(model=onnx, spec=onnx.spec)
+    return ActiveModel(ModelOptions(onnx.path, CPU), pipeline, shadow, recorder)
+
+
+def test_without_a_model_its_status_is_stale():
+    status = statuses()["model"]
+    assert (status.level, status.message, status.values) == (STALE, "no model is loaded", [])
+
+
+def test_model_says_file_task_and_the_provider_really_in_use():
+    status = statuses(model=model(with_unknown(tiny_spec(), 0.0)))["model"]
+    assert (status.level, status.message) == (OK, "running on CPUExecutionProvider")
+    assert values(status) == {
+        "file": "/models/tiny.onnx",
+        "sha256": "ab" * 32,
+        "architecture": "tiny",
+        "task": "multiclass",
+        "classes": "3",
+        "unknown rule": "energy",
+        "provider": "CPUExecutionProvider",
+        "placement": "all on the CPU",
+    }
+
+
+def test_model_of_numbers_lists_them_with_their_units():
+    found = values(statuses(model=model(regression_spec({"speed": "m/s", "angle": ""})))["model"])
+    assert (found["numbers"], found["unknown rule"]) == ("speed (m/s), angle", "none")
+    assert "classes" not in found
+
+
+def test_fallback_to_the_cpu_is_a_warning_with_its_reason():
+    status = statuses(model=model(fallback="CUDA cannot be started"))["model"]
+    assert (status.level, status.message) == (WARN, "running on CPUExecutionProvider: CUDA cannot be started")
+
+
+SHADOWED = ShadowReport(8, 2, 0, 1, {}, (("red", "blue", 2),), (), "")
+RECORDED = RecorderReport(7, 2_500_000, 10_000_000, {"rate": 1}, "")
+
+
+@pytest.mark.parametrize(
+    ("problem", "level", "text"),
+    [("", OK, "25.0% of 8 frames answered otherwise"), ("stopped by a defect", ERROR, "stopped by a defect")],
+)
+def test_shadow_has_a_status_of_its_own(problem: str, level: bytes, text: str):
+    report = dataclasses.replace(SHADOWED, problem=problem)
+    shadow = SimpleNamespace(report=lambda: report, note="only the shadow knows violet")
+    status = statuses(model=model(shadow=shadow))["shadow"]
+    assert (status.level, status.message) == (level, text)
+    found = values(status)
+    assert (found["shadow: disagreed"], found["shadow: note"]) == ("2", "only the shadow knows violet")
+
+
+@pytest.mark.parametrize(("problem", "level", "text"), [("", OK, "7 kept"), ("disk full", WARN, "disk full")])
+def test_recorder_has_a_status_of_its_own(problem: str, level: bytes, text: str):
+    report = dataclasses.replace(RECORDED, problem=problem)
+    status = statuses(model=model(recorder=SimpleNamespace(report=lambda: report)))["recorder"]
+    assert (status.level, status.message) == (level, text)
+    assert values(status)["recorder folder (MB)"] == "2.5 of 10.0"

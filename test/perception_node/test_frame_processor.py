@@ -1,0 +1,295 @@
+"""Owns: which frames the node's stages drop, count and warn of, with which model, and which exceptions they let pass.
+
+Cameras have no topics, the pipeline of the model is a stub unless a test needs answers. Leaves to others: what a stage
+makes of a frame (test_frame_stages), what is published of an answered frame (test_node).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+
+from node_parts import BLUE, CPU, RED, SaidLogger, active_model, flat_message
+from tiny_model import tiny_spec, with_score_map, write_tiny_model
+
+from cnn_perception.errors import FrameError
+from cnn_perception.perception_node.active_model import ActiveModel, ModelOptions, ModelOwner
+from cnn_perception.perception_node.camera_stream import CameraStream
+from cnn_perception.perception_node.frame_processor import BatchStages
+from cnn_perception.perception_node.frame_stages import FrameResult, WantedTopics
+from cnn_perception.perception_node.settings import CameraSettings, LiveSettings, Settings
+from cnn_perception.ros.throttled_log import ThrottledLog
+
+NOW_NS = 10**15
+
+
+class DefectError(Exception):
+    """What nobody foresees."""
+
+
+class StubOutputs:
+    """The topics of a camera, of which `wants` says who wants what."""
+
+    def __init__(self) -> None:
+        self.wants = WantedTopics(answer=True)
+        self.published: list[FrameResult] = []
+
+    def wanted(self) -> WantedTopics:
+        return self.wants
+
+    def publish(self, result: FrameResult, settings: Settings) -> None:
+        self.published.append(result)
+
+
+class Bench:
+    """The stages of a node with cameras, of which `outcomes` says what becomes of the next frames when prepared."""
+
+    def __init__(self, *names: str) -> None:
+        self.logger = SaidLogger()
+        log = ThrottledLog(self.logger)
+        self.cameras = {name: CameraStream(None, name, CameraSettings(), log.warn) for name in names}  # type: ignore[arg-type]
+        self.outputs = {name: StubOutputs() for name in names}
+        for name, camera in self.cameras.items():
+            camera.topic = f"/{name}"
+            camera.outputs = self.outputs[name]  # type: ignore[assignment]
+        self.outcomes: list[BaseException | str] = []
+        model = SimpleNamespace(path=Path("stub.onnx"), spec=tiny_spec(), provider="", fallback="")
+        pipeline: Any = SimpleNamespace(prepare=self._outcome, model=model, spec=model.spec)
+        isolated_load: Any = None
+        self.models = ModelOwner(ActiveModel.load, isolated_load, self.logger)
+        self.use(ActiveModel(ModelOptions(Path("stub.onnx"), CPU), pipeline))
+        self.live = LiveSettings(Settings())
+        self.now_ns = NOW_NS
+        cameras = list(self.cameras.values())
+        self.stages = BatchStages(cameras, self.models, self.live, log, lambda: self.now_ns)
+        self._second = 0
+
+    def use(self, model: ActiveModel) -> None:
+        self.models.replace(model)
+        for camera in self.cameras.values():
+            camera.use(model.pipeline.model)
+
+    def _outcome(self, _: object) -> str:
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    def show(self, camera: str, colour: tuple[int, int, int] = RED, **fields: Any) -> Any:
+        """Prepares one frame; returns those that go on."""
+        self._second += 1
+        message = flat_message(colour, **{"second": self._second} | fields)
+        return self.stages.prepare([(self.cameras[camera], message)])
+
+    def prepare(self, camera: str, outcome: BaseException | str) -> Any:
+        self.outcomes.append(outcome)
+        return self.show(camera)
+
+    def answer(self, frames: Any) -> None:
+        inferred = self.stages.infer(frames)
+        if inferred is not None:
+            self.stages.deliver(inferred)
+
+    def counts(self, camera: str) -> Any:
+        return self.cameras[camera].counters.snapshot(1.0)
+
+    @property
+    def printed(self) -> list[str]:
+        return self.logger.texts("error")
+
+    @property
+    def warned(self) -> list[str]:
+        return self.logger.texts("warning")
+
+
+def test_frame_that_meets_a_defect_is_dropped_and_the_next_goes_on():
+    bench = Bench("front")
+    assert bench.prepare("front", DefectError("as planned")) is None
+    (frame,) = bench.prepare("front", "tensor")
+    assert frame.prepared == "tensor"
+    assert bench.counts("front").dropped == {"defect": 1}
+    (text,) = bench.printed
+    assert text.endswith("DefectError: as planned")
+    assert "/front: frame dropped (defect, 1 so far): DefectError: as planned" in bench.warned[0]
+
+
+def test_defect_of_one_camera_leaves_the_others_frames_of_the_batch():
+    bench = Bench("front", "rear")
+    bench.outcomes = [DefectError(), "tensor"]
+    taken = [(bench.cameras[name], flat_message(RED)) for name in ("front", "rear")]
+    (frame,) = bench.stages.prepare(taken) or []
+    assert frame.origin.camera == "rear"
+
+
+def test_third_defect_in_a_row_is_raised():
+    bench = Bench("front")
+    third = DefectError("third")
+    assert bench.prepare("front", DefectError()) is None
+    assert bench.prepare("front", DefectError()) is None
+    with pytest.raises(DefectError) as raised:
+        bench.prepare("front", third)
+    assert raised.value is third
+
+
+@pytest.mark.parametrize("between", ["tensor", FrameError("corrupt", "a broken file")], ids=["good", "refused"])
+def test_frame_that_meets_no_defect_ends_the_row(between: BaseException | str):
+    bench = Bench("front")
+    for outcome in (DefectError(), DefectError(), between, DefectError(), DefectError()):
+        bench.prepare("front", outcome)
+    assert bench.counts("front").dropped["defect"] == 4
+
+
+def test_frame_that_nobody_wants_does_not_end_the_row():
+    bench = Bench("front")
+    bench.prepare("front", DefectError())
+    bench.prepare("front", DefectError())
+    bench.outputs["front"].wants = WantedTopics()
+    assert bench.show("front") is None
+    bench.outputs["front"].wants = WantedTopics(answer=True)
+    with pytest.raises(DefectError):
+        bench.prepare("front", DefectError())
+
+
+def test_row_is_of_one_camera_whatever_the_others_show():
+    bench = Bench("front", "rear")
+    for _ in range(2):
+        bench.prepare("front", DefectError())
+        bench.prepare("rear", "tensor")
+    with pytest.raises(DefectError):
+        bench.prepare("front", DefectError())
+
+
+def test_row_of_one_camera_is_not_lengthened_by_another():
+    bench = Bench("front", "rear")
+    for camera in ("front", "rear", "front", "rear"):
+        assert bench.prepare(camera, DefectError()) is None
+
+
+@pytest.mark.parametrize("error", [DefectError(), MemoryError()], ids=repr)
+def test_defect_in_inference_is_raised(error: BaseException):
+    bench = Bench("front")
+    frames = bench.prepare("front", "tensor")
+
+    def infer_batch(*_: object) -> None:
+        raise error
+
+    frames[0].model.pipeline.infer_batch = infer_batch
+    with pytest.raises(type(error)):
+        bench.stages.infer(frames)
+
+
+def test_frame_that_nobody_wants_is_received_and_no_more():
+    bench = Bench("front")
+    bench.outputs["front"].wants = WantedTopics()
+    assert bench.show("front") is None
+    bench.outputs["front"].wants = WantedTopics(answer=True)
+    bench.live.enabled = False
+    assert bench.show("front") is None
+    counts = bench.counts("front")
+    assert (counts.received, counts.answered, counts.dropped) == (2, 0, {})
+
+
+def test_frame_that_only_a_recorder_wants_goes_on():
+    bench = Bench("front")
+    recorder: Any = SimpleNamespace()
+    bench.use(ActiveModel(ModelOptions(Path("stub.onnx"), CPU), bench.models.in_use.pipeline, recorder=recorder))
+    bench.outputs["front"].wants = WantedTopics()
+    assert bench.prepare("front", "tensor") is not None
+
+
+def test_odd_stamp_is_counted_and_the_frame_goes_on_or_is_dropped():
+    bench = Bench("front")
+    bench.outcomes = ["tensor"]
+    assert bench.show("front", second=0) is not None
+    bench.live.settings = Settings(stamps="reject")
+    assert bench.show("front", second=0) is None
+    counts = bench.counts("front")
+    assert (counts.oddities, counts.dropped) == ({"stamp_zero": 1}, {"stamp_zero": 1})
+    assert bench.warned[0].startswith("/front: the stamp is zero")
+    assert bench.warned[0].endswith("(1 so far; answered)")
+
+
+@pytest.fixture
+def red_green_blue(tmp_path: Path) -> ActiveModel:
+    return active_model(write_tiny_model(tmp_path / "english.onnx"))
+
+
+def test_frame_is_answered_with_the_model_it_was_prepared_with(red_green_blue: ActiveModel, tmp_path: Path):
+    offered: list[str] = []
+    recorder: Any = SimpleNamespace(offer=lambda *arguments: offered.append(arguments[2].name))
+    old = ActiveModel(red_green_blue.options, red_green_blue.pipeline, recorder=recorder)
+    new = active_model(write_tiny_model(tmp_path / "german.onnx", classes=("rot", "gruen", "blau")))
+    bench = Bench("front")
+    bench.use(old)
+    frames = bench.show("front", BLUE)
+    bench.models.replace(new)  # which a running node does between two frames only
+    inferred = bench.stages.infer(frames)
+    assert inferred is not None
+    bench.stages.deliver(inferred)
+    bench.answer(bench.show("front", BLUE))
+    published = bench.outputs["front"].published
+    assert [result.answer.name for result in published] == ["blue", "blau"]
+    assert [result.frame.model for result in published] == [old, new]
+    assert offered == ["blue"]
+
+
+def test_answered_frames_are_counted_with_the_time_of_every_stage(red_green_blue: ActiveModel):
+    bench = Bench("front", "rear")
+    bench.use(red_green_blue)
+    messages = [flat_message(RED, second=10**6 - 1), flat_message(BLUE, second=0)]
+    bench.answer(bench.stages.prepare(list(zip(bench.cameras.values(), messages, strict=True))))
+    front, rear = bench.counts("front"), bench.counts("rear")
+    assert (front.received, front.answered, rear.answered) == (1, 1, 1)
+    stages = {"decode", "preprocess", "inference", "postprocess", "publish", "callback_to_publish"}
+    assert set(front.percentiles_ms) == stages | {"age"}
+    assert set(rear.percentiles_ms) == stages  # a stamp of zero has no age
+    assert front.percentiles_ms["age"] == (1000.0, 1000.0)
+    assert bench.cameras["front"].drift.report().frames == 1
+
+
+def test_refused_result_is_dropped_and_the_others_of_the_batch_are_answered(red_green_blue: ActiveModel):
+    bench = Bench("front", "rear")
+    bench.use(red_green_blue)
+    frames = bench.stages.prepare([(camera, flat_message(BLUE)) for camera in bench.cameras.values()])
+    assert frames is not None
+    frames[0].prepared.tensor[:] = float("nan")
+    bench.answer(frames)
+    assert bench.counts("front").dropped == {"not_finite": 1}
+    assert [result.answer.name for result in bench.outputs["rear"].published] == ["blue"]
+
+
+def test_batch_of_which_nothing_is_left_goes_no_further(red_green_blue: ActiveModel):
+    bench = Bench("front")
+    bench.use(red_green_blue)
+    frames = bench.show("front")
+    frames[0].prepared.tensor[:] = float("nan")
+    assert bench.stages.infer(frames) is None
+
+
+def test_frame_that_became_too_old_is_dropped_unpublished(red_green_blue: ActiveModel):
+    bench = Bench("front")
+    bench.use(red_green_blue)
+    bench.cameras["front"].settings = CameraSettings(max_age_s=2.0)
+    frames = bench.show("front", second=10**6 - 1)
+    bench.now_ns += 1_500_000_000
+    bench.answer(frames)
+    assert bench.counts("front").dropped == {"too_old": 1}
+    assert bench.outputs["front"].published == []
+
+
+def test_score_map_that_cannot_be_is_warned_of_and_the_frame_answered(tmp_path: Path):
+    bench = Bench("front")
+    bench.use(active_model(write_tiny_model(tmp_path / "dense.onnx", spec=with_score_map(tiny_spec()))))
+    bench.live.settings = Settings(score_map_scale=20.0)
+    bench.outputs["front"].wants = WantedTopics(answer=True, score_map=True)
+    bench.answer(bench.show("front", data=bytes(3 * 600 * 48), width=600, step=1800))
+    (result,) = bench.outputs["front"].published
+    assert result.score_map is None
+    assert bench.warned == [
+        "/front: no score map: score map: 12000x960 pixels are more than 8192 a side; lower the scale"
+    ]

@@ -1,0 +1,62 @@
+"""Owns: that no error of a transition is swallowed. Nodes are stubs; live in test_node_defects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+
+from node_parts import SaidLogger
+from rclpy.lifecycle import TransitionCallbackReturn
+
+from cnn_perception.errors import ConfigError
+from cnn_perception.ros.lifecycle import reported
+
+
+class Stub:
+    """A node whose transition ends as the test says."""
+
+    def __init__(self, outcome: TransitionCallbackReturn | BaseException) -> None:
+        self.outcome = outcome
+        self.logger = SaidLogger()
+        self.failures: list[BaseException] = []
+
+    def get_logger(self) -> Any:
+        return self.logger
+
+    def fail(self, error: BaseException) -> None:
+        self.failures.append(error)
+
+    @reported("configured")
+    def on_configure(self, state: Any) -> TransitionCallbackReturn:
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome
+
+
+@pytest.mark.parametrize("outcome", [TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE], ids=str)
+def test_what_a_transition_returns_is_kept(outcome: TransitionCallbackReturn):
+    node = Stub(outcome)
+    assert node.on_configure(None) == outcome
+    assert (node.logger.said, node.failures) == ([], [])
+
+
+def test_refusal_is_one_line_and_a_failed_transition():
+    node = Stub(ConfigError("no such model"))
+    assert node.on_configure(None) == TransitionCallbackReturn.FAILURE
+    assert node.logger.said == [("error", "not configured: no such model")]
+    assert node.failures == []
+
+
+def test_defect_ends_the_process():
+    defect = ZeroDivisionError()
+    node = Stub(defect)
+    assert node.on_configure(None) == TransitionCallbackReturn.ERROR
+    assert node.failures == [defect]
+
+
+def test_wish_to_end_the_program_passes():
+    with pytest.raises(KeyboardInterrupt):
+        Stub(KeyboardInterrupt()).on_configure(None)

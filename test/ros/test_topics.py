@@ -1,0 +1,100 @@
+"""Owns: which names of topics and QoS overrides are refused, and in which words. Nodes are rclpy's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+
+import rclpy
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from ros import new_domain
+from sensor_msgs.msg import Image
+
+from cnn_perception.errors import ConfigError
+from cnn_perception.ros import topics
+
+
+@pytest.fixture(scope="module")
+def context() -> Iterator[rclpy.Context]:
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=new_domain())
+    yield context
+    rclpy.try_shutdown(context=context)
+
+
+@pytest.fixture
+def node(context: rclpy.Context, request: pytest.FixtureRequest) -> Iterator[Node]:
+    """A node of the name `camera` with the parameters that the test gives."""
+    words = [word for text in getattr(request, "param", ()) for word in ("-p", text)]
+    arguments = ["--ros-args", "-r", "image_raw:=/front/image_raw", *words]
+    node = Node("camera", context=context, cli_args=arguments, enable_rosout=False, start_parameter_services=False)
+    yield node
+    node.destroy_node()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("image_raw", "/front/image_raw"), ("~/image", "/camera/image"), ("/cam/image", "/cam/image")],
+)
+def test_good_name_is_resolved_with_remapping(node: Node, name: str, expected: str):
+    assert topics.resolved(node, name, "image_topic") == expected
+
+
+@pytest.mark.parametrize("name", ["/cam/image_raw/", "/cam/image raw", "/2nd/image", "a//b", "{nobody}/x", ""])
+def test_bad_name_is_refused_with_the_parameter_in_one_line(node: Node, name: str):
+    with pytest.raises(ConfigError) as refused:
+        topics.resolved(node, name, "front.image_topic")
+    text = str(refused.value)
+    assert text.startswith(f"parameter front.image_topic is {name!r}, which names no topic: ")
+    assert "\n" not in text
+    assert ".c:" not in text  # no places in rcl's source
+
+
+def subscribe(node: Node) -> None:
+    qos = QoSProfile(depth=1)
+    options = QoSOverridingOptions.with_default_policies()
+    with topics.refusing_overrides(node, "/image", qos):
+        node.create_subscription(Image, "/image", lambda _: None, qos, qos_overriding_options=options)
+
+
+@pytest.mark.parametrize(
+    ("node", "told"),
+    [
+        (("qos_overrides./image.subscription.reliability:=relaible",), "relaible"),
+        (("qos_overrides./image.subscription.depth:=-1",), "depth -1"),
+        (("qos_overrides./image.subscription.depth:=many",), "many"),
+        (("qos_overrides./image.subscription.history:=7",), "7"),
+    ],
+    indirect=["node"],
+)
+def test_override_that_cannot_be_is_refused_with_the_topic_and_the_value(node: Node, told: str):
+    with pytest.raises(ConfigError, match=r"^topic /image: ") as refused:
+        subscribe(node)
+    text = str(refused.value)
+    assert told in text
+    assert "qos_overrides" in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize("node", [("qos_overrides./image.subscription.depth:=3",)], indirect=True)
+def test_good_override_is_no_error(node: Node):
+    subscribe(node)
+
+
+def test_error_of_a_context_that_a_signal_has_closed_stays_what_it_is():
+    closed: Any = SimpleNamespace(context=SimpleNamespace(ok=lambda: False))
+    with pytest.raises(RuntimeError, match="closed"), topics.refusing_overrides(closed, "/image", QoSProfile(depth=1)):
+        raise RuntimeError("closed")
+
+
+def test_other_errors_pass():
+    open_: Any = SimpleNamespace(context=SimpleNamespace(ok=lambda: True))
+    with pytest.raises(KeyError), topics.refusing_overrides(open_, "/image", QoSProfile(depth=1)):
+        raise KeyError
