@@ -57,11 +57,12 @@ class PerceptionNode(LifecycleNode):
             self._at_end.callback(last_comes_first)
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", result_qos())
         # A steady clock, so that a simulation whose /clock stands still is diagnosed all the same.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        clock = Clock(clock_type=ClockType.STEADY_TIME)
         period_s = self.live.settings.diagnostics_period_s
-        self.create_timer(period_s, self._diagnose, MutuallyExclusiveCallbackGroup(), steady)
+        topic = self.create_publisher(DiagnosticArray, "/diagnostics", result_qos())
+        group = MutuallyExclusiveCallbackGroup()
+        self.create_timer(period_s, lambda: topic.publish(self._frames.diagnose()), group, clock)
         self.create_service(SetBool, "~/set_enabled", self._set_enabled)
         self.create_service(Trigger, "~/reload_model", self._reload_model)
 
@@ -176,9 +177,6 @@ class PerceptionNode(LifecycleNode):
         response.success = True
         response.message = f"model {self._models.version}: sha256 {model.pipeline.model.sha256}"
         return response
-
-    def _diagnose(self) -> None:
-        self._diagnostics.publish(self._frames.diagnose())
 
     def _set_enabled(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self.live.enabled = request.data

@@ -84,6 +84,8 @@ class LatestSubscription(Generic[MessageT]):
         self._on_missed = on_missed
         self.kind = kind
         self.topic = topic
+        # Replaced by the thread that takes. Diagnostics read them without a lock, once each: an old subscription still
+        # tells its QoS.
         self._is_fitted = False
         self._subscription = self._subscribe(self._offered() or ReliabilityPolicy.RELIABLE)
         self._before: Any = None  # the subscription that this one is to replace, until its first message
@@ -219,6 +221,7 @@ class SubscriptionSet(Generic[StreamT]):
         """Begins to wait for frames of these cameras."""
         self._streams = list(streams)
         self._max_batch_size = max_batch_size
+        # For the thread that waits and takes alone; others only trigger the guard condition and set the event.
         self._taken_s = [-math.inf] * len(self._streams)
         self._first = 0
         self._fitted_s = -math.inf

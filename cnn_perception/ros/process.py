@@ -48,6 +48,7 @@ class Shutdown:
     """
 
     def __init__(self) -> None:
+        # Without a lock: each is written whole, and before the event that makes other threads read it.
         self._code = EXIT_OK
         self._has_failed = False
         self._has_begun = threading.Event()
