@@ -28,7 +28,6 @@ from cnn_perception.ros.image_messages import IMAGE_TRANSPORTS, to_jpeg, to_rgb_
 from cnn_perception.ros.parameters import parameter
 
 # Reliable, so that recorders and viewers of either kind match; a best-effort subscriber is not slowed by it.
-_IMAGE_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 _FOLDER_RATE_HZ = 10.0
 
 
@@ -181,8 +180,8 @@ class CameraNode(Node):
         message_type = CompressedImage if self._is_compressed else Image
         topic = self.resolve_topic_name("image_raw") + ("/compressed" if self._is_compressed else "")
         overridable = QoSOverridingOptions.with_default_policies()
-        self._images = self.create_publisher(message_type, topic, _IMAGE_QOS, qos_overriding_options=overridable)
-        self._camera_infos = self.create_publisher(CameraInfo, "camera_info", _IMAGE_QOS)
+        self._images = self.create_publisher(message_type, topic, _image_qos(), qos_overriding_options=overridable)
+        self._camera_infos = self.create_publisher(CameraInfo, "camera_info", _image_qos())
         self._camera_info: CameraInfo | None = None
         self._published = 0
         self._logged_skips = 0
@@ -227,6 +226,11 @@ class CameraNode(Node):
                 self._messages[id(image)] = message
         message.header = header
         return message
+
+
+def _image_qos() -> QoSProfile:
+    """Returns a new profile each time: rclpy writes the overrides of a topic into the one it is given."""
+    return QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 
 
 def _work(node: CameraNode) -> int:
