@@ -198,7 +198,9 @@ class _Layout:
 
 
 def _check_geometry(image: EncodedImage, layout: _Layout) -> None:
-    height, width, step = image.height, image.width, image.step
+    height = image.height
+    width = image.width
+    step = image.step
     what = f"the {image.encoding} image of {width}x{height} pixels"
     check_size(height, width)
     if height % layout.divisible[0] or width % layout.divisible[1]:

@@ -378,7 +378,8 @@ def _parse(expected: Any, value: Any, where: str) -> Any:  # noqa: ANN401 JSON m
             )
         fields = {name: _parse(hint, value[name], f"{where}.{name}") for name, hint in hints.items()}
         return expected(**fields)
-    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    origin = typing.get_origin(expected)
+    arguments = typing.get_args(expected)
     if origin is types.UnionType or origin is typing.Union:
         if value is None:
             return None

@@ -69,7 +69,9 @@ def to_map_info(header: Header, cells: Cells, shape: tuple[int, int], info: Came
     found = CameraInfo(header=header, height=shape[0], width=shape[1])
     if info is not None:
         corner, binning = (info.roi.x_offset, info.roi.y_offset), (info.binning_x, info.binning_y)
-        found.distortion_model, found.d, found.r = info.distortion_model, info.d, info.r
+        found.distortion_model = info.distortion_model
+        found.d = info.d
+        found.r = info.r
         found.k = cells.camera_matrix(info.k, corner, binning)
         found.p = cells.camera_matrix(info.p, corner, binning)
     return found

@@ -205,6 +205,8 @@ class ResultPublishers(_Topics):
 
 def _kinds(model: OnnxModel) -> tuple[str, str, bool, bool, bool]:
     """What decides on the topics."""
-    spec, task = model.spec, task_of(model.spec.task)
-    has_map, has_gallery = spec.activation is not None, model.gallery is not None
+    spec = model.spec
+    task = task_of(model.spec.task)
+    has_map = spec.activation is not None
+    has_gallery = model.gallery is not None
     return task.topic, task.message, has_map, has_gallery, spec.score_map is not None

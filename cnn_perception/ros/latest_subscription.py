@@ -169,7 +169,8 @@ class LatestSubscription(Generic[MessageT]):
 
     def _is_new(self, info: Mapping[str, Any]) -> bool:
         """Counts what was missed before a message; returns False if the subscription before has had it already."""
-        number, publisher = info.get("publication_sequence_number"), info.get("publisher_gid")
+        number = info.get("publication_sequence_number")
+        publisher = info.get("publisher_gid")
         if number is None or (publisher is None and self._node.count_publishers(self.topic) > 1):
             return True
         publisher_id = b"" if publisher is None else bytes(publisher["data"])
