@@ -87,7 +87,7 @@ class ActiveModel:
             logger.warning(f"recording has paused: {text}")
 
         def on_failure(error: BaseException) -> None:
-            logger.error(f"what runs beside the line has ended ({type(error).__name__}: {error})")
+            logger.error(f"the shadow or the recorder has ended ({type(error).__name__}: {error})")
 
         pipeline = Pipeline.load(options.path, options.session, log)
         kept = options.recorder
@@ -159,6 +159,7 @@ class ModelOwner:
         # see the old model or the new one, each whole, and hold it as long as they use it.
         self._current: ActiveModel | None = None
         self._version = 0
+        self._is_ending = False  # only ever set, by the thread that ends the node
         # Only the callbacks' thread touches these, and `close` once no callback is begun any more.
         self._candidate: ActiveModel | None = None
         self._replaced: list[ActiveModel] = []
@@ -190,6 +191,8 @@ class ModelOwner:
             self._isolated_load.load(options.path, options.session)
         model = self._load(options, self._logger)
         try:
+            if self._is_ending:  # nobody would close it any more
+                raise ConfigError(f"{options.path}: not loaded, because the node ends")
             model.check_class(options.score_map_class)
         except ConfigError:
             model.close()
@@ -241,6 +244,7 @@ class ModelOwner:
 
     def cancel(self) -> None:
         """Ends a load in another process under way, and every later one; may be called from another thread."""
+        self._is_ending = True
         self._isolated_load.cancel()
 
     def close(self) -> None:

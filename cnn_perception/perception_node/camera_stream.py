@@ -22,7 +22,7 @@ from cnn_perception.ros import topics
 from cnn_perception.ros.latest_subscription import LatestSubscription
 from cnn_perception.stream.drift import Drift, brightness
 from cnn_perception.stream.frame_counters import FrameCounters
-from cnn_perception.stream.smoothing import Steady
+from cnn_perception.stream.smoothing import AnswerSmoother
 from cnn_perception.stream.stamps import Stamps, Verdict
 
 
@@ -50,7 +50,7 @@ class CameraStream:
     """
 
     # `use` replaces `drift` and `smoothing` between two frames; `subscribe` and `unsubscribe` are called while no
-    # thread answers frames. So neither meets a frame under way; diagnostics are kept out by the node's lock.
+    # thread answers frames. So neither meets a frame under way; `FrameProcessor`'s lock keeps diagnostics out.
     drift: Drift
 
     def __init__(
@@ -76,7 +76,7 @@ class CameraStream:
     def _begin_anew(self) -> None:
         self.counters = FrameCounters(time.monotonic())
         self.stamps = Stamps()
-        self.smoothing = Steady()
+        self.smoothing = AnswerSmoother()
         self.defects_in_a_row = 0
 
     @property
@@ -105,7 +105,7 @@ class CameraStream:
     def use(self, model: OnnxModel) -> None:
         """Begins to watch a new model's answers for drift, and to smooth them anew."""
         self.drift = Drift(model.spec)
-        self.smoothing = Steady()
+        self.smoothing = AnswerSmoother()
 
     def subscribe(self) -> None:
         """Begins to listen to the camera, and to count anew.

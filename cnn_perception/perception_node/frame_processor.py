@@ -216,12 +216,12 @@ class FrameProcessor:
             try:
                 for camera in self._cameras:
                     camera.subscribe()
+                source = SubscriptionSet(self._node.context, self._cameras, self._live.settings.max_batch_size)
+                stages = self._stages
+                executor = StagedExecutor(source, stages.prepare, stages.infer, stages.deliver, self._on_failure)
             except BaseException:
                 self._unsubscribe()
                 raise
-            source = SubscriptionSet(self._node.context, self._cameras, self._live.settings.max_batch_size)
-            stages = self._stages
-            executor = StagedExecutor(source, stages.prepare, stages.infer, stages.deliver, self._on_failure)
             self._running = _Running(source, executor)
 
     def stop(self) -> None:

@@ -19,7 +19,7 @@ from cnn_perception.perception_node.active_model import ActiveModel
 from cnn_perception.pipeline.pipeline import Prepared, Result
 from cnn_perception.pipeline.score_map import ScoreMap, dense_scores
 from cnn_perception.stream.frame_counters import DEFECT
-from cnn_perception.stream.smoothing import Steady, SteadySettings
+from cnn_perception.stream.smoothing import AnswerSmoother, SmoothingSettings
 from cnn_perception.stream.stamps import StampPolicy, Stamps, Verdict, too_old
 from cnn_perception.tasks.prediction import Prediction
 
@@ -192,7 +192,7 @@ def infer_frames(frames: Sequence[Frame], score_map_scale: float) -> list[Inferr
 
 
 def answer_frame(
-    inferred: InferredFrame, smoothing: Steady, settings: SteadySettings, now_ns: int, max_age_s: float
+    inferred: InferredFrame, smoothing: AnswerSmoother, settings: SmoothingSettings, now_ns: int, max_age_s: float
 ) -> FrameResult | FrameError:
     """The third stage, before anything is published: smooths the answer over the camera's frames.
 

@@ -52,6 +52,8 @@ class IsolatedLoad:
         code = self._process.returncode
         if code == EXIT_OK:
             return
+        if self._is_cancelled:  # set before the process is killed
+            raise ModelError(f"{path}: not loaded, because the node ends")
         lines = said.strip().splitlines()
         if code == EXIT_BAD_INPUT and lines:
             raise ModelError(lines[-1])

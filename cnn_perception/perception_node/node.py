@@ -1,7 +1,7 @@
 """The lifecycle node `perception_node`: parameters, transitions and services, wired to the objects that do the work.
 
 `ModelOwner` owns the model, a `CameraStream` each camera, and `FrameProcessor` the threads that answer frames. All else
-is served by the executor's threads, one of which does nothing but diagnostics: they go on while a model is loaded.
+is served by the executor's two threads; diagnostics, in a group of their own, go on while a model is loaded.
 """
 
 from __future__ import annotations

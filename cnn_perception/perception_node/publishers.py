@@ -163,9 +163,11 @@ class ResultPublishers(_Topics):
         if wanted.neighbours and gallery is not None:
             nearest = gallery.nearest(prediction.embedding, settings.neighbours)
             self._publish("neighbours", messages.to_neighbours(header, nearest))
-        if wanted.score_map and result.score_map is not None:
-            shown = result.score_map.of(settings.score_map_class)
-            self._publish("score_map", image_messages.to_float_image(header, shown))
+        # A frame under way while the model is swapped may lack the class that is asked of the next model.
+        shown = settings.score_map_class
+        has_class = not shown or shown in result.frame.model.pipeline.spec.class_names
+        if wanted.score_map and result.score_map is not None and has_class:
+            self._publish("score_map", image_messages.to_float_image(header, result.score_map.of(shown)))
         if wanted.overlay or wanted.overlay_jpeg:
             self._publish_overlay(result, settings)
 

@@ -16,7 +16,7 @@ from cnn_perception.perception_node.active_model import ModelOptions
 from cnn_perception.pipeline.overlay import DEFAULT_ALPHA
 from cnn_perception.ros.image_messages import IMAGE_TRANSPORTS
 from cnn_perception.ros.parameters import parameter, validate
-from cnn_perception.stream.smoothing import SteadySettings
+from cnn_perception.stream.smoothing import SmoothingSettings
 from cnn_perception.stream.stamps import StampPolicy
 from cnn_perception.tasks.registry import TASKS
 
@@ -148,9 +148,9 @@ class Settings:
         return "reject" if self.stamps == "reject" else "accept"
 
     @property
-    def smoothing(self) -> SteadySettings:
+    def smoothing(self) -> SmoothingSettings:
         """How answers are smoothed over time."""
-        return SteadySettings(self.smoothing_s, self.hysteresis, self.hold_s)
+        return SmoothingSettings(self.smoothing_s, self.hysteresis, self.hold_s)
 
     def model_options(self) -> ModelOptions:
         """Returns which model is to be used, and how; ~ is expanded in the paths."""

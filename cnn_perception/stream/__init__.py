@@ -9,7 +9,7 @@ from cnn_perception.faces import lazy
 if TYPE_CHECKING:
     from cnn_perception.stream.drift import Drift as Drift
     from cnn_perception.stream.frame_counters import FrameCounters as FrameCounters
-    from cnn_perception.stream.smoothing import Steady as Steady
+    from cnn_perception.stream.smoothing import AnswerSmoother as AnswerSmoother
     from cnn_perception.stream.stamps import Stamps as Stamps
 
 __getattr__, __dir__ = lazy(
@@ -18,6 +18,6 @@ __getattr__, __dir__ = lazy(
         "Drift": "drift",
         "FrameCounters": "frame_counters",
         "Stamps": "stamps",
-        "Steady": "smoothing",
+        "AnswerSmoother": "smoothing",
     },
 )

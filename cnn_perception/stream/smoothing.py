@@ -34,7 +34,7 @@ _LATE_FRAMES = 5
 
 
 @dataclass(frozen=True)
-class SteadySettings:
+class SmoothingSettings:
     """How steady answers are; all 0 leaves them as they are.
 
     Attributes:
@@ -85,13 +85,13 @@ class _State:
     changed_s: Numbers
 
 
-class Steady:
+class AnswerSmoother:
     """Steadies the answers of one camera; for one thread."""
 
     def __init__(self) -> None:
         self._state: _State | None = None
 
-    def __call__(self, prediction: Prediction, stamp_s: float, settings: SteadySettings) -> Prediction:
+    def __call__(self, prediction: Prediction, stamp_s: float, settings: SmoothingSettings) -> Prediction:
         """Returns the steady answer to the next frame.
 
         Args:
@@ -103,7 +103,7 @@ class Steady:
             The prediction with smoothed scores or values, and the classes it holds on to in `Prediction.held`; its
             activation map and embedding remain those of this frame. With settings that are all 0 the same object.
         """
-        if settings == SteadySettings():
+        if settings == SmoothingSettings():
             self._state = None
             return prediction
         state = self._state
@@ -118,7 +118,7 @@ class Steady:
         return task_of(prediction.task).held(prediction, averages, state.answers)
 
 
-def _starts_afresh(state: _State, prediction: Prediction, stamp_s: float, settings: SteadySettings) -> bool:
+def _starts_afresh(state: _State, prediction: Prediction, stamp_s: float, settings: SmoothingSettings) -> bool:
     before = state.raw
     if (prediction.class_names, prediction.task) != (before.class_names, before.task):
         return True
@@ -150,7 +150,7 @@ def _smooth(state: _State, prediction: Prediction, stamp_s: float, smoothing_s: 
         state.values += weight / max(1.0 - state.unknown, weight) * (_values(prediction) - state.values)
 
 
-def _decide(state: _State, settings: SteadySettings) -> None:
+def _decide(state: _State, settings: SmoothingSettings) -> None:
     """Changes the answer where that is due."""
     task = task_of(state.raw.task)
     wanted = task.wanted(state.values, state.unknown, state.answers, state.raw.thresholds, settings.hysteresis)

@@ -29,12 +29,12 @@ from cnn_perception.perception_node.frame_stages import (
     prepare_frame,
     stage_durations_ms,
 )
-from cnn_perception.stream.smoothing import Steady, SteadySettings
+from cnn_perception.stream.smoothing import AnswerSmoother, SmoothingSettings
 from cnn_perception.stream.stamps import Stamps
 
 NOW_NS = 100_000_000_000
 ANSWER = WantedTopics(answer=True)
-NO_SMOOTHING = SteadySettings()
+NO_SMOOTHING = SmoothingSettings()
 
 
 class DefectError(Exception):
@@ -56,7 +56,7 @@ def inferred(model: ActiveModel, message: Any, wanted: WantedTopics = ANSWER) ->
 
 
 def answered(one: InferredFrame, *, now_ns: int = NOW_NS, max_age_s: float = 0.0) -> Any:
-    return answer_frame(one, Steady(), NO_SMOOTHING, now_ns, max_age_s)
+    return answer_frame(one, AnswerSmoother(), NO_SMOOTHING, now_ns, max_age_s)
 
 
 # ---- before the first stage
@@ -209,7 +209,7 @@ def test_frame_that_became_too_old_is_refused(model: ActiveModel, age_s: float, 
 
 def test_answer_is_smoothed_over_the_frames_of_one_camera(model: ActiveModel):
     """0.1 s with a time constant of 1 s weigh 1 - exp(-0.1) = 0.095: the answer before goes on."""
-    smoothing, settings = Steady(), SteadySettings(smoothing_s=1.0)
+    smoothing, settings = AnswerSmoother(), SmoothingSettings(smoothing_s=1.0)
     first = inferred(model, flat_message(RED, second=10))
     second = inferred(model, flat_message(BLUE, second=10))
     header = second.frame.origin
@@ -224,7 +224,7 @@ def test_answer_is_smoothed_over_the_frames_of_one_camera(model: ActiveModel):
 @pytest.mark.parametrize(("second", "expected"), [(0, "blue"), (10, "red")])
 def test_time_of_a_frame_without_a_stamp_is_the_clocks(model: ActiveModel, second: int, expected: str):
     """A minute later by the clock; stamps that stand still change nothing."""
-    smoothing, settings = Steady(), SteadySettings(smoothing_s=1.0)
+    smoothing, settings = AnswerSmoother(), SmoothingSettings(smoothing_s=1.0)
     frames = [inferred(model, flat_message(colour, second=second)) for colour in (RED, BLUE)]
     results = [
         answer_frame(one, smoothing, settings, NOW_NS + number * 60_000_000_000, 0.0)

@@ -35,7 +35,7 @@ from cnn_perception.perception_node.frame_stages import (
 )
 from cnn_perception.perception_node.publishers import InfoPublishers, ResultPublishers, result_qos
 from cnn_perception.perception_node.settings import Settings
-from cnn_perception.stream.smoothing import Steady
+from cnn_perception.stream.smoothing import AnswerSmoother
 
 HEADER = Header(stamp=Time(sec=7), frame_id="optical")
 
@@ -101,7 +101,7 @@ class Bench:
         frame: Any = prepare_frame(message, self.model, "", "/image", wanted=wanted, has_age=True)
         (inferred,) = infer_frames([frame], 1.0)
         assert isinstance(inferred, InferredFrame)
-        answered = answer_frame(inferred, Steady(), Settings().smoothing, 10**15, 0.0)
+        answered = answer_frame(inferred, AnswerSmoother(), Settings().smoothing, 10**15, 0.0)
         assert isinstance(answered, FrameResult)
         return answered
 

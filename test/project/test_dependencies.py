@@ -129,6 +129,12 @@ def test_runtime_never_imports_training_demo_or_benchmark(path):
     assert not {name.split(".")[0] for name in imported(path)} & forbidden
 
 
+@pytest.mark.parametrize("path", files_of("cnn_perception"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_needs_no_ros_uses_none_however_late(path):
+    if room_of(path) not in NEEDS_ROS:
+        assert not rooms_used(path, "cnn_perception") & NEEDS_ROS
+
+
 @pytest.mark.parametrize("path", files_of("training"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_training_needs_neither_ros_nor_a_program_of_the_robot(path):
     used = {name.split(".")[1] for name in imported(path) if name.startswith("cnn_perception.")}

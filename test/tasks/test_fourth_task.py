@@ -23,7 +23,7 @@ from cnn_perception.model import spec as spec_module
 from cnn_perception.pipeline import Pipeline
 from cnn_perception.pipeline.overlay import draw_overlay
 from cnn_perception.stream.drift import Drift
-from cnn_perception.stream.smoothing import Steady, SteadySettings
+from cnn_perception.stream.smoothing import AnswerSmoother, SmoothingSettings
 from cnn_perception.tasks import Prediction, registry
 from cnn_perception.tasks.multiclass import Multiclass
 from cnn_perception.tasks.rules import Figure, FrameCounts
@@ -149,7 +149,7 @@ def test_a_gate_of_another_task_is_refused(tmp_path, model, capsys):
 
 def test_it_is_steadied_and_watched_by_its_own_answer(model):
     torn = Pipeline.load(model).recognise(flat(TORN))
-    steady = Steady()(torn, 1.0, SteadySettings(hold_s=1.0))
+    steady = AnswerSmoother()(torn, 1.0, SmoothingSettings(hold_s=1.0))
     drift = Drift(SPEC)
     drift.observe(torn, 0.5)
 
