@@ -5,8 +5,8 @@
 camera_node publishes 640x480 rgb8 images at 30 Hz. Meanwhile bad frames are published among them, parameters are set to
 good and to nonsense values, subscribers of every topic come and go, the node is deactivated and activated, and its
 model is loaded again. Memory, threads and file handles are sampled every second; the exit code is 3 when one of them
-grows over the second half of the run by more than `support.growth.LIMITS`, when the node no longer answers, or does not end
-quietly.
+grows over the second half of the run by more than `support.growth.LIMITS`, when the node no longer answers, or does not
+end quietly.
 """
 
 from __future__ import annotations
