@@ -21,11 +21,11 @@ from typing import Any
 
 import rclpy
 
-from benchmark.growth import sample_process
-from benchmark.node_client import NodeClient
-from benchmark.options import CPU, OUTPUT, option_parser
-from benchmark.pairs import Target, machine, summary
-from benchmark.processes import HEIGHT, WIDTH, BareLoop, export_model, running, write_frames
+from benchmark.support.growth import sample_process
+from benchmark.support.node_client import NodeClient
+from benchmark.support.options import CPU, OUTPUT, option_parser
+from benchmark.support.pairs import Target, machine, summary
+from benchmark.support.processes import HEIGHT, WIDTH, BareLoop, export_model, running, write_frames
 from cnn_perception.errors import EXIT_OK
 from cnn_perception.ros import transport
 

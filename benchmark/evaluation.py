@@ -21,9 +21,9 @@ import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from benchmark.options import CPU, OUTPUT, option_parser
-from benchmark.pairs import Target, machine, summary
-from benchmark.processes import HEIGHT, WIDTH, BareLoop, draw_images, export_model
+from benchmark.support.options import CPU, OUTPUT, option_parser
+from benchmark.support.pairs import Target, machine, summary
+from benchmark.support.processes import HEIGHT, WIDTH, BareLoop, draw_images, export_model
 from cnn_perception.errors import EXIT_OK
 from cnn_perception.evaluation.replay import WORKERS
 from demo.processes import child_environment, module_command

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms  # type: ignore[import-untyped]
 from torchvision.datasets import ImageFolder  # type: ignore[import-untyped]
 
-from benchmark.options import at_least_one, option_parser
+from benchmark.support.options import at_least_one, option_parser
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, PerceptionError
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD
 from training.batches.augment import Augmentation

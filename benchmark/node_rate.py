@@ -20,10 +20,10 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import Image
 
-from benchmark.node_client import NodeClient
-from benchmark.options import CPU, OUTPUT, option_parser
-from benchmark.pairs import Target, machine, summary
-from benchmark.processes import HEIGHT, WIDTH, BareLoop, export_model, running, write_frames
+from benchmark.support.node_client import NodeClient
+from benchmark.support.options import CPU, OUTPUT, option_parser
+from benchmark.support.pairs import Target, machine, summary
+from benchmark.support.processes import HEIGHT, WIDTH, BareLoop, export_model, running, write_frames
 from cnn_perception.errors import EXIT_OK
 from cnn_perception.ros import transport
 from demo.diagnostics import diagnostic_values, median_latencies_ms

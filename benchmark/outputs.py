@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 from torchvision import models  # type: ignore[import-untyped]
 
-from benchmark.options import CPU, OUTPUT, option_parser
-from benchmark.pairs import Target, machine, summary
-from benchmark.processes import alternate, export_model
+from benchmark.support.options import CPU, OUTPUT, option_parser
+from benchmark.support.pairs import Target, machine, summary
+from benchmark.support.processes import alternate, export_model
 from cnn_perception.errors import EXIT_OK
 
 _TARGET = Target(1.03)

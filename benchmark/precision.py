@@ -13,9 +13,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.options import CPU, option_parser
-from benchmark.pairs import Target, machine, summary
-from benchmark.processes import alternate
+from benchmark.support.options import CPU, option_parser
+from benchmark.support.pairs import Target, machine, summary
+from benchmark.support.processes import alternate
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, PerceptionError
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 

@@ -21,9 +21,9 @@ import torch
 from PIL import Image
 from torchvision import transforms  # type: ignore[import-untyped]
 
-from benchmark.options import at_least_one, option_parser
-from benchmark.pairs import Target, machine, processor_ms, summary
-from benchmark.processes import draw_images
+from benchmark.support.options import at_least_one, option_parser
+from benchmark.support.pairs import Target, machine, processor_ms, summary
+from benchmark.support.processes import draw_images
 from cnn_perception.errors import EXIT_OK
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
 from cnn_perception.pipeline.preprocess import preprocess

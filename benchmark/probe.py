@@ -32,8 +32,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms  # type: ignore[import-untyped]
 
-from benchmark.options import option_parser
-from benchmark.pairs import Target, machine
+from benchmark.support.options import option_parser
+from benchmark.support.pairs import Target, machine
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD
 from demo.processes import child_environment, module_command

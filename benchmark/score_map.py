@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from benchmark.options import OUTPUT, option_parser
-from benchmark.pairs import Target, machine, summary
-from benchmark.processes import draw_images, export_model
+from benchmark.support.options import OUTPUT, option_parser
+from benchmark.support.pairs import Target, machine, summary
+from benchmark.support.processes import draw_images, export_model
 from cnn_perception.errors import EXIT_OK
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions

@@ -5,8 +5,8 @@
 camera_node publishes 640x480 rgb8 images at 30 Hz. Meanwhile bad frames are published among them, parameters are set to
 good and to nonsense values, subscribers of every topic come and go, the node is deactivated and activated, and its
 model is loaded again. Memory, threads and file handles are sampled every second; the exit code is 3 when one of them
-grows over the second half of the run by more than `growth.LIMITS`, when the node no longer answers, or does not end
-quietly.
+grows over the second half of the run by more than `support.growth.LIMITS`, when the node no longer answers, or does not
+end quietly.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
 
-from benchmark.growth import LIMITS, Sample, growth, sample_process
-from benchmark.node_client import NodeClient
-from benchmark.options import OUTPUT, option_parser
-from benchmark.pairs import machine
-from benchmark.processes import export_model, running, write_frames
+from benchmark.support.growth import LIMITS, Sample, growth, sample_process
+from benchmark.support.node_client import NodeClient
+from benchmark.support.options import OUTPUT, option_parser
+from benchmark.support.pairs import machine
+from benchmark.support.processes import export_model, running, write_frames
 from cnn_perception.errors import EXIT_BELOW_TARGET, EXIT_INTERRUPTED, EXIT_OK
 from cnn_perception.ros import transport
 from demo.processes import child_environment, node_command

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import rclpy
 
-from benchmark.node_client import NodeClient
-from benchmark.options import CPU, OUTPUT, option_parser
-from benchmark.pairs import Target, machine
-from benchmark.processes import export_model, running, write_frames
+from benchmark.support.node_client import NodeClient
+from benchmark.support.options import CPU, OUTPUT, option_parser
+from benchmark.support.pairs import Target, machine
+from benchmark.support.processes import export_model, running, write_frames
 from cnn_perception.errors import EXIT_OK
 from cnn_perception.ros import transport
 from demo.processes import child_environment

@@ -17,11 +17,13 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import onnx
 import torch
+from onnx import ModelProto
 from torch import nn
 
 import cnn_perception
@@ -34,6 +36,7 @@ from cnn_perception.errors import (
     DataError,
     PerceptionError,
 )
+from cnn_perception.model.gallery import Gallery
 from cnn_perception.model.spec import (
     FP32,
     GALLERY_KEY,
@@ -41,9 +44,13 @@ from cnn_perception.model.spec import (
     IMAGENET_STD,
     METADATA_KEY,
     SPEC_VERSION,
+    ActivationSpec,
     GallerySpec,
     InputSpec,
     ModelSpec,
+    ParityRecord,
+    PrecisionRecord,
+    ScoreMapSpec,
     TrainingRecord,
 )
 from training.checkpoint import UNCALIBRATED, Checkpoint, load
@@ -93,16 +100,49 @@ def export(
     """
     if not tolerance > 0 or parity_images < 1:
         raise ConfigError(f"tolerance {tolerance:g}, parity images {parity_images}: both must be above 0")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{output.parent}: cannot be made ({error.strerror}); choose another --output") from None
-    size = checkpoint.input
+    _make_folder(output.parent)
     model = _restore(checkpoint)
-    split = backbones.split(model, size.height, size.width)
-    made = trace.make(split, checkpoint)
-    proto = made.proto
-    onnx.checker.check_model(proto)
+    compare = partial(compare_logits, model=model, checkpoint=checkpoint, count=parity_images, tolerance=tolerance)
+    graph = _trace(model, checkpoint)
+    parity = compare(graph.proto)
+    precision = FP32
+    if reduction is not None:
+        graph, precision = _reduce(graph, checkpoint, reduction)
+        parity = compare(graph.proto, is_exact=False)
+    spec = _describe(checkpoint, graph, parity, precision)
+    found = gallery.embed(graph.proto, references, spec.input) if references else None
+    if found is not None:
+        spec = dataclasses.replace(spec, gallery=GallerySpec(found.names, found.dimensions))
+    _write(graph.proto, spec, found, output)
+    return spec
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be made ({error.strerror}); choose another --output") from None
+
+
+def _trace(model: nn.Module, checkpoint: Checkpoint) -> trace.Graph:
+    """Returns the float32 graph of a network, which is valid ONNX."""
+    split = backbones.split(model, checkpoint.input.height, checkpoint.input.width)
+    graph = trace.make(split, checkpoint)
+    onnx.checker.check_model(graph.proto)
+    return graph
+
+
+def _reduce(graph: trace.Graph, checkpoint: Checkpoint, wanted: Reduction) -> tuple[trace.Graph, PrecisionRecord]:
+    """Returns the smaller graph, with the score map where that still holds, and what it costs."""
+    proto, cost = reduce(graph.proto, checkpoint, wanted)
+    place = score_map.keep_map(proto, graph.score_map, checkpoint.input)
+    return dataclasses.replace(graph, proto=proto, score_map=place), cost
+
+
+def _describe(
+    checkpoint: Checkpoint, graph: trace.Graph, parity: ParityRecord, precision: PrecisionRecord
+) -> ModelSpec:
+    """Returns the description of a graph, but for its gallery."""
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     spec = ModelSpec(
         version=SPEC_VERSION,
@@ -110,33 +150,29 @@ def export(
         architecture=checkpoint.backbone,
         class_names=checkpoint.class_names,
         units=checkpoint.units,
-        input=size,
-        activation=made.activation,
+        input=checkpoint.input,
+        activation=graph.activation,
         temperature=checkpoint.calibration.temperature,
         thresholds=checkpoint.calibration.thresholds,
         unknown=checkpoint.calibration.unknown,
         training=TrainingRecord(**checkpoint.training, code_version=cnn_perception.__version__, created=now),
-        parity=compare_logits(proto, model, checkpoint, parity_images, tolerance),
-        precision=FP32,
-        score_map=made.score_map,
+        parity=parity,
+        precision=precision,
+        score_map=graph.score_map,
         gallery=None,
         statistics=None,
     )
-    if reduction is not None:
-        proto, cost = reduce(proto, checkpoint, reduction)
-        own = compare_logits(proto, model, checkpoint, parity_images, tolerance, is_exact=False)
-        place = score_map.keep_map(proto, made.score_map, size)
-        spec = dataclasses.replace(spec, parity=own, precision=cost, score_map=place)
-    spec = dataclasses.replace(spec, statistics=image_statistics.measure(proto, checkpoint, spec))
-    properties = {}
-    if references:
-        found = gallery.embed(proto, references, size)
-        spec = dataclasses.replace(spec, gallery=GallerySpec(found.names, found.dimensions))
+    return dataclasses.replace(spec, statistics=image_statistics.measure(graph.proto, checkpoint, spec))
+
+
+def _write(proto: ModelProto, spec: ModelSpec, found: Gallery | None, output: Path) -> None:
+    """Writes the model file; description and gallery travel in its metadata."""
+    properties = {METADATA_KEY: spec.to_json()}
+    if found is not None:
         properties[GALLERY_KEY] = found.to_metadata()
-    onnx.helper.set_model_props(proto, {METADATA_KEY: spec.to_json(), **properties})
+    onnx.helper.set_model_props(proto, properties)
     with replacing(output) as file:
         file.write(proto.SerializeToString())
-    return spec
 
 
 def untrained(backbone: str, weights: str, class_names: Sequence[str], size: InputSpec) -> Checkpoint:
@@ -153,11 +189,7 @@ def untrained(backbone: str, weights: str, class_names: Sequence[str], size: Inp
     """
     torch.manual_seed(0)
     model = backbones.build(backbone, len(class_names))
-    last = model.get_submodule(backbones.classifier_name(model))
-    before = [parameter.clone() for parameter in last.parameters()]
-    origin = backbones.load_weights(model, backbone, weights)
-    if weights != "none" and all(torch.equal(old, new) for old, new in zip(before, last.parameters(), strict=True)):
-        raise ConfigError(f"{origin}: its last layer is not one of {len(class_names)} classes; give its --classes")
+    origin = _load_published(model, backbone, weights, len(class_names))
     training: dict[str, Any] = {"mode": "none", "weights": origin, "data": "", "data_sha256": ""}
     training |= {"train_images": 0, "val_images": 0, "metrics": {}}
     return Checkpoint(
@@ -175,6 +207,16 @@ def untrained(backbone: str, weights: str, class_names: Sequence[str], size: Inp
         config={},
         resume=None,
     )
+
+
+def _load_published(model: nn.Module, backbone: str, weights: str, classes: int) -> str:
+    """Loads weights, the last layer's too; returns where they come from."""
+    last = model.get_submodule(backbones.classifier_name(model))
+    before = [parameter.clone() for parameter in last.parameters()]
+    origin = backbones.load_weights(model, backbone, weights)
+    if weights != "none" and all(torch.equal(old, new) for old, new in zip(before, last.parameters(), strict=True)):
+        raise ConfigError(f"{origin}: its last layer is not one of {classes} classes; give its --classes")
+    return origin
 
 
 def _restore(checkpoint: Checkpoint) -> nn.Module:
@@ -218,7 +260,8 @@ def _published(options: argparse.Namespace) -> Checkpoint:
 
 def _input_of(preset: Any) -> InputSpec:  # noqa: ANN401 - torchvision has no types
     """Returns the preprocessing that comes with published weights, a torchvision `ImageClassification` preset."""
-    (side,), (resized,) = preset.crop_size, preset.resize_size
+    (side,) = preset.crop_size
+    (resized,) = preset.resize_size
     mean = tuple(preset.mean)
     std = tuple(preset.std)
     return InputSpec(side, side, "crop", side / resized, preset.interpolation.value, mean, std)
@@ -249,40 +292,55 @@ def _numbered(names: Sequence[str]) -> list[str]:
 
 
 def _summary(spec: ModelSpec, output: Path) -> str:
+    """Returns what is in a model file, a line each."""
     size = spec.input
-    parity = spec.parity
-    cell = spec.activation
     outputs = f"{len(spec.class_names)} {task_of(spec.task).decisions}"
-    judged = f"tolerance {parity.tolerance:g}"
-    if (kind := spec.precision.precision) != "fp32":
-        judged = f"of the {kind} file itself; {judged} is for fp32"
     rows = {
         "model": f"{output} ({output.stat().st_size / 1e6:.1f} MB)",
         "network": f"{spec.architecture}, {outputs}, weights {spec.training.weights}",
         "input": f"{size.height}x{size.width}, {size.resize_mode} {size.crop_fraction:g}, {size.interpolation}",
-        "activation": "none: the network has no spatial features",
-        "score map": "none: the network is not convolutional throughout",
-        "parity": f"logits within {parity.max_logit_difference:.2g} ({judged}), "
-        f"{task_of(spec.task).agreement} on {parity.top1_agreement:.1%} of {parity.images} {parity.source} images",
+        "activation": _activation_line(spec.activation),
+        "score map": _score_map_line(spec.score_map),
+        "parity": _parity_line(spec),
     }
-    if cell is not None:
-        field = " x ".join(str(pixels) if pixels else "all" for pixels in cell.receptive_field)
-        rows["activation"] = (
-            f"{cell.method}, {cell.rows}x{cell.columns} cells every {cell.stride[0]:g} x {cell.stride[1]:g} pixels, "
-            f"each seeing {field}"
-        )
-    if (place := spec.score_map) is not None:
-        rows["score map"] = f"an answer every {place.stride[0]:g} x {place.stride[1]:g} pixels of a larger image"
-    if kind != "fp32":
-        cost = spec.precision
-        rows["precision"] = (
-            f"{cost.precision}: {cost.metric} {cost.after:.4f}, in fp32 {cost.before:.4f}, on {cost.images} validation "
-            "images" + (f"; calibrated on {cost.calibration_images} others" if cost.calibration_images else "")
-        )
+    if spec.precision.precision != "fp32":
+        rows["precision"] = _precision_line(spec.precision)
     rows["statistics"] = image_statistics.summary(spec.statistics)
     if spec.gallery is not None:
         rows["gallery"] = f"{len(spec.gallery.names)} images of {spec.gallery.dimensions} numbers, with their names"
     return "\n".join(f"{name:<12}{value}" for name, value in rows.items())
+
+
+def _activation_line(cells: ActivationSpec | None) -> str:
+    if cells is None:
+        return "none: the network has no spatial features"
+    down, right = cells.stride
+    field = " x ".join(str(pixels or "all") for pixels in cells.receptive_field)
+    grid = f"{cells.rows}x{cells.columns} cells every {down:g} x {right:g} pixels"
+    return f"{cells.method}, {grid}, each seeing {field}"
+
+
+def _score_map_line(place: ScoreMapSpec | None) -> str:
+    if place is None:
+        return "none: the network is not convolutional throughout"
+    down, right = place.stride
+    return f"an answer every {down:g} x {right:g} pixels of a larger image"
+
+
+def _parity_line(spec: ModelSpec) -> str:
+    parity = spec.parity
+    kind = spec.precision.precision
+    judged = f"tolerance {parity.tolerance:g}"
+    if kind != "fp32":
+        judged = f"of the {kind} file itself; {judged} is for fp32"
+    agreed = f"{task_of(spec.task).agreement} on {parity.top1_agreement:.1%} of {parity.images} {parity.source} images"
+    return f"logits within {parity.max_logit_difference:.2g} ({judged}), {agreed}"
+
+
+def _precision_line(cost: PrecisionRecord) -> str:
+    figures = f"{cost.metric} {cost.after:.4f}, in fp32 {cost.before:.4f}"
+    line = f"{cost.precision}: {figures}, on {cost.images} validation images"
+    return f"{line}; calibrated on {cost.calibration_images} others" if cost.calibration_images else line
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -301,6 +359,12 @@ def _parser() -> argparse.ArgumentParser:
         help="largest difference, of numbers in standard deviations (%(default)s)",
     )
     parser.add_argument("--parity-images", type=int, default=PARITY_IMAGES, help="images compared (%(default)s)")
+    _add_reduction(parser)
+    _add_references(parser)
+    return parser
+
+
+def _add_reduction(parser: argparse.ArgumentParser) -> None:
     smaller = parser.add_mutually_exclusive_group()
     smaller.add_argument("--int8", action="store_true", help="8-bit integers, for CPUs: a quarter of the size")
     smaller.add_argument("--fp16", action="store_true", help="half precision, for GPUs; a CPU gains no speed by it")
@@ -311,6 +375,9 @@ def _parser() -> argparse.ArgumentParser:
         default=MAX_ACCURACY_LOSS,
         help="of --int8 and --fp16, as a share (%(default)s); one image may always be lost",
     )
+
+
+def _add_references(parser: argparse.ArgumentParser) -> None:
     compared = parser.add_mutually_exclusive_group()
     compared.add_argument(
         "--gallery",
@@ -321,7 +388,6 @@ def _parser() -> argparse.ArgumentParser:
         help="of --checkpoint: stores embeddings and file names of N training images a class (%(const)s)",
     )
     compared.add_argument("--gallery-images", type=Path, metavar="DIR", help="instead: those of all images below DIR")
-    return parser
 
 
 def _reduction(options: argparse.Namespace) -> Reduction | None:
@@ -336,29 +402,37 @@ def _references(options: argparse.Namespace, checkpoint: Checkpoint) -> Sequence
     return gallery.of_training(checkpoint, options.gallery) if options.gallery is not None else ()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns its exit code."""
-    parser = _parser()
-    options = parser.parse_args(argv)
+def _check_options(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Ends the program where options do not belong together."""
     if options.checkpoint and (options.weights or options.classes or options.size):
         parser.error("--weights, --classes and --size belong to --backbone: a checkpoint carries its own")
     if options.backbone and (options.int8 or options.fp16):
         parser.error("--int8 and --fp16 belong to --checkpoint: what they cost is measured on its images")
     if options.backbone and options.gallery is not None:
         parser.error("--gallery belongs to --checkpoint: it stores its training images; take --gallery-images DIR")
+
+
+def _export_as_asked(options: argparse.Namespace) -> ModelSpec:
+    """Exports what the options name."""
+    checkpoint = load(options.checkpoint) if options.checkpoint else _published(options)
+    print(f"exporting {checkpoint.backbone} at {checkpoint.input.height}x{checkpoint.input.width} pixels", flush=True)
+    return export(
+        checkpoint,
+        options.output,
+        tolerance=options.tolerance,
+        parity_images=options.parity_images,
+        reduction=_reduction(options),
+        references=_references(options, checkpoint),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit code."""
+    parser = _parser()
+    options = parser.parse_args(argv)
+    _check_options(options, parser)
     try:
-        checkpoint = load(options.checkpoint) if options.checkpoint else _published(options)
-        print(
-            f"exporting {checkpoint.backbone} at {checkpoint.input.height}x{checkpoint.input.width} pixels", flush=True
-        )
-        spec = export(
-            checkpoint,
-            options.output,
-            tolerance=options.tolerance,
-            parity_images=options.parity_images,
-            reduction=_reduction(options),
-            references=_references(options, checkpoint),
-        )
+        spec = _export_as_asked(options)
     except (ParityError, AccuracyError) as error:
         print(f"error: {options.output}: {error}", file=sys.stderr)
         return EXIT_BELOW_TARGET

@@ -9,7 +9,6 @@ import csv
 import itertools
 import math
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import time
 
 import numpy as np
 import pytest
-from paths import ROOT
+from paths import ROOT, files_of_at_most
 from PIL import Image
 from recording import SHA256, SPEC, SURE, TIMEOUT_S, UNSURE, Recording, packed, picture, prediction, raw, settings
 from rosbags.rosbag2 import Reader
@@ -339,13 +338,10 @@ def test_a_row_that_fits_only_in_part_is_taken_back(tmp_path, monkeypatch):
     recording.offer(small, stamp_ns=1)
     recording.offer(small, stamp_ns=2, frame_id="x" * 900)
     file = tmp_path / SHA256[:12] / "frames.csv"
-    before, limits = file.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = file.read_bytes()
     assert len(small.data) < len(before)  # the image fits, the row does not
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limits[1]))
-    try:
+    with files_of_at_most(len(before) + 20):
         recording.offer(small, stamp_ns=3)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
     assert recording.said == [f"{tmp_path}: disk full; free some space"]
     assert file.read_bytes() == before
@@ -469,15 +465,11 @@ def test_a_bag_holds_the_images_as_they_came_and_all_scores(tmp_path):
 def test_a_bag_on_a_full_disk_keeps_its_frames_and_the_next_begins_another(tmp_path, monkeypatch):
     monkeypatch.setattr(recorder_module, "RETRY_S", 0.0)
     recording = Recording(tmp_path, format="bag")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-    try:
+    with files_of_at_most(100_000):
         for stamp_ns in range(6):
             recording.offer(raw(picture(stamp_ns, 60, 100)), camera="front", stamp_ns=stamp_ns)
             if recording.said:
                 break
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     kept = recording.recorder.report().recorded
     assert 3 <= kept <= 5
     assert recording.said == [f"{tmp_path}: cannot be written (File too large); check the folder and its permissions"]
@@ -496,13 +488,9 @@ def test_a_bag_on_a_full_disk_keeps_its_frames_and_the_next_begins_another(tmp_p
 def test_a_bag_that_never_got_a_frame_is_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(recorder_module, "RETRY_S", 0.0)
     recording = Recording(tmp_path, format="bag")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
-    try:
+    with files_of_at_most(10):
         recording.offer(raw(picture()))
         recording.offer(raw(picture()))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     recording.close()
 
     assert len(recording.said) == 1

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
+
+from cnn_perception.errors import FrameError
 
 HEIGHT, WIDTH = 4, 6
 
@@ -267,6 +270,23 @@ def _bad_files():
     yield BadFile("png_bomb_2^31", "png", png_file(2**31 - 1, 2**31 - 1, 8, 2, [b""]), "size")
     yield BadFile("depth", "16UC1; compressedDepth png", bytes(12) + png, "format")
     yield BadFile("tiff_float", "tiff", saved(Image.fromarray(np.ones((4, 6), np.float32)), "TIFF"), "depth")
+
+
+def names(frames: Iterable[GoodImage | BadImage | GoodFile | BadFile]) -> list[str]:
+    return [frame.name for frame in frames]
+
+
+def assert_shown(rgb: np.ndarray, good: GoodImage | GoodFile) -> None:
+    assert rgb.dtype == np.uint8
+    assert rgb.flags.c_contiguous
+    assert rgb.shape == good.rgb.shape
+    assert np.abs(rgb.astype(int) - good.rgb.astype(int)).max() <= good.tolerance
+
+
+def assert_refused_as(bad: BadImage | BadFile, refusal: FrameError) -> None:
+    assert refusal.reason == bad.reason
+    assert len(str(refusal)) < 200
+    assert "\n" not in str(refusal)
 
 
 GOOD_IMAGES = list(_good_images())

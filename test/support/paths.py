@@ -1,15 +1,29 @@
-"""Where the tests find the checkout, and the real data that lies beside it on some machines."""
+"""Where the tests find the checkout and the real data that lies beside it on some machines; disks that fill up."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout."""
 SHARED_DATA = ROOT.parent / "shared" / "data"
 """Real images, recordings and weights; tests that use them are skipped where there are none."""
+
+
+@contextlib.contextmanager
+def files_of_at_most(size_bytes: int) -> Iterator[None]:
+    """Lets this process write no file beyond a size, as on a disk that is full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def write_donkeycar_csv(tub: Path, folder: Path) -> Path:

@@ -6,13 +6,13 @@ import dataclasses
 import errno
 import os
 import pickle
-import resource
 import signal
 import time
 
 import pytest
 import torch
 from checkpoints import MADE
+from paths import files_of_at_most
 
 from cnn_perception.errors import DataError
 from training import checkpoint
@@ -78,13 +78,11 @@ def test_a_full_disk_is_said_and_leaves_the_old_checkpoint(tmp_path):
 def test_a_failing_write_is_said_and_leaves_the_old_checkpoint(tmp_path):
     path = tmp_path / "last.pt"
     checkpoint.save(path, MADE)
-    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
-    try:
-        with pytest.raises(DataError, match=f"cannot be written \\({os.strerror(errno.EFBIG)}\\)"):
-            checkpoint.save(path, dataclasses.replace(MADE, model={"w": torch.zeros(100_000)}))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    before = path.read_bytes()
+    refusal = f"cannot be written \\({os.strerror(errno.EFBIG)}\\)"
+
+    with files_of_at_most(50_000), pytest.raises(DataError, match=refusal):
+        checkpoint.save(path, dataclasses.replace(MADE, model={"w": torch.zeros(100_000)}))
 
     assert path.read_bytes() == before
 

@@ -183,7 +183,8 @@ def _with_constant_pooling(head: fx.GraphModule) -> fx.GraphModule:
     result = cut(head, nodes[0], tuple(nodes[-1].args[0]))
     for node in result.graph.nodes:
         if node.op == "call_module" and isinstance(result.get_submodule(node.target), nn.AdaptiveAvgPool2d):
-            before, after = node.all_input_nodes[0].meta["shape"][2:], node.meta["shape"][2:]
+            before = node.all_input_nodes[0].meta["shape"][2:]
+            after = node.meta["shape"][2:]
             pooling = nn.Identity() if before == after else _ConstantPooling(before, after)
             result.set_submodule(node.target, pooling)
     return result

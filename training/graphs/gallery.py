@@ -16,7 +16,7 @@ from cnn_perception.image.listing import image_files
 from cnn_perception.model.gallery import Gallery
 from cnn_perception.model.spec import InputSpec
 from training.checkpoint import Checkpoint
-from training.graphs.parity import read_image, runner
+from training.graphs.parity import evenly, read_image, runner
 from training.tasks.by_name import task_of
 
 PER_CLASS = 10
@@ -51,23 +51,38 @@ def of_training(checkpoint: Checkpoint, per_class: int) -> tuple[Reference, ...]
     """
     if per_class < 1:
         raise ConfigError(f"--gallery {per_class}: at least 1 image of a class is needed")
-    labels = checkpoint.train_targets or ((),) * len(checkpoint.train_images)
-    labelled = zip(map(Path, checkpoint.train_images), labels, strict=True)
-    there = [(path, label) for path, label in labelled if path.is_file()]
-    if not there:
+    paths, labels = _still_there(checkpoint)
+    chosen: set[int] = set()
+    for rows in _rows_of_classes(checkpoint, labels).values():
+        chosen.update(rows[place] for place in evenly(len(rows), per_class))
+    root = Path(os.path.commonpath([path.parent for path in paths]))
+    return _named(root, (paths[row] for row in sorted(chosen)))
+
+
+def _still_there(checkpoint: Checkpoint) -> tuple[list[Path], list[Sequence[float]]]:
+    """Returns the training images that are on this machine, and what each shows, nothing if the checkpoint forgot."""
+    paths: list[Path] = []
+    labels: list[Sequence[float]] = []
+    kept = checkpoint.train_targets or ((),) * len(checkpoint.train_images)
+    for path, label in zip(map(Path, checkpoint.train_images), kept, strict=True):
+        if path.is_file():
+            paths.append(path)
+            labels.append(label)
+    if not paths:
         raise DataError(
             "--gallery: no training image of the checkpoint is on this machine; export where it was trained, or name "
             "a folder with --gallery-images"
         )
-    of_class: dict[int, list[int]] = {}
-    for row, (_, label) in enumerate(there):
+    return paths, labels
+
+
+def _rows_of_classes(checkpoint: Checkpoint, labels: Sequence[Sequence[float]]) -> dict[int, list[int]]:
+    """Returns the rows of each class among the labels."""
+    rows: dict[int, list[int]] = {}
+    for row, label in enumerate(labels):
         for index in task_of(checkpoint.task).groups(label):
-            of_class.setdefault(index, []).append(row)
-    chosen: set[int] = set()
-    for rows in of_class.values():
-        chosen.update(rows[i] for i in np.linspace(0, len(rows) - 1, min(per_class, len(rows))).round().astype(int))
-    root = Path(os.path.commonpath([path.parent for path, _ in there]))
-    return _named(root, (there[row][0] for row in sorted(chosen)))
+            rows.setdefault(index, []).append(row)
+    return rows
 
 
 def of_folder(folder: Path) -> tuple[Reference, ...]:
@@ -107,8 +122,12 @@ def embed(proto: ModelProto, references: Sequence[Reference], size: InputSpec) -
 
 def _named(root: Path, files: Iterable[Path]) -> tuple[Reference, ...]:
     """Names files by their place below a folder: where that lies is nobody's business on the robot."""
-    # a name of a file may be any bytes, JSON has to be text
-    found = tuple(Reference(os.fsencode(p.relative_to(root)).decode("utf-8", "replace"), p) for p in files)
+    found = tuple(Reference(_as_text(path.relative_to(root)), path) for path in files)
     if len(found) > MOST_IMAGES:
         raise DataError(f"a gallery of {len(found)} images is too large; {MOST_IMAGES} are the most")
     return found
+
+
+def _as_text(path: Path) -> str:
+    """Returns valid Unicode: a name of a file may be any bytes, JSON has to be text."""
+    return os.fsencode(path).decode("utf-8", "replace")

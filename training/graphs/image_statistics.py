@@ -15,7 +15,7 @@ from cnn_perception.pipeline.postprocess import Postprocessor
 from cnn_perception.pipeline.preprocess import InputTensor
 from cnn_perception.stream.drift import brightness, moments
 from training.checkpoint import Checkpoint
-from training.graphs.parity import read_image, runner
+from training.graphs.parity import evenly, read_image, runner
 from training.tasks.by_name import task_of
 
 MOST_IMAGES = 300
@@ -28,7 +28,7 @@ def measure(proto: ModelProto, checkpoint: Checkpoint, spec: ModelSpec) -> Train
     Args:
         proto: The graph that is exported.
         checkpoint: Names the images and what the training images show.
-        spec: What is exported with the graph; its `statistics` and `gallery` are not looked at.
+        spec: What is exported with the graph; its `statistics` and `gallery` are not used.
 
     Returns:
         The statistics; None where the checkpoint keeps no training labels, or where none of its validation images is
@@ -40,7 +40,7 @@ def measure(proto: ModelProto, checkpoint: Checkpoint, spec: ModelSpec) -> Train
     paths = [Path(path) for path in checkpoint.val_images if Path(path).is_file()]
     if not paths or not checkpoint.train_targets:
         return None
-    chosen = np.linspace(0, len(paths) - 1, min(MOST_IMAGES, len(paths))).round().astype(int)
+    chosen = evenly(len(paths), MOST_IMAGES)
     run = runner(proto, ["logits", "embedding"])
     postprocess = Postprocessor(spec)
     lights = []

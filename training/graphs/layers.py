@@ -6,11 +6,12 @@ changes of layout are left out. All figures are for one image.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from onnx import ModelProto, NodeProto, TensorProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from cnn_perception.errors import ModelError
 from training.graphs.receptive_field import Geometry, Shape, Window, geometries, shapes_of, window
@@ -110,46 +111,62 @@ def misfit(read: Window, size: tuple[int, ...], cells: tuple[int, ...]) -> str:
     Returns:
         One phrase for each axis, one for both where they are equal; empty if all fit.
     """
-    said = []
-    for axis, (pixels, given) in enumerate(zip(size, cells, strict=True)):
-        reach = (read.kernel[axis] - 1) * read.dilation[axis] + 1
-        padded = pixels + read.before[axis] + read.after[axis]
-        steps, rest = divmod(padded - reach, read.stride[axis])
-        exact = f"{(padded - reach) / read.stride[axis] + 1:.4g} cells"
-        unread = max(rest - read.after[axis], 0)
-        if padded < reach:
-            said.append(f"kernel {reach} > padded input {padded}")
-        elif not rest:
-            said.append("")
-        elif given > steps + 1:
-            said.append(f"{exact}: last window hangs over by {read.stride[axis] - rest}")
-        else:
-            said.append(f"{exact}: " + (f"last {unread} of input unread" if unread else f"{rest} of padding unread"))
+    said = [_misfit_along(axis, read, size[axis], given) for axis, given in enumerate(cells)]
     if len(set(said)) == 1:
         return said[0]
-    return "; ".join(f"{name} {text}" for name, text in zip(("rows", "columns"), said, strict=True) if text)
+    named = zip(("rows", "columns"), said, strict=True)
+    return "; ".join(f"{axis} {text}" for axis, text in named if text)
+
+
+def _misfit_along(axis: int, read: Window, pixels: int, cells: int) -> str:
+    reach = (read.kernel[axis] - 1) * read.dilation[axis] + 1
+    padded = pixels + read.before[axis] + read.after[axis]
+    if padded < reach:
+        return f"kernel {reach} > padded input {padded}"
+    stride = read.stride[axis]
+    steps, rest = divmod(padded - reach, stride)
+    if not rest:
+        return ""
+    exact = f"{(padded - reach) / stride + 1:.4g} cells"
+    if cells > steps + 1:
+        return f"{exact}: last window hangs over by {stride - rest}"
+    unread = rest - read.after[axis]
+    return f"{exact}: last {unread} of input unread" if unread > 0 else f"{exact}: {rest} of padding unread"
 
 
 def _owned(model: ModelProto, parameters: Collection[str] | None) -> dict[str, tuple[str, ...]]:
     """Returns, for every tensor that does not depend on the image, the parameters that it is computed from."""
     graph = model.graph
-    if parameters is None:
-        # Their running mean and variance are measured, not learned.
-        statistics = {name for node in graph.node if node.op_type == "BatchNormalization" for name in node.input[3:5]}
-        weights = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.input[:1]}
-        scales = {name for node in graph.node if node.op_type.endswith("eLinear") for name in node.input[1:]}
-        parameters = {
-            tensor.name
-            for tensor in graph.initializer
-            if (tensor.data_type in _FLOATS or (tensor.data_type in _QUANTISED and tensor.name in weights))
-            and math.prod(tensor.dims) > 1
-        } - (statistics | scales)
-    owned = {tensor.name: (tensor.name,) * (tensor.name in parameters) for tensor in graph.initializer}
+    learned = _learned(graph) if parameters is None else parameters
+    owned: dict[str, tuple[str, ...]] = {}
+    for tensor in graph.initializer:
+        owned[tensor.name] = (tensor.name,) if tensor.name in learned else ()
     for node in graph.node:
-        if all(name in owned for name in node.input if name):
-            sources = tuple(dict.fromkeys(source for name in node.input if name for source in owned[name]))
-            owned.update(dict.fromkeys(node.output, sources))
+        inputs = [name for name in node.input if name]
+        if all(name in owned for name in inputs):
+            sources = itertools.chain.from_iterable(owned[name] for name in inputs)
+            owned.update(dict.fromkeys(node.output, tuple(dict.fromkeys(sources))))
     return owned
+
+
+def _learned(graph: GraphProto) -> set[str]:
+    """Returns the initializers of more than one number that training may have changed."""
+    quantised: set[str] = set()
+    others: set[str] = set()
+    for node in graph.node:
+        if node.op_type == "BatchNormalization":
+            others.update(node.input[3:5])  # its running mean and variance are measured, not learned
+        if node.op_type == "DequantizeLinear":
+            quantised.update(node.input[:1])
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            others.update(node.input[1:])  # scale and zero point
+    names = {tensor.name for tensor in graph.initializer if _is_weight(tensor, quantised)}
+    return names - others
+
+
+def _is_weight(tensor: TensorProto, quantised: Collection[str]) -> bool:
+    is_number = tensor.data_type in _FLOATS or (tensor.data_type in _QUANTISED and tensor.name in quantised)
+    return is_number and math.prod(tensor.dims) > 1
 
 
 def _name(node: NodeProto, own: list[str]) -> str:
@@ -168,7 +185,8 @@ def _size(name: str, shapes: dict[str, Shape], node: NodeProto) -> tuple[int, ..
 
 def _pools(node: NodeProto, shapes: dict[str, Shape]) -> bool:
     """Returns whether a node reduces the cells of a feature map to one."""
-    before, after = shapes.get(node.input[0], []), shapes.get(node.output[0], [])
+    before = shapes.get(node.input[0], [])
+    after = shapes.get(node.output[0], [])
     return node.op_type in _GLOBAL_POOLINGS and len(before) == 4 and before[1] == [*after, 0, 0][1]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -128,11 +129,21 @@ def _inputs(checkpoint: Checkpoint, count: int) -> tuple[ParitySource, list[Call
     size = checkpoint.input
     paths = [Path(path) for path in checkpoint.val_images if Path(path).is_file()]
     if paths:
-        chosen = np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)
-        return "validation", [lambda path=paths[i]: read_image(path, size, "validation") for i in chosen]  # type: ignore[misc]
+        chosen = evenly(len(paths), count)
+        return "validation", [partial(read_image, paths[index], size, "validation") for index in chosen]
     random = np.random.default_rng(0)
     shape = (3, size.height, size.width)
     return "noise", [lambda: random.standard_normal(shape, np.float32)] * min(count, _NOISE_IMAGES)
+
+
+def evenly(length: int, count: int) -> list[int]:
+    """Returns indices from all over a list: the first, the last and what lies evenly between, at most `count`.
+
+    Args:
+        length: Of the list, at least 1.
+        count: At least 1.
+    """
+    return [int(index) for index in np.linspace(0, length - 1, min(count, length)).round()]
 
 
 def read_image(path: Path, size: InputSpec, part: Literal["training", "validation", "reference"]) -> _Batch:

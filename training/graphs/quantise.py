@@ -12,12 +12,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 from onnx import ModelProto
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -27,7 +25,7 @@ from tqdm import tqdm
 from cnn_perception.errors import ConfigError, DataError, ModelError
 from cnn_perception.model.spec import InputSpec, Precision, PrecisionRecord
 from training.checkpoint import Checkpoint
-from training.graphs.parity import read_image
+from training.graphs.parity import evenly, read_image, runner
 from training.scoring.scores import Evaluation
 from training.tasks.by_name import METRIC_TITLES, task_of
 from training.tasks.scaling import standardised
@@ -76,9 +74,12 @@ def reduce(proto: ModelProto, checkpoint: Checkpoint, wanted: Reduction) -> tupl
         AccuracyError: If more accuracy is lost than is allowed.
         DataError: If no such image is on this machine, or one cannot be read any more.
     """
-    int8 = wanted.precision == "int8"
-    images = _chosen(checkpoint.train_images, wanted.calibration_images) if int8 else []
-    smaller = to_int8(proto, _tensors(images, checkpoint.input)) if int8 else to_fp16(proto)
+    images: list[Path] = []
+    if wanted.precision == "int8":
+        images = _chosen(checkpoint.train_images, wanted.calibration_images)
+        smaller = to_int8(proto, _tensors(images, checkpoint.input))
+    else:
+        smaller = to_fp16(proto)
     shown, before, after = _compare(proto, smaller, checkpoint)
     record = PrecisionRecord(wanted.precision, len(images), shown, task_of(checkpoint.task).metric, before, after)
     _check(record, wanted.max_loss)
@@ -162,7 +163,7 @@ def _chosen(paths: Sequence[str], count: int) -> list[Path]:
             "--int8: no training image of the checkpoint is on this machine, and it is calibrated with them; "
             "export where it was trained"
         )
-    return [rows[index] for index in np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]
+    return [rows[index] for index in evenly(len(rows), count)]
 
 
 def _tensors(paths: Sequence[Path], size: InputSpec) -> Iterator[_Batch]:
@@ -172,6 +173,22 @@ def _tensors(paths: Sequence[Path], size: InputSpec) -> Iterator[_Batch]:
 
 def _compare(before: ModelProto, after: ModelProto, checkpoint: Checkpoint) -> tuple[int, float, float]:
     """Lets both graphs answer the labelled validation images; returns their number and the metric of each graph."""
+    shown = _labelled(checkpoint)
+    truth = np.array([target for _, target in shown], np.float32)
+    run_before = runner(before, ["logits"])
+    run_after = runner(after, ["logits"])
+    of_before: list[_Batch] = []
+    of_after: list[_Batch] = []
+    for start in tqdm(range(0, len(shown), _BATCH), "comparing", unit="batch", leave=False):
+        paths = [path for path, _ in shown[start : start + _BATCH]]
+        batch = np.stack([read_image(path, checkpoint.input, "validation") for path in paths])
+        of_before += run_before(batch)
+        of_after += run_after(batch)
+    return len(shown), _metric(of_before, truth, checkpoint), _metric(of_after, truth, checkpoint)
+
+
+def _labelled(checkpoint: Checkpoint) -> list[tuple[Path, tuple[float, ...]]]:
+    """Returns the validation images that are on this machine, each with what it shows."""
     labelled = zip(checkpoint.val_images, checkpoint.val_targets, strict=False)  # no targets where there are no labels
     shown = [(Path(path), target) for path, target in labelled if Path(path).is_file()]
     if not shown:
@@ -179,27 +196,13 @@ def _compare(before: ModelProto, after: ModelProto, checkpoint: Checkpoint) -> t
             "--int8 and --fp16 measure what they cost, and no labelled validation image of the checkpoint is on this "
             "machine; export where it was trained"
         )
-    sessions = (_session(before), _session(after))
-    logits = (list[_Batch](), list[_Batch]())
-    for start in tqdm(range(0, len(shown), _BATCH), "comparing", unit="batch", leave=False):
-        batch = np.stack(
-            [read_image(path, checkpoint.input, "validation") for path, _ in shown[start : start + _BATCH]]
-        )
-        for session, found in zip(sessions, logits, strict=True):
-            found.extend(session.run(["logits"], {"image": batch}))
-    truth = np.array([target for _, target in shown], np.float32)
-    of_first, of_second = (_evaluate(np.concatenate(found), truth, checkpoint).metric for found in logits)
-    return len(shown), of_first, of_second
+    return shown
 
 
-def _session(proto: ModelProto) -> Any:  # noqa: ANN401 - onnxruntime has no types
-    return onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-
-
-def _evaluate(outputs: _Batch, targets: _Batch, checkpoint: Checkpoint) -> Evaluation:
-    """The graph gives numbers in units, `Evaluation` compares standardised ones."""
+def _metric(batches: Sequence[_Batch], targets: _Batch, checkpoint: Checkpoint) -> float:
+    """Returns the metric of logits; the graph gives numbers in units, `Evaluation` compares standardised ones."""
     truth = task_of(checkpoint.task).stored_targets(targets)
-    return Evaluation(standardised(outputs, checkpoint.scaling), truth, checkpoint)
+    return Evaluation(standardised(np.concatenate(batches), checkpoint.scaling), truth, checkpoint).metric
 
 
 def _check(record: PrecisionRecord, max_loss: float) -> None:

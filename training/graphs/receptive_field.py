@@ -8,6 +8,7 @@ Source: A. Araujo, W. Norris, J. Sim, Computing Receptive Fields of Convolutiona
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -104,9 +105,8 @@ def geometry(model: ModelProto, tensor: str) -> Geometry:
     image = model.graph.input[0].name
     axes = grids[tensor].axes
     if axes is None:
-        strides = [
-            float(pixels) / float(cells) for pixels, cells in zip(shapes[image][2:], shapes[tensor][2:], strict=True)
-        ]
+        sizes = zip(shapes[image][2:], shapes[tensor][2:], strict=True)
+        strides = [float(pixels) / float(cells) for pixels, cells in sizes]
         return Geometry(_pair(strides), (0, 0), _pair([(stride - 1) / 2 for stride in strides]))
     return _place(axes, grids[tensor].whole)
 
@@ -143,21 +143,26 @@ def window(node: NodeProto, shapes: dict[str, Shape]) -> Window | None:
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     kernel = attributes.get("kernel_shape") or [int(size) for size in shapes.get(node.input[1], [])[2:]]
     count = len(kernel)
-    stride, dilation = attributes.get("strides", [1] * count), attributes.get("dilations", [1] * count)
+    stride = attributes.get("strides", [1] * count)
+    dilation = attributes.get("dilations", [1] * count)
     pads = attributes.get("pads", [0] * 2 * count)
     automatic = attributes.get("auto_pad", b"NOTSET").decode()
     if automatic.startswith("SAME"):
         sizes = shapes.get(node.input[0], [])[2:]
         if len(sizes) != count or not all(isinstance(size, int) for size in sizes):
             return None
-        reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
-        total = [
-            max((-(-int(size) // s) - 1) * s + r - int(size), 0)
-            for size, s, r in zip(sizes, stride, reach, strict=True)
-        ]
+        rows = zip(map(int, sizes), kernel, stride, dilation, strict=True)
+        total = [_same_padding(*row) for row in rows]
         before = [(pad + (automatic == "SAME_LOWER")) // 2 for pad in total]
         pads = before + [pad - front for pad, front in zip(total, before, strict=True)]
     return Window(tuple(kernel), tuple(stride), tuple(dilation), tuple(pads[:count]), tuple(pads[count:]))
+
+
+def _same_padding(size: int, kernel: int, stride: int, dilation: int) -> int:
+    """Returns the pixels of padding, in front and behind, with which there is a cell for every stride begun."""
+    cells = math.ceil(size / stride)
+    reach = (kernel - 1) * dilation + 1
+    return max((cells - 1) * stride + reach - size, 0)
 
 
 def _grids(model: ModelProto) -> dict[str, _Grid]:
@@ -192,15 +197,13 @@ def _follow(node: NodeProto, inputs: list[_Grid], shapes: dict[str, Shape]) -> _
         return _GLOBAL
     read = window(node, shapes)
     if read is not None:
-        if [axis.place - 2 for axis in grid.axes] != [len(read.kernel) - 2, len(read.kernel) - 1]:
-            return _GLOBAL
-        down, right = (_widened(axis, read) for axis in grid.axes)
-        return replace(grid, axes=(down, right))
+        return _slide(grid.axes, read, grid.whole)
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     if node.op_type == "Transpose":
         down, right = (replace(axis, place=attributes["perm"].index(axis.place)) for axis in grid.axes)
         return replace(grid, axes=(down, right))
-    before, after = shapes.get(node.input[0], []), shapes.get(node.output[0], [])
+    before = shapes.get(node.input[0], [])
+    after = shapes.get(node.output[0], [])
     places = [axis.place for axis in grid.axes]
     if node.op_type in _RESHAPING and places == [len(before) - 2, len(before) - 1] and before[-2:] == after[-2:]:
         down, right = (replace(axis, place=len(after) - 2 + i) for i, axis in enumerate(grid.axes))
@@ -208,6 +211,15 @@ def _follow(node: NodeProto, inputs: list[_Grid], shapes: dict[str, Shape]) -> _
     if node.op_type in _CHANNELS_LAST and max(places) < len(before) - 1 and attributes.get("axis", -1) == -1:
         return grid
     return _GLOBAL
+
+
+def _slide(axes: tuple[_Axis, _Axis], read: Window, whole: bool) -> _Grid:
+    """Returns the grid behind a window, where that slides along the last two axes."""
+    down, right = axes
+    rank = len(read.kernel) + 2
+    if (down.place, right.place) != (rank - 2, rank - 1):
+        return _GLOBAL
+    return _Grid((_widened(down, read), _widened(right, read)), whole)
 
 
 def _widened(axis: _Axis, read: Window) -> _Axis:
@@ -220,12 +232,18 @@ def _widened(axis: _Axis, read: Window) -> _Axis:
 def _union(inputs: list[_Grid]) -> _Grid:
     """Returns what a cell sees that is computed from the same cell of all inputs; pooled ones are spread over all."""
     known = [grid.axes for grid in inputs if grid.axes is not None]
-    if not known or any(
-        a.place != b.place or a.stride != b.stride for axes in known for a, b in zip(axes, known[0], strict=True)
-    ):
+    if not known:
         return _GLOBAL
-    down, right = (
-        replace(same[0], first=min(axis.first for axis in same), last=max(axis.last for axis in same))
-        for same in zip(*known, strict=True)
-    )
-    return _Grid((down, right), whole=any(grid.whole for grid in inputs))
+    vertical, horizontal = zip(*known, strict=True)
+    if not (_in_step(vertical) and _in_step(horizontal)):
+        return _GLOBAL
+    return _Grid((_joined(vertical), _joined(horizontal)), whole=any(grid.whole for grid in inputs))
+
+
+def _in_step(axes: Sequence[_Axis]) -> bool:
+    """Returns whether the axes are the same one of their tensors, with the same distance of cells."""
+    return len({(axis.place, axis.stride) for axis in axes}) == 1
+
+
+def _joined(axes: Sequence[_Axis]) -> _Axis:
+    return replace(axes[0], first=min(axis.first for axis in axes), last=max(axis.last for axis in axes))

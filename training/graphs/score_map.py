@@ -143,7 +143,8 @@ def free_size(proto: ModelProto) -> None:
 
 def _follow_size(node: NodeProto, graph: GraphProto, shapes: dict[str, Shape]) -> None:
     """Lets a Reshape of the channels alone, such as a shuffle, take its rows and columns from its input."""
-    before, after = shapes.get(node.input[0], []), shapes.get(node.output[0], [])
+    before = shapes.get(node.input[0], [])
+    after = shapes.get(node.output[0], [])
     target = next((tensor for tensor in graph.initializer if tensor.name == node.input[1]), None)
     if target is None or len(before) < 4 or before[-2:] != after[-2:]:
         return

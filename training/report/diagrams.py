@@ -99,14 +99,23 @@ def histogram(scores: Mapping[str, Doubles], threshold: float, title: str) -> Hi
         title: Written above.
     """
     everything = np.concatenate([*scores.values(), [threshold]])
-    low, high = float(everything.min()), float(everything.max())
-    high = high if high > low else low + 1.0
+    low = float(everything.min())
+    high = float(everything.max())
+    if high == low:
+        high = low + 1.0
     edges = np.linspace(low, high, _BINS + 1)
     bars: list[HistogramBar] = []
     for kind, values in scores.items():
-        shares = np.histogram(values, edges)[0] / len(values)
-        bars += [
-            HistogramBar(kind, int(k) / _BINS, float(edges[k]), float(edges[k + 1]), float(shares[k]))
-            for k in np.flatnonzero(shares)
-        ]
+        bars += _bars(kind, values, edges)
     return Histogram(title, tuple(scores), tuple(bars), 1 / _BINS, low, high, threshold)
+
+
+def _bars(kind: str, values: Doubles, edges: Doubles) -> list[HistogramBar]:
+    """Returns the bars of one kind that are not empty; edges are those of all bars, (_BINS + 1,)."""
+    bars = []
+    shares = np.histogram(values, edges)[0] / len(values)
+    for k in np.flatnonzero(shares):
+        low = float(edges[k])
+        high = float(edges[k + 1])
+        bars.append(HistogramBar(kind, int(k) / _BINS, low, high, float(shares[k])))
+    return bars

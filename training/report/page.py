@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
 from cnn_perception import metrics
+from cnn_perception.model.spec import UnknownRule
 from cnn_perception.pages import data_url
 from cnn_perception.pages.class_tables import ClassTables, class_tables
 from cnn_perception.pages.rendering import percent, render
@@ -18,6 +17,8 @@ from training.data.records import PARTS, Part
 from training.loop.run import Run
 from training.report import diagrams, worst_images
 from training.run_files import write_text
+from training.tasks.by_name import task_of
+from training.tasks.multiclass import confusion
 
 _MOST_COUNTED = 40
 """Classes beyond which a list of their images is cut."""
@@ -86,18 +87,22 @@ def _subtitle(run: Run) -> str:
     )
 
 
-_CARDS = {
+_SHARES = {
     "top1": "top-1 accuracy", "top5": "top-5 accuracy", "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1", "map": "mean average precision",
 }  # fmt: skip
+_ERRORS = ("mae", "rmse", "r2")
+_TOP = 5
+"""Classes up to which the top-5 accuracy is always 1."""
 
 
 def _figures(report: Mapping[str, Any], part: str, fitted: Fitted) -> list[tuple[str, str]]:
-    scores = report[part]
-    hidden = {"top5"} if len(scores.get("per_class", ())) <= 5 else set()
-    shares = [(text, scores[key]) for key, text in _CARDS.items() if key in scores and key not in hidden]
-    cards = [(f"{text}, {part}", percent(share)) for text, share in shares]
-    cards += [(f"{key.upper()}, {part}", f"{scores[key]:.3g}") for key in ("mae", "rmse", "r2") if key in scores]
+    """Returns the cards at the top of the page, each a title and a figure."""
+    scores = dict(report[part])
+    if len(scores.get("per_class", ())) <= _TOP:
+        scores.pop("top5", None)
+    cards = [(f"{text}, {part}", percent(scores[key])) for key, text in _SHARES.items() if key in scores]
+    cards += [(f"{key.upper()}, {part}", f"{scores[key]:.3g}") for key in _ERRORS if key in scores]
     if part in fitted.reliability:
         cards.append((f"calibration error, {part}", percent(fitted.reliability[part].after.ece)))
     if (rule := fitted.calibration.unknown) is not None and rule.auroc is not None:
@@ -111,16 +116,15 @@ def _learning_curves(run: Run) -> str:
 
 
 def _scores(run: Run, report: Mapping[str, Any], seen: Predictions, part: str) -> ClassTables | OutputTable:
-    names = run.data.class_names
-    if run.data.task == "multiclass":
-        counts = metrics.confusion_matrix(seen.labels, seen.logits.argmax(axis=1), len(names))
-        return class_tables(counts, names, f"{part} images")
-    rows = report[part].get("per_class") or report[part]["per_number"]
-    columns = tuple(next(iter(rows.values()), {}))
+    unit = f"{part} images"
+    if task_of(run.data.task).one_class:
+        return class_tables(confusion(seen.logits, seen.labels), run.data.class_names, unit)
+    rows: Mapping[str, Mapping[str, object]] = report[part].get("per_class") or report[part]["per_number"]
+    columns = next(iter(rows.values()), {})
     return OutputTable(
-        unit=f"{part} images",
+        unit=unit,
         columns=tuple(column.replace("_", " ") for column in columns),
-        rows=tuple((name, tuple(_figure(row[column]) for column in columns)) for name, row in rows.items()),
+        rows=tuple((name, tuple(map(_figure, row.values()))) for name, row in rows.items()),
     )
 
 
@@ -129,29 +133,41 @@ def _figure(value: object) -> str:
 
 
 def _reliability(fitted: Fitted) -> list[diagrams.Reliability]:
+    """Returns two diagrams for each part, before and after the fit."""
     drawn = []
     for part, found in fitted.reliability.items():
-        for when, of, loss in (("before", found.before, found.loss_before), ("after", found.after, found.loss)):
-            drawn.append(diagrams.Reliability(f"{part}, {when}: ECE {of.ece:.1%}, loss {loss:.3f}", of.bins))
+        drawn.append(_reliability_of(f"{part}, before", found.before, found.loss_before))
+        drawn.append(_reliability_of(f"{part}, after", found.after, found.loss))
     return drawn
+
+
+def _reliability_of(title: str, found: metrics.Calibration, loss: float) -> diagrams.Reliability:
+    return diagrams.Reliability(f"{title}: ECE {found.ece:.1%}, loss {loss:.3f}", found.bins)
 
 
 def _unknown(fitted: Fitted) -> _UnknownRule | None:
     rule = fitted.calibration.unknown
     if rule is None:
         return None
-    below = {kind: float((values < rule.threshold).mean()) for kind, values in fitted.unknown_scores.items()}
-    called = ", ".join(f"{percent(share)} of {kind}" for kind, share in below.items())
-    areas = ", ".join(f"{method} {value:.3f}" for method, value in fitted.auroc.items())
-    against = f"; AUROC against {rule.outside_images} images of something else: {areas}" if areas else ""
     title = f"{rule.method} score, share of the images"
     return _UnknownRule(
-        note=f"rule: {rule.method}; called unknown: {called}{against}",
+        note=_unknown_note(rule, fitted),
         histogram=diagrams.histogram(fitted.unknown_scores, rule.threshold, title),
     )
 
 
+def _unknown_note(rule: UnknownRule, fitted: Fitted) -> str:
+    below = {kind: float((values < rule.threshold).mean()) for kind, values in fitted.unknown_scores.items()}
+    called = ", ".join(f"{percent(share)} of {kind}" for kind, share in below.items())
+    note = f"rule: {rule.method}; called unknown: {called}"
+    if not fitted.auroc:
+        return note
+    areas = ", ".join(f"{method} {value:.3f}" for method, value in fitted.auroc.items())
+    return f"{note}; AUROC against {rule.outside_images} images of something else: {areas}"
+
+
 def _data(run: Run) -> list[tuple[str, str]]:
+    """Returns what the run learned from, in rows of a title and a text."""
     data = run.data
     rows = [("source", str(data.root)), ("SHA-256 of names, labels and contents", data.sha256)]
     rows += [(f"{part} images", _counts(run, part)) for part in PARTS if data.part(part)]
@@ -163,18 +179,19 @@ def _data(run: Run) -> list[tuple[str, str]]:
 
 
 def _counts(run: Run, part: Part) -> str:
-    samples, names = run.data.part(part), run.data.class_names
-    if run.data.task == "regression":
+    """Returns how many images a part has, and how many of them show each class."""
+    samples = run.data.part(part)
+    names = run.data.class_names
+    counts = task_of(run.data.task).class_counts(samples, len(names))
+    if not counts:
         return str(len(samples))
-    if run.data.task == "multilabel":
-        counts = np.sum([sample.values for sample in samples], axis=0)
-    else:
-        counts = np.bincount([sample.label for sample in samples], minlength=len(names))
-    each = ", ".join(f"{name} {int(count)}" for name, count in list(zip(names, counts, strict=True))[:_MOST_COUNTED])
-    return f"{len(samples)}: {each}{', ...' if len(names) > _MOST_COUNTED else ''}"
+    each = [f"{name} {count}" for name, count in zip(names, counts, strict=True)]
+    more = ["..."] if len(each) > _MOST_COUNTED else []
+    return f"{len(samples)}: {', '.join(each[:_MOST_COUNTED] + more)}"
 
 
 def _origin(run: Run, report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Returns what the run depended on, in rows of a title and a text."""
     rows = [(name, value) for name, value in report["versions"].items() if value]
     rows += [("weights", run.weights), ("seed", str(run.config.seed)), ("device", str(run.device))]
     rows += [(f"seconds of {name}", f"{value:.1f}") for name, value in report["seconds"].items()]

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from cnn_perception.errors import FrameError
 from cnn_perception.image.messages import RgbImage, decode_file_bytes
 from cnn_perception.model.outputs import FloatArray
-from cnn_perception.model.spec import Task
 from cnn_perception.pages import data_url
-from cnn_perception.pages.rendering import percent
 from cnn_perception.pipeline.overlay import draw_overlay
 from cnn_perception.pipeline.preprocess import preprocess
 from cnn_perception.tasks.prediction import Prediction
@@ -29,28 +24,13 @@ from training.loop.run import Run
 from training.networks import backbones
 from training.tasks.by_name import task_of
 from training.tasks.probabilities import Doubles
+from training.tasks.task import Verdict
 
 WORST = 12
 NEIGHBOURS = 4
-_WIDTH, _SMALL_WIDTH = 480, 160
+_LONGEST = 480
+_LONGEST_OF_NEIGHBOUR = 160
 """Pixels of a picture's longer side."""
-_LEAST = 1e-30
-"""What a score of 0 counts as in a logarithm."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a network said of an image.
-
-    Attributes:
-        kind: `right`, `wrong`, or empty where that cannot be said.
-        text: The answer.
-        remark: What is true.
-    """
-
-    kind: str
-    text: str
-    remark: str
 
 
 @dataclass(frozen=True)
@@ -61,7 +41,7 @@ class Neighbour:
         path: The file.
         url: The picture itself; empty where it can no longer be read.
         label: What it is labelled as.
-        is_same: Whether the other image has the same label; always for numbers.
+        is_same: Whether the other image has the same label; always where labels of copies may differ.
         cosine: Of the angle between both embeddings.
     """
 
@@ -80,13 +60,13 @@ class WorstImage:
         name: Of the file.
         url: The picture itself, with what spoke for the answer; empty where it can no longer be read.
         answer: What the network said of it.
-        loss: See `image_losses`.
+        loss: See `LearningTask.image_losses`.
         neighbours: The most similar training images, the most similar first.
     """
 
     name: str
     url: str
-    answer: Answer
+    answer: Verdict
     loss: float
     neighbours: tuple[Neighbour, ...]
 
@@ -100,10 +80,10 @@ def worst(run: Run, train: Predictions, seen: Predictions, fitted: Calibration) 
         seen: The images that were evaluated.
         fitted: Temperature, and thresholds where an image has several classes.
     """
-    thresholds = np.array(fitted.thresholds)
     task = task_of(run.data.task)
     scores = task.probabilities(seen.logits, fitted.temperature)
-    losses = image_losses(scores, task.targets(seen.samples), run.data.task)
+    thresholds = np.array(fitted.thresholds)
+    losses = task.image_losses(scores, task.targets(seen.samples))
     order = np.argsort(-losses, kind="stable")[:WORST]
     network = ActivatedClassifier(backbones.split(run.model, *run.config.input_size), run.data.task)
     found = []
@@ -113,28 +93,12 @@ def worst(run: Run, train: Predictions, seen: Predictions, fitted: Calibration) 
             WorstImage(
                 name=sample.path.name,
                 url=_overlay(run, network, sample, scores[row], thresholds),
-                answer=_answer(run, sample, scores[row], thresholds),
+                answer=task.verdict(scores[row], sample, run.data, thresholds),
                 loss=float(losses[row]),
                 neighbours=tuple(_neighbour(run, sample, train.samples[index], cosine) for index, cosine in near),
             )
         )
     return found
-
-
-def image_losses(scores: Doubles, truth: npt.NDArray[Any], task: Task) -> Doubles:
-    """Returns the loss of each image, (n,).
-
-    Args:
-        scores: (n, K) in [0, 1], or standardised numbers.
-        truth: (n,) classes; (n, K) of 0 and 1; or (n, K) standardised numbers.
-        task: Cross-entropy, its sum over the classes, or the mean absolute error.
-    """
-    if task == "regression":
-        return np.asarray(np.abs(scores - truth).mean(axis=1))
-    if task == "multiclass":
-        return np.asarray(-np.log(np.maximum(scores[np.arange(len(truth)), truth], _LEAST)))
-    right = np.where(truth > 0.5, scores, 1 - scores)
-    return np.asarray(-np.log(np.maximum(right, _LEAST)).sum(axis=1))
 
 
 def nearest(embeddings: FloatArray, others: FloatArray) -> list[list[tuple[int, float]]]:
@@ -150,11 +114,23 @@ def _overlay(run: Run, network: ActivatedClassifier, sample: Sample, scores: Dou
     image = _read(sample)
     if image is None:
         return ""
-    if run.data.task == "regression":
-        return data_url.of_image(_small(image, _WIDTH))
+    task = task_of(run.data.task)
+    if not task.has_probabilities:
+        return data_url.of_image(_small(image, _LONGEST))
+    prediction = _prediction(run, network, image, scores, thresholds)
+    truth = run.data.class_names[sample.label] if task.one_class else None
+    is_right = None if truth is None else truth == prediction.name
+    drawn = draw_overlay(_small(image, _LONGEST), prediction, run.config.input, truth=truth, is_right=is_right)
+    return data_url.of_image(drawn)
+
+
+def _prediction(
+    run: Run, network: ActivatedClassifier, image: RgbImage, scores: Doubles, thresholds: Doubles
+) -> Prediction:
+    """Returns the scores of an image as a prediction, with what the network gives beside them."""
     tensor = torch.from_numpy(preprocess(image, run.config.input)).unsqueeze(0).to(run.device)
     logits, embedding, *maps = (output[0].float().cpu().numpy() for output in network(tensor))
-    prediction = Prediction(
+    return Prediction(
         run.data.class_names,
         scores.astype(np.float32),
         int(logits.argmax()),
@@ -163,19 +139,17 @@ def _overlay(run: Run, network: ActivatedClassifier, sample: Sample, scores: Dou
         task=run.data.task,
         thresholds=thresholds.astype(np.float32),
     )
-    truth = run.data.class_names[sample.label] if run.data.task == "multiclass" else None
-    is_right = truth == prediction.name if truth else None
-    drawn = draw_overlay(_small(image, _WIDTH), prediction, run.config.input, truth=truth, is_right=is_right)
-    return data_url.of_image(drawn)
 
 
 def _neighbour(run: Run, sample: Sample, other: Sample, cosine: float) -> Neighbour:
+    task = task_of(run.data.task)
     image = _read(other)
+    is_equal = (other.label, other.values) == (sample.label, sample.values)
     return Neighbour(
         path=other.path,
-        url="" if image is None else data_url.of_image(_small(image, _SMALL_WIDTH)),
-        label=_label(run, other),
-        is_same=(other.label, other.values) == (sample.label, sample.values) or run.data.task == "regression",
+        url="" if image is None else data_url.of_image(_small(image, _LONGEST_OF_NEIGHBOUR)),
+        label=task.label_text(other, run.data),
+        is_same=is_equal or not task.copies_agree,
         cosine=cosine,
     )
 
@@ -189,33 +163,5 @@ def _read(sample: Sample) -> RgbImage | None:
 
 def _small(image: RgbImage, longest: int) -> RgbImage:
     scale = min(1.0, longest / max(image.shape[:2]))
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    return RgbImage(np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8))
-
-
-def _answer(run: Run, sample: Sample, scores: Doubles, thresholds: Doubles) -> Answer:
-    names = run.data.class_names
-    label = _label(run, sample)
-    if run.data.task == "multiclass":
-        top = int(scores.argmax())
-        text = f"{names[top]} {percent(float(scores[top]))}"
-        return Answer("right", text, "right") if top == sample.label else Answer("wrong", text, f"is {label}")
-    if run.data.task == "multilabel":
-        wrong = np.flatnonzero((scores >= thresholds) != (np.array(sample.values) > 0.5))
-        text = ", ".join(f"{names[k]} {percent(float(scores[k]))}" for k in wrong) or "unsure"
-        return Answer("wrong", text, f"is {label or 'nothing'}")
-    return Answer("", _numbers(run, scores.tolist()), f"is {label}")
-
-
-def _label(run: Run, sample: Sample) -> str:
-    if run.data.task == "multiclass":
-        return run.data.class_names[sample.label]
-    if run.data.task == "multilabel":
-        return ", ".join(name for name, value in zip(run.data.class_names, sample.values, strict=True) if value)
-    return _numbers(run, sample.values)
-
-
-def _numbers(run: Run, standardised: Sequence[float]) -> str:
-    data = run.data
-    rows = zip(data.class_names, standardised, data.scaling, data.units, strict=True)
-    return ", ".join(f"{name} {value * std + mean:.3g} {unit}".rstrip() for name, value, (mean, std), unit in rows)
+    height, width = (max(1, round(pixels * scale)) for pixels in image.shape[:2])
+    return RgbImage(np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8))

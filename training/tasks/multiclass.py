@@ -18,7 +18,7 @@ from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import Task
 from training.tasks.probabilities import Doubles, log, softmax
 from training.tasks.table import LabelledTable, Labels
-from training.tasks.task import Flags, Labelled, LearningTask, Meaning, Thresholds, Truth
+from training.tasks.task import Flags, Labelled, LearningTask, Meaning, Thresholds, Truth, Verdict
 
 IMBALANCE = 10
 """How many times more images the largest class may have than the smallest before it is said."""
@@ -91,6 +91,10 @@ class Multiclass(LearningTask):
         counts = np.bincount(rows[:, 0].astype(np.int64), minlength=classes)
         return tuple((counts / len(rows)).tolist())
 
+    def class_counts(self, samples: Sequence[Labelled], classes: int) -> list[int]:
+        """Returns counts that add up to the number of images."""
+        return [int(count) for count in np.bincount([sample.label for sample in samples], minlength=classes)]
+
     def groups(self, row: Sequence[float]) -> list[int]:
         """Returns the class; one group where the checkpoint does not keep it."""
         return [int(row[0])] if row else [0]
@@ -123,6 +127,22 @@ class Multiclass(LearningTask):
             "per_class": dict(zip(meaning.class_names, each, strict=True)),
             "confusion": counts.tolist(),
         }
+
+    def image_losses(self, scores: Doubles, truth: Truth) -> Doubles:
+        """Returns the cross-entropy of each in nats."""
+        return -log(scores[np.arange(len(truth)), truth])
+
+    def label_text(self, shown: Labelled, meaning: Meaning) -> str:
+        """Returns the name of the class."""
+        return meaning.class_names[shown.label]
+
+    def verdict(self, scores: Doubles, shown: Labelled, meaning: Meaning, thresholds: Doubles) -> Verdict:
+        """Returns the class with the highest score."""
+        top = int(scores.argmax())
+        text = f"{meaning.class_names[top]} {scores[top]:.1%}"
+        if top == shown.label:
+            return Verdict("right", text, "right")
+        return Verdict("wrong", text, f"is {self.label_text(shown, meaning)}")
 
     def probabilities(self, outputs: FloatArray, temperature: float) -> Doubles:
         """Returns a softmax."""

@@ -19,7 +19,7 @@ from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import Task
 from training.tasks.probabilities import Doubles, log, sigmoid
 from training.tasks.table import RESERVED, LabelledTable, Labels
-from training.tasks.task import MIN_IMAGES, Flags, Labelled, LearningTask, Meaning, Thresholds, Truth
+from training.tasks.task import MIN_IMAGES, Flags, Labelled, LearningTask, Meaning, Thresholds, Truth, Verdict
 
 THRESHOLD = 0.5
 """Score from which a class is taken to be shown where nothing better is known."""
@@ -73,6 +73,10 @@ class Multilabel(LearningTask):
         """Returns shares that need not add up to 1."""
         return tuple(((rows > 0.5).sum(axis=0) / len(rows)).tolist())
 
+    def class_counts(self, samples: Sequence[Labelled], classes: int) -> list[int]:
+        """Returns counts that need not add up to the number of images."""
+        return [int(count) for count in np.sum([sample.values for sample in samples], axis=0)]
+
     def groups(self, row: Sequence[float]) -> list[int]:
         """Returns the classes; images of no class are a group, too."""
         shown = [index for index, value in enumerate(row) if value > 0.5]
@@ -104,6 +108,21 @@ class Multilabel(LearningTask):
             precision = metrics.average_precision(outputs[:, k], truth[:, k] > 0.5)
             rows[name] = {"average_precision": precision, **dataclasses.asdict(scores[k]), "threshold": used[k]}
         return {"macro_f1": _macro_f1(scores), "per_class": rows}
+
+    def image_losses(self, scores: Doubles, truth: Truth) -> Doubles:
+        """Returns the binary cross-entropy of each in nats, summed over the classes."""
+        right = np.where(truth > 0.5, scores, 1 - scores)
+        return np.asarray(-log(right).sum(axis=1))
+
+    def label_text(self, shown: Labelled, meaning: Meaning) -> str:
+        """Returns the names of its classes, separated by commas."""
+        return ", ".join(name for name, value in zip(meaning.class_names, shown.values, strict=True) if value)
+
+    def verdict(self, scores: Doubles, shown: Labelled, meaning: Meaning, thresholds: Doubles) -> Verdict:
+        """Returns the classes whose score is on the wrong side of its threshold."""
+        wrong = np.flatnonzero((scores >= thresholds) != (np.array(shown.values) > 0.5))
+        text = ", ".join(f"{meaning.class_names[k]} {scores[k]:.1%}" for k in wrong)
+        return Verdict("wrong", text or "unsure", f"is {self.label_text(shown, meaning) or 'nothing'}")
 
     def probabilities(self, outputs: FloatArray, temperature: float) -> Doubles:
         """Returns a sigmoid each."""

@@ -20,7 +20,7 @@ from cnn_perception.model.spec import Task
 from training.tasks.probabilities import Doubles
 from training.tasks.scaling import in_units
 from training.tasks.table import RESERVED, LabelledTable, Labels
-from training.tasks.task import Flags, Labelled, LearningTask, Meaning, Thresholds, Truth
+from training.tasks.task import Flags, Labelled, LearningTask, Meaning, Thresholds, Truth, Verdict
 
 
 class Regression(LearningTask):
@@ -129,6 +129,18 @@ class Regression(LearningTask):
             "per_number": rows,
         }
 
+    def image_losses(self, scores: Doubles, truth: Truth) -> Doubles:
+        """Returns the mean absolute error of each, standardised."""
+        return np.asarray(np.abs(scores - truth).mean(axis=1))
+
+    def label_text(self, shown: Labelled, meaning: Meaning) -> str:
+        """Returns each number with its name and its unit."""
+        return _in_words(shown.values, meaning)
+
+    def verdict(self, scores: Doubles, shown: Labelled, meaning: Meaning, thresholds: Doubles) -> Verdict:
+        """Returns the numbers; how near is right cannot be said."""
+        return Verdict("", _in_words(scores.tolist(), meaning), f"is {self.label_text(shown, meaning)}")
+
     def probabilities(self, outputs: FloatArray, temperature: float) -> Doubles:
         """Returns the numbers."""
         return outputs.astype(np.float64)
@@ -151,6 +163,12 @@ def _names_and_units(targets: Sequence[str]) -> tuple[tuple[str, ...], tuple[str
     if not all(names) or len(set(names)) < len(names) or set(names) & set(RESERVED):
         raise ConfigError(f"--targets: {','.join(targets)} has an empty, reserved or repeated name; mend it")
     return names, units
+
+
+def _in_words(standardised: Sequence[float], meaning: Meaning) -> str:
+    (numbers,) = in_units(np.array([standardised]), meaning.scaling)
+    rows = zip(meaning.class_names, numbers, meaning.units, strict=True)
+    return ", ".join(f"{name} {number:.3g} {unit}".rstrip() for name, number, unit in rows)
 
 
 def _number(row: Row, name: str) -> float:

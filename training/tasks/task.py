@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +55,21 @@ class Meaning(Protocol):
     @property
     def scaling(self) -> tuple[tuple[float, float], ...]:
         """(mean, standard deviation) of each number over the training images, for regression."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a network said of an image, for people.
+
+    Attributes:
+        kind: Whether it is right; empty where that cannot be said.
+        text: What it said.
+        remark: What is true.
+    """
+
+    kind: Literal["right", "wrong", ""]
+    text: str
+    remark: str
 
 
 class LearningTask(Protocol):
@@ -146,6 +162,10 @@ class LearningTask(Protocol):
     def class_shares(self, rows: npt.NDArray[np.floating[Any]], classes: int) -> tuple[float, ...]:
         """Returns the share of images that show each class, of a checkpoint's targets; empty without classes."""
 
+    def class_counts(self, samples: Sequence[Labelled], classes: int) -> list[int]:
+        """Returns how many images show each class; empty without classes."""
+        return []
+
     @abstractmethod
     def groups(self, row: Sequence[float]) -> list[int]:
         """Returns the classes of an image, of its targets in a checkpoint, of which all should be represented."""
@@ -184,6 +204,32 @@ class LearningTask(Protocol):
     @abstractmethod
     def report(self, outputs: FloatArray, truth: Truth, meaning: Meaning, thresholds: Thresholds) -> dict[str, Any]:
         """Returns the scores that report.json keeps beside metric and loss; thresholds are 0.5 where there are none."""
+
+    @abstractmethod
+    def image_losses(self, scores: Doubles, truth: Truth) -> Doubles:
+        """Returns the loss of each image, (n,).
+
+        Args:
+            scores: (n, K) as `probabilities` gives them.
+            truth: As `targets` gives it.
+        """
+
+    # words for people
+
+    @abstractmethod
+    def label_text(self, shown: Labelled, meaning: Meaning) -> str:
+        """Returns what an image is labelled as; its numbers are standardised and told in their units."""
+
+    @abstractmethod
+    def verdict(self, scores: Doubles, shown: Labelled, meaning: Meaning, thresholds: Doubles) -> Verdict:
+        """Returns what a network said of an image.
+
+        Args:
+            scores: (K,) as `probabilities` gives them.
+            shown: The label of the image.
+            meaning: What the scores mean.
+            thresholds: (K,) where an image has several classes.
+        """
 
     # probabilities
 

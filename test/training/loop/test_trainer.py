@@ -37,6 +37,18 @@ def weights(path):
     return checkpoint.load(path).model
 
 
+def continue_run(photos, folder, settings):
+    torch.manual_seed(99)
+    rest = tiny_run(photos, folder, resume=True, **settings)
+    trainer.fit(rest, rest.last())
+
+
+def assert_same_run(one, other):
+    assert history(one) == history(other)
+    for name in ("best.pt", "last.pt"):
+        assert same(weights(one / name), weights(other / name))
+
+
 def same(one, other, **tolerance):
     close = torch.equal if not tolerance else functools.partial(torch.allclose, **tolerance)
     return one.keys() == other.keys() and all(close(tensor, other[name]) for name, tensor in one.items())
@@ -120,14 +132,10 @@ def test_a_run_with_everything_on_continues_as_if_never_interrupted(photos, tmp_
         trainer.fit(tiny_run(photos, tmp_path / "parts", **settings), None)
     assert len(count) == 12
     monkeypatch.undo()
-    torch.manual_seed(99)
 
-    rest = tiny_run(photos, tmp_path / "parts", resume=True, **settings)
-    trainer.fit(rest, rest.last())
+    continue_run(photos, tmp_path / "parts", settings)
 
-    assert history(tmp_path / "parts") == history(tmp_path / "whole")
-    for name in ("best.pt", "last.pt"):
-        assert same(weights(tmp_path / "parts" / name), weights(tmp_path / "whole" / name))
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
 
 
 @pytest.mark.parametrize(("select", "kept"), [("best", "first"), ("last", "last")])
@@ -404,14 +412,10 @@ def test_a_run_that_dies_between_its_two_checkpoints_continues_to_the_same_end(p
     with pytest.raises(SystemExit):
         trainer.fit(tiny_run(photos, tmp_path / "parts", **settings), None)
     monkeypatch.undo()
-    torch.manual_seed(99)
 
-    rest = tiny_run(photos, tmp_path / "parts", resume=True, **settings)
-    trainer.fit(rest, rest.last())
+    continue_run(photos, tmp_path / "parts", settings)
 
-    assert history(tmp_path / "parts") == history(tmp_path / "whole")
-    for name in ("best.pt", "last.pt"):
-        assert same(weights(tmp_path / "parts" / name), weights(tmp_path / "whole" / name))
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
 
 
 def test_what_cannot_be_compiled_is_said_and_trained_without(photos, tmp_path, monkeypatch, capsys):

@@ -26,6 +26,7 @@ from training import checkpoint
 from training.config import make, parse
 from training.data.records import Sample
 from training.report import diagrams, provenance, worst_images
+from training.tasks.by_name import task_of
 from training.train import main
 
 
@@ -184,9 +185,10 @@ def test_numbers_are_shown_in_their_units(tmp_path):
 
 def test_an_answer_with_several_labels_goes_by_the_fitted_thresholds():
     names, sample = ("red", "warm", "cold"), Sample(Path("x.png"), 0, "val", (1.0, 0.0, 0.0))
-    run = SimpleNamespace(data=SimpleNamespace(task="multilabel", class_names=names))
+    meaning = SimpleNamespace(class_names=names)
+    scores, thresholds = np.array([0.3, 0.3, 0.6]), np.array([0.2, 0.25, 0.7])
 
-    text = worst_images._answer(run, sample, np.array([0.3, 0.3, 0.6]), np.array([0.2, 0.25, 0.7])).text
+    text = task_of("multilabel").verdict(scores, sample, meaning, thresholds).text
 
     # red is seen and there, warm is seen and not there, cold is neither
     assert "warm 30" in text
@@ -199,9 +201,9 @@ def test_the_loss_of_an_image_is_that_of_torch():
     logits, labels = torch.from_numpy(rng.normal(0, 2, (6, 3))), torch.tensor([0, 1, 2, 2, 1, 0])
     several = torch.from_numpy(rng.integers(0, 2, (6, 3)).astype(np.float64))
 
-    of_one = worst_images.image_losses(logits.softmax(1).numpy(), labels.numpy(), "multiclass")
-    of_several = worst_images.image_losses(logits.sigmoid().numpy(), several.numpy(), "multilabel")
-    of_numbers = worst_images.image_losses(logits.numpy(), several.numpy(), "regression")
+    of_one = task_of("multiclass").image_losses(logits.softmax(1).numpy(), labels.numpy())
+    of_several = task_of("multilabel").image_losses(logits.sigmoid().numpy(), several.numpy())
+    of_numbers = task_of("regression").image_losses(logits.numpy(), several.numpy())
 
     assert of_one == pytest.approx(functional.cross_entropy(logits, labels, reduction="none").numpy())
     bce = functional.binary_cross_entropy_with_logits(logits, several, reduction="none").sum(1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.growth import LIMITS, Sample, growth, sample_process, slope
+from benchmark.support.growth import LIMITS, Sample, growth, sample_process, slope
 
 
 def samples(memory_mb, threads=10, handles=20):

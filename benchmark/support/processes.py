@@ -19,10 +19,10 @@ HEIGHT, WIDTH = 480, 640
 
 
 class BareLoop:
-    """A process that runs a model again and again while it is asked to, see `benchmark.bare_loop`."""
+    """A process that runs a model again and again while it is asked to, see `benchmark.support.bare_loop`."""
 
     def __init__(self, model: Path, threads: int, provider: str, workers: int = 1) -> None:
-        command = module_command("benchmark.bare_loop", model, threads, workers, provider)
+        command = module_command("benchmark.support.bare_loop", model, threads, workers, provider)
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=child_environment()
         )

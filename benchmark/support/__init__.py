@@ -1,0 +1,1 @@
+"""What the benchmarks share: pairs of measurements, processes that are measured, options."""
