@@ -112,8 +112,8 @@ class _GradCamHead(nn.Module):
         alpha = gradient.flatten(2).sum(2) if gradient.ndim > 2 else gradient
         if self.channel_weights is not None:
             alpha = alpha @ self.channel_weights
-        logits, embedding = outputs if self.neck is None else (outputs[0], self.neck(features))
-        return logits, embedding, alpha / self.cells
+        embedding = outputs[1] if self.neck is None else self.neck(features)
+        return outputs[0], embedding, alpha / self.cells
 
 
 def _entry(head: fx.GraphModule, logits: fx.Node) -> tuple[fx.Node, Tensor | None]:

@@ -75,29 +75,41 @@ def layers(model: ModelProto, parameters: Collection[str] | None = None) -> list
         data = [name for name in node.input if name in places]
         if not data:
             continue
-        own = list(dict.fromkeys(name for key in node.input for name in owned.get(key, ())))
+        own = list(dict.fromkeys(itertools.chain.from_iterable(owned.get(key, ()) for key in node.input)))
         fresh = [name for name in own if name not in counted]
         counted.update(fresh)
         read = window(node, shapes)
         slides = read is not None and len(read.kernel) == 2
         if not (fresh or slides or node.op_type in _PRODUCTS or _pools(node, shapes) or _joins(node, data, places)):
             continue
-        given = _size(node.output[0], shapes, node)
-        taken = _size(data[0], shapes, node)
-        found.append(
-            Layer(
-                name=_name(node, own),
-                kind=node.op_type,
-                input=taken[1:],
-                output=given[1:],
-                window=read,
-                parameters=sum(math.prod(int(size) for size in shapes[name]) for name in fresh),
-                multiply_adds=_multiply_adds(node, shapes, given),
-                geometry=places[node.output[0]],
-                misfit="" if read is None else misfit(read, taken[2:], given[2:]),
-            )
-        )
+        count = sum(_count(name, shapes) for name in fresh)
+        found.append(_layer(node, data[0], _name(node, own), count, shapes, places[node.output[0]]))
     return found
+
+
+def _layer(
+    node: NodeProto, source: str, name: str, parameters: int, shapes: dict[str, Shape], geometry: Geometry | None
+) -> Layer:
+    """Returns the row of a node that reads the tensor `source`."""
+    taken = _size(source, shapes, node)
+    given = _size(node.output[0], shapes, node)
+    read = window(node, shapes)
+    return Layer(
+        name=name,
+        kind=node.op_type,
+        input=taken[1:],
+        output=given[1:],
+        window=read,
+        parameters=parameters,
+        multiply_adds=_multiply_adds(node, shapes, given),
+        geometry=geometry,
+        misfit="" if read is None else misfit(read, taken[2:], given[2:]),
+    )
+
+
+def _count(name: str, shapes: dict[str, Shape]) -> int:
+    """Returns how many numbers an initializer holds."""
+    return math.prod(int(size) for size in shapes[name])
 
 
 def misfit(read: Window, size: tuple[int, ...], cells: tuple[int, ...]) -> str:

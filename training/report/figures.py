@@ -28,7 +28,7 @@ def learning_curves(history: Sequence[EpochRecord], path: Path) -> None:
     epochs = [record.epoch for record in history]
     figure = Figure(figsize=(10, 4), layout="constrained")
     axes = figure.subplots(1, 2)
-    titles = "loss", METRIC_TITLES[history[0].metric] if history else ""
+    titles = ("loss", METRIC_TITLES[history[0].metric] if history else "")
     for axis, measure, title in zip(axes, ("loss", "metric"), titles, strict=True):
         for part in ("train", "val"):
             axis.plot(epochs, [getattr(record, f"{part}_{measure}") for record in history], label=part, marker=".")
@@ -68,7 +68,8 @@ def numbers(answers: Evaluation, path: Path) -> None:
     """Draws what a network answers over what is true, a picture for each number."""
     truth = in_units(answers.truth, answers.meaning.scaling)
     found = in_units(answers.logits, answers.meaning.scaling)
-    names, units = answers.meaning.class_names, answers.meaning.units
+    names = answers.meaning.class_names
+    units = answers.meaning.units
     figure = Figure(figsize=(4 * len(names), 4), layout="constrained")
     axes = figure.subplots(1, len(names), squeeze=False)[0]
     for column, (axis, name, unit) in enumerate(zip(axes, names, units, strict=True)):

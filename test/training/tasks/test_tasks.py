@@ -52,6 +52,34 @@ def test_the_loss_of_several_labels_is_summed_over_them_and_that_of_numbers_is_l
     assert task_of("regression").loss(numbers, torch.zeros(1, 2)).item() == pytest.approx((0.125 + 2.5) / 2)
 
 
+def test_images_are_counted_by_what_they_show():
+    classes = [SimpleNamespace(label=label, values=()) for label in (0, 2, 2)]
+    several = [SimpleNamespace(label=0, values=values) for values in ((1.0, 0.0, 1.0), (1.0, 0.0, 0.0))]
+
+    assert task_of("multiclass").class_counts(classes, 3) == [1, 0, 2]
+    assert task_of("multilabel").class_counts(several, 3) == [2, 0, 1]
+    assert task_of("regression").class_counts(several, 3) == []
+
+
+def test_an_answer_is_told_with_what_is_true():
+    cat, both, far = (SimpleNamespace(label=1, values=values) for values in ((), (1.0, 1.0), (1.0, -2.0)))
+    of_classes = meaning("multiclass", ("dog", "cat"))
+    of_numbers = meaning("regression", ("angle", "throttle"), ("rad", ""), ((0.5, 0.25), (0.0, 2.0)))
+    half = np.array([0.5, 0.5])
+
+    right = task_of("multiclass").verdict(np.array([0.25, 0.75]), cat, of_classes, np.array([]))
+    wrong = task_of("multiclass").verdict(np.array([0.75, 0.25]), cat, of_classes, np.array([]))
+    missed = task_of("multilabel").verdict(np.array([0.75, 0.25]), both, of_classes, half)
+    numbers = task_of("regression").verdict(np.array([0.0, 0.5]), far, of_numbers, np.array([]))
+
+    assert (right.kind, right.text, right.remark) == ("right", "cat 75.0%", "right")
+    assert (wrong.kind, wrong.text, wrong.remark) == ("wrong", "dog 75.0%", "is cat")
+    assert (missed.kind, missed.text, missed.remark) == ("wrong", "cat 25.0%", "is dog, cat")
+    # by hand: 0.5 + 0 x 0.25 and 0 + 0.5 x 2; 0.5 + 1 x 0.25 and 0 - 2 x 2
+    assert (numbers.kind, numbers.text) == ("", "angle 0.5 rad, throttle 1")
+    assert numbers.remark == "is angle 0.75 rad, throttle -4"
+
+
 def test_hits_add_up_to_top1_and_to_r2():
     logits, classes = torch.tensor([[1.0, 2.0], [3.0, 0.0], [0.0, 1.0]]), torch.tensor([1, 1, 1])
     truth = torch.tensor([[-1.0], [1.0], [-1.0], [1.0]])  # standardised
