@@ -25,15 +25,8 @@ import torch
 from torch import nn
 
 import cnn_perception
-from cnn_perception.errors import (
-    EXIT_BAD_INPUT,
-    EXIT_BELOW_TARGET,
-    EXIT_INTERRUPTED,
-    EXIT_OK,
-    ConfigError,
-    DataError,
-    PerceptionError,
-)
+from cnn_perception.commands import exit_code
+from cnn_perception.errors import EXIT_BELOW_TARGET, EXIT_OK, ConfigError, DataError
 from cnn_perception.model.spec import (
     FP32,
     GALLERY_KEY,
@@ -346,11 +339,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--int8 and --fp16 belong to --checkpoint: what they cost is measured on its images")
     if options.backbone and options.gallery is not None:
         parser.error("--gallery belongs to --checkpoint: it stores its training images; take --gallery-images DIR")
+    return exit_code(lambda: _export(options), "interrupted: nothing is written")
+
+
+def _export(options: argparse.Namespace) -> int:
+    """Returns the exit code after writing the model file that the options describe.
+
+    Raises:
+        PerceptionError: If an option or the checkpoint cannot be used.
+    """
+    checkpoint = load(options.checkpoint) if options.checkpoint else _published(options)
+    print(f"exporting {checkpoint.backbone} at {checkpoint.input.height}x{checkpoint.input.width} pixels", flush=True)
     try:
-        checkpoint = load(options.checkpoint) if options.checkpoint else _published(options)
-        print(
-            f"exporting {checkpoint.backbone} at {checkpoint.input.height}x{checkpoint.input.width} pixels", flush=True
-        )
         spec = export(
             checkpoint,
             options.output,
@@ -362,12 +362,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ParityError, AccuracyError) as error:
         print(f"error: {options.output}: {error}", file=sys.stderr)
         return EXIT_BELOW_TARGET
-    except PerceptionError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        print("interrupted: nothing is written", file=sys.stderr)
-        return EXIT_INTERRUPTED
     print(_summary(spec, options.output))
     return EXIT_OK
 
