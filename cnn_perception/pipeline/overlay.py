@@ -82,7 +82,8 @@ def _heated(image: RgbImage, activation: FloatArray, spec: InputSpec, alpha: flo
     peak = float(activation.max())
     cells = np.maximum(activation, 0.0, dtype=np.float32) / np.float32(peak if peak > 0.0 else 1.0)
     smooth = cv2.resize(cells, (max(right - left, 1), max(bottom - top, 1)), interpolation=cv2.INTER_CUBIC)
-    rows, columns = slice(max(top, 0), min(bottom, height)), slice(max(left, 0), min(right, width))
+    rows = slice(max(top, 0), min(bottom, height))
+    columns = slice(max(left, 0), min(right, width))
     strength = smooth[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
     strength = strength.clip(0.0, 1.0)  # the cubic overshoots
     drawn = np.asarray(cv2.convertScaleAbs(image, alpha=_UNSEEN_LIGHT), np.uint8)
@@ -102,7 +103,8 @@ def _rgb_colour_map() -> _Pixels:
 def _draw_bar(drawn: _Pixels, rows: list[AnswerRow], text_px: int) -> None:
     """Draws the answer as a panel in the lower left corner, in place."""
     height, width = drawn.shape[:2]
-    gap, line = max(text_px // 2, 5), round(text_px * 1.5)
+    gap = max(text_px // 2, 5)
+    line = round(text_px * 1.5)
     rows = rows[: max(1, int(0.35 * height) // line)]
     font = _font(text_px)
     figures = ["100%" if row.share is not None else row.figure for row in rows]
@@ -113,7 +115,8 @@ def _draw_bar(drawn: _Pixels, rows: list[AnswerRow], text_px: int) -> None:
     name_width = round(max(font.getlength(name) for name in names))
     gaps = 2 + bool(bar_width) + bool(figure_width)
     size = (name_width + bar_width + figure_width + gaps * gap, line * len(rows) + gap)
-    bar_left, bar_height = name_width + 2 * gap, max(text_px // 3, 4)
+    bar_left = name_width + 2 * gap
+    bar_height = max(text_px // 3, 4)
 
     shapes = Image.new("RGBA", (2 * size[0], 2 * size[1]), (*_PANEL, 0))  # twice the size: smooth corners
     pen = ImageDraw.Draw(shapes)
@@ -146,7 +149,8 @@ def _draw_truth(drawn: _Pixels, truth: str, colour: _Rgb, text_px: int) -> None:
     """Frames the image and names the known class in the upper left corner, in place."""
     height, width = drawn.shape[:2]
     cv2.rectangle(drawn, (0, 0), (width - 1, height - 1), colour, max(2, text_px // 3))
-    font, gap = _font(text_px), max(text_px // 2, 5)
+    font = _font(text_px)
+    gap = max(text_px // 2, 5)
     text = _fit(f"truth: {truth}", font, width - 4 * gap)
     chip = Image.new("RGBA", (round(font.getlength(text)) + 2 * gap, round(text_px * 1.6)), (*colour, 255))
     ImageDraw.Draw(chip).text((gap, chip.height // 2), text, (*_WHITE, 255), font, anchor="lm")
@@ -155,7 +159,8 @@ def _draw_truth(drawn: _Pixels, truth: str, colour: _Rgb, text_px: int) -> None:
 
 def _paste(drawn: _Pixels, panel: Image.Image, left: int, top: int) -> None:
     """Blends an RGBA panel into the image; what hangs over the edge is cut off."""
-    rows, columns = slice(max(top, 0), top + panel.height), slice(left, left + panel.width)
+    rows = slice(max(top, 0), top + panel.height)
+    columns = slice(left, left + panel.width)
     target = drawn[rows, columns]
     source = np.asarray(panel)[rows.start - top :][: target.shape[0], : target.shape[1]].astype(np.uint16)
     opacity = source[:, :, 3:]

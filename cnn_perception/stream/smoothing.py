@@ -141,7 +141,9 @@ def _first(prediction: Prediction, stamp_s: float) -> _State:
 def _smooth(state: _State, prediction: Prediction, stamp_s: float, smoothing_s: float) -> None:
     """Lets a frame count by 1 - exp(-dt / time constant)."""
     weight = -math.expm1(-(stamp_s - state.stamp_s) / smoothing_s) if smoothing_s > 0 else 1.0
-    state.stamp_s, state.late, state.raw = stamp_s, 0, prediction
+    state.stamp_s = stamp_s
+    state.late = 0
+    state.raw = prediction
     state.unknown += weight * (float(prediction.unknown) - state.unknown)
     if not prediction.unknown:
         # The mean over the known frames alone, of which there were a share of 1 - unknown.

@@ -73,7 +73,8 @@ class Stamps:
 
     def _judge(self, stamp_ns: int, now_ns: int) -> tuple[Oddity, str]:
         """Compares a stamp with the clock and the stamps before it, and remembers it."""
-        clock_step_s, self._clock_ns = (now_ns - self._clock_ns) / 1e9, now_ns
+        clock_step_s = (now_ns - self._clock_ns) / 1e9
+        self._clock_ns = now_ns
         if now_ns <= 0:
             self._latest_ns = None
             return "clock_zero", "the node's clock is at zero: use_sim_time is set, but nobody publishes /clock"

@@ -107,7 +107,8 @@ def test_a_model_that_is_never_unsure_is_refused(tmp_path, spec, changes, messag
 
 
 def test_an_unsure_frame_becomes_an_image_and_a_row_and_a_sure_one_nothing(tmp_path):
-    recording, pixels = Recording(tmp_path), picture()
+    recording = Recording(tmp_path)
+    pixels = picture()
     assert not recording.offer(raw(pixels), prediction(SURE))
     assert list(tmp_path.iterdir()) == []
 
@@ -339,7 +340,8 @@ def test_a_row_that_fits_only_in_part_is_taken_back(tmp_path, monkeypatch):
     recording.offer(small, stamp_ns=1)
     recording.offer(small, stamp_ns=2, frame_id="x" * 900)
     file = tmp_path / SHA256[:12] / "frames.csv"
-    before, limits = file.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = file.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     assert len(small.data) < len(before)  # the image fits, the row does not
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limits[1]))
     try:
