@@ -87,7 +87,8 @@ def confusion_matrix(truth: Sequence[int] | Counts, predicted: Sequence[int] | C
     Raises:
         ValueError: If the lengths differ or an index is out of range.
     """
-    rows, columns = np.asarray(truth, np.int64), np.asarray(predicted, np.int64)
+    rows = np.asarray(truth, np.int64)
+    columns = np.asarray(predicted, np.int64)
     if rows.shape != columns.shape or rows.ndim != 1:
         raise ValueError(f"truth has the shape {rows.shape}, predicted {columns.shape}; both must be (n,)")
     if rows.size and (min(rows.min(), columns.min()) < 0 or max(rows.max(), columns.max()) >= classes):
@@ -98,8 +99,10 @@ def confusion_matrix(truth: Sequence[int] | Counts, predicted: Sequence[int] | C
 def per_class(confusion: Counts) -> tuple[ClassScores, ...]:
     """Returns precision, recall and F1 of each class of a (K, K) confusion matrix."""
     hits = np.diag(confusion).astype(np.float64)
-    support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
-    precision, recall = hits / np.maximum(predicted, 1), hits / np.maximum(support, 1)
+    support = confusion.sum(axis=1)
+    predicted = confusion.sum(axis=0)
+    precision = hits / np.maximum(predicted, 1)
+    recall = hits / np.maximum(support, 1)
     f1 = 2 * hits / np.maximum(support + predicted, 1)
     return tuple(
         ClassScores(float(precision[k]), float(recall[k]), float(f1[k]), int(support[k])) for k in range(len(confusion))

@@ -25,7 +25,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, ConfigError, DataError, PerceptionError
+from cnn_perception.commands import exit_code
+from cnn_perception.errors import ConfigError, DataError
 from demo.lens import RgbBytes, expose
 from demo.scene import render
 from demo.shots import CLASSES, CLEAR, Drive, DriveSettings, plan_drive, random_shot
@@ -217,15 +218,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.seed < 0:
         parser.error(f"--seed: {arguments.seed} is negative; give 0 or more")
-    try:
-        print(draw_dataset(arguments.output / "dataset", arguments.train, arguments.val, arguments.seed))
-        print(draw_drive(arguments.output / "drive", arguments.seconds, 10.0, arguments.seed))
-    except PerceptionError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    return EXIT_OK
+    return exit_code(lambda: _draw(arguments))
+
+
+def _draw(arguments: argparse.Namespace) -> None:
+    print(draw_dataset(arguments.output / "dataset", arguments.train, arguments.val, arguments.seed))
+    print(draw_drive(arguments.output / "drive", arguments.seconds, 10.0, arguments.seed))
 
 
 if __name__ == "__main__":

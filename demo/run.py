@@ -23,7 +23,8 @@ from typing import Any
 
 import torch
 
-from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, DataError, PerceptionError
+from cnn_perception.commands import exit_code
+from cnn_perception.errors import EXIT_INTERRUPTED, EXIT_OK, DataError, PerceptionError
 from cnn_perception.ros import transport
 from demo.draw import draw_dataset, draw_drive
 from demo.processes import child_environment, module_command, node_command
@@ -76,8 +77,10 @@ def run(data: Path | None, weights: str, backbone: str, output: Path) -> None:
         output: Folder for everything that is made.
 
     Raises:
-        PerceptionError: If a step fails.
+        PerceptionError: If there is no such folder, or a step fails.
     """
+    if data is not None and not data.is_dir():
+        raise DataError(f"{data}: no such folder; give the folder that holds your classes' folders")
     started = time.perf_counter()
     output.mkdir(parents=True, exist_ok=True)
     training = output / "run"
@@ -226,17 +229,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--backbone", default="resnet18", help="torchvision name (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder (default: %(default)s)")
     options = parser.parse_args(argv)
-    try:
-        if options.data is not None and not options.data.is_dir():
-            raise DataError(f"{options.data}: no such folder; give the folder that holds your classes' folders")
-        run(options.data, options.weights, options.backbone, options.output)
-    except PerceptionError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    return EXIT_OK
+    return exit_code(lambda: run(options.data, options.weights, options.backbone, options.output), "interrupted")
 
 
 if __name__ == "__main__":

@@ -138,8 +138,10 @@ def test_scores_ranks_and_numbers_agree_with_scikit_learn(seed, count, classes):
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, 8, (count, classes)) / 8  # few values: ties
     truth = rng.random((count, classes)) < 0.4
-    truth[0], truth[1] = True, False
-    wanted, found = rng.normal(size=(count, classes)), rng.normal(size=(count, classes))
+    truth[0] = True
+    truth[1] = False
+    wanted = rng.normal(size=(count, classes))
+    found = rng.normal(size=(count, classes))
 
     expected = sklearn_metrics.average_precision_score(truth, scores, average="macro")
     assert metrics.mean_average_precision(scores, truth) == pytest.approx(expected)

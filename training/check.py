@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cnn_perception.commands import exit_code
 from training import config
-from training.commands import exit_code
 from training.data.load import load_images, options
 from training.data.records import PARTS, LabelledImages
 from training.tasks.by_name import task_of

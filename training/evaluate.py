@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from cnn_perception import metrics
+from cnn_perception.commands import exit_code
 from cnn_perception.errors import (
     ConfigError,
     DataError,
@@ -30,7 +31,6 @@ from training.batches.loader import Images, Order, data_loader
 from training.calibration import ensemble
 from training.calibration.ensemble import ImageScores, TenViews
 from training.checkpoint import Checkpoint
-from training.commands import exit_code
 from training.data import load
 from training.data.records import LabelledImages, Part, Sample
 from training.networks import build

@@ -27,15 +27,8 @@ from onnx import ModelProto
 from torch import nn
 
 import cnn_perception
-from cnn_perception.errors import (
-    EXIT_BAD_INPUT,
-    EXIT_BELOW_TARGET,
-    EXIT_INTERRUPTED,
-    EXIT_OK,
-    ConfigError,
-    DataError,
-    PerceptionError,
-)
+from cnn_perception.commands import exit_code
+from cnn_perception.errors import EXIT_BELOW_TARGET, EXIT_OK, ConfigError, DataError
 from cnn_perception.model.gallery import Gallery
 from cnn_perception.model.spec import (
     FP32,
@@ -431,17 +424,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(argv)
     _check_options(options, parser)
+    return exit_code(lambda: _run(options), "interrupted: nothing is written")
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         spec = _export_as_asked(options)
     except (ParityError, AccuracyError) as error:
         print(f"error: {options.output}: {error}", file=sys.stderr)
         return EXIT_BELOW_TARGET
-    except PerceptionError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        print("interrupted: nothing is written", file=sys.stderr)
-        return EXIT_INTERRUPTED
     print(_summary(spec, options.output))
     return EXIT_OK
 

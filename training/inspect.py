@@ -20,12 +20,12 @@ import torch
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto, TensorProto
 
+from cnn_perception.commands import exit_code
 from cnn_perception.errors import (
     ConfigError,
     ModelError,
     one_line,
 )
-from training.commands import exit_code
 from training.data.load import write_csv
 from training.graphs.layers import Layer, layers, totals
 from training.networks import backbones

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, ConfigError, DataError, PerceptionError
+from cnn_perception.commands import bad_input, exit_code
+from cnn_perception.errors import ConfigError, DataError, PerceptionError
 from training import check, checkpoint, config, distributed
 from training.batches import cache
 from training.calibration import embeddings, fit
@@ -39,24 +40,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         given = config.with_recipe(config.parse(argv))
     except PerceptionError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    try:
-        with distributed.processes(use_gpu=given.get("device") != "cpu"):
-            if given.get("find_lr"):
-                suggest_lr(given)
-            elif given.get("folds") and not given.get("fold"):
-                cross_validation.cross_validate(given, train)
-            else:
-                train(given)
-    except PerceptionError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        then = "no rate is suggested" if given.get("find_lr") else f"continue with --output {given['output']} --resume"
-        print(f"interrupted; {then}", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    return EXIT_OK
+        return bad_input(error)
+    then = "no rate is suggested" if given.get("find_lr") else f"continue with --output {given.get('output')} --resume"
+    return exit_code(lambda: _run(given), f"interrupted; {then}")
+
+
+def _run(given: dict[str, Any]) -> None:
+    """Does what the settings ask for: suggests a learning rate, cross-validates, or trains once."""
+    with distributed.processes(use_gpu=given.get("device") != "cpu"):
+        if given.get("find_lr"):
+            suggest_lr(given)
+        elif given.get("folds") and not given.get("fold"):
+            cross_validation.cross_validate(given, train)
+        else:
+            train(given)
 
 
 def suggest_lr(given: dict[str, Any]) -> None:

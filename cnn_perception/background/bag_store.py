@@ -46,7 +46,8 @@ class RecordedBag:
             folder: Of all sessions.
             sha256: Hex digest of the model's file.
         """
-        self._folder, self._sha256 = folder, sha256
+        self._folder = folder
+        self._sha256 = sha256
         self._types = typestore()
         self._writer: Writer | None = None
         self._connections: dict[str, Connection] = {}
@@ -91,7 +92,9 @@ class RecordedBag:
         Raises:
             OSError: If the disk is full; the frames are there.
         """
-        writer, self._writer, self._connections = self._writer, None, {}
+        writer = self._writer
+        self._writer = None
+        self._connections = {}
         if writer is not None:
             writer.close()
 
@@ -107,7 +110,9 @@ class RecordedBag:
 
     def _abandon(self) -> None:
         """Leaves the bag as a kill would; one without a frame is removed."""
-        writer, self._writer, self._connections = self._writer, None, {}
+        writer = self._writer
+        self._writer = None
+        self._connections = {}
         if writer is None:
             return
         with suppress(OSError):  # what could not be written cannot be flushed either
@@ -121,7 +126,8 @@ class RecordedBag:
         return self._types.types["std_msgs/msg/Header"](stamp=stamp, frame_id=origin.frame_id)
 
     def _image(self, frame: UnsureFrame) -> Any:  # noqa: ANN401
-        header, encoded = self._header(frame.origin), frame.encoded
+        header = self._header(frame.origin)
+        encoded = frame.encoded
         data = np.frombuffer(encoded.data, np.uint8)
         if isinstance(encoded, EncodedFile):
             return self._types.types[COMPRESSED_IMAGE_TYPE](header=header, format=encoded.format, data=data)
@@ -136,7 +142,8 @@ class RecordedBag:
         )
 
     def _classification(self, frame: UnsureFrame) -> Any:  # noqa: ANN401
-        prediction, hypothesis = frame.prediction, self._types.types[HYPOTHESIS_TYPE]
+        prediction = frame.prediction
+        hypothesis = self._types.types[HYPOTHESIS_TYPE]
         scores = sorted(zip(prediction.class_names, prediction.scores.tolist(), strict=True), key=lambda pair: -pair[1])
         answers = [(UNKNOWN, 1.0), *scores] if prediction.unknown else scores
         results = [hypothesis(class_id=name, score=score) for name, score in answers]

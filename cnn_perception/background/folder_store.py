@@ -42,7 +42,8 @@ class RecordedFolder:
             spec: Of the model whose answers these are.
             sha256: Hex digest of its file.
         """
-        self._base, self._sha256 = folder / sha256[:12], sha256
+        self._base = folder / sha256[:12]
+        self._sha256 = sha256
         self._task = task_of(spec.task)
         # An empty cell is no class, but a valid answer where there may be several: that column the human adds.
         self._to_fill = ("class",) if self._task.is_exclusive else ()
@@ -96,7 +97,8 @@ class RecordedFolder:
         raise AssertionError
 
     def _row(self, frame: UnsureFrame, image: Path) -> bytes:
-        origin, prediction = frame.origin, frame.prediction
+        origin = frame.origin
+        prediction = frame.prediction
         about = (origin.stamp_ns, origin.camera, origin.frame_id, frame.reason, self._task.text(prediction))
         scores = (f"{value:.6f}" for value in prediction.scores)
         unlabelled = ("",) * len(self._to_fill)

@@ -84,7 +84,8 @@ class Recorder:
             ConfigError: If the model is never unsure in the way that is wanted.
         """
         settings.check(spec)
-        self._settings, self._on_pause = settings, on_pause
+        self._settings = settings
+        self._on_pause = on_pause
         self._store = _store(settings, spec, sha256)
         self._max_bytes = int(settings.max_mb * 1e6)
         self._folder_bytes: int | None = None

@@ -175,7 +175,8 @@ class Shadow:
 
 
 def _check_comparable(pipeline: Pipeline, running: ModelSpec) -> None:
-    spec, path = pipeline.spec, pipeline.model.path
+    spec = pipeline.spec
+    path = pipeline.model.path
     if spec.task != running.task:
         raise ConfigError(f"{path}: the shadow is a {spec.task} model, the running one {running.task}; choose another")
     common = set(spec.class_names) & set(running.class_names)

@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
+from cnn_perception import commands
 from cnn_perception.doctor.finding import Finding, exit_code
 from cnn_perception.doctor.machine import (
     VGA_RGB_BYTES,
@@ -24,7 +25,6 @@ from cnn_perception.doctor.machine import (
     check_ros,
     installed_distributions,
 )
-from cnn_perception.errors import EXIT_INTERRUPTED
 from cnn_perception.ros import transport
 
 
@@ -87,6 +87,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Prints the findings; returns the exit code."""
     options = _parser().parse_args(argv)
     signal.signal(signal.SIGINT, _interrupt)
+    return commands.exit_code(lambda: _print_findings(options))
+
+
+def _print_findings(options: argparse.Namespace) -> int:
+    """Returns the exit code after printing the findings one by one."""
     findings = []
     try:
         for finding in run_checks(options):
@@ -94,8 +99,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             findings.append(finding)
         failures = sum(finding.level == "FAIL" for finding in findings)
         print(f"{failures} to mend" if failures else "all well")
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
     except BrokenPipeError:  # such as `doctor | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return exit_code(findings)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, PerceptionError
+from cnn_perception.commands import exit_code
 from cnn_perception.evaluation.labels import LARGEST_GAP_S
 from cnn_perception.evaluation.replay import WORKERS
 from cnn_perception.evaluation.report_record import Report
@@ -17,15 +17,18 @@ from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Returns the exit code after evaluating as the command line says."""
     given = _parser().parse_args(argv)
-    try:
-        done = evaluate(EvaluationOptions(**vars(given)))
-    except PerceptionError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+    return exit_code(lambda: _evaluate(given))
+
+
+def _evaluate(given: argparse.Namespace) -> int:
+    """Returns the exit code after an evaluation and its summary.
+
+    Raises:
+        PerceptionError: If an option, the model, the frames or the labels cannot be used.
+    """
+    done = evaluate(EvaluationOptions(**vars(given)))
     for remark in done.report.remarks:
         print(f"error: {remark}", file=sys.stderr)
     print(_summary(done.report, given.output))

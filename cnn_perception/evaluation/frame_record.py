@@ -65,7 +65,8 @@ def predictions_csv(records: Sequence[FrameRecord], spec: ModelSpec) -> str:
 
     The columns about the answers are those of the model's task, see `TaskRules.columns`.
     """
-    task, names = task_of(spec.task), spec.class_names
+    task = task_of(spec.task)
+    names = spec.class_names
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("index", "file", "stamp_ns", "time_s", *task.columns(names), "error", "message"))

@@ -99,7 +99,8 @@ def labels_from_changes(changes: Iterable[tuple[int, str]]) -> Labels:
 def _interval(row: Row) -> Interval:
     start_ns, end_ns = (_nanoseconds(row, column) for column in ("start_s", "end_s"))
     if not start_ns < end_ns:
-        start, end = row.cells["start_s"], row.cells["end_s"]
+        start = row.cells["start_s"]
+        end = row.cells["end_s"]
         raise row.wrong("end_s", f"the interval ends at {end} s, not after its start at {start} s")
     name = row.cells["class"]
     if not name:

@@ -133,8 +133,11 @@ def _frames(report: Report) -> list[tuple[str, int]]:
 
 
 def _model_card(report: Report) -> list[tuple[str, str]]:
-    model, spec = report.model, report.model.spec
-    size, training, parity = spec.input, spec.training, spec.parity
+    model = report.model
+    spec = model.spec
+    size = spec.input
+    training = spec.training
+    parity = spec.parity
     activation = "none"
     if spec.activation is not None:
         activation = f"{spec.activation.method}, {spec.activation.rows} x {spec.activation.columns} cells"

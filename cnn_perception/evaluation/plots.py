@@ -227,7 +227,8 @@ def _lines(heights: _Values, column: npt.NDArray[np.int_], count: int) -> tuple[
 
 def _limits(values: _Values) -> tuple[float, float]:
     """Returns the lowest and the highest value that a plot shows: a little more than there is."""
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    low = float(np.nanmin(values))
+    high = float(np.nanmax(values))
     margin = 0.03 * (high - low) or max(abs(high), 1.0) * 0.1
     return low - margin, high + margin
 

@@ -48,7 +48,8 @@ class WorstFrame:
 
 def worst_frame(record: FrameRecord, spec: ModelSpec) -> WorstFrame:
     """Returns what the report says of one frame."""
-    task, prediction = task_of(spec.task), record.prediction
+    task = task_of(spec.task)
+    prediction = record.prediction
     return WorstFrame(
         index=record.index,
         name=record.name,

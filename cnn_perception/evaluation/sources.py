@@ -98,7 +98,8 @@ def _axis(bag: Bag, labels: str, start: Literal["bag", "image"], spec: ModelSpec
     task = task_of(spec.task)
     truth: Labels | Measurements
     if labels.endswith(".csv"):
-        path, origin_ns = Path(labels), bag.start_ns if start == "bag" else None
+        path = Path(labels)
+        origin_ns = bag.start_ns if start == "bag" else None
         if not task.has_classes:
             return _Axis(read_measurements(path, spec.class_names), is_stamped=False, origin_ns=origin_ns)
         return _Axis(read_labels(path).scored_as(spec, labels), is_stamped=False, origin_ns=origin_ns)

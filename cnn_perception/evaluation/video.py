@@ -90,7 +90,8 @@ class VideoFile:
 @contextlib.contextmanager
 def _silenced() -> Iterator[None]:
     """Sends the C library's standard error nowhere: FFmpeg calls VP8 in WebM, which it writes well, unsupported."""
-    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    saved = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
         yield

@@ -82,7 +82,8 @@ def _heated(image: RgbImage, activation: FloatArray, spec: InputSpec, alpha: flo
     peak = float(activation.max())
     cells = np.maximum(activation, 0.0, dtype=np.float32) / np.float32(peak if peak > 0.0 else 1.0)
     smooth = cv2.resize(cells, (max(right - left, 1), max(bottom - top, 1)), interpolation=cv2.INTER_CUBIC)
-    rows, columns = slice(max(top, 0), min(bottom, height)), slice(max(left, 0), min(right, width))
+    rows = slice(max(top, 0), min(bottom, height))
+    columns = slice(max(left, 0), min(right, width))
     strength = smooth[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
     strength = strength.clip(0.0, 1.0)  # the cubic overshoots
     drawn = np.asarray(cv2.convertScaleAbs(image, alpha=_UNSEEN_LIGHT), np.uint8)
@@ -158,7 +159,8 @@ def _draw_truth(drawn: _Pixels, truth: str, colour: _Rgb, text_px: int) -> None:
 
 def _paste(drawn: _Pixels, panel: Image.Image, left: int, top: int) -> None:
     """Blends an RGBA panel into the image; what hangs over the edge is cut off."""
-    rows, columns = slice(max(top, 0), top + panel.height), slice(left, left + panel.width)
+    rows = slice(max(top, 0), top + panel.height)
+    columns = slice(left, left + panel.width)
     target = drawn[rows, columns]
     source = np.asarray(panel)[rows.start - top :][: target.shape[0], : target.shape[1]].astype(np.uint16)
     opacity = source[:, :, 3:]

@@ -97,15 +97,20 @@ def _place(height: int, width: int, spec: InputSpec) -> _Placement:
         scale = min(spec.height / height, spec.width / width)
         rows = min(spec.height, max(1, round(height * scale)))
         columns = min(spec.width, max(1, round(width * scale)))
-        top, left = (spec.height - rows) // 2, (spec.width - columns) // 2
+        top = (spec.height - rows) // 2
+        left = (spec.width - columns) // 2
         return _Placement(Region(0.0, 0.0, width, height), rows, columns, top, left)
     # Source of the rounding: torchvision.transforms.functional, resize (the longer side is truncated) and center_crop.
-    cover_rows, cover_columns = round(spec.height / spec.crop_fraction), round(spec.width / spec.crop_fraction)
+    cover_rows = round(spec.height / spec.crop_fraction)
+    cover_columns = round(spec.width / spec.crop_fraction)
     if cover_rows * width >= cover_columns * height:
-        rows, columns = cover_rows, int(cover_rows * width / height)
+        rows = cover_rows
+        columns = int(cover_rows * width / height)
     else:
-        rows, columns = int(cover_columns * height / width), cover_columns
-    top, left = round((rows - spec.height) / 2.0), round((columns - spec.width) / 2.0)
+        rows = int(cover_columns * height / width)
+        columns = cover_columns
+    top = round((rows - spec.height) / 2.0)
+    left = round((columns - spec.width) / 2.0)
     source = Region(
         left=left * width / columns,
         top=top * height / rows,

@@ -30,7 +30,8 @@ def _triangle(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def _cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Source: Keys 1981, Cubic convolution interpolation for digital image processing, with a = -0.5."""
     x = np.abs(x)
-    near, far = (1.5 * x - 2.5) * x * x + 1.0, ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
+    near = (1.5 * x - 2.5) * x * x + 1.0
+    far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
     return np.where(x < 1.0, near, np.where(x < 2.0, far, 0.0))
 
 
@@ -101,7 +102,8 @@ def resample(image: RgbImage, down: Side, across: Side, interpolation: Interpola
     Returns:
         (down.steps, 3, across.steps) float32 in [0, 255]; by `bicubic` rounded, as Pillow does.
     """
-    rows, columns = _plan(down, interpolation), _plan(across, interpolation)
+    rows = _plan(down, interpolation)
+    columns = _plan(across, interpolation)
     read = image[rows.read, columns.read]
     if interpolation == "bilinear":
         # Means of means stay within the range, so either side can be the first; this way there is less to rearrange.

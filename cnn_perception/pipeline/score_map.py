@@ -73,7 +73,8 @@ class Cells:
             per_cell = max(step, 1) * self.stride[1 - axis]
             first = (self.offset[1 - axis] + 0.5) * max(step, 1) - 0.5 + corner[axis]
             to_cells[axis] = 0.0
-            to_cells[axis, axis], to_cells[axis, 2] = 1.0 / per_cell, -first / per_cell
+            to_cells[axis, axis] = 1.0 / per_cell
+            to_cells[axis, 2] = -first / per_cell
         turned: list[float] = (to_cells @ np.array(matrix, np.float64).reshape(3, -1)).ravel().tolist()
         return turned
 

@@ -106,7 +106,8 @@ def test_a_model_that_is_never_unsure_is_refused(tmp_path, spec, changes, messag
 
 
 def test_an_unsure_frame_becomes_an_image_and_a_row_and_a_sure_one_nothing(tmp_path):
-    recording, pixels = Recording(tmp_path), picture()
+    recording = Recording(tmp_path)
+    pixels = picture()
     assert not recording.offer(raw(pixels), prediction(SURE))
     assert list(tmp_path.iterdir()) == []
 

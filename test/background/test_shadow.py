@@ -150,8 +150,11 @@ def test_a_frame_that_the_shadow_cannot_answer_is_counted(tmp_path):
 
 
 def test_a_slow_shadow_holds_nobody_up_and_skips_to_the_newest(tmp_path, monkeypatch):
-    running, other = pipeline(tmp_path, "running"), pipeline(tmp_path, "other")
-    begun, released, looked_at = threading.Event(), threading.Event(), []
+    running = pipeline(tmp_path, "running")
+    other = pipeline(tmp_path, "other")
+    begun = threading.Event()
+    released = threading.Event()
+    looked_at = []
 
     def slow(image):
         looked_at.append(int(image[0, 0, 0]))
@@ -173,7 +176,9 @@ def test_a_slow_shadow_holds_nobody_up_and_skips_to_the_newest(tmp_path, monkeyp
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_defect_of_the_shadow_is_reported(tmp_path, monkeypatch):
-    running, other, failures = pipeline(tmp_path, "running"), pipeline(tmp_path, "other"), []
+    running = pipeline(tmp_path, "running")
+    other = pipeline(tmp_path, "other")
+    failures = []
     monkeypatch.setattr(other, "recognise", lambda _: 1 / 0)
     shadow = Shadow(other, running.spec, failures.append)
     shadow.offer(flat(RED), running.recognise(flat(RED)), "front", 1)
@@ -217,7 +222,8 @@ def test_a_shadow_in_the_midst_of_a_long_run_is_made_to_give_up(tmp_path, monkey
     running = pipeline(tmp_path, "running")
     monkeypatch.setattr(OnnxModel, "_warm_up", lambda *_: None)
     slow = Pipeline.load(write_endless_model(tmp_path / "slow.onnx"), ALONE)
-    begun, recognise = threading.Event(), slow.recognise
+    begun = threading.Event()
+    recognise = slow.recognise
     monkeypatch.setattr(slow, "recognise", lambda image: begun.set() or recognise(image))
     shadow = Shadow(slow, running.spec, pytest.fail)
     shadow.offer(flat(RED), running.recognise(flat(RED)), "front", 1)

@@ -57,7 +57,8 @@ def test_errors_are_those_of_hand_arithmetic_and_scikit_learn(tmp_path, speedome
     speed, steering = report["numbers"]
     assert (speed["name"], speed["unit"], steering["unit"]) == ("speed", "m/s", "")
     for index, number in enumerate((speed, steering)):
-        true, predicted = truth[:, index], found[:, index]
+        true = truth[:, index]
+        predicted = found[:, index]
         assert number["mae"] == pytest.approx(sklearn_metrics.mean_absolute_error(true, predicted), abs=1e-6)
         assert number["rmse"] == pytest.approx(sklearn_metrics.root_mean_squared_error(true, predicted), abs=1e-6)
         assert number["r2"] == pytest.approx(sklearn_metrics.r2_score(true, predicted), abs=1e-5)

@@ -85,11 +85,13 @@ def test_what_cannot_be_drawn_is_left_out():
 
 def test_a_class_is_drawn_where_it_was_seen_missed_or_seen_by_mistake():
     def frame(time_s: float, truth: frozenset[str] | None, score: float) -> FrameRecord:
-        scores, least = np.array([score, 0.0], np.float32), np.array([0.5, 0.5], np.float32)
+        scores = np.array([score, 0.0], np.float32)
+        least = np.array([0.5, 0.5], np.float32)
         answer = Prediction(("ant", "bee"), scores, 0, None, scores[:0], task="multilabel", thresholds=least)
         return FrameRecord(0, "", 0, time_s, truth, prediction=answer)
 
-    there, absent = frozenset({"ant"}), frozenset[str]()
+    there = frozenset({"ant"})
+    absent = frozenset[str]()
     kinds = [(there, 0.9), (there, 0.1), (absent, 0.9), (absent, 0.1), (None, 0.9)]
     records = [frame(2 * i + j, truth, score) for i, (truth, score) in enumerate(kinds) for j in range(2)]
 

@@ -56,7 +56,8 @@ SIZES = [(480, 640), (640, 480), (720, 1280), (333, 777), (150, 200), (60, 31), 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_pillow_in_floating_point_gives_the_same_pixels(size: tuple[int, int]):
-    image, wanted = photo(*size), spec(224, 200, "crop", 0.7)
+    image = photo(*size)
+    wanted = spec(224, 200, "crop", 0.7)
     region = input_region(*size, wanted)
     box = (region.left, region.top, region.right, region.bottom)
     channels = [Image.fromarray(image[..., channel].astype(np.float32)) for channel in range(3)]
@@ -68,7 +69,8 @@ def test_pillow_in_floating_point_gives_the_same_pixels(size: tuple[int, int]):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_cubic_resize_overshoots_and_is_cut_off_as_pillow_does_it(size: tuple[int, int]):
-    image, wanted = photo(*size), spec(224, 200, "crop", 0.7, "bicubic")
+    image = photo(*size)
+    wanted = spec(224, 200, "crop", 0.7, "bicubic")
     region = input_region(*size, wanted)
     box = (region.left, region.top, region.right, region.bottom)
     whole = np.asarray(Image.fromarray(image).resize((200, 224), Image.Resampling.BICUBIC, box=box), np.float32)

@@ -39,7 +39,8 @@ def test_every_cell_is_the_answer_to_the_window_around_its_pixel(tmp_path):
     for row in range(4):
         for column in range(6):
             v, u = found.cells.pixel(row, column)
-            top, left = round(v - 11.5), round(u - 15.5)
+            top = round(v - 11.5)
+            left = round(u - 15.5)
             window = image[top : top + 24, left : left + 32]
             expected = GAIN * window.mean((0, 1)) / 255  # by the model's definition
             np.testing.assert_allclose(found.logits[:, row, column], expected, rtol=1e-5)
@@ -63,7 +64,8 @@ def test_a_patch_is_found_at_the_pixels_it_was_drawn_at_whatever_the_scale(tmp_p
 
     found = dense_scores(load(tmp_path), image, scale)
 
-    cells, strength = found.cells, found.logits[1].astype(np.float64)
+    cells = found.cells
+    strength = found.logits[1].astype(np.float64)
     rows, columns = np.indices(strength.shape)
     centre = [(strength * index).sum() / strength.sum() for index in (rows, columns)]
     assert cells.pixel(*centre) == pytest.approx((95.5, 159.5), abs=0.1 / scale)  # what a resize blurs
@@ -166,7 +168,8 @@ def test_a_file_that_was_replaced_since_it_was_loaded_is_not_mixed_with_the_old_
 def test_a_graph_whose_size_is_not_free_does_not_load_as_one_with_a_map(tmp_path):
     path = write_tiny_model(tmp_path / "m.onnx")
     other = write_tiny_model(tmp_path / "other.onnx", spec=with_score_map(tiny_spec()))
-    model, described = onnx.load(path), onnx.load(other)
+    model = onnx.load(path)
+    described = onnx.load(other)
     del model.metadata_props[:]
     model.metadata_props.extend(described.metadata_props)
     onnx.save(model, path)

@@ -20,7 +20,7 @@ ROS = {
 # those above it, never one beside it or below; a file of a folder may import the others of its folder.
 RUNTIME: list[dict[str, set[str]]] = [
     {"faces": set(), "errors": set()},
-    {"metrics": {"numpy"}, "label_text": set(), "label_table": set(), "files": set()},
+    {"metrics": {"numpy"}, "label_text": set(), "label_table": set(), "files": set(), "commands": set()},
     {"image": {"numpy", "cv2", "cv_bridge", "PIL", "simplejpeg"}},
     {"model": {"numpy", "onnxruntime"}},
     {"tasks": {"numpy"}},
@@ -44,7 +44,7 @@ NODES = {"perception_node", "camera_node", "follow_node", "doctor"}
 NEEDS_ROS = NODES | {"ros", "entry_points"}
 TORCH = {"torch", "torchvision", "safetensors"}
 TRAINING: list[dict[str, set[str]]] = [
-    {"distributed": {"torch"}, "commands": set(), "tasks": {"numpy", "torch"}},
+    {"distributed": {"torch"}, "tasks": {"numpy", "torch"}},
     {"run_files": set()},
     {"recipes": set(), "data": {"numpy", "cv2", "PIL", "tqdm"}},
     {"config": set(), "checkpoint": {"torch"}},

@@ -282,7 +282,8 @@ def test_without_frames_there_is_nothing_to_compare():
 
 
 def test_a_report_may_be_asked_for_while_frames_come():
-    drift, failures = Drift(SPEC), []
+    drift = Drift(SPEC)
+    failures = []
 
     def watch():
         try:

@@ -95,7 +95,11 @@ SETTINGS = st.builds(
 
 def play(stream, wanted: SmoothingSettings) -> tuple[list[float], list[Prediction], list[Prediction]]:
     """Times, frames and answers of a stream of (scores, unknown, seconds since the frame before)."""
-    steady, now_s, times, raw, found = AnswerSmoother(), 50.0, [], [], []
+    steady = AnswerSmoother()
+    now_s = 50.0
+    times = []
+    raw = []
+    found = []
     for scores, unknown, step_s in stream:
         now_s += step_s
         times.append(now_s)
@@ -215,7 +219,8 @@ def test_what_unknown_frames_are_taken_for_moves_no_score():
 
 
 def test_an_unsure_class_is_not_unknown_for_that():
-    unsure, strange = scored(0.35, 0.33, 0.32), scored(0.35, 0.33, 0.32, unknown=True)
+    unsure = scored(0.35, 0.33, 0.32)
+    strange = scored(0.35, 0.33, 0.32, unknown=True)
     found = answers([unsure, unsure, strange] * 30, SmoothingSettings(smoothing_s=1.0))
     assert set(names(found)) == {"stop"}
 
@@ -314,7 +319,9 @@ def test_where_time_stands_still_no_old_answer_is_held():
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.one_of(st.just(0.0), st.floats(-2, 6)), min_size=6, max_size=40))
 def test_whatever_time_does_an_answer_is_old_by_few_frames(steps):
-    steady, now_s, found = AnswerSmoother(), 0.0, []
+    steady = AnswerSmoother()
+    now_s = 0.0
+    found = []
     steady(STOP, now_s, SmoothingSettings(hysteresis=0.5))
     for step_s in steps:
         now_s += step_s

@@ -17,7 +17,8 @@ FRAME = S // 30
 
 def reasons(frames: list[tuple[int, int]], policy: str = "accept", max_age_s: float = 0.0) -> list[str]:
     """What is found of each (stamp, now): the oddity, `-` and the reason where the frame is dropped."""
-    stamps, found = Stamps(), []
+    stamps = Stamps()
+    found = []
     for stamp_ns, now_ns in frames:
         try:
             found.append(stamps.check(stamp_ns, now_ns, policy=policy, max_age_s=max_age_s).oddity)
@@ -151,7 +152,8 @@ def test_no_frame_passes_that_is_older_than_max_age(frames, policy, max_age_s):
 @settings(max_examples=200, deadline=None)
 @given(FRAMES)
 def test_without_an_oddity_the_stamps_rise_and_are_not_of_the_future(frames):
-    stamps, accepted = Stamps(), []
+    stamps = Stamps()
+    accepted = []
     for stamp_ns, now_ns in frames:
         if stamps.check(stamp_ns, now_ns, policy="accept", max_age_s=0).oddity == "":
             assert 0 < stamp_ns <= now_ns + 200 * MS

@@ -1,0 +1,37 @@
+"""Owns: the exit codes of commands and the line that says why. Oracle: the codes that the README promises."""
+
+from __future__ import annotations
+
+import pytest
+
+from cnn_perception.commands import exit_code
+from cnn_perception.errors import BagError, ConfigError, PerceptionError
+
+
+def raising(error: BaseException):
+    def work() -> None:
+        raise error
+
+    return work
+
+
+def test_work_that_returns_nothing_ends_with_0_and_any_other_code_is_kept():
+    assert [exit_code(lambda code=code: code) for code in (None, 0, 2, 3)] == [0, 0, 2, 3]
+
+
+@pytest.mark.parametrize("error", [PerceptionError("no"), ConfigError("no"), BagError("no")])
+def test_input_that_cannot_be_used_is_one_line_and_2(error, capsys):
+    assert exit_code(raising(error), "interrupted") == 2
+    assert capsys.readouterr() == ("", "error: no\n")
+
+
+def test_ctrl_c_is_130_and_says_what_the_command_wants(capsys):
+    assert exit_code(raising(KeyboardInterrupt()), "interrupted: nothing is written") == 130
+    assert capsys.readouterr() == ("", "interrupted: nothing is written\n")
+    assert exit_code(raising(KeyboardInterrupt())) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_defect_is_not_hidden():
+    with pytest.raises(KeyError):
+        exit_code(raising(KeyError("defect")))
