@@ -67,6 +67,8 @@ def read_table(file: Path, cure: str) -> Table:
             header = tuple(name.strip() for name in next(reader, []))
             line = reader.line_num + 1
             for cells in reader:
+                if cells and not header:
+                    raise DataError(f"{file}, line 1: is blank; it must name the columns, separated by commas")
                 if len(cells) not in (0, len(header)):
                     raise DataError(f"{file}, line {line}: {len(cells)} columns, the header has {len(header)}; mend it")
                 if cells:

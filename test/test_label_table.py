@@ -35,6 +35,7 @@ def test_rows_know_their_line_whatever_a_cell_holds(tmp_path):
     [
         ("a,b\n1,2\n1,2,3\n", r"labels.csv, line 3: 3 columns, the header has 2; mend it"),
         ("a,b\n1\n", r"labels.csv, line 2: 1 columns, the header has 2; mend it"),
+        ("\na,b\n1,2\n", r"labels.csv, line 1: is blank; it must name the columns, separated by commas"),
         ('a,b\n"1,2\n', r"labels.csv, line 2: is not CSV \("),
         (b"a,b\n\xff,1\n", r"labels.csv: is not UTF-8 text; save it as CSV in UTF-8"),
     ],

@@ -20,7 +20,7 @@ from cnn_perception.evaluation.labels import (
     read_measurements,
     require_names,
 )
-from cnn_perception.image.listing import image_files
+from cnn_perception.image.listing import image_files, visible_folders
 from cnn_perception.image.messages import EncodedFile, EncodedImage
 from cnn_perception.label_table import Row, read_table
 from cnn_perception.label_text import Truth
@@ -151,12 +151,13 @@ def folder_source(folder: Path, labels: str, spec: ModelSpec) -> LabelledFrames:
 
 
 def _in_class_folders(folder: Path, spec: ModelSpec) -> list[tuple[str, Truth | None]]:
-    parts = [path.relative_to(folder).parts for path in image_files(folder)]
-    images = [names for names in parts if len(names) > 1]
-    if not images:
+    found = [
+        (path.relative_to(folder).as_posix(), sub.name) for sub in visible_folders(folder) for path in image_files(sub)
+    ]
+    if not found:
         raise DataError(f"{folder}: there is no image in a class folder; arrange them as {folder}/CLASS/IMAGE.jpg")
-    require_known({names[0] for names in images}, spec.class_names, str(folder))
-    return [("/".join(names), names[0]) for names in images]
+    require_known({str(name) for _, name in found}, spec.class_names, str(folder))
+    return found
 
 
 def _listed(path: Path, spec: ModelSpec) -> list[tuple[str, Truth | None]]:

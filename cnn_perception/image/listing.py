@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from cnn_perception.errors import DataError
+
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Of the formats that `compressed.decode_file_bytes` reads, in lower case."""
 ARCHIVER_FOLDERS = frozenset({"__MACOSX"})
@@ -23,9 +25,18 @@ def image_files(folder: Path, ignored: Counter[str] | None = None, recursive: bo
         recursive: Whether to look into the folders below, too.
 
     Raises:
-        OSError: If a folder cannot be listed.
+        DataError: If a folder cannot be listed.
     """
     yield from _image_files(folder, Counter() if ignored is None else ignored, set(), recursive)
+
+
+def visible_folders(folder: Path) -> list[Path]:
+    """Returns the folders in a folder, sorted, without the hidden ones and those that archivers leave behind.
+
+    Raises:
+        DataError: If it cannot be listed.
+    """
+    return [path for path in _listed(folder) if path.is_dir() and not is_hidden(path)]
 
 
 def is_hidden(path: Path) -> bool:
@@ -39,7 +50,7 @@ def _image_files(folder: Path, ignored: Counter[str], entered: set[Path], recurs
         ignored["folders linked twice"] += 1
         return
     entered.add(real)
-    for path in sorted(folder.iterdir()):
+    for path in _listed(folder):
         if is_hidden(path):
             ignored["hidden files"] += 1
         elif path.is_dir():
@@ -51,3 +62,10 @@ def _image_files(folder: Path, ignored: Counter[str], entered: set[Path], recurs
             ignored["pipes and devices"] += 1
         else:
             yield path
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed ({error.strerror}); mend its permissions") from None

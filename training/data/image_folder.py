@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from cnn_perception.errors import DataError
-from cnn_perception.image.listing import image_files, is_hidden
+from cnn_perception.image.listing import image_files, is_hidden, visible_folders
 from cnn_perception.model.spec import Task
 from training.data.records import PARTS, Listing, Part, Sample
 
@@ -26,12 +26,9 @@ def read(root: Path) -> Listing:
     Raises:
         DataError: If it is no image folder, a class folder is empty, or train and val differ in their classes.
     """
-    try:
-        folders = _part_folders(root)
-        ignored = Counter[str]()
-        found = {part: _class_files(folder, ignored) for part, folder in folders.items()}
-    except OSError as error:
-        raise DataError(f"{error.filename}: cannot be listed ({error.strerror}); mend its permissions") from None
+    folders = _part_folders(root)
+    ignored = Counter[str]()
+    found = {part: _class_files(folder, ignored) for part, folder in folders.items()}
     names = tuple(sorted(found["train"]))
     _check_classes(root, found)
     listed = []
@@ -46,14 +43,14 @@ def _part_folders(root: Path) -> dict[Part, Path]:
     """Returns the folder of class folders of every part there is; `train` alone where DIR holds the classes."""
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; --data names an image folder or a CSV file")
-    names = [folder.name for folder in _folders(root)]
+    names = [folder.name for folder in visible_folders(root)]
     if not names:
         raise DataError(f"{root}: holds no class folders; expected {root}/CLASS/* or {root}/train/CLASS/*")
     if "train" not in names:
         if "val" in names or "test" in names:
             raise DataError(f"{root}: holds val or test but no train folder; add it")
         nested = [name for name in names if (root / name / "train").is_dir()]
-        if nested or (len(names) == 1 and _folders(root / names[0])):
+        if nested or (len(names) == 1 and visible_folders(root / names[0])):
             raise DataError(f"{root}: the data set lies one folder below; use --data {root / (nested or names)[0]}")
         return {"train": root}
     if others := [name for name in names if name not in PARTS]:
@@ -61,14 +58,9 @@ def _part_folders(root: Path) -> dict[Part, Path]:
     return {part: root / part for part in PARTS if part in names}
 
 
-def _folders(folder: Path) -> list[Path]:
-    """The folders in a folder, sorted, without the hidden and those that archivers leave behind."""
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not is_hidden(p))
-
-
 def _class_files(folder: Path, ignored: Counter[str]) -> dict[str, list[Path]]:
     ignored["files outside class folders"] += sum(p.is_file() and not is_hidden(p) for p in folder.iterdir())
-    return {sub.name: list(image_files(sub, ignored)) for sub in _folders(folder)}
+    return {sub.name: list(image_files(sub, ignored)) for sub in visible_folders(folder)}
 
 
 def _check_classes(root: Path, found: dict[Part, dict[str, list[Path]]]) -> None:

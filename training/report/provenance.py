@@ -13,6 +13,7 @@ import torch
 import torchvision  # type: ignore[import-untyped]
 
 import cnn_perception
+import training
 from training.config import TrainConfig, make
 
 _ALWAYS = ("data", "output", "backbone", "weights", "mode", "epochs", "seed")
@@ -54,7 +55,7 @@ def versions() -> dict[str, str]:
 
 
 def _commit() -> str:
-    folder = Path(__file__).resolve().parent
+    folder = Path(training.__file__).resolve().parent
     if not (folder.parent / ".git").exists():
         return ""
     words = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
