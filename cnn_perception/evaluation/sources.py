@@ -151,13 +151,12 @@ def folder_source(folder: Path, labels: str, spec: ModelSpec) -> LabelledFrames:
 
 
 def _in_class_folders(folder: Path, spec: ModelSpec) -> list[tuple[str, Truth | None]]:
-    found = [
-        (path.relative_to(folder).as_posix(), sub.name) for sub in visible_folders(folder) for path in image_files(sub)
-    ]
-    if not found:
+    of_class = {sub.name: list(image_files(sub)) for sub in visible_folders(folder)}
+    names = [name for name, paths in of_class.items() if paths]
+    if not names:
         raise DataError(f"{folder}: there is no image in a class folder; arrange them as {folder}/CLASS/IMAGE.jpg")
-    require_known({str(name) for _, name in found}, spec.class_names, str(folder))
-    return found
+    require_known(names, spec.class_names, str(folder))
+    return [(path.relative_to(folder).as_posix(), name) for name in names for path in of_class[name]]
 
 
 def _listed(path: Path, spec: ModelSpec) -> list[tuple[str, Truth | None]]:
