@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import signal
 import socket
@@ -16,10 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
+from lifecycle_msgs.srv import ChangeState
 from paths import ROOT
+from rcl_interfaces.srv import GetParameterTypes
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from std_srvs.srv import Trigger
 
 from cnn_perception.ros import transport
 
@@ -27,6 +31,10 @@ TIMEOUT_S = 60.0
 """After so long a wait is for ever, however busy the machine is."""
 ENDS_WITHIN_S = 20.0
 """A robot waits three seconds for a process to end; on a busy machine more than that only tells slow from never."""
+MADE_ONCE = (ChangeState, Trigger)
+"""Requests that have another answer when they are made again."""
+ASK_AGAIN_S = 20.0
+"""A request that is not answered for so long was lost: loading a model takes less, however busy the machine is."""
 REPEAT_S = 1.0
 """What has not been answered for so long may have been lost."""
 _DOMAINS = itertools.count(os.getpid())
@@ -105,13 +113,36 @@ class Participant:
         return publisher
 
     def call(self, kind: Any, service: str, request: Any) -> Any:
-        # Kept: a server has to discover every new client before it can answer.
+        """Returns the answer of a service of a node; a request that may be made twice is repeated until it is answered.
+
+        A server drops the answer to a client that it has not discovered, and a request can go to one that has ended.
+        """
         client = self._clients.get(service) or self.node.create_client(kind, service)
         self._clients[service] = client
+        if kind in MADE_ONCE:
+            self._introduce(service.rpartition("/")[0])
         self.wait_for(client.service_is_ready, f"service {service}")
-        future = client.call_async(request)
-        self.wait_for(future.done, f"the answer of {service}")
-        return future.result()
+        return self._answer(client, request, f"the answer of {service}", math.inf if kind in MADE_ONCE else ASK_AGAIN_S)
+
+    def _introduce(self, node: str) -> None:
+        """Waits until a node has discovered every client there is: it does so in their order, and this is the last."""
+        client = self.node.create_client(GetParameterTypes, f"{node}/get_parameter_types")
+        self.wait_for(client.service_is_ready, f"the services of {node}")
+        self._answer(client, GetParameterTypes.Request(), f"any answer of {node}", REPEAT_S)
+        self.node.destroy_client(client)
+
+    def _answer(self, client: Any, request: Any, what: str, again_s: float) -> Any:
+        futures = [client.call_async(request)]
+        asked_s = time.monotonic()
+
+        def answered() -> list[Any]:
+            nonlocal asked_s
+            if time.monotonic() > asked_s + again_s:
+                futures.append(client.call_async(request))
+                asked_s = time.monotonic()
+            return [future for future in futures if future.done()]
+
+        return self.wait_for(answered, what)[0].result()
 
     def forget(self) -> None:
         """Ends every subscription and publication of one test."""
