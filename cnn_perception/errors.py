@@ -46,7 +46,13 @@ def with_kind(error: BaseException) -> str:
 
 
 class PerceptionError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error this package raises on purpose.
+
+    What no output can encode, such as the surrogates of a file name that is no UTF-8, is written as an escape.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.encode(errors="backslashreplace").decode())
 
 
 class ConfigError(PerceptionError):

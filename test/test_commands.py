@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cnn_perception.commands import exit_code
-from cnn_perception.errors import BagError, ConfigError, PerceptionError
+from cnn_perception.errors import BagError, ConfigError, FrameError, PerceptionError
 
 
 def raising(error: BaseException):
@@ -23,6 +23,12 @@ def test_work_that_returns_nothing_ends_with_0_and_any_other_code_is_kept():
 def test_input_that_cannot_be_used_is_one_line_and_2(error, capsys):
     assert exit_code(raising(error), "interrupted") == 2
     assert capsys.readouterr() == ("", "error: no\n")
+
+
+def test_what_no_output_can_encode_is_escaped(capsys):
+    assert exit_code(raising(BagError("\udcff.mcap: is no bag"))) == 2
+    assert capsys.readouterr().err.encode() == b"error: \\udcff.mcap: is no bag\n"
+    assert str(FrameError("kind", "\ud800")).encode() == b"\\ud800"
 
 
 def test_ctrl_c_is_130_and_says_what_the_command_wants(capsys):

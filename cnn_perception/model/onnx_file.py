@@ -106,6 +106,8 @@ def _scan(data: bytes) -> tuple[int, dict[str, str], str | None]:
             graphs += message == "model" and number == _GRAPH
             if message == "model" and number == _METADATA:
                 key, value = _entry(data, first, last)
+                if key in metadata:
+                    raise ValueError(f"its metadata has {key[:200]!r} twice")
                 metadata[key] = value
             elif number in children:
                 pending.append((children[number], first, last))
@@ -128,7 +130,7 @@ def _entry(data: bytes, start: int, end: int) -> tuple[str, str]:
     """Returns the key and the value of what ONNX calls a StringStringEntryProto."""
     texts = {}
     for number, first, last in fields(data, start, end):
-        texts[number] = data[first:last].decode(errors="replace")
+        texts[number] = data[first:last].decode()
     return texts.get(1, ""), texts.get(2, "")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from cnn_perception.errors import FrameError, ModelError
+from cnn_perception.errors import FrameError, ModelError, one_line
 from cnn_perception.model.gallery import Gallery, read_gallery
 from cnn_perception.model.gpu_buffers import GpuBuffers
 from cnn_perception.model.onnx_file import read_onnx_file
@@ -198,14 +198,14 @@ def _read_spec(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
     try:
         return ModelSpec.from_json(text)
     except ModelError as error:
-        raise ModelError(f"{path}: {error}") from None
+        raise ModelError(f"{path}: {one_line(error)}") from None
 
 
 def _read_gallery(path: Path, metadata: Mapping[str, str], spec: ModelSpec) -> Gallery | None:
     try:
         return read_gallery(spec.gallery, metadata)
     except ModelError as error:
-        raise ModelError(f"{path}: {error}") from None
+        raise ModelError(f"{path}: {one_line(error)}") from None
 
 
 def _verify_graph(path: Path, session: Any, spec: ModelSpec) -> list[str]:  # noqa: ANN401

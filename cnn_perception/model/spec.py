@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import reprlib
 import types
 import typing
 from dataclasses import dataclass
@@ -21,6 +22,10 @@ METADATA_KEY = "cnn_perception.spec"
 GALLERY_KEY = "cnn_perception.gallery"
 """Metadata key of the gallery's embeddings: base64 of (names, dimensions) little-endian float32, rows of length 1."""
 SPEC_VERSION = 3
+LARGEST_NUMBER = 3.4e38
+"""Of a description, in magnitude: what float32 holds, in which the network computes."""
+LARGEST_WHOLE_NUMBER = 2**63 - 1
+"""Of a description, in magnitude: what the messages' integers hold."""
 UNKNOWN = "unknown"
 """What is answered where the unknown rule applies; then no class may have this name."""
 
@@ -36,6 +41,11 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """RGB mean of ImageNet in [0, 1]. Source: torchvision.transforms._presets.ImageClassification."""
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """RGB standard deviation of ImageNet in [0, 1]. Source: as IMAGENET_MEAN."""
+
+
+def _require(condition: bool, field: str, value: object) -> None:
+    if not condition:
+        raise ModelError(f"model spec: {field} is out of range: {value}")
 
 
 @dataclass(frozen=True)
@@ -127,6 +137,9 @@ class TrainingRecord:
     code_version: str
     created: str
 
+    def __post_init__(self) -> None:
+        _require(self.train_images >= 0 and self.val_images >= 0, "training images", self.train_images)
+
 
 @dataclass(frozen=True)
 class ParityRecord:
@@ -147,6 +160,12 @@ class ParityRecord:
     max_logit_difference: float
     tolerance: float
     top1_agreement: float
+
+    def __post_init__(self) -> None:
+        _require(self.images >= 0, "parity images", self.images)
+        _require(self.max_logit_difference >= 0, "max_logit_difference", self.max_logit_difference)
+        _require(self.tolerance >= 0, "tolerance", self.tolerance)
+        _require(0 <= self.top1_agreement <= 1, "top1_agreement", self.top1_agreement)
 
 
 @dataclass(frozen=True)
@@ -174,6 +193,8 @@ class UnknownRule:
     def __post_init__(self) -> None:
         _require(math.isfinite(self.threshold), "unknown threshold", self.threshold)
         _require(0 <= self.false_alarm_rate < 1, "false_alarm_rate", self.false_alarm_rate)
+        _require(self.auroc is None or 0 <= self.auroc <= 1, "auroc", self.auroc)
+        _require(self.outside_images >= 0, "outside_images", self.outside_images)
         _require((self.method == "distance") == bool(self.centres), "unknown centres", len(self.centres))
         _require(len({len(centre) for centre in self.centres}) <= 1, "unknown centres", "of different lengths")
 
@@ -197,6 +218,9 @@ class PrecisionRecord:
     metric: str
     before: float
     after: float
+
+    def __post_init__(self) -> None:
+        _require(self.calibration_images >= 0 and self.images >= 0, "precision images", self.images)
 
 
 @dataclass(frozen=True)
@@ -349,21 +373,38 @@ class ModelSpec:
             ModelError: If it is no JSON, or a field is missing, unknown, of the wrong type or out of range.
         """
         try:
-            value = json.loads(text)
-        except ValueError as error:
+            value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_repetition)
+        except (ValueError, RecursionError) as error:  # RecursionError: lists in lists
             raise ModelError(f"the model's spec is not JSON ({error}); export the model again") from None
         version = value.get("version") if isinstance(value, dict) else None
         if version != SPEC_VERSION:
+            found = reprlib.repr(version)
             raise ModelError(
-                f"the model's spec has version {version!r}, this package reads {SPEC_VERSION}; export the model again"
+                f"the model's spec has version {found}, this package reads {SPEC_VERSION}; export the model again"
             )
         spec: ModelSpec = _parse(cls, value, "spec")
         return spec
 
 
-def _require(condition: bool, field: str, value: object) -> None:
-    if not condition:
-        raise ModelError(f"model spec: {field} is out of range: {value}")
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns a JSON object; of a field given twice, nobody could say which one was meant."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in fields if names.count(name) > 1)
+        raise ValueError(f"{reprlib.repr(twice)} occurs twice")
+    return fields
+
+
+def _can_be_sent(value: int | str) -> bool:
+    """Returns whether messages can carry a value: 64 bits; no half of a surrogate pair, and no NUL, the end in C."""
+    if isinstance(value, int):
+        return abs(value) <= LARGEST_WHOLE_NUMBER
+    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _parse(expected: Any, value: Any, where: str) -> Any:  # noqa: ANN401 JSON meets type annotations
@@ -390,11 +431,12 @@ def _parse(expected: Any, value: Any, where: str) -> Any:  # noqa: ANN401 JSON m
             indices = range(len(value))
             return tuple(_parse(types_of_items[index], value[index], f"{where}[{index}]") for index in indices)
     elif origin is dict and isinstance(value, dict):
-        return {str(key): _parse(arguments[1], v, f"{where}.{key}") for key, v in value.items()}
+        keys = [_parse(arguments[0], key, where) for key in value]
+        return {key: _parse(arguments[1], value[key], f"{where}.{key}") for key in keys}
     elif origin is Literal and value in arguments:
         return value
-    elif expected is float and isinstance(value, int | float) and not isinstance(value, bool):
+    elif expected is float and type(value) in (int, float) and abs(value) <= LARGEST_NUMBER:
         return float(value)
-    elif expected in (int, str) and type(value) is expected:
+    elif expected in (int, str) and type(value) is expected and _can_be_sent(value):
         return value
-    raise ModelError(f"model {where}: {value!r} is not a valid value; export the model again")
+    raise ModelError(f"model {where}: {reprlib.repr(value)} is not a valid value; export the model again")

@@ -46,7 +46,8 @@ class IsolatedLoad:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                text=True,
+                encoding="utf-8",
+                errors="backslashreplace",  # libraries print bytes of a file
             )
         _, said = self._process.communicate()
         code = self._process.returncode

@@ -113,3 +113,11 @@ def test_path_that_no_system_accepts_is_refused():
         read_onnx_file(Path("a\0b.onnx"))
     with pytest.raises(ModelError, match="cannot be read"):
         read_onnx_file(Path("a" * 5000))
+
+
+def test_metadata_that_is_no_utf_8_is_refused_and_not_replaced(path: Path, tmp_path: Path):
+    data = path.read_bytes()
+    assert data.count(b'"green"') == 1
+    (tmp_path / "m.onnx").write_bytes(data.replace(b'"green"', b'"gr\xffen"'))
+    with pytest.raises(ModelError, match="can't decode byte 0xff"):
+        read_onnx_file(tmp_path / "m.onnx")

@@ -133,3 +133,66 @@ def test_multilabel_needs_a_threshold_in_0_to_1_for_each_class():
     for wrong in ((0.5,), (0.5, 0.5, 1.1)):
         with pytest.raises(ModelError, match="thresholds"):
             dataclasses.replace(several, thresholds=wrong)
+
+
+LONG = "1" + "0" * 400
+
+
+@pytest.mark.parametrize(
+    ("path_and_value", "written", "words"),
+    [
+        (("parity", "tolerance", "HERE"), "NaN", "NaN is no number"),
+        (("temperature", "HERE"), "Infinity", "Infinity is no number"),
+        (("input", "mean", ["HERE", 0, 0]), "-Infinity", "-Infinity is no number"),
+        (("temperature", "HERE"), "1e999", "spec.temperature"),
+        (("temperature", "HERE"), LONG, "spec.temperature"),
+        (("training", "train_images", "HERE"), LONG, "spec.training.train_images"),
+        (("version", "HERE"), LONG, "version 1000"),
+        (("training", "metrics", {"top1": "HERE"}), LONG, "spec.training.metrics.top1"),
+        (("input", "height", "HERE"), "1" * 10_000, "export the model again"),
+        (("class_names", "HERE"), "[" * 100_000 + "]" * 100_000, "export the model again"),
+        (("version", "HERE"), "[" * 500 + "]" * 500, "version"),
+        (("class_names", "HERE"), "[" * 500 + "]" * 500, "spec.class_names"),
+        (("class_names", ["HERE", "b", "c"]), r'"\ud800"', "spec.class_names[0]"),
+        (("class_names", ["HERE", "b", "c"]), r'"a\u0000b"', "spec.class_names[0]"),
+        (("training", "metrics", "HERE"), r'{"\udfff": 1}', "spec.training.metrics"),
+        (("HERE", 1), r'"\ud800"', r"unknown fields ['\\ud800']"),
+        (("task", "HERE"), r'"\ud800"', "spec.task"),
+        (("temperature", "HERE"), '1, "temperature": 2', "'temperature' occurs twice"),
+        (("input", "height", "HERE"), '32, "height": 64', "'height' occurs twice"),
+    ],
+)
+def test_damaged_json_is_refused_in_a_short_line_that_can_be_printed(
+    path_and_value: tuple[object, ...], written: str, words: str
+):
+    text = changed(*path_and_value).replace('"HERE"', written)
+    assert written in text
+    with pytest.raises(ModelError) as caught:
+        ModelSpec.from_json(text)
+    line = str(caught.value)
+    assert words.replace("\\\\", "\\") in line
+    assert "\n" not in line
+    assert len(line.encode()) < 500
+
+
+@pytest.mark.parametrize(
+    "path_and_value",
+    [
+        ("parity", "images", -1),
+        ("parity", "tolerance", -0.1),
+        ("parity", "max_logit_difference", -1),
+        ("parity", "top1_agreement", 1.5),
+        ("training", "val_images", -1),
+        ("unknown", "auroc", 2),
+        ("unknown", "outside_images", -1),
+        ("precision", "images", -1),
+    ],
+)
+def test_records_of_the_export_have_ranges_too(path_and_value: tuple[object, ...]):
+    with pytest.raises(ModelError, match="out of range"):
+        ModelSpec.from_json(changed(*path_and_value))
+
+
+def test_class_names_of_any_script_are_text():
+    names = ["grün", "绿", "🐝"]
+    assert ModelSpec.from_json(changed("class_names", names)).class_names == tuple(names)

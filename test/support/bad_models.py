@@ -73,6 +73,20 @@ def _with_field(*names: str, value: Any) -> Callable[[Path], Path]:
     return _with_spec(json.dumps(document))
 
 
+def _with_text(written: str, *names: str) -> Callable[[Path], Path]:
+    """A field of the description replaced by what `json` would not write."""
+    document = json.loads(tiny_spec().to_json())
+    record = document
+    for name in names[:-1]:
+        record = record[name]
+    record[names[-1]] = "HERE"
+    return _with_spec(json.dumps(document).replace('"HERE"', written))
+
+
+def _second_spec(model: onnx.ModelProto) -> None:
+    model.metadata_props.add(key=METADATA_KEY, value="{}")
+
+
 def _external(location: str, place: Callable[[Path, bytes], object]) -> Callable[[Path], Path]:
     """A model whose weights are in another file; `{folder}` in the location is its folder."""
 
@@ -191,6 +205,15 @@ BAD_MODELS = [
     ),
     BadModel("no spec", _with_spec(None), "carries no cnn_perception.spec; make it with `python -m training.export`"),
     BadModel("spec no JSON", _with_spec("{"), "is not JSON; export the model again"),
+    BadModel("two specs", _changed(_second_spec), f"its metadata has 'cnn_perception.spec' twice; {_AGAIN}"),
+    BadModel(
+        "half a surrogate pair",
+        _with_text(r'["\ud800", "b", "c"]', "class_names"),
+        r"spec.class_names[0]: '\ud800' is not a valid value; export the model again",
+    ),
+    BadModel("NaN", _with_text("NaN", "parity", "tolerance"), "NaN is no number; export the model again"),
+    BadModel("400 digits", _with_text("1" + "0" * 400, "temperature"), "spec.temperature; export the model again"),
+    BadModel("deep lists", _with_text("[" * 10**5 + "]" * 10**5, "class_names"), "export the model again"),
     BadModel("spec of the past", _with_field("version", value=1), "has version 1; export the model again"),
     BadModel("too few names", _with_field("class_names", value=["a", "b"]), f"3 logits but 2 class names; {_AGAIN}"),
     BadModel("too many names", _with_field("class_names", value=[*"abcd"]), f"3 logits but 4 class names; {_AGAIN}"),
