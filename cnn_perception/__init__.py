@@ -1,10 +1,12 @@
 """Recognises what a robot's camera sees, and shows why."""
 
-from __future__ import annotations
+from cnn_perception.import_path import drop_working_directory
 
-from typing import TYPE_CHECKING
+drop_working_directory(__file__)  # `from __future__` would already import from it
 
-from cnn_perception.faces import lazy
+from typing import TYPE_CHECKING  # noqa: E402
+
+from cnn_perception.faces import lazy  # noqa: E402
 
 if TYPE_CHECKING:
     from cnn_perception.errors import BagError as BagError

@@ -16,6 +16,7 @@ from pathlib import Path
 from cnn_perception.doctor.finding import Finding, from_error
 from cnn_perception.errors import PerceptionError
 from cnn_perception.files import expanded
+from cnn_perception.import_path import python_command
 from cnn_perception.ros.transport import (
     DISTRIBUTIONS_WITH_FASTDDS_2,
     OLD_PROFILE_VARIABLE,
@@ -186,7 +187,7 @@ def check_ros() -> Finding:
     """Checks that ROS starts, in a process of its own, because a wrong RMW_IMPLEMENTATION ends a process at once."""
     subject = "ROS"
     try:
-        command = [sys.executable, "-c", _START_ROS]
+        command = python_command(_START_ROS)
         ended = subprocess.run(command, capture_output=True, text=True, timeout=_ROS_START_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
         return Finding("FAIL", subject, f"does not start within {_ROS_START_TIMEOUT_S:.0f} s", "ros2 doctor --report")

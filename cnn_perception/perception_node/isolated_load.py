@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, ModelError, PerceptionError, one_line
+from cnn_perception.import_path import python_command
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 
 _PR_SET_PDEATHSIG = 1
@@ -42,7 +43,7 @@ class IsolatedLoad:
             if self._is_cancelled:
                 raise ModelError(f"{path}: not loaded, because the node ends")
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "cnn_perception.perception_node.isolated_load", settings],
+                python_command(f"from {__name__} import main\nsys.exit(main())", settings),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -83,7 +84,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(one_line(error, 2000), file=sys.stderr)
         return EXIT_BAD_INPUT
     return EXIT_OK
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -235,7 +235,8 @@ def _processes() -> multiprocessing.context.BaseContext:
     A fork of this one would inherit the locks of OpenCV's and torch's threads, and hang on the first it needs.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    # the libraries by name, too: the process may look for this module before it has got this one's `sys.path`
+    context.set_forkserver_preload(["cv2", "numpy", "torch", __name__])
     return context
 
 
