@@ -18,8 +18,9 @@ import apsw
 from rosbags.rosbag2 import ReaderError
 from rosbags.serde import SerdeError
 
+from cnn_perception.bag.decompression import ZstdError, unpacked_message
 from cnn_perception.bag.message_types import CLASSIFICATION_TYPE, COMPRESSED_IMAGE_TYPE, IMAGE_TYPE, typestore
-from cnn_perception.bag.salvage import ZstdError, decompressed, decompressed_message, readable_copy
+from cnn_perception.bag.salvage import decompressed, readable_copy
 from cnn_perception.bag.sqlite_storage import BagReader
 from cnn_perception.errors import BagError, FrameError, one_line
 from cnn_perception.image.messages import EncodedFile, EncodedImage, encoded_from_message, nanoseconds
@@ -284,7 +285,7 @@ class Bag:
             count = 0
             try:
                 for _, log_time_ns, payload in reader.messages(connections):
-                    yield log_time_ns, decompressed_message(payload)
+                    yield log_time_ns, payload
                     count += 1
             except _READ_ERRORS as error:
                 where = f"{reader.path}: {topic.name}"
@@ -294,8 +295,8 @@ class Bag:
 
     def _message(self, payload: bytes, topic: Topic) -> Any:  # noqa: ANN401 rosbags makes its classes at run time
         try:
-            return self._types.deserialize_cdr(memoryview(payload), topic.type)
-        except (SerdeError, IndexError) as error:
+            return self._types.deserialize_cdr(memoryview(unpacked_message(payload)), topic.type)
+        except (SerdeError, IndexError, ZstdError) as error:
             raise FrameError(
                 "message", f"a message cannot be deserialised ({one_line(error)}); it was dropped"
             ) from None

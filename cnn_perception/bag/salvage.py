@@ -6,27 +6,18 @@ index or end is missing; readers refuse it as a whole.
 
 from __future__ import annotations
 
-import shutil
 import struct
-import sys
 from pathlib import Path
 
+from cnn_perception.bag.decompression import ZstdError, free_bytes, unpacked_pieces
 from cnn_perception.bag.sqlite_storage import copy_rows
 from cnn_perception.errors import BagError
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 _MCAP_MAGIC = b"\x89MCAP0\r\n"
 _MCAP_END = struct.pack("<BQI", 0x0F, 4, 0) + struct.pack("<BQQQI", 0x02, 20, 0, 0, 0) + _MCAP_MAGIC
 """Records DataEnd and Footer without a summary, so that a reader scans the data. Source: MCAP specification."""
 _MCAP_BODY = frozenset({0x01, *range(0x03, 0x0F)})
 """Opcodes of the records before DataEnd, and of the summary but for the Footer. Source: MCAP specification."""
-
-ZstdError = zstd.ZstdError
-"""Raised on bytes that are not what zstd wrote."""
 
 
 def decompressed(path: Path, folder: Path) -> tuple[Path, bool]:
@@ -38,22 +29,20 @@ def decompressed(path: Path, folder: Path) -> tuple[Path, bool]:
 
     Returns:
         The unpacked file, and whether all of it could be unpacked.
+
+    Raises:
+        BagError: If it becomes too large, see `unpacked_pieces`.
     """
     if path.suffix != ".zstd":
         return path, True
     target = folder / path.stem
-    with zstd.open(path, "rb") as source, target.open("wb") as sink:
+    with target.open("wb") as sink:
         try:
-            shutil.copyfileobj(source, sink)
+            for piece in unpacked_pieces(path, free_bytes(folder)):
+                sink.write(piece)
         except (EOFError, ZstdError):
             return target, False
     return target, True
-
-
-def decompressed_message(payload: bytes) -> bytes:
-    """Unpacks a message that rosbag2 compressed alone; others are returned as they are."""
-    is_packed = payload[:4] == b"\x28\xb5\x2f\xfd"  # zstd's magic number; a CDR header begins with 0
-    return zstd.decompress(payload) if is_packed else payload
 
 
 def readable_copy(path: Path, folder: Path) -> Path:

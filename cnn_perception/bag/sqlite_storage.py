@@ -17,6 +17,7 @@ from rosbags.rosbag2 import Reader
 from rosbags.rosbag2.reader import DirectoryReader
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 
+from cnn_perception.bag.decompression import check_files
 from cnn_perception.errors import BagError
 
 _NEW_DATABASE = """
@@ -61,7 +62,15 @@ class _DatabaseReader(Sqlite3Reader):
 
 
 class _FolderReader(DirectoryReader):
+    """rosbags' reader of folders, which unpacks nothing without a limit."""
+
     STORAGE_PLUGINS = MappingProxyType({**DirectoryReader.STORAGE_PLUGINS, "sqlite3": _DatabaseReader})
+
+    def open(self) -> None:
+        check_files(sorted(file for file in Path(str(self.path)).iterdir() if file.is_file()))
+        super().open()
+        if self.metadata.compression_mode == "message":
+            self.metadata = self.metadata._replace(compression_mode=None)  # `Bag` unpacks them, one by one
 
 
 class BagReader(Reader):
