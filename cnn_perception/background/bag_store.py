@@ -100,8 +100,7 @@ class RecordedBag:
 
     def _open(self) -> Writer:
         name = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}_{self._sha256[:12]}"
-        names = itertools.chain((name,), (f"{name}-{number}" for number in itertools.count(2)))
-        path = next(path for each in names if not (path := self._folder / each).exists())
+        path = _free_path(self._folder, name)
         self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
         self._writer.set_custom_data("model", self._sha256)
         self._is_empty = True
@@ -148,6 +147,16 @@ class RecordedBag:
         answers = [(UNKNOWN, 1.0), *scores] if prediction.unknown else scores
         results = [hypothesis(class_id=name, score=score) for name, score in answers]
         return self._types.types[CLASSIFICATION_TYPE](header=self._header(frame.origin), results=results)
+
+
+def _free_path(folder: Path, name: str) -> Path:
+    """Returns a path of that name, with a number from 2 added where there is one already."""
+    path = folder / name
+    for number in itertools.count(2):
+        if not path.exists():
+            return path
+        path = folder / f"{name}-{number}"
+    raise AssertionError
 
 
 def _flush(writer: Writer) -> None:

@@ -1,4 +1,4 @@
-"""What is really to be seen in a recording, and when: intervals with classes, or numbers measured beside it."""
+"""The known answers for a recording over time: intervals with classes, or numbers measured at times."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Labels:
         return self.intervals[index].truth
 
     def scored_as(self, spec: ModelSpec, where: str) -> Labels:
-        """Keeps what can be compared with a model's answers.
+        """Returns the labels that can be compared with a model's answers.
 
         Args:
             spec: The model, whose task says what a label means.
@@ -60,8 +60,12 @@ class Labels:
             DataError: If a label is no class of the model.
         """
         task = task_of(spec.task)
-        parsed = ((i, task.truth_of_text(str(i.truth), spec.class_names, where)) for i in self.intervals)
-        return Labels(tuple(Interval(i.start_ns, i.end_ns, truth) for i, truth in parsed if truth is not None))
+        kept = []
+        for interval in self.intervals:
+            truth = task.truth_of_text(str(interval.truth), spec.class_names, where)
+            if truth is not None:
+                kept.append(Interval(interval.start_ns, interval.end_ns, truth))
+        return Labels(tuple(kept))
 
 
 def read_labels(path: Path) -> Labels:
@@ -97,7 +101,8 @@ def labels_from_changes(changes: Iterable[tuple[int, str]]) -> Labels:
 
 
 def _interval(row: Row) -> Interval:
-    start_ns, end_ns = (_nanoseconds(row, column) for column in ("start_s", "end_s"))
+    start_ns = _nanoseconds(row, "start_s")
+    end_ns = _nanoseconds(row, "end_s")
     if not start_ns < end_ns:
         start = row.cells["start_s"]
         end = row.cells["end_s"]
@@ -167,10 +172,15 @@ def read_measurements(path: Path, names: Sequence[str]) -> Measurements:
     """
     table = read_table(path, "name a CSV file or a topic of numbers")
     require_names(table.header, (_TIME, *names), str(path))
-    rows = sorted((number(row, _TIME) * 1e9, tuple(number(row, name) for name in names)) for row in table.rows)
+    rows = [(number(row, _TIME) * 1e9, _numbers(row, names)) for row in table.rows]
     if not rows:
         raise DataError(f"{path}: has no line of numbers; write them as {','.join((_TIME, *names))}")
+    rows.sort()
     return Measurements(tuple(round(time_ns) for time_ns, _ in rows), tuple(values for _, values in rows))
+
+
+def _numbers(row: Row, names: Sequence[str]) -> tuple[float, ...]:
+    return tuple(number(row, name) for name in names)
 
 
 def number(row: Row, column: str) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from cnn_perception.evaluation.frame_record import FrameRecord
-from cnn_perception.evaluation.page_sections import cards, order_of_worst, over_time, tables
+from cnn_perception.evaluation.page_sections import key_figures, order_of_worst, over_time, tables
 from cnn_perception.evaluation.report_record import Report, WorstFrame
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.label_text import shown
@@ -96,7 +96,7 @@ def _outcome(report: Report) -> _Outcome:
 def _figures(report: Report) -> list[tuple[str, str]]:
     inference = report.latency.get("inference")
     frames = report.scores.frames
-    rows = cards(report)
+    rows = key_figures(report)
     rows.append((f"frames scored of {frames.total}", str(frames.scored)))
     rows.append(("frames per second, all included", f"{report.frames_per_second:.1f}"))
     if inference is not None:

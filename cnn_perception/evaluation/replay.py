@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ Answer = TypeVar("Answer")
 
 @dataclass
 class ReplayedFrames:
-    """What grows while the evaluation runs; an interrupted one is reported from here."""
+    """The frames recognised so far, all of them or those before an interruption; it grows during an evaluation."""
 
     records: list[FrameRecord] = field(default_factory=list)
     worst: list[LabelledFrame] = field(default_factory=list)
@@ -64,8 +64,12 @@ def measure_latency(pipeline: Pipeline, source: LabelledFrames) -> dict[str, Lat
                 rows.append(pipeline.run(frame.source).timings.by_stage())
             except FrameError:
                 continue
-    totals = [{**row, "total": sum(row.values())} for row in rows]
-    return {name: latency([row[name] for row in totals]) for name in (totals[0] if totals else ())}
+    columns: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        for stage, duration_ms in row.items():
+            columns[stage].append(duration_ms)
+        columns["total"].append(sum(row.values()))
+    return {stage: latency(durations_ms) for stage, durations_ms in columns.items()}
 
 
 def replay(pipeline: Pipeline, source: LabelledFrames) -> ReplayedFrames:

@@ -34,11 +34,8 @@ from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS, OnnxModel, Sessio
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.pipeline.pipeline import Pipeline
 from cnn_perception.tasks.multiclass import KEPT_CLASSES
-from cnn_perception.tasks.registry import TASKS, task_of
+from cnn_perception.tasks.registry import GATES, TASKS, task_of
 from cnn_perception.tasks.rules import Gate
-
-_GATES = tuple(gate for task in TASKS.values() for gate in task.gates)
-"""What can be required of the models of any task."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +119,7 @@ class EvaluationOptions:
 
     def _required(self) -> list[tuple[Gate, float]]:
         """Returns the limits that were given."""
-        limits = [(gate, getattr(self, gate.option)) for gate in _GATES]
+        limits = [(gate, getattr(self, gate.option)) for gate in GATES]
         return [(gate, limit) for gate, limit in limits if limit is not None]
 
 

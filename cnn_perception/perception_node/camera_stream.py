@@ -17,7 +17,7 @@ from cnn_perception.perception_node.settings import CameraSettings
 from cnn_perception.ros.latest_subscription import Inlet
 from cnn_perception.stream.drift import Drift
 from cnn_perception.stream.frame_counters import FrameHealth
-from cnn_perception.stream.smoothing import Steady
+from cnn_perception.stream.smoothing import AnswerSmoother
 from cnn_perception.stream.stamps import Stamps
 
 
@@ -41,7 +41,7 @@ class Channel:
         self._node = node
         self.name, self.settings = name, settings
         self.health = FrameHealth(time.monotonic())
-        self.stamps, self.steady = Stamps(), Steady()
+        self.stamps, self.steady = Stamps(), AnswerSmoother()
         self._inlet: Inlet[Any] | None = None
         self._lens: Lens | None = None
         self.topic = ""
@@ -71,7 +71,7 @@ class Channel:
         """Makes a model the one whose results are published, and begins to watch for drift anew."""
         self.outputs.model = model
         self.drift = Drift(model.spec)
-        self.steady = Steady()
+        self.steady = AnswerSmoother()
 
     def subscribe(self) -> None:
         """Begins to listen to the camera, and to count anew."""
@@ -81,7 +81,7 @@ class Channel:
         if self.settings.image_transport == "compressed":
             kind, self.topic = CompressedImage, f"{self.topic}/compressed"
         self.health = FrameHealth(time.monotonic())
-        self.stamps, self.steady = Stamps(), Steady()
+        self.stamps, self.steady = Stamps(), AnswerSmoother()
         self._inlet = Inlet(self._node, kind, self.topic, ReliabilityPolicy.BEST_AVAILABLE, self.health.miss)
 
     def unsubscribe(self) -> None:

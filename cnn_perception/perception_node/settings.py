@@ -16,7 +16,7 @@ from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS, SessionOptions
 from cnn_perception.pipeline.overlay import DEFAULT_ALPHA
 from cnn_perception.ros.image_messages import IMAGE_TRANSPORTS
 from cnn_perception.ros.parameters import parameter, validate
-from cnn_perception.stream.smoothing import SteadySettings
+from cnn_perception.stream.smoothing import SmoothingSettings
 from cnn_perception.stream.stamps import StampPolicy
 from cnn_perception.tasks.registry import TASKS
 
@@ -159,9 +159,9 @@ class Settings:
         return "reject" if self.stamps == "reject" else "accept"
 
     @property
-    def steady(self) -> SteadySettings:
+    def steady(self) -> SmoothingSettings:
         """How steady answers are."""
-        return SteadySettings(self.smoothing_s, self.hysteresis, self.hold_s)
+        return SmoothingSettings(self.smoothing_s, self.hysteresis, self.hold_s)
 
     def session_options(self) -> SessionOptions:
         """Returns how the model is to be run; every batch that can occur is warmed up."""

@@ -1,4 +1,4 @@
-"""What is known of a camera's frames over time: their stamps, counts, drift, and the steadied answer."""
+"""What is known of a camera's frames over time: their stamps, counts, drift, and the smoothed answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cnn_perception.faces import lazy
 if TYPE_CHECKING:
     from cnn_perception.stream.drift import Drift as Drift
     from cnn_perception.stream.frame_counters import FrameHealth as FrameHealth
-    from cnn_perception.stream.smoothing import Steady as Steady
+    from cnn_perception.stream.smoothing import AnswerSmoother as AnswerSmoother
     from cnn_perception.stream.stamps import Stamps as Stamps
 
 __getattr__, __dir__ = lazy(
@@ -18,6 +18,6 @@ __getattr__, __dir__ = lazy(
         "Drift": "drift",
         "FrameHealth": "frame_counters",
         "Stamps": "stamps",
-        "Steady": "smoothing",
+        "AnswerSmoother": "smoothing",
     },
 )

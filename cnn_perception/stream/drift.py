@@ -1,4 +1,4 @@
-"""Whether a camera still shows what the model was trained on: brightness, sureness and answers of the latest frames.
+"""Whether a camera still shows what the model was trained on: brightness, confidence and answers of the latest frames.
 
 A camera's frames resemble each other, and a robot may look at one thing for minutes: its frames are then one view, not
 hundreds. So a window is compared with single training images, never as the mean of that many independent ones, and its
@@ -7,6 +7,7 @@ classes only where the views in it vary. What is warned of is clearly wrong; all
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections import deque
@@ -165,7 +166,7 @@ class Drift:
         known = [frame.classes for frame in frames if not frame.unknown]
         if not known or not len(self._shares):
             return None
-        indices = [index for classes in known for index in classes]
+        indices = list(itertools.chain.from_iterable(known))
         now = np.bincount(np.array(indices, np.int64), minlength=len(self._shares)) / len(known)
         index = int(np.abs(now - self._shares).argmax())
         return Share(self._spec.class_names[index], float(now[index]), float(self._shares[index]))
@@ -210,7 +211,7 @@ def _brightness_warning(pair: Comparison | None) -> str:
     if abs(change) <= max(BRIGHTNESS_DEVIATIONS * pair.trained.std, LEAST_CHANGE):
         return ""
     word = "darker" if change < 0 else "brighter"
-    return f"the images are {word} than those of training: brightness {_beside(pair)}"
+    return f"the images are {word} than those of training: brightness {_in_words(pair)}"
 
 
 def _entropy_warning(pair: Comparison | None, classes: int) -> str:
@@ -219,7 +220,7 @@ def _entropy_warning(pair: Comparison | None, classes: int) -> str:
     least = max(ENTROPY_DEVIATIONS * pair.trained.std, LEAST_CHANGE * math.log(classes))
     if pair.now.mean - pair.trained.mean <= least:
         return ""
-    return f"the model is less sure than in training: entropy {_beside(pair)} nats"
+    return f"the model is less sure than in training: entropy {_in_words(pair)} nats"
 
 
 def _unknown_warning(share: Share | None, frames: int) -> str:
@@ -228,7 +229,7 @@ def _unknown_warning(share: Share | None, frames: int) -> str:
     return f"{share.now:.0%} of the answers are unknown, of the validation images {share.trained:.0%} were"
 
 
-def _beside(pair: Comparison) -> str:
+def _in_words(pair: Comparison) -> str:
     return f"{pair.now.mean:.2f}, then {pair.trained.mean:.2f} +/- {pair.trained.std:.2f}"
 
 

@@ -212,7 +212,7 @@ class Multiclass(ClassTask):
             top1_answered=self._accuracy(answered),
             coverage=len(sure) / len(scored) if scored else None,
             top1_above_threshold=self._accuracy(sure),
-            confusion=tuple(tuple(int(count) for count in row) for row in confusion[: len(names)]),
+            confusion=tuple(tuple(row) for row in confusion[: len(names)].tolist()),
             classes=classes,
         )
 

@@ -32,8 +32,8 @@ class Prediction:
         values: (K,) float32 numbers in their `units`, for regression; empty otherwise.
         units: Of each number, for regression; empty otherwise.
         unknown: Whether the model's rule says that the image shows none of the classes.
-        held: Of an answer that was steadied over time (`steady`): indices of the classes it holds on to, best first;
-            one for multiclass, those seen for multilabel. They are the answer even where the scores of this moment
+        held: Of an answer that was smoothed over time (`stream.smoothing`): indices of the classes it holds on to, best
+            first; one for multiclass, those seen for multilabel. They are the answer even where the scores of this moment
             say otherwise. None where the scores decide.
     """
 

@@ -1,4 +1,4 @@
-"""Owns: steady answers: smoothing, hysteresis, hold, unknown. Oracle: hand arithmetic, a sum over all frames."""
+"""Owns: smoothed answers: moving average, hysteresis, hold, unknown. Oracle: hand arithmetic, a sum over all frames."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cnn_perception.errors import ConfigError
-from cnn_perception.stream.smoothing import Steady, SteadySettings
+from cnn_perception.stream.smoothing import AnswerSmoother, SmoothingSettings
 from cnn_perception.tasks.prediction import Prediction
 
 FRAME_S = 1 / 30
@@ -37,9 +37,9 @@ def measured(*values: float) -> Prediction:
     )
 
 
-def answers(frames, wanted: SteadySettings, period_s: float = FRAME_S, start_s: float = 100.0) -> list[Prediction]:
-    steady = Steady()
-    return [steady(frame, start_s + k * period_s, wanted) for k, frame in enumerate(frames)]
+def answers(frames, wanted: SmoothingSettings, period_s: float = FRAME_S, start_s: float = 100.0) -> list[Prediction]:
+    smoother = AnswerSmoother()
+    return [smoother(frame, start_s + k * period_s, wanted) for k, frame in enumerate(frames)]
 
 
 def names(predictions) -> list[str]:
@@ -55,16 +55,16 @@ STRANGE = scored(0.2, 0.8, unknown=True)
 
 
 def test_switched_off_it_hands_on_the_very_prediction():
-    steady = Steady()
-    assert steady(STOP, 0.0, SteadySettings()) is STOP
-    steady(STOP, 1.0, SteadySettings(smoothing_s=9.0, hold_s=9.0))
-    assert steady(GO, 1.1, SteadySettings()) is GO
-    assert names([steady(GO, 1.2, SteadySettings(smoothing_s=9.0, hold_s=9.0))]) == ["go"]  # nothing is remembered
+    smoother = AnswerSmoother()
+    assert smoother(STOP, 0.0, SmoothingSettings()) is STOP
+    smoother(STOP, 1.0, SmoothingSettings(smoothing_s=9.0, hold_s=9.0))
+    assert smoother(GO, 1.1, SmoothingSettings()) is GO
+    assert names([smoother(GO, 1.2, SmoothingSettings(smoothing_s=9.0, hold_s=9.0))]) == ["go"]  # nothing is remembered
 
 
 def test_the_first_answer_is_that_of_its_frame():
     for frame in (STOP, STRANGE, scored(0.2, 0.3, 0.5)):
-        (first,) = answers([frame], SteadySettings(1.0, 0.5, 1.0))
+        (first,) = answers([frame], SmoothingSettings(1.0, 0.5, 1.0))
         assert (first.ranked(9), first.unknown) == (frame.ranked(9), frame.unknown)
 
 
@@ -74,28 +74,28 @@ def test_the_first_answer_is_that_of_its_frame():
 @pytest.mark.parametrize("rate_hz", [5, 30, 250])
 def test_a_step_is_seen_to_63_percent_after_the_time_constant_at_any_frame_rate(rate_hz):
     frames = [scored(1.0, 0.0)] + [scored(0.0, 1.0)] * rate_hz
-    last = answers(frames, SteadySettings(smoothing_s=1.0), 1 / rate_hz)[-1]
+    last = answers(frames, SmoothingSettings(smoothing_s=1.0), 1 / rate_hz)[-1]
     assert last.scores == pytest.approx([math.exp(-1), 1 - math.exp(-1)], abs=1e-6)
 
 
 def test_without_a_time_constant_scores_are_those_of_the_frame():
-    found = answers([STOP, GO, STOP], SteadySettings(hysteresis=0.5))
+    found = answers([STOP, GO, STOP], SmoothingSettings(hysteresis=0.5))
     assert [list(p.scores) for p in found] == [list(p.scores) for p in (STOP, GO, STOP)]
 
 
 SCORES = st.lists(st.floats(0.01, 1), min_size=3, max_size=3).map(lambda s: tuple(np.array(s) / sum(s)))
 STREAM = st.lists(st.tuples(SCORES, st.booleans(), st.floats(0.001, 0.5)), min_size=1, max_size=40)
 SETTINGS = st.builds(
-    SteadySettings,
+    SmoothingSettings,
     smoothing_s=st.sampled_from([0.0, 0.05, 0.3, 2.0]),
     hysteresis=st.sampled_from([0.0, 0.1, 0.5, 0.95]),
     hold_s=st.sampled_from([0.0, 0.2, 1.0]),
 )
 
 
-def play(stream, wanted: SteadySettings) -> tuple[list[float], list[Prediction], list[Prediction]]:
+def play(stream, wanted: SmoothingSettings) -> tuple[list[float], list[Prediction], list[Prediction]]:
     """Times, frames and answers of a stream of (scores, unknown, seconds since the frame before)."""
-    steady = Steady()
+    smoother = AnswerSmoother()
     now_s = 50.0
     times = []
     raw = []
@@ -104,14 +104,14 @@ def play(stream, wanted: SteadySettings) -> tuple[list[float], list[Prediction],
         now_s += step_s
         times.append(now_s)
         raw.append(scored(*scores, unknown=unknown))
-        found.append(steady(raw[-1], now_s, wanted))
+        found.append(smoother(raw[-1], now_s, wanted))
     return times, raw, found
 
 
 @settings(max_examples=100, deadline=None)
 @given(STREAM, st.sampled_from([0.05, 0.3, 2.0]))
 def test_scores_are_the_weighted_mean_of_all_known_frames(stream, tau):
-    times, raw, found = play(stream, SteadySettings(smoothing_s=tau))
+    times, raw, found = play(stream, SmoothingSettings(smoothing_s=tau))
     ages = times[-1] - np.array(times)
     entered = np.concatenate([[1.0], 1.0 - np.exp(-np.diff(times) / tau)])
     weights = entered * np.exp(-ages / tau) * np.array([not frame.unknown for frame in raw])
@@ -127,7 +127,7 @@ def test_scores_stay_probabilities_and_the_answer_is_one_of_the_classes(stream, 
         assert prediction.scores.dtype == np.float32
         assert ((prediction.scores >= 0) & (prediction.scores <= 1)).all()
         assert prediction.scores.sum() == pytest.approx(1.0, abs=1e-5)
-        if wanted != SteadySettings():
+        if wanted != SmoothingSettings():
             assert (prediction.held is None) == prediction.unknown
             assert prediction.unknown or prediction.ranked(1) == [(prediction.name, prediction.score)]
 
@@ -148,18 +148,20 @@ def test_a_scene_that_stays_is_answered_in_the_end(stream, scores, unknown, want
 
 
 def test_a_challenger_must_be_better_by_the_margin():
-    found = answers([STOP, scored(0.46, 0.54), scored(0.44, 0.56), scored(0.46, 0.54)], SteadySettings(hysteresis=0.1))
+    found = answers(
+        [STOP, scored(0.46, 0.54), scored(0.44, 0.56), scored(0.46, 0.54)], SmoothingSettings(hysteresis=0.1)
+    )
     assert names(found) == ["stop", "stop", "go", "go"]
     assert found[1].ranked(2) == [("stop", pytest.approx(0.46)), ("go", pytest.approx(0.54))]
 
 
 def test_alternating_frames_do_not_flicker():
-    found = answers([STOP, GO] * 60, SteadySettings(smoothing_s=0.5, hysteresis=0.1))
+    found = answers([STOP, GO] * 60, SmoothingSettings(smoothing_s=0.5, hysteresis=0.1))
     assert changes(names(found)) == 0
 
 
 def test_a_single_wrong_frame_changes_nothing():
-    found = answers([STOP] * 10 + [GO] + [STOP] * 10, SteadySettings(smoothing_s=0.3))
+    found = answers([STOP] * 10 + [GO] + [STOP] * 10, SmoothingSettings(smoothing_s=0.3))
     assert set(names(found)) == {"stop"}
 
 
@@ -178,7 +180,7 @@ def test_an_answer_that_leads_by_the_margin_is_not_given_up(stream, wanted):
 
 def test_an_answer_is_held_for_its_time():
     frames = [STOP] + [GO] * 5 + [STOP] * 5
-    found = answers(frames, SteadySettings(hold_s=0.3), period_s=0.1, start_s=0.0)
+    found = answers(frames, SmoothingSettings(hold_s=0.3), period_s=0.1, start_s=0.0)
     assert names(found) == ["stop"] * 3 + ["go"] * 3 + ["stop"] * 5
 
 
@@ -197,21 +199,21 @@ def test_the_answer_never_changes_twice_within_the_hold(stream, wanted):
 def test_unknown_is_answered_once_most_frames_of_late_are():
     # after t seconds of unknown frames their share is 1 - exp(-t); it passes one half at ln 2 = 0.693 s,
     # and (1 + 0.5) / 2 at ln 4 = 1.386 s
-    found = answers([STOP] + [STRANGE] * 20, SteadySettings(smoothing_s=1.0), period_s=0.1)
+    found = answers([STOP] + [STRANGE] * 20, SmoothingSettings(smoothing_s=1.0), period_s=0.1)
     assert [p.unknown for p in found].index(True) == 7
-    found = answers([STOP] + [STRANGE] * 20, SteadySettings(smoothing_s=1.0, hysteresis=0.5), period_s=0.1)
+    found = answers([STOP] + [STRANGE] * 20, SmoothingSettings(smoothing_s=1.0, hysteresis=0.5), period_s=0.1)
     assert [p.unknown for p in found].index(True) == 14
 
 
 def test_unknown_is_left_as_slowly_as_it_came():
-    found = answers([STRANGE] + [STOP] * 20, SteadySettings(smoothing_s=1.0), period_s=0.1)
+    found = answers([STRANGE] + [STOP] * 20, SmoothingSettings(smoothing_s=1.0), period_s=0.1)
     assert [p.unknown for p in found].index(False) == 7
     assert names(found)[7:] == ["stop"] * 14
 
 
 def test_what_unknown_frames_are_taken_for_moves_no_score():
     frames = [STOP] * 5 + [STRANGE] * 5
-    found = answers(frames, SteadySettings(smoothing_s=1.0))
+    found = answers(frames, SmoothingSettings(smoothing_s=1.0))
     assert names(found) == ["stop"] * 10
     assert found[-1].scores == pytest.approx([0.9, 0.1])
 
@@ -219,17 +221,17 @@ def test_what_unknown_frames_are_taken_for_moves_no_score():
 def test_an_unsure_class_is_not_unknown_for_that():
     unsure = scored(0.35, 0.33, 0.32)
     strange = scored(0.35, 0.33, 0.32, unknown=True)
-    found = answers([unsure, unsure, strange] * 30, SteadySettings(smoothing_s=1.0))
+    found = answers([unsure, unsure, strange] * 30, SmoothingSettings(smoothing_s=1.0))
     assert set(names(found)) == {"stop"}
 
 
 def test_frames_that_alternate_between_known_and_unknown_do_not_flicker():
-    found = answers([STOP, STRANGE] * 60, SteadySettings(smoothing_s=0.5, hysteresis=0.1))
+    found = answers([STOP, STRANGE] * 60, SmoothingSettings(smoothing_s=0.5, hysteresis=0.1))
     assert changes(names(found)) == 0
 
 
 def test_without_a_time_constant_unknown_is_answered_at_once():
-    assert names(answers([STOP, STRANGE, STOP], SteadySettings(hysteresis=0.9))) == ["stop", "unknown", "stop"]
+    assert names(answers([STOP, STRANGE, STOP], SmoothingSettings(hysteresis=0.9))) == ["stop", "unknown", "stop"]
 
 
 # ---- several labels, numbers
@@ -238,7 +240,7 @@ def test_without_a_time_constant_unknown_is_answered_at_once():
 def test_a_label_stays_as_it_is_within_the_band_around_its_threshold():
     # threshold 0.5, hysteresis 0.2: on from 0.6, off below 0.4
     scores = [0.55, 0.45, 0.39, 0.55, 0.59, 0.61, 0.41, 0.3]
-    found = answers([labelled(s, thresholds=(0.5,)) for s in scores], SteadySettings(hysteresis=0.2))
+    found = answers([labelled(s, thresholds=(0.5,)) for s in scores], SmoothingSettings(hysteresis=0.2))
     assert [bool(p.seen) for p in found] == [True, True, False, False, False, True, True, False]
 
 
@@ -246,7 +248,7 @@ def test_a_label_stays_as_it_is_within_the_band_around_its_threshold():
 @pytest.mark.parametrize("hysteresis", [0.0, 0.3, 0.99])
 def test_every_label_can_be_switched_on_and_off_whatever_its_threshold(threshold, hysteresis):
     frames = [labelled(s, thresholds=(threshold,)) for s in (0.0, 1.0, 0.0)]
-    assert [bool(p.seen) for p in answers(frames, SteadySettings(hysteresis=hysteresis, hold_s=1e-9))] == [0, 1, 0]
+    assert [bool(p.seen) for p in answers(frames, SmoothingSettings(hysteresis=hysteresis, hold_s=1e-9))] == [0, 1, 0]
 
 
 def test_labels_are_held_each_by_itself():
@@ -254,7 +256,7 @@ def test_labels_are_held_each_by_itself():
     frames = [
         labelled(a, b, thresholds=thresholds) for a, b in [(0, 1), (1, 1), (1, 1), (1, 1), (0, 0), (0, 0), (0, 1)]
     ]
-    found = answers(frames, SteadySettings(hold_s=0.25), period_s=0.1, start_s=0.0)
+    found = answers(frames, SmoothingSettings(hold_s=0.25), period_s=0.1, start_s=0.0)
     seen = [p.seen for p in found]
     # `stop` may change from 0.3 s on, then from 0.6 s on; `go` from 0.3 s on, then not before 0.7 s
     assert seen == [{"go"}] * 3 + [{"stop", "go"}, {"stop"}, {"stop"}, set()]
@@ -263,13 +265,13 @@ def test_labels_are_held_each_by_itself():
 
 def test_labels_are_smoothed_one_by_one():
     frames = [labelled(0.0, 1.0, thresholds=(0.5, 0.5))] + [labelled(1.0, 1.0, thresholds=(0.5, 0.5))] * 10
-    last = answers(frames, SteadySettings(smoothing_s=1.0), period_s=0.1)[-1]
+    last = answers(frames, SmoothingSettings(smoothing_s=1.0), period_s=0.1)[-1]
     assert last.scores == pytest.approx([1 - math.exp(-1), 1.0])
     assert last.ranked(9) == [("go", 1.0), ("stop", pytest.approx(1 - math.exp(-1)))]
 
 
 def test_numbers_are_smoothed_and_nothing_holds_them():
-    found = answers([measured(0.0, -8.0)] + [measured(2.0, -8.0)] * 10, SteadySettings(1.0, 0.9, 99.0), period_s=0.1)
+    found = answers([measured(0.0, -8.0)] + [measured(2.0, -8.0)] * 10, SmoothingSettings(1.0, 0.9, 99.0), period_s=0.1)
     assert found[-1].values == pytest.approx([2 * (1 - math.exp(-1)), -8.0])
     assert (found[-1].held, found[-1].ranked(3), found[-1].scores.size) == (None, [], 0)
 
@@ -277,34 +279,34 @@ def test_numbers_are_smoothed_and_nothing_holds_them():
 # ---- time and models
 
 
-HARD = SteadySettings(smoothing_s=10.0, hysteresis=0.9, hold_s=60.0)
+HARD = SmoothingSettings(smoothing_s=10.0, hysteresis=0.9, hold_s=60.0)
 
 
 @pytest.mark.parametrize(
     ("step_s", "afresh"), [(-0.99, False), (-1.01, True), (59.9, False), (60.1, True), (math.nan, True), (1e9, True)]
 )
 def test_it_starts_afresh_where_time_goes_back_or_after_a_gap(step_s, afresh):
-    steady = Steady()
-    steady(STOP, 100.0, HARD)
-    assert names([steady(GO, 100.0 + step_s, HARD)]) == ["go" if afresh else "stop"]
+    smoother = AnswerSmoother()
+    smoother(STOP, 100.0, HARD)
+    assert names([smoother(GO, 100.0 + step_s, HARD)]) == ["go" if afresh else "stop"]
 
 
 @pytest.mark.parametrize(("smoothing_s", "longest_s"), [(0.0, 5.0), (0.5, 5.0), (2.0, 10.0)])
 def test_a_gap_is_bridged_for_5_seconds_or_5_time_constants(smoothing_s, longest_s):
-    wanted = SteadySettings(smoothing_s=smoothing_s, hysteresis=0.9)
+    wanted = SmoothingSettings(smoothing_s=smoothing_s, hysteresis=0.9)
     for step_s, expected in ((longest_s, "stop"), (longest_s + 0.01, "go")):
-        steady = Steady()
-        steady(STOP, 0.0, wanted)
-        assert names([steady(scored(0.05, 0.95) if smoothing_s else GO, step_s, wanted)]) == [expected]
+        smoother = AnswerSmoother()
+        smoother(STOP, 0.0, wanted)
+        assert names([smoother(scored(0.05, 0.95) if smoothing_s else GO, step_s, wanted)]) == [expected]
 
 
 @pytest.mark.parametrize("step_s", [0.0, -0.2], ids=["sent twice", "out of order"])
 def test_a_frame_that_is_not_newer_changes_nothing(step_s):
-    steady = Steady()
-    steady(STOP, 1.0, HARD)
-    once = steady(scored(0.3, 0.7), 1.3, HARD)
-    late = steady(STRANGE, 1.3 + step_s, HARD)
-    after = steady(scored(0.3, 0.7), 1.4, HARD)
+    smoother = AnswerSmoother()
+    smoother(STOP, 1.0, HARD)
+    once = smoother(scored(0.3, 0.7), 1.3, HARD)
+    late = smoother(STRANGE, 1.3 + step_s, HARD)
+    after = smoother(scored(0.3, 0.7), 1.4, HARD)
     assert late.ranked(2) == once.ranked(2)
     assert after.scores == pytest.approx([0.3 + 0.6 * math.exp(-0.04), 0.7 - 0.6 * math.exp(-0.04)])
 
@@ -317,45 +319,45 @@ def test_where_time_stands_still_no_old_answer_is_held():
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.one_of(st.just(0.0), st.floats(-2, 6)), min_size=6, max_size=40))
 def test_whatever_time_does_an_answer_is_old_by_few_frames(steps):
-    steady = Steady()
+    smoother = AnswerSmoother()
     now_s = 0.0
     found = []
-    steady(STOP, now_s, SteadySettings(hysteresis=0.5))
+    smoother(STOP, now_s, SmoothingSettings(hysteresis=0.5))
     for step_s in steps:
         now_s += step_s
-        found.append(steady(GO, now_s, SteadySettings(hysteresis=0.5)).name)
+        found.append(smoother(GO, now_s, SmoothingSettings(hysteresis=0.5)).name)
     assert found[5:] == ["go"] * len(found[5:])
 
 
 def test_another_model_starts_afresh():
-    steady = Steady()
-    steady(STOP, 1.0, HARD)
+    smoother = AnswerSmoother()
+    smoother(STOP, 1.0, HARD)
     other = dataclasses.replace(GO, class_names=("halt", "walk"))
-    assert names([steady(other, 1.1, HARD)]) == ["walk"]
+    assert names([smoother(other, 1.1, HARD)]) == ["walk"]
     task = labelled(0.2, 0.8, thresholds=(0.5, 0.5))
-    steady(STOP, 1.2, HARD)
-    assert steady(task, 1.3, HARD).seen == {"go"}
+    smoother(STOP, 1.2, HARD)
+    assert smoother(task, 1.3, HARD).seen == {"go"}
 
 
 def test_settings_take_effect_between_two_frames():
-    steady = Steady()
-    steady(STOP, 1.0, HARD)
-    assert names([steady(GO, 1.1, HARD)]) == ["stop"]
-    assert names([steady(GO, 1.2, SteadySettings(hysteresis=0.1))]) == ["go"]
+    smoother = AnswerSmoother()
+    smoother(STOP, 1.0, HARD)
+    assert names([smoother(GO, 1.1, HARD)]) == ["stop"]
+    assert names([smoother(GO, 1.2, SmoothingSettings(hysteresis=0.1))]) == ["go"]
 
 
 def test_the_prediction_given_is_not_changed_and_its_map_stays():
-    steady = Steady()
+    smoother = AnswerSmoother()
     frame = dataclasses.replace(GO, activation=np.ones((2, 2), np.float32))
-    steady(STOP, 1.0, HARD)
-    found = steady(frame, 1.1, HARD)
+    smoother(STOP, 1.0, HARD)
+    found = smoother(frame, 1.1, HARD)
     assert (frame.held, frame.scores.tolist()) == (None, GO.scores.tolist())
     assert found.activation is frame.activation
     assert (found.name, found.class_names[found.top]) == ("stop", "go")
 
 
 def test_a_time_constant_of_ages_after_an_unknown_frame_divides_by_nothing():
-    found = answers([STRANGE, STOP], SteadySettings(smoothing_s=1e25))
+    found = answers([STRANGE, STOP], SmoothingSettings(smoothing_s=1e25))
     assert found[-1].unknown
     assert found[-1].scores == pytest.approx([0.9, 0.1])
 
@@ -366,4 +368,4 @@ def test_a_time_constant_of_ages_after_an_unknown_frame_divides_by_nothing():
 )
 def test_settings_out_of_range_are_refused_by_name(values):
     with pytest.raises(ConfigError, match=r"(smoothing_s|hysteresis|hold_s) is "):
-        SteadySettings(*values)
+        SmoothingSettings(*values)

@@ -23,7 +23,7 @@ from cnn_perception.model import spec as spec_module
 from cnn_perception.pipeline import Pipeline
 from cnn_perception.pipeline.overlay import draw_overlay
 from cnn_perception.stream.drift import Drift
-from cnn_perception.stream.smoothing import Steady, SteadySettings
+from cnn_perception.stream.smoothing import AnswerSmoother, SmoothingSettings
 from cnn_perception.tasks import Prediction, registry
 from cnn_perception.tasks.multiclass import Multiclass
 from cnn_perception.tasks.rules import Figure, FrameCounts
@@ -147,13 +147,13 @@ def test_a_gate_of_another_task_is_refused(tmp_path, model, capsys):
     assert "is ordinal: leave it out" in error
 
 
-def test_it_is_steadied_and_watched_by_its_own_answer(model):
+def test_it_is_smoothed_and_watched_by_its_own_answer(model):
     torn = Pipeline.load(model).recognise(flat(TORN))
-    steady = Steady()(torn, 1.0, SteadySettings(hold_s=1.0))
+    smoothed = AnswerSmoother()(torn, 1.0, SmoothingSettings(hold_s=1.0))
     drift = Drift(SPEC)
     drift.observe(torn, 0.5)
 
-    assert steady.held == (1,)
+    assert smoothed.held == (1,)
     assert drift.report().frames == 1
 
 
