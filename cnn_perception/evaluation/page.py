@@ -43,7 +43,7 @@ class _CaptionedPicture:
         predicted: What was answered, as in label files.
         answer: The same for a human, with the score.
         remark: What is known of the frame.
-        place: Where it is in the source, and how close the answer was.
+        place: Where it is in the bag or the folder, and how close the answer was.
     """
 
     url: str

@@ -1,4 +1,4 @@
-"""Every frame of a source through the pipeline, once and in order, at the highest rate the machine gives.
+"""Recognises every frame through the pipeline, once and in order, at the highest rate the machine gives.
 
 On a CPU that is one frame a core, each with one thread: with all cores on one frame they would wait for each other at
 every layer, and for the thread that reads the recording. The robot does the opposite, because it wants each single
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from cnn_perception.errors import FrameError
 from cnn_perception.evaluation.frame_record import FrameRecord
-from cnn_perception.evaluation.sources import LabelledFrame, LabelledFrames
+from cnn_perception.evaluation.labelled_frames import LabelledFrame, LabelledFrames
 from cnn_perception.metrics import Latency, latency
 from cnn_perception.pipeline.pipeline import Pipeline
 
@@ -49,19 +49,19 @@ class ReplayedFrames:
         return sorted(self.worst, key=lambda frame: (-frame.record.badness, frame.record.index))
 
 
-def measure_latency(pipeline: Pipeline, source: LabelledFrames) -> dict[str, Latency]:
+def measure_latency(pipeline: Pipeline, frames: LabelledFrames) -> dict[str, Latency]:
     """Recognises the first frames one after the other, as the robot does.
 
     Returns:
         Percentiles of each stage and of their sum, `total`, in milliseconds; empty without a good frame.
     """
     rows: list[dict[str, float]] = []
-    for frame in source.frames():
+    for frame in frames:
         if len(rows) == _LATENCY_FRAMES:
             break
-        if not isinstance(frame.source, FrameError):
+        if not isinstance(frame.content, FrameError):
             try:
-                rows.append(pipeline.run(frame.source).timings.by_stage())
+                rows.append(pipeline.run(frame.content).timings.by_stage())
             except FrameError:
                 continue
     columns: dict[str, list[float]] = defaultdict(list)
@@ -72,13 +72,13 @@ def measure_latency(pipeline: Pipeline, source: LabelledFrames) -> dict[str, Lat
     return {stage: latency(durations_ms) for stage, durations_ms in columns.items()}
 
 
-def replay(pipeline: Pipeline, source: LabelledFrames) -> ReplayedFrames:
-    """Recognises every frame of a source once; Ctrl-C ends it early and is noted."""
+def replay(pipeline: Pipeline, frames: LabelledFrames) -> ReplayedFrames:
+    """Recognises every frame once; Ctrl-C ends it early and is noted."""
     replayed = ReplayedFrames()
     started = time.perf_counter()
-    answers = in_order(lambda frame: _recognise(pipeline, frame), source.frames())
+    answers = in_order(lambda frame: _recognise(pipeline, frame), frames)
     try:
-        for frame in tqdm(answers, total=source.count, desc="evaluating", unit="frame", disable=None):
+        for frame in tqdm(answers, total=frames.count, desc="evaluating", unit="frame", disable=None):
             replayed.records.append(frame.record)
             _keep_if_bad(replayed.worst, frame)
     except KeyboardInterrupt:
@@ -105,12 +105,12 @@ def in_order(function: Callable[[Item], Answer], items: Iterable[Item]) -> Gener
 def _recognise(pipeline: Pipeline, frame: LabelledFrame) -> LabelledFrame:
     record = frame.record
     try:
-        if isinstance(frame.source, FrameError):
-            raise frame.source
-        prediction = pipeline.run(frame.source).prediction
+        if isinstance(frame.content, FrameError):
+            raise frame.content
+        prediction = pipeline.run(frame.content).prediction
     except FrameError as error:
-        return LabelledFrame(dataclasses.replace(record, error=error.reason, message=str(error)), frame.source)
-    return LabelledFrame(record.answered(prediction), frame.source)
+        return LabelledFrame(dataclasses.replace(record, error=error.reason, message=str(error)), frame.content)
+    return LabelledFrame(record.answered(prediction), frame.content)
 
 
 def _keep_if_bad(worst: list[LabelledFrame], frame: LabelledFrame) -> None:

@@ -33,8 +33,8 @@ class Prediction:
         units: Of each number, for regression; empty otherwise.
         unknown: Whether the model's rule says that the image shows none of the classes.
         held: Of an answer that was smoothed over time (`stream.smoothing`): indices of the classes it holds on to, best
-            first; one for multiclass, those seen for multilabel. They are the answer even where the scores of this moment
-            say otherwise. None where the scores decide.
+            first; one for multiclass, those seen for multilabel. They are the answer even where the scores of this
+            moment say otherwise. None where the scores decide.
     """
 
     class_names: tuple[str, ...]
