@@ -69,7 +69,7 @@ class Labels:
 
 
 def read_labels(path: Path) -> Labels:
-    """Reads a CSV file with the columns start_s, end_s, class: an interval a line, in any order.
+    """Returns the intervals of a CSV file with the columns start_s, end_s, class: one a line, in any order.
 
     Returns:
         The intervals, in nanoseconds from the same origin as the seconds in the file.
@@ -94,7 +94,7 @@ def read_labels(path: Path) -> Labels:
 
 
 def labels_from_changes(changes: Iterable[tuple[int, str]]) -> Labels:
-    """Makes intervals of (time in ns, class) messages: each holds until the next one, the last for ever."""
+    """Returns the intervals of (time in ns, class) messages: each holds until the next one, the last for ever."""
     ordered = sorted(changes, key=lambda change: change[0])
     ends = [time_ns for time_ns, _ in ordered[1:]] + [_FOREVER_NS]
     return Labels(tuple(Interval(time_ns, end, name) for (time_ns, name), end in zip(ordered, ends, strict=True)))
@@ -145,7 +145,7 @@ class Measurements:
 def measurements_from_messages(
     rows: Iterable[tuple[int, Mapping[str, float]]], names: Sequence[str], where: str
 ) -> Measurements:
-    """Orders the numbers of a topic as the model's.
+    """Returns the numbers of a topic in the model's order.
 
     Args:
         rows: (time in ns, number by name); the name is empty where the message has none.
@@ -165,7 +165,7 @@ def measurements_from_messages(
 
 
 def read_measurements(path: Path, names: Sequence[str]) -> Measurements:
-    """Reads a CSV file with the column time_s and one for each of the model's numbers, a line a time, in any order.
+    """Returns the numbers in a CSV file with the column time_s and one for each number: a line a time, in any order.
 
     Raises:
         DataError: If the file is missing or wrong; names the line.
@@ -184,7 +184,7 @@ def _numbers(row: Row, names: Sequence[str]) -> tuple[float, ...]:
 
 
 def number(row: Row, column: str) -> float:
-    """Reads one cell of a table.
+    """Returns the number in one cell of a table.
 
     Raises:
         DataError: If it is no finite number; names the line.

@@ -50,7 +50,7 @@ class ReplayedFrames:
 
 
 def measure_latency(pipeline: Pipeline, frames: LabelledFrames) -> dict[str, Latency]:
-    """Recognises the first frames one after the other, as the robot does.
+    """Returns how long the stages of the first frames take, one frame after the other as on the robot.
 
     Returns:
         Percentiles of each stage and of their sum, `total`, in milliseconds; empty without a good frame.
@@ -73,7 +73,7 @@ def measure_latency(pipeline: Pipeline, frames: LabelledFrames) -> dict[str, Lat
 
 
 def replay(pipeline: Pipeline, frames: LabelledFrames) -> ReplayedFrames:
-    """Recognises every frame once; Ctrl-C ends it early and is noted."""
+    """Returns every frame, recognised once; Ctrl-C ends it early and is noted."""
     replayed = ReplayedFrames()
     started = time.perf_counter()
     answers = in_order(lambda frame: _recognise(pipeline, frame), frames)
@@ -103,6 +103,7 @@ def in_order(function: Callable[[Item], Answer], items: Iterable[Item]) -> Gener
 
 
 def _recognise(pipeline: Pipeline, frame: LabelledFrame) -> LabelledFrame:
+    """Returns the frame with its answer, or with why there is none."""
     record = frame.record
     try:
         if isinstance(frame.content, FrameError):
@@ -130,7 +131,7 @@ def _keep_if_bad(worst: list[LabelledFrame], frame: LabelledFrame) -> None:
 
 
 def _kind(record: FrameRecord) -> tuple[object, object]:
-    """Known and answered class or classes; wrong numbers are alike in the same second."""
+    """Returns the known and the answered class or classes; wrong numbers are alike in the same second."""
     if isinstance(record.truth, tuple):
         return record.name, int(record.time_s)
     return record.truth, record.answer

@@ -32,7 +32,7 @@ VIDEO_ENDINGS = tuple(ending for _, ending in _CODECS)
 
 
 def resized_to_view(image: RgbImage) -> RgbImage:
-    """Brings the width of an image into the range that pictures and videos are made in, keeping its shape."""
+    """Returns an image of a width that pictures and videos are made in, in its shape."""
     height, width = image.shape[:2]
     wanted = min(max(width, SMALLEST_WIDTH), LARGEST_WIDTH)
     if wanted == width:
@@ -102,7 +102,7 @@ def _silenced() -> Iterator[None]:
 
 
 def draw_record(image: RgbImage, record: FrameRecord, spec: ModelSpec, top_k: int) -> RgbImage:
-    """Draws a frame's answer and what is known of it onto its image, small enough to look at."""
+    """Returns a frame's image with its answer and what is known of it drawn on it, of the size of a video."""
     view = resized_to_view(image)
     if record.prediction is None:
         return view

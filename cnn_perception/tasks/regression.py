@@ -142,7 +142,7 @@ class Regression:
         return tuple(names)
 
     def truth_of_text(self, text: str, names: Sequence[str], where: str) -> tuple[float, ...] | None:
-        """Reads numbers with `SEPARATOR` between them; nothing is known where the text is empty or `UNLABELLED`.
+        """Returns the numbers of a text, `SEPARATOR` between them; nothing is known where it is empty or `UNLABELLED`.
 
         Raises:
             DataError: If there are more or less than the model has, or one is no finite number.
@@ -179,7 +179,7 @@ class Regression:
     def score(
         self, frames: FrameCounts, scored: Sequence[tuple[Truth, Prediction]], spec: ModelSpec, threshold: float
     ) -> RegressionScores:
-        """Measures the errors of each number."""
+        """Returns the errors of each number."""
         if not scored:
             return RegressionScores(frames, ())
         truth = np.array([known for known, _ in scored], np.float64)
