@@ -49,7 +49,7 @@ class Table:
 
 
 def read_table(file: Path, cure: str) -> Table:
-    """Reads a CSV file with a header, in UTF-8 with or without a byte order mark.
+    """Returns the table in a CSV file with a header, in UTF-8 with or without a byte order mark.
 
     Args:
         file: The file.

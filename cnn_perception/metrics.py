@@ -74,7 +74,7 @@ class Calibration:
 
 
 def confusion_matrix(truth: Sequence[int] | Counts, predicted: Sequence[int] | Counts, classes: int) -> Counts:
-    """Counts how often each class was taken for each other.
+    """Returns how often each class was taken for each other.
 
     Args:
         truth: n class indices in [0, classes).
@@ -223,7 +223,7 @@ def entropy(scores: Floats) -> float:
 
 
 def ece(scores: Floats, truth: Sequence[int] | Counts, bins: int = 15) -> Calibration:
-    """Compares the best scores with how often the best class is right.
+    """Returns how far the best scores are from how often the best class is right.
 
     Args:
         scores: (n, K) floats in [0, 1], such as a softmax; of equal scores the lower class index is the best.

@@ -1,4 +1,4 @@
-"""What runs beside the answers and never delays one: a second model that is compared, and a recorder."""
+"""What runs in the background and never delays an answer: a second model that is compared, and a recorder."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ own and flushed: a kill leaves a bag without an index, but with every frame befo
 
 from __future__ import annotations
 
-import itertools
 import shutil
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -100,8 +99,7 @@ class RecordedBag:
 
     def _open(self) -> Writer:
         name = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}_{self._sha256[:12]}"
-        names = itertools.chain((name,), (f"{name}-{number}" for number in itertools.count(2)))
-        path = next(path for each in names if not (path := self._folder / each).exists())
+        path = _free_path(self._folder, name)
         self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
         self._writer.set_custom_data("model", self._sha256)
         self._is_empty = True
@@ -148,6 +146,16 @@ class RecordedBag:
         answers = [(UNKNOWN, 1.0), *scores] if prediction.unknown else scores
         results = [hypothesis(class_id=name, score=score) for name, score in answers]
         return self._types.types[CLASSIFICATION_TYPE](header=self._header(frame.origin), results=results)
+
+
+def _free_path(folder: Path, name: str) -> Path:
+    """Returns a path of that name, with a number from 2 added where there is one already."""
+    path = folder / name
+    number = 1
+    while path.exists():
+        number += 1
+        path = folder / f"{name}-{number}"
+    return path
 
 
 def _flush(writer: Writer) -> None:

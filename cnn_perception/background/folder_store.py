@@ -84,8 +84,8 @@ class RecordedFolder:
     def _table(self) -> tuple[Path, bytes]:
         """Returns the table to append to, and what must be written there before the next row.
 
-        It is looked at for every frame: somebody may have filled in classes meanwhile. Whose columns were changed,
-        that table is left alone, and another begun beside it.
+        It is read again for every frame: somebody may have filled in classes meanwhile. A table whose columns were
+        changed is left alone, and another one is begun.
         """
         for number in itertools.count(1):
             folder = self._base if number == 1 else self._base.with_name(f"{self._base.name}-{number}")
@@ -119,6 +119,7 @@ def _as_file(frame: UnsureFrame) -> tuple[bytes, str]:
 
 
 def _free_path(folder: Path, name: str) -> Path:
+    """Returns a path of that name, with the time added where there is such a file already."""
     path = folder / name
     if path.exists():  # a camera without a clock, or a bag that is played again
         path = path.with_stem(f"{path.stem}_{time.time_ns()}")
@@ -141,6 +142,7 @@ def _ends_a_line(file: Path) -> bool:
 
 
 def _line(*cells: object) -> bytes:
+    """Returns a row as it is written into the table."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue().encode(errors="replace")

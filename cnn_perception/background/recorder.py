@@ -1,6 +1,6 @@
 """Keeps the frames that the model was unsure of, in the background and within bounds.
 
-Nothing is ever deleted: where the folder is full recording pauses, and goes on once somebody has made room.
+Nothing is ever deleted: where the folder is full recording pauses, and goes on once somebody has freed some space.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cnn_perception.model.spec import ModelSpec
 from cnn_perception.tasks.prediction import Prediction
 
 RETRY_S = 60.0
-"""A paused recorder looks this often whether there is room again, if a frame comes that it would keep."""
+"""A paused recorder tries again after this time, with the next frame that it would keep."""
 
 
 class Store(Protocol):
@@ -183,6 +183,7 @@ class Recorder:
 
 
 def _store(settings: RecorderSettings, spec: ModelSpec, sha256: str) -> Store:
+    """Returns where frames are written in the format that is set."""
     if settings.format == "folder":
         return RecordedFolder(settings.folder, spec, sha256)
     from cnn_perception.background.bag_store import RecordedBag  # rosbags takes a quarter of a second to load

@@ -82,7 +82,7 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class UnsureFrame:
-    """A frame that is to be kept.
+    """A frame that the model was unsure of and that is to be kept.
 
     Attributes:
         encoded: The image as it arrived.
@@ -102,7 +102,7 @@ class UnsureFrame:
 
 
 def reason(prediction: Prediction, settings: RecorderSettings) -> Reason | None:
-    """Says why a frame is to be kept; None for one that the model was sure of, or that is not wanted."""
+    """Returns why a frame is to be kept; None for one that the model was sure of, or that is not wanted."""
     if prediction.unknown:
         return "unknown" if settings.unknown else None
     return "margin" if task_of(prediction.task).margin(prediction) < settings.margin else None

@@ -1,4 +1,4 @@
-"""A second model that looks at the same frames unpublished: how often would it answer otherwise?
+"""A second model that answers the same frames without publishing: how often do the two disagree?
 
 It runs in the background, on the newest frame whenever it is done with the last, the cameras in turn.
 """
@@ -68,7 +68,7 @@ class ShadowReport:
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
+class _AnsweredFrame:
     """A frame and the running model's answer to it."""
 
     image: RgbImage
@@ -120,7 +120,7 @@ class Shadow:
         Returns:
             False if another frame is skipped for it, or nothing is compared any more.
         """
-        return self._worker.offer(camera, _Seen(image, prediction, camera, stamp_ns))
+        return self._worker.offer(camera, _AnsweredFrame(image, prediction, camera, stamp_ns))
 
     def report(self) -> ShadowReport:
         """Returns the comparison so far; may be called from any thread."""
@@ -152,29 +152,30 @@ class Shadow:
         self._pipeline.model.cancel()
         return self._worker.close(timeout_s)
 
-    def _compare(self, seen: _Seen) -> None:
+    def _compare(self, frame: _AnsweredFrame) -> None:
         try:
-            its = self._pipeline.recognise(seen.image)
+            its = self._pipeline.recognise(frame.image)
         except FrameError:
             with self._lock:
                 self._failed += 1
             return
         with self._lock:
             self._compared += 1
-            for name, difference in self._task.differences(seen.prediction, its, self._common).items():
+            for name, difference in self._task.differences(frame.prediction, its, self._common).items():
                 self._sums[name] += difference
-            if pairs := self._task.disagreements(seen.prediction, its, self._common):
+            if pairs := self._task.disagreements(frame.prediction, its, self._common):
                 self._disagreed += 1
                 self._pairs.update(pairs)
-                self._latest.append(self._in_words(seen, its))
+                self._latest.append(self._in_words(frame, its))
 
-    def _in_words(self, seen: _Seen, its: Prediction) -> str:
-        where = f"{seen.camera} {seen.stamp_ns / 1e9:.3f}".strip()
-        ours = self._task.scored_text(seen.prediction, _KEPT)
+    def _in_words(self, frame: _AnsweredFrame, its: Prediction) -> str:
+        where = f"{frame.camera} {frame.stamp_ns / 1e9:.3f}".strip()
+        ours = self._task.scored_text(frame.prediction, _KEPT)
         return f"{where}: {ours}, shadow {self._task.scored_text(its, _KEPT)}"
 
 
 def _check_comparable(pipeline: Pipeline, running: ModelSpec) -> None:
+    """Raises ConfigError if two models answer different questions."""
     spec = pipeline.spec
     path = pipeline.model.path
     if spec.task != running.task:
@@ -192,6 +193,7 @@ def _check_comparable(pipeline: Pipeline, running: ModelSpec) -> None:
 
 
 def _only_one_knows(running: ModelSpec, shadow: ModelSpec) -> str:
+    """Returns which classes only one of two models has, in one line; empty if there are none."""
     parts = []
     for who, spec, other in (("the running model", running, shadow), ("the shadow", shadow, running)):
         if names := [name for name in spec.class_names if name not in other.class_names]:

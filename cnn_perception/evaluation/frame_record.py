@@ -19,7 +19,7 @@ class FrameRecord:
     """One frame and what became of it; small, so that hours of video fit into memory.
 
     Attributes:
-        index: Position in the source, from 0.
+        index: Position in the bag's topic or in the folder, from 0.
         name: File name in a folder of images; empty in a bag.
         stamp_ns: Stamp of the image's header, nanoseconds; 0 in a folder.
         time_s: Seconds on the labels' time axis; 0 in a folder.

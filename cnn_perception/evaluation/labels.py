@@ -1,4 +1,4 @@
-"""What is really to be seen in a recording, and when: intervals with classes, or numbers measured beside it."""
+"""The known answers for a recording over time: intervals with classes, or numbers measured at times."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Labels:
         return self.intervals[index].truth
 
     def scored_as(self, spec: ModelSpec, where: str) -> Labels:
-        """Keeps what can be compared with a model's answers.
+        """Returns the labels that can be compared with a model's answers.
 
         Args:
             spec: The model, whose task says what a label means.
@@ -60,12 +60,16 @@ class Labels:
             DataError: If a label is no class of the model.
         """
         task = task_of(spec.task)
-        parsed = ((i, task.truth_of_text(str(i.truth), spec.class_names, where)) for i in self.intervals)
-        return Labels(tuple(Interval(i.start_ns, i.end_ns, truth) for i, truth in parsed if truth is not None))
+        kept = []
+        for interval in self.intervals:
+            truth = task.truth_of_text(str(interval.truth), spec.class_names, where)
+            if truth is not None:
+                kept.append(Interval(interval.start_ns, interval.end_ns, truth))
+        return Labels(tuple(kept))
 
 
 def read_labels(path: Path) -> Labels:
-    """Reads a CSV file with the columns start_s, end_s, class: an interval a line, in any order.
+    """Returns the intervals of a CSV file with the columns start_s, end_s, class: one a line, in any order.
 
     Returns:
         The intervals, in nanoseconds from the same origin as the seconds in the file.
@@ -90,14 +94,15 @@ def read_labels(path: Path) -> Labels:
 
 
 def labels_from_changes(changes: Iterable[tuple[int, str]]) -> Labels:
-    """Makes intervals of (time in ns, class) messages: each holds until the next one, the last for ever."""
+    """Returns the intervals of (time in ns, class) messages: each holds until the next one, the last for ever."""
     ordered = sorted(changes, key=lambda change: change[0])
     ends = [time_ns for time_ns, _ in ordered[1:]] + [_FOREVER_NS]
     return Labels(tuple(Interval(time_ns, end, name) for (time_ns, name), end in zip(ordered, ends, strict=True)))
 
 
 def _interval(row: Row) -> Interval:
-    start_ns, end_ns = (_nanoseconds(row, column) for column in ("start_s", "end_s"))
+    start_ns = _nanoseconds(row, "start_s")
+    end_ns = _nanoseconds(row, "end_s")
     if not start_ns < end_ns:
         start = row.cells["start_s"]
         end = row.cells["end_s"]
@@ -140,7 +145,7 @@ class Measurements:
 def measurements_from_messages(
     rows: Iterable[tuple[int, Mapping[str, float]]], names: Sequence[str], where: str
 ) -> Measurements:
-    """Orders the numbers of a topic as the model's.
+    """Returns the numbers of a topic in the model's order.
 
     Args:
         rows: (time in ns, number by name); the name is empty where the message has none.
@@ -160,21 +165,26 @@ def measurements_from_messages(
 
 
 def read_measurements(path: Path, names: Sequence[str]) -> Measurements:
-    """Reads a CSV file with the column time_s and one for each of the model's numbers, a line a time, in any order.
+    """Returns the numbers in a CSV file with the column time_s and one for each number: a line a time, in any order.
 
     Raises:
         DataError: If the file is missing or wrong; names the line.
     """
     table = read_table(path, "name a CSV file or a topic of numbers")
     require_names(table.header, (_TIME, *names), str(path))
-    rows = sorted((number(row, _TIME) * 1e9, tuple(number(row, name) for name in names)) for row in table.rows)
+    rows = [(number(row, _TIME) * 1e9, _numbers(row, names)) for row in table.rows]
     if not rows:
         raise DataError(f"{path}: has no line of numbers; write them as {','.join((_TIME, *names))}")
+    rows.sort()
     return Measurements(tuple(round(time_ns) for time_ns, _ in rows), tuple(values for _, values in rows))
 
 
+def _numbers(row: Row, names: Sequence[str]) -> tuple[float, ...]:
+    return tuple(number(row, name) for name in names)
+
+
 def number(row: Row, column: str) -> float:
-    """Reads one cell of a table.
+    """Returns the number in one cell of a table.
 
     Raises:
         DataError: If it is no finite number; names the line.

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from cnn_perception.evaluation.frame_record import FrameRecord
-from cnn_perception.evaluation.page_sections import cards, order_of_worst, over_time, tables
+from cnn_perception.evaluation.page_sections import key_figures, order_of_worst, over_time, tables
 from cnn_perception.evaluation.report_record import Report, WorstFrame
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.label_text import shown
-from cnn_perception.model.spec import UNKNOWN
+from cnn_perception.model.spec import UNKNOWN, InputSpec, ModelSpec, PrecisionRecord
 from cnn_perception.pages import data_url
 from cnn_perception.pages.rendering import percent, render
 from cnn_perception.tasks.registry import task_of
@@ -43,7 +43,7 @@ class _CaptionedPicture:
         predicted: What was answered, as in label files.
         answer: The same for a human, with the score.
         remark: What is known of the frame.
-        place: Where it is in the source, and how close the answer was.
+        place: Where it is in the bag or the folder, and how close the answer was.
     """
 
     url: str
@@ -55,7 +55,7 @@ class _CaptionedPicture:
 
 
 def render_html(report: Report, records: Sequence[FrameRecord], pictures: Sequence[Picture], video: str = "") -> str:
-    """Writes the page.
+    """Returns the page.
 
     Args:
         report: The figures.
@@ -96,7 +96,7 @@ def _outcome(report: Report) -> _Outcome:
 def _figures(report: Report) -> list[tuple[str, str]]:
     inference = report.latency.get("inference")
     frames = report.scores.frames
-    rows = cards(report)
+    rows = key_figures(report)
     rows.append((f"frames scored of {frames.total}", str(frames.scored)))
     rows.append(("frames per second, all included", f"{report.frames_per_second:.1f}"))
     if inference is not None:
@@ -133,47 +133,68 @@ def _frames(report: Report) -> list[tuple[str, int]]:
 
 
 def _model_card(report: Report) -> list[tuple[str, str]]:
+    """Returns (what it is, text) of everything that the report says of the model."""
     model = report.model
     spec = model.spec
-    size = spec.input
     training = spec.training
-    parity = spec.parity
-    activation = "none"
-    if spec.activation is not None:
-        activation = f"{spec.activation.method}, {spec.activation.rows} x {spec.activation.columns} cells"
-    fraction = f", keeps {size.crop_fraction:g} of the shorter side" if size.resize_mode == "crop" else ""
+    kind = "classes" if task_of(spec.task).has_classes else "numbers"
     metrics = ", ".join(f"{name} {value:.4g}" for name, value in training.metrics.items()) or "none"
-    classes = ", ".join(spec.class_names[:40]) + (", ..." if len(spec.class_names) > 40 else "")
-    trained = f"{training.mode} from {training.weights}, {training.train_images} images of {training.data or 'no data'}"
-    allowed = f"allowed {parity.tolerance:g}" + (" in fp32" if spec.precision.precision != "fp32" else "")
-    difference = f"largest logit difference {parity.max_logit_difference:.2g} ({allowed})"
-    agreement = f"agreement {percent(parity.top1_agreement)} on {parity.images} {parity.source} images"
-    cost = spec.precision
-    precision: str = cost.precision
-    if cost.metric:
-        precision += f": {cost.metric} {cost.before:.4g} before, {cost.after:.4g} after, on {cost.images} images"
-    rule = "none"
-    if spec.unknown is not None:
-        rule = f"{spec.unknown.method} below {spec.unknown.threshold:.4g}"
-        rule += f", for {percent(spec.unknown.false_alarm_rate)} of the known validation images"
+    images = f"{training.train_images} images of {training.data or 'no data'}"
     return [
         ("file", model.path),
         ("SHA-256", model.sha256),
         ("architecture", spec.architecture),
         ("execution provider", model.provider + (f" ({model.fallback})" if model.fallback else "")),
         ("task", spec.task),
-        (f"{len(spec.class_names)} {'classes' if task_of(spec.task).has_classes else 'numbers'}", classes),
-        ("input", f"{size.width} x {size.height}, {size.resize_mode}, {size.interpolation}{fraction}"),
-        ("mean; standard deviation", f"{_numbers(size.mean)}; {_numbers(size.std)}"),
-        ("activation map", activation),
+        (f"{len(spec.class_names)} {kind}", ", ".join(spec.class_names[:40]) + _more(len(spec.class_names) > 40)),
+        ("input", _input(spec.input)),
+        ("mean; standard deviation", f"{_numbers(spec.input.mean)}; {_numbers(spec.input.std)}"),
+        ("activation map", _activation(spec)),
         ("temperature", f"{spec.temperature:g}"),
-        ("unknown rule", rule),
-        ("training", trained),
+        ("unknown rule", _unknown_rule(spec)),
+        ("training", f"{training.mode} from {training.weights}, {images}"),
         ("validation at export", f"{metrics} on {training.val_images} images"),
-        ("parity with torch", f"{difference}, {agreement}"),
-        ("precision", precision),
+        ("parity with torch", _parity(spec)),
+        ("precision", _precision(spec.precision)),
         ("exported", f"{training.created} by version {training.code_version}"),
     ]
+
+
+def _more(is_cut: bool) -> str:
+    return ", ..." if is_cut else ""
+
+
+def _input(size: InputSpec) -> str:
+    fraction = f", keeps {size.crop_fraction:g} of the shorter side" if size.resize_mode == "crop" else ""
+    return f"{size.width} x {size.height}, {size.resize_mode}, {size.interpolation}{fraction}"
+
+
+def _activation(spec: ModelSpec) -> str:
+    if spec.activation is None:
+        return "none"
+    return f"{spec.activation.method}, {spec.activation.rows} x {spec.activation.columns} cells"
+
+
+def _unknown_rule(spec: ModelSpec) -> str:
+    rule = spec.unknown
+    if rule is None:
+        return "none"
+    share = percent(rule.false_alarm_rate)
+    return f"{rule.method} below {rule.threshold:.4g}, for {share} of the known validation images"
+
+
+def _parity(spec: ModelSpec) -> str:
+    parity = spec.parity
+    allowed = f"allowed {parity.tolerance:g}" + (" in fp32" if spec.precision.precision != "fp32" else "")
+    difference = f"largest logit difference {parity.max_logit_difference:.2g} ({allowed})"
+    return f"{difference}, agreement {percent(parity.top1_agreement)} on {parity.images} {parity.source} images"
+
+
+def _precision(cost: PrecisionRecord) -> str:
+    if not cost.metric:
+        return cost.precision
+    change = f"{cost.metric} {cost.before:.4g} before, {cost.after:.4g} after"
+    return f"{cost.precision}: {change}, on {cost.images} images"
 
 
 def _numbers(values: Sequence[float]) -> str:

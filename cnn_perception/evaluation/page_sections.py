@@ -37,7 +37,7 @@ class NumberTable:
     scatters: tuple[Scatter, ...]
 
 
-def cards(report: Report) -> list[tuple[str, str]]:
+def key_figures(report: Report) -> list[tuple[str, str]]:
     """Returns (what it is, figure) of the most important figures."""
     figures = report.scores.figures(report.model.spec, report.threshold)
     return [(one.name, percent(one.value) if one.is_share else f"{one.value:.3g}") for one in figures]

@@ -7,8 +7,9 @@ the templates.
 from __future__ import annotations
 
 import colorsys
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -125,7 +126,7 @@ def series(records: Sequence[FrameRecord], index: int, name: str, unit: str) -> 
         return None
     times_s = np.array([record.time_s for record in good])
     predicted = np.array([record.prediction.values[index] for record in good if record.prediction], np.float64)
-    true = np.array([r.truth[index] if isinstance(r.truth, tuple) else np.nan for r in good], np.float64)
+    true = np.array([_known_number(record, index) for record in good], np.float64)
     first_s, span_s = _span(good)
     count = min(_COLUMNS, len(good))
     column = np.clip((times_s - first_s) / span_s * count, 0, count - 1).astype(int)
@@ -151,14 +152,11 @@ def scatter(records: Sequence[FrameRecord], index: int, name: str) -> Scatter | 
     Returns:
         None where no frame was scored.
     """
-    pairs = [
-        (r.truth[index], float(r.prediction.values[index]))
-        for r in records
-        if r.prediction and isinstance(r.truth, tuple)
-    ]
+    pairs = list(_known_and_answered(records, index))
     if not pairs:
         return None
-    values = np.array(pairs[:: -(-len(pairs) // _MOST_POINTS)])
+    every = math.ceil(len(pairs) / _MOST_POINTS)
+    values = np.array(pairs[::every])
     limits = _limits(values)
     points = tuple((true, predicted) for true, predicted in _shares(values, limits).tolist())
     return Scatter(name, _levels(limits), points)
@@ -177,9 +175,9 @@ def timeline(records: Sequence[FrameRecord], class_names: Sequence[str]) -> Stri
     timed, columns = _columns(records)
     if not columns:
         return None
-    truth = [_most_frequent(str(record.truth) for record in column if record.truth) for column in columns]
-    predicted = [_most_frequent(record.answer for record in column) for column in columns]
-    wrong = ["mistake" if any(record.is_right is False for record in column) else None for column in columns]
+    truth = [_frequent_truth(column) for column in columns]
+    predicted = [_frequent_answer(column) for column in columns]
+    wrong = [_mistake(column) for column in columns]
     seen = [name for name in class_names if name in {*truth, *predicted}]
     colours = {name: _colour(index) if name != UNKNOWN else _UNKNOWN for index, name in enumerate(seen)}
     rows = [_row("predicted", predicted, colours)]
@@ -202,12 +200,24 @@ def presence(records: Sequence[FrameRecord], class_names: Sequence[str]) -> Stri
     timed, columns = _columns(records)
     rows = []
     for name in class_names:
-        found = [_most_frequent(_presence(record, name) for record in column) for column in columns]
+        found = [_frequent_presence(column, name) for column in columns]
         if any(found):
             rows.append(_row(name, found, _PRESENCE))
     if not rows:
         return None
     return Strips(tuple(_PRESENCE.items()), tuple(rows[:_MOST_LEGENDS]), _tick_times(timed))
+
+
+def _known_and_answered(records: Sequence[FrameRecord], index: int) -> Iterator[tuple[float, float]]:
+    """Yields one of the numbers of each scored frame, as it is known and as it was answered."""
+    for record in records:
+        if record.prediction and isinstance(record.truth, tuple):
+            yield record.truth[index], float(record.prediction.values[index])
+
+
+def _known_number(record: FrameRecord, index: int) -> float:
+    """Returns one of the known numbers; NaN where the frame is unlabelled."""
+    return record.truth[index] if isinstance(record.truth, tuple) else math.nan
 
 
 def _lines(heights: _Values, column: npt.NDArray[np.int_], count: int) -> tuple[_Line, ...]:
@@ -247,7 +257,25 @@ def _levels(limits: tuple[float, float]) -> tuple[tuple[float, float], ...]:
     return tuple((value, (value - low) / (high - low)) for value in values)
 
 
+def _frequent_truth(column: Sequence[FrameRecord]) -> str | None:
+    return _most_frequent(str(record.truth) for record in column if record.truth)
+
+
+def _frequent_answer(column: Sequence[FrameRecord]) -> str | None:
+    return _most_frequent(record.answer for record in column)
+
+
+def _frequent_presence(column: Sequence[FrameRecord], name: str) -> str | None:
+    return _most_frequent(_presence(record, name) for record in column)
+
+
+def _mistake(column: Sequence[FrameRecord]) -> str | None:
+    """Returns `mistake` if one of the frames was answered wrongly."""
+    return "mistake" if any(record.is_right is False for record in column) else None
+
+
 def _presence(record: FrameRecord, name: str) -> str | None:
+    """Returns whether a class was rightly or wrongly seen, or missed, as a key of `_PRESENCE`; None otherwise."""
     is_seen = record.prediction is not None and name in record.prediction.seen
     if not isinstance(record.truth, frozenset):
         return "seen, unlabelled" if is_seen else None

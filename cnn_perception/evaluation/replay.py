@@ -1,4 +1,4 @@
-"""Every frame of a source through the pipeline, once and in order, at the highest rate the machine gives.
+"""Recognises every frame through the pipeline, once and in order, at the highest rate the machine gives.
 
 On a CPU that is one frame a core, each with one thread: with all cores on one frame they would wait for each other at
 every layer, and for the thread that reads the recording. The robot does the opposite, because it wants each single
@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from cnn_perception.errors import FrameError
 from cnn_perception.evaluation.frame_record import FrameRecord
-from cnn_perception.evaluation.sources import LabelledFrame, LabelledFrames
+from cnn_perception.evaluation.labelled_frames import LabelledFrame, LabelledFrames
 from cnn_perception.metrics import Latency, latency
 from cnn_perception.pipeline.pipeline import Pipeline
 
@@ -37,7 +37,7 @@ Answer = TypeVar("Answer")
 
 @dataclass
 class ReplayedFrames:
-    """What grows while the evaluation runs; an interrupted one is reported from here."""
+    """The frames recognised so far, all of them or those before an interruption; it grows during an evaluation."""
 
     records: list[FrameRecord] = field(default_factory=list)
     worst: list[LabelledFrame] = field(default_factory=list)
@@ -49,32 +49,36 @@ class ReplayedFrames:
         return sorted(self.worst, key=lambda frame: (-frame.record.badness, frame.record.index))
 
 
-def measure_latency(pipeline: Pipeline, source: LabelledFrames) -> dict[str, Latency]:
-    """Recognises the first frames one after the other, as the robot does.
+def measure_latency(pipeline: Pipeline, frames: LabelledFrames) -> dict[str, Latency]:
+    """Returns how long the stages of the first frames take, one frame after the other as on the robot.
 
     Returns:
         Percentiles of each stage and of their sum, `total`, in milliseconds; empty without a good frame.
     """
     rows: list[dict[str, float]] = []
-    for frame in source.frames():
+    for frame in frames:
         if len(rows) == _LATENCY_FRAMES:
             break
-        if not isinstance(frame.source, FrameError):
+        if not isinstance(frame.content, FrameError):
             try:
-                rows.append(pipeline.run(frame.source).timings.by_stage())
+                rows.append(pipeline.run(frame.content).timings.by_stage())
             except FrameError:
                 continue
-    totals = [{**row, "total": sum(row.values())} for row in rows]
-    return {name: latency([row[name] for row in totals]) for name in (totals[0] if totals else ())}
+    columns: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        for stage, duration_ms in row.items():
+            columns[stage].append(duration_ms)
+        columns["total"].append(sum(row.values()))
+    return {stage: latency(durations_ms) for stage, durations_ms in columns.items()}
 
 
-def replay(pipeline: Pipeline, source: LabelledFrames) -> ReplayedFrames:
-    """Recognises every frame of a source once; Ctrl-C ends it early and is noted."""
+def replay(pipeline: Pipeline, frames: LabelledFrames) -> ReplayedFrames:
+    """Returns every frame, recognised once; Ctrl-C ends it early and is noted."""
     replayed = ReplayedFrames()
     started = time.perf_counter()
-    answers = in_order(lambda frame: _recognise(pipeline, frame), source.frames())
+    answers = in_order(lambda frame: _recognise(pipeline, frame), frames)
     try:
-        for frame in tqdm(answers, total=source.count, desc="evaluating", unit="frame", disable=None):
+        for frame in tqdm(answers, total=frames.count, desc="evaluating", unit="frame", disable=None):
             replayed.records.append(frame.record)
             _keep_if_bad(replayed.worst, frame)
     except KeyboardInterrupt:
@@ -99,14 +103,15 @@ def in_order(function: Callable[[Item], Answer], items: Iterable[Item]) -> Gener
 
 
 def _recognise(pipeline: Pipeline, frame: LabelledFrame) -> LabelledFrame:
+    """Returns the frame with its answer, or with why there is none."""
     record = frame.record
     try:
-        if isinstance(frame.source, FrameError):
-            raise frame.source
-        prediction = pipeline.run(frame.source).prediction
+        if isinstance(frame.content, FrameError):
+            raise frame.content
+        prediction = pipeline.run(frame.content).prediction
     except FrameError as error:
-        return LabelledFrame(dataclasses.replace(record, error=error.reason, message=str(error)), frame.source)
-    return LabelledFrame(record.answered(prediction), frame.source)
+        return LabelledFrame(dataclasses.replace(record, error=error.reason, message=str(error)), frame.content)
+    return LabelledFrame(record.answered(prediction), frame.content)
 
 
 def _keep_if_bad(worst: list[LabelledFrame], frame: LabelledFrame) -> None:
@@ -126,7 +131,7 @@ def _keep_if_bad(worst: list[LabelledFrame], frame: LabelledFrame) -> None:
 
 
 def _kind(record: FrameRecord) -> tuple[object, object]:
-    """Known and answered class or classes; wrong numbers are alike in the same second."""
+    """Returns the known and the answered class or classes; wrong numbers are alike in the same second."""
     if isinstance(record.truth, tuple):
         return record.name, int(record.time_s)
     return record.truth, record.answer

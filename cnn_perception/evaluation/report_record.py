@@ -24,7 +24,7 @@ class WorstFrame:
     """A frame that a human should look at.
 
     Attributes:
-        index: Position in the source.
+        index: Position in the bag's topic or in the folder.
         name: File name in a folder; empty in a bag.
         time_s: Seconds on the labels' time axis.
         truth: What is known, as in label files; None where it is unlabelled.

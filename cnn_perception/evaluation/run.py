@@ -22,11 +22,11 @@ from cnn_perception.errors import (
     FrameError,
 )
 from cnn_perception.evaluation.frame_record import predictions_csv
+from cnn_perception.evaluation.labelled_frames import LabelledFrames, frames_of_bag, frames_of_folder
 from cnn_perception.evaluation.page import Picture, render_html
 from cnn_perception.evaluation.replay import ReplayedFrames, measure_latency, replay
 from cnn_perception.evaluation.report_record import ModelRecord, Report, Target, worst_frame, write_text
 from cnn_perception.evaluation.scores import score
-from cnn_perception.evaluation.sources import LabelledFrames, bag_source, folder_source
 from cnn_perception.evaluation.video import VIDEO_ENDINGS, draw_record, write_video
 from cnn_perception.image.messages import decode
 from cnn_perception.metrics import Latency
@@ -34,11 +34,8 @@ from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS, OnnxModel, Sessio
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.pipeline.pipeline import Pipeline
 from cnn_perception.tasks.multiclass import KEPT_CLASSES
-from cnn_perception.tasks.registry import TASKS, task_of
+from cnn_perception.tasks.registry import GATES, TASKS, task_of
 from cnn_perception.tasks.rules import Gate
-
-_GATES = tuple(gate for task in TASKS.values() for gate in task.gates)
-"""What can be required of the models of any task."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +119,7 @@ class EvaluationOptions:
 
     def _required(self) -> list[tuple[Gate, float]]:
         """Returns the limits that were given."""
-        limits = [(gate, getattr(self, gate.option)) for gate in _GATES]
+        limits = [(gate, getattr(self, gate.option)) for gate in GATES]
         return [(gate, limit) for gate, limit in limits if limit is not None]
 
 
@@ -162,33 +159,33 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
     with ExitStack() as stack:
         pipeline = Pipeline.load(options.model, SessionOptions(providers=tuple(options.providers)))
         options.require_fit(pipeline.spec)
-        source = _open_source(options, pipeline.spec, stack)
+        frames = _open_frames(options, pipeline.spec, stack)
         try:
             options.output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"--output {options.output}: cannot be made ({error.strerror})") from None
-        return _evaluate(pipeline, source, options)
+        return _evaluate(pipeline, frames, options)
 
 
-def _open_source(options: EvaluationOptions, spec: ModelSpec, stack: ExitStack) -> LabelledFrames:
+def _open_frames(options: EvaluationOptions, spec: ModelSpec, stack: ExitStack) -> LabelledFrames:
     if options.bag is None:
         assert options.images is not None
-        return folder_source(options.images, options.labels, spec)
+        return frames_of_folder(options.images, options.labels, spec)
     bag = stack.enter_context(Bag(options.bag))
-    return bag_source(bag, options.topic, options.labels, options.labels_start, spec)
+    return frames_of_bag(bag, options.topic, options.labels, options.labels_start, spec)
 
 
-def _evaluate(pipeline: Pipeline, source: LabelledFrames, options: EvaluationOptions) -> Evaluation:
-    replayed = replay(_one_core_a_frame(pipeline, options), source)
-    latency = {} if replayed.interrupted else measure_latency(pipeline, source)
-    report = _make_report(pipeline.model, source, latency, replayed, options)
+def _evaluate(pipeline: Pipeline, frames: LabelledFrames, options: EvaluationOptions) -> Evaluation:
+    replayed = replay(_one_core_a_frame(pipeline, options), frames)
+    latency = {} if replayed.interrupted else measure_latency(pipeline, frames)
+    report = _make_report(pipeline.model, frames, latency, replayed, options)
     pictures = _pictures(replayed, pipeline.spec, options.top_k)
     for ending in VIDEO_ENDINGS:  # a video of an earlier run would not belong to this report
         (options.output / f"overlay{ending}").unlink(missing_ok=True)
     _write(report, replayed, pictures, options.output)
     if options.video and options.bag is not None and not replayed.interrupted:
         try:
-            video = write_video(source, replayed.records, pipeline.spec, options.top_k, options.output)
+            video = write_video(frames, replayed.records, pipeline.spec, options.top_k, options.output)
         except KeyboardInterrupt:
             return Evaluation(report, interrupted=True)
         if video is not None:
@@ -205,25 +202,25 @@ def _one_core_a_frame(pipeline: Pipeline, options: EvaluationOptions) -> Pipelin
 
 def _make_report(
     model: OnnxModel,
-    source: LabelledFrames,
+    frames: LabelledFrames,
     latency: dict[str, Latency],
     replayed: ReplayedFrames,
     options: EvaluationOptions,
 ) -> Report:
     scores = score(replayed.records, model.spec, options.threshold)
-    remarks = [*source.damage]
+    remarks = [*frames.damage]
     if replayed.interrupted:
-        remarks.append(f"interrupted after {scores.frames.total} of {source.count} frames")
+        remarks.append(f"interrupted after {scores.frames.total} of {frames.count} frames")
     if not scores.frames.scored + scores.frames.unlabelled:
-        remarks.append(f"{source.path}: not one of {scores.frames.total} frames could be used")
+        remarks.append(f"{frames.path}: not one of {scores.frames.total} frames could be used")
     elif options.labels and not scores.frames.scored:
         remarks.append(f"{options.labels}: no frame lies in a labelled interval; see --labels-start")
     target = options.target
     return Report(
         complete=not remarks,
         remarks=tuple(remarks),
-        source=str(source.path),
-        topic=source.topic,
+        source=str(frames.path),
+        topic=frames.topic,
         labels=options.labels,
         model=ModelRecord(str(model.path), model.sha256, model.provider, model.fallback, model.spec),
         threshold=options.threshold,
@@ -239,8 +236,8 @@ def _make_report(
 def _pictures(replayed: ReplayedFrames, spec: ModelSpec, top_k: int) -> list[Picture]:
     drawn = []
     for frame in replayed.by_badness():
-        assert not isinstance(frame.source, FrameError)  # only recognised frames are kept
-        image = draw_record(decode(frame.source), frame.record, spec, top_k)
+        assert not isinstance(frame.content, FrameError)  # only recognised frames are kept
+        image = draw_record(decode(frame.content), frame.record, spec, top_k)
         drawn.append(Picture(worst_frame(frame.record, spec), image))
     return drawn
 

@@ -12,7 +12,7 @@ from cnn_perception.tasks.rules import FrameCounts, Scores
 
 
 def score(records: Sequence[FrameRecord], spec: ModelSpec, threshold: float) -> Scores:
-    """Computes the figures of a report from the records of all frames.
+    """Returns the figures of a report from the records of all frames.
 
     Args:
         records: All frames.

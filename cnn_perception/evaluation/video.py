@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from cnn_perception.errors import DataError, FrameError
 from cnn_perception.evaluation.frame_record import FrameRecord
+from cnn_perception.evaluation.labelled_frames import LabelledFrame, LabelledFrames
 from cnn_perception.evaluation.replay import in_order
-from cnn_perception.evaluation.sources import LabelledFrame, LabelledFrames
 from cnn_perception.image.messages import RgbImage, decode
 from cnn_perception.label_text import shown, text_of
 from cnn_perception.model.spec import ModelSpec
@@ -32,7 +32,7 @@ VIDEO_ENDINGS = tuple(ending for _, ending in _CODECS)
 
 
 def resized_to_view(image: RgbImage) -> RgbImage:
-    """Brings the width of an image into the range that pictures and videos are made in, keeping its shape."""
+    """Returns an image of a width that pictures and videos are made in, in its shape."""
     height, width = image.shape[:2]
     wanted = min(max(width, SMALLEST_WIDTH), LARGEST_WIDTH)
     if wanted == width:
@@ -102,7 +102,7 @@ def _silenced() -> Iterator[None]:
 
 
 def draw_record(image: RgbImage, record: FrameRecord, spec: ModelSpec, top_k: int) -> RgbImage:
-    """Draws a frame's answer and what is known of it onto its image, small enough to look at."""
+    """Returns a frame's image with its answer and what is known of it drawn on it, of the size of a video."""
     view = resized_to_view(image)
     if record.prediction is None:
         return view
@@ -111,7 +111,7 @@ def draw_record(image: RgbImage, record: FrameRecord, spec: ModelSpec, top_k: in
 
 
 def write_video(
-    source: LabelledFrames, records: Sequence[FrameRecord], spec: ModelSpec, top_k: int, folder: Path
+    frames: LabelledFrames, records: Sequence[FrameRecord], spec: ModelSpec, top_k: int, folder: Path
 ) -> Path | None:
     """Draws every recognised frame into a video at the recording's frame rate.
 
@@ -128,11 +128,11 @@ def write_video(
 
     def drawn(pair: tuple[LabelledFrame, FrameRecord]) -> RgbImage | None:
         frame, record = pair
-        if record.prediction is None or isinstance(frame.source, FrameError):
+        if record.prediction is None or isinstance(frame.content, FrameError):
             return None
-        return draw_record(decode(frame.source), record, spec, top_k)
+        return draw_record(decode(frame.content), record, spec, top_k)
 
-    images = in_order(drawn, zip(source.frames(), records, strict=False))
+    images = in_order(drawn, zip(frames, records, strict=False))
     video: VideoFile | None = None
     with ExitStack() as stack:
         for image in tqdm(images, total=len(records), desc="video", unit="frame", disable=None):

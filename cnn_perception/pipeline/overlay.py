@@ -1,7 +1,9 @@
-"""A prediction drawn on its image: where the network looked, and what it saw there."""
+"""A prediction drawn on its image: the activation map as colours, and the answer as a label bar."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
@@ -19,12 +21,13 @@ from cnn_perception.tasks.rules import AnswerRow
 
 _Pixels = npt.NDArray[np.uint8]
 _Rgb = tuple[int, int, int]
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 DEFAULT_ALPHA = 0.55
 """Opacity of the colour at the strongest place."""
 
-_UNSEEN_LIGHT = 0.6
-"""What is left of the light where the model sees nothing, such as the edges that a centre crop loses."""
+_OUTSIDE_BRIGHTNESS = 0.6
+"""What is left of the brightness outside the model's input, such as the edges that a centre crop loses."""
 _SMALLEST_LABELLED = 48
 """Pixels of the shorter side below which no text would be readable."""
 
@@ -66,7 +69,9 @@ def draw_overlay(
         (H, W, 3) uint8.
     """
     height, width = image.shape[:2]
-    drawn = image.copy() if prediction.activation is None else _heated(image, prediction.activation, spec, alpha)
+    drawn: _Pixels = image.copy()
+    if prediction.activation is not None:
+        drawn = _with_activation(image, prediction.activation, spec, alpha)
     if min(height, width) >= _SMALLEST_LABELLED:
         text_px = int(np.clip(min(height, 0.75 * width) / 24, 11, 44))
         _draw_bar(drawn, task_of(prediction.task).rows(prediction, top_k), text_px)
@@ -75,7 +80,8 @@ def draw_overlay(
     return RgbImage(drawn)
 
 
-def _heated(image: RgbImage, activation: FloatArray, spec: InputSpec, alpha: float) -> _Pixels:
+def _with_activation(image: RgbImage, activation: FloatArray, spec: InputSpec, alpha: float) -> _Pixels:
+    """Returns the image with the activation map blended into it, and dimmed where the model's input does not reach."""
     height, width = image.shape[:2]
     region = input_region(height, width, spec)
     left, top, right, bottom = (round(v) for v in (region.left, region.top, region.right, region.bottom))
@@ -86,7 +92,7 @@ def _heated(image: RgbImage, activation: FloatArray, spec: InputSpec, alpha: flo
     columns = slice(max(left, 0), min(right, width))
     strength = smooth[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
     strength = strength.clip(0.0, 1.0)  # the cubic overshoots
-    drawn = np.asarray(cv2.convertScaleAbs(image, alpha=_UNSEEN_LIGHT), np.uint8)
+    drawn = np.asarray(cv2.convertScaleAbs(image, alpha=_OUTSIDE_BRIGHTNESS), np.uint8)
     colours = cv2.applyColorMap((strength * 255.0).astype(np.uint8), _rgb_colour_map())
     weight = strength * np.float32(alpha)
     drawn[rows, columns] = cv2.blendLinear(image[rows, columns], colours, 1.0 - weight, weight)
@@ -100,45 +106,106 @@ def _rgb_colour_map() -> _Pixels:
     return np.ascontiguousarray(cv2.applyColorMap(ramp, cv2.COLORMAP_TURBO)[:, :, ::-1])
 
 
-def _draw_bar(drawn: _Pixels, rows: list[AnswerRow], text_px: int) -> None:
+@dataclass(frozen=True)
+class _BarLayout:
+    """Where the parts of the label bar are, in pixels of the bar.
+
+    Attributes:
+        width: Of the whole bar.
+        height: Likewise.
+        gap: Between its parts.
+        row_height: Of one line of text.
+        score_left: Where the bars of the scores begin.
+        score_width: Of a bar for the score 1; 0 without scores.
+        score_height: Of such a bar.
+        names: The names, shortened to their place.
+    """
+
+    width: int
+    height: int
+    gap: int
+    row_height: int
+    score_left: int
+    score_width: int
+    score_height: int
+    names: tuple[str, ...]
+
+    def top(self, index: int) -> int:
+        """Returns where a row begins."""
+        return self.gap // 2 + index * self.row_height
+
+
+def _draw_bar(drawn: _Pixels, rows: Sequence[AnswerRow], text_px: int) -> None:
     """Draws the answer as a panel in the lower left corner, in place."""
     height, width = drawn.shape[:2]
-    gap = max(text_px // 2, 5)
-    line = round(text_px * 1.5)
-    rows = rows[: max(1, int(0.35 * height) // line)]
+    shown = rows[: max(1, int(0.35 * height) // _row_height(text_px))]
+    layout = _layout(shown, width, text_px)
+    panel = _score_bars(shown, layout).reduce(2)
+    _write_rows(panel, shown, layout, _font(text_px))
+    _paste(drawn, panel, layout.gap, height - layout.height - layout.gap)
+
+
+def _row_height(text_px: int) -> int:
+    return round(text_px * 1.5)
+
+
+def _gap(text_px: int) -> int:
+    return max(text_px // 2, 5)
+
+
+def _layout(rows: Sequence[AnswerRow], image_width: int, text_px: int) -> _BarLayout:
+    """Returns the layout of some rows in an image of that width."""
     font = _font(text_px)
+    gap = _gap(text_px)
+    has_scores = any(row.share is not None for row in rows)
     figures = ["100%" if row.share is not None else row.figure for row in rows]
     figure_width = round(max(font.getlength(figure) for figure in figures))
-    bar_width = min(round(text_px * 5.5), width // 4) if any(row.share is not None for row in rows) else 0
-    room = width - 6 * gap - figure_width - bar_width
-    names = [_fit(row.name, font, room) for row in rows]
+    score_width = min(round(text_px * 5.5), image_width // 4) if has_scores else 0
+    name_limit = image_width - 6 * gap - figure_width - score_width
+    names = tuple(_fit(row.name, font, name_limit) for row in rows)
     name_width = round(max(font.getlength(name) for name in names))
-    gaps = 2 + bool(bar_width) + bool(figure_width)
-    size = (name_width + bar_width + figure_width + gaps * gap, line * len(rows) + gap)
-    bar_left = name_width + 2 * gap
-    bar_height = max(text_px // 3, 4)
+    gaps = 2 + bool(score_width) + bool(figure_width)
+    return _BarLayout(
+        width=name_width + score_width + figure_width + gaps * gap,
+        height=_row_height(text_px) * len(rows) + gap,
+        gap=gap,
+        row_height=_row_height(text_px),
+        score_left=name_width + 2 * gap,
+        score_width=score_width,
+        score_height=max(text_px // 3, 4),
+        names=names,
+    )
 
-    shapes = Image.new("RGBA", (2 * size[0], 2 * size[1]), (*_PANEL, 0))  # twice the size: smooth corners
-    pen = ImageDraw.Draw(shapes)
-    pen.rounded_rectangle((0, 0, *shapes.size), gap, (*_PANEL, round(255 * _PANEL_OPACITY)))
+
+def _score_bars(rows: Sequence[AnswerRow], layout: _BarLayout) -> Image.Image:
+    """Returns the panel with the bars of the scores, RGBA at twice its size: corners become smooth when reduced."""
+    panel = Image.new("RGBA", (2 * layout.width, 2 * layout.height), (*_PANEL, 0))
+    pen = ImageDraw.Draw(panel)
+    pen.rounded_rectangle((0, 0, *panel.size), layout.gap, (*_PANEL, round(255 * _PANEL_OPACITY)))
+    left = 2 * layout.score_left
+    right = 2 * (layout.score_left + layout.score_width) - 1
     for index, row in enumerate(rows):
         if row.share is None:
             continue
-        top = gap // 2 + index * line + (line - bar_height) // 2
-        box = (2 * bar_left, 2 * top, 2 * (bar_left + bar_width) - 1, 2 * (top + bar_height) - 1)
-        pen.rounded_rectangle(box, bar_height, (*_TRACK, 255))
-        if row.share * bar_width >= 1.0:
-            filled = (box[0], box[1], box[0] + max(round(2 * row.share * bar_width), 2 * bar_height) - 1, box[3])
-            pen.rounded_rectangle(filled, bar_height, (*(_ACCENT if row.is_answer else _QUIET), 255))
-    panel = shapes.reduce(2)
+        top = 2 * (layout.top(index) + (layout.row_height - layout.score_height) // 2)
+        bottom = top + 2 * layout.score_height - 1
+        pen.rounded_rectangle((left, top, right, bottom), layout.score_height, (*_TRACK, 255))
+        if row.share * layout.score_width >= 1.0:
+            filled = left + max(round(2 * row.share * layout.score_width), 2 * layout.score_height) - 1
+            colour = _ACCENT if row.is_answer else _QUIET
+            pen.rounded_rectangle((left, top, filled, bottom), layout.score_height, (*colour, 255))
+    return panel
+
+
+def _write_rows(panel: Image.Image, rows: Sequence[AnswerRow], layout: _BarLayout, font: _Font) -> None:
+    """Writes the names and the figures of the rows, in place."""
     pen = ImageDraw.Draw(panel)
-    for index, (name, row) in enumerate(zip(names, rows, strict=True)):
-        middle = gap // 2 + index * line + line // 2
+    for index, (name, row) in enumerate(zip(layout.names, rows, strict=True)):
+        middle = layout.top(index) + layout.row_height // 2
         colour = (*(_WHITE if row.is_answer else _QUIET), 255)
         figure = row.figure if row.share is None else _percent(row.share)
-        pen.text((gap, middle), name, colour, font, anchor="lm")
-        pen.text((size[0] - gap, middle), figure, colour, font, anchor="rm")
-    _paste(drawn, panel, gap, height - size[1] - gap)
+        pen.text((layout.gap, middle), name, colour, font, anchor="lm")
+        pen.text((layout.width - layout.gap, middle), figure, colour, font, anchor="rm")
 
 
 def _percent(score: float) -> str:
@@ -150,7 +217,7 @@ def _draw_truth(drawn: _Pixels, truth: str, colour: _Rgb, text_px: int) -> None:
     height, width = drawn.shape[:2]
     cv2.rectangle(drawn, (0, 0), (width - 1, height - 1), colour, max(2, text_px // 3))
     font = _font(text_px)
-    gap = max(text_px // 2, 5)
+    gap = _gap(text_px)
     text = _fit(f"truth: {truth}", font, width - 4 * gap)
     chip = Image.new("RGBA", (round(font.getlength(text)) + 2 * gap, round(text_px * 1.6)), (*colour, 255))
     ImageDraw.Draw(chip).text((gap, chip.height // 2), text, (*_WHITE, 255), font, anchor="lm")
@@ -168,14 +235,14 @@ def _paste(drawn: _Pixels, panel: Image.Image, left: int, top: int) -> None:
 
 
 @lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _font(size: int) -> _Font:
     return ImageFont.load_default(size)
 
 
-def _fit(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: int) -> str:
-    """Shortens a text with an ellipsis until it fits into `room` pixels."""
-    if font.getlength(text) <= room:
+def _fit(text: str, font: _Font, limit: int) -> str:
+    """Shortens a text with an ellipsis until it fits into so many pixels."""
+    if font.getlength(text) <= limit:
         return text
-    while len(text) > 1 and font.getlength(text + "...") > room:
+    while len(text) > 1 and font.getlength(text + "...") > limit:
         text = text[:-1]
     return text.rstrip() + "..."

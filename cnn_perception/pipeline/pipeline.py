@@ -1,4 +1,4 @@
-"""The way of a frame, as four calls: decode -> preprocess -> run -> postprocess.
+"""From the bytes of a camera's message to a prediction: decode -> preprocess -> run -> postprocess.
 
 The node, the evaluator and the tests all go through this class, so what is measured offline is what the robot does.
 """
@@ -38,7 +38,7 @@ class Timings:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A frame half-way: its image, the model's input, and how long that took in milliseconds."""
+    """A decoded and preprocessed frame: its image, the model's input, and how long that took in milliseconds."""
 
     image: RgbImage
     tensor: InputTensor
@@ -66,7 +66,7 @@ class Pipeline:
     def load(
         cls, model: Path | str, options: SessionOptions | None = None, log: Callable[[str], None] = lambda _: None
     ) -> Pipeline:
-        """Loads, verifies and warms up a model file.
+        """Returns the pipeline of a model file after loading, verifying and warming it up.
 
         Args:
             model: The file.
@@ -85,7 +85,7 @@ class Pipeline:
         return self.model.spec
 
     def run(self, frame: EncodedImage | EncodedFile, activation: bool = True) -> Result:
-        """Recognises one frame: `prepare`, then `infer`.
+        """Returns what is recognised in one frame: `prepare`, then `infer`.
 
         Args:
             frame: A raw or compressed image, from `image.encoded_from_message`.
@@ -97,7 +97,7 @@ class Pipeline:
         return self.infer(self.prepare(frame), activation)
 
     def recognise(self, image: RgbImage) -> Prediction:
-        """Recognises an image that is decoded already, without its activation map.
+        """Returns what is recognised in an image that is decoded already, without its activation map.
 
         Raises:
             FrameError: If the model fails, or returned NaN.
@@ -106,7 +106,7 @@ class Pipeline:
         return self.infer(prepared, activation=False).prediction
 
     def prepare(self, frame: EncodedImage | EncodedFile) -> Prepared:
-        """The first half: decodes and preprocesses one frame.
+        """Returns one frame decoded and preprocessed: the first half of `run`.
 
         Raises:
             FrameError: If the image cannot be used.
@@ -119,7 +119,7 @@ class Pipeline:
         return Prepared(image, tensor, (decoded - started) * 1e3, (finished - decoded) * 1e3)
 
     def infer(self, prepared: Prepared, activation: bool = True) -> Result:
-        """The second half: runs the model on one prepared frame.
+        """Returns what the model recognises in one prepared frame: the second half of `run`.
 
         Raises:
             FrameError: If the model fails, or returned NaN.
@@ -130,7 +130,7 @@ class Pipeline:
         return result
 
     def infer_batch(self, prepared: Sequence[Prepared], activation: bool = True) -> list[Result | FrameError]:
-        """The second half, of several frames in one run of the model.
+        """Returns what the model recognises in several frames at once, in one run of it.
 
         Args:
             prepared: N frames of any cameras.

@@ -1,4 +1,4 @@
-"""What is known of a camera's frames over time: their stamps, counts, drift, and the steadied answer."""
+"""What is known of a camera's frames over time: their stamps, counts, drift, and the smoothed answer."""
 
 from __future__ import annotations
 

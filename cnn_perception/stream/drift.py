@@ -1,4 +1,4 @@
-"""Whether a camera still shows what the model was trained on: brightness, sureness and answers of the latest frames.
+"""Whether a camera still shows what the model was trained on: brightness, confidence and answers of the latest frames.
 
 A camera's frames resemble each other, and a robot may look at one thing for minutes: its frames are then one view, not
 hundreds. So a window is compared with single training images, never as the mean of that many independent ones, and its
@@ -7,6 +7,8 @@ classes only where the views in it vary. What is warned of is clearly wrong; all
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 import threading
 from collections import deque
@@ -64,7 +66,7 @@ class Share:
 
 @dataclass(frozen=True)
 class DriftReport:
-    """The latest frames beside the training images.
+    """The latest frames compared with the training images.
 
     Attributes:
         frames: How many frames are in the window.
@@ -138,39 +140,53 @@ class Drift:
             self._frames.append(frame)
 
     def report(self) -> DriftReport:
-        """Compares the frames of the window with the training images."""
+        """Returns how the frames of the window compare with the training images."""
         with self._lock:
             frames = tuple(self._frames)
         statistics = self._spec.statistics if frames else None
-        light = sureness = None
+        light: Comparison | None = None
+        entropy: Comparison | None = None
+        share: Share | None = None
         if statistics is not None:
             light = Comparison(moments([frame.brightness for frame in frames]), statistics.brightness)
-            if statistics.entropy is not None:
-                sureness = Comparison(moments([frame.entropy for frame in frames]), statistics.entropy)
-        varied = light is not None and light.now.std >= max(VARIED * light.trained.std, LEAST_VARIATION)
-        share = self._class_share(frames) if statistics is not None else None
-        unknown = self._unknown(frames)
-        warnings: tuple[str, ...] = ()
-        if len(frames) >= LEAST_FRAMES:
-            found = (
-                _brightness_warning(light),
-                _entropy_warning(sureness, len(self._spec.class_names)),
-                self._class_warning(share, frames) if varied else "",
-                _unknown_warning(unknown, len(frames)),
-            )
-            warnings = tuple(text for text in found if text)
-        return DriftReport(len(frames), light, sureness, varied, share, unknown, warnings)
+            share = self._class_share(frames)
+        if statistics is not None and statistics.entropy is not None:
+            entropy = Comparison(moments([frame.entropy for frame in frames]), statistics.entropy)
+        figures = DriftReport(
+            frames=len(frames),
+            brightness=light,
+            entropy=entropy,
+            views_vary=light is not None and light.now.std >= max(VARIED * light.trained.std, LEAST_VARIATION),
+            class_share=share,
+            unknown=self._unknown(frames),
+            warnings=(),
+        )
+        return dataclasses.replace(figures, warnings=self._warnings(figures, frames))
+
+    def _warnings(self, figures: DriftReport, frames: Sequence[_Frame]) -> tuple[str, ...]:
+        """Returns what is clearly wrong; nothing before there are enough frames."""
+        if len(frames) < LEAST_FRAMES:
+            return ()
+        found = (
+            _brightness_warning(figures.brightness),
+            _entropy_warning(figures.entropy, len(self._spec.class_names)),
+            self._class_warning(figures.class_share, frames) if figures.views_vary else "",
+            _unknown_warning(figures.unknown, len(frames)),
+        )
+        return tuple(text for text in found if text)
 
     def _class_share(self, frames: Sequence[_Frame]) -> Share | None:
+        """Returns the class whose share differs most from the training images'."""
         known = [frame.classes for frame in frames if not frame.unknown]
         if not known or not len(self._shares):
             return None
-        indices = [index for classes in known for index in classes]
+        indices = list(itertools.chain.from_iterable(known))
         now = np.bincount(np.array(indices, np.int64), minlength=len(self._shares)) / len(known)
         index = int(np.abs(now - self._shares).argmax())
         return Share(self._spec.class_names[index], float(now[index]), float(self._shares[index]))
 
     def _unknown(self, frames: Sequence[_Frame]) -> Share | None:
+        """Returns how often the answer was `unknown`; None for a model without the rule."""
         rule = self._spec.unknown
         if rule is None or not frames:
             return None
@@ -210,7 +226,7 @@ def _brightness_warning(pair: Comparison | None) -> str:
     if abs(change) <= max(BRIGHTNESS_DEVIATIONS * pair.trained.std, LEAST_CHANGE):
         return ""
     word = "darker" if change < 0 else "brighter"
-    return f"the images are {word} than those of training: brightness {_beside(pair)}"
+    return f"the images are {word} than those of training: brightness {_both(pair)}"
 
 
 def _entropy_warning(pair: Comparison | None, classes: int) -> str:
@@ -219,7 +235,7 @@ def _entropy_warning(pair: Comparison | None, classes: int) -> str:
     least = max(ENTROPY_DEVIATIONS * pair.trained.std, LEAST_CHANGE * math.log(classes))
     if pair.now.mean - pair.trained.mean <= least:
         return ""
-    return f"the model is less sure than in training: entropy {_beside(pair)} nats"
+    return f"the model is less sure than in training: entropy {_both(pair)} nats"
 
 
 def _unknown_warning(share: Share | None, frames: int) -> str:
@@ -228,12 +244,13 @@ def _unknown_warning(share: Share | None, frames: int) -> str:
     return f"{share.now:.0%} of the answers are unknown, of the validation images {share.trained:.0%} were"
 
 
-def _beside(pair: Comparison) -> str:
+def _both(pair: Comparison) -> str:
+    """Returns both means in words."""
     return f"{pair.now.mean:.2f}, then {pair.trained.mean:.2f} +/- {pair.trained.std:.2f}"
 
 
 def _by_chance(frames: int, shares: int) -> float:
-    """How far any of some shares of independent frames is from its expectation with a probability below `CHANCE`.
+    """Returns how far any of some shares of independent frames may be off by chance: farther is rarer than `CHANCE`.
 
     Source: Hoeffding 1963, theorem 2, for either side of each share (union bound).
     """

@@ -28,14 +28,14 @@ from cnn_perception.tasks.rules import Flags, Numbers
 _GAP_TIME_CONSTANTS = 5.0
 """After this many time constants less than 1 % of the old answer is left: exp(-5) = 0.007."""
 _GAP_S = 5.0
-"""A shorter gap never starts afresh: slow cameras are steadied, too."""
+"""A shorter gap never starts afresh: the answers of slow cameras are smoothed, too."""
 _LATE_FRAMES = 5
 """So many frames in a row may be no newer than the latest; more of them mean that its stamps do not tell the time."""
 
 
 @dataclass(frozen=True)
 class SmoothingSettings:
-    """How steady answers are; all 0 leaves them as they are.
+    """How much answers are smoothed; all 0 leaves them as they are.
 
     Attributes:
         smoothing_s: Time constant of the moving average, seconds: after a change of the scene 63 % of it are seen
@@ -86,13 +86,13 @@ class _State:
 
 
 class AnswerSmoother:
-    """Steadies the answers of one camera; for one thread."""
+    """Smooths the answers of one camera over time; for one thread."""
 
     def __init__(self) -> None:
         self._state: _State | None = None
 
     def __call__(self, prediction: Prediction, stamp_s: float, settings: SmoothingSettings) -> Prediction:
-        """Returns the steady answer to the next frame.
+        """Returns the smoothed answer to the next frame.
 
         Args:
             prediction: The answer to this frame alone.
@@ -119,6 +119,7 @@ class AnswerSmoother:
 
 
 def _starts_afresh(state: _State, prediction: Prediction, stamp_s: float, settings: SmoothingSettings) -> bool:
+    """Returns whether what came before says nothing of this frame: another model's answer, or a break in time."""
     before = state.raw
     if (prediction.class_names, prediction.task) != (before.class_names, before.task):
         return True
@@ -129,10 +130,12 @@ def _starts_afresh(state: _State, prediction: Prediction, stamp_s: float, settin
 
 
 def _values(prediction: Prediction) -> Numbers:
+    """Returns what is averaged: scores, or the numbers of a regression."""
     return np.array(task_of(prediction.task).averaged(prediction), np.float64)
 
 
 def _first(prediction: Prediction, stamp_s: float) -> _State:
+    """Returns the state after a frame that nothing came before."""
     answers = np.append(task_of(prediction.task).answered(prediction), prediction.unknown)
     changed_s = np.full(len(answers), stamp_s)
     return _State(stamp_s, 0, prediction, _values(prediction), float(prediction.unknown), answers, changed_s)

@@ -147,7 +147,7 @@ class Multiclass(ClassTask):
         return ("class",)
 
     def truth_of_text(self, text: str, names: Sequence[str], where: str) -> str | None:
-        """Reads a class; nothing is known where the text is empty or `UNLABELLED`.
+        """Returns the class that a text names; nothing is known where the text is empty or `UNLABELLED`.
 
         Raises:
             DataError: If it is no class of the model.
@@ -194,7 +194,7 @@ class Multiclass(ClassTask):
     def score(
         self, frames: FrameCounts, scored: Sequence[tuple[Truth, Prediction]], spec: ModelSpec, threshold: float
     ) -> MulticlassScores:
-        """Counts right answers, and which class was taken for which."""
+        """Returns how often answers are right, and which class was taken for which."""
         names = spec.class_names
         position = {name: index for index, name in enumerate((*names, UNKNOWN) if spec.unknown else names)}
         truth = [position[text_of(known)] for known, _ in scored]
@@ -212,7 +212,7 @@ class Multiclass(ClassTask):
             top1_answered=self._accuracy(answered),
             coverage=len(sure) / len(scored) if scored else None,
             top1_above_threshold=self._accuracy(sure),
-            confusion=tuple(tuple(int(count) for count in row) for row in confusion[: len(names)]),
+            confusion=tuple(tuple(row) for row in confusion[: len(names)].tolist()),
             classes=classes,
         )
 

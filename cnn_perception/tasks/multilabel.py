@@ -132,7 +132,7 @@ class Multilabel(ClassTask):
         return ("class",)
 
     def truth_of_text(self, text: str, names: Sequence[str], where: str) -> frozenset[str] | None:
-        """Reads classes with `SEPARATOR` between them; the empty text is none of them, `UNLABELLED` is not known.
+        """Returns the classes of a text, `SEPARATOR` between them; empty means none of them, `UNLABELLED` not known.
 
         Raises:
             DataError: If one is no class of the model.
@@ -168,7 +168,7 @@ class Multilabel(ClassTask):
     def score(
         self, frames: FrameCounts, scored: Sequence[tuple[Truth, Prediction]], spec: ModelSpec, threshold: float
     ) -> MultilabelScores:
-        """Counts of each class how often it was seen where it is, at all thresholds and at its own."""
+        """Returns of each class how often it was seen where it is, at all thresholds and at its own."""
         names = spec.class_names
         shape = (len(scored), len(names))
         truth = np.array([_flags(known, names) for known, _ in scored], np.bool_).reshape(shape)

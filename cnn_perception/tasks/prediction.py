@@ -32,9 +32,9 @@ class Prediction:
         values: (K,) float32 numbers in their `units`, for regression; empty otherwise.
         units: Of each number, for regression; empty otherwise.
         unknown: Whether the model's rule says that the image shows none of the classes.
-        held: Of an answer smoothed over time (`stream.smoothing`): indices of the classes it holds on to, best first;
-            one for multiclass, those seen for multilabel. They are the answer even where the scores of this moment
-            say otherwise. None where the scores decide.
+        held: Of an answer that was smoothed over time (`stream.smoothing`): indices of the classes it holds on to, best
+            first; one for multiclass, those seen for multilabel. They are the answer even where the scores of this
+            moment say otherwise. None where the scores decide.
     """
 
     class_names: tuple[str, ...]

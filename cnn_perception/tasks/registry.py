@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from cnn_perception.tasks.multiclass import Multiclass
 from cnn_perception.tasks.multilabel import Multilabel
 from cnn_perception.tasks.regression import Regression
@@ -10,6 +12,8 @@ from cnn_perception.tasks.rules import Gate, TaskRules
 _ALL: tuple[TaskRules, ...] = (Multiclass(), Multilabel(), Regression())
 TASKS = {task.name: task for task in _ALL}
 """All tasks by the name that `ModelSpec.task` and `Prediction.task` hold."""
+GATES: tuple[Gate, ...] = tuple(itertools.chain.from_iterable(task.gates for task in _ALL))
+"""What can be required of the models of any task."""
 
 
 def task_of(name: str) -> TaskRules:
@@ -19,4 +23,4 @@ def task_of(name: str) -> TaskRules:
 
 def gate_of(metric: str) -> Gate:
     """Returns what can be required of a metric, such as `top-1`."""
-    return next(gate for task in TASKS.values() for gate in task.gates if gate.metric == metric)
+    return next(gate for gate in GATES if gate.metric == metric)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -141,7 +142,7 @@ class Regression:
         return tuple(names)
 
     def truth_of_text(self, text: str, names: Sequence[str], where: str) -> tuple[float, ...] | None:
-        """Reads numbers with `SEPARATOR` between them; nothing is known where the text is empty or `UNLABELLED`.
+        """Returns the numbers of a text, `SEPARATOR` between them; nothing is known where it is empty or `UNLABELLED`.
 
         Raises:
             DataError: If there are more or less than the model has, or one is no finite number.
@@ -178,7 +179,7 @@ class Regression:
     def score(
         self, frames: FrameCounts, scored: Sequence[tuple[Truth, Prediction]], spec: ModelSpec, threshold: float
     ) -> RegressionScores:
-        """Measures the errors of each number."""
+        """Returns the errors of each number."""
         if not scored:
             return RegressionScores(frames, ())
         truth = np.array([known for known, _ in scored], np.float64)
@@ -197,10 +198,11 @@ class Regression:
 
     def columns(self, names: Sequence[str]) -> tuple[str, ...]:
         """Returns two columns for each number, of what is known and what is answered."""
-        return tuple(f"{kind} {name}" for name in names for kind in ("true", "predicted"))
+        pairs = ((f"true {name}", f"predicted {name}") for name in names)
+        return tuple(itertools.chain.from_iterable(pairs))
 
     def cells(self, prediction: Prediction | None, truth: Truth | None, names: Sequence[str]) -> list[str]:
         """Returns each number, known and answered."""
         true = [f"{value:.6g}" for value in truth] if isinstance(truth, tuple) else [""] * len(names)
         found = [""] * len(names) if prediction is None else [f"{value:.6g}" for value in prediction.values]
-        return [text for pair in zip(true, found, strict=True) for text in pair]
+        return list(itertools.chain.from_iterable(zip(true, found, strict=True)))

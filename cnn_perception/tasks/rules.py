@@ -240,7 +240,7 @@ class TaskRules(Protocol):
         """
 
     def truth_of_text(self, text: str, names: Sequence[str], where: str) -> Truth | None:
-        """Reads one label as label files hold it; None where it says that nothing is known.
+        """Returns what one label says, as label files hold it; None where it says that nothing is known.
 
         Args:
             text: Without blanks around it.
@@ -252,9 +252,9 @@ class TaskRules(Protocol):
         """
 
     def truth_of_numbers(self, columns: Sequence[str], values: Sequence[float]) -> Truth:
-        """Reads one row of a table that has a number in each of its `label_columns`."""
+        """Returns what a row of a table says that has a number in each of its `label_columns`."""
 
-    # ---- answers beside what is known
+    # ---- answers compared with what is known
 
     def kept(self, prediction: Prediction, truth: Truth | None) -> Prediction:
         """Returns what all below needs of a prediction, so that hours of video fit into memory."""
@@ -271,7 +271,7 @@ class TaskRules(Protocol):
     def score(
         self, frames: FrameCounts, scored: Sequence[tuple[Truth, Prediction]], spec: ModelSpec, threshold: float
     ) -> Scores:
-        """Computes the figures of a report.
+        """Returns the figures of a report.
 
         Args:
             frames: What became of all frames.

@@ -36,7 +36,7 @@ def render_scatter(records: list[FrameRecord], index: int) -> str:
 def points(svg: str) -> list[np.ndarray]:
     """(n, 2) coordinates of each line."""
     lines = re.findall(r'<polyline points="([^"]+)"', svg)
-    return [np.array([[float(v) for v in pair.split(",")] for pair in line.split()]) for line in lines]
+    return [np.array(line.replace(",", " ").split(), float).reshape(-1, 2) for line in lines]
 
 
 def test_a_number_is_drawn_at_its_time_and_height():
@@ -93,7 +93,7 @@ def test_a_class_is_drawn_where_it_was_seen_missed_or_seen_by_mistake():
     there = frozenset({"ant"})
     absent = frozenset[str]()
     kinds = [(there, 0.9), (there, 0.1), (absent, 0.9), (absent, 0.1), (None, 0.9)]
-    records = [frame(2 * i + j, truth, score) for i, (truth, score) in enumerate(kinds) for j in range(2)]
+    records = [frame(time_s, *kinds[time_s // 2]) for time_s in range(2 * len(kinds))]
 
     svg = drawn(plots.presence(records, ("ant", "bee")))
 

@@ -9,7 +9,7 @@ import pytest
 from tiny_model import tiny_spec
 
 from cnn_perception.errors import DataError
-from cnn_perception.evaluation.sources import folder_source
+from cnn_perception.evaluation.labelled_frames import frames_of_folder
 from cnn_perception.image import listing
 from cnn_perception.image.listing import image_files, visible_folders
 
@@ -61,7 +61,7 @@ def test_a_class_folder_that_is_a_link_to_another_has_its_images_too(tmp_path):
     made(tmp_path, "green/1.png", "green/2.png")
     (tmp_path / "blue").symlink_to(tmp_path / "green")
 
-    frames = folder_source(tmp_path, "", tiny_spec()).frames()
+    frames = frames_of_folder(tmp_path, "", tiny_spec())
 
     assert [(frame.record.name, frame.record.truth) for frame in frames] == [
         ("blue/1.png", "blue"), ("blue/2.png", "blue"), ("green/1.png", "green"), ("green/2.png", "green"),

@@ -1,4 +1,4 @@
-"""Owns: steady answers: smoothing, hysteresis, hold, unknown. Oracle: hand arithmetic, a sum over all frames."""
+"""Owns: smoothed answers: moving average, hysteresis, hold, unknown. Oracle: hand arithmetic, a sum over all frames."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def measured(*values: float) -> Prediction:
 
 
 def answers(frames, wanted: SmoothingSettings, period_s: float = FRAME_S, start_s: float = 100.0) -> list[Prediction]:
-    steady = AnswerSmoother()
-    return [steady(frame, start_s + k * period_s, wanted) for k, frame in enumerate(frames)]
+    smoother = AnswerSmoother()
+    return [smoother(frame, start_s + k * period_s, wanted) for k, frame in enumerate(frames)]
 
 
 def names(predictions) -> list[str]:
@@ -55,11 +55,11 @@ STRANGE = scored(0.2, 0.8, unknown=True)
 
 
 def test_switched_off_it_hands_on_the_very_prediction():
-    steady = AnswerSmoother()
-    assert steady(STOP, 0.0, SmoothingSettings()) is STOP
-    steady(STOP, 1.0, SmoothingSettings(smoothing_s=9.0, hold_s=9.0))
-    assert steady(GO, 1.1, SmoothingSettings()) is GO
-    assert names([steady(GO, 1.2, SmoothingSettings(smoothing_s=9.0, hold_s=9.0))]) == ["go"]  # nothing is remembered
+    smoother = AnswerSmoother()
+    assert smoother(STOP, 0.0, SmoothingSettings()) is STOP
+    smoother(STOP, 1.0, SmoothingSettings(smoothing_s=9.0, hold_s=9.0))
+    assert smoother(GO, 1.1, SmoothingSettings()) is GO
+    assert names([smoother(GO, 1.2, SmoothingSettings(smoothing_s=9.0, hold_s=9.0))]) == ["go"]  # nothing is remembered
 
 
 def test_the_first_answer_is_that_of_its_frame():
@@ -95,7 +95,7 @@ SETTINGS = st.builds(
 
 def play(stream, wanted: SmoothingSettings) -> tuple[list[float], list[Prediction], list[Prediction]]:
     """Times, frames and answers of a stream of (scores, unknown, seconds since the frame before)."""
-    steady = AnswerSmoother()
+    smoother = AnswerSmoother()
     now_s = 50.0
     times = []
     raw = []
@@ -104,7 +104,7 @@ def play(stream, wanted: SmoothingSettings) -> tuple[list[float], list[Predictio
         now_s += step_s
         times.append(now_s)
         raw.append(scored(*scores, unknown=unknown))
-        found.append(steady(raw[-1], now_s, wanted))
+        found.append(smoother(raw[-1], now_s, wanted))
     return times, raw, found
 
 
@@ -286,27 +286,27 @@ HARD = SmoothingSettings(smoothing_s=10.0, hysteresis=0.9, hold_s=60.0)
     ("step_s", "afresh"), [(-0.99, False), (-1.01, True), (59.9, False), (60.1, True), (math.nan, True), (1e9, True)]
 )
 def test_it_starts_afresh_where_time_goes_back_or_after_a_gap(step_s, afresh):
-    steady = AnswerSmoother()
-    steady(STOP, 100.0, HARD)
-    assert names([steady(GO, 100.0 + step_s, HARD)]) == ["go" if afresh else "stop"]
+    smoother = AnswerSmoother()
+    smoother(STOP, 100.0, HARD)
+    assert names([smoother(GO, 100.0 + step_s, HARD)]) == ["go" if afresh else "stop"]
 
 
 @pytest.mark.parametrize(("smoothing_s", "longest_s"), [(0.0, 5.0), (0.5, 5.0), (2.0, 10.0)])
 def test_a_gap_is_bridged_for_5_seconds_or_5_time_constants(smoothing_s, longest_s):
     wanted = SmoothingSettings(smoothing_s=smoothing_s, hysteresis=0.9)
     for step_s, expected in ((longest_s, "stop"), (longest_s + 0.01, "go")):
-        steady = AnswerSmoother()
-        steady(STOP, 0.0, wanted)
-        assert names([steady(scored(0.05, 0.95) if smoothing_s else GO, step_s, wanted)]) == [expected]
+        smoother = AnswerSmoother()
+        smoother(STOP, 0.0, wanted)
+        assert names([smoother(scored(0.05, 0.95) if smoothing_s else GO, step_s, wanted)]) == [expected]
 
 
 @pytest.mark.parametrize("step_s", [0.0, -0.2], ids=["sent twice", "out of order"])
 def test_a_frame_that_is_not_newer_changes_nothing(step_s):
-    steady = AnswerSmoother()
-    steady(STOP, 1.0, HARD)
-    once = steady(scored(0.3, 0.7), 1.3, HARD)
-    late = steady(STRANGE, 1.3 + step_s, HARD)
-    after = steady(scored(0.3, 0.7), 1.4, HARD)
+    smoother = AnswerSmoother()
+    smoother(STOP, 1.0, HARD)
+    once = smoother(scored(0.3, 0.7), 1.3, HARD)
+    late = smoother(STRANGE, 1.3 + step_s, HARD)
+    after = smoother(scored(0.3, 0.7), 1.4, HARD)
     assert late.ranked(2) == once.ranked(2)
     assert after.scores == pytest.approx([0.3 + 0.6 * math.exp(-0.04), 0.7 - 0.6 * math.exp(-0.04)])
 
@@ -319,38 +319,38 @@ def test_where_time_stands_still_no_old_answer_is_held():
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.one_of(st.just(0.0), st.floats(-2, 6)), min_size=6, max_size=40))
 def test_whatever_time_does_an_answer_is_old_by_few_frames(steps):
-    steady = AnswerSmoother()
+    smoother = AnswerSmoother()
     now_s = 0.0
     found = []
-    steady(STOP, now_s, SmoothingSettings(hysteresis=0.5))
+    smoother(STOP, now_s, SmoothingSettings(hysteresis=0.5))
     for step_s in steps:
         now_s += step_s
-        found.append(steady(GO, now_s, SmoothingSettings(hysteresis=0.5)).name)
+        found.append(smoother(GO, now_s, SmoothingSettings(hysteresis=0.5)).name)
     assert found[5:] == ["go"] * len(found[5:])
 
 
 def test_another_model_starts_afresh():
-    steady = AnswerSmoother()
-    steady(STOP, 1.0, HARD)
+    smoother = AnswerSmoother()
+    smoother(STOP, 1.0, HARD)
     other = dataclasses.replace(GO, class_names=("halt", "walk"))
-    assert names([steady(other, 1.1, HARD)]) == ["walk"]
+    assert names([smoother(other, 1.1, HARD)]) == ["walk"]
     task = labelled(0.2, 0.8, thresholds=(0.5, 0.5))
-    steady(STOP, 1.2, HARD)
-    assert steady(task, 1.3, HARD).seen == {"go"}
+    smoother(STOP, 1.2, HARD)
+    assert smoother(task, 1.3, HARD).seen == {"go"}
 
 
 def test_settings_take_effect_between_two_frames():
-    steady = AnswerSmoother()
-    steady(STOP, 1.0, HARD)
-    assert names([steady(GO, 1.1, HARD)]) == ["stop"]
-    assert names([steady(GO, 1.2, SmoothingSettings(hysteresis=0.1))]) == ["go"]
+    smoother = AnswerSmoother()
+    smoother(STOP, 1.0, HARD)
+    assert names([smoother(GO, 1.1, HARD)]) == ["stop"]
+    assert names([smoother(GO, 1.2, SmoothingSettings(hysteresis=0.1))]) == ["go"]
 
 
 def test_the_prediction_given_is_not_changed_and_its_map_stays():
-    steady = AnswerSmoother()
+    smoother = AnswerSmoother()
     frame = dataclasses.replace(GO, activation=np.ones((2, 2), np.float32))
-    steady(STOP, 1.0, HARD)
-    found = steady(frame, 1.1, HARD)
+    smoother(STOP, 1.0, HARD)
+    found = smoother(frame, 1.1, HARD)
     assert (frame.held, frame.scores.tolist()) == (None, GO.scores.tolist())
     assert found.activation is frame.activation
     assert (found.name, found.class_names[found.top]) == ("stop", "go")

@@ -147,13 +147,13 @@ def test_a_gate_of_another_task_is_refused(tmp_path, model, capsys):
     assert "is ordinal: leave it out" in error
 
 
-def test_it_is_steadied_and_watched_by_its_own_answer(model):
+def test_it_is_smoothed_and_watched_by_its_own_answer(model):
     torn = Pipeline.load(model).recognise(flat(TORN))
-    steady = AnswerSmoother()(torn, 1.0, SmoothingSettings(hold_s=1.0))
+    smoothed = AnswerSmoother()(torn, 1.0, SmoothingSettings(hold_s=1.0))
     drift = Drift(SPEC)
     drift.observe(torn, 0.5)
 
-    assert steady.held == (1,)
+    assert smoothed.held == (1,)
     assert drift.report().frames == 1
 
 

@@ -1,4 +1,4 @@
-"""Labelled frames from a bag or from a folder of images: what the evaluation runs over."""
+"""The frames that are evaluated, with what is known of each, from a bag or from a folder of images."""
 
 from __future__ import annotations
 
@@ -31,25 +31,36 @@ from cnn_perception.tasks.registry import task_of
 
 @dataclass(frozen=True, eq=False)
 class LabelledFrame:
-    """A frame with what is known of it; `source` may be the reason why there is no image."""
+    """A frame with what is known of it; its content may be the reason why there is no image."""
 
     record: FrameRecord
-    source: EncodedImage | EncodedFile | FrameError
+    content: EncodedImage | EncodedFile | FrameError
 
 
 @dataclass(frozen=True)
 class LabelledFrames:
-    """Where the frames come from: `frames()` starts from the first one each time it is called."""
+    """All frames of a bag's topic or of a folder, which can be read more than once.
+
+    Attributes:
+        path: The bag or folder.
+        topic: The image topic; empty for a folder.
+        count: How many frames there are.
+        read: Starts from the first frame each time it is called.
+        damage: What cannot be read of a damaged bag, a line each; complete once all frames were read.
+    """
 
     path: Path
     topic: str
     count: int
-    frames: Callable[[], Iterator[LabelledFrame]]
+    read: Callable[[], Iterator[LabelledFrame]]
     damage: list[str] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[LabelledFrame]:
+        return self.read()
 
 
 @dataclass(frozen=True)
-class _Axis:
+class _KnownAnswers:
     """What is known of a recording, and the time axis on which it is known.
 
     Attributes:
@@ -63,10 +74,10 @@ class _Axis:
     origin_ns: int | None
 
 
-def bag_source(
+def frames_of_bag(
     bag: Bag, topic_name: str | None, labels: str, start: Literal["bag", "image"], spec: ModelSpec
 ) -> LabelledFrames:
-    """Makes the frames of a bag's image topic.
+    """Returns the frames of a bag's image topic.
 
     Args:
         bag: The open bag.
@@ -79,45 +90,52 @@ def bag_source(
         DataError: If the labels cannot be used with this model, or there is no such topic.
     """
     topic = bag.image_topic(topic_name)
-    axis = _axis(bag, labels, start, spec)
+    known = _known_answers(bag, labels, start, spec)
 
     def frames() -> Iterator[LabelledFrame]:
-        zero_ns = axis.origin_ns
+        zero_ns = known.origin_ns
         for index, image in enumerate(bag.images(topic)):
             zero_ns = image.log_time_ns if zero_ns is None else zero_ns
             since_zero_ns = image.log_time_ns - zero_ns
-            truth = axis.truth.at(image.stamp_ns if axis.is_stamped else since_zero_ns) if axis.truth else None
+            truth = known.truth.at(image.stamp_ns if known.is_stamped else since_zero_ns) if known.truth else None
             yield LabelledFrame(FrameRecord(index, "", image.stamp_ns, since_zero_ns / 1e9, truth), image.frame)
 
     return LabelledFrames(bag.path, topic.name, topic.count, frames, bag.damage)
 
 
-def _axis(bag: Bag, labels: str, start: Literal["bag", "image"], spec: ModelSpec) -> _Axis:
+def _known_answers(bag: Bag, labels: str, start: Literal["bag", "image"], spec: ModelSpec) -> _KnownAnswers:
+    """Returns what a CSV file or a topic of the bag says, as far as it is for this model."""
     if not labels:
-        return _Axis(None, is_stamped=False, origin_ns=bag.start_ns)
-    task = task_of(spec.task)
+        return _KnownAnswers(None, is_stamped=False, origin_ns=bag.start_ns)
+    if not labels.endswith(".csv"):
+        return _answers_of_topic(bag, labels, spec)
+    path = Path(labels)
     truth: Labels | Measurements
-    if labels.endswith(".csv"):
-        path = Path(labels)
-        origin_ns = bag.start_ns if start == "bag" else None
-        if not task.has_classes:
-            return _Axis(read_measurements(path, spec.class_names), is_stamped=False, origin_ns=origin_ns)
-        return _Axis(read_labels(path).scored_as(spec, labels), is_stamped=False, origin_ns=origin_ns)
-    where = f"{bag.path}: {labels}"
+    if task_of(spec.task).has_classes:
+        truth = read_labels(path).scored_as(spec, labels)
+    else:
+        truth = read_measurements(path, spec.class_names)
+    return _KnownAnswers(truth, is_stamped=False, origin_ns=bag.start_ns if start == "bag" else None)
+
+
+def _answers_of_topic(bag: Bag, topic: str, spec: ModelSpec) -> _KnownAnswers:
+    """Returns what the messages of a topic say: classes that hold until the next one, or numbers."""
+    task = task_of(spec.task)
+    where = f"{bag.path}: {topic}"
     if not task.has_classes:
-        numbers = bag.number_track(labels)
+        numbers = bag.number_track(topic)
         zero_ns = 0 if numbers.is_stamped else bag.start_ns
         rows = ((time_ns - zero_ns, values) for time_ns, values in numbers.rows)
-        truth = measurements_from_messages(rows, spec.class_names, where)
-        return _Axis(truth, numbers.is_stamped, bag.start_ns)
-    track = bag.label_track(labels, several=not task.is_exclusive)
+        measured = measurements_from_messages(rows, spec.class_names, where)
+        return _KnownAnswers(measured, numbers.is_stamped, bag.start_ns)
+    track = bag.label_track(topic, several=not task.is_exclusive)
     zero_ns = 0 if track.is_stamped else bag.start_ns
-    truth = labels_from_changes((time_ns - zero_ns, name) for time_ns, name in track.changes)
-    return _Axis(truth.scored_as(spec, where), track.is_stamped, bag.start_ns)
+    changes = ((time_ns - zero_ns, name) for time_ns, name in track.changes)
+    return _KnownAnswers(labels_from_changes(changes).scored_as(spec, where), track.is_stamped, bag.start_ns)
 
 
-def folder_source(folder: Path, labels: str, spec: ModelSpec) -> LabelledFrames:
-    """Makes the frames of a folder of images.
+def frames_of_folder(folder: Path, labels: str, spec: ModelSpec) -> LabelledFrames:
+    """Returns the frames of a folder of images.
 
     Args:
         folder: Without labels it has a folder of images for each class; hidden files are left out.
