@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
 import yaml
+from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from sensor_msgs.msg import CameraInfo
 
 from cnn_perception.errors import ConfigError, one_line
@@ -24,7 +27,7 @@ def read_calibration(url: str, width: int, height: int) -> CameraInfo:
     """Returns the calibration of a file, scaled to the size of the images.
 
     Args:
-        url: Path, or `file://` URL, of a YAML file.
+        url: Path, `file://` or `package://NAME/` URL of a YAML file; see `_path_of`.
         width: Of the images, pixels.
         height: Of the images, pixels.
 
@@ -34,10 +37,9 @@ def read_calibration(url: str, width: int, height: int) -> CameraInfo:
     Raises:
         ConfigError: If it cannot be read, is no calibration, or is of images of another shape.
     """
-    path = unquote(urlparse(url).path) if url.startswith("file:") else url
     try:
-        content = yaml.safe_load(expanded(path).read_text(encoding="utf-8"))
-    except (ConfigError, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.safe_load(_path_of(url).read_text(encoding="utf-8"))
+    except (ConfigError, OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"camera_info_url {url}: cannot be read ({one_line(error, 160)})") from None
     try:
         info = CameraInfo(
@@ -57,6 +59,35 @@ def read_calibration(url: str, width: int, height: int) -> CameraInfo:
             "calibrate again"
         )
     return _scaled(info, horizontal, vertical)
+
+
+def _path_of(url: str) -> Path:
+    """Returns where a URL leads, read as camera_info_manager reads it.
+
+    `${ROS_HOME}` is that variable of the environment, or ~/.ros; `package://NAME/PATH` lies in the share folder of an
+    installed package. Source: camera_info_manager, documentation of CameraInfoManager.
+
+    Raises:
+        ConfigError: If it is of another kind, of no package that is installed, or in the home of nobody.
+    """
+    url = url.replace("${ROS_HOME}", os.environ.get("ROS_HOME") or "~/.ros")
+    if "${" in url:
+        raise ConfigError("of its variables only ${ROS_HOME} is known; write the path")
+    parts = urlparse(url)
+    if parts.scheme == "package":
+        return _share_folder(parts.netloc) / unquote(parts.path).lstrip("/")
+    if parts.scheme == "file":
+        return expanded(parts.netloc + unquote(parts.path))
+    if "://" in url:
+        raise ConfigError(f"{parts.scheme}:// is not known; give a path, a file:// or a package:// URL")
+    return expanded(url)
+
+
+def _share_folder(package: str) -> Path:
+    try:
+        return Path(get_package_share_directory(package))
+    except (PackageNotFoundError, ValueError):
+        raise ConfigError(f"package {package!r} is not installed here; source the workspace that has it") from None
 
 
 def _numbers(values: Any, count: int | None) -> list[float]:  # noqa: ANN401 YAML

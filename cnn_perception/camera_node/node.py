@@ -54,7 +54,7 @@ class CameraSettings:
     width: int = parameter(0, "Columns of the published images; 0 keeps the source's.", between=(0, 16384))
     height: int = parameter(0, "Rows of the published images; 0 keeps the source's.", between=(0, 16384))
     camera_info_url: str = parameter(
-        "", "Calibration file of camera_calibration, a path or file:// URL; '' for none.", is_path=True
+        "", "Calibration file of camera_calibration: path, file:// or package:// URL; '' for none.", is_path=True
     )
     frame_id: str = parameter("camera", "Frame of the images (REP 103 optical frame).")
     image_transport: str = parameter("raw", "Publish raw images or JPEG.", choices=IMAGE_TRANSPORTS)

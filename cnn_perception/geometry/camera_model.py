@@ -23,6 +23,27 @@ Numbers = npt.NDArray[np.float64]
 Distortion = Literal["none", "polynomial", "equidistant"]
 
 _POLYNOMIALS = ("plumb_bob", "rational_polynomial")
+_EQUIDISTANT = ("equidistant", "fisheye")
+_OTHER_PROJECTIONS = (
+    "kannala",
+    "kb4",
+    "omni",
+    "mei",
+    "unified",
+    "ucm",
+    "sphere",
+    "stereographic",
+    "ocam",
+    "scaramuzza",
+)
+"""Parts of the names of models that are no pinhole even where D is zero."""
+_ASPECTS = (0.25, 4.0)
+"""Of the two focal lengths: pixels are nearly square; binning and squeezing halve or double one of them."""
+_FOCAL_LENGTHS = (0.05, 200.0)
+"""In widths and heights of the image: a fisheye of 220 degrees has 0.2, a telescope of 0.3 degrees 200."""
+_BORDER = 0.05
+"""Share of the width and height next to the borders in which no lens is centred: a matrix of images twice as large
+puts the centre of its images there."""
 _COEFFICIENT_COUNTS = (0, 4, 5, 8, 12, 14)
 """How many a polynomial can have. Source: OpenCV, documentation of cv::projectPoints."""
 _UNDISTORTED: tuple[Distortion, Numbers] = ("none", np.empty(0))
@@ -99,12 +120,13 @@ class CameraModel:
         name, values = ("P", info.p) if rectified else ("K", info.k)
         matrix = np.array(values, np.float64).reshape(3, -1)
         focal = float(matrix[0, 0]), float(matrix[1, 1])
-        if focal[0] == 0.0:
+        if not matrix.any() or (focal[0] == 0.0 and not matrix[:2].any()):
             raise ConfigError(f"{camera} is uncalibrated ({name} is zero): run camera_calibration")
-        if not (np.isfinite(matrix).all() and min(focal) > 0.0):
+        if not _is_camera_matrix(matrix):
             raise ConfigError(
                 f"{camera}: {name} is no camera matrix ({matrix.ravel().tolist()}): run camera_calibration"
             )
+        _check_proportions(matrix, info.width, info.height, f"{camera}: {name}")
         roi = info.roi
         if rectified and roi.do_rectify:
             raise ConfigError(
@@ -165,6 +187,36 @@ class CameraModel:
         return np.append(distorted, 1.0)
 
 
+def _is_camera_matrix(matrix: Numbers) -> bool:
+    """Returns whether a (3, 3) or (3, 4) matrix projects as a pinhole does; drivers send memory that was never set."""
+    focal = matrix[0, 0], matrix[1, 1]
+    with np.errstate(all="ignore"):
+        is_projection = matrix[1, 0] == 0.0 and np.allclose(matrix[2, :3], (0.0, 0.0, 1.0), rtol=0.0, atol=1e-6)
+        has_square_pixels = min(focal) > 0.0 and _ASPECTS[0] <= focal[0] / focal[1] <= _ASPECTS[1]
+    return bool(np.isfinite(matrix).all() and is_projection and has_square_pixels)
+
+
+def _check_proportions(matrix: Numbers, width: int, height: int, name: str) -> None:
+    """Makes sure that a camera matrix is one of images of this size.
+
+    Raises:
+        ConfigError: If the principal point or a focal length cannot be of such images.
+    """
+    centre = matrix[:2, 2]
+    sides = np.array((width, height), np.float64)
+    if not ((centre > _BORDER * sides) & (centre < (1.0 - _BORDER) * sides)).all():
+        raise ConfigError(
+            f"{name} has its principal point at ({centre[0]:.6g}, {centre[1]:.6g}), not in the midst of images of "
+            f"{width}x{height}: it is of another size, or of no calibration; publish it for this size"
+        )
+    focal = np.diagonal(matrix)[:2]
+    if not ((focal > _FOCAL_LENGTHS[0] * sides) & (focal < _FOCAL_LENGTHS[1] * sides)).all():
+        raise ConfigError(
+            f"{name} has focal lengths of {focal[0]:.6g} and {focal[1]:.6g} pixels, which no lens has in images of "
+            f"{width}x{height}: run camera_calibration"
+        )
+
+
 def _distortion(info: CameraInfo, camera: str) -> tuple[Distortion, Numbers]:
     """Returns the distortion of a camera_info, and its coefficients."""
     coefficients = np.array(info.d, np.float64)
@@ -172,14 +224,16 @@ def _distortion(info: CameraInfo, camera: str) -> tuple[Distortion, Numbers]:
     count = len(coefficients)
     if not np.isfinite(coefficients).all():
         raise ConfigError(f"{camera}: D has NaN or Inf ({coefficients.tolist()}): run camera_calibration")
-    if name in ("equidistant", "fisheye"):
+    if name in _EQUIDISTANT:
         if count not in (0, 4):
             raise ConfigError(f"{camera}: D has {count} numbers, {name} has 4: run camera_calibration")
         return "equidistant", coefficients if count else np.zeros(4)
-    if name and name not in _POLYNOMIALS:
-        raise ConfigError(f"{camera}: distortion_model {name[:40]!r} is not known; use the rectified image")
-    if not coefficients.any():
+    is_known = not name or name in _POLYNOMIALS
+    is_pinhole = is_known or not any(part in name.lower() for part in _OTHER_PROJECTIONS)
+    if is_pinhole and not coefficients.any():  # as drivers of rectified cameras name it: none, pinhole, Brown-Conrady
         return _UNDISTORTED
+    if not is_known:
+        raise ConfigError(f"{camera}: distortion_model {name[:40]!r} is not known; use the rectified image")
     if not name or count not in _COEFFICIENT_COUNTS:
         raise ConfigError(f"{camera}: D has {count} numbers for distortion_model {name!r}: correct either")
     return "polynomial", coefficients

@@ -96,8 +96,8 @@ class Settings:
     hold_s: float = parameter(0.0, "Least time between two changes of the answer.", between=(0.0, 3600.0), live=True)
     stamps: str = parameter(
         "accept",
-        "What becomes of frames whose stamp is zero, in the future, repeated or going back: accept or reject; "
-        "either way they are counted.",
+        "What becomes of frames whose stamp is zero, of another clock, in the future, repeated or going back: accept "
+        "or reject; either way they are counted.",
         choices=STAMP_POLICIES,
         live=True,
     )

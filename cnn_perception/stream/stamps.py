@@ -14,12 +14,21 @@ from cnn_perception.errors import FrameError
 
 StampPolicy = Literal["accept", "reject"]
 """Whether frames whose stamp is odd are answered and counted, or dropped."""
-Oddity = Literal["", "stamp_zero", "stamp_future", "stamp_duplicate", "stamp_backwards", "clock_zero", "clock_back"]
+Oddity = Literal[
+    "", "stamp_zero", "stamp_clock", "stamp_future", "stamp_duplicate", "stamp_backwards", "clock_zero", "clock_back"
+]
 """Stable key of what is odd, by which it is counted; empty if nothing is."""
 
 FUTURE_S = 0.2
 """A stamp may be ahead of the node's clock by this: machines synchronised over a network differ by milliseconds, and
 a simulation that publishes /clock at 10 Hz lets a node be late by 0.1 s."""
+OTHER_CLOCK_S = 86_400.0
+"""No camera is late or early by a day: its clock is another one, such as the seconds since it was switched on, or the
+frame is of a recording that is played without its clock."""
+_SECONDS_AHEAD = {"TAI": 37.0, "GPS time": 18.0}
+"""By which other scales of time lead UTC, on which ROS 2's clock runs. Source: IERS Bulletin C, since 2017."""
+_SCALE_TOLERANCE_S = 0.3
+"""Within which a stamp is taken for one of such a scale: how late or early it is by UTC."""
 STEP_BACK_S = 1.0
 """A longer step back is no frame out of order, but time that starts afresh: a bag that loops, a restarted camera."""
 
@@ -66,7 +75,7 @@ class Stamps:
         oddity, text = self._judge(stamp_ns, now_ns)
         age_s = (now_ns - stamp_ns) / 1e9
         if too_old(stamp_ns, now_ns, max_age_s):
-            raise FrameError("too_old", f"the frame is {age_s:.3g} s old, more than max_age {max_age_s:g} s")
+            raise FrameError("too_old", _too_old_text(age_s, max_age_s))
         if policy == "reject" and oddity and (oddity != "clock_zero" or max_age_s > 0):
             raise FrameError(oddity, text)
         return Verdict(age_s if now_ns > 0 and _is_plausible(stamp_ns, now_ns) else None, oddity, text)
@@ -91,6 +100,8 @@ class Stamps:
             return "clock_back", f"the node's clock stepped back by {-clock_step_s:.3g} s: time starts afresh"
         if stamp_ns <= 0:
             return "stamp_zero", "the stamp is zero: the frame's age is unknown; the camera must set header.stamp"
+        if other_clock := _other_clock(stamp_ns, now_ns):
+            return "stamp_clock", other_clock
         if not _is_plausible(stamp_ns, now_ns):
             ahead_s = (stamp_ns - now_ns) / 1e9
             return "stamp_future", f"the stamp is {ahead_s:.3g} s in the future: synchronise the machines' clocks"
@@ -107,7 +118,38 @@ class Stamps:
 
 
 def _is_plausible(stamp_ns: int, now_ns: int) -> bool:
-    return stamp_ns > 0 and stamp_ns - now_ns <= FUTURE_S * 1e9
+    return stamp_ns > 0 and -OTHER_CLOCK_S <= (stamp_ns - now_ns) / 1e9 <= FUTURE_S
+
+
+def _other_clock(stamp_ns: int, now_ns: int) -> str:
+    """Returns what another clock a stamp is of, and what to do; empty if it may be of the node's."""
+    ahead_s = (stamp_ns - now_ns) / 1e9
+    for scale, lead_s in _SECONDS_AHEAD.items():
+        if abs(ahead_s - lead_s) <= _SCALE_TOLERANCE_S:
+            return (
+                f"the stamp is {ahead_s:.1f} s ahead, as the clock of {scale} is: have the camera's driver stamp in UTC"
+            )
+    if ahead_s > OTHER_CLOCK_S:
+        return f"the stamp is {_in_words(ahead_s)} in the future: of another clock; have the driver use the system's"
+    if ahead_s < -OTHER_CLOCK_S:
+        return (
+            f"the stamp is {_in_words(-ahead_s)} old: of another clock, such as the time since boot; have the "
+            "driver use the system's, or play a recording with --clock and set use_sim_time"
+        )
+    return ""
+
+
+def _too_old_text(age_s: float, max_age_s: float) -> str:
+    text = f"the frame is {age_s:.3g} s old, more than max_age {max_age_s:g} s"
+    if age_s <= OTHER_CLOCK_S:
+        return text
+    return f"{text}: a recording is played with --clock and use_sim_time; otherwise the stamp is of another clock"
+
+
+def _in_words(duration_s: float) -> str:
+    """Returns a duration of more than a day."""
+    days = duration_s / 86_400.0
+    return f"{days:.3g} days" if days < 365.25 else f"{days / 365.25:.3g} years"
 
 
 def too_old(stamp_ns: int, now_ns: int, max_age_s: float) -> bool:

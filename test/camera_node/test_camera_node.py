@@ -170,6 +170,62 @@ def test_unusable_calibration_is_refused_by_name(text: str | None, words: str, t
         read_calibration(str(path), 320, 240)
 
 
+@pytest.fixture
+def my_robot(tmp_path: Path, monkeypatch) -> Path:
+    """The share folder of an installed package, and a calibration in it, in ROS_HOME and in the home folder."""
+    share = tmp_path / "a prefix" / "share"
+    index = share / "ament_index" / "resource_index" / "packages"
+    index.mkdir(parents=True)
+    (index / "my_robot").touch()
+    for folder in (share / "my_robot" / "config", tmp_path / "ros home", tmp_path / "home" / ".ros"):
+        folder.mkdir(parents=True)
+        (folder / "front.yaml").write_text(CALIBRATION)
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path / "a prefix"))
+    monkeypatch.setenv("ROS_HOME", str(tmp_path / "ros home"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "package://my_robot/config/front.yaml",
+        "package://my_robot//config/front.yaml",
+        "file://${ROS_HOME}/front.yaml",
+        "${ROS_HOME}/front.yaml",
+        "file:///{here}/ros%20home/front.yaml",
+        "file:{here}/ros%20home/front.yaml",
+        "{here}/ros home/front.yaml",
+        "~/.ros/front.yaml",
+        "file://~/.ros/front.yaml",
+    ],
+)
+def test_calibration_is_found_where_camera_info_manager_finds_it(url: str, my_robot: Path):
+    assert read_calibration(url.replace("{here}", str(my_robot)), 640, 480).k[0] == 500.0
+
+
+def test_without_ros_home_it_is_in_the_home_folder(my_robot: Path, monkeypatch):
+    monkeypatch.delenv("ROS_HOME")
+    assert read_calibration("file://${ROS_HOME}/front.yaml", 640, 480).k[0] == 500.0
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("package://no_robot/front.yaml", "package 'no_robot' is not installed here"),
+        ("package://", "package '' is not installed here"),
+        ("package://my_robot/gone.yaml", "No such file"),
+        ("file://${NAME}/front.yaml", r"only \$\{ROS_HOME\} is known"),
+        ("flash:///front.yaml", "flash:// is not known"),
+        ("https://here/front.yaml", "https:// is not known"),
+        ("front\0.yaml", "cannot be read"),
+    ],
+)
+def test_url_that_leads_nowhere_is_refused_with_the_reason(url: str, words: str, my_robot: Path):
+    with pytest.raises(ConfigError, match=f"^camera_info_url .*{words}"):
+        read_calibration(url, 640, 480)
+
+
 @pytest.mark.parametrize("url", ["~nobody_of_this_name/a.yaml", "file:~nobody_of_this_name/a.yaml"])
 def test_a_calibration_in_the_home_of_nobody_is_refused_by_name(url: str):
     with pytest.raises(ConfigError, match=r"^camera_info_url .*there is no user 'nobody_of_this_name'"):

@@ -203,6 +203,22 @@ UNUSABLE = {
     "NaN": ({"k": (math.nan, *K[1:])}, "K is no camera matrix"),
     "infinite centre": ({"k": (*K[:2], math.inf, *K[3:])}, "K is no camera matrix"),
     "negative focal length": ({"k": (*K[:4], -480.0, *K[5:])}, "K is no camera matrix"),
+    "memory that was never set": (
+        {"k": (772.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 6.9e-310, 2.5e-323)},
+        "K is no camera matrix",
+    ),
+    "a last row of zeros": ({"k": (*K[:8], 0.0)}, "K is no camera matrix"),
+    "a matrix written by columns": ({"k": (500.0, 0.0, 0.0, 0.0, 480.0, 0.0, 330.0, 235.0, 1.0)}, "K is no camera"),
+    "one focal length of another unit": ({"k": (*K[:4], 0.48, *K[5:])}, "K is no camera matrix"),
+    "millimetres": ({"k": (3.6, 0.0, 330.0, 0.0, 3.6, 235.0, 0.0, 0.0, 1.0)}, "focal lengths of 3.6 and 3.6 pixels"),
+    "K of images six times as large": ({"k": (3000.0, 0.0, 1980.0, 0.0, 2880.0, 1410.0, 0, 0, 1)}, "publish it for"),
+    "K of images twice as large": ({"k": (1000.0, 0.0, 631.0, 0.0, 960.0, 471.0, 0.0, 0.0, 1.0)}, "principal point"),
+    "K of normalised pixels": ({"k": (0.78, 0.0, 0.51, 0.0, 0.96, 0.49, 0.0, 0.0, 1.0)}, "principal point"),
+    "a centre of zero": ({"k": (500.0, 0.0, 0.0, 0.0, 480.0, 0.0, 0.0, 0.0, 1.0)}, "principal point at (0, 0)"),
+    "P of another size": ({"p": (*P[:2], 930.0, *P[3:]), "rectified": True}, "P has its principal point"),
+    "a size that was never set": ({"width": 0, "height": 0}, "images of 0x0"),
+    "a fisheye by another name, without D": ({"model": "Kannala Brandt4", "d": (0.0,) * 4}, "is not known"),
+    "an omnidirectional camera without D": ({"model": "omnidirectional"}, "is not known"),
     "NaN in D": ({"d": (math.nan,) * 5}, "D has NaN"),
     "three coefficients": ({"d": (0.1, 0.1, 0.1)}, "D has 3 numbers"),
     "five for a fisheye": ({"model": "equidistant", "d": (0.1,) * 5}, "equidistant has 4"),
@@ -223,6 +239,18 @@ def test_a_camera_info_that_is_no_use_is_refused_in_one_line(fields, text):
     assert message.startswith("front/camera_info")
     assert len(message) < 400
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("model", ["none", "None", "pinhole", "Brown-Conrady", "brown_conrady", "perspective"])
+@pytest.mark.parametrize("d", [(), (0.0,) * 5])
+def test_without_distortion_the_name_of_its_model_does_not_matter(model, d):
+    expected = camera("plumb_bob", (0.0,) * 5).ray(12.0, 345.0)
+    assert camera(model, d).ray(12.0, 345.0) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("k", [lens[2] for lens in LENSES.values()], ids=LENSES.keys())
+def test_the_matrix_of_a_real_camera_is_taken(k):
+    assert camera("plumb_bob", (), k).ray(100.0, 100.0) is not None
 
 
 def test_what_drivers_leave_empty_is_harmless():

@@ -60,6 +60,50 @@ def test_oddities_are_named_and_pass_or_are_dropped_as_the_policy_says(frames, e
     assert reasons(absolute, "reject") == [f"-{oddity}" if oddity else "" for oddity in expected]
 
 
+DAY_S = 86_400
+OTHER_CLOCKS = {
+    # seconds by which the stamps are ahead of the node's clock, what is said
+    "seconds since boot": (5000 - T // S, "years old: of another clock, such as the time since boot"),
+    "a recording of last year": (-300 * DAY_S, "300 days old: of another clock"),
+    "just more than a day": (-DAY_S - 1, "use_sim_time"),
+    "TAI": (37, "as the clock of TAI is"),
+    "TAI, a little late": (36.8, "as the clock of TAI is"),
+    "GPS time": (18, "as the clock of GPS time is"),
+    "milliseconds for seconds": (T // S * 999, "years in the future: of another clock"),
+    "local time of the day before": (2 * DAY_S, "2 days in the future"),
+}
+
+
+@pytest.mark.parametrize(("ahead_s", "text"), OTHER_CLOCKS.values(), ids=OTHER_CLOCKS.keys())
+def test_stamps_of_another_clock_are_an_oddity_of_their_own_without_an_age(ahead_s, text):
+    frames = [(T + int(ahead_s * S) + i * FRAME, T + i * FRAME) for i in range(5)]
+    assert reasons(frames) == ["stamp_clock"] * 5
+    assert reasons(frames, "reject") == ["-stamp_clock"] * 5
+    verdict = Stamps().check(*frames[0], policy="accept", max_age_s=0.0)
+    assert verdict.age_s is None
+    assert text in verdict.text
+
+
+@pytest.mark.parametrize("ahead_s", [-DAY_S + 1, -3600, -37, 0.1])
+def test_stamps_that_are_merely_late_are_of_the_same_clock(ahead_s):
+    assert reasons([(T + int(ahead_s * S), T)], "reject") == [""]
+
+
+@pytest.mark.parametrize("ahead_s", [10, 30, 45, 3600])
+def test_stamps_ahead_by_what_no_other_scale_leads_by_are_in_the_future(ahead_s):
+    assert reasons([(T + ahead_s * S, T)]) == ["stamp_future"]
+
+
+def test_a_recording_without_its_clock_is_told_of_it_where_frames_must_be_young():
+    with pytest.raises(FrameError, match=r"too_old.*--clock and use_sim_time|use_sim_time"):
+        Stamps().check(T - 3 * DAY_S * S, T, policy="accept", max_age_s=0.5)
+
+
+def test_after_stamps_of_another_clock_those_of_the_right_one_are_judged_by_themselves():
+    frames = [(5000 * S, T), (5000 * S + FRAME, T + FRAME), (T + 2 * FRAME, T + 2 * FRAME)]
+    assert reasons(frames) == ["stamp_clock", "stamp_clock", ""]
+
+
 @pytest.mark.parametrize("stamp_ns", [0, -1, -(2**31) * S], ids=["zero", "just negative", "most negative"])
 def test_a_stamp_that_was_not_set_has_no_age(stamp_ns):
     assert Stamps().check(stamp_ns, T, policy="accept", max_age_s=0.1).age_s is None
