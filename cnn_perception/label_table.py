@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,46 @@ class Table:
     file: Path
     header: tuple[str, ...]
     rows: tuple[Row, ...]
+
+
+class ListedFiles:
+    """Finds the files that the rows of a table name in the column `path`, each of them once."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        """Begins with no row.
+
+        Args:
+            folders: What the paths may be relative to; the first in which a file lies is meant.
+        """
+        self._folders = folders
+        self._lines: dict[Path, int] = {}
+
+    def find(self, row: Row) -> Path | None:
+        """Returns the file of a row, also where the path is written with backslashes; None if there is none.
+
+        Raises:
+            DataError: If the cell is empty, or an earlier row names the same file.
+        """
+        text = row.cells["path"]
+        if not text:
+            raise row.wrong("path", "is empty; name the image or remove the row")
+        for written in dict.fromkeys((text, text.replace("\\", "/"))):
+            for folder in self._folders:
+                real = _real_file(folder / written)
+                if real is None:
+                    continue
+                if (before := self._lines.setdefault(real, row.line)) != row.line:
+                    raise row.wrong("path", f"{text[:80]!r} is the image of line {before} already; remove one")
+                return folder / written
+        return None
+
+
+def _real_file(path: Path) -> Path | None:
+    """Returns where a file really lies; None if there is none, or there cannot be one of this name."""
+    try:
+        return path.resolve() if path.is_file() else None
+    except (OSError, ValueError):
+        return None
 
 
 def read_table(file: Path, cure: str) -> Table:

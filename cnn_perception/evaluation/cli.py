@@ -29,8 +29,9 @@ def _evaluate(given: argparse.Namespace) -> int:
         PerceptionError: If an option, the model, the frames or the labels cannot be used.
     """
     done = evaluate(EvaluationOptions(**vars(given)))
+    word = "warning" if done.report.complete else "error"
     for remark in done.report.remarks:
-        print(f"error: {remark}", file=sys.stderr)
+        print(f"{word}: {remark}", file=sys.stderr)
     print(_summary(done.report, given.output))
     return done.exit_code
 

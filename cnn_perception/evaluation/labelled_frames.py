@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from cnn_perception.bag.reader import Bag
-from cnn_perception.errors import ConfigError, DataError, FrameError
+from cnn_perception.errors import ConfigError, DataError, FrameError, one_line
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.labels import (
     Labels,
@@ -22,7 +22,7 @@ from cnn_perception.evaluation.labels import (
 )
 from cnn_perception.image.listing import image_files, visible_folders
 from cnn_perception.image.messages import EncodedFile, EncodedImage
-from cnn_perception.label_table import Row, read_table
+from cnn_perception.label_table import ListedFiles, Row, read_table
 from cnn_perception.label_text import Truth
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.tasks.classes import require_known
@@ -37,6 +37,10 @@ class LabelledFrame:
     content: EncodedImage | EncodedFile | FrameError
 
 
+def _none_unused(_records: Sequence[FrameRecord]) -> list[str]:
+    return []
+
+
 @dataclass(frozen=True)
 class LabelledFrames:
     """All frames of a bag's topic or of a folder, which can be read more than once.
@@ -47,6 +51,7 @@ class LabelledFrames:
         count: How many frames there are.
         read: Starts from the first frame each time it is called.
         damage: What cannot be read of a damaged bag, a line each; complete once all frames were read.
+        unused_labels: Says of the records of all frames which labels belong to none of them, a line or none.
     """
 
     path: Path
@@ -54,6 +59,7 @@ class LabelledFrames:
     count: int
     read: Callable[[], Iterator[LabelledFrame]]
     damage: list[str] = field(default_factory=list)
+    unused_labels: Callable[[Sequence[FrameRecord]], list[str]] = _none_unused
 
     def __iter__(self) -> Iterator[LabelledFrame]:
         return self.read()
@@ -97,10 +103,28 @@ def frames_of_bag(
         for index, image in enumerate(bag.images(topic)):
             zero_ns = image.log_time_ns if zero_ns is None else zero_ns
             since_zero_ns = image.log_time_ns - zero_ns
-            truth = known.truth.at(image.stamp_ns if known.is_stamped else since_zero_ns) if known.truth else None
+            stamp_ns = image.stamp_ns or image.log_time_ns  # of a message that cannot be read only this is known
+            truth = known.truth.at(stamp_ns if known.is_stamped else since_zero_ns) if known.truth else None
             yield LabelledFrame(FrameRecord(index, "", image.stamp_ns, since_zero_ns / 1e9, truth), image.frame)
 
-    return LabelledFrames(bag.path, topic.name, topic.count, frames, bag.damage)
+    def unused_labels(records: Sequence[FrameRecord]) -> list[str]:
+        return _unused_intervals(known.truth, records, labels) if labels.endswith(".csv") else []
+
+    return LabelledFrames(bag.path, topic.name, topic.count, frames, bag.damage, unused_labels)
+
+
+def _unused_intervals(truth: Labels | Measurements | None, records: Sequence[FrameRecord], labels: str) -> list[str]:
+    """Returns a line about the intervals of a CSV file in which no frame lies; none where there are none."""
+    if not isinstance(truth, Labels):
+        return []
+    unused = truth.unused(round(record.time_s * 1e9) for record in records)
+    if not unused:
+        return []
+    first = f"{unused[0].start_ns / 1e9:g} to {unused[0].end_ns / 1e9:g} s"
+    return [
+        f"{labels}: no frame lies in {len(unused)} of {len(truth.intervals)} labelled intervals, such as {first}; "
+        "see --labels-start, or remove them"
+    ]
 
 
 def _known_answers(bag: Bag, labels: str, start: Literal["bag", "image"], spec: ModelSpec) -> _KnownAnswers:
@@ -139,13 +163,14 @@ def frames_of_folder(folder: Path, labels: str, spec: ModelSpec) -> LabelledFram
 
     Args:
         folder: Without labels it has a folder of images for each class; hidden files are left out.
-        labels: A CSV file with the columns path (relative to the folder) and class, or the numbers' names. For a
-            multilabel model the column is classes, separated as in label files, or there is one of 0 and 1 for each.
+        labels: A CSV file with the columns path (relative to the folder, or to the CSV file) and class, or the
+            numbers' names. For a multilabel model the column is classes, separated as in label files, or there is one
+            of 0 and 1 for each.
             Empty for class folders.
         spec: The model.
 
     Raises:
-        DataError: If there is no image in it, or a label does not fit the model.
+        DataError: If there is no image in it, a label does not fit the model, or an image is listed twice.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder; name one with a folder of images for each class")
@@ -153,37 +178,52 @@ def frames_of_folder(folder: Path, labels: str, spec: ModelSpec) -> LabelledFram
     if not labels and not task.is_exclusive:
         columns = ",".join(("path", *task.usual_columns(spec.class_names)))
         raise ConfigError(f"--images for a {spec.task} model needs --labels, a CSV file with the columns {columns}")
-    images = _listed(Path(labels), spec) if labels else _in_class_folders(folder, spec)
+    images = _listed(Path(labels), folder, spec) if labels else _in_class_folders(folder, spec)
 
     def frames() -> Iterator[LabelledFrame]:
-        for index, (name, truth) in enumerate(images):
-            content: EncodedFile | FrameError
-            path = folder / name
-            try:
-                content = EncodedFile(path.read_bytes(), "")
-            except OSError as error:
-                content = FrameError("unreadable", f"{path}: cannot be read ({error.strerror})")
-            yield LabelledFrame(FrameRecord(index, name, 0, 0.0, truth), content)
+        for index, image in enumerate(images):
+            yield LabelledFrame(FrameRecord(index, image.name, 0, 0.0, image.truth), _content(image.path))
 
     return LabelledFrames(folder, "", len(images), frames)
 
 
-def _in_class_folders(folder: Path, spec: ModelSpec) -> list[tuple[str, Truth | None]]:
+@dataclass(frozen=True)
+class _Image:
+    """An image file, its name in the report, and what is known of it; None if that is nothing."""
+
+    path: Path
+    name: str
+    truth: Truth | None
+
+
+def _content(path: Path) -> EncodedFile | FrameError:
+    try:
+        return EncodedFile(path.read_bytes(), "")
+    except (OSError, ValueError) as error:  # ValueError: no file can have such a name
+        return FrameError("unreadable", f"{path}: cannot be read ({one_line(error)})")
+
+
+def _in_class_folders(folder: Path, spec: ModelSpec) -> list[_Image]:
     of_class = {sub.name: list(image_files(sub)) for sub in visible_folders(folder)}
     names = [name for name, paths in of_class.items() if paths]
     if not names:
         raise DataError(f"{folder}: there is no image in a class folder; arrange them as {folder}/CLASS/IMAGE.jpg")
     require_known(names, spec.class_names, str(folder))
-    return [(path.relative_to(folder).as_posix(), name) for name in names for path in of_class[name]]
+    return [_Image(path, path.relative_to(folder).as_posix(), name) for name in names for path in of_class[name]]
 
 
-def _listed(path: Path, spec: ModelSpec) -> list[tuple[str, Truth | None]]:
+def _listed(path: Path, folder: Path, spec: ModelSpec) -> list[_Image]:
+    """Returns the images of a table; those that do not exist are among them, for they count."""
     table = read_table(path, "name a CSV file")
     columns = task_of(spec.task).label_columns(table.header, spec.class_names)
     require_names(table.header, ("path", *columns), str(path))
-    found = [(row.cells["path"], _label(row, columns, spec)) for row in table.rows]
-    if not found:
+    if not table.rows:
         raise DataError(f"{path}: lists no image; write one a line as {','.join(('path', *columns))}")
+    listed = ListedFiles((folder, path.parent))
+    found = []
+    for row in table.rows:
+        file = listed.find(row) or folder / row.cells["path"]
+        found.append(_Image(file, row.cells["path"], _label(row, columns, spec)))
     return found
 
 

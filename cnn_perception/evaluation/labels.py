@@ -46,6 +46,12 @@ class Labels:
             return None
         return self.intervals[index].truth
 
+    def unused(self, times_ns: Iterable[int]) -> tuple[Interval, ...]:
+        """Returns the intervals in which none of these times lies."""
+        starts = [interval.start_ns for interval in self.intervals]
+        used = {bisect.bisect_right(starts, time_ns) - 1 for time_ns in times_ns if self.at(time_ns) is not None}
+        return tuple(interval for index, interval in enumerate(self.intervals) if index not in used)
+
     def scored_as(self, spec: ModelSpec, where: str) -> Labels:
         """Returns the labels that can be compared with a model's answers.
 

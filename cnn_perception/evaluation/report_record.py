@@ -77,7 +77,7 @@ class Target:
     limit: float
 
     def reached(self, scores: Scores) -> bool:
-        """Whether the figures are good enough; never where nothing was scored."""
+        """Whether the figures are good enough; never where nothing was scored. Lost frames count against it."""
         return scores.reaches(self.limit)
 
     def __str__(self) -> str:
@@ -100,8 +100,9 @@ class Report:
     """Everything `report.json` holds.
 
     Attributes:
-        complete: False if the evaluation ended early, see `remarks`.
-        remarks: Damages of the bag, an interruption, or why nothing could be scored; one line each.
+        complete: False if the evaluation ended early or frames or labels are missing, see `remarks`.
+        remarks: Damages of the bag, an interruption, why nothing could be scored, or what counts against `target`;
+            one line each.
         source: The bag or folder.
         topic: The image topic; empty for a folder.
         labels: The label file or topic; empty without labels.

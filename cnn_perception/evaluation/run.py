@@ -35,7 +35,7 @@ from cnn_perception.model.spec import ModelSpec
 from cnn_perception.pipeline.pipeline import Pipeline
 from cnn_perception.tasks.multiclass import KEPT_CLASSES
 from cnn_perception.tasks.registry import GATES, TASKS, task_of
-from cnn_perception.tasks.rules import Gate
+from cnn_perception.tasks.rules import FrameCounts, Gate
 
 
 @dataclass(frozen=True)
@@ -208,17 +208,11 @@ def _make_report(
     options: EvaluationOptions,
 ) -> Report:
     scores = score(replayed.records, model.spec, options.threshold)
-    remarks = [*frames.damage]
-    if replayed.interrupted:
-        remarks.append(f"interrupted after {scores.frames.total} of {frames.count} frames")
-    if not scores.frames.scored + scores.frames.unlabelled:
-        remarks.append(f"{frames.path}: not one of {scores.frames.total} frames could be used")
-    elif options.labels and not scores.frames.scored:
-        remarks.append(f"{options.labels}: no frame lies in a labelled interval; see --labels-start")
+    missing = _missing(frames, replayed, scores.frames, options)
     target = options.target
     return Report(
-        complete=not remarks,
-        remarks=tuple(remarks),
+        complete=not missing,
+        remarks=(*missing, *_counted_against(target, scores.frames)),
         source=str(frames.path),
         topic=frames.topic,
         labels=options.labels,
@@ -231,6 +225,30 @@ def _make_report(
         scores=scores,
         worst=tuple(worst_frame(frame.record, model.spec) for frame in replayed.by_badness()),
     )
+
+
+def _missing(
+    frames: LabelledFrames, replayed: ReplayedFrames, counts: FrameCounts, options: EvaluationOptions
+) -> list[str]:
+    """Returns what of the frames and labels was not evaluated, a line each; none where everything was."""
+    found = [*frames.damage]
+    if replayed.interrupted:
+        found.append(f"interrupted after {counts.total} of {frames.count} frames")
+    if not counts.scored + counts.unlabelled:
+        found.append(f"{frames.path}: not one of {counts.total} frames could be used")
+    elif options.labels and not counts.scored:
+        found.append(f"{options.labels}: no frame lies in a labelled interval; see --labels-start")
+    elif options.target is not None and not replayed.interrupted:
+        found += frames.unused_labels(replayed.records)
+    return found
+
+
+def _counted_against(target: Target | None, counts: FrameCounts) -> list[str]:
+    """Returns which frames speak against what is required although they were not scored, a line or none."""
+    if target is None or not counts.lost:
+        return []
+    labelled = counts.scored + counts.lost
+    return [f"{counts.lost} of {labelled} labelled frames could not be used; they count against the {target}"]
 
 
 def _pictures(replayed: ReplayedFrames, spec: ModelSpec, top_k: int) -> list[Picture]:

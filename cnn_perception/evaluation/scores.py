@@ -22,5 +22,11 @@ def score(records: Sequence[FrameRecord], spec: ModelSpec, threshold: float) -> 
     answered = [(record.truth, record.prediction) for record in records if record.prediction is not None]
     scored = [(truth, prediction) for truth, prediction in answered if truth is not None]
     bad = Counter(record.error for record in records if record.error)
-    frames = FrameCounts(len(records), len(scored), len(answered) - len(scored), dict(bad.most_common()))
+    frames = FrameCounts(
+        total=len(records),
+        scored=len(scored),
+        unlabelled=len(answered) - len(scored),
+        bad=dict(bad.most_common()),
+        lost=sum(bool(record.error) and record.truth is not None for record in records),
+    )
     return task_of(spec.task).score(frames, scored, spec, threshold)

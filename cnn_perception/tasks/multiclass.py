@@ -60,8 +60,10 @@ class MulticlassScores:
     classes: tuple[ClassReport, ...]
 
     def reaches(self, limit: float) -> bool:
-        """Whether top-1 is at least the limit."""
-        return self.top1 is not None and self.top1 >= limit
+        """Whether top-1 is at least the limit, where lost frames are wrong."""
+        if self.top1 is None:
+            return False
+        return self.top1 * self.frames.scored >= limit * (self.frames.scored + self.frames.lost)
 
     def summary(self) -> list[str]:
         """Returns the shares in one line."""

@@ -58,8 +58,10 @@ class MultilabelScores:
     classes: tuple[LabelReport, ...]
 
     def reaches(self, limit: float) -> bool:
-        """Whether the mean average precision is at least the limit."""
-        return self.mean_average_precision is not None and self.mean_average_precision >= limit
+        """Whether the mean average precision is at least the limit, and no frame was lost."""
+        if self.mean_average_precision is None or self.frames.lost:
+            return False
+        return self.mean_average_precision >= limit
 
     def summary(self) -> list[str]:
         """Returns the shares in one line."""

@@ -48,8 +48,10 @@ class RegressionScores:
     numbers: tuple[NumberReport, ...]
 
     def reaches(self, limit: float) -> bool:
-        """Whether the mean absolute error of every number is at most the limit."""
-        return bool(self.numbers) and all(number.mae <= limit for number in self.numbers)
+        """Whether the mean absolute error of every number is at most the limit, and no frame was lost."""
+        if not self.numbers or self.frames.lost:
+            return False
+        return all(number.mae <= limit for number in self.numbers)
 
     def summary(self) -> list[str]:
         """Returns a line for each number."""

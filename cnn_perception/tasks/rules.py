@@ -92,12 +92,14 @@ class FrameCounts:
         scored: Good frames with a known answer.
         unlabelled: Good frames without one.
         bad: Frames that could not be used, by reason.
+        lost: How many of these have a known answer: the robot would not have given it.
     """
 
     total: int
     scored: int
     unlabelled: int
     bad: dict[str, int]
+    lost: int = 0
 
 
 class Scores(Protocol):
@@ -108,7 +110,10 @@ class Scores(Protocol):
         """What became of the frames."""
 
     def reaches(self, limit: float) -> bool:
-        """Whether the task's gate is passed; never where nothing was scored."""
+        """Whether the task's gate is passed; never where nothing was scored.
+
+        Frames that were lost count against it: as wrong where wrong answers are counted, otherwise it fails.
+        """
 
     def summary(self) -> list[str]:
         """Returns the figures as lines for a terminal; none where nothing was scored."""

@@ -37,7 +37,7 @@ def test_figures_are_those_of_hand_arithmetic(tmp_path, model):
     code, report, rows = run(tmp_path, model, "--bag", colour_bag(tmp_path / "bag"), "--no-video")
 
     assert code == EXIT_OK
-    assert report["frames"] == {"total": 10, "scored": 9, "unlabelled": 1, "bad": {}}
+    assert report["frames"] == {"total": 10, "scored": 9, "unlabelled": 1, "bad": {}, "lost": 0}
     assert report["top1"] == pytest.approx(8 / 9)
     assert report["top5"] == 1.0
     assert report["balanced_accuracy"] == pytest.approx((1 + 3 / 4 + 1) / 3)
@@ -163,9 +163,55 @@ def test_bad_frames_are_counted_by_reason_and_the_others_go_on(tmp_path, model):
     code, report, rows = run(tmp_path, model, "--bag", bag, "--no-video")
 
     assert code == EXIT_OK
-    assert report["frames"] == {"total": 4, "scored": 2, "unlabelled": 0, "bad": {"encoding": 2}}
+    assert report["frames"] == {"total": 4, "scored": 2, "unlabelled": 0, "bad": {"encoding": 2}, "lost": 2}
     assert [row["error"] for row in rows] == ["", "encoding", "encoding", ""]
     assert "plaid8" in rows[1]["message"]
+
+
+@pytest.mark.parametrize(("required", "code"), [(0.5, EXIT_OK), (0.51, EXIT_BELOW_TARGET)])
+def test_labelled_frames_that_cannot_be_used_count_as_wrong(tmp_path, model, capsys, required, code):
+    """Two of four are answered, both rightly."""
+    bad = [START_NS + 1, START_NS + 2]
+    frames = [tiny_bag.raw(flat(RED), START_NS + n, "plaid8" if START_NS + n in bad else "rgb8") for n in range(4)]
+    messages = [("/camera", START_NS + n, frame) for n, frame in enumerate(frames)]
+    bag = tiny_bag.write_bag(tmp_path / "bag", messages)
+    labels = tmp_path / "red.csv"
+    labels.write_text("start_s,end_s,class\n0,1,red\n")
+
+    found, report, _ = run(tmp_path, model, "--bag", bag, "--labels", labels, "--min-accuracy", required, "--no-video")
+
+    assert (found, report["complete"]) == (code, True)
+    assert report["top1"] == 1.0
+    remark = "2 of 4 labelled frames could not be used; they count against the top-1 of at least"
+    assert remark in report["remarks"][0]
+    assert f"warning: {remark}" in capsys.readouterr().err
+
+
+def test_message_that_cannot_be_read_is_lost_by_the_time_it_was_received(tmp_path, model):
+    """Labels with stamps: the message's own cannot be read."""
+    broken = tiny_bag.raw(flat(RED), START_NS + 5)
+    broken.data = broken.data[:0]
+    labels = [("/truth", START_NS - 1, tiny_bag.classification(START_NS - 1, {"red": 1.0}))]
+    frames = [("/camera", START_NS, tiny_bag.raw(flat(RED), START_NS)), ("/camera", START_NS + 5, broken)]
+    bag = tiny_bag.write_bag(tmp_path / "bag", [*labels, *frames])
+
+    code, report, _ = run(tmp_path, model, "--bag", bag, "--labels", "/truth", "--min-accuracy", 0.6, "--no-video")
+
+    assert (code, report["frames"]["lost"]) == (EXIT_BELOW_TARGET, 1)
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_intervals_without_a_frame_fail_what_is_required(tmp_path, model, capsys, required):
+    labels = tmp_path / "long.csv"
+    labels.write_text("start_s,end_s,class\n0,0.3,red\n50,60,blue\n70,80,blue\n")
+    arguments = ("--min-accuracy", 0.1) if required else ()
+
+    bag = colour_bag(tmp_path / "bag")
+    code, report, _ = run(tmp_path, model, "--bag", bag, "--labels", labels, *arguments, "--no-video")
+
+    said = "no frame lies in 2 of 3 labelled intervals, such as 50 to 60 s"
+    assert (code, report["complete"]) == ((EXIT_BAD_INPUT, False) if required else (EXIT_OK, True))
+    assert (said in capsys.readouterr().err) is required
 
 
 def test_only_bad_frames_is_an_error(tmp_path, model, capsys):

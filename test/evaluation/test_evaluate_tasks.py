@@ -51,7 +51,7 @@ def test_errors_are_those_of_hand_arithmetic_and_scikit_learn(tmp_path, speedome
     code, report, rows = run(tmp_path, speedometer, "--bag", bag, "--labels", labels)
 
     assert (code, report["task"], report["passed"]) == (EXIT_OK, "regression", None)
-    assert report["frames"] == {"total": 12, "scored": 11, "unlabelled": 1, "bad": {}}
+    assert report["frames"] == {"total": 12, "scored": 11, "unlabelled": 1, "bad": {}, "lost": 0}
     truth = np.array([*TRUTH, *[TRUTH[-1]] * 5])
     found = np.array([np.array(colour[:2]) / 255 for colour in [*COLOURS, *[RED] * 5]])
     speed, steering = report["numbers"]
@@ -151,7 +151,7 @@ def test_a_real_drive_is_scored_against_its_steering(tmp_path):
     constant = np.full_like(steering, 0.25)
     (angle,) = report["numbers"]
     assert code == EXIT_BELOW_TARGET
-    assert report["frames"] == {"total": 300, "scored": 300, "unlabelled": 0, "bad": {}}
+    assert report["frames"] == {"total": 300, "scored": 300, "unlabelled": 0, "bad": {}, "lost": 0}
     np.testing.assert_allclose([float(row["true angle"]) for row in rows], steering, rtol=1e-5)
     assert angle["mae"] == pytest.approx(sklearn_metrics.mean_absolute_error(steering, constant))
     assert angle["rmse"] == pytest.approx(sklearn_metrics.root_mean_squared_error(steering, constant))
@@ -187,7 +187,7 @@ def test_figures_of_several_classes_are_those_of_hand_arithmetic(tmp_path, light
     code, report, rows = run(tmp_path, lights, "--bag", bag, "--labels", labels)
 
     assert (code, report["task"]) == (EXIT_OK, "multilabel")
-    assert report["frames"] == {"total": 5, "scored": 4, "unlabelled": 1, "bad": {}}
+    assert report["frames"] == {"total": 5, "scored": 4, "unlabelled": 1, "bad": {}, "lost": 0}
     assert [(row["truth"], row["predicted"]) for row in rows] == [
         ("red", "red"), ("green;red", "green;red"), ("blue;green", ";"), (";", ";"), ("", "red"),
     ]  # fmt: skip
@@ -284,7 +284,7 @@ def test_images_of_a_folder_are_labelled_by_a_file(tmp_path, lights, speedometer
 
     code, report, rows = run(tmp_path, lights, "--images", tmp_path, "--labels", classes)
     assert (code, report["exact"]) == (EXIT_OK, 1.0)
-    assert report["frames"] == {"total": 5, "scored": 3, "unlabelled": 1, "bad": {"unreadable": 1}}
+    assert report["frames"] == {"total": 5, "scored": 3, "unlabelled": 1, "bad": {"unreadable": 1}, "lost": 1}
     assert [row["file"] for row in rows] == ["0.png", "1.png", "3.png", "9.png", "2.png"]
     for text in (
         "path,classes\n0.png,red\n1.png,red | green\n3.png,\n",
@@ -335,3 +335,51 @@ def test_what_does_not_fit_the_task_is_one_line(tmp_path, request, capsys, name,
     assert code == EXIT_BAD_INPUT
     assert (error.startswith("error: "), error.count("\n")) == (True, 1)
     assert complaint in error
+
+
+@pytest.fixture
+def listed(tmp_path) -> Path:
+    """A folder of images below that of the table, as training reads them; here tmp_path/data/images."""
+    folder = tmp_path / "data" / "images"
+    (folder / "lit").mkdir(parents=True)
+    for index, colour in enumerate(LIT[:2]):
+        Image.fromarray(flat(colour)).save(folder / "lit" / f"{index}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "first", ["lit/0.png", "images/lit/0.png", r"lit\0.png", r"images\lit\0.png", "{here}/lit/0.png"]
+)
+def test_paths_are_relative_to_the_folder_or_to_the_table_with_either_slash(first, tmp_path, lights, listed):
+    table = listed.parent / "classes.csv"
+    table.write_text(f"path,class\n{first.replace('{here}', str(listed))},red\nlit/1.png,green;red\n")
+
+    code, report, _ = run(tmp_path, lights, "--images", listed, "--labels", table)
+
+    assert (code, report["frames"]["scored"], report["exact"]) == (EXIT_OK, 2, 1.0)
+
+
+@pytest.mark.parametrize("second", ["lit/0.png", "lit/../lit/0.png", "images/lit/0.png", r"lit\0.png", "link.png"])
+def test_an_image_that_is_listed_twice_is_refused_with_both_lines(second, tmp_path, lights, listed, capsys):
+    (listed / "link.png").symlink_to(listed / "lit" / "0.png")
+    table = listed.parent / "classes.csv"
+    table.write_text(f"path,class\nlit/0.png,red\n{second},red\n")
+
+    code, _, _ = run(tmp_path, lights, "--images", listed, "--labels", table)
+
+    assert code == EXIT_BAD_INPUT
+    assert "line 3, column 'path'" in (said := capsys.readouterr().err)
+    assert "is the image of line 2 already" in said
+
+
+@pytest.mark.parametrize("missing", ["gone.png", "lit", "x" * 5000])
+def test_listed_images_that_are_missing_fail_what_is_required(missing, tmp_path, lights, speedometer, listed):
+    classes = listed.parent / "classes.csv"
+    classes.write_text(f"path,class\nlit/0.png,red\n{missing},red\n")
+    numbers = listed.parent / "numbers.csv"
+    numbers.write_text(f"path,speed,steering\nlit/0.png,0.5,0\n{missing},1,1\n")
+
+    code, report, rows = run(tmp_path, lights, "--images", listed, "--labels", classes, "--min-map", 0)
+    assert (code, report["frames"]["lost"], rows[1]["error"]) == (EXIT_BELOW_TARGET, 1, "unreadable")
+    code, report, _ = run(tmp_path, speedometer, "--images", listed, "--labels", numbers, "--max-mae", 99)
+    assert (code, report["frames"]["lost"]) == (EXIT_BELOW_TARGET, 1)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnn_perception.errors import DataError
-from cnn_perception.label_table import Row, read_table
+from cnn_perception.label_table import ListedFiles, Row, read_table
 from training.data.choices import TaskChoice
 from training.data.records import PARTS, Listing, Part, Sample
 from training.tasks.by_name import TASKS, task_of
@@ -42,10 +42,10 @@ def read(file: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
     chosen = _task(table, task)
     labels = chosen.labels(table)
     samples = []
-    lines: dict[Path, int] = {}
+    files = ListedFiles((file.parent,))
     for row in found.rows:
         label, values = labels.of(row)
-        samples.append(Sample(_image(row, lines), label, _part(row), values, _group(row)))
+        samples.append(Sample(_image(row, files), label, _part(row), values, _group(row)))
     parts = frozenset(sample.part for sample in samples)
     _check(file, chosen, labels.names, samples, parts)
     return Listing(file, chosen.name, labels.names, labels.units, tuple(samples), parts, in_time=True, ignored={})
@@ -73,18 +73,12 @@ def _task(table: LabelledTable, choice: TaskChoice) -> LearningTask:
     raise table.without("'class' or 'classes'", choice)
 
 
-def _image(row: Row, lines: dict[Path, int]) -> Path:
-    if not row.cells["path"]:
-        raise row.wrong("path", "is empty; name the image or remove the row")
-    path = row.file.parent / row.cells["path"]
-    try:
-        if not path.is_file():
-            raise row.wrong("path", f"{path} is no file; paths are relative to the folder of the CSV file")
-        real = path.resolve()
-    except (OSError, ValueError) as error:
-        raise row.wrong("path", f"{row.cells['path'][:80]!r} cannot be a file ({error}); mend it") from None
-    if (before := lines.setdefault(real, row.line)) != row.line:
-        raise row.wrong("path", f"{row.cells['path']!r} is the image of line {before} already; remove one")
+def _image(row: Row, files: ListedFiles) -> Path:
+    path = files.find(row)
+    if path is None:
+        raise row.wrong(
+            "path", f"{row.cells['path'][:200]!r} is no file; paths are relative to the folder of the CSV file"
+        )
     return path
 
 
