@@ -6,6 +6,8 @@ import contextlib
 import ctypes
 import importlib
 import io
+import os
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +33,11 @@ from cnn_perception.model.providers import (
 from cnn_perception.model.spec import ModelSpec
 
 _WARNING, _FATAL = 2, 4  # severities of ONNX Runtime's log
+_TRIED = ((1, 20), (1, 31))
+"""Oldest and newest minor release of ONNX Runtime whose options for GPUs are known to this package. Later ones may
+bring CUDA as a plugin, whose options have other names (microsoft/onnxruntime#29544)."""
+_TF32 = "NVIDIA_TF32_OVERRIDE"
+"""Variable of the environment by which NVIDIA's libraries may compute fp32 in TF32; they read it once a process."""
 _LIBRARIES = {TENSORRT: "libonnxruntime_providers_tensorrt.so", CUDA: "libonnxruntime_providers_cuda.so"}
 
 
@@ -112,7 +119,7 @@ def _unusable(providers: Sequence[str], spec: ModelSpec) -> dict[str, str]:
     reasons = {}
     for name in providers:
         if name not in available:
-            reasons[name] = "is not in this build of ONNX Runtime"
+            reasons[name] = f"is not in this build of ONNX Runtime{_version_note()}"
         elif reason := unsupported_reason(name, spec):
             reasons[name] = reason
     return reasons
@@ -171,7 +178,7 @@ def _start(
     _preload(providers)
     try:
         gpu = read_gpu(options.device_id)
-        versions = f"onnxruntime{onnxruntime.__version__}_tensorrt{tensorrt_version(str(_library(TENSORRT)))}"
+        versions = f"onnxruntime{onnxruntime.__version__}_tensorrt{tensorrt_version(str(_library(TENSORRT)))}_no-tf32"
         model = f"{file.sha256}_batch{max(options.warm_up_batches)}"
         folder = tensorrt_cache.folder_of(cache_root(options), gpu, versions, model)
     except LookupError as error:
@@ -200,6 +207,9 @@ def _preload(providers: Sequence[str]) -> None:
     """Loads CUDA, cuDNN and TensorRT from where pip put them; without a driver all of that would be for nothing."""
     if not {CUDA, TENSORRT} & set(providers) or not has_driver():
         return
+    # TensorRT has no option for it: with TF32's 10 bits of mantissa the certificate of an fp32 model would not hold.
+    # Models of fp16 and int8 compute as before.
+    os.environ[_TF32] = "0"
     if hasattr(onnxruntime, "preload_dlls"):
         with contextlib.redirect_stdout(io.StringIO()):  # it prints what `_failure_reason` says
             onnxruntime.preload_dlls(msvc=False)
@@ -223,7 +233,16 @@ def _failure_reason(provider: str, options: SessionOptions, error: Exception | N
             ctypes.CDLL(str(_library(provider)))
         except (LookupError, OSError) as missing:
             found = reason_of(missing)
-    return f"cannot be started ({found})"
+    return f"cannot be started ({found}){_version_note()}"
+
+
+def _version_note() -> str:
+    """Returns what to do where this ONNX Runtime is none that was tried; empty where it is."""
+    release = tuple(int(part) for part in re.findall(r"\d+", onnxruntime.__version__)[:2])
+    oldest, newest = (f"{major}.{minor}" for major, minor in _TRIED)
+    if _TRIED[0] <= release <= _TRIED[1]:
+        return ""
+    return f"; with a GPU ONNX Runtime {oldest} to {newest} were tried, this is {onnxruntime.__version__}"
 
 
 def _count_nodes(session: Any) -> Counter[str]:  # noqa: ANN401

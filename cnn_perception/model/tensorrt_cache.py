@@ -2,7 +2,8 @@
 
 TensorRT's provider names an engine by the shape of the graph, not by its weights: two models of one architecture would
 share one engine and give each other's answers. So each model has a folder of its own, by the digest of its file. A
-marker is written when all went well; a folder without one is what a killed process left, and is built again.
+marker is written when all went well; a folder without one is what a killed process left, and is built again. Engines
+that were not used for long are removed, so that the cache does not grow with every model, driver and version.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from cnn_perception.model.nvidia import Gpu
 T = TypeVar("T")
 _COMPLETE = "complete"
 _TIMINGS = "*.timing"
+_MOST_ENGINES = 20
+"""So many models' engines are kept in a cache, those that were used last; one has some hundred megabytes at most."""
 
 
 def folder_of(root: Path, gpu: Gpu, versions: str, model: str) -> Path:
@@ -58,6 +61,7 @@ def start_with_engines(
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(_locked(folder.with_name(f"{folder.name}.lock"), log))
             if (folder / _COMPLETE).exists():
+                _mark_used(folder)
                 try:
                     return start(folder)
                 except errors as error:
@@ -69,7 +73,25 @@ def start_with_engines(
         log(f"TensorRT builds its engine, which takes minutes the first time; it will be kept in {folder}")
         result = start(folder)
         _mark_complete(folder, log)
+        _prune(folder.parent.parent)
         return result
+
+
+def _mark_used(folder: Path) -> None:
+    """Sets the time of the marker, which says when the engines were used last; a cache may be there to read only."""
+    with contextlib.suppress(OSError):
+        (folder / _COMPLETE).touch()
+
+
+def _prune(root: Path) -> None:
+    """Removes the engines that were not used for longest; those in use by a process that starts stay."""
+    by_age = sorted(root.glob(f"*/*/{_COMPLETE}"), key=lambda marker: marker.stat().st_mtime_ns)
+    for marker in by_age[:-_MOST_ENGINES]:
+        folder = marker.parent
+        with contextlib.suppress(OSError), folder.with_name(f"{folder.name}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            marker.unlink()  # first: half a folder without it is built again
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ The stand-in opens the model on the CPU and reports the providers that the test 
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -185,11 +186,44 @@ def test_engines_of_tensorrt_lie_in_a_folder_of_this_model_gpu_and_versions(
     options = SessionOptions(["tensorrt"], warm_up_batches=(1, 2), cache_dir=str(tmp_path / "cache"))
     assert opened(file, options, log=said.append).fallback == ""
     folder = Path(machine.asked[0][0][1]["trt_engine_cache_path"])
-    versions = f"onnxruntime{onnxruntime.__version__}_tensorrt101303_cuda12.8_NVIDIA-Orin_sm8.7"
+    versions = f"onnxruntime{onnxruntime.__version__}_tensorrt101303_no-tf32_cuda12.8_NVIDIA-Orin_sm8.7"
     assert folder == tmp_path / "cache" / versions / f"{file.sha256}_batch2"
     assert len(said) == 1
     opened(file, options, log=said.append)
     assert len(said) == 1  # nothing was built
+
+
+@pytest.mark.parametrize("inherited", [None, "1"])
+@pytest.mark.parametrize("provider", ["tensorrt", "cuda"])
+def test_no_gpu_computes_in_tf32_whatever_the_environment_says(
+    machine: Machine, file: OnnxFile, provider: str, inherited: str | None, monkeypatch: pytest.MonkeyPatch
+):
+    """NVIDIA's libraries read the variable when they are loaded, which is before the session is opened."""
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+    if inherited is not None:
+        monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", inherited)
+    found: list[str | None] = []
+    monkeypatch.setattr(module, "has_driver", lambda: True)
+    monkeypatch.setattr(
+        onnxruntime, "preload_dlls", lambda **_: found.append(os.environ.get("NVIDIA_TF32_OVERRIDE")), raising=False
+    )
+    opened(file, SessionOptions([provider]))
+    assert found
+    assert set(found) == {"0"}
+
+
+@pytest.mark.parametrize(
+    ("version", "is_said"), [("1.19.2", True), ("1.20.0", False), ("1.31.1", False), ("1.32.0", True), ("2.0.0", True)]
+)
+def test_release_that_was_never_tried_with_a_gpu_is_said_where_the_gpu_is_not_used(
+    machine: Machine, file: OnnxFile, version: str, is_said: bool, monkeypatch: pytest.MonkeyPatch
+):
+    machine.starting = [CPU]
+    machine.nodes = {CPU: 8}
+    machine.raising = {CUDA: ValueError("unknown option")}
+    monkeypatch.setattr(onnxruntime, "__version__", version)
+    fallback = opened(file, SessionOptions()).fallback
+    assert (f"1.20 to 1.31 were tried, this is {version}" in fallback) is is_said
 
 
 def test_missing_gpu_leaves_tensorrt_without_a_cache_and_says_so(machine: Machine, file: OnnxFile):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
 import sys
 import threading
@@ -143,3 +145,31 @@ def test_folder_that_cannot_be_written_is_said_and_done_without(tmp_path: Path):
     assert engines.use(tmp_path / "file" / "machine" / "model") == "no cache"
     assert "at each start, for minutes" in engines.said[0]
     assert "cannot be used (Not a directory)" in engines.said[0]
+
+
+def test_engines_that_were_not_used_for_longest_are_removed(folder: Path):
+    """Of 25 models 20 are kept: the one that was used again last, although it was the first, and the newest 19."""
+    engines = Engines()
+    folders = [folder.with_name(f"model{number:02}_batch1") for number in range(25)]
+    for number, one in enumerate(folders):
+        engines.use(one)
+        os.utime(one / "complete", (1000 + number, 1000 + number))
+        if number == 3:
+            engines.use(folders[0])
+            os.utime(folders[0] / "complete", (5000, 5000))
+    kept = [number for number, one in enumerate(folders) if one.exists()]
+    assert kept == [0, *range(6, 25)]
+    assert engines.use(folders[0]) == "read"
+    assert engines.use(folders[1]) == "built"
+
+
+def test_engine_that_another_process_is_about_to_read_is_kept(folder: Path):
+    engines = Engines()
+    folders = [folder.with_name(f"model{number:02}_batch1") for number in range(22)]
+    for number, one in enumerate(folders[:-1]):
+        engines.use(one)
+        os.utime(one / "complete", (1000 + number, 1000 + number))
+    with folders[1].with_name(f"{folders[1].name}.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        engines.use(folders[-1])
+    assert folders[1].exists()
