@@ -5,7 +5,8 @@ ros2 launch cnn_perception demo.launch.py model:=/path/model.onnx source:=/path/
 
 from pathlib import Path
 
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
+from launch.launch_context import LaunchContext
 from launch.launch_description import LaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
@@ -14,36 +15,58 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from cnn_perception.ros import transport
 
+PARAMETERS = {
+    "source": str,
+    "rate_hz": float,
+    "loop": bool,
+    "width": int,
+    "height": int,
+    "camera_info_url": str,
+    "frame_id": str,
+    "image_transport": str,
+}
+"""Arguments that are parameters of the camera; one that is not given leaves its default."""
 
-def generate_launch_description() -> LaunchDescription:
-    perception = str(Path(__file__).with_name("perception.launch.py"))
+ARGUMENTS = [
+    DeclareLaunchArgument("source", description="device number, video file or folder of images"),
+    DeclareLaunchArgument("rate_hz", default_value="0.0", description="images per second; 0: the source's own"),
+    DeclareLaunchArgument("loop", default_value="true", description="start a video or folder again at its end"),
+    DeclareLaunchArgument("width", default_value="0", description="columns of the images; 0 keeps the source's"),
+    DeclareLaunchArgument("height", default_value="0", description="rows of the images; 0 keeps the source's"),
+    DeclareLaunchArgument(
+        "camera_info_url", default_value="", description="calibration file: path, file:// or package:// URL"
+    ),
+    DeclareLaunchArgument("frame_id", default_value="camera", description="frame of the images"),
+]
+
+
+def make_camera(context: LaunchContext) -> list[Node]:
+    """Returns the camera, now that the arguments are known."""
+    given = {
+        name: ParameterValue(LaunchConfiguration(name), value_type=kind)
+        for name, kind in PARAMETERS.items()
+        if LaunchConfiguration(name).perform(context)
+    }
     camera = Node(
         package="cnn_perception",
         executable="camera_node",
         name="camera_node",
         namespace=LaunchConfiguration("namespace"),
-        parameters=[
-            {
-                "source": ParameterValue(LaunchConfiguration("source"), value_type=str),
-                "rate_hz": ParameterValue(LaunchConfiguration("rate_hz"), value_type=float),
-                "loop": ParameterValue(LaunchConfiguration("loop"), value_type=bool),
-                "image_transport": ParameterValue(LaunchConfiguration("image_transport"), value_type=str),
-            }
-        ],
+        parameters=[given],
         remappings=[("image_raw", LaunchConfiguration("image"))],
         additional_env=transport.environment(),
         output="screen",
     )
+    return [camera]
+
+
+def generate_launch_description() -> LaunchDescription:
+    perception = str(Path(__file__).with_name("perception.launch.py"))
     return LaunchDescription(
         [
-            DeclareLaunchArgument("model", description="ONNX model file made by training.export"),
-            DeclareLaunchArgument("source", description="device number, video file or folder of images"),
-            DeclareLaunchArgument("rate_hz", default_value="0.0", description="images per second; 0: the source's own"),
-            DeclareLaunchArgument("loop", default_value="true", description="start a video or folder again at its end"),
+            *ARGUMENTS,
             # The camera comes after it, because it shares its other arguments.
-            IncludeLaunchDescription(
-                PythonLaunchDescriptionSource(perception), launch_arguments=[("model", LaunchConfiguration("model"))]
-            ),
-            camera,
+            IncludeLaunchDescription(PythonLaunchDescriptionSource(perception)),
+            OpaqueFunction(function=make_camera),
         ]
     )

@@ -5,7 +5,8 @@ ros2 launch cnn_perception perception.launch.py model:=/path/model.onnx image:=/
 
 from pathlib import Path
 
-from launch.actions import DeclareLaunchArgument
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.launch_context import LaunchContext
 from launch.launch_description import LaunchDescription
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -13,14 +14,26 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from cnn_perception.ros import transport
 
+PARAMETERS = {"model": str, "image_transport": str, "use_sim_time": bool}
+"""Arguments that are parameters of the node: one that is not given leaves what params_file says. Texts are told to be
+texts, or a file named 7 or true would arrive as a number or a bool."""
+
 ARGUMENTS = [
-    DeclareLaunchArgument("model", description="ONNX model file made by training.export"),
+    DeclareLaunchArgument(
+        "model",
+        default_value="",
+        description="ONNX model file made by training.export; '' where params_file names it",
+    ),
     DeclareLaunchArgument("image", default_value="image_raw", description="image topic to classify"),
     DeclareLaunchArgument(
         "image_transport",
-        default_value="raw",
-        choices=["raw", "compressed"],
-        description="raw (sensor_msgs/Image) or compressed (sensor_msgs/CompressedImage on IMAGE/compressed)",
+        default_value="",
+        choices=["", "raw", "compressed"],
+        description="raw (sensor_msgs/Image) or compressed (sensor_msgs/CompressedImage on IMAGE/compressed); "
+        "'' for what params_file says, otherwise raw",
+    ),
+    DeclareLaunchArgument(
+        "use_sim_time", default_value="", description="true for a simulation, or a bag played with --clock"
     ),
     DeclareLaunchArgument("name", default_value="perception_node", description="name of the node"),
     DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),
@@ -29,11 +42,40 @@ ARGUMENTS = [
         default_value=str(Path(__file__).with_name("perception.yaml")),
         description="YAML file with the node's other parameters",
     ),
+    DeclareLaunchArgument(
+        "on_exit",
+        default_value="shutdown",
+        choices=["shutdown", "ignore"],
+        description="what the end of the node means: shutdown ends the launch, with exit code 1 if the node failed; "
+        "ignore lets the others go on, as where a larger launch file includes this one",
+    ),
+    DeclareLaunchArgument(
+        "respawn", default_value="false", choices=["true", "false"], description="start the node again when it ends"
+    ),
+    DeclareLaunchArgument("respawn_delay", default_value="2.0", description="seconds before it is started again"),
     DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),
 ]
 
 
-def generate_launch_description() -> LaunchDescription:
+def end_launch(context: LaunchContext) -> list[Shutdown]:
+    """Ends the launch because the node has ended; an error is the only way to give `ros2 launch` an exit code."""
+    event = context.locals.event
+    if context.is_shutdown:
+        return []
+    if event.returncode:
+        raise RuntimeError(f"{event.process_name} ended with exit code {event.returncode}")
+    return [Shutdown(reason=f"{event.process_name} has ended")]
+
+
+def make_node(context: LaunchContext) -> list[Node]:
+    """Returns the node, now that the arguments are known."""
+    given = {
+        name: ParameterValue(LaunchConfiguration(name), value_type=kind)
+        for name, kind in PARAMETERS.items()
+        if LaunchConfiguration(name).perform(context)
+    }
+    respawn = LaunchConfiguration("respawn").perform(context) == "true"
+    ends_launch = not respawn and LaunchConfiguration("on_exit").perform(context) == "shutdown"
     node = Node(
         package="cnn_perception",
         executable="perception_node",
@@ -41,15 +83,18 @@ def generate_launch_description() -> LaunchDescription:
         namespace=LaunchConfiguration("namespace"),
         parameters=[
             LaunchConfiguration("params_file"),
-            {
-                # As strings, or a file named 7 or true would arrive as a number or a bool.
-                "model": ParameterValue(LaunchConfiguration("model"), value_type=str),
-                "image_transport": ParameterValue(LaunchConfiguration("image_transport"), value_type=str),
-            },
+            given,
         ],
         remappings=[("image_raw", LaunchConfiguration("image"))],
         arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
         additional_env=transport.environment(),
         output="screen",
+        respawn=respawn,
+        respawn_delay=float(LaunchConfiguration("respawn_delay").perform(context)),
+        on_exit=[OpaqueFunction(function=end_launch)] if ends_launch else None,
     )
-    return LaunchDescription([*ARGUMENTS, node])
+    return [node]
+
+
+def generate_launch_description() -> LaunchDescription:
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=make_node)])

@@ -178,10 +178,11 @@ class CameraNode(Node):
         self._source = FrameSource(self._settings.source, self._settings.loop, self._settings.preload, size)
         self._is_compressed = self._settings.image_transport == "compressed"
         message_type = CompressedImage if self._is_compressed else Image
-        topic = self.resolve_topic_name("image_raw") + ("/compressed" if self._is_compressed else "")
+        images = self.resolve_topic_name("image_raw")
+        topic = images + ("/compressed" if self._is_compressed else "")
         overridable = QoSOverridingOptions.with_default_policies()
         self._images = self.create_publisher(message_type, topic, _image_qos(), qos_overriding_options=overridable)
-        self._camera_infos = self.create_publisher(CameraInfo, "camera_info", _image_qos())
+        self._camera_infos = self.create_publisher(CameraInfo, self._camera_info_topic(images), _image_qos())
         self._camera_info: CameraInfo | None = None
         self._published = 0
         self._logged_skips = 0
@@ -189,6 +190,13 @@ class CameraNode(Node):
         rate_hz = self._settings.rate_hz or self._source.rate_hz
         self.create_timer(1.0 / rate_hz, self._publish)
         self.get_logger().info(f"{self._settings.source} at {rate_hz:g} Hz on {self._images.topic_name}")
+
+    def _camera_info_topic(self, images: str) -> str:
+        """Returns where the calibration goes: beside the images, as with image_transport, or where it is remapped."""
+        remapped = self.resolve_topic_name("camera_info")
+        if remapped != self.resolve_topic_name("camera_info", only_expand=True):
+            return remapped
+        return f"{images.rpartition('/')[0]}/camera_info"
 
     def _publish(self) -> None:
         if self._published == 0 and self._images.get_subscription_count() < self._settings.wait_for_subscribers:

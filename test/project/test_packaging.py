@@ -177,17 +177,18 @@ def launch_arguments(name: str) -> dict[str, bool]:
     return {argument.name: argument.default_value is None for argument in arguments}
 
 
-def test_the_launch_file_requires_the_model_only():
+def test_the_launch_file_requires_nothing_for_a_params_file_may_name_the_model():
     arguments = launch_arguments("perception.launch.py")
 
-    assert {"image", "image_transport", "namespace", "params_file"} < arguments.keys()
-    assert [name for name, required in arguments.items() if required] == ["model"]
+    assert {"model", "image", "image_transport", "namespace", "params_file", "respawn", "on_exit"} < arguments.keys()
+    assert [name for name, required in arguments.items() if required] == []
 
 
-def test_the_demo_launch_file_requires_the_model_and_a_source():
+def test_the_demo_launch_file_requires_a_source():
     arguments = launch_arguments("demo.launch.py")
 
-    assert {name for name, required in arguments.items() if required} == {"model", "source"}
+    assert {name for name, required in arguments.items() if required} == {"source"}
+    assert {"model", "image", "width", "height", "frame_id", "camera_info_url"} < arguments.keys()
 
 
 def test_the_follow_launch_file_requires_the_class_only():

@@ -1,0 +1,147 @@
+"""Owns: what `ros2 launch` makes of the launch files, with real launch and real nodes; skipped where there is none."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from paths import ROOT
+from PIL import Image as Picture
+from tiny_model import write_tiny_model
+
+pytest.importorskip("launch_ros", reason="launch comes with an apt ROS 2, not as a wheel")
+pytest.importorskip("rclpy", reason="no ROS 2")
+
+from rcl_interfaces.srv import GetParameters
+from ros import ENDS_WITHIN_S, new_domain, participant
+from sensor_msgs.msg import CameraInfo, Image
+
+BIN = Path(sys.executable).parent
+SERVICE = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+path, *given = sys.argv[1:]
+arguments = [tuple(one.split(":=", 1)) for one in given]
+service = LaunchService()
+source = PythonLaunchDescriptionSource(path)
+service.include_launch_description(LaunchDescription([IncludeLaunchDescription(source, launch_arguments=arguments)]))
+sys.exit(service.run())
+"""
+CALIBRATION = """
+image_width: 64
+image_height: 48
+camera_name: front
+camera_matrix: {rows: 3, cols: 3, data: [50.0, 0.0, 32.0, 0.0, 50.0, 24.0, 0.0, 0.0, 1.0]}
+distortion_model: plumb_bob
+distortion_coefficients: {rows: 1, cols: 5, data: [0.0, 0.0, 0.0, 0.0, 0.0]}
+rectification_matrix: {rows: 3, cols: 3, data: [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]}
+projection_matrix: {rows: 3, cols: 4, data: [50.0, 0, 32.0, 0, 0, 50.0, 24.0, 0, 0, 0, 1.0, 0]}
+"""
+
+
+@pytest.fixture(scope="module")
+def prefix(tmp_path_factory) -> Path:
+    """Where launch finds the package's programs, as colcon installs them."""
+    folder = tmp_path_factory.mktemp("prefix")
+    programs = folder / "lib" / "cnn_perception"
+    programs.mkdir(parents=True)
+    for name in ("perception_node", "camera_node"):
+        (programs / name).symlink_to(BIN / name)
+    index = folder / "share" / "ament_index" / "resource_index" / "packages"
+    index.mkdir(parents=True)
+    (index / "cnn_perception").touch()
+    return folder
+
+
+@contextmanager
+def launched(prefix: Path, domain: int, log: Path, name: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs a launch file as `ros2 launch` does; Ctrl-C in its terminal at the end."""
+    environment = os.environ | {
+        "AMENT_PREFIX_PATH": f"{prefix}:{os.environ.get('AMENT_PREFIX_PATH', BIN.parent)}",
+        "ROS_DOMAIN_ID": str(domain),
+        "ROS_LOG_DIR": str(log.parent),
+    }
+    command = [sys.executable, "-c", SERVICE, str(ROOT / "launch" / name), *arguments]
+    with (
+        log.open("wb") as text,
+        subprocess.Popen(command, env=environment, stdout=text, stderr=text, start_new_session=True) as process,
+    ):
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGINT)
+                process.wait(ENDS_WITHIN_S)
+
+
+def values(ros, node: str, *names: str) -> list:
+    answer = ros.call(GetParameters, f"{node}/get_parameters", GetParameters.Request(names=list(names)))
+    return [value.string_value or value.bool_value for value in answer.values]
+
+
+def test_params_file_is_not_overruled_by_what_was_not_given(prefix: Path, tmp_path: Path):
+    (tmp_path / "7.onnx").write_bytes(write_tiny_model(tmp_path / "tiny.onnx").read_bytes())
+    (tmp_path / "robot.yaml").write_text(
+        "/**:\n  ros__parameters:\n    image_transport: compressed\n    use_sim_time: true\n"
+        f"    model: {tmp_path}/7.onnx\n"
+    )
+    domain = new_domain()
+    arguments = (f"params_file:={tmp_path}/robot.yaml", "namespace:=robot")
+    with (
+        participant(domain) as ros,
+        launched(prefix, domain, tmp_path / "log", "perception.launch.py", *arguments),
+    ):
+        found = values(ros, "/robot/perception_node", "image_transport", "model", "use_sim_time")
+    assert found == ["compressed", f"{tmp_path}/7.onnx", True]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [((), 1), (("on_exit:=ignore",), 0)], ids=["by default", "where it is to be ignored"]
+)
+def test_missing_model_is_the_exit_code_of_the_launch(prefix: Path, tmp_path: Path, arguments, code: int):
+    given = (f"model:={tmp_path}/gone.onnx", *arguments)
+    with launched(prefix, new_domain(), tmp_path / "log", "perception.launch.py", *given) as process:
+        assert process.wait(60) == code
+    text = (tmp_path / "log").read_text()
+    assert "gone.onnx" in text
+    assert ("ended with exit code 2" in text) is (code == 1)
+
+
+def test_respawned_node_is_started_again(prefix: Path, tmp_path: Path):
+    given = (f"model:={tmp_path}/gone.onnx", "respawn:=true", "respawn_delay:=0.1")
+    log = tmp_path / "log"
+    with launched(prefix, domain := new_domain(), log, "perception.launch.py", *given), participant(domain) as ros:
+        ros.wait_for(lambda: log.read_text().count("process started with pid") > 2, "the third start")
+
+
+def test_demo_camera_has_its_size_frame_and_calibration_beside_the_images(prefix: Path, tmp_path: Path):
+    (tmp_path / "images").mkdir()
+    Picture.fromarray(np.full((96, 128, 3), 200, np.uint8)).save(tmp_path / "images" / "0.png")
+    (tmp_path / "front.yaml").write_text(CALIBRATION)
+    domain = new_domain()
+    given = (
+        f"model:={write_tiny_model(tmp_path / 'tiny.onnx')}",
+        f"source:={tmp_path}/images",
+        f"camera_info_url:={tmp_path}/front.yaml",
+        "width:=64",
+        "height:=48",
+        "frame_id:=front_optical",
+        "rate_hz:=20.0",
+        "namespace:=robot",
+        "image:=front/image_raw",
+    )
+    with participant(domain) as ros, launched(prefix, domain, tmp_path / "log", "demo.launch.py", *given):
+        infos = ros.collect(CameraInfo, "/robot/front/camera_info")
+        images = ros.collect(Image, "/robot/front/image_raw")
+        ros.wait_for(lambda: infos and images, "an image and its calibration")
+    assert (images[-1].width, images[-1].height, images[-1].header.frame_id) == (64, 48, "front_optical")
+    assert (infos[-1].k[0], infos[-1].header.frame_id) == (50.0, "front_optical")
