@@ -115,6 +115,8 @@ class CameraStream:
         """
         kind: type[Image | CompressedImage] = Image
         self.topic = topics.resolved(self._node, self.settings.image_topic, f"{self.prefix}image_topic")
+        if hint := topics.transport_hint(self.topic):
+            self.warn("transport", hint)
         camera_info = CameraInfoReader(self._node, self.topic, self.settings.rectified)
         if self.settings.image_transport == "compressed":
             kind = CompressedImage

@@ -14,6 +14,10 @@ from rclpy.qos_overriding_options import InvalidQosOverridesError
 from cnn_perception.errors import ConfigError, one_line
 
 
+_TRANSPORTS = ("compressed", "compressedDepth", "theora", "ffmpeg", "zstd", "draco", "avif", "foxglove")
+"""Under whose names image_transport publishes the images of a base topic."""
+
+
 def resolved(node: Node, name: str, parameter: str) -> str:
     """Returns the fully qualified name of a topic, remapping applied.
 
@@ -31,6 +35,23 @@ def resolved(node: Node, name: str, parameter: str) -> str:
         if not node.context.ok():
             raise  # no error: a signal came meanwhile
         raise ConfigError(f"parameter {parameter} is {name!r}, which names no topic: {_reason(error)}") from error
+
+
+def transport_hint(topic: str) -> str:
+    """Returns what to do about an image topic whose name ends in that of an image transport; empty for others.
+
+    Args:
+        topic: Fully qualified, to which the transport's name would be added once more.
+    """
+    base, _, transport = topic.rpartition("/")
+    if transport not in _TRANSPORTS or not base:
+        return ""
+    if transport == "compressed":
+        return f"{topic} ends in a transport's name: give its base topic {base}, and image_transport compressed"
+    return (
+        f"{topic} is of the transport {transport}, which is not read: give its base topic {base}, or republish it with "
+        f"`ros2 run image_transport republish --ros-args -p in_transport:={transport} -p out_transport:=raw`"
+    )
 
 
 @contextlib.contextmanager

@@ -57,6 +57,24 @@ def test_bad_name_is_refused_with_the_parameter_in_one_line(node: Node, name: st
     assert ".c:" not in text  # no places in rcl's source
 
 
+@pytest.mark.parametrize(
+    ("topic", "words"),
+    [
+        ("/cam/image_raw/compressed", "give its base topic /cam/image_raw, and image_transport compressed"),
+        ("/cam/image_raw/compressedDepth", "of the transport compressedDepth, which is not read"),
+        ("/image/theora", "give its base topic /image, or republish it with"),
+        ("/image/ffmpeg", "in_transport:=ffmpeg"),
+    ],
+)
+def test_topic_of_a_transport_is_told_its_base_topic(topic: str, words: str):
+    assert words in topics.transport_hint(topic)
+
+
+@pytest.mark.parametrize("topic", ["/cam/image_raw", "/compressed", "/cam/compressed/image_raw", "/cam/uncompressed"])
+def test_other_topics_are_told_nothing(topic: str):
+    assert topics.transport_hint(topic) == ""
+
+
 def subscribe(node: Node) -> None:
     qos = QoSProfile(depth=1)
     options = QoSOverridingOptions.with_default_policies()
