@@ -13,7 +13,6 @@ from rclpy.qos_overriding_options import InvalidQosOverridesError
 
 from cnn_perception.errors import ConfigError, one_line
 
-
 _TRANSPORTS = ("compressed", "compressedDepth", "theora", "ffmpeg", "zstd", "draco", "avif", "foxglove")
 """Under whose names image_transport publishes the images of a base topic."""
 
