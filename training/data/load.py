@@ -9,11 +9,11 @@ from __future__ import annotations
 import csv
 import dataclasses
 import hashlib
-import inspect
 import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,29 +46,14 @@ KINDS = (ANIMATED, TRANSPARENT, OTHER_NUMBERS, COPY, ALIKE_ACROSS, ALIKE)
 """How the reasons of findings begin, by which they are counted; a longer one before its own beginning."""
 
 
-def load_images(
-    source: Path,
-    *,
-    val_fraction: float = 0.2,
-    test_fraction: float = 0.0,
-    seed: int = 0,
-    findings_csv: Path | None = None,
-    task: TaskChoice = "auto",
-    targets: Sequence[str] = (),
-    group_pattern: str | None = None,
-    split: By = "random",
-    folds: int | None = None,
-    fold: int | None = None,
-    strict: bool = False,
-) -> LabelledImages:
-    """Finds, checks and splits labelled images.
+@dataclass(frozen=True)
+class DataOptions:
+    """How a data set is read and split; the fields are those of a run's settings.
 
-    Args:
-        source: DIR with train, val and test folders of class folders, or with class folders; or a CSV file.
+    Attributes:
         val_fraction: Share of each class held out for validation where the data set has no val part, in (0, 1).
         test_fraction: Share of each class held out for the test if it has no test part, in [0, 1).
         seed: Seed of the split.
-        findings_csv: Where what was found is listed (path, reason, action); written if there is anything.
         task: What is to be learned; `auto` tells it from the columns.
         targets: For regression, the columns of numbers, each `name` or `name:unit`.
         group_pattern: Regular expression that takes the group of an image from its file name.
@@ -76,6 +61,38 @@ def load_images(
         folds: Validation is one of this many parts of the training images; val and test are left out.
         fold: Which of them, from 1; the first by default.
         strict: Whether one image that cannot be decoded is an error.
+    """
+
+    val_fraction: float = 0.2
+    test_fraction: float = 0.0
+    seed: int = 0
+    task: TaskChoice = "auto"
+    targets: Sequence[str] = ()
+    group_pattern: str | None = None
+    split: By = "random"
+    folds: int | None = None
+    fold: int | None = None
+    strict: bool = False
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> DataOptions:
+        """Returns those of a run's settings that say how its data are read."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in settings.items() if name in names})
+
+    @property
+    def division(self) -> Division:
+        """What is held out."""
+        return Division(self.val_fraction, self.test_fraction, self.seed, self.split, self.folds, self.fold)
+
+
+def load_images(source: Path, options: DataOptions | None = None, findings_csv: Path | None = None) -> LabelledImages:
+    """Finds, checks and splits labelled images.
+
+    Args:
+        source: DIR with train, val and test folders of class folders, or with class folders; or a CSV file.
+        options: How it is read and split; as usual by default.
+        findings_csv: Where what was found is listed (path, reason, action); written if there is anything.
 
     Returns:
         The data set, without the images that cannot be decoded.
@@ -85,16 +102,18 @@ def load_images(
         DataError: If it is no data set, a class has too few images, its parts differ in their classes or share
             images, an image has two labels, or more than `MAX_REJECTED` of the images cannot be decoded.
     """
-    listing, contents, findings = _read_all(with_groups(_list(source, task, targets), group_pattern))
+    options = options or DataOptions()
+    listed = with_groups(_list(source, options.task, options.targets), options.group_pattern)
+    listing, contents, findings = _read_all(listed)
     same = duplicates.exact([content.sha256 for content in contents])
     alike = _without_copies(duplicates.near([content.thumbnail for content in contents]), contents)
     findings += [_same(listing, a, b) for a, b in same.tolist()]
     _write_findings(findings_csv, [*findings, *_near_duplicates(listing, listing, alike)])
-    _refuse(listing, findings, strict, f"see {findings_csv}" if findings_csv else "--csv FILE lists them")
+    _refuse(listing, findings, options.strict, f"see {findings_csv}" if findings_csv else "--csv FILE lists them")
     _check_counts(listing)
     _check_groups(listing)
 
-    samples = divide(listing, same, alike, Division(val_fraction, test_fraction, seed, split, folds, fold))
+    samples = divide(listing, same, alike, options.division)
     kept = listing.keep(samples)
     findings += _near_duplicates(listing, kept, alike)
     _write_findings(findings_csv, findings)
@@ -121,12 +140,6 @@ def _described(listing: Listing, kept: Listing, digest: str, findings: Sequence[
         ignored=ignored,
         warnings=(*_summary(findings), *task.oddities(train, kept.class_names)),
     )
-
-
-def options(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns those of a run's settings that `load_images` takes."""
-    names = inspect.signature(load_images).parameters.keys() - {"source", "findings_csv"}
-    return {name: value for name, value in settings.items() if name in names}
 
 
 def write_split(path: Path, data: LabelledImages) -> None:

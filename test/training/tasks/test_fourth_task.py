@@ -30,7 +30,7 @@ from training.tasks.table import LabelledTable, Labels
 
 NAMED = {
     "training/data/image_folder.py": "what a folder of class folders can say",
-    "training/export.py": "a published network is of one class an image",
+    "training/networks/untrained.py": "a published network is of one class an image",
     "training/train.py": "which figure a run leaves",
 }
 """The places that a fourth task may have to change beside its own file and `by_name`, which lists it."""
