@@ -33,7 +33,7 @@ from training.data.load import DataOptions, load_images
 from training.data.records import LabelledImages, Part, Sample
 from training.networks import build
 from training.run_files import write_text
-from training.scoring.scores import Evaluation
+from training.scoring.scores import ScoredLogits
 from training.tasks.by_name import task_of
 from training.tasks.scaling import standardised
 
@@ -174,7 +174,7 @@ def _figures(
     task = task_of(images.task)
     truth = task.targets([samples[row] for row in found.rows])
     logits = standardised(task.logits(found.scores), images.scaling)
-    figures = Evaluation(logits.astype(np.float32), truth, images).report(thresholds)
+    figures = ScoredLogits(logits.astype(np.float32), truth, images).report(thresholds)
     return {**figures, "ece": metrics.ece(found.scores, truth).ece} if task.one_class else figures
 
 

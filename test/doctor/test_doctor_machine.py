@@ -15,15 +15,15 @@ from doctor_parts import PROFILE, lines, only
 from tiny_model import write_tiny_model
 
 from cnn_perception.doctor import machine
-from cnn_perception.doctor.finding import Finding, exit_code
+from cnn_perception.doctor.finding import Finding, exit_code_of
 
 
 def test_a_finding_is_one_line_and_any_failure_is_the_users_to_mend():
     fine = Finding("ok", "cv2", "5.0")
     doubtful = Finding("warn", "a b", "two\n  lines", "mend it")
     assert [str(fine), str(doubtful)] == ["ok    cv2: 5.0", "warn  a b: two lines -> mend it"]
-    assert exit_code([fine, doubtful]) == 0
-    assert exit_code([fine, Finding("FAIL", "a", "b"), doubtful]) == 2
+    assert exit_code_of([fine, doubtful]) == 0
+    assert exit_code_of([fine, Finding("FAIL", "a", "b"), doubtful]) == 2
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from cnn_perception.files import as_utf8
 from training.data import csv_table, duplicates, image_folder, scan
 from training.data.choices import By, TaskChoice
 from training.data.duplicates import Pairs
-from training.data.records import PARTS, Finding, LabelledImages, Listing, Part, Sample
+from training.data.records import PARTS, ImageFinding, LabelledImages, Listing, Part, Sample
 from training.data.scan import ANIMATED, TRANSPARENT, Content
 from training.data.split import Division, divide, with_groups
 from training.run_files import write_text
@@ -120,7 +120,7 @@ def load_images(source: Path, options: DataOptions | None = None, findings_csv: 
     return _described(listing, kept, _digest(listing, contents), findings)
 
 
-def _described(listing: Listing, kept: Listing, digest: str, findings: Sequence[Finding]) -> LabelledImages:
+def _described(listing: Listing, kept: Listing, digest: str, findings: Sequence[ImageFinding]) -> LabelledImages:
     """The images that are kept of a listing, their numbers standardised, with what their owner should know."""
     task = task_of(kept.task)
     train = [sample for sample in kept.samples if sample.part == "train"]
@@ -170,19 +170,19 @@ def _list(source: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
     return image_folder.read(source)
 
 
-def _read_all(listing: Listing) -> tuple[Listing, list[Content], list[Finding]]:
+def _read_all(listing: Listing) -> tuple[Listing, list[Content], list[ImageFinding]]:
     """Returns the readable images, what is in them, and what was found on the way."""
     usable = []
     contents = []
-    findings = list[Finding]()
+    findings = list[ImageFinding]()
     found = scan.read_all([sample.path for sample in listing.samples])
     for sample, result in zip(listing.samples, found, strict=True):
-        if isinstance(result, Finding):
+        if isinstance(result, ImageFinding):
             findings.append(result)
             continue
         usable.append(sample)
         contents.append(result)
-        findings += [Finding(sample.path, note, "warning") for note in result.notes]
+        findings += [ImageFinding(sample.path, note, "warning") for note in result.notes]
     return listing.keep(tuple(usable)), contents, findings
 
 
@@ -206,20 +206,20 @@ def _without_copies(pairs: Pairs, contents: Sequence[Content]) -> Pairs:
     return pairs[[contents[a].sha256 != contents[b].sha256 for a, b in pairs.tolist()]] if len(pairs) else pairs
 
 
-def _same(listing: Listing, first: int, second: int) -> Finding:
+def _same(listing: Listing, first: int, second: int) -> ImageFinding:
     """Judges an image that is a copy of an earlier one."""
     one, other = listing.samples[first], listing.samples[second]
     if one.part != other.part:
-        return Finding(other.path, f"{TWO_PARTS}: in {other.part} here, in {one.part} as {one.path}", "error")
+        return ImageFinding(other.path, f"{TWO_PARTS}: in {other.part} here, in {one.part} as {one.path}", "error")
     if (one.label, one.values) != (other.label, other.values):
         what = f"{listing.words(other) or 'no class'} here, {listing.words(one) or 'no class'} as {one.path}"
         if not task_of(listing.task).copies_agree:
-            return Finding(other.path, f"{OTHER_NUMBERS}: {what}", "warning")
-        return Finding(other.path, f"{TWO_LABELS}: {what}", "error")
-    return Finding(other.path, f"{COPY} of {one.path}", "warning")
+            return ImageFinding(other.path, f"{OTHER_NUMBERS}: {what}", "warning")
+        return ImageFinding(other.path, f"{TWO_LABELS}: {what}", "error")
+    return ImageFinding(other.path, f"{COPY} of {one.path}", "warning")
 
 
-def _near_duplicates(listing: Listing, kept: Listing, alike: Pairs) -> list[Finding]:
+def _near_duplicates(listing: Listing, kept: Listing, alike: Pairs) -> list[ImageFinding]:
     """What is said of images that look the same, where both are kept."""
     there = {sample.path: sample for sample in kept.samples}
     findings = []
@@ -231,22 +231,22 @@ def _near_duplicates(listing: Listing, kept: Listing, alike: Pairs) -> list[Find
     return findings
 
 
-def _alike(listing: Listing, one: Sample, other: Sample) -> Finding:
+def _alike(listing: Listing, one: Sample, other: Sample) -> ImageFinding:
     where = f" in {one.part}" if one.part != other.part else ""
     differs = task_of(listing.task).one_class and one.label != other.label
     what = f", there {listing.words(one)}" if differs else ""
     kind = ALIKE_ACROSS if where else ALIKE
-    return Finding(other.path, f"{kind} of {one.path}{where}{what}", "warning")
+    return ImageFinding(other.path, f"{kind} of {one.path}{where}{what}", "warning")
 
 
-def _write_findings(path: Path | None, findings: Sequence[Finding]) -> None:
+def _write_findings(path: Path | None, findings: Sequence[ImageFinding]) -> None:
     if path and not findings:
         path.unlink(missing_ok=True)  # an earlier check's
     elif path:
         write_csv(path, ("path", "reason", "action"), [(f.path, f.reason, f.action) for f in findings])
 
 
-def _refuse(listing: Listing, findings: Sequence[Finding], strict: bool, where: str) -> None:
+def _refuse(listing: Listing, findings: Sequence[ImageFinding], strict: bool, where: str) -> None:
     """Raises DataError if too many images cannot be read, or copies of one contradict each other."""
     rejected = [finding for finding in findings if finding.action == "left out"]
     if len(rejected) > (0 if strict else MAX_REJECTED * (len(listing.samples) + len(rejected))):
@@ -292,7 +292,7 @@ def _standardised(samples: Sequence[Sample], of: Scaling) -> tuple[Sample, ...]:
     return tuple(dataclasses.replace(sample, values=tuple(row)) for sample, row in rows)
 
 
-def _summary(findings: Sequence[Finding]) -> list[str]:
+def _summary(findings: Sequence[ImageFinding]) -> list[str]:
     """Says how often each kind of warning occurred."""
     counts = Counter(
         next(kind for kind in KINDS if f.reason.startswith(kind)) for f in findings if f.action == "warning"

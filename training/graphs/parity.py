@@ -137,7 +137,7 @@ def _inputs(checkpoint: Checkpoint, count: int) -> tuple[ParitySource, list[Call
     paths = [Path(path) for path in checkpoint.val_images if Path(path).is_file()]
     if paths:
         chosen = evenly(len(paths), count)
-        return "validation", [partial(read_image, paths[index], size, "validation") for index in chosen]
+        return "validation", [partial(prepared_image, paths[index], size, "validation") for index in chosen]
     random = np.random.default_rng(0)
     shape = (3, size.height, size.width)
     return "noise", [lambda: random.standard_normal(shape, np.float32)] * min(count, _NOISE_IMAGES)
@@ -153,7 +153,7 @@ def evenly(length: int, count: int) -> list[int]:
     return [int(index) for index in np.linspace(0, length - 1, min(count, length)).round()]
 
 
-def read_image(path: Path, size: InputSpec, part: Literal["training", "validation", "reference"]) -> _Batch:
+def prepared_image(path: Path, size: InputSpec, part: Literal["training", "validation", "reference"]) -> _Batch:
     """Returns an image as the robot would prepare it: (3, H, W) float32.
 
     Raises:

@@ -25,7 +25,7 @@ from training.loop.run import EpochRecord, Run
 from training.networks import backbones
 from training.run_files import replacing
 from training.scoring.predict import predict
-from training.scoring.scores import Evaluation
+from training.scoring.scores import ScoredLogits
 from training.tasks.by_name import task_of
 from training.tasks.task import Meaning
 
@@ -143,8 +143,8 @@ def _choose_decay(train: Features, samples: Sequence[Sample], run: Run) -> float
     return min(losses, key=lambda candidate: losses[candidate])
 
 
-def _evaluate(layer: Linear, data: Features, meaning: Meaning) -> Evaluation:
-    return Evaluation(layer(data.embeddings).cpu().numpy(), data.targets.cpu().numpy(), meaning)
+def _evaluate(layer: Linear, data: Features, meaning: Meaning) -> ScoredLogits:
+    return ScoredLogits(layer(data.embeddings).cpu().numpy(), data.targets.cpu().numpy(), meaning)
 
 
 def _features(run: Run, cut: backbones.Split) -> tuple[Features, Features, tuple[Sample, ...]]:
