@@ -60,7 +60,7 @@ class CalibrationBin:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationScores:
     """How far scores can be taken for probabilities.
 
     Attributes:
@@ -222,7 +222,7 @@ def entropy(scores: Floats) -> float:
     return float(-(positive * np.log(positive)).sum())
 
 
-def ece(scores: Floats, truth: Sequence[int] | Counts, bins: int = 15) -> Calibration:
+def ece(scores: Floats, truth: Sequence[int] | Counts, bins: int = 15) -> CalibrationScores:
     """Returns how far the best scores are from how often the best class is right.
 
     Args:
@@ -244,7 +244,7 @@ def ece(scores: Floats, truth: Sequence[int] | Counts, bins: int = 15) -> Calibr
     accuracies = np.bincount(place, hit, bins) / np.maximum(count, 1)
     error = (count * np.abs(mean_confidence - accuracies)).sum() / max(len(confidence), 1)
     rows = zip(edges[:-1], edges[1:], count, mean_confidence, accuracies, strict=True)
-    return Calibration(
+    return CalibrationScores(
         float(error), tuple(CalibrationBin(float(a), float(b), int(n), float(c), float(d)) for a, b, n, c, d in rows)
     )
 

@@ -53,7 +53,7 @@ class StepError(PerceptionError):
 
 
 @dataclass(frozen=True)
-class LabelledFrames:
+class LabelledDrive:
     """The images that the camera node publishes, and their labels.
 
     Attributes:
@@ -136,12 +136,12 @@ def _step(module: str, *arguments: object) -> None:
         raise StepError(f"`python -m {module}` ended with exit code {code}; its message is above")
 
 
-def _drawn_drive(folder: Path) -> LabelledFrames:
+def _drawn_drive(folder: Path) -> LabelledDrive:
     drawn = draw_drive(folder, seconds=DRIVE_S, rate_hz=RATE_HZ, seed=1)
-    return LabelledFrames(drawn / "frames", len(list((drawn / "frames").iterdir())), drawn / "labels.csv")
+    return LabelledDrive(drawn / "frames", len(list((drawn / "frames").iterdir())), drawn / "labels.csv")
 
 
-def _drive_of_validation_images(split: Path, data: Path, folder: Path) -> LabelledFrames:
+def _drive_of_validation_images(split: Path, data: Path, folder: Path) -> LabelledDrive:
     """Returns a drive that shows the validation images, class after class."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "frames").mkdir(parents=True)
@@ -162,10 +162,10 @@ def _drive_of_validation_images(split: Path, data: Path, folder: Path) -> Labell
         rows.append((start_s, end_s, name))
     with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("start_s", "end_s", "class"), *rows])
-    return LabelledFrames(folder / "frames", count, folder / "labels.csv")
+    return LabelledDrive(folder / "frames", count, folder / "labels.csv")
 
 
-def _run_live(drive: LabelledFrames, model: Path, bag: Path) -> dict[str, Any]:
+def _run_live(drive: LabelledDrive, model: Path, bag: Path) -> dict[str, Any]:
     """Runs camera, node and recorder side by side until the camera ends; returns the recorder's summary."""
     shutil.rmtree(bag, ignore_errors=True)
     commands = {

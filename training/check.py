@@ -15,7 +15,7 @@ from typing import Any
 
 from cnn_perception.commands import exit_code
 from training import config
-from training.data.load import load_images, options
+from training.data.load import DataOptions, load_images
 from training.data.records import PARTS, LabelledImages
 from training.tasks.by_name import task_of
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _check(given: dict[str, Any], findings_csv: Path | None) -> None:
     chosen = config.make(output="-", **given)
-    data = load_images(Path(chosen.data), findings_csv=findings_csv, **options(chosen.to_dict()))
+    data = load_images(Path(chosen.data), DataOptions.of(chosen.to_dict()), findings_csv)
     print("\n".join(describe(data, findings_csv)))
 
 

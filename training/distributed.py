@@ -41,6 +41,23 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def chosen_device(wanted: str) -> torch.device:
+    """Returns what this process computes on.
+
+    Args:
+        wanted: `cpu`, `cuda`, or `auto` for a GPU if there is one.
+
+    Raises:
+        ConfigError: If a GPU is wanted and torch sees none.
+    """
+    found = torch.cuda.is_available()
+    if wanted == "cuda" and not found:
+        raise ConfigError("--device cuda: torch sees no GPU here; take auto or cpu")
+    if not found or wanted == "cpu":
+        return torch.device("cpu")
+    return torch.device("cuda", local_rank()) if count() > 1 else torch.device("cuda")
+
+
 @contextlib.contextmanager
 def processes(use_gpu: bool) -> Iterator[None]:
     """Joins the processes that torchrun started, and silences all but the first; does nothing without torchrun.

@@ -9,6 +9,7 @@ Where DIR has no folder of the part, the part is what the first checkpoint's run
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -22,20 +23,17 @@ from torch import nn
 
 from cnn_perception import metrics
 from cnn_perception.commands import exit_code
-from cnn_perception.errors import (
-    ConfigError,
-    DataError,
-)
-from training import checkpoint
+from cnn_perception.errors import ConfigError, DataError
+from training import checkpoint, distributed
 from training.batches.loader import Images, Order, data_loader
 from training.calibration import ensemble
 from training.calibration.ensemble import ImageScores, TenViews
 from training.checkpoint import Checkpoint
-from training.data import load
+from training.data.load import DataOptions, load_images
 from training.data.records import LabelledImages, Part, Sample
 from training.networks import build
 from training.run_files import write_text
-from training.scoring.scores import Evaluation
+from training.scoring.scores import ScoredLogits
 from training.tasks.by_name import task_of
 from training.tasks.scaling import standardised
 
@@ -140,10 +138,10 @@ def _require_agreement(first: Candidate, other: Candidate) -> None:
 
 def _open_data(data: Path, first: Candidate, part: Part) -> LabelledImages:
     """The data set, split as the checkpoint's own run did, so that its training images stay out."""
-    options = load.options(first.checkpoint.config)
+    options = DataOptions.of(first.checkpoint.config)
     if part == "test":  # which folds leave out: they are made of the training images only
-        options |= {"folds": None, "fold": None}
-    images = load.load_images(data, **options)
+        options = dataclasses.replace(options, folds=None, fold=None)
+    images = load_images(data, options)
     if images.class_names != first.checkpoint.class_names:
         names = _difference(first.checkpoint.class_names, images.class_names)
         raise DataError(f"{data}: its classes are not those of {first.name}: {names}")
@@ -176,7 +174,7 @@ def _figures(
     task = task_of(images.task)
     truth = task.targets([samples[row] for row in found.rows])
     logits = standardised(task.logits(found.scores), images.scaling)
-    figures = Evaluation(logits.astype(np.float32), truth, images).report(thresholds)
+    figures = ScoredLogits(logits.astype(np.float32), truth, images).report(thresholds)
     return {**figures, "ece": metrics.ece(found.scores, truth).ece} if task.one_class else figures
 
 
@@ -229,10 +227,7 @@ def _loading(options: argparse.Namespace) -> Loading:
     for name in ("batch_size", "workers"):
         if getattr(options, name) < (name == "batch_size"):
             raise ConfigError(f"--{name.replace('_', '-')}: {getattr(options, name)} is too small")
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: torch sees no GPU here; take auto or cpu")
-    chosen = "cuda" if torch.cuda.is_available() and options.device != "cpu" else "cpu"
-    return Loading(options.batch_size, options.workers, torch.device(chosen))
+    return Loading(options.batch_size, options.workers, distributed.chosen_device(options.device))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,13 +13,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
-import json
 import sys
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import onnx
 import torch
@@ -33,29 +30,24 @@ from cnn_perception.model.gallery import Gallery
 from cnn_perception.model.spec import (
     FP32,
     GALLERY_KEY,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     METADATA_KEY,
     SPEC_VERSION,
-    ActivationSpec,
     GallerySpec,
-    InputSpec,
     ModelSpec,
     ParityRecord,
     PrecisionRecord,
-    ScoreMapSpec,
     TrainingRecord,
 )
-from training.checkpoint import UNCALIBRATED, Checkpoint, load
+from training.checkpoint import Checkpoint, load
 from training.graphs import gallery, image_statistics, score_map, trace
 from training.graphs.gallery import Reference
 from training.graphs.parity import ParityError, compare_logits
 from training.graphs.quantise import CALIBRATION_IMAGES, MAX_ACCURACY_LOSS, AccuracyError, Reduction, reduce
 from training.networks import backbones
 from training.networks.build import restore
-from training.networks.weights import published_weights
+from training.networks.untrained import untrained
+from training.report import model_file
 from training.run_files import replacing
-from training.tasks.by_name import task_of
 
 TOLERANCE = 1e-3
 """Largest difference of a logit; float32 in another order of summation differs by some 1e-6 of the logits' size."""
@@ -75,7 +67,7 @@ def export(
     """Writes the model file of a checkpoint, complete and verified or not at all.
 
     Args:
-        checkpoint: What training left, or `untrained` made.
+        checkpoint: What training left, or `networks.untrained` made.
         output: The .onnx file; an older one is replaced only on success.
         tolerance: Largest absolute difference of a logit that is accepted, above 0.
         parity_images: How many validation images are compared at most, at least 1.
@@ -96,17 +88,12 @@ def export(
     _make_folder(output.parent)
     model = _restore(checkpoint)
     compare = partial(compare_logits, model=model, checkpoint=checkpoint, count=parity_images, tolerance=tolerance)
-    graph = _trace(model, checkpoint)
-    parity = compare(graph.proto)
-    precision = FP32
-    if reduction is not None:
-        graph, precision = _reduce(graph, checkpoint, reduction)
-        parity = compare(graph.proto, is_exact=False)
+    graph, parity, precision = _verified_graph(model, checkpoint, reduction, compare)
     spec = _describe(checkpoint, graph, parity, precision)
-    found = gallery.embed(graph.proto, references, spec.input) if references else None
-    if found is not None:
-        spec = dataclasses.replace(spec, gallery=GallerySpec(found.names, found.dimensions))
-    _write(graph.proto, spec, found, output)
+    embedded = gallery.embed(graph.proto, references, spec.input) if references else None
+    if embedded is not None:
+        spec = dataclasses.replace(spec, gallery=GallerySpec(embedded.names, embedded.dimensions))
+    _write(graph.proto, spec, embedded, output)
     return spec
 
 
@@ -115,6 +102,18 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{folder}: cannot be made ({error.strerror}); choose another --output") from None
+
+
+def _verified_graph(
+    model: nn.Module, checkpoint: Checkpoint, reduction: Reduction | None, compare: Callable[..., ParityRecord]
+) -> tuple[trace.Graph, ParityRecord, PrecisionRecord]:
+    """Returns the graph in the precision asked for, how near it is to torch, and what the precision costs."""
+    graph = _trace(model, checkpoint)
+    parity = compare(graph.proto)  # of the float32 graph in any case: nothing else is made smaller
+    if reduction is None:
+        return graph, parity, FP32
+    graph, precision = _reduce(graph, checkpoint, reduction)
+    return graph, compare(graph.proto, is_exact=False), precision
 
 
 def _trace(model: nn.Module, checkpoint: Checkpoint) -> trace.Graph:
@@ -158,58 +157,14 @@ def _describe(
     return dataclasses.replace(spec, statistics=image_statistics.measure(graph.proto, checkpoint, spec))
 
 
-def _write(proto: ModelProto, spec: ModelSpec, found: Gallery | None, output: Path) -> None:
+def _write(proto: ModelProto, spec: ModelSpec, embedded: Gallery | None, output: Path) -> None:
     """Writes the model file; description and gallery travel in its metadata."""
     properties = {METADATA_KEY: spec.to_json()}
-    if found is not None:
-        properties[GALLERY_KEY] = found.to_metadata()
+    if embedded is not None:
+        properties[GALLERY_KEY] = embedded.to_metadata()
     onnx.helper.set_model_props(proto, properties)
     with replacing(output) as file:
         file.write(proto.SerializeToString())
-
-
-def untrained(backbone: str, weights: str, class_names: Sequence[str], size: InputSpec) -> Checkpoint:
-    """Makes the checkpoint of a network as it is published, or of random weights (seeded).
-
-    Args:
-        backbone: As for `backbones.build`.
-        weights: As for `backbones.load_weights`.
-        class_names: The classes that the weights know; with `none` any.
-        size: The preprocessing that the weights expect.
-
-    Raises:
-        ConfigError: If the backbone or the weights cannot be had, or the weights know another number of classes.
-    """
-    torch.manual_seed(0)
-    model = backbones.build(backbone, len(class_names))
-    origin = _load_published(model, backbone, weights, len(class_names))
-    training: dict[str, Any] = {"mode": "none", "weights": origin, "data": "", "data_sha256": ""}
-    training |= {"train_images": 0, "val_images": 0, "metrics": {}}
-    return Checkpoint(
-        backbone=backbone,
-        task="multiclass",
-        class_names=tuple(class_names),
-        units=(),
-        scaling=(),
-        input=size,
-        model=model.state_dict(),
-        training=training,
-        train_images=(),
-        val_images=(),
-        calibration=UNCALIBRATED,
-        config={},
-        resume=None,
-    )
-
-
-def _load_published(model: nn.Module, backbone: str, weights: str, classes: int) -> str:
-    """Loads weights, the last layer's too; returns where they come from."""
-    last = model.get_submodule(backbones.classifier_name(model))
-    before = [parameter.clone() for parameter in last.parameters()]
-    origin = backbones.load_weights(model, backbone, weights)
-    if weights != "none" and all(torch.equal(old, new) for old, new in zip(before, last.parameters(), strict=True)):
-        raise ConfigError(f"{origin}: its last layer is not one of {classes} classes; give its --classes")
-    return origin
 
 
 def _restore(checkpoint: Checkpoint) -> nn.Module:
@@ -233,107 +188,6 @@ def _answer_in_units(model: nn.Module, checkpoint: Checkpoint) -> None:
         last.bias.mul_(deviation).add_(mean)
     if not ((model(image) - expected).abs() <= 1e-3 * deviation + 1e-5 * mean.abs()).all():
         raise ConfigError(f"{checkpoint.backbone} does not end in a linear layer with bias, as numbers need")
-
-
-def _published(options: argparse.Namespace) -> Checkpoint:
-    """Makes the checkpoint that --backbone, --weights, --classes and --size ask for."""
-    backbones.check_name(options.backbone)
-    size = InputSpec(224, 224, "crop", 0.875, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
-    names = _class_names(options.classes)
-    if options.weights == "imagenet":
-        published = published_weights(options.backbone)
-        names = names or _numbered(published.meta["categories"])
-        size = _input_of(published.transforms())
-    if not names:
-        raise ConfigError("--classes is missing: give their number, or a JSON file with the list of their names")
-    if options.size:
-        size = dataclasses.replace(size, height=options.size[0], width=options.size[1])
-    return untrained(options.backbone, options.weights or "none", names, size)
-
-
-def _input_of(preset: Any) -> InputSpec:  # noqa: ANN401 - torchvision has no types
-    """Returns the preprocessing that comes with published weights, a torchvision `ImageClassification` preset."""
-    (side,) = preset.crop_size
-    (resized,) = preset.resize_size
-    mean = tuple(preset.mean)
-    std = tuple(preset.std)
-    return InputSpec(side, side, "crop", side / resized, preset.interpolation.value, mean, std)
-
-
-def _class_names(text: str | None) -> list[str]:
-    if text is None:
-        return []
-    if text.isdecimal():
-        return [f"class {index}" for index in range(int(text))]
-    try:
-        names = json.loads(Path(text).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--classes {text}: neither a number nor a readable JSON file ({error})") from None
-    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
-        raise ConfigError(f"--classes {text}: must hold a list of names, in the order of the logits")
-    return _numbered(names)
-
-
-def _numbered(names: Sequence[str]) -> list[str]:
-    """Tells equal names apart: many lists of ImageNet's classes have two `crane` and two `maillot`."""
-    seen: Counter[str] = Counter()
-    result = []
-    for name in names:
-        seen[name] += 1
-        result.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return result
-
-
-def _summary(spec: ModelSpec, output: Path) -> str:
-    """Returns what is in a model file, a line each."""
-    size = spec.input
-    outputs = f"{len(spec.class_names)} {task_of(spec.task).decisions}"
-    rows = {
-        "model": f"{output} ({output.stat().st_size / 1e6:.1f} MB)",
-        "network": f"{spec.architecture}, {outputs}, weights {spec.training.weights}",
-        "input": f"{size.height}x{size.width}, {size.resize_mode} {size.crop_fraction:g}, {size.interpolation}",
-        "activation": _activation_line(spec.activation),
-        "score map": _score_map_line(spec.score_map),
-        "parity": _parity_line(spec),
-    }
-    if spec.precision.precision != "fp32":
-        rows["precision"] = _precision_line(spec.precision)
-    rows["statistics"] = image_statistics.summary(spec.statistics)
-    if spec.gallery is not None:
-        rows["gallery"] = f"{len(spec.gallery.names)} images of {spec.gallery.dimensions} numbers, with their names"
-    return "\n".join(f"{name:<12}{value}" for name, value in rows.items())
-
-
-def _activation_line(cells: ActivationSpec | None) -> str:
-    if cells is None:
-        return "none: the network has no spatial features"
-    down, right = cells.stride
-    field = " x ".join(str(pixels or "all") for pixels in cells.receptive_field)
-    grid = f"{cells.rows}x{cells.columns} cells every {down:g} x {right:g} pixels"
-    return f"{cells.method}, {grid}, each seeing {field}"
-
-
-def _score_map_line(place: ScoreMapSpec | None) -> str:
-    if place is None:
-        return "none: the network is not convolutional throughout"
-    down, right = place.stride
-    return f"an answer every {down:g} x {right:g} pixels of a larger image"
-
-
-def _parity_line(spec: ModelSpec) -> str:
-    parity = spec.parity
-    kind = spec.precision.precision
-    judged = f"tolerance {parity.tolerance:g}"
-    if kind != "fp32":
-        judged = f"of the {kind} file itself; {judged} is for fp32"
-    agreed = f"{task_of(spec.task).agreement} on {parity.top1_agreement:.1%} of {parity.images} {parity.source} images"
-    return f"logits within {parity.max_logit_difference:.2g} ({judged}), {agreed}"
-
-
-def _precision_line(cost: PrecisionRecord) -> str:
-    figures = f"{cost.metric} {cost.after:.4f}, in fp32 {cost.before:.4f}"
-    line = f"{cost.precision}: {figures}, on {cost.images} validation images"
-    return f"{line}; calibrated on {cost.calibration_images} others" if cost.calibration_images else line
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -383,6 +237,13 @@ def _add_references(parser: argparse.ArgumentParser) -> None:
     compared.add_argument("--gallery-images", type=Path, metavar="DIR", help="instead: those of all images below DIR")
 
 
+def _checkpoint(options: argparse.Namespace) -> Checkpoint:
+    if options.checkpoint:
+        return load(options.checkpoint)
+    size = (options.size[0], options.size[1]) if options.size else None
+    return untrained(options.backbone, options.weights or "none", options.classes, size)
+
+
 def _reduction(options: argparse.Namespace) -> Reduction | None:
     if not (options.int8 or options.fp16):
         return None
@@ -407,7 +268,7 @@ def _check_options(options: argparse.Namespace, parser: argparse.ArgumentParser)
 
 def _export_as_asked(options: argparse.Namespace) -> ModelSpec:
     """Exports what the options name."""
-    checkpoint = load(options.checkpoint) if options.checkpoint else _published(options)
+    checkpoint = _checkpoint(options)
     print(f"exporting {checkpoint.backbone} at {checkpoint.input.height}x{checkpoint.input.width} pixels", flush=True)
     return export(
         checkpoint,
@@ -433,7 +294,7 @@ def _run(options: argparse.Namespace) -> int:
     except (ParityError, AccuracyError) as error:
         print(f"error: {options.output}: {error}", file=sys.stderr)
         return EXIT_BELOW_TARGET
-    print(_summary(spec, options.output))
+    print(model_file.in_words(spec, options.output))
     return EXIT_OK
 
 

@@ -31,7 +31,7 @@ from training.loop.run import EpochRecord, Run, open_run, settings
 from training.report import figures, provenance
 from training.report import page as html
 from training.run_files import write_text
-from training.scoring.scores import Evaluation
+from training.scoring.scores import ScoredLogits
 from training.tasks.multiclass import confusion
 
 
@@ -139,7 +139,7 @@ def _train(chosen: TrainConfig) -> dict[str, Any]:
     return report
 
 
-def draw(run: Run, history: Sequence[EpochRecord], last: Evaluation) -> None:
+def draw(run: Run, history: Sequence[EpochRecord], last: ScoredLogits) -> None:
     """Leaves the figures of a run in its folder; what is drawn of its last part depends on the task."""
     figures.learning_curves(history, run.folder / "learning_curves.png")
     if run.data.task == "multiclass":

@@ -32,7 +32,7 @@ _FOLDER_RATE_HZ = 10.0
 
 
 @dataclass(frozen=True)
-class CameraSettings:
+class CameraNodeSettings:
     """The parameters of `camera_node`.
 
     Raises:
@@ -172,8 +172,8 @@ class CameraNode(Node):
             PerceptionError: If a parameter or the source is unusable.
         """
         super().__init__(node_name)
-        parameters.declare(self, CameraSettings)
-        self._settings = parameters.read(self, CameraSettings)
+        parameters.declare(self, CameraNodeSettings)
+        self._settings = parameters.read(self, CameraNodeSettings)
         size = (self._settings.width, self._settings.height) if self._settings.width else None
         self._source = FrameSource(self._settings.source, self._settings.loop, self._settings.preload, size)
         self._is_compressed = self._settings.image_transport == "compressed"

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from cnn_perception import commands
-from cnn_perception.doctor.finding import Finding, exit_code
+from cnn_perception.doctor.finding import Finding, exit_code_of
 from cnn_perception.doctor.machine import (
     VGA_RGB_BYTES,
     check_environment,
@@ -101,4 +101,4 @@ def _print_findings(options: argparse.Namespace) -> int:
         print(f"{failures} to mend" if failures else "all well")
     except BrokenPipeError:  # such as `doctor | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return exit_code(findings)
+    return exit_code_of(findings)

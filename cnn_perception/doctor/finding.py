@@ -38,6 +38,6 @@ def from_error(subject: str, error: Exception) -> Finding:
     return Finding("FAIL", subject, text, remedy) if text else Finding("FAIL", subject, remedy)
 
 
-def exit_code(findings: Iterable[Finding]) -> int:
+def exit_code_of(findings: Iterable[Finding]) -> int:
     """Returns `EXIT_BAD_INPUT` if anything must be mended."""
     return EXIT_BAD_INPUT if any(finding.level == "FAIL" for finding in findings) else EXIT_OK

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 from cnn_perception.faces import lazy
 
 if TYPE_CHECKING:
+    from cnn_perception.evaluation.evaluation import Evaluation as Evaluation
+    from cnn_perception.evaluation.evaluation import EvaluationOptions as EvaluationOptions
+    from cnn_perception.evaluation.evaluation import evaluate as evaluate
     from cnn_perception.evaluation.report_record import Report as Report
-    from cnn_perception.evaluation.run import Evaluation as Evaluation
-    from cnn_perception.evaluation.run import EvaluationOptions as EvaluationOptions
-    from cnn_perception.evaluation.run import evaluate as evaluate
 
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "Evaluation": "run",
-        "EvaluationOptions": "run",
+        "Evaluation": "evaluation",
+        "EvaluationOptions": "evaluation",
         "Report": "report_record",
-        "evaluate": "run",
+        "evaluate": "evaluation",
     },
 )

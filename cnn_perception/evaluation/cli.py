@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnn_perception.commands import exit_code
+from cnn_perception.evaluation.evaluation import EvaluationOptions, evaluate
 from cnn_perception.evaluation.labels import LARGEST_GAP_S
 from cnn_perception.evaluation.replay import WORKERS
 from cnn_perception.evaluation.report_record import Report
-from cnn_perception.evaluation.run import EvaluationOptions, evaluate
 from cnn_perception.label_text import SEPARATOR, UNLABELLED
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS
 

@@ -85,7 +85,7 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class Row:
+class Strip:
     """What happened over time, in stretches; where nothing did, there is none."""
 
     label: str
@@ -105,7 +105,7 @@ class Strips:
 
     template: ClassVar[str] = "strips.html"
     legend: tuple[tuple[str, str], ...]
-    rows: tuple[Row, ...]
+    rows: tuple[Strip, ...]
     times_s: tuple[float, ...]
 
 
@@ -308,7 +308,7 @@ def _tick_times(timed: Sequence[FrameRecord]) -> tuple[float, ...]:
     return tuple(first_s + tick * span_s / (_TICKS - 1) for tick in range(_TICKS))
 
 
-def _row(label: str, names: Sequence[str | None], colours: Mapping[str, str]) -> Row:
+def _row(label: str, names: Sequence[str | None], colours: Mapping[str, str]) -> Strip:
     """Returns a row of one name a column; equal neighbours become one stretch."""
     stretches = []
     start = 0
@@ -319,7 +319,7 @@ def _row(label: str, names: Sequence[str | None], colours: Mapping[str, str]) ->
         if name is not None:
             stretches.append(Stretch(start / len(names), (index - start) / len(names), name, colours[name]))
         start = index
-    return Row(label[:_LABEL_LETTERS], tuple(stretches))
+    return Strip(label[:_LABEL_LETTERS], tuple(stretches))
 
 
 def _most_frequent(names: Iterable[str | None]) -> str | None:

@@ -31,8 +31,8 @@ _LATENCY_FRAMES = 100
 _WORST_FRAMES = 12
 _WORST_ALIKE = 3
 
-Item = TypeVar("Item")
-Answer = TypeVar("Answer")
+ItemT = TypeVar("ItemT")
+AnswerT = TypeVar("AnswerT")
 
 
 @dataclass
@@ -87,10 +87,10 @@ def replay(pipeline: Pipeline, frames: LabelledFrames) -> ReplayedFrames:
     return replayed
 
 
-def in_order(function: Callable[[Item], Answer], items: Iterable[Item]) -> Generator[Answer, None, None]:
+def in_order(function: Callable[[ItemT], AnswerT], items: Iterable[ItemT]) -> Generator[AnswerT, None, None]:
     """Yields function(item) of every item, in their order, computed by `WORKERS` threads some items ahead."""
     with ThreadPoolExecutor(WORKERS) as pool:
-        pending: deque[Future[Answer]] = deque()
+        pending: deque[Future[AnswerT]] = deque()
         try:
             for item in items:
                 pending.append(pool.submit(function, item))

@@ -62,7 +62,7 @@ class _Roi(Protocol):
     do_rectify: bool
 
 
-class CameraInfo(Protocol):
+class CameraInfoFields(Protocol):
     """The fields of a sensor_msgs/CameraInfo."""
 
     height: int
@@ -106,7 +106,7 @@ class CameraModel:
     rotation: Numbers
 
     @classmethod
-    def from_message(cls, info: CameraInfo, camera: str, rectified: bool = False) -> CameraModel:
+    def from_message(cls, info: CameraInfoFields, camera: str, rectified: bool = False) -> CameraModel:
         """Returns the model that a camera_info describes, as REP 104 and the message's own comments define it.
 
         Args:
@@ -217,7 +217,7 @@ def _check_proportions(matrix: Numbers, width: int, height: int, name: str) -> N
         )
 
 
-def _distortion(info: CameraInfo, camera: str) -> tuple[Distortion, Numbers]:
+def _distortion(info: CameraInfoFields, camera: str) -> tuple[Distortion, Numbers]:
     """Returns the distortion of a camera_info, and its coefficients."""
     coefficients = np.array(info.d, np.float64)
     name = info.distortion_model
@@ -239,7 +239,7 @@ def _distortion(info: CameraInfo, camera: str) -> tuple[Distortion, Numbers]:
     return "polynomial", coefficients
 
 
-def _rotation(info: CameraInfo, camera: str) -> Numbers:
+def _rotation(info: CameraInfoFields, camera: str) -> Numbers:
     """Returns the rotation of a camera_info, (3, 3): the identity where it has none."""
     rotation = np.array(info.r, np.float64).reshape(3, 3)
     if not rotation.any():  # as drivers leave it that know of no stereo

@@ -17,7 +17,7 @@ from cnn_perception.model.onnx_file import read_onnx_file
 from cnn_perception.model.outputs import FloatArray, Outputs
 from cnn_perception.model.providers import DEFAULT_PROVIDERS, GPU_PROVIDERS, INPUT_NAME, TENSORRT, SessionOptions
 from cnn_perception.model.session import ORT_ERRORS, open_session, reason_of
-from cnn_perception.model.spec import METADATA_KEY, ModelSpec
+from cnn_perception.model.spec import METADATA_KEY, ModelSpec, ScoreMapSpec
 from cnn_perception.model.subgraph import subgraph
 
 __all__ = ["DEFAULT_PROVIDERS", "INPUT_NAME", "OnnxModel", "SessionOptions"]
@@ -101,6 +101,16 @@ class OnnxModel:
         """Ends a `run` or `score_map` under way in another thread, and every later one, with a FrameError."""
         self._run_options.terminate = True
 
+    def score_map_place(self) -> ScoreMapSpec:
+        """Returns where in an image the cells of the score map lie.
+
+        Raises:
+            ModelError: If the model has no score map.
+        """
+        if self.spec.score_map is None:
+            raise ModelError(f"{self.path}: has no score map: its network is not convolutional throughout")
+        return self.spec.score_map
+
     def score_map(self, image: FloatArray) -> FloatArray:
         """Runs the classifier at every place of an image; the first call loads the file once more.
 
@@ -125,8 +135,7 @@ class OnnxModel:
 
     def _open_map_session(self) -> Any:  # noqa: ANN401
         """Returns a session that computes the score map alone."""
-        if self.spec.score_map is None:
-            raise ModelError(f"{self.path}: has no score map: its network is not convolutional throughout")
+        self.score_map_place()
         file = read_onnx_file(self.path)
         if file.sha256 != self.sha256:
             raise ModelError(f"{self.path}: has been replaced since it was loaded; reload the model")

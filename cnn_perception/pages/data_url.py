@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 
-import cv2
-
+from cnn_perception.image.jpeg import encode_jpeg
 from cnn_perception.image.messages import RgbImage
 
 _JPEG_QUALITY = 82
@@ -13,8 +12,7 @@ _JPEG_QUALITY = 82
 
 def of_image(image: RgbImage) -> str:
     """Returns an (H, W, 3) uint8 image as JPEG."""
-    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    return _data_url("image/jpeg", jpeg.tobytes())
+    return _data_url("image/jpeg", encode_jpeg(image, _JPEG_QUALITY))
 
 
 def of_png(data: bytes) -> str:

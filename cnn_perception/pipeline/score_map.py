@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnn_perception.errors import ConfigError, FrameError, ModelError
+from cnn_perception.errors import ConfigError, FrameError
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.model.outputs import FloatArray
@@ -124,9 +124,7 @@ def dense_scores(model: OnnxModel, image: RgbImage, scale: float = 1.0) -> Score
         ConfigError: If the scale is out of range.
         FrameError: If the scaled image has more than `LARGEST_SIDE` pixels a side, or an answer is not finite.
     """
-    place = model.spec.score_map
-    if place is None:
-        raise ModelError(f"{model.path}: has no score map: its network is not convolutional throughout")
+    place = model.score_map_place()
     height, width = image.shape[:2]
     rows, columns = _scaled((height, width), place.window, scale)
     whole = dataclasses.replace(model.spec.input, height=rows, width=columns, resize_mode="squash", crop_fraction=1.0)

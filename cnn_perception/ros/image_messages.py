@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from array import array
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from cnn_perception.image.jpeg import encode_jpeg
 from cnn_perception.image.messages import RgbImage
 
 IMAGE_TRANSPORTS = ("raw", "compressed")
@@ -31,8 +31,8 @@ def to_rgb_image(header: Header, image: RgbImage) -> Image:
 
 def to_jpeg(header: Header, image: RgbImage) -> CompressedImage:
     """Returns an (H, W, 3) picture as a JPEG, in the format string of image_transport."""
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    return CompressedImage(header=header, format="rgb8; jpeg compressed bgr8", data=array("B", data.tobytes()))
+    data = array("B", encode_jpeg(image, _JPEG_QUALITY))
+    return CompressedImage(header=header, format="rgb8; jpeg compressed bgr8", data=data)
 
 
 def _image(header: Header, encoding: str, rows: int, columns: int, step: int, data: bytes) -> Image:

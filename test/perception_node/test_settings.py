@@ -17,8 +17,8 @@ PATHS = [
     (Settings, "shadow_model"),
     (Settings, "record_folder"),
     (Settings, "cache_dir"),
-    (node.CameraSettings, "source"),
-    (node.CameraSettings, "camera_info_url"),
+    (node.CameraNodeSettings, "source"),
+    (node.CameraNodeSettings, "camera_info_url"),
 ]
 
 

@@ -27,8 +27,8 @@ RUNTIME: list[dict[str, set[str]]] = [
     {"pipeline": {"numpy", "cv2", "PIL"}},
     {
         "bag": {"apsw", "rosbags", "backports", "compression"},
-        "ros": ROS | {"numpy", "cv2"},
-        "pages": {"numpy", "cv2", "jinja2"},
+        "ros": ROS | {"numpy"},
+        "pages": {"numpy", "jinja2"},
     },
     {"stream": {"numpy"}, "geometry": {"numpy", "cv2"}},
     {"background": {"numpy", "cv2", "rosbags"}, "evaluation": {"numpy", "cv2", "tqdm"}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import itertools
 import time
@@ -39,6 +40,17 @@ def picture(seed=0, height=24, width=32):
 def raw(pixels):
     height, width, _ = pixels.shape
     return EncodedImage(pixels.tobytes(), "rgb8", height, width, 3 * width, is_bigendian=False)
+
+
+def table(folder, name=SHA256[:12]):
+    """The rows of the table of a model's frames."""
+    with (folder / name / "frames.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def size(folder):
+    """Bytes of all files below."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def packed(pixels, kind="JPEG", text="rgb8; jpeg compressed bgr8"):

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from tiny_images import write_folder
 
+from training import checkpoint
 from training.config import make
 from training.loop.run import Run, open_run
+from training.loop.step import BatchPosition
 
 SETTINGS: dict[str, Any] = {
     "mode": "scratch", "backbone": "lenet5", "dropout": 0.0, "input_size": (32, 40), "batch_size": 8,
     "workers": 0, "device": "cpu", "epochs": 2, "augment": (), "cache_gb": 0.0, "lr": 1e-3, "warmup_epochs": 0.0,
 }  # fmt: skip
+ALONE = BatchPosition(first=True, last=True, images=8)
+"""Of a batch of 8 images that is a step by itself."""
 
 
 def write_photos(root: Path) -> Path:
@@ -34,3 +40,20 @@ def command_line(data: Path, folder: Path, **changes: Any) -> list[str]:
         text = {"input_size": "32x40", "augment": "none"}.get(name, str(value))
         words += [f"--{name.replace('_', '-')}", text]
     return words
+
+
+def random_batch(count: int = 8, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and their classes."""
+    made = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 3, 32, 40, generator=made), torch.arange(count) % 3
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    """Those of a checkpoint."""
+    return checkpoint.load(path).model
+
+
+def same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor], **tolerance: float) -> bool:
+    """Whether two networks have the same weights, bit by bit or within the `rtol` and `atol` of torch.allclose."""
+    close = functools.partial(torch.allclose, **tolerance) if tolerance else torch.equal
+    return one.keys() == other.keys() and all(close(tensor, other[name]) for name, tensor in one.items())

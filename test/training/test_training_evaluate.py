@@ -26,7 +26,7 @@ from training import checkpoint
 from training.calibration import ensemble
 from training.checkpoint import Calibration, Checkpoint
 from training.config import make
-from training.data.load import load_images
+from training.data.load import DataOptions, load_images
 from training.evaluate import main
 from training.networks import backbones
 
@@ -49,7 +49,7 @@ def runs(photos, tmp_path_factory):
     """Two networks that answer something else for every image, of different sizes and temperatures."""
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("runs")
-    images = load_images(photos, val_fraction=0.3, test_fraction=0.0, seed=3, findings_csv=None)
+    images = load_images(photos, DataOptions(val_fraction=0.3, seed=3))
     for seed, (name, size) in enumerate({"a": SPEC, "b": dataclasses.replace(SPEC, height=40, width=48)}.items()):
         torch.manual_seed(seed)
         model = backbones.build("resnet18", 3)
@@ -171,7 +171,7 @@ def write_table(root, header, cells):
 
 def two_of(table, folder, task, outputs, given, **changes):
     """Two checkpoints of random networks for a table, and what each answers for the validation images."""
-    images = load_images(table, val_fraction=0.3, seed=3, targets=given.get("targets", ()))
+    images = load_images(table, DataOptions(val_fraction=0.3, seed=3, targets=given.get("targets", ())))
     config = make(data=str(table), output="o", val_fraction=0.3, seed=3, **given).to_dict()
     paths, answers = [folder / "one.pt", folder / "two.pt"], []
     for seed, path in enumerate(paths):

@@ -26,6 +26,13 @@ SIGNED = frozenset({
 })  # fmt: skip
 """Operations that go either way with equal chance."""
 
+_ADJUSTED = {
+    "brightness": operations.adjust_brightness,
+    "color": operations.adjust_saturation,
+    "contrast": operations.adjust_contrast,
+    "sharpness": operations.adjust_sharpness,
+}
+
 Strengths = Mapping[str, tuple[float, float]]
 
 
@@ -124,6 +131,17 @@ def apply(image: Image.Image, name: str, value: float, fill: tuple[int, ...]) ->
             relative to 1; posterize: bits kept; solarize: the level from which values are inverted.
         fill: R, G, B of what comes in from outside.
     """
+    place = _place(name, value)
+    if place is not None:
+        result = operations.affine(image, **place, interpolation=InterpolationMode.BILINEAR, fill=list(fill))
+    else:
+        result = _recoloured(image, name, value)
+    assert isinstance(result, Image.Image)  # as its argument
+    return result
+
+
+def _place(name: str, value: float) -> dict[str, Any] | None:
+    """Returns the affine map of an operation that moves pixels; None for one that changes their colours."""
     degrees = math.degrees(math.atan(value))
     whole = int(value)
     still: dict[str, Any] = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0]}
@@ -135,24 +153,17 @@ def apply(image: Image.Image, name: str, value: float, fill: tuple[int, ...]) ->
         "translate_y": {"translate": [0, whole]},
         "rotate": {"angle": -value},
     }
-    strengthened = {
-        "brightness": operations.adjust_brightness,
-        "color": operations.adjust_saturation,
-        "contrast": operations.adjust_contrast,
-        "sharpness": operations.adjust_sharpness,
-    }
-    if name in moved:
-        place = {**still, **moved[name]}
-        result = operations.affine(image, **place, interpolation=InterpolationMode.BILINEAR, fill=list(fill))
-    elif name in strengthened:
-        result = strengthened[name](image, 1 + value)
-    elif name == "posterize":
-        result = operations.posterize(image, round(value))
-    elif name == "solarize":
-        result = operations.solarize(image, value)
-    elif name == "autocontrast":
-        result = operations.autocontrast(image)
-    else:
-        result = operations.equalize(image) if name == "equalize" else image
-    assert isinstance(result, Image.Image)  # as its argument
-    return result
+    return {**still, **moved[name]} if name in moved else None
+
+
+def _recoloured(image: Image.Image, name: str, value: float) -> Any:  # noqa: ANN401 - torchvision has no types
+    """Returns the image after an operation that leaves every pixel where it is."""
+    if name in _ADJUSTED:
+        return _ADJUSTED[name](image, 1 + value)
+    if name == "posterize":
+        return operations.posterize(image, round(value))
+    if name == "solarize":
+        return operations.solarize(image, value)
+    if name == "autocontrast":
+        return operations.autocontrast(image)
+    return operations.equalize(image) if name == "equalize" else image

@@ -22,7 +22,7 @@ from training.calibration.embeddings import Predictions
 from training.checkpoint import UNCALIBRATED, Calibration
 from training.config import UnknownChoice
 from training.loop.run import Run
-from training.scoring.scores import Evaluation, mean_loss
+from training.scoring.scores import ScoredLogits, mean_loss
 from training.tasks.by_name import task_of
 from training.tasks.probabilities import Doubles, sigmoid, softmax
 from training.tasks.task import LearningTask, Meaning
@@ -31,11 +31,11 @@ _COOLEST, _HOTTEST = 1e-2, 1e2
 
 
 @dataclass(frozen=True, eq=False)
-class Reliability:
+class TemperatureEffect:
     """Expected calibration error with its bins, and the mean loss, on some images before and after the temperature."""
 
-    before: metrics.Calibration
-    after: metrics.Calibration
+    before: metrics.CalibrationScores
+    after: metrics.CalibrationScores
     loss_before: float
     loss: float
 
@@ -52,7 +52,7 @@ class Fitted:
     """
 
     calibration: Calibration
-    reliability: dict[str, Reliability]
+    reliability: dict[str, TemperatureEffect]
     unknown_scores: dict[str, Doubles]
     auroc: dict[UnknownMethod, float]
 
@@ -102,14 +102,14 @@ def fit(
     return Fitted(Calibration(temperature, thresholds, found.rule), reliability, found.scores, found.auroc)
 
 
-def evaluation(found: Predictions, meaning: Meaning, calibration: Calibration) -> Evaluation:
+def evaluation(found: Predictions, meaning: Meaning, calibration: Calibration) -> ScoredLogits:
     """Returns the logits of a network as they are scored: as they came, or over the temperature.
 
     Thresholds are for scores over the temperature, and no other figure of several labels but the loss depends on it.
     """
     temperature = calibration.temperature if calibration.thresholds else 1.0
     truth = task_of(meaning.task).targets(found.samples)
-    return Evaluation((found.logits / temperature).astype(np.float32), truth, meaning)
+    return ScoredLogits((found.logits / temperature).astype(np.float32), truth, meaning)
 
 
 def of_run(run: Run, found: Mapping[str, Predictions]) -> Fitted:
@@ -150,9 +150,9 @@ def fit_temperature(logits: FloatArray, truth: npt.NDArray[Any]) -> float:
     return 1 / math.sqrt(low * high)
 
 
-def _reliability(found: Predictions, temperature: float, task: LearningTask) -> Reliability:
+def _reliability(found: Predictions, temperature: float, task: LearningTask) -> TemperatureEffect:
     truth = task.targets(found.samples)
-    return Reliability(
+    return TemperatureEffect(
         before=_ece(task.probabilities(found.logits, 1.0), truth),
         after=_ece(task.probabilities(found.logits, temperature), truth),
         # what the temperature makes smaller, while the calibration error of few images may as well rise
@@ -161,7 +161,7 @@ def _reliability(found: Predictions, temperature: float, task: LearningTask) -> 
     )
 
 
-def _ece(scores: Doubles, truth: npt.NDArray[Any]) -> metrics.Calibration:
+def _ece(scores: Doubles, truth: npt.NDArray[Any]) -> metrics.CalibrationScores:
     """Of several classes an image, each counts as a decision between no and yes."""
     if truth.ndim == 1:
         return metrics.ece(scores, truth)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import csv
 import dataclasses
 import hashlib
-import inspect
 import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from cnn_perception.files import as_utf8
 from training.data import csv_table, duplicates, image_folder, scan
 from training.data.choices import By, TaskChoice
 from training.data.duplicates import Pairs
-from training.data.records import PARTS, Finding, LabelledImages, Listing, Part, Sample
+from training.data.records import PARTS, ImageFinding, LabelledImages, Listing, Part, Sample
 from training.data.scan import ANIMATED, TRANSPARENT, Content
 from training.data.split import Division, divide, with_groups
 from training.run_files import write_text
@@ -46,29 +46,14 @@ KINDS = (ANIMATED, TRANSPARENT, OTHER_NUMBERS, COPY, ALIKE_ACROSS, ALIKE)
 """How the reasons of findings begin, by which they are counted; a longer one before its own beginning."""
 
 
-def load_images(
-    source: Path,
-    *,
-    val_fraction: float = 0.2,
-    test_fraction: float = 0.0,
-    seed: int = 0,
-    findings_csv: Path | None = None,
-    task: TaskChoice = "auto",
-    targets: Sequence[str] = (),
-    group_pattern: str | None = None,
-    split: By = "random",
-    folds: int | None = None,
-    fold: int | None = None,
-    strict: bool = False,
-) -> LabelledImages:
-    """Finds, checks and splits labelled images.
+@dataclass(frozen=True)
+class DataOptions:
+    """How a data set is read and split; the fields are those of a run's settings.
 
-    Args:
-        source: DIR with train, val and test folders of class folders, or with class folders; or a CSV file.
+    Attributes:
         val_fraction: Share of each class held out for validation where the data set has no val part, in (0, 1).
         test_fraction: Share of each class held out for the test if it has no test part, in [0, 1).
         seed: Seed of the split.
-        findings_csv: Where what was found is listed (path, reason, action); written if there is anything.
         task: What is to be learned; `auto` tells it from the columns.
         targets: For regression, the columns of numbers, each `name` or `name:unit`.
         group_pattern: Regular expression that takes the group of an image from its file name.
@@ -76,6 +61,38 @@ def load_images(
         folds: Validation is one of this many parts of the training images; val and test are left out.
         fold: Which of them, from 1; the first by default.
         strict: Whether one image that cannot be decoded is an error.
+    """
+
+    val_fraction: float = 0.2
+    test_fraction: float = 0.0
+    seed: int = 0
+    task: TaskChoice = "auto"
+    targets: Sequence[str] = ()
+    group_pattern: str | None = None
+    split: By = "random"
+    folds: int | None = None
+    fold: int | None = None
+    strict: bool = False
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> DataOptions:
+        """Returns those of a run's settings that say how its data are read."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in settings.items() if name in names})
+
+    @property
+    def division(self) -> Division:
+        """What is held out."""
+        return Division(self.val_fraction, self.test_fraction, self.seed, self.split, self.folds, self.fold)
+
+
+def load_images(source: Path, options: DataOptions | None = None, findings_csv: Path | None = None) -> LabelledImages:
+    """Finds, checks and splits labelled images.
+
+    Args:
+        source: DIR with train, val and test folders of class folders, or with class folders; or a CSV file.
+        options: How it is read and split; as usual by default.
+        findings_csv: Where what was found is listed (path, reason, action); written if there is anything.
 
     Returns:
         The data set, without the images that cannot be decoded.
@@ -85,23 +102,25 @@ def load_images(
         DataError: If it is no data set, a class has too few images, its parts differ in their classes or share
             images, an image has two labels, or more than `MAX_REJECTED` of the images cannot be decoded.
     """
-    listing, contents, findings = _read_all(with_groups(_list(source, task, targets), group_pattern))
+    options = options or DataOptions()
+    listed = with_groups(_list(source, options.task, options.targets), options.group_pattern)
+    listing, contents, findings = _read_all(listed)
     same = duplicates.exact([content.sha256 for content in contents])
     alike = _without_copies(duplicates.near([content.thumbnail for content in contents]), contents)
     findings += [_same(listing, a, b) for a, b in same.tolist()]
     _write_findings(findings_csv, [*findings, *_near_duplicates(listing, listing, alike)])
-    _refuse(listing, findings, strict, f"see {findings_csv}" if findings_csv else "--csv FILE lists them")
+    _refuse(listing, findings, options.strict, f"see {findings_csv}" if findings_csv else "--csv FILE lists them")
     _check_counts(listing)
     _check_groups(listing)
 
-    samples = divide(listing, same, alike, Division(val_fraction, test_fraction, seed, split, folds, fold))
+    samples = divide(listing, same, alike, options.division)
     kept = listing.keep(samples)
     findings += _near_duplicates(listing, kept, alike)
     _write_findings(findings_csv, findings)
     return _described(listing, kept, _digest(listing, contents), findings)
 
 
-def _described(listing: Listing, kept: Listing, digest: str, findings: Sequence[Finding]) -> LabelledImages:
+def _described(listing: Listing, kept: Listing, digest: str, findings: Sequence[ImageFinding]) -> LabelledImages:
     """The images that are kept of a listing, their numbers standardised, with what their owner should know."""
     task = task_of(kept.task)
     train = [sample for sample in kept.samples if sample.part == "train"]
@@ -121,12 +140,6 @@ def _described(listing: Listing, kept: Listing, digest: str, findings: Sequence[
         ignored=ignored,
         warnings=(*_summary(findings), *task.oddities(train, kept.class_names)),
     )
-
-
-def options(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns those of a run's settings that `load_images` takes."""
-    names = inspect.signature(load_images).parameters.keys() - {"source", "findings_csv"}
-    return {name: value for name, value in settings.items() if name in names}
 
 
 def write_split(path: Path, data: LabelledImages) -> None:
@@ -157,19 +170,19 @@ def _list(source: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
     return image_folder.read(source)
 
 
-def _read_all(listing: Listing) -> tuple[Listing, list[Content], list[Finding]]:
+def _read_all(listing: Listing) -> tuple[Listing, list[Content], list[ImageFinding]]:
     """Returns the readable images, what is in them, and what was found on the way."""
     usable = []
     contents = []
-    findings = list[Finding]()
+    findings = list[ImageFinding]()
     found = scan.read_all([sample.path for sample in listing.samples])
     for sample, result in zip(listing.samples, found, strict=True):
-        if isinstance(result, Finding):
+        if isinstance(result, ImageFinding):
             findings.append(result)
             continue
         usable.append(sample)
         contents.append(result)
-        findings += [Finding(sample.path, note, "warning") for note in result.notes]
+        findings += [ImageFinding(sample.path, note, "warning") for note in result.notes]
     return listing.keep(tuple(usable)), contents, findings
 
 
@@ -193,20 +206,20 @@ def _without_copies(pairs: Pairs, contents: Sequence[Content]) -> Pairs:
     return pairs[[contents[a].sha256 != contents[b].sha256 for a, b in pairs.tolist()]] if len(pairs) else pairs
 
 
-def _same(listing: Listing, first: int, second: int) -> Finding:
+def _same(listing: Listing, first: int, second: int) -> ImageFinding:
     """Judges an image that is a copy of an earlier one."""
     one, other = listing.samples[first], listing.samples[second]
     if one.part != other.part:
-        return Finding(other.path, f"{TWO_PARTS}: in {other.part} here, in {one.part} as {one.path}", "error")
+        return ImageFinding(other.path, f"{TWO_PARTS}: in {other.part} here, in {one.part} as {one.path}", "error")
     if (one.label, one.values) != (other.label, other.values):
         what = f"{listing.words(other) or 'no class'} here, {listing.words(one) or 'no class'} as {one.path}"
         if not task_of(listing.task).copies_agree:
-            return Finding(other.path, f"{OTHER_NUMBERS}: {what}", "warning")
-        return Finding(other.path, f"{TWO_LABELS}: {what}", "error")
-    return Finding(other.path, f"{COPY} of {one.path}", "warning")
+            return ImageFinding(other.path, f"{OTHER_NUMBERS}: {what}", "warning")
+        return ImageFinding(other.path, f"{TWO_LABELS}: {what}", "error")
+    return ImageFinding(other.path, f"{COPY} of {one.path}", "warning")
 
 
-def _near_duplicates(listing: Listing, kept: Listing, alike: Pairs) -> list[Finding]:
+def _near_duplicates(listing: Listing, kept: Listing, alike: Pairs) -> list[ImageFinding]:
     """What is said of images that look the same, where both are kept."""
     there = {sample.path: sample for sample in kept.samples}
     findings = []
@@ -218,22 +231,22 @@ def _near_duplicates(listing: Listing, kept: Listing, alike: Pairs) -> list[Find
     return findings
 
 
-def _alike(listing: Listing, one: Sample, other: Sample) -> Finding:
+def _alike(listing: Listing, one: Sample, other: Sample) -> ImageFinding:
     where = f" in {one.part}" if one.part != other.part else ""
     differs = task_of(listing.task).one_class and one.label != other.label
     what = f", there {listing.words(one)}" if differs else ""
     kind = ALIKE_ACROSS if where else ALIKE
-    return Finding(other.path, f"{kind} of {one.path}{where}{what}", "warning")
+    return ImageFinding(other.path, f"{kind} of {one.path}{where}{what}", "warning")
 
 
-def _write_findings(path: Path | None, findings: Sequence[Finding]) -> None:
+def _write_findings(path: Path | None, findings: Sequence[ImageFinding]) -> None:
     if path and not findings:
         path.unlink(missing_ok=True)  # an earlier check's
     elif path:
         write_csv(path, ("path", "reason", "action"), [(f.path, f.reason, f.action) for f in findings])
 
 
-def _refuse(listing: Listing, findings: Sequence[Finding], strict: bool, where: str) -> None:
+def _refuse(listing: Listing, findings: Sequence[ImageFinding], strict: bool, where: str) -> None:
     """Raises DataError if too many images cannot be read, or copies of one contradict each other."""
     rejected = [finding for finding in findings if finding.action == "left out"]
     if len(rejected) > (0 if strict else MAX_REJECTED * (len(listing.samples) + len(rejected))):
@@ -279,7 +292,7 @@ def _standardised(samples: Sequence[Sample], of: Scaling) -> tuple[Sample, ...]:
     return tuple(dataclasses.replace(sample, values=tuple(row)) for sample, row in rows)
 
 
-def _summary(findings: Sequence[Finding]) -> list[str]:
+def _summary(findings: Sequence[ImageFinding]) -> list[str]:
     """Says how often each kind of warning occurred."""
     counts = Counter(
         next(kind for kind in KINDS if f.reason.startswith(kind)) for f in findings if f.action == "warning"

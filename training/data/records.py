@@ -39,7 +39,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Finding:
+class ImageFinding:
     """Something about one image that its owner should know, and what was done about it."""
 
     path: Path
@@ -104,7 +104,7 @@ class LabelledImages:
     scaling: tuple[tuple[float, float], ...]
     samples: tuple[Sample, ...]
     sha256: str
-    rejected: tuple[Finding, ...]
+    rejected: tuple[ImageFinding, ...]
     ignored: dict[str, int]
     warnings: tuple[str, ...] = ()
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from cnn_perception.errors import FrameError
 from cnn_perception.image.messages import decode_file_bytes
 from training.data.duplicates import Thumbnail, thumbnail
-from training.data.records import Finding
+from training.data.records import ImageFinding
 
 ANIMATED = "animated: the first of its pictures is used"
 TRANSPARENT = "transparent: composited over white"
@@ -40,21 +40,21 @@ class Content:
     notes: tuple[str, ...]
 
 
-def read_all(paths: Sequence[Path]) -> Iterable[Content | Finding]:
+def read_all(paths: Sequence[Path]) -> Iterable[Content | ImageFinding]:
     """Yields what each file holds, or why it is left out, in the order of the paths."""
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         yield from tqdm(pool.map(read, paths), "checking", len(paths), unit="img")
 
 
-def read(path: Path) -> Content | Finding:
+def read(path: Path) -> Content | ImageFinding:
     """Decodes one file as the robot would."""
     try:
         data = path.read_bytes()
         image = decode_file_bytes(data)
     except FrameError as error:
-        return Finding(path, f"{error.reason}: {error}", "left out")
+        return ImageFinding(path, f"{error.reason}: {error}", "left out")
     except OSError as error:
-        return Finding(path, f"unreadable: {error.strerror}", "left out")
+        return ImageFinding(path, f"unreadable: {error.strerror}", "left out")
     return Content(hashlib.sha256(data).digest(), thumbnail(image), _notes(data))
 
 

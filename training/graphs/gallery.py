@@ -16,7 +16,7 @@ from cnn_perception.image.listing import image_files
 from cnn_perception.model.gallery import Gallery
 from cnn_perception.model.spec import InputSpec
 from training.checkpoint import Checkpoint
-from training.graphs.parity import evenly, read_image, runner
+from training.graphs.parity import evenly, prepared_image, runner
 from training.tasks.by_name import task_of
 
 PER_CLASS = 10
@@ -111,7 +111,7 @@ def embed(proto: ModelProto, references: Sequence[Reference], size: InputSpec) -
     run = runner(proto, ["embedding"])
     rows = []
     for reference in tqdm(references, "gallery", unit="img", leave=False):
-        (found,) = run(read_image(reference.path, size, "reference")[np.newaxis])
+        (found,) = run(prepared_image(reference.path, size, "reference")[np.newaxis])
         exact = found[0].astype(np.float64)
         length = float(np.linalg.norm(exact))
         if not 0 < length < np.inf:  # catches NaN, too

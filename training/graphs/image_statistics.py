@@ -15,7 +15,7 @@ from cnn_perception.pipeline.postprocess import Postprocessor
 from cnn_perception.pipeline.preprocess import InputTensor
 from cnn_perception.stream.drift import brightness, moments
 from training.checkpoint import Checkpoint
-from training.graphs.parity import evenly, read_image, runner
+from training.graphs.parity import evenly, prepared_image, runner
 from training.tasks.by_name import task_of
 
 MOST_IMAGES = 300
@@ -46,7 +46,7 @@ def measure(proto: ModelProto, checkpoint: Checkpoint, spec: ModelSpec) -> Train
     lights = []
     entropies = []
     for index in tqdm(chosen, "statistics", unit="img", leave=False):
-        tensor = InputTensor(read_image(paths[index], spec.input, "validation"))
+        tensor = InputTensor(prepared_image(paths[index], spec.input, "validation"))
         logits, embeddings = run(tensor[np.newaxis])
         lights.append(brightness(tensor, spec.input))
         entropies.append(entropy(postprocess(Outputs(logits[0], None, embeddings[0])).scores))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -62,16 +62,11 @@ def compare_logits(
         ParityError: If a logit differs by more than the tolerance where it may not, or is no finite number.
         DataError: If a validation image cannot be read any more.
     """
-    run = runner(proto, ["logits"])
     source, images = _inputs(checkpoint, count)
     largest = 0.0
     agreed = 0
     deviations = np.array([deviation for _, deviation in checkpoint.scaling] or 1.0, np.float32)
-    for start in tqdm(range(0, len(images), _BATCH), desc="parity", unit="batch", leave=False):
-        batch = np.stack([image() for image in images[start : start + _BATCH]])
-        with torch.no_grad():
-            expected = model(torch.from_numpy(batch)).numpy()
-        (found,) = run(batch)
+    for found, expected in _answers(runner(proto, ["logits"]), model, images):
         differences = np.abs(found - expected) / deviations
         difference = float(differences.max())
         if not np.isfinite(difference) or (is_exact and difference > tolerance):
@@ -83,6 +78,18 @@ def compare_logits(
         largest = max(largest, difference)
         agreed += _agreeing(found, expected, differences <= tolerance, checkpoint)
     return ParityRecord(source, len(images), largest, tolerance, agreed / len(images))
+
+
+def _answers(
+    run: Callable[[_Batch], list[_Batch]], model: nn.Module, images: Sequence[Callable[[], _Batch]]
+) -> Iterator[tuple[_Batch, _Batch]]:
+    """Yields the logits (N, K) of the graph and of torch, a batch of images at a time."""
+    for start in tqdm(range(0, len(images), _BATCH), desc="parity", unit="batch", leave=False):
+        batch = np.stack([image() for image in images[start : start + _BATCH]])
+        with torch.no_grad():
+            expected = model(torch.from_numpy(batch)).numpy()
+        (found,) = run(batch)
+        yield found, expected
 
 
 def _agreeing(found: _Batch, expected: _Batch, is_near: npt.NDArray[np.bool_], checkpoint: Checkpoint) -> int:
@@ -130,7 +137,7 @@ def _inputs(checkpoint: Checkpoint, count: int) -> tuple[ParitySource, list[Call
     paths = [Path(path) for path in checkpoint.val_images if Path(path).is_file()]
     if paths:
         chosen = evenly(len(paths), count)
-        return "validation", [partial(read_image, paths[index], size, "validation") for index in chosen]
+        return "validation", [partial(prepared_image, paths[index], size, "validation") for index in chosen]
     random = np.random.default_rng(0)
     shape = (3, size.height, size.width)
     return "noise", [lambda: random.standard_normal(shape, np.float32)] * min(count, _NOISE_IMAGES)
@@ -146,7 +153,7 @@ def evenly(length: int, count: int) -> list[int]:
     return [int(index) for index in np.linspace(0, length - 1, min(count, length)).round()]
 
 
-def read_image(path: Path, size: InputSpec, part: Literal["training", "validation", "reference"]) -> _Batch:
+def prepared_image(path: Path, size: InputSpec, part: Literal["training", "validation", "reference"]) -> _Batch:
     """Returns an image as the robot would prepare it: (3, H, W) float32.
 
     Raises:

@@ -25,8 +25,8 @@ from tqdm import tqdm
 from cnn_perception.errors import ConfigError, DataError, ModelError
 from cnn_perception.model.spec import InputSpec, Precision, PrecisionRecord
 from training.checkpoint import Checkpoint
-from training.graphs.parity import evenly, read_image, runner
-from training.scoring.scores import Evaluation
+from training.graphs.parity import evenly, prepared_image, runner
+from training.scoring.scores import ScoredLogits
 from training.tasks.by_name import METRIC_TITLES, task_of
 from training.tasks.scaling import standardised
 
@@ -168,7 +168,7 @@ def _chosen(paths: Sequence[str], count: int) -> list[Path]:
 
 def _tensors(paths: Sequence[Path], size: InputSpec) -> Iterator[_Batch]:
     for path in tqdm(paths, "calibrating", unit="img", leave=False):
-        yield read_image(path, size, "training")
+        yield prepared_image(path, size, "training")
 
 
 def _compare(before: ModelProto, after: ModelProto, checkpoint: Checkpoint) -> tuple[int, float, float]:
@@ -181,7 +181,7 @@ def _compare(before: ModelProto, after: ModelProto, checkpoint: Checkpoint) -> t
     of_after: list[_Batch] = []
     for start in tqdm(range(0, len(shown), _BATCH), "comparing", unit="batch", leave=False):
         paths = [path for path, _ in shown[start : start + _BATCH]]
-        batch = np.stack([read_image(path, checkpoint.input, "validation") for path in paths])
+        batch = np.stack([prepared_image(path, checkpoint.input, "validation") for path in paths])
         of_before += run_before(batch)
         of_after += run_after(batch)
     return len(shown), _metric(of_before, truth, checkpoint), _metric(of_after, truth, checkpoint)
@@ -200,9 +200,9 @@ def _labelled(checkpoint: Checkpoint) -> list[tuple[Path, tuple[float, ...]]]:
 
 
 def _metric(batches: Sequence[_Batch], targets: _Batch, checkpoint: Checkpoint) -> float:
-    """Returns the metric of logits; the graph gives numbers in units, `Evaluation` compares standardised ones."""
+    """Returns the metric of logits; the graph gives numbers in units, `ScoredLogits` compares standardised ones."""
     truth = task_of(checkpoint.task).stored_targets(targets)
-    return Evaluation(standardised(np.concatenate(batches), checkpoint.scaling), truth, checkpoint).metric
+    return ScoredLogits(standardised(np.concatenate(batches), checkpoint.scaling), truth, checkpoint).metric
 
 
 def _check(record: PrecisionRecord, max_loss: float) -> None:

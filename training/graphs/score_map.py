@@ -50,7 +50,7 @@ def map_head(split: Split) -> nn.Module | None:
     try:
         return convolutional_head(split)
     except NotConvolutionalError as error:
-        _LOG.warning("no score map: %s", error)
+        _warn_of_none(error)
     return None
 
 
@@ -72,7 +72,7 @@ def open_map(proto: ModelProto, split: Split, place: Geometry, size: InputSpec) 
         check_map(proto, split, result)
         check_single_cell(proto, size)
     except NotConvolutionalError as error:
-        _LOG.warning("no score map: %s", error)
+        _warn_of_none(error)
         remove_map(proto, size)
         return None
     return result
@@ -94,10 +94,14 @@ def keep_map(proto: ModelProto, place: ScoreMapSpec | None, size: InputSpec) -> 
     try:
         check_single_cell(proto, size, REDUCED_TOLERANCE)
     except NotConvolutionalError as error:
-        _LOG.warning("no score map: %s", error)
+        _warn_of_none(error)
         remove_map(proto, size)
         return None
     return place
+
+
+def _warn_of_none(reason: NotConvolutionalError) -> None:
+    _LOG.warning("no score map: %s", reason)
 
 
 def map_of(place: Geometry, size: InputSpec) -> ScoreMapSpec:

@@ -25,7 +25,7 @@ from training.loop.run import EpochRecord, Run
 from training.networks import backbones
 from training.run_files import replacing
 from training.scoring.predict import predict
-from training.scoring.scores import Evaluation
+from training.scoring.scores import ScoredLogits
 from training.tasks.by_name import task_of
 from training.tasks.task import Meaning
 
@@ -52,29 +52,47 @@ def fit(run: Run) -> list[EpochRecord]:
     scale = Scale.of(train)
     train = scale(train)
     val = scale(val)
-    task = run.data.task
     decay = run.config.weight_decay
     if decay is None:
         decay = _choose_decay(train, samples, run)
-    metric = task_of(task).metric
-    history: list[EpochRecord] = []
-    started = time.perf_counter()
-
-    def note(layer: Linear) -> None:
-        nonlocal started
-        on_train = _evaluate(layer, train, run.data)
-        on_val = _evaluate(layer, val, run.data)
-        scores = on_train.loss, on_train.metric, on_val.loss, on_val.metric
-        now = time.perf_counter()
-        history.append(EpochRecord(len(history) + 1, "probe", 1.0, *scores, now - started, metric))
-        started = now
-
-    layer = linear_solver.fit(train, task, len(run.data.class_names), decay, run.config.epochs, note)
+    history = _History(run.data, train, val)
+    classes = len(run.data.class_names)
+    layer = linear_solver.fit(train, run.data.task, classes, decay, run.config.epochs, history.add)
     scale.fold_into(cut.classifier, layer)
-    print(f"probe: weight decay {decay:g}, {len(history)} iterations")
-    run.write_history(history)
+    print(f"probe: weight decay {decay:g}, {len(history.records)} iterations")
+    run.write_history(history.records)
     run.save(["best.pt", "last.pt"], _evaluate(layer, val, run.data).summary(), {})
-    return history
+    return history.records
+
+
+class _History:
+    """How good the layer was after each iteration, on the training and on the validation images."""
+
+    def __init__(self, meaning: Meaning, train: Features, val: Features) -> None:
+        self.records: list[EpochRecord] = []
+        self._meaning = meaning
+        self._train = train
+        self._val = val
+        self._started_s = time.perf_counter()
+
+    def add(self, layer: Linear) -> None:
+        """Evaluates the layer of one more iteration."""
+        on_train = _evaluate(layer, self._train, self._meaning)
+        on_val = _evaluate(layer, self._val, self._meaning)
+        now_s = time.perf_counter()
+        record = EpochRecord(
+            epoch=len(self.records) + 1,
+            phase="probe",
+            lr=1.0,
+            train_loss=on_train.loss,
+            train_metric=on_train.metric,
+            val_loss=on_val.loss,
+            val_metric=on_val.metric,
+            seconds=now_s - self._started_s,
+            metric=task_of(self._meaning.task).metric,
+        )
+        self.records.append(record)
+        self._started_s = now_s
 
 
 def start_head(run: Run) -> None:
@@ -125,8 +143,8 @@ def _choose_decay(train: Features, samples: Sequence[Sample], run: Run) -> float
     return min(losses, key=lambda candidate: losses[candidate])
 
 
-def _evaluate(layer: Linear, data: Features, meaning: Meaning) -> Evaluation:
-    return Evaluation(layer(data.embeddings).cpu().numpy(), data.targets.cpu().numpy(), meaning)
+def _evaluate(layer: Linear, data: Features, meaning: Meaning) -> ScoredLogits:
+    return ScoredLogits(layer(data.embeddings).cpu().numpy(), data.targets.cpu().numpy(), meaning)
 
 
 def _features(run: Run, cut: backbones.Split) -> tuple[Features, Features, tuple[Sample, ...]]:

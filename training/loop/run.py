@@ -22,6 +22,7 @@ from training.batches.loader import Batch, Images, Order, balanced, data_loader
 from training.checkpoint import UNCALIBRATED, Checkpoint
 from training.config import CHANGED_BY_RESUME, TrainConfig, expand_augment, from_json, make, with_recipe
 from training.data import load
+from training.data.load import DataOptions
 from training.data.records import LabelledImages, Part
 from training.networks import build
 from training.run_files import write_text
@@ -186,14 +187,14 @@ def open_run(config: TrainConfig) -> Run:
         DataError: If the data cannot be used.
     """
     folder = Path(config.output)
-    device = _device(config)
+    device = distributed.chosen_device(config.device)
     build.start(config, 2)  # for its errors: a wrong name should not be found only after the data were read
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be made ({error.strerror}); choose another --output") from None
-    findings = folder / "findings.csv"
-    data = load.load_images(Path(config.data), findings_csv=findings, **load.options(config.to_dict()))
+    options = DataOptions.of(config.to_dict())
+    data = load.load_images(Path(config.data), options, folder / "findings.csv")
     write_text(
         folder / "config.json",
         json.dumps({**config.to_dict(), "resume": False, "find_lr": False}, indent=2, ensure_ascii=False) + "\n",
@@ -204,15 +205,6 @@ def open_run(config: TrainConfig) -> Run:
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     model = model.to(device).to(memory_format=layout)
     return Run(config, folder, data, model, weights, device, _workers(config, device))
-
-
-def _device(config: TrainConfig) -> torch.device:
-    found = torch.cuda.is_available()
-    if config.device == "cuda" and not found:
-        raise ConfigError("--device cuda: torch sees no GPU here; take auto or cpu")
-    if not found or config.device == "cpu":
-        return torch.device("cpu")
-    return torch.device("cuda", distributed.local_rank()) if distributed.count() > 1 else torch.device("cuda")
 
 
 def _workers(config: TrainConfig, device: torch.device) -> int:

@@ -42,24 +42,45 @@ def with_grid_head(
     body = backbones.split(model, *size).body
     image = next(iter(body.graph.nodes))
     end = _output(body, layer, model)
-    shape = end.meta["shape"]
+    channels = _channels(end, layer, size)
+    graph = fx.Graph()
+    last = graph.graph_copy(backbones.cut(body, image, end).graph, {})
+    assert isinstance(last, fx.Node)
+    _keep_only(model, {str(node.target) for node in graph.nodes if node.op in ("call_module", "get_attr")})
+    head = _head(channels, outputs, cells, dropout)
+    model.head = head
+    for name, _ in head.named_children():
+        last = graph.call_module(f"head.{name}", (last,))
+    graph.output(last)
+    return _module(model, graph)
+
+
+def _channels(end: fx.Node, layer: str | None, size: tuple[int, int]) -> int:
+    """Returns how many channels the features of a layer have.
+
+    Raises:
+        ConfigError: If the features are not spatial.
+    """
+    shape: tuple[int, ...] = end.meta["shape"]
     # rows and columns shrink alike; the channels of a network that has them last, such as Swin, do not
     if len(shape) != 4 or not 0.5 < size[0] / shape[2] / (size[1] / shape[3]) < 2:
         where = layer or "(the last)"
         raise ConfigError(
             f"--feature-layer {where}: gives {shape[1:]}, not channels, rows, columns; name another layer"
         )
-    graph = fx.Graph()
-    last = graph.graph_copy(backbones.cut(body, image, end).graph, {})
-    assert isinstance(last, fx.Node)
-    _keep_only(model, {str(node.target) for node in graph.nodes if node.op in ("call_module", "get_attr")})
-    head = OrderedDict[str, nn.Module](pool=nn.AdaptiveAvgPool2d(cells), flatten=nn.Flatten())
-    head |= {"dropout": nn.Dropout(dropout)} if dropout else {}
-    head["fc"] = nn.Linear(shape[1] * cells[0] * cells[1], outputs)
-    model.head = nn.Sequential(head)
-    for name in head:
-        last = graph.call_module(f"head.{name}", (last,))
-    graph.output(last)
+    return shape[1]
+
+
+def _head(channels: int, outputs: int, cells: tuple[int, int], dropout: float | None) -> nn.Sequential:
+    layers = OrderedDict[str, nn.Module](pool=nn.AdaptiveAvgPool2d(cells), flatten=nn.Flatten())
+    if dropout:
+        layers["dropout"] = nn.Dropout(dropout)
+    layers["fc"] = nn.Linear(channels * cells[0] * cells[1], outputs)
+    return nn.Sequential(layers)
+
+
+def _module(model: nn.Module, graph: fx.Graph) -> nn.Module:
+    """Returns the network that a graph of a model's layers describes."""
     network = fx.GraphModule(model, graph)
     # A graph module rebuilds what holds its layers; the blocks themselves say what may be frozen together.
     for name, child in model.named_children():

@@ -15,7 +15,7 @@ from cnn_perception.metrics import Counts
 from training.graphs.layers import Layer, totals
 from training.loop.run import EpochRecord
 from training.run_files import replacing
-from training.scoring.scores import Evaluation
+from training.scoring.scores import ScoredLogits
 from training.tasks.by_name import METRIC_TITLES
 from training.tasks.scaling import in_units
 
@@ -64,7 +64,7 @@ def confusion_matrix(confusion: Counts, class_names: Sequence[str], path: Path) 
     _write(figure, path)
 
 
-def numbers(answers: Evaluation, path: Path) -> None:
+def numbers(answers: ScoredLogits, path: Path) -> None:
     """Draws what a network answers over what is true, a picture for each number."""
     truth = in_units(answers.truth, answers.meaning.scaling)
     found = in_units(answers.logits, answers.meaning.scaling)

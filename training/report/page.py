@@ -141,7 +141,7 @@ def _reliability(fitted: Fitted) -> list[diagrams.Reliability]:
     return drawn
 
 
-def _reliability_of(title: str, found: metrics.Calibration, loss: float) -> diagrams.Reliability:
+def _reliability_of(title: str, found: metrics.CalibrationScores, loss: float) -> diagrams.Reliability:
     return diagrams.Reliability(f"{title}: ECE {found.ece:.1%}, loss {loss:.3f}", found.bins)
 
 

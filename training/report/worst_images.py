@@ -24,7 +24,7 @@ from training.loop.run import Run
 from training.networks import backbones
 from training.tasks.by_name import task_of
 from training.tasks.probabilities import Doubles
-from training.tasks.task import Verdict
+from training.tasks.task import JudgedAnswer
 
 WORST = 12
 NEIGHBOURS = 4
@@ -34,7 +34,7 @@ _LONGEST_OF_NEIGHBOUR = 160
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class SimilarImage:
     """A training image that the network finds similar to another image.
 
     Attributes:
@@ -66,9 +66,9 @@ class WorstImage:
 
     name: str
     url: str
-    answer: Verdict
+    answer: JudgedAnswer
     loss: float
-    neighbours: tuple[Neighbour, ...]
+    neighbours: tuple[SimilarImage, ...]
 
 
 def worst(run: Run, train: Predictions, seen: Predictions, fitted: Calibration) -> list[WorstImage]:
@@ -141,11 +141,11 @@ def _prediction(
     )
 
 
-def _neighbour(run: Run, sample: Sample, other: Sample, cosine: float) -> Neighbour:
+def _neighbour(run: Run, sample: Sample, other: Sample, cosine: float) -> SimilarImage:
     task = task_of(run.data.task)
     image = _read(other)
     is_equal = (other.label, other.values) == (sample.label, sample.values)
-    return Neighbour(
+    return SimilarImage(
         path=other.path,
         url="" if image is None else data_url.of_image(_small(image, _LONGEST_OF_NEIGHBOUR)),
         label=task.label_text(other, run.data),

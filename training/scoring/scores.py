@@ -18,7 +18,7 @@ from training.tasks.task import LearningTask, Meaning, Truth
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
+class ScoredLogits:
     """Logits of a network on the images that could be read, and the scores that follow from what these show.
 
     Attributes:
@@ -82,7 +82,7 @@ def evaluate(
     device: torch.device,
     title: str,
     after_batch: Callable[[], None] | None = None,
-) -> Evaluation:
+) -> ScoredLogits:
     """Returns the logits of a network on labelled images, with the scores that follow.
 
     Args:
@@ -97,4 +97,4 @@ def evaluate(
         DataError: If none of the images can be read.
     """
     found = together(predict(model, loader, device, title, after_batch=after_batch), title)
-    return Evaluation(found.outputs.numpy(), found.labels.numpy(), meaning)
+    return ScoredLogits(found.outputs.numpy(), found.labels.numpy(), meaning)

@@ -17,8 +17,8 @@ from cnn_perception.label_table import Row
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import Task
 from training.tasks.probabilities import Doubles, log, softmax
-from training.tasks.table import LabelledTable, Labels
-from training.tasks.task import Flags, Labelled, LearningTask, Meaning, Thresholds, Truth, Verdict
+from training.tasks.table import LabelledTable, TableLabels
+from training.tasks.task import Flags, JudgedAnswer, Labelled, LearningTask, Meaning, Thresholds, Truth
 
 IMBALANCE = 10
 """How many times more images the largest class may have than the smallest before it is said."""
@@ -39,14 +39,14 @@ class Multiclass(LearningTask):
         """Returns whether there is the column `class`."""
         return "class" in table.header
 
-    def labels(self, table: LabelledTable) -> Labels:
+    def labels(self, table: LabelledTable) -> TableLabels:
         """Reads the column `class`."""
         table.require_no_targets(self.name)
         if "class" not in table.header:
             raise table.without("'class'", self.name)
         names = tuple(sorted({_class_of(row) for row in table.rows}))
         index = {name: label for label, name in enumerate(names)}
-        return Labels(names, (), lambda row: (index[_class_of(row)], ()))
+        return TableLabels(names, (), lambda row: (index[_class_of(row)], ()))
 
     def words(self, shown: Labelled, names: Sequence[str]) -> str:
         """Returns the name of the class."""
@@ -136,13 +136,13 @@ class Multiclass(LearningTask):
         """Returns the name of the class."""
         return meaning.class_names[shown.label]
 
-    def verdict(self, scores: Doubles, shown: Labelled, meaning: Meaning, thresholds: Doubles) -> Verdict:
+    def verdict(self, scores: Doubles, shown: Labelled, meaning: Meaning, thresholds: Doubles) -> JudgedAnswer:
         """Returns the class with the highest score."""
         top = int(scores.argmax())
         text = f"{meaning.class_names[top]} {scores[top]:.1%}"
         if top == shown.label:
-            return Verdict("right", text, "right")
-        return Verdict("wrong", text, f"is {self.label_text(shown, meaning)}")
+            return JudgedAnswer("right", text, "right")
+        return JudgedAnswer("wrong", text, f"is {self.label_text(shown, meaning)}")
 
     def probabilities(self, outputs: FloatArray, temperature: float) -> Doubles:
         """Returns a softmax."""

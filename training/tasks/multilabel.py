@@ -18,8 +18,8 @@ from cnn_perception.label_table import Row
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import Task
 from training.tasks.probabilities import Doubles, log, sigmoid
-from training.tasks.table import RESERVED, LabelledTable, Labels
-from training.tasks.task import MIN_IMAGES, Flags, Labelled, LearningTask, Meaning, Thresholds, Truth, Verdict
+from training.tasks.table import RESERVED, LabelledTable, TableLabels
+from training.tasks.task import MIN_IMAGES, Flags, JudgedAnswer, Labelled, LearningTask, Meaning, Thresholds, Truth
 
 THRESHOLD = 0.5
 """Score from which a class is taken to be shown where nothing better is known."""
@@ -40,16 +40,16 @@ class Multilabel(LearningTask):
         """Returns whether there is the column `classes`; columns of 0 and 1 might be anything."""
         return "classes" in table.header
 
-    def labels(self, table: LabelledTable) -> Labels:
+    def labels(self, table: LabelledTable) -> TableLabels:
         """Reads the column `classes`, or a column of 0 and 1 for each class."""
         table.require_no_targets(self.name)
         if "classes" in table.header:
             names = tuple(sorted({name for row in table.rows for name in _listed(row)}))
-            return Labels(names, (), lambda row: _label_of(_among(_listed(row), names)))
+            return TableLabels(names, (), lambda row: _label_of(_among(_listed(row), names)))
         names = tuple(name for name in table.header if name not in RESERVED)
         if "class" in table.header or not names:
             raise table.without("'classes'", self.name)
-        return Labels(names, (), lambda row: _label_of(tuple(_flag(row, name) for name in names)))
+        return TableLabels(names, (), lambda row: _label_of(tuple(_flag(row, name) for name in names)))
 
     def words(self, shown: Labelled, names: Sequence[str]) -> str:
         """Returns the names of its classes, separated by semicolons."""
@@ -118,11 +118,11 @@ class Multilabel(LearningTask):
         """Returns the names of its classes, separated by commas."""
         return ", ".join(name for name, value in zip(meaning.class_names, shown.values, strict=True) if value)
 
-    def verdict(self, scores: Doubles, shown: Labelled, meaning: Meaning, thresholds: Doubles) -> Verdict:
+    def verdict(self, scores: Doubles, shown: Labelled, meaning: Meaning, thresholds: Doubles) -> JudgedAnswer:
         """Returns the classes whose score is on the wrong side of its threshold."""
         wrong = np.flatnonzero((scores >= thresholds) != (np.array(shown.values) > 0.5))
         text = ", ".join(f"{meaning.class_names[k]} {scores[k]:.1%}" for k in wrong)
-        return Verdict("wrong", text or "unsure", f"is {self.label_text(shown, meaning) or 'nothing'}")
+        return JudgedAnswer("wrong", text or "unsure", f"is {self.label_text(shown, meaning) or 'nothing'}")
 
     def probabilities(self, outputs: FloatArray, temperature: float) -> Doubles:
         """Returns a sigmoid each."""

@@ -19,8 +19,8 @@ from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import Task
 from training.tasks.probabilities import Doubles
 from training.tasks.scaling import in_units
-from training.tasks.table import RESERVED, LabelledTable, Labels
-from training.tasks.task import Flags, Labelled, LearningTask, Meaning, Thresholds, Truth, Verdict
+from training.tasks.table import RESERVED, LabelledTable, TableLabels
+from training.tasks.task import Flags, JudgedAnswer, Labelled, LearningTask, Meaning, Thresholds, Truth
 
 
 class Regression(LearningTask):
@@ -44,12 +44,12 @@ class Regression(LearningTask):
         """Returns whether the user names columns of numbers."""
         return bool(table.targets)
 
-    def labels(self, table: LabelledTable) -> Labels:
+    def labels(self, table: LabelledTable) -> TableLabels:
         """Reads the columns of `--targets`."""
         names, units = _names_and_units(table.targets)
         if missing := [name for name in names if name not in table.header]:
             raise ConfigError(f"--targets: {table.file} has no column {missing[0]!r}; it has {', '.join(table.header)}")
-        return Labels(names, units, lambda row: (0, tuple(_number(row, name) for name in names)))
+        return TableLabels(names, units, lambda row: (0, tuple(_number(row, name) for name in names)))
 
     def words(self, shown: Labelled, names: Sequence[str]) -> str:
         """Returns each number with its name."""
@@ -137,9 +137,9 @@ class Regression(LearningTask):
         """Returns each number with its name and its unit."""
         return _in_words(shown.values, meaning)
 
-    def verdict(self, scores: Doubles, shown: Labelled, meaning: Meaning, thresholds: Doubles) -> Verdict:
+    def verdict(self, scores: Doubles, shown: Labelled, meaning: Meaning, thresholds: Doubles) -> JudgedAnswer:
         """Returns the numbers; how near is right cannot be said."""
-        return Verdict("", _in_words(scores.tolist(), meaning), f"is {self.label_text(shown, meaning)}")
+        return JudgedAnswer("", _in_words(scores.tolist(), meaning), f"is {self.label_text(shown, meaning)}")
 
     def probabilities(self, outputs: FloatArray, temperature: float) -> Doubles:
         """Returns the numbers."""

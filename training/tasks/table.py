@@ -36,7 +36,7 @@ class LabelledTable:
 
 
 @dataclass(frozen=True)
-class Labels:
+class TableLabels:
     """What is to be learned from a table.
 
     Attributes:

@@ -14,7 +14,7 @@ from torch import Tensor
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import Task
 from training.tasks.probabilities import Doubles
-from training.tasks.table import LabelledTable, Labels
+from training.tasks.table import LabelledTable, TableLabels
 
 Truth = npt.NDArray[Any]
 """What n images show: classes (n,) int64, or values (n, K) float32."""
@@ -58,7 +58,7 @@ class Meaning(Protocol):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class JudgedAnswer:
     """What a network said of an image, for people.
 
     Attributes:
@@ -114,7 +114,7 @@ class LearningTask(Protocol):
         """Returns whether a table is of this task where the user does not say it."""
 
     @abstractmethod
-    def labels(self, table: LabelledTable) -> Labels:
+    def labels(self, table: LabelledTable) -> TableLabels:
         """Returns how the labels of a table are read.
 
         Raises:
@@ -221,7 +221,7 @@ class LearningTask(Protocol):
         """Returns what an image is labelled as; its numbers are standardised and told in their units."""
 
     @abstractmethod
-    def verdict(self, scores: Doubles, shown: Labelled, meaning: Meaning, thresholds: Doubles) -> Verdict:
+    def verdict(self, scores: Doubles, shown: Labelled, meaning: Meaning, thresholds: Doubles) -> JudgedAnswer:
         """Returns what a network said of an image.
 
         Args:

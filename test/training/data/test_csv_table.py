@@ -10,7 +10,7 @@ from paths import SHARED_DATA, write_donkeycar_csv
 from tiny_images import write_folder
 
 from cnn_perception.errors import ConfigError, DataError
-from training.data.load import load_images, write_split
+from training.data.load import DataOptions, load_images, write_split
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def table(folder, header, rows, name="labels.csv"):
 
 
 def load(path, **options):
-    return load_images(path, **options)
+    return load_images(path, DataOptions(**options))
 
 
 def test_one_class_an_image(images):

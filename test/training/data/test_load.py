@@ -22,14 +22,13 @@ from cnn_perception.pipeline.preprocess import preprocess
 from training.batches.augment import Augmentation
 from training.batches.loader import Images, Key, Order, data_loader
 from training.config import make
-from training.data.load import load_images
+from training.data.load import DataOptions, load_images
 
 SPEC = InputSpec(16, 20, "crop", 0.875, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
 
 
 def load(root, **changes):
-    settings = {"val_fraction": 0.2, "test_fraction": 0.0, "seed": 0, "findings_csv": root.parent / "findings.csv"}
-    return load_images(root, **{**settings, **changes})
+    return load_images(root, DataOptions(**changes), root.parent / "findings.csv")
 
 
 def parts_by_class(data):

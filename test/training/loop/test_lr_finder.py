@@ -9,17 +9,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny_run import command_line, tiny_run, write_photos
+from tiny_run import command_line, tiny_run
 
 from cnn_perception.errors import EXIT_OK, DataError
 from training.loop import lr_finder
 from training.loop.lr_finder import Sweep
 from training.train import main, write_sweep
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    return write_photos(tmp_path_factory.mktemp("data") / "signs")
 
 
 def test_the_steepest_descent_of_a_known_curve_is_found():

@@ -23,14 +23,14 @@ from training.calibration import embeddings, fit
 from training.checkpoint import load
 from training.config import make
 from training.loop import trainer
-from training.scoring.scores import Evaluation
+from training.scoring.scores import ScoredLogits
 from training.tasks import by_name
 from training.tasks.regression import Regression
-from training.tasks.table import LabelledTable, Labels
+from training.tasks.table import LabelledTable, TableLabels
 
 NAMED = {
     "training/data/image_folder.py": "what a folder of class folders can say",
-    "training/export.py": "a published network is of one class an image",
+    "training/networks/untrained.py": "a published network is of one class an image",
     "training/train.py": "which figure a run leaves",
 }
 """The places that a fourth task may have to change beside its own file and `by_name`, which lists it."""
@@ -66,8 +66,8 @@ class Counts(Regression):
     def recognises(self, table: LabelledTable) -> bool:
         return "count" in table.header
 
-    def labels(self, table: LabelledTable) -> Labels:
-        return Labels(("things",), (), lambda row: (0, (float(row.cells["count"]),)))
+    def labels(self, table: LabelledTable) -> TableLabels:
+        return TableLabels(("things",), (), lambda row: (0, (float(row.cells["count"]),)))
 
     def scaling(self, train):
         return ()
@@ -129,7 +129,7 @@ def test_the_scores_of_a_task_of_its_own_file_are_its_own(table, tmp_path):
     run = tiny_run(table, tmp_path / "run")
     outputs, truth = np.log(np.float32([[1.0], [4.0], [9.0]])), np.float32([[0.0], [5.0], [5.0]])
 
-    found = Evaluation(outputs, truth, run.data).report()
+    found = ScoredLogits(outputs, truth, run.data).report()
 
     expected = functional.poisson_nll_loss(torch.from_numpy(outputs), torch.from_numpy(truth)).item()
     assert found.keys() == {"images", "within_one", "loss", "mae"}

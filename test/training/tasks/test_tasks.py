@@ -23,7 +23,7 @@ from cnn_perception.image.messages import decode_file_bytes
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from cnn_perception.pipeline.preprocess import preprocess
 from training import checkpoint, export
-from training.scoring.scores import Evaluation
+from training.scoring.scores import ScoredLogits
 from training.tasks.by_name import task_of
 from training.train import main
 
@@ -119,7 +119,7 @@ def test_scores_of_several_labels_are_those_of_scikit_learn():
     truth = (rng.random((50, 3)) < 0.4).astype(np.float32)
     logits = (rng.normal(size=(50, 3)) + truth).astype(np.float32)
     cuts = (0.5, 0.3, 0.7)
-    answers = Evaluation(logits, truth, meaning("multilabel", ("a", "b", "c")))
+    answers = ScoredLogits(logits, truth, meaning("multilabel", ("a", "b", "c")))
 
     report = answers.report(cuts)
 
@@ -144,7 +144,7 @@ def test_scores_of_numbers_are_in_their_units():
     truth = np.array([[0.0, 1.0], [1.0, -1.0], [-1.0, 0.0]], np.float32)
     found = np.array([[0.5, 1.0], [1.0, -0.5], [-1.5, 0.5]], np.float32)
     scaling = ((10.0, 2.0), (-1.0, 100.0))
-    answers = Evaluation(found, truth, meaning("regression", ("angle", "speed"), ("deg", "m/s"), scaling))
+    answers = ScoredLogits(found, truth, meaning("regression", ("angle", "speed"), ("deg", "m/s"), scaling))
 
     report = answers.report()
 

@@ -1,0 +1,162 @@
+"""Owns: what the doctor says of topics and nodes described to it. Leaves to others: real ones (test_doctor)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from doctor_parts import calibration, lines, picture
+from sensor_msgs.msg import Image
+
+from cnn_perception.doctor import nodes
+from cnn_perception.doctor import topics as topic_checks
+from cnn_perception.doctor.topics import Publisher, ReceivedFrames
+
+RAW, JPEG = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+NOW_NS = 1_700_000_000 * 10**9
+NOBODY = "FAIL  topic /image_raw: nobody publishes it -> "
+
+
+# ---- a topic
+
+
+@pytest.mark.parametrize(
+    ("wanted", "publishers", "others", "said"),
+    [
+        (RAW, [], {}, f"{NOBODY}no image topic is published: start the camera, with the same ROS_DOMAIN_ID"),
+        (RAW, [], {"/image_rav": RAW}, f"{NOBODY}did you mean /image_rav?"),
+        (RAW, [], {"/front/left/camera/image_raw": RAW}, "did you mean /front/left/camera/image_raw?"),
+        (RAW, [], {"/image_raw/compressed": JPEG}, "published: set image_transport to compressed"),
+        (RAW, [], {"/usb": RAW, "/top": JPEG}, f"{NOBODY}there are image topics: /top, /usb"),
+        (RAW, [Publisher("/cam", RAW)], {}, "ok    topic /image_raw: published by /cam as sensor_msgs/msg/Image"),
+        (RAW, [Publisher("/cam", JPEG)], {}, "Image -> set image_transport to compressed, with /image_raw as"),
+        (JPEG, [Publisher("/cam", RAW)], {}, "CompressedImage -> set image_transport to raw"),
+        (RAW, [Publisher("/cam", "std_msgs/msg/String")], {}, "FAIL  topic /image_raw: published by /cam as std_msgs"),
+        (RAW, [Publisher("/c", RAW, "Best effort publisher")], {}, "whose QoS does not fit: Best effort publisher ->"),
+        (RAW, [Publisher("/cam", RAW), Publisher("/d", JPEG)], {}, "warn  topic /image_raw: published by /d as"),
+        (RAW, [Publisher("/cam", RAW), Publisher("/d", RAW)], {}, "warn  topic /image_raw: 2 publishers at once"),
+    ],
+)
+def test_publishers(wanted: str, publishers: list[Publisher], others: dict[str, str], said: str):
+    assert said in lines(topic_checks.check_publishers("/image_raw", wanted, publishers, others))
+
+
+def frames(ages_s: Sequence[float], message: Image | None = None, **more: Any) -> ReceivedFrames:
+    """Frames at 10 Hz with stamps of these ages."""
+    arrived = [NOW_NS + number * 10**8 for number in range(len(ages_s))]
+    times_ns = [(max(ns - round(age_s * 1e9), 0), ns) for ns, age_s in zip(arrived, ages_s, strict=True)]
+    settings = {
+        "duration_s": 2.0,
+        "latest": message or picture(),
+        "times_ns": times_ns,
+        "camera_info": calibration(),
+    } | more
+    return ReceivedFrames("/front/image_raw", **settings)
+
+
+@pytest.mark.parametrize(
+    ("received", "said"),
+    [
+        (frames([0.01] * 11), "ok    frames of /front/image_raw: 11 in 2.0 s (10.0 Hz), 0.01 MiB each"),
+        (frames([0.01] * 11), "ok    frames of /front/image_raw: 80x48, rgb8: converted"),
+        (frames([0.01, 0.05]), "ok    frames of /front/image_raw: 50 ms old at most"),
+        (frames([0.01]), "ok    topic /front/camera_info: calibrated, plumb_bob"),
+        (ReceivedFrames("/front/image_raw", 2.0), "FAIL  frames of /front/image_raw: none in 2.0 s"),
+        (frames([0.01], picture("rgb9")), "FAIL  frames of /front/image_raw: refused (encoding): encoding 'rgb9'"),
+        (frames([0.01], picture(frame_id="")), "warn  frames of /front/image_raw: frame_id is empty"),
+        (frames([12.5, 12.0]), "warn  frames of /front/image_raw: they are 12.0 s old when they arrive"),
+        (frames([2e9, 2e9]), "warn  frames of /front/image_raw: stamp_zero in 2 of 2"),
+        (frames([0.1, -5.0]), "warn  frames of /front/image_raw: stamp_future in 1 of 2"),
+        (frames([0.01] * 10, sent=40), "warn  frames of /front/image_raw: 30 of 40 that were sent did not arrive"),
+        (frames([0.01], camera_info=None), "warn  topic /front/camera_info: nothing arrives"),
+        (frames([0.01], camera_info=calibration(focal=0)), "warn  topic /front/camera_info: the camera is not calib"),
+        (frames([0.01], camera_info=calibration(640, 480)), "is for 640x480, the images have 80x48"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_frames(received: ReceivedFrames, said: str):
+    assert said in lines(topic_checks.check_frames(received))
+
+
+def test_good_frames_are_only_praised():
+    assert {finding.level for finding in topic_checks.check_frames(frames([0.01] * 5, sent=5))} == {"ok"}
+
+
+def test_camera_info_lies_beside_the_images():
+    topics = ["/image_raw", "/front/image_raw/compressed"]
+    assert [topic_checks.camera_info_of(topic) for topic in topics] == ["/camera_info", "/front/camera_info"]
+
+
+# ---- a node
+
+
+@pytest.mark.parametrize(
+    ("state", "level", "said"),
+    [
+        ("active", "ok", "active"),
+        ("inactive", "FAIL", "is inactive, so it takes no images -> ros2 lifecycle set /eye activate"),
+        ("unconfigured", "FAIL", "ros2 lifecycle set /eye configure"),
+        ("activating", "FAIL", "wait"),
+        ("", "FAIL", "does not answer"),
+    ],
+)
+def test_state(state: str, level: str, said: str):
+    finding = nodes.check_state("/eye", state)
+    assert finding.level == level
+    assert said in str(finding)
+
+
+def test_absent_node_is_a_failure_only_if_it_was_asked_for():
+    assert nodes.check_presence("", ["/camera"]).level == "warn"
+    assert "did you mean /perception_node?" in str(nodes.check_presence("/perception_nod", ["/perception_node"]))
+    assert "did you mean /front/eye?" in str(nodes.check_presence("/eye", ["/camera", "/front/eye"]))
+    assert "is no perception node" in str(nodes.check_presence("/camera", ["/camera"]))
+
+
+@pytest.mark.parametrize(
+    ("asked", "subscribed", "said"),
+    [
+        ([], ["/image_raw"], "ok    node /eye: listens to /image_raw"),
+        (["/front/image/compressed"], ["/image_raw"], "FAIL  node /eye: does not listen to /front/image/compressed ->"),
+        ([], [], "warn  node /eye: listens to no image topic"),
+    ],
+)
+def test_subscriptions(asked: list[str], subscribed: list[str], said: str):
+    assert said in lines(nodes.check_subscriptions("/eye", asked, subscribed))
+
+
+def output(**more: Any) -> nodes.NodeOutput:
+    status = DiagnosticStatus(level=DiagnosticStatus.ERROR, name="/eye: camera", message="no image for 4.0 s")
+    status.values = [KeyValue(key="dropped: encoding", value="7"), KeyValue(key="received", value="9")]
+    settings = {"statuses": {status.name: status}, "result_counts": {"/eye/classification": 0}, "subscribers": 1} | more
+    return nodes.NodeOutput(**settings)
+
+
+@pytest.mark.parametrize(
+    ("published", "frames", "said"),
+    [
+        (output(), 5, "FAIL  diagnosis /eye: camera: no image for 4.0 s; dropped: encoding 7"),
+        (output(), 5, "FAIL  topic /eye/classification: no answer while 5 images arrived here"),
+        (output(), 0, "ok    topic /eye/classification: 0 answers while 0 images"),
+        (
+            output(result_counts={"/eye/classification": 3}),
+            5,
+            "ok    topic /eye/classification: 3 answers while 5 images",
+        ),
+        (output(subscribers=0), 5, "ok    node /eye: nobody else subscribes to its results"),
+        (output(statuses={}), 5, "warn  node /eye: says nothing on /diagnostics"),
+        (
+            output(incompatible=["/rviz on /eye/activation: Durability"]),
+            5,
+            "FAIL  node /eye: cannot reach a subscriber, /rviz",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_output(published: nodes.NodeOutput, frames: int, said: str):
+    assert said in lines(nodes.check_output("/eye", published, frames))

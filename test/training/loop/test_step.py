@@ -1,0 +1,92 @@
+"""Owns: what one step of the optimiser does: clipping, frozen norms, weights of classes, values that are not finite.
+
+Leaves to others: what a run does with its steps (test_trainer, test_bad_steps). Oracle: torch, by hand.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from tiny_run import ALONE, random_batch, same, tiny_run, weights
+from torch.nn.functional import cross_entropy
+
+from training.loop import trainer
+from training.loop.step import Learner
+
+
+def test_accumulated_batches_are_one_larger_batch(photos, tmp_path):
+    # 32 images: the last of the larger batches of 12 has 8, which are 2 batches of 4
+    large = tiny_run(photos, tmp_path / "large", batch_size=12, optimizer="sgd", lr=0.01)
+    small = tiny_run(photos, tmp_path / "small", batch_size=4, accumulate=3, optimizer="sgd", lr=0.01)
+
+    trainer.fit(large, None)
+    trainer.fit(small, None)
+
+    assert same(weights(tmp_path / "large" / "last.pt"), weights(tmp_path / "small" / "last.pt"), rtol=1e-4, atol=1e-6)
+
+
+def test_a_step_is_no_longer_than_its_gradient_clipped(photos, tmp_path):
+    run = tiny_run(photos, tmp_path, optimizer="sgd", momentum=0.0, weight_decay=0.0, lr=0.5, clip_norm=0.01)
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    learner = Learner(run)
+    learner.begin("all")
+
+    learner.learn(*random_batch(), ALONE)
+
+    moved = torch.cat([(tensor - before[name]).flatten() for name, tensor in run.model.state_dict().items()])
+    assert moved.norm().item() == pytest.approx(0.5 * 0.01, rel=1e-2)
+
+
+def test_frozen_norms_normalise_by_what_they_were_while_their_scale_learns(photos, tmp_path):
+    settings = {"mode": "finetune", "weights": "none", "backbone": "resnet18", "lr": 0.01, "optimizer": "sgd"}
+    run = tiny_run(photos, tmp_path, freeze_norm=True, **settings)
+    images, targets = random_batch()
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    run.model.eval()
+    with torch.no_grad():
+        expected = cross_entropy(run.model(images), targets, label_smoothing=run.config.label_smoothing)
+    learner = Learner(run)
+    learner.begin("all")
+
+    outcome = learner.learn(images, targets, ALONE)
+
+    assert outcome.loss == pytest.approx(expected.item(), rel=1e-5)
+    after = run.model.state_dict()
+    changed = {name.rpartition(".")[2] for name in after if not torch.equal(after[name], before[name])}
+    assert changed == {"weight", "bias"}
+    assert not torch.equal(after["bn1.weight"], before["bn1.weight"])
+
+
+def test_rare_classes_weigh_more_in_the_loss(photos, tmp_path):
+    run = tiny_run(photos, tmp_path, balance="weights")
+    images, targets = random_batch()
+    learner = Learner(run)
+    learner.begin("all")
+    counts = torch.tensor([sum(s.label == k for s in run.data.part("train")) for k in range(3)])
+    expected = cross_entropy(run.model(images), targets, weight=32 / (3 * counts))
+
+    assert learner.learn(images, targets, ALONE).loss == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("bad", ["image", "gradient"])
+def test_a_step_that_is_not_finite_changes_nothing(photos, tmp_path, bad):
+    run = tiny_run(photos, tmp_path, backbone="resnet18", ema=0.9)
+    learner = Learner(run)
+    learner.begin("all")
+    learner.learn(*random_batch(), ALONE)
+    images, targets = random_batch(seed=1)
+    if bad == "image":
+        images[0, 0, 0, 0] = math.nan
+    else:
+        run.model.fc.weight.register_hook(lambda gradient: gradient * math.inf)
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    average = learner.average.state()["tensors"]["fc.weight"].clone()
+
+    outcome = learner.learn(images, targets, ALONE)
+
+    assert not math.isfinite(outcome.loss_sum)
+    changed = [name for name, tensor in run.model.state_dict().items() if not torch.equal(tensor, before[name])]
+    assert changed == []
+    assert torch.equal(learner.average.state()["tensors"]["fc.weight"], average)

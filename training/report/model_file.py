@@ -1,0 +1,66 @@
+"""What is in a model file, in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cnn_perception.model.spec import ActivationSpec, ModelSpec, PrecisionRecord, ScoreMapSpec
+from training.graphs import image_statistics
+from training.tasks.by_name import task_of
+
+
+def in_words(spec: ModelSpec, path: Path) -> str:
+    """Returns what is in a model file, a line each.
+
+    Args:
+        spec: Its description.
+        path: The file, which is there.
+    """
+    size = spec.input
+    outputs = f"{len(spec.class_names)} {task_of(spec.task).decisions}"
+    rows = {
+        "model": f"{path} ({path.stat().st_size / 1e6:.1f} MB)",
+        "network": f"{spec.architecture}, {outputs}, weights {spec.training.weights}",
+        "input": f"{size.height}x{size.width}, {size.resize_mode} {size.crop_fraction:g}, {size.interpolation}",
+        "activation": _activation_line(spec.activation),
+        "score map": _score_map_line(spec.score_map),
+        "parity": _parity_line(spec),
+    }
+    if spec.precision.precision != "fp32":
+        rows["precision"] = _precision_line(spec.precision)
+    rows["statistics"] = image_statistics.summary(spec.statistics)
+    if spec.gallery is not None:
+        rows["gallery"] = f"{len(spec.gallery.names)} images of {spec.gallery.dimensions} numbers, with their names"
+    return "\n".join(f"{name:<12}{value}" for name, value in rows.items())
+
+
+def _activation_line(cells: ActivationSpec | None) -> str:
+    if cells is None:
+        return "none: the network has no spatial features"
+    down, right = cells.stride
+    field = " x ".join(str(pixels or "all") for pixels in cells.receptive_field)
+    grid = f"{cells.rows}x{cells.columns} cells every {down:g} x {right:g} pixels"
+    return f"{cells.method}, {grid}, each seeing {field}"
+
+
+def _score_map_line(place: ScoreMapSpec | None) -> str:
+    if place is None:
+        return "none: the network is not convolutional throughout"
+    down, right = place.stride
+    return f"an answer every {down:g} x {right:g} pixels of a larger image"
+
+
+def _parity_line(spec: ModelSpec) -> str:
+    parity = spec.parity
+    kind = spec.precision.precision
+    judged = f"tolerance {parity.tolerance:g}"
+    if kind != "fp32":
+        judged = f"of the {kind} file itself; {judged} is for fp32"
+    agreed = f"{task_of(spec.task).agreement} on {parity.top1_agreement:.1%} of {parity.images} {parity.source} images"
+    return f"logits within {parity.max_logit_difference:.2g} ({judged}), {agreed}"
+
+
+def _precision_line(cost: PrecisionRecord) -> str:
+    figures = f"{cost.metric} {cost.after:.4f}, in fp32 {cost.before:.4f}"
+    line = f"{cost.precision}: {figures}, on {cost.images} validation images"
+    return f"{line}; calibrated on {cost.calibration_images} others" if cost.calibration_images else line
