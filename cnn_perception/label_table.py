@@ -6,8 +6,16 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from cnn_perception.errors import DataError
+
+_FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
+"""What stands for no and yes, in lower case; spreadsheets and pandas write all of these."""
+_ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+"""By the byte order mark with which a file begins; others are UTF-8."""
+_LONGEST_HEADER = 2**20
+"""So many characters of the first line are looked at; in a file of one endless line no more."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,18 @@ class Row:
     def place(self) -> str:
         """File and line, as errors name them."""
         return f"{self.file}, line {self.line}"
+
+    def flag(self, column: str) -> bool:
+        """Returns what a cell says that is 0 or 1, as whole or decimal number, or False or True.
+
+        Raises:
+            DataError: If it is neither.
+        """
+        text = self.cells[column]
+        found = _FLAGS.get(text.casefold())
+        if found is None:
+            raise self.wrong(column, f"{text!r} is neither 0 nor 1; mend it")
+        return found
 
     def wrong(self, column: str, problem: str) -> DataError:
         """Returns the error about one of its cells."""
@@ -103,8 +123,9 @@ def read_table(file: Path, cure: str) -> Table:
     rows: list[Row] = []
     line = 1
     try:
-        with file.open(newline="", encoding="utf-8-sig") as text:
-            reader = csv.reader(text, strict=True, skipinitialspace=True)
+        with file.open(newline="", encoding=_encoding(file)) as text:
+            delimiter = _delimiter(text)
+            reader = csv.reader(text, strict=True, skipinitialspace=delimiter == ",", delimiter=delimiter)
             header = tuple(name.strip() for name in next(reader, []))
             line = reader.line_num + 1
             for cells in reader:
@@ -118,8 +139,23 @@ def read_table(file: Path, cure: str) -> Table:
                 line = reader.line_num + 1  # where the next row begins; a quoted cell may hold newlines
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror}); {cure}") from None
-    except UnicodeDecodeError:
+    except UnicodeError:
         raise DataError(f"{file}: is not UTF-8 text; save it as CSV in UTF-8") from None
     except csv.Error as error:
         raise DataError(f"{file}, line {line}: is not CSV ({error}); mend it") from None
     return Table(file, header, tuple(rows))
+
+
+def _encoding(file: Path) -> str:
+    """Returns the encoding of a text, told by its byte order mark."""
+    with file.open("rb") as content:
+        return _ENCODINGS.get(content.read(2), "utf-8-sig")
+
+
+def _delimiter(text: TextIO) -> str:
+    """Returns what stands between the columns: a comma, or what else parts the header; leaves the text at its begin."""
+    header = text.readline(_LONGEST_HEADER)
+    text.seek(0)
+    if "," in header:
+        return ","
+    return next((other for other in (";", "\t") if other in header), ",")

@@ -231,4 +231,6 @@ def _label(row: Row, columns: tuple[str, ...], spec: ModelSpec) -> Truth | None:
     task = task_of(spec.task)
     if columns in (("class",), ("classes",)):
         return task.truth_of_text(row.cells[columns[0]], spec.class_names, row.place)
+    if task.has_classes:
+        return task.truth_of_numbers(columns, [float(row.flag(name)) for name in columns])
     return task.truth_of_numbers(columns, [number(row, name) for name in columns])

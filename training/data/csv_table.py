@@ -7,16 +7,27 @@ was recorded with). The rows are taken to be in the order of recording.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from cnn_perception.errors import DataError
 from cnn_perception.label_table import ListedFiles, Row, read_table
 from training.data.choices import TaskChoice
+from training.data.names import part_of
 from training.data.records import PARTS, Listing, Part, Sample
 from training.tasks.by_name import TASKS, task_of
 from training.tasks.table import LabelledTable
 from training.tasks.task import LearningTask
+
+_OTHER_NAMES = {
+    "path": (
+        "filename", "file", "filepath", "image", "imagepath", "imagefile", "imagename", "img", "imgpath", "imageid",
+        "name", "id", "uri",
+    ),
+    "class": ("label", "labels", "classname", "classid", "category", "target", "species", "tag", "y"),
+}  # fmt: skip
+"""What other tools call the columns of a table of images, in lower case without blanks and underscores."""
 
 
 def read(file: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
@@ -53,7 +64,7 @@ def read(file: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
 
 def _check_header(file: Path, header: Sequence[str]) -> None:
     if "path" not in header:
-        raise DataError(f"{file}, line 1: no column 'path' among {list(header)}; name the columns, separated by commas")
+        raise DataError(f"{file}, line 1: no column 'path' among {list(header)}; {_cure_of_header(header)}")
     if twice := [name for name in header if header.count(name) > 1]:
         raise DataError(f"{file}, line 1: column {twice[0]!r} occurs twice; rename one")
     if "" in header:
@@ -61,6 +72,18 @@ def _check_header(file: Path, header: Sequence[str]) -> None:
     for one, other in (("part", "split"), ("group", "bag"), ("class", "classes")):
         if one in header and other in header:
             raise DataError(f"{file}, line 1: columns {one!r} and {other!r} mean the same; remove one")
+
+
+def _cure_of_header(header: Sequence[str]) -> str:
+    """Returns which columns should be renamed, as other tools name them; or what is wanted at all."""
+    renamed = {}
+    for column, others in _OTHER_NAMES.items():
+        found = [name for name in header if re.sub(r"[\s_-]+", "", name).casefold() in others]
+        if found and column not in header:
+            renamed[found[0]] = column
+    if "path" not in renamed.values():
+        return "name the columns path and class, separated by commas"
+    return ", ".join(f"rename {old!r} to {new!r}" for old, new in renamed.items())
 
 
 def _task(table: LabelledTable, choice: TaskChoice) -> LearningTask:
@@ -85,10 +108,10 @@ def _image(row: Row, files: ListedFiles) -> Path:
 def _part(row: Row) -> Part:
     column = "split" if "split" in row.cells else "part"
     value = row.cells.get(column, "train")
-    for part in PARTS:
-        if value == part:
-            return part
-    raise row.wrong(column, f"{value!r} is none of {', '.join(PARTS)}; mend it")
+    part = part_of(value)
+    if part is None:
+        raise row.wrong(column, f"{value!r} is none of {', '.join(PARTS)}; mend it")
+    return part
 
 
 def _group(row: Row) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from cnn_perception.errors import DataError
 from cnn_perception.image.listing import image_files, is_hidden, visible_folders
 from cnn_perception.model.spec import Task
+from training.data.names import part_of
 from training.data.records import PARTS, Listing, Part, Sample
 
 TASK: Task = "multiclass"
@@ -36,7 +38,17 @@ def read(root: Path) -> Listing:
         for label, name in enumerate(names):
             listed += [Sample(path, label, part) for path in classes[name]]
     samples = tuple(_drop_links(root, listed, ignored))
-    return Listing(root, TASK, names, (), samples, frozenset(folders), in_time=False, ignored=dict(ignored))
+    return Listing(
+        root,
+        TASK,
+        names,
+        (),
+        samples,
+        frozenset(folders),
+        in_time=False,
+        ignored=dict(ignored),
+        notes=tuple(_nested(folders, samples, names)),
+    )
 
 
 def _part_folders(root: Path) -> dict[Part, Path]:
@@ -46,16 +58,52 @@ def _part_folders(root: Path) -> dict[Part, Path]:
     names = [folder.name for folder in visible_folders(root)]
     if not names:
         raise DataError(f"{root}: holds no class folders; expected {root}/CLASS/* or {root}/train/CLASS/*")
-    if "train" not in names:
-        if "val" in names or "test" in names:
-            raise DataError(f"{root}: holds val or test but no train folder; add it")
-        nested = [name for name in names if (root / name / "train").is_dir()]
-        if nested or (len(names) == 1 and visible_folders(root / names[0])):
-            raise DataError(f"{root}: the data set lies one folder below; use --data {root / (nested or names)[0]}")
+    parts = _parts_by_name(root, names)
+    if not parts:
+        _refuse_outer_folder(root, names)
         return {"train": root}
-    if others := [name for name in names if name not in PARTS]:
-        raise DataError(f"{root}: holds {others[0]!r} beside train; only train, val and test are read: rename it")
-    return {part: root / part for part in PARTS if part in names}
+    if "train" not in parts:
+        raise DataError(f"{root}: holds {' and '.join(parts.values())} but no train folder; add it")
+    if others := [name for name in names if name not in parts.values()]:
+        train = parts["train"]
+        raise DataError(f"{root}: holds {others[0]!r} beside {train}, which names no part; rename it or move it away")
+    return {part: _without_wrapping(root / name) for part, name in parts.items()}
+
+
+def _parts_by_name(root: Path, names: Sequence[str]) -> dict[Part, str]:
+    """Returns which of the folders in DIR is which part, by the usual names of parts; empty if these are classes.
+
+    One folder alone may be a class of that name, such as `train` among vehicles: it is a part if it holds folders.
+
+    Raises:
+        DataError: If two folders name one part.
+    """
+    parts: dict[Part, str] = {}
+    for name in names:
+        part = part_of(name, names)
+        if part is None:
+            continue
+        if part in parts:
+            raise DataError(f"{root}: {parts[part]!r} and {name!r} both name the part {part}; rename or remove one")
+        parts[part] = name
+    if len(parts) == 1 and not visible_folders(root / next(iter(parts.values()))):
+        return {}
+    return {part: parts[part] for part in PARTS if part in parts}
+
+
+def _refuse_outer_folder(root: Path, names: Sequence[str]) -> None:
+    """Raises DataError if DIR is the folder around the data set."""
+    nested = [name for name in names if any(part_of(sub.name) == "train" for sub in visible_folders(root / name))]
+    if nested or (len(names) == 1 and visible_folders(root / names[0])):
+        raise DataError(f"{root}: the data set lies one folder below; use --data {root / (nested or names)[0]}")
+
+
+def _without_wrapping(folder: Path) -> Path:
+    """Returns the folder of class folders of a part, which archives wrap in another one: seg_train/seg_train/CLASS."""
+    inner = visible_folders(folder)
+    if len(inner) == 1 and visible_folders(inner[0]):
+        return _without_wrapping(inner[0])
+    return folder
 
 
 def _class_files(folder: Path, ignored: Counter[str]) -> dict[str, list[Path]]:
@@ -63,8 +111,25 @@ def _class_files(folder: Path, ignored: Counter[str]) -> dict[str, list[Path]]:
     return {sub.name: list(image_files(sub, ignored)) for sub in visible_folders(folder)}
 
 
+def _nested(folders: dict[Part, Path], samples: Sequence[Sample], names: Sequence[str]) -> list[str]:
+    """Says which classes hold folders of images: these may be classes of their own."""
+    below: dict[str, set[str]] = {}
+    for sample in samples:
+        inner = sample.path.relative_to(folders[sample.part]).parts[1:-1]
+        if inner:
+            below.setdefault(names[sample.label], set()).add(inner[0])
+    return [
+        f"class {name!r} holds folders of images ({', '.join(sorted(inner)[:3])}), which are taken as this one class"
+        for name, inner in sorted(below.items())
+    ]
+
+
 def _check_classes(root: Path, found: dict[Part, dict[str, list[Path]]]) -> None:
     for part, classes in found.items():
+        if not classes:
+            raise DataError(
+                f"{root}: {part} holds no class folders; images without a label teach nothing: move it away"
+            )
         only = sorted(set(classes) - set(found["train"])), sorted(set(found["train"]) - set(classes))
         if any(only):
             where, name = (part, only[0][0]) if only[0] else ("train", only[1][0])

@@ -21,7 +21,7 @@ import numpy as np
 
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.files import as_utf8
-from training.data import csv_table, duplicates, image_folder, scan
+from training.data import csv_table, duplicates, image_folder, names, scan
 from training.data.choices import By, TaskChoice
 from training.data.duplicates import Pairs
 from training.data.records import PARTS, ImageFinding, LabelledImages, Listing, Part, Sample
@@ -104,6 +104,7 @@ def load_images(source: Path, options: DataOptions | None = None, findings_csv: 
     """
     options = options or DataOptions()
     listed = with_groups(_list(source, options.task, options.targets), options.group_pattern)
+    names.require_storable(listed.class_names, str(source))
     listing, contents, findings = _read_all(listed)
     same = duplicates.exact([content.sha256 for content in contents])
     alike = _without_copies(duplicates.near([content.thumbnail for content in contents]), contents)
@@ -138,7 +139,12 @@ def _described(listing: Listing, kept: Listing, digest: str, findings: Sequence[
         sha256=digest,
         rejected=tuple(finding for finding in findings if finding.action == "left out"),
         ignored=ignored,
-        warnings=(*_summary(findings), *task.oddities(train, kept.class_names)),
+        warnings=(
+            *listing.notes,
+            *names.alike(kept.class_names),
+            *_summary(findings),
+            *task.oddities(train, kept.class_names),
+        ),
     )
 
 

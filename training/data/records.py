@@ -60,6 +60,7 @@ class Listing:
         given: Parts that the source assigns; `train` alone where it leaves the division to us.
         in_time: Whether the order of the samples is that of their recording, as the rows of a CSV file are.
         ignored: How many files were passed over, by the reason.
+        notes: What its owner should know of it, a line each.
     """
 
     source: Path
@@ -70,6 +71,7 @@ class Listing:
     given: frozenset[Part]
     in_time: bool
     ignored: dict[str, int]
+    notes: tuple[str, ...] = ()
 
     def words(self, sample: Sample) -> str:
         """Returns what a sample is labelled as."""

@@ -45,6 +45,7 @@ class Multilabel(LearningTask):
         table.require_no_targets(self.name)
         if "classes" in table.header:
             names = tuple(sorted({name for row in table.rows for name in _listed(row)}))
+            _refuse_commas(table, names)
             return TableLabels(names, (), lambda row: _label_of(_among(_listed(row), names)))
         names = tuple(name for name in table.header if name not in RESERVED)
         if "class" in table.header or not names:
@@ -161,14 +162,26 @@ def _listed(row: Row) -> list[str]:
     return names
 
 
+def _refuse_commas(table: LabelledTable, names: Sequence[str]) -> None:
+    """Makes sure that no comma stands between two classes; one in a name, as in `Paris, Texas`, is not between two.
+
+    Raises:
+        DataError: Names the first such row.
+    """
+    known = set(names)
+    for row in table.rows:
+        for name in _listed(row):
+            pieces = [piece.strip() for piece in name.split(",")]
+            if len(pieces) > 1 and known.intersection(pieces):
+                raise row.wrong("classes", f"{name!r} holds a comma; write ';' between several classes")
+
+
 def _among(shown: Sequence[str], names: Sequence[str]) -> tuple[float, ...]:
     return tuple(float(name in shown) for name in names)
 
 
 def _flag(row: Row, name: str) -> float:
-    if row.cells[name] not in ("0", "1"):
-        raise row.wrong(name, f"{row.cells[name]!r} is neither 0 nor 1; mend it")
-    return float(row.cells[name])
+    return float(row.flag(name))
 
 
 def _label_of(values: tuple[float, ...]) -> tuple[int, tuple[float, ...]]:

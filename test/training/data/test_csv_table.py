@@ -111,7 +111,12 @@ CLASSES = [("a",), ("b",)] * 10
         (["x"], [*NUMBERS[:4], ("nan",)], {"targets": ("x",)}, r"line 6, column 'x': 'nan' is not finite"),
         (["x"], [*NUMBERS[:4], ("-inf",)], {"targets": ("x",)}, r"line 6, column 'x': '-inf' is not finite"),
         (["a", "b"], [("1", "2")], {"task": "multilabel"}, r"line 2, column 'b': '2' is neither 0 nor 1"),
-        (["class", "part"], [("a", "train"), ("b", "dev")], {}, r"line 3, column 'part': 'dev' is none of train, val"),
+        (
+            ["class", "part"],
+            [("a", "train"), ("b", "later")],
+            {},
+            r"line 3, column 'part': 'later' is none of train, val",
+        ),
         (["class"], [("a",)] * 25, {}, r"line 22, column 'path': 'i/20\.png' is no file"),
         (["class"], [("a",), ("b", "c")], {}, r"line 3: 3 columns, the header has 2"),
         (["class", "class"], [("a", "b")], {}, r"line 1: column 'class' occurs twice"),
@@ -219,3 +224,24 @@ def test_a_recorded_drive_is_held_out_from_its_end(tmp_path):
     assert [int(s.path.name.split("_")[0]) for s in data.part("val")] == list(range(800, 1000))
     train, val = (np.array([data.in_units(s).values[0] for s in data.part(part)]) for part in ("train", "val"))
     assert np.abs(val - train.mean()).mean() == pytest.approx(0.42, abs=0.005)  # as measured elsewhere
+
+
+def test_columns_of_other_tools_are_told_their_names(images):
+    (images / "labels.csv").write_text("File Name,label\ni/00.png,a\n")
+    with pytest.raises(DataError, match="rename 'File Name' to 'path', rename 'label' to 'class'"):
+        load(images / "labels.csv")
+
+
+def test_comma_between_two_classes_is_refused_and_one_within_a_name_is_not(images):
+    rows = [(("a", "b", '"a, b"', '"Paris, Texas"')[i % 4],) for i in range(20)]
+    with pytest.raises(DataError, match=r"line 4, column 'classes': 'a, b' holds a comma; write ';' between"):
+        load(table(images, ["classes"], rows))
+    fine = [(("a", "b", '"Paris, Texas"')[i % 3],) for i in range(20)]
+    assert load(table(images, ["classes"], fine)).class_names == ("Paris, Texas", "a", "b")
+
+
+@pytest.mark.parametrize(("train", "val"), [("Train", "Valid"), ("TRAINING", "validation"), ("train", "dev")])
+def test_parts_in_a_column_have_their_usual_names(images, train, val):
+    rows = [("ab"[i % 2], val if i > 13 else train) for i in range(20)]
+    data = load(table(images, ["class", "part"], rows))
+    assert [len(data.part(part)) for part in ("train", "val")] == [14, 6]

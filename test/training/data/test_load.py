@@ -137,7 +137,7 @@ def test_every_unusable_folder_is_named(tmp_path):
     write_folder(tmp_path / "parent" / "birds" / "train", {"a": 5, "b": 5})
     write_folder(tmp_path / "outer" / "birds", {"a": 5, "b": 5})
     write_folder(tmp_path / "alias" / "train", {"a": 5, "b": 5})
-    write_folder(tmp_path / "alias" / "validation", {"a": 5, "b": 5})
+    write_folder(tmp_path / "alias" / "unlabelled", {"a": 5, "b": 5})
     (tmp_path / "nothing").mkdir()
 
     for root, message in (
@@ -147,7 +147,7 @@ def test_every_unusable_folder_is_named(tmp_path):
         (tmp_path / "differ", "class 'c' is only in val"),
         (tmp_path / "parent", "use --data .*birds"),
         (tmp_path / "outer", "use --data .*birds"),
-        (tmp_path / "alias", "'validation' beside train"),
+        (tmp_path / "alias", "'unlabelled' beside train"),
         (tmp_path / "nothing", "no class folders"),
         (tmp_path / "missing", "no such folder"),
     ):

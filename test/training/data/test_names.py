@@ -1,0 +1,59 @@
+"""Owns: which names are those of parts, and which class names look alike. Oracle: lists written by hand."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+
+from cnn_perception.errors import DataError
+from training.data.names import alike, part_of, require_storable
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("train", "train"), ("Train", "train"), ("TRAIN", "train"), ("training", "train"), ("training_set", "train"),
+        ("trainset", "train"), ("TrainImages", "train"), ("train2017", "train"), ("train-data", "train"),
+        ("val", "val"), ("valid", "val"), ("Validation", "val"), ("validation set", "val"), ("dev", "val"),
+        ("test", "test"), ("Testing", "test"), ("test_images", "test"), ("testset", "test"),
+        ("trains", None), ("test tube", None), ("train station", None), ("contest", None), ("valley", None),
+        ("images", None), ("", None), ("7", None), ("train_test", None), ("device", None), ("trained", None),
+    ],
+)  # fmt: skip
+def test_parts_are_told_by_their_usual_names(name, part):
+    assert part_of(name) == part
+
+
+def test_what_all_folders_are_called_means_nothing():
+    names = ["seg_train", "seg_test"]
+    assert [part_of(name, names) for name in names] == ["train", "test"]
+    names = ["flowers train", "flowers valid", "roses"]
+    assert [part_of(name, names) for name in names] == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("dog", "Dog"),
+        ("dog", "dog "),
+        ("hot dog", "hot_dog"),
+        ("hot-dog", "hot  dog"),
+        ("café", unicodedata.normalize("NFD", "café")),
+        ("stop", "st\u200bop"),
+        ("\uff44og", "dog"),
+    ],
+)
+def test_class_names_that_only_a_computer_tells_apart_are_said(names):
+    (line,) = alike(["cat", *names, "bird"])
+    assert all(repr(name) in line for name in names)
+
+
+def test_other_class_names_are_not():
+    assert alike(["cat", "cats", "dog", "dog 2", "dog 3", "止まれ", "zone 30", "zone 50"]) == []
+
+
+@pytest.mark.parametrize("name", ["caf\udce9", "a\0b"])
+def test_name_that_no_file_can_hold_is_refused_before_training(name):
+    with pytest.raises(DataError, match=r"data: the class name b'.*' is no UTF-8 text; rename it before training"):
+        require_storable(["cat", name], "data")

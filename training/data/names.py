@@ -1,0 +1,78 @@
+"""What the names of folders and classes say: which part of a data set is meant, and which classes only look alike."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+
+from cnn_perception.errors import DataError
+from training.data.records import Part
+
+_PART_WORDS: dict[str, Part] = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval"), "val"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+}
+"""How the makers of data sets name their parts."""
+_ADDED_WORDS = frozenset({"set", "data", "dataset", "images", "image", "imgs", "img", "split", "part", "samples"})
+"""What they add to it, as in training_set and TrainImages."""
+_JOINED = re.compile(rf"({'|'.join(sorted(_PART_WORDS, key=len, reverse=True))})(?:set|data|images|imgs|split)")
+
+
+def part_of(name: str, beside: Sequence[str] = ()) -> Part | None:
+    """Returns the part that a folder or a cell names: `Train`, `seg_train`, `training_set`, `valid`, `test2017`.
+
+    Args:
+        name: Of the folder, or the cell.
+        beside: Names of all folders that lie there; words that all of them have, such as `seg`, mean nothing.
+
+    Returns:
+        None where it is no part's name, as of `test tube`.
+    """
+    words = _words(name)
+    common = set.intersection(*(set(_words(other)) for other in beside)) if len(beside) > 1 else set()
+    telling = [word for word in words if word in _PART_WORDS or word not in _ADDED_WORDS | common]
+    return _PART_WORDS.get(telling[0]) if len(telling) == 1 else None
+
+
+def alike(names: Sequence[str]) -> list[str]:
+    """Returns a line for each group of class names that only a computer tells apart.
+
+    Case, blanks, underscores and hyphens, composed and decomposed accents, and invisible characters do not count.
+    """
+    groups = defaultdict(list)
+    for name in names:
+        groups[_as_seen(name)].append(name)
+    return [
+        f"the classes {', '.join(map(repr, group))} look alike and are told apart; give them one name if they are one"
+        for group in groups.values()
+        if len(group) > 1
+    ]
+
+
+def require_storable(names: Sequence[str], where: str) -> None:
+    """Makes sure that a model file and messages can hold the names of the classes.
+
+    Raises:
+        DataError: If one is no Unicode text, as of a folder from an old archive, or holds a NUL; names it.
+    """
+    for name in names:
+        if "\0" in name or any(unicodedata.category(character) == "Cs" for character in name):
+            shown = name.encode(errors="surrogateescape")
+            raise DataError(f"{where}: the class name {shown!r} is no UTF-8 text; rename it before training")
+
+
+def _words(name: str) -> list[str]:
+    """Returns the words of a name in lower case, those that are joined with a part's taken apart; numbers are none."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)  # TrainImages
+    words = re.findall(r"[^\W\d_]+", apart.casefold())
+    return [joined[1] if (joined := _JOINED.fullmatch(word)) else word for word in words]
+
+
+def _as_seen(name: str) -> str:
+    """Returns what a person sees of a name."""
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    visible = "".join(character for character in folded if unicodedata.category(character) != "Cf")
+    return re.sub(r"[\s_-]+", " ", visible).strip()
