@@ -25,6 +25,7 @@ from benchmark.support.options import at_least_one, option_parser
 from benchmark.support.pairs import Target, machine, processor_ms, summary
 from benchmark.support.processes import draw_images
 from cnn_perception.errors import EXIT_OK
+from cnn_perception.image.messages import RgbImage
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
 from cnn_perception.pipeline.preprocess import preprocess
 
@@ -43,13 +44,13 @@ _ERROR = Target(1.0)
 _REPEATS = 10
 
 
-def reference(image: np.ndarray) -> torch.Tensor:
+def reference(image: RgbImage) -> torch.Tensor:
     """Returns torchvision's input, (3, 224, 224) float32, of an image (H, W, 3) uint8."""
     tensor: torch.Tensor = _REFERENCE(Image.fromarray(image))
     return tensor
 
 
-def largest_error(image: np.ndarray) -> float:
+def largest_error(image: RgbImage) -> float:
     """Returns the largest difference of the two, in steps of 1/255 of the image's range."""
     difference = np.abs(preprocess(image, SPEC) - reference(image).numpy()).max(axis=(1, 2))
     return float((difference * 255 * np.array(IMAGENET_STD)).max())
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{machine()}, Pillow {PIL.__version__}")
     for height, width in SIZES:
         images = draw_images(height, width)
-        noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        noise = RgbImage(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
         pairs = []
         for number in range(options.rounds):
             image = images[number % len(images)]

@@ -94,7 +94,7 @@ def train_tutorial(
     for epoch in range(1, _EPOCHS + 1):
         for images, labels in loaders["train"]:
             optimiser.zero_grad()
-            nn.functional.cross_entropy(model(images), labels).backward()
+            nn.functional.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         schedule.step()
         with torch.inference_mode():

@@ -79,9 +79,9 @@ class Disturbances:
         self._client = client
         self._images = client.node.create_publisher(Image, "/image_raw", 5)
         self._subscriptions: list[Any] = []
-        self._transitions = client.node.create_client(ChangeState, f"{NODE}/change_state")
-        self._parameters = client.node.create_client(SetParameters, f"{NODE}/set_parameters")
-        self._reload = client.node.create_client(Trigger, f"{NODE}/reload_model")
+        self._transitions: Any = client.node.create_client(ChangeState, f"{NODE}/change_state")
+        self._parameters: Any = client.node.create_client(SetParameters, f"{NODE}/set_parameters")
+        self._reload: Any = client.node.create_client(Trigger, f"{NODE}/reload_model")
 
     def sequence(self) -> Iterator[Callable[[], None]]:
         """Yields one disturbance after the other, for ever."""
@@ -126,7 +126,7 @@ class Disturbances:
         for fields in _BAD_IMAGES:
             self._images.publish(Image(**fields))
 
-    def _set_parameter(self, name: str, value: object) -> None:
+    def _set_parameter(self, name: str, value: str | float) -> None:
         request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
         self._call(self._parameters, request)
 

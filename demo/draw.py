@@ -27,9 +27,11 @@ from tqdm import tqdm
 
 from cnn_perception.commands import exit_code
 from cnn_perception.errors import ConfigError, DataError
-from demo.lens import RgbBytes, expose
+from cnn_perception.image.jpeg import encode_jpeg
+from cnn_perception.image.messages import RgbImage
+from demo.lens import expose
 from demo.scene import render
-from demo.shots import CLASSES, CLEAR, Drive, DriveSettings, plan_drive, random_shot
+from demo.shots import CLASSES, CLEAR, Drive, DriveSettings, Stop, plan_drive, random_shot
 
 __all__ = ["CLASSES", "STAMP", "draw_dataset", "draw_drive", "draw_sample", "main"]
 
@@ -41,7 +43,7 @@ _ImageJob: TypeAlias = tuple[Path, str, tuple[int, ...], int, int]
 _Job = TypeVar("_Job")
 
 
-def draw_sample(class_name: str, rng: np.random.Generator, height: int, width: int) -> RgbBytes:
+def draw_sample(class_name: str, rng: np.random.Generator, height: int, width: int) -> RgbImage:
     """Draws one picture of a class with random pose, light, blur, noise and clutter.
 
     Args:
@@ -95,23 +97,28 @@ def draw_drive(
     """
     settings = DriveSettings(seconds, rate_hz, seed, height, width)
     stops = plan_drive(settings)
-    lines = ["start_s,end_s,class"]
-    bounds = []
-    for stop in stops:
-        bounds += [(stop.start, stop.shown, CLEAR), (stop.shown, stop.end, stop.name)]
-    for first, last, name in sorted(bounds):
-        start_s = max(0.0, (first - 0.5) / rate_hz)
-        end_s = (last if last == stops[-1].end else last - 0.5) / rate_hz
-        lines.append(f"{start_s:.4f},{end_s:.4f},{name}")
     stamp = {"drive": _VERSION, **vars(settings)}
 
     def fill(folder: Path) -> None:
         (folder / "frames").mkdir()
-        (folder / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (folder / "labels.csv").write_text(_label_table(stops, rate_hz), encoding="utf-8")
         jobs = [(folder / "frames" / f"{i:06d}.jpg", settings, i) for i in range(stops[-1].end)]
         _run_jobs(_draw_frame, jobs, processes, "drawing the drive")
 
     return _draw_once(output, stamp, fill)
+
+
+def _label_table(stops: Sequence[Stop], rate_hz: float) -> str:
+    """Returns the classes over time as a CSV file."""
+    bounds = []
+    for stop in stops:
+        bounds += [(stop.start, stop.shown, CLEAR), (stop.shown, stop.end, stop.name)]
+    lines = ["start_s,end_s,class"]
+    for first, last, name in sorted(bounds):
+        start_s = max(0.0, (first - 0.5) / rate_hz)
+        end_s = (last if last == stops[-1].end else last - 0.5) / rate_hz
+        lines.append(f"{start_s:.4f},{end_s:.4f},{name}")
+    return "\n".join(lines) + "\n"
 
 
 def _draw_image(job: _ImageJob) -> None:
@@ -157,9 +164,8 @@ def draw_dataset(
     return _draw_once(output, stamp, fill)
 
 
-def _write_jpeg(path: Path, image: RgbBytes, quality: int) -> None:
-    encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    path.write_bytes(encoded.tobytes())
+def _write_jpeg(path: Path, image: RgbImage, quality: int) -> None:
+    path.write_bytes(encode_jpeg(image, quality))
 
 
 def _run_jobs(draw: Callable[[_Job], None], jobs: Sequence[_Job], processes: int, title: str) -> None:

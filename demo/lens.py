@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-RgbBytes: TypeAlias = NDArray[np.uint8]
+from cnn_perception.image.messages import RgbImage
+
 """(H, W, 3) RGB."""
 
 
@@ -54,7 +54,7 @@ def random_lens(rng: np.random.Generator) -> Lens:
     )
 
 
-def expose(image: NDArray[np.float32], lens: Lens, rng: np.random.Generator) -> RgbBytes:
+def expose(image: NDArray[np.float32], lens: Lens, rng: np.random.Generator) -> RgbImage:
     """Returns the image that a lens and its sensor make of the light of a scene.
 
     Args:
@@ -75,8 +75,7 @@ def expose(image: NDArray[np.float32], lens: Lens, rng: np.random.Generator) -> 
     light = np.clip(image * falloff[..., None] * np.array(lens.gain, np.float32), 0, 1) ** np.float32(lens.gamma)
     sigma = np.sqrt(lens.shot**2 * light + lens.read**2)
     light += sigma * rng.standard_normal(light.shape, dtype=np.float32)
-    bytes_: RgbBytes = (np.clip(light, 0, 1) * 255 + 0.5).astype(np.uint8)
-    return bytes_
+    return RgbImage((np.clip(light, 0, 1) * 255 + 0.5).astype(np.uint8))
 
 
 def _streak(length_px: float, direction_deg: float) -> NDArray[np.float32]:

@@ -83,10 +83,8 @@ def run(data: Path | None, weights: str, backbone: str, output: Path) -> None:
         raise DataError(f"{data}: no such folder; give the folder that holds your classes' folders")
     started = time.perf_counter()
     output.mkdir(parents=True, exist_ok=True)
-    training = output / "run"
     model = output / "model.onnx"
     bag = output / "bag"
-    evaluation = output / "evaluation"
     if data is None:
         _print_heading("1/5  drawing a data set of road signs and a camera drive past them")
         data = draw_dataset(output / "dataset", train=120, val=30, seed=0)
@@ -95,6 +93,7 @@ def run(data: Path | None, weights: str, backbone: str, output: Path) -> None:
         _print_heading(f"1/5  your images: {data}")
         drive = None
     _print_heading(f"2/5  training {backbone}")
+    training = output / "run"
     shutil.rmtree(training, ignore_errors=True)
     settings = ["--weights", weights, *_training_mode(weights, is_drawn=drive is not None), "--output", training]
     _step("training.train", "--data", data, "--backbone", backbone, *settings)
@@ -104,10 +103,14 @@ def run(data: Path | None, weights: str, backbone: str, output: Path) -> None:
     _print_heading("4/5  live: camera_node -> perception_node -> recorder, three processes over DDS")
     live = _run_live(drive, model, bag)
     _print_heading("5/5  scoring the recorded bag")
+    _score(bag, model, drive, output / "evaluation")
+    _print_summary(output, live, time.perf_counter() - started)
+
+
+def _score(bag: Path, model: Path, drive: LabelledDrive, output: Path) -> None:
     labels = ["--labels", drive.labels, "--labels-start", "image"]
     topic = ["--topic", "/image_raw"]
-    _step("cnn_perception.evaluation", "--bag", bag, *topic, "--model", model, *labels, "--output", evaluation)
-    _print_summary(output, live, time.perf_counter() - started)
+    _step("cnn_perception.evaluation", "--bag", bag, *topic, "--model", model, *labels, "--output", output)
 
 
 def _training_mode(weights: str, is_drawn: bool) -> list[str]:

@@ -191,11 +191,54 @@ _FIELDS = np.array(
 )
 
 
+@dataclass(frozen=True, eq=False)
+class _GroundPixels:
+    """What pixels show of the ground, each array (rows, columns).
+
+    Attributes:
+        x: Metres to the right.
+        z: Metres along the road.
+        depth: Metres ahead of the camera.
+        wide: Metres of the ground across that a pixel covers.
+        long: The same along the road.
+        fine: Texture of pebbles and blades.
+        coarse: Texture of patches.
+    """
+
+    x: NDArray[Any]
+    z: NDArray[Any]
+    depth: NDArray[Any]
+    wide: NDArray[Any]
+    long: NDArray[Any]
+    fine: NDArray[Any]
+    coarse: NDArray[Any]
+
+    def band(self, left: float, right: float) -> NDArray[Any]:
+        """Returns how much of each pixel the strip left < x < right covers, in [0, 1]."""
+        from_left = np.clip((self.x - left) / self.wide + 0.5, 0, 1)
+        covered: NDArray[Any] = from_left * np.clip((right - self.x) / self.wide + 0.5, 0, 1)
+        return covered
+
+
 def _ground(image: Image, view: View, weather: Weather, road: Road) -> None:
     """Road, verges and fields, pixel by pixel; what is finer than a pixel fades into its mean."""
     first = max(0, math.ceil(view.horizon + 0.8))
     if first >= view.height:
         return
+    ground = _ground_below(first, view)
+    colour = _fields(ground, road)
+    _draw_road(colour, ground, road)
+    dapple = np.clip((_sample(noise(2.0, 3), ground.x, ground.z, 16.0) - 0.62) * 6, 0, 1)
+    dapple *= np.clip(0.8 / ground.long, 0, 1)
+    colour *= (1 - 0.4 * weather.sun * dapple)[..., None]
+    haze = (1 - np.exp(-ground.depth / weather.haze_m))[..., None]
+    image[first:] = (
+        colour * np.array(weather.light, np.float32) * (1 - haze) + np.array(weather.skyline, np.float32) * haze
+    )
+
+
+def _ground_below(first: int, view: View) -> _GroundPixels:
+    """Returns what the pixels from a row on, below the horizon, show of the ground."""
     below = np.arange(first, view.height, dtype=np.float32)[:, None] + 0.5 - view.horizon
     depth = np.broadcast_to(view.focal * view.eye / below, (view.height - first, view.width))
     x = (
@@ -206,35 +249,36 @@ def _ground(image: Image, view: View, weather: Weather, road: Road) -> None:
     long = depth**2 / (view.focal * view.eye)
     fine = (_sample(noise(0.9, 1), x, z, 5.0) - 0.5) * np.clip(0.12 / (long + wide), 0, 1)
     coarse = _sample(noise(2.4, 2), x, z, 38.0) - 0.5
+    return _GroundPixels(x, z, depth, wide, long, fine, coarse)
 
+
+def _fields(ground: _GroundPixels, road: Road) -> NDArray[Any]:
+    """Returns the colours of grass and of what grows beyond it."""
+    x = ground.x
+    fine = ground.fine
+    coarse = ground.coarse
     grass = np.array(road.grass, np.float32) * (1 + 0.7 * fine + 0.45 * coarse)[..., None]
-    index = (np.floor(z / 42).astype(np.int64) * 2 + (x > 0) + road.seed) % len(_FIELDS)
-    rows = 0.10 * np.sin(x * 4.0) * np.clip(0.3 / wide - 1, 0, 1)
+    index = (np.floor(ground.z / 42).astype(np.int64) * 2 + (x > 0) + road.seed) % len(_FIELDS)
+    rows = 0.10 * np.sin(x * 4.0) * np.clip(0.3 / ground.wide - 1, 0, 1)
     field = _FIELDS[index] * (1 + rows + 0.5 * fine + 0.3 * coarse)[..., None]
-    beyond = np.clip((np.maximum(road.left - x, x - road.right) - 9) / (0.4 + wide), 0, 1)
-    colour = grass + (field - grass) * beyond[..., None]
+    beyond = np.clip((np.maximum(road.left - x, x - road.right) - 9) / (0.4 + ground.wide), 0, 1)
+    return grass + (field - grass) * beyond[..., None]
 
-    def band(left: float, right: float) -> NDArray[Any]:
-        """Coverage of each pixel by the strip left < x < right."""
-        return np.clip((x - left) / wide + 0.5, 0, 1) * np.clip((right - x) / wide + 0.5, 0, 1)
 
-    gravel = band(road.left - 0.35, road.right + 0.35) * (0.6 + 0.4 * np.clip(coarse * 3, -1, 1))
+def _draw_road(colour: NDArray[Any], ground: _GroundPixels, road: Road) -> None:
+    """Lays gravel, asphalt and paint over the fields, in place."""
+    fine = ground.fine
+    coarse = ground.coarse
+    gravel = ground.band(road.left - 0.35, road.right + 0.35) * (0.6 + 0.4 * np.clip(coarse * 3, -1, 1))
     colour += (np.array([0.56, 0.52, 0.45], np.float32) * (1 + 0.8 * fine)[..., None] - colour) * gravel[..., None]
     tar = np.array(road.asphalt, np.float32) * (1 + 0.5 * fine + 0.22 * coarse)[..., None]
-    colour += (tar - colour) * band(road.left, road.right)[..., None]
-    paint = band(road.left + 0.12, road.left + 0.24) + band(road.right - 0.24, road.right - 0.12)
+    colour += (tar - colour) * ground.band(road.left, road.right)[..., None]
+    paint = ground.band(road.left + 0.12, road.left + 0.24) + ground.band(road.right - 0.24, road.right - 0.12)
     middle = (road.left + road.right) / 2
-    phase = np.mod(z, 4.0)
-    dash = np.clip((np.minimum(phase, 4.0 - phase) * -1 + 1.0) / long + 0.5, 0, 1) if road.dashed else 1.0
-    paint = paint + band(middle - 0.07, middle + 0.07) * dash
+    phase = np.mod(ground.z, 4.0)
+    dash = np.clip((np.minimum(phase, 4.0 - phase) * -1 + 1.0) / ground.long + 0.5, 0, 1) if road.dashed else 1.0
+    paint = paint + ground.band(middle - 0.07, middle + 0.07) * dash
     colour += (np.float32(0.88) * (1 + 0.5 * fine)[..., None] - colour) * (paint * 0.85)[..., None]
-    dapple = np.clip((_sample(noise(2.0, 3), x, z, 16.0) - 0.62) * 6, 0, 1) * np.clip(0.8 / long, 0, 1)
-    colour *= (1 - 0.4 * weather.sun * dapple)[..., None]
-
-    haze = (1 - np.exp(-depth / weather.haze_m))[..., None]
-    image[first:] = (
-        colour * np.array(weather.light, np.float32) * (1 - haze) + np.array(weather.skyline, np.float32) * haze
-    )
 
 
 def _paste(image: Image, panel: Panel, view: View, weather: Weather) -> None:

@@ -213,19 +213,7 @@ class Drive:
         rng = np.random.default_rng([settings.seed, 2])
         self._road = random_road(rng, -5.4, 0.2)
         self._panels = landscape(rng, self._road, 2.0, frames * self._step_m + 100.0)
-        self._boards = [
-            Board(
-                stop.name,
-                self._x + rng.normal(0, 0.03),
-                1.5 + rng.normal(0, 0.04),
-                (stop.end - 1) * self._step_m + self._last_m,
-                self._size,
-                0,
-                rng.normal(0, 2),
-                rng.normal(0, 2),
-            )
-            for stop in self.stops
-        ]
+        self._boards = [self._board(stop, rng) for stop in self.stops]
         self._weathers = [WEATHERS[i] for i in rng.permutation(len(WEATHERS))]
         self._lens = Lens(
             gain=(1.0, 1.0, 1.0),
@@ -236,6 +224,18 @@ class Drive:
             motion_deg=0.0,
             shot=0.02,
             read=0.006,
+        )
+
+    def _board(self, stop: Stop, rng: np.random.Generator) -> Board:
+        return Board(
+            name=stop.name,
+            x=self._x + rng.normal(0, 0.03),
+            y=1.5 + rng.normal(0, 0.04),
+            z=(stop.end - 1) * self._step_m + self._last_m,
+            size=self._size,
+            yaw=0,
+            pitch=rng.normal(0, 2),
+            roll=rng.normal(0, 2),
         )
 
     def shot(self, frame: int) -> Shot:

@@ -149,11 +149,11 @@ def _open_data(data: Path, first: Candidate, part: Part) -> LabelledImages:
 
 
 def _difference(wanted: tuple[str, ...], found: tuple[str, ...]) -> str:
-    parts = [
-        f"{title} {', '.join(map(repr, sorted(names)[:5]))}"
-        for title, names in (("only the former has", {*wanted} - {*found}), ("only the latter", {*found} - {*wanted}))
-        if names
-    ]
+    parts = []
+    if missing := sorted({*wanted} - {*found}):
+        parts.append(f"only the former has {', '.join(map(repr, missing[:5]))}")
+    if added := sorted({*found} - {*wanted}):
+        parts.append(f"only the latter {', '.join(map(repr, added[:5]))}")
     return "; ".join(parts) or "they are in another order"
 
 

@@ -12,7 +12,7 @@ import argparse
 import math
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -80,7 +80,8 @@ def of_file(path: Path, size: tuple[int, int] | None) -> list[Layer]:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); give an .onnx file") from None
     except DecodeError:
         raise ModelError(f"{path}: truncated, or no ONNX file; give an .onnx file") from None
-    inputs = [value for value in model.graph.input if value.name not in {t.name for t in model.graph.initializer}]
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
     if not inputs or len(inputs[0].type.tensor_type.shape.dim) != 4:
         raise ModelError(f"{path}: its first input is no image (N, C, H, W); give an image classifier")
     # Older files list their weights as inputs, too, and in any order.
@@ -106,23 +107,24 @@ def of_file(path: Path, size: tuple[int, int] | None) -> list[Layer]:
 
 def rows(table: Sequence[Layer]) -> list[dict[str, str]]:
     """Writes the layers as text, a column each of `COLUMNS`."""
-    return [
-        {
-            "name": layer.name,
-            "kind": layer.kind,
-            "input": _by(layer.input),
-            "output": _by(layer.output),
-            "kernel": _by(layer.window.kernel) if layer.window else "",
-            "stride": _by(layer.window.stride) if layer.window else "",
-            "pad": _pad(layer),
-            "parameters": str(layer.parameters),
-            "multiply_adds": str(layer.multiply_adds),
-            "receptive_field": _field(layer),
-            "cell_stride": _by([round(step) for step in layer.geometry.stride]) if layer.geometry else "",
-            "misfit": layer.misfit,
-        }
-        for layer in table
-    ]
+    return [_row(layer) for layer in table]
+
+
+def _row(layer: Layer) -> dict[str, str]:
+    return {
+        "name": layer.name,
+        "kind": layer.kind,
+        "input": _by(layer.input),
+        "output": _by(layer.output),
+        "kernel": _by(layer.window.kernel) if layer.window else "",
+        "stride": _by(layer.window.stride) if layer.window else "",
+        "pad": _pad(layer),
+        "parameters": str(layer.parameters),
+        "multiply_adds": str(layer.multiply_adds),
+        "receptive_field": _field(layer),
+        "cell_stride": _by([round(step) for step in layer.geometry.stride]) if layer.geometry else "",
+        "misfit": layer.misfit,
+    }
 
 
 def as_text(table: Sequence[Layer]) -> str:
@@ -133,11 +135,16 @@ def as_text(table: Sequence[Layer]) -> str:
         for name in ("parameters", "multiply_adds"):
             line[name] = f"{int(line[name]):,}" if line[name] != "0" else ""
     widths = {name: max(len(line[name]) for line in lines) for name in COLUMNS}
-    left = ("name", "kind", "misfit")
-    return "\n".join(
-        "  ".join(f"{line[name]:{'<' if name in left else '>'}{widths[name]}}" for name in COLUMNS).rstrip()
-        for line in lines
-    )
+    return "\n".join(_aligned(line, widths) for line in lines)
+
+
+def _aligned(line: Mapping[str, str], widths: Mapping[str, int]) -> str:
+    """Returns a line of the table: words to the left, numbers to the right of their columns."""
+    cells = []
+    for name in COLUMNS:
+        side = "<" if name in ("name", "kind", "misfit") else ">"
+        cells.append(f"{line[name]:{side}{widths[name]}}")
+    return "  ".join(cells).rstrip()
 
 
 def _without_weights(model: ModelProto) -> ModelProto:

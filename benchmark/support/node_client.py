@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import rclpy
 from lifecycle_msgs.msg import Transition
@@ -57,7 +58,7 @@ class NodeClient:
             SystemExit: If it does not start or does not change its state.
         """
         number = Transition.TRANSITION_ACTIVATE if is_active else Transition.TRANSITION_DEACTIVATE
-        client = self.node.create_client(ChangeState, f"{name}/change_state")
+        client: Any = self.node.create_client(ChangeState, f"{name}/change_state")
         if not client.wait_for_service(timeout_sec=_TIMEOUT_S):
             raise SystemExit(f"error: {name} does not start; see its log above")
         future = client.call_async(ChangeState.Request(transition=Transition(id=number)))

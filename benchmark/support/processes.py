@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from cnn_perception.errors import EXIT_OK
+from cnn_perception.image.messages import RgbImage
 from demo.draw import CLASSES, draw_sample
 from demo.processes import child_environment, module_command, node_command
 
@@ -93,6 +94,6 @@ def write_frames(folder: Path) -> Path:
     return frames
 
 
-def draw_images(height: int = HEIGHT, width: int = WIDTH) -> list[np.ndarray]:
+def draw_images(height: int = HEIGHT, width: int = WIDTH) -> list[RgbImage]:
     """Returns a picture of each of the demo's classes, (height, width, 3) uint8 RGB."""
     return [draw_sample(name, np.random.default_rng(seed), height, width) for seed, name in enumerate(CLASSES)]

@@ -44,7 +44,9 @@ class BackgroundWorker(Generic[ItemT]):
         """
         self.overtaken = 0
         self.failure: BaseException | None = None
-        self._work, self._on_failure, self._finish = work, on_failure, finish
+        self._work = work
+        self._on_failure = on_failure
+        self._finish = finish
         self._changed = threading.Condition()
         self._waiting: dict[str, ItemT] = {}
         self._closed = False

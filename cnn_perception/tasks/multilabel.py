@@ -176,20 +176,17 @@ class Multilabel(ClassTask):
         truth = np.array([_flags(known, names) for known, _ in scored], np.bool_).reshape(shape)
         scores = np.array([one.scores for _, one in scored], np.float32).reshape(shape)
         seen = scores >= np.array(spec.thresholds, np.float32)
-        classes = tuple(
-            LabelReport(
-                **dataclasses.asdict(row),
-                threshold=spec.thresholds[k],
-                average_precision=metrics.average_precision(scores[:, k], truth[:, k]) if row.support else None,
-            )
-            for k, row in enumerate(class_reports(names, _there_or_not(truth, seen)))
-        )
+        classes = []
+        for k, row in enumerate(class_reports(names, _there_or_not(truth, seen))):
+            precision = metrics.average_precision(scores[:, k], truth[:, k]) if row.support else None
+            figures = dataclasses.asdict(row)
+            classes.append(LabelReport(**figures, threshold=spec.thresholds[k], average_precision=precision))
         return MultilabelScores(
             frames=frames,
             mean_average_precision=metrics.mean_average_precision(scores, truth) if truth.any() else None,
             macro_f1=macro_f1(classes, seen.sum(axis=0)) if scored else None,
             exact=share([self.is_right(one, known) for known, one in scored]),
-            classes=classes,
+            classes=tuple(classes),
         )
 
     def columns(self, names: Sequence[str]) -> tuple[str, ...]:

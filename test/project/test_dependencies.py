@@ -96,10 +96,10 @@ def libraries_of(path: Path) -> set[str]:
 
 
 PACKAGES = {"cnn_perception": RUNTIME, "training": TRAINING}
+ALL_FILES = [(package, path) for package in PACKAGES for path in files_of(package)]
 FILES = [
     pytest.param(package, path, id=str(path.relative_to(ROOT)))
-    for package in PACKAGES
-    for path in files_of(package)
+    for package, path in ALL_FILES
     if room_of(path) != "__init__"
 ]
 
@@ -174,7 +174,7 @@ def test_no_node_reaches_the_pages():
 
 @pytest.mark.parametrize("library", ["jinja2", "matplotlib"])
 def test_pages_and_figures_are_made_by_one_module_each(library):
-    users = [path.stem for package in PACKAGES for path in files_of(package) if library in libraries_of(path)]
+    users = [path.stem for _, path in ALL_FILES if library in libraries_of(path)]
 
     assert users == [{"jinja2": "rendering", "matplotlib": "figures"}[library]]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from cnn_perception.model.gallery import Gallery
 from cnn_perception.model.spec import (
@@ -126,11 +126,45 @@ def write_tiny_model(
     `spec` replaces `classes` and `input`; `bias` is added to the logits, one each.
     """
     spec = spec or tiny_spec(classes, input=input)
-    classes, input = spec.class_names, spec.input  # noqa: A001
-    if input.height % ROWS or input.width % COLUMNS:
+    if spec.input.height % ROWS or spec.input.width % COLUMNS:
         raise ValueError(f"the input must divide into {ROWS}x{COLUMNS} cells")
-    weights = np.float32(gain) * np.eye(len(classes), 3, dtype=np.float32)
-    kernel = [input.height // ROWS, input.width // COLUMNS]
+    model = helper.make_model(_graph(spec, gain, bias), ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
+    onnx.checker.check_model(model, full_check=spec.score_map is None)  # the other outputs have the model's own size
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)
+    return path
+
+
+def _graph(spec: ModelSpec, gain: float, bias: Sequence[float]) -> GraphProto:
+    classes = len(spec.class_names)
+    size: list[int | str] = [spec.input.height, spec.input.width]
+    maps = []
+    if spec.score_map is not None:
+        size = ["height", "width"]
+        cells = ["batch", classes, "map_rows", "map_columns"]
+        maps = [helper.make_tensor_value_info("score_map", TensorProto.FLOAT, cells)]
+    return helper.make_graph(
+        _nodes(spec),
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, *size])],
+        [
+            *maps,
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes]),
+            helper.make_tensor_value_info("activation", TensorProto.FLOAT, ["batch", ROWS, COLUMNS]),
+            helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", 3]),
+        ],
+        initializer=[
+            numpy_helper.from_array(np.float32(gain) * np.eye(classes, 3, dtype=np.float32), "weights"),
+            numpy_helper.from_array(np.array(bias or [0.0] * classes, dtype=np.float32), "bias"),
+            numpy_helper.from_array(np.array([2, 3], dtype=np.int64), "spatial_axes"),
+            numpy_helper.from_array(np.array([1], dtype=np.int64), "channel_axis"),
+        ],
+    )
+
+
+def _nodes(spec: ModelSpec) -> list[NodeProto]:
+    kernel = [spec.input.height // ROWS, spec.input.width // COLUMNS]
     nodes = [
         helper.make_node("AveragePool", ["image"], ["features"], kernel_shape=kernel, strides=kernel),
         helper.make_node("ReduceMean", ["features"], ["embedding"], axes=[2, 3], keepdims=0),
@@ -141,40 +175,13 @@ def write_tiny_model(
         helper.make_node("Mul", ["features", "row4"], ["weighted"]),
         helper.make_node("ReduceSum", ["weighted", "channel_axis"], ["activation"], keepdims=0),
     ]
-    size: list[int | str] = [input.height, input.width]
-    maps = []
     if spec.score_map is not None:
-        size = ["height", "width"]
         nodes += [
             helper.make_node("AveragePool", ["features"], ["windows"], kernel_shape=[ROWS, COLUMNS]),
             helper.make_node("Unsqueeze", ["weights", "spatial_axes"], ["weights4"]),
             helper.make_node("Conv", ["windows", "weights4", "bias"], ["score_map"]),
         ]
-        cells = ["batch", len(classes), "map_rows", "map_columns"]
-        maps = [helper.make_tensor_value_info("score_map", TensorProto.FLOAT, cells)]
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, *size])],
-        [
-            *maps,
-            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(classes)]),
-            helper.make_tensor_value_info("activation", TensorProto.FLOAT, ["batch", ROWS, COLUMNS]),
-            helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", 3]),
-        ],
-        initializer=[
-            numpy_helper.from_array(weights, "weights"),
-            numpy_helper.from_array(np.array(bias or [0.0] * len(classes), dtype=np.float32), "bias"),
-            numpy_helper.from_array(np.array([2, 3], dtype=np.int64), "spatial_axes"),
-            numpy_helper.from_array(np.array([1], dtype=np.int64), "channel_axis"),
-        ],
-    )
-    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
-    helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
-    onnx.checker.check_model(model, full_check=spec.score_map is None)  # the other outputs have the model's own size
-    path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(model, path)
-    return path
+    return nodes
 
 
 def respecified(path: Path, text: str | None, **others: str) -> Path:

@@ -117,7 +117,7 @@ def test_flags_and_defaults_are_the_ones_they_were(capsys):
     }
     with pytest.raises(SystemExit):
         parse(["--help"])
-    shown = {words for line in capsys.readouterr().out.splitlines() for words in line.split() if words[:2] == "--"}
+    shown = {word for word in capsys.readouterr().out.split() if word.startswith("--")}
     assert {word for words, _ in FLAGS for word in words.split()} <= {word.rstrip(",") for word in shown}
 
 

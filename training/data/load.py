@@ -300,7 +300,9 @@ def _standardised(samples: Sequence[Sample], of: Scaling) -> tuple[Sample, ...]:
 
 def _summary(findings: Sequence[ImageFinding]) -> list[str]:
     """Says how often each kind of warning occurred."""
-    counts = Counter(
-        next(kind for kind in KINDS if f.reason.startswith(kind)) for f in findings if f.action == "warning"
-    )
+    counts = Counter(_kind(finding) for finding in findings if finding.action == "warning")
     return [f"{counts[kind]} {'image' if counts[kind] == 1 else 'images'}: {kind}" for kind in KINDS if counts[kind]]
+
+
+def _kind(finding: ImageFinding) -> str:
+    return next(kind for kind in KINDS if finding.reason.startswith(kind))

@@ -70,14 +70,17 @@ def compare_logits(
         differences = np.abs(found - expected) / deviations
         difference = float(differences.max())
         if not np.isfinite(difference) or (is_exact and difference > tolerance):
-            remedy = "see --tolerance" if is_exact else "export it in fp32"
-            raise ParityError(
-                f"a logit of the ONNX graph differs by {difference:.3g} from torch's (magnitudes up to "
-                f"{np.abs(expected).max():.3g}), tolerance {tolerance:g}; nothing is written; {remedy}"
-            )
+            raise _too_far(difference, expected, tolerance, "see --tolerance" if is_exact else "export it in fp32")
         largest = max(largest, difference)
         agreed += _agreeing(found, expected, differences <= tolerance, checkpoint)
     return ParityRecord(source, len(images), largest, tolerance, agreed / len(images))
+
+
+def _too_far(difference: float, expected: _Batch, tolerance: float, remedy: str) -> ParityError:
+    return ParityError(
+        f"a logit of the ONNX graph differs by {difference:.3g} from torch's (magnitudes up to "
+        f"{np.abs(expected).max():.3g}), tolerance {tolerance:g}; nothing is written; {remedy}"
+    )
 
 
 def _answers(

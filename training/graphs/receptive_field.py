@@ -126,10 +126,9 @@ def geometries(model: ModelProto) -> dict[str, Geometry | None]:
 def shapes_of(model: ModelProto) -> dict[str, Shape]:
     """Returns what a graph says of the shapes of its tensors, initializers included."""
     graph = model.graph
-    shapes: dict[str, Shape] = {
-        value.name: [dim.dim_value or dim.dim_param for dim in value.type.tensor_type.shape.dim]
-        for value in (*graph.value_info, *graph.input, *graph.output)
-    }
+    shapes: dict[str, Shape] = {}
+    for value in (*graph.value_info, *graph.input, *graph.output):
+        shapes[value.name] = [dim.dim_value or dim.dim_param for dim in value.type.tensor_type.shape.dim]
     return shapes | {tensor.name: list(tensor.dims) for tensor in graph.initializer}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -157,7 +158,8 @@ class Learner:
     def _update(self) -> float:
         """Takes the step; returns the norm of its gradient, and takes none where that is not finite."""
         self.scaler.unscale_(self.optimizer)
-        learning = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        parameters = itertools.chain.from_iterable(group["params"] for group in self.optimizer.param_groups)
+        learning = [parameter for parameter in parameters if parameter.grad is not None]
         norm = nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
         is_finite = bool(norm.isfinite())
         # float16 overflows now and then, and its scaler steps down; below 1 it is not the scale that is at fault.

@@ -116,8 +116,8 @@ def build(name: str, class_count: int, *, dropout: float | None = None) -> nn.Mo
 
 def _set_dropout(model: nn.Module, name: str, probability: float) -> None:
     children = dict(model.named_children())
-    heads = [children[key] for key in _HEAD_NAMES if key in children]
-    dropouts = [module for head in heads for module in head.modules() if isinstance(module, nn.Dropout)]
+    heads = nn.ModuleList(children[key] for key in _HEAD_NAMES if key in children)
+    dropouts = [module for module in heads.modules() if isinstance(module, nn.Dropout)]
     for module in dropouts:
         module.p = probability
     if not dropouts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -145,7 +146,7 @@ def test_each_image_is_validated_on_in_exactly_one_fold(by):
     folds = [split(data, folds=4, fold=fold, by=by) for fold in (1, 2, 3, 4)]
 
     assert all(len(samples) == 54 for samples in folds)
-    held = Counter(s.path for samples in folds for s in samples if s.part == "val")
+    held = Counter(sample.path for sample in itertools.chain.from_iterable(folds) if sample.part == "val")
     assert set(held.values()) == {1}
     assert len(held) == 54
     if by == "random":
