@@ -17,6 +17,7 @@ from typing import Protocol
 from cnn_perception.background.folder_store import RecordedFolder
 from cnn_perception.background.selection import Origin, RecorderSettings, UnsureFrame, reason
 from cnn_perception.background.worker import BackgroundWorker
+from cnn_perception.errors import with_kind
 from cnn_perception.image.messages import EncodedFile, EncodedImage, RgbImage
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.tasks.prediction import Prediction
@@ -45,6 +46,7 @@ class RecorderReport:
         max_bytes: Its largest size.
         lost: Unsure frames that were not kept, by the cause: `rate`, `busy`, `paused`.
         problem: Why nothing is kept at the moment, in one line; empty while all is well.
+        is_broken: Whether it has ended by a defect.
     """
 
     recorded: int
@@ -52,6 +54,7 @@ class RecorderReport:
     max_bytes: int
     lost: dict[str, int]
     problem: str
+    is_broken: bool = False
 
     def values(self) -> dict[str, str]:
         """Returns the figures for /diagnostics."""
@@ -125,9 +128,13 @@ class Recorder:
     def report(self) -> RecorderReport:
         """Returns what happened so far; may be called from any thread."""
         failure = self._worker.failure
-        problem = self._problem if failure is None else f"stopped by a defect ({type(failure).__name__}: {failure})"
+        problem = self._problem or self._worker.overdue()
+        if failure is not None:
+            problem = f"stopped by a defect ({with_kind(failure)})"
         lost = self._lost | {"busy": self._worker.overtaken}
-        return RecorderReport(self._recorded, self._folder_bytes, self._max_bytes, lost, problem)
+        return RecorderReport(
+            self._recorded, self._folder_bytes, self._max_bytes, lost, problem, is_broken=failure is not None
+        )
 
     def close(self, timeout_s: float) -> bool:
         """Writes what is under way and ends the thread.

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cnn_perception.background.worker import BackgroundWorker
-from cnn_perception.errors import ConfigError, FrameError
+from cnn_perception.errors import ConfigError, FrameError, with_kind
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.pipeline.pipeline import Pipeline
@@ -35,7 +35,7 @@ class ShadowReport:
         pairs: The most frequent disagreements: the answer, the shadow's answer, how often. For multilabel a class
             that one of them saw is paired with `not seen`.
         latest: The latest disagreements in words, the newest last.
-        problem: The defect that ended the comparison, in one line; empty while all is well.
+        problem: The defect that ended the comparison, or that it hangs, in one line; empty while all is well.
     """
 
     compared: int
@@ -134,7 +134,7 @@ class Shadow:
                 differences={name: total / max(self._compared, 1) for name, total in self._sums.items()},
                 pairs=tuple((*pair, count) for pair, count in self._pairs.most_common(_KEPT)),
                 latest=tuple(self._latest),
-                problem="" if failure is None else f"stopped by a defect ({type(failure).__name__}: {failure})",
+                problem=self._worker.overdue() if failure is None else f"stopped by a defect ({with_kind(failure)})",
             )
 
     def close(self, timeout_s: float) -> bool:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
+import traceback
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -16,6 +18,8 @@ ItemT = TypeVar("ItemT")
 
 _NICENESS = 10
 """On a busy core 1.25^-10, a tenth, of the share of the threads that answer frames. Source: sched(7), nice value."""
+_OVERDUE_S = 10.0
+"""An item at which the thread is for longer is told of: at low priority it may take some time, on a slow disk, too."""
 
 
 class BackgroundWorker(Generic[ItemT]):
@@ -24,7 +28,7 @@ class BackgroundWorker(Generic[ItemT]):
     Attributes:
         overtaken: How many items were replaced by a newer one before they were begun.
         failure: The exception that ended the thread; None while there was none. It is a defect: nothing is taken any
-            more, and Python prints its traceback.
+            more, and its traceback is printed.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class BackgroundWorker(Generic[ItemT]):
         self._changed = threading.Condition()
         self._waiting: dict[str, ItemT] = {}
         self._closed = False
+        self._began_s: float | None = None  # the item under way; written by the thread, read by any
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -87,6 +92,12 @@ class BackgroundWorker(Generic[ItemT]):
             self._waiting.clear()
         return not self._thread.is_alive()
 
+    def overdue(self) -> str:
+        """Says that the thread hangs at an item, and how long; empty while it does not."""
+        began_s = self._began_s
+        age_s = 0.0 if began_s is None else time.monotonic() - began_s
+        return f"at one frame for {age_s:.0f} s" if age_s > _OVERDUE_S else ""
+
     def _refuse(self) -> None:
         with self._changed:
             self._closed = True
@@ -98,13 +109,15 @@ class BackgroundWorker(Generic[ItemT]):
             os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS)
         try:
             while (item := self._next()) is not None:
+                self._began_s = time.monotonic()
                 self._work(item)
+                self._began_s = None
             self._finish()
         except BaseException as error:
             self.failure = error
             self._refuse()
+            traceback.print_exception(error)
             self._on_failure(error)
-            raise
 
     def _next(self) -> ItemT | None:
         """Waits for an item, the camera's first that waits longest; None once closed and empty."""

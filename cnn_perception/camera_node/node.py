@@ -29,6 +29,8 @@ from cnn_perception.ros.parameters import parameter
 
 # Reliable, so that recorders and viewers of either kind match; a best-effort subscriber is not slowed by it.
 _FOLDER_RATE_HZ = 10.0
+_STALL_S = 15.0
+"""A frame that takes longer hangs; a silent device is given up after 10 s. Source: OpenCV, cap_v4l.cpp, V4L_TIMEOUT."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class FrameSource:
     """Frames of a device, a video file or a folder of images.
 
     Attributes:
+        is_device: Whether it is a device, which has no end.
         rate_hz: Its own rate.
         skipped: Files of a folder that could not be decoded so far, with the reason.
     """
@@ -94,10 +97,10 @@ class FrameSource:
         path = expanded(source)
         self.skipped: list[str] = []
         self._size = size
-        self._is_device = source.isdecimal() or path.is_char_device()
+        self.is_device = source.isdecimal() or path.is_char_device()
         self._files: list[Path] = []
         self._capture: cv2.VideoCapture | None = None
-        if path.is_dir() and not self._is_device:
+        if path.is_dir() and not self.is_device:
             self._files = list(image_files(path, recursive=False))
             if not self._files:
                 raise DataError(f"{path}: no images in this folder; give one with {', '.join(sorted(IMAGE_SUFFIXES))}")
@@ -105,30 +108,30 @@ class FrameSource:
         else:
             self._capture = self._open(source, path)
             self.rate_hz = self._capture.get(cv2.CAP_PROP_FPS) or _FOLDER_RATE_HZ
-        self._loop = loop and not self._is_device
-        self._frames = self._all_frames(preload and not self._is_device)
+        self._loop = loop and not self.is_device
+        preloaded = list(self._one_pass()) if preload and not self.is_device else None
+        self._frames = self._all_frames(preloaded)
 
     def read(self) -> RgbImage | None:
         """Returns the next frame, (H, W, 3) uint8; None at the end."""
         return next(self._frames, None)
 
     def _open(self, source: str, path: Path) -> cv2.VideoCapture:
-        if not self._is_device and not path.is_file():
+        if not self.is_device and not path.is_file():
             raise DataError(f"{source}: no such device, video file or folder; set `source`")
         capture = cv2.VideoCapture(int(source) if source.isdecimal() else str(path))
         if not capture.isOpened():
-            medium = "camera" if self._is_device else "video"
+            medium = "camera" if self.is_device else "video"
             raise DataError(f"{source}: cannot be opened as a {medium}; check the source")
-        if self._is_device:
+        if self.is_device:
             capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not the oldest in a queue
             if self._size is not None:  # which the device may know to do itself
                 capture.set(cv2.CAP_PROP_FRAME_WIDTH, self._size[0])
                 capture.set(cv2.CAP_PROP_FRAME_HEIGHT, self._size[1])
         return capture
 
-    def _all_frames(self, preload: bool) -> Iterator[RgbImage]:
+    def _all_frames(self, preloaded: Sequence[RgbImage] | None) -> Iterator[RgbImage]:
         """Yields every frame, again and again where it loops."""
-        preloaded = list(self._one_pass()) if preload else None
         while True:
             count = 0
             for image in self._one_pass() if preloaded is None else preloaded:
@@ -148,7 +151,7 @@ class FrameSource:
             yield from self._captured(self._capture)
 
     def _captured(self, capture: cv2.VideoCapture) -> Iterator[RgbImage]:
-        if not self._is_device:
+        if not self.is_device:
             capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
         while True:
             is_read, image = capture.read()
@@ -163,15 +166,24 @@ class FrameSource:
 
 
 class CameraNode(Node):
-    """Publishes `image_raw` (or `image_raw/compressed`) and `camera_info` at a fixed rate."""
+    """Publishes `image_raw` (or `image_raw/compressed`) and `camera_info` at a fixed rate.
 
-    def __init__(self, node_name: str = "camera_node") -> None:
+    Attributes:
+        shutdown: Of the process.
+    """
+
+    def __init__(self, shutdown: process.Shutdown, node_name: str = "camera_node") -> None:
         """Declares the parameters and opens the source.
+
+        Args:
+            shutdown: Of the process.
+            node_name: Its name.
 
         Raises:
             PerceptionError: If a parameter or the source is unusable.
         """
         super().__init__(node_name)
+        self.shutdown = shutdown
         parameters.declare(self, CameraNodeSettings)
         self._settings = parameters.read(self, CameraNodeSettings)
         size = (self._settings.width, self._settings.height) if self._settings.width else None
@@ -188,7 +200,9 @@ class CameraNode(Node):
         self._logged_skips = 0
         self._messages: dict[int, Image | CompressedImage] = {}
         rate_hz = self._settings.rate_hz or self._source.rate_hz
-        self.create_timer(1.0 / rate_hz, self._publish)
+        # Expected only while a frame is under way: where time is simulated the timer may stand still for long.
+        heartbeat = shutdown.expect("no frame", _STALL_S)
+        self.create_timer(1.0 / rate_hz, heartbeat.only_within(self._publish))
         self.get_logger().info(f"{self._settings.source} at {rate_hz:g} Hz on {self._images.topic_name}")
 
     def _camera_info_topic(self, images: str) -> str:
@@ -205,6 +219,8 @@ class CameraNode(Node):
         for text in self._source.skipped[self._logged_skips :]:
             self.get_logger().warning(f"skipped {text}")
         self._logged_skips = len(self._source.skipped)
+        if image is None and self._source.is_device:
+            raise DataError(f"{self._settings.source}: the camera gives no images any more; check its cable and driver")
         if image is None:
             self.get_logger().info(f"end of {self._settings.source}: {self._published} frames published")
             self._images.wait_for_all_acked(Duration(seconds=2))
@@ -242,10 +258,10 @@ def _image_qos() -> QoSProfile:
 
 
 def _work(node: CameraNode) -> int:
-    process.spin(node)
+    process.spin(node, node.shutdown)
     return EXIT_OK
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the camera until its end, Ctrl-C or SIGTERM; returns the exit code."""
-    return process.run(lambda _: CameraNode(), _work, argv)
+    return process.run(CameraNode, _work, argv)

@@ -6,7 +6,6 @@ base must have its own timeout of cmd_vel, as every base should: no program stop
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import time
 from collections.abc import Sequence
@@ -17,7 +16,6 @@ from geometry_msgs.msg import Twist, TwistStamped, Vector3Stamped
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -93,15 +91,24 @@ class FollowSettings:
 
 
 class FollowNode(Node):
-    """Subscribes to `classification` and `ray`, publishes `cmd_vel` at a fixed rate, zeros included."""
+    """Subscribes to `classification` and `ray`, publishes `cmd_vel` at a fixed rate, zeros included.
 
-    def __init__(self, node_name: str = "follow_node") -> None:
+    Attributes:
+        shutdown: Of the process.
+    """
+
+    def __init__(self, shutdown: process.Shutdown, node_name: str = "follow_node") -> None:
         """Declares the parameters and subscribes.
+
+        Args:
+            shutdown: Of the process.
+            node_name: Its name.
 
         Raises:
             ConfigError: If a parameter is unusable.
         """
         super().__init__(node_name)
+        self.shutdown = shutdown
         parameters.declare(self, FollowSettings)
         self._settings = parameters.read(self, FollowSettings)
         self._config = self._settings.controller_config()
@@ -113,8 +120,11 @@ class FollowNode(Node):
         self._commands = self.create_publisher(self._message_type, "cmd_vel", _NEWEST_QOS)
         self.create_subscription(Classification, "classification", self._on_classification, _NEWEST_QOS)
         self.create_subscription(Vector3Stamped, "ray", self._on_ray, _NEWEST_QOS)
+        period_s = 1.0 / self._settings.rate_hz
+        heartbeat = shutdown.expect("no commands", period_s + process.STALL_S)
         # A steady clock, so that the robot also stops in a simulation whose /clock stands still.
-        self.create_timer(1.0 / self._settings.rate_hz, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(period_s, heartbeat.after(self._on_timer), clock=clock)
         self.get_logger().info(f"following {self._config.follow}: {self.resolve_topic_name('cmd_vel')}")
 
     def stop_robot(self, reason: str) -> None:
@@ -172,17 +182,14 @@ def _work(node: FollowNode) -> int:
     uninstall_signal_handlers()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _frame: signals.append(received))
-    executor = SingleThreadedExecutor(context=node.context)
-    executor.add_node(node)
     try:
-        with contextlib.suppress(ExternalShutdownException):
-            while not signals:
-                executor.spin_once(_SIGNAL_POLL_S)
+        process.spin(node, node.shutdown, is_done=lambda: signals, poll_s=_SIGNAL_POLL_S)
     finally:
+        node.shutdown.doom(EXIT_OK)  # the last command is not waited for any longer than all else
         node.stop_robot("this node ends")
     return EXIT_OK
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Drives until Ctrl-C or SIGTERM; returns the exit code."""
-    return process.run(lambda _: FollowNode(), _work, argv)
+    return process.run(FollowNode, _work, argv)

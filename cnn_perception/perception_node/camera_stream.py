@@ -188,8 +188,8 @@ class CameraStream:
 
     # ---- diagnostics
 
-    def status(self, enabled: bool, timeout_s: float) -> CameraStatus:
-        """Returns how the camera fares now, with rates since the previous call."""
+    def status(self, enabled: bool, timeout_s: float, stalled: str) -> CameraStatus:
+        """Returns how the camera fares now, with rates since the previous call; the arguments are `CameraStatus`'s."""
         now_s = time.monotonic()
         is_active = self._subscriptions is not None
         return CameraStatus(
@@ -201,6 +201,7 @@ class CameraStream:
             timeout_s=timeout_s,
             snapshot=self.counters.snapshot(now_s),
             drift=self.drift.report() if is_active else None,
+            stalled=stalled,
         )
 
     def warn_of_silence(self, timeout_s: float) -> None:

@@ -29,6 +29,7 @@ class CameraStatus:
         timeout_s: Seconds of silence that are an error.
         snapshot: Counts, rates and percentiles.
         drift: Whether the camera shows what the model was trained on; None while the node is not active.
+        stalled: Which stage of the node is at one frame for too long; empty while the frames go on.
     """
 
     camera: str
@@ -39,6 +40,7 @@ class CameraStatus:
     timeout_s: float
     snapshot: Snapshot
     drift: DriftReport | None
+    stalled: str = ""
 
 
 def to_array(
@@ -46,6 +48,7 @@ def to_array(
     node: str,
     cameras: Sequence[CameraStatus],
     model: ActiveModel | None,
+    overdue: str,
 ) -> DiagnosticArray:
     """Returns all statuses.
 
@@ -54,8 +57,10 @@ def to_array(
         node: Fully qualified name of the node.
         cameras: One a camera.
         model: The model in use; None while there is none.
+        overdue: Which callbacks take too long; empty if none does.
     """
     statuses = [*(_camera_status(node, one) for one in cameras), _model_status(node, model)]
+    statuses.append(_callbacks_status(node, overdue))
     if model is not None and model.shadow is not None:
         statuses.append(_shadow_status(node, model.shadow))
     if model is not None and model.recorder is not None:
@@ -69,6 +74,8 @@ def _camera_status(node: str, camera: CameraStatus) -> DiagnosticStatus:
     counts = camera.snapshot
     if not camera.active:
         level, text = DiagnosticStatus.STALE, "the node is not active"
+    elif camera.stalled:
+        level, text = DiagnosticStatus.ERROR, f"no frame is answered: {camera.stalled}"
     elif camera.silence_s > camera.timeout_s:
         level, text = DiagnosticStatus.ERROR, f"no image for {camera.silence_s:.1f} s"
     elif counts.recently_broken:
@@ -111,7 +118,16 @@ def _shadow_status(node: str, shadow: Shadow) -> DiagnosticStatus:
 def _recorder_status(node: str, recorder: Recorder) -> DiagnosticStatus:
     report = recorder.report()
     level = DiagnosticStatus.WARN if report.problem else DiagnosticStatus.OK
+    if report.is_broken:
+        level = DiagnosticStatus.ERROR
     return _status(level, f"{node}: recorder", report.problem or f"{report.recorded} kept", node, report.values())
+
+
+def _callbacks_status(node: str, overdue: str) -> DiagnosticStatus:
+    if not overdue:
+        return _status(DiagnosticStatus.OK, f"{node}: callbacks", "services and parameters are answered", node, {})
+    text = f"others may have to wait: {overdue}"  # which a model that loads is entitled to
+    return _status(DiagnosticStatus.WARN, f"{node}: callbacks", text, node, {})
 
 
 def _model_status(node: str, active: ActiveModel | None) -> DiagnosticStatus:

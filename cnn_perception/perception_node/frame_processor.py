@@ -29,11 +29,15 @@ from cnn_perception.perception_node.publishers import InfoPublishers
 from cnn_perception.perception_node.settings import LiveSettings
 from cnn_perception.perception_node.staged_executor import StagedExecutor
 from cnn_perception.ros.latest_subscription import SubscriptionSet
+from cnn_perception.ros.supervised_executor import SupervisedExecutor
 from cnn_perception.ros.throttled_log import ThrottledLog
 from cnn_perception.stream.frame_counters import DEFECT
 
 _MOST_DEFECTS = 3
 """So many frames in a row are no accident; one that a peer made on purpose must not end the node."""
+
+_OVERDUE_S = 1.0
+"""A callback that takes longer is diagnosed: the services and parameters of its group are not answered meanwhile."""
 
 
 class BatchStages:
@@ -146,8 +150,9 @@ class _Running:
 class FrameProcessor:
     """Answers the frames of all cameras: it has topics while there is a model, and threads while it is started.
 
-    Its lock is held while subscriptions or topics come and go, and by diagnostics, which look at them; the threads that
-    answer frames never take it.
+    One lock is held during each of the calls that change what there is, which wait for the frames under way; the other
+    one only while subscriptions or topics come and go, and by diagnostics, which look at them and must not wait for a
+    frame that hangs. The threads that answer frames take neither.
     """
 
     def __init__(
@@ -176,7 +181,9 @@ class FrameProcessor:
         self._on_failure = on_failure
         self._stages = BatchStages(cameras, models, live, log, lambda: node.get_clock().now().nanoseconds)
         self._infos = InfoPublishers(node)
-        # Re-entrant: a topic that is made declares parameters of its QoS, and the node applies all of them by `wake`.
+        self._changing = threading.RLock()
+        # Taken after the one above. Re-entrant: a topic that is made declares parameters of its QoS, and the node
+        # applies all of them by `wake`.
         self._lock = threading.RLock()
         self._running: _Running | None = None  # guarded by the lock, as everything that follows the state
 
@@ -186,7 +193,7 @@ class FrameProcessor:
         Raises:
             ConfigError: If the QoS of a topic is overridden with what cannot be.
         """
-        with self._lock, self._between_frames():
+        with self._changing, self._between_frames(), self._lock:
             self._models.replace(model)
             if not all(camera.outputs.fit(model.pipeline.model) for camera in self._cameras):
                 self._make_topics(model)
@@ -198,7 +205,7 @@ class FrameProcessor:
 
     def forget(self) -> None:
         """Takes the model out of use, frees it and removes its topics; `stop` comes before."""
-        with self._lock:
+        with self._changing, self._lock:
             self._models.forget()
             self._infos.remove()
             for camera in self._cameras:
@@ -211,7 +218,7 @@ class FrameProcessor:
         Raises:
             ConfigError: If a topic's name is none, or its QoS is overridden with what cannot be.
         """
-        with self._lock:
+        with self._changing, self._lock:
             self._publish_infos()
             try:
                 for camera in self._cameras:
@@ -226,15 +233,16 @@ class FrameProcessor:
 
     def stop(self) -> None:
         """Unsubscribes and waits for the frames under way; harmless when it is not started."""
-        with self._lock:
+        with self._changing:
             running = self._running
             if running is None:
                 return
             running.source.close()
             running.executor.join()
-            self._unsubscribe()
-            running.source.destroy()
-            self._running = None
+            with self._lock:
+                self._unsubscribe()
+                running.source.destroy()
+                self._running = None
 
     def wake(self) -> None:
         """Lets changed rate limits take effect at once."""
@@ -251,13 +259,20 @@ class FrameProcessor:
         """Returns the status of everything, with rates since the previous call; warns of cameras that are silent."""
         settings = self._live.settings
         with self._lock:
-            statuses = [camera.status(self._live.enabled, settings.image_timeout_s) for camera in self._cameras]
+            stalled = "" if self._running is None else self._running.executor.stalled()
+            statuses = [
+                camera.status(self._live.enabled, settings.image_timeout_s, stalled) for camera in self._cameras
+            ]
             for camera, status in zip(self._cameras, statuses, strict=True):
-                if status.silence_s > settings.diagnostics_period_s:
+                if status.silence_s > settings.diagnostics_period_s and not stalled:
                     camera.warn_of_silence(settings.image_timeout_s)
             stamp = self._node.get_clock().now().to_msg()
             name = self._node.get_fully_qualified_name()
-            return diagnostics.to_array(stamp, name, statuses, self._models.current)
+            return diagnostics.to_array(stamp, name, statuses, self._models.current, self._overdue_callbacks())
+
+    def _overdue_callbacks(self) -> str:
+        executor = self._node.executor
+        return executor.overdue(_OVERDUE_S) if isinstance(executor, SupervisedExecutor) else ""
 
     def _between_frames(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext() if self._running is None else self._running.executor.paused()

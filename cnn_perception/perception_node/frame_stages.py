@@ -163,7 +163,7 @@ def prepare_frame(
         prepared = model.pipeline.prepare(encoded)
     except FrameError as refusal:
         return refusal
-    except Exception as error:  # of a decoder, say: a peer must not be able to end the node with one image
+    except BaseException as error:  # of a decoder, say: a peer must not be able to end the node with one image
         return _refusal_of_defect(error)
     origin = Origin(camera, topic, nanoseconds(header.stamp), header.frame_id)
     return Frame(model, origin, header, wanted, has_age, started_s, encoded, prepared)
@@ -243,7 +243,7 @@ def stage_durations_ms(result: FrameResult, published_s: tuple[float, float], no
     return durations
 
 
-def _refusal_of_defect(error: Exception) -> FrameError:
+def _refusal_of_defect(error: BaseException) -> FrameError:
     refusal = FrameError(DEFECT, f"{with_kind(error)}; this is a defect of the node")
     refusal.__cause__ = error
     return refusal

@@ -61,8 +61,9 @@ class PerceptionNode(LifecycleNode):
         clock = Clock(clock_type=ClockType.STEADY_TIME)
         period_s = self.live.settings.diagnostics_period_s
         topic = self.create_publisher(DiagnosticArray, "/diagnostics", result_qos())
+        heartbeat = shutdown.expect("no diagnostics", period_s + process.STALL_S)
         group = MutuallyExclusiveCallbackGroup()
-        self.create_timer(period_s, lambda: topic.publish(self._frames.diagnose()), group, clock)
+        self.create_timer(period_s, heartbeat.after(lambda: topic.publish(self._frames.diagnose())), group, clock)
         self.create_service(SetBool, "~/set_enabled", self._set_enabled)
         self.create_service(Trigger, "~/reload_model", self._reload_model)
 
@@ -114,7 +115,7 @@ class PerceptionNode(LifecycleNode):
         self._frames.forget()
         return super().on_cleanup(state)
 
-    @reported("shut down")
+    @reported("shut down", is_last=True)
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stops and frees everything, from any state."""
         self._frames.stop()
@@ -190,7 +191,7 @@ def _work(node: PerceptionNode) -> int:
         for transition in (node.trigger_configure, node.trigger_activate):
             if transition() != TransitionCallbackReturn.SUCCESS:
                 return EXIT_BAD_INPUT if node.context.ok() else EXIT_OK
-    process.spin(node, threads=2, shutdown=node.shutdown)
+    process.spin(node, node.shutdown, threads=2)
     return EXIT_OK
 
 

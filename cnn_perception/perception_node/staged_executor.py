@@ -23,6 +23,10 @@ _SMOOTHING = 0.2
 """Share of the latest duration in the running means by which the end of an inference is foreseen."""
 _LEAD = 2.0
 """How much longer than its mean a preparation is expected to take."""
+_STALL_S = 1.0
+"""A stage that is at one frame for longer stands still: with diagnostics at 1 Hz that is said within two seconds."""
+_STALL_MEANS = 5.0
+"""Of a slow model it may take so many of its usual durations more."""
 
 
 class BatchSource(Protocol[FrameT_co]):
@@ -72,6 +76,30 @@ class _Handoff(Generic[ItemT]):
             self._changed.notify_all()
 
 
+class _Stopwatch:
+    """How long the work of one stage takes; written by its thread, read by others."""
+
+    def __init__(self) -> None:
+        self.mean_s = 0.0  # a running mean
+        self._began_s: float | None = None
+
+    def start(self) -> None:
+        """Begins with a frame."""
+        self._began_s = time.perf_counter()
+
+    def stop(self, counts: bool) -> None:
+        """Ends with the frame; where that counts, its duration enters the mean."""
+        if counts and self._began_s is not None:
+            self.mean_s += _SMOOTHING * (time.perf_counter() - self._began_s - self.mean_s)
+        self._began_s = None
+
+    def stalled_s(self) -> float:
+        """Returns for how long the frame under way has been, in seconds; 0 while that is not unusual."""
+        began_s = self._began_s
+        age_s = 0.0 if began_s is None else time.perf_counter() - began_s
+        return age_s if age_s > _STALL_S + _STALL_MEANS * self.mean_s else 0.0
+
+
 class StagedExecutor(Generic[FrameT, PreparedT, InferredT]):
     """Takes frames from a source, the newest first, and runs them through three stages, in order.
 
@@ -109,10 +137,9 @@ class StagedExecutor(Generic[FrameT, PreparedT, InferredT]):
         self._has_ended = False
         self._is_idle = threading.Event()
         self._is_idle.set()
-        # Only guesses of when to begin: each is written by one thread (infer, prepare) and read by the one that
-        # prepares, and a float is read whole.
+        # Only a guess of when to begin: written by the thread that infers and read by the one that prepares, whole.
         self._expected_end_s = 0.0
-        self._mean_prepare_s = 0.0
+        self._stopwatches = {"preparation": _Stopwatch(), "inference": _Stopwatch(), "delivery": _Stopwatch()}
         stages = {"prepare": self._prepare_all, "infer": self._infer_all, "deliver": self._deliver_all}
         self._threads = [
             threading.Thread(target=self._run, args=(stage,), name=name, daemon=True) for name, stage in stages.items()
@@ -124,6 +151,11 @@ class StagedExecutor(Generic[FrameT, PreparedT, InferredT]):
         """Waits until the frames under way are delivered; the source must be closed."""
         for thread in self._threads:
             thread.join()
+
+    def stalled(self) -> str:
+        """Says which stage is at one frame for unusually long, and how long; empty if none is."""
+        ages_s = {stage: stopwatch.stalled_s() for stage, stopwatch in self._stopwatches.items()}
+        return ", ".join(f"{stage} of a frame for {age_s:.1f} s" for stage, age_s in ages_s.items() if age_s)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -155,33 +187,34 @@ class StagedExecutor(Generic[FrameT, PreparedT, InferredT]):
             self._on_failure(error)
 
     def _prepare_all(self) -> None:
+        stopwatch = self._stopwatches["preparation"]
         try:
             while self._prepared.wait_empty():
                 self._is_idle.wait(self._seconds_too_early())
                 if not self._source.wait():
                     return
                 self._enter()
-                started_s = time.perf_counter()
+                stopwatch.start()
                 frame = self._source.take()
                 prepared = None if frame is None else self._prepare(frame)
+                stopwatch.stop(counts=prepared is not None)
                 if prepared is None:
                     self._leave()
                 else:
-                    self._mean_prepare_s += _SMOOTHING * (time.perf_counter() - started_s - self._mean_prepare_s)
                     self._prepared.put(prepared)
         finally:
             self._prepared.close()
 
     def _infer_all(self) -> None:
-        mean_s = 0.0
+        stopwatch = self._stopwatches["inference"]
         try:
             while (prepared := self._prepared.take()) is not None:
-                started_s = time.perf_counter()
-                self._expected_end_s = started_s + mean_s
+                self._expected_end_s = time.perf_counter() + stopwatch.mean_s
                 self._is_idle.clear()
+                stopwatch.start()
                 inferred = self._infer(prepared)
+                stopwatch.stop(counts=True)
                 self._is_idle.set()
-                mean_s += _SMOOTHING * (time.perf_counter() - started_s - mean_s)
                 if inferred is None:
                     self._leave()
                 else:
@@ -192,9 +225,12 @@ class StagedExecutor(Generic[FrameT, PreparedT, InferredT]):
             self._inferred.close()
 
     def _deliver_all(self) -> None:
+        stopwatch = self._stopwatches["delivery"]
         try:
             while (inferred := self._inferred.take()) is not None:
+                stopwatch.start()
                 self._deliver(inferred)
+                stopwatch.stop(counts=True)
                 self._leave()
         finally:
             self._inferred.close()
@@ -204,4 +240,4 @@ class StagedExecutor(Generic[FrameT, PreparedT, InferredT]):
 
     def _seconds_too_early(self) -> float:
         """How long to wait until the inference under way has just the time of a preparation left."""
-        return max(0.0, self._expected_end_s - _LEAD * self._mean_prepare_s - time.perf_counter())
+        return max(0.0, self._expected_end_s - _LEAD * self._stopwatches["preparation"].mean_s - time.perf_counter())

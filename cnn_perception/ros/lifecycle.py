@@ -8,11 +8,16 @@ from typing import Any, Protocol, TypeVar
 
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 
-from cnn_perception.errors import PerceptionError
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, PerceptionError
+from cnn_perception.ros.process import Shutdown
 
 
 class ReportingNode(Protocol):
     """What `reported` needs of a lifecycle node."""
+
+    @property
+    def shutdown(self) -> Shutdown:
+        """Of the process."""
 
     def get_logger(self) -> Any:  # noqa: ANN401 rclpy's loggers differ by version
         """Returns the node's logger."""
@@ -25,25 +30,38 @@ NodeT = TypeVar("NodeT", bound=ReportingNode)
 Transition = Callable[[NodeT, LifecycleState], TransitionCallbackReturn]
 
 
-def reported(done: str) -> Callable[[Transition[NodeT]], Transition[NodeT]]:
+def reported(done: str, is_last: bool = False) -> Callable[[Transition[NodeT]], Transition[NodeT]]:
     """Decorates a transition: a refusal is one line and leaves the state, a defect ends the process.
 
     Args:
         done: What a node is after the transition, such as `configured`; the line says that it is not.
+        is_last: Whether the process ends by the transition, however long it takes.
     """
 
     def decorate(transition: Transition[NodeT]) -> Transition[NodeT]:
         @functools.wraps(transition)
         def with_report(node: NodeT, state: LifecycleState) -> TransitionCallbackReturn:
-            try:
-                return transition(node, state)
-            except PerceptionError as error:
-                node.get_logger().error(f"not {done}: {error}")
-                return TransitionCallbackReturn.FAILURE
-            except Exception as error:
-                node.fail(error)
-                return TransitionCallbackReturn.ERROR
+            if is_last:
+                node.shutdown.doom(EXIT_OK)
+            outcome = _outcome(transition, node, state, done)
+            if is_last:
+                node.shutdown.begin(EXIT_OK if outcome == TransitionCallbackReturn.SUCCESS else EXIT_BAD_INPUT)
+            return outcome
 
         return with_report
 
     return decorate
+
+
+def _outcome(transition: Transition[NodeT], node: NodeT, state: LifecycleState, done: str) -> TransitionCallbackReturn:
+    try:
+        outcome = transition(node, state)
+    except PerceptionError as error:
+        node.get_logger().error(f"not {done}: {error}")
+        return TransitionCallbackReturn.FAILURE
+    except Exception as error:
+        node.fail(error)
+        return TransitionCallbackReturn.ERROR
+    if outcome == TransitionCallbackReturn.ERROR:
+        node.fail(RuntimeError(f"not {done}: something of this node answered with an error"))
+    return outcome

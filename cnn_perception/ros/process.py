@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
+import functools
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import rclpy
 from rclpy.context import Context
-from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 
@@ -27,6 +30,8 @@ from cnn_perception.errors import (
     with_kind,
 )
 from cnn_perception.ros import transport
+from cnn_perception.ros.heartbeat import Heartbeat
+from cnn_perception.ros.supervised_executor import SupervisedExecutor
 from cnn_perception.ros.throttled_log import ThrottledLog
 
 NodeT = TypeVar("NodeT", bound=Node)
@@ -34,29 +39,37 @@ NodeT = TypeVar("NodeT", bound=Node)
 CONTEXT_CLOSED = (rclpy_implementation.RCLError, rclpy_implementation.InvalidHandle)
 """What rclpy raises when a signal closes the context under a callback; look at `context.ok()` before ignoring it."""
 
+STALL_S = 5.0
+"""A timer whose callback is so much later than its period hangs, or whatever calls it does."""
+
 _POLL_S = 0.2
 """How often the main thread sees whether the process should end."""
 _GRACE_S = 1.5
 """What is still busy this long after a signal or a defect, such as a model, is left: a robot waits two seconds."""
+_LAST_CALLBACKS_S = 0.5
+"""How long callbacks under way may take at the end: the answer to a lifecycle `shutdown` is sent by one."""
 
 
 class Shutdown:
-    """Says to every thread that the process ends, and with which code: its work is done, or a thread met a defect.
+    """Says to every thread that the process ends, and with which code: its work is done, or something met a defect.
 
-    That thread says so here and does no more, for clean-up waits for it. The main thread, which spins, sees it, cleans
-    up and returns the exit code; where that takes too long, `enforce` ends the process with the same code.
+    Whoever meets it says so here and does no more, for clean-up may wait for that thread. The main thread, which spins,
+    sees it, cleans up and returns the exit code. `supervise`, in a thread that does nothing else, ends the process with
+    the same code where that takes too long, and because of a heartbeat that has stopped.
     """
 
     def __init__(self) -> None:
         # Without a lock: each is written whole, before the event that makes others read it; a defect only ever sets.
         self._code = EXIT_OK
         self._has_failed = False
+        self._is_doomed = threading.Event()
         self._has_begun = threading.Event()
-        self._is_done = threading.Event()
+        self._is_watching = False
+        self._heartbeats: list[Heartbeat] = []
 
     @property
     def code(self) -> int:
-        """The exit code as far as it is known: a defect is never forgotten."""
+        """The exit code as far as it is known: a defect is never forgotten, and an error not by a success."""
         return EXIT_DEFECT if self._has_failed else self._code
 
     @property
@@ -64,27 +77,64 @@ class Shutdown:
         """Whether the process should end."""
         return self._has_begun.is_set()
 
+    def doom(self, code: int) -> None:
+        """Says that the work is about to end, with this exit code: from now on nothing holds that up for long."""
+        self._has_failed |= code == EXIT_DEFECT
+        self._code = self._code or code
+        self._is_doomed.set()
+
     def begin(self, code: int) -> None:
-        """Ends the work, whose exit code this is."""
-        self._code = code
+        """Ends the work, whose exit code this is; may be called from any thread."""
+        self.doom(code)
         self._has_begun.set()
 
-    def fail(self) -> None:
-        """Ends the work because of a defect, which has been printed; may be called from any thread."""
-        self._has_failed = True
-        self._has_begun.set()
+    def expect(self, what: str, within_s: float) -> Heartbeat:
+        """Returns a heartbeat without which the process ends, from when its node spins.
 
-    def finish(self) -> None:
-        """Says that everything is cleaned up."""
-        self._is_done.set()
+        Args:
+            what: Is said of its silence, such as `no diagnostics`.
+            within_s: So many seconds without a beat mean that something hangs.
+        """
+        heartbeat = Heartbeat(what, within_s)
+        self._heartbeats.append(heartbeat)
+        return heartbeat
 
-    def enforce(self, context: Context) -> None:
-        """Ends the process some time after a signal or the end of its work, whatever its other threads are doing."""
-        while context.ok() and not self._has_begun.wait(_POLL_S):
-            pass
-        if not self._is_done.wait(_GRACE_S):
-            sys.stdout.flush()
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Has the heartbeats watched during this block."""
+        self._is_watching = True
+        try:
+            yield
+        finally:
+            self._is_watching = False
+
+    def supervise(self, context: Context) -> None:
+        """Ends the process soon after a signal, a defect or the end of its work, whatever its threads are doing."""
+        try:
+            self._watch(context)
+            time.sleep(_GRACE_S)
+        except BaseException:
+            self._has_failed = True  # without this thread nobody would see that another one hangs
+            raise
+        finally:
             os._exit(self.code)
+
+    def _watch(self, context: Context) -> None:
+        before_s = time.monotonic()
+        while context.ok() and not self._is_doomed.wait(_POLL_S):
+            now_s = time.monotonic()
+            silent = [one.what for one in self._heartbeats if self._is_watching and one.watch(now_s - before_s)]
+            before_s = now_s
+            if silent:
+                self.doom(EXIT_DEFECT)
+                # In a thread of its own: what hangs may be whoever reads the log.
+                threading.Thread(target=_tell_of_silence, args=(silent,), daemon=True).start()
+                self._has_begun.set()
+
+
+def _tell_of_silence(silent: Sequence[str]) -> None:
+    faulthandler.dump_traceback(all_threads=True)
+    print(f"error: a defect ends this process: {', '.join(silent)}: a thread hangs, see above", file=sys.stderr)
 
 
 def run(make_node: Callable[[Shutdown], NodeT], work: Callable[[NodeT], int], argv: Sequence[str] | None = None) -> int:
@@ -103,16 +153,17 @@ def run(make_node: Callable[[Shutdown], NodeT], work: Callable[[NodeT], int], ar
     # rclpy's handler ends the spin; Python's would raise KeyboardInterrupt anywhere, and twice under a launch file.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     shutdown = Shutdown()
+    threading.excepthook = functools.partial(_end_by_thread, shutdown)
     node: NodeT | None = None
     try:
         _initialise(argv)
-        threading.Thread(target=shutdown.enforce, args=(rclpy.get_default_context(),), daemon=True).start()
+        supervise = functools.partial(shutdown.supervise, rclpy.get_default_context())
+        threading.Thread(target=supervise, name="supervisor", daemon=True).start()
         node = make_node(shutdown)
         shutdown.begin(work(node))
-    except Exception as error:
-        _explain(error, shutdown)
-    finally:
-        _clean_up(node, shutdown)
+    except BaseException as error:  # a SystemExit, too: with its code a defect could look like success
+        _end_by_error(shutdown, error)
+    _clean_up(node, shutdown)
     return shutdown.code
 
 
@@ -122,22 +173,35 @@ def _clean_up(node: Node | None, shutdown: Shutdown) -> None:
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
-    except Exception as error:
-        _explain(error, shutdown)
-    shutdown.finish()
+    except BaseException as error:
+        _end_by_error(shutdown, error)
 
 
-def _explain(error: Exception, shutdown: Shutdown) -> None:
-    """Ends the work because of an error, of which one line says the reason."""
+def _end_by_error(shutdown: Shutdown, error: BaseException) -> None:
+    """Ends the work because of an error, of which one line says the reason; in any thread."""
     if isinstance(error, CONTEXT_CLOSED) and not rclpy.ok():
         return  # no error: a signal came in the middle of something
-    if isinstance(error, PerceptionError):
-        print(f"error: {one_line(error, 2000)}", file=sys.stderr)
-        shutdown.begin(EXIT_BAD_INPUT)
-        return
-    traceback.print_exception(error)
-    print(f"error: a defect ends this process: {with_kind(error)}", file=sys.stderr)
-    shutdown.fail()
+    code = EXIT_BAD_INPUT if isinstance(error, PerceptionError) else EXIT_DEFECT
+    shutdown.doom(code)  # first: who reads what is printed may hang
+    try:
+        if isinstance(error, PerceptionError):
+            print(f"error: {one_line(error, 2000)}", file=sys.stderr)
+        else:
+            traceback.print_exception(error)
+            print(f"error: a defect ends this process: {with_kind(error)}", file=sys.stderr)
+    finally:
+        shutdown.begin(code)
+
+
+def _end_by_callback(shutdown: Shutdown, error: BaseException) -> None:
+    if not (isinstance(error, CONTEXT_CLOSED) and shutdown.has_begun):  # the node goes under a callback
+        _end_by_error(shutdown, error)
+
+
+def _end_by_thread(shutdown: Shutdown, raised: threading.ExceptHookArgs) -> None:
+    """Of a thread that nobody looks after; a SystemExit is how such a thread is ended on purpose."""
+    if raised.exc_value is not None and not isinstance(raised.exc_value, SystemExit):
+        _end_by_error(shutdown, raised.exc_value)
 
 
 def fail(node: Node, log: ThrottledLog, shutdown: Shutdown, error: BaseException) -> None:
@@ -151,12 +215,13 @@ def fail(node: Node, log: ThrottledLog, shutdown: Shutdown, error: BaseException
     """
     if isinstance(error, CONTEXT_CLOSED) and not node.context.ok():
         return  # no error: a signal came in the middle of something
+    shutdown.doom(EXIT_DEFECT)  # first: who reads the log may hang
     thread = threading.current_thread().name
     try:
         log.defect(error)
         node.get_logger().fatal(f"a defect in the thread {thread} ends this process: {with_kind(error)}")
     finally:
-        shutdown.fail()
+        shutdown.begin(EXIT_DEFECT)
 
 
 def _initialise(argv: Sequence[str] | None) -> None:
@@ -166,23 +231,30 @@ def _initialise(argv: Sequence[str] | None) -> None:
         raise ConfigError(f"the ROS arguments are wrong: {error}") from None
 
 
-def spin(node: Node, threads: int = 1, shutdown: Shutdown | None = None) -> None:
+def spin(
+    node: Node,
+    shutdown: Shutdown,
+    threads: int = 1,
+    *,
+    is_done: Callable[[], Any] = lambda: False,
+    poll_s: float = _POLL_S,
+) -> None:
     """Runs the node's callbacks until SIGINT, SIGTERM, a shutdown of its context, or a defect.
 
     Args:
         node: The node.
+        shutdown: Of the process.
         threads: How many callbacks of different groups may run at a time.
-        shutdown: Where the node's own threads say that they have met a defect.
+        is_done: Asked again and again whether there is another reason to end.
+        poll_s: How often, in seconds.
     """
-    shutdown = shutdown or Shutdown()
-    executor: Executor = SingleThreadedExecutor(context=node.context)
-    if threads > 1:
-        executor = MultiThreadedExecutor(threads, context=node.context)
+    executor = SupervisedExecutor(threads, functools.partial(_end_by_callback, shutdown), node.context)
     executor.add_node(node)
-    with contextlib.suppress(ExternalShutdownException):
+    with contextlib.suppress(ExternalShutdownException), shutdown.watching():
         try:
-            while node.context.ok() and not shutdown.has_begun:
-                executor.spin_once(_POLL_S)
+            while node.context.ok() and not shutdown.has_begun and not is_done():
+                executor.spin_once(poll_s)
         except CONTEXT_CLOSED:
             if node.context.ok():
                 raise
+    executor.finish(_LAST_CALLBACKS_S)

@@ -174,7 +174,6 @@ def test_a_slow_shadow_holds_nobody_up_and_skips_to_the_newest(tmp_path, monkeyp
     assert (shadow.report().compared, shadow.report().skipped) == (2, 8)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_defect_of_the_shadow_is_reported(tmp_path, monkeypatch):
     running = pipeline(tmp_path, "running")
     other = pipeline(tmp_path, "other")

@@ -86,7 +86,6 @@ def test_closing_does_not_wait_longer_than_told_and_abandons_what_was_not_begun(
     assert (bench.done, bench.finished) == (["first"], 1)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_defect_ends_the_thread_and_is_kept_and_told():
     bench = Bench()
     bench.occupy()

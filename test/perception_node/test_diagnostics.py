@@ -58,9 +58,11 @@ CAMERA = CameraStatus(
 )
 
 
-def statuses(*cameras: CameraStatus, model: ActiveModel | None = None) -> dict[str, DiagnosticStatus]:
+def statuses(
+    *cameras: CameraStatus, model: ActiveModel | None = None, overdue: str = ""
+) -> dict[str, DiagnosticStatus]:
     """By what comes after the node's name."""
-    array = to_array(Time(sec=5), "/robot/node", cameras, model)
+    array = to_array(Time(sec=5), "/robot/node", cameras, model, overdue)
     assert array.header.stamp == Time(sec=5)
     for status in array.status:
         assert status.hardware_id == "/robot/node"
@@ -86,6 +88,7 @@ def values(status: DiagnosticStatus) -> dict[str, str]:
         ({"active": False}, STALE, "the node is not active"),
         ({"silence_s": 3.0}, OK, "25.0 frames/s answered"),
         ({"silence_s": 3.25}, ERROR, "no image for 3.2 s"),
+        ({"stalled": "inference for 2.0 s"}, ERROR, "no frame is answered: inference for 2.0 s"),
         ({"recently_broken": 2}, ERROR, "2 frames met a defect of this node; see its log"),
         ({"recently_refused": 4}, WARN, "4 unusable frames in the last second"),
         (
@@ -114,6 +117,7 @@ def test_worse_trouble_hides_the_lesser():
         ({"recently_refused": 1}, "unusable"),
         ({"recently_broken": 1}, "defect"),
         ({"silence_s": 9.0}, "no image"),
+        ({"stalled": "inference for 2.0 s"}, "inference"),
         ({"active": False}, "not active"),
     ):
         lesser |= change
@@ -144,9 +148,9 @@ def test_camera_lists_rates_counts_percentiles_and_drift():
 
 
 def test_only_camera_has_no_name_and_several_come_in_their_order():
-    assert list(statuses(dataclasses.replace(CAMERA, camera=""))) == ["camera", "model"]
+    assert list(statuses(dataclasses.replace(CAMERA, camera=""))) == ["camera", "model", "callbacks"]
     rear = dataclasses.replace(CAMERA, camera="rear")
-    assert list(statuses(CAMERA, rear)) == ["camera front", "camera rear", "model"]
+    assert list(statuses(CAMERA, rear)) == ["camera front", "camera rear", "model", "callbacks"]
 
 
 def model(spec: Any = None, fallback: str = "", shadow: Any = None, recorder: Any = None) -> ActiveModel:
@@ -210,9 +214,23 @@ def test_shadow_has_a_status_of_its_own(problem: str, level: bytes, text: str):
     assert (found["shadow: disagreed"], found["shadow: note"]) == ("2", "only the shadow knows violet")
 
 
-@pytest.mark.parametrize(("problem", "level", "text"), [("", OK, "7 kept"), ("disk full", WARN, "disk full")])
-def test_recorder_has_a_status_of_its_own(problem: str, level: bytes, text: str):
-    report = dataclasses.replace(RECORDED, problem=problem)
+def test_callback_that_takes_long_is_warned_of():
+    status = statuses()["callbacks"]
+    assert (status.level, status.message) == (OK, "services and parameters are answered")
+    status = statuses(overdue="/robot/node/reload_model for 3.0 s")["callbacks"]
+    assert (status.level, status.message) == (WARN, "others may have to wait: /robot/node/reload_model for 3.0 s")
+
+
+@pytest.mark.parametrize(
+    ("problem", "is_broken", "level", "text"),
+    [
+        ("", False, OK, "7 kept"),
+        ("disk full", False, WARN, "disk full"),
+        ("stopped by a defect", True, ERROR, "stopped by a defect"),
+    ],
+)
+def test_recorder_has_a_status_of_its_own(problem: str, is_broken: bool, level: bytes, text: str):
+    report = dataclasses.replace(RECORDED, problem=problem, is_broken=is_broken)
     status = statuses(model=model(recorder=SimpleNamespace(report=lambda: report)))["recorder"]
     assert (status.level, status.message) == (level, text)
     assert values(status)["recorder folder (MB)"] == "2.5 of 10.0"

@@ -32,7 +32,7 @@ class Stub(Node):
 
 def spin(node):
     node.create_timer(0.01, lambda: print("spinning", flush=True))
-    process.spin(node, threads=2, shutdown=node.shutdown)
+    process.spin(node, node.shutdown, threads=2)
     return 0
 
 def fail(node):
