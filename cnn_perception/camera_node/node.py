@@ -12,7 +12,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from rclpy.duration import Duration
-from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -23,7 +22,7 @@ from cnn_perception.errors import EXIT_OK, ConfigError, DataError, FrameError
 from cnn_perception.files import expanded
 from cnn_perception.image.listing import IMAGE_SUFFIXES, image_files
 from cnn_perception.image.messages import RgbImage, read_image
-from cnn_perception.ros import parameters, process
+from cnn_perception.ros import given_parameters, parameters, process
 from cnn_perception.ros.image_messages import IMAGE_TRANSPORTS, to_jpeg, to_rgb_image
 from cnn_perception.ros.parameters import parameter
 
@@ -35,33 +34,46 @@ _STALL_S = 15.0
 
 @dataclass(frozen=True)
 class CameraNodeSettings:
-    """The parameters of `camera_node`.
+    """The parameters of `camera_node`, all given at start: nobody on the graph chooses what it reads or allocates.
 
     Raises:
         ConfigError: If a value is out of range.
     """
 
     source: str = parameter(
-        "0", "Device number or path, video file, or folder of images in the order of their names.", is_path=True
+        "0",
+        "Device number or path, video file, or folder of images in the order of their names.",
+        is_path=True,
+        read_only=True,
     )
     rate_hz: float = parameter(
         0.0,
         "Frames a second; 0 takes the video's or the device's own rate, and 10 for a folder.",
         between=(0.0, 1000.0),
+        read_only=True,
     )
-    loop: bool = parameter(False, "Start again at the end of a video or folder.")
+    loop: bool = parameter(False, "Start again at the end of a video or folder.", read_only=True)
     preload: bool = parameter(
-        False, "Hold all decoded frames of a video or folder in memory, so that a short loop costs next to no CPU time."
+        False,
+        "Hold all decoded frames of a video or folder in memory, so that a short loop costs next to no CPU time.",
+        read_only=True,
     )
-    width: int = parameter(0, "Columns of the published images; 0 keeps the source's.", between=(0, 16384))
-    height: int = parameter(0, "Rows of the published images; 0 keeps the source's.", between=(0, 16384))
+    width: int = parameter(
+        0, "Columns of the published images; 0 keeps the source's.", between=(0, 16384), read_only=True
+    )
+    height: int = parameter(
+        0, "Rows of the published images; 0 keeps the source's.", between=(0, 16384), read_only=True
+    )
     camera_info_url: str = parameter(
-        "", "Calibration file of camera_calibration: path, file:// or package:// URL; '' for none.", is_path=True
+        "",
+        "Calibration file of camera_calibration: path, file:// or package:// URL; '' for none.",
+        is_path=True,
+        read_only=True,
     )
-    frame_id: str = parameter("camera", "Frame of the images (REP 103 optical frame).")
-    image_transport: str = parameter("raw", "Publish raw images or JPEG.", choices=IMAGE_TRANSPORTS)
+    frame_id: str = parameter("camera", "Frame of the images (REP 103 optical frame).", read_only=True)
+    image_transport: str = parameter("raw", "Publish raw images or JPEG.", choices=IMAGE_TRANSPORTS, read_only=True)
     wait_for_subscribers: int = parameter(
-        0, "Publish the first frame only when this many subscribe to the images.", between=(0, 100)
+        0, "Publish the first frame only when this many subscribe to the images.", between=(0, 100), read_only=True
     )
 
     def __post_init__(self) -> None:
@@ -165,7 +177,7 @@ class FrameSource:
         return RgbImage(np.asarray(cv2.resize(image, self._size, interpolation=cv2.INTER_AREA), np.uint8))
 
 
-class CameraNode(Node):
+class CameraNode(parameters.ParameterNode):
     """Publishes `image_raw` (or `image_raw/compressed`) and `camera_info` at a fixed rate.
 
     Attributes:
@@ -203,6 +215,8 @@ class CameraNode(Node):
         # Expected only while a frame is under way: where time is simulated the timer may stand still for long.
         heartbeat = shutdown.expect("no frame", _STALL_S)
         self.create_timer(1.0 / rate_hz, heartbeat.only_within(self._publish))
+        given_parameters.warn_of_unknown(self)
+        given_parameters.warn_of_unknown_qos(self)
         self.get_logger().info(f"{self._settings.source} at {rate_hz:g} Hz on {self._images.topic_name}")
 
     def _camera_info_topic(self, images: str) -> str:

@@ -16,7 +16,6 @@ from geometry_msgs.msg import Twist, TwistStamped, Vector3Stamped
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]
 from rclpy.duration import Duration
-from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import uninstall_signal_handlers
@@ -33,7 +32,7 @@ from cnn_perception.follow_node.controller import (
 )
 from cnn_perception.image.messages import nanoseconds
 from cnn_perception.model.spec import UNKNOWN
-from cnn_perception.ros import parameters, process
+from cnn_perception.ros import given_parameters, parameters, process
 from cnn_perception.ros.parameters import parameter
 
 _NEWEST_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
@@ -90,7 +89,7 @@ class FollowSettings:
         )
 
 
-class FollowNode(Node):
+class FollowNode(parameters.ParameterNode):
     """Subscribes to `classification` and `ray`, publishes `cmd_vel` at a fixed rate, zeros included.
 
     Attributes:
@@ -110,6 +109,8 @@ class FollowNode(Node):
         super().__init__(node_name)
         self.shutdown = shutdown
         parameters.declare(self, FollowSettings)
+        given_parameters.warn_of_unknown(self)
+        given_parameters.warn_of_unknown_qos(self)
         self._settings = parameters.read(self, FollowSettings)
         self._config = self._settings.controller_config()
         self.add_on_set_parameters_callback(self._check_parameters)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from cnn_perception.perception_node.diagnostics import CameraStatus
 from cnn_perception.perception_node.frame_stages import FrameResult, place_to_publish, stage_durations_ms
 from cnn_perception.perception_node.publishers import ResultPublishers
 from cnn_perception.perception_node.settings import CameraSettings, Settings
-from cnn_perception.ros import topics
+from cnn_perception.ros import parameters, topics
 from cnn_perception.ros.latest_subscription import LatestSubscription
 from cnn_perception.stream.drift import Drift, brightness
 from cnn_perception.stream.frame_counters import FrameCounters
@@ -231,3 +231,23 @@ class CameraStream:
         else:
             text = f"published by {offers}; it has stopped"
         return f"no images on {self.topic}: {text}"
+
+
+def declared_cameras(node: LifecycleNode, names: Sequence[str], warn: Callable[[str, str], None]) -> list[CameraStream]:
+    """Declares the parameters of the cameras with these names, of which a single one may be empty, and returns them.
+
+    Parameters without a prefix are the only camera's, or the defaults, given at start, of those with a name.
+
+    Raises:
+        ConfigError: If a parameter is unusable.
+    """
+    parameters.declare(node, CameraSettings, only_at_start=any(names))
+    defaults = parameters.read(node, CameraSettings)
+    cameras = []
+    for name in names:
+        camera = CameraStream(node, name, defaults, warn)
+        if name:
+            parameters.declare(node, CameraSettings, camera.prefix, defaults.of_camera(name))
+            camera.settings = parameters.read(node, CameraSettings, prefix=camera.prefix)
+        cameras.append(camera)
+    return cameras

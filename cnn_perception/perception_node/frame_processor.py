@@ -82,7 +82,9 @@ class BatchStages:
     def infer(self, frames: Sequence[Frame]) -> list[InferredFrame] | None:
         """Second stage: nothing else than the model stands between two runs."""
         inferred = []
-        for frame, one in zip(frames, infer_frames(frames, self._live.settings.score_map_scale), strict=True):
+        settings = self._live.settings
+        results = infer_frames(frames, settings.score_map_scale, settings.score_map_max_pixels)
+        for frame, one in zip(frames, results, strict=True):
             camera = self._cameras[frame.origin.camera]
             if isinstance(one, FrameError):
                 camera.drop(one)

@@ -17,7 +17,7 @@ from cnn_perception.geometry.activation_place import ActivationPlace, place_of
 from cnn_perception.image.messages import EncodedFile, EncodedImage, encoded_from_message, nanoseconds
 from cnn_perception.perception_node.active_model import ActiveModel
 from cnn_perception.pipeline.pipeline import Prepared, Result
-from cnn_perception.pipeline.score_map import ScoreMap, dense_scores
+from cnn_perception.pipeline.score_map import MOST_PIXELS, ScoreMap, dense_scores
 from cnn_perception.stream.frame_counters import DEFECT
 from cnn_perception.stream.smoothing import AnswerSmoother, SmoothingSettings
 from cnn_perception.stream.stamps import StampPolicy, Stamps, Verdict, too_old
@@ -169,12 +169,15 @@ def prepare_frame(
     return Frame(model, origin, header, wanted, has_age, started_s, encoded, prepared)
 
 
-def infer_frames(frames: Sequence[Frame], score_map_scale: float) -> list[InferredFrame | FrameError]:
+def infer_frames(
+    frames: Sequence[Frame], score_map_scale: float, score_map_max_pixels: int = MOST_PIXELS
+) -> list[InferredFrame | FrameError]:
     """The second stage: runs the model once on frames of several cameras; nothing else stands between two runs.
 
     Args:
         frames: At least one; all carry the same model.
         score_map_scale: How much larger than its own pixels the network sees an image for its score map.
+        score_map_max_pixels: Most pixels that it sees for one.
 
     Returns:
         For each frame what came of it, or its refusal; where the run fails, it is everyone's.
@@ -185,8 +188,9 @@ def infer_frames(frames: Sequence[Frame], score_map_scale: float) -> list[Inferr
         results = pipeline.infer_batch([frame.prepared for frame in frames], wants_map)
     except FrameError as refusal:
         return [refusal] * len(frames)
+    sizes = (score_map_scale, score_map_max_pixels)
     return [
-        result if isinstance(result, FrameError) else InferredFrame(frame, result, _score_map(frame, score_map_scale))
+        result if isinstance(result, FrameError) else InferredFrame(frame, result, _score_map(frame, *sizes))
         for frame, result in zip(frames, results, strict=True)
     ]
 
@@ -249,10 +253,10 @@ def _refusal_of_defect(error: BaseException) -> FrameError:
     return refusal
 
 
-def _score_map(frame: Frame, scale: float) -> ScoreMap | PerceptionError | None:
+def _score_map(frame: Frame, scale: float, most_pixels: int) -> ScoreMap | PerceptionError | None:
     if not frame.wanted.dense:
         return None
     try:
-        return dense_scores(frame.model.pipeline.model, frame.prepared.image, scale)
+        return dense_scores(frame.model.pipeline.model, frame.prepared.image, scale, most_pixels)
     except PerceptionError as error:  # the frame itself can be answered all the same
         return error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -22,17 +22,17 @@ from std_srvs.srv import SetBool, Trigger
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, PerceptionError
 from cnn_perception.perception_node import messages
 from cnn_perception.perception_node.active_model import ActiveModel, ModelOwner
-from cnn_perception.perception_node.camera_stream import CameraStream
+from cnn_perception.perception_node.camera_stream import declared_cameras
 from cnn_perception.perception_node.frame_processor import FrameProcessor
 from cnn_perception.perception_node.isolated_load import IsolatedLoad
 from cnn_perception.perception_node.publishers import result_qos
-from cnn_perception.perception_node.settings import CameraSettings, LiveSettings, Settings
-from cnn_perception.ros import parameters, process
+from cnn_perception.perception_node.settings import AllowedModels, CameraSettings, LiveSettings, Settings
+from cnn_perception.ros import given_parameters, parameters, process
 from cnn_perception.ros.lifecycle import reported
 from cnn_perception.ros.throttled_log import ThrottledLog
 
 
-class PerceptionNode(LifecycleNode):
+class PerceptionNode(parameters.ParameterNode, LifecycleNode):
     """Lifecycle node: configure loads, verifies and warms up; activate subscribes; deactivate keeps the model.
 
     Attributes:
@@ -50,7 +50,9 @@ class PerceptionNode(LifecycleNode):
         self.fail = functools.partial(process.fail, self, self._log, shutdown)
         parameters.declare(self, Settings)
         self.live = LiveSettings(parameters.read(self, Settings))
-        self._cameras = [self._make_camera(name) for name in self.live.settings.cameras]
+        self._allowed = AllowedModels.of_start(self.live.settings)
+        self._cameras = declared_cameras(self, self.live.settings.cameras, self._log.warn)
+        given_parameters.warn_of_unknown(self)
         self._models = ModelOwner(ActiveModel.load, IsolatedLoad(), self.get_logger())
         self._frames = FrameProcessor(self, self._cameras, self._models, self.live, self._log, self.fail)
         for last_comes_first in (self._models.close, self._frames.stop, self._models.cancel):
@@ -67,20 +69,10 @@ class PerceptionNode(LifecycleNode):
         self.create_service(SetBool, "~/set_enabled", self._set_enabled)
         self.create_service(Trigger, "~/reload_model", self._reload_model)
 
-    def _make_camera(self, name: str) -> CameraStream:
-        """Declares the parameters of one camera; those without a prefix are the only one's, or the others' defaults."""
-        if not self.has_parameter("image_topic"):
-            parameters.declare(self, CameraSettings)
-        camera = CameraStream(self, name, parameters.read(self, CameraSettings), self._log.warn)
-        if name:
-            parameters.declare(self, CameraSettings, camera.prefix, camera.settings.of_camera(name))
-            camera.settings = parameters.read(self, CameraSettings, prefix=camera.prefix)
-        return camera
-
     @reported("configured")
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Loads, verifies and warms up the model; fails with one line when anything is wrong."""
-        settings = parameters.read(self, Settings)
+        settings = self._allowed.checked(parameters.read(self, Settings))
         for camera in self._cameras:
             camera.settings = parameters.read(self, CameraSettings, prefix=camera.prefix)
         try:
@@ -99,6 +91,7 @@ class PerceptionNode(LifecycleNode):
         except BaseException:
             super().on_deactivate(state)
             raise
+        given_parameters.warn_of_unknown_qos(self)
         self.get_logger().info(f"active: waiting for images on {', '.join(camera.topic for camera in self._cameras)}")
         return result
 
@@ -134,13 +127,21 @@ class PerceptionNode(LifecycleNode):
         description = "Names of the model's classes or numbers, in the order of its logits."
         parameters.redeclare(self, "class_labels", messages.labels(model.pipeline.spec), description)
 
+    def effect_to_come(self, names: Collection[str]) -> str:
+        """Returns which of these parameters, just set, take effect only later, and when."""
+        or_reload = "" if self._models.current is None else " or reload_model"
+        told = parameters.to_come(self, self.live.settings, names, or_reload)
+        for camera in self._cameras:
+            told += parameters.to_come(self, camera.settings, names, prefix=camera.prefix)
+        return "; ".join(told)
+
     def _check_parameters(self, changed: list[Parameter[Any]]) -> SetParametersResult:
         model = self._models.current
         labels = messages.labels(model.pipeline.spec) if model else None
         if any(item.name == "class_labels" and item.value != labels for item in changed):
             return SetParametersResult(successful=False, reason="class_labels come from the model file")
         try:
-            settings = parameters.read(self, Settings, changed)
+            settings = self._allowed.checked(parameters.read(self, Settings, changed))
             for camera in self._cameras:
                 parameters.read(self, CameraSettings, changed, camera.prefix)
             self._models.check(settings.model_options())
@@ -168,7 +169,7 @@ class PerceptionNode(LifecycleNode):
             response.message = "no model is loaded; configure the node"
             return response
         try:
-            settings = parameters.read(self, Settings)
+            settings = self._allowed.checked(parameters.read(self, Settings))
             model = self._models.load(settings.model_options())
         except PerceptionError as error:
             response.message = f"the old model stays: {error}"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import get_args
 
 from cnn_perception.background.selection import RecorderSettings, RecordFormat
@@ -14,7 +16,9 @@ from cnn_perception.files import expanded
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS, SessionOptions
 from cnn_perception.perception_node.active_model import ModelOptions
 from cnn_perception.pipeline.overlay import DEFAULT_ALPHA
+from cnn_perception.pipeline.score_map import LARGEST_SIDE, MOST_PIXELS
 from cnn_perception.ros.image_messages import IMAGE_TRANSPORTS
+from cnn_perception.ros.parameter_types import shown
 from cnn_perception.ros.parameters import parameter, validate
 from cnn_perception.stream.smoothing import SmoothingSettings
 from cnn_perception.stream.stamps import StampPolicy
@@ -66,19 +70,33 @@ class Settings:
     """
 
     model: str = parameter(
-        "", "Path of the ONNX model file made by training.export; a change swaps the model.", is_path=True
+        "",
+        "Path of the ONNX model file made by training.export; a change, to a file below model_root, swaps the model.",
+        is_path=True,
+    )
+    model_root: str = parameter(
+        "",
+        "Folder below which model and shadow_model may be changed to other files; '' for that of the first model.",
+        is_path=True,
+        read_only=True,
     )
     providers: Sequence[str] = parameter(
         DEFAULT_PROVIDERS, "ONNX Runtime execution providers, the preferred first; the CPU is always the last resort."
     )
     require_gpu: bool = parameter(False, "Fail to configure rather than fall back to the CPU.")
     device_id: int = parameter(0, "Which GPU, as CUDA counts them.", between=(0, 255))
-    cache_dir: str = parameter("", "Folder for TensorRT's engines; '' for the user's cache folder.", is_path=True)
-    intra_op_threads: int = parameter(0, "CPU threads of one inference; 0 is one a physical core.", between=(0, 1024))
+    cache_dir: str = parameter(
+        "", "Folder for TensorRT's engines; '' for the user's cache folder.", is_path=True, read_only=True
+    )
+    intra_op_threads: int = parameter(
+        0, "CPU threads of one inference; 0 is one a physical core.", between=(0, 1024), read_only=True
+    )
     cameras: Sequence[str] = parameter(
         ("",), "Names of the cameras, each with its own NAME.image_topic; [''] for a single one.", read_only=True
     )
-    max_batch_size: int = parameter(4, "Most frames of different cameras in one run of the model.", between=(1, 256))
+    max_batch_size: int = parameter(
+        4, "Most frames of different cameras in one run of the model.", between=(1, 256), read_only=True
+    )
     autostart: bool = parameter(True, "Configure and activate at start.", read_only=True)
     top_k: int = parameter(5, "Most classes that a classification lists.", between=(1, 1000), live=True)
     threshold: float = parameter(
@@ -114,21 +132,31 @@ class Settings:
         between=(0.05, 20.0),
         live=True,
     )
+    score_map_max_pixels: int = parameter(
+        MOST_PIXELS,
+        "Most pixels that the network is run on for a score map; a larger one is refused.",
+        between=(1, LARGEST_SIDE**2),
+        read_only=True,
+    )
     neighbours: int = parameter(5, "Most reference images that are named for a frame.", between=(1, 1000), live=True)
     shadow_model: str = parameter(
-        "", "A second model file, run unpublished and compared with; '' for none.", is_path=True
+        "", "A second model file, run unpublished and compared with; '' for none; below model_root.", is_path=True
     )
-    record_folder: str = parameter("", "Where frames go that the model was unsure of; '' for nowhere.", is_path=True)
-    record_format: str = parameter("folder", "Image files with a table to label, or a bag.", choices=RECORD_FORMATS)
+    record_folder: str = parameter(
+        "", "Where frames go that the model was unsure of; '' for nowhere.", is_path=True, read_only=True
+    )
+    record_format: str = parameter(
+        "folder", "Image files with a table to label, or a bag.", choices=RECORD_FORMATS, read_only=True
+    )
     record_margin: float = parameter(
-        0.2, "Frames are kept whose best score exceeds the second by less.", between=(0.0, 1.0)
+        0.2, "Frames are kept whose best score exceeds the second by less.", between=(0.0, 1.0), read_only=True
     )
-    record_unknown: bool = parameter(True, "Frames are kept that were answered unknown.")
+    record_unknown: bool = parameter(True, "Frames are kept that were answered unknown.", read_only=True)
     record_max_mb: float = parameter(
-        1000.0, "Largest size of that folder, megabytes; nothing is ever deleted.", between=(1.0, 1e9)
+        1000.0, "Largest size of that folder, megabytes; nothing is ever deleted.", between=(1.0, 1e9), read_only=True
     )
     record_max_rate_hz: float = parameter(
-        1.0, "Most frames of a camera that are kept a second.", between=(0.001, 1000.0)
+        1.0, "Most frames of a camera that are kept a second.", between=(0.001, 1000.0), read_only=True
     )
     image_timeout_s: float = parameter(
         3.0, "Seconds without an image after which the camera is reported as silent.", between=(0.1, 3600.0), live=True
@@ -185,6 +213,54 @@ class Settings:
             max_mb=self.record_max_mb,
             max_rate_hz=self.record_max_rate_hz,
         )
+
+
+@dataclass(frozen=True)
+class AllowedModels:
+    """Which model files may be used: those that the operator named at start, and all below one folder.
+
+    Attributes:
+        root: That folder, absolute and without symbolic links; None where neither it nor a model was named.
+        at_start: `model` and `shadow_model` as they were named.
+    """
+
+    root: Path | None
+    at_start: frozenset[str]
+
+    @classmethod
+    def of_start(cls, settings: Settings) -> AllowedModels:
+        """Returns what follows from the parameters given at start.
+
+        Raises:
+            ConfigError: If `model_root` is no folder.
+        """
+        at_start = frozenset({settings.model, settings.shadow_model})
+        if settings.model_root:
+            root = Path(os.path.realpath(expanded(settings.model_root)))
+            if not root.is_dir():
+                raise ConfigError(f"parameter model_root is {shown(settings.model_root)}, which is no folder")
+            return cls(root, at_start)
+        folder = expanded(settings.model).parent if settings.model else None
+        return cls(Path(os.path.realpath(folder)) if folder else None, at_start)
+
+    def checked(self, settings: Settings) -> Settings:
+        """Returns these parameters if their models are allowed: symbolic links and `..` are followed first.
+
+        Raises:
+            ConfigError: If one is not; the line names `model_root`.
+        """
+        for name, path in (("model", settings.model), ("shadow_model", settings.shadow_model)):
+            if path and path not in self.at_start and not self._is_below_root(path):
+                place = "and no model_root was given" if self.root is None else f"which is not below {self.root}"
+                raise ConfigError(
+                    f"parameter {name} is {shown(path)}, {place}; put the file there, or start the node with another "
+                    "model_root"
+                )
+        return settings
+
+    def _is_below_root(self, path: str) -> bool:
+        # Not Path.resolve, which raises for a loop of links.
+        return self.root is not None and Path(os.path.realpath(expanded(path))).is_relative_to(self.root)
 
 
 @dataclass

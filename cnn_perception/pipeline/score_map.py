@@ -21,6 +21,10 @@ Pair = tuple[float, float]
 """(vertical, horizontal)."""
 LARGEST_SIDE = 8192
 """Pixels that the network is run on: see `spec.InputSpec`."""
+MOST_PIXELS = 2**22
+"""Of them by default, twice those of a 1920x1080 image: a ResNet-18 takes some 100 to 200 bytes for each."""
+MOST_NUMBERS = 2**26
+"""Of a map, classes times cells: 256 MiB of logits, and as much of scores."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class ScoreMap:
         return scores
 
 
-def dense_scores(model: OnnxModel, image: RgbImage, scale: float = 1.0) -> ScoreMap:
+def dense_scores(model: OnnxModel, image: RgbImage, scale: float = 1.0, most_pixels: int = MOST_PIXELS) -> ScoreMap:
     """Runs the classifier at every place of an image.
 
     Args:
@@ -118,15 +122,18 @@ def dense_scores(model: OnnxModel, image: RgbImage, scale: float = 1.0) -> Score
         image: (H, W, 3) uint8. One that does not fill the model's input once it is scaled is enlarged until it does.
         scale: How much larger than its own pixels the network sees the image, above 0: things that are
             too small to fill a window are found at a larger scale.
+        most_pixels: Of the scaled image.
 
     Raises:
         ModelError: If the model has no score map; see `OnnxModel.score_map`.
         ConfigError: If the scale is out of range.
-        FrameError: If the scaled image has more than `LARGEST_SIDE` pixels a side, or an answer is not finite.
+        FrameError: If the scaled image has more than `LARGEST_SIDE` pixels a side or `most_pixels` in all, its map
+            more than `MOST_NUMBERS`, which is known before anything is allocated; or if an answer is not finite.
     """
     place = model.score_map_place()
     height, width = image.shape[:2]
     rows, columns = _scaled((height, width), place.window, scale)
+    _check_size((rows, columns), place, len(model.spec.class_names), most_pixels)
     whole = dataclasses.replace(model.spec.input, height=rows, width=columns, resize_mode="squash", crop_fraction=1.0)
     logits = model.score_map(preprocess(image, whole)[np.newaxis])
     if not np.isfinite(logits).all():
@@ -144,11 +151,26 @@ def _scaled(size: tuple[int, int], window: tuple[int, int], scale: float) -> tup
     rows, columns = (
         max(needed, round(pixels * max(scale, least))) for needed, pixels in zip(window, size, strict=True)
     )
-    if max(rows, columns) > LARGEST_SIDE:
-        raise FrameError(
-            "too_large", f"score map: {columns}x{rows} pixels are more than {LARGEST_SIDE} a side; lower the scale"
-        )
     return rows, columns
+
+
+def _check_size(size: tuple[int, int], place: ScoreMapSpec, class_count: int, most_pixels: int) -> None:
+    """Refuses what would take too much memory."""
+    rows, columns = size
+    what = f"score map: {columns}x{rows} pixels"
+    cells = [
+        (pixels - window) // stride + 1 for pixels, window, stride in zip(size, place.window, place.stride, strict=True)
+    ]
+    if max(size) > LARGEST_SIDE:
+        raise FrameError("too_large", f"{what} are more than {LARGEST_SIDE} a side; lower the scale")
+    if rows * columns > most_pixels:
+        raise FrameError(
+            "too_large", f"{what} are more than {most_pixels} in all; lower the scale, or raise score_map_max_pixels"
+        )
+    if class_count * math.prod(cells) > MOST_NUMBERS:
+        raise FrameError(
+            "too_large", f"{what} make more than {MOST_NUMBERS} scores of {class_count} classes; lower the scale"
+        )
 
 
 def _in_camera(place: ScoreMapSpec, steps: Pair) -> Cells:

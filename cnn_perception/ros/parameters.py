@@ -4,18 +4,73 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Collection, Sequence
 from typing import Any, TypeVar
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from cnn_perception.errors import ConfigError, one_line
 from cnn_perception.files import expanded
+from cnn_perception.ros.given_parameters import given, nearest
+from cnn_perception.ros.parameter_types import as_type, shown
 
 T = TypeVar("T")
+
+MOST_CHARACTERS = 4096
+"""Of a text that anybody on the graph may set; Linux's longest path."""
+MOST_TEXTS = 1000
+"""Of a list of them."""
+_NO_TEXT = {"Cc", "Cs"}
+"""Unicode's categories of control characters, which would forge lines of a log, and of what no output can encode."""
+
+
+class ParameterNode(Node):
+    """A node whose parameters are set as people type them, and whose answers say what takes effect only later."""
+
+    def __init__(self, node_name: str, **options: Any) -> None:  # noqa: ANN401 rclpy's
+        """Makes the node.
+
+        Raises:
+            ConfigError: If a parameter of every node, such as use_sim_time, was given another type.
+        """
+        try:
+            super().__init__(node_name, **options)
+        except InvalidParameterTypeException as error:
+            raise ConfigError(f"a parameter has the wrong type: {one_line(error)}") from None
+
+    def set_parameters_atomically(self, parameter_list: list[Parameter[Any]]) -> SetParametersResult:
+        """Sets all of these parameters or none; both of rclpy's services call this.
+
+        A whole number is taken for a float, refusals say what to write, and a success that changes nothing yet says
+        from when on it does.
+        """
+        try:
+            wanted = [self._as_declared(item) for item in parameter_list]
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        result = super().set_parameters_atomically(wanted)
+        later = self.effect_to_come({item.name for item in wanted}) if result.successful else ""
+        if later:
+            result.reason = later
+            self.get_logger().info(later)
+        return result
+
+    def effect_to_come(self, names: Collection[str]) -> str:
+        """Returns which of these parameters, just set, take effect only later, and when; empty if none."""
+        return ""
+
+    def _as_declared(self, item: Parameter[Any]) -> Parameter[Any]:
+        if not self.has_parameter(item.name):
+            known = nearest(item.name, self.list_parameters([], 0).names)
+            raise ConfigError(f"there is no parameter {shown(item.name)}{known}")
+        about = self.describe_parameter(item.name)
+        if about.read_only:
+            raise ConfigError(f"parameter {item.name} is read-only: it can be given at start only; restart the node")
+        return as_type(item, Parameter.Type(about.type))
 
 
 def parameter(
@@ -51,7 +106,7 @@ def parameter(
 
 
 def validate(record: Any) -> None:  # noqa: ANN401 any dataclass instance
-    """Checks ranges, choices and the home folders of paths; to be called from a record's `__post_init__`.
+    """Checks ranges, choices, texts and the home folders of paths; to be called from a record's `__post_init__`.
 
     Raises:
         ConfigError: Naming the parameter, its value and what is allowed.
@@ -60,12 +115,27 @@ def validate(record: Any) -> None:  # noqa: ANN401 any dataclass instance
         value = getattr(record, item.name)
         between = item.metadata["between"]
         choices = item.metadata["choices"]
+        _check_texts(item.name, value)
         if between is not None and not (math.isfinite(value) and between[0] <= value <= between[1]):
             raise ConfigError(f"parameter {item.name} is {value}; choose {between[0]} to {between[1]}")
         if choices and value not in choices:
-            raise ConfigError(f"parameter {item.name} is {value!r}; choose one of {', '.join(choices)}")
+            raise ConfigError(f"parameter {item.name} is {shown(value)}; choose one of {', '.join(choices)}")
         if item.metadata["is_path"]:
             _check_home(item.name, value)
+
+
+def _check_texts(name: str, value: object) -> None:
+    """Refuses texts, alone or in a list, that are too long, too many or would break a line."""
+    if isinstance(value, bool | int | float):
+        return
+    texts = [value] if isinstance(value, str) else list(value)  # type: ignore[call-overload]
+    if len(texts) > MOST_TEXTS:
+        raise ConfigError(f"parameter {name} has {len(texts)} values; at most {MOST_TEXTS} are taken")
+    for text in texts:
+        if len(text) > MOST_CHARACTERS:
+            raise ConfigError(f"parameter {name} has {len(text)} characters; at most {MOST_CHARACTERS} are taken")
+        if any(unicodedata.category(character) in _NO_TEXT for character in text):
+            raise ConfigError(f"parameter {name} is {shown(text)}, which has a control character; leave it out")
 
 
 def _check_home(name: str, path: str) -> None:
@@ -75,7 +145,9 @@ def _check_home(name: str, path: str) -> None:
         raise ConfigError(f"parameter {name}: {error}") from None
 
 
-def declare(node: Node, record: type, prefix: str = "", defaults: object = None) -> None:
+def declare(
+    node: Node, record: type, prefix: str = "", defaults: object = None, *, only_at_start: bool = False
+) -> None:
     """Declares every field of a record class as a parameter of the node.
 
     Args:
@@ -83,26 +155,36 @@ def declare(node: Node, record: type, prefix: str = "", defaults: object = None)
         record: The class.
         prefix: Put before every name, such as `front.`.
         defaults: A record of this class whose values are the defaults; None takes those of the fields.
+        only_at_start: Whether all are read-only, whatever the fields say.
 
     Raises:
         ConfigError: If the value given at start has the wrong type or is out of range.
     """
+    overrides = given(node)
     for item in dataclasses.fields(record):
-        about = item.metadata
-        descriptor = ParameterDescriptor(description=about["description"], read_only=about["read_only"])
-        if about["choices"]:
-            descriptor.additional_constraints = f"One of {', '.join(about['choices'])}."
-        between = about["between"]
-        if between is not None and isinstance(item.default, float):
-            descriptor.floating_point_range = [FloatingPointRange(from_value=between[0], to_value=between[1])]
-        elif between is not None:
-            descriptor.integer_range = [IntegerRange(from_value=between[0], to_value=between[1])]
-        default = item.default if defaults is None else getattr(defaults, item.name)
+        name = prefix + item.name
+        default: Any = item.default if defaults is None else getattr(defaults, item.name)
         default = list(default) if isinstance(default, tuple) else default
+        value = default
+        if name in overrides:
+            value = as_type(overrides[name], Parameter.Type.from_parameter_value(default)).value
         try:
-            node.declare_parameter(prefix + item.name, default, descriptor)
+            node.declare_parameter(name, value, _descriptor(item, only_at_start), ignore_override=True)
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            raise ConfigError(f"parameter {prefix}{item.name}: {one_line(error)}") from None
+            raise ConfigError(f"parameter {name}: {one_line(error)}") from None
+
+
+def _descriptor(item: dataclasses.Field[Any], only_at_start: bool) -> ParameterDescriptor:
+    about = item.metadata
+    descriptor = ParameterDescriptor(description=about["description"], read_only=about["read_only"] or only_at_start)
+    if about["choices"]:
+        descriptor.additional_constraints = f"One of {', '.join(about['choices'])}."
+    between = about["between"]
+    if between is not None and isinstance(item.default, float):
+        descriptor.floating_point_range = [FloatingPointRange(from_value=between[0], to_value=between[1])]
+    elif between is not None:
+        descriptor.integer_range = [IntegerRange(from_value=between[0], to_value=between[1])]
+    return descriptor
 
 
 def redeclare(node: Node, name: str, value: Sequence[str], description: str) -> None:
@@ -135,3 +217,19 @@ def with_live(current: T, wanted: T) -> T:
     fields = dataclasses.fields(current)  # type: ignore[arg-type]
     live = {item.name: getattr(wanted, item.name) for item in fields if item.metadata["live"]}
     return dataclasses.replace(current, **live)  # type: ignore[type-var]
+
+
+def to_come(node: Node, in_force: object, names: Collection[str], or_else: str = "", prefix: str = "") -> list[str]:
+    """Returns a line for each of these parameters that has another value than the one in force.
+
+    Args:
+        node: The node.
+        in_force: The record whose values it uses.
+        names: Of parameters, of this record or not.
+        or_else: When the value takes effect beside the next configure, such as ` or reload_model`.
+        prefix: Of the record's parameters.
+    """
+    wanted = read(node, type(in_force), prefix=prefix)
+    fields = [item.name for item in dataclasses.fields(in_force) if prefix + item.name in names]  # type: ignore[arg-type]
+    when = f"takes effect at the next configure{or_else}"
+    return [f"{prefix}{name} {when}" for name in fields if getattr(wanted, name) != getattr(in_force, name)]

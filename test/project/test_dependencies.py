@@ -27,7 +27,7 @@ RUNTIME: list[dict[str, set[str]]] = [
     {"pipeline": {"numpy", "cv2", "PIL"}},
     {
         "bag": {"apsw", "rosbags", "backports", "compression"},
-        "ros": ROS | {"numpy"},
+        "ros": ROS | {"numpy", "yaml"},
         "pages": {"numpy", "jinja2"},
     },
     {"stream": {"numpy"}, "geometry": {"numpy", "cv2"}},

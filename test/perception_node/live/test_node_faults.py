@@ -32,6 +32,7 @@ from cnn_perception.model.onnx_model import OnnxModel
 def node(domain: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     folder = tmp_path_factory.mktemp("faults")
     settings = {"model": write_tiny_model(folder / "tiny.onnx"), "diagnostics_period_s": 0.05, "image_timeout_s": 0.5}
+    settings["model_root"] = folder.parent  # each bad model has a folder of its own
     with running("perception_node", domain, folder / "log.txt", **settings) as process:
         yield process
 

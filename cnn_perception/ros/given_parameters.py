@@ -1,0 +1,130 @@
+"""Parameters given at start, on a command line or in a file: those that no parameter of the node takes are named.
+
+rcl drops them without a word.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import itertools
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+QOS_PREFIX = "qos_overrides."
+_MOST_NAMES = 20
+_VALUES = "ros__parameters"
+
+
+def given(node: Node) -> dict[str, Parameter[Any]]:
+    """Returns the parameters that were given to a node at start, declared or not."""
+    with node.handle:
+        found: dict[str, Parameter[Any]] = node.handle.get_parameters(Parameter)
+    return found
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns the most similar of the known names, as an addition to a line; empty where none is similar."""
+    similar = difflib.get_close_matches(name, list(known), 1)
+    return f" ({similar[0]}?)" if similar else ""
+
+
+def warn_of_unknown(node: Node) -> None:
+    """Names what was given and is no parameter of the node; to be called when all have been declared, but those of QoS.
+
+    `warn_of_unknown_qos` says the rest: a topic's QoS is declared with the topic.
+    """
+    _warn(node, [name for name in given(node) if not name.startswith(QOS_PREFIX)], "`ros2 param list` names all")
+    for text in unused_of_command_line(node.get_fully_qualified_name(), sys.argv):
+        node.get_logger().warning(text)
+
+
+def warn_of_unknown_qos(node: Node) -> None:
+    """Names the QoS that was given for what is no topic of the node; to be called when there are all topics."""
+    _warn(node, [name for name in given(node) if name.startswith(QOS_PREFIX)], "the node has no such topic or policy")
+
+
+def _warn(node: Node, names: Sequence[str], advice: str) -> None:
+    known = node.list_parameters([], 0).names
+    unknown = sorted(name for name in names if name not in known)
+    if not unknown:
+        return
+    listed = ", ".join(f"{name[:100]}{nearest(name, known)}" for name in unknown[:_MOST_NAMES])
+    more = f" and {len(unknown) - _MOST_NAMES} more" if len(unknown) > _MOST_NAMES else ""
+    node.get_logger().warning(f"parameters without effect, because they are unknown: {listed}{more}; {advice}")
+
+
+def unused_of_command_line(node_name: str, argv: Sequence[str]) -> Iterator[str]:
+    """Yields a line for each parameter file and parameter of a command line that is for nodes of other names only.
+
+    Args:
+        node_name: Fully qualified name of the node.
+        argv: The command line.
+    """
+    for option, value in itertools.pairwise(_ros_arguments(argv)):
+        if option == "--params-file":
+            names = nodes_of_file(Path(value))
+            if names and not any(matches(name, node_name) for name in names):
+                yield (
+                    f"{value}: has no parameter of this node {node_name}, only of {', '.join(names[:_MOST_NAMES])}"
+                    f"{nearest(node_name, names)}; write `{node_name}:` or `/**:` above {_VALUES}"
+                )
+        elif option in ("-p", "--param"):
+            other, separator, name = value.partition(":=")[0].partition(":")
+            if separator and not matches(other, node_name):
+                yield f"-p {value[:200]}: {name} is for a node {other}, this one is {node_name}; write -p {name}:=..."
+
+
+def _ros_arguments(argv: Sequence[str]) -> Iterator[str]:
+    is_for_ros = False
+    for word in argv:
+        if word in ("--ros-args", "--"):
+            is_for_ros = word == "--ros-args"
+        elif is_for_ros:
+            yield word
+
+
+def nodes_of_file(path: Path) -> list[str]:
+    """Returns the names of the nodes whose parameters a file has, wildcards as they are written.
+
+    A file that cannot be read has none: rcl has refused it before.
+    """
+    with contextlib.suppress(OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
+        return list(_nodes(yaml.safe_load(path.read_text(encoding="utf-8")), ""))
+    return []
+
+
+def _nodes(content: object, namespace: str) -> Iterator[str]:
+    if not isinstance(content, dict):
+        return
+    if _VALUES in content:
+        yield namespace
+    for key, value in content.items():
+        if key != _VALUES:
+            yield from _nodes(value, f"{namespace}/{str(key).strip('/')}")
+
+
+def matches(pattern: str, node_name: str) -> bool:
+    """Whether a name of a parameter file means a node: `*` stands for one part of its name, `**` for any number.
+
+    Source: rcl_yaml_param_parser, rcl_yaml_node_struct_get.
+
+    Args:
+        pattern: Such as `/**`, `/*/camera` or `camera`.
+        node_name: Fully qualified name of the node.
+    """
+    parts = [
+        "(/[^/]+)*" if part == "**" else "/[^/]+" if part == "*" else f"/{re.escape(part)}" for part in _parts(pattern)
+    ]
+    return re.fullmatch("".join(parts), node_name) is not None
+
+
+def _parts(name: str) -> list[str]:
+    return name.strip("/").split("/")

@@ -1,0 +1,74 @@
+"""Values of ROS parameters as people type them: taken where they say the same, else refused with what to write."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rclpy.parameter import Parameter
+
+from cnn_perception.errors import ConfigError
+
+Type = Parameter.Type
+_SHOWN_CHARACTERS = 100
+_WANTED = {
+    Type.BOOL: "true or false",
+    Type.INTEGER: "a whole number",
+    Type.DOUBLE: "a number",
+    Type.STRING: "a text",
+    Type.STRING_ARRAY: "a list of texts",
+}
+
+
+def shown(value: object) -> str:
+    """Returns a value as a line may show it: in quotes where it is a text, and cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+
+
+def as_type(given: Parameter[Any], wanted: Parameter.Type) -> Parameter[Any]:
+    """Returns a parameter as one of the wanted type: a whole number is taken for a float, nothing else is guessed.
+
+    Numbers are not taken for texts: YAML reads 010 as 8.
+
+    Raises:
+        ConfigError: If it is of another type; the line says what to write.
+    """
+    if given.type_ == wanted:
+        return given
+    if given.type_ == Type.INTEGER and wanted == Type.DOUBLE:
+        return Parameter(given.name, Type.DOUBLE, float(given.value))
+    if given.type_ == Type.NOT_SET:
+        raise ConfigError(f"parameter {given.name} cannot be without a value")
+    told = f"parameter {given.name} is {shown(given.value)}, but {_WANTED.get(wanted, wanted.name)} is wanted"
+    raise ConfigError(told + _advice(given.name, given.value, wanted))
+
+
+def _advice(name: str, value: object, wanted: Parameter.Type) -> str:
+    """Returns what to write for a value of the wrong type; empty where that cannot be known."""
+    if wanted == Type.STRING and isinstance(value, int | float):
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        return f'; write it in quotes: "{text}" in a YAML file, {name}:=\'"{text}"\' on a command line'
+    if wanted == Type.STRING_ARRAY:
+        items = [value] if isinstance(value, str | int | float) else value
+        listed = ", ".join(f'"{item}"' for item in items) if isinstance(items, list) else '"..."'
+        return f"; write {shown(f'[{listed}]')[1:-1]}"
+    number = _number(value)
+    if wanted == Type.BOOL and (number in (0, 1) or str(value).lower() in ("true", "false")):
+        return f"; write {'true' if number == 1 or str(value).lower() == 'true' else 'false'}, without quotes"
+    if wanted == Type.DOUBLE and number is not None:
+        return f"; write {number}"
+    if wanted == Type.INTEGER and number is not None:
+        return f"; write {round(number)}"
+    return ""
+
+
+def _number(value: object) -> float | None:
+    """Returns the finite number that a value is meant to be; None if it is none."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
