@@ -5,8 +5,11 @@ Nothing here needs ROS 2.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +18,8 @@ from cnn_perception.background.selection import Origin, RecorderSettings
 from cnn_perception.background.shadow import Shadow
 from cnn_perception.errors import ConfigError, PerceptionError
 from cnn_perception.image.messages import EncodedFile, EncodedImage, RgbImage
+from cnn_perception.model.isolated_load import IsolatedLoad
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
-from cnn_perception.perception_node.isolated_load import IsolatedLoad
 from cnn_perception.pipeline.pipeline import Pipeline
 from cnn_perception.ros.throttled_log import Logger
 from cnn_perception.ros.transport import return_memory
@@ -38,6 +41,7 @@ class ModelOptions:
         shadow_path: A second model file that is compared with it; None for none.
         recorder: Which frames are kept that it is unsure of; None for none.
         score_map_class: A class that it must have, for the score map; empty for any.
+        timeout_s: Seconds that loading it in another process may take.
     """
 
     path: Path
@@ -45,6 +49,16 @@ class ModelOptions:
     shadow_path: Path | None = None
     recorder: RecorderSettings | None = None
     score_map_class: str = ""
+    timeout_s: float = 600.0
+
+    @property
+    def shadow_session(self) -> SessionOptions:
+        """How the shadow is run: by one thread of low priority, for it may lag behind the model in use."""
+        return dataclasses.replace(self.session, intra_op_threads=1, warm_up_batches=(1,), require_gpu=False)
+
+    def loads_as(self, other: ModelOptions) -> bool:
+        """Whether a model that was loaded with these options is one loaded with the others."""
+        return dataclasses.replace(self, score_map_class=other.score_map_class) == other
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +110,7 @@ class ActiveModel:
         if options.shadow_path is None:
             return model
         try:
-            # One thread, of low priority: it may lag behind the model that it is compared with.
-            alone = dataclasses.replace(options.session, intra_op_threads=1, warm_up_batches=(1,), require_gpu=False)
-            shadow = Shadow(Pipeline.load(options.shadow_path, alone, log), pipeline.spec, on_failure)
+            shadow = Shadow(Pipeline.load(options.shadow_path, options.shadow_session, log), pipeline.spec, on_failure)
         except PerceptionError:
             model.close()
             raise
@@ -136,10 +148,19 @@ class ActiveModel:
                 one.close(_CLOSE_S)
 
 
+@dataclass(frozen=True)
+class _Load:
+    """A load under way, and when it began by the monotonic clock."""
+
+    path: Path
+    began_s: float
+
+
 class ModelOwner:
     """Owns the model in use, the one before until it is freed, and the candidate until it is used.
 
-    Models come and go in one thread at a time, that of the node's callbacks. Others only read `current`.
+    A model is loaded by any thread, one at a time, for as long as it takes. Models come and go by whoever holds the
+    node's lock of changes. All others only read.
     """
 
     def __init__(
@@ -155,12 +176,15 @@ class ModelOwner:
         self._load = load
         self._isolated_load = isolated_load
         self._logger = logger
-        # Written by the callbacks' thread, between two frames; read by the stages' and the diagnostics' threads, which
+        # Written under the node's lock, between two frames; read by the stages' and the diagnostics' threads, which
         # see the old model or the new one, each whole, and hold it as long as they use it.
         self._current: ActiveModel | None = None
         self._version = 0
         self._is_ending = False  # only ever set, by the thread that ends the node
-        # Only the callbacks' thread touches these, and `close` once no callback is begun any more.
+        self._loading = threading.Lock()  # held during a load, which the next two are about
+        self._load_under_way: _Load | None = None  # replaced as a whole; read by the diagnostics' thread
+        self._is_given_up = False
+        # Only touched under the node's lock, and by `close` once no callback is begun any more.
         self._candidate: ActiveModel | None = None
         self._replaced: list[ActiveModel] = []
 
@@ -180,43 +204,96 @@ class ModelOwner:
         """How many models have been taken into use."""
         return self._version
 
+    @property
+    def load_under_way(self) -> str:
+        """Which model is being loaded, and for how long; empty if none is."""
+        load = self._load_under_way
+        return "" if load is None else f"loading {load.path} for {time.monotonic() - load.began_s:.0f} s"
+
     def load(self, options: ModelOptions) -> ActiveModel:
         """Loads a model, in another process first if that could harm the model in use or take minutes.
 
         Raises:
-            PerceptionError: If a file or a setting cannot be used.
+            PerceptionError: If a file or a setting cannot be used, another model is being loaded, or `give_up` or
+                `cancel` was called meanwhile.
         """
-        self._logger.info(f"loading {options.path}")
-        if self._current is not None or options.session.builds_engine:  # which would hold up the whole process for long
-            self._isolated_load.load(options.path, options.session)
-        model = self._load(options, self._logger)
+        with self._alone(options.path):
+            self._logger.info(f"loading {options.path}")
+            if self._current is not None or options.session.builds_engine:
+                self._try_elsewhere(options)
+            model = self._load(options, self._logger)
+            try:
+                if self._is_ending or self._is_given_up:  # nobody would close it any more
+                    why = "ends" if self._is_ending else "was cleaned up"
+                    raise ConfigError(f"{options.path}: not loaded, because the node {why}")
+                model.check_class(options.score_map_class)
+            except ConfigError:
+                model.close()
+                raise
+            return model
+
+    @contextlib.contextmanager
+    def _alone(self, path: Path) -> Iterator[None]:
+        """Refuses a load while there is another one."""
+        if not self._loading.acquire(blocking=False):
+            raise ConfigError(f"{path}: not loaded, because another model is being loaded; try again when that is done")
         try:
-            if self._is_ending:  # nobody would close it any more
-                raise ConfigError(f"{options.path}: not loaded, because the node ends")
-            model.check_class(options.score_map_class)
-        except ConfigError:
-            model.close()
-            raise
-        return model
+            self._is_given_up = False
+            self._load_under_way = _Load(path, time.monotonic())
+            yield
+        finally:
+            self._load_under_way = None
+            self._loading.release()
+
+    def _try_elsewhere(self, options: ModelOptions) -> None:
+        """Loads the model and its shadow in another process, where a crash or a load without end costs nothing."""
+        self._isolated_load.load(options.path, options.session, options.timeout_s)
+        if options.shadow_path is not None:
+            self._isolated_load.load(options.shadow_path, options.shadow_session, options.timeout_s)
+
+    def needs_load(self, options: ModelOptions) -> bool:
+        """Whether another file than the one in use is asked for; not so without a model in use."""
+        return self._current is not None and options.path != self._current.options.path
+
+    @contextlib.contextmanager
+    def offering(self, candidate: ActiveModel | None) -> Iterator[None]:
+        """Has a loaded model at hand in this block, for `check` and `take_candidate`; frees it if it is not taken."""
+        self._candidate = candidate
+        try:
+            yield
+        finally:
+            self._discard_candidate()
 
     def check(self, options: ModelOptions) -> None:
-        """Makes sure that a model can be used so; another file than the one in use is loaded as the candidate.
-
-        Without a model in use nothing is loaded. A candidate of before is given up, whatever becomes of these options.
+        """Makes sure that a model can be used so: the one in use, or for another file the candidate.
 
         Raises:
-            PerceptionError: If a file or a setting cannot be used.
+            ConfigError: If it has not the class that is asked for, or was loaded with other options.
         """
-        self._discard_candidate()
         if self._current is None:
             return
+        model: ActiveModel | None = self._current
         if options.path != self._current.options.path:
-            self._candidate = self.load(options)
-        else:
-            self._current.check_class(options.score_map_class)
+            model = self._candidate
+            if model is None or not model.options.loads_as(options):
+                raise ConfigError(f"{options.path}: parameters have changed while it was loaded; set model again")
+        assert model is not None
+        model.check_class(options.score_map_class)
+
+    def require_any(self, model: ActiveModel) -> None:
+        """Makes sure that a loaded model takes the place of another one, and not of none; closes it otherwise.
+
+        Raises:
+            ConfigError: If there is no model in use any more.
+        """
+        if self._current is None:
+            model.close()
+            raise ConfigError(f"{model.options.path}: not loaded, because the node was cleaned up")
 
     def take_candidate(self) -> ActiveModel | None:
-        """Returns the model that `check` has loaded, to be taken into use; None if there is none."""
+        """Returns the loaded model that is to be taken into use; None if there is none, or no model is in use."""
+        if self._current is None:
+            return None
         candidate = self._candidate
         self._candidate = None
         return candidate
@@ -242,8 +319,16 @@ class ModelOwner:
             self._replaced.pop().close()
         return_memory()
 
+    def give_up(self) -> None:
+        """Has a load under way end with an error; may be called from another thread, as `cancel`.
+
+        One in another process ends at once, one in this process when ONNX Runtime is done.
+        """
+        self._is_given_up = True
+        self._isolated_load.give_up()
+
     def cancel(self) -> None:
-        """Ends a load in another process under way, and every later one; may be called from another thread."""
+        """Ends a load in another process under way, and every later one."""
         self._is_ending = True
         self._isolated_load.cancel()
 

@@ -10,7 +10,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from cnn_perception.background.recorder import Recorder
 from cnn_perception.background.shadow import Shadow
-from cnn_perception.perception_node.active_model import ActiveModel
+from cnn_perception.perception_node.active_model import ActiveModel, ModelOwner
 from cnn_perception.stream.drift import DriftReport
 from cnn_perception.stream.frame_counters import Snapshot
 from cnn_perception.tasks.registry import task_of
@@ -47,7 +47,7 @@ def to_array(
     stamp: Any,  # noqa: ANN401 messages are untyped
     node: str,
     cameras: Sequence[CameraStatus],
-    model: ActiveModel | None,
+    models: ModelOwner,
     overdue: str,
 ) -> DiagnosticArray:
     """Returns all statuses.
@@ -56,10 +56,11 @@ def to_array(
         stamp: builtin_interfaces/Time of the node's clock.
         node: Fully qualified name of the node.
         cameras: One a camera.
-        model: The model in use; None while there is none.
+        models: Owns the model in use.
         overdue: Which callbacks take too long; empty if none does.
     """
-    statuses = [*(_camera_status(node, one) for one in cameras), _model_status(node, model)]
+    model = models.current
+    statuses = [*(_camera_status(node, one) for one in cameras), _model_status(node, model, models.load_under_way)]
     statuses.append(_callbacks_status(node, overdue))
     if model is not None and model.shadow is not None:
         statuses.append(_shadow_status(node, model.shadow))
@@ -130,13 +131,15 @@ def _callbacks_status(node: str, overdue: str) -> DiagnosticStatus:
     return _status(DiagnosticStatus.WARN, f"{node}: callbacks", text, node, {})
 
 
-def _model_status(node: str, active: ActiveModel | None) -> DiagnosticStatus:
+def _model_status(node: str, active: ActiveModel | None, load_under_way: str) -> DiagnosticStatus:
     name = f"{node}: model"
     if active is None:
-        return _status(DiagnosticStatus.STALE, name, "no model is loaded", node, {})
+        level = DiagnosticStatus.WARN if load_under_way else DiagnosticStatus.STALE
+        return _status(level, name, load_under_way or "no model is loaded", node, {})
     model = active.pipeline.model
     level = DiagnosticStatus.WARN if model.fallback else DiagnosticStatus.OK
     text = f"running on {model.provider}" + (f": {model.fallback}" if model.fallback else "")
+    text += f"; {load_under_way}" if load_under_way else ""
     spec = model.spec
     values = {
         "file": str(model.path),

@@ -13,7 +13,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.lifecycle import LifecycleNode
 
-from cnn_perception.errors import FrameError, PerceptionError
+from cnn_perception.errors import ConfigError, FrameError, PerceptionError
 from cnn_perception.perception_node import diagnostics
 from cnn_perception.perception_node.active_model import ActiveModel, ModelOwner
 from cnn_perception.perception_node.camera_stream import CameraStream
@@ -193,12 +193,11 @@ class FrameProcessor:
         """Takes a verified model into use, between two frames if it is started.
 
         Raises:
-            ConfigError: If the QoS of a topic is overridden with what cannot be.
+            ConfigError: If the QoS of a topic is overridden with what cannot be; the model before goes on.
         """
         with self._changing, self._between_frames(), self._lock:
+            self._fit_topics(model)
             self._models.replace(model)
-            if not all(camera.outputs.fit(model.pipeline.model) for camera in self._cameras):
-                self._make_topics(model)
             for camera in self._cameras:
                 camera.use(model.pipeline.model)
             if self._running is not None:
@@ -270,7 +269,7 @@ class FrameProcessor:
                     camera.warn_of_silence(settings.image_timeout_s)
             stamp = self._node.get_clock().now().to_msg()
             name = self._node.get_fully_qualified_name()
-            return diagnostics.to_array(stamp, name, statuses, self._models.current, self._overdue_callbacks())
+            return diagnostics.to_array(stamp, name, statuses, self._models, self._overdue_callbacks())
 
     def _overdue_callbacks(self) -> str:
         executor = self._node.executor
@@ -278,6 +277,17 @@ class FrameProcessor:
 
     def _between_frames(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext() if self._running is None else self._running.executor.paused()
+
+    def _fit_topics(self, model: ActiveModel) -> None:
+        """Makes the topics of a model, unless they are the same; those of the model before if that cannot be."""
+        if all(camera.outputs.fit(model.pipeline.model) for camera in self._cameras):
+            return
+        try:
+            self._make_topics(model)
+        except ConfigError:
+            if self._models.current is not None:
+                self._make_topics(self._models.current)
+            raise
 
     def _make_topics(self, model: ActiveModel) -> None:
         self._infos.make(model.pipeline.spec.task)

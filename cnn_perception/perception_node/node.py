@@ -1,35 +1,40 @@
 """The lifecycle node `perception_node`: parameters, transitions and services, wired to the objects that do the work.
 
 `ModelOwner` owns the model, a `CameraStream` each camera, and `FrameProcessor` the threads that answer frames. All else
-is served by the executor's two threads; diagnostics, in a group of their own, go on while a model is loaded.
+is served by the executor's threads. While one of them loads a model for `Reconfiguration`, the others go on.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Collection, Sequence
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, PerceptionError
+from cnn_perception.model.isolated_load import IsolatedLoad
 from cnn_perception.perception_node import messages
 from cnn_perception.perception_node.active_model import ActiveModel, ModelOwner
 from cnn_perception.perception_node.camera_stream import declared_cameras
 from cnn_perception.perception_node.frame_processor import FrameProcessor
-from cnn_perception.perception_node.isolated_load import IsolatedLoad
 from cnn_perception.perception_node.publishers import result_qos
-from cnn_perception.perception_node.settings import AllowedModels, CameraSettings, LiveSettings, Settings
+from cnn_perception.perception_node.reconfiguration import Reconfiguration
+from cnn_perception.perception_node.settings import LiveSettings, Settings
 from cnn_perception.ros import given_parameters, parameters, process
 from cnn_perception.ros.lifecycle import reported
 from cnn_perception.ros.throttled_log import ThrottledLog
+
+_THREADS = 4
+"""Two may load or wait for a load, a transition and a swap; one diagnoses, one serves the rest."""
 
 
 class PerceptionNode(parameters.ParameterNode, LifecycleNode):
@@ -45,16 +50,18 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
         # What must end when the node does; it comes first, for rclpy also destroys a node whose construction failed.
         self._at_end = contextlib.ExitStack()
         super().__init__(node_name)
+        side_by_side = ReentrantCallbackGroup()
+        parameters.serve_in_group(self, side_by_side)
         self.shutdown = shutdown
         self._log = ThrottledLog(self.get_logger())
         self.fail = functools.partial(process.fail, self, self._log, shutdown)
         parameters.declare(self, Settings)
         self.live = LiveSettings(parameters.read(self, Settings))
-        self._allowed = AllowedModels.of_start(self.live.settings)
         self._cameras = declared_cameras(self, self.live.settings.cameras, self._log.warn)
         given_parameters.warn_of_unknown(self)
         self._models = ModelOwner(ActiveModel.load, IsolatedLoad(), self.get_logger())
         self._frames = FrameProcessor(self, self._cameras, self._models, self.live, self._log, self.fail)
+        self._changes = Reconfiguration(self, self._cameras, self._models, self._frames, self.live)
         for last_comes_first in (self._models.close, self._frames.stop, self._models.cancel):
             self._at_end.callback(last_comes_first)
         self.add_on_set_parameters_callback(self._check_parameters)
@@ -67,19 +74,12 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
         group = MutuallyExclusiveCallbackGroup()
         self.create_timer(period_s, heartbeat.after(lambda: topic.publish(self._frames.diagnose())), group, clock)
         self.create_service(SetBool, "~/set_enabled", self._set_enabled)
-        self.create_service(Trigger, "~/reload_model", self._reload_model)
+        self.create_service(Trigger, "~/reload_model", self._reload_model, callback_group=side_by_side)
 
     @reported("configured")
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Loads, verifies and warms up the model; fails with one line when anything is wrong."""
-        settings = self._allowed.checked(parameters.read(self, Settings))
-        for camera in self._cameras:
-            camera.settings = parameters.read(self, CameraSettings, prefix=camera.prefix)
-        try:
-            self._use(settings, self._models.load(settings.model_options()))
-        except BaseException:
-            self._frames.forget()
-            raise
+        self._changes.configure()
         return super().on_configure(state)
 
     @reported("activated")
@@ -104,15 +104,15 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
 
     @reported("cleaned up")
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Frees the model."""
-        self._frames.forget()
+        """Frees the model, and gives up a load of another one."""
+        self._changes.forget()
         return super().on_cleanup(state)
 
     @reported("shut down", is_last=True)
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stops and frees everything, from any state."""
         self._frames.stop()
-        self._frames.forget()
+        self._changes.forget()
         return super().on_shutdown(state)
 
     def destroy_node(self) -> None:
@@ -120,20 +120,21 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
         self._at_end.close()
         super().destroy_node()
 
-    def _use(self, settings: Settings, model: ActiveModel) -> None:
-        """Takes a verified model into use; the parameter is the one that `database_location` of ~/vision_info names."""
-        self.live.settings = settings  # first: declaring the labels has all parameters checked and applied again
-        self._frames.use(model)
-        description = "Names of the model's classes or numbers, in the order of its logits."
-        parameters.redeclare(self, "class_labels", messages.labels(model.pipeline.spec), description)
+    def autostart(self) -> None:
+        """Configures and activates the node; ends the process if that fails."""
+        for transition in (self.trigger_configure, self.trigger_activate):
+            if transition() != TransitionCallbackReturn.SUCCESS:
+                self.shutdown.begin(EXIT_BAD_INPUT if self.context.ok() else EXIT_OK)
+                return
+
+    def set_parameters_atomically(self, parameter_list: list[Parameter[Any]]) -> SetParametersResult:
+        """Sets parameters, all or none; another model is loaded before, while everything else goes on."""
+        set_all = super().set_parameters_atomically
+        return self._changes.set_atomically(parameter_list, lambda wanted: set_all(list(wanted)))
 
     def effect_to_come(self, names: Collection[str]) -> str:
         """Returns which of these parameters, just set, take effect only later, and when."""
-        or_reload = "" if self._models.current is None else " or reload_model"
-        told = parameters.to_come(self, self.live.settings, names, or_reload)
-        for camera in self._cameras:
-            told += parameters.to_come(self, camera.settings, names, prefix=camera.prefix)
-        return "; ".join(told)
+        return self._changes.effect_to_come(names)
 
     def _check_parameters(self, changed: list[Parameter[Any]]) -> SetParametersResult:
         model = self._models.current
@@ -141,27 +142,13 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
         if any(item.name == "class_labels" and item.value != labels for item in changed):
             return SetParametersResult(successful=False, reason="class_labels come from the model file")
         try:
-            settings = self._allowed.checked(parameters.read(self, Settings, changed))
-            for camera in self._cameras:
-                parameters.read(self, CameraSettings, changed, camera.prefix)
-            self._models.check(settings.model_options())
+            self._changes.check(changed)
         except PerceptionError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
     def _apply_parameters(self, _changed: list[Parameter[Any]]) -> None:
-        before = self.live.settings
-        wanted = parameters.read(self, Settings)
-        self.live.settings = parameters.with_live(before, wanted)
-        for camera in self._cameras:
-            changed = parameters.read(self, CameraSettings, prefix=camera.prefix)
-            camera.settings = parameters.with_live(camera.settings, changed)
-        self._frames.wake()
-        candidate = self._models.take_candidate()
-        if candidate is not None:
-            self._use(wanted, candidate)
-        elif wanted.threshold != before.threshold:
-            self._frames.publish_infos()
+        self._changes.apply()
 
     def _reload_model(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Loads the file again; the old model stays when anything is wrong with the new one."""
@@ -169,13 +156,11 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
             response.message = "no model is loaded; configure the node"
             return response
         try:
-            settings = self._allowed.checked(parameters.read(self, Settings))
-            model = self._models.load(settings.model_options())
+            model = self._changes.reload()
         except PerceptionError as error:
             response.message = f"the old model stays: {error}"
             self.get_logger().error(f"not reloaded; {response.message}")
             return response
-        self._use(settings, model)
         response.success = True
         response.message = f"model {self._models.version}: sha256 {model.pipeline.model.sha256}"
         return response
@@ -189,10 +174,8 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
 
 def _work(node: PerceptionNode) -> int:
     if node.live.settings.autostart:
-        for transition in (node.trigger_configure, node.trigger_activate):
-            if transition() != TransitionCallbackReturn.SUCCESS:
-                return EXIT_BAD_INPUT if node.context.ok() else EXIT_OK
-    process.spin(node, node.shutdown, threads=2)
+        threading.Thread(target=node.autostart, name="autostart", daemon=True).start()
+    process.spin(node, node.shutdown, threads=_THREADS)
     return EXIT_OK
 
 

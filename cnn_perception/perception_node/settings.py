@@ -142,6 +142,12 @@ class Settings:
     shadow_model: str = parameter(
         "", "A second model file, run unpublished and compared with; '' for none; below model_root.", is_path=True
     )
+    model_timeout_s: float = parameter(
+        600.0,
+        "Seconds that trying a model in a process of its own may take; TensorRT builds its engine there.",
+        between=(1.0, 86400.0),
+        read_only=True,
+    )
     record_folder: str = parameter(
         "", "Where frames go that the model was unsure of; '' for nowhere.", is_path=True, read_only=True
     )
@@ -188,6 +194,7 @@ class Settings:
             shadow_path=expanded(self.shadow_model) if self.shadow_model else None,
             recorder=self._recorder_settings(),
             score_map_class=self.score_map_class,
+            timeout_s=self.model_timeout_s,
         )
 
     def _session_options(self) -> SessionOptions:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.callback_groups import CallbackGroup
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -49,7 +50,7 @@ class ParameterNode(Node):
         from when on it does.
         """
         try:
-            wanted = [self._as_declared(item) for item in parameter_list]
+            wanted = [self.as_declared(item) for item in parameter_list]
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
         result = super().set_parameters_atomically(wanted)
@@ -63,7 +64,12 @@ class ParameterNode(Node):
         """Returns which of these parameters, just set, take effect only later, and when; empty if none."""
         return ""
 
-    def _as_declared(self, item: Parameter[Any]) -> Parameter[Any]:
+    def as_declared(self, item: Parameter[Any]) -> Parameter[Any]:
+        """Returns a parameter that is to be set in the type it was declared with.
+
+        Raises:
+            ConfigError: If there is no such parameter, it can be given at start only, or the value has another type.
+        """
         if not self.has_parameter(item.name):
             known = nearest(item.name, self.list_parameters([], 0).names)
             raise ConfigError(f"there is no parameter {shown(item.name)}{known}")
@@ -71,6 +77,13 @@ class ParameterNode(Node):
         if about.read_only:
             raise ConfigError(f"parameter {item.name} is read-only: it can be given at start only; restart the node")
         return as_type(item, Parameter.Type(about.type))
+
+
+def serve_in_group(node: Node, group: CallbackGroup) -> None:
+    """Has all services that a node has so far, such as those of its parameters, served in another callback group."""
+    for service in node.services:
+        service.callback_group = group
+        group.add_entity(service)
 
 
 def parameter(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -48,16 +49,23 @@ class Bench:
         self.refused: set[str] = set()
         self.harmful: set[str] = set()
         self.logger = SaidLogger()
-        isolated_load: Any = SimpleNamespace(load=self._try, cancel=lambda: self.happened.append("cancel"))
+        isolated_load: Any = SimpleNamespace(
+            load=self._try,
+            cancel=lambda: self.happened.append("cancel"),
+            give_up=lambda: self.happened.append("give up"),
+        )
+        self.meanwhile: Callable[[], object] = lambda: None
         self.models = ModelOwner(self._load, isolated_load, self.logger)
 
-    def _try(self, path: Path, options: SessionOptions) -> None:
+    def _try(self, path: Path, options: SessionOptions, timeout_s: float) -> None:
         self.happened.append(f"try {path}")
+        self.meanwhile()
         if str(path) in self.harmful:
             raise ModelError(f"{path}: harmful")
 
     def _load(self, options: ModelOptions, logger: object) -> ActiveModel:
         self.happened.append(f"load {options.path}")
+        self.meanwhile()
         if str(options.path) in self.refused:
             raise ModelError(f"{options.path}: refused")
         model = SimpleNamespace(path=options.path, spec=tiny_spec(), provider="CPUExecutionProvider", fallback="")
@@ -69,13 +77,6 @@ class Bench:
         model = self.models.load(options)
         self.models.replace(model)
         return model
-
-    def check(self, options: ModelOptions) -> ActiveModel:
-        """Checks options that bring a candidate, which is left where it is."""
-        self.models.check(options)
-        candidate = self.models._candidate
-        assert candidate is not None
-        return candidate
 
 
 def closed(model: ActiveModel) -> int:
@@ -139,16 +140,108 @@ def test_model_without_the_class_that_is_wanted_is_closed_and_refused():
     bench.use(dataclasses.replace(A, score_map_class="blue"))
 
 
-def test_another_file_is_loaded_as_the_candidate_and_handed_out_once():
+def test_shadow_is_tried_elsewhere_like_any_other_where_a_model_is_in_use():
+    bench = Bench()
+    shadowed = dataclasses.replace(A, shadow_path=Path("s.onnx"))
+    bench.use(shadowed)
+    assert bench.happened == ["load a.onnx"]
+    bench.harmful.add("s.onnx")
+    with pytest.raises(ModelError, match=r"s\.onnx: harmful"):
+        bench.models.load(shadowed)
+    assert bench.happened[1:] == ["try a.onnx", "try s.onnx"]
+
+
+def test_while_a_model_is_loaded_another_is_refused_and_the_one_under_way_is_told():
+    bench = Bench()
+    bench.use(A)
+    told: list[str] = []
+
+    def load_another() -> None:
+        told.append(bench.models.load_under_way)
+        with pytest.raises(ConfigError, match=r"a\.onnx: not loaded, because another model is being loaded"):
+            bench.models.load(A)
+
+    bench.meanwhile = load_another
+    bench.models.load(B)
+    assert told == ["loading b.onnx for 0 s"] * 2
+    assert bench.models.load_under_way == ""
+    bench.meanwhile = lambda: None
+    bench.models.load(A)
+
+
+@pytest.mark.parametrize(("end", "why"), [("give_up", "was cleaned up"), ("cancel", "ends")])
+def test_load_that_is_given_up_is_refused_and_closed(end: str, why: str):
+    bench = Bench()
+    bench.use(A)
+    loaded: list[ActiveModel] = []
+    load = bench.models._load
+    bench.models._load = lambda *arguments: loaded.append(load(*arguments)) or loaded[-1]  # type: ignore[func-returns-value]
+    bench.meanwhile = getattr(bench.models, end)
+    with pytest.raises(ConfigError, match=f"not loaded, because the node {why}"):
+        bench.models.load(B)
+    assert [closed(model) for model in loaded] == [1]
+
+
+def test_load_after_one_that_was_given_up_is_like_any_other():
+    bench = Bench()
+    bench.models.give_up()
+    assert bench.models.load(A).options == A
+
+
+def test_only_another_file_than_the_one_in_use_needs_to_be_loaded():
+    bench = Bench()
+    assert not bench.models.needs_load(B)
+    bench.use(A)
+    assert bench.models.needs_load(B)
+    assert not bench.models.needs_load(A)
+
+
+def test_candidate_is_checked_and_handed_out_once():
     bench = Bench()
     model = bench.use(A)
-    bench.models.check(B)
-    assert bench.models.current is model
-    candidate = bench.models.take_candidate()
-    assert candidate is not None
-    assert candidate.options == B
+    candidate = bench.models.load(B)
+    with bench.models.offering(candidate):
+        bench.models.check(B)
+        assert bench.models.current is model
+        assert bench.models.take_candidate() is candidate
+        assert bench.models.take_candidate() is None
     assert closed(candidate) == 0
-    assert bench.models.take_candidate() is None
+
+
+def test_candidate_that_is_not_taken_is_closed():
+    bench = Bench()
+    bench.use(A)
+    candidate = bench.models.load(B)
+    with bench.models.offering(candidate), pytest.raises(ConfigError, match="violet"):
+        bench.models.check(dataclasses.replace(B, score_map_class="violet"))
+    assert closed(candidate) == 1
+
+
+def test_candidate_that_was_loaded_with_other_options_is_refused():
+    bench = Bench()
+    bench.use(A)
+    candidate = bench.models.load(B)
+    changed = dataclasses.replace(B, session=dataclasses.replace(CPU, intra_op_threads=3))
+    refused = pytest.raises(ConfigError, match="parameters have changed while it was loaded")
+    with bench.models.offering(candidate), refused:
+        bench.models.check(changed)
+    with bench.models.offering(None), pytest.raises(ConfigError, match="parameters have changed"):
+        bench.models.check(B)
+
+
+def test_candidate_takes_the_place_of_a_model_and_not_of_none():
+    bench = Bench()
+    bench.use(A)
+    candidate = bench.models.load(B)
+    bench.models.forget()
+    with bench.models.offering(candidate):
+        bench.models.check(B)
+        assert bench.models.take_candidate() is None
+    assert closed(candidate) == 1
+    reloaded = bench.models.load(A)
+    with pytest.raises(ConfigError, match="the node was cleaned up"):
+        bench.models.require_any(reloaded)
+    assert closed(reloaded) == 1
 
 
 def test_same_file_is_not_loaded_again_but_the_class_is_checked():
@@ -158,29 +251,12 @@ def test_same_file_is_not_loaded_again_but_the_class_is_checked():
     with pytest.raises(ConfigError, match="violet"):
         bench.models.check(dataclasses.replace(A, score_map_class="violet"))
     assert bench.happened == ["load a.onnx"]
-    assert bench.models.take_candidate() is None
 
 
-def test_nothing_is_loaded_by_a_check_where_there_is_no_model():
+def test_nothing_is_checked_where_there_is_no_model():
     bench = Bench()
     bench.models.check(B)
     assert bench.happened == []
-    assert bench.models.take_candidate() is None
-
-
-@pytest.mark.parametrize("refused", [False, True])
-def test_candidate_that_was_not_taken_is_given_up_at_the_next_check(refused: bool):
-    bench = Bench()
-    bench.use(A)
-    candidate = bench.check(B)
-    if refused:
-        bench.harmful.add("c.onnx")
-        with pytest.raises(ModelError):
-            bench.models.check(ModelOptions(Path("c.onnx"), CPU))
-    else:
-        bench.models.check(A)
-    assert closed(candidate) == 1
-    assert bench.models.take_candidate() is None
 
 
 def test_replaced_model_works_until_it_is_freed_and_is_gone_before_memory_is_returned(monkeypatch):
@@ -216,10 +292,9 @@ def test_close_ends_every_model_and_cancel_a_load_elsewhere():
     bench = Bench()
     old = bench.use(A)
     new = bench.use(B)
-    candidate = bench.check(A)
     bench.models.cancel()
     bench.models.close()
-    assert [closed(model) for model in (old, new, candidate)] == [1, 1, 1]
+    assert [closed(model) for model in (old, new)] == [1, 1]
     assert bench.happened[-1] == "cancel"
 
 
@@ -263,7 +338,7 @@ def test_recorder_ends_where_the_shadow_cannot_be_loaded(tmp_path: Path):
 
 def test_what_frames_and_models_go_through_is_imported_without_ros():
     blocked = ["rclpy", "rcl_interfaces", "sensor_msgs", "std_msgs", "vision_msgs", "diagnostic_msgs", "geometry_msgs"]
-    names = ["active_model", "frame_stages", "isolated_load", "staged_executor"]
+    names = ["active_model", "frame_stages", "staged_executor"]
     code = (
         "import importlib, sys\n"
         f"sys.modules.update(dict.fromkeys({blocked!r}))\n"

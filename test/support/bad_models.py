@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from tiny_model import tiny_spec, with_unknown, write_tiny_model
 
 from cnn_perception.model.spec import METADATA_KEY
@@ -231,3 +232,35 @@ BAD_MODELS = [
         f"unknown rule is for embeddings of 2 numbers, the graph has 3; {_AGAIN}",
     ),
 ]
+
+
+def write_endless_model(path: Path) -> Path:
+    """Writes a good model with a loop that never ends: what loads it, and so warms it up, waits for ever."""
+    model = onnx.load(write_tiny_model(path))
+    scalars = {"loop_index": TensorProto.INT64, "loop_goes_on": TensorProto.BOOL, "loop_value": TensorProto.FLOAT}
+    inputs = [helper.make_tensor_value_info(name, kind, []) for name, kind in scalars.items()]
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["loop_goes_on"], ["loop_still_goes_on"]),
+            helper.make_node("Identity", ["loop_value"], ["loop_next"]),
+        ],
+        "endless",
+        inputs,
+        [
+            helper.make_tensor_value_info("loop_still_goes_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("loop_next", TensorProto.FLOAT, []),
+        ],
+    )
+    output = model.graph.output[0].name
+    (last,) = (node for node in model.graph.node if output in node.output)
+    last.output[list(last.output).index(output)] = "before_the_loop"
+    constants = {"loop_begins": np.array(True), "loop_first": np.array(0.0, np.float32)}
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    model.graph.node.extend(
+        [
+            helper.make_node("Loop", ["", "loop_begins", "loop_first"], ["loop_last"], body=body),
+            helper.make_node("Add", ["before_the_loop", "loop_last"], [output]),
+        ]
+    )
+    onnx.save(model, path)
+    return path

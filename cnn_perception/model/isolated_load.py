@@ -31,9 +31,15 @@ class IsolatedLoad:
         self._lock = threading.Lock()  # so that no process is begun after `cancel`
         self._process: subprocess.Popen[str] | None = None
         self._is_cancelled = False
+        self._is_given_up = False
 
-    def load(self, path: Path, options: SessionOptions) -> None:
+    def load(self, path: Path, options: SessionOptions, timeout_s: float) -> None:
         """Loads, verifies and warms up the model elsewhere, and forgets it.
+
+        Args:
+            path: The model file.
+            options: How it is to be run.
+            timeout_s: Seconds after which the process is ended.
 
         Raises:
             ModelError: If the file cannot be used; the line is the one that loading it here would give.
@@ -42,6 +48,7 @@ class IsolatedLoad:
         with self._lock:
             if self._is_cancelled:
                 raise ModelError(f"{path}: not loaded, because the node ends")
+            self._is_given_up = False
             self._process = subprocess.Popen(
                 python_command(f"from {__name__} import main\nsys.exit(main())", settings),
                 stdin=subprocess.DEVNULL,
@@ -50,24 +57,51 @@ class IsolatedLoad:
                 encoding="utf-8",
                 errors="backslashreplace",  # libraries print bytes of a file
             )
-        _, said = self._process.communicate()
+        said = self._wait(self._process, timeout_s, path)
         code = self._process.returncode
         if code == EXIT_OK:
             return
-        if self._is_cancelled:  # set before the process is killed
+        if self._is_cancelled:  # set before the process is killed, as the next
             raise ModelError(f"{path}: not loaded, because the node ends")
+        if self._is_given_up:
+            raise ModelError(f"{path}: not loaded, because the node was cleaned up")
         lines = said.strip().splitlines()
         if code == EXIT_BAD_INPUT and lines:
             raise ModelError(lines[-1])
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         raise ModelError(f"{path}: loading it ends a process with {how}; export it again")
 
+    def _wait(self, process: subprocess.Popen[str], timeout_s: float, path: Path) -> str:
+        """Returns what a process has written to its error output when it has ended.
+
+        Raises:
+            ModelError: If it takes too long; it is ended.
+        """
+        try:
+            return process.communicate(timeout=timeout_s)[1]
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            raise ModelError(
+                f"{path}: loading it takes more than {timeout_s:g} s and was given up; export it again, or raise "
+                "model_timeout_s"
+            ) from None
+
+    def give_up(self) -> None:
+        """Ends a load under way; harmless if there is none. May be called from another thread, as `cancel`."""
+        with self._lock:
+            self._is_given_up = True
+            self._kill()
+
     def cancel(self) -> None:
         """Ends a load under way, and every later one."""
         with self._lock:
             self._is_cancelled = True
-            if self._process is not None:
-                self._process.kill()
+            self._kill()
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

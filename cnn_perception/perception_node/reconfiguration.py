@@ -1,0 +1,177 @@
+"""Changes the model and the parameters of a node that may be answering frames: all of a change, or nothing of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.parameter import Parameter
+
+from cnn_perception.errors import PerceptionError
+from cnn_perception.perception_node import messages
+from cnn_perception.perception_node.active_model import ActiveModel, ModelOwner
+from cnn_perception.perception_node.camera_stream import CameraStream
+from cnn_perception.perception_node.frame_processor import FrameProcessor
+from cnn_perception.perception_node.settings import AllowedModels, CameraSettings, LiveSettings, Settings
+from cnn_perception.ros import parameters
+
+Parameters = Sequence[Parameter[Any]]
+
+
+class Reconfiguration:
+    """Takes parameters and models into use.
+
+    Loading a model takes minutes, and holds up nothing; everything else is done under a lock, by one thread at a time.
+    """
+
+    def __init__(
+        self,
+        node: parameters.ParameterNode,
+        cameras: Sequence[CameraStream],
+        models: ModelOwner,
+        frames: FrameProcessor,
+        live: LiveSettings,
+    ) -> None:
+        """Begins without a model.
+
+        Args:
+            node: Whose parameters these are.
+            cameras: Have parameters of their own.
+            models: Loads and owns the models.
+            frames: Has the topics that follow from the model.
+            live: The parameters in force.
+        """
+        self._node = node
+        self._cameras = cameras
+        self._models = models
+        self._frames = frames
+        self._live = live
+        self._allowed = AllowedModels.of_start(live.settings)
+        # Re-entrant: declaring the labels of a new model has all parameters checked and applied again.
+        self._lock = threading.RLock()
+
+    def configure(self) -> None:
+        """Loads the model that the parameters name, and takes it into use with all of them.
+
+        Raises:
+            PerceptionError: If a file or a setting cannot be used.
+        """
+        settings = self._settings()
+        for camera in self._cameras:
+            camera.settings = parameters.read(self._node, CameraSettings, prefix=camera.prefix)
+        model = self._models.load(settings.model_options())
+        with self._lock:
+            try:
+                self._use(settings, model)
+            except BaseException:
+                self._frames.forget()
+                raise
+
+    def forget(self) -> None:
+        """Takes the model out of use and frees it; a load of another one is given up."""
+        self._models.give_up()
+        with self._lock:
+            self._frames.forget()
+
+    def reload(self) -> ActiveModel:
+        """Loads the model's file again and returns it, in use; the old one stays when anything is wrong with it.
+
+        Raises:
+            PerceptionError: If a file or a setting cannot be used, or the node is cleaned up meanwhile.
+        """
+        settings = self._settings()
+        model = self._models.load(settings.model_options())
+        with self._lock:
+            self._models.require_any(model)
+            self._use(settings, model)
+        return model
+
+    def set_atomically(self, wanted: Parameters, set_all: Callable[[Parameters], SetParametersResult]) -> Any:  # noqa: ANN401 messages are untyped
+        """Sets parameters, all or none; another model is loaded before, while everything else goes on.
+
+        Args:
+            wanted: The parameters.
+            set_all: Has them checked by `check`, sets them, and has them applied by `apply`.
+
+        Returns:
+            The answer to whoever sets them.
+        """
+        try:
+            candidate = self._load_candidate(wanted)
+        except PerceptionError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        with self._lock, self._models.offering(candidate):
+            names = [item.name for item in wanted if self._node.has_parameter(item.name)]
+            before = self._node.get_parameters(names)
+            try:
+                return set_all(wanted)
+            except PerceptionError as error:  # the model cannot be used after all
+                set_all(before)
+                return SetParametersResult(successful=False, reason=f"the old model stays: {error}")
+
+    def check(self, changed: Parameters) -> None:
+        """Makes sure that parameters can be set so.
+
+        Raises:
+            PerceptionError: If one is refused.
+        """
+        settings = self._settings(changed)
+        for camera in self._cameras:
+            parameters.read(self._node, CameraSettings, changed, camera.prefix)
+        self._models.check(settings.model_options())
+
+    def apply(self) -> None:
+        """Takes parameters that were set into use, as far as they take effect at once."""
+        before = self._live.settings
+        wanted = parameters.read(self._node, Settings)
+        self._live.settings = parameters.with_live(before, wanted)
+        for camera in self._cameras:
+            changed = parameters.read(self._node, CameraSettings, prefix=camera.prefix)
+            camera.settings = parameters.with_live(camera.settings, changed)
+        self._frames.wake()
+        candidate = self._models.take_candidate()
+        if candidate is not None:
+            self._use(wanted, candidate)
+        elif wanted.threshold != before.threshold:
+            self._frames.publish_infos()
+
+    def effect_to_come(self, names: Collection[str]) -> str:
+        """Returns which of these parameters, just set, take effect only later, and when."""
+        or_reload = "" if self._models.current is None else " or reload_model"
+        told = parameters.to_come(self._node, self._live.settings, names, or_reload)
+        for camera in self._cameras:
+            told += parameters.to_come(self._node, camera.settings, names, prefix=camera.prefix)
+        return "; ".join(told)
+
+    def _settings(self, changed: Parameters = ()) -> Settings:
+        return self._allowed.checked(parameters.read(self._node, Settings, changed))
+
+    def _load_candidate(self, wanted: Parameters) -> ActiveModel | None:
+        """Returns the model that parameters ask for; None if it is the one in use, or they are refused anyway."""
+        if all(item.name != "model" for item in wanted):
+            return None
+        try:
+            options = self._settings([self._node.as_declared(item) for item in wanted]).model_options()
+        except PerceptionError:
+            return None
+        return self._models.load(options) if self._models.needs_load(options) else None
+
+    def _use(self, settings: Settings, model: ActiveModel) -> None:
+        """Takes a verified model into use; the parameter is the one that `database_location` of ~/vision_info names.
+
+        Args:
+            settings: With which it was loaded; those that are live may have changed meanwhile.
+            model: The model; closed if its topics cannot be.
+        """
+        before = self._live.settings
+        self._live.settings = parameters.with_live(settings, parameters.read(self._node, Settings))
+        try:
+            self._frames.use(model)
+        except BaseException:
+            self._live.settings = before
+            model.close()
+            raise
+        description = "Names of the model's classes or numbers, in the order of its logits."
+        parameters.redeclare(self._node, "class_labels", messages.labels(model.pipeline.spec), description)
