@@ -108,6 +108,7 @@ class FrameSource:
         """
         path = expanded(source)
         self.skipped: list[str] = []
+        self._name = source
         self._size = size
         self.is_device = source.isdecimal() or path.is_char_device()
         self._files: list[Path] = []
@@ -125,8 +126,15 @@ class FrameSource:
         self._frames = self._all_frames(preloaded)
 
     def read(self) -> RgbImage | None:
-        """Returns the next frame, (H, W, 3) uint8; None at the end."""
-        return next(self._frames, None)
+        """Returns the next frame, (H, W, 3) uint8; None at the end.
+
+        Raises:
+            DataError: If it is the end of a device, which has none.
+        """
+        image = next(self._frames, None)
+        if image is None and self.is_device:
+            raise DataError(f"{self._name}: the camera gives no images any more; check its cable and driver")
+        return image
 
     def _open(self, source: str, path: Path) -> cv2.VideoCapture:
         if not self.is_device and not path.is_file():
@@ -233,8 +241,6 @@ class CameraNode(parameters.ParameterNode):
         for text in self._source.skipped[self._logged_skips :]:
             self.get_logger().warning(f"skipped {text}")
         self._logged_skips = len(self._source.skipped)
-        if image is None and self._source.is_device:
-            raise DataError(f"{self._settings.source}: the camera gives no images any more; check its cable and driver")
         if image is None:
             self.get_logger().info(f"end of {self._settings.source}: {self._published} frames published")
             self._images.wait_for_all_acked(Duration(seconds=2))

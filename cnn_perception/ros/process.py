@@ -59,7 +59,7 @@ class Shutdown:
     """
 
     def __init__(self) -> None:
-        # Without a lock: each is written whole, before the event that makes others read it; a defect only ever sets.
+        self._lock = threading.Lock()  # guards the two below where they are written; each is read whole
         self._code = EXIT_OK
         self._has_failed = False
         self._is_doomed = threading.Event()
@@ -77,11 +77,18 @@ class Shutdown:
         """Whether the process should end."""
         return self._has_begun.is_set()
 
-    def doom(self, code: int) -> None:
-        """Says that the work is about to end, with this exit code: from now on nothing holds that up for long."""
-        self._has_failed |= code == EXIT_DEFECT
-        self._code = self._code or code
+    def doom(self, code: int) -> bool:
+        """Says that the work is about to end, with this exit code: from now on nothing holds that up for long.
+
+        Returns:
+            Whether no error was the reason before: the first one is what the user reads.
+        """
+        with self._lock:
+            is_first = self.code == EXIT_OK
+            self._has_failed |= code == EXIT_DEFECT
+            self._code = self._code or code
         self._is_doomed.set()
+        return is_first
 
     def begin(self, code: int) -> None:
         """Ends the work, whose exit code this is; may be called from any thread."""
@@ -113,9 +120,8 @@ class Shutdown:
         try:
             self._watch(context)
             time.sleep(_GRACE_S)
-        except BaseException:
-            self._has_failed = True  # without this thread nobody would see that another one hangs
-            raise
+        except BaseException as error:  # without this thread nobody would see that another one hangs
+            _end_by_error(self, error)
         finally:
             os._exit(self.code)
 
@@ -182,9 +188,11 @@ def _end_by_error(shutdown: Shutdown, error: BaseException) -> None:
     if isinstance(error, CONTEXT_CLOSED) and not rclpy.ok():
         return  # no error: a signal came in the middle of something
     code = EXIT_BAD_INPUT if isinstance(error, PerceptionError) else EXIT_DEFECT
-    shutdown.doom(code)  # first: who reads what is printed may hang
+    is_first = shutdown.doom(code)  # before all else: who reads what is printed may hang
     try:
-        if isinstance(error, PerceptionError):
+        if not is_first:
+            print(f"error: met while this process ended: {with_kind(error)}", file=sys.stderr)
+        elif isinstance(error, PerceptionError):
             print(f"error: {one_line(error, 2000)}", file=sys.stderr)
         else:
             traceback.print_exception(error)
@@ -215,11 +223,12 @@ def fail(node: Node, log: ThrottledLog, shutdown: Shutdown, error: BaseException
     """
     if isinstance(error, CONTEXT_CLOSED) and not node.context.ok():
         return  # no error: a signal came in the middle of something
-    shutdown.doom(EXIT_DEFECT)  # first: who reads the log may hang
+    is_first = shutdown.doom(EXIT_DEFECT)  # before all else: who reads the log may hang
     thread = threading.current_thread().name
     try:
         log.defect(error)
-        node.get_logger().fatal(f"a defect in the thread {thread} ends this process: {with_kind(error)}")
+        if is_first:
+            node.get_logger().fatal(f"a defect in the thread {thread} ends this process: {with_kind(error)}")
     finally:
         shutdown.begin(EXIT_DEFECT)
 

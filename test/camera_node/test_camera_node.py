@@ -243,3 +243,13 @@ def test_camera_resizes_and_publishes_its_calibration(folder: Path, tmp_path: Pa
         ros.wait_for(lambda: images and infos, "an image and its camera_info")
     assert (images[-1].width, images[-1].height) == (infos[-1].width, infos[-1].height) == (160, 120)
     assert infos[-1].k[0] == 125.0  # 500 pixels of 640 are 125 of 160
+
+
+def test_device_that_ends_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """A folder stands for the device: what a device shows last is no end that was wanted."""
+    frames = FrameSource(str(folder))
+    frames.is_device = True
+    for _ in COLOURS:
+        assert frames.read() is not None
+    with pytest.raises(DataError, match="gives no images any more"):
+        frames.read()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from collections.abc import Callable
 
 import pytest
 
+from cnn_perception.perception_node import staged_executor
 from cnn_perception.perception_node.staged_executor import StagedExecutor
 
 TIMEOUT_S = 60.0
@@ -191,3 +194,48 @@ def test_defect_is_told_once_and_ends_the_threads_when_the_source_is_closed(brok
     ended.join(TIMEOUT_S)
     assert not ended.is_alive()
     assert told == [broken]
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [("take", "preparation"), ("prepare", "preparation"), ("infer", "inference"), ("deliver", "delivery")],
+)
+def test_stage_that_hangs_is_named_with_its_time(broken: str, said: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(staged_executor, "_STALL_S", 0.0)
+    reached, released = threading.Event(), threading.Event()
+
+    def hang(value: int) -> int:
+        reached.set()
+        assert released.wait(TIMEOUT_S)
+        return value
+
+    def stage(name: str) -> Callable[[int], int]:
+        return hang if name == broken else lambda value: value
+
+    feed = Feed()
+    if broken == "take":
+        feed.take = lambda: hang(1)  # type: ignore[method-assign]
+    executor = StagedExecutor(feed, stage("prepare"), stage("infer"), stage("deliver"), unexpected)
+    feed.put(1)
+    assert reached.wait(TIMEOUT_S)
+    text = executor.stalled()
+    assert re.fullmatch(rf"{said} of a frame for \d+\.\d s", text)
+    feed.close()
+    released.set()
+    executor.join()
+    assert executor.stalled() == ""
+
+
+def test_slow_stage_is_allowed_some_times_its_usual_duration(monkeypatch: pytest.MonkeyPatch):
+    now_s = [0.0]
+    monkeypatch.setattr(staged_executor.time, "perf_counter", lambda: now_s[0])
+    stopwatch = staged_executor._Stopwatch()
+    for _ in range(100):  # until the mean is 3 s
+        stopwatch.start()
+        now_s[0] += 3.0
+        stopwatch.stop(counts=True)
+    stopwatch.start()
+    now_s[0] += 15.5
+    assert stopwatch.stalled_s() == 0.0
+    now_s[0] += 1.0
+    assert stopwatch.stalled_s() == pytest.approx(16.5)

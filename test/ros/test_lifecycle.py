@@ -13,6 +13,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 
 from cnn_perception.errors import ConfigError
 from cnn_perception.ros.lifecycle import reported
+from cnn_perception.ros.process import Shutdown
 
 
 class Stub:
@@ -22,6 +23,7 @@ class Stub:
         self.outcome = outcome
         self.logger = SaidLogger()
         self.failures: list[BaseException] = []
+        self.shutdown = Shutdown()
 
     def get_logger(self) -> Any:
         return self.logger
@@ -34,6 +36,11 @@ class Stub:
         if isinstance(self.outcome, BaseException):
             raise self.outcome
         return self.outcome
+
+    @reported("shut down", is_last=True)
+    def on_shutdown(self, state: Any) -> TransitionCallbackReturn:
+        assert not self.shutdown.has_begun
+        return self.on_configure(state)
 
 
 @pytest.mark.parametrize("outcome", [TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE], ids=str)
@@ -55,6 +62,24 @@ def test_defect_ends_the_process():
     node = Stub(defect)
     assert node.on_configure(None) == TransitionCallbackReturn.ERROR
     assert node.failures == [defect]
+
+
+def test_error_that_is_answered_is_a_defect_too():
+    node = Stub(TransitionCallbackReturn.ERROR)
+    assert node.on_configure(None) == TransitionCallbackReturn.ERROR
+    (defect,) = node.failures
+    assert "not configured" in str(defect)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [(TransitionCallbackReturn.SUCCESS, 0), (TransitionCallbackReturn.FAILURE, 2), (ConfigError("as planned"), 2)],
+    ids=repr,
+)
+def test_last_transition_ends_the_process(outcome: TransitionCallbackReturn | BaseException, code: int):
+    node = Stub(outcome)
+    node.on_shutdown(None)
+    assert (node.shutdown.has_begun, node.shutdown.code) == (True, code)
 
 
 def test_wish_to_end_the_program_passes():

@@ -14,7 +14,8 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 from ros import ROOT, TIMEOUT_S, new_domain
 
 STUB = """
-import sys, threading
+import os, sys, threading
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from cnn_perception.ros import process
 from cnn_perception.errors import ConfigError
@@ -36,7 +37,7 @@ def spin(node):
     return 0
 
 def fail(node):
-    node.shutdown.fail()
+    node.shutdown.begin(1)
     never.wait()
 
 def with_thread(node):
@@ -49,6 +50,54 @@ def with_callback(node):
 
 def refuse(node):
     raise ConfigError("as planned")
+
+def raised(error):
+    raise error
+
+def with_other_thread(node):
+    threading.Thread(target=lambda: raised(BaseException("as planned")), daemon=True).start()
+    return spin(node)
+
+def with_refusing_callback(node):
+    node.create_timer(0.01, lambda: raised(ConfigError("as planned")))
+    return spin(node)
+
+def with_exiting_callback(node):
+    node.create_timer(0.01, lambda: sys.exit(0))
+    return spin(node)
+
+def with_hanging_callback(node):
+    heartbeat = node.shutdown.expect("no news", 0.3)
+    node.create_timer(0.01, heartbeat.after(never.wait))
+    return spin(node)
+
+def with_callback_that_hangs_once_begun(node):
+    heartbeat = node.shutdown.expect("no news", 0.3)
+    node.create_timer(0.01, heartbeat.only_within(never.wait))
+    return spin(node)
+
+def with_failing_thread(node):
+    def fail_and_say_so():
+        node.shutdown.begin(1)
+        print("fails", flush=True)
+    threading.Thread(target=fail_and_say_so, daemon=True).start()
+    process.spin(node, node.shutdown)
+    return 0
+
+def with_full_pipe(node):
+    os.set_blocking(2, False)
+    try:
+        while True:
+            os.write(2, bytes(4096))
+    except BlockingIOError:
+        os.set_blocking(2, True)
+    node.create_timer(0.01, lambda: 1 / 0)
+    return spin(node)
+
+def with_hanging_callback_elsewhere(node):
+    node.create_timer(0.01, never.wait, MutuallyExclusiveCallbackGroup())
+    node.create_timer(0.2, lambda: node.shutdown.begin(1), MutuallyExclusiveCallbackGroup())
+    return spin(node)
 """
 CLEAN_UP = {"quick": "lambda: None", "endless": "never.wait", "broken": "lambda: 1 / 0"}
 
@@ -91,6 +140,56 @@ def test_defect_in_clean_up_is_a_traceback_and_one_line():
     assert code == 1
     assert text.count("Traceback") == 1
     assert "error: a defect ends this process: ZeroDivisionError" in text
+
+
+@pytest.mark.parametrize(
+    ("work", "line"),
+    [
+        ("with_other_thread", "BaseException: as planned"),
+        ("with_exiting_callback", "SystemExit: 0"),
+        ("lambda node: sys.exit(0)", "SystemExit: 0"),
+    ],
+)
+def test_what_is_raised_need_be_no_error_and_may_say_success(work: str, line: str):
+    code, text = said(start(work, "quick"))
+    assert code == 1
+    assert text.splitlines()[-1] == f"error: a defect ends this process: {line}"
+
+
+def test_unusable_setting_met_in_a_callback_is_one_line():
+    assert said(start("with_refusing_callback", "quick")) == (2, "error: as planned\n")
+
+
+@pytest.mark.parametrize("work", ["with_hanging_callback", "with_callback_that_hangs_once_begun"])
+def test_heartbeat_that_stops_ends_the_process_and_shows_every_thread(work: str):
+    code, text = said(start(work, "endless"))
+    assert code == 1
+    assert text.splitlines()[-1] == "error: a defect ends this process: no news: a thread hangs, see above"
+    assert "in wait" in text
+
+
+def test_process_ends_although_a_callback_hangs_that_python_itself_would_wait_for():
+    code, _ = said(start("with_hanging_callback_elsewhere", "quick"))
+    assert code == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_that_comes_while_the_process_fails_leaves_the_exit_code(number: signal.Signals):
+    process = start("with_failing_thread", "endless")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "fails\n"
+    process.send_signal(number)
+    assert said(process)[0] == 1
+
+
+def test_log_that_nobody_reads_holds_up_no_exit():
+    """The pipe is full before the defect is met, so that its traceback cannot be printed."""
+    process = start("with_full_pipe", "quick")
+    try:
+        assert process.wait(TIMEOUT_S) == 1
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.parametrize(("clean_up", "expected"), [("quick", 2), ("endless", 2), ("broken", 1)])
