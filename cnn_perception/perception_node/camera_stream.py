@@ -188,7 +188,7 @@ class CameraStream:
 
     # ---- diagnostics
 
-    def status(self, enabled: bool, timeout_s: float, stalled: str) -> CameraStatus:
+    def status(self, enabled: bool, timeout_s: float, stalled: str = "") -> CameraStatus:
         """Returns how the camera fares now, with rates since the previous call; the arguments are `CameraStatus`'s."""
         now_s = time.monotonic()
         is_active = self._subscriptions is not None

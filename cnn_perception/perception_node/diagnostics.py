@@ -10,7 +10,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from cnn_perception.background.recorder import Recorder
 from cnn_perception.background.shadow import Shadow
-from cnn_perception.perception_node.active_model import ActiveModel, ModelOwner
+from cnn_perception.perception_node.active_model import ActiveModel
 from cnn_perception.stream.drift import DriftReport
 from cnn_perception.stream.frame_counters import Snapshot
 from cnn_perception.tasks.registry import task_of
@@ -47,8 +47,9 @@ def to_array(
     stamp: Any,  # noqa: ANN401 messages are untyped
     node: str,
     cameras: Sequence[CameraStatus],
-    models: ModelOwner,
+    model: ActiveModel | None,
     overdue: str,
+    load_under_way: str = "",
 ) -> DiagnosticArray:
     """Returns all statuses.
 
@@ -56,11 +57,11 @@ def to_array(
         stamp: builtin_interfaces/Time of the node's clock.
         node: Fully qualified name of the node.
         cameras: One a camera.
-        models: Owns the model in use.
+        model: The model in use; None while there is none.
         overdue: Which callbacks take too long; empty if none does.
+        load_under_way: Which model is being loaded, and for how long; empty if none is.
     """
-    model = models.current
-    statuses = [*(_camera_status(node, one) for one in cameras), _model_status(node, model, models.load_under_way)]
+    statuses = [*(_camera_status(node, one) for one in cameras), _model_status(node, model, load_under_way)]
     statuses.append(_callbacks_status(node, overdue))
     if model is not None and model.shadow is not None:
         statuses.append(_shadow_status(node, model.shadow))

@@ -269,7 +269,9 @@ class FrameProcessor:
                     camera.warn_of_silence(settings.image_timeout_s)
             stamp = self._node.get_clock().now().to_msg()
             name = self._node.get_fully_qualified_name()
-            return diagnostics.to_array(stamp, name, statuses, self._models, self._overdue_callbacks())
+            return diagnostics.to_array(
+                stamp, name, statuses, self._models.current, self._overdue_callbacks(), self._models.load_under_way
+            )
 
     def _overdue_callbacks(self) -> str:
         executor = self._node.executor

@@ -25,7 +25,7 @@ from cnn_perception.perception_node.frame_stages import FrameResult, WantedTopic
 from cnn_perception.perception_node.settings import CameraSettings, LiveSettings, Settings
 from cnn_perception.ros.throttled_log import ThrottledLog
 
-NOW_NS = 10**15
+NOW_NS = 10**11
 
 
 class DefectError(Exception):
