@@ -40,7 +40,7 @@ class ParameterNode(Node):
         try:
             super().__init__(node_name, **options)
         except InvalidParameterTypeException as error:
-            raise ConfigError(f"a parameter has the wrong type: {one_line(error)}") from None
+            raise ConfigError(f"{one_line(error)}; write true or false, without quotes") from None
 
     def set_parameters_atomically(self, parameter_list: list[Parameter[Any]]) -> SetParametersResult:
         """Sets all of these parameters or none; both of rclpy's services call this.
