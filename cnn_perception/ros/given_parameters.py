@@ -20,6 +20,8 @@ from rclpy.parameter import Parameter
 
 QOS_PREFIX = "qos_overrides."
 _MOST_NAMES = 20
+_LONGEST_NAME = 100
+"""Characters of a name that are shown, and compared with others: a stranger's may be a megabyte long."""
 _VALUES = "ros__parameters"
 
 
@@ -32,7 +34,7 @@ def given(node: Node) -> dict[str, Parameter[Any]]:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns the most similar of the known names, as an addition to a line; empty where none is similar."""
-    similar = difflib.get_close_matches(name, list(known), 1)
+    similar = difflib.get_close_matches(name[:_LONGEST_NAME], list(known), 1)
     return f" ({similar[0]}?)" if similar else ""
 
 
@@ -56,7 +58,7 @@ def _warn(node: Node, names: Sequence[str], advice: str) -> None:
     unknown = sorted(name for name in names if name not in known)
     if not unknown:
         return
-    listed = ", ".join(f"{name[:100]}{nearest(name, known)}" for name in unknown[:_MOST_NAMES])
+    listed = ", ".join(f"{name[:_LONGEST_NAME]}{nearest(name, known)}" for name in unknown[:_MOST_NAMES])
     more = f" and {len(unknown) - _MOST_NAMES} more" if len(unknown) > _MOST_NAMES else ""
     node.get_logger().warning(f"parameters without effect, because they are unknown: {listed}{more}; {advice}")
 

@@ -74,7 +74,7 @@ def _advice(name: str, value: object, wanted: Parameter.Type) -> str:
 
 def _number(value: object) -> float | None:
     """Returns the finite number that a value is meant to be; None if it is none."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or len(str(value)) > _SHOWN_CHARACTERS:
         return None
     try:
         number = float(value)
