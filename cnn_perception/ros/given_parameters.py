@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.utilities import remove_ros_args
 
 QOS_PREFIX = "qos_overrides."
 _MOST_NAMES = 20
@@ -64,12 +65,17 @@ def _warn(node: Node, names: Sequence[str], advice: str) -> None:
 
 
 def unused_of_command_line(node_name: str, argv: Sequence[str]) -> Iterator[str]:
-    """Yields a line for each parameter file and parameter of a command line that is for nodes of other names only.
+    """Yields a line for each parameter file and parameter of a command line that is not for this node.
+
+    They are for nodes of other names only, or rcl takes them for words of the program, of which a node has none.
 
     Args:
         node_name: Fully qualified name of the node.
         argv: The command line.
     """
+    words = " ".join(remove_ros_args(list(argv))[1:])
+    if words:
+        yield f"words without effect: {words[:200]}; parameters are given as --ros-args -p NAME:=VALUE"
     for option, value in itertools.pairwise(_ros_arguments(argv)):
         if option == "--params-file":
             names = nodes_of_file(Path(value))

@@ -85,11 +85,15 @@ def test_names_of_nodes_may_be_nested_and_other_files_have_none(tmp_path: Path):
     assert nodes_of_file(tmp_path / "missing.yaml") == []
 
 
-def test_only_what_stands_between_ros_args_and_its_end_is_looked_at():
-    words = ["-p", "other:a:=1", "--ros-args", "-p", "other:b:=1", "--", "-p", "other:c:=1", "--ros-args"]
+def test_what_stands_between_ros_args_and_its_end_is_looked_at_and_the_rest_is_without_effect():
+    words = ["program", "-p", "other:a:=1", "--ros-args", "-p", "other:b:=1", "--", "-p", "other:c:=1", "--ros-args"]
     words += ["--param", "other:d:=1"]
     lines = list(unused_of_command_line("/node", words))
-    assert [line.partition(":=")[0] for line in lines] == ["-p other:b", "-p other:d"]
+    assert [line.partition(";")[0].partition(":=1:")[0] for line in lines] == [
+        "words without effect: -p other:a:=1 -p other:c:=1",
+        "-p other:b",
+        "-p other:d",
+    ]
 
 
 @pytest.mark.parametrize(
