@@ -127,12 +127,12 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
         parameters.redeclare(self, "class_labels", messages.labels(model.pipeline.spec), description)
 
     def effect_to_come(self, names: Collection[str]) -> str:
-        """Returns which of these parameters, just set, take effect only later, and when."""
-        or_reload = "" if self._models.current is None else " or reload_model"
-        told = parameters.to_come(self, self.live.settings, names, or_reload)
+        """Returns which of these parameters, just set, take effect only later, and when, or not with this model."""
+        model = self._models.current
+        told = parameters.to_come(self, self.live.settings, names, " or reload_model" if model else "")
         for camera in self._cameras:
             told += parameters.to_come(self, camera.settings, names, prefix=camera.prefix)
-        return "; ".join(told)
+        return "; ".join(told + (model.unused(names) if model else []))
 
     def _check_parameters(self, changed: list[Parameter[Any]]) -> SetParametersResult:
         model = self._models.current

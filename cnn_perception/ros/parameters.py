@@ -63,7 +63,7 @@ class ParameterNode(Node):
         return result
 
     def effect_to_come(self, names: Collection[str]) -> str:
-        """Returns which of these parameters, just set, take effect only later, and when; empty if none."""
+        """Returns which of these parameters, just set, take effect later or not at all; empty where all did at once."""
         return ""
 
     def _as_declared(self, item: Parameter[Any]) -> Parameter[Any]:

@@ -200,6 +200,12 @@ def test_success_says_when_a_change_takes_effect(
             assert transition(ros, Transition.TRANSITION_ACTIVATE)
 
 
+def test_success_says_what_the_model_has_nothing_for(ros: Participant):
+    told = set_together(ros, score_map_scale=2, threshold=0.0).reason
+    assert told == "score_map_scale has no effect: the model in use has no score map"
+    assert set_one(ros, "score_map_scale", 1.0).reason == told
+
+
 def shadow_is_diagnosed(ros: Participant) -> bool:
     statuses: list[DiagnosticArray] = []
     subscription = ros.node.create_subscription(DiagnosticArray, "/diagnostics", statuses.append, 10)
