@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from cnn_perception.pipeline.pipeline import Pipeline
 from cnn_perception.ros.throttled_log import Logger
 from cnn_perception.ros.transport import return_memory
 from cnn_perception.tasks.prediction import Prediction
+from cnn_perception.tasks.registry import task_of
 
 _CLOSE_S = 1.0
 """How long a frame under way may take to be written; a hanging disk does not hold the node up for longer."""
@@ -140,6 +141,21 @@ class ActiveModel:
         if name and name not in names:
             listed = ", ".join(names[:_MOST_NAMES])
             raise ConfigError(f"parameter score_map_class is {name!r}; choose '' or one of {listed}")
+
+    def unused(self, names: Collection[str]) -> list[str]:
+        """Returns a line for each of these parameters that this model has nothing for."""
+        spec = self.pipeline.spec
+        absent = {
+            "score map": ["score_map_class", "score_map_scale"] if spec.score_map is None else [],
+            "gallery": ["neighbours"] if self.pipeline.model.gallery is None else [],
+            "classes": [] if task_of(spec.task).has_classes else ["top_k", "threshold"],
+        }
+        return [
+            f"{name} has no effect: the model in use has no {part}"
+            for part, listed in absent.items()
+            for name in listed
+            if name in names
+        ]
 
     def close(self) -> None:
         """Ends the shadow and the recorder."""

@@ -133,7 +133,7 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
         return self._changes.set_atomically(parameter_list, lambda wanted: set_all(list(wanted)))
 
     def effect_to_come(self, names: Collection[str]) -> str:
-        """Returns which of these parameters, just set, take effect only later, and when."""
+        """Returns which of these parameters, just set, take effect only later, and when, or not with this model."""
         return self._changes.effect_to_come(names)
 
     def _check_parameters(self, changed: list[Parameter[Any]]) -> SetParametersResult:

@@ -138,12 +138,12 @@ class Reconfiguration:
             self._frames.publish_infos()
 
     def effect_to_come(self, names: Collection[str]) -> str:
-        """Returns which of these parameters, just set, take effect only later, and when."""
-        or_reload = "" if self._models.current is None else " or reload_model"
-        told = parameters.to_come(self._node, self._live.settings, names, or_reload)
+        """Returns which of these parameters, just set, take effect only later, and when, or not with this model."""
+        model = self._models.current
+        told = parameters.to_come(self._node, self._live.settings, names, " or reload_model" if model else "")
         for camera in self._cameras:
             told += parameters.to_come(self._node, camera.settings, names, prefix=camera.prefix)
-        return "; ".join(told)
+        return "; ".join(told + (model.unused(names) if model else []))
 
     def _settings(self, changed: Parameters = ()) -> Settings:
         return self._allowed.checked(parameters.read(self._node, Settings, changed))

@@ -17,9 +17,12 @@ from typing import Any
 import yaml
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.utilities import remove_ros_args
 
 QOS_PREFIX = "qos_overrides."
 _MOST_NAMES = 20
+_LONGEST_NAME = 100
+"""Characters of a name that are shown, and compared with others: a stranger's may be a megabyte long."""
 _VALUES = "ros__parameters"
 
 
@@ -32,7 +35,7 @@ def given(node: Node) -> dict[str, Parameter[Any]]:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns the most similar of the known names, as an addition to a line; empty where none is similar."""
-    similar = difflib.get_close_matches(name, list(known), 1)
+    similar = difflib.get_close_matches(name[:_LONGEST_NAME], list(known), 1)
     return f" ({similar[0]}?)" if similar else ""
 
 
@@ -56,18 +59,23 @@ def _warn(node: Node, names: Sequence[str], advice: str) -> None:
     unknown = sorted(name for name in names if name not in known)
     if not unknown:
         return
-    listed = ", ".join(f"{name[:100]}{nearest(name, known)}" for name in unknown[:_MOST_NAMES])
+    listed = ", ".join(f"{name[:_LONGEST_NAME]}{nearest(name, known)}" for name in unknown[:_MOST_NAMES])
     more = f" and {len(unknown) - _MOST_NAMES} more" if len(unknown) > _MOST_NAMES else ""
     node.get_logger().warning(f"parameters without effect, because they are unknown: {listed}{more}; {advice}")
 
 
 def unused_of_command_line(node_name: str, argv: Sequence[str]) -> Iterator[str]:
-    """Yields a line for each parameter file and parameter of a command line that is for nodes of other names only.
+    """Yields a line for each parameter file and parameter of a command line that is not for this node.
+
+    They are for nodes of other names only, or rcl takes them for words of the program, of which a node has none.
 
     Args:
         node_name: Fully qualified name of the node.
         argv: The command line.
     """
+    words = " ".join(remove_ros_args(list(argv))[1:])
+    if words:
+        yield f"words without effect: {words[:200]}; parameters are given as --ros-args -p NAME:=VALUE"
     for option, value in itertools.pairwise(_ros_arguments(argv)):
         if option == "--params-file":
             names = nodes_of_file(Path(value))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from array import array
 from typing import Any
 
 from rclpy.parameter import Parameter
@@ -11,6 +13,8 @@ from cnn_perception.errors import ConfigError
 
 Type = Parameter.Type
 _SHOWN_CHARACTERS = 100
+_BOOLEANS = {"true": "true", "1": "true", "false": "false", "0": "false"}
+"""What is meant by a text or number that is none."""
 _WANTED = {
     Type.BOOL: "true or false",
     Type.INTEGER: "a whole number",
@@ -22,7 +26,10 @@ _WANTED = {
 
 def shown(value: object) -> str:
     """Returns a value as a line may show it: in quotes where it is a text, and cut where it is long."""
-    text = repr(value)
+    return _cut(repr(list(value) if isinstance(value, array) else value))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
 
 
@@ -39,7 +46,9 @@ def as_type(given: Parameter[Any], wanted: Parameter.Type) -> Parameter[Any]:
     if given.type_ == Type.INTEGER and wanted == Type.DOUBLE:
         return Parameter(given.name, Type.DOUBLE, float(given.value))
     if given.type_ == Type.NOT_SET:
-        raise ConfigError(f"parameter {given.name} cannot be without a value")
+        raise ConfigError(
+            f"parameter {given.name} has no value, or an empty list, which ROS cannot tell from none; leave it out"
+        )
     told = f"parameter {given.name} is {shown(given.value)}, but {_WANTED.get(wanted, wanted.name)} is wanted"
     raise ConfigError(told + _advice(given.name, given.value, wanted))
 
@@ -50,12 +59,12 @@ def _advice(name: str, value: object, wanted: Parameter.Type) -> str:
         text = str(value).lower() if isinstance(value, bool) else str(value)
         return f'; write it in quotes: "{text}" in a YAML file, {name}:=\'"{text}"\' on a command line'
     if wanted == Type.STRING_ARRAY:
-        items = [value] if isinstance(value, str | int | float) else value
-        listed = ", ".join(f'"{item}"' for item in items) if isinstance(items, list) else '"..."'
-        return f"; write {shown(f'[{listed}]')[1:-1]}"
+        items = value if isinstance(value, list | array) else [value]
+        return f"; write {_cut(json.dumps([str(item) for item in items]))}"
+    if wanted == Type.BOOL:
+        meant = _BOOLEANS.get(str(value).lower())
+        return f"; write {meant}, without quotes" if meant else ""
     number = _number(value)
-    if wanted == Type.BOOL and (number in (0, 1) or str(value).lower() in ("true", "false")):
-        return f"; write {'true' if number == 1 or str(value).lower() == 'true' else 'false'}, without quotes"
     if wanted == Type.DOUBLE and number is not None:
         return f"; write {number}"
     if wanted == Type.INTEGER and number is not None:
@@ -65,7 +74,7 @@ def _advice(name: str, value: object, wanted: Parameter.Type) -> str:
 
 def _number(value: object) -> float | None:
     """Returns the finite number that a value is meant to be; None if it is none."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or len(str(value)) > _SHOWN_CHARACTERS:
         return None
     try:
         number = float(value)

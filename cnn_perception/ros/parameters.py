@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import unicodedata
+import re
 from collections.abc import Collection, Sequence
 from typing import Any, TypeVar
 
@@ -25,8 +25,10 @@ MOST_CHARACTERS = 4096
 """Of a text that anybody on the graph may set; Linux's longest path."""
 MOST_TEXTS = 1000
 """Of a list of them."""
-_NO_TEXT = {"Cc", "Cs"}
-"""Unicode's categories of control characters, which would forge lines of a log, and of what no output can encode."""
+MOST_OF_REASON = 2000
+"""Characters of an answer; some name what was set."""
+_NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, which would forge lines of a log, and what no output can encode."""
 
 
 class ParameterNode(Node):
@@ -41,7 +43,7 @@ class ParameterNode(Node):
         try:
             super().__init__(node_name, **options)
         except InvalidParameterTypeException as error:
-            raise ConfigError(f"a parameter has the wrong type: {one_line(error)}") from None
+            raise ConfigError(f"{one_line(error)}; write true or false, without quotes") from None
 
     def set_parameters_atomically(self, parameter_list: list[Parameter[Any]]) -> SetParametersResult:
         """Sets all of these parameters or none; both of rclpy's services call this.
@@ -54,6 +56,7 @@ class ParameterNode(Node):
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
         result = super().set_parameters_atomically(wanted)
+        result.reason = result.reason[:MOST_OF_REASON]
         later = self.effect_to_come({item.name for item in wanted}) if result.successful else ""
         if later:
             result.reason = later
@@ -61,7 +64,7 @@ class ParameterNode(Node):
         return result
 
     def effect_to_come(self, names: Collection[str]) -> str:
-        """Returns which of these parameters, just set, take effect only later, and when; empty if none."""
+        """Returns which of these parameters, just set, take effect later or not at all; empty where all did at once."""
         return ""
 
     def as_declared(self, item: Parameter[Any]) -> Parameter[Any]:
@@ -147,7 +150,7 @@ def _check_texts(name: str, value: object) -> None:
     for text in texts:
         if len(text) > MOST_CHARACTERS:
             raise ConfigError(f"parameter {name} has {len(text)} characters; at most {MOST_CHARACTERS} are taken")
-        if any(unicodedata.category(character) in _NO_TEXT for character in text):
+        if _NO_TEXT.search(text):
             raise ConfigError(f"parameter {name} is {shown(text)}, which has a control character; leave it out")
 
 

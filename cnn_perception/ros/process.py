@@ -236,7 +236,7 @@ def fail(node: Node, log: ThrottledLog, shutdown: Shutdown, error: BaseException
 def _initialise(argv: Sequence[str] | None) -> None:
     try:
         rclpy.init(args=None if argv is None else [sys.argv[0], *argv])
-    except (rclpy_implementation.RCLError, rclpy_implementation.UnknownROSArgsError) as error:
+    except (rclpy_implementation.RCLError, rclpy_implementation.UnknownROSArgsError, UnicodeEncodeError) as error:
         raise ConfigError(f"the ROS arguments are wrong: {error}") from None
 
 

@@ -11,6 +11,8 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from ros import Process, new_domain, participant, running
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -253,3 +255,25 @@ def test_device_that_ends_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPa
         assert frames.read() is not None
     with pytest.raises(DataError, match="gives no images any more"):
         frames.read()
+
+
+def test_nothing_of_a_running_camera_can_be_set_and_what_is_unknown_is_said(folder: Path, tmp_path: Path):
+    """Another source or calibration would be another file that a stranger has this node read."""
+    domain = new_domain()
+    settings = {"source": folder, "loop": True, "rate_hz": 20, "rate": 3.0}
+    arguments = ("-p", "qos_overrides./image_raw.publisher.dept:=3")
+    with running("camera_node", domain, tmp_path / "log", *arguments, **settings) as process:
+        with participant(domain) as ros:
+            for name, new in (("source", "/etc"), ("camera_info_url", "file:///etc/passwd"), ("rate_hz", 1000.0)):
+                request = SetParameters.Request(parameters=[Parameter(name, value=new).to_parameter_msg()])
+                (result,) = ros.call(SetParameters, "/camera_node/set_parameters", request).results
+                assert (result.successful, "read-only" in result.reason) == (False, True)
+        assert "unknown: rate (rate_hz?)" in process.log
+        assert "unknown: qos_overrides./image_raw.publisher.dept (qos_overrides" in process.log
+
+
+def test_a_device_number_that_is_no_text_ends_the_camera_with_what_to_write(tmp_path: Path):
+    process = Process("camera_node", new_domain(), tmp_path / "log", source=0)
+    assert process.wait() == 2
+    assert "source:='\"0\"'" in process.log
+    assert "Traceback" not in process.log

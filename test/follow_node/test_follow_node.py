@@ -31,7 +31,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Twist, TwistStamped, Vector3, Vector3Stamped
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.srv import GetParameters, SetParameters
 from ros import ENDS_WITHIN_S, Participant, Process, new_domain, participant, running
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification, ObjectHypothesis
@@ -360,6 +360,18 @@ def test_another_class_can_be_followed_at_run_time_but_not_none(ros: Participant
         assert (refused.successful, refused.reason[:12]) == (False, "follow is ''")
         assert set_parameter(ros, "follow", "dog").successful
         perception.drive()
+
+
+def test_what_people_type_is_taken_or_told(ros: Participant, domain: int, tmp_path: Path):
+    settings = {"follow": "dog", "linear": 1, "max_linear": 2.0}
+    with running("follow_node", domain, tmp_path / "log", **settings) as process:
+        request = GetParameters.Request(names=["linear"])
+        (linear,) = ros.call(GetParameters, "/follow_node/get_parameters", request).values
+        assert linear.double_value == 1.0
+        assert "unknown: max_linear (linear?)" in process.log
+        assert set_parameter(ros, "rate_hz", 200.0).reason.startswith("parameter rate_hz is read-only")
+        assert "write 0.5" in set_parameter(ros, "linear", "0.5").reason
+        assert "(linear?)" in set_parameter(ros, "liner", 0.5).reason
 
 
 def test_a_node_without_a_class_to_follow_ends_with_one_line(domain: int, tmp_path: Path):

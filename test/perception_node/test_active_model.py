@@ -19,11 +19,12 @@ import numpy as np
 import pytest
 from node_parts import CPU, RED, SaidLogger
 from paths import ROOT
-from tiny_model import tiny_spec, write_tiny_model
+from tiny_model import regression_spec, tiny_spec, with_score_map, write_tiny_model
 
 from cnn_perception.background.selection import Origin, RecorderSettings
 from cnn_perception.errors import ConfigError, ModelError
 from cnn_perception.model.onnx_model import SessionOptions
+from cnn_perception.model.spec import ModelSpec
 from cnn_perception.perception_node import active_model
 from cnn_perception.perception_node.active_model import ActiveModel, ModelOptions, ModelOwner
 
@@ -345,3 +346,20 @@ def test_what_frames_and_models_go_through_is_imported_without_ros():
         f"for name in {names!r}: importlib.import_module('cnn_perception.perception_node.' + name)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+ASKED = ("top_k", "threshold", "neighbours", "score_map_class", "smoothing_s")
+
+
+@pytest.mark.parametrize(
+    ("spec", "gallery", "unused"),
+    [
+        (with_score_map(tiny_spec()), object(), []),
+        (tiny_spec(), None, ["score_map_class", "neighbours"]),
+        (with_score_map(regression_spec({"x": "m"})), object(), ["top_k", "threshold"]),
+    ],
+)
+def test_parameters_that_a_model_has_nothing_for_are_named(spec: ModelSpec, gallery: object, unused: list[str]):
+    pipeline: Any = SimpleNamespace(spec=spec, model=SimpleNamespace(gallery=gallery))
+    lines = ActiveModel(A, pipeline).unused(ASKED)
+    assert [line.partition(" has no effect")[0] for line in lines] == unused

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from cnn_perception.camera_node import node
 from cnn_perception.errors import ConfigError
-from cnn_perception.perception_node.settings import Settings
+from cnn_perception.follow_node.node import FollowSettings
+from cnn_perception.perception_node.settings import AllowedModels, CameraSettings, Settings
+from cnn_perception.ros.parameters import MOST_CHARACTERS, MOST_TEXTS
 
 PATHS = [
     (Settings, "model"),
+    (Settings, "model_root"),
     (Settings, "shadow_model"),
     (Settings, "record_folder"),
     (Settings, "cache_dir"),
@@ -48,3 +56,131 @@ def test_model_options_follow_from_the_parameters_with_paths_expanded():
 def test_every_batch_that_can_occur_is_warmed_up(cameras: tuple[str, ...], most: int, batches: tuple[int, ...]):
     options = Settings(cameras=cameras, max_batch_size=most).model_options()
     assert options.session.warm_up_batches == batches
+
+
+# ---- what the graph may set
+
+SET_AT_RUN_TIME = {
+    Settings: {
+        "model", "shadow_model",  # below model_root
+        "providers", "require_gpu", "device_id",  # no path, and no size
+        "score_map_scale",  # within score_map_max_pixels
+        "top_k", "threshold", "smoothing_s", "hysteresis", "hold_s", "stamps", "overlay_alpha", "overlay_classes",
+        "score_map_class", "neighbours", "image_timeout_s",
+    },
+    CameraSettings: {"image_transport", "max_rate_hz", "rectified", "max_age_s"},
+    node.CameraSettings: set(),
+    FollowSettings: {
+        "follow", "stop_classes", "min_score", "linear", "gain", "max_angular", "forward_within", "timeout_s"
+    },
+}  # fmt: skip
+"""Whoever adds a parameter says here that anybody on the graph may set it, and why that is harmless."""
+RECORDS = pytest.mark.parametrize("record", SET_AT_RUN_TIME)
+
+
+@RECORDS
+def test_the_graph_sets_nothing_else_than_what_this_file_says(record: type):
+    fields = dataclasses.fields(record)
+    assert {field.name for field in fields if not field.metadata["read_only"]} == SET_AT_RUN_TIME[record]
+
+
+@RECORDS
+def test_every_number_has_a_range_and_no_path_is_set_but_a_models(record: type):
+    for field in dataclasses.fields(record):
+        is_number = isinstance(field.default, int | float) and not isinstance(field.default, bool)
+        assert not is_number or field.metadata["between"], field.name
+        is_free = field.metadata["is_path"] and not field.metadata["read_only"]
+        assert not is_free or field.name in ("model", "shadow_model")
+
+
+@RECORDS
+def test_texts_are_bounded_and_of_one_line(record: type):
+    valid = {"follow": "dog"} if record is FollowSettings else {}
+    for field in dataclasses.fields(record):
+        is_list = isinstance(field.default, tuple)
+        if not (is_list or isinstance(field.default, str)):
+            continue
+        for text in ("c" * (MOST_CHARACTERS + 1), "a\nb", "a\x00b", "a\x1b[31mb", "\ud800"):
+            value = (text,) if is_list else text
+            with pytest.raises(ConfigError, match=f"^parameter {field.name} [^\n\x00\x1b]{{1,300}}$"):
+                record(**(valid | {field.name: value}))
+        if is_list:
+            with pytest.raises(ConfigError, match=f"^parameter {field.name} has {MOST_TEXTS + 1} values"):
+                record(**(valid | {field.name: ("c",) * (MOST_TEXTS + 1)}))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tree").resolve()
+    (folder / "models" / "below").mkdir(parents=True)
+    (folder / "models_too").mkdir()
+    for name in ("models/a.onnx", "models/below/a.onnx", "a.onnx", "models_too/a.onnx"):
+        (folder / name).touch()
+    (folder / "models" / "out").symlink_to("..")
+    (folder / "models" / "below" / "up").symlink_to(folder)
+    (folder / "models" / "loop").symlink_to("loop")
+    (folder / "models" / "b.onnx").symlink_to("../a.onnx")
+    (folder / "models" / "below" / "b.onnx").symlink_to("../a.onnx")
+    (folder / "link").symlink_to("models")
+    return folder
+
+
+PARTS = ["models", "below", "models_too", "link", "out", "up", "loop", "..", ".", "", "a.onnx", "b.onnx"]
+
+
+@given(parts=st.lists(st.sampled_from(PARTS), max_size=8), last=st.sampled_from(["a.onnx", "b.onnx"]))
+def test_a_file_is_allowed_just_when_the_kernel_opens_it_below_the_root(folder: Path, parts: list[str], last: str):
+    """Oracle: what /proc says of the file that this path opens."""
+    allowed = AllowedModels.of_start(Settings(model_root=str(folder / "link")))
+    path = "/".join([str(folder), *parts, last])
+    try:
+        opened = os.open(path, os.O_RDONLY)
+    except OSError:
+        return
+    true_path = str(Path(f"/proc/self/fd/{opened}").readlink())
+    os.close(opened)
+    for name in ("model", "shadow_model"):
+        settings = Settings(**{name: path})
+        if true_path.startswith(f"{folder}/models/"):
+            assert allowed.checked(settings) is settings
+        else:
+            with pytest.raises(ConfigError, match=f"^parameter {name} is .* not below {folder}/models; .*model_root$"):
+                allowed.checked(settings)
+
+
+@given(path=st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=100))
+def test_any_path_is_allowed_or_refused_by_name(folder: Path, path: str):
+    allowed = AllowedModels.of_start(Settings(model_root=str(folder)))
+    try:
+        settings = Settings(model=path)
+    except ConfigError:
+        return  # of a user who does not exist
+    if Path(path).is_absolute() or Path(path).expanduser() != Path(path):
+        with pytest.raises(ConfigError, match="model_root"):
+            allowed.checked(settings)
+
+
+def test_the_root_is_the_first_models_folder_at_start_and_what_was_named_then_stays_allowed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(folder / "models_too")
+    start = Settings(model="../link/a.onnx", shadow_model=str(folder / "a.onnx"))
+    allowed = AllowedModels.of_start(start)
+    monkeypatch.chdir("/")
+    assert allowed.root == folder / "models"
+    for settings in (start, Settings(model=str(folder / "models" / "below" / "a.onnx")), Settings()):
+        assert allowed.checked(settings) is settings
+    with pytest.raises(ConfigError, match="shadow_model"):
+        allowed.checked(dataclasses.replace(start, shadow_model=str(folder / "models_too" / "a.onnx")))
+
+
+def test_without_a_model_and_a_root_nothing_is_allowed(folder: Path):
+    allowed = AllowedModels.of_start(Settings())
+    with pytest.raises(ConfigError, match="no model_root was given"):
+        allowed.checked(Settings(model=str(folder / "a.onnx")))
+
+
+def test_a_root_that_is_no_folder_is_refused(folder: Path):
+    for path in (folder / "a.onnx", folder / "missing"):
+        with pytest.raises(ConfigError, match=r"^parameter model_root is .*, which is no folder$"):
+            AllowedModels.of_start(Settings(model_root=str(path)))

@@ -14,7 +14,8 @@ from tiny_model import GAIN, as_multilabel, regression_spec, tiny_spec, with_sco
 
 from cnn_perception.errors import ConfigError, FrameError, ModelError
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
-from cnn_perception.pipeline.score_map import Cells, dense_scores
+from cnn_perception.pipeline import score_map
+from cnn_perception.pipeline.score_map import MOST_PIXELS, Cells, dense_scores
 
 CPU = SessionOptions(["CPUExecutionProvider"])
 RED, GREEN = (255, 0, 0), (0, 255, 0)
@@ -140,6 +141,30 @@ def test_an_image_that_would_become_too_large_is_dropped(tmp_path):
     with pytest.raises(FrameError, match="lower the scale") as caught:
         dense_scores(load(tmp_path), grey(24, 32), 1000.0)
     assert caught.value.reason == "too_large"
+
+
+@pytest.mark.parametrize(
+    ("most_pixels", "scale", "words"),
+    [
+        (48 * 64 - 1, 1.0, "64x48 pixels are more than 3071 in all; lower the scale, or raise score_map_max_pixels"),
+        (MOST_PIXELS, 36.0, "2304x1728 pixels make more than 100000 scores of 3 classes; lower the scale"),
+        (2**40, 200.0, "12800x9600 pixels are more than 8192 a side; lower the scale"),
+    ],
+)
+def test_a_map_that_would_take_too_much_memory_is_refused_before_anything_is_allocated(
+    tmp_path, monkeypatch, most_pixels, scale, words
+):
+    model = load(tmp_path)
+    monkeypatch.setattr(score_map, "preprocess", lambda *_: pytest.fail("an image of this size is made"))
+    monkeypatch.setattr(score_map, "MOST_NUMBERS", 100_000)  # 213 x 285 cells
+    with pytest.raises(FrameError, match=words) as caught:
+        dense_scores(model, grey(48, 64), scale, most_pixels)
+    assert caught.value.reason == "too_large"
+
+
+def test_the_largest_map_that_is_allowed_is_computed(tmp_path, monkeypatch):
+    monkeypatch.setattr(score_map, "MOST_NUMBERS", 3 * 4 * 5)
+    assert dense_scores(load(tmp_path), grey(48, 64), 1.0, 48 * 64).logits.shape == (3, 4, 5)
 
 
 def test_answers_that_are_not_numbers_are_never_given(tmp_path):
