@@ -2,11 +2,12 @@
 
     python -m benchmark.soak --minutes 2
 
-camera_node publishes 640x480 rgb8 images at 30 Hz. Meanwhile bad frames are published among them, parameters are set to
-good and to nonsense values, subscribers of every topic come and go, the node is deactivated and activated, and its
-model is loaded again. Memory, threads and file handles are sampled every second; the exit code is 3 when one of them
-grows over the second half of the run by more than `support.growth.LIMITS`, when the node no longer answers, or does not
-end quietly.
+camera_node publishes 640x480 rgb8 images at 30 Hz; a shadow model is compared and unsure frames are recorded. Meanwhile
+bad frames are published among them, parameters are set to good and to nonsense values, viewers of every topic come and
+go, the node is deactivated and activated, and its model is loaded again and swapped for another. Memory, threads and
+file handles are sampled every second. At the end a defect is made on purpose, which has to end the node. The exit code
+is 3 when one of the figures grows over the second half of the run by more than `support.growth.LIMITS`, when the node
+no longer answers, or does not end as it should.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import csv
 import dataclasses
 import itertools
 import os
-import signal
+import shutil
 import subprocess
 import sys
 import time
@@ -28,7 +29,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import Trigger
 
 from benchmark.support.growth import LIMITS, Sample, growth, sample_process
@@ -36,13 +37,20 @@ from benchmark.support.node_client import NodeClient
 from benchmark.support.options import OUTPUT, option_parser
 from benchmark.support.pairs import machine
 from benchmark.support.processes import export_model, running, write_frames
-from cnn_perception.errors import EXIT_BELOW_TARGET, EXIT_INTERRUPTED, EXIT_OK
+from cnn_perception.errors import EXIT_BELOW_TARGET, EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_OK
 from cnn_perception.ros import transport
 from demo.processes import child_environment, node_command
 
 NODE = "/perception_node"
 _CLASSIFICATION = f"{NODE}/classification"
-_EXTRA_TOPICS = {"activation": Image, "activation/overlay": Image, "activation/overlay/compressed": CompressedImage}
+_VIEWED_TOPICS = {
+    "activation": Image,
+    "activation/overlay": Image,
+    "activation/overlay/compressed": CompressedImage,
+    "embedding": Image,
+    "score_map": Image,
+    "score_map/camera_info": CameraInfo,
+}
 _TIMEOUT_S = 60.0
 _PERIOD_S = 1.0
 _BAD_IMAGES = (
@@ -61,6 +69,18 @@ _SETTINGS: tuple[tuple[str, Any], ...] = (
     ("threshold", 0.0),
 )
 """Set in turn; those out of range must be refused, and cost nothing."""
+_RECORDED_MB = 1000.0
+_DEFECT = """
+import os
+from rclpy.publisher import Publisher
+publish = Publisher.publish
+def broken(self, message):
+    if type(message).__name__ == "Classification" and os.path.exists({armed!r}):
+        raise RuntimeError("made on purpose")
+    return publish(self, message)
+Publisher.publish = broken
+"""
+"""What every Python process imports at its start that finds it on its path as `sitecustomize`."""
 
 
 class SoakError(Exception):
@@ -74,8 +94,10 @@ class Disturbances:
         is_active: Whether the node is active.
     """
 
-    def __init__(self, client: NodeClient) -> None:
+    def __init__(self, client: NodeClient, models: Sequence[Path]) -> None:
+        """Begins with the first of these models, which are swapped in turn."""
         self.is_active = True
+        self._models = itertools.cycle([*models[1:], models[0]])
         self._client = client
         self._images = client.node.create_publisher(Image, "/image_raw", 5)
         self._subscriptions: list[Any] = []
@@ -96,6 +118,7 @@ class Disturbances:
             yield lambda: self._change_state(Transition.TRANSITION_ACTIVATE)
             yield lambda: wait_for_classification(self._client)
             yield self._reload_model
+            yield self._swap_model
 
     def _call(self, service_client: Any, request: Any) -> Any:  # noqa: ANN401 services are untyped
         """Returns a service's response.
@@ -114,7 +137,7 @@ class Disturbances:
             raise SoakError("reloading failed; see the node's log")
 
     def _subscribe(self) -> None:
-        for topic, message_type in _EXTRA_TOPICS.items():
+        for topic, message_type in _VIEWED_TOPICS.items():
             subscription = self._client.node.create_subscription(message_type, f"{NODE}/{topic}", lambda _: None, 2)
             self._subscriptions.append(subscription)
 
@@ -126,9 +149,13 @@ class Disturbances:
         for fields in _BAD_IMAGES:
             self._images.publish(Image(**fields))
 
-    def _set_parameter(self, name: str, value: str | float) -> None:
+    def _set_parameter(self, name: str, value: object) -> bool:
         request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
-        self._call(self._parameters, request)
+        return bool(self._call(self._parameters, request).results[0].successful)
+
+    def _swap_model(self) -> None:
+        if not self._set_parameter("model", str(next(self._models))):
+            raise SoakError("another model is refused; see the node's log")
 
     def _change_state(self, number: int) -> None:
         request = ChangeState.Request(transition=Transition(id=number))
@@ -151,10 +178,10 @@ def wait_for_classification(client: NodeClient) -> None:
         client.spin(0.1)
 
 
-def soak(pid: int, client: NodeClient, seconds: float, table: Path) -> list[Sample]:
+def soak(pid: int, client: NodeClient, models: Sequence[Path], seconds: float, table: Path) -> list[Sample]:
     """Returns what the node holds, second by second, while it is disturbed; writes that to a CSV file, too."""
     samples: list[Sample] = []
-    disturbances = Disturbances(client)
+    disturbances = Disturbances(client, models)
     sequence = disturbances.sequence()
     started_s = time.perf_counter()
     next_row_s = 0.0
@@ -208,21 +235,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not options.minutes > 0:
         parser.error("--minutes: must be above 0")
     os.environ.update(transport.environment())
-    model = export_model(options.output, options.backbone)
+    models = [export_model(options.output, options.backbone)]
+    models += [Path(shutil.copy(models[0], models[0].with_name(f"other_{models[0].name}")))]
     frames = write_frames(options.output)
     table = options.output / "soak.csv"
     log = options.output / "soak.log"
     print(f"{machine()}, {options.backbone}; {options.minutes:g} minutes; {table}, {log}")
     with running("camera_node", source=frames, rate_hz=30.0, loop="true", preload="true"), log.open("wb") as file:
-        command = node_command("perception_node", {"model": model})
-        node = subprocess.Popen(command, env=child_environment(), stdout=file, stderr=file)
+        armed = options.output / "soak_defect"
+        armed.unlink(missing_ok=True)
+        command = node_command("perception_node", _parameters(options.output, models))
+        environment = _environment(options.output, armed)
+        node = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
         client = NodeClient([_CLASSIFICATION], "soak")
         try:
             wait_for_classification(client)
             print("    time       resident      shared out  threads  handles    answers")
-            samples = soak(node.pid, client, options.minutes * 60, table)
+            samples = soak(node.pid, client, models, options.minutes * 60, table)
             wait_for_classification(client)
-            _check_end(node, log)
+            _check_end(node, log, armed)
         except KeyboardInterrupt:
             return EXIT_INTERRUPTED
         except (SoakError, subprocess.TimeoutExpired) as error:
@@ -235,17 +266,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_BELOW_TARGET if _report_growth(samples) else EXIT_OK
 
 
-def _check_end(node: subprocess.Popen[Any], log: Path) -> None:
-    """Interrupts the node and checks how it ends.
+def _parameters(folder: Path, models: Sequence[Path]) -> dict[str, object]:
+    """What the node is started with: everything at once that runs beside the answers."""
+    recorded = folder / "soak_recorded"
+    shutil.rmtree(recorded, ignore_errors=True)
+    recording = {
+        "record_folder": recorded,
+        "record_margin": 1.0,
+        "record_max_rate_hz": 1.0,
+        "record_max_mb": _RECORDED_MB,
+    }
+    return {"model": models[0], "shadow_model": models[1]} | recording
+
+
+def _environment(folder: Path, armed: Path) -> dict[str, str]:
+    """Returns the environment of a node that meets a defect once the file `armed` is there."""
+    patch = folder / "soak_patch"
+    patch.mkdir(exist_ok=True)
+    (patch / "sitecustomize.py").write_text(_DEFECT.format(armed=str(armed.absolute())))
+    path = os.pathsep.join(filter(None, [str(patch.absolute()), os.environ.get("PYTHONPATH")]))
+    return child_environment() | {"PYTHONPATH": path}
+
+
+def _check_end(node: subprocess.Popen[Any], log: Path, armed: Path) -> None:
+    """Makes the node meet a defect and checks how it ends.
 
     Raises:
-        SoakError: If its exit code or its log says that something is wrong.
+        SoakError: If its exit code or its log says that something else is wrong.
         subprocess.TimeoutExpired: If it does not end.
     """
-    node.send_signal(signal.SIGINT)
+    if "Traceback" in log.read_text(errors="replace"):
+        raise SoakError("the node has met a defect; see its log")
+    armed.touch()
     code = node.wait(timeout=10)
-    if code != EXIT_OK or "Traceback" in log.read_text(errors="replace"):
-        raise SoakError(f"the node ended with exit code {code}; see its log")
+    lines = [line for line in log.read_text(errors="replace").splitlines() if "ends this process: " in line]
+    if code != EXIT_DEFECT or len(lines) != 1 or "made on purpose" not in lines[0]:
+        raise SoakError(f"the node ended with exit code {code} after a defect, and said {lines}; see its log")
+    print(f"a defect made on purpose ended the node with exit code {code}")
 
 
 if __name__ == "__main__":

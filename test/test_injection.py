@@ -26,7 +26,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from perception import image, picture
 from rcl_interfaces.msg import Parameter, ParameterValue
-from rcl_interfaces.srv import GetParameters, SetParameters
+from rcl_interfaces.srv import GetParameters, SetParameters, SetParametersAtomically
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from ros import Participant, new_domain, participant
 from rosgraph_msgs.msg import Clock
@@ -359,5 +359,29 @@ def test_lifecycle_shutdown_ends_the_process_from_any_state(
         assert change(shutdowns[state])
         assert node.code() == 0, node.log
         assert "Traceback" not in node.log
+    finally:
+        node.kill()
+
+
+@pytest.mark.parametrize("name", ["perception_node", "camera_node", "follow_node"])
+def test_value_of_a_type_that_does_not_exist_is_refused_and_ends_no_node(
+    name: str, graph: Participant, domain: int, settings: dict[str, dict[str, object]], tmp_path: Path
+):
+    never = Injection(f"{NODE}._set_enabled")
+    node = InjectedNode(name, domain, tmp_path, never, ["-r", f"__ns:=/{name}_values"], **settings[name])
+    parameters = [Parameter(name="any", value=ParameterValue(type=200)), Parameter(name="other")]
+    service = f"/{name}_values/{name}"
+    try:
+        graph.wait_for(lambda: READY[name] in node.log, "the node to be ready")
+        request = SetParameters.Request(parameters=parameters)
+        results = graph.call(SetParameters, f"{service}/set_parameters", request).results
+        assert [result.successful for result in results] == [False, False]
+        atomic = SetParametersAtomically.Request(parameters=parameters)
+        result = graph.call(SetParametersAtomically, f"{service}/set_parameters_atomically", atomic).result
+        assert (result.successful, result.reason) == (
+            False,
+            "nothing is set: the value of 'any' is of the type 200, which does not exist",
+        )
+        assert node.runs
     finally:
         node.kill()

@@ -31,6 +31,7 @@ from cnn_perception.errors import (
 )
 from cnn_perception.ros import transport
 from cnn_perception.ros.heartbeat import Heartbeat
+from cnn_perception.ros.parameter_requests import refuse_unreadable
 from cnn_perception.ros.supervised_executor import SupervisedExecutor
 from cnn_perception.ros.throttled_log import ThrottledLog
 
@@ -166,6 +167,7 @@ def run(make_node: Callable[[Shutdown], NodeT], work: Callable[[NodeT], int], ar
         supervise = functools.partial(shutdown.supervise, rclpy.get_default_context())
         threading.Thread(target=supervise, name="supervisor", daemon=True).start()
         node = make_node(shutdown)
+        refuse_unreadable(node)
         shutdown.begin(work(node))
     except BaseException as error:  # a SystemExit, too: with its code a defect could look like success
         _end_by_error(shutdown, error)
