@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from cnn_perception.errors import FrameError
@@ -30,6 +31,7 @@ RLE_FILE_BYTES = 2**22
 _IMAGE_WIDTH, _IMAGE_LENGTH, _STRIP_OFFSETS = 256, 257, 273  # Source: TIFF 6.0, as are the sizes of the types
 _TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS = 322, 323, 324
 _TYPE_BYTES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8)
+_EXIF = b"Exif\0\0"
 _MARKER = re.compile(rb"\xff[^\0\xff\xd0-\xd7]")
 
 
@@ -75,6 +77,8 @@ def check_structure(content: bytes, file_format: str) -> None:
     if file_format == "JPEG":
         if content.count(b"\xff\xda") > MOST_SCANS and _scans(content) > MOST_SCANS:
             raise FrameError("size", f"the JPEG has more than {MOST_SCANS} scans; encode it again")
+        if _EXIF in content:
+            check_exif(_exif_of_jpeg(content))
     elif file_format == "TIFF":
         _check_tiff(content)
     elif file_format == "BMP" and len(content) > RLE_FILE_BYTES and content[30:34] in (b"\1\0\0\0", b"\2\0\0\0"):
@@ -88,20 +92,35 @@ def check_exif(exif: bytes) -> None:
         FrameError: `size`.
     """
     with contextlib.suppress(struct.error):  # nobody needs damaged EXIF data
-        _directory(exif.removeprefix(b"Exif\0\0"))
+        _directory(exif.removeprefix(_EXIF))
 
 
 def _scans(content: bytes) -> int:
-    """Returns how many scans a JPEG has before its end; what follows that, such as a film, is nobody's."""
-    count = 0
+    return sum(code == 0xDA for code, _, _ in _segments(content))
+
+
+def _exif_of_jpeg(content: bytes) -> bytes:
+    parts = []
+    for code, start, end in _segments(content):
+        if code == 0xDA:
+            break
+        if code == 0xE1 and content.startswith(_EXIF, start):
+            parts.append(content[start + len(_EXIF) : end])
+    return b"".join(parts)
+
+
+def _segments(content: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yields the code, the beginning and the end of a JPEG's segments; what follows its end, such as a film, is none.
+
+    Source: ITU T.81, annex B.
+    """
     found = _MARKER.search(content, 2)
     while found is not None and content[found.end() - 1] != 0xD9:
-        position = found.end()
-        count += content[position - 1] == 0xDA
-        if content[position - 1] != 0x01:  # the only one that is left without a length
-            position += int.from_bytes(content[position : position + 2], "big")
-        found = _MARKER.search(content, position)
-    return count
+        code = content[found.end() - 1]
+        start = found.end() if code == 0x01 else found.end() + 2  # which alone is left without a length
+        end = start if code == 0x01 else start - 2 + int.from_bytes(content[start - 2 : start], "big")
+        yield code, start, end
+        found = _MARKER.search(content, max(start, end))
 
 
 def _check_tiff(content: bytes) -> None:
