@@ -38,7 +38,7 @@ _MARKER = re.compile(rb"\xff[^\0\xff\xd0-\xd7]")
 class _Entry(NamedTuple):
     tag: int
     byte_count: int
-    count: int
+    number: int
     value: int
 
 
@@ -125,7 +125,7 @@ def _segments(content: bytes) -> Iterator[tuple[int, int, int]]:
 
 def _check_tiff(content: bytes) -> None:
     entries = {entry.tag: entry for entry in _directory(content)}
-    if any(entries[tag].count > MOST_STRIPS for tag in (_STRIP_OFFSETS, _TILE_OFFSETS) if tag in entries):
+    if any(entries[tag].number > MOST_STRIPS for tag in (_STRIP_OFFSETS, _TILE_OFFSETS) if tag in entries):
         raise FrameError("size", f"the TIFF has more than {MOST_STRIPS} strips or tiles; save it with larger ones")
     for columns, rows in ((_IMAGE_WIDTH, _IMAGE_LENGTH), (_TILE_WIDTH, _TILE_LENGTH)):
         if columns in entries and rows in entries:
