@@ -26,6 +26,7 @@ from cnn_perception.errors import (
     ConfigError,
     DataError,
 )
+from cnn_perception.files import require_unused
 from training import checkpoint
 from training.batches.loader import Images, Order, data_loader
 from training.calibration import ensemble
@@ -246,8 +247,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     report = evaluate(paths, options.data, options.part, options.ten_crop, _loading(options))
     if options.output:
         _make_folder(options.output)
+        path = options.output / "report.json"
+        require_unused([path], path, ("checkpoints", "trained_on"))
         text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-        write_text(options.output / "report.json", text)
+        write_text(path, text)
     print(_table(report))
 
 
