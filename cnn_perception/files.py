@@ -70,9 +70,7 @@ def require_unused(paths: Iterable[Path], record: Path, fields: Collection[str])
         return
     for path in paths:
         if os.path.lexists(path):
-            raise ConfigError(
-                f"{path}: is there already, and not of an earlier run; choose another --output"
-            )
+            raise ConfigError(f"{path}: is there already, and not of an earlier run; choose another --output")
 
 
 def require_other(path: Path, inputs: Iterable[Path]) -> None:
@@ -84,9 +82,7 @@ def require_other(path: Path, inputs: Iterable[Path]) -> None:
     for one in inputs:
         with suppress(OSError, ValueError):  # no such file
             if path.samefile(one):
-                raise ConfigError(
-                    f"{path}: is read, and would be overwritten; choose another output"
-                )
+                raise ConfigError(f"{path}: is read, and would be overwritten; choose another output")
 
 
 def _has_fields(path: Path, fields: Collection[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
@@ -18,6 +19,18 @@ _MATRICES = {
     "d": ("distortion_coefficients", None),
 }
 """Field of the message, its name in the file, and how many numbers it has."""
+_LARGEST_BYTES = 2**20
+"""Of a file; a calibration has a kilobyte."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses aliases, by which a few lines of YAML stand for gigabytes."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Returns the next part of the document."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not read; write the values")
+        return super().compose_node(parent, index)
 
 
 def read_calibration(url: str, width: int, height: int) -> CameraInfo:
@@ -36,8 +49,8 @@ def read_calibration(url: str, width: int, height: int) -> CameraInfo:
     """
     path = unquote(urlparse(url).path) if url.startswith("file:") else url
     try:
-        content = yaml.safe_load(expanded(path).read_text(encoding="utf-8"))
-    except (ConfigError, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.load(_text(expanded(path)), _Loader)
+    except (ConfigError, OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"camera_info_url {url}: cannot be read ({one_line(error, 160)})") from None
     try:
         info = CameraInfo(
@@ -57,6 +70,16 @@ def read_calibration(url: str, width: int, height: int) -> CameraInfo:
             "calibrate again"
         )
     return _scaled(info, horizontal, vertical)
+
+
+def _text(path: Path) -> str:
+    if path.exists() and not path.is_file():  # reading a pipe or a device might never end
+        raise ConfigError("is no regular file")
+    with path.open("rb") as file:
+        content = file.read(_LARGEST_BYTES + 1)
+    if len(content) > _LARGEST_BYTES:
+        raise ConfigError(f"has more than {_LARGEST_BYTES} bytes")
+    return content.decode()
 
 
 def _numbers(values: Any, count: int | None) -> list[float]:  # noqa: ANN401 YAML
