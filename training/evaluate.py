@@ -25,6 +25,7 @@ from cnn_perception.commands import exit_code
 from cnn_perception.errors import (
     ConfigError,
     DataError,
+    printable,
 )
 from cnn_perception.files import require_unused
 from training import checkpoint
@@ -203,7 +204,7 @@ def _table(report: dict[str, Any]) -> str:
     for name, count in report["trained_on"].items():
         if count:
             lines.append(f"beware: {name} was trained on {count} of these images; its figures are too good")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _short(name: str) -> str:

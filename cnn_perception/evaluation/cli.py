@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnn_perception.commands import exit_code
+from cnn_perception.errors import printable
 from cnn_perception.evaluation.labels import LARGEST_GAP_S
 from cnn_perception.evaluation.replay import WORKERS
 from cnn_perception.evaluation.report_record import Report
@@ -30,7 +31,7 @@ def _evaluate(given: argparse.Namespace) -> int:
     """
     done = evaluate(EvaluationOptions(**vars(given)))
     for remark in done.report.remarks:
-        print(f"error: {remark}", file=sys.stderr)
+        print(f"error: {printable(remark)}", file=sys.stderr)
     print(_summary(done.report, given.output))
     return done.exit_code
 
@@ -89,4 +90,4 @@ def _summary(report: Report, folder: Path) -> str:
     if report.latency:
         lines.append(f"latency    p50 {report.latency['total'].p50_ms:.1f} ms, one frame at a time")
     lines.append(f"report     {folder / 'report.html'}")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
