@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from paths import ROOT
+from tiny_images import write_folder
 from tiny_model import write_tiny_model
 
 from cnn_perception import import_path
@@ -152,6 +153,19 @@ def test_a_training_with_workers_runs_nothing_of_it(trapped: Path, tmp_path: Pat
     done = ended(command, trapped, PYTHONPATH=f"{os.pathsep}{ROOT}", OMP_NUM_THREADS="1")
     assert (done.returncode, run_in_it(trapped)) == (0, []), done.stderr
     assert json.loads((tmp_path / "run" / "report.json").read_text())
+
+
+def test_evaluation_starts_no_process_of_multiprocessing(tmp_path: Path):
+    folder = write_folder(tmp_path / "images", {"red": 1, "green": 1, "blue": 1})
+    arguments = ["--images", folder, "--model", write_tiny_model(tmp_path / "tiny.onnx"), "--output", tmp_path / "out"]
+    code = (
+        "import multiprocessing, sys; multiprocessing.set_start_method('forkserver')\n"  # as from Python 3.14 on
+        "from multiprocessing import resource_tracker\n"
+        "from cnn_perception.evaluation.cli import main\n"
+        "print(main(sys.argv[1:]), resource_tracker._resource_tracker._pid)\n"
+    )
+    done = ended([sys.executable, "-c", code, *map(str, arguments)], tmp_path, PYTHONPATH=str(ROOT))
+    assert done.stdout.splitlines()[-1] == "0 None", done.stderr
 
 
 def test_drawings_by_several_processes_run_nothing_of_it(trapped: Path):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+
+from tqdm import tqdm
 
 from cnn_perception.commands import exit_code
 from cnn_perception.errors import printable
@@ -29,6 +32,7 @@ def _evaluate(given: argparse.Namespace) -> int:
     Raises:
         PerceptionError: If an option, the model, the frames or the labels cannot be used.
     """
+    tqdm.set_lock(threading.RLock())  # from Python 3.14 on, its own starts a process, which imports from where it is
     done = evaluate(EvaluationOptions(**vars(given)))
     for remark in done.report.remarks:
         print(f"error: {printable(remark)}", file=sys.stderr)
