@@ -199,7 +199,8 @@ def open_run(config: TrainConfig) -> Run:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be made ({error.strerror}); choose another --output") from None
-    require_unused((folder / name for name in _FILES), folder / "config.json", ("backbone", "mode", "epochs"))
+    if distributed.rank() == 0:  # who alone writes
+        require_unused((folder / name for name in _FILES), folder / "config.json", ("backbone", "mode", "epochs"))
     findings = folder / "findings.csv"
     data = load.load_images(Path(config.data), findings_csv=findings, **load.options(config.to_dict()))
     write_text(
