@@ -149,7 +149,7 @@ class Disturbances:
         for fields in _BAD_IMAGES:
             self._images.publish(Image(**fields))
 
-    def _set_parameter(self, name: str, value: object) -> bool:
+    def _set_parameter(self, name: str, value: Any) -> bool:
         request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
         return bool(self._call(self._parameters, request).results[0].successful)
 

@@ -26,15 +26,25 @@ EXIT_INTERRUPTED = 130
 """Ctrl-C (128 + SIGINT), as shells report it."""
 
 
+def printable(text: str) -> str:
+    """Returns a text as a terminal may be given it: what is no printable character is written as an escape.
+
+    Names and values of files and peers can hold newlines, which forge lines, and sequences that steer a terminal.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 def one_line(error: BaseException, most: int = 300, keep: Literal["start", "end"] = "start") -> str:
-    """Returns what an error says on one line, or its kind where it says nothing.
+    """Returns what an error says on one printable line, or its kind where it says nothing.
 
     Args:
         error: Of any library; some write paragraphs.
         most: Characters that are kept of a long text.
         keep: Which of its ends they are; ONNX Runtime's texts begin with a C++ signature.
     """
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = printable(" ".join(str(error).split())) or type(error).__name__
     if len(text) <= most:
         return text
     return f"{text[:most]}..." if keep == "start" else f"...{text[-most:]}"
@@ -48,11 +58,12 @@ def with_kind(error: BaseException) -> str:
 class PerceptionError(Exception):
     """Base of every error this package raises on purpose.
 
-    What no output can encode, such as the surrogates of a file name that is no UTF-8, is written as an escape.
+    What cannot be printed on one line, such as a newline in the name of a file or the surrogates of one that is no
+    UTF-8, is written as an escape.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(message.encode(errors="backslashreplace").decode())
+        super().__init__(printable(message))
 
 
 class ConfigError(PerceptionError):

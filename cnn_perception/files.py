@@ -1,9 +1,10 @@
-"""Paths as users write them, and files that are complete or as before."""
+"""Paths as users write them, and files that are complete or as before, and nobody else's."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -35,14 +36,15 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Opens a new file that takes the place of `path` once it is complete and on the disk.
 
     It is written beside its place, flushed to the disk and then renamed: a crash at any moment leaves the old file or
-    the new one, never half of one.
+    the new one, never half of one. Links are not followed: what takes the place of one leaves its target alone.
 
     Raises:
         OSError: If the disk is full or the folder cannot be written to; an older file stays as it was.
     """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with unfinished.open("wb") as file:
+        unfinished.unlink(missing_ok=True)  # what a crash, or somebody's link, left there
+        with unfinished.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -51,6 +53,44 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         unfinished.unlink(missing_ok=True)
     with suppress(OSError):  # some file systems cannot flush a folder; the file itself is whole all the same
         _flush_folder(path.parent)
+
+
+def require_unused(paths: Iterable[Path], record: Path, fields: Collection[str]) -> None:
+    """Refuses to overwrite files that another program or a human made.
+
+    Args:
+        paths: What is going to be written.
+        record: The JSON file by which an earlier result of the same program is known; its files may be replaced.
+        fields: What that has at least.
+
+    Raises:
+        ConfigError: If one of the files is there already, and not of this program.
+    """
+    if _has_fields(record, fields):
+        return
+    for path in paths:
+        if os.path.lexists(path):
+            raise ConfigError(f"{path}: is there already, and not of an earlier run; choose another --output")
+
+
+def require_other(path: Path, inputs: Iterable[Path]) -> None:
+    """Refuses to overwrite what is read.
+
+    Raises:
+        ConfigError: If an output is one of the inputs, under whatever name.
+    """
+    for one in inputs:
+        with suppress(OSError, ValueError):  # no such file
+            if path.samefile(one):
+                raise ConfigError(f"{path}: is read, and would be overwritten; choose another output")
+
+
+def _has_fields(path: Path, fields: Collection[str]) -> bool:
+    try:
+        content = json.loads(path.read_bytes()) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.keys() >= set(fields)
 
 
 def _flush_folder(path: Path) -> None:

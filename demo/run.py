@@ -25,12 +25,14 @@ import torch
 
 from cnn_perception.commands import exit_code
 from cnn_perception.errors import EXIT_INTERRUPTED, EXIT_OK, DataError, PerceptionError
+from cnn_perception.files import require_unused
 from cnn_perception.ros import transport
 from demo.draw import draw_dataset, draw_drive
 from demo.processes import child_environment, module_command, node_command
 
 RATE_HZ = 10.0
 DRIVE_S = 30.0
+_MARK = "demo.json"
 _IMAGES_OF_A_CLASS = 20
 """Of the user's validation images that the camera shows, in the mode with --data."""
 _DRAWN_SETTINGS = [
@@ -83,6 +85,7 @@ def run(data: Path | None, weights: str, backbone: str, output: Path) -> None:
         raise DataError(f"{data}: no such folder; give the folder that holds your classes' folders")
     started = time.perf_counter()
     output.mkdir(parents=True, exist_ok=True)
+    _require_own(output)
     model = output / "model.onnx"
     bag = output / "bag"
     if data is None:
@@ -111,6 +114,14 @@ def _score(bag: Path, model: Path, drive: LabelledDrive, output: Path) -> None:
     labels = ["--labels", drive.labels, "--labels-start", "image"]
     topic = ["--topic", "/image_raw"]
     _step("cnn_perception.evaluation", "--bag", bag, *topic, "--model", model, *labels, "--output", output)
+
+
+def _require_own(output: Path) -> None:
+    """Refuses a folder whose parts the demo would remove though another program or a human made them."""
+    mark = output / _MARK
+    parts = (output / name for name in ("run", "model.onnx", "camera", "bag", "bag.json", "evaluation"))
+    require_unused(parts, mark, ("demo",))
+    mark.write_text('{"demo": "what lies here is replaced by the next demo"}\n')
 
 
 def _training_mode(weights: str, is_drawn: bool) -> list[str]:

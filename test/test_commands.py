@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cnn_perception.commands import exit_code
-from cnn_perception.errors import BagError, ConfigError, FrameError, PerceptionError
+from cnn_perception.doctor.finding import Finding
+from cnn_perception.errors import BagError, ConfigError, FrameError, PerceptionError, one_line
 
 
 def raising(error: BaseException):
@@ -41,3 +42,12 @@ def test_ctrl_c_is_130_and_says_what_the_command_wants(capsys):
 def test_a_defect_is_not_hidden():
     with pytest.raises(KeyError):
         exit_code(raising(KeyError("defect")))
+
+
+@pytest.mark.parametrize("odd", ["\x1b[2J", "\n", "\r", "\x07", "\udcff", "\u202e", "\u2028", "\x9b"])
+def test_what_steers_a_terminal_or_forges_a_line_is_escaped(odd, capsys):
+    assert exit_code(raising(BagError(f"a{odd}b.mcap: grün"))) == 2
+    line = capsys.readouterr().err
+    assert line == f"error: a{odd.encode('unicode_escape').decode()}b.mcap: grün\n"
+    assert one_line(ValueError(f"a{odd}b")).isprintable()
+    assert str(Finding("warn", f"a{odd}b", odd, odd)).isprintable()

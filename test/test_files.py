@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cnn_perception.errors import ConfigError
-from cnn_perception.files import as_utf8, expanded, replacing
+from cnn_perception.files import as_utf8, expanded, replacing, require_other, require_unused
 
 
 def test_a_tilde_stands_for_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -109,3 +109,53 @@ def test_a_text_with_a_file_name_of_any_bytes_is_written_as_utf8():
     name = b"caf\xe9 \xe8\x9c\x82.jpg".decode(errors="surrogateescape")
 
     assert as_utf8(name).decode() == "caf\\udce9 蜂.jpg"
+
+
+def test_a_link_in_place_of_the_unfinished_file_is_not_followed(tmp_path: Path):
+    other = tmp_path / "other.txt"
+    other.write_text("mine")
+    (tmp_path / f".a.txt.{os.getpid()}.tmp").symlink_to(other)
+    with replacing(tmp_path / "a.txt") as file:
+        file.write(b"new")
+    assert other.read_text() == "mine"
+    assert (tmp_path / "a.txt").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_link_is_replaced_and_its_target_is_left_alone(tmp_path: Path, link):
+    other = tmp_path / "other.txt"
+    other.write_text("mine")
+    link(other, tmp_path / "a.txt")
+    with replacing(tmp_path / "a.txt") as file:
+        file.write(b"new")
+    assert (other.read_text(), (tmp_path / "a.txt").read_text()) == ("mine", "new")
+    assert not (tmp_path / "a.txt").is_symlink()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"a": 1}', "[" * 10**5, None])
+def test_files_of_others_are_not_overwritten(tmp_path: Path, content: str | None):
+    record = tmp_path / "report.json"
+    require_unused([record, tmp_path / "page.html"], record, ("a", "b"))
+    if content is None:
+        record.symlink_to(tmp_path / "nowhere")
+    else:
+        record.write_text(content)
+    with pytest.raises(ConfigError, match=r"report\.json: is there already"):
+        require_unused([record, tmp_path / "page.html"], record, ("a", "b"))
+
+
+def test_earlier_results_of_the_same_program_are_replaced(tmp_path: Path):
+    record = tmp_path / "report.json"
+    record.write_text('{"a": 1, "b": 2, "c": 3}')
+    (tmp_path / "page.html").touch()
+    require_unused([record, tmp_path / "page.html"], record, ("a", "b"))
+
+
+def test_what_is_read_is_not_overwritten_under_any_name(tmp_path: Path):
+    (tmp_path / "in").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    os.link(tmp_path / "in", tmp_path / "hard")
+    require_other(tmp_path / "out", [tmp_path / "in"])
+    for name in ("in", "link", "hard"):
+        with pytest.raises(ConfigError, match="would be overwritten"):
+            require_other(tmp_path / name, [tmp_path / "missing", tmp_path / "in"])

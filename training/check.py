@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cnn_perception.commands import exit_code
+from cnn_perception.errors import printable
 from training import config
 from training.data.load import DataOptions, load_images
 from training.data.records import PARTS, LabelledImages
@@ -55,7 +56,7 @@ def describe(data: LabelledImages, findings_csv: Path | None) -> list[str]:
     lines += [f"  warning: {warning}" for warning in data.warnings]
     if findings_csv and findings_csv.exists():
         lines.append(f"  listed in {findings_csv}")
-    return lines
+    return [printable(line) for line in lines]
 
 
 if __name__ == "__main__":

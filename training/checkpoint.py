@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cnn_perception.errors import DataError, ModelError
 from cnn_perception.model.spec import InputSpec, Task, UnknownRule
-from training.run_files import replacing
+from training.run_files import replacing, require_unpacked
 
 FORMAT = "cnn_perception.checkpoint/2"
 
@@ -96,6 +96,7 @@ def load(path: Path) -> Checkpoint:
     if not path.is_file():
         raise DataError(f"{path}: no such checkpoint; name the best.pt or last.pt of a training run")
     try:
+        require_unpacked(path)
         values = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError, AttributeError):
         raise DataError(f"{path}: truncated, or no checkpoint of this package; train again or take another") from None

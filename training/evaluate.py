@@ -23,7 +23,8 @@ from torch import nn
 
 from cnn_perception import metrics
 from cnn_perception.commands import exit_code
-from cnn_perception.errors import ConfigError, DataError
+from cnn_perception.errors import ConfigError, DataError, printable
+from cnn_perception.files import require_unused
 from training import checkpoint, distributed
 from training.batches.loader import Images, Order, data_loader
 from training.calibration import ensemble
@@ -200,7 +201,7 @@ def _table(report: dict[str, Any]) -> str:
     for name, count in report["trained_on"].items():
         if count:
             lines.append(f"beware: {name} was trained on {count} of these images; its figures are too good")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _short(name: str) -> str:
@@ -241,8 +242,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     report = evaluate(paths, options.data, options.part, options.ten_crop, _loading(options))
     if options.output:
         _make_folder(options.output)
+        path = options.output / "report.json"
+        require_unused([path], path, ("checkpoints", "trained_on"))
         text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-        write_text(options.output / "report.json", text)
+        write_text(path, text)
     print(_table(report))
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -25,8 +26,9 @@ from torch import nn
 
 import cnn_perception
 from cnn_perception.commands import exit_code
-from cnn_perception.errors import EXIT_BELOW_TARGET, EXIT_OK, ConfigError, DataError
+from cnn_perception.errors import EXIT_BELOW_TARGET, EXIT_OK, ConfigError, DataError, ModelError
 from cnn_perception.model.gallery import Gallery
+from cnn_perception.model.onnx_file import read_onnx_file
 from cnn_perception.model.spec import (
     FP32,
     GALLERY_KEY,
@@ -86,6 +88,7 @@ def export(
     if not tolerance > 0 or parity_images < 1:
         raise ConfigError(f"tolerance {tolerance:g}, parity images {parity_images}: both must be above 0")
     _make_folder(output.parent)
+    _require_own(output)
     model = _restore(checkpoint)
     compare = partial(compare_logits, model=model, checkpoint=checkpoint, count=parity_images, tolerance=tolerance)
     graph, parity, precision = _verified_graph(model, checkpoint, reduction, compare)
@@ -95,6 +98,15 @@ def export(
         spec = dataclasses.replace(spec, gallery=GallerySpec(embedded.names, embedded.dimensions))
     _write(graph.proto, spec, embedded, output)
     return spec
+
+
+def _require_own(output: Path) -> None:
+    """Refuses to overwrite what is no model file."""
+    if os.path.lexists(output):
+        try:
+            read_onnx_file(output)
+        except ModelError:
+            raise ConfigError(f"{output}: is there already and no model file; choose another --output") from None
 
 
 def _make_folder(folder: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cnn_perception.commands import bad_input, exit_code
-from cnn_perception.errors import ConfigError, DataError, PerceptionError
+from cnn_perception.errors import ConfigError, DataError, PerceptionError, printable
 from training import check, checkpoint, config, distributed
 from training.batches import cache
 from training.calibration import embeddings, fit
@@ -165,7 +165,8 @@ def summarise(run: Run, report: dict[str, Any], parts: Sequence[str]) -> None:
         for name, row in scores.get("per_number", {}).items():
             told = f"{row['mae']:.4g} {row['unit']}".strip()
             known = f"{row['mae_of_training_mean']:.4g}"
-            print(f"      {name}: mean absolute error {told}, R2 {row['r2']:.3f} (always the training mean: {known})")
+            shown_error = f"mean absolute error {told}, R2 {row['r2']:.3f}"
+            print(f"      {printable(name)}: {shown_error} (always the training mean: {known})")
     print(f"{sum(report['seconds'].values()):.0f} s; report and figures in {run.folder}\nnext:")
     name = f"{Path(run.config.data).name}_{run.config.backbone}.onnx"
     print(f"  python -m training.export --checkpoint {run.folder / 'best.pt'} --output models/{name}")

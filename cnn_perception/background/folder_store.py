@@ -71,8 +71,11 @@ class RecordedFolder:
             return 0
         image.parent.mkdir(parents=True, exist_ok=True)
         try:
-            image.write_bytes(content)
+            with image.open("xb") as file:  # follows no link
+                file.write(content)
             _append(table, row)
+        except FileExistsError:
+            raise
         except OSError:
             image.unlink(missing_ok=True)
             raise
@@ -90,6 +93,8 @@ class RecordedFolder:
         for number in itertools.count(1):
             folder = self._base if number == 1 else self._base.with_name(f"{self._base.name}-{number}")
             table = folder / TABLE
+            if table.is_symlink() and not table.exists():  # it would be made wherever the link says
+                continue
             if not table.exists() or not table.stat().st_size:
                 return table, _line(*self._columns)
             if _header(table) == self._columns:
@@ -121,7 +126,7 @@ def _as_file(frame: UnsureFrame) -> tuple[bytes, str]:
 def _free_path(folder: Path, name: str) -> Path:
     """Returns a path of that name, with the time added where there is such a file already."""
     path = folder / name
-    if path.exists():  # a camera without a clock, or a bag that is played again
+    if os.path.lexists(path):  # a camera without a clock, or a bag that is played again
         path = path.with_stem(f"{path.stem}_{time.time_ns()}")
     return path
 

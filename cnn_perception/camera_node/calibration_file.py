@@ -21,6 +21,18 @@ _MATRICES = {
     "d": ("distortion_coefficients", None),
 }
 """Field of the message, its name in the file, and how many numbers it has."""
+_LARGEST_BYTES = 2**20
+"""Of a file; a calibration has a kilobyte."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses aliases, by which a few lines of YAML stand for gigabytes."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Returns the next part of the document."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not read; write the values")
+        return super().compose_node(parent, index)
 
 
 def read_calibration(url: str, width: int, height: int) -> CameraInfo:
@@ -38,8 +50,8 @@ def read_calibration(url: str, width: int, height: int) -> CameraInfo:
         ConfigError: If it cannot be read, is no calibration, or is of images of another shape.
     """
     try:
-        content = yaml.safe_load(_path_of(url).read_text(encoding="utf-8"))
-    except (ConfigError, OSError, ValueError, yaml.YAMLError) as error:
+        content = yaml.load(_text(_path_of(url)), _Loader)
+    except (ConfigError, OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"camera_info_url {url}: cannot be read ({one_line(error, 160)})") from None
     try:
         info = CameraInfo(
@@ -88,6 +100,16 @@ def _share_folder(package: str) -> Path:
         return Path(get_package_share_directory(package))
     except (PackageNotFoundError, ValueError):
         raise ConfigError(f"package {package!r} is not installed here; source the workspace that has it") from None
+
+
+def _text(path: Path) -> str:
+    if path.exists() and not path.is_file():  # reading a pipe or a device might never end
+        raise ConfigError("is no regular file")
+    with path.open("rb") as file:
+        content = file.read(_LARGEST_BYTES + 1)
+    if len(content) > _LARGEST_BYTES:
+        raise ConfigError(f"has more than {_LARGEST_BYTES} bytes")
+    return content.decode()
 
 
 def _numbers(values: Any, count: int | None) -> list[float]:  # noqa: ANN401 YAML

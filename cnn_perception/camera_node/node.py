@@ -5,6 +5,7 @@ For robots whose camera has no driver, and for feeding the perception node from 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from cnn_perception.errors import EXIT_OK, ConfigError, DataError, FrameError
 from cnn_perception.files import expanded
 from cnn_perception.image.listing import IMAGE_SUFFIXES, image_files
 from cnn_perception.image.messages import RgbImage, read_image
+from cnn_perception.image.raw import check_size
 from cnn_perception.ros import given_parameters, parameters, process
 from cnn_perception.ros.image_messages import IMAGE_TRANSPORTS, to_jpeg, to_rgb_image
 from cnn_perception.ros.parameters import parameter
@@ -139,10 +141,14 @@ class FrameSource:
     def _open(self, source: str, path: Path) -> cv2.VideoCapture:
         if not self.is_device and not path.is_file():
             raise DataError(f"{source}: no such device, video file or folder; set `source`")
+        if not self.is_device:  # a video can name other files and addresses, as playlists do
+            os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "protocol_whitelist;file")
         capture = cv2.VideoCapture(int(source) if source.isdecimal() else str(path))
         if not capture.isOpened():
             medium = "camera" if self.is_device else "video"
             raise DataError(f"{source}: cannot be opened as a {medium}; check the source")
+        if not self.is_device:
+            _check_frames(source, capture)
         if self.is_device:
             capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not the oldest in a queue
             if self._size is not None:  # which the device may know to do itself
@@ -183,6 +189,16 @@ class FrameSource:
         if self._size is None or self._size == (image.shape[1], image.shape[0]):
             return image
         return RgbImage(np.asarray(cv2.resize(image, self._size, interpolation=cv2.INTER_AREA), np.uint8))
+
+
+def _check_frames(source: str, capture: cv2.VideoCapture) -> None:
+    """Refuses a video of huge frames before the first of them is decoded."""
+    height = round(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+    width = round(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
+    try:
+        check_size(height, width)
+    except FrameError as error:
+        raise DataError(f"{source}: {error}") from None
 
 
 class CameraNode(parameters.ParameterNode):

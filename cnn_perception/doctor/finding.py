@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, printable
 
 Level = Literal["ok", "warn", "FAIL"]
 
@@ -29,7 +29,7 @@ class Finding:
 
     def __str__(self) -> str:
         line = f"{self.subject}: {self.text}" + (f" -> {self.remedy}" if self.remedy else "")
-        return f"{self.level:4}  {' '.join(line.split())}"
+        return f"{self.level:4}  {printable(' '.join(line.split()))}"
 
 
 def from_error(subject: str, error: Exception) -> Finding:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from tqdm import tqdm
+
 from cnn_perception.commands import exit_code
+from cnn_perception.errors import printable
 from cnn_perception.evaluation.evaluation import EvaluationOptions, evaluate
 from cnn_perception.evaluation.labels import LARGEST_GAP_S
 from cnn_perception.evaluation.replay import WORKERS
@@ -28,10 +32,11 @@ def _evaluate(given: argparse.Namespace) -> int:
     Raises:
         PerceptionError: If an option, the model, the frames or the labels cannot be used.
     """
+    tqdm.set_lock(threading.RLock())  # from Python 3.14 on, its own starts a process, which imports from where it is
     done = evaluate(EvaluationOptions(**vars(given)))
     word = "warning" if done.report.complete else "error"
     for remark in done.report.remarks:
-        print(f"{word}: {remark}", file=sys.stderr)
+        print(f"{word}: {printable(remark)}", file=sys.stderr)
     print(_summary(done.report, given.output))
     return done.exit_code
 
@@ -90,4 +95,4 @@ def _summary(report: Report, folder: Path) -> str:
     if report.latency:
         lines.append(f"latency    p50 {report.latency['total'].p50_ms:.1f} ms, one frame at a time")
     lines.append(f"report     {folder / 'report.html'}")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))

@@ -28,6 +28,7 @@ from cnn_perception.evaluation.replay import ReplayedFrames, measure_latency, re
 from cnn_perception.evaluation.report_record import ModelRecord, Report, Target, worst_frame, write_text
 from cnn_perception.evaluation.scores import score
 from cnn_perception.evaluation.video import VIDEO_ENDINGS, draw_record, write_video
+from cnn_perception.files import require_other, require_unused
 from cnn_perception.image.messages import decode
 from cnn_perception.metrics import Latency
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS, OnnxModel, SessionOptions
@@ -159,12 +160,22 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
     with ExitStack() as stack:
         pipeline = Pipeline.load(options.model, SessionOptions(providers=tuple(options.providers)))
         options.require_fit(pipeline.spec)
+        _require_own(options)
         frames = _open_frames(options, pipeline.spec, stack)
         try:
             options.output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"--output {options.output}: cannot be made ({error.strerror})") from None
         return _evaluate(pipeline, frames, options)
+
+
+def _require_own(options: EvaluationOptions) -> None:
+    """Refuses an output folder in which this evaluation would overwrite another program's files, or what it reads."""
+    videos = (f"overlay{ending}" for ending in VIDEO_ENDINGS)
+    outputs = [options.output / name for name in ("report.json", "predictions.csv", "report.html", *videos)]
+    require_unused(outputs, options.output / "report.json", ("frames_per_second", "latency", "worst"))
+    for path in outputs:
+        require_other(path, [options.model, *([Path(options.labels)] if options.labels else [])])
 
 
 def _open_frames(options: EvaluationOptions, spec: ModelSpec, stack: ExitStack) -> LabelledFrames:

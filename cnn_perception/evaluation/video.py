@@ -59,6 +59,7 @@ class VideoFile:
         for codec, ending in _CODECS:
             self.path = folder / f"{stem}{ending}"
             self._partial = folder / f".{stem}.partial{ending}"
+            self._partial.unlink(missing_ok=True)  # FFmpeg would write through a link
             fourcc = cv2.VideoWriter.fourcc(*codec)
             with _silenced():
                 self._writer = cv2.VideoWriter(

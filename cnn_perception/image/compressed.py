@@ -27,7 +27,8 @@ import simplejpeg
 from PIL import Image
 
 from cnn_perception.errors import FrameError
-from cnn_perception.image.raw import MAX_PIXELS, EncodedImage, RgbImage, check_size, decode_raw, to_uint8
+from cnn_perception.image.limits import check_exif, check_pixels, check_structure
+from cnn_perception.image.raw import MAX_PIXELS, EncodedImage, RgbImage, decode_raw, to_uint8
 
 _Pixels = npt.NDArray[Any]
 
@@ -117,8 +118,9 @@ def decode_file_bytes(data: bytes | memoryview) -> RgbImage:
         The first picture in it, upright, alpha composited over white.
 
     Raises:
-        FrameError: By `reason`: `empty`, `format` (none of those files), `size` (above `raw.MAX_PIXELS` by its
-            header), `corrupt` (truncated or damaged), `depth` (32-bit pixels, whose white is undefined).
+        FrameError: By `reason`: `empty`, `format` (none of those files), `size` (above `raw.MAX_PIXELS` or what
+            `limits` allows, by its headers), `corrupt` (truncated or damaged), `depth` (32-bit pixels, whose white is
+            undefined).
     """
     content = bytes(data)
     if not content:
@@ -129,6 +131,7 @@ def decode_file_bytes(data: bytes | memoryview) -> RgbImage:
             "format", f"the image starts with {content[:12]!r}: no JPEG, PNG, WebP, BMP, TIFF or GIF; convert it"
         )
     try:
+        check_structure(content, file_format)
         if file_format == "JPEG":
             pixels, orientation = _decode_jpeg(content)
         else:
@@ -156,7 +159,7 @@ def _file_format(content: bytes) -> str | None:
 def _decode_jpeg(content: bytes) -> tuple[_Pixels, int]:
     """Returns the pixels of a JPEG, and its EXIF orientation."""
     height, width, _, _ = simplejpeg.decode_jpeg_header(content)
-    check_size(height, width)
+    check_pixels(height, width, len(content))
     pixels = simplejpeg.decode_jpeg(content, "RGB")  # CMYK and YCCK too, as inverted ink: Adobe's convention
     if b"Exif\0\0" not in content:
         return pixels, 1
@@ -169,7 +172,7 @@ def _decode_with_pillow(content: bytes, file_format: str) -> tuple[_Pixels, int]
         with Image.open(io.BytesIO(content), formats=[file_format]) as image:
             image.verify()  # the checksums, which decoding skips; the image cannot be used afterwards
     with Image.open(io.BytesIO(content), formats=[file_format]) as image:
-        check_size(image.height, image.width)
+        check_pixels(image.height, image.width, len(content))
         image.load()  # before the orientation is read: TIFFs are turned here, and their tag dropped
         orientation = _orientation(image)
         picture = _from_deep_png(content) if file_format == "PNG" and content[24] == 16 else image
@@ -177,6 +180,7 @@ def _decode_with_pillow(content: bytes, file_format: str) -> tuple[_Pixels, int]
 
 
 def _orientation(image: Image.Image) -> int:
+    check_exif(image.info.get("exif", b""))
     return int(image.getexif().get(0x0112, 1))
 
 

@@ -179,3 +179,19 @@ def test_a_table_whose_columns_were_changed_is_left_alone(tmp_path):
 
     assert file.read_bytes() == before
     assert [row["stamp_ns"] for row in table(tmp_path, f"{SHA256[:12]}-2")] == ["1", "2"]
+
+
+@pytest.mark.parametrize("target", ["file", "nothing"])
+def test_links_that_others_put_there_are_not_written_through(tmp_path, target):
+    other = tmp_path / "other" / "mine"
+    other.parent.mkdir()
+    if target == "file":
+        other.write_text("mine")
+    folder = tmp_path / "recorded" / SHA256[:12]
+    (folder / "camera").mkdir(parents=True)
+    (folder / "camera" / "1.png").symlink_to(other)
+    (folder / "frames.csv").symlink_to(other.with_name("nothing"))
+    recording = Recording(tmp_path / "recorded")
+    recording.offer(raw(picture()), stamp_ns=1)
+    assert recording.close().recorded == 1
+    assert [path.read_text() for path in other.parent.iterdir()] == ["mine"] * (target == "file")

@@ -277,3 +277,33 @@ def test_a_device_number_that_is_no_text_ends_the_camera_with_what_to_write(tmp_
     assert process.wait() == 2
     assert "source:='\"0\"'" in process.log
     assert "Traceback" not in process.log
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        CALIBRATION.replace("plumb_bob", "&a [&b [x], *b, *b]"),
+        "a: &a [x, x]\nb: &b [*a, *a]\n" + CALIBRATION,
+        "a: &a {x: 1}\nb:\n  <<: *a\n" + CALIBRATION,
+        CALIBRATION + "more: " + "[" * 5000 + "]" * 5000,
+        CALIBRATION + "#" * 2**20,
+    ],
+)
+def test_calibration_that_would_fill_the_memory_is_refused(text: str, tmp_path: Path):
+    (tmp_path / "camera.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_calibration(str(tmp_path / "camera.yaml"), 640, 480)
+
+
+def test_calibration_that_never_ends_is_refused():
+    with pytest.raises(ConfigError, match="no regular file"):
+        read_calibration("/dev/zero", 640, 480)
+
+
+def test_video_of_huge_frames_is_refused_before_one_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    video = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (64, 48))
+    video.write(np.zeros((48, 64, 3), np.uint8))
+    video.release()
+    monkeypatch.setattr("cnn_perception.image.raw.MAX_PIXELS", 64 * 48 - 1)
+    with pytest.raises(DataError, match="64x48 pixels"):
+        FrameSource(str(tmp_path / "a.avi"))

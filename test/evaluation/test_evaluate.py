@@ -413,3 +413,29 @@ def test_worst_frames_are_confident_mistakes_first_with_room_for_every_kind(tmp_
     assert [frame["predicted"] for frame in worst].count("green") == 3
     assert {20, 21} <= {frame["index"] for frame in worst}
     assert [frame["score"] for frame in worst] == sorted((frame["score"] for frame in worst), reverse=True)
+
+
+def test_files_of_others_in_the_output_folder_are_not_overwritten(tmp_path, model, capsys):
+    (tmp_path / "out").mkdir()
+    page = tmp_path / "out" / "report.html"  # of a training run
+    page.write_text("mine")
+    code, _, _ = run_here(tmp_path, model, colour_bag(tmp_path / "bag"))
+    assert code == EXIT_BAD_INPUT
+    assert f"{page}: is there already, and not of an earlier run; choose another --output" in capsys.readouterr().err
+    assert list(page.parent.iterdir()) == [page]
+    assert page.read_text() == "mine"
+
+
+def test_an_earlier_evaluation_is_replaced_but_not_what_is_read(tmp_path, model, capsys):
+    bag = colour_bag(tmp_path / "bag")
+    assert run_here(tmp_path, model, bag)[0] == EXIT_OK
+    assert run_here(tmp_path, model, bag)[0] == EXIT_OK
+    table = (tmp_path / "out" / "predictions.csv").read_text()
+    code, _, _ = run_here(tmp_path, model, bag, "--labels", tmp_path / "out" / "predictions.csv")
+    assert code == EXIT_BAD_INPUT
+    assert "would be overwritten" in capsys.readouterr().err
+    assert (tmp_path / "out" / "predictions.csv").read_text() == table
+
+
+def run_here(tmp_path, model, bag, *arguments):
+    return run(tmp_path, model, "--bag", bag, "--no-video", *arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 
 import pytest
 from specs import INPUT, SPEC
@@ -196,3 +197,64 @@ def test_records_of_the_export_have_ranges_too(path_and_value: tuple[object, ...
 def test_class_names_of_any_script_are_text():
     names = ["grün", "绿", "🐝"]
     assert ModelSpec.from_json(changed("class_names", names)).class_names == tuple(names)
+
+
+SUBSTITUTES = ("", '"', "9", "\0", "\ud800")
+"""What takes the place of each character of a description in turn."""
+VALUES = (
+    None,
+    True,
+    -1,
+    0,
+    2**63,
+    1e300,
+    "",
+    "a\0b",
+    "\udfff",
+    "../../x",
+    "<script>",
+    [],
+    [[]],
+    {},
+    {"a": {}},
+    ["a"] * 3,
+)
+"""What takes the place of each of its fields in turn."""
+
+
+def is_whole(text: str) -> bool:
+    """Whether a description is refused in one printable line, or is one that can be written and read again."""
+    try:
+        found = ModelSpec.from_json(text)
+    except ModelError as error:
+        line = str(error)
+        return "\n" not in line and len(line.encode()) < 1000
+    return ModelSpec.from_json(found.to_json()) == found
+
+
+def test_every_damaged_character_leaves_a_whole_description_or_none():
+    text = SPEC.to_json()
+    for place in range(len(text)):
+        for substitute in SUBSTITUTES:
+            assert is_whole(text[:place] + substitute + text[place + 1 :]), (place, substitute)
+        assert is_whole(text[:place]), place
+
+
+def paths_in(value: object, before: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Where the values of a JSON document are."""
+    yield before
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from paths_in(inner, (*before, key))
+
+
+def test_every_replaced_field_leaves_a_whole_description_or_none():
+    text = SPEC.to_json()
+    for path in list(paths_in(json.loads(text)))[1:]:
+        for value in VALUES:
+            document = json.loads(text)
+            record = document
+            for key in path[:-1]:
+                record = record[key]
+            record[path[-1]] = value
+            assert is_whole(json.dumps(document)), (path, value)

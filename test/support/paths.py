@@ -9,6 +9,8 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout."""
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -39,3 +41,14 @@ def write_donkeycar_csv(tub: Path, folder: Path) -> Path:
                 image = tub / "images" / record["cam/image_array"]
                 table.writerow((image.absolute(), record["user/angle"], record["user/throttle"]))
     return path
+
+
+def fill_the_disk(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Lets every file that is going to be called `name` be written to a device that is always full."""
+    really = Path.open
+
+    def opened(path: Path, mode: str = "r", *arguments, **options):
+        unfinished = "x" in mode and path.name.startswith(f".{name}.")
+        return really(Path("/dev/full"), "wb") if unfinished else really(path, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", opened)

@@ -380,3 +380,14 @@ def test_training_makes_the_same_check_and_keeps_its_findings(tmp_path):
     assert data.warnings == ("1 image: exact duplicate",)
     assert len(list(csv.reader((tmp_path / "run" / "findings.csv").open()))) == 2
     assert next(csv.reader((tmp_path / "run" / "split.csv").open())) == ["path", "class", "part", "group"]
+
+
+@pytest.mark.parametrize("images", ["sound", "damaged"])
+def test_a_table_of_somebody_else_is_neither_replaced_nor_removed(tmp_path, images):
+    data = write_folder(tmp_path / "data", {"go": 12, "stop": 15})
+    if images == "damaged":
+        next((data).rglob("*.png")).write_bytes(b"")
+    table = tmp_path / "mine.csv"
+    table.write_text("path,class\na.png,go\n")
+    assert main(["--data", str(data), "--csv", str(table)]) == EXIT_BAD_INPUT
+    assert table.read_text() == "path,class\na.png,go\n"

@@ -8,11 +8,12 @@ import os
 import pickle
 import signal
 import time
+import zipfile
 
 import pytest
 import torch
 from checkpoints import MADE
-from paths import files_of_at_most
+from paths import files_of_at_most, fill_the_disk
 
 from cnn_perception.errors import DataError
 from training import checkpoint
@@ -61,12 +62,11 @@ def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(tmp_path, monkeypat
     assert not (tmp_path / "intruded").exists()
 
 
-def test_a_full_disk_is_said_and_leaves_the_old_checkpoint(tmp_path):
+def test_a_full_disk_is_said_and_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     path = tmp_path / "last.pt"
     checkpoint.save(path, MADE)
     before = path.read_bytes()
-    # the unfinished file is made to lie on a device that is always full
-    (tmp_path / f".last.pt.{os.getpid()}.tmp").symlink_to("/dev/full")
+    fill_the_disk(monkeypatch, "last.pt")
 
     with pytest.raises(DataError, match=r"last\.pt: disk full"):
         checkpoint.save(path, dataclasses.replace(MADE, model={"w": torch.zeros(100_000)}))
@@ -107,3 +107,13 @@ def test_a_kill_while_saving_leaves_a_whole_checkpoint(tmp_path, delay_ms):
 
     tensors = checkpoint.load(path).model
     assert "fc.weight" in tensors or bool((tensors["w"] == tensors["w"][0]).all())
+
+
+def test_a_checkpoint_whose_tensors_are_compressed_is_refused_before_they_are_unpacked(tmp_path):
+    checkpoint.save(tmp_path / "sound.pt", MADE)
+    with zipfile.ZipFile(tmp_path / "sound.pt") as sound, zipfile.ZipFile(tmp_path / "bomb.pt", "w") as bomb:
+        for name in sound.namelist():
+            bomb.writestr(name, sound.read(name), zipfile.ZIP_DEFLATED)
+    with pytest.raises(DataError):
+        checkpoint.load(tmp_path / "bomb.pt")
+    checkpoint.load(tmp_path / "sound.pt")

@@ -328,3 +328,15 @@ def test_published_imagenet_weights_recognise_photographs(tmp_path):
         assert prediction.name == name
     assert model.spec.class_names[0] == json.loads(labels.read_text())[0]
     assert {"crane", "crane (2)"} <= set(model.spec.class_names)  # two classes of ImageNet have this name
+
+
+def test_what_is_no_model_file_is_not_overwritten(tmp_path):
+    made = checkpoint_of("resnet18", models.resnet18(num_classes=5), (32, 32))
+    checkpoint.save(tmp_path / "best.pt", made)
+    before = (tmp_path / "best.pt").read_bytes()
+    (tmp_path / "link.onnx").symlink_to(tmp_path / "missing.txt")
+    for name in ("best.pt", "link.onnx"):
+        with pytest.raises(errors.ConfigError, match="is there already and no model file"):
+            export.export(made, tmp_path / name)
+    assert (tmp_path / "best.pt").read_bytes() == before
+    assert not (tmp_path / "missing.txt").exists()

@@ -352,3 +352,12 @@ def test_warm_up_rises_linearly_before_the_cosine():
     assert optimise.lr_factor(config, 0.5, []) == pytest.approx(0.25, abs=0.02)
     assert optimise.lr_factor(config, 2.0, []) == pytest.approx(1.0)
     assert optimise.lr_factor(config, 7.0, []) == pytest.approx(0.5)  # halfway from 2 to 12
+
+
+@pytest.mark.parametrize("name", ["config.json", "report.html", "best.pt"])
+def test_a_folder_with_files_of_others_is_not_trained_into(photos, tmp_path, capsys, name):
+    (tmp_path / name).write_text('{"mine": 1}')
+    assert main(arguments(photos, tmp_path, "probe")) == EXIT_BAD_INPUT
+    assert f"{name}: is there already" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == '{"mine": 1}'

@@ -24,7 +24,7 @@ def from_json(text: str, where: str) -> dict[str, Any]:
     """
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{where} is not JSON ({error}); start a new run") from None
     names = {f.name for f in dataclasses.fields(TrainConfig)}
     if not isinstance(value, dict) or value.keys() != names:

@@ -33,6 +33,7 @@ from training.tasks.by_name import task_of
 from training.tasks.scaling import Scaling
 from training.tasks.task import MIN_IMAGES
 
+_FINDINGS = ("path", "reason", "action")
 MAX_REJECTED = 0.05
 """Share of unreadable images above which the data set, not the image, is taken to be broken."""
 
@@ -246,10 +247,20 @@ def _alike(listing: Listing, one: Sample, other: Sample) -> ImageFinding:
 
 
 def _write_findings(path: Path | None, findings: Sequence[ImageFinding]) -> None:
+    if path and os.path.lexists(path) and not _is_list_of_findings(path):
+        raise ConfigError(f"{path}: is there already and no list of findings; choose another place for them")
     if path and not findings:
         path.unlink(missing_ok=True)  # an earlier check's
     elif path:
-        write_csv(path, ("path", "reason", "action"), [(f.path, f.reason, f.action) for f in findings])
+        write_csv(path, _FINDINGS, [(f.path, f.reason, f.action) for f in findings])
+
+
+def _is_list_of_findings(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return path.is_file() and file.readline(100) == f"{','.join(_FINDINGS)}\n".encode()
+    except OSError:
+        return False
 
 
 def _refuse(listing: Listing, findings: Sequence[ImageFinding], strict: bool, where: str) -> None:

@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from cnn_perception.errors import ConfigError, DataError
+from cnn_perception.files import require_unused
 from training import checkpoint, distributed
 from training.batches.augment import Augmentation
 from training.batches.cache import open_cache
@@ -27,6 +28,12 @@ from training.data.records import LabelledImages, Part
 from training.networks import build
 from training.run_files import write_text
 from training.tasks.by_name import task_of
+
+_FILES = (
+    "config.json", "split.csv", "history.csv", "skipped.csv", "best.pt", "last.pt", "report.json", "report.html",
+    "learning_curves.png", "confusion_matrix.png", "numbers.png", "lr_finder.csv", "lr_finder.png",
+)  # fmt: skip
+"""What a run writes, but for findings.csv, which a check writes too."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +200,8 @@ def open_run(config: TrainConfig) -> Run:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be made ({error.strerror}); choose another --output") from None
+    if distributed.rank() == 0:  # who alone writes
+        require_unused((folder / name for name in _FILES), folder / "config.json", ("backbone", "mode", "epochs"))
     options = DataOptions.of(config.to_dict())
     data = load.load_images(Path(config.data), options, folder / "findings.csv")
     write_text(

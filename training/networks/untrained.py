@@ -96,7 +96,7 @@ def _class_names(text: str | None) -> list[str]:
         return [f"class {index}" for index in range(int(text))]
     try:
         names = json.loads(Path(text).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"--classes {text}: neither a number nor a readable JSON file ({error})") from None
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         raise ConfigError(f"--classes {text}: must hold a list of names, in the order of the logits")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchvision import models  # type: ignore[import-untyped]
 
 from cnn_perception.errors import ConfigError
+from training.run_files import require_unpacked
 
 
 def load_weights(model: nn.Module, name: str, source: str) -> str:
@@ -74,11 +75,12 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        require_unpacked(path)
         # Tensors only: unpickling anything else would run code of the file's author.
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such weights file; give imagenet, none or a path") from None
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
             f"{path}: not a file of plain tensors ({reason[:120]}); give a .pth or .safetensors"

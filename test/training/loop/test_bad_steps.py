@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 
 import pytest
 import torch
+from paths import fill_the_disk
 from tiny_run import command_line, tiny_run
 
 from cnn_perception.errors import EXIT_BAD_INPUT, ConfigError
@@ -135,7 +135,7 @@ def test_a_disk_that_fills_up_in_training_leaves_the_last_good_checkpoint(photos
     def filling(self, batch, order):
         if self.progress.epoch == 1 and not saved:
             saved.append((tmp_path / "last.pt").read_bytes())
-            (tmp_path / f".last.pt.{os.getpid()}.tmp").symlink_to("/dev/full")
+            fill_the_disk(monkeypatch, "last.pt")
         step(self, batch, order)
 
     monkeypatch.setattr(trainer.Trainer, "step", filling)
