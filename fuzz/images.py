@@ -103,7 +103,7 @@ def _mutate_file(random: Random, sample: Sample, pool: Sequence[Sample]) -> File
         return mutate_content(random, sample, pool)
     if random.random() < 0.3:
         head = bytearray(data)  # where sizes, tables and tags are
-        put_edge(random, head, random.randrange(min(len(head), 256)), random.choice(("<H", ">H", "<I", ">I", "<B")))
+        put_edge(random, head, random.randrange(min(len(head), 256) + 1), random.choice(("<H", ">H", "<I", ">I", "<B")))
         return {"file": message_format + b"\n" + bytes(head)}
     other = content_of(random.choice(pool)).partition(b"\n")[2]
     return {"file": message_format + b"\n" + mutated(random, data, other)}

@@ -68,7 +68,7 @@ def _mutate_json(random: Random, sample: Sample, _pool: Sequence[Sample]) -> Fil
 
 
 def _check_spec(sample: Sample) -> str:
-    spec = ModelSpec.from_json(content_of(sample).decode(errors="surrogatepass"))
+    spec = ModelSpec.from_json(content_of(sample).decode(errors="surrogateescape"))
     again = ModelSpec.from_json(spec.to_json())
     if again != spec:
         raise ModelError("differs once it is written and read")

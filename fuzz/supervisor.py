@@ -44,11 +44,11 @@ class Tally:
     failures: dict[str, Failure] = field(default_factory=dict)
     found: dict[str, Sample] = field(default_factory=dict)
 
-    def add(self, batch: Batch, busy_s: float) -> None:
+    def add(self, batch: Batch) -> None:
         """Counts a batch."""
         self.inputs += batch.count
         self.refused += batch.refused
-        self.busy_s += busy_s
+        self.busy_s += batch.busy_s
         self.slowest_s = max(self.slowest_s, batch.slowest_s)
         for place, failure in batch.failures.items():
             self.failures.setdefault(place, failure)
@@ -121,15 +121,15 @@ class Fuzzing:
     def _look_after(self, worker: _Worker) -> None:
         assert worker.target is not None
         tally = self.tallies[worker.target]
-        busy_s = time.monotonic() - worker.began_s
         batch = worker.result()
         if batch is not None:
-            tally.add(batch, busy_s)
+            tally.add(batch)
             worker.target = None
             return
         failure = worker.failure()
         if failure is not None:
-            tally.add(Batch(worker.begun_inputs(), failures={failure.place: failure}), busy_s)
+            busy_s = time.monotonic() - worker.began_s
+            tally.add(Batch(worker.begun_inputs(), busy_s=busy_s, failures={failure.place: failure}))
             worker.restart()
 
 

@@ -68,6 +68,7 @@ class Batch:
     Attributes:
         count: How many.
         refused: How many of them were refused with an error that is meant for it.
+        busy_s: How long it took, seconds.
         slowest_s: Processor time of the slowest, seconds.
         failures: One for each place.
         found: The first input of each outcome, by its words.
@@ -75,6 +76,7 @@ class Batch:
 
     count: int = 0
     refused: int = 0
+    busy_s: float = 0.0
     slowest_s: float = 0.0
     failures: dict[str, Failure] = field(default_factory=dict)
     found: dict[str, Sample] = field(default_factory=dict)
@@ -124,7 +126,11 @@ def serve(connection: Connection, shared: Shared, scratch: Path) -> None:
         name, seed, number, corpus = job
         samples_of(name)  # what it imports is not the inputs' memory
         limit_memory()
-        connection.send(run_batch(target_of(name), seed, number, corpus, partial(_announce, shared)))
+        try:
+            connection.send(run_batch(target_of(name), seed, number, corpus, partial(_announce, shared)))
+        except BaseException:  # a defect of the fuzzer's own
+            traceback.print_exc(file=report)
+            raise
 
 
 def limit_memory() -> None:
@@ -147,6 +153,7 @@ def run_batch(target: Target, seed: str, number: int, corpus: list[Sample], anno
     random = Random(f"{seed}/{target.name}/{number}")
     pool = [*samples_of(target.name), *corpus]
     batch = Batch()
+    began_s = time.monotonic()
     for _ in range(target.batch):
         parent = random.choice(pool)
         sample = Sample(parent.origin, target.mutate(random, parent, pool))
@@ -156,6 +163,7 @@ def run_batch(target: Target, seed: str, number: int, corpus: list[Sample], anno
         if outcome not in batch.found:
             batch.found[outcome] = sample
             pool.append(sample)
+    batch.busy_s = time.monotonic() - began_s
     return batch
 
 
