@@ -32,7 +32,7 @@ def mutated_json(random: Random, content: bytes) -> bytes:
     """Returns a JSON text of which values were exchanged, removed, moved or given twice."""
     try:
         text = json.dumps(_mutated_tree(random, json.loads(content)), ensure_ascii=random.random() < 0.5)
-    except (ValueError, RecursionError):
+    except (ValueError, ArithmeticError, RecursionError):
         return mutated(random, content)
     if random.random() < 0.03:
         text = text.replace(", ", random.choice((', "version": 3, ', f', "x": {_DEEP}, ')), 1)
@@ -45,7 +45,7 @@ def mutated_yaml(random: Random, content: bytes) -> bytes:
         return _with_piece(random, content)
     try:
         return yaml.dump(_mutated_tree(random, yaml.load(content, _LOADER)), Dumper=_DUMPER).encode(errors="replace")
-    except (ValueError, TypeError, RecursionError, yaml.YAMLError):
+    except (ValueError, TypeError, ArithmeticError, RecursionError, yaml.YAMLError):
         return mutated(random, content)
 
 

@@ -6,7 +6,6 @@ exit code that is not 0. Nothing is ever left out silently.
 
 from __future__ import annotations
 
-import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,14 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import apsw
 from rosbags.rosbag2 import ReaderError
-from rosbags.serde import SerdeError
 
-from cnn_perception.bag.decompression import ZstdError, unpacked_message
+from cnn_perception.bag.decompression import unpacked_message
 from cnn_perception.bag.message_types import CLASSIFICATION_TYPE, COMPRESSED_IMAGE_TYPE, IMAGE_TYPE, typestore
 from cnn_perception.bag.salvage import decompressed, readable_copy
-from cnn_perception.bag.sqlite_storage import BagReader
+from cnn_perception.bag.sqlite_storage import BagReader, as_reader_errors
 from cnn_perception.errors import BagError, FrameError, one_line
 from cnn_perception.image.messages import EncodedFile, EncodedImage, encoded_from_message, nanoseconds
 from cnn_perception.label_text import SEPARATOR
@@ -31,11 +28,6 @@ STRING_TYPE = "std_msgs/msg/String"
 LABEL_TYPES = (STRING_TYPE, CLASSIFICATION_TYPE)
 JOINT_STATE_TYPE = "sensor_msgs/msg/JointState"
 NUMBER_TYPES = ("std_msgs/msg/Float32", "std_msgs/msg/Float64", JOINT_STATE_TYPE)
-
-_READ_ERRORS = (
-    ReaderError, apsw.Error, ZstdError, struct.error, OSError, EOFError, TypeError, ValueError, RuntimeError
-)  # fmt: skip
-"""What rosbags, SQLite and the decompressors raise on bytes that are not as they should be."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +107,10 @@ class Bag:
             if not any(topic.count for topic in self.topics):
                 raise BagError(f"{path}: the bag has no messages{self._damage_note()}; record it again")
             self.start_ns = min(reader.start_time for reader in self._readers)
+            for reader in self._readers:
+                count = sum(connection.msgcount for connection in reader.connections)
+                if count != reader.message_count:
+                    self._note(f"{reader.path}: {reader.message_count} messages are promised, {count} have a topic")
         except BaseException:
             self.close()
             raise
@@ -216,8 +212,9 @@ class Bag:
         if not self.path.exists():
             raise BagError(f"{self.path}: there is no such bag; name a rosbag2 folder, or an .mcap or .db3 file")
         try:
-            return [self._stack.enter_context(BagReader(self.path))]
-        except _READ_ERRORS as error:
+            with as_reader_errors():
+                return [self._stack.enter_context(BagReader(self.path))]
+        except ReaderError as error:
             return self._open_damaged(one_line(error))
 
     def _open_damaged(self, reason: str) -> list[BagReader]:
@@ -240,13 +237,14 @@ class Bag:
     def _open_file(self, file: Path, folder: Path) -> BagReader | None:
         """Returns a reader of as much of a file as can be read; None if that is nothing. The damage is noted."""
         try:
-            unpacked, is_complete = decompressed(file, folder)
-            try:
-                reader = self._stack.enter_context(BagReader(unpacked))
-            except _READ_ERRORS:
-                is_complete = False
-                reader = self._stack.enter_context(BagReader(readable_copy(unpacked, folder)))
-        except (BagError, *_READ_ERRORS) as error:
+            with as_reader_errors():
+                unpacked, is_complete = decompressed(file, folder)
+                try:
+                    reader = self._stack.enter_context(BagReader(unpacked))
+                except ReaderError:
+                    is_complete = False
+                    reader = self._stack.enter_context(BagReader(readable_copy(unpacked, folder)))
+        except (BagError, ReaderError) as error:
             self.damage.append(f"{file}: cannot be read at all ({one_line(error)})")
             return None
         if not is_complete:
@@ -287,19 +285,27 @@ class Bag:
                 for _, log_time_ns, payload in reader.messages(connections):
                     yield log_time_ns, payload
                     count += 1
-            except _READ_ERRORS as error:
-                where = f"{reader.path}: {topic.name}"
-                line = f"{where}: reading stopped after {count} messages ({one_line(error)})"
-                if line not in self.damage:
-                    self.damage.append(line)
+            except ReaderError as error:
+                self._note(f"{reader.path}: {topic.name}: reading stopped after {count} messages ({one_line(error)})")
+                continue
+            for promised in (sum(c.msgcount for c in connections), reader.stored_count(topic.name, topic.type)):
+                if promised != count:
+                    self._note(f"{reader.path}: {topic.name}: {promised} messages are promised, {count} were read")
 
     def _message(self, payload: bytes, topic: Topic) -> Any:  # noqa: ANN401 rosbags makes its classes at run time
         try:
             return self._types.deserialize_cdr(memoryview(unpacked_message(payload)), topic.type)
-        except (SerdeError, IndexError, ZstdError) as error:
+        except FrameError:
+            raise
+        except Exception as error:  # of rosbags or zstd, on bytes that are no such message
             raise FrameError(
                 "message", f"a message cannot be deserialised ({one_line(error)}); it was dropped"
             ) from None
+
+    def _note(self, line: str) -> None:
+        """Adds a line to the damage, unless it is there from an earlier reading."""
+        if line not in self.damage:
+            self.damage.append(line)
 
     def _damage_note(self) -> str:
         """Returns the damage in brackets, for the end of an error; empty where there is none."""

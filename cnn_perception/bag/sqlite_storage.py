@@ -7,18 +7,20 @@ writes plain tables only, so nothing else is read, and a copy is made by stateme
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import quote
 
 import apsw
-from rosbags.rosbag2 import Reader
+from rosbags.interfaces import Connection
+from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.rosbag2.reader import DirectoryReader
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 
 from cnn_perception.bag.decompression import check_files
-from cnn_perception.errors import BagError
+from cnn_perception.bag.mcap_chunks import RecordReader
+from cnn_perception.errors import BagError, with_kind
 
 _NEW_DATABASE = """
 CREATE TABLE schema (schema_version INTEGER PRIMARY KEY, ros_distro TEXT NOT NULL);
@@ -60,27 +62,105 @@ class _DatabaseReader(Sqlite3Reader):
             _plain_tables(connection, self._file)
         super().open()
 
+    def messages(
+        self, connections: Collection[Connection], start: int | None = None, stop: int | None = None
+    ) -> Generator[tuple[Connection, int, bytes], None, None]:
+        """Yields the messages of connections in the order of reception, without the index, which may lack some."""
+        if start is not None or stop is not None:
+            raise NotImplementedError
+        assert self.dbconn is not None
+        known = {connection.id: connection for connection in connections}
+        rows = f"topic_id IN ({', '.join('?' * len(known))}) ORDER BY timestamp"
+        found = self.dbconn.execute(
+            f"SELECT topic_id, timestamp, rowid FROM messages NOT INDEXED WHERE {rows}", tuple(known)
+        )
+        timeless = 0
+        for topic, time_ns, row in found:
+            cells = self.dbconn.execute("SELECT data FROM messages NOT INDEXED WHERE rowid = ?", (row,)).fetchone()
+            if cells is None or not isinstance(time_ns, int):
+                timeless += 1
+            else:
+                yield known[topic], time_ns, cells[0] if isinstance(cells[0], bytes) else b""
+        if timeless:
+            raise ReaderError(f"{timeless} messages have no time of reception, or cannot be found.")
+
 
 class _FolderReader(DirectoryReader):
     """rosbags' reader of folders, which unpacks nothing without a limit."""
 
-    STORAGE_PLUGINS = MappingProxyType({**DirectoryReader.STORAGE_PLUGINS, "sqlite3": _DatabaseReader})
+    STORAGE_PLUGINS = MappingProxyType(
+        {**DirectoryReader.STORAGE_PLUGINS, "sqlite3": _DatabaseReader, "mcap": RecordReader}
+    )
 
     def open(self) -> None:
-        check_files(sorted(file for file in Path(str(self.path)).iterdir() if file.is_file()))
+        files = sorted(file for file in Path(str(self.path)).iterdir() if file.is_file())
+        check_files(files)
         super().open()
+        listed = {storage.path.name for storage in self.storages}  # type: ignore[attr-defined]
+        if others := [file.name for file in files if {".db3", ".mcap"} & set(file.suffixes)]:
+            others = [name for name in others if name.removesuffix(".zstd") not in listed]
+        if others:
+            raise ReaderError(f"metadata.yaml does not list {', '.join(others)}.")
         if self.metadata.compression_mode == "message":
             self.metadata = self.metadata._replace(compression_mode=None)  # `Bag` unpacks them, one by one
+
+    def messages(
+        self, connections: Collection[Connection], start: int | None = None, stop: int | None = None
+    ) -> Generator[tuple[Connection, int, bytes], None, None]:
+        """Yields the messages of connections, file by file, whatever their quality of service was."""
+        wanted = {(connection.topic, connection.msgtype): connection for connection in connections}
+        for storage in self.storages:
+            stored = [one for one in storage.connections if (one.topic, one.msgtype) in wanted]
+            if stored:
+                for one, time_ns, payload in storage.messages(stored, start, stop):
+                    yield wanted[one.topic, one.msgtype], time_ns, payload
 
 
 class BagReader(Reader):
     """rosbags' reader of every kind of bag, which executes no SQL of theirs.
 
-    `open` raises what rosbags and SQLite raise on damaged files, and a BagError for a .db3 file whose tables are not
-    plain ones.
+    It raises a ReaderError on whatever is damaged, and a BagError for a .db3 file whose tables are not plain ones.
     """
 
-    STORAGE_PLUGINS = MappingProxyType({**Reader.STORAGE_PLUGINS, "dir": _FolderReader, ".db3": _DatabaseReader})
+    STORAGE_PLUGINS = MappingProxyType(
+        {**Reader.STORAGE_PLUGINS, "dir": _FolderReader, ".db3": _DatabaseReader, ".mcap": RecordReader}
+    )
+
+    def open(self) -> None:
+        """Opens the bag and checks the kinds of what it says of itself."""
+        with as_reader_errors():
+            super().open()
+            numbers = (self.start_time, self.message_count, *(one.msgcount for one in self.connections))
+            names = [text for one in self.connections for text in (one.topic, one.msgtype)]
+            if not all(type(number) is int for number in numbers) or not all(isinstance(name, str) for name in names):
+                raise ReaderError("Topics, counts or times are of another kind than those of a bag.")
+
+    def messages(
+        self, connections: Collection[Connection] = (), start: int | None = None, stop: int | None = None
+    ) -> Generator[tuple[Connection, int, bytes], None, None]:
+        """Yields the messages of connections in the order of reception."""
+        with as_reader_errors():
+            yield from super().messages(connections, start, stop)
+
+    def stored_count(self, topic: str, kind: str) -> int:
+        """Returns how many messages of a topic the files say that they hold, whatever metadata.yaml says."""
+        storages = getattr(self.storage, "storages", [self.storage])
+        stored = [one for storage in storages for one in storage.connections]
+        return sum(one.msgcount for one in stored if (one.topic, one.msgtype) == (topic, kind))
+
+
+@contextlib.contextmanager
+def as_reader_errors() -> Iterator[None]:
+    """Makes a ReaderError of whatever a library raises on a damaged file.
+
+    What that can be is told nowhere: rosbags lets KeyError, TypeError, OverflowError, MemoryError and others through.
+    """
+    try:
+        yield
+    except (BagError, ReaderError):
+        raise
+    except Exception as error:
+        raise ReaderError(with_kind(error)) from error
 
 
 def copy_rows(path: Path, target: Path) -> None:
