@@ -206,7 +206,7 @@ def _check(sample: Sample) -> str:
         if "\n" in line:
             raise ViolationError(f"damage of several lines: {line!r}")
     if not damage:
-        _require_all(sample, folder, delivered)
+        _require_all(sample, path, delivered)
     return f"{len(delivered)} topics{', damage' if damage else ''}"
 
 
@@ -235,10 +235,10 @@ def _try_track(track: Callable[[str], object], topic: str) -> None:
         track(topic)
 
 
-def _require_all(sample: Sample, folder: Path, delivered: dict[str, list[StampedImage]]) -> None:
+def _require_all(sample: Sample, path: Path, delivered: dict[str, list[StampedImage]]) -> None:
     """Requires of a bag that is not called damaged that all of its images were delivered."""
     originals = _originals()
-    intact = intact_messages(folder, _TYPES)
+    intact = intact_messages(path, _TYPES)
     whole = Counter({image: intact[message] for message, image in originals.items() if intact[message]})
     found = Counter(
         (topic, image.log_time_ns, image.stamp_ns, bytes(image.frame.data))

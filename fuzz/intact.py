@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 import struct
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,15 +23,15 @@ Message = tuple[str, int, bytes]
 _LARGEST_BYTES = 2**24
 
 
-def intact_messages(folder: Path, types: dict[str, str]) -> Counter[Message]:
+def intact_messages(bag: Path, types: dict[str, str]) -> Counter[Message]:
     """Returns the messages that can be read in the files of a bag by whoever knows the formats.
 
     Args:
-        folder: The bag.
+        bag: A folder, or one file.
         types: By topic; a message of another type on it is not counted.
     """
     found: Counter[Message] = Counter()
-    for path in sorted(folder.iterdir()):
+    for path in sorted(bag.iterdir()) if bag.is_dir() else [bag]:
         unpacked = _unpacked(path)
         if unpacked.suffix == ".mcap":
             found.update(_in_mcap(unpacked.read_bytes(), types))
@@ -45,7 +46,7 @@ def _unpacked(path: Path) -> Path:
     """Returns a file of its own for what is in a .zstd file, the beginning of it where that is damaged."""
     if path.suffix != ".zstd":
         return path
-    target = path.parent.parent / f"intact_{path.stem}"
+    target = Path(tempfile.gettempdir()) / f"intact_{path.stem}"
     with target.open("wb") as sink, contextlib.suppress(EOFError, zstd.ZstdError), zstd.open(path) as source:
         while (piece := source.read1(2**20)) and sink.tell() < _LARGEST_BYTES:
             sink.write(piece)

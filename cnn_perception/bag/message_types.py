@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
@@ -17,8 +19,9 @@ _VISION_MSGS = {
 """Field definitions of vision_msgs 4.1, which the type store lacks."""
 
 
+@functools.cache
 def typestore() -> Typestore:
-    """Returns the message types of ROS 2 with the two of vision_msgs that a classification needs."""
+    """Returns the message types of ROS 2 with the two of vision_msgs that a classification needs; always the same."""
     types = get_typestore(Stores.LATEST)
     for name, definition in _VISION_MSGS.items():
         types.register(get_types_from_msg(definition, name))
