@@ -26,6 +26,10 @@ EXIT_INTERRUPTED = 130
 """Ctrl-C (128 + SIGINT), as shells report it."""
 
 
+LONGEST_MESSAGE = 2000
+"""Characters of an error's message: names and values of strangers in it may be of any length."""
+
+
 def one_line(error: BaseException, most: int = 300, keep: Literal["start", "end"] = "start") -> str:
     """Returns what an error says on one line, or its kind where it says nothing.
 
@@ -48,11 +52,21 @@ def with_kind(error: BaseException) -> str:
 class PerceptionError(Exception):
     """Base of every error this package raises on purpose.
 
-    What no output can encode, such as the surrogates of a file name that is no UTF-8, is written as an escape.
+    What cannot be printed on one line, such as a newline in the name of a file or the surrogates of one that is no
+    UTF-8, is written as an escape. Of a very long message the middle is left out.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(message.encode(errors="backslashreplace").decode())
+        super().__init__(_printable(message))
+
+
+def _printable(text: str) -> str:
+    if len(text) > LONGEST_MESSAGE:
+        half = LONGEST_MESSAGE // 2
+        text = f"{text[:half]} ... {text[-half:]}"
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 class ConfigError(PerceptionError):

@@ -15,9 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rosbags.serde import SerdeError
-
-from cnn_perception.bag.decompression import ZstdError, unpacked_message
+from cnn_perception.bag.decompression import unpacked_message
 from cnn_perception.bag.message_types import (
     CLASSIFICATION_TYPE,
     IMAGE_TYPES,
@@ -311,7 +309,9 @@ class Bag:
     def _message(self, payload: bytes | memoryview, kind: str) -> Any:  # noqa: ANN401 rosbags makes its classes at run time
         try:
             return self._types.deserialize_cdr(memoryview(unpacked_message(payload)), kind)
-        except (SerdeError, IndexError, ZstdError) as error:
+        except FrameError:
+            raise
+        except Exception as error:  # what rosbags and zstd raise on bytes that are no such message is told nowhere
             raise FrameError(
                 "message", f"a message cannot be deserialised ({one_line(error)}); it was dropped"
             ) from None

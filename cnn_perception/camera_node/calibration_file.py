@@ -39,7 +39,7 @@ def read_calibration(url: str, width: int, height: int) -> CameraInfo:
     """
     try:
         content = yaml.safe_load(_path_of(url).read_text(encoding="utf-8"))
-    except (ConfigError, OSError, ValueError, yaml.YAMLError) as error:
+    except (ConfigError, OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"camera_info_url {url}: cannot be read ({one_line(error, 160)})") from None
     try:
         info = CameraInfo(
@@ -50,7 +50,7 @@ def read_calibration(url: str, width: int, height: int) -> CameraInfo:
         )
         horizontal = width / info.width
         vertical = height / info.height
-    except (KeyError, TypeError, ValueError, ZeroDivisionError, AssertionError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, AssertionError) as error:
         what = f"{type(error).__name__}: {error}"[:120]
         raise ConfigError(f"camera_info_url {url}: is no calibration of camera_calibration ({what})") from None
     if abs(width * info.height - height * info.width) > max(info.width, info.height):
