@@ -10,7 +10,7 @@ import os
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,9 @@ _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _MESSAGE_INDEX, _CHUNK_INDEX = ran
 _STATISTICS, _DATA_END = 0x0B, 0x0F
 _FIRST_PRIVATE = 0x80
 """Opcodes from here on are a writer's own, to be skipped; those below that the format does not use are damage."""
+_IN_DATA = frozenset({0x01, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _MESSAGE_INDEX, 0x09, 0x0C})
+_IN_CHUNK = frozenset({_SCHEMA, _CHANNEL, _MESSAGE})
+_LARGEST_HEADER_BYTES = 2**16
 _HEAD = struct.Struct("<BQ")
 _MESSAGE_HEAD = struct.Struct("<HIQQ")
 _CHUNK_HEAD = struct.Struct("<QQQI")
@@ -106,12 +109,12 @@ class McapFile:
         self._chunk_starts: set[int] = set()
         self._outside: Counter[int] = Counter()
         self._oddities: Counter[str] = Counter()
+        self._private = 0
         self._packed: list[_Chunk] = []
         self._unpacked: tuple[int, memoryview] = (-1, memoryview(b""))
         self._spare_bytes = most_unpacked_bytes(self._size)
         try:
-            if self._read(0, len(MAGIC)) != MAGIC:
-                raise BagError(f"{shown}: does not begin like an MCAP file")
+            self._require_beginning()
             self._scan()
         except BaseException:
             self.close()
@@ -148,6 +151,14 @@ class McapFile:
             self._unpacked = (number, memoryview(unpacked_chunk(chunk.compression, packed, chunk.size)))
         return self._unpacked[1]
 
+    def _require_beginning(self) -> None:
+        if self._read(0, len(MAGIC)) == MAGIC:
+            return
+        opcode, length = self._head(len(MAGIC)) if self._size > len(MAGIC) + _HEAD.size else (0, 0)
+        if opcode != 1 or length > _LARGEST_HEADER_BYTES:
+            raise BagError(f"{self.path}: does not begin like an MCAP file")
+        self.damage.append(f"{self.path}: its first bytes are not those of an MCAP file; what follows was read")
+
     def _scan(self) -> None:
         has_end = self._read_summary()
         try:
@@ -175,10 +186,12 @@ class McapFile:
             opcode, length = self._head(position)
             body = position + _HEAD.size
             available = self._size - body
-            if opcode == _DATA_END:
+            if opcode == _DATA_END and length == 4:
                 self._check_data(position, self._read(body, 4))
-            if opcode in {_DATA_END, _FOOTER}:
                 return None
+            if opcode == _FOOTER and position == self._size - _FOOTER_BYTES:
+                return None
+            self._note_place(opcode, _IN_DATA)
             is_whole = length <= available
             if opcode == _CHUNK:
                 self._scan_chunk(position, min(length, available), is_whole)
@@ -188,6 +201,12 @@ class McapFile:
                 return position
             position = body + length
         return position
+
+    def _note_place(self, opcode: int, allowed: Collection[int]) -> None:
+        if opcode >= _FIRST_PRIVATE:
+            self._private += 1
+        elif opcode not in allowed:
+            self._oddities["records are out of place"] += 1
 
     def _head(self, position: int) -> tuple[int, int]:
         opcode, length = _HEAD.unpack(self._read(position, _HEAD.size))
@@ -322,7 +341,9 @@ class McapFile:
                 offset = base + position + _MESSAGE_HEAD.size
                 self.index.add(channel, time_ns, number, offset, length - _MESSAGE_HEAD.size)
                 times_ns.append(time_ns)
-            elif opcode in {_SCHEMA, _CHANNEL} and not self._describe(opcode, read(position, length)):
+            elif opcode not in _IN_CHUNK:
+                self._note_place(opcode, _IN_CHUNK)
+            elif not self._describe(opcode, read(position, length)):
                 break
             position += length
         if times_ns and (min(times_ns), max(times_ns)) != chunk.times_ns:
@@ -378,6 +399,10 @@ class McapFile:
             self.damage.append(f"{self.path}: its statistics promise {claims.total} messages, {total} were found")
         elif total and claims.total and claims.times_ns != (index.first_ns, index.last_ns) and not index.orphans:
             self._oddities["statistics give other times than the messages"] += 1
+        if claims.total is None and not claims.indexed:
+            self._oddities["records are of no kind that is known, and nothing says how many messages there are"] += (
+                self._private
+            )
         for what, count in self._oddities.items():
             if count:
                 self.damage.append(f"{self.path}: contradicts itself ({count} {what}); all messages found were read")

@@ -160,6 +160,7 @@ class Bag:
 
     def images(self, topic: Topic) -> Iterator[StampedImage]:
         """Yields every image of a topic once, of either type, in the order of log times; see `reception_order`."""
+        self._note_other_types(topic, IMAGE_TYPES)
         for log_time_ns, kind, payload in self._payloads(topic, IMAGE_TYPES):
             try:
                 message = self._message(payload, kind)
@@ -215,10 +216,7 @@ class Bag:
         return self._topic(name, types, f"{kind} in it: {found}")
 
     def _messages(self, topic: Topic) -> Iterator[tuple[int, Any]]:
-        others = [other for other in self.topics if other.name == topic.name and other.type != topic.type]
-        for other in others:
-            if other.count:
-                self._note(f"{self.path}: {topic.name}: {other.count} messages of {other.type} on it were not read")
+        self._note_other_types(topic, (topic.type,))
         for log_time_ns, kind, payload in self._payloads(topic, (topic.type,)):
             try:
                 yield log_time_ns, self._message(payload, kind)
@@ -284,6 +282,12 @@ class Bag:
             except FrameError:
                 continue
         return ""
+
+    def _note_other_types(self, topic: Topic, types: Sequence[str]) -> None:
+        for other in self.topics:
+            if other.name == topic.name and other.type not in types and other.count:
+                kind = other.type or "an unknown type"
+                self._note(f"{self.path}: {topic.name}: {other.count} messages of {kind} on it were not read")
 
     def _payloads(self, topic: Topic, types: Sequence[str]) -> Iterator[tuple[int, str, bytes | memoryview]]:
         """Yields (reception time, type, serialised message); what cannot be read is noted."""

@@ -87,8 +87,16 @@ class MessageIndex:
         self._previous_ns: int | None = None
 
     def describe(self, number: int, topic: str, kind: str) -> bool:
-        """Adds a channel; returns whether it agrees with what is known of this number, which stays."""
-        known = self.channels.setdefault(number, Channel(topic, kind, self._place_size))
+        """Adds a channel; returns whether it agrees with what is known of this number, which stays.
+
+        Args:
+            number: Of the channel, the file's own.
+            topic: Its name.
+            kind: Its type; empty where the file does not say, until it does.
+        """
+        known = self.channels.get(number)
+        if known is None or not (known.type or known.count):
+            known = self.channels[number] = Channel(topic, kind, self._place_size)
         return (known.topic, known.type) == (topic, kind)
 
     def add(self, number: int, time_ns: int, *place: int) -> None:

@@ -45,7 +45,7 @@ def storage_paths(bag: Path, listed: Iterable[str], damage: list[str]) -> list[P
         elif name in names or is_storage:
             found.append(path)
             if names and name not in names:
-                damage.append(f"{bag}: {name} is not listed in metadata.yaml; it was read")
+                damage.append(f"{bag}: {name} is not listed in metadata.yaml")
     return found
 
 
