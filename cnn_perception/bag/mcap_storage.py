@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from cnn_perception.bag.decompression import LARGEST_MESSAGE_BYTES, most_unpacked_bytes, unpacked_chunk
 from cnn_perception.bag.message_types import stored_type
-from cnn_perception.bag.storage import MessageIndex, by_topic
+from cnn_perception.bag.storage import MOST_LINES, MessageIndex, by_topic
 from cnn_perception.errors import BagError
 
 MAGIC = b"\x89MCAP0\r\n"
@@ -30,6 +30,7 @@ _FIRST_PRIVATE = 0x80
 _IN_DATA = frozenset({0x01, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _MESSAGE_INDEX, 0x09, 0x0C})
 _IN_CHUNK = frozenset({_SCHEMA, _CHANNEL, _MESSAGE})
 _LARGEST_HEADER_BYTES = 2**16
+_LONGEST_NAME_BYTES = 2**16
 _HEAD = struct.Struct("<BQ")
 _MESSAGE_HEAD = struct.Struct("<HIQQ")
 _CHUNK_HEAD = struct.Struct("<QQQI")
@@ -113,6 +114,7 @@ class McapFile:
         self._packed: list[_Chunk] = []
         self._unpacked: tuple[int, memoryview] = (-1, memoryview(b""))
         self._spare_bytes = most_unpacked_bytes(self._size)
+        self._broken_chunks = 0
         try:
             self._require_beginning()
             self._scan()
@@ -129,6 +131,8 @@ class McapFile:
     def message(self, place: npt.NDArray[np.int64]) -> bytes | memoryview:
         """Returns a serialised message, see `StorageFile`."""
         number, offset, size = place.tolist()
+        if size > LARGEST_MESSAGE_BYTES:
+            raise BagError(f"it has {size} bytes; at most {LARGEST_MESSAGE_BYTES} are accepted")
         try:
             found = self._read(offset, size) if number < 0 else self._contents(number)[offset : offset + size]
         except OSError as error:
@@ -169,6 +173,8 @@ class McapFile:
         except BagError as error:
             self.damage.append(f"{self.path}: {error}; the first {self.index.count} messages were read")
             return
+        if self._broken_chunks > MOST_LINES:
+            self.damage.append(f"{self.path}: {self._broken_chunks - MOST_LINES} other chunks are damaged, too")
         count = self.index.count
         if broken is not None and has_end:
             self.damage.append(f"{self.path}: is damaged at byte {broken}; {count} messages were read")
@@ -284,7 +290,10 @@ class McapFile:
             trouble = self._scan_contents(chunk, is_whole)
         except (struct.error, ValueError):
             trouble = "its head is damaged"
-        if trouble and is_whole:
+        if not trouble or not is_whole:
+            return
+        self._broken_chunks += 1
+        if self._broken_chunks <= MOST_LINES:
             found = self.index.count - before
             self.damage.append(f"{self.path}: the chunk at byte {start}: {trouble}; {found} of its messages were read")
 
@@ -300,8 +309,8 @@ class McapFile:
         """Takes in the messages of a chunk; returns what is wrong with it, or nothing."""
         if chunk.compression:
             self._spare_bytes -= chunk.size
-            if self._spare_bytes < 0:
-                return "the file unpacks to too much for a recording"
+            if self._spare_bytes < 0 or chunk.length > LARGEST_MESSAGE_BYTES:
+                return "the file or the chunk is too large for a recording"
             try:
                 contents = unpacked_chunk(chunk.compression, self._read(chunk.offset, chunk.length), chunk.size)
             except BagError as error:
@@ -327,7 +336,7 @@ class McapFile:
 
     def _scan_messages(self, read: _Read, end: int, number: int, base: int, chunk: _Chunk) -> bool:
         """Takes in the records of a chunk; returns whether they are sound to the last."""
-        times_ns = []
+        first_ns = last_ns = -1
         position = 0
         while position + _HEAD.size <= end:
             opcode, length = _HEAD.unpack(read(position, _HEAD.size))
@@ -340,14 +349,15 @@ class McapFile:
                 channel, _, time_ns, _ = _MESSAGE_HEAD.unpack(read(position, _MESSAGE_HEAD.size))
                 offset = base + position + _MESSAGE_HEAD.size
                 self.index.add(channel, time_ns, number, offset, length - _MESSAGE_HEAD.size)
-                times_ns.append(time_ns)
+                first_ns = time_ns if first_ns < 0 else min(first_ns, time_ns)
+                last_ns = max(last_ns, time_ns)
             elif opcode not in _IN_CHUNK:
                 self._note_place(opcode, _IN_CHUNK)
             elif not self._describe(opcode, read(position, length)):
                 break
             position += length
-        if times_ns and (min(times_ns), max(times_ns)) != chunk.times_ns:
-            self._oddities["chunks give other times than their messages"] += position == end
+        if first_ns >= 0 and position == end and _differ(chunk.times_ns, (first_ns, last_ns)):
+            self._oddities["chunks give other times than their messages"] += 1
         return position == end
 
     def _read_summary(self) -> bool:
@@ -397,7 +407,7 @@ class McapFile:
         total = index.count + index.orphans
         if claims.total not in {None, total}:
             self.damage.append(f"{self.path}: its statistics promise {claims.total} messages, {total} were found")
-        elif total and claims.total and claims.times_ns != (index.first_ns, index.last_ns) and not index.orphans:
+        elif index.count and claims.total == index.count and _differ(claims.times_ns, (index.first_ns, index.last_ns)):
             self._oddities["statistics give other times than the messages"] += 1
         if claims.total is None and not claims.indexed:
             self._oddities["records are of no kind that is known, and nothing says how many messages there are"] += (
@@ -412,12 +422,17 @@ def _is_known(opcode: int) -> bool:
     return 0 < opcode <= _DATA_END or opcode >= _FIRST_PRIVATE
 
 
+def _differ(claimed_ns: tuple[int, int], found_ns: tuple[int, int]) -> bool:
+    """Returns whether times are not those found; writers take a first time of 0, of a simulation, for none."""
+    return claimed_ns[1] != found_ns[1] or found_ns[0] not in {0, claimed_ns[0]}
+
+
 def _text(record: bytes | memoryview, position: int) -> tuple[str, int]:
     """Returns a string of a record, with escapes for what is no UTF-8, and where it ends."""
     (length,) = struct.unpack_from("<I", record, position)
     end = position + 4 + length
-    if end > len(record):
-        raise ValueError("a string is longer than its record")
+    if end > len(record) or length > _LONGEST_NAME_BYTES:
+        raise ValueError("a name is longer than its record")
     return bytes(record[position + 4 : end]).decode(errors="backslashreplace"), end
 
 

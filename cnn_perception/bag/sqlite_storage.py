@@ -171,7 +171,7 @@ class SqliteFile:
                     self.index.add(topic, time_ns, row)
                 else:
                     wrong += 1
-        except apsw.Error as error:
+        except (apsw.Error, BagError) as error:
             return last, one_line(error)
         finally:
             if wrong:
