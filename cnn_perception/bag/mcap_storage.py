@@ -29,6 +29,7 @@ _FIRST_PRIVATE = 0x80
 """Opcodes from here on are a writer's own, to be skipped; those below that the format does not use are damage."""
 _IN_DATA = frozenset({0x01, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _MESSAGE_INDEX, 0x09, 0x0C})
 _IN_CHUNK = frozenset({_SCHEMA, _CHANNEL, _MESSAGE})
+_IN_SUMMARY = frozenset({_SCHEMA, _CHANNEL, _CHUNK_INDEX, 0x0A, _STATISTICS, 0x0D, 0x0E})
 _LARGEST_HEADER_BYTES = 2**16
 _LONGEST_NAME_BYTES = 2**16
 _HEAD = struct.Struct("<BQ")
@@ -115,6 +116,8 @@ class McapFile:
         self._unpacked: tuple[int, memoryview] = (-1, memoryview(b""))
         self._spare_bytes = most_unpacked_bytes(self._size)
         self._broken_chunks = 0
+        self._broken_at: int | None = None
+        self._has_data_end = False
         try:
             self._require_beginning()
             self._scan()
@@ -164,49 +167,54 @@ class McapFile:
         self.damage.append(f"{self.path}: its first bytes are not those of an MCAP file; what follows was read")
 
     def _scan(self) -> None:
-        has_end = self._read_summary()
+        has_footer = self._read_summary()
         try:
-            broken = self._scan_records(len(MAGIC))
+            self._scan_records(len(MAGIC), self._size - _FOOTER_BYTES if has_footer else self._size)
             self.index.checks_clock = False  # what follows is out of order
             for start in sorted(self._claims.chunks - self._chunk_starts):
                 self._scan_lost_chunk(start)
         except BagError as error:
             self.damage.append(f"{self.path}: {error}; the first {self.index.count} messages were read")
             return
-        if self._broken_chunks > MOST_LINES:
-            self.damage.append(f"{self.path}: {self._broken_chunks - MOST_LINES} other chunks are damaged, too")
-        count = self.index.count
-        if broken is not None and has_end:
-            self.damage.append(f"{self.path}: is damaged at byte {broken}; {count} messages were read")
-        elif broken is not None:
-            self.damage.append(
-                f"{self.path}: is truncated; its first {count} messages were read; repair with `ros2 bag reindex`"
-            )
-        elif not has_end:
-            self.damage.append(f"{self.path}: its end is damaged; {count} messages were read")
+        self._say_broken(has_footer)
         self._compare_with_claims()
 
-    def _scan_records(self, position: int) -> int | None:
-        """Takes in the data section; returns where a record is broken, or None at its end."""
-        while position + _HEAD.size <= self._size:
+    def _say_broken(self, has_footer: bool) -> None:
+        """Notes where the records ended early."""
+        if self._broken_chunks > MOST_LINES:
+            self.damage.append(f"{self.path}: {self._broken_chunks - MOST_LINES} other chunks are damaged, too")
+        read = f"{self.index.count} messages were read"
+        if self._has_data_end and not has_footer:
+            self.damage.append(f"{self.path}: its end is damaged; {read}")
+        elif self._broken_at is not None and has_footer:
+            self.damage.append(f"{self.path}: is damaged at byte {self._broken_at}; {read}")
+        elif not self._has_data_end and not has_footer:
+            self.damage.append(f"{self.path}: is truncated; {read}; repair with `ros2 bag reindex`")
+
+    def _scan_records(self, position: int, end: int) -> None:
+        """Takes in the records from a place to the footer, as far as they are sound."""
+        allowed = _IN_DATA
+        while position != end:
+            if position + _HEAD.size > self._size:
+                self._broken_at = position
+                return
             opcode, length = self._head(position)
             body = position + _HEAD.size
-            available = self._size - body
-            if opcode == _DATA_END and length == 4:
+            if opcode == _DATA_END and not self._has_data_end:
                 self._check_data(position, self._read(body, 4))
-                return None
-            if opcode == _FOOTER and position == self._size - _FOOTER_BYTES:
-                return None
-            self._note_place(opcode, _IN_DATA)
-            is_whole = length <= available
+                self._has_data_end = True
+                allowed = _IN_SUMMARY
+            else:
+                self._note_place(opcode, allowed)
+            is_whole = length <= self._size - body
             if opcode == _CHUNK:
-                self._scan_chunk(position, min(length, available), is_whole)
+                self._scan_chunk(position, min(length, self._size - body), is_whole)
             elif is_whole:
                 is_whole = self._scan_record(opcode, body, length)
             if not is_whole:
-                return position
+                self._broken_at = position
+                return
             position = body + length
-        return position
 
     def _note_place(self, opcode: int, allowed: Collection[int]) -> None:
         if opcode >= _FIRST_PRIVATE:
@@ -321,7 +329,7 @@ class McapFile:
         else:
             number, base, size = -1, chunk.offset, chunk.length
             read = self._read_from(chunk)
-        is_sound = self._scan_messages(read, size, number, base, chunk)
+        is_sound = self._scan_messages(read, size, number, base, chunk if is_whole else None)
         if not is_sound or size != chunk.size:
             return f"it has {size} bytes of {chunk.size}" if size != chunk.size else "a record in it is broken"
         if chunk.checksum and is_whole and _checksum(read, size) != chunk.checksum:
@@ -334,8 +342,8 @@ class McapFile:
             return _reader(self._read(chunk.offset, chunk.length))
         return lambda position, size: self._read(chunk.offset + position, min(size, chunk.length - position))
 
-    def _scan_messages(self, read: _Read, end: int, number: int, base: int, chunk: _Chunk) -> bool:
-        """Takes in the records of a chunk; returns whether they are sound to the last."""
+    def _scan_messages(self, read: _Read, end: int, number: int, base: int, chunk: _Chunk | None) -> bool:
+        """Takes in the records of a chunk, None for one that is cut off; returns whether they are sound to the last."""
         first_ns = last_ns = -1
         position = 0
         while position + _HEAD.size <= end:
@@ -356,7 +364,7 @@ class McapFile:
             elif not self._describe(opcode, read(position, length)):
                 break
             position += length
-        if first_ns >= 0 and position == end and _differ(chunk.times_ns, (first_ns, last_ns)):
+        if chunk is not None and first_ns >= 0 and position == end and _differ(chunk.times_ns, (first_ns, last_ns)):
             self._oddities["chunks give other times than their messages"] += 1
         return position == end
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -12,13 +13,13 @@ import yaml
 from cnn_perception.errors import BagError, one_line
 
 FILE_NAME = "metadata.yaml"
-_LARGEST_BYTES = 2**24
+_LARGEST_BYTES = 2**23
 """Of metadata.yaml: a bag of a thousand files and topics has half a megabyte."""
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What metadata.yaml says; None or empty where it says nothing that can be used.
+    """What metadata.yaml says.
 
     Attributes:
         files: Names of the storage files.
@@ -30,16 +31,9 @@ class Metadata:
 
     files: tuple[str, ...]
     counts: dict[str, int]
-    count: int | None
-    start_ns: int | None
-    end_ns: int | None
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses merge keys, with which some lines of YAML become gigabytes."""
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Leaves a mapping as it is, so that a merge key has no meaning."""
+    count: int
+    start_ns: int
+    end_ns: int
 
 
 def read_metadata(folder: Path) -> Metadata | None:
@@ -59,29 +53,37 @@ def read_metadata(folder: Path) -> Metadata | None:
     if len(text) > _LARGEST_BYTES:
         raise BagError(f"{FILE_NAME} has more than {_LARGEST_BYTES} bytes")
     try:
-        content = yaml.load(text, _Loader)
+        content = yaml.load(text, yaml.BaseLoader)  # of which nothing becomes larger, or an object
         return _metadata(content["rosbag2_bagfile_information"])
     except (yaml.YAMLError, RecursionError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise BagError(f"{FILE_NAME} cannot be read ({one_line(error)})") from None
 
 
 def _metadata(information: dict[str, Any]) -> Metadata:
+    files = information["relative_file_paths"]
+    if not isinstance(files, list):
+        raise TypeError("relative_file_paths is no list")
     counts: Counter[str] = Counter()
     for entry in information["topics_with_message_count"]:
-        counts[str(entry["topic_metadata"]["name"])] += int(entry["message_count"])
-    start_ns = _number(information, "starting_time", "nanoseconds_since_epoch")
-    duration_ns = _number(information, "duration", "nanoseconds")
-    count = information.get("message_count")
+        counts[_text(entry["topic_metadata"]["name"])] += _number(entry["message_count"])
+    start_ns = _number(information["starting_time"]["nanoseconds_since_epoch"])
     return Metadata(
-        tuple(PurePath(str(name)).name for name in information["relative_file_paths"]),
+        tuple(PurePath(_text(name)).name for name in files),
         dict(counts),
-        count if isinstance(count, int) else None,
+        _number(information["message_count"]),
         start_ns,
-        start_ns + duration_ns if start_ns is not None and duration_ns is not None else None,
+        start_ns + _number(information["duration"]["nanoseconds"]),
     )
 
 
-def _number(information: dict[str, Any], name: str, unit: str) -> int | None:
-    found = information.get(name)
-    number = found.get(unit) if isinstance(found, dict) else None
-    return number if isinstance(number, int) else None
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a list or a mapping stands in place of a text")
+    return value
+
+
+def _number(value: object) -> int:
+    text = _text(value)
+    if re.fullmatch(r"[+-]?[0-9]{1,20}", text) is None:
+        raise ValueError(f"{text[:40]!r} stands in place of a whole number")
+    return int(text)

@@ -191,7 +191,7 @@ class SqliteFile:
         _, pages, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()[0]
         used = max(pages, 0) if isinstance(pages, int) else 0  # -1 if there is no log for SQLite
         there = _frames(log)
-        if used < there:
+        if used < max(there, 1):
             self.damage.append(f"{self.path}: {there - used} of {there} pages of {log.name} were not used")
 
 

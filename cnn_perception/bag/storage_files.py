@@ -12,7 +12,7 @@ import numpy as np
 from cnn_perception.bag.decompression import ZstdError, free_bytes, unpacked_pieces
 from cnn_perception.bag.mcap_storage import McapFile
 from cnn_perception.bag.sqlite_storage import SqliteFile
-from cnn_perception.bag.storage import StorageFile
+from cnn_perception.bag.storage import MOST_LINES, StorageFile
 from cnn_perception.errors import BagError, one_line
 
 _ENDINGS = (".mcap", ".db3")
@@ -31,12 +31,14 @@ def storage_paths(bag: Path, listed: Iterable[str], damage: list[str]) -> list[P
         return [bag]
     there = {path.name: path for path in sorted(bag.iterdir()) if path.is_file()}
     names = set(listed)
-    for name in sorted(names - set(there)):
+    missing = sorted(names - set(there))
+    for name in missing[:MOST_LINES]:
         alike = [other for other in (f"{name}{_PACKED}", name.removesuffix(_PACKED)) if other in there]
-        damage.append(
-            f"{bag}: {name}, which metadata.yaml lists, is missing{f'; {alike[0]} was read' if alike else ''}"
-        )
+        instead = f"; {alike[0]} was read" if alike else ""
+        damage.append(f"{bag}: {name}, which metadata.yaml lists, is missing{instead}")
         names |= set(alike)
+    if len(missing) > MOST_LINES:
+        damage.append(f"{bag}: {len(missing) - MOST_LINES} other files, which metadata.yaml lists, are missing")
     found = []
     for name, path in there.items():
         is_storage = name.removesuffix(_PACKED).endswith(_ENDINGS)
