@@ -96,6 +96,7 @@ class _FolderReader(DirectoryReader):
         files = sorted(file for file in Path(str(self.path)).iterdir() if file.is_file())
         check_files(files)
         super().open()
+        self.files = []  # of any kind, and used for nothing; rosbags would empty it as a list
         listed = {storage.path.name for storage in self.storages}  # type: ignore[attr-defined]
         if others := [file.name for file in files if {".db3", ".mcap"} & set(file.suffixes)]:
             others = [name for name in others if name.removesuffix(".zstd") not in listed]
