@@ -57,10 +57,11 @@ class PerceptionError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(_printable(message))
+        super().__init__(printable(message))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Returns a text on one line, of at most some `LONGEST_MESSAGE` characters, with escapes for what has no glyph."""
     if len(text) > LONGEST_MESSAGE:
         half = LONGEST_MESSAGE // 2
         text = f"{text[:half]} ... {text[-half:]}"

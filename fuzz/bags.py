@@ -11,7 +11,6 @@ import itertools
 import shutil
 import struct
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -239,16 +238,16 @@ def _require_all(sample: Sample, path: Path, delivered: dict[str, list[StampedIm
     """Requires of a bag that is not called damaged that all of its images were delivered."""
     originals = _originals()
     intact = intact_messages(path, _TYPES)
-    whole = Counter({image: intact[message] for message, image in originals.items() if intact[message]})
-    found = Counter(
+    whole = {image for message, image in originals.items() if message in intact}
+    found = {
         (topic, image.log_time_ns, image.stamp_ns, bytes(image.frame.data))
         for topic, images in delivered.items()
         for image in images
         if not isinstance(image.frame, FrameError)
-    )
-    lost = [image for image in (whole - found) if image[0] in delivered]
+    }
+    lost = [image for image in sorted(whole - found) if image[0] in delivered]
     if lost:
-        raise ViolationError(f"{lost[0][0]}: lost an intact image without a word; {len(lost)} of {sum(whole.values())}")
+        raise ViolationError(f"{lost[0][0]}: lost an intact image without a word; {len(lost)} of {len(whole)}")
     promised = _promised(sample)
     for topic, images in delivered.items():
         if len(images) < promised:

@@ -7,7 +7,6 @@ import sqlite3
 import struct
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,14 +22,14 @@ Message = tuple[str, int, bytes]
 _LARGEST_BYTES = 2**24
 
 
-def intact_messages(bag: Path, types: dict[str, str]) -> Counter[Message]:
+def intact_messages(bag: Path, types: dict[str, str]) -> set[Message]:
     """Returns the messages that can be read in the files of a bag by whoever knows the formats.
 
     Args:
         bag: A folder, or one file.
         types: By topic; a message of another type on it is not counted.
     """
-    found: Counter[Message] = Counter()
+    found: set[Message] = set()
     for path in sorted(bag.iterdir()) if bag.is_dir() else [bag]:
         unpacked = _unpacked(path)
         if unpacked.suffix == ".mcap":

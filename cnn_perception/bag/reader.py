@@ -27,7 +27,7 @@ from cnn_perception.bag.message_types import (
 from cnn_perception.bag.metadata import Metadata, read_metadata
 from cnn_perception.bag.storage import LONGEST_PAUSE_NS, Channel, StorageFile, by_topic, clock_note, reception_order
 from cnn_perception.bag.storage_files import open_files, storage_paths
-from cnn_perception.errors import BagError, FrameError, one_line
+from cnn_perception.errors import BagError, FrameError, one_line, printable
 from cnn_perception.image.messages import EncodedFile, EncodedImage, encoded_from_message, nanoseconds
 from cnn_perception.label_text import SEPARATOR
 
@@ -227,27 +227,30 @@ class Bag:
         if not self.path.exists():
             raise BagError(f"{self.path}: there is no such bag; name a rosbag2 folder, or an .mcap or .db3 file")
         metadata = self._metadata() if self.path.is_dir() else None
-        paths = storage_paths(self.path, metadata.files if metadata else (), self.damage)
+        paths, notes = storage_paths(self.path, metadata.files if metadata else ())
+        self._note(*notes)
         if not paths:
             raise BagError(f"{self.path}: is no rosbag2: there is no .mcap or .db3 file in it{self._damage_note()}")
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cnn_perception_bag_")))
-        files = open_files(paths, folder, self.damage, self._stack)
+        files, notes = open_files(paths, folder, self._stack)
+        self._note(*notes)
         if not files:
             raise BagError("; ".join(self.damage))
         filled = [file for file in files if file.index.count]
-        self.damage += clock_notes(filled)
+        self._note(*clock_notes(filled))
         if metadata is not None and filled:
-            self.damage += [f"{self.path}: {line}" for line in contradictions(metadata, filled)]
+            self._note(*(f"{self.path}: {line}" for line in contradictions(metadata, filled)))
         return files
 
     def _metadata(self) -> Metadata | None:
+        repair = f"repair with `ros2 bag reindex {self.path}`"
         try:
             metadata = read_metadata(self.path)
         except BagError as error:
-            self.damage.append(f"{self.path}: {error}; repair with `ros2 bag reindex {self.path}`")
+            self._note(f"{self.path}: {error}; {repair}")
             return None
         if metadata is None:
-            self.damage.append(f"{self.path}: there is no metadata.yaml; repair with `ros2 bag reindex {self.path}`")
+            self._note(f"{self.path}: there is no metadata.yaml; {repair}")
         return metadata
 
     def _channels(self) -> Iterator[tuple[StorageFile, Channel]]:
@@ -320,9 +323,11 @@ class Bag:
                 "message", f"a message cannot be deserialised ({one_line(error)}); it was dropped"
             ) from None
 
-    def _note(self, line: str) -> None:
-        if line not in self.damage:
-            self.damage.append(line)
+    def _note(self, *lines: str) -> None:
+        """Adds to the damage what was not noted in an earlier reading."""
+        for line in map(printable, lines):
+            if line not in self.damage:
+                self.damage.append(line)
 
     def _damage_note(self) -> str:
         """Returns the damage in brackets, for the end of an error; empty where there is none."""

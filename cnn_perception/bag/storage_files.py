@@ -19,76 +19,80 @@ _ENDINGS = (".mcap", ".db3")
 _PACKED = ".zstd"
 
 
-def storage_paths(bag: Path, listed: Iterable[str], damage: list[str]) -> list[Path]:
-    """Returns the storage files of a bag, in the order of their names.
+def storage_paths(bag: Path, listed: Iterable[str]) -> tuple[list[Path], list[str]]:
+    """Returns the storage files of a bag, in the order of their names, and what is said of them.
 
     Args:
         bag: Its folder, or a single file.
         listed: Names that metadata.yaml gives; empty without one.
-        damage: Gets a line for each file that is missing, or that metadata.yaml does not list.
     """
     if not bag.is_dir():
-        return [bag]
+        return [bag], []
     there = {path.name: path for path in sorted(bag.iterdir()) if path.is_file()}
     names = set(listed)
     missing = sorted(names - set(there))
+    notes = []
     for name in missing[:MOST_LINES]:
         alike = [other for other in (f"{name}{_PACKED}", name.removesuffix(_PACKED)) if other in there]
         instead = f"; {alike[0]} was read" if alike else ""
-        damage.append(f"{bag}: {name}, which metadata.yaml lists, is missing{instead}")
+        notes.append(f"{bag}: {name}, which metadata.yaml lists, is missing{instead}")
         names |= set(alike)
     if len(missing) > MOST_LINES:
-        damage.append(f"{bag}: {len(missing) - MOST_LINES} other files, which metadata.yaml lists, are missing")
-    found = []
+        notes.append(f"{bag}: {len(missing) - MOST_LINES} other files, which metadata.yaml lists, are missing")
+    paths = []
     for name, path in there.items():
-        is_storage = name.removesuffix(_PACKED).endswith(_ENDINGS)
-        if name.endswith(_PACKED) and name.removesuffix(_PACKED) in there:
-            damage.append(f"{bag}: {name} was not read, because {name.removesuffix(_PACKED)} is there too")
-        elif name in names or is_storage:
-            found.append(path)
+        plain = name.removesuffix(_PACKED)
+        if plain != name and plain in there:
+            notes.append(f"{bag}: {name} was not read, because {plain} is there too")
+        elif name in names or plain.endswith(_ENDINGS):
+            paths.append(path)
             if names and name not in names:
-                damage.append(f"{bag}: {name} is not listed in metadata.yaml")
-    return found
+                notes.append(f"{bag}: {name} is not listed in metadata.yaml")
+    return paths, notes
 
 
-def open_files(paths: Iterable[Path], folder: Path, damage: list[str], stack: ExitStack) -> list[StorageFile]:
-    """Opens storage files, each as far as it can be read, in the order of their first messages.
+def open_files(paths: Iterable[Path], folder: Path, stack: ExitStack) -> tuple[list[StorageFile], list[str]]:
+    """Opens storage files, each as far as it can be read.
 
     Args:
         paths: The files.
         folder: For unpacked and copied files.
-        damage: Gets a line for all that cannot be read, and for each file that repeats another one.
         stack: Closes them.
+
+    Returns:
+        The files in the order of their first messages, and what cannot be read or is there twice, a line each.
     """
     files: list[StorageFile] = []
+    notes: list[str] = []
     for path in paths:
         try:
-            file = _open(path, folder, damage)
+            file, unpacking = _open(path, folder)
         except (BagError, OSError, apsw.Error, ValueError, MemoryError) as error:
-            damage.append(f"{path}: cannot be read at all ({one_line(error)})")
+            notes.append(f"{path}: cannot be read at all ({one_line(error)})")
             continue
         stack.callback(file.close)
         twin = next((other for other in files if _are_alike(file, other)), None)
         if twin is not None:
-            damage.append(f"{path}: holds the same messages as {twin.path.name}; it was left out")
+            notes.append(f"{path}: holds the same messages as {twin.path.name}; it was left out")
             continue
-        damage += file.damage
+        notes += [*unpacking, *file.damage]
         if file.index.orphans:
-            damage.append(f"{path}: {file.index.orphans} messages are of no topic that it describes")
+            notes.append(f"{path}: {file.index.orphans} messages are of no topic that it describes")
         files.append(file)
-    return sorted(files, key=lambda file: file.index.first_ns)
+    return sorted(files, key=lambda file: file.index.first_ns), notes
 
 
-def _open(path: Path, folder: Path, damage: list[str]) -> StorageFile:
-    unpacked = _unpacked(path, folder, damage) if path.suffix == _PACKED else path
+def _open(path: Path, folder: Path) -> tuple[StorageFile, list[str]]:
+    """Returns an open file, and what is said of its unpacking."""
+    unpacked, notes = _unpacked(path, folder) if path.suffix == _PACKED else (path, [])
     if unpacked.suffix == ".mcap":
-        return McapFile(unpacked, path)
+        return McapFile(unpacked, path), notes
     if unpacked.suffix == ".db3":
-        return SqliteFile(unpacked, path, folder)
+        return SqliteFile(unpacked, path, folder), notes
     raise BagError(f"{path}: is no .mcap or .db3 file")
 
 
-def _unpacked(path: Path, folder: Path, damage: list[str]) -> Path:
+def _unpacked(path: Path, folder: Path) -> tuple[Path, list[str]]:
     """Returns a copy of a file that rosbag2 compressed as a whole, as far as it can be unpacked."""
     target = folder / path.stem
     with target.open("wb") as sink:
@@ -96,8 +100,8 @@ def _unpacked(path: Path, folder: Path, damage: list[str]) -> Path:
             for piece in unpacked_pieces(path, free_bytes(folder)):
                 sink.write(piece)
         except (EOFError, ZstdError) as error:
-            damage.append(f"{path}: is truncated or damaged ({one_line(error)}); what could be unpacked was read")
-    return target
+            return target, [f"{path}: is truncated or damaged ({one_line(error)}); what could be unpacked was read"]
+    return target, []
 
 
 def _are_alike(file: StorageFile, other: StorageFile) -> bool:
