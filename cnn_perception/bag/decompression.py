@@ -42,7 +42,7 @@ def most_unpacked_bytes(size: int) -> int:
     return max(SMALL_FILE_BYTES, LARGEST_RATIO * size)
 
 
-def unpacked_message(payload: bytes | memoryview) -> bytes | memoryview:
+def unpacked_message(payload: bytes) -> bytes:
     """Unpacks a message that rosbag2 compressed alone; others are returned as they are.
 
     Raises:
@@ -109,7 +109,7 @@ def free_bytes(folder: Path) -> int:
     return max(0, shutil.disk_usage(folder).free - SPARE_BYTES)
 
 
-def _unzstd(data: bytes | memoryview, most: int) -> bytes | None:
+def _unzstd(data: bytes, most: int) -> bytes | None:
     """Returns unpacked bytes, of any number of frames; None if there are more than `most`."""
     found = bytearray()
     while data:

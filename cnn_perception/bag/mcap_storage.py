@@ -131,13 +131,13 @@ class McapFile:
             os.close(self._descriptor)
         self._descriptor = -1
 
-    def message(self, place: npt.NDArray[np.int64]) -> bytes | memoryview:
+    def message(self, place: npt.NDArray[np.int64]) -> bytes:
         """Returns a serialised message, see `StorageFile`."""
         number, offset, size = place.tolist()
         if size > LARGEST_MESSAGE_BYTES:
             raise BagError(f"it has {size} bytes; at most {LARGEST_MESSAGE_BYTES} are accepted")
         try:
-            found = self._read(offset, size) if number < 0 else self._contents(number)[offset : offset + size]
+            found = self._read(offset, size) if number < 0 else self._contents(number)[offset : offset + size].tobytes()
         except OSError as error:
             raise BagError(f"it cannot be read: {error.strerror}") from None
         if len(found) != size:
@@ -174,8 +174,10 @@ class McapFile:
             for start in sorted(self._claims.chunks - self._chunk_starts):
                 self._scan_lost_chunk(start)
         except BagError as error:
-            self.damage.append(f"{self.path}: {error}; the first {self.index.count} messages were read")
+            self.damage.append(f"{self.path}: {error}; {self.index.count} messages were read")
             return
+        except OSError as error:
+            self.damage.append(f"{self.path}: {error.strerror}; {self.index.count} messages were read")
         self._say_broken(has_footer)
         self._compare_with_claims()
 
@@ -235,7 +237,9 @@ class McapFile:
             self.index.add(number, time_ns, -1, body + _MESSAGE_HEAD.size, length - _MESSAGE_HEAD.size)
             self._outside[number] += 1
             return True
-        if opcode in {_SCHEMA, _CHANNEL, _MESSAGE_INDEX}:
+        if opcode == _MESSAGE_INDEX:
+            return self._describe(opcode, self._read(body, min(length, 6)))
+        if opcode in {_SCHEMA, _CHANNEL}:
             return length <= _LARGEST_RECORD_BYTES and self._describe(opcode, self._read(body, length))
         return _is_known(opcode)
 

@@ -292,7 +292,7 @@ class Bag:
                 kind = other.type or "an unknown type"
                 self._note(f"{self.path}: {topic.name}: {other.count} messages of {kind} on it were not read")
 
-    def _payloads(self, topic: Topic, types: Sequence[str]) -> Iterator[tuple[int, str, bytes | memoryview]]:
+    def _payloads(self, topic: Topic, types: Sequence[str]) -> Iterator[tuple[int, str, bytes]]:
         """Yields (reception time, type, serialised message); what cannot be read is noted."""
         channels = [
             (file, channel)
@@ -313,7 +313,7 @@ class Bag:
         for (path, reason), count in lost.items():
             self._note(f"{path}: {topic.name}: {count} messages are lost ({reason})")
 
-    def _message(self, payload: bytes | memoryview, kind: str) -> Any:  # noqa: ANN401 rosbags makes its classes at run time
+    def _message(self, payload: bytes, kind: str) -> Any:  # noqa: ANN401 rosbags makes its classes at run time
         try:
             return self._types.deserialize_cdr(memoryview(unpacked_message(payload)), kind)
         except FrameError:

@@ -79,7 +79,7 @@ class SqliteFile:
         """Closes the file."""
         self._connection.close()
 
-    def message(self, place: npt.NDArray[np.int64]) -> bytes | memoryview:
+    def message(self, place: npt.NDArray[np.int64]) -> bytes:
         """Returns a serialised message, see `StorageFile`."""
         try:
             found = self._connection.execute(_PAYLOAD, place.tolist()).fetchone()
@@ -203,7 +203,7 @@ def _companion(path: Path, ending: str) -> Path | None:
 
 def _connect(path: Path) -> apsw.Connection:
     """Opens a database so that nothing is written and nothing but the columns of rosbag2's tables can be read."""
-    location = f"file:{quote(bytes(path))}?immutable=1"
+    location = f"file://{quote(bytes(path.absolute()))}?immutable=1"
     return _guarded(apsw.Connection(location, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI))
 
 

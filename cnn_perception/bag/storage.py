@@ -48,12 +48,12 @@ class Channel:
     @property
     def times_ns(self) -> npt.NDArray[np.int64]:
         """Returns when each message was received, nanoseconds; of READ_TYPES only, else nothing."""
-        return np.array(self._times_ns, np.int64)
+        return _numbers(self._times_ns)
 
     @property
     def places(self) -> npt.NDArray[np.int64]:
         """Returns where each message lies, (messages, place_size), for `StorageFile.message`."""
-        return np.array(self._places, np.int64).reshape(-1, self.place_size)
+        return _numbers(self._places).reshape(-1, self.place_size)
 
     def append(self, time_ns: int, place: tuple[int, ...]) -> None:
         """Adds a message to the index."""
@@ -147,7 +147,7 @@ class StorageFile(Protocol):
     index: MessageIndex
     damage: list[str]
 
-    def message(self, place: npt.NDArray[np.int64]) -> bytes | memoryview:
+    def message(self, place: npt.NDArray[np.int64]) -> bytes:
         """Returns a serialised message.
 
         Args:
@@ -161,6 +161,11 @@ class StorageFile(Protocol):
     def close(self) -> None:
         """Closes the file."""
         ...
+
+
+def _numbers(found: array[int]) -> npt.NDArray[np.int64]:
+    """Returns numbers without a copy; `found` cannot grow while they are in use."""
+    return np.frombuffer(found, np.int64) if found else np.empty(0, np.int64)
 
 
 def clock_note(before_ns: int, after_ns: int) -> str:
