@@ -43,6 +43,8 @@ def read_metadata(folder: Path) -> Metadata | None:
         BagError: If it cannot be read; the reason alone.
     """
     path = folder / FILE_NAME
+    if path.exists() and not path.is_file():
+        raise BagError(f"{FILE_NAME} is no file")
     try:
         with path.open("rb") as file:
             text = file.read(_LARGEST_BYTES + 1)

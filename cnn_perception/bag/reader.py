@@ -224,23 +224,30 @@ class Bag:
                 raise BagError(f"{self.path}: {topic.name}: {error}") from None
 
     def _open(self) -> list[StorageFile]:
-        if not self.path.exists():
-            raise BagError(f"{self.path}: there is no such bag; name a rosbag2 folder, or an .mcap or .db3 file")
-        metadata = self._metadata() if self.path.is_dir() else None
-        paths, notes = storage_paths(self.path, metadata.files if metadata else ())
-        self._note(*notes)
-        if not paths:
-            raise BagError(f"{self.path}: is no rosbag2: there is no .mcap or .db3 file in it{self._damage_note()}")
-        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cnn_perception_bag_")))
-        files, notes = open_files(paths, folder, self._stack)
-        self._note(*notes)
-        if not files:
-            raise BagError("; ".join(self.damage))
+        try:
+            files, metadata = self._open_files()
+        except OSError as error:
+            raise BagError(f"{self.path}: cannot be read ({error.strerror})") from None
         filled = [file for file in files if file.index.count]
         self._note(*clock_notes(filled))
         if metadata is not None and filled:
             self._note(*(f"{self.path}: {line}" for line in contradictions(metadata, filled)))
         return files
+
+    def _open_files(self) -> tuple[list[StorageFile], Metadata | None]:
+        if not self.path.is_dir() and not self.path.is_file():
+            raise BagError(f"{self.path}: there is no such bag; name a rosbag2 folder, or an .mcap or .db3 file")
+        metadata = self._metadata() if self.path.is_dir() else None
+        paths, notes = storage_paths(self.path, metadata.files if metadata else ())
+        if not paths:
+            raise BagError(f"{self.path}: is no rosbag2: there is no .mcap or .db3 file in it")
+        self._note(*notes)
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cnn_perception_bag_")))
+        files, notes = open_files(paths, folder, self._stack)
+        self._note(*notes)
+        if not files:
+            raise BagError("; ".join(self.damage))
+        return files, metadata
 
     def _metadata(self) -> Metadata | None:
         repair = f"repair with `ros2 bag reindex {self.path}`"

@@ -433,6 +433,18 @@ def test_metadata_that_are_none_are_said_and_everything_is_read(tmp_path, storag
 
 
 @BOTH
+def test_metadata_that_are_no_file_are_said_and_everything_is_read(tmp_path, storage):
+    bag = folder(tmp_path / "bag", storage)
+    (bag / "metadata.yaml").unlink()
+    os.mkfifo(bag / "metadata.yaml")
+
+    found, damage = read(bag)
+
+    assert found == TIMES
+    assert "metadata.yaml is no file" in damage[0]
+
+
+@BOTH
 def test_file_that_the_metadata_do_not_list_is_read_and_said(tmp_path, storage):
     bag = folder(tmp_path / "bag", storage, TIMES[:6])
     other = folder(tmp_path / "other", storage, TIMES[6:])
