@@ -105,7 +105,7 @@ class Disturbances:
         self._parameters: Any = client.node.create_client(SetParameters, f"{NODE}/set_parameters")
         self._reload: Any = client.node.create_client(Trigger, f"{NODE}/reload_model")
 
-    def sequence(self) -> Iterator[Callable[[], None]]:
+    def sequence(self) -> Iterator[Callable[[], object]]:
         """Yields one disturbance after the other, for ever."""
         settings = itertools.cycle(_SETTINGS)
         while True:
@@ -149,7 +149,7 @@ class Disturbances:
         for fields in _BAD_IMAGES:
             self._images.publish(Image(**fields))
 
-    def _set_parameter(self, name: str, value: Any) -> bool:
+    def _set_parameter(self, name: str, value: Any) -> bool:  # noqa: ANN401 as rclpy's
         request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
         return bool(self._call(self._parameters, request).results[0].successful)
 

@@ -26,11 +26,18 @@ EXIT_INTERRUPTED = 130
 """Ctrl-C (128 + SIGINT), as shells report it."""
 
 
+LONGEST_MESSAGE = 2000
+"""Characters of an error's message: names and values of strangers in it may be of any length."""
+
+
 def printable(text: str) -> str:
-    """Returns a text as a terminal may be given it: what is no printable character is written as an escape.
+    """Returns a text on one line, of at most some `LONGEST_MESSAGE` characters, with escapes for what has no glyph.
 
     Names and values of files and peers can hold newlines, which forge lines, and sequences that steer a terminal.
     """
+    if len(text) > LONGEST_MESSAGE:
+        half = LONGEST_MESSAGE // 2
+        text = f"{text[:half]} ... {text[-half:]}"
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
@@ -59,7 +66,7 @@ class PerceptionError(Exception):
     """Base of every error this package raises on purpose.
 
     What cannot be printed on one line, such as a newline in the name of a file or the surrogates of one that is no
-    UTF-8, is written as an escape.
+    UTF-8, is written as an escape. Of a very long message the middle is left out.
     """
 
     def __init__(self, message: str) -> None:

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from rosbags.rosbag2 import ReaderError, storage_mcap
+import lz4.frame
 
 from cnn_perception.errors import BagError, FrameError
 from cnn_perception.image.raw import MAX_PIXELS
@@ -31,9 +31,15 @@ SMALL_FILE_BYTES = 2**26
 SPARE_BYTES = 2**28
 """What unpacking leaves free on the disk."""
 _PIECE_BYTES = 2**20
+_PACKED_PIECE_BYTES = 2**16
 
 ZstdError = zstd.ZstdError
 """Raised on bytes that are not what zstd wrote."""
+
+
+def most_unpacked_bytes(size: int) -> int:
+    """Returns how much a file of a size may become, all its chunks together."""
+    return max(SMALL_FILE_BYTES, LARGEST_RATIO * size)
 
 
 def unpacked_message(payload: bytes) -> bytes:
@@ -51,6 +57,28 @@ def unpacked_message(payload: bytes) -> bytes:
     return found
 
 
+def unpacked_chunk(compression: str, packed: bytes, size: int) -> bytes:
+    """Unpacks a chunk of an MCAP file; of a damaged one, what comes before the damage.
+
+    Args:
+        compression: What the chunk is said to be packed with.
+        packed: Its bytes.
+        size: How many it is said to become.
+
+    Raises:
+        BagError: If it becomes more, that is more than `LARGEST_MESSAGE_BYTES`, or nothing can unpack it.
+    """
+    if compression not in {"zstd", "lz4"}:
+        raise BagError(f"its compression {compression[:40]!r} is not known")
+    if size > LARGEST_MESSAGE_BYTES:
+        raise BagError(f"it claims to unpack to {size} bytes; at most {LARGEST_MESSAGE_BYTES} are accepted")
+    view = memoryview(packed)
+    found = _beginning_of_zstd(view, size) if compression == "zstd" else _beginning_of_lz4(view, size)
+    if len(found) > size:
+        raise BagError(f"it unpacks to more than the {size} bytes that it claims")
+    return found
+
+
 def unpacked_pieces(path: Path, free_bytes: int) -> Iterator[bytes]:
     """Yields the contents of a `.zstd` file in pieces of at most 1 MiB.
 
@@ -59,11 +87,11 @@ def unpacked_pieces(path: Path, free_bytes: int) -> Iterator[bytes]:
         free_bytes: How much it may become, as far as the disk is concerned; see `free_bytes`.
 
     Raises:
-        BagError: Before it becomes larger than that, or than `LARGEST_RATIO` times its size.
+        BagError: Before it becomes larger than that, or than `most_unpacked_bytes`.
         EOFError: If it is cut off.
         ZstdError: If it is damaged.
     """
-    most = min(max(SMALL_FILE_BYTES, LARGEST_RATIO * path.stat().st_size), free_bytes)
+    most = min(most_unpacked_bytes(path.stat().st_size), free_bytes)
     count = 0
     with zstd.open(path, "rb") as source:
         while piece := source.read1(_PIECE_BYTES):  # `read` would lose the end of a file that is cut off
@@ -79,19 +107,6 @@ def unpacked_pieces(path: Path, free_bytes: int) -> Iterator[bytes]:
 def free_bytes(folder: Path) -> int:
     """Returns how much may be written into a folder."""
     return max(0, shutil.disk_usage(folder).free - SPARE_BYTES)
-
-
-def check_files(files: list[Path]) -> None:
-    """Unpacks files to nowhere, because rosbags unpacks those of a compressed bag without a limit.
-
-    Raises:
-        BagError: As `unpacked_pieces`, for all files together as far as the disk is concerned.
-    """
-    free = free_bytes(Path(tempfile.gettempdir()))
-    for file in files:
-        with contextlib.suppress(EOFError, ZstdError):  # rosbags says so
-            for piece in unpacked_pieces(file, free):
-                free -= len(piece)
 
 
 def _unzstd(data: bytes, most: int) -> bytes | None:
@@ -111,27 +126,29 @@ def _unzstd(data: bytes, most: int) -> bytes | None:
     return bytes(found)
 
 
-def _unzstd_chunk(data: bytes, size: int) -> bytes:
-    found = _unzstd(data, _chunk_size(size))
-    return _of_size(found, size)
+def _beginning_of_zstd(data: memoryview, most: int) -> bytes:
+    """Returns what zstd frames unpack to before damage, up to one byte more than `most`."""
+    decompressor = zstd.ZstdDecompressor()
+    found = bytearray()
+    position = 0
+    with contextlib.suppress(ZstdError):
+        while len(found) <= most and (position < len(data) or not (decompressor.eof or decompressor.needs_input)):
+            if decompressor.eof:  # another frame follows
+                decompressor = zstd.ZstdDecompressor()
+            piece = data[position : position + _PACKED_PIECE_BYTES] if decompressor.needs_input else b""
+            found += decompressor.decompress(piece, most + 1 - len(found))
+            position += len(piece) - len(decompressor.unused_data)
+    return bytes(found)
 
 
-def _unlz4_chunk(data: bytes, size: int) -> bytes:
-    return _of_size(_unlz4(data, _chunk_size(size)), size)  # which grows by a factor of 255 at most
-
-
-def _chunk_size(size: int) -> int:
-    if size > LARGEST_MESSAGE_BYTES:
-        raise ReaderError(f"A chunk claims to unpack to {size} bytes; at most {LARGEST_MESSAGE_BYTES} are accepted.")
-    return size
-
-
-def _of_size(found: bytes | None, size: int) -> bytes:
-    if found is None or len(found) != size:
-        raise ReaderError(f"A chunk does not unpack to the {size} bytes that it claims.")
-    return found
-
-
-_unlz4 = storage_mcap.DECOMPRESSORS["lz4"]
-# rosbags' own take no limit, and it has no other place to say which are used
-storage_mcap.DECOMPRESSORS.update(zstd=_unzstd_chunk, lz4=_unlz4_chunk)
+def _beginning_of_lz4(data: memoryview, most: int) -> bytes:
+    """Returns what an LZ4 frame unpacks to before damage, up to one byte more than `most`."""
+    decompressor = lz4.frame.LZ4FrameDecompressor()
+    found = bytearray()
+    position = 0
+    with contextlib.suppress(RuntimeError, EOFError):
+        while not decompressor.eof and len(found) <= most and (position < len(data) or not decompressor.needs_input):
+            piece = data[position : position + _PACKED_PIECE_BYTES] if decompressor.needs_input else b""
+            position += len(piece)
+            found += decompressor.decompress(piece, most + 1 - len(found))
+    return bytes(found)

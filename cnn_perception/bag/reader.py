@@ -1,46 +1,48 @@
 """Reads stamped images, labels and numbers from a rosbag2, without ROS and in constant memory.
 
-A damaged bag is read as far as it goes; what is missing is said in `Bag.damage`, which an executable turns into an
-exit code that is not 0. Nothing is ever left out silently.
+Every message that is in the files is read, whatever metadata.yaml, indexes and statistics say: these are promises, with
+which the messages found are compared. What is missing, and where the time axis may not be true, is said in
+`Bag.damage`, which an executable turns into an exit code that is not 0. Nothing is ever left out silently.
 """
 
 from __future__ import annotations
 
-import struct
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import apsw
-from rosbags.rosbag2 import ReaderError
-from rosbags.serde import SerdeError
-
-from cnn_perception.bag.decompression import ZstdError, unpacked_message
-from cnn_perception.bag.message_types import CLASSIFICATION_TYPE, COMPRESSED_IMAGE_TYPE, IMAGE_TYPE, typestore
-from cnn_perception.bag.salvage import decompressed, readable_copy
-from cnn_perception.bag.sqlite_storage import BagReader
-from cnn_perception.errors import BagError, FrameError, one_line
+from cnn_perception.bag.decompression import unpacked_message
+from cnn_perception.bag.message_types import (
+    CLASSIFICATION_TYPE,
+    IMAGE_TYPES,
+    JOINT_STATE_TYPE,
+    LABEL_TYPES,
+    NUMBER_TYPES,
+    typestore,
+)
+from cnn_perception.bag.metadata import Metadata, read_metadata
+from cnn_perception.bag.storage import LONGEST_PAUSE_NS, Channel, StorageFile, by_topic, clock_note, reception_order
+from cnn_perception.bag.storage_files import open_files, storage_paths
+from cnn_perception.errors import BagError, FrameError, one_line, printable
 from cnn_perception.image.messages import EncodedFile, EncodedImage, encoded_from_message, nanoseconds
 from cnn_perception.label_text import SEPARATOR
 
-IMAGE_TYPES = (IMAGE_TYPE, COMPRESSED_IMAGE_TYPE)
-STRING_TYPE = "std_msgs/msg/String"
-LABEL_TYPES = (STRING_TYPE, CLASSIFICATION_TYPE)
-JOINT_STATE_TYPE = "sensor_msgs/msg/JointState"
-NUMBER_TYPES = ("std_msgs/msg/Float32", "std_msgs/msg/Float64", JOINT_STATE_TYPE)
-
-_READ_ERRORS = (
-    ReaderError, apsw.Error, ZstdError, struct.error, OSError, EOFError, TypeError, ValueError, RuntimeError
-)  # fmt: skip
-"""What rosbags, SQLite and the decompressors raise on bytes that are not as they should be."""
+_NOT_A_PICTURE = ("32FC", "64FC")
+"""Beginnings of encodings that no camera sends: depth, and the activations that a perception node publishes."""
+_TIME_TOLERANCE_NS = 10**6
+"""Between metadata.yaml and the messages: converters that compute in float64 lose a quarter of a microsecond."""
 
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic of a bag: its name, its message type such as `sensor_msgs/msg/Image`, and its number of messages."""
+    """A topic of a bag: its name, its message type such as `sensor_msgs/msg/Image`, and its number of messages.
+
+    A name that was recorded with two types is two topics.
+    """
 
     name: str
     type: str
@@ -110,11 +112,11 @@ class Bag:
         self._stack = ExitStack()
         self._types = typestore()
         try:
-            self._readers = self._open()
+            self._files = self._open()
             self.topics = self._topics()
             if not any(topic.count for topic in self.topics):
-                raise BagError(f"{path}: the bag has no messages{self._damage_note()}; record it again")
-            self.start_ns = min(reader.start_time for reader in self._readers)
+                raise BagError(f"{path}: the bag has no messages{self._damage_note()}")
+            self.start_ns = min(file.index.first_ns for file in self._files)
         except BaseException:
             self.close()
             raise
@@ -133,27 +135,35 @@ class Bag:
         """Returns the topic to read images from.
 
         Args:
-            name: The topic, with or without the leading slash; None takes the only one there is.
+            name: The topic, with or without the leading slash; None takes the only one that holds pictures.
+
+        Returns:
+            The topic with the messages of all image types that its name was recorded with.
 
         Raises:
             BagError: If there is no such topic, it holds no images, or the choice is not clear.
         """
         images = [topic for topic in self.topics if topic.type in IMAGE_TYPES]
-        found = ", ".join(f"{topic.name} ({topic.count})" for topic in images) or "none"
+        encodings = {topic: self._encoding(topic) if name is None and topic.count else "" for topic in images}
+        is_picture = {topic: not encodings[topic].startswith(_NOT_A_PICTURE) for topic in images}
+        notes = {topic: "" if is_picture[topic] else f", {encodings[topic]}" for topic in images}
+        found = ", ".join(f"{topic.name} ({topic.count}{notes[topic]})" for topic in images) or "none"
         if name is not None:
-            return self._topic(name, IMAGE_TYPES, f"image topics in it: {found}")
-        filled = [topic for topic in images if topic.count]
+            topic = self._topic(name, IMAGE_TYPES, f"image topics in it: {found}")
+            return Topic(topic.name, topic.type, sum(other.count for other in images if other.name == topic.name))
+        filled = sorted({topic.name for topic in images if topic.count and is_picture[topic]})
         if len(filled) != 1:
             raise BagError(
                 f"{self.path}: cannot choose the image topic; name one with --topic; image topics in it: {found}"
             )
-        return filled[0]
+        return self.image_topic(filled[0])
 
     def images(self, topic: Topic) -> Iterator[StampedImage]:
-        """Yields every image of a topic once, in the order of reception; stops early where the bag is damaged."""
-        for log_time_ns, payload in self._payloads(topic):
+        """Yields every image of a topic once, of either type, in the order of log times; see `reception_order`."""
+        self._note_other_types(topic, IMAGE_TYPES)
+        for log_time_ns, kind, payload in self._payloads(topic, IMAGE_TYPES):
             try:
-                message = self._message(payload, topic)
+                message = self._message(payload, kind)
                 frame = encoded_from_message(message)
             except FrameError as error:
                 yield StampedImage(0, log_time_ns, error)
@@ -206,101 +216,159 @@ class Bag:
         return self._topic(name, types, f"{kind} in it: {found}")
 
     def _messages(self, topic: Topic) -> Iterator[tuple[int, Any]]:
-        for log_time_ns, payload in self._payloads(topic):
+        self._note_other_types(topic, (topic.type,))
+        for log_time_ns, kind, payload in self._payloads(topic, (topic.type,)):
             try:
-                yield log_time_ns, self._message(payload, topic)
+                yield log_time_ns, self._message(payload, kind)
             except FrameError as error:
                 raise BagError(f"{self.path}: {topic.name}: {error}") from None
 
-    def _open(self) -> list[BagReader]:
-        if not self.path.exists():
+    def _open(self) -> list[StorageFile]:
+        try:
+            files, metadata = self._open_files()
+        except OSError as error:
+            raise BagError(f"{self.path}: cannot be read ({error.strerror})") from None
+        filled = [file for file in files if file.index.count]
+        self._note(*clock_notes(filled))
+        if metadata is not None and filled:
+            self._note(*(f"{self.path}: {line}" for line in contradictions(metadata, filled)))
+        return files
+
+    def _open_files(self) -> tuple[list[StorageFile], Metadata | None]:
+        if not self.path.is_dir() and not self.path.is_file():
             raise BagError(f"{self.path}: there is no such bag; name a rosbag2 folder, or an .mcap or .db3 file")
-        try:
-            return [self._stack.enter_context(BagReader(self.path))]
-        except _READ_ERRORS as error:
-            return self._open_damaged(one_line(error))
-
-    def _open_damaged(self, reason: str) -> list[BagReader]:
-        """Returns readers of the storage files of a bag, each as far as it can be read."""
-        files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
-        files = [file for file in files if {".mcap", ".db3"} & set(file.suffixes)]
-        if not files:
+        metadata = self._metadata() if self.path.is_dir() else None
+        paths, notes = storage_paths(self.path, metadata.files if metadata else ())
+        if not paths:
             raise BagError(f"{self.path}: is no rosbag2: there is no .mcap or .db3 file in it")
-        if not self.path.is_dir() or (self.path / "metadata.yaml").is_file():
-            self.damage.append(f"{self.path}: the bag is damaged ({reason})")
-        else:
-            self.damage.append(f"{self.path}: there is no metadata.yaml; repair with `ros2 bag reindex {self.path}`")
+        self._note(*notes)
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cnn_perception_bag_")))
-        opened = [self._open_file(file, folder) for file in files]
-        readers = [reader for reader in opened if reader is not None]
-        if not readers:
+        files, notes = open_files(paths, folder, self._stack)
+        self._note(*notes)
+        if not files:
             raise BagError("; ".join(self.damage))
-        return sorted(readers, key=lambda reader: reader.start_time)
+        return files, metadata
 
-    def _open_file(self, file: Path, folder: Path) -> BagReader | None:
-        """Returns a reader of as much of a file as can be read; None if that is nothing. The damage is noted."""
+    def _metadata(self) -> Metadata | None:
+        repair = f"repair with `ros2 bag reindex {self.path}`"
         try:
-            unpacked, is_complete = decompressed(file, folder)
-            try:
-                reader = self._stack.enter_context(BagReader(unpacked))
-            except _READ_ERRORS:
-                is_complete = False
-                reader = self._stack.enter_context(BagReader(readable_copy(unpacked, folder)))
-        except (BagError, *_READ_ERRORS) as error:
-            self.damage.append(f"{file}: cannot be read at all ({one_line(error)})")
+            metadata = read_metadata(self.path)
+        except BagError as error:
+            self._note(f"{self.path}: {error}; {repair}")
             return None
-        if not is_complete:
-            count = reader.message_count
-            self.damage.append(
-                f"{file}: is truncated; its first {count} messages were read; repair with `ros2 bag reindex`"
-            )
-        return reader
+        if metadata is None:
+            self._note(f"{self.path}: there is no metadata.yaml; {repair}")
+        return metadata
+
+    def _channels(self) -> Iterator[tuple[StorageFile, Channel]]:
+        for file in self._files:
+            for channel in file.index.channels.values():
+                yield file, channel
 
     def _topics(self) -> tuple[Topic, ...]:
-        counts: dict[tuple[str, str], int] = {}
-        for reader in self._readers:
-            for connection in reader.connections:
-                key = (connection.topic, connection.msgtype)
-                counts[key] = counts.get(key, 0) + connection.msgcount
+        counts: Counter[tuple[str, str]] = Counter()
+        for _, channel in self._channels():
+            counts[channel.topic, channel.type] += channel.count
         return tuple(Topic(name, kind, count) for (name, kind), count in sorted(counts.items()))
 
     def _topic(self, name: str, types: tuple[str, ...], choices: str) -> Topic:
         name = "/" + name.lstrip("/")
-        matches = [topic for topic in self.topics if topic.name == name]
+        matches = [topic for topic in self.topics if "/" + topic.name.lstrip("/") == name]
         if not matches:
             raise BagError(f"{self.path}: there is no topic {name}{self._damage_note()}; {choices}")
         usable = [topic for topic in matches if topic.type in types]
         if not usable:
             raise BagError(f"{self.path}: {name} is {matches[0].type}, not {' or '.join(types)}; {choices}")
-        if not usable[0].count:
+        most = max(usable, key=lambda topic: topic.count)
+        if not most.count:
             raise BagError(f"{self.path}: {name} has no messages{self._damage_note()}; {choices}")
-        return usable[0]
+        return most
 
-    def _payloads(self, topic: Topic) -> Iterator[tuple[int, bytes]]:
-        """Yields (reception time, serialised message); a damage met on the way ends its file and is noted."""
-        for reader in self._readers:
-            connections = [c for c in reader.connections if (c.topic, c.msgtype) == (topic.name, topic.type)]
-            if not connections:  # rosbags would take none for all
-                continue
-            count = 0
+    def _encoding(self, topic: Topic) -> str:
+        """Returns the encoding of the first image of a topic that can be read; empty for a CompressedImage."""
+        for _, kind, payload in self._payloads(topic, (topic.type,)):
             try:
-                for _, log_time_ns, payload in reader.messages(connections):
-                    yield log_time_ns, payload
-                    count += 1
-            except _READ_ERRORS as error:
-                where = f"{reader.path}: {topic.name}"
-                line = f"{where}: reading stopped after {count} messages ({one_line(error)})"
-                if line not in self.damage:
-                    self.damage.append(line)
+                return str(getattr(self._message(payload, kind), "encoding", ""))
+            except FrameError:
+                continue
+        return ""
 
-    def _message(self, payload: bytes, topic: Topic) -> Any:  # noqa: ANN401 rosbags makes its classes at run time
+    def _note_other_types(self, topic: Topic, types: Sequence[str]) -> None:
+        for other in self.topics:
+            if other.name == topic.name and other.type not in types and other.count:
+                kind = other.type or "an unknown type"
+                self._note(f"{self.path}: {topic.name}: {other.count} messages of {kind} on it were not read")
+
+    def _payloads(self, topic: Topic, types: Sequence[str]) -> Iterator[tuple[int, str, bytes]]:
+        """Yields (reception time, type, serialised message); what cannot be read is noted."""
+        channels = [
+            (file, channel)
+            for file, channel in self._channels()
+            if channel.topic == topic.name and channel.type in types and channel.count
+        ]
+        times_ns = [channel.times_ns for _, channel in channels]
+        places = [channel.places for _, channel in channels]
+        lost: Counter[tuple[Path, str]] = Counter()
+        for number, row in reception_order(channels):
+            file, channel = channels[number]
+            try:
+                payload = file.message(places[number][row])
+            except BagError as error:
+                lost[file.path, str(error)] += 1
+                continue
+            yield int(times_ns[number][row]), channel.type, payload
+        for (path, reason), count in lost.items():
+            self._note(f"{path}: {topic.name}: {count} messages are lost ({reason})")
+
+    def _message(self, payload: bytes, kind: str) -> Any:  # noqa: ANN401 rosbags makes its classes at run time
         try:
-            return self._types.deserialize_cdr(memoryview(unpacked_message(payload)), topic.type)
-        except (SerdeError, IndexError, ZstdError) as error:
+            return self._types.deserialize_cdr(memoryview(unpacked_message(payload)), kind)
+        except FrameError:
+            raise
+        except Exception as error:  # what rosbags and zstd raise on bytes that are no such message is told nowhere
             raise FrameError(
                 "message", f"a message cannot be deserialised ({one_line(error)}); it was dropped"
             ) from None
 
+    def _note(self, *lines: str) -> None:
+        """Adds to the damage what was not noted in an earlier reading."""
+        for line in map(printable, lines):
+            if line not in self.damage:
+                self.damage.append(line)
+
     def _damage_note(self) -> str:
         """Returns the damage in brackets, for the end of an error; empty where there is none."""
         return f" ({'; '.join(self.damage)})" if self.damage else ""
+
+
+def clock_notes(files: list[StorageFile]) -> list[str]:
+    """Returns what is said of a clock that was set within a file or between two of them, which are in order of time."""
+    notes = [f"{file.path}: {file.index.clock_note}" for file in files if file.index.clock_note]
+    last_ns = files[0].index.last_ns if files else 0
+    for file in files:
+        if file.index.first_ns - last_ns > LONGEST_PAUSE_NS:
+            notes.append(f"{file.path}: {clock_note(last_ns, file.index.first_ns)}")
+        last_ns = max(last_ns, file.index.last_ns)
+    return notes
+
+
+def contradictions(metadata: Metadata, files: list[StorageFile]) -> list[str]:
+    """Returns what metadata.yaml says that is not so, a line each."""
+    counts: Counter[str] = Counter()
+    for file in files:
+        for channel in file.index.channels.values():
+            counts[channel.topic] += channel.count
+    silent = {topic: 0 for topic, count in counts.items() if count and topic not in metadata.counts}
+    lines = by_topic("metadata.yaml", {**metadata.counts, **silent}, counts)
+    total = sum(counts.values())
+    if not lines and metadata.count != total:
+        lines.append(f"metadata.yaml: {metadata.count} messages are promised, {total} were found")
+    first_ns = min(file.index.first_ns for file in files)
+    last_ns = max(file.index.last_ns for file in files)
+    for what, promised_ns, found_ns in (("first", metadata.start_ns, first_ns), ("last", metadata.end_ns, last_ns)):
+        if abs(promised_ns - found_ns) > _TIME_TOLERANCE_NS:
+            lines.append(
+                f"metadata.yaml gives {promised_ns / 1e9:.3f} s as the time of the {what} message, it is "
+                f"{found_ns / 1e9:.3f} s; the messages' own times were used"
+            )
+    return lines

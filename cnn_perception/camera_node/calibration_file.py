@@ -62,7 +62,7 @@ def read_calibration(url: str, width: int, height: int) -> CameraInfo:
         )
         horizontal = width / info.width
         vertical = height / info.height
-    except (KeyError, TypeError, ValueError, ZeroDivisionError, AssertionError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, AssertionError) as error:
         what = f"{type(error).__name__}: {error}"[:120]
         raise ConfigError(f"camera_info_url {url}: is no calibration of camera_calibration ({what})") from None
     if abs(width * info.height - height * info.width) > max(info.width, info.height):

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -18,6 +19,22 @@ from cnn_perception.evaluation.replay import WORKERS
 from cnn_perception.evaluation.report_record import Report
 from cnn_perception.label_text import SEPARATOR, UNLABELLED
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS
+
+
+class _Once(argparse.Action):
+    """Refuses an option that is given again, of which argparse would keep the last alone."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Sets the option, or ends the program with exit code 2."""
+        if getattr(namespace, self.dest) is not None:
+            parser.error(f"{option_string} is given twice; evaluate one at a time")
+        setattr(namespace, self.dest, values)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
         "3 --min-accuracy, --min-map or --max-mae missed; 130 interrupted, with a report of what was done",
     )
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--bag", type=Path, help="rosbag2 folder (sqlite3 or mcap), or a single .mcap or .db3 file")
+    where.add_argument(
+        "--bag", type=Path, action=_Once, help="rosbag2 folder (sqlite3 or mcap), or a single .mcap or .db3 file"
+    )
     where.add_argument("--images", type=Path, help="folder with a folder of images for each class")
     parser.add_argument("--model", type=Path, required=True, help="model file made by training.export")
     parser.add_argument("--topic", help="image topic; not needed where the bag has only one")

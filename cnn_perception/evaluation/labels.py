@@ -178,11 +178,11 @@ def read_measurements(path: Path, names: Sequence[str]) -> Measurements:
     """
     table = read_table(path, "name a CSV file or a topic of numbers")
     require_names(table.header, (_TIME, *names), str(path))
-    rows = [(number(row, _TIME) * 1e9, _numbers(row, names)) for row in table.rows]
+    rows = [(_nanoseconds(row, _TIME), _numbers(row, names)) for row in table.rows]
     if not rows:
         raise DataError(f"{path}: has no line of numbers; write them as {','.join((_TIME, *names))}")
     rows.sort()
-    return Measurements(tuple(round(time_ns) for time_ns, _ in rows), tuple(values for _, values in rows))
+    return Measurements(tuple(time_ns for time_ns, _ in rows), tuple(values for _, values in rows))
 
 
 def _numbers(row: Row, names: Sequence[str]) -> tuple[float, ...]:

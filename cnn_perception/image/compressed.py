@@ -15,7 +15,6 @@ The content decides, never a name or a `format` field. Decisions:
 from __future__ import annotations
 
 import io
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -52,9 +51,6 @@ _UPRIGHT: dict[int, Callable[[_Pixels], _Pixels]] = {
     8: lambda pixels: np.rot90(pixels),
 }
 """What undoes an EXIF orientation. Source: Exif 2.32, tag 0x0112 Orientation; 1 is upright."""
-
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, cv2.error)
-"""What the decoders raise for a damaged file (Pillow's format plugins do not agree on one class)."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +136,9 @@ def decode_file_bytes(data: bytes | memoryview) -> RgbImage:
         raise FrameError(
             "size", f"the {file_format}'s header claims a huge image; at most {MAX_PIXELS} pixels are accepted"
         ) from None
-    except _DECODE_ERRORS as error:
+    except FrameError:
+        raise
+    except Exception as error:  # of a decoder: Pillow's plugins raise IndexError, AssertionError, SyntaxError, ...
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise FrameError(
             "corrupt", f"the {file_format} cannot be decoded ({reason:.100}); replace it, or mend the camera's link"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import onnxruntime
 from cnn_perception.errors import FrameError, ModelError, one_line
 from cnn_perception.model.gallery import Gallery, read_gallery
 from cnn_perception.model.gpu_buffers import GpuBuffers
-from cnn_perception.model.onnx_file import read_onnx_file
+from cnn_perception.model.onnx_file import OnnxFile, read_onnx_file
 from cnn_perception.model.outputs import FloatArray, Outputs
 from cnn_perception.model.providers import DEFAULT_PROVIDERS, GPU_PROVIDERS, INPUT_NAME, TENSORRT, SessionOptions
 from cnn_perception.model.session import ORT_ERRORS, open_session, reason_of
@@ -70,7 +70,7 @@ class OnnxModel:
 
         self._options = options
         # The score map has a session of its own, once it is asked for: ONNX Runtime would compute it for every frame.
-        answers = dataclasses.replace(file, data=subgraph(file.data, {"logits", "embedding", "activation"}))
+        answers = _with_outputs(file, {"logits", "embedding", "activation"})
         opened = open_session(answers, self.spec, options, warm_up, log)
         self.provider = opened.provider
         self.fallback = opened.fallback
@@ -139,7 +139,7 @@ class OnnxModel:
         file = read_onnx_file(self.path)
         if file.sha256 != self.sha256:
             raise ModelError(f"{self.path}: has been replaced since it was loaded; reload the model")
-        file = dataclasses.replace(file, data=subgraph(file.data, {"score_map"}))
+        file = _with_outputs(file, {"score_map"})
         # TensorRT would build an engine, for minutes, at each new size of image.
         others = [name for name in self._options.provider_order if name != TENSORRT]
         options = dataclasses.replace(self._options, providers=others, require_gpu=False)
@@ -198,6 +198,13 @@ def _split(found: Mapping[str, FloatArray], count: int) -> list[Outputs]:
         activation = None if maps is None else maps[index]
         outputs.append(Outputs(found["logits"][index], activation, found["embedding"][index]))
     return outputs
+
+
+def _with_outputs(file: OnnxFile, outputs: Set[str]) -> OnnxFile:
+    try:
+        return dataclasses.replace(file, data=subgraph(file.data, outputs))
+    except ValueError as error:
+        raise ModelError(f"{file.path}: its graph is damaged ({one_line(error)}); export it again") from None
 
 
 def _read_spec(path: Path, metadata: Mapping[str, str]) -> ModelSpec:

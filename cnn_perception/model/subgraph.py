@@ -24,6 +24,9 @@ def subgraph(model: bytes, outputs: Set[str]) -> bytes:
         model: An ONNX model such as `training.export` makes and `read_onnx_file` has looked through: none of its nodes
             has a graph inside.
         outputs: Names of outputs; those that the model does not have are left out.
+
+    Raises:
+        ValueError: If a name in it is no text, or a part of the graph is damaged.
     """
     parts: list[bytes | memoryview] = []
     copied = 0

@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import lz4.frame
+import numpy as np
 import pytest
 import tiny_bag
-from rosbags.rosbag2 import CompressionMode, ReaderError, storage_mcap
+from rosbags.rosbag2 import CompressionMode
 
 from cnn_perception.bag import decompression
-from cnn_perception.bag.decompression import unpacked_message, unpacked_pieces
+from cnn_perception.bag.decompression import unpacked_chunk, unpacked_message, unpacked_pieces
 from cnn_perception.bag.reader import Bag
 from cnn_perception.errors import BagError, FrameError
 
@@ -65,13 +66,26 @@ def test_file_is_refused_before_it_becomes_larger_than_allowed_or_than_the_disk_
         assert sum(sizes) <= min(free, max(4 * MIB, 1000 * path.stat().st_size))
 
 
-@pytest.mark.parametrize(("name", "pack"), [("zstd", without_size), ("lz4", lz4.frame.compress)])
+@pytest.mark.parametrize(
+    ("name", "pack"), [("zstd", without_size), ("zstd", in_two_frames), ("lz4", lz4.frame.compress)]
+)
 def test_chunk_becomes_what_it_claims_and_claims_no_more_than_the_limit(name, pack):
-    unpack = storage_mcap.DECOMPRESSORS[name]
-    assert unpack(pack(b"abc"), 3) == b"abc"
-    for data, claimed in ((bytes(64 * MIB), 3), (b"abc", 2), (b"abc", 4), (bytes(5 * MIB), 5 * MIB)):
-        with pytest.raises(ReaderError, match="chunk"):
-            unpack(pack(data), claimed)
+    assert unpacked_chunk(name, pack(b"abc" * 9), 27) == b"abc" * 9
+    for data, claimed in ((bytes(64 * MIB), 3), (b"abc" * 9, 2), (bytes(5 * MIB), 5 * MIB)):
+        with pytest.raises(BagError, match="unpack"):
+            unpacked_chunk(name, pack(data), claimed)
+    with pytest.raises(BagError, match="its compression 'brotli' is not known"):
+        unpacked_chunk("brotli", b"", 0)
+
+
+@pytest.mark.parametrize(("name", "pack"), [("zstd", without_size), ("lz4", lz4.frame.compress)])
+def test_of_a_damaged_chunk_the_beginning_is_unpacked(name, pack):
+    data = np.random.default_rng(1).integers(0, 9, MIB, np.uint8).tobytes()
+    packed = pack(data)
+    for damaged in (packed[: len(packed) * 3 // 4], packed[: len(packed) * 3 // 4] + b"rust" * 9999):
+        found = unpacked_chunk(name, damaged, len(data))
+        assert len(found) >= MIB // 4
+        assert data[: MIB // 4] == found[: MIB // 4]
 
 
 @pytest.mark.parametrize("has_metadata", [True, False])

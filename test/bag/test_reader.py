@@ -188,6 +188,7 @@ def test_what_is_no_bag_is_refused_in_one_line(tmp_path):
     (tmp_path / "text.mcap").write_text("not an MCAP file")
     (tmp_path / "text.db3").write_text("not an SQLite file, but long enough to have a header" * 10)
     (tmp_path / "zero.mcap").touch()
+    os.mkfifo(tmp_path / "pipe.mcap")
 
     for name, complaint in {
         "absent": "there is no such bag",
@@ -195,11 +196,15 @@ def test_what_is_no_bag_is_refused_in_one_line(tmp_path):
         "text.mcap": "does not begin like an MCAP file",
         "text.db3": "does not begin like an SQLite file",
         "zero.mcap": "does not begin like an MCAP file",
+        "pipe.mcap": "there is no such bag",
+        "long" * 999: "cannot be read .File name too long",
     }.items():
         with pytest.raises(BagError, match=complaint) as caught:
             Bag(tmp_path / name)
         assert "\n" not in str(caught.value)
-        assert name in str(caught.value)
+        assert name[:9] in str(caught.value)
+        assert "reindex" not in str(caught.value)
+        assert "record it again" not in str(caught.value)
 
 
 def test_a_bag_without_messages_is_refused(tmp_path):
@@ -239,7 +244,8 @@ def test_a_truncated_bag_gives_its_intact_beginning_and_says_so(tmp_path, storag
     assert 12 <= len(images) <= 24
     for index, image in enumerate(images):
         np.testing.assert_array_equal(decode(image.frame), noise(index))
-    assert any("is truncated" in line and "ros2 bag reindex" in line for line in bag.damage)
+    repair = "ros2 bag reindex" if storage is StoragePlugin.MCAP else "sqlite3 bag.db3 .recover"
+    assert any("is truncated" in line and repair in line for line in bag.damage)
     assert folder == [path]
 
 
@@ -264,7 +270,7 @@ def test_messages_compressed_alone_are_read_without_metadata_too(tmp_path):
         np.testing.assert_array_equal(decode(next(bag.images(bag.image_topic())).frame), noise(0))
 
 
-def test_a_broken_chunk_in_the_middle_ends_the_reading_and_is_reported(tmp_path):
+def test_what_comes_before_and_after_a_broken_chunk_is_read_and_the_rest_is_counted(tmp_path):
     path = tiny_bag.write_bag(tmp_path / "bag", drive(), compression=CompressionMode.STORAGE)
     file = path / "bag.mcap"
     before, _, after = file.read_bytes().rpartition(b"\x28\xb5\x2f\xfd")  # of the last chunk
@@ -274,8 +280,7 @@ def test_a_broken_chunk_in_the_middle_ends_the_reading_and_is_reported(tmp_path)
         images = list(bag.images(bag.image_topic()))
 
     assert 0 < len(images) < 40
-    assert len(bag.damage) == 1
-    assert f"reading stopped after {len(images)} messages" in bag.damage[0]
+    assert any(f"/camera/image_raw: 40 messages are promised, {len(images)} were found" in line for line in bag.damage)
 
 
 def test_a_lost_part_of_a_split_bag_leaves_the_others(tmp_path):
@@ -303,7 +308,6 @@ COMPUTED = {
         "CREATE VIEW messages AS WITH RECURSIVE n(id) AS (VALUES (1) UNION ALL SELECT id + 1 FROM n) "
         "SELECT id, 1 AS topic_id, id AS timestamp, x'00' AS data FROM n",
     ],
-    "version": [TOPICS, MESSAGES, "CREATE VIEW schema AS SELECT 4 AS schema_version"],
     "virtual table": [TOPICS, "CREATE VIRTUAL TABLE messages USING fts5(topic_id, timestamp, data)"],
     "generated column": [
         TOPICS,
@@ -398,6 +402,8 @@ def test_tables_of_others_are_ignored_whatever_their_names_and_columns_are(tmp_p
     with contextlib.closing(sqlite3.connect(bag / "bag.db3")) as database, database:
         database.execute("""CREATE TABLE "a""b'c]; DROP TABLE messages; --" ("d""e" AS (1), "f'g" DEFAULT 'h"i')""")
         database.execute("CREATE VIEW whole AS SELECT * FROM messages")
+        database.execute("DROP TABLE schema")
+        database.execute("CREATE VIEW schema AS SELECT 4 AS schema_version")
         database.execute("CREATE TRIGGER gone AFTER INSERT ON messages BEGIN DELETE FROM messages; END")
     with Bag(bag) as whole:
         assert len(list(whole.images(whole.image_topic()))) == 40
@@ -437,7 +443,7 @@ def test_a_broken_file_of_every_version_is_read_by_the_names_of_its_columns(tmp_
         track = bag.label_track(topic[2])
 
     assert track.changes == tuple((START_NS + number, f"word {number}") for number in range(3))
-    assert "is truncated; its first 3 messages were read" in bag.damage[1]
+    assert "is truncated; 3 messages were read" in bag.damage[0]
 
 
 @pytest.mark.parametrize("storage", [StoragePlugin.SQLITE3, StoragePlugin.MCAP])

@@ -26,7 +26,7 @@ RUNTIME: list[dict[str, set[str]]] = [
     {"tasks": {"numpy"}},
     {"pipeline": {"numpy", "cv2", "PIL"}},
     {
-        "bag": {"apsw", "rosbags", "backports", "compression"},
+        "bag": {"apsw", "rosbags", "backports", "compression", "lz4", "numpy", "yaml"},
         "ros": ROS | {"numpy", "yaml"},
         "pages": {"numpy", "jinja2"},
     },

@@ -1,0 +1,91 @@
+"""What metadata.yaml promises of a bag: a claim, compared with the files and never a filter of them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import yaml
+
+from cnn_perception.errors import BagError, one_line
+
+FILE_NAME = "metadata.yaml"
+_LARGEST_BYTES = 2**23
+"""Of metadata.yaml: a bag of a thousand files and topics has half a megabyte."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What metadata.yaml says.
+
+    Attributes:
+        files: Names of the storage files.
+        counts: Messages by topic.
+        count: Messages of all topics.
+        start_ns: When the first message was received, nanoseconds.
+        end_ns: When the last one was.
+    """
+
+    files: tuple[str, ...]
+    counts: dict[str, int]
+    count: int
+    start_ns: int
+    end_ns: int
+
+
+def read_metadata(folder: Path) -> Metadata | None:
+    """Returns what a bag's metadata.yaml says; None if there is none.
+
+    Raises:
+        BagError: If it cannot be read; the reason alone.
+    """
+    path = folder / FILE_NAME
+    if path.exists() and not path.is_file():
+        raise BagError(f"{FILE_NAME} is no file")
+    try:
+        with path.open("rb") as file:
+            text = file.read(_LARGEST_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BagError(f"{FILE_NAME} cannot be read ({error.strerror})") from None
+    if len(text) > _LARGEST_BYTES:
+        raise BagError(f"{FILE_NAME} has more than {_LARGEST_BYTES} bytes")
+    try:
+        content = yaml.load(text, yaml.BaseLoader)  # of which nothing becomes larger, or an object
+        return _metadata(content["rosbag2_bagfile_information"])
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise BagError(f"{FILE_NAME} cannot be read ({one_line(error)})") from None
+
+
+def _metadata(information: dict[str, Any]) -> Metadata:
+    files = information["relative_file_paths"]
+    if not isinstance(files, list):
+        raise TypeError("relative_file_paths is no list")
+    counts: Counter[str] = Counter()
+    for entry in information["topics_with_message_count"]:
+        counts[_text(entry["topic_metadata"]["name"])] += _number(entry["message_count"])
+    start_ns = _number(information["starting_time"]["nanoseconds_since_epoch"])
+    return Metadata(
+        tuple(PurePath(_text(name)).name for name in files),
+        dict(counts),
+        _number(information["message_count"]),
+        start_ns,
+        start_ns + _number(information["duration"]["nanoseconds"]),
+    )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a list or a mapping stands in place of a text")
+    return value
+
+
+def _number(value: object) -> int:
+    text = _text(value)
+    if re.fullmatch(r"[+-]?[0-9]{1,20}", text) is None:
+        raise ValueError(f"{text[:40]!r} stands in place of a whole number")
+    return int(text)

@@ -1,0 +1,240 @@
+"""What the files of a bag have in common, whatever their storage format: an index of their messages."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from cnn_perception.bag.message_types import READ_TYPES
+from cnn_perception.errors import BagError
+
+MOST_MESSAGES = 2**24
+"""Indexed of a file: 77 hours of a camera at 60 Hz, in half a gigabyte of memory."""
+LONGEST_PAUSE_NS = 30 * 86400 * 10**9
+"""Between two messages of a file or of two files; beyond it the clock was set. A recorder may pause for a weekend."""
+LARGEST_STEP_BACK_NS = 5 * 10**9
+"""Between two messages of a channel; beyond it the clock was set. Threads and small corrections explain less."""
+MOST_LINES = 5
+"""Of one kind about one file."""
+_LARGEST_TIME_NS = 2**63 - 1
+
+
+@dataclass(eq=False)
+class Channel:
+    """The messages of one type on one topic in one file, in the file's order.
+
+    Attributes:
+        topic: Its name.
+        type: As `message_types.stored_type` returns it.
+        place_size: How many numbers say where a message lies.
+        count: How many messages there are.
+        last_ns: When the last of them was received, nanoseconds.
+    """
+
+    topic: str
+    type: str
+    place_size: int
+    count: int = 0
+    last_ns: int = 0
+    _times_ns: array[int] = field(default_factory=lambda: array("q"))
+    _places: array[int] = field(default_factory=lambda: array("q"))
+
+    @property
+    def times_ns(self) -> npt.NDArray[np.int64]:
+        """Returns when each message was received, nanoseconds; of READ_TYPES only, else nothing."""
+        return _numbers(self._times_ns)
+
+    @property
+    def places(self) -> npt.NDArray[np.int64]:
+        """Returns where each message lies, (messages, place_size), for `StorageFile.message`."""
+        return _numbers(self._places).reshape(-1, self.place_size)
+
+    def append(self, time_ns: int, place: tuple[int, ...]) -> None:
+        """Adds a message to the index."""
+        self._times_ns.append(time_ns)
+        self._places.extend(place)
+
+
+class MessageIndex:
+    """The messages of a file by channel; it grows while the file is scanned.
+
+    Attributes:
+        channels: What the file holds, by the file's own number.
+        count: Messages of all channels.
+        orphans: Messages whose channel the file does not describe; they are not in `count`.
+        first_ns: When the first message of all was received, nanoseconds.
+        last_ns: When the last one was.
+        clock_note: That the clock was set while recording; empty if not.
+        checks_clock: Whether messages are added in the file's order, so that a step of the clock can be seen.
+    """
+
+    def __init__(self, place_size: int) -> None:
+        self.channels: dict[int, Channel] = {}
+        self.count = 0
+        self.orphans = 0
+        self.first_ns = _LARGEST_TIME_NS
+        self.last_ns = -_LARGEST_TIME_NS
+        self.clock_note = ""
+        self.checks_clock = True
+        self._place_size = place_size
+        self._indexed = 0
+        self._previous_ns: int | None = None
+
+    def describe(self, number: int, topic: str, kind: str) -> bool:
+        """Adds a channel; returns whether it agrees with what is known of this number, which stays.
+
+        Args:
+            number: Of the channel, the file's own.
+            topic: Its name.
+            kind: Its type; empty where the file does not say, until it does.
+        """
+        known = self.channels.get(number)
+        if known is None or not (known.type or known.count):
+            known = self.channels[number] = Channel(topic, kind, self._place_size)
+        return (known.topic, known.type) == (topic, kind)
+
+    def add(self, number: int, time_ns: int, *place: int) -> None:
+        """Adds a message.
+
+        Raises:
+            BagError: If there are more than `MOST_MESSAGES`.
+        """
+        channel = self.channels.get(number)
+        if channel is None:
+            self.orphans += 1
+            return
+        time_ns = min(time_ns, _LARGEST_TIME_NS)
+        self._check_clock(channel, time_ns)
+        if time_ns < self.first_ns:
+            self.first_ns = time_ns
+        if time_ns > self.last_ns:
+            self.last_ns = time_ns
+        self.count += 1
+        channel.count += 1
+        channel.last_ns = time_ns
+        self._previous_ns = time_ns
+        if channel.type in READ_TYPES:
+            self._indexed += 1
+            if self._indexed > MOST_MESSAGES:
+                raise BagError(f"more than {MOST_MESSAGES} messages; split the recording")
+            channel.append(time_ns, place)
+
+    def _check_clock(self, channel: Channel, time_ns: int) -> None:
+        if self._previous_ns is None or self.clock_note or not self.checks_clock:
+            return
+        if channel.count and channel.last_ns - time_ns > LARGEST_STEP_BACK_NS:
+            self.clock_note = clock_note(channel.last_ns, time_ns)
+        elif time_ns - self._previous_ns > LONGEST_PAUSE_NS:
+            self.clock_note = clock_note(self._previous_ns, time_ns)
+
+
+class StorageFile(Protocol):
+    """An open file of a bag.
+
+    Attributes:
+        path: Where the user has it.
+        index: What is in it.
+        damage: What could not be read, and what the file claims of itself that is not so, a line each.
+    """
+
+    path: Path
+    index: MessageIndex
+    damage: list[str]
+
+    def message(self, place: npt.NDArray[np.int64]) -> bytes:
+        """Returns a serialised message.
+
+        Args:
+            place: A row of `Channel.places`.
+
+        Raises:
+            BagError: If it cannot be read.
+        """
+        ...
+
+    def close(self) -> None:
+        """Closes the file."""
+        ...
+
+
+def _numbers(found: array[int]) -> npt.NDArray[np.int64]:
+    """Returns numbers without a copy; `found` cannot grow while they are in use."""
+    return np.frombuffer(found, np.int64) if found else np.empty(0, np.int64)
+
+
+def clock_note(before_ns: int, after_ns: int) -> str:
+    """Returns what is said of a jump of the clock."""
+    return (
+        f"the clock was set while recording: log times jump from {_seconds(before_ns)} to {_seconds(after_ns)} "
+        f"({_duration(after_ns - before_ns)}); seconds since the start are those of the clock"
+    )
+
+
+def by_topic(who: str, promised: Mapping[str, int], found: Mapping[str, int]) -> list[str]:
+    """Returns what is said where messages were promised that are not there, or the other way round: a line a topic."""
+    topics = sorted(topic for topic in promised if promised[topic] != found.get(topic, 0))
+    lines = [
+        f"{who}: {topic}: {promised[topic]} messages are promised, {found.get(topic, 0)} were found"
+        for topic in topics[:MOST_LINES]
+    ]
+    if len(topics) > MOST_LINES:
+        lines.append(f"{who}: the same of {len(topics) - MOST_LINES} other topics")
+    return lines
+
+
+def reception_order(channels: list[tuple[StorageFile, Channel]]) -> npt.NDArray[np.int64]:
+    """Returns the rows (channel, message) of channels in the order of their log times.
+
+    Messages of one time stay in the order of the files. Compressed chunks that overlap each other in time much are
+    read one after the other, each in its own order of time, so that none is unpacked more than a few times.
+    """
+    times_ns = np.concatenate([channel.times_ns for _, channel in channels])
+    rows = np.concatenate([_rows(number, channel) for number, (_, channel) in enumerate(channels)])
+    chunks = _chunk_numbers(channels)
+    order = np.argsort(times_ns, kind="stable")
+    packed = chunks[order][chunks[order] >= 0]
+    if np.count_nonzero(np.diff(packed)) > 4 * len(np.unique(packed)):
+        order = np.lexsort((times_ns, _first_times(times_ns, chunks)))
+    return rows[order]
+
+
+def _rows(number: int, channel: Channel) -> npt.NDArray[np.int64]:
+    count = len(channel.times_ns)
+    return np.stack([np.full(count, number), np.arange(count)], axis=1)
+
+
+def _chunk_numbers(channels: list[tuple[StorageFile, Channel]]) -> npt.NDArray[np.int64]:
+    """Returns a number of its own for the chunk of each message; -1 where it lies in none that is compressed."""
+    found = []
+    files: dict[Path, int] = {}
+    for file, channel in channels:
+        base = files.setdefault(file.path, len(files)) << 40
+        chunks = channel.places[:, 0] if channel.place_size > 1 else np.full(len(channel.times_ns), -1)
+        found.append(np.where(chunks < 0, -1, base + chunks))
+    return np.concatenate(found)
+
+
+def _first_times(times_ns: npt.NDArray[np.int64], chunks: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Returns for each message the first time in its chunk; its own where it lies in none."""
+    firsts = times_ns.copy()
+    _, inverse = np.unique(chunks, return_inverse=True)
+    earliest = np.full(inverse.max() + 1, _LARGEST_TIME_NS)
+    np.minimum.at(earliest, inverse, times_ns)
+    is_packed = chunks >= 0
+    firsts[is_packed] = earliest[inverse][is_packed]
+    return firsts
+
+
+def _seconds(time_ns: int) -> str:
+    return f"{time_ns / 1e9:.3f} s"
+
+
+def _duration(duration_ns: int) -> str:
+    years = duration_ns / 1e9 / 86400 / 365.25
+    return f"{years:+.1f} years" if abs(years) >= 0.05 else f"{duration_ns / 1e9:+.0f} s"

@@ -1,0 +1,116 @@
+"""Finds and opens the files of a bag, whatever metadata.yaml says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+import apsw
+import numpy as np
+
+from cnn_perception.bag.decompression import ZstdError, free_bytes, unpacked_pieces
+from cnn_perception.bag.mcap_storage import McapFile
+from cnn_perception.bag.sqlite_storage import SqliteFile
+from cnn_perception.bag.storage import MOST_LINES, StorageFile
+from cnn_perception.errors import BagError, one_line
+
+_ENDINGS = (".mcap", ".db3")
+_PACKED = ".zstd"
+
+
+def storage_paths(bag: Path, listed: Iterable[str]) -> tuple[list[Path], list[str]]:
+    """Returns the storage files of a bag, in the order of their names, and what is said of them.
+
+    Args:
+        bag: Its folder, or a single file.
+        listed: Names that metadata.yaml gives; empty without one.
+    """
+    if not bag.is_dir():
+        return [bag], []
+    there = {path.name: path for path in sorted(bag.iterdir()) if path.is_file()}
+    names = set(listed)
+    missing = sorted(names - set(there))
+    notes = []
+    for name in missing[:MOST_LINES]:
+        alike = [other for other in (f"{name}{_PACKED}", name.removesuffix(_PACKED)) if other in there]
+        instead = f"; {alike[0]} was read" if alike else ""
+        notes.append(f"{bag}: {name}, which metadata.yaml lists, is missing{instead}")
+        names |= set(alike)
+    if len(missing) > MOST_LINES:
+        notes.append(f"{bag}: {len(missing) - MOST_LINES} other files, which metadata.yaml lists, are missing")
+    paths = []
+    for name, path in there.items():
+        plain = name.removesuffix(_PACKED)
+        if plain != name and plain in there:
+            notes.append(f"{bag}: {name} was not read, because {plain} is there too")
+        elif name in names or plain.endswith(_ENDINGS):
+            paths.append(path)
+            if names and name not in names:
+                notes.append(f"{bag}: {name} is not listed in metadata.yaml")
+    return paths, notes
+
+
+def open_files(paths: Iterable[Path], folder: Path, stack: ExitStack) -> tuple[list[StorageFile], list[str]]:
+    """Opens storage files, each as far as it can be read.
+
+    Args:
+        paths: The files.
+        folder: For unpacked and copied files.
+        stack: Closes them.
+
+    Returns:
+        The files in the order of their first messages, and what cannot be read or is there twice, a line each.
+    """
+    files: list[StorageFile] = []
+    notes: list[str] = []
+    for path in paths:
+        try:
+            file, unpacking = _open(path, folder)
+        except (BagError, OSError, apsw.Error, ValueError, MemoryError) as error:
+            notes.append(f"{path}: cannot be read at all ({one_line(error)})")
+            continue
+        stack.callback(file.close)
+        twin = next((other for other in files if _are_alike(file, other)), None)
+        if twin is not None:
+            notes.append(f"{path}: holds the same messages as {twin.path.name}; it was left out")
+            continue
+        notes += [*unpacking, *file.damage]
+        if file.index.orphans:
+            notes.append(f"{path}: {file.index.orphans} messages are of no topic that it describes")
+        files.append(file)
+    return sorted(files, key=lambda file: file.index.first_ns), notes
+
+
+def _open(path: Path, folder: Path) -> tuple[StorageFile, list[str]]:
+    """Returns an open file, and what is said of its unpacking."""
+    unpacked, notes = _unpacked(path, folder) if path.suffix == _PACKED else (path, [])
+    if unpacked.suffix == ".mcap":
+        return McapFile(unpacked, path), notes
+    if unpacked.suffix == ".db3":
+        return SqliteFile(unpacked, path, folder), notes
+    raise BagError(f"{path}: is no .mcap or .db3 file")
+
+
+def _unpacked(path: Path, folder: Path) -> tuple[Path, list[str]]:
+    """Returns a copy of a file that rosbag2 compressed as a whole, as far as it can be unpacked."""
+    target = folder / path.stem
+    with target.open("wb") as sink:
+        try:
+            for piece in unpacked_pieces(path, free_bytes(folder)):
+                sink.write(piece)
+        except (EOFError, ZstdError) as error:
+            return target, [f"{path}: is truncated or damaged ({one_line(error)}); what could be unpacked was read"]
+    return target, []
+
+
+def _are_alike(file: StorageFile, other: StorageFile) -> bool:
+    """Returns whether two files hold the same messages, judged by the nanoseconds of their reception."""
+    ours, theirs = file.index, other.index
+    if not ours.count or (ours.count, ours.first_ns, ours.last_ns) != (theirs.count, theirs.first_ns, theirs.last_ns):
+        return False
+    pairs = zip(ours.channels.values(), theirs.channels.values(), strict=False)
+    return len(ours.channels) == len(theirs.channels) and all(
+        (a.topic, a.type, a.count) == (b.topic, b.type, b.count) and np.array_equal(a.times_ns, b.times_ns)
+        for a, b in pairs
+    )
