@@ -7,37 +7,65 @@ fields, of rclpy or of a bag reader.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from cnn_perception.errors import FrameError
-from cnn_perception.image.compressed import EncodedFile, decode_file, decode_file_bytes
-from cnn_perception.image.raw import EncodedImage, RgbImage, decode_raw
+from cnn_perception.image.compressed import (
+    EncodedFile,
+    decode_content,
+    decode_file,
+    decode_file_bytes,
+    file_format,
+    file_in_pixels,
+)
+from cnn_perception.image.raw import (
+    AS_SENT,
+    ENCODINGS,
+    Decoded,
+    EncodedImage,
+    ImageOddity,
+    Overrides,
+    RgbImage,
+    decode_raw,
+)
 
 __all__ = [
+    "AS_SENT",
+    "ENCODINGS",
+    "Decoded",
     "EncodedFile",
     "EncodedImage",
+    "ImageOddity",
+    "Overrides",
     "RgbImage",
     "decode",
+    "decode_content",
     "decode_file_bytes",
+    "decode_frame",
     "encoded_from_message",
     "nanoseconds",
     "read_image",
 ]
 
 
-def encoded_from_message(message: Any) -> EncodedImage | EncodedFile:  # noqa: ANN401 - messages share no base
+def encoded_from_message(
+    message: Any,  # noqa: ANN401 - messages share no base
+    overrides: Overrides = AS_SENT,
+) -> EncodedImage | EncodedFile:
     """Returns the fields of a sensor_msgs/Image or CompressedImage, told apart by their fields.
 
     Args:
         message: Any object with the fields of either; `data` is bytes, array.array or a numpy array.
+        overrides: What is known better of the camera than its messages say.
 
     Returns:
         An `EncodedFile` for a CompressedImage, an `EncodedImage` for an Image; neither copies the data.
     """
     if hasattr(message, "format"):
-        return EncodedFile.from_message(message)
-    return EncodedImage.from_message(message)
+        return EncodedFile.from_message(message, overrides)
+    return EncodedImage.from_message(message, overrides)
 
 
 def decode(image: EncodedImage | EncodedFile) -> RgbImage:
@@ -52,7 +80,22 @@ def decode(image: EncodedImage | EncodedFile) -> RgbImage:
     Raises:
         FrameError: It cannot be converted; `raw.decode_raw` and `compressed.decode_file_bytes` list the reasons.
     """
-    return decode_raw(image) if isinstance(image, EncodedImage) else decode_file(image)
+    return decode_frame(image).image
+
+
+def decode_frame(image: EncodedImage | EncodedFile) -> Decoded:
+    """Converts whatever a camera sent to RGB, and tells what is odd about it; the errors are those of `decode`."""
+    if isinstance(image, EncodedFile):
+        return decode_file(image)
+    file = file_in_pixels(image)
+    if file is None:
+        return decode_raw(image)
+    text = (
+        f"the Image labelled {image.encoding[:40]!r} holds a {file_format(bytes(file.data[:16]))} in place of pixels, "
+        "and was decoded as one; have the driver publish it as a CompressedImage"
+    )
+    decoded = decode_file(file)
+    return dataclasses.replace(decoded, oddities=(ImageOddity("file_in_image", text), *decoded.oddities))
 
 
 def read_image(path: Path | str) -> RgbImage:
