@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -37,9 +36,10 @@ from cnn_perception.image.raw import (
     ImageOddity,
     Overrides,
     RgbImage,
+    Seen,
     check_size,
     decode_raw,
-    decoded_deep,
+    seen_in,
     to_uint8,
 )
 
@@ -56,6 +56,8 @@ _MAGIC = (
     (b"II+\0", "TIFF"),
     (b"MM\0+", "TIFF"),
 )
+_START_CODES = (b"\0\0\0\1", b"\0\0\1")
+"""With which packets of H.264 and H.265 begin."""
 _LONG_MAGIC = ("JPEG", "PNG")
 """What three bytes or more tell."""
 _PNG_REMARKS = frozenset(
@@ -76,9 +78,6 @@ _UPRIGHT: dict[int, Callable[[_Pixels], _Pixels]] = {
 }
 """What undoes an EXIF orientation. Source: Exif 2.32, tag 0x0112 Orientation; 1 is upright."""
 
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, cv2.error)
-"""What the decoders raise for a damaged file (Pillow's format plugins do not agree on one class)."""
-
 
 @dataclass(frozen=True)
 class EncodedFile:
@@ -95,17 +94,20 @@ class EncodedFile:
     overrides: Overrides = AS_SENT
 
     @classmethod
-    def from_message(cls, message: Any, overrides: Overrides = AS_SENT) -> EncodedFile:  # noqa: ANN401 - no base
-        """Takes the fields of a sensor_msgs/CompressedImage of rclpy or rosbags.
+    def from_message(cls, message: Any) -> EncodedFile:  # noqa: ANN401 - rclpy's and rosbags' messages share no base
+        """Takes the fields of a sensor_msgs/CompressedImage.
 
         Args:
             message: Any object with its fields; `data` is bytes, array.array or a numpy array, and is not copied.
-            overrides: What is known better.
 
         Returns:
             The file, unchecked: decoding checks it.
         """
-        return cls(data=memoryview(message.data), format=message.format, overrides=overrides)
+        return cls(data=memoryview(message.data), format=message.format)
+
+    def overridden(self, overrides: Overrides) -> EncodedFile:
+        """Returns the file with what is known better of it."""
+        return dataclasses.replace(self, overrides=overrides)
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +198,7 @@ def file_in_pixels(image: EncodedImage) -> EncodedFile | None:
     kind = file_format(bytes(data[:16]))
     if kind is None:
         if image.encoding not in ENCODINGS:
-            _refuse_video(image.encoding, bytes(data[:5]))
+            _refuse_video(image.encoding)
         return None
     cannot_be_pixels = data.nbytes < image.height * image.step or kind.lower()[:2] in image.encoding.lower()
     content = bytes(data)
@@ -220,13 +222,12 @@ def _is_file(content: bytes, kind: str, size: tuple[int, int]) -> bool:
     try:
         with Image.open(io.BytesIO(content), formats=[kind]) as image:
             return kind == "PNG" or image.size == size  # a PNG's header has a checksum
-    except (*_DECODE_ERRORS, Image.DecompressionBombError):
+    except Exception:  # Pillow's plugins raise anything
         return False
 
 
-def _refuse_video(name: str, content: bytes) -> None:
-    is_video = any(word in name.lower() for word in _VIDEO)
-    if is_video or (content.startswith((b"\0\0\0\1", b"\0\0\1")) and not name.startswith("bayer")):
+def _refuse_video(name: str, content: bytes = b"") -> None:
+    if any(word in name.lower() for word in _VIDEO) or content.startswith(_START_CODES):
         raise FrameError(
             "format",
             f"the image is a packet of video ({name[:40]!r}), which is no picture without those before; decode it "
@@ -249,9 +250,9 @@ def _upright(picture: _Picture, bits: int) -> Decoded:
     if undo is not None:
         pixels = undo(pixels)
     image = RgbImage(np.ascontiguousarray(pixels))
-    deep = Decoded(image) if picture.numbers is None else decoded_deep(picture.numbers, bits, image)
-    oddities = (*picture.oddities, *deep.oddities)
-    return dataclasses.replace(deep, oddities=oddities, turned=picture.turned or undo is not None)
+    seen = Seen() if picture.numbers is None else seen_in(picture.numbers, bits)
+    oddities = (*picture.oddities, *seen.oddities)
+    return Decoded(image, Seen(oddities, seen.brightest, picture.turned or undo is not None))
 
 
 def _picture(content: bytes, bits: int) -> _Picture:
@@ -271,7 +272,9 @@ def _picture(content: bytes, bits: int) -> _Picture:
         ) from None
     except UnidentifiedImageError:
         raise _refusal_of_header(content, kind) from None
-    except _DECODE_ERRORS as error:
+    except FrameError:
+        raise
+    except Exception as error:  # of a decoder: Pillow's plugins raise IndexError, AssertionError, SyntaxError, ...
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise FrameError(
             "corrupt", f"the {kind} cannot be decoded ({reason:.100}); replace it, or mend the camera's link"
@@ -295,7 +298,7 @@ def _pixels_of_tiff(content: bytes) -> str:
         file.seek(directory.next)
         directory.load(file)
         bits, formats = directory[258], directory.get(339, (1,))
-    except (*_DECODE_ERRORS, KeyError):
+    except Exception:
         return ""
     names = {1: "whole numbers", 2: "signed numbers", 3: "floating-point numbers"}
     return f"{len(bits)} {names.get(formats[0], 'numbers of an unknown kind')} of {bits[0]} bits"
@@ -306,13 +309,13 @@ def _decode_jpeg(content: bytes) -> _Picture:
     oddities: tuple[ImageOddity, ...] = ()
     if warning:
         text = f"the JPEG has bytes that belong to nothing ({warning}); its pixels are whole"
-        oddities = (ImageOddity("jpeg_warning", text),)
+        oddities = (ImageOddity("jpeg_warning", text, harmless=True),)
     if b"Exif\0\0" not in content:
         return _Picture(pixels, is_grey, oddities=oddities)
     try:
         with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
             return _Picture(pixels, is_grey, _orientation(image), oddities=oddities)
-    except _DECODE_ERRORS:
+    except Exception:
         odd = ImageOddity("exif_warning", "the JPEG's EXIF cannot be read; the picture is taken for upright")
         return _Picture(pixels, is_grey, oddities=(*oddities, odd))
 
@@ -320,13 +323,15 @@ def _decode_jpeg(content: bytes) -> _Picture:
 def _decode_with_pillow(content: bytes, kind: str, bits: int) -> _Picture:
     try:
         return _opened(content, kind, bits)
-    except _DECODE_ERRORS as error:
+    except FrameError:
+        raise
+    except Exception as error:
         bare = _without_remarks(content) if kind == "PNG" else content
         if bare == content:
             raise
         picture = _opened(bare, kind, bits)
         text = f"the PNG has a text or profile that cannot be read ({error!s:.80}); its pixels are whole"
-        return dataclasses.replace(picture, oddities=(ImageOddity("png_warning", text),))
+        return dataclasses.replace(picture, oddities=(ImageOddity("png_warning", text, harmless=True),))
 
 
 def _opened(content: bytes, kind: str, bits: int) -> _Picture:

@@ -28,6 +28,7 @@ from cnn_perception.image.raw import (
     ImageOddity,
     Overrides,
     RgbImage,
+    Seen,
     decode_raw,
 )
 
@@ -40,6 +41,7 @@ __all__ = [
     "ImageOddity",
     "Overrides",
     "RgbImage",
+    "Seen",
     "decode",
     "decode_content",
     "decode_file_bytes",
@@ -50,22 +52,18 @@ __all__ = [
 ]
 
 
-def encoded_from_message(
-    message: Any,  # noqa: ANN401 - messages share no base
-    overrides: Overrides = AS_SENT,
-) -> EncodedImage | EncodedFile:
+def encoded_from_message(message: Any) -> EncodedImage | EncodedFile:  # noqa: ANN401 - messages share no base
     """Returns the fields of a sensor_msgs/Image or CompressedImage, told apart by their fields.
 
     Args:
         message: Any object with the fields of either; `data` is bytes, array.array or a numpy array.
-        overrides: What is known better of the camera than its messages say.
 
     Returns:
         An `EncodedFile` for a CompressedImage, an `EncodedImage` for an Image; neither copies the data.
     """
     if hasattr(message, "format"):
-        return EncodedFile.from_message(message, overrides)
-    return EncodedImage.from_message(message, overrides)
+        return EncodedFile.from_message(message)
+    return EncodedImage.from_message(message)
 
 
 def decode(image: EncodedImage | EncodedFile) -> RgbImage:
@@ -95,7 +93,8 @@ def decode_frame(image: EncodedImage | EncodedFile) -> Decoded:
         "and was decoded as one; have the driver publish it as a CompressedImage"
     )
     decoded = decode_file(file)
-    return dataclasses.replace(decoded, oddities=(ImageOddity("file_in_image", text), *decoded.oddities))
+    oddities = (ImageOddity("file_in_image", text, harmless=True), *decoded.seen.oddities)
+    return Decoded(decoded.image, dataclasses.replace(decoded.seen, oddities=oddities))
 
 
 def read_image(path: Path | str) -> RgbImage:

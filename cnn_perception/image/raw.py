@@ -15,6 +15,7 @@ Every value of sensor_msgs/image_encodings.hpp is either in `_LAYOUTS` or `PLANA
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 from typing import Any, NewType
@@ -50,28 +51,36 @@ class ImageOddity:
     Attributes:
         kind: Stable key by which it is counted.
         text: The same in words, with what to do about it.
+        harmless: Whether the pixels are right for certain, so that it is counted, but no cause for alarm.
     """
 
     kind: str
     text: str
+    harmless: bool = False
 
 
-@dataclass(frozen=True, eq=False)
-class Decoded:
-    """A picture and what was met while it was decoded.
+@dataclass(frozen=True)
+class Seen:
+    """What was met while a picture was decoded.
 
     Attributes:
-        image: The pixels.
         oddities: What is odd about it.
         brightest: The largest of some of its numbers of 16 bits; None where it has none, or it is known how many of
             their bits are used.
         turned: Whether the pixels were turned or mirrored as EXIF says, so that no calibration of the camera fits.
     """
 
-    image: RgbImage
     oddities: tuple[ImageOddity, ...] = ()
     brightest: int | None = None
     turned: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """A picture, and what was met while it was decoded."""
+
+    image: RgbImage
+    seen: Seen = Seen()
 
 
 @dataclass(frozen=True)
@@ -125,25 +134,28 @@ class EncodedImage:
     significant_bits: int = 0
 
     @classmethod
-    def from_message(cls, message: Any, overrides: Overrides = AS_SENT) -> EncodedImage:  # noqa: ANN401 - no base
-        """Takes the fields of a sensor_msgs/Image of rclpy or rosbags.
+    def from_message(cls, message: Any) -> EncodedImage:  # noqa: ANN401 - rclpy's and rosbags' messages share no base
+        """Takes the fields of a sensor_msgs/Image.
 
         Args:
             message: Any object with its fields; `data` is bytes, array.array or a numpy array, and is not copied.
-            overrides: What is known better.
 
         Returns:
             The image, unchecked: decoding checks it.
         """
         return cls(
             data=memoryview(message.data),
-            encoding=overrides.encoding or message.encoding,
+            encoding=message.encoding,
             height=message.height,
             width=message.width,
             step=message.step,
             is_bigendian=bool(message.is_bigendian),
-            significant_bits=overrides.significant_bits,
         )
+
+    def overridden(self, overrides: Overrides) -> EncodedImage:
+        """Returns the image with what is known better of it."""
+        encoding = overrides.encoding or self.encoding
+        return dataclasses.replace(self, encoding=encoding, significant_bits=overrides.significant_bits)
 
 
 def decode_raw(image: EncodedImage) -> Decoded:
@@ -177,26 +189,25 @@ def decode_raw(image: EncodedImage) -> Decoded:
     if layout.channel != "u2":
         return Decoded(RgbImage(_to_rgb(pixels, layout.cv_code)))
     bits = image.significant_bits or layout.bits
-    return decoded_deep(pixels, bits, RgbImage(_to_rgb(pixels, layout.cv_code, bits)))
+    return Decoded(RgbImage(_to_rgb(pixels, layout.cv_code, bits)), seen_in(pixels, bits))
 
 
-def decoded_deep(numbers: _Pixels, bits: int, image: RgbImage) -> Decoded:
-    """Returns a picture made of numbers of 16 bits, and what some of them tell of the bits that are used.
+def seen_in(numbers: _Pixels, bits: int) -> Seen:
+    """Returns what some of a picture's numbers of 16 bits tell of the bits that are used.
 
     Args:
         numbers: (H, W) or (H, W, C).
         bits: How many were taken to be used; 0 where nothing says so.
-        image: What they became.
     """
     # Odd distances, so that every colour of a mosaic is among them.
     down, across = (max(1, side // _SAMPLES) | 1 for side in numbers.shape[:2])
     brightest = int(numbers[::down, ::across].max())
     if not bits:
-        return Decoded(image, brightest=brightest)
+        return Seen(brightest=brightest)
     if brightest < 1 << bits:
-        return Decoded(image)
+        return Seen()
     text = f"a number of {brightest} is more than {bits} bits hold and shown white; mend significant_bits or the driver"
-    return Decoded(image, (ImageOddity("significant_bits", text),))
+    return Seen((ImageOddity("significant_bits", text),))
 
 
 def check_size(height: int, width: int) -> None:

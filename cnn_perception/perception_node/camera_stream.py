@@ -11,7 +11,8 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
-from cnn_perception.errors import FrameError, PerceptionError
+from cnn_perception.errors import ConfigError, FrameError, PerceptionError
+from cnn_perception.image.messages import Seen
 from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.perception_node.camera_info import CameraInfoReader
 from cnn_perception.perception_node.diagnostics import CameraStatus
@@ -21,9 +22,17 @@ from cnn_perception.perception_node.settings import CameraSettings, Settings
 from cnn_perception.ros import topics
 from cnn_perception.ros.latest_subscription import LatestSubscription
 from cnn_perception.stream.drift import Drift, brightness
+from cnn_perception.stream.few_bits import FewBits
 from cnn_perception.stream.frame_counters import FrameCounters
 from cnn_perception.stream.smoothing import AnswerSmoother
 from cnn_perception.stream.stamps import Stamps, Verdict
+
+_FRAMES_OF_FEW_BITS = 30
+"""About a second: a camera's exposure has settled by then."""
+_TURNED = (
+    "the images are turned as their EXIF orientation says, camera_info is of images as they are stored; have the "
+    "driver send them upright, without the tag"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +54,7 @@ class CameraStream:
         outputs: The topics of its results; there while a model is loaded.
         drift: Whether it shows what the model was trained on; there while a model is loaded; guards itself.
         stamps: Judges its frames' stamps; for the thread that prepares frames.
+        few_bits: Watches how many bits its frames use; for the thread that prepares frames.
         smoothing: Smooths its answers; for the thread that delivers frames.
         defects_in_a_row: How many frames on end met a defect; for the thread that prepares frames.
     """
@@ -76,6 +86,7 @@ class CameraStream:
     def _begin_anew(self) -> None:
         self.counters = FrameCounters(time.monotonic())
         self.stamps = Stamps()
+        self.few_bits = FewBits(_FRAMES_OF_FEW_BITS)
         self.smoothing = AnswerSmoother()
         self.defects_in_a_row = 0
 
@@ -150,6 +161,12 @@ class CameraStream:
             count = self.counters.note(verdict.oddity)
             self.warn(verdict.oddity, f"{self.topic}: {verdict.text} ({count} so far; answered)")
 
+    def note_picture(self, seen: Seen) -> None:
+        """Counts a frame whose picture is odd, and warns of it; it is answered all the same."""
+        for oddity in (*seen.oddities, *self.few_bits.observe(seen)):
+            count = self.counters.note(oddity.kind, oddity.harmless)
+            self.warn(oddity.kind, f"{self.topic}: {oddity.text} ({count} so far; answered)")
+
     def publish(self, result: FrameResult, settings: Settings) -> None:
         """Publishes what is wanted of one frame, the answer first."""
         self.outputs.publish(result, settings)
@@ -174,6 +191,8 @@ class CameraStream:
         reader = self._subscribed.camera_info
         camera = None
         try:
+            if result.frame.prepared.decoded.seen.turned:
+                raise ConfigError(f"no ray can be told: {_TURNED}")
             camera = reader.model(height, width)
         except PerceptionError as error:
             self.warn("camera_info", str(error))

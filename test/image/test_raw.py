@@ -242,7 +242,8 @@ def test_any_message_is_a_picture_or_a_refusal(encoding, height, width, step, bi
         assert rgb.dtype == np.uint8
         assert rgb.flags.c_contiguous
         return
-    assert refusal.reason in {"encoding", "size", "step", "truncated", "padding", "not_finite", "range"}
+    reasons = {"encoding", "size", "step", "truncated", "padding", "not_finite", "range"}
+    assert refusal.reason in reasons | {"corrupt", "depth"}  # the latter of what begins as a file
     assert len(str(refusal)) < 400
 
 

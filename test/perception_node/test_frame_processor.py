@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
@@ -18,6 +19,7 @@ from node_parts import BLUE, CPU, RED, SaidLogger, active_model, flat_message
 from tiny_model import tiny_spec, with_score_map, write_tiny_model
 
 from cnn_perception.errors import FrameError
+from cnn_perception.image.messages import Decoded, RgbImage
 from cnn_perception.perception_node.active_model import ActiveModel, ModelOptions, ModelOwner
 from cnn_perception.perception_node.camera_stream import CameraStream
 from cnn_perception.perception_node.frame_processor import BatchStages
@@ -74,11 +76,11 @@ class Bench:
         for camera in self.cameras.values():
             camera.use(model.pipeline.model)
 
-    def _outcome(self, _: object) -> str:
+    def _outcome(self, _: object) -> SimpleNamespace:
         outcome = self.outcomes.pop(0)
         if isinstance(outcome, BaseException):
             raise outcome
-        return outcome
+        return SimpleNamespace(name=outcome, decoded=Decoded(RgbImage(np.zeros((1, 1, 3), np.uint8))))
 
     def show(self, camera: str, colour: tuple[int, int, int] = RED, **fields: Any) -> Any:
         """Prepares one frame; returns those that go on."""
@@ -111,7 +113,7 @@ def test_frame_that_meets_a_defect_is_dropped_and_the_next_goes_on():
     bench = Bench("front")
     assert bench.prepare("front", DefectError("as planned")) is None
     (frame,) = bench.prepare("front", "tensor")
-    assert frame.prepared == "tensor"
+    assert frame.prepared.name == "tensor"
     assert bench.counts("front").dropped == {"defect": 1}
     (text,) = bench.printed
     assert text.endswith("DefectError: as planned")
