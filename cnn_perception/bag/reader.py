@@ -23,7 +23,7 @@ from cnn_perception.bag.message_types import CLASSIFICATION_TYPE, COMPRESSED_IMA
 from cnn_perception.bag.salvage import decompressed, readable_copy
 from cnn_perception.bag.sqlite_storage import BagReader
 from cnn_perception.errors import BagError, FrameError, one_line
-from cnn_perception.image.messages import EncodedFile, EncodedImage, encoded_from_message, nanoseconds
+from cnn_perception.image.messages import EncodedFile, EncodedImage, encoded_from_message, nanoseconds, way_out
 from cnn_perception.label_text import SEPARATOR
 
 IMAGE_TYPES = (IMAGE_TYPE, COMPRESSED_IMAGE_TYPE)
@@ -140,6 +140,8 @@ class Bag:
         """
         images = [topic for topic in self.topics if topic.type in IMAGE_TYPES]
         found = ", ".join(f"{topic.name} ({topic.count})" for topic in images) or "none"
+        hints = {way_out(topic.type): topic.name for topic in self.topics if way_out(topic.type)}
+        found += "".join(f"; {name}: {hint}" for hint, name in hints.items())
         if name is not None:
             return self._topic(name, IMAGE_TYPES, f"image topics in it: {found}")
         filled = [topic for topic in images if topic.count]

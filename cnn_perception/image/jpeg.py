@@ -8,7 +8,7 @@ are taken out; what is left must decode without any warning, as every JPEG must.
 Damage leaves bytes before a marker, too: a flipped bit makes the decoder lose its place, find it again some blocks
 later and finish early. Stray bytes differ in three ways, and must do so in all of them:
 
-- There are few, or all are the same (a buffer's filling).
+- There are few, or all are the same (a buffer's filling), or they end with a 0-bit, as code hardly ever does.
 - The code before them ends as an encoder ends it: with 1-bits up to the end of the byte.
 - They are not the picture's own last blocks: they do not decode as whole blocks up to their end.
 """
@@ -30,11 +30,10 @@ from cnn_perception.image.raw import check_size
 
 _Pixels = npt.NDArray[Any]
 
+_FEW_BYTES = 8
 _MOST_STRAY_BYTES = 32
 _MOST_PLACES = 512
-"""More stray bytes, or in more places, are damage: this bounds the work on a file that was made to take long."""
-_MOST_READ_AHEAD = 16
-"""Bytes in the decoder's buffer of bits, twice over: it holds at most 64 bits."""
+"""More stray bytes that are not all the same, or in more places, are damage: this bounds the work on hostile files."""
 _LARGEST_SIDE = 65_500
 """What libjpeg decodes."""
 
@@ -144,7 +143,8 @@ def _segments(content: bytes, until_scan: bool = False) -> list[_Segment]:
         found = _MARKER.search(content, place)
         if found is None or not content.startswith(b"\xff\xd8"):
             raise ValueError("no JPEG")
-        if not _may_be_stray(content[place : found.start()]):
+        between = content[place : found.start()]
+        if len(between) > _MOST_STRAY_BYTES and len(set(between)) > 1:
             raise ValueError("bytes between two segments")
         marker = found[1][0]
         if marker == _EOI:
@@ -196,17 +196,19 @@ def _cleaned(before: Sequence[_Segment], scan: _Segment) -> _Segment:
     frames = [segment for segment in before if segment.marker in _FRAMES]
     if len(frames) != 1:
         raise ValueError("not one frame")
-    blocks = _BlocksOfScan(frames[0], scan, before) if frames[0].marker in _SEQUENTIAL else None
-    if blocks is not None and len(scan.intervals) > 1:
-        return replace(scan, intervals=tuple(_Places(blocks).cleaned(scan.intervals)))
 
-    def file_of(last: bytes) -> bytes:
-        return _file([*before, replace(scan, intervals=(*scan.intervals[:-1], last))])
+    def file_of(*intervals: bytes) -> bytes:
+        return _file([*before, replace(scan, intervals=intervals)])
 
-    if not _warning(file_of(scan.intervals[-1])):
+    if not _warning(file_of(*scan.intervals)):
         return scan
-    end = _without_stray_end(scan.intervals[-1], file_of, blocks)
-    return replace(scan, intervals=(*scan.intervals[:-1], end))
+    blocks = _BlocksOfScan(frames[0], scan, before) if frames[0].marker in _SEQUENTIAL else None
+    if len(scan.intervals) > 1:
+        if blocks is None:
+            raise ValueError("restart markers of a progressive scan")
+        found = _Places(blocks).cleaned(scan.intervals, lambda intervals: not _warning(file_of(*intervals)))
+        return replace(scan, intervals=tuple(found))
+    return replace(scan, intervals=(_without_stray_end(scan.intervals[0], file_of, blocks),))
 
 
 class _BlocksOfScan:
@@ -258,8 +260,12 @@ class _Places:
         self._blocks = blocks
         self._tried = 0
 
-    def cleaned(self, intervals: Sequence[bytes]) -> list[bytes]:
+    def cleaned(self, intervals: Sequence[bytes], is_whole: Callable[[Sequence[bytes]], bool]) -> list[bytes]:
         """Returns the intervals of a picture without their stray ends.
+
+        Args:
+            intervals: The code of each.
+            is_whole: Whether the picture has no stray bytes with such intervals.
 
         Raises:
             ValueError: One is damaged, or there are too few or too many.
@@ -268,25 +274,29 @@ class _Places:
         last_blocks = blocks.count - blocks.restart * (len(intervals) - 1)
         if not 0 < last_blocks <= blocks.restart:
             raise ValueError("intervals are missing")
-        return self._cleaned(intervals[:-1], blocks.restart) + self._cleaned(intervals[-1:], last_blocks)
+        first = intervals[:-1]
+        last = [self._cleaned_one(intervals[-1], last_blocks)]
+        found = self._cleaned(first) + last
+        if is_whole([*found]):
+            return found
+        # libjpeg may carry its count of skipped bytes past restart markers, and warn before a later one or not at all.
+        self._tried = 0
+        return [self._cleaned_one(code, blocks.restart) for code in first] + last
 
     def _file(self, intervals: Sequence[bytes], blocks: int) -> bytes:
         """Returns the file of some intervals, the last one twice: libjpeg reads on differently before an end marker."""
         is_end = blocks < self._blocks.restart
         return self._blocks.file(intervals if is_end else [*intervals, intervals[-1]], blocks)
 
-    def _cleaned(self, intervals: Sequence[bytes], blocks: int) -> list[bytes]:
+    def _cleaned(self, intervals: Sequence[bytes]) -> list[bytes]:
+        blocks = self._blocks.restart
         fits = (len(intervals) + 1) * self._blocks.block_height <= _LARGEST_SIDE
         if fits and not _warning(self._file(intervals, blocks)):
             return list(intervals)
         if len(intervals) == 1:
             return [self._cleaned_one(intervals[0], blocks)]
         half = len(intervals) // 2
-        halves = self._cleaned(intervals[:half], blocks) + self._cleaned(intervals[half:], blocks)
-        if halves != list(intervals):
-            return halves
-        # libjpeg may carry its count of skipped bytes past a restart marker, and warn before a later one.
-        return [self._cleaned_one(code, blocks) for code in intervals]
+        return self._cleaned(intervals[:half]) + self._cleaned(intervals[half:])
 
     def _cleaned_one(self, code: bytes, blocks: int) -> bytes:
         self._tried += 1
@@ -301,28 +311,31 @@ def _without_stray_end(code: bytes, file_of: _FileOf, blocks: _BlocksOfScan | No
     Raises:
         ValueError: It is damaged.
     """
-    warning = _warning(file_of(code))
-    found = _EXTRANEOUS.search(warning)
-    end = code[: -int(found[1])] if found else code
-    if not end or _warning(file_of(end)):
-        raise ValueError(warning)
-    # Bytes that the decoder had read ahead are not in its count: the shortest code without a warning is the picture's.
-    most = min(_MOST_READ_AHEAD, len(end) - 1)
-    ahead = bisect_left(range(1, most + 1), True, key=lambda more: bool(_warning(file_of(end[:-more]))))
-    end = end[: len(end) - ahead]
-    stray = code[len(end) :]
-    if not stray:
+    if _is_short(file_of(code)):
+        raise ValueError("the code ends too early")
+    most = min(len(code) - 1, _MOST_STRAY_BYTES + len(code) - len(code.rstrip(code[-1:])))
+    count = bisect_left(range(1, most + 1), True, key=lambda fewer: _is_short(file_of(code[:-fewer])))
+    if count == 0:
         return code
-    if not _may_be_stray(stray):
-        raise ValueError(warning)
+    end = code[:-count]
+    stray = code[-count:]
     ones = _ones_at_end(end)
-    if not _is_read(end, ones, file_of) or (blocks is not None and _are_blocks(stray, ones, blocks)):
-        raise ValueError(warning)
+    if not _may_be_stray(stray) or not _is_read(end, ones, file_of):
+        raise ValueError("bytes of the picture before a marker")
+    if blocks is not None and _are_blocks(stray, ones, blocks):
+        raise ValueError("blocks of the picture before a marker")
     return end
 
 
+def _is_short(file: bytes) -> bool:
+    """Whether the code in a file ends before the picture does, or is none."""
+    warning = _warning(file)
+    return bool(warning) and not _EXTRANEOUS.search(warning)
+
+
 def _may_be_stray(content: bytes) -> bool:
-    return len(content) <= _MOST_STRAY_BYTES or len(set(content)) == 1
+    """Whether bytes are few, or no code: code ends with 1-bits."""
+    return len(content) <= _FEW_BYTES or len(set(content)) == 1 or not content[-1] & 1
 
 
 def _ones_at_end(code: bytes) -> int:

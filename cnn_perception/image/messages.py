@@ -49,7 +49,32 @@ __all__ = [
     "encoded_from_message",
     "nanoseconds",
     "read_image",
+    "way_out",
 ]
+
+
+_WAYS_OUT = {
+    "foxglove_msgs/msg/CompressedVideo": "video",
+    "ffmpeg_image_transport_msgs/msg/FFMPEGPacket": "video",
+    "theora_image_transport/msg/Packet": "video",
+    "foxglove_msgs/msg/CompressedImage": "image",
+    "foxglove_msgs/msg/RawImage": "image",
+}
+
+
+def way_out(type_name: str) -> str:
+    """Returns what to do about pictures in messages that are not sensor_msgs'; empty for other types.
+
+    Args:
+        type_name: Of a topic's messages, as `ros2 topic info` prints it.
+    """
+    holds = _WAYS_OUT.get(type_name, "")
+    if holds == "video":
+        return (
+            f"{type_name} holds packets of video; decode them to sensor_msgs/Image first: ros2 run image_transport "
+            "republish, or the codec's own decoder"
+        )
+    return f"{type_name} is read by Foxglove only; convert it to sensor_msgs/CompressedImage or Image" if holds else ""
 
 
 def encoded_from_message(message: Any) -> EncodedImage | EncodedFile:  # noqa: ANN401 - messages share no base

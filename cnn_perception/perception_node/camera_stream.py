@@ -12,7 +12,7 @@ from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from cnn_perception.errors import ConfigError, FrameError, PerceptionError
-from cnn_perception.image.messages import Seen
+from cnn_perception.image.messages import Seen, way_out
 from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.perception_node.camera_info import CameraInfoReader
 from cnn_perception.perception_node.diagnostics import CameraStatus
@@ -241,7 +241,9 @@ class CameraStream:
         if not infos:
             text = "nobody publishes it; check the remapping of image_raw, and ROS_DOMAIN_ID"
         elif all(info.topic_type != wanted for info in infos):
-            text = f"published by {offers}; this node wants {wanted}, see the parameter image_transport"
+            hints = [way_out(info.topic_type) for info in infos if way_out(info.topic_type)]
+            advice = hints[0] if hints else "see the parameter image_transport"
+            text = f"published by {offers}; this node wants {wanted}, {advice}"
         elif misfits:
             text = f"published by {offers}, whose QoS does not fit: {misfits} See qos_overrides"
         else:
