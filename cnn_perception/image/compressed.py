@@ -264,8 +264,10 @@ def _picture(content: bytes, bits: int) -> _Picture:
         raise FrameError(
             "format", f"the image starts with {content[:12]!r}: no JPEG, PNG, WebP, BMP, TIFF or GIF; convert it"
         )
+    if kind == "JPEG":
+        return _decode_jpeg(content)
     try:
-        return _decode_jpeg(content) if kind == "JPEG" else _decode_with_pillow(content, kind, bits)
+        return _decode_with_pillow(content, kind, bits)
     except Image.DecompressionBombError:
         raise FrameError(
             "size", f"the {kind}'s header claims a huge image; at most {MAX_PIXELS} pixels are accepted"
@@ -275,10 +277,12 @@ def _picture(content: bytes, bits: int) -> _Picture:
     except FrameError:
         raise
     except Exception as error:  # of a decoder: Pillow's plugins raise IndexError, AssertionError, SyntaxError, ...
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise FrameError(
-            "corrupt", f"the {kind} cannot be decoded ({reason:.100}); replace it, or mend the camera's link"
-        ) from None
+        raise _refusal_of_damage(kind, error) from None
+
+
+def _refusal_of_damage(kind: str, error: Exception) -> FrameError:
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    return FrameError("corrupt", f"the {kind} cannot be decoded ({reason:.100}); replace it, or mend the camera's link")
 
 
 def _refusal_of_header(content: bytes, kind: str) -> FrameError:
@@ -305,7 +309,10 @@ def _pixels_of_tiff(content: bytes) -> str:
 
 
 def _decode_jpeg(content: bytes) -> _Picture:
-    pixels, warning, is_grey = decode_jpeg(content)
+    try:
+        pixels, warning, is_grey = decode_jpeg(content)
+    except ValueError as error:
+        raise _refusal_of_damage("JPEG", error) from None
     oddities: tuple[ImageOddity, ...] = ()
     if warning:
         text = f"the JPEG has bytes that belong to nothing ({warning}); its pixels are whole"

@@ -11,7 +11,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
-from cnn_perception.errors import ConfigError, FrameError, PerceptionError
+from cnn_perception.errors import FrameError, PerceptionError
 from cnn_perception.image.messages import Seen, way_out
 from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.perception_node.camera_info import CameraInfoReader
@@ -190,12 +190,13 @@ class CameraStream:
         header = result.frame.header
         reader = self._subscribed.camera_info
         camera = None
-        try:
-            if result.frame.prepared.decoded.seen.turned:
-                raise ConfigError(f"no ray can be told: {_TURNED}")
-            camera = reader.model(height, width)
-        except PerceptionError as error:
-            self.warn("camera_info", str(error))
+        if result.frame.prepared.decoded.seen.turned:
+            self.warn("turned", f"no ray can be told on {self.topic}: {_TURNED}")
+        else:
+            try:
+                camera = reader.model(height, width)
+            except PerceptionError as error:
+                self.warn("camera_info", str(error))
         place = place_to_publish(result)
         if place is not None and camera is not None:
             self.outputs.publish_rays(header, place, camera)
