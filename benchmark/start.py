@@ -25,6 +25,7 @@ from benchmark.support.options import CPU, OUTPUT, option_parser
 from benchmark.support.pairs import Target, machine
 from benchmark.support.processes import export_model, running, write_frames
 from cnn_perception.errors import EXIT_OK
+from cnn_perception.import_path import python_command
 from cnn_perception.ros import transport
 from demo.processes import child_environment
 
@@ -60,13 +61,14 @@ def start_s(client: NodeClient, model: Path, provider: str) -> float:
 def _python_s(code: str) -> float:
     """Returns the seconds that a fresh Python takes for some code."""
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], check=True, env=child_environment(), capture_output=True)
+    subprocess.run(python_command(code), check=True, env=child_environment(), capture_output=True)
     return time.perf_counter() - started
 
 
 def _import_times_ms() -> dict[str, float]:
     """Returns the milliseconds of each package that the node imports, without what that imports of others."""
-    command = [sys.executable, "-X", "importtime", "-c", _IMPORTS]
+    python, *rest = python_command(_IMPORTS)
+    command = [python, "-X", "importtime", *rest]
     text = subprocess.run(command, check=True, env=child_environment(), capture_output=True, text=True).stderr
     # With ROS from wheels, Python starts a second time; the second one does the work.
     text = text[text.rindex("import time: self [us]") :]
@@ -79,7 +81,7 @@ def _import_times_ms() -> dict[str, float]:
 
 def _load_s(model: Path, provider: str) -> float:
     """Returns the seconds that a fresh Python takes to load a model, without its imports."""
-    command = [sys.executable, "-c", _LOAD_MODEL, str(model), provider]
+    command = python_command(_LOAD_MODEL, str(model), provider)
     return float(subprocess.run(command, check=True, env=child_environment(), capture_output=True, text=True).stdout)
 
 

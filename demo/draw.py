@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from cnn_perception.commands import exit_code
 from cnn_perception.errors import ConfigError, DataError
+from cnn_perception.import_path import start_forkserver
 from demo.lens import RgbBytes, expose
 from demo.scene import render
 from demo.shots import CLASSES, CLEAR, Drive, DriveSettings, plan_drive, random_shot
@@ -172,7 +173,8 @@ def _run_jobs(draw: Callable[[_Job], None], jobs: Sequence[_Job], processes: int
     if processes == 1:
         show(map(draw, jobs))
         return
-    context = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks of the caller's libraries
+    start_forkserver(["cv2", "numpy"])  # a fork of this one would copy the threads' locks of the caller's libraries
+    context = multiprocessing.get_context("forkserver")
     with ProcessPoolExecutor(processes, context, _prepare_worker) as pool:
         show(pool.map(draw, jobs, chunksize=8))
 

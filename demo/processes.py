@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
+
+from cnn_perception.import_path import python_command
 
 
 def child_environment() -> dict[str, str]:
@@ -13,8 +14,9 @@ def child_environment() -> dict[str, str]:
 
 
 def module_command(module: str, *arguments: object) -> list[str]:
-    """Returns the command line of `python -m MODULE ARGUMENTS`."""
-    return [sys.executable, "-m", module, *map(str, arguments)]
+    """Returns the command line of what `python -m MODULE ARGUMENTS` runs, imported from where this process imports."""
+    code = f"import runpy; runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    return python_command(code, *map(str, arguments))
 
 
 def node_command(name: str, parameters: Mapping[str, object], remappings: Sequence[str] = ()) -> list[str]:

@@ -27,6 +27,7 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from cnn_perception.errors import FrameError
 from cnn_perception.image.jpeg import decode_jpeg, is_jpeg
+from cnn_perception.image.limits import check_exif, check_pixels, check_structure
 from cnn_perception.image.raw import (
     AS_SENT,
     ENCODINGS,
@@ -37,7 +38,6 @@ from cnn_perception.image.raw import (
     Overrides,
     RgbImage,
     Seen,
-    check_size,
     decode_raw,
     seen_in,
     to_uint8,
@@ -176,8 +176,9 @@ def decode_file_bytes(data: bytes | memoryview) -> RgbImage:
         The first picture in it, upright, alpha composited over white.
 
     Raises:
-        FrameError: By `reason`: `empty`, `format` (none of those files), `size` (above `raw.MAX_PIXELS` by its
-            header), `corrupt` (truncated or damaged), `depth` (32-bit pixels, whose white is undefined).
+        FrameError: By `reason`: `empty`, `format` (none of those files), `size` (above `raw.MAX_PIXELS` or what
+            `limits` allows, by its headers), `corrupt` (truncated or damaged), `depth` (32-bit pixels, whose white is
+            undefined).
     """
     return decode_content(data).image
 
@@ -220,6 +221,7 @@ def _is_file(content: bytes, kind: str, size: tuple[int, int]) -> bool:
     if kind == "JPEG":
         return is_jpeg(content)
     try:
+        check_structure(content, kind)
         with Image.open(io.BytesIO(content), formats=[kind]) as image:
             return kind == "PNG" or image.size == size  # a PNG's header has a checksum
     except Exception:  # Pillow's plugins raise anything
@@ -267,6 +269,7 @@ def _picture(content: bytes, bits: int) -> _Picture:
     if kind == "JPEG":
         return _decode_jpeg(content)
     try:
+        check_structure(content, kind)
         return _decode_with_pillow(content, kind, bits)
     except Image.DecompressionBombError:
         raise FrameError(
@@ -309,6 +312,7 @@ def _pixels_of_tiff(content: bytes) -> str:
 
 
 def _decode_jpeg(content: bytes) -> _Picture:
+    check_structure(content, "JPEG")
     try:
         pixels, warning, is_grey = decode_jpeg(content)
     except ValueError as error:
@@ -346,7 +350,7 @@ def _opened(content: bytes, kind: str, bits: int) -> _Picture:
         with Image.open(io.BytesIO(content), formats=[kind]) as image:
             image.verify()  # the checksums, which decoding skips; the image cannot be used afterwards
     with Image.open(io.BytesIO(content), formats=[kind]) as image:
-        check_size(image.height, image.width)
+        check_pixels(image.height, image.width, len(content))
         turned = _orientation(image) in _UPRIGHT
         image.load()  # before the orientation is used: TIFFs are turned here, and their tag dropped
         orientation = _orientation(image)
@@ -371,6 +375,7 @@ def _without_remarks(content: bytes) -> bytes:
 
 
 def _orientation(image: Image.Image) -> int:
+    check_exif(image.info.get("exif", b""))
     return int(image.getexif().get(0x0112, 1))
 
 

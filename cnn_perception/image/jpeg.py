@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-from cnn_perception.image.raw import check_size
+from cnn_perception.image.limits import check_pixels
 
 _Pixels = npt.NDArray[Any]
 
@@ -34,6 +34,8 @@ _FEW_BYTES = 8
 _MOST_STRAY_BYTES = 32
 _MOST_PLACES = 512
 """More stray bytes that are not all the same, or in more places, are damage: this bounds the work on hostile files."""
+_MOST_WORK = 2**27
+"""Pixels times scans of a file in which stray bytes are looked for: it is decoded some times over."""
 _LARGEST_SIDE = 65_500
 """What libjpeg decodes."""
 
@@ -87,6 +89,8 @@ def without_stray_bytes(content: bytes) -> bytes | None:
     """Returns a JPEG without the bytes before its markers that belong to nothing; None where it is damaged."""
     try:
         segments = _segments(content)
+        if _work(segments) > _MOST_WORK:
+            return None
         mended: list[_Segment] = []
         for segment in segments:
             mended.append(_cleaned(mended, segment) if segment.marker == _SOS else _with_known_revision(segment))
@@ -95,9 +99,18 @@ def without_stray_bytes(content: bytes) -> bytes | None:
     return _file(mended)
 
 
+def _work(segments: Sequence[_Segment]) -> int:
+    """Returns how many pixels of how many scans there are."""
+    sizes = [
+        struct.unpack(">HH", one.payload[3:7]) for one in segments if one.marker in _FRAMES and len(one.payload) > 7
+    ]
+    scans = sum(one.marker == _SOS for one in segments)
+    return scans * max((height * width for height, width in sizes), default=0)
+
+
 def _decode_strictly(content: bytes) -> tuple[_Pixels, bool]:
     height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
-    check_size(height, width)
+    check_pixels(height, width, len(content))
     pixels: _Pixels = simplejpeg.decode_jpeg(content, "RGB")  # CMYK and YCCK as inverted ink: Adobe's convention
     return pixels, colours == "Gray"
 

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cnn_perception.errors import ConfigError, FrameError
 from cnn_perception.image.messages import decode_file_bytes
+from cnn_perception.import_path import start_forkserver
 from cnn_perception.model.spec import InputSpec
 from cnn_perception.pipeline.preprocess import InputTensor, preprocess
 from training.batches.augment import Augmentation, augment
@@ -234,10 +235,9 @@ def _processes() -> multiprocessing.context.BaseContext:
 
     A fork of this one would inherit the locks of OpenCV's and torch's threads, and hang on the first it needs.
     """
-    context = multiprocessing.get_context("forkserver")
     # the libraries by name, too: the process may look for this module before it has got this one's `sys.path`
-    context.set_forkserver_preload(["cv2", "numpy", "torch", __name__])
-    return context
+    start_forkserver(["cv2", "numpy", "torch", __name__])
+    return multiprocessing.get_context("forkserver")
 
 
 def _start_worker(_worker: int) -> None:

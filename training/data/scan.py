@@ -73,7 +73,7 @@ def _notes_of_pillow(data: bytes) -> tuple[str, ...]:
     if data.startswith(b"\xff\xd8"):  # a JPEG has one picture and no alpha
         return ()
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=["PNG", "WEBP", "GIF", "BMP", "TIFF"]) as image:
             animated = getattr(image, "is_animated", False)
             alpha = image.has_transparency_data and np.asarray(image.convert("RGBA").getchannel("A")).min() < 255
     except _DAMAGE:
