@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -58,6 +59,21 @@ _MAGIC = (
 )
 _START_CODES = (b"\0\0\0\1", b"\0\0\1")
 """With which packets of H.264 and H.265 begin."""
+_PARAMETER_SETS = re.compile(
+    rb"\x00\x00\x00?\x01"
+    rb"(?:[\x27\x47\x67].{3,200}?\x00\x00\x00?\x01[\x28\x48\x68]|\x40\x01.{3,200}?\x00\x00\x00?\x01\x42\x01)",
+    re.DOTALL,
+)
+"""How a stream of H.264 or H.265 begins: with two of its sets of parameters."""
+_UNREAD = (
+    (0, b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+    (0, b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+    (4, b"ftypavif", "AVIF"),
+    (4, b"ftypheic", "HEIC"),
+    (4, b"ftypheix", "HEIC"),
+    (4, b"ftypmif1", "HEIC"),
+)
+"""Where the first bytes of formats are that are not read."""
 _LONG_MAGIC = ("JPEG", "PNG")
 """What three bytes or more tell."""
 _PNG_REMARKS = frozenset(
@@ -149,6 +165,7 @@ def decode_file(file: EncodedFile) -> Decoded:
         raise FrameError("format", "compressedDepth messages hold distances, no picture; subscribe to the colour image")
     content = bytes(file.data)
     if content and file_format(content) is None:
+        _refuse_unread(content)
         _refuse_video(file.format, content)
     bits = file.overrides.significant_bits
     picture = _picture(content, bits)
@@ -193,13 +210,16 @@ def file_in_pixels(image: EncodedImage) -> EncodedFile | None:
         image: What a message brought.
 
     Raises:
-        FrameError: `encoding`, if the message names a stream of video.
+        FrameError: `format`, if it is a packet of video, or a file that is not read.
     """
     data = memoryview(image.data)
     kind = file_format(bytes(data[:16]))
     if kind is None:
+        _refuse_unread(bytes(data[:16]))
         if image.encoding not in ENCODINGS:
             _refuse_video(image.encoding)
+        if _PARAMETER_SETS.match(data[:512]):
+            _refuse_video(_VIDEO[0])
         return None
     cannot_be_pixels = data.nbytes < image.height * image.step or kind.lower()[:2] in image.encoding.lower()
     content = bytes(data)
@@ -226,6 +246,12 @@ def _is_file(content: bytes, kind: str, size: tuple[int, int]) -> bool:
             return kind == "PNG" or image.size == size  # a PNG's header has a checksum
     except Exception:  # Pillow's plugins raise anything
         return False
+
+
+def _refuse_unread(content: bytes) -> None:
+    for place, magic, name in _UNREAD:
+        if content.startswith(magic, place):
+            raise FrameError("format", f"the image is a {name} file, which is not read; publish it as JPEG or PNG")
 
 
 def _refuse_video(name: str, content: bytes = b"") -> None:

@@ -40,6 +40,8 @@ _LARGEST_SIDE = 65_500
 """What libjpeg decodes."""
 
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
+_BENIGN = ("JFIF revision", "Invalid SOS parameters for sequential JPEG")
+"""Warnings of numbers in headers that no decoder uses."""
 _EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker")
 _SOI, _EOI, _SOS, _DRI, _DHT, _APP0 = 0xD8, 0xD9, 0xDA, 0xDD, 0xC4, 0xE0
 _RESTARTS = range(0xD0, 0xD8)
@@ -68,7 +70,7 @@ def decode_jpeg(content: bytes) -> tuple[_Pixels, str, bool]:
         pixels, is_grey = _decode_strictly(content)
     except ValueError as error:
         warning = str(error)
-        is_benign = _EXTRANEOUS.search(warning) or "JFIF revision" in warning
+        is_benign = _EXTRANEOUS.search(warning) or any(words in warning for words in _BENIGN)
         mended = without_stray_bytes(content) if is_benign else None
         if mended is None:
             raise
@@ -209,6 +211,8 @@ def _cleaned(before: Sequence[_Segment], scan: _Segment) -> _Segment:
     frames = [segment for segment in before if segment.marker in _FRAMES]
     if len(frames) != 1:
         raise ValueError("not one frame")
+    if frames[0].marker in _SEQUENTIAL:
+        scan = replace(scan, payload=scan.payload[:-3] + b"\x00\x3f\x00")  # it has all the coefficients
 
     def file_of(*intervals: bytes) -> bytes:
         return _file([*before, replace(scan, intervals=intervals)])

@@ -134,6 +134,16 @@ def test_an_unknown_revision_of_jfif_costs_nothing():
     assert kinds(bytes(data)) == ["jpeg_warning"]
 
 
+@pytest.mark.parametrize("name", [name for name in FILES if name != "progressive"])
+def test_numbers_of_a_scan_that_no_decoder_uses_cost_nothing(name: str):
+    data = FILES[name]
+    place = data.index(b"\xff\xda")
+    end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    odd = data[: end - 3] + b"\x00\x00\x00" + data[end:]
+    np.testing.assert_array_equal(decode_content(odd).image, decode_content(data).image)
+    assert kinds(odd) == ["jpeg_warning"]
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_code_that_ends_too_early_or_is_missing_is_refused(name: str):
     data = FILES[name]

@@ -108,6 +108,42 @@ def test_packets_of_video_are_refused_with_the_way_out(name: str):
     assert reason(EncodedFile(packet, name)) == "format"
 
 
+STREAMS = {
+    "H.264": b"\0\0\0\1\x67\x42\0\x1f\xe9\1\x40\x7b\0\0\0\1\x68\xce\x38\x80\0\0\0\1\x65",
+    "H.265": b"\0\0\0\1\x40\1\x0c\1\xff\xff\1\x60\0\0\0\1\x42\1\1\1\x60",
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize(("encoding", "channels"), [("rgb8", 3), ("mono8", 1), ("yuv422", 2)])
+def test_a_stream_of_video_labelled_as_pixels_is_refused(name: str, encoding: str, channels: int):
+    data = STREAMS[name].ljust(24 * 32 * channels, b"\0")
+    with pytest.raises(FrameError, match="packet of video"):
+        decode(image(data, encoding, 24, 32, 32 * channels))
+
+
+@pytest.mark.parametrize("start", [b"\0\0\0\1", b"\0\0\1", b"\0\0\0\1\x67", bytes(16)])
+def test_dark_pixels_are_no_video(start: bytes):
+    data = start.ljust(24 * 32, b"\1")
+    assert decode(image(data, "mono8", 24, 32, 32)).shape == (24, 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+        (b"\0\0\0\x20ftypheic\0\0\0\0mif1", "HEIC"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0mif1", "AVIF"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+    ],
+)
+def test_files_that_are_not_read_are_refused_by_name(start: bytes, name: str):
+    data = start.ljust(24 * 32 * 3, b"\0")
+    for frame in (image(data, "rgb8", 24, 32, 96), EncodedFile(data, "jpeg"), EncodedFile(data, "")):
+        with pytest.raises(FrameError, match=f"is a {name} file, which is not read; publish it as JPEG or PNG"):
+            decode(frame)
+
+
 def test_a_jpeg_is_a_picture_whatever_codec_its_format_names():
     assert decode(EncodedFile(FILES["JPEG"], "h264")).shape == BLUE.shape
 
