@@ -13,6 +13,7 @@ import pytest
 import tiny_bag
 from evaluating import SECOND, run
 from PIL import Image
+from rosbags.rosbag2 import StoragePlugin, Writer
 from tiny_bag import START_NS
 from tiny_model import write_tiny_model
 
@@ -114,3 +115,22 @@ def test_a_bag_of_jpegs_with_stray_bytes_is_evaluated_and_told(tmp_path: Path, m
     assert [row["predicted"] for row in rows] == ["red"]
     assert report["warnings"][0].startswith("1 frames: jpeg_warning: ")
     assert report["complete"] is True
+
+
+@pytest.mark.parametrize(
+    ("type_name", "advice"),
+    [
+        ("foxglove_msgs/msg/CompressedVideo", "ros2 run image_transport republish"),
+        ("ffmpeg_image_transport_msgs/msg/FFMPEGPacket", "ros2 run image_transport republish"),
+        ("foxglove_msgs/msg/CompressedImage", "convert it to sensor_msgs/CompressedImage or Image"),
+    ],
+)
+def test_a_bag_of_video_is_refused_with_the_way_out(tmp_path: Path, model: Path, capsys, type_name: str, advice: str):
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        topic = writer.add_connection("/video", type_name, msgdef="uint8[] data\n", rihs01="RIHS01_" + "0" * 64)
+        writer.write(topic, START_NS, b"\0\1\0\0" + (3).to_bytes(4, "little") + b"abc")
+    code, _, _ = run(tmp_path, model, "--bag", tmp_path / "bag", "--labels", "")
+    assert code == EXIT_BAD_INPUT
+    said = capsys.readouterr().err
+    assert f"/video: {type_name}" in said
+    assert advice in said
