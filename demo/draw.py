@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from cnn_perception.commands import exit_code
 from cnn_perception.errors import ConfigError, DataError
-from cnn_perception.image.jpeg import encode_jpeg
+from cnn_perception.image.jpeg_encoding import encode_jpeg
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.import_path import start_forkserver
 from demo.lens import expose

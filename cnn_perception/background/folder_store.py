@@ -22,7 +22,7 @@ from pathlib import Path
 import cv2
 
 from cnn_perception.background.selection import UnsureFrame
-from cnn_perception.image.messages import EncodedFile
+from cnn_perception.image.messages import AS_SENT, EncodedFile
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.tasks.registry import task_of
 
@@ -114,7 +114,8 @@ def _as_file(frame: UnsureFrame) -> tuple[bytes, str]:
     """Returns the content of an image file, and its suffix."""
     encoded = frame.encoded
     # A compressed mosaic would look like a grey picture to whoever does not know its `format`.
-    if isinstance(encoded, EncodedFile) and not encoded.format.lstrip().startswith("bayer_"):
+    is_as_sent = isinstance(encoded, EncodedFile) and encoded.overrides == AS_SENT
+    if isinstance(encoded, EncodedFile) and is_as_sent and not encoded.format.lstrip().startswith("bayer_"):
         content = bytes(encoded.data)
         for magic, suffix in _KEPT_AS_THEY_CAME.items():
             if content.startswith(magic):

@@ -28,7 +28,7 @@ from cnn_perception.bag.metadata import Metadata, read_metadata
 from cnn_perception.bag.storage import LONGEST_PAUSE_NS, Channel, StorageFile, by_topic, clock_note, reception_order
 from cnn_perception.bag.storage_files import open_files, storage_paths
 from cnn_perception.errors import BagError, FrameError, one_line, printable
-from cnn_perception.image.messages import EncodedFile, EncodedImage, encoded_from_message, nanoseconds
+from cnn_perception.image.messages import EncodedFile, EncodedImage, encoded_from_message, nanoseconds, way_out
 from cnn_perception.label_text import SEPARATOR
 
 _NOT_A_PICTURE = ("32FC", "64FC")
@@ -148,6 +148,8 @@ class Bag:
         is_picture = {topic: not encodings[topic].startswith(_NOT_A_PICTURE) for topic in images}
         notes = {topic: "" if is_picture[topic] else f", {encodings[topic]}" for topic in images}
         found = ", ".join(f"{topic.name} ({topic.count}{notes[topic]})" for topic in images) or "none"
+        hints = {way_out(topic.type): topic.name for topic in self.topics if way_out(topic.type)}
+        found += "".join(f"; {name}: {hint}" for hint, name in hints.items())
         if name is not None:
             topic = self._topic(name, IMAGE_TYPES, f"image topics in it: {found}")
             return Topic(topic.name, topic.type, sum(other.count for other in images if other.name == topic.name))

@@ -54,6 +54,8 @@ def _evaluate(given: argparse.Namespace) -> int:
     word = "warning" if done.report.complete else "error"
     for remark in done.report.remarks:
         print(f"{word}: {printable(remark)}", file=sys.stderr)
+    for warning in done.report.warnings:
+        print(f"warning: {printable(warning)}", file=sys.stderr)
     print(_summary(done.report, given.output))
     return done.exit_code
 
@@ -73,6 +75,18 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--images", type=Path, help="folder with a folder of images for each class")
     parser.add_argument("--model", type=Path, required=True, help="model file made by training.export")
     parser.add_argument("--topic", help="image topic; not needed where the bag has only one")
+    parser.add_argument(
+        "--encoding",
+        default="",
+        help="what the pixels are, such as bgr8 for 8UC3, where the messages say it wrong; of compressed images, the "
+        "mosaic that was compressed as a grey picture",
+    )
+    parser.add_argument(
+        "--significant-bits",
+        type=int,
+        default=0,
+        help="how many bits of 16-bit images are used, such as 12 by a 12-bit camera; 0 for what the encoding says",
+    )
     parser.add_argument(
         "--labels",
         default="",

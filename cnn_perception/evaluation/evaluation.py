@@ -22,14 +22,14 @@ from cnn_perception.errors import (
     FrameError,
 )
 from cnn_perception.evaluation.frame_record import predictions_csv
-from cnn_perception.evaluation.labelled_frames import LabelledFrames, frames_of_bag, frames_of_folder
+from cnn_perception.evaluation.labelled_frames import LabelledFrames, frames_of_bag, frames_of_folder, overridden
 from cnn_perception.evaluation.page import Picture, render_html
 from cnn_perception.evaluation.replay import ReplayedFrames, measure_latency, replay
 from cnn_perception.evaluation.report_record import ModelRecord, Report, Target, worst_frame, write_text
 from cnn_perception.evaluation.scores import score
 from cnn_perception.evaluation.video import VIDEO_ENDINGS, draw_record, write_video
 from cnn_perception.files import require_other, require_unused
-from cnn_perception.image.messages import decode
+from cnn_perception.image.messages import Overrides, decode
 from cnn_perception.metrics import Latency
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS, OnnxModel, SessionOptions
 from cnn_perception.model.spec import ModelSpec
@@ -49,6 +49,8 @@ class EvaluationOptions:
         bag: A rosbag2 folder, or a single .mcap or .db3 file; either this or `images`.
         images: A folder with a folder of images for each class.
         topic: Image topic of the bag; None takes the only one there is.
+        encoding: What the pixels are, in place of what the messages say; empty for what they say.
+        significant_bits: How many bits of 16-bit images are used; 0 for what the encoding says.
         labels: A CSV file or a topic of the bag; empty for none, or for class folders.
         labels_start: What 0 s in the CSV file is: the bag's first message of any topic, or its first image.
         min_accuracy: Required top-1 accuracy of a multiclass model, in [0, 1].
@@ -68,6 +70,8 @@ class EvaluationOptions:
     bag: Path | None = None
     images: Path | None = None
     topic: str | None = None
+    encoding: str = ""
+    significant_bits: int = 0
     labels: str = ""
     labels_start: Literal["bag", "image"] = "bag"
     min_accuracy: float | None = None
@@ -85,6 +89,10 @@ class EvaluationOptions:
             raise ConfigError("--topic belongs to --bag")
         if self.images is not None and self.labels and not self.labels.endswith(".csv"):
             raise ConfigError(f"--labels {self.labels}: for --images name a CSV file of their paths and labels")
+        try:
+            self.overrides  # noqa: B018 - made to be checked
+        except ConfigError as error:
+            raise ConfigError(f"--{error}".replace("significant_bits", "significant-bits")) from None
         if not 0.0 <= self.threshold <= 1.0:
             raise ConfigError(f"--threshold is {self.threshold}; choose 0 to 1")
         for gate, limit in self._required():
@@ -95,6 +103,11 @@ class EvaluationOptions:
             raise ConfigError(f"{' or '.join(given)} needs --labels: without them there is nothing to compare with")
         if not 1 <= self.top_k <= KEPT_CLASSES:
             raise ConfigError(f"--top-k is {self.top_k}; choose 1 to {KEPT_CLASSES}")
+
+    @property
+    def overrides(self) -> Overrides:
+        """What is known better of the images than they say themselves."""
+        return Overrides(self.encoding, self.significant_bits)
 
     @property
     def target(self) -> Target | None:
@@ -161,7 +174,7 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
         pipeline = Pipeline.load(options.model, SessionOptions(providers=tuple(options.providers)))
         options.require_fit(pipeline.spec)
         _require_own(options)
-        frames = _open_frames(options, pipeline.spec, stack)
+        frames = overridden(_open_frames(options, pipeline.spec, stack), options.overrides)
         try:
             options.output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -224,8 +237,11 @@ def _make_report(
     return Report(
         complete=not missing,
         remarks=(*missing, *_counted_against(target, scores.frames)),
+        warnings=replayed.warnings,
         source=str(frames.path),
         topic=frames.topic,
+        encoding=options.encoding,
+        significant_bits=options.significant_bits,
         labels=options.labels,
         model=ModelRecord(str(model.path), model.sha256, model.provider, model.fallback, model.spec),
         threshold=options.threshold,

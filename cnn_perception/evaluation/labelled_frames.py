@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from cnn_perception.evaluation.labels import (
     require_names,
 )
 from cnn_perception.image.listing import image_files, visible_folders
-from cnn_perception.image.messages import EncodedFile, EncodedImage
+from cnn_perception.image.messages import AS_SENT, EncodedFile, EncodedImage, Overrides
 from cnn_perception.label_table import ListedFiles, Row, read_table
 from cnn_perception.label_text import Truth
 from cnn_perception.model.spec import ModelSpec
@@ -78,6 +79,19 @@ class _KnownAnswers:
     truth: Labels | Measurements | None
     is_stamped: bool
     origin_ns: int | None
+
+
+def overridden(frames: LabelledFrames, overrides: Overrides) -> LabelledFrames:
+    """Returns the frames with what is known better of their images than they say themselves."""
+
+    def read() -> Iterator[LabelledFrame]:
+        for frame in frames:
+            if isinstance(frame.content, FrameError):
+                yield frame
+            else:
+                yield LabelledFrame(frame.record, frame.content.overridden(overrides))
+
+    return frames if overrides == AS_SENT else dataclasses.replace(frames, read=read)
 
 
 def frames_of_bag(

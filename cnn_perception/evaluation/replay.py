@@ -21,13 +21,16 @@ from tqdm import tqdm
 from cnn_perception.errors import FrameError
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.labelled_frames import LabelledFrame, LabelledFrames
+from cnn_perception.image.messages import ImageOddity, Seen
 from cnn_perception.metrics import Latency, latency
 from cnn_perception.pipeline.pipeline import Pipeline
+from cnn_perception.stream.few_bits import FewBits
 
 WORKERS = min(len(os.sched_getaffinity(0)), 16)
 """Frames in work at the same time; each holds a decoded image."""
 
 _LATENCY_FRAMES = 100
+_FRAMES_OF_FEW_BITS = 3
 _WORST_FRAMES = 12
 _WORST_ALIKE = 3
 
@@ -40,9 +43,21 @@ class ReplayedFrames:
     """The frames recognised so far, all of them or those before an interruption; it grows during an evaluation."""
 
     records: list[FrameRecord] = field(default_factory=list)
+    oddities: dict[str, tuple[int, ImageOddity]] = field(default_factory=dict)
     worst: list[LabelledFrame] = field(default_factory=list)
     seconds: float = 0.0
     interrupted: bool = False
+
+    def note(self, oddities: Iterable[ImageOddity]) -> None:
+        """Counts what is odd about a frame's picture; of each kind the latest is kept."""
+        for oddity in oddities:
+            count, _ = self.oddities.get(oddity.kind, (0, oddity))
+            self.oddities[oddity.kind] = (count + 1, oddity)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is odd about the pictures, a line for each kind."""
+        return tuple(f"{count} frames: {oddity.kind}: {oddity.text}" for count, oddity in self.oddities.values())
 
     def by_badness(self) -> list[LabelledFrame]:
         """Returns the worst frames, the worst first."""
@@ -76,10 +91,12 @@ def replay(pipeline: Pipeline, frames: LabelledFrames) -> ReplayedFrames:
     """Returns every frame, recognised once; Ctrl-C ends it early and is noted."""
     replayed = ReplayedFrames()
     started = time.perf_counter()
+    few_bits = FewBits(_FRAMES_OF_FEW_BITS)
     answers = in_order(lambda frame: _recognise(pipeline, frame), frames)
     try:
-        for frame in tqdm(answers, total=frames.count, desc="evaluating", unit="frame", disable=None):
+        for frame, seen in tqdm(answers, total=frames.count, desc="evaluating", unit="frame", disable=None):
             replayed.records.append(frame.record)
+            replayed.note((*seen.oddities, *few_bits.observe(seen)))
             _keep_if_bad(replayed.worst, frame)
     except KeyboardInterrupt:
         replayed.interrupted = True
@@ -102,16 +119,17 @@ def in_order(function: Callable[[ItemT], AnswerT], items: Iterable[ItemT]) -> Ge
             pool.shutdown(cancel_futures=True)
 
 
-def _recognise(pipeline: Pipeline, frame: LabelledFrame) -> LabelledFrame:
-    """Returns the frame with its answer, or with why there is none."""
+def _recognise(pipeline: Pipeline, frame: LabelledFrame) -> tuple[LabelledFrame, Seen]:
+    """Returns the frame with its answer, or with why there is none, and what its picture showed beside."""
     record = frame.record
     try:
         if isinstance(frame.content, FrameError):
             raise frame.content
-        prediction = pipeline.run(frame.content).prediction
+        prepared = pipeline.prepare(frame.content)
+        prediction = pipeline.infer(prepared).prediction
     except FrameError as error:
-        return LabelledFrame(dataclasses.replace(record, error=error.reason, message=str(error)), frame.content)
-    return LabelledFrame(record.answered(prediction), frame.content)
+        return LabelledFrame(dataclasses.replace(record, error=error.reason, message=str(error)), frame.content), Seen()
+    return LabelledFrame(record.answered(prediction), frame.content), prepared.decoded.seen
 
 
 def _keep_if_bad(worst: list[LabelledFrame], frame: LabelledFrame) -> None:

@@ -103,8 +103,11 @@ class Report:
         complete: False if the evaluation ended early or frames or labels are missing, see `remarks`.
         remarks: Damages of the bag, an interruption, why nothing could be scored, or what counts against `target`;
             one line each.
+        warnings: What is odd about the pictures, which were used all the same; a line for each kind.
         source: The bag or folder.
         topic: The image topic; empty for a folder.
+        encoding: What the pixels were taken for, in place of what the messages say; empty for what they say.
+        significant_bits: How many bits of 16-bit images were taken to be used; 0 for what the encoding says.
         labels: The label file or topic; empty without labels.
         model: Which model ran.
         threshold: Score below which the robot publishes nothing.
@@ -120,8 +123,11 @@ class Report:
 
     complete: bool
     remarks: tuple[str, ...]
+    warnings: tuple[str, ...]
     source: str
     topic: str
+    encoding: str
+    significant_bits: int
     labels: str
     model: ModelRecord
     threshold: float

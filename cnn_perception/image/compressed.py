@@ -2,10 +2,10 @@
 
 The content decides, never a name or a `format` field. Decisions:
 
-- JPEGs are decoded by libjpeg-turbo with every warning an error (simplejpeg's strict mode). OpenCV and Pillow ignore
-  the warnings and return a picture that is grey or shifted below the damage. JPEG has no checksum, so damage that
-  leaves a valid stream has no warning and stays unseen. PNG has checksums, which are verified; WebP, GIF, BMP and
-  TIFF have none for their pixels.
+- JPEGs are decoded strictly, see `jpeg`. JPEG has no checksum, so damage that leaves a valid stream has no warning and
+  stays unseen. PNG has checksums, which are verified; WebP, GIF, BMP and TIFF have none for their pixels.
+- Trouble beside the pixels does not cost the picture, but is told as an oddity: stray bytes in a JPEG, chunks of text
+  or profile in a PNG that are too large or have a wrong checksum, EXIF that cannot be read.
 - EXIF orientation is always applied, as viewers do.
 - Alpha is composited over white: the page on which a viewer shows a cut-out picture.
 - 16-bit pictures are scaled as 16-bit camera images are. ICC profiles are ignored.
@@ -14,7 +14,9 @@ The content decides, never a name or a `format` field. Decisions:
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,12 +24,25 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import simplejpeg
-from PIL import Image
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from cnn_perception.errors import FrameError
+from cnn_perception.image.jpeg import decode_jpeg, is_jpeg
 from cnn_perception.image.limits import check_exif, check_pixels, check_structure
-from cnn_perception.image.raw import MAX_PIXELS, EncodedImage, RgbImage, decode_raw, to_uint8
+from cnn_perception.image.raw import (
+    AS_SENT,
+    ENCODINGS,
+    MAX_PIXELS,
+    Decoded,
+    EncodedImage,
+    ImageOddity,
+    Overrides,
+    RgbImage,
+    Seen,
+    decode_raw,
+    seen_in,
+    to_uint8,
+)
 
 _Pixels = npt.NDArray[Any]
 
@@ -39,7 +54,34 @@ _MAGIC = (
     (b"BM", "BMP"),
     (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
 )
+_START_CODES = (b"\0\0\0\1", b"\0\0\1")
+"""With which packets of H.264 and H.265 begin."""
+_PARAMETER_SETS = re.compile(
+    rb"\x00\x00\x00?\x01"
+    rb"(?:[\x27\x47\x67].{3,200}?\x00\x00\x00?\x01[\x28\x48\x68]|\x40\x01.{3,200}?\x00\x00\x00?\x01\x42\x01)",
+    re.DOTALL,
+)
+"""How a stream of H.264 or H.265 begins: with two of its sets of parameters."""
+_UNREAD = (
+    (0, b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+    (0, b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+    (4, b"ftypavif", "AVIF"),
+    (4, b"ftypheic", "HEIC"),
+    (4, b"ftypheix", "HEIC"),
+    (4, b"ftypmif1", "HEIC"),
+)
+"""Where the first bytes of formats are that are not read."""
+_LONG_MAGIC = ("JPEG", "PNG")
+"""What three bytes or more tell."""
+_PNG_REMARKS = frozenset(
+    (b"tEXt", b"zTXt", b"iTXt", b"tIME", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"pHYs", b"sBIT", b"sPLT", b"hIST")
+)
+"""The chunks of a PNG without which its pixels are the same."""
+_VIDEO = ("h264", "h265", "hevc", "avc", "av1", "vp8", "vp9", "mpeg", "theora", "ffmpeg")
+"""By which formats and encodings name streams of video, whose packets are no pictures."""
 
 _UPRIGHT: dict[int, Callable[[_Pixels], _Pixels]] = {
     2: lambda pixels: pixels[:, ::-1],
@@ -60,10 +102,12 @@ class EncodedFile:
     Attributes:
         data: The bytes of a JPEG, PNG, WebP, BMP, TIFF or GIF.
         format: What image_transport says of it: `rgb8; jpeg compressed bgr8`, `16UC1; png compressed `, or `jpeg`.
+        overrides: What is known better: the encoding of what was compressed, which matters if it is a mosaic.
     """
 
     data: bytes | memoryview
     format: str
+    overrides: Overrides = AS_SENT
 
     @classmethod
     def from_message(cls, message: Any) -> EncodedFile:  # noqa: ANN401 - rclpy's and rosbags' messages share no base
@@ -77,31 +121,66 @@ class EncodedFile:
         """
         return cls(data=memoryview(message.data), format=message.format)
 
+    def overridden(self, overrides: Overrides) -> EncodedFile:
+        """Returns the file with what is known better of it."""
+        return dataclasses.replace(self, overrides=overrides)
 
-def decode_file(file: EncodedFile) -> RgbImage:
+
+@dataclass(frozen=True, eq=False)
+class _Picture:
+    """What a file holds.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB, as they are stored.
+        is_grey: Whether a pixel has one number.
+        orientation: What EXIF says, 1 to 8.
+        turned: Whether the decoder has applied that already.
+        numbers: The numbers of 16 bits of which the pixels were made; None where they have 8.
+        oddities: What is odd about the file.
+    """
+
+    pixels: _Pixels
+    is_grey: bool
+    orientation: int = 1
+    turned: bool = False
+    numbers: _Pixels | None = None
+    oddities: tuple[ImageOddity, ...] = ()
+
+
+def decode_file(file: EncodedFile) -> Decoded:
     """Decodes the picture of a CompressedImage.
 
-    The `format` matters for two things only, since image_transport stores true colours whatever it says there: depth
-    is refused, and a Bayer mosaic, which image_transport compresses as if it were a grey picture, is interpolated.
+    The `format` matters for three things only, since image_transport stores true colours whatever it says there: depth
+    and video are refused, and a mosaic is interpolated where it was compressed as if it were a grey picture. What
+    stands after `compressed` tells what was compressed; image_transport converts most mosaics to `mono8` or `bgr8`
+    before, and keeps their name at the front all the same.
 
     Args:
         file: What a message brought.
 
-    Returns:
-        The pixels.
-
     Raises:
-        FrameError: As `decode_file_bytes`; `format` also for compressedDepth messages.
+        FrameError: As `decode_file_bytes`; `format` also for compressedDepth messages and video.
     """
     if "compressedDepth" in file.format:
         raise FrameError("format", "compressedDepth messages hold distances, no picture; subscribe to the colour image")
-    rgb = decode_file_bytes(file.data)
-    encoding = file.format.partition(";")[0].strip()
-    if not encoding.startswith("bayer_"):
-        return rgb
-    height, width, _ = rgb.shape
-    mosaic = encoding.replace("16", "8")  # the grey picture has been scaled already
-    return decode_raw(EncodedImage(rgb[..., 0].tobytes(), mosaic, height, width, width, is_bigendian=False))
+    content = bytes(file.data)
+    if content and file_format(content) is None:
+        _refuse_unread(content)
+        _refuse_video(file.format, content)
+    bits = file.overrides.significant_bits
+    picture = _picture(content, bits)
+    mosaic = _mosaic(file)
+    if mosaic and picture.is_grey:
+        height, width, _ = picture.pixels.shape
+        grey = picture.pixels[..., 0].tobytes()
+        colour = decode_raw(EncodedImage(grey, mosaic, height, width, width, is_bigendian=False)).image
+        picture = dataclasses.replace(picture, pixels=colour)
+    return _upright(picture, bits)
+
+
+def decode_content(data: bytes | memoryview) -> Decoded:
+    """Decodes an image file as `decode_file_bytes` does, and tells what is odd about it."""
+    return _upright(_picture(bytes(data), 0), 0)
 
 
 def decode_file_bytes(data: bytes | memoryview) -> RgbImage:
@@ -118,63 +197,207 @@ def decode_file_bytes(data: bytes | memoryview) -> RgbImage:
             `limits` allows, by its headers), `corrupt` (truncated or damaged), `depth` (32-bit pixels, whose white is
             undefined).
     """
+    return decode_content(data).image
+
+
+def file_in_pixels(image: EncodedImage) -> EncodedFile | None:
+    """Returns the image file that an Image holds in place of pixels; None where it holds pixels.
+
+    A buffer that is too short for pixels, or labelled as a file, is taken for one by its first bytes. Another must have
+    the structure of a file: pixels may begin with any bytes.
+
+    Args:
+        image: What a message brought.
+
+    Raises:
+        FrameError: `format`, if it is a packet of video, or a file that is not read.
+    """
+    data = memoryview(image.data)
+    kind = file_format(bytes(data[:16]))
+    if kind is None:
+        _refuse_unread(bytes(data[:16]))
+        if image.encoding not in ENCODINGS:
+            _refuse_video(image.encoding)
+        if _PARAMETER_SETS.match(data[:512]):
+            _refuse_video(_VIDEO[0])
+        return None
+    cannot_be_pixels = data.nbytes < image.height * image.step or kind.lower()[:2] in image.encoding.lower()
     content = bytes(data)
-    if not content:
-        raise FrameError("empty", "the image has 0 bytes; check the camera or the file")
-    file_format = _file_format(content)
-    if file_format is None:
-        raise FrameError(
-            "format", f"the image starts with {content[:12]!r}: no JPEG, PNG, WebP, BMP, TIFF or GIF; convert it"
-        )
-    try:
-        check_structure(content, file_format)
-        if file_format == "JPEG":
-            pixels, orientation = _decode_jpeg(content)
-        else:
-            pixels, orientation = _decode_with_pillow(content, file_format)
-    except Image.DecompressionBombError:
-        raise FrameError(
-            "size", f"the {file_format}'s header claims a huge image; at most {MAX_PIXELS} pixels are accepted"
-        ) from None
-    except FrameError:
-        raise
-    except Exception as error:  # of a decoder: Pillow's plugins raise IndexError, AssertionError, SyntaxError, ...
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise FrameError(
-            "corrupt", f"the {file_format} cannot be decoded ({reason:.100}); replace it, or mend the camera's link"
-        ) from None
-    upright = _UPRIGHT[orientation](pixels) if orientation in _UPRIGHT else pixels
-    return RgbImage(np.ascontiguousarray(upright))
+    if not (cannot_be_pixels and kind in _LONG_MAGIC) and not _is_file(content, kind, (image.width, image.height)):
+        return None
+    return EncodedFile(content, image.encoding, Overrides(significant_bits=image.significant_bits))
 
 
-def _file_format(content: bytes) -> str | None:
-    for magic, file_format in _MAGIC:
+def file_format(content: bytes) -> str | None:
+    """Returns the name of an image file's format by its first bytes; None for other content."""
+    for magic, name in _MAGIC:
         if content.startswith(magic):
-            return file_format
+            return name
     return None
 
 
-def _decode_jpeg(content: bytes) -> tuple[_Pixels, int]:
-    """Returns the pixels of a JPEG, and its EXIF orientation."""
-    height, width, _, _ = simplejpeg.decode_jpeg_header(content)
-    check_pixels(height, width, len(content))
-    pixels = simplejpeg.decode_jpeg(content, "RGB")  # CMYK and YCCK too, as inverted ink: Adobe's convention
+def _is_file(content: bytes, kind: str, size: tuple[int, int]) -> bool:
+    """Whether content of a kind's first bytes is such a file, of a picture of this (width, height)."""
+    if kind == "JPEG":
+        return is_jpeg(content)
+    try:
+        check_structure(content, kind)
+        with Image.open(io.BytesIO(content), formats=[kind]) as image:
+            return kind == "PNG" or image.size == size  # a PNG's header has a checksum
+    except Exception:  # Pillow's plugins raise anything
+        return False
+
+
+def _refuse_unread(content: bytes) -> None:
+    for place, magic, name in _UNREAD:
+        if content.startswith(magic, place):
+            raise FrameError("format", f"the image is a {name} file, which is not read; publish it as JPEG or PNG")
+
+
+def _refuse_video(name: str, content: bytes = b"") -> None:
+    if any(word in name.lower() for word in _VIDEO) or content.startswith(_START_CODES):
+        raise FrameError(
+            "format",
+            f"the image is a packet of video ({name[:40]!r}), which is no picture without those before; decode it "
+            "first: ros2 run image_transport republish",
+        )
+
+
+def _mosaic(file: EncodedFile) -> str:
+    """Returns the encoding of the mosaic that was compressed as a grey picture; empty where it was none."""
+    before, _, target = file.format.partition("compressed")
+    encoding = file.overrides.encoding or target.strip() or before.partition(";")[0].strip()
+    if not encoding.startswith("bayer_") or encoding not in ENCODINGS:
+        return ""
+    return f"{encoding.rstrip('0123456789')}8"  # the grey picture has been scaled already
+
+
+def _upright(picture: _Picture, bits: int) -> Decoded:
+    pixels = picture.pixels
+    undo = _UPRIGHT.get(picture.orientation)
+    if undo is not None:
+        pixels = undo(pixels)
+    image = RgbImage(np.ascontiguousarray(pixels))
+    seen = Seen() if picture.numbers is None else seen_in(picture.numbers, bits)
+    oddities = (*picture.oddities, *seen.oddities)
+    return Decoded(image, Seen(oddities, seen.brightest, picture.turned or undo is not None))
+
+
+def _picture(content: bytes, bits: int) -> _Picture:
+    """Returns the first picture of a file; the errors are those of `decode_file_bytes`."""
+    if not content:
+        raise FrameError("empty", "the image has 0 bytes; check the camera or the file")
+    kind = file_format(content)
+    if kind is None:
+        raise FrameError(
+            "format", f"the image starts with {content[:12]!r}: no JPEG, PNG, WebP, BMP, TIFF or GIF; convert it"
+        )
+    if kind == "JPEG":
+        return _decode_jpeg(content)
+    try:
+        check_structure(content, kind)
+        return _decode_with_pillow(content, kind, bits)
+    except Image.DecompressionBombError:
+        raise FrameError(
+            "size", f"the {kind}'s header claims a huge image; at most {MAX_PIXELS} pixels are accepted"
+        ) from None
+    except UnidentifiedImageError:
+        raise _refusal_of_header(content, kind) from None
+    except FrameError:
+        raise
+    except Exception as error:  # of a decoder: Pillow's plugins raise IndexError, AssertionError, SyntaxError, ...
+        raise _refusal_of_damage(kind, error) from None
+
+
+def _refusal_of_damage(kind: str, error: Exception) -> FrameError:
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    return FrameError("corrupt", f"the {kind} cannot be decoded ({reason:.100}); replace it, or mend the camera's link")
+
+
+def _refusal_of_header(content: bytes, kind: str) -> FrameError:
+    """Returns why Pillow does not know what a file is, without the address of the object it had."""
+    pixels = _pixels_of_tiff(content) if kind == "TIFF" else ""
+    if pixels:
+        return FrameError("depth", f"the TIFF's pixels are {pixels}, which is not read; save it with 8 or 16 bits")
+    return FrameError("corrupt", f"the {kind}'s header cannot be read; replace it, or mend the camera's link")
+
+
+def _pixels_of_tiff(content: bytes) -> str:
+    try:
+        directory = TiffImagePlugin.ImageFileDirectory_v2(
+            content[:16] if content[2:4] in (b"+\0", b"\0+") else content[:8]
+        )
+        file = io.BytesIO(content)
+        file.seek(directory.next)
+        directory.load(file)
+        bits, formats = directory[258], directory.get(339, (1,))
+    except Exception:
+        return ""
+    names = {1: "whole numbers", 2: "signed numbers", 3: "floating-point numbers"}
+    return f"{len(bits)} {names.get(formats[0], 'numbers of an unknown kind')} of {bits[0]} bits"
+
+
+def _decode_jpeg(content: bytes) -> _Picture:
+    check_structure(content, "JPEG")
+    try:
+        pixels, warning, is_grey = decode_jpeg(content)
+    except ValueError as error:
+        raise _refusal_of_damage("JPEG", error) from None
+    oddities: tuple[ImageOddity, ...] = ()
+    if warning:
+        text = f"the JPEG has bytes that belong to nothing ({warning}); its pixels are whole"
+        oddities = (ImageOddity("jpeg_warning", text, harmless=True),)
     if b"Exif\0\0" not in content:
-        return pixels, 1
-    with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
-        return pixels, _orientation(image)
+        return _Picture(pixels, is_grey, oddities=oddities)
+    try:
+        with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
+            return _Picture(pixels, is_grey, _orientation(image), oddities=oddities)
+    except Exception:
+        odd = ImageOddity("exif_warning", "the JPEG's EXIF cannot be read; the picture is taken for upright")
+        return _Picture(pixels, is_grey, oddities=(*oddities, odd))
 
 
-def _decode_with_pillow(content: bytes, file_format: str) -> tuple[_Pixels, int]:
-    if file_format == "PNG":
-        with Image.open(io.BytesIO(content), formats=[file_format]) as image:
+def _decode_with_pillow(content: bytes, kind: str, bits: int) -> _Picture:
+    try:
+        return _opened(content, kind, bits)
+    except FrameError:
+        raise
+    except Exception as error:
+        bare = _without_remarks(content) if kind == "PNG" else content
+        if bare == content:
+            raise
+        picture = _opened(bare, kind, bits)
+        text = f"the PNG has a text or profile that cannot be read ({error!s:.80}); its pixels are whole"
+        return dataclasses.replace(picture, oddities=(ImageOddity("png_warning", text, harmless=True),))
+
+
+def _opened(content: bytes, kind: str, bits: int) -> _Picture:
+    if kind == "PNG":
+        with Image.open(io.BytesIO(content), formats=[kind]) as image:
             image.verify()  # the checksums, which decoding skips; the image cannot be used afterwards
-    with Image.open(io.BytesIO(content), formats=[file_format]) as image:
+    with Image.open(io.BytesIO(content), formats=[kind]) as image:
         check_pixels(image.height, image.width, len(content))
-        image.load()  # before the orientation is read: TIFFs are turned here, and their tag dropped
+        turned = _orientation(image) in _UPRIGHT
+        image.load()  # before the orientation is used: TIFFs are turned here, and their tag dropped
         orientation = _orientation(image)
-        picture = _from_deep_png(content) if file_format == "PNG" and content[24] == 16 else image
-        return _flatten(picture), orientation
+        numbers = _numbers_of(image, content, kind)
+        picture = image if numbers is None else Image.fromarray(to_uint8(numbers, bits))
+        is_grey = len(picture.getbands()) == 1 and picture.mode != "P"
+        return _Picture(_flatten(picture), is_grey, orientation, turned, numbers)
+
+
+def _without_remarks(content: bytes) -> bytes:
+    """Returns a PNG without the chunks that do not change its pixels; as it is, where its chunks do not fit."""
+    kept = [content[:8]]
+    place = 8
+    while place < len(content):
+        end = place + 12 + int.from_bytes(content[place : place + 4], "big")
+        if end > len(content):
+            return content
+        if content[place + 4 : place + 8] not in _PNG_REMARKS:
+            kept.append(content[place:end])
+        place = end
+    return b"".join(kept)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -182,15 +405,20 @@ def _orientation(image: Image.Image) -> int:
     return int(image.getexif().get(0x0112, 1))
 
 
-def _from_deep_png(content: bytes) -> Image.Image:
-    """Decodes a 16-bit PNG by OpenCV: Pillow cuts 16-bit colours to their high byte and saturates 16-bit greys."""
-    pixels_16 = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels_16 is None:
+def _numbers_of(image: Image.Image, content: bytes, kind: str) -> npt.NDArray[np.uint16] | None:
+    """Returns the numbers of 16 bits of a picture, in RGB or RGBA; None where it has others.
+
+    PNGs are decoded by OpenCV: Pillow cuts 16-bit colours to their high byte and saturates 16-bit greys.
+    """
+    if kind != "PNG" or content[24] != 16:
+        return np.asarray(image, np.uint16) if image.mode.startswith("I;16") else None
+    found = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if found is None:
         raise ValueError("undecodable 16-bit PNG")
-    pixels = to_uint8(np.asarray(pixels_16, np.uint16))
-    if pixels.ndim == 2:
-        return Image.fromarray(pixels)
-    return Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB))
+    numbers = np.asarray(found, np.uint16)
+    if numbers.ndim == 3:
+        return np.asarray(cv2.cvtColor(numbers, cv2.COLOR_BGRA2RGBA if numbers.shape[2] == 4 else cv2.COLOR_BGR2RGB))
+    return numbers
 
 
 def _flatten(image: Image.Image) -> _Pixels:
@@ -200,8 +428,6 @@ def _flatten(image: Image.Image) -> _Pixels:
             "depth",
             f"the image has 32-bit pixels (mode {image.mode}), whose white is undefined; save it with 8 or 16 bits",
         )
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray(to_uint8(np.asarray(image)))
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))

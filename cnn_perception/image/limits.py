@@ -30,7 +30,8 @@ RLE_FILE_BYTES = 2**22
 
 _IMAGE_WIDTH, _IMAGE_LENGTH, _STRIP_OFFSETS = 256, 257, 273  # Source: TIFF 6.0, as are the sizes of the types
 _TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS = 322, 323, 324
-_TYPE_BYTES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8)
+_TYPE_BYTES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)  # and BigTIFF
+_BIG = (b"II+\0", b"MM\0+")
 _EXIF = b"Exif\0\0"
 _MARKER = re.compile(rb"\xff[^\0\xff\xd0-\xd7]")
 
@@ -135,12 +136,17 @@ def _check_tiff(content: bytes) -> None:
 def _directory(content: bytes) -> list[_Entry]:
     """Returns the entries of the first directory of a TIFF file, or of EXIF data, which is one."""
     order = "<" if content[:2] == b"II" else ">"
-    (start,) = struct.unpack_from(f"{order}I", content, 4)
-    (count,) = struct.unpack_from(f"{order}H", content, start)
+    # A BigTIFF has its offset and its counts in 8 bytes in place of 4 and 2.
+    at, offset, counter = (8, "Q", "Q") if content[:4] in _BIG else (4, "I", "H")
+    length = 4 + 2 * struct.calcsize(offset)
+    (start,) = struct.unpack_from(f"{order}{offset}", content, at)
+    (count,) = struct.unpack_from(f"{order}{counter}", content, start)
+    first = start + struct.calcsize(counter)
     entries = []
-    for position in range(start + 2, min(start + 2 + 12 * count, len(content) - 11), 12):
-        tag, kind, number = struct.unpack_from(f"{order}HHI", content, position)
-        (value,) = struct.unpack_from(f"{order}H" if kind == 3 else f"{order}I", content, position + 8)
+    for position in range(first, min(first + length * count, len(content) - length + 1), length):
+        tag, kind, number = struct.unpack_from(f"{order}HH{offset}", content, position)
+        place = position + length - struct.calcsize(offset)
+        (value,) = struct.unpack_from(f"{order}H" if kind == 3 else f"{order}{offset}", content, place)
         size = number * (_TYPE_BYTES[kind] if kind < len(_TYPE_BYTES) else 0)
         entries.append(_Entry(tag, size, number, value))
     if sum(entry.byte_count for entry in entries) > 2 * len(content) + 2**16:

@@ -7,23 +7,74 @@ fields, of rclpy or of a bag reader.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from cnn_perception.errors import FrameError
-from cnn_perception.image.compressed import EncodedFile, decode_file, decode_file_bytes
-from cnn_perception.image.raw import EncodedImage, RgbImage, decode_raw
+from cnn_perception.image.compressed import (
+    EncodedFile,
+    decode_content,
+    decode_file,
+    decode_file_bytes,
+    file_format,
+    file_in_pixels,
+)
+from cnn_perception.image.raw import (
+    AS_SENT,
+    ENCODINGS,
+    Decoded,
+    EncodedImage,
+    ImageOddity,
+    Overrides,
+    RgbImage,
+    Seen,
+    decode_raw,
+)
 
 __all__ = [
+    "AS_SENT",
+    "ENCODINGS",
+    "Decoded",
     "EncodedFile",
     "EncodedImage",
+    "ImageOddity",
+    "Overrides",
     "RgbImage",
+    "Seen",
     "decode",
+    "decode_content",
     "decode_file_bytes",
+    "decode_frame",
     "encoded_from_message",
     "nanoseconds",
     "read_image",
+    "way_out",
 ]
+
+
+_WAYS_OUT = {
+    "foxglove_msgs/msg/CompressedVideo": "video",
+    "ffmpeg_image_transport_msgs/msg/FFMPEGPacket": "video",
+    "theora_image_transport/msg/Packet": "video",
+    "foxglove_msgs/msg/CompressedImage": "image",
+    "foxglove_msgs/msg/RawImage": "image",
+}
+
+
+def way_out(type_name: str) -> str:
+    """Returns what to do about pictures in messages that are not sensor_msgs'; empty for other types.
+
+    Args:
+        type_name: Of a topic's messages, as `ros2 topic info` prints it.
+    """
+    holds = _WAYS_OUT.get(type_name, "")
+    if holds == "video":
+        return (
+            f"{type_name} holds packets of video; decode them to sensor_msgs/Image first: ros2 run image_transport "
+            "republish, or the codec's own decoder"
+        )
+    return f"{type_name} is read by Foxglove only; convert it to sensor_msgs/CompressedImage or Image" if holds else ""
 
 
 def encoded_from_message(message: Any) -> EncodedImage | EncodedFile:  # noqa: ANN401 - messages share no base
@@ -52,7 +103,23 @@ def decode(image: EncodedImage | EncodedFile) -> RgbImage:
     Raises:
         FrameError: It cannot be converted; `raw.decode_raw` and `compressed.decode_file_bytes` list the reasons.
     """
-    return decode_raw(image) if isinstance(image, EncodedImage) else decode_file(image)
+    return decode_frame(image).image
+
+
+def decode_frame(image: EncodedImage | EncodedFile) -> Decoded:
+    """Converts whatever a camera sent to RGB, and tells what is odd about it; the errors are those of `decode`."""
+    if isinstance(image, EncodedFile):
+        return decode_file(image)
+    file = file_in_pixels(image)
+    if file is None:
+        return decode_raw(image)
+    text = (
+        f"the Image labelled {image.encoding[:40]!r} holds a {file_format(bytes(file.data[:16]))} in place of pixels, "
+        "and was decoded as one; have the driver publish it as a CompressedImage"
+    )
+    decoded = decode_file(file)
+    oddities = (ImageOddity("file_in_image", text, harmless=True), *decoded.seen.oddities)
+    return Decoded(decoded.image, dataclasses.replace(decoded.seen, oddities=oddities))
 
 
 def read_image(path: Path | str) -> RgbImage:

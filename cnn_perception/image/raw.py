@@ -1,20 +1,22 @@
 """Converts the uncompressed pixels of a sensor_msgs/Image, in any of its encodings, to RGB.
 
-Every value of sensor_msgs/image_encodings.hpp is either in `_LAYOUTS`, and converted, or in `_REFUSED`, with what to
-publish instead. Decisions that the name of an encoding does not make:
+Every value of sensor_msgs/image_encodings.hpp is either in `_LAYOUTS` or `PLANAR_LAYOUTS`, and converted, or in
+`_REFUSED`, with what to publish instead. Decisions that the name of an encoding does not make:
 
 - Alpha is dropped. Drivers and simulators leave it 0 or undefined, so compositing would blank good frames.
-- 16 bits become 8 by round(v / 257), which maps 0..65535 onto 0..255; `is_bigendian` is honoured.
+- 16 bits become 8 by round(v / 257), which maps 0..65535 onto 0..255; `is_bigendian` is honoured. Where only some of
+  the bits are used, in `mono12` or by `significant_bits`, the largest number of so many bits is white.
 - 32FC1 and 64FC1 are intensities in [0, 1]. A frame with NaN, infinity or a value outside is refused: it is a depth
   image, or broken.
 - YUV is BT.601 in limited range (16..235), as OpenCV and cv_bridge convert it.
-- Rows may be padded (`step`); bytes after the last row are ignored; a buffer that is too short is refused.
+- Rows may be padded (`step`); bytes after the last row are ignored, but not where planes follow one another; a buffer
+  that is too short is refused.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NewType
 
@@ -22,7 +24,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cnn_perception.errors import FrameError, one_line
+from cnn_perception.errors import ConfigError, FrameError, one_line
+from cnn_perception.image.planar import PLANAR_LAYOUTS
 
 MAX_PIXELS = 2**26
 """Largest image accepted, in pixels: 8192 x 8192, 192 MiB as RGB. Beyond any robot's camera, and below the size at
@@ -31,8 +34,81 @@ which Pillow warns of a decompression bomb (PIL.Image.MAX_IMAGE_PIXELS)."""
 RgbImage = NewType("RgbImage", npt.NDArray[np.uint8])
 """(height, width, 3) uint8, C-contiguous, R first; may be a read-only view of the message it came in."""
 
+_SAMPLES = 64
+"""Of a side, at least so many rows or columns are looked at."""
 _Pixels = npt.NDArray[Any]
 _Bytes = npt.NDArray[np.uint8]
+
+
+FEWEST_BITS, MOST_BITS = 8, 16
+"""Of a channel of two bytes."""
+
+
+@dataclass(frozen=True)
+class ImageOddity:
+    """What is odd about a picture that can be used all the same.
+
+    Attributes:
+        kind: Stable key by which it is counted.
+        text: The same in words, with what to do about it.
+        harmless: Whether the pixels are right for certain, so that it is counted, but no cause for alarm.
+    """
+
+    kind: str
+    text: str
+    harmless: bool = False
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was met while a picture was decoded.
+
+    Attributes:
+        oddities: What is odd about it.
+        brightest: The largest of some of its numbers of 16 bits; None where it has none, or it is known how many of
+            their bits are used.
+        turned: Whether the pixels were turned or mirrored as EXIF says, so that no calibration of the camera fits.
+    """
+
+    oddities: tuple[ImageOddity, ...] = ()
+    brightest: int | None = None
+    turned: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """A picture, and what was met while it was decoded."""
+
+    image: RgbImage
+    seen: Seen = Seen()
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What is known better of a camera's images than its messages say.
+
+    Attributes:
+        encoding: What the pixels are, in place of the message's; empty for what the message says.
+        significant_bits: How many bits of numbers of 16 bits are used, from the lowest; 0 for what the encoding says.
+
+    Raises:
+        ConfigError: If there is no such encoding, or the bits are out of range.
+    """
+
+    encoding: str = ""
+    significant_bits: int = 0
+
+    def __post_init__(self) -> None:
+        if self.encoding and self.encoding not in ENCODINGS:
+            raise ConfigError(f"encoding is {self.encoding[:40]!r}; choose '' or one of {', '.join(ENCODINGS)}")
+        if self.significant_bits and not FEWEST_BITS <= self.significant_bits <= MOST_BITS:
+            raise ConfigError(
+                f"significant_bits is {self.significant_bits}; choose 0 for all, or {FEWEST_BITS} to {MOST_BITS}"
+            )
+
+
+AS_SENT = Overrides()
+"""What the messages say is believed."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +120,9 @@ class EncodedImage:
         encoding: A value of sensor_msgs/image_encodings.hpp.
         height: Rows.
         width: Columns.
-        step: Bytes from one row to the next; for nv12, nv21 and nv24 of the luma plane, which the chroma follows
-            with the same step (nv24: twice that).
+        step: Bytes from one row to the next; see `planar` for images of several planes.
         is_bigendian: Byte order of channels wider than a byte.
+        significant_bits: How many bits of channels of two bytes are used; 0 for what the encoding says.
     """
 
     data: bytes | memoryview
@@ -55,6 +131,7 @@ class EncodedImage:
     width: int
     step: int
     is_bigendian: bool
+    significant_bits: int = 0
 
     @classmethod
     def from_message(cls, message: Any) -> EncodedImage:  # noqa: ANN401 - rclpy's and rosbags' messages share no base
@@ -75,8 +152,13 @@ class EncodedImage:
             is_bigendian=bool(message.is_bigendian),
         )
 
+    def overridden(self, overrides: Overrides) -> EncodedImage:
+        """Returns the image with what is known better of it."""
+        encoding = overrides.encoding or self.encoding
+        return dataclasses.replace(self, encoding=encoding, significant_bits=overrides.significant_bits)
 
-def decode_raw(image: EncodedImage) -> RgbImage:
+
+def decode_raw(image: EncodedImage) -> Decoded:
     """Converts uncompressed pixels to RGB.
 
     Args:
@@ -87,22 +169,45 @@ def decode_raw(image: EncodedImage) -> RgbImage:
 
     Raises:
         FrameError: By `reason`: `encoding` (unknown, or not convertible), `size` (zero, above `MAX_PIXELS`, odd where
-            chroma is subsampled, too small for Bayer), `step` (less than a row), `truncated`, `not_finite`, `range`.
+            chroma is subsampled, too small for Bayer), `step` (less than a row), `truncated`, `padding` (planes that
+            may lie anywhere), `not_finite`, `range`.
     """
+    height, width, step = image.height, image.width, image.step
+    planar = PLANAR_LAYOUTS.get(image.encoding)
+    if planar is not None:
+        _check_sides(image, planar.divisible)
+        return Decoded(RgbImage(planar.to_rgb(planar.lines(memoryview(image.data), height, width, step), width)))
     layout = _LAYOUTS.get(image.encoding)
     if layout is None:
-        return _decode_unlisted(image)
+        return Decoded(_decode_unlisted(image))
     _check_geometry(image, layout)
-    height, width, step = image.height, image.width, image.step
-    rows = layout.rows(height)
-    lines = np.frombuffer(image.data, np.uint8, count=rows * step).reshape(rows, step)
-    if layout.from_planes is not None:
-        return RgbImage(layout.from_planes(lines, width))
+    lines = np.frombuffer(image.data, np.uint8, count=height * step).reshape(height, step)
     dtype = np.dtype((">" if image.is_bigendian else "<") + layout.channel)
     pixels: _Pixels = lines[:, : width * layout.pixel_bytes].view(dtype)
     if layout.channels > 1:
         pixels = pixels.reshape(height, width, layout.channels)
-    return RgbImage(_to_rgb(pixels, layout.cv_code))
+    if layout.channel != "u2":
+        return Decoded(RgbImage(_to_rgb(pixels, layout.cv_code)))
+    bits = image.significant_bits or layout.bits
+    return Decoded(RgbImage(_to_rgb(pixels, layout.cv_code, bits)), seen_in(pixels, bits))
+
+
+def seen_in(numbers: _Pixels, bits: int) -> Seen:
+    """Returns what some of a picture's numbers of 16 bits tell of the bits that are used.
+
+    Args:
+        numbers: (H, W) or (H, W, C).
+        bits: How many were taken to be used; 0 where nothing says so.
+    """
+    # Odd distances, so that every colour of a mosaic is among them.
+    down, across = (max(1, side // _SAMPLES) | 1 for side in numbers.shape[:2])
+    brightest = int(numbers[::down, ::across].max())
+    if not bits:
+        return Seen(brightest=brightest)
+    if brightest < 1 << bits:
+        return Seen()
+    text = f"a number of {brightest} is more than {bits} bits hold and shown white; mend significant_bits or the driver"
+    return Seen((ImageOddity("significant_bits", text),))
 
 
 def check_size(height: int, width: int) -> None:
@@ -116,23 +221,27 @@ def check_size(height: int, width: int) -> None:
         FrameError: `size`, if a side is below 1 or the area above `MAX_PIXELS`.
     """
     if height < 1 or width < 1:
-        raise FrameError("size", f"the image is {width}x{height} pixels; publish at least 1x1")
+        raise FrameError("size", f"the image is {width}x{height} pixels; at least 1x1 are needed")
     if height * width > MAX_PIXELS:
-        raise FrameError("size", f"the image is {width}x{height} pixels; publish at most {MAX_PIXELS} in all")
+        raise FrameError("size", f"the image is {width}x{height} pixels; at most {MAX_PIXELS} in all are accepted")
 
 
-def to_uint8(pixels: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
-    """Scales 0..65535 to 0..255 by round(v / 257), since 65535 / 255 = 257; the shape stays."""
-    return np.asarray(cv2.convertScaleAbs(pixels, alpha=1 / 257), np.uint8).reshape(pixels.shape)
+def to_uint8(pixels: npt.NDArray[np.uint16], bits: int = 0) -> npt.NDArray[np.uint8]:
+    """Scales the numbers of so many bits (0 for 16) to 0..255; larger ones become 255; the shape stays.
+
+    Of 16 bits that is round(v / 257), since 65535 / 255 = 257.
+    """
+    white = (1 << (bits or 16)) - 1
+    return np.asarray(cv2.convertScaleAbs(pixels, alpha=255 / white), np.uint8).reshape(pixels.shape)
 
 
-def _to_rgb(pixels: _Pixels, cv_code: int | None) -> _Bytes:
+def _to_rgb(pixels: _Pixels, cv_code: int | None, bits: int = 0) -> _Bytes:
     if pixels.dtype.kind == "f":
         pixels = _intensity_to_uint8(pixels)
     elif pixels.itemsize == 2:
         pixels = np.require(pixels, np.uint16, ["C", "A"])  # native byte order, for OpenCV
     rgb: _Pixels = pixels if cv_code is None else cv2.cvtColor(pixels, cv_code)
-    return np.ascontiguousarray(to_uint8(rgb) if rgb.itemsize == 2 else rgb)
+    return np.ascontiguousarray(to_uint8(rgb, bits) if rgb.itemsize == 2 else rgb)
 
 
 def _intensity_to_uint8(pixels: _Pixels) -> npt.NDArray[np.uint8]:
@@ -147,25 +256,6 @@ def _intensity_to_uint8(pixels: _Pixels) -> npt.NDArray[np.uint8]:
     return scaled
 
 
-def _rgb_from_nv12(lines: _Bytes, width: int) -> _Bytes:
-    return np.asarray(cv2.cvtColor(lines[:, :width], cv2.COLOR_YUV2RGB_NV12), np.uint8)
-
-
-def _rgb_from_nv21(lines: _Bytes, width: int) -> _Bytes:
-    return np.asarray(cv2.cvtColor(lines[:, :width], cv2.COLOR_YUV2RGB_NV21), np.uint8)
-
-
-def _rgb_from_nv24(lines: _Bytes, width: int) -> _Bytes:
-    # OpenCV has no NV24. Every pixel doubled to the pair U Y V Y of a UYVY image has the same colour in both halves.
-    height = lines.shape[0] // 3
-    step = lines.shape[1]
-    uyvy = np.empty((height, width, 4), np.uint8)
-    uyvy[..., 0::2] = lines[height:].reshape(height, 2 * step)[:, : 2 * width].reshape(height, width, 2)
-    uyvy[..., 1::2] = lines[:height, :width, np.newaxis]
-    doubled = cv2.cvtColor(uyvy.reshape(height, 2 * width, 2), cv2.COLOR_YUV2RGB_UYVY)
-    return np.ascontiguousarray(doubled[:, ::2], np.uint8)
-
-
 @dataclass(frozen=True)
 class _Layout:
     """How the bytes of an encoding are laid out, and how they become RGB.
@@ -174,8 +264,7 @@ class _Layout:
         channel: numpy type of one channel, without byte order.
         channels: Channels interleaved in a row; packed YUV 4:2:2 has two (luma, and either chroma).
         cv_code: OpenCV's conversion to RGB; None where it is RGB.
-        from_planes: In place of `cv_code`, the conversion of (rows, step) bytes of several planes and a width.
-        half_rows: Rows of `step` bytes in the buffer for two rows of the image.
+        bits: How many bits of a channel of two bytes are used; 0 where the name does not say.
         divisible: The sides (height, width) must be multiples of it.
         smallest: The sides must be at least this.
     """
@@ -183,8 +272,7 @@ class _Layout:
     channel: str
     channels: int
     cv_code: int | None = None
-    from_planes: Callable[[_Bytes, int], _Bytes] | None = None
-    half_rows: int = 2
+    bits: int = 0
     divisible: tuple[int, int] = (1, 1)
     smallest: int = 1
 
@@ -192,26 +280,28 @@ class _Layout:
     def pixel_bytes(self) -> int:
         return self.channels * int(self.channel[1])
 
-    def rows(self, height: int) -> int:
-        """Rows of `step` bytes in the buffer of an image of that height."""
-        return height * self.half_rows // 2
+
+def _check_sides(image: EncodedImage, divisible: tuple[int, int], smallest: int = 1) -> None:
+    height, width = image.height, image.width
+    check_size(height, width)
+    if height % divisible[0] or width % divisible[1]:
+        raise FrameError(
+            "size", f"{_named(image)} has an odd side, but its chroma is subsampled; publish even sides or rgb8"
+        )
+    if min(height, width) < smallest:
+        raise FrameError("size", f"{_named(image)} is too small to interpolate its mosaic; publish rgb8")
 
 
 def _check_geometry(image: EncodedImage, layout: _Layout) -> None:
-    height = image.height
-    width = image.width
-    step = image.step
-    what = f"the {image.encoding} image of {width}x{height} pixels"
-    check_size(height, width)
-    if height % layout.divisible[0] or width % layout.divisible[1]:
-        raise FrameError("size", f"{what} has an odd side, but its chroma is subsampled; publish even sides or rgb8")
-    if min(height, width) < layout.smallest:
-        raise FrameError("size", f"{what} is too small to interpolate its mosaic; publish rgb8")
-    if step < width * layout.pixel_bytes:
-        raise FrameError(
-            "step", f"{what} has step {step}, a row has {width * layout.pixel_bytes} bytes; mend the driver"
-        )
-    _check_length(image, layout.rows(height))
+    _check_sides(image, layout.divisible, layout.smallest)
+    row = image.width * layout.pixel_bytes
+    if image.step < row:
+        raise FrameError("step", f"{_named(image)} has step {image.step}, a row has {row} bytes; mend the driver")
+    _check_length(image, image.height)
+
+
+def _named(image: EncodedImage) -> str:
+    return f"the {image.encoding} image of {image.width}x{image.height} pixels"
 
 
 def _check_length(image: EncodedImage, rows: int) -> None:
@@ -230,7 +320,11 @@ def _decode_unlisted(image: EncodedImage) -> RgbImage:
         raise FrameError("encoding", f"encoding {name} is refused: {_REFUSED[image.encoding]}")
     bridge = _cv_bridge()
     if bridge is None or not image.encoding:
-        raise FrameError("encoding", f"encoding {name} is unknown; publish rgb8, bgr8 or mono8")
+        raise FrameError(
+            "encoding",
+            f"encoding {name} is unknown; publish rgb8, bgr8 or mono8, or say which it is by the parameter encoding "
+            "(evaluate_bag: --encoding)",
+        )
     check_size(image.height, image.width)
     _check_length(image, image.height)
     try:
@@ -258,8 +352,23 @@ _UYVY = _Layout("u1", 2, cv2.COLOR_YUV2RGB_UYVY, divisible=(1, 2))
 _YUYV = _Layout("u1", 2, cv2.COLOR_YUV2RGB_YUY2, divisible=(1, 2))
 
 
-def _bayer(channel: str, cv_code: int) -> _Layout:
-    return _Layout(channel, 1, cv_code, smallest=3)  # OpenCV answers black below 3 x 3
+_GREY = cv2.COLOR_GRAY2RGB
+_MOSAICS = {  # ROS names a mosaic by its first four pixels, OpenCV by the four that start at (1, 1)
+    "rggb": cv2.COLOR_BayerBG2RGB,
+    "bggr": cv2.COLOR_BayerRG2RGB,
+    "gbrg": cv2.COLOR_BayerGR2RGB,
+    "grbg": cv2.COLOR_BayerGB2RGB,
+}
+
+
+def _sensor_layouts(bits: int) -> dict[str, _Layout]:
+    """Returns grey and the mosaics of so many bits; image_encodings.hpp has those of 8 and 16, drivers more."""
+    channel = "u1" if bits == 8 else "u2"
+    used = bits if 8 < bits < 16 else 0
+    layouts = {f"mono{bits}": _Layout(channel, 1, _GREY, used)}
+    for name, cv_code in _MOSAICS.items():
+        layouts[f"bayer_{name}{bits}"] = _Layout(channel, 1, cv_code, used, smallest=3)  # below, OpenCV answers black
+    return layouts
 
 
 _LAYOUTS = {
@@ -271,31 +380,27 @@ _LAYOUTS = {
     "bgra8": _Layout("u1", 4, cv2.COLOR_BGRA2RGB),
     "bgr16": _Layout("u2", 3, cv2.COLOR_BGR2RGB),
     "bgra16": _Layout("u2", 4, cv2.COLOR_BGRA2RGB),
-    "mono8": _Layout("u1", 1, cv2.COLOR_GRAY2RGB),
-    "mono16": _Layout("u2", 1, cv2.COLOR_GRAY2RGB),
-    "8UC1": _Layout("u1", 1, cv2.COLOR_GRAY2RGB),
-    "16UC1": _Layout("u2", 1, cv2.COLOR_GRAY2RGB),
-    "32FC1": _Layout("f4", 1, cv2.COLOR_GRAY2RGB),
-    "64FC1": _Layout("f8", 1, cv2.COLOR_GRAY2RGB),
-    # ROS names a mosaic by its first four pixels, OpenCV by the four that start at (1, 1).
-    "bayer_rggb8": _bayer("u1", cv2.COLOR_BayerBG2RGB),
-    "bayer_bggr8": _bayer("u1", cv2.COLOR_BayerRG2RGB),
-    "bayer_gbrg8": _bayer("u1", cv2.COLOR_BayerGR2RGB),
-    "bayer_grbg8": _bayer("u1", cv2.COLOR_BayerGB2RGB),
-    "bayer_rggb16": _bayer("u2", cv2.COLOR_BayerBG2RGB),
-    "bayer_bggr16": _bayer("u2", cv2.COLOR_BayerRG2RGB),
-    "bayer_gbrg16": _bayer("u2", cv2.COLOR_BayerGR2RGB),
-    "bayer_grbg16": _bayer("u2", cv2.COLOR_BayerGB2RGB),
+    "8UC1": _Layout("u1", 1, _GREY),
+    "16UC1": _Layout("u2", 1, _GREY),
+    "32FC1": _Layout("f4", 1, _GREY),
+    "64FC1": _Layout("f8", 1, _GREY),
+    **_sensor_layouts(8),
+    **_sensor_layouts(10),
+    **_sensor_layouts(12),
+    **_sensor_layouts(14),
+    **_sensor_layouts(16),
     "uyvy": _UYVY,
     "yuv422": _UYVY,
     "yuyv": _YUYV,
     "yuv422_yuy2": _YUYV,
-    "nv12": _Layout("u1", 1, from_planes=_rgb_from_nv12, half_rows=3, divisible=(2, 2)),
-    "nv21": _Layout("u1", 1, from_planes=_rgb_from_nv21, half_rows=3, divisible=(2, 2)),
-    "nv24": _Layout("u1", 1, from_planes=_rgb_from_nv24, half_rows=6),
 }
+ENCODINGS = (*_LAYOUTS, *PLANAR_LAYOUTS)
+"""Every encoding that is converted."""
 
-_NO_COLOUR_ORDER = "it does not say the order of its colours; publish rgb8, bgr8 or their kin"
+_NO_COLOUR_ORDER = (
+    "it does not say the order of its colours; publish rgb8, bgr8 or their kin, or say which by the parameter encoding "
+    "(evaluate_bag: --encoding)"
+)
 _NO_COLOUR = "two channels are no picture; publish mono8 or rgb8"
 _SIGNED = "signed numbers have no black and white; publish mono8 or mono16"
 

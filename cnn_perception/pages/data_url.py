@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 
-from cnn_perception.image.jpeg import encode_jpeg
+from cnn_perception.image.jpeg_encoding import encode_jpeg
 from cnn_perception.image.messages import RgbImage
 
 _JPEG_QUALITY = 82

@@ -12,6 +12,7 @@ from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from cnn_perception.errors import FrameError, PerceptionError
+from cnn_perception.image.messages import Seen, way_out
 from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.perception_node.camera_info import CameraInfoReader
 from cnn_perception.perception_node.diagnostics import CameraStatus
@@ -21,9 +22,17 @@ from cnn_perception.perception_node.settings import CameraSettings, Settings
 from cnn_perception.ros import parameters, topics
 from cnn_perception.ros.latest_subscription import LatestSubscription
 from cnn_perception.stream.drift import Drift, brightness
+from cnn_perception.stream.few_bits import FewBits
 from cnn_perception.stream.frame_counters import FrameCounters
 from cnn_perception.stream.smoothing import AnswerSmoother
 from cnn_perception.stream.stamps import Stamps, Verdict
+
+_FRAMES_OF_FEW_BITS = 30
+"""About a second: a camera's exposure has settled by then."""
+_TURNED = (
+    "the images are turned as their EXIF orientation says, camera_info is of images as they are stored; have the "
+    "driver send them upright, without the tag"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +54,7 @@ class CameraStream:
         outputs: The topics of its results; there while a model is loaded.
         drift: Whether it shows what the model was trained on; there while a model is loaded; guards itself.
         stamps: Judges its frames' stamps; for the thread that prepares frames.
+        few_bits: Watches how many bits its frames use; for the thread that prepares frames.
         smoothing: Smooths its answers; for the thread that delivers frames.
         defects_in_a_row: How many frames on end met a defect; for the thread that prepares frames.
     """
@@ -76,6 +86,7 @@ class CameraStream:
     def _begin_anew(self) -> None:
         self.counters = FrameCounters(time.monotonic())
         self.stamps = Stamps()
+        self.few_bits = FewBits(_FRAMES_OF_FEW_BITS)
         self.smoothing = AnswerSmoother()
         self.defects_in_a_row = 0
 
@@ -152,6 +163,12 @@ class CameraStream:
             count = self.counters.note(verdict.oddity)
             self.warn(verdict.oddity, f"{self.topic}: {verdict.text} ({count} so far; answered)")
 
+    def note_picture(self, seen: Seen) -> None:
+        """Counts a frame whose picture is odd, and warns of it; it is answered all the same."""
+        for oddity in (*seen.oddities, *self.few_bits.observe(seen)):
+            count = self.counters.note(oddity.kind, oddity.harmless)
+            self.warn(oddity.kind, f"{self.topic}: {oddity.text} ({count} so far; answered)")
+
     def publish(self, result: FrameResult, settings: Settings) -> None:
         """Publishes what is wanted of one frame, the answer first."""
         self.outputs.publish(result, settings)
@@ -175,10 +192,13 @@ class CameraStream:
         header = result.frame.header
         reader = self._subscribed.camera_info
         camera = None
-        try:
-            camera = reader.model(height, width)
-        except PerceptionError as error:
-            self.warn("camera_info", str(error))
+        if result.frame.prepared.decoded.seen.turned:
+            self.warn("turned", f"no ray can be told on {self.topic}: {_TURNED}")
+        else:
+            try:
+                camera = reader.model(height, width)
+            except PerceptionError as error:
+                self.warn("camera_info", str(error))
         place = place_to_publish(result)
         if place is not None and camera is not None:
             self.outputs.publish_rays(header, place, camera)
@@ -225,7 +245,9 @@ class CameraStream:
         if not infos:
             text = "nobody publishes it; check the remapping of image_raw, and ROS_DOMAIN_ID"
         elif all(info.topic_type != wanted for info in infos):
-            text = f"published by {offers}; this node wants {wanted}, see the parameter image_transport"
+            hints = [way_out(info.topic_type) for info in infos if way_out(info.topic_type)]
+            advice = hints[0] if hints else "see the parameter image_transport"
+            text = f"published by {offers}; this node wants {wanted}, {advice}"
         elif misfits:
             text = f"published by {offers}, whose QoS does not fit: {misfits} See qos_overrides"
         else:

@@ -86,7 +86,7 @@ def _camera_status(node: str, camera: CameraStatus) -> DiagnosticStatus:
         level, text = DiagnosticStatus.WARN, f"{counts.recently_refused} unusable frames in the last second"
     elif counts.recently_odd:
         kinds = ", ".join(sorted(counts.oddities))
-        level, text = DiagnosticStatus.WARN, f"{counts.recently_odd} strange stamps in the last second ({kinds})"
+        level, text = DiagnosticStatus.WARN, f"{counts.recently_odd} odd frames in the last second ({kinds})"
     elif camera.drift is not None and camera.drift.warnings:
         level, text = DiagnosticStatus.WARN, "; ".join(camera.drift.warnings)
     elif not camera.enabled:

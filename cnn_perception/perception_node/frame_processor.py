@@ -76,6 +76,7 @@ class BatchStages:
             if isinstance(frame, FrameError):
                 camera.drop(frame)
             elif frame is not None:
+                camera.note_picture(frame.prepared.decoded.seen)
                 frames.append(frame)
         return frames or None
 
@@ -110,7 +111,10 @@ class BatchStages:
         if not self._live.enabled or not (wanted.anything or model.is_watched):
             return None
         has_age = verdict.age_s is not None
-        frame = prepare_frame(message, model, camera.name, camera.topic, wanted=wanted, has_age=has_age)
+        overrides = camera.settings.overrides
+        frame = prepare_frame(
+            message, model, camera.name, camera.topic, wanted=wanted, has_age=has_age, overrides=overrides
+        )
         if isinstance(frame, FrameError) and frame.reason == DEFECT:
             self._note_defect(camera, frame)
         else:

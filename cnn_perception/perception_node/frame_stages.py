@@ -14,7 +14,14 @@ from typing import Any
 from cnn_perception.background.selection import Origin
 from cnn_perception.errors import FrameError, PerceptionError, with_kind
 from cnn_perception.geometry.activation_place import ActivationPlace, place_of
-from cnn_perception.image.messages import EncodedFile, EncodedImage, encoded_from_message, nanoseconds
+from cnn_perception.image.messages import (
+    AS_SENT,
+    EncodedFile,
+    EncodedImage,
+    Overrides,
+    encoded_from_message,
+    nanoseconds,
+)
 from cnn_perception.perception_node.active_model import ActiveModel
 from cnn_perception.pipeline.pipeline import Prepared, Result
 from cnn_perception.pipeline.score_map import MOST_PIXELS, ScoreMap, dense_scores
@@ -142,6 +149,7 @@ def prepare_frame(
     *,
     wanted: WantedTopics,
     has_age: bool,
+    overrides: Overrides = AS_SENT,
 ) -> Frame | FrameError:
     """The first stage: decodes and preprocesses an image.
 
@@ -152,6 +160,7 @@ def prepare_frame(
         topic: On which it came.
         wanted: Who wants what of it.
         has_age: Whether its stamp means anything beside the node's clock.
+        overrides: What is known better of the camera's images than their messages say.
 
     Returns:
         The frame; or its refusal, whose `__cause__` is the exception if it met a defect of this package.
@@ -160,6 +169,8 @@ def prepare_frame(
     header = message.header
     try:
         encoded = encoded_from_message(message)
+        if overrides != AS_SENT:
+            encoded = encoded.overridden(overrides)
         prepared = model.pipeline.prepare(encoded)
     except FrameError as refusal:
         return refusal

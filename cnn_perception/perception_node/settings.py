@@ -13,6 +13,7 @@ from typing import get_args
 from cnn_perception.background.selection import RecorderSettings, RecordFormat
 from cnn_perception.errors import ConfigError
 from cnn_perception.files import expanded
+from cnn_perception.image.messages import Overrides
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS, SessionOptions
 from cnn_perception.perception_node.active_model import ModelOptions
 from cnn_perception.pipeline.overlay import DEFAULT_ALPHA
@@ -43,6 +44,17 @@ class CameraSettings:
     max_rate_hz: float = parameter(
         0.0, "Most frames of this camera that are answered in a second; 0 for all.", between=(0.0, 1000.0), live=True
     )
+    encoding: str = parameter(
+        "",
+        "What the pixels of its images are, where the driver's messages say it wrong; '' for what they say.",
+        live=True,
+    )
+    significant_bits: int = parameter(
+        0,
+        "How many of the bits of 16-bit images its camera uses, such as 12; 0 for what the encoding says.",
+        between=(0, 16),
+        live=True,
+    )
     rectified: bool = parameter(False, "Its images are rectified ones: rays follow from P of camera_info, not K.")
     max_age_s: float = parameter(
         0.0,
@@ -55,6 +67,15 @@ class CameraSettings:
         validate(self)
         if not self.image_topic:
             raise ConfigError("parameter image_topic is empty; name the camera's topic")
+        try:
+            self.overrides  # noqa: B018 - made to be checked
+        except ConfigError as error:
+            raise ConfigError(f"parameter {error}") from None
+
+    @property
+    def overrides(self) -> Overrides:
+        """What is known better of its images than their messages say."""
+        return Overrides(self.encoding, self.significant_bits)
 
     def of_camera(self, name: str) -> CameraSettings:
         """Returns the defaults of a camera with a name: these, and a topic in its own namespace."""

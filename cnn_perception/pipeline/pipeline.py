@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cnn_perception.errors import FrameError
-from cnn_perception.image.messages import EncodedFile, EncodedImage, RgbImage, decode
+from cnn_perception.image.messages import Decoded, EncodedFile, EncodedImage, RgbImage, decode_frame
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.pipeline.postprocess import Postprocessor
@@ -40,10 +40,15 @@ class Timings:
 class Prepared:
     """A decoded and preprocessed frame: its image, the model's input, and how long that took in milliseconds."""
 
-    image: RgbImage
+    decoded: Decoded
     tensor: InputTensor
     decode_ms: float
     preprocess_ms: float
+
+    @property
+    def image(self) -> RgbImage:
+        """The picture."""
+        return self.decoded.image
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +107,7 @@ class Pipeline:
         Raises:
             FrameError: If the model fails, or returned NaN.
         """
-        prepared = Prepared(image, preprocess(image, self.spec.input), 0.0, 0.0)
+        prepared = Prepared(Decoded(image), preprocess(image, self.spec.input), 0.0, 0.0)
         return self.infer(prepared, activation=False).prediction
 
     def prepare(self, frame: EncodedImage | EncodedFile) -> Prepared:
@@ -112,11 +117,11 @@ class Pipeline:
             FrameError: If the image cannot be used.
         """
         started = time.perf_counter()
-        image = decode(frame)
-        decoded = time.perf_counter()
-        tensor = preprocess(image, self.spec.input)
+        decoded = decode_frame(frame)
+        between = time.perf_counter()
+        tensor = preprocess(decoded.image, self.spec.input)
         finished = time.perf_counter()
-        return Prepared(image, tensor, (decoded - started) * 1e3, (finished - decoded) * 1e3)
+        return Prepared(decoded, tensor, (between - started) * 1e3, (finished - between) * 1e3)
 
     def infer(self, prepared: Prepared, activation: bool = True) -> Result:
         """Returns what the model recognises in one prepared frame: the second half of `run`.

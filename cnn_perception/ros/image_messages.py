@@ -9,7 +9,7 @@ import numpy.typing as npt
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from cnn_perception.image.jpeg import encode_jpeg
+from cnn_perception.image.jpeg_encoding import encode_jpeg
 from cnn_perception.image.messages import RgbImage
 
 IMAGE_TRANSPORTS = ("raw", "compressed")

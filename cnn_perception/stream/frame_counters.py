@@ -26,10 +26,10 @@ class Snapshot:
         answered: Frames answered in all.
         unknown: How many of these were answered `unknown`.
         dropped: Frames dropped in all, by reason; `missed` were overtaken by a newer frame, or lost on the way.
-        oddities: Frames with a strange stamp in all, by kind; they may have been answered all the same.
+        oddities: Frames with a strange stamp or picture in all, by kind; they may have been answered all the same.
         recently_refused: Frames refused as unusable since the previous snapshot.
         recently_broken: How many of these met a defect of this package.
-        recently_odd: Frames with a strange stamp since the previous snapshot.
+        recently_odd: Oddities since the previous snapshot that may have spoilt an answer.
         percentiles_ms: (p50, p95) of every stage over the latest frames, milliseconds.
     """
 
@@ -57,6 +57,7 @@ class FrameCounters:
         self._unknown = 0
         self._dropped: Counter[str] = Counter()
         self._oddities: Counter[str] = Counter()
+        self._harmless = 0
         self._stages_ms: dict[str, deque[float]] = {}
         self._last_received_s = now_s
         self._previous = (now_s, 0, 0, 0, 0, 0)
@@ -79,9 +80,10 @@ class FrameCounters:
             self._dropped[reason] += 1
             return self._dropped[reason]
 
-    def note(self, oddity: str) -> int:
-        """Notes that a frame had a strange stamp; returns how many had it in this way."""
+    def note(self, oddity: str, harmless: bool = False) -> int:
+        """Notes that a frame had a strange stamp or picture; returns how many had it in this way."""
         with self._lock:
+            self._harmless += harmless
             self._oddities[oddity] += 1
             return self._oddities[oddity]
 
@@ -104,7 +106,7 @@ class FrameCounters:
             then_s, received, answered, refused, broken, odd = self._previous
             all_refused = sum(self._dropped.values()) - self._dropped["missed"]
             all_broken = self._dropped[DEFECT]
-            all_odd = sum(self._oddities.values())
+            all_odd = sum(self._oddities.values()) - self._harmless
             seconds = max(now_s - then_s, 1e-9)
             self._previous = (now_s, self._received, self._answered, all_refused, all_broken, all_odd)
             return Snapshot(

@@ -75,8 +75,11 @@ def page(task: Task, names: tuple[str, ...], text: str, topic: str) -> str:
     report = Report(
         complete=False,
         remarks=(text,),
+        warnings=(text,),
         source=f"/bags/{text.replace('/', '')}",
         topic=topic,
+        encoding=text,
+        significant_bits=0,
         labels=text,
         model=ModelRecord(text, text, text, text, spec),
         threshold=0.0,

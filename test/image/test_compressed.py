@@ -6,6 +6,7 @@ import array
 import io
 import random
 import types
+import zlib
 
 import cv2
 import numpy as np
@@ -30,7 +31,7 @@ from paths import SHARED_DATA
 from PIL import Image, ImageOps
 
 from cnn_perception.errors import FrameError
-from cnn_perception.image.messages import decode, decode_file_bytes, encoded_from_message
+from cnn_perception.image.messages import decode, decode_content, decode_file_bytes, encoded_from_message
 from cnn_perception.image.raw import MAX_PIXELS
 
 PHOTOS = SHARED_DATA / "photos"
@@ -270,3 +271,103 @@ def test_any_damage_gives_a_picture_or_a_refusal(data, changes, tail):
         assert rgb.flags.c_contiguous
         return
     assert reason in REASONS
+
+
+# ---- trouble beside the pixels
+
+
+def png_with(*chunks: bytes) -> bytes:
+    data = saved(SMALL, "PNG")
+    return data[:33] + b"".join(chunks) + data[33:]
+
+
+def chunk(kind: bytes, content: bytes, checksum: int | None = None) -> bytes:
+    checksum = zlib.crc32(kind + content) if checksum is None else checksum
+    return len(content).to_bytes(4, "big") + kind + content + checksum.to_bytes(4, "big")
+
+
+BIG = zlib.compress(b"x" * (2 << 20))
+REMARKS = {
+    "large zTXt": chunk(b"zTXt", b"Comment\0\0" + BIG),
+    "large iTXt": chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + BIG),
+    "large iCCP": chunk(b"iCCP", b"profile\0\0" + BIG),
+    "checksum of tEXt": chunk(b"tEXt", b"a\0b", 1),
+    "checksum of iCCP": chunk(b"iCCP", b"profile\0\0" + zlib.compress(b"x"), 1),
+    "checksum of pHYs": chunk(b"pHYs", bytes(9), 1),
+    "checksum of tIME": chunk(b"tIME", bytes(7), 1),
+    "no zlib in zTXt": chunk(b"zTXt", b"Comment\0\0" + b"nonsense"),
+}
+
+
+@pytest.mark.parametrize("name", REMARKS)
+def test_trouble_in_a_pngs_text_or_profile_costs_nothing_and_is_told(name):
+    found = decode_content(png_with(REMARKS[name]))
+    assert np.array_equal(found.image, np.asarray(SMALL))
+    oddities = [(oddity.kind, oddity.harmless) for oddity in found.seen.oddities]
+    assert oddities == ([("png_warning", True)] if name != "no zlib in zTXt" else oddities)
+
+
+@pytest.mark.parametrize("kind", [b"IDAT", b"PLTE", b"tRNS", b"eXIf", b"zzzz"])
+def test_a_wrong_checksum_of_what_may_change_a_pngs_pixels_is_refused(kind):
+    assert refused(png_with(chunk(kind, b"\0" * 6, 1))) == "corrupt"
+
+
+def test_damaged_pixels_beside_damaged_text_are_refused():
+    data = bytearray(png_with(REMARKS["checksum of tEXt"]))
+    data[-40] ^= 1
+    assert refused(bytes(data)) == "corrupt"
+
+
+def test_a_16_bit_png_with_a_damaged_text_is_read_as_without_it():
+    row = np.array([0, 128, 129, 32896, 65535], ">u2").tobytes()
+    data = png_file(1, 5, 16, 0, [row])
+    assert np.array_equal(
+        decode_file_bytes(data[:33] + REMARKS["checksum of tEXt"] + data[33:]), decode_file_bytes(data)
+    )
+
+
+def test_a_bigtiff_is_read():
+    assert np.array_equal(decode_file_bytes(saved(SMALL, "TIFF", big_tiff=True)), np.asarray(SMALL))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [
+        (np.ones((4, 6, 3), np.float32), "3 floating-point numbers of 32 bits"),
+        (np.ones((4, 6, 3), np.float64), "3 floating-point numbers of 64 bits"),
+    ],
+)
+def test_a_tiff_of_other_numbers_is_refused_by_what_they_are(pixels, words):
+    data = cv2.imencode(".tiff", pixels)[1].tobytes()
+    with pytest.raises(FrameError, match=f"^the TIFF's pixels are {words}, which is not read") as refusal:
+        decode_file_bytes(data)
+    assert refusal.value.reason == "depth"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
+def test_no_refusal_shows_an_address_of_memory(kind):
+    data = saved(SMALL, kind)
+    for damaged in (data[:30], data[:20] + bytes(60), data[:8] + b"\xff" * 200):
+        with pytest.raises(FrameError) as refusal:
+            decode_file_bytes(damaged)
+        assert "0x" not in str(refusal.value).replace("marker 0x", "").replace("type 0x", "")
+        assert "object at" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_that_was_turned_is_known_as_turned(kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert decode_content(saved(SMALL, kind, exif=exif)).seen.turned == (orientation != 1)
+    assert not decode_content(saved(SMALL, kind)).seen.turned
+
+
+def test_a_mosaic_is_interpolated_before_it_is_turned():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    mosaic = np.tile(np.array([[200, 100], [100, 50]], np.uint8), (3, 4))
+    mosaic[:, :2] = 0
+    data = saved(Image.fromarray(mosaic), "PNG", exif=exif)
+    plain = decode(message("bayer_rggb8; png compressed ", saved(Image.fromarray(mosaic), "PNG")))
+    assert np.array_equal(decode(message("bayer_rggb8; png compressed ", data)), np.rot90(plain, -1))

@@ -1,29 +1,239 @@
-"""Owns: pictures as JPEG files. Leaves to others: what reads JPEGs, and the messages and pages that hold them."""
+"""Owns: which trouble in a JPEG costs the picture and which does not. Oracles: pixels of the undamaged file, OpenCV.
+
+Leaves to others: colours, sizes and EXIF of JPEGs (test_compressed).
+"""
 
 from __future__ import annotations
 
 import io
+import itertools
+import random
+import re
+import struct
+from collections.abc import Callable
 
+import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from cnn_perception.image.jpeg import encode_jpeg
+from cnn_perception.errors import FrameError
+from cnn_perception.image.jpeg import is_jpeg
+from cnn_perception.image.messages import decode_content
+
+HEIGHT, WIDTH = 96, 128
 
 
-def test_another_decoder_finds_the_channels_and_axes_where_they_were():
-    picture = np.zeros((24, 40, 3), np.uint8)
-    picture[:, :, 0] = 200
-    picture[:8] = (0, 0, 250)
-
-    found = Image.open(io.BytesIO(encode_jpeg(picture, 90)))
-
-    assert (found.format, found.size) == ("JPEG", (40, 24))
-    assert np.asarray(found)[2, 20] == pytest.approx([0, 0, 250], abs=6)
-    assert np.asarray(found)[20, 20] == pytest.approx([200, 0, 0], abs=6)
+def scene(seed: int = 1) -> np.ndarray:
+    """Smooth noise, as a photograph has."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (HEIGHT // 8, WIDTH // 8, 3), np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
 
 
-def test_a_lower_quality_takes_fewer_bytes():
-    noise = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
+def by_pillow(pixels: np.ndarray, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
 
-    assert len(encode_jpeg(noise, 60)) < len(encode_jpeg(noise, 90))
+
+def by_opencv(pixels: np.ndarray, interval: int) -> bytes:
+    options = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_RST_INTERVAL, interval]
+    return cv2.imencode(".jpg", pixels[..., ::-1], options)[1].tobytes()
+
+
+FILES = {
+    "4:2:0": by_pillow(scene()),
+    "4:4:4": by_pillow(scene(), subsampling=0, quality=95),
+    "grey": by_pillow(scene()[..., 0]),
+    "progressive": by_pillow(scene(), progressive=True),
+    "optimised": by_pillow(scene(), optimize=True, quality=60),
+    "flat": by_pillow(np.full((HEIGHT, WIDTH, 3), (30, 60, 220), np.uint8)),
+    "restarts of 1": by_opencv(scene(), 1),
+    "restarts of 5": by_opencv(scene(), 5),
+    "restarts of 8": by_opencv(scene(), 8),
+}
+WITH_RESTARTS = [name for name in FILES if name.startswith("restarts")]
+
+
+def start_of_code(data: bytes) -> int:
+    return data.index(b"\xff\xda") + 14
+
+
+def markers(data: bytes, pattern: bytes = rb"\xff[\xd0-\xd7\xd9]") -> list[int]:
+    """Places of the markers in and after the code."""
+    return [found.start() for found in re.finditer(pattern, data) if found.start() > start_of_code(data)]
+
+
+def inserted(data: bytes, place: int, stray: bytes) -> bytes:
+    return data[:place] + stray + data[place:]
+
+
+def kinds(data: bytes) -> list[str]:
+    return [oddity.kind for oddity in decode_content(data).seen.oddities]
+
+
+def is_refused(data: bytes) -> bool:
+    try:
+        decode_content(data)
+    except FrameError as error:
+        return error.reason == "corrupt"
+    return False
+
+
+def warns(data: bytes) -> bool:
+    """Whether libjpeg warns of a file, as Pillow's and OpenCV's users never learn."""
+    simplejpeg = pytest.importorskip("simplejpeg")
+    try:
+        simplejpeg.decode_jpeg(data)
+    except ValueError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("stray", [b"\x5a" * 4, b"\0", b"\x12\x34", b"\x01\x80\x7f", bytes(1000), b"\x5a" * 100])
+@pytest.mark.parametrize("name", FILES)
+def test_stray_bytes_before_the_end_marker_cost_nothing(name: str, stray: bytes):
+    data = FILES[name]
+    found = decode_content(inserted(data, len(data) - 2, stray))
+    np.testing.assert_array_equal(found.image, decode_content(data).image)
+
+
+@pytest.mark.parametrize("name", WITH_RESTARTS)
+@pytest.mark.parametrize("stray", [b"\x5a" * 4, b"\0", b"\x12\x34\x56", bytes(100)])
+def test_stray_bytes_before_a_restart_marker_cost_nothing_wherever_it_is(name: str, stray: bytes):
+    data = FILES[name]
+    intact = decode_content(data).image
+    for place in markers(data)[:12]:
+        np.testing.assert_array_equal(decode_content(inserted(data, place, stray)).image, intact)
+
+
+@pytest.mark.parametrize("name", WITH_RESTARTS)
+def test_stray_bytes_before_every_restart_marker_cost_nothing(name: str):
+    data = FILES[name]
+    stray = data
+    for place in reversed(markers(data)):
+        stray = inserted(stray, place, b"\x5a\x5a\x11\x00")
+    np.testing.assert_array_equal(decode_content(stray).image, decode_content(data).image)
+    assert kinds(stray) == ["jpeg_warning"]
+
+
+@pytest.mark.parametrize("name", ["4:2:0", "progressive", "restarts of 8"])
+def test_stray_bytes_between_the_tables_cost_nothing(name: str):
+    data = FILES[name]
+    for found in itertools.islice(re.finditer(rb"\xff[\xdb\xc0\xc2\xc4]", data[: start_of_code(data)]), 4):
+        stray = inserted(data, found.start(), b"\x01\x02")
+        np.testing.assert_array_equal(decode_content(stray).image, decode_content(data).image)
+        assert kinds(stray) == ["jpeg_warning"]
+
+
+def test_the_oddity_is_harmless_and_carries_libjpegs_words():
+    data = FILES["4:2:0"]
+    (oddity,) = decode_content(inserted(data, 20, b"\x01\x02")).seen.oddities
+    assert oddity.harmless
+    assert "2 extraneous bytes before marker" in oddity.text
+    assert decode_content(data).seen.oddities == ()
+
+
+def test_an_unknown_revision_of_jfif_costs_nothing():
+    data = bytearray(FILES["4:2:0"])
+    assert data[6:11] == b"JFIF\0"
+    data[11] = 9
+    np.testing.assert_array_equal(decode_content(bytes(data)).image, decode_content(FILES["4:2:0"]).image)
+    assert kinds(bytes(data)) == ["jpeg_warning"]
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "progressive"])
+def test_numbers_of_a_scan_that_no_decoder_uses_cost_nothing(name: str):
+    data = FILES[name]
+    place = data.index(b"\xff\xda")
+    end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    odd = data[: end - 3] + b"\x00\x00\x00" + data[end:]
+    np.testing.assert_array_equal(decode_content(odd).image, decode_content(data).image)
+    assert kinds(odd) == ["jpeg_warning"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_code_that_ends_too_early_or_is_missing_is_refused(name: str):
+    data = FILES[name]
+    middle = (start_of_code(data) + len(data)) // 2
+    for damaged in (data[:middle], data[:-2], data[:middle] + data[-2:]):
+        assert is_refused(damaged)
+
+
+@pytest.mark.parametrize("name", WITH_RESTARTS)
+def test_restart_markers_that_are_missing_doubled_or_exchanged_are_refused(name: str):
+    data = FILES[name]
+    first, second, third = markers(data)[:3]
+    for damaged in (
+        data[:first] + data[second:],
+        data[:second] + data[first:],
+        data[: first + 1] + b"\xd3" + data[first + 2 :],
+        data[:first] + data[second:third] + data[first:second] + data[third:],
+    ):
+        assert is_refused(damaged)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_flipped_bits_that_libjpeg_warns_of_and_that_spoil_the_picture_are_refused(name: str):
+    data = FILES[name]
+    intact = decode_content(data).image.astype(int)
+    chance = random.Random(7)
+    spoiled = passed = 0
+    for _ in range(250):
+        damaged = bytearray(data)
+        damaged[chance.randrange(start_of_code(data), len(data) - 2)] ^= 1 << chance.randrange(8)
+        shown = cv2.imdecode(np.frombuffer(damaged, np.uint8), cv2.IMREAD_COLOR_RGB)
+        if shown is None or (np.abs(shown - intact).max(axis=2) > 8).mean() < 0.01 or not warns(bytes(damaged)):
+            continue
+        spoiled += 1
+        passed += not is_refused(bytes(damaged))
+    assert spoiled > 20
+    assert passed <= 0.1 * spoiled  # of an interval of one block, ten stray bytes and ten lost ones can be alike
+
+
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"quality": 40}], ids=str)
+def test_the_last_blocks_of_the_picture_are_not_taken_for_stray_bytes(options: dict[str, int]):
+    # The header is changed to a narrower picture: what is left over are whole blocks, as after a place that was lost.
+    warned = 0
+    for seed in range(40):
+        ramp = np.linspace(seed, 200 - seed, 64 * 3).reshape(64, 3).astype(np.uint8)
+        data = bytearray(by_pillow(np.broadcast_to(ramp, (8, 64, 3)), **options))
+        place = data.index(b"\xff\xc0") + 7
+        struct.pack_into(">H", data, place, 48)
+        warned += warns(bytes(data))  # of a few bytes, libjpeg says nothing
+        assert is_refused(bytes(data)) == warns(bytes(data))
+    assert warned > 20
+
+
+FILLINGS: list[Callable[[int], bytes]] = [bytes, lambda count: b"\x5a" * count, random.Random(3).randbytes]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    name=st.sampled_from(sorted(FILES)),
+    where=st.integers(0, 10_000),
+    count=st.integers(1, 5),
+    filling=st.sampled_from(FILLINGS),
+)
+def test_stray_bytes_anywhere_before_a_marker_give_the_same_pixels_or_a_refusal(name, where, count, filling):
+    data = FILES[name]
+    places = markers(data)
+    stray = filling(count).replace(b"\xff", b"\xfe")
+    damaged = inserted(data, places[where % len(places)], stray)
+    if not is_refused(damaged):
+        np.testing.assert_array_equal(decode_content(damaged).image, decode_content(data).image)
+
+
+def test_a_jpeg_is_known_by_its_segments_not_by_its_first_bytes():
+    for data in FILES.values():
+        assert is_jpeg(data)
+        assert is_jpeg(data[: start_of_code(data) + 40])
+    for pixels in (
+        b"\xff\xd8\xff" * 1000,
+        b"\xff\xd8\xff\xe0" + bytes(1000),
+        b"\xff\xd8\xff\xda" * 50,
+        b"\xff\xd8\xff",
+    ):
+        assert not is_jpeg(pixels)

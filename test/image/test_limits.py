@@ -12,7 +12,7 @@ from frames import saved
 from PIL import Image
 
 from cnn_perception.errors import FrameError
-from cnn_perception.image import compressed, limits
+from cnn_perception.image import jpeg, limits
 from cnn_perception.image.limits import ANY_FILE_PIXELS, LONGEST_SIDE, MOST_SCANS, PIXELS_PER_BYTE, check_pixels
 from cnn_perception.image.messages import decode_file_bytes
 from cnn_perception.image.raw import MAX_PIXELS
@@ -52,6 +52,13 @@ def one_tile(side: int) -> bytes:
     return tiff(entries, bytes(100))
 
 
+def one_big_tile(side: int) -> bytes:
+    """The same as a BigTIFF, whose counts and offsets have eight bytes."""
+    entries = {256: 16, 257: 16, 258: 8, 259: 8, 262: 1, 322: side, 323: side, 324: 16, 325: 100}
+    rows = b"".join(struct.pack("<HHQQ", tag, 16, 1, entries[tag]) for tag in sorted(entries))
+    return b"II+\0" + struct.pack("<HHQQ", 8, 0, 16, len(entries)) + rows + bytes(8) + bytes(100)
+
+
 def greedy_directory(count: int) -> bytes:
     """Entries that all claim the same bytes."""
     return tiff(dict.fromkeys(range(1000, 1000 + count), (7, 60000, 100)), bytes(60_000))
@@ -74,6 +81,7 @@ def bmp(width: int, height: int, code: bytes) -> bytes:
 BOMBS = {
     "TIFF whose strips share their bytes": shared_strip(8192),
     "TIFF with a tile of 256 million pixels": one_tile(2**14),
+    "BigTIFF with a tile of 256 million pixels": one_big_tile(2**14),
     "TIFF with a million strips": tiff({256: (4, 1, 8), 257: (4, 1, 8), 273: (4, 2**20, 8)}, bytes(2**22)),
     "TIFF whose tags share their bytes": greedy_directory(1000),
     "JPEG of a thousand scans": jpeg_of_scans(1000),
@@ -90,7 +98,7 @@ BOMBS = {
 def test_file_that_would_keep_its_decoder_busy_is_refused_before_it_is_decoded(
     name: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(compressed.simplejpeg, "decode_jpeg", no_decoder)
+    monkeypatch.setattr(jpeg.simplejpeg, "decode_jpeg", no_decoder)
     for plugin in ("TiffImagePlugin.TiffImageFile", "BmpImagePlugin.BmpImageFile", "ImageFile.ImageFile"):
         monkeypatch.setattr(f"PIL.{plugin}.load", no_decoder)
     with pytest.raises(FrameError) as refusal:
@@ -110,7 +118,7 @@ def test_exif_whose_entries_share_their_bytes_is_refused_before_it_is_read(monke
 
 @pytest.mark.parametrize("count", [MOST_SCANS, MOST_SCANS + 1])
 def test_scans_are_counted_up_to_the_end_of_the_picture(count: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(compressed.simplejpeg, "decode_jpeg", lambda *_: np.zeros((64, 64, 3), np.uint8))
+    monkeypatch.setattr(jpeg.simplejpeg, "decode_jpeg", lambda *_: np.zeros((64, 64, 3), np.uint8))
     data = jpeg_of_scans(count)
     film = b"\xff\xda" * 1000
     comment = b"\xff\xfe" + struct.pack(">H", 2 + len(film)) + film

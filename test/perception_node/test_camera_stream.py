@@ -10,11 +10,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
+from frames import saved
 from node_parts import RED, active_model, flat_message
+from PIL import Image as PilImage
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo
@@ -237,6 +240,26 @@ def test_silence_names_who_publishes_another_type():
     assert "this node wants sensor_msgs/msg/Image, see the parameter image_transport" in text
 
 
+@pytest.mark.parametrize(
+    ("type_name", "advice"),
+    [
+        ("foxglove_msgs/msg/CompressedVideo", "ros2 run image_transport republish"),
+        ("ffmpeg_image_transport_msgs/msg/FFMPEGPacket", "ros2 run image_transport republish"),
+        ("theora_image_transport/msg/Packet", "ros2 run image_transport republish"),
+        ("foxglove_msgs/msg/CompressedImage", "convert it to sensor_msgs/CompressedImage or Image"),
+    ],
+)
+def test_silence_says_the_way_out_of_packets_of_video(type_name: str, advice: str):
+    bench = Bench()
+    bench.camera.subscribe()
+    offer = publisher()
+    offer.topic_type = type_name
+    bench.node.infos = [offer]
+    text = bench.silence(3.1)
+    assert f"{type_name} " in text
+    assert advice in text
+
+
 def test_silence_names_who_has_stopped():
     bench = Bench()
     bench.camera.subscribe()
@@ -247,8 +270,9 @@ def test_silence_names_who_has_stopped():
 # ---- what takes the calibration
 
 
-def result_of(model: ActiveModel, wanted: WantedTopics) -> Any:
-    frame: Any = prepare_frame(flat_message(RED), model, "", "/image", wanted=wanted, has_age=True)
+def result_of(model: ActiveModel, wanted: WantedTopics, message: Any = None) -> Any:
+    shown = flat_message(RED) if message is None else message
+    frame: Any = prepare_frame(shown, model, "", "/image", wanted=wanted, has_age=True)
     (inferred,) = infer_frames([frame], 1.0)
     one: Any = inferred
     camera = Bench().camera
@@ -281,3 +305,24 @@ def test_answer_comes_first_and_what_takes_a_calibration_where_there_is_one(
     assert bench.outputs.published == expected
     is_wanted = wanted.rays or wanted.score_map_info
     assert len(bench.warned) == (is_wanted and info is None)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_turned_as_exif_says_give_no_ray_and_it_is_said(model: ActiveModel, orientation: int):
+    bench = Bench()
+    bench.camera.subscribe()
+    (camera_info,) = [one for one in bench.node.subscriptions if one.kind is CameraInfo]
+    camera_info.queue.append(CALIBRATED)
+    exif = PilImage.Exif()
+    exif[0x0112] = orientation
+    data = saved(PilImage.fromarray(np.full((48, 80, 3), RED, np.uint8)), "JPEG", exif=exif)
+    message = SimpleNamespace(header=flat_message(RED).header, format="jpeg", data=data)
+    wanted = WantedTopics(peak_ray=True, score_map_info=True)
+    bench.camera.publish(result_of(model, wanted, message), Settings())
+    if orientation == 1:
+        assert bench.outputs.published == ["results", "rays", "map info with calibration"]
+        return
+    assert bench.outputs.published == ["results", "map info"]
+    ((key, text),) = bench.warned
+    assert key.endswith("turned")
+    assert "no ray can be told on /robot/image_raw: the images are turned as their EXIF orientation says" in text

@@ -94,7 +94,7 @@ def values(status: DiagnosticStatus) -> dict[str, str]:
         (
             {"recently_odd": 5, "oddities": {"stamp_zero": 3, "clock_back": 2}},
             WARN,
-            "5 strange stamps in the last second (clock_back, stamp_zero)",
+            "5 odd frames in the last second (clock_back, stamp_zero)",
         ),
         ({"drift": dataclasses.replace(DRIFT, warnings=("too dark", "unsure"))}, WARN, "too dark; unsure"),
         ({"drift": None}, OK, "25.0 frames/s answered"),
@@ -113,7 +113,7 @@ def test_worse_trouble_hides_the_lesser():
     lesser: dict[str, Any] = {"enabled": False}
     for change, word in (
         ({"drift": dataclasses.replace(DRIFT, warnings=("too dark",))}, "dark"),
-        ({"recently_odd": 1}, "strange"),
+        ({"recently_odd": 1}, "odd"),
         ({"recently_refused": 1}, "unusable"),
         ({"recently_broken": 1}, "defect"),
         ({"silence_s": 9.0}, "no image"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
@@ -18,6 +19,7 @@ from node_parts import BLUE, CPU, RED, SaidLogger, active_model, flat_message
 from tiny_model import tiny_spec, with_score_map, write_tiny_model
 
 from cnn_perception.errors import FrameError
+from cnn_perception.image.messages import Decoded, ImageOddity, RgbImage, Seen
 from cnn_perception.perception_node.active_model import ActiveModel, ModelOptions, ModelOwner
 from cnn_perception.perception_node.camera_stream import CameraStream
 from cnn_perception.perception_node.frame_processor import BatchStages
@@ -67,18 +69,18 @@ class Bench:
         self.now_ns = NOW_NS
         cameras = list(self.cameras.values())
         self.stages = BatchStages(cameras, self.models, self.live, log, lambda: self.now_ns)
-        self._second = 0
+        self._second = 10**6 - 1000  # shortly before now
 
     def use(self, model: ActiveModel) -> None:
         self.models.replace(model)
         for camera in self.cameras.values():
             camera.use(model.pipeline.model)
 
-    def _outcome(self, _: object) -> str:
+    def _outcome(self, _: object) -> SimpleNamespace:
         outcome = self.outcomes.pop(0)
         if isinstance(outcome, BaseException):
             raise outcome
-        return outcome
+        return SimpleNamespace(name=outcome, decoded=Decoded(RgbImage(np.zeros((1, 1, 3), np.uint8))))
 
     def show(self, camera: str, colour: tuple[int, int, int] = RED, **fields: Any) -> Any:
         """Prepares one frame; returns those that go on."""
@@ -111,7 +113,7 @@ def test_frame_that_meets_a_defect_is_dropped_and_the_next_goes_on():
     bench = Bench("front")
     assert bench.prepare("front", DefectError("as planned")) is None
     (frame,) = bench.prepare("front", "tensor")
-    assert frame.prepared == "tensor"
+    assert frame.prepared.name == "tensor"
     assert bench.counts("front").dropped == {"defect": 1}
     (text,) = bench.printed
     assert text.endswith("DefectError: as planned")
@@ -293,3 +295,43 @@ def test_score_map_that_cannot_be_is_warned_of_and_the_frame_answered(tmp_path: 
     assert bench.warned == [
         "/front: no score map: score map: 12000x960 pixels are more than 8192 a side; lower the scale"
     ]
+
+
+def test_an_odd_picture_is_counted_and_warned_of_and_answered():
+    bench = Bench("front")
+    bench.cameras["front"].note_picture(Seen((ImageOddity("jpeg_warning", "stray bytes", harmless=True),)))
+    bench.cameras["front"].note_picture(Seen((ImageOddity("significant_bits", "too bright"),)))
+    snapshot = bench.counts("front")
+    assert snapshot.oddities == {"jpeg_warning": 1, "significant_bits": 1}
+    assert snapshot.recently_odd == 1  # what is harmless is no cause for alarm
+    assert bench.warned == [
+        "/front: stray bytes (1 so far; answered)",
+        "/front: too bright (1 so far; answered)",
+    ]
+
+
+def test_the_cameras_parameters_decide_what_its_pixels_are(tmp_path: Path):
+    bench = Bench("front", "rear")
+    bench.use(active_model(write_tiny_model(tmp_path / "tiny.onnx")))
+    bench.cameras["front"].settings = CameraSettings(encoding="bgr8")
+    for camera, answer in (("front", "blue"), ("rear", "red")):
+        bench.answer(bench.show(camera, RED))
+        assert bench.outputs[camera].published[-1].answer.name == answer
+    assert bench.show("rear", RED, encoding="8UC3") is None
+    bench.answer(bench.show("front", RED, encoding="8UC3"))
+    assert bench.outputs["front"].published[-1].answer.name == "blue"
+
+
+def test_a_stream_of_numbers_of_few_bits_is_warned_of_until_the_parameter_says_so(tmp_path: Path):
+    bench = Bench("front")
+    bench.use(active_model(write_tiny_model(tmp_path / "tiny.onnx")))
+    dark = {"encoding": "rgb16", "step": 480, "data": np.tile(np.array((4000, 20, 20), "<u2"), 48 * 80).tobytes()}
+    for _ in range(35):
+        bench.show("front", **dark)
+    assert bench.counts("front").oddities["few_bits"] == 6
+    (text,) = [text for text in bench.warned if "nearly black" in text]
+    assert "12 bits, say so by the parameter significant_bits" in text
+    bench.cameras["front"].settings = CameraSettings(significant_bits=12)
+    bench.answer(bench.show("front", **dark))
+    assert bench.counts("front").oddities["few_bits"] == 6
+    assert bench.outputs["front"].published[-1].answer.score > 0.99

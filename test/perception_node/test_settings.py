@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from cnn_perception.camera_node import node
 from cnn_perception.errors import ConfigError
 from cnn_perception.follow_node.node import FollowSettings
+from cnn_perception.image.messages import AS_SENT, ENCODINGS, Overrides
 from cnn_perception.perception_node.settings import AllowedModels, CameraSettings, Settings
 from cnn_perception.ros.parameters import MOST_CHARACTERS, MOST_TEXTS
 
@@ -68,8 +70,8 @@ SET_AT_RUN_TIME = {
         "top_k", "threshold", "smoothing_s", "hysteresis", "hold_s", "stamps", "overlay_alpha", "overlay_classes",
         "score_map_class", "neighbours", "image_timeout_s",
     },
-    CameraSettings: {"image_transport", "max_rate_hz", "rectified", "max_age_s"},
-    node.CameraSettings: set(),
+    CameraSettings: {"image_transport", "encoding", "significant_bits", "max_rate_hz", "rectified", "max_age_s"},
+    node.CameraNodeSettings: set(),
     FollowSettings: {
         "follow", "stop_classes", "min_score", "linear", "gain", "max_angular", "forward_within", "timeout_s"
     },
@@ -184,3 +186,24 @@ def test_a_root_that_is_no_folder_is_refused(folder: Path):
     for path in (folder / "a.onnx", folder / "missing"):
         with pytest.raises(ConfigError, match=r"^parameter model_root is .*, which is no folder$"):
             AllowedModels.of_start(Settings(model_root=str(path)))
+
+
+def test_a_camera_is_believed_unless_its_parameters_say_what_is_known_better():
+    assert CameraSettings().overrides == AS_SENT
+    assert CameraSettings(encoding="bgr8", significant_bits=12).overrides == Overrides("bgr8", 12)
+    for encoding in ENCODINGS:
+        assert CameraSettings(encoding=encoding).overrides.encoding == encoding
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"encoding": "8UC3"}, "^parameter encoding is '8UC3'; choose '' or one of rgb8, "),
+        ({"encoding": "BGR8"}, "^parameter encoding is 'BGR8'"),
+        ({"significant_bits": 3}, "^parameter significant_bits is 3; choose 0 for all, or 8 to 16"),
+        ({"significant_bits": 17}, "^parameter significant_bits is 17; choose 0 to 16"),
+    ],
+)
+def test_an_unknown_encoding_or_bits_that_no_camera_has_are_refused(values: dict[str, Any], text: str):
+    with pytest.raises(ConfigError, match=text):
+        CameraSettings(**values)

@@ -62,3 +62,13 @@ def test_unknown_answers_are_counted_among_the_answers():
         counters.answer({"inference": 5.0}, unknown)
     snapshot = counters.snapshot(now_s=1.0)
     assert (snapshot.answered, snapshot.unknown) == (3, 2)
+
+
+def test_harmless_oddities_are_counted_but_no_cause_for_alarm():
+    counters = FrameCounters(0.0)
+    assert counters.note("jpeg_warning", harmless=True) == 1
+    assert counters.note("stamp_zero") == 1
+    assert counters.note("jpeg_warning", harmless=True) == 2
+    first, second = counters.snapshot(1.0), counters.snapshot(2.0)
+    assert first.oddities == {"jpeg_warning": 2, "stamp_zero": 1}
+    assert (first.recently_odd, second.recently_odd) == (1, 0)

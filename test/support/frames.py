@@ -133,6 +133,7 @@ def _good_images():
         yield GoodImage(f"nv21_{step}", image_fields("nv21", np.concatenate([LUMA, crcb]), step=step), RGB, 1)
     chroma = np.stack([_full(CB), _full(CR)], axis=-1).reshape(HEIGHT, 2 * WIDTH)
     yield GoodImage("nv24", image_fields("nv24", np.concatenate([LUMA, chroma.reshape(2 * HEIGHT, WIDTH)])), RGB, 1)
+    yield from _driver_images()
     padded = image_fields("nv24", chroma, step=18)
     padded |= {"step": 9, "data": image_fields("nv24", LUMA, step=9)["data"] + padded["data"]}
     yield GoodImage("nv24_padded", padded, RGB, 1)
@@ -140,6 +141,36 @@ def _good_images():
     yield GoodImage("rgb8_1x1", image_fields("rgb8", RGB[:1, :1], height=1, width=1), RGB[:1, :1], 0)
     yield GoodImage("mono16_1xN", image_fields("mono16", wide(LUMA[:1], "<u2"), height=1), GREY[:1], 0)
     yield GoodImage("yuyv_odd_height", image_fields("yuyv", _packed_yuv("yuYv")[:3], height=3), RGB[:3], 1)
+
+
+def _planes(*planes, step):
+    """The bytes of planes one after the other; a row of one of half the width takes half a step."""
+    rows = ((row, step * len(row) // WIDTH) for plane in planes for row in plane)
+    return b"".join(row.tobytes() + b"\xee" * (room - len(row)) for row, room in rows)
+
+
+def _driver_images():
+    """What is not in image_encodings.hpp, but drivers publish."""
+    three = {"i420": (CB, CR), "yv12": (CR, CB)}
+    for encoding, order in (("i420", "i420"), ("yuv420", "i420"), ("yuv420p", "i420"), ("yv12", "yv12")):
+        for step in (WIDTH, 10):
+            fields = image_fields(encoding, LUMA) | {"step": step, "data": _planes(LUMA, *three[order], step=step)}
+            yield GoodImage(f"{encoding}_{step}", fields, RGB, 1)
+    tall = [plane.repeat(2, axis=0) for plane in (CB, CR)]
+    for step in (WIDTH, 10):
+        fields = image_fields("yuv422p", LUMA) | {"step": step, "data": _planes(LUMA, *tall, step=step)}
+        yield GoodImage(f"yuv422p_{step}", fields, RGB, 1)
+    for encoding, pair in (("nv12", (CB, CR)), ("nv21", (CR, CB)), ("NV12", (CB, CR))):
+        chroma = np.stack(pair, axis=-1).reshape(2, WIDTH)
+        for luma_step in (WIDTH, 8):  # the step is that of a row of all planes
+            data = _planes(LUMA, chroma, step=luma_step)
+            fields = image_fields(encoding, LUMA) | {"step": luma_step * 3 // 2, "data": data}
+            yield GoodImage(f"{encoding}_shared_step_{luma_step}", fields, RGB, 1)
+    for bits in (10, 12, 14):
+        white = 2**bits - 1
+        for name, pixels, rgb in (("mono", LUMA, GREY), ("bayer_grbg", _mosaic("grbg"), SOLID)):
+            numbers = np.rint(pixels * (white / 255)).astype("<u2")
+            yield GoodImage(f"{name}{bits}", image_fields(f"{name}{bits}", numbers), rgb, 0)
 
 
 REFUSED_ENCODINGS = (
@@ -151,7 +182,7 @@ REFUSED_ENCODINGS = (
 def _bad_images():
     good = image_fields("rgb8", RGB)
     plain = bytes(4096)
-    for encoding in (*REFUSED_ENCODINGS, "", "jpeg", "RGB8", "rgb8 ", "yuv420", "r\u00e9b8", "x" * 10_000):
+    for encoding in (*REFUSED_ENCODINGS, "", "jpeg", "RGB8", "rgb8 ", "yuv411", "r\u00e9b8", "x" * 10_000):
         yield BadImage(
             f"encoding_{encoding[:12]}", good | {"encoding": encoding, "step": 192, "data": plain}, "encoding"
         )
@@ -162,6 +193,12 @@ def _bad_images():
     yield BadImage("data_empty", good | {"data": b""}, "truncated")
     yield BadImage("data_short_by_1", good | {"data": good["data"][:-1]}, "truncated")
     yield BadImage("nv12_without_chroma", image_fields("nv12", LUMA), "truncated")
+    cbcr = np.stack((CB, CR), axis=-1).reshape(2, WIDTH)
+    nv12 = image_fields("nv12", np.concatenate([LUMA, cbcr]))
+    between = nv12["data"][: HEIGHT * WIDTH] + bytes(2 * WIDTH) + nv12["data"][HEIGHT * WIDTH :]
+    yield BadImage("nv12_rows_between_planes", nv12 | {"data": between}, "padding")
+    yield BadImage("nv12_bytes_after_planes", nv12 | {"data": nv12["data"] + b"\0"}, "padding")
+    yield BadImage("i420_odd_step", nv12 | {"encoding": "i420", "step": 7, "data": bytes(7 * 6)}, "padding")
     yield BadImage("0x0", good | {"height": 0, "width": 0, "step": 0, "data": b""}, "size")
     yield BadImage("height_0", good | {"height": 0}, "size")
     yield BadImage("width_0", good | {"width": 0}, "size")

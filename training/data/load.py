@@ -25,7 +25,7 @@ from training.data import csv_table, duplicates, image_folder, names, scan
 from training.data.choices import By, TaskChoice
 from training.data.duplicates import Pairs
 from training.data.records import PARTS, ImageFinding, LabelledImages, Listing, Part, Sample
-from training.data.scan import ANIMATED, TRANSPARENT, Content
+from training.data.scan import ANIMATED, BESIDE_PIXELS, NEARLY_BLACK, TRANSPARENT, Content
 from training.data.split import Division, divide, with_groups
 from training.run_files import write_text
 from training.tasks import scaling
@@ -43,7 +43,7 @@ TWO_PARTS = "same image in two parts"
 COPY = "exact duplicate"
 ALIKE = "near duplicate"
 ALIKE_ACROSS = "near duplicate across parts"
-KINDS = (ANIMATED, TRANSPARENT, OTHER_NUMBERS, COPY, ALIKE_ACROSS, ALIKE)
+KINDS = (ANIMATED, TRANSPARENT, NEARLY_BLACK, BESIDE_PIXELS, OTHER_NUMBERS, COPY, ALIKE_ACROSS, ALIKE)
 """How the reasons of findings begin, by which they are counted; a longer one before its own beginning."""
 
 

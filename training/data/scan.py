@@ -15,14 +15,17 @@ from PIL import Image
 from tqdm import tqdm
 
 from cnn_perception.errors import FrameError
-from cnn_perception.image.messages import decode_file_bytes
+from cnn_perception.image.messages import Seen, decode_content
+from cnn_perception.stream.few_bits import bits_in_use
 from training.data.duplicates import Thumbnail, thumbnail
 from training.data.records import ImageFinding
 
 ANIMATED = "animated: the first of its pictures is used"
 TRANSPARENT = "transparent: composited over white"
+NEARLY_BLACK = "nearly black"
+BESIDE_PIXELS = "trouble beside the pixels"
 _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, EOFError)
-"""What Pillow raises for damage in what `decode_file_bytes` has no need to read, such as a second frame."""
+"""What Pillow raises for damage in what `decode_content` has no need to read, such as a second frame."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +53,23 @@ def read(path: Path) -> Content | ImageFinding:
     """Decodes one file as the robot would."""
     try:
         data = path.read_bytes()
-        image = decode_file_bytes(data)
+        decoded = decode_content(data)
     except FrameError as error:
         return ImageFinding(path, f"{error.reason}: {error}", "left out")
     except OSError as error:
         return ImageFinding(path, f"unreadable: {error.strerror}", "left out")
-    return Content(hashlib.sha256(data).digest(), thumbnail(image), _notes(data))
+    return Content(hashlib.sha256(data).digest(), thumbnail(decoded.image), _notes(data, decoded.seen))
 
 
-def _notes(data: bytes) -> tuple[str, ...]:
+def _notes(data: bytes, seen: Seen) -> tuple[str, ...]:
+    notes = [f"{BESIDE_PIXELS}: {oddity.text}" for oddity in seen.oddities]
+    bits = None if seen.brightest is None else bits_in_use(seen.brightest)
+    if bits is not None:
+        notes.append(f"{NEARLY_BLACK}: of its 16 bits only {bits} are used; multiply its numbers by {1 << 16 - bits}")
+    return (*notes, *_notes_of_pillow(data))
+
+
+def _notes_of_pillow(data: bytes) -> tuple[str, ...]:
     if data.startswith(b"\xff\xd8"):  # a JPEG has one picture and no alpha
         return ()
     try:

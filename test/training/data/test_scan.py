@@ -1,0 +1,49 @@
+"""Owns: what is said of a readable image file of a data set. Leaves to others: sums over a data set (test_check)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from frames import saved
+from PIL import Image
+
+from training.data.load import KINDS
+from training.data.records import Finding
+from training.data.scan import BESIDE_PIXELS, NEARLY_BLACK, Content, read
+
+PICTURE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 40, 3), np.uint8))
+
+
+def notes(path: Path, data: bytes) -> tuple[str, ...]:
+    path.write_bytes(data)
+    found = read(path)
+    assert isinstance(found, Content)
+    assert all(note.startswith(KINDS) for note in found.notes)
+    return found.notes
+
+
+@pytest.mark.parametrize(("bits", "factor"), [(8, 256), (10, 64), (12, 16), (14, 4)])
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_numbers_of_few_bits_are_told_with_what_mends_them(tmp_path: Path, bits: int, factor: int, suffix: str):
+    numbers = np.linspace(0, 2**bits - 1, 1600).astype(np.uint16).reshape(40, 40)
+    told = notes(tmp_path / "a", cv2.imencode(suffix, numbers)[1].tobytes())
+    assert told == (f"{NEARLY_BLACK}: of its 16 bits only {bits} are used; multiply its numbers by {factor}",)
+    assert notes(tmp_path / "b", cv2.imencode(suffix, numbers * factor)[1].tobytes()) == ()
+
+
+def test_stray_bytes_are_told_and_cost_no_image(tmp_path: Path):
+    data = saved(PICTURE, "JPEG")
+    (told,) = notes(tmp_path / "a.jpg", data[:20] + b"\x12\x34" + data[20:])
+    assert told.startswith(f"{BESIDE_PIXELS}: ")
+    assert notes(tmp_path / "b.jpg", data) == ()
+
+
+def test_a_file_of_other_numbers_is_left_out_by_what_they_are(tmp_path: Path):
+    path = tmp_path / "a.tif"
+    path.write_bytes(cv2.imencode(".tiff", np.ones((4, 6, 3), np.float32))[1].tobytes())
+    found = read(path)
+    assert isinstance(found, Finding)
+    assert found.reason.startswith("depth: the TIFF's pixels are 3 floating-point numbers of 32 bits")
