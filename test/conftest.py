@@ -31,5 +31,9 @@ def talker(domain: int) -> Iterator[Participant]:
 
 @pytest.fixture
 def ros(talker: Participant, node: Process) -> Iterator[Participant]:
+    if node.module == "perception_node":  # which answers before it is active
+        from perception import wait_until
+
+        wait_until(talker, "active")
     yield talker
     talker.forget()

@@ -204,7 +204,7 @@ def test_model_is_loaded_in_another_process_without_the_working_directory(
 
     model = write_tiny_model(tmp_path / "tiny.onnx")
     monkeypatch.chdir(trapped)
-    IsolatedLoad().load(model, SessionOptions())
+    IsolatedLoad().load(model, SessionOptions(), 600.0)
     assert run_in_it(trapped) == []
 
 

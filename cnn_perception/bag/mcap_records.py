@@ -124,7 +124,7 @@ def chunk_at(read: Read, body: int, length: int) -> Chunk:
 
 def text_at(record: bytes | memoryview, position: int) -> tuple[str, int]:
     """Returns a string of a record, with escapes for what is no UTF-8, and where it ends; raises as `schema_of`."""
-    (length,) = struct.unpack_from("<I", record, position)
+    (length,) = struct.unpack_from("<L", record, position)
     end = position + 4 + length
     if end > len(record) or length > LONGEST_NAME_BYTES:
         raise ValueError("a name is longer than its record")
@@ -167,7 +167,7 @@ def _take_in(summary: Summary, opcode: int, record: bytes | memoryview) -> None:
         summary.total, *_, first_ns, last_ns = _STATISTICS_NUMBERS.unpack_from(record)
         summary.times_ns = (first_ns, last_ns)
         start = _STATISTICS_NUMBERS.size + 4
-        length = min(struct.unpack_from("<I", record, start - 4)[0], len(record) - start) // 10 * 10
+        length = min(struct.unpack_from("<L", record, start - 4)[0], len(record) - start) // 10 * 10
         summary.counts = dict(struct.iter_unpack("<HQ", record[start : start + length]))
 
 

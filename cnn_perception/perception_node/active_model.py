@@ -42,7 +42,7 @@ class ModelOptions:
         shadow_path: A second model file that is compared with it; None for none.
         recorder: Which frames are kept that it is unsure of; None for none.
         score_map_class: A class that it must have, for the score map; empty for any.
-        timeout_s: Seconds that loading it in another process may take.
+        timeout_s: Seconds that loading it may take, in this process or another.
     """
 
     path: Path
@@ -59,7 +59,7 @@ class ModelOptions:
 
     def loads_as(self, other: ModelOptions) -> bool:
         """Whether a model that was loaded with these options is one loaded with the others."""
-        return dataclasses.replace(self, score_map_class=other.score_map_class) == other
+        return dataclasses.replace(self, score_map_class=other.score_map_class, timeout_s=other.timeout_s) == other
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +180,11 @@ class ModelOwner:
     """
 
     def __init__(
-        self, load: Callable[[ModelOptions, Logger], ActiveModel], isolated_load: IsolatedLoad, logger: Logger
+        self,
+        load: Callable[[ModelOptions, Logger], ActiveModel],
+        isolated_load: IsolatedLoad,
+        logger: Logger,
+        on_hang: Callable[[BaseException], None],
     ) -> None:
         """Begins without a model.
 
@@ -188,7 +192,9 @@ class ModelOwner:
             load: Loads, verifies and warms up a model in this process.
             isolated_load: Loads one in another process first, where that risk or the time it takes is not to be borne.
             logger: Is told which file is loaded, and which model is used.
+            on_hang: Called, in a thread of its own, with the error of a load in this process that does not end.
         """
+        self._on_hang = on_hang
         self._load = load
         self._isolated_load = isolated_load
         self._logger = logger
@@ -237,7 +243,8 @@ class ModelOwner:
             self._logger.info(f"loading {options.path}")
             if self._current is not None or options.session.builds_engine:
                 self._try_elsewhere(options)
-            model = self._load(options, self._logger)
+            with self._limited(options):
+                model = self._load(options, self._logger)
             try:
                 if self._is_ending or self._is_given_up:  # nobody would close it any more
                     why = "ends" if self._is_ending else "was cleaned up"
@@ -260,6 +267,19 @@ class ModelOwner:
         finally:
             self._load_under_way = None
             self._loading.release()
+
+    @contextlib.contextmanager
+    def _limited(self, options: ModelOptions) -> Iterator[None]:
+        """Has it told when this block takes too long, which nothing can end but the end of the process."""
+        files = 1 if options.shadow_path is None else 2
+        error = RuntimeError(f"{options.path}: loading it in this process does not end; raise model_timeout_s")
+        timer = threading.Timer(files * options.timeout_s, self._on_hang, (error,))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _try_elsewhere(self, options: ModelOptions) -> None:
         """Loads the model and its shadow in another process, where a crash or a load without end costs nothing."""
@@ -349,8 +369,13 @@ class ModelOwner:
         self._isolated_load.cancel()
 
     def close(self) -> None:
-        """Ends what runs in the background of every model."""
-        self._discard_candidate()
+        """Waits for a load under way, and ends what runs in the background of every model.
+
+        A process that ended while ONNX Runtime loads or runs a model would be aborted; who calls this sees to it that it
+        ends where that takes too long.
+        """
+        with self._loading:
+            self._discard_candidate()
         self.forget()
         while self._replaced:
             self._replaced.pop().close()

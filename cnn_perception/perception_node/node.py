@@ -59,7 +59,7 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
         self.live = LiveSettings(parameters.read(self, Settings))
         self._cameras = declared_cameras(self, self.live.settings.cameras, self._log.warn)
         given_parameters.warn_of_unknown(self)
-        self._models = ModelOwner(ActiveModel.load, IsolatedLoad(), self.get_logger())
+        self._models = ModelOwner(ActiveModel.load, IsolatedLoad(), self.get_logger(), self.fail)
         self._frames = FrameProcessor(self, self._cameras, self._models, self.live, self._log, self.fail)
         self._changes = Reconfiguration(self, self._cameras, self._models, self._frames, self.live)
         for last_comes_first in (self._models.close, self._frames.stop, self._models.cancel):

@@ -49,8 +49,10 @@ class Reconfiguration:
         self._frames = frames
         self._live = live
         self._allowed = AllowedModels.of_start(live.settings)
-        # Re-entrant: declaring the labels of a new model has all parameters checked and applied again.
+        # Re-entrant, as the next is for: the topics and labels of a new model are parameters, too, whose declaration has
+        # all parameters checked and applied again.
         self._lock = threading.RLock()
+        self._is_using = False
 
     def configure(self) -> None:
         """Loads the model that the parameters name, and takes it into use with all of them.
@@ -117,6 +119,8 @@ class Reconfiguration:
         Raises:
             PerceptionError: If one is refused.
         """
+        if self._is_using:
+            return
         settings = self._settings(changed)
         for camera in self._cameras:
             parameters.read(self._node, CameraSettings, changed, camera.prefix)
@@ -124,6 +128,8 @@ class Reconfiguration:
 
     def apply(self) -> None:
         """Takes parameters that were set into use, as far as they take effect at once."""
+        if self._is_using:
+            return
         before = self._live.settings
         wanted = parameters.read(self._node, Settings)
         self._live.settings = parameters.with_live(before, wanted)
@@ -167,11 +173,14 @@ class Reconfiguration:
         """
         before = self._live.settings
         self._live.settings = parameters.with_live(settings, parameters.read(self._node, Settings))
+        self._is_using = True
         try:
             self._frames.use(model)
+            description = "Names of the model's classes or numbers, in the order of its logits."
+            parameters.redeclare(self._node, "class_labels", messages.labels(model.pipeline.spec), description)
         except BaseException:
             self._live.settings = before
             model.close()
             raise
-        description = "Names of the model's classes or numbers, in the order of its logits."
-        parameters.redeclare(self._node, "class_labels", messages.labels(model.pipeline.spec), description)
+        finally:
+            self._is_using = False

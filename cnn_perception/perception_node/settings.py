@@ -165,9 +165,10 @@ class Settings:
     )
     model_timeout_s: float = parameter(
         600.0,
-        "Seconds that trying a model in a process of its own may take; TensorRT builds its engine there.",
+        "Seconds that loading a model may take, and trying it in a process of its own first, where TensorRT builds its "
+        "engine.",
         between=(1.0, 86400.0),
-        read_only=True,
+        live=True,
     )
     record_folder: str = parameter(
         "", "Where frames go that the model was unsure of; '' for nowhere.", is_path=True, read_only=True

@@ -56,7 +56,8 @@ class Bench:
             give_up=lambda: self.happened.append("give up"),
         )
         self.meanwhile: Callable[[], object] = lambda: None
-        self.models = ModelOwner(self._load, isolated_load, self.logger)
+        self.hung: list[BaseException] = []
+        self.models = ModelOwner(self._load, isolated_load, self.logger, self.hung.append)
 
     def _try(self, path: Path, options: SessionOptions, timeout_s: float) -> None:
         self.happened.append(f"try {path}")
@@ -181,6 +182,20 @@ def test_load_that_is_given_up_is_refused_and_closed(end: str, why: str):
     with pytest.raises(ConfigError, match=f"not loaded, because the node {why}"):
         bench.models.load(B)
     assert [closed(model) for model in loaded] == [1]
+
+
+def test_load_in_this_process_that_takes_too_long_is_told_and_a_quick_one_is_not():
+    bench = Bench()
+    told = threading.Event()
+    bench.models._on_hang = lambda error: (bench.hung.append(error), told.set())  # type: ignore[func-returns-value]
+    bench.use(A)
+    assert bench.hung == []
+    bench.meanwhile = lambda: told.wait(60)
+    bench.models.forget()  # so that it is loaded here at once
+    bench.models.load(dataclasses.replace(A, timeout_s=0.01))
+    assert [str(error) for error in bench.hung] == [
+        "a.onnx: loading it in this process does not end; raise model_timeout_s"
+    ]
 
 
 def test_load_after_one_that_was_given_up_is_like_any_other():

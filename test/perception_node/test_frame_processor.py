@@ -63,7 +63,7 @@ class Bench:
         model = SimpleNamespace(path=Path("stub.onnx"), spec=tiny_spec(), provider="", fallback="")
         pipeline: Any = SimpleNamespace(prepare=self._outcome, model=model, spec=model.spec)
         isolated_load: Any = None
-        self.models = ModelOwner(ActiveModel.load, isolated_load, self.logger)
+        self.models = ModelOwner(ActiveModel.load, isolated_load, self.logger, lambda _: None)
         self.use(ActiveModel(ModelOptions(Path("stub.onnx"), CPU), pipeline))
         self.live = LiveSettings(Settings())
         self.now_ns = NOW_NS

@@ -68,7 +68,7 @@ SET_AT_RUN_TIME = {
         "providers", "require_gpu", "device_id",  # no path, and no size
         "score_map_scale",  # within score_map_max_pixels
         "top_k", "threshold", "smoothing_s", "hysteresis", "hold_s", "stamps", "overlay_alpha", "overlay_classes",
-        "score_map_class", "neighbours", "image_timeout_s",
+        "score_map_class", "neighbours", "image_timeout_s", "model_timeout_s",
     },
     CameraSettings: {"image_transport", "encoding", "significant_bits", "max_rate_hz", "rectified", "max_age_s"},
     node.CameraNodeSettings: set(),

@@ -12,9 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from tiny_model import tiny_spec, with_unknown, write_tiny_model
 
 from cnn_perception.model.spec import METADATA_KEY
@@ -234,33 +233,35 @@ BAD_MODELS = [
 ]
 
 
-def write_endless_model(path: Path) -> Path:
-    """Writes a good model with a loop that never ends: what loads it, and so warms it up, waits for ever."""
+def write_endless_model(path: Path, rounds: int | None = None) -> Path:
+    """A valid model with a loop that never ends: the run that warms it up waits for ever, in native code.
+
+    With a number of rounds it ends in time, and answers as the tiny model does.
+    """
     model = onnx.load(write_tiny_model(path))
-    scalars = {"loop_index": TensorProto.INT64, "loop_goes_on": TensorProto.BOOL, "loop_value": TensorProto.FLOAT}
-    inputs = [helper.make_tensor_value_info(name, kind, []) for name, kind in scalars.items()]
+    flag, any_shape = helper.make_tensor_value_info("go", TensorProto.BOOL, []), None
     body = helper.make_graph(
         [
-            helper.make_node("Identity", ["loop_goes_on"], ["loop_still_goes_on"]),
-            helper.make_node("Identity", ["loop_value"], ["loop_next"]),
+            helper.make_node("Identity", ["go"], ["go_on"]),
+            helper.make_node("Identity", ["before"], ["after"]),
         ],
-        "endless",
-        inputs,
+        "body",
         [
-            helper.make_tensor_value_info("loop_still_goes_on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("loop_next", TensorProto.FLOAT, []),
+            helper.make_tensor_value_info("count", TensorProto.INT64, []),
+            flag,
+            helper.make_tensor_value_info("before", TensorProto.FLOAT, any_shape),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("after", TensorProto.FLOAT, any_shape),
         ],
     )
-    output = model.graph.output[0].name
-    (last,) = (node for node in model.graph.node if output in node.output)
-    last.output[list(last.output).index(output)] = "before_the_loop"
-    constants = {"loop_begins": np.array(True), "loop_first": np.array(0.0, np.float32)}
-    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
-    model.graph.node.extend(
-        [
-            helper.make_node("Loop", ["", "loop_begins", "loop_first"], ["loop_last"], body=body),
-            helper.make_node("Add", ["before_the_loop", "loop_last"], [output]),
-        ]
-    )
+    place = next(number for number, node in enumerate(model.graph.node) if "embedding" in node.output)
+    model.graph.node[place].output[0] = "looped"
+    limit = "" if rounds is None else "rounds"
+    model.graph.node.insert(place + 1, helper.make_node("Loop", [limit, "always", "looped"], ["embedding"], body=body))
+    if rounds is not None:
+        model.graph.initializer.append(helper.make_tensor("rounds", TensorProto.INT64, [], [rounds]))
+    model.graph.initializer.append(helper.make_tensor("always", TensorProto.BOOL, [], [True]))
     onnx.save(model, path)
     return path

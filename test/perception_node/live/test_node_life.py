@@ -27,6 +27,7 @@ from perception import (
     state,
     transition,
     value,
+    wait_until,
 )
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import GetParameters, SetParameters
@@ -55,6 +56,7 @@ def node(domain: int, folder: Path) -> Iterator[Process]:
 def ros(talker: Participant, node: Process, folder: Path) -> Iterator[Participant]:
     """Every test begins with the colours' model."""
     write_tiny_model(folder / "tiny.onnx")
+    wait_until(talker, "active")
     assert set_parameter(talker, "model", str(folder / "tiny.onnx")).successful
     assert reload(talker).success
     yield talker

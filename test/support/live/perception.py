@@ -98,6 +98,11 @@ def state(ros: Participant) -> str:
     return ros.call(GetState, f"{NODE}/get_state", GetState.Request()).current_state.label
 
 
+def wait_until(ros: Participant, label: str) -> None:
+    """Waits for a state of the node, which answers before it has configured and activated itself."""
+    ros.wait_for(lambda: state(ros) == label, f"the state {label}")
+
+
 def transition(ros: Participant, number: int) -> bool:
     request = ChangeState.Request(transition=Transition(id=number))
     return ros.call(ChangeState, f"{NODE}/change_state", request).success

@@ -162,6 +162,7 @@ class Process:
     """`python -m cnn_perception.<module>`, which is the console script of the same name, with its log in a file."""
 
     def __init__(self, module: str, domain: int, log: Path, *arguments: str, **parameters: object) -> None:
+        self.module = module
         self.domain = domain
         self.log_path = log
         environment = {name: value for name, value in os.environ.items() if name != "_ROS_WHEELS_BOOTSTRAP_COMPLETE"}
