@@ -371,8 +371,8 @@ class ModelOwner:
     def close(self) -> None:
         """Waits for a load under way, and ends what runs in the background of every model.
 
-        A process that ended while ONNX Runtime loads or runs a model would be aborted; who calls this sees to it that it
-        ends where that takes too long.
+        A process that ended while ONNX Runtime loads a model would be aborted; who calls this sees to it that it ends
+        where that takes too long.
         """
         with self._loading:
             self._discard_candidate()

@@ -49,8 +49,8 @@ class Reconfiguration:
         self._frames = frames
         self._live = live
         self._allowed = AllowedModels.of_start(live.settings)
-        # Re-entrant, as the next is for: the topics and labels of a new model are parameters, too, whose declaration has
-        # all parameters checked and applied again.
+        # Re-entrant, as the next is for: topics and labels of a new model declare parameters, which has all parameters
+        # checked and applied again.
         self._lock = threading.RLock()
         self._is_using = False
 

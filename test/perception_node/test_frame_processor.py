@@ -27,7 +27,7 @@ from cnn_perception.perception_node.frame_stages import FrameResult, WantedTopic
 from cnn_perception.perception_node.settings import CameraSettings, LiveSettings, Settings
 from cnn_perception.ros.throttled_log import ThrottledLog
 
-NOW_NS = 10**11
+NOW_NS = 10**15
 
 
 class DefectError(Exception):
