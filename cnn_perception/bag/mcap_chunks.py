@@ -16,7 +16,9 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2 import ReaderError
 from rosbags.rosbag2.storage_mcap import ChunkInfo, McapReader, read_exact
 
-_MESSAGE, _CHUNK, _DATA_END = 0x05, 0x06, 0x0F
+_MESSAGE, _CHUNK = 0x05, 0x06
+_FOOTER_BYTES = 9 + 20 + 8
+"""Its record, and the magic number at the end of the file."""
 _LATEST_NS = 2**64
 _Message = tuple[Connection, int, bytes]
 
@@ -72,14 +74,16 @@ class RecordReader(McapReader):
 
 
 def _records(bio: BinaryIO, position: int) -> Generator[tuple[int, int, int], None, None]:
-    """Yields (opcode, where it begins, length) of each record's content up to DataEnd; `bio` is there meanwhile."""
-    size = bio.seek(0, 2)
-    opcode = 0
-    while opcode != _DATA_END:
+    """Yields (opcode, where it begins, length) of the content of each record before the footer; `bio` is there then.
+
+    The summary's are among them: a damaged opcode must not end the data.
+    """
+    end = bio.seek(-_FOOTER_BYTES, 2)
+    while position < end:
         bio.seek(position)
         opcode, length = struct.unpack("<BQ", read_exact(bio, 9))
-        if position + 9 + length > size:
-            raise ReaderError(f"The record at byte {position} is broken off.")
+        if position + 9 + length > end:
+            raise ReaderError(f"The record at byte {position} is broken.")
         yield opcode, position + 9, length
         position += 9 + length
 
