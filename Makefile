@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test bench soak clean
+.PHONY: help venv demo test bench soak fuzz clean
 
 # A sourced ROS 2 is used as it is. Without one, `wheels` bring the same client library into the virtual environment.
 IS_SOURCED := import rclpy, sys, importlib.metadata as m; sys.exit(any(m.distributions(name="ros-rclpy")))
@@ -58,6 +58,9 @@ bench: $(READY)  ## every ratio, on an idle machine (DATA=folder of class folder
 soak: export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 soak: $(READY)  ## the node under all that a robot does to it: memory, threads, file handles (MINUTES=2)
 	$(BIN)/python -m benchmark.soak $(if $(MINUTES),--minutes "$(MINUTES)")
+
+fuzz: $(READY)  ## damaged images, models, tables and bags: nothing gets past the errors meant for it (MINUTES=2, SEED=text)
+	$(BIN)/python -m fuzz $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(SEED),--seed "$(SEED)")
 
 clean:  ## remove what was made, .venv too; runs/ and models/ stay
 	rm -rf $(VENV) build install log demo_output *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -32,6 +32,15 @@ def test_what_no_output_can_encode_is_escaped(capsys):
     assert str(FrameError("kind", "\ud800")).encode() == b"\\ud800"
 
 
+def test_whatever_a_file_is_called_the_error_is_one_line_of_bounded_length():
+    assert str(BagError("a\nb\r\x1b[31m\u2028\x85.mcap: is no bag, \u8702")) == (
+        "a\\nb\\r\\x1b[31m\\u2028\\x85.mcap: is no bag, \u8702"
+    )
+    long = str(BagError("begin " + "x" * 10**6 + " end"))
+    assert len(long) < 2100
+    assert (long[:7], long[-5:]) == ("begin x", "x end")
+
+
 def test_ctrl_c_is_130_and_says_what_the_command_wants(capsys):
     assert exit_code(raising(KeyboardInterrupt()), "interrupted: nothing is written") == 130
     assert capsys.readouterr() == ("", "interrupted: nothing is written\n")

@@ -162,7 +162,9 @@ def test_calibration_is_scaled_with_the_images(tmp_path: Path):
     ("text", "words"),
     [(None, "cannot be read"), ("{", "cannot be read"), ("a: 1", "no calibration"), ("[1]", "no calibration"),
      (CALIBRATION.replace("1.0, 0.0, 0.0, 0.0, 1.0, 0.0", "1.0"), "no calibration"),
-     (CALIBRATION.replace("480", "400", 1), "calibrate again")],
+     (CALIBRATION.replace("480", "400", 1), "calibrate again"),
+     ("a: 2001-13-99", "cannot be read"), ("a: !!float x", "cannot be read"), ("[" * 3000, "cannot be read"),
+     (CALIBRATION.replace("1.0, 0.0, 0.0, 0.0, 1.0, 0.0", f"1{'0' * 400}, 0, 0, 0, 1, 0"), "no calibration")],
 )  # fmt: skip
 def test_unusable_calibration_is_refused_by_name(text: str | None, words: str, tmp_path: Path):
     path = tmp_path / "front.yaml"

@@ -55,6 +55,15 @@ def _changed(change: Callable[[onnx.ModelProto], object]) -> Callable[[Path], Pa
     return make
 
 
+def _replaced(old: bytes, new: bytes) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        path = write_tiny_model(folder / "replaced.onnx")
+        path.write_bytes(path.read_bytes().replace(old, new))
+        return path
+
+    return make
+
+
 def _with_spec(text: str | None) -> Callable[[Path], Path]:
     def change(model: onnx.ModelProto) -> None:
         del model.metadata_props[:]
@@ -188,6 +197,7 @@ BAD_MODELS = [
     BadModel("zeros", _written(bytes(1000)), f"is no ONNX file (there is no graph in it); {_AGAIN}"),
     BadModel("half", _cut(0.5), f"bytes are missing at byte; {_AGAIN}"),
     BadModel("without its end", _cut(0.99), f"bytes are missing at byte; {_AGAIN}"),
+    BadModel("name that is no text", _replaced(b"weighted", b"weight\xff\xfe"), f"its graph is damaged; {_AGAIN}"),
     BadModel("opset too new", _changed(_opset), f"Opset 99; {_AGAIN} or update ONNX Runtime"),
     BadModel("custom operator", _changed(_operator("com.example", "Frobnicate")), f"Frobnicate; {_AGAIN}"),
     BadModel("unknown operator", _changed(_operator("", "Frobnicate")), f"Frobnicate; {_AGAIN}"),

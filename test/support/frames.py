@@ -305,6 +305,8 @@ def _bad_files():
     yield BadFile("png_flipped", "png", bytes(flipped), "corrupt")
     yield BadFile("png_bomb", "png", png_file(9000, 9000, 8, 2, [b""]), "size")
     yield BadFile("png_bomb_2^31", "png", png_file(2**31 - 1, 2**31 - 1, 8, 2, [b""]), "size")
+    yield BadFile("png_without_pixels", "png", png[:33] + png[-12:], "corrupt")
+    yield BadFile("png_without_palette", "png", png_file(4, 6, 8, 3, [bytes(6)] * 4), "corrupt")
     yield BadFile("depth", "16UC1; compressedDepth png", bytes(12) + png, "format")
     yield BadFile("tiff_float", "tiff", saved(Image.fromarray(np.ones((4, 6), np.float32)), "TIFF"), "depth")
 

@@ -48,6 +48,8 @@ def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(tmp_path, monkeypat
         "truncated": whole[: len(whole) // 2],
         "zero": b"",
         "text": b"hello",
+        "damaged": whole.replace(b"calibration", b"calibratio0", 1),
+        "instruction": whole.replace(b"ccollections\nOrderedDict", b"s" * 24, 1),
         "code": pickle.dumps(Intruder(), protocol=2),
     }
     for name, content in contents.items():
