@@ -19,7 +19,7 @@ SETTINGS: dict[str, Any] = {
     "mode": "scratch", "backbone": "lenet5", "dropout": 0.0, "input_size": (32, 40), "batch_size": 8,
     "workers": 0, "device": "cpu", "epochs": 2, "augment": (), "cache_gb": 0.0, "lr": 1e-3, "warmup_epochs": 0.0,
 }  # fmt: skip
-ALONE = BatchPosition(first=True, last=True, images=8)
+ALONE = BatchPosition(first=True, last=True, images=8, weight=8.0)
 """Of a batch of 8 images that is a step by itself."""
 
 

@@ -154,13 +154,18 @@ class Order(Sampler[list[Key]]):
     def __len__(self) -> int:
         return self.batches() - self.first_batch
 
-    def __iter__(self) -> Iterator[list[Key]]:
+    def rows(self) -> npt.NDArray[np.int64]:
+        """Returns the samples of the epoch in their order, (count,) int64; batches are pieces of it."""
         rows = np.arange(self.count)
         if self.shuffle_seed is not None:
             rng = np.random.default_rng((self.shuffle_seed, self.epoch))
             if self.weights is not None:
                 rows = drawn(self.weights, rng)
             rng.shuffle(rows)
+        return rows
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        rows = self.rows()
         for batch in range(self.first_batch, self.batches()):
             whole = rows[batch * self.batch_size :][: self.batch_size]
             yield [Key(self.epoch, int(i)) for i in whole[self.share[0] :: self.share[1]]]
@@ -210,7 +215,7 @@ def class_weights(samples: Sequence[Sample], class_count: int) -> Tensor:
 
 
 def balanced(samples: Sequence[Sample], class_count: int) -> npt.NDArray[np.float64]:
-    """Returns the weights, (n,) float64, with which `Order` shows each class equally often; see `class_weights`."""
+    """Returns the weight of each image's class, (n,) float64, as `Order` takes it; see `class_weights`."""
     return class_weights(samples, class_count).double().numpy()[[sample.label for sample in samples]]
 
 

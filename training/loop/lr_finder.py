@@ -79,7 +79,8 @@ def sweep(run: Run) -> Sweep:
             learner.set_rates(rate / run.config.lr)
             images = batch.images.to(run.device)
             targets = batch.labels.to(run.device)
-            result = learner.learn(images, targets, BatchPosition(first=True, last=True, images=len(images)))
+            alone = BatchPosition(first=True, last=True, images=len(images), weight=learner.weight(targets))
+            result = learner.learn(images, targets, alone)
             if interrupt.requested:
                 raise KeyboardInterrupt
             if result is None:

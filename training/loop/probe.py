@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import time
 import zipfile
 from collections.abc import Sequence
@@ -31,6 +32,12 @@ from training.tasks.task import Meaning
 
 ITERATIONS = MODE_DEFAULTS["probe"]["epochs"]
 """Most steps of L-BFGS for a head that fine-tuning begins with."""
+
+
+TOO_FEW_GROUPS = (
+    "warning: the training images are of too few groups to choose the weight decay on other groups; it is chosen on "
+    "other times of the same: record more groups, or give --weight-decay"
+)
 
 
 def fit(run: Run) -> list[EpochRecord]:
@@ -137,10 +144,20 @@ def _cut(run: Run) -> backbones.Split:
 
 def _choose_decay(train: Features, samples: Sequence[Sample], run: Run) -> float:
     """The penalty with the lowest loss by cross-validation on the training images."""
-    losses = linear_solver.cross_validate(
-        train, run.data.task, len(run.data.class_names), linear_solver.folds(samples, run.config)
-    )
-    return min(losses, key=lambda candidate: losses[candidate])
+    task = run.data.task
+    folds = linear_solver.folds(samples, run.config)
+    if not linear_solver.can_validate(samples, folds):
+        folds = linear_solver.folds_in_time(samples)
+        print(TOO_FEW_GROUPS)
+    losses: dict[float, float] = {}
+    if linear_solver.can_validate(samples, folds):
+        losses = linear_solver.cross_validate(train, task, len(run.data.class_names), folds)
+    measured = {decay: loss for decay, loss in losses.items() if math.isfinite(loss)}
+    if not measured:
+        decay = linear_solver.middle_decay(task)
+        print(f"warning: too few training images to choose the weight decay; it is {decay:g}, or give --weight-decay")
+        return decay
+    return min(measured, key=lambda candidate: measured[candidate])
 
 
 def _evaluate(layer: Linear, data: Features, meaning: Meaning) -> ScoredLogits:
