@@ -36,6 +36,7 @@ from training.run_files import write_text
 from training.scoring.scores import ScoredLogits
 from training.tasks.by_name import task_of
 from training.tasks.scaling import standardised
+from training.text_table import text_table
 
 Figures = dict[str, Any]
 
@@ -192,11 +193,10 @@ def _learned(saved: Checkpoint, samples: Sequence[Sample]) -> int:
 def _table(report: dict[str, Any]) -> str:
     rows = report["scores"]
     columns = [name for name, value in next(iter(rows.values())).items() if isinstance(value, float)]
-    width = max(len(name) for name in (*rows, report["part"])) + 2
-    lines = [f"{report['part']:<{width}}{'images':>8}" + "".join(f"{_short(name):>10}" for name in columns)]
+    cells = [[report["part"], "images", *map(_short, columns)]]
     for name, scores in rows.items():
-        figures = "".join(f"{scores[column]:>10.3f}" for column in columns)
-        lines.append(f"{name:<{width}}{scores['images']:>8}{figures}")
+        cells.append([name, str(scores["images"]), *(f"{scores[column]:.3f}" for column in columns)])
+    lines = text_table(cells)
     for name, count in report["trained_on"].items():
         if count:
             lines.append(f"beware: {name} was trained on {count} of these images; its figures are too good")

@@ -13,7 +13,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from training.report import page as html
 from training.run_files import write_text
 from training.scoring.scores import ScoredLogits
 from training.tasks.multiclass import confusion
+from training.text_table import text_table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -158,17 +159,22 @@ def describe(run: Run) -> None:
 def summarise(run: Run, report: dict[str, Any], parts: Sequence[str]) -> None:
     """Prints the scores, where the files are, and what to do next."""
     shown = [name for name, value in report["val"].items() if isinstance(value, float)]
-    print("".join((f"\n{'':<6}{'images':>8}", *(f"{name:>{len(name) + 3}}" for name in shown))))
-    for part in parts:
-        scores = report[part]
-        print(f"{part:<6}{scores['images']:>8}" + "".join(f"{scores[name]:>{len(name) + 3}.3f}" for name in shown))
-        for name, row in scores.get("per_number", {}).items():
+    heading, *lines = text_table([["", "images", *shown], *(_figures(part, report[part], shown) for part in parts)])
+    print(f"\n{heading}")
+    for part, line in zip(parts, lines, strict=True):
+        print(line)
+        for name, row in report[part].get("per_number", {}).items():
             told = f"{row['mae']:.4g} {row['unit']}".strip()
             known = f"{row['mae_of_training_mean']:.4g}"
             print(f"      {name}: mean absolute error {told}, R2 {row['r2']:.3f} (always the training mean: {known})")
     print(f"{sum(report['seconds'].values()):.0f} s; report and figures in {run.folder}\nnext:")
     name = f"{Path(run.config.data).name}_{run.config.backbone}.onnx"
     print(f"  python -m training.export --checkpoint {run.folder / 'best.pt'} --output models/{name}")
+
+
+def _figures(part: str, scores: Mapping[str, Any], shown: Sequence[str]) -> list[str]:
+    """The cells of a part's line in the table of scores."""
+    return [part, str(scores["images"]), *(f"{scores[name]:.3f}" for name in shown)]
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def make(**given: Any) -> TrainConfig:  # noqa: ANN401
     """
     fields = {f.name: f for f in dataclasses.fields(TrainConfig)}
     if unknown := sorted(given.keys() - fields.keys()):
-        raise ConfigError(f"unknown settings {unknown}; see python -m training.train --help")
+        raise ConfigError(f"unknown settings {', '.join(unknown)}; see python -m training.train --help")
     if missing := [name for name in ("data", "output") if not given.get(name)]:
         raise ConfigError(f"--{missing[0]} is missing; name a folder")
     mode = given.get("mode", fields["mode"].default)

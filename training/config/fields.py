@@ -28,6 +28,14 @@ def flag_of(name: str) -> str:
     return name.replace("_", "-")
 
 
+def as_given(value: object) -> str:
+    """Returns a setting's value as it is written on the command line."""
+    if isinstance(value, tuple):
+        separator = "x" if value and isinstance(value[0], int) else ","
+        return separator.join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
+
+
 def required_type(hint: Any) -> Any:  # noqa: ANN401
     """Returns the type of a setting without its None."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
@@ -52,4 +60,5 @@ def check(field: dataclasses.Field[Any], hint: Any, value: Any) -> None:  # noqa
         fits = all(isinstance(n, int | float) and not isinstance(n, bool) and low <= n <= high for n in numbers)
         whole = hint is float or all(isinstance(n, int) for n in numbers)
         if not (fits and whole and all(map(math.isfinite, numbers))):
-            raise ConfigError(f"--{flag_of(field.name)}: {value} is out of range; it must be in [{low:g}, {high:g}]")
+            text = as_given(value)
+            raise ConfigError(f"--{flag_of(field.name)}: {text} is out of range; it must be in [{low:g}, {high:g}]")

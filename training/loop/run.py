@@ -21,6 +21,7 @@ from training.batches.cache import open_cache
 from training.batches.loader import Batch, Images, Order, balanced, data_loader
 from training.checkpoint import UNCALIBRATED, Checkpoint
 from training.config import CHANGED_BY_RESUME, TrainConfig, expand_augment, from_json, make, with_recipe
+from training.config.fields import as_given, flag_of
 from training.data import load
 from training.data.load import DataOptions
 from training.data.records import LabelledImages, Part
@@ -174,7 +175,7 @@ def settings(given: dict[str, Any]) -> TrainConfig:
     for name, value in given.items():
         value = expand_augment(value) if name == "augment" else value
         if name not in (*CHANGED_BY_RESUME, "output", "data") and value != saved[name]:
-            raise ConfigError(f"--{name.replace('_', '-')}: the run in {folder} has {saved[name]}; leave it out")
+            raise ConfigError(f"--{flag_of(name)}: the run in {folder} has {as_given(saved[name])}; leave it out")
     kept = {name: given[name] for name in (*CHANGED_BY_RESUME, "output") if name in given}
     return TrainConfig(**{**saved, **kept, "data": str(Path(given.get("data", saved["data"])).absolute())})
 
