@@ -34,6 +34,7 @@ from training.data.records import LabelledImages, Part, Sample
 from training.networks import build
 from training.run_files import write_text
 from training.scoring.scores import ScoredLogits
+from training.tasks import sides
 from training.tasks.by_name import task_of
 from training.tasks.scaling import standardised
 from training.text_table import text_table
@@ -92,6 +93,7 @@ def evaluate(paths: Sequence[Path], data: Path, part: Part, ten_crop: bool, load
         "checkpoints": {c.name: str(path) for c, path in zip(candidates, paths, strict=True)},
         "trained_on": {c.name: _learned(c.checkpoint, samples) for c in candidates},
         "scores": _scores(candidates, samples, images, ten_crop, loading),
+        "sided": list(sides.sided(images.class_names, of_numbers=False)),
     }
 
 
@@ -244,6 +246,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
         write_text(options.output / "report.json", text)
     print(_table(report))
+    if options.ten_crop and (names := report["sided"]):
+        print(f"beware: half of ten crops are mirrored, and left and right differ: {', '.join(map(repr, names[:3]))}")
 
 
 def _make_folder(folder: Path) -> None:

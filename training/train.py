@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from cnn_perception.commands import bad_input, exit_code
 from cnn_perception.errors import ConfigError, DataError, PerceptionError
 from training import check, checkpoint, config, distributed
 from training.batches import cache
+from training.batches.augment import mirroring_note
 from training.calibration import embeddings, fit
 from training.config import TrainConfig
 from training.data import load
@@ -154,6 +156,8 @@ def describe(run: Run) -> None:
     """Prints what is about to be trained on what."""
     print("\n".join(check.describe(run.data, run.folder / "findings.csv")))
     print(f"{run.config.mode} of {run.config.backbone}, weights {run.weights}, on {run.device}")
+    if note := mirroring_note(run.config, run.data.task, run.data.class_names):
+        print(note)
 
 
 def summarise(run: Run, report: dict[str, Any], parts: Sequence[str]) -> None:
@@ -169,7 +173,8 @@ def summarise(run: Run, report: dict[str, Any], parts: Sequence[str]) -> None:
             print(f"      {name}: mean absolute error {told}, R2 {row['r2']:.3f} (always the training mean: {known})")
     print(f"{sum(report['seconds'].values()):.0f} s; report and figures in {run.folder}\nnext:")
     name = f"{Path(run.config.data).name}_{run.config.backbone}.onnx"
-    print(f"  python -m training.export --checkpoint {run.folder / 'best.pt'} --output models/{name}")
+    words = ["--checkpoint", str(run.folder / "best.pt"), "--output", f"models/{name}"]
+    print(f"  python -m training.export {shlex.join(words)}")
 
 
 def _figures(part: str, scores: Mapping[str, Any], shown: Sequence[str]) -> list[str]:

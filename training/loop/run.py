@@ -82,7 +82,7 @@ class Run:
     def training_batches(self) -> tuple[DataLoader[Batch], Order]:
         """Returns the shuffled, augmented training images, decoded as far as they are kept, and their order."""
         samples = self.data.part("train")
-        augmentation = Augmentation.of(self.config, self.data.task)
+        augmentation = Augmentation.of(self.config, self.data.task, self.data.class_names)
         with distributed.first_alone_first(self.device):  # the others find what it wrote
             cache = open_cache(samples, self.config, augmentation)
         images = Images(samples, self.config.input, augmentation, self.config.seed, cache)
