@@ -26,6 +26,7 @@ from cnn_perception.commands import exit_code
 from cnn_perception.errors import ConfigError, DataError
 from training import checkpoint, distributed
 from training.batches.loader import Images, Order, data_loader
+from training.batches.workers import affordable
 from training.calibration import ensemble
 from training.calibration.ensemble import ImageScores, TenViews
 from training.checkpoint import Checkpoint
@@ -165,7 +166,8 @@ def _predict(candidate: Candidate, samples: tuple[Sample, ...], loading: Loading
     images = TenViews(samples, saved.input) if way else Images(samples, saved.input)
     size = max(1, loading.batch_size // ensemble.VIEWS) if way else loading.batch_size
     order = Order(len(samples), size, None)
-    loader = data_loader(images, order, loading.workers, loading.device.type == "cuda")
+    workers = affordable(loading.workers, (size, *images.shape))
+    loader = data_loader(images, order, workers, loading.device.type == "cuda")
     title = candidate.name + way
     return ensemble.predict_scores(candidate.model, loader, loading.device, saved, title)
 

@@ -7,22 +7,16 @@ show it. Which images form a batch and how they are augmented follows from (seed
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
-import multiprocessing.context
-import os
-import signal
-import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from cnn_perception.errors import ConfigError, FrameError
 from cnn_perception.image.messages import decode_file_bytes
@@ -30,6 +24,7 @@ from cnn_perception.model.spec import InputSpec
 from cnn_perception.pipeline.preprocess import InputTensor, preprocess
 from training.batches.augment import Augmentation, augment
 from training.batches.cache import Cache
+from training.batches.workers import AHEAD, POLL_S, Loader, processes, start_worker
 from training.data.records import Sample
 
 
@@ -219,41 +214,20 @@ def balanced(samples: Sequence[Sample], class_count: int) -> npt.NDArray[np.floa
     return class_weights(samples, class_count).double().numpy()[[sample.label for sample in samples]]
 
 
-def data_loader(images: Images, order: Order, workers: int, pin_memory: bool) -> DataLoader[Batch]:
+def data_loader(images: Images, order: Order, workers: int, pin_memory: bool) -> Loader[Batch]:
     """Returns the batches of an order, loaded by processes of their own (none with 0 workers)."""
-    return DataLoader(
+    # the libraries by name, too: the process may look for this module before it has got this one's `sys.path`
+    preload = ["cv2", "numpy", "torch", __name__]
+    return Loader(
         images,  # type: ignore[arg-type]  # torch types a loader by its items, not by its batches
         batch_sampler=order,
         num_workers=workers,
         collate_fn=images.collate,
         pin_memory=pin_memory,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
+        timeout=POLL_S if workers else 0,
+        prefetch_factor=AHEAD if workers else None,
         generator=torch.Generator(),  # its own: the run's random numbers must not depend on loading
         persistent_workers=workers > 0,
-        multiprocessing_context=_processes() if workers else None,
+        multiprocessing_context=processes(preload) if workers else None,
     )
-
-
-def _processes() -> multiprocessing.context.BaseContext:
-    """Where workers come from: a fresh process that has imported this module and has no threads.
-
-    A fork of this one would inherit the locks of OpenCV's and torch's threads, and hang on the first it needs.
-    """
-    context = multiprocessing.get_context("forkserver")
-    # the libraries by name, too: the process may look for this module before it has got this one's `sys.path`
-    context.set_forkserver_preload(["cv2", "numpy", "torch", __name__])
-    return context
-
-
-def _start_worker(_worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the run's own process decides
-    cv2.setNumThreads(1)
-    threading.Thread(target=_end_with_the_run, daemon=True).start()
-
-
-def _end_with_the_run() -> None:
-    """Ends this worker when the run was killed: torch only watches the process that forked it, which lives on."""
-    run = multiprocessing.parent_process()
-    assert run is not None
-    run.join()
-    os._exit(1)

@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from cnn_perception.errors import ConfigError, DataError
 from training import checkpoint, distributed
 from training.batches.augment import Augmentation
 from training.batches.cache import open_cache
 from training.batches.loader import Batch, Images, Order, balanced, data_loader
+from training.batches.workers import Loader, affordable
 from training.checkpoint import UNCALIBRATED, Checkpoint
 from training.config import CHANGED_BY_RESUME, TrainConfig, expand_augment, from_json, make, with_recipe
 from training.config.fields import as_given, flag_of
@@ -79,7 +79,7 @@ class Run:
     device: torch.device
     workers: int
 
-    def training_batches(self) -> tuple[DataLoader[Batch], Order]:
+    def training_batches(self) -> tuple[Loader[Batch], Order]:
         """Returns the shuffled, augmented training images, decoded as far as they are kept, and their order."""
         samples = self.data.part("train")
         augmentation = Augmentation.of(self.config, self.data.task, self.data.class_names)
@@ -92,7 +92,7 @@ class Run:
         order = Order(len(samples), self.config.batch_size, self.config.seed, weights, share)
         return data_loader(images, order, self.workers, self.device.type == "cuda"), order
 
-    def evaluation_batches(self, *parts: Part) -> DataLoader[Batch]:
+    def evaluation_batches(self, *parts: Part) -> Loader[Batch]:
         """Returns the images of some parts one after the other, preprocessed as the robot does."""
         samples = tuple(sample for part in parts for sample in self.data.part(part))
         order = Order(len(samples), self.config.batch_size, None)
@@ -205,7 +205,8 @@ def open_run(config: TrainConfig) -> Run:
     build.check_last_layer(model, config.backbone, data.task)
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     model = model.to(device).to(memory_format=layout)
-    return Run(config, folder, data, model, weights, device, _workers(config, device))
+    workers = affordable(_workers(config, device), (config.batch_size, 3, *config.input_size))
+    return Run(config, folder, data, model, weights, device, workers)
 
 
 def _workers(config: TrainConfig, device: torch.device) -> int:

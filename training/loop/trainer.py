@@ -306,6 +306,7 @@ def fit(run: Run, saved: Checkpoint | None) -> list[EpochRecord]:
     if saved is not None:
         trainer.restore(saved)
     with Interrupt() as interrupt, tensorboard.scalars(run) as write_scalars:
+        loader.asked_to_stop = val.asked_to_stop = lambda: interrupt.requested
         while not trainer.finished():
             try:
                 trainer.epoch(loader, order, interrupt)
