@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import multiprocessing.context
 import os
@@ -116,19 +117,15 @@ def affordable(wanted: int, batch_shape: Sequence[int]) -> int:
         wanted: How many are asked for.
         batch_shape: Of the float32 batches, those of all processes that train together.
     """
-    batch_bytes = 4
-    for size in batch_shape:
-        batch_bytes *= size
+    batch_bytes = 4 * math.prod(batch_shape)
     free = _free_bytes()
     if wanted == 0 or free is None:
         return wanted
     fitting = max(0, (free // batch_bytes - 2) // AHEAD)
     if fitting >= wanted:
         return wanted
-    size = f"{free / 1e6:.0f} MB free, for batches of {batch_bytes / 1e6:.0f} MB"
-    print(
-        f"{SHARED} has {size}: {fitting} instead of {wanted} processes load images (docker run --shm-size gives more)"
-    )
+    room = f"{SHARED} has {free / 1e6:.0f} MB free, for batches of {batch_bytes / 1e6:.0f} MB"
+    print(f"{room}: {fitting} instead of {wanted} processes load images (docker run --shm-size gives more)")
     return fitting
 
 

@@ -18,9 +18,21 @@ def setting(
     low: float = -math.inf,
     high: float = math.inf,
     probe: bool = True,
+    needs: str = "",
 ) -> Any:  # noqa: ANN401
-    """Returns a dataclass field with its help text, its range [low, high] and whether `--mode probe` heeds it."""
-    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "probe": probe})
+    """Returns a dataclass field with what is known of a setting.
+
+    Args:
+        default: Its default; without one it must be given.
+        help: Its help text.
+        low: The least value.
+        high: The largest.
+        probe: Whether `--mode probe` heeds it.
+        needs: The setting without which it has no effect: `teacher`, or with the values that it must have or hold,
+            `optimizer=sgd,nesterov`; `not targets` for one beside which it has none.
+    """
+    known = {"help": help, "low": low, "high": high, "probe": probe, "needs": needs}
+    return dataclasses.field(default=default, metadata=known)
 
 
 def flag_of(name: str) -> str:

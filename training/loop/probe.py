@@ -62,6 +62,8 @@ def fit(run: Run) -> list[EpochRecord]:
     decay = run.config.weight_decay
     if decay is None:
         decay = _choose_decay(train, samples, run)
+    if task_of(run.data.task).least_squares and run.config.epochs != ITERATIONS:
+        print("warning: --epochs has no effect: the layer of numbers is computed in one iteration")
     history = _History(run.data, train, val)
     classes = len(run.data.class_names)
     layer = linear_solver.fit(train, run.data.task, classes, decay, run.config.epochs, history.add)

@@ -20,7 +20,15 @@ from training.batches.cache import open_cache
 from training.batches.loader import Batch, Images, Order, balanced, data_loader
 from training.batches.workers import Loader, affordable
 from training.checkpoint import UNCALIBRATED, Checkpoint
-from training.config import CHANGED_BY_RESUME, TrainConfig, expand_augment, from_json, make, with_recipe
+from training.config import (
+    CHANGED_BY_RESUME,
+    TrainConfig,
+    expand_augment,
+    from_json,
+    make,
+    with_recipe,
+    without_effect,
+)
 from training.config.fields import as_given, flag_of
 from training.data import load
 from training.data.load import DataOptions
@@ -167,6 +175,8 @@ def settings(given: dict[str, Any]) -> TrainConfig:
         if (folder / "last.pt").exists():
             raise ConfigError(f"{folder}: holds a run already; --resume continues it, another --output starts afresh")
         config = make(**given)
+        for line in without_effect(given, config):
+            print(line)
         return dataclasses.replace(config, data=str(Path(config.data).absolute()))
     path = folder / "config.json"
     if not path.is_file():

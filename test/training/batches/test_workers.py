@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from odd_images import OddImages
+from tiny_run import OddImages
 
 from cnn_perception.errors import ConfigError
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
