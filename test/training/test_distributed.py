@@ -101,7 +101,7 @@ def test_two_processes_train_the_network_of_one_and_one_of_them_writes(photos, a
 
 
 def test_the_weights_of_classes_are_those_of_the_step_over_all_processes(tmp_path):
-    unbalanced = write_folder(tmp_path / "signs", {"go": 24, "stop": 9, "turn": 6})
+    unbalanced = write_folder(tmp_path / "signs", {"go": 25, "stop": 9, "turn": 6})
     settings = {**SETTINGS, "balance": "weights", "lr": 0.05}
     trainer.fit(tiny_run(unbalanced, tmp_path / "alone", **settings), None)
     run = torchrun(*command_line(unbalanced, tmp_path / "two", **settings))
