@@ -145,14 +145,11 @@ def _cut(run: Run) -> backbones.Split:
 
 
 def _choose_decay(train: Features, samples: Sequence[Sample], run: Run) -> float:
-    """The penalty with the lowest loss by cross-validation on the training images."""
+    """The penalty with the lowest loss by cross-validation on the training images; the middle one without any."""
     task = run.data.task
-    folds = linear_solver.folds(samples, run.config)
-    if not linear_solver.can_validate(samples, folds):
-        folds = linear_solver.folds_in_time(samples)
-        print(TOO_FEW_GROUPS)
-    losses: dict[float, float] = {}
-    if linear_solver.can_validate(samples, folds):
+    folds = _folds(samples, run)
+    losses = {}
+    if folds is not None:
         losses = linear_solver.cross_validate(train, task, len(run.data.class_names), folds)
     measured = {decay: loss for decay, loss in losses.items() if math.isfinite(loss)}
     if not measured:
@@ -160,6 +157,18 @@ def _choose_decay(train: Features, samples: Sequence[Sample], run: Run) -> float
         print(f"warning: too few training images to choose the weight decay; it is {decay:g}, or give --weight-decay")
         return decay
     return min(measured, key=lambda candidate: measured[candidate])
+
+
+def _folds(samples: Sequence[Sample], run: Run) -> npt.NDArray[np.int64] | None:
+    """The folds that choose the penalty, by groups or else by time; None where nothing can be held out."""
+    folds = linear_solver.folds(samples, run.config)
+    if linear_solver.can_validate(samples, folds):
+        return folds
+    folds = linear_solver.folds_in_time(samples)
+    if not linear_solver.can_validate(samples, folds):
+        return None
+    print(TOO_FEW_GROUPS)
+    return folds
 
 
 def _evaluate(layer: Linear, data: Features, meaning: Meaning) -> ScoredLogits:
