@@ -53,16 +53,24 @@ def start_forkserver(preload: list[str]) -> None:
     It is started by `python -c`, on Python 3.10 without a way to say `-P`; it is started in the folder of the standard
     library, therefore. Processes that it forks begin in the working directory, with this process's `sys.path`.
 
+    Ctrl-C reaches the whole group of processes and is left to this one: a blocked signal stays so in what is started.
+
     Args:
         preload: Modules that it imports once for all of them, where it finds them.
     """
-    from multiprocessing import forkserver
+    import signal
+    from multiprocessing import forkserver, resource_tracker
 
     forkserver.set_forkserver_preload(preload)
     here = os.open(".", os.O_PATH)
     try:
         os.chdir(os.path.dirname(os.__file__))  # noqa: PTH120
-        forkserver.ensure_running()
+        resource_tracker.ensure_running()  # which would unblock it
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
     finally:
         os.fchdir(here)
         os.close(here)

@@ -3,8 +3,8 @@
     torchrun --nproc-per-node 2 -m training.train ...
 
 Each process takes its share of every batch, so a run gives the same network by one process and by many, but for what
-looks at a share alone: batch normalisation, dropout, the mixing of images and the weighing of classes. The first
-process alone validates, writes files and shows progress.
+looks at a share alone: batch normalisation, dropout and the mixing of images. The first process alone validates,
+writes files and shows progress.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from cnn_perception.errors import ConfigError, DataError, printable
 from cnn_perception.files import require_unused
 from training import checkpoint, distributed
 from training.batches.loader import Images, Order, data_loader
+from training.batches.workers import affordable
 from training.calibration import ensemble
 from training.calibration.ensemble import ImageScores, TenViews
 from training.checkpoint import Checkpoint
@@ -35,8 +36,10 @@ from training.data.records import LabelledImages, Part, Sample
 from training.networks import build
 from training.run_files import write_text
 from training.scoring.scores import ScoredLogits
+from training.tasks import sides
 from training.tasks.by_name import task_of
 from training.tasks.scaling import standardised
+from training.text_table import text_table
 
 Figures = dict[str, Any]
 
@@ -92,6 +95,7 @@ def evaluate(paths: Sequence[Path], data: Path, part: Part, ten_crop: bool, load
         "checkpoints": {c.name: str(path) for c, path in zip(candidates, paths, strict=True)},
         "trained_on": {c.name: _learned(c.checkpoint, samples) for c in candidates},
         "scores": _scores(candidates, samples, images, ten_crop, loading),
+        "sided": list(sides.sided(images.class_names, of_numbers=False)),
     }
 
 
@@ -163,7 +167,8 @@ def _predict(candidate: Candidate, samples: tuple[Sample, ...], loading: Loading
     images = TenViews(samples, saved.input) if way else Images(samples, saved.input)
     size = max(1, loading.batch_size // ensemble.VIEWS) if way else loading.batch_size
     order = Order(len(samples), size, None)
-    loader = data_loader(images, order, loading.workers, loading.device.type == "cuda")
+    workers = affordable(loading.workers, (size, *images.shape))
+    loader = data_loader(images, order, workers, loading.device.type == "cuda")
     title = candidate.name + way
     return ensemble.predict_scores(candidate.model, loader, loading.device, saved, title)
 
@@ -193,11 +198,10 @@ def _learned(saved: Checkpoint, samples: Sequence[Sample]) -> int:
 def _table(report: dict[str, Any]) -> str:
     rows = report["scores"]
     columns = [name for name, value in next(iter(rows.values())).items() if isinstance(value, float)]
-    width = max(len(name) for name in (*rows, report["part"])) + 2
-    lines = [f"{report['part']:<{width}}{'images':>8}" + "".join(f"{_short(name):>10}" for name in columns)]
+    cells = [[report["part"], "images", *map(_short, columns)]]
     for name, scores in rows.items():
-        figures = "".join(f"{scores[column]:>10.3f}" for column in columns)
-        lines.append(f"{name:<{width}}{scores['images']:>8}{figures}")
+        cells.append([name, str(scores["images"]), *(f"{scores[column]:.3f}" for column in columns)])
+    lines = text_table(cells)
     for name, count in report["trained_on"].items():
         if count:
             lines.append(f"beware: {name} was trained on {count} of these images; its figures are too good")
@@ -247,6 +251,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
         write_text(path, text)
     print(_table(report))
+    if options.ten_crop and (names := report["sided"]):
+        print(f"beware: half of ten crops are mirrored, and left and right differ: {', '.join(map(repr, names[:3]))}")
 
 
 def _make_folder(folder: Path) -> None:

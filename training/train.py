@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from cnn_perception.commands import bad_input, exit_code
 from cnn_perception.errors import ConfigError, DataError, PerceptionError, printable
 from training import check, checkpoint, config, distributed
 from training.batches import cache
+from training.batches.augment import mirroring_note
 from training.calibration import embeddings, fit
 from training.config import TrainConfig
 from training.data import load
@@ -33,6 +35,7 @@ from training.report import page as html
 from training.run_files import write_text
 from training.scoring.scores import ScoredLogits
 from training.tasks.multiclass import confusion
+from training.text_table import text_table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -153,23 +156,31 @@ def describe(run: Run) -> None:
     """Prints what is about to be trained on what."""
     print("\n".join(check.describe(run.data, run.folder / "findings.csv")))
     print(f"{run.config.mode} of {run.config.backbone}, weights {run.weights}, on {run.device}")
+    if note := mirroring_note(run.config, run.data.task, run.data.class_names):
+        print(note)
 
 
 def summarise(run: Run, report: dict[str, Any], parts: Sequence[str]) -> None:
     """Prints the scores, where the files are, and what to do next."""
     shown = [name for name, value in report["val"].items() if isinstance(value, float)]
-    print("".join((f"\n{'':<6}{'images':>8}", *(f"{name:>{len(name) + 3}}" for name in shown))))
-    for part in parts:
-        scores = report[part]
-        print(f"{part:<6}{scores['images']:>8}" + "".join(f"{scores[name]:>{len(name) + 3}.3f}" for name in shown))
-        for name, row in scores.get("per_number", {}).items():
+    heading, *lines = text_table([["", "images", *shown], *(_figures(part, report[part], shown) for part in parts)])
+    print(f"\n{heading}")
+    for part, line in zip(parts, lines, strict=True):
+        print(line)
+        for name, row in report[part].get("per_number", {}).items():
             told = f"{row['mae']:.4g} {row['unit']}".strip()
             known = f"{row['mae_of_training_mean']:.4g}"
             shown_error = f"mean absolute error {told}, R2 {row['r2']:.3f}"
             print(f"      {printable(name)}: {shown_error} (always the training mean: {known})")
     print(f"{sum(report['seconds'].values()):.0f} s; report and figures in {run.folder}\nnext:")
     name = f"{Path(run.config.data).name}_{run.config.backbone}.onnx"
-    print(f"  python -m training.export --checkpoint {run.folder / 'best.pt'} --output models/{name}")
+    words = ["--checkpoint", str(run.folder / "best.pt"), "--output", f"models/{name}"]
+    print(f"  python -m training.export {shlex.join(words)}")
+
+
+def _figures(part: str, scores: Mapping[str, Any], shown: Sequence[str]) -> list[str]:
+    """The cells of a part's line in the table of scores."""
+    return [part, str(scores["images"]), *(f"{scores[name]:.3f}" for name in shown)]
 
 
 if __name__ == "__main__":

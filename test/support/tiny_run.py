@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
+import signal
+import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ import torch
 from tiny_images import write_folder
 
 from training import checkpoint
+from training.batches.loader import Images, Item, Key
 from training.config import make
 from training.loop.run import Run, open_run
 from training.loop.step import BatchPosition
@@ -19,7 +24,7 @@ SETTINGS: dict[str, Any] = {
     "mode": "scratch", "backbone": "lenet5", "dropout": 0.0, "input_size": (32, 40), "batch_size": 8,
     "workers": 0, "device": "cpu", "epochs": 2, "augment": (), "cache_gb": 0.0, "lr": 1e-3, "warmup_epochs": 0.0,
 }  # fmt: skip
-ALONE = BatchPosition(first=True, last=True, images=8)
+ALONE = BatchPosition(first=True, last=True, images=8, weight=8.0)
 """Of a batch of 8 images that is a step by itself."""
 
 
@@ -46,6 +51,21 @@ def random_batch(count: int = 8, seed: int = 0) -> tuple[torch.Tensor, torch.Ten
     """Images and their classes."""
     made = torch.Generator().manual_seed(seed)
     return torch.randn(count, 3, 32, 40, generator=made), torch.arange(count) % 3
+
+
+@dataclass(frozen=True)
+class OddImages(Images):
+    """Images that cannot be loaded: the process that tries dies, raises, or never comes back."""
+
+    deed: str = "die"
+
+    def item(self, key: Key, out: Any) -> Item:
+        if self.deed == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.deed == "raise":
+            raise RuntimeError("a defect")
+        threading.Event().wait()
+        raise AssertionError
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:

@@ -14,6 +14,7 @@ import bad_batch
 import pytest
 import torch
 from paths import ROOT
+from tiny_images import write_folder
 from tiny_run import command_line, tiny_run, write_photos
 
 from training import checkpoint
@@ -97,6 +98,18 @@ def test_two_processes_train_the_network_of_one_and_one_of_them_writes(photos, a
     assert len(re.findall("val loss", out)) == 2
     assert len(re.findall("validating: *0%", err)) <= 2
     assert list((tmp_path / "two").glob(".*")) == []  # no unfinished file
+
+
+def test_the_weights_of_classes_are_those_of_the_step_over_all_processes(tmp_path):
+    unbalanced = write_folder(tmp_path / "signs", {"go": 25, "stop": 9, "turn": 6})
+    settings = {**SETTINGS, "balance": "weights", "lr": 0.05}
+    trainer.fit(tiny_run(unbalanced, tmp_path / "alone", **settings), None)
+    run = torchrun(*command_line(unbalanced, tmp_path / "two", **settings))
+
+    _, err = run.communicate(timeout=150)
+
+    assert run.returncode == 0, err
+    assert_same_run(tmp_path / "two", tmp_path / "alone")
 
 
 def test_ctrl_c_ends_all_processes_and_the_run_can_be_continued(photos, alone, tmp_path):

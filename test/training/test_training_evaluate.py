@@ -126,6 +126,14 @@ def test_ten_views_are_torchvisions_ten_crops_and_the_centre_is_the_robots(shape
     assert np.array_equal(views[9], views[4][:, ::-1])
 
 
+def test_ten_views_of_any_size_lie_inside_the_image_at_crop_fraction_one():
+    whole = InputSpec(28, 28, "crop", 1.0, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
+    for height in range(20, 100):
+        image = RgbImage(np.full((height, 64, 3), 9, np.uint8))
+        for view in ensemble.ten_views(image, whole):
+            assert (view == 9).all()
+
+
 def test_single_ten_crop_and_ensemble_average_the_scores(photos, runs, tmp_path, capsys):
     a, b = runs / "a" / "best.pt", runs / "b" / "best.pt"
     argv = ["--checkpoint", str(a), "--ensemble", str(b), "--data", str(photos), "--ten-crop", "--device", "cpu"]

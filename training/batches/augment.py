@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -23,6 +24,7 @@ from cnn_perception.model.spec import InputSpec, Task
 from cnn_perception.pipeline.preprocess import Region, input_region
 from training.batches import policies
 from training.config import TrainConfig, expand_augment
+from training.tasks import sides
 from training.tasks.by_name import task_of
 
 Affine = npt.NDArray[np.float64]
@@ -62,11 +64,21 @@ class Augmentation:
     randaugment_magnitude: int
 
     @classmethod
-    def of(cls, config: TrainConfig, task: Task) -> Augmentation | None:
-        """Returns the augmentation of a run, by default that of its task; None if it has none."""
+    def of(cls, config: TrainConfig, task: Task, names: Sequence[str] = ()) -> Augmentation | None:
+        """Returns the augmentation of a run, None if it has none.
+
+        By default it is that of its task, but for the mirroring where left and right differ.
+
+        Args:
+            config: The settings of the run.
+            task: What it learns.
+            names: Of the classes or numbers.
+        """
         chosen = config.augment
         if chosen is None:
             chosen = expand_augment([task_of(task).default_augment])
+            if _sided(task, names):
+                chosen = tuple(name for name in chosen if name != "flip")
         if not chosen:
             return None
         shared = {f.name for f in dataclasses.fields(cls)} & {f.name for f in dataclasses.fields(config)} - {"input"}
@@ -78,6 +90,30 @@ class Augmentation:
         zoom = 1 / math.sqrt(self.crop_area) if "crop" in self.switches else 1 / self.input.crop_fraction
         zoom *= self.scale_factor if "scale" in self.switches else 1.0
         return zoom * (math.sqrt(self.stretch_factor) if "stretch" in self.switches else 1.0)
+
+
+def mirroring_note(config: TrainConfig, task: Task, names: Sequence[str]) -> str:
+    """Returns what is to be said of mirroring, in one line; empty where left and right are the same.
+
+    Args:
+        config: The settings of the run.
+        task: What it learns.
+        names: Of the classes or numbers.
+    """
+    sided = _sided(task, names)
+    if not sided:
+        return ""
+    shown = ", ".join(map(repr, sided[:3])) + ", ..." * (len(sided) > 3)
+    usual = expand_augment([task_of(task).default_augment])
+    if config.augment is None and "flip" in usual:
+        return f"left and right differ ({shown}): images are not mirrored; --augment {','.join(usual)} would do so"
+    if "flip" in (config.augment or ()):
+        return f"warning: --augment flip mirrors images, but left and right differ ({shown}); leave flip out"
+    return ""
+
+
+def _sided(task: Task, names: Sequence[str]) -> tuple[str, ...]:
+    return sides.sided(names, of_numbers=not task_of(task).has_probabilities)
 
 
 def augment(image: RgbImage, settings: Augmentation, rng: np.random.Generator) -> RgbImage:

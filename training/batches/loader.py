@@ -7,30 +7,24 @@ show it. Which images form a batch and how they are augmented follows from (seed
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
-import multiprocessing.context
-import os
-import signal
-import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from cnn_perception.errors import ConfigError, FrameError
 from cnn_perception.image.messages import decode_file_bytes
-from cnn_perception.import_path import start_forkserver
 from cnn_perception.model.spec import InputSpec
 from cnn_perception.pipeline.preprocess import InputTensor, preprocess
 from training.batches.augment import Augmentation, augment
 from training.batches.cache import Cache
+from training.batches.workers import AHEAD, POLL_S, Loader, processes, start_worker
 from training.data.records import Sample
 
 
@@ -155,13 +149,18 @@ class Order(Sampler[list[Key]]):
     def __len__(self) -> int:
         return self.batches() - self.first_batch
 
-    def __iter__(self) -> Iterator[list[Key]]:
+    def rows(self) -> npt.NDArray[np.int64]:
+        """Returns the samples of the epoch in their order, (count,) int64; batches are pieces of it."""
         rows = np.arange(self.count)
         if self.shuffle_seed is not None:
             rng = np.random.default_rng((self.shuffle_seed, self.epoch))
             if self.weights is not None:
                 rows = drawn(self.weights, rng)
             rng.shuffle(rows)
+        return rows
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        rows = self.rows()
         for batch in range(self.first_batch, self.batches()):
             whole = rows[batch * self.batch_size :][: self.batch_size]
             yield [Key(self.epoch, int(i)) for i in whole[self.share[0] :: self.share[1]]]
@@ -211,44 +210,24 @@ def class_weights(samples: Sequence[Sample], class_count: int) -> Tensor:
 
 
 def balanced(samples: Sequence[Sample], class_count: int) -> npt.NDArray[np.float64]:
-    """Returns the weights, (n,) float64, with which `Order` shows each class equally often; see `class_weights`."""
+    """Returns the weight of each image's class, (n,) float64, as `Order` takes it; see `class_weights`."""
     return class_weights(samples, class_count).double().numpy()[[sample.label for sample in samples]]
 
 
-def data_loader(images: Images, order: Order, workers: int, pin_memory: bool) -> DataLoader[Batch]:
+def data_loader(images: Images, order: Order, workers: int, pin_memory: bool) -> Loader[Batch]:
     """Returns the batches of an order, loaded by processes of their own (none with 0 workers)."""
-    return DataLoader(
+    # the libraries by name, too: the process may look for this module before it has got this one's `sys.path`
+    preload = ["cv2", "numpy", "torch", __name__]
+    return Loader(
         images,  # type: ignore[arg-type]  # torch types a loader by its items, not by its batches
         batch_sampler=order,
         num_workers=workers,
         collate_fn=images.collate,
         pin_memory=pin_memory,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
+        timeout=POLL_S if workers else 0,
+        prefetch_factor=AHEAD if workers else None,
         generator=torch.Generator(),  # its own: the run's random numbers must not depend on loading
         persistent_workers=workers > 0,
-        multiprocessing_context=_processes() if workers else None,
+        multiprocessing_context=processes(preload) if workers else None,
     )
-
-
-def _processes() -> multiprocessing.context.BaseContext:
-    """Where workers come from: a fresh process that has imported this module and has no threads.
-
-    A fork of this one would inherit the locks of OpenCV's and torch's threads, and hang on the first it needs.
-    """
-    # the libraries by name, too: the process may look for this module before it has got this one's `sys.path`
-    start_forkserver(["cv2", "numpy", "torch", __name__])
-    return multiprocessing.get_context("forkserver")
-
-
-def _start_worker(_worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the run's own process decides
-    cv2.setNumThreads(1)
-    threading.Thread(target=_end_with_the_run, daemon=True).start()
-
-
-def _end_with_the_run() -> None:
-    """Ends this worker when the run was killed: torch only watches the process that forked it, which lives on."""
-    run = multiprocessing.parent_process()
-    assert run is not None
-    run.join()
-    os._exit(1)

@@ -49,8 +49,8 @@ def ten_views(image: RgbImage, spec: InputSpec) -> list[RgbImage]:
     views = []
     for left, top in ((0.0, 0.0), (right, 0.0), (0.0, bottom), (right, bottom), (centre.left, centre.top)):
         box = (left, top, left + width - right, top + height - bottom)
-        # in floating point a corner may lie a hair outside, which Pillow refuses
-        inside = (box[0], box[1], min(box[2], width), min(box[3], height))
+        # in floating point any edge may lie a hair outside, which Pillow refuses
+        inside = (max(0.0, box[0]), max(0.0, box[1]), min(box[2], width), min(box[3], height))
         resized = source.resize((spec.width, spec.height), FILTERS[spec.interpolation], box=inside)
         views.append(RgbImage(np.asarray(resized)))
     return [*views, *(RgbImage(np.ascontiguousarray(view[:, ::-1])) for view in views)]

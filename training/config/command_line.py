@@ -10,7 +10,7 @@ from typing import Any, Literal, NoReturn
 
 from cnn_perception.errors import ConfigError
 from training.config.defaults import MODE_DEFAULTS
-from training.config.fields import flag_of, required_type
+from training.config.fields import as_given, flag_of, required_type
 from training.config.settings import TrainConfig
 from training.recipes import recipe as recipes
 
@@ -127,9 +127,7 @@ def _shown(name: str, value: object) -> str:
     """A default as it would be given on the command line."""
     if name == "input_size":
         return "224"
-    if isinstance(value, tuple):
-        return ",".join(map(str, value)) or "none"
-    return str(value)
+    return as_given(value)
 
 
 def _size(text: str) -> tuple[int, int]:

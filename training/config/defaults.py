@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from cnn_perception.errors import ConfigError
-from training.config.augmentations import expand_augment
+from training.config.augmentations import PRESETS, expand_augment
 from training.config.fields import flag_of
 from training.config.settings import Mode, TrainConfig
 
@@ -16,6 +17,42 @@ MODE_DEFAULTS: dict[Mode, dict[str, Any]] = {
     "scratch": {"weights": "none", "epochs": 60, "lr": 1e-3},
 }
 """Where a mode differs from the defaults of `TrainConfig`; what the user gives wins over both."""
+
+
+def without_effect(given: Mapping[str, Any], config: TrainConfig) -> list[str]:
+    """Says which of the settings that the user gave have no effect beside the others, a line each.
+
+    Args:
+        given: Arguments of `make`.
+        config: What it made of them.
+    """
+    fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
+    lines = []
+    for name, value in given.items():
+        needs = fields[name].metadata["needs"]
+        if value and needs and not _is_met(needs, config):
+            lines.append(f"warning: --{flag_of(name)} has no effect {_in_words(needs)}")
+    return lines
+
+
+def _in_words(needs: str) -> str:
+    if needs.startswith("not "):
+        return f"with --{flag_of(needs.removeprefix('not '))}"
+    wanted, _, values = needs.partition("=")
+    return f"without --{flag_of(wanted)} {' or '.join(values.split(','))}".rstrip()
+
+
+def _is_met(needs: str, config: TrainConfig) -> bool:
+    """Returns whether a setting is on, or is or holds one of the values named after it."""
+    if needs.startswith("not "):
+        return not _is_met(needs.removeprefix("not "), config)
+    name, _, values = needs.partition("=")
+    value = getattr(config, name)
+    if name == "augment" and value is None:
+        value = PRESETS["light"]
+    if not values:
+        return bool(value)
+    return not {*values.split(",")}.isdisjoint(value if isinstance(value, tuple) else (value,))
 
 
 def make(**given: Any) -> TrainConfig:  # noqa: ANN401
@@ -32,7 +69,7 @@ def make(**given: Any) -> TrainConfig:  # noqa: ANN401
     """
     fields = {f.name: f for f in dataclasses.fields(TrainConfig)}
     if unknown := sorted(given.keys() - fields.keys()):
-        raise ConfigError(f"unknown settings {unknown}; see python -m training.train --help")
+        raise ConfigError(f"unknown settings {', '.join(unknown)}; see python -m training.train --help")
     if missing := [name for name in ("data", "output") if not given.get(name)]:
         raise ConfigError(f"--{missing[0]} is missing; name a folder")
     mode = given.get("mode", fields["mode"].default)

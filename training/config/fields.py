@@ -18,14 +18,34 @@ def setting(
     low: float = -math.inf,
     high: float = math.inf,
     probe: bool = True,
+    needs: str = "",
 ) -> Any:  # noqa: ANN401
-    """Returns a dataclass field with its help text, its range [low, high] and whether `--mode probe` heeds it."""
-    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "probe": probe})
+    """Returns a dataclass field with what is known of a setting.
+
+    Args:
+        default: Its default; without one it must be given.
+        help: Its help text.
+        low: The least value.
+        high: The largest.
+        probe: Whether `--mode probe` heeds it.
+        needs: The setting without which it has no effect: `teacher`, or with the values that it must have or hold,
+            `optimizer=sgd,nesterov`; `not targets` for one beside which it has none.
+    """
+    known = {"help": help, "low": low, "high": high, "probe": probe, "needs": needs}
+    return dataclasses.field(default=default, metadata=known)
 
 
 def flag_of(name: str) -> str:
     """Returns a setting's flag without its dashes."""
     return name.replace("_", "-")
+
+
+def as_given(value: object) -> str:
+    """Returns a setting's value as it is written on the command line."""
+    if isinstance(value, tuple):
+        separator = "x" if value and isinstance(value[0], int) else ","
+        return separator.join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
 
 
 def required_type(hint: Any) -> Any:  # noqa: ANN401
@@ -52,4 +72,5 @@ def check(field: dataclasses.Field[Any], hint: Any, value: Any) -> None:  # noqa
         fits = all(isinstance(n, int | float) and not isinstance(n, bool) and low <= n <= high for n in numbers)
         whole = hint is float or all(isinstance(n, int) for n in numbers)
         if not (fits and whole and all(map(math.isfinite, numbers))):
-            raise ConfigError(f"--{flag_of(field.name)}: {value} is out of range; it must be in [{low:g}, {high:g}]")
+            text = as_given(value)
+            raise ConfigError(f"--{flag_of(field.name)}: {text} is out of range; it must be in [{low:g}, {high:g}]")

@@ -114,22 +114,51 @@ class TrainConfig:
         probe=False,
     )
     crop_area: float = setting(
-        0.35, help="crop: smallest share of the image's area that is kept", low=0.01, high=1, probe=False
+        0.35,
+        help="crop: smallest share of the image's area that is kept",
+        low=0.01,
+        high=1,
+        probe=False,
+        needs="augment=crop",
     )
     color_strength: float = setting(
-        0.3, help="color: brightness, contrast and saturation change by up to this share", low=0, high=0.99, probe=False
+        0.3,
+        help="color: brightness, contrast and saturation change by up to this share",
+        low=0,
+        high=0.99,
+        probe=False,
+        needs="augment=color",
     )
-    rotation_deg: float = setting(360.0, help="rotate: by up to this angle, either way", low=0, high=360, probe=False)
+    rotation_deg: float = setting(
+        360.0, help="rotate: by up to this angle, either way", low=0, high=360, probe=False, needs="augment=rotate"
+    )
     translate_px: float = setting(
-        10.0, help="translate: by up to this many pixels of the network's input, either way", low=0, probe=False
+        10.0,
+        help="translate: by up to this many pixels of the network's input, either way",
+        low=0,
+        probe=False,
+        needs="augment=translate",
     )
-    scale_factor: float = setting(1.6, help="scale: log-uniform between 1/this and this", low=1, high=10, probe=False)
-    shear_deg: float = setting(20.0, help="shear: by up to this angle, either way", low=0, high=80, probe=False)
+    scale_factor: float = setting(
+        1.6, help="scale: log-uniform between 1/this and this", low=1, high=10, probe=False, needs="augment=scale"
+    )
+    shear_deg: float = setting(
+        20.0, help="shear: by up to this angle, either way", low=0, high=80, probe=False, needs="augment=shear"
+    )
     stretch_factor: float = setting(
-        1.3, help="stretch: aspect ratio log-uniform between 1/this and this", low=1, high=10, probe=False
+        1.3,
+        help="stretch: aspect ratio log-uniform between 1/this and this",
+        low=1,
+        high=10,
+        probe=False,
+        needs="augment=stretch",
     )
-    randaugment_operations: int = setting(2, help="randaugment: operations an image", low=1, high=14, probe=False)
-    randaugment_magnitude: int = setting(9, help="randaugment: their strength", low=0, high=30, probe=False)
+    randaugment_operations: int = setting(
+        2, help="randaugment: operations an image", low=1, high=14, probe=False, needs="augment=randaugment"
+    )
+    randaugment_magnitude: int = setting(
+        9, help="randaugment: their strength", low=0, high=30, probe=False, needs="augment=randaugment"
+    )
     mixup: float = setting(
         0.0, help="blend pairs of images and labels, share from Beta(this, this); 0: off", low=0, high=100, probe=False
     )
@@ -141,7 +170,14 @@ class TrainConfig:
     )
 
     optimizer: Optimizer = setting("adamw", help="nesterov is sgd with Nesterov momentum", probe=False)
-    momentum: float = setting(0.9, help="of sgd, nesterov and rmsprop", low=0, high=0.9999, probe=False)
+    momentum: float = setting(
+        0.9,
+        help="of sgd, nesterov and rmsprop",
+        low=0,
+        high=0.9999,
+        probe=False,
+        needs="optimizer=sgd,nesterov,rmsprop",
+    )
     lr: float = setting(1e-3, help="learning rate of the head", low=1e-12, high=1e3, probe=False)
     lr_decay_per_stage: float = setting(
         0.1,
@@ -149,6 +185,7 @@ class TrainConfig:
         low=1e-6,
         high=1,
         probe=False,
+        needs="mode=finetune",
     )
     head_init: HeadInit = setting(
         "random",
@@ -157,13 +194,18 @@ class TrainConfig:
         probe=False,
     )
     head_epochs: int | None = setting(
-        None, help="finetune: first epochs, in which the head alone learns; up to 2 by default", low=0, probe=False
+        None,
+        help="finetune: first epochs, in which the head alone learns; up to 2 by default",
+        low=0,
+        probe=False,
+        needs="mode=finetune",
     )
     last_stage_epochs: int | None = setting(
         None,
         help="finetune: epochs after those, in which head and last stage learn; up to 3 by default",
         low=0,
         probe=False,
+        needs="mode=finetune",
     )
     freeze_norm: bool = setting(
         False,
@@ -175,9 +217,13 @@ class TrainConfig:
     warmup_epochs: float | None = setting(
         None, help="epochs in which it rises; by default 5 %% of the epochs, 30 %% for onecycle", low=0, probe=False
     )
-    step_epochs: int = setting(10, help="step: epochs between two falls", low=1, probe=False)
-    patience: int = setting(3, help="plateau: epochs without a lower validation loss to bear", low=0, probe=False)
-    lr_gamma: float = setting(0.1, help="step, plateau: factor of one fall", low=1e-6, high=1, probe=False)
+    step_epochs: int = setting(10, help="step: epochs between two falls", low=1, probe=False, needs="schedule=step")
+    patience: int = setting(
+        3, help="plateau: epochs without a lower validation loss to bear", low=0, probe=False, needs="schedule=plateau"
+    )
+    lr_gamma: float = setting(
+        0.1, help="step, plateau: factor of one fall", low=1e-6, high=1, probe=False, needs="schedule=step,plateau"
+    )
     weight_decay: float | None = setting(
         0.05, help="of weights, not of biases and norms; probe: L2 penalty, by default chosen by cross-validation",
         low=0, high=1e6,
@@ -185,7 +231,14 @@ class TrainConfig:
     dropout: float | None = setting(
         None, help="rate before the final layer; the architecture's own by default", low=0, high=0.99, probe=False
     )
-    label_smoothing: float = setting(0.0, help="share of a label spread over all classes", low=0, high=0.9, probe=False)
+    label_smoothing: float = setting(
+        0.0,
+        help="share of a label spread over all classes",
+        low=0,
+        high=0.9,
+        probe=False,
+        needs="not targets",
+    )
     accumulate: int = setting(1, help="batches of which one step learns", low=1, probe=False)
     clip_norm: float = setting(0.0, help="largest norm of a step's gradient; 0: any", low=0, probe=False)
     ema: float = setting(
@@ -203,13 +256,16 @@ class TrainConfig:
         3, help="steps in a row without a finite loss or gradient after which to give up", low=1, probe=False
     )
     teacher: str | None = setting(None, help="best.pt of a run whose network this one shall imitate", probe=False)
-    distil_weight: float = setting(0.5, help="share of the teacher in the loss", low=0, high=1, probe=False)
+    distil_weight: float = setting(
+        0.5, help="share of the teacher in the loss", low=0, high=1, probe=False, needs="teacher"
+    )
     distil_temperature: float = setting(
         4.0,
         help="softens the scores of the teacher and of the network that is compared",
         low=0.01,
         high=100,
         probe=False,
+        needs="teacher",
     )
 
     unknown: UnknownChoice = setting(
@@ -217,11 +273,20 @@ class TrainConfig:
         help="rule for images of none of the classes, fitted to the validation images: energy of the logits, or "
         "distance to the class centres; auto: what tells --outside better, without it distance; beyond 200 classes "
         "energy",
+        needs="not targets",
     )
     false_alarm_rate: float = setting(
-        0.05, help="share of the validation images that the rule may call unknown; 0 is no rule", low=0, high=0.5
+        0.05,
+        help="share of the validation images that the rule may call unknown; 0 is no rule",
+        low=0,
+        high=0.5,
+        needs="unknown=auto,energy,distance",
     )
-    outside: str | None = setting(None, help="folder of images of none of the classes, on which the rule is measured")
+    outside: str | None = setting(
+        None,
+        help="folder of images of none of the classes, on which the rule is measured",
+        needs="unknown=auto,energy,distance",
+    )
 
     workers: int | None = setting(
         None, help="processes that load images; by default up to 2 on a CPU, up to 8 with a GPU", low=0, high=256
@@ -233,6 +298,7 @@ class TrainConfig:
         None,
         help="where they are kept, and stay for other runs; by default OUTPUT/cache, removed after the training",
         probe=False,
+        needs="cache_gb",
     )
     device: Device = setting("auto", help="auto takes the GPU if there is one")
     amp: Amp = setting("auto", help="mixed precision; auto: off on a CPU, bf16 or else fp16 on a GPU", probe=False)

@@ -45,8 +45,11 @@ class Content:
 
 def read_all(paths: Sequence[Path]) -> Iterable[Content | ImageFinding]:
     """Yields what each file holds, or why it is left out, in the order of the paths."""
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
+    try:
         yield from tqdm(pool.map(read, paths), "checking", len(paths), unit="img")
+    finally:
+        pool.shutdown(cancel_futures=True)  # a Ctrl-C need not wait for the rest
 
 
 def read(path: Path) -> Content | ImageFinding:

@@ -10,6 +10,7 @@ from typing import Any
 
 from cnn_perception.errors import ConfigError
 from training.run_files import write_text
+from training.text_table import text_table
 
 Train = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -49,9 +50,8 @@ def cross_validate(given: Mapping[str, Any], train: Train) -> dict[str, Any]:
     metrics = _summary([report["val"] for report in reports])
     summary = {"folds": count, "val": metrics}
     write_text(folder / "folds.json", json.dumps(summary, indent=2) + "\n")
-    print(f"\n{'':<20}{'mean':>10}{'std':>10}")
-    for name, found in metrics.items():
-        print(f"{name:<20}{found['mean']:>10.4f}{found['std']:>10.4f}")
+    rows = [(name, f"{found['mean']:.4f}", f"{found['std']:.4f}") for name, found in metrics.items()]
+    print("", *text_table([("", "mean", "std"), *rows]), sep="\n")
     print(f"{count} folds in {folder}, summary in {folder / 'folds.json'}")
     return summary
 

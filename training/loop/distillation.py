@@ -31,10 +31,12 @@ def teacher(config: TrainConfig, data: LabelledImages, device: torch.device) -> 
         if not task_of(task).one_class:
             raise ConfigError(f"--teacher {path}: only one class an image can be taught, not {task}; leave it out")
     if saved.class_names != data.class_names:
-        different = sorted(set(saved.class_names) ^ set(data.class_names)) or "their order"
+        different = ", ".join(map(repr, sorted(set(saved.class_names) ^ set(data.class_names)))) or "their order"
         raise ConfigError(f"--teacher {path}: differs from {data.root} in its classes ({different}); take another")
     if saved.input != config.input:
-        raise ConfigError(f"--teacher {path}: sees {saved.input}; give this run the same --input-size and resize")
+        seen = f"{saved.input.height}x{saved.input.width}, {saved.input.resize_mode} {saved.input.crop_fraction:g}"
+        seen = f"{seen}, {saved.input.interpolation}"
+        raise ConfigError(f"--teacher {path}: sees {seen}; give this run the same --input-size and resize")
     model = build.restore(saved).to(device).eval().requires_grad_(False)
     return model.to(memory_format=torch.channels_last) if config.channels_last else model
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +26,8 @@ RIDGE_DECAYS = tuple(10 ** (power / 2) for power in range(-6, 9))
 FOLDS = 5
 CROSS_VALIDATED = 5000
 """Images beyond which cross-validation takes a random part: the penalty depends little on more."""
+THREAD_WORK = 10_000_000
+"""Multiply-adds of one pass over the features from which a further thread is worth its start."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,11 +91,23 @@ class Scale:
 def fit(data: Features, task: Task, outputs: int, decay: float, iterations: int, note: Note | None = None) -> Linear:
     """Returns what `fit_linear` finds, or for numbers `fit_ridge` at once; see there."""
     if not task_of(task).least_squares:
-        return fit_linear(data, task, outputs, decay, iterations, note)
+        with _threads(data, outputs):
+            return fit_linear(data, task, outputs, decay, iterations, note)
     (layer,) = fit_ridge(data, [decay])
     if note is not None:
         note(layer)
     return layer
+
+
+@contextlib.contextmanager
+def _threads(data: Features, outputs: int) -> Iterator[None]:
+    """No more threads than the work is worth: hundreds of small steps would else wait for many threads each."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(int(np.clip(data.embeddings.numel() * outputs // THREAD_WORK, 1, before)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def fit_linear(
@@ -170,13 +186,53 @@ def folds(samples: Sequence[Sample], config: TrainConfig) -> npt.NDArray[np.int6
         _, group = np.unique(names, return_inverse=True)
         return np.random.default_rng(config.seed).permutation(group.max() + 1)[group] % FOLDS
     if config.split == "tail":
-        return np.arange(len(samples)) * FOLDS // len(samples)
+        return _blocks(len(samples))
     rows = np.random.default_rng(config.seed).permutation(len(samples))
     result = np.empty(len(rows), np.int64)
     # dealing out the images class by class gives every fold its share of each
     order = np.argsort([samples[row].label for row in rows], kind="stable")
     result[rows[order]] = np.arange(len(rows)) % FOLDS
     return result
+
+
+def folds_in_time(samples: Sequence[Sample]) -> npt.NDArray[np.int64]:
+    """Returns folds of neighbours in the order of the samples, (n,), whatever their groups; of each class its own."""
+    labels = np.array([0 if sample.values else sample.label for sample in samples])
+    result = np.empty(len(samples), np.int64)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        result[rows] = _blocks(len(rows))
+    return result
+
+
+def can_validate(samples: Sequence[Sample], folds: npt.NDArray[np.int64]) -> bool:
+    """Returns whether most images, held out with their fold, leave others of their class to learn from."""
+    rows = _tried(len(folds))
+    labels = [(samples[row].label if not samples[row].values else 0) for row in rows]
+    everywhere = Counter(labels)
+    of_fold = Counter(zip(labels, folds[rows].tolist(), strict=True))
+    left = sum(count for (label, _), count in of_fold.items() if everywhere[label] > count)
+    return 2 * left > len(rows)
+
+
+def middle_decay(task: Task) -> float:
+    """Returns the penalty in the middle of those that are tried, for data that cannot choose one."""
+    decays = _decays(task)
+    return decays[len(decays) // 2]
+
+
+def _decays(task: Task) -> tuple[float, ...]:
+    return RIDGE_DECAYS if task_of(task).least_squares else WEIGHT_DECAYS
+
+
+def _blocks(count: int) -> npt.NDArray[np.int64]:
+    """The fold of each of so many neighbours, (count,)."""
+    return np.arange(count) * FOLDS // count
+
+
+def _tried(count: int) -> npt.NDArray[np.int64]:
+    """The rows of so many images that cross-validation looks at."""
+    return np.random.default_rng(0).permutation(count)[:CROSS_VALIDATED]
 
 
 def cross_validate(data: Features, task: Task, outputs: int, folds: npt.NDArray[np.int64]) -> dict[float, float]:
@@ -192,16 +248,17 @@ def cross_validate(data: Features, task: Task, outputs: int, folds: npt.NDArray[
         By the penalty, the mean loss; of numbers the mean absolute error, standardised.
     """
     learning = task_of(task)
-    decays = RIDGE_DECAYS if learning.least_squares else WEIGHT_DECAYS
-    rows = np.random.default_rng(0).permutation(len(folds))[:CROSS_VALIDATED]
+    decays = _decays(task)
+    rows = _tried(len(folds))
     losses = dict.fromkeys(decays, 0.0)
     for fold in tqdm(np.unique(folds[rows]), "cross-validating", leave=False):
         inside = data.rows(rows[folds[rows] != fold])
         outside = data.rows(rows[folds[rows] == fold])
-        if learning.least_squares:
-            layers = fit_ridge(inside, decays)
-        else:
-            layers = [fit_linear(inside, task, outputs, decay, iterations=50) for decay in decays]
+        with _threads(inside, outputs):
+            if learning.least_squares:
+                layers = fit_ridge(inside, decays)
+            else:
+                layers = [fit_linear(inside, task, outputs, decay, iterations=50) for decay in decays]
         for decay, layer in zip(decays, layers, strict=True):
             loss = learning.held_out_loss(layer(outside.embeddings), outside.targets)
             losses[decay] += loss.item() * len(outside.targets) / len(rows)

@@ -74,12 +74,15 @@ def sweep(run: Run) -> Sweep:
     learner.begin("all")
     average = 0.0
     with Interrupt() as interrupt:
-        for step, batch in enumerate(tqdm(itertools.islice(_endless(run), STEPS), "rates", STEPS, leave=False)):
+        for step, batch in enumerate(
+            tqdm(itertools.islice(_endless(run, interrupt), STEPS), "rates", STEPS, leave=False)
+        ):
             rate = LOWEST * (HIGHEST / LOWEST) ** (step / (STEPS - 1))
             learner.set_rates(rate / run.config.lr)
             images = batch.images.to(run.device)
             targets = batch.labels.to(run.device)
-            result = learner.learn(images, targets, BatchPosition(first=True, last=True, images=len(images)))
+            alone = BatchPosition(first=True, last=True, images=len(images), weight=learner.weight(targets))
+            result = learner.learn(images, targets, alone)
             if interrupt.requested:
                 raise KeyboardInterrupt
             if result is None:
@@ -93,7 +96,8 @@ def sweep(run: Run) -> Sweep:
     return Sweep(tuple(rates), tuple(losses))
 
 
-def _endless(run: Run) -> Iterator[Batch]:
+def _endless(run: Run, interrupt: Interrupt) -> Iterator[Batch]:
     loader, order = run.training_batches()
+    loader.asked_to_stop = lambda: interrupt.requested
     for order.epoch in itertools.count():
         yield from loader

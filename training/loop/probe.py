@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import time
 import zipfile
 from collections.abc import Sequence
@@ -33,6 +34,12 @@ ITERATIONS = MODE_DEFAULTS["probe"]["epochs"]
 """Most steps of L-BFGS for a head that fine-tuning begins with."""
 
 
+TOO_FEW_GROUPS = (
+    "warning: the training images are of too few groups to choose the weight decay on other groups; it is chosen on "
+    "other times of the same: record more groups, or give --weight-decay"
+)
+
+
 def fit(run: Run) -> list[EpochRecord]:
     """Trains the last layer alone, and leaves best.pt, last.pt, history.csv and embeddings.npz.
 
@@ -55,6 +62,8 @@ def fit(run: Run) -> list[EpochRecord]:
     decay = run.config.weight_decay
     if decay is None:
         decay = _choose_decay(train, samples, run)
+    if task_of(run.data.task).least_squares and run.config.epochs != ITERATIONS:
+        print("warning: --epochs has no effect: the layer of numbers is computed in one iteration")
     history = _History(run.data, train, val)
     classes = len(run.data.class_names)
     layer = linear_solver.fit(train, run.data.task, classes, decay, run.config.epochs, history.add)
@@ -136,11 +145,30 @@ def _cut(run: Run) -> backbones.Split:
 
 
 def _choose_decay(train: Features, samples: Sequence[Sample], run: Run) -> float:
-    """The penalty with the lowest loss by cross-validation on the training images."""
-    losses = linear_solver.cross_validate(
-        train, run.data.task, len(run.data.class_names), linear_solver.folds(samples, run.config)
-    )
-    return min(losses, key=lambda candidate: losses[candidate])
+    """The penalty with the lowest loss by cross-validation on the training images; the middle one without any."""
+    task = run.data.task
+    folds = _folds(samples, run)
+    losses = {}
+    if folds is not None:
+        losses = linear_solver.cross_validate(train, task, len(run.data.class_names), folds)
+    measured = {decay: loss for decay, loss in losses.items() if math.isfinite(loss)}
+    if not measured:
+        decay = linear_solver.middle_decay(task)
+        print(f"warning: too few training images to choose the weight decay; it is {decay:g}, or give --weight-decay")
+        return decay
+    return min(measured, key=lambda candidate: measured[candidate])
+
+
+def _folds(samples: Sequence[Sample], run: Run) -> npt.NDArray[np.int64] | None:
+    """The folds that choose the penalty, by groups or else by time; None where nothing can be held out."""
+    folds = linear_solver.folds(samples, run.config)
+    if linear_solver.can_validate(samples, folds):
+        return folds
+    folds = linear_solver.folds_in_time(samples)
+    if not linear_solver.can_validate(samples, folds):
+        return None
+    print(TOO_FEW_GROUPS)
+    return folds
 
 
 def _evaluate(layer: Linear, data: Features, meaning: Meaning) -> ScoredLogits:

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.files import require_unused
@@ -20,8 +19,18 @@ from training import checkpoint, distributed
 from training.batches.augment import Augmentation
 from training.batches.cache import open_cache
 from training.batches.loader import Batch, Images, Order, balanced, data_loader
+from training.batches.workers import Loader, affordable
 from training.checkpoint import UNCALIBRATED, Checkpoint
-from training.config import CHANGED_BY_RESUME, TrainConfig, expand_augment, from_json, make, with_recipe
+from training.config import (
+    CHANGED_BY_RESUME,
+    TrainConfig,
+    expand_augment,
+    from_json,
+    make,
+    with_recipe,
+    without_effect,
+)
+from training.config.fields import as_given, flag_of
 from training.data import load
 from training.data.load import DataOptions
 from training.data.records import LabelledImages, Part
@@ -85,10 +94,10 @@ class Run:
     device: torch.device
     workers: int
 
-    def training_batches(self) -> tuple[DataLoader[Batch], Order]:
+    def training_batches(self) -> tuple[Loader[Batch], Order]:
         """Returns the shuffled, augmented training images, decoded as far as they are kept, and their order."""
         samples = self.data.part("train")
-        augmentation = Augmentation.of(self.config, self.data.task)
+        augmentation = Augmentation.of(self.config, self.data.task, self.data.class_names)
         with distributed.first_alone_first(self.device):  # the others find what it wrote
             cache = open_cache(samples, self.config, augmentation)
         images = Images(samples, self.config.input, augmentation, self.config.seed, cache)
@@ -98,7 +107,7 @@ class Run:
         order = Order(len(samples), self.config.batch_size, self.config.seed, weights, share)
         return data_loader(images, order, self.workers, self.device.type == "cuda"), order
 
-    def evaluation_batches(self, *parts: Part) -> DataLoader[Batch]:
+    def evaluation_batches(self, *parts: Part) -> Loader[Batch]:
         """Returns the images of some parts one after the other, preprocessed as the robot does."""
         samples = tuple(sample for part in parts for sample in self.data.part(part))
         order = Order(len(samples), self.config.batch_size, None)
@@ -173,6 +182,8 @@ def settings(given: dict[str, Any]) -> TrainConfig:
         if (folder / "last.pt").exists():
             raise ConfigError(f"{folder}: holds a run already; --resume continues it, another --output starts afresh")
         config = make(**given)
+        for line in without_effect(given, config):
+            print(line)
         return dataclasses.replace(config, data=str(Path(config.data).absolute()))
     path = folder / "config.json"
     if not path.is_file():
@@ -181,7 +192,7 @@ def settings(given: dict[str, Any]) -> TrainConfig:
     for name, value in given.items():
         value = expand_augment(value) if name == "augment" else value
         if name not in (*CHANGED_BY_RESUME, "output", "data") and value != saved[name]:
-            raise ConfigError(f"--{name.replace('_', '-')}: the run in {folder} has {saved[name]}; leave it out")
+            raise ConfigError(f"--{flag_of(name)}: the run in {folder} has {as_given(saved[name])}; leave it out")
     kept = {name: given[name] for name in (*CHANGED_BY_RESUME, "output") if name in given}
     return TrainConfig(**{**saved, **kept, "data": str(Path(given.get("data", saved["data"])).absolute())})
 
@@ -213,7 +224,8 @@ def open_run(config: TrainConfig) -> Run:
     build.check_last_layer(model, config.backbone, data.task)
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     model = model.to(device).to(memory_format=layout)
-    return Run(config, folder, data, model, weights, device, _workers(config, device))
+    workers = affordable(_workers(config, device), (config.batch_size, 3, *config.input_size))
+    return Run(config, folder, data, model, weights, device, workers)
 
 
 def _workers(config: TrainConfig, device: torch.device) -> int:

@@ -23,18 +23,26 @@ from training.loop.run import Run
 from training.loop.schedule import Phase
 from training.networks import backbones
 from training.tasks.by_name import task_of
+from training.tasks.multiclass import image_weights
 
 
 class BatchPosition(NamedTuple):
-    """Where a batch stands in its step: the first, the last of those accumulated; `images` in all of them."""
+    """Where a batch stands in its step: the first, the last of those accumulated.
+
+    `images` are in all of them, over all processes, and together weigh `weight`: as many unless classes are weighed.
+    """
 
     first: bool
     last: bool
     images: int
+    weight: float
 
 
 class BatchResult(NamedTuple):
-    """What a batch gave, over all processes: images, their summed loss and hits; NaN or Inf if it is bad."""
+    """What a batch gave, over all processes: images, their part of the step's loss, hits; NaN or Inf if it is bad.
+
+    `loss_sum` is so scaled that, summed over a step and divided by its images, it is the loss that the step lowers.
+    """
 
     images: int
     loss_sum: float
@@ -129,12 +137,12 @@ class Learner:
         with contextlib.nullcontext() if self._parallel is None or position.last else self._parallel.no_sync():
             with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
                 outputs = self._network(images)
-                loss = self.loss(outputs, images, targets)
-            own = [len(images), loss.item() * len(images), self.task.hits(outputs, targets)]
+                loss = self.loss(outputs, images, targets, position)
+            own = [len(images), loss.item() * position.images, self.task.hits(outputs, targets)]
             count, loss_sum, hits = distributed.total(own, self.device)
             if math.isfinite(loss_sum):
-                share = len(images) * distributed.count() / position.images  # the processes' gradients are averaged
-                self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
+                summed = loss * distributed.count()  # the processes' gradients are averaged
+                self.scaler.scale(summed).backward()  # type: ignore[no-untyped-call]
         return BatchResult(int(count), loss_sum, hits)
 
     def _undo(self) -> None:
@@ -145,14 +153,26 @@ class Learner:
             for buffer, before in zip(self.model.buffers(), self._buffers, strict=True):
                 buffer.copy_(before)
 
-    def loss(self, outputs: Tensor, images: Tensor, targets: Tensor) -> Tensor:
-        """Returns what a batch adds to what is minimised: the labels' part and the teacher's."""
+    def weight(self, targets: Tensor) -> float:
+        """Returns what images weigh together in the loss: their number, unless classes are weighed."""
+        if self.class_weights is None:
+            return len(targets)
+        return float(image_weights(targets, self.class_weights).sum())
+
+    def loss(self, outputs: Tensor, images: Tensor, targets: Tensor, position: BatchPosition) -> Tensor:
+        """Returns what a batch adds to what its step minimises: the labels' part and the teacher's.
+
+        The step's loss is a mean over all its images, weighted by their classes where that was asked for; so a batch
+        counts by its share of the step's weight, and the same images give the same step however they are divided.
+        """
         loss = self.task.loss(outputs, targets, self.config.label_smoothing, self.class_weights)
+        loss = loss * (self.weight(targets) / position.weight)
         if self.teacher is None:
             return loss
         with torch.no_grad():
             teacher_outputs = self.teacher(images)
         divergence = distillation.divergence(outputs, teacher_outputs, self.config.distil_temperature)
+        divergence = divergence * (len(images) / position.images)
         return torch.lerp(loss.float(), divergence, self.config.distil_weight)
 
     def _update(self) -> float:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -18,7 +20,7 @@ from tqdm import tqdm
 from cnn_perception.errors import ConfigError
 from training import distributed
 from training.batches import mixup
-from training.batches.loader import Batch, Order
+from training.batches.loader import Batch, Order, balanced
 from training.batches.mixup import Mixing
 from training.checkpoint import Checkpoint
 from training.data import load
@@ -64,6 +66,10 @@ class Trainer:
         self.progress = Progress()
         self.skipped: list[tuple[int, int, float, str]] = []
         self.bad_in_a_row = 0
+        self.image_weights: npt.NDArray[np.float64] | None = None
+        if run.config.balance == "weights":
+            self.image_weights = balanced(run.data.part("train"), len(run.data.class_names))
+        self._order: tuple[int, npt.NDArray[np.int64]] | None = None
 
     def state(self) -> dict[str, Any]:
         """Returns what `restore` needs beside the weights; every process must ask."""
@@ -132,7 +138,17 @@ class Trainer:
         count = self.config.accumulate
         start = batch - batch % count
         end = min(start + count, order.batches())
-        return BatchPosition(batch == start, batch == end - 1, min(end * size, order.count) - start * size)
+        images = min(end * size, order.count) - start * size
+        weight = float(images)
+        if self.image_weights is not None:
+            weight = float(self.image_weights[self._rows(order)[start * size : end * size]].sum())
+        return BatchPosition(batch == start, batch == end - 1, images, weight)
+
+    def _rows(self, order: Order) -> npt.NDArray[np.int64]:
+        """The samples of the epoch in their order, which is drawn once an epoch."""
+        if self._order is None or self._order[0] != order.epoch:
+            self._order = order.epoch, order.rows()
+        return self._order[1]
 
     def step(self, batch: Batch, order: Order) -> None:
         """Learns from one batch.
@@ -290,6 +306,7 @@ def fit(run: Run, saved: Checkpoint | None) -> list[EpochRecord]:
     if saved is not None:
         trainer.restore(saved)
     with Interrupt() as interrupt, tensorboard.scalars(run) as write_scalars:
+        loader.asked_to_stop = val.asked_to_stop = lambda: interrupt.requested
         while not trainer.finished():
             try:
                 trainer.epoch(loader, order, interrupt)

@@ -15,6 +15,7 @@ import torchvision  # type: ignore[import-untyped]
 import cnn_perception
 import training
 from training.config import TrainConfig, make
+from training.config.fields import as_given
 
 _ALWAYS = ("data", "output", "backbone", "weights", "mode", "epochs", "seed")
 """Settings that the command names even where they are the defaults."""
@@ -36,10 +37,7 @@ def command(config: TrainConfig) -> str:
 def _option(flag: str, value: Any) -> list[str]:  # noqa: ANN401 - any setting
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]
-    if isinstance(value, tuple):
-        separator = "x" if flag in ("input-size", "grid") else ","
-        return [f"--{flag}", separator.join(map(str, value)) or "none"]
-    return [] if value is None else [f"--{flag}", str(value)]
+    return [] if value is None else [f"--{flag}", as_given(value)]
 
 
 def versions() -> dict[str, str]:

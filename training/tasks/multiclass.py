@@ -101,7 +101,11 @@ class Multiclass(LearningTask):
 
     def loss(self, outputs: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
         """Returns the cross-entropy in nats."""
-        return functional.cross_entropy(outputs, targets, weight=weights, label_smoothing=smoothing)
+        if weights is None or targets.ndim == 1:
+            return functional.cross_entropy(outputs, targets, weight=weights, label_smoothing=smoothing)
+        # of shares of several classes torch divides the weighted sum by the number of images, not by their weights
+        total = functional.cross_entropy(outputs, targets, weight=weights, label_smoothing=smoothing, reduction="sum")
+        return total / image_weights(targets, weights).sum()
 
     def hits(self, outputs: Tensor, targets: Tensor) -> float:
         """Returns how many images have the right class highest; of several shares the largest is their class."""
@@ -155,6 +159,11 @@ class Multiclass(LearningTask):
     def agrees(self, outputs: Doubles, others: Doubles, is_near: Flags, thresholds: Thresholds) -> Flags:
         """Returns whether the same class is highest."""
         return np.asarray(outputs.argmax(1) == others.argmax(1))
+
+
+def image_weights(targets: Tensor, weights: Tensor) -> Tensor:
+    """Returns what each image weighs, (N,), by the weights (K,) of the classes: of shares, (N, K), their mean."""
+    return weights[targets] if targets.ndim == 1 else (targets * weights).sum(dim=1)
 
 
 def confusion(outputs: FloatArray, truth: Truth) -> metrics.Counts:

@@ -21,6 +21,7 @@ from training.batches.augment import (
     classic_affine,
     color_affine,
     crop_region,
+    mirroring_note,
     region_affine,
     warp,
 )
@@ -267,6 +268,21 @@ def test_a_policy_moves_nothing_that_the_other_switches_draw():
         for seed in range(30)
     ]
     assert sum(same) > 10
+
+
+def test_classes_that_are_left_and_right_are_not_mirrored_unless_asked_for_and_it_is_said():
+    names = ("go", "turn_left", "turn_right")
+    usual, asked, off = (make(data="d", output="o", augment=given) for given in (None, ("flip",), ("none",)))
+
+    for task in ("multiclass", "multilabel"):
+        assert Augmentation.of(usual, task, names).switches == {"crop", "color"}
+        assert Augmentation.of(usual, task, ("go", "stop")).switches == {"crop", "flip", "color"}
+        assert Augmentation.of(asked, task, names).switches == {"flip"}
+        assert "not mirrored; --augment crop,flip,color" in mirroring_note(usual, task, names)
+        assert mirroring_note(asked, task, names).startswith("warning: --augment flip")
+        assert mirroring_note(off, task, names) == mirroring_note(usual, task, ("go", "stop")) == ""
+    assert mirroring_note(usual, "regression", ("angle",)) == ""  # numbers are never mirrored by default
+    assert mirroring_note(asked, "regression", ("angle",)).startswith("warning: --augment flip")
 
 
 def test_where_none_is_asked_for_numbers_are_not_moved_or_mirrored():

@@ -40,7 +40,7 @@ def test_each_fold_is_trained_in_its_own_folder_and_mean_and_deviation_are_kept(
     top1 = summary["val"]["top1"]
     assert top1["values"] == list(TOP1.values())
     assert (top1["mean"], top1["std"]) == pytest.approx((0.75, np.std(list(TOP1.values()), ddof=1)))
-    assert "0.7500    0.2500" in capsys.readouterr().out
+    assert "0.7500  0.2500" in capsys.readouterr().out
 
 
 def test_folds_that_are_done_are_not_trained_again(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from training.config import make
 from training.data.records import Sample
-from training.loop import linear_solver
+from training.loop import linear_solver, probe
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +117,62 @@ def test_each_fold_gets_its_share_of_every_class():
 
     assert np.bincount(parts[:50]).tolist() == [10] * 5
     assert np.bincount(parts[50:]).tolist() == [2] * 5
+
+
+@pytest.mark.parametrize("names", [["one"] * 20, ["a"] * 10 + ["b"] * 10])
+def test_groups_that_leave_no_class_to_learn_from_validate_nothing_and_times_of_them_do(names):
+    recorded = samples([0] * 10 + [1] * 10, group=names)
+
+    in_time = linear_solver.folds_in_time(recorded)
+
+    assert not linear_solver.can_validate(recorded, linear_solver.folds(recorded, make(data="d", output="o")))
+    assert linear_solver.can_validate(recorded, in_time)
+    assert in_time.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4] * 2
+
+
+def test_a_penalty_is_chosen_on_other_times_of_one_group_and_is_the_middle_one_without_validation(tmp_path, capsys):
+    run = SimpleNamespace(
+        config=make(data="d", output="o"), data=SimpleNamespace(task="multiclass", class_names=("a", "b"))
+    )
+    labels = [0, 1] * 30
+    data = linear_solver.Features(torch.from_numpy(features(60, 80)), torch.tensor(labels))
+
+    in_time = probe._choose_decay(data, samples(labels, group=["one"] * 60), run)
+    told = capsys.readouterr().out
+    alone = probe._choose_decay(data.rows(np.array([0, 1])), samples([0, 1]), run)
+
+    assert in_time == max(linear_solver.WEIGHT_DECAYS)  # features are noise
+    assert told.startswith("warning: the training images are of too few groups")
+    assert alone == 0.1  # of 1e-4 to 10
+    assert capsys.readouterr().out.startswith("warning: too few training images")
+
+
+def test_several_groups_of_every_class_validate_as_does_a_rare_class_of_one_group():
+    recorded = samples([0] * 18 + [1] * 2, group=["a", "b", "c"] * 6 + ["d"] * 2)
+
+    assert linear_solver.can_validate(recorded, linear_solver.folds(recorded, make(data="d", output="o")))
+    assert not linear_solver.can_validate(recorded[:1], np.zeros(1, np.int64))
+
+
+def test_cross_validation_of_little_work_takes_one_thread_and_gives_the_others_back(monkeypatch):
+    seen = []
+
+    def noted(*arguments, **_):
+        seen.append(torch.get_num_threads())
+        return linear_solver.Linear(torch.zeros(2, 4), torch.zeros(2))
+
+    monkeypatch.setattr(linear_solver, "fit_linear", noted)
+    data = linear_solver.Features(torch.from_numpy(features(20, 4)), torch.arange(20) % 2)
+    torch.set_num_threads(3)
+
+    linear_solver.cross_validate(data, "multiclass", 2, np.arange(20) % 5)
+    after = torch.get_num_threads()
+    monkeypatch.setattr(linear_solver, "THREAD_WORK", 4 * 20 * 2 // 2)
+    linear_solver.fit(data, "multiclass", 2, 0.1, 10)
+
+    assert set(seen[:-1]) == {1}
+    assert after == torch.get_num_threads() == 3
+    assert seen[-1] == 2
 
 
 def test_neighbours_in_time_and_images_of_a_group_stay_in_one_fold():

@@ -9,17 +9,21 @@ import math
 
 import pytest
 import torch
+from tiny_images import write_folder
 from tiny_run import ALONE, random_batch, same, tiny_run, weights
 from torch.nn.functional import cross_entropy
 
 from training.loop import trainer
-from training.loop.step import Learner
+from training.loop.step import BatchPosition, Learner
 
 
-def test_accumulated_batches_are_one_larger_batch(photos, tmp_path):
-    # 32 images: the last of the larger batches of 12 has 8, which are 2 batches of 4
-    large = tiny_run(photos, tmp_path / "large", batch_size=12, optimizer="sgd", lr=0.01)
-    small = tiny_run(photos, tmp_path / "small", batch_size=4, accumulate=3, optimizer="sgd", lr=0.01)
+@pytest.mark.parametrize("balance", ["none", "weights"])
+def test_accumulated_batches_are_one_larger_batch(tmp_path, balance):
+    # 36 images: the last of the larger batches of 16 has 4, which are 1 batch of 4
+    photos = write_folder(tmp_path / "signs", {"go": 30, "stop": 9, "turn": 6})
+    same_run = {"optimizer": "sgd", "lr": 0.05, "balance": balance}
+    large = tiny_run(photos, tmp_path / "large", batch_size=16, **same_run)
+    small = tiny_run(photos, tmp_path / "small", batch_size=4, accumulate=4, **same_run)
 
     trainer.fit(large, None)
     trainer.fit(small, None)
@@ -67,7 +71,41 @@ def test_rare_classes_weigh_more_in_the_loss(photos, tmp_path):
     counts = torch.tensor([sum(s.label == k for s in run.data.part("train")) for k in range(3)])
     expected = cross_entropy(run.model(images), targets, weight=32 / (3 * counts))
 
-    assert learner.learn(images, targets, ALONE).loss == pytest.approx(expected.item(), rel=1e-5)
+    alone = ALONE._replace(weight=(32 / (3 * counts))[targets].sum().item())
+    assert learner.learn(images, targets, alone).loss == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_the_loss_of_a_step_is_the_mean_over_its_images_by_their_weights_however_they_are_divided(
+    photos, tmp_path, mixed
+):
+    run = tiny_run(photos, tmp_path, balance="weights", optimizer="sgd", momentum=0.0, weight_decay=0.0, lr=0.5)
+    images, _ = random_batch(16)
+    targets = torch.tensor([0, 0, 0, 0, 0, 0, 0, 1, 2, 1, 2, 2, 1, 2, 2, 2])  # halves of different weight
+    counts = torch.tensor([sum(s.label == k for s in run.data.part("train")) for k in range(3)])
+    shares = torch.nn.functional.one_hot(targets, 3).float()
+    if mixed:
+        shares = torch.cat([shares[:8].lerp(shares[:8].flip(0), 0.3), shares[8:].lerp(shares[8:].flip(0), 0.6)])
+        targets = shares
+    weighed = shares * (32 / (3 * counts))
+    before = {name: tensor.detach().clone() for name, tensor in run.model.named_parameters()}
+    expected = -(weighed * run.model(images).log_softmax(1)).sum() / weighed.sum()
+    gradients = torch.autograd.grad(expected, list(run.model.parameters()))
+    learner = Learner(run)
+    learner.begin("all")
+
+    halves = [
+        learner.learn(
+            images[part], targets[part], BatchPosition(part.start == 0, part.start == 8, 16, weighed.sum().item())
+        )
+        for part in (slice(0, 8), slice(8, 16))
+    ]
+
+    assert sum(half.loss_sum for half in halves) / 16 == pytest.approx(expected.item(), rel=1e-5)
+    for (name, tensor), gradient in zip(run.model.named_parameters(), gradients, strict=True):
+        moved = before[name] - tensor.detach()
+        share = learner.optimizer.param_groups[0]["lr"]
+        assert torch.allclose(moved, share * gradient, rtol=1e-3, atol=1e-6), name
 
 
 @pytest.mark.parametrize("bad", ["image", "gradient"])
