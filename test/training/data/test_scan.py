@@ -11,7 +11,7 @@ from frames import saved
 from PIL import Image
 
 from training.data.load import KINDS
-from training.data.records import Finding
+from training.data.records import ImageFinding
 from training.data.scan import BESIDE_PIXELS, NEARLY_BLACK, Content, read
 
 PICTURE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 40, 3), np.uint8))
@@ -45,5 +45,5 @@ def test_a_file_of_other_numbers_is_left_out_by_what_they_are(tmp_path: Path):
     path = tmp_path / "a.tif"
     path.write_bytes(cv2.imencode(".tiff", np.ones((4, 6, 3), np.float32))[1].tobytes())
     found = read(path)
-    assert isinstance(found, Finding)
+    assert isinstance(found, ImageFinding)
     assert found.reason.startswith("depth: the TIFF's pixels are 3 floating-point numbers of 32 bits")
