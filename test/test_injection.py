@@ -60,6 +60,9 @@ COVERED = {
     "perception_node/node.py: heartbeat.after(lambda: topic.publish(self._frames.diagnose()))": [
         "perception_node: diagnose"
     ],
+    "perception_node/node.py: node.autostart": ["perception_node: activate", "perception_node: activate, SystemExit"],
+    # what ends the process because a model hangs: test_node_loading
+    "perception_node/active_model.py: self._on_hang": [],
     "perception_node/node.py: self._set_enabled": ["perception_node: service set_enabled"],
     "perception_node/node.py: self._reload_model": ["perception_node: service reload_model"],
     "perception_node/node.py: self._check_parameters": ["perception_node: on-set parameter callback"],

@@ -122,10 +122,13 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
 
     def autostart(self) -> None:
         """Configures and activates the node; ends the process if that fails."""
-        for transition in (self.trigger_configure, self.trigger_activate):
-            if transition() != TransitionCallbackReturn.SUCCESS:
-                self.shutdown.begin(EXIT_BAD_INPUT if self.context.ok() else EXIT_OK)
-                return
+        try:
+            for transition in (self.trigger_configure, self.trigger_activate):
+                if transition() != TransitionCallbackReturn.SUCCESS:
+                    self.shutdown.begin(EXIT_BAD_INPUT if self.context.ok() else EXIT_OK)
+                    return
+        except BaseException as error:  # a SystemExit, too, which threads swallow
+            self.fail(error)
 
     def set_parameters_atomically(self, parameter_list: list[Parameter[Any]]) -> SetParametersResult:
         """Sets parameters, all or none; another model is loaded before, while everything else goes on."""

@@ -6,6 +6,7 @@ One node runs a model with everything in it: a score map, a gallery, training st
 from __future__ import annotations
 
 import csv
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -207,7 +208,7 @@ def test_zero_stamps_are_counted_and_answered_or_rejected(ros: Participant):
     try:
         assert set_parameter(ros, "stamps", "reject").successful
         drop(ros, camera, image((0, 0), picture(1)), "stamp_zero", ros.collect(DiagnosticArray, "/diagnostics"))
-        ask(ros, camera, image((PROBE_S + 2, 0), picture(1)), answers)
+        ask(ros, camera, image((int(time.time()), 0), picture(1)), answers)  # others are of another clock
         assert (0, 0) not in {stamp(answer) for answer in answers}
     finally:
         assert set_parameter(ros, "stamps", "accept").successful

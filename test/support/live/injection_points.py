@@ -104,7 +104,9 @@ POINTS = [
     perception("diagnose, SystemExit", f"{P}.frame_processor:FrameProcessor.diagnose", "run", error=SystemExit),
     perception("service set_enabled", f"{NODE}._set_enabled", "set_enabled"),
     perception("service reload_model", f"{NODE}._reload_model", "reload_model"),
-    perception("service reload_model, isolated load", f"{P}.isolated_load:IsolatedLoad.load", "reload_model"),
+    perception(
+        "service reload_model, isolated load", "cnn_perception.model.isolated_load:IsolatedLoad.load", "reload_model"
+    ),
     perception("service change_state", f"{MACHINE}__on_change_state", "deactivate"),
     perception("services of parameters", f"{PARAMETERS}._get_parameters_callback", "get_parameter"),
     perception("on-set parameter callback", f"{NODE}._check_parameters", "set_parameter"),
