@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -103,10 +104,9 @@ def test_silence_is_reported_of_the_silent_camera(ros: Participant, node: Proces
     cameras, _ = connected(ros, NAMES[:2])
     statuses = ros.collect(DiagnosticArray, "/diagnostics")
 
-    numbers = iter(range(1, 100_000))
-
     def only_the_second_is_silent() -> bool:
-        cameras["cam0"].publish(image((next(numbers), 0), picture(1)))
+        now = divmod(time.time_ns(), 10**9)  # others are of another clock, which is a warning
+        cameras["cam0"].publish(image(now, picture(1)))
         levels = {s.name: s.level for array in statuses[-1:] for s in array.status}
         return levels.get(f"{NODE}: camera cam0") == b"\0" and levels.get(f"{NODE}: camera cam1") == b"\2"
 
