@@ -18,7 +18,20 @@ from bad_models import BAD_MODELS, BadModel
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
-from perception import NODE, ask, camera_of, diagnosis, image, picture, set_parameter, stamp, state, transition, value
+from perception import (
+    NODE,
+    ask,
+    camera_of,
+    diagnosis,
+    image,
+    now,
+    picture,
+    set_parameter,
+    stamp,
+    state,
+    transition,
+    value,
+)
 from ros import ROOT, Participant, Process, new_domain, participant, running
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
@@ -47,10 +60,9 @@ def test_camera_that_stops_is_an_error_and_recovers_unaided(ros: Participant):
     answers = ros.collect(Classification, f"{NODE}/classification")
     statuses = ros.collect(DiagnosticArray, "/diagnostics")
     camera = camera_of(ros, answers)
-    numbers = iter(range(1, 100_000))
 
     def is_well() -> bool:
-        camera.publish(image((next(numbers), 0), picture(1)))
+        camera.publish(image(now(), picture(1)))
         return bool(answers) and latest(statuses).level == DiagnosticStatus.OK
 
     ros.wait_for(is_well, "the camera to be well")

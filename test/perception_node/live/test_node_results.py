@@ -6,7 +6,6 @@ One node runs a model with everything in it: a score map, a gallery, training st
 from __future__ import annotations
 
 import csv
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from perception import (
     diagnosis,
     drop,
     image,
+    now,
     picture,
     set_parameter,
     stamp,
@@ -186,12 +186,9 @@ def test_camera_that_shows_something_else_is_warned_of(ros: Participant):
     """The training images had a brightness of 0.5 +/- 0.05, black ones have none."""
     camera = camera_of(ros, ros.collect(Classification, f"{NODE}/classification"))
     statuses = ros.collect(DiagnosticArray, "/diagnostics")
-    number = 0
 
     def warned() -> bool:
-        nonlocal number
-        number += 1
-        camera.publish(image((number, 0), flat("black")))
+        camera.publish(image(now(), flat("black")))
         found = [s for array in statuses[-1:] for s in array.status if s.name == f"{NODE}: camera"]
         return any(s.level == DiagnosticStatus.WARN and "darker" in s.message for s in found)
 
@@ -208,7 +205,7 @@ def test_zero_stamps_are_counted_and_answered_or_rejected(ros: Participant):
     try:
         assert set_parameter(ros, "stamps", "reject").successful
         drop(ros, camera, image((0, 0), picture(1)), "stamp_zero", ros.collect(DiagnosticArray, "/diagnostics"))
-        ask(ros, camera, image((int(time.time()), 0), picture(1)), answers)  # others are of another clock
+        ask(ros, camera, image(now(), picture(1)), answers)
         assert (0, 0) not in {stamp(answer) for answer in answers}
     finally:
         assert set_parameter(ros, "stamps", "accept").successful

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from array import array
 from collections.abc import Sequence
 from typing import Any
@@ -33,6 +34,11 @@ def image(stamp: tuple[int, int], pixels: np.ndarray, frame_id: str = "camera") 
     message = Image(height=height, width=width, encoding="rgb8", step=3 * width, data=array("B", pixels.tobytes()))
     message.header = Header(stamp=Time(sec=stamp[0], nanosec=stamp[1]), frame_id=frame_id)
     return message
+
+
+def now() -> tuple[int, int]:
+    """A stamp of the node's clock; others are of another one, which is odd."""
+    return divmod(time.time_ns(), 10**9)
 
 
 def stamp(message: Any) -> tuple[int, int]:
