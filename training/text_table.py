@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cnn_perception.errors import printable
+
 
 def text_table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Returns the lines of a table: the first column to the left, all others to the right, two blanks between.
@@ -13,7 +15,7 @@ def text_table(rows: Sequence[Sequence[str]]) -> list[str]:
     Args:
         rows: Its cells, the heading first; all rows are of one length.
     """
-    shown = [[_printable(cell) for cell in row] for row in rows]
+    shown = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     return [_line(row, widths) for row in shown]
 
@@ -22,7 +24,3 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
     first = f"{row[0]:<{widths[0]}}"
     others = (f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
     return "  ".join((first, *others)).rstrip()
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, ModelError, PerceptionError, one_line
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, LONGEST_MESSAGE, ModelError, PerceptionError, one_line
 from cnn_perception.import_path import python_command
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 
@@ -48,15 +48,19 @@ class IsolatedLoad:
         with self._lock:
             if self._is_cancelled:
                 raise ModelError(f"{path}: not loaded, because the node ends")
-            self._is_given_up = False
-            self._process = subprocess.Popen(
-                python_command(f"from {__name__} import main\nsys.exit(main())", settings),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                encoding="utf-8",
-                errors="backslashreplace",  # libraries print bytes of a file
-            )
+            if self._is_given_up:
+                raise ModelError(f"{path}: not loaded, because the node was cleaned up")
+            try:
+                self._process = subprocess.Popen(
+                    python_command(f"from {__name__} import main\nsys.exit(main())", settings),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    encoding="utf-8",
+                    errors="backslashreplace",  # libraries print bytes of a file
+                )
+            except OSError as error:
+                raise ModelError(f"{path}: not loaded, no process could be started ({error.strerror})") from None
         said = self._wait(self._process, timeout_s, path)
         code = self._process.returncode
         if code == EXIT_OK:
@@ -87,8 +91,16 @@ class IsolatedLoad:
                 "model_timeout_s"
             ) from None
 
+    def begin(self) -> None:
+        """Forgets that loads before were given up: the files of another model come."""
+        with self._lock:
+            self._is_given_up = False
+
     def give_up(self) -> None:
-        """Ends a load under way; harmless if there is none. May be called from another thread, as `cancel`."""
+        """Ends a load under way, and every one until `begin`; harmless if there is none.
+
+        May be called from another thread, as `cancel`.
+        """
         with self._lock:
             self._is_given_up = True
             self._kill()
@@ -115,6 +127,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         OnnxModel(path, SessionOptions(**settings))
     except PerceptionError as error:
-        print(one_line(error, 2000), file=sys.stderr)
+        print(one_line(error, LONGEST_MESSAGE), file=sys.stderr)
         return EXIT_BAD_INPUT
     return EXIT_OK

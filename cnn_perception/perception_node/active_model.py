@@ -28,6 +28,8 @@ from cnn_perception.tasks.registry import task_of
 
 _CLOSE_S = 1.0
 """How long a frame under way may take to be written; a hanging disk does not hold the node up for longer."""
+_LEAST_TIMEOUT_S = 60.0
+"""Seconds that a load in this process may take where a model is in use, whatever `model_timeout_s` is."""
 _MOST_NAMES = 20
 """So many classes are named where another one is asked for."""
 
@@ -262,6 +264,7 @@ class ModelOwner:
             raise ConfigError(f"{path}: not loaded, because another model is being loaded; try again when that is done")
         try:
             self._is_given_up = False
+            self._isolated_load.begin()
             self._load_under_way = _Load(path, time.monotonic())
             yield
         finally:
@@ -273,7 +276,9 @@ class ModelOwner:
         """Has it told when this block takes too long, which nothing can end but the end of the process."""
         files = 1 if options.shadow_path is None else 2
         error = RuntimeError(f"{options.path}: loading it in this process does not end; raise model_timeout_s")
-        timer = threading.Timer(files * options.timeout_s, self._on_hang, (error,))
+        # A model that another process has just loaded takes no longer here, and nobody on the graph must end the node.
+        least_s = 0.0 if self._current is None else _LEAST_TIMEOUT_S
+        timer = threading.Timer(files * max(options.timeout_s, least_s), self._on_hang, (error,))
         timer.daemon = True
         timer.start()
         try:

@@ -37,7 +37,7 @@ _MOST_DEFECTS = 3
 """So many frames in a row are no accident; one that a peer made on purpose must not end the node."""
 
 _OVERDUE_S = 1.0
-"""A callback that takes longer is diagnosed: the services and parameters of its group are not answered meanwhile."""
+"""A callback that takes longer is diagnosed; others of its group are not answered meanwhile."""
 
 
 class BatchStages:

@@ -34,7 +34,7 @@ from cnn_perception.ros.lifecycle import reported
 from cnn_perception.ros.throttled_log import ThrottledLog
 
 _THREADS = 4
-"""Two may load or wait for a load, a transition and a swap; one diagnoses, one serves the rest."""
+"""Of callbacks: one may load for a swap, another configure; one diagnoses, one serves the rest."""
 
 
 class PerceptionNode(parameters.ParameterNode, LifecycleNode):
@@ -80,17 +80,19 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Loads, verifies and warms up the model; fails with one line when anything is wrong."""
         self._changes.configure()
-        return super().on_configure(state)
+        with self._changes.alone:
+            return super().on_configure(state)
 
     @reported("activated")
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribes to the cameras and begins to answer their frames."""
-        result = super().on_activate(state)
-        try:
-            self._frames.start()
-        except BaseException:
-            super().on_deactivate(state)
-            raise
+        with self._changes.alone:
+            result = super().on_activate(state)
+            try:
+                self._frames.start()
+            except BaseException:
+                super().on_deactivate(state)
+                raise
         given_parameters.warn_of_unknown_qos(self)
         self.get_logger().info(f"active: waiting for images on {', '.join(camera.topic for camera in self._cameras)}")
         return result
@@ -100,20 +102,23 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
         """Unsubscribes and delivers the frames under way; the model stays loaded."""
         self._frames.stop()
         self.get_logger().info("inactive: the model stays loaded")
-        return super().on_deactivate(state)
+        with self._changes.alone:
+            return super().on_deactivate(state)
 
     @reported("cleaned up")
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Frees the model, and gives up a load of another one."""
         self._changes.forget()
-        return super().on_cleanup(state)
+        with self._changes.alone:
+            return super().on_cleanup(state)
 
     @reported("shut down", is_last=True)
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stops and frees everything, from any state."""
         self._frames.stop()
         self._changes.forget()
-        return super().on_shutdown(state)
+        with self._changes.alone:
+            return super().on_shutdown(state)
 
     def destroy_node(self) -> None:
         """Stops the threads that answer frames and what runs in the background before the topics go."""

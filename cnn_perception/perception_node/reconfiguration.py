@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.parameter import Parameter
 
-from cnn_perception.errors import PerceptionError
+from cnn_perception.errors import ConfigError, PerceptionError
 from cnn_perception.perception_node import messages
 from cnn_perception.perception_node.active_model import ActiveModel, ModelOwner
 from cnn_perception.perception_node.camera_stream import CameraStream
@@ -20,10 +21,17 @@ from cnn_perception.ros import parameters
 Parameters = Sequence[Parameter[Any]]
 
 
+_OF_MODEL = ("model", "shadow_model", "score_map_class")
+"""What is not changed while the first model is loaded: it might not fit, and nobody could be told."""
+_PATIENCE_S = 2.0
+"""How long a change waits for another one; more would keep the threads from whoever diagnoses."""
+
+
 class Reconfiguration:
     """Takes parameters and models into use.
 
     Loading a model takes minutes, and holds up nothing; everything else is done under a lock, by one thread at a time.
+    It is taken before those of `FrameProcessor`.
     """
 
     def __init__(
@@ -54,22 +62,36 @@ class Reconfiguration:
         self._lock = threading.RLock()
         self._is_using = False
 
+    @property
+    def alone(self) -> AbstractContextManager[object]:
+        """Keeps changes of parameters and models out of a block that changes what the node consists of."""
+        return self._lock
+
     def configure(self) -> None:
         """Loads the model that the parameters name, and takes it into use with all of them.
 
         Raises:
             PerceptionError: If a file or a setting cannot be used.
         """
-        settings = self._settings()
+        while not self._configure_with(self._settings()):
+            pass  # another model was named meanwhile
+
+    def _configure_with(self, settings: Settings) -> bool:
+        """Returns whether the model is still the one that the parameters name; then it is in use."""
         for camera in self._cameras:
             camera.settings = parameters.read(self._node, CameraSettings, prefix=camera.prefix)
         model = self._models.load(settings.model_options())
         with self._lock:
+            if self._settings().model != settings.model:
+                model.close()
+                return False
             try:
+                model.check_class(parameters.read(self._node, Settings).score_map_class)
                 self._use(settings, model)
             except BaseException:
                 self._frames.forget()
                 raise
+        return True
 
     def forget(self) -> None:
         """Takes the model out of use and frees it; a load of another one is given up."""
@@ -87,6 +109,9 @@ class Reconfiguration:
         model = self._models.load(settings.model_options())
         with self._lock:
             self._models.require_any(model)
+            if self._settings().model != settings.model:
+                model.close()
+                raise ConfigError(f"{model.options.path}: another model was named while it was loaded; reload again")
             self._use(settings, model)
         return model
 
@@ -104,7 +129,24 @@ class Reconfiguration:
             candidate = self._load_candidate(wanted)
         except PerceptionError as error:
             return SetParametersResult(successful=False, reason=str(error))
-        with self._lock, self._models.offering(candidate):
+        if not self._lock.acquire(timeout=_PATIENCE_S):
+            if candidate is not None:
+                candidate.close()
+            return SetParametersResult(
+                successful=False, reason="another change is under way; try again when it is done"
+            )
+        try:
+            return self._set_alone(wanted, set_all, candidate)
+        finally:
+            self._lock.release()
+
+    def _set_alone(
+        self,
+        wanted: Parameters,
+        set_all: Callable[[Parameters], SetParametersResult],
+        candidate: ActiveModel | None,
+    ) -> Any:  # noqa: ANN401 messages are untyped
+        with self._models.offering(candidate):
             names = [item.name for item in wanted if self._node.has_parameter(item.name)]
             before = self._node.get_parameters(names)
             try:
@@ -121,6 +163,9 @@ class Reconfiguration:
         """
         if self._is_using:
             return
+        is_configuring = self._models.current is None and self._models.load_under_way
+        if is_configuring and any(item.name in _OF_MODEL for item in changed):
+            raise ConfigError("a model is being loaded; try again when that is done")
         settings = self._settings(changed)
         for camera in self._cameras:
             parameters.read(self._node, CameraSettings, changed, camera.prefix)

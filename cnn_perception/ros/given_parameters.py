@@ -19,6 +19,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.utilities import remove_ros_args
 
+from cnn_perception.errors import printable
+
 QOS_PREFIX = "qos_overrides."
 _MOST_NAMES = 20
 _LONGEST_NAME = 100
@@ -59,7 +61,7 @@ def _warn(node: Node, names: Sequence[str], advice: str) -> None:
     unknown = sorted(name for name in names if name not in known)
     if not unknown:
         return
-    listed = ", ".join(f"{name[:_LONGEST_NAME]}{nearest(name, known)}" for name in unknown[:_MOST_NAMES])
+    listed = ", ".join(f"{printable(name[:_LONGEST_NAME])}{nearest(name, known)}" for name in unknown[:_MOST_NAMES])
     more = f" and {len(unknown) - _MOST_NAMES} more" if len(unknown) > _MOST_NAMES else ""
     node.get_logger().warning(f"parameters without effect, because they are unknown: {listed}{more}; {advice}")
 
@@ -75,19 +77,22 @@ def unused_of_command_line(node_name: str, argv: Sequence[str]) -> Iterator[str]
     """
     words = " ".join(remove_ros_args(list(argv))[1:])
     if words:
-        yield f"words without effect: {words[:200]}; parameters are given as --ros-args -p NAME:=VALUE"
+        yield f"words without effect: {printable(words[:200])}; parameters are given as --ros-args -p NAME:=VALUE"
     for option, value in itertools.pairwise(_ros_arguments(argv)):
         if option == "--params-file":
             names = nodes_of_file(Path(value))
             if names and not any(matches(name, node_name) for name in names):
                 yield (
-                    f"{value}: has no parameter of this node {node_name}, only of {', '.join(names[:_MOST_NAMES])}"
+                    f"{printable(value)}: has no parameter of this node {node_name}, only of "
+                    f"{printable(', '.join(names[:_MOST_NAMES]))}"
                     f"{nearest(node_name, names)}; write `{node_name}:` or `/**:` above {_VALUES}"
                 )
         elif option in ("-p", "--param"):
             other, separator, name = value.partition(":=")[0].partition(":")
             if separator and not matches(other, node_name):
-                yield f"-p {value[:200]}: {name} is for a node {other}, this one is {node_name}; write -p {name}:=..."
+                yield printable(
+                    f"-p {value[:200]}: {name} is for a node {other}, this one is {node_name}; write -p {name}:=..."
+                )
 
 
 def _ros_arguments(argv: Sequence[str]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from cnn_perception.errors import ConfigError, one_line
+from cnn_perception.errors import LONGEST_MESSAGE, ConfigError, one_line
 from cnn_perception.files import expanded
 from cnn_perception.ros.given_parameters import given, nearest
 from cnn_perception.ros.parameter_types import as_type, shown
@@ -25,8 +25,6 @@ MOST_CHARACTERS = 4096
 """Of a text that anybody on the graph may set; Linux's longest path."""
 MOST_TEXTS = 1000
 """Of a list of them."""
-MOST_OF_REASON = 2000
-"""Characters of an answer; some name what was set."""
 _NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters, which would forge lines of a log, and what no output can encode."""
 
@@ -45,6 +43,15 @@ class ParameterNode(Node):
         except InvalidParameterTypeException as error:
             raise ConfigError(f"{one_line(error)}; write true or false, without quotes") from None
 
+    def list_parameters(self, prefixes: list[str], depth: int) -> Any:  # noqa: ANN401 rclpy's, untyped
+        """Returns the names, also while another thread declares some, at which rclpy's walk through them stumbles."""
+        while True:
+            try:
+                return super().list_parameters(prefixes, depth)
+            except RuntimeError as error:
+                if "changed size" not in str(error):
+                    raise
+
     def set_parameters_atomically(self, parameter_list: list[Parameter[Any]]) -> SetParametersResult:
         """Sets all of these parameters or none; both of rclpy's services call this.
 
@@ -56,7 +63,7 @@ class ParameterNode(Node):
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
         result = super().set_parameters_atomically(wanted)
-        result.reason = result.reason[:MOST_OF_REASON]
+        result.reason = result.reason[:LONGEST_MESSAGE]
         later = self.effect_to_come({item.name for item in wanted}) if result.successful else ""
         if later:
             result.reason = later

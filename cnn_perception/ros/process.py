@@ -24,6 +24,7 @@ from cnn_perception.errors import (
     EXIT_BAD_INPUT,
     EXIT_DEFECT,
     EXIT_OK,
+    LONGEST_MESSAGE,
     ConfigError,
     PerceptionError,
     one_line,
@@ -195,7 +196,7 @@ def _end_by_error(shutdown: Shutdown, error: BaseException) -> None:
         if not is_first:
             print(f"error: met while this process ended: {with_kind(error)}", file=sys.stderr)
         elif isinstance(error, PerceptionError):
-            print(f"error: {one_line(error, 2000)}", file=sys.stderr)
+            print(f"error: {one_line(error, LONGEST_MESSAGE)}", file=sys.stderr)
         else:
             traceback.print_exception(error)
             print(f"error: a defect ends this process: {with_kind(error)}", file=sys.stderr)

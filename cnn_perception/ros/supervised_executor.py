@@ -14,6 +14,7 @@ from typing import Any
 
 from rclpy.context import Context
 from rclpy.executors import ConditionReachedException, Executor, ShutdownException, TimeoutException
+from rclpy.impl.implementation_singleton import rclpy_implementation
 
 _IDLE_S = 0.01
 """Whoever spins learns soon that a callback has failed."""
@@ -58,6 +59,10 @@ class SupervisedExecutor(Executor):
             handler, entity, _ = self.wait_for_ready_callbacks(timeout_sec)
         except (ConditionReachedException, ShutdownException, TimeoutException):
             return
+        except rclpy_implementation.InvalidHandle:
+            if not self.context.ok():
+                raise
+            return  # a callback has destroyed a topic between two looks at it, as a swap of models does
         if self._threads:
             self._waiting.put((handler, entity))
         else:

@@ -51,6 +51,9 @@ def test_load_without_end_can_be_ended_from_another_thread(tmp_path: Path, end: 
     thread.join(60)
     assert said == [f"{model}: not loaded, because {why}"]
     if end == "give_up":  # and the next one is loaded as usual
+        with pytest.raises(ModelError, match="cleaned up"):
+            one.load(write_tiny_model(tmp_path / "tiny.onnx"), CPU, 600.0)
+        one.begin()
         one.load(write_tiny_model(tmp_path / "tiny.onnx"), CPU, 600.0)
     else:
         with pytest.raises(ModelError, match="the node ends"):

@@ -52,6 +52,7 @@ class Bench:
         self.logger = SaidLogger()
         isolated_load: Any = SimpleNamespace(
             load=self._try,
+            begin=lambda: None,
             cancel=lambda: self.happened.append("cancel"),
             give_up=lambda: self.happened.append("give up"),
         )

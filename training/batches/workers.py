@@ -26,6 +26,8 @@ AHEAD = 2
 """Batches that each process prepares ahead."""
 STALL_S = 300.0
 """How long a run waits for a batch before it gives up."""
+LAST_BATCH_S = 30.0
+"""How long a run that was asked to stop waits for the batch with which it would finish its step and save."""
 POLL_S = 5.0
 """How often it looks meanwhile whether its processes live, and whether Ctrl-C was pressed."""
 
@@ -59,7 +61,7 @@ class Loader(DataLoader[T_co]):
                 waited_s += POLL_S
                 if not _is_late(error) or waited_s >= STALL_S:
                     _give_up(error)
-                if self.asked_to_stop():
+                if self.asked_to_stop() and waited_s >= LAST_BATCH_S:
                     _kill_processes()
                     raise KeyboardInterrupt from None
                 continue

@@ -179,6 +179,10 @@ def test_node_whose_first_model_never_ends_loading_answers_and_a_signal_ends_it(
     ):
         wait_until(ros, "configuring")
         assert text_of(ros, "model") == str(endless)
+        for name, value_of in (("model", str(tmp_path)), ("score_map_class", "nonsense")):
+            assert set_parameter(ros, name, value_of).reason
+            assert not set_parameter(ros, name, value_of).successful
+        assert set_parameter(ros, "top_k", 3).successful
         status = diagnosis(ros, "model")
         assert status.level == DiagnosticStatus.WARN
         assert status.message.startswith(f"loading {endless} for")
