@@ -11,21 +11,16 @@ import dataclasses
 import json
 import math
 import reprlib
-import types
-import typing
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from cnn_perception.errors import ModelError
+from cnn_perception.model.spec_json import parsed, read_json
 
 METADATA_KEY = "cnn_perception.spec"
 GALLERY_KEY = "cnn_perception.gallery"
 """Metadata key of the gallery's embeddings: base64 of (names, dimensions) little-endian float32, rows of length 1."""
 SPEC_VERSION = 3
-LARGEST_NUMBER = 3.4e38
-"""Of a description, in magnitude: what float32 holds, in which the network computes."""
-LARGEST_WHOLE_NUMBER = 2**63 - 1
-"""Of a description, in magnitude: what the messages' integers hold."""
 UNKNOWN = "unknown"
 """What is answered where the unknown rule applies; then no class may have this name."""
 
@@ -373,8 +368,8 @@ class ModelSpec:
             ModelError: If it is no JSON, or a field is missing, unknown, of the wrong type or out of range.
         """
         try:
-            value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_repetition)
-        except (ValueError, RecursionError) as error:  # RecursionError: lists in lists
+            value = read_json(text)
+        except ValueError as error:
             raise ModelError(f"the model's spec is not JSON ({error}); export the model again") from None
         version = value.get("version") if isinstance(value, dict) else None
         if version != SPEC_VERSION:
@@ -382,61 +377,5 @@ class ModelSpec:
             raise ModelError(
                 f"the model's spec has version {found}, this package reads {SPEC_VERSION}; export the model again"
             )
-        spec: ModelSpec = _parse(cls, value, "spec")
+        spec: ModelSpec = parsed(cls, value, "spec")
         return spec
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Returns a JSON object; of a field given twice, nobody could say which one was meant."""
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in fields if names.count(name) > 1)
-        raise ValueError(f"{reprlib.repr(twice)} occurs twice")
-    return fields
-
-
-def _can_be_sent(value: int | str) -> bool:
-    """Returns whether messages can carry a value: 64 bits; no half of a surrogate pair, and no NUL, the end in C."""
-    if isinstance(value, int):
-        return abs(value) <= LARGEST_WHOLE_NUMBER
-    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
-
-
-def _parse(expected: Any, value: Any, where: str) -> Any:  # noqa: ANN401 JSON meets type annotations
-    """Returns a JSON value as what a type annotation says, records included; strict in both directions."""
-    if dataclasses.is_dataclass(expected) and isinstance(expected, type):
-        hints = typing.get_type_hints(expected)
-        if not isinstance(value, dict) or value.keys() != hints.keys():
-            found = set(value) if isinstance(value, dict) else set()
-            missing, unknown = sorted(hints.keys() - found), sorted(found - hints.keys())
-            raise ModelError(
-                f"model {where}: missing fields {missing}, unknown fields {unknown}; export the model again"
-            )
-        fields = {name: _parse(hint, value[name], f"{where}.{name}") for name, hint in hints.items()}
-        return expected(**fields)
-    origin = typing.get_origin(expected)
-    arguments = typing.get_args(expected)
-    if origin is types.UnionType or origin is typing.Union:
-        if value is None:
-            return None
-        return _parse(next(a for a in arguments if a is not type(None)), value, where)
-    if origin is tuple and isinstance(value, list):
-        types_of_items = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
-        if len(types_of_items) == len(value):
-            indices = range(len(value))
-            return tuple(_parse(types_of_items[index], value[index], f"{where}[{index}]") for index in indices)
-    elif origin is dict and isinstance(value, dict):
-        keys = [_parse(arguments[0], key, where) for key in value]
-        return {key: _parse(arguments[1], value[key], f"{where}.{key}") for key in keys}
-    elif origin is Literal and value in arguments:
-        return value
-    elif expected is float and type(value) in (int, float) and abs(value) <= LARGEST_NUMBER:
-        return float(value)
-    elif expected in (int, str) and type(value) is expected and _can_be_sent(value):
-        return value
-    raise ModelError(f"model {where}: {reprlib.repr(value)} is not a valid value; export the model again")
