@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,18 +26,23 @@ import numpy.typing as npt
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from cnn_perception.errors import FrameError
-from cnn_perception.image.jpeg import decode_jpeg, is_jpeg
+from cnn_perception.image.decoded import Decoded, ImageOddity, RgbImage, Seen
+from cnn_perception.image.file_formats import (
+    PARAMETER_SETS,
+    VIDEO,
+    file_format,
+    has_structure,
+    refuse_unread,
+    refuse_video,
+)
+from cnn_perception.image.jpeg import decode_jpeg
 from cnn_perception.image.limits import check_exif, check_pixels, check_structure
 from cnn_perception.image.raw import (
     AS_SENT,
     ENCODINGS,
     MAX_PIXELS,
-    Decoded,
     EncodedImage,
-    ImageOddity,
     Overrides,
-    RgbImage,
-    Seen,
     decode_raw,
     seen_in,
     to_uint8,
@@ -46,43 +50,12 @@ from cnn_perception.image.raw import (
 
 _Pixels = npt.NDArray[Any]
 
-_MAGIC = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"RIFF", "WEBP"),
-    (b"GIF8", "GIF"),
-    (b"BM", "BMP"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"II+\0", "TIFF"),
-    (b"MM\0+", "TIFF"),
-)
-_START_CODES = (b"\0\0\0\1", b"\0\0\1")
-"""With which packets of H.264 and H.265 begin."""
-_PARAMETER_SETS = re.compile(
-    rb"\x00\x00\x00?\x01"
-    rb"(?:[\x27\x47\x67].{3,200}?\x00\x00\x00?\x01[\x28\x48\x68]|\x40\x01.{3,200}?\x00\x00\x00?\x01\x42\x01)",
-    re.DOTALL,
-)
-"""How a stream of H.264 or H.265 begins: with two of its sets of parameters."""
-_UNREAD = (
-    (0, b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
-    (0, b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
-    (4, b"ftypavif", "AVIF"),
-    (4, b"ftypheic", "HEIC"),
-    (4, b"ftypheix", "HEIC"),
-    (4, b"ftypmif1", "HEIC"),
-)
-"""Where the first bytes of formats are that are not read."""
 _LONG_MAGIC = ("JPEG", "PNG")
 """What three bytes or more tell."""
 _PNG_REMARKS = frozenset(
     (b"tEXt", b"zTXt", b"iTXt", b"tIME", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"pHYs", b"sBIT", b"sPLT", b"hIST")
 )
 """The chunks of a PNG without which its pixels are the same."""
-_VIDEO = ("h264", "h265", "hevc", "avc", "av1", "vp8", "vp9", "mpeg", "theora", "ffmpeg")
-"""By which formats and encodings name streams of video, whose packets are no pictures."""
-
 _UPRIGHT: dict[int, Callable[[_Pixels], _Pixels]] = {
     2: lambda pixels: pixels[:, ::-1],
     3: lambda pixels: pixels[::-1, ::-1],
@@ -165,8 +138,8 @@ def decode_file(file: EncodedFile) -> Decoded:
         raise FrameError("format", "compressedDepth messages hold distances, no picture; subscribe to the colour image")
     content = bytes(file.data)
     if content and file_format(content) is None:
-        _refuse_unread(content)
-        _refuse_video(file.format, content)
+        refuse_unread(content)
+        refuse_video(file.format, content)
     bits = file.overrides.significant_bits
     picture = _picture(content, bits)
     mosaic = _mosaic(file)
@@ -215,52 +188,17 @@ def file_in_pixels(image: EncodedImage) -> EncodedFile | None:
     data = memoryview(image.data)
     kind = file_format(bytes(data[:16]))
     if kind is None:
-        _refuse_unread(bytes(data[:16]))
+        refuse_unread(bytes(data[:16]))
         if image.encoding not in ENCODINGS:
-            _refuse_video(image.encoding)
-        if _PARAMETER_SETS.match(data[:512]):
-            _refuse_video(_VIDEO[0])
+            refuse_video(image.encoding)
+        if PARAMETER_SETS.match(data[:512]):
+            refuse_video(VIDEO[0])
         return None
     cannot_be_pixels = data.nbytes < image.height * image.step or kind.lower()[:2] in image.encoding.lower()
     content = bytes(data)
-    if not (cannot_be_pixels and kind in _LONG_MAGIC) and not _is_file(content, kind, (image.width, image.height)):
+    if not (cannot_be_pixels and kind in _LONG_MAGIC) and not has_structure(content, kind, (image.width, image.height)):
         return None
     return EncodedFile(content, image.encoding, Overrides(significant_bits=image.significant_bits))
-
-
-def file_format(content: bytes) -> str | None:
-    """Returns the name of an image file's format by its first bytes; None for other content."""
-    for magic, name in _MAGIC:
-        if content.startswith(magic):
-            return name
-    return None
-
-
-def _is_file(content: bytes, kind: str, size: tuple[int, int]) -> bool:
-    """Whether content of a kind's first bytes is such a file, of a picture of this (width, height)."""
-    if kind == "JPEG":
-        return is_jpeg(content)
-    try:
-        check_structure(content, kind)
-        with Image.open(io.BytesIO(content), formats=[kind]) as image:
-            return kind == "PNG" or image.size == size  # a PNG's header has a checksum
-    except Exception:  # Pillow's plugins raise anything
-        return False
-
-
-def _refuse_unread(content: bytes) -> None:
-    for place, magic, name in _UNREAD:
-        if content.startswith(magic, place):
-            raise FrameError("format", f"the image is a {name} file, which is not read; publish it as JPEG or PNG")
-
-
-def _refuse_video(name: str, content: bytes = b"") -> None:
-    if any(word in name.lower() for word in _VIDEO) or content.startswith(_START_CODES):
-        raise FrameError(
-            "format",
-            f"the image is a packet of video ({name[:40]!r}), which is no picture without those before; decode it "
-            "first: ros2 run image_transport republish",
-        )
 
 
 def _mosaic(file: EncodedFile) -> str:

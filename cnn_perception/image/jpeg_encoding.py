@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cv2
 
-from cnn_perception.image.raw import RgbImage
+from cnn_perception.image.decoded import RgbImage
 
 
 def encode_jpeg(image: RgbImage, quality: int) -> bytes:

@@ -17,20 +17,11 @@ from cnn_perception.image.compressed import (
     decode_content,
     decode_file,
     decode_file_bytes,
-    file_format,
     file_in_pixels,
 )
-from cnn_perception.image.raw import (
-    AS_SENT,
-    ENCODINGS,
-    Decoded,
-    EncodedImage,
-    ImageOddity,
-    Overrides,
-    RgbImage,
-    Seen,
-    decode_raw,
-)
+from cnn_perception.image.decoded import Decoded, ImageOddity, RgbImage, Seen
+from cnn_perception.image.file_formats import file_format
+from cnn_perception.image.raw import AS_SENT, ENCODINGS, EncodedImage, Overrides, decode_raw
 
 __all__ = [
     "AS_SENT",

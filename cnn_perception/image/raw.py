@@ -18,21 +18,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 from dataclasses import dataclass
-from typing import Any, NewType
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from cnn_perception.errors import ConfigError, FrameError, one_line
+from cnn_perception.image.decoded import Decoded, ImageOddity, RgbImage, Seen
 from cnn_perception.image.planar import PLANAR_LAYOUTS
 
 MAX_PIXELS = 2**26
 """Largest image accepted, in pixels: 8192 x 8192, 192 MiB as RGB. Beyond any robot's camera, and below the size at
 which Pillow warns of a decompression bomb (PIL.Image.MAX_IMAGE_PIXELS)."""
-
-RgbImage = NewType("RgbImage", npt.NDArray[np.uint8])
-"""(height, width, 3) uint8, C-contiguous, R first; may be a read-only view of the message it came in."""
 
 _SAMPLES = 64
 """Of a side, at least so many rows or columns are looked at."""
@@ -42,45 +40,6 @@ _Bytes = npt.NDArray[np.uint8]
 
 FEWEST_BITS, MOST_BITS = 8, 16
 """Of a channel of two bytes."""
-
-
-@dataclass(frozen=True)
-class ImageOddity:
-    """What is odd about a picture that can be used all the same.
-
-    Attributes:
-        kind: Stable key by which it is counted.
-        text: The same in words, with what to do about it.
-        harmless: Whether the pixels are right for certain, so that it is counted, but no cause for alarm.
-    """
-
-    kind: str
-    text: str
-    harmless: bool = False
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What was met while a picture was decoded.
-
-    Attributes:
-        oddities: What is odd about it.
-        brightest: The largest of some of its numbers of 16 bits; None where it has none, or it is known how many of
-            their bits are used.
-        turned: Whether the pixels were turned or mirrored as EXIF says, so that no calibration of the camera fits.
-    """
-
-    oddities: tuple[ImageOddity, ...] = ()
-    brightest: int | None = None
-    turned: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class Decoded:
-    """A picture, and what was met while it was decoded."""
-
-    image: RgbImage
-    seen: Seen = Seen()
 
 
 @dataclass(frozen=True)
