@@ -46,10 +46,7 @@ class IsolatedLoad:
         """
         settings = json.dumps({**dataclasses.asdict(options), "path": str(path)}, default=str)
         with self._lock:
-            if self._is_cancelled:
-                raise ModelError(f"{path}: not loaded, because the node ends")
-            if self._is_given_up:
-                raise ModelError(f"{path}: not loaded, because the node was cleaned up")
+            self._require_wanted(path)
             try:
                 self._process = subprocess.Popen(
                     python_command(f"from {__name__} import main\nsys.exit(main())", settings),
@@ -65,15 +62,18 @@ class IsolatedLoad:
         code = self._process.returncode
         if code == EXIT_OK:
             return
-        if self._is_cancelled:  # set before the process is killed, as the next
-            raise ModelError(f"{path}: not loaded, because the node ends")
-        if self._is_given_up:
-            raise ModelError(f"{path}: not loaded, because the node was cleaned up")
+        self._require_wanted(path)  # who does not want it any more says so before the process is killed
         lines = said.strip().splitlines()
         if code == EXIT_BAD_INPUT and lines:
             raise ModelError(lines[-1])
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         raise ModelError(f"{path}: loading it ends a process with {how}; export it again")
+
+    def _require_wanted(self, path: Path) -> None:
+        if self._is_cancelled:
+            raise ModelError(f"{path}: not loaded, because the node ends")
+        if self._is_given_up:
+            raise ModelError(f"{path}: not loaded, because the node was cleaned up")
 
     def _wait(self, process: subprocess.Popen[str], timeout_s: float, path: Path) -> str:
         """Returns what a process has written to its error output when it has ended.

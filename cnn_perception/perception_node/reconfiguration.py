@@ -20,7 +20,6 @@ from cnn_perception.ros import parameters
 
 Parameters = Sequence[Parameter[Any]]
 
-
 _OF_MODEL = ("model", "shadow_model", "score_map_class")
 """What is not changed while the first model is loaded: it might not fit, and nobody could be told."""
 _PATIENCE_S = 2.0
@@ -86,7 +85,6 @@ class Reconfiguration:
                 model.close()
                 return False
             try:
-                model.check_class(parameters.read(self._node, Settings).score_map_class)
                 self._use(settings, model)
             except BaseException:
                 self._frames.forget()
@@ -214,12 +212,16 @@ class Reconfiguration:
 
         Args:
             settings: With which it was loaded; those that are live may have changed meanwhile.
-            model: The model; closed if its topics cannot be.
+            model: The model; closed if it cannot be used.
+
+        Raises:
+            ConfigError: If it has not the class that is asked for by now, or its topics cannot be.
         """
         before = self._live.settings
         self._live.settings = parameters.with_live(settings, parameters.read(self._node, Settings))
         self._is_using = True
         try:
+            model.check_class(self._live.settings.score_map_class)
             self._frames.use(model)
             description = "Names of the model's classes or numbers, in the order of its logits."
             parameters.redeclare(self._node, "class_labels", messages.labels(model.pipeline.spec), description)

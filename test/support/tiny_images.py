@@ -33,3 +33,9 @@ def write_folder(root: Path, counts: Mapping[str, int], first_seed: int = 0) -> 
             pixels = picture(COLORS[number % len(COLORS)], first_seed + 1000 * number + index)
             Image.fromarray(pixels).save(root / name / f"{index:02}.png")
     return root
+
+
+def blob(u: float, v: float, height: int, width: int, sigma: float) -> np.ndarray:
+    """(height, width) picture of light around a place."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.exp(-((columns - u) ** 2 + (rows - v) ** 2) / (2 * sigma**2))
