@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import sqlite3
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
@@ -10,9 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pytest
+import yaml
 from PIL import Image
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+from cnn_perception.bag.reader import Bag
+from cnn_perception.errors import FrameError
 
 TYPES = get_typestore(Stores.ROS2_HUMBLE)
 TYPES.register(get_types_from_msg("string class_id\nfloat64 score\n", "vision_msgs/msg/ObjectHypothesis"))
@@ -195,3 +202,54 @@ class McapWriter:
         numbers = (sum(counts.values()), len(counts), len(counts), 0, 0, chunks, min(times), max(times))
         table = b"".join(struct.pack("<HQ", number, count) for number, count in counts.items())
         return mcap_record(11, struct.pack("<QHIIIIQQ", *numbers) + _mcap_text(table))
+
+
+# ---- a camera of twelve frames, in either storage
+
+MCAP, SQLITE = StoragePlugin.MCAP, StoragePlugin.SQLITE3
+BOTH = pytest.mark.parametrize("storage", [MCAP, SQLITE], ids=["mcap", "sqlite3"])
+SECOND = 10**9
+IMAGE = "sensor_msgs/msg/Image"
+COMPRESSED = "sensor_msgs/msg/CompressedImage"
+TIMES = [START_NS + n * SECOND // 10 for n in range(12)]
+CAMERA = ("/camera", "cdr", IMAGE, "ros2msg")
+
+
+def payload(message) -> bytes:
+    return bytes(TYPES.serialize_cdr(message, message.__msgtype__))
+
+
+def picture(time_ns: int, side: int = 30) -> object:
+    return raw(flat(RED, side, side), time_ns)
+
+
+def images(times=TIMES) -> list[tuple[int, int, bytes]]:
+    return [(1, time_ns, payload(picture(time_ns))) for time_ns in times]
+
+
+def folder(path: Path, storage=MCAP, times=TIMES, **options) -> Path:
+    messages = [("/camera", time_ns, picture(time_ns)) for time_ns in times]
+    return write_bag(path, messages, storage=storage, **options)
+
+
+def database(path: Path) -> contextlib.closing[sqlite3.Connection]:
+    return contextlib.closing(sqlite3.connect(path / "bag.db3", isolation_level=None))
+
+
+def read(path: Path, topic: str | None = None) -> tuple[list[int], list[str]]:
+    """Log times of the images in the order in which they come, each a good one, and the damage."""
+    with Bag(path) as bag:
+        found = list(bag.images(bag.image_topic(topic)))
+        assert not [image for image in found if isinstance(image.frame, FrameError)]
+        assert all("\n" not in line for line in bag.damage)
+        return [image.log_time_ns for image in found], bag.damage
+
+
+def edit(bag: Path, **changes) -> None:
+    """Changes metadata.yaml; a value may be a function of the old one."""
+    path = bag / "metadata.yaml"
+    document = yaml.safe_load(path.read_text())
+    information = document["rosbag2_bagfile_information"]
+    for name, change in changes.items():
+        information[name] = change(information[name]) if callable(change) else change
+    path.write_text(yaml.safe_dump(document))

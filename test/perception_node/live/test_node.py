@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from array import array
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,6 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros import ENDS_WITHIN_S, Participant, Process, new_domain, participant, running
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import SetBool
-from tiny_model import write_tiny_model
 from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 
 from cnn_perception.image.messages import decode_file_bytes, encoded_from_message
@@ -64,18 +62,6 @@ def unaccounted(camera: DiagnosticStatus) -> int:
     """How many frames were neither answered nor dropped."""
     dropped = sum(int(pair.value) for pair in camera.values if pair.key.startswith("dropped: "))
     return int(value(camera, "received")) - int(value(camera, "answered")) - dropped
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.onnx")
-
-
-@pytest.fixture(scope="module")
-def node(domain: int, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    log = tmp_path_factory.mktemp("node") / "log.txt"
-    with running("perception_node", domain, log, model=model, diagnostics_period_s=0.05) as process:
-        yield process
 
 
 def test_node_publishes_exactly_what_the_pipeline_returns(ros: Participant, model: Path):

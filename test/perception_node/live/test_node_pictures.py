@@ -6,7 +6,6 @@ Leaves to others: how pictures are decoded (test_overrides, test_jpeg), the para
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,23 +20,10 @@ from perception import NODE, ask, camera_of, diagnosis, drop, image, set_paramet
 from PIL import Image as PilImage
 from ros import Participant, Process, running
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from tiny_model import write_tiny_model
 from vision_msgs.msg import Classification
 
 RED = np.full((48, 80, 3), (220, 10, 20), np.uint8)
 K = [100.0, 0.0, 40.0, 0.0, 100.0, 24.0, 0.0, 0.0, 1.0]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.onnx")
-
-
-@pytest.fixture(scope="module")
-def node(domain: int, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    log = tmp_path_factory.mktemp("node") / "log.txt"
-    with running("perception_node", domain, log, model=model, diagnostics_period_s=0.05) as process:
-        yield process
 
 
 def labelled(second: int, encoding: str, data: bytes, step: int) -> Image:
