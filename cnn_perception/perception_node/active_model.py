@@ -178,7 +178,7 @@ class ModelOwner:
     """Owns the model in use, the one before until it is freed, and the candidate until it is used.
 
     A model is loaded by any thread, one at a time, for as long as it takes. Models come and go by whoever holds the
-    node's lock of changes. All others only read.
+    lock of `Reconfiguration`. All others only read.
     """
 
     def __init__(
@@ -200,7 +200,7 @@ class ModelOwner:
         self._load = load
         self._isolated_load = isolated_load
         self._logger = logger
-        # Written under the node's lock, between two frames; read by the stages' and the diagnostics' threads, which
+        # Written under that lock, between two frames; read by the stages' and the diagnostics' threads, which
         # see the old model or the new one, each whole, and hold it as long as they use it.
         self._current: ActiveModel | None = None
         self._version = 0
@@ -208,7 +208,7 @@ class ModelOwner:
         self._loading = threading.Lock()  # held during a load, which the next two are about
         self._load_under_way: _Load | None = None  # replaced as a whole; read by the diagnostics' thread
         self._is_given_up = False
-        # Only touched under the node's lock, and by `close` once no callback is begun any more.
+        # Only touched under that lock, and by `close` once no callback is begun any more.
         self._candidate: ActiveModel | None = None
         self._replaced: list[ActiveModel] = []
 

@@ -296,7 +296,7 @@ class AllowedModels:
 class LiveSettings:
     """What may change between two frames: read anew for each.
 
-    Written by the node's callbacks, one at a time, and read by the threads that answer frames. Both fields are replaced
+    Written under `Reconfiguration`'s lock, and read by the threads that answer frames. Both fields are replaced
     as a whole, and a reader that needs two parameters takes the record once.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Labelled images: found, checked and split. `load` is the one door, for image folders and CSV files.
+"""Labelled images: found, checked and split. `load_images` is the one door, for image folders and CSV files.
 
 Every file is read once before training: its content goes into the digest of the data set, and what cannot be decoded,
 is there twice or contradicts itself is found before anything is learned from it.
@@ -150,7 +150,7 @@ def _described(listing: Listing, kept: Listing, digest: str, findings: Sequence[
 
 
 def write_split(path: Path, data: LabelledImages) -> None:
-    """Writes what each image shows, in units, and what it is used for: a table that `load` reads again."""
+    """Writes what each image shows, in units, and what it is used for: a table that `load_images` reads again."""
     task = task_of(data.task)
     header = ["path", *task.columns(data.class_names), "part", "group"]
     rows = []
