@@ -46,6 +46,7 @@ bench: export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 bench: $(READY)  ## every ratio, on an idle machine (DATA=folder of class folders, WEIGHTS=file, BACKBONE=name: training's too)
 	$(BIN)/python -m benchmark.preprocessing
 	$(BIN)/python -m benchmark.outputs
+	$(BIN)/python -m benchmark.gpu
 	$(BIN)/python -m benchmark.score_map
 	$(BIN)/python -m benchmark.evaluation
 	$(BIN)/python -m benchmark.start

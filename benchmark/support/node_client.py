@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import rclpy
-from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.node import Node
 from vision_msgs.msg import Classification
 
 _TIMEOUT_S = 60.0
+_POLL_S = 0.1
 
 
 class NodeClient:
@@ -57,12 +58,28 @@ class NodeClient:
         Raises:
             SystemExit: If it does not start or does not change its state.
         """
+        self._wait_until(name, State.PRIMARY_STATE_INACTIVE if is_active else State.PRIMARY_STATE_ACTIVE)
         number = Transition.TRANSITION_ACTIVATE if is_active else Transition.TRANSITION_DEACTIVATE
-        client: Any = self.node.create_client(ChangeState, f"{name}/change_state")
-        if not client.wait_for_service(timeout_sec=_TIMEOUT_S):
-            raise SystemExit(f"error: {name} does not start; see its log above")
-        future = client.call_async(ChangeState.Request(transition=Transition(id=number)))
-        rclpy.spin_until_future_complete(self.node, future, timeout_sec=_TIMEOUT_S)
-        if not future.done() or not future.result().success:
+        answer = self._call(ChangeState, f"{name}/change_state", ChangeState.Request(transition=Transition(id=number)))
+        if not answer.success:
             raise SystemExit(f"error: {name} does not change its state; see its log above")
+
+    def _wait_until(self, name: str, state: int) -> None:
+        """Waits for a state, for a node that has just been started configures and activates itself."""
+        deadline_s = time.perf_counter() + _TIMEOUT_S
+        while self._call(GetState, f"{name}/get_state", GetState.Request()).current_state.id != state:
+            if time.perf_counter() > deadline_s:
+                raise SystemExit(f"error: {name} does not get ready; see its log above")
+            self.spin(_POLL_S)
+
+    def _call(self, kind: Any, service: str, request: object) -> Any:  # noqa: ANN401
+        """Returns the answer of a service, which it waits for."""
+        client: Any = self.node.create_client(kind, service)
+        if not client.wait_for_service(timeout_sec=_TIMEOUT_S):
+            raise SystemExit(f"error: nobody offers {service}; see the node's log above")
+        future = client.call_async(request)
+        rclpy.spin_until_future_complete(self.node, future, timeout_sec=_TIMEOUT_S)
+        if not future.done():
+            raise SystemExit(f"error: {service} does not answer; see the node's log above")
         self.node.destroy_client(client)
+        return future.result()

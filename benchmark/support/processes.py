@@ -17,6 +17,8 @@ from demo.draw import CLASSES, draw_sample
 from demo.processes import child_environment, module_command, node_command
 
 HEIGHT, WIDTH = 480, 640
+_NO_TF32 = {"NVIDIA_TF32_OVERRIDE": "0"}
+"""As the node computes fp32 on a GPU."""
 
 
 class BareLoop:
@@ -25,7 +27,7 @@ class BareLoop:
     def __init__(self, model: Path, threads: int, provider: str, workers: int = 1) -> None:
         command = module_command("benchmark.support.bare_loop", model, threads, workers, provider)
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=child_environment()
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=child_environment() | _NO_TF32
         )
         self._read()
 

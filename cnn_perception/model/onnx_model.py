@@ -12,10 +12,9 @@ import onnxruntime
 
 from cnn_perception.errors import FrameError, ModelError, one_line
 from cnn_perception.model.gallery import Gallery, read_gallery
-from cnn_perception.model.gpu_buffers import GpuBuffers
 from cnn_perception.model.onnx_file import OnnxFile, read_onnx_file
 from cnn_perception.model.outputs import FloatArray, Outputs
-from cnn_perception.model.providers import DEFAULT_PROVIDERS, GPU_PROVIDERS, INPUT_NAME, TENSORRT, SessionOptions
+from cnn_perception.model.providers import DEFAULT_PROVIDERS, INPUT_NAME, TENSORRT, SessionOptions
 from cnn_perception.model.session import ORT_ERRORS, open_session, reason_of
 from cnn_perception.model.spec import METADATA_KEY, ModelSpec, ScoreMapSpec
 from cnn_perception.model.subgraph import subgraph
@@ -64,7 +63,6 @@ class OnnxModel:
         def warm_up(session: Any) -> None:  # noqa: ANN401
             self._session = session
             self._outputs = _verify_graph(path, session, self.spec)
-            self._gpu_buffers = self._allocate_gpu_buffers(session, options)
             for batch_size in options.warm_up_batches:
                 self._warm_up(batch_size)
 
@@ -145,20 +143,10 @@ class OnnxModel:
         options = dataclasses.replace(self._options, providers=others, require_gpu=False)
         return open_session(file, self.spec, options, _ignore, _ignore).session
 
-    def _allocate_gpu_buffers(self, session: Any, options: SessionOptions) -> GpuBuffers | None:  # noqa: ANN401
-        """Returns input buffers for all batch sizes; None on a CPU."""
-        if session.get_providers()[0] not in GPU_PROVIDERS:
-            return None
-        buffers = GpuBuffers(session, INPUT_NAME, "cuda", options.device_id)
-        for batch_size in options.warm_up_batches:
-            buffers.allocate((batch_size, 3, self.spec.input.height, self.spec.input.width))
-        return buffers
-
     def _compute(self, names: Sequence[str], images: FloatArray) -> dict[str, FloatArray]:
         """Returns the outputs called `names`; raises ONNX Runtime's own errors."""
-        values = self._gpu_buffers.run(names, images, self._run_options) if self._gpu_buffers else None
-        if values is None:
-            values = self._session.run(names, {INPUT_NAME: images}, self._run_options)
+        # Memory bound on the device (I/O binding) was 3 to 9 % slower on a GPU.
+        values = self._session.run(names, {INPUT_NAME: images}, self._run_options)
         return dict(zip(names, values, strict=True))
 
     def _warm_up(self, batch_size: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -15,7 +14,6 @@ from tiny_model import GAIN, tiny_spec, write_tiny_model
 
 from cnn_perception.errors import FrameError, ModelError
 from cnn_perception.image.messages import EncodedImage
-from cnn_perception.model.gpu_buffers import GpuBuffers
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from cnn_perception.pipeline.pipeline import Pipeline
 
@@ -118,29 +116,6 @@ def test_model_that_no_provider_can_run_at_a_batch_size_is_refused(path: Path):
     assert OnnxModel(path, CPU).spec == tiny_spec()
     with pytest.raises(ModelError, match=r"cannot run it \(.*Got: 2 Expected: 1"):
         OnnxModel(path, SessionOptions(["cpu"], warm_up_batches=(1, 2)))
-
-
-def test_run_through_memory_of_the_device_gives_the_same_bits(path: Path, monkeypatch: pytest.MonkeyPatch):
-    """On the CPU, where it gains nothing, so that it is tested on machines without a GPU."""
-
-    def on_the_cpu(model: OnnxModel, session: Any, options: SessionOptions) -> GpuBuffers:
-        buffers = GpuBuffers(session, "image", "cpu", options.device_id)
-        buffers.allocate((2, 3, 24, 32))
-        return buffers
-
-    plain = OnnxModel(path, SessionOptions(["cpu"], warm_up_batches=(1, 2)))
-    monkeypatch.setattr(OnnxModel, "_allocate_gpu_buffers", on_the_cpu)
-    bound = OnnxModel(path, SessionOptions(["cpu"], warm_up_batches=(1, 2)))
-    images = np.random.default_rng(0).random((4, 3, 24, 32), np.float32)
-    first = bound.run(images[:2])
-    for chosen, activation in [(images[:2], True), (images[2:], True), (images[:2], False), (images[:3], True)]:
-        for a, b in zip(plain.run(chosen, activation), bound.run(chosen, activation), strict=True):
-            np.testing.assert_array_equal(a.logits, b.logits)
-            np.testing.assert_array_equal(a.embedding, b.embedding)
-            assert (a.activation is None) == (b.activation is None) == (not activation)
-            if a.activation is not None and b.activation is not None:
-                np.testing.assert_array_equal(a.activation, b.activation)
-    np.testing.assert_array_equal(first[1].logits, plain.run(images[:2])[1].logits)  # and stays as it was
 
 
 def test_batch_that_fails_loses_only_itself(path: Path):
