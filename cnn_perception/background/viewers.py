@@ -66,6 +66,12 @@ class ViewersReport:
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     problem: str = ""
 
+    @property
+    def text(self) -> str:
+        """What happened in one line."""
+        published, overtaken = (sum(one[what] for one in self.counts.values()) for what in ("published", "overtaken"))
+        return self.problem or f"{published} published, {overtaken} overtaken by newer frames"
+
     def values(self) -> dict[str, str]:
         """Returns the figures for /diagnostics."""
         return {f"{kind}: {what}": str(n) for kind, counts in self.counts.items() for what, n in counts.items()}

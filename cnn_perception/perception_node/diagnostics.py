@@ -132,8 +132,7 @@ def _recorder_status(node: str, recorder: Recorder) -> DiagnosticStatus:
 
 def _viewers_status(node: str, report: ViewersReport) -> DiagnosticStatus:
     level = DiagnosticStatus.WARN if report.problem else DiagnosticStatus.OK
-    text = report.problem or "made after the answers, of each camera's newest frame"
-    return _status(level, f"{node}: viewers", text, node, report.values())
+    return _status(level, f"{node}: viewers", report.text, node, report.values())
 
 
 def _callbacks_status(node: str, overdue: str) -> DiagnosticStatus:
