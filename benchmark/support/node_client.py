@@ -9,8 +9,12 @@ from typing import Any
 import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.srv import SetParameters
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from vision_msgs.msg import Classification
+
+from cnn_perception.image.messages import nanoseconds
 
 _TIMEOUT_S = 60.0
 
@@ -21,17 +25,20 @@ class NodeClient:
     Attributes:
         node: The ROS node.
         counts: How many classifications have arrived, by topic.
+        ages_s: How old they were then, by the system's clock.
     """
 
     def __init__(self, topics: Sequence[str], name: str = "benchmark") -> None:
         rclpy.init()
         self.node = Node(name)
         self.counts = dict.fromkeys(topics, 0)
+        self.ages_s: dict[str, list[float]] = {topic: [] for topic in topics}
         for topic in topics:
-            self.node.create_subscription(Classification, topic, lambda _, topic=topic: self._count(topic), 10)
+            self.node.create_subscription(Classification, topic, lambda one, topic=topic: self._count(topic, one), 10)
 
-    def _count(self, topic: str) -> None:
+    def _count(self, topic: str, message: Classification) -> None:
         self.counts[topic] += 1
+        self.ages_s[topic].append((time.time_ns() - nanoseconds(message.header.stamp)) / 1e9)
 
     def spin(self, seconds: float) -> None:
         """Receives for this long."""
@@ -58,11 +65,28 @@ class NodeClient:
             SystemExit: If it does not start or does not change its state.
         """
         number = Transition.TRANSITION_ACTIVATE if is_active else Transition.TRANSITION_DEACTIVATE
-        client: Any = self.node.create_client(ChangeState, f"{name}/change_state")
+        request = ChangeState.Request(transition=Transition(id=number))
+        response = self._call(ChangeState, name, "change_state", request)
+        if response is None or not response.success:
+            raise SystemExit(f"error: {name} does not change its state; see its log above")
+
+    def set_parameter(self, name: str, parameter: str, value: float) -> None:
+        """Sets a parameter of a node.
+
+        Raises:
+            SystemExit: If it does not start or refuses the value.
+        """
+        request = SetParameters.Request(parameters=[Parameter(parameter, value=value).to_parameter_msg()])
+        response = self._call(SetParameters, name, "set_parameters", request)
+        if response is None or not response.results[0].successful:
+            raise SystemExit(f"error: {name} does not take {parameter}={value}; see its log above")
+
+    def _call(self, kind: Any, name: str, service: str, request: Any) -> Any:  # noqa: ANN401 services are untyped
+        """Returns a service's response; None if there is none in time."""
+        client: Any = self.node.create_client(kind, f"{name}/{service}")
         if not client.wait_for_service(timeout_sec=_TIMEOUT_S):
             raise SystemExit(f"error: {name} does not start; see its log above")
-        future = client.call_async(ChangeState.Request(transition=Transition(id=number)))
+        future = client.call_async(request)
         rclpy.spin_until_future_complete(self.node, future, timeout_sec=_TIMEOUT_S)
-        if not future.done() or not future.result().success:
-            raise SystemExit(f"error: {name} does not change its state; see its log above")
         self.node.destroy_client(client)
+        return future.result() if future.done() else None
