@@ -50,7 +50,13 @@ VIEWED = {
     "score_map/camera_info": CameraInfo,
 }
 COVERED = {
-    "background/worker.py: self._run": ["perception_node: shadow", "perception_node: recorder"],
+    "background/worker.py: self._run": [
+        "perception_node: shadow",
+        "perception_node: recorder",
+        "perception_node: score map",
+        "perception_node: draw the overlay",
+        "perception_node: find neighbours",
+    ],
     "camera_node/node.py: heartbeat.only_within(self._publish)": ["camera_node: timer, read a frame"],
     "follow_node/node.py: heartbeat.after(self._on_timer)": ["follow_node: timer"],
     "follow_node/node.py: self._on_classification": ["follow_node: subscription classification"],

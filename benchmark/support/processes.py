@@ -87,11 +87,11 @@ def export_model(folder: Path, backbone: str) -> Path:
     return path
 
 
-def write_frames(folder: Path) -> Path:
-    """Returns a folder with a 640x480 picture of each of the demo's classes."""
-    frames = folder / "frames"
+def write_frames(folder: Path, height: int = HEIGHT, width: int = WIDTH) -> Path:
+    """Returns a folder with a picture of this size of each of the demo's classes."""
+    frames = folder / f"frames_{width}x{height}"
     frames.mkdir(parents=True, exist_ok=True)
-    for number, picture in enumerate(draw_images()):
+    for number, picture in enumerate(draw_images(height, width)):
         cv2.imwrite(str(frames / f"{number:02}.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     return frames
 

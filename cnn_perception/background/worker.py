@@ -10,7 +10,6 @@ import contextlib
 import os
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -28,7 +27,7 @@ class BackgroundWorker(Generic[ItemT]):
     Attributes:
         overtaken: How many items were replaced by a newer one before they were begun.
         failure: The exception that ended the thread; None while there was none. It is a defect: nothing is taken any
-            more, and its traceback is printed.
+            more.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class BackgroundWorker(Generic[ItemT]):
         Args:
             name: Of the thread.
             work: Called in the thread with one item after the other.
-            on_failure: Called in the thread with the exception that ends it.
+            on_failure: Called in the thread with the exception that ends it, which nobody else tells.
             finish: Called in the thread at its end, when it was closed.
         """
         self.overtaken = 0
@@ -77,11 +76,11 @@ class BackgroundWorker(Generic[ItemT]):
             self._changed.notify()
             return not overtakes
 
-    def close(self, timeout_s: float) -> bool:
+    def close(self, timeout_s: float | None) -> bool:
         """Ends the thread once everything offered is done; not to be called from the thread itself.
 
         Args:
-            timeout_s: How long to wait for that; what is not begun by then is abandoned.
+            timeout_s: How long to wait for that; what is not begun by then is abandoned. None waits for all of it.
 
         Returns:
             Whether the thread has ended; if not, it will after the item it is at.
@@ -108,16 +107,23 @@ class BackgroundWorker(Generic[ItemT]):
             # On Linux 0 is the calling thread, and the others stay as they are.
             os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS)
         try:
-            while (item := self._next()) is not None:
-                self._began_s = time.monotonic()
-                self._work(item)
-                self._began_s = None
+            while self._work_on_next():
+                pass
             self._finish()
         except BaseException as error:
             self.failure = error
             self._refuse()
-            traceback.print_exception(error)
             self._on_failure(error)
+
+    def _work_on_next(self) -> bool:
+        """Returns False once closed and empty. The item ends with this call: nobody keeps it, or its model, alive."""
+        item = self._next()
+        if item is None:
+            return False
+        self._began_s = time.monotonic()
+        self._work(item)
+        self._began_s = None
+        return True
 
     def _next(self) -> ItemT | None:
         """Waits for an item, the camera's first that waits longest; None once closed and empty."""

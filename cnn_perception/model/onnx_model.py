@@ -58,7 +58,9 @@ class OnnxModel:
         self.spec = _read_spec(path, file.metadata)
         self.gallery = _read_gallery(path, file.metadata, self.spec)
         self._map_session: Any = None
-        self._run_options = onnxruntime.RunOptions()  # by which `cancel` reaches a run under way
+        # By which the two ways to cancel reach a run under way.
+        self._run_options = onnxruntime.RunOptions()
+        self._map_run_options = onnxruntime.RunOptions()
 
         def warm_up(session: Any) -> None:  # noqa: ANN401
             self._session = session
@@ -98,6 +100,11 @@ class OnnxModel:
     def cancel(self) -> None:
         """Ends a `run` or `score_map` under way in another thread, and every later one, with a FrameError."""
         self._run_options.terminate = True
+        self.cancel_score_map()
+
+    def cancel_score_map(self) -> None:
+        """Ends a `score_map` under way in another thread, and every later one, with a FrameError."""
+        self._map_run_options.terminate = True
 
     def score_map_place(self) -> ScoreMapSpec:
         """Returns where in an image the cells of the score map lie.
@@ -125,7 +132,7 @@ class OnnxModel:
         if self._map_session is None:
             self._map_session = self._open_map_session()
         try:
-            (found,) = self._map_session.run(["score_map"], {INPUT_NAME: image}, self._run_options)
+            (found,) = self._map_session.run(["score_map"], {INPUT_NAME: image}, self._map_run_options)
         except ORT_ERRORS as error:
             raise FrameError("score_map", f"ONNX Runtime failed: {reason_of(error)}") from None
         logits: FloatArray = found[0]
@@ -140,7 +147,8 @@ class OnnxModel:
         file = _with_outputs(file, {"score_map"})
         # TensorRT would build an engine, for minutes, at each new size of image.
         others = [name for name in self._options.provider_order if name != TENSORRT]
-        options = dataclasses.replace(self._options, providers=others, require_gpu=False)
+        threads = self._options.score_map_threads or self._options.intra_op_threads
+        options = dataclasses.replace(self._options, providers=others, require_gpu=False, intra_op_threads=threads)
         return open_session(file, self.spec, options, _ignore, _ignore).session
 
     def _compute(self, names: Sequence[str], images: FloatArray) -> dict[str, FloatArray]:

@@ -41,6 +41,8 @@ class SessionOptions:
             largest is the largest that TensorRT will take.
         require_gpu: Whether a fall-back to the CPU is an error.
         device_id: Which GPU, as CUDA counts them, from 0.
+        score_map_threads: Threads of a score map on the CPU; 0 for as many as of an inference. With 1 it runs in the
+            caller's thread alone, at its priority.
         cache_dir: Where TensorRT's engines are kept; empty for the user's own cache folder.
     """
 
@@ -49,6 +51,7 @@ class SessionOptions:
     warm_up_batches: Sequence[int] = (1,)
     require_gpu: bool = False
     device_id: int = 0
+    score_map_threads: int = 0
     cache_dir: str = ""
 
     def __post_init__(self) -> None:
@@ -59,8 +62,12 @@ class SessionOptions:
         unknown = [name for name in self.provider_order if name not in known]
         if unknown:
             raise ConfigError(f"providers: ONNX Runtime has no {unknown}; {choice}")
-        if not 0 <= self.intra_op_threads <= 1024:
-            raise ConfigError(f"intra_op_threads is {self.intra_op_threads}; choose 0 (automatic) to 1024")
+        for name, threads in (
+            ("intra_op_threads", self.intra_op_threads),
+            ("score_map_threads", self.score_map_threads),
+        ):
+            if not 0 <= threads <= 1024:
+                raise ConfigError(f"{name} is {threads}; choose 0 (automatic) to 1024")
         if not self.warm_up_batches or min(self.warm_up_batches) < 1:
             raise ConfigError(f"warm_up_batches is {list(self.warm_up_batches)}; choose sizes from 1 on")
         if not 0 <= self.device_id <= 255:

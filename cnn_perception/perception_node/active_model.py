@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import threading
 import time
+import traceback
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,7 @@ class ActiveModel:
             logger.warning(f"recording has paused: {text}")
 
         def on_failure(error: BaseException) -> None:
+            logger.error("".join(traceback.format_exception(error)).rstrip())
             logger.error(f"the shadow or the recorder has ended ({type(error).__name__}: {error})")
 
         pipeline = Pipeline.load(options.path, options.session, log)
@@ -160,7 +162,8 @@ class ActiveModel:
         ]
 
     def close(self) -> None:
-        """Ends the shadow and the recorder."""
+        """Ends the shadow and the recorder, and a score map under way."""
+        self.pipeline.model.cancel_score_map()
         for one in (self.shadow, self.recorder):
             if one is not None:
                 one.close(_CLOSE_S)

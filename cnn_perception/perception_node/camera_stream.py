@@ -12,12 +12,13 @@ from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from cnn_perception.errors import FrameError, PerceptionError
+from cnn_perception.geometry.camera_model import CameraModel
 from cnn_perception.image.messages import Seen, way_out
 from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.perception_node.camera_info import CameraInfoReader
 from cnn_perception.perception_node.diagnostics import CameraStatus
 from cnn_perception.perception_node.frame_stages import FrameResult, place_to_publish, stage_durations_ms
-from cnn_perception.perception_node.publishers import ResultPublishers
+from cnn_perception.perception_node.publishers import ResultPublishers, ViewedFrame
 from cnn_perception.perception_node.settings import CameraSettings, Settings
 from cnn_perception.ros import parameters, topics
 from cnn_perception.ros.latest_subscription import LatestSubscription
@@ -169,12 +170,16 @@ class CameraStream:
             count = self.counters.note(oddity.kind, oddity.harmless)
             self.warn(oddity.kind, f"{self.topic}: {oddity.text} ({count} so far; answered)")
 
-    def publish(self, result: FrameResult, settings: Settings) -> None:
-        """Publishes what is wanted of one frame, the answer first."""
+    def publish(self, result: FrameResult, settings: Settings) -> ViewedFrame:
+        """Publishes the answers to one frame; returns what is left to those who look on."""
         self.outputs.publish(result, settings)
         wanted = result.frame.wanted
-        if wanted.rays or wanted.score_map_info:
-            self._publish_places(result)
+        calibration = self._calibration(result) if wanted.rays or wanted.score_map_info else None
+        place = place_to_publish(result)
+        if place is not None and calibration is not None:
+            self.outputs.publish_rays(result.frame.header, place, calibration)
+        info = None if calibration is None else self._subscribed.camera_info.info
+        return ViewedFrame(result, settings, info)
 
     def note_answer(self, result: FrameResult, published_s: tuple[float, float], now_ns: int) -> None:
         """Counts a frame that was published, and watches it for drift; see `stage_durations_ms` for the arguments."""
@@ -186,25 +191,16 @@ class CameraStream:
         """Logs a warning, once in a while for the same key."""
         self._warn(f"{self.name} {key}", text)
 
-    def _publish_places(self, result: FrameResult) -> None:
-        """Publishes what takes the camera's calibration."""
-        height, width = result.result.image.shape[:2]
-        header = result.frame.header
-        reader = self._subscribed.camera_info
-        camera = None
+    def _calibration(self, result: FrameResult) -> CameraModel | None:
+        """Returns the camera's calibration, or says why it has none that is good for this frame."""
         if result.frame.prepared.decoded.seen.turned:
             self.warn("turned", f"no ray can be told on {self.topic}: {_TURNED}")
-        else:
-            try:
-                camera = reader.model(height, width)
-            except PerceptionError as error:
-                self.warn("camera_info", str(error))
-        place = place_to_publish(result)
-        if place is not None and camera is not None:
-            self.outputs.publish_rays(header, place, camera)
-        if result.frame.wanted.score_map_info and result.score_map is not None:
-            info = reader.info if camera is not None else None
-            self.outputs.publish_map_info(header, result.score_map, info)
+            return None
+        try:
+            return self._subscribed.camera_info.model(*result.result.image.shape[:2])
+        except PerceptionError as error:
+            self.warn("camera_info", str(error))
+            return None
 
     # ---- diagnostics
 

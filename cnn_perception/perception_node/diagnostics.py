@@ -10,6 +10,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from cnn_perception.background.recorder import Recorder
 from cnn_perception.background.shadow import Shadow
+from cnn_perception.background.viewers import ViewersReport
 from cnn_perception.perception_node.active_model import ActiveModel
 from cnn_perception.stream.drift import DriftReport
 from cnn_perception.stream.frame_counters import Snapshot
@@ -50,6 +51,7 @@ def to_array(
     model: ActiveModel | None,
     overdue: str,
     load_under_way: str = "",
+    viewers: ViewersReport | None = None,
 ) -> DiagnosticArray:
     """Returns all statuses.
 
@@ -60,9 +62,12 @@ def to_array(
         model: The model in use; None while there is none.
         overdue: Which callbacks take too long; empty if none does.
         load_under_way: Which model is being loaded, and for how long; empty if none is.
+        viewers: What viewers got.
     """
     statuses = [*(_camera_status(node, one) for one in cameras), _model_status(node, model, load_under_way)]
     statuses.append(_callbacks_status(node, overdue))
+    if viewers is not None:
+        statuses.append(_viewers_status(node, viewers))
     if model is not None and model.shadow is not None:
         statuses.append(_shadow_status(node, model.shadow))
     if model is not None and model.recorder is not None:
@@ -123,6 +128,11 @@ def _recorder_status(node: str, recorder: Recorder) -> DiagnosticStatus:
     if report.is_broken:
         level = DiagnosticStatus.ERROR
     return _status(level, f"{node}: recorder", report.problem or f"{report.recorded} kept", node, report.values())
+
+
+def _viewers_status(node: str, report: ViewersReport) -> DiagnosticStatus:
+    level = DiagnosticStatus.WARN if report.problem else DiagnosticStatus.OK
+    return _status(level, f"{node}: viewers", report.text, node, report.values())
 
 
 def _callbacks_status(node: str, overdue: str) -> DiagnosticStatus:

@@ -13,11 +13,16 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.lifecycle import LifecycleNode
 
+from cnn_perception.background.viewers import Viewers
 from cnn_perception.errors import ConfigError, FrameError, PerceptionError
 from cnn_perception.perception_node import diagnostics
 from cnn_perception.perception_node.active_model import ActiveModel, ModelOwner
 from cnn_perception.perception_node.camera_stream import CameraStream
 from cnn_perception.perception_node.frame_stages import (
+    NEIGHBOURS,
+    OVERLAY,
+    SCORE_MAP,
+    VIEWS,
     Frame,
     InferredFrame,
     answer_frame,
@@ -25,13 +30,21 @@ from cnn_perception.perception_node.frame_stages import (
     judge_stamp,
     prepare_frame,
 )
-from cnn_perception.perception_node.publishers import InfoPublishers
+from cnn_perception.perception_node.publishers import (
+    InfoPublishers,
+    ViewedFrame,
+    ViewMessages,
+    to_neighbours,
+    to_overlay,
+    to_score_map,
+)
 from cnn_perception.perception_node.settings import LiveSettings
 from cnn_perception.perception_node.staged_executor import StagedExecutor
 from cnn_perception.ros.latest_subscription import SubscriptionSet
 from cnn_perception.ros.supervised_executor import SupervisedExecutor
 from cnn_perception.ros.throttled_log import ThrottledLog
 from cnn_perception.stream.frame_counters import DEFECT
+from cnn_perception.stream.stamps import too_old
 
 _MOST_DEFECTS = 3
 """So many frames in a row are no accident; one that a peer made on purpose must not end the node."""
@@ -50,6 +63,7 @@ class BatchStages:
         live: LiveSettings,
         log: ThrottledLog,
         now_ns: Callable[[], int],
+        viewers: Viewers[ViewedFrame, ViewMessages],
     ) -> None:
         """Wires the stages.
 
@@ -59,8 +73,10 @@ class BatchStages:
             live: The parameters in force.
             log: Is told of defects that cost one frame.
             now_ns: The node's clock, nanoseconds.
+            viewers: Get every frame whose answer has left.
         """
         self._cameras = {camera.name: camera for camera in cameras}
+        self._viewers = viewers
         self._models = models
         self._live = live
         self._log = log
@@ -83,16 +99,11 @@ class BatchStages:
     def infer(self, frames: Sequence[Frame]) -> list[InferredFrame] | None:
         """Second stage: nothing else than the model stands between two runs."""
         inferred = []
-        settings = self._live.settings
-        results = infer_frames(frames, settings.score_map_scale, settings.score_map_max_pixels)
-        for frame, one in zip(frames, results, strict=True):
-            camera = self._cameras[frame.origin.camera]
+        for frame, one in zip(frames, infer_frames(frames), strict=True):
             if isinstance(one, FrameError):
-                camera.drop(one)
-                continue
-            if isinstance(one.score_map, PerceptionError):
-                camera.warn("score_map", f"{camera.topic}: no score map: {one.score_map}")
-            inferred.append(one)
+                self._cameras[frame.origin.camera].drop(one)
+            else:
+                inferred.append(one)
         return inferred or None
 
     def deliver(self, inferred: Sequence[InferredFrame]) -> None:
@@ -139,10 +150,45 @@ class BatchStages:
         if isinstance(result, FrameError):
             camera.drop(result)
             return
-        camera.publish(result, settings)
+        viewed = camera.publish(result, settings)
         ended_s = time.perf_counter()
         frame.model.offer(frame.encoded, inferred.result.image, inferred.result.prediction, frame.origin)
+        self._viewers.offer(frame.wanted.views, camera.name, viewed)
         camera.note_answer(result, (began_s, ended_s), self._now_ns())
+
+
+class CameraViews:
+    """What is made of the cameras' frames for those who look on; a `viewers.Views`.
+
+    Attributes:
+        kinds: What can be made.
+    """
+
+    kinds = VIEWS
+
+    def __init__(self, cameras: Sequence[CameraStream], now_ns: Callable[[], int]) -> None:
+        """Looks at these cameras, by the node's clock in nanoseconds."""
+        self._cameras = {camera.name: camera for camera in cameras}
+        self._now_ns = now_ns
+        self._makers = {NEIGHBOURS: to_neighbours, OVERLAY: to_overlay, SCORE_MAP: to_score_map}
+
+    def make(self, kind: str, frame: ViewedFrame) -> ViewMessages:
+        """Returns the messages of one kind."""
+        return self._makers[kind](frame)
+
+    def is_too_old(self, frame: ViewedFrame) -> bool:
+        """Whether a frame would not be answered any more either."""
+        origin = frame.result.frame.origin
+        return too_old(origin.stamp_ns, self._now_ns(), self._cameras[origin.camera].settings.max_age_s)
+
+    def publish(self, frame: ViewedFrame, made: ViewMessages) -> None:
+        """Publishes on the topics of the frame's camera."""
+        self._cameras[frame.result.frame.origin.camera].outputs.publish_views(made)
+
+    def refuse(self, kind: str, frame: ViewedFrame, error: PerceptionError) -> None:
+        """Warns of it, once in a while."""
+        camera = self._cameras[frame.result.frame.origin.camera]
+        camera.warn(kind, f"{camera.topic}: no {kind}: {error}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +231,8 @@ class FrameProcessor:
         self._models = models
         self._live = live
         self._on_failure = on_failure
-        self._stages = BatchStages(cameras, models, live, log, lambda: node.get_clock().now().nanoseconds)
+        self._viewers = Viewers(CameraViews(cameras, self._now_ns), on_failure)
+        self._stages = BatchStages(cameras, models, live, log, self._now_ns, self._viewers)
         self._infos = InfoPublishers(node)
         self._changing = threading.RLock()
         # Taken after the one above. Re-entrant: a topic that is made declares parameters of its QoS, and the node
@@ -200,6 +247,7 @@ class FrameProcessor:
             ConfigError: If the QoS of a topic is overridden with what cannot be; the model before goes on.
         """
         with self._changing, self._between_frames(), self._lock:
+            self._viewers.withdraw()
             self._fit_topics(model)
             self._models.replace(model)
             for camera in self._cameras:
@@ -244,10 +292,15 @@ class FrameProcessor:
                 return
             running.source.close()
             running.executor.join()
+            self._viewers.withdraw()
             with self._lock:
                 self._unsubscribe()
                 running.source.destroy()
                 self._running = None
+
+    def close(self) -> None:
+        """Ends what is made for viewers; `stop` comes before, and the models are freed, which ends their runs."""
+        self._viewers.close()
 
     def wake(self) -> None:
         """Lets changed rate limits take effect at once."""
@@ -274,8 +327,18 @@ class FrameProcessor:
             stamp = self._node.get_clock().now().to_msg()
             name = self._node.get_fully_qualified_name()
             return diagnostics.to_array(
-                stamp, name, statuses, self._models.current, self._overdue_callbacks(), self._models.load_under_way
+                stamp,
+                name,
+                statuses,
+                self._models.current,
+                self._overdue_callbacks(),
+                self._models.load_under_way,
+                self._viewers.report(),
             )
+
+    def _now_ns(self) -> int:
+        now_ns: int = self._node.get_clock().now().nanoseconds
+        return now_ns
 
     def _overdue_callbacks(self) -> str:
         executor = self._node.executor

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnn_perception.background.selection import Origin
-from cnn_perception.errors import FrameError, PerceptionError, with_kind
+from cnn_perception.errors import FrameError, with_kind
 from cnn_perception.geometry.activation_place import ActivationPlace, place_of
 from cnn_perception.image.messages import (
     AS_SENT,
@@ -24,11 +24,15 @@ from cnn_perception.image.messages import (
 )
 from cnn_perception.perception_node.active_model import ActiveModel
 from cnn_perception.pipeline.pipeline import Prepared, Result
-from cnn_perception.pipeline.score_map import MOST_PIXELS, ScoreMap, dense_scores
+from cnn_perception.pipeline.score_map import ScoreMap, dense_scores
 from cnn_perception.stream.frame_counters import DEFECT
 from cnn_perception.stream.smoothing import AnswerSmoother, SmoothingSettings
 from cnn_perception.stream.stamps import StampPolicy, Stamps, Verdict, too_old
 from cnn_perception.tasks.prediction import Prediction
+
+NEIGHBOURS, OVERLAY, SCORE_MAP = "neighbours", "overlay", "score map"
+VIEWS = (NEIGHBOURS, OVERLAY, SCORE_MAP)
+"""What is made of a frame after its answer has left."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,14 @@ class WantedTopics:
         return self.activation or self.overlay or self.overlay_jpeg or self.rays
 
     @property
-    def dense(self) -> bool:
-        """Whether the score map has to be computed."""
-        return self.score_map or self.score_map_info
+    def views(self) -> list[str]:
+        """Which of the `VIEWS` are wanted."""
+        wanted = {
+            NEIGHBOURS: self.neighbours,
+            OVERLAY: self.overlay or self.overlay_jpeg,
+            SCORE_MAP: self.score_map or self.score_map_info,
+        }
+        return [view for view in VIEWS if wanted[view]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,11 +104,10 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class InferredFrame:
-    """A frame, what was recognised in it, and its score map, or why there is none; None where nobody wants one."""
+    """A frame, and what was recognised in it."""
 
     frame: Frame
     result: Result
-    score_map: ScoreMap | PerceptionError | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,13 +118,11 @@ class FrameResult:
         frame: The frame.
         result: What was recognised in this frame.
         answer: What is answered: the same, or smoothed over the frames before.
-        score_map: The classifier's answers all over the image; None where there is none.
     """
 
     frame: Frame
     result: Result
     answer: Prediction
-    score_map: ScoreMap | None
 
 
 def judge_stamp(
@@ -180,15 +186,11 @@ def prepare_frame(
     return Frame(model, origin, header, wanted, has_age, started_s, encoded, prepared)
 
 
-def infer_frames(
-    frames: Sequence[Frame], score_map_scale: float, score_map_max_pixels: int = MOST_PIXELS
-) -> list[InferredFrame | FrameError]:
+def infer_frames(frames: Sequence[Frame]) -> list[InferredFrame | FrameError]:
     """The second stage: runs the model once on frames of several cameras; nothing else stands between two runs.
 
     Args:
         frames: At least one; all carry the same model.
-        score_map_scale: How much larger than its own pixels the network sees an image for its score map.
-        score_map_max_pixels: Most pixels that it sees for one.
 
     Returns:
         For each frame what came of it, or its refusal; where the run fails, it is everyone's.
@@ -199,9 +201,8 @@ def infer_frames(
         results = pipeline.infer_batch([frame.prepared for frame in frames], wants_map)
     except FrameError as refusal:
         return [refusal] * len(frames)
-    sizes = (score_map_scale, score_map_max_pixels)
     return [
-        result if isinstance(result, FrameError) else InferredFrame(frame, result, _score_map(frame, *sizes))
+        result if isinstance(result, FrameError) else InferredFrame(frame, result)
         for frame, result in zip(frames, results, strict=True)
     ]
 
@@ -224,8 +225,7 @@ def answer_frame(
         return FrameError("too_old", "the frame became too old while it was worked on")
     time_s = (stamp_ns if stamp_ns > 0 else now_ns) / 1e9
     answer = smoothing(inferred.result.prediction, time_s, settings)
-    score_map = None if isinstance(inferred.score_map, PerceptionError) else inferred.score_map
-    return FrameResult(frame, inferred.result, answer, score_map)
+    return FrameResult(frame, inferred.result, answer)
 
 
 def place_to_publish(result: FrameResult) -> ActivationPlace | None:
@@ -240,6 +240,20 @@ def place_to_publish(result: FrameResult) -> ActivationPlace | None:
         return None
     height, width = result.result.image.shape[:2]
     return place_of(prediction.activation, result.frame.model.pipeline.spec, height, width)
+
+
+def map_scores(result: FrameResult, scale: float, most_pixels: int) -> ScoreMap:
+    """After the answer: returns the classifier's answers all over the image.
+
+    Args:
+        result: Of the frame.
+        scale: How much larger than its own pixels the network sees the image.
+        most_pixels: Most pixels that it sees.
+
+    Raises:
+        PerceptionError: If the model has no score map, or this image cannot have one.
+    """
+    return dense_scores(result.frame.model.pipeline.model, result.result.image, scale, most_pixels)
 
 
 def stage_durations_ms(result: FrameResult, published_s: tuple[float, float], now_ns: int) -> dict[str, float]:
@@ -262,12 +276,3 @@ def _refusal_of_defect(error: BaseException) -> FrameError:
     refusal = FrameError(DEFECT, f"{with_kind(error)}; this is a defect of the node")
     refusal.__cause__ = error
     return refusal
-
-
-def _score_map(frame: Frame, scale: float, most_pixels: int) -> ScoreMap | PerceptionError | None:
-    if not frame.wanted.dense:
-        return None
-    try:
-        return dense_scores(frame.model.pipeline.model, frame.prepared.image, scale, most_pixels)
-    except PerceptionError as error:  # the frame itself can be answered all the same
-        return error

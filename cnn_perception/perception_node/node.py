@@ -62,7 +62,7 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
         self._models = ModelOwner(ActiveModel.load, IsolatedLoad(), self.get_logger(), self.fail)
         self._frames = FrameProcessor(self, self._cameras, self._models, self.live, self._log, self.fail)
         self._changes = Reconfiguration(self, self._cameras, self._models, self._frames, self.live)
-        for last_comes_first in (self._models.close, self._frames.stop, self._models.cancel):
+        for last_comes_first in (self._frames.close, self._models.close, self._frames.stop, self._models.cancel):
             self._at_end.callback(last_comes_first)
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)

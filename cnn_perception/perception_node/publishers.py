@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,30 @@ from cnn_perception.geometry.activation_place import ActivationPlace
 from cnn_perception.geometry.camera_model import CameraModel
 from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.perception_node import messages
-from cnn_perception.perception_node.frame_stages import FrameResult, WantedTopics
+from cnn_perception.perception_node.frame_stages import FrameResult, WantedTopics, map_scores
 from cnn_perception.perception_node.settings import Settings
 from cnn_perception.pipeline.overlay import draw_overlay
-from cnn_perception.pipeline.score_map import ScoreMap
 from cnn_perception.ros import image_messages, topics
 from cnn_perception.tasks.prediction import Prediction
 from cnn_perception.tasks.registry import task_of
+
+ViewMessages = Mapping[str, Any]
+"""What was made of a frame for those who look on: messages by the fields of `WantedTopics`."""
+
+
+@dataclass(frozen=True, eq=False)
+class ViewedFrame:
+    """An answered frame for those who look on.
+
+    Attributes:
+        result: What was answered.
+        settings: The parameters in force then.
+        info: The camera's camera_info, where one is wanted and is good for this frame.
+    """
+
+    result: FrameResult
+    settings: Settings
+    info: CameraInfo | None
 
 
 def result_qos() -> QoSProfile:
@@ -147,11 +165,10 @@ class ResultPublishers(_Topics):
         return WantedTopics(**{item.name: found.get(item.name, False) for item in fields(WantedTopics)})
 
     def publish(self, result: FrameResult, settings: Settings) -> None:
-        """Publishes what is wanted of one frame, but for what needs the camera's calibration; the answer first."""
+        """Publishes the answers to one frame, but for what needs the camera's calibration."""
         header = result.frame.header
         wanted = result.frame.wanted
         prediction = result.result.prediction
-        gallery = result.frame.model.pipeline.model.gallery
         if wanted.answer:
             self._publish("answer", self._to_answer(header, result.answer, settings))
         if wanted.raw_answer:
@@ -160,16 +177,11 @@ class ResultPublishers(_Topics):
             self._publish("activation", image_messages.to_float_image(header, prediction.activation))
         if wanted.embedding:
             self._publish("embedding", image_messages.to_float_image(header, prediction.embedding[np.newaxis]))
-        if wanted.neighbours and gallery is not None:
-            nearest = gallery.nearest(prediction.embedding, settings.neighbours)
-            self._publish("neighbours", messages.to_neighbours(header, nearest))
-        # A frame under way while the model is swapped may lack the class that is asked of the next model.
-        shown = settings.score_map_class
-        has_class = not shown or shown in result.frame.model.pipeline.spec.class_names
-        if wanted.score_map and result.score_map is not None and has_class:
-            self._publish("score_map", image_messages.to_float_image(header, result.score_map.of(shown)))
-        if wanted.overlay or wanted.overlay_jpeg:
-            self._publish_overlay(result, settings)
+
+    def publish_views(self, views: ViewMessages) -> None:
+        """Publishes what was made of a frame for those who look on."""
+        for name, message in views.items():
+            self._publish(name, message)
 
     def publish_rays(self, header: Header, place: ActivationPlace, camera: CameraModel) -> None:
         """Publishes where the class of the activation map is; nothing where the camera model has no direction."""
@@ -178,31 +190,59 @@ class ResultPublishers(_Topics):
             if direction is not None:
                 self._publish(name, messages.to_ray(header, direction))
 
-    def publish_map_info(self, header: Header, score_map: ScoreMap, info: CameraInfo | None) -> None:
-        """Publishes where the cells of the score map are, for tools that know a camera_info."""
-        _, rows, columns = score_map.scores.shape
-        self._publish("score_map_info", messages.to_map_info(header, score_map.cells, (rows, columns), info))
-
     def _publish(self, name: str, message: Any) -> None:  # noqa: ANN401
         self._by_name[name].publish(message)
-
-    def _publish_overlay(self, result: FrameResult, settings: Settings) -> None:
-        frame = result.frame
-        picture = draw_overlay(
-            result.result.image,
-            result.result.prediction,
-            frame.model.pipeline.spec.input,
-            alpha=settings.overlay_alpha,
-            top_k=settings.overlay_classes,
-        )
-        if frame.wanted.overlay:
-            self._publish("overlay", image_messages.to_rgb_image(frame.header, picture))
-        if frame.wanted.overlay_jpeg:
-            self._publish("overlay_jpeg", image_messages.to_jpeg(frame.header, picture))
 
     def _to_answer(self, header: Header, prediction: Prediction, settings: Settings) -> Classification | JointState:
         kind = task_of(prediction.task).message
         return messages.to_answer(header, prediction, kind, settings.top_k, settings.threshold)
+
+
+def to_neighbours(viewed: ViewedFrame) -> ViewMessages:
+    """Returns the reference images that a frame resembles."""
+    gallery = viewed.result.frame.model.pipeline.model.gallery
+    if gallery is None:
+        return {}
+    nearest = gallery.nearest(viewed.result.result.prediction.embedding, viewed.settings.neighbours)
+    return {"neighbours": messages.to_neighbours(viewed.result.frame.header, nearest)}
+
+
+def to_overlay(viewed: ViewedFrame) -> ViewMessages:
+    """Returns the frame with its activation map and its answer drawn on it, as it is wanted."""
+    frame = viewed.result.frame
+    picture = draw_overlay(
+        viewed.result.result.image,
+        viewed.result.result.prediction,
+        frame.model.pipeline.spec.input,
+        alpha=viewed.settings.overlay_alpha,
+        top_k=viewed.settings.overlay_classes,
+    )
+    made: dict[str, Any] = {}
+    if frame.wanted.overlay:
+        made["overlay"] = image_messages.to_rgb_image(frame.header, picture)
+    if frame.wanted.overlay_jpeg:
+        made["overlay_jpeg"] = image_messages.to_jpeg(frame.header, picture)
+    return made
+
+
+def to_score_map(viewed: ViewedFrame) -> ViewMessages:
+    """Returns the scores of one class all over the frame, and where their cells are, as it is wanted.
+
+    Raises:
+        PerceptionError: If the model has no score map, or this image cannot have one.
+    """
+    frame = viewed.result.frame
+    settings = viewed.settings
+    found = map_scores(viewed.result, settings.score_map_scale, settings.score_map_max_pixels)
+    made: dict[str, Any] = {}
+    # A frame under way while the model is swapped may lack the class that is asked of the next model.
+    shown = settings.score_map_class
+    if frame.wanted.score_map and (not shown or shown in found.class_names):
+        made["score_map"] = image_messages.to_float_image(frame.header, found.of(shown))
+    if frame.wanted.score_map_info:
+        shape = found.scores.shape[1:]
+        made["score_map_info"] = messages.to_map_info(frame.header, found.cells, shape, viewed.info)
+    return made
 
 
 def _kinds(model: OnnxModel) -> tuple[str, str, bool, bool, bool]:

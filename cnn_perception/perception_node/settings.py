@@ -228,6 +228,7 @@ class Settings:
             warm_up_batches=tuple(batches),
             require_gpu=self.require_gpu,
             device_id=self.device_id,
+            score_map_threads=1,  # it runs in a thread of low priority, which the answers do not notice
             cache_dir=self.cache_dir,
         )
 

@@ -57,6 +57,7 @@ def test_short_and_full_names_mean_the_same_and_the_cpu_is_the_last_resort(given
         ({"providers": "cuda"}, "has no"),
         ({"intra_op_threads": -1}, "choose 0"),
         ({"intra_op_threads": 1025}, "choose 0"),
+        ({"score_map_threads": -1}, "score_map_threads is -1; choose 0"),
         ({"warm_up_batches": ()}, "choose sizes from 1 on"),
         ({"warm_up_batches": (0,)}, "choose sizes from 1 on"),
         ({"device_id": -1}, "choose 0 to 255"),

@@ -47,6 +47,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.happened: list[str] = []
+        self.without_maps: list[str] = []  # the files of models whose score maps were ended
         self.refused: set[str] = set()
         self.harmful: set[str] = set()
         self.logger = SaidLogger()
@@ -71,7 +72,13 @@ class Bench:
         self.meanwhile()
         if str(options.path) in self.refused:
             raise ModelError(f"{options.path}: refused")
-        model = SimpleNamespace(path=options.path, spec=tiny_spec(), provider="CPUExecutionProvider", fallback="")
+        model = SimpleNamespace(
+            path=options.path,
+            spec=tiny_spec(),
+            provider="CPUExecutionProvider",
+            fallback="",
+            cancel_score_map=lambda: self.without_maps.append(str(options.path)),
+        )
         pipeline: Any = SimpleNamespace(spec=model.spec, model=model)
         recorder: Any = StubBackground()
         return ActiveModel(options, pipeline, recorder=recorder)
@@ -313,6 +320,7 @@ def test_close_ends_every_model_and_cancel_a_load_elsewhere():
     bench.models.close()
     assert [closed(model) for model in (old, new)] == [1, 1]
     assert bench.happened[-1] == "cancel"
+    assert sorted(bench.without_maps) == ["a.onnx", "b.onnx"]
 
 
 def recorder_settings(folder: Path) -> RecorderSettings:
@@ -336,6 +344,19 @@ def test_model_is_loaded_with_a_recorder_and_a_shadow_that_see_answered_frames(t
     model.close()
     assert model.shadow.report().pairs == (("red", "green", 1),)
     assert [path.name for path in (tmp_path / "kept").rglob("*.png")] == ["5000000000.png"]
+
+
+def test_defect_that_ends_the_shadow_is_logged_with_its_traceback(tmp_path: Path):
+    model = write_tiny_model(tmp_path / "tiny.onnx")
+    logger = SaidLogger()
+    one = ActiveModel.load(ModelOptions(model, CPU, shadow_path=model), logger)
+    nonsense: Any = None
+    assert one.shadow is not None
+    one.shadow.offer(nonsense, nonsense, "front", 5)
+    one.close()
+    traceback, line = logger.texts("error")
+    assert traceback.startswith("Traceback")
+    assert line.startswith("the shadow or the recorder has ended (")
 
 
 def test_model_without_background_is_not_watched(tmp_path: Path):

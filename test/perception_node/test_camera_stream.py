@@ -91,9 +91,6 @@ class StubOutputs:
     def publish_rays(self, header: object, place: object, camera: object) -> None:
         self.published.append("rays")
 
-    def publish_map_info(self, header: object, score_map: object, info: CameraInfo | None) -> None:
-        self.published.append("map info" if info is None else "map info with calibration")
-
 
 class Bench:
     def __init__(self, name: str = "", **settings: Any) -> None:
@@ -273,7 +270,7 @@ def test_silence_names_who_has_stopped():
 def result_of(model: ActiveModel, wanted: WantedTopics, message: Any = None) -> Any:
     shown = flat_message(RED) if message is None else message
     frame: Any = prepare_frame(shown, model, "", "/image", wanted=wanted, has_age=True)
-    (inferred,) = infer_frames([frame], 1.0)
+    (inferred,) = infer_frames([frame])
     one: Any = inferred
     camera = Bench().camera
     return answer_frame(one, camera.smoothing, Settings().smoothing, 10**15, 0.0)
@@ -285,13 +282,9 @@ def result_of(model: ActiveModel, wanted: WantedTopics, message: Any = None) -> 
         (WantedTopics(answer=True), CALIBRATED, ["results"]),
         (WantedTopics(peak_ray=True), CALIBRATED, ["results", "rays"]),
         (WantedTopics(peak_ray=True), None, ["results"]),
-        (
-            WantedTopics(centroid_ray=True, score_map_info=True),
-            CALIBRATED,
-            ["results", "rays", "map info with calibration"],
-        ),
-        (WantedTopics(score_map_info=True), CALIBRATED, ["results", "map info with calibration"]),
-        (WantedTopics(centroid_ray=True, score_map_info=True), None, ["results", "map info"]),
+        (WantedTopics(centroid_ray=True, score_map_info=True), CALIBRATED, ["results", "rays"]),
+        (WantedTopics(score_map_info=True), CALIBRATED, ["results"]),
+        (WantedTopics(centroid_ray=True, score_map_info=True), None, ["results"]),
     ],
 )
 def test_answer_comes_first_and_what_takes_a_calibration_where_there_is_one(
@@ -301,9 +294,10 @@ def test_answer_comes_first_and_what_takes_a_calibration_where_there_is_one(
     bench.camera.subscribe()
     (camera_info,) = [one for one in bench.node.subscriptions if one.kind is CameraInfo]
     camera_info.queue += [info] if info is not None else []
-    bench.camera.publish(result_of(model, wanted), Settings())
+    viewed = bench.camera.publish(result_of(model, wanted), Settings())
     assert bench.outputs.published == expected
     is_wanted = wanted.rays or wanted.score_map_info
+    assert viewed.info == (info if is_wanted else None)
     assert len(bench.warned) == (is_wanted and info is None)
 
 
@@ -318,11 +312,11 @@ def test_images_turned_as_exif_says_give_no_ray_and_it_is_said(model: ActiveMode
     data = saved(PilImage.fromarray(np.full((48, 80, 3), RED, np.uint8)), "JPEG", exif=exif)
     message = SimpleNamespace(header=flat_message(RED).header, format="jpeg", data=data)
     wanted = WantedTopics(peak_ray=True, score_map_info=True)
-    bench.camera.publish(result_of(model, wanted, message), Settings())
+    viewed = bench.camera.publish(result_of(model, wanted, message), Settings())
     if orientation == 1:
-        assert bench.outputs.published == ["results", "rays", "map info with calibration"]
+        assert (bench.outputs.published, viewed.info) == (["results", "rays"], CALIBRATED)
         return
-    assert bench.outputs.published == ["results", "map info"]
+    assert (bench.outputs.published, viewed.info) == (["results"], None)
     ((key, text),) = bench.warned
     assert key.endswith("turned")
     assert "no ray can be told on /robot/image_raw: the images are turned as their EXIF orientation says" in text

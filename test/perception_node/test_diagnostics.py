@@ -21,6 +21,7 @@ from tiny_model import regression_spec, tiny_spec, with_unknown
 
 from cnn_perception.background.recorder import RecorderReport
 from cnn_perception.background.shadow import ShadowReport
+from cnn_perception.background.viewers import ViewersReport
 from cnn_perception.perception_node.active_model import ActiveModel, ModelOptions
 from cnn_perception.perception_node.diagnostics import CameraStatus, to_array
 from cnn_perception.stream.drift import DriftReport
@@ -59,10 +60,13 @@ CAMERA = CameraStatus(
 
 
 def statuses(
-    *cameras: CameraStatus, model: ActiveModel | None = None, overdue: str = ""
+    *cameras: CameraStatus,
+    model: ActiveModel | None = None,
+    overdue: str = "",
+    viewers: ViewersReport | None = None,
 ) -> dict[str, DiagnosticStatus]:
     """By what comes after the node's name."""
-    array = to_array(Time(sec=5), "/robot/node", cameras, model, overdue)
+    array = to_array(Time(sec=5), "/robot/node", cameras, model, overdue, "", viewers)
     assert array.header.stamp == Time(sec=5)
     for status in array.status:
         assert status.hardware_id == "/robot/node"
@@ -234,3 +238,22 @@ def test_recorder_has_a_status_of_its_own(problem: str, is_broken: bool, level: 
     status = statuses(model=model(recorder=SimpleNamespace(report=lambda: report)))["recorder"]
     assert (status.level, status.message) == (level, text)
     assert values(status)["recorder folder (MB)"] == "2.5 of 10.0"
+
+
+@pytest.mark.parametrize(
+    ("problem", "level", "text"),
+    [
+        ("", OK, "9 published, 3 overtaken by newer frames"),
+        ("score map: at one frame for 12 s", WARN, "score map: at one frame for 12 s"),
+    ],
+)
+def test_viewers_have_a_status_of_their_own(problem: str, level: bytes, text: str):
+    counts = {"overlay": {"published": 7, "overtaken": 1}, "score map": {"published": 2, "overtaken": 2}}
+    status = statuses(viewers=ViewersReport(counts, problem))["viewers"]
+    assert (status.level, status.message) == (level, text)
+    assert values(status) == {
+        "overlay: published": "7",
+        "overlay: overtaken": "1",
+        "score map: published": "2",
+        "score map: overtaken": "2",
+    }

@@ -22,8 +22,9 @@ from cnn_perception.errors import FrameError
 from cnn_perception.image.messages import Decoded, ImageOddity, RgbImage, Seen
 from cnn_perception.perception_node.active_model import ActiveModel, ModelOptions, ModelOwner
 from cnn_perception.perception_node.camera_stream import CameraStream
-from cnn_perception.perception_node.frame_processor import BatchStages
+from cnn_perception.perception_node.frame_processor import BatchStages, CameraViews
 from cnn_perception.perception_node.frame_stages import FrameResult, WantedTopics
+from cnn_perception.perception_node.publishers import ViewedFrame
 from cnn_perception.perception_node.settings import CameraSettings, LiveSettings, Settings
 from cnn_perception.ros.throttled_log import ThrottledLog
 
@@ -40,12 +41,27 @@ class StubOutputs:
     def __init__(self) -> None:
         self.wants = WantedTopics(answer=True)
         self.published: list[FrameResult] = []
+        self.viewed: list[Any] = []
 
     def wanted(self) -> WantedTopics:
         return self.wants
 
     def publish(self, result: FrameResult, settings: Settings) -> None:
         self.published.append(result)
+
+    def publish_views(self, views: Any) -> None:
+        self.viewed.append(views)
+
+
+class StubViewers:
+    """Remembers what was offered: of which kinds, by which camera, and how much had been published by then."""
+
+    def __init__(self, outputs: dict[str, StubOutputs]) -> None:
+        self.offered: list[tuple[list[str], str, int]] = []
+        self._outputs = outputs
+
+    def offer(self, kinds: list[str], camera: str, frame: ViewedFrame) -> None:
+        self.offered.append((kinds, camera, len(self._outputs[camera].published)))
 
 
 class Bench:
@@ -68,7 +84,9 @@ class Bench:
         self.live = LiveSettings(Settings())
         self.now_ns = NOW_NS
         cameras = list(self.cameras.values())
-        self.stages = BatchStages(cameras, self.models, self.live, log, lambda: self.now_ns)
+        self.viewers: Any = StubViewers(self.outputs)
+        self.stages = BatchStages(cameras, self.models, self.live, log, lambda: self.now_ns, self.viewers)
+        self.views = CameraViews(cameras, lambda: self.now_ns)
         self._second = 10**6 - 1000  # shortly before now
 
     def use(self, model: ActiveModel) -> None:
@@ -284,17 +302,68 @@ def test_frame_that_became_too_old_is_dropped_unpublished(red_green_blue: Active
     assert bench.outputs["front"].published == []
 
 
-def test_score_map_that_cannot_be_is_warned_of_and_the_frame_answered(tmp_path: Path):
+def test_viewers_get_an_answered_frame_after_its_answer_and_what_they_want_of_it_alone(red_green_blue: ActiveModel):
+    bench = Bench("front", "rear")
+    bench.use(red_green_blue)
+    bench.outputs["front"].wants = WantedTopics(answer=True, score_map=True, overlay=True)
+    for camera in ("front", "rear"):
+        bench.answer(bench.show(camera))
+    assert bench.viewers.offered == [(["overlay", "score map"], "front", 1), ([], "rear", 1)]
+
+
+def test_frame_that_is_dropped_is_not_for_viewers_either(red_green_blue: ActiveModel):
     bench = Bench("front")
-    bench.use(active_model(write_tiny_model(tmp_path / "dense.onnx", spec=with_score_map(tiny_spec()))))
-    bench.live.settings = Settings(score_map_scale=20.0)
-    bench.outputs["front"].wants = WantedTopics(answer=True, score_map=True)
-    bench.answer(bench.show("front", data=bytes(3 * 600 * 48), width=600, step=1800))
-    (result,) = bench.outputs["front"].published
-    assert result.score_map is None
+    bench.use(red_green_blue)
+    bench.outputs["front"].wants = WantedTopics(answer=True, overlay=True)
+    frames = bench.show("front")
+    frames[0].prepared.tensor[:] = float("nan")
+    bench.answer(frames)
+    assert bench.viewers.offered == []
+
+
+def viewed_frame(bench: Bench, wanted: WantedTopics, **settings: Any) -> ViewedFrame:
+    """Of a camera at 48x600 pixels, one second before the node's clock."""
+    bench.outputs["front"].wants = wanted
+    bench.answer(bench.show("front", data=bytes(3 * 600 * 48), width=600, step=1800, second=10**6 - 1))
+    return ViewedFrame(bench.outputs["front"].published[-1], Settings(**settings), None)
+
+
+@pytest.fixture
+def dense(tmp_path: Path) -> ActiveModel:
+    return active_model(write_tiny_model(tmp_path / "dense.onnx", spec=with_score_map(tiny_spec())))
+
+
+def test_score_map_that_cannot_be_is_warned_of_with_the_cameras_topic(dense: ActiveModel):
+    bench = Bench("front")
+    bench.use(dense)
+    viewed = viewed_frame(bench, WantedTopics(answer=True, score_map=True), score_map_scale=20.0)
+    with pytest.raises(FrameError) as refused:
+        bench.views.make("score map", viewed)
+    bench.views.refuse("score map", viewed, refused.value)
     assert bench.warned == [
         "/front: no score map: score map: 12000x960 pixels are more than 8192 a side; lower the scale"
     ]
+
+
+def test_every_view_is_made_of_its_frame_and_published_on_the_topics_of_its_camera(dense: ActiveModel):
+    bench = Bench("front")
+    bench.use(dense)
+    wanted = WantedTopics(overlay=True, score_map=True, neighbours=True)
+    viewed = viewed_frame(bench, wanted)
+    assert list(bench.views.kinds) == wanted.views
+    made = {kind: bench.views.make(kind, viewed) for kind in bench.views.kinds}
+    assert [list(one) for one in made.values()] == [[], ["overlay"], ["score_map"]]  # the model has no gallery
+    bench.views.publish(viewed, made["overlay"])
+    assert bench.outputs["front"].viewed == [made["overlay"]]
+
+
+@pytest.mark.parametrize(("max_age_s", "is_too_old"), [(0.0, False), (1.0, False), (0.999, True)])
+def test_view_is_too_old_when_the_answer_would_be(dense: ActiveModel, max_age_s: float, is_too_old: bool):
+    bench = Bench("front")
+    bench.use(dense)
+    viewed = viewed_frame(bench, WantedTopics(overlay=True))
+    bench.cameras["front"].settings = CameraSettings(max_age_s=max_age_s)
+    assert bench.views.is_too_old(viewed) == is_too_old
 
 
 def test_an_odd_picture_is_counted_and_warned_of_and_answered():

@@ -25,6 +25,7 @@ from cnn_perception.perception_node.frame_stages import (
     answer_frame,
     infer_frames,
     judge_stamp,
+    map_scores,
     place_to_publish,
     prepare_frame,
     stage_durations_ms,
@@ -51,7 +52,7 @@ def prepared(model: ActiveModel, message: Any, wanted: WantedTopics = ANSWER, ha
 
 
 def inferred(model: ActiveModel, message: Any, wanted: WantedTopics = ANSWER) -> Any:
-    (one,) = infer_frames([prepared(model, message, wanted)], 1.0)
+    (one,) = infer_frames([prepared(model, message, wanted)])
     return one
 
 
@@ -83,13 +84,21 @@ def test_stamp_that_is_not_accepted_is_a_refusal(second: int, policy: Any, max_a
 
 def test_wanted_topics_say_what_has_to_be_computed():
     none = WantedTopics()
-    assert (none.anything, none.rays, none.map, none.dense) == (False, False, False, False)
+    assert (none.anything, none.rays, none.map, none.views) == (False, False, False, [])
     for name in ("activation", "overlay", "overlay_jpeg", "peak_ray", "centroid_ray"):
         assert WantedTopics(**{name: True}).map
     for name in ("peak_ray", "centroid_ray"):
         assert WantedTopics(**{name: True}).rays
-    for name in ("score_map", "score_map_info"):
-        assert WantedTopics(**{name: True}).dense
+    views = {
+        "neighbours": "neighbours",
+        "overlay": "overlay",
+        "overlay_jpeg": "overlay",
+        "score_map": "score map",
+        "score_map_info": "score map",
+    }
+    for field in dataclasses.fields(WantedTopics):
+        name = field.name
+        assert WantedTopics(**{name: True}).views == ([views[name]] if name in views else [])
     for field in dataclasses.fields(WantedTopics):
         assert WantedTopics(**{field.name: True}).anything
 
@@ -139,7 +148,7 @@ def test_defect_is_a_refusal_that_names_its_cause(model: ActiveModel, monkeypatc
 def test_frames_of_a_batch_are_answered_in_order_by_their_own_model(model: ActiveModel, tmp_path: Path):
     other = active_model(write_tiny_model(tmp_path / "other.onnx", classes=("rot", "gruen", "blau")))
     for one, names in ((model, ("blue", "green")), (other, ("blau", "gruen"))):
-        results = infer_frames([prepared(one, flat_message(BLUE)), prepared(one, flat_message(GREEN))], 1.0)
+        results = infer_frames([prepared(one, flat_message(BLUE)), prepared(one, flat_message(GREEN))])
         assert tuple(found.result.prediction.name for found in results if isinstance(found, InferredFrame)) == names
 
 
@@ -151,13 +160,13 @@ def test_run_that_fails_is_the_refusal_of_every_frame(model: ActiveModel, monkey
 
     frames = [prepared(model, flat_message(RED)) for _ in range(2)]
     monkeypatch.setattr(model.pipeline, "infer_batch", fail)
-    assert infer_frames(frames, 1.0) == [error, error]
+    assert infer_frames(frames) == [error, error]
 
 
 def test_frame_without_a_finite_answer_is_refused_alone(model: ActiveModel):
     good, bad = prepared(model, flat_message(RED)), prepared(model, flat_message(GREEN))
     bad.prepared.tensor[:] = np.nan
-    refusal, found = infer_frames([bad, good], 1.0)
+    refusal, found = infer_frames([bad, good])
     assert isinstance(refusal, FrameError)
     assert refusal.reason == "not_finite"
     assert isinstance(found, InferredFrame)
@@ -172,27 +181,12 @@ def test_defect_in_inference_is_raised(model: ActiveModel, monkeypatch: pytest.M
     frame = prepared(model, flat_message(RED))
     monkeypatch.setattr(model.pipeline, "infer_batch", fail)
     with pytest.raises(type(error)):
-        infer_frames([frame], 1.0)
+        infer_frames([frame])
 
 
 def test_activation_map_is_computed_only_where_it_is_wanted(model: ActiveModel):
     assert inferred(model, flat_message(RED)).result.prediction.activation is None
     assert inferred(model, flat_message(RED), WantedTopics(overlay=True)).result.prediction.activation is not None
-
-
-def test_score_map_is_computed_only_where_it_is_wanted(tmp_path: Path):
-    dense = active_model(write_tiny_model(tmp_path / "dense.onnx", spec=with_score_map(tiny_spec())))
-    assert inferred(dense, flat_message(RED)).score_map is None
-    found = inferred(dense, flat_message(RED), WantedTopics(score_map=True)).score_map
-    assert found.of("").shape == found.scores.shape[1:]
-
-
-def test_frame_is_answered_where_its_score_map_cannot_be(model: ActiveModel):
-    one = inferred(model, flat_message(RED), WantedTopics(answer=True, score_map=True))
-    assert isinstance(one.score_map, ModelError)
-    result = answered(one)
-    assert result.answer.name == "red"
-    assert result.score_map is None
 
 
 # ---- third stage
@@ -262,6 +256,22 @@ def test_no_place_where_no_direction_is_wanted_or_another_class_is_answered(mode
     rejecting = write_tiny_model(tmp_path / "rejecting.onnx", spec=with_unknown(tiny_spec(), 1000.0))
     unknown = answered(inferred(active_model(rejecting), half_red(), WantedTopics(centroid_ray=True)))
     assert place_to_publish(unknown) is None
+
+
+def test_score_map_of_an_answered_frame_is_of_the_scale_that_is_wanted(tmp_path: Path):
+    """48x80 pixels have 4x7 windows of 24x32, every 8 pixels; 96x160 of them 10x17."""
+    dense = active_model(write_tiny_model(tmp_path / "dense.onnx", spec=with_score_map(tiny_spec())))
+    result = answered(inferred(dense, flat_message(RED)))
+    shapes = [map_scores(result, scale, 10**6).scores.shape[1:] for scale in (1.0, 2.0)]
+    assert shapes == [(4, 7), (10, 17)]
+
+
+def test_score_map_that_cannot_be_is_refused(model: ActiveModel, tmp_path: Path):
+    dense = active_model(write_tiny_model(tmp_path / "dense.onnx", spec=with_score_map(tiny_spec())))
+    with pytest.raises(ModelError, match="has no score map"):
+        map_scores(answered(inferred(model, flat_message(RED))), 1.0, 10**6)
+    with pytest.raises(FrameError, match="80x48 pixels are more than 3839"):
+        map_scores(answered(inferred(dense, flat_message(RED))), 1.0, 48 * 80 - 1)
 
 
 def test_durations_are_those_of_the_stages_and_the_way_from_the_callback(model: ActiveModel):

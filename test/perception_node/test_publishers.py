@@ -20,7 +20,7 @@ from node_parts import BLUE, RED, active_model, flat_message
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
-from tiny_model import NAMES, regression_spec, write_models, write_tiny_model
+from tiny_model import GAIN, NAMES, regression_spec, write_models, write_tiny_model
 
 from cnn_perception.errors import ConfigError
 from cnn_perception.geometry.activation_place import ActivationPlace
@@ -33,7 +33,15 @@ from cnn_perception.perception_node.frame_stages import (
     infer_frames,
     prepare_frame,
 )
-from cnn_perception.perception_node.publishers import InfoPublishers, ResultPublishers, result_qos
+from cnn_perception.perception_node.publishers import (
+    InfoPublishers,
+    ResultPublishers,
+    ViewedFrame,
+    result_qos,
+    to_neighbours,
+    to_overlay,
+    to_score_map,
+)
 from cnn_perception.perception_node.settings import Settings
 from cnn_perception.stream.smoothing import AnswerSmoother
 
@@ -99,7 +107,7 @@ class Bench:
     def result(self, colour: tuple[int, int, int], wanted: WantedTopics) -> FrameResult:
         message = flat_message(colour, header=HEADER)
         frame: Any = prepare_frame(message, self.model, "", "/image", wanted=wanted, has_age=True)
-        (inferred,) = infer_frames([frame], 1.0)
+        (inferred,) = infer_frames([frame])
         assert isinstance(inferred, InferredFrame)
         answered = answer_frame(inferred, AnswerSmoother(), Settings().smoothing, 10**15, 0.0)
         assert isinstance(answered, FrameResult)
@@ -233,13 +241,20 @@ FIELDS = {
     "embedding": "embedding",
     "neighbours": "neighbours",
     "score_map": "score_map",
+    "score_map_info": "score_map/camera_info",
 }
 
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_only_what_is_wanted_is_published_under_the_images_header(model: ActiveModel, field: str):
     bench = Bench(model)
-    bench.outputs.publish(bench.result(RED, WantedTopics(**{field: True})), Settings())
+    wanted = WantedTopics(**{field: True})
+    viewed = ViewedFrame(bench.result(RED, wanted), Settings(), None)
+    bench.outputs.publish(viewed.result, viewed.settings)
+    makers = {"neighbours": to_neighbours, "overlay": to_overlay, "score map": to_score_map}
+    for view in wanted.views:
+        assert not any(one.published for one in bench.node.topics.values())
+        bench.outputs.publish_views(makers[view](viewed))
     published = {name: one.published for name, one in bench.node.topics.items() if one.published}
     assert list(published) == [f"~/{FIELDS[field]}"]
     ((message,),) = published.values()
@@ -260,10 +275,11 @@ def test_settings_bound_what_is_listed_and_choose_the_score_map(model: ActiveMod
     result = bench.result(RED, WantedTopics(answer=True, neighbours=True, score_map=True))
     bench.outputs.publish(result, Settings(top_k=2, neighbours=1, score_map_class="green"))
     assert len(bench.published("~/classification")[0].results) == 2
-    assert [one.class_id for one in bench.published("~/neighbours")[0].results] == [NAMES[0]]
-    assert result.score_map is not None
-    shown = np.frombuffer(bench.published("~/score_map")[0].data, "<f4")
-    np.testing.assert_array_equal(shown, result.score_map.of("green").ravel())
+    viewed = ViewedFrame(result, Settings(top_k=2, neighbours=1, score_map_class="green"), None)
+    assert [one.class_id for one in to_neighbours(viewed)["neighbours"].results] == [NAMES[0]]
+    shown = np.frombuffer(to_score_map(viewed)["score_map"].data, "<f4")
+    green = np.exp(0) / (np.exp(GAIN) + 2)  # of a picture that is all red
+    np.testing.assert_allclose(shown, np.full(4 * 7, green), rtol=1e-4)
     bench.outputs.publish(result, Settings(threshold=1.0))
     assert bench.published("~/classification")[1].results == []
 
@@ -290,9 +306,11 @@ def test_rays_go_to_both_places_but_not_where_the_camera_model_has_none(model: A
 
 
 def test_map_info_has_the_size_of_the_map(model: ActiveModel):
-    bench = Bench(model)
-    result = bench.result(RED, WantedTopics(score_map_info=True))
-    assert result.score_map is not None
-    bench.outputs.publish_map_info(HEADER, result.score_map, CameraInfo())
-    (info,) = bench.published("~/score_map/camera_info")
-    assert (info.height, info.width) == result.score_map.scores.shape[1:]
+    result = Bench(model).result(RED, WantedTopics(score_map_info=True))
+    (info,) = to_score_map(ViewedFrame(result, Settings(), CameraInfo())).values()
+    assert (info.height, info.width) == (4, 7)  # 48x80 pixels in windows of 24x32, every 8
+
+
+def test_class_that_only_the_next_model_has_is_not_shown_of_a_frame_of_the_model_before(model: ActiveModel):
+    result = Bench(model).result(RED, WantedTopics(score_map=True))
+    assert to_score_map(ViewedFrame(result, Settings(score_map_class="violet"), None)) == {}

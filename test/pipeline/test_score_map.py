@@ -219,3 +219,24 @@ def test_the_camera_matrix_of_the_map_sends_a_point_to_the_cell_of_its_pixel(cor
     assert (row / depth, column / depth) == pytest.approx(cells.cell(v, u))
     np.testing.assert_allclose(projection[:, :3], matrix)
     assert cells.camera_matrix([0.0] * 12) == [0.0] * 12
+
+
+def test_a_score_map_that_was_cancelled_ends_and_the_answers_go_on(tmp_path):
+    model = load(tmp_path)
+    dense_scores(model, grey(48, 80))
+
+    model.cancel_score_map()
+
+    with pytest.raises(FrameError, match="ONNX Runtime failed"):
+        dense_scores(model, grey(48, 80))
+    assert len(model.run(np.zeros((1, 3, 24, 32), np.float32))) == 1
+
+
+@pytest.mark.parametrize(("options", "threads"), [({"score_map_threads": 1}, 1), ({"intra_op_threads": 3}, 3)])
+def test_a_score_map_has_its_own_threads_where_they_are_set(tmp_path, options, threads):
+    path = write_tiny_model(tmp_path / "m.onnx", spec=with_score_map(tiny_spec()))
+    model = OnnxModel(path, dataclasses.replace(CPU, **{"intra_op_threads": 2} | options))
+
+    dense_scores(model, grey(48, 80))
+
+    assert model._map_session.get_session_options().intra_op_num_threads == threads

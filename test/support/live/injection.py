@@ -33,7 +33,7 @@ class Injection:
     Attributes:
         place: `module:Class.function` below `cnn_perception`, or of rclpy.
         when: Only calls count one of whose arguments is this text.
-        error: What is raised; None hangs.
+        error: What is raised; None hangs, until the node is disarmed.
         before: Whether it goes wrong before the node is ready, not only from then on.
         once: Whether it goes wrong no second time.
         constants: Numbers of `module:NAME` that would make the test long.
@@ -48,7 +48,7 @@ class Injection:
 
 
 class InjectedNode:
-    """A node in a process of its own in which something goes wrong once `arm` is called."""
+    """A node in a process of its own in which something goes wrong once `arm` is called, until `disarm` is."""
 
     def __init__(
         self, node: str, domain: int, folder: Path, injection: Injection, arguments: Sequence[str], **parameters: object
@@ -75,6 +75,10 @@ class InjectedNode:
 
     def arm(self) -> None:
         self._armed.touch()
+
+    def disarm(self) -> None:
+        """What hangs goes on."""
+        self._armed.unlink()
 
     def terminate(self) -> None:
         self.process.terminate()
@@ -120,7 +124,7 @@ def _inject(injection: Injection, armed: Path) -> None:
     def broken(*arguments: Any, **options: Any) -> Any:
         if meets(arguments):
             done.append(True)
-            _go_wrong(injection.error)
+            _go_wrong(injection.error, armed)
         return sound(*arguments, **options)
 
     setattr(owner, name, broken)
@@ -136,8 +140,8 @@ def _found(place: str) -> tuple[Any, str]:
     return owner, name
 
 
-def _go_wrong(error: Callable[..., BaseException] | None) -> None:
-    if error is None:
-        time.sleep(1000)
-    else:
+def _go_wrong(error: Callable[..., BaseException] | None, armed: Path) -> None:
+    if error is not None:
         raise error("as planned")
+    while armed.exists():
+        time.sleep(0.01)

@@ -1,0 +1,160 @@
+"""What only viewers look at, made beside the answers: begun when an answer has left, of each camera's newest frame.
+
+Each kind has a thread of its own, of low priority: a score map, which may take seconds, holds up no overlay. What was
+offered before the model, the topics or the state of the node changed is published no more, however late it is done.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from cnn_perception.background.worker import BackgroundWorker
+from cnn_perception.errors import PerceptionError
+
+FrameT = TypeVar("FrameT")
+FrameT_contra = TypeVar("FrameT_contra", contravariant=True)
+MadeT = TypeVar("MadeT")
+
+
+class Views(Protocol[FrameT_contra, MadeT]):
+    """What is made of an answered frame, and where it goes."""
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """What can be made, by names that diagnostics show."""
+
+    def make(self, kind: str, frame: FrameT_contra) -> MadeT:
+        """Returns what is to be published, for as long as it takes.
+
+        Raises:
+            PerceptionError: If it cannot be made of this frame.
+        """
+
+    def is_too_old(self, frame: FrameT_contra) -> bool:
+        """Whether nobody wants anything of this frame any more."""
+
+    def publish(self, frame: FrameT_contra, made: MadeT) -> None:
+        """Publishes it; changes of the node wait for that."""
+
+    def refuse(self, kind: str, frame: FrameT_contra, error: PerceptionError) -> None:
+        """Says why it cannot be made."""
+
+
+@dataclass
+class _Counts:
+    """Of one kind; written by its thread."""
+
+    published: int = 0
+    refused: int = 0
+    too_old: int = 0
+
+
+@dataclass(frozen=True)
+class ViewersReport:
+    """What viewers got so far.
+
+    Attributes:
+        counts: For each kind how many frames were published, refused (what is wanted cannot be made of them), too old,
+            and overtaken by the camera's next before they were begun.
+        problem: Which kind hangs, and for how long, in one line; empty while none does.
+    """
+
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    problem: str = ""
+
+    @property
+    def text(self) -> str:
+        """What happened in one line."""
+        published, overtaken = (sum(one[what] for one in self.counts.values()) for what in ("published", "overtaken"))
+        return self.problem or f"{published} published, {overtaken} overtaken by newer frames"
+
+    def values(self) -> dict[str, str]:
+        """Returns the figures for /diagnostics."""
+        return {f"{kind}: {what}": str(n) for kind, counts in self.counts.items() for what, n in counts.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class _Offered(Generic[FrameT]):
+    """A frame, and the number of changes that the node had seen when it was offered."""
+
+    frame: FrameT
+    changes: int
+
+
+class Viewers(Generic[FrameT, MadeT]):
+    """Makes and publishes what viewers want; never waited for by whoever offers a frame."""
+
+    def __init__(self, views: Views[FrameT, MadeT], on_failure: Callable[[BaseException], None]) -> None:
+        """Starts a thread for each kind.
+
+        Args:
+            views: What is made, and where it goes; called in these threads.
+            on_failure: Called in one of them with the defect that ends it.
+        """
+        self._views = views
+        self._publishing = threading.Lock()  # held while something is published, and guards the next
+        self._changes = 0
+        self._counts = {kind: _Counts() for kind in views.kinds}
+        self._workers = {
+            kind: BackgroundWorker[_Offered[FrameT]](kind, functools.partial(self._view, kind), on_failure)
+            for kind in views.kinds
+        }
+
+    def offer(self, kinds: Sequence[str], camera: str, frame: FrameT) -> None:
+        """Leaves an answered frame of which these kinds are wanted; not to be called beside `withdraw`."""
+        for kind in kinds:
+            self._workers[kind].offer(camera, _Offered(frame, self._changes))
+
+    def withdraw(self) -> None:
+        """Has nothing published any more of what was offered so far; waits for what is being published only."""
+        with self._publishing:
+            self._changes += 1
+
+    def report(self) -> ViewersReport:
+        """Returns what happened so far; waits for nothing."""
+        counts = {
+            kind: {
+                "published": one.published,
+                "overtaken": self._workers[kind].overtaken,
+                "too old": one.too_old,
+                "refused": one.refused,
+            }
+            for kind, one in self._counts.items()
+        }
+        overdue = {kind: worker.overdue() for kind, worker in self._workers.items()}
+        return ViewersReport(counts, "; ".join(f"{kind}: {text}" for kind, text in overdue.items() if text))
+
+    def close(self) -> None:
+        """Ends the threads, however long that takes: a process that ends during a run of a model would be aborted."""
+        self.withdraw()
+        for worker in self._workers.values():
+            worker.close(None)
+
+    def _view(self, kind: str, offered: _Offered[FrameT]) -> None:
+        frame = offered.frame
+        counts = self._counts[kind]
+        made: MadeT | PerceptionError
+        if offered.changes != self._changes:
+            return
+        if self._views.is_too_old(frame):
+            counts.too_old += 1
+            return
+        try:
+            made = self._views.make(kind, frame)
+        except PerceptionError as error:
+            made = error
+        with self._publishing:
+            if offered.changes != self._changes:
+                return
+            if isinstance(made, PerceptionError):
+                counts.refused += 1
+                self._views.refuse(kind, frame, made)
+            elif self._views.is_too_old(frame):
+                counts.too_old += 1
+            else:
+                self._views.publish(frame, made)
+                counts.published += 1

@@ -1,0 +1,237 @@
+"""Owns: what viewers get: the newest frames, in their own time, and nothing after a change of the node. No ROS.
+
+Leaves to others: what is made of a frame (test_publishers), the thread (test_worker), real nodes (test_node_viewers).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from cnn_perception.background.viewers import Viewers
+from cnn_perception.errors import FrameError, PerceptionError
+
+TIMEOUT_S = 60.0
+KINDS = ("overlay", "score map")
+
+
+class StubViews:
+    """Makes frames of the kinds in `blocked` only once they are released; remembers what came of them."""
+
+    kinds = KINDS
+
+    def __init__(self) -> None:
+        self.begun = {kind: threading.Event() for kind in KINDS}
+        self.released = {kind: threading.Event() for kind in KINDS}
+        self.blocked: set[str] = set()
+        self.made: list[tuple[str, str]] = []
+        self.published: list[str] = []
+        self.refused: list[tuple[str, str, str]] = []
+        self.old: set[str] = set()
+        self.unusable: dict[str, BaseException] = {}
+        self.has_published = threading.Event()
+        self.meanwhile: Any = None
+
+    def make(self, kind: str, frame: str) -> str:
+        self.begun[kind].set()
+        if kind in self.blocked:
+            assert self.released[kind].wait(TIMEOUT_S)
+        self.made.append((kind, frame))
+        if frame in self.unusable:
+            raise self.unusable[frame]
+        return f"{kind} of {frame}"
+
+    def is_too_old(self, frame: str) -> bool:
+        return frame in self.old
+
+    def publish(self, frame: str, made: str) -> None:
+        if self.meanwhile is not None:
+            self.meanwhile()
+        self.published.append(made)
+        self.has_published.set()
+
+    def refuse(self, kind: str, frame: str, error: PerceptionError) -> None:
+        self.refused.append((kind, frame, str(error)))
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.views = StubViews()
+        self.failures: list[BaseException] = []
+        self.has_failed = threading.Event()
+        self.viewers: Viewers[str, str] = Viewers(self.views, self._fail)
+
+    def _fail(self, error: BaseException) -> None:
+        self.failures.append(error)
+        self.has_failed.set()
+
+    def offer(self, *frames: str, kinds: Any = KINDS, camera: str = "front") -> None:
+        for frame in frames:
+            self.viewers.offer(kinds, camera, frame)
+
+    def block(self, kind: str, frame: str) -> None:
+        """Has a kind at work on a frame until it is released."""
+        self.views.blocked.add(kind)
+        self.offer(frame, kinds=[kind])
+        assert self.views.begun[kind].wait(TIMEOUT_S)
+
+    def release(self, kind: str) -> None:
+        self.views.released[kind].set()
+
+    def drain(self) -> None:
+        """Waits until all that was offered is done with, published or not."""
+        for worker in self.viewers._workers.values():
+            assert worker.close(TIMEOUT_S)
+
+    def counts(self, kind: str) -> dict[str, int]:
+        return dict(self.viewers.report().counts[kind])
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    for kind in KINDS:
+        bench.release(kind)
+    bench.viewers.close()
+
+
+def test_everything_that_is_wanted_is_made_and_published_and_nothing_else(bench: Bench):
+    bench.offer("a")
+    bench.offer("b", kinds=[])
+    bench.offer("c", kinds=["overlay"], camera="rear")
+    bench.drain()
+    assert sorted(bench.views.published) == ["overlay of a", "overlay of c", "score map of a"]
+    assert bench.counts("overlay") == {"published": 2, "overtaken": 0, "too old": 0, "refused": 0}
+
+
+def test_kind_that_takes_for_ever_holds_up_neither_who_offers_nor_the_other_kinds(bench: Bench):
+    bench.block("score map", "first")
+    for number in range(3):
+        bench.views.has_published.clear()
+        bench.offer(str(number))  # returns while the score map is stuck
+        assert bench.views.has_published.wait(TIMEOUT_S)
+    assert bench.views.published == ["overlay of 0", "overlay of 1", "overlay of 2"]
+    assert bench.counts("score map") == {"published": 0, "overtaken": 2, "too old": 0, "refused": 0}
+
+
+def test_late_kind_goes_on_with_the_newest_frame_of_each_camera_in_turn(bench: Bench):
+    bench.block("score map", "first")
+    for frame, camera in (("a1", "front"), ("b1", "rear"), ("a2", "front"), ("a3", "front")):
+        bench.offer(frame, kinds=["score map"], camera=camera)
+    bench.release("score map")
+    bench.drain()
+    assert [frame for _, frame in bench.views.made] == ["first", "a3", "b1"]
+    assert bench.counts("score map") == {"published": 3, "overtaken": 2, "too old": 0, "refused": 0}
+
+
+def test_nothing_is_published_of_what_was_offered_before_a_change_however_late_it_is_done(bench: Bench):
+    bench.block("score map", "under way")
+    bench.offer("waiting", kinds=["score map"])
+    bench.viewers.withdraw()  # waits for neither
+    bench.offer("after", kinds=["score map"], camera="rear")
+    bench.release("score map")
+    bench.drain()
+    assert bench.views.made == [("score map", "under way"), ("score map", "after")]  # the one that waited is not begun
+    assert bench.views.published == ["score map of after"]
+
+
+def test_what_fails_because_of_a_change_is_no_refusal(bench: Bench):
+    bench.views.unusable["under way"] = FrameError("score_map", "the run was ended")
+    bench.block("score map", "under way")
+    bench.viewers.withdraw()
+    bench.release("score map")
+    bench.drain()
+    assert bench.views.refused == []
+
+
+def test_change_waits_for_what_is_being_published(bench: Bench):
+    publishing, goes_on, is_withdrawn = threading.Event(), threading.Event(), threading.Event()
+
+    def publish_slowly() -> None:
+        publishing.set()
+        assert goes_on.wait(TIMEOUT_S)
+        assert not is_withdrawn.is_set()
+
+    bench.views.meanwhile = publish_slowly
+    bench.offer("a", kinds=["overlay"])
+    assert publishing.wait(TIMEOUT_S)
+
+    def withdraw() -> None:
+        bench.viewers.withdraw()
+        is_withdrawn.set()
+
+    changing = threading.Thread(target=withdraw)
+    changing.start()
+    goes_on.set()
+    changing.join(TIMEOUT_S)
+    assert is_withdrawn.is_set()
+    assert (bench.views.published, bench.failures) == (["overlay of a"], [])
+
+
+def test_frame_that_cannot_be_shown_is_refused_counted_and_the_next_goes_on(bench: Bench):
+    bench.views.unusable["a"] = FrameError("too_large", "too many pixels")
+    bench.offer("a", kinds=["overlay"])
+    bench.offer("b", kinds=["overlay"], camera="rear")
+    bench.drain()
+    assert bench.views.refused == [("overlay", "a", "too many pixels")]
+    assert bench.views.published == ["overlay of b"]
+    assert bench.counts("overlay") == {"published": 1, "overtaken": 0, "too old": 0, "refused": 1}
+
+
+def test_frame_that_is_or_becomes_too_old_is_not_published_but_counted(bench: Bench):
+    bench.block("overlay", "becomes old")
+    bench.views.old = {"becomes old", "is old"}
+    bench.offer("is old", kinds=["overlay"])
+    bench.release("overlay")
+    bench.drain()
+    assert bench.views.made == [("overlay", "becomes old")]
+    assert bench.views.published == []
+    assert bench.counts("overlay") == {"published": 0, "overtaken": 0, "too old": 2, "refused": 0}
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), MemoryError(), SystemExit()], ids=repr)
+def test_defect_is_told_once(bench: Bench, error: BaseException):
+    bench.views.unusable["a"] = error
+    bench.offer("a", kinds=["overlay"])
+    assert bench.has_failed.wait(TIMEOUT_S)
+    bench.offer("b", kinds=["overlay"])
+    bench.viewers.close()
+    assert bench.failures == [error]
+    assert bench.views.published == []
+
+
+def test_defect_in_publishing_is_told_and_leaves_nobody_waiting(bench: Bench):
+    bench.views.meanwhile = lambda: 1 / 0
+    bench.offer("a")
+    assert bench.has_failed.wait(TIMEOUT_S)
+    bench.viewers.withdraw()
+    bench.viewers.close()
+    assert {type(error) for error in bench.failures} == {ZeroDivisionError}
+
+
+def test_report_says_which_kind_hangs_and_waits_for_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("cnn_perception.background.worker._OVERDUE_S", 0.0)
+    bench.block("score map", "a")
+    report = bench.viewers.report()
+    assert report.problem == "score map: at one frame for 0 s"
+    assert report.values()["score map: published"] == "0"
+    bench.release("score map")
+    bench.drain()
+    assert bench.viewers.report().problem == ""
+
+
+def test_close_ends_the_threads_and_publishes_nothing_any_more(bench: Bench):
+    bench.block("score map", "under way")
+    closing = threading.Thread(target=bench.viewers.close)
+    closing.start()
+    while bench.viewers._changes == 0:  # it has begun to close
+        threading.Event().wait(0.001)
+    bench.release("score map")
+    closing.join(TIMEOUT_S)
+    assert not closing.is_alive()
+    assert bench.views.published == []
+    bench.viewers.close()  # harmless
