@@ -147,7 +147,7 @@ def test_newest_of_a_burst_is_answered_and_the_missed_are_counted(ros: Participa
     assert seconds == sorted(set(seconds))
     after = diagnosis(ros, "camera")
     received, answered, missed = (
-        int(value(after, key)) - int(value(before, key)) for key in ("received", "answered", "dropped: missed")
+        int(value(after, key)) - int(value(before, key)) for key in ("received", "answered", "overtaken")
     )
     assert received == sent
     assert answered + missed == sent
