@@ -10,6 +10,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from cnn_perception.background.recorder import Recorder
 from cnn_perception.background.shadow import Shadow
+from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.perception_node.active_model import ActiveModel
 from cnn_perception.stream.drift import DriftReport
 from cnn_perception.stream.frame_counters import Snapshot
@@ -226,10 +227,21 @@ def _model_status(node: str, active: ActiveModel | None, load_under_way: str) ->
         "task": spec.task,
         **task_of(spec.task).model_values(spec),
         "unknown rule": spec.unknown.method if spec.unknown else "none",
+        **_score_meanings(model),
         "provider": model.provider,
         "placement": model.placement,
     }
     return _status(level, name, text, node, values)
+
+
+def _score_meanings(model: OnnxModel) -> dict[str, str]:
+    """Returns what those scores are that are no probabilities."""
+    found = {}
+    if model.spec.unknown is not None:
+        found["score of unknown"] = "1: a yes of the model's rule, no probability"
+    if model.gallery is not None:
+        found["score of neighbours"] = "cosine similarity in [0, 1], no probability"
+    return found
 
 
 def _status(level: bytes, name: str, text: str, hardware_id: str, values: dict[str, str]) -> DiagnosticStatus:

@@ -212,7 +212,12 @@ def test_only_camera_has_no_name_and_several_come_in_their_order():
 
 
 def model(
-    spec: Any = None, fallback: str = "", shadow: Any = None, recorder: Any = None, session: SessionOptions = CPU
+    spec: Any = None,
+    fallback: str = "",
+    shadow: Any = None,
+    recorder: Any = None,
+    session: SessionOptions = CPU,
+    gallery: Any = None,
 ) -> ActiveModel:
     onnx: Any = SimpleNamespace(
         path=Path("/models/tiny.onnx"),
@@ -221,6 +226,7 @@ def model(
         provider="CPUExecutionProvider",
         placement="all on the CPU",
         fallback=fallback,
+        gallery=gallery,
     )
     pipeline: Any = SimpleNamespace(model=onnx, spec=onnx.spec)
     return ActiveModel(ModelOptions(onnx.path, session), pipeline, shadow, recorder)
@@ -241,9 +247,16 @@ def test_model_says_file_task_and_the_provider_really_in_use():
         "task": "multiclass",
         "classes": "3",
         "unknown rule": "energy",
+        "score of unknown": "1: a yes of the model's rule, no probability",
         "provider": "CPUExecutionProvider",
         "placement": "all on the CPU",
     }
+
+
+def test_model_says_which_scores_are_no_probabilities():
+    found = values(statuses(model=model(tiny_spec(), gallery=object()))["model"])
+    assert found["score of neighbours"] == "cosine similarity in [0, 1], no probability"
+    assert "score of unknown" not in found
 
 
 def test_model_of_numbers_lists_them_with_their_units():

@@ -90,7 +90,7 @@ def test_silence_counts_from_the_start_and_from_the_latest_frame_to_the_latest_l
 
 
 def test_node_that_does_not_look_knows_of_no_silence():
-    """It is busy from 1 s on; a frame that waited is there at its next look, or else the silence was as long as that."""
+    """It is busy from 1 s on. At its next look a frame that has waited is there, or the silence was as long as that."""
     waited, silent = FrameCounters(0.0), FrameCounters(0.0)
     for counters in (waited, silent):
         counters.receive(1.0)
