@@ -21,7 +21,7 @@ from cnn_perception.perception_node.publishers import ResultPublishers
 from cnn_perception.perception_node.settings import CameraSettings, Settings
 from cnn_perception.ros import parameters, topics
 from cnn_perception.ros.latest_subscription import LatestSubscription
-from cnn_perception.ros.transport import PROFILE_VARIABLE
+from cnn_perception.ros.transport import remedy_of_loss
 from cnn_perception.stream.drift import Drift, brightness
 from cnn_perception.stream.few_bits import FewBits
 from cnn_perception.stream.frame_counters import FrameCounters
@@ -36,8 +36,6 @@ _TURNED = (
     "the images are turned as their EXIF orientation says, camera_info is of images as they are stored; have the "
     "driver send them upright, without the tag"
 )
-
-_PROFILE = f"the DDS profile launch/fastdds.xml ({PROFILE_VARIABLE})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,12 +264,7 @@ class CameraStream:
 
 
 def _remedy_of_loss(subscription: LatestSubscription[Any]) -> str:
-    """Returns what to do where frames of a subscription are lost on the way."""
-    if subscription.is_reliable:
-        return f"its publisher keeps too few; give it a longer queue, or its process {_PROFILE}"
-    if subscription.is_overridden:
-        return f"qos_overrides make it best effort; leave them out, or give the camera's process {_PROFILE}"
-    return f"the camera offers best effort; have it publish reliable, or give its process {_PROFILE}"
+    return remedy_of_loss(subscription.is_reliable, subscription.is_overridden)
 
 
 def declared_cameras(node: LifecycleNode, names: Sequence[str], warn: Callable[[str, str], None]) -> list[CameraStream]:

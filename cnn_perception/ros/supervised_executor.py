@@ -15,7 +15,7 @@ from typing import Any
 from rclpy.context import Context
 from rclpy.executors import ConditionReachedException, Executor, ShutdownException, TimeoutException
 from rclpy.impl.implementation_singleton import rclpy_implementation
-from rosgraph_msgs.msg import Clock
+from rclpy.time_source import TimeSource
 
 _IDLE_S = 0.01
 """Whoever spins learns soon that a callback has failed."""
@@ -119,7 +119,8 @@ class SupervisedExecutor(Executor):
 
 def _is_bad_clock(entity: Any, error: BaseException) -> bool:  # noqa: ANN401
     """Returns whether somebody has published a time that is none, which rclpy raises a ValueError of."""
-    return isinstance(error, ValueError) and getattr(entity, "msg_type", None) is Clock
+    owner = getattr(getattr(entity, "callback", None), "__self__", None)
+    return isinstance(error, ValueError) and isinstance(owner, TimeSource)
 
 
 def _name(entity: Any) -> str:  # noqa: ANN401
