@@ -85,6 +85,16 @@ def require_other(path: Path, inputs: Iterable[Path]) -> None:
                 raise ConfigError(f"{path}: is read, and would be overwritten; choose another output")
 
 
+def require_outside(path: Path, folder: Path) -> None:
+    """Refuses to write into a folder that is read: what is written would be read with it the next time.
+
+    Raises:
+        ConfigError: If a path is that folder, or below it, when all links are followed.
+    """
+    if folder.is_dir() and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+        raise ConfigError(f"{path}: lies in {folder}, which is read; choose another output")
+
+
 def _has_fields(path: Path, fields: Collection[str]) -> bool:
     try:
         content = json.loads(path.read_bytes()) if path.is_file() else None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from lifecycle_msgs.srv import GetState
 from rcl_interfaces.msg import ParameterType
 from rcl_interfaces.srv import GetParameters
@@ -57,6 +57,15 @@ def check_presence(name: str, all_nodes: Sequence[str]) -> Finding:
     alike += [other for other in all_nodes if other.rpartition("/")[2] == name.rpartition("/")[2]]
     remedy = f"did you mean {alike[0]}?" if alike else "start it, with the same ROS_DOMAIN_ID and RMW_IMPLEMENTATION"
     return Finding("FAIL", f"node {name}", "does not run", remedy)
+
+
+def check_namesakes(name: str, all_nodes: Sequence[str]) -> Iterator[Finding]:
+    """Checks that a node that runs is the only one of its name."""
+    count = all_nodes.count(name)
+    if count > 1:
+        text = f"{count} nodes have this name: their topics, services and parameters are mixed up"
+        remedy = "end one, or start it with `--ros-args -r __node:=ANOTHER_NAME`"
+        yield Finding("warn", f"node {name}", text, f"{remedy} (one that was killed is seen for some 20 s more)")
 
 
 def lifecycle_state(client: RosClient, name: str) -> str:
@@ -194,7 +203,7 @@ def check_output(name: str, output: NodeOutput, frames: int) -> Iterator[Finding
     if not output.statuses:
         yield Finding("warn", subject, "says nothing on /diagnostics", "see that its diagnostics_period_s is below 3")
     for status in output.statuses.values():
-        drops = [f"{pair.key} {pair.value}" for pair in status.values if pair.key.startswith("dropped")]
+        drops = [f"{pair.key} {pair.value}" for pair in status.values if _tells_of_loss(pair)]
         text = "; ".join([status.message, *drops])
         yield Finding(_LEVELS.get(status.level, "warn"), f"diagnosis {status.name}", text)
     for text in output.incompatible:
@@ -210,6 +219,12 @@ def check_output(name: str, output: NodeOutput, frames: int) -> Iterator[Finding
         else:
             remedy = "see the diagnoses above; ~/set_enabled may have been called with false"
             yield Finding("FAIL", f"topic {topic}", f"no answer while {frames} images arrived here", remedy)
+
+
+def _tells_of_loss(pair: KeyValue) -> bool:
+    """Returns whether a figure of a camera's status says what became of frames that were not answered."""
+    is_loss = pair.key in ("lost on the way", "overtaken") or pair.key.startswith("dropped")
+    return is_loss and pair.value != "0"
 
 
 def _topics(ask: Callable[[str, str], list[tuple[str, list[str]]]], name: str) -> list[tuple[str, list[str]]]:

@@ -105,6 +105,7 @@ def _check_nodes(
         if name not in running:
             yield nodes.check_presence(name, node.get_fully_qualified_node_names())
             continue
+        yield from nodes.check_namesakes(name, node.get_fully_qualified_node_names())
         state = nodes.lifecycle_state(client, name)
         yield nodes.check_state(name, state)
         if state == "active":

@@ -15,7 +15,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from cnn_perception.doctor.finding import Finding, Level, from_error
 from cnn_perception.errors import FrameError
 from cnn_perception.image.messages import decode, encoded_from_message, nanoseconds
-from cnn_perception.ros.latest_subscription import IMAGE_QOS
+from cnn_perception.ros.latest_subscription import IMAGE_QOS, offered_reliability
+from cnn_perception.ros.transport import remedy_of_loss
 from cnn_perception.stream.stamps import Stamps
 
 IMAGE_TYPES: Mapping[str, type[Image | CompressedImage]] = {
@@ -142,6 +143,7 @@ class ReceivedFrames:
         duration_s: How long the subscription lasted, in seconds.
         latest: The newest message.
         times_ns: (stamp, arrival) of each frame, both in nanoseconds of the ROS clock.
+        is_reliable: Whether it was subscribed so.
         sent: How many frames its publisher sent between the first and the last that arrived; 0 if that is not known.
         camera_info: The newest message of the camera_info beside it.
     """
@@ -150,6 +152,7 @@ class ReceivedFrames:
     duration_s: float = 0.0
     latest: Any = None
     times_ns: list[tuple[int, int]] = field(default_factory=list)
+    is_reliable: bool = False
     sent: int = 0
     camera_info: Any = None
 
@@ -160,15 +163,19 @@ class ReceivedFrames:
 
 
 class FrameListener:
-    """A subscription to an image topic and to the camera_info beside it, which counts what arrives."""
+    """A subscription to an image topic and to the camera_info beside it, which counts what arrives.
+
+    It is as reliable as the publishers are, as that of a perception node: it loses what the node would lose.
+    """
 
     def __init__(self, node: Node, topic: str, message_type: str) -> None:
         self.topic = topic
-        self._received = ReceivedFrames(topic)
+        reliability = offered_reliability(node, topic, message_type) or ReliabilityPolicy.BEST_EFFORT
+        self._received = ReceivedFrames(topic, is_reliable=reliability == ReliabilityPolicy.RELIABLE)
         self._node = node
         self._started_s = time.monotonic()
         self._sequence_numbers: dict[bytes, tuple[int, int]] = {}  # the first and the last of each publisher
-        qos = QoSProfile(depth=_QUEUE, reliability=ReliabilityPolicy.BEST_EFFORT)
+        qos = QoSProfile(depth=_QUEUE, reliability=reliability)
         node.create_subscription(IMAGE_TYPES[message_type], topic, self._on_frame, qos)
         node.create_subscription(CameraInfo, camera_info_of(topic), self._on_camera_info, IMAGE_QOS)
 
@@ -205,7 +212,7 @@ def check_frames(frames: ReceivedFrames) -> Iterator[Finding]:
     subject = f"frames of {frames.topic}"
     count = len(frames.times_ns)
     if frames.latest is None:
-        remedy = "see that the camera streams; if it does: the Fast DDS profile on its side, firewall, multicast"
+        remedy = f"see that the camera streams; if it does: {remedy_of_loss(frames.is_reliable)}; firewall, multicast"
         yield Finding("FAIL", subject, f"none in {frames.duration_s:.1f} s", remedy)
         return
     message = frames.latest
@@ -217,9 +224,7 @@ def check_frames(frames: ReceivedFrames) -> Iterator[Finding]:
     lost = frames.sent - count
     if lost > _TOLERATED_LOSS * frames.sent:
         text = f"{lost} of {frames.sent} that were sent did not arrive"
-        yield Finding(
-            "warn", subject, text, "give the camera's process the Fast DDS profile; see that this CPU is not full"
-        )
+        yield Finding("warn", subject, text, f"{remedy_of_loss(frames.is_reliable)}; see that this CPU is not full")
     try:
         height, width, _ = decode(encoded_from_message(message)).shape
     except FrameError as error:

@@ -28,7 +28,7 @@ from cnn_perception.evaluation.replay import ReplayedFrames, measure_latency, re
 from cnn_perception.evaluation.report_record import ModelRecord, Report, Target, worst_frame, write_text
 from cnn_perception.evaluation.scores import score
 from cnn_perception.evaluation.video import VIDEO_ENDINGS, draw_record, write_video
-from cnn_perception.files import require_other, require_unused
+from cnn_perception.files import require_other, require_outside, require_unused
 from cnn_perception.image.messages import Overrides, decode
 from cnn_perception.metrics import Latency
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS, OnnxModel, SessionOptions
@@ -184,6 +184,9 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
 
 def _require_own(options: EvaluationOptions) -> None:
     """Refuses an output folder in which this evaluation would overwrite another program's files, or what it reads."""
+    for source in (options.bag, options.images):
+        if source is not None:
+            require_outside(options.output, source)
     videos = (f"overlay{ending}" for ending in VIDEO_ENDINGS)
     outputs = [options.output / name for name in ("report.json", "predictions.csv", "report.html", *videos)]
     require_unused(outputs, options.output / "report.json", ("frames_per_second", "latency", "worst"))

@@ -6,6 +6,7 @@ other process leaves in the cache). And a file that crashes ONNX Runtime would t
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
 import json
@@ -120,6 +121,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Loads the model that the only argument describes; returns the exit code."""
     # Whatever becomes of the node: a load that nobody waits for must not go on for minutes.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    with contextlib.suppress(OSError):  # where a model fills the memory, this process is ended first, not the node
+        Path("/proc/self/oom_score_adj").write_text("1000")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the node decides
     ((text,)) = sys.argv[1:] if argv is None else argv
     settings = json.loads(text)

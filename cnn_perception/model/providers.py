@@ -82,6 +82,11 @@ class SessionOptions:
         return tuple(dict.fromkeys([*names, CPU]))
 
     @property
+    def is_default_choice(self) -> bool:
+        """Whether nobody has asked for anything but the defaults: then a robot without a GPU lacks nothing."""
+        return self.provider_order == DEFAULT_PROVIDERS
+
+    @property
     def builds_engine(self) -> bool:
         """Whether the first load of a model takes minutes."""
         return TENSORRT in self.provider_order

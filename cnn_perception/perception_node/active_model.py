@@ -20,7 +20,7 @@ from cnn_perception.background.shadow import Shadow
 from cnn_perception.errors import ConfigError, PerceptionError
 from cnn_perception.image.messages import EncodedFile, EncodedImage, RgbImage
 from cnn_perception.model.isolated_load import IsolatedLoad
-from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
+from cnn_perception.model.onnx_model import SessionOptions
 from cnn_perception.pipeline.pipeline import Pipeline
 from cnn_perception.ros.throttled_log import Logger
 from cnn_perception.ros.transport import return_memory
@@ -244,6 +244,8 @@ class ModelOwner:
             PerceptionError: If a file or a setting cannot be used, another model is being loaded, or `give_up` or
                 `cancel` was called meanwhile.
         """
+        if options.path == Path():
+            raise ConfigError("no model is given; set `model` to an .onnx file made by training.export")
         with self._alone(options.path):
             self._logger.info(f"loading {options.path}")
             if self._current is not None or options.session.builds_engine:
@@ -349,7 +351,7 @@ class ModelOwner:
         self._version += 1
         if before is not None:
             self._replaced.append(before)
-        self._tell(model.pipeline.model)
+        self._tell(model)
 
     def forget(self) -> None:
         """Takes the model out of use; to be called when no frame is under way. It waits for `free_replaced`."""
@@ -388,14 +390,20 @@ class ModelOwner:
         while self._replaced:
             self._replaced.pop().close()
 
-    def _tell(self, model: OnnxModel) -> None:
+    def _tell(self, active: ActiveModel) -> None:
+        model = active.pipeline.model
         spec = model.spec
         self._logger.info(
             f"model {self._version}: {model.path} ({spec.architecture}, {spec.task} of {len(spec.class_names)}, "
             f"{spec.input.width}x{spec.input.height} {spec.input.resize_mode}) on {model.provider}"
         )
-        if model.fallback:
-            self._logger.warning(f"inference runs on {model.provider}: {model.fallback}")
+        if not model.fallback:
+            return
+        text = f"inference runs on {model.provider}: {model.fallback}"
+        if active.options.session.is_default_choice:
+            self._logger.info(text)
+        else:
+            self._logger.warning(text)
 
     def _discard_candidate(self) -> None:
         if self._candidate is not None:

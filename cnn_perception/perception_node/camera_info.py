@@ -30,7 +30,7 @@ class CameraInfoReader:
         # It comes as often as the images but says the same each time: read when a ray is wanted, by nobody else.
         # Best effort, which every publisher matches, loses nothing so small.
         self._subscription = LatestSubscription(
-            node, CameraInfo, self.topic, ReliabilityPolicy.BEST_EFFORT, lambda _: None
+            node, CameraInfo, self.topic, ReliabilityPolicy.BEST_EFFORT, lambda _: None, lambda _: None
         )
         self._info: CameraInfo | None = None
         self._model: CameraModel | None = None

@@ -22,12 +22,15 @@ from cnn_perception.perception_node.publishers import ResultPublishers, ViewedFr
 from cnn_perception.perception_node.settings import CameraSettings, Settings
 from cnn_perception.ros import parameters, topics
 from cnn_perception.ros.latest_subscription import LatestSubscription
+from cnn_perception.ros.transport import remedy_of_loss
 from cnn_perception.stream.drift import Drift, brightness
 from cnn_perception.stream.few_bits import FewBits
 from cnn_perception.stream.frame_counters import FrameCounters
 from cnn_perception.stream.smoothing import AnswerSmoother
 from cnn_perception.stream.stamps import Stamps, Verdict
 
+NEWS_S = 1.0
+"""After so many seconds without a frame it is looked for who cannot be received; before that, images come."""
 _FRAMES_OF_FEW_BITS = 30
 """About a second: a camera's exposure has settled by then."""
 _TURNED = (
@@ -135,9 +138,9 @@ class CameraStream:
             self.topic = f"{self.topic}/compressed"
         self._begin_anew()
         try:
-            images = LatestSubscription(
-                self._node, kind, self.topic, ReliabilityPolicy.BEST_AVAILABLE, self.counters.miss
-            )
+            best = ReliabilityPolicy.BEST_AVAILABLE
+            counters = self.counters
+            images = LatestSubscription(self._node, kind, self.topic, best, counters.overtake, counters.lose)
         except BaseException:
             camera_info.destroy()
             raise
@@ -152,9 +155,13 @@ class CameraStream:
 
     # ---- frames
 
+    def note_nothing(self) -> None:
+        """Notes that the thread which waits for frames has looked, and there was none."""
+        self.counters.look(time.monotonic())
+
     def drop(self, refusal: FrameError) -> None:
         """Counts a frame that is not answered, and warns of it."""
-        count = self.counters.drop(refusal.reason)
+        count = self.counters.drop(refusal.reason, str(refusal))
         text = f"{self.topic}: frame dropped ({refusal.reason}, {count} so far): {refusal}"
         self.warn(refusal.reason, text)
 
@@ -206,32 +213,33 @@ class CameraStream:
 
     def status(self, enabled: bool, timeout_s: float, stalled: str = "") -> CameraStatus:
         """Returns how the camera fares now, with rates since the previous call; the arguments are `CameraStatus`'s."""
-        now_s = time.monotonic()
         is_active = self._subscriptions is not None
+        images = self._subscriptions.images if self._subscriptions is not None else None
+        wanted = self.outputs.wanted()
         return CameraStatus(
             camera=self.name,
             topic=self.topic,
             active=is_active,
             enabled=enabled,
-            silence_s=self.counters.silence_s(now_s),
+            silence_s=self.counters.silence_s(),
             timeout_s=timeout_s,
-            snapshot=self.counters.snapshot(now_s),
+            snapshot=self.counters.snapshot(time.monotonic()),
             drift=self.drift.report() if is_active else None,
             stalled=stalled,
+            silence="" if images is None or stalled else self._reason_of_silence(images, timeout_s),
+            subscription="" if images is None else images.choice,
+            remedy="" if images is None else _remedy_of_loss(images),
+            unheard="" if wanted.answer else self.outputs.answer_topic,
+            is_wanted=wanted.anything,
         )
 
-    def warn_of_silence(self, timeout_s: float) -> None:
-        """Says why no image arrives, unless it is too soon to say so."""
-        reason = "" if self._subscriptions is None else self._reason_of_silence(self._subscriptions.images, timeout_s)
-        if reason:
-            self.warn("silence", reason)
-
     def _reason_of_silence(self, subscription: LatestSubscription[Any], timeout_s: float) -> str:
-        """Names who publishes the topic, with which type and QoS; empty if it is too soon."""
-        infos = self._node.get_publishers_info_by_topic(self.topic)
-        misfits = "; ".join(subscription.misfits())
-        if not misfits and self.counters.silence_s(time.monotonic()) <= timeout_s:
+        """Names who publishes the topic, with which type and QoS; empty if it is too soon, or images come."""
+        silence_s = self.counters.silence_s()
+        misfits = "; ".join(subscription.misfits()) if silence_s > NEWS_S else ""
+        if not misfits and silence_s <= timeout_s:
             return ""
+        infos = self._node.get_publishers_info_by_topic(self.topic)
         offers = ", ".join(
             f"{info.node_namespace.rstrip('/')}/{info.node_name} "
             f"({info.topic_type}, {info.qos_profile.reliability.name}, {info.qos_profile.durability.name})"
@@ -239,16 +247,20 @@ class CameraStream:
         )
         wanted = subscription.type_name
         if not infos:
-            text = "nobody publishes it; check the remapping of image_raw, and ROS_DOMAIN_ID"
-        elif all(info.topic_type != wanted for info in infos):
+            return "nobody publishes it; check the remapping of image_raw, and ROS_DOMAIN_ID"
+        if all(info.topic_type != wanted for info in infos):
             hints = [way_out(info.topic_type) for info in infos if way_out(info.topic_type)]
             advice = hints[0] if hints else "see the parameter image_transport"
-            text = f"published by {offers}; this node wants {wanted}, {advice}"
-        elif misfits:
-            text = f"published by {offers}, whose QoS does not fit: {misfits} See qos_overrides"
-        else:
-            text = f"published by {offers}; it has stopped"
-        return f"no images on {self.topic}: {text}"
+            return f"published by {offers}; this node wants {wanted}, {advice}"
+        if misfits:
+            return f"published by {offers}, whose QoS does not fit: {misfits} See qos_overrides"
+        if subscription.is_reliable:
+            return f"published by {offers}; it has stopped"
+        return f"published by {offers}; it has stopped, or all of its frames are lost: {_remedy_of_loss(subscription)}"
+
+
+def _remedy_of_loss(subscription: LatestSubscription[Any]) -> str:
+    return remedy_of_loss(subscription.is_reliable, subscription.is_overridden)
 
 
 def declared_cameras(node: LifecycleNode, names: Sequence[str], warn: Callable[[str, str], None]) -> list[CameraStream]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,18 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from cnn_perception.background.recorder import Recorder
 from cnn_perception.background.shadow import Shadow
 from cnn_perception.background.viewers import ViewersReport
+from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.perception_node.active_model import ActiveModel
 from cnn_perception.stream.drift import DriftReport
 from cnn_perception.stream.frame_counters import Snapshot
 from cnn_perception.tasks.registry import task_of
+
+_MOST_SHARE = 0.05
+"""So many of the recent frames may be lost, dropped or odd before that is a fault of the camera or its network."""
+_LEAST_FRAMES = 20
+"""Of fewer a single one is no share."""
+_SMALLEST_SHARE = 0.005
+"""A smaller one is not told where nothing is wrong."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +34,16 @@ class CameraStatus:
         topic: The image topic; empty while the node was never active.
         active: Whether the node is subscribed.
         enabled: Whether frames are answered.
-        silence_s: Seconds since the latest frame.
+        silence_s: Seconds without a frame, as far as the node has looked for one.
         timeout_s: Seconds of silence that are an error.
         snapshot: Counts, rates and percentiles.
         drift: Whether the camera shows what the model was trained on; None while the node is not active.
         stalled: Which stage of the node is at one frame for too long; empty while the frames go on.
+        silence: Why no frame comes; empty where that is not known or not the case.
+        subscription: With which reliability its images are subscribed, and why.
+        remedy: What to do where its frames are lost on the way.
+        unheard: Topic of its answers if nobody subscribes to them; empty otherwise.
+        is_wanted: Whether somebody subscribes to anything about its frames.
     """
 
     camera: str
@@ -42,6 +55,11 @@ class CameraStatus:
     snapshot: Snapshot
     drift: DriftReport | None
     stalled: str = ""
+    silence: str = ""
+    subscription: str = ""
+    remedy: str = ""
+    unheard: str = ""
+    is_wanted: bool = True
 
 
 def to_array(
@@ -51,6 +69,7 @@ def to_array(
     model: ActiveModel | None,
     overdue: str,
     load_under_way: str = "",
+    namesakes: str = "",
     viewers: ViewersReport | None = None,
 ) -> DiagnosticArray:
     """Returns all statuses.
@@ -62,10 +81,11 @@ def to_array(
         model: The model in use; None while there is none.
         overdue: Which callbacks take too long; empty if none does.
         load_under_way: Which model is being loaded, and for how long; empty if none is.
+        namesakes: That there are other nodes of this name, see `topics.namesakes`; empty if there are none.
         viewers: What viewers got.
     """
     statuses = [*(_camera_status(node, one) for one in cameras), _model_status(node, model, load_under_way)]
-    statuses.append(_callbacks_status(node, overdue))
+    statuses += [_callbacks_status(node, overdue), _graph_status(node, namesakes)]
     if viewers is not None:
         statuses.append(_viewers_status(node, viewers))
     if model is not None and model.shadow is not None:
@@ -79,40 +99,92 @@ def to_array(
 
 def _camera_status(node: str, camera: CameraStatus) -> DiagnosticStatus:
     counts = camera.snapshot
-    if not camera.active:
-        level, text = DiagnosticStatus.STALE, "the node is not active"
-    elif camera.stalled:
-        level, text = DiagnosticStatus.ERROR, f"no frame is answered: {camera.stalled}"
-    elif camera.silence_s > camera.timeout_s:
-        level, text = DiagnosticStatus.ERROR, f"no image for {camera.silence_s:.1f} s"
-    elif counts.recently_broken:
-        level, text = DiagnosticStatus.ERROR, f"{counts.recently_broken} frames met a defect of this node; see its log"
-    elif counts.recently_refused:
-        level, text = DiagnosticStatus.WARN, f"{counts.recently_refused} unusable frames in the last second"
-    elif counts.recently_odd:
-        kinds = ", ".join(sorted(counts.oddities))
-        level, text = DiagnosticStatus.WARN, f"{counts.recently_odd} odd frames in the last second ({kinds})"
-    elif camera.drift is not None and camera.drift.warnings:
-        level, text = DiagnosticStatus.WARN, "; ".join(camera.drift.warnings)
-    elif not camera.enabled:
-        level, text = DiagnosticStatus.OK, "disabled by ~/set_enabled"
-    elif counts.input_rate_hz > 0 and counts.output_rate_hz == 0 and not counts.answered:
-        level, text = DiagnosticStatus.OK, "idle: nobody subscribes to a result"
-    else:
-        level, text = DiagnosticStatus.OK, f"{counts.output_rate_hz:.1f} frames/s answered"
+    total = counts.total
+    level, text = _judged(camera)
     values = {
         "topic": camera.topic,
+        "subscription": camera.subscription,
         "input rate (Hz)": f"{counts.input_rate_hz:.2f}",
         "output rate (Hz)": f"{counts.output_rate_hz:.2f}",
-        "received": str(counts.received),
-        "answered": str(counts.answered),
+        "received": str(total.received),
+        "answered": str(total.answered),
         "unknown": str(counts.unknown),
+        "lost on the way": str(total.lost),
+        "overtaken": str(total.overtaken),
     }
-    values |= {f"dropped: {reason}": str(count) for reason, count in sorted(counts.dropped.items())}
-    values |= {f"odd: {kind}": str(count) for kind, count in sorted(counts.oddities.items())}
+    values |= {f"dropped: {reason}": str(count) for reason, count in sorted(total.dropped.items())}
+    values |= {f"odd: {kind}": str(count) for kind, count in sorted(total.oddities.items())}
     values |= {f"{stage} p50/p95 (ms)": f"{p50:.2f} / {p95:.2f}" for stage, (p50, p95) in counts.percentiles_ms.items()}
     values |= camera.drift.values() if camera.drift is not None else {}
     return _status(level, f"{node}: camera {camera.camera}".rstrip(), text, node, values)
+
+
+def _judged(camera: CameraStatus) -> tuple[bytes, str]:
+    """Returns the level of a camera, and its worst trouble or what it does."""
+    if not camera.active:
+        return DiagnosticStatus.STALE, "the node is not active"
+    if camera.stalled:
+        return DiagnosticStatus.ERROR, f"no frame is answered: {camera.stalled}"
+    if camera.silence_s > camera.timeout_s:
+        reason = f": {camera.silence}" if camera.silence else ""
+        return DiagnosticStatus.ERROR, f"no image for {camera.silence_s:.1f} s{reason}"
+    if broken := camera.snapshot.newly_broken:
+        return DiagnosticStatus.ERROR, f"{broken} frames met a defect of this node; see its log"
+    if warning := frames_warning(camera.snapshot, camera.remedy):
+        return DiagnosticStatus.WARN, warning
+    if camera.drift is not None and camera.drift.warnings:
+        return DiagnosticStatus.WARN, "; ".join(camera.drift.warnings)
+    return DiagnosticStatus.OK, _activity(camera)
+
+
+def frames_warning(counts: Snapshot, remedy: str) -> str:
+    """Says of which share of the recent frames something is wrong, and what; empty where that is next to none.
+
+    Frames that a newer one has overtaken are no fault: a model may be slower than its camera.
+
+    Args:
+        counts: What became of the frames.
+        remedy: What to do where frames are lost on the way.
+    """
+    recent = counts.recent
+    taken = recent.received - recent.overtaken
+    within = f"in the last {counts.recent_s:.0f} s"
+    if is_losing(counts):
+        return f"{recent.lost} of {recent.sent} frames were lost on the way {within}: {remedy}"
+    unusable = recent.unusable
+    if _is_much(unusable.total(), taken):
+        ((reason, _),) = unusable.most_common(1)
+        said = counts.refusals.get(reason, "")
+        return f"{unusable.total()} of {taken} frames dropped {within} ({_listed(unusable)}): {said}".removesuffix(": ")
+    if _is_much(recent.odd.total(), taken):
+        return f"{recent.odd.total()} oddities of {taken} frames {within} ({_listed(recent.odd)})"
+    return ""
+
+
+def is_losing(counts: Snapshot) -> bool:
+    """Returns whether more than a few of the recent frames were lost on the way."""
+    return _is_much(counts.recent.lost, counts.recent.sent)
+
+
+def _is_much(count: int, total: int) -> bool:
+    return count > _MOST_SHARE * max(total, _LEAST_FRAMES)
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(sorted(counts))
+
+
+def _activity(camera: CameraStatus) -> str:
+    """Returns what a camera does with which nothing is wrong."""
+    counts = camera.snapshot
+    if not camera.enabled:
+        return "disabled by ~/set_enabled"
+    if not camera.is_wanted and counts.output_rate_hz == 0:
+        return f"idle: nobody subscribes to {camera.unheard} or another result"
+    text = f"{counts.output_rate_hz:.1f} frames/s answered"
+    share = counts.recent.overtaken / max(counts.recent.received, 1)
+    text += f", {share:.0%} of the frames overtaken by newer ones" if share >= _SMALLEST_SHARE else ""
+    return text + (f"; nobody subscribes to {camera.unheard}" if camera.unheard else "")
 
 
 def _shadow_status(node: str, shadow: Shadow) -> DiagnosticStatus:
@@ -142,13 +214,19 @@ def _callbacks_status(node: str, overdue: str) -> DiagnosticStatus:
     return _status(DiagnosticStatus.WARN, f"{node}: callbacks", text, node, {})
 
 
+def _graph_status(node: str, namesakes: str) -> DiagnosticStatus:
+    level = DiagnosticStatus.WARN if namesakes else DiagnosticStatus.OK
+    return _status(level, f"{node}: graph", namesakes or "no other node has this name", node, {})
+
+
 def _model_status(node: str, active: ActiveModel | None, load_under_way: str) -> DiagnosticStatus:
     name = f"{node}: model"
     if active is None:
         level = DiagnosticStatus.WARN if load_under_way else DiagnosticStatus.STALE
         return _status(level, name, load_under_way or "no model is loaded", node, {})
     model = active.pipeline.model
-    level = DiagnosticStatus.WARN if model.fallback else DiagnosticStatus.OK
+    is_less = model.fallback and not active.options.session.is_default_choice
+    level = DiagnosticStatus.WARN if is_less else DiagnosticStatus.OK
     text = f"running on {model.provider}" + (f": {model.fallback}" if model.fallback else "")
     text += f"; {load_under_way}" if load_under_way else ""
     spec = model.spec
@@ -159,10 +237,21 @@ def _model_status(node: str, active: ActiveModel | None, load_under_way: str) ->
         "task": spec.task,
         **task_of(spec.task).model_values(spec),
         "unknown rule": spec.unknown.method if spec.unknown else "none",
+        **_score_meanings(model),
         "provider": model.provider,
         "placement": model.placement,
     }
     return _status(level, name, text, node, values)
+
+
+def _score_meanings(model: OnnxModel) -> dict[str, str]:
+    """Returns what those scores are that are no probabilities."""
+    found = {}
+    if model.spec.unknown is not None:
+        found["score of unknown"] = "1: a yes of the model's rule, no probability"
+    if model.gallery is not None:
+        found["score of neighbours"] = "cosine similarity in [0, 1], no probability"
+    return found
 
 
 def _status(level: bytes, name: str, text: str, hardware_id: str, values: dict[str, str]) -> DiagnosticStatus:

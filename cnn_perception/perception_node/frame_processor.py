@@ -17,7 +17,7 @@ from cnn_perception.background.viewers import Viewers
 from cnn_perception.errors import ConfigError, FrameError, PerceptionError
 from cnn_perception.perception_node import diagnostics
 from cnn_perception.perception_node.active_model import ActiveModel, ModelOwner
-from cnn_perception.perception_node.camera_stream import CameraStream
+from cnn_perception.perception_node.camera_stream import NEWS_S, CameraStream
 from cnn_perception.perception_node.frame_stages import (
     NEIGHBOURS,
     OVERLAY,
@@ -43,6 +43,7 @@ from cnn_perception.perception_node.staged_executor import StagedExecutor
 from cnn_perception.ros.latest_subscription import SubscriptionSet
 from cnn_perception.ros.supervised_executor import SupervisedExecutor
 from cnn_perception.ros.throttled_log import ThrottledLog
+from cnn_perception.ros.topics import namesakes
 from cnn_perception.stream.frame_counters import DEFECT
 from cnn_perception.stream.stamps import too_old
 
@@ -230,6 +231,7 @@ class FrameProcessor:
         self._cameras = cameras
         self._models = models
         self._live = live
+        self._log = log
         self._on_failure = on_failure
         self._viewers = Viewers(CameraViews(cameras, self._now_ns), on_failure)
         self._stages = BatchStages(cameras, models, live, log, self._now_ns, self._viewers)
@@ -321,20 +323,41 @@ class FrameProcessor:
             statuses = [
                 camera.status(self._live.enabled, settings.image_timeout_s, stalled) for camera in self._cameras
             ]
-            for camera, status in zip(self._cameras, statuses, strict=True):
-                if status.silence_s > settings.diagnostics_period_s and not stalled:
-                    camera.warn_of_silence(settings.image_timeout_s)
+            for status in statuses:
+                self._tell_of_silence(status)
+                self._tell_of_losses(status)
+            others = self._tell_of_namesakes()
             stamp = self._node.get_clock().now().to_msg()
             name = self._node.get_fully_qualified_name()
-            return diagnostics.to_array(
-                stamp,
-                name,
-                statuses,
-                self._models.current,
-                self._overdue_callbacks(),
-                self._models.load_under_way,
-                self._viewers.report(),
-            )
+            overdue = self._overdue_callbacks()
+            loading = self._models.load_under_way
+            report = self._viewers.report()
+            return diagnostics.to_array(stamp, name, statuses, self._models.current, overdue, loading, others, report)
+
+    def _tell_of_silence(self, status: diagnostics.CameraStatus) -> None:
+        """Logs once, and then seldom, that no image comes and why, and that images come again."""
+        key = f"{status.camera} silence"
+        if status.silence:
+            self._log.lasts(key, f"no images on {status.topic}: {status.silence}")
+        elif status.snapshot.total.received and not status.stalled and status.silence_s <= NEWS_S:
+            self._log.is_over(key, f"images on {status.topic} again")
+
+    def _tell_of_losses(self, status: diagnostics.CameraStatus) -> None:
+        """Logs once, and then seldom, that frames are lost on the way, and what can be done."""
+        key = f"{status.camera} losses"
+        if diagnostics.is_losing(status.snapshot):
+            self._log.lasts(key, f"frames of {status.topic} are lost on the way: {status.remedy}")
+        elif status.active:
+            self._log.is_over(key, f"frames of {status.topic} are lost no more")
+
+    def _tell_of_namesakes(self) -> str:
+        """Logs, and returns, that other nodes have this node's name; empty if none has."""
+        found = namesakes(self._node)
+        if found:
+            self._log.lasts("namesakes", found)
+        else:
+            self._log.is_over("namesakes", "no other node has this node's name any more")
+        return found
 
     def _now_ns(self) -> int:
         now_ns: int = self._node.get_clock().now().nanoseconds

@@ -40,14 +40,22 @@ def to_answer(
 
 
 def to_classification(header: Header, ranked: Sequence[tuple[str, float]]) -> Classification:
-    """Returns the results, best first; `class_id` is the class name, `score` in [0, 1]."""
+    """Returns the results, best first.
+
+    `class_id` is the class name, which `to_label_info` lists with its number; `score` in [0, 1] is a probability, but
+    1 for `unknown`: the model's rule says yes or no.
+    """
     results = [ObjectHypothesis(class_id=name, score=score) for name, score in ranked]
     return Classification(header=header, results=results)
 
 
 def to_neighbours(header: Header, neighbours: Sequence[Neighbour]) -> Classification:
-    """Returns reference images, nearest first; `class_id` is the name, `score` the cosine distance in [0, 2]."""
-    results = [ObjectHypothesis(class_id=one.name, score=one.distance) for one in neighbours]
+    """Returns reference images, nearest first.
+
+    `class_id` is the name of the image. `score` is the cosine similarity in [0, 1], 1 for the same direction and 0 for
+    nothing in common or less: larger is better, as in every ObjectHypothesis, but it is no probability.
+    """
+    results = [ObjectHypothesis(class_id=one.name, score=max(0.0, 1.0 - one.distance)) for one in neighbours]
     return Classification(header=header, results=results)
 
 

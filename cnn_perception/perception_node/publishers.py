@@ -159,6 +159,11 @@ class ResultPublishers(_Topics):
         """Returns whether there are just the topics that a model has results for."""
         return _kinds(model) == self._kinds
 
+    @property
+    def answer_topic(self) -> str:
+        """Fully qualified name of the topic of the answers; empty without a model."""
+        return str(self._by_name["answer"].topic_name) if "answer" in self._by_name else ""
+
     def wanted(self) -> WantedTopics:
         """Asks DDS which per-frame topics have a subscriber now."""
         found = {name: publisher.get_subscription_count() > 0 for name, publisher in self._by_name.items()}

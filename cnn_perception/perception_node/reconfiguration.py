@@ -15,7 +15,7 @@ from cnn_perception.perception_node import messages
 from cnn_perception.perception_node.active_model import ActiveModel, ModelOwner
 from cnn_perception.perception_node.camera_stream import CameraStream
 from cnn_perception.perception_node.frame_processor import FrameProcessor
-from cnn_perception.perception_node.settings import AllowedModels, CameraSettings, LiveSettings, Settings
+from cnn_perception.perception_node.settings import MODELS, AllowedModels, CameraSettings, LiveSettings, Settings
 from cnn_perception.ros import parameters
 
 Parameters = Sequence[Parameter[Any]]
@@ -164,10 +164,15 @@ class Reconfiguration:
         is_configuring = self._models.current is None and self._models.load_under_way
         if is_configuring and any(item.name in _OF_MODEL for item in changed):
             raise ConfigError("a model is being loaded; try again when that is done")
-        settings = self._settings(changed)
+        settings = self._allowed.checked(parameters.read(self._node, Settings, changed), self._renamed(changed))
         for camera in self._cameras:
             parameters.read(self._node, CameraSettings, changed, camera.prefix)
         self._models.check(settings.model_options())
+
+    def _renamed(self, changed: Parameters) -> list[str]:
+        """Returns which of the models are to be other files."""
+        of_models = [item for item in changed if item.name in MODELS]
+        return [item.name for item in of_models if item.value != self._node.get_parameter(item.name).value]
 
     def apply(self) -> None:
         """Takes parameters that were set into use, as far as they take effect at once."""

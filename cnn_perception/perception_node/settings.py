@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -27,6 +27,8 @@ from cnn_perception.tasks.registry import TASKS
 
 STAMP_POLICIES = get_args(StampPolicy)
 RECORD_FORMATS = get_args(RecordFormat)
+MODELS = ("model", "shadow_model")
+"""Parameters that name model files."""
 RESERVED_NAMES = {"activation", "embedding", "neighbours", "score_map", *(task.topic for task in TASKS.values())}
 """What a camera cannot be called, because the topics of a single camera are."""
 
@@ -159,7 +161,12 @@ class Settings:
         between=(1, LARGEST_SIDE**2),
         read_only=True,
     )
-    neighbours: int = parameter(5, "Most reference images that are named for a frame.", between=(1, 1000), live=True)
+    neighbours: int = parameter(
+        5,
+        "Most reference images that are named for a frame; their score is the cosine similarity, no probability.",
+        between=(1, 1000),
+        live=True,
+    )
     shadow_model: str = parameter(
         "", "A second model file, run unpublished and compared with; '' for none; below model_root.", is_path=True
     )
@@ -273,13 +280,18 @@ class AllowedModels:
         folder = expanded(settings.model).parent if settings.model else None
         return cls(Path(os.path.realpath(folder)) if folder else None, at_start)
 
-    def checked(self, settings: Settings) -> Settings:
+    def checked(self, settings: Settings, names: Collection[str] = MODELS) -> Settings:
         """Returns these parameters if their models are allowed: symbolic links and `..` are followed first.
+
+        Args:
+            settings: The parameters.
+            names: Of the models that are looked at: what is not loaded now need not be where it was.
 
         Raises:
             ConfigError: If one is not; the line names `model_root`.
         """
-        for name, path in (("model", settings.model), ("shadow_model", settings.shadow_model)):
+        for name in names:
+            path = getattr(settings, name)
             if path and path not in self.at_start and not self._is_below_root(path):
                 place = "and no model_root was given" if self.root is None else f"which is not below {self.root}"
                 raise ConfigError(

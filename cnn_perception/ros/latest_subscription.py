@@ -7,6 +7,7 @@ which the newest frame waits, so latency never grows with a queue, however fast 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
@@ -16,7 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import CallbackGroup
 from rclpy.context import Context
-from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.event_handler import QoSSubscriptionEventType, SubscriptionEventCallbacks
 from rclpy.guard_condition import GuardCondition
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
@@ -48,6 +49,28 @@ class _HiddenFromExecutor(CallbackGroup):
         pass
 
 
+class _Losses:
+    """How many messages the middleware has sent to a subscription in vain, asked for, never waited for."""
+
+    def __init__(self, subscription: Any) -> None:  # noqa: ANN401 rclpy's generics differ by version
+        """Begins to ask; a middleware that does not tell has lost nothing."""
+        self._event: Any = None
+        kind = QoSSubscriptionEventType.RCL_SUBSCRIPTION_MESSAGE_LOST
+        with contextlib.suppress(rclpy_implementation.RCLError), subscription.handle:
+            self._event = rclpy_implementation.EventHandle(subscription.handle, kind)
+
+    def take(self) -> int:
+        """Returns how many there are since the call before."""
+        status = None if self._event is None else self._event.take_event()
+        return 0 if status is None else int(status.total_count_change)
+
+    def destroy(self) -> None:
+        """Ends it; to be called before the subscription ends."""
+        if self._event is not None:
+            self._event.destroy_when_not_in_use()
+            self._event = None
+
+
 class LatestSubscription(Generic[MessageT]):
     """A subscription whose messages are taken by one thread of the caller's.
 
@@ -63,7 +86,8 @@ class LatestSubscription(Generic[MessageT]):
         kind: type[MessageT],
         topic: str,
         reliability: ReliabilityPolicy,
-        on_missed: Callable[[int], None],
+        on_overtaken: Callable[[int], None],
+        on_lost: Callable[[int], None],
     ) -> None:
         """Subscribes.
 
@@ -72,24 +96,28 @@ class LatestSubscription(Generic[MessageT]):
             kind: Message class.
             topic: Fully qualified name.
             reliability: `BEST_AVAILABLE` fits the publishers; a qos_override of the topic wins.
-            on_missed: Called by `take` with the number of messages that a newer one overtook, or that were lost on
-                the way. It is read from the publisher's sequence numbers: nothing is counted where the middleware does
-                not tell them, or between the messages of two publishers.
+            on_overtaken: Called by `take` with the number of messages that a newer one replaced before they were
+                taken. It is what the publisher's sequence numbers leave out and was not lost: nothing is counted where
+                the middleware does not tell them, or between the messages of two publishers.
+            on_lost: Called by `take` and `fit` with the number of messages that never arrived, as the middleware says.
 
         Raises:
             ConfigError: If the QoS is overridden with what cannot be.
         """
         self._node = node
         self._reliability = reliability
-        self._on_missed = on_missed
+        self._on_overtaken = on_overtaken
+        self._on_lost = on_lost
         self.kind = kind
         self.topic = topic
         # Replaced by the thread that takes. Diagnostics read them without a lock, once each: an old subscription still
         # tells its QoS.
         self._is_fitted = False
         self._subscription = self._subscribe(self._offered() or ReliabilityPolicy.RELIABLE)
+        self._losses = _Losses(self._subscription)
         self._before: Any = None  # the subscription that this one is to replace, until its first message
         self._latest = (b"", 0)  # publisher and sequence number of the latest message
+        self._lost = 0  # messages that are left out of the numbers still to come
 
     def _subscribe(self, fitting: ReliabilityPolicy) -> Any:  # noqa: ANN401 rclpy's generics differ by version
         def choose(qos: QoSProfile) -> SetParametersResult:
@@ -122,25 +150,39 @@ class LatestSubscription(Generic[MessageT]):
         """What a wait set waits for."""
         return [one.handle for one in (self._subscription, self._before) if one is not None]
 
+    @property
+    def is_reliable(self) -> bool:
+        """Whether every message is asked for again until it has arrived."""
+        return bool(self._subscription.qos_profile.reliability == ReliabilityPolicy.RELIABLE)
+
+    @property
+    def choice(self) -> str:
+        """The reliability in words, and who has chosen it."""
+        word = "reliable" if self.is_reliable else "best effort"
+        return f"{word}, {'by qos_overrides' if self.is_overridden else 'as its publishers offer'}"
+
+    @property
+    def is_overridden(self) -> bool:
+        """Whether the reliability is not that which follows from the publishers."""
+        return not self._is_fitted
+
     def fit(self) -> None:
         """Subscribes anew if the publishers of the topic offer another reliability; for the thread that takes."""
+        self._count_losses()
         offered = self._offered()
         if not self._is_fitted or offered in (None, self._subscription.qos_profile.reliability):
             return
         self._destroy_before()
         # A new subscription is known to the publishers only some time later: until then the old one goes on.
         self._before = self._subscription
+        self._losses.destroy()
         self._subscription = self._subscribe(offered)
+        self._losses = _Losses(self._subscription)
         if not self._before.get_publisher_count():
             self._destroy_before()
 
     def _offered(self) -> ReliabilityPolicy | None:
-        """What all publishers of these messages can be received with; None if there are none."""
-        infos = self._node.get_publishers_info_by_topic(self.topic)
-        offers = {info.qos_profile.reliability for info in infos if info.topic_type == self.type_name}
-        if not offers:
-            return None
-        return ReliabilityPolicy.RELIABLE if offers == {ReliabilityPolicy.RELIABLE} else ReliabilityPolicy.BEST_EFFORT
+        return offered_reliability(self._node, self.topic, self.type_name)
 
     def _destroy_before(self) -> None:
         if self._before is not None:
@@ -163,12 +205,12 @@ class LatestSubscription(Generic[MessageT]):
             if not self._is_new(info):
                 continue
             if newest is not None:
-                self._on_missed(1)
+                self._on_overtaken(1)
             newest = message
         return newest
 
     def _is_new(self, info: Mapping[str, Any]) -> bool:
-        """Counts what was missed before a message; returns False if the subscription before has had it already."""
+        """Counts what is left out before a message; returns False if the subscription before has had it already."""
         number = info.get("publication_sequence_number")
         publisher = info.get("publisher_gid")
         if number is None or (publisher is None and self._node.count_publishers(self.topic) > 1):
@@ -177,10 +219,27 @@ class LatestSubscription(Generic[MessageT]):
         previous_id, previous_number = self._latest
         if publisher_id == previous_id and self._before is not None and number <= previous_number:
             return False
-        if publisher_id == previous_id and number > previous_number + 1 > 1:
-            self._on_missed(number - previous_number - 1)
         self._latest = publisher_id, number
+        if publisher_id != previous_id or previous_number < 1:
+            self._count_losses()
+            self._lost = 0  # of those before the first message no number tells
+        elif number > previous_number + 1:
+            self._count_left_out(number - previous_number - 1)
         return True
+
+    def _count_left_out(self, count: int) -> None:
+        """Divides messages that no number came of into those that were lost and those that were overtaken."""
+        self._count_losses()
+        lost = min(count, self._lost)
+        self._lost -= lost
+        if count > lost:
+            self._on_overtaken(count - lost)
+
+    def _count_losses(self) -> None:
+        lost = self._losses.take()
+        self._lost += lost
+        if lost:
+            self._on_lost(lost)
 
     def misfits(self) -> list[str]:
         """Says which publishers of the topic cannot be received because their QoS does not fit, and why."""
@@ -194,8 +253,24 @@ class LatestSubscription(Generic[MessageT]):
 
     def destroy(self) -> None:
         """Unsubscribes; nobody may be waiting any more."""
+        self._losses.destroy()
         self._destroy_before()
         self._node.destroy_subscription(self._subscription)
+
+
+def offered_reliability(node: Node, topic: str, type_name: str) -> ReliabilityPolicy | None:
+    """Returns with what all publishers of a topic can be received; None if there are none.
+
+    Args:
+        node: That asks.
+        topic: Fully qualified name.
+        type_name: Of the messages; publishers of others do not count.
+    """
+    infos = node.get_publishers_info_by_topic(topic)
+    offers = {info.qos_profile.reliability for info in infos if info.topic_type == type_name}
+    if not offers:
+        return None
+    return ReliabilityPolicy.RELIABLE if offers == {ReliabilityPolicy.RELIABLE} else ReliabilityPolicy.BEST_EFFORT
 
 
 class Stream(Protocol):
@@ -208,6 +283,9 @@ class Stream(Protocol):
     @property
     def min_period_s(self) -> float:
         """Least time between two of its frames, in seconds; 0 for no limit."""
+
+    def note_nothing(self) -> None:
+        """Is told, by the thread that waits, that it has looked for a frame and there was none."""
 
 
 class SubscriptionSet(Generic[StreamT]):
@@ -242,13 +320,22 @@ class SubscriptionSet(Generic[StreamT]):
             self._wait_set.clear_entities()
             self._wait_set.add_guard_condition(self._news.handle)
             due = [stream for stream, wait_s in zip(self._streams, waits_s, strict=True) if wait_s <= 0]
-            handles = [handle for stream in due for handle in stream.subscription.handles]
-            numbers = [self._wait_set.add_subscription(handle) for handle in handles]
+            numbers = [[self._wait_set.add_subscription(one) for one in stream.subscription.handles] for stream in due]
             until_s = min([_FIT_PERIOD_S, *(wait_s for wait_s in waits_s if wait_s > 0)])
             self._wait_set.wait(math.ceil(until_s * 1e9))
-            if any(self._wait_set.is_ready("subscription", number) for number in numbers):
+            if self._tell_who_has_nothing(due, numbers):
                 return not self._is_closed.is_set()
         return False
+
+    def _tell_who_has_nothing(self, due: Sequence[StreamT], numbers: Sequence[Sequence[int]]) -> bool:
+        """Returns whether any of the cameras that were waited for has a frame; the others are told."""
+        is_any_ready = False
+        for stream, own in zip(due, numbers, strict=True):
+            if any(self._wait_set.is_ready("subscription", number) for number in own):
+                is_any_ready = True
+            else:
+                stream.note_nothing()
+        return is_any_ready
 
     def _fit_publishers(self) -> None:
         """Here, because no other thread may replace what this one waits for."""

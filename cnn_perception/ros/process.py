@@ -44,6 +44,8 @@ CONTEXT_CLOSED = (rclpy_implementation.RCLError, rclpy_implementation.InvalidHan
 STALL_S = 5.0
 """A timer whose callback is so much later than its period hangs, or whatever calls it does."""
 
+_CONSTRUCTION_S = 60.0
+"""A node whose construction takes longer hangs: a camera behind a network may take half of it to open."""
 _POLL_S = 0.2
 """How often the main thread sees whether the process should end."""
 _GRACE_S = 1.5
@@ -167,13 +169,23 @@ def run(make_node: Callable[[Shutdown], NodeT], work: Callable[[NodeT], int], ar
         _initialise(argv)
         supervise = functools.partial(shutdown.supervise, rclpy.get_default_context())
         threading.Thread(target=supervise, name="supervisor", daemon=True).start()
-        node = make_node(shutdown)
+        node = _made(make_node, shutdown)
         refuse_unreadable(node)
         shutdown.begin(work(node))
     except BaseException as error:  # a SystemExit, too: with its code a defect could look like success
         _end_by_error(shutdown, error)
     _clean_up(node, shutdown)
     return shutdown.code
+
+
+def _made(make_node: Callable[[Shutdown], NodeT], shutdown: Shutdown) -> NodeT:
+    """Returns a new node; the process ends if that takes too long."""
+    nodes: list[NodeT] = []
+    heartbeat = shutdown.expect("no node has been made", _CONSTRUCTION_S)
+    make = heartbeat.only_within(lambda: nodes.append(make_node(shutdown)))
+    with shutdown.watching():
+        make()
+    return nodes[0]
 
 
 def _clean_up(node: Node | None, shutdown: Shutdown) -> None:
@@ -260,7 +272,13 @@ def spin(
         is_done: Asked again and again whether there is another reason to end.
         poll_s: How often, in seconds.
     """
-    executor = SupervisedExecutor(threads, functools.partial(_end_by_callback, shutdown), node.context)
+    log = ThrottledLog(node.get_logger())
+
+    def warn_of_clock(reason: str) -> None:
+        log.warn("clock", f"a message of /clock is ignored, the time stays as it was: {reason}")
+
+    on_failure = functools.partial(_end_by_callback, shutdown)
+    executor = SupervisedExecutor(threads, on_failure, node.context, warn_of_clock)
     executor.add_node(node)
     with contextlib.suppress(ExternalShutdownException), shutdown.watching():
         try:

@@ -15,6 +15,7 @@ from typing import Any
 from rclpy.context import Context
 from rclpy.executors import ConditionReachedException, Executor, ShutdownException, TimeoutException
 from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.time_source import TimeSource
 
 _IDLE_S = 0.01
 """Whoever spins learns soon that a callback has failed."""
@@ -23,7 +24,13 @@ _IDLE_S = 0.01
 class SupervisedExecutor(Executor):
     """Runs callbacks in the thread that spins, or in several of its own."""
 
-    def __init__(self, threads: int, on_failure: Callable[[BaseException], None], context: Context) -> None:
+    def __init__(
+        self,
+        threads: int,
+        on_failure: Callable[[BaseException], None],
+        context: Context,
+        on_bad_clock: Callable[[str], None] = lambda _: None,
+    ) -> None:
         """Starts the threads.
 
         Args:
@@ -31,9 +38,11 @@ class SupervisedExecutor(Executor):
             on_failure: Called, in its thread, with what the first of the callbacks that fail has raised; none is begun
                 after that.
             context: Of the nodes.
+            on_bad_clock: Called with what is wrong about a message of /clock, which changes nothing.
         """
         super().__init__(context=context)
         self._on_failure = on_failure
+        self._on_bad_clock = on_bad_clock
         self._first = threading.Lock()  # guards the next
         self._has_failed = False
         self._waiting: queue.SimpleQueue[tuple[Any, Any] | None] = queue.SimpleQueue()
@@ -95,7 +104,9 @@ class SupervisedExecutor(Executor):
         except BaseException as raised:  # a SystemExit, say, which rclpy's task lets pass
             error = raised
         del self._under_way[thread]
-        if error is not None:
+        if error is not None and _is_bad_clock(entity, error):
+            self._on_bad_clock(str(error))
+        elif error is not None:
             self._tell(error)
 
     def _tell(self, error: BaseException) -> None:
@@ -104,6 +115,12 @@ class SupervisedExecutor(Executor):
             self._has_failed = True
         if is_first:
             self._on_failure(error)
+
+
+def _is_bad_clock(entity: Any, error: BaseException) -> bool:  # noqa: ANN401
+    """Returns whether somebody has published a time that is none, which rclpy raises a ValueError of."""
+    owner = getattr(getattr(entity, "callback", None), "__self__", None)
+    return isinstance(error, ValueError) and isinstance(owner, TimeSource)
 
 
 def _name(entity: Any) -> str:  # noqa: ANN401

@@ -53,6 +53,21 @@ def transport_hint(topic: str) -> str:
     )
 
 
+def namesakes(node: Node) -> str:
+    """Says that several nodes of the graph have this node's name, and the cure; empty if none other has it.
+
+    Their topics, services and parameters are mixed up then: whoever calls one reaches any of them.
+    """
+    name = node.get_fully_qualified_name()
+    count = node.get_fully_qualified_node_names().count(name)
+    if count < 2:
+        return ""
+    return (
+        f"{count} nodes are called {name}: their topics, services and parameters are mixed up; end one, or start it "
+        "with `--ros-args -r __node:=ANOTHER_NAME` (one that was killed is seen for some 20 s more)"
+    )
+
+
 @contextlib.contextmanager
 def refusing_overrides(node: Node, topic: str, qos: QoSProfile) -> Iterator[None]:
     """Turns what rclpy raises of a topic whose QoS the user overrides into one line.

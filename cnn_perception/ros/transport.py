@@ -15,6 +15,7 @@ from pathlib import Path
 PROFILE_VARIABLE = "FASTDDS_DEFAULT_PROFILES_FILE"
 OLD_PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 """The name that Fast DDS 2 reads; Fast DDS 3 warns of it."""
+_PROFILE = f"the DDS profile launch/fastdds.xml ({PROFILE_VARIABLE})"
 DISTRIBUTIONS_WITH_FASTDDS_2 = ("humble", "iron", "jazzy")
 
 _MALLOC_VARIABLES = {
@@ -54,6 +55,20 @@ def environment() -> dict[str, str]:
         name = OLD_PROFILE_VARIABLE if is_old else PROFILE_VARIABLE
         variables[name] = str(share_folder() / "launch" / "fastdds.xml")
     return {name: value for name, value in variables.items() if name not in os.environ}
+
+
+def remedy_of_loss(is_reliable: bool, is_overridden: bool = False) -> str:
+    """Returns what to do where images are lost on the way.
+
+    Args:
+        is_reliable: Whether the subscription is; then what is missing was gone before it could be sent again.
+        is_overridden: Whether its user has chosen so, whatever the publisher offers.
+    """
+    if is_reliable:
+        return f"the camera keeps too few until they are received; give it a longer queue, or its process {_PROFILE}"
+    if is_overridden:
+        return f"qos_overrides make it best effort; leave them out, or give the camera's process {_PROFILE}"
+    return f"the camera offers best effort; have it publish reliable, or give its process {_PROFILE}"
 
 
 def prepare_process() -> None:

@@ -7,6 +7,8 @@ Nothing that a stamp can do stops a camera for good. After a fault, the next fra
 from __future__ import annotations
 
 import math
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,6 +31,10 @@ _SECONDS_AHEAD = {"TAI": 37.0, "GPS time": 18.0}
 """By which other scales of time lead UTC, on which ROS 2's clock runs. Source: IERS Bulletin C, since 2017."""
 _SCALE_TOLERANCE_S = 0.3
 """Within which a stamp is taken for one of such a scale: how late or early it is by UTC."""
+CONSTANT_FRAMES = 5
+"""So many frames in a row that are too old and all of the same age"""
+CONSTANT_S = 0.5
+"""within this are not late: a camera that lags is so by more each time, or less."""
 STEP_BACK_S = 1.0
 """A longer step back is no frame out of order, but time that starts afresh: a bag that loops, a restarted camera."""
 
@@ -55,6 +61,7 @@ class Stamps:
     def __init__(self) -> None:
         self._latest_ns: int | None = None  # the largest stamp since time last started afresh
         self._clock_ns = 0
+        self._old_ages_s: deque[float] = deque(maxlen=CONSTANT_FRAMES)  # of the frames that were too old, in a row
 
     def check(self, stamp_ns: int, now_ns: int, *, policy: StampPolicy, max_age_s: float) -> Verdict:
         """Judges a frame when it is taken.
@@ -75,7 +82,9 @@ class Stamps:
         oddity, text = self._judge(stamp_ns, now_ns)
         age_s = (now_ns - stamp_ns) / 1e9
         if too_old(stamp_ns, now_ns, max_age_s):
-            raise FrameError("too_old", _too_old_text(age_s, max_age_s))
+            self._old_ages_s.append(age_s)
+            raise FrameError("too_old", _too_old_text(self._old_ages_s, max_age_s))
+        self._old_ages_s.clear()
         if policy == "reject" and oddity and (oddity != "clock_zero" or max_age_s > 0):
             raise FrameError(oddity, text)
         return Verdict(age_s if now_ns > 0 and _is_plausible(stamp_ns, now_ns) else None, oddity, text)
@@ -139,11 +148,18 @@ def _other_clock(stamp_ns: int, now_ns: int) -> str:
     return ""
 
 
-def _too_old_text(age_s: float, max_age_s: float) -> str:
+def _too_old_text(ages_s: Sequence[float], max_age_s: float) -> str:
+    """Returns what is said of the last of some frames in a row that were too old, and of all of them."""
+    age_s = ages_s[-1]
     text = f"the frame is {age_s:.3g} s old, more than max_age {max_age_s:g} s"
-    if age_s <= OTHER_CLOCK_S:
+    if age_s > OTHER_CLOCK_S:
+        return f"{text}: a recording is played with --clock and use_sim_time; otherwise the stamp is of another clock"
+    if len(ages_s) < CONSTANT_FRAMES or max(ages_s) - min(ages_s) > CONSTANT_S:
         return text
-    return f"{text}: a recording is played with --clock and use_sim_time; otherwise the stamp is of another clock"
+    return (
+        f"{text}, as those before it were: a recording is played with --clock and use_sim_time; otherwise synchronise "
+        "the machines' clocks, or mend the camera's delay"
+    )
 
 
 def _in_words(duration_s: float) -> str:

@@ -83,6 +83,23 @@ def test_frames(received: ReceivedFrames, said: str):
     assert said in lines(topic_checks.check_frames(received))
 
 
+@pytest.mark.parametrize(
+    ("is_reliable", "first_way"), [(False, "have it publish reliable, or"), (True, "give it a longer queue, or")]
+)
+@pytest.mark.parametrize("ages_s", [[0.01] * 10, []], ids=["some are lost", "all are lost"])
+def test_where_frames_are_lost_both_ways_out_are_said(is_reliable: bool, first_way: str, ages_s: list[float]):
+    received = frames(ages_s, sent=40, is_reliable=is_reliable)
+    received.latest = received.latest if ages_s else None
+    found = lines(topic_checks.check_frames(received))
+    assert first_way in found
+    assert "its process the DDS profile launch/fastdds.xml (FASTDDS_DEFAULT_PROFILES_FILE)" in found
+
+
+def test_two_nodes_of_one_name_are_warned_of():
+    assert not list(nodes.check_namesakes("/eye", ["/eye", "/other"]))
+    assert "warn  node /eye: 2 nodes have this name" in lines(nodes.check_namesakes("/eye", ["/eye", "/other", "/eye"]))
+
+
 def test_good_frames_are_only_praised():
     assert {finding.level for finding in topic_checks.check_frames(frames([0.01] * 5, sent=5))} == {"ok"}
 
@@ -132,7 +149,8 @@ def test_subscriptions(asked: list[str], subscribed: list[str], said: str):
 
 def output(**more: Any) -> nodes.NodeOutput:
     status = DiagnosticStatus(level=DiagnosticStatus.ERROR, name="/eye: camera", message="no image for 4.0 s")
-    status.values = [KeyValue(key="dropped: encoding", value="7"), KeyValue(key="received", value="9")]
+    figures = {"dropped: encoding": "7", "received": "9", "lost on the way": "3", "overtaken": "0"}
+    status.values = [KeyValue(key=key, value=value) for key, value in figures.items()]
     settings = {"statuses": {status.name: status}, "result_counts": {"/eye/classification": 0}, "subscribers": 1} | more
     return nodes.NodeOutput(**settings)
 
@@ -140,7 +158,7 @@ def output(**more: Any) -> nodes.NodeOutput:
 @pytest.mark.parametrize(
     ("published", "frames", "said"),
     [
-        (output(), 5, "FAIL  diagnosis /eye: camera: no image for 4.0 s; dropped: encoding 7"),
+        (output(), 5, "FAIL  diagnosis /eye: camera: no image for 4.0 s; dropped: encoding 7; lost on the way 3"),
         (output(), 5, "FAIL  topic /eye/classification: no answer while 5 images arrived here"),
         (output(), 0, "ok    topic /eye/classification: 0 answers while 0 images"),
         (

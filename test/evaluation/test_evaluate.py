@@ -24,6 +24,7 @@ from tiny_bag import BLUE, GREEN, RED, START_NS, flat
 from tiny_model import write_tiny_model
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_BELOW_TARGET, EXIT_INTERRUPTED, EXIT_OK
+from cnn_perception.evaluation.cli import main
 from cnn_perception.image.messages import EncodedImage
 from cnn_perception.pipeline.pipeline import Pipeline
 
@@ -445,6 +446,22 @@ def test_an_earlier_evaluation_is_replaced_but_not_what_is_read(tmp_path, model,
     assert code == EXIT_BAD_INPUT
     assert "would be overwritten" in capsys.readouterr().err
     assert (tmp_path / "out" / "predictions.csv").read_text() == table
+
+
+@pytest.mark.parametrize("where", [".", "report", "deep/er", "link"])
+@pytest.mark.parametrize("option", ["--bag", "--images"])
+def test_an_output_inside_of_what_is_read_is_refused_in_one_line(tmp_path, model, capsys, option, where):
+    source = colour_bag(tmp_path / "bag")
+    if where == "link":
+        (source / "below").mkdir()
+        (tmp_path / "link").symlink_to(source / "below")
+    output = tmp_path / "link" / "report" if where == "link" else source / where
+    before = sorted(source.rglob("*"))
+    code = main([option, str(source), "--model", str(model), "--output", str(output)])
+    assert code == EXIT_BAD_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{output}: lies in {source}, which is read" in line
+    assert sorted(source.rglob("*")) == before
 
 
 def run_here(tmp_path, model, bag, *arguments):

@@ -6,6 +6,7 @@ Leaves to others: that DDS carries the images (test_node_cameras), subscriptions
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,8 +27,12 @@ from tiny_model import tiny_spec, with_score_map, write_tiny_model
 from cnn_perception.errors import ConfigError, FrameError
 from cnn_perception.perception_node.active_model import ActiveModel
 from cnn_perception.perception_node.camera_stream import CameraStream
+from cnn_perception.perception_node.diagnostics import CameraStatus
 from cnn_perception.perception_node.frame_stages import WantedTopics, answer_frame, infer_frames, prepare_frame
 from cnn_perception.perception_node.settings import CameraSettings, Settings
+from cnn_perception.ros import latest_subscription
+from cnn_perception.stream.drift import Drift
+from cnn_perception.stream.frame_counters import FrameCounters
 from cnn_perception.stream.stamps import Verdict
 
 K = [100.0, 0.0, 39.5, 0.0, 100.0, 23.5, 0.0, 0.0, 1.0]
@@ -52,6 +57,7 @@ class StubNode:
         self.subscriptions: list[StubSubscription] = []
         self.infos: list[Any] = []
         self.broken = ""
+        self.override: ReliabilityPolicy | None = None
         self.context = SimpleNamespace(ok=lambda: True)
 
     def resolve_topic_name(self, name: str) -> str:
@@ -67,6 +73,7 @@ class StubNode:
     ) -> StubSubscription:
         if topic == self.broken:
             raise RuntimeError("Unexpected QoS override")
+        qos.reliability = self.override if self.override is not None and kind is not CameraInfo else qos.reliability
         assert qos_overriding_options.callback(qos).successful
         self.subscriptions.append(StubSubscription(kind, topic, qos))
         return self.subscriptions[-1]
@@ -85,11 +92,24 @@ class StubOutputs:
     def __init__(self) -> None:
         self.published: list[str] = []
 
+    answer_topic = "/node/classification"
+    subscribed = WantedTopics(answer=True)
+
+    def wanted(self) -> WantedTopics:
+        return self.subscribed
+
     def publish(self, result: object, settings: object) -> None:
         self.published.append("results")
 
     def publish_rays(self, header: object, place: object, camera: object) -> None:
         self.published.append("rays")
+
+
+@pytest.fixture(autouse=True)
+def no_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The middleware, which a stub has not, says that nothing was lost."""
+    told = SimpleNamespace(take=lambda: 0, destroy=lambda: None)
+    monkeypatch.setattr(latest_subscription, "_Losses", lambda _: told)
 
 
 class Bench:
@@ -107,9 +127,12 @@ class Bench:
 
     def silence(self, silence_s: float, timeout_s: float = 3.0) -> str:
         """What is said when no image has come for some time."""
-        self.camera.counters.silence_s = lambda _: silence_s  # type: ignore[method-assign]
-        self.camera.warn_of_silence(timeout_s)
-        return self.warned[-1][1] if self.warned else ""
+        self.camera.counters.silence_s = lambda: silence_s  # type: ignore[method-assign]
+        return self.status(timeout_s=timeout_s).silence
+
+    def status(self, timeout_s: float = 3.0, stalled: str = "") -> CameraStatus:
+        self.camera.drift = Drift(tiny_spec())
+        return self.camera.status(enabled=True, timeout_s=timeout_s, stalled=stalled)
 
 
 @pytest.fixture
@@ -152,7 +175,7 @@ def test_subscription_that_fails_leaves_none_behind(broken: str):
     with pytest.raises(ConfigError, match=f"^topic {broken}: "):
         bench.camera.subscribe()
     assert bench.node.topics == {}
-    assert not bench.camera.status(enabled=True, timeout_s=3.0).active
+    assert not bench.status().active
 
 
 def test_every_activation_counts_anew():
@@ -161,11 +184,11 @@ def test_every_activation_counts_anew():
     bench.camera.counters.receive(1.0)
     bench.camera.drop(FrameError("encoding", "no such encoding"))
     bench.camera.unsubscribe()
-    kept = bench.camera.status(enabled=True, timeout_s=3.0).snapshot
+    kept = bench.status().snapshot.total
     assert (kept.received, kept.dropped) == (1, {"encoding": 1})
     bench.camera.subscribe()
-    snapshot = bench.camera.counters.snapshot(1.0)
-    assert (snapshot.received, snapshot.dropped) == (0, {})
+    total = bench.camera.counters.snapshot(1.0).total
+    assert (total.received, total.dropped) == (0, {})
 
 
 def test_dropped_frames_are_counted_and_warned_of_by_reason():
@@ -184,7 +207,7 @@ def test_odd_stamp_is_counted_and_a_good_one_is_not():
     bench.camera.topic = "/image"
     bench.camera.note_stamp(Verdict(0.1, "", ""))
     bench.camera.note_stamp(Verdict(None, "stamp_zero", "the stamp is zero"))
-    assert bench.camera.counters.snapshot(1.0).oddities == {"stamp_zero": 1}
+    assert bench.camera.counters.snapshot(1.0).total.oddities == {"stamp_zero": 1}
     assert bench.warned == [(" stamp_zero", "/image: the stamp is zero (1 so far; answered)")]
 
 
@@ -208,8 +231,15 @@ def test_status_is_that_of_the_moment(model: ActiveModel):
 # ---- why no image comes
 
 
-def publisher(kind: str = "Image", durability: DurabilityPolicy = DurabilityPolicy.VOLATILE) -> Any:
-    qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
+RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
+
+
+def publisher(
+    kind: str = "Image",
+    durability: DurabilityPolicy = DurabilityPolicy.VOLATILE,
+    reliability: ReliabilityPolicy = RELIABLE,
+) -> Any:
+    qos = QoSProfile(depth=1, reliability=reliability, durability=durability)
     return SimpleNamespace(
         topic_type=f"sensor_msgs/msg/{kind}", qos_profile=qos, node_name="driver", node_namespace="/cam/"
     )
@@ -225,7 +255,7 @@ def test_nothing_is_said_while_the_node_is_not_active_or_it_is_too_soon():
 def test_silence_names_the_topic_that_nobody_publishes():
     bench = Bench()
     bench.camera.subscribe()
-    assert bench.silence(3.1).startswith("no images on /robot/image_raw: nobody publishes it; check the remapping")
+    assert bench.silence(3.1).startswith("nobody publishes it; check the remapping")
 
 
 def test_silence_names_who_publishes_another_type():
@@ -262,6 +292,68 @@ def test_silence_names_who_has_stopped():
     bench.camera.subscribe()
     bench.node.infos = [publisher()]
     assert bench.silence(3.1).endswith("(sensor_msgs/msg/Image, RELIABLE, VOLATILE); it has stopped")
+
+
+def test_silence_of_a_best_effort_camera_may_be_that_all_is_lost_and_names_both_ways_out():
+    bench = Bench()
+    bench.node.infos = [publisher(reliability=BEST_EFFORT)]
+    bench.camera.subscribe()
+    text = bench.silence(3.1)
+    assert "it has stopped, or all of its frames are lost: the camera offers best effort; have it publish" in text
+    assert text.endswith("launch/fastdds.xml (FASTDDS_DEFAULT_PROFILES_FILE)")
+
+
+def test_nothing_is_said_of_the_cameras_silence_while_the_node_stands_still():
+    bench = Bench()
+    bench.camera.subscribe()
+    assert bench.silence(100.0)
+    assert bench.status(stalled="inference for 2 s").silence == ""
+
+
+@pytest.mark.parametrize(
+    ("reliability", "override", "first_way", "said"),
+    [
+        (BEST_EFFORT, None, "have it publish reliable, or give its process the DDS profile", "best effort, as"),
+        (RELIABLE, None, "give it a longer queue, or its process the DDS profile", "reliable, as"),
+        (RELIABLE, BEST_EFFORT, "leave them out, or give the camera's process the DDS profile", "best effort, by qos"),
+    ],
+)
+@pytest.mark.parametrize("transport", ["raw", "compressed"])
+def test_both_ways_out_of_losses_are_those_of_the_subscription_which_is_said(
+    reliability: ReliabilityPolicy, override: ReliabilityPolicy | None, first_way: str, said: str, transport: str
+):
+    bench = Bench(image_transport=transport)
+    bench.node.override = override
+    bench.node.infos = [publisher("CompressedImage" if transport == "compressed" else "Image", reliability=reliability)]
+    bench.camera.subscribe()
+    status = bench.status()
+    assert first_way in status.remedy
+    assert "launch/fastdds.xml (FASTDDS_DEFAULT_PROFILES_FILE)" in status.remedy
+    assert status.subscription.startswith(said)
+
+
+def test_status_says_who_is_not_listened_to():
+    bench = Bench()
+    bench.camera.subscribe()
+    for wanted, unheard, is_wanted in (
+        (WantedTopics(answer=True), "", True),
+        (WantedTopics(overlay=True), "/node/classification", True),
+        (WantedTopics(), "/node/classification", False),
+    ):
+        bench.outputs.subscribed = wanted
+        status = bench.status()
+        assert (status.unheard, status.is_wanted) == (unheard, is_wanted)
+
+
+def test_who_looks_and_finds_nothing_learns_how_long_the_camera_has_been_silent():
+    bench = Bench()
+    bench.camera.subscribe()
+    now_s = time.monotonic()
+    bench.camera.counters = FrameCounters(now_s - 100.0)
+    bench.camera.counters.receive(now_s - 50.0)
+    assert bench.status().silence_s == 0.0  # nobody has looked since
+    bench.camera.note_nothing()
+    assert 50.0 <= bench.status().silence_s <= 50.0 + time.monotonic() - now_s
 
 
 # ---- what takes the calibration

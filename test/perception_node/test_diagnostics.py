@@ -6,6 +6,7 @@ Leaves to others: that a running node publishes them, and when (test_node, test_
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,10 +23,11 @@ from tiny_model import regression_spec, tiny_spec, with_unknown
 from cnn_perception.background.recorder import RecorderReport
 from cnn_perception.background.shadow import ShadowReport
 from cnn_perception.background.viewers import ViewersReport
+from cnn_perception.model.onnx_model import SessionOptions
 from cnn_perception.perception_node.active_model import ActiveModel, ModelOptions
 from cnn_perception.perception_node.diagnostics import CameraStatus, to_array
 from cnn_perception.stream.drift import DriftReport
-from cnn_perception.stream.frame_counters import Snapshot
+from cnn_perception.stream.frame_counters import Snapshot, Tally
 
 OK, WARN, ERROR, STALE = (
     DiagnosticStatus.OK,
@@ -33,17 +35,16 @@ OK, WARN, ERROR, STALE = (
     DiagnosticStatus.ERROR,
     DiagnosticStatus.STALE,
 )
+RECENT = Tally(received=100, answered=100)
 SNAPSHOT = Snapshot(
     input_rate_hz=30.0,
     output_rate_hz=25.04,
-    received=90,
-    answered=75,
+    total=Tally(received=190, answered=175),
     unknown=2,
-    dropped={},
-    oddities={},
-    recently_refused=0,
-    recently_broken=0,
-    recently_odd=0,
+    recent=RECENT,
+    recent_s=10.0,
+    newly_broken=0,
+    refusals={"encoding": "no such encoding", "size": "too large"},
     percentiles_ms={},
 )
 DRIFT = DriftReport(3, None, None, False, None, None, ())
@@ -56,6 +57,8 @@ CAMERA = CameraStatus(
     timeout_s=3.0,
     snapshot=SNAPSHOT,
     drift=DRIFT,
+    subscription="reliable, as its publishers offer",
+    remedy="have it publish reliable",
 )
 
 
@@ -63,15 +66,21 @@ def statuses(
     *cameras: CameraStatus,
     model: ActiveModel | None = None,
     overdue: str = "",
+    namesakes: str = "",
     viewers: ViewersReport | None = None,
 ) -> dict[str, DiagnosticStatus]:
     """By what comes after the node's name."""
-    array = to_array(Time(sec=5), "/robot/node", cameras, model, overdue, "", viewers)
+    array = to_array(Time(sec=5), "/robot/node", cameras, model, overdue, namesakes=namesakes, viewers=viewers)
     assert array.header.stamp == Time(sec=5)
     for status in array.status:
         assert status.hardware_id == "/robot/node"
         assert status.name.startswith("/robot/node: ")
     return {status.name.removeprefix("/robot/node: "): status for status in array.status}
+
+
+def recently(**counts: Any) -> Tally:
+    """What became of the latest 100 frames but for these counts."""
+    return dataclasses.replace(RECENT, **counts)
 
 
 def camera(**changes: Any) -> DiagnosticStatus:
@@ -85,6 +94,10 @@ def values(status: DiagnosticStatus) -> dict[str, str]:
     return {pair.key: pair.value for pair in status.values}
 
 
+UNHEARD = "/robot/node/classification"
+SIX_BAD = Counter({"encoding": 4, "size": 2})
+
+
 @pytest.mark.parametrize(
     ("changes", "level", "text"),
     [
@@ -92,19 +105,39 @@ def values(status: DiagnosticStatus) -> dict[str, str]:
         ({"active": False}, STALE, "the node is not active"),
         ({"silence_s": 3.0}, OK, "25.0 frames/s answered"),
         ({"silence_s": 3.25}, ERROR, "no image for 3.2 s"),
+        ({"silence_s": 3.25, "silence": "nobody publishes it"}, ERROR, "no image for 3.2 s: nobody publishes it"),
         ({"stalled": "inference for 2.0 s"}, ERROR, "no frame is answered: inference for 2.0 s"),
-        ({"recently_broken": 2}, ERROR, "2 frames met a defect of this node; see its log"),
-        ({"recently_refused": 4}, WARN, "4 unusable frames in the last second"),
+        ({"newly_broken": 2}, ERROR, "2 frames met a defect of this node; see its log"),
         (
-            {"recently_odd": 5, "oddities": {"stamp_zero": 3, "clock_back": 2}},
+            {"recent": recently(lost=10)},
             WARN,
-            "5 odd frames in the last second (clock_back, stamp_zero)",
+            "10 of 110 frames were lost on the way in the last 10 s: have it publish reliable",
+        ),
+        (
+            {"recent": recently(dropped=SIX_BAD)},
+            WARN,
+            "6 of 100 frames dropped in the last 10 s (encoding, size): no such encoding",
+        ),
+        (
+            {
+                "recent": recently(
+                    oddities=Counter({"stamp_zero": 3, "clock_back": 4, "jpeg": 9}), harmless=Counter(jpeg=9)
+                )
+            },
+            WARN,
+            "7 oddities of 100 frames in the last 10 s (clock_back, stamp_zero)",
         ),
         ({"drift": dataclasses.replace(DRIFT, warnings=("too dark", "unsure"))}, WARN, "too dark; unsure"),
         ({"drift": None}, OK, "25.0 frames/s answered"),
         ({"enabled": False}, OK, "disabled by ~/set_enabled"),
-        ({"output_rate_hz": 0.0, "answered": 0}, OK, "idle: nobody subscribes to a result"),
         ({"output_rate_hz": 0.0}, OK, "0.0 frames/s answered"),
+        (
+            {"output_rate_hz": 0.0, "unheard": UNHEARD, "is_wanted": False},
+            OK,
+            f"idle: nobody subscribes to {UNHEARD} or another result",
+        ),
+        ({"unheard": UNHEARD}, OK, f"25.0 frames/s answered; nobody subscribes to {UNHEARD}"),
+        ({"unheard": UNHEARD, "is_wanted": False}, OK, f"25.0 frames/s answered; nobody subscribes to {UNHEARD}"),
     ],
 )
 def test_camera_has_the_level_and_text_of_its_worst_trouble(changes: dict[str, Any], level: bytes, text: str):
@@ -112,39 +145,65 @@ def test_camera_has_the_level_and_text_of_its_worst_trouble(changes: dict[str, A
     assert (status.level, status.message) == (level, text)
 
 
+@pytest.mark.parametrize(
+    ("recent", "level"),
+    [
+        (recently(lost=5), OK),  # of 105
+        (recently(lost=6), WARN),  # of 106
+        (recently(dropped=Counter(encoding=5)), OK),
+        (recently(dropped=Counter(encoding=6)), WARN),
+        (recently(oddities=Counter(stamp_zero=5)), OK),
+        (recently(oddities=Counter(stamp_zero=6)), WARN),
+        # A slow model takes ten of a hundred frames: what it takes is judged, not what it never sees.
+        (recently(overtaken=90, dropped=Counter(encoding=2)), WARN),
+        (recently(overtaken=90, dropped=Counter(encoding=1)), OK),
+        (Tally(received=1, dropped=Counter(encoding=1)), OK),
+        (Tally(received=0, lost=55), WARN),
+        (recently(dropped=Counter(defect=50)), OK),  # these are an error while they happen
+    ],
+)
+def test_it_is_a_share_of_the_recent_frames_that_is_warned_of_never_a_single_one(recent: Tally, level: bytes):
+    assert camera(recent=recent).level == level
+
+
+def test_frames_overtaken_by_newer_ones_are_no_fault_and_their_share_is_said():
+    status = camera(recent=recently(received=300, overtaken=200))
+    assert (status.level, status.message) == (OK, "25.0 frames/s answered, 67% of the frames overtaken by newer ones")
+
+
 def test_worse_trouble_hides_the_lesser():
     """From the worst on, each is added to those before it."""
-    lesser: dict[str, Any] = {"enabled": False}
+    lesser: dict[str, Any] = {"enabled": False, "recent": RECENT}
     for change, word in (
         ({"drift": dataclasses.replace(DRIFT, warnings=("too dark",))}, "dark"),
-        ({"recently_odd": 1}, "odd"),
-        ({"recently_refused": 1}, "unusable"),
-        ({"recently_broken": 1}, "defect"),
+        ({"oddities": Counter(stamp_zero=50)}, "oddities"),
+        ({"dropped": Counter(encoding=50)}, "dropped"),
+        ({"lost": 50}, "lost"),
+        ({"newly_broken": 1}, "defect"),
         ({"silence_s": 9.0}, "no image"),
         ({"stalled": "inference for 2.0 s"}, "inference"),
         ({"active": False}, "not active"),
     ):
-        lesser |= change
+        of_recent = {name: value for name, value in change.items() if hasattr(RECENT, name)}
+        lesser |= change if not of_recent else {"recent": dataclasses.replace(lesser["recent"], **of_recent)}
         assert word in camera(**lesser).message
 
 
 def test_camera_lists_rates_counts_percentiles_and_drift():
-    found = values(
-        camera(
-            dropped={"missed": 3, "encoding": 1},
-            oddities={"stamp_zero": 2},
-            percentiles_ms={"inference": (1.234, 5.678)},
-        )
-    )
+    total = Tally(190, 175, 7, 3, Counter({"size": 3, "encoding": 1}), Counter({"stamp_zero": 2}))
+    found = values(camera(total=total, percentiles_ms={"inference": (1.234, 5.678)}))
     assert found == {
         "topic": "/front/image_raw",
+        "subscription": "reliable, as its publishers offer",
         "input rate (Hz)": "30.00",
         "output rate (Hz)": "25.04",
-        "received": "90",
-        "answered": "75",
+        "received": "190",
+        "answered": "175",
         "unknown": "2",
+        "lost on the way": "7",
+        "overtaken": "3",
         "dropped: encoding": "1",
-        "dropped: missed": "3",
+        "dropped: size": "3",
         "odd: stamp_zero": "2",
         "inference p50/p95 (ms)": "1.23 / 5.68",
         "drift: frames": "3",
@@ -152,12 +211,19 @@ def test_camera_lists_rates_counts_percentiles_and_drift():
 
 
 def test_only_camera_has_no_name_and_several_come_in_their_order():
-    assert list(statuses(dataclasses.replace(CAMERA, camera=""))) == ["camera", "model", "callbacks"]
+    assert list(statuses(dataclasses.replace(CAMERA, camera=""))) == ["camera", "model", "callbacks", "graph"]
     rear = dataclasses.replace(CAMERA, camera="rear")
-    assert list(statuses(CAMERA, rear)) == ["camera front", "camera rear", "model", "callbacks"]
+    assert list(statuses(CAMERA, rear)) == ["camera front", "camera rear", "model", "callbacks", "graph"]
 
 
-def model(spec: Any = None, fallback: str = "", shadow: Any = None, recorder: Any = None) -> ActiveModel:
+def model(
+    spec: Any = None,
+    fallback: str = "",
+    shadow: Any = None,
+    recorder: Any = None,
+    session: SessionOptions = CPU,
+    gallery: Any = None,
+) -> ActiveModel:
     onnx: Any = SimpleNamespace(
         path=Path("/models/tiny.onnx"),
         sha256="ab" * 32,
@@ -165,9 +231,10 @@ def model(spec: Any = None, fallback: str = "", shadow: Any = None, recorder: An
         provider="CPUExecutionProvider",
         placement="all on the CPU",
         fallback=fallback,
+        gallery=gallery,
     )
     pipeline: Any = SimpleNamespace(model=onnx, spec=onnx.spec)
-    return ActiveModel(ModelOptions(onnx.path, CPU), pipeline, shadow, recorder)
+    return ActiveModel(ModelOptions(onnx.path, session), pipeline, shadow, recorder)
 
 
 def test_without_a_model_its_status_is_stale():
@@ -185,9 +252,16 @@ def test_model_says_file_task_and_the_provider_really_in_use():
         "task": "multiclass",
         "classes": "3",
         "unknown rule": "energy",
+        "score of unknown": "1: a yes of the model's rule, no probability",
         "provider": "CPUExecutionProvider",
         "placement": "all on the CPU",
     }
+
+
+def test_model_says_which_scores_are_no_probabilities():
+    found = values(statuses(model=model(tiny_spec(), gallery=object()))["model"])
+    assert found["score of neighbours"] == "cosine similarity in [0, 1], no probability"
+    assert "score of unknown" not in found
 
 
 def test_model_of_numbers_lists_them_with_their_units():
@@ -196,9 +270,21 @@ def test_model_of_numbers_lists_them_with_their_units():
     assert "classes" not in found
 
 
-def test_fallback_to_the_cpu_is_a_warning_with_its_reason():
-    status = statuses(model=model(fallback="CUDA cannot be started"))["model"]
-    assert (status.level, status.message) == (WARN, "running on CPUExecutionProvider: CUDA cannot be started")
+@pytest.mark.parametrize(
+    ("session", "level"),
+    [
+        (SessionOptions(), OK),
+        (SessionOptions(providers=["CUDAExecutionProvider", "CPUExecutionProvider"]), OK),  # as launch/perception.yaml
+        (SessionOptions(providers=["tensorrt", "cuda"]), WARN),
+        (SessionOptions(providers=["openvino"]), WARN),
+    ],
+    ids=["defaults", "defaults written out", "GPU asked for", "OpenVINO asked for"],
+)
+def test_fallback_to_the_cpu_is_said_with_its_reason_and_a_warning_where_more_was_asked_for(
+    session: SessionOptions, level: bytes
+):
+    status = statuses(model=model(fallback="CUDA cannot be started", session=session))["model"]
+    assert (status.level, status.message) == (level, "running on CPUExecutionProvider: CUDA cannot be started")
 
 
 SHADOWED = ShadowReport(8, 2, 0, 1, {}, (("red", "blue", 2),), (), "")
@@ -223,6 +309,13 @@ def test_callback_that_takes_long_is_warned_of():
     assert (status.level, status.message) == (OK, "services and parameters are answered")
     status = statuses(overdue="/robot/node/reload_model for 3.0 s")["callbacks"]
     assert (status.level, status.message) == (WARN, "others may have to wait: /robot/node/reload_model for 3.0 s")
+
+
+def test_other_nodes_of_the_same_name_are_warned_of():
+    status = statuses()["graph"]
+    assert (status.level, status.message) == (OK, "no other node has this name")
+    status = statuses(namesakes="2 nodes are called /robot/node")["graph"]
+    assert (status.level, status.message) == (WARN, "2 nodes are called /robot/node")
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_frame_that_meets_a_defect_is_dropped_and_the_next_goes_on():
     assert bench.prepare("front", DefectError("as planned")) is None
     (frame,) = bench.prepare("front", "tensor")
     assert frame.prepared.name == "tensor"
-    assert bench.counts("front").dropped == {"defect": 1}
+    assert bench.counts("front").total.dropped == {"defect": 1}
     (text,) = bench.printed
     assert text.endswith("DefectError: as planned")
     assert "/front: frame dropped (defect, 1 so far): DefectError: as planned" in bench.warned[0]
@@ -161,7 +161,7 @@ def test_frame_that_meets_no_defect_ends_the_row(between: BaseException | str):
     bench = Bench("front")
     for outcome in (DefectError(), DefectError(), between, DefectError(), DefectError()):
         bench.prepare("front", outcome)
-    assert bench.counts("front").dropped["defect"] == 4
+    assert bench.counts("front").total.dropped["defect"] == 4
 
 
 def test_frame_that_nobody_wants_does_not_end_the_row():
@@ -210,7 +210,7 @@ def test_frame_that_nobody_wants_is_received_and_no_more():
     bench.outputs["front"].wants = WantedTopics(answer=True)
     bench.live.enabled = False
     assert bench.show("front") is None
-    counts = bench.counts("front")
+    counts = bench.counts("front").total
     assert (counts.received, counts.answered, counts.dropped) == (2, 0, {})
 
 
@@ -228,7 +228,7 @@ def test_odd_stamp_is_counted_and_the_frame_goes_on_or_is_dropped():
     assert bench.show("front", second=0) is not None
     bench.live.settings = Settings(stamps="reject")
     assert bench.show("front", second=0) is None
-    counts = bench.counts("front")
+    counts = bench.counts("front").total
     assert (counts.oddities, counts.dropped) == ({"stamp_zero": 1}, {"stamp_zero": 1})
     assert bench.warned[0].startswith("/front: the stamp is zero")
     assert bench.warned[0].endswith("(1 so far; answered)")
@@ -264,7 +264,7 @@ def test_answered_frames_are_counted_with_the_time_of_every_stage(red_green_blue
     messages = [flat_message(RED, second=10**6 - 1), flat_message(BLUE, second=0)]
     bench.answer(bench.stages.prepare(list(zip(bench.cameras.values(), messages, strict=True))))
     front, rear = bench.counts("front"), bench.counts("rear")
-    assert (front.received, front.answered, rear.answered) == (1, 1, 1)
+    assert (front.total.received, front.total.answered, rear.total.answered) == (1, 1, 1)
     stages = {"decode", "preprocess", "inference", "postprocess", "publish", "callback_to_publish"}
     assert set(front.percentiles_ms) == stages | {"age"}
     assert set(rear.percentiles_ms) == stages  # a stamp of zero has no age
@@ -279,7 +279,7 @@ def test_refused_result_is_dropped_and_the_others_of_the_batch_are_answered(red_
     assert frames is not None
     frames[0].prepared.tensor[:] = float("nan")
     bench.answer(frames)
-    assert bench.counts("front").dropped == {"not_finite": 1}
+    assert bench.counts("front").total.dropped == {"not_finite": 1}
     assert [result.answer.name for result in bench.outputs["rear"].published] == ["blue"]
 
 
@@ -298,7 +298,7 @@ def test_frame_that_became_too_old_is_dropped_unpublished(red_green_blue: Active
     frames = bench.show("front", second=10**6 - 1)
     bench.now_ns += 1_500_000_000
     bench.answer(frames)
-    assert bench.counts("front").dropped == {"too_old": 1}
+    assert bench.counts("front").total.dropped == {"too_old": 1}
     assert bench.outputs["front"].published == []
 
 
@@ -371,8 +371,8 @@ def test_an_odd_picture_is_counted_and_warned_of_and_answered():
     bench.cameras["front"].note_picture(Seen((ImageOddity("jpeg_warning", "stray bytes", harmless=True),)))
     bench.cameras["front"].note_picture(Seen((ImageOddity("significant_bits", "too bright"),)))
     snapshot = bench.counts("front")
-    assert snapshot.oddities == {"jpeg_warning": 1, "significant_bits": 1}
-    assert snapshot.recently_odd == 1  # what is harmless is no cause for alarm
+    assert snapshot.total.oddities == {"jpeg_warning": 1, "significant_bits": 1}
+    assert snapshot.recent.odd.total() == 1  # what is harmless is no cause for alarm
     assert bench.warned == [
         "/front: stray bytes (1 so far; answered)",
         "/front: too bright (1 so far; answered)",
@@ -397,10 +397,10 @@ def test_a_stream_of_numbers_of_few_bits_is_warned_of_until_the_parameter_says_s
     dark = {"encoding": "rgb16", "step": 480, "data": np.tile(np.array((4000, 20, 20), "<u2"), 48 * 80).tobytes()}
     for _ in range(35):
         bench.show("front", **dark)
-    assert bench.counts("front").oddities["few_bits"] == 6
+    assert bench.counts("front").total.oddities["few_bits"] == 6
     (text,) = [text for text in bench.warned if "nearly black" in text]
     assert "12 bits, say so by the parameter significant_bits" in text
     bench.cameras["front"].settings = CameraSettings(significant_bits=12)
     bench.answer(bench.show("front", **dark))
-    assert bench.counts("front").oddities["few_bits"] == 6
+    assert bench.counts("front").total.oddities["few_bits"] == 6
     assert bench.outputs["front"].published[-1].answer.score > 0.99

@@ -20,11 +20,16 @@ from std_msgs.msg import Header
 from tiny_model import regression_spec, tiny_spec, with_unknown, write_tiny_model
 
 from cnn_perception.model.gallery import Neighbour
+from cnn_perception.model.spec import ModelSpec
 from cnn_perception.perception_node import messages
 from cnn_perception.pipeline.pipeline import Pipeline
 from cnn_perception.pipeline.score_map import Cells
 
 HEADER = Header(stamp=Time(sec=5, nanosec=7), frame_id="optical")
+
+
+# Energy is the log of the sum of the exponentials of the logits, 10 for a pure colour and 1.1 for black.
+SOME_UNKNOWN = with_unknown(tiny_spec(), 5.0)
 
 
 def test_classification_holds_names_and_scores_in_their_order_under_the_images_header():
@@ -37,10 +42,33 @@ def test_nothing_recognised_is_an_empty_classification():
     assert messages.to_classification(HEADER, []).results == []
 
 
-def test_neighbours_hold_names_and_distances():
-    message = messages.to_neighbours(HEADER, [Neighbour("a.png", 0.0), Neighbour("b.png", 2.0)])
-    assert [(one.class_id, one.score) for one in message.results] == [("a.png", 0.0), ("b.png", 2.0)]
+def test_neighbours_hold_names_and_similarities_by_which_the_best_has_the_largest_score():
+    distances = {"same.png": 0.0, "alike.png": 0.25, "nothing in common.png": 1.0, "opposite.png": 2.0}
+    message = messages.to_neighbours(HEADER, [Neighbour(*one) for one in distances.items()])
+    assert [(one.class_id, one.score) for one in message.results] == [
+        ("same.png", 1.0),
+        ("alike.png", 0.75),
+        ("nothing in common.png", 0.0),
+        ("opposite.png", 0.0),
+    ]
     assert message.header == HEADER
+
+
+@pytest.mark.parametrize("spec", [tiny_spec(), SOME_UNKNOWN], ids=["plain", "with unknown"])
+def test_every_class_of_a_classification_is_found_in_label_info_by_name_and_by_number(spec: ModelSpec, tmp_path: Path):
+    """As a consumer joins them: name -> number, number -> name, and the list of which the number is the index."""
+    info = messages.to_label_info(HEADER, spec, 0.0)
+    numbers = {one.class_name: one.class_id for one in info.class_map}
+    names = {one.class_id: one.class_name for one in info.class_map}
+    assert len(numbers) == len(names) == len(info.class_map)
+    pipeline = Pipeline.load(write_tiny_model(tmp_path / "tiny.onnx", spec=spec), CPU)
+    answered = set()
+    for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)):
+        prediction = pipeline.recognise(np.full((24, 32, 3), colour, np.uint8))  # type: ignore[arg-type]
+        for one in messages.to_answer(HEADER, prediction, "classification", 5, 0.0).results:
+            assert names[numbers[one.class_id]] == one.class_id == messages.labels(spec)[numbers[one.class_id]]
+            answered.add(one.class_id)
+    assert answered == set(numbers)
 
 
 def test_ray_is_the_direction_in_the_optical_frame():

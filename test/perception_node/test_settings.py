@@ -176,6 +176,16 @@ def test_the_root_is_the_first_models_folder_at_start_and_what_was_named_then_st
         allowed.checked(dataclasses.replace(start, shadow_model=str(folder / "models_too" / "a.onnx")))
 
 
+def test_only_the_models_that_are_asked_about_are_looked_at(folder: Path):
+    allowed = AllowedModels.of_start(Settings(model_root=str(folder / "models")))
+    settings = Settings(model=str(folder / "secret.onnx"), shadow_model=str(folder / "models" / "a.onnx"))
+    for names in ((), ("shadow_model",)):
+        assert allowed.checked(settings, names) is settings
+    for names in (("model",), ("shadow_model", "model")):
+        with pytest.raises(ConfigError, match=r"^parameter model is"):
+            allowed.checked(settings, names)
+
+
 def test_without_a_model_and_a_root_nothing_is_allowed(folder: Path):
     allowed = AllowedModels.of_start(Settings())
     with pytest.raises(ConfigError, match="no model_root was given"):

@@ -15,6 +15,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
+from cnn_perception.ros import latest_subscription
 from cnn_perception.ros.latest_subscription import IMAGE_QOS, LatestSubscription
 
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
@@ -26,6 +27,7 @@ class Subscription:
     def __init__(self, qos_profile: QoSProfile, publishers: int) -> None:
         self.qos_profile, self.handle = qos_profile, self
         self.queue: list[tuple[str, int]] = []
+        self.lost = 0  # since the last time somebody asked
         self._publishers = publishers
 
     def get_publisher_count(self) -> int:
@@ -37,6 +39,26 @@ class Subscription:
         publisher, number = self.queue.pop(0)
         info = {"publication_sequence_number": number, "publisher_gid": {"data": publisher.encode()}}
         return f"{publisher}{number}", info
+
+
+class Losses:
+    """What the middleware says of a stub."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        self._subscription: Subscription | None = subscription
+
+    def take(self) -> int:
+        assert self._subscription is not None
+        lost, self._subscription.lost = self._subscription.lost, 0
+        return lost
+
+    def destroy(self) -> None:
+        self._subscription = None
+
+
+@pytest.fixture(autouse=True)
+def losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latest_subscription, "_Losses", Losses)
 
 
 class Node:
@@ -66,14 +88,15 @@ class Node:
 
 
 class Bench:
-    """A subscription of images, and what it has missed."""
+    """A subscription of images, and what it has told of frames that were overtaken or lost."""
 
     def __init__(self, *offers: ReliabilityPolicy, override: ReliabilityPolicy | None = None) -> None:
         self.node = Node()
         self.node.offers, self.node.override = list(offers), override
-        self.missed: list[int] = []
+        self.overtaken: list[int] = []
+        self.lost: list[int] = []
         best = ReliabilityPolicy.BEST_AVAILABLE
-        arguments: Any = (self.node, Image, "/image_raw", best, self.missed.append)
+        arguments: Any = (self.node, Image, "/image_raw", best, self.overtaken.append, self.lost.append)
         self.subscription: LatestSubscription[Any] = LatestSubscription(*arguments)
 
     def offer(self, *offers: ReliabilityPolicy) -> list[ReliabilityPolicy]:
@@ -130,7 +153,7 @@ def test_old_subscription_goes_on_until_the_new_one_has_a_message():
     new.queue.append(("a", 2))
     assert bench.subscription.take() == "a2"
     assert bench.node.subscriptions == bench.subscription.handles == [new]
-    assert bench.missed == []
+    assert bench.overtaken == []
 
 
 def test_message_that_comes_by_both_is_taken_once():
@@ -145,7 +168,7 @@ def test_message_that_comes_by_both_is_taken_once():
     new.queue.append(("a", 2))
     assert bench.subscription.take() == "a2"
     assert bench.subscription.take() is None
-    assert bench.missed == []
+    assert bench.overtaken == []
 
 
 def test_changes_that_follow_each_other_leave_at_most_two_subscriptions():
@@ -166,3 +189,59 @@ def test_override_is_kept_whatever_publishers_offer(override: ReliabilityPolicy)
 def test_override_of_one_subscription_leaves_the_defaults_of_others():
     Bench(override=RELIABLE)
     assert IMAGE_QOS.reliability == BEST_EFFORT
+
+
+@pytest.mark.parametrize(
+    ("numbers", "lost_before_each", "overtaken", "lost"),
+    [
+        ([1, 2, 3], [0, 0, 0], 0, 0),
+        ([1, 5, 6], [0, 0, 0], 3, 0),
+        ([1, 5, 6], [0, 3, 0], 0, 3),
+        ([1, 5, 9], [0, 2, 1], 3, 3),
+        ([40, 41, 44], [39, 0, 0], 2, 39),
+        ([1, 3, 5], [0, 2, 0], 0, 2),
+    ],
+    ids=["all", "overtaken", "lost", "both", "lost before the first", "lost later, told earlier"],
+)
+def test_numbers_that_are_left_out_were_lost_or_else_overtaken(
+    numbers: list[int], lost_before_each: list[int], overtaken: int, lost: int
+):
+    bench = Bench(BEST_EFFORT)
+    (subscription,) = bench.node.subscriptions
+    for number, count in zip(numbers, lost_before_each, strict=True):
+        subscription.queue.append(("a", number))
+        subscription.lost += count
+        assert bench.subscription.take() == f"a{number}"
+    bench.subscription.fit()
+    assert (sum(bench.overtaken), sum(bench.lost)) == (overtaken, lost)
+
+
+def test_losses_are_told_although_no_message_ever_arrives():
+    bench = Bench(BEST_EFFORT)
+    bench.node.subscriptions[0].lost = 55
+    bench.subscription.fit()
+    assert (bench.subscription.take(), bench.lost) == (None, [55])
+
+
+def test_messages_of_two_publishers_are_no_gaps_of_each_other():
+    bench = Bench(RELIABLE)
+    bench.node.subscriptions[0].queue += [("a", 1)]
+    bench.subscription.take()
+    bench.node.subscriptions[0].queue += [("b", 90)]
+    bench.subscription.take()
+    assert bench.overtaken == []
+
+
+@pytest.mark.parametrize(
+    ("offer", "override", "said"),
+    [
+        (RELIABLE, None, "reliable, as its publishers offer"),
+        (BEST_EFFORT, None, "best effort, as its publishers offer"),
+        (RELIABLE, BEST_EFFORT, "best effort, by qos_overrides"),
+        (BEST_EFFORT, RELIABLE, "reliable, by qos_overrides"),
+    ],
+)
+def test_reliability_is_said_and_who_chose_it(offer: ReliabilityPolicy, override: ReliabilityPolicy | None, said: str):
+    bench = Bench(offer, override=override)
+    assert bench.subscription.choice == said
+    assert bench.subscription.is_overridden == (override is not None)

@@ -15,6 +15,10 @@ from ros import ROOT, TIMEOUT_S, new_domain
 
 STUB = """
 import os, sys, threading
+from builtin_interfaces.msg import Time
+from rclpy.clock import Clock as RosClock, ClockType
+from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from cnn_perception.ros import process
@@ -83,6 +87,24 @@ def with_failing_thread(node):
     threading.Thread(target=fail_and_say_so, daemon=True).start()
     process.spin(node, node.shutdown)
     return 0
+
+def with_negative_clock(node):
+    node.set_parameters([Parameter("use_sim_time", value=True)])
+    publisher = node.create_publisher(Clock, "/clock", 10)
+    seconds = iter([-1] * 20 + [50] * 100_000)
+
+    def tick():
+        if publisher.get_subscription_count():
+            publisher.publish(Clock(clock=Time(sec=next(seconds))))
+        if node.get_clock().now().nanoseconds == 50 * 10**9:
+            node.shutdown.begin(0)
+
+    node.create_timer(0.01, tick, clock=RosClock(clock_type=ClockType.STEADY_TIME))
+    return spin(node)
+
+def with_callback_that_refuses_a_value(node):
+    node.create_timer(0.01, lambda: raised(ValueError("as planned")))
+    return spin(node)
 
 def with_full_pipe(node):
     os.set_blocking(2, False)
@@ -154,6 +176,18 @@ def test_what_is_raised_need_be_no_error_and_may_say_success(work: str, line: st
     code, text = said(start(work, "quick"))
     assert code == 1
     assert text.splitlines()[-1] == f"error: a defect ends this process: {line}"
+
+
+def test_time_that_is_none_is_said_and_ignored_and_the_next_one_is_taken():
+    code, text = said(start("with_negative_clock", "quick"))
+    assert code == 0
+    assert "a message of /clock is ignored, the time stays as it was: Seconds value must not be negative" in text
+    assert "Traceback" not in text
+
+
+def test_value_that_another_callback_refuses_is_a_defect():
+    code, text = said(start("with_callback_that_refuses_a_value", "quick"))
+    assert (code, text.splitlines()[-1]) == (1, "error: a defect ends this process: ValueError: as planned")
 
 
 def test_unusable_setting_met_in_a_callback_is_one_line():

@@ -73,3 +73,41 @@ def test_traceback_of_a_place_is_logged_once_whatever_it_says():
     assert text.endswith("ValueError: here")
     bench.log.defect(defect(ValueError, elsewhere=True))
     assert len(bench.logger.texts("error")) == 2
+
+
+def said_lasting(bench: Bench, until_s: int, text: str = "no images") -> list[int]:
+    """After how many seconds a trouble that lasts is said, which is told every second."""
+    seconds = []
+    for second in range(until_s):
+        bench.now_s = 100.0 + second
+        before = len(bench.warned)
+        bench.log.lasts("silence", text)
+        seconds += [second] * (len(bench.warned) - before)
+    return seconds
+
+
+def test_trouble_that_lasts_is_said_at_once_and_then_ever_more_seldom_down_to_once_an_hour():
+    bench = Bench()
+    after_first_hours = [0, 60, 180, 420, 900, 1860, 3780, 7380, 10980, 14580]
+    assert said_lasting(bench, 14_600) == after_first_hours
+    assert set(bench.warned) == {"no images"}
+
+
+def test_trouble_whose_cause_changes_is_said_again_but_not_all_the_time():
+    bench = Bench()
+    bench.log.lasts("silence", "nobody publishes")
+    for now_s, text in ((101.0, "wrong type"), (105.0, "wrong type"), (106.0, "wrong type"), (165.0, "wrong type")):
+        bench.now_s = now_s
+        bench.log.lasts("silence", text)
+    assert bench.warned == ["nobody publishes", "wrong type", "wrong type"]
+
+
+def test_end_of_a_trouble_is_said_once_and_the_next_one_at_once():
+    bench = Bench()
+    bench.log.is_over("silence", "images again")
+    assert bench.logger.said == []
+    bench.log.lasts("silence", "no images")
+    bench.log.is_over("silence", "images again")
+    bench.log.is_over("silence", "images again")
+    bench.log.lasts("silence", "no images")
+    assert bench.logger.said == [("warning", "no images"), ("info", "images again"), ("warning", "no images")]

@@ -99,6 +99,40 @@ def test_a_recording_without_its_clock_is_told_of_it_where_frames_must_be_young(
         Stamps().check(T - 3 * DAY_S * S, T, policy="accept", max_age_s=0.5)
 
 
+def said_of_old_frames(ages_s: list[float]) -> list[bool]:
+    """Of each frame of these ages whether it is dropped as too old with the advice on recordings; all are too old."""
+    stamps = Stamps()
+    told = []
+    for second, age_s in enumerate(ages_s):
+        now_ns = T + second * S
+        with pytest.raises(FrameError, match=r"^the frame is .* s old, more than max_age 0\.5 s") as refusal:
+            stamps.check(now_ns - int(age_s * S), now_ns, policy="accept", max_age_s=0.5)
+        told.append("played with --clock and use_sim_time" in str(refusal.value))
+    return told
+
+
+@pytest.mark.parametrize("age_s", [2.0, 3600.0, DAY_S - 1.0])
+def test_frames_that_are_all_too_old_by_the_same_time_are_told_of_use_sim_time_from_the_fifth_on(age_s: float):
+    jitter_s = [0.0, 0.03, -0.2, 0.1, 0.3, 0.0, 0.0]  # within half a second
+    assert said_of_old_frames([age_s + one for one in jitter_s]) == [False] * 4 + [True] * 3
+
+
+def test_frames_that_are_ever_later_are_late_and_no_recording():
+    assert said_of_old_frames([1.0 + 0.2 * frame for frame in range(20)]) == [False] * 20
+
+
+def test_a_young_frame_in_between_begins_anew():
+    stamps = Stamps()
+    for second in range(20):
+        now_ns = T + second * S
+        if second % 4 == 3:
+            stamps.check(now_ns, now_ns, policy="accept", max_age_s=0.5)
+            continue
+        with pytest.raises(FrameError) as refusal:
+            stamps.check(now_ns - 3600 * S, now_ns, policy="accept", max_age_s=0.5)
+        assert "use_sim_time" not in str(refusal.value)
+
+
 def test_after_stamps_of_another_clock_those_of_the_right_one_are_judged_by_themselves():
     frames = [(5000 * S, T), (5000 * S + FRAME, T + FRAME), (T + 2 * FRAME, T + 2 * FRAME)]
     assert reasons(frames) == ["stamp_clock", "stamp_clock", ""]

@@ -234,9 +234,19 @@ def test_reload_follows_the_links_again(ros: Participant, folder: Path):
     link.symlink_to(folder / "secret.onnx")
     answer = ros.call(Trigger, f"{NODE}/reload_model", Trigger.Request())
     assert (answer.success, "model_root" in answer.message) == (False, True)
+    for name, new in (("top_k", 4), ("top_k", 5), ("model", str(link))):  # nothing is loaded from there
+        assert set_one(ros, name, new).successful
     link.unlink()
     link.symlink_to("tiny.onnx")
     assert ros.call(Trigger, f"{NODE}/reload_model", Trigger.Request()).success
+
+
+def test_empty_model_is_refused_by_name_and_nothing_is_loaded(ros: Participant, node: Process):
+    before = get(ros, "model").string_value
+    result = set_one(ros, "model", "")
+    assert (result.successful, result.reason.startswith("no model is given; set `model` to")) == (False, True)
+    assert get(ros, "model").string_value == before
+    assert "loading ." not in node.log
 
 
 def test_unconfigured_node_says_that_a_model_takes_effect_later(tmp_path: Path):

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from diagnostic_msgs.msg import DiagnosticArray
-from perception import NODE, camera_of, image, picture, stamp
+from perception import NODE, camera_of, diagnosis, image, picture, stamp, value, wait_until
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros import Participant, Process, new_domain, participant, running
 from sensor_msgs.msg import CompressedImage, Image
@@ -69,6 +69,25 @@ def test_camera_is_subscribed_as_it_offers_and_answered(ros: Participant, reliab
     assert subscribed(ros) == [reliability]
 
 
+@pytest.mark.parametrize("transport", ["raw", "compressed"])
+def test_what_is_chosen_is_said_and_chosen_again_whatever_the_transport(tmp_path: Path, transport: str):
+    domain, model = new_domain(), write_tiny_model(tmp_path / "tiny.onnx")
+    kind, topic = (Image, "/image_raw") if transport == "raw" else (CompressedImage, "/image_raw/compressed")
+    settings = {"model": model, "image_transport": transport, "diagnostics_period_s": 0.05}
+    with running("perception_node", domain, tmp_path / "log", **settings), participant(domain) as ros:
+        wait_until(ros, "active")
+        for reliability, word in ((BEST_EFFORT, "best effort"), (RELIABLE, "reliable"), (BEST_EFFORT, "best effort")):
+            camera = ros.node.create_publisher(kind, topic, qos(reliability))
+
+            def is_subscribed(camera: Any = camera, reliability: ReliabilityPolicy = reliability) -> bool:
+                camera.publish(kind())  # until one has come, the subscription before goes on
+                return subscribed(ros, topic) == [reliability]
+
+            ros.wait_for(is_subscribed, "the subscription")
+            assert value(diagnosis(ros, "camera"), "subscription") == f"{word}, as its publishers offer"
+            ros.node.destroy_publisher(camera)
+
+
 def test_publishers_that_come_and_go_are_followed_and_cost_no_frame(ros: Participant):
     """One subscription is left each time; every frame of the camera that stays is answered, and once."""
     answers = ros.collect(Classification, f"{NODE}/classification")
@@ -110,4 +129,5 @@ def test_override_wins_over_what_publishers_offer_and_is_of_its_topic_alone(
         ros.node.create_publisher(Image, "/image_raw", qos(BEST_EFFORT))
         several_looks(ros, frames)
         assert subscribed(ros) == [reliability]
+        assert value(diagnosis(ros, "camera"), "subscription").endswith("by qos_overrides")
         assert subscribed(ros, "/camera_info") == [BEST_EFFORT]

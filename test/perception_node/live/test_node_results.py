@@ -115,13 +115,13 @@ def test_missing_calibration_is_said_and_the_answer_given(ros: Participant, node
     assert not rays
 
 
-def test_nearest_reference_images_are_named_with_their_distances(ros: Participant):
+def test_nearest_reference_images_are_named_with_their_similarities(ros: Participant):
     neighbours = ros.collect(Classification, f"{NODE}/neighbours")
     camera = camera_of(ros, neighbours)
     ask(ros, camera, image((1, 0), flat("red")), neighbours)
     found = [(result.class_id, result.score) for result in neighbours[-1].results]
     assert [name for name, _ in found] == ["red.png", "yellow.png", "green.png"]
-    np.testing.assert_allclose([distance for _, distance in found], [0, 1 - np.sqrt(0.5), 1], atol=1e-6)
+    np.testing.assert_allclose([similarity for _, similarity in found], [1, np.sqrt(0.5), 0], atol=1e-6)
 
 
 def test_score_map_shows_where_a_class_is(ros: Participant):

@@ -185,6 +185,14 @@ POINTS = [
         said="viewers: 1 score map: at one frame for",
         constants=[("cnn_perception.background.worker:_OVERDUE_S", 0.5)],
     ),
+    perception(
+        "constructor hangs",
+        f"{P}.node:FrameProcessor",
+        "start",
+        before=True,
+        error=None,
+        constants=[(f"{ROS}.process:_CONSTRUCTION_S", 1.0)],
+    ),
     perception("diagnosis hangs", f"{P}.frame_processor:FrameProcessor.diagnose", "run", error=None, constants=SHORT),
     perception(
         "shutdown hangs", f"{P}.frame_processor:FrameProcessor.stop", "shut_down", error=None, outcome=ENDS_WELL
