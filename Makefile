@@ -83,7 +83,7 @@ endif
 	@$(PIP) --upgrade pip $(BRIEFLY)
 	@echo "[2/4] packages; the first time takes minutes and 5 GB"
 	@$(PIP) $(patsubst %,-r %,$(REQUIREMENTS)) $(BRIEFLY)
-	@echo "[3/4] vision_msgs$(if $(filter wheels,$(ROS)),, of the sourced ROS 2)"
+	@echo "[3/4] vision_msgs and bond$(if $(filter wheels,$(ROS)),, of the sourced ROS 2)"
 ifeq ($(ROS),wheels)
 	@$(BIN)/python interfaces/build.py
 endif

@@ -1,7 +1,7 @@
-"""Builds vision_msgs into the virtual environment that runs this file, for machines without apt.
+"""Builds the packages of messages beside this file into the virtual environment that runs it, where there is no apt.
 
-Nothing happens when the environment already holds this very definition. The build itself is temporary; what stays
-is what `cmake --install` puts under the environment, which is laid out like a ROS 2 installation.
+Nothing happens to a package of which the environment already holds this very definition. The build itself is temporary;
+what stays is what `cmake --install` puts under the environment, which is laid out like a ROS 2 installation.
 """
 
 from __future__ import annotations
@@ -17,36 +17,46 @@ from pathlib import Path
 
 import numpy as np
 
-PACKAGE = Path(__file__).resolve().parent / "vision_msgs"
+HERE = Path(__file__).resolve().parent
+PACKAGES = sorted(path.parent for path in HERE.glob("*/package.xml"))
 PREFIX = Path(sys.prefix)
-STAMP = PREFIX / "share" / PACKAGE.name / "built_from.sha256"
-PINS = [PACKAGE.parents[1] / "requirements" / name for name in ("ros.txt", "interfaces.txt")]
+PINS = [HERE.parent / "requirements" / name for name in ("ros.txt", "interfaces.txt")]
 
 
 def main() -> int:
-    """Builds and installs the package unless it is up to date, and returns the exit code."""
+    """Builds and installs the packages that are not up to date, and returns the exit code."""
     if sys.prefix == sys.base_prefix:
         print("error: interfaces/build.py installs into a virtual environment; run .venv/bin/python", file=sys.stderr)
         return 2
-    digest = definition_digest()
-    if STAMP.is_file() and STAMP.read_text() == digest:
-        print(f"      {PACKAGE.name} is up to date")
-        return 0
-    point_wheels_at_this_python()
-    with tempfile.TemporaryDirectory(prefix=f"{PACKAGE.name}-") as build:
-        for command in commands(build):
-            problem = run(command)
-            if problem:
-                print(f"error: {PACKAGE.name} was not built: {problem}; try `make clean venv`", file=sys.stderr)
-                return 2
-    STAMP.write_text(digest)
+    for package in PACKAGES:
+        problem = build(package)
+        if problem:
+            print(f"error: {package.name} was not built: {problem}; try `make clean venv`", file=sys.stderr)
+            return 2
     return 0
 
 
-def definition_digest() -> str:
+def build(package: Path) -> str:
+    """Builds and installs a package unless it is up to date, and returns why it failed, or nothing."""
+    stamp = PREFIX / "share" / package.name / "built_from.sha256"
+    digest = definition_digest(package)
+    if stamp.is_file() and stamp.read_text() == digest:
+        print(f"      {package.name} is up to date")
+        return ""
+    point_wheels_at_this_python()
+    with tempfile.TemporaryDirectory(prefix=f"{package.name}-") as folder:
+        for command in commands(package, folder):
+            problem = run(package, command)
+            if problem:
+                return problem
+    stamp.write_text(digest)
+    return ""
+
+
+def definition_digest(package: Path) -> str:
     """Returns the SHA-256 of what the build depends on: the package's files, the ROS wheels and the Python."""
     digest = hashlib.sha256(sys.version.encode())
-    for path in PINS + sorted(path for path in PACKAGE.rglob("*") if path.is_file()):
+    for path in PINS + sorted(path for path in package.rglob("*") if path.is_file()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
@@ -61,14 +71,14 @@ def point_wheels_at_this_python() -> None:
             path.write_text(mended)
 
 
-def commands(build: str) -> list[list[str]]:
-    """Returns what configures, compiles and installs the package by way of the folder `build`."""
-    configure = ["cmake", "-S", str(PACKAGE), "-B", build, "-G", "Ninja", "-DBUILD_TESTING=OFF", "-Wno-dev"]
+def commands(package: Path, folder: str) -> list[list[str]]:
+    """Returns what configures, compiles and installs a package by way of a folder."""
+    configure = ["cmake", "-S", str(package), "-B", folder, "-G", "Ninja", "-DBUILD_TESTING=OFF", "-Wno-dev"]
     configure += [f"-DCMAKE_INSTALL_PREFIX={PREFIX}", f"-DPython3_EXECUTABLE={sys.executable}"]
-    return [configure, ["cmake", "--build", build], ["cmake", "--install", build]]
+    return [configure, ["cmake", "--build", folder], ["cmake", "--install", folder]]
 
 
-def run(command: list[str]) -> str:
+def run(package: Path, command: list[str]) -> str:
     """Runs one command, shows each quarter of ninja's `[20/80]`, and returns why it failed, or nothing."""
     environment = os.environ | {"AMENT_PREFIX_PATH": str(PREFIX), "CMAKE_PREFIX_PATH": str(PREFIX)}
     environment["PATH"] = os.pathsep.join([str(PREFIX / "bin"), os.environ.get("PATH", os.defpath)])
@@ -80,7 +90,7 @@ def run(command: list[str]) -> str:
             step = re.match(r"\[(\d+)/(\d+)\]", line)
             if step and 4 * int(step[1]) // int(step[2]) > quarters:
                 quarters = 4 * int(step[1]) // int(step[2])
-                print(f"      {PACKAGE.name}: {25 * quarters} % compiled", flush=True)
+                print(f"      {package.name}: {25 * quarters} % compiled", flush=True)
     if job.returncode == 0:
         return ""
     first = next((i for i, line in enumerate(lines) if "error" in line.lower()), len(lines) - 1)

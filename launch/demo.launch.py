@@ -40,6 +40,13 @@ ARGUMENTS = [
 ]
 
 
+def end_if_failed(context: LaunchContext) -> None:
+    """Ends the launch with an exit code because the camera has failed; a video that is over ends nothing."""
+    event = context.locals.event
+    if event.returncode and not context.is_shutdown:
+        raise RuntimeError(f"{event.process_name} ended with exit code {event.returncode}")
+
+
 def make_camera(context: LaunchContext) -> list[Node]:
     """Returns the camera, now that the arguments are known."""
     given = {
@@ -56,6 +63,7 @@ def make_camera(context: LaunchContext) -> list[Node]:
         remappings=[("image_raw", LaunchConfiguration("image"))],
         additional_env=transport.environment(),
         output="screen",
+        on_exit=[OpaqueFunction(function=end_if_failed)],
     )
     return [camera]
 

@@ -5,14 +5,21 @@ ros2 launch cnn_perception follow.launch.py follow:=person cmd_vel:=/cmd_vel
 
 from pathlib import Path
 
-from launch.actions import DeclareLaunchArgument
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.launch_context import LaunchContext
 from launch.launch_description import LaunchDescription
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+PARAMETERS = {"follow": str, "stamped": bool}
+"""Arguments that are parameters of the node: one that is not given leaves what params_file says. Texts are told to be
+texts, or a class named 7 or true would arrive as a number or a bool."""
+
 ARGUMENTS = [
-    DeclareLaunchArgument("follow", description="name of the class to drive to"),
+    DeclareLaunchArgument(
+        "follow", default_value="", description="name of the class to drive to; '' where params_file names it"
+    ),
     DeclareLaunchArgument(
         "results", default_value="/perception_node", description="the perception node, with /CAMERA if it has several"
     ),
@@ -23,7 +30,12 @@ ARGUMENTS = [
         description="drive to the centroid or to the peak of the class's activation",
     ),
     DeclareLaunchArgument("cmd_vel", default_value="cmd_vel", description="topic of the velocity"),
-    DeclareLaunchArgument("stamped", default_value="false", description="TwistStamped, as Nav2 wants since Kilted"),
+    DeclareLaunchArgument(
+        "stamped",
+        default_value="",
+        choices=["", "true", "false"],
+        description="TwistStamped, as Nav2 wants since Kilted; '' for what params_file says, otherwise false",
+    ),
     DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),
     DeclareLaunchArgument(
         "params_file",
@@ -33,7 +45,13 @@ ARGUMENTS = [
 ]
 
 
-def generate_launch_description() -> LaunchDescription:
+def make_node(context: LaunchContext) -> list[Node]:
+    """Returns the node, now that the arguments are known."""
+    given = {
+        name: ParameterValue(LaunchConfiguration(name), value_type=kind)
+        for name, kind in PARAMETERS.items()
+        if LaunchConfiguration(name).perform(context)
+    }
     results = LaunchConfiguration("results")
     node = Node(
         package="cnn_perception",
@@ -42,11 +60,7 @@ def generate_launch_description() -> LaunchDescription:
         namespace=LaunchConfiguration("namespace"),
         parameters=[
             LaunchConfiguration("params_file"),
-            {
-                # As a string, or a class named 7 or true would arrive as a number or a bool.
-                "follow": ParameterValue(LaunchConfiguration("follow"), value_type=str),
-                "stamped": ParameterValue(LaunchConfiguration("stamped"), value_type=bool),
-            },
+            given,
         ],
         remappings=[
             ("classification", [results, "/classification"]),
@@ -55,4 +69,8 @@ def generate_launch_description() -> LaunchDescription:
         ],
         output="screen",
     )
-    return LaunchDescription([*ARGUMENTS, node])
+    return [node]
+
+
+def generate_launch_description() -> LaunchDescription:
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=make_node)])

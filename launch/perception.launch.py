@@ -14,7 +14,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from cnn_perception.ros import transport
 
-PARAMETERS = {"model": str, "image_transport": str, "use_sim_time": bool}
+PARAMETERS = {"model": str, "image_transport": str, "use_sim_time": bool, "autostart": bool}
 """Arguments that are parameters of the node: one that is not given leaves what params_file says. Texts are told to be
 texts, or a file named 7 or true would arrive as a number or a bool."""
 
@@ -34,6 +34,13 @@ ARGUMENTS = [
     ),
     DeclareLaunchArgument(
         "use_sim_time", default_value="", description="true for a simulation, or a bag played with --clock"
+    ),
+    DeclareLaunchArgument(
+        "autostart",
+        default_value="",
+        choices=["", "true", "false"],
+        description="false where a lifecycle manager, such as Nav2's, configures and activates the node; '' for what "
+        "params_file says, otherwise true",
     ),
     DeclareLaunchArgument("name", default_value="perception_node", description="name of the node"),
     DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),

@@ -24,7 +24,7 @@ from cnn_perception.files import expanded
 from cnn_perception.image.listing import IMAGE_SUFFIXES, image_files
 from cnn_perception.image.messages import RgbImage, read_image
 from cnn_perception.image.raw import check_size
-from cnn_perception.ros import given_parameters, parameters, process
+from cnn_perception.ros import given_parameters, parameters, process, topics
 from cnn_perception.ros.image_messages import IMAGE_TRANSPORTS, to_jpeg, to_rgb_image
 from cnn_perception.ros.parameters import parameter
 
@@ -228,9 +228,10 @@ class CameraNode(parameters.ParameterNode):
         message_type = CompressedImage if self._is_compressed else Image
         images = self.resolve_topic_name("image_raw")
         topic = images + ("/compressed" if self._is_compressed else "")
+        camera_info = topics.camera_info_of(self, "image_raw", images)
         overridable = QoSOverridingOptions.with_default_policies()
         self._images = self.create_publisher(message_type, topic, _image_qos(), qos_overriding_options=overridable)
-        self._camera_infos = self.create_publisher(CameraInfo, self._camera_info_topic(images), _image_qos())
+        self._camera_infos = self.create_publisher(CameraInfo, camera_info, _image_qos())
         self._camera_info: CameraInfo | None = None
         self._published = 0
         self._logged_skips = 0
@@ -242,13 +243,6 @@ class CameraNode(parameters.ParameterNode):
         given_parameters.warn_of_unknown(self)
         given_parameters.warn_of_unknown_qos(self)
         self.get_logger().info(f"{self._settings.source} at {rate_hz:g} Hz on {self._images.topic_name}")
-
-    def _camera_info_topic(self, images: str) -> str:
-        """Returns where the calibration goes: beside the images, as with image_transport, or where it is remapped."""
-        remapped = self.resolve_topic_name("camera_info")
-        if remapped != self.resolve_topic_name("camera_info", only_expand=True):
-            return remapped
-        return f"{images.rpartition('/')[0]}/camera_info"
 
     def _publish(self) -> None:
         if self._published == 0 and self._images.get_subscription_count() < self._settings.wait_for_subscribers:

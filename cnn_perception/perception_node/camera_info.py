@@ -14,18 +14,18 @@ from cnn_perception.ros.latest_subscription import LatestSubscription
 class CameraInfoReader:
     """The calibration of one camera, as it was published last; for one thread."""
 
-    def __init__(self, node: Node, image_topic: str, rectified: bool) -> None:
-        """Subscribes to `camera_info` in the namespace of the images.
+    def __init__(self, node: Node, topic: str, rectified: bool) -> None:
+        """Subscribes.
 
         Args:
             node: Whose subscription this is.
-            image_topic: Fully qualified name of the raw images.
+            topic: Fully qualified name of the calibration's topic.
             rectified: Whether these images are rectified ones.
 
         Raises:
             ConfigError: If the QoS is overridden with what cannot be.
         """
-        self.topic = node.resolve_topic_name(f"{image_topic.rpartition('/')[0]}/camera_info")
+        self.topic = topic
         self._rectified = rectified
         # It comes as often as the images but says the same each time: read when a ray is wanted, by nobody else.
         # Best effort, which every publisher matches, loses nothing so small.

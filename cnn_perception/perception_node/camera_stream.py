@@ -132,7 +132,8 @@ class CameraStream:
         self.topic = topics.resolved(self._node, self.settings.image_topic, f"{self.prefix}image_topic")
         if hint := topics.transport_hint(self.topic):
             self.warn("transport", hint)
-        camera_info = CameraInfoReader(self._node, self.topic, self.settings.rectified)
+        calibration = topics.camera_info_of(self._node, self.settings.image_topic, self.topic)
+        camera_info = CameraInfoReader(self._node, calibration, self.settings.rectified)
         if self.settings.image_transport == "compressed":
             kind = CompressedImage
             self.topic = f"{self.topic}/compressed"

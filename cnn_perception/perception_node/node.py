@@ -21,6 +21,8 @@ from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, PerceptionError
+from cnn_perception.lifecycle.bond import Bond, bond_of
+from cnn_perception.lifecycle.transitions import reported
 from cnn_perception.model.isolated_load import IsolatedLoad
 from cnn_perception.perception_node import messages
 from cnn_perception.perception_node.active_model import ActiveModel, ModelOwner
@@ -30,7 +32,6 @@ from cnn_perception.perception_node.publishers import result_qos
 from cnn_perception.perception_node.reconfiguration import Reconfiguration
 from cnn_perception.perception_node.settings import LiveSettings, Settings
 from cnn_perception.ros import given_parameters, parameters, process
-from cnn_perception.ros.lifecycle import reported
 from cnn_perception.ros.throttled_log import ThrottledLog
 
 _THREADS = 4
@@ -73,6 +74,8 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
         heartbeat = shutdown.expect("no diagnostics", period_s + process.STALL_S)
         group = MutuallyExclusiveCallbackGroup()
         self.create_timer(period_s, heartbeat.after(lambda: topic.publish(self._frames.diagnose())), group, clock)
+        self._bond = self._bond_if_managed()
+        self._at_end.callback(self._end_bond)
         self.create_service(SetBool, "~/set_enabled", self._set_enabled)
         self.create_service(Trigger, "~/reload_model", self._reload_model, callback_group=side_by_side)
 
@@ -93,6 +96,8 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
             except BaseException:
                 super().on_deactivate(state)
                 raise
+            if self._bond:
+                self._bond.begin()
         given_parameters.warn_of_unknown_qos(self)
         self.get_logger().info(f"active: waiting for images on {', '.join(camera.topic for camera in self._cameras)}")
         return result
@@ -103,6 +108,7 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
         self._frames.stop()
         self.get_logger().info("inactive: the model stays loaded")
         with self._changes.alone:
+            self._end_bond()
             return super().on_deactivate(state)
 
     @reported("cleaned up")
@@ -118,6 +124,7 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
         self._frames.stop()
         self._changes.forget()
         with self._changes.alone:
+            self._end_bond()
             return super().on_shutdown(state)
 
     def destroy_node(self) -> None:
@@ -143,6 +150,16 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
     def effect_to_come(self, names: Collection[str]) -> str:
         """Returns which of these parameters, just set, take effect only later, and when, or not with this model."""
         return self._changes.effect_to_come(names)
+
+    def _bond_if_managed(self) -> Bond | None:
+        """Returns the bond to a lifecycle manager; a node that activates itself has none."""
+        settings = self.live.settings
+        period_s = settings.bond_heartbeat_period
+        return bond_of(self, period_s) if period_s and not settings.autostart else None
+
+    def _end_bond(self) -> None:
+        if self._bond:
+            self._bond.end()
 
     def _check_parameters(self, changed: list[Parameter[Any]]) -> SetParametersResult:
         model = self._models.current

@@ -14,6 +14,7 @@ from cnn_perception.background.selection import RecorderSettings, RecordFormat
 from cnn_perception.errors import ConfigError
 from cnn_perception.files import expanded
 from cnn_perception.image.messages import Overrides
+from cnn_perception.lifecycle.bond import HEARTBEAT_PERIOD_S
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS, SessionOptions
 from cnn_perception.perception_node.active_model import ModelOptions
 from cnn_perception.pipeline.overlay import DEFAULT_ALPHA
@@ -120,7 +121,18 @@ class Settings:
     max_batch_size: int = parameter(
         4, "Most frames of different cameras in one run of the model.", between=(1, 256), read_only=True
     )
-    autostart: bool = parameter(True, "Configure and activate at start.", read_only=True)
+    autostart: bool = parameter(
+        True,
+        "Configure and activate at start; false where a lifecycle manager, such as Nav2's, does it.",
+        read_only=True,
+    )
+    bond_heartbeat_period: float = parameter(
+        HEARTBEAT_PERIOD_S,
+        "Seconds between two signs of life to the lifecycle manager, on the topic bond while the node is active; 0 for "
+        "none; of no effect with autostart.",
+        between=(0.0, 60.0),
+        read_only=True,
+    )
     top_k: int = parameter(5, "Most classes that a classification lists.", between=(1, 1000), live=True)
     threshold: float = parameter(
         0.0,

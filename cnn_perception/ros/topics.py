@@ -68,6 +68,28 @@ def namesakes(node: Node) -> str:
     )
 
 
+def camera_info_of(node: Node, image_topic: str, images: str) -> str:
+    """Returns the fully qualified name of the calibration's topic: beside the images, wherever a remapping takes them.
+
+    A remapping of `camera_info` itself wins.
+
+    Args:
+        node: Who publishes or subscribes.
+        image_topic: Topic of the raw images as the node names it, before remapping.
+        images: The same, fully qualified and remapped.
+    """
+    name = _camera_info_beside(image_topic)
+    remapped = node.resolve_topic_name(name)
+    if remapped != node.resolve_topic_name(name, only_expand=True):
+        return remapped
+    return node.resolve_topic_name(_camera_info_beside(images))
+
+
+def _camera_info_beside(images: str) -> str:
+    folder, slash, _ = images.rpartition("/")
+    return f"{folder}{slash}camera_info"
+
+
 @contextlib.contextmanager
 def refusing_overrides(node: Node, topic: str, qos: QoSProfile) -> Iterator[None]:
     """Turns what rclpy raises of a topic whose QoS the user overrides into one line.

@@ -60,7 +60,7 @@ class StubNode:
         self.override: ReliabilityPolicy | None = None
         self.context = SimpleNamespace(ok=lambda: True)
 
-    def resolve_topic_name(self, name: str) -> str:
+    def resolve_topic_name(self, name: str, *, only_expand: bool = False) -> str:
         if " " in name:
             raise rclpy_implementation.RCLError("no blanks, at /project/src/rcl.c:1")
         return name if name.startswith("/") else f"/robot/{name}"

@@ -30,7 +30,7 @@ RUNTIME: list[dict[str, set[str]]] = [
         "ros": ROS | {"numpy", "yaml"},
         "pages": {"numpy", "jinja2"},
     },
-    {"stream": {"numpy"}, "geometry": {"numpy", "cv2"}},
+    {"stream": {"numpy"}, "geometry": {"numpy", "cv2"}, "lifecycle": {"bond", "rclpy"}},
     {"background": {"numpy", "cv2", "rosbags"}, "evaluation": {"numpy", "cv2", "tqdm"}},
     {
         "perception_node": ROS | {"numpy"},
@@ -41,7 +41,7 @@ RUNTIME: list[dict[str, set[str]]] = [
     {"entry_points": set()},
 ]
 NODES = {"perception_node", "camera_node", "follow_node", "doctor"}
-NEEDS_ROS = NODES | {"ros", "entry_points"}
+NEEDS_ROS = NODES | {"ros", "lifecycle", "entry_points"}
 TORCH = {"torch", "torchvision", "safetensors"}
 TRAINING: list[dict[str, set[str]]] = [
     {"distributed": {"torch"}, "tasks": {"numpy", "torch"}},

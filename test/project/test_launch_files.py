@@ -19,6 +19,7 @@ from tiny_model import write_tiny_model
 pytest.importorskip("launch_ros", reason="launch comes with an apt ROS 2, not as a wheel")
 pytest.importorskip("rclpy", reason="no ROS 2")
 
+from lifecycle_msgs.srv import GetState
 from rcl_interfaces.srv import GetParameters
 from ros import ENDS_WITHIN_S, new_domain, participant
 from sensor_msgs.msg import CameraInfo, Image
@@ -54,7 +55,7 @@ def prefix(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("prefix")
     programs = folder / "lib" / "cnn_perception"
     programs.mkdir(parents=True)
-    for name in ("perception_node", "camera_node"):
+    for name in ("perception_node", "camera_node", "follow_node"):
         (programs / name).symlink_to(BIN / name)
     index = folder / "share" / "ament_index" / "resource_index" / "packages"
     index.mkdir(parents=True)
@@ -121,6 +122,61 @@ def test_respawned_node_is_started_again(prefix: Path, tmp_path: Path):
     log = tmp_path / "log"
     with launched(prefix, domain := new_domain(), log, "perception.launch.py", *given), participant(domain) as ros:
         ros.wait_for(lambda: log.read_text().count("process started with pid") > 2, "the third start")
+
+
+def test_params_file_of_the_follower_is_not_overruled_by_what_was_not_given(prefix: Path, tmp_path: Path):
+    (tmp_path / "robot.yaml").write_text("/**:\n  ros__parameters:\n    follow: person\n    stamped: true\n")
+    domain = new_domain()
+    given = (f"params_file:={tmp_path}/robot.yaml", "namespace:=robot")
+    with participant(domain) as ros, launched(prefix, domain, tmp_path / "log", "follow.launch.py", *given):
+        assert values(ros, "/robot/follow_node", "follow", "stamped") == ["person", True]
+
+
+@pytest.mark.parametrize(
+    ("given", "images", "camera_info"),
+    [
+        (["image:=/front/image_raw"], "/front/image_raw", "/front/camera_info"),
+        (["image:=front/image_raw", "namespace:=robot"], "/robot/front/image_raw", "/robot/front/camera_info"),
+        (["namespace:=robot"], "/robot/image_raw", "/robot/camera_info"),
+        (["image:=/front/image", "image_transport:=compressed"], "/front/image/compressed", "/front/camera_info"),
+    ],
+    ids=str,
+)
+def test_namespaces_and_remappings_take_camera_info_along(
+    prefix: Path, tmp_path: Path, given: list[str], images: str, camera_info: str
+):
+    domain = new_domain()
+    model = write_tiny_model(tmp_path / "tiny.onnx")
+    log = tmp_path / "log"
+
+    def subscribed(ros) -> set[str]:
+        nodes = ros.node.get_node_names_and_namespaces()
+        place = next((place for name, place in nodes if name == "perception_node"), None)
+        if place is None:
+            return set()
+        return {topic for topic, _ in ros.node.get_subscriber_names_and_types_by_node("perception_node", place)}
+
+    with participant(domain) as ros, launched(prefix, domain, log, "perception.launch.py", f"model:={model}", *given):
+        ros.wait_for(lambda: {images, camera_info} <= subscribed(ros), "both subscriptions")
+        other = "/camera_info"
+        assert other == camera_info or other not in subscribed(ros)
+
+
+def test_node_of_a_lifecycle_manager_waits_for_it(prefix: Path, tmp_path: Path):
+    domain = new_domain()
+    given = (f"model:={write_tiny_model(tmp_path / 'tiny.onnx')}", "autostart:=false")
+    with participant(domain) as ros, launched(prefix, domain, tmp_path / "log", "perception.launch.py", *given):
+        answer = ros.call(GetState, "/perception_node/get_state", GetState.Request())
+        assert answer.current_state.label == "unconfigured"
+
+
+def test_missing_source_of_the_demo_camera_is_the_exit_code_of_the_launch(prefix: Path, tmp_path: Path):
+    given = (f"model:={write_tiny_model(tmp_path / 'tiny.onnx')}", f"source:={tmp_path}/gone.mp4")
+    with launched(prefix, new_domain(), tmp_path / "log", "demo.launch.py", *given) as process:
+        assert process.wait(60) == 1
+    text = (tmp_path / "log").read_text()
+    assert "gone.mp4" in text
+    assert "camera_node" in text.partition("ended with exit code 2")[0].splitlines()[-1]
 
 
 def test_demo_camera_has_its_size_frame_and_calibration_beside_the_images(prefix: Path, tmp_path: Path):

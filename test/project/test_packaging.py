@@ -130,7 +130,7 @@ def test_colcon_sees_one_ament_python_package(workspace):
 def test_colcon_installs_launch_files_parameters_profile_and_models(workspace):
     share = workspace / "install" / "cnn_perception" / "share" / "cnn_perception"
 
-    for name in ("demo.launch.py", "follow.launch.py", "perception.launch.py", "perception.yaml", "fastdds.xml"):
+    for name in sorted(path.name for path in (ROOT / "launch").iterdir()):
         assert (share / "launch" / name).read_bytes() == (ROOT / "launch" / name).read_bytes()
     assert (share / "package.xml").is_file()
     assert (share / "security" / "policy.xml").is_file()
@@ -180,7 +180,16 @@ def launch_arguments(name: str) -> dict[str, bool]:
 def test_the_launch_file_requires_nothing_for_a_params_file_may_name_the_model():
     arguments = launch_arguments("perception.launch.py")
 
-    assert {"model", "image", "image_transport", "namespace", "params_file", "respawn", "on_exit"} < arguments.keys()
+    assert {
+        "model",
+        "image",
+        "image_transport",
+        "namespace",
+        "params_file",
+        "respawn",
+        "on_exit",
+        "autostart",
+    } < arguments.keys()
     assert [name for name, required in arguments.items() if required] == []
 
 
@@ -191,7 +200,8 @@ def test_the_demo_launch_file_requires_a_source():
     assert {"model", "image", "width", "height", "frame_id", "camera_info_url"} < arguments.keys()
 
 
-def test_the_follow_launch_file_requires_the_class_only():
+def test_the_follow_launch_file_requires_nothing_for_a_params_file_may_name_the_class():
     arguments = launch_arguments("follow.launch.py")
 
-    assert [name for name, required in arguments.items() if required] == ["follow"]
+    assert {"follow", "stamped", "params_file"} < arguments.keys()
+    assert [name for name, required in arguments.items() if required] == []

@@ -116,3 +116,28 @@ def test_other_errors_pass():
     open_: Any = SimpleNamespace(context=SimpleNamespace(ok=lambda: True))
     with pytest.raises(KeyError), topics.refusing_overrides(open_, "/image", QoSProfile(depth=1)):
         raise KeyError
+
+
+@pytest.mark.parametrize(
+    ("rules", "image_topic", "expected"),
+    [
+        ([], "image_raw", "/robot/camera_info"),
+        (["image_raw:=/front/image_raw"], "image_raw", "/front/camera_info"),
+        (["image_raw:=front/image_raw"], "image_raw", "/robot/front/camera_info"),
+        (["image_raw:=/front/image", "camera_info:=/lens/info"], "image_raw", "/lens/info"),
+        (["camera_info:=/lens/info"], "rear/image_raw", "/robot/rear/camera_info"),
+        (["rear/camera_info:=/lens/info"], "rear/image_raw", "/lens/info"),
+        (["/rear/camera_info:=/lens/info"], "/rear/image_raw", "/lens/info"),
+        ([], "/image_raw", "/camera_info"),
+        (["rear/image_raw:=/b/c/image"], "rear/image_raw", "/b/c/camera_info"),
+    ],
+    ids=str,
+)
+def test_calibration_lies_beside_the_images_or_where_it_is_remapped(
+    context: rclpy.Context, rules: list[str], image_topic: str, expected: str
+):
+    words = [word for rule in rules for word in ("-r", rule)]
+    node = Node("camera", namespace="/robot", context=context, cli_args=["--ros-args", *words], enable_rosout=False)
+    images = topics.resolved(node, image_topic, "image_topic")
+    assert topics.camera_info_of(node, image_topic, images) == expected
+    node.destroy_node()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -26,6 +27,9 @@ class ReportingNode(Protocol):
         """Ends the process because of a defect."""
 
 
+STATE_IS_TOLD_S = 0.4
+"""A lifecycle manager asks for the state after the last transition, too; Nav2's gives up on all nodes otherwise."""
+
 NodeT = TypeVar("NodeT", bound=ReportingNode)
 Transition = Callable[[NodeT, LifecycleState], TransitionCallbackReturn]
 
@@ -45,7 +49,10 @@ def reported(done: str, is_last: bool = False) -> Callable[[Transition[NodeT]], 
                 node.shutdown.doom(EXIT_OK)
             outcome = _outcome(transition, node, state, done)
             if is_last:
-                node.shutdown.begin(EXIT_OK if outcome == TransitionCallbackReturn.SUCCESS else EXIT_BAD_INPUT)
+                code = EXIT_OK if outcome == TransitionCallbackReturn.SUCCESS else EXIT_BAD_INPUT
+                end = threading.Timer(STATE_IS_TOLD_S, node.shutdown.begin, [code])
+                end.daemon = True
+                end.start()
             return outcome
 
         return with_report

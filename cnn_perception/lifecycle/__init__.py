@@ -1,0 +1,1 @@
+"""What a lifecycle node owes whoever manages it: transitions whose errors are seen, and a sign of life."""
