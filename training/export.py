@@ -40,7 +40,7 @@ from cnn_perception.model.spec import (
     PrecisionRecord,
     TrainingRecord,
 )
-from training import config
+from training import config, moved_data
 from training.checkpoint import Checkpoint, load
 from training.graphs import gallery, image_statistics, score_map, trace
 from training.graphs.gallery import Reference
@@ -212,6 +212,11 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--backbone", help="instead: a torchvision or classic network, without training")
     parser.add_argument("--output", type=Path, required=True, help="the .onnx file to write")
     parser.add_argument(
+        "--data",
+        type=Path,
+        help="of --checkpoint: where its images are now, if they were moved; all are read and compared",
+    )
+    parser.add_argument(
         "--weights", help="of --backbone: imagenet, none (default), or a file of torch or safetensors, of any program"
     )
     parser.add_argument("--classes", help="of --backbone: their number, or a file with their names, one a line")
@@ -262,7 +267,8 @@ def _add_references(parser: argparse.ArgumentParser) -> None:
 
 def _checkpoint(options: argparse.Namespace) -> Checkpoint:
     if options.checkpoint:
-        return load(options.checkpoint)
+        saved = load(options.checkpoint)
+        return moved_data.at(saved, options.data) if options.data else saved
     size = (options.size[0], options.size[1]) if options.size else None
     given = {name: getattr(options, name) for name in _PREPARATION}
     return untrained(options.backbone, options.weights or "none", options.classes, Preparation(size, **given))
@@ -285,6 +291,8 @@ def _check_options(options: argparse.Namespace, parser: argparse.ArgumentParser)
     own = ("weights", "classes", "size", *_PREPARATION)
     if options.checkpoint and (foreign := [name for name in own if getattr(options, name) is not None]):
         parser.error(f"--{foreign[0].replace('_', '-')} belongs to --backbone: a checkpoint carries its own")
+    if options.backbone and options.data:
+        parser.error("--data belongs to --checkpoint: it says where the images of its training are now")
     if options.backbone and (options.int8 or options.fp16):
         parser.error("--int8 and --fp16 belong to --checkpoint: what they cost is measured on its images")
     if options.backbone and options.gallery is not None:

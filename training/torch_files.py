@@ -186,9 +186,10 @@ def _load(path: Path, names: set[str], usual: Callable[..., Any]) -> Any:  # noq
         (_FILLED.get(name, StandIn if name.startswith(("numpy.", "functools.")) else usual), name) for name in names
     ]
     declared: list[Any] = [*safe, StandIn, _Mapping]
-    with torch.serialization.safe_globals(declared), warnings.catch_warnings():
+    with path.open("rb") as file, torch.serialization.safe_globals(declared), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of protocols, to those who wrote the file
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # not by its path: torch itself would go by the suffix
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _names(path: Path) -> set[str]:

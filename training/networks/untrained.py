@@ -20,6 +20,11 @@ from training.data import classes_file
 from training.networks import backbones
 from training.networks.weights import published_weights
 
+_UNSAID = (
+    "note: the file does not say how images were prepared for these weights: taken as for ImageNet, see --mean, --std, "
+    "--interpolation, --resize-mode and --crop-fraction"
+)
+
 
 @dataclass(frozen=True)
 class Preparation:
@@ -98,6 +103,8 @@ def untrained(backbone: str, weights: str, classes: str | None, given: Preparati
     backbones.require_normalisation(backbone, prepared)
     for line in loaded.lines(prepared):
         print(line)
+    if loaded.note and loaded.normalisation is None and given.mean is None and given.std is None:
+        print(_UNSAID)
     return _checkpoint(backbone, model, tuple(names), loaded.origin, prepared)
 
 
