@@ -258,9 +258,9 @@ def other(name, **options):
     ("content", "message"),
     [
         (other("squeezenet1_0"), r"these are those of squeezenet1_0; give --backbone squeezenet1_0"),
-        (lambda: {"state_dict": prefixed("module.", other("resnet50", num_classes=7)())}, "these are those of resnet50"),
+        (lambda: {"net": prefixed("module.", other("resnet50", num_classes=7)())}, "these are those of resnet50"),
         (lambda: {"blocks.0.attn.qkv.weight": torch.ones(9, 3)}, r"0 of its 50 .*'blocks.0.attn.qkv.weight'; they are"),
-        (lambda: {"a.weight": torch.ones(2), **{f"{k}x": v for k, v in STATE.items()}}, "0 of its 50 tensors are there"),
+        (lambda: {f"{name}x": value for name, value in STATE.items()}, "0 of its 50 tensors are there"),
         (lambda: {**STATE, "features.13.weight": torch.ones(1)}, r"1 unexpected \(features.13.weight\); check"),
     ],
 )  # fmt: skip
