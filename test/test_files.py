@@ -109,7 +109,7 @@ def test_a_disk_that_cannot_flush_folders_is_written_to_all_the_same(
         file.write(b"new")
 
     assert (tmp_path / "a.txt").read_bytes() == b"new"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.txt"]
 
 
 def test_a_text_with_a_file_name_of_any_bytes_is_written_as_utf8():

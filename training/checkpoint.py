@@ -115,13 +115,17 @@ def load(path: Path) -> Checkpoint:
     return Checkpoint(**values)
 
 
-def _what_instead(values: object) -> str:
-    """Returns what a file of plain values is that is no checkpoint of this version."""
+def is_own(values: object) -> bool:
+    """Returns whether the content of a file is a checkpoint of this package, of any version."""
     made_by = values.get("format") if isinstance(values, dict) else None
-    if isinstance(made_by, str) and made_by != FORMAT and made_by.startswith(FORMAT.partition("/")[0]):
-        return (
-            f"a checkpoint of another version of this package ({made_by[:80]}); export it with that one, or train again"
-        )
+    return isinstance(made_by, str) and made_by.startswith(FORMAT.partition("/")[0])
+
+
+def _what_instead(values: Any) -> str:  # noqa: ANN401 - whatever was in the file
+    """Returns what a file of plain values is that is no checkpoint of this version."""
+    if is_own(values) and values["format"] != FORMAT:
+        made_by = values["format"][:80]
+        return f"a checkpoint of another version of this package ({made_by}); export it with that one, or train again"
     return f"not a checkpoint of this package; name the best.pt or last.pt of a training run; {_FOREIGN}"
 
 

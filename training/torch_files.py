@@ -97,7 +97,7 @@ def read_tensors(path: Path) -> Any:  # noqa: ANN401 - whatever is in the file
         return _read(path)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such weights file; give imagenet, none or a path") from None
-    except (OSError, ValueError, SafetensorError, RuntimeError, EOFError) as error:
+    except (OSError, ValueError, SafetensorError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
         if what := what_else(path):
             raise ConfigError(f"{path}: {what}") from None
         reason = (str(error).splitlines() or [type(error).__name__])[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shlex
 import shutil
 
@@ -94,7 +95,7 @@ def test_other_images_are_refused_and_what_differs_is_said_in_one_line(trained, 
 
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith(f"error: {copy}: ")
-    assert __import__("re").search(message, error)
+    assert re.search(message, error)
     assert not (tmp_path / "m.onnx").exists()
 
 

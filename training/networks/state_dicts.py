@@ -20,6 +20,8 @@ _WRAPPERS = frozenset({
 _AVERAGED = re.compile(r"(?:^|[._ ])(?:ema|averaged?|swa|shadow)(?:$|[._ ])|n_averaged")
 _DEEPEST = 5
 """Levels of dictionaries in which tensors are looked for, and parts that are taken off a name."""
+_DEEPEST_LAYER = 16
+"""Levels of layers in layers; more than any network has, and few enough for a file that nests one in itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +84,7 @@ def _of_module(module: object, prefix: str = "", depth: int = 0) -> Iterator[tup
         for name, value in attributes(values.get(kind)).items():
             if isinstance(value, Tensor):
                 yield f"{prefix}{name}", value
-    for name, child in attributes(values.get("_modules")).items() if depth < 20 * _DEEPEST else ():
+    for name, child in attributes(values.get("_modules")).items() if depth < _DEEPEST_LAYER else ():
         yield from _of_module(child, f"{prefix}{name}.", depth + 1)
 
 

@@ -6,11 +6,13 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from cnn_perception.commands import for_shell
 from cnn_perception.errors import ConfigError, ModelError
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, Interpolation, ResizeMode
 from training.checkpoint import UNCALIBRATED, Checkpoint
@@ -93,6 +95,9 @@ def untrained(backbone: str, weights: str, classes: str | None, given: Preparati
     torch.manual_seed(0)
     model = backbones.build(backbone, len(names))
     loaded = backbones.load_weights(model, backbone, weights)
+    if loaded.ours:
+        told = for_shell("--checkpoint", Path(weights))
+        raise ConfigError(f"{weights}: is a checkpoint of this package, with classes and preprocessing: give {told}")
     if weights != "none" and not loaded.head:
         of = f", but of {loaded.classes}" if loaded.classes else ""
         raise ConfigError(f"{loaded.origin}: its last layer is not one of {len(names)} classes{of}; give its --classes")

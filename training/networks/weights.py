@@ -13,6 +13,7 @@ from torchvision import models  # type: ignore[import-untyped]
 
 from cnn_perception.errors import ConfigError, printable
 from cnn_perception.model.spec import InputSpec
+from training.checkpoint import is_own
 from training.config.normalisation import Colours, as_text
 from training.networks.fitting import classifier_name, load_fitting
 from training.torch_files import attributes, read_tensors
@@ -32,6 +33,7 @@ class Loaded:
         note: What of a file was taken and what was left out, in a line; empty without a file.
         head: Whether they include the last layer.
         classes: How many the last layer in the file has; 0 if it has none of the name.
+        ours: Whether the file is a checkpoint of this package.
         normalisation: With which mean and standard deviation they were trained; None where their file says nothing.
     """
 
@@ -39,6 +41,7 @@ class Loaded:
     note: str = ""
     head: bool = False
     classes: int = 0
+    ours: bool = False
     normalisation: Normalisation | None = None
 
     def lines(self, size: InputSpec) -> list[str]:
@@ -73,7 +76,7 @@ def load_weights(model: nn.Module, name: str, source: str) -> Loaded:
     origin = f"{path.name} sha256:{_sha256(path)[:12]}"
     fit = load_fitting(model, name, content, origin)
     note = printable(f"{path.name}: {fit.in_words(name)}")
-    return Loaded(origin, note, fit.head, fit.classes, _normalisation(content))
+    return Loaded(origin, note, fit.head, fit.classes, is_own(content), _normalisation(content))
 
 
 def published_weights(name: str) -> models.WeightsEnum:

@@ -109,7 +109,8 @@ def test_a_table_of_several_classes_an_image_has_the_order_of_the_file(photos, t
         odd = int(sample.path.stem) % 2
         assert (sample.values, sample.label) == (((0.0, 1.0, 1.0), 1) if odd else ((1.0, 0.0, 0.0), 0))
     write_split(tmp_path / "split.csv", data)
-    again = load(tmp_path / "split.csv", ("turn", "go", "far"))
+    options = DataOptions(task="multilabel", class_names=("turn", "go", "far"))
+    again = load_images(tmp_path / "split.csv", options)
     assert [sample.values for sample in again.samples] == [sample.values for sample in data.samples]
 
 
