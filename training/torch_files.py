@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from cnn_perception.errors import ConfigError, ModelError
@@ -97,7 +96,9 @@ def read_tensors(path: Path) -> Any:  # noqa: ANN401 - whatever is in the file
         return _read(path)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such weights file; give imagenet, none or a path") from None
-    except (OSError, ValueError, SafetensorError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+    except ConfigError:
+        raise
+    except Exception as error:  # torch runs the file's instructions, of which damaged ones fail in any way
         if what := what_else(path):
             raise ConfigError(f"{path}: {what}") from None
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -236,7 +237,7 @@ def _what_archive(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile:
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):  # NotImplementedError: of a later format
         return "is a damaged archive, not a file of plain tensors; fetch it again"
     if any(name.endswith("/constants.pkl") for name in names):
         return "is a TorchScript program; save its weights: torch.save(torch.jit.load(FILE).state_dict(), NEW)"

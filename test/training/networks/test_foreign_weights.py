@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import datetime
 import enum
 import os
@@ -366,3 +367,18 @@ def test_a_file_that_says_other_colours_than_the_weights_will_get_is_told(tmp_pa
     warnings = [line for line in said.lines(SPEC) if "--mean 0.5,0.5,0.5 --std 0.25,0.5,0.5" in line]
     assert len(warnings) == told
     assert len(said.lines(SPEC)) == 1 + told
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_whatever_is_damaged_in_a_file_is_read_or_refused_in_one_line(tmp_path, legacy):
+    content = {"state_dict": {"a": torch.ones(2, 2)}, "args": argparse.Namespace(lr=0.1), "best": np.float64(1)}
+    torch.save(content, tmp_path / "whole.pth", _use_new_zipfile_serialization=not legacy)
+    whole = (tmp_path / "whole.pth").read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for place in random.integers(0, min(len(whole), 1000), 3):
+            damaged[place] = random.integers(256)
+        (tmp_path / "a.pth").write_bytes(damaged)
+        with contextlib.suppress(ConfigError):  # any other is a defect
+            torch_files.read_tensors(tmp_path / "a.pth")
