@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import shlex
 import shutil
 import signal
 import subprocess
@@ -23,7 +22,7 @@ from typing import Any
 
 import torch
 
-from cnn_perception.commands import exit_code
+from cnn_perception.commands import exit_code, for_shell
 from cnn_perception.errors import EXIT_INTERRUPTED, EXIT_OK, DataError, PerceptionError
 from cnn_perception.files import require_unused
 from cnn_perception.ros import transport
@@ -142,7 +141,7 @@ def _environment() -> dict[str, str]:
 
 def _step(module: str, *arguments: object) -> None:
     """Prints a command and runs it."""
-    print(f"$ python -m {module} {shlex.join(map(str, arguments))}", flush=True)
+    print(f"$ {for_shell('python', '-m', module, *arguments)}", flush=True)
     code = subprocess.run(module_command(module, *arguments), env=_environment()).returncode
     if code in (EXIT_INTERRUPTED, -signal.SIGINT):
         raise KeyboardInterrupt
@@ -190,7 +189,7 @@ def _run_live(drive: LabelledDrive, model: Path, bag: Path) -> dict[str, Any]:
     processes: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for name, command in commands.items():
-            print(f"$ {shlex.join(['python', *command[1:]])}", flush=True)
+            print(f"$ {for_shell('python', *command[1:])}", flush=True)
             processes[name] = subprocess.Popen(command, env=_environment())
         while (code := processes["recorder"].poll()) is None:
             for name in ("node", "camera"):

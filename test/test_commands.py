@@ -1,10 +1,17 @@
-"""Owns: the exit codes of commands and the line that says why. Oracle: the codes that the README promises."""
+"""Owns: the exit codes of commands, the line that says why, and commands to be pasted.
+
+Oracles: the codes that the README promises, and a real shell.
+"""
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+from pathlib import Path
+
 import pytest
 
-from cnn_perception.commands import exit_code
+from cnn_perception.commands import exit_code, for_shell
 from cnn_perception.doctor.finding import Finding
 from cnn_perception.errors import BagError, ConfigError, FrameError, PerceptionError, one_line
 
@@ -60,3 +67,26 @@ def test_what_steers_a_terminal_or_forges_a_line_is_escaped(odd, capsys):
     assert line == f"error: a{odd.encode('unicode_escape').decode()}b.mcap: grün\n"
     assert one_line(ValueError(f"a{odd}b")).isprintable()
     assert str(Finding("warn", f"a{odd}b", odd, odd)).isprintable()
+
+
+NASTY = [
+    "plain/a.pt", "two words", "it's", 'say "hi"', "$HOME", "`id`", "a#b", "# a", "!!", "a\\b", "*", "a;b&c|d>e", "~",
+    "", "{a,b}", "größe 蜂", "line\nbreak", "tab\there", "\x1b[31m", "caf\udce9", "-x", "--data", "a=b", "(1)", "%s",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("word", NASTY)
+def test_a_shell_makes_the_same_words_of_a_command(word):
+    line = for_shell("printf", "%s\\0", word, 3, "--output", word)
+
+    done = subprocess.run(["bash", "-c", f"printf -- {line.removeprefix('printf ')}"], check=True, capture_output=True)
+    word_bytes = word.encode(errors="surrogateescape")
+    assert done.stdout == b"\0".join([word_bytes, b"3", b"--output", word_bytes, b""])
+    assert line.isprintable()
+    if word.isprintable():
+        assert shlex.split(line) == ["printf", "%s\\0", word, "3", "--output", word]
+
+
+@pytest.mark.parametrize("name", ["-rf", "--resume"])
+def test_a_path_that_looks_like_an_option_is_none(name):
+    assert for_shell("ls", Path(name), Path("a", name), name) == f"ls ./{name} a/{name} {name}"

@@ -89,20 +89,27 @@ def test_the_content_is_flushed_before_the_renaming_and_the_folder_after_it(
     assert flushed == [(False, False), (True, True)]
 
 
-def test_a_disk_that_cannot_flush_folders_is_written_to_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    flush = os.fsync
+@pytest.mark.parametrize("kind", [errno.EINVAL, errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.EBADF, errno.ENOSYS])
+@pytest.mark.parametrize("function", ["fsync", "open"])
+def test_a_disk_that_cannot_flush_folders_is_written_to_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, kind: int
+):
+    """As CIFS, 9p and some FUSE file systems do, and folders that may be written to but not read."""
+    usual = getattr(os, function)
 
-    def fail(number: int) -> None:
-        if Path(f"/proc/self/fd/{number}").is_dir():
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        flush(number)
+    def fail(what: int | str | Path, *flags: int) -> int | None:
+        if (Path(f"/proc/self/fd/{what}") if function == "fsync" else Path(what)).is_dir():
+            raise OSError(kind, os.strerror(kind))
+        return usual(what, *flags)
 
-    monkeypatch.setattr("os.fsync", fail)
+    (tmp_path / "a.txt").write_bytes(b"old")
+    monkeypatch.setattr(f"os.{function}", fail)
 
     with replacing(tmp_path / "a.txt") as file:
         file.write(b"new")
 
     assert (tmp_path / "a.txt").read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.txt"]
 
 
 def test_a_text_with_a_file_name_of_any_bytes_is_written_as_utf8():

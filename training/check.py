@@ -21,8 +21,8 @@ from training.data.records import PARTS, LabelledImages
 from training.tasks.by_name import task_of
 
 SETTINGS = (
-    "data", "task", "targets", "group_pattern", "strict", "val_fraction", "test_fraction", "split", "folds", "fold",
-    "seed",
+    "data", "task", "targets", "classes", "group_pattern", "strict", "val_fraction", "test_fraction", "split", "folds",
+    "fold", "seed",
 )  # fmt: skip
 
 

@@ -16,9 +16,11 @@ from torch import Tensor
 
 from cnn_perception.errors import DataError, ModelError
 from cnn_perception.model.spec import InputSpec, Task, UnknownRule
-from training.run_files import replacing, require_unpacked
+from training.run_files import replacing
+from training.torch_files import require_unpacked, what_else
 
 FORMAT = "cnn_perception.checkpoint/2"
+_FOREIGN = "weights of other programs are given as --weights, with the name of their network as --backbone"
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,11 @@ def load(path: Path) -> Checkpoint:
         require_unpacked(path)
         values = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # torch runs the file's instructions, of which damaged ones fail in any way
-        raise DataError(f"{path}: truncated, or no checkpoint of this package; train again or take another") from None
+        what = what_else(path) or "truncated, or no checkpoint of this package; train again or take another"
+        raise DataError(f"{path}: {what}; {_FOREIGN}") from None
     names = {f.name for f in dataclasses.fields(Checkpoint)} | {"format"}
     if not isinstance(values, dict) or values.get("format") != FORMAT or values.keys() | {"train_targets"} != names:
-        raise DataError(f"{path}: not a checkpoint of this package; name the best.pt or last.pt of a training run")
+        raise DataError(f"{path}: {_what_instead(values)}")
     del values["format"]
     spec = values["input"]
     try:
@@ -110,6 +113,20 @@ def load(path: Path) -> Checkpoint:
     except (TypeError, KeyError, ModelError) as error:
         raise DataError(f"{path}: its settings cannot be used ({error}); train again") from None
     return Checkpoint(**values)
+
+
+def is_own(values: object) -> bool:
+    """Returns whether the content of a file is a checkpoint of this package, of any version."""
+    made_by = values.get("format") if isinstance(values, dict) else None
+    return isinstance(made_by, str) and made_by.startswith(FORMAT.partition("/")[0])
+
+
+def _what_instead(values: Any) -> str:  # noqa: ANN401 - whatever was in the file
+    """Returns what a file of plain values is that is no checkpoint of this version."""
+    if is_own(values) and values["format"] != FORMAT:
+        made_by = values["format"][:80]
+        return f"a checkpoint of another version of this package ({made_by}); export it with that one, or train again"
+    return f"not a checkpoint of this package; name the best.pt or last.pt of a training run; {_FOREIGN}"
 
 
 def _calibration(values: dict[str, Any]) -> Calibration:

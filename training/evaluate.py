@@ -143,7 +143,7 @@ def _require_agreement(first: Candidate, other: Candidate) -> None:
 
 def _open_data(data: Path, first: Candidate, part: Part) -> LabelledImages:
     """The data set, split as the checkpoint's own run did, so that its training images stay out."""
-    options = DataOptions.of(first.checkpoint.config)
+    options = DataOptions.again(first.checkpoint.config, first.checkpoint.class_names)
     if part == "test":  # which folds leave out: they are made of the training images only
         options = dataclasses.replace(options, folds=None, fold=None)
     images = load_images(data, options)

@@ -40,6 +40,7 @@ from cnn_perception.model.spec import (
     PrecisionRecord,
     TrainingRecord,
 )
+from training import config, moved_data
 from training.checkpoint import Checkpoint, load
 from training.graphs import gallery, image_statistics, score_map, trace
 from training.graphs.gallery import Reference
@@ -47,13 +48,15 @@ from training.graphs.parity import ParityError, compare_logits
 from training.graphs.quantise import CALIBRATION_IMAGES, MAX_ACCURACY_LOSS, AccuracyError, Reduction, reduce
 from training.networks import backbones
 from training.networks.build import restore
-from training.networks.untrained import untrained
+from training.networks.untrained import Preparation, untrained
 from training.report import model_file
 from training.run_files import replacing
 
 TOLERANCE = 1e-3
 """Largest difference of a logit; float32 in another order of summation differs by some 1e-6 of the logits' size."""
 PARITY_IMAGES = 64
+_PREPARATION = ("resize_mode", "crop_fraction", "interpolation", "mean", "std")
+"""Settings of `training.train` that networks which were trained elsewhere are exported with, too."""
 _LARGEST_FILE_BYTES = 2**31 - 1  # protobuf's limit for one message
 
 
@@ -208,9 +211,16 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--checkpoint", type=Path, help="best.pt or last.pt of a training run")
     source.add_argument("--backbone", help="instead: a torchvision or classic network, without training")
     parser.add_argument("--output", type=Path, required=True, help="the .onnx file to write")
-    parser.add_argument("--weights", help="of --backbone: imagenet, none (default), or a .pth or .safetensors file")
-    parser.add_argument("--classes", help="of --backbone: their number, or a JSON file with the list of names")
-    parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of --backbone: input pixels")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="of --checkpoint: where its images are now, if they were moved; all are read and compared",
+    )
+    parser.add_argument(
+        "--weights", help="of --backbone: imagenet, none (default), or a file of torch or safetensors, of any program"
+    )
+    parser.add_argument("--classes", help="of --backbone: their number, or a file with their names, one a line")
+    _add_preparation(parser.add_argument_group("of --backbone, as its weights were trained"))
     parser.add_argument(
         "--tolerance",
         type=float,
@@ -221,6 +231,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_reduction(parser)
     _add_references(parser)
     return parser
+
+
+def _add_preparation(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="input pixels")
+    config.add_options(group, _PREPARATION)
+    group.set_defaults(**dict.fromkeys(_PREPARATION))
 
 
 def _add_reduction(parser: argparse.ArgumentParser) -> None:
@@ -251,9 +267,11 @@ def _add_references(parser: argparse.ArgumentParser) -> None:
 
 def _checkpoint(options: argparse.Namespace) -> Checkpoint:
     if options.checkpoint:
-        return load(options.checkpoint)
+        saved = load(options.checkpoint)
+        return moved_data.at(saved, options.data) if options.data else saved
     size = (options.size[0], options.size[1]) if options.size else None
-    return untrained(options.backbone, options.weights or "none", options.classes, size)
+    given = {name: getattr(options, name) for name in _PREPARATION}
+    return untrained(options.backbone, options.weights or "none", options.classes, Preparation(size, **given))
 
 
 def _reduction(options: argparse.Namespace) -> Reduction | None:
@@ -270,8 +288,11 @@ def _references(options: argparse.Namespace, checkpoint: Checkpoint) -> Sequence
 
 def _check_options(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Ends the program where options do not belong together."""
-    if options.checkpoint and (options.weights or options.classes or options.size):
-        parser.error("--weights, --classes and --size belong to --backbone: a checkpoint carries its own")
+    own = ("weights", "classes", "size", *_PREPARATION)
+    if options.checkpoint and (foreign := [name for name in own if getattr(options, name) is not None]):
+        parser.error(f"--{foreign[0].replace('_', '-')} belongs to --backbone: a checkpoint carries its own")
+    if options.backbone and options.data:
+        parser.error("--data belongs to --checkpoint: it says where the images of its training are now")
     if options.backbone and (options.int8 or options.fp16):
         parser.error("--int8 and --fp16 belong to --checkpoint: what they cost is measured on its images")
     if options.backbone and options.gallery is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,25 +35,6 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         if cause.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DataError(f"{path}: disk full; free some space and continue with --resume") from None
         raise DataError(f"{path}: cannot be written ({cause.strerror}); choose another --output") from None
-
-
-def require_unpacked(path: Path) -> None:
-    """Refuses a torch file whose tensors are compressed, which torch never does: megabytes could become gigabytes.
-
-    Raises:
-        ValueError: If they are.
-        OSError: If the file cannot be read.
-    """
-    if not zipfile.is_zipfile(path):  # of torch before 1.6, which compressed nothing either
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
-            size = sum(entry.file_size for entry in archive.infolist())
-    except zipfile.BadZipFile as error:
-        raise ValueError(str(error)) from None
-    if packed or size > path.stat().st_size:
-        raise ValueError("its tensors are compressed, or overlap")
 
 
 def write_text(path: Path, text: str) -> None:

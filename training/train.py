@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnn_perception.commands import bad_input, exit_code
+from cnn_perception.commands import bad_input, exit_code, for_shell
 from cnn_perception.errors import ConfigError, DataError, PerceptionError, printable
 from training import check, checkpoint, config, distributed
 from training.batches import cache
@@ -44,8 +43,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = config.with_recipe(config.parse(argv))
     except PerceptionError as error:
         return bad_input(error)
-    then = "no rate is suggested" if given.get("find_lr") else f"continue with --output {given.get('output')} --resume"
-    return exit_code(lambda: _run(given), f"interrupted; {then}")
+    return exit_code(lambda: _run(given), f"interrupted; {_then(given)}")
+
+
+def _then(given: Mapping[str, Any]) -> str:
+    """Says what to do after an interruption."""
+    if given.get("find_lr"):
+        return "no rate is suggested"
+    again = ("python", "-m", "training.train", "--output", Path(given.get("output", "")), "--resume")
+    return f"continue with {for_shell(*again)}"
 
 
 def _run(given: dict[str, Any]) -> None:
@@ -68,7 +74,7 @@ def suggest_lr(given: dict[str, Any]) -> None:
         found = lr_finder.find(run)
     write_sweep(run.folder, found)
     rate = found.suggestion()
-    print(f"suggested: --lr {rate:.1e}; the curve is {run.folder / 'lr_finder.png'}")
+    print(f"suggested: --lr {rate:.1e}; the curve is {printable(str(run.folder / 'lr_finder.png'))}")
 
 
 def write_sweep(folder: Path, found: Sweep) -> None:
@@ -172,10 +178,10 @@ def summarise(run: Run, report: dict[str, Any], parts: Sequence[str]) -> None:
             known = f"{row['mae_of_training_mean']:.4g}"
             shown_error = f"mean absolute error {told}, R2 {row['r2']:.3f}"
             print(f"      {printable(name)}: {shown_error} (always the training mean: {known})")
-    print(f"{sum(report['seconds'].values()):.0f} s; report and figures in {run.folder}\nnext:")
+    print(f"{sum(report['seconds'].values()):.0f} s; report and figures in {printable(str(run.folder))}\nnext:")
     name = f"{Path(run.config.data).name}_{run.config.backbone}.onnx"
-    words = ["--checkpoint", str(run.folder / "best.pt"), "--output", f"models/{name}"]
-    print(f"  python -m training.export {shlex.join(words)}")
+    words = ("--checkpoint", run.folder / "best.pt", "--output", Path("models", name))
+    print(f"  {for_shell('python', '-m', 'training.export', *words)}")
 
 
 def _figures(part: str, scores: Mapping[str, Any], shown: Sequence[str]) -> list[str]:

@@ -27,6 +27,7 @@ from cnn_perception.bag.message_types import (
 from cnn_perception.bag.metadata import Metadata, read_metadata
 from cnn_perception.bag.storage import LONGEST_PAUSE_NS, Channel, StorageFile, by_topic, clock_note, reception_order
 from cnn_perception.bag.storage_files import open_files, storage_paths
+from cnn_perception.commands import for_shell
 from cnn_perception.errors import BagError, FrameError, one_line, printable
 from cnn_perception.image.messages import EncodedFile, EncodedImage, encoded_from_message, nanoseconds, way_out
 from cnn_perception.label_text import SEPARATOR
@@ -252,7 +253,7 @@ class Bag:
         return files, metadata
 
     def _metadata(self) -> Metadata | None:
-        repair = f"repair with `ros2 bag reindex {self.path}`"
+        repair = f"repair with `{for_shell('ros2', 'bag', 'reindex', self.path)}`"
         try:
             metadata = read_metadata(self.path)
         except BagError as error:

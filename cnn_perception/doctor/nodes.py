@@ -17,6 +17,7 @@ from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from sensor_msgs.msg import JointState
 from vision_msgs.msg import Classification
 
+from cnn_perception.commands import for_shell
 from cnn_perception.doctor.finding import Finding, Level
 from cnn_perception.doctor.ros_client import RosClient
 from cnn_perception.doctor.topics import IMAGE_TYPES
@@ -74,12 +75,17 @@ def lifecycle_state(client: RosClient, name: str) -> str:
     return "" if answer is None else str(answer.current_state.label)
 
 
+def _set(name: str, transition: str) -> str:
+    """Returns the command that makes a transition of a node."""
+    return for_shell("ros2", "lifecycle", "set", name, transition)
+
+
 def check_state(name: str, state: str) -> Finding:
     """Checks a node's lifecycle state."""
     subject = f"node {name}"
     remedies = {
-        "unconfigured": f"ros2 lifecycle set {name} configure, then activate; its log says why it is not, if it failed",
-        "inactive": f"ros2 lifecycle set {name} activate",
+        "unconfigured": f"{_set(name, 'configure')}, then activate; its log says why it is not, if it failed",
+        "inactive": _set(name, "activate"),
         "finalized": "start it again",
     }
     if state == "active":
@@ -210,9 +216,8 @@ def check_output(name: str, output: NodeOutput, frames: int) -> Iterator[Finding
         yield Finding("FAIL", subject, f"cannot reach a subscriber, {text}", "let it ask for what the node offers")
     if not output.subscribers:
         text = "nobody else subscribes to its results; it computes only what somebody wants"
-        yield Finding(
-            "ok", subject, text, f"ros2 topic echo {next(iter(output.result_counts), name + '/classification')}"
-        )
+        topic = next(iter(output.result_counts), f"{name}/classification")
+        yield Finding("ok", subject, text, for_shell("ros2", "topic", "echo", topic))
     for topic, count in output.result_counts.items():
         if count or not frames:
             yield Finding("ok", f"topic {topic}", f"{count} answers while {frames} images arrived here")

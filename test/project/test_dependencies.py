@@ -45,10 +45,14 @@ NEEDS_ROS = NODES | {"ros", "lifecycle", "entry_points"}
 TORCH = {"torch", "torchvision", "safetensors"}
 TRAINING: list[dict[str, set[str]]] = [
     {"distributed": {"torch"}, "tasks": {"numpy", "torch"}},
-    {"run_files": set(), "text_table": set()},
+    {"run_files": set(), "text_table": set(), "torch_files": {"torch", "safetensors"}},
     {"recipes": set(), "data": {"numpy", "cv2", "PIL", "tqdm"}},
     {"config": set(), "checkpoint": {"torch"}},
-    {"networks": TORCH | {"numpy"}, "batches": {"numpy", "torch", "torchvision", "cv2", "PIL", "tqdm"}},
+    {
+        "moved_data": set(),
+        "networks": TORCH | {"numpy"},
+        "batches": {"numpy", "torch", "torchvision", "cv2", "PIL", "tqdm"},
+    },
     {"scoring": {"numpy", "torch", "tqdm"}},
     {"loop": {"numpy", "torch", "tqdm", "tensorboard"}, "graphs": TORCH | {"numpy", "onnx", "onnxruntime", "tqdm"}},
     {"calibration": {"numpy", "torch", "PIL", "tqdm"}},

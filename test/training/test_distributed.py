@@ -121,7 +121,7 @@ def test_ctrl_c_ends_all_processes_and_the_run_can_be_continued(photos, alone, t
     _, err = run.communicate(timeout=60)
 
     assert run.returncode != 0
-    assert "continue with --output" in err or len(history(tmp_path / "two")) == 2
+    assert "continue with python -m training.train --output" in err or len(history(tmp_path / "two")) == 2
     with pytest.raises(ProcessLookupError):
         os.killpg(run.pid, 0)
     rest = tiny_run(photos, tmp_path / "two", resume=True, **SETTINGS)

@@ -5,6 +5,8 @@ Leaves to others: where a network is cut (test_backbones), what its cells see (t
 
 from __future__ import annotations
 
+import argparse
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -281,7 +283,19 @@ def test_random_weights_are_exported_for_a_number_of_classes(tmp_path):
     [
         (["squeezenet1_1"], "--classes is missing"),
         (["squeezenet9", "--classes", "3"], "did you mean squeezenet1_"),
-        (["squeezenet1_1", "--classes", "labels.json"], "labels.json: neither a number nor a readable JSON file"),
+        (["squeezenet1_1", "--classes", "labels.json"], "labels.json: neither a number nor a readable file of names"),
+        (["squeezenet1_1", "--classes", "3", "--mean", "124,116,104"], "give those from 0 to 1: --mean 0.486"),
+        (["squeezenet1_1", "--classes", "3", "--std", "0"], "--std: 0,0,0 is out of range"),
+        (["squeezenet1_1", "--classes", "3", "--crop-fraction", "2"], "crop_fraction is out of range: 2"),
+        (["squeezenet1_1", "--classes", "3", "--size", "0", "9"], "input size is out of range: 0x9"),
+        (
+            ["squeezenet1_1", "--classes", "3", "--resize-mode", "squash", "--crop-fraction", "0.9"],
+            "--crop-fraction: needs --resize-mode crop, got squash",
+        ),
+        (
+            ["googlenet", "--classes", "3", "--mean", "0.5", "--std", "0.5"],
+            "googlenet takes ImageNet's --mean and --std",
+        ),
         (["squeezenet1_1", "--classes", "1"], "at least 2 are needed"),
         (["squeezenet1_1", "--classes", "3", "--tolerance", "0"], "must be above 0"),
     ],
@@ -292,6 +306,57 @@ def test_wrong_options_are_refused_in_one_line(tmp_path, capsys, options, messag
     printed = capsys.readouterr().err
     assert message in printed
     assert printed.count("\n") == 1
+
+
+def test_own_weights_are_exported_with_their_own_preprocessing(tmp_path, squeezenet, capsys):
+    torch.save(squeezenet.state_dict(), tmp_path / "w.pth")
+    (tmp_path / "labels.txt").write_text("\n".join(CLASSES) + "\n")
+    own = ("squeezenet1_1", "--weights", str(tmp_path / "w.pth"), "--classes", str(tmp_path / "labels.txt"))
+    size = ("--size", "64", "96")
+
+    assert untrained(tmp_path, *own, *size) == errors.EXIT_OK
+    assert "does not say how images were prepared" in capsys.readouterr().out
+    words = ("--mean", "0.5,0.4,0.3", "--std", "0.25", "--interpolation", "bicubic", "--resize-mode", "squash")
+    assert untrained(tmp_path, *own, *size, *words) == errors.EXIT_OK
+
+    model = OnnxModel(tmp_path / "m.onnx", CPU)
+    assert model.spec.class_names == CLASSES
+    assert model.spec.input == InputSpec(64, 96, "squash", 1.0, "bicubic", (0.5, 0.4, 0.3), (0.25, 0.25, 0.25))
+    shown = capsys.readouterr().out
+    assert "does not say" not in shown
+    assert "mean 0.5,0.4,0.3, std 0.25,0.25,0.25" in shown
+    grey = decode_file_bytes(png(np.full((64, 96, 3), 51, np.uint8)))
+    tensor = torch.tensor([[(0.2 - mean) / 0.25 for mean in (0.5, 0.4, 0.3)]])[..., None, None].expand(1, 3, 64, 96)
+    with torch.no_grad():
+        expected = squeezenet(tensor)[0].numpy()
+    (found,) = model.run(preprocess(grey, model.spec.input)[None])
+    np.testing.assert_allclose(found.logits, expected, atol=1e-3 * np.abs(expected).max())
+
+
+def png(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_colours_that_the_file_names_are_taken_unless_others_are_given(tmp_path, squeezenet, capsys):
+    said = argparse.Namespace(mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5])
+    torch.save({"state_dict": squeezenet.state_dict(), "args": said}, tmp_path / "w.pth")
+    own = ("squeezenet1_1", "--weights", str(tmp_path / "w.pth"), "--classes", "5", "--size", "64", "96")
+
+    assert untrained(tmp_path, *own) == errors.EXIT_OK
+    assert OnnxModel(tmp_path / "m.onnx", CPU).spec.input.std == (0.5, 0.5, 0.5)
+    assert "warning" not in capsys.readouterr().out
+    assert untrained(tmp_path, *own, "--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225") == errors.EXIT_OK
+    assert OnnxModel(tmp_path / "m.onnx", CPU).spec.input.std == IMAGENET_STD
+    assert "warning: these weights were trained with other colours: give --mean 0.5,0.5" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_this_package_given_as_weights_is_told_where_it_belongs(tmp_path, squeezenet, capsys):
+    checkpoint.save(tmp_path / "best.pt", checkpoint_of("squeezenet1_1", squeezenet, (64, 96)))
+
+    assert untrained(tmp_path, "squeezenet1_1", "--weights", str(tmp_path / "best.pt"), "--classes", "5") == 2
+    assert f"give --checkpoint {tmp_path}/best.pt" in capsys.readouterr().err
 
 
 def test_weights_of_another_number_of_classes_are_not_exported_with_a_random_last_layer(tmp_path, squeezenet, capsys):

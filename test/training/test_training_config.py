@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import shlex
 import subprocess
 import sys
 import typing
@@ -22,6 +24,7 @@ FLAGS = [
     ("--task", "auto"),
     ("--targets", ()),
     ("--group-pattern", None),
+    ("--classes", None),
     ("--strict --no-strict", False),
     ("--recipe", "none"),
     ("--backbone", "resnet18"),
@@ -35,6 +38,8 @@ FLAGS = [
     ("--resize-mode", "crop"),
     ("--crop-fraction", None),
     ("--interpolation", "bilinear"),
+    ("--mean", (0.485, 0.456, 0.406)),
+    ("--std", (0.229, 0.224, 0.225)),
     ("--val-fraction", 0.2),
     ("--test-fraction", 0.0),
     ("--split", "random"),
@@ -228,11 +233,47 @@ def test_augmentations_add_up_and_flip_can_be_left_out():
         ({"resize_mode": "letterbox", "crop_fraction": 0.875}, "--crop-fraction: needs --resize-mode crop"),
         ({"data": ""}, "--data is missing"),
         ({"moment": 1}, "unknown settings moment;"),
+        ({"mean": (0.5, 0.5)}, r"--mean: .* is not three finite numbers"),
+        ({"mean": "abc"}, r"--mean: 'abc' is not three finite numbers"),
+        ({"std": (0.5, float("nan"), 0.5)}, r"--std: .* is not three finite numbers"),
+        ({"std": (0.5, 0.0, 0.5)}, "--std: 0.5,0,0.5 is out of range"),
+        ({"std": (0.5, -0.2, 0.5)}, "--std: 0.5,-0.2,0.5 is out of range"),
+        ({"mean": (-0.1, 0.5, 0.5)}, "--mean: -0.1,0.5,0.5 is out of range"),
+        ({"mean": (300.0, 0.5, 0.5)}, "--mean: 300,0.5,0.5 is out of range"),
     ],
 )
 def test_a_wrong_setting_is_named(given, message):
     with pytest.raises(ConfigError, match=message):
         make(**{**PLACES, **given})
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "cure"),
+    [  # of 0 to 255, as Caffe, Keras and OpenCV's users have them
+        ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"),
+        ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5), "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"),
+        ((102.0, 127.5, 153.0), (1.0, 1.0, 1.0), "--mean 0.4,0.5,0.6 --std 0.00392157,0.00392157,0.00392157"),
+        ((123.675, 116.28, 103.53), (0.229, 0.224, 0.225), "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"),
+        ((0.485, 0.456, 0.406), (58.395, 57.12, 57.375), "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"),
+    ],
+)
+def test_colours_of_pixels_up_to_255_are_refused_with_those_to_give(mean, std, cure):
+    with pytest.raises(ConfigError, match=f"are of pixels from 0 to 255; .*: {re.escape(cure)}$"):
+        make(**PLACES, mean=mean, std=std)
+
+    given = parse(shlex.split(cure))  # what is said can be given
+    assert make(**PLACES, **given).input.mean == given["mean"]
+
+
+def test_own_colours_are_the_inputs_and_one_number_is_for_all_three():
+    given = parse(["--mean", "0.5", "--std", "0.25,0.5, 0.125", "--interpolation", "bicubic"])
+
+    size = make(**PLACES, **given).input
+    assert (size.mean, size.std, size.interpolation) == ((0.5, 0.5, 0.5), (0.25, 0.5, 0.125), "bicubic")
+    assert make(**PLACES, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)).std == (1.0, 1.0, 1.0)
+    for wrong in ("0.5,0.5", "a,b,c", "0.1,0.2,0.3,0.4", ""):
+        with pytest.raises(SystemExit):
+            parse(["--mean", wrong])
 
 
 @pytest.mark.parametrize(("fraction", "fits"), [(0.009, False), (0.01, True), (0.9, True), (0.901, False)])
@@ -245,9 +286,16 @@ def test_a_range_includes_its_ends(fraction, fits):
 
 
 def test_settings_survive_json():
-    config = make(**PLACES, input_size=(96, 128), augment=("classic",), momentum=0.8)
+    config = make(**PLACES, input_size=(96, 128), augment=("classic",), momentum=0.8, mean=(0.5, 0.25, 0.0))
 
     assert TrainConfig(**from_json(json.dumps(config.to_dict()), "config.json")) == config
+
+
+def test_a_config_of_before_there_were_some_settings_has_their_defaults():
+    config = make(**PLACES, momentum=0.8)
+    older = {name: value for name, value in config.to_dict().items() if name not in ("mean", "std", "classes")}
+
+    assert TrainConfig(**from_json(json.dumps(older), "config.json")) == config
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"lr": 1}'])

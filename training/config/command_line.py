@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NoReturn
 
 from cnn_perception.errors import ConfigError
 from training.config.defaults import MODE_DEFAULTS
 from training.config.fields import as_given, flag_of, required_type
+from training.config.normalisation import colours
 from training.config.settings import TrainConfig
 from training.recipes import recipe as recipes
 
@@ -19,11 +20,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "data", "output", "mode", "backbone", "weights", "epochs", "batch_size", "lr", "augment", "recipe",
     ),
     "data": (
-        "task", "targets", "group_pattern", "strict", "val_fraction", "test_fraction", "split", "folds", "fold",
+        "task", "targets", "classes", "group_pattern", "strict", "val_fraction", "test_fraction", "split", "folds",
+        "fold",
     ),
     "network": (
-        "input_size", "resize_mode", "crop_fraction", "interpolation", "feature_layer", "grid", "dropout",
-        "head_init",
+        "input_size", "resize_mode", "crop_fraction", "interpolation", "mean", "std", "feature_layer", "grid",
+        "dropout", "head_init",
     ),
     "optimisation": (
         "optimizer", "momentum", "weight_decay", "lr_decay_per_stage", "schedule", "warmup_epochs", "step_epochs",
@@ -108,7 +110,7 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:  # noqa
     if typing.get_origin(hint) is Literal:
         return {"choices": typing.get_args(hint), "help": text}
     if typing.get_origin(hint) is tuple:
-        return {"type": _size if typing.get_args(hint)[0] is int else _names, "help": text}
+        return {"type": _TUPLES[typing.get_args(hint)[0]], "help": text}
     return {"type": hint, "help": text}
 
 
@@ -140,3 +142,7 @@ def _size(text: str) -> tuple[int, int]:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+_TUPLES: dict[type, Callable[[str], Any]] = {int: _size, float: colours, str: _names}
+"""How settings of several values are read, by the kind of these."""

@@ -14,8 +14,10 @@ from typing import Any, Literal
 
 from cnn_perception.errors import ConfigError
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, Interpolation, ResizeMode
+from training.config import normalisation
 from training.config.augmentations import SWITCHES
 from training.config.fields import check, setting
+from training.config.normalisation import Colours
 from training.data.choices import By, TaskChoice
 from training.recipes import recipe as recipes
 
@@ -51,6 +53,11 @@ class TrainConfig:
         None,
         help="regular expression for file names; images whose first group (or the one named group) is the same are "
         "never on both sides of the split",
+    )
+    classes: str | None = setting(
+        None,
+        help="file of the class names, one a line, in the order of the network's outputs; it also names classes that "
+        "the data only number; by default they are sorted",
     )
     strict: bool = setting(False, help="refuse data with a single image that cannot be read; otherwise up to 5 %%")
     recipe: str = setting(
@@ -89,6 +96,11 @@ class TrainConfig:
         None, help="share of the shorter side the centre crop keeps; 0.875 for crop, 1 otherwise", low=0.01, high=1
     )
     interpolation: Interpolation = setting("bilinear", help="antialiased filter of the resize")
+    mean: Colours = setting(
+        IMAGENET_MEAN,
+        help="R,G,B subtracted from pixels in [0, 1]: as the --weights were trained, by default ImageNet's",
+    )
+    std: Colours = setting(IMAGENET_STD, help="R,G,B by which they are then divided: likewise")
     val_fraction: float = setting(
         0.2, help="share of each class held out for validation if there is no val folder", low=0.01, high=0.9
     )
@@ -325,6 +337,7 @@ class TrainConfig:
             raise ConfigError("--val-fraction and --test-fraction leave less than a tenth for training; lower them")
         if self.resize_mode != "crop" and self.crop_fraction not in (None, 1.0):
             raise ConfigError(f"--crop-fraction: needs --resize-mode crop, got {self.resize_mode}")
+        normalisation.check(self.mean, self.std)
         if self.mode == "scratch" and self.weights != "none":
             raise ConfigError(f"--mode scratch starts from no weights, got --weights {self.weights}; use finetune")
         if self.mode == "scratch" and (self.head_init != "random" or self.freeze_norm):
@@ -341,7 +354,7 @@ class TrainConfig:
     def input(self) -> InputSpec:
         """The preprocessing that training, validation and the exported model share."""
         fraction = self.crop_fraction or (0.875 if self.resize_mode == "crop" else 1.0)
-        return InputSpec(*self.input_size, self.resize_mode, fraction, self.interpolation, IMAGENET_MEAN, IMAGENET_STD)
+        return InputSpec(*self.input_size, self.resize_mode, fraction, self.interpolation, self.mean, self.std)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, as JSON and a checkpoint keep them."""

@@ -14,10 +14,12 @@ CHANGED_BY_RESUME = (
     "compile", "tensorboard", "unknown", "false_alarm_rate", "outside",
 )  # fmt: skip
 """Settings that may differ when a run is continued."""
+_ADDED = ("mean", "std", "classes")
+"""Settings that a run of an earlier version does not have; their defaults are what it did."""
 
 
 def from_json(text: str, where: str) -> dict[str, Any]:
-    """Reads a config.json as arguments of `make` or `TrainConfig`.
+    """Reads a config.json as arguments of `make` or `TrainConfig`; what an older one does not know is as usual.
 
     Raises:
         ConfigError: If it is not the JSON of a TrainConfig.
@@ -26,7 +28,9 @@ def from_json(text: str, where: str) -> dict[str, Any]:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{where} is not JSON ({error}); start a new run") from None
-    names = {f.name for f in dataclasses.fields(TrainConfig)}
-    if not isinstance(value, dict) or value.keys() != names:
+    usual = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+    added = {name: usual[name] for name in _ADDED}
+    if not isinstance(value, dict) or (added | value).keys() != usual.keys():
         raise ConfigError(f"{where} does not hold the settings of this version; start a new run")
+    value = added | value
     return {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from cnn_perception.commands import for_shell
 from cnn_perception.errors import DataError
 from cnn_perception.image.listing import image_files, is_hidden, visible_folders
 from cnn_perception.model.spec import Task
@@ -95,7 +96,8 @@ def _refuse_outer_folder(root: Path, names: Sequence[str]) -> None:
     """Raises DataError if DIR is the folder around the data set."""
     nested = [name for name in names if any(part_of(sub.name) == "train" for sub in visible_folders(root / name))]
     if nested or (len(names) == 1 and visible_folders(root / names[0])):
-        raise DataError(f"{root}: the data set lies one folder below; use --data {root / (nested or names)[0]}")
+        below = for_shell("--data", root / (nested or names)[0])
+        raise DataError(f"{root}: the data set lies one folder below; use {below}")
 
 
 def _without_wrapping(folder: Path) -> Path:

@@ -21,7 +21,7 @@ import numpy as np
 
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.files import as_utf8
-from training.data import csv_table, duplicates, image_folder, names, scan
+from training.data import classes_file, csv_table, duplicates, image_folder, names, scan
 from training.data.choices import By, TaskChoice
 from training.data.duplicates import Pairs
 from training.data.records import PARTS, ImageFinding, LabelledImages, Listing, Part, Sample
@@ -62,6 +62,7 @@ class DataOptions:
         folds: Validation is one of this many parts of the training images; val and test are left out.
         fold: Which of them, from 1; the first by default.
         strict: Whether one image that cannot be decoded is an error.
+        class_names: Of the classes in their order, see `classes_file.ordered`; empty sorts them.
     """
 
     val_fraction: float = 0.2
@@ -74,12 +75,24 @@ class DataOptions:
     folds: int | None = None
     fold: int | None = None
     strict: bool = False
+    class_names: Sequence[str] = ()
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> DataOptions:
-        """Returns those of a run's settings that say how its data are read."""
+        """Returns those of a run's settings that say how its data are read.
+
+        Raises:
+            ConfigError: If the file of their classes cannot be read.
+        """
+        file = settings.get("classes")
+        return cls.again(settings, classes_file.read(file) if file else ())
+
+    @classmethod
+    def again(cls, settings: Mapping[str, Any], class_names: Sequence[str]) -> DataOptions:
+        """Returns those of a run that is over, whose classes are known and whose file of them may be gone."""
         names = {field.name for field in dataclasses.fields(cls)}
-        return cls(**{name: value for name, value in settings.items() if name in names})
+        given = {name: value for name, value in settings.items() if name in names}
+        return cls(**given, class_names=class_names if settings.get("classes") else ())
 
     @property
     def division(self) -> Division:
@@ -104,7 +117,7 @@ def load_images(source: Path, options: DataOptions | None = None, findings_csv: 
             images, an image has two labels, or more than `MAX_REJECTED` of the images cannot be decoded.
     """
     options = options or DataOptions()
-    listed = with_groups(_list(source, options.task, options.targets), options.group_pattern)
+    listed = with_groups(_list(source, options), options.group_pattern)
     names.require_storable(listed.class_names, str(source))
     listing, contents, findings = _read_all(listed)
     same = duplicates.exact([content.sha256 for content in contents])
@@ -169,7 +182,13 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     write_text(path, text.getvalue())
 
 
-def _list(source: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
+def _list(source: Path, options: DataOptions) -> Listing:
+    """The images that a source names, its classes in the order that the options say."""
+    listed = _listed(source, options.task, options.targets)
+    return classes_file.ordered(listed, options.class_names) if options.class_names else listed
+
+
+def _listed(source: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
     if source.suffix.lower() == ".csv" and not source.is_dir():
         return csv_table.read(source, task, targets)
     if source.is_dir() and (targets or task not in ("auto", image_folder.TASK)):

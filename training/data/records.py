@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -80,6 +81,26 @@ class Listing:
     def keep(self, samples: tuple[Sample, ...]) -> Listing:
         """Returns the same with other samples."""
         return dataclasses.replace(self, samples=samples)
+
+    def renamed(self, names: tuple[str, ...], places: Sequence[int]) -> Listing:
+        """Returns the same with other names of the classes.
+
+        Args:
+            names: The new ones, in their new order.
+            places: The new index of each class, in the old order.
+        """
+        samples = [_moved(sample, places) for sample in self.samples]
+        if not self.in_time:
+            samples.sort(key=lambda sample: (sample.label, sample.path))
+        return dataclasses.replace(self, class_names=names, samples=tuple(samples))
+
+
+def _moved(sample: Sample, places: Sequence[int]) -> Sample:
+    """Returns a sample with each class at another index."""
+    if not sample.values:
+        return dataclasses.replace(sample, label=places[sample.label])
+    values = tuple(sample.values[places.index(new)] for new in range(len(places)))
+    return dataclasses.replace(sample, label=next((k for k, value in enumerate(values) if value), 0), values=values)
 
 
 @dataclass(frozen=True)

@@ -70,8 +70,8 @@ def _still_there(checkpoint: Checkpoint) -> tuple[list[Path], list[Sequence[floa
             labels.append(label)
     if not paths:
         raise DataError(
-            "--gallery: no training image of the checkpoint is on this machine; export where it was trained, or name "
-            "a folder with --gallery-images"
+            "--gallery: no training image of the checkpoint is where it was; say with --data where they are now, or "
+            "name a folder with --gallery-images"
         )
     return paths, labels
 

@@ -160,8 +160,8 @@ def _chosen(paths: Sequence[str], count: int) -> list[Path]:
     rows = [Path(path) for path in paths if Path(path).is_file()]
     if not rows:
         raise DataError(
-            "--int8: no training image of the checkpoint is on this machine, and it is calibrated with them; "
-            "export where it was trained"
+            "--int8: no training image of the checkpoint is where it was, and it is calibrated with them; say with "
+            "--data where they are now"
         )
     return [rows[index] for index in evenly(len(rows), count)]
 
@@ -193,8 +193,8 @@ def _labelled(checkpoint: Checkpoint) -> list[tuple[Path, tuple[float, ...]]]:
     shown = [(Path(path), target) for path, target in labelled if Path(path).is_file()]
     if not shown:
         raise DataError(
-            "--int8 and --fp16 measure what they cost, and no labelled validation image of the checkpoint is on this "
-            "machine; export where it was trained"
+            "--int8 and --fp16 measure what they cost, and no labelled validation image of the checkpoint is where it "
+            "was; say with --data where they are now"
         )
     return shown
 

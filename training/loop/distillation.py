@@ -11,6 +11,7 @@ from torch.nn import functional
 from cnn_perception.errors import ConfigError
 from training import checkpoint
 from training.config import TrainConfig
+from training.config.normalisation import as_text
 from training.data.records import LabelledImages
 from training.networks import build
 from training.tasks.by_name import task_of
@@ -35,8 +36,10 @@ def teacher(config: TrainConfig, data: LabelledImages, device: torch.device) -> 
         raise ConfigError(f"--teacher {path}: differs from {data.root} in its classes ({different}); take another")
     if saved.input != config.input:
         seen = f"{saved.input.height}x{saved.input.width}, {saved.input.resize_mode} {saved.input.crop_fraction:g}"
-        seen = f"{seen}, {saved.input.interpolation}"
-        raise ConfigError(f"--teacher {path}: sees {seen}; give this run the same --input-size and resize")
+        seen = f"{seen}, {saved.input.interpolation}, mean {as_text(saved.input.mean)}, std {as_text(saved.input.std)}"
+        raise ConfigError(
+            f"--teacher {path}: sees {seen}; give this run the same --input-size, resize, --mean and --std"
+        )
     model = build.restore(saved).to(device).eval().requires_grad_(False)
     return model.to(memory_format=torch.channels_last) if config.channels_last else model
 

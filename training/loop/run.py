@@ -220,12 +220,14 @@ def open_run(config: TrainConfig) -> Run:
         json.dumps({**config.to_dict(), "resume": False, "find_lr": False}, indent=2, ensure_ascii=False) + "\n",
     )
     load.write_split(folder / "split.csv", data)
-    model, weights = build.start(config, len(data.class_names))
+    model, loaded = build.start(config, len(data.class_names))
+    if distributed.rank() == 0:
+        print(*loaded.lines(config.input), sep="\n", end="\n" * bool(loaded.note))
     build.check_last_layer(model, config.backbone, data.task)
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     model = model.to(device).to(memory_format=layout)
     workers = affordable(_workers(config, device), (config.batch_size, 3, *config.input_size))
-    return Run(config, folder, data, model, weights, device, workers)
+    return Run(config, folder, data, model, loaded.origin, device, workers)
 
 
 def _workers(config: TrainConfig, device: torch.device) -> int:

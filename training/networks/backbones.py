@@ -17,12 +17,13 @@ from torch.nn import functional
 from torchvision import models  # type: ignore[import-untyped]
 
 from cnn_perception.errors import ConfigError
+from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
 from training.networks import classic
 from training.networks.weights import classifier_name, load_weights
 
 __all__ = [
-    "Split", "Stages", "build", "check_name", "classifier_name", "cut", "is_global_pooling", "load_weights", "split",
-    "stages",
+    "Split", "Stages", "build", "check_name", "classifier_name", "cut", "is_global_pooling", "load_weights",
+    "require_normalisation", "split", "stages",
 ]  # fmt: skip
 
 _OWN_INPUT_SCALING = ("googlenet", "inception_v3")
@@ -83,6 +84,18 @@ def check_name(name: str) -> None:
         hint = f"did you mean {' or '.join(close)}?" if close else "take a torchvision classifier such as resnet18"
         raise ConfigError(
             f"backbone {name!r} is no image classifier of torchvision or training.networks.classic; {hint}"
+        )
+
+
+def require_normalisation(name: str, size: InputSpec) -> None:
+    """Checks that a network gets the normalisation of colours that it expects.
+
+    Raises:
+        ConfigError: If it undoes ImageNet's by itself, and would get another.
+    """
+    if name in _OWN_INPUT_SCALING and (size.mean, size.std) != (IMAGENET_MEAN, IMAGENET_STD):
+        raise ConfigError(
+            f"{name} takes ImageNet's --mean and --std and scales its input to [-1, 1] by itself; leave them out"
         )
 
 

@@ -13,11 +13,11 @@ from training.checkpoint import Checkpoint
 from training.config import TrainConfig
 from training.networks import backbones
 from training.networks.grid_head import with_grid_head
-from training.networks.weights import classifier_name
+from training.networks.weights import Loaded, classifier_name
 from training.tasks.by_name import task_of
 
 
-def start(config: TrainConfig, outputs: int) -> tuple[nn.Module, str]:
+def start(config: TrainConfig, outputs: int) -> tuple[nn.Module, Loaded]:
     """Builds the network of a new run.
 
     Args:
@@ -25,15 +25,16 @@ def start(config: TrainConfig, outputs: int) -> tuple[nn.Module, str]:
         outputs: Width of the last layer.
 
     Returns:
-        The network with the weights to start from, and where they come from.
+        The network with the weights to start from, and what they are.
 
     Raises:
         ConfigError: If the network or its weights cannot be had.
     """
     torch.manual_seed(config.seed)
     model = backbones.build(config.backbone, outputs, dropout=config.dropout)
-    origin = backbones.load_weights(model, config.backbone, config.weights)
-    return _with_head(model, outputs, config.input_size, config.to_dict()), origin
+    backbones.require_normalisation(config.backbone, config.input)
+    loaded = backbones.load_weights(model, config.backbone, config.weights)
+    return _with_head(model, outputs, config.input_size, config.to_dict()), loaded
 
 
 def restore(saved: Checkpoint) -> nn.Module:

@@ -3,54 +3,119 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from cnn_perception.errors import ConfigError
-from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+from cnn_perception.commands import for_shell
+from cnn_perception.errors import ConfigError, ModelError
+from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, Interpolation, ResizeMode
 from training.checkpoint import UNCALIBRATED, Checkpoint
+from training.config import normalisation
+from training.config.normalisation import Colours
+from training.data import classes_file
 from training.networks import backbones
 from training.networks.weights import published_weights
 
+_UNSAID = (
+    "note: the file does not say how images were prepared for these weights: taken as for ImageNet, see --mean, --std, "
+    "--interpolation, --resize-mode and --crop-fraction"
+)
 
-def untrained(backbone: str, weights: str, classes: str | None, size: tuple[int, int] | None) -> Checkpoint:
+
+@dataclass(frozen=True)
+class Preparation:
+    """How images are prepared for weights of the user's own; None is what the weights expect, as far as that is known.
+
+    Attributes:
+        size: Rows and columns of the input, pixels.
+        resize_mode: As in `InputSpec`, and so are the others.
+        crop_fraction: Likewise.
+        interpolation: Likewise.
+        mean: Likewise.
+        std: Likewise.
+    """
+
+    size: tuple[int, int] | None = None
+    resize_mode: ResizeMode | None = None
+    crop_fraction: float | None = None
+    interpolation: Interpolation | None = None
+    mean: Colours | None = None
+    std: Colours | None = None
+
+    def of(self, usual: InputSpec) -> InputSpec:
+        """Returns the preprocessing, with the usual one where nothing is given.
+
+        Raises:
+            ConfigError: If it cannot be.
+        """
+        rows, columns = self.size or (usual.height, usual.width)
+        mode = self.resize_mode or usual.resize_mode
+        whole = usual.crop_fraction if mode == "crop" else 1.0
+        mean, std = self.mean or usual.mean, self.std or usual.std
+        normalisation.check(mean, std)
+        if mode != "crop" and self.crop_fraction not in (None, 1.0):
+            raise ConfigError(f"--crop-fraction: needs --resize-mode crop, got {mode}")
+        try:
+            return InputSpec(
+                rows, columns, mode, self.crop_fraction or whole, self.interpolation or usual.interpolation, mean, std
+            )
+        except ModelError as error:
+            raise ConfigError(f"{error}; give another") from None
+
+
+def untrained(backbone: str, weights: str, classes: str | None, given: Preparation) -> Checkpoint:
     """Returns the checkpoint of a network as it is published, or of random weights (seeded).
 
     Args:
         backbone: As for `backbones.build`.
         weights: As for `backbones.load_weights`.
-        classes: How many there are, or the path of a JSON file with the list of their names; None for those that the
-            weights were published for.
-        size: Rows and columns of the input, pixels; None for those that the weights expect.
+        classes: How many there are, or the path of a file with their names; None for those that the weights were
+            published for.
+        given: How images are prepared.
 
     Raises:
         ConfigError: If the backbone, the weights or the names cannot be had, or the weights know another number of
             classes.
     """
     backbones.check_name(backbone)
-    expected = InputSpec(224, 224, "crop", 0.875, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
+    usual = InputSpec(224, 224, "crop", 0.875, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
     names = _class_names(classes)
     if weights == "imagenet":
         published = published_weights(backbone)
         names = names or _numbered(published.meta["categories"])
-        expected = _input_of(published.transforms())
+        usual = _input_of(published.transforms())
     if not names:
-        raise ConfigError("--classes is missing: give their number, or a JSON file with the list of their names")
-    if size is not None:
-        expected = dataclasses.replace(expected, height=size[0], width=size[1])
-    return _checkpoint(backbone, weights, tuple(names), expected)
-
-
-def _checkpoint(backbone: str, weights: str, class_names: tuple[str, ...], size: InputSpec) -> Checkpoint:
+        raise ConfigError("--classes is missing: give their number, or a file with their names, one a line")
     torch.manual_seed(0)
-    model = backbones.build(backbone, len(class_names))
-    origin = _load_published(model, backbone, weights, len(class_names))
+    model = backbones.build(backbone, len(names))
+    loaded = backbones.load_weights(model, backbone, weights)
+    if loaded.ours:
+        told = for_shell("--checkpoint", Path(weights))
+        raise ConfigError(f"{weights}: is a checkpoint of this package, with classes and preprocessing: give {told}")
+    if weights != "none" and not loaded.head:
+        of = f", but of {loaded.classes}" if loaded.classes else ""
+        raise ConfigError(f"{loaded.origin}: its last layer is not one of {len(names)} classes{of}; give its --classes")
+    if loaded.normalisation:
+        mean, std = loaded.normalisation
+        usual = dataclasses.replace(usual, mean=mean, std=std)
+    prepared = given.of(usual)
+    backbones.require_normalisation(backbone, prepared)
+    for line in loaded.lines(prepared):
+        print(line)
+    if loaded.note and loaded.normalisation is None and given.mean is None and given.std is None:
+        print(_UNSAID)
+    return _checkpoint(backbone, model, tuple(names), loaded.origin, prepared)
+
+
+def _checkpoint(
+    backbone: str, model: nn.Module, class_names: tuple[str, ...], origin: str, size: InputSpec
+) -> Checkpoint:
     training: dict[str, Any] = {"mode": "none", "weights": origin, "data": "", "data_sha256": ""}
     training |= {"train_images": 0, "val_images": 0, "metrics": {}}
     return Checkpoint(
@@ -70,16 +135,6 @@ def _checkpoint(backbone: str, weights: str, class_names: tuple[str, ...], size:
     )
 
 
-def _load_published(model: nn.Module, backbone: str, weights: str, classes: int) -> str:
-    """Loads weights, the last layer's too; returns where they come from."""
-    last = model.get_submodule(backbones.classifier_name(model))
-    before = [parameter.clone() for parameter in last.parameters()]
-    origin = backbones.load_weights(model, backbone, weights)
-    if weights != "none" and all(torch.equal(old, new) for old, new in zip(before, last.parameters(), strict=True)):
-        raise ConfigError(f"{origin}: its last layer is not one of {classes} classes; give its --classes")
-    return origin
-
-
 def _input_of(preset: Any) -> InputSpec:  # noqa: ANN401 - torchvision has no types
     """Returns the preprocessing that comes with published weights, a torchvision `ImageClassification` preset."""
     (side,) = preset.crop_size
@@ -94,13 +149,7 @@ def _class_names(text: str | None) -> list[str]:
         return []
     if text.isdecimal():
         return [f"class {index}" for index in range(int(text))]
-    try:
-        names = json.loads(Path(text).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"--classes {text}: neither a number nor a readable JSON file ({error})") from None
-    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
-        raise ConfigError(f"--classes {text}: must hold a list of names, in the order of the logits")
-    return _numbered(names)
+    return _numbered(classes_file.read(text))
 
 
 def _numbered(names: Sequence[str]) -> list[str]:

@@ -3,52 +3,80 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
-import re
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision import models  # type: ignore[import-untyped]
 
-from cnn_perception.errors import ConfigError
-from training.run_files import require_unpacked
+from cnn_perception.errors import ConfigError, printable
+from cnn_perception.model.spec import InputSpec
+from training.checkpoint import is_own
+from training.config.normalisation import Colours, as_text
+from training.networks.fitting import classifier_name, load_fitting
+from training.torch_files import attributes, read_tensors
+
+__all__ = ["Loaded", "classifier_name", "load_weights", "published_weights"]
+
+Normalisation = tuple[Colours, Colours]
+"""Mean and standard deviation of red, green and blue, in [0, 1]."""
 
 
-def load_weights(model: nn.Module, name: str, source: str) -> str:
+@dataclass(frozen=True)
+class Loaded:
+    """What was loaded into a model.
+
+    Attributes:
+        origin: Where the weights come from: `none`, the torchvision weights, or file name and SHA-256.
+        note: What of a file was taken and what was left out, in a line; empty without a file.
+        head: Whether they include the last layer.
+        classes: How many the last layer in the file has; 0 if it has none of the name.
+        ours: Whether the file is a checkpoint of this package.
+        normalisation: With which mean and standard deviation they were trained; None where their file says nothing.
+    """
+
+    origin: str
+    note: str = ""
+    head: bool = False
+    classes: int = 0
+    ours: bool = False
+    normalisation: Normalisation | None = None
+
+    def lines(self, size: InputSpec) -> list[str]:
+        """Says what was taken, and if the weights were trained with another normalisation than they will get."""
+        lines = [self.note] if self.note else []
+        if self.normalisation and not _are_near(self.normalisation, (size.mean, size.std)):
+            mean, std = map(as_text, self.normalisation)
+            lines.append(f"warning: these weights were trained with other colours: give --mean {mean} --std {std}")
+        return lines
+
+
+def load_weights(model: nn.Module, name: str, source: str) -> Loaded:
     """Loads published weights into a model; only its last layer may differ, and stays as it is where it does.
 
     Args:
         model: What `build` returned.
         name: Name of its architecture.
-        source: `imagenet` for torchvision's download, `none`, or the path of a .pth, .pt or .safetensors file in
-            torchvision's names, of any float width, bare or under `state_dict` or `model`.
-
-    Returns:
-        Where the weights come from, in words: `none`, the torchvision weights, or file name and SHA-256.
+        source: `imagenet` for torchvision's download, `none`, or the path of a file that torch or safetensors wrote,
+            with tensors of any float width in torchvision's names, under any keys and prefix.
 
     Raises:
         ConfigError: If the weights cannot be read or do not fit the architecture.
     """
     if source == "none":
-        return source
+        return Loaded(source)
     if source == "imagenet":
         state, origin = _download(name)
-    else:
-        path = Path(source)
-        state = _read(path)
-        origin = f"{path.name} sha256:{_sha256(path)[:12]}"
-    _load(model, name, state, origin)
-    return origin
-
-
-def classifier_name(model: nn.Module) -> str:
-    """Returns the name of the last layer: torchvision registers it last, and it is linear or a 1x1 convolution."""
-    names: list[str] = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
-    return names[-1]
+        fit = load_fitting(model, name, state, origin)
+        return Loaded(origin, "", fit.head, fit.classes)
+    path = Path(source)
+    content = read_tensors(path)
+    origin = f"{path.name} sha256:{_sha256(path)[:12]}"
+    fit = load_fitting(model, name, content, origin)
+    note = printable(f"{path.name}: {fit.in_words(name)}")
+    return Loaded(origin, note, fit.head, fit.classes, is_own(content), _normalisation(content))
 
 
 def published_weights(name: str) -> models.WeightsEnum:
@@ -62,6 +90,34 @@ def published_weights(name: str) -> models.WeightsEnum:
     return models.get_model_weights(name)["DEFAULT"]
 
 
+def _normalisation(content: object) -> Normalisation | None:
+    """Returns the mean and standard deviation that a file says its weights were trained with, if it does."""
+    whole = attributes(content)
+    for key in ("input", "args", "hyper_parameters", "hparams", "config", "pretrained_cfg", "cfg"):
+        said = attributes(whole.get(key))
+        mean, std = _colours(said.get("mean")), _colours(said.get("std"))
+        if mean and std:
+            scale = 255 if max(mean) > 1 else 1
+            return _divided(mean, scale), _divided(std, scale)
+    return None
+
+
+def _colours(value: object) -> Colours | None:
+    """Returns a list of three numbers, one for each colour."""
+    numbers = value if isinstance(value, list | tuple) else ()
+    if len(numbers) != 3 or not all(isinstance(number, int | float) for number in numbers):
+        return None
+    return float(numbers[0]), float(numbers[1]), float(numbers[2])
+
+
+def _divided(numbers: Colours, scale: int) -> Colours:
+    return numbers[0] / scale, numbers[1] / scale, numbers[2] / scale
+
+
+def _are_near(one: Normalisation, other: Normalisation) -> bool:
+    return all(math.isclose(a, b, abs_tol=1e-3) for a, b in zip(sum(one, ()), sum(other, ()), strict=True))
+
+
 def _download(name: str) -> tuple[Mapping[str, Tensor], str]:
     weights = published_weights(name)
     try:
@@ -71,61 +127,9 @@ def _download(name: str) -> tuple[Mapping[str, Tensor], str]:
     return state, f"imagenet ({weights})"
 
 
-def _read(path: Path) -> Mapping[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        require_unpacked(path)
-        # Tensors only: unpickling anything else would run code of the file's author.
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such weights file; give imagenet, none or a path") from None
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(
-            f"{path}: not a file of plain tensors ({reason[:120]}); give a .pth or .safetensors"
-        ) from None
-    for wrapper in ("state_dict", "model"):
-        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
-            state = state[wrapper]
-    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ConfigError(f"{path}: holds no state dict of tensors; save the model's state_dict()")
-    return state
-
-
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _load(model: nn.Module, name: str, state: Mapping[str, Tensor], origin: str) -> None:
-    """Loads what fits and refuses the rest; the model's own hooks translate the names of old files."""
-    last = classifier_name(model) + "."
-    own = model.state_dict()
-    prefixed = all(key.startswith("module.") for key in state)
-    loadable: dict[str, Tensor] = {}
-    mismatched: list[str] = []
-    for name_in_file, value in state.items():
-        key = name_in_file.removeprefix("module.") if prefixed else name_in_file
-        # Old DenseNet files say norm.1 for norm1. Source: torchvision.models.densenet._load_state_dict
-        key = re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", key)
-        fits = key not in own or own[key].shape == value.shape
-        if fits and not key.lower().startswith("aux"):
-            loadable[key] = value  # of any width: loading converts
-        elif not fits and not key.startswith(last):
-            mismatched.append(key)
-    if any(key.startswith(last) for key in own.keys() - loadable.keys()):
-        loadable = {key: value for key, value in loadable.items() if not key.startswith(last)}
-    problems = [("of another shape", mismatched)]
-    if not mismatched:
-        result = model.load_state_dict(loadable, strict=False)
-        absent = [key for key in result.missing_keys if not key.startswith(last)]
-        problems = [("missing", absent), ("unexpected", result.unexpected_keys)]
-    found = [
-        f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' * (len(keys) > 3)})" for what, keys in problems if keys
-    ]
-    if found:
-        raise ConfigError(f"{origin}: the weights do not fit {name}: {'; '.join(found)}; check the backbone's name")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cnn_perception.errors import printable
 from cnn_perception.model.spec import ActivationSpec, ModelSpec, PrecisionRecord, ScoreMapSpec
+from training.config.normalisation import as_text
 from training.graphs import image_statistics
 from training.tasks.by_name import task_of
 
@@ -19,9 +21,10 @@ def in_words(spec: ModelSpec, path: Path) -> str:
     size = spec.input
     outputs = f"{len(spec.class_names)} {task_of(spec.task).decisions}"
     rows = {
-        "model": f"{path} ({path.stat().st_size / 1e6:.1f} MB)",
+        "model": f"{printable(str(path))} ({path.stat().st_size / 1e6:.1f} MB)",
         "network": f"{spec.architecture}, {outputs}, weights {spec.training.weights}",
-        "input": f"{size.height}x{size.width}, {size.resize_mode} {size.crop_fraction:g}, {size.interpolation}",
+        "input": f"{size.height}x{size.width}, {size.resize_mode} {size.crop_fraction:g}, {size.interpolation}, "
+        f"mean {as_text(size.mean)}, std {as_text(size.std)}",
         "activation": _activation_line(spec.activation),
         "score map": _score_map_line(spec.score_map),
         "parity": _parity_line(spec),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torchvision  # type: ignore[import-untyped]
 
 import cnn_perception
 import training
+from cnn_perception.commands import for_shell
 from training.config import TrainConfig, make
 from training.config.fields import as_given
 
@@ -31,13 +31,16 @@ def command(config: TrainConfig) -> str:
         # a recipe's settings are written out: named too, it would win over those that are back at the usual value
         if field.name in _ALWAYS or (value != getattr(usual, field.name) and field.name not in ("resume", "recipe")):
             words += _option(field.name.replace("_", "-"), value)
-    return shlex.join(words)
+    return for_shell(*words)
 
 
 def _option(flag: str, value: Any) -> list[str]:  # noqa: ANN401 - any setting
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]
-    return [] if value is None else [f"--{flag}", as_given(value)]
+    if value is None:
+        return []
+    text = as_given(value)
+    return [f"--{flag}={text}"] if text.startswith("-") else [f"--{flag}", text]
 
 
 def versions() -> dict[str, str]:

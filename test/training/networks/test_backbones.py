@@ -184,7 +184,7 @@ def test_weights_of_any_width_and_wrapping_are_loaded_but_for_a_last_layer_of_ot
     model = backbones.build("squeezenet1_1", 3)
     fresh = model.classifier[1].weight.clone()
 
-    origin = backbones.load_weights(model, "squeezenet1_1", str(path))
+    origin = backbones.load_weights(model, "squeezenet1_1", str(path)).origin
 
     assert origin == f"{name} sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
     for key, value in published.features.state_dict().items():
@@ -235,7 +235,7 @@ def test_old_names_of_densenet_are_understood(tmp_path):
     }
     torch.save(state, tmp_path / "a.pth")
 
-    assert backbones.load_weights(model, "densenet121", str(tmp_path / "a.pth")).startswith("a.pth")
+    assert backbones.load_weights(model, "densenet121", str(tmp_path / "a.pth")).origin.startswith("a.pth")
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ BROKEN = {
 def test_a_file_that_holds_no_plain_tensors_is_refused_in_one_line(tmp_path, capsys, name):
     (tmp_path / name).write_bytes(BROKEN[name])
 
-    with pytest.raises(ConfigError, match=f"{name}: not a file of plain tensors") as caught:
+    with pytest.raises(ConfigError, match=f"{name}: .*not a file of plain tensors") as caught:
         backbones.load_weights(squeezenet(), "squeezenet1_1", str(tmp_path / name))
 
     assert "\n" not in str(caught.value)
@@ -315,7 +315,7 @@ def test_published_weights_are_torchvisions_default_download(monkeypatch):
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", download)
     model = backbones.build("squeezenet1_1", 3)
 
-    origin = backbones.load_weights(model, "squeezenet1_1", "imagenet")
+    origin = backbones.load_weights(model, "squeezenet1_1", "imagenet").origin
 
     assert origin == "imagenet (SqueezeNet1_1_Weights.IMAGENET1K_V1)"
     assert list(calls) == [models.SqueezeNet1_1_Weights.IMAGENET1K_V1.url]
@@ -337,5 +337,5 @@ def test_no_weights_leave_the_model_as_it_is():
     model = squeezenet()
     before = {key: value.clone() for key, value in model.state_dict().items()}
 
-    assert backbones.load_weights(model, "squeezenet1_1", "none") == "none"
+    assert backbones.load_weights(model, "squeezenet1_1", "none").origin == "none"
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

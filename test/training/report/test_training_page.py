@@ -261,6 +261,7 @@ def test_numbers_below_the_histogram_never_lie_on_each_other(threshold):
         {"mode": "probe", "weight_decay": 0.5, "input_size": (64, 96), "resize_mode": "squash", "channels_last": False},
         {"epochs": 9, "augment": ("flip", "rotate"), "dropout": 0.2, "lr": 3e-4, "warmup_epochs": 2.0},
         {"mode": "scratch", "augment": (), "schedule": "step", "test_fraction": 0.1, "outside": "o p"},
+        {"group_pattern": "-([a-z]+)$", "classes": "it's #1.txt", "mean": (0.5, 0.25, 0.0), "std": (1.0, 0.5, 0.125)},
     ],
 )
 def test_the_command_gives_the_same_settings_again(given):

@@ -1,0 +1,99 @@
+"""A file of class names, one a line: their order, and their words where the data only number them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from cnn_perception.errors import ConfigError
+from training.data.records import Listing
+
+_SHOWN = 3
+
+
+def read(text: str) -> tuple[str, ...]:
+    """Reads the names in a file: one a line, or a JSON list.
+
+    Args:
+        text: Its path as it was given.
+
+    Returns:
+        The names in order, without the blanks around them; at least one. Two may be the same.
+
+    Raises:
+        ConfigError: If it is neither, or a line in the midst is empty.
+    """
+    path = Path(text)
+    try:
+        content = path.read_text(encoding=_encoding(path))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no text in UTF-8"
+        raise ConfigError(f"--classes {text}: neither a number nor a readable file of names ({reason})") from None
+    names = _of_json(content, text) if content.lstrip().startswith("[") else content.rstrip().split("\n")
+    names = [name.strip() for name in names]
+    if "" in names:
+        raise ConfigError(f"--classes {text}: line {names.index('') + 1} is empty; write one name a line")
+    return tuple(names)
+
+
+def ordered(listing: Listing, names: Sequence[str]) -> Listing:
+    """Returns a listing with its classes in a given order.
+
+    Args:
+        listing: Of classes, not of numbers.
+        names: All its classes, in the order of the logits; or as many names, where the classes in the data are just
+            the numbers from 0 or from 1.
+
+    Raises:
+        ConfigError: If it has no classes, or they are not these; says which are on one side only.
+    """
+    if listing.units or listing.task == "regression":
+        raise ConfigError("--classes: names classes, but numbers are learned; leave it out")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ConfigError(f"--classes: names {twice[0]!r} twice; name each class once")
+    if set(names) == set(listing.class_names):
+        places: tuple[int, ...] | None = tuple(names.index(name) for name in listing.class_names)
+    else:
+        places = _numbers(listing.class_names, len(names))
+    if places is None:
+        raise ConfigError(f"--classes: are not those of {listing.source}: {_difference(names, listing)}")
+    return listing.renamed(tuple(names), places)
+
+
+def _numbers(found: Sequence[str], count: int) -> tuple[int, ...] | None:
+    """Returns the line that each class means which is only a number; None if they are not the numbers of all lines."""
+    if not all(name.isdecimal() and name.isascii() for name in found):
+        return None
+    numbers = [int(name) for name in found]
+    first = min(numbers)
+    if first > 1 or sorted(numbers) != list(range(first, first + count)):
+        return None
+    return tuple(number - first for number in numbers)
+
+
+def _difference(names: Sequence[str], listing: Listing) -> str:
+    lacking = sorted(set(listing.class_names) - set(names))
+    added = sorted(set(names) - set(listing.class_names))
+    sides = (("it lacks", lacking), ("without images are", added))
+    told = [
+        f"{what} {', '.join(map(repr, some[:_SHOWN]))}{', ...' * (len(some) > _SHOWN)}" for what, some in sides if some
+    ]
+    return f"{'; '.join(told)}; mend one of the two"
+
+
+def _of_json(content: str, text: str) -> list[str]:
+    try:
+        names = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"--classes {text}: no JSON list of names ({error}); write one name a line") from None
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"--classes {text}: must hold a list of names, in the order of the logits")
+    return list(names)
+
+
+def _encoding(path: Path) -> str:
+    """Returns the encoding of a text, told by its byte order mark."""
+    with path.open("rb") as file:
+        return "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
