@@ -113,5 +113,5 @@ def load(path: Path) -> Checkpoint:
 
 
 def _calibration(values: dict[str, Any]) -> Calibration:
-    unknown = None if values["unknown"] is None else UnknownRule(**values["unknown"])
+    unknown = None if values["unknown"] is None else UnknownRule(**values["unknown"])  # an older one says less
     return Calibration(values["temperature"], tuple(values["thresholds"]), unknown)
