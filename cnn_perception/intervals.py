@@ -106,7 +106,7 @@ def paired(ours: Flags, theirs: Flags) -> PairedDifference:
     lost = int((theirs & ~ours).sum())
     total = count + 2.0
     middle = (gained - lost) / total
-    reach = _Z * math.sqrt(((gained + lost + 1) - (gained - lost) ** 2 / total)) / total
+    reach = _Z * math.sqrt((gained + lost + 1) - (gained - lost) ** 2 / total) / total
     difference = Estimate((gained - lost) / count, max(middle - reach, -1.0), min(middle + reach, 1.0))
     return PairedDifference(count, gained, lost, difference, _sign_test(gained, lost))
 

@@ -209,7 +209,7 @@ def mean_intervals(
 
 
 def macro_f1_of_labels(truth: npt.NDArray[np.bool_], seen: npt.NDArray[np.bool_]) -> float:
-    """Returns the mean F1 of the classes that occur or were seen, in [0, 1], of (n, K) flags; 0 where there are none."""
+    """Returns the mean F1 of the classes that occur or were seen, in [0, 1], of (n, K) flags; 0 of none."""
     counts = truth.sum(axis=0) + seen.sum(axis=0)
     values = 2 * (truth & seen).sum(axis=0)[counts > 0] / counts[counts > 0]
     return float(values.mean()) if len(values) else 0.0

@@ -145,9 +145,9 @@ class OutputCheck:
 
     Attributes:
         output: Which output; `scores` are those that the robot makes of the logits, over the temperature.
-        difference: Of logits the largest difference: in fp32 as it is, in a smaller precision as a share of their range.
-            Of scores the largest of an image, a mean over the images. Of all others the root of the mean squared
-            difference as a share of torch's root mean square.
+        difference: Of logits the largest difference: in fp32 as it is, in a smaller precision as a share of their
+            range. Of scores the largest of an image, a mean over the images. Of all others the root of the mean
+            squared difference as a share of torch's root mean square.
         tolerance: The largest difference that was accepted; fixed before anything was measured.
     """
 
@@ -196,7 +196,8 @@ class ParityRecord:
         """Returns what has to be said where the file runs on another execution provider; empty where it does not."""
         if not self.provider or provider == self.provider:
             return ""
-        return f"the model file was verified on {self.provider} (ONNX Runtime {self.runtime}), which says nothing of {provider}"
+        measured = f"{self.provider} (ONNX Runtime {self.runtime})"
+        return f"the model file was verified on {measured}, which says nothing of {provider}"
 
 
 @dataclass(frozen=True)

@@ -199,19 +199,19 @@ class Regression:
         truth = np.array([known for known, _ in scored], np.float64)
         predicted = np.array([one.values for _, one in scored], np.float64)
         mean = np.broadcast_to(truth.mean(axis=0), truth.shape)
-        rows = zip(
-            spec.class_names,
-            spec.units,
+        errors = zip(
             metrics.mae(truth, predicted),
             metrics.rmse(truth, predicted),
             metrics.r2(truth, predicted),
             metrics.mae(truth, mean),
             strict=True,
         )
-        reports = [NumberReport(name, unit, *map(float, row)) for name, unit, *row in rows]
-        intervals = [metrics.mae_interval(truth[:, k], predicted[:, k]) for k in range(len(reports))]
-        pairs = zip(reports, intervals, strict=True)
-        return RegressionScores(frames, tuple(dataclasses.replace(one, mae_interval=ends) for one, ends in pairs))
+        numbers = []
+        for k, (name, unit, row) in enumerate(zip(spec.class_names, spec.units, errors, strict=True)):
+            mae, rmse, r2, mae_of_mean = map(float, row)
+            interval = metrics.mae_interval(truth[:, k], predicted[:, k])
+            numbers.append(NumberReport(name, unit, mae, rmse, r2, mae_of_mean, interval))
+        return RegressionScores(frames, tuple(numbers))
 
     def columns(self, names: Sequence[str]) -> tuple[str, ...]:
         """Returns two columns for each number, of what is known and what is answered."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from answers import NOTHING, numbers
+from scipy.stats import norm, sem
 from tiny_model import regression_spec
 
 from cnn_perception.errors import DataError
