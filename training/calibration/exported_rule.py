@@ -1,4 +1,4 @@
-"""The unknown rule of a model file, fitted to what its own graph answers: in another arithmetic its scores lie elsewhere.
+"""The unknown rule of a model file, fitted to what its own graph answers: in other arithmetic its scores lie elsewhere.
 
 Where the images of a network are all nearly alike to it, as they are to one that has hardly learned, the scores of the
 rule differ less than float32 and float64 do: so they are computed by the robot's own code.
@@ -84,8 +84,8 @@ def require_promise(rule: UnknownRule, rate: float) -> None:
     found = interval(rate, rule.known_images)
     if found.low > rule.promised_rate + POINTS:
         raise ParityError(
-            f"its rule calls {found.in_percent()} of {rule.known_images} known images unknown, {rule.promised_rate:.1%} "
-            "is promised; nothing is written; train longer, or take --unknown none"
+            f"its unknown rule calls {found.in_percent()} of {rule.known_images} known images unknown and promises "
+            f"{rule.promised_rate:.1%}; nothing is written; train longer, or with --unknown none"
         )
 
 

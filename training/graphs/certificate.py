@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import torch
-from torch import Tensor
+from torch import nn
 from tqdm import tqdm
 
 from cnn_perception.errors import FrameError, one_line
@@ -23,21 +22,30 @@ from cnn_perception.model.spec import CheckedOutput, ModelSpec, OutputCheck, Par
 from training.checkpoint import Checkpoint
 from training.graphs import score_map
 from training.graphs.activation_map import ActivatedClassifier
-from training.graphs.parity import BATCH, ParityError, agreeing, inputs
+from training.graphs.parity import BATCH, Image, ParityError, agreement, inputs
 from training.networks.backbones import Split
 from training.tasks.by_name import task_of
 from training.tasks.scaling import Scaling, standardised
 
-PROVIDER = "CPUExecutionProvider"
+ON_CPU = SessionOptions(providers=("CPUExecutionProvider",))
+"""How the file is loaded: nothing is claimed of another provider."""
 TOLERANCES: Mapping[Precision, Mapping[CheckedOutput, float]] = {
     "fp32": {"logits": 1e-3, "scores": 1e-3, "activation": 1e-3, "embedding": 1e-3, "score_map": 1e-3},
     "fp16": {"logits": 5e-3, "scores": 5e-3, "activation": 5e-3, "embedding": 5e-3, "score_map": 5e-3},
     "int8": {"logits": 0.05, "scores": 0.05, "activation": 0.25, "embedding": 0.25, "score_map": 0.25},
 }
-"""By the measures of `spec.OutputCheck`. 8 bits spread their noise over each number of an embedding or of a map, so that
-these may differ by more than the logits, which are sums of many of them."""
+"""By the measures of `spec.OutputCheck`. 8 bits spread their noise over each number of an embedding or of a map, so
+that these may differ by more than the logits, which are sums of many of them."""
 
 _Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """What was exported: the network in evaluation mode, its numbers in their units, and where it was cut."""
+
+    model: nn.Module
+    split: Split
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,13 +63,13 @@ def tolerances(precision: Precision, of_logits: float | None) -> dict[CheckedOut
 
 
 def certify(
-    path: Path, split: Split, checkpoint: Checkpoint, count: int, allowed: Mapping[CheckedOutput, float]
+    file: OnnxModel, network: Network, checkpoint: Checkpoint, count: int, allowed: Mapping[CheckedOutput, float]
 ) -> ParityRecord:
     """Compares a model file with the network that it was made of.
 
     Args:
-        path: The file, as it is on the disk.
-        split: The network in torch, in evaluation mode; of numbers in their units.
+        file: The file, loaded from the disk as the robot loads it.
+        network: In torch.
         checkpoint: Names the validation images, or else noise is taken; and what was fitted.
         count: How many images are compared at most.
         allowed: The tolerance of each output.
@@ -69,38 +77,36 @@ def certify(
     Raises:
         ParityError: If an output differs by more than its tolerance, or is no finite number.
         DataError: If a validation image cannot be read any more.
-        ModelError: If the file cannot be loaded as the robot loads it.
     """
-    model = OnnxModel(path, SessionOptions(providers=(PROVIDER,)))
+    spec = file.spec
     source, images = inputs(checkpoint, count)
-    answers = _answers(model, split, checkpoint, images)
-    largest, is_near = _logits(answers, checkpoint.scaling, model.spec, allowed["logits"])
-    differences: dict[CheckedOutput, float] = {"logits": largest, **_others(answers, model.spec, checkpoint)}
-    if model.spec.score_map is not None:
-        differences["score_map"] = _score_map(model, split, checkpoint)
-    checks = [_checked(output, value, allowed[output], model.spec) for output, value in differences.items()]
-    logits = {name: of["logits"] for name, of in (("ours", answers.found), ("theirs", answers.expected))}
+    answers = _answers(file, network, checkpoint, images)
+    largest, is_near = _logits(answers, checkpoint.scaling, spec, allowed["logits"])
+    differences: dict[CheckedOutput, float] = {"logits": largest, **_others(answers, spec)}
+    if spec.score_map is not None:
+        differences["score_map"] = _score_map(file, network.split, checkpoint)
+    checks = [_checked(output, value, allowed[output], spec) for output, value in differences.items()]
     return ParityRecord(
         source=source,
         images=len(images),
         max_logit_difference=float(_absolute(answers, checkpoint.scaling).max()),
         tolerance=allowed["logits"],
-        top1_agreement=float(agreeing(logits["ours"], logits["theirs"], is_near, checkpoint).mean()),
-        provider=model.provider,
+        top1_agreement=agreement(answers.found["logits"], answers.expected["logits"], is_near, checkpoint),
+        provider=file.provider,
         runtime=str(onnxruntime.__version__),
         outputs=tuple(checks),
     )
 
 
-def _answers(model: OnnxModel, split: Split, checkpoint: Checkpoint, images: Sequence[object]) -> _Answers:
+def _answers(file: OnnxModel, network: Network, checkpoint: Checkpoint, images: Sequence[Image]) -> _Answers:
     """Lets both answer all images, a few at a time."""
-    network = ActivatedClassifier(split, checkpoint.task).eval()
+    activated = ActivatedClassifier(network.split, checkpoint.task).eval()
     ours: dict[CheckedOutput, list[_Floats]] = {}
     theirs: dict[CheckedOutput, list[_Floats]] = {}
     for start in tqdm(range(0, len(images), BATCH), desc="certificate", unit="batch", leave=False):
-        batch = np.stack([image() for image in images[start : start + BATCH]])  # type: ignore[operator]
-        _collect(ours, _of_file(model, batch))
-        _collect(theirs, _of_torch(network, batch))
+        batch = np.stack([image() for image in images[start : start + BATCH]])
+        _collect(ours, _of_file(file, batch))
+        _collect(theirs, _of_torch(network.model, activated, batch))
     return _Answers(*({name: np.concatenate(rows) for name, rows in side.items()} for side in (ours, theirs)))
 
 
@@ -109,9 +115,9 @@ def _collect(side: dict[CheckedOutput, list[_Floats]], answers: Mapping[CheckedO
         side.setdefault(name, []).append(rows)
 
 
-def _of_file(model: OnnxModel, batch: _Floats) -> dict[CheckedOutput, _Floats]:
+def _of_file(file: OnnxModel, batch: _Floats) -> dict[CheckedOutput, _Floats]:
     try:
-        outputs = model.run(batch)
+        outputs = file.run(batch)
     except FrameError as error:
         raise ParityError(f"ONNX Runtime cannot run the file ({one_line(error)}); nothing is written") from None
     found: dict[CheckedOutput, _Floats] = {
@@ -123,9 +129,11 @@ def _of_file(model: OnnxModel, batch: _Floats) -> dict[CheckedOutput, _Floats]:
 
 
 @torch.no_grad()
-def _of_torch(network: ActivatedClassifier, batch: _Floats) -> dict[CheckedOutput, _Floats]:
-    logits, embedding, *rest = (output.numpy() for output in network(torch.from_numpy(batch)))
-    found: dict[CheckedOutput, _Floats] = {"logits": logits, "embedding": embedding}
+def _of_torch(model: nn.Module, activated: ActivatedClassifier, batch: _Floats) -> dict[CheckedOutput, _Floats]:
+    images = torch.from_numpy(batch)
+    _, embedding, *rest = (output.numpy() for output in activated(images))
+    # the logits are those of the network as a whole, which knows nothing of where it was cut
+    found: dict[CheckedOutput, _Floats] = {"logits": model(images).numpy(), "embedding": embedding}
     return found | {"activation": rest[0]} if rest else found
 
 
@@ -148,36 +156,32 @@ def _logits(
     return float(differences.max()) / scale, differences <= tolerance * scale
 
 
-def _others(answers: _Answers, spec: ModelSpec, checkpoint: Checkpoint) -> dict[CheckedOutput, float]:
+def _others(answers: _Answers, spec: ModelSpec) -> dict[CheckedOutput, float]:
     """Returns the differences of what the robot makes of the logits, and of embedding and activation map."""
     task = task_of(spec.task)
     differences: dict[CheckedOutput, float] = {}
     if task.has_probabilities:
-        ours, theirs = (task.probabilities(side["logits"], spec.temperature) for side in (answers.found, answers.expected))
+        ours, theirs = (
+            task.probabilities(side["logits"], spec.temperature) for side in (answers.found, answers.expected)
+        )
         differences["scores"] = float(np.abs(ours - theirs).max(axis=1).mean())
-    differences["embedding"] = _relative(answers.found["embedding"], answers.expected["embedding"])
+    differences["embedding"] = score_map.relative(answers.found["embedding"], answers.expected["embedding"])
     if "activation" in answers.found:
         same = answers.found["logits"].argmax(1) == answers.expected["logits"].argmax(1)
         shown = same if task.has_probabilities else np.ones_like(same)  # else the maps are of other classes
         maps = (side["activation"][shown] for side in (answers.found, answers.expected))
-        differences["activation"] = _relative(*maps) if shown.any() else 0.0
+        differences["activation"] = score_map.relative(*maps) if shown.any() else 0.0
     return differences
 
 
-def _score_map(model: OnnxModel, split: Split, checkpoint: Checkpoint) -> float:
-    place = model.score_map_place()
+def _score_map(file: OnnxModel, split: Split, checkpoint: Checkpoint) -> float:
+    place = file.score_map_place()
     image = score_map.larger_image(checkpoint, place)
     expected = score_map.map_of_torch(split, torch.from_numpy(image))
     try:
-        return _relative(model.score_map(image), expected)
+        return score_map.relative(file.score_map(image), expected)
     except FrameError as error:
         raise ParityError(f"its score map cannot be computed ({one_line(error)}); nothing is written") from None
-
-
-def _relative(found: _Floats, expected: _Floats) -> float:
-    """The root of the mean squared difference, as a share of the root mean square of what is expected."""
-    exact = expected.astype(np.float64)
-    return float(np.linalg.norm(found - exact) / max(float(np.linalg.norm(exact)), 1e-20))
 
 
 def _checked(output: CheckedOutput, difference: float, tolerance: float, spec: ModelSpec) -> OutputCheck:
@@ -195,11 +199,8 @@ def _too_far(output: CheckedOutput, difference: float, tolerance: float, spec: M
     precision = spec.precision.precision
     measure = _MEASURES.get(output, "" if precision == "fp32" else "of their range")
     remedy = "see --tolerance" if precision == "fp32" else "export it in fp32"
-    what = {"logits": "the logits", "scores": "the scores", "score_map": "the score map"}.get(output, f"the {output}")
+    differs = f"differs by {difference:.3g} {measure}".rstrip()
     return ParityError(
-        f"{what} of the {precision} file: differs by {difference:.3g} {measure}".rstrip()
-        + f" from torch's, tolerance {tolerance:g}; nothing is written; {remedy}"
+        f"the output {output} of the {precision} file {differs} from torch's, tolerance {tolerance:g}; nothing is "
+        f"written; {remedy}"
     )
-
-
-__all__ = ["PROVIDER", "TOLERANCES", "certify", "tolerances"]
