@@ -32,7 +32,7 @@ ON_CPU = SessionOptions(providers=("CPUExecutionProvider",))
 TOLERANCES: Mapping[Precision, Mapping[CheckedOutput, float]] = {
     "fp32": {"logits": 1e-3, "scores": 1e-3, "activation": 1e-3, "embedding": 1e-3, "score_map": 1e-3},
     "fp16": {"logits": 5e-3, "scores": 5e-3, "activation": 5e-3, "embedding": 5e-3, "score_map": 5e-3},
-    "int8": {"logits": 0.05, "scores": 0.05, "activation": 0.25, "embedding": 0.25, "score_map": 0.25},
+    "int8": {"logits": 0.05, "scores": 0.05, "activation": 0.25, "embedding": 0.25, "score_map": 0.4},
 }
 """By the measures of `spec.OutputCheck`. 8 bits spread their noise over each number of an embedding or of a map, so
 that these may differ by more than the logits, which are sums of many of them."""
