@@ -26,13 +26,14 @@ from training.batches.augment import mirroring_note
 from training.calibration import embeddings, fit
 from training.config import TrainConfig
 from training.data import load
-from training.loop import cross_validation, lr_finder, out_of_memory, probe, tensorboard, trainer
+from training.loop import cross_validation, gain, lr_finder, out_of_memory, probe, tensorboard, trainer
 from training.loop.lr_finder import Sweep
 from training.loop.run import EpochRecord, Run, open_run, settings
 from training.report import figures, provenance
 from training.report import page as html
 from training.run_files import write_text
 from training.scoring.scores import ScoredLogits, cell, headline, headline_in_words
+from training.tasks.by_name import task_of
 from training.tasks.multiclass import confusion
 from training.text_table import text_table
 
@@ -122,10 +123,13 @@ def _train(chosen: TrainConfig) -> dict[str, Any]:
     checkpoint.save(run.folder / "best.pt", dataclasses.replace(best, calibration=fitted.calibration))
     val = fit.evaluation(predictions["val"], run.data, fitted.calibration)
 
+    scores = task_of(run.data.task).probabilities(predictions["val"].logits, 1.0)
+    gained = gain.gains(run, predictions["val"].samples, scores)
     seconds = {"data": opened - started, "training": trained - opened, "evaluation": time.perf_counter() - trained}
     report: dict[str, Any] = {
         "val": scored(val, fitted),
         **_test_part(run),
+        **({"gain": gain.as_json(gained)} if gained else {}),
         "calibration": fitted.report(),
         "training": best.training,
         "epochs": len(history),
@@ -136,8 +140,9 @@ def _train(chosen: TrainConfig) -> dict[str, Any]:
     }
     write_text(run.folder / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     draw(run, history, val)
-    html.write(run, report, predictions, fitted, notes(report))
-    summarise(run, report)
+    told = [*notes(report), *(one.in_words() for one in gained), *filter(None, [gain.warning(gained)])]
+    html.write(run, report, predictions, fitted, told)
+    summarise(run, report, told)
     return report
 
 
@@ -178,7 +183,7 @@ def describe(run: Run) -> None:
         print(note)
 
 
-def summarise(run: Run, report: dict[str, Any]) -> None:
+def summarise(run: Run, report: dict[str, Any], notes: Sequence[str]) -> None:
     """Prints the scores, where the files are, and what to do next."""
     val = report["val"]
     shown = [name for name, value in val.items() if isinstance(value, float)]
@@ -191,7 +196,7 @@ def summarise(run: Run, report: dict[str, Any]) -> None:
         known = f"{row['mae_of_training_mean']:.4g}"
         shown_error = f"mean absolute error {told}, R2 {row['r2']:.3f}"
         print(f"      {printable(name)}: {shown_error} (always the training mean: {known})")
-    for note in notes(report):
+    for note in notes:
         print(note)
     print(f"{sum(report['seconds'].values()):.0f} s; report and figures in {run.folder}\nnext:")
     name = f"{Path(run.config.data).name}_{run.config.backbone}.onnx"
