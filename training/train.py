@@ -26,10 +26,10 @@ from training.batches.augment import mirroring_note
 from training.calibration import embeddings, fit
 from training.config import TrainConfig
 from training.data import load
-from training.loop import cross_validation, gain, lr_finder, out_of_memory, probe, tensorboard, trainer
+from training.loop import cross_validation, lr_finder, out_of_memory, probe, tensorboard, trainer
 from training.loop.lr_finder import Sweep
 from training.loop.run import EpochRecord, Run, open_run, settings
-from training.report import figures, provenance
+from training.report import figures, gain, provenance
 from training.report import page as html
 from training.run_files import write_text
 from training.scoring.scores import ScoredLogits, cell, headline, headline_in_words
@@ -110,7 +110,10 @@ def _train(chosen: TrainConfig) -> dict[str, Any]:
     run = open_run(chosen)
     describe(run)
     opened = time.perf_counter()
-    history = probe.fit(run) if run.config.mode == "probe" else trainer.fit(run, run.last())
+    saved = run.last()
+    if run.config.mode == "finetune" and saved is None:
+        gain.note_beginning(run)
+    history = probe.fit(run) if run.config.mode == "probe" else trainer.fit(run, saved)
     if distributed.rank() > 0:
         return {}
     cache.close_cache(run.config)

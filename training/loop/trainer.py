@@ -24,7 +24,7 @@ from training.batches.loader import Batch, Order, balanced
 from training.batches.mixup import Mixing
 from training.checkpoint import Checkpoint
 from training.data import load
-from training.loop import gain, probe, schedule, tensorboard
+from training.loop import probe, schedule, tensorboard
 from training.loop.interrupt import Interrupt, Interrupted
 from training.loop.run import EpochRecord, Run
 from training.loop.step import BatchPosition, BatchResult, Learner
@@ -300,8 +300,6 @@ def fit(run: Run, saved: Checkpoint | None) -> list[EpochRecord]:
     val = run.evaluation_batches("val")
     if saved is None and run.config.head_init == "probe":
         probe.start_head(run)
-    if saved is None and run.config.mode == "finetune":
-        gain.note_beginning(run)
     trainer = Trainer(run)
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(run.config.seed + distributed.rank())  # each process drops out its own

@@ -62,22 +62,22 @@ class Gain:
 def note_beginning(run: Run) -> None:
     """Leaves in the run's folder how the network and a probe of its features answer the validation images now.
 
-    The network is as before afterwards. Where it ends in no linear layer there is no probe.
+    The network is as before afterwards. Where it ends in no linear layer there is no probe; where its head is going to
+    begin as that of a probe, that is the beginning.
 
     Args:
-        run: What is to be fine-tuned; with `head_init` probe its head is that of the probe already.
+        run: What is to be fine-tuned.
     """
-    found = {"start": _qualities(run)}
-    if run.config.head_init != "probe":
-        layer = run.model.get_submodule(classifier_name(run.model))
-        before = copy.deepcopy(layer.state_dict())
-        try:
-            probe.start_head(run)
-        except ConfigError:
-            pass
-        else:
-            found["probe"] = _qualities(run)
-            layer.load_state_dict(before)
+    layer = run.model.get_submodule(classifier_name(run.model))
+    before = copy.deepcopy(layer.state_dict())
+    found = {} if run.config.head_init == "probe" else {"start": _qualities(run)}
+    try:
+        probe.start_head(run)
+    except ConfigError:
+        pass
+    else:
+        found["probe"] = _qualities(run)
+        layer.load_state_dict(before)
     if distributed.rank() == 0:
         write_text(run.folder / FILE, json.dumps(found) + "\n")
 
