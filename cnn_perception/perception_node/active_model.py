@@ -393,6 +393,8 @@ class ModelOwner:
         )
         if model.fallback:
             self._logger.warning(f"inference runs on {model.provider}: {model.fallback}")
+        if note := spec.parity.beyond(model.provider):
+            self._logger.warning(note)
 
     def _discard_candidate(self) -> None:
         if self._candidate is not None:

@@ -57,9 +57,10 @@ class _Answers:
 
 
 def tolerances(precision: Precision, of_logits: float | None) -> dict[CheckedOutput, float]:
-    """Returns the tolerance of each output, with that of the logits as the user gave it, if so."""
-    fixed = dict(TOLERANCES[precision])
-    return fixed if of_logits is None else fixed | {"logits": of_logits}
+    """Returns the tolerance of each output; where the user gives that of the logits, the others change by as much."""
+    fixed = TOLERANCES[precision]
+    factor = 1.0 if of_logits is None else of_logits / fixed["logits"]
+    return {output: tolerance * factor for output, tolerance in fixed.items()}
 
 
 def certify(
