@@ -258,8 +258,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tolerance",
         type=float,
-        help="largest difference of the logits, of numbers in standard deviations, by which the tolerances of the other "
-        "outputs change as well; by default "
+        help="largest difference of the logits, of numbers in standard deviations, with which the tolerances of the "
+        "other outputs change; by default "
         f"{certificate.TOLERANCES['fp32']['logits']:g}, of --fp16 {certificate.TOLERANCES['fp16']['logits']:g} and of "
         f"--int8 {certificate.TOLERANCES['int8']['logits']:g} of their range",
     )

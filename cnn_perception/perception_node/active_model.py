@@ -394,7 +394,7 @@ class ModelOwner:
         if model.fallback:
             self._logger.warning(f"inference runs on {model.provider}: {model.fallback}")
         if note := spec.parity.beyond(model.provider):
-            self._logger.warning(note)
+            self._logger.info(note)
 
     def _discard_candidate(self) -> None:
         if self._candidate is not None:
