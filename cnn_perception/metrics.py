@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from cnn_perception.intervals import Estimate, bootstrap, wilson
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating[Any]]
@@ -73,6 +75,56 @@ class CalibrationScores:
     bins: tuple[CalibrationBin, ...]
 
 
+@dataclass(frozen=True)
+class Headline:
+    """What a robot with a rule for unknown images will do, beside what it would do without: shares in [0, 1].
+
+    Attributes:
+        images: How many were scored.
+        top1: Of right answers among all; an image of a class that is called unknown is wrong.
+        top1_without_rule: Of images whose best class is right, whatever the rule says; without a rule as `top1`.
+        coverage: Of images that are not called unknown.
+        top1_answered: Of right answers among those; None where there are none.
+    """
+
+    images: int
+    top1: Estimate
+    top1_without_rule: Estimate
+    coverage: Estimate
+    top1_answered: Estimate | None
+
+    def in_words(self) -> str:
+        """Returns all of it in one line, with the 95 % intervals."""
+        if self.coverage.value == 1.0:
+            return f"top-1 {self.top1.in_percent()}"
+        answered = f", of these right {self.top1_answered.in_percent()}" if self.top1_answered else ""
+        return (
+            f"top-1 {self.top1.in_percent()} with the unknown rule, {self.top1_without_rule.in_percent()} without; "
+            f"answered {self.coverage.in_percent()}{answered}"
+        )
+
+
+def headline(is_best_right: npt.NDArray[np.bool_], is_unknown: npt.NDArray[np.bool_]) -> Headline | None:
+    """Returns the shares that say most of a model with one class an image; None of no images.
+
+    Args:
+        is_best_right: (n,) whether the network's best class is the known one.
+        is_unknown: (n,) whether the rule calls the image unknown; never without a rule.
+    """
+    count = len(is_best_right)
+    if not count:
+        return None
+    answered = count - int(is_unknown.sum())
+    right = int((is_best_right & ~is_unknown).sum())
+    return Headline(
+        images=count,
+        top1=wilson(right, count),
+        top1_without_rule=wilson(int(is_best_right.sum()), count),
+        coverage=wilson(answered, count),
+        top1_answered=wilson(right, answered) if answered else None,
+    )
+
+
 def confusion_matrix(truth: Sequence[int] | Counts, predicted: Sequence[int] | Counts, classes: int) -> Counts:
     """Returns how often each class was taken for each other.
 
@@ -123,11 +175,44 @@ def balanced_accuracy(confusion: Counts) -> float:
     return float(np.mean(recalls)) if recalls else 0.0
 
 
-def macro_f1(confusion: Counts) -> float:
-    """Returns the mean F1 of the classes that occur or were predicted, in [0, 1]; 0 where there are no samples."""
+def macro_f1(confusion: Counts, classes: int | None = None) -> float:
+    """Returns the mean F1 of the classes that occur or were predicted, in [0, 1]; 0 where there are no samples.
+
+    Args:
+        confusion: (K, K) counts.
+        classes: How many of the K are classes, the first ones; all by default.
+    """
     seen = (confusion.sum(axis=0) + confusion.sum(axis=1)) > 0
-    values = [scores.f1 for scores, counts in zip(per_class(confusion), seen, strict=True) if counts]
+    rows = zip(per_class(confusion)[:classes], seen[:classes], strict=True)
+    values = [scores.f1 for scores, counts in rows if counts]
     return float(np.mean(values)) if values else 0.0
+
+
+def mean_intervals(
+    truth: Sequence[int] | Counts, predicted: Sequence[int] | Counts, classes: int
+) -> dict[str, tuple[float, float]]:
+    """Returns the bootstrap's 95 % intervals of `balanced_accuracy` and `macro_f1`, by these names; none of one image.
+
+    Args:
+        truth: n class indices in [0, classes).
+        predicted: n class indices in [0, classes]; the last is `unknown`, which is wrong and no class.
+        classes: How many classes there are.
+    """
+    known = np.asarray(truth, np.int64)
+    found = np.asarray(predicted, np.int64)
+
+    def of(figure: Callable[[Counts], float]) -> tuple[float, float] | None:
+        return bootstrap(lambda rows: figure(confusion_matrix(known[rows], found[rows], classes + 1)), len(known))
+
+    both = {"balanced_accuracy": of(balanced_accuracy), "macro_f1": of(lambda counts: macro_f1(counts, classes))}
+    return {name: interval for name, interval in both.items() if interval is not None}
+
+
+def macro_f1_of_labels(truth: npt.NDArray[np.bool_], seen: npt.NDArray[np.bool_]) -> float:
+    """Returns the mean F1 of the classes that occur or were seen, in [0, 1], of (n, K) flags; 0 of none."""
+    counts = truth.sum(axis=0) + seen.sum(axis=0)
+    values = 2 * (truth & seen).sum(axis=0)[counts > 0] / counts[counts > 0]
+    return float(values.mean()) if len(values) else 0.0
 
 
 def top_k_accuracy(scores: Floats, truth: Sequence[int] | Counts, k: int) -> float:
@@ -252,6 +337,12 @@ def ece(scores: Floats, truth: Sequence[int] | Counts, bins: int = 15) -> Calibr
 def mae(truth: Floats, predicted: Floats) -> npt.NDArray[np.float64]:
     """Returns the mean absolute error of each number: (K,) in its unit, from (n, K) truths and predictions, n >= 1."""
     return np.asarray(np.abs(predicted - truth).mean(axis=0, dtype=np.float64))
+
+
+def mae_interval(truth: Floats, predicted: Floats) -> tuple[float, float] | None:
+    """Returns the bootstrap's 95 % interval of the mean absolute error of (n,) numbers; None of fewer than 2."""
+    errors = np.abs(predicted - truth).astype(np.float64)
+    return bootstrap(lambda rows: float(errors[rows].mean()), len(errors))
 
 
 def rmse(truth: Floats, predicted: Floats) -> npt.NDArray[np.float64]:

@@ -130,5 +130,5 @@ def _what_instead(values: Any) -> str:  # noqa: ANN401 - whatever was in the fil
 
 
 def _calibration(values: dict[str, Any]) -> Calibration:
-    unknown = None if values["unknown"] is None else UnknownRule(**values["unknown"])
+    unknown = None if values["unknown"] is None else UnknownRule(**values["unknown"])  # an older one says less
     return Calibration(values["temperature"], tuple(values["thresholds"]), unknown)

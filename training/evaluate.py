@@ -3,6 +3,8 @@
     python -m training.evaluate --checkpoint RUN/best.pt --data DIR
     python -m training.evaluate --checkpoint A/best.pt --ensemble B/best.pt C/best.pt --data DIR --ten-crop
 
+    python -m training.evaluate --checkpoint RUN/best.pt --data DIR --part test
+
 Where DIR has no folder of the part, the part is what the first checkpoint's run held out of that folder.
 """
 
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -28,14 +31,14 @@ from cnn_perception.files import require_unused
 from training import checkpoint, distributed
 from training.batches.loader import Images, Order, data_loader
 from training.batches.workers import affordable
-from training.calibration import ensemble
+from training.calibration import embeddings, ensemble, unknown_rule
 from training.calibration.ensemble import ImageScores, TenViews
 from training.checkpoint import Checkpoint
 from training.data.load import DataOptions, load_images
 from training.data.records import LabelledImages, Part, Sample
 from training.networks import build
 from training.run_files import write_text
-from training.scoring.scores import ScoredLogits
+from training.scoring.scores import ScoredLogits, cell, headline, headline_in_words
 from training.tasks import sides
 from training.tasks.by_name import task_of
 from training.tasks.scaling import standardised
@@ -112,10 +115,11 @@ def _scores(
         found = [_predict(candidate, samples, loading, way) for candidate in candidates]
         for candidate, own in zip(candidates, found, strict=True):
             thresholds = candidate.checkpoint.calibration.thresholds
-            scores[candidate.name + way] = _figures(own, thresholds, samples, images)
+            scores[candidate.name + way] = _figures(own.scores, thresholds, samples, images, own.is_unknown)
         if len(found) > 1:
+            together = ensemble.average([own.scores for own in found])
             thresholds = _shared_thresholds(candidates)
-            scores[f"ensemble of {len(found)}{way}"] = _figures(ensemble.average(found), thresholds, samples, images)
+            scores[f"ensemble of {len(found)}{way}"] = _figures(together, thresholds, samples, images, None)
     return scores
 
 
@@ -162,7 +166,15 @@ def _difference(wanted: tuple[str, ...], found: tuple[str, ...]) -> str:
     return "; ".join(parts) or "they are in another order"
 
 
-def _predict(candidate: Candidate, samples: tuple[Sample, ...], loading: Loading, way: str) -> ImageScores:
+@dataclass(frozen=True, eq=False)
+class _Answers:
+    """Scores of a checkpoint, and which images its unknown rule calls so, (n,); None where no rule applies."""
+
+    scores: ImageScores
+    is_unknown: npt.NDArray[np.bool_] | None = None
+
+
+def _predict(candidate: Candidate, samples: tuple[Sample, ...], loading: Loading, way: str) -> _Answers:
     saved = candidate.checkpoint
     images = TenViews(samples, saved.input) if way else Images(samples, saved.input)
     size = max(1, loading.batch_size // ensemble.VIEWS) if way else loading.batch_size
@@ -170,18 +182,33 @@ def _predict(candidate: Candidate, samples: tuple[Sample, ...], loading: Loading
     workers = affordable(loading.workers, (size, *images.shape))
     loader = data_loader(images, order, workers, loading.device.type == "cuda")
     title = candidate.name + way
-    return ensemble.predict_scores(candidate.model, loader, loading.device, saved, title)
+    rule = saved.calibration.unknown
+    if rule is None or way:  # a rule is for one image as it is
+        return _Answers(ensemble.predict_scores(candidate.model, loader, loading.device, saved, title))
+    found = embeddings.predict(candidate.model, loader, loading.device, title)
+    is_read = {sample.path for sample in found.samples}
+    rows = np.array([row for row, sample in enumerate(samples) if sample.path in is_read], np.int64)
+    of_rule = unknown_rule.score(found, rule.method, np.array(rule.centres))
+    probabilities = task_of(saved.task).probabilities(found.logits, saved.calibration.temperature)
+    return _Answers(ImageScores(rows, probabilities), of_rule < rule.threshold)
 
 
 def _figures(
-    found: ImageScores, thresholds: Sequence[float], samples: Sequence[Sample], images: LabelledImages
+    found: ImageScores,
+    thresholds: Sequence[float],
+    samples: Sequence[Sample],
+    images: LabelledImages,
+    is_unknown: npt.NDArray[np.bool_] | None,
 ) -> Figures:
     """All scores of one row of the table; probabilities become the logits that give them."""
     task = task_of(images.task)
     truth = task.targets([samples[row] for row in found.rows])
     logits = standardised(task.logits(found.scores), images.scaling)
     figures = ScoredLogits(logits.astype(np.float32), truth, images).report(thresholds)
-    return {**figures, "ece": metrics.ece(found.scores, truth).ece} if task.one_class else figures
+    if not task.one_class:
+        return figures
+    own = {"ece": metrics.ece(found.scores, truth).ece, "headline": headline(found.scores, truth, is_unknown)}
+    return {**figures, **own}
 
 
 def _shared_thresholds(candidates: Sequence[Candidate]) -> tuple[float, ...]:
@@ -200,8 +227,11 @@ def _table(report: dict[str, Any]) -> str:
     columns = [name for name, value in next(iter(rows.values())).items() if isinstance(value, float)]
     cells = [[report["part"], "images", *map(_short, columns)]]
     for name, scores in rows.items():
-        cells.append([name, str(scores["images"]), *(f"{scores[column]:.3f}" for column in columns)])
-    lines = text_table(cells)
+        cells.append([name, str(scores["images"]), *(cell(scores, column) for column in columns)])
+    lines = [*text_table(cells), "in brackets: 95 % intervals, of shares of the images Wilson's, else by bootstrap"]
+    for name, scores in rows.items():
+        if (found := scores.get("headline")) and found["coverage"]["value"] < 1:
+            lines.append(f"{name}: {headline_in_words(found)}")
     for name, count in report["trained_on"].items():
         if count:
             lines.append(f"beware: {name} was trained on {count} of these images; its figures are too good")
@@ -217,7 +247,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint", type=Path, required=True, help="best.pt or last.pt of a training run")
     parser.add_argument("--ensemble", type=Path, nargs="+", default=[], help="more of them, whose scores are averaged")
     parser.add_argument("--data", type=Path, required=True, help="labelled images, as for training.train")
-    parser.add_argument("--part", choices=("val", "test"), default="val", help="which part of them (%(default)s)")
+    parser.add_argument(
+        "--part",
+        choices=("val", "test"),
+        default="val",
+        help="which part of them (%(default)s); test once, when all is decided: no run looks at it",
+    )
     parser.add_argument(
         "--ten-crop", action="store_true", help="also average over four corners and centre, and these mirrored"
     )

@@ -5,7 +5,7 @@
     python -m training.export --checkpoint RUN/best.pt --output models/NAME.onnx --gallery
     python -m training.export --backbone resnet18 --weights none --classes 1000 --output models/NAME.onnx
 
-Nothing is written unless ONNX Runtime's logits and activation maps are those of torch (see `parity`).
+Nothing is written unless the file, loaded as the robot loads it, answers as torch does (see `graphs.certificate`).
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
+import hashlib
 import os
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
+import numpy as np
 import onnx
 import torch
 from onnx import ModelProto
@@ -28,12 +30,15 @@ import cnn_perception
 from cnn_perception.commands import exit_code
 from cnn_perception.errors import EXIT_BELOW_TARGET, EXIT_OK, ConfigError, DataError, ModelError
 from cnn_perception.model.gallery import Gallery
-from cnn_perception.model.onnx_file import read_onnx_file
+from cnn_perception.model.onnx_file import GRAPH_FIELD, fields, read_onnx_file
+from cnn_perception.model.onnx_model import OnnxModel
+from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import (
     FP32,
     GALLERY_KEY,
     METADATA_KEY,
     SPEC_VERSION,
+    CheckedOutput,
     GallerySpec,
     ModelSpec,
     ParityRecord,
@@ -41,10 +46,12 @@ from cnn_perception.model.spec import (
     TrainingRecord,
 )
 from training import config, moved_data
+from training.calibration import exported_rule
 from training.checkpoint import Checkpoint, load
-from training.graphs import gallery, image_statistics, score_map, trace
+from training.graphs import certificate, gallery, image_statistics, score_map, trace
+from training.graphs.certificate import Network
 from training.graphs.gallery import Reference
-from training.graphs.parity import ParityError, compare_logits
+from training.graphs.parity import ParityError, require_parity, runner
 from training.graphs.quantise import CALIBRATION_IMAGES, MAX_ACCURACY_LOSS, AccuracyError, Reduction, reduce
 from training.networks import backbones
 from training.networks.build import restore
@@ -52,19 +59,18 @@ from training.networks.untrained import Preparation, untrained
 from training.report import model_file
 from training.run_files import replacing
 
-TOLERANCE = 1e-3
-"""Largest difference of a logit; float32 in another order of summation differs by some 1e-6 of the logits' size."""
 PARITY_IMAGES = 64
 _PREPARATION = ("resize_mode", "crop_fraction", "interpolation", "mean", "std")
 """Settings of `training.train` that networks which were trained elsewhere are exported with, too."""
 _LARGEST_FILE_BYTES = 2**31 - 1  # protobuf's limit for one message
+_NOT_MEASURED = ParityRecord("noise", images=0, max_logit_difference=0.0, tolerance=0.0, top1_agreement=0.0)
 
 
 def export(
     checkpoint: Checkpoint,
     output: Path,
     *,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     parity_images: int = PARITY_IMAGES,
     reduction: Reduction | None = None,
     references: Sequence[Reference] = (),
@@ -74,7 +80,8 @@ def export(
     Args:
         checkpoint: What training left, or `networks.untrained` made.
         output: The .onnx file; an older one is replaced only on success.
-        tolerance: Largest absolute difference of a logit that is accepted, above 0.
+        tolerance: Largest difference of a logit that is accepted, above 0, by the measure of the precision, see
+            `spec.OutputCheck`; None for that of `certificate.TOLERANCES`.
         parity_images: How many validation images are compared at most, at least 1.
         reduction: How the float32 graph is made smaller once it is verified; None leaves it.
         references: Images whose embeddings by the final graph travel in the file, see `gallery`.
@@ -83,23 +90,31 @@ def export(
         The description written into the file.
 
     Raises:
-        ParityError: If the float32 graph and torch differ too much.
+        ParityError: If the file and torch differ too much, or its unknown rule does not keep what it promises.
         AccuracyError: If the smaller graph loses too much accuracy.
         ConfigError: If a setting is out of range, or the network cannot be exported.
         DataError: If the checkpoint does not fit its architecture, or the file cannot be written.
     """
-    if not tolerance > 0 or parity_images < 1:
+    if (tolerance is not None and not tolerance > 0) or parity_images < 1:
         raise ConfigError(f"tolerance {tolerance:g}, parity images {parity_images}: both must be above 0")
     _make_folder(output.parent)
     _require_own(output)
     model = _restore(checkpoint)
-    compare = partial(compare_logits, model=model, checkpoint=checkpoint, count=parity_images, tolerance=tolerance)
-    graph, parity, precision = _verified_graph(model, checkpoint, reduction, compare)
-    spec = _describe(checkpoint, graph, parity, precision)
+    network = Network(model, backbones.split(model, checkpoint.input.height, checkpoint.input.width))
+    graph, precision = _graph(network, checkpoint, parity_images, reduction)
+    spec = _describe(checkpoint, graph, precision)
     embedded = gallery.embed(graph.proto, references, spec.input) if references else None
-    if embedded is not None:
-        spec = dataclasses.replace(spec, gallery=GallerySpec(embedded.names, embedded.dimensions))
-    _write(graph.proto, spec, embedded, output)
+    allowed = certificate.tolerances(precision.precision, tolerance)
+    with replacing(output) as file:
+        _write(file, graph.proto, spec, None)
+        measured = _digest_of_graph(Path(file.name))
+        spec = _measured(spec, Path(file.name), network, checkpoint, parity_images, allowed)
+        spec = dataclasses.replace(spec, statistics=image_statistics.measure(graph.proto, checkpoint, spec))
+        if embedded is not None:
+            spec = dataclasses.replace(spec, gallery=GallerySpec(embedded.names, embedded.dimensions))
+        _write(file, graph.proto, spec, embedded)
+        if _digest_of_graph(Path(file.name)) != measured:
+            raise ParityError("the graph that was written is not the one that was measured; nothing is written")
     return spec
 
 
@@ -119,39 +134,27 @@ def _make_folder(folder: Path) -> None:
         raise DataError(f"{folder}: cannot be made ({error.strerror}); choose another --output") from None
 
 
-def _verified_graph(
-    model: nn.Module, checkpoint: Checkpoint, reduction: Reduction | None, compare: Callable[..., ParityRecord]
-) -> tuple[trace.Graph, ParityRecord, PrecisionRecord]:
-    """Returns the graph in the precision asked for, how near it is to torch, and what the precision costs."""
-    graph = _trace(model, checkpoint)
-    parity = compare(graph.proto)  # of the float32 graph in any case: nothing else is made smaller
-    if reduction is None:
-        return graph, parity, FP32
-    graph, precision = _reduce(graph, checkpoint, reduction)
-    return graph, compare(graph.proto, is_exact=False), precision
-
-
-def _trace(model: nn.Module, checkpoint: Checkpoint) -> trace.Graph:
-    """Returns the float32 graph of a network, which is valid ONNX."""
-    split = backbones.split(model, checkpoint.input.height, checkpoint.input.width)
-    graph = trace.make(split, checkpoint)
+def _graph(
+    network: Network, checkpoint: Checkpoint, parity_images: int, reduction: Reduction | None
+) -> tuple[trace.Graph, PrecisionRecord]:
+    """Returns the graph in the precision asked for, which is valid ONNX, and what that costs."""
+    graph = trace.make(network.split, checkpoint)
     onnx.checker.check_model(graph.proto)
-    return graph
-
-
-def _reduce(graph: trace.Graph, checkpoint: Checkpoint, wanted: Reduction) -> tuple[trace.Graph, PrecisionRecord]:
-    """Returns the smaller graph, with the score map where that still holds, and what it costs."""
-    proto, cost = reduce(graph.proto, checkpoint, wanted)
-    place = score_map.keep_map(proto, graph.score_map, checkpoint.input)
+    if reduction is None:
+        return graph, FP32
+    exact = certificate.TOLERANCES["fp32"]["logits"]
+    require_parity(graph.proto, network.model, checkpoint, parity_images, exact)  # nothing else is made smaller
+    proto, cost = reduce(graph.proto, checkpoint, reduction)
+    allowed = certificate.TOLERANCES[reduction.precision]["score_map"]
+    place = score_map.keep_map(proto, graph.score_map, network.split, checkpoint, allowed)
     return dataclasses.replace(graph, proto=proto, score_map=place), cost
 
 
-def _describe(
-    checkpoint: Checkpoint, graph: trace.Graph, parity: ParityRecord, precision: PrecisionRecord
-) -> ModelSpec:
-    """Returns the description of a graph, but for its gallery."""
+def _describe(checkpoint: Checkpoint, graph: trace.Graph, precision: PrecisionRecord) -> ModelSpec:
+    """Returns the description of a graph, but for its certificate, its statistics and its gallery."""
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    spec = ModelSpec(
+    rule = exported_rule.refit(checkpoint, runner(graph.proto, ["logits", "embedding"]))
+    return ModelSpec(
         version=SPEC_VERSION,
         task=checkpoint.task,
         architecture=checkpoint.backbone,
@@ -161,25 +164,66 @@ def _describe(
         activation=graph.activation,
         temperature=checkpoint.calibration.temperature,
         thresholds=checkpoint.calibration.thresholds,
-        unknown=checkpoint.calibration.unknown,
+        unknown=rule,
         training=TrainingRecord(**checkpoint.training, code_version=cnn_perception.__version__, created=now),
-        parity=parity,
+        parity=_NOT_MEASURED,
         precision=precision,
         score_map=graph.score_map,
         gallery=None,
         statistics=None,
     )
-    return dataclasses.replace(spec, statistics=image_statistics.measure(graph.proto, checkpoint, spec))
 
 
-def _write(proto: ModelProto, spec: ModelSpec, embedded: Gallery | None, output: Path) -> None:
-    """Writes the model file; description and gallery travel in its metadata."""
+def _measured(
+    spec: ModelSpec,
+    path: Path,
+    network: Network,
+    checkpoint: Checkpoint,
+    parity_images: int,
+    allowed: Mapping[CheckedOutput, float],
+) -> ModelSpec:
+    """Returns the description with the certificate of the file at a path.
+
+    Raises:
+        ParityError: If an output, or the share of false alarms, is beyond what is allowed.
+    """
+    model = OnnxModel(path, certificate.ON_CPU)
+    parity = certificate.certify(model, network, checkpoint, parity_images, allowed)
+    if spec.unknown is not None and spec.unknown.known_images:
+        exported_rule.require_promise(spec.unknown, exported_rule.measure(spec.unknown, checkpoint, _run_of(model)))
+    return dataclasses.replace(spec, parity=parity)
+
+
+def _run_of(model: OnnxModel) -> exported_rule.Run:
+    """Returns what gives the logits and embeddings of a loaded file."""
+
+    def run(images: FloatArray) -> Sequence[FloatArray]:
+        outputs = model.run(images, activation=False)
+        return [np.stack([one.logits for one in outputs]), np.stack([one.embedding for one in outputs])]
+
+    return run
+
+
+def _digest_of_graph(path: Path) -> str:
+    """Returns the SHA-256 of the graph in a file, which the description beside it does not change."""
+    data = read_onnx_file(path).data
+    digest = hashlib.sha256()
+    for number, first, last in fields(data, 0, len(data)):
+        if number == GRAPH_FIELD:
+            digest.update(data[first:last])
+    return digest.hexdigest()
+
+
+def _write(file: IO[bytes], proto: ModelProto, spec: ModelSpec, embedded: Gallery | None) -> None:
+    """Writes the model file from its beginning; description and gallery travel in its metadata."""
     properties = {METADATA_KEY: spec.to_json()}
     if embedded is not None:
         properties[GALLERY_KEY] = embedded.to_metadata()
     onnx.helper.set_model_props(proto, properties)
-    with replacing(output) as file:
-        file.write(proto.SerializeToString())
+    file.seek(0)
+    file.truncate()
+    file.write(proto.SerializeToString())
+    file.flush()
 
 
 def _restore(checkpoint: Checkpoint) -> nn.Module:
@@ -224,8 +268,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tolerance",
         type=float,
-        default=TOLERANCE,
-        help="largest difference, of numbers in standard deviations (%(default)s)",
+        help="largest difference of the logits, of numbers in standard deviations, with which the tolerances of the "
+        "other outputs change; by default "
+        f"{certificate.TOLERANCES['fp32']['logits']:g}, of --fp16 {certificate.TOLERANCES['fp16']['logits']:g} and of "
+        f"--int8 {certificate.TOLERANCES['int8']['logits']:g} of their range",
     )
     parser.add_argument("--parity-images", type=int, default=PARITY_IMAGES, help="images compared (%(default)s)")
     _add_reduction(parser)

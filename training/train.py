@@ -25,14 +25,14 @@ from training.batches.augment import mirroring_note
 from training.calibration import embeddings, fit
 from training.config import TrainConfig
 from training.data import load
-from training.data.records import Part
 from training.loop import cross_validation, lr_finder, out_of_memory, probe, tensorboard, trainer
 from training.loop.lr_finder import Sweep
 from training.loop.run import EpochRecord, Run, open_run, settings
-from training.report import figures, provenance
+from training.report import figures, gain, provenance
 from training.report import page as html
 from training.run_files import write_text
-from training.scoring.scores import ScoredLogits
+from training.scoring.scores import ScoredLogits, cell, headline, headline_in_words
+from training.tasks.by_name import task_of
 from training.tasks.multiclass import confusion
 from training.text_table import text_table
 
@@ -116,7 +116,10 @@ def _train(chosen: TrainConfig) -> dict[str, Any]:
     run = open_run(chosen)
     describe(run)
     opened = time.perf_counter()
-    history = probe.fit(run) if run.config.mode == "probe" else trainer.fit(run, run.last())
+    saved = run.last()
+    if run.config.mode == "finetune" and saved is None:
+        gain.note_beginning(run)
+    history = probe.fit(run) if run.config.mode == "probe" else trainer.fit(run, saved)
     if distributed.rank() > 0:
         return {}
     cache.close_cache(run.config)
@@ -127,12 +130,15 @@ def _train(chosen: TrainConfig) -> dict[str, Any]:
     predictions = embeddings.of_run(run)
     fitted = fit.of_run(run, predictions)
     checkpoint.save(run.folder / "best.pt", dataclasses.replace(best, calibration=fitted.calibration))
-    parts: tuple[Part, ...] = ("val", "test") if "test" in predictions else ("val",)
-    evaluations = {part: fit.evaluation(predictions[part], run.data, fitted.calibration) for part in parts}
+    val = fit.evaluation(predictions["val"], run.data, fitted.calibration)
 
+    scores = task_of(run.data.task).probabilities(predictions["val"].logits, 1.0)
+    gained = gain.gains(run, predictions["val"].samples, scores)
     seconds = {"data": opened - started, "training": trained - opened, "evaluation": time.perf_counter() - trained}
     report: dict[str, Any] = {
-        **{part: found.report(fitted.calibration.thresholds) for part, found in evaluations.items()},
+        "val": scored(val, fitted),
+        **_test_part(run),
+        **({"gain": gain.as_json(gained)} if gained else {}),
         "calibration": fitted.report(),
         "training": best.training,
         "epochs": len(history),
@@ -142,10 +148,30 @@ def _train(chosen: TrainConfig) -> dict[str, Any]:
         "versions": provenance.versions(),
     }
     write_text(run.folder / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    draw(run, history, evaluations[parts[-1]])
-    html.write(run, report, predictions, fitted)
-    summarise(run, report, parts)
+    draw(run, history, val)
+    told = [*notes(report), *(one.in_words() for one in gained), *filter(None, [gain.warning(gained)])]
+    html.write(run, report, predictions, fitted, told)
+    summarise(run, report, told)
     return report
+
+
+def scored(val: ScoredLogits, fitted: fit.Fitted) -> dict[str, Any]:
+    """Returns the scores of the validation images, the headline of one class an image among them."""
+    figures = val.report(fitted.calibration.thresholds)
+    if not val.task.one_class:
+        return figures
+    return figures | {"headline": headline(val.logits, val.truth, fitted.is_unknown)}
+
+
+def _test_part(run: Run) -> dict[str, Any]:
+    """What report.json says of images that are kept for the end."""
+    images = len(run.data.part("test"))
+    return {"test": {"images": images, "scored": False, "command": _test_command(run)}} if images else {}
+
+
+def _test_command(run: Run) -> str:
+    words = ("--checkpoint", run.folder / "best.pt", "--data", run.config.data, "--part", "test")
+    return for_shell("python", "-m", "training.evaluate", *words)
 
 
 def draw(run: Run, history: Sequence[EpochRecord], last: ScoredLogits) -> None:
@@ -166,27 +192,42 @@ def describe(run: Run) -> None:
         print(note)
 
 
-def summarise(run: Run, report: dict[str, Any], parts: Sequence[str]) -> None:
+def summarise(run: Run, report: dict[str, Any], notes: Sequence[str]) -> None:
     """Prints the scores, where the files are, and what to do next."""
-    shown = [name for name, value in report["val"].items() if isinstance(value, float)]
-    heading, *lines = text_table([["", "images", *shown], *(_figures(part, report[part], shown) for part in parts)])
-    print(f"\n{heading}")
-    for part, line in zip(parts, lines, strict=True):
-        print(line)
-        for name, row in report[part].get("per_number", {}).items():
-            told = f"{row['mae']:.4g} {row['unit']}".strip()
-            known = f"{row['mae_of_training_mean']:.4g}"
-            shown_error = f"mean absolute error {told}, R2 {row['r2']:.3f}"
-            print(f"      {printable(name)}: {shown_error} (always the training mean: {known})")
+    val = report["val"]
+    shown = [name for name, value in val.items() if isinstance(value, float)]
+    heading, line = text_table(
+        [["", "images", *shown], ["val", str(val["images"]), *(cell(val, name) for name in shown)]]
+    )
+    print(f"\n{heading}\n{line}")
+    for name, row in val.get("per_number", {}).items():
+        told = f"{row['mae']:.4g} {row['unit']}".strip()
+        known = f"{row['mae_of_training_mean']:.4g}"
+        shown_error = f"mean absolute error {told}, R2 {row['r2']:.3f}"
+        print(f"      {printable(name)}: {shown_error} (always the training mean: {known})")
+    for note in notes:
+        print(note)
     print(f"{sum(report['seconds'].values()):.0f} s; report and figures in {printable(str(run.folder))}\nnext:")
     name = f"{Path(run.config.data).name}_{run.config.backbone}.onnx"
     words = ("--checkpoint", run.folder / "best.pt", "--output", Path("models", name))
     print(f"  {for_shell('python', '-m', 'training.export', *words)}")
+    if "test" in report:
+        print(f"  {report['test']['command']}")
 
 
-def _figures(part: str, scores: Mapping[str, Any], shown: Sequence[str]) -> list[str]:
-    """The cells of a part's line in the table of scores."""
-    return [part, str(scores["images"]), *(f"{scores[name]:.3f}" for name in shown)]
+def notes(report: Mapping[str, Any]) -> list[str]:
+    """Returns what has to be said of the scores, a line each: what the robot will do, and what was not looked at."""
+    lines = ["in brackets: 95 % intervals, of shares of the images Wilson's, else by bootstrap"]
+    if found := report["val"].get("headline"):
+        lines.append(f"the robot: {headline_in_words(found)}")
+    if rule := report["calibration"].get("unknown"):
+        rate = f"{rule['false_alarm_rate']:.1%} of the known images, promised {rule['promised_rate']:.1%}"
+        lines.append(f"unknown rule: {rule['method']}, calls {rate} unknown; --unknown none leaves it out")
+    if how := report["calibration"].get("measured_by"):
+        lines.append(f"calibration and false alarms: {how}")
+    if test := report.get("test"):
+        lines.append(f"the test part, {test['images']} images, was not looked at: score it once, when all is decided")
+    return lines
 
 
 if __name__ == "__main__":

@@ -154,7 +154,7 @@ def _model_card(report: Report) -> list[tuple[str, str]]:
         ("unknown rule", _unknown_rule(spec)),
         ("training", f"{training.mode} from {training.weights}, {images}"),
         ("validation at export", f"{metrics} on {training.val_images} images"),
-        ("parity with torch", _parity(spec)),
+        ("parity with torch", "; ".join(filter(None, (_parity(spec), spec.parity.beyond(model.provider))))),
         ("precision", _precision(spec.precision)),
         ("exported", f"{training.created} by version {training.code_version}"),
     ]
@@ -185,9 +185,11 @@ def _unknown_rule(spec: ModelSpec) -> str:
 
 def _parity(spec: ModelSpec) -> str:
     parity = spec.parity
-    allowed = f"allowed {parity.tolerance:g}" + (" in fp32" if spec.precision.precision != "fp32" else "")
-    difference = f"largest logit difference {parity.max_logit_difference:.2g} ({allowed})"
-    return f"{difference}, agreement {percent(parity.top1_agreement)} on {parity.images} {parity.source} images"
+    difference = f"largest logit difference {parity.max_logit_difference:.2g}"
+    found = f"{difference}, agreement {percent(parity.top1_agreement)} on {parity.images} {parity.source} images"
+    checks = (f"{one.output} {one.difference:.2g} of {one.tolerance:g} allowed" for one in parity.outputs)
+    where = f" on {parity.provider}, ONNX Runtime {parity.runtime}" if parity.provider else ""
+    return "; ".join((found + where, *checks))
 
 
 def _precision(cost: PrecisionRecord) -> str:

@@ -18,6 +18,7 @@ from cnn_perception.tasks.multiclass import MulticlassScores
 from cnn_perception.tasks.multilabel import LabelReport, MultilabelScores
 from cnn_perception.tasks.registry import task_of
 from cnn_perception.tasks.regression import NumberReport, RegressionScores
+from cnn_perception.tasks.rules import Figure
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,17 @@ class NumberTable:
 
 def key_figures(report: Report) -> list[tuple[str, str]]:
     """Returns (what it is, figure) of the most important figures."""
-    figures = report.scores.figures(report.model.spec, report.threshold)
-    return [(one.name, percent(one.value) if one.is_share else f"{one.value:.3g}") for one in figures]
+    return [_card(one) for one in report.scores.figures(report.model.spec, report.threshold)]
+
+
+def _card(figure: Figure) -> tuple[str, str]:
+    def shown(value: float) -> str:
+        return percent(value) if figure.is_share else f"{value:.3g}"
+
+    if figure.interval is None:
+        return figure.name, shown(figure.value)
+    low, high = figure.interval
+    return f"{figure.name}; 95 %: {shown(low)} to {shown(high)}", shown(figure.value)
 
 
 def over_time(report: Report, records: Sequence[FrameRecord]) -> list[Strips | Series]:

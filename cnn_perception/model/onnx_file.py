@@ -19,9 +19,9 @@ LARGEST_FILE_BYTES = 2**31 - 1
 """protobuf's limit for one message, and so for a self-contained ONNX file."""
 
 # Where tensors can be, by message and field number. Source: onnx.proto of ONNX 1.20; numbers never change.
-_GRAPH, _METADATA, _EXTERNAL_DATA, _DATA_LOCATION = 7, 14, 13, 14
+GRAPH_FIELD, _METADATA, _EXTERNAL_DATA, _DATA_LOCATION = 7, 14, 13, 14
 _CHILDREN: Mapping[str, Mapping[int, str]] = {
-    "model": {_GRAPH: "graph", 25: "function"},
+    "model": {GRAPH_FIELD: "graph", 25: "function"},
     "function": {7: "node", 11: "attribute"},
     "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
     "node": {5: "attribute"},
@@ -103,7 +103,7 @@ def _scan(data: bytes) -> tuple[int, dict[str, str], str | None]:
             continue
         children = _CHILDREN[message]
         for number, first, last in fields(data, start, end):
-            graphs += message == "model" and number == _GRAPH
+            graphs += message == "model" and number == GRAPH_FIELD
             if message == "model" and number == _METADATA:
                 key, value = _entry(data, first, last)
                 if key in metadata:

@@ -12,7 +12,7 @@ import json
 import math
 import reprlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from cnn_perception.errors import ModelError
 from cnn_perception.model.spec_json import parsed, read_json
@@ -20,7 +20,9 @@ from cnn_perception.model.spec_json import parsed, read_json
 METADATA_KEY = "cnn_perception.spec"
 GALLERY_KEY = "cnn_perception.gallery"
 """Metadata key of the gallery's embeddings: base64 of (names, dimensions) little-endian float32, rows of length 1."""
-SPEC_VERSION = 3
+SPEC_VERSION = 4
+OLDEST_VERSION = 3
+"""Of a description that can still be read; what it does not say is then unknown, see `from_json`."""
 UNKNOWN = "unknown"
 """What is answered where the unknown rule applies; then no class may have this name."""
 
@@ -29,6 +31,7 @@ ResizeMode = Literal["crop", "letterbox", "squash"]
 Interpolation = Literal["bilinear", "bicubic"]
 ActivationMethod = Literal["cam", "grad-cam"]
 ParitySource = Literal["validation", "noise"]
+CheckedOutput = Literal["logits", "scores", "activation", "embedding", "score_map"]
 UnknownMethod = Literal["energy", "distance"]
 Precision = Literal["fp32", "fp16", "int8"]
 
@@ -137,17 +140,41 @@ class TrainingRecord:
 
 
 @dataclass(frozen=True)
+class OutputCheck:
+    """How far one output of the file is from what torch computes, by the measure of its precision.
+
+    Attributes:
+        output: Which output; `scores` are those that the robot makes of the logits, over the temperature.
+        difference: Of logits the largest difference: in fp32 as it is, in a smaller precision as a share of their
+            range. Of scores the largest of an image, a mean over the images. Of all others the root of the mean
+            squared difference as a share of torch's root mean square.
+        tolerance: The largest difference that was accepted; fixed before anything was measured.
+    """
+
+    output: CheckedOutput
+    difference: float
+    tolerance: float
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.difference <= self.tolerance, f"difference of {self.output}", self.difference)
+
+
+@dataclass(frozen=True)
 class ParityRecord:
-    """How far the ONNX graph of the file computes what torch computed, whatever its precision is.
+    """Certificate of the export: how far the graph of the file computes what torch computed, whatever its precision is.
+
+    It was measured on the file as it was written, and says nothing of another execution provider.
 
     Attributes:
         source: `validation` images, or seeded `noise` where there were none.
         images: How many inputs were compared.
         max_logit_difference: Largest absolute difference of a logit; of a number, in its standard deviations.
-        tolerance: What the export would have accepted of the float32 graph; a smaller one made from that is judged by
-            its accuracy, see `PrecisionRecord`.
+        tolerance: What was accepted of the logits, see `OutputCheck`; of a description of version 3 always of fp32.
         top1_agreement: Share of inputs with the same top class, the same set of labels over their thresholds, or all
             numbers within the tolerance, in [0, 1].
+        provider: Execution provider that it was measured on; empty for a description of version 3.
+        runtime: ONNX Runtime's version; empty likewise.
+        outputs: Every output that the robot uses; empty likewise.
     """
 
     source: ParitySource
@@ -155,12 +182,22 @@ class ParityRecord:
     max_logit_difference: float
     tolerance: float
     top1_agreement: float
+    provider: str = ""
+    runtime: str = ""
+    outputs: tuple[OutputCheck, ...] = ()
 
     def __post_init__(self) -> None:
         _require(self.images >= 0, "parity images", self.images)
         _require(self.max_logit_difference >= 0, "max_logit_difference", self.max_logit_difference)
         _require(self.tolerance >= 0, "tolerance", self.tolerance)
         _require(0 <= self.top1_agreement <= 1, "top1_agreement", self.top1_agreement)
+
+    def beyond(self, provider: str) -> str:
+        """Returns what has to be said where the file runs on another execution provider; empty where it does not."""
+        if not self.provider or provider == self.provider:
+            return ""
+        measured = f"{self.provider} (ONNX Runtime {self.runtime})"
+        return f"the model file was verified on {measured}, which says nothing of {provider}"
 
 
 @dataclass(frozen=True)
@@ -171,11 +208,15 @@ class UnknownRule:
         method: `energy`: the rule's score is logsumexp of the raw logits (Liu et al. 2020, with temperature 1);
             `distance`: minus the cosine distance of the embedding to the nearest of `centres`.
         threshold: An image whose score is below is unknown.
-        false_alarm_rate: Share of the known validation images that the rule calls unknown, in [0, 1).
+        false_alarm_rate: Share of the known validation images that the rule calls unknown, in [0, 1): of each by a
+            threshold that was fitted to others. In a description of version 3 by the one that it was fitted to.
         auroc: How well the score tells known validation images from images of something else, in [0, 1]; None where
             no other images were given.
         outside_images: How many other images that was measured on.
         centres: One embedding of length 1 a class, for `distance`; empty for `energy`.
+        promised_rate: The share that was asked for, in [0, 1); None in a description of version 3.
+        known_images: How many known images this file's own answers were measured on, for `threshold` and
+            `false_alarm_rate`; 0 where they are those of the network in torch.
     """
 
     method: UnknownMethod
@@ -184,10 +225,14 @@ class UnknownRule:
     auroc: float | None
     outside_images: int
     centres: tuple[tuple[float, ...], ...]
+    promised_rate: float | None = None
+    known_images: int = 0
 
     def __post_init__(self) -> None:
         _require(math.isfinite(self.threshold), "unknown threshold", self.threshold)
         _require(0 <= self.false_alarm_rate < 1, "false_alarm_rate", self.false_alarm_rate)
+        _require(self.promised_rate is None or 0 <= self.promised_rate < 1, "promised_rate", self.promised_rate)
+        _require(self.known_images >= 0, "known_images", self.known_images)
         _require(self.auroc is None or 0 <= self.auroc <= 1, "auroc", self.auroc)
         _require(self.outside_images >= 0, "outside_images", self.outside_images)
         _require((self.method == "distance") == bool(self.centres), "unknown centres", len(self.centres))
@@ -372,10 +417,34 @@ class ModelSpec:
         except ValueError as error:
             raise ModelError(f"the model's spec is not JSON ({error}); export the model again") from None
         version = value.get("version") if isinstance(value, dict) else None
-        if version != SPEC_VERSION:
+        if version not in range(OLDEST_VERSION, SPEC_VERSION + 1) or isinstance(version, bool | float):
             found = reprlib.repr(version)
             raise ModelError(
-                f"the model's spec has version {found}, this package reads {SPEC_VERSION}; export the model again"
+                f"the model's spec has version {found}, this package reads {OLDEST_VERSION} to {SPEC_VERSION}; export "
+                "the model again"
             )
-        spec: ModelSpec = parsed(cls, value, "spec")
+        spec: ModelSpec = parsed(cls, _as_now(value), "spec")
         return spec
+
+
+_SINCE_4: dict[str, dict[str, object]] = {
+    "parity": {"provider": "", "runtime": "", "outputs": []},
+    "unknown": {"promised_rate": None, "known_images": 0},
+}
+"""What a record says since version 4, and what that is where an older description does not say it."""
+
+
+def _as_now(value: dict[str, Any]) -> dict[str, Any]:
+    """Returns a description of an older version as one of this version; a field that it cannot have stays an error."""
+    if value["version"] == SPEC_VERSION:
+        return value
+    newer = dict(value) | {"version": SPEC_VERSION}
+    for name, added in _SINCE_4.items():
+        record = value.get(name)
+        if isinstance(record, dict):
+            if early := sorted(record.keys() & added.keys()):
+                raise ModelError(
+                    f"model spec.{name}: missing fields [], unknown fields {early}; export the model again"
+                )
+            newer[name] = record | added
+    return newer

@@ -397,13 +397,14 @@ class ModelOwner:
             f"model {self._version}: {model.path} ({spec.architecture}, {spec.task} of {len(spec.class_names)}, "
             f"{spec.input.width}x{spec.input.height} {spec.input.resize_mode}) on {model.provider}"
         )
-        if not model.fallback:
-            return
-        text = f"inference runs on {model.provider}: {model.fallback}"
-        if active.options.session.is_default_choice:
-            self._logger.info(text)
-        else:
-            self._logger.warning(text)
+        if model.fallback:
+            text = f"inference runs on {model.provider}: {model.fallback}"
+            if active.options.session.is_default_choice:
+                self._logger.info(text)
+            else:
+                self._logger.warning(text)
+        if note := spec.parity.beyond(model.provider):
+            self._logger.info(note)
 
     def _discard_candidate(self) -> None:
         if self._candidate is not None:

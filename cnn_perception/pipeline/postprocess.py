@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from cnn_perception.errors import FrameError
-from cnn_perception.model.outputs import Outputs
-from cnn_perception.model.spec import ModelSpec
+from cnn_perception.model.outputs import FloatArray, Outputs
+from cnn_perception.model.spec import ModelSpec, UnknownMethod
 from cnn_perception.tasks.prediction import Prediction
 from cnn_perception.tasks.registry import task_of
 
@@ -51,11 +51,22 @@ class Postprocessor:
         rule = self._spec.unknown
         if rule is None:
             return False
-        if rule.method == "energy":
-            peak = outputs.logits.max()
-            return bool(peak + np.log(np.exp(outputs.logits - peak).sum()) < rule.threshold)
-        length = max(float(np.linalg.norm(outputs.embedding)), 1e-12)  # an embedding of zeros is near to no centre
-        return bool((self._centres @ outputs.embedding).max() / length - 1.0 < rule.threshold)
+        return bool(known_score(outputs, rule.method, self._centres) < np.float32(rule.threshold))
+
+
+def known_score(outputs: Outputs, method: UnknownMethod, centres: FloatArray) -> float:
+    """Returns the score of `spec.UnknownRule` of one image, as the robot computes it: low where it shows no class.
+
+    Args:
+        outputs: Of the image.
+        method: Of the rule.
+        centres: (K, D) of the rule; not used for `energy`.
+    """
+    if method == "energy":
+        peak = outputs.logits.max()
+        return float(peak + np.log(np.exp(outputs.logits - peak).sum()))
+    length = max(float(np.linalg.norm(outputs.embedding)), 1e-12)  # an embedding of zeros is near to no centre
+    return float((centres @ outputs.embedding).max() / length - 1.0)
 
 
 def postprocess(outputs: Outputs, spec: ModelSpec) -> Prediction:

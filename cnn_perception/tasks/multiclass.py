@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnn_perception import metrics
+from cnn_perception.intervals import Estimate, wilson
 from cnn_perception.label_text import UNLABELLED, Truth, text_of
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import UNKNOWN, ModelSpec
@@ -24,6 +25,8 @@ from cnn_perception.tasks.classes import (
 from cnn_perception.tasks.prediction import Prediction
 from cnn_perception.tasks.rules import Figure, Flags, FrameCounts, Gate, Numbers, TimelineKind
 
+MOST_WITHOUT_TOP5 = 5
+"""Classes up to which the top-5 accuracy is always 1."""
 KEPT_CLASSES = 5
 """How many of the best classes are kept of a prediction."""
 
@@ -45,6 +48,8 @@ class MulticlassScores:
         confusion: Counts; the K rows are the truth, the K columns the answer. A model with an unknown rule has one
             more column for it.
         classes: Scores of each class, in the model's order.
+        headline: Top-1 with the unknown rule and without, and how many frames are answered, with their intervals.
+        intervals: 95 % interval of other figures, by their names: Wilson's of shares of the frames, else by bootstrap.
     """
 
     frames: FrameCounts
@@ -58,6 +63,8 @@ class MulticlassScores:
     top1_above_threshold: float | None
     confusion: tuple[tuple[int, ...], ...]
     classes: tuple[ClassReport, ...]
+    headline: metrics.Headline | None = None
+    intervals: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     def reaches(self, limit: float) -> bool:
         """Whether top-1 is at least the limit, where lost frames are wrong."""
@@ -66,24 +73,34 @@ class MulticlassScores:
         return self.top1 * self.frames.scored >= limit * (self.frames.scored + self.frames.lost)
 
     def summary(self) -> list[str]:
-        """Returns the shares in one line."""
+        """Returns the shares in one line, and what can be believed of them in another."""
         figures = {"top-1": self.top1, "balanced": self.balanced_accuracy}
         if self.unknown:
             figures |= {"unknown": self.unknown, "top-1 of the answered": self.top1_answered}
-        return quality(figures)
+        return quality(figures) + ([] if self.headline is None else [f"95 %       {self.headline.in_words()}"])
 
     def figures(self, spec: ModelSpec, threshold: float) -> list[Figure]:
         """Returns the shares that mean something for this model and threshold."""
-        shares = [("top-1 accuracy" + (", unknown is wrong" if spec.unknown else ""), self.top1)]
-        if len(spec.class_names) > 5:
-            shares.append(("top-5 accuracy", self.top5))
-        shares += [("balanced accuracy", self.balanced_accuracy), ("macro F1", self.macro_f1)]
+        found = self.headline
+        if found is None:
+            return []
+        figures = [_figure("top-1 accuracy" + (", unknown is wrong" if spec.unknown else ""), found.top1)]
         if spec.unknown:
-            shares += [("of frames called unknown", self.unknown), ("top-1 of the others", self.top1_answered)]
+            figures.append(_figure("top-1 accuracy without the unknown rule", found.top1_without_rule))
+            ends = (1 - found.coverage.high, 1 - found.coverage.low)
+            figures.append(Figure("of frames called unknown", 1 - found.coverage.value, interval=ends))
+            if found.top1_answered is not None:
+                figures.append(_figure("top-1 of the others", found.top1_answered))
+        others = [("top-5 accuracy", "top5")] if len(spec.class_names) > MOST_WITHOUT_TOP5 else []
+        others += [("balanced accuracy", "balanced_accuracy"), ("macro F1", "macro_f1")]
         if threshold > 0.0:
-            shares.append((f"of frames score {threshold:g} or more", self.coverage))
-            shares.append((f"top-1 at score {threshold:g} or more", self.top1_above_threshold))
-        return [Figure(name, value) for name, value in shares if value is not None]
+            others.append((f"of frames score {threshold:g} or more", "coverage"))
+            others.append((f"top-1 at score {threshold:g} or more", "top1_above_threshold"))
+        named = [(name, key, getattr(self, key)) for name, key in others]
+        figures += [
+            Figure(name, value, interval=self.intervals.get(key)) for name, key, value in named if value is not None
+        ]
+        return figures
 
 
 class Multiclass(ClassTask):
@@ -200,14 +217,17 @@ class Multiclass(ClassTask):
         names = spec.class_names
         position = {name: index for index, name in enumerate((*names, UNKNOWN) if spec.unknown else names)}
         truth = [position[text_of(known)] for known, _ in scored]
-        confusion = metrics.confusion_matrix(truth, [position[self.text(one)] for _, one in scored], len(position))
+        found = [position[self.text(one)] for _, one in scored]
+        confusion = metrics.confusion_matrix(truth, found, len(position))
+        ranks = np.array([_rank(one, known) for known, one in scored], np.int64)
+        is_unknown = np.array([one.unknown for _, one in scored], np.bool_)
         answered = [(known, one) for known, one in scored if not one.unknown]
         sure = [(known, one) for known, one in answered if one.score >= threshold]
         classes = class_reports(names, metrics.per_class(confusion))
         return MulticlassScores(
             frames=frames,
             top1=self._accuracy(scored),
-            top5=share([_rank(one, known) < 5 for known, one in scored]),
+            top5=share((ranks < 5).tolist()),
             balanced_accuracy=metrics.balanced_accuracy(confusion) if scored else None,
             macro_f1=macro_f1(classes, confusion.sum(axis=0)) if scored else None,
             unknown=1 - len(answered) / len(scored) if scored else None,
@@ -216,6 +236,8 @@ class Multiclass(ClassTask):
             top1_above_threshold=self._accuracy(sure),
             confusion=tuple(tuple(row) for row in confusion[: len(names)].tolist()),
             classes=classes,
+            headline=metrics.headline(ranks == 0, is_unknown),
+            intervals=_intervals(truth, found, len(names), ranks, [self.is_right(one, known) for known, one in sure]),
         )
 
     def _accuracy(self, scored: Sequence[tuple[Truth, Prediction]]) -> float | None:
@@ -233,6 +255,31 @@ class Multiclass(ClassTask):
         figures = [f"{prediction.score:.6f}", f"{self.margin(prediction):.6f}"]
         truth_score = f"{prediction.scores[prediction.class_names.index(known)]:.6f}" if known else ""
         return [known, self.text(prediction), *figures, truth_score]
+
+
+def _figure(name: str, share: Estimate) -> Figure:
+    return Figure(name, share.value, interval=(share.low, share.high))
+
+
+def _intervals(
+    truth: Sequence[int], found: Sequence[int], classes: int, ranks: metrics.Counts, sure: Sequence[bool]
+) -> dict[str, tuple[float, float]]:
+    """Returns the 95 % intervals of the figures beside the headline.
+
+    Args:
+        truth: (n,) known classes.
+        found: (n,) answers; of a model with an unknown rule, one more than the classes is that.
+        classes: How many there are.
+        ranks: (n,) how many classes are ranked before the known one.
+        sure: Of the frames that reach the threshold, whether they are right.
+    """
+    if not truth:
+        return {}
+    counts = {"top5": (int((ranks < 5).sum()), len(truth)), "coverage": (len(sure), len(truth))}
+    if sure:
+        counts["top1_above_threshold"] = (sum(sure), len(sure))
+    shares = {name: wilson(*pair) for name, pair in counts.items()}
+    return {name: (one.low, one.high) for name, one in shares.items()} | metrics.mean_intervals(truth, found, classes)
 
 
 def _rank(prediction: Prediction, truth: Truth) -> int:

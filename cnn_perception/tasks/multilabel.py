@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnn_perception import metrics
+from cnn_perception.intervals import bootstrap, wilson
 from cnn_perception.label_text import UNLABELLED, Truth, text_of
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import UNKNOWN, ModelSpec
@@ -49,6 +50,7 @@ class MultilabelScores:
         macro_f1: Mean F1 of the classes that occur or were seen, at their thresholds.
         exact: Share of the scored frames in which exactly the known classes were seen.
         classes: Scores of each class, in the model's order.
+        intervals: 95 % interval of each figure by its name: Wilson's of `exact`, the others' by bootstrap.
     """
 
     frames: FrameCounts
@@ -56,6 +58,7 @@ class MultilabelScores:
     macro_f1: float | None
     exact: float | None
     classes: tuple[LabelReport, ...]
+    intervals: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     def reaches(self, limit: float) -> bool:
         """Whether the mean average precision is at least the limit, and no frame was lost."""
@@ -64,17 +67,23 @@ class MultilabelScores:
         return self.mean_average_precision >= limit
 
     def summary(self) -> list[str]:
-        """Returns the shares in one line."""
-        return quality({"mAP": self.mean_average_precision, "macro F1": self.macro_f1, "exact": self.exact})
+        """Returns the shares in one line, and what can be believed of them in another."""
+        lines = quality({"mAP": self.mean_average_precision, "macro F1": self.macro_f1, "exact": self.exact})
+        words = {"mean_average_precision": "mAP", "macro_f1": "macro F1", "exact": "exact"}
+        ends = [f"{words[name]} {100 * low:.1f} to {high:.1%}" for name, (low, high) in self.intervals.items()]
+        return lines + ([f"95 %       {', '.join(ends)}"] if ends else [])
 
     def figures(self, spec: ModelSpec, threshold: float) -> list[Figure]:
         """Returns all shares that there are."""
         shares = (
-            ("mean average precision", self.mean_average_precision),
-            ("macro F1 at the thresholds", self.macro_f1),
-            ("frames with exactly the right classes", self.exact),
+            ("mean average precision", "mean_average_precision"),
+            ("macro F1 at the thresholds", "macro_f1"),
+            ("frames with exactly the right classes", "exact"),
         )
-        return [Figure(name, value) for name, value in shares if value is not None]
+        named = [(name, key, getattr(self, key)) for name, key in shares]
+        return [
+            Figure(name, value, interval=self.intervals.get(key)) for name, key, value in named if value is not None
+        ]
 
 
 class Multilabel(ClassTask):
@@ -181,12 +190,14 @@ class Multilabel(ClassTask):
             precision = metrics.average_precision(scores[:, k], truth[:, k]) if row.support else None
             figures = dataclasses.asdict(row)
             classes.append(LabelReport(**figures, threshold=spec.thresholds[k], average_precision=precision))
+        hits = [self.is_right(one, known) for known, one in scored]
         return MultilabelScores(
             frames=frames,
             mean_average_precision=metrics.mean_average_precision(scores, truth) if truth.any() else None,
             macro_f1=macro_f1(classes, seen.sum(axis=0)) if scored else None,
-            exact=share([self.is_right(one, known) for known, one in scored]),
+            exact=share(hits),
             classes=tuple(classes),
+            intervals=_intervals(truth, scores, seen, hits),
         )
 
     def columns(self, names: Sequence[str]) -> tuple[str, ...]:
@@ -198,6 +209,21 @@ class Multilabel(ClassTask):
         if prediction is None:
             return [text_of(truth), "", *[""] * len(names)]
         return [text_of(truth), self.text(prediction), *(f"{score:.6f}" for score in prediction.scores)]
+
+
+def _intervals(truth: Flags, scores: FloatArray, seen: Flags, hits: Sequence[bool]) -> dict[str, tuple[float, float]]:
+    """Returns the 95 % intervals of the figures, of (n, K) arrays and (n,) hits."""
+    if not hits:
+        return {}
+    exact = wilson(sum(hits), len(hits))
+    found = {
+        "mean_average_precision": bootstrap(
+            lambda rows: metrics.mean_average_precision(scores[rows], truth[rows]), len(hits)
+        ),
+        "macro_f1": bootstrap(lambda rows: metrics.macro_f1_of_labels(truth[rows], seen[rows]), len(hits)),
+        "exact": (exact.low, exact.high),
+    }
+    return {name: interval for name, interval in found.items() if interval is not None and truth.any()}
 
 
 def _flags(truth: Truth, names: Sequence[str]) -> Flags:

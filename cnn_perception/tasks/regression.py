@@ -30,6 +30,7 @@ class NumberReport:
         rmse: Root of the mean squared error.
         r2: See `metrics.r2`.
         mae_of_mean: Mean absolute error of always answering the mean of these truths, which has to be beaten.
+        mae_interval: 95 % interval of `mae`, by bootstrap over the frames; None of a single one.
     """
 
     name: str
@@ -38,6 +39,14 @@ class NumberReport:
     rmse: float
     r2: float
     mae_of_mean: float
+    mae_interval: tuple[float, float] | None = None
+
+    @property
+    def mae_text(self) -> str:
+        """The mean absolute error with its interval."""
+        if self.mae_interval is None:
+            return f"{self.mae:.4g}"
+        return f"{self.mae:.4g} (95 %: {self.mae_interval[0]:.4g} to {self.mae_interval[1]:.4g})"
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,7 @@ class RegressionScores:
     def summary(self) -> list[str]:
         """Returns a line for each number."""
         return [
-            f"{number.name}: MAE {number.mae:.4g} {number.unit} (of the mean: {number.mae_of_mean:.4g}), "
+            f"{number.name}: MAE {number.mae_text} {number.unit} (of the mean: {number.mae_of_mean:.4g}), "
             f"RMSE {number.rmse:.4g}, R2 {number.r2:.3f}"
             for number in self.numbers
         ]
@@ -64,7 +73,10 @@ class RegressionScores:
     def figures(self, spec: ModelSpec, threshold: float) -> list[Figure]:
         """Returns the mean absolute error of each number."""
         names = (f"MAE of {number.name}" + (f", {number.unit}" if number.unit else "") for number in self.numbers)
-        return [Figure(name, number.mae, is_share=False) for name, number in zip(names, self.numbers, strict=True)]
+        return [
+            Figure(name, number.mae, is_share=False, interval=number.mae_interval)
+            for name, number in zip(names, self.numbers, strict=True)
+        ]
 
 
 class Regression:
@@ -187,16 +199,19 @@ class Regression:
         truth = np.array([known for known, _ in scored], np.float64)
         predicted = np.array([one.values for _, one in scored], np.float64)
         mean = np.broadcast_to(truth.mean(axis=0), truth.shape)
-        rows = zip(
-            spec.class_names,
-            spec.units,
+        errors = zip(
             metrics.mae(truth, predicted),
             metrics.rmse(truth, predicted),
             metrics.r2(truth, predicted),
             metrics.mae(truth, mean),
             strict=True,
         )
-        return RegressionScores(frames, tuple(NumberReport(name, unit, *map(float, row)) for name, unit, *row in rows))
+        numbers = []
+        for k, (name, unit, row) in enumerate(zip(spec.class_names, spec.units, errors, strict=True)):
+            mae, rmse, r2, mae_of_mean = map(float, row)
+            interval = metrics.mae_interval(truth[:, k], predicted[:, k])
+            numbers.append(NumberReport(name, unit, mae, rmse, r2, mae_of_mean, interval))
+        return RegressionScores(frames, tuple(numbers))
 
     def columns(self, names: Sequence[str]) -> tuple[str, ...]:
         """Returns two columns for each number, of what is known and what is answered."""

@@ -48,11 +48,13 @@ class Figure:
         name: What it is, for a reader.
         value: The figure.
         is_share: Whether it is a share in [0, 1].
+        interval: Its 95 % interval, see `intervals`; None where there is none.
     """
 
     name: str
     value: float
     is_share: bool = True
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

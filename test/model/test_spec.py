@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from specs import INPUT, SPEC
@@ -115,8 +116,60 @@ def test_text_that_is_no_spec_is_refused(text: str):
 
 
 def test_spec_of_a_later_version_is_refused_by_number():
-    with pytest.raises(ModelError, match="version 4, this package reads 3"):
-        ModelSpec.from_json(changed("version", 4))
+    with pytest.raises(ModelError, match="version 5, this package reads 3 to 4"):
+        ModelSpec.from_json(changed("version", 5))
+
+
+def of_version_3() -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(SPEC.to_json()) | {"version": 3}
+    for record, fields in (
+        ("parity", ("provider", "runtime", "outputs")),
+        ("unknown", ("promised_rate", "known_images")),
+    ):
+        for field in fields:
+            del document[record][field]
+    return document
+
+
+def test_spec_of_version_3_is_read_and_what_it_does_not_say_is_unknown():
+    old = ModelSpec.from_json(json.dumps(of_version_3()))
+
+    assert SPEC.unknown is not None
+    assert old == dataclasses.replace(
+        SPEC,
+        parity=dataclasses.replace(SPEC.parity, provider="", runtime="", outputs=()),
+        unknown=dataclasses.replace(SPEC.unknown, promised_rate=None, known_images=0),
+    )
+    assert ModelSpec.from_json(old.to_json()) == old
+    assert old.parity.beyond("CUDAExecutionProvider") == ""
+
+
+@pytest.mark.parametrize(("record", "field"), [("parity", "provider"), ("unknown", "known_images")])
+def test_a_field_that_came_later_is_unknown_in_version_3_and_needed_in_version_4(record: str, field: str):
+    early = of_version_3()
+    early[record][field] = 1
+    with pytest.raises(ModelError, match=rf"unknown fields \['{field}'\]"):
+        ModelSpec.from_json(json.dumps(early))
+    late = json.loads(SPEC.to_json())
+    del late[record][field]
+    with pytest.raises(ModelError, match=rf"missing fields \['{field}'\]"):
+        ModelSpec.from_json(json.dumps(late))
+
+
+@pytest.mark.parametrize("version", [3.0, True, "3", None, 2])
+def test_a_version_that_is_none_of_these_is_refused(version: object):
+    with pytest.raises(ModelError, match="this package reads 3 to 4"):
+        ModelSpec.from_json(json.dumps(of_version_3() | {"version": version}))
+
+
+def test_the_certificate_says_on_which_provider_it_was_measured_and_nothing_of_others():
+    assert SPEC.parity.beyond("CPUExecutionProvider") == ""
+    assert "on CPUExecutionProvider (ONNX Runtime 1.20), which says nothing of CUDA" in SPEC.parity.beyond("CUDA")
+
+
+def test_a_certificate_whose_difference_exceeds_its_tolerance_is_refused():
+    with pytest.raises(ModelError, match="difference of logits"):
+        ModelSpec.from_json(changed("parity", "outputs", [{"output": "logits", "difference": 2.0, "tolerance": 1.0}]))
 
 
 def test_regression_needs_a_unit_for_each_number():

@@ -8,6 +8,7 @@ from cnn_perception.model.spec import (
     InputSpec,
     ModelSpec,
     Moments,
+    OutputCheck,
     ParityRecord,
     PrecisionRecord,
     ScoreMapSpec,
@@ -20,7 +21,7 @@ INPUT = InputSpec(224, 320, "crop", 0.875, "bilinear", (0.485, 0.456, 0.406), (0
 
 
 SPEC = ModelSpec(
-    version=3,
+    version=4,
     task="multiclass",
     architecture="resnet18",
     class_names=("Ameise", "蜂", "no entry"),
@@ -29,9 +30,11 @@ SPEC = ModelSpec(
     activation=ActivationSpec("cam", 7, 10, (32.0, 32.0), (435, 435), (0.0, 0.0)),
     temperature=1.5,
     thresholds=(),
-    unknown=UnknownRule("distance", -0.4, 0.05, 0.97, 40, ((1.0, 0.0), (0.0, 1.0), (0.6, 0.8))),
+    unknown=UnknownRule("distance", -0.4, 0.05, 0.97, 40, ((1.0, 0.0), (0.0, 1.0), (0.6, 0.8)), 0.05, 120),
     training=TrainingRecord("finetune", "imagenet", "signs", "ab" * 32, 10, 5, {"val_top1": 1.0}, "0.1.0", "2026"),
-    parity=ParityRecord("validation", 5, 1e-6, 1e-3, 1.0),
+    parity=ParityRecord(
+        "validation", 5, 1e-6, 1e-3, 1.0, "CPUExecutionProvider", "1.20", (OutputCheck("logits", 1e-6, 1e-3),)
+    ),
     precision=PrecisionRecord("int8", 128, 5, "top1", 1.0, 0.8),
     score_map=ScoreMapSpec((32.0, 32.0), (224, 320), (111.5, 159.5)),
     gallery=GallerySpec(("a/1.jpg", "蜂/2.jpg"), 2),

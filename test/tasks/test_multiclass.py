@@ -174,10 +174,18 @@ def test_the_figures_of_a_report_are_those_that_the_model_and_the_threshold_have
     answers = [("ant", one_class(0.75, 0.125, 0.125)), ("bee", one_class(0.5, 0.25, 0.25, unknown=True))]
     found = TASK.score(FRAMES, answers, WITH_RULE, threshold=0.0)
 
+    # the ends of Wilson's intervals: of 1 of 2, and of 1 of 1
     assert found.summary() == [
-        "quality    top-1 50.00%, balanced 50.00%, unknown 50.00%, top-1 of the answered 100.00%"
+        "quality    top-1 50.00%, balanced 50.00%, unknown 50.00%, top-1 of the answered 100.00%",
+        "95 %       top-1 50.0% (9.5 to 90.5%) with the unknown rule, 50.0% (9.5 to 90.5%) without; "
+        "answered 50.0% (9.5 to 90.5%), of these right 100.0% (20.7 to 100.0%)",
     ]
-    assert found.figures(WITH_RULE, 0.0)[0] == Figure("top-1 accuracy, unknown is wrong", 0.5)
+    first, without, unknown, others, *_ = found.figures(WITH_RULE, 0.0)
+    assert first == Figure("top-1 accuracy, unknown is wrong", 0.5, interval=pytest.approx((0.0945, 0.9055), abs=1e-4))
+    assert (without.name, without.value) == ("top-1 accuracy without the unknown rule", 0.5)
+    assert (unknown.name, unknown.value) == ("of frames called unknown", 0.5)
+    assert unknown.interval == pytest.approx(first.interval)
+    assert (others.name, others.value) == ("top-1 of the others", 1.0)
     assert [figure.name for figure in found.figures(PLAIN, 0.5)] == [
         "top-1 accuracy", "balanced accuracy", "macro F1", "of frames score 0.5 or more", "top-1 at score 0.5 or more"
     ]  # fmt: skip

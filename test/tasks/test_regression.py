@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from answers import NOTHING, numbers
+from scipy.stats import norm, sem
 from tiny_model import regression_spec
 
 from cnn_perception.errors import DataError
@@ -92,10 +93,15 @@ def test_figures_are_those_of_scikit_learn():
     largest = max(number.mae for number in scores.numbers)
     assert scores.reaches(largest)
     assert not scores.reaches(largest - 1e-6)
+    intervals = [number.mae_interval for number in scores.numbers]
     assert scores.figures(SPEC, 0.0) == [
-        Figure("MAE of speed, m/s", scores.numbers[0].mae, is_share=False),
-        Figure("MAE of angle", scores.numbers[1].mae, is_share=False),
+        Figure("MAE of speed, m/s", scores.numbers[0].mae, is_share=False, interval=intervals[0]),
+        Figure("MAE of angle", scores.numbers[1].mae, is_share=False, interval=intervals[1]),
     ]
+    for interval, errors in zip(intervals, np.abs(found.astype(np.float64) - truth).T, strict=True):
+        # the standard error says how wide it is; 200 draws know its ends to about a tenth
+        expected = norm.interval(0.95, errors.mean(), sem(errors))
+        assert interval == pytest.approx(expected, abs=0.15 * (expected[1] - expected[0]))
 
 
 def test_what_was_never_scored_reaches_nothing_and_has_no_figures():

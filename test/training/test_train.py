@@ -130,7 +130,7 @@ def test_training_from_scratch_learns_the_colours(photos, tmp_path):
     report = json.loads((tmp_path / "report.json").read_text())
     assert {p.name for p in tmp_path.iterdir()} == FILES
     assert report["val"]["top1"] >= 0.9
-    assert report["test"]["images"] == 8
+    assert (report["test"]["images"], report["test"]["scored"]) == (8, False)
     assert len(history(tmp_path)) == 4
     best = max(history(tmp_path), key=lambda row: (float(row["val_metric"]), -float(row["val_loss"])))
     assert report["training"]["metrics"]["val_loss"] == pytest.approx(float(best["val_loss"]))

@@ -55,7 +55,9 @@ class Predictions:
 
 
 def of_run(run: Run) -> dict[str, Predictions]:
-    """Returns logits and embeddings on `train` (see `for_centres`), `val`, and if there are any `test`, `outside`.
+    """Returns logits and embeddings on `train` (see `for_centres`), on `val`, and if there are any on `outside`.
+
+    The test part is left alone: it is for `training.evaluate`, once all is decided.
 
     Args:
         run: The run; its network has the weights to be used.
@@ -69,7 +71,6 @@ def of_run(run: Run) -> dict[str, Predictions]:
     wanted = {
         "train": for_centres(data.part("train"), len(data.class_names)),
         "val": data.part("val"),
-        "test": data.part("test"),
         "outside": outside_images(Path(config.outside)) if config.outside else (),
     }
     for part, samples in wanted.items():

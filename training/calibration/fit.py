@@ -17,7 +17,7 @@ import numpy.typing as npt
 from cnn_perception import metrics
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import UNKNOWN, Task, UnknownMethod
-from training.calibration import unknown_rule
+from training.calibration import cross_fit, unknown_rule
 from training.calibration.embeddings import Predictions
 from training.checkpoint import UNCALIBRATED, Calibration
 from training.config import UnknownChoice
@@ -46,27 +46,41 @@ class Fitted:
 
     Attributes:
         calibration: For the checkpoint.
-        reliability: By the part of the data (`val`, `test`); empty for regression.
-        unknown_scores: Score of each image by what it is (`val`, `test`, `outside`); empty without a rule.
+        reliability: By the part of the data (`val`); empty for regression.
+        unknown_scores: Score of each image by what it is (`val`, `outside`); empty without a rule.
         auroc: Of each method, known validation images against the others; empty where none were given.
+        measured_by: How the figures of the validation images were measured, in words; empty for regression.
+        is_unknown: Of each validation image, (n,), whether a rule that was fitted to others calls it unknown; empty
+            without a rule.
     """
 
     calibration: Calibration
     reliability: dict[str, TemperatureEffect]
     unknown_scores: dict[str, Doubles]
     auroc: dict[UnknownMethod, float]
+    measured_by: str = ""
+    is_unknown: npt.NDArray[np.bool_] = dataclasses.field(default_factory=lambda: np.empty(0, np.bool_))
 
     def report(self) -> dict[str, Any]:
         """Returns the figures as report.json keeps them; of the rule's centres only how many there are."""
         figures: dict[str, Any] = {"temperature": self.calibration.temperature, "fitted_on": "val"}
+        if self.measured_by:
+            figures["measured_by"] = self.measured_by
         for part, found in self.reliability.items():
             errors = {"ece_before": found.before.ece, "ece": found.after.ece}
             figures[part] = {**errors, "loss_before": found.loss_before, "loss": found.loss}
         if (rule := self.calibration.unknown) is not None:
-            below = {part: float((s < rule.threshold).mean()) for part, s in self.unknown_scores.items()}
             rest = dataclasses.asdict(rule) | {"centres": len(rule.centres)}
-            figures["unknown"] = {**rest, "called_unknown": below, "auroc_of_methods": self.auroc}
+            figures["unknown"] = {**rest, "called_unknown": self.called_unknown(), "auroc_of_methods": self.auroc}
         return figures
+
+    def called_unknown(self) -> dict[str, float]:
+        """Returns the share that the rule calls unknown, of each kind of images; of `val` by rules fitted to others."""
+        rule = self.calibration.unknown
+        if rule is None:
+            return {}
+        below = {part: float((scores < rule.threshold).mean()) for part, scores in self.unknown_scores.items()}
+        return below | {"val": rule.false_alarm_rate}
 
 
 def fit(
@@ -82,7 +96,7 @@ def fit(
 
     Args:
         train: Training images, for the centres of the classes.
-        held_out: `val`, on which all is fitted, and perhaps `test`, on which it is only measured.
+        held_out: `val`, on which all is fitted, and measured by cross-fitting; perhaps others, which are only measured.
         outside: Images that show none of the classes.
         task: Thresholds are for multilabel alone, the rule for multiclass; regression has nothing of it.
         unknown: The method of the rule, see `unknown_rule.fit`; `none` is no rule.
@@ -95,11 +109,16 @@ def fit(
     truth = learning.targets(val.samples)
     temperature = fit_temperature(val.logits, truth)
     thresholds = learning.thresholds(val.logits / temperature, truth)
-    reliability = {part: _reliability(found, temperature, learning) for part, found in held_out.items()}
+    parts = cross_fit.folds(val.labels, [sample.group for sample in val.samples])
+    others = cross_fit.each(parts, len(val), lambda rows: fit_temperature(val.logits[rows], truth[rows]))
+    temperatures = {part: np.full(len(found), temperature) for part, found in held_out.items()} | {"val": others}
+    reliability = {part: _reliability(found, temperatures[part], learning) for part, found in held_out.items()}
+    measured_by = cross_fit.in_words(parts, len(val))
     if not learning.one_class or unknown == "none" or not false_alarm_rate:
-        return Fitted(Calibration(temperature, thresholds, None), reliability, {}, {})
-    found = unknown_rule.fit(train, held_out, outside, unknown, false_alarm_rate)
-    return Fitted(Calibration(temperature, thresholds, found.rule), reliability, found.scores, found.auroc)
+        return Fitted(Calibration(temperature, thresholds, None), reliability, {}, {}, measured_by)
+    found = unknown_rule.fit(train, held_out, outside, unknown, false_alarm_rate, parts)
+    fitted = Calibration(temperature, thresholds, found.rule)
+    return Fitted(fitted, reliability, found.scores, found.auroc, measured_by, found.is_unknown)
 
 
 def evaluation(found: Predictions, meaning: Meaning, calibration: Calibration) -> ScoredLogits:
@@ -117,10 +136,16 @@ def of_run(run: Run, found: Mapping[str, Predictions]) -> Fitted:
 
     A class of ours that is called as the rule's answer leaves no place for the rule.
     """
-    held_out = {part: found[part] for part in ("val", "test") if part in found}
     unknown = "none" if UNKNOWN in run.data.class_names else run.config.unknown
     rate = run.config.false_alarm_rate
-    return fit(found["train"], held_out, found.get("outside"), run.data.task, unknown=unknown, false_alarm_rate=rate)
+    return fit(
+        found["train"],
+        {"val": found["val"]},
+        found.get("outside"),
+        run.data.task,
+        unknown=unknown,
+        false_alarm_rate=rate,
+    )
 
 
 def fit_temperature(logits: FloatArray, truth: npt.NDArray[Any]) -> float:
@@ -150,14 +175,16 @@ def fit_temperature(logits: FloatArray, truth: npt.NDArray[Any]) -> float:
     return 1 / math.sqrt(low * high)
 
 
-def _reliability(found: Predictions, temperature: float, task: LearningTask) -> TemperatureEffect:
+def _reliability(found: Predictions, temperatures: Doubles, task: LearningTask) -> TemperatureEffect:
+    """What the temperature of each image, (n,), does."""
     truth = task.targets(found.samples)
+    cooled = (found.logits / temperatures[:, np.newaxis]).astype(np.float32)
     return TemperatureEffect(
         before=_ece(task.probabilities(found.logits, 1.0), truth),
-        after=_ece(task.probabilities(found.logits, temperature), truth),
+        after=_ece(task.probabilities(cooled, 1.0), truth),
         # what the temperature makes smaller, while the calibration error of few images may as well rise
         loss_before=mean_loss(task, found.logits, truth),
-        loss=mean_loss(task, found.logits / temperature, truth),
+        loss=mean_loss(task, cooled, truth),
     )
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from cnn_perception import metrics
 from cnn_perception.model.spec import UnknownMethod, UnknownRule
+from training.calibration import cross_fit
 from training.calibration.embeddings import Predictions, normalised
+from training.calibration.quantile import lower_quantile
 from training.config import UnknownChoice
 from training.tasks.probabilities import Doubles
 
@@ -27,11 +29,13 @@ class FittedRule:
         rule: For the checkpoint.
         scores: Score of each image by what it is (`val`, `test`, `outside`).
         auroc: Of each method, known validation images against the others; empty where none were given.
+        is_unknown: Of each validation image, (n,), whether a rule that was fitted to others calls it unknown.
     """
 
     rule: UnknownRule
     scores: dict[str, Doubles]
     auroc: dict[UnknownMethod, float]
+    is_unknown: npt.NDArray[np.bool_]
 
 
 def fit(
@@ -40,6 +44,7 @@ def fit(
     outside: Predictions | None,
     wanted: UnknownChoice,
     false_alarm_rate: float,
+    parts: cross_fit.Folds | None,
 ) -> FittedRule:
     """Returns the rule whose threshold lets no more than a share of the validation images fall.
 
@@ -50,6 +55,7 @@ def fit(
         wanted: The method; `auto` is up to `MOST_CENTRES` classes the one with the higher AUROC on `outside`, or
             without such images `distance`; beyond it is `energy`.
         false_alarm_rate: The share, in (0, 1).
+        parts: Folds of the validation images, on which the share is measured; None measures where it was fitted.
     """
     class_centres = centres(train)
     images = dict(held_out)
@@ -59,16 +65,17 @@ def fit(
     auroc = {method: _auroc(scores[method]) for method in METHODS} if outside is not None else {}
     chosen = _choose(wanted, auroc, len(class_centres))
     of_val = scores[chosen]["val"]
-    threshold = lower_quantile(of_val, false_alarm_rate)
+    is_unknown = cross_fit.called_unknown(of_val, false_alarm_rate, parts)
     rule = UnknownRule(
         method=chosen,
-        threshold=threshold,
-        false_alarm_rate=float((of_val < threshold).mean()),
+        threshold=lower_quantile(of_val, false_alarm_rate),
+        false_alarm_rate=float(is_unknown.mean()),
         auroc=auroc.get(chosen),
         outside_images=len(outside) if outside is not None else 0,
         centres=tuple(map(tuple, class_centres.tolist())) if chosen == "distance" else (),
+        promised_rate=false_alarm_rate,
     )
-    return FittedRule(rule, scores[chosen], auroc)
+    return FittedRule(rule, scores[chosen], auroc, is_unknown)
 
 
 def centres(train: Predictions) -> Doubles:
@@ -86,13 +93,6 @@ def score(found: Predictions, method: UnknownMethod, class_centres: Doubles) -> 
     exact = found.logits.astype(np.float64)
     peak = exact.max(axis=1)
     return np.asarray(peak + np.log(np.exp(exact - peak[:, np.newaxis]).sum(axis=1)))
-
-
-def lower_quantile(scores: Doubles, share: float) -> float:
-    """Returns a threshold with at most a share of the scores below it, in the middle of the gap where it lies."""
-    ordered = np.sort(scores)
-    below = math.floor(share * len(ordered) + 1e-9)
-    return float(ordered[max(below - 1, 0) : below + 1].mean()) if below else float(ordered[0])
 
 
 def _scores(images: Mapping[str, Predictions], method: UnknownMethod, class_centres: Doubles) -> dict[str, Doubles]:

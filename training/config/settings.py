@@ -284,7 +284,7 @@ class TrainConfig:
         "auto",
         help="rule for images of none of the classes, fitted to the validation images: energy of the logits, or "
         "distance to the class centres; auto: what tells --outside better, without it distance; beyond 200 classes "
-        "energy",
+        "energy; none: no rule, every image gets a class",
         needs="not targets",
     )
     false_alarm_rate: float = setting(

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from cnn_perception.errors import DataError, FrameError, ModelError
 from cnn_perception.image.messages import decode_file_bytes
-from cnn_perception.model.spec import ActivationMethod, InputSpec, ParityRecord, ParitySource
+from cnn_perception.model.spec import ActivationMethod, InputSpec, ParitySource
 from cnn_perception.pipeline.preprocess import preprocess
 from training.checkpoint import Checkpoint
 from training.graphs.activation_map import shown_logit
@@ -26,80 +26,69 @@ from training.tasks.by_name import task_of
 
 ACTIVATION_TOLERANCE = 1e-3
 """Largest difference of an activation, as a share of the map's largest magnitude."""
-_BATCH = 8
+BATCH = 8
 _NOISE_IMAGES = 16  # a noise image tests nothing that another does not
 
-_Batch = npt.NDArray[np.float32]
+Batch = npt.NDArray[np.float32]
+Image = Callable[[], Batch]
+"""Makes the input of one image, (3, H, W): large sets need not fit into memory."""
 
 
 class ParityError(ModelError):
     """The ONNX graph does not compute what torch computed."""
 
 
-def compare_logits(
-    proto: ModelProto,
-    model: nn.Module,
-    checkpoint: Checkpoint,
-    count: int,
-    tolerance: float,
-    *,
-    is_exact: bool = True,
-) -> ParityRecord:
-    """Compares on validation images from all over the set, or on seeded noise where none is on this machine.
-
-    A number is compared in its standard deviations over the training images, and agrees within the tolerance. Of
-    classes the same one has to be the highest to agree, or the same ones have to reach their thresholds.
+def require_parity(proto: ModelProto, model: nn.Module, checkpoint: Checkpoint, count: int, tolerance: float) -> None:
+    """Compares the logits of a float32 graph with those of torch, before a smaller one is made of it.
 
     Args:
         proto: The graph: `image` (N, 3, H, W) -> `logits` (N, K).
         model: The network in torch, in evaluation mode.
-        checkpoint: Names the validation images and their preprocessing.
+        checkpoint: Names the validation images and their preprocessing; where none is on this machine noise is taken.
         count: How many images are compared at most.
         tolerance: Largest absolute difference of a logit, or of a number in its standard deviations.
-        is_exact: Whether the graph has to keep to the tolerance, as one in float32 has to.
 
     Raises:
-        ParityError: If a logit differs by more than the tolerance where it may not, or is no finite number.
+        ParityError: If a logit differs by more than the tolerance, or is no finite number.
         DataError: If a validation image cannot be read any more.
     """
-    source, images = _inputs(checkpoint, count)
-    largest = 0.0
-    agreed = 0
+    _, images = inputs(checkpoint, count)
     deviations = np.array([deviation for _, deviation in checkpoint.scaling] or 1.0, np.float32)
     for found, expected in _answers(runner(proto, ["logits"]), model, images):
-        differences = np.abs(found - expected) / deviations
-        difference = float(differences.max())
-        if not np.isfinite(difference) or (is_exact and difference > tolerance):
-            raise _too_far(difference, expected, tolerance, "see --tolerance" if is_exact else "export it in fp32")
-        largest = max(largest, difference)
-        agreed += _agreeing(found, expected, differences <= tolerance, checkpoint)
-    return ParityRecord(source, len(images), largest, tolerance, agreed / len(images))
-
-
-def _too_far(difference: float, expected: _Batch, tolerance: float, remedy: str) -> ParityError:
-    return ParityError(
-        f"a logit of the ONNX graph differs by {difference:.3g} from torch's (magnitudes up to "
-        f"{np.abs(expected).max():.3g}), tolerance {tolerance:g}; nothing is written; {remedy}"
-    )
+        difference = float((np.abs(found - expected) / deviations).max())
+        if not difference <= tolerance:  # catches NaN, too
+            raise ParityError(
+                f"a logit of the fp32 graph differs by {difference:.3g} from torch's (magnitudes up to "
+                f"{np.abs(expected).max():.3g}), tolerance {tolerance:g}; nothing is written; report the backbone "
+                f"{checkpoint.backbone}"
+            )
 
 
 def _answers(
-    run: Callable[[_Batch], list[_Batch]], model: nn.Module, images: Sequence[Callable[[], _Batch]]
-) -> Iterator[tuple[_Batch, _Batch]]:
+    run: Callable[[Batch], list[Batch]], model: nn.Module, images: Sequence[Image]
+) -> Iterator[tuple[Batch, Batch]]:
     """Yields the logits (N, K) of the graph and of torch, a batch of images at a time."""
-    for start in tqdm(range(0, len(images), _BATCH), desc="parity", unit="batch", leave=False):
-        batch = np.stack([image() for image in images[start : start + _BATCH]])
+    for start in tqdm(range(0, len(images), BATCH), desc="parity", unit="batch", leave=False):
+        batch = np.stack([image() for image in images[start : start + BATCH]])
         with torch.no_grad():
             expected = model(torch.from_numpy(batch)).numpy()
         (found,) = run(batch)
         yield found, expected
 
 
-def _agreeing(found: _Batch, expected: _Batch, is_near: npt.NDArray[np.bool_], checkpoint: Checkpoint) -> int:
+def agreement(found: Batch, expected: Batch, is_near: npt.NDArray[np.bool_], checkpoint: Checkpoint) -> float:
+    """Returns the share of images that two networks decide alike, see `LearningTask.agrees`.
+
+    Args:
+        found: (n, K) logits of the one.
+        expected: (n, K) of the other.
+        is_near: (n, K), whether they differ by no more than is tolerated.
+        checkpoint: What was fitted.
+    """
     fitted = checkpoint.calibration
     ours = found.astype(np.float64) / fitted.temperature
     theirs = expected.astype(np.float64) / fitted.temperature
-    return int(task_of(checkpoint.task).agrees(ours, theirs, is_near, fitted.thresholds).sum())
+    return float(task_of(checkpoint.task).agrees(ours, theirs, is_near, fitted.thresholds).mean())
 
 
 def check_activation(proto: ModelProto, split: Split, method: ActivationMethod, checkpoint: Checkpoint) -> None:
@@ -108,7 +97,7 @@ def check_activation(proto: ModelProto, split: Split, method: ActivationMethod, 
     Raises:
         ParityError: If they differ by more than `ACTIVATION_TOLERANCE`.
     """
-    batch = np.stack([image() for image in _inputs(checkpoint, 4)[1]])
+    batch = np.stack([image() for image in inputs(checkpoint, 4)[1]])
     logits, found = runner(proto, ["logits", "activation"])(batch)
     with torch.no_grad():
         features = split.body(torch.from_numpy(batch))
@@ -128,14 +117,14 @@ def check_activation(proto: ModelProto, split: Split, method: ActivationMethod, 
         )
 
 
-def runner(proto: ModelProto, outputs: list[str]) -> Callable[[_Batch], list[_Batch]]:
+def runner(proto: ModelProto, outputs: list[str]) -> Callable[[Batch], list[Batch]]:
     """Returns what runs a graph on a batch, (N, 3, H, W) float32, and gives the outputs asked for."""
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     return lambda batch: session.run(outputs, {"image": batch})
 
 
-def _inputs(checkpoint: Checkpoint, count: int) -> tuple[ParitySource, list[Callable[[], _Batch]]]:
-    """Returns what makes each input (3, H, W): large sets need not fit into memory."""
+def inputs(checkpoint: Checkpoint, count: int) -> tuple[ParitySource, list[Image]]:
+    """Returns validation images from all over the set, at most `count`, or noise where none is on this machine."""
     size = checkpoint.input
     paths = [Path(path) for path in checkpoint.val_images if Path(path).is_file()]
     if paths:
@@ -156,7 +145,7 @@ def evenly(length: int, count: int) -> list[int]:
     return [int(index) for index in np.linspace(0, length - 1, min(count, length)).round()]
 
 
-def prepared_image(path: Path, size: InputSpec, part: Literal["training", "validation", "reference"]) -> _Batch:
+def prepared_image(path: Path, size: InputSpec, part: Literal["training", "validation", "reference"]) -> Batch:
     """Returns an image as the robot would prepare it: (3, H, W) float32.
 
     Raises:

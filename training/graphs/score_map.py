@@ -6,7 +6,9 @@ Squeeze-and-excitation and attention look at the whole image at once: with them 
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +21,9 @@ from torch import Tensor, nn
 from cnn_perception.errors import one_line
 from cnn_perception.model.spec import InputSpec, ScoreMapSpec
 from cnn_perception.model.subgraph import subgraph
+from training.checkpoint import Checkpoint
 from training.graphs.convolve import NotConvolutionalError, convolutional_head
+from training.graphs.parity import prepared_image
 from training.graphs.receptive_field import Geometry, Shape, shapes_of
 from training.networks.backbones import Split
 
@@ -78,13 +82,17 @@ def open_map(proto: ModelProto, split: Split, place: Geometry, size: InputSpec) 
     return result
 
 
-def keep_map(proto: ModelProto, place: ScoreMapSpec | None, size: InputSpec) -> ScoreMapSpec | None:
+def keep_map(
+    proto: ModelProto, place: ScoreMapSpec | None, split: Split, checkpoint: Checkpoint, tolerance: float
+) -> ScoreMapSpec | None:
     """Checks that a smaller graph still has the map of the one it was made from; otherwise takes it out and says why.
 
     Args:
         proto: The graph in 8-bit integers or half precision; it is changed.
         place: Where the cells lie; None where there was no map.
-        size: The model's input.
+        split: The network in torch.
+        checkpoint: Its input, and the images to try the map on.
+        tolerance: Largest difference from torch's map, as the certificate measures it.
 
     Returns:
         Where the cells lie; None where the graph has no map now.
@@ -92,10 +100,13 @@ def keep_map(proto: ModelProto, place: ScoreMapSpec | None, size: InputSpec) -> 
     if place is None:
         return None
     try:
-        check_single_cell(proto, size, REDUCED_TOLERANCE)
+        check_single_cell(proto, checkpoint.input, REDUCED_TOLERANCE)
+        image = larger_image(checkpoint, place)
+        (found,) = _run(proto, image, "score_map")
+        _compare_all(found[0], map_of_torch(split, torch.from_numpy(image)), tolerance)
     except NotConvolutionalError as error:
         _warn_of_none(error)
-        remove_map(proto, size)
+        remove_map(proto, checkpoint.input)
         return None
     return place
 
@@ -169,17 +180,40 @@ def check_map(proto: ModelProto, split: Split, place: ScoreMapSpec) -> None:
     Raises:
         NotConvolutionalError: If the graph does not take images of that size, or its map is another one.
     """
-    sides = zip(place.window, _EXTRA_CELLS, place.stride, strict=True)
-    size = [pixels + round(cells * stride) for pixels, cells, stride in sides]
-    image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    image = torch.randn(1, 3, *_larger(place), generator=torch.Generator().manual_seed(0))
+    expected = map_of_torch(split, image)
+    (found,) = _run(proto, image.numpy(), "score_map")
+    _compare(found[0], expected, MAP_TOLERANCE)
+
+
+def map_of_torch(split: Split, image: Tensor) -> npt.NDArray[np.float32]:
+    """Returns torch's own head, put at each window of torch's features of an image (1, 3, H, W): (K, rows, columns)."""
     _, rows, columns = split.feature_shape
     with torch.no_grad():
         windows = split.body(image)[0].unfold(1, rows, 1).unfold(2, columns, 1)  # C, down, right, rows, columns
         cells = windows.permute(1, 2, 0, 3, 4)
         logits = split.head(cells.flatten(0, 1).contiguous())[0]
-    expected = logits.unflatten(0, cells.shape[:2]).permute(2, 0, 1).numpy()
-    (found,) = _run(proto, image.numpy(), "score_map")
-    _compare(found[0], expected, MAP_TOLERANCE)
+    found: npt.NDArray[np.float32] = logits.unflatten(0, cells.shape[:2]).permute(2, 0, 1).numpy()
+    return found
+
+
+def larger_image(checkpoint: Checkpoint, place: ScoreMapSpec) -> npt.NDArray[np.float32]:
+    """Returns an image of several cells, (1, 3, H, W): a validation image, or noise where none is on this machine."""
+    height, width = _larger(place)
+    path = next((Path(name) for name in checkpoint.val_images if Path(name).is_file()), None)
+    if path is None:
+        return np.random.default_rng(0).standard_normal((1, 3, height, width), np.float32)
+    size = dataclasses.replace(checkpoint.input, height=height, width=width)
+    return prepared_image(path, size, "validation")[np.newaxis]
+
+
+def _larger(place: ScoreMapSpec) -> tuple[int, int]:
+    """Rows and columns of an image whose map has some cells more than one."""
+    down, right = (
+        pixels + round(cells * stride)
+        for pixels, cells, stride in zip(place.window, _EXTRA_CELLS, place.stride, strict=True)
+    )
+    return down, right
 
 
 def check_single_cell(proto: ModelProto, size: InputSpec, tolerance: float = MAP_TOLERANCE) -> None:
@@ -217,6 +251,18 @@ def _compare(found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32], 
     difference = float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-20))
     if not difference <= tolerance:  # catches NaN, too
         raise NotConvolutionalError(f"its map differs by {difference:.3g} of its size, tolerance {tolerance:g}")
+
+
+def relative(found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> float:
+    """Returns the root of the mean squared difference, as a share of the root mean square of what is expected."""
+    exact = expected.astype(np.float64)
+    return float(np.linalg.norm(found - exact) / max(float(np.linalg.norm(exact)), 1e-20))
+
+
+def _compare_all(found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32], tolerance: float) -> None:
+    difference = relative(found, expected)
+    if not difference <= tolerance:  # catches NaN, too
+        raise NotConvolutionalError(f"its map differs by {difference:.3g} from torch's, tolerance {tolerance:g}")
 
 
 def remove_map(proto: ModelProto, size: InputSpec) -> None:

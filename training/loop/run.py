@@ -41,6 +41,7 @@ from training.tasks.by_name import task_of
 _FILES = (
     "config.json", "split.csv", "history.csv", "skipped.csv", "best.pt", "last.pt", "report.json", "report.html",
     "learning_curves.png", "confusion_matrix.png", "numbers.png", "lr_finder.csv", "lr_finder.png",
+    "baseline.json",
 )  # fmt: skip
 """What a run writes, but for findings.csv, which a check writes too."""
 

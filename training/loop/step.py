@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,9 @@ from training.loop.schedule import Phase
 from training.networks import backbones
 from training.tasks.by_name import task_of
 from training.tasks.multiclass import image_weights
+
+Outcome = Literal["taken", "scaled down", "bad"]
+"""What became of a step: it was taken, left out because float16 could not hold its gradient, or left out otherwise."""
 
 
 class BatchPosition(NamedTuple):
@@ -103,7 +106,8 @@ class Learner:
         """Takes the gradients of a batch, and with the last one of a step, the step.
 
         A step without a finite loss or gradient is left out and changes nothing: neither weights nor the running
-        statistics of batch normalisation.
+        statistics of batch normalisation. One that float16 could not hold is left out likewise, and counts as nothing:
+        the next ones are scaled less.
 
         Args:
             images: (N, 3, height, width) float32, this process's share of the batch.
@@ -111,7 +115,8 @@ class Learner:
             position: Where the batch stands in its step.
 
         Returns:
-            What it gave; None for the rest of a step that is left out, and where images were lost but for one.
+            What it gave; None for the rest of a step that is left out, where images were lost but for one, and where
+            float16 did not suffice.
         """
         if position.first:
             self.optimizer.zero_grad(set_to_none=True)
@@ -125,11 +130,14 @@ class Learner:
         if self.config.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         result = self._backward(images, targets, position)
-        norm = self._update() if position.last and math.isfinite(result.loss_sum) else 0.0
-        if math.isfinite(result.loss_sum + norm):
+        if not math.isfinite(result.loss_sum):
+            self._undo()
+            return result
+        outcome: Outcome = self._update() if position.last else "taken"
+        if outcome == "taken":
             return result
         self._undo()
-        return result._replace(loss_sum=result.loss_sum + norm)
+        return None if outcome == "scaled down" else result._replace(loss_sum=math.inf)
 
     def _backward(self, images: Tensor, targets: Tensor, position: BatchPosition) -> BatchResult:
         """What a batch gave; its gradients are added to those of its step, unless its loss is not finite."""
@@ -175,23 +183,24 @@ class Learner:
         divergence = divergence * (len(images) / position.images)
         return torch.lerp(loss.float(), divergence, self.config.distil_weight)
 
-    def _update(self) -> float:
-        """Takes the step; returns the norm of its gradient, and takes none where that is not finite."""
+    def _update(self) -> Outcome:
+        """Takes the step where its gradient is finite, and says what became of it."""
         self.scaler.unscale_(self.optimizer)
         parameters = itertools.chain.from_iterable(group["params"] for group in self.optimizer.param_groups)
         learning = [parameter for parameter in parameters if parameter.grad is not None]
         norm = nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
-        is_finite = bool(norm.isfinite())
-        # float16 overflows now and then, and its scaler steps down; below 1 it is not the scale that is at fault.
-        if not is_finite and not (self.scaler.is_enabled() and self.scaler.get_scale() > 1):
-            return math.inf
+        if not bool(norm.isfinite()):
+            # float16 overflows now and then, and its scaler steps down; below 1 it is not the scale that is at fault
+            is_scale = self.scaler.is_enabled() and self.scaler.get_scale() > 1
+            self.scaler.update()
+            return "scaled down" if is_scale else "bad"
         if self.config.clip_norm:
             nn.utils.clip_grads_with_norm_(learning, self.config.clip_norm, norm)
-        self.scaler.step(self.optimizer)  # which leaves it out where float16 did not suffice, and scales less
+        self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.average is not None and is_finite:
+        if self.average is not None:
             self.average.update(self.model)
-        return 0.0
+        return "taken"
 
     def state(self) -> dict[str, Any]:
         """Returns what `restore` needs beside the weights."""

@@ -41,7 +41,7 @@ class HistogramBar:
     """How many images of one kind have about the same score.
 
     Attributes:
-        kind: Of the images: `val`, `test` or `outside`.
+        kind: Of the images: `val` or `outside`.
         place: Where the bar begins, as share of the plot's width.
         low: Lowest score.
         high: Highest score.
@@ -94,7 +94,7 @@ def histogram(scores: Mapping[str, Doubles], threshold: float, title: str) -> Hi
     """Counts how often each score occurs.
 
     Args:
-        scores: (n,) scores of `val`, `test`, `outside`; n of at least 1.
+        scores: (n,) scores of `val`, `outside`; n of at least 1.
         threshold: What is below is unknown.
         title: Written above.
     """

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cnn_perception.errors import printable
-from cnn_perception.model.spec import ActivationSpec, ModelSpec, PrecisionRecord, ScoreMapSpec
+from cnn_perception.model.spec import ActivationSpec, ModelSpec, ParityRecord, PrecisionRecord, ScoreMapSpec
+from training.calibration import exported_rule
 from training.config.normalisation import as_text
 from training.graphs import image_statistics
 from training.tasks.by_name import task_of
@@ -28,7 +29,10 @@ def in_words(spec: ModelSpec, path: Path) -> str:
         "activation": _activation_line(spec.activation),
         "score map": _score_map_line(spec.score_map),
         "parity": _parity_line(spec),
+        "outputs": _outputs_line(spec.parity),
     }
+    if spec.unknown is not None:
+        rows["unknown"] = exported_rule.in_words(spec.unknown)
     if spec.precision.precision != "fp32":
         rows["precision"] = _precision_line(spec.precision)
     rows["statistics"] = image_statistics.summary(spec.statistics)
@@ -56,11 +60,18 @@ def _score_map_line(place: ScoreMapSpec | None) -> str:
 def _parity_line(spec: ModelSpec) -> str:
     parity = spec.parity
     kind = spec.precision.precision
-    judged = f"tolerance {parity.tolerance:g}"
+    (own,) = [check for check in parity.outputs if check.output == "logits"]
+    judged = f"tolerance {own.tolerance:g}"
     if kind != "fp32":
-        judged = f"of the {kind} file itself; {judged} is for fp32"
+        judged = f"of the {kind} file itself: {own.difference:.2%} of their range, tolerance {own.tolerance:.2g}"
     agreed = f"{task_of(spec.task).agreement} on {parity.top1_agreement:.1%} of {parity.images} {parity.source} images"
     return f"logits within {parity.max_logit_difference:.2g} ({judged}), {agreed}"
+
+
+def _outputs_line(parity: ParityRecord) -> str:
+    others = [check for check in parity.outputs if check.output != "logits"]
+    shown = (f"{one.output.replace('_', ' ')} {one.difference:.2g} (tolerance {one.tolerance:g})" for one in others)
+    return f"{', '.join(shown)}; measured on {parity.provider}, ONNX Runtime {parity.runtime}, and on no other"
 
 
 def _precision_line(cost: PrecisionRecord) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ from cnn_perception.model.spec import UnknownRule
 from cnn_perception.pages import data_url
 from cnn_perception.pages.class_tables import ClassTables, class_tables
 from cnn_perception.pages.rendering import percent, render
+from cnn_perception.tasks.multiclass import MOST_WITHOUT_TOP5
 from training.calibration.embeddings import Predictions
 from training.calibration.fit import Fitted
 from training.data.records import PARTS, Part
@@ -49,7 +50,9 @@ class _UnknownRule:
     histogram: diagrams.Histogram
 
 
-def write(run: Run, report: Mapping[str, Any], seen: Mapping[str, Predictions], fitted: Fitted) -> None:
+def write(
+    run: Run, report: Mapping[str, Any], seen: Mapping[str, Predictions], fitted: Fitted, notes: Sequence[str]
+) -> None:
     """Writes report.html into the run's folder.
 
     Args:
@@ -57,21 +60,22 @@ def write(run: Run, report: Mapping[str, Any], seen: Mapping[str, Predictions], 
         report: What report.json holds.
         seen: What `embeddings.of_run` returned.
         fitted: Temperature and unknown rule.
+        notes: What has to be said of the scores, a line each.
     """
-    part: Part = "test" if "test" in seen else "val"
     text = render(
         "training.report",
         "report.html",
         title=f"{run.config.backbone} on {run.data.root.name}",
         subtitle=_subtitle(run),
-        figures=_figures(report, part, fitted),
+        figures=_figures(report, fitted),
+        notes=notes,
         learning_curves=_learning_curves(run),
-        scores=_scores(run, report, seen[part], part),
+        scores=_scores(run, report, seen["val"]),
         temperature=fitted.calibration.temperature,
         reliability=_reliability(fitted),
         unknown=_unknown(fitted),
-        part_name=part,
-        worst_images=worst_images.worst(run, seen["train"], seen[part], fitted.calibration),
+        part_name="val",
+        worst_images=worst_images.worst(run, seen["train"], seen["val"], fitted.calibration),
         neighbours=worst_images.NEIGHBOURS,
         data=_data(run),
         command=report["command"],
@@ -92,22 +96,51 @@ _SHARES = {
     "macro_f1": "macro F1", "map": "mean average precision",
 }  # fmt: skip
 _ERRORS = ("mae", "rmse", "r2")
-_TOP = 5
-"""Classes up to which the top-5 accuracy is always 1."""
 
 
-def _figures(report: Mapping[str, Any], part: str, fitted: Fitted) -> list[tuple[str, str]]:
+def _figures(report: Mapping[str, Any], fitted: Fitted) -> list[tuple[str, str]]:
     """Returns the cards at the top of the page, each a title and a figure."""
-    scores = dict(report[part])
-    if len(scores.get("per_class", ())) <= _TOP:
+    scores = dict(report["val"])
+    if len(scores.get("per_class", ())) <= MOST_WITHOUT_TOP5:
         scores.pop("top5", None)
-    cards = [(f"{text}, {part}", percent(scores[key])) for key, text in _SHARES.items() if key in scores]
-    cards += [(f"{key.upper()}, {part}", f"{scores[key]:.3g}") for key in _ERRORS if key in scores]
-    if part in fitted.reliability:
-        cards.append((f"calibration error, {part}", percent(fitted.reliability[part].after.ece)))
+    intervals = scores["intervals"]
+    cards = _headline(scores.get("headline"))
+    for key, text in _SHARES.items():
+        if key in scores and not (cards and key == "top1"):
+            cards.append((_with_interval(f"{text}, val", intervals.get(key), percent), percent(scores[key])))
+    for key in _ERRORS:
+        if key in scores:
+            title = _with_interval(f"{key.upper()}, val", intervals.get(key), _three_digits)
+            cards.append((title, _three_digits(scores[key])))
+    if "val" in fitted.reliability:
+        cards.append(("calibration error, val", percent(fitted.reliability["val"].after.ece)))
     if (rule := fitted.calibration.unknown) is not None and rule.auroc is not None:
         cards.append(("AUROC, known against outside", f"{rule.auroc:.3f}"))
     return cards
+
+
+def _headline(found: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Returns the cards of what the robot will do; none where an image has several classes, or numbers."""
+    if found is None:
+        return []
+    texts = {"top1": "top-1 accuracy, val"}
+    if found["coverage"]["value"] < 1:
+        texts = {
+            "top1": "top-1 accuracy with the unknown rule, val",
+            "top1_without_rule": "top-1 accuracy without it, val",
+            "coverage": "of val images answered",
+            "top1_answered": "top-1 accuracy of these",
+        }
+    shares = [(text, found[key]) for key, text in texts.items() if found[key] is not None]
+    return [(_with_interval(text, (one["low"], one["high"]), percent), percent(one["value"])) for text, one in shares]
+
+
+def _with_interval(title: str, ends: Sequence[float] | None, shown: Callable[[float], str]) -> str:
+    return title if ends is None else f"{title}; 95 %: {shown(ends[0])} to {shown(ends[1])}"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.3g}"
 
 
 def _learning_curves(run: Run) -> str:
@@ -115,11 +148,11 @@ def _learning_curves(run: Run) -> str:
     return data_url.of_png(picture.read_bytes()) if picture.is_file() else ""
 
 
-def _scores(run: Run, report: Mapping[str, Any], seen: Predictions, part: str) -> ClassTables | OutputTable:
-    unit = f"{part} images"
+def _scores(run: Run, report: Mapping[str, Any], seen: Predictions) -> ClassTables | OutputTable:
+    unit = "val images"
     if task_of(run.data.task).one_class:
         return class_tables(confusion(seen.logits, seen.labels), run.data.class_names, unit)
-    rows: Mapping[str, Mapping[str, object]] = report[part].get("per_class") or report[part]["per_number"]
+    rows: Mapping[str, Mapping[str, object]] = report["val"].get("per_class") or report["val"]["per_number"]
     columns = next(iter(rows.values()), {})
     return OutputTable(
         unit=unit,
@@ -157,8 +190,7 @@ def _unknown(fitted: Fitted) -> _UnknownRule | None:
 
 
 def _unknown_note(rule: UnknownRule, fitted: Fitted) -> str:
-    below = {kind: float((values < rule.threshold).mean()) for kind, values in fitted.unknown_scores.items()}
-    called = ", ".join(f"{percent(share)} of {kind}" for kind, share in below.items())
+    called = ", ".join(f"{percent(share)} of {kind}" for kind, share in fitted.called_unknown().items())
     note = f"rule: {rule.method}; called unknown: {called}"
     if not fitted.auroc:
         return note

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from cnn_perception import metrics
+from cnn_perception.intervals import Estimate
 from cnn_perception.model.outputs import FloatArray
 from training.batches.loader import Batch
 from training.scoring.predict import predict, together
@@ -59,7 +64,38 @@ class ScoredLogits:
             thresholds: Score from which each class is taken to be shown, where an image has several; 0.5 by default.
         """
         common = {"images": len(self.truth), self.task.metric: self.metric, "loss": self.loss}
-        return common | self.task.report(self.logits, self.truth, self.meaning, thresholds)
+        scores = common | self.task.report(self.logits, self.truth, self.meaning, thresholds)
+        intervals = self.task.intervals(self.logits, self.truth, self.meaning, thresholds)
+        return scores | {"intervals": {name: list(ends) for name, ends in intervals.items()}}
+
+
+def headline(
+    logits: npt.NDArray[np.floating[Any]], truth: Truth, is_unknown: npt.NDArray[np.bool_] | None
+) -> dict[str, Any] | None:
+    """Returns `metrics.Headline` as report.json keeps it; None of no images.
+
+    Args:
+        logits: (n, K), or scores.
+        truth: (n,) classes.
+        is_unknown: (n,) what the unknown rule says; None without a rule.
+    """
+    said = is_unknown if is_unknown is not None and len(is_unknown) else np.zeros(len(truth), np.bool_)
+    found = metrics.headline(logits.argmax(axis=1) == truth, said)
+    return None if found is None else dataclasses.asdict(found)
+
+
+def headline_in_words(figures: Mapping[str, Any]) -> str:
+    """Returns what `headline` gave, in one line."""
+    names = ("top1", "top1_without_rule", "coverage", "top1_answered")
+    shares = {name: Estimate(**figures[name]) if figures[name] else None for name in names}
+    return metrics.Headline(images=figures["images"], **shares).in_words()  # type: ignore[arg-type]
+
+
+def cell(figures: Mapping[str, Any], name: str) -> str:
+    """Returns a score of `ScoredLogits.report` as a table shows it, with its interval where it has one."""
+    ends = figures.get("intervals", {}).get(name)
+    value = f"{figures[name]:.3f}"
+    return value if ends is None else f"{value} ({ends[0]:.3f}-{ends[1]:.3f})"
 
 
 def mean_loss(task: LearningTask, logits: FloatArray, truth: Truth) -> float:

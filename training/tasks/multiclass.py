@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cnn_perception import metrics
+from cnn_perception.intervals import wilson
 from cnn_perception.label_table import Row
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import Task
@@ -131,6 +132,16 @@ class Multiclass(LearningTask):
             "per_class": dict(zip(meaning.class_names, each, strict=True)),
             "confusion": counts.tolist(),
         }
+
+    def intervals(
+        self, outputs: FloatArray, truth: Truth, meaning: Meaning, thresholds: Thresholds
+    ) -> dict[str, tuple[float, float]]:
+        """Returns those of all shares."""
+        count = len(truth)
+        shares = {"top1": self.score(outputs, truth), "top5": metrics.top_k_accuracy(outputs, truth, 5)}
+        found = {name: wilson(round(share * count), count) for name, share in shares.items()}
+        means = metrics.mean_intervals(truth, outputs.argmax(axis=1), outputs.shape[1])
+        return {name: (one.low, one.high) for name, one in found.items()} | means
 
     def image_losses(self, scores: Doubles, truth: Truth) -> Doubles:
         """Returns the cross-entropy of each in nats."""

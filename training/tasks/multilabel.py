@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cnn_perception import metrics
+from cnn_perception.intervals import bootstrap
 from cnn_perception.label_table import Row
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import Task
@@ -109,6 +110,19 @@ class Multilabel(LearningTask):
             precision = metrics.average_precision(outputs[:, k], truth[:, k] > 0.5)
             rows[name] = {"average_precision": precision, **dataclasses.asdict(scores[k]), "threshold": used[k]}
         return {"macro_f1": _macro_f1(scores), "per_class": rows}
+
+    def intervals(
+        self, outputs: FloatArray, truth: Truth, meaning: Meaning, thresholds: Thresholds
+    ) -> dict[str, tuple[float, float]]:
+        """Returns those of the mean average precision and of the mean F1."""
+        there = truth > 0.5
+        used = np.array(thresholds or self.usual_thresholds(outputs.shape[1]))
+        seen = sigmoid(outputs.astype(np.float64)) >= used
+        found = {
+            "map": bootstrap(lambda rows: metrics.mean_average_precision(outputs[rows], there[rows]), len(there)),
+            "macro_f1": bootstrap(lambda rows: metrics.macro_f1_of_labels(there[rows], seen[rows]), len(there)),
+        }
+        return {name: ends for name, ends in found.items() if ends is not None}
 
     def image_losses(self, scores: Doubles, truth: Truth) -> Doubles:
         """Returns the binary cross-entropy of each in nats, summed over the classes."""

@@ -205,6 +205,15 @@ class LearningTask(Protocol):
     def report(self, outputs: FloatArray, truth: Truth, meaning: Meaning, thresholds: Thresholds) -> dict[str, Any]:
         """Returns the scores that report.json keeps beside metric and loss; thresholds are 0.5 where there are none."""
 
+    def intervals(
+        self, outputs: FloatArray, truth: Truth, meaning: Meaning, thresholds: Thresholds
+    ) -> dict[str, tuple[float, float]]:
+        """Returns the 95 % interval of the metric and of other scores of the report, by their names; none by default.
+
+        Shares of the images have Wilson's, all others one by bootstrap over the images, see `intervals`.
+        """
+        return {}
+
     @abstractmethod
     def image_losses(self, scores: Doubles, truth: Truth) -> Doubles:
         """Returns the loss of each image, (n,).

@@ -28,6 +28,7 @@ from cnn_perception.pipeline.preprocess import preprocess
 from training import checkpoint, export
 from training.checkpoint import UNCALIBRATED, Checkpoint
 from training.graphs import quantise
+from training.graphs.parity import ParityError
 from training.graphs.quantise import Reduction
 
 CPU = SessionOptions(providers=("CPUExecutionProvider",))
@@ -113,7 +114,7 @@ def run(made, folder, *options):
 def int8(case, tmp_path_factory):
     folder = tmp_path_factory.mktemp("int8")
     # of random weights few answers are sure, so that some may be lost
-    options = ("--int8", "--calibration-images", "8", "--max-accuracy-loss", "0.2")
+    options = ("--int8", "--calibration-images", "8", "--max-accuracy-loss", "0.2", "--tolerance", "0.2")
     assert run(case.checkpoint, folder, *options) == errors.EXIT_OK
     return folder / "o" / "m.onnx"
 
@@ -137,7 +138,9 @@ def test_the_int8_file_says_what_it_is_and_what_it_cost(case, int8):
 
 @pytest.mark.parametrize("kind", ["int8", "fp16"])
 def test_a_smaller_file_states_its_own_parity_and_not_that_of_the_fp32_file(case, tmp_path, capsys, kind):
-    assert run(case.checkpoint, tmp_path, f"--{kind}", "--max-accuracy-loss", "0.2") == errors.EXIT_OK
+    # random weights are sensitive: those of a trained network keep to the tolerance of 5 % of int8
+    options = (f"--{kind}", "--max-accuracy-loss", "0.2", "--tolerance", "0.2")
+    assert run(case.checkpoint, tmp_path, *options) == errors.EXIT_OK
 
     model = OnnxModel(tmp_path / "o" / "m.onnx", CPU)
     logits = outputs_of(model, case.images)[0]
@@ -146,9 +149,11 @@ def test_a_smaller_file_states_its_own_parity_and_not_that_of_the_fp32_file(case
     assert parity.max_logit_difference == pytest.approx(difference, rel=1e-2)
     assert parity.max_logit_difference > 10 * case.fp32.spec.parity.max_logit_difference
     assert parity.top1_agreement == (logits.argmax(1) == case.logits.argmax(1)).mean()
-    assert (parity.source, parity.images, parity.tolerance) == ("validation", 20, 1e-3)
+    assert (parity.source, parity.images, parity.tolerance) == ("validation", 20, 0.2)
+    share = difference / np.ptp(case.logits)
+    assert parity.outputs[0].difference == pytest.approx(share, rel=1e-2)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("parity")]
-    assert f"logits within {difference:.2g} (of the {kind} file itself; tolerance 0.001 is for fp32)" in line
+    assert f"logits within {difference:.2g} (of the {kind} file itself: {share:.2%} of their range" in line
 
 
 def test_numbers_of_a_smaller_file_agree_where_all_are_within_the_tolerance(case, tmp_path):
@@ -159,16 +164,15 @@ def test_numbers_of_a_smaller_file_agree_where_all_are_within_the_tolerance(case
     )
     mean, deviation = np.array(scaling).T
 
-    def exported(tolerance):
-        spec = export.export(made, tmp_path / "m.onnx", tolerance=tolerance, reduction=Reduction("int8", 8, 1.0))
-        found = (outputs_of(OnnxModel(tmp_path / "m.onnx", CPU), case.images)[0] - mean) / deviation
-        return spec.parity, np.abs(found - case.logits).max(1)
-
-    parity, differences = exported(1e-3)
-    half, _ = exported(float(np.median(differences)))
-
-    assert parity.max_logit_difference == pytest.approx(differences.max(), rel=1e-2)
-    assert (parity.top1_agreement, half.top1_agreement) == (0.0, 0.5)
+    spec = export.export(made, tmp_path / "m.onnx", tolerance=0.3, reduction=Reduction("int8", 8, 1.0))
+    found = (outputs_of(OnnxModel(tmp_path / "m.onnx", CPU), case.images)[0] - mean) / deviation
+    differences = np.abs(found - case.logits)
+    assert spec.parity.max_logit_difference == pytest.approx(differences.max(), rel=1e-2)
+    assert spec.parity.outputs[0].difference == pytest.approx(differences.max() / np.ptp(case.logits), rel=1e-2)
+    assert spec.parity.top1_agreement == 1.0
+    with pytest.raises(ParityError, match="the output logits of the int8 file differs by"):
+        export.export(made, tmp_path / "n.onnx", reduction=Reduction("int8", 8, 1.0))
+    assert not (tmp_path / "n.onnx").exists()
 
 
 def test_a_smaller_file_whose_logits_are_no_numbers_is_refused_whatever_accuracy_may_be_lost(
@@ -191,7 +195,7 @@ def test_a_smaller_file_whose_logits_are_no_numbers_is_refused_whatever_accuracy
 
     assert list((tmp_path / "o").iterdir()) == []
     said = capsys.readouterr().err
-    assert "differs by inf from torch's" in said
+    assert "the output logits of the fp16 file differs by inf" in said
     assert "nothing is written; export it in fp32" in said
 
 

@@ -128,3 +128,68 @@ def test_a_step_that_is_not_finite_changes_nothing(photos, tmp_path, bad):
     changed = [name for name, tensor in run.model.state_dict().items() if not torch.equal(tensor, before[name])]
     assert changed == []
     assert torch.equal(learner.average.state()["tensors"]["fc.weight"], average)
+
+
+def with_scaler(run, overflowing):
+    """A learner whose gradients are scaled as for float16, and overflow while `overflowing` says so."""
+    learner = Learner(run)
+    learner.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, enabled=True)
+    learner.begin("all")
+    last = [parameter for parameter in run.model.parameters() if parameter.ndim == 2][-1]
+    last.register_hook(lambda gradient: gradient * math.inf if overflowing() else gradient)
+    return learner
+
+
+def test_a_step_that_float16_cannot_hold_is_no_step_and_the_next_is_scaled_half_as_much(photos, tmp_path):
+    run = tiny_run(photos, tmp_path, backbone="resnet18", ema=0.9, clip_norm=1.0, optimizer="adam")
+    bad = [False]
+    learner = with_scaler(run, lambda: bad[0])
+    assert learner.learn(*random_batch(), ALONE) is not None
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    average = {name: tensor.clone() for name, tensor in learner.average.state()["tensors"].items()}
+    steps = [state["step"].item() for state in learner.optimizer.state.values()]
+    bad[0] = True
+
+    outcome = learner.learn(*random_batch(seed=1), ALONE)
+
+    assert outcome is None
+    assert learner.scaler.get_scale() == 512.0
+    changed = [name for name, tensor in run.model.state_dict().items() if not torch.equal(tensor, before[name])]
+    assert changed == []  # running statistics of batch normalisation included
+    assert [state["step"].item() for state in learner.optimizer.state.values()] == steps
+    assert all(torch.equal(tensor, average[name]) for name, tensor in learner.average.state()["tensors"].items())
+    bad[0] = False
+    assert math.isfinite(learner.learn(*random_batch(seed=1), ALONE).loss_sum)
+    assert [state["step"].item() for state in learner.optimizer.state.values()] == [count + 1 for count in steps]
+
+
+def test_a_run_with_a_step_that_float16_cannot_hold_ends_as_one_without_it(photos, tmp_path):
+    def fitted(folder, bad):
+        run = tiny_run(photos, folder, optimizer="sgd", epochs=1, momentum=0.9)
+        now = [0]
+        learner = with_scaler(run, lambda: now[0] == bad)
+        results = []
+        for seed in range(3):
+            now[0] = seed
+            results.append(learner.learn(*random_batch(seed=seed), ALONE))
+        return {name: tensor.clone() for name, tensor in run.model.state_dict().items()}, results
+
+    skipping, results = fitted(tmp_path / "a", bad=1)
+    run = tiny_run(photos, tmp_path / "b", optimizer="sgd", epochs=1, momentum=0.9)
+    plain = Learner(run)
+    plain.begin("all")
+    for seed in (0, 2):
+        plain.learn(*random_batch(seed=seed), ALONE)
+
+    assert [result is None for result in results] == [False, True, False]
+    assert same(skipping, run.model.state_dict(), rtol=1e-5, atol=1e-7)
+
+
+def test_a_gradient_that_no_scale_makes_finite_is_a_bad_step_at_last(photos, tmp_path):
+    run = tiny_run(photos, tmp_path, optimizer="sgd")
+    learner = with_scaler(run, lambda: True)
+    outcomes = [learner.learn(*random_batch(), ALONE) for _ in range(11)]
+
+    assert outcomes[:10] == [None] * 10  # 1024 to 1
+    assert outcomes[10] is not None
+    assert outcomes[10].loss_sum == math.inf

@@ -23,7 +23,7 @@ from torch.nn import functional
 from cnn_perception import metrics
 from cnn_perception.errors import EXIT_OK
 from cnn_perception.pages.rendering import render
-from training import checkpoint
+from training import checkpoint, evaluate
 from training.config import make, parse
 from training.data.records import Sample
 from training.report import diagrams, provenance, worst_images
@@ -89,20 +89,36 @@ def test_every_part_of_the_report_is_there_with_the_figures_of_report_json(run):
 
     for heading in (
         "Learning curves", "Confusion", "Per class", "Do the scores mean what they say?",
-        "Images of none of the classes", "Worst test images", "Data", "Run it again",
+        "Images of none of the classes", "Worst val images", "Data", "Run it again",
     ):  # fmt: skip
         assert page.says(heading)
     assert page.says("resnet18 on signs & <more>")
-    assert page.says(f"{report['test']['top1']:.1%}")
-    assert page.says(f"test, after: ECE {report['calibration']['test']['ece']:.1%}")
+    headline = report["val"]["headline"]
+    assert page.says(f"{headline['top1']['value']:.1%}")
+    assert page.says(f"95 %: {headline['top1']['low']:.1%} to {headline['top1']['high']:.1%}")
+    assert page.says(f"val, after: ECE {report['calibration']['val']['ece']:.1%}")
     assert page.says(f"{report['calibration']['unknown']['auroc']:.3f}")
     assert page.says(report["command"])
     assert page.says(torch.__version__)
     assert page.says(report["training"]["data_sha256"])
-    # the curves; then each of the worst twelve of 13 test images with four training images
-    assert report["test"]["images"] == 13
-    assert len(page.pictures) == 1 + 12 * (1 + 4)
-    assert page.tags.count("svg") == 2 * 2 + 1
+    # the curves; then each of the worst twelve val images with four training images
+    assert len(page.pictures) == 1 + min(12, report["val"]["images"]) * (1 + 4)
+    assert page.tags.count("svg") == 2 + 1
+
+
+def test_the_test_part_is_not_looked_at_and_the_report_says_how_to_score_it_once(run):
+    page, report = Page(run / "report.html"), json.loads((run / "report.json").read_text())
+
+    assert report["test"].keys() == {"images", "scored", "command"}
+    assert (report["test"]["images"], report["test"]["scored"]) == (13, False)
+    assert page.says("the test part, 13 images, was not looked at")
+    with (run / "split.csv").open() as file:
+        held_back = [Path(row["path"]).name for row in csv.DictReader(file) if row["part"] == "test"]
+    assert len(held_back) == 13
+    assert report["calibration"]["unknown"]["called_unknown"].keys() == {"val", "outside"}
+    words = shlex.split(report["test"]["command"])
+    assert words[:3] == ["python", "-m", "training.evaluate"]
+    assert evaluate.main(words[3:]) == EXIT_OK
 
 
 def test_names_of_folders_and_files_are_shown_as_they_are_and_never_as_markup(tmp_path):
@@ -130,7 +146,7 @@ def test_what_was_fitted_is_in_the_checkpoint_and_in_report_json(run):
     assert rule.outside_images == 9
     assert rule.auroc == max(found["unknown"]["auroc_of_methods"].values())
     assert rule.false_alarm_rate <= 0.2
-    assert found["unknown"]["called_unknown"].keys() == {"val", "test", "outside"}
+    assert found["unknown"]["called_unknown"].keys() == {"val", "outside"}
     assert found["val"].keys() == {"ece_before", "ece", "loss_before", "loss"}
 
 

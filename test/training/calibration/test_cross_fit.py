@@ -1,0 +1,77 @@
+"""Owns: figures measured on images that a fit has not seen. Leaves to others: what is fitted (test_fit)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_fit import drawn, seen
+
+from training.calibration import cross_fit
+from training.calibration import fit as calibrate
+from training.calibration.quantile import lower_quantile
+
+
+def test_each_fold_has_its_share_of_every_class_and_groups_stay_together():
+    labels = np.array([0] * 25 + [1] * 50 + [2] * 5)
+
+    found = cross_fit.folds(labels)
+    by_group = cross_fit.folds(labels, [f"bag {index // 8}" for index in range(80)])
+
+    assert [[int(((found == fold) & (labels == k)).sum()) for k in range(3)] for fold in range(5)] == [[5, 10, 1]] * 5
+    assert all(len(set(by_group[start : start + 8])) == 1 for start in range(0, 80, 8))
+    assert len(set(by_group)) == 5
+
+
+def test_too_few_images_or_a_single_group_are_measured_as_they_are_and_that_is_said():
+    assert cross_fit.folds(np.zeros(19, int)) is None
+    assert cross_fit.folds(np.zeros(40, int), ["one"] * 40) is None
+    assert "that it was fitted to, so that it is too good" in cross_fit.in_words(None, 19)
+    few = seen(*drawn(12, 3, 1.0))
+    assert (
+        "12 validation images that it was fitted to"
+        in calibrate.fit(few, {"val": few}, None, "multiclass").report()["measured_by"]
+    )
+
+
+def test_no_image_is_measured_by_a_fit_that_has_seen_it():
+    parts = cross_fit.folds(np.zeros(30, int))
+
+    found = cross_fit.each(parts, 30, lambda rows: float(2.0 ** rows.astype(float) @ np.ones(len(rows))))
+
+    for row in range(30):
+        others = np.flatnonzero(parts != parts[row])
+        assert row not in others
+        assert found[row] == (2.0**others).sum()
+
+
+def test_the_share_of_false_alarms_is_that_of_new_images_while_its_own_are_too_good():
+    """An energy whose lower tail is long: a threshold fitted to 40 images lets more of new ones fall than of its own."""
+    random = np.random.default_rng(0)
+    own, crossed, new = [], [], []
+    for _ in range(400):
+        scores = random.standard_t(2, 45)
+        threshold = lower_quantile(scores, 0.05)
+        own.append((scores < threshold).mean())
+        crossed.append(cross_fit.called_unknown(scores, 0.05, cross_fit.folds(np.zeros(45, int))).mean())
+        new.append((random.standard_t(2, 2000) < threshold).mean())
+
+    assert np.mean(crossed) == pytest.approx(np.mean(new), abs=0.012)
+    assert abs(np.mean(crossed) - np.mean(new)) < abs(np.mean(own) - np.mean(new))
+
+
+def test_the_calibration_error_of_the_validation_images_is_that_of_temperatures_fitted_to_others():
+    val = seen(*drawn(300, 4, 3.0))
+
+    found = calibrate.fit(val, {"val": val}, None, "multiclass", unknown="none")
+
+    parts = cross_fit.folds(val.labels)
+    losses = []
+    for fold in range(5):
+        heat = calibrate.fit_temperature(val.logits[parts != fold], val.labels[parts != fold])
+        logits = val.logits[parts == fold].astype(float) / heat
+        losses += list(np.log(np.exp(logits).sum(1)) - logits[np.arange(len(logits)), val.labels[parts == fold]])
+    assert found.reliability["val"].loss == pytest.approx(np.mean(losses), rel=1e-5)
+    own = val.logits.astype(float) / found.calibration.temperature
+    of_own = np.mean(np.log(np.exp(own).sum(1)) - own[np.arange(300), val.labels])
+    assert found.reliability["val"].loss > of_own
+    assert "cross-fitting" in found.report()["measured_by"]

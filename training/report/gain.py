@@ -1,0 +1,153 @@
+"""What fine-tuning gained: over the network that it began with, and over a probe of the features that it began with.
+
+All three answer the same validation images, so that what is compared is image by image: far smaller differences can be
+told apart than by two figures with an interval each.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cnn_perception.errors import ConfigError
+from cnn_perception.intervals import Estimate, PairedDifference, paired, paired_mean
+from training import distributed
+from training.data.records import Sample
+from training.loop import probe
+from training.loop.run import Run
+from training.networks.weights import classifier_name
+from training.run_files import write_text
+from training.scoring.predict import predict, together
+from training.tasks.by_name import task_of
+from training.tasks.probabilities import Doubles
+
+FILE = "baseline.json"
+"""What the run began with, for each validation image; a continued run has it from its start."""
+Qualities = dict[str, float]
+"""How well each image was answered, by its path: 1 or 0 where it has one class, else minus its loss."""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What was gained over one beginning.
+
+    Attributes:
+        over: Which: the network that fine-tuning began with (`start`), or a probe of its features (`probe`).
+        difference: Of the shares of right answers; of the mean losses where an image has several classes, or numbers.
+        paired: How many images were won and lost; None for losses.
+    """
+
+    over: str
+    difference: Estimate
+    paired: PairedDifference | None
+
+    def in_words(self) -> str:
+        """Returns what was gained, in one line."""
+        name = {"start": "the network it began with", "probe": "a probe of its features"}[self.over]
+        low, high = self.difference.low, self.difference.high
+        if self.paired is None:
+            return f"fine-tuning over {name}: loss lower by {self.difference.value:.3g} (95 %: {low:.3g} to {high:.3g})"
+        points = f"{100 * self.difference.value:+.1f} points (95 %: {100 * low:+.1f} to {100 * high:+.1f})"
+        won = f"{self.paired.gained} images won, {self.paired.lost} lost"
+        return f"fine-tuning over {name}: {points}, {won} of {self.paired.images}, chance {self.paired.chance:.2g}"
+
+
+def note_beginning(run: Run) -> None:
+    """Leaves in the run's folder how the network and a probe of its features answer the validation images now.
+
+    The network is as before afterwards. Where it ends in no linear layer there is no probe; where its head is going to
+    begin as that of a probe, that is the beginning.
+
+    Args:
+        run: What is to be fine-tuned.
+    """
+    layer = run.model.get_submodule(classifier_name(run.model))
+    before = copy.deepcopy(layer.state_dict())
+    found = {} if run.config.head_init == "probe" else {"start": _qualities(run)}
+    try:
+        probe.start_head(run)
+    except ConfigError:
+        pass
+    else:
+        found["probe"] = _qualities(run)
+        layer.load_state_dict(before)
+    if distributed.rank() == 0:
+        write_text(run.folder / FILE, json.dumps(found) + "\n")
+
+
+def gains(run: Run, samples: tuple[Sample, ...], scores: Doubles) -> list[Gain]:
+    """Returns what a run gained over each beginning; nothing where it left none.
+
+    Args:
+        run: The run.
+        samples: The n validation images that could be read.
+        scores: (n, K) of the network that it ended with, see `LearningTask.probabilities`.
+    """
+    path = run.folder / FILE
+    if run.config.mode != "finetune" or not path.is_file():
+        return []
+    now = _of_images(run, samples, scores)
+    beginnings: Mapping[str, Qualities] = json.loads(path.read_text())
+    found = (_gain(over, now, before, is_hit=task_of(run.data.task).one_class) for over, before in beginnings.items())
+    return [gain for gain in found if gain is not None]
+
+
+def warning(found: list[Gain]) -> str:
+    """Returns what to say where fine-tuning gained nothing that chance does not explain; empty otherwise."""
+    if not found or min(gain.difference.low for gain in found) > 0:
+        return ""
+    least = min(found, key=lambda gain: gain.difference.low)
+    name = {"start": "the network it began with", "probe": "a probe: --mode probe may do as well, in minutes"}[
+        least.over
+    ]
+    return f"warning: no gain of fine-tuning is proven over {name}"
+
+
+def as_json(found: list[Gain]) -> dict[str, Any]:
+    """Returns the gains as report.json keeps them, by what they are over."""
+    rows: dict[str, Any] = {}
+    for gain in found:
+        ends = {"difference": gain.difference.value, "interval": [gain.difference.low, gain.difference.high]}
+        pairs = {} if gain.paired is None else {"gained": gain.paired.gained, "lost": gain.paired.lost}
+        chance = {} if gain.paired is None else {"images": gain.paired.images, "chance": gain.paired.chance}
+        rows[gain.over] = ends | pairs | chance
+    return rows
+
+
+def _gain(over: str, now: Qualities, before: Qualities, *, is_hit: bool) -> Gain | None:
+    common = [path for path in now if path in before]
+    if not common:
+        return None
+    ours = np.array([now[path] for path in common])
+    theirs = np.array([before[path] for path in common])
+    if not is_hit:
+        return Gain(over, paired_mean(ours - theirs), None)
+    found = paired(ours > 0.5, theirs > 0.5)
+    return Gain(over, found.difference, found)
+
+
+def _qualities(run: Run) -> Qualities:
+    """How well the network as it is answers the validation images."""
+    batches = predict(run.model, run.evaluation_batches("val"), run.device, "the beginning")
+    found = together(batches, "the beginning")
+    val = run.data.part("val")
+    scores = task_of(run.data.task).probabilities(found.outputs.numpy(), 1.0)
+    return _of_images(run, tuple(val[row] for row in found.rows.tolist()), scores)
+
+
+def _of_images(run: Run, samples: tuple[Sample, ...], scores: Doubles) -> Qualities:
+    task = task_of(run.data.task)
+    truth = task.targets(samples)
+    values: npt.NDArray[np.float64] = (
+        (scores.argmax(axis=1) == truth).astype(np.float64) if task.one_class else -task.image_losses(scores, truth)
+    )
+    # undecodable bytes of a path become escapes in the file, and so here
+    paths = [str(Path(sample.path)).encode(errors="backslashreplace").decode() for sample in samples]
+    return dict(zip(paths, values.tolist(), strict=True))
