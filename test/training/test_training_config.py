@@ -23,6 +23,7 @@ FLAGS = [
     ("--targets", ()),
     ("--group-pattern", None),
     ("--strict --no-strict", False),
+    ("--on-conflict", "error"),
     ("--recipe", "none"),
     ("--backbone", "resnet18"),
     ("--weights", "imagenet"),

@@ -19,7 +19,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "data", "output", "mode", "backbone", "weights", "epochs", "batch_size", "lr", "augment", "recipe",
     ),
     "data": (
-        "task", "targets", "group_pattern", "strict", "val_fraction", "test_fraction", "split", "folds", "fold",
+        "task", "targets", "group_pattern", "strict", "on_conflict", "val_fraction", "test_fraction", "split", "folds",
+        "fold",
     ),
     "network": (
         "input_size", "resize_mode", "crop_fraction", "interpolation", "feature_layer", "grid", "dropout",

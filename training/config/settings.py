@@ -16,7 +16,7 @@ from cnn_perception.errors import ConfigError
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, Interpolation, ResizeMode
 from training.config.augmentations import SWITCHES
 from training.config.fields import check, setting
-from training.data.choices import By, TaskChoice
+from training.data.choices import By, OnConflict, TaskChoice
 from training.recipes import recipe as recipes
 
 Mode = Literal["probe", "finetune", "scratch"]
@@ -52,7 +52,12 @@ class TrainConfig:
         help="regular expression for file names; images whose first group (or the one named group) is the same are "
         "never on both sides of the split",
     )
-    strict: bool = setting(False, help="refuse data with a single image that cannot be read; otherwise up to 5 %%")
+    strict: bool = setting(False, help="refuse data with a single image that cannot be used; otherwise up to 5 %%")
+    on_conflict: OnConflict = setting(
+        "error",
+        help="one picture under two labels or in two parts, and classes without images or missing from a part: error; "
+        "drop all copies and such classes; or keep the first copy, of train if it is there, and the classes of train",
+    )
     recipe: str = setting(
         recipes.NONE,
         help=f"settings to start from, what is given here wins: {', '.join(recipes.NAMES)}, or a file like those in "

@@ -58,7 +58,7 @@ def read(file: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
         label, values = labels.of(row)
         samples.append(Sample(_image(row, files), label, _part(row), values, _group(row)))
     parts = frozenset(sample.part for sample in samples)
-    _check(file, chosen, labels.names, samples, parts)
+    _check(file, labels.names, parts)
     return Listing(file, chosen.name, labels.names, labels.units, tuple(samples), parts, in_time=True, ignored={})
 
 
@@ -118,18 +118,8 @@ def _group(row: Row) -> str:
     return row.cells.get("group", row.cells.get("bag", ""))
 
 
-def _check(
-    file: Path, task: LearningTask, names: tuple[str, ...], samples: list[Sample], parts: frozenset[Part]
-) -> None:
+def _check(file: Path, names: tuple[str, ...], parts: frozenset[Part]) -> None:
     if "train" not in parts:
         raise DataError(f"{file}: no row is of the part train; add some")
     if not names:
         raise DataError(f"{file}: no image shows any class; name some in the column 'classes'")
-    if not task.one_class:
-        return
-    if len(names) < 2:
-        raise DataError(f"{file}: one class only ({names[0]!r}); at least 2 are needed")
-    for part in sorted(parts):
-        shown = {sample.label for sample in samples if sample.part == part}
-        if lacking := [name for label, name in enumerate(names) if label not in shown]:
-            raise DataError(f"{file}: class {lacking[0]!r} has no image in {part}; every part needs every class")

@@ -126,7 +126,7 @@ CLASSES = [("a",), ("b",)] * 10
         (["class"], [], {}, r"holds no rows"),
         (["class"], [("a",)] * 20, {}, r"one class only \('a'\)"),
         (["class"], [("a",)] * 18 + [("b",)] * 2, {}, r"class 'b' has 2 usable images in train, 3 are needed"),
-        (["class", "part"], [("a", "train"), ("b", "val")] * 10, {}, r"class 'b' has no image in train"),
+        (["class", "part"], [("a", "train"), ("b", "val")] * 10, {}, r"class 'a' has no image in val\b"),
         (["class", "part"], [("a", "val"), ("b", "val")] * 10, {}, r"no row is of the part train"),
         (["x"], NUMBERS[:2], {"targets": ("x",)}, r"2 usable images in train, 3 are needed"),
         (["x"], NUMBERS, {"targets": ("y",)}, r"no column 'y'; it has path, x"),
