@@ -62,6 +62,8 @@ _PNG_REMARKS = frozenset(
     (b"tEXt", b"zTXt", b"iTXt", b"tIME", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"pHYs", b"sBIT", b"sPLT", b"hIST")
 )
 """The chunks of a PNG without which its pixels are the same."""
+_PNG_EXIF = b"eXIf"
+"""The chunk that says how a PNG is turned."""
 _PREVIEW = 254
 """The tag of a TIFF whose lowest bit says that a picture is a smaller one of another. Source: TIFF 6.0."""
 _UPRIGHT: dict[int, Callable[[_Pixels], _Pixels]] = {
@@ -247,9 +249,8 @@ def _picture(content: bytes, bits: int, most_pixels: int) -> _Picture:
         check_structure(content, kind, most_pixels)
         return _decode_with_pillow(content, kind, bits, most_pixels)
     except Image.DecompressionBombError:
-        raise FrameError(
-            "size", f"the {kind}'s header claims a huge image; at most {most_pixels} pixels are accepted"
-        ) from None
+        most = min(most_pixels, 2 * (Image.MAX_IMAGE_PIXELS or most_pixels))  # what Pillow's own plugins refuse
+        raise FrameError("size", f"the {kind} claims a huge image; at most {most} pixels are accepted") from None
     except UnidentifiedImageError:
         raise _refusal_of_header(content, kind) from None
     except FrameError:
@@ -317,12 +318,29 @@ def _decode_with_pillow(content: bytes, kind: str, bits: int, most_pixels: int) 
     except FrameError:
         raise
     except Exception as error:
-        bare = _without_remarks(content) if kind == "PNG" else content
-        if bare == content:
+        if kind != "PNG":
             raise
-        picture = _loaded(bare, kind, bits, most_pixels)
-        text = f"the PNG has a text or profile that cannot be read ({error!s:.80}); its pixels are whole"
-        return dataclasses.replace(picture, oddities=(ImageOddity("png_warning", text, harmless=True),))
+        return _without_trouble(content, bits, most_pixels, error)
+
+
+def _without_trouble(content: bytes, bits: int, most_pixels: int, trouble: Exception) -> _Picture:
+    """Returns the picture of a PNG without what is beside its pixels: its remarks, and then its EXIF, too."""
+    for dropped in (_PNG_REMARKS, _PNG_REMARKS | {_PNG_EXIF}):
+        bare = _without_chunks(content, dropped)
+        if bare == content:
+            continue
+        try:
+            picture = _loaded(bare, "PNG", bits, most_pixels)
+        except FrameError:
+            raise
+        except Exception:  # the trouble is still there
+            continue
+        is_upright = _PNG_EXIF not in dropped or _PNG_EXIF not in content
+        what = "a text or profile that cannot be read" if is_upright else "EXIF that cannot be read, taken for upright"
+        text = f"the PNG has {what} ({one_line(trouble, 80)}); its pixels are whole"
+        odd = ImageOddity("png_warning" if is_upright else "exif_warning", text, harmless=is_upright)
+        return dataclasses.replace(picture, oddities=(*picture.oddities, odd))
+    raise trouble
 
 
 def _loaded(content: bytes, kind: str, bits: int, most_pixels: int) -> _Picture:
@@ -354,15 +372,15 @@ def _refuse_preview(image: Image.Image) -> None:
         )
 
 
-def _without_remarks(content: bytes) -> bytes:
-    """Returns a PNG without the chunks that do not change its pixels; as it is, where its chunks do not fit."""
+def _without_chunks(content: bytes, dropped: frozenset[bytes]) -> bytes:
+    """Returns a PNG without some kinds of chunks; as it is, where its chunks do not fit."""
     kept = [content[:8]]
     place = 8
     while place < len(content):
         end = place + 12 + int.from_bytes(content[place : place + 4], "big")
         if end > len(content):
             return content
-        if content[place + 4 : place + 8] not in _PNG_REMARKS:
+        if content[place + 4 : place + 8] not in dropped:
             kept.append(content[place:end])
         place = end
     return b"".join(kept)

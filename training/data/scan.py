@@ -23,7 +23,7 @@ from training.data.records import ImageFinding
 ANIMATED = "animated: the first of its pictures is used"
 TRANSPARENT = "transparent: composited over white"
 NEARLY_BLACK = "nearly black"
-HUGE = "larger than any camera's"
+HUGE = f"above {MAX_PIXELS // 10**6} megapixels, with up to 9 bytes of memory a pixel while it is decoded"
 BESIDE_PIXELS = "trouble beside the pixels"
 _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, EOFError)
 """What Pillow raises for damage in what `decode_content` has no need to read, such as a second frame."""
@@ -81,8 +81,8 @@ def _notes_of_size(image: RgbImage) -> tuple[str, ...]:
     if height * width <= MAX_PIXELS:
         return ()
     return (
-        f"{HUGE}: {width}x{height} pixels take {image.nbytes >> 20} MiB wherever it is decoded, and up to three times "
-        "as much while that is done; smaller copies teach as much",
+        f"{HUGE}: {width}x{height} are {image.nbytes >> 20} MiB, and up to three times as much at that moment, for "
+        "each of --workers; smaller copies teach as much",
     )
 
 
