@@ -64,6 +64,8 @@ _PNG_REMARKS = frozenset(
 """The chunks of a PNG without which its pixels are the same."""
 _PNG_EXIF = b"eXIf"
 """The chunk that says how a PNG is turned."""
+_TURNED_BY_HEIF = "original_orientation"
+"""Where pillow-heif says what it has undone."""
 _PREVIEW = 254
 """The tag of a TIFF whose lowest bit says that a picture is a smaller one of another. Source: TIFF 6.0."""
 _UPRIGHT: dict[int, Callable[[_Pixels], _Pixels]] = {
@@ -358,7 +360,8 @@ def _loaded(content: bytes, kind: str, bits: int, most_pixels: int) -> _Picture:
         numbers = _numbers_of(image, content, kind)
         picture = image if numbers is None else Image.fromarray(to_uint8(numbers, bits))
         is_grey = len(picture.getbands()) == 1 and picture.mode != "P"
-        return _Picture(_flatten(picture), is_grey, after, before in _UPRIGHT, numbers, oddities)
+        turned = before in _UPRIGHT or image.info.get(_TURNED_BY_HEIF, 1) in _UPRIGHT
+        return _Picture(_flatten(picture), is_grey, after, turned, numbers, oddities)
 
 
 def _refuse_preview(image: Image.Image) -> None:
@@ -400,7 +403,7 @@ def _orientation(read: Callable[[], object], kind: str) -> tuple[int, tuple[Imag
 
 
 def _orientation_by_pillow(image: Image.Image) -> object:
-    check_exif(image.info.get("exif", b""))
+    check_exif(image.info.get("exif") or b"")
     return image.getexif().get(0x0112, 1)
 
 
