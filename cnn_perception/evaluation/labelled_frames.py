@@ -229,8 +229,10 @@ def _in_class_folders(folder: Path, spec: ModelSpec) -> list[_Image]:
 
 def _listed(path: Path, folder: Path, spec: ModelSpec) -> list[_Image]:
     """Returns the images of a table; those that do not exist are among them, for they count."""
-    table = read_table(path, "name a CSV file")
+    table = read_table(path, "name a CSV file").naming("path")
     columns = task_of(spec.task).label_columns(table.header, spec.class_names)
+    if columns == ("class",):
+        table = table.naming("class")
     require_names(table.header, ("path", *columns), str(path))
     if not table.rows:
         raise DataError(f"{path}: lists no image; write one a line as {','.join(('path', *columns))}")

@@ -45,6 +45,8 @@ KINDS = (
     ANIMATED, TRANSPARENT, NEARLY_BLACK, HUGE, BESIDE_PIXELS, OTHER_NUMBERS, COPY, ALIKE_ACROSS, ALIKE, *ERRORS,
 )  # fmt: skip
 """How the reasons of findings begin, by which they are counted; a longer one before its own beginning."""
+_TABLES = (".csv", ".tsv", ".txt")
+"""Of tables of labels, in lower case."""
 _NAMED = 3
 """So many of the images that cannot be used are named in an error."""
 
@@ -188,8 +190,12 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 
 
 def _list(source: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
-    if source.suffix.lower() == ".csv" and not source.is_dir():
+    if source.suffix.lower() in _TABLES and not source.is_dir():
         return csv_table.read(source, task, targets)
+    if source.is_file():
+        raise DataError(
+            f"{source}: is neither a folder nor a table ({', '.join(_TABLES)}); unpack it if it is an archive"
+        )
     if source.is_dir() and (targets or task not in ("auto", image_folder.TASK)):
         raise ConfigError(f"{source}: an image folder gives each image one class; write the labels to a CSV file")
     return image_folder.read(source)
