@@ -115,8 +115,8 @@ def _image(row: Row, files: ListedFiles) -> Path:
     if path is None:
         raise row.wrong(
             "path",
-            f"{row.cells['path'][:200]!r} is no file; paths are relative to the folder of the CSV file ({row.file.parent}), "
-            "and of a path of another machine the last folders must lie there",
+            f"{row.cells['path'][:200]!r} is no file; paths are relative to the folder of the CSV file, and of a "
+            "path of another machine the last folders must lie there",
         )
     return path
 

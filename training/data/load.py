@@ -132,7 +132,7 @@ def load_images(source: Path, options: DataOptions | None = None, findings_csv: 
     _write_findings(findings_csv, [*findings, *_near_duplicates(listing, listing, alike)])
     _refuse_unusable(listing, findings, options.strict, where)
     _refuse_conflicts(listing, findings, where)
-    _check_counts(listing)
+    _check_counts(listing, options.on_conflict)
     _check_groups(listing)
 
     samples = divide(listing, same, alike, options.division)
@@ -163,6 +163,7 @@ def _described(listing: Listing, kept: Listing, digest: str, findings: Sequence[
         warnings=(
             *listing.notes,
             *names.alike(kept.class_names),
+            *names.odd(kept.class_names),
             *_summary(findings),
             *task.oddities(train, kept.class_names),
         ),
@@ -313,12 +314,14 @@ def _check_classes(listing: Listing) -> None:
         raise DataError(f"{listing.source}: one class only ({only}); at least 2 are needed")
 
 
-def _check_counts(listing: Listing) -> None:
+def _check_counts(listing: Listing, choice: OnConflict) -> None:
     of_classes = task_of(listing.task).one_class
     counts = Counter((sample.part, sample.label if of_classes else 0) for sample in listing.samples)
     names = [f"class {name!r} has " for name in listing.class_names] if of_classes else [""]
     for part in sorted(listing.given, key=PARTS.index):
-        needed = MIN_IMAGES if part == "train" else 1
+        if not any(sample.part == part for sample in listing.samples):
+            raise DataError(f"{listing.source}: no usable image in {part}; add some")
+        needed = MIN_IMAGES if part == "train" else int(choice != "first")
         for label, name in enumerate(names):
             if (count := counts[part, label]) < needed:
                 raise DataError(

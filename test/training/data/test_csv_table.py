@@ -267,7 +267,7 @@ def test_tables_may_be_called_txt_or_tsv_and_other_files_are_refused(images):
         (images / name).write_text(text.replace(",", "\t"))
         assert load(images / name).class_names == ("a", "b")
     (images / "data.zip").write_bytes(b"PK")
-    with pytest.raises(DataError, match="is neither a folder nor a table .*unpack it"):
+    with pytest.raises(DataError, match=r"is neither a folder nor a table .*unpack it"):
         load(images / "data.zip")
 
 
