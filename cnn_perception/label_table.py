@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
 from cnn_perception.errors import DataError
 
-_FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
-"""What stands for no and yes, in lower case; spreadsheets and pandas write all of these."""
+_FLAGS = {
+    **dict.fromkeys(("0", "0.0", "false", "f", "no", "n"), False),
+    **dict.fromkeys(("1", "1.0", "true", "t", "yes", "y"), True),
+}
+"""What stands for no and yes, in lower case; people, spreadsheets and pandas write all of these."""
+_OTHER_NAMES = {
+    "path": (
+        ("filename", "file", "filepath", "image", "imagepath", "imagefile", "imagename", "img", "imgpath", "imgname"),
+        ("imageid", "imgid", "uri", "name", "id"),
+    ),
+    "class": (
+        ("label", "classname", "category", "target", "species", "labelname", "categoryname"),
+        ("labels", "classid", "labelid", "tag", "y"),
+    ),
+}
+"""What other tools call the columns of a table of images, in lower case without blanks and underscores: the names that
+are plain, and those that are taken where there is no plain one."""
+_INDEX_NAMES = ("", "Unnamed: 0")
+"""What the first column is called where pandas or R wrote the numbers of the rows, and where pandas read that again."""
 _ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 """By the byte order mark with which a file begins; others are UTF-8."""
+_DELIMITERS = (",", ";", "\t", "|")
+_ELSEWHERE = re.compile(r"/|\\\\|[A-Za-z]:[\\/]")
+"""How a path begins that names its place on a machine, with or without a drive."""
 _LONGEST_HEADER = 2**20
 """So many characters of the first line are looked at; in a file of one endless line no more."""
 
@@ -46,7 +67,7 @@ class Row:
         text = self.cells[column]
         found = _FLAGS.get(text.casefold())
         if found is None:
-            raise self.wrong(column, f"{text!r} is neither 0 nor 1; mend it")
+            raise self.wrong(column, f"{text!r} is neither 0 nor 1, nor False, True, no or yes; mend it")
         return found
 
     def wrong(self, column: str, problem: str) -> DataError:
@@ -68,6 +89,31 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[Row, ...]
 
+    def naming(self, column: str) -> Table:
+        """Returns the table with a column of this name: the one of another tool's name, if there is just one such.
+
+        Raises:
+            DataError: If several columns may be meant.
+        """
+        if column in self.header:
+            return self
+        for names in _OTHER_NAMES[column]:
+            found = [name for name in self.header if re.sub(r"[\s_-]+", "", name).casefold() in names]
+            if len(found) > 1:
+                raise DataError(
+                    f"{self.file}, line 1: {' and '.join(map(repr, found))} may both be the column {column!r}; rename "
+                    f"the one that is meant to {column!r}"
+                )
+            if found:
+                return self.renamed(found[0], column)
+        return self
+
+    def renamed(self, old: str, new: str) -> Table:
+        """Returns the table with another name for one of its columns."""
+        header = tuple(new if name == old else name for name in self.header)
+        rows = (replace(row, cells={new if k == old else k: v for k, v in row.cells.items()}) for row in self.rows)
+        return Table(self.file, header, tuple(rows))
+
 
 class ListedFiles:
     """Finds the files that the rows of a table name in the column `path`, each of them once."""
@@ -80,9 +126,14 @@ class ListedFiles:
         """
         self._folders = folders
         self._lines: dict[Path, int] = {}
+        self.moved: dict[str, Path] = {}
+        """The folders of another machine that paths begin with, and what is taken for each."""
 
     def find(self, row: Row) -> Path | None:
-        """Returns the file of a row, also where the path is written with backslashes; None if there is none.
+        """Returns the file of a row; None if there is none.
+
+        The path may be written with backslashes. Of a place on another machine the longest ending is taken that names a
+        file in one of the folders.
 
         Raises:
             DataError: If the cell is empty, or an earlier row names the same file.
@@ -93,12 +144,33 @@ class ListedFiles:
         for written in dict.fromkeys((text, text.replace("\\", "/"))):
             for folder in self._folders:
                 real = _real_file(folder / written)
-                if real is None:
-                    continue
-                if (before := self._lines.setdefault(real, row.line)) != row.line:
-                    raise row.wrong("path", f"{text[:80]!r} is the image of line {before} already; remove one")
-                return folder / written
+                if real is not None:
+                    return self._once(row, folder / written, real)
+        if _ELSEWHERE.match(text):
+            for path in self._of_another_machine(text.replace("\\", "/")):
+                real = _real_file(path)
+                if real is not None:
+                    return self._once(row, path, real)
         return None
+
+    def _once(self, row: Row, path: Path, real: Path) -> Path:
+        if (before := self._lines.setdefault(real, row.line)) != row.line:
+            text = row.cells["path"][:80]
+            raise row.wrong("path", f"{text!r} is the image of line {before} already ({path}); remove one")
+        return path
+
+    def _of_another_machine(self, text: str) -> Iterator[Path]:
+        """Yields where a file may lie here, the longest ending first; what was found last is kept in `moved`."""
+        known = [(start, folder) for start, folder in self.moved.items() if text.startswith(start)]
+        yield from (folder / text[len(start) :] for start, folder in known)
+        places = [place.end() for place in re.finditer("/+", text)]
+        for place in places:
+            if ".." in text[place:].split("/"):
+                continue
+            for folder in self._folders:
+                if _real_file(folder / text[place:]) is not None:
+                    self.moved[text[:place]] = folder
+                    yield folder / text[place:]
 
 
 def _real_file(path: Path) -> Path | None:
@@ -110,7 +182,10 @@ def _real_file(path: Path) -> Path | None:
 
 
 def read_table(file: Path, cure: str) -> Table:
-    """Returns the table in a CSV file with a header, in UTF-8 with or without a byte order mark.
+    """Returns the table in a CSV file with a header, in UTF-8 or UTF-16.
+
+    Commas, semicolons, tabs or bars part its columns, as its header or a line `sep=;` before it says. Empty rows,
+    columns without a name and content, and a first column that only numbers the rows are left out.
 
     Args:
         file: The file.
@@ -124,38 +199,73 @@ def read_table(file: Path, cure: str) -> Table:
     line = 1
     try:
         with file.open(newline="", encoding=_encoding(file)) as text:
-            delimiter = _delimiter(text)
+            delimiter, skipped = _delimiter(text)
+            line = 1 + skipped
             reader = csv.reader(text, strict=True, skipinitialspace=delimiter == ",", delimiter=delimiter)
             header = tuple(name.strip() for name in next(reader, []))
-            line = reader.line_num + 1
+            line = reader.line_num + 1 + skipped
             for cells in reader:
                 if cells and not header:
-                    raise DataError(f"{file}, line 1: is blank; it must name the columns, separated by commas")
+                    raise DataError(
+                        f"{file}, line {1 + skipped}: is blank; it must name the columns, separated by commas"
+                    )
                 if len(cells) not in (0, len(header)):
                     raise DataError(f"{file}, line {line}: {len(cells)} columns, the header has {len(header)}; mend it")
-                if cells:
+                if any(cell.strip() for cell in cells):
                     stripped = (cell.strip() for cell in cells)
                     rows.append(Row(file, line, dict(zip(header, stripped, strict=True))))
-                line = reader.line_num + 1  # where the next row begins; a quoted cell may hold newlines
+                line = reader.line_num + 1 + skipped  # where the next row begins; a quoted cell may hold newlines
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror}); {cure}") from None
     except UnicodeError:
         raise DataError(f"{file}: is not UTF-8 text; save it as CSV in UTF-8") from None
     except csv.Error as error:
         raise DataError(f"{file}, line {line}: is not CSV ({error}); mend it") from None
-    return Table(file, header, tuple(rows))
+    return _without_idle_columns(Table(file, header, tuple(rows)))
+
+
+def _without_idle_columns(table: Table) -> Table:
+    """Returns a table without the numbers of its rows, and without columns that have neither a name nor content."""
+    idle = {""} if not any(row.cells.get("") for row in table.rows) else set()
+    first = table.header[0] if table.header else "path"
+    if first in _INDEX_NAMES and all(row.cells[first].isdecimal() for row in table.rows):
+        idle.add(first)
+    if table.header.count("") > 1 or not idle.intersection(table.header) or not table.rows:
+        return table
+    header = tuple(name for name in table.header if name not in idle)
+    rows = (replace(row, cells={k: v for k, v in row.cells.items() if k not in idle}) for row in table.rows)
+    return Table(table.file, header, tuple(rows))
 
 
 def _encoding(file: Path) -> str:
-    """Returns the encoding of a text, told by its byte order mark."""
+    """Returns the encoding of a text, told by its byte order mark, or by the zeros of UTF-16 beside plain letters."""
     with file.open("rb") as content:
-        return _ENCODINGS.get(content.read(2), "utf-8-sig")
+        start = content.read(4)
+    if start[:2] in _ENCODINGS:
+        return _ENCODINGS[start[:2]]
+    if len(start) == 4 and start[1::2] == b"\0\0" and b"\0" not in start[::2]:
+        return "utf-16-le"
+    if len(start) == 4 and start[::2] == b"\0\0" and b"\0" not in start[1::2]:
+        return "utf-16-be"
+    return "utf-8-sig"
 
 
-def _delimiter(text: TextIO) -> str:
-    """Returns what stands between the columns: a comma, or what else parts the header; leaves the text at its begin."""
-    header = text.readline(_LONGEST_HEADER)
+def _delimiter(text: TextIO) -> tuple[str, int]:
+    """Returns what stands between the columns, and how many lines stand before the header.
+
+    That is what parts the header into most columns, or what a first line `sep=;` says. The text is left at the header.
+    """
+    first = text.readline(_LONGEST_HEADER)
+    said = re.fullmatch(r"sep=(.)\s*", first)
+    if said:
+        return said[1], 1
     text.seek(0)
-    if "," in header:
-        return ","
-    return next((other for other in (";", "\t") if other in header), ",")
+    return max(_DELIMITERS, key=lambda delimiter: _columns(first, delimiter)), 0
+
+
+def _columns(header: str, delimiter: str) -> int:
+    """Returns how many columns a line has with a delimiter; none where it cannot be read so."""
+    try:
+        return len(next(csv.reader([header], strict=True, delimiter=delimiter), []))
+    except csv.Error:
+        return 0

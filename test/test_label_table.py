@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cnn_perception.errors import DataError
-from cnn_perception.label_table import read_table
+from cnn_perception.label_table import ListedFiles, read_table
 
 
 def written(folder: Path, content: str | bytes) -> Path:
@@ -50,10 +50,11 @@ def test_a_file_that_cannot_be_opened_is_refused_with_the_cure(tmp_path):
         read_table(tmp_path / "absent.csv", "name another")
 
 
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-16-le bare"])
 def test_columns_are_parted_and_texts_encoded_as_spreadsheets_do(tmp_path, delimiter, encoding):
-    mark = "\ufeff" if encoding == "utf-16-le" else ""
+    mark = "\ufeff" if encoding in ("utf-16-le", "utf-16-be") else ""
+    encoding = encoding.removesuffix(" bare")
     text = f'{mark}path{delimiter}classes\na.png{delimiter}"größe;x"\n'
 
     table = read_table(written(tmp_path, text.encode(encoding)), "mend it")
@@ -68,13 +69,83 @@ def test_half_a_character_is_no_text(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "flag"), [("0", False), ("0.0", False), ("False", False), ("1", True), ("1.0", True), ("TRUE", True)]
+    ("text", "flag"),
+    [
+        *((text, False) for text in ("0", "0.0", "False", "no", "N", "f")),
+        *((text, True) for text in ("1", "1.0", "TRUE", "Yes", "y", "t")),
+    ],
 )
 def test_flags_are_read_as_spreadsheets_write_them(tmp_path, text, flag):
     assert read_table(written(tmp_path, f"a\n{text}\n"), "mend it").rows[0].flag("a") is flag
 
 
-@pytest.mark.parametrize("text", ["2", "yes", '""', "0.5", "nan"])
+@pytest.mark.parametrize("text", ["2", "-1", "maybe", "?", "0.5", "nan"])
 def test_what_is_no_flag_is_refused_with_its_line(tmp_path, text):
     with pytest.raises(DataError, match=r"line 2, column 'a': '.*' is neither 0 nor 1"):
         read_table(written(tmp_path, f"a,b\n{text},1\n"), "mend it").rows[0].flag("a")
+
+
+def rows_of(table):
+    return [row.cells for row in table.rows]
+
+
+def test_a_line_that_tells_excel_the_delimiter_is_none_of_the_table(tmp_path):
+    table = read_table(written(tmp_path, "sep=;\r\npath;class\r\na,1.png;x\r\n"), "mend it")
+    assert [(row.line, row.cells) for row in table.rows] == [(3, {"path": "a,1.png", "class": "x"})]
+
+
+def test_a_delimiter_in_quotes_is_none(tmp_path):
+    table = read_table(written(tmp_path, '"path";"class, or kind"\na.png;x\n'), "mend it")
+    assert table.header == ("path", "class, or kind")
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0"])
+def test_numbers_of_rows_in_the_first_column_are_left_out(tmp_path, name):
+    table = read_table(written(tmp_path, f"{name},path,class\n0,a.png,x\n1,b.png,y\n"), "mend it")
+    assert table.header == ("path", "class")
+    assert rows_of(table) == [{"path": "a.png", "class": "x"}, {"path": "b.png", "class": "y"}]
+
+
+def test_a_column_without_a_name_is_kept_where_it_says_something(tmp_path):
+    assert read_table(written(tmp_path, ",path\nfirst,a.png\n"), "mend it").header == ("", "path")
+    assert read_table(written(tmp_path, "path,class,\na.png,x,\n,,\n"), "mend it").header == ("path", "class")
+
+
+@pytest.mark.parametrize("name", ["path", "filename", "File Name", "image_path", "img", "image_id", "id", "FILE"])
+def test_the_column_of_the_path_is_known_by_other_tools_names(tmp_path, name):
+    table = read_table(written(tmp_path, f"{name},label\na.png,x\n"), "mend it").naming("path").naming("class")
+    assert rows_of(table) == [{"path": "a.png", "class": "x"}]
+
+
+def test_a_plain_name_is_taken_before_a_vague_one_and_two_plain_ones_are_refused(tmp_path):
+    table = read_table(written(tmp_path, "id,filename,label_id,label\n7,a.png,0,x\n"), "mend it")
+    assert table.naming("path").naming("class").header == ("id", "path", "label_id", "class")
+    table = read_table(written(tmp_path, "filename,label,category\na.png,x,y\n"), "mend it")
+    with pytest.raises(DataError, match="'label' and 'category' may both be the column 'class'; rename the one"):
+        table.naming("class")
+
+
+def found(folder: Path, *paths: str) -> tuple[list[Path | None], ListedFiles]:
+    table = read_table(written(folder, "\n".join(["path", *(f'"{path}"' for path in paths)])), "mend it")
+    files = ListedFiles((folder,))
+    return [files.find(row) for row in table.rows], files
+
+
+@pytest.mark.parametrize(
+    "start", ["/home/bob/data/", "C:\\Users\\bob\\data\\", "D:/data/", "\\\\nas\\share\\", "/"], ids=str
+)
+def test_paths_of_another_machine_are_found_by_their_longest_ending_here(tmp_path, start):
+    for name in ("cats/1.png", "dogs/1.png", "1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    ends = ["cats/1.png", "dogs/1.png"]
+    paths, files = found(tmp_path, *(start + (end.replace("/", "\\") if "\\" in start else end) for end in ends))
+    assert paths == [tmp_path / end for end in ends]
+    assert files.moved == {start.replace("\\", "/"): tmp_path}
+
+
+def test_a_relative_path_that_is_nowhere_stays_missing_and_two_of_one_image_are_refused(tmp_path):
+    (tmp_path / "1.png").touch()
+    assert found(tmp_path, "gone/1.png", "/data/2.png")[0] == [None, None]
+    with pytest.raises(DataError, match=r"line 3, column 'path': '/b/dogs/1.png' is the image of line 2 already"):
+        found(tmp_path, "/a/cats/1.png", "/b/dogs/1.png")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from training.data.records import PARTS, LabelledImages
 from training.tasks.by_name import task_of
 
 SETTINGS = (
-    "data", "task", "targets", "classes", "group_pattern", "strict", "val_fraction", "test_fraction", "split", "folds",
-    "fold", "seed",
+    "data", "task", "targets", "classes", "group_pattern", "strict", "on_conflict", "val_fraction", "test_fraction",
+    "split", "folds", "fold", "seed",
 )  # fmt: skip
 
 
@@ -52,11 +53,19 @@ def describe(data: LabelledImages, findings_csv: Path | None) -> list[str]:
     lines = [f"{data.root}: {data.task}, {len(data.class_names)} {task_of(data.task).outputs}, {counts} images"]
     lines += [f"  ignored: {count} {reason}" for reason, count in sorted(data.ignored.items()) if count]
     if data.rejected:
-        lines.append(f"  left out: {len(data.rejected)} images that cannot be decoded")
+        lines.append(f"  left out: {len(data.rejected)} images that cannot be used")
+        lines += _left_out(data)
     lines += [f"  warning: {warning}" for warning in data.warnings]
     if findings_csv and findings_csv.exists():
         lines.append(f"  listed in {findings_csv}")
     return [printable(line) for line in lines]
+
+
+def _left_out(data: LabelledImages) -> list[str]:
+    """Says of the images that cannot be used how many there are of each reason, with the first of them."""
+    kinds = Counter(finding.reason.partition(":")[0] for finding in data.rejected)
+    first = {finding.reason.partition(":")[0]: finding for finding in reversed(data.rejected)}
+    return [f"    {count}, such as {first[kind].path}: {first[kind].reason}" for kind, count in kinds.most_common()]
 
 
 if __name__ == "__main__":

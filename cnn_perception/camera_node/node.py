@@ -6,6 +6,7 @@ For robots whose camera has no driver, and for feeding the perception node from 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from std_msgs.msg import Header
 from cnn_perception.camera_node.calibration_file import read_calibration
 from cnn_perception.errors import EXIT_OK, ConfigError, DataError, FrameError
 from cnn_perception.files import expanded
-from cnn_perception.image.listing import IMAGE_SUFFIXES, image_files
+from cnn_perception.image.listing import image_files, in_words
 from cnn_perception.image.messages import RgbImage, read_image
 from cnn_perception.image.raw import check_size
 from cnn_perception.ros import given_parameters, parameters, process, topics
@@ -116,9 +117,11 @@ class FrameSource:
         self._files: list[Path] = []
         self._capture: cv2.VideoCapture | None = None
         if path.is_dir() and not self.is_device:
-            self._files = list(image_files(path, recursive=False))
+            ignored = Counter[str]()
+            self._files = image_files(path, ignored, recursive=False)
             if not self._files:
-                raise DataError(f"{path}: no images in this folder; give one with {', '.join(sorted(IMAGE_SUFFIXES))}")
+                there = in_words(ignored) or "nothing"
+                raise DataError(f"{path}: no images in this folder, but {there}; give one with JPEG or PNG files")
             self.rate_hz = _FOLDER_RATE_HZ
         else:
             self._capture = self._open(source, path)

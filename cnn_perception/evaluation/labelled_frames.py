@@ -21,6 +21,7 @@ from cnn_perception.evaluation.labels import (
     read_measurements,
     require_names,
 )
+from cnn_perception.image.limits import FILE_PIXELS
 from cnn_perception.image.listing import image_files, visible_folders
 from cnn_perception.image.messages import AS_SENT, EncodedFile, EncodedImage, Overrides
 from cnn_perception.label_table import ListedFiles, Row, read_table
@@ -212,13 +213,13 @@ class _Image:
 
 def _content(path: Path) -> EncodedFile | FrameError:
     try:
-        return EncodedFile(path.read_bytes(), "")
+        return EncodedFile(path.read_bytes(), "", most_pixels=FILE_PIXELS)
     except (OSError, ValueError) as error:  # ValueError: no file can have such a name
         return FrameError("unreadable", f"{path}: cannot be read ({one_line(error)})")
 
 
 def _in_class_folders(folder: Path, spec: ModelSpec) -> list[_Image]:
-    of_class = {sub.name: list(image_files(sub)) for sub in visible_folders(folder)}
+    of_class = {sub.name: image_files(sub) for sub in visible_folders(folder)}
     names = [name for name, paths in of_class.items() if paths]
     if not names:
         raise DataError(f"{folder}: there is no image in a class folder; arrange them as {folder}/CLASS/IMAGE.jpg")
@@ -228,8 +229,10 @@ def _in_class_folders(folder: Path, spec: ModelSpec) -> list[_Image]:
 
 def _listed(path: Path, folder: Path, spec: ModelSpec) -> list[_Image]:
     """Returns the images of a table; those that do not exist are among them, for they count."""
-    table = read_table(path, "name a CSV file")
+    table = read_table(path, "name a CSV file").naming("path")
     columns = task_of(spec.task).label_columns(table.header, spec.class_names)
+    if columns == ("class",):
+        table = table.naming("class")
     require_names(table.header, ("path", *columns), str(path))
     if not table.rows:
         raise DataError(f"{path}: lists no image; write one a line as {','.join(('path', *columns))}")

@@ -3,13 +3,17 @@
 The content decides, never a name or a `format` field. Decisions:
 
 - JPEGs are decoded strictly, see `jpeg`. JPEG has no checksum, so damage that leaves a valid stream has no warning and
-  stays unseen. PNG has checksums, which are verified; WebP, GIF, BMP and TIFF have none for their pixels.
+  stays unseen. PNG has checksums, which are verified; the other formats have none for their pixels.
+- HEIC is read where pillow-heif is installed, AVIF where Pillow was built with it.
 - Trouble beside the pixels does not cost the picture, but is told as an oddity: stray bytes in a JPEG, chunks of text
-  or profile in a PNG that are too large or have a wrong checksum, EXIF that cannot be read.
+  or profile in a PNG that are too large or have a wrong checksum, EXIF that cannot be read: such a picture is taken for
+  upright.
 - EXIF orientation is always applied, as viewers do.
 - Alpha is composited over white: the page on which a viewer shows a cut-out picture.
 - 16-bit pictures are scaled as 16-bit camera images are. ICC profiles are ignored.
-- Of an animation or a multi-page file the first picture is taken.
+- Of an animation or a multi-page file the first picture is taken, unless it says that it is a preview of another, as in
+  the raw files of cameras.
+- A message may hold `raw.MAX_PIXELS` pixels, a file of a folder `limits.FILE_PIXELS`.
 """
 
 from __future__ import annotations
@@ -25,18 +29,20 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
-from cnn_perception.errors import FrameError
+from cnn_perception.errors import FrameError, one_line
 from cnn_perception.image.decoded import Decoded, ImageOddity, RgbImage, Seen
 from cnn_perception.image.file_formats import (
+    HEAD_BYTES,
     PARAMETER_SETS,
     VIDEO,
     file_format,
     has_structure,
+    opened,
     refuse_unread,
     refuse_video,
 )
 from cnn_perception.image.jpeg import decode_jpeg
-from cnn_perception.image.limits import check_exif, check_pixels, check_structure
+from cnn_perception.image.limits import FILE_PIXELS, check_exif, check_pixels, check_structure, exif_of_jpeg
 from cnn_perception.image.raw import (
     AS_SENT,
     ENCODINGS,
@@ -56,6 +62,12 @@ _PNG_REMARKS = frozenset(
     (b"tEXt", b"zTXt", b"iTXt", b"tIME", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"pHYs", b"sBIT", b"sPLT", b"hIST")
 )
 """The chunks of a PNG without which its pixels are the same."""
+_PNG_EXIF = b"eXIf"
+"""The chunk that says how a PNG is turned."""
+_TURNED_BY_HEIF = "original_orientation"
+"""Where pillow-heif says what it has undone."""
+_PREVIEW = 254
+"""The tag of a TIFF whose lowest bit says that a picture is a smaller one of another. Source: TIFF 6.0."""
 _UPRIGHT: dict[int, Callable[[_Pixels], _Pixels]] = {
     2: lambda pixels: pixels[:, ::-1],
     3: lambda pixels: pixels[::-1, ::-1],
@@ -73,14 +85,16 @@ class EncodedFile:
     """The content of an image file: what a sensor_msgs/CompressedImage carries, without ROS.
 
     Attributes:
-        data: The bytes of a JPEG, PNG, WebP, BMP, TIFF or GIF.
+        data: The bytes of an image file, see `file_formats`.
         format: What image_transport says of it: `rgb8; jpeg compressed bgr8`, `16UC1; png compressed `, or `jpeg`.
         overrides: What is known better: the encoding of what was compressed, which matters if it is a mosaic.
+        most_pixels: How large the picture may be: as a camera's, or `limits.FILE_PIXELS` for a file of a folder.
     """
 
     data: bytes | memoryview
     format: str
     overrides: Overrides = AS_SENT
+    most_pixels: int = MAX_PIXELS
 
     @classmethod
     def from_message(cls, message: Any) -> EncodedFile:  # noqa: ANN401 - rclpy's and rosbags' messages share no base
@@ -141,7 +155,7 @@ def decode_file(file: EncodedFile) -> Decoded:
         refuse_unread(content)
         refuse_video(file.format, content)
     bits = file.overrides.significant_bits
-    picture = _picture(content, bits)
+    picture = _picture(content, bits, file.most_pixels)
     mosaic = _mosaic(file)
     if mosaic and picture.is_grey:
         height, width, _ = picture.pixels.shape
@@ -153,21 +167,21 @@ def decode_file(file: EncodedFile) -> Decoded:
 
 def decode_content(data: bytes | memoryview) -> Decoded:
     """Decodes an image file as `decode_file_bytes` does, and tells what is odd about it."""
-    return _upright(_picture(bytes(data), 0), 0)
+    return _upright(_picture(bytes(data), 0, FILE_PIXELS), 0)
 
 
 def decode_file_bytes(data: bytes | memoryview) -> RgbImage:
-    """Decodes an image file, whether it comes from a CompressedImage, a data set or a folder.
+    """Decodes an image file of a data set or a folder.
 
     Args:
-        data: The bytes of a JPEG, PNG, WebP, BMP, TIFF or GIF.
+        data: The bytes of a JPEG, PNG, WebP, BMP, TIFF, GIF or PPM; of an AVIF or HEIC where a library is there.
 
     Returns:
         The first picture in it, upright, alpha composited over white.
 
     Raises:
-        FrameError: By `reason`: `empty`, `format` (none of those files), `size` (above `raw.MAX_PIXELS` or what
-            `limits` allows, by its headers), `corrupt` (truncated or damaged), `depth` (32-bit pixels, whose white is
+        FrameError: By `reason`: `empty`, `format` (none of those files), `size` (above what `limits` allows, by its
+            headers), `corrupt` (truncated or damaged), `depth` (32-bit pixels, whose white is
             undefined).
     """
     return decode_content(data).image
@@ -186,9 +200,9 @@ def file_in_pixels(image: EncodedImage) -> EncodedFile | None:
         FrameError: `format`, if it is a packet of video, or a file that is not read.
     """
     data = memoryview(image.data)
-    kind = file_format(bytes(data[:16]))
+    kind = file_format(bytes(data[:HEAD_BYTES]))
     if kind is None:
-        refuse_unread(bytes(data[:16]))
+        refuse_unread(bytes(data[:HEAD_BYTES]))
         if image.encoding not in ENCODINGS:
             refuse_video(image.encoding)
         if PARAMETER_SETS.match(data[:512]):
@@ -221,24 +235,24 @@ def _upright(picture: _Picture, bits: int) -> Decoded:
     return Decoded(image, Seen(oddities, seen.brightest, picture.turned or undo is not None))
 
 
-def _picture(content: bytes, bits: int) -> _Picture:
+def _picture(content: bytes, bits: int, most_pixels: int) -> _Picture:
     """Returns the first picture of a file; the errors are those of `decode_file_bytes`."""
     if not content:
         raise FrameError("empty", "the image has 0 bytes; check the camera or the file")
     kind = file_format(content)
     if kind is None:
+        refuse_unread(content)
         raise FrameError(
-            "format", f"the image starts with {content[:12]!r}: no JPEG, PNG, WebP, BMP, TIFF or GIF; convert it"
+            "format", f"the image starts with {content[:12]!r}: no JPEG, PNG, WebP, BMP, TIFF, GIF or PPM; convert it"
         )
     if kind == "JPEG":
-        return _decode_jpeg(content)
+        return _decode_jpeg(content, most_pixels)
     try:
-        check_structure(content, kind)
-        return _decode_with_pillow(content, kind, bits)
+        check_structure(content, kind, most_pixels)
+        return _decode_with_pillow(content, kind, bits, most_pixels)
     except Image.DecompressionBombError:
-        raise FrameError(
-            "size", f"the {kind}'s header claims a huge image; at most {MAX_PIXELS} pixels are accepted"
-        ) from None
+        most = min(most_pixels, 2 * (Image.MAX_IMAGE_PIXELS or most_pixels))  # what Pillow's own plugins refuse
+        raise FrameError("size", f"the {kind} claims a huge image; at most {most} pixels are accepted") from None
     except UnidentifiedImageError:
         raise _refusal_of_header(content, kind) from None
     except FrameError:
@@ -275,10 +289,10 @@ def _pixels_of_tiff(content: bytes) -> str:
     return f"{len(bits)} {names.get(formats[0], 'numbers of an unknown kind')} of {bits[0]} bits"
 
 
-def _decode_jpeg(content: bytes) -> _Picture:
+def _decode_jpeg(content: bytes, most_pixels: int) -> _Picture:
     check_structure(content, "JPEG")
     try:
-        pixels, warning, is_grey = decode_jpeg(content)
+        pixels, warning, is_grey = decode_jpeg(content, most_pixels)
     except ValueError as error:
         raise _refusal_of_damage("JPEG", error) from None
     oddities: tuple[ImageOddity, ...] = ()
@@ -287,60 +301,110 @@ def _decode_jpeg(content: bytes) -> _Picture:
         oddities = (ImageOddity("jpeg_warning", text, harmless=True),)
     if b"Exif\0\0" not in content:
         return _Picture(pixels, is_grey, oddities=oddities)
-    try:
-        with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
-            return _Picture(pixels, is_grey, _orientation(image), oddities=oddities)
-    except Exception:
-        odd = ImageOddity("exif_warning", "the JPEG's EXIF cannot be read; the picture is taken for upright")
-        return _Picture(pixels, is_grey, oddities=(*oddities, odd))
+    orientation, odd = _orientation(lambda: _orientation_of_jpeg(content), "JPEG")
+    return _Picture(pixels, is_grey, orientation, oddities=(*oddities, *odd))
 
 
-def _decode_with_pillow(content: bytes, kind: str, bits: int) -> _Picture:
+def _orientation_of_jpeg(content: bytes) -> object:
+    """Returns what the EXIF of a JPEG says, whatever else there is beside its pixels."""
+    data = exif_of_jpeg(content)
+    check_exif(data)
+    exif = Image.Exif()
+    exif.load(b"Exif\0\0" + data)
+    return exif.get(0x0112, 1)
+
+
+def _decode_with_pillow(content: bytes, kind: str, bits: int, most_pixels: int) -> _Picture:
     try:
-        return _opened(content, kind, bits)
+        return _loaded(content, kind, bits, most_pixels)
     except FrameError:
         raise
     except Exception as error:
-        bare = _without_remarks(content) if kind == "PNG" else content
-        if bare == content:
+        if kind != "PNG":
             raise
-        picture = _opened(bare, kind, bits)
-        text = f"the PNG has a text or profile that cannot be read ({error!s:.80}); its pixels are whole"
-        return dataclasses.replace(picture, oddities=(ImageOddity("png_warning", text, harmless=True),))
+        return _without_trouble(content, bits, most_pixels, error)
 
 
-def _opened(content: bytes, kind: str, bits: int) -> _Picture:
+def _without_trouble(content: bytes, bits: int, most_pixels: int, trouble: Exception) -> _Picture:
+    """Returns the picture of a PNG without what is beside its pixels: its remarks, and then its EXIF, too."""
+    for dropped in (_PNG_REMARKS, _PNG_REMARKS | {_PNG_EXIF}):
+        bare = _without_chunks(content, dropped)
+        if bare == content:
+            continue
+        try:
+            picture = _loaded(bare, "PNG", bits, most_pixels)
+        except FrameError:
+            raise
+        except Exception:  # the trouble is still there
+            continue
+        is_upright = _PNG_EXIF not in dropped or _PNG_EXIF not in content
+        what = "a text or profile that cannot be read" if is_upright else "EXIF that cannot be read, taken for upright"
+        text = f"the PNG has {what} ({one_line(trouble, 80)}); its pixels are whole"
+        odd = ImageOddity("png_warning" if is_upright else "exif_warning", text, harmless=is_upright)
+        return dataclasses.replace(picture, oddities=(*picture.oddities, odd))
+    raise trouble
+
+
+def _loaded(content: bytes, kind: str, bits: int, most_pixels: int) -> _Picture:
     if kind == "PNG":
-        with Image.open(io.BytesIO(content), formats=[kind]) as image:
+        with opened(content, kind) as image:
+            check_pixels(image.height, image.width, len(content), most_pixels)
             image.verify()  # the checksums, which decoding skips; the image cannot be used afterwards
-    with Image.open(io.BytesIO(content), formats=[kind]) as image:
-        check_pixels(image.height, image.width, len(content))
-        turned = _orientation(image) in _UPRIGHT
+    with opened(content, kind) as image:
+        check_pixels(image.height, image.width, len(content), most_pixels)
+        if kind == "TIFF":
+            _refuse_preview(image)
+        before, oddities = _orientation(lambda: _orientation_by_pillow(image), kind)
         image.load()  # before the orientation is used: TIFFs are turned here, and their tag dropped
-        orientation = _orientation(image)
+        after, _ = _orientation(lambda: _orientation_by_pillow(image), kind)
         numbers = _numbers_of(image, content, kind)
         picture = image if numbers is None else Image.fromarray(to_uint8(numbers, bits))
         is_grey = len(picture.getbands()) == 1 and picture.mode != "P"
-        return _Picture(_flatten(picture), is_grey, orientation, turned, numbers)
+        turned = before in _UPRIGHT or image.info.get(_TURNED_BY_HEIF, 1) in _UPRIGHT
+        return _Picture(_flatten(picture), is_grey, after, turned, numbers, oddities)
 
 
-def _without_remarks(content: bytes) -> bytes:
-    """Returns a PNG without the chunks that do not change its pixels; as it is, where its chunks do not fit."""
+def _refuse_preview(image: Image.Image) -> None:
+    """Raises FrameError if the first picture of a TIFF is a preview, as in most cameras' raw files."""
+    said = getattr(image, "tag_v2", {}).get(_PREVIEW, 0)
+    if isinstance(said, int) and said & 1:
+        raise FrameError(
+            "format",
+            f"the first picture of the TIFF is a preview ({image.width}x{image.height}), as in the raw file of a "
+            "camera, which is not read; develop it to JPEG or PNG",
+        )
+
+
+def _without_chunks(content: bytes, dropped: frozenset[bytes]) -> bytes:
+    """Returns a PNG without some kinds of chunks; as it is, where its chunks do not fit."""
     kept = [content[:8]]
     place = 8
     while place < len(content):
         end = place + 12 + int.from_bytes(content[place : place + 4], "big")
         if end > len(content):
             return content
-        if content[place + 4 : place + 8] not in _PNG_REMARKS:
+        if content[place + 4 : place + 8] not in dropped:
             kept.append(content[place:end])
         place = end
     return b"".join(kept)
 
 
-def _orientation(image: Image.Image) -> int:
-    check_exif(image.info.get("exif", b""))
-    return int(image.getexif().get(0x0112, 1))
+def _orientation(read: Callable[[], object], kind: str) -> tuple[int, tuple[ImageOddity, ...]]:
+    """Returns what EXIF says, 1 where it cannot be read, and that this is so."""
+    try:
+        found = read()
+        if isinstance(found, int) and found in (0, 1, *_UPRIGHT):  # 0 is how some say that they do not know
+            return found, ()
+        problem = f"an orientation of {found!r:.40}"
+    except Exception as error:  # of Pillow's parsers, or the limit of what EXIF may claim
+        problem = one_line(error, 80)
+    text = f"the {kind}'s EXIF cannot be read ({problem}); the picture is taken for upright"
+    return 1, (ImageOddity("exif_warning", text),)
+
+
+def _orientation_by_pillow(image: Image.Image) -> object:
+    check_exif(image.info.get("exif") or b"")
+    return image.getexif().get(0x0112, 1)
 
 
 def _numbers_of(image: Image.Image, content: bytes, kind: str) -> npt.NDArray[np.uint16] | None:
@@ -349,7 +413,8 @@ def _numbers_of(image: Image.Image, content: bytes, kind: str) -> npt.NDArray[np
     PNGs are decoded by OpenCV: Pillow cuts 16-bit colours to their high byte and saturates 16-bit greys.
     """
     if kind != "PNG" or content[24] != 16:
-        return np.asarray(image, np.uint16) if image.mode.startswith("I;16") else None
+        has_numbers = image.mode.startswith("I;16") or (kind == "PPM" and image.mode == "I")
+        return np.asarray(image).astype(np.uint16) if has_numbers else None
     found = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if found is None:
         raise ValueError("undecodable 16-bit PNG")

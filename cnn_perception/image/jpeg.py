@@ -51,11 +51,12 @@ _TABLES = (_DHT, 0xDB, _DRI, 0xEE)
 """What a scan needs: code, quantisation, restart interval, and Adobe's colour transform."""
 
 
-def decode_jpeg(content: bytes) -> tuple[_Pixels, str, bool]:
+def decode_jpeg(content: bytes, most_pixels: int = 0) -> tuple[_Pixels, str, bool]:
     """Decodes a JPEG.
 
     Args:
         content: The file.
+        most_pixels: What is accepted at all; 0 for `raw.MAX_PIXELS`.
 
     Returns:
         (H, W, 3) uint8 RGB, EXIF orientation not applied; libjpeg's warning of bytes that were skipped without loss,
@@ -67,14 +68,14 @@ def decode_jpeg(content: bytes) -> tuple[_Pixels, str, bool]:
     """
     warning = ""
     try:
-        pixels, is_grey = _decode_strictly(content)
+        pixels, is_grey = _decode_strictly(content, most_pixels)
     except ValueError as error:
         warning = str(error)
         is_benign = _EXTRANEOUS.search(warning) or any(words in warning for words in _BENIGN)
         mended = without_stray_bytes(content) if is_benign else None
         if mended is None:
             raise
-        pixels, is_grey = _decode_strictly(mended)
+        pixels, is_grey = _decode_strictly(mended, most_pixels)
     return pixels, warning, is_grey
 
 
@@ -110,9 +111,9 @@ def _work(segments: Sequence[_Segment]) -> int:
     return scans * max((height * width for height, width in sizes), default=0)
 
 
-def _decode_strictly(content: bytes) -> tuple[_Pixels, bool]:
+def _decode_strictly(content: bytes, most_pixels: int) -> tuple[_Pixels, bool]:
     height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
-    check_pixels(height, width, len(content))
+    check_pixels(height, width, len(content), most_pixels)
     pixels: _Pixels = simplejpeg.decode_jpeg(content, "RGB")  # CMYK and YCCK as inverted ink: Adobe's convention
     return pixels, colours == "Gray"
 

@@ -15,6 +15,10 @@ from typing import NamedTuple
 from cnn_perception.errors import FrameError
 from cnn_perception.image.raw import check_size
 
+FILE_PIXELS = 2**28
+"""Largest picture of a file that a person put into a folder, where a camera's message may hold `raw.MAX_PIXELS`:
+16384 x 16384. Telephones make 12000 x 9000 and 16320 x 12240. It takes 3 bytes a pixel when it is decoded, 0.8 GB at
+most, and up to three times as much while that is done."""
 ANY_FILE_PIXELS = 2**24
 """What a file of any size may hold: a drawing, or the dark, packs without limit."""
 PIXELS_PER_BYTE = 1100
@@ -26,7 +30,7 @@ MOST_SCANS = 100
 MOST_STRIPS = 2**16
 """Strips or tiles of a TIFF."""
 RLE_FILE_BYTES = 2**22
-"""Of a run-length encoded BMP, which Pillow decodes in Python."""
+"""Of a run-length encoded BMP and of a PPM in text, which Pillow decodes in Python."""
 
 _IMAGE_WIDTH, _IMAGE_LENGTH, _STRIP_OFFSETS = 256, 257, 273  # Source: TIFF 6.0, as are the sizes of the types
 _TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS = 322, 323, 324
@@ -43,18 +47,19 @@ class _Entry(NamedTuple):
     value: int
 
 
-def check_pixels(height: int, width: int, byte_count: int) -> None:
+def check_pixels(height: int, width: int, byte_count: int, most_pixels: int = 0) -> None:
     """Refuses a picture that is too large, or larger than its file can be honest about.
 
     Args:
         height: Rows, by the header.
         width: Columns, by the header.
         byte_count: Size of the file.
+        most_pixels: What is accepted at all; 0 for `raw.MAX_PIXELS`.
 
     Raises:
         FrameError: `size`.
     """
-    check_size(height, width)
+    check_size(height, width, most_pixels)
     most = max(ANY_FILE_PIXELS, PIXELS_PER_BYTE * byte_count)
     if height * width > most or max(height, width) > LONGEST_SIDE:
         raise FrameError(
@@ -64,12 +69,13 @@ def check_pixels(height: int, width: int, byte_count: int) -> None:
         )
 
 
-def check_structure(content: bytes, file_format: str) -> None:
+def check_structure(content: bytes, file_format: str, most_pixels: int = 0) -> None:
     """Refuses a file whose parts would keep its decoder busy for much longer than its pixels do.
 
     Args:
         content: The file.
         file_format: Pillow's name of its format.
+        most_pixels: As for `check_pixels`.
 
     Raises:
         FrameError: `size`.
@@ -78,10 +84,10 @@ def check_structure(content: bytes, file_format: str) -> None:
     if file_format == "JPEG":
         if content.count(b"\xff\xda") > MOST_SCANS and _scans(content) > MOST_SCANS:
             raise FrameError("size", f"the JPEG has more than {MOST_SCANS} scans; encode it again")
-        if _EXIF in content:
-            check_exif(_exif_of_jpeg(content))
     elif file_format == "TIFF":
-        _check_tiff(content)
+        _check_tiff(content, most_pixels)
+    elif file_format == "PPM" and len(content) > RLE_FILE_BYTES and content[1:2] in b"123":
+        raise FrameError("size", f"the PPM in text has more than {RLE_FILE_BYTES} bytes; save it as PNG")
     elif file_format == "BMP" and len(content) > RLE_FILE_BYTES and content[30:34] in (b"\1\0\0\0", b"\2\0\0\0"):
         raise FrameError("size", f"the run-length encoded BMP has more than {RLE_FILE_BYTES} bytes; save it as PNG")
 
@@ -100,7 +106,8 @@ def _scans(content: bytes) -> int:
     return sum(code == 0xDA for code, _, _ in _segments(content))
 
 
-def _exif_of_jpeg(content: bytes) -> bytes:
+def exif_of_jpeg(content: bytes) -> bytes:
+    """Returns the EXIF data of a JPEG without the words before it; empty where it has none."""
     parts = []
     for code, start, end in _segments(content):
         if code == 0xDA:
@@ -124,13 +131,13 @@ def _segments(content: bytes) -> Iterator[tuple[int, int, int]]:
         found = _MARKER.search(content, max(start, end))
 
 
-def _check_tiff(content: bytes) -> None:
+def _check_tiff(content: bytes, most_pixels: int) -> None:
     entries = {entry.tag: entry for entry in _directory(content)}
     if any(entries[tag].number > MOST_STRIPS for tag in (_STRIP_OFFSETS, _TILE_OFFSETS) if tag in entries):
         raise FrameError("size", f"the TIFF has more than {MOST_STRIPS} strips or tiles; save it with larger ones")
     for columns, rows in ((_IMAGE_WIDTH, _IMAGE_LENGTH), (_TILE_WIDTH, _TILE_LENGTH)):
         if columns in entries and rows in entries:
-            check_pixels(max(1, entries[rows].value), max(1, entries[columns].value), len(content))
+            check_pixels(max(1, entries[rows].value), max(1, entries[columns].value), len(content), most_pixels)
 
 
 def _directory(content: bytes) -> list[_Entry]:

@@ -169,20 +169,22 @@ def seen_in(numbers: _Pixels, bits: int) -> Seen:
     return Seen((ImageOddity("significant_bits", text),))
 
 
-def check_size(height: int, width: int) -> None:
+def check_size(height: int, width: int, most_pixels: int = 0) -> None:
     """Refuses an image by its header, before anything of its size is allocated.
 
     Args:
         height: Rows.
         width: Columns.
+        most_pixels: How many are accepted; 0 for `MAX_PIXELS`.
 
     Raises:
-        FrameError: `size`, if a side is below 1 or the area above `MAX_PIXELS`.
+        FrameError: `size`, if a side is below 1 or the area too large.
     """
     if height < 1 or width < 1:
         raise FrameError("size", f"the image is {width}x{height} pixels; at least 1x1 are needed")
-    if height * width > MAX_PIXELS:
-        raise FrameError("size", f"the image is {width}x{height} pixels; at most {MAX_PIXELS} in all are accepted")
+    most = most_pixels or MAX_PIXELS
+    if height * width > most:
+        raise FrameError("size", f"the image is {width}x{height} pixels; at most {most} in all are accepted")
 
 
 def to_uint8(pixels: npt.NDArray[np.uint16], bits: int = 0) -> npt.NDArray[np.uint8]:

@@ -83,6 +83,14 @@ def test_everything_the_runtime_imports_is_a_declared_dependency():
     assert {ROSDEP_KEYS.get(name, name) for name in third_party_imports()} <= declared
 
 
+def test_what_is_optional_is_said_alike_by_setup_py_and_requirements_and_needed_by_nothing():
+    (line,) = [x for x in (ROOT / "requirements" / "heic.txt").read_text().splitlines() if not x.startswith("#")]
+
+    assert f'extras_require={{"heic": ["{line}"]}}' in (ROOT / "setup.py").read_text()
+    needed = exec_depends().union(*(requirements(name) for name in ("runtime", "training", "dev")))
+    assert not [name for name in needed if "heif" in name]
+
+
 def test_the_parameter_file_holds_the_nodes_defaults():
     file = yaml.safe_load((ROOT / "launch" / "perception.yaml").read_text())["/**"]["ros__parameters"]
     fields = [*dataclasses.fields(Settings), *dataclasses.fields(CameraSettings)]

@@ -97,7 +97,7 @@ def test_with_strict_one_unreadable_file_is_enough(tmp_path, check):
     code, said, findings = check(root, "--strict")
 
     assert code == EXIT_BAD_INPUT
-    assert "1 images cannot be decoded, first" in said
+    assert "1 images cannot be used, first" in said
     assert "07.png" in said
     assert len(findings) == 1
 
@@ -219,7 +219,7 @@ def test_one_class_an_empty_one_or_one_with_fewer_than_3_images_is_named(counts,
 
 def test_what_is_no_image_is_ignored_and_counted(tmp_path, check):
     root = folder(tmp_path)
-    for name in ("notes.txt", "photo.heic", "._00.png"):
+    for name in ("notes.txt", "drawing.svg", "._00.png"):
         (root / "a" / name).write_bytes(b"x")
     os.mkfifo(root / "a" / "pipe.png")  # reading it would wait for ever
     for name in (".ipynb_checkpoints", "__MACOSX"):
@@ -231,7 +231,7 @@ def test_what_is_no_image_is_ignored_and_counted(tmp_path, check):
     assert "48 train, 12 val" in said
     for line in (
         "ignored: 1 not an image (.txt)",
-        "ignored: 1 not an image (.heic)",
+        "ignored: 1 not an image (.svg)",
         "ignored: 1 hidden files",
         "ignored: 1 pipes",
     ):
@@ -261,10 +261,12 @@ def test_train_and_val_with_different_classes_are_an_error(tmp_path, check):
     write_folder(tmp_path / "d" / "train", {"a": 5, "b": 5})
     write_folder(tmp_path / "d" / "val", {"a": 5, "c": 5}, first_seed=50)
 
-    code, said, _ = check(tmp_path / "d")
+    code, said, findings = check(tmp_path / "d")
 
     assert code == EXIT_BAD_INPUT
-    assert "class 'c' is only in val" in said
+    assert findings[1][1:] == ("class missing from a part: class 'c' has no image in train, only in val", "error")
+    assert "2 classes are missing from a part, first class 'b' has no image in val; mend it, see " in said
+    assert "--on-conflict drop or first" in said
 
 
 def test_the_parent_of_the_data_set_is_recognised(tmp_path, check):

@@ -26,6 +26,7 @@ FLAGS = [
     ("--group-pattern", None),
     ("--classes", None),
     ("--strict --no-strict", False),
+    ("--on-conflict", "error"),
     ("--recipe", "none"),
     ("--backbone", "resnet18"),
     ("--weights", "imagenet"),

@@ -155,7 +155,7 @@ def outside_images(path: Path) -> tuple[Sample, ...]:
     Raises:
         DataError: If there are none.
     """
-    files = list(image_files(path)) if path.is_dir() else []
+    files = image_files(path) if path.is_dir() else []
     if not files:
         raise DataError(f"{path}: holds no image; name a folder of images that show none of the classes")
     return tuple(Sample(file, 0, "test") for file in files)

@@ -20,8 +20,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "data", "output", "mode", "backbone", "weights", "epochs", "batch_size", "lr", "augment", "recipe",
     ),
     "data": (
-        "task", "targets", "classes", "group_pattern", "strict", "val_fraction", "test_fraction", "split", "folds",
-        "fold",
+        "task", "targets", "classes", "group_pattern", "strict", "on_conflict", "val_fraction", "test_fraction",
+        "split", "folds", "fold",
     ),
     "network": (
         "input_size", "resize_mode", "crop_fraction", "interpolation", "mean", "std", "feature_layer", "grid",

@@ -18,7 +18,7 @@ from training.config import normalisation
 from training.config.augmentations import SWITCHES
 from training.config.fields import check, setting
 from training.config.normalisation import Colours
-from training.data.choices import By, TaskChoice
+from training.data.choices import By, OnConflict, TaskChoice
 from training.recipes import recipe as recipes
 
 Mode = Literal["probe", "finetune", "scratch"]
@@ -59,7 +59,12 @@ class TrainConfig:
         help="file of the class names, one a line, in the order of the network's outputs; it also names classes that "
         "the data only number; by default they are sorted",
     )
-    strict: bool = setting(False, help="refuse data with a single image that cannot be read; otherwise up to 5 %%")
+    strict: bool = setting(False, help="refuse data with a single image that cannot be used; otherwise up to 5 %%")
+    on_conflict: OnConflict = setting(
+        "error",
+        help="one picture under two labels or in two parts, and classes without images or missing from a part: error; "
+        "drop all copies and such classes; or keep the first copy, of train if it is there, and the classes of train",
+    )
     recipe: str = setting(
         recipes.NONE,
         help=f"settings to start from, what is given here wins: {', '.join(recipes.NAMES)}, or a file like those in "

@@ -14,7 +14,7 @@ CHANGED_BY_RESUME = (
     "compile", "tensorboard", "unknown", "false_alarm_rate", "outside",
 )  # fmt: skip
 """Settings that may differ when a run is continued."""
-_ADDED = ("mean", "std", "classes")
+_ADDED = ("mean", "std", "classes", "on_conflict")
 """Settings that a run of an earlier version does not have; their defaults are what it did."""
 
 

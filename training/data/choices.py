@@ -10,3 +10,5 @@ TaskChoice = Literal["auto", Task]
 """What to learn; `auto` tells it from the labels."""
 By = Literal["random", "tail"]
 """Which images are held out: random ones, or the last in the order of recording."""
+OnConflict = Literal["error", "drop", "first"]
+"""What becomes of images and classes that contradict each other, see `conflicts`."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnn_perception.errors import DataError
-from cnn_perception.label_table import ListedFiles, Row, read_table
+from cnn_perception.label_table import ListedFiles, Row, Table, read_table
 from training.data.choices import TaskChoice
 from training.data.names import part_of
 from training.data.records import PARTS, Listing, Part, Sample
@@ -20,18 +20,12 @@ from training.tasks.by_name import TASKS, task_of
 from training.tasks.table import LabelledTable
 from training.tasks.task import LearningTask
 
-_OTHER_NAMES = {
-    "path": (
-        "filename", "file", "filepath", "image", "imagepath", "imagefile", "imagename", "img", "imgpath", "imageid",
-        "name", "id", "uri",
-    ),
-    "class": ("label", "labels", "classname", "classid", "category", "target", "species", "tag", "y"),
-}  # fmt: skip
-"""What other tools call the columns of a table of images, in lower case without blanks and underscores."""
+_OTHER_SPLITS = frozenset({"set", "subset", "dataset", "phase", "partition", "usage", "datasplit"})
+"""What other tools call the column of the parts, in lower case without blanks and underscores."""
 
 
 def read(file: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
-    """Lists the images of a CSV file.
+    """Lists the images of a CSV file; other tools' names of its columns are understood where they leave no doubt.
 
     Args:
         file: In UTF-8, with a header.
@@ -45,7 +39,8 @@ def read(file: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
         ConfigError: If task and targets contradict each other or the columns.
         DataError: If the file or a cell cannot be used; it names line and column.
     """
-    found = read_table(file, "mend --data")
+    written = read_table(file, "mend --data")
+    found = _with_our_columns(written, task, targets)
     _check_header(file, found.header)
     if not found.rows:
         raise DataError(f"{file}: holds no rows; expected a header and an image a line")
@@ -58,13 +53,44 @@ def read(file: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
         label, values = labels.of(row)
         samples.append(Sample(_image(row, files), label, _part(row), values, _group(row)))
     parts = frozenset(sample.part for sample in samples)
-    _check(file, chosen, labels.names, samples, parts)
-    return Listing(file, chosen.name, labels.names, labels.units, tuple(samples), parts, in_time=True, ignored={})
+    _check(file, labels.names, parts)
+    return Listing(
+        file,
+        chosen.name,
+        labels.names,
+        labels.units,
+        tuple(samples),
+        parts,
+        in_time=True,
+        ignored={},
+        notes=(*_renamings(written, found), *(f"{there} is taken for {here}" for there, here in files.moved.items())),
+    )
+
+
+def _with_our_columns(table: Table, task: TaskChoice, targets: Sequence[str]) -> Table:
+    """Returns a table whose columns have our names, where other tools' names leave no doubt."""
+    found = table.naming("path")
+    if task in ("auto", "multiclass") and not targets and not {"class", "classes"}.intersection(table.header):
+        found = found.naming("class")
+    if {"part", "split"}.intersection(table.header):
+        return found
+    others = [name for name in table.header if re.sub(r"[\s_-]+", "", name).casefold() in _OTHER_SPLITS]
+    meant = [name for name in others if table.rows and all(part_of(row.cells[name]) for row in table.rows)]
+    return found.renamed(meant[0], "split") if len(meant) == 1 else found
+
+
+def _renamings(written: Table, found: Table) -> list[str]:
+    """Says which columns are taken for which of ours."""
+    pairs = zip(written.header, found.header, strict=True)
+    return [f"the column {old!r} is taken for {new!r}" for old, new in pairs if old != new]
 
 
 def _check_header(file: Path, header: Sequence[str]) -> None:
     if "path" not in header:
-        raise DataError(f"{file}, line 1: no column 'path' among {list(header)}; {_cure_of_header(header)}")
+        raise DataError(
+            f"{file}, line 1: no column 'path' among {list(header)}; name the columns path and class, separated by "
+            "commas"
+        )
     if twice := [name for name in header if header.count(name) > 1]:
         raise DataError(f"{file}, line 1: column {twice[0]!r} occurs twice; rename one")
     if "" in header:
@@ -72,18 +98,6 @@ def _check_header(file: Path, header: Sequence[str]) -> None:
     for one, other in (("part", "split"), ("group", "bag"), ("class", "classes")):
         if one in header and other in header:
             raise DataError(f"{file}, line 1: columns {one!r} and {other!r} mean the same; remove one")
-
-
-def _cure_of_header(header: Sequence[str]) -> str:
-    """Returns which columns should be renamed, as other tools name them; or what is wanted at all."""
-    renamed = {}
-    for column, others in _OTHER_NAMES.items():
-        found = [name for name in header if re.sub(r"[\s_-]+", "", name).casefold() in others]
-        if found and column not in header:
-            renamed[found[0]] = column
-    if "path" not in renamed.values():
-        return "name the columns path and class, separated by commas"
-    return ", ".join(f"rename {old!r} to {new!r}" for old, new in renamed.items())
 
 
 def _task(table: LabelledTable, choice: TaskChoice) -> LearningTask:
@@ -100,7 +114,9 @@ def _image(row: Row, files: ListedFiles) -> Path:
     path = files.find(row)
     if path is None:
         raise row.wrong(
-            "path", f"{row.cells['path'][:200]!r} is no file; paths are relative to the folder of the CSV file"
+            "path",
+            f"{row.cells['path'][:200]!r} is no file; paths are relative to the folder of the CSV file, and of a "
+            "path of another machine the last folders must lie there",
         )
     return path
 
@@ -118,18 +134,8 @@ def _group(row: Row) -> str:
     return row.cells.get("group", row.cells.get("bag", ""))
 
 
-def _check(
-    file: Path, task: LearningTask, names: tuple[str, ...], samples: list[Sample], parts: frozenset[Part]
-) -> None:
+def _check(file: Path, names: tuple[str, ...], parts: frozenset[Part]) -> None:
     if "train" not in parts:
         raise DataError(f"{file}: no row is of the part train; add some")
     if not names:
         raise DataError(f"{file}: no image shows any class; name some in the column 'classes'")
-    if not task.one_class:
-        return
-    if len(names) < 2:
-        raise DataError(f"{file}: one class only ({names[0]!r}); at least 2 are needed")
-    for part in sorted(parts):
-        shown = {sample.label for sample in samples if sample.part == part}
-        if lacking := [name for label, name in enumerate(names) if label not in shown]:
-            raise DataError(f"{file}: class {lacking[0]!r} has no image in {part}; every part needs every class")

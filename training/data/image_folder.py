@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+from tqdm import tqdm
 
 from cnn_perception.commands import for_shell
 from cnn_perception.errors import DataError
-from cnn_perception.image.listing import image_files, is_hidden, visible_folders
+from cnn_perception.image.listing import HIDDEN, JUNK, LINKED_FILES, broken_links, image_files, visible_folders
 from cnn_perception.model.spec import Task
 from training.data.names import part_of
-from training.data.records import PARTS, Listing, Part, Sample
+from training.data.records import PARTS, ImageFinding, Listing, Part, Sample
 
 TASK: Task = "multiclass"
 """What a folder can say: the class of each image."""
+NO_LABEL = "no label: lies outside the class folders"
 
 
 def read(root: Path) -> Listing:
@@ -24,21 +28,26 @@ def read(root: Path) -> Listing:
         root: DIR with train, val and test folders of class folders, or with class folders.
 
     Returns:
-        Every image once, in the order of class and path; no file is opened.
+        Every image once, in the order of class and path. A class may be without images, or without some in a part;
+        `conflicts` says what becomes of it.
 
     Raises:
-        DataError: If it is no image folder, a class folder is empty, or train and val differ in their classes.
+        DataError: If it is no image folder.
     """
     folders = _part_folders(root)
     ignored = Counter[str]()
-    found = {part: _class_files(folder, ignored) for part, folder in folders.items()}
-    names = tuple(sorted(found["train"]))
-    _check_classes(root, found)
+    with tqdm(desc="listing", unit=" files", delay=1, leave=False) as bar:
+        found = {part: _class_files(folder, ignored, bar.update) for part, folder in folders.items()}
+    names = tuple(sorted({name for classes in found.values() for name in classes}))
+    _check_parts(root, found, names)
     listed = []
     for part, classes in found.items():
         for label, name in enumerate(names):
-            listed += [Sample(path, label, part) for path in classes[name]]
+            listed += [Sample(path, label, part) for path in classes.get(name, ())]
     samples = tuple(_drop_links(root, listed, ignored))
+    outside = dict.fromkeys((root, *folders.values()))
+    left_out = tuple(finding for folder in outside for finding in _outside(folder, ignored))
+    dangling = [link for folder in outside for link in broken_links(folder) if not link.suffix]
     return Listing(
         root,
         TASK,
@@ -48,7 +57,11 @@ def read(root: Path) -> Listing:
         frozenset(folders),
         in_time=False,
         ignored=dict(ignored),
-        notes=tuple(_nested(folders, samples, names)),
+        notes=(
+            *(f"{link.name!r} is a link to nothing, and so no class; mend or remove it" for link in dangling),
+            *_nested(folders, samples, names),
+        ),
+        left_out=left_out,
     )
 
 
@@ -108,9 +121,16 @@ def _without_wrapping(folder: Path) -> Path:
     return folder
 
 
-def _class_files(folder: Path, ignored: Counter[str]) -> dict[str, list[Path]]:
-    ignored["files outside class folders"] += sum(p.is_file() and not is_hidden(p) for p in folder.iterdir())
-    return {sub.name: list(image_files(sub, ignored)) for sub in visible_folders(folder)}
+def _class_files(folder: Path, ignored: Counter[str], listed: Callable[[], object]) -> dict[str, list[Path]]:
+    return {sub.name: image_files(sub, ignored, listed=listed) for sub in visible_folders(folder)}
+
+
+def _outside(folder: Path, ignored: Counter[str]) -> Iterator[ImageFinding]:
+    """Yields the images that lie beside the class folders; counts the other files."""
+    others = Counter[str]()
+    for path in image_files(folder, others, recursive=False):
+        yield ImageFinding(path, NO_LABEL, "left out")
+    ignored["files outside class folders"] += sum(others[kind] for kind in others.keys() - {HIDDEN, JUNK})
 
 
 def _nested(folders: dict[Part, Path], samples: Sequence[Sample], names: Sequence[str]) -> list[str]:
@@ -126,22 +146,14 @@ def _nested(folders: dict[Part, Path], samples: Sequence[Sample], names: Sequenc
     ]
 
 
-def _check_classes(root: Path, found: dict[Part, dict[str, list[Path]]]) -> None:
+def _check_parts(root: Path, found: dict[Part, dict[str, list[Path]]], names: Sequence[str]) -> None:
     for part, classes in found.items():
         if not classes:
             raise DataError(
                 f"{root}: {part} holds no class folders; images without a label teach nothing: move it away"
             )
-        only = sorted(set(classes) - set(found["train"])), sorted(set(found["train"]) - set(classes))
-        if any(only):
-            where, name = (part, only[0][0]) if only[0] else ("train", only[1][0])
-            raise DataError(f"{root}: class {name!r} is only in {where}; train, val and test need the same classes")
-        for name, paths in classes.items():
-            if not paths:
-                raise DataError(f"{root}: class {name!r} holds no image in {part}; add some or remove the folder")
-    if len(found["train"]) < 2:
-        names = sorted(found["train"])
-        raise DataError(f"{root}: {f'one class only ({names[0]!r})' if names else 'no classes'}; at least 2 are needed")
+    if len(names) < 2:
+        raise DataError(f"{root}: one class only ({names[0]!r}); at least 2 are needed")
 
 
 def _drop_links(root: Path, samples: list[Sample], ignored: Counter[str]) -> list[Sample]:
@@ -150,7 +162,7 @@ def _drop_links(root: Path, samples: list[Sample], ignored: Counter[str]) -> lis
     A link from one class or part to an image of another is kept: it contradicts it as a copy would.
     """
     here = root.resolve()
-    real = {sample.path: sample.path.resolve() for sample in samples}
+    real = {sample.path: Path(os.path.realpath(sample.path)) for sample in samples}
     kept: dict[object, Sample] = {}
     for sample in sorted(samples, key=lambda s: real[s.path] != here / s.path.relative_to(root)):
         first = kept.setdefault(real[sample.path], sample)
@@ -159,5 +171,5 @@ def _drop_links(root: Path, samples: list[Sample], ignored: Counter[str]) -> lis
         if sample.path.is_symlink() and (first.label, first.part) != (sample.label, sample.part):
             kept[sample.path] = sample
         else:
-            ignored["files linked twice"] += 1
+            ignored[LINKED_FILES] += 1
     return sorted(kept.values(), key=lambda s: (s.label, s.path))

@@ -21,11 +21,13 @@ import numpy as np
 
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.files import as_utf8
-from training.data import classes_file, csv_table, duplicates, image_folder, names, scan
-from training.data.choices import By, TaskChoice
+from cnn_perception.image.listing import in_words
+from training.data import classes_file, conflicts, csv_table, duplicates, image_folder, names, scan
+from training.data.choices import By, OnConflict, TaskChoice
+from training.data.conflicts import COPY, ERRORS, NO_IMAGE, NOT_IN_PART, OTHER_NUMBERS, TWO_LABELS, TWO_PARTS
 from training.data.duplicates import Pairs
 from training.data.records import PARTS, ImageFinding, LabelledImages, Listing, Part, Sample
-from training.data.scan import ANIMATED, BESIDE_PIXELS, NEARLY_BLACK, TRANSPARENT, Content
+from training.data.scan import ANIMATED, BESIDE_PIXELS, HUGE, NEARLY_BLACK, TRANSPARENT, Content
 from training.data.split import Division, divide, with_groups
 from training.run_files import write_text
 from training.tasks import scaling
@@ -37,14 +39,16 @@ _FINDINGS = ("path", "reason", "action")
 MAX_REJECTED = 0.05
 """Share of unreadable images above which the data set, not the image, is taken to be broken."""
 
-TWO_LABELS = "same image under two labels"
-OTHER_NUMBERS = "same image with other numbers"
-TWO_PARTS = "same image in two parts"
-COPY = "exact duplicate"
 ALIKE = "near duplicate"
 ALIKE_ACROSS = "near duplicate across parts"
-KINDS = (ANIMATED, TRANSPARENT, NEARLY_BLACK, BESIDE_PIXELS, OTHER_NUMBERS, COPY, ALIKE_ACROSS, ALIKE)
+KINDS = (
+    ANIMATED, TRANSPARENT, NEARLY_BLACK, HUGE, BESIDE_PIXELS, OTHER_NUMBERS, COPY, ALIKE_ACROSS, ALIKE, *ERRORS,
+)  # fmt: skip
 """How the reasons of findings begin, by which they are counted; a longer one before its own beginning."""
+_TABLES = (".csv", ".tsv", ".txt")
+"""Of tables of labels, in lower case."""
+_NAMED = 3
+"""So many of the images that cannot be used are named in an error."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,8 @@ class DataOptions:
         split: Whether images are held out at random, or from the end of the recording.
         folds: Validation is one of this many parts of the training images; val and test are left out.
         fold: Which of them, from 1; the first by default.
-        strict: Whether one image that cannot be decoded is an error.
+        strict: Whether one image that cannot be used is an error.
+        on_conflict: What becomes of images and classes that contradict each other, see `conflicts`.
         class_names: Of the classes in their order, see `classes_file.ordered`; empty sorts them.
     """
 
@@ -75,6 +80,7 @@ class DataOptions:
     folds: int | None = None
     fold: int | None = None
     strict: bool = False
+    on_conflict: OnConflict = "error"
     class_names: Sequence[str] = ()
 
     @classmethod
@@ -109,23 +115,37 @@ def load_images(source: Path, options: DataOptions | None = None, findings_csv: 
         findings_csv: Where what was found is listed (path, reason, action); written if there is anything.
 
     Returns:
-        The data set, without the images that cannot be decoded.
+        The data set, without the images that cannot be used.
 
     Raises:
         ConfigError: If the options contradict each other or the data set.
         DataError: If it is no data set, a class has too few images, its parts differ in their classes or share
-            images, an image has two labels, or more than `MAX_REJECTED` of the images cannot be decoded.
+            images, an image has two labels, or more than `MAX_REJECTED` of the images cannot be used.
     """
     options = options or DataOptions()
     listed = with_groups(_list(source, options), options.group_pattern)
     names.require_storable(listed.class_names, str(source))
-    listing, contents, findings = _read_all(listed)
-    same = duplicates.exact([content.sha256 for content in contents])
+    where = f"see {findings_csv}" if findings_csv else "--csv FILE lists them"
+    listed, findings = conflicts.settle_classes(listed, options.on_conflict)
+    findings += listed.left_out
+    _write_findings(findings_csv, findings)
+    _refuse_conflicts(listed, findings, where)
+    _check_classes(listed)
+
+    listing, contents, more = _read_all(listed)
+    findings += more
+    kept_rows, copies = conflicts.settle_copies(
+        listing, duplicates.exact([content.pixels for content in contents]), options.on_conflict
+    )
+    findings += copies
+    listing = listing.keep(tuple(listing.samples[row] for row in kept_rows))
+    contents = [contents[row] for row in kept_rows]
+    same = duplicates.exact([content.pixels for content in contents])
     alike = _without_copies(duplicates.near([content.thumbnail for content in contents]), contents)
-    findings += [_same(listing, a, b) for a, b in same.tolist()]
     _write_findings(findings_csv, [*findings, *_near_duplicates(listing, listing, alike)])
-    _refuse(listing, findings, options.strict, f"see {findings_csv}" if findings_csv else "--csv FILE lists them")
-    _check_counts(listing)
+    _refuse_unusable(listing, findings, options.strict, where)
+    _refuse_conflicts(listing, findings, where)
+    _check_counts(listing, options.on_conflict)
     _check_groups(listing)
 
     samples = divide(listing, same, alike, options.division)
@@ -156,6 +176,7 @@ def _described(listing: Listing, kept: Listing, digest: str, findings: Sequence[
         warnings=(
             *listing.notes,
             *names.alike(kept.class_names),
+            *names.odd(kept.class_names),
             *_summary(findings),
             *task.oddities(train, kept.class_names),
         ),
@@ -189,8 +210,12 @@ def _list(source: Path, options: DataOptions) -> Listing:
 
 
 def _listed(source: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
-    if source.suffix.lower() == ".csv" and not source.is_dir():
+    if source.suffix.lower() in _TABLES and not source.is_dir():
         return csv_table.read(source, task, targets)
+    if source.is_file():
+        raise DataError(
+            f"{source}: is neither a folder nor a table ({', '.join(_TABLES)}); unpack it if it is an archive"
+        )
     if source.is_dir() and (targets or task not in ("auto", image_folder.TASK)):
         raise ConfigError(f"{source}: an image folder gives each image one class; write the labels to a CSV file")
     return image_folder.read(source)
@@ -229,20 +254,7 @@ def _digest(listing: Listing, contents: Sequence[Content]) -> str:
 
 
 def _without_copies(pairs: Pairs, contents: Sequence[Content]) -> Pairs:
-    return pairs[[contents[a].sha256 != contents[b].sha256 for a, b in pairs.tolist()]] if len(pairs) else pairs
-
-
-def _same(listing: Listing, first: int, second: int) -> ImageFinding:
-    """Judges an image that is a copy of an earlier one."""
-    one, other = listing.samples[first], listing.samples[second]
-    if one.part != other.part:
-        return ImageFinding(other.path, f"{TWO_PARTS}: in {other.part} here, in {one.part} as {one.path}", "error")
-    if (one.label, one.values) != (other.label, other.values):
-        what = f"{listing.words(other) or 'no class'} here, {listing.words(one) or 'no class'} as {one.path}"
-        if not task_of(listing.task).copies_agree:
-            return ImageFinding(other.path, f"{OTHER_NUMBERS}: {what}", "warning")
-        return ImageFinding(other.path, f"{TWO_LABELS}: {what}", "error")
-    return ImageFinding(other.path, f"{COPY} of {one.path}", "warning")
+    return pairs[[contents[a].pixels != contents[b].pixels for a, b in pairs.tolist()]] if len(pairs) else pairs
 
 
 def _near_duplicates(listing: Listing, kept: Listing, alike: Pairs) -> list[ImageFinding]:
@@ -282,26 +294,53 @@ def _is_list_of_findings(path: Path) -> bool:
         return False
 
 
-def _refuse(listing: Listing, findings: Sequence[ImageFinding], strict: bool, where: str) -> None:
-    """Raises DataError if too many images cannot be read, or copies of one contradict each other."""
+def _refuse_unusable(listing: Listing, findings: Sequence[ImageFinding], strict: bool, where: str) -> None:
+    """Raises DataError if too many images cannot be used."""
     rejected = [finding for finding in findings if finding.action == "left out"]
     if len(rejected) > (0 if strict else MAX_REJECTED * (len(listing.samples) + len(rejected))):
-        first = f", first {rejected[0].path} ({rejected[0].reason.partition(':')[0]})"
+        first = "; ".join(f"{finding.path} ({finding.reason})" for finding in _one_a_kind(rejected)[:_NAMED])
         raise DataError(
-            f"{listing.source}: {len(rejected)} images cannot be decoded{first}; mend or remove them, {where}"
+            f"{listing.source}: {len(rejected)} images cannot be used, first {first}; mend or remove them, {where}"
         )
-    for kind, what in ((TWO_LABELS, "have two labels"), (TWO_PARTS, "are in two parts")):
-        if found := [f for f in findings if f.action == "error" and f.reason.startswith(kind)]:
-            first = f"{found[0].path} ({found[0].reason.partition(': ')[2]})"
-            raise DataError(f"{listing.source}: {len(found)} images {what}, first {first}; keep one of each, {where}")
 
 
-def _check_counts(listing: Listing) -> None:
+def _one_a_kind(findings: Sequence[ImageFinding]) -> list[ImageFinding]:
+    """Returns the first finding of each reason, which stands before its colon."""
+    first: dict[str, ImageFinding] = {}
+    for finding in findings:
+        first.setdefault(finding.reason.partition(":")[0], finding)
+    return list(first.values())
+
+
+def _refuse_conflicts(listing: Listing, findings: Sequence[ImageFinding], where: str) -> None:
+    """Raises DataError if copies of an image contradict each other, or parts lack classes."""
+    for kind, what in ERRORS.items():
+        found = [finding for finding in findings if finding.action == "error" and finding.reason.startswith(kind)]
+        if not found:
+            continue
+        words = found[0].reason.partition(": ")[2]
+        first = words if found[0].path == listing.source else f"{found[0].path} ({words})"
+        ignored = in_words(Counter(listing.ignored)) if kind == NO_IMAGE else ""
+        raise DataError(
+            f"{listing.source}: {len(found)} {what}, first {first}{f' (there are {ignored})' * bool(ignored)}; mend "
+            f"it, {where}, or choose --on-conflict drop or first"
+        )
+
+
+def _check_classes(listing: Listing) -> None:
+    if task_of(listing.task).one_class and len(listing.class_names) < 2:
+        only = ", ".join(map(repr, listing.class_names)) or "none"
+        raise DataError(f"{listing.source}: one class only ({only}); at least 2 are needed")
+
+
+def _check_counts(listing: Listing, choice: OnConflict) -> None:
     of_classes = task_of(listing.task).one_class
     counts = Counter((sample.part, sample.label if of_classes else 0) for sample in listing.samples)
     names = [f"class {name!r} has " for name in listing.class_names] if of_classes else [""]
     for part in sorted(listing.given, key=PARTS.index):
-        needed = MIN_IMAGES if part == "train" else 1
+        if not any(sample.part == part for sample in listing.samples):
+            raise DataError(f"{listing.source}: no usable image in {part}; add some")
+        needed = MIN_IMAGES if part == "train" else int(choice != "first")
         for label, name in enumerate(names):
             if (count := counts[part, label]) < needed:
                 raise DataError(
@@ -329,10 +368,21 @@ def _standardised(samples: Sequence[Sample], of: Scaling) -> tuple[Sample, ...]:
 
 
 def _summary(findings: Sequence[ImageFinding]) -> list[str]:
-    """Says how often each kind of warning occurred."""
-    counts = Counter(_kind(finding) for finding in findings if finding.action == "warning")
-    return [f"{counts[kind]} {'image' if counts[kind] == 1 else 'images'}: {kind}" for kind in KINDS if counts[kind]]
+    """Says how often each kind of warning occurred, and what was dropped."""
+    warned = Counter(_kind(finding) for finding in findings if finding.action == "warning")
+    dropped = [finding for finding in findings if finding.action == "dropped"]
+    counts = Counter(_kind(finding) for finding in dropped)
+    return [
+        *(finding.reason for finding in findings if finding.reason.startswith((NO_IMAGE, NOT_IN_PART))),
+        *(f"{_images(warned[kind])}: {kind}" for kind in KINDS if warned[kind] and kind not in (NO_IMAGE, NOT_IN_PART)),
+        *(f"{_images(counts[kind])} dropped: {kind}" for kind in (TWO_LABELS, TWO_PARTS) if counts[kind]),
+    ]
+
+
+def _images(count: int) -> str:
+    return f"{count} {'image' if count == 1 else 'images'}"
 
 
 def _kind(finding: ImageFinding) -> str:
+    """Returns which of `KINDS` a warning is of."""
     return next(kind for kind in KINDS if finding.reason.startswith(kind))

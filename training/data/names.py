@@ -18,6 +18,8 @@ _PART_WORDS: dict[str, Part] = {
 """How the makers of data sets name their parts."""
 _ADDED_WORDS = frozenset({"set", "data", "dataset", "images", "image", "imgs", "img", "split", "part", "samples"})
 """What they add to it, as in training_set and TrainImages."""
+_LONGEST = 60
+"""Characters of a class name that fit a line of a report, or of a robot's picture."""
 _JOINED = re.compile(rf"({'|'.join(sorted(_PART_WORDS, key=len, reverse=True))})(?:set|data|images|imgs|split)")
 
 
@@ -53,15 +55,43 @@ def alike(names: Sequence[str]) -> list[str]:
 
 
 def require_storable(names: Sequence[str], where: str) -> None:
-    """Makes sure that a model file and messages can hold the names of the classes.
+    """Makes sure that a model file, messages and tables can hold the names of the classes.
 
     Raises:
-        DataError: If one is no Unicode text, as of a folder from an old archive, or holds a NUL; names it.
+        DataError: If one is no Unicode text, as of a folder from an old archive, holds a NUL, or shows nothing; names
+            it.
     """
     for name in names:
         if "\0" in name or any(unicodedata.category(character) == "Cs" for character in name):
             shown = name.encode(errors="surrogateescape")
             raise DataError(f"{where}: the class name {shown!r} is no UTF-8 text; rename it before training")
+        if not re.sub(r"\s", "", _visible(name)):
+            raise DataError(f"{where}: the class name {name!a} shows nothing; rename it before training")
+
+
+def odd(names: Sequence[str]) -> list[str]:
+    """Returns a line for each class name that is trained, but will not be read or written easily by people.
+
+    Tables lose blanks around a name, pages and terminals do not show what is invisible or changes the direction of
+    writing, and a name may be too long for a line.
+    """
+    return [
+        f"the class name {name[:_LONGEST]!a} {problem}; rename it before training if that is not meant"
+        for name in names
+        if (problem := _oddity(name))
+    ]
+
+
+def _oddity(name: str) -> str:
+    if name != name.strip():
+        return "begins or ends with a blank, which tables of labels lose"
+    if not name.isprintable():
+        return "holds characters that cannot be seen"
+    return f"has {len(name)} characters" if len(name) > _LONGEST else ""
+
+
+def _visible(name: str) -> str:
+    return "".join(character for character in name if unicodedata.category(character) not in ("Cf", "Cc"))
 
 
 def _words(name: str) -> list[str]:

@@ -16,7 +16,8 @@ from training.tasks.by_name import task_of
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
-Action = Literal["left out", "warning", "error"]
+Action = Literal["left out", "dropped", "warning", "error"]
+"""What becomes of an image: left out because it cannot be used, dropped because the user wants it, or neither."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Listing:
         in_time: Whether the order of the samples is that of their recording, as the rows of a CSV file are.
         ignored: How many files were passed over, by the reason.
         notes: What its owner should know of it, a line each.
+        left_out: Images that are there and have no label.
     """
 
     source: Path
@@ -73,6 +75,7 @@ class Listing:
     in_time: bool
     ignored: dict[str, int]
     notes: tuple[str, ...] = ()
+    left_out: tuple[ImageFinding, ...] = ()
 
     def words(self, sample: Sample) -> str:
         """Returns what a sample is labelled as."""
@@ -115,7 +118,7 @@ class LabelledImages:
         scaling: (mean, standard deviation) of each number over the training images, for regression; empty otherwise.
         samples: Every usable image once, in the order of class and path, or of the rows.
         sha256: Digest of file names, labels and contents, as hexadecimal.
-        rejected: Images that cannot be decoded.
+        rejected: Images that cannot be used.
         ignored: How many files were passed over, by the reason.
         warnings: What its owner should know, a line each.
     """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from cnn_perception.errors import FrameError
-from cnn_perception.image.messages import Seen, decode_content
+from cnn_perception.image.file_formats import file_format, opened
+from cnn_perception.image.messages import RgbImage, Seen, decode_content
+from cnn_perception.image.raw import MAX_PIXELS
 from cnn_perception.stream.few_bits import bits_in_use
 from training.data.duplicates import Thumbnail, thumbnail
 from training.data.records import ImageFinding
@@ -23,6 +23,7 @@ from training.data.records import ImageFinding
 ANIMATED = "animated: the first of its pictures is used"
 TRANSPARENT = "transparent: composited over white"
 NEARLY_BLACK = "nearly black"
+HUGE = f"above {MAX_PIXELS // 10**6} megapixels, with up to 9 bytes of memory a pixel while it is decoded"
 BESIDE_PIXELS = "trouble beside the pixels"
 _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, EOFError)
 """What Pillow raises for damage in what `decode_content` has no need to read, such as a second frame."""
@@ -34,11 +35,13 @@ class Content:
 
     Attributes:
         sha256: Digest of its bytes.
+        pixels: Digest of its size and its pixels: files of the same picture may differ in their bytes.
         thumbnail: By which near duplicates are found.
         notes: What its owner should know of how it was read.
     """
 
     sha256: bytes
+    pixels: bytes
     thumbnail: Thumbnail
     notes: tuple[str, ...]
 
@@ -61,7 +64,26 @@ def read(path: Path) -> Content | ImageFinding:
         return ImageFinding(path, f"{error.reason}: {error}", "left out")
     except OSError as error:
         return ImageFinding(path, f"unreadable: {error.strerror}", "left out")
-    return Content(hashlib.sha256(data).digest(), thumbnail(decoded.image), _notes(data, decoded.seen))
+    image = decoded.image
+    notes = (*_notes_of_size(image), *_notes(data, decoded.seen))
+    return Content(hashlib.sha256(data).digest(), _digest(image), thumbnail(image), notes)
+
+
+def _digest(image: RgbImage) -> bytes:
+    """Returns a digest of an image's size and pixels."""
+    digest = hashlib.sha256(repr(image.shape).encode())
+    digest.update(image.data)
+    return digest.digest()
+
+
+def _notes_of_size(image: RgbImage) -> tuple[str, ...]:
+    height, width, _ = image.shape
+    if height * width <= MAX_PIXELS:
+        return ()
+    return (
+        f"{HUGE}: {width}x{height} are {image.nbytes >> 20} MiB, and up to three times as much at that moment, for "
+        "each of --workers; smaller copies teach as much",
+    )
 
 
 def _notes(data: bytes, seen: Seen) -> tuple[str, ...]:
@@ -73,10 +95,11 @@ def _notes(data: bytes, seen: Seen) -> tuple[str, ...]:
 
 
 def _notes_of_pillow(data: bytes) -> tuple[str, ...]:
-    if data.startswith(b"\xff\xd8"):  # a JPEG has one picture and no alpha
+    kind = file_format(data)
+    if kind is None or kind == "JPEG":  # which has one picture and no alpha
         return ()
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG", "WEBP", "GIF", "BMP", "TIFF"]) as image:
+        with opened(data, kind) as image:
             animated = getattr(image, "is_animated", False)
             alpha = image.has_transparency_data and np.asarray(image.convert("RGBA").getchannel("A")).min() < 255
     except _DAMAGE:

@@ -91,7 +91,7 @@ def of_folder(folder: Path) -> tuple[Reference, ...]:
     Raises:
         DataError: If there are none, or too many.
     """
-    files = list(image_files(folder)) if folder.is_dir() else []
+    files = image_files(folder) if folder.is_dir() else []
     if not files:
         raise DataError(f"--gallery-images {folder}: holds no image; name a folder of reference images")
     return _named(folder, files)

@@ -126,7 +126,7 @@ CLASSES = [("a",), ("b",)] * 10
         (["class"], [], {}, r"holds no rows"),
         (["class"], [("a",)] * 20, {}, r"one class only \('a'\)"),
         (["class"], [("a",)] * 18 + [("b",)] * 2, {}, r"class 'b' has 2 usable images in train, 3 are needed"),
-        (["class", "part"], [("a", "train"), ("b", "val")] * 10, {}, r"class 'b' has no image in train"),
+        (["class", "part"], [("a", "train"), ("b", "val")] * 10, {}, r"class 'a' has no image in val\b"),
         (["class", "part"], [("a", "val"), ("b", "val")] * 10, {}, r"no row is of the part train"),
         (["x"], NUMBERS[:2], {"targets": ("x",)}, r"2 usable images in train, 3 are needed"),
         (["x"], NUMBERS, {"targets": ("y",)}, r"no column 'y'; it has path, x"),
@@ -154,7 +154,7 @@ def test_an_image_named_twice_is_an_error_however_it_is_written(images):
     ("content", "message"),
     [
         (b"", "no column 'path'"),
-        (b"name;class\n", "no column 'path'"),
+        (b"what;class\n", "no column 'path'"),
         (b"path,class\n\xff\xfe,a\n", "is not UTF-8"),
         (b'path,class\n"i/00.png,a\n', "line 2: is not CSV"),
         (b"path,class\n,a\n", "line 2, column 'path': is empty"),
@@ -226,10 +226,49 @@ def test_a_recorded_drive_is_held_out_from_its_end(tmp_path):
     assert np.abs(val - train.mean()).mean() == pytest.approx(0.42, abs=0.005)  # as measured elsewhere
 
 
-def test_columns_of_other_tools_are_told_their_names(images):
-    (images / "labels.csv").write_text("File Name,label\ni/00.png,a\n")
-    with pytest.raises(DataError, match="rename 'File Name' to 'path', rename 'label' to 'class'"):
-        load(images / "labels.csv")
+@pytest.mark.parametrize("header", ["File Name,label", "image_path,category", "img;target", "ID|Class Name"])
+def test_columns_of_other_tools_are_taken_and_it_is_said(images, header):
+    delimiter = next(mark for mark in ",;|" if mark in header)
+    lines = [header, *(f"i/{i:02}.png{delimiter}{'ab'[i % 2]}" for i in range(20))]
+    (images / "labels.csv").write_text("\n".join(lines) + "\n")
+    data = load(images / "labels.csv")
+    assert (data.class_names, len(data.samples)) == (("a", "b"), 20)
+    path, label = header.split(delimiter)
+    assert data.warnings[:2] == (
+        f"the column {path!r} is taken for 'path'",
+        f"the column {label!r} is taken for 'class'",
+    )
+
+
+def test_a_column_of_parts_by_another_name_decides_and_one_of_other_words_does_not(images):
+    rows = [("ab"[i % 2], "train" if i < 14 else "test") for i in range(20)]
+    assert len(load(table(images, ["class", "data set"], rows)).part("test")) == 6
+    rows = [("ab"[i % 2], "train" if i < 14 else "evening") for i in range(20)]
+    assert len(load(table(images, ["class", "data set"], rows)).part("test")) == 0
+
+
+def test_numbers_may_be_called_as_classes_are(images):
+    data = load(table(images, ["target"], NUMBERS), targets=("target",))
+    assert (data.task, data.class_names) == ("regression", ("target",))
+
+
+def test_a_table_of_another_machine_is_read_and_it_is_said(images):
+    lines = ["path,class", *(f"/mnt/old disk/i/{i:02}.png,{'ab'[i % 2]}" for i in range(20))]
+    (images / "labels.csv").write_text("\n".join(lines) + "\n")
+    data = load(images / "labels.csv")
+    assert [sample.path for sample in data.samples] == [images / "i" / f"{i:02}.png" for i in range(20)]
+    assert data.warnings[0] == f"/mnt/old disk/ is taken for {images}"
+
+
+def test_tables_may_be_called_txt_or_tsv_and_other_files_are_refused(images):
+    file = table(images, ["class"], CLASSES)
+    text = file.read_text()
+    for name in ("labels.tsv", "labels.TXT"):
+        (images / name).write_text(text.replace(",", "\t"))
+        assert load(images / name).class_names == ("a", "b")
+    (images / "data.zip").write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"is neither a folder nor a table .*unpack it"):
+        load(images / "data.zip")
 
 
 def test_comma_between_two_classes_is_refused_and_one_within_a_name_is_not(images):

@@ -75,7 +75,7 @@ def test_what_is_no_image_is_ignored_and_counted(tmp_path):
     root = write_folder(tmp_path / "d", {"a": 4, "b": 4})
     (root / "a" / "notes.txt").write_text("x")
     (root / "a" / "._00.png").write_bytes(b"x")
-    (root / "a" / "photo.HEIC").write_bytes(b"x")
+    (root / "a" / "drawing.svg").write_bytes(b"<svg>")
     for folder in (".ipynb_checkpoints", "__MACOSX"):
         write_folder(root / folder, {"c": 3})
     (root / "readme.md").write_text("x")
@@ -86,7 +86,7 @@ def test_what_is_no_image_is_ignored_and_counted(tmp_path):
     assert len(data.samples) == 8
     assert data.ignored == {
         "not an image (.txt)": 1,
-        "not an image (.heic)": 1,
+        "not an image (.svg)": 1,
         "hidden files": 1,
         "files outside class folders": 1,
     }
@@ -123,7 +123,7 @@ def test_above_five_percent_of_broken_images_training_does_not_start(tmp_path):
     truncated = (root / "b" / "01.png").read_bytes()[:300]
     (root / "b" / "01.png").write_bytes(truncated)
 
-    with pytest.raises(DataError, match=r"2 images cannot be decoded, first .*see .*findings\.csv"):
+    with pytest.raises(DataError, match=r"2 images cannot be used, first .*see .*findings\.csv"):
         load(root)
     assert len((tmp_path / "findings.csv").read_text().splitlines()) == 3
 
@@ -144,7 +144,7 @@ def test_every_unusable_folder_is_named(tmp_path):
         (one, "one class only \\('a'\\)"),
         (few, "class 'b' has 2 usable images in train, 3 are needed"),
         (empty, "class 'b' holds no image"),
-        (tmp_path / "differ", "class 'c' is only in val"),
+        (tmp_path / "differ", "class 'b' has no image in val"),
         (tmp_path / "parent", "use --data .*birds"),
         (tmp_path / "outer", "use --data .*birds"),
         (tmp_path / "alias", "'unlabelled' beside train"),

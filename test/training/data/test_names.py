@@ -7,7 +7,7 @@ import unicodedata
 import pytest
 
 from cnn_perception.errors import DataError
-from training.data.names import alike, part_of, require_storable
+from training.data.names import alike, odd, part_of, require_storable
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,26 @@ def test_other_class_names_are_not():
 def test_name_that_no_file_can_hold_is_refused_before_training(name):
     with pytest.raises(DataError, match=r"data: the class name b'.*' is no UTF-8 text; rename it before training"):
         require_storable(["cat", name], "data")
+
+
+@pytest.mark.parametrize("name", [" ", "\t", "\u200b", "\u202e \u202c", "\x01", "\u3000"])
+def test_name_that_shows_nothing_is_refused_before_training(name):
+    with pytest.raises(DataError, match=r"data: the class name '.*' shows nothing; rename it before training"):
+        require_storable(["cat", name], "data")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("dog ", "begins or ends with a blank"),
+        ("do\ng", "holds characters that cannot be seen"),
+        ("do\u202egod", "holds characters that cannot be seen"),
+        ("d" * 300, "has 300 characters"),
+    ],
+)
+def test_name_that_people_will_stumble_over_is_said_in_one_line_of_ascii(name, words):
+    require_storable([name], "data")
+    (line,) = odd(["cat", name, "止まれ", "zone 30, große"])
+    assert words in line
+    assert line.isascii()
+    assert line.isprintable()
