@@ -21,12 +21,13 @@ import numpy as np
 
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.files import as_utf8
-from training.data import csv_table, duplicates, image_folder, names, scan
+from training.data import copies, csv_table, duplicates, image_folder, names, scan
 from training.data.choices import By, TaskChoice
+from training.data.copies import Copy
 from training.data.duplicates import Pairs
 from training.data.records import PARTS, ImageFinding, LabelledImages, Listing, Part, Sample
 from training.data.scan import ANIMATED, BESIDE_PIXELS, NEARLY_BLACK, TRANSPARENT, Content
-from training.data.split import Division, divide, with_groups
+from training.data.split import Division, divide, in_recorded_order, unite, with_groups
 from training.run_files import write_text
 from training.tasks import scaling
 from training.tasks.by_name import task_of
@@ -42,9 +43,22 @@ OTHER_NUMBERS = "same image with other numbers"
 TWO_PARTS = "same image in two parts"
 COPY = "exact duplicate"
 ALIKE = "near duplicate"
-ALIKE_ACROSS = "near duplicate across parts"
-KINDS = (ANIMATED, TRANSPARENT, NEARLY_BLACK, BESIDE_PIXELS, OTHER_NUMBERS, COPY, ALIKE_ACROSS, ALIKE)
+MIRRORED = "mirrored copy"
+CROPPED = "cropped copy"
+CROPPED_MIRRORED = "cropped and mirrored copy"
+LOOK_ALIKES = (ALIKE, MIRRORED, CROPPED, CROPPED_MIRRORED)
+"""What two images may be to each other that are the same picture and not the same file."""
+ACROSS = "across parts"
+KINDS = (
+    ANIMATED, TRANSPARENT, NEARLY_BLACK, BESIDE_PIXELS, OTHER_NUMBERS, COPY,
+    *(f"{kind} {ACROSS}" for kind in LOOK_ALIKES), *LOOK_ALIKES,
+)  # fmt: skip
 """How the reasons of findings begin, by which they are counted; a longer one before its own beginning."""
+
+NEIGHBOURS = 10
+"""Places in the order of recording within which look-alikes are the frames of one camera."""
+MIN_NEIGHBOURS = 20
+"""Such pairs from which the images are taken for a recording, if they are most of the look-alikes."""
 
 
 @dataclass(frozen=True)
@@ -108,18 +122,19 @@ def load_images(source: Path, options: DataOptions | None = None, findings_csv: 
     names.require_storable(listed.class_names, str(source))
     listing, contents, findings = _read_all(listed)
     same = duplicates.exact([content.sha256 for content in contents])
-    alike = _without_copies(duplicates.near([content.thumbnail for content in contents]), contents)
+    alike = _look_alikes(listing, contents, same)
     findings += [_same(listing, a, b) for a, b in same.tolist()]
     _write_findings(findings_csv, [*findings, *_near_duplicates(listing, listing, alike)])
     _refuse(listing, findings, options.strict, f"see {findings_csv}" if findings_csv else "--csv FILE lists them")
     _check_counts(listing)
     _check_groups(listing)
 
-    samples = divide(listing, same, alike, options.division)
+    samples = divide(listing, same, np.concatenate([*alike.values()]), options.division)
     kept = listing.keep(samples)
     findings += _near_duplicates(listing, kept, alike)
     _write_findings(findings_csv, findings)
-    return _described(listing, kept, _digest(listing, contents), findings)
+    noted = dataclasses.replace(listing, notes=(*listing.notes, *_of_a_recording(listing, alike, options)))
+    return _described(noted, kept, _digest(listing, contents), findings)
 
 
 def _described(listing: Listing, kept: Listing, digest: str, findings: Sequence[ImageFinding]) -> LabelledImages:
@@ -209,41 +224,86 @@ def _digest(listing: Listing, contents: Sequence[Content]) -> str:
     return digest.hexdigest()
 
 
-def _without_copies(pairs: Pairs, contents: Sequence[Content]) -> Pairs:
-    return pairs[[contents[a].sha256 != contents[b].sha256 for a, b in pairs.tolist()]] if len(pairs) else pairs
+def _look_alikes(listing: Listing, contents: Sequence[Content], same: Pairs) -> dict[str, Pairs]:
+    """Returns the pairs of each of `LOOK_ALIKES` that are not the same file, each pair once."""
+    thumbnails = [content.thumbnail for content in contents]
+    near = duplicates.near(thumbnails)
+    units = unite(listing.samples, [same, near])
+    found = {ALIKE: near.tolist()}
+    for copy in copies.find(
+        [content.fingerprint for content in contents],
+        duplicates.near(thumbnails, mirrored=True),
+        units,
+        [sample.part for sample in listing.samples],
+        lambda row: scan.picture(listing.samples[row].path),
+    ):
+        found.setdefault(_kind_of(copy), []).append([copy.first, copy.second])
+    seen = set[tuple[int, int]]()
+    result = {}
+    for kind in LOOK_ALIKES:
+        new = [
+            (a, b) for a, b in found.get(kind, []) if (a, b) not in seen and contents[a].sha256 != contents[b].sha256
+        ]
+        result[kind] = np.array(list(dict.fromkeys(new)), np.int64).reshape(-1, 2)
+        seen.update(new)
+    return result
+
+
+def _kind_of(copy: Copy) -> str:
+    if copy.cropped:
+        return CROPPED_MIRRORED if copy.mirrored else CROPPED
+    return MIRRORED if copy.mirrored else ALIKE
+
+
+def _of_a_recording(listing: Listing, alike: Mapping[str, Pairs], options: DataOptions) -> list[str]:
+    """Says what to do about look-alikes that are frames of one camera; nothing where that is done."""
+    if options.split == "tail" or any(sample.group for sample in listing.samples):
+        return []
+    place = in_recorded_order(listing)
+    pairs = np.concatenate([*alike.values()])
+    near = np.abs(place[pairs[:, 0]] - place[pairs[:, 1]]) <= NEIGHBOURS
+    if near.sum() < MIN_NEIGHBOURS or 2 * near.sum() < len(pairs):
+        return []
+    return [
+        f"{near.sum()} pairs of look-alikes are neighbours in the order of the names, as the frames of a recording "
+        "are: hold out its end with --split tail, or name what was recorded together with --group-pattern"
+    ]
 
 
 def _same(listing: Listing, first: int, second: int) -> ImageFinding:
     """Judges an image that is a copy of an earlier one."""
     one, other = listing.samples[first], listing.samples[second]
     if one.part != other.part:
-        return ImageFinding(other.path, f"{TWO_PARTS}: in {other.part} here, in {one.part} as {one.path}", "error")
+        where = f"in {other.part} here, in {one.part} as {one.path}"
+        return ImageFinding(other.path, f"{TWO_PARTS}: {where}", "error", one.path)
     if (one.label, one.values) != (other.label, other.values):
         what = f"{listing.words(other) or 'no class'} here, {listing.words(one) or 'no class'} as {one.path}"
         if not task_of(listing.task).copies_agree:
-            return ImageFinding(other.path, f"{OTHER_NUMBERS}: {what}", "warning")
-        return ImageFinding(other.path, f"{TWO_LABELS}: {what}", "error")
-    return ImageFinding(other.path, f"{COPY} of {one.path}", "warning")
+            return ImageFinding(other.path, f"{OTHER_NUMBERS}: {what}", "warning", one.path)
+        return ImageFinding(other.path, f"{TWO_LABELS}: {what}", "error", one.path)
+    return ImageFinding(other.path, f"{COPY} of {one.path}", "warning", one.path)
 
 
-def _near_duplicates(listing: Listing, kept: Listing, alike: Pairs) -> list[ImageFinding]:
+def _near_duplicates(listing: Listing, kept: Listing, alike: Mapping[str, Pairs]) -> list[ImageFinding]:
     """What is said of images that look the same, where both are kept."""
     there = {sample.path: sample for sample in kept.samples}
     findings = []
-    for first, second in alike.tolist():
-        one = there.get(listing.samples[first].path)
-        other = there.get(listing.samples[second].path)
-        if one is not None and other is not None:
-            findings.append(_alike(kept, one, other))
+    for kind, pairs in alike.items():
+        for first, second in pairs.tolist():
+            one = there.get(listing.samples[first].path)
+            other = there.get(listing.samples[second].path)
+            if one is not None and other is not None:
+                findings.append(_alike(kept, one, other, kind))
     return findings
 
 
-def _alike(listing: Listing, one: Sample, other: Sample) -> ImageFinding:
+def _alike(listing: Listing, one: Sample, other: Sample, kind: str) -> ImageFinding:
     where = f" in {one.part}" if one.part != other.part else ""
     differs = task_of(listing.task).one_class and one.label != other.label
     what = f", there {listing.words(one)}" if differs else ""
-    kind = ALIKE_ACROSS if where else ALIKE
-    return ImageFinding(other.path, f"{kind} of {one.path}{where}{what}", "warning")
+    if where:
+        kind = f"{kind} {ACROSS}"
+    return ImageFinding(other.path, f"{kind} of {one.path}{where}{what}", "warning", one.path)
 
 
 def _write_findings(path: Path | None, findings: Sequence[ImageFinding]) -> None:

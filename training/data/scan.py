@@ -15,8 +15,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from cnn_perception.errors import FrameError
-from cnn_perception.image.messages import Seen, decode_content
+from cnn_perception.image.messages import RgbImage, Seen, decode_content, decode_file_bytes
 from cnn_perception.stream.few_bits import bits_in_use
+from training.data.copies import Fingerprint, fingerprint
 from training.data.duplicates import Thumbnail, thumbnail
 from training.data.records import ImageFinding
 
@@ -36,11 +37,13 @@ class Content:
         sha256: Digest of its bytes.
         thumbnail: By which near duplicates are found.
         notes: What its owner should know of how it was read.
+        fingerprint: By which crops are found; None for a small picture.
     """
 
     sha256: bytes
     thumbnail: Thumbnail
     notes: tuple[str, ...]
+    fingerprint: Fingerprint | None = None
 
 
 def read_all(paths: Sequence[Path]) -> Iterable[Content | ImageFinding]:
@@ -61,7 +64,16 @@ def read(path: Path) -> Content | ImageFinding:
         return ImageFinding(path, f"{error.reason}: {error}", "left out")
     except OSError as error:
         return ImageFinding(path, f"unreadable: {error.strerror}", "left out")
-    return Content(hashlib.sha256(data).digest(), thumbnail(decoded.image), _notes(data, decoded.seen))
+    image = decoded.image
+    return Content(hashlib.sha256(data).digest(), thumbnail(image), _notes(data, decoded.seen), fingerprint(image))
+
+
+def picture(path: Path) -> RgbImage | None:
+    """Decodes one file again; None where that is no longer possible."""
+    try:
+        return decode_file_bytes(path.read_bytes())
+    except (FrameError, OSError):
+        return None
 
 
 def _notes(data: bytes, seen: Seen) -> tuple[str, ...]:
