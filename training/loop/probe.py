@@ -10,6 +10,7 @@ import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ from torch import nn
 from tqdm import tqdm
 
 from cnn_perception.errors import ConfigError, DataError
+from training.batches import feature_cache
+from training.batches.feature_cache import FeatureCache
 from training.config import MODE_DEFAULTS
 from training.data.records import Part, Sample
 from training.loop import linear_solver
@@ -210,16 +213,46 @@ def _readable(
 
 
 def _embed(run: Run, cut: backbones.Split, *parts: Part) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Runs the frozen backbone over images: (n, D) embeddings, and (n,) whether the image could be read."""
+    """Features of the images of some parts, as `features_of` gives them."""
+    return features_of(run, cut, tuple(sample for part in parts for sample in run.data.part(part)))
+
+
+def features_of(
+    run: Run, cut: backbones.Split, samples: tuple[Sample, ...]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Returns what the frozen backbone makes of images, from other runs where they had the same.
+
+    Args:
+        run: The run, whose network is put into evaluation mode.
+        cut: Its network.
+        samples: The n images.
+
+    Returns:
+        (n, D) embeddings, and (n,) whether the image could be read.
+    """
     run.model.eval()  # what the cut network shares with it and what it does not
-    count = sum(len(run.data.part(part)) for part in parts)
-    embeddings = np.zeros((count, cut.classifier.weight.shape[1]), np.float32)
-    kept = np.zeros(count, np.bool_)
     backbone = nn.Sequential(cut.body, cut.neck)
-    for batch in predict(backbone, run.evaluation_batches(*parts), run.device, "features", keep_bar=True):
-        embeddings[batch.rows] = batch.outputs.numpy()
-        kept[batch.rows] = True
+    cache = FeatureCache(feature_cache.folder(), feature_cache.key_of(backbone, _facts(run), run.device))
+    digests = feature_cache.digests_of(samples)
+    embeddings, kept = cache.read(digests, cut.classifier.weight.shape[1])
+    if found := int(kept.sum()):
+        print(f"features of {found} of {len(samples)} images are known from earlier runs")
+    new = np.flatnonzero(~kept)
+    if len(new):
+        loader = run.batches_of(tuple(samples[row] for row in new))
+        for batch in predict(backbone, loader, run.device, "features", keep_bar=True):
+            rows = new[batch.rows.numpy()]
+            embeddings[rows] = batch.outputs.numpy()
+            kept[rows] = True
+        read = [row for row in new if kept[row] and digests[row]]
+        cache.add([digests[row] for row in read], embeddings[read])
     return embeddings, kept
+
+
+def _facts(run: Run) -> list[Any]:
+    """What the features of images follow from beside the images and the weights."""
+    config = run.config
+    return [config.backbone, config.feature_layer, config.grid, config.channels_last, dataclasses.asdict(config.input)]
 
 
 def cached(run: Run) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]] | None:

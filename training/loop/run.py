@@ -33,7 +33,7 @@ from training.config import (
 from training.config.fields import as_given, flag_of
 from training.data import load
 from training.data.load import DataOptions
-from training.data.records import LabelledImages, Part
+from training.data.records import LabelledImages, Part, Sample
 from training.networks import build
 from training.run_files import write_text
 from training.tasks.by_name import task_of
@@ -109,7 +109,10 @@ class Run:
 
     def evaluation_batches(self, *parts: Part) -> Loader[Batch]:
         """Returns the images of some parts one after the other, preprocessed as the robot does."""
-        samples = tuple(sample for part in parts for sample in self.data.part(part))
+        return self.batches_of(tuple(sample for part in parts for sample in self.data.part(part)))
+
+    def batches_of(self, samples: tuple[Sample, ...]) -> Loader[Batch]:
+        """Returns images one after the other, preprocessed as the robot does."""
         order = Order(len(samples), self.config.batch_size, None)
         return data_loader(Images(samples, self.config.input), order, self.workers, self.device.type == "cuda")
 
