@@ -218,10 +218,7 @@ def open_run(config: TrainConfig) -> Run:
         require_unused((folder / name for name in _FILES), folder / "config.json", ("backbone", "mode", "epochs"))
     options = DataOptions.of(config.to_dict())
     data = load.load_images(Path(config.data), options, folder / "findings.csv")
-    write_text(
-        folder / "config.json",
-        json.dumps({**config.to_dict(), "resume": False, "find_lr": False}, indent=2, ensure_ascii=False) + "\n",
-    )
+    write_config(config)
     load.write_split(folder / "split.csv", data)
     model, weights = build.start(config, len(data.class_names))
     build.check_last_layer(model, config.backbone, data.task)
@@ -229,6 +226,12 @@ def open_run(config: TrainConfig) -> Run:
     model = model.to(device).to(memory_format=layout)
     workers = affordable(_workers(config, device), (config.batch_size, 3, *config.input_size))
     return Run(config, folder, data, model, weights, device, workers)
+
+
+def write_config(config: TrainConfig) -> None:
+    """Writes config.json into the folder of a run."""
+    kept = {**config.to_dict(), "resume": False, "find_lr": False}
+    write_text(Path(config.output) / "config.json", json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
 
 
 def _workers(config: TrainConfig, device: torch.device) -> int:

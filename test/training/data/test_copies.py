@@ -155,6 +155,24 @@ def test_one_thing_in_two_photographs_is_no_copy():
     assert found == []
 
 
+def test_one_sign_drawn_on_different_grounds_is_no_copy():
+    def drawn(seed):
+        rng = np.random.default_rng(seed)
+        ground = Image.fromarray(rng.integers(0, 80, (8, 8, 3), dtype=np.uint8)).resize((64, 64))
+        pixels = np.array(ground)
+        x, y, size = (int(value) for value in rng.integers((26, 28, 12), (34, 36, 16)))
+        cv2.fillPoly(pixels, [np.array([(x - size, y), (x, y - size), (x, y + size)])], (250, 240, 30))
+        cv2.rectangle(pixels, (x, y - 4), (x + 2 * size, y + 4), (250, 240, 30), -1)
+        return pixels
+
+    pictures = [drawn(seed) for seed in range(24)]
+    prints = [fingerprint(picture) for picture in pictures]
+    assert len(copies.candidates(prints)) > 20
+
+    none = np.empty((0, 2), np.int64)
+    assert copies.find(prints, none, np.arange(24), ["train"] * 24, lambda row: pictures[row]) == []
+
+
 def test_the_share_that_a_crop_keeps_is_measured():
     image = copies.compared(collage(3))
     crop = np.ascontiguousarray(image[20:180, 30:230])
