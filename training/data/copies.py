@@ -65,8 +65,8 @@ MIN_CORRELATION = 0.95
 """Of the details. Crops of 396 photographs to 60 %, re-encoded or not, stay above 0.98, those photographs brightened by
 30 % above 0.95 in spite of what is cut off at white; no two of them reach 0.3."""
 BLOCK = 32
-"""Rows and columns of the pieces of a picture that are compared by themselves: else a sign that is in both, on different
-ground, would outweigh the ground."""
+"""Rows and columns of the pieces of a picture that are compared by themselves: a sign that is in both would else
+outweigh its ground, which is not."""
 BLOCK_CONTRAST = 2.0
 """Standard deviation in grey levels from which a block shows something."""
 BLOCK_CORRELATION = 0.8
