@@ -5,6 +5,7 @@ A module with a fixture `node` gets by `ros` somebody to talk to it, who has for
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ import pytest
 
 if TYPE_CHECKING:
     from ros import Participant, Process
+
+
+os.environ["CNN_PERCEPTION_CACHE"] = ""  # no test finds what another one has left on this machine
 
 
 @pytest.fixture(scope="module")

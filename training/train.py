@@ -22,7 +22,7 @@ from cnn_perception.errors import ConfigError, DataError, PerceptionError, print
 from training import check, checkpoint, config, distributed
 from training.batches import cache
 from training.batches.augment import mirroring_note
-from training.calibration import embeddings, fit
+from training.calibration import embeddings, fit, mirroring
 from training.config import TrainConfig
 from training.data import load
 from training.loop import cross_validation, lr_finder, out_of_memory, probe, tensorboard, trainer
@@ -71,7 +71,7 @@ def suggest_lr(given: dict[str, Any]) -> None:
     with out_of_memory.enough(chosen):
         run = open_run(chosen)
         describe(run)
-        found = lr_finder.find(run)
+        found = lr_finder.find(mirroring.settled(run))
     write_sweep(run.folder, found)
     rate = found.suggestion()
     print(f"suggested: --lr {rate:.1e}; the curve is {printable(str(run.folder / 'lr_finder.png'))}")
@@ -116,6 +116,7 @@ def _train(chosen: TrainConfig) -> dict[str, Any]:
     run = open_run(chosen)
     describe(run)
     opened = time.perf_counter()
+    run = mirroring.settled(run)
     saved = run.last()
     if run.config.mode == "finetune" and saved is None:
         gain.note_beginning(run)

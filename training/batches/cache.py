@@ -9,8 +9,8 @@ A photograph much larger than the network's input is kept smaller, by the filter
 pixels that the input's geometry asks for, and more where the augmentation zooms in further, so that no part of it is
 enlarged that had the pixels. A photograph of 12 megapixels for an input of 224 takes 1/61 of the room, and the input
 it gives differs by 0.1 to 1.4 grey levels on average (nine photographs). An image that found no room is made smaller
-each time it is read, so what a network sees does not depend on what fitted. Images of validation and test are never
-taken from here: they are what the robot will see.
+each time it is read, so what a network sees depends neither on what fitted nor on whether anything is kept. Images of
+validation and test are never taken from here: they are what the robot will see.
 """
 
 from __future__ import annotations
@@ -99,24 +99,24 @@ def folder(config: TrainConfig) -> Path:
     return Path(config.cache_dir) if config.cache_dir else Path(config.output) / "cache"
 
 
-def open_cache(samples: Sequence[Sample], config: TrainConfig, augmentation: Augmentation | None) -> Cache | None:
+def open_cache(samples: Sequence[Sample], config: TrainConfig, augmentation: Augmentation | None) -> Cache:
     """Decodes the training images that are not on the disk yet, as far as there is room.
 
     Args:
         samples: The training images.
-        config: The settings of the run; without room for a single byte there is no cache.
+        config: The settings of the run; without room for a single byte nothing is written.
         augmentation: What may be asked of the images.
 
     Returns:
-        Where they are now; None without a cache.
+        Where they are now.
 
     Raises:
         ConfigError: If the folder cannot be made.
     """
-    if config.cache_gb <= 0:
-        return None
     rows, columns = kept_size(config.input, augmentation)
-    cache = Cache((), rows, columns, config.input.interpolation)
+    cache = Cache((None,) * len(samples), rows, columns, config.input.interpolation)
+    if config.cache_gb <= 0:
+        return cache
     room = _Room(int(config.cache_gb * 1e9))
     place = folder(config)
     try:

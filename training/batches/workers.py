@@ -35,17 +35,18 @@ POLL_S = 5.0
 class Loader(DataLoader[T_co]):
     """Batches of a DataLoader; a process that dies or stalls ends the iteration with an error.
 
-    `asked_to_stop` is what a run sets that notes a Ctrl-C and finishes its step: while no batch comes, there is none.
+    `when_late` is what a run sets that notes a Ctrl-C and finishes its step: while no batch comes, there is none. It is
+    called then, and ends the wait by raising.
     """
 
-    asked_to_stop: Callable[[], bool] = staticmethod(lambda: False)
+    when_late: Callable[[], None] = staticmethod(lambda: None)
 
     def __iter__(self) -> Iterator[T_co]:  # type: ignore[override]  # torch names its own class of iterators
         """Yields the batches.
 
         Raises:
             ConfigError: If a process died, or gave no batch within `STALL_S`.
-            KeyboardInterrupt: If the run was asked to stop while it waited.
+            BaseException: What `when_late` raises, from `LAST_BATCH_S` on.
         """
         batches = super().__iter__()
         return self._watched(batches) if self.num_workers else batches
@@ -61,12 +62,18 @@ class Loader(DataLoader[T_co]):
                 waited_s += POLL_S
                 if not _is_late(error) or waited_s >= STALL_S:
                     _give_up(error)
-                if self.asked_to_stop() and waited_s >= LAST_BATCH_S:
-                    _kill_processes()
-                    raise KeyboardInterrupt from None
+                if waited_s >= LAST_BATCH_S:
+                    self._end_if_asked()
                 continue
             waited_s = 0.0
             yield batch
+
+    def _end_if_asked(self) -> None:
+        try:
+            self.when_late()
+        except BaseException:
+            _kill_processes()
+            raise
 
 
 def _is_late(error: Exception) -> bool:

@@ -2,7 +2,7 @@
 
 Two images are taken for the same picture if their difference hashes differ in at most `MAX_BITS` bits and their
 thumbnails correlate by at least `MIN_CORRELATION`: re-encoded, resized, brightened, cropped by a hair, or taken by a
-camera that stood still. Turned and mirrored pictures are not found.
+camera that stood still; or, with one of them mirrored, for its mirror image. Crops are found by `copies`.
 """
 
 from __future__ import annotations
@@ -50,11 +50,12 @@ def exact(digests: Sequence[bytes]) -> Pairs:
     return np.array([pair for pair in pairs if pair[0] != pair[1]], np.int64).reshape(-1, 2)
 
 
-def near(thumbnails: Sequence[Thumbnail]) -> Pairs:
+def near(thumbnails: Sequence[Thumbnail], *, mirrored: bool = False) -> Pairs:
     """Finds the pairs of images that look the same; the time grows with the square of their number.
 
     Args:
         thumbnails: Of each image.
+        mirrored: Whether the second image of a pair is to look like the first one's mirror image.
 
     Returns:
         The pairs, exact duplicates among them; each image with at most the first `MAX_PAIRS` that look like it, since a
@@ -65,18 +66,21 @@ def near(thumbnails: Sequence[Thumbnail]) -> Pairs:
     stack = np.stack(thumbnails)
     usable = np.flatnonzero(stack.reshape(len(stack), -1).std(axis=1) >= MIN_CONTRAST)
     # with bits as +1 and -1, a product of two hashes is 64 less twice the bits that differ
-    signs = np.unpackbits(difference_hashes(stack[usable]), axis=1).astype(np.float32) * 2 - 1
+    signs = _signs(stack[usable])
+    turned = np.ascontiguousarray(stack[:, :, ::-1]) if mirrored else stack
+    others = _signs(turned[usable]) if mirrored else signs
     found = [np.empty((0, 2), np.int64)]
     room = np.full(len(stack), MAX_PAIRS)
-    for left in tqdm(range(0, len(signs), _BLOCK), "comparing", unit="block", disable=len(signs) <= 8 * _BLOCK):
+    title = "comparing with mirror images" if mirrored else "comparing"
+    for left in tqdm(range(0, len(signs), _BLOCK), title, unit="block", disable=len(signs) <= 8 * _BLOCK):
         for top in range(0, left + 1, _BLOCK):
-            products = signs[left : left + _BLOCK] @ signs[top : top + _BLOCK].T
+            products = others[left : left + _BLOCK] @ signs[top : top + _BLOCK].T
             second, first = np.divmod(np.flatnonzero(products >= 64 - 2 * MAX_BITS), products.shape[1])
             pairs = np.stack([usable[top + first], usable[left + second]], axis=1)
             pairs = pairs[(pairs[:, 0] < pairs[:, 1]) & (room[pairs[:, 1]] > 0)]
             for start in range(0, len(pairs), _BLOCK):
                 some = pairs[start : start + _BLOCK]
-                same = some[_correlation(stack, some) >= MIN_CORRELATION]
+                same = some[_correlation(stack[some[:, 0]], turned[some[:, 1]]) >= MIN_CORRELATION]
                 place = np.arange(len(same)) - np.searchsorted(same[:, 1], same[:, 1])
                 found.append(same[place < room[same[:, 1]]])
                 np.subtract.at(room, found[-1][:, 1], 1)
@@ -93,9 +97,15 @@ def difference_hashes(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8
     return np.packbits(cells[:, :, 1:] - cells[:, :, :-1] > MARGIN * 12, axis=2)[:, :, 0]  # 2 x 2 x 3 values a cell
 
 
-def _correlation(thumbnails: npt.NDArray[np.uint8], pairs: Pairs) -> npt.NDArray[np.float32]:
-    first = _centred(thumbnails[pairs[:, 0]])
-    second = _centred(thumbnails[pairs[:, 1]])
+def _signs(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """The bits of each difference hash as +1 and -1, a row each."""
+    return np.unpackbits(difference_hashes(thumbnails), axis=1).astype(np.float32) * 2 - 1
+
+
+def _correlation(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Of each thumbnail with the one in the same row of the other stack."""
+    first = _centred(one)
+    second = _centred(other)
     lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     return np.asarray((first * second).sum(axis=1) / lengths, np.float32)
 

@@ -22,13 +22,14 @@ import numpy as np
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.files import as_utf8
 from cnn_perception.image.listing import in_words
-from training.data import classes_file, conflicts, csv_table, duplicates, image_folder, names, scan
+from training.data import classes_file, conflicts, copies, csv_table, duplicates, image_folder, names, scan
 from training.data.choices import By, OnConflict, TaskChoice
 from training.data.conflicts import COPY, ERRORS, NO_IMAGE, NOT_IN_PART, OTHER_NUMBERS, TWO_LABELS, TWO_PARTS
+from training.data.copies import Copy
 from training.data.duplicates import Pairs
 from training.data.records import PARTS, ImageFinding, LabelledImages, Listing, Part, Sample
 from training.data.scan import ANIMATED, BESIDE_PIXELS, HUGE, NEARLY_BLACK, TRANSPARENT, Content
-from training.data.split import Division, divide, with_groups
+from training.data.split import Division, divide, in_recorded_order, unite, with_groups
 from training.run_files import write_text
 from training.tasks import scaling
 from training.tasks.by_name import task_of
@@ -40,15 +41,26 @@ MAX_REJECTED = 0.05
 """Share of unreadable images above which the data set, not the image, is taken to be broken."""
 
 ALIKE = "near duplicate"
-ALIKE_ACROSS = "near duplicate across parts"
+MIRRORED = "mirrored copy"
+CROPPED = "cropped copy"
+CROPPED_MIRRORED = "cropped and mirrored copy"
+LOOK_ALIKES = (ALIKE, MIRRORED, CROPPED, CROPPED_MIRRORED)
+"""What two images may be to each other that are the same picture and not the same file."""
+ACROSS = "across parts"
 KINDS = (
-    ANIMATED, TRANSPARENT, NEARLY_BLACK, HUGE, BESIDE_PIXELS, OTHER_NUMBERS, COPY, ALIKE_ACROSS, ALIKE, *ERRORS,
+    ANIMATED, TRANSPARENT, NEARLY_BLACK, HUGE, BESIDE_PIXELS, OTHER_NUMBERS, COPY,
+    *(f"{kind} {ACROSS}" for kind in LOOK_ALIKES), *LOOK_ALIKES, *ERRORS,
 )  # fmt: skip
 """How the reasons of findings begin, by which they are counted; a longer one before its own beginning."""
 _TABLES = (".csv", ".tsv", ".txt")
 """Of tables of labels, in lower case."""
 _NAMED = 3
 """So many of the images that cannot be used are named in an error."""
+
+NEIGHBOURS = 10
+"""Places in the order of recording within which look-alikes are the frames of one camera."""
+MIN_NEIGHBOURS = 20
+"""Such pairs from which the images are taken for a recording, if they are most of the look-alikes."""
 
 
 @dataclass(frozen=True)
@@ -134,25 +146,26 @@ def load_images(source: Path, options: DataOptions | None = None, findings_csv: 
 
     listing, contents, more = _read_all(listed)
     findings += more
-    kept_rows, copies = conflicts.settle_copies(
+    kept_rows, copied = conflicts.settle_copies(
         listing, duplicates.exact([content.pixels for content in contents]), options.on_conflict
     )
-    findings += copies
+    findings += copied
     listing = listing.keep(tuple(listing.samples[row] for row in kept_rows))
     contents = [contents[row] for row in kept_rows]
     same = duplicates.exact([content.pixels for content in contents])
-    alike = _without_copies(duplicates.near([content.thumbnail for content in contents]), contents)
+    alike = _look_alikes(listing, contents, same)
     _write_findings(findings_csv, [*findings, *_near_duplicates(listing, listing, alike)])
     _refuse_unusable(listing, findings, options.strict, where)
     _refuse_conflicts(listing, findings, where)
     _check_counts(listing, options.on_conflict)
     _check_groups(listing)
 
-    samples = divide(listing, same, alike, options.division)
+    samples = divide(listing, same, np.concatenate([*alike.values()]), options.division)
     kept = listing.keep(samples)
     findings += _near_duplicates(listing, kept, alike)
     _write_findings(findings_csv, findings)
-    return _described(listing, kept, _digest(listing, contents), findings)
+    noted = dataclasses.replace(listing, notes=(*listing.notes, *_of_a_recording(listing, alike, options)))
+    return _described(noted, kept, _digest(listing, contents), findings)
 
 
 def _described(listing: Listing, kept: Listing, digest: str, findings: Sequence[ImageFinding]) -> LabelledImages:
@@ -253,28 +266,72 @@ def _digest(listing: Listing, contents: Sequence[Content]) -> str:
     return digest.hexdigest()
 
 
-def _without_copies(pairs: Pairs, contents: Sequence[Content]) -> Pairs:
-    return pairs[[contents[a].pixels != contents[b].pixels for a, b in pairs.tolist()]] if len(pairs) else pairs
+def _look_alikes(listing: Listing, contents: Sequence[Content], same: Pairs) -> dict[str, Pairs]:
+    """Returns the pairs of each of `LOOK_ALIKES` that are not the same file, each pair once."""
+    thumbnails = [content.thumbnail for content in contents]
+    near = duplicates.near(thumbnails)
+    units = unite(listing.samples, [same, near])
+    found = {ALIKE: near.tolist()}
+    for copy in copies.find(
+        [content.fingerprint for content in contents],
+        duplicates.near(thumbnails, mirrored=True),
+        units,
+        [sample.part for sample in listing.samples],
+        lambda row: scan.picture(listing.samples[row].path),
+    ):
+        found.setdefault(_kind_of(copy), []).append([copy.first, copy.second])
+    seen = set[tuple[int, int]]()
+    result = {}
+    for kind in LOOK_ALIKES:
+        new = [
+            (a, b) for a, b in found.get(kind, []) if (a, b) not in seen and contents[a].pixels != contents[b].pixels
+        ]
+        result[kind] = np.array(list(dict.fromkeys(new)), np.int64).reshape(-1, 2)
+        seen.update(new)
+    return result
 
 
-def _near_duplicates(listing: Listing, kept: Listing, alike: Pairs) -> list[ImageFinding]:
+def _kind_of(copy: Copy) -> str:
+    if copy.cropped:
+        return CROPPED_MIRRORED if copy.mirrored else CROPPED
+    return MIRRORED if copy.mirrored else ALIKE
+
+
+def _of_a_recording(listing: Listing, alike: Mapping[str, Pairs], options: DataOptions) -> list[str]:
+    """Says what to do about look-alikes that are frames of one camera; nothing where that is done."""
+    if options.split == "tail" or any(sample.group for sample in listing.samples):
+        return []
+    place = in_recorded_order(listing)
+    pairs = np.concatenate([*alike.values()])
+    near = np.abs(place[pairs[:, 0]] - place[pairs[:, 1]]) <= NEIGHBOURS
+    if near.sum() < MIN_NEIGHBOURS or 2 * near.sum() < len(pairs):
+        return []
+    return [
+        f"{near.sum()} pairs of look-alikes are neighbours in the order of the names, as the frames of a recording "
+        "are: hold out its end with --split tail, or name what was recorded together with --group-pattern"
+    ]
+
+
+def _near_duplicates(listing: Listing, kept: Listing, alike: Mapping[str, Pairs]) -> list[ImageFinding]:
     """What is said of images that look the same, where both are kept."""
     there = {sample.path: sample for sample in kept.samples}
     findings = []
-    for first, second in alike.tolist():
-        one = there.get(listing.samples[first].path)
-        other = there.get(listing.samples[second].path)
-        if one is not None and other is not None:
-            findings.append(_alike(kept, one, other))
+    for kind, pairs in alike.items():
+        for first, second in pairs.tolist():
+            one = there.get(listing.samples[first].path)
+            other = there.get(listing.samples[second].path)
+            if one is not None and other is not None:
+                findings.append(_alike(kept, one, other, kind))
     return findings
 
 
-def _alike(listing: Listing, one: Sample, other: Sample) -> ImageFinding:
+def _alike(listing: Listing, one: Sample, other: Sample, kind: str) -> ImageFinding:
     where = f" in {one.part}" if one.part != other.part else ""
     differs = task_of(listing.task).one_class and one.label != other.label
     what = f", there {listing.words(one)}" if differs else ""
-    kind = ALIKE_ACROSS if where else ALIKE
-    return ImageFinding(other.path, f"{kind} of {one.path}{where}{what}", "warning")
+    if where:
+        kind = f"{kind} {ACROSS}"
+    return ImageFinding(other.path, f"{kind} of {one.path}{where}{what}", "warning", one.path)
 
 
 def _write_findings(path: Path | None, findings: Sequence[ImageFinding]) -> None:

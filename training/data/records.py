@@ -42,11 +42,19 @@ class Sample:
 
 @dataclass(frozen=True)
 class ImageFinding:
-    """Something about one image that its owner should know, and what was done about it."""
+    """Something about one image that its owner should know, and what was done about it.
+
+    Attributes:
+        path: The image.
+        reason: What was found.
+        action: What was done.
+        other: The image that it is a copy of, if it is one.
+    """
 
     path: Path
     reason: str
     action: Action
+    other: Path | None = None
 
 
 @dataclass(frozen=True)

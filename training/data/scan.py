@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from cnn_perception.errors import FrameError
 from cnn_perception.image.file_formats import file_format, opened
-from cnn_perception.image.messages import RgbImage, Seen, decode_content
+from cnn_perception.image.messages import RgbImage, Seen, decode_content, decode_file_bytes
 from cnn_perception.image.raw import MAX_PIXELS
 from cnn_perception.stream.few_bits import bits_in_use
+from training.data.copies import Fingerprint, fingerprint
 from training.data.duplicates import Thumbnail, thumbnail
 from training.data.records import ImageFinding
 
@@ -38,12 +39,14 @@ class Content:
         pixels: Digest of its size and its pixels: files of the same picture may differ in their bytes.
         thumbnail: By which near duplicates are found.
         notes: What its owner should know of how it was read.
+        fingerprint: By which crops are found; None for a small picture.
     """
 
     sha256: bytes
     pixels: bytes
     thumbnail: Thumbnail
     notes: tuple[str, ...]
+    fingerprint: Fingerprint | None = None
 
 
 def read_all(paths: Sequence[Path]) -> Iterable[Content | ImageFinding]:
@@ -66,7 +69,15 @@ def read(path: Path) -> Content | ImageFinding:
         return ImageFinding(path, f"unreadable: {error.strerror}", "left out")
     image = decoded.image
     notes = (*_notes_of_size(image), *_notes(data, decoded.seen))
-    return Content(hashlib.sha256(data).digest(), _digest(image), thumbnail(image), notes)
+    return Content(hashlib.sha256(data).digest(), _digest(image), thumbnail(image), notes, fingerprint(image))
+
+
+def picture(path: Path) -> RgbImage | None:
+    """Decodes one file again; None where that is no longer possible."""
+    try:
+        return decode_file_bytes(path.read_bytes())
+    except (FrameError, OSError):
+        return None
 
 
 def _digest(image: RgbImage) -> bytes:

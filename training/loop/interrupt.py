@@ -41,3 +41,8 @@ class Interrupt:
         """Raises Interrupted after a Ctrl-C."""
         if self.requested:
             raise Interrupted
+
+    def end(self) -> None:
+        """Raises KeyboardInterrupt after a Ctrl-C, where the state is not whole."""
+        if self.requested:
+            raise KeyboardInterrupt

@@ -82,7 +82,7 @@ class Scale:
 
         layer((x - centre) / spread) is itself one linear layer of x.
         """
-        assert classifier.bias is not None  # see `probe._cut`
+        assert classifier.bias is not None  # see `probe.cut_of`
         weight = layer.weight / self.spread
         classifier.weight.copy_(weight)
         classifier.bias.copy_(layer.bias - weight @ self.centre)

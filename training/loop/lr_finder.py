@@ -98,6 +98,6 @@ def sweep(run: Run) -> Sweep:
 
 def _endless(run: Run, interrupt: Interrupt) -> Iterator[Batch]:
     loader, order = run.training_batches()
-    loader.asked_to_stop = lambda: interrupt.requested
+    loader.when_late = interrupt.end
     for order.epoch in itertools.count():
         yield from loader

@@ -10,14 +10,17 @@ import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from cnn_perception.errors import ConfigError, DataError
+from training.batches import feature_cache
+from training.batches.feature_cache import FeatureCache
 from training.config import MODE_DEFAULTS
 from training.data.records import Part, Sample
 from training.loop import linear_solver
@@ -54,7 +57,7 @@ def fit(run: Run) -> list[EpochRecord]:
     Raises:
         ConfigError: If the architecture does not end in a linear layer.
     """
-    cut = _cut(run)
+    cut = cut_of(run)
     train, val, samples = _features(run, cut)
     scale = Scale.of(train)
     train = scale(train)
@@ -117,9 +120,9 @@ def start_head(run: Run) -> None:
         ConfigError: If the architecture does not end in a linear layer.
         DataError: If the images can no longer be read.
     """
-    cut = _cut(run)
+    cut = cut_of(run)
     task = run.data.task
-    train, samples = _readable(run, run.data.part("train"), *_embed(run, cut, "train"))
+    train, samples = readable(run, run.data.part("train"), *_embed(run, cut, "train"))
     if not samples:
         raise DataError(f"{run.data.root}: its images can no longer be read; start again when they are back")
     scale = Scale.of(train)
@@ -131,7 +134,7 @@ def start_head(run: Run) -> None:
     print(f"head: a probe of weight decay {decay:g}, training {task_of(task).metric} {found.metric:.3f}")
 
 
-def _cut(run: Run) -> backbones.Split:
+def cut_of(run: Run) -> backbones.Split:
     """The network, cut before its last layer.
 
     Raises:
@@ -189,7 +192,7 @@ def _features(run: Run, cut: backbones.Split) -> tuple[Features, Features, tuple
         with replacing(path) as file:
             np.savez(file, key=np.array(key), embeddings=cached[0], kept=cached[1])
     embeddings, kept = cached
-    everything, samples = _readable(run, (*run.data.part("train"), *run.data.part("val")), embeddings, kept)
+    everything, samples = readable(run, (*run.data.part("train"), *run.data.part("val")), embeddings, kept)
     training = np.array([sample.part == "train" for sample in samples], np.bool_)
     train = everything.rows(np.flatnonzero(training))
     val = everything.rows(np.flatnonzero(~training))
@@ -198,7 +201,7 @@ def _features(run: Run, cut: backbones.Split) -> tuple[Features, Features, tuple
     return train, val, tuple(sample for sample in samples if sample.part == "train")
 
 
-def _readable(
+def readable(
     run: Run, samples: Sequence[Sample], embeddings: npt.NDArray[np.float32], kept: npt.NDArray[np.bool_]
 ) -> tuple[Features, tuple[Sample, ...]]:
     """Embeddings (n, D) with the targets of their images, and these images, without those that were not read."""
@@ -210,16 +213,57 @@ def _readable(
 
 
 def _embed(run: Run, cut: backbones.Split, *parts: Part) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Runs the frozen backbone over images: (n, D) embeddings, and (n,) whether the image could be read."""
+    """Features of the images of some parts, as `features_of` gives them."""
+    return features_of(run, cut, tuple(sample for part in parts for sample in run.data.part(part)))
+
+
+class _Mirror(nn.Module):
+    """Exchanges left and right of preprocessed images, (N, 3, height, width)."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flip(-1)
+
+
+def features_of(
+    run: Run, cut: backbones.Split, samples: tuple[Sample, ...], *, mirrored: bool = False
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Returns what the frozen backbone makes of images, from other runs where they had the same.
+
+    Args:
+        run: The run, whose network is put into evaluation mode.
+        cut: Its network.
+        samples: The n images.
+        mirrored: Whether left and right are exchanged.
+
+    Returns:
+        (n, D) embeddings, and (n,) whether the image could be read.
+    """
     run.model.eval()  # what the cut network shares with it and what it does not
-    count = sum(len(run.data.part(part)) for part in parts)
-    embeddings = np.zeros((count, cut.classifier.weight.shape[1]), np.float32)
-    kept = np.zeros(count, np.bool_)
     backbone = nn.Sequential(cut.body, cut.neck)
-    for batch in predict(backbone, run.evaluation_batches(*parts), run.device, "features", keep_bar=True):
-        embeddings[batch.rows] = batch.outputs.numpy()
-        kept[batch.rows] = True
+    key = feature_cache.key_of(backbone, [*_facts(run), mirrored], run.device)
+    cache = FeatureCache(feature_cache.folder(), key)
+    digests = feature_cache.digests_of(samples)
+    embeddings, kept = cache.read(digests, cut.classifier.weight.shape[1])
+    if found := int(kept.sum()):
+        print(f"features of {found} of {len(samples)} images are known from earlier runs")
+    new = np.flatnonzero(~kept)
+    if len(new):
+        loader = run.batches_of(tuple(samples[row] for row in new))
+        network = nn.Sequential(_Mirror(), backbone) if mirrored else backbone
+        title = "features of mirror images" if mirrored else "features"
+        for batch in predict(network, loader, run.device, title, keep_bar=True):
+            rows = new[batch.rows.numpy()]
+            embeddings[rows] = batch.outputs.numpy()
+            kept[rows] = True
+        read = [row for row in new if kept[row] and digests[row]]
+        cache.add([digests[row] for row in read], embeddings[read])
     return embeddings, kept
+
+
+def _facts(run: Run) -> list[Any]:
+    """What the features of images follow from beside the images and the weights."""
+    config = run.config
+    return [config.backbone, config.feature_layer, config.grid, config.channels_last, dataclasses.asdict(config.input)]
 
 
 def cached(run: Run) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]] | None:

@@ -33,7 +33,7 @@ from training.config import (
 from training.config.fields import as_given, flag_of
 from training.data import load
 from training.data.load import DataOptions
-from training.data.records import LabelledImages, Part
+from training.data.records import LabelledImages, Part, Sample
 from training.networks import build
 from training.run_files import write_text
 from training.tasks.by_name import task_of
@@ -110,7 +110,10 @@ class Run:
 
     def evaluation_batches(self, *parts: Part) -> Loader[Batch]:
         """Returns the images of some parts one after the other, preprocessed as the robot does."""
-        samples = tuple(sample for part in parts for sample in self.data.part(part))
+        return self.batches_of(tuple(sample for part in parts for sample in self.data.part(part)))
+
+    def batches_of(self, samples: tuple[Sample, ...]) -> Loader[Batch]:
+        """Returns images one after the other, preprocessed as the robot does."""
         order = Order(len(samples), self.config.batch_size, None)
         return data_loader(Images(samples, self.config.input), order, self.workers, self.device.type == "cuda")
 
@@ -216,10 +219,7 @@ def open_run(config: TrainConfig) -> Run:
         require_unused((folder / name for name in _FILES), folder / "config.json", ("backbone", "mode", "epochs"))
     options = DataOptions.of(config.to_dict())
     data = load.load_images(Path(config.data), options, folder / "findings.csv")
-    write_text(
-        folder / "config.json",
-        json.dumps({**config.to_dict(), "resume": False, "find_lr": False}, indent=2, ensure_ascii=False) + "\n",
-    )
+    write_config(config)
     load.write_split(folder / "split.csv", data)
     model, loaded = build.start(config, len(data.class_names))
     if distributed.rank() == 0:
@@ -229,6 +229,12 @@ def open_run(config: TrainConfig) -> Run:
     model = model.to(device).to(memory_format=layout)
     workers = affordable(_workers(config, device), (config.batch_size, 3, *config.input_size))
     return Run(config, folder, data, model, loaded.origin, device, workers)
+
+
+def write_config(config: TrainConfig) -> None:
+    """Writes config.json into the folder of a run."""
+    kept = {**config.to_dict(), "resume": False, "find_lr": False}
+    write_text(Path(config.output) / "config.json", json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
 
 
 def _workers(config: TrainConfig, device: torch.device) -> int:

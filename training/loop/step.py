@@ -153,6 +153,10 @@ class Learner:
                 self.scaler.scale(summed).backward()  # type: ignore[no-untyped-call]
         return BatchResult(int(count), loss_sum, hits)
 
+    def drop_step(self) -> None:
+        """Leaves out a step of which not all batches came, as if it had not begun."""
+        self._undo()
+
     def _undo(self) -> None:
         """Leaves out the rest of a step, and takes back what its batches did to the running statistics."""
         self._left_out = True

@@ -70,6 +70,7 @@ class Trainer:
         if run.config.balance == "weights":
             self.image_weights = balanced(run.data.part("train"), len(run.data.class_names))
         self._order: tuple[int, npt.NDArray[np.int64]] | None = None
+        self._step_began = self.progress
 
     def state(self) -> dict[str, Any]:
         """Returns what `restore` needs beside the weights; every process must ask."""
@@ -99,7 +100,8 @@ class Trainer:
         """Trains from the batch that is next to the end of the epoch.
 
         Raises:
-            Interrupted: Between two steps; a later call goes on from there.
+            Interrupted: Between two steps, or within one whose next batch does not come; a later call goes on from
+                there.
             ConfigError: If too many steps in a row have no finite loss.
         """
         now = self.progress
@@ -124,6 +126,12 @@ class Trainer:
                     bar.set_postfix(loss=f"{now.loss_sum / now.images:.3f}", metric=f"{now.hits / now.images:.3f}")
                 if position.last and distributed.total([float(interrupt.requested)], self.run.device)[0]:
                     raise Interrupted
+
+    def drop_unfinished_step(self, order: Order) -> None:
+        """Goes back to where the step began of which some batches were learned and the next one never came."""
+        if self.progress.batch < order.batches() and not self.position(order).first:
+            self.progress = dataclasses.replace(self._step_began, seconds=self.progress.seconds)
+            self.learner.drop_step()
 
     def finished(self) -> bool:
         """Returns whether all epochs are done, or the last ones brought nothing."""
@@ -160,6 +168,7 @@ class Trainer:
         position = self.position(order)
         device = self.run.device
         if position.first:
+            self._step_began = dataclasses.replace(now)
             steps = math.ceil(order.batches() / self.config.accumulate)
             epoch = now.epoch + now.batch // self.config.accumulate / steps
             losses = [record.val_loss for record in now.history]
@@ -290,7 +299,8 @@ def fit(run: Run, saved: Checkpoint | None) -> list[EpochRecord]:
     Raises:
         ConfigError: If too many losses in a row are not finite, a batch is too small for its processes, or the network
             has no last layer that a probe could begin.
-        KeyboardInterrupt: On Ctrl-C, after the step was finished and last.pt written.
+        KeyboardInterrupt: On Ctrl-C, after the step was finished, or dropped where its next batch does not come, and
+            last.pt written.
     """
     if run.config.batch_size < 2 * distributed.count():
         raise ConfigError(
@@ -306,12 +316,15 @@ def fit(run: Run, saved: Checkpoint | None) -> list[EpochRecord]:
     if saved is not None:
         trainer.restore(saved)
     with Interrupt() as interrupt, tensorboard.scalars(run) as write_scalars:
-        loader.asked_to_stop = val.asked_to_stop = lambda: interrupt.requested
+        # alone of several processes, one that waits can neither go on nor save
+        loader.when_late = interrupt.check if distributed.count() == 1 else interrupt.end
+        val.when_late = interrupt.check
         while not trainer.finished():
             try:
                 trainer.epoch(loader, order, interrupt)
                 trainer.finish_epoch(val, interrupt)
             except Interrupted:
+                trainer.drop_unfinished_step(order)
                 if not trainer.bad_in_a_row:  # else the network may be beyond help, and last.pt is better
                     run.save(["last.pt"], {}, trainer.state())
                 raise KeyboardInterrupt from None

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_images import scene
 
 from cnn_perception.errors import ConfigError
 from cnn_perception.image.messages import decode_file_bytes
@@ -187,11 +188,18 @@ def test_the_bound_of_a_shared_folder_drops_what_was_unused_longest(tmp_path):
     assert not files[1].exists()
 
 
-def test_zero_bytes_are_no_cache(tmp_path):
+def test_zero_bytes_keep_nothing_and_give_the_same_pixels(tmp_path):
+    samples = [Sample(tmp_path / "large.png", 0, "train")]
+    Image.fromarray(scene(3, 300, 500)).save(samples[0].path)
     config = settings(tmp_path, cache_gb=0.0)
 
-    assert opened(pictures(tmp_path, 1), config) is None
+    nothing = opened(samples, config)
+
     assert not cache.folder(config).exists()
+    some = opened(samples, settings(tmp_path, cache_gb=1.0))
+    assert some.files != nothing.files == (None,)
+    assert nothing.image(0, samples[0].path).shape != (300, 500, 3)
+    assert np.array_equal(nothing.image(0, samples[0].path), some.image(0, samples[0].path))
 
 
 def test_a_full_disk_ends_the_writing_and_not_the_run(tmp_path, monkeypatch, capsys):

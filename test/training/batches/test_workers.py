@@ -12,6 +12,7 @@ from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
 from training.batches import workers
 from training.batches.loader import Order, data_loader
 from training.data.records import Sample
+from training.loop.interrupt import Interrupt, Interrupted
 
 SPEC = InputSpec(8, 8, "squash", 1.0, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
 MIB = 2**20
@@ -58,8 +59,10 @@ def test_processes_that_stall_end_the_run_after_the_limit_or_at_the_first_ctrl_c
 
     monkeypatch.setattr(workers, "STALL_S", 1e9)
     stalled = loader("stall")
-    stalled.asked_to_stop = lambda: True
-    with pytest.raises(KeyboardInterrupt):
+    interrupt = Interrupt()
+    interrupt.requested = True
+    stalled.when_late = interrupt.check
+    with pytest.raises(Interrupted):
         next(iter(stalled))
 
 

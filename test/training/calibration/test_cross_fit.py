@@ -45,7 +45,7 @@ def test_no_image_is_measured_by_a_fit_that_has_seen_it():
 
 
 def test_the_share_of_false_alarms_is_that_of_new_images_while_its_own_are_too_good():
-    """An energy whose lower tail is long: a threshold fitted to 40 images lets more of new ones fall than of its own."""
+    """An energy whose lower tail is long: fitted to 40 images it lets more of new ones fall than of its own."""
     random = np.random.default_rng(0)
     own, crossed, new = [], [], []
     for _ in range(400):

@@ -8,14 +8,19 @@ import csv
 import dataclasses
 import functools
 import os
+import shutil
 import signal
 import sys
 
 import pytest
 import torch
+from PIL import Image
+from tiny_images import scene
 from tiny_run import command_line, same, tiny_run, weights
 
 from cnn_perception.errors import EXIT_BAD_INPUT
+from training import checkpoint
+from training.batches import loader, workers
 from training.loop import trainer
 from training.loop.step import Learner
 from training.train import main
@@ -36,6 +41,53 @@ def assert_same_run(one, other):
 def history(folder):
     with (folder / "history.csv").open() as file:
         return [{name: v for name, v in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+
+
+def test_a_ctrl_c_while_a_batch_does_not_come_drops_its_step_and_saves(photos, tmp_path, monkeypatch):
+    for module, name in ((workers, "POLL_S"), (loader, "POLL_S"), (workers, "LAST_BATCH_S")):
+        monkeypatch.setattr(module, name, 0.3)
+    settings = {"accumulate": 2, "epochs": 1, "backbone": "mobilenet_v3_small", "optimizer": "sgd", "workers": 1}
+    data = shutil.copytree(photos, tmp_path / "data")
+    trainer.fit(tiny_run(data, tmp_path / "whole", **settings), None)
+    run = tiny_run(data, tmp_path / "parts", **settings)
+    order = run.training_batches()[1]
+    missing = run.data.part("train")[int(order.rows()[3 * 8])].path  # in the fourth batch, the last of its step
+    kept = missing.read_bytes()
+    missing.unlink()
+    os.mkfifo(missing)  # whoever opens it waits for ever
+    step, count = trainer.Trainer.step, []
+
+    def interrupting(self, *arguments):
+        count.append(1)
+        step(self, *arguments)
+        if len(count) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Trainer, "step", interrupting)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.fit(run, None)
+    assert len(count) == 3
+    assert checkpoint.load(tmp_path / "parts" / "last.pt").resume["progress"]["batch"] == 2
+
+    missing.unlink()
+    missing.write_bytes(kept)
+    continue_run(data, tmp_path / "parts", settings)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_without_a_cache_the_weights_are_the_same(tmp_path):
+    """The photographs are larger than what is kept of them."""
+    for number in range(12):
+        place = tmp_path / "d" / "ab"[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(scene(number, 240, 300)).save(place / f"{number}.jpg")
+    for name, room in (("with", 1.0), ("without", 0.0)):
+        trainer.fit(tiny_run(tmp_path / "d", tmp_path / name, augment=("light",), cache_gb=room), None)
+
+    assert (tmp_path / "with" / "cache").is_dir()
+    assert not (tmp_path / "without" / "cache").exists()
+    assert_same_run(tmp_path / "with", tmp_path / "without")
 
 
 def test_the_best_checkpoint_holds_the_average_of_the_weights(photos, tmp_path, monkeypatch):
