@@ -1,4 +1,4 @@
-"""Owns: the unknown rule of a model file: fitted to the file's answers, measured, refused where it breaks its word.
+"""Owns: the unknown rule of a model file: fitted to the file's answers, measured, refused where it promises too much.
 
 Leaves to others: which rule is chosen (test_fit), the comparison on the robot (test_postprocess).
 """

@@ -1,4 +1,4 @@
-"""Owns: the certificate of a model file: every output is compared, with the file's bytes, and what misses is refused.
+"""Owns: the certificate of a model file: every output is compared, by the file's own bytes, and what misses is refused.
 
 Leaves to others: the rule's share of false alarms (test_exported_rule), smaller graphs (test_quantise).
 """
