@@ -223,8 +223,8 @@ def check_output(name: str, output: NodeOutput, frames: int) -> Iterator[Finding
 
 def _tells_of_loss(pair: KeyValue) -> bool:
     """Returns whether a figure of a camera's status says what became of frames that were not answered."""
-    is_loss = pair.key in ("lost on the way", "overtaken") or pair.key.startswith("dropped")
-    return is_loss and pair.value != "0"
+    key, value = str(pair.key), str(pair.value)
+    return value != "0" and (key in ("lost on the way", "overtaken") or key.startswith("dropped"))
 
 
 def _topics(ask: Callable[[str, str], list[tuple[str, list[str]]]], name: str) -> list[tuple[str, list[str]]]:
