@@ -20,7 +20,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from frames import saved
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from perception import NODE, PROBE_S, camera_of, transition, value
+from perception import NODE, camera_of, now, transition, value
 from ros import Participant, Process, new_domain, participant
 from sensor_msgs.msg import CompressedImage
 from tiny_model import write_tiny_model
@@ -95,10 +95,10 @@ def ros(node: Process) -> Iterator[Participant]:
         yield one
 
 
-def jpeg(second: int, comment: str) -> CompressedImage:
+def jpeg(comment: str) -> CompressedImage:
     file = saved(PilImage.fromarray(np.full((48, 80, 3), (200, 10, 10), np.uint8)), "JPEG", comment=comment)
     message = CompressedImage(format="jpeg", data=array("B", file))
-    message.header.stamp.sec = second
+    message.header.stamp.sec, message.header.stamp.nanosec = now()
     return message
 
 
@@ -124,10 +124,15 @@ class Camera:
         self._defects = 0
         self.answers = ros.collect(Classification, f"{NODE}/classification")
         self.statuses = ros.collect(DiagnosticArray, "/diagnostics")
-        self._camera = camera_of(ros, self.answers, topic="/image_raw/compressed", probe=jpeg(PROBE_S, "good"))
+        self._camera = camera_of(ros, self.answers, topic="/image_raw/compressed", probe=jpeg("good"))
 
-    def show(self, comment: str, second: int = 0) -> None:
-        self._camera.publish(jpeg(second, comment))
+    def show(self, comment: str) -> None:
+        self._camera.publish(jpeg(comment))
+
+    def is_well(self) -> bool:
+        """Shows a good frame; returns whether the node has answered one, and says that all is well."""
+        self.show("good")
+        return bool(self.answers) and levels(self.statuses)[-1] == DiagnosticStatus.OK
 
     def show_defects(self, count: int) -> None:
         """Shows frames that meet a defect, one after the other."""
@@ -139,13 +144,12 @@ class Camera:
 
 def test_frame_whose_decoding_meets_a_defect_is_dropped_and_the_next_is_answered(node: Process, ros: Participant):
     camera = Camera(ros)
-    for number in (1, 2, 3):
+    for _ in range(3):
         camera.statuses.clear()
+        camera.answers.clear()
         camera.show_defects(1)
         assert DiagnosticStatus.ERROR in levels(camera.statuses)
-        camera.show("good", second=number)
-        ros.wait_for(lambda n=number: len(camera.answers) == n, "the next frame's answer")
-        ros.wait_for(lambda: levels(camera.statuses)[-1] == DiagnosticStatus.OK, "the camera to be well again")
+        ros.wait_for(camera.is_well, "the next frame's answer, and the camera to be well again")
     node.signal(signal.SIGINT)
     assert node.wait() == 0
     assert node.log.count("Traceback") == 1
