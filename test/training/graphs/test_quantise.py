@@ -352,10 +352,10 @@ def test_numbers_are_compared_by_their_explained_variance(case, monkeypatch):
 @pytest.mark.parametrize(
     ("fields", "precision", "message"),
     [
-        ({"train_images": ("/nowhere/a.png",)}, "int8", "--int8: no training image of the checkpoint is on"),
-        ({"train_images": ()}, "int8", "--int8: no training image of the checkpoint is on"),
-        ({"val_images": ("/nowhere/a.png",)}, "fp16", "no labelled validation image of the checkpoint is on"),
-        ({"val_targets": ()}, "fp16", "no labelled validation image of the checkpoint is on"),
+        ({"train_images": ("/nowhere/a.png",)}, "int8", "--int8: no training image of the checkpoint is where it was"),
+        ({"train_images": ()}, "int8", "--int8: no training image of the checkpoint is where it was"),
+        ({"val_images": ("/nowhere/a.png",)}, "fp16", "no labelled validation image of the checkpoint is where it was"),
+        ({"val_targets": ()}, "fp16", "no labelled validation image of the checkpoint is where it was"),
     ],
 )
 def test_without_images_nothing_is_made(case, monkeypatch, fields, precision, message):
