@@ -25,7 +25,7 @@ from training.data import copies, csv_table, duplicates, image_folder, names, sc
 from training.data.choices import By, TaskChoice
 from training.data.copies import Copy
 from training.data.duplicates import Pairs
-from training.data.records import PARTS, ImageFinding, LabelledImages, Listing, Part, Sample
+from training.data.records import PARTS, ImageFinding, LabelledImages, Listing, Part, RefusedDataError, Sample
 from training.data.scan import ANIMATED, BESIDE_PIXELS, NEARLY_BLACK, TRANSPARENT, Content
 from training.data.split import Division, divide, in_recorded_order, unite, with_groups
 from training.run_files import write_text
@@ -114,8 +114,9 @@ def load_images(source: Path, options: DataOptions | None = None, findings_csv: 
 
     Raises:
         ConfigError: If the options contradict each other or the data set.
-        DataError: If it is no data set, a class has too few images, its parts differ in their classes or share
-            images, an image has two labels, or more than `MAX_REJECTED` of the images cannot be decoded.
+        DataError: If it is no data set; `RefusedDataError`, which has the findings, if a class has too few images, its
+            parts differ in their classes or share images, an image has two labels, or more than `MAX_REJECTED` of the
+            images cannot be decoded.
     """
     options = options or DataOptions()
     listed = with_groups(_list(source, options.task, options.targets), options.group_pattern)
@@ -125,9 +126,12 @@ def load_images(source: Path, options: DataOptions | None = None, findings_csv: 
     alike = _look_alikes(listing, contents, same)
     findings += [_same(listing, a, b) for a, b in same.tolist()]
     _write_findings(findings_csv, [*findings, *_near_duplicates(listing, listing, alike)])
-    _refuse(listing, findings, options.strict, f"see {findings_csv}" if findings_csv else "--csv FILE lists them")
-    _check_counts(listing)
-    _check_groups(listing)
+    try:
+        _refuse(listing, findings, options.strict, f"see {findings_csv}" if findings_csv else "--csv FILE lists them")
+        _check_counts(listing)
+        _check_groups(listing)
+    except DataError as error:
+        raise RefusedDataError(str(error), findings) from None
 
     samples = divide(listing, same, np.concatenate([*alike.values()]), options.division)
     kept = listing.keep(samples)
@@ -161,6 +165,7 @@ def _described(listing: Listing, kept: Listing, digest: str, findings: Sequence[
             *_summary(findings),
             *task.oddities(train, kept.class_names),
         ),
+        findings=tuple(findings),
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from cnn_perception.errors import DataError
 from cnn_perception.model.spec import Task
 from training.tasks import scaling
 from training.tasks.by_name import task_of
@@ -53,6 +55,14 @@ class ImageFinding:
     reason: str
     action: Action
     other: Path | None = None
+
+
+class RefusedDataError(DataError):
+    """A data set that cannot be used as it is, with what was found in it."""
+
+    def __init__(self, why: str, findings: Sequence[ImageFinding]) -> None:
+        super().__init__(why)
+        self.findings = tuple(findings)
 
 
 @dataclass(frozen=True)
@@ -105,6 +115,7 @@ class LabelledImages:
         rejected: Images that cannot be decoded.
         ignored: How many files were passed over, by the reason.
         warnings: What its owner should know, a line each.
+        findings: What was noticed about single images.
     """
 
     root: Path
@@ -117,6 +128,7 @@ class LabelledImages:
     rejected: tuple[ImageFinding, ...]
     ignored: dict[str, int]
     warnings: tuple[str, ...] = ()
+    findings: tuple[ImageFinding, ...] = ()
 
     def part(self, part: Part) -> tuple[Sample, ...]:
         """Returns the samples of one part."""
