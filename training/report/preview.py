@@ -140,7 +140,7 @@ def require_own(path: Path) -> None:
     """
     try:
         with path.open("rb") as file:
-            is_own = f"<title>{TITLE}".encode() in file.read(1000)
+            is_own = f"title>{TITLE}".encode() in file.read(1000)
     except FileNotFoundError:
         return
     except OSError:
