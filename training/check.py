@@ -2,7 +2,8 @@
 
     python -m training.check --data DIR --csv findings.csv
 
-The CSV file lists path, reason and action of everything that was noticed.
+The CSV file lists path, reason and action of everything that was noticed. --preview FILE.html shows it, and augmented
+batches exactly as a network would get them by the same options of training.train.
 """
 
 from __future__ import annotations
@@ -17,14 +18,23 @@ from typing import Any
 from cnn_perception.commands import exit_code
 from cnn_perception.errors import printable
 from training import config
+from training.config import TrainConfig
+from training.config.command_line import GROUPS
+from training.config.fields import flag_of
 from training.data.load import DataOptions, load_images
-from training.data.records import PARTS, LabelledImages
+from training.data.records import PARTS, LabelledImages, RefusedDataError
 from training.tasks.by_name import task_of
 
 SETTINGS = (
     "data", "task", "targets", "classes", "group_pattern", "strict", "on_conflict", "val_fraction", "test_fraction",
     "split", "folds", "fold", "seed",
 )  # fmt: skip
+
+OF_BATCHES = (
+    "recipe", "mode", "augment", *GROUPS["augmentation"], "batch_size", "input_size", "resize_mode", "crop_fraction",
+    "interpolation", "balance",
+)  # fmt: skip
+"""Settings that decide what a preview shows."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,15 +46,50 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--csv", type=Path, default=None, help="where to list path, reason and action of what was found"
     )
+    parser.add_argument("--preview", type=Path, default=None, help="where to write a page (HTML) that shows it")
+    config.add_options(parser.add_argument_group("of the batches in --preview"), OF_BATCHES)
     given = vars(parser.parse_args(argv))
     findings_csv = given.pop("csv")
-    return exit_code(lambda: _check(given, findings_csv), "interrupted")
+    preview = given.pop("preview")
+    return exit_code(lambda: _check(given, findings_csv, preview), "interrupted")
 
 
-def _check(given: dict[str, Any], findings_csv: Path | None) -> None:
-    chosen = config.make(output="-", **given)
-    data = load_images(Path(chosen.data), DataOptions.of(chosen.to_dict()), findings_csv)
+def _check(given: dict[str, Any], findings_csv: Path | None, preview: Path | None) -> None:
+    chosen = config.make(output="-", **config.with_recipe(given))
+    if preview is None:
+        for name in given.keys() & set(OF_BATCHES):
+            print(f"warning: --{flag_of(name)} has no effect without --preview")
+    else:
+        _require_page(preview)
+    try:
+        data = load_images(Path(chosen.data), DataOptions.of(chosen.to_dict()), findings_csv)
+    except RefusedDataError as refused:
+        if preview is not None:
+            _show_refused(preview, Path(chosen.data), refused)
+        raise
     print("\n".join(describe(data, findings_csv)))
+    if preview is not None:
+        _show(preview, data, chosen)
+
+
+def _require_page(path: Path) -> None:
+    from training.report import preview  # slow to import
+
+    preview.require_own(path)
+
+
+def _show(path: Path, data: LabelledImages, chosen: TrainConfig) -> None:
+    from training.report import preview  # slow to import
+
+    preview.write(path, data, chosen)
+    print(f"  shown in {path}")
+
+
+def _show_refused(path: Path, source: Path, refused: RefusedDataError) -> None:
+    from training.report import preview  # slow to import
+
+    preview.write_refused(path, source, refused, refused.findings)
+    print(f"what was found is shown in {path}")
 
 
 def describe(data: LabelledImages, findings_csv: Path | None) -> list[str]:

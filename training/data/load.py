@@ -27,7 +27,7 @@ from training.data.choices import By, OnConflict, TaskChoice
 from training.data.conflicts import COPY, ERRORS, NO_IMAGE, NOT_IN_PART, OTHER_NUMBERS, TWO_LABELS, TWO_PARTS
 from training.data.copies import Copy
 from training.data.duplicates import Pairs
-from training.data.records import PARTS, ImageFinding, LabelledImages, Listing, Part, Sample
+from training.data.records import PARTS, ImageFinding, LabelledImages, Listing, Part, RefusedDataError, Sample
 from training.data.scan import ANIMATED, BESIDE_PIXELS, HUGE, NEARLY_BLACK, TRANSPARENT, Content
 from training.data.split import Division, divide, in_recorded_order, unite, with_groups
 from training.run_files import write_text
@@ -131,8 +131,9 @@ def load_images(source: Path, options: DataOptions | None = None, findings_csv: 
 
     Raises:
         ConfigError: If the options contradict each other or the data set.
-        DataError: If it is no data set, a class has too few images, its parts differ in their classes or share
-            images, an image has two labels, or more than `MAX_REJECTED` of the images cannot be used.
+        DataError: If it is no data set; `RefusedDataError`, which has the findings, if a class has too few images, its
+            parts differ in their classes or share images, an image has two labels, or more than `MAX_REJECTED` of the
+            images cannot be used.
     """
     options = options or DataOptions()
     listed = with_groups(_list(source, options), options.group_pattern)
@@ -155,10 +156,13 @@ def load_images(source: Path, options: DataOptions | None = None, findings_csv: 
     same = duplicates.exact([content.pixels for content in contents])
     alike = _look_alikes(listing, contents, same)
     _write_findings(findings_csv, [*findings, *_near_duplicates(listing, listing, alike)])
-    _refuse_unusable(listing, findings, options.strict, where)
-    _refuse_conflicts(listing, findings, where)
-    _check_counts(listing, options.on_conflict)
-    _check_groups(listing)
+    try:
+        _refuse_unusable(listing, findings, options.strict, where)
+        _refuse_conflicts(listing, findings, where)
+        _check_counts(listing, options.on_conflict)
+        _check_groups(listing)
+    except DataError as error:
+        raise RefusedDataError(str(error), findings) from None
 
     samples = divide(listing, same, np.concatenate([*alike.values()]), options.division)
     kept = listing.keep(samples)
@@ -193,6 +197,7 @@ def _described(listing: Listing, kept: Listing, digest: str, findings: Sequence[
             *_summary(findings),
             *task.oddities(train, kept.class_names),
         ),
+        findings=tuple(findings),
     )
 
 

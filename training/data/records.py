@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from cnn_perception.errors import DataError
 from cnn_perception.model.spec import Task
 from training.tasks import scaling
 from training.tasks.by_name import task_of
@@ -55,6 +56,14 @@ class ImageFinding:
     reason: str
     action: Action
     other: Path | None = None
+
+
+class RefusedDataError(DataError):
+    """A data set that cannot be used as it is, with what was found in it."""
+
+    def __init__(self, why: str, findings: Sequence[ImageFinding]) -> None:
+        super().__init__(why)
+        self.findings = tuple(findings)
 
 
 @dataclass(frozen=True)
@@ -129,6 +138,7 @@ class LabelledImages:
         rejected: Images that cannot be used.
         ignored: How many files were passed over, by the reason.
         warnings: What its owner should know, a line each.
+        findings: What was noticed about single images.
     """
 
     root: Path
@@ -141,6 +151,7 @@ class LabelledImages:
     rejected: tuple[ImageFinding, ...]
     ignored: dict[str, int]
     warnings: tuple[str, ...] = ()
+    findings: tuple[ImageFinding, ...] = ()
 
     def part(self, part: Part) -> tuple[Sample, ...]:
         """Returns the samples of one part."""

@@ -97,15 +97,9 @@ class Run:
 
     def training_batches(self) -> tuple[Loader[Batch], Order]:
         """Returns the shuffled, augmented training images, decoded as far as they are kept, and their order."""
-        samples = self.data.part("train")
-        augmentation = Augmentation.of(self.config, self.data.task, self.data.class_names)
         with distributed.first_alone_first(self.device):  # the others find what it wrote
-            cache = open_cache(samples, self.config, augmentation)
-        images = Images(samples, self.config.input, augmentation, self.config.seed, cache)
-        sampled = self.config.balance == "sampler"
-        weights = balanced(samples, len(self.data.class_names)) if sampled else None
-        share = (distributed.rank(), distributed.count())
-        order = Order(len(samples), self.config.batch_size, self.config.seed, weights, share)
+            images = training_images(self.data, self.config, keep=True)
+        order = training_order(self.data, self.config)
         return data_loader(images, order, self.workers, self.device.type == "cuda"), order
 
     def evaluation_batches(self, *parts: Part) -> Loader[Batch]:
@@ -229,6 +223,28 @@ def open_run(config: TrainConfig) -> Run:
     model = model.to(device).to(memory_format=layout)
     workers = affordable(_workers(config, device), (config.batch_size, 3, *config.input_size))
     return Run(config, folder, data, model, loaded.origin, device, workers)
+
+
+def training_images(data: LabelledImages, config: TrainConfig, *, keep: bool = False) -> Images:
+    """Returns the training images as the network gets them.
+
+    Args:
+        data: The data set.
+        config: The settings of the run.
+        keep: Whether decoded images are written to the disk, as far as there is room; they are the same without.
+    """
+    samples = data.part("train")
+    augmentation = Augmentation.of(config, data.task, data.class_names)
+    cache = open_cache(samples, config if keep else dataclasses.replace(config, cache_gb=0.0), augmentation)
+    return Images(samples, config.input, augmentation, config.seed, cache)
+
+
+def training_order(data: LabelledImages, config: TrainConfig) -> Order:
+    """Returns the order of the training images, of which this process takes its share."""
+    samples = data.part("train")
+    weights = balanced(samples, len(data.class_names)) if config.balance == "sampler" else None
+    share = (distributed.rank(), distributed.count())
+    return Order(len(samples), config.batch_size, config.seed, weights, share)
 
 
 def write_config(config: TrainConfig) -> None:

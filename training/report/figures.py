@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -19,6 +20,10 @@ from training.scoring.scores import ScoredLogits
 from training.tasks.by_name import METRIC_TITLES
 from training.tasks.scaling import in_units
 
+NumberRows = npt.NDArray[np.float64]
+
+MOST_NAMED = 150
+"""Classes beyond which a bar has no room for its name."""
 NUMBERED = 25
 """Classes up to which the cells of a confusion matrix carry their counts; beyond, they are too small to read."""
 
@@ -52,8 +57,7 @@ def confusion_matrix(confusion: Counts, class_names: Sequence[str], path: Path) 
     image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, label="share of the true class", shrink=0.8)
     ticks = range(len(class_names))
-    # matplotlib reads $...$ as a formula, which a folder's name may contain by chance
-    names = [name.replace("$", r"\$").encode(errors="replace").decode() for name in class_names]
+    names = [_plain(name) for name in class_names]
     axis.set_xticks(ticks, names, rotation=90)
     axis.set_yticks(ticks, names)
     axis.set(xlabel="predicted", ylabel="true")
@@ -79,6 +83,43 @@ def numbers(answers: ScoredLogits, path: Path) -> None:
         axis.set(xlabel=f"true {label}".replace("$", r"\$"), ylabel="answered")
         axis.grid(alpha=0.3)
     _write(figure, path)
+
+
+def class_balance(counts: Mapping[str, Sequence[int]], class_names: Sequence[str]) -> bytes:
+    """Draws how many images of each class each part has, as PNG."""
+    places = np.arange(len(class_names))
+    figure = Figure(figsize=(9, float(np.clip(0.28 * len(class_names) + 1.2, 2, 40))), layout="constrained")
+    axis = figure.subplots()
+    left = np.zeros(len(class_names))
+    for part, values in counts.items():
+        axis.barh(places, values, left=left, label=part)
+        left += values
+    if len(class_names) <= MOST_NAMED:
+        axis.set_yticks(places, [_plain(name) for name in class_names])
+    axis.invert_yaxis()
+    axis.set(xlabel="images")
+    axis.grid(axis="x", alpha=0.3)
+    axis.legend()
+    return _png(figure)
+
+
+def number_spread(values: Mapping[str, NumberRows], names: Sequence[str], units: Sequence[str]) -> bytes:
+    """Draws how the numbers (n, K) of each part's images are spread, a picture for each number, as PNG."""
+    figure = Figure(figsize=(4 * len(names), 3), layout="constrained")
+    axes = figure.subplots(1, len(names), squeeze=False)[0]
+    for column, (axis, name, unit) in enumerate(zip(axes, names, units, strict=True)):
+        edges = np.histogram_bin_edges(np.concatenate([rows[:, column] for rows in values.values()]), 30)
+        for part, rows in values.items():
+            axis.hist(rows[:, column], edges, density=True, histtype="step", label=part)
+        axis.set(xlabel=_plain(f"{name} [{unit}]" if unit else name), ylabel="density")
+        axis.grid(alpha=0.3)
+        axis.legend()
+    return _png(figure)
+
+
+def _plain(name: str) -> str:
+    """A name as matplotlib shows it unchanged: it reads $...$ as a formula, which a name may contain by chance."""
+    return name.replace("$", r"\$").encode(errors="replace").decode()
 
 
 def learning_rates(rates: Sequence[float], losses: Sequence[float], suggested: float | None, path: Path) -> None:
@@ -118,7 +159,12 @@ def layers(table: Sequence[Layer], title: str, path: Path) -> None:
 
 def _write(figure: Figure, path: Path) -> None:
     """Writes a figure as PNG, complete or not at all."""
+    data = _png(figure)
+    with replacing(path) as file:
+        file.write(data)
+
+
+def _png(figure: Figure) -> bytes:
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
-    with replacing(path) as file:
-        file.write(picture.getvalue())
+    return picture.getvalue()

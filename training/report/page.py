@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from cnn_perception import metrics
 from cnn_perception.model.spec import UnknownRule
@@ -17,29 +17,14 @@ from training.calibration.fit import Fitted
 from training.data.records import PARTS, Part
 from training.loop.run import Run
 from training.report import diagrams, worst_images
+from training.report.output_table import OutputTable
+from training.report.preview import preview
 from training.run_files import write_text
 from training.tasks.by_name import task_of
 from training.tasks.multiclass import confusion
 
 _MOST_COUNTED = 40
 """Classes beyond which a list of their images is cut."""
-
-
-@dataclass(frozen=True)
-class OutputTable:
-    """The figures of each class or number.
-
-    Attributes:
-        template: What shows it.
-        unit: What was scored, such as `val images`.
-        columns: Names of the figures.
-        rows: (name of the output, its figures).
-    """
-
-    template: ClassVar[str] = "output_table.html"
-    unit: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -77,6 +62,7 @@ def write(
         part_name="val",
         worst_images=worst_images.worst(run, seen["train"], seen["val"], fitted.calibration),
         neighbours=worst_images.NEIGHBOURS,
+        preview=preview(run.data, run.config),
         data=_data(run),
         command=report["command"],
         origin=_origin(run, report),

@@ -102,7 +102,8 @@ def test_every_part_of_the_report_is_there_with_the_figures_of_report_json(run):
     assert page.says(torch.__version__)
     assert page.says(report["training"]["data_sha256"])
     # the curves; then each of the worst twelve val images with four training images
-    assert len(page.pictures) == 1 + min(12, report["val"]["images"]) * (1 + 4)
+    of_the_data = 12 + report["val"]["images"] + 1  # training images, those of val, which are fewer, and the balance
+    assert len(page.pictures) == 1 + min(12, report["val"]["images"]) * (1 + 4) + of_the_data
     assert page.tags.count("svg") == 2 + 1
 
 
