@@ -132,8 +132,8 @@ class ListedFiles:
     def find(self, row: Row) -> Path | None:
         """Returns the file of a row; None if there is none.
 
-        The path may be written with backslashes. Of a place on another machine the longest ending is taken that names a
-        file in one of the folders.
+        The path may be written with backslashes, and with escapes for bytes that are no UTF-8. Of a place on another
+        machine the longest ending is taken that names a file in one of the folders.
 
         Raises:
             DataError: If the cell is empty, or an earlier row names the same file.
@@ -141,7 +141,7 @@ class ListedFiles:
         text = row.cells["path"]
         if not text:
             raise row.wrong("path", "is empty; name the image or remove the row")
-        for written in dict.fromkeys((text, text.replace("\\", "/"))):
+        for written in dict.fromkeys((text, _with_odd_bytes(text), text.replace("\\", "/"))):
             for folder in self._folders:
                 real = _real_file(folder / written)
                 if real is not None:
@@ -171,6 +171,11 @@ class ListedFiles:
                 if _real_file(folder / text[place:]) is not None:
                     self.moved[text[:place]] = folder
                     yield folder / text[place:]
+
+
+def _with_odd_bytes(text: str) -> str:
+    """Returns a path with the bytes that are no UTF-8, of which `files.as_utf8` has written escapes."""
+    return re.sub(r"\\u(dc[89a-f][0-9a-f])", lambda escape: chr(int(escape[1], 16)), text)
 
 
 def _real_file(path: Path) -> Path | None:

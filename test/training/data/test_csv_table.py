@@ -198,6 +198,14 @@ def test_the_record_of_a_split_is_a_data_set_with_the_same_split(images):
         assert next(csv.reader(file)) == ["path", "class", "part", "group"]
 
 
+def test_the_record_of_a_split_finds_a_file_whose_name_is_no_utf8(images):
+    (images / "i" / "03.png").rename(images / "i" / "caf\udce9.png")
+    (images / "labels.csv").write_bytes(
+        table(images, ["class"], CLASSES).read_bytes().replace(b"03.png", b"caf\\udce9.png")
+    )
+    assert load(images / "labels.csv").samples[3].path.name == "caf\udce9.png"
+
+
 def test_the_digest_covers_what_the_rows_say(images):
     plain = load(table(images, ["class"], CLASSES)).sha256
 
