@@ -34,7 +34,9 @@ ARGUMENTS = [
     DeclareLaunchArgument("width", default_value="0", description="columns of the images; 0 keeps the source's"),
     DeclareLaunchArgument("height", default_value="0", description="rows of the images; 0 keeps the source's"),
     DeclareLaunchArgument(
-        "camera_info_url", default_value="", description="calibration file: path, file:// or package:// URL"
+        "camera_info_url",
+        default_value="",
+        description="calibration file: path, file:// or package:// URL, with ${ROS_HOME} if wanted",
     ),
     DeclareLaunchArgument("frame_id", default_value="camera", description="frame of the images"),
 ]

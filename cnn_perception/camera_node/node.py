@@ -69,7 +69,8 @@ class CameraNodeSettings:
     )
     camera_info_url: str = parameter(
         "",
-        "Calibration file of camera_calibration: path, file:// or package:// URL; '' for none.",
+        "Calibration file of camera_calibration: path, file:// or package:// URL, with ${ROS_HOME} if wanted; '' for "
+        "none.",
         is_path=True,
         read_only=True,
     )

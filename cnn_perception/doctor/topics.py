@@ -14,7 +14,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from cnn_perception.doctor.finding import Finding, Level, from_error
 from cnn_perception.errors import FrameError
-from cnn_perception.image.messages import decode, encoded_from_message, nanoseconds
+from cnn_perception.image.messages import decode, encoded_from_message, nanoseconds, way_out
 from cnn_perception.ros.latest_subscription import IMAGE_QOS, offered_reliability
 from cnn_perception.ros.transport import remedy_of_loss
 from cnn_perception.stream.stamps import Stamps
@@ -67,11 +67,14 @@ def is_discovered(node: Node, topic: str) -> bool:
 
 
 def published_image_topics(node: Node, excluded_nodes: Sequence[str] = ()) -> dict[str, str]:
-    """Returns the types of all published image topics by name, without those in the namespace of excluded nodes."""
+    """Returns the types of all published image topics by name, without those in the namespace of excluded nodes.
+
+    Pictures in messages that are not read, such as packets of video, are among them.
+    """
     excluded = tuple(f"{name}/" for name in excluded_nodes)
     found = {}
     for name, message_types in node.get_topic_names_and_types():
-        image_types = [message_type for message_type in message_types if message_type in IMAGE_TYPES]
+        image_types = [kind for kind in message_types if kind in IMAGE_TYPES or way_out(kind)]
         if image_types and not name.startswith(excluded) and node.count_publishers(name):
             found[name] = image_types[-1]
     return found
@@ -109,7 +112,11 @@ def check_publishers(
         yield Finding("warn", subject, f"{len(fitting)} publishers at once mix their frames", "remap all but one")
 
 
-def _topic_remedy(topic: str, wanted: str, others: Mapping[str, str]) -> str:
+def _topic_remedy(topic: str, wanted: str, published: Mapping[str, str]) -> str:
+    others = {name: kind for name, kind in published.items() if kind in IMAGE_TYPES}
+    unread = [name for name in published if name not in others and (not others or name.startswith(f"{topic}/"))]
+    if unread:
+        return f"{unread[0]} is published: {way_out(published[unread[0]])}"
     if not others:
         return "no image topic is published: start the camera, with the same ROS_DOMAIN_ID and RMW_IMPLEMENTATION"
     is_compressed = wanted == "sensor_msgs/msg/CompressedImage"
@@ -131,7 +138,7 @@ def _type_remedy(topic: str, found: str) -> str:
         return f"set image_transport to compressed, with {topic.removesuffix('/compressed')} as the topic"
     if found == "sensor_msgs/msg/Image":
         return f"set image_transport to raw, with {topic} as the topic"
-    return "this is no image topic: remap image_raw, or set image_topic"
+    return way_out(found) or "this is no image topic: remap image_raw, or set image_topic"
 
 
 @dataclass

@@ -42,8 +42,14 @@ class CameraSettings:
         ConfigError: If a value is out of range.
     """
 
-    image_topic: str = parameter("image_raw", "Topic of its images; sensor_msgs/Image.", read_only=True)
-    image_transport: str = parameter("raw", "Subscribe to raw or to compressed images.", choices=IMAGE_TRANSPORTS)
+    image_topic: str = parameter(
+        "image_raw", "Topic of its images, sensor_msgs/Image; also where they come compressed.", read_only=True
+    )
+    image_transport: str = parameter(
+        "raw",
+        "Subscribe to raw images, or to sensor_msgs/CompressedImage on image_topic/compressed.",
+        choices=IMAGE_TRANSPORTS,
+    )
     max_rate_hz: float = parameter(
         0.0, "Most frames of this camera that are answered in a second; 0 for all.", between=(0.0, 1000.0), live=True
     )

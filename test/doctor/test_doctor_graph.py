@@ -18,6 +18,8 @@ from cnn_perception.doctor import topics as topic_checks
 from cnn_perception.doctor.topics import Publisher, ReceivedFrames
 
 RAW, JPEG = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+FFMPEG, VIDEO = "ffmpeg_image_transport_msgs/msg/FFMPEGPacket", "foxglove_msgs/msg/CompressedVideo"
+FOXGLOVE = "foxglove_msgs/msg/CompressedImage"
 NOW_NS = 1_700_000_000 * 10**9
 NOBODY = "FAIL  topic /image_raw: nobody publishes it -> "
 
@@ -33,6 +35,22 @@ NOBODY = "FAIL  topic /image_raw: nobody publishes it -> "
         (RAW, [], {"/front/left/camera/image_raw": RAW}, "did you mean /front/left/camera/image_raw?"),
         (RAW, [], {"/image_raw/compressed": JPEG}, "published: set image_transport to compressed"),
         (RAW, [], {"/usb": RAW, "/top": JPEG}, f"{NOBODY}there are image topics: /top, /usb"),
+        (
+            RAW,
+            [],
+            {"/image_raw/ffmpeg": FFMPEG, "/usb": RAW},
+            f"{NOBODY}/image_raw/ffmpeg is published: {FFMPEG} holds",
+        ),
+        (
+            RAW,
+            [],
+            {"/front/video": VIDEO},
+            f"{NOBODY}/front/video is published: {VIDEO} holds packets of video; decode",
+        ),
+        (RAW, [], {"/front/video": VIDEO, "/usb": RAW}, f"{NOBODY}there are image topics: /usb;"),
+        (RAW, [Publisher("/cam", VIDEO)], {}, f"{VIDEO}, not {RAW} -> {VIDEO} holds packets of video; decode them"),
+        (RAW, [Publisher("/cam", FFMPEG)], {}, "ros2 run image_transport republish"),
+        (JPEG, [Publisher("/cam", FOXGLOVE)], {}, "convert it to sensor_msgs/CompressedImage or Image"),
         (RAW, [Publisher("/cam", RAW)], {}, "ok    topic /image_raw: published by /cam as sensor_msgs/msg/Image"),
         (RAW, [Publisher("/cam", JPEG)], {}, "Image -> set image_transport to compressed, with /image_raw as"),
         (JPEG, [Publisher("/cam", RAW)], {}, "CompressedImage -> set image_transport to raw"),
