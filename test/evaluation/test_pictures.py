@@ -134,3 +134,15 @@ def test_a_bag_of_video_is_refused_with_the_way_out(tmp_path: Path, model: Path,
     said = capsys.readouterr().err
     assert f"/video: {type_name}" in said
     assert advice in said
+
+
+def test_a_table_of_another_tool_and_machine_is_read_as_training_reads_it(tmp_path: Path, model: Path):
+    (tmp_path / "images" / "red").mkdir(parents=True)
+    for number in range(3):
+        Image.fromarray(RED_MOST).save(tmp_path / "images" / "red" / f"{number}.png")
+    lines = [";File Name;label", *(f"{n};C:\\Users\\me\\red\\{n}.png;red" for n in range(3))]
+    (tmp_path / "table.csv").write_bytes("\r\n".join(lines).encode("utf-16"))
+    options = ("--labels", tmp_path / "table.csv", "--no-video")
+    code, report, _ = run(tmp_path, model, "--images", tmp_path / "images", *options)
+    assert code == EXIT_OK
+    assert report["frames"]["scored"] == 3

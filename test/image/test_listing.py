@@ -68,7 +68,8 @@ def test_a_picture_that_may_not_be_readable_is_listed_too(tmp_path, head):
 @pytest.mark.parametrize(
     "content",
     [
-        b"", b"BMW is a car, and this is a text about it", b"P1 is a place", b"RIFF\0\0\0\0WAVEfmt ",
+        b"", b"BMW is a car, and this is a text about it", b"BM" + bytes(12) + b" \0\0\0", b"P1 is a place",
+        b"RIFF\0\0\0\0WAVEfmt ",
         b"RIFF\0\0\0\0AVI LIST", b"\0\0\0\x18ftypisom\0\0\0\0isomavc1", b"%PDF-1.7", b"PK\3\4", b"\xff\xfea\0",
         b"<svg>", b"P7\nWIDTH 3\n", b"GIF is a format",
     ],

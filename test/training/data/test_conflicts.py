@@ -111,10 +111,10 @@ def test_a_class_without_images_is_an_error_or_goes(tmp_path, choice):
 
 def test_classes_that_a_part_lacks_are_an_error_or_go_or_those_of_train_stay(tmp_path):
     root = tmp_path / "d"
-    folder(root / "train", {"a": 6, "b": 6, "only train": 6})
-    folder(root / "val", {"a": 4, "b": 4, "only val": 4}, first=50)
+    folder(root / "train", {"a": 6, "b": 6, "Only train": 6})
+    folder(root / "val", {"a": 4, "b": 4, "Only val": 4}, first=50)
     with pytest.raises(
-        DataError, match="2 classes are missing from a part, first class 'only train' has no image in val"
+        DataError, match="2 classes are missing from a part, first class 'Only train' has no image in val"
     ):
         load(root, "error")
 
@@ -124,7 +124,7 @@ def test_classes_that_a_part_lacks_are_an_error_or_go_or_those_of_train_stay(tmp
     assert [action for _, _, action in findings] == ["dropped", "dropped"]
 
     first, findings = load(root, "first")
-    assert first.class_names == ("a", "b", "only train")
+    assert first.class_names == ("Only train", "a", "b")
     assert all(first.class_names[s.label] == s.path.parent.name for s in first.samples)
     assert [action for _, _, action in findings] == ["warning", "dropped"]
 
