@@ -64,7 +64,7 @@ def uninterrupted(photos, tmp_path_factory):
     return run
 
 
-def wait_until(condition, seconds=60.0):
+def wait_until(condition, seconds=150.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

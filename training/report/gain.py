@@ -15,16 +15,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from cnn_perception.errors import ConfigError
 from cnn_perception.intervals import Estimate, PairedDifference, paired, paired_mean
 from training import distributed
+from training.calibration import embeddings
 from training.data.records import Sample
 from training.loop import probe
 from training.loop.run import Run
 from training.networks.weights import classifier_name
 from training.run_files import write_text
-from training.scoring.predict import predict, together
 from training.tasks.by_name import task_of
 from training.tasks.probabilities import Doubles
 
@@ -69,17 +70,24 @@ def note_beginning(run: Run) -> None:
         run: What is to be fine-tuned.
     """
     layer = run.model.get_submodule(classifier_name(run.model))
-    before = copy.deepcopy(layer.state_dict())
-    found = {} if run.config.head_init == "probe" else {"start": _qualities(run)}
+    before = copy.deepcopy(layer)
+    has_probe = True
     try:
         probe.start_head(run)
     except ConfigError:
-        pass
-    else:
-        found["probe"] = _qualities(run)
-        layer.load_state_dict(before)
+        has_probe = False
+    found = embeddings.predict(run.model, run.evaluation_batches("val"), run.device, "the beginning")
+    beginnings = {"probe": found.logits} if has_probe else {"start": found.logits}
+    if has_probe and run.config.head_init != "probe":
+        with torch.inference_mode():
+            beginnings["start"] = before(torch.from_numpy(found.embeddings).to(run.device)).float().cpu().numpy()
+    layer.load_state_dict(before.state_dict())
+    task = task_of(run.data.task)
+    answered = {
+        name: _of_images(run, found.samples, task.probabilities(logits, 1.0)) for name, logits in beginnings.items()
+    }
     if distributed.rank() == 0:
-        write_text(run.folder / FILE, json.dumps(found) + "\n")
+        write_text(run.folder / FILE, json.dumps(answered) + "\n")
 
 
 def gains(run: Run, samples: tuple[Sample, ...], scores: Doubles) -> list[Gain]:
@@ -131,15 +139,6 @@ def _gain(over: str, now: Qualities, before: Qualities, *, is_hit: bool) -> Gain
         return Gain(over, paired_mean(ours - theirs), None)
     found = paired(ours > 0.5, theirs > 0.5)
     return Gain(over, found.difference, found)
-
-
-def _qualities(run: Run) -> Qualities:
-    """How well the network as it is answers the validation images."""
-    batches = predict(run.model, run.evaluation_batches("val"), run.device, "the beginning")
-    found = together(batches, "the beginning")
-    val = run.data.part("val")
-    scores = task_of(run.data.task).probabilities(found.outputs.numpy(), 1.0)
-    return _of_images(run, tuple(val[row] for row in found.rows.tolist()), scores)
 
 
 def _of_images(run: Run, samples: tuple[Sample, ...], scores: Doubles) -> Qualities:

@@ -74,15 +74,15 @@ def test_the_threshold_is_that_of_the_graph_and_not_of_the_network_it_was_made_f
 
 
 def test_a_network_to_which_all_images_are_nearly_alike_keeps_the_promise_on_the_robot(paths):
-    """Distances differ by less than float32 resolves: a threshold of float64 would call most of them unknown."""
+    """Distances differ by what float32 rounds off: a threshold of other arithmetic that lies there calls most unknown."""
     direction = np.random.default_rng(0).normal(size=64)
     centre = direction / np.linalg.norm(direction)
     run = graph(lambda mean: (centre * (3 + mean)).astype(np.float32))  # of every length, in the same direction
-    before = rule(-2e-9, (tuple(map(float, centre)),))
+    before = rule(2e-7, (tuple(map(float, centre)),))
 
     found = exported_rule.refit(made(paths, before), run)
 
-    assert exported_rule.measure(before, made(paths, before), run) > 0.3
+    assert exported_rule.measure(before, made(paths, before), run) > 0.5
     assert exported_rule.measure(found, made(paths, found), run) <= 0.1
     assert found.false_alarm_rate <= 0.1
 
