@@ -210,7 +210,7 @@ def _sharing(
     """Pairs of pictures, the first before the second, with how many pieces both share."""
     rng = np.random.default_rng(0)
     pairs = [np.empty(0, np.int64)]
-    many = len(one[0]) > 2_000_000
+    many = len(one[0]) > 200_000
     for _ in tqdm(range(PIECES), "comparing corners", leave=False, disable=not many):
         taken = rng.permutation(256)[:PIECE_BITS]
         left, first = np.divmod(_pieces(*one, taken, count), count)

@@ -69,6 +69,7 @@ def fit(run: Run) -> list[EpochRecord]:
         print("warning: --epochs has no effect: the layer of numbers is computed in one iteration")
     history = _History(run.data, train, val)
     classes = len(run.data.class_names)
+    print(f"fitting the last layer to {len(train.targets)} images, weight decay {decay:g}", flush=True)
     layer = linear_solver.fit(train, run.data.task, classes, decay, run.config.epochs, history.add)
     scale.fold_into(cut.classifier, layer)
     print(f"probe: weight decay {decay:g}, {len(history.records)} iterations")
