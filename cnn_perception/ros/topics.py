@@ -36,23 +36,6 @@ def resolved(node: Node, name: str, parameter: str) -> str:
         raise ConfigError(f"parameter {parameter} is {name!r}, which names no topic: {_reason(error)}") from error
 
 
-def transport_hint(topic: str) -> str:
-    """Returns what to do about an image topic whose name ends in that of an image transport; empty for others.
-
-    Args:
-        topic: Fully qualified, to which the transport's name would be added once more.
-    """
-    base, _, transport = topic.rpartition("/")
-    if transport not in _TRANSPORTS or not base:
-        return ""
-    if transport == "compressed":
-        return f"{topic} ends in a transport's name: give its base topic {base}, and image_transport compressed"
-    return (
-        f"{topic} is of the transport {transport}, which is not read: give its base topic {base}, or republish it with "
-        f"`ros2 run image_transport republish --ros-args -p in_transport:={transport} -p out_transport:=raw`"
-    )
-
-
 def namesakes(node: Node) -> str:
     """Says that several nodes of the graph have this node's name, and the cure; empty if none other has it.
 
@@ -88,6 +71,23 @@ def camera_info_of(node: Node, image_topic: str, images: str) -> str:
 def _camera_info_beside(images: str) -> str:
     folder, slash, _ = images.rpartition("/")
     return f"{folder}{slash}camera_info"
+
+
+def transport_hint(topic: str) -> str:
+    """Returns what to do about an image topic whose name ends in that of an image transport; empty for others.
+
+    Args:
+        topic: Fully qualified, to which the transport's name would be added once more.
+    """
+    base, _, transport = topic.rpartition("/")
+    if transport not in _TRANSPORTS or not base:
+        return ""
+    if transport == "compressed":
+        return f"{topic} ends in a transport's name: give its base topic {base}, and image_transport compressed"
+    return (
+        f"{topic} is of the transport {transport}, which is not read: give its base topic {base}, or republish it with "
+        f"`ros2 run image_transport republish --ros-args -p in_transport:={transport} -p out_transport:=raw`"
+    )
 
 
 @contextlib.contextmanager

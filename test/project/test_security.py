@@ -18,6 +18,8 @@ from ros import ROOT, Participant, new_domain, participant, running
 from tiny_model import regression_spec, with_score_map, write_models, write_tiny_model
 
 Names = set[tuple[str, str]]
+BOND: Names = {("publish", "/bond"), ("subscribe", "/bond")}
+"""Of a node that a lifecycle manager activates."""
 
 
 def allowed(node: str) -> Names:
@@ -64,6 +66,7 @@ def test_policy_grants_the_perception_node_what_it_uses_and_nothing_else(
     model, _ = write_models(tmp_path)
     expected = allowed("perception_node")
     expected -= set() if simulated else {("subscribe", "/clock")}
+    expected -= BOND
     expected -= {("subscribe", "/image_raw/compressed" if transport == "raw" else "/image_raw")}
     if transport == "raw":
         expected -= {("publish", f"/perception_node/{name}") for name in ("regression", "regression_raw")}
@@ -76,6 +79,16 @@ def test_policy_grants_the_perception_node_what_it_uses_and_nothing_else(
     settings = {"model": model, "image_transport": transport, "use_sim_time": simulated}
     with running("perception_node", domain, tmp_path / "log", **settings), participant(domain) as ros:
         assert_uses(ros, "perception_node", expected)
+
+
+def test_policy_grants_a_perception_node_of_a_lifecycle_manager_its_bond(tmp_path: Path):
+    pytest.importorskip("bond.msg", reason="not in this environment; `make venv` builds it")
+    assert allowed("perception_node") >= BOND
+    domain = new_domain()
+    log = tmp_path / "log"
+    with running("perception_node", domain, log, autostart=False) as node, participant(domain) as ros:
+        ros.wait_for(lambda: ros.node.count_publishers("/bond") and ros.node.count_subscribers("/bond"), "its bond")
+        assert node.running
 
 
 @pytest.mark.parametrize("transport", ["raw", "compressed"])

@@ -49,7 +49,7 @@ def ordered(listing: Listing, names: Sequence[str]) -> Listing:
     Raises:
         ConfigError: If it has no classes, or they are not these; says which are on one side only.
     """
-    if listing.units or listing.task == "regression":
+    if listing.units:
         raise ConfigError("--classes: names classes, but numbers are learned; leave it out")
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ConfigError(f"--classes: names {twice[0]!r} twice; name each class once")

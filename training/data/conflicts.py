@@ -89,7 +89,8 @@ def settle_copies(listing: Listing, same: Pairs, choice: OnConflict) -> tuple[tu
             continue
         for row, kind, words in judged:
             action = _action(kind, choice)
-            findings.append(ImageFinding(listing.samples[row].path, f"{kind}{words}", action))
+            earlier = listing.samples[group[0]].path
+            findings.append(ImageFinding(listing.samples[row].path, f"{kind}{words}", action, earlier))
             if action == "dropped":
                 gone.add(row)
     return tuple(row for row in range(len(listing.samples)) if row not in gone), findings

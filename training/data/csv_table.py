@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cnn_perception.errors import DataError
 from cnn_perception.label_table import ListedFiles, Row, Table, read_table
+from training.data import image_folder
 from training.data.choices import TaskChoice
 from training.data.names import part_of
 from training.data.records import PARTS, Listing, Part, Sample
@@ -70,7 +71,7 @@ def read(file: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
 def _with_our_columns(table: Table, task: TaskChoice, targets: Sequence[str]) -> Table:
     """Returns a table whose columns have our names, where other tools' names leave no doubt."""
     found = table.naming("path")
-    if task in ("auto", "multiclass") and not targets and not {"class", "classes"}.intersection(table.header):
+    if task in ("auto", image_folder.TASK) and not targets and not {"class", "classes"}.intersection(table.header):
         found = found.naming("class")
     if {"part", "split"}.intersection(table.header):
         return found

@@ -143,7 +143,7 @@ def test_copies_stand_side_by_side_and_bad_files_are_named(tmp_path):
     names = [alt.rpartition("/")[2] for alt, _ in page.sections["Findings"]]
     assert names == ["larger.png", "4.png", "again.png", "2.png"]  # what leaks comes first
     assert "near duplicate across parts" in page.text
-    assert "cannot be decoded" in page.text
+    assert "cannot be used" in page.text
     large, small = (cv2.imdecode(np.frombuffer(data, np.uint8), 1) for _, data in page.sections["Findings"][:2])
     assert np.abs(cv2.resize(large, (80, 60)).astype(int) - small).mean() < 6
 
