@@ -135,7 +135,7 @@ def test_ten_views_of_any_size_lie_inside_the_image_at_crop_fraction_one():
             assert (view == 9).all()
 
 
-@pytest.mark.parametrize("shape", [(64, 58), (58, 64), (33, 97), (28, 28), (61, 200)])
+@pytest.mark.parametrize("shape", [(64, 58), (58, 64), (33, 97), (28, 28), (56, 200)])
 def test_ten_views_at_crop_fraction_one_are_torchvisions_ten_crops(shape):
     """Nothing is cut off along the shorter side: there the corners meet, and an edge may lie a hair outside."""
     whole = InputSpec(28, 28, "crop", 1.0, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
