@@ -82,6 +82,22 @@ def test_cubic_resize_overshoots_and_is_cut_off_as_pillow_does_it(size: tuple[in
     assert np.mean(difference > 0.5) < 0.005
 
 
+def test_cubic_resize_goes_across_first_and_then_down_as_pillow_does():
+    """Cut off in between, the passes do not commute: black and white squares tell which came first."""
+    squares = np.indices((40, 52)).sum(axis=0) // 3 % 2 * 255
+    image = RgbImage(np.repeat(squares[:, :, None], 3, axis=2).astype(np.uint8))
+    picture = Image.fromarray(image)
+    together = np.asarray(picture.resize((31, 23), Image.Resampling.BICUBIC), np.float32)
+    across_first = picture.resize((31, 40), Image.Resampling.BICUBIC).resize((31, 23), Image.Resampling.BICUBIC)
+    down_first = picture.resize((52, 23), Image.Resampling.BICUBIC).resize((31, 23), Image.Resampling.BICUBIC)
+
+    found = np.moveaxis(grey_levels(preprocess(image, spec(23, 31, "squash", 1.0, "bicubic"))), 0, 2)
+
+    assert np.array_equal(together, np.asarray(across_first, np.float32))
+    assert np.abs(found - together).max() < 1.01
+    assert np.abs(found - np.asarray(down_first, np.float32)).max() > 3  # else the order could not be told
+
+
 def test_image_of_the_right_size_is_only_normalised():
     image = RgbImage(np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 14)
     exact = InputSpec(2, 3, "squash", 1.0, "bilinear", (0.5, 0.25, 0.0), (0.5, 0.25, 1.0))

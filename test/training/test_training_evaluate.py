@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import binomtest
 from sklearn import metrics as oracle
 from tiny_images import write_folder
 from torch import nn
@@ -20,7 +21,7 @@ from torchvision.transforms import v2
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK
 from cnn_perception.image.messages import RgbImage, decode_file_bytes
-from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, UnknownRule
 from cnn_perception.pipeline.preprocess import preprocess
 from training import checkpoint
 from training.calibration import ensemble
@@ -132,6 +133,48 @@ def test_ten_views_of_any_size_lie_inside_the_image_at_crop_fraction_one():
         image = RgbImage(np.full((height, 64, 3), 9, np.uint8))
         for view in ensemble.ten_views(image, whole):
             assert (view == 9).all()
+
+
+@pytest.mark.parametrize("shape", [(64, 58), (58, 64), (33, 97), (28, 28), (56, 200)])
+def test_ten_views_at_crop_fraction_one_are_torchvisions_ten_crops(shape):
+    """Nothing is cut off along the shorter side: there the corners meet, and an edge may lie a hair outside."""
+    whole = InputSpec(28, 28, "crop", 1.0, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
+    noise = np.random.default_rng(0).integers(0, 256, (9, 11, 3), np.uint8)
+    image = RgbImage(np.asarray(Image.fromarray(noise).resize((shape[1], shape[0]), Image.Resampling.BICUBIC)))
+
+    views = ensemble.ten_views(image, whole)
+
+    for view, crop in zip(views, torchvision_crops(image, whole), strict=True):
+        assert np.abs(view.astype(int) - crop.permute(1, 2, 0).numpy().astype(int)).max() <= 1
+
+
+def test_the_headline_is_top_1_with_the_rule_of_the_checkpoint_and_without(photos, runs, tmp_path, capsys):
+    best = checkpoint.load(runs / "a" / "best.pt")
+    scores, truth = expected(runs / "a" / "best.pt")
+    logits = np.log(scores) * best.calibration.temperature  # but for a constant of each image
+    energies = []
+    model = backbones.build("resnet18", 3).eval()
+    model.load_state_dict(best.model)
+    for name in best.val_images:
+        image = preprocess(decode_file_bytes(Path(name).read_bytes()), best.input)
+        with torch.inference_mode():
+            energies.append(torch.logsumexp(model(torch.from_numpy(image[None])).double(), 1).item())
+    threshold = float(np.median(energies))
+    fitted = dataclasses.replace(best.calibration, unknown=UnknownRule("energy", threshold, 0.05, None, 0, ()))
+    checkpoint.save(tmp_path / "ruled.pt", dataclasses.replace(best, calibration=fitted))
+
+    argv = ["--checkpoint", str(tmp_path / "ruled.pt"), "--data", str(photos), "--device", "cpu"]
+    assert main([*argv, "--output", str(tmp_path / "out")]) == EXIT_OK
+
+    (row,) = json.loads((tmp_path / "out" / "report.json").read_text())["scores"].values()
+    known, is_right = np.array(energies) >= threshold, logits.argmax(1) == truth
+    headline = row["headline"]
+    assert headline["top1"]["value"] == pytest.approx((known & is_right).mean())
+    assert headline["top1_without_rule"]["value"] == pytest.approx(is_right.mean()) == row["top1"]
+    assert headline["coverage"]["value"] == pytest.approx(known.mean()) == 0.5
+    ends = binomtest(int(is_right.sum()), 12).proportion_ci(0.95, "wilson")
+    assert row["intervals"]["top1"] == pytest.approx([ends.low, ends.high])
+    assert "with the unknown rule, " in capsys.readouterr().out
 
 
 def test_single_ten_crop_and_ensemble_average_the_scores(photos, runs, tmp_path, capsys):

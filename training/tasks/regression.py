@@ -14,7 +14,6 @@ from torch.nn import functional
 
 from cnn_perception import metrics
 from cnn_perception.errors import ConfigError
-from cnn_perception.intervals import bootstrap
 from cnn_perception.label_table import Row
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import Task
@@ -129,19 +128,6 @@ class Regression(LearningTask):
             "rmse": float(columns["rmse"].mean()),
             "per_number": rows,
         }
-
-    def intervals(
-        self, outputs: FloatArray, truth: Truth, meaning: Meaning, thresholds: Thresholds
-    ) -> dict[str, tuple[float, float]]:
-        """Returns those of the explained variance and of the errors in their units, means over the numbers."""
-        right = in_units(truth, meaning.scaling)
-        given = in_units(outputs, meaning.scaling)
-        found = {
-            "r2": bootstrap(lambda rows: self.score(outputs[rows], truth[rows]), len(truth)),
-            "mae": bootstrap(lambda rows: float(metrics.mae(right[rows], given[rows]).mean()), len(truth)),
-            "rmse": bootstrap(lambda rows: float(metrics.rmse(right[rows], given[rows]).mean()), len(truth)),
-        }
-        return {name: ends for name, ends in found.items() if ends is not None}
 
     def image_losses(self, scores: Doubles, truth: Truth) -> Doubles:
         """Returns the mean absolute error of each, standardised."""

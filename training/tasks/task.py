@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from cnn_perception.intervals import bootstrap
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import Task
 from training.tasks.probabilities import Doubles
@@ -208,11 +209,21 @@ class LearningTask(Protocol):
     def intervals(
         self, outputs: FloatArray, truth: Truth, meaning: Meaning, thresholds: Thresholds
     ) -> dict[str, tuple[float, float]]:
-        """Returns the 95 % interval of the metric and of other scores of the report, by their names; none by default.
+        """Returns the 95 % intervals of scores of the report, by their names: by default of the metric and the summary.
 
-        Shares of the images have Wilson's, all others one by bootstrap over the images, see `intervals`.
+        Shares of the images have Wilson's, all others one by bootstrap over the images, see `cnn_perception.intervals`.
         """
-        return {}
+
+        def of(name: str) -> tuple[float, float] | None:
+            def score(rows: npt.NDArray[np.int64]) -> float:
+                if name == self.metric:
+                    return self.score(outputs[rows], truth[rows])
+                return self.summary(outputs[rows], truth[rows], meaning)[name]
+
+            return bootstrap(score, len(truth))
+
+        found = {name: of(name) for name in (self.metric, *self.summary(outputs, truth, meaning))}
+        return {name: ends for name, ends in found.items() if ends is not None}
 
     @abstractmethod
     def image_losses(self, scores: Doubles, truth: Truth) -> Doubles:

@@ -74,7 +74,7 @@ def test_the_threshold_is_that_of_the_graph_and_not_of_the_network_it_was_made_f
 
 
 def test_a_network_to_which_all_images_are_nearly_alike_keeps_the_promise_on_the_robot(paths):
-    """Distances differ by what float32 rounds off: a threshold of other arithmetic calls most unknown."""
+    """Distances differ by what float32 rounds off: a threshold of other arithmetic in there calls most unknown."""
     direction = np.random.default_rng(0).normal(size=64)
     centre = direction / np.linalg.norm(direction)
     run = graph(lambda mean: (centre * (3 + mean)).astype(np.float32))  # of every length, in the same direction
