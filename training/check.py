@@ -32,7 +32,7 @@ SETTINGS = (
 
 OF_BATCHES = (
     "recipe", "mode", "augment", *GROUPS["augmentation"], "batch_size", "input_size", "resize_mode", "crop_fraction",
-    "interpolation", "balance",
+    "interpolation", "mean", "std", "balance",
 )  # fmt: skip
 """Settings that decide what a preview shows."""
 
