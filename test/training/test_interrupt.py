@@ -93,7 +93,7 @@ def test_ctrl_c_ends_the_decoding_before_the_first_epoch(photos, monkeypatch, ca
     assert_told_in_one_line(capsys)
 
 
-@pytest.mark.parametrize("name", ["restore", "compare_logits"])
+@pytest.mark.parametrize("name", ["restore", "_measured"])
 def test_ctrl_c_ends_an_export_and_leaves_an_older_file_alone(name, photos, monkeypatch, capsys, tmp_path):
     assert train.main(probe_arguments(photos, tmp_path / "run")) == EXIT_OK
     model = tmp_path / "m.onnx"
