@@ -275,14 +275,16 @@ def test_a_model_without_rule_has_no_unknown_frames(tmp_path):
 
 
 def test_images_of_a_folder_are_labelled_by_a_file(tmp_path, lights, speedometer):
+    images = tmp_path / "images"
+    images.mkdir()
     for index, colour in enumerate(LIT):
-        Image.fromarray(flat(colour)).save(tmp_path / f"{index}.png")
+        Image.fromarray(flat(colour)).save(images / f"{index}.png")
     classes = written(
         tmp_path / "classes.csv", "path,class", "0.png,red", "1.png,green;red", "3.png,;", "9.png,red", "2.png,none"
     )
     numbers = written(tmp_path / "numbers.csv", "path,speed,steering", "0.png,0.5,0", "1.png,1,1")
 
-    code, report, rows = run(tmp_path, lights, "--images", tmp_path, "--labels", classes)
+    code, report, rows = run(tmp_path, lights, "--images", images, "--labels", classes)
     assert (code, report["exact"]) == (EXIT_OK, 1.0)
     assert report["frames"] == {"total": 5, "scored": 3, "unlabelled": 1, "bad": {"unreadable": 1}, "lost": 1}
     assert [row["file"] for row in rows] == ["0.png", "1.png", "3.png", "9.png", "2.png"]
@@ -290,12 +292,10 @@ def test_images_of_a_folder_are_labelled_by_a_file(tmp_path, lights, speedometer
         "path,classes\n0.png,red\n1.png,red | green\n3.png,\n",
         "path,red,green,blue\n1.png,1,1,0\n3.png,0,0,0\n",
     ):
-        _, report, _ = run(
-            tmp_path, lights, "--images", tmp_path, "--labels", written(tmp_path / "as_trained.csv", text)
-        )
+        _, report, _ = run(tmp_path, lights, "--images", images, "--labels", written(tmp_path / "as_trained.csv", text))
         assert report["exact"] == 1.0
         assert report["frames"]["scored"] == text.count(".png")
-    code, report, rows = run(tmp_path, speedometer, "--images", tmp_path, "--labels", numbers)
+    code, report, rows = run(tmp_path, speedometer, "--images", images, "--labels", numbers)
     assert code == EXIT_OK
     assert report["numbers"][0]["mae"] == pytest.approx((200 / 255 - 0.5 + 1 - 200 / 255) / 2, abs=1e-6)
 
@@ -321,8 +321,9 @@ def test_images_of_a_folder_are_labelled_by_a_file(tmp_path, lights, speedometer
     ],
 )
 def test_what_does_not_fit_the_task_is_one_line(tmp_path, request, capsys, name, arguments, complaint):
+    (tmp_path / "images").mkdir()
     places = {
-        "folder": tmp_path,
+        "folder": tmp_path / "images",
         "bag": colour_bag(tmp_path / "bag", extra=[("/speed", START_NS, tiny_bag.number(1.0))]),
         "empty": written(tmp_path / "empty.csv", "path,class"),
         "odd": written(tmp_path / "odd.csv", "start_s,end_s,class", "0,1,red;purple"),

@@ -194,7 +194,7 @@ def test_deleted_images_are_passed_over_until_none_is_left(tmp_path):
     assert names_of(gallery.of_training(made, 2)) == [1, 2]
     for path in tmp_path.iterdir():
         path.unlink()
-    with pytest.raises(DataError, match="--gallery: no training image of the checkpoint is on this machine"):
+    with pytest.raises(DataError, match="--gallery: no training image of the checkpoint is where it was"):
         gallery.of_training(made, 2)
 
 
