@@ -23,6 +23,14 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _listens_to_ctrl_c():
+    """What a shell starts in the background inherits that Ctrl-C is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     return write_folder(tmp_path_factory.mktemp("data") / "signs", {"go": 12, "stop": 15, "turn": 13})
