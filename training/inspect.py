@@ -26,10 +26,10 @@ from cnn_perception.errors import (
     ModelError,
     one_line,
 )
-from training.data.load import write_csv
 from training.graphs.layers import Layer, layers, totals
 from training.networks import backbones
 from training.report import figures
+from training.run_files import write_csv
 
 COLUMNS = (
     "name", "kind", "input", "output", "kernel", "stride", "pad", "parameters", "multiply_adds", "receptive_field",

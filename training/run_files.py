@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -41,6 +43,15 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file as `replacing` does."""
     with replacing(path) as file:
         file.write(files.as_utf8(text))
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Writes a table that is complete or absent; a name that is no UTF-8 keeps its bytes as escapes."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([files.as_utf8(str(v)).decode() for v in row] for row in rows)
+    write_text(path, text.getvalue())
 
 
 def _os_error(error: BaseException | None) -> OSError | None:

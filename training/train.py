@@ -24,13 +24,12 @@ from training.batches import cache
 from training.batches.augment import mirroring_note
 from training.calibration import embeddings, fit, mirroring
 from training.config import TrainConfig
-from training.data import load
 from training.loop import cross_validation, lr_finder, out_of_memory, probe, tensorboard, trainer
 from training.loop.lr_finder import Sweep
 from training.loop.run import EpochRecord, Run, open_run, settings
 from training.report import figures, gain, provenance
 from training.report import page as html
-from training.run_files import write_text
+from training.run_files import write_csv, write_text
 from training.scoring.scores import ScoredLogits, cell, headline, headline_in_words
 from training.tasks.by_name import task_of
 from training.tasks.multiclass import confusion
@@ -79,7 +78,7 @@ def suggest_lr(given: dict[str, Any]) -> None:
 
 def write_sweep(folder: Path, found: Sweep) -> None:
     """Leaves a sweep over the learning rates in a run's folder, as lr_finder.csv and lr_finder.png."""
-    load.write_csv(folder / "lr_finder.csv", ("lr", "loss"), zip(found.rates, found.losses, strict=True))
+    write_csv(folder / "lr_finder.csv", ("lr", "loss"), zip(found.rates, found.losses, strict=True))
     try:
         suggested = found.suggestion()
     except DataError:  # the curve is what shows why

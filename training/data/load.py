@@ -6,13 +6,11 @@ is there twice or contradicts itself is found before anything is learned from it
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
-import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,17 +18,15 @@ from typing import Any
 import numpy as np
 
 from cnn_perception.errors import ConfigError, DataError
-from cnn_perception.files import as_utf8
 from cnn_perception.image.listing import in_words
-from training.data import classes_file, conflicts, copies, csv_table, duplicates, image_folder, names, scan
+from training.data import classes_file, conflicts, csv_table, duplicates, image_folder, look_alikes, names, scan
 from training.data.choices import By, OnConflict, TaskChoice
 from training.data.conflicts import COPY, ERRORS, NO_IMAGE, NOT_IN_PART, OTHER_NUMBERS, TWO_LABELS, TWO_PARTS
-from training.data.copies import Copy
-from training.data.duplicates import Pairs
+from training.data.look_alikes import ACROSS, LOOK_ALIKES
 from training.data.records import PARTS, ImageFinding, LabelledImages, Listing, Part, RefusedDataError, Sample
 from training.data.scan import ANIMATED, BESIDE_PIXELS, HUGE, NEARLY_BLACK, TRANSPARENT, Content
-from training.data.split import Division, divide, in_recorded_order, unite, with_groups
-from training.run_files import write_text
+from training.data.split import Division, divide, with_groups
+from training.run_files import write_csv
 from training.tasks import scaling
 from training.tasks.by_name import task_of
 from training.tasks.scaling import Scaling
@@ -40,13 +36,6 @@ _FINDINGS = ("path", "reason", "action")
 MAX_REJECTED = 0.05
 """Share of unreadable images above which the data set, not the image, is taken to be broken."""
 
-ALIKE = "near duplicate"
-MIRRORED = "mirrored copy"
-CROPPED = "cropped copy"
-CROPPED_MIRRORED = "cropped and mirrored copy"
-LOOK_ALIKES = (ALIKE, MIRRORED, CROPPED, CROPPED_MIRRORED)
-"""What two images may be to each other that are the same picture and not the same file."""
-ACROSS = "across parts"
 KINDS = (
     ANIMATED, TRANSPARENT, NEARLY_BLACK, HUGE, BESIDE_PIXELS, OTHER_NUMBERS, COPY,
     *(f"{kind} {ACROSS}" for kind in LOOK_ALIKES), *LOOK_ALIKES, *ERRORS,
@@ -56,11 +45,6 @@ _TABLES = (".csv", ".tsv", ".txt")
 """Of tables of labels, in lower case."""
 _NAMED = 3
 """So many of the images that cannot be used are named in an error."""
-
-NEIGHBOURS = 10
-"""Places in the order of recording within which look-alikes are the frames of one camera."""
-MIN_NEIGHBOURS = 20
-"""Such pairs from which the images are taken for a recording, if they are most of the look-alikes."""
 
 
 @dataclass(frozen=True)
@@ -154,8 +138,8 @@ def load_images(source: Path, options: DataOptions | None = None, findings_csv: 
     listing = listing.keep(tuple(listing.samples[row] for row in kept_rows))
     contents = [contents[row] for row in kept_rows]
     same = duplicates.exact([content.pixels for content in contents])
-    alike = _look_alikes(listing, contents, same)
-    _write_findings(findings_csv, [*findings, *_near_duplicates(listing, listing, alike)])
+    alike = look_alikes.find(listing, contents, same)
+    _write_findings(findings_csv, [*findings, *look_alikes.findings(listing, listing, alike)])
     try:
         _refuse_unusable(listing, findings, options.strict, where)
         _refuse_conflicts(listing, findings, where)
@@ -166,9 +150,11 @@ def load_images(source: Path, options: DataOptions | None = None, findings_csv: 
 
     samples = divide(listing, same, np.concatenate([*alike.values()]), options.division)
     kept = listing.keep(samples)
-    findings += _near_duplicates(listing, kept, alike)
+    findings += look_alikes.findings(listing, kept, alike)
     _write_findings(findings_csv, findings)
-    noted = dataclasses.replace(listing, notes=(*listing.notes, *_of_a_recording(listing, alike, options)))
+    noted = dataclasses.replace(
+        listing, notes=(*listing.notes, *look_alikes.of_a_recording(listing, alike, options.split))
+    )
     return _described(noted, kept, _digest(listing, contents), findings)
 
 
@@ -210,15 +196,6 @@ def write_split(path: Path, data: LabelledImages) -> None:
         cells = task.cells(data.in_units(sample), data.class_names)
         rows.append([sample.path.absolute(), *cells, sample.part, sample.group])
     write_csv(path, header, rows)
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Writes a table that is complete or absent; a name that is no UTF-8 keeps its bytes as escapes."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([as_utf8(str(v)).decode() for v in row] for row in rows)
-    write_text(path, text.getvalue())
 
 
 def _list(source: Path, options: DataOptions) -> Listing:
@@ -269,74 +246,6 @@ def _digest(listing: Listing, contents: Sequence[Content]) -> str:
             digest.update(word + b"\0")
         digest.update(found.sha256)
     return digest.hexdigest()
-
-
-def _look_alikes(listing: Listing, contents: Sequence[Content], same: Pairs) -> dict[str, Pairs]:
-    """Returns the pairs of each of `LOOK_ALIKES` that are not the same file, each pair once."""
-    thumbnails = [content.thumbnail for content in contents]
-    near = duplicates.near(thumbnails)
-    units = unite(listing.samples, [same, near])
-    found = {ALIKE: near.tolist()}
-    for copy in copies.find(
-        [content.fingerprint for content in contents],
-        duplicates.near(thumbnails, mirrored=True),
-        units,
-        [sample.part for sample in listing.samples],
-        lambda row: scan.picture(listing.samples[row].path),
-    ):
-        found.setdefault(_kind_of(copy), []).append([copy.first, copy.second])
-    seen = set[tuple[int, int]]()
-    result = {}
-    for kind in LOOK_ALIKES:
-        new = [
-            (a, b) for a, b in found.get(kind, []) if (a, b) not in seen and contents[a].pixels != contents[b].pixels
-        ]
-        result[kind] = np.array(list(dict.fromkeys(new)), np.int64).reshape(-1, 2)
-        seen.update(new)
-    return result
-
-
-def _kind_of(copy: Copy) -> str:
-    if copy.cropped:
-        return CROPPED_MIRRORED if copy.mirrored else CROPPED
-    return MIRRORED if copy.mirrored else ALIKE
-
-
-def _of_a_recording(listing: Listing, alike: Mapping[str, Pairs], options: DataOptions) -> list[str]:
-    """Says what to do about look-alikes that are frames of one camera; nothing where that is done."""
-    if options.split == "tail" or any(sample.group for sample in listing.samples):
-        return []
-    place = in_recorded_order(listing)
-    pairs = np.concatenate([*alike.values()])
-    near = np.abs(place[pairs[:, 0]] - place[pairs[:, 1]]) <= NEIGHBOURS
-    if near.sum() < MIN_NEIGHBOURS or 2 * near.sum() < len(pairs):
-        return []
-    return [
-        f"{near.sum()} pairs of look-alikes are neighbours in the order of the names, as the frames of a recording "
-        "are: hold out its end with --split tail, or name what was recorded together with --group-pattern"
-    ]
-
-
-def _near_duplicates(listing: Listing, kept: Listing, alike: Mapping[str, Pairs]) -> list[ImageFinding]:
-    """What is said of images that look the same, where both are kept."""
-    there = {sample.path: sample for sample in kept.samples}
-    findings = []
-    for kind, pairs in alike.items():
-        for first, second in pairs.tolist():
-            one = there.get(listing.samples[first].path)
-            other = there.get(listing.samples[second].path)
-            if one is not None and other is not None:
-                findings.append(_alike(kept, one, other, kind))
-    return findings
-
-
-def _alike(listing: Listing, one: Sample, other: Sample, kind: str) -> ImageFinding:
-    where = f" in {one.part}" if one.part != other.part else ""
-    differs = task_of(listing.task).one_class and one.label != other.label
-    what = f", there {listing.words(one)}" if differs else ""
-    if where:
-        kind = f"{kind} {ACROSS}"
-    return ImageFinding(other.path, f"{kind} of {one.path}{where}{what}", "warning", one.path)
 
 
 def _write_findings(path: Path | None, findings: Sequence[ImageFinding]) -> None:

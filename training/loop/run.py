@@ -35,7 +35,7 @@ from training.data import load
 from training.data.load import DataOptions
 from training.data.records import LabelledImages, Part, Sample
 from training.networks import build
-from training.run_files import write_text
+from training.run_files import write_csv, write_text
 from training.tasks.by_name import task_of
 
 _FILES = (
@@ -146,7 +146,7 @@ class Run:
     def write_history(self, history: Iterable[EpochRecord]) -> None:
         """Writes history.csv."""
         header = [field.name for field in dataclasses.fields(EpochRecord)]
-        load.write_csv(self.folder / "history.csv", header, map(dataclasses.astuple, history))
+        write_csv(self.folder / "history.csv", header, map(dataclasses.astuple, history))
 
     def last(self) -> Checkpoint | None:
         """Returns the checkpoint to go on from; None for a new run, or one that did not reach its first.

@@ -23,11 +23,11 @@ from training.batches import mixup
 from training.batches.loader import Batch, Order, balanced
 from training.batches.mixup import Mixing
 from training.checkpoint import Checkpoint
-from training.data import load
 from training.loop import probe, schedule, tensorboard
 from training.loop.interrupt import Interrupt, Interrupted
 from training.loop.run import EpochRecord, Run
 from training.loop.step import BatchPosition, BatchResult, Learner
+from training.run_files import write_csv
 from training.scoring.scores import evaluate
 from training.tasks.by_name import task_of
 
@@ -201,7 +201,7 @@ class Trainer:
         rows = sorted(row for share in distributed.from_all(batch.rows.tolist()) for row in share)
         paths = [str(samples[row].path) for row in rows]
         self.skipped += [(now.epoch + 1, now.batch + 1, result.loss, path) for path in paths]
-        load.write_csv(self.run.folder / "skipped.csv", ("epoch", "batch", "loss", "path"), self.skipped)
+        write_csv(self.run.folder / "skipped.csv", ("epoch", "batch", "loss", "path"), self.skipped)
         self.bad_in_a_row += 1
         where = f"batch {now.batch + 1} ({paths[0]} and {len(paths) - 1} more, see skipped.csv)"
         if self.bad_in_a_row >= self.config.bad_steps:

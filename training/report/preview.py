@@ -28,7 +28,7 @@ from training.batches import mixup
 from training.batches.loader import Images, Key
 from training.batches.mixup import Mixing
 from training.config import TrainConfig
-from training.data.load import ACROSS
+from training.data.look_alikes import ACROSS
 from training.data.records import PARTS, ImageFinding, LabelledImages, Part
 from training.data.scan import picture
 from training.loop.run import training_images, training_order
