@@ -182,6 +182,7 @@ def test_shutdown_transition_ends_the_work(tmp_path: Path):
     domain = new_domain()
     model = write_tiny_model(tmp_path / "tiny.onnx")
     with running("perception_node", domain, tmp_path / "log", model=model) as process, participant(domain) as ros:
+        wait_until(ros, "active")
         assert transition(ros, Transition.TRANSITION_ACTIVE_SHUTDOWN)
         assert state(ros) == "finalized"
         process.stop()
