@@ -150,7 +150,7 @@ def test_a_residual_network_v1_reads_every_other_pixel_of_the_block_before(name)
 def test_the_shared_resnet50_weights_are_a_resnet_v1_of_their_epsilon():
     model = backbones.build("resnet50_v1", 1000)
 
-    assert backbones.load_weights(model, "resnet50_v1", str(WEIGHTS)).startswith(WEIGHTS.name)
+    assert backbones.load_weights(model, "resnet50_v1", str(WEIGHTS)).origin.startswith(WEIGHTS.name)
     assert {m.eps for m in model.modules() if isinstance(m, nn.BatchNorm2d)} == {1.001e-5}
 
 
