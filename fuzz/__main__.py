@@ -51,16 +51,19 @@ def fuzz(names: list[str], seed: str | None, seconds: float, workers: int) -> in
     fuzzing = Fuzzing(names, seed, stored and stored / "outcomes", workers)
     print(f"seed {seed}, {workers} processes, {seconds:.0f} s, targets: {' '.join(names)}", flush=True)
     interrupted = False
+    told: set[tuple[str, str]] = set()
     began_s = time.monotonic()
     try:
         for _ in fuzzing.run(seconds):
             print(_progress(fuzzing, time.monotonic() - began_s), flush=True)
+            _keep_failures(fuzzing, told)
     except KeyboardInterrupt:
         interrupted = True
     if stored:
         fuzzing.save_corpus(stored / "outcomes")
-    failures = _report(fuzzing, time.monotonic() - began_s)
-    if failures:
+    _keep_failures(fuzzing, told)
+    _report(fuzzing, time.monotonic() - began_s)
+    if told:
         return EXIT_DEFECT
     return EXIT_INTERRUPTED if interrupted else EXIT_OK
 
@@ -99,8 +102,8 @@ def _progress(fuzzing: Fuzzing, elapsed_s: float) -> str:
     return f"{elapsed_s:5.0f} s {total / elapsed_s:7.0f}/s  {failures} failures  {counts}"
 
 
-def _report(fuzzing: Fuzzing, elapsed_s: float) -> int:
-    """Prints the counts and each failure with the command that shows it again; returns how many there are."""
+def _report(fuzzing: Fuzzing, elapsed_s: float) -> None:
+    """Prints the counts."""
     print(
         f"\n{'target':<12}{'inputs':>10}{'refused':>10}{'outcomes':>9}{'inputs/s':>10}{'slowest s':>10}{'failures':>9}"
     )
@@ -110,12 +113,16 @@ def _report(fuzzing: Fuzzing, elapsed_s: float) -> int:
         print(f"{name:<12}{numbers}{len(tally.failures):>9}")
     total = sum(tally.inputs for tally in fuzzing.tallies.values())
     print(f"{'all':<12}{total:>10} in {elapsed_s:.0f} s")
-    failures = [failure for tally in fuzzing.tallies.values() for failure in tally.failures.values()]
-    for failure in failures:
-        path = save(CORPUS / "failures", failure.target, failure.sample)
-        (path.parent / f"{path.name}.txt").write_text(failure.report)
-        print(f"\n{failure.target}: {failure.place}\n  {_command(path)}")
-    return len(failures)
+
+
+def _keep_failures(fuzzing: Fuzzing, told: set[tuple[str, str]]) -> None:
+    """Stores each failure that is not among `told`, adds it, and prints it with the command that shows it again."""
+    for failure in (failure for tally in fuzzing.tallies.values() for failure in tally.failures.values()):
+        if (failure.target, failure.place) not in told:
+            told.add((failure.target, failure.place))
+            path = save(CORPUS / "failures", failure.target, failure.sample)
+            (path.parent / f"{path.name}.txt").write_text(failure.report)
+            print(f"\n{failure.target}: {failure.place}\n  {_command(path)}", flush=True)
 
 
 def _command(path: Path) -> str:
