@@ -114,6 +114,9 @@ class BackgroundWorker(Generic[ItemT]):
             self.failure = error
             self._refuse()
             self._on_failure(error)
+        finally:
+            # Their owner holds this object: what it holds, such as a model, would wait for the garbage collector.
+            del self._work, self._finish, self._on_failure
 
     def _work_on_next(self) -> bool:
         """Returns False once closed and empty. The item ends with this call: nobody keeps it, or its model, alive."""

@@ -6,6 +6,7 @@ Leaves to others: that a load in another process is one (test_node_life), when a
 from __future__ import annotations
 
 import dataclasses
+import gc
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from node_parts import CPU, RED, SaidLogger
+from onnxruntime import InferenceSession
 from paths import ROOT
 from tiny_model import regression_spec, tiny_spec, with_score_map, write_tiny_model
 
@@ -400,3 +402,22 @@ def test_parameters_that_a_model_has_nothing_for_are_named(spec: ModelSpec, gall
     pipeline: Any = SimpleNamespace(spec=spec, model=SimpleNamespace(gallery=gallery))
     lines = ActiveModel(A, pipeline).unused(ASKED)
     assert [line.partition(" has no effect")[0] for line in lines] == unused
+
+
+def test_a_model_and_its_shadow_are_freed_when_closed_without_the_garbage_collector(tmp_path):
+    options = ModelOptions(
+        write_tiny_model(tmp_path / "tiny.onnx"),
+        CPU,
+        shadow_path=write_tiny_model(tmp_path / "shadow.onnx", classes=("green", "red", "blue")),
+        recorder=recorder_settings(tmp_path / "kept"),
+    )
+    gc.collect()
+    before = {id(one) for one in gc.get_objects() if type(one) is InferenceSession}
+    gc.disable()
+    try:
+        ActiveModel.load(options, SaidLogger()).close()
+        left = [one for one in gc.get_objects() if type(one) is InferenceSession and id(one) not in before]
+    finally:
+        gc.enable()
+
+    assert left == []
