@@ -121,13 +121,21 @@ def what_else(path: Path) -> str | None:
         return what
     if begin.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
         return "is a web page, not a file of plain tensors; download the file itself"
-    if zipfile.is_zipfile(path):
+    if _is_archive(path):
         return _what_archive(path)
     if begin.startswith(b"PK\x03\x04"):
         return "is cut off: an archive of torch without its end; fetch it again"
     return (
         "is an ONNX model, which cannot be trained; give the weights that it was made from" if _is_onnx(path) else None
     )
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether a file is a zip archive that can be read; the library raises for those of several disks."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        return False
 
 
 def require_unpacked(path: Path) -> None:
@@ -137,7 +145,7 @@ def require_unpacked(path: Path) -> None:
         ValueError: If they are.
         OSError: If the file cannot be read.
     """
-    if not zipfile.is_zipfile(path):  # of torch before 1.6, which compressed nothing either
+    if not _is_archive(path):  # of torch before 1.6, which compressed nothing either
         return
     try:
         with zipfile.ZipFile(path) as archive:
@@ -159,7 +167,7 @@ def attributes(value: object) -> Mapping[Any, Any]:
 def _read(path: Path) -> Any:  # noqa: ANN401
     if _is_safetensors(path):
         return load_file(path)
-    if zipfile.is_zipfile(path) and (what := _what_archive(path)):
+    if _is_archive(path) and (what := _what_archive(path)):
         raise ConfigError(f"{path}: {what}")
     require_unpacked(path)
     names = _names(path)
@@ -195,7 +203,7 @@ def _load(path: Path, names: set[str], usual: Callable[..., Any]) -> Any:  # noq
 
 def _names(path: Path) -> set[str]:
     """Returns the full names of all classes and functions that a file of torch mentions."""
-    if not zipfile.is_zipfile(path):  # of torch before 1.6: four pickles, then the numbers
+    if not _is_archive(path):  # of torch before 1.6: four pickles, then the numbers
         with path.open("rb") as file:
             return {name for _ in range(4) for name in _named_in(file)}
     with zipfile.ZipFile(path) as archive:

@@ -7,6 +7,7 @@ import errno
 import os
 import pickle
 import signal
+import struct
 import time
 import zipfile
 
@@ -62,6 +63,16 @@ def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(tmp_path, monkeypat
             checkpoint.load(tmp_path / f"{name}.pt")
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "intruded").exists()
+
+
+def test_an_archive_that_says_it_spans_disks_is_refused_in_one_line(tmp_path):
+    path = tmp_path / "best.pt"
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, 0, 0, 0)
+    other_disks = struct.pack("<4sLQL", b"PK\x06\x07", 0, 0, 2)  # the locator of zip64: of two disks in all
+    path.write_bytes(b"PK\x03\x04" + bytes(60) + other_disks + end)
+
+    with pytest.raises(DataError, match="cut off"):
+        checkpoint.load(path)
 
 
 def test_a_full_disk_is_said_and_leaves_the_old_checkpoint(tmp_path, monkeypatch):
