@@ -132,7 +132,7 @@ class Subject:
         size = self.checkpoint.input
         mean, std = (torch.tensor(values, dtype=torch.float32).reshape(3, 1, 1) for values in (size.mean, size.std))
         pixels = (tensor.detach().float().cpu() * std + mean).clamp(0, 1) * 255
-        return np.ascontiguousarray(pixels.round().permute(1, 2, 0).numpy(), np.uint8)
+        return RgbImage(np.ascontiguousarray(pixels.round().permute(1, 2, 0).numpy(), np.uint8))
 
     @cached_property
     def shown(self) -> tuple[tuple[Path, RgbImage], ...]:
