@@ -35,8 +35,9 @@ def look(subject: Subject) -> Section:
     intro = (
         f"The {len(weights)} filters of {name}, {height}x{width} pixels, each a picture of what it responds to "
         "most: the colours are its weights for red, green and blue, grey is no weight. Sorted: grey stripes and "
-        "edges by their direction, then coloured ones, then blobs. Networks that have learned to see show edges of all directions "
-        "and opponent colours here; noise means too little training or too high a rate (Krizhevsky et al. 2012)."
+        "edges by their direction, then coloured ones, then blobs. Networks that have learned to see show edges of "
+        "all directions and opponent colours here; noise means too little training or too high a rate "
+        "(Krizhevsky et al. 2012)."
     )
     table = (("kind", "filters"), *((kind, str(count)) for kind, count in sorted(kinds.items())))
     block = Block("", "", (Picture("filters", sheet(pictures, _COLUMNS), _order_in_words(order)),), 0, table)
