@@ -59,6 +59,7 @@ TRAINING: list[dict[str, set[str]]] = [
     {"report": {"numpy", "torch", "torchvision", "matplotlib", "cv2", "onnx", "onnxruntime"}},
     {
         "check": set(),
+        "look": {"numpy", "torch", "PIL", "cv2", "matplotlib", "sklearn", "tqdm"},
         "inspect": {"numpy", "torch", "onnx", "google"},
         "evaluate": {"numpy", "torch"},
         "export": {"numpy", "torch", "onnx"},

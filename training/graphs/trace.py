@@ -47,13 +47,13 @@ def make(split: Split, checkpoint: Checkpoint) -> Graph:
     size = checkpoint.input
     network = ActivatedClassifier(split, checkpoint.task).eval()
     if network.method is None:
-        return Graph(_to_onnx(network, size, ("logits", "embedding")), None, None)
+        return Graph(to_onnx(network, size, ("logits", "embedding")), None, None)
     names = ("logits", "embedding", "activation", "features")
     head = map_head(split)
     if head is None:
-        proto = _to_onnx(network, size, names)
+        proto = to_onnx(network, size, names)
     else:
-        proto = _to_onnx(WithScoreMap(network, head).eval(), size, (*names, "score_map"))
+        proto = to_onnx(WithScoreMap(network, head).eval(), size, (*names, "score_map"))
     place = geometry(proto, "features")
     _, rows, columns = split.feature_shape
     activation = ActivationSpec(network.method, rows, columns, place.stride, place.receptive_field, place.offset)
@@ -62,7 +62,14 @@ def make(split: Split, checkpoint: Checkpoint) -> Graph:
     return Graph(proto, activation, None if head is None else open_map(proto, split, place, size))
 
 
-def _to_onnx(network: nn.Module, size: InputSpec, outputs: Sequence[str]) -> ModelProto:
+def to_onnx(network: nn.Module, size: InputSpec, outputs: Sequence[str]) -> ModelProto:
+    """Exports a network for any number of images of one size.
+
+    Args:
+        network: Images (N, 3, H, W) -> a tensor for each of `outputs`; on the CPU, in evaluation mode.
+        size: H and W.
+        outputs: Names that its outputs get.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's, about its own future
         program = torch.onnx.export(

@@ -22,8 +22,8 @@ from training.networks import classic
 from training.networks.weights import classifier_name, load_weights
 
 __all__ = [
-    "Split", "Stages", "build", "check_name", "classifier_name", "cut", "is_global_pooling", "load_weights",
-    "require_normalisation", "split", "stages",
+    "Split", "Stages", "ancestors", "build", "check_name", "classifier_name", "cut", "is_global_pooling",
+    "load_weights", "module_of", "require_normalisation", "split", "stages", "trace",
 ]  # fmt: skip
 
 _OWN_INPUT_SCALING = ("googlenet", "inception_v3")
@@ -152,7 +152,7 @@ def split(model: nn.Module, height: int, width: int) -> Split:
     Raises:
         ConfigError: If the network does not take images of that size, or cannot be cut.
     """
-    traced, features, embedding, logits = _trace(model, height, width)
+    traced, features, embedding, logits = trace(model, height, width)
     image = next(iter(traced.graph.nodes))
     shape = features.meta["shape"]
     name = classifier_name(model)
@@ -180,8 +180,8 @@ def stages(model: nn.Module, height: int, width: int) -> Stages:
     Raises:
         ConfigError: As for `split`.
     """
-    traced, features, _, _ = _trace(model, height, width)
-    body = _ancestors(features, traced.graph)
+    traced, features, _, _ = trace(model, height, width)
+    body = ancestors(features, traced.graph)
     # Squeeze-and-excitation works on one pixel in the midst of a stage: the resolution of a node is the highest that
     # still follows it.
     resolutions: list[int] = []
@@ -218,7 +218,7 @@ def cut(traced: fx.GraphModule, start: fx.Node, ends: fx.Node | tuple[fx.Node, .
     graph = fx.Graph()
     copies = {start: graph.placeholder(start.name)}
     copies[start].meta = dict(start.meta)
-    for node in _ancestors(ends, traced.graph, start):
+    for node in ancestors(ends, traced.graph, start):
         if node.op == "placeholder":
             raise ConfigError(
                 f"this backbone cannot be cut at {start.name}: its head uses the image again; take another one"
@@ -235,8 +235,21 @@ class _Shapes(fx.Interpreter):
         return result
 
 
-def _trace(model: nn.Module, height: int, width: int) -> tuple[fx.GraphModule, fx.Node, fx.Node, fx.Node]:
-    """Returns the traced model, and in it the features, the embedding and the logits."""
+def trace(model: nn.Module, height: int, width: int) -> tuple[fx.GraphModule, fx.Node, fx.Node, fx.Node]:
+    """Traces a classifier.
+
+    Args:
+        model: As for `split`.
+        height: As for `split`.
+        width: As for `split`.
+
+    Returns:
+        The traced model, whose nodes know their shapes for one image (`meta["shape"]`), and in it the features, the
+        embedding and the logits.
+
+    Raises:
+        ConfigError: If the network does not take images of that size.
+    """
     traced = fx.symbolic_trace(model.eval())
     blank = torch.zeros(1, 3, height, width, device=next(model.parameters()).device)
     try:
@@ -253,7 +266,7 @@ def _trace(model: nn.Module, height: int, width: int) -> tuple[fx.GraphModule, f
     pools = [node for node in nodes if is_global_pooling(node, traced)]
     features = embedding = last.all_input_nodes[0]
     if isinstance(traced.get_submodule(name), nn.Conv2d):  # pools after the classifier
-        while isinstance(_module(features, traced), nn.Dropout):
+        while isinstance(module_of(features, traced), nn.Dropout):
             features = features.all_input_nodes[0]
         with traced.graph.inserting_after(features):
             embedding = traced.graph.call_function(torch.mean, (features, (2, 3)))
@@ -262,13 +275,14 @@ def _trace(model: nn.Module, height: int, width: int) -> tuple[fx.GraphModule, f
     return traced, features, embedding, nodes[-1].all_input_nodes[0]
 
 
-def _module(node: fx.Node, traced: fx.GraphModule) -> nn.Module | None:
+def module_of(node: fx.Node, traced: fx.GraphModule) -> nn.Module | None:
+    """Returns the module that a node calls; None of what is no module."""
     return traced.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
 def is_global_pooling(node: fx.Node, traced: fx.GraphModule) -> bool:
     """Returns whether a node pools all cells of its input to one, or to a fixed grid; its shapes must be known."""
-    if isinstance(_module(node, traced), nn.AdaptiveAvgPool2d):
+    if isinstance(module_of(node, traced), nn.AdaptiveAvgPool2d):
         return True
     if node.target not in _POOLINGS:
         return False
@@ -276,7 +290,7 @@ def is_global_pooling(node: fx.Node, traced: fx.GraphModule) -> bool:
     return len(before) == 4 and before[1] == after[1]  # a mean of the colours pools nothing
 
 
-def _ancestors(ends: fx.Node | tuple[fx.Node, ...], graph: fx.Graph, start: fx.Node | None = None) -> list[fx.Node]:
+def ancestors(ends: fx.Node | tuple[fx.Node, ...], graph: fx.Graph, start: fx.Node | None = None) -> list[fx.Node]:
     """Returns what `ends` are computed from, themselves included, without `start` and what precedes it, in order."""
     pending = [ends] if isinstance(ends, fx.Node) else list(ends)
     found: set[fx.Node] = set()
@@ -290,7 +304,7 @@ def _ancestors(ends: fx.Node | tuple[fx.Node, ...], graph: fx.Graph, start: fx.N
 
 def _resolution(node: fx.Node, traced: fx.GraphModule) -> int | None:
     """Returns the pixels of a node's output where its module tells which axes are the spatial ones."""
-    module = _module(node, traced)
+    module = module_of(node, traced)
     shape = node.meta.get("shape", ())
     if isinstance(module, nn.Conv2d):
         return int(shape[2] * shape[3])

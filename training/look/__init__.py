@@ -1,0 +1,1 @@
+"""Looks into a trained network: what its layers, units and classes respond to, in one page."""
