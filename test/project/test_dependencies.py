@@ -50,6 +50,7 @@ TRAINING: list[dict[str, set[str]]] = [
     {"config": set(), "checkpoint": {"torch"}},
     {
         "moved_data": set(),
+        "scored_tests": set(),
         "networks": TORCH | {"numpy"},
         "batches": {"numpy", "torch", "torchvision", "cv2", "PIL", "tqdm"},
     },
