@@ -63,7 +63,7 @@ COVERED = {
     "follow_node/node.py: self._on_ray": ["follow_node: subscription ray"],
     "follow_node/node.py: self._check_parameters": ["follow_node: on-set parameter callback"],
     "follow_node/node.py: self._apply_parameters": ["follow_node: post-set parameter callback"],
-    "perception_node/node.py: heartbeat.after(lambda: topic.publish(self._frames.diagnose()))": [
+    "perception_node/node.py: heartbeat.after(lambda: topic.publish(self._frames.diagnose(self.refusal)))": [
         "perception_node: diagnose"
     ],
     "perception_node/node.py: node.autostart": ["perception_node: activate", "perception_node: activate, SystemExit"],

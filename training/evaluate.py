@@ -5,7 +5,8 @@
 
     python -m training.evaluate --checkpoint RUN/best.pt --data DIR --part test
 
-Where DIR has no folder of the part, the part is what the first checkpoint's run held out of that folder.
+Where DIR has no folder of the part, the part is what the first checkpoint's run held out of that folder. That the test
+part was scored is noted beside the checkpoints, and said when it is scored again.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from cnn_perception import metrics
 from cnn_perception.commands import exit_code
 from cnn_perception.errors import ConfigError, DataError, printable
 from cnn_perception.files import require_unused
-from training import checkpoint, distributed
+from training import checkpoint, distributed, scored_tests
 from training.batches.loader import Images, Order, data_loader
 from training.batches.workers import affordable
 from training.calibration import embeddings, ensemble, unknown_rule
@@ -286,6 +287,9 @@ def _evaluate(options: argparse.Namespace) -> None:
         text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
         write_text(path, text)
     print(_table(report))
+    if options.part == "test":
+        for line in scored_tests.note(paths, options.data, report["data_sha256"]):
+            print(printable(line))
     if options.ten_crop and (names := report["sided"]):
         print(f"beware: half of ten crops are mirrored, and left and right differ: {', '.join(map(repr, names[:3]))}")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +20,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from cnn_perception.camera_node.calibration_file import read_calibration
-from cnn_perception.errors import EXIT_OK, ConfigError, DataError, FrameError
+from cnn_perception.errors import EXIT_OK, ConfigError, DataError, FrameError, printable
 from cnn_perception.files import expanded
-from cnn_perception.image.listing import image_files, in_words
+from cnn_perception.image.listing import image_files, in_words, visible_folders
 from cnn_perception.image.messages import RgbImage, read_image
 from cnn_perception.image.raw import check_size
 from cnn_perception.ros import given_parameters, parameters, process, topics
@@ -96,7 +96,12 @@ class FrameSource:
     """
 
     def __init__(
-        self, source: str, loop: bool = False, preload: bool = False, size: tuple[int, int] | None = None
+        self,
+        source: str,
+        loop: bool = False,
+        preload: bool = False,
+        size: tuple[int, int] | None = None,
+        say: Callable[[str], object] = lambda _: None,
     ) -> None:
         """Opens the source.
 
@@ -105,6 +110,7 @@ class FrameSource:
             loop: Start again at the end.
             preload: Hold all frames in memory.
             size: (width, height) that every frame is resized to; None keeps it.
+            say: Is told that a folder is listed, which may take long, and what of it is passed over.
 
         Raises:
             ConfigError: If there is no such user as in `~user`.
@@ -119,10 +125,15 @@ class FrameSource:
         self._capture: cv2.VideoCapture | None = None
         if path.is_dir() and not self.is_device:
             ignored = Counter[str]()
+            say(f"listing {path}")
             self._files = image_files(path, ignored, recursive=False)
+            ignored["folders below"] += len(visible_folders(path))
+            there = in_words(ignored)
             if not self._files:
-                there = in_words(ignored) or "nothing"
+                there = there or "nothing"
                 raise DataError(f"{path}: no images in this folder, but {there}; give one with JPEG or PNG files")
+            if there:
+                say(printable(f"{path}: {len(self._files)} images; ignored: {there}"))
             self.rate_hz = _FOLDER_RATE_HZ
         else:
             self._capture = self._open(source, path)
@@ -227,7 +238,8 @@ class CameraNode(parameters.ParameterNode):
         parameters.declare(self, CameraNodeSettings)
         self._settings = parameters.read(self, CameraNodeSettings)
         size = (self._settings.width, self._settings.height) if self._settings.width else None
-        self._source = FrameSource(self._settings.source, self._settings.loop, self._settings.preload, size)
+        say = self.get_logger().info
+        self._source = FrameSource(self._settings.source, self._settings.loop, self._settings.preload, size, say)
         self._is_compressed = self._settings.image_transport == "compressed"
         message_type = CompressedImage if self._is_compressed else Image
         images = self.resolve_topic_name("image_raw")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from cnn_perception.evaluation.evaluation import EvaluationOptions, evaluate
 from cnn_perception.evaluation.labels import LARGEST_GAP_S
 from cnn_perception.evaluation.replay import WORKERS
 from cnn_perception.evaluation.report_record import Report
+from cnn_perception.image.listing import in_words
 from cnn_perception.label_text import SEPARATOR, UNLABELLED
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS
 
@@ -121,6 +123,8 @@ def _summary(report: Report, folder: Path) -> str:
     frames = report.scores.frames
     bad = ", ".join(f"{count} {reason}" for reason, count in frames.bad.items()) or "0"
     lines = [f"frames     {frames.total}: {frames.scored} scored, {frames.unlabelled} unlabelled, bad: {bad}"]
+    if report.ignored:
+        lines.append(f"ignored    {in_words(Counter(report.ignored))}")
     lines += report.scores.summary()
     if report.target is not None:
         lines.append(f"required   {report.target}: {'reached' if report.passed else 'MISSED'}")

@@ -252,6 +252,7 @@ def _make_report(
         passed=target.reached(scores) if target else None,
         latency=latency,
         frames_per_second=scores.frames.total / replayed.seconds if replayed.seconds else 0.0,
+        ignored=dict(frames.ignored),
         scores=scores,
         worst=tuple(worst_frame(frame.record, model.spec) for frame in replayed.by_badness()),
     )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from tqdm import tqdm
 
 from cnn_perception.bag.reader import Bag
 from cnn_perception.errors import ConfigError, DataError, FrameError, one_line
@@ -22,13 +25,15 @@ from cnn_perception.evaluation.labels import (
     require_names,
 )
 from cnn_perception.image.limits import FILE_PIXELS
-from cnn_perception.image.listing import image_files, visible_folders
+from cnn_perception.image.listing import image_files, in_words, visible_folders
 from cnn_perception.image.messages import AS_SENT, EncodedFile, EncodedImage, Overrides
 from cnn_perception.label_table import ListedFiles, Row, read_table
 from cnn_perception.label_text import Truth
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.tasks.classes import require_known
 from cnn_perception.tasks.registry import task_of
+
+_OUTSIDE = "images outside class folders, of which no class is known"
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +59,7 @@ class LabelledFrames:
         read: Starts from the first frame each time it is called.
         damage: What cannot be read of a damaged bag, a line each; complete once all frames were read.
         unused_labels: Says of the records of all frames which labels belong to none of them, a line or none.
+        ignored: How many files of a folder were passed over, by the reason.
     """
 
     path: Path
@@ -62,6 +68,7 @@ class LabelledFrames:
     read: Callable[[], Iterator[LabelledFrame]]
     damage: list[str] = field(default_factory=list)
     unused_labels: Callable[[Sequence[FrameRecord]], list[str]] = _none_unused
+    ignored: Mapping[str, int] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[LabelledFrame]:
         return self.read()
@@ -193,13 +200,14 @@ def frames_of_folder(folder: Path, labels: str, spec: ModelSpec) -> LabelledFram
     if not labels and not task.is_exclusive:
         columns = ",".join(("path", *task.usual_columns(spec.class_names)))
         raise ConfigError(f"--images for a {spec.task} model needs --labels, a CSV file with the columns {columns}")
-    images = _listed(Path(labels), folder, spec) if labels else _in_class_folders(folder, spec)
+    ignored = Counter[str]()
+    images = _listed(Path(labels), folder, spec) if labels else _in_class_folders(folder, spec, ignored)
 
     def frames() -> Iterator[LabelledFrame]:
         for index, image in enumerate(images):
             yield LabelledFrame(FrameRecord(index, image.name, 0, 0.0, image.truth), _content(image.path))
 
-    return LabelledFrames(folder, "", len(images), frames)
+    return LabelledFrames(folder, "", len(images), frames, ignored=+ignored)
 
 
 @dataclass(frozen=True)
@@ -218,11 +226,17 @@ def _content(path: Path) -> EncodedFile | FrameError:
         return FrameError("unreadable", f"{path}: cannot be read ({one_line(error)})")
 
 
-def _in_class_folders(folder: Path, spec: ModelSpec) -> list[_Image]:
-    of_class = {sub.name: image_files(sub) for sub in visible_folders(folder)}
+def _in_class_folders(folder: Path, spec: ModelSpec, ignored: Counter[str]) -> list[_Image]:
+    """Returns the images whose folders name their classes, and counts what else there is."""
+    with tqdm(desc="listing", unit=" files", delay=1, leave=False) as bar:
+        of_class = {sub.name: image_files(sub, ignored, listed=bar.update) for sub in visible_folders(folder)}
+        ignored[_OUTSIDE] += len(image_files(folder, ignored, recursive=False, listed=bar.update))
     names = [name for name, paths in of_class.items() if paths]
     if not names:
-        raise DataError(f"{folder}: there is no image in a class folder; arrange them as {folder}/CLASS/IMAGE.jpg")
+        there = f" (there are {words})" if (words := in_words(ignored)) else ""
+        raise DataError(
+            f"{folder}: there is no image in a class folder{there}; arrange them as {folder}/CLASS/IMAGE.jpg"
+        )
     require_known(names, spec.class_names, str(folder))
     return [_Image(path, path.relative_to(folder).as_posix(), name) for name in names for path in of_class[name]]
 

@@ -129,7 +129,8 @@ def _judged(frame: WorstFrame) -> tuple[str, str]:
 def _frames(report: Report) -> list[tuple[str, int]]:
     frames = report.scores.frames
     bad = [(f"bad: {reason}", count) for reason, count in frames.bad.items()]
-    return [("scored", frames.scored), ("unlabelled, not scored", frames.unlabelled), *bad, ("all", frames.total)]
+    rows = [("scored", frames.scored), ("unlabelled, not scored", frames.unlabelled), *bad, ("all", frames.total)]
+    return rows + [(f"not among them: {kind}", count) for kind, count in report.ignored.items()]
 
 
 def _model_card(report: Report) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,6 +117,7 @@ class Report:
         latency: Percentiles of each stage and of their sum, one frame at a time as on the robot, milliseconds;
             empty where it was not measured.
         frames_per_second: Rate of the whole evaluation, reading and decoding included, with all cores busy.
+        ignored: How many files of a folder were passed over, by the reason.
         scores: The figures, which depend on the model's task; in the file they stand beside the other fields.
         worst: Frames for a human's attention, the worst first.
         version: Version of this layout.
@@ -135,6 +137,7 @@ class Report:
     passed: bool | None
     latency: dict[str, Latency]
     frames_per_second: float
+    ignored: Mapping[str, int]
     scores: Scores
     worst: tuple[WorstFrame, ...]
     version: int = REPORT_VERSION

@@ -14,7 +14,13 @@ from cnn_perception.ros.process import Shutdown
 
 
 class ReportingNode(Protocol):
-    """What `reported` needs of a lifecycle node."""
+    """What `reported` needs of a lifecycle node.
+
+    Attributes:
+        refusal: Why the last transition was refused; empty if it was not.
+    """
+
+    refusal: str
 
     @property
     def shutdown(self) -> Shutdown:
@@ -61,10 +67,12 @@ def reported(done: str, is_last: bool = False) -> Callable[[Transition[NodeT]], 
 
 
 def _outcome(transition: Transition[NodeT], node: NodeT, state: LifecycleState, done: str) -> TransitionCallbackReturn:
+    node.refusal = ""
     try:
         outcome = transition(node, state)
     except PerceptionError as error:
-        node.get_logger().error(f"not {done}: {error}")
+        node.refusal = f"not {done}: {error}"
+        node.get_logger().error(node.refusal)
         return TransitionCallbackReturn.FAILURE
     except Exception as error:
         node.fail(error)

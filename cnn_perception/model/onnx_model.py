@@ -62,10 +62,10 @@ class OnnxModel:
         self._run_options = onnxruntime.RunOptions()
         self._map_run_options = onnxruntime.RunOptions()
 
-        def warm_up(session: Any) -> None:  # noqa: ANN401
+        def warm_up(session: Any, batch_sizes: Sequence[int]) -> None:  # noqa: ANN401
             self._session = session
             self._outputs = _verify_graph(path, session, self.spec)
-            for batch_size in options.warm_up_batches:
+            for batch_size in batch_sizes:
                 self._warm_up(batch_size)
 
         self._options = options
@@ -126,7 +126,8 @@ class OnnxModel:
             (K, rows, columns) float32 logits, see `spec.ScoreMapSpec`.
 
         Raises:
-            ModelError: If the model has no score map, or its file has been replaced since it was loaded.
+            ModelError: If the model has no score map, its file has been replaced since it was loaded, or its map takes
+                too much memory even of a small image.
             FrameError: If the provider fails on this image.
         """
         if self._map_session is None:
@@ -149,7 +150,13 @@ class OnnxModel:
         others = [name for name in self._options.provider_order if name != TENSORRT]
         threads = self._options.score_map_threads or self._options.intra_op_threads
         options = dataclasses.replace(self._options, providers=others, require_gpu=False, intra_op_threads=threads)
-        return open_session(file, self.spec, options, _ignore, _ignore).session
+        return open_session(file, self.spec, options, self._warm_up_map, _ignore).session
+
+    def _warm_up_map(self, session: Any, _batch_sizes: Sequence[int]) -> None:  # noqa: ANN401
+        """Makes a map of an image of the model's own size."""
+        size = self.spec.input
+        image = np.zeros((1, 3, size.height, size.width), np.float32)
+        session.run(["score_map"], {INPUT_NAME: image}, self._map_run_options)
 
     def _compute(self, names: Sequence[str], images: FloatArray) -> dict[str, FloatArray]:
         """Returns the outputs called `names`; raises ONNX Runtime's own errors."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import onnxruntime
 
+from cnn_perception import memory
 from cnn_perception.errors import ConfigError, ModelError, one_line
 from cnn_perception.model import tensorrt_cache
 from cnn_perception.model.nvidia import has_driver, read_gpu, tensorrt_version
@@ -38,7 +39,17 @@ _TRIED = ((1, 20), (1, 31))
 bring CUDA as a plugin, whose options have other names (microsoft/onnxruntime#29544)."""
 _TF32 = "NVIDIA_TF32_OVERRIDE"
 """Variable of the environment by which NVIDIA's libraries may compute fp32 in TF32; they read it once a process."""
+_MEMORY_BYTES, _MEMORY_TIMES_FILE = 2**30, 4
+"""Loading a model may take so much, and so many times its file (VGG-16, of 0.5 GiB, takes 1.1 GiB), ..."""
+_MEMORY_A_PIXEL, _MEMORY_A_THREAD = 2**11, 2**24
+"""... and so much for each pixel of its largest batch (VGG-16 takes a quarter of it) and each thread's stack."""
+_NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")
+"""Texts by which ONNX Runtime says that there is no more."""
 _LIBRARIES = {TENSORRT: "libonnxruntime_providers_tensorrt.so", CUDA: "libonnxruntime_providers_cuda.so"}
+
+
+WarmUp = Callable[[Any, Sequence[int]], None]
+"""Runs a session once for each of some batch sizes."""
 
 
 def _ort_errors() -> tuple[type[Exception], ...]:
@@ -50,6 +61,8 @@ def _ort_errors() -> tuple[type[Exception], ...]:
 
 ORT_ERRORS = _ort_errors()
 """Everything that ONNX Runtime raises when a model or a provider fails."""
+_START_ERRORS: tuple[type[Exception], ...] = (*ORT_ERRORS, MemoryError)
+"""The same, and where there is no memory for it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,21 +88,24 @@ def open_session(
     file: OnnxFile,
     spec: ModelSpec,
     options: SessionOptions,
-    warm_up: Callable[[Any], None],
+    warm_up: WarmUp,
     log: Callable[[str], None],
 ) -> ProviderSession:
-    """Opens a model on the first provider that runs it.
+    """Opens a model on the first provider that runs it, within a limit of memory: a small graph can ask for any amount.
+
+    Where a GPU may run it, the limit is kept by running it once on the CPU before, for the memory that a GPU's driver
+    takes cannot be told from the graph's.
 
     Args:
         file: The model.
         spec: Its description.
         options: How it is to be run.
-        warm_up: Runs a session once for every size that it will be used with: a GPU that ONNX Runtime has no code for
-            starts without an error and then cannot compute.
+        warm_up: Runs a session once for each of some batch sizes: a GPU that ONNX Runtime has no code for starts
+            without an error and then cannot compute.
         log: Is told what takes long, before it does.
 
     Raises:
-        ModelError: If not even the CPU can run it.
+        ModelError: If not even the CPU can run it, or it takes too much memory.
         ConfigError: If a GPU is required and none runs it.
     """
     reasons = _unusable(options.provider_order, spec)
@@ -98,7 +114,15 @@ def open_session(
     def start(providers: Sequence[str]) -> Any:  # noqa: ANN401
         return _start(providers, file, spec, options, warm_up, log)
 
-    session, failures = _start_first(usable, start, file.path, options)
+    allowance = _memory_allowance(file, spec, options)
+    has_gpu = bool(set(GPU_PROVIDERS) & set(usable)) and has_driver()
+    with memory.limited(allowance):
+        if has_gpu:
+            _rehearse(file, options, warm_up, allowance)
+        else:
+            session, failures = _start_first(usable, start, file.path, options, allowance)
+    if has_gpu:
+        session, failures = _start_first(usable, start, file.path, options, allowance)
     reasons |= failures
     started: Sequence[str] = session.get_providers()
     nodes = _count_nodes(session)
@@ -125,8 +149,44 @@ def _unusable(providers: Sequence[str], spec: ModelSpec) -> dict[str, str]:
     return reasons
 
 
+def _memory_allowance(file: OnnxFile, spec: ModelSpec, options: SessionOptions) -> int:
+    """Returns how many bytes loading a model and running it once may take."""
+    pixels = max(options.warm_up_batches) * spec.input.height * spec.input.width
+    threads = options.intra_op_threads or os.cpu_count() or 1
+    variable = _MEMORY_TIMES_FILE * len(file.data) + _MEMORY_A_PIXEL * pixels + _MEMORY_A_THREAD * threads
+    return memory.affordable(_MEMORY_BYTES + variable)
+
+
+def _rehearse(file: OnnxFile, options: SessionOptions, warm_up: WarmUp, allowance: int) -> None:
+    """Runs a model once on the CPU, and forgets it.
+
+    Raises:
+        ModelError: If that takes too much memory; whatever else is wrong, the provider to be used will say.
+    """
+    try:
+        warm_up(_create(file, [(CPU, {})], options), options.warm_up_batches[:1])
+    except _START_ERRORS as error:
+        if _is_out_of_memory(error):
+            raise _too_much_memory(file.path, allowance, error) from None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or any(text in str(error) for text in _NO_MEMORY)
+
+
+def _too_much_memory(path: Path, allowance: int, error: BaseException) -> ModelError:
+    return ModelError(
+        f"{path}: loading it takes more than {allowance / 2**30:.1f} GiB, as much as a model of its size may take and "
+        f"this machine has to spare ({reason_of(error)}); export it again, or free memory"
+    )
+
+
 def _start_first(
-    providers: Sequence[str], start: Callable[[Sequence[str]], Any], path: Path, options: SessionOptions
+    providers: Sequence[str],
+    start: Callable[[Sequence[str]], Any],
+    path: Path,
+    options: SessionOptions,
+    allowance: int,
 ) -> tuple[Any, dict[str, str]]:
     """Returns a session on the first provider that starts, and why those before it do not.
 
@@ -139,8 +199,10 @@ def _start_first(
     while session is None:
         try:
             session = start(remaining)
-        except ORT_ERRORS as error:
+        except _START_ERRORS as error:
             failed = remaining.pop(0)
+            if failed == CPU and _is_out_of_memory(error):
+                raise _too_much_memory(path, allowance, error) from None
             if failed == CPU:
                 raise ModelError(
                     f"{path}: ONNX Runtime {onnxruntime.__version__} cannot run it ({reason_of(error)}); "
@@ -163,14 +225,14 @@ def _start(
     file: OnnxFile,
     spec: ModelSpec,
     options: SessionOptions,
-    warm_up: Callable[[Any], None],
+    warm_up: WarmUp,
     log: Callable[[str], None],
 ) -> Any:  # noqa: ANN401
     """Returns a session on the first of the providers, with its engine from the cache where it is TensorRT."""
 
     def start(folder: Path | None) -> Any:  # noqa: ANN401
         session = _create(file, [(name, provider_options(name, spec, options, folder)) for name in providers], options)
-        warm_up(session)
+        warm_up(session, options.warm_up_batches)
         return session
 
     if providers[0] != TENSORRT:

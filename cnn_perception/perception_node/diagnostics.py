@@ -1,4 +1,8 @@
-"""The node's health as diagnostic_msgs: a status for each camera, one for the model, with stable names."""
+"""The node's health as diagnostic_msgs: a status for each camera, one for the model, with stable names.
+
+A node that was not activated, or was deactivated, is in order, as Nav2's lifecycle manager sees it. The level STALE is
+left to whoever hears nothing any more: diagnostic_aggregator makes an ERROR of it.
+"""
 
 from __future__ import annotations
 
@@ -71,6 +75,7 @@ def to_array(
     load_under_way: str = "",
     namesakes: str = "",
     viewers: ViewersReport | None = None,
+    refusal: str = "",
 ) -> DiagnosticArray:
     """Returns all statuses.
 
@@ -83,8 +88,10 @@ def to_array(
         load_under_way: Which model is being loaded, and for how long; empty if none is.
         namesakes: That there are other nodes of this name, see `topics.namesakes`; empty if there are none.
         viewers: What viewers got.
+        refusal: Why the node is not in the state that was asked for; empty where it is.
     """
-    statuses = [*(_camera_status(node, one) for one in cameras), _model_status(node, model, load_under_way)]
+    statuses = [_camera_status(node, one, refusal) for one in cameras]
+    statuses.append(_model_status(node, model, load_under_way, refusal))
     statuses += [_callbacks_status(node, overdue), _graph_status(node, namesakes)]
     if viewers is not None:
         statuses.append(_viewers_status(node, viewers))
@@ -97,10 +104,10 @@ def to_array(
     return array
 
 
-def _camera_status(node: str, camera: CameraStatus) -> DiagnosticStatus:
+def _camera_status(node: str, camera: CameraStatus, refusal: str) -> DiagnosticStatus:
     counts = camera.snapshot
     total = counts.total
-    level, text = _judged(camera)
+    level, text = _judged(camera) if camera.active else _at_rest("the node is not active", refusal)
     values = {
         "topic": camera.topic,
         "subscription": camera.subscription,
@@ -120,9 +127,7 @@ def _camera_status(node: str, camera: CameraStatus) -> DiagnosticStatus:
 
 
 def _judged(camera: CameraStatus) -> tuple[bytes, str]:
-    """Returns the level of a camera, and its worst trouble or what it does."""
-    if not camera.active:
-        return DiagnosticStatus.STALE, "the node is not active"
+    """Returns the level of a camera of an active node, and its worst trouble or what it does."""
     if camera.stalled:
         return DiagnosticStatus.ERROR, f"no frame is answered: {camera.stalled}"
     if camera.silence_s > camera.timeout_s:
@@ -135,6 +140,11 @@ def _judged(camera: CameraStatus) -> tuple[bytes, str]:
     if camera.drift is not None and camera.drift.warnings:
         return DiagnosticStatus.WARN, "; ".join(camera.drift.warnings)
     return DiagnosticStatus.OK, _activity(camera)
+
+
+def _at_rest(text: str, refusal: str) -> tuple[bytes, str]:
+    """Returns the level of what does nothing, on purpose or because a transition was refused, and which it is."""
+    return (DiagnosticStatus.ERROR, f"{text}: {refusal}") if refusal else (DiagnosticStatus.OK, text)
 
 
 def frames_warning(counts: Snapshot, remedy: str) -> str:
@@ -219,11 +229,13 @@ def _graph_status(node: str, namesakes: str) -> DiagnosticStatus:
     return _status(level, f"{node}: graph", namesakes or "no other node has this name", node, {})
 
 
-def _model_status(node: str, active: ActiveModel | None, load_under_way: str) -> DiagnosticStatus:
+def _model_status(node: str, active: ActiveModel | None, load_under_way: str, refusal: str) -> DiagnosticStatus:
     name = f"{node}: model"
+    if active is None and load_under_way:
+        return _status(DiagnosticStatus.WARN, name, load_under_way, node, {})
     if active is None:
-        level = DiagnosticStatus.WARN if load_under_way else DiagnosticStatus.STALE
-        return _status(level, name, load_under_way or "no model is loaded", node, {})
+        level, text = _at_rest("no model is loaded", refusal)
+        return _status(level, name, text, node, {})
     model = active.pipeline.model
     is_less = model.fallback and not active.options.session.is_default_choice
     level = DiagnosticStatus.WARN if is_less else DiagnosticStatus.OK

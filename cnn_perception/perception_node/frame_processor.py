@@ -315,8 +315,12 @@ class FrameProcessor:
         with self._lock:
             self._publish_infos()
 
-    def diagnose(self) -> DiagnosticArray:
-        """Returns the status of everything, with rates since the previous call; warns of cameras that are silent."""
+    def diagnose(self, refusal: str) -> DiagnosticArray:
+        """Returns the status of everything, with rates since the previous call; warns of cameras that are silent.
+
+        Args:
+            refusal: Why the node is not in the state that was asked for; empty where it is.
+        """
         settings = self._live.settings
         with self._lock:
             stalled = "" if self._running is None else self._running.executor.stalled()
@@ -332,7 +336,8 @@ class FrameProcessor:
             overdue = self._overdue_callbacks()
             loading = self._models.load_under_way
             report = self._viewers.report()
-            return diagnostics.to_array(stamp, name, statuses, self._models.current, overdue, loading, others, report)
+            model = self._models.current
+            return diagnostics.to_array(stamp, name, statuses, model, overdue, loading, others, report, refusal)
 
     def _tell_of_silence(self, status: diagnostics.CameraStatus) -> None:
         """Logs once, and then seldom, that no image comes and why, and that images come again."""

@@ -45,6 +45,7 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
         live: The parameters in force.
         shutdown: Of the process, by a defect in one of the node's threads.
         fail: Ends the process because of a defect; called with it in the thread that has met it.
+        refusal: Why the last transition was refused; empty if it was not.
     """
 
     def __init__(self, shutdown: process.Shutdown, node_name: str = "perception_node") -> None:
@@ -54,6 +55,7 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
         side_by_side = ReentrantCallbackGroup()
         parameters.serve_in_group(self, side_by_side)
         self.shutdown = shutdown
+        self.refusal = ""
         self._log = ThrottledLog(self.get_logger())
         self.fail = functools.partial(process.fail, self, self._log, shutdown)
         parameters.declare(self, Settings)
@@ -73,7 +75,9 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
         topic = self.create_publisher(DiagnosticArray, "/diagnostics", result_qos())
         heartbeat = shutdown.expect("no diagnostics", period_s + process.STALL_S)
         group = MutuallyExclusiveCallbackGroup()
-        self.create_timer(period_s, heartbeat.after(lambda: topic.publish(self._frames.diagnose())), group, clock)
+        self.create_timer(
+            period_s, heartbeat.after(lambda: topic.publish(self._frames.diagnose(self.refusal))), group, clock
+        )
         self._bond = self._bond_if_managed()
         self._at_end.callback(self._end_bond)
         self.create_service(SetBool, "~/set_enabled", self._set_enabled)

@@ -164,6 +164,7 @@ def run(make_node: Callable[[Shutdown], NodeT], work: Callable[[NodeT], int], ar
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     shutdown = Shutdown()
     threading.excepthook = functools.partial(_end_by_thread, shutdown)
+    sys.unraisablehook = _tell_of_destructor
     node: NodeT | None = None
     try:
         _initialise(argv)
@@ -225,6 +226,12 @@ def _end_by_thread(shutdown: Shutdown, raised: threading.ExceptHookArgs) -> None
     """Of a thread that nobody looks after; a SystemExit is how such a thread is ended on purpose."""
     if raised.exc_value is not None and not isinstance(raised.exc_value, SystemExit):
         _end_by_error(shutdown, raised.exc_value)
+
+
+def _tell_of_destructor(raised: sys.UnraisableHookArgs) -> None:
+    """Prints what nobody can be told of, but not what destructors meet in objects that a signal has left half made."""
+    if rclpy.ok() or not isinstance(raised.exc_value, (AttributeError, *CONTEXT_CLOSED)):
+        sys.__unraisablehook__(raised)
 
 
 def fail(node: Node, log: ThrottledLog, shutdown: Shutdown, error: BaseException) -> None:

@@ -6,6 +6,7 @@ sees a SystemExit: its group would be blocked for ever in a process that looks a
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -91,6 +92,13 @@ class SupervisedExecutor(Executor):
         for thread in self._threads:
             thread.join(max(0.0, deadline_s - time.monotonic()))
 
+    def _take_waitable(self, waitable: Any) -> Any:  # noqa: ANN401
+        """Overrides rclpy's, which only here forgets that a topic may be gone before its callback has its turn."""
+        try:
+            return super()._take_waitable(waitable)
+        except rclpy_implementation.InvalidHandle:
+            return None  # what the others return then
+
     def _run_all(self) -> None:
         while (call := self._waiting.get()) is not None:
             self._run(*call)
@@ -125,7 +133,8 @@ def _is_bad_clock(entity: Any, error: BaseException) -> bool:  # noqa: ANN401
 
 def _name(entity: Any) -> str:  # noqa: ANN401
     """Returns what a callback belongs to: a service or a topic by its name, all else by its kind."""
-    for attribute in ("srv_name", "topic_name"):
-        if name := getattr(entity, attribute, ""):
-            return str(name)
+    with contextlib.suppress(rclpy_implementation.InvalidHandle):  # a topic that is gone has no name any more
+        for attribute in ("srv_name", "topic_name"):
+            if name := getattr(entity, attribute, ""):
+                return str(name)
     return type(entity).__name__

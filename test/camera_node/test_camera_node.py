@@ -73,7 +73,8 @@ def test_unusable_source_is_named(tmp_path: Path):
     (tmp_path / "text.avi").write_text("not a video")
     with pytest.raises(DataError, match=r"nowhere\.mp4: no such device, video file or folder"):
         FrameSource(str(tmp_path / "nowhere.mp4"))
-    with pytest.raises(DataError, match="no images in this folder"):
+    (tmp_path / "empty" / "below").mkdir()
+    with pytest.raises(DataError, match="no images in this folder, but 1 folders below"):
         FrameSource(str(tmp_path / "empty"))
     with pytest.raises(DataError, match="cannot be opened as a video"):
         FrameSource(str(tmp_path / "text.avi"))

@@ -261,7 +261,7 @@ def test_the_threshold_splits_off_the_unsure_frames(tmp_path, model):
     assert report["top1_above_threshold"] == 1.0
 
 
-def test_a_folder_of_class_folders_is_scored(tmp_path, model):
+def test_a_folder_of_class_folders_is_scored(tmp_path, model, capsys):
     for name, colour in {"red/a.png": RED, "red/ä b.jpg": RED, "green/deep/c.png": BLUE}.items():
         (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(flat(colour)).save(tmp_path / "data" / name)
@@ -275,6 +275,10 @@ def test_a_folder_of_class_folders_is_scored(tmp_path, model):
     assert [row["file"] for row in rows] == ["green/broken.png", "green/deep/c.png", "red/a.png", "red/ä b.jpg"]
     assert report["confusion"] == [[2, 0, 0], [0, 0, 1], [0, 0, 0]]
     assert sum(report["frames"]["bad"].values()) == 1
+    assert report["ignored"] == {"hidden files": 1, "not an image (.txt)": 1}
+    assert "ignored    1 hidden files, 1 not an image (.txt)" in capsys.readouterr().out
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<td>not among them: hidden files</td><td>1</td>" in page
     assert not list((tmp_path / "out").glob("overlay.*"))
 
 

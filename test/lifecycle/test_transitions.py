@@ -25,6 +25,7 @@ class Stub:
         self.logger = SaidLogger()
         self.failures: list[BaseException] = []
         self.shutdown = Shutdown()
+        self.refusal = ""
 
     def get_logger(self) -> Any:
         return self.logger
@@ -55,7 +56,11 @@ def test_refusal_is_one_line_and_a_failed_transition():
     node = Stub(ConfigError("no such model"))
     assert node.on_configure(None) == TransitionCallbackReturn.FAILURE
     assert node.logger.said == [("error", "not configured: no such model")]
+    assert node.refusal == "not configured: no such model"
     assert node.failures == []
+    node.outcome = TransitionCallbackReturn.SUCCESS
+    node.on_configure(None)
+    assert node.refusal == ""
 
 
 def test_defect_ends_the_process():

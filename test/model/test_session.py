@@ -61,7 +61,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 def opened(file: OnnxFile, options: SessionOptions, spec: ModelSpec | None = None, **more: Any) -> ProviderSession:
     return open_session(
-        file, spec or tiny_spec(), options, more.get("warm_up", lambda _: None), more.get("log", lambda _: None)
+        file, spec or tiny_spec(), options, more.get("warm_up", lambda *_: None), more.get("log", lambda _: None)
     )
 
 
@@ -86,7 +86,7 @@ def test_provider_that_does_not_start_is_said_and_the_next_keeps_its_settings(ma
 
 
 def test_gpu_that_starts_and_cannot_compute_is_passed_over(machine: Machine, file: OnnxFile):
-    def warm_up(session: Any) -> None:
+    def warm_up(session: Any, _: Any) -> None:
         if session.get_providers()[0] == CUDA:
             raise module.ORT_ERRORS[-1]("no kernel image is available for execution on the device")
 
@@ -167,7 +167,7 @@ def test_model_that_not_even_the_cpu_runs_is_the_models_fault(machine: Machine, 
 
 
 def test_refusal_of_the_graph_is_not_taken_for_a_failing_provider(machine: Machine, file: OnnxFile):
-    def warm_up(_: Any) -> None:
+    def warm_up(*_: Any) -> None:
         raise ModelError("its input is wrong")
 
     with pytest.raises(ModelError, match="its input is wrong"):

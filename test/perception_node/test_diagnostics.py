@@ -29,11 +29,10 @@ from cnn_perception.perception_node.diagnostics import CameraStatus, to_array
 from cnn_perception.stream.drift import DriftReport
 from cnn_perception.stream.frame_counters import Snapshot, Tally
 
-OK, WARN, ERROR, STALE = (
+OK, WARN, ERROR = (
     DiagnosticStatus.OK,
     DiagnosticStatus.WARN,
     DiagnosticStatus.ERROR,
-    DiagnosticStatus.STALE,
 )
 RECENT = Tally(received=100, answered=100)
 SNAPSHOT = Snapshot(
@@ -68,9 +67,11 @@ def statuses(
     overdue: str = "",
     namesakes: str = "",
     viewers: ViewersReport | None = None,
+    refusal: str = "",
 ) -> dict[str, DiagnosticStatus]:
     """By what comes after the node's name."""
-    array = to_array(Time(sec=5), "/robot/node", cameras, model, overdue, namesakes=namesakes, viewers=viewers)
+    more = {"namesakes": namesakes, "viewers": viewers, "refusal": refusal}
+    array = to_array(Time(sec=5), "/robot/node", cameras, model, overdue, **more)
     assert array.header.stamp == Time(sec=5)
     for status in array.status:
         assert status.hardware_id == "/robot/node"
@@ -102,7 +103,8 @@ SIX_BAD = Counter({"encoding": 4, "size": 2})
     ("changes", "level", "text"),
     [
         ({}, OK, "25.0 frames/s answered"),
-        ({"active": False}, STALE, "the node is not active"),
+        ({"active": False}, OK, "the node is not active"),
+        ({"active": False, "silence_s": 9.0, "stalled": "nothing"}, OK, "the node is not active"),
         ({"silence_s": 3.0}, OK, "25.0 frames/s answered"),
         ({"silence_s": 3.25}, ERROR, "no image for 3.2 s"),
         ({"silence_s": 3.25, "silence": "nobody publishes it"}, ERROR, "no image for 3.2 s: nobody publishes it"),
@@ -237,9 +239,18 @@ def model(
     return ActiveModel(ModelOptions(onnx.path, session), pipeline, shadow, recorder)
 
 
-def test_without_a_model_its_status_is_stale():
+def test_without_a_model_all_is_well_unless_it_was_refused():
     status = statuses()["model"]
-    assert (status.level, status.message, status.values) == (STALE, "no model is loaded", [])
+    assert (status.level, status.message, status.values) == (OK, "no model is loaded", [])
+    resting = dataclasses.replace(CAMERA, active=False)
+    found = statuses(resting, refusal="not configured: no such file")
+    assert {found[name].level for name in ("model", "camera front")} == {ERROR}
+    assert found["model"].message == "no model is loaded: not configured: no such file"
+    assert found["camera front"].message == "the node is not active: not configured: no such file"
+
+
+def test_an_active_node_is_judged_by_its_frames_though_a_transition_was_refused():
+    assert statuses(CAMERA, refusal="not deactivated: as planned")["camera front"].level == OK
 
 
 def test_model_says_file_task_and_the_provider_really_in_use():

@@ -19,7 +19,7 @@ ROS = {
 # A folder, or a file that lies in none, and the libraries it may use beside the standard library. A tier may import
 # those above it, never one beside it or below; a file of a folder may import the others of its folder.
 RUNTIME: list[dict[str, set[str]]] = [
-    {"faces": set(), "errors": set(), "import_path": set(), "intervals": {"numpy"}},
+    {"faces": set(), "errors": set(), "import_path": set(), "intervals": {"numpy"}, "memory": set()},
     {"metrics": {"numpy"}, "label_text": set(), "label_table": set(), "files": set(), "commands": set()},
     {"image": {"numpy", "cv2", "cv_bridge", "PIL", "simplejpeg"}},
     {"model": {"numpy", "onnxruntime"}},
@@ -50,6 +50,7 @@ TRAINING: list[dict[str, set[str]]] = [
     {"config": set(), "checkpoint": {"torch"}},
     {
         "moved_data": set(),
+        "scored_tests": set(),
         "networks": TORCH | {"numpy"},
         "batches": {"numpy", "torch", "torchvision", "cv2", "PIL", "tqdm"},
     },

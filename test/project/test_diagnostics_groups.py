@@ -20,6 +20,7 @@ GENERIC = "diagnostic_aggregator/GenericAnalyzer"
 GROUP = "diagnostic_aggregator/AnalyzerGroup"
 FIELDS = {"type", "path", "regex", "startswith", "contains", "expected", "remove_prefix", "timeout"}
 PERCEPTION = "/Robot/Perception"
+OK, WARN, ERROR, STALE = range(4)  # of diagnostic_msgs/DiagnosticStatus
 
 
 def groups() -> dict[str, Any]:
@@ -66,6 +67,19 @@ def aggregated(names: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
+def rolled_up(statuses: Mapping[str, int]) -> dict[str, int]:
+    """The level of each group with a status in it: STALE where all are, ERROR where some are, else the highest."""
+    found: dict[str, list[int]] = {}
+    for name, places in aggregated(list(statuses)).items():
+        for place in places:
+            found.setdefault(place.rpartition("/")[0], []).append(statuses[name])
+    return {group: worst(levels) for group, levels in found.items()}
+
+
+def worst(levels: Sequence[int]) -> int:
+    return STALE if set(levels) == {STALE} else min(max(levels), ERROR)
+
+
 def test_every_status_that_a_node_publishes_is_in_exactly_one_group(tmp_path: Path):
     pytest.importorskip("rclpy", reason="needs ROS 2")
     from diagnostic_msgs.msg import DiagnosticArray
@@ -95,6 +109,39 @@ def test_every_status_that_a_node_publishes_is_in_exactly_one_group(tmp_path: Pa
     }
     assert all(place.startswith(f"{PERCEPTION}/") for (place,) in found.values())
     assert {status.hardware_id for status in arrays[-1].status} == {"/robot/perception_node"}
+
+
+def test_robot_whose_node_rests_on_purpose_is_not_red_and_one_whose_node_was_refused_is(tmp_path: Path):
+    pytest.importorskip("rclpy", reason="needs ROS 2")
+    from diagnostic_msgs.msg import DiagnosticArray
+    from lifecycle_msgs.msg import Transition
+    from perception import transition
+    from ros import new_domain, participant, running
+
+    domain = new_domain()
+    model = tmp_path / "tiny.onnx"
+    arrays: list[DiagnosticArray]
+
+    def groups_now() -> dict[str, int]:
+        arrays.clear()
+        ros.wait_for(lambda: len(arrays) >= 2, "diagnostics of now")
+        return rolled_up({status.name: status.level[0] for status in arrays[-1].status})
+
+    given = {"model": model, "autostart": False, "diagnostics_period_s": 0.05}
+    with running("perception_node", domain, tmp_path / "log", **given), participant(domain) as ros:
+        arrays = ros.collect(DiagnosticArray, "/diagnostics")
+        assert set(groups_now().values()) == {OK}
+        assert not transition(ros, Transition.TRANSITION_CONFIGURE)
+        assert groups_now()[f"{PERCEPTION}/Models"] == ERROR
+        write_tiny_model(model)
+        assert transition(ros, Transition.TRANSITION_CONFIGURE)
+        assert set(groups_now().values()) == {OK}
+        assert transition(ros, Transition.TRANSITION_ACTIVATE)
+        assert transition(ros, Transition.TRANSITION_DEACTIVATE)
+        assert set(groups_now().values()) == {OK}
+        assert transition(ros, Transition.TRANSITION_CLEANUP)
+        assert set(groups_now().values()) == {OK}
+    assert worst([OK, STALE]) == ERROR
 
 
 def test_only_camera_of_a_node_of_any_name_with_the_word_is_a_camera():

@@ -38,6 +38,38 @@ def nasty(root: Path) -> Path:
     return root
 
 
+def test_every_program_says_what_it_has_passed_over(tmp_path, capsys):
+    red = made(tmp_path / "red", "notes.txt", ".hidden.png", "below/.keep")
+    (red / "1.png").write_bytes(saved(PICTURE, "PNG"))
+    (tmp_path / "lost.png").write_bytes(saved(PICTURE, "PNG"))
+
+    found = frames_of_folder(tmp_path, "", tiny_spec()).ignored
+    assert found == {
+        "hidden files": 2,
+        "not an image (.txt)": 1,
+        "images outside class folders, of which no class is known": 1,
+    }
+    for program in (outside_images, of_folder):
+        program(red)
+        assert capsys.readouterr().out == f"{red}: 1 images; ignored: 2 hidden files, 1 not an image (.txt)\n"
+    heard: list[str] = []
+    FrameSource(str(red), say=heard.append)
+    assert heard == [
+        f"listing {red}",
+        f"{red}: 1 images; ignored: 1 hidden files, 1 not an image (.txt), 1 folders below",
+    ]
+
+
+def test_listing_that_takes_long_is_shown_from_the_second_second_on(tmp_path, monkeypatch, capsys):
+    clock = iter(range(1000))
+    monkeypatch.setattr("tqdm.std.time", lambda: next(clock))
+    red = made(tmp_path / "red", *(f"{number}.png" for number in range(20)))
+
+    for listing in (lambda: frames_of_folder(tmp_path, "", tiny_spec()), lambda: image_folder.every_image(red)):
+        listing()
+        assert "listing: " in capsys.readouterr().err
+
+
 def test_every_program_lists_the_same_files_of_one_nasty_folder(tmp_path, monkeypatch):
     red, green = nasty(tmp_path / "red"), made(tmp_path / "green", "1.png")
     expected = ["a.JFIF", "b", "broken.jpg", "c.dat", "caf\udce9.gif", "d.jpg", "gone.png", "photo.HEIC"]

@@ -14,7 +14,8 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 from ros import ROOT, TIMEOUT_S, new_domain
 
 STUB = """
-import os, sys, threading
+import os, signal, sys, threading, time
+import rclpy
 from builtin_interfaces.msg import Time
 from rclpy.clock import Clock as RosClock, ClockType
 from rclpy.parameter import Parameter
@@ -116,6 +117,31 @@ def with_full_pipe(node):
     node.create_timer(0.01, lambda: 1 / 0)
     return spin(node)
 
+def with_signal_while(replaced):
+    # Ctrl-C where rclpy makes this of its executor.
+    from rclpy import executors
+    original = getattr(executors, replaced)
+
+    def interrupted(*arguments, **named):
+        os.kill(os.getpid(), signal.SIGINT)
+        while rclpy.ok():
+            time.sleep(0.001)
+        return original(*arguments, **named)
+
+    def work(node):
+        setattr(executors, replaced, interrupted)
+        return spin(node)
+
+    return work
+
+class Broken:
+    def __del__(self):
+        raise AttributeError("as planned")
+
+def with_broken_destructor(node):
+    Broken()
+    return 0
+
 def with_hanging_callback_elsewhere(node):
     node.create_timer(0.01, never.wait, MutuallyExclusiveCallbackGroup())
     node.create_timer(0.2, lambda: node.shutdown.begin(1), MutuallyExclusiveCallbackGroup())
@@ -205,6 +231,17 @@ def test_heartbeat_that_stops_ends_the_process_and_shows_every_thread(work: str)
 def test_process_ends_although_a_callback_hangs_that_python_itself_would_wait_for():
     code, _ = said(start("with_hanging_callback_elsewhere", "quick"))
     assert code == 1
+
+
+@pytest.mark.parametrize("part", ["GuardCondition", "SignalHandlerGuardCondition"])
+def test_signal_while_the_executor_is_made_ends_the_process_without_a_word(part: str):
+    assert said(start(f"with_signal_while('{part}')", "quick")) == (0, "")
+
+
+def test_what_a_destructor_raises_is_still_printed():
+    code, text = said(start("with_broken_destructor", "quick"))
+    assert code == 0
+    assert "AttributeError: as planned" in text
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

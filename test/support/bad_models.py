@@ -12,9 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import onnx
-from onnx import TensorProto, helper
-from tiny_model import tiny_spec, with_unknown, write_tiny_model
+from onnx import TensorProto, helper, numpy_helper
+from tiny_model import tiny_spec, with_score_map, with_unknown, write_tiny_model
 
 from cnn_perception.model.spec import METADATA_KEY
 
@@ -185,6 +186,10 @@ def _loop(folder: Path) -> Path:
     return folder / "loop.onnx"
 
 
+def _gigabytes(kind: str) -> Callable[[Path], Path]:
+    return lambda folder: write_greedy_model(folder / "greedy.onnx", kind)
+
+
 _AGAIN = "export it again"
 BAD_MODELS = [
     BadModel("missing", lambda folder: folder / "none.onnx", "no such model file; make one with"),
@@ -240,7 +245,81 @@ BAD_MODELS = [
         _with_spec(with_unknown(tiny_spec(), -0.5, ((1.0, 0.0), (0.0, 1.0))).to_json()),
         f"unknown rule is for embeddings of 2 numbers, the graph has 3; {_AGAIN}",
     ),
+    BadModel("gigabytes from a constant", _gigabytes("constant"), f"loading it takes more than; {_AGAIN}"),
+    BadModel("gigabytes from an image", _gigabytes("image"), f"loading it takes more than; {_AGAIN}"),
 ]
+
+
+def _ones(name: str, *shape: int) -> TensorProto:
+    return numpy_helper.from_array(np.ones(shape, np.float32), name)
+
+
+def _sizes(name: str, *sizes: int) -> TensorProto:
+    return numpy_helper.from_array(np.array(sizes, np.int64), name)
+
+
+_ELEMENTS = 3_000_000_000
+GREEDY: dict[str, tuple[list[onnx.NodeProto], list[TensorProto]]] = {
+    "constant": (
+        [helper.make_node("ConstantOfShape", ["size"], ["huge"], value=_ones("one", 1))],
+        [_sizes("size", _ELEMENTS)],
+    ),
+    "expanded": ([helper.make_node("Expand", ["a", "size"], ["huge"])], [_ones("a", 1), _sizes("size", _ELEMENTS)]),
+    "image": (
+        [
+            helper.make_node("ReduceMean", ["image"], ["grey"], keepdims=0),
+            helper.make_node("Expand", ["grey", "size"], ["huge"]),
+        ],
+        [_sizes("size", _ELEMENTS)],
+    ),
+    "broadcast": ([helper.make_node("Add", ["a", "b"], ["huge"])], [_ones("a", 60_000, 1), _ones("b", 1, 60_000)]),
+    "range": (
+        [helper.make_node("Range", ["zero", "most", "one"], ["huge"])],
+        [_ones("one"), numpy_helper.from_array(np.float32(2**31), "most")],
+    ),
+    "many": (
+        [
+            *(
+                helper.make_node(
+                    "ConstantOfShape", ["size"], [f"h{number}"], value=helper.make_tensor("", 1, [1], [number])
+                )
+                for number in range(50)  # each of another value, or ONNX Runtime would make one of them
+            ),
+            helper.make_node("Sum", [f"h{number}" for number in range(50)], ["huge"]),
+        ],
+        [_sizes("size", 2**26)],
+    ),
+    "doubled": (
+        [
+            *(helper.make_node("Concat", [f"h{n}", f"h{n}"], [f"h{n + 1}"], axis=0) for n in range(30)),
+            helper.make_node("Identity", ["h30"], ["huge"]),
+        ],
+        [_ones("h0", 3)],
+    ),
+}
+"""Nodes of a few hundred bytes that give a tensor `huge` of more than ten gigabytes, and what they begin with."""
+
+
+def write_greedy_model(path: Path, kind: str, *, of: str = "embedding") -> Path:
+    """A valid model that computes what the tiny model does once it has found no room for gigabytes.
+
+    `of` is the output that needs them.
+    """
+    model = onnx.load(write_tiny_model(path, spec=with_score_map(tiny_spec()) if of == "score_map" else None))
+    nodes, tensors = GREEDY[kind]
+    place = next(number for number, node in enumerate(model.graph.node) if of in node.output)
+    model.graph.node[place].output[0] = "plain"
+    more = [
+        *nodes,
+        helper.make_node("ReduceMean", ["huge"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+        helper.make_node("Add", ["plain", "nothing"], [of]),
+    ]
+    for number, node in enumerate(more, place + 1):
+        model.graph.node.insert(number, node)
+    model.graph.initializer.extend([*tensors, numpy_helper.from_array(np.float32(0), "zero")])
+    onnx.save(model, path)
+    return path
 
 
 def write_endless_model(path: Path, rounds: int | None = None) -> Path:

@@ -6,6 +6,7 @@ Leaves to others: the scores themselves (test_metrics, test_train), data sets (t
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 from pathlib import Path
 
@@ -305,3 +306,38 @@ def test_every_refusal_is_one_line_and_exit_code_2(photos, runs, tmp_path, capsy
         errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
         assert len(errors) == 1
         assert message in errors[0]
+
+
+@pytest.fixture
+def run_with_a_test_part(runs, tmp_path):
+    """Data with a test part, and a run's folder for it."""
+    root = tmp_path / "parts"
+    for part, first in (("train", 0), ("val", 300), ("test", 600)):
+        write_folder(root / part, dict.fromkeys(NAMES, 6), first)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    checkpoint.save(folder / "best.pt", checkpoint.load(runs / "a" / "best.pt"))
+    return folder, root
+
+
+def test_a_test_part_that_was_scored_before_is_said_to_be_unseen_no_longer(run_with_a_test_part, tmp_path, capsys):
+    folder, root = run_with_a_test_part
+    command = ["--checkpoint", str(folder / "best.pt"), "--device", "cpu", "--data"]
+
+    def said(data: Path, *more: str) -> list[str]:
+        assert main([*command, str(data), *more]) == EXIT_OK
+        return [line for line in capsys.readouterr().out.splitlines() if "test part" in line]
+
+    assert said(root, "--part", "val") == []
+    assert said(root, "--part", "test") == []
+    year = str(datetime.datetime.now(datetime.timezone.utc).year)
+    (again,) = said(root, "--part", "test")
+    assert again.startswith(f"beware: for the run in {folder} the test part has been scored before, once, on {year}-")
+    assert "no longer unseen" in again
+    moved = root.rename(tmp_path / "moved")
+    (third,) = said(moved, "--part", "test")  # known by its content
+    assert "scored before, 2 times, last on " in third
+    (folder / "test_part_scored.csv").write_text("mine")
+    (fourth,) = said(moved, "--part", "test")
+    assert "cannot be noted" in fourth
+    assert (folder / "test_part_scored.csv").read_text() == "mine"

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from cnn_perception.errors import DataError
-from cnn_perception.image.listing import image_files
 from cnn_perception.model.outputs import FloatArray
 from training.batches.loader import Batch, Images, Order, data_loader
+from training.data.image_folder import every_image
 from training.data.records import Sample
 from training.loop import probe
 from training.loop.run import Run
@@ -155,7 +155,7 @@ def outside_images(path: Path) -> tuple[Sample, ...]:
     Raises:
         DataError: If there are none.
     """
-    files = image_files(path) if path.is_dir() else []
+    files = every_image(path)
     if not files:
         raise DataError(f"{path}: holds no image; name a folder of images that show none of the classes")
     return tuple(Sample(file, 0, "test") for file in files)

@@ -6,13 +6,23 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from cnn_perception.commands import for_shell
-from cnn_perception.errors import DataError
-from cnn_perception.image.listing import HIDDEN, JUNK, LINKED_FILES, broken_links, image_files, visible_folders
+from cnn_perception.errors import DataError, printable
+from cnn_perception.image.listing import (
+    HIDDEN,
+    JUNK,
+    LINKED_FILES,
+    broken_links,
+    image_files,
+    in_words,
+    visible_folders,
+)
 from cnn_perception.model.spec import Task
+from training import distributed
 from training.data.names import part_of
 from training.data.records import PARTS, ImageFinding, Listing, Part, Sample
 
@@ -36,7 +46,7 @@ def read(root: Path) -> Listing:
     """
     folders = _part_folders(root)
     ignored = Counter[str]()
-    with tqdm(desc="listing", unit=" files", delay=1, leave=False) as bar:
+    with _progress() as bar:
         found = {part: _class_files(folder, ignored, bar.update) for part, folder in folders.items()}
     names = tuple(sorted({name for classes in found.values() for name in classes}))
     _check_parts(root, found, names)
@@ -63,6 +73,23 @@ def read(root: Path) -> Listing:
         ),
         left_out=left_out,
     )
+
+
+def every_image(folder: Path) -> list[Path]:
+    """Returns all images below a folder, after saying what else lies there; none where it is no folder."""
+    if not folder.is_dir():
+        return []
+    ignored = Counter[str]()
+    with _progress() as bar:
+        found = image_files(folder, ignored, listed=bar.update)
+    if ignored and distributed.rank() == 0:
+        print(printable(f"{folder}: {len(found)} images; ignored: {in_words(ignored)}"))
+    return found
+
+
+def _progress() -> tqdm[Any]:
+    """Shows from the second second on how many files have been listed."""
+    return tqdm(desc="listing", unit=" files", delay=1, leave=False)
 
 
 def _part_folders(root: Path) -> dict[Part, Path]:

@@ -6,11 +6,12 @@ is there twice or contradicts itself is found before anything is learned from it
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,8 +127,9 @@ def load_images(source: Path, options: DataOptions | None = None, findings_csv: 
     listed, findings = conflicts.settle_classes(listed, options.on_conflict)
     findings += listed.left_out
     _write_findings(findings_csv, findings)
-    _refuse_conflicts(listed, findings, where)
-    _check_classes(listed)
+    with _refusing_with(findings):
+        _refuse_conflicts(listed, findings, where)
+        _check_classes(listed)
 
     listing, contents, more = _read_all(listed)
     findings += more
@@ -140,21 +142,18 @@ def load_images(source: Path, options: DataOptions | None = None, findings_csv: 
     same = duplicates.exact([content.pixels for content in contents])
     alike = look_alikes.find(listing, contents, same)
     _write_findings(findings_csv, [*findings, *look_alikes.findings(listing, listing, alike)])
-    try:
+    with _refusing_with(findings):
         _refuse_unusable(listing, findings, options.strict, where)
         _refuse_conflicts(listing, findings, where)
         _check_counts(listing, options.on_conflict)
         _check_groups(listing)
-    except DataError as error:
-        raise RefusedDataError(str(error), findings) from None
 
     samples = divide(listing, same, np.concatenate([*alike.values()]), options.division)
     kept = listing.keep(samples)
     findings += look_alikes.findings(listing, kept, alike)
     _write_findings(findings_csv, findings)
-    noted = dataclasses.replace(
-        listing, notes=(*listing.notes, *look_alikes.of_a_recording(listing, alike, options.split))
-    )
+    more_notes = (*look_alikes.not_sought(contents), *look_alikes.of_a_recording(listing, alike, options.split))
+    noted = dataclasses.replace(listing, notes=(*listing.notes, *more_notes))
     return _described(noted, kept, _digest(listing, contents), findings)
 
 
@@ -263,6 +262,15 @@ def _is_list_of_findings(path: Path) -> bool:
             return path.is_file() and file.readline(100) == f"{','.join(_FINDINGS)}\n".encode()
     except OSError:
         return False
+
+
+@contextlib.contextmanager
+def _refusing_with(findings: Sequence[ImageFinding]) -> Iterator[None]:
+    """Has what is refused in this block carry what was found before."""
+    try:
+        yield
+    except DataError as error:
+        raise RefusedDataError(str(error), findings) from None
 
 
 def _refuse_unusable(listing: Listing, findings: Sequence[ImageFinding], strict: bool, where: str) -> None:

@@ -81,6 +81,16 @@ def _alike(listing: Listing, one: Sample, other: Sample, kind: str) -> ImageFind
     return ImageFinding(other.path, f"{kind} of {one.path}{where}{what}", "warning", one.path)
 
 
+def not_sought(contents: Sequence[Content]) -> list[str]:
+    """Says that there are too many images for copies to be looked for that show a part only."""
+    if len(contents) <= copies.MAX_IMAGES:
+        return []
+    return [
+        f"cropped copies are not looked for among more than {copies.MAX_IMAGES} images, and there are {len(contents)}: "
+        "whole copies are; keep what belongs together in one part with --group-pattern"
+    ]
+
+
 def of_a_recording(listing: Listing, alike: Mapping[str, Pairs], split: By) -> list[str]:
     """Says what to do about look-alikes that are frames of one camera; nothing where that is done."""
     if split == "tail" or any(sample.group for sample in listing.samples):

@@ -12,10 +12,10 @@ from onnx import ModelProto
 from tqdm import tqdm
 
 from cnn_perception.errors import ConfigError, DataError
-from cnn_perception.image.listing import image_files
 from cnn_perception.model.gallery import Gallery
 from cnn_perception.model.spec import InputSpec
 from training.checkpoint import Checkpoint
+from training.data.image_folder import every_image
 from training.graphs.parity import evenly, prepared_image, runner
 from training.tasks.by_name import task_of
 
@@ -91,7 +91,7 @@ def of_folder(folder: Path) -> tuple[Reference, ...]:
     Raises:
         DataError: If there are none, or too many.
     """
-    files = image_files(folder) if folder.is_dir() else []
+    files = every_image(folder)
     if not files:
         raise DataError(f"--gallery-images {folder}: holds no image; name a folder of reference images")
     return _named(folder, files)

@@ -28,6 +28,7 @@ from training.batches import mixup
 from training.batches.loader import Images, Key
 from training.batches.mixup import Mixing
 from training.config import TrainConfig
+from training.data.conflicts import NO_IMAGE, NOT_IN_PART
 from training.data.look_alikes import ACROSS
 from training.data.records import PARTS, ImageFinding, LabelledImages, Part
 from training.data.scan import picture
@@ -68,7 +69,7 @@ class ShownBatch:
 
 @dataclass(frozen=True)
 class ShownFinding:
-    """Something that was noticed about an image, beside the image that it is a copy of."""
+    """Something that was noticed about an image, beside the image that it is a copy of; or about a class, without."""
 
     text: str
     action: str
@@ -269,7 +270,8 @@ def _gravity(finding: ImageFinding) -> tuple[int, str]:
 
 
 def _shown_finding(finding: ImageFinding) -> ShownFinding:
-    paths = [finding.path] if finding.other is None else [finding.path, finding.other]
+    is_of_class = finding.reason.startswith((NO_IMAGE, NOT_IN_PART))  # and its path that of the data set
+    paths = [] if is_of_class else [finding.path] if finding.other is None else [finding.path, finding.other]
     return ShownFinding(finding.reason, finding.action, tuple(_found(path) for path in paths))
 
 

@@ -226,5 +226,7 @@ def test_activation_that_is_refused_leaves_the_node_inactive(tmp_path: Path):
         for _ in range(2):
             assert not transition(ros, Transition.TRANSITION_ACTIVATE)
             assert state(ros) == "inactive"
-        assert diagnosis(ros, "camera").level == DiagnosticStatus.STALE
+        status = diagnosis(ros, "camera")
+        assert status.level == DiagnosticStatus.ERROR
+        assert status.message.startswith("the node is not active: not activated: parameter image_topic is '/2nd/image'")
         assert process.log.count("not activated: parameter image_topic is '/2nd/image'") == 2

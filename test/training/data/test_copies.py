@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from paths import SHARED_DATA
 from PIL import Image, ImageEnhance, ImageOps
-from tiny_images import write_folder
+from tiny_images import scene, write_folder
 
 from cnn_perception.errors import EXIT_OK
 from training.check import main
 from training.data import copies
 from training.data.copies import fingerprint, same_share
+from training.data.load import load_images
 
 
 def collage(seed: int, height: int = 240, width: int = 320) -> np.ndarray:
@@ -138,6 +139,17 @@ def test_an_image_and_its_crop_are_held_out_together(tmp_path, capsys):
 
     assert leaks(tmp_path / "d", tmp_path / "f.csv") == {}
     assert "30 images: cropped copy" in capsys.readouterr().out
+
+
+def test_where_there_are_too_many_images_for_crops_to_be_looked_for_it_is_said(tmp_path, monkeypatch):
+    root = tmp_path / "d"
+    for number in range(12):
+        (root / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(scene(number, 60, 80)).save(root / "ab"[number % 2] / f"{number}.png")
+    assert not any("cropped copies" in warning for warning in load_images(root).warnings)
+    monkeypatch.setattr(copies, "MAX_IMAGES", 11)
+    (said,) = [warning for warning in load_images(root).warnings if "cropped copies" in warning]
+    assert said.startswith("cropped copies are not looked for among more than 11 images, and there are 12")
 
 
 def test_one_thing_in_two_photographs_is_no_copy():

@@ -161,6 +161,30 @@ def test_a_data_set_that_is_refused_shows_why(photos, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        ("train", "class missing from a part: class 'stop' has no image in train and val, only in test"),
+        ("", "class without images: class 'stop' holds no image"),
+    ],
+)
+def test_classes_that_contradict_the_data_set_are_shown_though_no_image_was_read(part, says, photos, tmp_path, capsys):
+    root = tmp_path / "d"
+    for one in ("train", "val", "test") if part else ("",):
+        shutil.copytree(photos, root / one, dirs_exist_ok=True)
+        (root / one / "stop").mkdir()
+    if part:
+        shutil.copy(photos / "go" / "03.png", root / "test" / "stop" / "1.png")
+
+    assert main(["--data", str(root), "--preview", str(tmp_path / "p.html")]) == EXIT_BAD_INPUT
+
+    page = Page(tmp_path / "p.html")
+    assert page.sections["Findings"] == []  # a class has no picture
+    assert re.sub(r"\s+", " ", page.text).count(says) == 1
+    assert "Cannot be trained with" in page.text
+    assert "shown in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
     ("columns", "cells", "more", "says"),
     [
         (("red", "warm"), lambda k: (k % 2, int(k > 4)), ("--task", "multilabel"), "red 8 2"),
