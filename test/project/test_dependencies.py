@@ -63,7 +63,7 @@ TRAINING: list[dict[str, set[str]]] = [
         "evaluate": {"numpy", "torch"},
         "export": {"numpy", "torch", "onnx"},
     },
-    {"train": {"numpy"}},
+    {"train": {"numpy"}, "entry_points": set()},
 ]
 
 
