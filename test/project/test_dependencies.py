@@ -45,7 +45,12 @@ NEEDS_ROS = NODES | {"ros", "lifecycle", "entry_points"}
 TORCH = {"torch", "torchvision", "safetensors"}
 TRAINING: list[dict[str, set[str]]] = [
     {"distributed": {"torch"}, "tasks": {"numpy", "torch"}},
-    {"run_files": set(), "text_table": set(), "torch_files": {"torch", "safetensors"}},
+    {
+        "idx_files": {"numpy", "cv2", "tqdm"},
+        "run_files": set(),
+        "text_table": set(),
+        "torch_files": {"torch", "safetensors"},
+    },
     {"recipes": set(), "data": {"numpy", "cv2", "PIL", "tqdm"}},
     {"config": set(), "checkpoint": {"torch"}},
     {

@@ -68,9 +68,9 @@ def check(field: dataclasses.Field[Any], hint: Any, value: Any) -> None:  # noqa
     hint = required_type(hint)
     if typing.get_origin(hint) is Literal and value not in typing.get_args(hint):
         raise ConfigError(f"--{flag_of(field.name)}: {value!r} is none of {', '.join(typing.get_args(hint))}")
-    if hint in (int, float) or hint == tuple[int, int]:
+    if hint in (int, float, tuple[int, int], tuple[float, float]):
         fits = all(isinstance(n, int | float) and not isinstance(n, bool) and low <= n <= high for n in numbers)
-        whole = hint is float or all(isinstance(n, int) for n in numbers)
+        whole = hint in (float, tuple[float, float]) or all(isinstance(n, int) for n in numbers)
         if not (fits and whole and all(map(math.isfinite, numbers))):
             text = as_given(value)
             raise ConfigError(f"--{flag_of(field.name)}: {text} is out of range; it must be in [{low:g}, {high:g}]")

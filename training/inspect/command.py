@@ -18,6 +18,7 @@ from training.inspect.sources import of_backbone, of_file
 from training.inspect.stack import of_text
 from training.inspect.table import COLUMNS, as_text, rows
 from training.networks import layer_text
+from training.networks.classic import published_size
 from training.report import figures
 from training.run_files import write_csv
 
@@ -36,7 +37,8 @@ def _parser() -> argparse.ArgumentParser:
         "--input",
         nargs="+",
         metavar="SIZE",
-        help="image size in pixels: N, or HEIGHT WIDTH (224); of --layers the shape: CxL, CxHxW or CxDxHxW",
+        help="image size in pixels: N, or HEIGHT WIDTH (as published, 224 of most); of --layers the shape: CxL, CxHxW "
+        "or CxDxHxW",
     )
     parser.add_argument("--classes", type=int, help="of --backbone: their number (1000)")
     parser.add_argument("--csv", type=Path, help="write the table there, too")
@@ -75,7 +77,7 @@ def _show(options: argparse.Namespace, size: tuple[int, int] | None) -> None:
         table = of_text(options.layers, layer_text.input_shape(options.input[0]))
     else:
         title = options.backbone
-        table = of_backbone(options.backbone, options.classes or 1000, *(size or (224, 224)))
+        table = of_backbone(options.backbone, options.classes or 1000, *(size or published_size(title)))
     print(as_text(table))
     if options.csv:
         write_csv(options.csv, COLUMNS, [[row[name] for name in COLUMNS] for row in rows(table)])

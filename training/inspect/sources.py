@@ -13,7 +13,9 @@ from onnx import ModelProto, TensorProto
 
 from cnn_perception.errors import ConfigError, ModelError, one_line
 from training.graphs.layers import Layer, layers
-from training.networks import backbones
+from training.inspect.stack import of_text
+from training.networks import backbones, layer_text
+from training.networks.classic import TEXTS, published_size
 
 _KEPT_NUMBERS = 1024
 """Constants up to this many numbers are kept: shapes follow from them. Larger ones are weights."""
@@ -23,7 +25,7 @@ def of_backbone(name: str, class_count: int, height: int, width: int) -> list[La
     """Lists the layers of a network by name.
 
     Args:
-        name: As for `backbones.build`.
+        name: As for `backbones.build`; the layers of one that is written as text are listed as they are written.
         class_count: Likewise.
         height: Rows of the image, pixels.
         width: Columns of the image, pixels.
@@ -31,7 +33,9 @@ def of_backbone(name: str, class_count: int, height: int, width: int) -> list[La
     Raises:
         ConfigError: If there is no such network, or it does not take images of that size.
     """
-    model = backbones.build(name, class_count)
+    if (text := _text(name, class_count, (height, width))) is not None:
+        return of_text(text, (3, height, width))
+    model = backbones.build(name, class_count, size=(height, width))
     backbones.split(model, height, width)  # refuses a size that the network does not take
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's, about its own future
@@ -41,6 +45,15 @@ def of_backbone(name: str, class_count: int, height: int, width: int) -> list[La
         )
     assert program is not None
     return layers(_with_shapes(_without_weights(program.model_proto)), dict(model.named_parameters()).keys())
+
+
+def _text(name: str, class_count: int, size: tuple[int, int]) -> str | None:
+    """Returns the layers of a network that is written as text, where it is of the size that they are written for."""
+    own = name.startswith(layer_text.PREFIX)
+    text = name.removeprefix(layer_text.PREFIX) if own else TEXTS.get(name)
+    if text is None or not (own or size == published_size(name)):
+        return None
+    return layer_text.with_classes(text, class_count)
 
 
 def of_file(path: Path, size: tuple[int, int] | None) -> list[Layer]:
