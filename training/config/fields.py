@@ -29,7 +29,7 @@ def setting(
         high: The largest.
         probe: Whether `--mode probe` heeds it.
         needs: The setting without which it has no effect: `teacher`, or with the values that it must have or hold,
-            `optimizer=sgd,nesterov`; `not targets` for one beside which it has none.
+            `optimizer=sgd,nesterov`; `not targets` for one beside which it has none. Several are joined by `and`.
     """
     known = {"help": help, "low": low, "high": high, "probe": probe, "needs": needs}
     return dataclasses.field(default=default, metadata=known)

@@ -202,7 +202,7 @@ class TrainConfig:
         low=0,
         high=1,
         probe=False,
-        needs="backbone=googlenet_v1,googlenet",
+        needs="backbone=googlenet_v1,googlenet and weights=none and not feature_layer and not grid",
     )
     optimizer: Optimizer = setting("adamw", help="nesterov is sgd with Nesterov momentum", probe=False)
     momentum: float = setting(
@@ -243,6 +243,7 @@ class TrainConfig:
         help="how layers begin that get no --weights; own: as the architecture has it; normal: from N(0, 0.01), "
         "biases 1; standard: from N(0, 1), biases too; xavier and kaiming: biases 0",
         probe=False,
+        needs="not head_init=probe",
     )
     head_init: HeadInit = setting(
         "random",
