@@ -27,6 +27,7 @@ from training.config import TrainConfig
 from training.loop import cross_validation, lr_finder, out_of_memory, probe, tensorboard, trainer
 from training.loop.lr_finder import Sweep
 from training.loop.run import EpochRecord, Run, open_run, settings
+from training.networks.layer_text import short_name
 from training.report import figures, gain, provenance
 from training.report import page as html
 from training.run_files import write_csv, write_text
@@ -208,7 +209,7 @@ def summarise(run: Run, report: dict[str, Any], notes: Sequence[str]) -> None:
     for note in notes:
         print(note)
     print(f"{sum(report['seconds'].values()):.0f} s; report and figures in {printable(str(run.folder))}\nnext:")
-    name = f"{Path(run.config.data).name}_{run.config.backbone}.onnx"
+    name = f"{Path(run.config.data).name}_{short_name(run.config.backbone)}.onnx"
     words = ("--checkpoint", run.folder / "best.pt", "--output", Path("models", name))
     print(f"  {for_shell('python', '-m', 'training.export', *words)}")
     if "test" in report:
@@ -220,6 +221,8 @@ def notes(report: Mapping[str, Any]) -> list[str]:
     lines = ["in brackets: 95 % intervals, of shares of the images Wilson's, else by bootstrap"]
     if found := report["val"].get("headline"):
         lines.append(f"the robot: {headline_in_words(found)}")
+    if warning := gain.chance_warning(report["val"]):
+        lines.append(warning)
     if rule := report["calibration"].get("unknown"):
         rate = f"{rule['false_alarm_rate']:.1%} of the known images, promised {rule['promised_rate']:.1%}"
         lines.append(f"unknown rule: {rule['method']}, calls {rate} unknown; --unknown none leaves it out")

@@ -45,7 +45,12 @@ NEEDS_ROS = NODES | {"ros", "lifecycle", "entry_points"}
 TORCH = {"torch", "torchvision", "safetensors"}
 TRAINING: list[dict[str, set[str]]] = [
     {"distributed": {"torch"}, "tasks": {"numpy", "torch"}},
-    {"run_files": set(), "text_table": set(), "torch_files": {"torch", "safetensors"}},
+    {
+        "idx_files": {"numpy", "cv2", "tqdm"},
+        "run_files": set(),
+        "text_table": set(),
+        "torch_files": {"torch", "safetensors"},
+    },
     {"recipes": set(), "data": {"numpy", "cv2", "PIL", "tqdm"}},
     {"config": set(), "checkpoint": {"torch"}},
     {
@@ -65,7 +70,7 @@ TRAINING: list[dict[str, set[str]]] = [
         "evaluate": {"numpy", "torch"},
         "export": {"numpy", "torch", "onnx"},
     },
-    {"train": {"numpy"}},
+    {"train": {"numpy"}, "entry_points": set()},
 ]
 
 

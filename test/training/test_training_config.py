@@ -60,10 +60,15 @@ FLAGS = [
     ("--mixup", 0.0),
     ("--cutmix", 0.0),
     ("--balance", "none"),
+    ("--loss", "usual"),
+    ("--auxiliary-weight", 0.3),
     ("--optimizer", "adamw"),
     ("--momentum", 0.9),
+    ("--rmsprop-alpha", 0.99),
+    ("--adam-betas", (0.9, 0.999)),
     ("--lr", 0.001),
     ("--lr-decay-per-stage", 0.1),
+    ("--init", "own"),
     ("--head-init", "random"),
     ("--head-epochs", None),
     ("--last-stage-epochs", None),
@@ -158,6 +163,19 @@ def test_help_begins_with_the_ten_settings_that_matter_and_has_each_setting_in_o
         ({"cache_dir": "c", "cache_gb": 0.0}, ["--cache-dir has no effect without --cache-gb"]),
         ({"outside": "o", "unknown": "none"}, ["--outside has no effect without --unknown auto or energy or distance"]),
         ({"unknown": "energy"}, []),
+        ({"rmsprop_alpha": 0.9}, ["--rmsprop-alpha has no effect without --optimizer rmsprop"]),
+        ({"rmsprop_alpha": 0.9, "optimizer": "rmsprop"}, []),
+        ({"adam_betas": (0.8, 0.9), "optimizer": "sgd"},
+         ["--adam-betas has no effect without --optimizer adam or adamw"]),
+        ({"adam_betas": (0.8, 0.9)}, []),
+        ({"init": "xavier", "head_init": "probe"}, ["--init has no effect with --head-init=probe"]),
+        ({"init": "xavier"}, []),
+        ({"auxiliary_weight": 0.5}, ["--auxiliary-weight has no effect without --backbone googlenet_v1 or googlenet"]),
+        ({"auxiliary_weight": 0.5, "backbone": "googlenet"},
+         ["--auxiliary-weight has no effect without --weights none"]),
+        ({"auxiliary_weight": 0.5, "backbone": "googlenet", "weights": "none"}, []),
+        ({"auxiliary_weight": 0.5, "backbone": "googlenet_v1", "mode": "scratch", "grid": (1, 1)},
+         ["--auxiliary-weight has no effect with --grid"]),
     ],
 )  # fmt: skip
 def test_a_setting_that_has_no_effect_beside_the_others_is_named(given, expected):
@@ -168,11 +186,13 @@ def test_what_a_setting_needs_is_a_setting_and_one_of_its_values():
     fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
     hints = typing.get_type_hints(TrainConfig)
     for field in fields.values():
-        wanted, _, values = field.metadata["needs"].removeprefix("not ").partition("=")
-        if wanted:
-            known = SWITCHES if wanted == "augment" else typing.get_args(hints[wanted])
-            assert wanted in fields
-            assert not values or {*values.split(",")} <= {*known}
+        for need in field.metadata["needs"].split(" and "):
+            wanted, _, values = need.removeprefix("not ").partition("=")
+            if wanted:
+                assert wanted in fields
+                known = SWITCHES if wanted == "augment" else typing.get_args(hints[wanted])
+                is_open = hints[wanted] is str  # such as the names of networks
+                assert is_open or not values or {*values.split(",")} <= {*known}
 
 
 def test_the_settings_need_no_torch():
@@ -303,3 +323,20 @@ def test_a_config_of_before_there_were_some_settings_has_their_defaults():
 def test_a_foreign_config_is_refused(text):
     with pytest.raises(ConfigError, match="start a new run"):
         from_json(text, "config.json")
+
+
+@pytest.mark.parametrize("words", ["0.9", "0.9,1", "0.9,-0.1", "a,b", "0.9,0.99,0.999", "nan,0.9"])
+def test_betas_are_two_shares_below_1(words):
+    with pytest.raises((ConfigError, SystemExit)):
+        make(**PLACES, **parse(["--adam-betas", words]))
+
+
+def test_a_run_of_an_earlier_version_goes_on_without_what_it_did_not_have():
+    kept = make(**PLACES, backbone="googlenet", weights="none").to_dict()
+    for name in ("loss", "init", "rmsprop_alpha", "adam_betas", "auxiliary_weight"):
+        del kept[name]
+
+    found = from_json(json.dumps(kept), "config.json")
+
+    assert (found["loss"], found["init"], found["adam_betas"]) == ("usual", "own", (0.9, 0.999))
+    assert found["auxiliary_weight"] == 0

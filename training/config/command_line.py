@@ -11,8 +11,8 @@ from typing import Any, Literal, NoReturn
 from cnn_perception.errors import ConfigError
 from training.config.defaults import MODE_DEFAULTS
 from training.config.fields import as_given, flag_of, required_type
-from training.config.normalisation import colours
-from training.config.settings import TrainConfig
+from training.config.normalisation import Colours, colours
+from training.config.settings import Betas, TrainConfig
 from training.recipes import recipe as recipes
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -25,13 +25,13 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "network": (
         "input_size", "resize_mode", "crop_fraction", "interpolation", "mean", "std", "feature_layer", "grid",
-        "dropout", "head_init",
+        "dropout", "init", "head_init",
     ),
     "optimisation": (
-        "optimizer", "momentum", "weight_decay", "lr_decay_per_stage", "schedule", "warmup_epochs", "step_epochs",
-        "patience", "lr_gamma", "head_epochs", "last_stage_epochs", "freeze_norm", "label_smoothing", "balance",
-        "accumulate", "clip_norm", "ema", "select", "early_stop", "bad_steps", "teacher", "distil_weight",
-        "distil_temperature",
+        "loss", "auxiliary_weight", "optimizer", "momentum", "rmsprop_alpha", "adam_betas", "weight_decay",
+        "lr_decay_per_stage", "schedule", "warmup_epochs", "step_epochs", "patience", "lr_gamma", "head_epochs",
+        "last_stage_epochs", "freeze_norm", "label_smoothing", "balance", "accumulate", "clip_norm", "ema", "select",
+        "early_stop", "bad_steps", "teacher", "distil_weight", "distil_temperature",
     ),
     "augmentation": (
         "crop_area", "color_strength", "rotation_deg", "translate_px", "scale_factor", "shear_deg", "stretch_factor",
@@ -110,7 +110,7 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:  # noqa
     if typing.get_origin(hint) is Literal:
         return {"choices": typing.get_args(hint), "help": text}
     if typing.get_origin(hint) is tuple:
-        return {"type": _TUPLES[typing.get_args(hint)[0]], "help": text}
+        return {"type": _TUPLES[hint], "help": text}
     return {"type": hint, "help": text}
 
 
@@ -144,5 +144,15 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-_TUPLES: dict[type, Callable[[str], Any]] = {int: _size, float: colours, str: _names}
-"""How settings of several values are read, by the kind of these."""
+def _betas(text: str) -> tuple[float, float]:
+    try:
+        first, second = map(float, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no pair of numbers; write such as 0.9,0.999") from None
+    return first, second
+
+
+_TUPLES: dict[Any, Callable[[str], Any]] = {
+    tuple[int, int]: _size, Colours: colours, Betas: _betas, tuple[str, ...]: _names
+}  # fmt: skip
+"""How settings of several values are read."""

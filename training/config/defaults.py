@@ -29,9 +29,10 @@ def without_effect(given: Mapping[str, Any], config: TrainConfig) -> list[str]:
     fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
     lines = []
     for name, value in given.items():
-        needs = fields[name].metadata["needs"]
-        if value and needs and not _is_met(needs, config):
-            lines.append(f"warning: --{flag_of(name)} has no effect {_in_words(needs)}")
+        needs = fields[name].metadata["needs"].split(" and ")
+        unmet = [need for need in needs if need and not _is_met(need, config)]
+        if value and unmet:
+            lines.append(f"warning: --{flag_of(name)} has no effect {_in_words(unmet[0])}")
     return lines
 
 

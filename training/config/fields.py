@@ -29,7 +29,7 @@ def setting(
         high: The largest.
         probe: Whether `--mode probe` heeds it.
         needs: The setting without which it has no effect: `teacher`, or with the values that it must have or hold,
-            `optimizer=sgd,nesterov`; `not targets` for one beside which it has none.
+            `optimizer=sgd,nesterov`; `not targets` for one beside which it has none. Several are joined by `and`.
     """
     known = {"help": help, "low": low, "high": high, "probe": probe, "needs": needs}
     return dataclasses.field(default=default, metadata=known)
@@ -68,9 +68,9 @@ def check(field: dataclasses.Field[Any], hint: Any, value: Any) -> None:  # noqa
     hint = required_type(hint)
     if typing.get_origin(hint) is Literal and value not in typing.get_args(hint):
         raise ConfigError(f"--{flag_of(field.name)}: {value!r} is none of {', '.join(typing.get_args(hint))}")
-    if hint in (int, float) or hint == tuple[int, int]:
+    if hint in (int, float, tuple[int, int], tuple[float, float]):
         fits = all(isinstance(n, int | float) and not isinstance(n, bool) and low <= n <= high for n in numbers)
-        whole = hint is float or all(isinstance(n, int) for n in numbers)
+        whole = hint in (float, tuple[float, float]) or all(isinstance(n, int) for n in numbers)
         if not (fits and whole and all(map(math.isfinite, numbers))):
             text = as_given(value)
             raise ConfigError(f"--{flag_of(field.name)}: {text} is out of range; it must be in [{low:g}, {high:g}]")

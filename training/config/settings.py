@@ -28,6 +28,9 @@ Balance = Literal["none", "weights", "sampler"]
 Device = Literal["auto", "cpu", "cuda"]
 HeadInit = Literal["random", "probe"]
 Select = Literal["best", "last"]
+Loss = Literal["usual", "squared"]
+Init = Literal["own", "normal", "standard", "xavier", "kaiming"]
+Betas = tuple[float, float]
 Amp = Literal["auto", "off", "bf16", "fp16"]
 UnknownChoice = Literal["auto", "energy", "distance", "none"]
 
@@ -41,8 +44,8 @@ class TrainConfig:
     """
 
     data: str = setting(
-        help="image folder: DIR/train|val|test/CLASS/*, or DIR/CLASS/*, which is then split; or a CSV file, see "
-        "training/data/csv_table.py"
+        help="image folder: DIR/train|val|test/CLASS/*, or DIR/CLASS/*, which is then split; or a folder of MNIST's "
+        "idx files; or a CSV file, see training/data/csv_table.py"
     )
     output: str = setting(help="folder of the run: checkpoints, history, report and figures")
     task: TaskChoice = setting("auto", help="what to learn; auto: classes, or the numbers of --targets")
@@ -72,7 +75,8 @@ class TrainConfig:
     )
     backbone: str = setting(
         "resnet18",
-        help="any torchvision classifier by name, such as resnet50 or vgg16_bn, or one of training/networks/classic.py",
+        help="any torchvision classifier by name, such as resnet50 or vgg16_bn, one of training/networks/classic.py, "
+        "or 'layers: conv 16 3x3 p1, relu, pool 2x2, fc', as for training.inspect --layers",
     )
     weights: str = setting("imagenet", help="'imagenet' (downloaded by torchvision), 'none', or a .pth/.safetensors")
     feature_layer: str | None = setting(
@@ -186,6 +190,20 @@ class TrainConfig:
         "none", help="against rare classes: weights in the loss, or a sampler that shows them more often", probe=False
     )
 
+    loss: Loss = setting(
+        "usual",
+        help="what is minimised; usual: cross-entropy of classes, Huber's loss of numbers; squared: half the squared "
+        "distance of the outputs' sigmoids to the classes, of the outputs to the numbers",
+        probe=False,
+    )
+    auxiliary_weight: float = setting(
+        0.3,  # Source: Szegedy et al., Going Deeper with Convolutions, 2015, section 5
+        help="share of the loss of each auxiliary classifier of a GoogLeNet that learns from --weights none; 0: none",
+        low=0,
+        high=1,
+        probe=False,
+        needs="backbone=googlenet_v1,googlenet and weights=none and not feature_layer and not grid",
+    )
     optimizer: Optimizer = setting("adamw", help="nesterov is sgd with Nesterov momentum", probe=False)
     momentum: float = setting(
         0.9,
@@ -195,6 +213,22 @@ class TrainConfig:
         probe=False,
         needs="optimizer=sgd,nesterov,rmsprop",
     )
+    rmsprop_alpha: float = setting(
+        0.99,
+        help="of rmsprop: share of the former mean square that a step keeps",
+        low=0,
+        high=0.999999,
+        probe=False,
+        needs="optimizer=rmsprop",
+    )
+    adam_betas: Betas = setting(
+        (0.9, 0.999),
+        help="of adam and adamw: shares of the former mean and mean square that a step keeps; onecycle moves the first",
+        low=0,
+        high=0.999999,
+        probe=False,
+        needs="optimizer=adam,adamw",
+    )
     lr: float = setting(1e-3, help="learning rate of the head", low=1e-12, high=1e3, probe=False)
     lr_decay_per_stage: float = setting(
         0.1,
@@ -203,6 +237,13 @@ class TrainConfig:
         high=1,
         probe=False,
         needs="mode=finetune",
+    )
+    init: Init = setting(
+        "own",
+        help="how layers begin that get no --weights; own: as the architecture has it; normal: from N(0, 0.01), "
+        "biases 1; standard: from N(0, 1), biases too; xavier and kaiming: biases 0",
+        probe=False,
+        needs="not head_init=probe",
     )
     head_init: HeadInit = setting(
         "random",

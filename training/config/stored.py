@@ -14,8 +14,10 @@ CHANGED_BY_RESUME = (
     "compile", "tensorboard", "unknown", "false_alarm_rate", "outside",
 )  # fmt: skip
 """Settings that may differ when a run is continued."""
-_ADDED = ("mean", "std", "classes", "on_conflict")
+_ADDED = ("mean", "std", "classes", "on_conflict", "loss", "init", "rmsprop_alpha", "adam_betas")
 """Settings that a run of an earlier version does not have; their defaults are what it did."""
+_OFF = {"auxiliary_weight": 0.0}
+"""The same, with what it did where that is no default."""
 
 
 def from_json(text: str, where: str) -> dict[str, Any]:
@@ -29,7 +31,7 @@ def from_json(text: str, where: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{where} is not JSON ({error}); start a new run") from None
     usual = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
-    added = {name: usual[name] for name in _ADDED}
+    added = {name: usual[name] for name in _ADDED} | _OFF
     if not isinstance(value, dict) or (added | value).keys() != usual.keys():
         raise ConfigError(f"{where} does not hold the settings of this version; start a new run")
     value = added | value

@@ -20,6 +20,7 @@ import numpy as np
 
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.image.listing import in_words
+from training import idx_files
 from training.data import classes_file, conflicts, csv_table, duplicates, image_folder, look_alikes, names, scan
 from training.data.choices import By, OnConflict, TaskChoice
 from training.data.conflicts import COPY, ERRORS, NO_IMAGE, NOT_IN_PART, OTHER_NUMBERS, TWO_LABELS, TWO_PARTS
@@ -107,7 +108,8 @@ def load_images(source: Path, options: DataOptions | None = None, findings_csv: 
     """Finds, checks and splits labelled images.
 
     Args:
-        source: DIR with train, val and test folders of class folders, or with class folders; or a CSV file.
+        source: DIR with train, val and test folders of class folders, or with class folders; or with MNIST's idx files;
+            or a CSV file.
         options: How it is read and split; as usual by default.
         findings_csv: Where what was found is listed (path, reason, action); written if there is anything.
 
@@ -212,7 +214,7 @@ def _listed(source: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
         )
     if source.is_dir() and (targets or task not in ("auto", image_folder.TASK)):
         raise ConfigError(f"{source}: an image folder gives each image one class; write the labels to a CSV file")
-    return image_folder.read(source)
+    return image_folder.read(idx_files.unpacked(source) if idx_files.found(source) else source)
 
 
 def _read_all(listing: Listing) -> tuple[Listing, list[Content], list[ImageFinding]]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
@@ -21,6 +23,25 @@ _QUANTISED = {TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32}
 _GLOBAL_POOLINGS = {"GlobalAveragePool", "GlobalMaxPool", "ReduceMax", "ReduceMean", "ReduceSum"}
 _PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _JOINS = {"Add", "Concat", "Mul", "Sum"}
+_FLOAT32_BYTES = 4
+_RENAMED = re.compile(r"onnx::|\d+$")
+"""How names begin that exporters give to weights which are no longer those of the network."""
+_CLASSES = "pkg.torch.onnx.class_hierarchy"
+"""Under which torch's exporter notes the modules that a node was made of."""
+SUMMED = ("parameters", "multiply_adds", "memory")
+"""What adds up over the layers."""
+
+
+class Sight(Protocol):
+    """What a cell sees, a number for each axis; see `receptive_field.Geometry`."""
+
+    @property
+    def stride(self) -> Sequence[float]:
+        """Distance of neighbouring cells."""
+
+    @property
+    def receptive_field(self) -> Sequence[int]:
+        """Pixels a cell depends on; 0 means the whole input."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +58,8 @@ class Layer:
         multiply_adds: Products that are summed up; biases, normalisations and poolings count nothing.
         geometry: Receptive field and distance of its cells; None behind the last grid of cells.
         misfit: Why the window does not fit its input; empty if it does.
+        groups: Of channels that are convolved apart.
+        remark: What else has to be known of its figures; empty if nothing.
     """
 
     name: str
@@ -46,13 +69,20 @@ class Layer:
     window: Window | None
     parameters: int
     multiply_adds: int
-    geometry: Geometry | None
+    geometry: Sight | None
     misfit: str
+    groups: int = 1
+    remark: str = ""
+
+    @property
+    def memory(self) -> int:
+        """Bytes of what it gives, as float32."""
+        return _FLOAT32_BYTES * math.prod(self.output)
 
 
 def totals(table: Sequence[Layer]) -> dict[str, int]:
-    """Returns the sums of `parameters` and `multiply_adds`."""
-    return {name: sum(getattr(layer, name) for layer in table) for name in ("parameters", "multiply_adds")}
+    """Returns the sums of `parameters`, `multiply_adds` and `memory`."""
+    return {name: sum(getattr(layer, name) for layer in table) for name in SUMMED}
 
 
 def layers(model: ModelProto, parameters: Collection[str] | None = None) -> list[Layer]:
@@ -103,8 +133,21 @@ def _layer(
         parameters=parameters,
         multiply_adds=_multiply_adds(node, shapes, given),
         geometry=geometry,
-        misfit="" if read is None else misfit(read, taken[2:], given[2:]),
+        misfit="" if read is None or node.op_type == "ConvTranspose" else misfit(read, taken[2:], given[2:]),
+        groups=next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1),
+        remark=_folded(node),
     )
+
+
+def _folded(node: NodeProto) -> str:
+    """Says where an exporter put a batch normalisation into the weights of the layer before, as far as it tells."""
+    if node.op_type not in _PRODUCTS:
+        return ""
+    if any(item.key == _CLASSES and "BatchNorm" in item.value for item in node.metadata_props):
+        return "a batch normalisation is folded in: its numbers are in this bias"
+    if any(_RENAMED.match(name) for name in node.input[1:2]):
+        return "weights changed by the exporter: a batch normalisation may be folded in"
+    return ""
 
 
 def _count(name: str, shapes: dict[str, Shape]) -> int:
@@ -117,16 +160,16 @@ def misfit(read: Window, size: tuple[int, ...], cells: tuple[int, ...]) -> str:
 
     Args:
         read: The window, with kernel K, stride S and padding P.
-        size: (rows, columns) of the input, W.
-        cells: (rows, columns) of the output; where they are rounded up, the last window hangs over.
+        size: Of each axis of the input, W, such as (rows, columns).
+        cells: Likewise of the output; where they are rounded up, the last window hangs over.
 
     Returns:
-        One phrase for each axis, one for both where they are equal; empty if all fit.
+        One phrase for each axis, one for all where they are equal; empty if all fit.
     """
     said = [_misfit_along(axis, read, size[axis], given) for axis, given in enumerate(cells)]
     if len(set(said)) == 1:
         return said[0]
-    named = zip(("rows", "columns"), said, strict=True)
+    named = zip(("depth", "rows", "columns")[-len(said) :], said, strict=True)
     return "; ".join(f"{axis} {text}" for axis, text in named if text)
 
 
@@ -182,6 +225,9 @@ def _is_weight(tensor: TensorProto, quantised: Collection[str]) -> bool:
 
 
 def _name(node: NodeProto, own: list[str]) -> str:
+    if own and _RENAMED.match(own[0]) and node.name:
+        parts = node.name.strip("/").split("/")  # such as /features/0/Conv
+        return ".".join(parts[:-1] or parts)
     if own:
         return own[0].rpartition(".")[0] or own[0]
     return (node.name or node.output[0]).removeprefix("node_")  # as torch's exporter begins them all

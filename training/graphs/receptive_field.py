@@ -1,9 +1,8 @@
 """What a cell of a feature map sees of the input, worked out from the ONNX graph.
 
-Each tensor is described, along each axis, by the input pixels that its cell 0 depends on and by the distance to the
-next cell. A convolution or pooling widens the first and multiplies the second; where branches meet, the union counts.
-
-Source: A. Araujo, W. Norris, J. Sim, Computing Receptive Fields of Convolutional Neural Networks, Distill 2019.
+Each tensor is described, along each axis, by the input pixels that its cells depend on and by the distance to the next
+cell, see `axis`. A convolution or pooling widens the first and multiplies the second, a transposed convolution divides
+it; where branches meet, the union counts.
 """
 
 from __future__ import annotations
@@ -14,14 +13,20 @@ from dataclasses import dataclass, replace
 
 from onnx import ModelProto, NodeProto, helper
 
-_WINDOWED = {"Conv", "MaxPool", "AveragePool"}
+from training.graphs import axis
+from training.graphs.axis import Axis
+
+_WINDOWED = {"AveragePool", "Conv", "ConvTranspose", "LpPool", "MaxPool"}
 _POINTWISE = {
     "Add", "BatchNormalization", "Cast", "CastLike", "Clip", "Concat", "DequantizeLinear", "Div", "Dropout", "Elu",
     "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LRN", "LeakyRelu", "Mul", "PRelu", "Pow",
     "QuantizeLinear", "Relu", "Sigmoid", "Softplus", "Sqrt", "Sub", "Tanh",
 }  # fmt: skip
 """Neither moves nor mixes pixels; Concat does so for channels, the only axis image classifiers concatenate."""
-_RESHAPING = {"Gather", "Pad", "ReduceMean", "ReduceSum", "Reshape", "Slice", "Split", "Squeeze", "Unsqueeze"}
+_RESHAPING = {
+    "Gather", "Pad", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceSum", "ReduceSumSquare", "Reshape", "Slice", "Split",
+    "Squeeze", "Unsqueeze",
+}  # fmt: skip
 """They leave the pixels in place where the last two axes stay as they are."""
 _DATA_INPUTS = {"CastLike": 1, "Expand": 1, "Shape": 0, "Size": 0}
 """How many inputs, the first ones, hand on their values; the others give a type or a size only."""
@@ -64,12 +69,10 @@ class Window:
 
 @dataclass(frozen=True)
 class _Axis:
-    """One spatial axis of a tensor: its place, the distance of cells, the first and last pixel that cell 0 sees."""
+    """One spatial axis of a tensor: its place, and what its cells see."""
 
     place: int
-    stride: int = 1
-    first: int = 0
-    last: int = 0
+    sees: Axis = Axis()  # noqa: RUF009  (frozen)
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,9 @@ def shapes_of(model: ModelProto) -> dict[str, Shape]:
 def window(node: NodeProto, shapes: dict[str, Shape]) -> Window | None:
     """Returns the window of a convolution or pooling; None for other nodes, and where the shapes do not tell it.
 
-    Source: ONNX operators, Conv and MaxPool: their defaults, and the padding of `auto_pad`.
+    That of a transposed convolution is the one of which it is the transpose: it leaves its padding out of its output.
+
+    Source: ONNX operators, Conv, ConvTranspose and MaxPool: their defaults, and the padding of `auto_pad`.
     """
     if node.op_type not in _WINDOWED:
         return None
@@ -146,13 +151,22 @@ def window(node: NodeProto, shapes: dict[str, Shape]) -> Window | None:
     dilation = attributes.get("dilations", [1] * count)
     pads = attributes.get("pads", [0] * 2 * count)
     automatic = attributes.get("auto_pad", b"NOTSET").decode()
-    if automatic.startswith("SAME"):
-        sizes = shapes.get(node.input[0], [])[2:]
-        if len(sizes) != count or not all(isinstance(size, int) for size in sizes):
+    if automatic.startswith("SAME") or "output_shape" in attributes:
+        sizes, cells = (shapes.get(name, [])[2:] for name in (node.input[0], node.output[0]))
+        if len(sizes) != count or not all(isinstance(size, int) for size in (*sizes, *cells)):
             return None
-        rows = zip(map(int, sizes), kernel, stride, dilation, strict=True)
-        total = [_same_padding(*row) for row in rows]
-        before = [(pad + (automatic == "SAME_LOWER")) // 2 for pad in total]
+        if node.op_type == "ConvTranspose":
+            extra = attributes.get("output_padding", [0] * count)
+            ends = zip(map(int, sizes), map(int, cells), extra, strict=True)
+            reach = [(size - 1) * dilated + 1 for size, dilated in zip(kernel, dilation, strict=True)]
+            total = [
+                max(step * (size - 1) + more + wide - given, 0)
+                for step, wide, (size, given, more) in zip(stride, reach, ends, strict=True)
+            ]
+        else:
+            rows = zip(map(int, sizes), kernel, stride, dilation, strict=True)
+            total = [_same_padding(*row) for row in rows]
+        before = [(pad + (automatic != "SAME_UPPER")) // 2 for pad in total]
         pads = before + [pad - front for pad, front in zip(total, before, strict=True)]
     return Window(tuple(kernel), tuple(stride), tuple(dilation), tuple(pads[:count]), tuple(pads[count:]))
 
@@ -175,11 +189,11 @@ def _grids(model: ModelProto) -> dict[str, _Grid]:
 
 
 def _place(axes: tuple[_Axis, _Axis], whole: bool) -> Geometry:
-    down, right = (0 if whole else axis.last - axis.first + 1 for axis in axes)
+    down, right = (0 if whole else each.sees.receptive_field for each in axes)
     return Geometry(
-        _pair([float(axis.stride) for axis in axes]),
+        _pair([each.sees.stride for each in axes]),
         (down, right),
-        _pair([(axis.first + axis.last) / 2 for axis in axes]),
+        _pair([each.sees.centre for each in axes]),
     )
 
 
@@ -196,36 +210,36 @@ def _follow(node: NodeProto, inputs: list[_Grid], shapes: dict[str, Shape]) -> _
         return _GLOBAL
     read = window(node, shapes)
     if read is not None:
-        return _slide(grid.axes, read, grid.whole)
+        return _slide(grid.axes, node, read, grid.whole)
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     if node.op_type == "Transpose":
-        down, right = (replace(axis, place=attributes["perm"].index(axis.place)) for axis in grid.axes)
+        down, right = (replace(each, place=attributes["perm"].index(each.place)) for each in grid.axes)
         return replace(grid, axes=(down, right))
     before = shapes.get(node.input[0], [])
     after = shapes.get(node.output[0], [])
-    places = [axis.place for axis in grid.axes]
+    places = [each.place for each in grid.axes]
     if node.op_type in _RESHAPING and places == [len(before) - 2, len(before) - 1] and before[-2:] == after[-2:]:
-        down, right = (replace(axis, place=len(after) - 2 + i) for i, axis in enumerate(grid.axes))
+        down, right = (replace(each, place=len(after) - 2 + i) for i, each in enumerate(grid.axes))
         return replace(grid, axes=(down, right))
     if node.op_type in _CHANNELS_LAST and max(places) < len(before) - 1 and attributes.get("axis", -1) == -1:
         return grid
     return _GLOBAL
 
 
-def _slide(axes: tuple[_Axis, _Axis], read: Window, whole: bool) -> _Grid:
+def _slide(axes: tuple[_Axis, _Axis], node: NodeProto, read: Window, whole: bool) -> _Grid:
     """Returns the grid behind a window, where that slides along the last two axes."""
     down, right = axes
     rank = len(read.kernel) + 2
     if (down.place, right.place) != (rank - 2, rank - 1):
         return _GLOBAL
-    return _Grid((_widened(down, read), _widened(right, read)), whole)
+    grows = node.op_type == "ConvTranspose"
+    return _Grid((_behind(down, read, grows), _behind(right, read, grows)), whole)
 
 
-def _widened(axis: _Axis, read: Window) -> _Axis:
-    index = axis.place - 2
-    first = axis.first - read.before[index] * axis.stride
-    last = axis.last + ((read.kernel[index] - 1) * read.dilation[index] - read.before[index]) * axis.stride
-    return replace(axis, stride=axis.stride * read.stride[index], first=first, last=last)
+def _behind(along: _Axis, read: Window, grows: bool) -> _Axis:
+    index = along.place - 2
+    sizes = (read.kernel[index], read.stride[index], read.dilation[index], read.before[index])
+    return replace(along, sees=along.sees.spread(*sizes) if grows else along.sees.slid(*sizes))
 
 
 def _union(inputs: list[_Grid]) -> _Grid:
@@ -234,15 +248,15 @@ def _union(inputs: list[_Grid]) -> _Grid:
     if not known:
         return _GLOBAL
     vertical, horizontal = zip(*known, strict=True)
-    if not (_in_step(vertical) and _in_step(horizontal)):
+    down, right = _joined(vertical), _joined(horizontal)
+    if down is None or right is None:
         return _GLOBAL
-    return _Grid((_joined(vertical), _joined(horizontal)), whole=any(grid.whole for grid in inputs))
+    return _Grid((down, right), whole=any(grid.whole for grid in inputs))
 
 
-def _in_step(axes: Sequence[_Axis]) -> bool:
-    """Returns whether the axes are the same one of their tensors, with the same distance of cells."""
-    return len({(axis.place, axis.stride) for axis in axes}) == 1
-
-
-def _joined(axes: Sequence[_Axis]) -> _Axis:
-    return replace(axes[0], first=min(axis.first for axis in axes), last=max(axis.last for axis in axes))
+def _joined(axes: Sequence[_Axis]) -> _Axis | None:
+    """Returns what the axes are together; None where they are not the same one of their tensors, or out of step."""
+    sees = axis.joined([each.sees for each in axes])
+    if sees is None or len({each.place for each in axes}) > 1:
+        return None
+    return replace(axes[0], sees=sees)

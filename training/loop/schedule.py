@@ -60,8 +60,9 @@ def optimizer(model: nn.Module, stages: Stages, config: TrainConfig) -> torch.op
         nesterov = config.optimizer == "nesterov" and config.momentum > 0
         return torch.optim.SGD(groups, momentum=config.momentum, nesterov=nesterov)
     if config.optimizer == "rmsprop":
-        return torch.optim.RMSprop(groups, momentum=config.momentum)
-    return (torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW)(groups)
+        return torch.optim.RMSprop(groups, momentum=config.momentum, alpha=config.rmsprop_alpha)
+    adam = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+    return adam(groups, betas=config.adam_betas)
 
 
 def lr_factor(config: TrainConfig, epoch: float, val_losses: Sequence[float]) -> float:

@@ -76,7 +76,7 @@ class Learner:
             weights = class_weights(run.data.part("train"), len(run.data.class_names))
             self.class_weights = weights.to(run.device)
         self._phase: Phase | None = None
-        self._network: Callable[[Tensor], Tensor] = run.model
+        self._network: Callable[[Tensor], Tensor | tuple[Tensor, ...]] = run.model
         self._parallel: DistributedDataParallel | None = None
         self._buffers: list[Tensor] = []
         self._left_out = False
@@ -144,8 +144,11 @@ class Learner:
         # the processes exchange their gradients once a step
         with contextlib.nullcontext() if self._parallel is None or position.last else self._parallel.no_sync():
             with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
-                outputs = self._network(images)
+                found = self._network(images)
+                outputs, *others = found if isinstance(found, tuple) else (found,)
                 loss = self.loss(outputs, images, targets, position)
+                for auxiliary in others:
+                    loss = loss + self.config.auxiliary_weight * self.label_loss(auxiliary, targets, position)
             own = [len(images), loss.item() * position.images, self.task.hits(outputs, targets)]
             count, loss_sum, hits = distributed.total(own, self.device)
             if math.isfinite(loss_sum):
@@ -171,14 +174,19 @@ class Learner:
             return len(targets)
         return float(image_weights(targets, self.class_weights).sum())
 
+    def label_loss(self, outputs: Tensor, targets: Tensor, position: BatchPosition) -> Tensor:
+        """Returns the labels' part of what a batch adds, see `loss`."""
+        loss = self.task.squared_error if self.config.loss == "squared" else self.task.loss
+        found = loss(outputs.float(), targets, self.config.label_smoothing, self.class_weights)
+        return found * (self.weight(targets) / position.weight)
+
     def loss(self, outputs: Tensor, images: Tensor, targets: Tensor, position: BatchPosition) -> Tensor:
         """Returns what a batch adds to what its step minimises: the labels' part and the teacher's.
 
         The step's loss is a mean over all its images, weighted by their classes where that was asked for; so a batch
         counts by its share of the step's weight, and the same images give the same step however they are divided.
         """
-        loss = self.task.loss(outputs, targets, self.config.label_smoothing, self.class_weights)
-        loss = loss * (self.weight(targets) / position.weight)
+        loss = self.label_loss(outputs, targets, position)
         if self.teacher is None:
             return loss
         with torch.no_grad():
@@ -236,14 +244,14 @@ def amp_dtype(config: TrainConfig, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if wide_range else torch.float16
 
 
-def _compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
+def _compiled(network: nn.Module) -> Callable[[Tensor], Tensor | tuple[Tensor, ...]]:
     """A network by torch.compile, or as it is, with a word, where that fails: it compiles at the first batch."""
     from torch._dynamo.exc import TorchDynamoException  # slow to import
 
-    compiled: Callable[[Tensor], Tensor] = torch.compile(network)
+    compiled: Callable[[Tensor], Tensor | tuple[Tensor, ...]] = torch.compile(network)
     failed = False
 
-    def forward(images: Tensor) -> Tensor:
+    def forward(images: Tensor) -> Tensor | tuple[Tensor, ...]:
         nonlocal failed
         if not failed:
             try:
@@ -252,7 +260,7 @@ def _compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
                 failed = True
                 first = str(error).strip().partition("\n")[0]
                 tqdm.write(f"--compile: torch.compile fails here ({first}); going on without")
-        outputs: Tensor = network(images)
+        outputs: Tensor | tuple[Tensor, ...] = network(images)
         return outputs
 
     return forward

@@ -28,7 +28,7 @@ from training.loop.interrupt import Interrupt, Interrupted
 from training.loop.run import EpochRecord, Run
 from training.loop.step import BatchPosition, BatchResult, Learner
 from training.run_files import write_csv
-from training.scoring.scores import evaluate
+from training.scoring.scores import evaluate, mean_loss
 from training.tasks.by_name import task_of
 
 
@@ -230,6 +230,8 @@ class Trainer:
             with contextlib.suppress(Interrupted):
                 found = evaluate(self.model, val, self.run.data, self.run.device, "validating", interrupt.check)
                 metrics = found.summary()
+                if self.config.loss == "squared":  # as on the training images
+                    metrics["val_loss"] = mean_loss(found.task, found.logits, found.truth, squared=True)
         metrics = distributed.from_first(metrics, self.run.device)
         if metrics is None:
             raise Interrupted

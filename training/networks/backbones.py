@@ -18,7 +18,7 @@ from torchvision import models  # type: ignore[import-untyped]
 
 from cnn_perception.errors import ConfigError
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
-from training.networks import classic
+from training.networks import classic, layer_text
 from training.networks.weights import classifier_name, load_weights
 
 __all__ = [
@@ -29,6 +29,8 @@ __all__ = [
 _OWN_INPUT_SCALING = ("googlenet", "inception_v3")
 """Networks whose published weights expect pixels scaled to [-1, 1]: they undo the ImageNet normalisation themselves.
 Source: torchvision.models.googlenet and inception_v3, argument `transform_input`."""
+AUXILIARY = ("googlenet_v1", "googlenet")
+"""Networks that may learn with auxiliary classifiers, whose parameters begin with `aux`."""
 _HEAD_NAMES = ("classifier", "dropout", "fc", "head", "heads")
 _LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _POOLINGS = (functional.adaptive_avg_pool2d, torch.mean, "mean")
@@ -73,11 +75,13 @@ class Stages:
 
 
 def check_name(name: str) -> None:
-    """Checks that torchvision or `classic` has an image classifier of that name.
+    """Checks that torchvision or `classic` has an image classifier of that name, or that it tells its own layers.
 
     Raises:
         ConfigError: If not; it names similar ones.
     """
+    if name.startswith(layer_text.PREFIX):
+        return
     known = [*models.list_models(module=models), *classic.NAMES]
     if name not in known:
         close = difflib.get_close_matches(name, known, n=3)
@@ -99,14 +103,25 @@ def require_normalisation(name: str, size: InputSpec) -> None:
         )
 
 
-def build(name: str, class_count: int, *, dropout: float | None = None) -> nn.Module:
-    """Builds a torchvision classifier or a classic network with random weights, without auxiliary heads.
+def build(
+    name: str,
+    class_count: int,
+    *,
+    dropout: float | None = None,
+    size: tuple[int, int] | None = None,
+    auxiliary: bool = False,
+) -> nn.Module:
+    """Builds a torchvision classifier or a classic network with random weights.
 
     Args:
-        name: Its torchvision name, such as `resnet18` or `vgg16_bn`, or one of `classic.NAMES`.
+        name: Its torchvision name, such as `resnet18` or `vgg16_bn`, one of `classic.NAMES`, or `layers:` and the
+            layers as text, see `layer_text`.
         class_count: Width of the last layer, at least 2.
         dropout: Probability in [0, 1) for every dropout of the head; a head without one drops its pooled features.
             None leaves the architecture's own.
+        size: Rows and columns of the image, pixels, for the few that depend on it; as published by default.
+        auxiliary: Whether a GoogLeNet has its auxiliary classifiers: in training mode it then gives a tuple, its own
+            logits first. All others have none.
 
     Raises:
         ConfigError: If the name is no image classifier, or the head has no place for a dropout.
@@ -114,9 +129,12 @@ def build(name: str, class_count: int, *, dropout: float | None = None) -> nn.Mo
     check_name(name)
     options: dict[str, bool] = {}
     if name in _OWN_INPUT_SCALING:
-        options = {"transform_input": True, "aux_logits": False, "init_weights": True}
-    if name in classic.NAMES:
-        model = classic.build(name, class_count)
+        options = {"transform_input": True, "aux_logits": auxiliary and name in AUXILIARY, "init_weights": True}
+    if name.startswith(layer_text.PREFIX):
+        text = name.removeprefix(layer_text.PREFIX)
+        model: nn.Module = layer_text.network(text, class_count, size or classic.published_size(name))
+    elif name in classic.NAMES:
+        model = classic.build(name, class_count, size, auxiliary=auxiliary)
     else:
         model = models.get_model(name, weights=None, num_classes=class_count, **options)
     if isinstance(model, models.MNASNet):
@@ -129,7 +147,8 @@ def build(name: str, class_count: int, *, dropout: float | None = None) -> nn.Mo
 
 def _set_dropout(model: nn.Module, name: str, probability: float) -> None:
     children = dict(model.named_children())
-    heads = nn.ModuleList(children[key] for key in _HEAD_NAMES if key in children)
+    is_stack = isinstance(model, nn.Sequential)
+    heads = nn.ModuleList(child for key, child in children.items() if is_stack or key in _HEAD_NAMES)
     dropouts = [module for module in heads.modules() if isinstance(module, nn.Dropout)]
     for module in dropouts:
         module.p = probability

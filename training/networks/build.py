@@ -11,10 +11,13 @@ from cnn_perception.errors import ConfigError, DataError, one_line
 from cnn_perception.model.spec import Task
 from training.checkpoint import Checkpoint
 from training.config import TrainConfig
-from training.networks import backbones
+from training.networks import backbones, initialisation
 from training.networks.grid_head import with_grid_head
 from training.networks.weights import Loaded, classifier_name
 from training.tasks.by_name import task_of
+
+_AUXILIARY = ("aux1.", "aux2.")
+"""How the parameters of auxiliary classifiers begin."""
 
 
 def start(config: TrainConfig, outputs: int) -> tuple[nn.Module, Loaded]:
@@ -31,23 +34,38 @@ def start(config: TrainConfig, outputs: int) -> tuple[nn.Module, Loaded]:
         ConfigError: If the network or its weights cannot be had.
     """
     torch.manual_seed(config.seed)
-    model = backbones.build(config.backbone, outputs, dropout=config.dropout)
+    auxiliary = has_auxiliary(config)
+    model = backbones.build(
+        config.backbone, outputs, dropout=config.dropout, size=config.input_size, auxiliary=auxiliary
+    )
+    initialisation.draw(model, config.init)
     backbones.require_normalisation(config.backbone, config.input)
     loaded = backbones.load_weights(model, config.backbone, config.weights)
-    return _with_head(model, outputs, config.input_size, config.to_dict()), loaded
+    network = _with_head(model, outputs, config.input_size, config.to_dict())
+    if network is not model:
+        initialisation.draw(network.get_submodule(classifier_name(network)), config.init)
+    return network, loaded
+
+
+def has_auxiliary(config: TrainConfig) -> bool:
+    """Returns whether a run learns with auxiliary classifiers: from random weights, and with the network's own head."""
+    from_scratch = config.weights == "none" and config.mode != "probe"
+    own_head = config.feature_layer is None and config.grid is None
+    return config.backbone in backbones.AUXILIARY and config.auxiliary_weight > 0 and from_scratch and own_head
 
 
 def restore(saved: Checkpoint) -> nn.Module:
-    """Builds the network of a checkpoint, with its weights.
+    """Builds the network of a checkpoint, with its weights; without the auxiliary classifiers that it learned with.
 
     Raises:
         DataError: If the weights do not fit the architecture.
     """
     outputs = len(saved.class_names)
     size = (saved.input.height, saved.input.width)
-    model = _with_head(backbones.build(saved.backbone, outputs), outputs, size, saved.config)
+    model = _with_head(backbones.build(saved.backbone, outputs, size=size), outputs, size, saved.config)
+    known = {name: tensor for name, tensor in saved.model.items() if not name.startswith(_AUXILIARY)}
     try:
-        model.load_state_dict(saved.model)
+        model.load_state_dict(known)
     except RuntimeError as error:
         reason = one_line(error, 160)
         raise DataError(f"the checkpoint does not fit {saved.backbone} ({reason}); train again") from None

@@ -20,6 +20,7 @@ from training.config import normalisation
 from training.config.normalisation import Colours
 from training.data import classes_file
 from training.networks import backbones
+from training.networks.classic import published_size
 from training.networks.weights import published_weights
 
 _UNSAID = (
@@ -84,7 +85,7 @@ def untrained(backbone: str, weights: str, classes: str | None, given: Preparati
             classes.
     """
     backbones.check_name(backbone)
-    usual = InputSpec(224, 224, "crop", 0.875, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
+    usual = InputSpec(*published_size(backbone), "crop", 0.875, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
     names = _class_names(classes)
     if weights == "imagenet":
         published = published_weights(backbone)
@@ -93,7 +94,7 @@ def untrained(backbone: str, weights: str, classes: str | None, given: Preparati
     if not names:
         raise ConfigError("--classes is missing: give their number, or a file with their names, one a line")
     torch.manual_seed(0)
-    model = backbones.build(backbone, len(names))
+    model = backbones.build(backbone, len(names), size=given.size or (usual.height, usual.width))
     loaded = backbones.load_weights(model, backbone, weights)
     if loaded.ours:
         told = for_shell("--checkpoint", Path(weights))

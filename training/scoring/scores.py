@@ -98,17 +98,19 @@ def cell(figures: Mapping[str, Any], name: str) -> str:
     return value if ends is None else f"{value} ({ends[0]:.3f}-{ends[1]:.3f})"
 
 
-def mean_loss(task: LearningTask, logits: FloatArray, truth: Truth) -> float:
+def mean_loss(task: LearningTask, logits: FloatArray, truth: Truth, *, squared: bool = False) -> float:
     """Returns the mean of a task's loss, computed in float64.
 
     Args:
         task: What the logits mean.
         logits: (n, K); for regression standardised numbers.
         truth: What the images show.
+        squared: Whether it is that of `--loss squared`.
     """
     target = torch.from_numpy(truth)
     exact = target.double() if target.is_floating_point() else target
-    return float(task.loss(torch.from_numpy(logits).double(), exact))
+    loss = task.squared_error if squared else task.loss
+    return float(loss(torch.from_numpy(logits).double(), exact))
 
 
 def evaluate(

@@ -108,6 +108,19 @@ class Multiclass(LearningTask):
         total = functional.cross_entropy(outputs, targets, weight=weights, label_smoothing=smoothing, reduction="sum")
         return total / image_weights(targets, weights).sum()
 
+    def squared_error(
+        self, outputs: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None
+    ) -> Tensor:
+        """Returns that of the sigmoids to the shares of the classes."""
+        classes = outputs.shape[1]
+        shares = functional.one_hot(targets, classes) if targets.ndim == 1 else targets
+        shares = shares * (1 - smoothing) + smoothing / classes
+        each = (outputs.sigmoid() - shares).square().sum(dim=1) / 2
+        if weights is None:
+            return each.mean()
+        weight = image_weights(targets, weights)
+        return (each * weight).sum() / weight.sum()
+
     def hits(self, outputs: Tensor, targets: Tensor) -> float:
         """Returns how many images have the right class highest; of several shares the largest is their class."""
         classes = targets if targets.ndim == 1 else targets.argmax(dim=1)

@@ -89,6 +89,13 @@ class Multilabel(LearningTask):
         smooth = targets * (1 - smoothing) + smoothing / 2
         return functional.binary_cross_entropy_with_logits(outputs, smooth, reduction="none").sum(dim=1).mean()
 
+    def squared_error(
+        self, outputs: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None
+    ) -> Tensor:
+        """Returns that of the sigmoids to 1 or 0 for each class."""
+        smooth = targets * (1 - smoothing) + smoothing / 2
+        return (outputs.sigmoid() - smooth).square().sum(dim=1).mean() / 2
+
     def hits(self, outputs: Tensor, targets: Tensor) -> float:
         """Returns NaN: average precision is no sum over images."""
         return float("nan")

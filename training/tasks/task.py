@@ -184,6 +184,17 @@ class LearningTask(Protocol):
             weights: (K,) float32, by which the mean is weighted; where an image has one class.
         """
 
+    def squared_error(
+        self, outputs: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None
+    ) -> Tensor:
+        """Returns what `--loss squared` minimises instead, half the squared distance to the labels, as `loss`.
+
+        Of classes it is that of the outputs' sigmoids, by default of the outputs.
+
+        Source: M. Nielsen, Neural Networks and Deep Learning, 2015, equation 6.
+        """
+        return (outputs - targets).square().sum(dim=1).mean() / 2
+
     def held_out_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Returns by what a probe's penalties are compared, the mean over the images; by default the loss."""
         return self.loss(outputs, targets)

@@ -9,6 +9,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from training.config import make
 from training.loop import schedule
+from training.networks.backbones import Stages
 
 STEPS, EPOCHS = 1000, 10
 
@@ -40,6 +41,38 @@ def test_onecycle_rises_for_three_tenths_of_the_epochs_or_as_long_as_is_said():
     assert schedule.lr_factor(given, 2.0, []) == pytest.approx(1.0)
     assert schedule.lr_factor(given, 0.0, []) == pytest.approx(1 / 25)
     assert schedule.lr_factor(given, 20.0, []) == pytest.approx(1 / 25e4)
+
+
+def one_step(**given):
+    """How far a weight moves in two steps of slopes 2 and -1, at a rate of 1, without decay."""
+    layer = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(layer.weight)
+    config = make(data="d", output="o", mode="scratch", lr=1.0, weight_decay=0.0, **given)
+    optimizer = schedule.optimizer(layer, Stages(head=("weight",), last=(), below=()), config)
+    for slope in (2.0, -1.0):
+        layer.weight.grad = torch.full((1, 1), slope)
+        optimizer.step()
+    return layer.weight.item()
+
+
+def test_rmsprop_divides_by_the_root_of_the_mean_square_with_its_alpha():
+    first = 0.75 * 2**2 * (1 / 3)  # (1 - alpha) g^2 of alpha = 3/4
+    second = 0.75 * first + 0.25 * 1
+
+    assert one_step(optimizer="rmsprop", momentum=0.0, rmsprop_alpha=0.75) == pytest.approx(
+        -2 / first**0.5 + 1 / second**0.5, rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_adam_takes_its_betas(optimizer):
+    beta, other = 0.5, 0.75
+    mean, square = (1 - beta) * 2, (1 - other) * 4
+    moved = -(mean / (1 - beta)) / (square / (1 - other)) ** 0.5
+    mean, square = beta * mean - (1 - beta), other * square + (1 - other)
+    moved -= (mean / (1 - beta**2)) / (square / (1 - other**2)) ** 0.5
+
+    assert one_step(optimizer=optimizer, adam_betas=(beta, other)) == pytest.approx(moved, rel=1e-5)
 
 
 def test_other_schedules_leave_the_momentum_alone():

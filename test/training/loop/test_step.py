@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from tiny_images import write_folder
@@ -15,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from training.loop import trainer
 from training.loop.step import BatchPosition, Learner
+from training.scoring.scores import evaluate
 
 
 @pytest.mark.parametrize("balance", ["none", "weights"])
@@ -61,6 +63,23 @@ def test_frozen_norms_normalise_by_what_they_were_while_their_scale_learns(photo
     changed = {name.rpartition(".")[2] for name in after if not torch.equal(after[name], before[name])}
     assert changed == {"weight", "bias"}
     assert not torch.equal(after["bn1.weight"], before["bn1.weight"])
+
+
+def test_the_squared_loss_is_half_the_distance_of_the_sigmoids_in_training_and_validation(photos, tmp_path):
+    run = tiny_run(photos, tmp_path, loss="squared", epochs=1, lr=0.0001)
+    images, targets = random_batch()
+    learner = Learner(run)
+    learner.begin("all")
+    with torch.no_grad():
+        scores = 1 / (1 + torch.exp(-run.model(images)))
+    expected = sum(((scores[row] - torch.eye(3)[label]) ** 2).sum() / 2 for row, label in enumerate(targets)) / 8
+
+    assert learner.learn(images, targets, ALONE).loss == pytest.approx(expected.item(), rel=1e-5)
+
+    (record,) = trainer.fit(run, None)
+    found = evaluate(run.model, run.evaluation_batches("val"), run.data, run.device, "val")
+    distance = 1 / (1 + np.exp(-found.logits)) - np.eye(3)[found.truth]
+    assert record.val_loss == pytest.approx((distance**2).sum(1).mean() / 2, rel=1e-4)
 
 
 def test_rare_classes_weigh_more_in_the_loss(photos, tmp_path):

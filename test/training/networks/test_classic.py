@@ -19,9 +19,23 @@ WEIGHTS = SHARED_DATA / "weights/resnet50_imagenet_keras_v1stride_fp16.safetenso
 PARAMETERS = {
     "mlp": (10, 784 * 30 + 30 + 30 * 10 + 10),
     "lenet5": (10, 156 + 2416 + 48_120 + 10_164 + 850),
+    "lenet_deeprob": (10, 1_256_080),
     "alexnet2012": (1000, 62_378_344),
+    "alexnet227": (1000, 62_378_344),
     "zfnet": (1000, 62_378_344 - (11**2 - 7**2) * 3 * 96),
+    # 512, 1024 and 512 filters instead of 384, 384 and 256, and the first linear layer behind them
+    "zfnet_lecture": (
+        1000,
+        62_378_344
+        - (11**2 - 7**2) * 3 * 96
+        - (885_120 + 1_327_488 + 884_992 + 37_752_832)
+        + (256 * 512 * 9 + 512)
+        + (512 * 1024 * 9 + 1024)
+        + (1024 * 512 * 9 + 512)
+        + (512 * 36 * 4096 + 4096),
+    ),
     "vgg_a": (1000, models.VGG11_Weights.DEFAULT.meta["num_params"]),
+    "vgg_a_lrn": (1000, models.VGG11_Weights.DEFAULT.meta["num_params"]),
     "vgg_b": (1000, models.VGG13_Weights.DEFAULT.meta["num_params"]),
     "vgg_c": (1000, 138_357_544 - 8 * (256**2 + 2 * 512**2)),
     "vgg_d": (1000, 138_357_544),
@@ -35,8 +49,12 @@ PARAMETERS = {
 FEATURES = {
     "mlp": (28, (30,)),
     "lenet5": (32, (120, 1, 1)),
+    "lenet_deeprob": (28, (50, 7, 7)),
     "alexnet2012": (224, (256, 6, 6)),
+    "alexnet227": (227, (256, 6, 6)),
     "zfnet": (224, (256, 6, 6)),
+    "zfnet_lecture": (224, (512, 6, 6)),
+    "vgg_a_lrn": (224, (512, 7, 7)),
     "vgg_c": (224, (512, 7, 7)),
     "vgg_e": (224, (512, 7, 7)),
     "googlenet_v1": (224, (1024, 7, 7)),
@@ -114,7 +132,14 @@ def test_the_squashing_function_of_lenet_keeps_one():
 
 @pytest.mark.parametrize(
     ("classic_name", "name"),
-    [("vgg_a", "vgg11"), ("vgg_b", "vgg13"), ("vgg_d", "vgg16"), ("vgg_e", "vgg19"), ("resnet50_v1", "resnet50")],
+    [
+        ("vgg_a", "vgg11"),
+        ("vgg_a_lrn", "vgg11"),
+        ("vgg_b", "vgg13"),
+        ("vgg_d", "vgg16"),
+        ("vgg_e", "vgg19"),
+        ("resnet50_v1", "resnet50"),
+    ],
 )
 def test_weights_of_torchvision_fit_where_the_network_is_the_same(classic_name, name):
     own, theirs = (on_paper(key).state_dict() for key in (classic_name, name))

@@ -37,6 +37,15 @@ def test_resnet_2015_is_what_the_paper_says():
     assert config.crop_area == pytest.approx(224**2 / 480**2, abs=1e-3)
 
 
+def test_nielsen_2015_is_what_the_book_says():
+    config = made("nielsen2015")
+
+    assert (config.backbone, config.loss, config.init, config.input_size) == ("mlp", "squared", "standard", (28, 28))
+    assert (config.optimizer, config.momentum, config.weight_decay, config.lr) == ("sgd", 0.0, 0.0, 3.0)
+    assert (config.schedule, config.warmup_epochs, config.batch_size, config.epochs) == ("constant", 0, 10, 30)
+    assert (config.mean, config.std, config.crop_fraction, config.augment) == ((0, 0, 0), (1, 1, 1), 1, ())
+
+
 def test_the_finetune_recipe_writes_out_the_defaults():
     assert dataclasses.replace(made("finetune"), recipe="none", augment=None) == make(**PLACES, mode="finetune")
 
@@ -85,4 +94,4 @@ def test_a_wrong_recipe_is_refused_in_one_line_that_names_it(tmp_path, capsys, t
 
 def test_an_unknown_recipe_is_refused_with_the_known_names(tmp_path, capsys):
     assert main(["--data", "d", "--output", str(tmp_path / "run"), "--recipe", "alexnet"]) == EXIT_BAD_INPUT
-    assert "take alexnet2012, finetune, resnet2015, small_data or a file" in capsys.readouterr().err
+    assert "take alexnet2012, finetune, nielsen2015, resnet2015, small_data or a file" in capsys.readouterr().err

@@ -67,6 +67,17 @@ def scores_of(run, hits):
     return found
 
 
+@pytest.mark.parametrize(
+    ("classes", "found", "is_warned"),
+    [(10, 0.1, True), (10, 0.13, True), (10, 0.2, False), (2, 0.54, True), (2, 0.56, False), (1000, 0.01, False)],
+)
+def test_classes_told_apart_as_by_chance_are_a_warning(classes, found, is_warned):
+    val = {"balanced_accuracy": found, "per_class": dict.fromkeys(range(classes))}
+
+    assert gain.chance_warning(val).startswith("warning: it has learned next to nothing") is is_warned
+    assert gain.chance_warning({"map": 0.1}) == ""
+
+
 def test_what_was_gained_is_the_paired_difference_and_its_chance_is_that_of_mcnemar(photos, tmp_path):
     run = tiny_run(photos, tmp_path, **FINETUNE)
     val = run.data.part("val")

@@ -52,6 +52,24 @@ def test_the_loss_of_several_labels_is_summed_over_them_and_that_of_numbers_is_l
     assert task_of("regression").loss(numbers, torch.zeros(1, 2)).item() == pytest.approx((0.125 + 2.5) / 2)
 
 
+def test_the_squared_error_is_half_the_squared_distance_to_the_labels():
+    outputs, classes = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]]), torch.tensor([2, 0])
+    scores = 1 / (1 + np.exp(-outputs.numpy()))
+    shares = np.eye(3)[classes] * 0.7 + 0.1  # 0.3 spread over three
+    each = ((scores - shares) ** 2).sum(1) / 2
+    weights = torch.tensor([2.0, 1.0, 3.0])
+
+    one = task_of("multiclass").squared_error
+    assert one(outputs, classes, 0.3).item() == pytest.approx(each.mean(), rel=1e-5)
+    assert one(outputs, torch.eye(3)[classes], 0.3).item() == pytest.approx(each.mean(), rel=1e-5)
+    assert one(outputs, classes, 0.3, weights).item() == pytest.approx((each * [3, 2]).sum() / 5, rel=1e-5)
+    flags = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
+    several = ((scores - (flags.numpy() * 0.7 + 0.15)) ** 2).sum(1) / 2
+    assert task_of("multilabel").squared_error(outputs, flags, 0.3).item() == pytest.approx(several.mean(), rel=1e-5)
+    numbers = ((outputs - flags) ** 2).numpy().sum(1) / 2
+    assert task_of("regression").squared_error(outputs, flags).item() == pytest.approx(numbers.mean(), rel=1e-5)
+
+
 def test_images_are_counted_by_what_they_show():
     classes = [SimpleNamespace(label=label, values=()) for label in (0, 2, 2)]
     several = [SimpleNamespace(label=0, values=values) for values in ((1.0, 0.0, 1.0), (1.0, 0.0, 0.0))]

@@ -243,7 +243,7 @@ def test_the_command_prints_the_table_and_writes_csv_and_figure(tmp_path, capsys
 
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:4] == ["name", "kind", "input", "output"]
-    assert lines[-1].split() == ["total", "61,706", "416,520"]
+    assert lines[-1].split() == ["total", "61,706", "416,520", "32,856"]
     with (tmp_path / "a.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == inspect.COLUMNS
@@ -275,3 +275,56 @@ def test_sizes_out_of_range_are_usage_errors(extra):
     with pytest.raises(SystemExit) as caught:
         inspect.main(["--backbone", "lenet5", *extra])
     assert caught.value.code == EXIT_BAD_INPUT
+
+
+class Upsampling(nn.Module):
+    """Batch normalisations behind a convolution, a transposed one and a linear layer: exporters fold them."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.first = nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.up, self.second = nn.ConvTranspose2d(8, 4, 4, stride=2, padding=1), nn.BatchNorm2d(4)
+        self.out = nn.Conv2d(4, 2, 3)
+
+    def forward(self, image):
+        return self.out(self.second(self.up(torch.relu(self.first(self.conv(image))))))
+
+
+def upsampling(tmp_path, **options):
+    torch.manual_seed(0)
+    model = Upsampling().eval()
+    for norm in (model.first, model.second):
+        nn.init.normal_(norm.running_mean)
+        nn.init.normal_(norm.bias)
+    if not options.pop("dynamo", True):
+        torch.onnx.export(model, (torch.zeros(1, 3, 16, 16),), tmp_path / "a.onnx", dynamo=False)
+    else:
+        program = torch.onnx.export(model, (torch.zeros(1, 3, 16, 16),), dynamo=True, verbose=False, **options)
+        onnx.save(program.model_proto, tmp_path / "a.onnx")
+    return {layer.name: layer for layer in inspect.of_file(tmp_path / "a.onnx", None)}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"optimize": False}, id="as it is"),
+        pytest.param({"optimize": True}, id="folded"),
+        pytest.param({"dynamo": False}, id="folded by the older exporter", marks=pytest.mark.filterwarnings("ignore")),
+    ],
+)
+def test_folded_normalisations_and_transposed_convolutions_are_read_right(tmp_path, options):
+    found = upsampling(tmp_path, **options)
+
+    kernels = {"conv": 3 * 8 * 9, "up": 8 * 4 * 16, "out": 4 * 2 * 9}
+    biases = {"conv": 0, "up": 4, "out": 2}
+    for name, kernel in kernels.items():
+        is_folded = bool(found[name].remark)
+        assert found[name].parameters == kernel + (found[name].output[0] if is_folded else biases[name])
+    assert found["up"].multiply_adds == 8 * 8 * kernels["up"]
+    assert found["conv"].multiply_adds == 8 * 8 * kernels["conv"]
+    assert (found["up"].output, found["up"].window.kernel, found["up"].misfit) == ((4, 16, 16), (4, 4), "")
+    # of the image: 3x3 at step 2, two of these for each cell of the transposed one, three of which overlap
+    assert [found[name].geometry.receptive_field for name in kernels] == [(3, 3), (5, 5), (7, 7)]
+    assert [found[name].geometry.stride for name in kernels] == [(2, 2), (1, 1), (1, 1)]
+    listed = sum(layer.kind == "BatchNormalization" for layer in found.values())
+    assert listed + sum("batch normalisation" in layer.remark for layer in found.values()) == 2

@@ -1,0 +1,157 @@
+"""Owns: MNIST's idx files as data, and Nielsen's network on them by his recipe. Leaves to others: other networks."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import struct
+
+import cv2
+import numpy as np
+import onnxruntime
+import pytest
+from paths import SHARED_DATA
+from sklearn.datasets import load_digits
+
+from cnn_perception.errors import EXIT_OK, DataError
+from training import export, idx_files, train
+from training.data.load import load_images
+
+MNIST = SHARED_DATA / "mnist"
+
+
+def idx(numbers):
+    """The bytes of an idx file, by LeCun's description: zeros, type 8, rank, sizes in big endian, then the numbers."""
+    return struct.pack(f">BBBB{numbers.ndim}I", 0, 0, 8, numbers.ndim, *numbers.shape) + numbers.tobytes()
+
+
+def write(folder, images, labels, part="train", pack=False):
+    folder.mkdir(exist_ok=True)
+    for name, numbers in (("images-idx3", images), ("labels-idx1", labels)):
+        data = idx(numbers.astype(np.uint8))
+        path = folder / f"{part}-{name}-ubyte{'.gz' if pack else ''}"
+        path.write_bytes(gzip.compress(data, 1) if pack else data)
+
+
+def digits():
+    """scikit-learn's digits at MNIST's size, shuffled: images (n, 28, 28) uint8 and labels."""
+    pixels, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(labels))
+    images = [cv2.resize((image.reshape(8, 8) * 255 / 16).astype(np.uint8), (28, 28)) for image in pixels[order]]
+    return np.stack(images), labels[order]
+
+
+@pytest.fixture(scope="module")
+def mnist(tmp_path_factory):
+    """A folder like MNIST's, with a plain and a packed part."""
+    folder = tmp_path_factory.mktemp("data") / "digits"
+    images, labels = digits()
+    write(folder, images[:1500], labels[:1500])
+    write(folder, images[1500:], labels[1500:], "t10k", pack=True)
+    return folder
+
+
+def test_every_image_is_there_under_its_label_with_its_pixels_and_the_part_it_is_of(mnist):
+    images, labels = digits()
+
+    unpacked = idx_files.unpacked(mnist)
+
+    for part, first, last in (("train", 0, 1500), ("test", 1500, len(labels))):
+        files = sorted((unpacked / part).rglob("*.png"), key=lambda path: path.name)
+        assert [int(path.parent.name) for path in files] == labels[first:last].tolist()
+        for path, image in list(zip(files, images[first:last], strict=True))[::100]:
+            np.testing.assert_array_equal(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), image)
+    assert idx_files.unpacked(mnist) == unpacked  # as it is
+
+
+def test_they_are_a_data_set_whose_test_part_is_kept(mnist):
+    data = load_images(mnist)
+
+    assert data.class_names == tuple("0123456789")
+    assert len(data.part("test")) == 297
+    assert len(data.part("train")) + len(data.part("val")) == 1500
+
+
+@pytest.fixture(scope="module")
+def trained(mnist, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    words = ["--data", str(mnist), "--recipe", "nielsen2015", "--output", str(folder), "--workers", "0"]
+    assert train.main([*words, "--device", "cpu", "--cache-gb", "0"]) == EXIT_OK
+    return folder
+
+
+def test_nielsens_network_by_his_recipe_reaches_93_percent(trained):
+    report = json.loads((trained / "report.json").read_text())
+
+    kept = report["config"]
+    assert (kept["backbone"], kept["loss"], kept["lr"], kept["batch_size"], kept["epochs"]) == (
+        "mlp",
+        "squared",
+        3,
+        10,
+        30,
+    )
+    assert report["val"]["top1"] >= 0.93
+    assert "warning: it has learned" not in (trained / "report.html").read_text()
+
+
+def test_it_is_exported_and_answers_right_from_the_pixels_alone(trained, mnist, tmp_path):
+    model = tmp_path / "digits.onnx"
+    assert export.main(["--checkpoint", str(trained / "best.pt"), "--output", str(model)]) == EXIT_OK
+
+    images, labels = digits()
+    grey = images[1500:].astype(np.float32)[:, None] / 255  # the recipe takes pixels as they are, from 0 to 1
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    (logits,) = session.run(["logits"], {"image": grey.repeat(3, axis=1)})
+
+    assert (logits.argmax(1) == labels[1500:]).mean() >= 0.9
+
+
+@pytest.mark.skipif(not idx_files.found(MNIST), reason="MNIST's files are not there")
+def test_nielsens_network_reaches_95_percent_on_mnist(tmp_path):
+    words = ["--data", str(MNIST), "--recipe", "nielsen2015", "--output", str(tmp_path / "run"), "--device", "cpu"]
+    assert train.main(words) == EXIT_OK
+    assert json.loads((tmp_path / "run/report.json").read_text())["val"]["top1"] >= 0.95
+
+
+def damaged(folder):
+    whole = idx(np.zeros((4, 8, 8), np.uint8))
+    labels = idx(np.zeros(4, np.uint8))
+    folder.mkdir()
+    return folder / "train-images-idx3-ubyte", folder / "train-labels-idx1-ubyte", whole, labels
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda whole, labels: (whole[:-1], labels), "holds 255 of the 256 bytes it promises"),
+        (lambda whole, labels: (b"<html>404</html>", labels), "is no idx file of bytes"),
+        (lambda whole, labels: (gzip.compress(whole)[:20], labels), "cannot be read"),
+        (lambda whole, labels: (whole, None), "its labels, train-labels-idx1-ubyte, are missing"),
+        (
+            lambda whole, labels: (whole, labels[:4] + struct.pack(">I", 3) + labels[8:11]),
+            "not as many images as labels",
+        ),
+        (lambda whole, labels: (whole[:2] + b"\x0d" + whole[3:], labels), "is no idx file of bytes"),
+        (lambda whole, labels: (whole[:4] + struct.pack(">III", 1 << 31, 1 << 31, 1 << 31), labels), "promises"),
+    ],
+)
+def test_what_is_damaged_is_one_line_that_names_the_file(tmp_path, change, said):
+    images_path, labels_path, whole, labels = damaged(tmp_path / "data")
+    images, others = change(whole, labels)
+    images_path.write_bytes(images)
+    if others is not None:
+        labels_path.write_bytes(others)
+
+    with pytest.raises(DataError, match=said) as caught:
+        load_images(tmp_path / "data")
+
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.joinpath("data").iterdir() if path.is_dir()] == []
+
+
+def test_a_test_part_alone_is_refused(tmp_path):
+    write(tmp_path / "data", np.zeros((4, 8, 8)), np.zeros(4), "t10k")
+
+    with pytest.raises(DataError, match="no train-images-idx3-ubyte"):
+        load_images(tmp_path / "data")
