@@ -34,7 +34,7 @@ _NO_CONCEPTS = {
 }
 _COLUMNS = {
     "name": "name", "class_name": "name", "label": "name", "r": "r", "red": "r", "g": "g", "green": "g", "b": "b",
-    "blue": "b", "index": "index", "id": "index", "value": "index", "class": "class",
+    "blue": "b", "index": "index", "id": "index", "value": "index", "class": "class", "class_id": "index",
 }  # fmt: skip
 """How columns may be called, in lower case."""
 _MOST_INDEX = 2**16 - 1
@@ -96,6 +96,8 @@ def read_class_table(folder: Path) -> ClassTable:
 def _named(table: Table) -> Table:
     """Returns the table with its columns called as here; of a list of names the first line is one, too."""
     renamed = {name: _COLUMNS.get(name.casefold(), name) for name in table.header}
+    if "name" not in renamed.values():
+        renamed = {old: "name" if new == "class" else new for old, new in renamed.items()}
     if len(table.header) == 1 and renamed[table.header[0]] != "name":
         first = Row(table.file, 1, {"name": table.header[0]})
         others = (replace(row, cells={"name": row.cells[table.header[0]]}) for row in table.rows)

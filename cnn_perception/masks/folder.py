@@ -127,7 +127,8 @@ class Masks:
         mask = self.path_of(image)
         if mask is None:
             return None
-        return self.labels(mask, height, width) == np.arange(len(self.concepts))[:, None, None]
+        shown: npt.NDArray[np.bool_] = self.labels(mask, height, width) == np.arange(len(self.concepts))[:, None, None]
+        return shown
 
 
 def read_masks(root: Path) -> Masks:

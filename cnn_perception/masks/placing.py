@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from cnn_perception.masks.class_table import VOID
 from cnn_perception.model.spec import InputSpec
@@ -28,14 +29,15 @@ def placed(labels: LabelMap, spec: InputSpec, rows: int = 0, columns: int = 0) -
     down = _pixels(region.top, region.bottom, rows or spec.height)
     across = _pixels(region.left, region.right, columns or spec.width)
     inside = np.ix_((down >= 0) & (down < height), (across >= 0) & (across < width))
-    found = labels[np.ix_(down.clip(0, height - 1), across.clip(0, width - 1))]
+    found: LabelMap = labels[np.ix_(down.clip(0, height - 1), across.clip(0, width - 1))]
     is_padding = np.ones(found.shape, bool)
     is_padding[inside] = False
     found[is_padding] = VOID
     return found
 
 
-def _pixels(first: float, last: float, steps: int) -> np.ndarray[tuple[int, ...], np.dtype[np.intp]]:
+def _pixels(first: float, last: float, steps: int) -> npt.NDArray[np.intp]:
     """Returns into which pixels the centres of the steps from a place to another fall."""
     places = first + (np.arange(steps) + 0.5) * ((last - first) / steps)
-    return np.floor(places).astype(np.intp)
+    pixels: npt.NDArray[np.intp] = np.floor(places).astype(np.intp)
+    return pixels
