@@ -86,6 +86,17 @@ class MaskScores:
     whole_image: Overlap
 
 
+def in_words(scores: MaskScores) -> str:
+    """Returns the figures in a line."""
+    if scores.label_map.pixel_accuracy is None or scores.label_map.mean_iou is None:
+        return f"{scores.images} images: none of their pixels counts"
+    whole = scores.whole_image
+    return (
+        f"{scores.label_map.pixel_accuracy:.1%} of the pixels right, mean IoU {scores.label_map.mean_iou:.3f} over "
+        f"{scores.images} images (the whole image's class everywhere: {whole.pixel_accuracy:.1%}, {whole.mean_iou:.3f})"
+    )
+
+
 class Matching:
     """Which labels of masks are which classes of a model.
 
@@ -133,6 +144,11 @@ class Matching:
         pairs = truth[counts] * self._answers + self._of_class[answers[counts]]
         found: Counts = np.bincount(pairs, minlength=len(self.names) * self._answers).reshape(-1, self._answers)
         return found
+
+    def places(self, answers: LabelMap) -> npt.NDArray[np.int64]:
+        """Returns the place in `names` of each answered class, (H, W); that of `OTHER`, there or not, is the last."""
+        places: npt.NDArray[np.int64] = self._of_class[answers]
+        return places
 
     def nothing(self) -> Counts:
         """Returns the counts of no pixel."""
