@@ -2,8 +2,8 @@
 
     python -m demo.draw --output DIR
 
-leaves DIR/dataset/{train,val}/CLASS/*.jpg, DIR/drive/frames/*.jpg and DIR/drive/labels.csv. The same seed draws
-the same bytes.
+leaves DIR/dataset/{train,val}/CLASS/*.jpg, DIR/masks/{train,val}/CLASS/*.png of what they show, DIR/drive/frames/*.jpg,
+DIR/drive/masks/*.png and DIR/drive/labels.csv. The same seed draws the same bytes.
 """
 
 from __future__ import annotations
@@ -31,14 +31,16 @@ from cnn_perception.image.jpeg_encoding import encode_jpeg
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.import_path import start_forkserver
 from demo.lens import expose
+from demo.masks import encode_mask, label, write_table
 from demo.scene import render
 from demo.shots import CLASSES, CLEAR, Drive, DriveSettings, Stop, plan_drive, random_shot
 
-__all__ = ["CLASSES", "STAMP", "draw_dataset", "draw_drive", "draw_sample", "main"]
+__all__ = ["CLASSES", "STAMP", "draw_dataset", "draw_drive", "draw_masks", "draw_sample", "main"]
 
 STAMP = "drawn.json"
 """Written last into what was drawn, so that it is recognised and reused."""
 _VERSION = 1  # raised when the same settings would draw other pictures
+_DRIVE_VERSION = 2
 _FrameJob: TypeAlias = tuple[Path, DriveSettings, int]
 _ImageJob: TypeAlias = tuple[Path, str, tuple[int, ...], int, int]
 _Job = TypeVar("_Job")
@@ -66,16 +68,18 @@ def _drive(settings: DriveSettings) -> Drive:
 
 
 def _draw_frame(job: _FrameJob) -> None:
-    path, settings, frame = job
+    folder, settings, frame = job
     shot = _drive(settings).shot(frame)
     rng = np.random.default_rng([settings.seed, 4, frame])
-    _write_jpeg(path, expose(render(shot.view, shot.weather, shot.road, shot.panels), shot.lens, rng), 92)
+    image = expose(render(shot.view, shot.weather, shot.road, shot.panels), shot.lens, rng)
+    _write_jpeg(folder / "frames" / f"{frame:06d}.jpg", image, 92)
+    (folder / "masks" / f"{frame:06d}.png").write_bytes(encode_mask(label(shot)))
 
 
 def draw_drive(
     output: Path, seconds: float, rate_hz: float, seed: int, *, height: int = 480, width: int = 640, processes: int = 2
 ) -> Path:
-    """Draws a camera drive past every sign: frames/000000.jpg, ... and labels.csv.
+    """Draws a camera drive past every sign: frames/000000.jpg, ..., masks/000000.png, ... and labels.csv.
 
     The labels are half-open intervals in seconds from the first frame, without gaps; they change half-way
     between two frames, so that a jitter of the stamps cannot move a frame to another class.
@@ -98,12 +102,14 @@ def draw_drive(
     """
     settings = DriveSettings(seconds, rate_hz, seed, height, width)
     stops = plan_drive(settings)
-    stamp = {"drive": _VERSION, **vars(settings)}
+    stamp = {"drive": _DRIVE_VERSION, **vars(settings)}
 
     def fill(folder: Path) -> None:
         (folder / "frames").mkdir()
+        (folder / "masks").mkdir()
+        write_table(folder / "masks")
         (folder / "labels.csv").write_text(_label_table(stops, rate_hz), encoding="utf-8")
-        jobs = [(folder / "frames" / f"{i:06d}.jpg", settings, i) for i in range(stops[-1].end)]
+        jobs = [(folder, settings, frame) for frame in range(stops[-1].end)]
         _run_jobs(_draw_frame, jobs, processes, "drawing the drive")
 
     return _draw_once(output, stamp, fill)
@@ -149,20 +155,66 @@ def draw_dataset(
         ConfigError: If there would be no image.
         DataError: If `output` cannot be written, or holds something else.
     """
-    if train < 1 or val < 1:
-        raise ConfigError(f"{train} training and {val} validation images a class; draw at least 1 of each")
-    stamp = {"dataset": _VERSION, "train": train, "val": val, "seed": seed, "height": height, "width": width}
+    stamp = _dataset_stamp("dataset", train, val, seed, height, width)
 
     def fill(folder: Path) -> None:
-        jobs: list[_ImageJob] = []
-        for part, (split, images) in enumerate((("train", train), ("val", val))):
-            for label, name in enumerate(CLASSES):
-                (folder / split / name).mkdir(parents=True)
-                paths = (folder / split / name / f"{i:06d}.jpg" for i in range(images))
-                jobs += [(path, name, (seed, 5 + part, label, i), height, width) for i, path in enumerate(paths)]
-        _run_jobs(_draw_image, jobs, processes, "drawing the data set")
+        _run_jobs(_draw_image, _dataset_jobs(folder, stamp, ".jpg"), processes, "drawing the data set")
 
     return _draw_once(output, stamp, fill)
+
+
+def draw_masks(
+    output: Path, train: int, val: int, seed: int, *, height: int = 240, width: int = 320, processes: int = 2
+) -> Path:
+    """Draws the masks of an image folder, `output`/{train,val}/CLASS/000000.png, ..., with their classes.csv.
+
+    Args:
+        output: The folder to create.
+        train: As for `draw_dataset`, and so are the others.
+        val: Likewise.
+        seed: Likewise.
+        height: Likewise.
+        width: Likewise.
+        processes: Likewise.
+
+    Returns:
+        `output`; masks already there with the same settings are kept.
+
+    Raises:
+        ConfigError: If there would be no image.
+        DataError: If `output` cannot be written, or holds something else.
+    """
+    stamp = _dataset_stamp("masks", train, val, seed, height, width)
+
+    def fill(folder: Path) -> None:
+        write_table(folder)
+        _run_jobs(_draw_mask, _dataset_jobs(folder, stamp, ".png"), processes, "drawing its masks")
+
+    return _draw_once(output, stamp, fill)
+
+
+def _draw_mask(job: _ImageJob) -> None:
+    path, class_name, seed, height, width = job
+    shot = random_shot(class_name, np.random.default_rng(seed), height, width)
+    path.write_bytes(encode_mask(label(shot)))
+
+
+def _dataset_stamp(kind: str, train: int, val: int, seed: int, height: int, width: int) -> dict[str, int]:
+    if train < 1 or val < 1:
+        raise ConfigError(f"{train} training and {val} validation images a class; draw at least 1 of each")
+    return {kind: _VERSION, "train": train, "val": val, "seed": seed, "height": height, "width": width}
+
+
+def _dataset_jobs(folder: Path, stamp: Mapping[str, int], ending: str) -> list[_ImageJob]:
+    """Makes the folders of an image folder, and returns what is to be drawn into them."""
+    jobs: list[_ImageJob] = []
+    for part, split in enumerate(("train", "val")):
+        for place, name in enumerate(CLASSES):
+            (folder / split / name).mkdir(parents=True)
+            for image in range(stamp[split]):
+                path = folder / split / name / f"{image:06d}{ending}"
+                jobs.append((path, name, (stamp["seed"], 5 + part, place, image), stamp["height"], stamp["width"]))
+    return jobs
 
 
 def _write_jpeg(path: Path, image: RgbImage, quality: int) -> None:
@@ -218,7 +270,7 @@ def _draw_once(output: Path, stamp: Mapping[str, object], fill: Callable[[Path],
 def main(argv: Sequence[str] | None = None) -> int:
     """Draws the data set and the drive; returns an exit code of `errors.py`."""
     parser = argparse.ArgumentParser("python -m demo.draw", description="Draws the demo's data set and camera drive.")
-    parser.add_argument("--output", type=Path, required=True, help="folder that gets dataset/ and drive/")
+    parser.add_argument("--output", type=Path, required=True, help="folder that gets dataset/, masks/ and drive/")
     parser.add_argument("--train", type=int, default=240, help="training images a class (default: %(default)s)")
     parser.add_argument("--val", type=int, default=40, help="validation images a class (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=24.0, help="length of the drive (default: %(default)s)")
@@ -231,6 +283,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _draw(arguments: argparse.Namespace) -> None:
     print(draw_dataset(arguments.output / "dataset", arguments.train, arguments.val, arguments.seed))
+    print(draw_masks(arguments.output / "masks", arguments.train, arguments.val, arguments.seed))
     print(draw_drive(arguments.output / "drive", arguments.seconds, 10.0, arguments.seed))
 
 

@@ -10,13 +10,15 @@ from demo.scene import Panel, Road
 from demo.scenery import VARIANTS, pyramid
 
 _STRETCH_M = 18.0
+_NAMES = {"wall": "house"}
+"""What sprites are, where that is not their own name."""
 
 
 def _upright(kind: str, variant: int, x: float, z: float, width: float, height: float, gain: float = 1.0) -> Panel:
     """A sprite that stands on the ground and faces the camera."""
     left, right = x - width / 2, x + width / 2
     corners = np.array([(left, height, z), (right, height, z), (right, 0, z), (left, 0, z)])
-    return Panel(pyramid(kind, variant), corners, z, gain)
+    return Panel(pyramid(kind, variant), corners, z, gain, name=kind)
 
 
 def _shadow(x: float, z: float, width: float) -> Panel:
@@ -28,7 +30,7 @@ def _shadow(x: float, z: float, width: float) -> Panel:
 def _along(kind: str, variant: int, x: float, near: float, far: float, height: float) -> Panel:
     """A sprite in a plane along the road."""
     corners = np.array([(x, height, far), (x, height, near), (x, 0, near), (x, 0, far)])
-    return Panel(pyramid(kind, variant), corners, far)
+    return Panel(pyramid(kind, variant), corners, far, name=_NAMES.get(kind, kind))
 
 
 def _house(rng: np.random.Generator, side: int, x: float, z: float) -> list[Panel]:
@@ -42,9 +44,9 @@ def _house(rng: np.random.Generator, side: int, x: float, z: float) -> list[Pane
     roof = np.array([(x + depth / 2, ridge, far), (x + depth / 2, ridge, z), (x, eaves, z), (x, eaves, far)])
     gable = np.array([(x, ridge, z), (x + depth, ridge, z), (x + depth, 0, z), (x, 0, z)])
     return [
-        Panel(pyramid("roof", variant), roof, far),
+        Panel(pyramid("roof", variant), roof, far, name="house"),
         _along("wall", variant, x, z, far, eaves),
-        Panel(pyramid("gable", variant), gable, far),
+        Panel(pyramid("gable", variant), gable, far, name="house"),
     ]
 
 

@@ -26,7 +26,7 @@ from cnn_perception.commands import exit_code, for_shell
 from cnn_perception.errors import EXIT_INTERRUPTED, EXIT_OK, DataError, PerceptionError
 from cnn_perception.files import require_unused
 from cnn_perception.ros import transport
-from demo.draw import draw_dataset, draw_drive
+from demo.draw import draw_dataset, draw_drive, draw_masks
 from demo.processes import child_environment, module_command, node_command
 
 RATE_HZ = 10.0
@@ -90,6 +90,7 @@ def run(data: Path | None, weights: str, backbone: str, output: Path) -> None:
     if data is None:
         _print_heading("1/5  drawing a data set of road signs and a camera drive past them")
         data = draw_dataset(output / "dataset", train=120, val=30, seed=0)
+        draw_masks(output / "masks", train=120, val=30, seed=0)
         drive = _drawn_drive(output / "drive")
     else:
         _print_heading(f"1/5  your images: {data}")

@@ -109,6 +109,7 @@ class Panel:
         order: Metres along the road by which panels are drawn, farthest first.
         gain: Brightness of this one.
         hazed: Whether the air hides it with distance.
+        name: What it is, for whoever asks what a pixel shows; empty for shadows, through which the ground is seen.
     """
 
     levels: tuple[Sprite, ...]
@@ -116,6 +117,7 @@ class Panel:
     order: float
     gain: float = 1.0
     hazed: bool = True
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,9 +136,14 @@ def render(view: View, weather: Weather, road: Road, panels: Sequence[Panel]) ->
     """Returns the light that reaches the camera, before its lens and sensor."""
     image = _sky(view, weather, road.seed)
     _ground(image, view, weather, road)
-    for panel in sorted(panels, key=lambda panel: -panel.order):
+    for panel in by_distance(panels):
         _paste(image, panel, view, weather)
     return image
+
+
+def by_distance(panels: Sequence[Panel]) -> list[Panel]:
+    """Returns panels as they are drawn: the farthest first."""
+    return sorted(panels, key=lambda panel: -panel.order)
 
 
 def _sample(tile: NDArray[np.float32], x: NDArray[Any], y: NDArray[Any], scale: float) -> NDArray[np.float32]:
@@ -146,13 +153,37 @@ def _sample(tile: NDArray[np.float32], x: NDArray[Any], y: NDArray[Any], scale: 
     return cv2.remap(tile, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP).astype(np.float32, copy=False)
 
 
+def _above_horizon(view: View) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Tangents of the angles up, (rows, 1), and to the right, (1, width), down to just below the horizon."""
+    rows = min(view.height, max(1, math.ceil(view.horizon) + 2))
+    up = np.maximum((view.horizon - np.arange(rows, dtype=np.float32)[:, None]) / view.focal, 0)
+    right = (np.arange(view.width, dtype=np.float32)[None, :] - view.centre) / view.focal
+    return up, right
+
+
+def _ridge(layer: int, up: NDArray[Any], right: NDArray[Any], view: View, seed: int) -> NDArray[Any]:
+    """Returns how much of each pixel a line of hills or woods covers, in [0, 1]."""
+    tall, rough, _, _ = _RIDGES[layer]
+    profile = noise(rough, 11 + layer)[seed % NOISE_PIXELS]
+    top = tall * (0.35 + np.interp((right[0] * 150 + seed) % NOISE_PIXELS, np.arange(NOISE_PIXELS), profile))
+    covered: NDArray[Any] = np.clip((top[None, :] - up) * view.focal + 0.5, 0, 1)
+    return covered
+
+
+def hills(view: View, seed: int) -> NDArray[np.bool_]:
+    """Returns where hills or woods are seen before the sky: (rows, width), of the image's first rows."""
+    up, right = _above_horizon(view)
+    hilly = np.zeros((len(up), view.width), bool)
+    for layer in range(len(_RIDGES)):
+        hilly |= _ridge(layer, up, right, view, seed) > 0.5
+    return hilly
+
+
 def _sky(view: View, weather: Weather, seed: int) -> Image:
     """Sky, clouds, hills and a line of woods, down to just below the horizon."""
     image = np.empty((view.height, view.width, 3), np.float32)
     skyline, zenith, light = (np.array(c, np.float32) for c in (weather.skyline, weather.zenith, weather.light))
-    rows = min(view.height, max(1, math.ceil(view.horizon) + 2))
-    up = np.maximum((view.horizon - np.arange(rows, dtype=np.float32)[:, None]) / view.focal, 0)
-    right = (np.arange(view.width, dtype=np.float32)[None, :] - view.centre) / view.focal
+    up, right = _above_horizon(view)
     sky = skyline + (zenith - skyline) * np.clip(up * 2.0, 0, 1)[..., None] ** 0.6
     glow = weather.sun * np.exp(-((right + 0.3) ** 2 / 0.15 + (up - 0.12) ** 2 / 0.03))[..., None]
     sky = sky + glow * np.array([0.30, 0.22, 0.10], np.float32)
@@ -162,14 +193,12 @@ def _sky(view: View, weather: Weather, seed: int) -> Image:
     cover = np.clip((density - 1 + weather.clouds * 0.9) * 4, 0, 1) * np.clip(up * 9, 0, 1)
     cloud = np.clip(skyline * 0.35 + light * 0.6 - 0.18 * density[..., None] ** 2, 0, 1)
     sky += (cloud - sky) * (0.85 * cover)[..., None]
-    for layer, (tall, rough, colour, haze) in enumerate(_RIDGES):
-        profile = noise(rough, 11 + layer)[seed % NOISE_PIXELS]
-        top = tall * (0.35 + np.interp((right[0] * 150 + seed) % NOISE_PIXELS, np.arange(NOISE_PIXELS), profile))
-        body = np.clip((top[None, :] - up) * view.focal + 0.5, 0, 1)[..., None]
+    for layer, (_, _, colour, haze) in enumerate(_RIDGES):
+        body = _ridge(layer, up, right, view, seed)[..., None]
         share = 1 - math.exp(-haze / weather.haze_m)
         sky += ((1 - share) * np.array(colour, np.float32) * light + share * skyline - sky) * body
-    image[:rows] = sky
-    image[rows:] = skyline
+    image[: len(up)] = sky
+    image[len(up) :] = skyline
     return image
 
 
@@ -192,7 +221,7 @@ _FIELDS = np.array(
 
 
 @dataclass(frozen=True, eq=False)
-class _GroundPixels:
+class GroundPixels:
     """What pixels show of the ground, each array (rows, columns).
 
     Attributes:
@@ -222,10 +251,10 @@ class _GroundPixels:
 
 def _ground(image: Image, view: View, weather: Weather, road: Road) -> None:
     """Road, verges and fields, pixel by pixel; what is finer than a pixel fades into its mean."""
-    first = max(0, math.ceil(view.horizon + 0.8))
+    first = first_row_of_ground(view)
     if first >= view.height:
         return
-    ground = _ground_below(first, view)
+    ground = ground_below(first, view)
     colour = _fields(ground, road)
     _draw_road(colour, ground, road)
     dapple = np.clip((_sample(noise(2.0, 3), ground.x, ground.z, 16.0) - 0.62) * 6, 0, 1)
@@ -237,7 +266,12 @@ def _ground(image: Image, view: View, weather: Weather, road: Road) -> None:
     )
 
 
-def _ground_below(first: int, view: View) -> _GroundPixels:
+def first_row_of_ground(view: View) -> int:
+    """Returns the first row of the image that shows the ground; its height where none does."""
+    return min(view.height, max(0, math.ceil(view.horizon + 0.8)))
+
+
+def ground_below(first: int, view: View) -> GroundPixels:
     """Returns what the pixels from a row on, below the horizon, show of the ground."""
     below = np.arange(first, view.height, dtype=np.float32)[:, None] + 0.5 - view.horizon
     depth = np.broadcast_to(view.focal * view.eye / below, (view.height - first, view.width))
@@ -249,10 +283,10 @@ def _ground_below(first: int, view: View) -> _GroundPixels:
     long = depth**2 / (view.focal * view.eye)
     fine = (_sample(noise(0.9, 1), x, z, 5.0) - 0.5) * np.clip(0.12 / (long + wide), 0, 1)
     coarse = _sample(noise(2.4, 2), x, z, 38.0) - 0.5
-    return _GroundPixels(x, z, depth, wide, long, fine, coarse)
+    return GroundPixels(x, z, depth, wide, long, fine, coarse)
 
 
-def _fields(ground: _GroundPixels, road: Road) -> NDArray[Any]:
+def _fields(ground: GroundPixels, road: Road) -> NDArray[Any]:
     """Returns the colours of grass and of what grows beyond it."""
     x = ground.x
     fine = ground.fine
@@ -265,7 +299,7 @@ def _fields(ground: _GroundPixels, road: Road) -> NDArray[Any]:
     return grass + (field - grass) * beyond[..., None]
 
 
-def _draw_road(colour: NDArray[Any], ground: _GroundPixels, road: Road) -> None:
+def _draw_road(colour: NDArray[Any], ground: GroundPixels, road: Road) -> None:
     """Lays gravel, asphalt and paint over the fields, in place."""
     fine = ground.fine
     coarse = ground.coarse
@@ -281,18 +315,33 @@ def _draw_road(colour: NDArray[Any], ground: _GroundPixels, road: Road) -> None:
     colour += (np.float32(0.88) * (1 + 0.5 * fine)[..., None] - colour) * (paint * 0.85)[..., None]
 
 
-def _paste(image: Image, panel: Panel, view: View, weather: Weather) -> None:
-    """Draws one panel, clipped to the image and to what is before the camera."""
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """A panel as the camera sees it.
+
+    Attributes:
+        region: The part of the image, rows and columns, that it may cover.
+        patch: (rows, columns, 4) float32 premultiplied RGBA in [0, 1] of that part.
+        ahead: Metres to its nearest edge.
+    """
+
+    region: tuple[slice, slice]
+    patch: NDArray[Any]
+    ahead: float
+
+
+def project(panel: Panel, view: View) -> Projection | None:
+    """Returns one panel, clipped to the image and to what is before the camera; None where it is not seen."""
     levels = panel.levels
     corners = panel.corners
     ahead = corners[:, 2] - view.z
     if ahead.max() < _NEAR_M + 0.05 or ahead.min() > _FAR_M:
-        return
+        return None
     left = 0.0
     right = 1.0
     if ahead.min() < _NEAR_M:  # only panels along the road are long enough; their right edge is the near one
         if ahead[0] == ahead[1]:
-            return
+            return None
         right = (ahead[0] - _NEAR_M) / (ahead[0] - ahead[1])
         corners = corners.copy()
         corners[1] += (corners[0] - corners[1]) * (1 - right)
@@ -301,7 +350,7 @@ def _paste(image: Image, panel: Panel, view: View, weather: Weather) -> None:
     low = np.maximum(np.floor(target.min(0)).astype(int) - 1, 0)
     high = np.minimum(np.ceil(target.max(0)).astype(int) + 2, (view.width, view.height))
     if (high <= low).any():
-        return
+        return None
     size = max(np.ptp(target[:, 0]) / (right - left), np.ptp(target[:, 1]), 1.0)
     texture = levels[int(np.clip(math.log2(max(levels[0].shape[:2]) / size), 0, len(levels) - 1))]
     rows, columns = texture.shape[:2]
@@ -309,9 +358,18 @@ def _paste(image: Image, panel: Panel, view: View, weather: Weather) -> None:
     warp = cv2.getPerspectiveTransform(source, (target - low - 0.5).astype(np.float32))
     extent = (int(high[0] - low[0]), int(high[1] - low[1]))
     patch = cv2.warpPerspective(texture, warp, extent, flags=cv2.INTER_LINEAR).astype(np.float32) / 255
-    alpha = patch[..., 3:]
-    share = 1 - math.exp(-max(float(ahead.min()), 0.0) / weather.haze_m) if panel.hazed else 0.0
+    region = (slice(low[1], high[1]), slice(low[0], high[0]))
+    return Projection(region, patch, float(ahead.min()))
+
+
+def _paste(image: Image, panel: Panel, view: View, weather: Weather) -> None:
+    """Draws one panel."""
+    seen = project(panel, view)
+    if seen is None:
+        return
+    alpha = seen.patch[..., 3:]
+    share = 1 - math.exp(-max(seen.ahead, 0.0) / weather.haze_m) if panel.hazed else 0.0
     gain = np.array(weather.light, np.float32) * (panel.gain * (1 - share))
-    region = image[low[1] : high[1], low[0] : high[0]]
+    region = image[seen.region]
     region *= 1 - alpha
-    region += patch[..., :3] * gain + alpha * (np.array(weather.skyline, np.float32) * share)
+    region += seen.patch[..., :3] * gain + alpha * (np.array(weather.skyline, np.float32) * share)

@@ -103,7 +103,8 @@ def _pose(rng: np.random.Generator) -> tuple[float, float, float]:
 
 def _front(board: Board, rng: np.random.Generator) -> list[Panel]:
     """The board from its front, worn and shaded, on its pole."""
-    face = Panel(halvings(_worn(draw_sign(board.name), rng)), board.corners(), board.z - 0.02, rng.uniform(0.85, 1.1))
+    levels = halvings(_worn(draw_sign(board.name), rng))
+    face = Panel(levels, board.corners(), board.z - 0.02, rng.uniform(0.85, 1.1), name=board.name)
     return [_pole(board, board.y, 0.07), face]
 
 
@@ -112,13 +113,13 @@ def _edge_on(board: Board) -> list[Panel]:
     half = board.size / 2
     box = [(-0.025, half), (0.025, half), (0.025, -half), (-0.025, -half)]
     corners = np.array([(board.x + x * board.size, board.y + y, board.z) for x, y in box])
-    return [_pole(board, board.y, 0.07), Panel(pyramid("pole", 0), corners, board.z - 0.02, 0.8)]
+    return [_pole(board, board.y, 0.07), Panel(pyramid("pole", 0), corners, board.z - 0.02, 0.8, name="pole")]
 
 
 def _pole(board: Board, height: float, width: float) -> Panel:
     left, right = board.x - width / 2, board.x + width / 2
     corners = np.array([(x, y, board.z) for x, y in ((left, height), (right, height), (right, 0), (left, 0))])
-    return Panel(pyramid("pole", 0), corners, board.z)
+    return Panel(pyramid("pole", 0), corners, board.z, name="pole")
 
 
 def _worn(sprite: Sprite, rng: np.random.Generator) -> Sprite:
@@ -148,7 +149,7 @@ def _branches(board: Board, rng: np.random.Generator) -> list[Panel]:
     x, y = (root[0], root[0] - away[0] * reach), (root[1], root[1] - away[1] * reach)
     z = board.z - 0.4 * min(board.size, 0.8)
     corners = np.array([(x[0], y[0], z), (x[1], y[0], z), (x[1], y[1], z), (x[0], y[1], z)])
-    return [Panel(pyramid("branch", int(rng.integers(VARIANTS))), corners, z, rng.uniform(0.8, 1.1))]
+    return [Panel(pyramid("branch", int(rng.integers(VARIANTS))), corners, z, rng.uniform(0.8, 1.1), name="tree")]
 
 
 @dataclass(frozen=True)

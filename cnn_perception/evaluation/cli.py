@@ -20,6 +20,7 @@ from cnn_perception.evaluation.replay import WORKERS
 from cnn_perception.evaluation.report_record import Report
 from cnn_perception.image.listing import in_words
 from cnn_perception.label_text import SEPARATOR, UNLABELLED
+from cnn_perception.masks.scores import in_words
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS
 
 
@@ -104,6 +105,20 @@ def _parser() -> argparse.ArgumentParser:
         default="bag",
         help="what 0 s in the CSV file is: when the bag's first message of any topic was received, or the first image",
     )
+    parser.add_argument(
+        "--masks",
+        type=Path,
+        help="folder of masks, with which the model's score map is scored as a segmentation (pixel accuracy, mean "
+        "IoU): NAME.png of the image NAME.jpg, in the same folders as far as there are; <stamp_ns>.png of a bag's "
+        "frame, in the topic's folders or none; classes.csv says what their values stand for (name,r,g,b or "
+        "index,name, and optionally class: as which class of the model it counts). Or Penn-Fudan's folder",
+    )
+    parser.add_argument(
+        "--mask-scale",
+        type=float,
+        default=1.0,
+        help="how much larger than its own pixels the network sees each image for --masks (default: %(default)s)",
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder for the results; made if needed")
     parser.add_argument("--min-accuracy", type=float, help="required top-1 accuracy, 0 to 1; missed: exit code 3")
     parser.add_argument("--min-map", type=float, help="the same for the mAP of a multilabel model, 0 to 1")
@@ -126,6 +141,8 @@ def _summary(report: Report, folder: Path) -> str:
     if report.ignored:
         lines.append(f"ignored    {in_words(Counter(report.ignored))}")
     lines += report.scores.summary()
+    if report.masks is not None:
+        lines.append(f"masks      {in_words(report.masks)}")
     if report.target is not None:
         lines.append(f"required   {report.target}: {'reached' if report.passed else 'MISSED'}")
     lines.append(f"speed      {report.frames_per_second:.1f} frames/s with {WORKERS} frames at once")

@@ -6,6 +6,7 @@ made after the model has seen everything, so that they do not slow it down.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,12 +25,14 @@ from cnn_perception.errors import (
 from cnn_perception.evaluation.frame_record import predictions_csv
 from cnn_perception.evaluation.labelled_frames import LabelledFrames, frames_of_bag, frames_of_folder, overridden
 from cnn_perception.evaluation.page import Picture, render_html
-from cnn_perception.evaluation.replay import ReplayedFrames, measure_latency, replay
+from cnn_perception.evaluation.replay import ReplayedFrames, measure_latency, replay, replay_masks
 from cnn_perception.evaluation.report_record import ModelRecord, Report, Target, worst_frame, write_text
 from cnn_perception.evaluation.scores import score
 from cnn_perception.evaluation.video import VIDEO_ENDINGS, draw_record, write_video
 from cnn_perception.files import require_other, require_outside, require_unused
 from cnn_perception.image.messages import Overrides, decode
+from cnn_perception.masks.folder import read_masks
+from cnn_perception.masks.segmentation import MaskTally
 from cnn_perception.metrics import Latency
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS, OnnxModel, SessionOptions
 from cnn_perception.model.spec import ModelSpec
@@ -60,6 +63,8 @@ class EvaluationOptions:
         top_k: Classes listed in pictures and video.
         providers: ONNX Runtime execution providers, the preferred first.
         video: Whether a bag's frames are drawn into an overlay video, which takes longest.
+        masks: Folder of masks that the score map is scored with; multiclass only.
+        mask_scale: How much larger than its own pixels the network sees each image for that, above 0.
 
     Raises:
         ConfigError: If they contradict each other, or a value is out of range; names the option.
@@ -81,6 +86,8 @@ class EvaluationOptions:
     top_k: int = 3
     providers: Sequence[str] = DEFAULT_PROVIDERS
     video: bool = True
+    masks: Path | None = None
+    mask_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if (self.bag is None) == (self.images is None):
@@ -101,6 +108,8 @@ class EvaluationOptions:
         given = [_flag(gate.option) for gate, _ in self._required()]
         if given and not (self.labels or self.images):
             raise ConfigError(f"{' or '.join(given)} needs --labels: without them there is nothing to compare with")
+        if not 0.0 < self.mask_scale < math.inf:
+            raise ConfigError(f"--mask-scale is {self.mask_scale}; choose a number above 0, such as 1")
         if not 1 <= self.top_k <= KEPT_CLASSES:
             raise ConfigError(f"--top-k is {self.top_k}; choose 1 to {KEPT_CLASSES}")
 
@@ -124,6 +133,8 @@ class EvaluationOptions:
         right = _flag(gates[0].option) if gates else "leave it out"
         if self.threshold and not task_of(spec.task).is_exclusive:
             raise ConfigError(f"--threshold is for one class an image, this model is {spec.task}; leave it out")
+        if self.masks and not task_of(spec.task).is_exclusive:
+            raise ConfigError(f"--masks is for one class a pixel, this model is {spec.task}; leave it out")
         for name, task in TASKS.items():
             for gate, _ in self._required():
                 if name != spec.task and gate in task.gates:
@@ -203,21 +214,31 @@ def _open_frames(options: EvaluationOptions, spec: ModelSpec, stack: ExitStack) 
 
 
 def _evaluate(pipeline: Pipeline, frames: LabelledFrames, options: EvaluationOptions) -> Evaluation:
+    tally = _masked(pipeline, frames, options)
     replayed = replay(_one_core_a_frame(pipeline, options), frames)
     latency = {} if replayed.interrupted else measure_latency(pipeline, frames)
-    report = _make_report(pipeline.model, frames, latency, replayed, options)
+    report = _make_report(pipeline.model, frames, latency, replayed, options, tally)
     pictures = _pictures(replayed, pipeline.spec, options.top_k)
     for ending in VIDEO_ENDINGS:  # a video of an earlier run would not belong to this report
         (options.output / f"overlay{ending}").unlink(missing_ok=True)
-    _write(report, replayed, pictures, options.output)
+    _write(report, replayed, pictures, options.output, tally)
     if options.video and options.bag is not None and not replayed.interrupted:
         try:
             video = write_video(frames, replayed.records, pipeline.spec, options.top_k, options.output)
         except KeyboardInterrupt:
             return Evaluation(report, interrupted=True)
         if video is not None:
-            _write(report, replayed, pictures, options.output, video.name)
+            _write(report, replayed, pictures, options.output, tally, video.name)
     return Evaluation(report, replayed.interrupted)
+
+
+def _masked(pipeline: Pipeline, frames: LabelledFrames, options: EvaluationOptions) -> MaskTally | None:
+    """Segments the frames that have a mask; before anything that takes longer, since masks may be refused."""
+    if options.masks is None:
+        return None
+    tally = MaskTally(pipeline, read_masks(options.masks), options.mask_scale)
+    replay_masks(tally, frames)
+    return tally
 
 
 def _one_core_a_frame(pipeline: Pipeline, options: EvaluationOptions) -> Pipeline:
@@ -233,9 +254,13 @@ def _make_report(
     latency: dict[str, Latency],
     replayed: ReplayedFrames,
     options: EvaluationOptions,
+    tally: MaskTally | None,
 ) -> Report:
     scores = score(replayed.records, model.spec, options.threshold)
+    masks = tally.scores if tally else None
     missing = _missing(frames, replayed, scores.frames, options)
+    if masks and not masks.images:
+        missing.append(f"{options.masks}: no frame that can be used has a mask there; see --masks in --help")
     target = options.target
     return Report(
         complete=not missing,
@@ -255,6 +280,7 @@ def _make_report(
         ignored=dict(frames.ignored),
         scores=scores,
         worst=tuple(worst_frame(frame.record, model.spec) for frame in replayed.by_badness()),
+        masks=masks,
     )
 
 
@@ -292,11 +318,18 @@ def _pictures(replayed: ReplayedFrames, spec: ModelSpec, top_k: int) -> list[Pic
 
 
 def _write(
-    report: Report, replayed: ReplayedFrames, pictures: Sequence[Picture], folder: Path, video: str = ""
+    report: Report,
+    replayed: ReplayedFrames,
+    pictures: Sequence[Picture],
+    folder: Path,
+    tally: MaskTally | None,
+    video: str = "",
 ) -> None:
     write_text(folder / "report.json", report.to_json())
     write_text(folder / "predictions.csv", predictions_csv(replayed.records, report.model.spec))
-    write_text(folder / "report.html", render_html(report, replayed.records, pictures, video))
+    write_text(
+        folder / "report.html", render_html(report, replayed.records, pictures, tally.worst if tally else (), video)
+    )
 
 
 def _flag(option: str) -> str:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from cnn_perception.evaluation.frame_record import FrameRecord
-from cnn_perception.evaluation.page_sections import key_figures, order_of_worst, over_time, tables
+from cnn_perception.evaluation.page_sections import key_figures, mask_table, order_of_worst, over_time, tables
 from cnn_perception.evaluation.report_record import Report, WorstFrame
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.label_text import shown
+from cnn_perception.masks.segmentation import MaskedPicture
 from cnn_perception.model.spec import UNKNOWN, InputSpec, ModelSpec, PrecisionRecord
 from cnn_perception.pages import data_url
 from cnn_perception.pages.rendering import percent, render
@@ -54,13 +55,20 @@ class _CaptionedPicture:
     place: str
 
 
-def render_html(report: Report, records: Sequence[FrameRecord], pictures: Sequence[Picture], video: str = "") -> str:
+def render_html(
+    report: Report,
+    records: Sequence[FrameRecord],
+    pictures: Sequence[Picture],
+    masked: Sequence[MaskedPicture] = (),
+    video: str = "",
+) -> str:
     """Returns the page.
 
     Args:
         report: The figures.
         records: All frames, in order; used for the timeline.
         pictures: The worst frames, the worst first.
+        masked: The frames whose label maps fit their masks worst.
         video: Name of the overlay video beside the page; empty without one.
 
     Returns:
@@ -75,6 +83,7 @@ def render_html(report: Report, records: Sequence[FrameRecord], pictures: Sequen
         figures=_figures(report),
         timelines=over_time(report, records) if report.topic else [],
         tables=tables(report, records) if report.scores.frames.scored else [],
+        masks=mask_table(report.masks, masked) if report.masks else None,
         order_of_worst=order_of_worst(report.model.spec),
         pictures=[_captioned(picture, is_bag=bool(report.topic)) for picture in pictures],
         video=video,

@@ -11,7 +11,13 @@ import numpy as np
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.plots import Scatter, Series, Strips, presence, scatter, series, timeline
 from cnn_perception.evaluation.report_record import Report
+from cnn_perception.evaluation.video import resized_to_view
+from cnn_perception.image.messages import RgbImage
+from cnn_perception.masks.drawing import colour_of, coloured
+from cnn_perception.masks.scores import OTHER, MaskScores, in_words
+from cnn_perception.masks.segmentation import MaskedPicture
 from cnn_perception.model.spec import UNKNOWN, ModelSpec
+from cnn_perception.pages import data_url
 from cnn_perception.pages.class_tables import ClassTables, class_tables
 from cnn_perception.pages.rendering import percent
 from cnn_perception.tasks.multiclass import MulticlassScores
@@ -36,6 +42,50 @@ class NumberTable:
     template: ClassVar[str] = "numbers.html"
     rows: tuple[NumberReport, ...]
     scatters: tuple[Scatter, ...]
+
+
+@dataclass(frozen=True)
+class MaskTable:
+    """The score map against masks.
+
+    Attributes:
+        scores: The figures.
+        text: The most important ones, in words.
+        rows: (class, IoU, share of the pixels that are it, that are called it, IoU of the whole image's class).
+        legend: (class, colour).
+        pictures: (what it is, URL) of the worst frames: each as it is, as its mask has it, as it was answered.
+    """
+
+    template: ClassVar[str] = "masks.html"
+    scores: MaskScores
+    text: str
+    rows: tuple[tuple[str, float | None, float, float, float | None], ...]
+    legend: tuple[tuple[str, str], ...]
+    pictures: tuple[tuple[str, str], ...]
+
+
+def mask_table(scores: MaskScores, pictures: Sequence[MaskedPicture]) -> MaskTable:
+    """Returns what is shown of masks."""
+    names = [one.name for one in scores.label_map.classes]
+    of_whole = {one.name: one.iou for one in scores.whole_image.classes}
+    pixels = scores.pixels or 1
+    coloured_names = [name for name in names if name != OTHER]
+    return MaskTable(
+        scores=scores,
+        text=in_words(scores),
+        rows=tuple(
+            (one.name, one.iou, one.truth_pixels / pixels, one.answered_pixels / pixels, of_whole[one.name])
+            for one in scores.label_map.classes
+        ),
+        legend=tuple((name, "#{:02x}{:02x}{:02x}".format(*colour_of(i))) for i, name in enumerate(coloured_names)),
+        pictures=tuple(_masked_picture(one, len(coloured_names)) for one in pictures),
+    )
+
+
+def _masked_picture(picture: MaskedPicture, count: int) -> tuple[str, str]:
+    views = [picture.image, *(coloured(picture.image, one, count) for one in (picture.truth, picture.answers))]
+    row = RgbImage(np.concatenate([resized_to_view(view) for view in views], axis=1))
+    return f"{picture.name}: {percent(picture.accuracy)} of its pixels right", data_url.of_image(row)
 
 
 def key_figures(report: Report) -> list[tuple[str, str]]:

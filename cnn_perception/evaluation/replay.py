@@ -14,6 +14,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -22,6 +23,7 @@ from cnn_perception.errors import FrameError
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.labelled_frames import LabelledFrame, LabelledFrames
 from cnn_perception.image.messages import ImageOddity, Seen
+from cnn_perception.masks.segmentation import MaskTally
 from cnn_perception.metrics import Latency, latency
 from cnn_perception.pipeline.pipeline import Pipeline
 from cnn_perception.stream.few_bits import FewBits
@@ -102,6 +104,20 @@ def replay(pipeline: Pipeline, frames: LabelledFrames) -> ReplayedFrames:
         replayed.interrupted = True
     replayed.seconds = time.perf_counter() - started
     return replayed
+
+
+def replay_masks(tally: MaskTally, frames: LabelledFrames) -> None:
+    """Segments every frame that has a mask, one after the other, each with all cores.
+
+    The mask of a file is looked for by its path, that of a bag's frame as TOPIC/<stamp_ns>.png.
+
+    Raises:
+        DataError: If a mask cannot be used.
+    """
+    for frame in tqdm(frames, total=frames.count, desc="segmenting", unit="frame", disable=None):
+        name = frame.record.name or str(frame.record.stamp_ns)
+        folder = Path(frames.topic.strip("/")) if frames.topic else frames.path
+        tally.add(name, folder / (name if frame.record.name else f"{name}.image"), frame.content)
 
 
 def in_order(function: Callable[[ItemT], AnswerT], items: Iterable[ItemT]) -> Generator[AnswerT, None, None]:

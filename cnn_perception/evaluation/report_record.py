@@ -12,6 +12,7 @@ from cnn_perception.errors import DataError
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.files import as_utf8, replacing
 from cnn_perception.label_text import text_of
+from cnn_perception.masks.scores import MaskScores
 from cnn_perception.metrics import Latency
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.tasks.registry import gate_of, task_of
@@ -120,6 +121,7 @@ class Report:
         ignored: How many files of a folder were passed over, by the reason.
         scores: The figures, which depend on the model's task; in the file they stand beside the other fields.
         worst: Frames for a human's attention, the worst first.
+        masks: How well the score map fits the images' masks; None without any.
         version: Version of this layout.
     """
 
@@ -140,6 +142,7 @@ class Report:
     ignored: Mapping[str, int]
     scores: Scores
     worst: tuple[WorstFrame, ...]
+    masks: MaskScores | None = None
     version: int = REPORT_VERSION
 
     def to_json(self) -> str:

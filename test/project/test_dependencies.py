@@ -30,7 +30,12 @@ RUNTIME: list[dict[str, set[str]]] = [
         "ros": ROS | {"numpy", "yaml"},
         "pages": {"numpy", "jinja2"},
     },
-    {"stream": {"numpy"}, "geometry": {"numpy", "cv2"}, "lifecycle": {"bond", "rclpy"}},
+    {
+        "stream": {"numpy"},
+        "geometry": {"numpy", "cv2"},
+        "lifecycle": {"bond", "rclpy"},
+        "masks": {"numpy", "PIL"},
+    },
     {"background": {"numpy", "cv2", "rosbags"}, "evaluation": {"numpy", "cv2", "tqdm"}},
     {
         "perception_node": ROS | {"numpy"},
