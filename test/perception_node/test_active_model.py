@@ -77,7 +77,7 @@ class Bench:
             spec=tiny_spec(),
             provider="CPUExecutionProvider",
             fallback="",
-            cancel_score_map=lambda: self.without_maps.append(str(options.path)),
+            cancel_views=lambda: self.without_maps.append(str(options.path)),
         )
         pipeline: Any = SimpleNamespace(spec=model.spec, model=model)
         recorder: Any = StubBackground()
