@@ -50,6 +50,9 @@ _VIEWED_TOPICS = {
     "embedding": Image,
     "score_map": Image,
     "score_map/camera_info": CameraInfo,
+    "label_map": Image,
+    "label_map/overlay": Image,
+    "unit_activation": Image,
 }
 _TIMEOUT_S = 60.0
 _PERIOD_S = 1.0

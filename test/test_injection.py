@@ -48,6 +48,9 @@ VIEWED = {
     "neighbours": Classification,
     "score_map": Image,
     "score_map/camera_info": CameraInfo,
+    "label_map": Image,
+    "label_map/overlay": Image,
+    "unit_activation": Image,
 }
 COVERED = {
     "background/worker.py: self._run": [
@@ -56,6 +59,7 @@ COVERED = {
         "perception_node: score map",
         "perception_node: draw the overlay",
         "perception_node: find neighbours",
+        "perception_node: unit activation",
     ],
     "camera_node/node.py: heartbeat.only_within(self._publish)": ["camera_node: timer, read a frame"],
     "follow_node/node.py: heartbeat.after(self._on_timer)": ["follow_node: timer"],

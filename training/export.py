@@ -50,6 +50,7 @@ from training.calibration import exported_rule
 from training.checkpoint import Checkpoint, load
 from training.graphs import certificate, gallery, image_statistics, score_map, trace
 from training.graphs.certificate import Network
+from training.graphs.dilation import Dense
 from training.graphs.gallery import Reference
 from training.graphs.parity import ParityError, require_parity, runner
 from training.graphs.quantise import CALIBRATION_IMAGES, MAX_ACCURACY_LOSS, AccuracyError, Reduction, reduce
@@ -74,6 +75,7 @@ def export(
     parity_images: int = PARITY_IMAGES,
     reduction: Reduction | None = None,
     references: Sequence[Reference] = (),
+    score_map_stride: int | None = None,
 ) -> ModelSpec:
     """Writes the model file of a checkpoint, complete and verified or not at all.
 
@@ -85,6 +87,8 @@ def export(
         parity_images: How many validation images are compared at most, at least 1.
         reduction: How the float32 graph is made smaller once it is verified; None leaves it.
         references: Images whose embeddings by the final graph travel in the file, see `gallery`.
+        score_map_stride: Pixels between neighbouring cells of the score map, a part of what the network has by itself;
+            its last stages are dilated for that, see `dilation`. None leaves it.
 
     Returns:
         The description written into the file.
@@ -100,8 +104,10 @@ def export(
     _make_folder(output.parent)
     _require_own(output)
     model = _restore(checkpoint)
-    network = Network(model, backbones.split(model, checkpoint.input.height, checkpoint.input.width))
-    graph, precision = _graph(network, checkpoint, parity_images, reduction)
+    split = backbones.split(model, checkpoint.input.height, checkpoint.input.width)
+    made = trace.make(split, checkpoint, score_map_stride)
+    network = Network(model, split, made.dense)
+    graph, precision = _graph(made, network, checkpoint, parity_images, reduction)
     spec = _describe(checkpoint, graph, precision)
     embedded = gallery.embed(graph.proto, references, spec.input) if references else None
     allowed = certificate.tolerances(precision.precision, tolerance)
@@ -135,10 +141,9 @@ def _make_folder(folder: Path) -> None:
 
 
 def _graph(
-    network: Network, checkpoint: Checkpoint, parity_images: int, reduction: Reduction | None
+    graph: trace.Graph, network: Network, checkpoint: Checkpoint, parity_images: int, reduction: Reduction | None
 ) -> tuple[trace.Graph, PrecisionRecord]:
-    """Returns the graph in the precision asked for, which is valid ONNX, and what that costs."""
-    graph = trace.make(network.split, checkpoint)
+    """Returns a graph in the precision asked for, which is valid ONNX, and what that costs."""
     onnx.checker.check_model(graph.proto)
     if reduction is None:
         return graph, FP32
@@ -146,7 +151,8 @@ def _graph(
     require_parity(graph.proto, network.model, checkpoint, parity_images, exact)  # nothing else is made smaller
     proto, cost = reduce(graph.proto, checkpoint, reduction)
     allowed = certificate.TOLERANCES[reduction.precision]["score_map"]
-    place = score_map.keep_map(proto, graph.score_map, network.split, checkpoint, allowed)
+    dense = graph.dense or Dense(network.split)
+    place = score_map.keep_map(proto, graph.score_map, dense, checkpoint, allowed)
     return dataclasses.replace(graph, proto=proto, score_map=place), cost
 
 
@@ -274,6 +280,13 @@ def _parser() -> argparse.ArgumentParser:
         f"--int8 {certificate.TOLERANCES['int8']['logits']:g} of their range",
     )
     parser.add_argument("--parity-images", type=int, default=PARITY_IMAGES, help="images compared (%(default)s)")
+    parser.add_argument(
+        "--score-map-stride",
+        type=int,
+        metavar="PIXELS",
+        help="makes the score map's cells lie closer, such as 16 or 8 instead of 32: the last stages are dilated for "
+        "it, without training; answers and activation map stay as they are",
+    )
     _add_reduction(parser)
     _add_references(parser)
     return parser
@@ -356,6 +369,7 @@ def _export_as_asked(options: argparse.Namespace) -> ModelSpec:
         parity_images=options.parity_images,
         reduction=_reduction(options),
         references=_references(options, checkpoint),
+        score_map_stride=options.score_map_stride,
     )
 
 

@@ -29,6 +29,9 @@ TOPICS: dict[str, Any] = {
     "neighbours": Classification,
     "score_map": Image,
     "score_map/camera_info": CameraInfo,
+    "label_map": Image,
+    "label_map/overlay": Image,
+    "unit_activation": Image,
 }
 
 

@@ -15,9 +15,9 @@ from cnn_perception.model.gallery import Gallery, read_gallery
 from cnn_perception.model.onnx_file import OnnxFile, read_onnx_file
 from cnn_perception.model.outputs import FloatArray, Outputs
 from cnn_perception.model.providers import DEFAULT_PROVIDERS, INPUT_NAME, TENSORRT, SessionOptions
-from cnn_perception.model.session import ORT_ERRORS, open_session, reason_of
+from cnn_perception.model.session import ORT_ERRORS, open_session, reason_of, shapes_of
 from cnn_perception.model.spec import METADATA_KEY, ModelSpec, ScoreMapSpec
-from cnn_perception.model.subgraph import subgraph
+from cnn_perception.model.subgraph import Computed, computed, subgraph
 
 __all__ = ["DEFAULT_PROVIDERS", "INPUT_NAME", "OnnxModel", "SessionOptions"]
 
@@ -58,9 +58,10 @@ class OnnxModel:
         self.spec = _read_spec(path, file.metadata)
         self.gallery = _read_gallery(path, file.metadata, self.spec)
         self._map_session: Any = None
+        self._inner_session: tuple[str, Any] = ("", None)  # by the tensor that it computes
         # By which the two ways to cancel reach a run under way.
         self._run_options = onnxruntime.RunOptions()
-        self._map_run_options = onnxruntime.RunOptions()
+        self._view_run_options = onnxruntime.RunOptions()
 
         def warm_up(session: Any, batch_sizes: Sequence[int]) -> None:  # noqa: ANN401
             self._session = session
@@ -98,13 +99,13 @@ class OnnxModel:
         return _split(found, len(images))
 
     def cancel(self) -> None:
-        """Ends a `run` or `score_map` under way in another thread, and every later one, with a FrameError."""
+        """Ends what runs in another thread, and every later run, with a FrameError."""
         self._run_options.terminate = True
-        self.cancel_score_map()
+        self.cancel_views()
 
-    def cancel_score_map(self) -> None:
-        """Ends a `score_map` under way in another thread, and every later one, with a FrameError."""
-        self._map_run_options.terminate = True
+    def cancel_views(self) -> None:
+        """Ends a `score_map` or `inner` under way in another thread, and every later one, with a FrameError."""
+        self._view_run_options.terminate = True
 
     def score_map_place(self) -> ScoreMapSpec:
         """Returns where in an image the cells of the score map lie.
@@ -130,22 +131,60 @@ class OnnxModel:
                 too much memory even of a small image.
             FrameError: If the provider fails on this image.
         """
-        if self._map_session is None:
-            self._map_session = self._open_map_session()
-        try:
-            (found,) = self._map_session.run(["score_map"], {INPUT_NAME: image}, self._map_run_options)
-        except ORT_ERRORS as error:
-            raise FrameError("score_map", f"ONNX Runtime failed: {reason_of(error)}") from None
-        logits: FloatArray = found[0]
-        return logits
-
-    def _open_map_session(self) -> Any:  # noqa: ANN401
-        """Returns a session that computes the score map alone."""
         self.score_map_place()
-        file = read_onnx_file(self.path)
-        if file.sha256 != self.sha256:
-            raise ModelError(f"{self.path}: has been replaced since it was loaded; reload the model")
-        file = _with_outputs(file, {"score_map"})
+        if self._map_session is None:
+            self._map_session = self._open_beside({"score_map"}, set())
+        return self._run_beside(self._map_session, "score_map", image, "score_map")
+
+    def inner_shapes(self) -> list[tuple[Computed, tuple[int, ...]]]:
+        """Returns the tensors of floating-point numbers between image and logits, with the shape of one image's.
+
+        They are in the order of computation. The file is loaded once more, for as long as the call takes.
+
+        Raises:
+            ModelError: If its file has been replaced since it was loaded, or ONNX Runtime cannot say their shapes.
+        """
+        file = self._unchanged_file()
+        size = self.spec.input
+        try:
+            between = computed(file.data, INPUT_NAME, "logits")
+            data = subgraph(file.data, set(), {one.name for one in between})
+            shapes = shapes_of(data, self._session, (1, 3, size.height, size.width))
+        except ORT_ERRORS as error:
+            raise ModelError(f"{self.path}: its layers cannot be told ({reason_of(error)}); export it again") from None
+        return [(one, shapes[one.name]) for one in between if one.name in shapes]
+
+    def inner(self, image: FloatArray, tensor: str) -> FloatArray:
+        """Computes a tensor of `inner_shapes`; the first call for each loads the file once more.
+
+        Args:
+            image: (1, 3, height, width) float32, C-contiguous, of the model's own size.
+            tensor: Its name.
+
+        Returns:
+            The tensor of the image, float32, without the axis of the batch.
+
+        Raises:
+            ModelError: If its file has been replaced since it was loaded.
+            FrameError: If the provider fails on this image.
+        """
+        name, session = self._inner_session
+        if name != tensor:
+            session = self._open_beside(set(), {tensor})
+            self._inner_session = (tensor, session)
+        return self._run_beside(session, tensor, image, "unit_activation")
+
+    def _run_beside(self, session: Any, output: str, image: FloatArray, reason: str) -> FloatArray:  # noqa: ANN401
+        try:
+            (found,) = session.run([output], {INPUT_NAME: image}, self._view_run_options)
+        except ORT_ERRORS as error:
+            raise FrameError(reason, f"ONNX Runtime failed: {reason_of(error)}") from None
+        values: FloatArray = np.asarray(found[0], np.float32)  # of half precision, too
+        return values
+
+    def _open_beside(self, outputs: Set[str], tensors: Set[str]) -> Any:  # noqa: ANN401
+        """Returns a session that computes these outputs and inner tensors alone."""
+        file = _with_outputs(self._unchanged_file(), outputs, tensors)
         # TensorRT would build an engine, for minutes, at each new size of image.
         others = [name for name in self._options.provider_order if name != TENSORRT]
         threads = self._options.score_map_threads or self._options.intra_op_threads
@@ -157,6 +196,12 @@ class OnnxModel:
         size = self.spec.input
         image = np.zeros((1, 3, size.height, size.width), np.float32)
         session.run(["score_map"], {INPUT_NAME: image}, self._map_run_options)
+
+    def _unchanged_file(self) -> OnnxFile:
+        file = read_onnx_file(self.path)
+        if file.sha256 != self.sha256:
+            raise ModelError(f"{self.path}: has been replaced since it was loaded; reload the model")
+        return file
 
     def _compute(self, names: Sequence[str], images: FloatArray) -> dict[str, FloatArray]:
         """Returns the outputs called `names`; raises ONNX Runtime's own errors."""
@@ -203,9 +248,9 @@ def _split(found: Mapping[str, FloatArray], count: int) -> list[Outputs]:
     return outputs
 
 
-def _with_outputs(file: OnnxFile, outputs: Set[str]) -> OnnxFile:
+def _with_outputs(file: OnnxFile, outputs: Set[str], tensors: Set[str] = frozenset()) -> OnnxFile:
     try:
-        return dataclasses.replace(file, data=subgraph(file.data, outputs))
+        return dataclasses.replace(file, data=subgraph(file.data, outputs, tensors))
     except ValueError as error:
         raise ModelError(f"{file.path}: its graph is damaged ({one_line(error)}); export it again") from None
 

@@ -33,6 +33,7 @@ from cnn_perception.model.providers import (
 )
 from cnn_perception.model.spec import ModelSpec
 
+_FLOATS = ("tensor(float)", "tensor(float16)")
 _WARNING, _FATAL = 2, 4  # severities of ONNX Runtime's log
 _TRIED = ((1, 20), (1, 31))
 """Oldest and newest minor release of ONNX Runtime whose options for GPUs are known to this package. Later ones may
@@ -135,6 +136,31 @@ def open_session(
         raise ConfigError(f"require_gpu is set, but only {provider} runs {file.path}: {fallback}")
     placement = ", ".join(f"{name} {count} of {nodes.total()}" for name, count in nodes.most_common())
     return ProviderSession(session, provider, fallback, placement)
+
+
+def shapes_of(data: bytes, like: Any, image: tuple[int, int, int, int]) -> dict[str, tuple[int, ...]]:  # noqa: ANN401
+    """Returns the shapes of the outputs of floating-point numbers, as far as ONNX Runtime can tell them beforehand.
+
+    Args:
+        data: A model whose only input is an image.
+        like: A session of a model with the same input.
+        image: The shape of the image.
+
+    Raises:
+        Exception: One of `ORT_ERRORS`, if ONNX Runtime cannot load the model.
+    """
+    settings = onnxruntime.SessionOptions()
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is not run
+    settings.log_severity_level = _FATAL
+    for axis, size in zip(like.get_inputs()[0].shape, image, strict=True):
+        if isinstance(axis, str):
+            settings.add_free_dimension_override_by_name(axis, size)
+    session = onnxruntime.InferenceSession(data, settings, providers=[CPU])
+    return {
+        one.name: tuple(one.shape)
+        for one in session.get_outputs()
+        if one.type in _FLOATS and all(isinstance(size, int) for size in one.shape)
+    }
 
 
 def _unusable(providers: Sequence[str], spec: ModelSpec) -> dict[str, str]:

@@ -21,6 +21,7 @@ from cnn_perception.errors import ConfigError, PerceptionError
 from cnn_perception.image.messages import EncodedFile, EncodedImage, RgbImage
 from cnn_perception.model.isolated_load import IsolatedLoad
 from cnn_perception.model.onnx_model import SessionOptions
+from cnn_perception.pipeline.label_pixels import has_label_map
 from cnn_perception.pipeline.pipeline import Pipeline
 from cnn_perception.ros.throttled_log import Logger
 from cnn_perception.ros.transport import return_memory
@@ -45,6 +46,8 @@ class ModelOptions:
         shadow_path: A second model file that is compared with it; None for none.
         recorder: Which frames are kept that it is unsure of; None for none.
         score_map_class: A class that it must have, for the score map; empty for any.
+        unit_layer: A layer that it must have, for the activation of a unit; empty for the last one.
+        unit: Which unit of that layer there must be.
         timeout_s: Seconds that loading it may take, in this process or another.
     """
 
@@ -53,6 +56,8 @@ class ModelOptions:
     shadow_path: Path | None = None
     recorder: RecorderSettings | None = None
     score_map_class: str = ""
+    unit_layer: str = ""
+    unit: int = 0
     timeout_s: float = 600.0
 
     @property
@@ -62,7 +67,10 @@ class ModelOptions:
 
     def loads_as(self, other: ModelOptions) -> bool:
         """Whether a model that was loaded with these options is one loaded with the others."""
-        return dataclasses.replace(self, score_map_class=other.score_map_class, timeout_s=other.timeout_s) == other
+        shown = dataclasses.replace(
+            self, score_map_class=other.score_map_class, unit_layer=other.unit_layer, unit=other.unit
+        )
+        return dataclasses.replace(shown, timeout_s=other.timeout_s) == other
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,12 +143,18 @@ class ActiveModel:
         if self.recorder is not None:
             self.recorder.offer(encoded, image, prediction, origin)
 
-    def check_class(self, name: str) -> None:
-        """Makes sure that the score map can show a class; an empty name stands for any.
+    def check_shown(self, options: ModelOptions) -> None:
+        """Makes sure that it has the class and the unit that are to be shown.
 
         Raises:
-            ConfigError: If the model has no such class.
+            ConfigError: If it has not.
+            ModelError: If its layers cannot be told, because its file has been replaced.
         """
+        self._check_class(options.score_map_class)
+        if options.unit_layer or options.unit:  # nothing is loaded for the unit that is shown by default
+            self.pipeline.units.check(options.unit_layer, options.unit)
+
+    def _check_class(self, name: str) -> None:
         names = self.pipeline.spec.class_names
         if name and name not in names:
             listed = ", ".join(names[:_MOST_NAMES])
@@ -151,6 +165,7 @@ class ActiveModel:
         spec = self.pipeline.spec
         absent = {
             "score map": ["score_map_class", "score_map_scale"] if spec.score_map is None else [],
+            "label map": [] if has_label_map(spec) else ["label_map_threshold"],
             "gallery": ["neighbours"] if self.pipeline.model.gallery is None else [],
             "classes": [] if task_of(spec.task).has_classes else ["top_k", "threshold"],
         }
@@ -162,8 +177,8 @@ class ActiveModel:
         ]
 
     def close(self) -> None:
-        """Ends the shadow and the recorder, and a score map under way."""
-        self.pipeline.model.cancel_score_map()
+        """Ends the shadow and the recorder, and a score map or a unit's activation under way."""
+        self.pipeline.model.cancel_views()
         for one in (self.shadow, self.recorder):
             if one is not None:
                 one.close(_CLOSE_S)
@@ -256,8 +271,8 @@ class ModelOwner:
                 if self._is_ending or self._is_given_up:  # nobody would close it any more
                     why = "ends" if self._is_ending else "was cleaned up"
                     raise ConfigError(f"{options.path}: not loaded, because the node {why}")
-                model.check_class(options.score_map_class)
-            except ConfigError:
+                model.check_shown(options)
+            except PerceptionError:
                 model.close()
                 raise
             return model
@@ -314,7 +329,8 @@ class ModelOwner:
         """Makes sure that a model can be used so: the one in use, or for another file the candidate.
 
         Raises:
-            ConfigError: If it has not the class that is asked for, or was loaded with other options.
+            ConfigError: If it has not the class or the unit that is asked for, or was loaded with other options.
+            ModelError: See `ActiveModel.check_shown`.
         """
         if self._current is None:
             return
@@ -324,7 +340,7 @@ class ModelOwner:
             if model is None or not model.options.loads_as(options):
                 raise ConfigError(f"{options.path}: parameters have changed while it was loaded; set model again")
         assert model is not None
-        model.check_class(options.score_map_class)
+        model.check_shown(options)
 
     def require_any(self, model: ActiveModel) -> None:
         """Makes sure that a loaded model takes the place of another one, and not of none; closes it otherwise.

@@ -250,6 +250,7 @@ def _model_status(node: str, active: ActiveModel | None, load_under_way: str, re
         **task_of(spec.task).model_values(spec),
         "unknown rule": spec.unknown.method if spec.unknown else "none",
         **_score_meanings(model),
+        **_unit_layers(active),
         "provider": model.provider,
         "placement": model.placement,
     }
@@ -264,6 +265,12 @@ def _score_meanings(model: OnnxModel) -> dict[str, str]:
     if model.gallery is not None:
         found["score of neighbours"] = "cosine similarity in [0, 1], no probability"
     return found
+
+
+def _unit_layers(active: ActiveModel) -> dict[str, str]:
+    """Returns the layers that `unit_layer` can name, (units x rows x columns), once somebody has asked for one."""
+    known = active.pipeline.units.known
+    return {"ends of its stages": known.text} if known is not None else {}
 
 
 def _status(level: bytes, name: str, text: str, hardware_id: str, values: dict[str, str]) -> DiagnosticStatus:

@@ -22,6 +22,7 @@ from cnn_perception.perception_node.frame_stages import (
     NEIGHBOURS,
     OVERLAY,
     SCORE_MAP,
+    UNIT,
     VIEWS,
     Frame,
     InferredFrame,
@@ -37,6 +38,7 @@ from cnn_perception.perception_node.publishers import (
     to_neighbours,
     to_overlay,
     to_score_map,
+    to_unit_activation,
 )
 from cnn_perception.perception_node.settings import LiveSettings
 from cnn_perception.perception_node.staged_executor import StagedExecutor
@@ -171,7 +173,12 @@ class CameraViews:
         """Looks at these cameras, by the node's clock in nanoseconds."""
         self._cameras = {camera.name: camera for camera in cameras}
         self._now_ns = now_ns
-        self._makers = {NEIGHBOURS: to_neighbours, OVERLAY: to_overlay, SCORE_MAP: to_score_map}
+        self._makers = {
+            NEIGHBOURS: to_neighbours,
+            OVERLAY: to_overlay,
+            SCORE_MAP: to_score_map,
+            UNIT: to_unit_activation,
+        }
 
     def make(self, kind: str, frame: ViewedFrame) -> ViewMessages:
         """Returns the messages of one kind."""
@@ -387,7 +394,7 @@ class FrameProcessor:
             raise
 
     def _make_topics(self, model: ActiveModel) -> None:
-        self._infos.make(model.pipeline.spec.task)
+        self._infos.make(model.pipeline.spec)
         for camera in self._cameras:
             camera.outputs.make(model.pipeline.model)
         if self._running is not None:
@@ -397,7 +404,7 @@ class FrameProcessor:
     def _publish_infos(self) -> None:
         model = self._models.current
         if model is not None:
-            self._infos.publish(model.pipeline.model, self._live.settings.threshold, self._models.version)
+            self._infos.publish(model.pipeline.model, self._live.settings, self._models.version)
 
     def _unsubscribe(self) -> None:
         for camera in self._cameras:

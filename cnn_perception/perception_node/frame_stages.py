@@ -30,8 +30,8 @@ from cnn_perception.stream.smoothing import AnswerSmoother, SmoothingSettings
 from cnn_perception.stream.stamps import StampPolicy, Stamps, Verdict, too_old
 from cnn_perception.tasks.prediction import Prediction
 
-NEIGHBOURS, OVERLAY, SCORE_MAP = "neighbours", "overlay", "score map"
-VIEWS = (NEIGHBOURS, OVERLAY, SCORE_MAP)
+NEIGHBOURS, OVERLAY, SCORE_MAP, UNIT = "neighbours", "overlay", "score map", "unit activation"
+VIEWS = (NEIGHBOURS, OVERLAY, SCORE_MAP, UNIT)
 """What is made of a frame after its answer has left."""
 
 
@@ -50,6 +50,9 @@ class WantedTopics:
     neighbours: bool = False
     score_map: bool = False
     score_map_info: bool = False
+    label_map: bool = False
+    label_overlay: bool = False
+    unit_activation: bool = False
 
     @property
     def anything(self) -> bool:
@@ -67,12 +70,18 @@ class WantedTopics:
         return self.activation or self.overlay or self.overlay_jpeg or self.rays
 
     @property
+    def dense(self) -> bool:
+        """Whether the classifier has to be run all over the image."""
+        return self.score_map or self.score_map_info or self.label_map or self.label_overlay
+
+    @property
     def views(self) -> list[str]:
         """Which of the `VIEWS` are wanted."""
         wanted = {
             NEIGHBOURS: self.neighbours,
             OVERLAY: self.overlay or self.overlay_jpeg,
-            SCORE_MAP: self.score_map or self.score_map_info,
+            SCORE_MAP: self.dense,
+            UNIT: self.unit_activation,
         }
         return [view for view in VIEWS if wanted[view]]
 

@@ -14,6 +14,7 @@ from vision_msgs.msg import Classification, LabelInfo, ObjectHypothesis, VisionC
 
 from cnn_perception.model.gallery import Neighbour
 from cnn_perception.model.spec import UNKNOWN, ModelSpec
+from cnn_perception.pipeline.label_pixels import NONE
 from cnn_perception.pipeline.score_map import Cells
 from cnn_perception.tasks.prediction import Prediction
 from cnn_perception.tasks.rules import MessageKind
@@ -88,6 +89,15 @@ def to_map_info(header: Header, cells: Cells, shape: tuple[int, int], info: Came
 def to_joint_state(header: Header, prediction: Prediction) -> JointState:
     """Returns the numbers of a regression: `name` their names, `position` their values in the model's units."""
     return JointState(header=header, name=list(prediction.class_names), position=prediction.values.tolist())
+
+
+def to_pixel_info(header: Header, spec: ModelSpec, threshold: float) -> LabelInfo:
+    """Returns what the values of a label map's pixels mean: 0 is `NONE`, the classes follow in the model's order.
+
+    The numbers are those of `to_label_info` and 1 more, for there 0 is the first class.
+    """
+    classes = [VisionClass(class_id=value, class_name=name) for value, name in enumerate([NONE, *spec.class_names])]
+    return LabelInfo(header=header, class_map=classes, threshold=threshold)
 
 
 def to_vision_info(header: Header, spec: ModelSpec, sha256: str, location: str, version: int) -> VisionInfo:

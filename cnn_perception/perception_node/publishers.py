@@ -18,10 +18,14 @@ from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 from cnn_perception.geometry.activation_place import ActivationPlace
 from cnn_perception.geometry.camera_model import CameraModel
 from cnn_perception.model.onnx_model import OnnxModel
+from cnn_perception.model.spec import ModelSpec
 from cnn_perception.perception_node import messages
 from cnn_perception.perception_node.frame_stages import FrameResult, WantedTopics, map_scores
 from cnn_perception.perception_node.settings import Settings
+from cnn_perception.pipeline.label_overlay import draw_labels
+from cnn_perception.pipeline.label_pixels import has_label_map, label_pixels
 from cnn_perception.pipeline.overlay import draw_overlay
+from cnn_perception.pipeline.score_map import ScoreMap
 from cnn_perception.ros import image_messages, topics
 from cnn_perception.tasks.prediction import Prediction
 from cnn_perception.tasks.registry import task_of
@@ -92,7 +96,7 @@ class _Topics:
 class InfoPublishers(_Topics):
     """The latched descriptions of the model, which all cameras share."""
 
-    def make(self, task: str) -> None:
+    def make(self, spec: ModelSpec) -> None:
         """Makes the topics in place of those of before.
 
         Raises:
@@ -100,17 +104,22 @@ class InfoPublishers(_Topics):
         """
         self.remove()
         self._add("vision_info", VisionInfo, "~/vision_info", latched_qos())
-        if task_of(task).has_classes:
+        if task_of(spec.task).has_classes:
             self._add("label_info", LabelInfo, "~/label_info", latched_qos())
+        if has_label_map(spec):
+            self._add("pixel_info", LabelInfo, "~/label_map/label_info", latched_qos())
 
-    def publish(self, model: OnnxModel, threshold: float, version: int) -> None:
-        """Publishes which network runs, and its labels."""
+    def publish(self, model: OnnxModel, settings: Settings, version: int) -> None:
+        """Publishes which network runs, its labels, and what the pixels of its label maps mean."""
         header = Header(stamp=self._node.get_clock().now().to_msg())
         location = f"{self._node.get_fully_qualified_name()}/class_labels"
         vision_info = messages.to_vision_info(header, model.spec, model.sha256, location, version)
         self._by_name["vision_info"].publish(vision_info)
         if "label_info" in self._by_name:
-            self._by_name["label_info"].publish(messages.to_label_info(header, model.spec, threshold))
+            self._by_name["label_info"].publish(messages.to_label_info(header, model.spec, settings.threshold))
+        if "pixel_info" in self._by_name:
+            pixel_info = messages.to_pixel_info(header, model.spec, settings.label_map_threshold)
+            self._by_name["pixel_info"].publish(pixel_info)
 
 
 class ResultPublishers(_Topics):
@@ -134,6 +143,7 @@ class ResultPublishers(_Topics):
         self._add_result("answer", answer_type, task.topic, result_qos())
         self._add_result("raw_answer", answer_type, f"{task.topic}_raw", result_qos())
         self._add_result("embedding", Image, "embedding", result_qos())
+        self._add_result("unit_activation", Image, "unit_activation", picture_qos())
         self._add_result("overlay", Image, "activation/overlay", picture_qos())
         self._add_result("overlay_jpeg", CompressedImage, "activation/overlay/compressed", picture_qos())
         if model.spec.activation is not None:
@@ -145,6 +155,9 @@ class ResultPublishers(_Topics):
         if model.spec.score_map is not None:
             self._add_result("score_map", Image, "score_map", picture_qos())
             self._add_result("score_map_info", CameraInfo, "score_map/camera_info", picture_qos())
+        if has_label_map(model.spec):
+            self._add_result("label_map", Image, "label_map", picture_qos())
+            self._add_result("label_overlay", Image, "label_map/overlay", picture_qos())
         self._kinds = _kinds(model)
 
     def _add_result(self, field: str, kind: Any, topic: str, qos: QoSProfile) -> None:  # noqa: ANN401
@@ -231,7 +244,7 @@ def to_overlay(viewed: ViewedFrame) -> ViewMessages:
 
 
 def to_score_map(viewed: ViewedFrame) -> ViewMessages:
-    """Returns the scores of one class all over the frame, and where their cells are, as it is wanted.
+    """Returns the scores of one class all over the frame, where their cells are, and each pixel's class, as wanted.
 
     Raises:
         PerceptionError: If the model has no score map, or this image cannot have one.
@@ -247,13 +260,41 @@ def to_score_map(viewed: ViewedFrame) -> ViewMessages:
     if frame.wanted.score_map_info:
         shape = found.scores.shape[1:]
         made["score_map_info"] = messages.to_map_info(frame.header, found.cells, shape, viewed.info)
+    if frame.wanted.label_map or frame.wanted.label_overlay:
+        made |= _to_label_map(viewed, found)
     return made
 
 
-def _kinds(model: OnnxModel) -> tuple[str, str, bool, bool, bool]:
+def _to_label_map(viewed: ViewedFrame, scores: ScoreMap) -> ViewMessages:
+    """Returns the class of each pixel, and the frame painted with them, as it is wanted."""
+    frame = viewed.result.frame
+    image = viewed.result.result.image
+    labels = label_pixels(scores, viewed.settings.label_map_threshold, *image.shape[:2])
+    made: dict[str, Any] = {}
+    if frame.wanted.label_map:
+        made["label_map"] = image_messages.to_label_image(frame.header, labels)
+    if frame.wanted.label_overlay:
+        picture = draw_labels(image, labels, scores.class_names, viewed.settings.overlay_alpha)
+        made["label_overlay"] = image_messages.to_rgb_image(frame.header, picture)
+    return made
+
+
+def to_unit_activation(viewed: ViewedFrame) -> ViewMessages:
+    """Returns what the chosen unit of an inner layer makes of the frame.
+
+    Raises:
+        PerceptionError: If the model has no such unit, or it cannot be computed.
+    """
+    frame = viewed.result.frame
+    settings = viewed.settings
+    values = frame.model.pipeline.units.run(frame.prepared.tensor, settings.unit_layer, settings.unit)
+    return {"unit_activation": image_messages.to_float_image(frame.header, values)}
+
+
+def _kinds(model: OnnxModel) -> tuple[str | bool, ...]:
     """What decides on the topics."""
     spec = model.spec
     task = task_of(model.spec.task)
     has_map = spec.activation is not None
     has_gallery = model.gallery is not None
-    return task.topic, task.message, has_map, has_gallery, spec.score_map is not None
+    return task.topic, task.message, has_map, has_gallery, spec.score_map is not None, has_label_map(spec)

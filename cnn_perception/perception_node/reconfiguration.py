@@ -20,7 +20,7 @@ from cnn_perception.ros import parameters
 
 Parameters = Sequence[Parameter[Any]]
 
-_OF_MODEL = ("model", "shadow_model", "score_map_class")
+_OF_MODEL = ("model", "shadow_model", "score_map_class", "unit_layer", "unit")
 """What is not changed while the first model is loaded: it might not fit, and nobody could be told."""
 _PATIENCE_S = 2.0
 """How long a change waits for another one; more would keep the threads from whoever diagnoses."""
@@ -188,7 +188,7 @@ class Reconfiguration:
         candidate = self._models.take_candidate()
         if candidate is not None:
             self._use(wanted, candidate)
-        elif wanted.threshold != before.threshold:
+        elif (wanted.threshold, wanted.label_map_threshold) != (before.threshold, before.label_map_threshold):
             self._frames.publish_infos()
 
     def effect_to_come(self, names: Collection[str]) -> str:
@@ -220,13 +220,13 @@ class Reconfiguration:
             model: The model; closed if it cannot be used.
 
         Raises:
-            ConfigError: If it has not the class that is asked for by now, or its topics cannot be.
+            PerceptionError: If it has not the class or the unit that is asked for by now, or its topics cannot be.
         """
         before = self._live.settings
         self._live.settings = parameters.with_live(settings, parameters.read(self._node, Settings))
         self._is_using = True
         try:
-            model.check_class(self._live.settings.score_map_class)
+            model.check_shown(self._live.settings.model_options())
             self._frames.use(model)
             description = "Names of the model's classes or numbers, in the order of its logits."
             parameters.redeclare(self._node, "class_labels", messages.labels(model.pipeline.spec), description)

@@ -30,7 +30,10 @@ STAMP_POLICIES = get_args(StampPolicy)
 RECORD_FORMATS = get_args(RecordFormat)
 MODELS = ("model", "shadow_model")
 """Parameters that name model files."""
-RESERVED_NAMES = {"activation", "embedding", "neighbours", "score_map", *(task.topic for task in TASKS.values())}
+RESERVED_NAMES = {
+    "activation", "embedding", "label_map", "neighbours", "score_map", "unit_activation",
+    *(task.topic for task in TASKS.values()),
+}  # fmt: skip
 """What a camera cannot be called, because the topics of a single camera are."""
 
 
@@ -179,6 +182,16 @@ class Settings:
         between=(1, LARGEST_SIDE**2),
         read_only=True,
     )
+    label_map_threshold: float = parameter(
+        0.5, "Least score that gives a pixel of the label map a class; others are 0.", between=(0.0, 1.0), live=True
+    )
+    unit_layer: str = parameter(
+        "",
+        "Layer that ~/unit_activation shows a unit of, a tensor of the model file; '' for the last with a grid of "
+        "cells. A wrong name is answered with those to choose from.",
+        live=True,
+    )
+    unit: int = parameter(0, "Which unit of that layer, counted from 0.", between=(0, 65535), live=True)
     neighbours: int = parameter(
         5,
         "Most reference images that are named for a frame; their score is the cosine similarity, no probability.",
@@ -241,6 +254,8 @@ class Settings:
             shadow_path=expanded(self.shadow_model) if self.shadow_model else None,
             recorder=self._recorder_settings(),
             score_map_class=self.score_map_class,
+            unit_layer=self.unit_layer,
+            unit=self.unit,
             timeout_s=self.model_timeout_s,
         )
 

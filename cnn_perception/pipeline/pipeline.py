@@ -19,6 +19,7 @@ from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.pipeline.postprocess import Postprocessor
 from cnn_perception.pipeline.preprocess import InputTensor, preprocess
+from cnn_perception.pipeline.unit_map import UnitMaps
 from cnn_perception.tasks.prediction import Prediction
 
 
@@ -65,6 +66,7 @@ class Pipeline:
 
     def __init__(self, model: OnnxModel) -> None:
         self.model = model
+        self.units = UnitMaps(model)
         self._postprocess = Postprocessor(model.spec)
 
     @classmethod

@@ -23,6 +23,14 @@ def to_float_image(header: Header, values: npt.NDArray[np.float32]) -> Image:
     return _image(header, "32FC1", rows, columns, 4 * columns, np.ascontiguousarray(values, "<f4").tobytes())
 
 
+def to_label_image(header: Header, labels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> Image:
+    """Returns (rows, columns) numbers of classes as mono8, or as mono16 where they are wider."""
+    rows, columns = labels.shape
+    width = labels.dtype.itemsize
+    data = np.ascontiguousarray(labels, f"<u{width}").tobytes()
+    return _image(header, f"mono{8 * width}", rows, columns, width * columns, data)
+
+
 def to_rgb_image(header: Header, image: RgbImage) -> Image:
     """Returns an (H, W, 3) picture as rgb8."""
     rows, columns = image.shape[:2]

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from tiny_model import tiny_spec, with_score_map, write_tiny_model
 
-from cnn_perception.model.subgraph import subgraph
+from cnn_perception.model.subgraph import computed, subgraph
 
 ALL = {"logits", "activation", "embedding", "score_map"}
 
@@ -53,3 +53,20 @@ def test_onnx_runtime_then_computes_only_that(model):
 
 def test_an_output_that_the_model_does_not_have_is_left_out(model):
     assert subgraph(model, {"logits", "depth"}) == subgraph(model, {"logits"})
+
+
+def test_inner_tensors_become_outputs_and_what_is_behind_them_is_cut_off(model):
+    data = subgraph(model, {"embedding"}, {"features", "row"})
+
+    assert [output.name for output in onnx.load_from_string(data).graph.output] == ["embedding", "features", "row"]
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    (found,) = session.run(["features"], {"image": np.ones((1, 3, 48, 40), np.float32)})
+    assert found.shape == (1, 3, 6, 5)
+    assert "ReduceSum" not in operators(data)
+    assert subgraph(model, {"embedding"}, {"embedding"}) == subgraph(model, {"embedding"})
+
+
+def test_what_is_computed_between_input_and_output_is_listed_in_order_with_its_operator(model):
+    found = [(one.name, one.operator) for one in computed(model, "image", "logits")]
+    assert found == [("features", "AveragePool"), ("embedding", "ReduceMean"), ("logits", "Gemm")]
+    assert [one.name for one in computed(model, "weights", "score_map")] == ["weights4", "score_map"]

@@ -79,7 +79,7 @@ class Bench:
             spec=tiny_spec(),
             provider="CPUExecutionProvider",
             fallback="",
-            cancel_score_map=lambda: self.without_maps.append(str(options.path)),
+            cancel_views=lambda: self.without_maps.append(str(options.path)),
         )
         pipeline: Any = SimpleNamespace(spec=model.spec, model=model)
         recorder: Any = StubBackground()
@@ -150,6 +150,23 @@ def test_model_without_the_class_that_is_wanted_is_closed_and_refused():
     assert [closed(model) for model in loaded] == [1]
     assert bench.models.current is None
     bench.use(dataclasses.replace(A, score_map_class="blue"))
+
+
+def test_unit_that_the_model_does_not_have_is_refused_and_nothing_is_read_for_the_default_one(tmp_path: Path):
+    path = write_tiny_model(tmp_path / "tiny.onnx")
+    alone: Any = SimpleNamespace(begin=lambda: None)
+    owner = ModelOwner(ActiveModel.load, alone, SaidLogger(), lambda _: None)
+    model = owner.load(ModelOptions(path, CPU))
+    assert model.pipeline.units.known is None
+    owner.replace(model)
+    owner.check(ModelOptions(path, CPU, unit_layer="features", unit=2))
+    with pytest.raises(ConfigError, match=r"'feature', which the model does not have \(nearest: features\)"):
+        owner.check(ModelOptions(path, CPU, unit_layer="feature"))
+    with pytest.raises(ConfigError, match="parameter unit is 3, but layer 'features' has units 0 to 2"):
+        owner.check(ModelOptions(path, CPU, unit=3))
+    path.write_bytes(path.read_bytes() + b"\x3a\x00")
+    assert model.pipeline.units.known is not None
+    owner.check(ModelOptions(path, CPU, unit=1))  # what is known is not read again
 
 
 def test_shadow_is_tried_elsewhere_like_any_other_where_a_model_is_in_use():

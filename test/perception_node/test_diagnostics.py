@@ -26,6 +26,7 @@ from cnn_perception.background.viewers import ViewersReport
 from cnn_perception.model.onnx_model import SessionOptions
 from cnn_perception.perception_node.active_model import ActiveModel, ModelOptions
 from cnn_perception.perception_node.diagnostics import CameraStatus, to_array
+from cnn_perception.pipeline.unit_map import Layer, Layers
 from cnn_perception.stream.drift import DriftReport
 from cnn_perception.stream.frame_counters import Snapshot, Tally
 
@@ -225,6 +226,7 @@ def model(
     recorder: Any = None,
     session: SessionOptions = CPU,
     gallery: Any = None,
+    layers: Any = None,
 ) -> ActiveModel:
     onnx: Any = SimpleNamespace(
         path=Path("/models/tiny.onnx"),
@@ -235,7 +237,7 @@ def model(
         fallback=fallback,
         gallery=gallery,
     )
-    pipeline: Any = SimpleNamespace(model=onnx, spec=onnx.spec)
+    pipeline: Any = SimpleNamespace(model=onnx, spec=onnx.spec, units=SimpleNamespace(known=layers))
     return ActiveModel(ModelOptions(onnx.path, session), pipeline, shadow, recorder)
 
 
@@ -267,6 +269,12 @@ def test_model_says_file_task_and_the_provider_really_in_use():
         "provider": "CPUExecutionProvider",
         "placement": "all on the CPU",
     }
+
+
+def test_model_says_the_ends_of_its_stages_once_somebody_has_asked_for_a_layer():
+    layers = [Layer("relu", 8, 12, 16), Layer("features", 3, 3, 4)]
+    found = values(statuses(model=model(layers=Layers(layers, layers)))["model"])
+    assert found["ends of its stages"] == "relu (8x12x16), features (3x3x4)"
 
 
 def test_model_says_which_scores_are_no_probabilities():

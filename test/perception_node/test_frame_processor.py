@@ -348,11 +348,12 @@ def test_score_map_that_cannot_be_is_warned_of_with_the_cameras_topic(dense: Act
 def test_every_view_is_made_of_its_frame_and_published_on_the_topics_of_its_camera(dense: ActiveModel):
     bench = Bench("front")
     bench.use(dense)
-    wanted = WantedTopics(overlay=True, score_map=True, neighbours=True)
+    wanted = WantedTopics(overlay=True, score_map=True, neighbours=True, unit_activation=True)
     viewed = viewed_frame(bench, wanted)
     assert list(bench.views.kinds) == wanted.views
     made = {kind: bench.views.make(kind, viewed) for kind in bench.views.kinds}
-    assert [list(one) for one in made.values()] == [[], ["overlay"], ["score_map"]]  # the model has no gallery
+    shown = [["overlay"], ["score_map"], ["unit_activation"]]
+    assert [list(one) for one in made.values()] == [[], *shown]  # the model has no gallery
     bench.views.publish(viewed, made["overlay"])
     assert bench.outputs["front"].viewed == [made["overlay"]]
 

@@ -95,6 +95,9 @@ def test_wanted_topics_say_what_has_to_be_computed():
         "overlay_jpeg": "overlay",
         "score_map": "score map",
         "score_map_info": "score map",
+        "label_map": "score map",
+        "label_overlay": "score map",
+        "unit_activation": "unit activation",
     }
     for field in dataclasses.fields(WantedTopics):
         name = field.name

@@ -124,6 +124,13 @@ def test_label_info_numbers_the_classes_and_unknown_last():
     assert [one.class_name for one in ruled.class_map] == ["red", "green", "blue", "unknown"]
 
 
+def test_pixel_info_gives_every_class_the_number_of_label_info_and_one_more_for_none():
+    found = messages.to_pixel_info(HEADER, with_unknown(tiny_spec(), 0.0), 0.5)
+    names = [(one.class_id, one.class_name) for one in found.class_map]
+    assert names == [(0, "none"), (1, "red"), (2, "green"), (3, "blue")]
+    assert (found.threshold, found.header) == (0.5, HEADER)
+
+
 def test_labels_are_the_names_whatever_they_are():
     spec = dataclasses.replace(tiny_spec(), class_names=("no entry", "蜂", "a;b"))
     assert messages.labels(spec) == ["no entry", "蜂", "a;b"]

@@ -20,7 +20,7 @@ from node_parts import BLUE, RED, active_model, flat_message
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
-from tiny_model import GAIN, NAMES, regression_spec, write_models, write_tiny_model
+from tiny_model import GAIN, NAMES, regression_spec, tiny_spec, with_score_map, write_models, write_tiny_model
 
 from cnn_perception.errors import ConfigError
 from cnn_perception.geometry.activation_place import ActivationPlace
@@ -41,6 +41,7 @@ from cnn_perception.perception_node.publishers import (
     to_neighbours,
     to_overlay,
     to_score_map,
+    to_unit_activation,
 )
 from cnn_perception.perception_node.settings import Settings
 from cnn_perception.stream.smoothing import AnswerSmoother
@@ -130,10 +131,17 @@ ANY_MODEL = {
     "activation/peak_ray": "Vector3Stamped",
     "activation/centroid_ray": "Vector3Stamped",
     "embedding": "Image",
+    "unit_activation": "Image",
 }
 CLASSES = {"classification": "Classification", "classification_raw": "Classification"}
 NUMBERS = {"regression": "JointState", "regression_raw": "JointState"}
-EVERYTHING = {"neighbours": "Classification", "score_map": "Image", "score_map/camera_info": "CameraInfo"}
+EVERYTHING = {
+    "neighbours": "Classification",
+    "score_map": "Image",
+    "score_map/camera_info": "CameraInfo",
+    "label_map": "Image",
+    "label_map/overlay": "Image",
+}
 
 
 def test_topics_are_those_that_the_model_has_results_for(model: ActiveModel, tmp_path: Path):
@@ -170,7 +178,7 @@ def test_topics_fit_models_with_the_same_results_alone(model: ActiveModel, tmp_p
 
 def test_answers_are_reliable_and_deep_and_descriptions_latched(model: ActiveModel):
     bench = Bench(model)
-    InfoPublishers(bench.node).make("multiclass")  # type: ignore[arg-type]
+    InfoPublishers(bench.node).make(tiny_spec())  # type: ignore[arg-type]
     found = {name: (one.qos.depth, one.qos.durability) for name, one in bench.node.topics.items()}
     assert found["~/classification"] == (10, DurabilityPolicy.VOLATILE)
     assert found["~/activation/overlay"] == (2, DurabilityPolicy.VOLATILE)
@@ -182,8 +190,8 @@ def test_override_of_one_topic_leaves_the_qos_of_all_others():
     assert result_qos().depth == 10
     node = StubNode()
     node.depths = {"~/vision_info": 7}
-    InfoPublishers(node).make("multiclass")  # type: ignore[arg-type]
-    InfoPublishers(node).make("multiclass")  # type: ignore[arg-type]
+    InfoPublishers(node).make(tiny_spec())  # type: ignore[arg-type]
+    InfoPublishers(node).make(tiny_spec())  # type: ignore[arg-type]
     assert {name: one.qos.depth for name, one in node.topics.items()} == {"~/vision_info": 7, "~/label_info": 1}
 
 
@@ -206,16 +214,17 @@ def test_topics_that_come_while_the_node_is_active_are_opened(model: ActiveModel
 def test_descriptions_name_network_and_labels_and_numbers_have_no_labels(model: ActiveModel):
     node = StubNode()
     infos = InfoPublishers(node)  # type: ignore[arg-type]
-    infos.make("multiclass")
-    infos.publish(model.pipeline.model, 0.25, 4)
+    infos.make(model.pipeline.spec)
+    infos.publish(model.pipeline.model, Settings(threshold=0.25, label_map_threshold=0.75), 4)
     (vision_info,) = node.topics["~/vision_info"].published
     (label_info,) = node.topics["~/label_info"].published
+    (pixel_info,) = node.topics["~/label_map/label_info"].published
     assert vision_info.method == f"tiny sha256:{model.pipeline.model.sha256}"
     assert (vision_info.database_location, vision_info.database_version) == ("/robot/node/class_labels", 4)
     assert vision_info.header.stamp == label_info.header.stamp == Time(sec=3)
-    assert label_info.threshold == 0.25
-    infos.make("regression")
-    infos.publish(model.pipeline.model, 0.25, 5)
+    assert (label_info.threshold, pixel_info.threshold) == (0.25, 0.75)
+    infos.make(with_score_map(regression_spec({"x": "", "y": "", "z": ""})))
+    infos.publish(model.pipeline.model, Settings(), 5)
     assert list(node.topics) == ["~/vision_info"]
 
 
@@ -242,6 +251,9 @@ FIELDS = {
     "neighbours": "neighbours",
     "score_map": "score_map",
     "score_map_info": "score_map/camera_info",
+    "label_map": "label_map",
+    "label_overlay": "label_map/overlay",
+    "unit_activation": "unit_activation",
 }
 
 
@@ -252,6 +264,7 @@ def test_only_what_is_wanted_is_published_under_the_images_header(model: ActiveM
     viewed = ViewedFrame(bench.result(RED, wanted), Settings(), None)
     bench.outputs.publish(viewed.result, viewed.settings)
     makers = {"neighbours": to_neighbours, "overlay": to_overlay, "score map": to_score_map}
+    makers["unit activation"] = to_unit_activation
     for view in wanted.views:
         assert not any(one.published for one in bench.node.topics.values())
         bench.outputs.publish_views(makers[view](viewed))
@@ -282,6 +295,29 @@ def test_settings_bound_what_is_listed_and_choose_the_score_map(model: ActiveMod
     np.testing.assert_allclose(shown, np.full(4 * 7, green), rtol=1e-4)
     bench.outputs.publish(result, Settings(threshold=1.0))
     assert bench.published("~/classification")[1].results == []
+
+
+def test_label_map_numbers_the_class_of_each_pixel_and_its_overlay_is_as_large(model: ActiveModel):
+    result = Bench(model).result(BLUE, WantedTopics(label_map=True, label_overlay=True))
+    made = to_score_map(ViewedFrame(result, Settings(), None))
+    assert list(made) == ["label_map", "label_overlay"]
+    assert (made["label_map"].encoding, made["label_map"].height, made["label_map"].width) == ("mono8", 48, 80)
+    assert set(bytes(made["label_map"].data)) == {3}  # blue is the third class
+    assert (made["label_overlay"].encoding, made["label_overlay"].height) == ("rgb8", 48)
+    above = to_score_map(ViewedFrame(result, Settings(label_map_threshold=1.0), None))
+    assert set(bytes(above["label_map"].data)) == {0}
+
+
+def test_unit_activation_is_that_of_the_unit_that_is_chosen(model: ActiveModel):
+    result = Bench(model).result(BLUE, WantedTopics(unit_activation=True))
+    means = []
+    for unit in range(3):  # the units of the only layer are the mean colours
+        (message,) = to_unit_activation(ViewedFrame(result, Settings(unit=unit), None)).values()
+        assert (message.encoding, message.height, message.width) == ("32FC1", 3, 4)
+        means.append(np.frombuffer(message.data, "<f4").mean())
+    assert means == pytest.approx([0.0, 0.0, 1.0], abs=1e-6)
+    with pytest.raises(ConfigError, match="parameter unit is 3, but layer 'features' has units 0 to 2"):
+        to_unit_activation(ViewedFrame(result, Settings(unit=3), None))
 
 
 def test_activation_and_embedding_are_the_frames_own_numbers(model: ActiveModel):

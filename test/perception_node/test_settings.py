@@ -44,7 +44,8 @@ def test_model_options_follow_from_the_parameters_with_paths_expanded():
     plain = Settings(model="~/m.onnx").model_options()
     assert (plain.path, plain.shadow_path, plain.recorder) == (Path.home() / "m.onnx", None, None)
     settings = Settings(model="m.onnx", shadow_model="~/s.onnx", record_folder="kept", score_map_class="bee")
-    options = settings.model_options()
+    options = dataclasses.replace(settings, unit_layer="relu", unit=3).model_options()
+    assert (options.unit_layer, options.unit) == ("relu", 3)
     assert (options.path, options.shadow_path, options.score_map_class) == (
         Path("m.onnx"),
         Path.home() / "s.onnx",
@@ -68,7 +69,8 @@ SET_AT_RUN_TIME = {
         "providers", "require_gpu", "device_id",  # no path, and no size
         "score_map_scale",  # within score_map_max_pixels
         "top_k", "threshold", "smoothing_s", "hysteresis", "hold_s", "stamps", "overlay_alpha", "overlay_classes",
-        "score_map_class", "neighbours", "image_timeout_s", "model_timeout_s",
+        "unit_layer", "unit",  # of the model's own file
+        "score_map_class", "label_map_threshold", "neighbours", "image_timeout_s", "model_timeout_s",
     },
     CameraSettings: {"image_transport", "encoding", "significant_bits", "max_rate_hz", "rectified", "max_age_s"},
     node.CameraNodeSettings: set(),

@@ -225,7 +225,7 @@ def test_a_score_map_that_was_cancelled_ends_and_the_answers_go_on(tmp_path):
     model = load(tmp_path)
     dense_scores(model, grey(48, 80))
 
-    model.cancel_score_map()
+    model.cancel_views()
 
     with pytest.raises(FrameError, match="ONNX Runtime failed"):
         dense_scores(model, grey(48, 80))

@@ -73,7 +73,8 @@ def test_policy_grants_the_perception_node_what_it_uses_and_nothing_else(
     else:
         spec = with_score_map(regression_spec({"x": "m", "y": "m", "z": "m"}))
         model = write_tiny_model(tmp_path / "numbers.onnx", spec=spec)
-        absent = ("classification", "classification_raw", "label_info", "neighbours")
+        absent = ["classification", "classification_raw", "label_info", "neighbours"]
+        absent += ["label_map", "label_map/label_info", "label_map/overlay"]
         expected -= {("publish", f"/perception_node/{name}") for name in absent}
     domain = new_domain()
     settings = {"model": model, "image_transport": transport, "use_sim_time": simulated}

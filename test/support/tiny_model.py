@@ -184,6 +184,32 @@ def _nodes(spec: ModelSpec) -> list[NodeProto]:
     return nodes
 
 
+def with_layers(path: Path) -> Path:
+    """Gives the model four layers before its own one: 5 units at 24x32, 2 at 12x16, by random 3x3 convolutions."""
+    rng = np.random.default_rng(0)
+    model = onnx.load(path)
+    weights = {"w1": (5, 3, 3, 3), "w2": (2, 5, 3, 3), "w3": (3, 2, 1, 1)}
+    for name, shape in weights.items():
+        values = rng.standard_normal(shape).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(values, name))
+    layers = [
+        helper.make_node("Conv", ["image", "w1"], ["conv1"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["conv1"], ["relu1"]),
+        helper.make_node("Conv", ["relu1", "w2"], ["conv2"], kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2]),
+        helper.make_node("Relu", ["conv2"], ["relu2"]),
+        helper.make_node("Conv", ["relu2", "w3"], ["mixed"], kernel_shape=[1, 1]),
+    ]
+    pool = model.graph.node[0]
+    pool.input[0] = "mixed"
+    for attribute in pool.attribute:  # half as many pixels as of the image
+        attribute.ints[:] = [size // 2 for size in attribute.ints]
+    for index, node in enumerate(layers):
+        model.graph.node.insert(index, node)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return path
+
+
 def respecified(path: Path, text: str | None, **others: str) -> Path:
     """Gives the model another text as its spec, or none, and other metadata besides."""
     model = onnx.load(path)

@@ -22,6 +22,7 @@ from cnn_perception.model.spec import CheckedOutput, ModelSpec, OutputCheck, Par
 from training.checkpoint import Checkpoint
 from training.graphs import score_map
 from training.graphs.activation_map import ActivatedClassifier
+from training.graphs.dilation import Dense
 from training.graphs.parity import BATCH, Image, ParityError, agreement, inputs
 from training.networks.backbones import Split
 from training.tasks.by_name import task_of
@@ -42,10 +43,14 @@ _Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """What was exported: the network in evaluation mode, its numbers in their units, and where it was cut."""
+    """What was exported: the network in evaluation mode, its numbers in their units, and where it was cut.
+
+    `dense` is the network that its score map is of, where that is dilated.
+    """
 
     model: nn.Module
     split: Split
+    dense: Dense | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +90,7 @@ def certify(
     largest, is_near = _logits(answers, checkpoint.scaling, spec, allowed["logits"])
     differences: dict[CheckedOutput, float] = {"logits": largest, **_others(answers, spec)}
     if spec.score_map is not None:
-        differences["score_map"] = _score_map(file, network.split, checkpoint)
+        differences["score_map"] = _score_map(file, network.dense or Dense(network.split), checkpoint)
     checks = [_checked(output, value, allowed[output], spec) for output, value in differences.items()]
     return ParityRecord(
         source=source,
@@ -175,10 +180,10 @@ def _others(answers: _Answers, spec: ModelSpec) -> dict[CheckedOutput, float]:
     return differences
 
 
-def _score_map(file: OnnxModel, split: Split, checkpoint: Checkpoint) -> float:
+def _score_map(file: OnnxModel, dense: Dense, checkpoint: Checkpoint) -> float:
     place = file.score_map_place()
     image = score_map.larger_image(checkpoint, place)
-    expected = score_map.map_of_torch(split, torch.from_numpy(image))
+    expected = score_map.map_of_torch(dense, torch.from_numpy(image))
     try:
         return score_map.relative(file.score_map(image), expected)
     except FrameError as error:

@@ -44,15 +44,40 @@ class LinearAsConvolution(nn.Module):
         return functional.conv2d(features, self.weight.view(self.kernel), self.bias, dilation=self.apart)
 
 
-def convolutional_head(split: Split) -> fx.GraphModule:
+class SpacedMean(nn.Module):
+    """The mean of a window of cells that are `apart`, for each channel.
+
+    ONNX's AveragePool takes such cells only since opset 19, and torch's not at all.
+    """
+
+    weight: Tensor
+
+    def __init__(
+        self, channels: int, kernel: tuple[int, int], apart: tuple[int, int], padding: tuple[int, int] = (0, 0)
+    ) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.full((channels, 1, *kernel), 1.0 / (kernel[0] * kernel[1])))
+        self.apart = apart
+        self.padding = padding
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Returns (N, C, rows', columns') of features (N, C, rows, columns)."""
+        return functional.conv2d(
+            features, self.weight, padding=self.padding, dilation=self.apart, groups=len(self.weight)
+        )
+
+
+def convolutional_head(split: Split, spread: tuple[int, int] = (1, 1)) -> fx.GraphModule:
     """Turns the head of a classifier into convolutions.
 
     Args:
         split: The classifier, cut at features of (C, h, w).
+        spread: How far apart the cells of a window are in the features, see `dilation`.
 
     Returns:
         Features (N, C, rows, columns) -> logits (N, K, rows - h + 1, columns - w + 1): cell (r, c) is what the head
-        answers to the window of h x w cells that begins there. The parameters are the model's own.
+        answers to the window of h x w cells that begins there; of as many fewer as they are spread. The parameters are
+        the model's own.
 
     Raises:
         NotConvolutionalError: If the head cannot be turned.
@@ -69,11 +94,12 @@ def convolutional_head(split: Split) -> fx.GraphModule:
             before = cells
             cells = node.meta["shape"][2:] or (1, 1)
             apart = _whole_steps(before, cells)
-            _replace(node, nn.Identity() if apart == (1, 1) else nn.AvgPool2d(apart, stride=1), head)
+            _replace(node, _mean(node.meta["shape"][1], apart, spread), head)
         elif isinstance(module, nn.Flatten) or node.target in (torch.flatten, "flatten"):
             _replace(node, nn.Identity(), head)
         elif isinstance(module, nn.Linear):
-            _replace(node, LinearAsConvolution(module, cast("tuple[int, int]", cells), apart), head)
+            between = (apart[0] * spread[0], apart[1] * spread[1])
+            _replace(node, LinearAsConvolution(module, cast("tuple[int, int]", cells), between), head)
             cells = (1, 1)
             apart = (1, 1)
     if tuple(cells) != (1, 1):
@@ -81,6 +107,13 @@ def convolutional_head(split: Split) -> fx.GraphModule:
     head.graph.lint()
     head.recompile()
     return head
+
+
+def _mean(channels: int, cells: tuple[int, int], spread: tuple[int, int]) -> nn.Module:
+    """Returns the sliding mean of so many cells."""
+    if cells == (1, 1):
+        return nn.Identity()
+    return nn.AvgPool2d(cells, stride=1) if spread == (1, 1) else SpacedMean(channels, cells, spread)
 
 
 def _whole_steps(before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, int]:

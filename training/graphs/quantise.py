@@ -146,7 +146,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has n
 def _head(proto: ModelProto) -> list[str]:
     """Returns the nodes behind the last features; behind the embedding, where there are no spatial ones."""
     made = {name for node in proto.graph.node for name in node.output}
-    reached = {"features" if "features" in made else "embedding"}
+    reached = made & {"features", "map_features"} or {"embedding"}
     names = []
     for node in proto.graph.node:  # in the order of computation
         if reached & set(node.input):

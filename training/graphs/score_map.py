@@ -23,6 +23,7 @@ from cnn_perception.model.spec import InputSpec, ScoreMapSpec
 from cnn_perception.model.subgraph import subgraph
 from training.checkpoint import Checkpoint
 from training.graphs.convolve import NotConvolutionalError, convolutional_head
+from training.graphs.dilation import Dense, windows_of
 from training.graphs.parity import prepared_image
 from training.graphs.receptive_field import Geometry, Shape, shapes_of
 from training.networks.backbones import Split
@@ -49,31 +50,52 @@ class WithScoreMap(nn.Module):
         return (*outputs, self.head(outputs[-1]))
 
 
-def map_head(split: Split) -> nn.Module | None:
+class WithDenseMap(nn.Module):
+    """A network with two more outputs: the features of a dilated body, and the head as convolutions, applied to them.
+
+    What both bodies have in common is computed once by the graph, and its weights are there once: the exporter sees to
+    that. Who runs the graph for the map alone, or for all else, runs one of them (see `subgraph`).
+    """
+
+    def __init__(self, network: nn.Module, dense: Dense, head: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.body = dense.split.body
+        self.head = head
+        self.rows, self.columns = (slice(None, -extra if extra else None) for extra in dense.excess)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Returns the outputs of the network, the dense features and the map (N, K, rows, columns)."""
+        features = self.body(image)
+        return (*self.network(image), features, self.head(features)[:, :, self.rows, self.columns])
+
+
+def map_head(dense: Dense) -> nn.Module | None:
     """Returns what makes the map of the features; None where there can be none, which is said in the log."""
     try:
-        return convolutional_head(split)
+        return convolutional_head(dense.split, dense.apart)
     except NotConvolutionalError as error:
         _warn_of_none(error)
     return None
 
 
-def open_map(proto: ModelProto, split: Split, place: Geometry, size: InputSpec) -> ScoreMapSpec | None:
+def open_map(proto: ModelProto, split: Split, dense: Dense, place: Geometry, size: InputSpec) -> ScoreMapSpec | None:
     """Frees the graph of its size and checks its map against torch; where that fails, takes it out and says why.
 
     Args:
         proto: The graph, made at the model's input size with the output `score_map`; it is changed.
         split: The network in torch.
-        place: The geometry of the features in the graph.
+        dense: The same, dilated for the map.
+        place: The geometry of the features of the undilated network in the graph.
         size: The model's input.
 
     Returns:
         Where the cells lie; None where the graph has no map now.
     """
     try:
-        result = map_of(place, size)
+        result = map_of(place, size, dense.apart)
         free_size(proto)
-        check_map(proto, split, result)
+        check_map(proto, split, dense, result)
         check_single_cell(proto, size)
     except NotConvolutionalError as error:
         _warn_of_none(error)
@@ -83,14 +105,14 @@ def open_map(proto: ModelProto, split: Split, place: Geometry, size: InputSpec) 
 
 
 def keep_map(
-    proto: ModelProto, place: ScoreMapSpec | None, split: Split, checkpoint: Checkpoint, tolerance: float
+    proto: ModelProto, place: ScoreMapSpec | None, dense: Dense, checkpoint: Checkpoint, tolerance: float
 ) -> ScoreMapSpec | None:
     """Checks that a smaller graph still has the map of the one it was made from; otherwise takes it out and says why.
 
     Args:
         proto: The graph in 8-bit integers or half precision; it is changed.
         place: Where the cells lie; None where there was no map.
-        split: The network in torch.
+        dense: The network in torch, dilated for the map.
         checkpoint: Its input, and the images to try the map on.
         tolerance: Largest difference from torch's map, as the certificate measures it.
 
@@ -103,7 +125,7 @@ def keep_map(
         check_single_cell(proto, checkpoint.input, REDUCED_TOLERANCE)
         image = larger_image(checkpoint, place)
         (found,) = _run(proto, image, "score_map")
-        _compare_all(found[0], map_of_torch(split, torch.from_numpy(image)), tolerance)
+        _compare_all(found[0], map_of_torch(dense, torch.from_numpy(image)), tolerance)
     except NotConvolutionalError as error:
         _warn_of_none(error)
         remove_map(proto, checkpoint.input)
@@ -115,7 +137,7 @@ def _warn_of_none(reason: NotConvolutionalError) -> None:
     _LOG.warning("no score map: %s", reason)
 
 
-def map_of(place: Geometry, size: InputSpec) -> ScoreMapSpec:
+def map_of(place: Geometry, size: InputSpec, apart: tuple[int, int] = (1, 1)) -> ScoreMapSpec:
     """Returns where the cells of the map lie.
 
     A cell further is a cell of the features further, and these repeat themselves every stride: cell (r, c) is the
@@ -124,6 +146,7 @@ def map_of(place: Geometry, size: InputSpec) -> ScoreMapSpec:
     Args:
         place: The geometry of the features.
         size: The model's input.
+        apart: How many cells of the map are as far as one of the features, see `dilation`.
 
     Raises:
         NotConvolutionalError: If the features cannot be followed through the graph, or look at the whole image.
@@ -131,7 +154,7 @@ def map_of(place: Geometry, size: InputSpec) -> ScoreMapSpec:
     if 0 in place.receptive_field:
         raise NotConvolutionalError("its features look at the whole image at once")
     return ScoreMapSpec(
-        stride=place.stride,
+        stride=(place.stride[0] / apart[0], place.stride[1] / apart[1]),
         window=(size.height, size.width),
         offset=((size.height - 1) / 2, (size.width - 1) / 2),
     )
@@ -174,24 +197,28 @@ def _follow_size(node: NodeProto, graph: GraphProto, shapes: dict[str, Shape]) -
     graph.node.insert(place, size)
 
 
-def check_map(proto: ModelProto, split: Split, place: ScoreMapSpec) -> None:
+def check_map(proto: ModelProto, split: Split, dense: Dense, place: ScoreMapSpec) -> None:
     """Compares the map of a larger image with torch's own head, put at each window of torch's features.
+
+    Of a dilated network the cells that an undilated one has, too, must be just as there.
 
     Raises:
         NotConvolutionalError: If the graph does not take images of that size, or its map is another one.
     """
     image = torch.randn(1, 3, *_larger(place), generator=torch.Generator().manual_seed(0))
-    expected = map_of_torch(split, image)
     (found,) = _run(proto, image.numpy(), "score_map")
-    _compare(found[0], expected, MAP_TOLERANCE)
+    _compare(found[0], map_of_torch(dense, image), MAP_TOLERANCE)
+    undilated = map_of_torch(Dense(split), image)
+    same = found[0][:, :: dense.apart[0], :: dense.apart[1]]
+    rows, columns = (min(sizes) for sizes in zip(same.shape[1:], undilated.shape[1:], strict=True))
+    _compare(same[:, :rows, :columns], undilated[:, :rows, :columns], MAP_TOLERANCE)
 
 
-def map_of_torch(split: Split, image: Tensor) -> npt.NDArray[np.float32]:
+def map_of_torch(dense: Dense, image: Tensor) -> npt.NDArray[np.float32]:
     """Returns torch's own head, put at each window of torch's features of an image (1, 3, H, W): (K, rows, columns)."""
-    _, rows, columns = split.feature_shape
+    split = dense.split
     with torch.no_grad():
-        windows = split.body(image)[0].unfold(1, rows, 1).unfold(2, columns, 1)  # C, down, right, rows, columns
-        cells = windows.permute(1, 2, 0, 3, 4)
+        cells = windows_of(dense, split.body(image)[0]).permute(1, 2, 0, 3, 4)
         logits = split.head(cells.flatten(0, 1).contiguous())[0]
     found: npt.NDArray[np.float32] = logits.unflatten(0, cells.shape[:2]).permute(2, 0, 1).numpy()
     return found

@@ -13,9 +13,11 @@ from torch import nn
 from cnn_perception.model.spec import ActivationSpec, InputSpec, ScoreMapSpec
 from training.checkpoint import Checkpoint
 from training.graphs.activation_map import ActivatedClassifier
+from training.graphs.convolve import NotConvolutionalError
+from training.graphs.dilation import Dense, dilated
 from training.graphs.parity import check_activation
 from training.graphs.receptive_field import geometry
-from training.graphs.score_map import WithScoreMap, map_head, open_map
+from training.graphs.score_map import WithDenseMap, WithScoreMap, map_head, open_map
 from training.networks.backbones import Split
 
 
@@ -27,39 +29,60 @@ class Graph:
         proto: `image` (N, 3, H, W) -> `logits`, `embedding`, and `activation` and `score_map` if any.
         activation: What the cells of the activation map mean; None without spatial features.
         score_map: What those of the score map mean; None where the network is not convolutional throughout.
+        dense: The network that the score map is of; None without one.
     """
 
     proto: ModelProto
     activation: ActivationSpec | None
     score_map: ScoreMapSpec | None
+    dense: Dense | None = None
 
 
-def make(split: Split, checkpoint: Checkpoint) -> Graph:
+def make(split: Split, checkpoint: Checkpoint, map_stride: int | None = None) -> Graph:
     """Exports a network.
 
     Args:
         split: The network, with the weights of the checkpoint.
         checkpoint: Its task, its input size, and the images to check the activation map on.
+        map_stride: Pixels between neighbouring cells of the score map; None for those that the network has.
 
     Raises:
+        NotConvolutionalError: If there can be no score map of that stride; without one the log says so.
         ParityError: If the activation map is not that of torch.
     """
     size = checkpoint.input
+    dense = Dense(split) if map_stride is None else _dilated(split, map_stride)
     network = ActivatedClassifier(split, checkpoint.task).eval()
     if network.method is None:
         return Graph(to_onnx(network, size, ("logits", "embedding")), None, None)
     names = ("logits", "embedding", "activation", "features")
-    head = map_head(split)
+    head = map_head(dense)
     if head is None:
         proto = to_onnx(network, size, names)
-    else:
+    elif dense.apart == (1, 1):
         proto = to_onnx(WithScoreMap(network, head).eval(), size, (*names, "score_map"))
+    else:
+        proto = to_onnx(WithDenseMap(network, dense, head).eval(), size, (*names, "map_features", "score_map"))
     place = geometry(proto, "features")
     _, rows, columns = split.feature_shape
     activation = ActivationSpec(network.method, rows, columns, place.stride, place.receptive_field, place.offset)
-    del proto.graph.output[names.index("features")]  # it was one only to be found by its name
+    shown = [output for output in proto.graph.output if output.name not in ("features", "map_features")]
+    del proto.graph.output[:]
+    proto.graph.output.extend(shown)  # those two were some only to be found by their names
     check_activation(proto, split, network.method, checkpoint)
-    return Graph(proto, activation, None if head is None else open_map(proto, split, place, size))
+    found = None if head is None else open_map(proto, split, dense, place, size)
+    if map_stride is not None and found is None:
+        raise NotConvolutionalError(
+            f"--score-map-stride {map_stride}: there is no score map, as said above; leave it out"
+        )
+    return Graph(proto, activation, found, dense)
+
+
+def _dilated(split: Split, map_stride: int) -> Dense:
+    try:
+        return dilated(split, map_stride)
+    except NotConvolutionalError as error:
+        raise NotConvolutionalError(f"--score-map-stride {map_stride}: {error}") from None
 
 
 def to_onnx(network: nn.Module, size: InputSpec, outputs: Sequence[str]) -> ModelProto:

@@ -18,6 +18,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import Vector3Stamped
 from perception import (
+    LATCHED,
     NODE,
     PROBE_S,
     ask,
@@ -35,7 +36,7 @@ from perception import (
 from ros import Participant, Process, running
 from sensor_msgs.msg import CameraInfo, Image
 from tiny_model import GAIN
-from vision_msgs.msg import Classification
+from vision_msgs.msg import Classification, LabelInfo
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "black": (0, 0, 0)}
 
@@ -143,6 +144,36 @@ def test_score_map_shows_where_a_class_is(ros: Participant):
     assert not refused.successful
     assert "red, green, blue" in refused.reason
     assert set_parameter(ros, "score_map_class", "").successful
+
+
+def test_label_map_gives_each_pixel_the_number_of_its_class(ros: Participant):
+    """The left half is red and the right one green: the classes meet where a window is half of each, in the middle."""
+    maps = ros.collect(Image, f"{NODE}/label_map")
+    overlays = ros.collect(Image, f"{NODE}/label_map/overlay")
+    infos = ros.collect(LabelInfo, f"{NODE}/label_map/label_info", LATCHED)
+    camera = camera_of(ros, maps, overlays)
+    pixels = flat("red", 48, 64)
+    pixels[:, 32:] = COLOURS["green"]
+    asked = image((1, 0), pixels, "optical")
+    ask(ros, camera, asked, maps, overlays)
+    assert (maps[-1].encoding, maps[-1].height, maps[-1].width, maps[-1].step) == ("mono8", 48, 64, 64)
+    assert maps[-1].header == overlays[-1].header == asked.header
+    ros.wait_for(lambda: infos, "what the pixels mean")
+    number = {one.class_name: one.class_id for one in infos[-1].class_map}
+    assert number == {"none": 0, "red": 1, "green": 2, "blue": 3}
+    found = np.frombuffer(maps[-1].data, np.uint8).reshape(48, 64)
+    assert set(found[:, :31].ravel()) == {number["red"]}
+    assert set(found[:, 33:].ravel()) == {number["green"]}
+    drawn = np.frombuffer(overlays[-1].data, np.uint8).reshape(48, 64, 3)
+    assert overlays[-1].encoding == "rgb8"
+    assert len(np.unique(drawn[40:, :31].reshape(-1, 3), axis=0)) == 1  # below the legend, one colour on one colour
+    try:
+        assert set_parameter(ros, "label_map_threshold", 1.0).successful
+        ros.wait_for(lambda: infos[-1].threshold == 1.0, "the new threshold")
+        ask(ros, camera, image((2, 0), pixels, "optical"), maps)
+        assert not any(maps[-1].data)
+    finally:
+        assert set_parameter(ros, "label_map_threshold", 0.5).successful
 
 
 def test_shadow_is_compared_and_never_published(ros: Participant):
