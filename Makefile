@@ -48,6 +48,7 @@ bench: $(READY)  ## every ratio, on an idle machine (DATA=folder of class folder
 	$(BIN)/python -m benchmark.outputs
 	$(BIN)/python -m benchmark.gpu
 	$(BIN)/python -m benchmark.score_map
+	$(BIN)/python -m benchmark.convolution
 	$(BIN)/python -m benchmark.evaluation
 	$(BIN)/python -m benchmark.start
 	$(BIN)/python -m benchmark.node_rate

@@ -74,6 +74,7 @@ TRAINING: list[dict[str, set[str]]] = [
         "inspect": {"numpy", "torch", "onnx", "google"},
         "evaluate": {"numpy", "torch"},
         "export": {"numpy", "torch", "onnx"},
+        "gradients": {"torch", "tqdm"},
     },
     {"train": {"numpy"}, "entry_points": set()},
 ]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -26,6 +29,42 @@ MOST_NAMED = 150
 """Classes beyond which a bar has no room for its name."""
 NUMBERED = 25
 """Classes up to which the cells of a confusion matrix carry their counts; beyond, they are too small to read."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Positive values over places.
+
+    Attributes:
+        name: In the legend.
+        x: Places, ascending.
+        y: Values, as many; 0 and infinity are marked at the lower and the upper edge, NaN at the upper one.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Curves on a logarithmic axis.
+
+    Attributes:
+        title: Written above.
+        x_label: Of the places.
+        y_label: Of the values.
+        curves: From the first colour on.
+        level: A value that is drawn as a line; None draws none.
+        places: Places that are marked from top to bottom.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    curves: tuple[Curve, ...]
+    level: float | None = None
+    places: tuple[float, ...] = ()
 
 
 def learning_curves(history: Sequence[EpochRecord], path: Path) -> None:
@@ -133,6 +172,39 @@ def learning_rates(rates: Sequence[float], losses: Sequence[float], suggested: f
     axis.set(xscale="log", title="training loss while the rate rises", xlabel="learning rate of the head")
     axis.grid(alpha=0.3)
     _write(figure, path)
+
+
+def plots(grid: Sequence[Sequence[Plot]], path: Path) -> None:
+    """Draws rows of plots, all with the same vertical axis, logarithmic, and one legend."""
+    columns = len(grid[0])
+    figure = Figure(figsize=(3.1 * columns + 0.4, 2.5 * len(grid) + 0.5), dpi=80, layout="constrained")
+    axes = figure.subplots(len(grid), columns, squeeze=False, sharey=True)
+    for axis, plot in zip(axes.flat, itertools.chain.from_iterable(grid), strict=True):
+        for number, curve in enumerate(plot.curves):
+            _draw_curve(axis, curve, f"C{number}")
+        if plot.level is not None:
+            axis.axhline(plot.level, color="black", linewidth=0.8)
+        for place in plot.places:
+            axis.axvline(place, color="grey", linestyle=":")
+        axis.set(title=plot.title, xlabel=plot.x_label)
+        axis.grid(alpha=0.3)
+    for row, row_plots in zip(axes, grid, strict=True):
+        row[0].set(ylabel=row_plots[0].y_label, yscale="log")
+    named = {line.get_label(): line for axis in axes.flat for line in axis.get_lines()}
+    names = list(dict.fromkeys(curve.name for row in grid for plot in row for curve in plot.curves))
+    figure.legend([named[name] for name in names], names, loc="outside lower center", ncols=min(len(names), 6))
+    _write(figure, path)
+
+
+def _draw_curve(axis: Axes, curve: Curve, color: str) -> None:
+    shown = [value if 0 < value < math.inf else math.nan for value in curve.y]
+    axis.plot(curve.x, shown, marker=".", markersize=4, linewidth=1, color=color, label=curve.name)
+    zeros = [x for x, y in zip(curve.x, curve.y, strict=True) if y == 0]
+    beyond = [x for x, y in zip(curve.x, curve.y, strict=True) if not y < math.inf]
+    for places, height, marker in ((zeros, 0.03, "x"), (beyond, 0.97, "^")):
+        axis.scatter(
+            places, [height] * len(places), s=16, color=color, marker=marker, transform=axis.get_xaxis_transform()
+        )
 
 
 def layers(table: Sequence[Layer], title: str, path: Path) -> None:
