@@ -56,6 +56,7 @@ TRAINING: list[dict[str, set[str]]] = [
     {"scoring": {"numpy", "torch", "tqdm"}},
     {"loop": {"numpy", "torch", "tqdm", "tensorboard"}, "graphs": TORCH | {"numpy", "onnx", "onnxruntime", "tqdm"}},
     {"calibration": {"numpy", "torch", "PIL", "tqdm"}},
+    {"baselines": {"numpy", "torch", "sklearn", "threadpoolctl", "tqdm"}},
     {"report": {"numpy", "torch", "torchvision", "matplotlib", "cv2", "onnx", "onnxruntime"}},
     {
         "check": set(),
@@ -63,7 +64,7 @@ TRAINING: list[dict[str, set[str]]] = [
         "evaluate": {"numpy", "torch"},
         "export": {"numpy", "torch", "onnx"},
     },
-    {"train": {"numpy"}},
+    {"train": {"numpy"}, "entry_points": set()},
 ]
 
 

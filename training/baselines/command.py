@@ -24,7 +24,7 @@ from cnn_perception.commands import exit_code
 from cnn_perception.errors import ConfigError, DataError, printable
 from cnn_perception.files import require_unused
 from training import checkpoint, config, distributed
-from training.baselines import comparison, fitting, methods, network, rows
+from training.baselines import comparison, fitting, methods, network, rows, table
 from training.baselines.comparison import Comparison
 from training.baselines.network import Network
 from training.baselines.rows import Row
@@ -134,7 +134,7 @@ def _compare(asked: Asked) -> None:
         **({"comparison": compared.as_json()} if compared else {}),
         "notes": _notes(setting, found, compared),
     }
-    print(*rows.text(report["rows"], task.metric, asked.part), *map(printable, report["notes"]), sep="\n")
+    print(*table.text(report["rows"], task.metric, asked.part), *map(printable, report["notes"]), sep="\n")
     if asked.output:
         _write(asked.output, report)
 
@@ -216,7 +216,7 @@ def _comparison(found: Sequence[Row]) -> Comparison | None:
 def _notes(setting: Setting, found: Sequence[Row], compared: Comparison | None) -> list[str]:
     """What has to be said of the table, a line each."""
     train = len(setting.data.part("train"))
-    lines = list(rows.NOTES)
+    lines = list(table.NOTES)
     if (used := found[0].images) is not None and used < train:
         lines.append(f"the baselines learned from {used} of the {train} training images; --most-images changes it")
     if setting.beside is not None and (saved := setting.beside.saved) is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from cnn_perception.errors import DataError
@@ -27,7 +28,7 @@ from training.tasks.task import LearningTask, Truth
 
 MOST_IMAGES = 10000
 """Training images that the baselines learn from at most, which bounds memory and time: 20 kB of features each."""
-MOST_VALIDATED = 2000
+MOST_VALIDATED = 1000
 """Of these, so many at random choose the hyper-parameters."""
 TOO_FEW_GROUPS = (
     "warning: the training images are of too few groups to choose the hyper-parameters of baselines on other groups; "
@@ -117,7 +118,8 @@ class Lesson:
     def learned(self, estimator: Estimator, features: Floats, truth: Truth) -> Estimator:
         """Returns an estimator, fitted to features (n, D) of images that show `truth`."""
         labels = truth if self.task.one_class or self.task.least_squares else truth.astype(np.int64)
-        with warnings.catch_warnings():
+        # one thread: hundreds of small steps would wait for the others, and the figures depend on how many there are
+        with warnings.catch_warnings(), threadpool_limits(1):
             # of iterations that end where they are meant to, and of labels that never change
             warnings.simplefilter("ignore")
             return estimator.fit(features, labels)
@@ -202,12 +204,11 @@ def answer(fitted: Sequence[Fitted], samples: Sequence[Sample], data: LabelledIm
             started = time.perf_counter()
             features = kind.compute(chunk.pixels[specs[kind]])
             computed = time.perf_counter() - started
-            for one in fitted:
-                if one.method.features is kind:
-                    started = time.perf_counter()
-                    answers = methods.outputs(one.estimator, features, task, len(data.class_names))
-                    found[one.method.name].append(answers)
-                    seconds[one.method.name] += computed + time.perf_counter() - started
+            for one in (one for one in fitted if one.method.features is kind):
+                started = time.perf_counter()
+                answers = methods.outputs(one.estimator, features, task, len(data.class_names))
+                found[one.method.name].append(answers)
+                seconds[one.method.name] += computed + time.perf_counter() - started
     if not read:
         raise DataError(f"{data.root}: its images can no longer be read; start again when they are back")
     return Answers(tuple(read), {name: np.concatenate(rows) for name, rows in found.items()}, seconds)

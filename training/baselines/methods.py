@@ -36,7 +36,8 @@ DECAYS = (1.0, 1e-3)
 HIDDEN = 64
 """Units of its one hidden layer."""
 _EPOCHS = 50
-_ITERATIONS = 200
+_ITERATIONS = 100
+_TOLERANCE = 1e-3
 _NOTHING = (0.0,)
 
 
@@ -148,7 +149,7 @@ def stored_bytes(estimator: Estimator) -> int:
     return sum(seen.values())
 
 
-_OF_TRAINING = ("_optimizer", "loss_curve_", "_loss_grad")
+_OF_TRAINING = ("_optimizer", "_best_coefs", "_best_intercepts", "loss_curve_")
 """What scikit-learn's networks keep of their training."""
 
 
@@ -205,7 +206,7 @@ def _neighbours(task: LearningTask, k: float) -> Estimator:
 def _linear(task: LearningTask, inverse_penalty: float) -> Estimator:
     if task.least_squares:
         return Ridge(1 / inverse_penalty)
-    layer = LogisticRegression(C=inverse_penalty, max_iter=_ITERATIONS)
+    layer = LogisticRegression(C=inverse_penalty, max_iter=_ITERATIONS, tol=_TOLERANCE)
     return layer if task.one_class else OneVsRestClassifier(layer)
 
 

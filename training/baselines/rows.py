@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,13 +16,6 @@ from training.baselines.methods import Method
 from training.config import TrainConfig
 from training.data.records import LabelledImages, Sample
 from training.tasks.by_name import task_of
-from training.text_table import text_table
-
-NOTES = (
-    "95 %: intervals, of shares of the images Wilson's, else by bootstrap",
-    "chosen: by cross-validation on the training images; ms an image: from the resized image to the answer",
-)
-"""What is to be said of every table."""
 
 
 @dataclass(frozen=True)
@@ -124,38 +117,3 @@ def of_baselines(fitted: Sequence[Fitted], answers: Answers, data: LabelledImage
         chosen = one.method.chosen(one.value)
         rows.append(Row(name, False, chosen, one.images, cost, answers.samples, answers.outputs[name], data))
     return rows
-
-
-def table(figures: Sequence[Mapping[str, Any]], metric: str, title: str) -> list[list[str]]:
-    """Returns the cells of the table, the heading first.
-
-    Args:
-        figures: What `Row.figures` returned of each row.
-        metric: Of the task.
-        title: Above the names.
-    """
-    heading = [title, metric, "95 %", "chosen", "images", "fit, s", "ms an image", "stored, kB"]
-    return [heading, *(_cells(one, metric) for one in figures)]
-
-
-def text(figures: Sequence[Mapping[str, Any]], metric: str, title: str) -> list[str]:
-    """Returns the lines of the table for a terminal; see `table`."""
-    return text_table(table(figures, metric, title))
-
-
-def _cells(one: Mapping[str, Any], metric: str) -> list[str]:
-    low, high = one["interval"]
-    return [
-        one["name"],
-        f"{one[metric]:.3f}",
-        f"{low:.3f}-{high:.3f}",
-        one["chosen"],
-        _or_nothing(one["training_images"], "d"),
-        _or_nothing(one["fit_s"], ".1f"),
-        f"{one['ms_per_image']:.2f}",
-        f"{one['size_bytes'] / 1000:,.0f}" if one["size_bytes"] >= 1000 else f"{one['size_bytes'] / 1000:.1f}",
-    ]
-
-
-def _or_nothing(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
