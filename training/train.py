@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnn_perception.commands import bad_input, exit_code, for_shell
 from cnn_perception.errors import ConfigError, DataError, PerceptionError, printable
@@ -35,6 +35,9 @@ from training.scoring.scores import ScoredLogits, cell, headline, headline_in_wo
 from training.tasks.by_name import task_of
 from training.tasks.multiclass import confusion
 from training.text_table import text_table
+
+if TYPE_CHECKING:
+    from training.baselines.of_run import Beside
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -135,11 +138,16 @@ def _train(chosen: TrainConfig) -> dict[str, Any]:
 
     scores = task_of(run.data.task).probabilities(predictions["val"].logits, 1.0)
     gained = gain.gains(run, predictions["val"].samples, scores)
-    seconds = {"data": opened - started, "training": trained - opened, "evaluation": time.perf_counter() - trained}
+    evaluated = time.perf_counter()
+    seconds = {"data": opened - started, "training": trained - opened, "evaluation": evaluated - trained}
+    beside = _beside(run, predictions["val"], trained - opened)
+    if beside:
+        seconds["baselines"] = time.perf_counter() - evaluated
     report: dict[str, Any] = {
         "val": scored(val, fitted),
         **_test_part(run),
         **({"gain": gain.as_json(gained)} if gained else {}),
+        **({"baselines": beside.as_json()} if beside else {}),
         "calibration": fitted.report(),
         "training": best.training,
         "epochs": len(history),
@@ -151,9 +159,20 @@ def _train(chosen: TrainConfig) -> dict[str, Any]:
     write_text(run.folder / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     draw(run, history, val)
     told = [*notes(report), *(one.in_words() for one in gained), *filter(None, [gain.warning(gained)])]
+    if beside and beside.compared:
+        told.append(beside.compared.in_words())
     html.write(run, report, predictions, fitted, told)
     summarise(run, report, told)
     return report
+
+
+def _beside(run: Run, seen: embeddings.Predictions, fit_s: float) -> Beside | None:
+    """The baselines beside the network; nothing where the settings want none."""
+    if run.config.baselines == "none":
+        return None
+    from training.baselines import of_run  # slow to import
+
+    return of_run.beside(run, seen, fit_s)
 
 
 def scored(val: ScoredLogits, fitted: fit.Fitted) -> dict[str, Any]:

@@ -67,6 +67,7 @@ TRAINING: list[dict[str, set[str]]] = [
     {"scoring": {"numpy", "torch", "tqdm"}},
     {"loop": {"numpy", "torch", "tqdm", "tensorboard"}, "graphs": TORCH | {"numpy", "onnx", "onnxruntime", "tqdm"}},
     {"calibration": {"numpy", "torch", "PIL", "tqdm"}},
+    {"baselines": {"numpy", "torch", "sklearn", "threadpoolctl", "tqdm"}},
     {"report": {"numpy", "torch", "torchvision", "matplotlib", "cv2", "onnx", "onnxruntime"}},
     {
         "check": set(),

@@ -93,6 +93,7 @@ FLAGS = [
     ("--unknown", "auto"),
     ("--false-alarm-rate", 0.05),
     ("--outside", None),
+    ("--baselines", "cheap"),
     ("--workers", None),
     ("--cache-gb", 4.0),
     ("--cache-dir", None),

@@ -37,7 +37,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "crop_area", "color_strength", "rotation_deg", "translate_px", "scale_factor", "shear_deg", "stretch_factor",
         "randaugment_operations", "randaugment_magnitude", "mixup", "cutmix",
     ),
-    "confidence": ("unknown", "false_alarm_rate", "outside"),
+    "confidence": ("unknown", "false_alarm_rate", "outside", "baselines"),
     "run": (
         "seed", "workers", "cache_gb", "cache_dir", "device", "amp", "channels_last", "compile", "tensorboard",
         "find_lr", "resume",

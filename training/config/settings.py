@@ -32,6 +32,7 @@ Loss = Literal["usual", "squared"]
 Init = Literal["own", "normal", "standard", "xavier", "kaiming"]
 Betas = tuple[float, float]
 Amp = Literal["auto", "off", "bf16", "fp16"]
+Baselines = Literal["none", "cheap", "all"]
 UnknownChoice = Literal["auto", "energy", "distance", "none"]
 
 
@@ -344,6 +345,12 @@ class TrainConfig:
         None,
         help="folder of images of none of the classes, on which the rule is measured",
         needs="unknown=auto,energy,distance",
+    )
+
+    baselines: Baselines = setting(
+        "cheap",
+        help="methods of before deep learning that the report compares the network with, fitted to the same images: "
+        "cheap (colours, edges: seconds), or all, see training.baselines",
     )
 
     workers: int | None = setting(

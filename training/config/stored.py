@@ -11,10 +11,10 @@ from training.config.settings import TrainConfig
 
 CHANGED_BY_RESUME = (
     "resume", "workers", "cache_dir", "device", "epochs", "early_stop", "lr", "clip_norm", "bad_steps", "amp",
-    "compile", "tensorboard", "unknown", "false_alarm_rate", "outside",
+    "compile", "tensorboard", "unknown", "false_alarm_rate", "outside", "baselines",
 )  # fmt: skip
 """Settings that may differ when a run is continued."""
-_ADDED = ("mean", "std", "classes", "on_conflict", "loss", "init", "rmsprop_alpha", "adam_betas")
+_ADDED = ("mean", "std", "classes", "on_conflict", "loss", "init", "rmsprop_alpha", "adam_betas", "baselines")
 """Settings that a run of an earlier version does not have; their defaults are what it did."""
 _OFF = {"auxiliary_weight": 0.0}
 """The same, with what it did where that is no default."""

@@ -26,6 +26,10 @@ RIDGE_DECAYS = tuple(10 ** (power / 2) for power in range(-6, 9))
 FOLDS = 5
 CROSS_VALIDATED = 5000
 """Images beyond which cross-validation takes a random part: the penalty depends little on more."""
+TOO_FEW_GROUPS = (
+    "warning: the training images are of too few groups to choose the weight decay on other groups; it is chosen on "
+    "other times of the same: record more groups, or give --weight-decay"
+)
 THREAD_WORK = 10_000_000
 """Multiply-adds of one pass over the features from which a further thread is worth its start."""
 
@@ -173,6 +177,26 @@ def fit_ridge(data: Features, weight_decays: Sequence[float]) -> list[Linear]:
         weight = (x.T @ solved if wide else solved).T
         layers.append(Linear(weight.float(), (y_mean - weight @ x_mean).float()))
     return layers
+
+
+def usable_folds(
+    samples: Sequence[Sample], config: TrainConfig, note: str = TOO_FEW_GROUPS
+) -> npt.NDArray[np.int64] | None:
+    """Returns folds by which something can be chosen, by groups or else by time; None where nothing can be held out.
+
+    Args:
+        samples: The training images.
+        config: Says how they were divided from the others.
+        note: Printed where the groups are too few.
+    """
+    by_group = folds(samples, config)
+    if can_validate(samples, by_group):
+        return by_group
+    by_time = folds_in_time(samples)
+    if not can_validate(samples, by_time):
+        return None
+    print(note)
+    return by_time
 
 
 def folds(samples: Sequence[Sample], config: TrainConfig) -> npt.NDArray[np.int64]:

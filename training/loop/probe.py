@@ -37,12 +37,6 @@ ITERATIONS = MODE_DEFAULTS["probe"]["epochs"]
 """Most steps of L-BFGS for a head that fine-tuning begins with."""
 
 
-TOO_FEW_GROUPS = (
-    "warning: the training images are of too few groups to choose the weight decay on other groups; it is chosen on "
-    "other times of the same: record more groups, or give --weight-decay"
-)
-
-
 def fit(run: Run) -> list[EpochRecord]:
     """Trains the last layer alone, and leaves best.pt, last.pt, history.csv and embeddings.npz.
 
@@ -151,7 +145,7 @@ def cut_of(run: Run) -> backbones.Split:
 def _choose_decay(train: Features, samples: Sequence[Sample], run: Run) -> float:
     """The penalty with the lowest loss by cross-validation on the training images; the middle one without any."""
     task = run.data.task
-    folds = _folds(samples, run)
+    folds = linear_solver.usable_folds(samples, run.config)
     losses = {}
     if folds is not None:
         losses = linear_solver.cross_validate(train, task, len(run.data.class_names), folds)
@@ -161,18 +155,6 @@ def _choose_decay(train: Features, samples: Sequence[Sample], run: Run) -> float
         print(f"warning: too few training images to choose the weight decay; it is {decay:g}, or give --weight-decay")
         return decay
     return min(measured, key=lambda candidate: measured[candidate])
-
-
-def _folds(samples: Sequence[Sample], run: Run) -> npt.NDArray[np.int64] | None:
-    """The folds that choose the penalty, by groups or else by time; None where nothing can be held out."""
-    folds = linear_solver.folds(samples, run.config)
-    if linear_solver.can_validate(samples, folds):
-        return folds
-    folds = linear_solver.folds_in_time(samples)
-    if not linear_solver.can_validate(samples, folds):
-        return None
-    print(TOO_FEW_GROUPS)
-    return folds
 
 
 def _evaluate(layer: Linear, data: Features, meaning: Meaning) -> ScoredLogits:

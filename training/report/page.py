@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnn_perception import metrics
-from cnn_perception.model.spec import UnknownRule
+from cnn_perception.model.spec import Task, UnknownRule
 from cnn_perception.pages import data_url
 from cnn_perception.pages.class_tables import ClassTables, class_tables
 from cnn_perception.pages.rendering import percent, render
 from cnn_perception.tasks.multiclass import MOST_WITHOUT_TOP5
+from training.baselines import table
 from training.calibration.embeddings import Predictions
 from training.calibration.fit import Fitted
 from training.data.records import PARTS, Part
@@ -33,6 +34,15 @@ class _UnknownRule:
 
     note: str
     histogram: diagrams.Histogram
+
+
+@dataclass(frozen=True)
+class _Baselines:
+    """What methods of before deep learning answer to the same images: notes, a heading, and rows of cells."""
+
+    notes: tuple[str, ...]
+    heading: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 def write(
@@ -57,6 +67,7 @@ def write(
         learning_curves=_learning_curves(run),
         scores=_scores(run, report, seen["val"]),
         temperature=fitted.calibration.temperature,
+        baselines=_baselines(report, run.data.task),
         reliability=_reliability(fitted),
         unknown=_unknown(fitted),
         part_name="val",
@@ -145,6 +156,17 @@ def _scores(run: Run, report: Mapping[str, Any], seen: Predictions) -> ClassTabl
         columns=tuple(column.replace("_", " ") for column in columns),
         rows=tuple((name, tuple(map(_figure, row.values()))) for name, row in rows.items()),
     )
+
+
+def _baselines(report: Mapping[str, Any], task: Task) -> _Baselines | None:
+    """Returns the table of the baselines, and whether the network is worth its cost; None where there are none."""
+    found = report.get("baselines")
+    if found is None:
+        return None
+    heading, *lines = table.cells(found["rows"], task_of(task).metric, "")
+    compared = found.get("comparison")
+    notes = [*([compared["in_words"]] if compared else []), *table.NOTES]
+    return _Baselines(tuple(notes), tuple(heading), tuple((name, tuple(cells)) for name, *cells in lines))
 
 
 def _figure(value: object) -> str:

@@ -1,0 +1,7 @@
+"""`python -m training.baselines`: what deep learning is compared with."""
+
+import sys
+
+from training.baselines.command import main
+
+sys.exit(main())
