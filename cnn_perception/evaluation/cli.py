@@ -18,9 +18,9 @@ from cnn_perception.evaluation.evaluation import EvaluationOptions, evaluate
 from cnn_perception.evaluation.labels import LARGEST_GAP_S
 from cnn_perception.evaluation.replay import WORKERS
 from cnn_perception.evaluation.report_record import Report
-from cnn_perception.image.listing import in_words
+from cnn_perception.image import listing
 from cnn_perception.label_text import SEPARATOR, UNLABELLED
-from cnn_perception.masks.scores import in_words
+from cnn_perception.masks import scores as mask_scores
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS
 
 
@@ -139,10 +139,10 @@ def _summary(report: Report, folder: Path) -> str:
     bad = ", ".join(f"{count} {reason}" for reason, count in frames.bad.items()) or "0"
     lines = [f"frames     {frames.total}: {frames.scored} scored, {frames.unlabelled} unlabelled, bad: {bad}"]
     if report.ignored:
-        lines.append(f"ignored    {in_words(Counter(report.ignored))}")
+        lines.append(f"ignored    {listing.in_words(Counter(report.ignored))}")
     lines += report.scores.summary()
     if report.masks is not None:
-        lines.append(f"masks      {in_words(report.masks)}")
+        lines.append(f"masks      {mask_scores.in_words(report.masks)}")
     if report.target is not None:
         lines.append(f"required   {report.target}: {'reached' if report.passed else 'MISSED'}")
     lines.append(f"speed      {report.frames_per_second:.1f} frames/s with {WORKERS} frames at once")

@@ -192,10 +192,10 @@ class OnnxModel:
         return open_session(file, self.spec, options, self._warm_up_map, _ignore).session
 
     def _warm_up_map(self, session: Any, _batch_sizes: Sequence[int]) -> None:  # noqa: ANN401
-        """Makes a map of an image of the model's own size."""
+        """Computes what viewers want of an image of the model's own size."""
         size = self.spec.input
         image = np.zeros((1, 3, size.height, size.width), np.float32)
-        session.run(["score_map"], {INPUT_NAME: image}, self._map_run_options)
+        session.run(None, {INPUT_NAME: image}, self._view_run_options)
 
     def _unchanged_file(self) -> OnnxFile:
         file = read_onnx_file(self.path)
