@@ -71,7 +71,7 @@ TRAINING: list[dict[str, set[str]]] = [
     {"report": {"numpy", "torch", "torchvision", "matplotlib", "cv2", "onnx", "onnxruntime"}},
     {
         "check": set(),
-        "look": {"numpy", "torch", "PIL", "cv2", "matplotlib", "sklearn", "tqdm"},
+        "look": {"numpy", "torch", "PIL", "cv2", "sklearn", "tqdm"},
         "inspect": {"numpy", "torch", "onnx", "google"},
         "evaluate": {"numpy", "torch"},
         "export": {"numpy", "torch", "onnx"},

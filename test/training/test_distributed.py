@@ -41,7 +41,14 @@ def alone(photos, tmp_path):
 
 
 def torchrun(*arguments):
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "test/support/runs/bad_batch.py"]
+    launcher = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "test/support/runs/bad_batch.py",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [sys.executable, *launcher, *arguments], cwd=ROOT, env=environment,

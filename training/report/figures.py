@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -153,6 +154,23 @@ def number_spread(values: Mapping[str, NumberRows], names: Sequence[str], units:
         axis.set(xlabel=_plain(f"{name} [{unit}]" if unit else name), ylabel="density")
         axis.grid(alpha=0.3)
         axis.legend()
+    return _png(figure)
+
+
+def shares_of_units(shares: Mapping[str, npt.NDArray[np.floating[Any]]]) -> bytes:
+    """Draws how often the units of some layers are on, as PNG: the 5th, 25th, 50th, 75th and 95th percentile.
+
+    Args:
+        shares: (C,) share of the cells in which each unit is above zero, by the layer's name.
+    """
+    figure = Figure(figsize=(9, 2.6), layout="constrained")
+    axis = figure.subplots()
+    axis.boxplot(list(shares.values()), showfliers=False, whis=(5, 95))
+    axis.set_xticks(range(1, len(shares) + 1), list(map(_plain, shares)))
+    axis.set(
+        ylabel="share of cells above zero", ylim=(0, 1), title="how often units are on (5, 25, 50, 75, 95 % of them)"
+    )
+    axis.grid(alpha=0.3, axis="y")
     return _png(figure)
 
 

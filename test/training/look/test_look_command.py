@@ -16,7 +16,7 @@ from looked_at import samples_of
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK
 from training import checkpoint
 from training.look import sections
-from training.look.__main__ import main
+from training.look.command import main
 from training.networks import backbones
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
-
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 from cnn_perception.image.messages import RgbImage
 from training.look.section import Block, CannotLookError, Picture, Section
 from training.look.sheets import heat, resized, sheet
 from training.look.subject import Layer, Subject
 from training.look.survey import Numbers, UnitRecord
+from training.report import figures
 
 _SIDE = 96
 _COLUMNS = 3
@@ -35,7 +32,8 @@ def look(subject: Subject) -> Section:
         "receptive field of the image, and cells lie a stride apart (pixels of the network's input)."
     )
     head = ("layer", "maps", "cells", "stride", "receptive field", "cells above zero", "dead units")
-    overview = Block("", "", (Picture("sparsity", _plot(subject, records)),), 0, (head, *rows))
+    shares = {layer.name: records[layer.name].active_share for layer in subject.layers}
+    overview = Block("", "", (Picture("sparsity", figures.shares_of_units(shares)),), 0, (head, *rows))
     blocks = [overview]
     if subject.shown:
         names = [path.name for path, _ in subject.shown]
@@ -92,18 +90,3 @@ def _fact(layer: Layer, record: UnitRecord) -> dict[str, object]:
         "share_above_zero": round(float(record.map_shares.mean()), 4),
         "dead_units": np.flatnonzero(record.largest <= 0).tolist(),
     }
-
-
-def _plot(subject: Subject, records: Mapping[str, UnitRecord]) -> bytes:
-    figure = Figure(figsize=(9, 2.6), layout="constrained")
-    axis = figure.subplots()
-    names = [layer.name for layer in subject.layers]
-    axis.boxplot([records[name].active_share for name in names], showfliers=False, whis=(5, 95))
-    axis.set_xticks(range(1, len(names) + 1), names)
-    axis.set(
-        ylabel="share of cells above zero", ylim=(0, 1), title="how often units are on (5, 25, 50, 75, 95 % of them)"
-    )
-    axis.grid(alpha=0.3, axis="y")
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=90)
-    return file.getvalue()
