@@ -168,7 +168,7 @@ def shares_of_units(shares: Mapping[str, npt.NDArray[np.floating[Any]]]) -> byte
     axis.boxplot(list(shares.values()), showfliers=False, whis=(5, 95))
     axis.set_xticks(range(1, len(shares) + 1), list(map(_plain, shares)))
     axis.set(
-        ylabel="share of cells above zero", ylim=(0, 1), title="how often units are on (5, 25, 50, 75, 95 % of them)"
+        ylabel="share of cells above zero", ylim=(0, 1), title="how often units are on: 5 to 95 % of them"
     )
     axis.grid(alpha=0.3, axis="y")
     return _png(figure)
