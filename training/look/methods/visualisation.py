@@ -18,7 +18,7 @@ from torch.nn import functional
 _START_SD = 0.01
 _FOURIER_DIVISOR = 4.0
 _COLOURS = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
-"""Square root of the covariance of the colours of ImageNet: rows red, green, blue; columns brightness and two others."""
+"""Square root of the covariance of ImageNet's colours: rows red, green, blue; columns brightness and two others."""
 _GREY = 0.5
 _SHIFT_PX = 6.0
 """Two jitters of lucid's, by 8 and by 4 pixels, move the picture by so much at most to each side."""
@@ -68,7 +68,7 @@ def ascend(
     Without diversity a picture depends on its unit and its seed alone, not on those beside it.
 
     Args:
-        network: Normalised images (N, 3, H, W) -> map (N, C, h, w), or numbers (N, C); its parameters have no gradients.
+        network: Normalised images (N, 3, H, W) -> map (N, C, h, w), or numbers (N, C); no parameter takes gradients.
         units: Of the C channels, one a picture.
         seeds: One a picture: what decides on its start and on how it is moved.
         colours: The normalisation.
