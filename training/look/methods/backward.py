@@ -53,5 +53,5 @@ def _of_rule(rule: Rule) -> Callable[[Rectifier], Rectifier]:
 
 def _positive_back(values: Tensor) -> Tensor:
     if values.requires_grad:
-        values.register_hook(lambda signal: signal.clamp(min=0))
+        values.register_hook(lambda signal: signal.clamp(min=0))  # type: ignore[no-untyped-call]
     return values

@@ -71,7 +71,8 @@ def occlude(
     places = torch.tensor([(top, left) for top in _starts(height, side, step) for left in _starts(width, side, step)])
     whole = float(number(image[None]))
     numbers: list[Tensor] = []
-    for chunk in places.split(batch):
+    for first in range(0, len(places), batch):
+        chunk = places[first : first + batch]
         covered = image.repeat(len(chunk), 1, 1, 1)
         for one, (top, left) in zip(covered, chunk.tolist(), strict=True):
             one[:, top : top + side, left : left + side] = fill

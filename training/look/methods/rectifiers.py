@@ -52,7 +52,8 @@ def before_last_rectifier(network: fx.GraphModule) -> fx.GraphModule:
 def with_rectifiers(network: fx.GraphModule, make: Callable[[Rectifier], Rectifier]) -> fx.GraphModule:
     """Returns a network whose every rectifier is another function, made of what it computes."""
     graph = fx.Graph()
-    graph.output(graph.graph_copy(network.graph, copies := {}))
+    copies: dict[fx.Node, fx.Node] = {}
+    graph.output(graph.graph_copy(network.graph, copies))
     functions = rectifiers(network)
     for node, function in functions.items():
         with graph.inserting_after(copies[node]):

@@ -102,8 +102,8 @@ def _intro(subject: Subject, left_out: int) -> str:
     deep = "The units are those that the answers to the shown pictures rest on most. " if subject.layers else ""
     return (
         "Each large picture is no photograph: it was found by changing noise, step by step, so that it excites one "
-        f"unit as much as it can, anywhere in the picture. {deep}Beside it stand the three images of the data, or parts "
-        "of images, that excite the same unit most: what both have in common is what the unit looks for. Shallow "
+        f"unit as much as it can, anywhere in the picture. {deep}Beside it stand the three images of the data, or "
+        "parts of images, that excite the same unit most: what both have in common is what the unit looks for. Shallow "
         "layers look for colours and edges, deeper ones for textures, patterns and parts of objects. How often the "
         "same thing is shown, and how large, means nothing. Method: gradient ascent in Fourier space with decorrelated "
         f"colours, the picture moved a little at each step (Olah, Mordvintsev and Schubert 2017).{later}"
@@ -134,7 +134,7 @@ def _depths(subject: Subject) -> tuple[list[Layer], list[int]]:
     layers = list(subject.layers[1:] or subject.layers)
     units = subject.options.visualised_units
     depths = min(_DEPTHS, units, len(layers))
-    places = np.unique(np.linspace(len(layers) - 1, 0, depths).round().astype(int)) if depths else []
+    places = np.unique(np.linspace(len(layers) - 1, 0, depths).round().astype(int)).tolist()
     counts = [units // depths + (index >= depths - units % depths) for index in range(depths)]
     return [layers[place] for place in places], counts
 
@@ -199,7 +199,7 @@ def _reached(subject: Subject, job: _Job, pictures: Tensor) -> list[float]:
     network = subject.cut(job.layer.node if job.layer else subject.logits)
     with torch.inference_mode():
         images = ((pictures - mean) / std).to(subject.device)
-        values = torch.cat([network(batch) for batch in images.split(_BATCH)])
+        values = torch.cat([network(images[first : first + _BATCH]) for first in range(0, len(images), _BATCH)])
     found = values.flatten(2).amax(2) if job.layer else values
     return [float(row[unit]) for row, unit in zip(found.cpu(), job.units, strict=True)]
 
