@@ -114,7 +114,7 @@ class Subject:
         ends = (*(layer.node for layer in self.layers), self.features, self.embedding, self.logits)
         return self.cut(ends)
 
-    def cut(self, ends: fx.Node | tuple[fx.Node, ...], start: fx.Node | None = None) -> nn.Module:
+    def cut(self, ends: fx.Node | tuple[fx.Node, ...], start: fx.Node | None = None) -> fx.GraphModule:
         """Returns the part of the network from the image, or from `start`, to some nodes; parameters are shared."""
         return backbones.cut(self.traced, self.image if start is None else start, ends).eval()
 

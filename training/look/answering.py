@@ -1,0 +1,142 @@
+"""What the network answers about the pictures shown, which units its answers rest on, and what these respond to."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from cnn_perception.image.messages import RgbImage, read_image
+from training.look.section import CannotLookError
+from training.look.subject import Layer, Subject
+from training.tasks.by_name import task_of
+from training.tasks.scaling import in_units
+
+_PATCH_SHARE = 0.4
+"""Of the receptive field: nine tenths of the gradient's energy lie in a square of about that side in ResNet-50."""
+_SMALLEST_PATCH_PX = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What the network says of a picture.
+
+    Attributes:
+        path: The picture's.
+        image: (3, height, width) as the network gets it.
+        logits: (K,).
+        output: Which of the K is explained: the highest, or of numbers the first.
+    """
+
+    path: Path
+    image: Tensor
+    logits: Tensor
+    output: int
+
+
+def answers(subject: Subject) -> tuple[Answer, ...]:
+    """Returns what the network says of the pictures shown.
+
+    Raises:
+        CannotLookError: If there are none.
+    """
+    if not subject.shown:
+        raise CannotLookError("there are no pictures to show; give --data or --images")
+    images = torch.stack([subject.tensor(picture) for _, picture in subject.shown])
+    with torch.inference_mode():
+        logits = subject.cut(subject.logits)(images)
+    probable = task_of(subject.checkpoint.task).has_probabilities
+    outputs = logits.argmax(1).tolist() if probable else [0] * len(images)
+    paths = [path for path, _ in subject.shown]
+    return tuple(Answer(*row) for row in zip(paths, images, logits, outputs, strict=True))
+
+
+def in_words(subject: Subject, logits: Tensor, output: int) -> str:
+    """Returns an output with its probability, or the number with its unit, of logits (K,)."""
+    saved = subject.checkpoint
+    task = task_of(saved.task)
+    values = logits[None].float().cpu().numpy()
+    if task.has_probabilities:
+        return f"{saved.class_names[output]} {task.probabilities(values, saved.calibration.temperature)[0, output]:.0%}"
+    return f"{saved.class_names[output]} {in_units(values, saved.scaling)[0, output]:.3g} {saved.units[output]}".strip()
+
+
+def certainty(subject: Subject, output: int) -> Callable[[Tensor], Tensor]:
+    """Returns what makes of logits (N, K) one number each that grows with an answer: (N,).
+
+    The logarithm of its odds against all other classes, or the number in its unit. Probabilities will not do: near 1
+    they hide how much is lost.
+    """
+    saved = subject.checkpoint
+    if not task_of(saved.task).has_probabilities:
+        scale = saved.scaling[output][1] if saved.scaling else 1.0
+        return lambda logits: logits[:, output] * scale
+    if saved.task != "multiclass":
+        return lambda logits: logits[:, output]
+    others = [index for index in range(len(saved.class_names)) if index != output]
+    return lambda logits: logits[:, output] - logits[:, others].logsumexp(1)
+
+
+def shares(subject: Subject, layers: Sequence[Layer], given: Sequence[Answer]) -> list[Tensor]:
+    """Returns what each unit contributes to each answer, (N, C) a layer: activation times gradient over its cells.
+
+    Of a network that pools and ends in a linear layer they add up to the logit without its bias, at the last layer.
+    """
+    images = torch.stack([answer.image for answer in given]).requires_grad_()
+    with torch.enable_grad():
+        *maps, logits = subject.cut((*(layer.node for layer in layers), subject.logits))(images)
+        answered = sum(logits[row, answer.output] for row, answer in enumerate(given))
+        gradients = torch.autograd.grad(answered, maps)
+    return [(found * slope).sum((2, 3)).detach().cpu() for found, slope in zip(maps, gradients, strict=True)]
+
+
+def leading_units(contributions: Tensor, count: int) -> list[int]:
+    """Returns the units that contribute most to the answers (N, C), for the pictures in turn, each unit once."""
+    ranked = contributions.argsort(dim=1, descending=True, stable=True)
+    return list(itertools.islice(dict.fromkeys(ranked.T.flatten().tolist()), count))
+
+
+def box(subject: Subject, layer: Layer, cell: tuple[int, int]) -> tuple[slice, slice]:
+    """Returns rows and columns of the network's input that matter to a cell, moved into the image."""
+    size = subject.checkpoint.input
+    lengths = (size.height, size.width)
+    first, second = (
+        _around(offset + stride * index, field or length, length)
+        for offset, stride, index, field, length in zip(
+            layer.geometry.offset, layer.geometry.stride, cell, layer.geometry.receptive_field, lengths, strict=True
+        )
+    )
+    return first, second
+
+
+def _around(centre: float, field: int, length: int) -> slice:
+    side = min(max(round(field * _PATCH_SHARE), _SMALLEST_PATCH_PX), length)
+    first = int(np.clip(round(centre - (side - 1) / 2), 0, length - side))
+    return slice(first, first + side)
+
+
+def seen(subject: Subject, path: Path) -> RgbImage:
+    """Returns a picture as the network gets it."""
+    return subject.as_picture(subject.tensor(read_image(path)))
+
+
+def patches(subject: Subject, layer: Layer, unit: int, count: int) -> list[RgbImage]:
+    """Returns where the strongest images excite a unit most, as parts of the pictures; fewer of fewer images."""
+    record = subject.survey.units[layer.name]
+    found = []
+    for row, cell in list(zip(record.images[unit], record.places[unit], strict=True))[:count]:
+        picture = seen(subject, subject.survey.samples[int(row)].path)
+        found.append(RgbImage(np.ascontiguousarray(picture[box(subject, layer, (int(cell[0]), int(cell[1])))])))
+    return found
+
+
+def resized(picture: RgbImage, height: int, width: int) -> RgbImage:
+    """Returns a picture at another size."""
+    method = cv2.INTER_AREA if height < picture.shape[0] else cv2.INTER_CUBIC
+    return RgbImage(np.asarray(cv2.resize(picture, (width, height), interpolation=method), np.uint8))
