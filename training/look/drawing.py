@@ -18,6 +18,7 @@ WRONG: Color = (205, 45, 45)
 GREY: Color = (150, 150, 150)
 _PAPER = 255
 _DIMMED = 0.25
+_OPACITY = 0.65
 
 
 def square(picture: RgbImage, side: int) -> RgbImage:
@@ -25,7 +26,8 @@ def square(picture: RgbImage, side: int) -> RgbImage:
     height, width = picture.shape[:2]
     edge = min(height, width)
     top, left = (height - edge) // 2, (width - edge) // 2
-    return _resized(picture[top : top + edge, left : left + edge], side)
+    middle = RgbImage(picture[top : top + edge, left : left + edge])
+    return _resized(middle, side)
 
 
 def crop(picture: RgbImage, row: float, column: float, side: int) -> tuple[slice, slice]:
@@ -67,3 +69,12 @@ def grid(pictures: Sequence[RgbImage], columns: int, gap: int = 3) -> RgbImage:
         top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
         sheet[top : top + height, left : left + width] = picture
     return RgbImage(sheet)
+
+
+def heat(picture: RgbImage, strength: Numbers) -> RgbImage:
+    """Returns a picture (H, W, 3) under the colours of a map (H, W) from 0, clear, to 1, red."""
+    clipped = strength.clip(0, 1)
+    ramp = (clipped * 228).astype(np.uint8)  # without the dark red end, as in the node's overlay
+    colors = cv2.cvtColor(cv2.applyColorMap(ramp, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+    weight = (np.float32(_OPACITY) * clipped)[..., None]
+    return RgbImage(np.asarray((picture * (1 - weight) + colors * weight).round(), np.uint8))

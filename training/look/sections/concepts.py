@@ -203,7 +203,7 @@ def _patch(subject: Subject, sample: Sample, amounts: Numbers) -> RgbImage:
     side = max(round(_CELLS * max(height / amounts.shape[0], width / amounts.shape[1])), 16)
     rows, columns = crop(picture, *middle, side)
     strength = enlarged(amounts / amounts.max(), height, width)
-    return square(lit(picture, strength)[rows, columns], _PATCH_PX)
+    return square(RgbImage(lit(picture, strength)[rows, columns]), _PATCH_PX)
 
 
 def _middle(subject: Subject, row: int, column: int, shape: Sequence[int]) -> tuple[float, float]:
