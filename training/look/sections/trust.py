@@ -123,8 +123,8 @@ def _drawn(subject: Subject) -> tuple[Path, ...]:
     pool = [sample.path for sample in subject.samples if sample.part == "val"]
     pool = pool or [sample.path for sample in subject.samples]
     rng = np.random.default_rng(subject.options.seed)
-    rows = rng.choice(len(pool), min(MOST_IMAGES, len(pool)), replace=False) if pool else []
-    return tuple(pool[row] for row in rows)
+    rows = rng.permutation(len(pool))[:MOST_IMAGES]
+    return tuple(pool[row] for row in rows.tolist())
 
 
 # deletion and insertion
@@ -329,7 +329,7 @@ def _rows(subject: Subject, judged: _Judged, maps: Numbers, stages: Sequence[str
 
 
 def _under(picture: RgbImage, cells: Numbers) -> RgbImage:
-    clipped = np.maximum(cells, 0, dtype=np.float32)
+    clipped = np.maximum(cells, np.float32(0))
     peak = float(clipped.max())
     height, width = picture.shape[:2]
-    return heat(picture, enlarged(clipped / np.float32(peak if peak > 0 else 1), height, width))
+    return heat(picture, enlarged(np.asarray(clipped / np.float32(peak or 1)), height, width))
