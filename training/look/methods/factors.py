@@ -72,14 +72,16 @@ def factorise(rows: Numbers, count: int) -> Factors:
         count: Factors that are looked for, k; there are fewer of a matrix of lower rank.
     """
     rank = min(count, *rows.shape)
+    size = np.float32(np.sqrt(np.square(rows, dtype=np.float64).mean()))
+    rows = rows / size  # the solver takes what is below some fixed numbers for 0
     amounts, directions = _fit(rows, rank, "nndsvda", 0)
     others = [_fit(rows, rank, "random", seed)[1] for seed in _RANDOM_SEEDS]
-    matches = np.min([(directions @ other.T).max(axis=1) for other in others], axis=0)
+    matches = np.min([(directions @ other.T).max(axis=1, initial=0) for other in others], axis=0)
     # |X - UV|^2 without the matrix UV, which is as large as X
     total = float(np.square(rows, dtype=np.float64).sum())
     cross = float((amounts.astype(np.float64) * (rows @ directions.T)).sum())
     fitted = float(((amounts.T @ amounts).astype(np.float64) * (directions @ directions.T)).sum())
-    return Factors(amounts, directions, (2 * cross - fitted) / total, matches)
+    return Factors(amounts * size, directions, (2 * cross - fitted) / total, matches)
 
 
 def _fit(rows: Numbers, count: int, start: str, seed: int) -> tuple[Numbers, Numbers]:

@@ -71,6 +71,10 @@ def look(subject: Subject) -> Section:
     features = subject.survey.features
     if not features.size or features.shape[2] * features.shape[3] < 2:
         raise CannotLookError("the last features have no places that could be compared; it needs a network with a grid")
+    if not features.any():
+        raise CannotLookError(
+            "the last features are 0 everywhere, whatever the image: the network has died; train again"
+        )
     chosen = _chosen(subject, len(features))
     if not chosen:
         raise CannotLookError(f"no class has {_FEWEST_IMAGES} images; concepts are what images of a class share")

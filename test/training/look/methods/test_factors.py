@@ -45,6 +45,15 @@ def test_the_kept_share_is_that_of_the_sum_of_squares():
     assert 0.5 < found.kept < 1
 
 
+def test_the_unit_of_the_features_changes_no_factor():
+    amounts, directions = planted()
+
+    usual, tiny = factorise(amounts @ directions, 3), factorise(np.float32(1e-7) * (amounts @ directions), 3)
+
+    np.testing.assert_allclose(tiny.directions, usual.directions, atol=1e-3)
+    np.testing.assert_allclose(tiny.amounts * 1e7, usual.amounts, atol=1e-2)
+
+
 def test_factors_of_noise_depend_on_the_start():
     rows = np.random.default_rng(2).random((200, 30)).astype(np.float32)
 
