@@ -17,7 +17,7 @@ RIGHT: Color = (40, 160, 70)
 WRONG: Color = (205, 45, 45)
 GREY: Color = (150, 150, 150)
 _PAPER = 255
-_DIMMED = 0.25
+_DIMMED = 0.4
 _OPACITY = 0.65
 
 
@@ -55,8 +55,8 @@ def framed(picture: RgbImage, color: Color, width: int = 4) -> RgbImage:
 
 
 def lit(picture: RgbImage, strength: Numbers) -> RgbImage:
-    """Returns a picture (H, W, 3) that is dark where a map (H, W) from 0 to 1 is 0."""
-    light = np.float32(_DIMMED) + np.float32(1 - _DIMMED) * strength.clip(0, 1)
+    """Returns a picture (H, W, 3) that is darker where a map (H, W) from 0 to 1 is weak."""
+    light = np.float32(_DIMMED) + np.float32(1 - _DIMMED) * np.sqrt(strength.clip(0, 1))
     return RgbImage(np.asarray((picture * light[..., None]).round(), np.uint8))
 
 
