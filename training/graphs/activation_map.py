@@ -65,6 +65,7 @@ def is_exact_cam(split: Split) -> bool:
     if not isinstance(split.classifier, nn.Linear) or split.classifier.in_features != channels:
         return False
     features = torch.randn(2, *split.feature_shape, generator=torch.Generator().manual_seed(0))
+    features = features.to(split.classifier.weight.device)
     with torch.no_grad():
         logits, _ = split.head(features)
         linear = split.classifier(features.mean((2, 3)))

@@ -24,6 +24,7 @@ from training.data.records import Part, Sample
 from training.look import page, sections
 from training.look.section import CannotLookError
 from training.look.subject import Options, Subject
+from training.tasks.by_name import task_of
 
 _TITLES = {
     "filters": "First layer", "layers": "Every layer", "patches": "What excites a unit",
@@ -116,17 +117,18 @@ def _samples(saved: Checkpoint, data: Path | None) -> list[Sample]:
         if found.class_names != saved.class_names:
             raise ConfigError(f"{data}: its classes are not the checkpoint's; give data with the same classes")
         return [sample for sample in found.samples if sample.part != "test"]
-    kept = _kept("train", saved.train_images, saved.train_targets)
-    return kept + _kept("val", saved.val_images, saved.val_targets)
+    one_class = task_of(saved.task).one_class
+    kept = _kept("train", saved.train_images, saved.train_targets, one_class)
+    return kept + _kept("val", saved.val_images, saved.val_targets, one_class)
 
 
-def _kept(part: Part, paths: Sequence[str], targets: Sequence[tuple[float, ...]]) -> list[Sample]:
+def _kept(part: Part, paths: Sequence[str], targets: Sequence[tuple[float, ...]], one_class: bool) -> list[Sample]:
     known = targets or [()] * len(paths)  # older checkpoints kept no targets of the training images
-    return [_sample(part, Path(path), values) for path, values in zip(paths, known, strict=True) if values]
+    return [_sample(part, Path(path), values, one_class) for path, values in zip(paths, known, strict=True) if values]
 
 
-def _sample(part: Part, path: Path, values: tuple[float, ...]) -> Sample:
-    return Sample(path, int(values[0]), part) if len(values) == 1 else Sample(path, 0, part, values)
+def _sample(part: Part, path: Path, values: tuple[float, ...], one_class: bool) -> Sample:
+    return Sample(path, int(values[0]), part) if one_class else Sample(path, 0, part, values)
 
 
 def _make_folder(folder: Path) -> None:

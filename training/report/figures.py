@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -167,9 +168,7 @@ def shares_of_units(shares: Mapping[str, npt.NDArray[np.floating[Any]]]) -> byte
     axis = figure.subplots()
     axis.boxplot(list(shares.values()), showfliers=False, whis=(5, 95))
     axis.set_xticks(range(1, len(shares) + 1), list(map(_plain, shares)))
-    axis.set(
-        ylabel="share of cells above zero", ylim=(0, 1), title="how often units are on: 5 to 95 % of them"
-    )
+    axis.set(ylabel="share of cells above zero", ylim=(0, 1), title="how often units are on: 5 to 95 % of them")
     axis.grid(alpha=0.3, axis="y")
     return _png(figure)
 
@@ -245,6 +244,82 @@ def layers(table: Sequence[Layer], title: str, path: Path) -> None:
         axis.margins(y=0.01)
     figure.suptitle(title)
     _write(figure, path)
+
+
+def points_of_images(
+    panels: Mapping[str, NumberRows],
+    groups: Mapping[str, npt.NDArray[np.int64]],
+    marked: Mapping[str, npt.NDArray[np.int64]],
+    values: tuple[str, npt.NDArray[np.floating[Any]]] | None = None,
+) -> bytes:
+    """Draws images as points of one or more maps, as PNG.
+
+    Args:
+        panels: (n, 2) places of the images in each map, by its title.
+        groups: Rows of the images of each colour, by its name; together all of them.
+        marked: Rows of images that get a ring, by what that means.
+        values: A name and (n,) numbers that decide on the colour in place of the groups.
+    """
+    figure = Figure(figsize=(5.2 * len(panels), 5.2), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    colors = colormaps["tab10" if len(groups) <= 10 else "tab20"]
+    for axis, (title, places) in zip(axes, panels.items(), strict=True):
+        if values is None:
+            for index, (name, rows) in enumerate(groups.items()):
+                axis.scatter(*places[rows].T, s=16, color=colors(index % colors.N), alpha=0.75, label=_plain(name))
+        else:
+            drawn = axis.scatter(*places.T, s=16, c=values[1], cmap="viridis", alpha=0.8)
+        for (name, rows), color in zip(marked.items(), ("black", "crimson"), strict=False):
+            axis.scatter(*places[rows].T, s=90, facecolors="none", edgecolors=color, linewidths=1.4, label=name)
+        axis.set(title=title, xticks=[], yticks=[])
+    if values is not None:
+        figure.colorbar(drawn, ax=axes, label=_plain(values[0]), shrink=0.8)
+    handles, labels = axes[0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
+    return _png(figure)
+
+
+def removal_curves(panels: Mapping[str, Mapping[str, npt.NDArray[np.floating[Any]]]], ordinate: str) -> bytes:
+    """Draws how an answer falls or rises while pixels go or come, a picture for each way, as PNG.
+
+    Args:
+        panels: (N, steps + 1) of N images over the share of the pixels, by the order in which they go; by the way.
+        ordinate: What the curves are.
+    """
+    figure = Figure(figsize=(5.2 * len(panels), 3.8), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axis, (title, orders) in zip(axes, panels.items(), strict=True):
+        for (name, curves), color in zip(orders.items(), ("tab:blue", "tab:grey"), strict=False):
+            shares = np.linspace(0, 100, curves.shape[1])
+            axis.plot(shares, curves.T, color=color, alpha=0.2, linewidth=0.8)
+            axis.plot(shares, curves.mean(axis=0), color=color, linewidth=2.2, label=name)
+        axis.set(title=title, xlabel="% of the pixels", ylim=(-0.02, 1.02))
+        axis.grid(alpha=0.3)
+        axis.legend(loc="best")
+    axes[0].set_ylabel(ordinate)
+    return _png(figure)
+
+
+def fall_by_stage(curves: Mapping[str, NumberRows], stages: Sequence[str]) -> bytes:
+    """Draws how similar maps stay while a network is randomised from its top down, as PNG.
+
+    Args:
+        curves: (N, stages) of N images, by the measure.
+        stages: What is randomised up to there.
+    """
+    figure = Figure(figsize=(max(5.2, 1.0 * len(stages) + 2), 3.8), layout="constrained")
+    axis = figure.subplots()
+    places = np.arange(len(stages))
+    for name, values in curves.items():
+        (line,) = axis.plot(places, values.mean(axis=0), marker="o", label=name)
+        axis.plot(places, values.T, color=line.get_color(), alpha=0.2, linewidth=0.8)
+    axis.axhline(0, color="grey", linewidth=0.8)
+    axis.set(ylim=(-1.05, 1.05), ylabel="similarity to the original map", xlabel="randomised from the top down to")
+    axis.set_xticks(places, [_plain(stage) for stage in stages], rotation=30, ha="right")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    return _png(figure)
 
 
 def _write(figure: Figure, path: Path) -> None:
