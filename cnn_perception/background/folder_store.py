@@ -19,16 +19,14 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import cv2
-
 from cnn_perception.background.selection import UnsureFrame
+from cnn_perception.image.jpeg_encoding import encode_png
 from cnn_perception.image.messages import AS_SENT, EncodedFile
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.tasks.registry import task_of
 
 TABLE = "frames.csv"
 _KEPT_AS_THEY_CAME = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png"}
-_FAST_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 
 
 class RecordedFolder:
@@ -62,6 +60,7 @@ class RecordedFolder:
 
         Raises:
             OSError: If the disk is full or the folder cannot be written.
+            FrameError: If no file holds a picture of its size.
         """
         table, before = self._table()
         content, suffix = _as_file(frame)
@@ -120,8 +119,7 @@ def _as_file(frame: UnsureFrame) -> tuple[bytes, str]:
         for magic, suffix in _KEPT_AS_THEY_CAME.items():
             if content.startswith(magic):
                 return content, suffix
-    _, png = cv2.imencode(".png", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR), _FAST_PNG)
-    return png.tobytes(), ".png"
+    return encode_png(frame.image), ".png"
 
 
 def _free_path(folder: Path, name: str) -> Path:

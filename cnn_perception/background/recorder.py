@@ -17,7 +17,7 @@ from typing import Protocol
 from cnn_perception.background.folder_store import RecordedFolder
 from cnn_perception.background.selection import Origin, RecorderSettings, UnsureFrame, reason
 from cnn_perception.background.worker import BackgroundWorker
-from cnn_perception.errors import with_kind
+from cnn_perception.errors import FrameError, with_kind
 from cnn_perception.image.messages import EncodedFile, EncodedImage, RgbImage
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.tasks.prediction import Prediction
@@ -44,7 +44,7 @@ class RecorderReport:
         recorded: Frames kept by this session.
         folder_bytes: Size of the folder; None before the first frame.
         max_bytes: Its largest size.
-        lost: Unsure frames that were not kept, by the cause: `rate`, `busy`, `paused`.
+        lost: Unsure frames that were not kept, by the cause: `rate`, `busy`, `paused`, `size`.
         problem: Why nothing is kept at the moment, in one line; empty while all is well.
         is_broken: Whether it has ended by a defect.
     """
@@ -93,7 +93,7 @@ class Recorder:
         self._max_bytes = int(settings.max_mb * 1e6)
         self._folder_bytes: int | None = None
         self._recorded = 0
-        self._lost = {"rate": 0, "paused": 0}
+        self._lost = {"rate": 0, "paused": 0, "size": 0}
         self._problem = ""
         self._retry_s = 0.0
         self._next_s: dict[str, float] = {}
@@ -158,6 +158,9 @@ class Recorder:
             written = self._store.write(frame, self._max_bytes - self._folder_bytes)
         except OSError as error:
             self._pause(self._in_words(error), now_s)
+            return
+        except FrameError:
+            self._lost["size"] += 1
             return
         if not written:
             self._pause(f"{self._settings.folder}: {self._max_bytes / 1e6:g} MB are full; move frames elsewhere", now_s)

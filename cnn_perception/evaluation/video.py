@@ -22,7 +22,7 @@ from cnn_perception.label_text import shown, text_of
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.pipeline.overlay import draw_overlay
 
-SMALLEST_WIDTH, LARGEST_WIDTH = 480, 640
+SMALLEST_WIDTH, LARGEST_WIDTH, LARGEST_HEIGHT = 480, 640, 2000
 """Small images are enlarged so that their labels can be read, large ones reduced: VP8 takes 20 ms at 640x480."""
 
 _CODECS = (("VP80", ".webm"), ("MJPG", ".avi"))
@@ -32,13 +32,14 @@ VIDEO_ENDINGS = tuple(ending for _, ending in _CODECS)
 
 
 def resized_to_view(image: RgbImage) -> RgbImage:
-    """Returns an image of a width that pictures and videos are made in, in its shape."""
+    """Returns an image of a width that pictures and videos are made in, in its shape; narrower where it is high."""
     height, width = image.shape[:2]
     wanted = min(max(width, SMALLEST_WIDTH), LARGEST_WIDTH)
-    if wanted == width:
+    scale = min(wanted / width, LARGEST_HEIGHT / height)
+    if scale == 1:
         return image
-    size = (wanted, max(1, round(height * wanted / width)))
-    method = cv2.INTER_AREA if wanted < width else cv2.INTER_CUBIC
+    size = (max(1, round(scale * width)), max(1, round(scale * height)))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     return RgbImage(np.asarray(cv2.resize(image, size, interpolation=method), np.uint8))
 
 
@@ -55,7 +56,8 @@ class VideoFile:
         Raises:
             DataError: If this OpenCV can write none of the codecs, or the folder is not writable.
         """
-        self._size = (width - width % 2, height - height % 2)  # VP8 halves the colour resolution
+        # VP8 halves the colour resolution
+        self._size = (max(2, width - width % 2), max(2, height - height % 2))
         for codec, ending in _CODECS:
             self.path = folder / f"{stem}{ending}"
             self._partial = folder / f".{stem}.partial{ending}"

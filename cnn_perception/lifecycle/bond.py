@@ -63,7 +63,7 @@ class Bond:
     """A node's end; the other end is that of Nav2's lifecycle manager, which knows the node by its name.
 
     The manager's silence is no reason for anything, as with Nav2's own nodes: a robot goes on without it. The topic is
-    there as long as the node: what is destroyed under a waiting callback ends the process.
+    there as long as the node.
     """
 
     def __init__(self, node: Node, period_s: float, status: type[Any]) -> None:

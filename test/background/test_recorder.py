@@ -44,7 +44,16 @@ def test_the_rate_is_bounded_for_each_camera(tmp_path):
 
     assert taken == [True, True, False, False, False]
     assert [row["camera"] for row in table(tmp_path)] == ["a", "b"]
-    assert report.lost == {"rate": 3, "paused": 0, "busy": 0}
+    assert report.lost == {"rate": 3, "paused": 0, "size": 0, "busy": 0}
+
+
+def test_a_picture_that_no_file_holds_is_counted_and_the_next_one_is_kept(tmp_path):
+    recording = Recording(tmp_path, max_rate_hz=1000.0)
+    recording.offer(raw(np.zeros((1, 1_000_001, 3), np.uint8)), camera="a")
+    recording.offer(raw(picture(1)), camera="b")
+    report = recording.close()
+
+    assert (report.recorded, report.lost["size"], report.problem) == (1, 1, "")
 
 
 @pytest.mark.parametrize("kind", ["folder", "bag"])

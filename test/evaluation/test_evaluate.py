@@ -25,6 +25,7 @@ from tiny_model import write_tiny_model
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_BELOW_TARGET, EXIT_INTERRUPTED, EXIT_OK
 from cnn_perception.evaluation.cli import main
+from cnn_perception.evaluation.video import resized_to_view
 from cnn_perception.image.messages import EncodedImage
 from cnn_perception.pipeline.pipeline import Pipeline
 
@@ -280,6 +281,23 @@ def test_a_folder_of_class_folders_is_scored(tmp_path, model, capsys):
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<td>not among them: hidden files</td><td>1</td>" in page
     assert not list((tmp_path / "out").glob("overlay.*"))
+
+
+def test_frames_that_are_one_pixel_wide_or_high_are_drawn_small(tmp_path, model):
+    frames = [(1, 30_000), (30_000, 1), (1, 1)]
+    messages = [
+        ("/camera", START_NS + number * SECOND, tiny_bag.raw(np.full((*shape, 3), RED, np.uint8), number + 1))
+        for number, shape in enumerate(frames)
+    ]
+    bag = tiny_bag.write_bag(tmp_path / "narrow", messages)
+
+    code, report, _ = run(tmp_path, model, "--bag", bag, "--labels", "")
+
+    assert code == EXIT_OK
+    assert report["frames"]["total"] == 3
+    for height, width in frames:
+        view = resized_to_view(np.zeros((height, width, 3), np.uint8))
+        assert max(view.shape) <= 2000
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ class Recording:
 
     def _dealt_with(self):
         report = self.recorder.report()
-        return report.recorded + report.lost["paused"]
+        return report.recorded + report.lost["paused"] + report.lost["size"]
 
     def close(self):
         assert self.recorder.close(TIMEOUT_S)

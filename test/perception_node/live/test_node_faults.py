@@ -22,6 +22,7 @@ from perception import (
     NODE,
     ask,
     camera_of,
+    count,
     diagnosis,
     image,
     now,
@@ -34,7 +35,7 @@ from perception import (
 )
 from ros import ROOT, Participant, Process, new_domain, participant, running
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from tiny_model import write_tiny_model
 from vision_msgs.msg import Classification
 
@@ -74,8 +75,8 @@ def test_camera_that_stops_is_an_error_and_recovers_unaided(ros: Participant):
 
 HANGING_SUBSCRIBER = """
 import sys, rclpy
-from sensor_msgs.msg import Image
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Classification
 from cnn_perception.ros import transport
 transport.prepare_process()
@@ -169,6 +170,21 @@ def test_bag_that_loops_is_answered_in_every_round_under_the_strictest_settings(
                 return len(answers) >= 20 and stamp(answers[-1])[0] >= 110
 
             ros.wait_for(next_is_answered, "answers to the end of the round")
+
+
+def test_image_that_no_jpeg_holds_costs_its_viewers_alone(ros: Participant, node: Process):
+    answers = ros.collect(Classification, f"{NODE}/classification")
+    drawn = ros.collect(CompressedImage, f"{NODE}/activation/overlay/compressed")
+    camera = camera_of(ros, answers, drawn)
+    refused = count(ros, "overlay: refused", "viewers")
+    wide = image((1, 0), np.zeros((1, 65_501, 3), np.uint8))
+    ros.repeat(
+        lambda: camera.publish(wide), lambda: count(ros, "overlay: refused", "viewers") > refused, "it to be refused"
+    )
+    ask(ros, camera, image((2, 0), picture(2)), answers, drawn)
+    assert {stamp(answer) for answer in answers} == {(1, 0), (2, 0)}
+    assert {stamp(one) for one in drawn} == {(2, 0)}
+    assert "no overlay: 65501x1 pixels are more than a .jpg file holds" in node.log
 
 
 def test_size_and_encoding_may_change_with_every_frame(ros: Participant):
