@@ -27,9 +27,14 @@ GRAMMAR = (
 )
 """What may be written; in brackets what may be left out, with its default."""
 _ALIASES = {
-    "maxpool": "pool", "max": "pool", "avg": "avgpool", "average": "avgpool", "deconv": "convt", "upconv": "convt",
-    "linear": "fc", "dense": "fc", "leakyrelu": "leaky", "batchnorm": "bn", "norm": "lrn", "drop": "dropout",
+    "maxpool": "pool", "averagepool": "avgpool", "deconv": "convt", "upconv": "convt", "transposedconv": "convt",
+    "linear": "fc", "dense": "fc", "fullyconnected": "fc", "leakyrelu": "leaky", "batchnorm": "bn", "norm": "lrn",
+    "drop": "dropout", "globalavgpool": "gap", "globalmaxpool": "gmp",
 }  # fmt: skip
+"""Other names of kinds; they may also be written as two words, such as `max pool`."""
+_LETTERS = {"stride": "s", "pad": "p", "padding": "p", "dilation": "d", "groups": "g"}
+_LARGEST = 100_000
+"""Of kernels, strides, paddings and dilations: far beyond any that is used."""
 _SHAPE = re.compile(r"\d+(x\d+){0,3}")
 Shape = tuple[int, ...]
 
@@ -79,19 +84,27 @@ class _Words:
         if not self.left:
             raise ConfigError(f"layer {number} is empty; write a layer between two commas, such as relu")
         word = self.left.pop(0)
-        low = word.lower()
-        if low in ("max", "avg", "average", "l2") and self.left[:1] == ["pool"]:
-            self.left.pop(0)
-            low = "l2pool" if low == "l2" else low
-        self.kind = _ALIASES.get(low, low)
+        both = (word + "".join(self.left[:1])).lower()
+        if both in _ALIASES or both in _KINDS:
+            self.left = self.left[1:]
+        else:
+            both = word.lower()
+        self.kind = _ALIASES.get(both, both)
         if self.kind not in _KINDS:
             close = difflib.get_close_matches(self.kind, [*_KINDS, *_ALIASES], n=1)
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(_KINDS)}"
             raise self.wrong(word, f"is no layer; {hint}")
+        self.shorten()
 
     def wrong(self, word: str, why: str) -> ConfigError:
         """Returns the error that points at a word."""
         return ConfigError(f"{word!r} {self.where}: {why}")
+
+    def shorten(self) -> None:
+        """Makes `stride 2` the word s2."""
+        for word in [word for word in self.left[:-1] if word.lower() in _LETTERS]:
+            place = self.left.index(word)
+            self.left[place : place + 2] = [_LETTERS[word.lower()] + self.left[place + 1]]
 
     @property
     def axes(self) -> int:
@@ -167,8 +180,8 @@ class _Words:
         numbers = tuple(map(int, text.lower().split("x")))
         if len(numbers) not in (1, self.axes):
             raise self.wrong(word, f"has {len(numbers)} axes, its input {by(self.shape)} has {self.axes}")
-        if min(numbers) < low:
-            raise self.wrong(word, f"is out of range; write at least {low}")
+        if not low <= min(numbers) <= max(numbers) <= _LARGEST:
+            raise self.wrong(word, f"is out of range; write {low} to {_LARGEST}")
         return numbers * self.axes if len(numbers) == 1 else numbers
 
     def end(self) -> None:

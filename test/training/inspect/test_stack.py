@@ -80,6 +80,17 @@ def test_the_lectures_example_has_760_parameters_and_768000_multiply_adds(capsys
     assert total == ["total", "760", "768,000", f"{4 * (2 * 10 * 32 * 32 + 10 * 16 * 16):,}"]
 
 
+def test_words_may_be_written_large_or_long():
+    text = "CONV1: Conv 8 5x5 stride 2 pad 2, ReLU, max pool 2x2, Batch Norm, average pool 2, leaky relu, Dense 3"
+
+    layers = inspect.of_text(text, (3, 32, 32))
+
+    kinds = ["conv", "relu", "pool", "bn", "avgpool", "leaky", "flatten", "fc"]
+    assert [layer.kind for layer in layers] == kinds
+    assert layers[0].output == (8, 16, 16)
+    assert layers[0].name == "CONV1"
+
+
 def test_stride_3_on_7_pixels_with_a_kernel_of_3_does_not_fit_and_1_and_2_do(capsys):
     for stride, cells in ((1, 5), (2, 3), (3, 2)):
         assert inspect.main(["--layers", f"conv 1 3x3 s{stride}", "--input", "1x7x7"]) == EXIT_OK
@@ -141,7 +152,9 @@ def test_a_transposed_convolution_brings_the_cells_nearer_again():
         ("conv 10 5x5 q2", "3x32x32", "q2", "is not understood"),
         ("conv ten 5x5", "3x32x32", "ten", "number of filters"),
         ("conv 0 5x5", "3x32x32", "0", "at least 1"),
-        ("conv 10 5x5 s0", "3x32x32", "s0", "at least 1"),
+        ("conv 10 5x5 s0", "3x32x32", "s0", "write 1 to 100000"),
+        ("conv 10 5x5 stride x", "3x32x32", "sx", "is not understood"),
+        ("conv 8 3x3 p1000000000", "3x32x32", "p1000000000", "is out of range"),
         ("conv 10", "3x32x32", "conv", "its kernel is missing"),
         ("conv 10 5x5", "3x32", "5x5", "has 2 axes, its input 3x32 has 1"),
         ("conv 10 5x5 g2", "3x32x32", "g2", "does not divide 3 channels"),
