@@ -6,7 +6,7 @@ classifier run over the image, and its logits upsampled by bilinear interpolatio
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -33,8 +33,8 @@ def upsampled_labels(scores: FloatArray, cells: Cells, height: int, width: int) 
     Returns:
         (height, width) int32 indices of classes.
     """
-    down = _weights(cells.offset[0], cells.stride[0], scores.shape[1], height)
-    across = _weights(cells.offset[1], cells.stride[1], scores.shape[2], width)
+    down = interpolation(np.arange(height), cells.offset[0], cells.stride[0], scores.shape[1])
+    across = interpolation(np.arange(width), cells.offset[1], cells.stride[1], scores.shape[2])
     best = np.full((height, width), -np.inf, np.float32)
     labels = np.zeros((height, width), np.int32)
     for index in _possible(scores):
@@ -45,13 +45,23 @@ def upsampled_labels(scores: FloatArray, cells: Cells, height: int, width: int) 
     return labels
 
 
-def _weights(offset: float, stride: float, cells: int, pixels: int) -> FloatArray:
-    """Returns (pixels, cells) float32: by which weights of the cells' values a line of pixels is made."""
-    places = np.clip((np.arange(pixels) - offset) / stride, 0.0, cells - 1)
-    first = np.minimum(places.astype(np.intp), max(cells - 2, 0))
-    share = places - first
-    weights = np.zeros((pixels, cells), np.float32)
-    lines = np.arange(pixels)
+def interpolation(places: npt.NDArray[Any], offset: float, stride: float, cells: int) -> FloatArray:
+    """Returns by which weights of a line of cells the values at some places are made.
+
+    Args:
+        places: (P,) pixels, along one axis.
+        offset: The pixel at the centre of the first cell.
+        stride: Pixels between the centres of neighbouring cells.
+        cells: How many cells there are.
+
+    Returns:
+        (P, cells) float32; a place beyond the outermost centres has the value of the nearest cell.
+    """
+    positions = np.clip((places - offset) / stride, 0.0, cells - 1)
+    first = np.minimum(positions.astype(np.intp), max(cells - 2, 0))
+    share = positions - first
+    weights = np.zeros((len(places), cells), np.float32)
+    lines = np.arange(len(places))
     weights[lines, first] = 1.0 - share
     weights[lines, np.minimum(first + 1, cells - 1)] += share
     return weights
