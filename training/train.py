@@ -233,6 +233,8 @@ def summarise(run: Run, report: dict[str, Any], notes: Sequence[str]) -> None:
     print(f"  {for_shell('python', '-m', 'training.export', *words)}")
     if "test" in report:
         print(f"  {report['test']['command']}")
+    if "baselines" not in report:
+        print(f"  {for_shell('python', '-m', 'training.baselines', '--checkpoint', run.folder / 'best.pt')}")
 
 
 def notes(report: Mapping[str, Any]) -> list[str]:

@@ -80,13 +80,14 @@ class Comparison:
         if self.paired is None:
             return f"{self.unit} {value:+.3g} better on average (95 %: {low:+.3g} to {high:+.3g})"
         points = f"{100 * value:+.1f} points (95 %: {100 * low:+.1f} to {100 * high:+.1f})"
-        won = f"of {self.paired.images} images it alone is right on {self.paired.gained}, the baseline alone on"
-        return f"{won} {self.paired.lost}: {points}, by chance in {self.paired.chance:.2g} (McNemar, exact)"
+        found = self.paired
+        won = f"of the same {found.images} images {found.gained} are right by the network alone and {found.lost} by the"
+        return f"{won} baseline alone: {points}, chance {found.chance:.2g} (McNemar's exact test)"
 
     def _costs(self) -> str:
         ours, theirs = self.costs
         time = _times(ours.ms_per_image, theirs.ms_per_image, "the time an image")
-        return f"it takes {time} and {_times(ours.size_bytes, theirs.size_bytes, 'the memory')}"
+        return f"the network takes {time} and {_times(ours.size_bytes, theirs.size_bytes, 'the memory')}"
 
 
 def compare(network: Row, baselines: Sequence[Row]) -> Comparison | None:

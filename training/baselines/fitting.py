@@ -164,7 +164,6 @@ def begun(fits: int, title: str) -> Iterator[Begin]:
         def begin(what: str) -> None:
             bar.set_postfix_str(what, refresh=False)
             bar.update()
-            bar.refresh()
 
         yield begin
 

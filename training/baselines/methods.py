@@ -154,10 +154,9 @@ _OF_TRAINING = ("_optimizer", "_best_coefs", "_best_intercepts", "loss_curve_")
 
 
 def _collect(value: object, seen: dict[int, int]) -> None:
-    """Notes the arrays that an object holds, each once; one that is a view of another counts as the other."""
+    """Notes the arrays that an object holds, each once."""
     if isinstance(value, np.ndarray):
-        whole = value if value.base is None or not isinstance(value.base, np.ndarray) else value.base
-        seen[id(whole)] = whole.nbytes
+        seen[id(value)] = value.nbytes
     elif isinstance(value, list | tuple):
         for one in value:
             _collect(one, seen)
@@ -219,4 +218,4 @@ def _svm(task: LearningTask, inverse_penalty: float, seed: int) -> Estimator:
 
 def _small_network(task: LearningTask, decay: float, seed: int) -> Estimator:
     kind = MLPRegressor if task.least_squares else MLPClassifier
-    return kind((HIDDEN,), alpha=decay, batch_size=32, max_iter=_EPOCHS, random_state=seed)
+    return kind(hidden_layer_sizes=(HIDDEN,), alpha=decay, batch_size=32, max_iter=_EPOCHS, random_state=seed)

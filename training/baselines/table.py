@@ -36,7 +36,7 @@ def _row(one: Mapping[str, Any], metric: str) -> list[str]:
     return [
         one["name"],
         f"{one[metric]:.3f}",
-        f"{low:.3f}-{high:.3f}",
+        f"{low:.3f} to {high:.3f}",
         one["chosen"],
         _or_nothing(one["training_images"], "d"),
         _or_nothing(one["fit_s"], ".1f"),

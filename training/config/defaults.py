@@ -14,7 +14,7 @@ from training.config.settings import Mode, TrainConfig
 MODE_DEFAULTS: dict[Mode, dict[str, Any]] = {
     "probe": {"epochs": 100, "augment": (), "weight_decay": None, "baselines": "none"},
     "finetune": {"epochs": 15, "lr": 1e-3, "label_smoothing": 0.1},
-    "scratch": {"weights": "none", "epochs": 60, "lr": 1e-3},
+    "scratch": {"weights": "none", "epochs": 60, "lr": 1e-3, "baselines": "none"},
 }
 """Where a mode differs from the defaults of `TrainConfig`; what the user gives wins over both."""
 
