@@ -10,6 +10,7 @@ from paths import ROOT
 
 PAGES = sorted(path for path in textbook.PAGES.glob("*.md") if path.name != "README.md")
 ids = [page.stem for page in PAGES]
+pytestmark = pytest.mark.timeout(500)  # a page trains up to five small networks
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
@@ -44,6 +45,7 @@ def test_a_page_has_commands_of_known_kinds_an_example_of_a_lecture_and_sources(
             assert textbook.commands(fence), f"line {fence.line} has no command"
     assert "## Sources" in text
     assert "lecture" in text
+    assert not re.search(r"/(tmp|home|root|work)/", text)  # of the machine that it was written on
 
 
 def test_figures_are_small_and_each_is_shown():
