@@ -89,7 +89,7 @@ def fences(text: str) -> list[Fence]:
 def commands(fence: Fence) -> list[Command]:
     """Returns the commands of a console block."""
     parts = re.findall(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", fence.text, re.MULTILINE)
-    return [Command(tuple(shlex.split(typed)), f"$ {typed}\n", shown) for typed, shown in parts]
+    return [Command(tuple(shlex.split(typed.replace("\\\n", " "))), f"$ {typed}\n", shown) for typed, shown in parts]
 
 
 def run(command: Command) -> str:
@@ -228,14 +228,25 @@ def figures(page: Path) -> list[Path]:
     return [page.parent / name for name in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text(encoding="utf-8"))]
 
 
+def source_of(figure: Path) -> Path:
+    """Returns where a command of its page leaves a figure, below the working directory."""
+    return Path(*figure.parts[figure.parts.index("figures") + 1 :])
+
+
+def _is_slow(figure: Path, page: Path) -> bool:
+    """Tells whether a figure comes from a command that the tests do not run."""
+    slow = [fence.text for fence in fences(page.read_text(encoding="utf-8")) if fence.kind == "slow"]
+    return any(re.search(rf"--output {figure.parent.name}\b", text) for text in slow)
+
+
 def renew(page: Path, *, slow: bool) -> None:
     """Writes what the commands of a page say where it shows something else, and its figures."""
+    os.environ["CNN_PERCEPTION_CACHE"] = ""  # nothing is known from earlier runs, as in the tests
     with tempfile.TemporaryDirectory() as name, folder(Path(name)):
         wrong = run_page(page, slow=slow)
-        made = {path.name: path for path in Path(name).rglob("*.png")}
         for figure in figures(page):
-            if figure.name in made:
-                _copy(made[figure.name], figure)
+            if slow or not _is_slow(figure, page):
+                _copy(source_of(figure), figure)
     text = page.read_text(encoding="utf-8")
     for before, after in wrong.items():
         text = text.replace(before, after, 1)
@@ -245,7 +256,7 @@ def renew(page: Path, *, slow: bool) -> None:
 
 def _copy(source: Path, target: Path) -> None:
     """Copies a picture with few colours, which makes it a third as large."""
-    target.parent.mkdir(exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     with Image.open(source) as picture:
         picture.convert("RGB").quantize(_COLOURS).save(target, optimize=True)
 
