@@ -220,7 +220,7 @@ class _SpacedMax(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Returns (N, C, rows', columns') of features (N, C, rows, columns)."""
         (down, right), padding = self.beyond, self.padding
-        is_much = any(2 * pad > (k - 1) * d + 1 for pad, k, d in zip(padding, self.kernel, self.dilation, strict=True))
+        is_much = any(2 * pad > size for pad, size in zip(padding, self.kernel, strict=True))
         if is_much or down or right:  # more than the operator takes itself
             sides = (padding[1], padding[1] + right, padding[0], padding[0] + down)
             features = functional.pad(features, sides, value=-math.inf)

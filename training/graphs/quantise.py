@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import ModelProto
+from onnx import ModelProto, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
@@ -115,7 +115,7 @@ def to_int8(proto: ModelProto, images: Iterator[_Batch]) -> ModelProto:
                 reduce_range=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
-                nodes_to_exclude=_head(named),
+                nodes_to_exclude=[*_head(named), *_endless(named)],
             )
         finally:
             log.setLevel(level)
@@ -153,6 +153,14 @@ def _head(proto: ModelProto) -> list[str]:
             reached |= set(node.output)
             names.append(node.name)
     return names
+
+
+def _endless(proto: ModelProto) -> list[str]:
+    """Returns the nodes that pad with minus infinity, and those that take the maximum of that: 8 bits have no such."""
+    scalars = [one for one in proto.graph.initializer if np.prod(one.dims) == 1]
+    fills = {one.name for one in scalars if (numpy_helper.to_array(one) == -np.inf).all()}
+    padded = {node.output[0] for node in proto.graph.node if node.op_type == "Pad" and fills & set(node.input)}
+    return [node.name for node in proto.graph.node if padded & {*node.input, *node.output}]
 
 
 def _chosen(paths: Sequence[str], count: int) -> list[Path]:

@@ -122,7 +122,8 @@ def keep_map(
     if place is None:
         return None
     try:
-        check_single_cell(proto, checkpoint.input, REDUCED_TOLERANCE)
+        # A dilated map has features of its own, which are rounded by themselves.
+        check_single_cell(proto, checkpoint.input, REDUCED_TOLERANCE if dense.apart == (1, 1) else tolerance)
         image = larger_image(checkpoint, place)
         (found,) = _run(proto, image, "score_map")
         _compare_all(found[0], map_of_torch(dense, torch.from_numpy(image)), tolerance)
