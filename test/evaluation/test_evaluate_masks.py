@@ -120,6 +120,34 @@ def test_a_frame_of_a_bag_has_the_mask_of_its_stamp(tmp_path, model):
     np.testing.assert_allclose([c["iou"] for c in found["label_map"]["classes"]], ious_by_hand(pairs), atol=2e-4)
 
 
+def test_penn_fudans_masks_are_scored_with_every_other_class_as_background(tmp_path):
+    spec = with_score_map(tiny_spec(("pedestrian", "grass", "sky")))
+    model = write_tiny_model(tmp_path / "model.onnx", spec=spec)
+    root = tmp_path / "PennFudanPed"
+    for folder in (root / "PNGImages", root / "PedMasks", tmp_path / "photos" / "pedestrian"):
+        folder.mkdir(parents=True)
+    pairs = []
+    for seed in range(4):
+        classes, image = scene(seed)
+        instances = (classes == 0) * (1 + np.arange(WIDTH) // 40)  # a pedestrian every 40 columns
+        Image.fromarray(instances.astype(np.uint8)).save(root / "PedMasks" / f"FudanPed0000{seed}_mask.png")
+        Image.fromarray(image).save(tmp_path / "photos" / "pedestrian" / f"FudanPed0000{seed}.png")
+        pairs.append((classes == 0, answers_by_hand(image) == 0))
+
+    code, report, _ = run(tmp_path, model, "--images", tmp_path / "photos", "--masks", root)
+
+    found = report["masks"]["label_map"]
+    truth, answers = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
+    expected = [
+        (truth & answers).sum() / (truth | answers).sum(),
+        (~truth & ~answers).sum() / (~truth | ~answers).sum(),
+    ]
+    assert code == EXIT_OK
+    assert [one["name"] for one in found["classes"]] == ["pedestrian", "(any other class)"]
+    np.testing.assert_allclose([one["iou"] for one in found["classes"]], expected, atol=2e-4)
+    assert found["pixel_accuracy"] == pytest.approx((truth == answers).mean(), abs=2e-4)
+
+
 def test_a_larger_scale_follows_the_borders_more_closely(tmp_path, model):
     photos = write_photos(tmp_path / "photos", range(3))
     masks = write_masks(tmp_path / "masks", {f"{NAMES[seed % 3]}/{seed:02}": scene(seed)[0] for seed in range(3)})
