@@ -73,10 +73,10 @@ def test_norm_of_a_matrix_is_that_of_the_outer_product():
 
 
 def test_lengths_too_small_for_squares_in_float32_are_told():
-    """The square of 1e-30 is no number of float32, but the length is."""
-    (norm,) = gradient_norms(nn.Sequential(number(1.0)), torch.tensor([[1e-30]]), torch.sum)
+    """The squares of 3e-30 and 4e-30 are no numbers of float32, but the length is."""
+    (norm,) = gradient_norms(nn.Sequential(nn.Linear(2, 1)), torch.tensor([[3e-30, 4e-30]]), torch.sum)
 
-    assert norm == pytest.approx(1e-30, rel=1e-6)
+    assert norm == pytest.approx(5e-30, rel=1e-6)
 
 
 @pytest.mark.parametrize("depth", [8, 20])
