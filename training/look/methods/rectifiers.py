@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.ops import StochasticDepth  # type: ignore[import-untyped]
 
 from training.networks.backbones import module_of
 
@@ -18,7 +17,7 @@ Rectifier = Callable[[Tensor], Tensor]
 _RECTIFIERS: dict[str, Rectifier] = {"relu": functional.relu, "relu6": functional.relu6}
 _FLAT_BELOW_ZERO = (*_RECTIFIERS, "hardswish")
 """They hand no gradient back where they are zero."""
-_HANDS_ON = (nn.Dropout, nn.Dropout2d, nn.Identity, nn.LocalResponseNorm, StochasticDepth)
+_HANDS_ON = (nn.Dropout, nn.Dropout2d, nn.Identity, nn.LocalResponseNorm)
 _CONCATENATIONS = (torch.cat, torch.concat, operator.getitem)
 
 
@@ -82,6 +81,7 @@ def fused(network: fx.GraphModule) -> fx.GraphModule:
             changed.set_submodule(str(before.target), fuse_conv_bn_eval(convolution, normalisation))
             node.replace_all_uses_with(before)
             graph.erase_node(node)
+    changed.delete_all_unused_submodules()
     changed.recompile()
     return changed
 

@@ -126,8 +126,8 @@ def _start(draw: np.random.Generator, height: int, width: int) -> Tensor:
 def _damping(height: int, width: int, decay: float) -> Tensor:
     rows = torch.fft.fftfreq(height)[:, None]
     columns = torch.fft.rfftfreq(width)[None]
-    frequency: Tensor = (rows.square() + columns.square()).sqrt()
-    return frequency.clamp(min=1 / max(height, width)).pow(-decay)
+    frequency = (rows.square() + columns.square()).sqrt()
+    return torch.pow(frequency.clamp(min=1 / max(height, width)), -decay)
 
 
 def _rgb(spectra: Tensor, damping: Tensor, height: int, width: int) -> Tensor:

@@ -106,7 +106,8 @@ def _intro(side: int, step: int, rules: Sequence[Rule]) -> str:
         "guided backpropagation (Springenberg et al. 2015). A warning: the last two are sharp because they copy edges "
         "of the image, and they stay nearly the same when the upper layers' weights are replaced by noise (Adebayo et "
         "al. 2018). They show what could reach a unit, not why the network answered so: where the picture of the "
-        "answer and that of the second best answer are alike, see the table, it explains neither."
+        "answer and that of the second best answer are alike, see the table, it explains neither. In networks that "
+        "stride instead of pooling, the deconvnet draws little but a grid (Springenberg et al. 2015)."
         + (missing if len(rules) == 1 else "")
     )
 
