@@ -268,7 +268,18 @@ def stages_from_the_top(subject: Subject) -> dict[str, list[str]]:
         fresh = [name for name in _parameters(node, subject.traced) if name not in known]
         known.update(fresh)
         stages[names[bisect.bisect_left(ends, place)]] += fresh
+    for name, _ in subject.model.named_parameters():
+        if name not in known:  # used inside of a function that the graph calls as a whole
+            _stage_beside(name, stages).append(name)
     return {name: found for name, found in stages.items() if found}
+
+
+def _stage_beside(name: str, stages: Mapping[str, list[str]]) -> list[str]:
+    """Returns the stage that holds the other parameters of the smallest module that a parameter belongs to."""
+    path = name.split(".")
+    prefixes = [".".join(path[:depth]) + "." for depth in range(len(path) - 1, 0, -1)]
+    beside = (found for prefix in prefixes for found in stages.values() if any(p.startswith(prefix) for p in found))
+    return next(beside, next(iter(stages.values())))
 
 
 def _parameters(node: fx.Node, traced: fx.GraphModule) -> list[str]:

@@ -12,8 +12,8 @@ from training.look.sections import concepts
 from training.networks import backbones
 
 
-def test_the_parts_of_a_class_add_up_to_the_mean_of_its_logits(photos):
-    subject = subject_of("resnet18", 64, photos)
+def test_the_parts_of_a_class_add_up_to_the_mean_of_its_logits(residual):
+    subject = residual
 
     found = concepts.look(subject)
 
@@ -41,8 +41,8 @@ def test_a_head_that_weighs_all_channels_alike_leaves_nearly_no_rest(photos):
     assert abs(facts["rest"]) < 0.05 * signal
 
 
-def test_each_concept_is_a_picture_with_its_percentage_the_largest_part_first(photos):
-    found = concepts.look(subject_of("resnet18", 64, photos))
+def test_each_concept_is_a_picture_with_its_percentage_the_largest_part_first(residual):
+    found = concepts.look(residual)
 
     block = found.blocks[0]
     facts = found.facts["classes"]["go"]
@@ -85,7 +85,7 @@ def test_classes_of_too_few_images_are_left_out_and_named(photos):
     assert facts["not_shown"] == ["stop"]
 
 
-def test_the_same_seed_gives_the_same_concepts(photos):
-    one, other = (concepts.look(subject_of("resnet18", 64, photos)).facts for _ in range(2))
+def test_the_same_seed_gives_the_same_concepts(residual):
+    one, other = (concepts.look(residual).facts for _ in range(2))
 
     assert one == other

@@ -32,8 +32,8 @@ def odd_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_the_six_nearest_are_training_images_found_by_scikit_learn_too(photos):
-    subject = subject_of("resnet18", 64, photos)
+def test_the_six_nearest_are_training_images_found_by_scikit_learn_too(residual):
+    subject = residual
 
     shown = neighbours.look(subject).facts["shown"]
 
@@ -73,8 +73,8 @@ def test_a_planted_outlier_and_a_planted_wrong_label_are_found_and_shown(odd_pho
     assert any("stripes.png" in caption for caption in captions)
 
 
-def test_the_map_of_all_images_says_how_far_it_can_be_trusted_and_is_the_same_again(photos):
-    one, other = (neighbours.look(subject_of("resnet18", 64, photos)) for _ in range(2))
+def test_the_map_of_all_images_says_how_far_it_can_be_trusted_and_is_the_same_again(residual):
+    one, other = (neighbours.look(residual) for _ in range(2))
 
     trusted = {name: values["trustworthiness"] for name, values in one.facts["map"].items()}
     assert list(trusted) == ["principal components (PCA)", "t-SNE"]
@@ -97,8 +97,8 @@ def test_principal_components_are_those_of_the_covariance():
 
 
 @pytest.mark.parametrize("task", ["multilabel", "regression"])
-def test_images_of_several_classes_or_of_numbers_have_neighbours_too(task, photos):
-    plain = subject_of("resnet18", 64, photos)
+def test_images_of_several_classes_or_of_numbers_have_neighbours_too(task, residual, photos):
+    plain = residual
     numbers = {"units": ("m", "", ""), "scaling": ((10.0, 2.0),) * 3} if task == "regression" else {}
     saved = dataclasses.replace(plain.checkpoint, task=task, **numbers)
     values = {0: (1.0, 0.0, 1.0), 1: (0.0, 1.0, 0.0), 2: (0.0, 0.0, 0.0)}

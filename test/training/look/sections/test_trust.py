@@ -132,8 +132,8 @@ def test_figures_of_both_checks_stand_in_the_page_and_in_the_facts(name, photos)
     assert sum(isinstance(picture.pixels, bytes) for picture in pictures) == 2
 
 
-def test_numbers_have_no_removal_curves_and_are_randomised_all_the_same(photos):
-    plain = subject_of("resnet18", 64, photos)
+def test_numbers_have_no_removal_curves_and_are_randomised_all_the_same(residual, photos):
+    plain = residual
     saved = dataclasses.replace(plain.checkpoint, task="regression", units=("",) * 3, scaling=((0.0, 1.0),) * 3)
     samples = [dataclasses.replace(sample, values=(1.0, 0.0, 2.0)) for sample in samples_of(photos)]
 
