@@ -34,6 +34,8 @@ DRIVE_S = 30.0
 _MARK = "demo.json"
 _IMAGES_OF_A_CLASS = 20
 """Of the user's validation images that the camera shows, in the mode with --data."""
+_LOOKED_AT = 120
+"""Images over which units are measured: a minute's worth."""
 _DRAWN_SETTINGS = [
     "--mode",
     "scratch",
@@ -88,25 +90,27 @@ def run(data: Path | None, weights: str, backbone: str, output: Path) -> None:
     model = output / "model.onnx"
     bag = output / "bag"
     if data is None:
-        _print_heading("1/5  drawing a data set of road signs and a camera drive past them")
+        _print_heading("1/6  drawing a data set of road signs and a camera drive past them")
         data = draw_dataset(output / "dataset", train=120, val=30, seed=0)
-        draw_masks(output / "masks", train=120, val=30, seed=0)
+        masks = draw_masks(output / "masks", train=120, val=30, seed=0)
         drive = _drawn_drive(output / "drive")
     else:
-        _print_heading(f"1/5  your images: {data}")
-        drive = None
-    _print_heading(f"2/5  training {backbone}")
+        _print_heading(f"1/6  your images: {data}")
+        drive = masks = None
+    _print_heading(f"2/6  training {backbone}")
     training = output / "run"
     shutil.rmtree(training, ignore_errors=True)
     settings = ["--weights", weights, *_training_mode(weights, is_drawn=drive is not None), "--output", training]
     _step("training.train", "--data", data, "--backbone", backbone, *settings)
-    _print_heading("3/5  exporting it as ONNX, verified against torch")
+    _print_heading("3/6  exporting it as ONNX, verified against torch")
     _step("training.export", "--checkpoint", training / "best.pt", "--output", model)
     drive = drive or _drive_of_validation_images(training / "split.csv", data, output / "camera")
-    _print_heading("4/5  live: camera_node -> perception_node -> recorder, three processes over DDS")
+    _print_heading("4/6  live: camera_node -> perception_node -> recorder, three processes over DDS")
     live = _run_live(drive, model, bag)
-    _print_heading("5/5  scoring the recorded bag")
+    _print_heading("5/6  scoring the recorded bag")
     _score(bag, model, drive, output / "evaluation")
+    _print_heading("6/6  looking into the network: what it sees, and why")
+    _look(training / "best.pt", masks, output / "look")
     _print_summary(output, live, time.perf_counter() - started)
 
 
@@ -116,10 +120,17 @@ def _score(bag: Path, model: Path, drive: LabelledDrive, output: Path) -> None:
     _step("cnn_perception.evaluation", "--bag", bag, *topic, "--model", model, *labels, "--output", output)
 
 
+def _look(checkpoint: Path, masks: Path | None, output: Path) -> None:
+    shutil.rmtree(output, ignore_errors=True)
+    compared = ["--masks", masks] if masks else []
+    few = ["--most-images", _LOOKED_AT, "--units", 3, "--visualised-units", 4]
+    _step("training.look", "--checkpoint", checkpoint, *compared, *few, "--output", output)
+
+
 def _require_own(output: Path) -> None:
     """Refuses a folder whose parts the demo would remove though another program or a human made them."""
     mark = output / _MARK
-    parts = (output / name for name in ("run", "model.onnx", "camera", "bag", "bag.json", "evaluation"))
+    parts = (output / name for name in ("run", "model.onnx", "camera", "bag", "bag.json", "evaluation", "look"))
     require_unused(parts, mark, ("demo",))
     mark.write_text('{"demo": "what lies here is replaced by the next demo"}\n')
 
@@ -225,6 +236,7 @@ def _print_summary(output: Path, live: dict[str, Any], seconds: float) -> None:
         ("recorded bag", f"{scored['top1']:.1%} top-1 of {scored['frames']['scored']} labelled images"),
         ("all of it took", f"{seconds / 60:.1f} minutes"),
         ("report", str(output / "evaluation" / "report.html")),
+        ("what it sees", str(output / "look" / "look.html")),
         ("overlay video", str(output / "evaluation" / "overlay.webm")),
         ("model", str(output / "model.onnx")),
         ("training run", str(output / "run")),
