@@ -89,6 +89,7 @@ def run(data: Path | None, weights: str, backbone: str, output: Path) -> None:
     _require_own(output)
     model = output / "model.onnx"
     bag = output / "bag"
+    masks: Path | None = None
     if data is None:
         _print_heading("1/6  drawing a data set of road signs and a camera drive past them")
         data = draw_dataset(output / "dataset", train=120, val=30, seed=0)
@@ -96,7 +97,7 @@ def run(data: Path | None, weights: str, backbone: str, output: Path) -> None:
         drive = _drawn_drive(output / "drive")
     else:
         _print_heading(f"1/6  your images: {data}")
-        drive = masks = None
+        drive = None
     _print_heading(f"2/6  training {backbone}")
     training = output / "run"
     shutil.rmtree(training, ignore_errors=True)
