@@ -9,7 +9,6 @@ figures. Kinds of fences, written behind the language:
     console check 2%    the same, each number within so much, or within one in its last digit
     console run         is run; what is shown depends on the machine
     console slow        is not run by the tests: minutes, a download or an idle machine
-    console later       is not run: of a part that is not there yet
     pycon               is run as a doctest
 """
 
@@ -34,7 +33,7 @@ import torch
 from PIL import Image
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "textbook"
-KINDS = ("check", "run", "slow", "later")
+KINDS = ("check", "run", "slow")
 _FENCE = re.compile(r"^```(console|pycon)(?: (\w+))?(?: (\d+)%)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 _COLOURS = 64

@@ -49,7 +49,7 @@ def preference(weights: Filter) -> Preference:
     decomposition; orientation and wavelength are those of the largest peak of the pattern's spectrum.
 
     Args:
-        weights: (3, h, w), for colours in [0, 1].
+        weights: (3, h, w) for colours in [0, 1], or (1, h, w) for grey.
     """
     colours, height, width = weights.shape
     left, sizes, right = np.linalg.svd(weights.reshape(colours, height * width), full_matrices=False)
@@ -78,6 +78,6 @@ def _colour(direction: Filter) -> str:
 
 
 def as_picture(weights: Filter) -> RgbImage:
-    """Draws a filter (3, h, w) as (h, w, 3) uint8: grey is no weight, the largest weight is at the end of the range."""
-    scaled = weights / max(float(np.abs(weights).max()), 1e-12)
+    """Draws a filter, (3, h, w) or (1, h, w), as (h, w, 3) uint8: grey is no weight, the largest is black or white."""
+    scaled = np.broadcast_to(weights, (3, *weights.shape[1:])) / max(float(np.abs(weights).max()), 1e-12)
     return RgbImage(((scaled + 1) * 127.5).round().astype(np.uint8).transpose(1, 2, 0))

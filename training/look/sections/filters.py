@@ -24,9 +24,11 @@ def look(subject: Subject) -> Section:
         CannotLookError: If the network has no convolution that reads the image.
     """
     name, layer = _first_convolution(subject)
-    std = np.array(subject.checkpoint.input.std).reshape(3, 1, 1)
-    # the network divides colours by std: so much less do its weights for colours in [0, 1] weigh
-    weights = [row / std for row in layer.weight.detach().double().cpu().numpy()]
+    weights = [row.numpy() for row in layer.weight.detach().double().cpu()]
+    if layer.in_channels == 3:
+        # the network divides colours by std: so much less do its weights for colours in [0, 1] weigh
+        std = np.array(subject.checkpoint.input.std).reshape(3, 1, 1)
+        weights = [row / std for row in weights]
     preferences = [preference(row) for row in weights]
     order = sorted(range(len(weights)), key=lambda unit: _place(preferences[unit]))
     pictures = [enlarged(as_picture(weights[unit]), _SIDE) for unit in order]
@@ -48,8 +50,8 @@ def _first_convolution(subject: Subject) -> tuple[str, nn.Conv2d]:
     for node in subject.traced.graph.nodes:
         module = backbones.module_of(node, subject.traced)
         if isinstance(module, nn.Conv2d):
-            if module.in_channels != 3 or module.groups != 1:
-                raise CannotLookError(f"the first convolution, {node.target}, does not read the three colours")
+            if module.in_channels not in (1, 3) or module.groups != 1:
+                raise CannotLookError(f"the first convolution, {node.target}, reads neither colours nor grey")
             return str(node.target), module
     raise CannotLookError(f"{subject.checkpoint.backbone} has no convolution whose filters could be drawn")
 
