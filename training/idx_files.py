@@ -28,7 +28,7 @@ from tqdm import tqdm
 from cnn_perception.errors import DataError
 
 FOLDER = "unpacked"
-_NAME = re.compile(r"(?P<head>.*?)(?P<part>train|t10k|test)-images[.-]idx3-ubyte(?P<packed>\.gz)?", re.IGNORECASE)
+_NAME = re.compile(r"(?P<stem>.*?)(?P<part>train|t10k|test)-images[.-]idx3-ubyte(?P<packed>\.gz)?", re.IGNORECASE)
 _PARTS = {"train": "train", "t10k": "test", "test": "test"}
 _UNSIGNED_BYTES = 0x08
 _MOST_BYTES = 1 << 32
