@@ -18,8 +18,8 @@ from training.data.records import Sample
 
 STRONGEST = 9
 """Images that are remembered of each unit, as in the figures of Zeiler and Fergus (2014)."""
-MAPS = 512
-"""Images whose last map is kept, in float16: 100 MB of ResNet-50's 2048 x 7 x 7."""
+MAPS = 400
+"""Images whose last map is kept: 160 MB of ResNet-50's 2048 x 7 x 7."""
 _BATCH = 16
 Numbers = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -58,14 +58,14 @@ class Survey:
         units: What the units of each layer did, by its name.
         embeddings: (N, D) last hidden layer.
         logits: (N, K).
-        features: (M, C, h, w) float16, the last map of the first M images; empty without spatial features.
+        features: (M, C, h, w), the last map of the first M images; empty without spatial features.
     """
 
     samples: tuple[Sample, ...]
     units: Mapping[str, UnitRecord]
     embeddings: Numbers
     logits: Numbers
-    features: npt.NDArray[np.float16]
+    features: Numbers
 
 
 @torch.inference_mode()
@@ -90,7 +90,7 @@ def survey(
     rows: list[int] = []
     embeddings: list[Numbers] = []
     logits: list[Numbers] = []
-    kept: list[npt.NDArray[np.float16]] = []
+    kept: list[Numbers] = []
     with tqdm(total=len(images), desc="looking at images", unit="img", leave=False) as bar:
         for batch in loader:
             bar.update(len(batch.rows) + len(batch.lost))
@@ -100,7 +100,7 @@ def survey(
             for tally, found in zip(tallies, maps, strict=True):
                 tally.add(found, len(rows))
             if features.ndim == 4 and len(rows) < MAPS:
-                kept.append(features[: MAPS - len(rows)].to(torch.float16).cpu().numpy())
+                kept.append(features[: MAPS - len(rows)].float().cpu().numpy())
             rows += batch.rows.tolist()
             embeddings.append(embedding.flatten(1).float().cpu().numpy())
             logits.append(answer.float().cpu().numpy())
@@ -113,7 +113,7 @@ def survey(
         units={name: tally.record() for name, tally in zip(names, tallies, strict=True)},
         embeddings=np.concatenate(embeddings),
         logits=np.concatenate(logits),
-        features=np.concatenate(kept) if kept else np.empty((0, 0, 0, 0), np.float16),
+        features=np.concatenate(kept) if kept else np.empty((0, 0, 0, 0), np.float32),
     )
 
 

@@ -206,7 +206,8 @@ def _patch(subject: Subject, sample: Sample, amounts: Numbers) -> RgbImage:
     middle = _middle(subject, int(row), int(column), amounts.shape)
     side = max(round(_CELLS * max(height / amounts.shape[0], width / amounts.shape[1])), 16)
     rows, columns = crop(picture, *middle, side)
-    strength = enlarged(amounts / amounts.max(), height, width)
+    # an image without the concept is dark as a whole
+    strength = enlarged(amounts / max(float(amounts.max()), 1e-30), height, width)
     return square(RgbImage(lit(picture, strength)[rows, columns]), _PATCH_PX)
 
 
