@@ -7,20 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
-from cnn_perception.image.messages import RgbImage, read_image
 from training.look.section import CannotLookError
 from training.look.subject import Layer, Subject
 from training.tasks.by_name import task_of
 from training.tasks.scaling import in_units
-
-_PATCH_SHARE = 0.4
-"""Of the receptive field: nine tenths of the gradient's energy lie in a square of about that side in ResNet-50."""
-_SMALLEST_PATCH_PX = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,43 +93,3 @@ def leading_units(contributions: Tensor, count: int) -> list[int]:
     """Returns the units that contribute most to the answers (N, C), for the pictures in turn, each unit once."""
     ranked = contributions.argsort(dim=1, descending=True, stable=True)
     return list(itertools.islice(dict.fromkeys(ranked.T.flatten().tolist()), count))
-
-
-def box(subject: Subject, layer: Layer, cell: tuple[int, int]) -> tuple[slice, slice]:
-    """Returns rows and columns of the network's input that matter to a cell, moved into the image."""
-    size = subject.checkpoint.input
-    lengths = (size.height, size.width)
-    first, second = (
-        _around(offset + stride * index, field or length, length)
-        for offset, stride, index, field, length in zip(
-            layer.geometry.offset, layer.geometry.stride, cell, layer.geometry.receptive_field, lengths, strict=True
-        )
-    )
-    return first, second
-
-
-def _around(centre: float, field: int, length: int) -> slice:
-    side = min(max(round(field * _PATCH_SHARE), _SMALLEST_PATCH_PX), length)
-    first = int(np.clip(round(centre - (side - 1) / 2), 0, length - side))
-    return slice(first, first + side)
-
-
-def seen(subject: Subject, path: Path) -> RgbImage:
-    """Returns a picture as the network gets it."""
-    return subject.as_picture(subject.tensor(read_image(path)))
-
-
-def patches(subject: Subject, layer: Layer, unit: int, count: int) -> list[RgbImage]:
-    """Returns where the strongest images excite a unit most, as parts of the pictures; fewer of fewer images."""
-    record = subject.survey.units[layer.name]
-    found = []
-    for row, cell in list(zip(record.images[unit], record.places[unit], strict=True))[:count]:
-        picture = seen(subject, subject.survey.samples[int(row)].path)
-        found.append(RgbImage(np.ascontiguousarray(picture[box(subject, layer, (int(cell[0]), int(cell[1])))])))
-    return found
-
-
-def resized(picture: RgbImage, height: int, width: int) -> RgbImage:
-    """Returns a picture at another size."""
-    method = cv2.INTER_AREA if height < picture.shape[0] else cv2.INTER_CUBIC
-    return RgbImage(np.asarray(cv2.resize(picture, (width, height), interpolation=method), np.uint8))

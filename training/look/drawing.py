@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnn_perception.image.messages import RgbImage
+from training.look.methods.fields import Box
 
 Numbers = npt.NDArray[np.float32]
 Color = tuple[int, int, int]
@@ -16,6 +17,7 @@ Color = tuple[int, int, int]
 RIGHT: Color = (40, 160, 70)
 WRONG: Color = (205, 45, 45)
 GREY: Color = (150, 150, 150)
+_BOX: Color = (255, 64, 0)
 _PAPER = 255
 _DIMMED = 0.4
 _OPACITY = 0.65
@@ -27,7 +29,7 @@ def square(picture: RgbImage, side: int) -> RgbImage:
     edge = min(height, width)
     top, left = (height - edge) // 2, (width - edge) // 2
     middle = RgbImage(picture[top : top + edge, left : left + edge])
-    return _resized(middle, side)
+    return resized(middle, side, side)
 
 
 def crop(picture: RgbImage, row: float, column: float, side: int) -> tuple[slice, slice]:
@@ -41,9 +43,38 @@ def _around(middle: float, length: int, whole: int) -> slice:
     return slice(first, first + length)
 
 
-def _resized(picture: RgbImage, side: int) -> RgbImage:
-    method = cv2.INTER_AREA if picture.shape[0] >= side else cv2.INTER_CUBIC
-    return RgbImage(np.asarray(cv2.resize(picture, (side, side), interpolation=method), np.uint8))
+def resized(picture: RgbImage, height: int, width: int) -> RgbImage:
+    """Returns a picture at another size."""
+    method = cv2.INTER_AREA if picture.shape[0] >= height else cv2.INTER_CUBIC
+    drawn = cv2.resize(np.ascontiguousarray(picture), (width, height), interpolation=method)
+    return RgbImage(np.asarray(drawn, np.uint8))
+
+
+def in_squares(picture: RgbImage, side: int) -> RgbImage:
+    """Returns a picture whose longer side has about `side` pixels, each pixel a square of whole size."""
+    factor = max(side // max(picture.shape[:2]), 1)
+    return RgbImage(picture.repeat(factor, 0).repeat(factor, 1))
+
+
+def cropped(picture: RgbImage, box: Box) -> RgbImage:
+    """Returns the part of a picture in a box."""
+    return RgbImage(picture[box.top : box.bottom, box.left : box.right])
+
+
+def with_box(picture: RgbImage, box: Box) -> RgbImage:
+    """Returns a picture with a box drawn on its edge pixels."""
+    drawn = np.ascontiguousarray(picture).copy()
+    thickness = max(round(max(picture.shape[:2]) / 112), 1)
+    cv2.rectangle(drawn, (box.left, box.top), (box.right - 1, box.bottom - 1), _BOX, thickness)
+    return RgbImage(drawn)
+
+
+def map_picture(values: Numbers, largest: float, height: int, width: int) -> RgbImage:
+    """Draws a map (h, w) at a size, each cell a rectangle: black is 0 and below, the brightest is `largest`."""
+    shares = np.clip(values / np.float32(max(largest, 1e-12)), 0, 1)
+    colors = cv2.applyColorMap((shares * 255).round().astype(np.uint8), cv2.COLORMAP_INFERNO)
+    drawn = cv2.resize(colors, (width, height), interpolation=cv2.INTER_NEAREST)
+    return RgbImage(np.asarray(cv2.cvtColor(drawn, cv2.COLOR_BGR2RGB), np.uint8))
 
 
 def framed(picture: RgbImage, color: Color, width: int = 4) -> RgbImage:

@@ -78,6 +78,7 @@ class Subject:
         samples: Labelled images, of the parts train and val.
         options: What the user chose.
         device: Where the network is.
+        patch_sides: Pixels of the patches of each layer, as far as they were measured, see `units.patch_side`.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Subject:
         self.samples = tuple(samples)
         self.options = options
         self.device = device
+        self.patch_sides: dict[str, int] = {}
         self.model = _without_overwriting(restore(checkpoint)).to(device).eval()
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)

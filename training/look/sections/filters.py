@@ -7,9 +7,9 @@ from collections import Counter
 import numpy as np
 from torch import nn
 
+from training.look.drawing import grid, in_squares
 from training.look.methods.filters import Preference, as_picture, preference
 from training.look.section import Block, CannotLookError, Picture, Section
-from training.look.sheets import enlarged, sheet
 from training.look.subject import Subject
 from training.networks import backbones
 
@@ -31,7 +31,7 @@ def look(subject: Subject) -> Section:
         weights = [row / std for row in weights]
     preferences = [preference(row) for row in weights]
     order = sorted(range(len(weights)), key=lambda unit: _place(preferences[unit]))
-    pictures = [enlarged(as_picture(weights[unit]), _SIDE) for unit in order]
+    pictures = [in_squares(as_picture(weights[unit]), _SIDE) for unit in order]
     kinds = Counter(found.kind for found in preferences)
     height, width = layer.kernel_size
     intro = (
@@ -42,7 +42,7 @@ def look(subject: Subject) -> Section:
         "(Krizhevsky et al. 2012)."
     )
     table = (("kind", "filters"), *((kind, str(count)) for kind, count in sorted(kinds.items())))
-    block = Block("", "", (Picture("filters", sheet(pictures, _COLUMNS), _order_in_words(order)),), 0, table)
+    block = Block("", "", (Picture("filters", grid(pictures, _COLUMNS), _order_in_words(order)),), 0, table)
     return Section("First layer", intro, (block,), {"layer": name, "filters": list(map(_fact, preferences))})
 
 

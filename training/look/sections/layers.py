@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from cnn_perception.image.messages import RgbImage
+from training.look.drawing import grid, map_picture, resized
 from training.look.section import Block, CannotLookError, Picture, Section
-from training.look.sheets import heat, resized, sheet
 from training.look.subject import Layer, Subject
 from training.look.survey import Numbers, UnitRecord
 from training.report import figures
@@ -40,7 +40,7 @@ def look(subject: Subject) -> Section:
         tensors = torch.stack([subject.tensor(picture) for _, picture in subject.shown])
         with torch.inference_mode():
             outputs = subject.opened(tensors)
-        seen = Picture("images", sheet([_small(subject.as_picture(tensor)) for tensor in tensors], 8), ", ".join(names))
+        seen = Picture("images", grid([_small(subject.as_picture(tensor)) for tensor in tensors], 8), ", ".join(names))
         blocks.append(Block("The images, as the network gets them", "", (seen,), 320))
         for layer, maps in zip(subject.layers, outputs, strict=False):
             blocks.append(_maps(subject, layer, records[layer.name], maps.float().cpu().numpy(), names))
@@ -55,9 +55,9 @@ def _maps(subject: Subject, layer: Layer, record: UnitRecord, maps: Numbers, nam
     for number, (found, name) in enumerate(zip(maps, names, strict=True)):
         reached = found.max((1, 2)) / largest
         units = np.argsort(-reached, kind="stable")[: subject.options.units]
-        drawn = [heat(found[unit], float(largest[unit]), _SIDE, _SIDE) for unit in units]
+        drawn = [map_picture(found[unit], float(largest[unit]), _SIDE, _SIDE) for unit in units]
         caption = f"{name}: units {', '.join(map(str, units))}"
-        pictures.append(Picture(f"{layer.name.replace('.', '_')}_{number}", sheet(drawn, _COLUMNS), caption))
+        pictures.append(Picture(f"{layer.name.replace('.', '_')}_{number}", grid(drawn, _COLUMNS), caption))
     channels, rows, columns = layer.shape
     return Block(layer.name, f"{channels} maps of {rows}x{columns} cells", tuple(pictures), 220)
 

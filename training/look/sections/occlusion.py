@@ -16,18 +16,19 @@ from cnn_perception.image.messages import RgbImage, read_image
 from training.look.answering import (
     Answer,
     answers,
-    box,
     certainty,
     in_words,
     leading_units,
-    resized,
     shares,
-)  # fmt: skip
+)
+from training.look.drawing import cropped, resized
 from training.look.methods.backward import RULES, Rule, backward
+from training.look.methods.fields import Box
 from training.look.methods.occlusion import Occlusion, occlude, place_count, usual_square
 from training.look.methods.rectifiers import fused, rectifiers
 from training.look.section import Block, Picture, Section
 from training.look.subject import Layer, Subject
+from training.look.units import part
 
 _SIDE = 224
 _PATCH_SIDE = 160
@@ -238,19 +239,19 @@ def _unit_block(subject: Subject, layer: Layer, unit: int, rules: Sequence[Rule]
     path = subject.survey.samples[int(record.images[unit, 0])].path
     image = subject.tensor(read_image(path))
     picture = subject.as_picture(image)
-    part = box(subject, layer, (row, column))
+    box = part(subject, layer, (row, column))
     network = subject.cut(layer.node)
     stem = f"{layer.name.replace('.', '_')}_{unit}"
-    pictures = [Picture(f"{stem}_seen", _part(picture, part), path.name)]
+    pictures = [Picture(f"{stem}_seen", _part(picture, box), path.name)]
     for rule in rules if rectifiers(network) else ("gradient",):
         signal = backward(network, image[None], lambda maps: maps[:, unit, row, column], rule)[0].cpu()
-        pictures.append(Picture(f"{stem}_{rule}", _part(signal_picture(signal), part), _NAMES[rule]))
+        pictures.append(Picture(f"{stem}_{rule}", _part(signal_picture(signal), box), _NAMES[rule]))
     note = "its strongest place in the image that excites it most"
     return Block(f"{layer.name}: unit {unit}", note, tuple(pictures), 150)
 
 
-def _part(picture: RgbImage, part: tuple[slice, slice]) -> RgbImage:
-    return resized(RgbImage(np.ascontiguousarray(picture[part])), _PATCH_SIDE, _PATCH_SIDE)
+def _part(picture: RgbImage, box: Box) -> RgbImage:
+    return resized(cropped(picture, box), _PATCH_SIDE, _PATCH_SIDE)
 
 
 def _facts(subject: Subject, found: _Looked) -> dict[str, Any]:

@@ -15,11 +15,13 @@ from torch import Tensor, fx
 from tqdm import tqdm
 
 from cnn_perception.image.messages import RgbImage
-from training.look.answering import answers, leading_units, patches, resized, seen, shares
+from training.look.answering import answers, leading_units, shares
+from training.look.drawing import resized
 from training.look.methods.rectifiers import before_last_rectifier, fused
 from training.look.methods.visualisation import Ascent, Normalisation, ascend
 from training.look.section import Block, CannotLookError, Picture, Section
 from training.look.subject import Layer, Options, Subject
+from training.look.units import patches, seen
 
 _DEPTHS = 4
 _MOST_CLASSES = 8

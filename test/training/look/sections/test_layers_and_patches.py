@@ -7,8 +7,10 @@ import pytest
 import torch
 from looked_at import subject_of
 
+from cnn_perception.image.messages import read_image
 from training.look.section import CannotLookError
 from training.look.sections import filters, layers, patches
+from training.look.units import chosen
 from training.networks import backbones
 
 GREEN_UNIT, DEAD_UNIT = 5, 9
@@ -47,13 +49,13 @@ def test_the_strongest_patches_of_a_unit_that_likes_green_are_green(subject):
     record = subject.survey.units["conv1"]
     colours = []
     for row, (down, across) in zip(record.images[GREEN_UNIT], record.places[GREEN_UNIT], strict=True):
-        picture = subject.as_picture(subject.tensor(patches.read_image(subject.survey.samples[row].path)))
+        picture = subject.as_picture(subject.tensor(read_image(subject.survey.samples[row].path)))
         colours.append(picture[2 * down, 2 * across].astype(int))
     greenness = np.array(colours) @ [-1, 2, -1]
 
     assert (greenness > 0).all()
-    assert GREEN_UNIT in patches.chosen(record, 64)
-    assert DEAD_UNIT not in patches.chosen(record, 32)
+    assert GREEN_UNIT in chosen(record, 64)
+    assert DEAD_UNIT not in chosen(record, 32)
 
 
 def test_every_layer_has_a_picture_of_each_chosen_unit_and_its_activations(photos):
