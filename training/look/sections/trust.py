@@ -21,6 +21,7 @@ from cnn_perception.intervals import paired_mean
 from training.graphs.activation_map import ActivatedClassifier, shown_logit
 from training.look.drawing import heat
 from training.look.methods.evidence import area, enlarged, rank_correlation, removed, shuffle, similarity
+from training.look.pointing import pointing
 from training.look.section import Block, CannotLookError, Picture, Section
 from training.look.subject import Subject
 from training.networks import backbones
@@ -79,13 +80,14 @@ def look(subject: Subject) -> Section:
     """
     judged = _judged(subject)
     removal, removal_facts = _removal(subject, judged)
+    pointed, pointing_facts = pointing(subject, activated(subject))
     randomised, randomised_facts = _randomised(subject, judged)
     return Section(
         title="Can the map be trusted?",
         intro=_INTRO,
-        blocks=(*removal, *randomised),
+        blocks=(*removal, *pointed, *randomised),
         facts={"method": judged.method, "images": [str(path) for path in judged.paths]}
-        | {"removal": removal_facts, "randomisation": randomised_facts},
+        | {"removal": removal_facts, "pointing": pointing_facts, "randomisation": randomised_facts},
     )
 
 
