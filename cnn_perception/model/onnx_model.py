@@ -195,7 +195,7 @@ class OnnxModel:
         """Computes what viewers want of an image of the model's own size."""
         size = self.spec.input
         image = np.zeros((1, 3, size.height, size.width), np.float32)
-        session.run(None, {INPUT_NAME: image}, self._view_run_options)
+        session.run(None, {INPUT_NAME: image})
 
     def _unchanged_file(self) -> OnnxFile:
         file = read_onnx_file(self.path)
