@@ -70,7 +70,7 @@ def certainty(subject: Subject, output: int) -> Callable[[Tensor], Tensor]:
     if not task_of(saved.task).has_probabilities:
         scale = saved.scaling[output][1] if saved.scaling else 1.0
         return lambda logits: logits[:, output] * scale
-    if saved.task != "multiclass":
+    if not task_of(saved.task).one_class:
         return lambda logits: logits[:, output]
     others = [index for index in range(len(saved.class_names)) if index != output]
     return lambda logits: logits[:, output] - logits[:, others].logsumexp(1)

@@ -13,6 +13,7 @@ from training.look.section import Block, CannotLookError, Picture, Section
 from training.look.subject import Layer, Subject
 from training.look.survey import UnitRecord
 from training.look.units import cells, chosen, patch_side, patches, seen
+from training.tasks.by_name import task_of
 
 _SIDE = 72
 
@@ -66,7 +67,7 @@ def _unit(subject: Subject, layer: Layer, record: UnitRecord, unit: int) -> Pict
 
 
 def _classes(subject: Subject, labels: list[int]) -> str:
-    if subject.checkpoint.task != "multiclass":
+    if not task_of(subject.checkpoint.task).one_class:
         return ""
     (label, count), *_ = Counter(labels).most_common(1)
     return f"; {count} of {len(labels)} {subject.class_names[label]}"
