@@ -38,7 +38,7 @@ from training.checkpoint import Checkpoint
 from training.data.load import DataOptions, load_images
 from training.data.records import LabelledImages, Part, Sample
 from training.networks import build
-from training.run_files import write_text
+from training.run_files import make_folder, write_text
 from training.scoring.scores import ScoredLogits, cell, headline, headline_in_words
 from training.tasks import sides
 from training.tasks.by_name import task_of
@@ -281,7 +281,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     paths = [options.checkpoint, *options.ensemble]
     report = evaluate(paths, options.data, options.part, options.ten_crop, _loading(options))
     if options.output:
-        _make_folder(options.output)
+        make_folder(options.output)
         path = options.output / "report.json"
         require_unused([path], path, ("checkpoints", "trained_on"))
         text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
@@ -292,13 +292,6 @@ def _evaluate(options: argparse.Namespace) -> None:
             print(printable(line))
     if options.ten_crop and (names := report["sided"]):
         print(f"beware: half of ten crops are mirrored, and left and right differ: {', '.join(map(repr, names[:3]))}")
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be made ({error.strerror}); choose another --output") from None
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from torch import nn
 
 import cnn_perception
 from cnn_perception.commands import exit_code
-from cnn_perception.errors import EXIT_BELOW_TARGET, EXIT_OK, ConfigError, DataError, ModelError
+from cnn_perception.errors import EXIT_BELOW_TARGET, EXIT_OK, ConfigError, ModelError
 from cnn_perception.model.gallery import Gallery
 from cnn_perception.model.onnx_file import GRAPH_FIELD, fields, read_onnx_file
 from cnn_perception.model.onnx_model import OnnxModel
@@ -58,7 +58,7 @@ from training.networks import backbones
 from training.networks.build import restore
 from training.networks.untrained import Preparation, untrained
 from training.report import model_file
-from training.run_files import replacing
+from training.run_files import make_folder, replacing
 
 PARITY_IMAGES = 64
 _PREPARATION = ("resize_mode", "crop_fraction", "interpolation", "mean", "std")
@@ -101,7 +101,7 @@ def export(
     """
     if (tolerance is not None and not tolerance > 0) or parity_images < 1:
         raise ConfigError(f"tolerance {tolerance:g}, parity images {parity_images}: both must be above 0")
-    _make_folder(output.parent)
+    make_folder(output.parent)
     _require_own(output)
     model = _restore(checkpoint)
     split = backbones.split(model, checkpoint.input.height, checkpoint.input.width)
@@ -131,13 +131,6 @@ def _require_own(output: Path) -> None:
             read_onnx_file(output)
         except ModelError:
             raise ConfigError(f"{output}: is there already and no model file; choose another --output") from None
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be made ({error.strerror}); choose another --output") from None
 
 
 def _graph(

@@ -39,6 +39,18 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         raise DataError(f"{path}: cannot be written ({cause.strerror}); choose another --output") from None
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder for files of a run, and those above it; one that is there stays as it is.
+
+    Raises:
+        DataError: If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be made ({error.strerror}); choose another --output") from None
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text file as `replacing` does."""
     with replacing(path) as file:

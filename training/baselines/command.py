@@ -35,7 +35,7 @@ from training.config.fields import flag_of
 from training.data.load import DataOptions, load_images
 from training.data.records import LabelledImages, Sample
 from training.networks import build
-from training.run_files import write_csv, write_text
+from training.run_files import make_folder, write_csv, write_text
 from training.tasks.by_name import task_of
 
 OF_SPLIT = (*GROUPS["data"], "seed")
@@ -230,10 +230,7 @@ def _notes(setting: Setting, found: Sequence[Row], compared: Comparison | None) 
 
 def _require_folder(folder: Path) -> None:
     """Makes the folder of the files, unless it holds files of others under their names."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be made ({error.strerror}); choose another --output") from None
+    make_folder(folder)
     record = folder / "baselines.json"
     require_unused([record, folder / "baselines.csv"], record, ("baselines_of", "rows"))
 

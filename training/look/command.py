@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from cnn_perception.commands import exit_code, for_shell
 from cnn_perception.errors import ConfigError
+from cnn_perception.files import require_unused
 from training import checkpoint, distributed
 from training.checkpoint import Checkpoint
 from training.data.load import DataOptions, load_images
@@ -24,6 +25,7 @@ from training.data.records import Part, Sample
 from training.look import page, sections
 from training.look.section import CannotLookError
 from training.look.subject import Options, Subject
+from training.run_files import make_folder
 from training.tasks.by_name import task_of
 
 _TITLES = {
@@ -83,7 +85,9 @@ def _look(options: argparse.Namespace, words: Sequence[str]) -> None:
             raise ConfigError(f"--{name.replace('_', '-')}: {getattr(options, name)} is too small; at least 1")
     saved = checkpoint.load(options.checkpoint)
     folder = options.output or options.checkpoint.absolute().parent / "look"
-    _make_folder(folder)
+    make_folder(folder)
+    record = folder / "look.json"
+    require_unused([folder / "look.html", record], record, ("backbone", "sections"))
     chosen = Options(
         images=tuple(options.images),
         masks=options.masks,
@@ -129,10 +133,3 @@ def _kept(part: Part, paths: Sequence[str], targets: Sequence[tuple[float, ...]]
 
 def _sample(part: Part, path: Path, values: tuple[float, ...], one_class: bool) -> Sample:
     return Sample(path, int(values[0]), part) if one_class else Sample(path, 0, part, values)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be made ({error.strerror}); choose another --output") from None

@@ -11,7 +11,7 @@ from typing import Any
 from cnn_perception.pages.rendering import render
 from training.look.section import Section
 from training.look.subject import Subject
-from training.run_files import replacing, write_text
+from training.run_files import make_folder, replacing, write_text
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def write(subject: Subject, parts: Sequence[Part], folder: Path, command: str) -
     for part in parts:
         pictures = [picture for block in part.section.blocks for picture in block.pictures] if part.section else []
         if pictures:
-            (folder / "figures" / part.name).mkdir(parents=True, exist_ok=True)
+            make_folder(folder / "figures" / part.name)
         for picture in pictures:
             with replacing(folder / "figures" / part.name / f"{picture.name}.png") as file:
                 file.write(picture.png())

@@ -18,6 +18,7 @@ from training.checkpoint import Checkpoint
 from training.data.records import Sample
 from training.graphs import trace
 from training.graphs.receptive_field import Geometry, geometry
+from training.look.section import CannotLookError
 from training.look.survey import Survey, survey
 from training.networks import backbones
 from training.networks.build import restore
@@ -105,6 +106,15 @@ class Subject:
     def class_names(self) -> tuple[str, ...]:
         """Names of the K outputs."""
         return self.checkpoint.class_names
+
+    def require_maps(self) -> None:
+        """Checks that there are layers to look at.
+
+        Raises:
+            CannotLookError: If not.
+        """
+        if not self.layers:
+            raise CannotLookError(f"{self.checkpoint.backbone} has no maps: its units have no place in the image")
 
     def layer(self, name: str) -> Layer:
         """Returns a layer by its name."""

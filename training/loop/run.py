@@ -35,7 +35,7 @@ from training.data import load
 from training.data.load import DataOptions
 from training.data.records import LabelledImages, Part, Sample
 from training.networks import build
-from training.run_files import write_csv, write_text
+from training.run_files import make_folder, write_csv, write_text
 from training.tasks.by_name import task_of
 
 _FILES = (
@@ -205,10 +205,7 @@ def open_run(config: TrainConfig) -> Run:
     folder = Path(config.output)
     device = distributed.chosen_device(config.device)
     build.start(config, 2)  # for its errors: a wrong name should not be found only after the data were read
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be made ({error.strerror}); choose another --output") from None
+    make_folder(folder)
     if distributed.rank() == 0:  # who alone writes
         require_unused((folder / name for name in _FILES), folder / "config.json", ("backbone", "mode", "epochs"))
     options = DataOptions.of(config.to_dict())

@@ -125,6 +125,16 @@ def test_what_cannot_be_used_is_refused_in_one_line(arguments, told, looked, cap
     assert told in line
 
 
+def test_a_page_of_somebody_else_is_not_overwritten(photos, tmp_path, capsys):
+    path = saved(tmp_path, photos)
+    (tmp_path / "look").mkdir()
+    (tmp_path / "look" / "look.html").write_text("mine")
+
+    assert main(["--checkpoint", str(path), "--sections", "filters"]) == EXIT_BAD_INPUT
+    assert "look.html" in capsys.readouterr().err
+    assert (tmp_path / "look" / "look.html").read_text() == "mine"
+
+
 def test_every_section_has_a_file(photos):
     for name in sections.NAMES:
         assert (Path(sections.__file__).parent / f"{name}.py").is_file(), name

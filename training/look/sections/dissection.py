@@ -125,8 +125,7 @@ def _masks(subject: Subject) -> Masks:
         raise CannotLookError(
             "needs --masks: a folder of masks of these images with a classes.csv, Penn-Fudan's, or the demo's"
         )
-    if not subject.layers:
-        raise CannotLookError(f"{subject.checkpoint.backbone}: has no maps in which a unit could be on at a place")
+    subject.require_maps()
     try:
         return read_masks(subject.options.masks)
     except DataError as error:

@@ -7,7 +7,7 @@ import torch
 
 from cnn_perception.image.messages import RgbImage
 from training.look.drawing import grid, map_picture, resized
-from training.look.section import Block, CannotLookError, Picture, Section
+from training.look.section import Block, Picture, Section
 from training.look.subject import Layer, Subject
 from training.look.survey import Numbers, UnitRecord
 from training.report import figures
@@ -22,8 +22,7 @@ def look(subject: Subject) -> Section:
     Raises:
         CannotLookError: If the network has no maps.
     """
-    if not subject.layers:
-        raise CannotLookError(f"{subject.checkpoint.backbone} has no maps: its units have no place in the image")
+    subject.require_maps()
     records = subject.survey.units
     rows = [_row(layer, records[layer.name]) for layer in subject.layers]
     intro = (

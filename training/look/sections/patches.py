@@ -9,7 +9,7 @@ import numpy as np
 from cnn_perception.image.messages import RgbImage
 from training.look.drawing import grid, resized, with_box
 from training.look.methods.fields import Box, receptive_box
-from training.look.section import Block, CannotLookError, Picture, Section
+from training.look.section import Block, Picture, Section
 from training.look.subject import Layer, Subject
 from training.look.survey import UnitRecord
 from training.look.units import cells, chosen, patch_side, patches, seen
@@ -24,8 +24,7 @@ def look(subject: Subject) -> Section:
     Raises:
         CannotLookError: If the network has no maps.
     """
-    if not subject.layers:
-        raise CannotLookError(f"{subject.checkpoint.backbone} has no maps: its units have no place in the image")
+    subject.require_maps()
     survey = subject.survey
     blocks = []
     facts = {}
