@@ -6,6 +6,10 @@ UNLABELLED = "none"
 """Marks a stretch that is not scored, unless the model has a class of this name."""
 
 
+NONE_OF_THESE = "none of these"
+"""A label that a person gave: the image shows no class of the model, so that `unknown` is the right answer."""
+
+
 SEPARATOR = ";"
 """Stands between the classes of one label, for a multilabel model; `|` is read too, as in training's CSV files."""
 

@@ -56,7 +56,8 @@ TRAINING: list[dict[str, set[str]]] = [
         "text_table": set(),
         "torch_files": {"torch", "safetensors"},
     },
-    {"recipes": set(), "data": {"numpy", "cv2", "PIL", "tqdm"}},
+    {"recipes": set(), "data_set": set()},
+    {"data": {"numpy", "cv2", "PIL", "tqdm"}},
     {"config": set(), "checkpoint": {"torch"}},
     {
         "moved_data": set(),

@@ -1,0 +1,44 @@
+"""The columns of a data set's table, each named once, and what its cells say.
+
+    SET/labels.csv       the table: UTF-8, commas, a row an image
+    SET/classes.txt      the classes that may be chosen, one name a line
+    SET/images/...       the images that `training.collect` wrote; a table may name images elsewhere
+
+Which columns hold the label depends on the task: `class`; `classes`, parted by `;`; or a column for each number. An
+empty cell there is a label only where the row's state says so. `training.train --data SET/labels.csv` learns from the
+labelled rows, and takes those that are `none of these` for images of no class.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+TABLE = "labels.csv"
+CLASSES_FILE = "classes.txt"
+IMAGES = "images"
+
+PATH = "path"
+CLASS = "class"
+CLASSES = "classes"
+STATE = "state"
+PART = "part"
+BAG = "bag"
+"""What the image was recorded with: the name of a bag or folder; images of one stay in one part."""
+TOPIC = "topic"
+CAMERA = "camera"
+STAMP = "stamp_ns"
+"""Of the image's header, nanoseconds."""
+GUESS = "guess"
+"""What a model answers, as its label would be written."""
+DOUBT = "doubt"
+"""How little sure the model is, 0 to 1; the rows that most need a person have the highest."""
+REASON = "reason"
+"""Why the image was chosen."""
+CLUSTER = "cluster"
+"""Number of the group of look-alikes that the image belongs to; empty where it stands alone."""
+MODEL = "model"
+"""SHA-256 of the model file that guessed."""
+
+State = Literal["", "labelled", "skipped"]
+"""Whether a person has decided: not yet; yes, also where the label is empty; or left it out on purpose."""
+STATES: tuple[State, ...] = get_args(State)
