@@ -25,6 +25,10 @@ _LARGEST_BYTES = 2**20
 """Of a file; a calibration has a kilobyte."""
 
 
+_OF_TAGS = (ValueError, TypeError, LookupError, AttributeError)
+"""What PyYAML raises where a value is not of the type that its tag says, such as `!!bool x` or `!!timestamp x`."""
+
+
 class _Loader(yaml.SafeLoader):
     """Refuses aliases, by which a few lines of YAML stand for gigabytes."""
 
@@ -51,7 +55,7 @@ def read_calibration(url: str, width: int, height: int) -> CameraInfo:
     """
     try:
         content = yaml.load(_text(_path_of(url)), _Loader)
-    except (ConfigError, OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except (ConfigError, OSError, RecursionError, yaml.YAMLError, *_OF_TAGS) as error:
         raise ConfigError(f"camera_info_url {url}: cannot be read ({one_line(error, 160)})") from None
     try:
         info = CameraInfo(

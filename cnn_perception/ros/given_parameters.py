@@ -110,7 +110,8 @@ def nodes_of_file(path: Path) -> list[str]:
     A file that cannot be read has none: rcl has refused it before.
     """
     with contextlib.suppress(OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
-        return list(_nodes(yaml.safe_load(path.read_text(encoding="utf-8")), ""))
+        # Without their tags: rcl knows none, and PyYAML raises all sorts of errors where a value does not fit its own.
+        return list(_nodes(yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader), ""))
     return []
 
 

@@ -165,6 +165,7 @@ def test_calibration_is_scaled_with_the_images(tmp_path: Path):
      (CALIBRATION.replace("1.0, 0.0, 0.0, 0.0, 1.0, 0.0", "1.0"), "no calibration"),
      (CALIBRATION.replace("480", "400", 1), "calibrate again"),
      ("a: 2001-13-99", "cannot be read"), ("a: !!float x", "cannot be read"), ("[" * 3000, "cannot be read"),
+     ("a: !!bool x", "cannot be read"), ("a: !!timestamp x", "cannot be read"), ("!!null {[a]: 1}", "cannot be read"),
      (CALIBRATION.replace("1.0, 0.0, 0.0, 0.0, 1.0, 0.0", f"1{'0' * 400}, 0, 0, 0, 1, 0"), "no calibration")],
 )  # fmt: skip
 def test_unusable_calibration_is_refused_by_name(text: str | None, words: str, tmp_path: Path):

@@ -77,6 +77,8 @@ def test_names_of_nodes_may_be_nested_and_other_files_have_none(tmp_path: Path):
     path = tmp_path / "file.yaml"
     path.write_text("a: {b: {node: {ros__parameters: {x: 1}}}, node: {ros__parameters: {y: {z: 1}}}}\n/c: {}\n")
     assert nodes_of_file(path) == ["/a/b/node", "/a/node"]
+    path.write_text("a: {ros__parameters: {x: !!bool y, z: !!timestamp y}}")
+    assert nodes_of_file(path) == ["/a"]
     for text in ("", "- 1", "a: [", "a: {ros__parameters"):
         path.write_text(text)
         assert nodes_of_file(path) == []

@@ -5,16 +5,21 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from checkpoints import checkpoint_of
 from torch import nn
 
 from training.data.records import Part, Sample
+from training.graphs import trace
 from training.look.subject import Options, Subject
 from training.networks import backbones
 
 PARTS: tuple[Part, ...] = ("train", "train", "train", "val")
+
+_graphs: dict[tuple[str, int], Any] = {}
+"""By network and size: of the graph a subject only reads the layers, and exporting it takes longer than most tests."""
 
 
 def samples_of(root: Path) -> list[Sample]:
@@ -33,4 +38,17 @@ def subject_of(name: str, size: int, photos: Path, model: nn.Module | None = Non
     classes = sorted(path.name for path in photos.iterdir() if path.is_dir())
     network = backbones.build(name, len(classes)) if model is None else model
     saved = checkpoint_of(name, network, (size, size), classes)
-    return Subject(saved, samples_of(photos), dataclasses.replace(Options(), **options), torch.device("cpu"))
+    chosen = dataclasses.replace(Options(), **options)
+    with mock.patch.object(trace, "to_onnx", _exported_once(name, size) if model is None else trace.to_onnx):
+        return Subject(saved, samples_of(photos), chosen, torch.device("cpu"))
+
+
+def _exported_once(name: str, size: int) -> Any:
+    export = trace.to_onnx
+
+    def once(*arguments: Any) -> Any:
+        if (name, size) not in _graphs:
+            _graphs[name, size] = export(*arguments)
+        return _graphs[name, size]
+
+    return once
