@@ -110,6 +110,6 @@ class ScriptedPerson:
         while self.left and count != most:
             before = self.left
             self.page.keyboard.press(self.key_of(answer(self.seen())))
-            self.page.wait_for_function("before => Number(document.body.dataset.left) < before", arg=before)
+            self.page.wait_for_selector(f"body:not([data-left='{before}'])")
             count += 1
         return count

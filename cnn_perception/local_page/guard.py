@@ -97,10 +97,10 @@ class Guard:
 
     def _token_in_cookie(self, scope: Scope) -> str:
         try:
-            found = SimpleCookie("; ".join(_values(scope, b"cookie"))).get(self._cookie)
+            cookies = SimpleCookie("; ".join(_values(scope, b"cookie")))
         except CookieError:  # of another program on this machine
             return ""
-        return found.value if found else ""
+        return str(cookies[self._cookie].value) if self._cookie in cookies else ""
 
 
 def _token_in_address(scope: Scope) -> str:

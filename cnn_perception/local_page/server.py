@@ -58,7 +58,7 @@ class LocalPage:
         try:
             import uvicorn
         except ImportError:
-            raise ConfigError("a page needs uvicorn and Starlette; pip install -r requirements/page.txt") from None
+            raise ConfigError("a page needs uvicorn; pip install -r requirements/page.txt") from None
         config = uvicorn.Config(
             Guard(app, self.port, self._token),
             loop="asyncio",

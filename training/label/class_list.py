@@ -10,7 +10,7 @@ from cnn_perception.errors import DataError
 from cnn_perception.label_text import NONE_OF_THESE
 from training.data import names
 from training.data_set.columns import CLASSES_FILE
-from training.label.saving import save
+from training.label.storage.saving import save
 
 _SEPARATORS = re.compile("[;|]")
 """What stands between the classes of one image."""

@@ -20,7 +20,7 @@ from cnn_perception.local_page.server import LocalPage, open_browser
 from training.data_set.table import table_file
 from training.label.server import application
 from training.label.session import Session
-from training.label.table_lock import locked
+from training.label.storage.table_lock import locked
 from training.label.worklist import Order, Worklist, answers_asked_for
 
 

@@ -19,8 +19,8 @@ from training.data_set.columns import STATES
 from training.label import pictures
 from training.label.answers import Answers
 from training.label.keys import COMMANDS
-from training.label.saving import NotSavedError
 from training.label.session import Decision, Session
+from training.label.storage.saving import NotSavedError
 
 _FILES = Path(__file__).parent / "templates"
 _MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript"}
@@ -35,7 +35,7 @@ def application(session: Session, answers: Answers, title: str) -> Starlette:
         answers: What it asks for.
         title: What the page is called.
     """
-    page = render("training.label", "label.html", title=title, none=NONE_OF_THESE)
+    page = render("training.label", "label.html", title=title, none_of_these=NONE_OF_THESE)
     setting = {
         "form": answers.form,
         "none": NONE_OF_THESE,
@@ -45,6 +45,9 @@ def application(session: Session, answers: Answers, title: str) -> Starlette:
 
     async def show_page(_: Request) -> Response:
         return Response(page, media_type="text/html")
+
+    async def show_no_icon(_: Request) -> Response:
+        return Response(status_code=204)
 
     async def show_setting(_: Request) -> Response:
         return JSONResponse(setting)
@@ -69,6 +72,7 @@ def application(session: Session, answers: Answers, title: str) -> Starlette:
     return Starlette(
         routes=[
             Route("/", show_page),
+            Route("/favicon.ico", show_no_icon),
             Route("/setting", show_setting),
             Route("/state", show_state),
             Route("/picture/{number:int}/{size}", show_picture),

@@ -11,10 +11,10 @@ from typing import Any
 from cnn_perception.errors import DataError
 from training.data_set.columns import BAG, CLUSTER, PART, PATH, REASON, STATE, State
 from training.label import class_list
-from training.label.journal import Change, Journal
 from training.label.keys import key_of
-from training.label.saving import NotSavedError
-from training.label.stored_table import StoredTable
+from training.label.storage.journal import Change, Journal
+from training.label.storage.saving import NotSavedError
+from training.label.storage.stored_table import StoredTable
 from training.label.worklist import PERSON, Order, Worklist, classes_used, doubt_of, guess_of, images_of, in_order
 
 _SHOWN = (PART, BAG, CLUSTER, REASON)

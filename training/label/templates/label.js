@@ -322,7 +322,9 @@ async function follow() {
 
 panel.showFields(form === "numbers" ? fields : []);
 panel.showKeys(commands);
-apply(await server.state(-1));
-await show(following(order.at(-1))[0] ?? order[0]);
+enqueue(async () => {
+  apply(await server.state(-1));
+  await show(following(order.at(-1))[0] ?? order[0]);
+  document.body.dataset.ready = "";
+});
 setInterval(follow, FOLLOW_MS);
-document.body.dataset.ready = "";

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.label.saving import not_saved
+from training.label.storage.saving import not_saved
 
 Cells = Mapping[str, str]
 

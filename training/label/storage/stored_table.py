@@ -9,8 +9,8 @@ from pathlib import Path
 from cnn_perception.errors import DataError
 from training.data_set.columns import STATE
 from training.data_set.table import DataSetTable
-from training.label.merging import merged
-from training.label.saving import NotSavedError, save
+from training.label.storage.merging import merged
+from training.label.storage.saving import NotSavedError, save
 from training.label.worklist import PERSON, Worklist
 
 

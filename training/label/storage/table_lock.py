@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cnn_perception.errors import DataError, printable
-from training.label.saving import not_saved
+from training.label.storage.saving import not_saved
 
 _LONGEST = 200
 
