@@ -60,7 +60,7 @@ def _label(options: argparse.Namespace) -> None:
     by = f"process {os.getpid()}{f' of {options.person}' * bool(options.person)} on port {page.port}"
     with locked(Path(os.path.realpath(file)), by):
         session = Session(Worklist(file, answers, options.person), options.order)
-        app = application(session, answers, title=options.table.name or str(options.table))
+        app = application(session, answers, title=Path(os.path.realpath(options.table)).name)
         print(printable(f"{file}: {session.summary()}"))
         print(f"{page.address}\nCtrl-C ends; every decision is on the disk", flush=True)
         if not options.no_browser:

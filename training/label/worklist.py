@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +11,11 @@ from typing import Literal
 
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.label_table import ListedFiles, Row, read_table
+from cnn_perception.label_text import NONE_OF_THESE
+from cnn_perception.model.spec import UNKNOWN
 from training.data_set.columns import BAG, CLASS, CLASSES, DOUBT, GUESS, PATH, STAMP, STATE
 from training.data_set.table import DataSetTable, state_of
+from training.label import class_list
 from training.label.answers import Answers, Numbers, OneClass, SeveralClasses
 
 Order = Literal["doubt", "time", "random"]
@@ -54,7 +58,8 @@ def answers_asked_for(file: Path, targets: Sequence[str], several: bool) -> Answ
 
     Args:
         file: The table.
-        targets: Columns of numbers, each `name` or `name:unit`; none for classes.
+        targets: Columns of numbers, each `name` or `name:unit`; none for classes, or for the numbers of which the
+            table has columns and the list of classes, or a recorder's scores, the names.
         several: Whether an image may have several classes, also where the table does not say so.
 
     Raises:
@@ -68,6 +73,9 @@ def answers_asked_for(file: Path, targets: Sequence[str], several: bool) -> Answ
         return SeveralClasses()
     if CLASS in header:
         return OneClass()
+    names = class_list.listed(file) or _scored(header)
+    if names and set(names) <= set(header):
+        return _numbers(names)
     raise DataError(
         f"{file}: has neither a column {CLASS!r} nor {CLASSES!r}; add one, or say by --targets which numbers to ask "
         "for, or by --several that an image may have several classes"
@@ -77,12 +85,13 @@ def answers_asked_for(file: Path, targets: Sequence[str], several: bool) -> Answ
 def classes_used(table: DataSetTable, answers: Answers) -> set[str]:
     """Returns the classes that a table names: as labels, as guesses, or by the scores of a recorder's model."""
     used = {name for row in table.rows for name in (*answers.read(row), *answers.guessed(guess_of(row)))}
-    return used | {name.removeprefix(_SCORE) for name in table.header if name.startswith(_SCORE)}
+    return used.union(_scored(table.header))
 
 
 def guess_of(row: Mapping[str, str]) -> str:
-    """Returns what a model answered to a row, as text; empty where none was asked."""
-    return row.get(GUESS) or row.get(_ANSWER, "")
+    """Returns what a model answered to a row, as a label is written; empty where none was asked."""
+    answer = row.get(_ANSWER, "")
+    return row.get(GUESS) or (NONE_OF_THESE if answer == UNKNOWN else answer)
 
 
 def doubt_of(row: Mapping[str, str]) -> float | None:
@@ -155,8 +164,14 @@ def _numbers(targets: Sequence[str]) -> Numbers:
     return Numbers(names, tuple(unit.strip() for _, _, unit in pairs))
 
 
+def _scored(header: Iterable[str]) -> list[str]:
+    """Returns the classes or numbers of a recorder's model."""
+    return [name.removeprefix(_SCORE) for name in header if name.startswith(_SCORE)]
+
+
 def _number(text: str) -> float | None:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None

@@ -32,6 +32,26 @@ def test_the_columns_say_what_is_asked_for_or_the_user_does(tmp_path):
         answers_asked_for(neither, (), several=False)
 
 
+def test_numbers_are_asked_for_where_the_list_of_names_or_a_recorders_scores_are_columns(tmp_path):
+    listed = write_table(tmp_path / "labels.csv", [{"path": "a.png", "angle": "", "speed": "", "stamp_ns": "1"}])
+    recorded = write_table(
+        tmp_path / "frames.csv", [{"path": "a.png", "angle": "", "answer": "0.5", "score angle": "0.5"}]
+    )
+    (tmp_path / "classes.txt").write_text("speed\nangle\n")
+
+    assert answers_asked_for(listed, (), several=False).columns == ("speed", "angle")
+    (tmp_path / "classes.txt").unlink()
+    assert answers_asked_for(recorded, (), several=False).columns == ("angle",)
+
+
+def test_a_model_that_answered_unknown_guesses_none_of_these_and_a_doubt_that_is_no_number_is_none(tmp_path):
+    rows = [{"path": "images/a.png", "class": "", "answer": "unknown", "doubt": "nan"}]
+    (shown,) = session_of(write_set(tmp_path / "set", rows)).view()["rows"]
+
+    assert shown["guess"] == ["none of these"]
+    assert shown["doubt"] is None
+
+
 @pytest.mark.parametrize("targets", [("",), ("a", "a"), ("path",), ("state:m",)])
 def test_numbers_that_cannot_be_columns_are_refused(tmp_path, targets):
     table = write_table(tmp_path / "t.csv", [{"path": "a.png", "class": ""}])
