@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -318,6 +319,12 @@ def test_everything_fits_the_screen_and_can_be_read_and_reached(visit, tmp_path,
 
     assert person.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert person.page.evaluate("document.querySelector('#picture img').getBoundingClientRect().height > 200")
+    boxes = "['#picture', '#about', '#guess', '#classes', '.others'].map((one) => document.querySelector(one))"
+    edges = person.page.evaluate(
+        f"{boxes}.map((one) => one.getBoundingClientRect()).map((one) => [one.top, one.bottom])"
+    )
+    below = edges if width < 700 else edges[2:]
+    assert all(upper[1] <= lower[0] for upper, lower in itertools.pairwise(below))
     texts = person.page.evaluate(CONTRASTS)
     assert len(texts) > 15
     assert {text: ratio for text, ratio in texts if ratio < 4.5} == {}  # WCAG 2.2, 1.4.3

@@ -44,7 +44,7 @@ function apply(change) {
     for (const number of rows.keys()) if (!there.has(number)) rows.delete(number);
     classes = change.classes;
     panel.showClasses(classes, (name, event) => clicked(event, () => choose(name)));
-    panel.showChosen(chosen);
+    showChosen();
   }
   panel.showProgress(all(), none);
   document.body.dataset.undo = change.undo;
@@ -65,6 +65,11 @@ function startingAnswer() {
   return form === "numbers" ? first : known(first);
 }
 
+function showChosen() {
+  panel.showChosen(chosen, row()?.guess ?? []);
+  if (inGrid) panel.showCommon(chosen.length || form === "several" ? inWords(chosen) : "the class whose key you press");
+}
+
 async function show(number) {
   leaveGrid();
   delete document.body.dataset.shown;
@@ -72,7 +77,7 @@ async function show(number) {
   current = number;
   chosen = startingAnswer();
   panel.showRow(row(), inWords);
-  panel.showChosen(chosen);
+  showChosen();
   panel.fieldsOf().forEach((field, place) => { field.value = chosen[place] ?? ""; });
   part("accepts").textContent = form === "one" ? "accept the guess" : "confirm";
   unseen = await pictures.show(part("picture"), number, "screen");
@@ -118,7 +123,7 @@ function choose(name) {
   } else {
     return label([name]);
   }
-  return panel.showChosen(chosen);
+  return showChosen();
 }
 
 function accept() {
@@ -134,8 +139,7 @@ function sayNone() {
   if (form === "numbers") throw new server.Refused("numbers are asked for here; s leaves the image out");
   if (!inGrid) return label(form === "one" ? [none] : []);
   chosen = form === "one" ? [none] : [];
-  panel.say(`all get ${form === "one" ? none : "no class"}`);
-  return panel.showChosen(chosen);
+  return showChosen();
 }
 
 function skip() {
@@ -182,7 +186,7 @@ async function toggleGrid() {
   part("picture").hidden = true;
   part("accepts").textContent = "accept all but the marked";
   part("about").textContent = `${shown.length} look-alikes; a click or a blank marks an exception`;
-  panel.showChosen(chosen);
+  showChosen();
   await grid.show(shown);
   document.body.dataset.grid = shown.length;
   return undefined;

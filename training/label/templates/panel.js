@@ -27,11 +27,15 @@ export function showClasses(classes, choose) {
   }));
 }
 
-export function showChosen(chosen) {
+export function showChosen(chosen, guess) {
   for (const button of part("classes").children) {
     button.setAttribute("aria-pressed", String(chosen.includes(button.dataset.class)));
+    button.classList.toggle("guessed", guess.includes(button.dataset.class));
   }
 }
+
+/** Shows what look-alikes get. */
+export const showCommon = (text) => part("guess").replaceChildren("all but the marked get ", element("b", text));
 
 /** Shows how many images each class has, and how many are left. */
 export function showProgress(rows, none) {
