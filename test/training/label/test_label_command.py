@@ -1,6 +1,6 @@
 """Owns: the command as a process: whom it answers, how it ends, and that nothing is lost however it ends.
 
-Leaves to others: the page in a browser (test_label_page), the guard's every rule (test_guard).
+Leaves to others: the page in a browser (test_label_page), the guard's every rule (test_page_guard).
 """
 
 from __future__ import annotations
