@@ -39,8 +39,9 @@ def test_the_address_with_the_token_is_answered_and_gives_a_cookie_that_no_scrip
     assert headers[b"set-cookie"] == b"cnn_perception_8123=secret-token; Path=/; HttpOnly; SameSite=Strict"
 
 
-def test_the_cookie_is_enough_from_then_on():
-    status, headers, _ = answer(HOST, COOKIE)
+@pytest.mark.parametrize("others", [b"", b'setting={"a": [1, 2]}; ', b"=; ;;\xff; a b=c; "])
+def test_the_cookie_is_enough_from_then_on_whatever_other_programs_have_set(others):
+    status, headers, _ = answer(HOST, (b"cookie", others + COOKIE[1]))
 
     assert status == 200
     assert b"set-cookie" not in headers
