@@ -104,6 +104,7 @@ def test_what_was_taken_back_is_not_taken_back_again_after_a_restart(table):
     say(session, 1, "ant")
     session.undo(-1)
     say(session, 2, "bee")
+    assert len((table.parent / ".labels.csv.undo").read_text().splitlines()) == 2
 
     again = session_of(table)
     again.undo(-1)
@@ -155,6 +156,23 @@ def test_a_full_disk_is_said_and_the_same_decision_is_kept_once_there_is_room(ta
     say(session, 1, "bee")
     assert on_disk(table)[:2] == [("ant", "labelled"), ("bee", "labelled")]
     session.undo(-1)
+    session.undo(-1)
+    assert on_disk(table) == [("", "")] * 4
+
+
+def test_a_decision_that_the_table_could_not_take_is_none_that_can_be_taken_back(table, monkeypatch):
+    session = session_of(table)
+    say(session, 0, "ant")
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", refused)
+        with pytest.raises(NotSavedError, match=r"cannot be written \(Permission denied\); make its folder writable"):
+            say(session, 1, "bee")
+
+    assert session.view()["undo"] == 1
     session.undo(-1)
     assert on_disk(table) == [("", "")] * 4
 
