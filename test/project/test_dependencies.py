@@ -29,6 +29,7 @@ RUNTIME: list[dict[str, set[str]]] = [
         "bag": {"apsw", "rosbags", "backports", "compression", "lz4", "numpy", "yaml"},
         "ros": ROS | {"numpy", "yaml"},
         "pages": {"numpy", "jinja2"},
+        "local_page": {"uvicorn"},
     },
     {
         "stream": {"numpy"},
@@ -72,6 +73,7 @@ TRAINING: list[dict[str, set[str]]] = [
     {"report": {"numpy", "torch", "torchvision", "matplotlib", "cv2", "onnx", "onnxruntime"}},
     {
         "check": set(),
+        "label": {"numpy", "cv2", "starlette"},
         "look": {"numpy", "torch", "PIL", "cv2", "sklearn", "tqdm"},
         "inspect": {"numpy", "torch", "onnx", "google"},
         "evaluate": {"numpy", "torch"},
@@ -237,7 +239,7 @@ def test_face_of_a_folder_gives_what_it_declares(folder):
 @pytest.mark.parametrize("folder", FACES, ids=lambda path: path.name)
 def test_face_of_a_folder_imports_nothing_heavy(folder):
     name = ".".join(folder.relative_to(ROOT).parts)
-    heavy = {"numpy", "cv2", "onnxruntime", "rclpy", "rosbags", "jinja2", "PIL"}
+    heavy = {"numpy", "cv2", "onnxruntime", "rclpy", "rosbags", "jinja2", "PIL", "uvicorn"}
     code = f"import sys, {name}; print(sorted({heavy!r} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -80,15 +81,15 @@ def test_torch_is_no_runtime_dependency():
 def test_everything_the_runtime_imports_is_a_declared_dependency():
     declared = exec_depends() | {name.removesuffix("-gpu") for name in requirements("runtime")}
 
-    assert {ROSDEP_KEYS.get(name, name) for name in third_party_imports()} <= declared
+    assert {ROSDEP_KEYS.get(name, name) for name in third_party_imports()} <= declared | requirements("page")
 
 
-def test_what_is_optional_is_said_alike_by_setup_py_and_requirements_and_needed_by_nothing():
-    (line,) = [x for x in (ROOT / "requirements" / "heic.txt").read_text().splitlines() if not x.startswith("#")]
+@pytest.mark.parametrize("extra", ["heic", "page"])
+def test_what_is_optional_is_said_alike_by_setup_py_and_requirements_and_not_needed_by_the_robot(extra):
+    lines = [x for x in (ROOT / "requirements" / f"{extra}.txt").read_text().splitlines() if not x.startswith("#")]
 
-    assert f'extras_require={{"heic": ["{line}"]}}' in (ROOT / "setup.py").read_text()
-    needed = exec_depends().union(*(requirements(name) for name in ("runtime", "training", "dev")))
-    assert not [name for name in needed if "heif" in name]
+    assert f'"{extra}": {json.dumps(lines)}' in (ROOT / "setup.py").read_text()
+    assert not requirements(extra) & (exec_depends() | requirements("runtime"))
 
 
 def test_the_parameter_file_holds_the_nodes_defaults():

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnn_perception.errors import DataError
+from cnn_perception.files import as_utf8
 from cnn_perception.label_table import read_table
 from training.data_set.columns import PATH, STATE, STATES, TABLE, State
-from training.run_files import replacing
 
 
 @dataclass(frozen=True)
@@ -60,18 +60,24 @@ class DataSetTable:
         empty = dict.fromkeys(self.header, "")
         return DataSetTable(self.file, self.header, (*self.rows, *({**empty, **row} for row in rows)))
 
+    def content(self) -> bytes:
+        """Returns what stands in the file once it is written."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.header, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        return as_utf8(text.getvalue())
+
     def write(self) -> None:
         """Writes the file: whole, or as it was before.
 
         Raises:
             DataError: If the disk is full or the folder cannot be written to.
         """
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self.header, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
+        from training.run_files import replacing  # imports torch, which who only reads can do without
+
         with replacing(self.file) as file:
-            file.write(text.getvalue().encode(errors="backslashreplace"))
+            file.write(self.content())
 
 
 def state_of(row: Mapping[str, str], label_columns: Sequence[str]) -> State:

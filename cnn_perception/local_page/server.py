@@ -1,0 +1,108 @@
+"""Serves a page on this machine alone until Ctrl-C, and opens it in the browser."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import sys
+import threading
+import webbrowser
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from cnn_perception.errors import ConfigError
+from cnn_perception.local_page.guard import HOST, TOKEN, App, Guard
+
+if TYPE_CHECKING:
+    import uvicorn
+
+_PATIENCE_S = 1
+"""How long requests that are being answered are waited for at the end."""
+_TOKEN_BYTES = 32
+
+
+class LocalPage:
+    """A page that is listened for from the moment on at which it is made.
+
+    Attributes:
+        port: On which it is.
+        address: For the browser of the person who started the program; it holds the secret token.
+    """
+
+    def __init__(self, port: int = 0) -> None:
+        """Takes a port; requests wait until `serve`.
+
+        Args:
+            port: Which; 0 takes a free one.
+
+        Raises:
+            ConfigError: If it cannot be had.
+        """
+        self._socket = _listening(port)
+        self.port: int = self._socket.getsockname()[1]
+        self._token = secrets.token_urlsafe(_TOKEN_BYTES)
+        self.address = f"http://{HOST}:{self.port}/?{TOKEN}={self._token}"
+        self._server: uvicorn.Server | None = None
+        self._ended = False
+
+    def serve(self, app: App) -> None:
+        """Answers requests until Ctrl-C or `stop`.
+
+        Args:
+            app: What answers those that the `Guard` lets through.
+
+        Raises:
+            ConfigError: If uvicorn is missing.
+        """
+        try:
+            import uvicorn
+        except ImportError:
+            raise ConfigError("a page needs uvicorn; pip install -r requirements/page.txt") from None
+        config = uvicorn.Config(
+            Guard(app, self.port, self._token),
+            loop="asyncio",
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_PATIENCE_S,
+        )
+        self._server = uvicorn.Server(config)
+        self._server.should_exit = self._ended
+        with suppress(KeyboardInterrupt):  # with which uvicorn ends after Ctrl-C, when all is answered
+            self._server.run(sockets=[self._socket])
+        self.close()
+
+    def stop(self) -> None:
+        """Ends `serve` from another thread."""
+        self._ended = True
+        if self._server is not None:
+            self._server.should_exit = True
+
+    def close(self) -> None:
+        """Gives the port back."""
+        self._socket.close()
+
+
+def open_browser(address: str) -> bool:
+    """Opens an address in the browser of the desktop, if there is one; returns whether it was tried."""
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return False  # a browser for the terminal would take it over
+    threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()  # some return when they are closed
+    return True
+
+
+def _listening(port: int) -> socket.socket:
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((HOST, port))
+        made.listen()
+    except (OSError, OverflowError) as error:
+        made.close()
+        reason = error.strerror if isinstance(error, OSError) else "there is no such port"
+        raise ConfigError(f"--port {port}: cannot be listened on ({reason}); take 0 for a free one") from None
+    return made

@@ -1,0 +1,83 @@
+"""The table in memory and the one on the disk: the same after every change, and the work of others never lost."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from cnn_perception.errors import DataError
+from training.data_set.columns import STATE
+from training.data_set.table import DataSetTable
+from training.label.storage.merging import merged
+from training.label.storage.saving import NotSavedError, save
+from training.label.worklist import PERSON, Worklist
+
+
+class StoredTable:
+    """A table that this program writes, and others may write, too.
+
+    Attributes:
+        table: As it is on the disk.
+    """
+
+    def __init__(self, worklist: Worklist) -> None:
+        """Reads the table.
+
+        Raises:
+            DataError: If it cannot be used.
+        """
+        self._worklist = worklist
+        self._file = Path(os.path.realpath(worklist.file))  # what replaces a link leaves its target alone
+        self._content = _content(self._file)
+        self.table = worklist.read()
+
+    @property
+    def decided_columns(self) -> tuple[str, ...]:
+        """Those that a decision fills in."""
+        person = [PERSON] if PERSON in self.table.header else []
+        return (*self._worklist.answers.columns, STATE, *person)
+
+    def write(self, table: DataSetTable) -> None:
+        """Brings a changed table to the disk; `take_over` comes before the change.
+
+        Raises:
+            NotSavedError: If it is not there; this one is as before.
+        """
+        content = table.content()
+        save(self._file, content)
+        self._content = content
+        self.table = table
+
+    def take_over(self, decided: Collection[str]) -> str | None:
+        """Takes over what somebody else has written into the file meanwhile.
+
+        Args:
+            decided: Paths of the rows on which this program has decided.
+
+        Returns:
+            None if the file is as it was; otherwise what is to be said.
+
+        Raises:
+            NotSavedError: If the file is no table any more, or not there; it can be put back.
+        """
+        content = _content(self._file)
+        if content == self._content:
+            return None
+        try:
+            found = merged(self.table, self._worklist.read(), decided, self.decided_columns)
+        except DataError as error:
+            raise NotSavedError(f"changed by another program meanwhile: {error}") from None
+        if found.has_lost:
+            self.write(found.table)
+        else:
+            self._content = content
+            self.table = found.table
+        return found.news
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise NotSavedError(f"{file}: cannot be read ({error.strerror}); put it back") from None
