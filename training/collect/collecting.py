@@ -17,13 +17,14 @@ from training.collect import choice
 from training.collect.options import CollectOptions
 from training.collect.parts import Place
 from training.collect.placing import place
-from training.collect.preparation import Say, known_images, labels_of, make_describer, require_apart
-from training.collect.set_folder import Labels, SetImages, SetWriter, answer_cells, label_cells, next_group, open_table
+from training.collect.preparation import KnownImages, Say, known_images, labels_of, make_describer, require_apart
+from training.collect.set_folder import Labels, SetWriter, answer_cells, label_cells, next_group, open_table
 from training.collect.sources.finding import find
 from training.collect.sources.frame import Source, SourceFrame
 from training.collect.survey import Candidate, Survey, survey
 from training.data_set import columns
 from training.data_set.table import DataSetTable
+from training.run_files import make_folder
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,10 @@ class _Chosen:
     reason: str
     cluster: str = ""
 
-    def cells(self, labels: Labels) -> dict[str, str]:
-        """Returns the cells of its row beside those of its origin."""
+    @property
+    def cells(self) -> dict[str, str]:
+        """The cells of its row beside those of its origin and its label."""
         return {
-            **label_cells(self.candidate.cells, labels),
             **answer_cells(self.candidate.answer),
             columns.PART: self.place.part,
             columns.BAG: self.place.bag,
@@ -81,17 +82,18 @@ def collect(options: CollectOptions, say: Say) -> Outcome:
         DataError: If no source can be read, the data set is of another kind, or it cannot be written.
     """
     sources = find(options.bags, options.images, options.recorded, options.topics, options.overrides)
-    for source in sources:
-        require_apart(options.output, source.path)
+    for path in (*options.bags, *options.images, *options.recorded, *(source.path for source in sources)):
+        require_apart(options.output, path)
     describer = make_describer(options)
     labels = labels_of(options, describer)
     table = open_table(options.output, labels)
-    images = known_images(table, describer, say)
-    found = survey(sources, describer, images, options.min_distance, say)
+    make_folder(options.output)
+    known = known_images(table, describer, say)
+    found = survey(sources, describer, known.fingerprints, options.min_distance, say)
     if not task_of(labels.task).has_classes:
         found = dataclasses.replace(found, candidates=_scaled(found.candidates))
     placement = place(found, table, options.division, options.budget)
-    chosen = _grouped(_choose(found.candidates, placement.places, images, options), table)
+    chosen = _grouped(_choose(found.candidates, placement.places, known, options), table)
     writer = SetWriter(table, labels)
     interrupted = _write(chosen, writer, labels, found, say)
     in_gaps = placement.places.count(None)
@@ -111,13 +113,13 @@ def _scaled(candidates: Iterable[Candidate]) -> list[Candidate]:
 
 
 def _choose(
-    candidates: Sequence[Candidate], places: Sequence[Place | None], images: SetImages, options: CollectOptions
+    candidates: Sequence[Candidate], places: Sequence[Place | None], known: KnownImages, options: CollectOptions
 ) -> list[_Chosen]:
     usable = [(one, where) for one, where in zip(candidates, places, strict=True) if where is not None]
     if not usable:
         return []
     vectors = np.stack([one.vector for one, _ in usable])
-    covered = np.stack(images.vectors) if images.vectors else vectors[:0]
+    covered = np.stack(known.vectors) if known.vectors else vectors[:0]
     answers = [one.answer for one, _ in usable]
     found = choice.choose(vectors, answers, covered, options.budget, options.doubt_share)
     return [_Chosen(*usable[one.index], one.reason) for one in found]
@@ -135,12 +137,13 @@ def _grouped(chosen: Sequence[_Chosen], table: DataSetTable) -> list[_Chosen]:
 
 def _write(chosen: Sequence[_Chosen], writer: SetWriter, labels: Labels, found: Survey, say: Say) -> bool:
     """Writes images and table; returns whether Ctrl-C ended it, with what was written by then in the table."""
+    if not chosen:
+        return False
     say(f"writing {len(chosen)} images to {writer.table.file.parent}")
     interrupted = False
     try:
         for one, frame in tqdm(_read_again(chosen, found), total=len(chosen), desc="writing", disable=None):
-            content, suffix = _file_of(frame)
-            writer.add(frame.origin, content, suffix, one.cells(labels))
+            writer.add(frame.origin, *_file_of(frame), one.cells | _label_of(one, labels, found))
     except KeyboardInterrupt:
         interrupted = True
     except DataError:
@@ -150,18 +153,28 @@ def _write(chosen: Sequence[_Chosen], writer: SetWriter, labels: Labels, found: 
     return interrupted
 
 
+def _label_of(one: _Chosen, labels: Labels, found: Survey) -> dict[str, str]:
+    """Returns the label that a person gave in the source's table; one that is none here is said and left out."""
+    try:
+        return label_cells(one.candidate.cells, labels)
+    except DataError as error:
+        found.damage.append(f"{one.candidate.source.path}: {error}; the image is not labelled")
+        return {}
+
+
 def _read_again(chosen: Sequence[_Chosen], found: Survey) -> Iterator[tuple[_Chosen, SourceFrame]]:
-    """Yields each chosen frame with its content; one that cannot be read a second time is counted."""
+    """Yields each chosen frame with its content; one that is another now is said and left out."""
     of_source: dict[Source, dict[int, _Chosen]] = {}
     for one in chosen:
         of_source.setdefault(one.candidate.source, {})[one.candidate.origin.index] = one
     for source, wanted in of_source.items():
         with source.opened(wanted) as opened:
             for frame in opened.frames:
-                if isinstance(frame.content, FrameError):
-                    found.damage.append(f"{source.path}: changed while it was read: {frame.content}")
+                one = wanted[frame.origin.index]
+                if isinstance(frame.content, FrameError) or frame.origin != one.candidate.origin:
+                    found.damage.append(f"{source.path}: {one.candidate.origin.stem} changed while it was read")
                 else:
-                    yield wanted[frame.origin.index], frame
+                    yield one, frame
 
 
 def _file_of(frame: SourceFrame) -> tuple[bytes, str]:

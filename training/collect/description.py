@@ -34,8 +34,16 @@ _SMALL = InputSpec(_SIDE, _SIDE, "squash", 1.0, "bilinear", *_COLOURS)
 
 @dataclass(frozen=True, eq=False)
 class Description:
-    """What is known of a picture once it was looked at; `answer` is None without a model."""
+    """What is known of a picture once it was looked at.
 
+    Attributes:
+        look: Its edges and colours: what near duplicates in time are known by. A network that has learned its classes
+            finds pictures of one class alike that a person would not.
+        vector: What it is like, for the choice.
+        answer: What a model says of it; None without one.
+    """
+
+    look: Vector
     vector: Vector
     answer: Answer | None
 
@@ -87,34 +95,26 @@ class Describer:
 
     Attributes:
         models: Say what they are; None says nothing.
-        features: Say what they are like; None takes the model's own embedding, which there must then be.
+        features: Say what they are like, in place of the model's embedding, or of edges and colours without one.
     """
 
-    models: Models | None
-    features: Features | None
-
-    def vector(self, image: RgbImage) -> Vector:
-        """Returns what a picture is like.
-
-        Raises:
-            FrameError: If the model fails, or returned NaN.
-        """
-        if self.features is not None:
-            return self.features(image)
-        assert self.models is not None
-        return unit(self.models.pipeline.recognise(image).embedding)
+    models: Models | None = None
+    features: Features | None = None
 
     def __call__(self, image: RgbImage) -> Description:
-        """Returns what a picture is like, and what the models say of it.
+        """Returns what is known of a picture.
 
         Raises:
             FrameError: If a model fails, or returned NaN.
         """
+        look = edges_and_colours(image)
+        vector = look if self.features is None else self.features(image)
         if self.models is None:
-            return Description(self.vector(image), None)
+            return Description(look, vector, None)
         prediction = self.models.pipeline.recognise(image)
-        vector = unit(prediction.embedding) if self.features is None else self.features(image)
-        return Description(vector, self.models.answer(prediction, image))
+        if self.features is None:
+            vector = unit(prediction.embedding)
+        return Description(look, vector, self.models.answer(prediction, image))
 
 
 def load_models(model: Path, shadow: Path | None) -> Models:

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -69,20 +69,6 @@ class Place:
     bag: str
 
 
-@dataclass
-class Span:
-    """The frames of a recording: when each was received, nanoseconds; no times for files."""
-
-    times_ns: list[int] = field(default_factory=list)
-    count: int = 0
-
-    def add(self, time_ns: int | None) -> None:
-        """Adds a frame."""
-        self.count += 1
-        if time_ns is not None:
-            self.times_ns.append(time_ns)
-
-
 @dataclass(frozen=True)
 class Ends:
     """The parts of one recording, one after the other in time.
@@ -112,15 +98,15 @@ def part_of_bag(bag: str, part: Part) -> str:
     return bag if part == "train" else f"{bag}_{part}"
 
 
-def ends_of(bag: str, span: Span, division: Division) -> Ends:
+def ends_of(bag: str, times_ns: Sequence[int], division: Division) -> Ends:
     """Divides one recording in time, by shares of its frames; what has no frames of its own is left out.
 
     Args:
         bag: Its name.
-        span: Its frames, which have times.
+        times_ns: When its frames came, in any order; at least one.
         division: The shares.
     """
-    times_ns = sorted(span.times_ns)
+    times_ns = sorted(times_ns)
     before = 0.0
     starts: list[tuple[Part, int]] = []
     for (_, share), (held, _) in itertools.pairwise(division.shares.items()):

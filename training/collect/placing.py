@@ -41,11 +41,11 @@ def place(found: Survey, table: DataSetTable, division: Division, budget: int | 
         budget: How many candidates are going to be chosen; None for all.
     """
     known = _parts_of(table)
-    divided = [bag for bag in found.spans if _is_divided(bag, known)]
-    if not known and len(found.spans) == 1:
-        divided = list(found.spans)
+    divided = [bag for bag in found.times_ns if _is_divided(bag, known)]
+    if not known and len(found.times_ns) == 1:
+        divided = list(found.times_ns)
     counts = Counter(row[columns.BAG] for row in table.rows if row[columns.BAG] in known)
-    counts.update(_expected(found, set(found.spans) - set(divided), budget))
+    counts.update(_expected(found, set(found.times_ns) - set(divided), budget))
     of_bag = parts.whole_bags(counts, known, division)
     places: dict[int, Place | None] = {
         index: Place(of_bag[one.origin.bag], one.origin.bag)
@@ -54,7 +54,7 @@ def place(found: Survey, table: DataSetTable, division: Division, budget: int | 
     }
     for bag in divided:
         places |= _within(bag, found, division)
-    new = {bag: of_bag[bag] for bag in found.spans if bag not in divided and bag not in known}
+    new = {bag: of_bag[bag] for bag in found.times_ns if bag not in divided and bag not in known}
     how = _in_words(new, [bag for bag in divided if division.shares.keys() != {"train"}], found)
     return Placement(tuple(places[index] for index in range(len(found.candidates))), how)
 
@@ -100,8 +100,8 @@ def _within(bag: str, found: Survey, division: Division) -> dict[int, Place | No
     rows = [index for index, one in enumerate(found.candidates) if one.origin.bag == bag]
     if not rows:
         return {}
-    if found.spans[bag].times_ns:
-        ends = parts.ends_of(bag, found.spans[bag], division)
+    if found.times_ns[bag]:
+        ends = parts.ends_of(bag, found.times_ns[bag], division)
         return {row: ends.place(found.candidates[row].origin.time_ns or 0) for row in rows}
     groups = look_alikes(np.stack([found.candidates[row].vector for row in rows]), [""] * len(rows))
     drawn = parts.by_groups(groups.tolist(), division)
@@ -113,6 +113,6 @@ def _in_words(new: Mapping[str, Part], divided: Sequence[str], found: Survey) ->
     counts = Counter(new.values())
     told = [f"{count} whole {'recording' if count == 1 else 'recordings'} to {part}" for part, count in counts.items()]
     for bag in divided:
-        is_timed = bool(found.spans[bag].times_ns)
+        is_timed = bool(found.times_ns[bag])
         told.append(f"{bag} by time, its end is held out" if is_timed else f"{bag} by chance, look-alikes together")
     return ", ".join(told) or "the recordings stay in their parts"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
@@ -10,13 +11,13 @@ from tqdm import tqdm
 from cnn_perception.errors import ConfigError, FrameError
 from cnn_perception.evaluation.replay import in_order
 from cnn_perception.files import require_outside
-from cnn_perception.image.messages import RgbImage, read_image
+from cnn_perception.image.messages import read_image
 from cnn_perception.model.spec import Task
 from cnn_perception.tasks.registry import task_of
 from training.collect import description
 from training.collect.description import Describer, Features, Vector
 from training.collect.options import CollectOptions
-from training.collect.set_folder import Labels, SetImages
+from training.collect.set_folder import Fingerprint, Labels, fingerprint_of_row
 from training.data import classes_file
 from training.data_set import classes, columns
 from training.data_set.table import DataSetTable, read
@@ -25,12 +26,12 @@ Say = Callable[[str], object]
 
 
 def require_apart(output: Path, source: Path) -> None:
-    """Refuses a data set in what is read, and the other way round.
+    """Refuses a data set in a folder that is read, and the other way round.
 
     Raises:
         ConfigError: If one lies in the other.
     """
-    require_outside(output, source if source.is_dir() else source.parent)
+    require_outside(output, source)
     if output.is_dir() and source.resolve().is_relative_to(output.resolve()):
         raise ConfigError(f"{source}: lies in --output {output}; choose another --output")
 
@@ -46,9 +47,9 @@ def make_describer(options: CollectOptions) -> Describer:
 
 
 def _features(options: CollectOptions) -> Features | None:
-    """Returns what says what looks alike; None for the model's own embedding."""
+    """Returns the network that says what looks alike; None where none was named."""
     if options.checkpoint is None and options.backbone is None:
-        return None if options.model is not None else description.edges_and_colours
+        return None
     from training.collect import network_features  # takes seconds, and is not needed with a model file
 
     if options.checkpoint is not None:
@@ -92,22 +93,36 @@ def _task_of_set(folder: Path) -> Task:
     return "regression" if is_of_numbers and classes.read(folder) else "multiclass"
 
 
-def known_images(table: DataSetTable, describer: Describer, say: Say) -> SetImages:
+@dataclass
+class KnownImages:
+    """The images that a data set has already.
+
+    Attributes:
+        vectors: (D,) each, what those that can be read are like.
+        fingerprints: By which they are known again.
+    """
+
+    vectors: list[Vector] = field(default_factory=list)
+    fingerprints: set[Fingerprint] = field(default_factory=set)
+
+
+def known_images(table: DataSetTable, describer: Describer, say: Say) -> KnownImages:
     """Looks at the images that the data set has already; those that cannot be read any more are left out."""
-    images = SetImages()
+    known = KnownImages()
     if not table.rows:
-        return images
+        return known
     say(f"looking at the {len(table.rows)} images of {table.file.parent}")
 
-    def look(row: Mapping[str, str]) -> tuple[RgbImage, Vector] | None:
+    def look(row: Mapping[str, str]) -> tuple[Fingerprint, Vector] | None:
         try:
             image = read_image(table.file.parent / row[columns.PATH])
-            return image, describer.vector(image)
+            return fingerprint_of_row(row, image), describer(image).vector
         except FrameError:
             return None
 
-    seen = tqdm(in_order(look, table.rows), total=len(table.rows), desc="data set", unit="image", disable=None)
-    for row, found in zip(table.rows, seen, strict=True):
+    seen = in_order(look, table.rows)
+    for found in tqdm(seen, total=len(table.rows), desc="data set", unit="image", disable=None):
         if found is not None:
-            images.add(row, *found)
-    return images
+            known.fingerprints.add(found[0])
+            known.vectors.append(found[1])
+    return known

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,9 @@ from pathlib import Path
 from cnn_perception import files
 from cnn_perception.errors import DataError
 from cnn_perception.image.messages import RgbImage
+from cnn_perception.label_text import NONE_OF_THESE, SEPARATOR
 from cnn_perception.model.spec import Task
 from cnn_perception.tasks.registry import task_of
-from training.collect.description import Vector
 from training.collect.sources.frame import Answer, Origin
 from training.data_set import classes, columns
 from training.data_set.table import DataSetTable, read
@@ -70,41 +69,47 @@ def open_table(folder: Path, labels: Labels) -> DataSetTable:
             f"{file}: has no column {missing[0]!r} for the labels of a {labels.task} model ({labels.source}); collect "
             "into another --output"
         )
+    for ours, other in ((columns.PART, "split"), (columns.BAG, "group")):
+        if other in table.header:
+            raise DataError(f"{file}, line 1: the column {other!r} is called {ours!r} in a data set; rename it")
     there = classes.read(folder)
     if there and (new := [name for name in labels.names if name not in there]):
         raise DataError(
             f"{folder / columns.CLASSES_FILE}: has no class {new[0]!r}, which {labels.source} has; add it there, or "
             "collect into another --output"
         )
-    return table.with_columns(_COLUMNS)
+    return _with_parts(table.with_columns(_COLUMNS))
 
 
-class SetImages:
-    """The images that a data set has already.
+def _with_parts(table: DataSetTable) -> DataSetTable:
+    """Returns a table whose images have parts: the training's where somebody made it without any."""
+    if any(row[columns.PART] for row in table.rows):
+        return table
+    rows = tuple({**row, columns.PART: "train"} for row in table.rows)
+    return DataSetTable(table.file, table.header, rows)
 
-    Attributes:
-        vectors: (m, D) what those that can be read are like.
+
+Fingerprint = tuple[str, int | None, bytes]
+"""By which a frame is known again: its topic, its stamp, and a digest of its pixels."""
+
+
+def fingerprint(topic: str, stamp_ns: int | None, image: RgbImage) -> Fingerprint:
+    """Returns by what a frame is known again: a recording may be renamed or moved, and two may share stamps.
+
+    Args:
+        topic: On which it came; empty for a file.
+        stamp_ns: Of its header; None for a file.
+        image: Its pixels.
     """
+    digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
+    digest.update(image.tobytes())
+    return topic, stamp_ns, digest.digest()
 
-    def __init__(self) -> None:
-        """Begins with none."""
-        self.vectors: list[Vector] = []
-        self._known: dict[tuple[str, int | None], set[bytes]] = defaultdict(set)
 
-    def add(self, row: Mapping[str, str], image: RgbImage, vector: Vector) -> None:
-        """Adds the image of a row."""
-        stamp = row[columns.STAMP]
-        is_stamped = stamp.lstrip("-").isdecimal()
-        self._known[row[columns.TOPIC], int(stamp) if is_stamped else None].add(_digest(image))
-        self.vectors.append(vector)
-
-    def hold(self, origin: Origin, image: RgbImage) -> bool:
-        """Returns whether a frame is among them: of the same topic and stamp, and pixel by pixel the same.
-
-        A recording may be renamed or moved, and two may have stamps in common.
-        """
-        found = self._known.get((origin.topic, origin.stamp_ns))
-        return found is not None and _digest(image) in found
+def fingerprint_of_row(row: Mapping[str, str], image: RgbImage) -> Fingerprint:
+    """Returns the fingerprint of the image of a row."""
+    stamp = row[columns.STAMP]
+    return fingerprint(row[columns.TOPIC], int(stamp) if stamp.lstrip("-").isdecimal() else None, image)
 
 
 class SetWriter:
@@ -207,10 +212,18 @@ def answer_cells(answer: Answer | None) -> dict[str, str]:
 
 
 def label_cells(cells: Mapping[str, str], labels: Labels) -> dict[str, str]:
-    """Returns the labels that a person has given in another table; none where a cell of them is empty or missing."""
+    """Returns the labels that a person has given in another table; none where a cell of them is empty or missing.
+
+    Raises:
+        DataError: If they are no labels of this data set.
+    """
     given = {name: cells.get(name, "") for name in labels.columns}
     if not given or not all(given.values()):
         return {}
+    if labels.names and NONE_OF_THESE not in given.values():
+        task = task_of(labels.task)
+        for text in given.values() if task.has_classes else [SEPARATOR.join(given.values())]:
+            task.truth_of_text(text, labels.names, "a label of the recorder's table")
     return {**given, columns.STATE: "labelled"}
 
 
@@ -222,9 +235,3 @@ def _write(path: Path, content: bytes) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DataError(f"{path}: disk full; free some space, and run the same command again") from None
         raise DataError(f"{path}: cannot be written ({error.strerror}); choose another --output") from None
-
-
-def _digest(image: RgbImage) -> bytes:
-    digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
-    digest.update(image.tobytes())
-    return digest.digest()

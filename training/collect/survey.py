@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,8 +13,7 @@ from cnn_perception.errors import DataError, FrameError
 from cnn_perception.evaluation.replay import in_order
 from cnn_perception.image.messages import decode
 from training.collect.description import Describer, Description, Vector
-from training.collect.parts import Span
-from training.collect.set_folder import SetImages
+from training.collect.set_folder import Fingerprint, fingerprint
 from training.collect.sources.frame import Answer, Origin, Source, SourceFrame
 
 
@@ -27,7 +26,7 @@ class Candidate:
         origin: Where it comes from.
         vector: What it is like.
         answer: What a model says of it.
-        labels: The row of the source's own table, which a person may have filled in.
+        cells: The row of the source's own table, which a person may have filled in.
     """
 
     source: Source
@@ -43,20 +42,22 @@ class Survey:
 
     Attributes:
         candidates: The frames that may be chosen.
-        spans: When the frames of each recording came, by its name.
+        times_ns: When the good frames of each source came, by its name in the data set; no times of files.
         frames: How many were read, good and bad.
         alike: How many look like the one before them.
-        known: How many are in the data set already.
+        known: How many are in the data set already, or came twice.
+        fingerprints: Of the data set's images and of the candidates.
         bad: How many cannot be used, by reason.
         damage: What cannot be read of the sources, a line each.
         interrupted: Whether Ctrl-C ended it.
     """
 
     candidates: list[Candidate] = field(default_factory=list)
-    spans: dict[str, Span] = field(default_factory=dict)
+    times_ns: dict[str, list[int]] = field(default_factory=dict)
     frames: int = 0
     alike: int = 0
     known: int = 0
+    fingerprints: set[Fingerprint] = field(default_factory=set)
     bad: Counter[str] = field(default_factory=Counter)
     damage: list[str] = field(default_factory=list)
     interrupted: bool = False
@@ -64,17 +65,17 @@ class Survey:
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """A frame that was looked at: `found` is why it cannot be used, None where the data set has it already."""
+    """A frame that was looked at."""
 
     frame: SourceFrame
-    found: Description | FrameError
-    is_known: bool = False
+    fingerprint: Fingerprint
+    description: Description
 
 
 def survey(
     sources: Sequence[Source],
     describer: Describer,
-    images: SetImages,
+    fingerprints: Collection[Fingerprint],
     min_distance: float,
     say: Callable[[str], object],
 ) -> Survey:
@@ -83,17 +84,17 @@ def survey(
     Args:
         sources: What is read, one after the other.
         describer: Looks at each frame.
-        images: What the data set has already.
+        fingerprints: Of the images that the data set has already.
         min_distance: A frame that is nearer than this to the last one kept of its topic is left out.
         say: Is told what is read now.
 
     Raises:
         DataError: If not one frame can be used; says why.
     """
-    found = Survey()
+    found = Survey(fingerprints=set(fingerprints))
     for source in sources:
         try:
-            _read(source, describer, images, min_distance, found, say)
+            _read(source, describer, min_distance, found, say)
         except DataError as error:
             if len(sources) == 1:
                 raise
@@ -107,53 +108,55 @@ def survey(
 
 
 def _read(
-    source: Source,
-    describer: Describer,
-    images: SetImages,
-    min_distance: float,
-    found: Survey,
-    say: Callable[[str], object],
+    source: Source, describer: Describer, min_distance: float, found: Survey, say: Callable[[str], object]
 ) -> None:
     say(f"reading {source.path}")
     kept: dict[str, Vector] = {}
     with source.opened() as opened:
         try:
-            seen = in_order(lambda frame: _look(frame, describer, images), opened.frames)
+            seen = in_order(lambda frame: _look(frame, describer), opened.frames)
             for one in tqdm(seen, total=opened.count, desc=source.bag, unit="frame", disable=None):
-                _add(source, one, kept, min_distance, found)
+                _count(one, source.bag, found)
+                if isinstance(one, _Seen):
+                    _add(source, one, kept, min_distance, found)
         finally:
             found.damage += opened.damage
 
 
-def _look(frame: SourceFrame, describer: Describer, images: SetImages) -> _Seen:
+def _look(frame: SourceFrame, describer: Describer) -> _Seen | FrameError:
     try:
         if isinstance(frame.content, FrameError):
             raise frame.content
         image = decode(frame.content)
-        is_known = images.hold(frame.origin, image)
-        return _Seen(frame, Description(describer.vector(image), None) if is_known else describer(image), is_known)
+        origin = frame.origin
+        return _Seen(frame, fingerprint(origin.topic, origin.stamp_ns, image), describer(image))
     except FrameError as error:
-        return _Seen(frame, error)
+        return error
+
+
+def _count(seen: _Seen | FrameError, bag: str, found: Survey) -> None:
+    found.frames += 1
+    times_ns = found.times_ns.setdefault(bag, [])
+    if isinstance(seen, FrameError):
+        found.bad[seen.reason] += 1
+    elif (time_ns := seen.frame.origin.time_ns) is not None:
+        times_ns.append(time_ns)
 
 
 def _add(source: Source, seen: _Seen, kept: dict[str, Vector], min_distance: float, found: Survey) -> None:
     origin = seen.frame.origin
-    found.frames += 1
-    found.spans.setdefault(origin.bag, Span()).add(origin.time_ns)
-    if isinstance(seen.found, FrameError):
-        found.bad[seen.found.reason] += 1
-        return
-    vector = seen.found.vector
+    look = seen.description.look
     before = kept.get(origin.topic)
-    if seen.is_known:
+    if seen.fingerprint in found.fingerprints:
         found.known += 1
-    elif before is not None and float(np.linalg.norm(vector - before)) < min_distance:
+    elif before is not None and float(np.linalg.norm(look - before)) < min_distance:
         found.alike += 1
         return
     else:
-        answer = seen.found.answer or seen.frame.answer
-        found.candidates.append(Candidate(source, origin, vector, answer, dict(seen.frame.cells)))
-    kept[origin.topic] = vector
+        answer = seen.description.answer or seen.frame.answer
+        found.fingerprints.add(seen.fingerprint)
+        found.candidates.append(Candidate(source, origin, seen.description.vector, answer, dict(seen.frame.cells)))
+    kept[origin.topic] = look
 
 
 def _reasons(found: Survey) -> str:

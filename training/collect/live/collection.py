@@ -14,7 +14,6 @@ from cnn_perception.image.messages import decode, encoded_from_message, nanoseco
 from training.collect import choice, parts
 from training.collect.description import Describer, Vector
 from training.collect.options import CollectOptions
-from training.collect.parts import Span
 from training.collect.placing import part_of_new
 from training.collect.set_folder import SetWriter, answer_cells, next_group
 from training.collect.sources.bag_frames import camera_of
@@ -50,9 +49,10 @@ class Collection:
         self._clock_s = clock_s
         self._bag = f"live_{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}"
         self._part = part_of_new(self._bag, writer.table, options.division)
+        self._look: Vector | None = None
         self._vectors: list[Vector] = []
         self._guesses: list[str] = []
-        self._span = Span()
+        self._times_ns: list[int] = []
         self._saved_s = clock_s()
 
     @property
@@ -83,18 +83,20 @@ class Collection:
         image = decode(content)
         seen = self._describer(image)
         is_wanted = self._options.trigger != "rate"
-        if not is_wanted and self._is_alike(seen.vector):
+        if not is_wanted and self._is_alike(seen.look):
             self.alike += 1
             return ""
         stamp_ns = nanoseconds(message.header.stamp)
         stem = f"{safe_name(self._bag)}/{stamp_ns}"
-        origin = Origin(self.count, self._bag, topic, camera_of(topic), stamp_ns, time.time_ns(), stem)
+        received_ns = time.time_ns()
+        origin = Origin(self.count, self._bag, topic, camera_of(topic), stamp_ns, received_ns, stem)
         data, suffix = as_file(content, image)
         about = {columns.PART: self._part or "train", columns.REASON: self._options.trigger}
         path = self._writer.add(origin, data, suffix, {**answer_cells(seen.answer), **about})
+        self._look = seen.look
         self._vectors.append(seen.vector)
         self._guesses.append("" if seen.answer is None else seen.answer.guess)
-        self._span.add(origin.time_ns)
+        self._times_ns.append(received_ns)
         if is_wanted or self._clock_s() - self._saved_s > _SAVED_EVERY_S:
             self._writer.save()
             self._saved_s = self._clock_s()
@@ -111,11 +113,11 @@ class Collection:
         numbers = choice.group_numbers(np.stack(self._vectors), self._guesses, next_group(self._writer.table))
         self._writer.amend([{columns.CLUSTER: number} for number in numbers])
         if self._part is None:
-            ends = parts.ends_of(self._bag, self._span, self._options.division.without_gap())
-            places = [ends.place(time_ns) for time_ns in self._span.times_ns]
+            ends = parts.ends_of(self._bag, self._times_ns, self._options.division.without_gap())
+            places = [ends.place(time_ns) for time_ns in self._times_ns]
             self._writer.amend([{columns.PART: one.part, columns.BAG: one.bag} for one in places if one is not None])
         self._writer.save()
 
-    def _is_alike(self, vector: Vector) -> bool:
-        distance = np.linalg.norm(vector - self._vectors[-1]) if self._vectors else np.inf
+    def _is_alike(self, look: Vector) -> bool:
+        distance = np.inf if self._look is None else np.linalg.norm(look - self._look)
         return float(distance) < self._options.min_distance
