@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -151,11 +152,5 @@ def by_groups(groups: Sequence[int], division: Division) -> list[Part]:
         groups: Of each picture.
         division: The shares, and the seed.
     """
-    order = np.random.default_rng(division.seed).permutation(max(groups, default=-1) + 1)
-    sizes = np.bincount(np.array(groups, np.int64), minlength=len(order))
-    lacking = {part: share * len(groups) for part, share in division.shares.items()}
-    parts: dict[int, Part] = {}
-    for group in order[np.argsort(-sizes[order], kind="stable")].tolist():
-        parts[group] = max(lacking, key=lambda part: lacking[part])
-        lacking[parts[group]] -= sizes[group]
-    return [parts[group] for group in groups]
+    of_group = whole_bags(Counter(map(str, groups)), {}, division)
+    return [of_group[str(group)] for group in groups]
