@@ -17,7 +17,15 @@ from training.collect import choice
 from training.collect.options import CollectOptions
 from training.collect.parts import Place
 from training.collect.placing import place
-from training.collect.preparation import KnownImages, Say, known_images, labels_of, make_describer, require_apart
+from training.collect.preparation import (
+    KnownImages,
+    Say,
+    known_images,
+    labels_of,
+    make_describer,
+    require_apart,
+    require_folder,
+)
 from training.collect.set_folder import Labels, SetWriter, answer_cells, label_cells, next_group, open_table
 from training.collect.sources.finding import find
 from training.collect.sources.frame import Source, SourceFrame
@@ -81,6 +89,7 @@ def collect(options: CollectOptions, say: Say) -> Outcome:
         ModelError: If a model file cannot be used.
         DataError: If no source can be read, the data set is of another kind, or it cannot be written.
     """
+    require_folder(options.output)
     sources = find(options.bags, options.images, options.recorded, options.topics, options.overrides)
     for path in (*options.bags, *options.images, *options.recorded, *(source.path for source in sources)):
         require_apart(options.output, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,16 @@ from training.data_set import classes, columns
 from training.data_set.table import DataSetTable, read
 
 Say = Callable[[str], object]
+
+
+def require_folder(output: Path) -> None:
+    """Refuses a data set where a file lies.
+
+    Raises:
+        ConfigError: If the path is there and no folder.
+    """
+    if os.path.lexists(output) and not output.is_dir():
+        raise ConfigError(f"--output {output}: is no folder; choose another")
 
 
 def require_apart(output: Path, source: Path) -> None:

@@ -162,7 +162,7 @@ def test_training_takes_the_parts_of_what_was_labelled(tmp_path: Path, output: P
     assert [sample.part for sample in found.samples] == [row["part"] for row in rows]
 
 
-def test_depth_and_activations_are_no_pictures_and_several_cameras_need_a_name(tmp_path: Path, collect, capsys) -> None:
+def test_one_of_several_cameras_has_to_be_named(tmp_path: Path, collect, capsys) -> None:
     times = [START_NS, START_NS + 1]
     bag = write_bag(tmp_path / "d", [(f"/{n}/image", t, tiny_bag.raw(flat((9, 9, 9)), t)) for n, t in enumerate(times)])
     code, rows = collect("--bag", bag)

@@ -26,7 +26,7 @@ from cnn_perception.ros import process, topics
 from cnn_perception.ros.latest_subscription import LatestSubscription, SubscriptionSet
 from training.collect.live.collection import Collection
 from training.collect.options import CollectOptions
-from training.collect.preparation import labels_of, make_describer
+from training.collect.preparation import labels_of, make_describer, require_folder
 from training.collect.set_folder import SetWriter, open_table
 
 _KINDS: dict[str, type[Image] | type[CompressedImage]] = {
@@ -143,10 +143,12 @@ class CollectNode(Node):
         return response
 
     def _read_keys(self) -> None:
+        asked = []
         for _line in sys.stdin:
-            self._requests.put(_Request())
-        while not self._requests.empty() and not self._has_ended.is_set():
-            time.sleep(_POLL_S)
+            asked.append(_Request())
+            self._requests.put(asked[-1])
+        for request in asked:
+            request.is_done.wait(_ANSWERED_WITHIN_S)
         self._has_ended.set()
 
     def _run(self) -> None:
@@ -236,6 +238,7 @@ def run(options: CollectOptions, ros_arguments: Sequence[str]) -> int:
     Raises:
         PerceptionError: If a model or the data set cannot be used.
     """
+    require_folder(options.output)
     describer = make_describer(options)
     labels = labels_of(options, describer)
     writer = SetWriter(open_table(options.output, labels), labels)
