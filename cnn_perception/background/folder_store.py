@@ -20,13 +20,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from cnn_perception.background.selection import UnsureFrame
-from cnn_perception.image.jpeg_encoding import encode_png
-from cnn_perception.image.messages import AS_SENT, EncodedFile
+from cnn_perception.image.kept_file import as_file
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.tasks.registry import task_of
 
 TABLE = "frames.csv"
-_KEPT_AS_THEY_CAME = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png"}
 
 
 class RecordedFolder:
@@ -63,7 +61,7 @@ class RecordedFolder:
             FrameError: If no file holds a picture of its size.
         """
         table, before = self._table()
-        content, suffix = _as_file(frame)
+        content, suffix = as_file(frame.encoded, frame.image)
         image = _free_path(table.parent / (frame.origin.camera or "camera"), f"{frame.origin.stamp_ns}{suffix}")
         row = before + self._row(frame, image.relative_to(table.parent))
         if len(content) + len(row) > room_bytes:
@@ -107,19 +105,6 @@ class RecordedFolder:
         scores = (f"{value:.6f}" for value in prediction.scores)
         unlabelled = ("",) * len(self._to_fill)
         return _line(image, *unlabelled, *about, f"{self._task.margin(prediction):.6f}", self._sha256, *scores)
-
-
-def _as_file(frame: UnsureFrame) -> tuple[bytes, str]:
-    """Returns the content of an image file, and its suffix."""
-    encoded = frame.encoded
-    # A compressed mosaic would look like a grey picture to whoever does not know its `format`.
-    is_as_sent = isinstance(encoded, EncodedFile) and encoded.overrides == AS_SENT
-    if isinstance(encoded, EncodedFile) and is_as_sent and not encoded.format.lstrip().startswith("bayer_"):
-        content = bytes(encoded.data)
-        for magic, suffix in _KEPT_AS_THEY_CAME.items():
-            if content.startswith(magic):
-                return content, suffix
-    return encode_png(frame.image), ".png"
 
 
 def _free_path(folder: Path, name: str) -> Path:

@@ -1,0 +1,118 @@
+"""Gives each candidate its part: with its whole recording, or by its time in the only one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.collect import parts
+from training.collect.choice import look_alikes
+from training.collect.parts import Division, Place
+from training.collect.survey import Survey
+from training.data.names import part_of
+from training.data.records import Part
+from training.data_set import columns
+from training.data_set.table import DataSetTable
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the candidates belong.
+
+    Attributes:
+        places: Of each; None in a gap between two parts of one recording.
+        how: How recordings were divided, in words.
+    """
+
+    places: tuple[Place | None, ...]
+    how: str
+
+
+def place(found: Survey, table: DataSetTable, division: Division, budget: int | None) -> Placement:
+    """Returns where the candidates belong; recordings that the data set has already stay where they are.
+
+    Args:
+        found: The candidates, and when all frames came.
+        table: Of the data set.
+        division: The shares.
+        budget: How many candidates are going to be chosen; None for all.
+    """
+    known = _parts_of(table)
+    divided = [bag for bag in found.times_ns if _is_divided(bag, known)]
+    if not known and len(found.times_ns) == 1:
+        divided = list(found.times_ns)
+    counts = Counter(row[columns.BAG] for row in table.rows if row[columns.BAG] in known)
+    counts.update(_expected(found, set(found.times_ns) - set(divided), budget))
+    of_bag = parts.whole_bags(counts, known, division)
+    places: dict[int, Place | None] = {
+        index: Place(of_bag[one.origin.bag], one.origin.bag)
+        for index, one in enumerate(found.candidates)
+        if one.origin.bag not in divided
+    }
+    for bag in divided:
+        places |= _within(bag, found, division)
+    new = {bag: of_bag[bag] for bag in found.times_ns if bag not in divided and bag not in known}
+    how = _in_words(new, [bag for bag in divided if division.shares.keys() != {"train"}], found)
+    return Placement(tuple(places[index] for index in range(len(found.candidates))), how)
+
+
+def part_of_new(bag: str, table: DataSetTable, division: Division) -> Part | None:
+    """Returns the part of a recording that begins now; None if it is the only one, whose end will be held out.
+
+    Args:
+        bag: Its name.
+        table: Of the data set that it is added to.
+        division: The shares.
+    """
+    known = _parts_of(table)
+    if not known:
+        return None
+    counts = Counter(row[columns.BAG] for row in table.rows if row[columns.BAG] in known)
+    return parts.whole_bags({**counts, bag: 1}, known, division)[bag]
+
+
+def _parts_of(table: DataSetTable) -> dict[str, Part]:
+    """Returns the part of each group of the table."""
+    found: dict[str, Part] = {}
+    for row in table.rows:
+        part = part_of(row[columns.PART]) if row[columns.PART] else None
+        if row[columns.BAG] and part is not None:
+            found.setdefault(row[columns.BAG], part)
+    return found
+
+
+def _is_divided(bag: str, known: Mapping[str, Part]) -> bool:
+    return any(parts.part_of_bag(bag, part) in known for part in parts.HELD_OUT)
+
+
+def _expected(found: Survey, bags: Collection[str], budget: int | None) -> dict[str, int]:
+    """Returns how many frames of each recording are going to be chosen, about; at least one."""
+    share = 1.0 if budget is None else min(1.0, budget / max(1, len(found.candidates)))
+    counts = Counter(one.origin.bag for one in found.candidates)
+    return {bag: max(1, round(share * counts[bag])) for bag in bags}
+
+
+def _within(bag: str, found: Survey, division: Division) -> dict[int, Place | None]:
+    """Returns the place of each candidate of a recording that is divided; of files without times by look-alikes."""
+    rows = [index for index, one in enumerate(found.candidates) if one.origin.bag == bag]
+    if not rows:
+        return {}
+    if found.times_ns[bag]:
+        ends = parts.ends_of(bag, found.times_ns[bag], division)
+        return {row: ends.place(found.candidates[row].origin.time_ns or 0) for row in rows}
+    groups = look_alikes(np.stack([found.candidates[row].vector for row in rows]), [""] * len(rows))
+    drawn = parts.by_groups(groups.tolist(), division)
+    return {row: Place(part, parts.part_of_bag(bag, part)) for row, part in zip(rows, drawn, strict=True)}
+
+
+def _in_words(new: Mapping[str, Part], divided: Sequence[str], found: Survey) -> str:
+    """Returns how recordings were divided."""
+    counts = Counter(new.values())
+    told = [f"{count} whole {'recording' if count == 1 else 'recordings'} to {part}" for part, count in counts.items()]
+    for bag in divided:
+        is_timed = bool(found.times_ns[bag])
+        told.append(f"{bag} by time, its end is held out" if is_timed else f"{bag} by chance, look-alikes together")
+    return ", ".join(told) or "the recordings stay in their parts"

@@ -1,0 +1,164 @@
+"""Looks at every frame of the sources once, and keeps what may be chosen: its numbers, never its pixels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from tqdm import tqdm
+
+from cnn_perception.errors import DataError, FrameError
+from cnn_perception.evaluation.replay import in_order
+from cnn_perception.image.messages import decode
+from training.collect.description import Describer, Description, Vector
+from training.collect.set_folder import Fingerprint, fingerprint
+from training.collect.sources.frame import Answer, Origin, Source, SourceFrame
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A frame that may be chosen.
+
+    Attributes:
+        source: Where it is read again.
+        origin: Where it comes from.
+        vector: What it is like.
+        answer: What a model says of it.
+        cells: The row of the source's own table, which a person may have filled in.
+    """
+
+    source: Source
+    origin: Origin
+    vector: Vector
+    answer: Answer | None
+    cells: dict[str, str]
+
+
+@dataclass
+class Survey:
+    """What was met so far; it grows while the sources are read.
+
+    Attributes:
+        candidates: The frames that may be chosen.
+        times_ns: When the good frames of each source came, by its name in the data set; no times of files.
+        frames: How many were read, good and bad.
+        alike: How many look like the one before them.
+        known: How many are in the data set already, or came twice.
+        fingerprints: Of the data set's images and of the candidates.
+        bad: How many cannot be used, by reason.
+        damage: What cannot be read of the sources, a line each.
+        interrupted: Whether Ctrl-C ended it.
+    """
+
+    candidates: list[Candidate] = field(default_factory=list)
+    times_ns: dict[str, list[int]] = field(default_factory=dict)
+    frames: int = 0
+    alike: int = 0
+    known: int = 0
+    fingerprints: set[Fingerprint] = field(default_factory=set)
+    bad: Counter[str] = field(default_factory=Counter)
+    damage: list[str] = field(default_factory=list)
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """A frame that was looked at."""
+
+    frame: SourceFrame
+    fingerprint: Fingerprint
+    description: Description
+
+
+def survey(
+    sources: Sequence[Source],
+    describer: Describer,
+    fingerprints: Collection[Fingerprint],
+    min_distance: float,
+    say: Callable[[str], object],
+) -> Survey:
+    """Returns what the sources hold; Ctrl-C ends it early and is noted.
+
+    Args:
+        sources: What is read, one after the other.
+        describer: Looks at each frame.
+        fingerprints: Of the images that the data set has already.
+        min_distance: A frame that is nearer than this to the last one kept of its topic is left out.
+        say: Is told what is read now.
+
+    Raises:
+        DataError: If not one frame can be used; says why.
+    """
+    found = Survey(fingerprints=set(fingerprints))
+    for source in sources:
+        try:
+            _read(source, describer, min_distance, found, say)
+        except DataError as error:
+            if len(sources) == 1:
+                raise
+            found.damage.append(str(error))
+        except KeyboardInterrupt:
+            found.interrupted = True
+            break
+    if not (found.candidates or found.known or found.interrupted):
+        raise DataError("; ".join([*found.damage, f"not one of {found.frames} frames can be used{_reasons(found)}"]))
+    return found
+
+
+def _read(
+    source: Source, describer: Describer, min_distance: float, found: Survey, say: Callable[[str], object]
+) -> None:
+    say(f"reading {source.path}")
+    kept: dict[str, Vector] = {}
+    with source.opened() as opened:
+        try:
+            seen = in_order(lambda frame: _look(frame, describer), opened.frames)
+            for one in tqdm(seen, total=opened.count, desc=source.bag, unit="frame", disable=None):
+                _count(one, source.bag, found)
+                if isinstance(one, _Seen):
+                    _add(source, one, kept, min_distance, found)
+        finally:
+            found.damage += opened.damage
+
+
+def _look(frame: SourceFrame, describer: Describer) -> _Seen | FrameError:
+    try:
+        if isinstance(frame.content, FrameError):
+            raise frame.content
+        image = decode(frame.content)
+        origin = frame.origin
+        return _Seen(frame, fingerprint(origin.topic, origin.stamp_ns, image), describer(image))
+    except FrameError as error:
+        return error
+
+
+def _count(seen: _Seen | FrameError, bag: str, found: Survey) -> None:
+    found.frames += 1
+    times_ns = found.times_ns.setdefault(bag, [])
+    if isinstance(seen, FrameError):
+        found.bad[seen.reason] += 1
+    elif (time_ns := seen.frame.origin.time_ns) is not None:
+        times_ns.append(time_ns)
+
+
+def _add(source: Source, seen: _Seen, kept: dict[str, Vector], min_distance: float, found: Survey) -> None:
+    origin = seen.frame.origin
+    look = seen.description.look
+    before = kept.get(origin.topic)
+    if seen.fingerprint in found.fingerprints:
+        found.known += 1
+    elif before is not None and float(np.linalg.norm(look - before)) < min_distance:
+        found.alike += 1
+        return
+    else:
+        answer = seen.description.answer or seen.frame.answer
+        found.fingerprints.add(seen.fingerprint)
+        found.candidates.append(Candidate(source, origin, seen.description.vector, answer, dict(seen.frame.cells)))
+    kept[origin.topic] = look
+
+
+def _reasons(found: Survey) -> str:
+    words = ", ".join(f"{count} {reason}" for reason, count in found.bad.most_common())
+    return f" ({words})" if words else ""
