@@ -66,12 +66,14 @@ class Loading:
     device: torch.device
 
 
-def evaluate(paths: Sequence[Path], data: Path, part: Part, ten_crop: bool, loading: Loading) -> dict[str, Any]:
+def evaluate(
+    paths: Sequence[Path], data: Sequence[Path], part: Part, ten_crop: bool, loading: Loading
+) -> dict[str, Any]:
     """Scores checkpoints on one part of a data set.
 
     Args:
         paths: The checkpoints; of several, their ensemble is scored as well.
-        data: The data set.
+        data: Its folders and tables.
         part: What of it.
         ten_crop: Whether all is also scored on ten crops of every image.
         loading: How images reach the network.
@@ -90,9 +92,9 @@ def evaluate(paths: Sequence[Path], data: Path, part: Part, ten_crop: bool, load
     images = _open_data(data, candidates[0], part)
     samples = images.part(part)
     if not samples:
-        raise DataError(f"{data}: has no images for --part {part}; add a {part} folder or take another part")
+        raise DataError(f"{images.where}: has no images for --part {part}; add a {part} folder or take another part")
     return {
-        "data": str(data),
+        "data": [str(path) for path in data],
         "data_sha256": images.sha256,
         "part": part,
         "images": len(samples),
@@ -146,7 +148,7 @@ def _require_agreement(first: Candidate, other: Candidate) -> None:
         raise ConfigError(f"{first.name} and {other.name} do not have the same task and units; evaluate each alone")
 
 
-def _open_data(data: Path, first: Candidate, part: Part) -> LabelledImages:
+def _open_data(data: Sequence[Path], first: Candidate, part: Part) -> LabelledImages:
     """The data set, split as the checkpoint's own run did, so that its training images stay out."""
     options = DataOptions.again(first.checkpoint.config, first.checkpoint.class_names)
     if part == "test":  # which folds leave out: they are made of the training images only
@@ -154,7 +156,7 @@ def _open_data(data: Path, first: Candidate, part: Part) -> LabelledImages:
     images = load_images(data, options)
     if images.class_names != first.checkpoint.class_names:
         names = _difference(first.checkpoint.class_names, images.class_names)
-        raise DataError(f"{data}: its classes are not those of {first.name}: {names}")
+        raise DataError(f"{images.where}: its classes are not those of {first.name}: {names}")
     return images
 
 
@@ -247,7 +249,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description="Scores checkpoints on images.")
     parser.add_argument("--checkpoint", type=Path, required=True, help="best.pt or last.pt of a training run")
     parser.add_argument("--ensemble", type=Path, nargs="+", default=[], help="more of them, whose scores are averaged")
-    parser.add_argument("--data", type=Path, required=True, help="labelled images, as for training.train")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="labelled images, as for training.train")
     parser.add_argument(
         "--part",
         choices=("val", "test"),

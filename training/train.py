@@ -190,7 +190,7 @@ def _test_part(run: Run) -> dict[str, Any]:
 
 
 def _test_command(run: Run) -> str:
-    words = ("--checkpoint", run.folder / "best.pt", "--data", run.config.data, "--part", "test")
+    words = ("--checkpoint", run.folder / "best.pt", "--data", *run.config.sources, "--part", "test")
     return for_shell("python", "-m", "training.evaluate", *words)
 
 
@@ -228,7 +228,7 @@ def summarise(run: Run, report: dict[str, Any], notes: Sequence[str]) -> None:
     for note in notes:
         print(note)
     print(f"{sum(report['seconds'].values()):.0f} s; report and figures in {printable(str(run.folder))}\nnext:")
-    name = f"{Path(run.config.data).name}_{short_name(run.config.backbone)}.onnx"
+    name = f"{run.data.name}_{short_name(run.config.backbone)}.onnx"
     words = ("--checkpoint", run.folder / "best.pt", "--output", Path("models", name))
     print(f"  {for_shell('python', '-m', 'training.export', *words)}")
     if "test" in report:

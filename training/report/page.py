@@ -60,7 +60,7 @@ def write(
     text = render(
         "training.report",
         "report.html",
-        title=f"{run.config.backbone} on {run.data.root.name}",
+        title=f"{run.config.backbone} on {run.data.name}",
         subtitle=_subtitle(run),
         figures=_figures(report, fitted),
         notes=notes,
@@ -209,7 +209,8 @@ def _unknown_note(rule: UnknownRule, fitted: Fitted) -> str:
 def _data(run: Run) -> list[tuple[str, str]]:
     """Returns what the run learned from, in rows of a title and a text."""
     data = run.data
-    rows = [("source", str(data.root)), ("SHA-256 of names, labels and contents", data.sha256)]
+    rows = [("source", data.where), ("SHA-256 of names, labels and contents", data.sha256)]
+    rows += [("of the sources", line) for line in data.of_sources()]
     rows += [(f"{part} images", _counts(run, part)) for part in PARTS if data.part(part)]
     rows += [(f"ignored: {reason}", str(count)) for reason, count in sorted(data.ignored.items()) if count]
     if data.rejected:
