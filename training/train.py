@@ -23,6 +23,7 @@ from training import check, checkpoint, config, distributed
 from training.batches import cache
 from training.batches.augment import mirroring_note
 from training.calibration import embeddings, fit, mirroring
+from training.calibration.outside import outside_in_words
 from training.config import TrainConfig
 from training.loop import cross_validation, lr_finder, out_of_memory, probe, tensorboard, trainer
 from training.loop.lr_finder import Sweep
@@ -247,6 +248,8 @@ def notes(report: Mapping[str, Any]) -> list[str]:
     if rule := report["calibration"].get("unknown"):
         rate = f"{rule['false_alarm_rate']:.1%} of the known images, promised {rule['promised_rate']:.1%}"
         lines.append(f"unknown rule: {rule['method']}, calls {rate} unknown; --unknown none leaves it out")
+    if rule and (outside := rule.get("outside")):
+        lines.append(f"unknown rule: {outside_in_words(outside)}")
     if how := report["calibration"].get("measured_by"):
         lines.append(f"calibration and false alarms: {how}")
     if test := report.get("test"):

@@ -332,7 +332,7 @@ class TrainConfig:
     unknown: UnknownChoice = setting(
         "auto",
         help="rule for images of none of the classes, fitted to the validation images: energy of the logits, or "
-        "distance to the class centres; auto: what tells --outside better, without it distance; beyond 200 classes "
+        "distance to the class centres; auto: what tells other images better, without any distance; beyond 200 classes "
         "energy; none: no rule, every image gets a class",
         needs="not targets",
     )
@@ -345,7 +345,8 @@ class TrainConfig:
     )
     outside: str | None = setting(
         None,
-        help="folder of images of none of the classes, on which the rule is measured",
+        help="folder of images of none of the classes, on which the rule is measured, beside the images that a table "
+        "calls 'none of these'; those of its training part choose between energy and distance",
         needs="unknown=auto,energy,distance",
     )
 

@@ -112,7 +112,8 @@ def _figures(report: Mapping[str, Any], fitted: Fitted) -> list[tuple[str, str]]
     if "val" in fitted.reliability:
         cards.append(("calibration error, val", percent(fitted.reliability["val"].after.ece)))
     if (rule := fitted.calibration.unknown) is not None and rule.auroc is not None:
-        cards.append(("AUROC, known against outside", f"{rule.auroc:.3f}"))
+        ends = (fitted.outside.auroc.low, fitted.outside.auroc.high) if fitted.outside else None
+        cards.append((_with_interval("AUROC, known against outside", ends, _three_digits), f"{rule.auroc:.3f}"))
     return cards
 
 
@@ -203,7 +204,8 @@ def _unknown_note(rule: UnknownRule, fitted: Fitted) -> str:
     if not fitted.auroc:
         return note
     areas = ", ".join(f"{method} {value:.3f}" for method, value in fitted.auroc.items())
-    return f"{note}; AUROC against {rule.outside_images} images of something else: {areas}"
+    note = f"{note}; AUROC against {rule.outside_images} images of something else: {areas}"
+    return f"{note}. {fitted.outside.in_words()}" if fitted.outside else note
 
 
 def _data(run: Run) -> list[tuple[str, str]]:
