@@ -24,6 +24,8 @@ from training.tasks.probabilities import Doubles
 
 _Z = 1.959963984540054  # of the standard normal distribution: 95 % lie nearer to 0
 
+FITTED_NOTHING = "they fitted nothing"
+
 Scores = Mapping[UnknownMethod, Doubles]
 """(n,) scores of the same images by each method; what is below a threshold is unknown."""
 Rows = npt.NDArray[np.int64]
@@ -120,6 +122,19 @@ class Measurement:
         unknown = self.outside_unknown()
         area = auroc_interval(self.auroc(), len(_all(self.known)), len(unknown))
         return OutsideFigures(len(unknown), area, wilson(int(unknown.sum()), len(unknown)), measured_by)
+
+
+def of_rule(known: Doubles, others: Doubles, threshold: float) -> OutsideFigures:
+    """Measures a rule that is there already.
+
+    Args:
+        known: (n,) scores of images of the classes.
+        others: (m,) scores of images of none of them.
+        threshold: What is below is unknown.
+    """
+    area = auroc_interval(auroc(known, others), len(known), len(others))
+    unknown = wilson(int((others < threshold).sum()), len(others))
+    return OutsideFigures(len(others), area, unknown, FITTED_NOTHING)
 
 
 def auroc(known: Doubles, others: Doubles) -> float:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from cnn_perception.model.spec import UnknownMethod, UnknownRule
 from training.calibration import cross_fit
 from training.calibration.embeddings import Predictions, normalised
-from training.calibration.outside import Choose, Measurement, OutsideFigures
+from training.calibration.outside import FITTED_NOTHING, Choose, Measurement, OutsideFigures
 from training.calibration.outside import auroc as area
 from training.calibration.quantile import lower_quantile
 from training.config import UnknownChoice
@@ -124,9 +124,9 @@ def _folds_of(outside: Predictions | None) -> cross_fit.Folds | None:
 def _measured_by(wanted: UnknownChoice, choosing: Predictions | None, measured: Measurement) -> str:
     """Says by which images the method was chosen, and whether these are the measured ones."""
     if wanted != "auto":
-        return "they fitted nothing"
+        return FITTED_NOTHING
     if choosing is not None:
-        return f"they fitted nothing: {len(choosing)} others, of the training part, chose the method"
+        return f"{FITTED_NOTHING}: {len(choosing)} others, of the training part, chose the method"
     if measured.outside_folds is not None:
         return "each fold of them by the method that the others choose"
     return "too few for folds: they chose the method too, so that both are a little too good"

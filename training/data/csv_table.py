@@ -3,8 +3,8 @@
 Columns: `path`, relative to the file; then `class`, or `classes` (separated by ; or |), or a column of 0 and 1 for
 each class, or columns of numbers. Optional: `part` or `split` (train, val, test), `group` or `bag` (what an image
 was recorded with), and `state` (labelled, skipped or nothing, see `data_set.columns`). The rows are taken to be in the
-order of recording. Rows that nobody has labelled yet are left out and counted: by their state, or without that column
-by an empty `class`. A `class` of `NONE_OF_THESE` is an image of no class, which is never trained on.
+order of recording. Rows that nobody has labelled yet are left out and counted: by their state; where nobody wrote one,
+by an empty label. A `class` of `NONE_OF_THESE` is an image of no class, which is never trained on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from training.data_set import columns
 from training.data_set.columns import STATES
 from training.tasks.by_name import TASKS, task_of
 from training.tasks.choices import TaskChoice
-from training.tasks.table import LabelledTable
+from training.tasks.table import RESERVED, LabelledTable
 from training.tasks.task import LearningTask
 
 _OTHER_SPLITS = frozenset({"set", "subset", "dataset", "phase", "partition", "usage", "datasplit"})
@@ -59,7 +59,7 @@ def read(file: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
     has_state = _has_state(found, targets)
     header = [name for name in found.header if not (has_state and name in _ABOUT and name not in _names(targets))]
     chosen = _task(LabelledTable(file, header, found.rows, targets), task)
-    rows = [row for row in found.rows if _is_labelled(row, chosen, has_state)]
+    rows = _labelled(LabelledTable(file, header, found.rows, targets), chosen, has_state)
     known = [row for row in rows if not _is_outside(row, chosen)]
     labels = chosen.labels(LabelledTable(file, header, known, targets))
     samples = []
@@ -102,14 +102,29 @@ def _names(targets: Sequence[str]) -> list[str]:
     return [target.partition(":")[0].strip() for target in targets]
 
 
-def _is_labelled(row: Row, task: LearningTask, has_state: bool) -> bool:
-    """Whether somebody has labelled an image; without a state by its class, since it may be of no one of several."""
-    if not has_state:
-        return not task.one_class or row.cells.get("class") != ""
+def _labelled(table: LabelledTable, task: LearningTask, has_state: bool) -> list[Row]:
+    """Returns the rows that somebody has labelled: by their states, or by their labels where nobody wrote a state.
+
+    An empty label of several classes is one too, unless the column of the states says that rows wait for a label.
+    """
+    if has_state and any(row.cells[columns.STATE] for row in table.rows):
+        return [row for row in table.rows if _state(row) == "labelled"]
+    if not has_state and not task.one_class:
+        return list(table.rows)
+    labels = _label_columns(table)
+    return [row for row in table.rows if any(row.cells[name] for name in labels)]
+
+
+def _label_columns(table: LabelledTable) -> set[str]:
+    header = {*table.header}
+    return header.intersection(_names(table.targets) or {"class", "classes"}) or header - {*RESERVED}
+
+
+def _state(row: Row) -> str:
     state = row.cells[columns.STATE]
     if state not in STATES:
         raise row.wrong(columns.STATE, f"{state!r} is none of {', '.join(filter(None, STATES))}, or nothing; mend it")
-    return state == "labelled"
+    return state
 
 
 def _is_outside(row: Row, task: LearningTask) -> bool:
