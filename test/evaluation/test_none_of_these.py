@@ -21,9 +21,8 @@ from cnn_perception.label_text import NONE_OF_THESE
 # logits of (v, 10, 10) are 10 v / 255, 0.39, 0.39: energy 3 lies between those of 40 and 200
 DARK = (40, 10, 10)
 COLOURS = [RED, DARK, DARK, GREEN, BLUE]
-LABELS = (
-    f"start_s,end_s,class\n0,0.1,red\n0.1,0.2,{NONE_OF_THESE}\n0.2,0.3,red\n0.3,0.4,{NONE_OF_THESE}\n0.4,0.5,blue\n"
-)
+TRUTH = ("red", NONE_OF_THESE, "red", NONE_OF_THESE, "blue")
+LABELS = "start_s,end_s,class\n" + "".join(f"0.{k},0.{k + 1},{name}\n" for k, name in enumerate(TRUTH))
 
 
 @pytest.fixture(scope="module")
