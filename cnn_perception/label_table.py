@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
@@ -112,6 +112,13 @@ class Table:
         """Returns the table with another name for one of its columns."""
         header = tuple(new if name == old else name for name in self.header)
         rows = (replace(row, cells={new if k == old else k: v for k, v in row.cells.items()}) for row in self.rows)
+        return Table(self.file, header, tuple(rows))
+
+    def without(self, names: Iterable[str]) -> Table:
+        """Returns the table without some of its columns."""
+        left = {*self.header} - {*names}
+        header = tuple(name for name in self.header if name in left)
+        rows = (replace(row, cells={k: v for k, v in row.cells.items() if k in left}) for row in self.rows)
         return Table(self.file, header, tuple(rows))
 
 
@@ -237,9 +244,7 @@ def _without_idle_columns(table: Table) -> Table:
         idle.add(first)
     if table.header.count("") > 1 or not idle.intersection(table.header) or not table.rows:
         return table
-    header = tuple(name for name in table.header if name not in idle)
-    rows = (replace(row, cells={k: v for k, v in row.cells.items() if k not in idle}) for row in table.rows)
-    return Table(table.file, header, tuple(rows))
+    return table.without(idle)
 
 
 def _encoding(file: Path) -> str:

@@ -81,7 +81,7 @@ class Headline:
 
     Attributes:
         images: How many were scored.
-        top1: Of right answers among all; an image of a class that is called unknown is wrong.
+        top1: Of right answers among all; an image of a class that is called unknown is wrong, one of none is right.
         top1_without_rule: Of images whose best class is right, whatever the rule says; without a rule as `top1`.
         coverage: Of images that are not called unknown.
         top1_answered: Of right answers among those; None where there are none.
@@ -104,21 +104,28 @@ class Headline:
         )
 
 
-def headline(is_best_right: npt.NDArray[np.bool_], is_unknown: npt.NDArray[np.bool_]) -> Headline | None:
+def headline(
+    is_best_right: npt.NDArray[np.bool_],
+    is_unknown: npt.NDArray[np.bool_],
+    is_outside: npt.NDArray[np.bool_] | None = None,
+) -> Headline | None:
     """Returns the shares that say most of a model with one class an image; None of no images.
 
     Args:
         is_best_right: (n,) whether the network's best class is the known one.
         is_unknown: (n,) whether the rule calls the image unknown; never without a rule.
+        is_outside: (n,) whether the image shows none of the classes, so that unknown is the right answer; none does by
+            default.
     """
     count = len(is_best_right)
     if not count:
         return None
     answered = count - int(is_unknown.sum())
     right = int((is_best_right & ~is_unknown).sum())
+    rightly_unknown = 0 if is_outside is None else int((is_outside & is_unknown).sum())
     return Headline(
         images=count,
-        top1=wilson(right, count),
+        top1=wilson(right + rightly_unknown, count),
         top1_without_rule=wilson(int(is_best_right.sum()), count),
         coverage=wilson(answered, count),
         top1_answered=wilson(right, answered) if answered else None,
@@ -166,12 +173,16 @@ def accuracy(confusion: Counts) -> float:
     return float(np.trace(confusion) / max(int(confusion.sum()), 1))
 
 
-def balanced_accuracy(confusion: Counts) -> float:
+def balanced_accuracy(confusion: Counts, classes: int | None = None) -> float:
     """Returns the mean recall of the classes that occur, in [0, 1]; 0 where there are no samples.
 
     Unlike accuracy it cannot be had by always answering the most frequent class.
+
+    Args:
+        confusion: (K, K) counts.
+        classes: How many of the K are classes, the first ones; all by default.
     """
-    recalls = [scores.recall for scores in per_class(confusion) if scores.support]
+    recalls = [scores.recall for scores in per_class(confusion)[:classes] if scores.support]
     return float(np.mean(recalls)) if recalls else 0.0
 
 
@@ -194,8 +205,8 @@ def mean_intervals(
     """Returns the bootstrap's 95 % intervals of `balanced_accuracy` and `macro_f1`, by these names; none of one image.
 
     Args:
-        truth: n class indices in [0, classes).
-        predicted: n class indices in [0, classes]; the last is `unknown`, which is wrong and no class.
+        truth: n class indices in [0, classes]; the last is none of them.
+        predicted: n class indices in [0, classes]; the last is `unknown`, which is no class.
         classes: How many classes there are.
     """
     known = np.asarray(truth, np.int64)
@@ -204,7 +215,10 @@ def mean_intervals(
     def of(figure: Callable[[Counts], float]) -> tuple[float, float] | None:
         return bootstrap(lambda rows: figure(confusion_matrix(known[rows], found[rows], classes + 1)), len(known))
 
-    both = {"balanced_accuracy": of(balanced_accuracy), "macro_f1": of(lambda counts: macro_f1(counts, classes))}
+    both = {
+        "balanced_accuracy": of(lambda counts: balanced_accuracy(counts, classes)),
+        "macro_f1": of(lambda counts: macro_f1(counts, classes)),
+    }
     return {name: interval for name, interval in both.items() if interval is not None}
 
 

@@ -16,7 +16,7 @@ from fuzz.documents import mutated_csv, mutated_yaml
 from fuzz.mutation import mutated
 from fuzz.target import Files, Sample, Target, content_of
 from training.data import csv_table
-from training.data.choices import TaskChoice
+from training.tasks.choices import TaskChoice
 
 _CALIBRATION = b"""image_width: 64
 image_height: 48

@@ -62,10 +62,10 @@ def _check(given: dict[str, Any], findings_csv: Path | None, preview: Path | Non
     else:
         _require_page(preview)
     try:
-        data = load_images(Path(chosen.data), DataOptions.of(chosen.to_dict()), findings_csv)
+        data = load_images(chosen.sources, DataOptions.of(chosen.to_dict()), findings_csv)
     except RefusedDataError as refused:
         if preview is not None:
-            _show_refused(preview, Path(chosen.data), refused)
+            _show_refused(preview, chosen.sources, refused)
         raise
     print("\n".join(describe(data, findings_csv)))
     if preview is not None:
@@ -85,17 +85,18 @@ def _show(path: Path, data: LabelledImages, chosen: TrainConfig) -> None:
     print(f"  shown in {path}")
 
 
-def _show_refused(path: Path, source: Path, refused: RefusedDataError) -> None:
+def _show_refused(path: Path, sources: Sequence[Path], refused: RefusedDataError) -> None:
     from training.report import preview  # slow to import
 
-    preview.write_refused(path, source, refused, refused.findings)
+    preview.write_refused(path, sources, refused, refused.findings)
     print(f"what was found is shown in {path}")
 
 
 def describe(data: LabelledImages, findings_csv: Path | None) -> list[str]:
     """Says what a data set is and what was noticed about it, a line each."""
     counts = ", ".join(f"{len(data.part(part))} {part}" for part in PARTS)
-    lines = [f"{data.root}: {data.task}, {len(data.class_names)} {task_of(data.task).outputs}, {counts} images"]
+    lines = [f"{data.where}: {data.task}, {len(data.class_names)} {task_of(data.task).outputs}, {counts} images"]
+    lines += [f"  {line}" for line in data.of_sources()]
     lines += [f"  ignored: {count} {reason}" for reason, count in sorted(data.ignored.items()) if count]
     if data.rejected:
         lines.append(f"  left out: {len(data.rejected)} images that cannot be used")

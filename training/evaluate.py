@@ -24,15 +24,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from cnn_perception import metrics
 from cnn_perception.commands import exit_code
 from cnn_perception.errors import ConfigError, DataError, printable
 from cnn_perception.files import require_unused
+from cnn_perception.label_text import NONE_OF_THESE
 from training import checkpoint, distributed, scored_tests
-from training.batches.loader import Images, Order, data_loader
+from training.batches.loader import Batch, Images, Order, data_loader
 from training.batches.workers import affordable
-from training.calibration import embeddings, ensemble, unknown_rule
+from training.calibration import embeddings, ensemble, outside, unknown_rule
 from training.calibration.ensemble import ImageScores, TenViews
 from training.checkpoint import Checkpoint
 from training.data.load import DataOptions, load_images
@@ -42,6 +44,7 @@ from training.run_files import make_folder, write_text
 from training.scoring.scores import ScoredLogits, cell, headline, headline_in_words
 from training.tasks import sides
 from training.tasks.by_name import task_of
+from training.tasks.probabilities import Doubles
 from training.tasks.scaling import standardised
 from training.text_table import text_table
 
@@ -66,12 +69,14 @@ class Loading:
     device: torch.device
 
 
-def evaluate(paths: Sequence[Path], data: Path, part: Part, ten_crop: bool, loading: Loading) -> dict[str, Any]:
+def evaluate(
+    paths: Sequence[Path], data: Sequence[Path], part: Part, ten_crop: bool, loading: Loading
+) -> dict[str, Any]:
     """Scores checkpoints on one part of a data set.
 
     Args:
         paths: The checkpoints; of several, their ensemble is scored as well.
-        data: The data set.
+        data: Its folders and tables.
         part: What of it.
         ten_crop: Whether all is also scored on ten crops of every image.
         loading: How images reach the network.
@@ -90,15 +95,15 @@ def evaluate(paths: Sequence[Path], data: Path, part: Part, ten_crop: bool, load
     images = _open_data(data, candidates[0], part)
     samples = images.part(part)
     if not samples:
-        raise DataError(f"{data}: has no images for --part {part}; add a {part} folder or take another part")
+        raise DataError(f"{images.where}: has no images for --part {part}; add a {part} folder or take another part")
     return {
-        "data": str(data),
+        "data": [str(path) for path in data],
         "data_sha256": images.sha256,
         "part": part,
         "images": len(samples),
         "checkpoints": {c.name: str(path) for c, path in zip(candidates, paths, strict=True)},
         "trained_on": {c.name: _learned(c.checkpoint, samples) for c in candidates},
-        "scores": _scores(candidates, samples, images, ten_crop, loading),
+        "scores": _scores(candidates, samples, images.outside_of(part), images, ten_crop, loading),
         "sided": list(sides.sided(images.class_names, of_numbers=False)),
     }
 
@@ -106,6 +111,7 @@ def evaluate(paths: Sequence[Path], data: Path, part: Part, ten_crop: bool, load
 def _scores(
     candidates: Sequence[Candidate],
     samples: tuple[Sample, ...],
+    others: tuple[Sample, ...],
     images: LabelledImages,
     ten_crop: bool,
     loading: Loading,
@@ -116,7 +122,8 @@ def _scores(
         found = [_predict(candidate, samples, loading, way) for candidate in candidates]
         for candidate, own in zip(candidates, found, strict=True):
             thresholds = candidate.checkpoint.calibration.thresholds
-            scores[candidate.name + way] = _figures(own.scores, thresholds, samples, images, own.is_unknown)
+            figures = _figures(own.scores, thresholds, samples, images, own.is_unknown)
+            scores[candidate.name + way] = {**figures, **_of_none(candidate, own, others, loading)}
         if len(found) > 1:
             together = ensemble.average([own.scores for own in found])
             thresholds = _shared_thresholds(candidates)
@@ -146,7 +153,7 @@ def _require_agreement(first: Candidate, other: Candidate) -> None:
         raise ConfigError(f"{first.name} and {other.name} do not have the same task and units; evaluate each alone")
 
 
-def _open_data(data: Path, first: Candidate, part: Part) -> LabelledImages:
+def _open_data(data: Sequence[Path], first: Candidate, part: Part) -> LabelledImages:
     """The data set, split as the checkpoint's own run did, so that its training images stay out."""
     options = DataOptions.again(first.checkpoint.config, first.checkpoint.class_names)
     if part == "test":  # which folds leave out: they are made of the training images only
@@ -154,7 +161,7 @@ def _open_data(data: Path, first: Candidate, part: Part) -> LabelledImages:
     images = load_images(data, options)
     if images.class_names != first.checkpoint.class_names:
         names = _difference(first.checkpoint.class_names, images.class_names)
-        raise DataError(f"{data}: its classes are not those of {first.name}: {names}")
+        raise DataError(f"{images.where}: its classes are not those of {first.name}: {names}")
     return images
 
 
@@ -169,19 +176,16 @@ def _difference(wanted: tuple[str, ...], found: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Answers:
-    """Scores of a checkpoint, and which images its unknown rule calls so, (n,); None where no rule applies."""
+    """Scores of a checkpoint, those of its unknown rule, (n,), and what is below its threshold; None without a rule."""
 
     scores: ImageScores
+    of_rule: Doubles | None = None
     is_unknown: npt.NDArray[np.bool_] | None = None
 
 
 def _predict(candidate: Candidate, samples: tuple[Sample, ...], loading: Loading, way: str) -> _Answers:
     saved = candidate.checkpoint
-    images = TenViews(samples, saved.input) if way else Images(samples, saved.input)
-    size = max(1, loading.batch_size // ensemble.VIEWS) if way else loading.batch_size
-    order = Order(len(samples), size, None)
-    workers = affordable(loading.workers, (size, *images.shape))
-    loader = data_loader(images, order, workers, loading.device.type == "cuda")
+    loader = _loader(candidate, samples, loading, way)
     title = candidate.name + way
     rule = saved.calibration.unknown
     if rule is None or way:  # a rule is for one image as it is
@@ -191,7 +195,26 @@ def _predict(candidate: Candidate, samples: tuple[Sample, ...], loading: Loading
     rows = np.array([row for row, sample in enumerate(samples) if sample.path in is_read], np.int64)
     of_rule = unknown_rule.score(found, rule.method, np.array(rule.centres))
     probabilities = task_of(saved.task).probabilities(found.logits, saved.calibration.temperature)
-    return _Answers(ImageScores(rows, probabilities), of_rule < rule.threshold)
+    return _Answers(ImageScores(rows, probabilities), of_rule, of_rule < rule.threshold)
+
+
+def _loader(candidate: Candidate, samples: tuple[Sample, ...], loading: Loading, way: str) -> DataLoader[Batch]:
+    spec = candidate.checkpoint.input
+    images = TenViews(samples, spec) if way else Images(samples, spec)
+    size = max(1, loading.batch_size // ensemble.VIEWS) if way else loading.batch_size
+    workers = affordable(loading.workers, (size, *images.shape))
+    return data_loader(images, Order(len(samples), size, None), workers, loading.device.type == "cuda")
+
+
+def _of_none(candidate: Candidate, known: _Answers, others: tuple[Sample, ...], loading: Loading) -> Figures:
+    """What the unknown rule of a checkpoint makes of images of none of the classes; nothing without a rule or such."""
+    rule = candidate.checkpoint.calibration.unknown
+    if rule is None or known.of_rule is None or not others:
+        return {}
+    title = f"{candidate.name}, {NONE_OF_THESE}"
+    found = embeddings.predict(candidate.model, _loader(candidate, others, loading, ""), loading.device, title)
+    scores = unknown_rule.score(found, rule.method, np.array(rule.centres))
+    return {"none_of_these": dataclasses.asdict(outside.of_rule(known.of_rule, scores, rule.threshold))}
 
 
 def _figures(
@@ -233,6 +256,8 @@ def _table(report: dict[str, Any]) -> str:
     for name, scores in rows.items():
         if (found := scores.get("headline")) and found["coverage"]["value"] < 1:
             lines.append(f"{name}: {headline_in_words(found)}")
+        if found := scores.get("none_of_these"):
+            lines.append(f"{name}: {outside.outside_in_words(found)}")
     for name, count in report["trained_on"].items():
         if count:
             lines.append(f"beware: {name} was trained on {count} of these images; its figures are too good")
@@ -247,7 +272,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description="Scores checkpoints on images.")
     parser.add_argument("--checkpoint", type=Path, required=True, help="best.pt or last.pt of a training run")
     parser.add_argument("--ensemble", type=Path, nargs="+", default=[], help="more of them, whose scores are averaged")
-    parser.add_argument("--data", type=Path, required=True, help="labelled images, as for training.train")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="labelled images, as for training.train")
     parser.add_argument(
         "--part",
         choices=("val", "test"),

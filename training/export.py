@@ -257,7 +257,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data",
         type=Path,
-        help="of --checkpoint: where its images are now, if they were moved; all are read and compared",
+        nargs="+",
+        help="of --checkpoint: where its images are now, if they were moved; of several folders and tables each in the "
+        "order of the training; all are read and compared",
     )
     parser.add_argument(
         "--weights", help="of --backbone: imagenet, none (default), or a file of torch or safetensors, of any program"

@@ -14,12 +14,12 @@ FILE = "test_part_scored.csv"
 _COLUMNS = ("time", "checkpoint", "data", "data_sha256")
 
 
-def note(checkpoints: Sequence[Path], data: Path, data_sha256: str) -> list[str]:
+def note(checkpoints: Sequence[Path], data: Sequence[Path], data_sha256: str) -> list[str]:
     """Notes beside each checkpoint that it is scored on the test part of a data set now.
 
     Args:
         checkpoints: Files of runs.
-        data: The data set; it is known again by its place, or by its content.
+        data: The folders and tables of the data set; it is known again by its place, or by its content.
         data_sha256: Digest of its names, labels and contents.
 
     Returns:
@@ -27,7 +27,7 @@ def note(checkpoints: Sequence[Path], data: Path, data_sha256: str) -> list[str]
     """
     said = []
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(" ", "minutes")
-    place = str(data.absolute())
+    place = ", ".join(str(path.absolute()) for path in data)
     for folder in dict.fromkeys(path.absolute().parent for path in checkpoints):
         names = [path.name for path in checkpoints if path.absolute().parent == folder]
         try:

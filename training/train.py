@@ -23,6 +23,7 @@ from training import check, checkpoint, config, distributed
 from training.batches import cache
 from training.batches.augment import mirroring_note
 from training.calibration import embeddings, fit, mirroring
+from training.calibration.outside import outside_in_words
 from training.config import TrainConfig
 from training.loop import cross_validation, lr_finder, out_of_memory, probe, tensorboard, trainer
 from training.loop.lr_finder import Sweep
@@ -190,7 +191,7 @@ def _test_part(run: Run) -> dict[str, Any]:
 
 
 def _test_command(run: Run) -> str:
-    words = ("--checkpoint", run.folder / "best.pt", "--data", run.config.data, "--part", "test")
+    words = ("--checkpoint", run.folder / "best.pt", "--data", *run.config.sources, "--part", "test")
     return for_shell("python", "-m", "training.evaluate", *words)
 
 
@@ -228,7 +229,7 @@ def summarise(run: Run, report: dict[str, Any], notes: Sequence[str]) -> None:
     for note in notes:
         print(note)
     print(f"{sum(report['seconds'].values()):.0f} s; report and figures in {printable(str(run.folder))}\nnext:")
-    name = f"{Path(run.config.data).name}_{short_name(run.config.backbone)}.onnx"
+    name = f"{run.data.name}_{short_name(run.config.backbone)}.onnx"
     words = ("--checkpoint", run.folder / "best.pt", "--output", Path("models", name))
     print(f"  {for_shell('python', '-m', 'training.export', *words)}")
     if "test" in report:
@@ -247,6 +248,8 @@ def notes(report: Mapping[str, Any]) -> list[str]:
     if rule := report["calibration"].get("unknown"):
         rate = f"{rule['false_alarm_rate']:.1%} of the known images, promised {rule['promised_rate']:.1%}"
         lines.append(f"unknown rule: {rule['method']}, calls {rate} unknown; --unknown none leaves it out")
+    if rule and (outside := rule.get("outside")):
+        lines.append(f"unknown rule: {outside_in_words(outside)}")
     if how := report["calibration"].get("measured_by"):
         lines.append(f"calibration and false alarms: {how}")
     if test := report.get("test"):

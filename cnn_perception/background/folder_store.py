@@ -1,9 +1,11 @@
-"""Unsure frames as image files and a CSV file, which `training.train --data` reads once a human has named the classes.
+"""Unsure frames as image files and a CSV file, which `training.train --data` reads once a human has named classes.
 
     <folder>/<first 12 digits of the model's SHA-256>/frames.csv
     <folder>/<...>/<camera>/<stamp in nanoseconds>.jpg
 
-All sessions of a model share a CSV file, for its columns are the same. A JPEG or PNG is kept byte by byte, anything
+All sessions of a model share a CSV file, for its columns are the same: those of a data set that is being labelled, see
+`training.data_set.columns`, and more about the answer. `training.label` opens it as it is, and rows that nobody has
+labelled yet are left out of the training. A JPEG or PNG is kept byte by byte, anything
 else as the pixels that the model saw, in a PNG. First the image is written, then its row, at one go: a kill leaves at
 most one image that is not listed.
 """
@@ -21,7 +23,8 @@ from pathlib import Path
 
 from cnn_perception.background.selection import UnsureFrame
 from cnn_perception.image.kept_file import as_file
-from cnn_perception.model.spec import ModelSpec
+from cnn_perception.label_text import NONE_OF_THESE, SEPARATOR
+from cnn_perception.model.spec import UNKNOWN, ModelSpec
 from cnn_perception.tasks.registry import task_of
 
 TABLE = "frames.csv"
@@ -41,10 +44,10 @@ class RecordedFolder:
         self._base = folder / sha256[:12]
         self._sha256 = sha256
         self._task = task_of(spec.task)
-        # An empty cell is no class, but a valid answer where there may be several: that column the human adds.
-        self._to_fill = ("class",) if self._task.is_exclusive else ()
-        about = ("stamp_ns", "camera", "frame_id", "reason", "answer", "margin", "model")
-        self._columns = ["path", *self._to_fill, *about, *(f"score {name}" for name in spec.class_names)]
+        to_fill = (*self._task.usual_columns(spec.class_names), "state")
+        about = ("stamp_ns", "camera", "topic", "frame_id", "reason", "answer", "margin", "guess", "doubt", "model")
+        self._unlabelled = ("",) * len(to_fill)
+        self._columns = ["path", *to_fill, *about, *(f"score {name}" for name in spec.class_names)]
 
     def write(self, frame: UnsureFrame, room_bytes: int) -> int:
         """Writes an image and its row.
@@ -101,10 +104,17 @@ class RecordedFolder:
     def _row(self, frame: UnsureFrame, image: Path) -> bytes:
         origin = frame.origin
         prediction = frame.prediction
-        about = (origin.stamp_ns, origin.camera, origin.frame_id, frame.reason, self._task.text(prediction))
+        margin = self._task.margin(prediction)
+        guess = (_as_label(self._task.text(prediction)), f"{1.0 if prediction.unknown else 1.0 - margin:.6f}")
+        where = (origin.stamp_ns, origin.camera, origin.topic, origin.frame_id)
+        answer = (frame.reason, self._task.text(prediction), f"{margin:.6f}", *guess, self._sha256)
         scores = (f"{value:.6f}" for value in prediction.scores)
-        unlabelled = ("",) * len(self._to_fill)
-        return _line(image, *unlabelled, *about, f"{self._task.margin(prediction):.6f}", self._sha256, *scores)
+        return _line(image, *self._unlabelled, *where, *answer, *scores)
+
+
+def _as_label(answer: str) -> str:
+    """Returns an answer as a person would write it as a label: what is unknown, or nothing, is none of the classes."""
+    return NONE_OF_THESE if answer in (UNKNOWN, SEPARATOR) else answer
 
 
 def _free_path(folder: Path, name: str) -> Path:

@@ -27,7 +27,7 @@ from cnn_perception.evaluation.labelled_frames import LabelledFrames, frames_of_
 from cnn_perception.evaluation.page import Picture, render_html
 from cnn_perception.evaluation.replay import ReplayedFrames, measure_latency, replay, replay_masks
 from cnn_perception.evaluation.report_record import ModelRecord, Report, Target, worst_frame, write_text
-from cnn_perception.evaluation.scores import score
+from cnn_perception.evaluation.scores import never_right, score
 from cnn_perception.evaluation.video import VIDEO_ENDINGS, draw_record, write_video
 from cnn_perception.files import require_other, require_outside, require_unused
 from cnn_perception.image.messages import Overrides, decode
@@ -264,7 +264,7 @@ def _make_report(
     target = options.target
     return Report(
         complete=not missing,
-        remarks=(*missing, *_counted_against(target, scores.frames)),
+        remarks=(*missing, *_counted_against(target, scores.frames), *never_right(replayed.records, model.spec)),
         warnings=replayed.warnings,
         source=str(frames.path),
         topic=frames.topic,

@@ -30,9 +30,12 @@ from cnn_perception.image.messages import AS_SENT, EncodedFile, EncodedImage, Ov
 from cnn_perception.label_table import ListedFiles, Row, read_table
 from cnn_perception.label_text import Truth
 from cnn_perception.model.spec import ModelSpec
-from cnn_perception.tasks.classes import require_known
+from cnn_perception.tasks.classes import is_none_of_these, require_known
 from cnn_perception.tasks.registry import task_of
 
+_STATE = "state"
+_LABELLED = "labelled"
+"""Column and cell of a data set's table, see `training.data_set.columns`: other rows wait for a label."""
 _OUTSIDE = "images outside class folders, of which no class is known"
 
 
@@ -237,7 +240,8 @@ def _in_class_folders(folder: Path, spec: ModelSpec, ignored: Counter[str]) -> l
         raise DataError(
             f"{folder}: there is no image in a class folder{there}; arrange them as {folder}/CLASS/IMAGE.jpg"
         )
-    require_known(names, spec.class_names, str(folder))
+    known = [name for name in names if not is_none_of_these(name, spec.class_names, str(folder))]
+    require_known(known, spec.class_names, str(folder))
     return [_Image(path, path.relative_to(folder).as_posix(), name) for name in names for path in of_class[name]]
 
 
@@ -251,10 +255,12 @@ def _listed(path: Path, folder: Path, spec: ModelSpec) -> list[_Image]:
     if not table.rows:
         raise DataError(f"{path}: lists no image; write one a line as {','.join(('path', *columns))}")
     listed = ListedFiles((folder, path.parent))
+    has_states = any(row.cells.get(_STATE) == _LABELLED for row in table.rows)
     found = []
     for row in table.rows:
         file = listed.find(row) or folder / row.cells["path"]
-        found.append(_Image(file, row.cells["path"], _label(row, columns, spec)))
+        is_labelled = not has_states or row.cells[_STATE] == _LABELLED
+        found.append(_Image(file, row.cells["path"], _label(row, columns, spec) if is_labelled else None))
     return found
 
 

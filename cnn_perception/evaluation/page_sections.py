@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,6 +14,7 @@ from cnn_perception.evaluation.plots import Scatter, Series, Strips, presence, s
 from cnn_perception.evaluation.report_record import Report
 from cnn_perception.evaluation.video import resized_to_view
 from cnn_perception.image.messages import RgbImage
+from cnn_perception.label_text import NONE_OF_THESE
 from cnn_perception.masks.drawing import colour_of, coloured
 from cnn_perception.masks.scores import OTHER, MaskScores, in_words
 from cnn_perception.masks.segmentation import MaskedPicture
@@ -109,7 +111,7 @@ def over_time(report: Report, records: Sequence[FrameRecord]) -> list[Strips | S
     drawn_as = task_of(spec.task).timeline
     plots: list[Strips | Series | None] = []
     if drawn_as == "strips":
-        plots.append(timeline(records, (*spec.class_names, UNKNOWN) if spec.unknown else spec.class_names))
+        plots.append(timeline(records, dict.fromkeys((*spec.class_names, UNKNOWN))))
     elif drawn_as == "presence":
         plots.append(presence(records, spec.class_names))
     else:
@@ -133,10 +135,15 @@ def tables(report: Report, records: Sequence[FrameRecord]) -> list[ClassTables |
 
 def _class_tables(scores: MulticlassScores, spec: ModelSpec) -> ClassTables:
     confusion = np.array(scores.confusion, np.int64)
-    if spec.unknown is None:
+    count = max(confusion.shape)
+    if count == len(spec.class_names):
         return class_tables(confusion, spec.class_names, "frames")
-    square = np.vstack((confusion, np.zeros((1, confusion.shape[1]), np.int64)))  # nothing is known to be unknown
-    return class_tables(square, (*spec.class_names, UNKNOWN), "frames")
+    square = np.zeros((count, count), np.int64)  # a row for frames of no class, a column for unknown answers
+    square[: len(confusion), : confusion.shape[1]] = confusion
+    shown = class_tables(square, (*spec.class_names, UNKNOWN), "frames")
+    last = [dataclasses.replace(row, name=NONE_OF_THESE) for row in shown.confusion if row.name == UNKNOWN]
+    others = [row for row in shown.confusion if row.name != UNKNOWN]
+    return dataclasses.replace(shown, confusion=(*others, *last))
 
 
 def order_of_worst(spec: ModelSpec) -> str:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.model.spec import UNKNOWN
+from cnn_perception.tasks.classes import right_answer
 
 _COLUMNS = 600
 """More points than this cannot be told apart in a picture."""
@@ -162,12 +163,12 @@ def scatter(records: Sequence[FrameRecord], index: int, name: str) -> Scatter | 
     return Scatter(name, _levels(limits), points)
 
 
-def timeline(records: Sequence[FrameRecord], class_names: Sequence[str]) -> Strips | None:
+def timeline(records: Sequence[FrameRecord], class_names: Iterable[str]) -> Strips | None:
     """Returns truth, prediction and mistakes over time; each column of the picture shows its most frequent class.
 
     Args:
         records: All frames of a recording, in order.
-        class_names: The model's classes; each has its colour.
+        class_names: The model's classes, and the word for what is unknown; each has its colour.
 
     Returns:
         None where there are no two good frames.
@@ -258,7 +259,7 @@ def _levels(limits: tuple[float, float]) -> tuple[tuple[float, float], ...]:
 
 
 def _frequent_truth(column: Sequence[FrameRecord]) -> str | None:
-    return _most_frequent(str(record.truth) for record in column if record.truth)
+    return _most_frequent(right_answer(str(record.truth)) for record in column if record.truth)
 
 
 def _frequent_answer(column: Sequence[FrameRecord]) -> str | None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from cnn_perception.evaluation.frame_record import FrameRecord
+from cnn_perception.label_text import NONE_OF_THESE
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.tasks.registry import task_of
 from cnn_perception.tasks.rules import FrameCounts, Scores
@@ -30,3 +31,14 @@ def score(records: Sequence[FrameRecord], spec: ModelSpec, threshold: float) -> 
         lost=sum(bool(record.error) and record.truth is not None for record in records),
     )
     return task_of(spec.task).score(frames, scored, spec, threshold)
+
+
+def never_right(records: Sequence[FrameRecord], spec: ModelSpec) -> list[str]:
+    """Says which frames no answer of a model can be right about, a line or none."""
+    count = sum(record.truth == NONE_OF_THESE for record in records)
+    if not count or spec.unknown is not None:
+        return []
+    return [
+        f"{count} frames are labelled {NONE_OF_THESE!r}, and the model has no unknown rule: it can never be right "
+        "about them; train it with --unknown auto, or remove these labels"
+    ]

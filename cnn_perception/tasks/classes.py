@@ -10,7 +10,7 @@ import numpy as np
 
 from cnn_perception import metrics
 from cnn_perception.errors import DataError
-from cnn_perception.label_text import Truth
+from cnn_perception.label_text import NONE_OF_THESE, Truth
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import UNKNOWN, ModelSpec
 from cnn_perception.tasks.prediction import Prediction
@@ -92,6 +92,25 @@ def require_known(names: Iterable[str], classes: Sequence[str], where: str) -> N
         raise DataError(
             f"{where}: the model has no class {', '.join(map(repr, unknown[:10]))}; its classes are: {shown}"
         )
+
+
+def is_none_of_these(text: str, classes: Sequence[str], where: str) -> bool:
+    """Returns whether a label says that an image shows no class of the model.
+
+    Raises:
+        DataError: If the model has a class of this name, so that either may be meant.
+    """
+    if text == NONE_OF_THESE and text in classes:
+        raise DataError(
+            f"{where}: the model calls a class {text!r}, which as a label says that there is none; rename the class "
+            "and export the model again"
+        )
+    return text == NONE_OF_THESE
+
+
+def right_answer(truth: str) -> str:
+    """Returns what a model should answer that knows one class an image: `UNKNOWN` to an image of none of them."""
+    return UNKNOWN if truth == NONE_OF_THESE else truth
 
 
 def class_reports(names: Sequence[str], rows: Sequence[metrics.ClassScores]) -> tuple[ClassReport, ...]:

@@ -10,13 +10,14 @@ import numpy as np
 
 from cnn_perception import metrics
 from cnn_perception.intervals import Estimate, wilson
-from cnn_perception.label_text import UNLABELLED, Truth, text_of
+from cnn_perception.label_text import NONE_OF_THESE, UNLABELLED, Truth, text_of
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import UNKNOWN, ModelSpec
 from cnn_perception.tasks.classes import (
     ClassReport,
     ClassTask,
     class_reports,
+    is_none_of_these,
     macro_f1,
     quality,
     require_known,
@@ -37,8 +38,9 @@ class MulticlassScores:
 
     Attributes:
         frames: What became of the frames.
-        top1: Share of the scored frames that were answered rightly; one called unknown is wrong.
-        top5: Share of the scored frames with the right class among the best five, whatever the unknown rule says.
+        top1: Share of the scored frames that were answered rightly; one of a class that is called unknown is wrong, and
+            for one of none of the classes that is the right answer.
+        top5: Share of the scored frames of a class with it among the best five, whatever the unknown rule says.
         balanced_accuracy: Mean recall of the classes that occur; one called unknown is not found.
         macro_f1: Mean F1 of the classes that occur or were answered.
         unknown: Share of the scored frames that were called unknown; 0 for a model without a rule.
@@ -46,7 +48,7 @@ class MulticlassScores:
         coverage: Share of the scored frames that were not called unknown and whose score reaches the threshold.
         top1_above_threshold: `top1` among those.
         confusion: Counts; the K rows are the truth, the K columns the answer. A model with an unknown rule has one
-            more column for it.
+            more column for it, and frames of none of the classes one more row.
         classes: Scores of each class, in the model's order.
         headline: Top-1 with the unknown rule and without, and how many frames are answered, with their intervals.
         intervals: 95 % interval of other figures, by their names: Wilson's of shares of the frames, else by bootstrap.
@@ -84,7 +86,8 @@ class MulticlassScores:
         found = self.headline
         if found is None:
             return []
-        figures = [_figure("top-1 accuracy" + (", unknown is wrong" if spec.unknown else ""), found.top1)]
+        of_none = " but for none of the classes" * (len(self.confusion) > len(self.classes))
+        figures = [_figure("top-1 accuracy" + (f", unknown is wrong{of_none}" if spec.unknown else ""), found.top1)]
         if spec.unknown:
             figures.append(_figure("top-1 accuracy without the unknown rule", found.top1_without_rule))
             ends = (1 - found.coverage.high, 1 - found.coverage.low)
@@ -168,11 +171,15 @@ class Multiclass(ClassTask):
     def truth_of_text(self, text: str, names: Sequence[str], where: str) -> str | None:
         """Returns the class that a text names; nothing is known where the text is empty or `UNLABELLED`.
 
+        `NONE_OF_THESE` is what is true of an image of no class.
+
         Raises:
             DataError: If it is no class of the model.
         """
         if not text or (text == UNLABELLED and text not in names):
             return None
+        if is_none_of_these(text, names, where):
+            return text
         require_known({text}, names, where)
         return text
 
@@ -194,18 +201,19 @@ class Multiclass(ClassTask):
         )
 
     def is_right(self, prediction: Prediction, truth: Truth) -> bool:
-        """Whether the known class is answered."""
-        return self.text(prediction) == text_of(truth)
+        """Whether the known class is answered; of an image of no class whether it is called unknown."""
+        return prediction.unknown if truth == NONE_OF_THESE else self.text(prediction) == text_of(truth)
 
     def badness(self, prediction: Prediction, truth: Truth | None) -> float:
         """Orders confident mistakes (1 to 2), images wrongly called unknown (1), close calls (0 to 1), unlabelled ones.
 
-        Whether the network's own best class is the known one decides what is a mistake.
+        An image of no class that is called unknown is no close call. Of the others, whether the network's own best
+        class is the known one decides what is a mistake.
         """
         if truth is None:
             return -self.margin(prediction)
         if prediction.unknown:
-            return 1.0
+            return 1.0 if truth != NONE_OF_THESE else 0.0
         if _rank(prediction, truth) > 0:
             return 1.0 + prediction.score
         return 1.0 - self.margin(prediction)
@@ -216,28 +224,33 @@ class Multiclass(ClassTask):
         """Returns how often answers are right, and which class was taken for which."""
         names = spec.class_names
         position = {name: index for index, name in enumerate((*names, UNKNOWN) if spec.unknown else names)}
-        truth = [position[text_of(known)] for known, _ in scored]
+        truth = [len(names) if known == NONE_OF_THESE else position[text_of(known)] for known, _ in scored]
         found = [position[self.text(one)] for _, one in scored]
-        confusion = metrics.confusion_matrix(truth, found, len(position))
+        of_class = np.array(truth, np.int64) < len(names)
+        has_more = spec.unknown is not None or not of_class.all()
+        confusion = metrics.confusion_matrix(truth, found, len(names) + has_more)
         ranks = np.array([_rank(one, known) for known, one in scored], np.int64)
         is_unknown = np.array([one.unknown for _, one in scored], np.bool_)
         answered = [(known, one) for known, one in scored if not one.unknown]
         sure = [(known, one) for known, one in answered if one.score >= threshold]
         classes = class_reports(names, metrics.per_class(confusion))
+        rows = len(names) + (not of_class.all())
         return MulticlassScores(
             frames=frames,
             top1=self._accuracy(scored),
-            top5=share((ranks < 5).tolist()),
-            balanced_accuracy=metrics.balanced_accuracy(confusion) if scored else None,
+            top5=share((ranks[of_class] < 5).tolist()),
+            balanced_accuracy=metrics.balanced_accuracy(confusion, len(names)) if of_class.any() else None,
             macro_f1=macro_f1(classes, confusion.sum(axis=0)) if scored else None,
             unknown=1 - len(answered) / len(scored) if scored else None,
             top1_answered=self._accuracy(answered),
             coverage=len(sure) / len(scored) if scored else None,
             top1_above_threshold=self._accuracy(sure),
-            confusion=tuple(tuple(row) for row in confusion[: len(names)].tolist()),
+            confusion=tuple(tuple(row[: len(position)]) for row in confusion[:rows].tolist()),
             classes=classes,
-            headline=metrics.headline(ranks == 0, is_unknown),
-            intervals=_intervals(truth, found, len(names), ranks, [self.is_right(one, known) for known, one in sure]),
+            headline=metrics.headline(ranks == 0, is_unknown, ~of_class),
+            intervals=_intervals(
+                truth, found, len(names), ranks[of_class], [self.is_right(one, known) for known, one in sure]
+            ),
         )
 
     def _accuracy(self, scored: Sequence[tuple[Truth, Prediction]]) -> float | None:
@@ -253,7 +266,8 @@ class Multiclass(ClassTask):
         if prediction is None:
             return [known, "", "", "", ""]
         figures = [f"{prediction.score:.6f}", f"{self.margin(prediction):.6f}"]
-        truth_score = f"{prediction.scores[prediction.class_names.index(known)]:.6f}" if known else ""
+        place = prediction.class_names.index(known) if known and known != NONE_OF_THESE else None
+        truth_score = "" if place is None else f"{prediction.scores[place]:.6f}"
         return [known, self.text(prediction), *figures, truth_score]
 
 
@@ -267,15 +281,17 @@ def _intervals(
     """Returns the 95 % intervals of the figures beside the headline.
 
     Args:
-        truth: (n,) known classes.
+        truth: (n,) known classes; one more than the classes is none of them.
         found: (n,) answers; of a model with an unknown rule, one more than the classes is that.
         classes: How many there are.
-        ranks: (n,) how many classes are ranked before the known one.
+        ranks: (m,) how many classes are ranked before the known one, of the frames of a class.
         sure: Of the frames that reach the threshold, whether they are right.
     """
     if not truth:
         return {}
-    counts = {"top5": (int((ranks < 5).sum()), len(truth)), "coverage": (len(sure), len(truth))}
+    counts = {"coverage": (len(sure), len(truth))}
+    if len(ranks):
+        counts["top5"] = (int((ranks < 5).sum()), len(ranks))
     if sure:
         counts["top1_above_threshold"] = (sum(sure), len(sure))
     shares = {name: wilson(*pair) for name, pair in counts.items()}
@@ -283,5 +299,7 @@ def _intervals(
 
 
 def _rank(prediction: Prediction, truth: Truth) -> int:
-    """How many classes are ranked before the known one."""
+    """How many classes are ranked before the known one; all of them where it is none."""
+    if truth == NONE_OF_THESE:
+        return len(prediction.class_names)
     return metrics.true_rank(prediction.scores, prediction.class_names.index(text_of(truth)))

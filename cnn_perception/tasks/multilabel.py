@@ -18,6 +18,7 @@ from cnn_perception.tasks.classes import (
     ClassReport,
     ClassTask,
     class_reports,
+    is_none_of_these,
     macro_f1,
     quality,
     require_known,
@@ -143,13 +144,17 @@ class Multilabel(ClassTask):
         return ("class",)
 
     def truth_of_text(self, text: str, names: Sequence[str], where: str) -> frozenset[str] | None:
-        """Returns the classes of a text, `SEPARATOR` between them; empty means none of them, `UNLABELLED` not known.
+        """Returns the classes of a text, `SEPARATOR` between them; `UNLABELLED` means that they are not known.
+
+        An empty text and `NONE_OF_THESE` mean that there is none of them.
 
         Raises:
             DataError: If one is no class of the model.
         """
         if text == UNLABELLED and text not in names:
             return None
+        if is_none_of_these(text, names, where):
+            return frozenset()
         found = frozenset(name.strip() for name in re.split("[;|]", text)) - {""}
         require_known(found, names, where)
         return found

@@ -15,9 +15,25 @@ from recording import SHA256, SPEC, SURE, Recording, packed, picture, prediction
 from tiny_model import as_multilabel, with_unknown
 from tiny_run import command_line
 
-from cnn_perception.errors import ConfigError, DataError
+from cnn_perception.errors import DataError
 from cnn_perception.image.messages import decode
+from cnn_perception.label_text import NONE_OF_THESE
 from training.data.load import load_images
+from training.data_set import table as data_set
+from training.data_set.columns import (
+    CAMERA,
+    CLASS,
+    CLASSES,
+    DOUBT,
+    GUESS,
+    MODEL,
+    PATH,
+    REASON,
+    STAMP,
+    STATE,
+    TOPIC,
+)  # fmt: skip
+from training.data_set.table import state_of
 from training.train import main
 
 
@@ -32,8 +48,9 @@ def test_an_unsure_frame_becomes_an_image_and_a_row_and_a_sure_one_nothing(tmp_p
 
     assert table(tmp_path) == [
         {
-            "path": "front/5000000007.png", "class": "", "stamp_ns": "5000000007", "camera": "front",
-            "frame_id": "with, comma", "reason": "margin", "answer": "ants", "margin": "0.125000", "model": SHA256,
+            "path": "front/5000000007.png", "class": "", "state": "", "stamp_ns": "5000000007", "camera": "front",
+            "topic": "/front/image_raw", "frame_id": "with, comma", "reason": "margin", "answer": "ants",
+            "guess": "ants", "doubt": "0.875000", "margin": "0.125000", "model": SHA256,
             "score ants": "0.500000", "score bees": "0.375000", "score wasps": "0.125000",
         }
     ]  # fmt: skip
@@ -51,6 +68,7 @@ def test_an_unknown_frame_is_listed_as_such_with_its_scores(tmp_path):
     (row,) = table(tmp_path)
     assert (row["path"], row["camera"], row["reason"]) == ("camera/5000000007.png", "", "unknown")
     assert (row["answer"], row["score ants"]) == ("unknown", "0.750000")
+    assert (row["guess"], row["doubt"]) == (NONE_OF_THESE, "1.000000")
 
 
 def test_jpeg_and_png_are_kept_byte_by_byte_and_the_rest_as_it_was_seen(tmp_path):
@@ -106,13 +124,34 @@ def test_the_table_trains_a_model_once_the_classes_are_filled_in(tmp_path):
         recording.offer(packed(picture(seed)), camera="front", stamp_ns=seed)
     recording.close()
     file = tmp_path / "frames" / SHA256[:12] / "frames.csv"
-    with pytest.raises(DataError, match=r"frames\.csv, line 2, column 'class': is empty"):
+    with pytest.raises(DataError, match=r"frames\.csv: none of its 24 rows has a label yet"):
         load_images(file)
 
-    label(file, ("moths", "bees"))
+    label(file, ("moths", "bees", "", NONE_OF_THESE))
 
-    assert load_images(file).class_names == ("bees", "moths")
+    found = load_images(file)
+    assert (found.class_names, len(found.samples), len(found.outside)) == (("bees", "moths"), 12, 6)
     assert main(command_line(file, tmp_path / "run", epochs=1)) == 0
+
+
+def test_the_table_is_one_that_people_label_with_the_program_for_it(tmp_path):
+    recording = Recording(tmp_path, with_unknown(SPEC, 0.0))
+    for seed in range(8):
+        recording.offer(packed(picture(seed)), camera="front", stamp_ns=seed)
+    recording.close()
+    file = tmp_path / SHA256[:12] / "frames.csv"
+    found = data_set.read(file)
+    about = {PATH, CLASS, STATE, STAMP, CAMERA, TOPIC, REASON, GUESS, DOUBT, MODEL}
+    assert about <= {*found.header}
+    assert {state_of(row, [CLASS]) for row in found.rows} == {""}
+
+    for row, name in enumerate(("ants", "bees") * 3):
+        found = found.changed(row, {CLASS: name, STATE: "labelled"})
+    found.changed(6, {CLASS: "ants"}).write()  # begun, and not confirmed
+
+    data = load_images(file)
+    assert len(data.samples) == 6
+    assert data.sources[0].unlabelled == 2
 
 
 def test_several_classes_are_never_taken_for_labelled_before_they_are(tmp_path):
@@ -124,14 +163,18 @@ def test_several_classes_are_never_taken_for_labelled_before_they_are(tmp_path):
         recording.offer(packed(picture(seed)), found, camera="front", stamp_ns=seed)
     recording.close()
     file = tmp_path / SHA256[:12] / "frames.csv"
-    with pytest.raises(ConfigError, match="has no column 'class' or 'classes'"):
+    with pytest.raises(DataError, match="none of its 12 rows has a label yet"):
         load_images(file)
 
-    file.write_text(file.read_text().replace(",answer,", ",classes,", 1))  # once a human has corrected the answers
+    found = data_set.read(file)
+    for row, guess in enumerate(row["guess"] for row in found.rows[:10]):  # once a human has confirmed the answers
+        found = found.changed(row, {CLASSES: guess, STATE: "labelled"})
+    found.changed(10, {CLASSES: NONE_OF_THESE, STATE: "labelled"}).write()
 
     data = load_images(file)
     assert data.class_names == ("ants", "bees", "wasps")
     assert [sample.values for sample in data.samples[:2]] == [(0, 0, 1), (1, 1, 0)]
+    assert [sample.values for sample in data.samples[10:]] == [(0, 0, 0)]
 
 
 @pytest.mark.parametrize(

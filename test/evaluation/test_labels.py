@@ -7,7 +7,7 @@ from tiny_model import as_multilabel, tiny_spec
 
 from cnn_perception.errors import DataError
 from cnn_perception.evaluation.labels import Interval, Labels, labels_from_changes, read_labels
-from cnn_perception.label_text import text_of
+from cnn_perception.label_text import NONE_OF_THESE, text_of
 
 SECOND = 10**9
 
@@ -94,3 +94,13 @@ def test_labels_of_a_multilabel_model_are_sets_of_classes():
     assert [text_of(scored.at(i)) for i in range(4)] == ["ant;bee", "ant", ";", ""]
     with pytest.raises(DataError, match="no class 'none'"):
         labels.scored_as(spec, "x")
+
+
+def test_none_of_these_is_no_class_of_a_multilabel_model():
+    spec = as_multilabel(tiny_spec(("ant", "bee")), 0.5, 0.5)
+
+    scored = Labels((Interval(0, 1, NONE_OF_THESE),)).scored_as(spec, "x")
+
+    assert scored.at(0) == frozenset()
+    with pytest.raises(DataError, match="no class 'none of these'"):
+        Labels((Interval(0, 1, "ant;none of these"),)).scored_as(spec, "x")

@@ -10,6 +10,7 @@ from answers import NAMES, NOTHING, one_class
 from specs import SPEC
 
 from cnn_perception.errors import DataError
+from cnn_perception.label_text import NONE_OF_THESE
 from cnn_perception.tasks import task_of
 from cnn_perception.tasks.multiclass import KEPT_CLASSES
 from cnn_perception.tasks.rules import Figure, FrameCounts
@@ -98,6 +99,12 @@ def test_a_class_may_be_called_none_and_an_unknown_one_is_refused():
     assert TASK.truth_of_text("none", ("none", "some"), "file") == "none"
     with pytest.raises(DataError, match=r"^file: the model has no class 'dog'; its classes are: ant, bee, cat$"):
         TASK.truth_of_text("dog", NAMES, "file")
+
+
+def test_none_of_these_is_a_truth_unless_a_class_is_called_so():
+    assert TASK.truth_of_text(NONE_OF_THESE, NAMES, "file") == NONE_OF_THESE
+    with pytest.raises(DataError, match=r"^file: the model calls a class 'none of these', .*rename the class"):
+        TASK.truth_of_text(NONE_OF_THESE, ("ant", NONE_OF_THESE), "file")
 
 
 # ---- answers beside what is known
@@ -189,3 +196,56 @@ def test_the_figures_of_a_report_are_those_that_the_model_and_the_threshold_have
     assert [figure.name for figure in found.figures(PLAIN, 0.5)] == [
         "top-1 accuracy", "balanced accuracy", "macro F1", "of frames score 0.5 or more", "top-1 at score 0.5 or more"
     ]  # fmt: skip
+
+
+def test_an_image_of_no_class_is_answered_rightly_by_unknown_alone():
+    sure, unknown = one_class(0.75, 0.125, 0.125), one_class(0.75, 0.125, 0.125, unknown=True)
+
+    assert [TASK.is_right(one, NONE_OF_THESE) for one in (sure, unknown)] == [False, True]
+    assert [TASK.badness(one, NONE_OF_THESE) for one in (sure, unknown)] == [1.75, 0.0]
+    assert TASK.kept(sure, NONE_OF_THESE).class_names == sure.class_names
+    assert TASK.cells(sure, NONE_OF_THESE, NAMES) == [NONE_OF_THESE, "ant", "0.750000", "0.625000", ""]
+
+
+def test_figures_with_images_of_no_class_are_those_of_scikit_learn_with_unknown_as_an_answer():
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    random = np.random.default_rng(4)
+    truth = [*random.choice(NAMES, 120), *[NONE_OF_THESE] * 40]
+    answers = [
+        one_class(
+            *random.dirichlet(np.ones(3)), unknown=bool(random.random() < (0.7 if name == NONE_OF_THESE else 0.1))
+        )
+        for name in truth
+    ]
+    said = ["unknown" if one.unknown else one.name for one in answers]
+    right = ["unknown" if name == NONE_OF_THESE else name for name in truth]
+
+    found = TASK.score(FRAMES, list(zip(truth, answers, strict=True)), WITH_RULE, threshold=0.0)
+
+    labels = [*NAMES, "unknown"]
+    assert found.top1 == pytest.approx(sklearn_metrics.accuracy_score(right, said))
+    expected = sklearn_metrics.confusion_matrix(right, said, labels=labels).tolist()
+    assert found.confusion == tuple(map(tuple, expected))
+    recalls = sklearn_metrics.recall_score(right, said, labels=NAMES, average=None)
+    assert found.balanced_accuracy == pytest.approx(recalls.mean())
+    assert found.macro_f1 == pytest.approx(sklearn_metrics.f1_score(right, said, labels=NAMES, average="macro"))
+    precisions = sklearn_metrics.precision_score(right, said, labels=NAMES, average=None)
+    assert [row.precision for row in found.classes] == pytest.approx(precisions.tolist())
+    assert found.headline.top1.value == found.top1
+    best = np.mean([one.class_names[one.top] == name for one, name in zip(answers, truth, strict=True)])
+    assert found.headline.top1_without_rule.value == pytest.approx(best)
+    low, high = found.intervals["balanced_accuracy"]
+    assert low < found.balanced_accuracy < high
+    assert found.top5 == 1.0  # of three classes
+
+
+def test_a_model_without_a_rule_is_always_wrong_about_images_of_no_class():
+    scored = [("ant", one_class(0.75, 0.125, 0.125)), (NONE_OF_THESE, one_class(0.125, 0.75, 0.125))]
+
+    found = TASK.score(FRAMES, scored, PLAIN, threshold=0.0)
+
+    assert (found.top1, found.confusion) == (0.5, ((1, 0, 0), (0, 0, 0), (0, 0, 0), (0, 1, 0)))
+    only = TASK.score(FRAMES, scored[1:], PLAIN, threshold=0.0)
+    assert (only.top1, only.top5, only.balanced_accuracy) == (0.0, None, None)
+    assert only.summary()
+    assert only.figures(PLAIN, 0.0)

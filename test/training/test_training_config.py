@@ -206,7 +206,7 @@ def test_the_settings_need_no_torch():
 def test_only_what_was_given_is_taken_from_the_command_line():
     given = parse(["--data", "d", "--input-size", "96x128", "--augment", "crop,classic", "--no-channels-last"])
 
-    assert given == {"data": "d", "input_size": (96, 128), "augment": ("crop", "classic"), "channels_last": False}
+    assert given == {"data": ["d"], "input_size": (96, 128), "augment": ("crop", "classic"), "channels_last": False}
     assert parse(["--input-size", "160"]) == {"input_size": (160, 160)}
 
 

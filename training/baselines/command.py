@@ -126,7 +126,7 @@ def _compare(asked: Asked) -> None:
         found += _beside(setting.beside, setting, asked.most_images)
     compared = _comparison(found)
     report: dict[str, Any] = {
-        "baselines_of": str(setting.data.root),
+        "baselines_of": setting.data.where,
         "data_sha256": setting.data.sha256,
         "task": setting.data.task,
         "part": asked.part,
@@ -142,7 +142,7 @@ def _compare(asked: Asked) -> None:
 def _of_data(asked: Asked) -> Setting:
     """The setting of a data set, divided as the command line says."""
     chosen = config.make(output="-", mode="probe", **asked.given)
-    data = load_images(Path(chosen.data), _options(DataOptions.of(chosen.to_dict()), asked))
+    data = load_images(chosen.sources, _options(DataOptions.of(chosen.to_dict()), asked))
     samples = _samples(data, asked)
     if "weights" not in asked.given:
         return Setting(data, samples, chosen, None)
@@ -155,16 +155,16 @@ def _of_run(asked: Asked) -> Setting:
     """The setting of a run: its network, and its split."""
     assert asked.checkpoint is not None  # see `_compare`
     saved = checkpoint.load(asked.checkpoint)
-    source = asked.given.get("data") or saved.config.get("data")
-    if not source:
+    sources = config.sources_of(asked.given) or config.sources_of(saved.config)
+    if not sources:
         raise ConfigError(f"--data: {asked.checkpoint} was not trained on images; name some")
-    data = load_images(Path(source), _options(DataOptions.again(saved.config, saved.class_names), asked))
+    data = load_images(tuple(map(Path, sources)), _options(DataOptions.again(saved.config, saved.class_names), asked))
     if data.class_names != saved.class_names:
-        raise DataError(f"{source}: its classes are not those of {asked.checkpoint}; name the data of that run")
+        raise DataError(f"{data.where}: its classes are not those of {asked.checkpoint}; name the data of that run")
     kept = {name: saved.config[name] for name in (*OF_SPLIT, *OF_INPUT) if name in saved.config and name != "classes"}
     plain = {name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()}
     computing = {name: value for name, value in asked.given.items() if name in OF_COMPUTING}
-    chosen = config.make(output="-", mode="probe", data=str(source), **plain, **computing)
+    chosen = config.make(output="-", mode="probe", data=sources, **plain, **computing)
     own = _network(f"{saved.backbone}, this run", build.restore(saved), chosen)
     own = dataclasses.replace(own, input=saved.input)
     return Setting(data, _samples(data, asked), chosen, Beside(own, saved, asked.checkpoint))
@@ -178,7 +178,7 @@ def _options(options: DataOptions, asked: Asked) -> DataOptions:
 def _samples(data: LabelledImages, asked: Asked) -> tuple[Sample, ...]:
     samples = tuple(sample for sample in data.samples if sample.part == asked.part)
     if not samples:
-        raise DataError(f"{data.root}: has no images for --part {asked.part}; add a {asked.part} folder")
+        raise DataError(f"{data.where}: has no images for --part {asked.part}; add a {asked.part} folder")
     return samples
 
 

@@ -145,7 +145,7 @@ def fit_all(chosen: Sequence[Method], data: LabelledImages, config: TrainConfig,
     kinds = list(dict.fromkeys(method.features for method in chosen if method.features is not None))
     described = _describe(some(data.part("train"), most, config.seed), kinds, config.input)
     if not described.samples:
-        raise DataError(f"{data.root}: its images can no longer be read; start again when they are back")
+        raise DataError(f"{data.where}: its images can no longer be read; start again when they are back")
     lesson = Lesson.of(described.samples, data, config)
     fitted = []
     with begun(sum(map(lesson.fits, chosen)), "baselines") as begin:
@@ -209,7 +209,7 @@ def answer(fitted: Sequence[Fitted], samples: Sequence[Sample], data: LabelledIm
                 found[one.method.name].append(answers)
                 seconds[one.method.name] += computed + time.perf_counter() - started
     if not read:
-        raise DataError(f"{data.root}: its images can no longer be read; start again when they are back")
+        raise DataError(f"{data.where}: its images can no longer be read; start again when they are back")
     return Answers(tuple(read), {name: np.concatenate(rows) for name, rows in found.items()}, seconds)
 
 

@@ -25,10 +25,14 @@ from training.loop.run import Run
 from training.networks.weights import classifier_name
 from training.scoring.predict import predict as predict_batches
 from training.scoring.predict import together
+from training.tasks.by_name import task_of
 from training.tasks.probabilities import Doubles
 
 MOST_TRAINING_IMAGES = 5000
 """Training images, and never fewer than 10 a class, that stand for all of them: more do not move a mean."""
+OUTSIDE = "outside"
+CHOOSING = "choosing"
+"""Images of none of the classes: those on which the unknown rule is measured, and those that choose its method."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +59,10 @@ class Predictions:
 
 
 def of_run(run: Run) -> dict[str, Predictions]:
-    """Returns logits and embeddings on `train` (see `for_centres`), on `val`, and if there are any on `outside`.
+    """Returns logits and embeddings on `train` (see `for_centres`), on `val`, and on images of none of the classes.
 
-    The test part is left alone: it is for `training.evaluate`, once all is decided.
+    Of these `OUTSIDE` are those of the user's folder and those of the validation part, `CHOOSING` those of the training
+    part; either may be missing. The test part is left alone: it is for `training.evaluate`, once all is decided.
 
     Args:
         run: The run; its network has the weights to be used.
@@ -71,7 +76,7 @@ def of_run(run: Run) -> dict[str, Predictions]:
     wanted = {
         "train": for_centres(data.part("train"), len(data.class_names)),
         "val": data.part("val"),
-        "outside": outside_images(Path(config.outside)) if config.outside else (),
+        **(_of_none(run) if task_of(data.task).one_class and config.unknown != "none" else {}),
     }
     for part, samples in wanted.items():
         if samples and part not in found:
@@ -79,6 +84,15 @@ def of_run(run: Run) -> dict[str, Predictions]:
             loader = data_loader(Images(samples, config.input), order, run.workers, run.device.type == "cuda")
             found[part] = predict(run.model, loader, run.device, part)
     return found
+
+
+def _of_none(run: Run) -> dict[str, tuple[Sample, ...]]:
+    """The images of none of the classes: those on which the unknown rule is measured, and those that only choose it."""
+    labelled = run.data.outside_of("val")
+    named = {sample.path.resolve() for sample in run.data.outside}
+    folder = outside_images(Path(run.config.outside)) if run.config.outside else ()
+    others = tuple(sample for sample in folder if sample.path.resolve() not in named)
+    return {OUTSIDE: (*labelled, *others), CHOOSING: run.data.outside_of("train")}
 
 
 @torch.inference_mode()

@@ -17,8 +17,9 @@ import numpy.typing as npt
 from cnn_perception import metrics
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import UNKNOWN, Task, UnknownMethod
-from training.calibration import cross_fit, unknown_rule
+from training.calibration import cross_fit, embeddings, unknown_rule
 from training.calibration.embeddings import Predictions
+from training.calibration.outside import OutsideFigures
 from training.checkpoint import UNCALIBRATED, Calibration
 from training.config import UnknownChoice
 from training.loop.run import Run
@@ -52,6 +53,7 @@ class Fitted:
         measured_by: How the figures of the validation images were measured, in words; empty for regression.
         is_unknown: Of each validation image, (n,), whether a rule that was fitted to others calls it unknown; empty
             without a rule.
+        outside: What the rule makes of images of none of the classes; None without a rule or such images.
     """
 
     calibration: Calibration
@@ -60,6 +62,7 @@ class Fitted:
     auroc: dict[UnknownMethod, float]
     measured_by: str = ""
     is_unknown: npt.NDArray[np.bool_] = dataclasses.field(default_factory=lambda: np.empty(0, np.bool_))
+    outside: OutsideFigures | None = None
 
     def report(self) -> dict[str, Any]:
         """Returns the figures as report.json keeps them; of the rule's centres only how many there are."""
@@ -72,15 +75,20 @@ class Fitted:
         if (rule := self.calibration.unknown) is not None:
             rest = dataclasses.asdict(rule) | {"centres": len(rule.centres)}
             figures["unknown"] = {**rest, "called_unknown": self.called_unknown(), "auroc_of_methods": self.auroc}
+            if self.outside is not None:
+                figures["unknown"]["outside"] = dataclasses.asdict(self.outside)
         return figures
 
     def called_unknown(self) -> dict[str, float]:
-        """Returns the share that the rule calls unknown, of each kind of images; of `val` by rules fitted to others."""
+        """Returns the share that the rule calls unknown, of each kind of images; by rules fitted to others."""
         rule = self.calibration.unknown
         if rule is None:
             return {}
         below = {part: float((scores < rule.threshold).mean()) for part, scores in self.unknown_scores.items()}
-        return below | {"val": rule.false_alarm_rate}
+        below["val"] = rule.false_alarm_rate
+        if self.outside is not None:
+            below["outside"] = self.outside.called_unknown.value
+        return below
 
 
 def fit(
@@ -91,16 +99,18 @@ def fit(
     *,
     unknown: UnknownChoice = "auto",
     false_alarm_rate: float = 0.05,
+    choosing: Predictions | None = None,
 ) -> Fitted:
     """Fits the temperature, the thresholds of several labels and the unknown rule, and measures them.
 
     Args:
         train: Training images, for the centres of the classes.
         held_out: `val`, on which all is fitted, and measured by cross-fitting; perhaps others, which are only measured.
-        outside: Images that show none of the classes.
+        outside: Images that show none of the classes, on which the rule is measured.
         task: Thresholds are for multilabel alone, the rule for multiclass; regression has nothing of it.
         unknown: The method of the rule, see `unknown_rule.fit`; `none` is no rule.
         false_alarm_rate: Largest share of the validation images that may be called unknown, in [0, 1); 0 is no rule.
+        choosing: Other images that show none of the classes, which only choose the method of the rule.
     """
     learning = task_of(task)
     if not learning.has_probabilities:
@@ -116,9 +126,9 @@ def fit(
     measured_by = cross_fit.in_words(parts, len(val))
     if not learning.one_class or unknown == "none" or not false_alarm_rate:
         return Fitted(Calibration(temperature, thresholds, None), reliability, {}, {}, measured_by)
-    found = unknown_rule.fit(train, held_out, outside, unknown, false_alarm_rate, parts)
+    found = unknown_rule.fit(train, held_out, outside, unknown, false_alarm_rate, parts, choosing)
     fitted = Calibration(temperature, thresholds, found.rule)
-    return Fitted(fitted, reliability, found.scores, found.auroc, measured_by, found.is_unknown)
+    return Fitted(fitted, reliability, found.scores, found.auroc, measured_by, found.is_unknown, found.outside)
 
 
 def evaluation(found: Predictions, meaning: Meaning, calibration: Calibration) -> ScoredLogits:
@@ -141,10 +151,11 @@ def of_run(run: Run, found: Mapping[str, Predictions]) -> Fitted:
     return fit(
         found["train"],
         {"val": found["val"]},
-        found.get("outside"),
+        found.get(embeddings.OUTSIDE),
         run.data.task,
         unknown=unknown,
         false_alarm_rate=rate,
+        choosing=found.get(embeddings.CHOOSING),
     )
 
 

@@ -84,7 +84,7 @@ def _parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> ar
     """The parser of the command line, whose options are the fields of `TrainConfig`."""
     made = kind(
         prog="python -m training.train",
-        usage="%(prog)s --data DATA --output OUTPUT [options]",
+        usage="%(prog)s --data DATA [DATA ...] --output OUTPUT [options]",
         description="Trains a network on labelled images: one class, several classes or numbers each.",
         argument_default=argparse.SUPPRESS,
     )
@@ -105,6 +105,8 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:  # noqa
     """The arguments of `add_argument` for a field: type and choices follow from its annotation."""
     text = _help(field)
     hint = required_type(hint)
+    if field.name == "data":  # a path may hold commas
+        return {"action": "extend", "nargs": "+", "help": text}
     if hint is bool:
         return {"action": argparse.BooleanOptionalAction, "help": text}
     if typing.get_origin(hint) is Literal:

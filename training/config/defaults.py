@@ -10,6 +10,7 @@ from cnn_perception.errors import ConfigError
 from training.config.augmentations import PRESETS, expand_augment
 from training.config.fields import flag_of
 from training.config.settings import Mode, TrainConfig
+from training.config.stored import sources
 
 MODE_DEFAULTS: dict[Mode, dict[str, Any]] = {
     "probe": {"epochs": 100, "augment": (), "weight_decay": None, "baselines": "none"},
@@ -60,7 +61,7 @@ def make(**given: Any) -> TrainConfig:  # noqa: ANN401
     """Builds the settings of a run from what the user gave.
 
     Args:
-        **given: Fields of `TrainConfig`; `data` and `output` are required.
+        **given: Fields of `TrainConfig`; `data`, one text or several, and `output` are required.
 
     Returns:
         The settings, every default that depends on the mode or on the number of epochs resolved.
@@ -76,7 +77,7 @@ def make(**given: Any) -> TrainConfig:  # noqa: ANN401
     mode = given.get("mode", fields["mode"].default)
     if mode == "probe" and (idle := [name for name in given if not fields[name].metadata["probe"]]):
         raise ConfigError(f"--{flag_of(idle[0])} has no effect in --mode probe; leave it out or use --mode finetune")
-    values = {**MODE_DEFAULTS.get(mode, {}), **given}
+    values = {**MODE_DEFAULTS.get(mode, {}), **given, "data": sources(given["data"])}
     if values.get("augment") is not None:
         values["augment"] = expand_augment(values["augment"])
     config = TrainConfig(**values)

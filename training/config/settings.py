@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from cnn_perception.errors import ConfigError
@@ -18,8 +19,8 @@ from training.config import normalisation
 from training.config.augmentations import SWITCHES
 from training.config.fields import check, setting
 from training.config.normalisation import Colours
-from training.data.choices import By, OnConflict, TaskChoice
 from training.recipes import recipe as recipes
+from training.tasks.choices import By, OnConflict, TaskChoice
 
 Mode = Literal["probe", "finetune", "scratch"]
 Optimizer = Literal["sgd", "nesterov", "rmsprop", "adam", "adamw"]
@@ -44,9 +45,10 @@ class TrainConfig:
         ConfigError: If a setting is out of its range, or two contradict each other.
     """
 
-    data: str = setting(
+    data: tuple[str, ...] = setting(
         help="image folder: DIR/train|val|test/CLASS/*, or DIR/CLASS/*, which is then split; or a folder of MNIST's "
-        "idx files; or a CSV file, see training/data/csv_table.py"
+        "idx files; or a CSV file, see training/data/csv_table.py, or the folder of a data set with its labels.csv; "
+        "or several of these, which are one data set then"
     )
     output: str = setting(help="folder of the run: checkpoints, history, report and figures")
     task: TaskChoice = setting("auto", help="what to learn; auto: classes, or the numbers of --targets")
@@ -330,7 +332,7 @@ class TrainConfig:
     unknown: UnknownChoice = setting(
         "auto",
         help="rule for images of none of the classes, fitted to the validation images: energy of the logits, or "
-        "distance to the class centres; auto: what tells --outside better, without it distance; beyond 200 classes "
+        "distance to the class centres; auto: what tells other images better, without any distance; beyond 200 classes "
         "energy; none: no rule, every image gets a class",
         needs="not targets",
     )
@@ -343,7 +345,8 @@ class TrainConfig:
     )
     outside: str | None = setting(
         None,
-        help="folder of images of none of the classes, on which the rule is measured",
+        help="folder of images of none of the classes, on which the rule is measured, beside the images that a table "
+        "calls 'none of these'; those of its training part choose between energy and distance",
         needs="unknown=auto,energy,distance",
     )
 
@@ -382,8 +385,8 @@ class TrainConfig:
         self._check_together()
 
     def _check_together(self) -> None:
-        if not self.data or not self.output:
-            raise ConfigError(f"--{'output' if self.data else 'data'}: must not be empty; name a folder")
+        if not all(self.data) or not self.data or not self.output:
+            raise ConfigError(f"--{'data' if self.output else 'output'}: must not be empty; name a folder")
         if self.fold and self.fold > (self.folds or 0):
             raise ConfigError(f"--fold: {self.fold} is none of --folds {self.folds or 0}; lower it or give --folds")
         if self.val_fraction + self.test_fraction > 0.9:
@@ -402,6 +405,11 @@ class TrainConfig:
             raise ConfigError(f"--head-epochs and --last-stage-epochs exceed --epochs {self.epochs}; lower them")
         if (self.warmup_epochs or 0) > self.epochs:
             raise ConfigError(f"--warmup-epochs: {self.warmup_epochs} exceeds --epochs {self.epochs}; lower it")
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The folders and tables of `data`."""
+        return tuple(map(Path, self.data))
 
     @property
     def input(self) -> InputSpec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnn_perception.errors import ConfigError
@@ -20,6 +21,18 @@ _OFF = {"auxiliary_weight": 0.0}
 """The same, with what it did where that is no default."""
 
 
+def sources(data: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Returns the folders and tables that the setting `data` names; one alone is a plain text in an older run."""
+    if isinstance(data, str):
+        return (data,) if data else ()
+    return tuple(data or ())
+
+
+def sources_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the same of the settings that a checkpoint carries; none of one that was not trained on images."""
+    return sources(settings.get("data"))
+
+
 def from_json(text: str, where: str) -> dict[str, Any]:
     """Reads a config.json as arguments of `make` or `TrainConfig`; what an older one does not know is as usual.
 
@@ -34,5 +47,5 @@ def from_json(text: str, where: str) -> dict[str, Any]:
     added = {name: usual[name] for name in _ADDED} | _OFF
     if not isinstance(value, dict) or (added | value).keys() != usual.keys():
         raise ConfigError(f"{where} does not hold the settings of this version; start a new run")
-    value = added | value
+    value = added | value | {"data": list(sources(value["data"]))}
     return {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}

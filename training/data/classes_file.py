@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnn_perception.errors import ConfigError
+from cnn_perception.label_text import NONE_OF_THESE
 from training.data.records import Listing
 
 _SHOWN = 3
@@ -35,6 +36,11 @@ def read(text: str) -> tuple[str, ...]:
     names = [name.strip() for name in names]
     if "" in names:
         raise ConfigError(f"--classes {text}: line {names.index('') + 1} is empty; write one name a line")
+    if NONE_OF_THESE in names:
+        raise ConfigError(
+            f"--classes {text}: a class cannot be called {NONE_OF_THESE!r}, which says of an image that it shows no "
+            "class; remove the line, or rename the class"
+        )
     return tuple(names)
 
 
@@ -58,7 +64,7 @@ def ordered(listing: Listing, names: Sequence[str]) -> Listing:
     else:
         places = _numbers(listing.class_names, len(names))
     if places is None:
-        raise ConfigError(f"--classes: are not those of {listing.source}: {_difference(names, listing)}")
+        raise ConfigError(f"--classes: are not those of {listing.where}: {_difference(names, listing)}")
     return listing.renamed(tuple(names), places)
 
 

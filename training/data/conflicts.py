@@ -4,6 +4,8 @@ A conflict is one picture (the same pixels, whatever the file) under two labels 
 image, and a class that a part lacks. With `drop` all of it goes: every copy of such a picture, and such a class from
 every part. With `first` the first stays: of a picture the copy in train, then in val, then the first of the list; of
 the classes those that train has images of, also where val or test have none.
+
+A picture that two tables label alike is no conflict: it counts once, where it is said which part it is of.
 """
 
 from __future__ import annotations
@@ -12,15 +14,16 @@ import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from training.data.choices import OnConflict
 from training.data.duplicates import Pairs
 from training.data.records import PARTS, Action, ImageFinding, Listing, Part, Sample
 from training.tasks.by_name import task_of
+from training.tasks.choices import OnConflict
 
 TWO_LABELS = "same image under two labels"
 OTHER_NUMBERS = "same image with other numbers"
 TWO_PARTS = "same image in two parts"
 COPY = "exact duplicate"
+IN_TWO_SOURCES = "same image in two sources"
 NO_IMAGE = "class without images"
 NOT_IN_PART = "class missing from a part"
 
@@ -46,10 +49,10 @@ def settle_classes(listing: Listing, choice: OnConflict) -> tuple[Listing, list[
     if not task_of(listing.task).one_class:
         return listing, []
     counts = Counter((sample.part, sample.label) for sample in listing.samples)
-    given = sorted(listing.given, key=PARTS.index)
     findings = []
     gone = set[int]()
-    for label, name in enumerate(listing.class_names):
+    for label, (name, expected) in enumerate(zip(listing.class_names, listing.expected(), strict=True)):
+        given = sorted(expected, key=PARTS.index)
         lacking = [part for part in given if not counts[part, label]]
         if not lacking:
             continue
@@ -79,7 +82,7 @@ def settle_copies(listing: Listing, same: Pairs, choice: OnConflict) -> tuple[tu
     gone = set[int]()
     findings = []
     for first, others in groups.items():
-        group = sorted((first, *others), key=lambda row: (PARTS.index(listing.samples[row].part), row))
+        group = sorted((first, *others), key=lambda row: _precedence(listing, row))
         judged = [(row, *_judged(listing, listing.samples[group[0]], listing.samples[row])) for row in group[1:]]
         conflict = next(((kind, words) for _, kind, words in judged if kind in ERRORS), None)
         if conflict is not None and choice == "drop":
@@ -96,7 +99,15 @@ def settle_copies(listing: Listing, same: Pairs, choice: OnConflict) -> tuple[tu
     return tuple(row for row in range(len(listing.samples)) if row not in gone), findings
 
 
+def _precedence(listing: Listing, row: int) -> tuple[bool, int, int]:
+    """By what copies are ordered: first those whose source says which part they are of."""
+    sample = listing.samples[row]
+    return not listing.decides(sample), PARTS.index(sample.part), row
+
+
 def _action(kind: str, choice: OnConflict) -> Action:
+    if kind == IN_TWO_SOURCES:
+        return "dropped"
     if kind not in ERRORS:
         return "warning"
     return "error" if choice == "error" else "dropped"
@@ -104,11 +115,13 @@ def _action(kind: str, choice: OnConflict) -> Action:
 
 def _judged(listing: Listing, one: Sample, other: Sample) -> tuple[str, str]:
     """Returns what kind of a copy an image is of an earlier one, and the rest of the sentence."""
-    if one.part != other.part:
+    elsewhere = one.source != other.source
+    if one.part != other.part and (listing.decides(other) or not elsewhere):
         return TWO_PARTS, f": in {other.part} here, in {one.part} as {one.path}"
     if (one.label, one.values) == (other.label, other.values):
-        return COPY, f" of {one.path}"
-    kind = TWO_LABELS if task_of(listing.task).copies_agree else OTHER_NUMBERS
+        return (IN_TWO_SOURCES, f": counts once, as {one.path}") if elsewhere else (COPY, f" of {one.path}")
+    is_mistake = task_of(listing.task).copies_agree or one.path.resolve() == other.path.resolve()
+    kind = TWO_LABELS if is_mistake else OTHER_NUMBERS
     return kind, f": {listing.words(other) or 'no class'} here, {listing.words(one) or 'no class'} as {one.path}"
 
 
@@ -123,7 +136,8 @@ def _lack(name: str, lacking: Sequence[Part], given: Sequence[Part]) -> str:
 
 def _without_classes(listing: Listing, gone: set[int]) -> Listing:
     left = [label for label in range(len(listing.class_names)) if label not in gone]
-    number = {label: place for place, label in enumerate(left)}
+    # the label of images of none of the classes is their number
+    number = {label: place for place, label in enumerate((*left, len(listing.class_names)))}
     samples = tuple(
         dataclasses.replace(sample, label=number[sample.label])
         for sample in listing.samples

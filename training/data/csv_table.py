@@ -1,8 +1,10 @@
 """A data set as a CSV file: an image and what it shows, a row each.
 
 Columns: `path`, relative to the file; then `class`, or `classes` (separated by ; or |), or a column of 0 and 1 for
-each class, or columns of numbers. Optional: `part` or `split` (train, val, test) and `group` or `bag` (what an image
-was recorded with). The rows are taken to be in the order of recording.
+each class, or columns of numbers. Optional: `part` or `split` (train, val, test), `group` or `bag` (what an image
+was recorded with), and `state` (labelled, skipped or nothing, see `data_set.columns`). The rows are taken to be in the
+order of recording. Rows that nobody has labelled yet are left out and counted: by their state; where nobody wrote one,
+by an empty label. A `class` of `NONE_OF_THESE` is an image of no class, which is never trained on.
 """
 
 from __future__ import annotations
@@ -13,16 +15,24 @@ from pathlib import Path
 
 from cnn_perception.errors import DataError
 from cnn_perception.label_table import ListedFiles, Row, Table, read_table
+from cnn_perception.label_text import NONE_OF_THESE
 from training.data import image_folder
-from training.data.choices import TaskChoice
 from training.data.names import part_of
-from training.data.records import PARTS, Listing, Part, Sample
+from training.data.records import PARTS, Listing, Part, Sample, Source
+from training.data_set import columns
+from training.data_set.columns import STATES
 from training.tasks.by_name import TASKS, task_of
-from training.tasks.table import LabelledTable
+from training.tasks.choices import TaskChoice
+from training.tasks.table import RESERVED, LabelledTable
 from training.tasks.task import LearningTask
 
 _OTHER_SPLITS = frozenset({"set", "subset", "dataset", "phase", "partition", "usage", "datasplit"})
 """What other tools call the column of the parts, in lower case without blanks and underscores."""
+_ABOUT = (
+    columns.STATE, columns.TOPIC, columns.CAMERA, columns.STAMP, columns.GUESS, columns.DOUBT, columns.REASON,
+    columns.CLUSTER, columns.MODEL,
+)  # fmt: skip
+"""Columns of a data set that is being labelled which hold no label."""
 
 
 def read(file: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
@@ -34,38 +44,91 @@ def read(file: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
         targets: For regression, the columns of numbers, each `name` or `name:unit`.
 
     Returns:
-        Every image in the order of the rows; no image is opened. Numbers are in their units.
+        Every labelled image in the order of the rows, perhaps none; no image is opened. Numbers are in their units.
 
     Raises:
         ConfigError: If task and targets contradict each other or the columns.
         DataError: If the file or a cell cannot be used; it names line and column.
     """
     written = read_table(file, "mend --data")
-    found = _with_our_columns(written, task, targets)
-    _check_header(file, found.header)
+    named = _with_our_columns(written, task, targets)
+    _check_header(file, named.header)
+    found = named.without(_empty(named, {"part", "split"}))
     if not found.rows:
         raise DataError(f"{file}: holds no rows; expected a header and an image a line")
-    table = LabelledTable(file, found.header, found.rows, targets)
-    chosen = _task(table, task)
-    labels = chosen.labels(table)
+    has_state = _has_state(found, targets)
+    header = [name for name in found.header if not (has_state and name in _ABOUT and name not in _names(targets))]
+    chosen = _task(LabelledTable(file, header, found.rows, targets), task)
+    rows = _labelled(LabelledTable(file, header, found.rows, targets), chosen, has_state)
+    known = [row for row in rows if not _is_outside(row, chosen)]
+    labels = chosen.labels(LabelledTable(file, header, known, targets))
     samples = []
     files = ListedFiles((file.parent,))
-    for row in found.rows:
-        label, values = labels.of(row)
+    for row in rows:
+        label, values = (len(labels.names), ()) if _is_outside(row, chosen) else labels.of(row)
         samples.append(Sample(_image(row, files), label, _part(row), values, _group(row)))
-    parts = frozenset(sample.part for sample in samples)
-    _check(file, labels.names, parts)
-    return Listing(
+    source = Source(
         file,
+        frozenset(sample.part for sample in samples) or frozenset({"train"}),
+        base=file.parent,
+        has_parts=bool({"part", "split"}.intersection(header)),
+        rows=len(found.rows),
+        unlabelled=len(found.rows) - len(rows),
+        none_of_these=len(rows) - len(known),
+        is_open=bool({"class", "classes"}.intersection(header)),
+    )
+    taken = (f"{there} is taken for {here}" for there, here in files.moved.items())
+    return Listing(
+        (source,),
         chosen.name,
         labels.names,
         labels.units,
         tuple(samples),
-        parts,
         in_time=True,
         ignored={},
-        notes=(*_renamings(written, found), *(f"{there} is taken for {here}" for there, here in files.moved.items())),
+        notes=(*_renamings(written, named), *taken),
     )
+
+
+def _has_state(table: Table, targets: Sequence[str]) -> bool:
+    """Whether the column `state` says what is labelled; one of other words, such as names of states, says nothing."""
+    if columns.STATE not in table.header or columns.STATE in _names(targets):
+        return False
+    found = {row.cells[columns.STATE] for row in table.rows}
+    return found == {""} or not found.isdisjoint({*STATES} - {""})
+
+
+def _names(targets: Sequence[str]) -> list[str]:
+    return [target.partition(":")[0].strip() for target in targets]
+
+
+def _labelled(table: LabelledTable, task: LearningTask, has_state: bool) -> list[Row]:
+    """Returns the rows that somebody has labelled: by their states, or by their labels where nobody wrote a state.
+
+    An empty label of several classes is one too, unless the column of the states says that rows wait for a label.
+    """
+    if has_state and any(row.cells[columns.STATE] for row in table.rows):
+        return [row for row in table.rows if _state(row) == "labelled"]
+    if not has_state and not task.one_class:
+        return list(table.rows)
+    labels = _label_columns(table)
+    return [row for row in table.rows if any(row.cells[name] for name in labels)]
+
+
+def _label_columns(table: LabelledTable) -> set[str]:
+    header = {*table.header}
+    return header.intersection(_names(table.targets) or {"class", "classes"}) or header - {*RESERVED}
+
+
+def _state(row: Row) -> str:
+    state = row.cells[columns.STATE]
+    if state not in STATES:
+        raise row.wrong(columns.STATE, f"{state!r} is none of {', '.join(filter(None, STATES))}, or nothing; mend it")
+    return state
+
+
+def _is_outside(row: Row, task: LearningTask) -> bool:
+    return task.one_class and row.cells.get("class") == NONE_OF_THESE
 
 
 def _with_our_columns(table: Table, task: TaskChoice, targets: Sequence[str]) -> Table:
@@ -78,6 +141,11 @@ def _with_our_columns(table: Table, task: TaskChoice, targets: Sequence[str]) ->
     others = [name for name in table.header if re.sub(r"[\s_-]+", "", name).casefold() in _OTHER_SPLITS]
     meant = [name for name in others if table.rows and all(part_of(row.cells[name]) for row in table.rows)]
     return found.renamed(meant[0], "split") if len(meant) == 1 else found
+
+
+def _empty(table: Table, names: set[str]) -> set[str]:
+    """Returns those of some columns in which nothing is written."""
+    return {name for name in names.intersection(table.header) if not any(row.cells[name] for row in table.rows)}
 
 
 def _renamings(written: Table, found: Table) -> list[str]:
@@ -133,10 +201,3 @@ def _part(row: Row) -> Part:
 
 def _group(row: Row) -> str:
     return row.cells.get("group", row.cells.get("bag", ""))
-
-
-def _check(file: Path, names: tuple[str, ...], parts: frozenset[Part]) -> None:
-    if "train" not in parts:
-        raise DataError(f"{file}: no row is of the part train; add some")
-    if not names:
-        raise DataError(f"{file}: no image shows any class; name some in the column 'classes'")

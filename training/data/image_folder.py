@@ -21,10 +21,11 @@ from cnn_perception.image.listing import (
     in_words,
     visible_folders,
 )
+from cnn_perception.label_text import NONE_OF_THESE
 from cnn_perception.model.spec import Task
 from training import distributed
 from training.data.names import part_of
-from training.data.records import PARTS, ImageFinding, Listing, Part, Sample
+from training.data.records import PARTS, ImageFinding, Listing, Part, Sample, Source
 
 TASK: Task = "multiclass"
 """What a folder can say: the class of each image."""
@@ -49,6 +50,11 @@ def read(root: Path) -> Listing:
     with _progress() as bar:
         found = {part: _class_files(folder, ignored, bar.update) for part, folder in folders.items()}
     names = tuple(sorted({name for classes in found.values() for name in classes}))
+    if NONE_OF_THESE in names:
+        raise DataError(
+            f"{root}: a class cannot be called {NONE_OF_THESE!r}, which says of an image that it shows no class; "
+            "rename the folder, or move it away and name it as --outside"
+        )
     _check_parts(root, found, names)
     listed = []
     for part, classes in found.items():
@@ -58,13 +64,13 @@ def read(root: Path) -> Listing:
     outside = dict.fromkeys((root, *folders.values()))
     left_out = tuple(finding for folder in outside for finding in _outside(folder, ignored))
     dangling = [link for folder in outside for link in broken_links(folder) if not link.suffix]
+    has_parts = folders["train"] != root
     return Listing(
-        root,
+        (Source(root, frozenset(folders), has_parts=has_parts, rows=len(samples)),),
         TASK,
         names,
         (),
         samples,
-        frozenset(folders),
         in_time=False,
         ignored=dict(ignored),
         notes=(

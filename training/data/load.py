@@ -20,17 +20,34 @@ import numpy as np
 
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.image.listing import in_words
-from training import idx_files
-from training.data import classes_file, conflicts, csv_table, duplicates, image_folder, look_alikes, names, scan
-from training.data.choices import By, OnConflict, TaskChoice
-from training.data.conflicts import COPY, ERRORS, NO_IMAGE, NOT_IN_PART, OTHER_NUMBERS, TWO_LABELS, TWO_PARTS
+from training.data import classes_file, conflicts, duplicates, look_alikes, names, scan, sources
+from training.data.conflicts import (
+    COPY,
+    ERRORS,
+    IN_TWO_SOURCES,
+    NO_IMAGE,
+    NOT_IN_PART,
+    OTHER_NUMBERS,
+    TWO_LABELS,
+    TWO_PARTS,
+)
 from training.data.look_alikes import ACROSS, LOOK_ALIKES
-from training.data.records import PARTS, ImageFinding, LabelledImages, Listing, Part, RefusedDataError, Sample
+from training.data.records import (
+    PARTS,
+    ImageFinding,
+    LabelledImages,
+    Listing,
+    Part,
+    RefusedDataError,
+    Sample,
+    label_names,
+)
 from training.data.scan import ANIMATED, BESIDE_PIXELS, HUGE, NEARLY_BLACK, TRANSPARENT, Content
 from training.data.split import Division, divide, with_groups
 from training.run_files import write_csv
 from training.tasks import scaling
 from training.tasks.by_name import task_of
+from training.tasks.choices import By, OnConflict, TaskChoice
 from training.tasks.scaling import Scaling
 from training.tasks.task import MIN_IMAGES
 
@@ -40,11 +57,9 @@ MAX_REJECTED = 0.05
 
 KINDS = (
     ANIMATED, TRANSPARENT, NEARLY_BLACK, HUGE, BESIDE_PIXELS, OTHER_NUMBERS, COPY,
-    *(f"{kind} {ACROSS}" for kind in LOOK_ALIKES), *LOOK_ALIKES, *ERRORS,
+    *(f"{kind} {ACROSS}" for kind in LOOK_ALIKES), *LOOK_ALIKES, IN_TWO_SOURCES, *ERRORS,
 )  # fmt: skip
 """How the reasons of findings begin, by which they are counted; a longer one before its own beginning."""
-_TABLES = (".csv", ".tsv", ".txt")
-"""Of tables of labels, in lower case."""
 _NAMED = 3
 """So many of the images that cannot be used are named in an error."""
 
@@ -104,12 +119,15 @@ class DataOptions:
         return Division(self.val_fraction, self.test_fraction, self.seed, self.split, self.folds, self.fold)
 
 
-def load_images(source: Path, options: DataOptions | None = None, findings_csv: Path | None = None) -> LabelledImages:
+def load_images(
+    source: Path | Sequence[Path], options: DataOptions | None = None, findings_csv: Path | None = None
+) -> LabelledImages:
     """Finds, checks and splits labelled images.
 
     Args:
         source: DIR with train, val and test folders of class folders, or with class folders; or with MNIST's idx files;
-            or a CSV file.
+            or a CSV file, or the folder of a data set that is being labelled; or several of these, which are one data
+            set then.
         options: How it is read and split; as usual by default.
         findings_csv: Where what was found is listed (path, reason, action); written if there is anything.
 
@@ -123,8 +141,9 @@ def load_images(source: Path, options: DataOptions | None = None, findings_csv: 
             images cannot be used.
     """
     options = options or DataOptions()
-    listed = with_groups(_list(source, options), options.group_pattern)
-    names.require_storable(listed.class_names, str(source))
+    paths = (source,) if isinstance(source, Path) else tuple(source)
+    listed = with_groups(_list(paths, options), options.group_pattern)
+    names.require_storable(listed.class_names, listed.where)
     where = f"see {findings_csv}" if findings_csv else "--csv FILE lists them"
     listed, findings = conflicts.settle_classes(listed, options.on_conflict)
     findings += listed.left_out
@@ -162,7 +181,8 @@ def load_images(source: Path, options: DataOptions | None = None, findings_csv: 
 def _described(listing: Listing, kept: Listing, digest: str, findings: Sequence[ImageFinding]) -> LabelledImages:
     """The images that are kept of a listing, their numbers standardised, with what their owner should know."""
     task = task_of(kept.task)
-    train = [sample for sample in kept.samples if sample.part == "train"]
+    known = [sample for sample in kept.samples if not kept.is_outside(sample)]
+    train = [sample for sample in known if sample.part == "train"]
     of_numbers = task.scaling(train)
     ignored = dict(listing.ignored)
     if left := len(listing.samples) - len(kept.samples):
@@ -173,7 +193,7 @@ def _described(listing: Listing, kept: Listing, digest: str, findings: Sequence[
         class_names=kept.class_names,
         units=kept.units,
         scaling=of_numbers,
-        samples=_standardised(kept.samples, of_numbers),
+        samples=_standardised(known, of_numbers),
         sha256=digest,
         rejected=tuple(finding for finding in findings if finding.action == "left out"),
         ignored=ignored,
@@ -185,6 +205,8 @@ def _described(listing: Listing, kept: Listing, digest: str, findings: Sequence[
             *task.oddities(train, kept.class_names),
         ),
         findings=tuple(findings),
+        sources=listing.sources,
+        outside=tuple(sample for sample in kept.samples if kept.is_outside(sample)),
     )
 
 
@@ -193,28 +215,16 @@ def write_split(path: Path, data: LabelledImages) -> None:
     task = task_of(data.task)
     header = ["path", *task.columns(data.class_names), "part", "group"]
     rows = []
-    for sample in data.samples:
-        cells = task.cells(data.in_units(sample), data.class_names)
+    for sample in (*data.samples, *data.outside):
+        cells = task.cells(data.in_units(sample), label_names(data.task, data.class_names))
         rows.append([sample.path.absolute(), *cells, sample.part, sample.group])
     write_csv(path, header, rows)
 
 
-def _list(source: Path, options: DataOptions) -> Listing:
-    """The images that a source names, its classes in the order that the options say."""
-    listed = _listed(source, options.task, options.targets)
+def _list(paths: Sequence[Path], options: DataOptions) -> Listing:
+    """The images that some sources name, their classes in the order that the options say."""
+    listed = sources.read(paths, options.task, options.targets)
     return classes_file.ordered(listed, options.class_names) if options.class_names else listed
-
-
-def _listed(source: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
-    if source.suffix.lower() in _TABLES and not source.is_dir():
-        return csv_table.read(source, task, targets)
-    if source.is_file():
-        raise DataError(
-            f"{source}: is neither a folder nor a table ({', '.join(_TABLES)}); unpack it if it is an archive"
-        )
-    if source.is_dir() and (targets or task not in ("auto", image_folder.TASK)):
-        raise ConfigError(f"{source}: an image folder gives each image one class; write the labels to a CSV file")
-    return image_folder.read(idx_files.unpacked(source) if idx_files.found(source) else source)
 
 
 def _read_all(listing: Listing) -> tuple[Listing, list[Content], list[ImageFinding]]:
@@ -236,13 +246,13 @@ def _read_all(listing: Listing) -> tuple[Listing, list[Content], list[ImageFindi
 def _digest(listing: Listing, contents: Sequence[Content]) -> str:
     """Covers names, labels and contents; of a CSV file also parts and groups, which no name holds."""
     digest = hashlib.sha256()
-    base = listing.source if listing.source.is_dir() else listing.source.parent
+    bases = [source.base or source.path for source in listing.sources]
     for sample, found in zip(listing.samples, contents, strict=True):
-        words = [task_of(listing.task).content(sample, listing.class_names)]
-        if listing.in_time:
+        words = [task_of(listing.task).content(sample, listing.label_names)]
+        if listing.in_time or len(bases) > 1:
             words += [sample.part, sample.group]
         # a name may hold any character but NUL
-        name = os.fsencode(os.path.relpath(sample.path, base))
+        name = os.fsencode(os.path.relpath(sample.path, bases[sample.source]))
         for word in (name, *(word.encode(errors="surrogateescape") for word in words)):
             digest.update(word + b"\0")
         digest.update(found.sha256)
@@ -281,7 +291,7 @@ def _refuse_unusable(listing: Listing, findings: Sequence[ImageFinding], strict:
     if len(rejected) > (0 if strict else MAX_REJECTED * (len(listing.samples) + len(rejected))):
         first = "; ".join(f"{finding.path} ({finding.reason})" for finding in _one_a_kind(rejected)[:_NAMED])
         raise DataError(
-            f"{listing.source}: {len(rejected)} images cannot be used, first {first}; mend or remove them, {where}"
+            f"{listing.where}: {len(rejected)} images cannot be used, first {first}; mend or remove them, {where}"
         )
 
 
@@ -303,7 +313,7 @@ def _refuse_conflicts(listing: Listing, findings: Sequence[ImageFinding], where:
         first = words if found[0].path == listing.source else f"{found[0].path} ({words})"
         ignored = in_words(Counter(listing.ignored)) if kind == NO_IMAGE else ""
         raise DataError(
-            f"{listing.source}: {len(found)} {what}, first {first}{f' (there are {ignored})' * bool(ignored)}; mend "
+            f"{listing.where}: {len(found)} {what}, first {first}{f' (there are {ignored})' * bool(ignored)}; mend "
             f"it, {where}, or choose --on-conflict drop or first"
         )
 
@@ -311,21 +321,23 @@ def _refuse_conflicts(listing: Listing, findings: Sequence[ImageFinding], where:
 def _check_classes(listing: Listing) -> None:
     if task_of(listing.task).one_class and len(listing.class_names) < 2:
         only = ", ".join(map(repr, listing.class_names)) or "none"
-        raise DataError(f"{listing.source}: one class only ({only}); at least 2 are needed")
+        raise DataError(f"{listing.where}: one class only ({only}); at least 2 are needed")
 
 
 def _check_counts(listing: Listing, choice: OnConflict) -> None:
     of_classes = task_of(listing.task).one_class
-    counts = Counter((sample.part, sample.label if of_classes else 0) for sample in listing.samples)
+    known = [sample for sample in listing.samples if not listing.is_outside(sample)]
+    counts = Counter((sample.part, sample.label if of_classes else 0) for sample in known)
     names = [f"class {name!r} has " for name in listing.class_names] if of_classes else [""]
-    for part in sorted(listing.given, key=PARTS.index):
-        if not any(sample.part == part for sample in listing.samples):
-            raise DataError(f"{listing.source}: no usable image in {part}; add some")
+    expected = listing.expected() if of_classes else (listing.given,)
+    for part in PARTS:
+        if part in listing.given and not any(sample.part == part for sample in known):
+            raise DataError(f"{listing.where}: no usable image in {part}; add some")
         needed = MIN_IMAGES if part == "train" else int(choice != "first")
         for label, name in enumerate(names):
-            if (count := counts[part, label]) < needed:
+            if part in expected[label] and (count := counts[part, label]) < needed:
                 raise DataError(
-                    f"{listing.source}: {name}{count} usable images in {part}, {needed} are needed; "
+                    f"{listing.where}: {name}{count} usable images in {part}, {needed} are needed; "
                     f"add some{' or remove it' * bool(name)}"
                 )
 
@@ -333,9 +345,11 @@ def _check_counts(listing: Listing, choice: OnConflict) -> None:
 def _check_groups(listing: Listing) -> None:
     parts: dict[str, Part] = {}
     for sample in listing.samples:
+        if not listing.decides(sample):
+            continue
         if sample.group and (part := parts.setdefault(sample.group, sample.part)) != sample.part:
             raise DataError(
-                f"{listing.source}: group {sample.group!r} is in {part} and in {sample.part}, where {sample.path} is; "
+                f"{listing.where}: group {sample.group!r} is in {part} and in {sample.part}, where {sample.path} is; "
                 "a group belongs to one part"
             )
 
@@ -356,7 +370,11 @@ def _summary(findings: Sequence[ImageFinding]) -> list[str]:
     return [
         *(finding.reason for finding in findings if finding.reason.startswith((NO_IMAGE, NOT_IN_PART))),
         *(f"{_images(warned[kind])}: {kind}" for kind in KINDS if warned[kind] and kind not in (NO_IMAGE, NOT_IN_PART)),
-        *(f"{_images(counts[kind])} dropped: {kind}" for kind in (TWO_LABELS, TWO_PARTS) if counts[kind]),
+        *(
+            f"{_images(counts[kind])} dropped: {kind}"
+            for kind in (IN_TWO_SOURCES, TWO_LABELS, TWO_PARTS)
+            if counts[kind]
+        ),
     ]
 
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from training.data import copies, duplicates, scan
-from training.data.choices import By
 from training.data.copies import Copy
 from training.data.duplicates import Pairs
 from training.data.records import ImageFinding, Listing, Sample
 from training.data.scan import Content
 from training.data.split import in_recorded_order, unite
 from training.tasks.by_name import task_of
+from training.tasks.choices import By
 
 ALIKE = "near duplicate"
 MIRRORED = "mirrored copy"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cnn_perception.errors import ConfigError, DataError
-from training.data.choices import By
 from training.data.duplicates import Pairs
 from training.data.records import PARTS, Listing, Part, Sample
 from training.tasks.by_name import task_of
+from training.tasks.choices import By
 
 _Ints = npt.NDArray[np.int64]
 
@@ -61,7 +61,7 @@ def with_groups(listing: Listing, pattern: str | None) -> Listing:
     if pattern is None:
         return listing
     if any(sample.group for sample in listing.samples):
-        raise ConfigError(f"--group-pattern: {listing.source} names groups itself; leave it out or remove the column")
+        raise ConfigError(f"--group-pattern: {listing.where} names groups itself; leave it out or remove the column")
     try:
         compiled = re.compile(pattern)
     except re.error as error:
@@ -104,14 +104,15 @@ def divide(listing: Listing, together: Pairs, alike: Pairs, division: Division) 
 def _divide(listing: Listing, bonds: Sequence[Pairs], division: Division) -> tuple[Sample, ...]:
     samples = listing.samples
     units = unite(listing.samples, bonds)
-    parts: list[Part] = [sample.part for sample in samples]
+    parts = _followed(listing, units)
     before = np.array([i for i, part in enumerate(parts) if part == "train"], np.int64)
     wanted: dict[Part, float] = {"test": division.test_fraction, "val": 0 if division.folds else division.val_fraction}
     shares = {part: share for part, share in wanted.items() if share and part not in listing.given}
-    for part, rows in (_tail if division.by == "tail" else _random)(listing, before, units, shares, division.seed):
+    free = {part: _free(listing, units, before, part) for part in shares}
+    for part, rows in (_tail if division.by == "tail" else _random)(listing, free, units, shares, division.seed):
         for row in rows:
             parts[row] = part
-    _require(listing, before, parts, {"train", *shares}, division)
+    _require(listing, np.arange(len(samples)), parts, {"train", *shares}, division)
     if not division.folds:
         return tuple(dataclasses.replace(s, part=part) for s, part in zip(samples, parts, strict=True))
     rows = np.array([row for row in before if parts[row] == "train"], np.int64)
@@ -119,6 +120,26 @@ def _divide(listing: Listing, bonds: Sequence[Pairs], division: Division) -> tup
         parts[row] = "val"
     _require(listing, rows, parts, {"train", "val"}, division)
     return tuple(dataclasses.replace(samples[row], part=parts[row]) for row in rows)
+
+
+def _followed(listing: Listing, units: _Ints) -> list[Part]:
+    """The part of each image: its own, or that of what it belongs to where only that one's source names parts."""
+    parts: list[Part] = [sample.part for sample in listing.samples]
+    decided: dict[int, Part] = {}
+    for row, sample in enumerate(listing.samples):
+        if listing.decides(sample):
+            unit = int(units[row])
+            decided[unit] = min(decided.get(unit, sample.part), sample.part, key=PARTS.index)
+    for row, sample in enumerate(listing.samples):
+        if not listing.decides(sample):
+            parts[row] = decided.get(int(units[row]), sample.part)
+    return parts
+
+
+def _free(listing: Listing, units: _Ints, rows: _Ints, part: Part) -> _Ints:
+    """Those of some rows that may be held out for a part: no source says this of them or of what belongs to them."""
+    is_given = np.array([listing.gives(sample, part) for sample in listing.samples])
+    return rows[~np.isin(units[rows], units[is_given])]
 
 
 def unite(samples: Sequence[Sample], bonds: Iterable[Pairs]) -> _Ints:
@@ -173,7 +194,8 @@ def fill(counts: _Ints, wanted: _Ints, rng: np.random.Generator) -> _Ints:
 
 def _counts(listing: Listing) -> _Ints:
     """What is to be shared out evenly, a column each: the images of a class, and all of them unless that follows."""
-    return task_of(listing.task).strata(listing.samples, len(listing.class_names))
+    classes = len(listing.class_names) + any(map(listing.is_outside, listing.samples))
+    return task_of(listing.task).strata(listing.samples, classes)
 
 
 def _held(left: _Ints, total: _Ints, fraction: float) -> _Ints:
@@ -182,18 +204,21 @@ def _held(left: _Ints, total: _Ints, fraction: float) -> _Ints:
 
 
 def _random(
-    listing: Listing, rows: _Ints, units: _Ints, shares: dict[Part, float], seed: int
+    listing: Listing, free: Mapping[Part, _Ints], units: _Ints, shares: dict[Part, float], seed: int
 ) -> Iterator[tuple[Part, _Ints]]:
-    """Yields each part to hold out and its rows, stratified by class."""
+    """Yields each part to hold out and its rows, of those that are free for it, stratified by class."""
     counts = _counts(listing)
-    total = counts[rows].sum(axis=0)
+    taken = np.empty(0, np.int64)
     for stream, (part, fraction) in enumerate(shares.items()):
+        rows = np.setdiff1d(free[part], taken)
+        if not len(rows):
+            continue
         sums, unit = _sums(counts, units, rows)
-        held = _held(sums.sum(axis=0), total, fraction)
+        held = _held(sums.sum(axis=0), counts[free[part]].sum(axis=0), fraction)
         chosen = fill(sums, np.stack([sums.sum(axis=0) - held, held]), np.random.default_rng((seed, stream)))
         _complete(sums, chosen, held)
         yield part, rows[chosen[unit] == 1]
-        rows = rows[chosen[unit] == 0]
+        taken = np.concatenate([taken, rows[chosen[unit] == 1]])
 
 
 def _sums(counts: _Ints, units: _Ints, rows: _Ints) -> tuple[_Ints, _Ints]:
@@ -215,15 +240,18 @@ def _complete(sums: _Ints, chosen: _Ints, held: _Ints) -> None:
 
 
 def _tail(
-    listing: Listing, rows: _Ints, units: _Ints, shares: dict[Part, float], _seed: int
+    listing: Listing, free: Mapping[Part, _Ints], units: _Ints, shares: dict[Part, float], _seed: int
 ) -> Iterator[tuple[Part, _Ints]]:
     """Yields each part to hold out and its rows: the last ones; a unit goes where most of its images belong."""
+    rows = np.unique(np.concatenate([np.empty(0, np.int64), *free.values()]))
+    if not len(rows):
+        return
     rank, total = _ranks(listing, rows)
     choices = np.zeros(len(rows), np.int64)
     left = total
-    for number, fraction in enumerate(shares.values(), 1):
+    for number, (part, fraction) in enumerate(shares.items(), 1):
         held = _held(left, total, fraction)
-        choices[(rank >= left - held) & (rank < left)] = number
+        choices[(rank >= left - held) & (rank < left) & np.isin(rows, free[part])] = number
         left = left - held
     chosen = _majority(units[rows], choices)
     for number, part in enumerate(shares, 1):
@@ -287,9 +315,10 @@ def _majority(units: _Ints, choices: _Ints) -> _Ints:
 def _require(listing: Listing, rows: _Ints, parts: Sequence[Part], asked: set[Part], division: Division) -> None:
     """Raises DataError if a part has no image, or none of a class where that could have been."""
     counts = _counts(listing)
+    known = [row for row in rows if not listing.is_outside(listing.samples[row])]
     for part in sorted(asked):
-        inside = [row for row in rows if parts[row] == part]
-        found = counts[inside].sum(axis=0)
+        inside = [row for row in known if parts[row] == part]
+        found = counts[inside].sum(axis=0)[: len(listing.class_names)]
         # neither the end of a recording nor a fold of a rare class need show every class
         free = part != "train" and (bool(division.folds) or (division.by == "tail" and not _by_class(listing)))
         lacking: _Ints = np.flatnonzero((found == 0) & (task_of(listing.task).one_class and not free))
@@ -297,6 +326,6 @@ def _require(listing: Listing, rows: _Ints, parts: Sequence[Part], asked: set[Pa
             continue
         what = f"of class {listing.class_names[lacking[0]]!r}" if inside else "at all"
         raise DataError(
-            f"{listing.source}: {part} would have no image {what}, since groups and duplicates stay together; "
+            f"{listing.where}: {part} would have no image {what}, since groups and duplicates stay together; "
             f"record more groups, or give the data set a part {'val' if part == 'train' else part} of its own"
         )

@@ -42,7 +42,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m training.look", description="Shows what a trained network sees, in one page."
     )
     parser.add_argument("--checkpoint", type=Path, required=True, help="best.pt or last.pt of a training run")
-    parser.add_argument("--data", type=Path, help="labelled images, as for training.train; without it the run's own")
+    parser.add_argument(
+        "--data", type=Path, nargs="+", help="labelled images, as for training.train; without it the run's own"
+    )
     parser.add_argument("--masks", type=Path, help="folder of masks of concepts, for the sections that compare")
     parser.add_argument("--images", type=Path, nargs="+", default=[], help="pictures to show; four of val by default")
     parser.add_argument("--output", type=Path, help="folder for the page and its figures; RUN/look by default")
@@ -114,12 +116,12 @@ def _part(name: str, subject: Subject) -> page.Part:
     return page.Part(name, section.title, section, "", time.monotonic() - began_s)
 
 
-def _samples(saved: Checkpoint, data: Path | None) -> list[Sample]:
+def _samples(saved: Checkpoint, data: Sequence[Path] | None) -> list[Sample]:
     """Returns the images of train and val: the run's own, or those of another folder with the same classes."""
     if data is not None:
         found = load_images(data, DataOptions.again(saved.config, saved.class_names))
         if found.class_names != saved.class_names:
-            raise ConfigError(f"{data}: its classes are not the checkpoint's; give data with the same classes")
+            raise ConfigError(f"{found.where}: its classes are not the checkpoint's; give data with the same classes")
         return [sample for sample in found.samples if sample.part != "test"]
     one_class = task_of(saved.task).one_class
     kept = _kept("train", saved.train_images, saved.train_targets, one_class)

@@ -33,7 +33,7 @@ def teacher(config: TrainConfig, data: LabelledImages, device: torch.device) -> 
             raise ConfigError(f"--teacher {path}: only one class an image can be taught, not {task}; leave it out")
     if saved.class_names != data.class_names:
         different = ", ".join(map(repr, sorted(set(saved.class_names) ^ set(data.class_names)))) or "their order"
-        raise ConfigError(f"--teacher {path}: differs from {data.root} in its classes ({different}); take another")
+        raise ConfigError(f"--teacher {path}: differs from {data.where} in its classes ({different}); take another")
     if saved.input != config.input:
         seen = f"{saved.input.height}x{saved.input.width}, {saved.input.resize_mode} {saved.input.crop_fraction:g}"
         seen = f"{seen}, {saved.input.interpolation}, mean {as_text(saved.input.mean)}, std {as_text(saved.input.std)}"

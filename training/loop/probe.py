@@ -119,7 +119,7 @@ def start_head(run: Run) -> None:
     task = run.data.task
     train, samples = readable(run, run.data.part("train"), *_embed(run, cut, "train"))
     if not samples:
-        raise DataError(f"{run.data.root}: its images can no longer be read; start again when they are back")
+        raise DataError(f"{run.data.where}: its images can no longer be read; start again when they are back")
     scale = Scale.of(train)
     train = scale(train)
     decay = _choose_decay(train, samples, run)
@@ -180,7 +180,7 @@ def _features(run: Run, cut: backbones.Split) -> tuple[Features, Features, tuple
     train = everything.rows(np.flatnonzero(training))
     val = everything.rows(np.flatnonzero(~training))
     if not len(train.targets) or not len(val.targets):
-        raise DataError(f"{run.data.root}: its images can no longer be read; start again when they are back")
+        raise DataError(f"{run.data.where}: its images can no longer be read; start again when they are back")
     return train, val, tuple(sample for sample in samples if sample.part == "train")
 
 

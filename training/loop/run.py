@@ -27,6 +27,7 @@ from training.config import (
     expand_augment,
     from_json,
     make,
+    sources_of,
     with_recipe,
     without_effect,
 )
@@ -116,7 +117,7 @@ class Run:
         record = {
             "mode": self.config.mode,
             "weights": self.weights,
-            "data": self.data.root.name,
+            "data": self.data.name,
             "data_sha256": self.data.sha256,
             "train_images": len(self.data.part("train")),
             "val_images": len(self.data.part("val")),
@@ -159,7 +160,7 @@ class Run:
             return None
         saved = checkpoint.load(path)
         if saved.training["data_sha256"] != self.data.sha256:
-            raise DataError(f"{self.data.root}: differs from what {path} was trained on; start a new run")
+            raise DataError(f"{self.data.where}: differs from what {path} was trained on; start a new run")
         return saved
 
 
@@ -182,7 +183,7 @@ def settings(given: dict[str, Any]) -> TrainConfig:
         config = make(**given)
         for line in without_effect(given, config):
             print(line)
-        return dataclasses.replace(config, data=str(Path(config.data).absolute()))
+        return dataclasses.replace(config, data=_absolute(config.data))
     path = folder / "config.json"
     if not path.is_file():
         raise ConfigError(f"{folder}: holds no run to continue; leave out --resume")
@@ -192,7 +193,11 @@ def settings(given: dict[str, Any]) -> TrainConfig:
         if name not in (*CHANGED_BY_RESUME, "output", "data") and value != saved[name]:
             raise ConfigError(f"--{flag_of(name)}: the run in {folder} has {as_given(saved[name])}; leave it out")
     kept = {name: given[name] for name in (*CHANGED_BY_RESUME, "output") if name in given}
-    return TrainConfig(**{**saved, **kept, "data": str(Path(given.get("data", saved["data"])).absolute())})
+    return TrainConfig(**{**saved, **kept, "data": _absolute(sources_of(given) or saved["data"])})
+
+
+def _absolute(paths: Iterable[str]) -> tuple[str, ...]:
+    return tuple(str(Path(path).absolute()) for path in paths)
 
 
 def open_run(config: TrainConfig) -> Run:
@@ -209,7 +214,7 @@ def open_run(config: TrainConfig) -> Run:
     if distributed.rank() == 0:  # who alone writes
         require_unused((folder / name for name in _FILES), folder / "config.json", ("backbone", "mode", "epochs"))
     options = DataOptions.of(config.to_dict())
-    data = load.load_images(Path(config.data), options, folder / "findings.csv")
+    data = load.load_images(config.sources, options, folder / "findings.csv")
     write_config(config)
     load.write_split(folder / "split.csv", data)
     model, loaded = build.start(config, len(data.class_names))

@@ -60,7 +60,7 @@ def write(
     text = render(
         "training.report",
         "report.html",
-        title=f"{run.config.backbone} on {run.data.root.name}",
+        title=f"{run.config.backbone} on {run.data.name}",
         subtitle=_subtitle(run),
         figures=_figures(report, fitted),
         notes=notes,
@@ -112,7 +112,8 @@ def _figures(report: Mapping[str, Any], fitted: Fitted) -> list[tuple[str, str]]
     if "val" in fitted.reliability:
         cards.append(("calibration error, val", percent(fitted.reliability["val"].after.ece)))
     if (rule := fitted.calibration.unknown) is not None and rule.auroc is not None:
-        cards.append(("AUROC, known against outside", f"{rule.auroc:.3f}"))
+        ends = (fitted.outside.auroc.low, fitted.outside.auroc.high) if fitted.outside else None
+        cards.append((_with_interval("AUROC, known against outside", ends, _three_digits), f"{rule.auroc:.3f}"))
     return cards
 
 
@@ -203,13 +204,15 @@ def _unknown_note(rule: UnknownRule, fitted: Fitted) -> str:
     if not fitted.auroc:
         return note
     areas = ", ".join(f"{method} {value:.3f}" for method, value in fitted.auroc.items())
-    return f"{note}; AUROC against {rule.outside_images} images of something else: {areas}"
+    note = f"{note}; AUROC against {rule.outside_images} images of something else: {areas}"
+    return f"{note}. {fitted.outside.in_words()}" if fitted.outside else note
 
 
 def _data(run: Run) -> list[tuple[str, str]]:
     """Returns what the run learned from, in rows of a title and a text."""
     data = run.data
-    rows = [("source", str(data.root)), ("SHA-256 of names, labels and contents", data.sha256)]
+    rows = [("source", data.where), ("SHA-256 of names, labels and contents", data.sha256)]
+    rows += [("of the sources", line) for line in data.of_sources()]
     rows += [(f"{part} images", _counts(run, part)) for part in PARTS if data.part(part)]
     rows += [(f"ignored: {reason}", str(count)) for reason, count in sorted(data.ignored.items()) if count]
     if data.rejected:

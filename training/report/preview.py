@@ -30,7 +30,7 @@ from training.batches.mixup import Mixing
 from training.config import TrainConfig
 from training.data.conflicts import NO_IMAGE, NOT_IN_PART
 from training.data.look_alikes import ACROSS
-from training.data.records import PARTS, ImageFinding, LabelledImages, Part
+from training.data.records import PARTS, ImageFinding, LabelledImages, Part, in_words
 from training.data.scan import picture
 from training.loop.run import training_images, training_order
 from training.report import figures
@@ -106,26 +106,27 @@ def write(path: Path, data: LabelledImages, config: TrainConfig) -> None:
     warnings = list(data.warnings)
     if data.rejected:
         warnings.append(f"left out: {len(data.rejected)} images that cannot be used")
-    _write(path, data.root, "", warnings, preview(data, config))
+    _write(path, data.name, data.where, "", warnings, preview(data, config))
 
 
-def write_refused(path: Path, source: Path, why: PerceptionError, findings: Sequence[ImageFinding]) -> None:
+def write_refused(path: Path, sources: Sequence[Path], why: PerceptionError, findings: Sequence[ImageFinding]) -> None:
     """Writes the page of a data set that cannot be trained with: what was found in it.
 
     Raises:
         ConfigError: If there is another file already.
     """
     shown, not_shown = _findings(findings)
-    _write(path, source, str(why), (), Preview((), None, "", shown, not_shown))
+    name = "+".join(source.name for source in sources)
+    _write(path, name, in_words(sources), str(why), (), Preview((), None, "", shown, not_shown))
 
 
-def _write(path: Path, source: Path, refused: str, warnings: Sequence[str], shown: Preview) -> None:
+def _write(path: Path, name: str, where: str, refused: str, warnings: Sequence[str], shown: Preview) -> None:
     require_own(path)
     text = render(
         "training.report",
         "preview.html",
-        title=f"{TITLE}{source.name}",
-        subtitle=str(source),
+        title=f"{TITLE}{name}",
+        subtitle=where,
         refused=refused,
         warnings=warnings,
         preview=shown,

@@ -25,7 +25,7 @@ def command(config: TrainConfig) -> str:
     """Returns the command line of a new run with the same settings; its paths are seen from where the run was."""
     resolved_by = {"data": config.data, "output": config.output, "mode": config.mode, "epochs": config.epochs}
     usual = make(**resolved_by, weights=config.weights) if config.mode != "scratch" else make(**resolved_by)
-    words = ["python", "-m", "training.train"]
+    words: list[str | Path] = ["python", "-m", "training.train"]
     for field in dataclasses.fields(TrainConfig):
         value = getattr(config, field.name)
         # a recipe's settings are written out: named too, it would win over those that are back at the usual value
@@ -34,11 +34,13 @@ def command(config: TrainConfig) -> str:
     return for_shell(*words)
 
 
-def _option(flag: str, value: Any) -> list[str]:  # noqa: ANN401 - any setting
+def _option(flag: str, value: Any) -> list[str | Path]:  # noqa: ANN401 - any setting
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]
     if value is None:
         return []
+    if flag == "data":
+        return [f"--{flag}", *map(Path, value)]
     text = as_given(value)
     return [f"--{flag}={text}"] if text.startswith("-") else [f"--{flag}", text]
 

@@ -14,8 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from cnn_perception import metrics
+from cnn_perception.errors import DataError
 from cnn_perception.intervals import bootstrap
 from cnn_perception.label_table import Row
+from cnn_perception.label_text import NONE_OF_THESE
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import Task
 from training.tasks.probabilities import Doubles, log, sigmoid
@@ -51,6 +53,11 @@ class Multilabel(LearningTask):
         names = tuple(name for name in table.header if name not in RESERVED)
         if "class" in table.header or not names:
             raise table.without("'classes'", self.name)
+        if NONE_OF_THESE in names:
+            raise DataError(
+                f"{table.file}, line 1: a class cannot be called {NONE_OF_THESE!r}, which says of an image that it "
+                "shows no class; remove the column, or rename the class"
+            )
         return TableLabels(names, (), lambda row: _label_of(tuple(_flag(row, name) for name in names)))
 
     def words(self, shown: Labelled, names: Sequence[str]) -> str:
@@ -174,12 +181,14 @@ class Multilabel(LearningTask):
 
 
 def _listed(row: Row) -> list[str]:
-    """The classes of a row; an empty cell means that none of them is in the image."""
-    if not row.cells["classes"]:
+    """The classes of a row; an empty cell or `NONE_OF_THESE` means that none of them is in the image."""
+    if row.cells["classes"] in ("", NONE_OF_THESE):
         return []
     names = [name.strip() for name in re.split("[;|]", row.cells["classes"])]
     if not all(names):
         raise row.wrong("classes", f"{row.cells['classes']!r} holds an empty class; mend it")
+    if NONE_OF_THESE in names:
+        raise row.wrong("classes", f"{row.cells['classes']!r} says both classes and none of them; mend it")
     return names
 
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 from cnn_perception import metrics
 from cnn_perception.errors import ConfigError
 from cnn_perception.label_table import Row
+from cnn_perception.label_text import NONE_OF_THESE
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import Task
 from training.tasks.probabilities import Doubles
@@ -175,6 +176,8 @@ def _number(row: Row, name: str) -> float:
     try:
         value = float(row.cells[name])
     except ValueError:
+        if row.cells[name] == NONE_OF_THESE:
+            raise row.wrong(name, f"{NONE_OF_THESE!r} is said of classes, not of numbers; skip the row") from None
         raise row.wrong(name, f"{row.cells[name]!r} is not a number; mend it or remove the row") from None
     if not math.isfinite(value):
         raise row.wrong(name, f"{row.cells[name]!r} is not finite; mend it or remove the row")

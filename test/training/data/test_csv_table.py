@@ -105,7 +105,19 @@ CLASSES = [("a",), ("b",)] * 10
 @pytest.mark.parametrize(
     ("header", "rows", "options", "message"),
     [
-        (["class"], [*CLASSES[:5], ("",)], {}, r"line 7, column 'class': is empty"),
+        (
+            ["class", "state"],
+            [*((name, "labelled") for (name,) in CLASSES[:5]), ("", "labelled")],
+            {},
+            r"line 7, column 'class': is empty",
+        ),
+        (["class", "state"], [("a", "labelled"), ("b", "done")], {}, r"line 3, column 'state': 'done' is none of lab"),
+        (["class"], [("",)] * 5, {}, r"none of its 5 rows has a label yet; label some"),
+        (["class", "state"], [("a", "skipped"), ("b", "")], {}, r"none of its 2 rows has a label yet"),
+        (["class"], [("none of these",)] * 5, {}, r"no image is of a class; name some in the column 'class'"),
+        (["classes"], [("a",), ("a;none of these",)], {}, r"line 3, column 'classes': .* both classes and none of"),
+        (["a", "none of these"], [("1", "0")], {"task": "multilabel"}, r"line 1: a class cannot be called 'none of"),
+        (["x"], [*NUMBERS, ("none of these",)], {"targets": ("x",)}, r"line 22.*: 'none of these' is said of classes"),
         (["classes"], [("a",), ("a;;b",)], {}, r"line 3, column 'classes': 'a;;b' holds an empty class"),
         (["x"], [*NUMBERS[:4], ("fast",)], {"targets": ("x",)}, r"line 6, column 'x': 'fast' is not a number"),
         (["x"], [*NUMBERS[:4], ("nan",)], {"targets": ("x",)}, r"line 6, column 'x': 'nan' is not finite"),

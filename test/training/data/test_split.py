@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnn_perception.errors import ConfigError, DataError
-from training.data.records import Listing, Sample
+from training.data.records import Listing, Sample, Source
 from training.data.split import Division, divide, unite, with_groups
 
 NONE = np.empty((0, 2), np.int64)
@@ -31,7 +31,7 @@ def listing(labels, groups=None, *, task="multiclass", in_time=False, parts=None
         for i in range(count)
     )
     names = tuple("abcdefgh"[: max(labels) + 1]) if not values else tuple("abcdefgh"[: len(values[0])])
-    return Listing(Path("d"), task, names, (), samples, frozenset(parts or ("train",)), in_time, {})
+    return Listing((Source(Path("d"), frozenset(parts or ("train",))),), task, names, (), samples, in_time, {})
 
 
 def split(data, val=0.2, test=0.0, seed=0, by="random", together=NONE, alike=NONE, folds=None, fold=None):

@@ -98,6 +98,9 @@ def test_every_part_of_the_report_is_there_with_the_figures_of_report_json(run):
     assert page.says(f"95 %: {headline['top1']['low']:.1%} to {headline['top1']['high']:.1%}")
     assert page.says(f"val, after: ECE {report['calibration']['val']['ece']:.1%}")
     assert page.says(f"{report['calibration']['unknown']['auroc']:.3f}")
+    outside = report["calibration"]["unknown"]["outside"]["called_unknown"]
+    share = f"{outside['value']:.1%} ({100 * outside['low']:.1f} to {outside['high']:.1%})"
+    assert page.says(f"of 9 images of none of the classes {share} are called unknown")
     assert page.says(report["command"])
     assert page.says(torch.__version__)
     assert page.says(report["training"]["data_sha256"])
@@ -148,6 +151,9 @@ def test_what_was_fitted_is_in_the_checkpoint_and_in_report_json(run):
     assert rule.auroc == max(found["unknown"]["auroc_of_methods"].values())
     assert rule.false_alarm_rate <= 0.2
     assert found["unknown"]["called_unknown"].keys() == {"val", "outside"}
+    outside = found["unknown"]["outside"]
+    assert (outside["images"], outside["auroc"]["value"]) == (9, rule.auroc)
+    assert outside["called_unknown"]["value"] == found["unknown"]["called_unknown"]["outside"]
     assert found["val"].keys() == {"ece_before", "ece", "loss_before", "loss"}
 
 

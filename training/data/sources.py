@@ -1,0 +1,157 @@
+"""What is labelled, as one list: class folders, folders of MNIST's files, tables, and data sets with their tables."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from cnn_perception.errors import ConfigError, DataError
+from cnn_perception.label_table import read_table
+from training import idx_files
+from training.data import csv_table, image_folder
+from training.data.records import Listing, Part, Sample, Source
+from training.data_set.columns import PATH
+from training.data_set.table import table_file
+from training.tasks.by_name import task_of
+from training.tasks.choices import TaskChoice
+
+_TABLES = (".csv", ".tsv", ".txt")
+"""Of tables of labels, in lower case."""
+_SHOWN = 3
+"""So many of the classes that one source alone names are said."""
+
+
+def read(paths: Sequence[Path], task: TaskChoice, targets: Sequence[str]) -> Listing:
+    """Lists the images that folders and tables name, in their order, as one data set.
+
+    Args:
+        paths: At least one. DIR with train, val and test folders of class folders, or with class folders, or with
+            MNIST's idx files; a CSV file, or the folder of a data set with its table.
+        task: What is to be learned; `auto` tells it from each.
+        targets: For regression, the columns of numbers, each `name` or `name:unit`.
+
+    Raises:
+        ConfigError: If the options contradict each other or what is listed, or something is named twice.
+        DataError: If one is no data set, nothing in them is labelled, or two are of different tasks or classes.
+    """
+    _refuse_twice(paths)
+    listings = [_of(path, task, targets) for path in paths]
+    for other in listings[1:]:
+        _require_agreement(listings[0], other)
+    found = _joined(listings) if len(listings) > 1 else listings[0]
+    _require_labels(found)
+    return found
+
+
+def is_table(path: Path) -> bool:
+    """Returns whether a path is that of a table; otherwise a folder is meant."""
+    return path.suffix.lower() in _TABLES and not path.is_dir()
+
+
+def _refuse_twice(paths: Sequence[Path]) -> None:
+    real = [table_file(path).resolve() if table_file(path).is_file() else path.resolve() for path in paths]
+    if len(set(real)) < len(real):
+        raise ConfigError(f"--data: {max(real, key=real.count)} is named twice; name each once")
+
+
+def _of(path: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
+    if is_table(path):
+        return csv_table.read(path, task, targets)
+    if path.is_file():
+        raise DataError(
+            f"{path}: is neither a folder nor a table ({', '.join(_TABLES)}); unpack it if it is an archive"
+        )
+    table = table_file(path)
+    if table.is_file() and PATH in read_table(table, "mend --data").header:
+        found = csv_table.read(table, task, targets)
+        (source,) = found.sources
+        return dataclasses.replace(found, sources=(dataclasses.replace(source, path=path),))
+    if path.is_dir() and (targets or task not in ("auto", image_folder.TASK)):
+        raise ConfigError(f"{path}: an image folder gives each image one class; write the labels to a CSV file")
+    return image_folder.read(idx_files.unpacked(path) if idx_files.found(path) else path)
+
+
+def _require_agreement(first: Listing, other: Listing) -> None:
+    """Raises DataError if two sources cannot be learned from together; says what each of them has."""
+    if first.task != other.task:
+        raise DataError(
+            f"--data: {first.where} is {first.task}, {other.where} is {other.task}; give sources of one task, or say "
+            "which by --task"
+        )
+    for one, another in ((first, other), (other, first)):
+        if not one.sources[0].is_open and (lacking := {*another.class_names} - {*one.class_names}):
+            raise DataError(
+                f"--data: {another.where} has {_some(lacking)}, of which {one.where} has no column; add it there"
+            )
+
+
+def _difference(first: Listing, other: Listing) -> str:
+    """Says which classes only one of two sources has; empty if none."""
+    pairs = ((first, {*first.class_names} - {*other.class_names}), (other, {*other.class_names} - {*first.class_names}))
+    return "; ".join(f"only {one.where} has {_some(names)}" for one, names in pairs if names)
+
+
+def _some(names: set[str]) -> str:
+    return ", ".join(map(repr, sorted(names)[:_SHOWN])) + ", ..." * (len(names) > _SHOWN)
+
+
+def _joined(listings: Sequence[Listing]) -> Listing:
+    """One list of several: the classes of all of them, and the images in the order in which they were given."""
+    names = _names(listings)
+    named = [one.renamed(names, [names.index(name) for name in one.class_names]) for one in listings]
+    given = frozenset[Part]().union(*(source.given for one in listings for source in one.sources))
+    return Listing(
+        sources=tuple(_settled(source, given) for one in listings for source in one.sources),
+        task=listings[0].task,
+        class_names=names,
+        units=listings[0].units,
+        samples=tuple(_of_source(sample, k) for k, one in enumerate(named) for sample in one.samples),
+        in_time=all(one.in_time for one in listings),
+        ignored=dict(sum((Counter(one.ignored) for one in listings), Counter[str]())),
+        notes=(*(f"{one.where}: {note}" for one in listings for note in one.notes), *_notes(listings)),
+        left_out=tuple(finding for one in listings for finding in one.left_out),
+    )
+
+
+def _names(listings: Sequence[Listing]) -> tuple[str, ...]:
+    """The classes of all, sorted as those of one; what are columns of the tables stays in their order."""
+    first = listings[0].class_names
+    named = {name for one in listings for name in one.class_names}
+    return first if named == {*first} else tuple(sorted(named))
+
+
+def _of_source(sample: Sample, number: int) -> Sample:
+    return dataclasses.replace(sample, source=number)
+
+
+def _settled(source: Source, given: frozenset[Part]) -> Source:
+    """A source that names parts keeps them, although others have further parts."""
+    return dataclasses.replace(source, given=source.given | given) if source.has_parts else source
+
+
+def _notes(listings: Sequence[Listing]) -> list[str]:
+    """What has to be said of sources that name different classes."""
+    first = listings[0]
+    different = [_difference(first, other) for other in listings[1:] if other.samples]
+    meaning = "" if task_of(first.task).one_class else ", which the images of the others count as without"
+    return [f"the classes differ: {words}{meaning}" for words in different if words]
+
+
+def _require_labels(listing: Listing) -> None:
+    rows = sum(source.rows for source in listing.sources)
+    if not listing.samples and any(source.unlabelled for source in listing.sources):
+        raise DataError(
+            f"{listing.where}: none of its {rows} rows has a label yet; label some, by python -m training.label or by "
+            "hand, and try again"
+        )
+    if listing.samples and not any(sample.part == "train" for sample in listing.samples):
+        raise DataError(f"{listing.where}: no row is of the part train; add some")
+    if not listing.class_names:
+        what = "is of a class" if task_of(listing.task).one_class else "shows any class"
+        raise DataError(f"{listing.where}: no image {what}; name some in the column {_column(listing)!r}")
+
+
+def _column(listing: Listing) -> str:
+    return "class" if task_of(listing.task).one_class else "classes"
