@@ -272,26 +272,24 @@ def open_baseline(path: Path, ours: OnnxModel, options: SessionOptions) -> Basel
         options: How the other model is to be run.
 
     Raises:
-        ConfigError: If it is none of these, or the models cannot be compared.
+        ConfigError: If there is nothing, or the models cannot be compared.
         DataError: If the earlier evaluation cannot be read.
         ModelError: If the model file cannot be used.
     """
-    if path.is_dir():
-        path = path / REPORT
-    if path.suffix == ".onnx":
-        pipeline = Pipeline.load(path, options)
-        return Baseline(card_of(ours), card_of(pipeline.model), pipeline)
-    if path.suffix != ".json":
-        raise ConfigError(f"--baseline {path}: name a report.json of evaluate_bag, its folder, or a model file (.onnx)")
-    recorded = read_answers(path)
-    return Baseline(card_of(ours), recorded.card, recorded)
+    if not path.exists():
+        raise ConfigError(f"--baseline {path}: there is no such file; name {REPORT}, its folder, or a model file")
+    report = path / REPORT if path.is_dir() else path
+    if report.suffix == ".json":
+        recorded = read_answers(report)
+        return Baseline(card_of(ours), recorded.card, recorded)
+    pipeline = Pipeline.load(path, options)
+    return Baseline(card_of(ours), card_of(pipeline.model), pipeline)
 
 
 def sources_of(path: Path) -> tuple[Path, ...]:
     """Returns the files that `open_baseline` reads."""
-    if path.is_dir():
-        return path / REPORT, path / PREDICTIONS
-    return (path,) if path.suffix == ".onnx" else (path, path.with_name(PREDICTIONS))
+    report = path / REPORT if path.is_dir() else path
+    return (report, report.with_name(PREDICTIONS)) if report.suffix == ".json" else (path,)
 
 
 def answer_of(prediction: Prediction) -> Answer:

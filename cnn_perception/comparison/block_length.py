@@ -13,9 +13,15 @@ Values = npt.NDArray[np.float64]
 _QUIET_LAGS = 5
 """So many autocorrelations in a row must be as those of noise; Politis and White's K_N up to 10^25 frames."""
 
+_LONGER = 2.0
+"""The length of the least error of a variance is too short for intervals: of simulated recordings of 300 to 3000 equal
+answers, whose differences last 10 to 150 frames, up to 20 in 100 raised an alarm; with twice the length it is 6."""
+_FEWEST_BLOCKS = 4
+"""Of fewer, nobody can tell how much they differ."""
+
 
 def block_length(parts: Sequence[Values]) -> int:
-    """Returns the length of blocks for the circular block bootstrap of the mean of a series, at least 1.
+    """Returns the length of blocks for an interval of a series' mean by the circular block bootstrap, at least 1.
 
     The longer neighbours resemble each other, the longer it is; 1 for a series that never changes.
 
@@ -27,7 +33,7 @@ def block_length(parts: Sequence[Values]) -> int:
     """
     count = sum(len(part) for part in parts)
     covariances = _autocovariances(parts, count)
-    if count < 3 or covariances[0] <= 0.0:
+    if count < 3 or covariances[0] <= 1e-12:
         return 1
     lags = _lags_that_matter(covariances, count)
     k = np.arange(1, lags + 1)
@@ -35,21 +41,22 @@ def block_length(parts: Sequence[Values]) -> int:
     weighted = window * covariances[1 : lags + 1]
     spread = 2.0 * float((k * weighted).sum())
     variance = float(covariances[0] + 2.0 * weighted.sum())
-    longest = math.ceil(min(3.0 * math.sqrt(count), count / 3.0))
+    longest = math.ceil(count / _FEWEST_BLOCKS)
     if variance <= 0.0:
         return 1 if spread <= 0.0 else longest
-    best = (1.5 * (spread / variance) ** 2 * count) ** (1.0 / 3.0)
+    best = _LONGER * (1.5 * (spread / variance) ** 2 * count) ** (1.0 / 3.0)
     return int(min(max(math.ceil(best), 1), longest))
 
 
 def _autocovariances(parts: Sequence[Values], count: int) -> Values:
-    """Returns the autocovariances from lag 0 on, as many as are looked at; no pair is of two parts."""
+    """Returns the autocovariances from lag 0 to half the frames; no pair is of two parts."""
     mean = sum(float(part.sum()) for part in parts) / max(count, 1)
-    found = np.zeros(math.ceil(math.sqrt(count)) + _QUIET_LAGS + 1)
+    found = np.zeros(count // 2 + 1)
     for part in parts:
-        centred = part - mean
-        for lag in range(min(len(found), len(part))):
-            found[lag] += centred[lag:] @ centred[: len(part) - lag]
+        size = 2 * len(part)
+        spectrum = np.fft.rfft(part - mean, size) if size else np.zeros(1)  # padded, so that nothing wraps around
+        own = np.fft.irfft(np.abs(spectrum) ** 2, max(size, 1))[: min(len(part), len(found))]
+        found[: len(own)] += own
     return found / max(count, 1)
 
 

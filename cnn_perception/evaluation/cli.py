@@ -164,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
 def _compared(comparison: Comparison, folder: Path) -> str:
     lines = [
         f"baseline   {comparison.verdict.text}",
-        f"could show a loss of {words.detectable(comparison)} or more, of {comparison.frames} frames compared",
+        f"could show a loss of {words.detectable(comparison)} or more, by {comparison.frames} frames",
         f"compared   {folder / PAGE}",
     ]
     return "\n".join(map(printable, lines))

@@ -38,7 +38,7 @@ def method(found: Difference, *, is_share: bool) -> str:
     if found.unit == "time":
         return (
             f"{found.frames} frames in blocks of {found.block} neighbours, which are one event: circular block "
-            "bootstrap, the length by Politis and White's rule, at least a second"
+            "bootstrap, the length twice that of Politis and White's rule, at least a second"
         )
     if is_share:
         return (
