@@ -183,7 +183,7 @@ def _independent(frames: Sequence[ComparedFrame], bags: int) -> Unit:
 def _left_out(count: int, *, is_share: bool) -> tuple[str, ...]:
     if not count:
         return ()
-    return (f"{count} frames that {'neither model' if is_share else 'one of the models'} could answer",)
+    return (f"{count} frames that {'neither model could' if is_share else 'one of the models could not'} answer",)
 
 
 def _series(frames: Sequence[ComparedFrame], gains: Values, rows: Sequence[int]) -> list[Series]:
