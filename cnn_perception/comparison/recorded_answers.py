@@ -101,7 +101,7 @@ def read_answers(path: Path) -> RecordedAnswers:
 
 def _read_report(path: Path) -> dict[str, Any]:
     try:
-        report = read_json(path.read_text())
+        report = read_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); name a report.json of evaluate_bag") from None
     except ValueError as error:
