@@ -22,6 +22,8 @@ EXIT_BAD_INPUT = 2
 """The user can mend it: a wrong option, file, model or data set."""
 EXIT_BELOW_TARGET = 3
 """Everything ran, but a required accuracy or tolerance was missed."""
+EXIT_WORSE = 4
+"""Everything ran, but the model is worse than the baseline that it was compared with."""
 EXIT_INTERRUPTED = 130
 """Ctrl-C (128 + SIGINT), as shells report it."""
 

@@ -8,11 +8,15 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tqdm import tqdm
 
 from cnn_perception.commands import exit_code
+from cnn_perception.comparison.comparison import Comparison
+from cnn_perception.comparison.report import words
+from cnn_perception.comparison.report.files import PAGE
+from cnn_perception.comparison.verdict import Doubt
 from cnn_perception.errors import printable
 from cnn_perception.evaluation.evaluation import EvaluationOptions, evaluate
 from cnn_perception.evaluation.labels import LARGEST_GAP_S
@@ -60,6 +64,8 @@ def _evaluate(given: argparse.Namespace) -> int:
     for warning in done.report.warnings:
         print(f"warning: {printable(warning)}", file=sys.stderr)
     print(_summary(done.report, given.output))
+    if done.comparison is not None:
+        print(_compared(done.comparison, given.output))
     return done.exit_code
 
 
@@ -69,7 +75,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Scores a model on a recording or a folder of images and leaves report.json, predictions.csv, "
         "report.html and an overlay video.",
         epilog="exit codes: 0 done; 2 bad input, or a damaged bag of which the readable part was evaluated; "
-        "3 --min-accuracy, --min-map or --max-mae missed; 130 interrupted, with a report of what was done",
+        "3 --min-accuracy, --min-map or --max-mae missed; 4 worse than --baseline by more than --max-loss, proven or, "
+        "with --on-doubt fail, not ruled out; 130 interrupted, with a report of what was done",
     )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument(
@@ -131,7 +138,36 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--no-video", dest="video", action="store_false", help="leave out the overlay video, which takes longest"
     )
+    parser.add_argument(
+        "--baseline",
+        type=Path,
+        help="compare with another model on the same frames: report.json of an earlier evaluation or its folder, or a "
+        "model file; leaves comparison.html, .json, .md (for a pull request) and .xml (JUnit)",
+    )
+    parser.add_argument(
+        "--max-loss",
+        type=float,
+        default=0.0,
+        metavar="POINTS",
+        help="loss beside the baseline that is allowed: percentage points of right answers, or of numbers percent of "
+        "its mean error (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--on-doubt",
+        choices=get_args(Doubt),
+        default="pass",
+        help="what to do where a larger loss is neither proven nor ruled out (default: %(default)s)",
+    )
     return parser
+
+
+def _compared(comparison: Comparison, folder: Path) -> str:
+    lines = [
+        f"baseline   {comparison.verdict.text}",
+        f"could show a loss of {words.detectable(comparison)} or more, by {comparison.frames} frames",
+        f"compared   {folder / PAGE}",
+    ]
+    return "\n".join(map(printable, lines))
 
 
 def _summary(report: Report, folder: Path) -> str:

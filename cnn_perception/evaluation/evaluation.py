@@ -10,15 +10,24 @@ import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
 from cnn_perception.bag.reader import Bag
+from cnn_perception.comparison.baseline import Baseline, Witness, open_baseline, sources_of
+from cnn_perception.comparison.comparison import Comparison
+from cnn_perception.comparison.report import files as comparison_files
+from cnn_perception.comparison.report.page import wanted
+from cnn_perception.comparison.report.pictures import pictures_of
+from cnn_perception.comparison.report.record import ComparisonReport
+from cnn_perception.comparison.verdict import Doubt
 from cnn_perception.errors import (
     EXIT_BAD_INPUT,
     EXIT_BELOW_TARGET,
     EXIT_INTERRUPTED,
     EXIT_OK,
+    EXIT_WORSE,
     ConfigError,
     FrameError,
 )
@@ -65,6 +74,9 @@ class EvaluationOptions:
         video: Whether a bag's frames are drawn into an overlay video, which takes longest.
         masks: Folder of masks that the score map is scored with; multiclass only.
         mask_scale: How much larger than its own pixels the network sees each image for that, above 0.
+        baseline: What the model is compared with: report.json of an earlier evaluation, its folder, or a model file.
+        max_loss: The loss that is allowed beside it, in points: hundredths of right answers, or of its mean error.
+        on_doubt: Whether a model passes of which a larger loss is neither proven nor ruled out.
 
     Raises:
         ConfigError: If they contradict each other, or a value is out of range; names the option.
@@ -88,6 +100,9 @@ class EvaluationOptions:
     video: bool = True
     masks: Path | None = None
     mask_scale: float = 1.0
+    baseline: Path | None = None
+    max_loss: float = 0.0
+    on_doubt: Doubt = "pass"
 
     def __post_init__(self) -> None:
         if (self.bag is None) == (self.images is None):
@@ -108,6 +123,10 @@ class EvaluationOptions:
         given = [_flag(gate.option) for gate, _ in self._required()]
         if given and not (self.labels or self.images):
             raise ConfigError(f"{' or '.join(given)} needs --labels: without them there is nothing to compare with")
+        if self.baseline is not None and not (self.labels or self.images):
+            raise ConfigError("--baseline needs --labels: without them nobody knows which answer is right")
+        if not 0.0 <= self.max_loss <= 100.0:
+            raise ConfigError(f"--max-loss is {self.max_loss}; choose 0 to 100 points")
         if not 0.0 < self.mask_scale < math.inf:
             raise ConfigError(f"--mask-scale is {self.mask_scale}; choose a number above 0, such as 1")
         if not 1 <= self.top_k <= KEPT_CLASSES:
@@ -155,10 +174,14 @@ class Evaluation:
     Attributes:
         report: What `report.json` holds.
         interrupted: Whether Ctrl-C ended it; the report is of what was done by then.
+        comparison: What was found beside the baseline; None without one, and where it was interrupted.
+        is_worse: Whether the model is not to be used after that.
     """
 
     report: Report
     interrupted: bool
+    comparison: Comparison | None = None
+    is_worse: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -167,7 +190,9 @@ class Evaluation:
             return EXIT_INTERRUPTED
         if not self.report.complete:
             return EXIT_BAD_INPUT
-        return EXIT_BELOW_TARGET if self.report.passed is False else EXIT_OK
+        if self.report.passed is False:
+            return EXIT_BELOW_TARGET
+        return EXIT_WORSE if self.is_worse else EXIT_OK
 
 
 def evaluate(options: EvaluationOptions) -> Evaluation:
@@ -185,12 +210,13 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
         pipeline = Pipeline.load(options.model, SessionOptions(providers=tuple(options.providers)))
         options.require_fit(pipeline.spec)
         _require_own(options)
+        baseline = _open_baseline(pipeline, options)
         frames = overridden(_open_frames(options, pipeline.spec, stack), options.overrides)
         try:
             options.output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"--output {options.output}: cannot be made ({error.strerror})") from None
-        return _evaluate(pipeline, frames, options)
+        return _evaluate(pipeline, frames, options, baseline)
 
 
 def _require_own(options: EvaluationOptions) -> None:
@@ -199,10 +225,20 @@ def _require_own(options: EvaluationOptions) -> None:
         if source is not None:
             require_outside(options.output, source)
     videos = (f"overlay{ending}" for ending in VIDEO_ENDINGS)
-    outputs = [options.output / name for name in ("report.json", "predictions.csv", "report.html", *videos)]
+    compared = comparison_files.NAMES if options.baseline else ()
+    names = ("report.json", "predictions.csv", "report.html", *videos, *compared)
+    outputs = [options.output / name for name in names]
     require_unused(outputs, options.output / "report.json", ("frames_per_second", "latency", "worst"))
     for path in outputs:
-        require_other(path, [options.model, *([Path(options.labels)] if options.labels else [])])
+        read = [options.model, *([Path(options.labels)] if options.labels else [])]
+        require_other(path, [*read, *(sources_of(options.baseline) if options.baseline else ())])
+
+
+def _open_baseline(pipeline: Pipeline, options: EvaluationOptions) -> Baseline | None:
+    if options.baseline is None:
+        return None
+    one_core = SessionOptions(providers=tuple(options.providers), intra_op_threads=1)  # as `_one_core_a_frame`
+    return open_baseline(options.baseline, pipeline.model, one_core)
 
 
 def _open_frames(options: EvaluationOptions, spec: ModelSpec, stack: ExitStack) -> LabelledFrames:
@@ -213,14 +249,18 @@ def _open_frames(options: EvaluationOptions, spec: ModelSpec, stack: ExitStack) 
     return frames_of_bag(bag, options.topic, options.labels, options.labels_start, spec)
 
 
-def _evaluate(pipeline: Pipeline, frames: LabelledFrames, options: EvaluationOptions) -> Evaluation:
+def _evaluate(
+    pipeline: Pipeline, frames: LabelledFrames, options: EvaluationOptions, baseline: Baseline | None
+) -> Evaluation:
     tally = _masked(pipeline, frames, options)
-    replayed = replay(_one_core_a_frame(pipeline, options), frames)
+    witness = baseline.witness() if baseline else Witness(None)
+    replayed = replay(_one_core_a_frame(pipeline, options), frames, witness.see)
     latency = {} if replayed.interrupted else measure_latency(pipeline, frames)
     report = _make_report(pipeline.model, frames, latency, replayed, options, tally)
     pictures = _pictures(replayed, pipeline.spec, options.top_k)
     for ending in VIDEO_ENDINGS:  # a video of an earlier run would not belong to this report
         (options.output / f"overlay{ending}").unlink(missing_ok=True)
+    _remove_comparison(options.output)
     _write(report, replayed, pictures, options.output, tally)
     if options.video and options.bag is not None and not replayed.interrupted:
         try:
@@ -229,7 +269,39 @@ def _evaluate(pipeline: Pipeline, frames: LabelledFrames, options: EvaluationOpt
             return Evaluation(report, interrupted=True)
         if video is not None:
             _write(report, replayed, pictures, options.output, tally, video.name)
-    return Evaluation(report, replayed.interrupted)
+    if baseline is None or replayed.interrupted:
+        return Evaluation(report, replayed.interrupted)
+    baseline.add(replayed.records, witness, str(frames.path), frames.topic)
+    comparison = baseline.compare(options.max_loss / 100)
+    is_worse = comparison.verdict.fails(options.on_doubt)
+    _write_comparison(comparison, baseline, frames, options.output, is_passed=not is_worse)
+    return Evaluation(report, replayed.interrupted, comparison, is_worse)
+
+
+def _remove_comparison(folder: Path) -> None:
+    """Removes what an earlier evaluation in this folder was compared with, which would not belong to this one."""
+    if (folder / "report.json").is_file():
+        for name in comparison_files.NAMES:
+            (folder / name).unlink(missing_ok=True)
+
+
+def _write_comparison(
+    comparison: Comparison, baseline: Baseline, frames: LabelledFrames, folder: Path, *, is_passed: bool
+) -> None:
+    images = pictures_of(frames, {one.frame.index for one in wanted(comparison)})
+    source = str(frames.path)
+    report = ComparisonReport(
+        comparison=comparison,
+        ours=baseline.ours,
+        theirs=baseline.theirs,
+        notes=tuple(baseline.notes),
+        source=source,
+        is_passed=is_passed,
+        created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S"),
+        pictures={(source, frames.topic, index): image for index, image in images.items()},
+    )
+    for name, text in comparison_files.texts_of(report).items():
+        write_text(folder / name, text)
 
 
 def _masked(pipeline: Pipeline, frames: LabelledFrames, options: EvaluationOptions) -> MaskTally | None:

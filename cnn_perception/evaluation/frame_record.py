@@ -8,10 +8,13 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cnn_perception.image.appearance import Appearance
 from cnn_perception.label_text import Truth
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.tasks.prediction import Prediction
 from cnn_perception.tasks.registry import task_of
+
+_PLACE = ("stamp_ns", "time_s", "received_ns", "content")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +31,9 @@ class FrameRecord:
         message: The same in words.
         answer: What was answered, written as in label files; empty for a bad frame.
         prediction: What is kept of it, see `TaskRules.kept`; None for a bad frame.
+        received_ns: When the recorder received it, nanoseconds; 0 in a folder.
+        look: How its picture looks; None for a bad frame.
+        content: Digest of its bytes, by which it is known again; empty where there are none.
     """
 
     index: int
@@ -39,11 +45,15 @@ class FrameRecord:
     message: str = ""
     answer: str = ""
     prediction: Prediction | None = None
+    received_ns: int = 0
+    look: Appearance | None = None
+    content: str = ""
 
-    def answered(self, prediction: Prediction) -> FrameRecord:
-        """Returns the record with the part of a prediction that is kept."""
+    def answered(self, prediction: Prediction, look: Appearance | None = None) -> FrameRecord:
+        """Returns the record with the part of a prediction that is kept, and how its picture looks."""
         task = task_of(prediction.task)
-        return dataclasses.replace(self, answer=task.text(prediction), prediction=task.kept(prediction, self.truth))
+        kept = task.kept(prediction, self.truth)
+        return dataclasses.replace(self, answer=task.text(prediction), prediction=kept, look=look)
 
     @property
     def is_right(self) -> bool | None:
@@ -69,9 +79,9 @@ def predictions_csv(records: Sequence[FrameRecord], spec: ModelSpec) -> str:
     names = spec.class_names
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("index", "file", "stamp_ns", "time_s", *task.columns(names), "error", "message"))
+    writer.writerow(("index", "file", *_PLACE, *task.columns(names), "error", "message"))
     for record in records:
-        place = (record.index, record.name, record.stamp_ns, f"{record.time_s:.6f}")
+        times = (record.stamp_ns, f"{record.time_s:.6f}", record.received_ns)
         answers = task.cells(record.prediction, record.truth, names)
-        writer.writerow((*place, *answers, record.error, record.message))
+        writer.writerow((record.index, record.name, *times, record.content, *answers, record.error, record.message))
     return text.getvalue()

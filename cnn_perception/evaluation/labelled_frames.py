@@ -130,7 +130,8 @@ def frames_of_bag(
             since_zero_ns = image.log_time_ns - zero_ns
             stamp_ns = image.stamp_ns or image.log_time_ns  # of a message that cannot be read only this is known
             truth = known.truth.at(stamp_ns if known.is_stamped else since_zero_ns) if known.truth else None
-            yield LabelledFrame(FrameRecord(index, "", image.stamp_ns, since_zero_ns / 1e9, truth), image.frame)
+            record = FrameRecord(index, "", image.stamp_ns, since_zero_ns / 1e9, truth, received_ns=image.log_time_ns)
+            yield LabelledFrame(record, image.frame)
 
     def unused_labels(records: Sequence[FrameRecord]) -> list[str]:
         return _unused_intervals(known.truth, records, labels) if labels.endswith(".csv") else []

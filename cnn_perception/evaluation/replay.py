@@ -8,6 +8,7 @@ answer soon; `measure_latency` measures its way.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import time
 from collections import defaultdict, deque
@@ -22,7 +23,8 @@ from tqdm import tqdm
 from cnn_perception.errors import FrameError
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.labelled_frames import LabelledFrame, LabelledFrames
-from cnn_perception.image.messages import ImageOddity, Seen
+from cnn_perception.image.appearance import appearance
+from cnn_perception.image.messages import ImageOddity, RgbImage, Seen
 from cnn_perception.masks.segmentation import MaskTally
 from cnn_perception.metrics import Latency, latency
 from cnn_perception.pipeline.pipeline import Pipeline
@@ -38,6 +40,10 @@ _WORST_ALIKE = 3
 
 ItemT = TypeVar("ItemT")
 AnswerT = TypeVar("AnswerT")
+
+
+def _look_away(_index: int, _image: RgbImage) -> None:
+    return None
 
 
 @dataclass
@@ -89,12 +95,20 @@ def measure_latency(pipeline: Pipeline, frames: LabelledFrames) -> dict[str, Lat
     return {stage: latency(durations_ms) for stage, durations_ms in columns.items()}
 
 
-def replay(pipeline: Pipeline, frames: LabelledFrames) -> ReplayedFrames:
-    """Returns every frame, recognised once; Ctrl-C ends it early and is noted."""
+def replay(
+    pipeline: Pipeline, frames: LabelledFrames, see: Callable[[int, RgbImage], None] = _look_away
+) -> ReplayedFrames:
+    """Returns every frame, recognised once; Ctrl-C ends it early and is noted.
+
+    Args:
+        pipeline: Recognises them.
+        frames: All of them.
+        see: Is shown each picture with the index of its frame, by several threads at once.
+    """
     replayed = ReplayedFrames()
     started = time.perf_counter()
     few_bits = FewBits(_FRAMES_OF_FEW_BITS)
-    answers = in_order(lambda frame: _recognise(pipeline, frame), frames)
+    answers = in_order(lambda frame: _recognise(pipeline, frame, see), frames)
     try:
         for frame, seen in tqdm(answers, total=frames.count, desc="evaluating", unit="frame", disable=None):
             replayed.records.append(frame.record)
@@ -135,17 +149,27 @@ def in_order(function: Callable[[ItemT], AnswerT], items: Iterable[ItemT]) -> Ge
             pool.shutdown(cancel_futures=True)
 
 
-def _recognise(pipeline: Pipeline, frame: LabelledFrame) -> tuple[LabelledFrame, Seen]:
+def _recognise(
+    pipeline: Pipeline, frame: LabelledFrame, see: Callable[[int, RgbImage], None]
+) -> tuple[LabelledFrame, Seen]:
     """Returns the frame with its answer, or with why there is none, and what its picture showed beside."""
     record = frame.record
     try:
         if isinstance(frame.content, FrameError):
             raise frame.content
+        record = dataclasses.replace(record, content=_digest(frame.content.data))
         prepared = pipeline.prepare(frame.content)
+        see(record.index, prepared.image)
         prediction = pipeline.infer(prepared).prediction
     except FrameError as error:
         return LabelledFrame(dataclasses.replace(record, error=error.reason, message=str(error)), frame.content), Seen()
-    return LabelledFrame(record.answered(prediction), frame.content), prepared.decoded.seen
+    seen = prepared.decoded.seen
+    return LabelledFrame(record.answered(prediction, appearance(prepared.image)), frame.content), seen
+
+
+def _digest(data: bytes | memoryview) -> str:
+    """Returns by what a picture is known again: the first 16 hex digits of the SHA-256 of its message's bytes."""
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def _keep_if_bad(worst: list[LabelledFrame], frame: LabelledFrame) -> None:

@@ -37,6 +37,7 @@ RUNTIME: list[dict[str, set[str]]] = [
         "lifecycle": {"bond", "rclpy"},
         "masks": {"numpy", "PIL"},
     },
+    {"comparison": {"numpy", "cv2"}},
     {"background": {"numpy", "cv2", "rosbags"}, "evaluation": {"numpy", "cv2", "tqdm"}},
     {
         "perception_node": ROS | {"numpy"},

@@ -1,0 +1,25 @@
+"""Whether one model is better or worse than another on the same frames, and how sure that is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnn_perception.faces import lazy
+
+if TYPE_CHECKING:
+    from cnn_perception.comparison.baseline import open_baseline as open_baseline
+    from cnn_perception.comparison.compared_frame import Answer as Answer
+    from cnn_perception.comparison.compared_frame import ComparedFrame as ComparedFrame
+    from cnn_perception.comparison.comparison import Comparison as Comparison
+    from cnn_perception.comparison.comparison import compare as compare
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "Answer": "compared_frame",
+        "ComparedFrame": "compared_frame",
+        "Comparison": "comparison",
+        "compare": "comparison",
+        "open_baseline": "baseline",
+    },
+)

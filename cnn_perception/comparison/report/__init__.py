@@ -1,0 +1,1 @@
+"""A comparison as people and CI servers read it: page, Markdown, JUnit XML and JSON."""

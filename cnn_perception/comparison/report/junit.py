@@ -1,0 +1,83 @@
+"""A comparison as JUnit XML, which CI servers show: a test case for all frames and one for each slice.
+
+Source: the schema of Ant's JUnit task as windyroad/JUnit-Schema gives it, the strictest that is in use; Jenkins' and
+GitLab's are wider.
+"""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree as Xml
+
+from cnn_perception.comparison.comparison import Comparison, Measure
+from cnn_perception.comparison.report import words
+from cnn_perception.comparison.report.record import ComparisonReport
+from cnn_perception.files import as_utf8
+
+_SUITE = "evaluate_bag --baseline"
+
+
+def junit_xml(report: ComparisonReport) -> str:
+    """Returns the text of comparison.xml: a failure where the model is worse by more than is allowed, proven."""
+    found = report.comparison
+    cases = [_case("all frames", found.headline, found, "" if report.is_passed else found.verdict.text)]
+    for part in found.slices:
+        text = f"worse in this part: {words.gain(part.measure)} {found.points}" if part.is_loss_proven else ""
+        cases.append(_case(f"{part.kind}: {part.name}", part.measure, found, text))
+    failures = sum(case.find("failure") is not None for case in cases)
+    suite = Xml.Element(
+        "testsuite",
+        {
+            "name": _SUITE,
+            "package": "cnn_perception",
+            "id": "0",
+            "timestamp": report.created,
+            "hostname": "localhost",
+            "tests": str(len(cases)),
+            "failures": str(failures),
+            "errors": "0",
+            "time": "0",
+        },
+    )
+    properties = Xml.SubElement(suite, "properties")
+    for name, value in _properties(report):
+        Xml.SubElement(properties, "property", {"name": name, "value": _valid(value)})
+    suite.extend(cases)
+    Xml.SubElement(suite, "system-out").text = _valid("\n".join((found.verdict.text, *report.remarks)))
+    Xml.SubElement(suite, "system-err").text = ""
+    root = Xml.Element("testsuites")
+    root.append(suite)
+    Xml.indent(root)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{Xml.tostring(root, encoding="unicode")}\n'
+
+
+def _case(name: str, measure: Measure, found: Comparison, failure: str) -> Xml.Element:
+    case = Xml.Element("testcase", {"classname": "comparison", "name": _valid(name), "time": "0"})
+    if failure:
+        figures = f"{measure.name}: baseline {words.figure(measure, measure.theirs)}, "
+        figures += f"now {words.figure(measure, measure.ours)}, of {measure.difference.frames} frames"
+        element = Xml.SubElement(case, "failure", {"type": "worse", "message": _valid(failure)})
+        element.text = _valid(f"{failure}\n{figures}; gain {words.gain(measure)} {found.points}")
+    return case
+
+
+def _properties(report: ComparisonReport) -> list[tuple[str, str]]:
+    return [
+        ("source", report.source),
+        ("model", report.ours.path),
+        ("model sha256", report.ours.sha256),
+        ("baseline", report.theirs.path),
+        ("baseline sha256", report.theirs.sha256),
+        ("frames", str(report.comparison.frames)),
+        ("smallest loss that could have been shown", words.detectable(report.comparison)),
+    ]
+
+
+def _valid(text: str) -> str:
+    """Returns a text without what XML 1.0 cannot hold; control characters become escapes."""
+    readable = as_utf8(text).decode()
+    return "".join(one if _is_valid(one) else one.encode("unicode_escape").decode() for one in readable)
+
+
+def _is_valid(one: str) -> bool:
+    code = ord(one)
+    return code in (0x9, 0xA, 0xD) or 0x20 <= code <= 0xD7FF or 0xE000 <= code <= 0xFFFD or code >= 0x10000
