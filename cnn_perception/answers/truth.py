@@ -1,0 +1,114 @@
+"""What is known of a recording, read without a model: whatever classes or numbers the labels name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnn_perception.answers.answer import AnswerKind
+from cnn_perception.bag.message_types import NUMBER_TYPES
+from cnn_perception.bag.reader import Bag
+from cnn_perception.errors import DataError
+from cnn_perception.evaluation.labels import (
+    Interval,
+    Labels,
+    Measurements,
+    labels_from_changes,
+    measurements_from_messages,
+    read_labels,
+    read_measurements,
+)
+from cnn_perception.label_table import read_table
+from cnn_perception.label_text import UNLABELLED, Truth
+
+_TIME = "time_s"
+
+
+@dataclass(frozen=True)
+class TruthTrack:
+    """What is known over time.
+
+    Attributes:
+        truth: None without labels.
+        is_stamped: Whether its times are those of headers; else they are seconds since the time axis begins.
+        kind: How answers are compared with it.
+        names: Of the numbers; empty for classes.
+    """
+
+    truth: Labels | Measurements | None
+    is_stamped: bool
+    kind: AnswerKind
+    names: tuple[str, ...] = ()
+
+    def at(self, stamp_ns: int, time_s: float) -> Truth | None:
+        """Returns what is known of a frame by its stamp, or by its time on the labels' axis; None for nothing."""
+        if self.truth is None:
+            return None
+        return self.truth.at(stamp_ns if self.is_stamped else round(time_s * 1e9))
+
+
+def read_truth(bag: Bag, labels: str, holds_numbers: bool) -> TruthTrack:
+    """Returns what a CSV file or a topic of a bag says.
+
+    Args:
+        bag: The open bag.
+        labels: A CSV file (*.csv) or a topic; empty for none.
+        holds_numbers: Whether the answers are numbers.
+
+    Raises:
+        DataError: If the labels cannot be read, or are no numbers where the answers are, or the other way round.
+    """
+    if not labels:
+        return TruthTrack(None, is_stamped=False, kind="numbers" if holds_numbers else "class")
+    is_measured = _is_measured(bag, labels)
+    if is_measured != holds_numbers:
+        kinds = ("numbers", "classes") if is_measured else ("classes", "numbers")
+        raise DataError(f"{labels}: holds {kinds[0]}, the answers are {kinds[1]}; name labels of the same kind")
+    if is_measured:
+        return _numbers_of_file(Path(labels)) if labels.endswith(".csv") else _numbers_of_topic(bag, labels)
+    return _classes_of_file(Path(labels)) if labels.endswith(".csv") else _classes_of_topic(bag, labels)
+
+
+def _is_measured(bag: Bag, labels: str) -> bool:
+    if labels.endswith(".csv"):
+        return _TIME in read_table(Path(labels), "name a CSV file or a label topic").header
+    name = "/" + labels.lstrip("/")
+    return any(topic.type in NUMBER_TYPES for topic in bag.topics if "/" + topic.name.lstrip("/") == name)
+
+
+def _numbers_of_file(path: Path) -> TruthTrack:
+    header = read_table(path, "name a CSV file or a topic of numbers").header
+    names = tuple(name for name in header if name not in ("", _TIME))
+    return TruthTrack(read_measurements(path, names), is_stamped=False, kind="numbers", names=names)
+
+
+def _numbers_of_topic(bag: Bag, topic: str) -> TruthTrack:
+    track = bag.number_track(topic)
+    names = tuple(dict.fromkeys(name for _, numbers in track.rows for name in numbers))
+    zero_ns = 0 if track.is_stamped else bag.start_ns
+    rows = [(time_ns - zero_ns, numbers) for time_ns, numbers in track.rows]
+    return TruthTrack(
+        measurements_from_messages(rows, names, f"{bag.path}: {topic}"), track.is_stamped, "numbers", names
+    )
+
+
+def _classes_of_file(path: Path) -> TruthTrack:
+    return _classes(read_labels(path), is_stamped=False)
+
+
+def _classes_of_topic(bag: Bag, topic: str) -> TruthTrack:
+    track = bag.label_track(topic)
+    zero_ns = 0 if track.is_stamped else bag.start_ns
+    return _classes(labels_from_changes((time_ns - zero_ns, name) for time_ns, name in track.changes), track.is_stamped)
+
+
+def _classes(labels: Labels, is_stamped: bool) -> TruthTrack:
+    """Returns labels whose texts name one class each, or several where any does."""
+    known = [one for one in labels.intervals if str(one.truth) not in ("", UNLABELLED)]
+    texts = [re.split("[;|]", str(one.truth)) for one in known]
+    if all(len(names) == 1 for names in texts):
+        return TruthTrack(Labels(tuple(known)), is_stamped, "class")
+    sets = [frozenset(name.strip() for name in names) - {""} for names in texts]
+    intervals = (Interval(one.start_ns, one.end_ns, found) for one, found in zip(known, sets, strict=True))
+    return TruthTrack(Labels(tuple(intervals)), is_stamped, "classes")
