@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from cnn_perception.answers.answer import Answer, AnswerKind
+from cnn_perception.answers.answer import Answer, Reading
 from cnn_perception.errors import FrameError
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.labelled_frames import LabelledFrame, LabelledFrames
@@ -83,7 +83,7 @@ def compared_offline(
     pipeline: Pipeline,
     frames: LabelledFrames,
     answers: Sequence[Answer | None],
-    kind: AnswerKind,
+    reading: Reading,
     selection: Selection | None = None,
 ) -> tuple[list[FrameRecord], Agreement]:
     """Answers all frames offline, and compares.
@@ -92,7 +92,7 @@ def compared_offline(
         pipeline: Of the model.
         frames: All frames.
         answers: What was answered to each; None where nothing was.
-        kind: How answers are read.
+        reading: How answers are read.
         selection: Which part of a prediction was published; None where that is not known.
 
     Returns:
@@ -102,7 +102,7 @@ def compared_offline(
 
     def work(frame: LabelledFrame) -> _Compared:
         index = frame.record.index
-        return _compared(pipeline, frame, answers[index] if index < len(answers) else None, kind, selection)
+        return _compared(pipeline, frame, answers[index] if index < len(answers) else None, reading, selection)
 
     offline = list(tqdm(in_order(work, frames), total=frames.count, desc="offline", unit="frame", disable=None))
     pairs = [(one.is_same_answer, one.difference) for one in offline if one.difference is not None]
@@ -118,7 +118,7 @@ def compared_offline(
 
 
 def _compared(
-    pipeline: Pipeline, frame: LabelledFrame, answer: Answer | None, kind: AnswerKind, selection: Selection | None
+    pipeline: Pipeline, frame: LabelledFrame, answer: Answer | None, reading: Reading, selection: Selection | None
 ) -> _Compared:
     """Returns a frame answered offline, and how an answer to it differs from that."""
     record = frame.record
@@ -133,31 +133,31 @@ def _compared(
         if answer is None:
             return _Compared(refused)
         text = f"refused ({error.reason})"
-        return _Compared(refused, difference=Difference(record.index, answer.stamp_ns, answer.text(kind), text, 0.0))
+        return _Compared(refused, difference=Difference(record.index, answer.stamp_ns, reading.text(answer), text, 0.0))
     answered = record.answered(prediction)
     if answer is None:
         return _Compared(answered)
-    offline = _text(prediction, kind, answer, selection)
-    text = answer.text(kind)
-    difference = Difference(record.index, answer.stamp_ns, text, offline, _largest(prediction, kind, answer))
-    return _Compared(answered, kind == "numbers" or text == offline, difference)
+    offline = _text(prediction, reading, answer, selection)
+    text = reading.text(answer)
+    difference = Difference(record.index, answer.stamp_ns, text, offline, _largest(prediction, reading, answer))
+    return _Compared(answered, not reading.has_classes or text == offline, difference)
 
 
-def _text(prediction: Prediction, kind: AnswerKind, answer: Answer, selection: Selection | None) -> str:
+def _text(prediction: Prediction, reading: Reading, answer: Answer, selection: Selection | None) -> str:
     """Returns the offline answer as a node would have published it."""
-    if kind == "numbers":
+    if not reading.has_classes:
         return text_of(tuple(prediction.values.tolist()))
     count = len(prediction.class_names)
     top_k, threshold = (selection.top_k, selection.threshold) if selection else (count, 0.0)
     ranked = prediction.ranked(top_k, threshold)
-    return Answer(answer.stamp_ns, answer.time_s, tuple(ranked)).text(kind)
+    return reading.text(Answer(answer.stamp_ns, answer.time_s, tuple(ranked)))
 
 
-def _largest(prediction: Prediction, kind: AnswerKind, answer: Answer) -> float:
+def _largest(prediction: Prediction, reading: Reading, answer: Answer) -> float:
     """Returns the largest difference of a score or number that both know."""
-    values = prediction.values if kind == "numbers" else prediction.scores
+    values = prediction.scores if reading.has_classes else prediction.values
     known = dict(zip(prediction.class_names, values.tolist(), strict=True))
     shared = [(known[name], value) for name, value in answer.results if name in known and name != UNKNOWN]
-    if kind == "numbers":
+    if not reading.has_classes:
         return max((abs(ours - theirs) / max(1.0, abs(ours)) for ours, theirs in shared), default=0.0)
     return max((abs(ours - theirs) for ours, theirs in shared), default=0.0)

@@ -15,7 +15,6 @@ from cnn_perception.errors import ConfigError, printable
 from cnn_perception.image.messages import Overrides
 
 _OPTIONS = ("live", "rate", "params", "start_limit", "answers")
-_NOT_TOGETHER = ("images", "masks", "min_map")
 START_LIMIT_S = 120.0
 """A model is loaded and verified in seconds; TensorRT's first engine of it takes minutes."""
 
@@ -71,10 +70,11 @@ def require_together(given: argparse.Namespace) -> None:
     """
     if given.live and given.answers:
         raise ConfigError("--live makes answers and --answers scores recorded ones; choose one")
-    for name in _NOT_TOGETHER:
-        if getattr(given, name) is not None:
-            option = f"--{name.replace('_', '-')}"
-            raise ConfigError(f"{option} does not go with {'--live' if given.live else '--answers'}; leave it out")
+    way = "--live" if given.live else "--answers"
+    if given.images is not None or given.masks is not None:
+        raise ConfigError(f"{way} is for a bag; leave --images and --masks out")
+    if given.min_map is not None:
+        raise ConfigError(f"--min-map needs the scores of all classes, of which {way} has the best; leave it out")
 
 
 def required(given: argparse.Namespace) -> Required:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnn_perception.answers.answer import Answer, AnswerKind
+from cnn_perception.answers.answer import Answer, Reading
 from cnn_perception.answers.matching import AskedFrame
 from cnn_perception.label_text import Truth, text_of
 
@@ -69,33 +69,30 @@ def percentiles(durations_s: Sequence[float]) -> Percentiles:
     return Percentiles(len(durations_s), p50, p95, p99)
 
 
-def in_time(
-    frames: Sequence[AskedFrame], answers: Sequence[Answer], kind: AnswerKind, names: Sequence[str] = ()
-) -> InTime:
+def in_time(frames: Sequence[AskedFrame], answers: Sequence[Answer], reading: Reading) -> InTime:
     """Returns how good the latest answer was at each moment.
 
     Args:
         frames: In order of time; what is known of one holds until the next.
         answers: In the order in which they came.
-        kind: How they are read.
-        names: Of the numbers, in the order of the truth.
+        reading: How they are read.
     """
     pieces = [piece for piece in _pieces(frames, answers) if piece[1] is not None]
     labelled_s = sum(seconds for seconds, _, _ in pieces)
     heard = [(seconds, truth, answer) for seconds, truth, answer in pieces if answer is not None]
     silent_s = labelled_s - sum(seconds for seconds, _, _ in heard)
-    if kind == "numbers":
-        return InTime(labelled_s, max(silent_s, 0.0), None, _mean_errors(heard, names))
-    right_s = sum(seconds for seconds, truth, answer in heard if truth is not None and answer.is_right(kind, truth))
+    if not reading.has_classes:
+        return InTime(labelled_s, max(silent_s, 0.0), None, _mean_errors(heard, reading))
+    right_s = sum(seconds for seconds, truth, answer in heard if truth is not None and reading.is_right(answer, truth))
     return InTime(labelled_s, max(silent_s, 0.0), right_s / labelled_s if labelled_s else None)
 
 
-def _mean_errors(heard: Sequence[tuple[float, Truth | None, Answer]], names: Sequence[str]) -> tuple[float, ...]:
+def _mean_errors(heard: Sequence[tuple[float, Truth | None, Answer]], reading: Reading) -> tuple[float, ...]:
     if not heard:
         return ()
     weights = np.array([seconds for seconds, _, _ in heard])
     known = np.array([truth for _, truth, _ in heard], np.float64)
-    found = np.array([answer.values(names) for _, _, answer in heard], np.float64)
+    found = np.array([reading.values(answer) for _, _, answer in heard], np.float64)
     return tuple((np.abs(known - found) * weights[:, np.newaxis]).sum(axis=0) / weights.sum())
 
 
@@ -128,27 +125,27 @@ def _ends_s(frames: Sequence[AskedFrame]) -> list[float]:
     return [*starts[1:], starts[-1] + (statistics.median(steps) if steps else 0.0)]
 
 
-def changes_per_minute(answers: Sequence[Answer], kind: AnswerKind) -> float | None:
+def changes_per_minute(answers: Sequence[Answer], reading: Reading) -> float | None:
     """Returns how often the answer changed from one message to the next; None for numbers, and of fewer than two."""
-    if kind == "numbers" or len(answers) < 2:
+    if not reading.has_classes or len(answers) < 2:
         return None
-    texts = [answer.text(kind) for answer in answers]
+    texts = [reading.text(answer) for answer in answers]
     changes = sum(before != after for before, after in itertools.pairwise(texts))
     minutes = (answers[-1].time_s - answers[0].time_s) / 60
     return changes / minutes if minutes > 0 else None
 
 
-def change_delays(frames: Sequence[AskedFrame], answers: Sequence[Answer], kind: AnswerKind) -> ChangeDelays | None:
+def change_delays(frames: Sequence[AskedFrame], answers: Sequence[Answer], reading: Reading) -> ChangeDelays | None:
     """Returns how long the answer took to follow what is known; None for numbers, which change all the time.
 
     A change lies between two frames that follow each other and of which both are labelled.
     """
-    if kind == "numbers":
+    if not reading.has_classes:
         return None
     ordered = sorted(answers, key=lambda answer: answer.time_s)
     changed = [after for before, after in itertools.pairwise(frames) if _differ(before.truth, after.truth)]
     ends_s = [frame.time_s for frame in changed[1:]] + _ends_s(frames)[-1:]
-    delays = [_delay_s(frame, end_s, ordered, kind) for frame, end_s in zip(changed, ends_s, strict=False)]
+    delays = [_delay_s(frame, end_s, ordered, reading) for frame, end_s in zip(changed, ends_s, strict=False)]
     followed = [delay for delay in delays if delay is not None]
     return ChangeDelays(len(delays), len(delays) - len(followed), percentiles(followed))
 
@@ -157,10 +154,10 @@ def _differ(before: Truth | None, after: Truth | None) -> bool:
     return before is not None and after is not None and text_of(before) != text_of(after)
 
 
-def _delay_s(frame: AskedFrame, end_s: float, ordered: Sequence[Answer], kind: AnswerKind) -> float | None:
+def _delay_s(frame: AskedFrame, end_s: float, ordered: Sequence[Answer], reading: Reading) -> float | None:
     assert frame.truth is not None  # only changes between labelled frames are looked at
     before = [answer for answer in ordered if answer.time_s <= frame.time_s]
-    if before and before[-1].is_right(kind, frame.truth):
+    if before and reading.is_right(before[-1], frame.truth):
         return 0.0
     after = (answer for answer in ordered if frame.time_s < answer.time_s < end_s)
-    return next((answer.time_s - frame.time_s for answer in after if answer.is_right(kind, frame.truth)), None)
+    return next((answer.time_s - frame.time_s for answer in after if reading.is_right(answer, frame.truth)), None)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from cnn_perception.answers.agreement import Agreement, compared_offline
-from cnn_perception.answers.answer import Answer, AnswerKind, answer_from_message, kind_of
+from cnn_perception.answers.answer import Answer, Reading, answer_from_message
 from cnn_perception.answers.matching import AskedFrame, Matching
 from cnn_perception.answers.over_time import Percentiles, percentiles
 from cnn_perception.answers.report_files import ModelFacts, frames_csv, report_json
@@ -126,8 +126,7 @@ class _Asked:
 
     topic: str
     frames: list[AskedFrame]
-    kind: AnswerKind
-    names: tuple[str, ...]
+    reading: Reading
     pipeline: Pipeline | None = None
     labelled: LabelledFrames | None = None
 
@@ -147,12 +146,12 @@ def evaluate_recorded(options: RecordedOptions) -> RecordedReport:
         bag = stack.enter_context(Bag(options.bag))
         answers, has_numbers = _answers(bag, options)
         asked = _asked(bag, options, answers, has_numbers)
-        options.required.require_fit(asked.kind)
-        stream, found = report_stream(options.answers, asked.frames, answers, asked.kind, asked.names)
+        options.required.require_fit(asked.reading)
+        stream, found = report_stream(options.answers, asked.frames, answers, asked.reading)
         records: list[FrameRecord] = []
         agreement = None
         if asked.pipeline is not None and asked.labelled is not None:
-            records, agreement = compared_offline(asked.pipeline, asked.labelled, found.answers, asked.kind)
+            records, agreement = compared_offline(asked.pipeline, asked.labelled, found.answers, asked.reading)
         report = _report(options, bag, asked, stream, found, records, agreement)
     try:
         options.output.mkdir(parents=True, exist_ok=True)
@@ -160,7 +159,7 @@ def evaluate_recorded(options: RecordedOptions) -> RecordedReport:
         raise ConfigError(f"--output {options.output}: cannot be made ({error.strerror})") from None
     write_text(options.output / "answers.json", report_json(report))
     columns = {"answer": found.answers}
-    write_text(options.output / "answers.csv", frames_csv(asked.frames, columns, asked.kind, records))
+    write_text(options.output / "answers.csv", frames_csv(asked.frames, columns, asked.reading, records))
     write_text(options.output / "answers.html", render_recorded(report))
     return report
 
@@ -206,10 +205,12 @@ def _asked(bag: Bag, options: RecordedOptions, answers: Sequence[Answer], has_nu
     if options.model is not None:
         return _asked_of_model(bag, options, has_numbers)
     truth = read_truth(bag, options.labels, has_numbers)
-    names = truth.names or (tuple(name for name, _ in answers[0].results) if has_numbers else ())
+    reading = truth.reading
+    if has_numbers and not reading.names:
+        reading = Reading(has_classes=False, names=tuple(name for name, _ in answers[0].results))
     if options.topic is None and not _has_images(bag):
         frames = [_as_frame(index, answer, truth) for index, answer in enumerate(answers)]
-        return _Asked("", frames, truth.kind, names)
+        return _Asked("", frames, reading)
     topic = bag.image_topic(options.topic)
     zero_ns = _zero_ns(bag, options) or 0
     frames = []
@@ -217,7 +218,7 @@ def _asked(bag: Bag, options: RecordedOptions, answers: Sequence[Answer], has_nu
         time_s = (image.log_time_ns - zero_ns) / 1e9
         known = truth.at(image.stamp_ns or image.log_time_ns, time_s)
         frames.append(AskedFrame(index, image.stamp_ns or 0, time_s, known))
-    return _Asked(topic.name, frames, truth.kind, names)
+    return _Asked(topic.name, frames, reading)
 
 
 def _as_frame(index: int, answer: Answer, truth: TruthTrack) -> AskedFrame:
@@ -237,8 +238,7 @@ def _asked_of_model(bag: Bag, options: RecordedOptions, has_numbers: bool) -> _A
     labelled = overridden(labelled, options.overrides)
     records = [frame.record for frame in labelled]
     frames = [AskedFrame(one.index, one.stamp_ns, one.time_s, one.truth) for one in records]
-    names = pipeline.spec.class_names if has_numbers else ()
-    return _Asked(labelled.topic, frames, kind_of(task), names, pipeline, labelled)
+    return _Asked(labelled.topic, frames, Reading.of(task, pipeline.spec.class_names), pipeline, labelled)
 
 
 def offline_accuracy(records: Sequence[FrameRecord]) -> Estimate | None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cnn_perception.answers.answer import Answer, AnswerKind
+from cnn_perception.answers.answer import Answer, Reading
 from cnn_perception.answers.matching import AskedFrame
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.label_text import text_of
@@ -45,7 +45,7 @@ def report_json(report: Any) -> str:  # noqa: ANN401 any dataclass instance
 def frames_csv(
     frames: Sequence[AskedFrame],
     streams: Mapping[str, Sequence[Answer | None]],
-    kind: AnswerKind,
+    reading: Reading,
     offline: Sequence[FrameRecord],
 ) -> str:
     """Returns a table with a line a frame, in order; empty cells where there is nothing to say.
@@ -53,7 +53,7 @@ def frames_csv(
     Args:
         frames: All frames.
         streams: By the name of the column, the answer to each frame.
-        kind: How answers are read.
+        reading: How answers are read.
         offline: The frames as they are answered offline; empty where they are not.
     """
     text = io.StringIO()
@@ -62,14 +62,14 @@ def frames_csv(
     writer.writerow(("index", "stamp_ns", "time_s", "truth", *columns, "offline", "offline error"))
     answers = offline or [FrameRecord(frame.index, "", frame.stamp_ns, frame.time_s, None) for frame in frames]
     for place, (frame, record) in enumerate(zip(frames, answers, strict=False)):
-        cells = [cell for given in streams.values() for cell in _cells(frame, given[place], kind)]
+        cells = [cell for given in streams.values() for cell in _cells(frame, given[place], reading)]
         known = (frame.index, frame.stamp_ns, f"{frame.time_s:.6f}", text_of(frame.truth))
         writer.writerow((*known, *cells, record.answer, record.error))
     return text.getvalue()
 
 
-def _cells(frame: AskedFrame, answer: Answer | None, kind: AnswerKind) -> tuple[str, str, str]:
+def _cells(frame: AskedFrame, answer: Answer | None, reading: Reading) -> tuple[str, str, str]:
     if answer is None:
         return "", "", ""
-    score = f"{answer.results[0][1]:.6f}" if kind == "class" and answer.results else ""
-    return answer.text(kind), score, f"{(answer.time_s - frame.time_s) * 1e3:.3f}"
+    score = f"{answer.results[0][1]:.6f}" if reading.has_classes and answer.results else ""
+    return reading.text(answer), score, f"{(answer.time_s - frame.time_s) * 1e3:.3f}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnn_perception.answers.answer import Answer, AnswerKind
+from cnn_perception.answers.answer import Answer, Reading
 from cnn_perception.answers.matching import AskedFrame, Matching, matched
 from cnn_perception.answers.over_time import ChangeDelays, InTime, change_delays, changes_per_minute, in_time
 from cnn_perception.errors import ConfigError
@@ -75,7 +75,7 @@ class StreamReport:
 
 
 def report_stream(
-    topic: str, frames: Sequence[AskedFrame], answers: Sequence[Answer], kind: AnswerKind, names: Sequence[str]
+    topic: str, frames: Sequence[AskedFrame], answers: Sequence[Answer], reading: Reading
 ) -> tuple[StreamReport, Matching]:
     """Returns what is said of a stream of answers, and which of them belongs to which frame.
 
@@ -83,8 +83,7 @@ def report_stream(
         topic: Where they were published.
         frames: In order.
         answers: In the order in which they came.
-        kind: How they are read.
-        names: Of the numbers, in the order of the truth; empty for classes.
+        reading: How they are read.
     """
     found = matched(frames, answers)
     report = StreamReport(
@@ -95,32 +94,32 @@ def report_stream(
         repeated=found.repeated,
         ambiguous=found.ambiguous,
         unknown=sum(answer.is_unknown for answer in answers) / len(answers) if answers else None,
-        nothing=sum(not answer.results for answer in answers) if kind == "class" else 0,
-        scores=_scores(frames, found, kind, names),
-        in_time=in_time(frames, answers, kind, names),
-        changes_per_minute=changes_per_minute(answers, kind),
-        change_delays=change_delays(frames, answers, kind),
+        nothing=sum(not answer.results for answer in answers) if reading.has_classes and reading.is_exclusive else 0,
+        scores=_scores(frames, found, reading),
+        in_time=in_time(frames, answers, reading),
+        changes_per_minute=changes_per_minute(answers, reading),
+        change_delays=change_delays(frames, answers, reading),
     )
     return report, found
 
 
-def _scores(frames: Sequence[AskedFrame], found: Matching, kind: AnswerKind, names: Sequence[str]) -> AnswerScores:
+def _scores(frames: Sequence[AskedFrame], found: Matching, reading: Reading) -> AnswerScores:
     pairs = [(frame.truth, answer) for frame, answer in zip(frames, found.answers, strict=True)]
     scored = [(truth, answer) for truth, answer in pairs if truth is not None and answer is not None]
     unanswered = sum(truth is not None for truth, _ in pairs) - len(scored)
     if not scored:
         return AnswerScores(0, unanswered, None)
-    if kind == "numbers":
-        return AnswerScores(len(scored), unanswered, None, _errors(scored, names))
-    right = sum(answer.is_right(kind, truth) for truth, answer in scored)
+    if not reading.has_classes:
+        return AnswerScores(len(scored), unanswered, None, _errors(scored, reading))
+    right = sum(reading.is_right(answer, truth) for truth, answer in scored)
     return AnswerScores(len(scored), unanswered, wilson(right, len(scored)))
 
 
-def _errors(scored: Sequence[tuple[Truth, Answer]], names: Sequence[str]) -> tuple[NumberError, ...]:
+def _errors(scored: Sequence[tuple[Truth, Answer]], reading: Reading) -> tuple[NumberError, ...]:
     known = np.array([truth for truth, _ in scored], np.float64)
-    found = np.array([answer.values(names) for _, answer in scored], np.float64)
+    found = np.array([reading.values(answer) for _, answer in scored], np.float64)
     errors = np.abs(known - found).mean(axis=0).tolist()
-    return tuple(NumberError(name, error) for name, error in zip(names, errors, strict=True))
+    return tuple(NumberError(name, error) for name, error in zip(reading.names, errors, strict=True))
 
 
 @dataclass(frozen=True)
@@ -144,15 +143,15 @@ class Required:
         if self.max_mae is not None and not self.max_mae >= 0.0:
             raise ConfigError(f"--max-mae is {self.max_mae}; choose 0 or more")
 
-    def require_fit(self, kind: AnswerKind) -> None:
+    def require_fit(self, reading: Reading) -> None:
         """Makes sure that what is required can be told of answers of a kind.
 
         Raises:
             ConfigError: Names the option that is for answers of another kind.
         """
-        if self.min_accuracy is not None and kind == "numbers":
+        if self.min_accuracy is not None and not reading.has_classes:
             raise ConfigError("--min-accuracy is for classes, these answers are numbers: --max-mae")
-        if self.max_mae is not None and kind != "numbers":
+        if self.max_mae is not None and reading.has_classes:
             raise ConfigError("--max-mae is for numbers, these answers are classes: --min-accuracy")
 
     def in_words(self) -> str:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnn_perception.answers.answer import AnswerKind
+from cnn_perception.answers.answer import Reading
 from cnn_perception.bag.message_types import NUMBER_TYPES
 from cnn_perception.bag.reader import Bag
 from cnn_perception.errors import DataError
@@ -32,14 +32,12 @@ class TruthTrack:
     Attributes:
         truth: None without labels.
         is_stamped: Whether its times are those of headers; else they are seconds since the time axis begins.
-        kind: How answers are compared with it.
-        names: Of the numbers; empty for classes.
+        reading: How answers are compared with it.
     """
 
     truth: Labels | Measurements | None
     is_stamped: bool
-    kind: AnswerKind
-    names: tuple[str, ...] = ()
+    reading: Reading
 
     def at(self, stamp_ns: int, time_s: float) -> Truth | None:
         """Returns what is known of a frame by its stamp, or by its time on the labels' axis; None for nothing."""
@@ -60,7 +58,7 @@ def read_truth(bag: Bag, labels: str, holds_numbers: bool) -> TruthTrack:
         DataError: If the labels cannot be read, or are no numbers where the answers are, or the other way round.
     """
     if not labels:
-        return TruthTrack(None, is_stamped=False, kind="numbers" if holds_numbers else "class")
+        return TruthTrack(None, is_stamped=False, reading=Reading(has_classes=not holds_numbers))
     is_measured = _is_measured(bag, labels)
     if is_measured != holds_numbers:
         kinds = ("numbers", "classes") if is_measured else ("classes", "numbers")
@@ -80,7 +78,7 @@ def _is_measured(bag: Bag, labels: str) -> bool:
 def _numbers_of_file(path: Path) -> TruthTrack:
     header = read_table(path, "name a CSV file or a topic of numbers").header
     names = tuple(name for name in header if name not in ("", _TIME))
-    return TruthTrack(read_measurements(path, names), is_stamped=False, kind="numbers", names=names)
+    return TruthTrack(read_measurements(path, names), is_stamped=False, reading=_of_numbers(names))
 
 
 def _numbers_of_topic(bag: Bag, topic: str) -> TruthTrack:
@@ -89,8 +87,12 @@ def _numbers_of_topic(bag: Bag, topic: str) -> TruthTrack:
     zero_ns = 0 if track.is_stamped else bag.start_ns
     rows = [(time_ns - zero_ns, numbers) for time_ns, numbers in track.rows]
     return TruthTrack(
-        measurements_from_messages(rows, names, f"{bag.path}: {topic}"), track.is_stamped, "numbers", names
+        measurements_from_messages(rows, names, f"{bag.path}: {topic}"), track.is_stamped, _of_numbers(names)
     )
+
+
+def _of_numbers(names: tuple[str, ...]) -> Reading:
+    return Reading(has_classes=False, names=names)
 
 
 def _classes_of_file(path: Path) -> TruthTrack:
@@ -108,7 +110,7 @@ def _classes(labels: Labels, is_stamped: bool) -> TruthTrack:
     known = [one for one in labels.intervals if str(one.truth) not in ("", UNLABELLED)]
     texts = [re.split("[;|]", str(one.truth)) for one in known]
     if all(len(names) == 1 for names in texts):
-        return TruthTrack(Labels(tuple(known)), is_stamped, "class")
+        return TruthTrack(Labels(tuple(known)), is_stamped, Reading())
     sets = [frozenset(name.strip() for name in names) - {""} for names in texts]
     intervals = (Interval(one.start_ns, one.end_ns, found) for one, found in zip(known, sets, strict=True))
-    return TruthTrack(Labels(tuple(intervals)), is_stamped, "classes")
+    return TruthTrack(Labels(tuple(intervals)), is_stamped, Reading(is_exclusive=False))
