@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cnn_perception.answers.page import agreement_rows, in_milliseconds, stream_figures
-from cnn_perception.answers.recorded import RecordedOptions, RecordedReport, evaluate_recorded
+from cnn_perception.answers.recorded import RecordedOptions, evaluate_recorded
+from cnn_perception.answers.recorded_report import RecordedReport
 from cnn_perception.answers.stream_report import Required
 from cnn_perception.errors import ConfigError, printable
 from cnn_perception.image.messages import Overrides

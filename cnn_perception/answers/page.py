@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from cnn_perception.answers.agreement import Agreement, Difference
 from cnn_perception.answers.over_time import Percentiles
-from cnn_perception.answers.recorded import RecordedReport
+from cnn_perception.answers.recorded_report import RecordedReport
 from cnn_perception.answers.stream_report import StreamReport
 from cnn_perception.intervals import Estimate
 from cnn_perception.pages.rendering import percent, render

@@ -11,13 +11,15 @@ from typing import Literal
 from cnn_perception.answers.agreement import Agreement, compared_offline
 from cnn_perception.answers.answer import Answer, Reading, answer_from_message
 from cnn_perception.answers.matching import AskedFrame, Matching
-from cnn_perception.answers.over_time import Percentiles, percentiles
+from cnn_perception.answers.over_time import percentiles
+from cnn_perception.answers.page import render_recorded
+from cnn_perception.answers.recorded_report import RecordedReport
 from cnn_perception.answers.report_files import ModelFacts, frames_csv, report_json
 from cnn_perception.answers.stream_report import Required, StreamReport, report_stream
 from cnn_perception.answers.truth import TruthTrack, read_truth
 from cnn_perception.bag.message_types import CLASSIFICATION_TYPE, IMAGE_TYPES, JOINT_STATE_TYPE
 from cnn_perception.bag.reader import Bag
-from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_BELOW_TARGET, EXIT_OK, ConfigError, DataError
+from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.labelled_frames import LabelledFrames, frames_of_bag, overridden
 from cnn_perception.evaluation.report_record import write_text
@@ -70,56 +72,6 @@ class RecordedOptions:
             )
 
 
-@dataclass(frozen=True)
-class RecordedReport:
-    """Everything `answers.json` holds.
-
-    Attributes:
-        complete: False if something is missing, see `remarks`.
-        remarks: What is missing or damaged, one line each.
-        warnings: What is odd, one line each.
-        source: The bag.
-        topic: The image topic; empty where the bag has no images, so that each answer counts as a frame.
-        labels: The label file or topic; empty without labels.
-        model: With which the answers were compared; None for none.
-        images: How many images the bag has.
-        unanswered: How many of them no answer belongs to.
-        without_stamp: How many of them have a stamp of zero.
-        delay_ms: From the reception of an image to that of its answer, by the recorder's clock; None without images.
-        stream: The answers.
-        offline: Accuracy of the model offline on all labelled frames; None without a model, and for numbers.
-        agreement: How many answers are those of the model offline; None without a model.
-        required: What had to be reached; empty for nothing.
-        passed: Whether it was reached; None if nothing had to be.
-        version: Version of this layout.
-    """
-
-    complete: bool
-    remarks: tuple[str, ...]
-    warnings: tuple[str, ...]
-    source: str
-    topic: str
-    labels: str
-    model: ModelFacts | None
-    images: int
-    unanswered: int
-    without_stamp: int
-    delay_ms: Percentiles | None
-    stream: StreamReport
-    offline: Estimate | None
-    agreement: Agreement | None
-    required: str
-    passed: bool | None
-    version: int = 1
-
-    @property
-    def exit_code(self) -> int:
-        """How `evaluate_bag` ends with it."""
-        if not self.complete:
-            return EXIT_BAD_INPUT
-        return EXIT_BELOW_TARGET if self.passed is False else EXIT_OK
-
-
 @dataclass(frozen=True, eq=False)
 class _Asked:
     """What was asked of the robot: its frames, how the answers are read, and what the model has to say."""
@@ -139,8 +91,6 @@ def evaluate_recorded(options: RecordedOptions) -> RecordedReport:
         ModelError: If the model file cannot be used.
         ConfigError: If the output folder cannot be used, or an option does not fit.
     """
-    from cnn_perception.answers.page import render_recorded
-
     _require_own(options)
     with ExitStack() as stack:
         bag = stack.enter_context(Bag(options.bag))

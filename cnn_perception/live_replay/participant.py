@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import rclpy
-from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.srv import GetParameters
 from rclpy.context import Context
@@ -216,7 +215,10 @@ class Participant:
     def publish_clock(self, time_ns: int) -> None:
         """Publishes the simulated time, nanoseconds."""
         seconds, rest = divmod(max(time_ns, 0), 10**9)
-        self._clock.publish(Clock(clock=Time(sec=seconds, nanosec=rest)))
+        message = Clock()
+        message.clock.sec = seconds
+        message.clock.nanosec = rest
+        self._clock.publish(message)
 
 
 def _values(status: DiagnosticStatus) -> dict[str, str]:

@@ -12,8 +12,8 @@ import pytest
 from paths import ROOT
 
 ROS = {
-    "ament_index_python", "builtin_interfaces", "diagnostic_msgs", "geometry_msgs", "lifecycle_msgs", "rcl_interfaces",
-    "rclpy", "rosgraph_msgs", "sensor_msgs", "std_msgs", "std_srvs", "vision_msgs",
+    "ament_index_python", "diagnostic_msgs", "geometry_msgs", "lifecycle_msgs", "rcl_interfaces", "rclpy",
+    "rosgraph_msgs", "sensor_msgs", "std_msgs", "std_srvs", "vision_msgs",
 }  # fmt: skip
 
 # A folder, or a file that lies in none, and the libraries it may use beside the standard library. A tier may import
