@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from cnn_perception.answers.command import overrides, require_together, required, tell, verdict
@@ -34,7 +35,7 @@ def replay_live(given: argparse.Namespace) -> int:
         rate=given.rate,
         required=required(given),
     )
-    report = evaluate_live(options)
+    report = evaluate_live(options, lambda text: print(text, file=sys.stderr, flush=True))
     tell(report.complete, report.remarks, report.warnings)
     print("\n".join(map(printable, _summary(report, options.output))))
     return report.exit_code

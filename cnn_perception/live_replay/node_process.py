@@ -87,6 +87,11 @@ class NodeProcess:
         self.stop()
 
     @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._process.pid
+
+    @property
     def has_ended(self) -> bool:
         """Whether the process is gone."""
         return self._process.poll() is not None
@@ -112,10 +117,22 @@ class NodeProcess:
         last = self._lines()[-1:] or ["nothing"]
         return printable(f"perception_node {how}; the last line of its log {self.log}: {last[0]}")
 
-    def said(self, most: int = 20) -> list[str]:
-        """Returns the warnings and errors in its log, each once, at most so many."""
-        lines = [line for line in self._lines() if any(mark in line for mark in _TOLD)]
-        return list(dict.fromkeys(printable(_without_time(line)) for line in lines))[:most]
+    @property
+    def lines(self) -> int:
+        """How many lines it has printed so far."""
+        return len(self._lines())
+
+    def said(self, waiting: tuple[int, int], most: int = 20) -> list[str]:
+        """Returns the warnings and errors in its log, each once, at most so many.
+
+        Args:
+            waiting: Between which of its lines it waited for images in vain, because nobody had sent any.
+            most: How many.
+        """
+        began, ended = waiting
+        lines = self._lines()
+        told = [line for line in (*lines[:began], *lines[ended:]) if any(mark in line for mark in _TOLD)]
+        return list(dict.fromkeys(printable(_without_time(line)) for line in told))[:most]
 
     def _lines(self) -> list[str]:
         with self.log.open("rb") as file:

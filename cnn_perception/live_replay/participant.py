@@ -136,7 +136,7 @@ class Participant:
                 if self._has_ended:
                     raise NodeEndedError("the node has ended")
                 if time.monotonic() > deadline_s:
-                    raise StartError(f"after {within_s:g} s there is still no {what}")
+                    raise StartError(f"after {within_s:g} s (--start-limit) there is still no {what}")
                 self._news.wait(_POLL_S)
 
     def pause(self, seconds: float) -> bool:

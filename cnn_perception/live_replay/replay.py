@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -82,8 +82,12 @@ class _Heard:
     matching: Matching
 
 
-def evaluate_live(options: LiveOptions) -> LiveReport:
+def evaluate_live(options: LiveOptions, tell: Callable[[str], None] = lambda _: None) -> LiveReport:
     """Replays a bag to a node, and writes live.json, live.csv, live.html and node.log.
+
+    Args:
+        options: What is replayed to what.
+        tell: Is told when the replay begins.
 
     Raises:
         ModelError: If the model file cannot be used.
@@ -100,7 +104,7 @@ def evaluate_live(options: LiveOptions) -> LiveReport:
         frames = frames_of_bag(bag, options.topic, options.labels, options.labels_start, pipeline.spec)
         records = [frame.record for frame in frames]
         _make(options.output)
-        run = run_live(bag, images, task, options.rate, options.node, options.output / _LOG)
+        run = run_live(bag, images, task, options.rate, options.node, options.output / _LOG, tell)
         report, asked, streams, offline = _evaluate(options, pipeline, frames, records, run, reading)
     write_text(options.output / "live.json", report_json(report))
     columns = {name: stream.matching.answers for name, stream in streams.items()}

@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -134,12 +134,14 @@ class LiveRun:
 
     Attributes:
         topic: Of the answers.
+        camera: Name of the node's camera; empty for the only one.
         timeline: Which time of the bag it was at each moment.
         settings: Of the node.
         offered: With which QoS the images were published.
         said: Warnings and errors in the node's log.
         answers: What was answered.
         raw: The same before smoothing.
+        waiting: Between which lines of its log the node waited for the first image.
         played: The images that were published.
         unreadable: Images that were passed over.
         counts: What the node says became of them.
@@ -150,11 +152,13 @@ class LiveRun:
     """
 
     topic: str
+    camera: str
     timeline: Timeline
     settings: NodeSettings
     offered: OfferedQos
     answers: list[Heard]
     raw: list[Heard]
+    waiting: tuple[int, int]
     said: list[str] = field(default_factory=list)
     played: list[PlayedFrame] = field(default_factory=list)
     unreadable: int = 0
@@ -165,7 +169,15 @@ class LiveRun:
     interrupted: bool = False
 
 
-def run_live(bag: Bag, images: Topic, task: TaskRules, rate: float, options: NodeOptions, log: Path) -> LiveRun:
+def run_live(
+    bag: Bag,
+    images: Topic,
+    task: TaskRules,
+    rate: float,
+    options: NodeOptions,
+    log: Path,
+    tell: Callable[[str], None],
+) -> LiveRun:
     """Replays the images of a bag to a node.
 
     Args:
@@ -175,6 +187,7 @@ def run_live(bag: Bag, images: Topic, task: TaskRules, rate: float, options: Nod
         rate: How many times faster than recorded.
         options: How the node is started.
         log: File for all that it prints.
+        tell: Is told when the replay begins.
 
     Raises:
         DataError: If the bag has no image that can be played, or the node does not get ready.
@@ -195,6 +208,7 @@ def run_live(bag: Bag, images: Topic, task: TaskRules, rate: float, options: Nod
         node = stack.enter_context(NodeProcess(arguments, os.environ, log, participant.note_end))
         timeline = Timeline(first.recorded.log_time_ns, rate)
         run = _ready(participant, node, player, task, timeline, options)
+        tell(f"playing {images.count} images to {options.robot}, process {node.pid}, in ROS domain {domain}")
         _play(participant, node, player, run, itertools.chain([first], due))
     return run
 
@@ -282,16 +296,21 @@ def _ready(
         DataError: If that does not happen; with how the node has ended, and the last line of its log.
     """
     try:
-        return _connect(participant, player, task, timeline, options)
+        return _connect(participant, node, player, task, timeline, options)
     except NodeEndedError:
         node.stop()  # waits until its exit code is known
         raise DataError(node.end_in_words()) from None
     except StartError as error:
-        raise DataError(f"{error} (--start-limit); {node.end_in_words()}") from None
+        raise DataError(f"{error}; {node.end_in_words()}") from None
 
 
 def _connect(
-    participant: Participant, player: _Player, task: TaskRules, timeline: Timeline, options: NodeOptions
+    participant: Participant,
+    node: NodeProcess,
+    player: _Player,
+    task: TaskRules,
+    timeline: Timeline,
+    options: NodeOptions,
 ) -> LiveRun:
     limit_s = options.start_limit_s
 
@@ -300,6 +319,7 @@ def _connect(
         return bool(cameras) and all(values["topic"] for values in cameras)
 
     participant.wait_for(is_active, limit_s, "active perception_node")
+    active_lines = node.lines
     camera = _camera_of(participant, player.route)
     settings = _settings(participant, camera, limit_s)
     topic = "/".join(filter(None, (options.robot, camera, task.topic)))
@@ -316,7 +336,8 @@ def _connect(
 
     # The clock was made after the images: who has its time knows their publisher, too.
     participant.wait_for(has_the_time, limit_s, "diagnosis of the node by the time on /clock")
-    return LiveRun(topic, timeline, settings, player.offered, answers, raw)
+    waiting = (active_lines, node.lines)
+    return LiveRun(topic, camera, timeline, settings, player.offered, answers, raw, waiting)
 
 
 def _camera_of(participant: Participant, route: ImageRoute) -> str:
@@ -344,21 +365,20 @@ def _play(participant: Participant, node: NodeProcess, player: _Player, run: Liv
     """Plays all messages, and waits until nothing more comes; notes in `run` what happened."""
     before = node.usage()
     began_s = time.monotonic()
-    camera = _camera_of(participant, player.route)
     try:
         run.timeline.start(began_s)
         if all(_publish_when_due(participant, player, run, one) for one in due):
-            _settle(participant, camera, run)
+            _settle(participant, run)
     except KeyboardInterrupt:
         run.interrupted = True
     run.seconds = time.monotonic() - began_s
     after = node.usage()
     run.usage = Usage(max(after.cpu_s - before.cpu_s, 0.0), after.peak_mb or before.peak_mb)
-    run.counts = participant.counts(camera)
+    run.counts = participant.counts(run.camera)
     if not participant.pause(0.0):
         node.stop()
         run.failure = node.end_in_words()
-    run.said = node.said()
+    run.said = node.said(run.waiting)
 
 
 def _publish_when_due(participant: Participant, player: _Player, run: LiveRun, due: Due) -> bool:
@@ -381,7 +401,7 @@ def _publish_when_due(participant: Participant, player: _Player, run: LiveRun, d
     return participant.pause(0.0)
 
 
-def _settle(participant: Participant, camera: str, run: LiveRun) -> None:
+def _settle(participant: Participant, run: LiveRun) -> None:
     """Waits until it is known of every frame what became of it, or nothing changes any more."""
     seen = participant.diagnoses
     before: tuple[NodeCounts, int, int] | None = None
@@ -391,7 +411,7 @@ def _settle(participant: Participant, camera: str, run: LiveRun) -> None:
         if participant.diagnoses == seen:
             continue
         seen = participant.diagnoses
-        counts = participant.counts(camera)
+        counts = participant.counts(run.camera)
         now = (counts, len(run.answers), len(run.raw))
         if counts.settled >= len(run.played) and min(len(run.answers), len(run.raw)) >= counts.answered:
             return
