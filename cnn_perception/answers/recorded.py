@@ -154,13 +154,10 @@ def _has_images(bag: Bag) -> bool:
 def _asked(bag: Bag, options: RecordedOptions, answers: Sequence[Answer], has_numbers: bool) -> _Asked:
     if options.model is not None:
         return _asked_of_model(bag, options, has_numbers)
-    truth = read_truth(bag, options.labels, has_numbers)
-    reading = truth.reading
-    if has_numbers and not reading.names:
-        reading = Reading(has_classes=False, names=tuple(name for name, _ in answers[0].results))
+    truth = read_truth(bag, options.labels, [name for name, _ in answers[0].results] if has_numbers else [])
     if options.topic is None and not _has_images(bag):
         frames = [_as_frame(index, answer, truth) for index, answer in enumerate(answers)]
-        return _Asked("", frames, reading)
+        return _Asked("", frames, truth.reading)
     topic = bag.image_topic(options.topic)
     zero_ns = _zero_ns(bag, options) or 0
     frames = []
@@ -168,7 +165,7 @@ def _asked(bag: Bag, options: RecordedOptions, answers: Sequence[Answer], has_nu
         time_s = (image.log_time_ns - zero_ns) / 1e9
         known = truth.at(image.stamp_ns or image.log_time_ns, time_s)
         frames.append(AskedFrame(index, image.stamp_ns or 0, time_s, known))
-    return _Asked(topic.name, frames, reading)
+    return _Asked(topic.name, frames, truth.reading)
 
 
 def _as_frame(index: int, answer: Answer, truth: TruthTrack) -> AskedFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,25 +47,26 @@ class TruthTrack:
         return self.truth.at(stamp_ns if self.is_stamped else round(time_s * 1e9))
 
 
-def read_truth(bag: Bag, labels: str, holds_numbers: bool) -> TruthTrack:
+def read_truth(bag: Bag, labels: str, answered: Sequence[str]) -> TruthTrack:
     """Returns what a CSV file or a topic of a bag says.
 
     Args:
         bag: The open bag.
         labels: A CSV file (*.csv) or a topic; empty for none.
-        holds_numbers: Whether the answers are numbers.
+        answered: Names of the numbers that are answered; empty for classes.
 
     Raises:
         DataError: If the labels cannot be read, or are no numbers where the answers are, or the other way round.
     """
     if not labels:
-        return TruthTrack(None, is_stamped=False, reading=Reading(has_classes=not holds_numbers))
+        return TruthTrack(None, is_stamped=False, reading=_of_numbers(answered) if answered else Reading())
     is_measured = _is_measured(bag, labels)
-    if is_measured != holds_numbers:
+    if is_measured != bool(answered):
         kinds = ("numbers", "classes") if is_measured else ("classes", "numbers")
         raise DataError(f"{labels}: holds {kinds[0]}, the answers are {kinds[1]}; name labels of the same kind")
     if is_measured:
-        return _numbers_of_file(Path(labels)) if labels.endswith(".csv") else _numbers_of_topic(bag, labels)
+        is_file = labels.endswith(".csv")
+        return _numbers_of_file(Path(labels), answered) if is_file else _numbers_of_topic(bag, labels, answered)
     return _classes_of_file(Path(labels)) if labels.endswith(".csv") else _classes_of_topic(bag, labels)
 
 
@@ -75,15 +77,15 @@ def _is_measured(bag: Bag, labels: str) -> bool:
     return any(topic.type in NUMBER_TYPES for topic in bag.topics if "/" + topic.name.lstrip("/") == name)
 
 
-def _numbers_of_file(path: Path) -> TruthTrack:
+def _numbers_of_file(path: Path, answered: Sequence[str]) -> TruthTrack:
     header = read_table(path, "name a CSV file or a topic of numbers").header
-    names = tuple(name for name in header if name not in ("", _TIME))
+    names = _shared([name for name in header if name not in ("", _TIME)], answered)
     return TruthTrack(read_measurements(path, names), is_stamped=False, reading=_of_numbers(names))
 
 
-def _numbers_of_topic(bag: Bag, topic: str) -> TruthTrack:
+def _numbers_of_topic(bag: Bag, topic: str, answered: Sequence[str]) -> TruthTrack:
     track = bag.number_track(topic)
-    names = tuple(dict.fromkeys(name for _, numbers in track.rows for name in numbers))
+    names = _shared(list(dict.fromkeys(name for _, numbers in track.rows for name in numbers)), answered)
     zero_ns = 0 if track.is_stamped else bag.start_ns
     rows = [(time_ns - zero_ns, numbers) for time_ns, numbers in track.rows]
     return TruthTrack(
@@ -91,8 +93,16 @@ def _numbers_of_topic(bag: Bag, topic: str) -> TruthTrack:
     )
 
 
-def _of_numbers(names: tuple[str, ...]) -> Reading:
-    return Reading(has_classes=False, names=names)
+def _shared(known: Sequence[str], answered: Sequence[str]) -> tuple[str, ...]:
+    """Returns the names of the numbers that are compared: those that both have, or the only one of either."""
+    if list(known) == [""]:
+        return tuple(answered[:1])
+    shared = tuple(name for name in known if name in answered)
+    return shared or tuple(known)
+
+
+def _of_numbers(names: Sequence[str]) -> Reading:
+    return Reading(has_classes=False, names=tuple(names))
 
 
 def _classes_of_file(path: Path) -> TruthTrack:

@@ -67,7 +67,7 @@ class Accounts:
         overtaken: That a newer one replaced before it took them.
         dropped: That it took and did not answer, by reason.
         unaccounted: Published frames of which nobody knows what became; below 0 where the node counts more than those.
-        unheard: Answers that the node has published and that did not arrive here; below 0 where more arrived.
+        unheard: Answers that the node has published and that did not arrive here.
     """
 
     in_bag: int
@@ -106,18 +106,19 @@ def account(in_bag: int, unreadable: int, published: int, counts: NodeCounts, he
         in_bag: Messages of the image topic.
         unreadable: Of these, that were passed over because they cannot be read.
         published: Of these, that were published.
-        counts: What the node says in the end.
+        counts: What the node said last; of one that died that is old, and the answers that arrived tell more.
         heard: Answers that arrived.
     """
+    answered = max(counts.answered, heard)
     return Accounts(
         in_bag=in_bag,
         unreadable=unreadable,
         unplayed=in_bag - unreadable - published,
         published=published,
-        answered=counts.answered,
+        answered=answered,
         lost=counts.lost,
         overtaken=counts.overtaken,
         dropped=dict(counts.dropped),
-        unaccounted=published - counts.settled,
-        unheard=counts.answered - heard,
+        unaccounted=published - counts.settled - (answered - counts.answered),
+        unheard=answered - heard,
     )

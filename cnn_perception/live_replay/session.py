@@ -371,6 +371,7 @@ def _play(participant: Participant, node: NodeProcess, player: _Player, run: Liv
             _settle(participant, run)
     except KeyboardInterrupt:
         run.interrupted = True
+        _settle(participant, run)
     run.seconds = time.monotonic() - began_s
     after = node.usage()
     run.usage = Usage(max(after.cpu_s - before.cpu_s, 0.0), after.peak_mb or before.peak_mb)
