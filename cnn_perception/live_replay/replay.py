@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -157,12 +159,19 @@ def _evaluate(
         by_index[frame.index] = answer
     settings = run.settings
     known = overridden(frames, Overrides(settings.encoding, settings.significant_bits))
+    if run.interrupted or run.failure:
+        known = _first(known, max((frame.index + 1 for frame in asked), default=0))
     same_pipeline = _pipeline_of_node(pipeline, run)
     offline, agreement = compared_offline(
         same_pipeline, known, by_index, reading, Selection(settings.top_k, settings.threshold)
     )
     report = _report(options, same_pipeline, frames, run, asked, (answers, raw), reading, offline, agreement)
     return report, asked, {"answer": answers, "raw": raw}, offline
+
+
+def _first(frames: LabelledFrames, count: int) -> LabelledFrames:
+    """Returns so many frames: what was never played needs no answer offline."""
+    return dataclasses.replace(frames, count=count, read=lambda: itertools.islice(frames.read(), count))
 
 
 class _Axis:

@@ -208,8 +208,8 @@ def run_live(
         node = stack.enter_context(NodeProcess(arguments, os.environ, log, participant.note_end))
         timeline = Timeline(first.recorded.log_time_ns, rate)
         run = _ready(participant, node, player, task, timeline, options)
-        tell(f"playing {images.count} images to {options.robot}, process {node.pid}, in ROS domain {domain}")
-        _play(participant, node, player, run, itertools.chain([first], due))
+        text = f"playing {images.count} images to {options.robot}, process {node.pid}, in ROS domain {domain}"
+        _play(participant, node, player, run, itertools.chain([first], due), lambda: tell(text))
     return run
 
 
@@ -361,11 +361,19 @@ def _settings(participant: Participant, camera: str, within_s: float) -> NodeSet
     return NodeSettings(**{name: found[full] for name, full in names.items()})
 
 
-def _play(participant: Participant, node: NodeProcess, player: _Player, run: LiveRun, due: Iterable[Due]) -> None:
+def _play(
+    participant: Participant,
+    node: NodeProcess,
+    player: _Player,
+    run: LiveRun,
+    due: Iterable[Due],
+    begin: Callable[[], None],
+) -> None:
     """Plays all messages, and waits until nothing more comes; notes in `run` what happened."""
     before = node.usage()
     began_s = time.monotonic()
     try:
+        begin()
         run.timeline.start(began_s)
         if all(_publish_when_due(participant, player, run, one) for one in due):
             _settle(participant, run)
