@@ -7,6 +7,7 @@ from rosbags.typesys.store import Typestore
 
 IMAGE_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE_TYPE = "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 CLASSIFICATION_TYPE = "vision_msgs/msg/Classification"
 HYPOTHESIS_TYPE = "vision_msgs/msg/ObjectHypothesis"
 STRING_TYPE = "std_msgs/msg/String"
@@ -15,7 +16,7 @@ JOINT_STATE_TYPE = "sensor_msgs/msg/JointState"
 IMAGE_TYPES = (IMAGE_TYPE, COMPRESSED_IMAGE_TYPE)
 LABEL_TYPES = (STRING_TYPE, CLASSIFICATION_TYPE)
 NUMBER_TYPES = ("std_msgs/msg/Float32", "std_msgs/msg/Float64", JOINT_STATE_TYPE)
-READ_TYPES = frozenset((*IMAGE_TYPES, *LABEL_TYPES, *NUMBER_TYPES))
+READ_TYPES = frozenset((*IMAGE_TYPES, *LABEL_TYPES, *NUMBER_TYPES, CAMERA_INFO_TYPE))
 """All that is read from bags; messages of other types are only counted."""
 
 _VISION_MSGS = {

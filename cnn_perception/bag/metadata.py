@@ -13,7 +13,7 @@ import yaml
 from cnn_perception.errors import BagError, one_line
 
 FILE_NAME = "metadata.yaml"
-_LARGEST_BYTES = 2**23
+LARGEST_BYTES = 2**23
 """Of metadata.yaml: a bag of a thousand files and topics has half a megabyte."""
 
 
@@ -47,13 +47,13 @@ def read_metadata(folder: Path) -> Metadata | None:
         raise BagError(f"{FILE_NAME} is no file")
     try:
         with path.open("rb") as file:
-            text = file.read(_LARGEST_BYTES + 1)
+            text = file.read(LARGEST_BYTES + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise BagError(f"{FILE_NAME} cannot be read ({error.strerror})") from None
-    if len(text) > _LARGEST_BYTES:
-        raise BagError(f"{FILE_NAME} has more than {_LARGEST_BYTES} bytes")
+    if len(text) > LARGEST_BYTES:
+        raise BagError(f"{FILE_NAME} has more than {LARGEST_BYTES} bytes")
     try:
         content = yaml.load(text, yaml.BaseLoader)  # of which nothing becomes larger, or an object
         return _metadata(content["rosbag2_bagfile_information"])

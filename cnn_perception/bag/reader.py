@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnn_perception.bag.decompression import unpacked_message
+from cnn_perception.bag.decompression import ZstdError, unpacked_message
 from cnn_perception.bag.message_types import (
     CLASSIFICATION_TYPE,
     IMAGE_TYPES,
@@ -63,6 +63,23 @@ class StampedImage:
     stamp_ns: int
     log_time_ns: int
     frame: EncodedImage | EncodedFile | FrameError
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """One message of a bag as it was recorded.
+
+    Attributes:
+        log_time_ns: When the recorder received it, nanoseconds.
+        type: Such as `sensor_msgs/msg/Image`.
+        payload: The serialised message, unpacked.
+        stamp_ns: The stamp of its header, nanoseconds; None where the message cannot be read.
+    """
+
+    log_time_ns: int
+    type: str
+    payload: bytes
+    stamp_ns: int | None
 
 
 @dataclass(frozen=True)
@@ -172,6 +189,35 @@ class Bag:
                 yield StampedImage(0, log_time_ns, error)
             else:
                 yield StampedImage(nanoseconds(message.header.stamp), log_time_ns, frame)
+
+    def recorded(self, name: str, types: Sequence[str]) -> Iterator[Recorded]:
+        """Yields every message of some types with a header on a topic, as it is; in the order of `images`.
+
+        Args:
+            name: The topic, as `topics` has it.
+            types: Of `message_types.READ_TYPES`.
+        """
+        for log_time_ns, kind, payload in self._payloads(Topic(name, "", 0), types):
+            stamp_ns = None
+            try:
+                payload = bytes(unpacked_message(payload))
+                stamp_ns = nanoseconds(self._message(payload, kind).header.stamp)
+            except (FrameError, ZstdError):
+                pass  # who gets it sees that it cannot be read
+            yield Recorded(log_time_ns, kind, payload, stamp_ns)
+
+    def stamped_messages(self, name: str, types: tuple[str, ...], kind: str) -> Iterator[tuple[int, Any]]:
+        """Yields (reception time in nanoseconds, message) of a topic.
+
+        Args:
+            name: The topic, with or without the leading slash.
+            types: What it may hold.
+            kind: What topics of these types are called in an error, such as `label topics`.
+
+        Raises:
+            BagError: If there is no such topic, it holds something else, or a message cannot be read.
+        """
+        yield from self._messages(self._track_topic(name, types, kind))
 
     def label_track(self, name: str, several: bool = False) -> LabelTrack:
         """Returns the labels of a topic: std_msgs/String, or the best result of vision_msgs/Classification.

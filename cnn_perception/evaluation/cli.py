@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from tqdm import tqdm
 
+from cnn_perception.answers import command as as_robot
 from cnn_perception.commands import exit_code
 from cnn_perception.comparison.comparison import Comparison
 from cnn_perception.comparison.report import words
@@ -57,7 +58,13 @@ def _evaluate(given: argparse.Namespace) -> int:
         PerceptionError: If an option, the model, the frames or the labels cannot be used.
     """
     tqdm.set_lock(threading.RLock())  # from Python 3.14 on, its own starts a process, which imports from where it is
-    done = evaluate(EvaluationOptions(**vars(given)))
+    if given.answers:
+        return as_robot.score_recorded(given)
+    if given.live:
+        from cnn_perception.live_replay.command import replay_live  # needs ROS, which all else here does not
+
+        return replay_live(given)
+    done = evaluate(EvaluationOptions(**as_robot.others(given)))
     word = "warning" if done.report.complete else "error"
     for remark in done.report.remarks:
         print(f"{word}: {printable(remark)}", file=sys.stderr)
@@ -83,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         "--bag", type=Path, action=_Once, help="rosbag2 folder (sqlite3 or mcap), or a single .mcap or .db3 file"
     )
     where.add_argument("--images", type=Path, help="folder with a folder of images for each class")
-    parser.add_argument("--model", type=Path, required=True, help="model file made by training.export")
+    parser.add_argument("--model", type=Path, help="model file made by training.export; needed but for --answers")
     parser.add_argument("--topic", help="image topic; not needed where the bag has only one")
     parser.add_argument(
         "--encoding",
@@ -158,6 +165,7 @@ def _parser() -> argparse.ArgumentParser:
         default="pass",
         help="what to do where a larger loss is neither proven nor ruled out (default: %(default)s)",
     )
+    as_robot.add_options(parser)
     return parser
 
 

@@ -13,7 +13,7 @@ from paths import ROOT
 
 ROS = {
     "ament_index_python", "diagnostic_msgs", "geometry_msgs", "lifecycle_msgs", "rcl_interfaces", "rclpy",
-    "sensor_msgs", "std_msgs", "std_srvs", "vision_msgs",
+    "rosgraph_msgs", "sensor_msgs", "std_msgs", "std_srvs", "vision_msgs",
 }  # fmt: skip
 
 # A folder, or a file that lies in none, and the libraries it may use beside the standard library. A tier may import
@@ -39,18 +39,20 @@ RUNTIME: list[dict[str, set[str]]] = [
     },
     {"comparison": {"numpy", "cv2"}},
     {"background": {"numpy", "cv2", "rosbags"}, "evaluation": {"numpy", "cv2", "tqdm"}},
+    {"answers": {"numpy", "tqdm"}},
     {
+        "live_replay": ROS,
         "perception_node": ROS | {"numpy"},
         "camera_node": ROS | {"numpy", "cv2", "yaml"},
         "follow_node": ROS,
         "doctor": ROS | {"numpy"},
     },
-    {"entry_points": set()},
+    {"entry_points": {"tqdm"}},
 ]
 READS_THE_ROBOT = {"ros", "evaluation", "background"}
 """What `training.collect` uses of the robot's side: its cameras, its way of reading, and what its recorder leaves."""
 NODES = {"perception_node", "camera_node", "follow_node", "doctor"}
-NEEDS_ROS = NODES | {"ros", "lifecycle", "entry_points"}
+NEEDS_ROS = NODES | {"ros", "lifecycle", "live_replay", "entry_points"}
 TORCH = {"torch", "torchvision", "safetensors"}
 TRAINING: list[dict[str, set[str]]] = [
     {"distributed": {"torch"}, "tasks": {"numpy", "torch"}},
@@ -93,8 +95,8 @@ def files_of(package: str) -> list[Path]:
 
 
 def room_of(path: Path) -> str:
-    """The folder of the package that a file lies in, or the file itself; a `__main__` is an entry point."""
-    return "entry_points" if path.stem == "__main__" else path.relative_to(ROOT).parts[1].removesuffix(".py")
+    """The folder of the package that a file lies in, or the file itself; a `__main__` and a `cli` are entry points."""
+    return "entry_points" if path.stem in {"__main__", "cli"} else path.relative_to(ROOT).parts[1].removesuffix(".py")
 
 
 def imported(path: Path) -> set[str]:

@@ -1,0 +1,258 @@
+"""Scores the answers that a robot recorded: `evaluate_bag --answers TOPIC`, with or without the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from cnn_perception.answers.agreement import Agreement, compared_offline
+from cnn_perception.answers.answer import Answer, Reading, answer_from_message
+from cnn_perception.answers.matching import AskedFrame, Matching
+from cnn_perception.answers.over_time import percentiles
+from cnn_perception.answers.page import render_recorded
+from cnn_perception.answers.recorded_report import RecordedReport
+from cnn_perception.answers.report_files import ModelFacts, frames_csv, report_json
+from cnn_perception.answers.stream_report import Required, StreamReport, report_stream
+from cnn_perception.answers.truth import TruthTrack, read_truth
+from cnn_perception.bag.message_types import CLASSIFICATION_TYPE, IMAGE_TYPES, JOINT_STATE_TYPE
+from cnn_perception.bag.reader import Bag
+from cnn_perception.errors import ConfigError, DataError
+from cnn_perception.evaluation.frame_record import FrameRecord
+from cnn_perception.evaluation.labelled_frames import LabelledFrames, frames_of_bag, overridden
+from cnn_perception.evaluation.report_record import write_text
+from cnn_perception.files import require_other, require_outside, require_unused
+from cnn_perception.image.messages import AS_SENT, Overrides
+from cnn_perception.intervals import Estimate, wilson
+from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS, SessionOptions
+from cnn_perception.pipeline.pipeline import Pipeline
+from cnn_perception.tasks.registry import task_of
+
+ANSWER_TYPES = (CLASSIFICATION_TYPE, JOINT_STATE_TYPE)
+_FILES = ("answers.json", "answers.csv", "answers.html")
+
+
+@dataclass(frozen=True)
+class RecordedOptions:
+    """Which recorded answers are scored, with what.
+
+    Attributes:
+        bag: A rosbag2 folder, or a single .mcap or .db3 file.
+        answers: Topic of the answers, vision_msgs/Classification or sensor_msgs/JointState.
+        output: Folder for the results; made if needed.
+        model: Model file to compare with; None for none.
+        topic: Image topic; None takes the only one there is, and none where there is none.
+        labels: A CSV file or a topic of the bag; empty for none.
+        labels_start: What 0 s in the CSV file is: the bag's first message of any topic, or its first image.
+        required: What the answers have to reach.
+        overrides: What is known better of the images than they say themselves, for the model.
+        providers: ONNX Runtime execution providers, the preferred first, for the model.
+
+    Raises:
+        ConfigError: If they contradict each other.
+    """
+
+    bag: Path
+    answers: str
+    output: Path
+    model: Path | None = None
+    topic: str | None = None
+    labels: str = ""
+    labels_start: Literal["bag", "image"] = "bag"
+    required: Required = field(default_factory=Required)
+    overrides: Overrides = AS_SENT
+    providers: Sequence[str] = DEFAULT_PROVIDERS
+
+    def __post_init__(self) -> None:
+        if self.required.in_words() and not self.labels:
+            raise ConfigError(
+                f"{self.required.in_words()} needs --labels: without them there is nothing to compare with"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What was asked of the robot: its frames, how the answers are read, and what the model has to say."""
+
+    topic: str
+    frames: list[AskedFrame]
+    reading: Reading
+    pipeline: Pipeline | None = None
+    labelled: LabelledFrames | None = None
+
+
+def evaluate_recorded(options: RecordedOptions) -> RecordedReport:
+    """Scores recorded answers and writes answers.json, answers.csv and answers.html.
+
+    Raises:
+        DataError: If the bag, the answers or the labels cannot be used.
+        ModelError: If the model file cannot be used.
+        ConfigError: If the output folder cannot be used, or an option does not fit.
+    """
+    _require_own(options)
+    with ExitStack() as stack:
+        bag = stack.enter_context(Bag(options.bag))
+        answers, has_numbers = _answers(bag, options)
+        asked = _asked(bag, options, answers, has_numbers)
+        options.required.require_fit(asked.reading)
+        stream, found = report_stream(options.answers, asked.frames, answers, asked.reading)
+        records: list[FrameRecord] = []
+        agreement = None
+        if asked.pipeline is not None and asked.labelled is not None:
+            records, agreement = compared_offline(asked.pipeline, asked.labelled, found.answers, asked.reading)
+        report = _report(options, bag, asked, stream, found, records, agreement)
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output {options.output}: cannot be made ({error.strerror})") from None
+    write_text(options.output / "answers.json", report_json(report))
+    columns = {"answer": found.answers}
+    write_text(options.output / "answers.csv", frames_csv(asked.frames, columns, asked.reading, records))
+    write_text(options.output / "answers.html", render_recorded(report))
+    return report
+
+
+def _require_own(options: RecordedOptions) -> None:
+    """Refuses an output folder in which another program's files, or what is read, would be overwritten."""
+    require_outside(options.output, options.bag)
+    outputs = [options.output / name for name in _FILES]
+    require_unused(outputs, outputs[0], ("stream", "delay_ms", "unanswered"))
+    for path in outputs:
+        require_other(path, [Path(one) for one in (options.model, options.labels) if one])
+
+
+def _answers(bag: Bag, options: RecordedOptions) -> tuple[list[Answer], bool]:
+    """Returns the recorded answers in the order of reception, and whether they are numbers."""
+    zero_ns = _zero_ns(bag, options)
+    found = []
+    has_numbers = False
+    for log_time_ns, message in bag.stamped_messages(options.answers, ANSWER_TYPES, "topics of answers"):
+        has_numbers = not hasattr(message, "results")
+        zero_ns = log_time_ns if zero_ns is None else zero_ns
+        found.append(answer_from_message(message, (log_time_ns - zero_ns) / 1e9))
+    if not found:
+        raise DataError(f"{options.bag}: {options.answers} has no message that can be read; record it again")
+    return found, has_numbers
+
+
+def _zero_ns(bag: Bag, options: RecordedOptions) -> int | None:
+    """Returns what is 0 s on the time axis of the labels; None for the first answer, where there is no image."""
+    if options.labels_start == "bag" or not options.labels.endswith(".csv"):
+        return bag.start_ns
+    if not _has_images(bag):
+        return None
+    topic = bag.image_topic(options.topic)
+    return next((one.log_time_ns for one in bag.recorded(topic.name, IMAGE_TYPES)), None)
+
+
+def _has_images(bag: Bag) -> bool:
+    return any(topic.type in IMAGE_TYPES and topic.count for topic in bag.topics)
+
+
+def _asked(bag: Bag, options: RecordedOptions, answers: Sequence[Answer], has_numbers: bool) -> _Asked:
+    if options.model is not None:
+        return _asked_of_model(bag, options, has_numbers)
+    truth = read_truth(bag, options.labels, [name for name, _ in answers[0].results] if has_numbers else [])
+    if options.topic is None and not _has_images(bag):
+        frames = [_as_frame(index, answer, truth) for index, answer in enumerate(answers)]
+        return _Asked("", frames, truth.reading)
+    topic = bag.image_topic(options.topic)
+    zero_ns = _zero_ns(bag, options) or 0
+    frames = []
+    for index, image in enumerate(bag.recorded(topic.name, IMAGE_TYPES)):
+        time_s = (image.log_time_ns - zero_ns) / 1e9
+        known = truth.at(image.stamp_ns or image.log_time_ns, time_s)
+        frames.append(AskedFrame(index, image.stamp_ns or 0, time_s, known))
+    return _Asked(topic.name, frames, truth.reading)
+
+
+def _as_frame(index: int, answer: Answer, truth: TruthTrack) -> AskedFrame:
+    """Returns the frame that an answer was given to, of which nothing else was recorded."""
+    return AskedFrame(index, answer.stamp_ns, answer.time_s, truth.at(answer.stamp_ns, answer.time_s))
+
+
+def _asked_of_model(bag: Bag, options: RecordedOptions, has_numbers: bool) -> _Asked:
+    assert options.model is not None
+    session = SessionOptions(providers=tuple(options.providers))
+    pipeline = Pipeline.load(options.model, session)
+    task = task_of(pipeline.spec.task)
+    if task.has_classes == has_numbers:
+        what = "numbers" if has_numbers else "classes"
+        raise DataError(f"{options.answers}: holds {what}, the model is {pipeline.spec.task}; name the model's topic")
+    labelled = frames_of_bag(bag, options.topic, options.labels, options.labels_start, pipeline.spec)
+    labelled = overridden(labelled, options.overrides)
+    records = [frame.record for frame in labelled]
+    frames = [AskedFrame(one.index, one.stamp_ns, one.time_s, one.truth) for one in records]
+    return _Asked(labelled.topic, frames, Reading.of(task, pipeline.spec.class_names), pipeline, labelled)
+
+
+def offline_accuracy(records: Sequence[FrameRecord]) -> Estimate | None:
+    """Returns the share of labelled frames that are answered rightly offline; None for numbers or without any."""
+    verdicts = [record.is_right for record in records if record.is_right is not None]
+    return wilson(sum(verdicts), len(verdicts)) if verdicts else None
+
+
+def _report(
+    options: RecordedOptions,
+    bag: Bag,
+    asked: _Asked,
+    stream: StreamReport,
+    found: Matching,
+    records: Sequence[FrameRecord],
+    agreement: Agreement | None,
+) -> RecordedReport:
+    missing = list(bag.damage)
+    if asked.topic and not stream.matched:
+        missing.append(
+            f"{options.answers}: no answer has the stamp of an image of {asked.topic}; name its images with --topic"
+        )
+    if options.labels and not stream.scores.scored:
+        missing.append(f"{options.labels}: no answered frame is labelled; see --labels-start")
+    return RecordedReport(
+        complete=not missing,
+        remarks=tuple(missing),
+        warnings=tuple(_warnings(asked, stream)),
+        source=str(options.bag),
+        topic=asked.topic,
+        labels=options.labels,
+        model=ModelFacts.of(asked.pipeline) if asked.pipeline else None,
+        images=len(asked.frames) if asked.topic else 0,
+        unanswered=len(asked.frames) - stream.matched,
+        without_stamp=sum(frame.stamp_ns == 0 for frame in asked.frames),
+        delay_ms=percentiles(_delays_s(asked.frames, found)) if asked.topic else None,
+        stream=stream,
+        offline=offline_accuracy(records),
+        agreement=agreement,
+        required=options.required.in_words(),
+        passed=options.required.reached(stream.scores),
+    )
+
+
+def _delays_s(frames: Sequence[AskedFrame], found: Matching) -> list[float]:
+    pairs = zip(frames, found.answers, strict=True)
+    return [answer.time_s - frame.time_s for frame, answer in pairs if answer is not None]
+
+
+def _warnings(asked: _Asked, stream: StreamReport) -> list[str]:
+    found = []
+    if not asked.topic:
+        found.append("the bag has no images: each answer counts as a frame, of when it was received")
+    return [*found, *stamp_warnings(asked.frames, stream)]
+
+
+def stamp_warnings(frames: Sequence[AskedFrame], stream: StreamReport) -> list[str]:
+    """Returns what is odd about stamps, by which answers find their frames; a line each."""
+    found = []
+    if zeros := sum(frame.stamp_ns == 0 for frame in frames):
+        found.append(f"{zeros} of {len(frames)} frames have no stamp; such are told apart by their order alone")
+    if stream.ambiguous:
+        found.append(
+            f"{stream.ambiguous} frames share their stamp with others, of which not all were answered: not scored"
+        )
+    if stream.strangers:
+        found.append(f"{stream.strangers} answers have a stamp that no frame has: not scored")
+    if stream.repeated:
+        found.append(f"{stream.repeated} answers are to frames that had one already: the first one counts")
+    return found

@@ -1,0 +1,48 @@
+"""The way of `evaluate_bag --live`: from its command line to its exit code."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from cnn_perception.answers.command import overrides, require_together, required, tell, verdict
+from cnn_perception.answers.page import agreement_rows, stream_figures
+from cnn_perception.errors import ConfigError, printable
+from cnn_perception.live_replay.page import frame_rows, pace_rows
+from cnn_perception.live_replay.replay import LiveOptions, evaluate_live
+from cnn_perception.live_replay.report import LiveReport
+from cnn_perception.live_replay.session import NodeOptions
+
+
+def replay_live(given: argparse.Namespace) -> int:
+    """Returns the exit code after a replay as the command line says.
+
+    Raises:
+        PerceptionError: If an option, the bag, the labels or the model cannot be used, or the node does not get ready.
+    """
+    require_together(given)
+    if given.model is None:
+        raise ConfigError("name the model file: --model")
+    node = NodeOptions(given.model, given.params, given.start_limit, overrides(given), given.providers)
+    options = LiveOptions(
+        bag=given.bag,
+        output=given.output,
+        node=node,
+        topic=given.topic,
+        labels=given.labels,
+        labels_start=given.labels_start,
+        rate=given.rate,
+        required=required(given),
+    )
+    report = evaluate_live(options, lambda text: print(text, file=sys.stderr, flush=True))
+    tell(report.complete, report.remarks, report.warnings)
+    print("\n".join(map(printable, _summary(report, options.output))))
+    return report.exit_code
+
+
+def _summary(report: LiveReport, folder: Path) -> list[str]:
+    rows = [*frame_rows(report), *pace_rows(report)[:2], *stream_figures(report.answers)[1:]]
+    rows += agreement_rows(report.agreement, report.offline)
+    lines = [f"{name}: {text}" for name, text in rows if text != "0"]
+    return [*lines, *verdict(report.required, report.passed), f"report     {folder / 'live.html'}"]
