@@ -91,26 +91,26 @@ def run(data: Path | None, weights: str, backbone: str, output: Path) -> None:
     bag = output / "bag"
     masks: Path | None = None
     if data is None:
-        _print_heading("1/6  drawing a data set of road signs and a camera drive past them")
+        print_heading("1/6  drawing a data set of road signs and a camera drive past them")
         data = draw_dataset(output / "dataset", train=120, val=30, seed=0)
         masks = draw_masks(output / "masks", train=120, val=30, seed=0)
         drive = _drawn_drive(output / "drive")
     else:
-        _print_heading(f"1/6  your images: {data}")
+        print_heading(f"1/6  your images: {data}")
         drive = None
-    _print_heading(f"2/6  training {backbone}")
+    print_heading(f"2/6  training {backbone}")
     training = output / "run"
     shutil.rmtree(training, ignore_errors=True)
     settings = ["--weights", weights, *_training_mode(weights, is_drawn=drive is not None), "--output", training]
-    _step("training.train", "--data", data, "--backbone", backbone, *settings)
-    _print_heading("3/6  exporting it as ONNX, verified against torch")
-    _step("training.export", "--checkpoint", training / "best.pt", "--output", model)
+    step("training.train", "--data", data, "--backbone", backbone, *settings)
+    print_heading("3/6  exporting it as ONNX, verified against torch")
+    step("training.export", "--checkpoint", training / "best.pt", "--output", model)
     drive = drive or _drive_of_validation_images(training / "split.csv", data, output / "camera")
-    _print_heading("4/6  live: camera_node -> perception_node -> recorder, three processes over DDS")
-    live = _run_live(drive, model, bag)
-    _print_heading("5/6  scoring the recorded bag")
+    print_heading("4/6  live: camera_node -> perception_node -> recorder, three processes over DDS")
+    live = run_live(drive, model, bag)
+    print_heading("5/6  scoring the recorded bag")
     _score(bag, model, drive, output / "evaluation")
-    _print_heading("6/6  looking into the network: what it sees, and why")
+    print_heading("6/6  looking into the network: what it sees, and why")
     _look(training / "best.pt", masks, output / "look")
     _print_summary(output, live, time.perf_counter() - started)
 
@@ -118,14 +118,14 @@ def run(data: Path | None, weights: str, backbone: str, output: Path) -> None:
 def _score(bag: Path, model: Path, drive: LabelledDrive, output: Path) -> None:
     labels = ["--labels", drive.labels, "--labels-start", "image"]
     topic = ["--topic", "/image_raw"]
-    _step("cnn_perception.evaluation", "--bag", bag, *topic, "--model", model, *labels, "--output", output)
+    step("cnn_perception.evaluation", "--bag", bag, *topic, "--model", model, *labels, "--output", output)
 
 
 def _look(checkpoint: Path, masks: Path | None, output: Path) -> None:
     shutil.rmtree(output, ignore_errors=True)
     compared = ["--masks", masks] if masks else []
     few = ["--most-images", _LOOKED_AT, "--units", 3, "--visualised-units", 4]
-    _step("training.look", "--checkpoint", checkpoint, *compared, *few, "--output", output)
+    step("training.look", "--checkpoint", checkpoint, *compared, *few, "--output", output)
 
 
 def _require_own(output: Path) -> None:
@@ -144,18 +144,20 @@ def _training_mode(weights: str, is_drawn: bool) -> list[str]:
     return _DRAWN_SETTINGS if is_drawn else ["--mode", "scratch"]
 
 
-def _print_heading(text: str) -> None:
+def print_heading(text: str) -> None:
+    """Prints what comes next."""
     print(f"\n== {text}", flush=True)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Returns the environment of the programs that are run."""
     return child_environment() | transport.environment()
 
 
-def _step(module: str, *arguments: object) -> None:
+def step(module: str, *arguments: object) -> None:
     """Prints a command and runs it."""
     print(f"$ {for_shell('python', '-m', module, *arguments)}", flush=True)
-    code = subprocess.run(module_command(module, *arguments), env=_environment()).returncode
+    code = subprocess.run(module_command(module, *arguments), env=environment()).returncode
     if code in (EXIT_INTERRUPTED, -signal.SIGINT):
         raise KeyboardInterrupt
     if code != EXIT_OK:
@@ -191,8 +193,21 @@ def _drive_of_validation_images(split: Path, data: Path, folder: Path) -> Labell
     return LabelledDrive(folder / "frames", count, folder / "labels.csv")
 
 
-def _run_live(drive: LabelledDrive, model: Path, bag: Path) -> dict[str, Any]:
-    """Runs camera, node and recorder side by side until the camera ends; returns the recorder's summary."""
+def run_live(drive: LabelledDrive, model: Path, bag: Path, swap_to: Path | None = None) -> dict[str, Any]:
+    """Runs camera, node and recorder side by side until the camera ends.
+
+    Args:
+        drive: What the camera sees.
+        model: Of the node.
+        bag: Where images and answers are recorded.
+        swap_to: The model that the running node is given before the camera starts; in the folder of `model`.
+
+    Returns:
+        The recorder's summary.
+
+    Raises:
+        StepError: If one of the processes fails; it has said why.
+    """
     shutil.rmtree(bag, ignore_errors=True)
     commands = {
         "recorder": module_command("demo.record", "--bag", bag, "--frames", drive.count),
@@ -202,8 +217,10 @@ def _run_live(drive: LabelledDrive, model: Path, bag: Path) -> dict[str, Any]:
     processes: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for name, command in commands.items():
+            if name == "camera" and swap_to is not None:
+                step("demo.swap", "--model", swap_to)
             print(f"$ {for_shell('python', *command[1:])}", flush=True)
-            processes[name] = subprocess.Popen(command, env=_environment())
+            processes[name] = subprocess.Popen(command, env=environment())
         while (code := processes["recorder"].poll()) is None:
             for name in ("node", "camera"):
                 if processes[name].poll() not in (None, EXIT_OK):

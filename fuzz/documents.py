@@ -22,8 +22,8 @@ _TEXTS = (
 _YAML_PIECES = (
     "a: &a [x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a]\nc: &c [*b, *b, *b, *b, *b, *b, *b, *b]\n"
     "d: &d [*c, *c, *c, *c, *c, *c, *c, *c]\ne: &e [*d, *d, *d, *d, *d, *d, *d, *d]\nf: [*e, *e, *e, *e, *e, *e, *e]\n",
-    "&x [*x]", "!!python/object/apply:os.getpid []", "!!binary x", "!!timestamp 2001-13-99", "!!timestamp x", "!!bool x",
-    "!!float x", "!!int x",
+    "&x [*x]", "!!python/object/apply:os.getpid []", "!!binary x", "!!timestamp 2001-13-99", "!!timestamp x",
+    "!!bool x", "!!float x", "!!int x",
     "!!set {a}", "!!omap [a]", "? [a, b]\n: c\n", "<<: 5\n", "<<: [1]\n", "%YAML 9.9\n---\n", "--- a\n--- b\n", "\t- a",
     "2001-02-30", "0o9", "1_000", "12:30:45", ".nan", "{[a]: b}", "{{a}}", "\x85", _DEEP,
 )  # fmt: skip
