@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test bench soak fuzz clean
+.PHONY: help venv demo loop test bench soak fuzz clean
 
 # A sourced ROS 2 is used as it is. Without one, `wheels` bring the same client library into the virtual environment.
 IS_SOURCED := import rclpy, sys, importlib.metadata as m; sys.exit(any(m.distributions(name="ros-rclpy")))
@@ -34,6 +34,10 @@ venv: $(READY)  ## set up .venv: ROS 2, torch, ONNX Runtime (5 GB; PYTHON=python
 demo: export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 demo: $(READY)  ## draw, train, export, run and evaluate (DATA=folder WEIGHTS=file BACKBONE=name: on your images)
 	$(BIN)/python -m demo.run $(if $(DATA),--data "$(DATA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(BACKBONE),--backbone "$(BACKBONE)")
+
+loop: export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
+loop: $(READY)  ## record, choose, label, train, compare, deploy, record again: once around (needs Chromium)
+	$(BIN)/python -m demo.loop
 
 test: export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 test: $(READY)  ## lint, types, unit tests, training on tiny data, nodes over real DDS
@@ -66,7 +70,7 @@ fuzz: $(READY)  ## damaged images, models, tables and bags: nothing gets past th
 	$(BIN)/python -m fuzz $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(SEED),--seed "$(SEED)")
 
 clean:  ## remove what was made, .venv too; runs/ and models/ stay
-	rm -rf $(VENV) build install log demo_output *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build install log demo_output loop_output *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Of pip's many lines, the errors and the large downloads.

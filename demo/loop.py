@@ -165,7 +165,7 @@ def _print_table(
     rows = [
         ("labelled", f"{labelled} of {int(_DRIVE_S * _RATE_HZ)} frames of the first drive"),
         ("second / first model", str(report["verdict"]["text"])),
-        *((f"live, {name}", f"{found['accuracy']:.1%} of {found['scored']}") for name, found in answers.items()),
+        *((f"live, {name}", _in_words(found["stream"]["scores"])) for name, found in answers.items()),
         ("all of it took", f"{seconds / 60:.1f} minutes"),
         ("data set", str(output / "set")),
         ("comparison", str(compared / "comparison.html")),
@@ -174,6 +174,11 @@ def _print_table(
     print()
     for name, value in rows:
         print(f"  {name:<30}{value}")
+
+
+def _in_words(scores: dict[str, Any]) -> str:
+    accuracy = scores["accuracy"]
+    return f"{accuracy['value']:.1%} ({accuracy['low']:.1%} to {accuracy['high']:.1%}) of {scores['scored']} answers"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
