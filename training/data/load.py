@@ -123,8 +123,7 @@ def load_images(source: Path, options: DataOptions | None = None, findings_csv: 
             images cannot be used.
     """
     options = options or DataOptions()
-    listed = with_groups(_list(source, options), options.group_pattern)
-    names.require_storable(listed.class_names, str(source))
+    listed = list_images(source, options)
     where = f"see {findings_csv}" if findings_csv else "--csv FILE lists them"
     listed, findings = conflicts.settle_classes(listed, options.on_conflict)
     findings += listed.left_out
@@ -199,10 +198,22 @@ def write_split(path: Path, data: LabelledImages) -> None:
     write_csv(path, header, rows)
 
 
-def _list(source: Path, options: DataOptions) -> Listing:
-    """The images that a source names, its classes in the order that the options say."""
+def list_images(source: Path, options: DataOptions) -> Listing:
+    """Returns the images that a source names, with their groups, before any is opened or judged.
+
+    Args:
+        source: As for `load_images`.
+        options: How it is read: its classes are in the order that they say.
+
+    Raises:
+        ConfigError: If the options contradict each other or the data set.
+        DataError: If it is no data set.
+    """
     listed = _listed(source, options.task, options.targets)
-    return classes_file.ordered(listed, options.class_names) if options.class_names else listed
+    listed = classes_file.ordered(listed, options.class_names) if options.class_names else listed
+    listed = with_groups(listed, options.group_pattern)
+    names.require_storable(listed.class_names, str(source))
+    return listed
 
 
 def _listed(source: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
