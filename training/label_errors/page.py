@@ -15,7 +15,7 @@ from cnn_perception.pages import data_url
 from cnn_perception.pages.rendering import render
 from training.data.records import Listing
 from training.data.scan import picture
-from training.label_errors.record import KINDS, TITLES, Finding, Giveaway, worst_first
+from training.label_errors.record import KINDS, OF_LABELS, TITLES, Finding, Giveaway, Result, worst_first
 from training.tasks.by_name import task_of
 
 MOST_SHOWN = 240
@@ -54,31 +54,6 @@ class Told:
     chance: str
     share: float
     is_far: bool
-
-
-@dataclass(frozen=True)
-class Result:
-    """All that is said of a data set.
-
-    Attributes:
-        listing: The images that could be read.
-        findings: What is said of them.
-        giveaways: What their properties give away.
-        noise: Estimated share of wrong labels.
-        source: What the features are.
-        notes: What has to be said besides, a line each.
-    """
-
-    listing: Listing
-    findings: tuple[Finding, ...]
-    giveaways: tuple[Giveaway, ...]
-    noise: float
-    source: str
-    notes: tuple[str, ...]
-
-    def counts(self) -> dict[str, int]:
-        """Returns how many findings there are of each kind."""
-        return {kind: sum(one.kind == kind for one in self.findings) for kind in KINDS}
 
 
 def of(result: Result, command: str) -> str:
@@ -162,7 +137,7 @@ def lines(result: Result, most: int) -> Sequence[str]:
     counts = result.counts()
     images = len(result.listing.samples)
     told = [f"  {counts[kind]} {TITLES[kind]}" for kind in KINDS if counts[kind]] or ["  nothing stands out"]
-    worst = [one for one in worst_first(list(result.findings)) if one.kind in ("label", "copy")][:most]
+    worst = [one for one in worst_first(list(result.findings)) if one.kind in OF_LABELS][:most]
     far = [
         f"  warning: {one.name} alone tells {one.of or 'the classes'}: {_score(one.told)}, by chance {one.chance:.3f}; "
         "a network may learn it in place of what is shown"

@@ -77,6 +77,31 @@ class Giveaway:
         return self.told.low > self.chance + (1 - self.chance) / 3
 
 
+@dataclass(frozen=True)
+class Result:
+    """All that is said of a data set.
+
+    Attributes:
+        listing: The images that could be read.
+        findings: What is said of them.
+        giveaways: What their properties give away.
+        noise: Estimated share of wrong labels.
+        source: What the features are.
+        notes: What has to be said besides, a line each.
+    """
+
+    listing: Listing
+    findings: tuple[Finding, ...]
+    giveaways: tuple[Giveaway, ...]
+    noise: float
+    source: str
+    notes: tuple[str, ...]
+
+    def counts(self) -> dict[str, int]:
+        """Returns how many findings there are of each kind."""
+        return {kind: sum(one.kind == kind for one in self.findings) for kind in KINDS}
+
+
 def meaning_of(listing: Listing) -> LabelledImages:
     """Returns the images with the meaning of their labels; numbers are in their units, and nothing is divided."""
     return LabelledImages(

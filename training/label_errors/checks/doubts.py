@@ -63,7 +63,7 @@ def find(listing: Listing, features: Floats, bonds: Sequence[Ints], seed: int) -
     """
     task = task_of(listing.task)
     judge = _numbers if task.least_squares else _classes if task.one_class else _several
-    folds, notes = _folds(listing, bonds, seed)
+    folds, notes = folds_of(listing, bonds, seed)
     with threadpool_limits(1), tqdm(desc="judging labels", unit="fit", leave=False) as bar:  # small steps: threads wait
 
         def begin(what: str) -> None:
@@ -74,8 +74,17 @@ def find(listing: Listing, features: Floats, bonds: Sequence[Ints], seed: int) -
     return Doubts(found.findings, found.noise, found.not_judged, (*notes, *found.notes))
 
 
-def _folds(listing: Listing, bonds: Sequence[Ints], seed: int) -> tuple[Ints, tuple[str, ...]]:
-    """Folds that keep groups and copies together, unless most images could then not be judged."""
+def folds_of(listing: Listing, bonds: Sequence[Ints], seed: int) -> tuple[Ints, tuple[str, ...]]:
+    """Returns folds, (REPEATS, n), that keep groups and copies together, unless most images could then not be judged.
+
+    Args:
+        listing: The n images.
+        bonds: Pairs of rows, (P, 2), that are one picture.
+        seed: Of the division.
+
+    Returns:
+        The folds, and what has to be said of them.
+    """
     task = task_of(listing.task)
     strata = task.strata(listing.samples, len(listing.class_names))
     whole = out_of_fold.folds(strata, unite(listing.samples, bonds), seed)
@@ -101,15 +110,14 @@ def _classes(listing: Listing, lesson: Lesson) -> Doubts:
 
 
 def _two_rounds(lesson: Lesson, labels: Ints, classes: int) -> tuple[Held, Confident]:
-    everything = np.ones(len(labels), np.bool_)
-    first = out_of_fold.classify(lesson, labels, classes, everything)
-    suspects = _judged(labels, first).suspects
+    first = out_of_fold.classify(lesson, labels, classes, np.ones(len(labels), np.bool_))
+    suspects = judged(labels, first).suspects
     second = out_of_fold.classify(lesson, labels, classes, ~suspects, first.penalty)
-    return second, _judged(labels, second)
+    return second, judged(labels, second)
 
 
-def _judged(labels: Ints, held: Held) -> Confident:
-    """Confident learning, in which images that nothing can be said of are taken to be labelled rightly."""
+def judged(labels: Ints, held: Held) -> Confident:
+    """Returns confident learning in which images that nothing can be said of are taken to be labelled rightly."""
     certain = np.eye(held.probabilities.shape[1])[labels]
     return learn(labels, np.where(held.judged[:, None], held.probabilities, certain))
 
