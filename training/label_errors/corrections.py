@@ -14,7 +14,7 @@ from cnn_perception.label_text import NONE_OF_THESE, SEPARATOR
 from training.data.load import DataOptions, list_images
 from training.data.records import Listing
 from training.data_set import columns
-from training.data_set.table import DataSetTable
+from training.data_set.table import DataSetTable, table_file
 from training.label_errors.options import Skipped
 from training.label_errors.worklist import label_cells, label_columns, relative
 from training.tasks.by_name import task_of
@@ -60,7 +60,9 @@ def corrected(source: Path, options: DataOptions, worklist: Path, output: Path, 
         raise ConfigError(f"{output}: its folder is not there; make it or choose another --output")
     listing = list_images(source, options)
     decided = _decided(worklist, listing)
-    whole = _of_folder(listing, output) if source.is_dir() else _of_table(source, listing, output)
+    file = table_file(source)
+    is_table = listing.in_time and file.is_file()
+    whole = _of_table(file, listing, output) if is_table else _of_folder(listing, output)
     rows = []
     counts = Counter[str]()
     left = dict(decided)

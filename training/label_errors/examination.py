@@ -13,6 +13,7 @@ from cnn_perception.errors import DataError
 from cnn_perception.label_table import ListedFiles, read_table
 from training.data.duplicates import Pairs
 from training.data.records import ImageFinding, Listing
+from training.data_set.table import table_file
 from training.label_errors.checks import copies, doubts, giveaways, out_of_fold, unusual
 from training.label_errors.checks.doubts import Doubts
 from training.label_errors.features import Describe
@@ -52,7 +53,7 @@ def prepare(listing: Listing, describe: Describe) -> Prepared:
     Raises:
         DataError: If there are too few images or classes to judge labels by.
     """
-    measured, usable, left_out = _measured(listing)
+    measured, usable, left_out = _measured(_of_classes(listing))
     described = describe(meaning_of(usable))
     known = np.flatnonzero(described.known).tolist()
     kept = usable.keep(tuple(usable.samples[row] for row in known))
@@ -97,6 +98,13 @@ def _measured(listing: Listing) -> tuple[list[Measured], Listing, list[ImageFind
     return measured, listing.keep(tuple(listing.samples[row] for row in usable)), left_out
 
 
+def _of_classes(listing: Listing) -> Listing:
+    """The images that show one of the classes, where each has one: nothing can be said of the others' labels."""
+    if not task_of(listing.task).one_class:
+        return listing
+    return listing.keep(tuple(sample for sample in listing.samples if sample.label < len(listing.class_names)))
+
+
 def _check(listing: Listing) -> None:
     """Raises DataError if there is nothing to be judged."""
     if len(listing.samples) < FEWEST:
@@ -124,9 +132,10 @@ def _of_judged(count: int) -> list[str]:
 
 def _cells(listing: Listing) -> list[Mapping[str, str]]:
     """What a table says of each image; nothing of a folder."""
-    if listing.source.is_dir():
+    file = table_file(listing.source)
+    if not (file.is_file() and listing.in_time):
         return []
-    table = read_table(listing.source, "mend --data").naming("path")
-    files = ListedFiles((listing.source.parent,))
+    table = read_table(file, "mend --data").naming("path")
+    files = ListedFiles((file.parent,))
     found = {path.resolve(): row.cells for row in table.rows if (path := files.find(row)) is not None}
     return [found.get(sample.path.resolve(), {}) for sample in listing.samples]

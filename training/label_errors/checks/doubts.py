@@ -64,7 +64,8 @@ def find(listing: Listing, features: Floats, bonds: Sequence[Ints], seed: int) -
     task = task_of(listing.task)
     judge = _numbers if task.least_squares else _classes if task.one_class else _several
     folds, notes = folds_of(listing, bonds, seed)
-    with threadpool_limits(1), tqdm(desc="judging labels", unit="fit", leave=False) as bar:  # small steps: threads wait
+    threads = out_of_fold.threads(features, len(listing.class_names))
+    with threadpool_limits(threads), tqdm(desc="judging labels", unit="fit", leave=False) as bar:
 
         def begin(what: str) -> None:
             bar.set_postfix_str(what, refresh=False)

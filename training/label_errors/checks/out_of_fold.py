@@ -33,6 +33,10 @@ PENALTIES = (1e-3, 1e-2, 1e-1)
 RIDGES = tuple(10.0**power for power in range(-2, 6))
 COMPONENTS = 256
 """Directions of largest variance that are kept of the features: more cost time and hold hardly anything."""
+CHOOSING = 3000
+"""Images beyond which the penalty is chosen by a random part of them: it depends little on more."""
+THREAD_WORK = 10_000_000
+"""Multiply-adds of one pass over the features up to which further threads only wait for each other."""
 _TEMPERATURES = np.geomspace(0.1, 10, 81)
 _ITERATIONS = 200
 _TOLERANCE = 1e-3
@@ -70,6 +74,11 @@ class Held:
     judged: Flags
     temperature: float
     penalty: float
+
+
+def threads(features: Floats, classes: int) -> int | None:
+    """Returns how many threads a fit to features (n, D) is worth: one, or None for as many as there are."""
+    return None if features.size * classes > THREAD_WORK else 1
 
 
 def compact(features: Floats) -> Floats:
@@ -133,14 +142,16 @@ def classify(lesson: Lesson, labels: Ints, classes: int, learned: Flags, penalty
 
 def _choose(lesson: Lesson, labels: Ints, classes: int, learned: Flags) -> float:
     """The penalty of the lowest loss over held-out images, calibrated, in the first repeat."""
-    fold = lesson.folds[0]
-    asked = learned & can_judge(labels, fold)
+    rows = np.random.default_rng(0).permutation(np.flatnonzero(learned))[:CHOOSING]
+    some = Lesson(lesson.features[rows], lesson.folds[:1, rows], lesson.begin)
+    fold, known = some.folds[0], labels[rows]
+    asked = can_judge(known, fold)
     if not asked.any():
         return PENALTIES[len(PENALTIES) // 2]
     losses = {}
     for penalty in PENALTIES:
-        logits = _logits(lesson, labels, classes, learned, penalty, fold)[asked]
-        losses[penalty] = _loss(logits, labels[asked], _temperature(logits, labels[asked]))
+        logits = _logits(some, known, classes, np.ones(len(rows), np.bool_), penalty, fold)[asked]
+        losses[penalty] = _loss(logits, known[asked], _temperature(logits, known[asked]))
     return min(losses, key=lambda each: losses[each])
 
 
