@@ -11,7 +11,6 @@ from cnn_perception.commands import for_shell
 from cnn_perception.errors import printable
 from cnn_perception.files import require_outside, require_unused
 from training import config
-from training.config import TrainConfig
 from training.data.load import DataOptions, list_images
 from training.data_set.columns import CLASSES_FILE
 from training.label_errors import corrections, examination, features, page, worklist
@@ -34,24 +33,23 @@ def run(asked: Asked) -> None:
     """
     given = {name: value for name, value in asked.given.items() if name != "mode"}
     chosen = config.make(output="-", mode="probe", **given)
+    source = Path(chosen.data)
+    options = DataOptions.of(chosen.to_dict())
     if asked.apply is not None:
-        _apply(asked, chosen, asked.apply)
+        _apply(asked, source, options, asked.apply)
         return
     describe = features.chosen_by(given, chosen, asked.checkpoint, asked.model)
     if asked.output is not None:
-        _require_folder(asked.output, Path(chosen.data))
-    print(printable(f"{chosen.data}: looking for wrong labels"), flush=True)
-    listing = list_images(Path(chosen.data), DataOptions.of(chosen.to_dict()))
-    result = examination.examine(examination.prepare(listing, describe), chosen.seed)
+        _require_folder(asked.output, source)
+    result = examination.examine(examination.prepare(list_images(source, options), describe), chosen.seed)
     print(*map(printable, page.lines(result, _SAID)), sep="\n")
     if asked.output is not None:
         _write(asked.output, result, for_shell("python", "-m", "training.check", *asked.words))
 
 
-def _apply(asked: Asked, chosen: TrainConfig, decided: Path) -> None:
+def _apply(asked: Asked, source: Path, options: DataOptions, decided: Path) -> None:
     assert asked.output is not None  # see `Asked`
-    options = DataOptions.of(chosen.to_dict())
-    found = corrections.corrected(Path(chosen.data), options, decided, asked.output, asked.skipped or "drop")
+    found = corrections.corrected(source, options, decided, asked.output, asked.skipped or "drop")
     found.table.write()
     print(printable(found.in_words()))
 

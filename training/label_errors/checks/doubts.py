@@ -1,7 +1,8 @@
 """Which labels the other images contradict, for each of the tasks: two rounds of confident learning, or of residuals.
 
 What the first round finds is not learned from in the second one, whose classifiers are no longer taught the mistakes
-that they are to find. All images are asked about in both.
+that they are to find. All images are asked about in both. Where the features hardly tell the labels there is but one:
+the second would confirm what the first found by chance.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
+_HARDLY = 0.4
+"""Share of the way from chance to all right up to which labels are hardly told."""
 GROUPS_ARE_CLASSES = (
     "the images of a class are of too few groups to be judged by other groups: they are judged by images of their own "
     "group, which look like them"
@@ -99,7 +102,7 @@ def folds_of(listing: Listing, bonds: Sequence[Ints], seed: int) -> tuple[Ints, 
 def _classes(listing: Listing, lesson: Lesson) -> Doubts:
     """Of images with one class each."""
     labels = np.array([sample.label for sample in listing.samples], np.int64)
-    held, found = _two_rounds(lesson, labels, len(listing.class_names))
+    held, found, told = _rounds(lesson, labels, len(listing.class_names))
     findings = []
     for row in np.flatnonzero(found.suspects & held.judged).tolist():
         given = listing.class_names[labels[row]]
@@ -107,14 +110,37 @@ def _classes(listing: Listing, lesson: Lesson) -> Doubts:
         share = held.probabilities[row, found.guesses[row]]
         text = f"labelled {given!r}, but {share:.0%} {guess!r} by what the other images teach"
         findings.append(Finding(row, "label", guess, _doubt(found.confidence[row]), text))
-    return Doubts(tuple(findings), found.noise, int((~held.judged).sum()), ())
+    return Doubts(tuple(findings), found.noise, int((~held.judged).sum()), _hardly_told(told, "the labels"))
 
 
-def _two_rounds(lesson: Lesson, labels: Ints, classes: int) -> tuple[Held, Confident]:
+def _rounds(lesson: Lesson, labels: Ints, classes: int) -> tuple[Held, Confident, float]:
+    """What the last round says, and how much of the labels the first one could tell, see `_told`."""
     first = out_of_fold.classify(lesson, labels, classes, np.ones(len(labels), np.bool_))
-    suspects = judged(labels, first).suspects
-    second = out_of_fold.classify(lesson, labels, classes, ~suspects, first.penalty)
-    return second, judged(labels, second)
+    found = judged(labels, first)
+    told = _told(labels[first.judged], found.guesses[first.judged])
+    if told < _HARDLY:
+        return first, found, told
+    second = out_of_fold.classify(lesson, labels, classes, ~found.suspects, first.penalty)
+    return second, judged(labels, second), told
+
+
+def _told(labels: Ints, guesses: Ints) -> float:
+    """Balanced accuracy of guesses, on a scale from 0 for chance to 1."""
+    if len(np.unique(labels)) < 2:
+        return 0.0
+    counts = np.bincount(labels)
+    hits = np.bincount(labels, guesses == labels)
+    chance = 1 / np.count_nonzero(counts)
+    return float(((hits[counts > 0] / counts[counts > 0]).mean() - chance) / (1 - chance))
+
+
+def _hardly_told(told: float, what: str) -> tuple[str, ...]:
+    if told >= _HARDLY:
+        return ()
+    return (
+        f"{what} can hardly be told by these features ({told:.0%} of the way from chance to all right): what is found "
+        "of them means little; give a network that knows such images, by --weights or --checkpoint",
+    )
 
 
 def judged(labels: Ints, held: Held) -> Confident:
@@ -129,19 +155,19 @@ def _several(listing: Listing, lesson: Lesson) -> Doubts:
     wrong = np.zeros(values.shape, np.bool_)
     doubt = np.zeros(values.shape)
     noise = []
-    left_out = []
+    notes = list[str]()
     for column, name in enumerate(listing.class_names):
         marks = values[:, column].astype(np.int64)
         if len(np.unique(marks)) < 2:
-            left_out.append(name)
+            notes.append(f"class {name!r} is on no image, or on all: nothing can be learned of it")
             continue
-        held, found = _two_rounds(lesson, marks, 2)
+        held, found, told = _rounds(lesson, marks, 2)
+        notes += _hardly_told(told, f"class {name!r}")
         wrong[:, column] = found.suspects & held.judged
         doubt[:, column] = 1 - found.confidence
         noise.append(found.noise)
     rows = np.flatnonzero(wrong.any(axis=1)).tolist()
     findings = [_marks(listing, row, values[row], wrong[row], doubt[row]) for row in rows]
-    notes = [f"class {name!r} is on no image, or on all: nothing can be learned of it" for name in left_out]
     return Doubts(tuple(findings), float(np.mean(noise)) if noise else 0.0, 0, tuple(notes))
 
 
