@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +42,7 @@ class Prepared:
 
     listing: Listing
     measured: tuple[Measured, ...]
-    features: npt.NDArray[np.float64]
+    features: npt.NDArray[np.floating[Any]]
     pairs: Mapping[str, Pairs]
     source: str
     notes: tuple[str, ...]

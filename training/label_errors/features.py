@@ -35,8 +35,6 @@ from training.networks import backbones, build
 
 Rows = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
-OF_INPUT = ("input_size", "resize_mode", "crop_fraction", "interpolation", "mean", "std")
-"""Settings that decide which part of an image a network sees."""
 _WHOLE = InputSpec(224, 224, "squash", 1.0, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 """What features made by hand see of an image: all of it."""
 
@@ -101,11 +99,23 @@ def of_checkpoint(path: Path, chosen: TrainConfig) -> Describe:
         DataError: If it cannot be read.
     """
     saved = checkpoint.load(path)
-    kept = {name: saved.config[name] for name in (*OF_INPUT, *OF_HEAD) if saved.config.get(name) is not None}
-    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()}
-    computing = {"batch_size": chosen.batch_size, "workers": chosen.workers, "device": chosen.device}
+    head = {name: saved.config[name] for name in OF_HEAD if saved.config.get(name) is not None}
     own = config.make(
-        output="-", mode="probe", data=chosen.data, backbone=saved.backbone, weights="none", **plain, **computing
+        output="-",
+        mode="probe",
+        data=chosen.data,
+        backbone=saved.backbone,
+        weights="none",
+        input_size=(saved.input.height, saved.input.width),
+        resize_mode=saved.input.resize_mode,
+        crop_fraction=saved.input.crop_fraction,
+        interpolation=saved.input.interpolation,
+        mean=saved.input.mean,
+        std=saved.input.std,
+        batch_size=chosen.batch_size,
+        workers=chosen.workers,
+        device=chosen.device,
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in head.items()},
     )
     model = build.restore(saved)
     learned = frozenset(saved.train_images)

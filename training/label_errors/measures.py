@@ -137,7 +137,7 @@ def _of_file(data: bytes) -> tuple[dict[str, float], dict[str, str]]:
 
 
 def _quality(table: Sequence[int]) -> float:
-    """The quality, 1 to 100, that libjpeg was asked for. Source: its function jpeg_quality_scaling, undone."""
+    """The quality that libjpeg was asked for, to 2 points from 25 on. Source: jpeg_quality_scaling of it, undone."""
     scale = 100 * float(np.mean(table)) / _STANDARD
     return float(np.clip(5000 / scale if scale > 100 else (200 - scale) / 2, 1, 100))
 

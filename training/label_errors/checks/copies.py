@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,21 +63,43 @@ def _nearest(features: npt.NDArray[np.floating[Any]]) -> Pairs:
 
 
 def with_other_labels(listing: Listing, pairs: Mapping[str, Pairs]) -> list[Finding]:
-    """Returns a finding for each image of a pair whose labels differ, where labels of copies should not."""
+    """Returns a finding for each image whose copies mostly have another label, where copies should agree.
+
+    Of two that contradict each other both are found. What is a copy of a copy counts only where the pixels are the
+    same: the frames of a recording may be alike one after the other, and change their label on the way.
+    """
     if not task_of(listing.task).copies_agree:
         return []
+    there: dict[int, set[int]] = {}
     found: dict[int, Finding] = {}
     for how, rows in pairs.items():
-        for first, second in rows.tolist():
-            for one, other in ((first, second), (second, first)):
-                if one not in found and _differ(listing, one, other):
-                    found[one] = _finding(listing, one, other, how)
+        for one, other in _all_pairs(rows) if how == SAME else rows.tolist():
+            there.setdefault(one, set()).add(other)
+            there.setdefault(other, set()).add(one)
+        for row in np.unique(rows).tolist():
+            other = _outvoting(listing, row, sorted(there[row]))
+            if row not in found and other is not None:
+                found[row] = _finding(listing, row, other, how)
     return list(found.values())
 
 
-def _differ(listing: Listing, one: int, other: int) -> bool:
-    first, second = listing.samples[one], listing.samples[other]
-    return (first.label, first.values) != (second.label, second.values)
+def _all_pairs(pairs: Pairs) -> Iterator[tuple[int, int]]:
+    """Yields every two that are the same, of which `duplicates.exact` names each with the first."""
+    groups: dict[int, list[int]] = {}
+    for first, other in pairs.tolist():
+        groups.setdefault(first, [first]).append(other)
+    for group in groups.values():
+        yield from itertools.combinations(group, 2)
+
+
+def _outvoting(listing: Listing, row: int, others: Sequence[int]) -> int | None:
+    """Returns a copy of an image with the label that most of them have, unless more than half agree with the image."""
+    labels = {other: (listing.samples[other].label, listing.samples[other].values) for other in (row, *others)}
+    counts = Counter(labels.values())
+    differing = [other for other in others if labels[other] != labels[row]]
+    if not differing or 2 * counts[labels[row]] > len(labels):
+        return None
+    return max(differing, key=lambda other: counts[labels[other]])
 
 
 def _finding(listing: Listing, row: int, other: int, how: str) -> Finding:
