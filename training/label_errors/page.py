@@ -21,6 +21,8 @@ from training.tasks.by_name import task_of
 MOST_SHOWN = 240
 MOST_OF_GROUP = 24
 """Findings shown as pictures, in all and of one group."""
+MOST_TOLD = 24
+"""Properties that are shown, the best first."""
 _LONGEST = 160
 """Pixels of a picture's longer side."""
 
@@ -78,7 +80,8 @@ def of(result: Result, command: str) -> str:
         figures=figures,
         notes=result.notes,
         groups=groups,
-        told=[_told(one) for one in result.giveaways],
+        told=[_told(one) for one in result.giveaways[:MOST_TOLD]],
+        not_told=max(0, len(result.giveaways) - MOST_TOLD),
         shown=sum(len(group.shown) for group in groups),
         all=len(result.findings),
         command=command,

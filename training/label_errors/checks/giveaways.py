@@ -5,6 +5,7 @@ Of each property a small decision tree is asked by cross-validation; it knows no
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import balanced_accuracy_score, r2_score
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+from tqdm import tqdm
 
 from cnn_perception.intervals import Estimate, bootstrap
 from training.data.records import Listing
@@ -44,12 +46,12 @@ def find(
     if len(measured) < FEWEST:
         return []
     properties = columns(listing, measured, cells)
-    found = [
-        giveaway
-        for of, labels in _questions(listing)
-        for name, values in properties.items()
-        if (giveaway := _asked(name, of, values, labels, seed)) is not None
-    ]
+    pairs = list(itertools.product(_questions(listing), properties.items()))
+    answers = (
+        _asked(name, of, values, labels, seed)
+        for (of, labels), (name, values) in tqdm(pairs, "asking properties", unit="property", leave=False)
+    )
+    found = [giveaway for giveaway in answers if giveaway is not None]
     return sorted(found, key=lambda one: -(one.told.value - one.chance) / (1 - one.chance))
 
 
