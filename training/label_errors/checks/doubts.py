@@ -199,7 +199,8 @@ def _numbers(listing: Listing, lesson: Lesson) -> Doubts:
         text = (
             f"{name}, but {answers[row, column]:.4g} by what the other images teach ({z[row, column]:.1f} deviations)"
         )
-        guess = SEPARATOR.join(f"{value:.6g}" for value in answers[row])
+        suggested = np.where(z[row] > FAR, answers[row], values[row])  # the other numbers stay as they are
+        guess = SEPARATOR.join(f"{value:.6g}" for value in suggested)
         findings.append(Finding(row, "label", guess, _doubt(0.5 * FAR / z[row, column]), text))
     return Doubts(tuple(findings), len(findings) / len(values), 0, ())
 
