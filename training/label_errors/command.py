@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from cnn_perception.commands import for_shell
 from cnn_perception.errors import printable
 from cnn_perception.files import require_outside, require_unused
 from training import config
+from training.config import TrainConfig
 from training.data.load import DataOptions, list_images
+from training.data.records import Listing
 from training.data_set.columns import CLASSES_FILE
 from training.label_errors import corrections, examination, features, page, worklist
 from training.label_errors.options import Asked
@@ -33,30 +36,35 @@ def run(asked: Asked) -> None:
     """
     given = {name: value for name, value in asked.given.items() if name != "mode"}
     chosen = config.make(output="-", mode="probe", **given)
-    source = Path(chosen.data)
-    options = DataOptions.of(chosen.to_dict())
-    if asked.apply is not None:
-        _apply(asked, source, options, asked.apply)
-        return
-    describe = features.chosen_by(given, chosen, asked.checkpoint, asked.model)
+    sources = (Path(chosen.data),)
+    if asked.apply is None:
+        _examine(asked, chosen, sources)
+    else:
+        _apply(asked, list_images(sources[0], DataOptions.of(chosen.to_dict())), sources, asked.apply)
+
+
+def _examine(asked: Asked, chosen: TrainConfig, sources: Sequence[Path]) -> None:
+    describe = features.chosen_by(asked.given, chosen, asked.checkpoint, asked.model)
     if asked.output is not None:
-        _require_folder(asked.output, source)
-    result = examination.examine(examination.prepare(list_images(source, options), describe), chosen.seed)
+        _require_folder(asked.output, sources)
+    listing = list_images(sources[0], DataOptions.of(chosen.to_dict()))
+    result = examination.examine(examination.prepare(listing, describe), chosen.seed)
     print(*map(printable, page.lines(result, _SAID)), sep="\n")
     if asked.output is not None:
         _write(asked.output, result, for_shell("python", "-m", "training.check", *asked.words))
 
 
-def _apply(asked: Asked, source: Path, options: DataOptions, decided: Path) -> None:
+def _apply(asked: Asked, listing: Listing, sources: Sequence[Path], decided: Path) -> None:
     assert asked.output is not None  # see `Asked`
-    found = corrections.corrected(source, options, decided, asked.output, asked.skipped or "drop")
+    found = corrections.corrected(listing, sources, decided, asked.output, asked.skipped or "drop")
     found.table.write()
     print(printable(found.in_words()))
 
 
-def _require_folder(folder: Path, source: Path) -> None:
+def _require_folder(folder: Path, sources: Sequence[Path]) -> None:
     """Makes the folder of the results, unless it holds files of others, decisions, or the images."""
-    require_outside(folder, source)
+    for source in sources:
+        require_outside(folder, source)
     worklist.require_undecided(folder / worklist.NAME)
     make_folder(folder)
     record = folder / RECORD

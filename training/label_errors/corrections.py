@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.label_table import ListedFiles, Row, read_table
 from cnn_perception.label_text import NONE_OF_THESE, SEPARATOR
-from training.data.load import DataOptions, list_images
 from training.data.records import Listing
 from training.data_set import columns
 from training.data_set.table import DataSetTable, table_file
@@ -40,12 +39,12 @@ class Corrected:
         return f"{self.table.file}: {len(self.table.rows)} images; {told or 'nothing was decided'}"
 
 
-def corrected(source: Path, options: DataOptions, worklist: Path, output: Path, skipped: Skipped) -> Corrected:
+def corrected(listing: Listing, sources: Sequence[Path], worklist: Path, output: Path, skipped: Skipped) -> Corrected:
     """Returns the table of a data set with the labels that were decided in a worklist.
 
     Args:
-        source: The data set: a table or a folder of class folders.
-        options: How it is read.
+        listing: The data set.
+        sources: What it was read from: tables, whose other columns and rows stay, or folders.
         worklist: The table with the decisions; rows without one change nothing.
         output: Where the new table is going to lie.
         skipped: What becomes of images that were left out on purpose.
@@ -58,22 +57,17 @@ def corrected(source: Path, options: DataOptions, worklist: Path, output: Path, 
         raise ConfigError(f"{output}: is there already; choose another --output")
     if not output.absolute().parent.is_dir():
         raise ConfigError(f"{output}: its folder is not there; make it or choose another --output")
-    listing = list_images(source, options)
-    decided = _decided(worklist, listing)
-    file = table_file(source)
-    is_table = listing.in_time and file.is_file()
-    whole = _of_table(file, listing, output) if is_table else _of_folder(listing, output)
+    left = _decided(worklist, listing)
+    whole = _whole(listing, sources, output)
     rows = []
     counts = Counter[str]()
-    left = dict(decided)
     for path, cells in whole.rows:
-        decision = left.pop(path, None)
-        what, new = _applied(cells, decision, listing, whole.header, skipped)
+        what, new = _applied(cells, left.pop(path, None), listing, whole.header, skipped)
         counts[what] += 1
         rows += [new] if new is not None else []
     if left:
         row = next(iter(left.values()))
-        raise row.wrong(columns.PATH, f"{row.cells[columns.PATH][:200]!r} is no image of {source}; mend it")
+        raise row.wrong(columns.PATH, f"{row.cells[columns.PATH][:200]!r} is no image of {listing.source}; mend it")
     del counts[""]
     return Corrected(DataSetTable(output, whole.header, tuple(rows)), dict(counts))
 
@@ -86,35 +80,34 @@ class _Whole:
     rows: tuple[tuple[Path, Cells], ...]
 
 
-def _of_folder(listing: Listing, output: Path) -> _Whole:
-    header = (columns.PATH, *label_columns(listing), columns.PART) if len(listing.given) > 1 else (
-        columns.PATH, *label_columns(listing)
-    )  # fmt: skip
-    rows = []
+def _whole(listing: Listing, sources: Sequence[Path], output: Path) -> _Whole:
+    """The rows of the tables as they are, then the images that no table names."""
+    tables = [file for file in map(table_file, sources) if listing.in_time and file.is_file()]
+    found = [row for file in tables for row in _of_table(file, listing, output)]
+    named = {path for path, _ in found}
+    found += [row for row in _of_folders(listing, output) if row[0] not in named]
+    header = tuple(dict.fromkeys(name for _, cells in found for name in cells))
+    return _Whole(header, tuple((path, {**dict.fromkeys(header, ""), **cells}) for path, cells in found))
+
+
+def _of_folders(listing: Listing, output: Path) -> Iterator[tuple[Path, Cells]]:
+    has_parts = len({sample.part for sample in listing.samples}) > 1
     for sample in listing.samples:
-        cells = {
-            columns.PATH: relative(sample.path, output.parent),
-            **label_cells(listing, sample),
-            columns.PART: sample.part,
-        }
-        rows.append((sample.path.resolve(), {name: cells[name] for name in header}))
-    return _Whole(header, tuple(rows))
+        cells = {columns.PATH: relative(sample.path, output.parent), **label_cells(listing, sample)}
+        yield sample.path.resolve(), cells | ({columns.PART: sample.part} if has_parts else {})
 
 
-def _of_table(source: Path, listing: Listing, output: Path) -> _Whole:
+def _of_table(source: Path, listing: Listing, output: Path) -> Iterator[tuple[Path, Cells]]:
     table = read_table(source, "mend --data").naming(columns.PATH)
     if task_of(listing.task).one_class:
         table = table.naming(columns.CLASS)
     files = ListedFiles((source.parent,))
     moves = source.absolute().parent.resolve() != output.absolute().parent.resolve()
-    rows = []
     for row in table.rows:
         path = files.find(row)
         if path is None:
             raise row.wrong(columns.PATH, f"{row.cells[columns.PATH][:200]!r} is no file; mend it")
-        moved = {columns.PATH: relative(path, output.parent)} if moves else {}
-        rows.append((path.resolve(), {**row.cells, **moved}))
-    return _Whole(table.header, tuple(rows))
+        yield path.resolve(), {**row.cells, **({columns.PATH: relative(path, output.parent)} if moves else {})}
 
 
 def _decided(worklist: Path, listing: Listing) -> dict[Path, Row]:
