@@ -4,6 +4,11 @@
 
 The CSV file lists path, reason and action of everything that was noticed. --preview FILE.html shows it, and augmented
 batches exactly as a network would get them by the same options of training.train.
+
+    python -m training.check --data DIR --labels --output FOLDER
+    python -m training.check --data DIR --apply FOLDER/suspects.csv --output corrected.csv
+
+look for wrong labels, and write a table with those that a person has decided anew; see training/label_errors.
 """
 
 from __future__ import annotations
@@ -16,13 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from cnn_perception.commands import exit_code
-from cnn_perception.errors import printable
+from cnn_perception.errors import ConfigError, printable
 from training import config
 from training.config import TrainConfig
 from training.config.command_line import GROUPS
 from training.config.fields import flag_of
 from training.data.load import DataOptions, load_images
 from training.data.records import PARTS, LabelledImages, RefusedDataError
+from training.label_errors import options as of_labels
+from training.label_errors.options import Asked
 from training.tasks.by_name import task_of
 
 SETTINGS = (
@@ -48,10 +55,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--preview", type=Path, default=None, help="where to write a page (HTML) that shows it")
     config.add_options(parser.add_argument_group("of the batches in --preview"), OF_BATCHES)
-    given = vars(parser.parse_args(argv))
+    of_labels.add_options(parser)
+    words = sys.argv[1:] if argv is None else argv
+    given = vars(parser.parse_args(words))
+    return exit_code(lambda: _chosen(given, words), "interrupted")
+
+
+def _chosen(given: dict[str, Any], words: Sequence[str]) -> None:
     findings_csv = given.pop("csv")
     preview = given.pop("preview")
-    return exit_code(lambda: _check(given, findings_csv, preview), "interrupted")
+    asked = of_labels.taken(given, words)
+    if not asked.wanted:
+        _check(given, findings_csv, preview)
+        return
+    if findings_csv is not None or preview is not None:
+        flag = "--preview" if findings_csv is None else "--csv"
+        raise ConfigError(f"{flag} has no effect with --labels or --apply; check first, then look at the labels")
+    _judge(asked)
+
+
+def _judge(asked: Asked) -> None:
+    if asked.labels:
+        print(printable(f"{asked.given.get('data', '')}: looking for wrong labels"), flush=True)
+    from training.label_errors import command  # slow to import
+
+    command.run(asked)
 
 
 def _check(given: dict[str, Any], findings_csv: Path | None, preview: Path | None) -> None:

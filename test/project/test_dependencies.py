@@ -76,6 +76,7 @@ TRAINING: list[dict[str, set[str]]] = [
     {"calibration": {"numpy", "torch", "PIL", "tqdm"}},
     {"baselines": {"numpy", "torch", "sklearn", "threadpoolctl", "tqdm"}},
     {"report": {"numpy", "torch", "torchvision", "matplotlib", "cv2", "onnx", "onnxruntime"}},
+    {"label_errors": {"numpy", "torch", "cv2", "PIL", "sklearn", "tqdm", "threadpoolctl"}},
     {
         "check": set(),
         "label": {"numpy", "cv2", "starlette"},

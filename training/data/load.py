@@ -141,9 +141,7 @@ def load_images(
             images cannot be used.
     """
     options = options or DataOptions()
-    paths = (source,) if isinstance(source, Path) else tuple(source)
-    listed = with_groups(_list(paths, options), options.group_pattern)
-    names.require_storable(listed.class_names, listed.where)
+    listed = list_images(source, options)
     where = f"see {findings_csv}" if findings_csv else "--csv FILE lists them"
     listed, findings = conflicts.settle_classes(listed, options.on_conflict)
     findings += listed.left_out
@@ -221,10 +219,23 @@ def write_split(path: Path, data: LabelledImages) -> None:
     write_csv(path, header, rows)
 
 
-def _list(paths: Sequence[Path], options: DataOptions) -> Listing:
-    """The images that some sources name, their classes in the order that the options say."""
+def list_images(source: Path | Sequence[Path], options: DataOptions) -> Listing:
+    """Returns the images that sources name, with their groups, before any is opened or judged.
+
+    Args:
+        source: As for `load_images`.
+        options: How it is read: its classes are in the order that they say.
+
+    Raises:
+        ConfigError: If the options contradict each other or the data set.
+        DataError: If it is no data set.
+    """
+    paths = (source,) if isinstance(source, Path) else tuple(source)
     listed = sources.read(paths, options.task, options.targets)
-    return classes_file.ordered(listed, options.class_names) if options.class_names else listed
+    listed = classes_file.ordered(listed, options.class_names) if options.class_names else listed
+    listed = with_groups(listed, options.group_pattern)
+    names.require_storable(listed.class_names, listed.where)
+    return listed
 
 
 def _read_all(listing: Listing) -> tuple[Listing, list[Content], list[ImageFinding]]:

@@ -26,7 +26,7 @@ TRANSPARENT = "transparent: composited over white"
 NEARLY_BLACK = "nearly black"
 HUGE = f"above {MAX_PIXELS // 10**6} megapixels, with up to 9 bytes of memory a pixel while it is decoded"
 BESIDE_PIXELS = "trouble beside the pixels"
-_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, EOFError)
+DAMAGE = (OSError, SyntaxError, ValueError, TypeError, EOFError)
 """What Pillow raises for damage in what `decode_content` has no need to read, such as a second frame."""
 
 
@@ -69,7 +69,7 @@ def read(path: Path) -> Content | ImageFinding:
         return ImageFinding(path, f"unreadable: {error.strerror}", "left out")
     image = decoded.image
     notes = (*_notes_of_size(image), *_notes(data, decoded.seen))
-    return Content(hashlib.sha256(data).digest(), _digest(image), thumbnail(image), notes, fingerprint(image))
+    return Content(hashlib.sha256(data).digest(), digest(image), thumbnail(image), notes, fingerprint(image))
 
 
 def picture(path: Path) -> RgbImage | None:
@@ -80,7 +80,7 @@ def picture(path: Path) -> RgbImage | None:
         return None
 
 
-def _digest(image: RgbImage) -> bytes:
+def digest(image: RgbImage) -> bytes:
     """Returns a digest of an image's size and pixels."""
     digest = hashlib.sha256(repr(image.shape).encode())
     digest.update(image.data)
@@ -113,6 +113,6 @@ def _notes_of_pillow(data: bytes) -> tuple[str, ...]:
         with opened(data, kind) as image:
             animated = getattr(image, "is_animated", False)
             alpha = image.has_transparency_data and np.asarray(image.convert("RGBA").getchannel("A")).min() < 255
-    except _DAMAGE:
+    except DAMAGE:
         return ()
     return (ANIMATED,) * animated + (TRANSPARENT,) * bool(alpha)

@@ -1,0 +1,85 @@
+"""Images that differ from the others, whatever their label: far from all in features, blurred, dark, overexposed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.neighbors import NearestNeighbors
+
+from training.label_errors.measures import Measured
+from training.label_errors.record import Finding, Kind
+from training.tasks.probabilities import Doubles
+
+FAR = 3.5
+"""Modified z-score from which a value is far from the others. Source: Iglewicz and Hoaglin 1993, How to Detect and
+Handle Outliers."""
+NEIGHBOURS = 10
+FEWEST = 20
+"""Images below which nothing is called unusual."""
+_NOTHING_BRIGHT = 40
+_HARDLY_BRIGHT = 90
+_NOTHING_DARK = 215
+_BURNT = 0.4
+"""Share of white pixels from which a picture that is far brighter than the others is overexposed."""
+_LEAST_SPREAD = 0.02
+"""Of a logarithm, below which values are taken to be equal."""
+
+
+def modified_z(values: Doubles) -> Doubles:
+    """Returns by how many robust standard deviations each value (n,) is above the median."""
+    away = values - np.median(values)
+    usual = max(float(np.median(np.abs(away))), _LEAST_SPREAD)
+    return np.asarray(0.6745 * away / usual)
+
+
+def distance_ratios(features: npt.NDArray[np.floating[Any]]) -> Doubles:
+    """Returns how much farther each of n points (n, D) is from its neighbours than these are from theirs, (n,).
+
+    Source: Breunig et al. 2000, LOF: Identifying Density-Based Local Outliers, with mean distances for their densities.
+    """
+    count = min(NEIGHBOURS, len(features) - 1)
+    distances, rows = NearestNeighbors(n_neighbors=count + 1).fit(features).kneighbors()
+    mean = distances[:, :count].mean(axis=1)
+    around = np.median(mean[rows[:, :count]], axis=1)
+    return np.asarray(mean / np.maximum(around, 1e-12 + 1e-3 * mean.max()))
+
+
+def outliers(features: npt.NDArray[np.floating[Any]]) -> list[Finding]:
+    """Finds the images that are far from all others."""
+    if len(features) < FEWEST or not np.ptp(features):
+        return []
+    ratios = distance_ratios(features)
+    z = modified_z(np.log(np.maximum(ratios, 1e-12)))
+    return [
+        _finding(row, "outlier", z[row], f"{ratios[row]:.1f} times as far from its neighbours as these are from theirs")
+        for row in np.flatnonzero(z > FAR).tolist()
+    ]
+
+
+def poor_pictures(measured: Sequence[Measured]) -> list[Finding]:
+    """Finds the images that are blurred, dark or overexposed."""
+    if len(measured) < FEWEST:
+        return []
+    blur = -modified_z(np.array([one.numbers["sharpness"] for one in measured]))
+    light = modified_z(np.log(np.array([one.numbers["brightness"] for one in measured]) + 1))
+    found = []
+    for row, one in enumerate(measured):
+        brightness = f"brightness {one.numbers['brightness']:.0f} of 255"
+        if one.dark_end < _NOTHING_BRIGHT or (light[row] < -FAR and one.dark_end < _HARDLY_BRIGHT):
+            text = f"{brightness}, 95 % of the pixels are below {one.dark_end:.0f}"
+            found.append(_finding(row, "dark", max(-light[row], FAR), text))
+        elif one.bright_end > _NOTHING_DARK or (light[row] > FAR and one.white >= _BURNT):
+            text = f"{brightness}, {one.white:.0%} of the pixels are white"
+            found.append(_finding(row, "bright", max(light[row], FAR), text))
+        elif blur[row] > FAR:
+            text = f"far less sharp than the others (modified z-score {-blur[row]:.1f})"
+            found.append(_finding(row, "blurred", blur[row], text))
+    return found
+
+
+def _finding(row: int, kind: Kind, z: float, text: str) -> Finding:
+    """A finding of which the doubt is half of how unusual it is: from FAR on 0, towards 0.5."""
+    return Finding(row, kind, "", round(0.5 * (1 - FAR / max(float(z), FAR)), 4), text)
