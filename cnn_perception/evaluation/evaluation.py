@@ -7,11 +7,13 @@ made after the model has seen everything, so that they do not slow it down.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from tqdm import tqdm
 
 from cnn_perception.bag.reader import Bag
 from cnn_perception.errors import (
@@ -22,10 +24,10 @@ from cnn_perception.errors import (
     ConfigError,
     FrameError,
 )
-from cnn_perception.evaluation.frame_record import predictions_csv
+from cnn_perception.evaluation.frame_record import FrameRecord, predictions_csv
 from cnn_perception.evaluation.labelled_frames import LabelledFrames, frames_of_bag, frames_of_folder, overridden
 from cnn_perception.evaluation.page import Picture, render_html
-from cnn_perception.evaluation.replay import ReplayedFrames, measure_latency, replay, replay_masks
+from cnn_perception.evaluation.replay import ReplayedFrames, in_order, measure_latency, replay, replay_masks
 from cnn_perception.evaluation.report_record import ModelRecord, Report, Target, worst_frame, write_text
 from cnn_perception.evaluation.scores import score
 from cnn_perception.evaluation.video import VIDEO_ENDINGS, draw_record, write_video
@@ -37,6 +39,9 @@ from cnn_perception.metrics import Latency
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS, OnnxModel, SessionOptions
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.pipeline.pipeline import Pipeline
+from cnn_perception.results_bag import results_bag
+from cnn_perception.results_bag.evaluated_frame import EvaluatedFrame
+from cnn_perception.results_bag.frame_messages import ImagesAs, ResultsOptions
 from cnn_perception.tasks.multiclass import KEPT_CLASSES
 from cnn_perception.tasks.registry import GATES, TASKS, task_of
 from cnn_perception.tasks.rules import FrameCounts, Gate
@@ -65,6 +70,8 @@ class EvaluationOptions:
         video: Whether a bag's frames are drawn into an overlay video, which takes longest.
         masks: Folder of masks that the score map is scored with; multiclass only.
         mask_scale: How much larger than its own pixels the network sees each image for that, above 0.
+        results_bag: Whether the results are left as a bag, too, with each image copied or only said where it is; None
+            for no such bag.
 
     Raises:
         ConfigError: If they contradict each other, or a value is out of range; names the option.
@@ -88,12 +95,15 @@ class EvaluationOptions:
     video: bool = True
     masks: Path | None = None
     mask_scale: float = 1.0
+    results_bag: ImagesAs | None = None
 
     def __post_init__(self) -> None:
         if (self.bag is None) == (self.images is None):
             raise ConfigError("name either a bag (--bag) or a folder of images (--images)")
         if self.images is not None and self.topic:
             raise ConfigError("--topic belongs to --bag")
+        if self.images is not None and self.results_bag:
+            raise ConfigError("--results-bag belongs to --bag: images in a folder have no times")
         if self.images is not None and self.labels and not self.labels.endswith(".csv"):
             raise ConfigError(f"--labels {self.labels}: for --images name a CSV file of their paths and labels")
         try:
@@ -199,10 +209,13 @@ def _require_own(options: EvaluationOptions) -> None:
         if source is not None:
             require_outside(options.output, source)
     videos = (f"overlay{ending}" for ending in VIDEO_ENDINGS)
-    outputs = [options.output / name for name in ("report.json", "predictions.csv", "report.html", *videos)]
+    bags = (results_bag.FOLDER,) if options.results_bag else ()
+    outputs = [options.output / name for name in ("report.json", "predictions.csv", "report.html", *videos, *bags)]
     require_unused(outputs, options.output / "report.json", ("frames_per_second", "latency", "worst"))
     for path in outputs:
         require_other(path, [options.model, *([Path(options.labels)] if options.labels else [])])
+    if options.results_bag:
+        results_bag.require_replaceable(options.output / results_bag.FOLDER)
 
 
 def _open_frames(options: EvaluationOptions, spec: ModelSpec, stack: ExitStack) -> LabelledFrames:
@@ -221,7 +234,13 @@ def _evaluate(pipeline: Pipeline, frames: LabelledFrames, options: EvaluationOpt
     pictures = _pictures(replayed, pipeline.spec, options.top_k)
     for ending in VIDEO_ENDINGS:  # a video of an earlier run would not belong to this report
         (options.output / f"overlay{ending}").unlink(missing_ok=True)
+    results_bag.remove(options.output / results_bag.FOLDER)
     _write(report, replayed, pictures, options.output, tally)
+    if options.results_bag is not None:
+        try:
+            _write_results_bag(options.results_bag, frames, replayed.records, pipeline.spec, options)
+        except KeyboardInterrupt:
+            return Evaluation(report, interrupted=True)
     if options.video and options.bag is not None and not replayed.interrupted:
         try:
             video = write_video(frames, replayed.records, pipeline.spec, options.top_k, options.output)
@@ -330,6 +349,38 @@ def _write(
     write_text(
         folder / "report.html", render_html(report, replayed.records, pictures, tally.worst if tally else (), video)
     )
+
+
+def _write_results_bag(
+    images: ImagesAs,
+    frames: LabelledFrames,
+    records: Sequence[FrameRecord],
+    spec: ModelSpec,
+    options: EvaluationOptions,
+) -> None:
+    """Writes what became of the frames as a bag; Ctrl-C leaves a whole one of the frames so far."""
+    wanted = ResultsOptions(images, frames.path.resolve(), frames.topic, options.threshold, options.top_k)
+    with results_bag.ResultsBag(options.output / results_bag.FOLDER, spec, wanted) as bag:
+        made = in_order(bag.made, _evaluated(frames, records))
+        for frame, messages in tqdm(made, total=len(records), desc="results bag", unit="frame", disable=None):
+            bag.write(frame, messages)
+
+
+def _evaluated(frames: LabelledFrames, records: Sequence[FrameRecord]) -> Iterator[EvaluatedFrame]:
+    """Yields the frames of a bag, read once more, with what became of them."""
+    for frame, record in zip(frames, records, strict=False):
+        assert frame.recorded is not None
+        content = None if isinstance(frame.content, FrameError) else frame.content
+        yield EvaluatedFrame(
+            index=record.index,
+            image=frame.recorded,
+            content=content,
+            prediction=record.prediction,
+            answer=record.answer,
+            truth=record.truth,
+            is_right=record.is_right,
+            error=record.message,
+        )
 
 
 def _flag(option: str) -> str:
