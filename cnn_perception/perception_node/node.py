@@ -20,6 +20,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
 
+from cnn_perception import topic_names
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, PerceptionError
 from cnn_perception.lifecycle.bond import Bond, bond_of
 from cnn_perception.lifecycle.transitions import reported
@@ -72,7 +73,7 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
         # A steady clock, so that a simulation whose /clock stands still is diagnosed all the same.
         clock = Clock(clock_type=ClockType.STEADY_TIME)
         period_s = self.live.settings.diagnostics_period_s
-        topic = self.create_publisher(DiagnosticArray, "/diagnostics", result_qos())
+        topic = self.create_publisher(DiagnosticArray, topic_names.DIAGNOSTICS, result_qos())
         heartbeat = shutdown.expect("no diagnostics", period_s + process.STALL_S)
         group = MutuallyExclusiveCallbackGroup()
         self.create_timer(

@@ -15,6 +15,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 
+from cnn_perception import topic_names
 from cnn_perception.geometry.activation_place import ActivationPlace
 from cnn_perception.geometry.camera_model import CameraModel
 from cnn_perception.model.onnx_model import OnnxModel
@@ -144,8 +145,8 @@ class ResultPublishers(_Topics):
         self._add_result("raw_answer", answer_type, f"{task.topic}_raw", result_qos())
         self._add_result("embedding", Image, "embedding", result_qos())
         self._add_result("unit_activation", Image, "unit_activation", picture_qos())
-        self._add_result("overlay", Image, "activation/overlay", picture_qos())
-        self._add_result("overlay_jpeg", CompressedImage, "activation/overlay/compressed", picture_qos())
+        self._add_result("overlay", Image, topic_names.OVERLAY, picture_qos())
+        self._add_result("overlay_jpeg", CompressedImage, topic_names.OVERLAY_JPEG, picture_qos())
         if model.spec.activation is not None:
             self._add_result("activation", Image, "activation", result_qos())
             self._add_result("peak_ray", Vector3Stamped, "activation/peak_ray", result_qos())
