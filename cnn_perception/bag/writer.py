@@ -51,6 +51,10 @@ class BagWriter:
             self.abandon()
             raise
 
+    def set_custom_data(self, key: str, value: str) -> None:
+        """Adds to what stands in metadata.yaml once the bag is closed."""
+        self._writer.set_custom_data(key, value)
+
     def cost(self, topic: str, payload: bytes) -> int:
         """Returns a little more than the bytes that a message adds to the bag, those included that closing writes."""
         return len(payload) + MESSAGE_BYTES + (0 if topic in self._connections else TOPIC_BYTES)

@@ -45,6 +45,7 @@ RUNTIME: list[dict[str, set[str]]] = [
     },
     {"results_bag": set()},
     {"background": {"numpy", "cv2"}, "evaluation": {"numpy", "cv2", "tqdm"}},
+    {"black_box": set()},
     {
         "perception_node": ROS | {"numpy"},
         "camera_node": ROS | {"numpy", "cv2", "yaml"},
