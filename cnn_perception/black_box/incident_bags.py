@@ -50,6 +50,15 @@ class IncidentBags:
         self._incident: Incident | None = None
         self._writer: BagWriter | None = None
 
+    def prepare(self) -> None:
+        """Makes the folder and finds out whether it can be written, before there is anything to save."""
+        try:
+            self._settings.folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(self._settings.folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            self._note(_in_words(self._settings.folder, error))
+
     def write(self, incident: Incident, message: Kept) -> None:
         """Appends a message to the bag of its incident; the bag of another one is completed before."""
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -124,11 +124,16 @@ class InfoPublishers(_Topics):
 
 
 class ResultPublishers(_Topics):
-    """Every topic about the frames of one camera; which ones depends on the model."""
+    """Every topic about the frames of one camera; which ones depends on the model.
+
+    Attributes:
+        on_answer: Called with each answer that was published: its topic, and the message.
+    """
 
     def __init__(self, node: LifecycleNode, camera: str) -> None:
         """Begins without topics; they are under `~/` or, for a camera with a name, under `~/<camera>/`."""
         super().__init__(node)
+        self.on_answer: Callable[[str, Any], None] = lambda topic, message: None
         self._base = f"~/{camera}" if camera else "~"
         self._kinds: tuple[str | bool, ...] = ()
 
@@ -189,7 +194,9 @@ class ResultPublishers(_Topics):
         wanted = result.frame.wanted
         prediction = result.result.prediction
         if wanted.answer:
-            self._publish("answer", self._to_answer(header, result.answer, settings))
+            message = self._to_answer(header, result.answer, settings)
+            self._publish("answer", message)
+            self.on_answer(self.answer_topic, message)
         if wanted.raw_answer:
             self._publish("raw_answer", self._to_answer(header, prediction, settings))
         if wanted.activation and prediction.activation is not None:

@@ -244,10 +244,13 @@ def test_full_disk_is_said_costs_that_recording_only_and_leaves_what_was_written
 def test_folder_that_cannot_be_made_is_said_and_all_goes_on(tmp_path):
     (tmp_path / "file").write_text("")
     bench = Bench(tmp_path / "file" / "below")
+    said = f"{tmp_path}/file/below: cannot be written (Not a directory); check the folder and its permissions"
+    assert bench.warned.get(timeout=60.0) == said  # before there is anything to save
     bench.receive(0, 3)
     assert bench.trigger(0.35)
 
-    assert "cannot be written (Not a directory); check the folder" in bench.warned.get(timeout=60.0)
+    assert bench.warned.get(timeout=60.0) == said
+    assert bench.box.report().text == said
     assert bench.failed.empty()
     bench.box.close(10.0)
 
