@@ -69,7 +69,7 @@ class BatchStages:
         log: ThrottledLog,
         now_ns: Callable[[], int],
         viewers: Viewers[ViewedFrame, ViewMessages],
-        black_box: NodeBox | None,
+        black_box: NodeBox | None = None,
     ) -> None:
         """Wires the stages.
 

@@ -127,13 +127,13 @@ class ResultPublishers(_Topics):
     """Every topic about the frames of one camera; which ones depends on the model.
 
     Attributes:
-        on_answer: Called with each answer that was published: its topic, and the message.
+        on_answer: Called with each answer that was published: its topic, and the message; None for nobody.
     """
 
     def __init__(self, node: LifecycleNode, camera: str) -> None:
         """Begins without topics; they are under `~/` or, for a camera with a name, under `~/<camera>/`."""
         super().__init__(node)
-        self.on_answer: Callable[[str, Any], None] = lambda topic, message: None
+        self.on_answer: Callable[[str, Any], None] | None = None
         self._base = f"~/{camera}" if camera else "~"
         self._kinds: tuple[str | bool, ...] = ()
 
@@ -196,7 +196,8 @@ class ResultPublishers(_Topics):
         if wanted.answer:
             message = self._to_answer(header, result.answer, settings)
             self._publish("answer", message)
-            self.on_answer(self.answer_topic, message)
+            if self.on_answer is not None:
+                self.on_answer(self.answer_topic, message)
         if wanted.raw_answer:
             self._publish("raw_answer", self._to_answer(header, prediction, settings))
         if wanted.activation and prediction.activation is not None:
