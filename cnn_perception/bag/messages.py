@@ -22,6 +22,7 @@ from cnn_perception.bag.message_types import (
     TIME_TYPE,
     typestore,
 )
+from cnn_perception.image.jpeg_encoding import JPEG_FORMAT
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Messages:
     def jpeg(self, header: Any, content: bytes) -> Any:  # noqa: ANN401
         """Returns the bytes of a JPEG file of colours, as image_transport calls it."""
         data = np.frombuffer(content, np.uint8)
-        return self.of(COMPRESSED_IMAGE_TYPE, header=header, format="rgb8; jpeg compressed bgr8", data=data)
+        return self.of(COMPRESSED_IMAGE_TYPE, header=header, format=JPEG_FORMAT, data=data)
 
     def diagnostics(self, header: Any, statuses: Sequence[Status]) -> Any:  # noqa: ANN401
         """Returns diagnoses as one message."""

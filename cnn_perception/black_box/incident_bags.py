@@ -8,9 +8,9 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
+from cnn_perception.background.folder_space import size_bytes, why_not_written
 from cnn_perception.bag.message_types import typestore
 from cnn_perception.bag.writer import BagWriter, free_path
 from cnn_perception.black_box.incident import Incident
@@ -57,7 +57,7 @@ class IncidentBags:
             if not os.access(self._settings.folder, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except OSError as error:
-            self._note(_in_words(self._settings.folder, error))
+            self._note(why_not_written(self._settings.folder, error))
 
     def write(self, incident: Incident, message: Kept) -> None:
         """Appends a message to the bag of its incident; the bag of another one is completed before."""
@@ -70,7 +70,7 @@ class IncidentBags:
             else:
                 self._append(self._writer, message)
         except OSError as error:
-            self._give_up(_in_words(self._settings.folder, error))
+            self._give_up(why_not_written(self._settings.folder, error))
 
     def close(self) -> None:
         """Completes the bag, if there is one."""
@@ -84,7 +84,7 @@ class IncidentBags:
             writer.set_custom_data("causes", incident.causes)
             writer.close()
         except OSError as error:
-            self._note(_in_words(self._settings.folder, error))
+            self._note(why_not_written(self._settings.folder, error))
             return
         if writer.count:
             self.saved += 1
@@ -94,7 +94,7 @@ class IncidentBags:
     def _begin(self, incident: Incident) -> None:
         self._incident = incident
         self.problem = ""
-        self.folder_bytes = _size_bytes(self._settings.folder)
+        self.folder_bytes = size_bytes(self._settings.folder)
         self._writer = BagWriter(free_path(self._settings.folder, incident.name), self._types, {})
 
     def _append(self, writer: BagWriter, message: Kept) -> None:
@@ -122,19 +122,3 @@ class IncidentBags:
     def _note(self, problem: str) -> None:
         self.problem = problem
         self._warn(problem)
-
-
-def _in_words(folder: Path, error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{folder}: disk full; free some space"
-    return f"{folder}: cannot be written ({error.strerror or error}); check the folder and its permissions"
-
-
-def _size_bytes(folder: Path) -> int:
-    """Returns the size of all files below a folder, which need not exist."""
-    size = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with suppress(FileNotFoundError):  # somebody makes room at this moment
-                size += (Path(parent) / name).lstat().st_size
-    return size

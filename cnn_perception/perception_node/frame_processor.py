@@ -301,7 +301,9 @@ class FrameProcessor:
                 for camera in self._cameras:
                     camera.subscribe()
                 if self._black_box is not None:
-                    self._black_box.start([one for camera in self._cameras for one in camera.inputs])
+                    # two cameras of one topic are recorded once
+                    inputs = dict.fromkeys(one for camera in self._cameras for one in camera.inputs)
+                    self._black_box.start(list(inputs))
                 source = SubscriptionSet(self._node.context, self._cameras, self._live.settings.max_batch_size)
                 stages = self._stages
                 executor = StagedExecutor(source, stages.prepare, stages.infer, stages.deliver, self._on_failure)

@@ -227,7 +227,8 @@ class Settings:
     )
     black_box_dir: str = parameter(
         "",
-        "Where the seconds before and after something that should be looked at go, as bags; '' for nowhere.",
+        "Where the seconds before and after something that should be looked at go, as bags; '' for nowhere. Frames are "
+        "then answered even where nobody subscribes.",
         is_path=True,
         read_only=True,
     )

@@ -12,7 +12,7 @@ from cnn_perception.bag.decompression import ZstdError, unpacked_message
 from cnn_perception.bag.messages import Messages
 from cnn_perception.errors import FrameError
 from cnn_perception.geometry.activation_place import place_of
-from cnn_perception.image.jpeg_encoding import encode_jpeg
+from cnn_perception.image.jpeg_encoding import VIEWER_QUALITY, encode_jpeg
 from cnn_perception.image.messages import RgbImage, decode
 from cnn_perception.label_text import Truth, shown, text_of
 from cnn_perception.model.spec import ModelSpec
@@ -24,7 +24,6 @@ from cnn_perception.tasks.prediction import Prediction
 from cnn_perception.tasks.registry import task_of
 
 ImagesAs = Literal["copy", "reference"]
-_JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ class FrameMessages:
         found = [self._as(topic_names.below(topic_names.RESULTS, topic_names.ANNOTATIONS), annotations)]
         overlay = draw_overlay(image, prediction, self._spec.input, top_k=self._options.top_k)
         try:
-            content = encode_jpeg(overlay, _JPEG_QUALITY)
+            content = encode_jpeg(overlay, VIEWER_QUALITY)
         except FrameError:  # no JPEG is so large
             return found
         topic = topic_names.below(topic_names.RESULTS, topic_names.OVERLAY_JPEG)

@@ -22,6 +22,7 @@ from cnn_perception.black_box.black_box import BlackBox, BlackBoxReport
 from cnn_perception.black_box.ring import Kept
 from cnn_perception.black_box.settings import SERVICE, TOPIC, BlackBoxSettings
 from cnn_perception.black_box.watch import Watch
+from cnn_perception.errors import printable
 from cnn_perception.perception_node.diagnostics import CameraStatus
 from cnn_perception.ros.every_message import EveryMessage
 from cnn_perception.ros.process import CONTEXT_CLOSED
@@ -30,6 +31,8 @@ _CLOSE_S = 1.0
 """How long messages under way may take to be written when the node ends; a hanging disk does not hold it up longer."""
 _LATEST_S = 5.0
 """A message is not taken to have been received longer ago than this before it was taken: the clock was set."""
+_MOST_CHARACTERS = 200
+"""That are kept of what somebody on the graph gives as the reason."""
 
 
 class NodeBox:
@@ -110,7 +113,8 @@ class NodeBox:
 
     def save_for(self, text: str) -> None:
         """Saves the last seconds because a message was received, which says why."""
-        if not self._box.trigger(TOPIC, " ".join(text.split())[:200] or "asked for"):
+        said = printable(" ".join(text.split())[:_MOST_CHARACTERS])
+        if not self._box.trigger(TOPIC, said or "asked for"):
             self._node.get_logger().warning("black box: nothing is saved: the node is not active")
 
     def report(self) -> BlackBoxReport:
