@@ -31,6 +31,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
         (f"share/{NAME}/launch", files("launch/*")),
+        (f"share/{NAME}/launch/layouts", files("launch/layouts/*")),
         (f"share/{NAME}/security", files("security/*")),
         (f"share/{NAME}/models", files("models/README.md") + files("models/*.onnx")),
     ],

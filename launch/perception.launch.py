@@ -5,18 +5,24 @@ ros2 launch cnn_perception perception.launch.py model:=/path/model.onnx image:=/
 
 from pathlib import Path
 
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, Shutdown
 from launch.launch_context import LaunchContext
 from launch.launch_description import LaunchDescription
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from cnn_perception import topic_names
 from cnn_perception.ros import transport
 
 PARAMETERS = {"model": str, "image_transport": str, "use_sim_time": bool, "autostart": bool}
 """Arguments that are parameters of the node: one that is not given leaves what params_file says. Texts are told to be
 texts, or a file named 7 or true would arrive as a number or a bool."""
+
+LAYOUTS = Path(__file__).with_name("layouts")
+VIEWERS = {"foxglove": "foxglove_bridge", "rviz": "rviz2"}
+"""The package, and its program of the same name, by which each viewer sees the node."""
 
 ARGUMENTS = [
     DeclareLaunchArgument(
@@ -60,6 +66,13 @@ ARGUMENTS = [
         "respawn", default_value="false", choices=["true", "false"], description="start the node again when it ends"
     ),
     DeclareLaunchArgument("respawn_delay", default_value="2.0", description="seconds before it is started again"),
+    DeclareLaunchArgument(
+        "viewer",
+        default_value="none",
+        choices=["none", *VIEWERS],
+        description="what shows the answers: rviz opens RViz with the shipped layout; foxglove starts the bridge that "
+        "Foxglove connects to, and says where its layout is",
+    ),
     DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),
 ]
 
@@ -103,5 +116,39 @@ def make_node(context: LaunchContext) -> list[Node]:
     return [node]
 
 
+def make_viewer(context: LaunchContext) -> list[Node | LogInfo]:
+    """Returns the viewer, or a line that says how to install it; nothing where none is wanted."""
+    viewer = LaunchConfiguration("viewer").perform(context)
+    if viewer == "none":
+        return []
+    package = VIEWERS[viewer]
+    try:
+        get_package_prefix(package)
+    except PackageNotFoundError:
+        name = package.replace("_", "-")
+        return [LogInfo(msg=f"viewer:={viewer}: {package} is not installed: sudo apt install ros-$ROS_DISTRO-{name}")]
+    if viewer == "rviz":
+        return [_rviz(context)]
+    text = f"in Foxglove, open a connection to ws://HOST:8765 and import the layout {LAYOUTS / 'foxglove.json'}"
+    return [Node(package=package, executable=package, output="screen"), LogInfo(msg=text)]
+
+
+def _rviz(context: LaunchContext) -> Node:
+    """Returns RViz with the shipped layout, whose topics are remapped to those of the node."""
+    parts = (LaunchConfiguration(name).perform(context).strip("/") for name in ("namespace", "name"))
+    node = "/" + "/".join(part for part in parts if part)
+    overlay = topic_names.below(topic_names.NODE, topic_names.OVERLAY)
+    return Node(
+        package="rviz2",
+        executable="rviz2",
+        arguments=["-d", str(LAYOUTS / "perception.rviz")],
+        remappings=[
+            (overlay, topic_names.below(node, topic_names.OVERLAY)),
+            (topic_names.IMAGE, LaunchConfiguration("image")),
+        ],
+        output="screen",
+    )
+
+
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=make_node)])
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=make_node), OpaqueFunction(function=make_viewer)])

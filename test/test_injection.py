@@ -31,6 +31,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from ros import Participant, new_domain, participant
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 from tiny_model import write_models
 from vision_msgs.msg import Classification, ObjectHypothesis
@@ -60,6 +61,7 @@ COVERED = {
         "perception_node: draw the overlay",
         "perception_node: find neighbours",
         "perception_node: unit activation",
+        "perception_node: black box, write",
     ],
     "camera_node/node.py: heartbeat.only_within(self._publish)": ["camera_node: timer, read a frame"],
     "follow_node/node.py: heartbeat.after(self._on_timer)": ["follow_node: timer"],
@@ -75,6 +77,8 @@ COVERED = {
     "perception_node/active_model.py: self._on_hang": [],
     "perception_node/node.py: self._set_enabled": ["perception_node: service set_enabled"],
     "perception_node/node.py: self._reload_model": ["perception_node: service reload_model"],
+    "perception_node/node.py: self._save_black_box": ["perception_node: service save_black_box"],
+    "perception_node/node.py: self._on_black_box_trigger": ["perception_node: subscription black_box_trigger"],
     "perception_node/node.py: self._check_parameters": ["perception_node: on-set parameter callback"],
     "perception_node/node.py: self._apply_parameters": ["perception_node: post-set parameter callback"],
     "perception_node/node.py: on_configure": ["perception_node: configure"],
@@ -87,6 +91,7 @@ COVERED = {
         "perception_node: infer",
         "perception_node: publish answer",
     ],
+    "ros/every_message.py: self._run": ["perception_node: black box, take"],
     "ros/latest_subscription.py: choose": ["perception_node: activate"],  # it runs within
     "ros/latest_subscription.py: lambda _: None": [],  # never called: the executor does not see it
     "ros/process.py: supervise": ["perception_node: supervisor"],
@@ -130,6 +135,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, ob
     model, shadow = write_models(folder)
     cv2.imwrite(str(folder / "0.png"), np.zeros((48, 80, 3), np.uint8))
     recorder = {"record_folder": folder / "unsure", "record_margin": 1.0, "record_max_rate_hz": 1000.0}
+    recorder |= {"black_box_dir": folder / "box"}
     perceiving = {"model": model, "shadow_model": shadow, "diagnostics_period_s": 0.1, "intra_op_threads": 1}
     return {
         "perception_node": perceiving | recorder,
@@ -153,11 +159,11 @@ def registered(path: Path) -> Iterator[str]:
 
 def test_everything_that_the_nodes_register_has_a_point():
     package = ROOT / "cnn_perception"
-    folders = ("ros", "background", "perception_node", "camera_node", "follow_node")
+    folders = ("ros", "background", "black_box", "perception_node", "camera_node", "follow_node")
     found = {
         f"{path.relative_to(package)}: {what}"
         for folder in folders
-        for path in (package / folder).glob("*.py")
+        for path in (package / folder).rglob("*.py")
         for what in registered(path)
     }
     assert found == set(COVERED)
@@ -245,6 +251,16 @@ class Peer:
 
     def reload_model(self) -> None:
         self._ask(Trigger, "reload_model", Trigger.Request())
+
+    def save_black_box(self) -> None:
+        self._ask(Trigger, "save_black_box", Trigger.Request())
+
+    def black_box_trigger(self) -> None:
+        self._publish(f"{self._node}/black_box_trigger", String(data="as planned"))
+
+    def black_box(self) -> None:
+        self.frames()
+        self.black_box_trigger()
 
     def get_parameter(self) -> None:
         self._ask(GetParameters, "get_parameters", GetParameters.Request(names=["use_sim_time"]))

@@ -7,32 +7,18 @@ own and flushed: a kill leaves a bag without an index, but with every frame befo
 
 from __future__ import annotations
 
-import shutil
-from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rosbags.interfaces import Connection
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.rosbag2.storage_mcap import McapWriter
 
-from cnn_perception.background.selection import Origin, UnsureFrame
-from cnn_perception.bag.message_types import (
-    CLASSIFICATION_TYPE,
-    COMPRESSED_IMAGE_TYPE,
-    HYPOTHESIS_TYPE,
-    IMAGE_TYPE,
-    typestore,
-)
+from cnn_perception.background.selection import UnsureFrame
+from cnn_perception.bag.message_types import COMPRESSED_IMAGE_TYPE, IMAGE_TYPE
+from cnn_perception.bag.messages import Messages
+from cnn_perception.bag.writer import BagWriter, free_path
 from cnn_perception.image.messages import EncodedFile
 from cnn_perception.model.spec import UNKNOWN
-
-_TOPIC_BYTES = 4096
-_FRAME_BYTES = 512
-"""A little more than a bag needs for a topic (its type's definition and its metadata, both twice), and for a frame
-beside its two messages (the chunk's record and its index)."""
 
 
 class RecordedBag:
@@ -47,10 +33,8 @@ class RecordedBag:
         """
         self._folder = folder
         self._sha256 = sha256
-        self._types = typestore()
-        self._writer: Writer | None = None
-        self._connections: dict[str, Connection] = {}
-        self._is_empty = True
+        self._messages = Messages()
+        self._writer: BagWriter | None = None
 
     def write(self, frame: UnsureFrame, room_bytes: int) -> int:
         """Writes an image and its classification.
@@ -66,20 +50,17 @@ class RecordedBag:
             OSError: If the disk is full or the folder cannot be written; the next call begins another bag.
         """
         topic = frame.origin.topic
-        messages = {topic: self._image(frame), f"{topic}/classification": self._classification(frame)}
-        payloads = {name: self._types.serialize_cdr(m, m.__msgtype__) for name, m in messages.items()}
-        added = [name for name in messages if name not in self._connections]
-        size = sum(map(len, payloads.values())) + _FRAME_BYTES + len(added) * _TOPIC_BYTES
-        if size > room_bytes:
-            return 0
+        header = self._messages.header(frame.origin.stamp_ns, frame.origin.frame_id)
+        messages = {topic: self._image(frame, header), f"{topic}/classification": self._classification(frame, header)}
+        payloads = {name: self._messages.serialized(message) for name, message in messages.items()}
         try:
-            writer = self._writer or self._open()
-            for name in added:
-                self._connections[name] = writer.add_connection(name, messages[name].__msgtype__, typestore=self._types)
+            writer = self._writer or self._begin()
+            size = sum(writer.cost(name, payload) for name, payload in payloads.items())
+            if size > room_bytes:
+                return 0
             for name, payload in payloads.items():
-                writer.write(self._connections[name], frame.received_ns, payload)
-            _flush(writer)
-            self._is_empty = False
+                writer.write(name, messages[name].__msgtype__, frame.received_ns, payload)
+            writer.flush()
         except OSError:
             self._abandon()
             raise
@@ -93,43 +74,27 @@ class RecordedBag:
         """
         writer = self._writer
         self._writer = None
-        self._connections = {}
         if writer is not None:
             writer.close()
 
-    def _open(self) -> Writer:
+    def _begin(self) -> BagWriter:
         name = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}_{self._sha256[:12]}"
-        path = _free_path(self._folder, name)
-        self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
-        self._writer.set_custom_data("model", self._sha256)
-        self._is_empty = True
-        self._writer.open()
+        path = free_path(self._folder, name)
+        self._writer = BagWriter(path, self._messages.types, {"model": self._sha256})
         return self._writer
 
     def _abandon(self) -> None:
-        """Leaves the bag as a kill would; one without a frame is removed."""
-        writer = self._writer
+        if self._writer is not None:
+            self._writer.abandon()
         self._writer = None
-        self._connections = {}
-        if writer is None:
-            return
-        with suppress(OSError):  # what could not be written cannot be flushed either
-            writer.abort()
-        if self._is_empty:
-            shutil.rmtree(writer.path, ignore_errors=True)
 
-    def _header(self, origin: Origin) -> Any:  # noqa: ANN401 rosbags makes its classes at run time
-        seconds, nanoseconds = divmod(origin.stamp_ns, 10**9)
-        stamp = self._types.types["builtin_interfaces/msg/Time"](sec=seconds, nanosec=nanoseconds)
-        return self._types.types["std_msgs/msg/Header"](stamp=stamp, frame_id=origin.frame_id)
-
-    def _image(self, frame: UnsureFrame) -> Any:  # noqa: ANN401
-        header = self._header(frame.origin)
+    def _image(self, frame: UnsureFrame, header: Any) -> Any:  # noqa: ANN401 rosbags makes its classes at run time
         encoded = frame.encoded
         data = np.frombuffer(encoded.data, np.uint8)
         if isinstance(encoded, EncodedFile):
-            return self._types.types[COMPRESSED_IMAGE_TYPE](header=header, format=encoded.format, data=data)
-        return self._types.types[IMAGE_TYPE](
+            return self._messages.of(COMPRESSED_IMAGE_TYPE, header=header, format=encoded.format, data=data)
+        return self._messages.of(
+            IMAGE_TYPE,
             header=header,
             height=encoded.height,
             width=encoded.width,
@@ -139,28 +104,7 @@ class RecordedBag:
             data=data,
         )
 
-    def _classification(self, frame: UnsureFrame) -> Any:  # noqa: ANN401
+    def _classification(self, frame: UnsureFrame, header: Any) -> Any:  # noqa: ANN401
         prediction = frame.prediction
-        hypothesis = self._types.types[HYPOTHESIS_TYPE]
         scores = sorted(zip(prediction.class_names, prediction.scores.tolist(), strict=True), key=lambda pair: -pair[1])
-        answers = [(UNKNOWN, 1.0), *scores] if prediction.unknown else scores
-        results = [hypothesis(class_id=name, score=score) for name, score in answers]
-        return self._types.types[CLASSIFICATION_TYPE](header=self._header(frame.origin), results=results)
-
-
-def _free_path(folder: Path, name: str) -> Path:
-    """Returns a path of that name, with a number from 2 added where there is one already."""
-    path = folder / name
-    number = 1
-    while path.exists():
-        number += 1
-        path = folder / f"{name}-{number}"
-    return path
-
-
-def _flush(writer: Writer) -> None:
-    """Hands what was written to the system, so that a kill loses none of it; rosbags collects a megabyte."""
-    storage = writer.storage
-    assert isinstance(storage, McapWriter)
-    storage.close_chunk()
-    storage.bio.flush()
+        return self._messages.classification(header, [(UNKNOWN, 1.0), *scores] if prediction.unknown else scores)

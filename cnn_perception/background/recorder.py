@@ -5,15 +5,13 @@ Nothing is ever deleted: where the folder is full recording pauses, and goes on 
 
 from __future__ import annotations
 
-import errno
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
+from cnn_perception.background.folder_space import size_bytes, why_not_written
 from cnn_perception.background.folder_store import RecordedFolder
 from cnn_perception.background.selection import Origin, RecorderSettings, UnsureFrame, reason
 from cnn_perception.background.worker import BackgroundWorker
@@ -154,10 +152,10 @@ class Recorder:
             return
         try:
             if self._folder_bytes is None:
-                self._folder_bytes = _size_bytes(self._settings.folder)
+                self._folder_bytes = size_bytes(self._settings.folder)
             written = self._store.write(frame, self._max_bytes - self._folder_bytes)
         except OSError as error:
-            self._pause(self._in_words(error), now_s)
+            self._pause(why_not_written(self._settings.folder, error), now_s)
             return
         except FrameError:
             self._lost["size"] += 1
@@ -183,13 +181,7 @@ class Recorder:
         try:
             self._store.close()
         except OSError as error:
-            self._on_pause(self._in_words(error))
-
-    def _in_words(self, error: OSError) -> str:
-        folder = self._settings.folder
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return f"{folder}: disk full; free some space"
-        return f"{folder}: cannot be written ({error.strerror or error}); check the folder and its permissions"
+            self._on_pause(why_not_written(self._settings.folder, error))
 
 
 def _store(settings: RecorderSettings, spec: ModelSpec, sha256: str) -> Store:
@@ -199,13 +191,3 @@ def _store(settings: RecorderSettings, spec: ModelSpec, sha256: str) -> Store:
     from cnn_perception.background.bag_store import RecordedBag  # rosbags takes a quarter of a second to load
 
     return RecordedBag(settings.folder, sha256)
-
-
-def _size_bytes(folder: Path) -> int:
-    """Returns the size of all files below a folder, which need not exist."""
-    size = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with suppress(FileNotFoundError):  # somebody makes room at this moment
-                size += (Path(parent) / name).lstat().st_size
-    return size

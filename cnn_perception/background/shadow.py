@@ -122,6 +122,12 @@ class Shadow:
         """
         return self._worker.offer(camera, _AnsweredFrame(image, prediction, camera, stamp_ns))
 
+    @property
+    def disputes(self) -> tuple[int, str]:
+        """How many frames were answered otherwise so far, and the latest of them in words; may be read anywhere."""
+        with self._lock:
+            return self._disagreed, self._latest[-1] if self._latest else ""
+
     def report(self) -> ShadowReport:
         """Returns the comparison so far; may be called from any thread."""
         failure = self._worker.failure

@@ -12,6 +12,17 @@ CLASSIFICATION_TYPE = "vision_msgs/msg/Classification"
 HYPOTHESIS_TYPE = "vision_msgs/msg/ObjectHypothesis"
 STRING_TYPE = "std_msgs/msg/String"
 JOINT_STATE_TYPE = "sensor_msgs/msg/JointState"
+TIME_TYPE = "builtin_interfaces/msg/Time"
+HEADER_TYPE = "std_msgs/msg/Header"
+DIAGNOSTICS_TYPE = "diagnostic_msgs/msg/DiagnosticArray"
+STATUS_TYPE = "diagnostic_msgs/msg/DiagnosticStatus"
+KEY_VALUE_TYPE = "diagnostic_msgs/msg/KeyValue"
+ANNOTATIONS_TYPE = "foxglove_msgs/msg/ImageAnnotations"
+CIRCLE_TYPE = "foxglove_msgs/msg/CircleAnnotation"
+POINTS_TYPE = "foxglove_msgs/msg/PointsAnnotation"
+TEXT_TYPE = "foxglove_msgs/msg/TextAnnotation"
+POINT_TYPE = "foxglove_msgs/msg/Point2"
+COLOR_TYPE = "foxglove_msgs/msg/Color"
 
 IMAGE_TYPES = (IMAGE_TYPE, COMPRESSED_IMAGE_TYPE)
 LABEL_TYPES = (STRING_TYPE, CLASSIFICATION_TYPE)
@@ -25,11 +36,26 @@ _VISION_MSGS = {
 }
 """Field definitions of vision_msgs 4.1, which the type store lacks."""
 
+LINE_LOOP = 2
+"""`type` of a PointsAnnotation that is drawn as a closed line."""
+_FOXGLOVE_MSGS = {
+    POINT_TYPE: "float64 x\nfloat64 y\n",
+    COLOR_TYPE: "float64 r\nfloat64 g\nfloat64 b\nfloat64 a\n",
+    CIRCLE_TYPE: "builtin_interfaces/Time timestamp\nPoint2 position\nfloat64 diameter\nfloat64 thickness\n"
+    "Color fill_color\nColor outline_color\n",
+    POINTS_TYPE: f"builtin_interfaces/Time timestamp\nuint8 LINE_LOOP={LINE_LOOP}\nuint8 type\nPoint2[] points\n"
+    "Color outline_color\nColor[] outline_colors\nColor fill_color\nfloat64 thickness\n",
+    TEXT_TYPE: "builtin_interfaces/Time timestamp\nPoint2 position\nstring text\nfloat64 font_size\n"
+    "Color text_color\nColor background_color\n",
+    ANNOTATIONS_TYPE: "CircleAnnotation[] circles\nPointsAnnotation[] points\nTextAnnotation[] texts\n",
+}
+"""Field definitions of foxglove_msgs 3, which later versions only add to; Foxglove finds fields by their names."""
+
 
 def typestore() -> Typestore:
-    """Returns the message types of ROS 2 with the two of vision_msgs that a classification needs."""
+    """Returns the message types of ROS 2 with those of vision_msgs and foxglove_msgs that are read or written."""
     types = get_typestore(Stores.LATEST)
-    for name, definition in _VISION_MSGS.items():
+    for name, definition in (_VISION_MSGS | _FOXGLOVE_MSGS).items():
         types.register(get_types_from_msg(definition, name))
     return types
 

@@ -58,11 +58,17 @@ class StampedImage:
         stamp_ns: The header's stamp, nanoseconds; 0 where the message cannot be read.
         log_time_ns: When the recorder received it, nanoseconds.
         frame: The image, or why its message cannot be read.
+        frame_id: Of the header; empty where the message cannot be read.
+        type: Of the message.
+        payload: The serialised message as the bag has it, compressed by itself or not.
     """
 
     stamp_ns: int
     log_time_ns: int
     frame: EncodedImage | EncodedFile | FrameError
+    frame_id: str = ""
+    type: str = ""
+    payload: bytes = b""
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,9 +192,11 @@ class Bag:
                 message = self._message(payload, kind)
                 frame = encoded_from_message(message)
             except FrameError as error:
-                yield StampedImage(0, log_time_ns, error)
+                yield StampedImage(0, log_time_ns, error, type=kind, payload=payload)
             else:
-                yield StampedImage(nanoseconds(message.header.stamp), log_time_ns, frame)
+                header = message.header
+                stamp_ns = nanoseconds(header.stamp)
+                yield StampedImage(stamp_ns, log_time_ns, frame, str(header.frame_id), kind, payload)
 
     def recorded(self, name: str, types: Sequence[str]) -> Iterator[Recorded]:
         """Yields every message of some types with a header on a topic, as it is; in the order of `images`.

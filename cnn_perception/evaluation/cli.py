@@ -27,6 +27,8 @@ from cnn_perception.image import listing
 from cnn_perception.label_text import SEPARATOR, UNLABELLED
 from cnn_perception.masks import scores as mask_scores
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS
+from cnn_perception.results_bag.frame_messages import ImagesAs
+from cnn_perception.results_bag.results_bag import FOLDER as RESULTS_FOLDER
 
 
 class _Once(argparse.Action):
@@ -165,6 +167,13 @@ def _parser() -> argparse.ArgumentParser:
         default="pass",
         help="what to do where a larger loss is neither proven nor ruled out (default: %(default)s)",
     )
+    parser.add_argument(
+        "--results-bag",
+        choices=get_args(ImagesAs),
+        help=f"leave the results as a rosbag2 (mcap) in OUTPUT/{RESULTS_FOLDER}, too, for Foxglove, RViz and ros2 bag "
+        "play: answers, overlays, annotations, truth and diagnostics at the images' times, with the images copied as "
+        "they were recorded, or only with where each is (reference)",
+    )
     as_robot.add_options(parser)
     return parser
 
@@ -193,4 +202,6 @@ def _summary(report: Report, folder: Path) -> str:
     if report.latency:
         lines.append(f"latency    p50 {report.latency['total'].p50_ms:.1f} ms, one frame at a time")
     lines.append(f"report     {folder / 'report.html'}")
+    if (folder / RESULTS_FOLDER).is_dir():
+        lines.append(f"results    {folder / RESULTS_FOLDER}")
     return "\n".join(map(printable, lines))

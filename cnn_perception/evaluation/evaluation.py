@@ -7,12 +7,14 @@ made after the model has seen everything, so that they do not slow it down.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
+
+from tqdm import tqdm
 
 from cnn_perception.bag.reader import Bag
 from cnn_perception.comparison.baseline import Baseline, Witness, open_baseline, sources_of
@@ -31,10 +33,10 @@ from cnn_perception.errors import (
     ConfigError,
     FrameError,
 )
-from cnn_perception.evaluation.frame_record import predictions_csv
+from cnn_perception.evaluation.frame_record import FrameRecord, predictions_csv
 from cnn_perception.evaluation.labelled_frames import LabelledFrames, frames_of_bag, frames_of_folder, overridden
 from cnn_perception.evaluation.page import Picture, render_html
-from cnn_perception.evaluation.replay import ReplayedFrames, measure_latency, replay, replay_masks
+from cnn_perception.evaluation.replay import ReplayedFrames, in_order, measure_latency, replay, replay_masks
 from cnn_perception.evaluation.report_record import ModelRecord, Report, Target, worst_frame, write_text
 from cnn_perception.evaluation.scores import never_right, score
 from cnn_perception.evaluation.video import VIDEO_ENDINGS, draw_record, write_video
@@ -46,6 +48,9 @@ from cnn_perception.metrics import Latency
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS, OnnxModel, SessionOptions
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.pipeline.pipeline import Pipeline
+from cnn_perception.results_bag import results_bag
+from cnn_perception.results_bag.evaluated_frame import EvaluatedFrame
+from cnn_perception.results_bag.frame_messages import ImagesAs, ResultsOptions
 from cnn_perception.tasks.multiclass import KEPT_CLASSES
 from cnn_perception.tasks.registry import GATES, TASKS, task_of
 from cnn_perception.tasks.rules import FrameCounts, Gate
@@ -77,6 +82,8 @@ class EvaluationOptions:
         baseline: What the model is compared with: report.json of an earlier evaluation, its folder, or a model file.
         max_loss: The loss that is allowed beside it, in points: hundredths of right answers, or of its mean error.
         on_doubt: Whether a model passes of which a larger loss is neither proven nor ruled out.
+        results_bag: Whether the results are left as a bag, too, with each image copied or only said where it is; None
+            for no such bag.
 
     Raises:
         ConfigError: If they contradict each other, or a value is out of range; names the option.
@@ -103,12 +110,15 @@ class EvaluationOptions:
     baseline: Path | None = None
     max_loss: float = 0.0
     on_doubt: Doubt = "pass"
+    results_bag: ImagesAs | None = None
 
     def __post_init__(self) -> None:
         if (self.bag is None) == (self.images is None):
             raise ConfigError("name either a bag (--bag) or a folder of images (--images)")
         if self.images is not None and self.topic:
             raise ConfigError("--topic belongs to --bag")
+        if self.images is not None and self.results_bag:
+            raise ConfigError("--results-bag belongs to --bag: images in a folder have no times")
         if self.images is not None and self.labels and not self.labels.endswith(".csv"):
             raise ConfigError(f"--labels {self.labels}: for --images name a CSV file of their paths and labels")
         try:
@@ -226,12 +236,15 @@ def _require_own(options: EvaluationOptions) -> None:
             require_outside(options.output, source)
     videos = (f"overlay{ending}" for ending in VIDEO_ENDINGS)
     compared = comparison_files.NAMES if options.baseline else ()
-    names = ("report.json", "predictions.csv", "report.html", *videos, *compared)
+    bags = (results_bag.FOLDER,) if options.results_bag else ()
+    names = ("report.json", "predictions.csv", "report.html", *videos, *compared, *bags)
     outputs = [options.output / name for name in names]
     require_unused(outputs, options.output / "report.json", ("frames_per_second", "latency", "worst"))
     for path in outputs:
         read = [options.model, *([Path(options.labels)] if options.labels else [])]
         require_other(path, [*read, *(sources_of(options.baseline) if options.baseline else ())])
+    if options.results_bag:
+        results_bag.require_replaceable(options.output / results_bag.FOLDER)
 
 
 def _open_baseline(pipeline: Pipeline, options: EvaluationOptions) -> Baseline | None:
@@ -261,7 +274,13 @@ def _evaluate(
     for ending in VIDEO_ENDINGS:  # a video of an earlier run would not belong to this report
         (options.output / f"overlay{ending}").unlink(missing_ok=True)
     _remove_comparison(options.output)
+    results_bag.remove(options.output / results_bag.FOLDER)
     _write(report, replayed, pictures, options.output, tally)
+    if options.results_bag is not None:
+        try:
+            _write_results_bag(options.results_bag, frames, replayed.records, pipeline.spec, options)
+        except KeyboardInterrupt:
+            return Evaluation(report, interrupted=True)
     if options.video and options.bag is not None and not replayed.interrupted:
         try:
             video = write_video(frames, replayed.records, pipeline.spec, options.top_k, options.output)
@@ -402,6 +421,38 @@ def _write(
     write_text(
         folder / "report.html", render_html(report, replayed.records, pictures, tally.worst if tally else (), video)
     )
+
+
+def _write_results_bag(
+    images: ImagesAs,
+    frames: LabelledFrames,
+    records: Sequence[FrameRecord],
+    spec: ModelSpec,
+    options: EvaluationOptions,
+) -> None:
+    """Writes what became of the frames as a bag; Ctrl-C leaves a whole one of the frames so far."""
+    wanted = ResultsOptions(images, frames.path.resolve(), frames.topic, options.threshold, options.top_k)
+    with results_bag.ResultsBag(options.output / results_bag.FOLDER, spec, wanted) as bag:
+        made = in_order(bag.made, _evaluated(frames, records))
+        for frame, messages in tqdm(made, total=len(records), desc="results bag", unit="frame", disable=None):
+            bag.write(frame, messages)
+
+
+def _evaluated(frames: LabelledFrames, records: Sequence[FrameRecord]) -> Iterator[EvaluatedFrame]:
+    """Yields the frames of a bag, read once more, with what became of them."""
+    for frame, record in zip(frames, records, strict=False):
+        assert frame.recorded is not None
+        content = None if isinstance(frame.content, FrameError) else frame.content
+        yield EvaluatedFrame(
+            index=record.index,
+            image=frame.recorded,
+            content=content,
+            prediction=record.prediction,
+            answer=record.answer,
+            truth=record.truth,
+            is_right=record.is_right,
+            error=record.message,
+        )
 
 
 def _flag(option: str) -> str:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from cnn_perception.bag.reader import Bag
+from cnn_perception.bag.reader import Bag, StampedImage
 from cnn_perception.errors import ConfigError, DataError, FrameError, one_line
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.labels import (
@@ -41,10 +41,17 @@ _OUTSIDE = "images outside class folders, of which no class is known"
 
 @dataclass(frozen=True, eq=False)
 class LabelledFrame:
-    """A frame with what is known of it; its content may be the reason why there is no image."""
+    """A frame with what is known of it; its content may be the reason why there is no image.
+
+    Attributes:
+        record: The frame and what became of it.
+        content: Its image, or why there is none.
+        recorded: The bag's message, where the frame was just read from a bag.
+    """
 
     record: FrameRecord
     content: EncodedImage | EncodedFile | FrameError
+    recorded: StampedImage | None = None
 
 
 def _none_unused(_records: Sequence[FrameRecord]) -> list[str]:
@@ -100,7 +107,7 @@ def overridden(frames: LabelledFrames, overrides: Overrides) -> LabelledFrames:
             if isinstance(frame.content, FrameError):
                 yield frame
             else:
-                yield LabelledFrame(frame.record, frame.content.overridden(overrides))
+                yield dataclasses.replace(frame, content=frame.content.overridden(overrides))
 
     return frames if overrides == AS_SENT else dataclasses.replace(frames, read=read)
 
@@ -131,7 +138,7 @@ def frames_of_bag(
             stamp_ns = image.stamp_ns or image.log_time_ns  # of a message that cannot be read only this is known
             truth = known.truth.at(stamp_ns if known.is_stamped else since_zero_ns) if known.truth else None
             record = FrameRecord(index, "", image.stamp_ns, since_zero_ns / 1e9, truth, received_ns=image.log_time_ns)
-            yield LabelledFrame(record, image.frame)
+            yield LabelledFrame(record, image.frame, image)
 
     def unused_labels(records: Sequence[FrameRecord]) -> list[str]:
         return _unused_intervals(known.truth, records, labels) if labels.endswith(".csv") else []

@@ -11,6 +11,10 @@ from cnn_perception.image.decoded import RgbImage
 
 _LARGEST_JPEG_SIDE, _LARGEST_PNG_SIDE = 65_500, 1_000_000
 """What libjpeg (JPEG_MAX_DIMENSION) and libpng (PNG_USER_WIDTH_MAX) write; OpenCV answers more in several ways."""
+VIEWER_QUALITY = 90
+"""Of pictures that are looked at while they are sent or played."""
+JPEG_FORMAT = "rgb8; jpeg compressed bgr8"
+"""How image_transport calls a JPEG of an rgb8 image in a sensor_msgs/CompressedImage."""
 _FAST_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 
 

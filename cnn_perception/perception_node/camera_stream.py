@@ -9,7 +9,7 @@ from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import ReliabilityPolicy
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from cnn_perception.errors import FrameError, PerceptionError
 from cnn_perception.geometry.camera_model import CameraModel
@@ -153,6 +153,12 @@ class CameraStream:
             self._subscriptions.images.destroy()
             self._subscriptions.camera_info.destroy()
             self._subscriptions = None
+
+    @property
+    def inputs(self) -> list[tuple[type[Any], str]]:
+        """(message class, fully qualified name) of what it listens to; there while the node is active."""
+        subscribed = self._subscribed
+        return [(subscribed.images.kind, self.topic), (CameraInfo, subscribed.camera_info.topic)]
 
     # ---- frames
 

@@ -15,6 +15,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from cnn_perception.background.recorder import Recorder
 from cnn_perception.background.shadow import Shadow
 from cnn_perception.background.viewers import ViewersReport
+from cnn_perception.black_box.black_box import BlackBoxReport
 from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.perception_node.active_model import ActiveModel
 from cnn_perception.stream.drift import DriftReport
@@ -76,6 +77,7 @@ def to_array(
     namesakes: str = "",
     viewers: ViewersReport | None = None,
     refusal: str = "",
+    black_box: BlackBoxReport | None = None,
 ) -> DiagnosticArray:
     """Returns all statuses.
 
@@ -89,6 +91,7 @@ def to_array(
         namesakes: That there are other nodes of this name, see `topics.namesakes`; empty if there are none.
         viewers: What viewers got.
         refusal: Why the node is not in the state that was asked for; empty where it is.
+        black_box: What it holds and has done; None where there is none.
     """
     statuses = [_camera_status(node, one, refusal) for one in cameras]
     statuses.append(_model_status(node, model, load_under_way, refusal))
@@ -99,6 +102,8 @@ def to_array(
         statuses.append(_shadow_status(node, model.shadow))
     if model is not None and model.recorder is not None:
         statuses.append(_recorder_status(node, model.recorder))
+    if black_box is not None:
+        statuses.append(_black_box_status(node, black_box))
     array = DiagnosticArray(status=statuses)
     array.header.stamp = stamp
     return array
@@ -210,6 +215,13 @@ def _recorder_status(node: str, recorder: Recorder) -> DiagnosticStatus:
     if report.is_broken:
         level = DiagnosticStatus.ERROR
     return _status(level, f"{node}: recorder", report.problem or f"{report.recorded} kept", node, report.values())
+
+
+def _black_box_status(node: str, report: BlackBoxReport) -> DiagnosticStatus:
+    level = DiagnosticStatus.WARN if report.problem or report.is_cut else DiagnosticStatus.OK
+    if report.is_broken:
+        level = DiagnosticStatus.ERROR
+    return _status(level, f"{node}: black box", report.text, node, report.values())
 
 
 def _viewers_status(node: str, report: ViewersReport) -> DiagnosticStatus:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from cnn_perception.background.viewers import Viewers
 from cnn_perception.errors import ConfigError, FrameError, PerceptionError
 from cnn_perception.perception_node import diagnostics
 from cnn_perception.perception_node.active_model import ActiveModel, ModelOwner
+from cnn_perception.perception_node.black_box.node_box import NodeBox
 from cnn_perception.perception_node.camera_stream import NEWS_S, CameraStream
 from cnn_perception.perception_node.frame_stages import (
     NEIGHBOURS,
@@ -67,6 +69,7 @@ class BatchStages:
         log: ThrottledLog,
         now_ns: Callable[[], int],
         viewers: Viewers[ViewedFrame, ViewMessages],
+        black_box: NodeBox | None = None,
     ) -> None:
         """Wires the stages.
 
@@ -77,7 +80,9 @@ class BatchStages:
             log: Is told of defects that cost one frame.
             now_ns: The node's clock, nanoseconds.
             viewers: Get every frame whose answer has left.
+            black_box: Is told of every answer; None for none.
         """
+        self._black_box = black_box
         self._cameras = {camera.name: camera for camera in cameras}
         self._viewers = viewers
         self._models = models
@@ -122,6 +127,8 @@ class BatchStages:
             return verdict
         camera.note_stamp(verdict)
         wanted = camera.outputs.wanted()
+        if self._black_box is not None:
+            wanted = dataclasses.replace(wanted, answer=True)
         if not self._live.enabled or not (wanted.anything or model.is_watched):
             return None
         has_age = verdict.age_s is not None
@@ -156,6 +163,8 @@ class BatchStages:
         viewed = camera.publish(result, settings)
         ended_s = time.perf_counter()
         frame.model.offer(frame.encoded, inferred.result.image, inferred.result.prediction, frame.origin)
+        if self._black_box is not None:
+            self._black_box.note_answer(camera.topic, result.answer.unknown, frame.model.shadow)
         self._viewers.offer(frame.wanted.views, camera.name, viewed)
         camera.note_answer(result, (began_s, ended_s), self._now_ns())
 
@@ -223,6 +232,7 @@ class FrameProcessor:
         live: LiveSettings,
         log: ThrottledLog,
         on_failure: Callable[[BaseException], None],
+        black_box: NodeBox | None = None,
     ) -> None:
         """Begins without topics and threads.
 
@@ -233,15 +243,20 @@ class FrameProcessor:
             live: The parameters in force.
             log: Is told of defects that cost one frame.
             on_failure: Called in one of the threads with the defect that ends it.
+            black_box: Is given what comes and what is answered; None for none.
         """
         self._node = node
+        self._black_box = black_box
         self._cameras = cameras
         self._models = models
         self._live = live
         self._log = log
         self._on_failure = on_failure
         self._viewers = Viewers(CameraViews(cameras, self._now_ns), on_failure)
-        self._stages = BatchStages(cameras, models, live, log, self._now_ns, self._viewers)
+        self._stages = BatchStages(cameras, models, live, log, self._now_ns, self._viewers, black_box)
+        if black_box is not None:
+            for camera in cameras:
+                camera.outputs.on_answer = black_box.keep
         self._infos = InfoPublishers(node)
         self._changing = threading.RLock()
         # Taken after the one above. Re-entrant: a topic that is made declares parameters of its QoS, and the node
@@ -285,10 +300,15 @@ class FrameProcessor:
             try:
                 for camera in self._cameras:
                     camera.subscribe()
+                if self._black_box is not None:
+                    # two cameras of one topic are recorded once
+                    inputs = dict.fromkeys(one for camera in self._cameras for one in camera.inputs)
+                    self._black_box.start(list(inputs))
                 source = SubscriptionSet(self._node.context, self._cameras, self._live.settings.max_batch_size)
                 stages = self._stages
                 executor = StagedExecutor(source, stages.prepare, stages.infer, stages.deliver, self._on_failure)
             except BaseException:
+                self._stop_black_box()
                 self._unsubscribe()
                 raise
             self._running = _Running(source, executor)
@@ -301,6 +321,7 @@ class FrameProcessor:
                 return
             running.source.close()
             running.executor.join()
+            self._stop_black_box()
             self._viewers.withdraw()
             with self._lock:
                 self._unsubscribe()
@@ -310,6 +331,8 @@ class FrameProcessor:
     def close(self) -> None:
         """Ends what is made for viewers; `stop` comes before, and the models are freed, which ends their runs."""
         self._viewers.close()
+        if self._black_box is not None:
+            self._black_box.close()
 
     def wake(self) -> None:
         """Lets changed rate limits take effect at once."""
@@ -344,7 +367,11 @@ class FrameProcessor:
             loading = self._models.load_under_way
             report = self._viewers.report()
             model = self._models.current
-            return diagnostics.to_array(stamp, name, statuses, model, overdue, loading, others, report, refusal)
+            box = None if self._black_box is None else self._black_box.report()
+            array = diagnostics.to_array(stamp, name, statuses, model, overdue, loading, others, report, refusal, box)
+        if self._black_box is not None:
+            self._black_box.note_diagnoses(array, statuses)
+        return array
 
     def _tell_of_silence(self, status: diagnostics.CameraStatus) -> None:
         """Logs once, and then seldom, that no image comes and why, and that images come again."""
@@ -405,6 +432,10 @@ class FrameProcessor:
         model = self._models.current
         if model is not None:
             self._infos.publish(model.pipeline.model, self._live.settings, self._models.version)
+
+    def _stop_black_box(self) -> None:
+        if self._black_box is not None:
+            self._black_box.stop()
 
     def _unsubscribe(self) -> None:
         for camera in self._cameras:

@@ -18,14 +18,18 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallb
 from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
+from cnn_perception import topic_names
+from cnn_perception.black_box.settings import SERVICE, TOPIC
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, PerceptionError
 from cnn_perception.lifecycle.bond import Bond, bond_of
 from cnn_perception.lifecycle.transitions import reported
 from cnn_perception.model.isolated_load import IsolatedLoad
 from cnn_perception.perception_node import messages
 from cnn_perception.perception_node.active_model import ActiveModel, ModelOwner
+from cnn_perception.perception_node.black_box.node_box import NodeBox
 from cnn_perception.perception_node.camera_stream import declared_cameras
 from cnn_perception.perception_node.frame_processor import FrameProcessor
 from cnn_perception.perception_node.publishers import result_qos
@@ -63,7 +67,11 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
         self._cameras = declared_cameras(self, self.live.settings.cameras, self._log.warn)
         given_parameters.warn_of_unknown(self)
         self._models = ModelOwner(ActiveModel.load, IsolatedLoad(), self.get_logger(), self.fail)
-        self._frames = FrameProcessor(self, self._cameras, self._models, self.live, self._log, self.fail)
+        kept = self.live.settings.black_box()
+        self._black_box = NodeBox(self, kept) if kept is not None else None
+        self._frames = FrameProcessor(
+            self, self._cameras, self._models, self.live, self._log, self.fail, self._black_box
+        )
         self._changes = Reconfiguration(self, self._cameras, self._models, self._frames, self.live)
         for last_comes_first in (self._frames.close, self._models.close, self._frames.stop, self._models.cancel):
             self._at_end.callback(last_comes_first)
@@ -72,7 +80,7 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
         # A steady clock, so that a simulation whose /clock stands still is diagnosed all the same.
         clock = Clock(clock_type=ClockType.STEADY_TIME)
         period_s = self.live.settings.diagnostics_period_s
-        topic = self.create_publisher(DiagnosticArray, "/diagnostics", result_qos())
+        topic = self.create_publisher(DiagnosticArray, topic_names.DIAGNOSTICS, result_qos())
         heartbeat = shutdown.expect("no diagnostics", period_s + process.STALL_S)
         group = MutuallyExclusiveCallbackGroup()
         self.create_timer(
@@ -82,6 +90,10 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
         self._at_end.callback(self._end_bond)
         self.create_service(SetBool, "~/set_enabled", self._set_enabled)
         self.create_service(Trigger, "~/reload_model", self._reload_model, callback_group=side_by_side)
+        if kept is not None and SERVICE in kept.causes:
+            self.create_service(Trigger, "~/save_black_box", self._save_black_box)
+        if kept is not None and TOPIC in kept.causes:
+            self.create_subscription(String, "~/black_box_trigger", self._on_black_box_trigger, 10)
 
     @reported("configured")
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -193,6 +205,19 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
         response.success = True
         response.message = f"model {self._models.version}: sha256 {model.pipeline.model.sha256}"
         return response
+
+    def _save_black_box(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Saves the last seconds; the bag is whole once its window is over."""
+        assert self._black_box is not None
+        response.message = self._black_box.save()
+        response.success = bool(response.message)
+        if not response.success:
+            response.message = "nothing is saved: the node is not active, or its black box has ended; see /diagnostics"
+        return response
+
+    def _on_black_box_trigger(self, message: String) -> None:
+        assert self._black_box is not None
+        self._black_box.save_for(message.data)
 
     def _set_enabled(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self.live.enabled = request.data

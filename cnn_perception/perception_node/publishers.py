@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -15,6 +15,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 
+from cnn_perception import topic_names
 from cnn_perception.geometry.activation_place import ActivationPlace
 from cnn_perception.geometry.camera_model import CameraModel
 from cnn_perception.model.onnx_model import OnnxModel
@@ -123,11 +124,16 @@ class InfoPublishers(_Topics):
 
 
 class ResultPublishers(_Topics):
-    """Every topic about the frames of one camera; which ones depends on the model."""
+    """Every topic about the frames of one camera; which ones depends on the model.
+
+    Attributes:
+        on_answer: Called with each answer that was published: its topic, and the message; None for nobody.
+    """
 
     def __init__(self, node: LifecycleNode, camera: str) -> None:
         """Begins without topics; they are under `~/` or, for a camera with a name, under `~/<camera>/`."""
         super().__init__(node)
+        self.on_answer: Callable[[str, Any], None] | None = None
         self._base = f"~/{camera}" if camera else "~"
         self._kinds: tuple[str | bool, ...] = ()
 
@@ -144,8 +150,8 @@ class ResultPublishers(_Topics):
         self._add_result("raw_answer", answer_type, f"{task.topic}_raw", result_qos())
         self._add_result("embedding", Image, "embedding", result_qos())
         self._add_result("unit_activation", Image, "unit_activation", picture_qos())
-        self._add_result("overlay", Image, "activation/overlay", picture_qos())
-        self._add_result("overlay_jpeg", CompressedImage, "activation/overlay/compressed", picture_qos())
+        self._add_result("overlay", Image, topic_names.OVERLAY, picture_qos())
+        self._add_result("overlay_jpeg", CompressedImage, topic_names.OVERLAY_JPEG, picture_qos())
         if model.spec.activation is not None:
             self._add_result("activation", Image, "activation", result_qos())
             self._add_result("peak_ray", Vector3Stamped, "activation/peak_ray", result_qos())
@@ -188,7 +194,10 @@ class ResultPublishers(_Topics):
         wanted = result.frame.wanted
         prediction = result.result.prediction
         if wanted.answer:
-            self._publish("answer", self._to_answer(header, result.answer, settings))
+            message = self._to_answer(header, result.answer, settings)
+            self._publish("answer", message)
+            if self.on_answer is not None:
+                self.on_answer(self.answer_topic, message)
         if wanted.raw_answer:
             self._publish("raw_answer", self._to_answer(header, prediction, settings))
         if wanted.activation and prediction.activation is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 from cnn_perception.background.selection import RecorderSettings, RecordFormat
+from cnn_perception.black_box.settings import CAUSES, BlackBoxSettings
 from cnn_perception.errors import ConfigError
 from cnn_perception.files import expanded
 from cnn_perception.image.messages import Overrides
@@ -224,6 +225,35 @@ class Settings:
     record_max_rate_hz: float = parameter(
         1.0, "Most frames of a camera that are kept a second.", between=(0.001, 1000.0), read_only=True
     )
+    black_box_dir: str = parameter(
+        "",
+        "Where the seconds before and after something that should be looked at go, as bags; '' for nowhere. Frames are "
+        "then answered even where nobody subscribes.",
+        is_path=True,
+        read_only=True,
+    )
+    black_box_before_s: float = parameter(
+        10.0, "Seconds before it that are saved, as far as memory has room.", between=(0.1, 3600.0), read_only=True
+    )
+    black_box_after_s: float = parameter(5.0, "Seconds after it that are saved.", between=(0.1, 3600.0), read_only=True)
+    black_box_on: Sequence[str] = parameter(
+        CAUSES,
+        "What has them saved: drift, an unknown_streak, a shadow_dispute, a call of the service ~/save_black_box, a "
+        "message on the topic ~/black_box_trigger.",
+        read_only=True,
+    )
+    black_box_unknown_streak: int = parameter(
+        10, "So many answers unknown in a row are an unknown_streak.", between=(1, 1_000_000), read_only=True
+    )
+    black_box_max_mb: float = parameter(
+        1000.0, "Largest size of that folder, megabytes; nothing is ever deleted.", between=(1.0, 1e9), read_only=True
+    )
+    black_box_memory_mb: float = parameter(
+        300.0,
+        "Memory for the seconds before, megabytes; with what waits for a slow disk it may be three times that.",
+        between=(1.0, 1e6),
+        read_only=True,
+    )
     image_timeout_s: float = parameter(
         3.0, "Seconds without an image after which the camera is reported as silent.", between=(0.1, 3600.0), live=True
     )
@@ -235,6 +265,7 @@ class Settings:
         validate(self)
         _check_names(self.cameras)
         self.model_options()
+        self.black_box()
 
     @property
     def stamp_policy(self) -> StampPolicy:
@@ -258,6 +289,23 @@ class Settings:
             unit=self.unit,
             timeout_s=self.model_timeout_s,
         )
+
+    def black_box(self) -> BlackBoxSettings | None:
+        """Returns what the black box saves, when and where; None where there is none."""
+        if not self.black_box_dir:
+            return None
+        try:
+            return BlackBoxSettings(
+                folder=expanded(self.black_box_dir),
+                before_s=self.black_box_before_s,
+                after_s=self.black_box_after_s,
+                causes=frozenset(self.black_box_on),
+                unknown_streak=self.black_box_unknown_streak,
+                max_mb=self.black_box_max_mb,
+                memory_mb=self.black_box_memory_mb,
+            )
+        except ConfigError as error:
+            raise ConfigError(f"parameter black_box_on: {error}") from None
 
     def _session_options(self) -> SessionOptions:
         """Every batch that can occur is warmed up."""

@@ -9,12 +9,10 @@ import numpy.typing as npt
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from cnn_perception.image.jpeg_encoding import encode_jpeg
+from cnn_perception.image.jpeg_encoding import JPEG_FORMAT, VIEWER_QUALITY, encode_jpeg
 from cnn_perception.image.messages import RgbImage
 
 IMAGE_TRANSPORTS = ("raw", "compressed")
-
-_JPEG_QUALITY = 90
 
 
 def to_float_image(header: Header, values: npt.NDArray[np.float32]) -> Image:
@@ -39,8 +37,8 @@ def to_rgb_image(header: Header, image: RgbImage) -> Image:
 
 def to_jpeg(header: Header, image: RgbImage) -> CompressedImage:
     """Returns an (H, W, 3) picture as a JPEG, in the format string of image_transport."""
-    data = array("B", encode_jpeg(image, _JPEG_QUALITY))
-    return CompressedImage(header=header, format="rgb8; jpeg compressed bgr8", data=data)
+    data = array("B", encode_jpeg(image, VIEWER_QUALITY))
+    return CompressedImage(header=header, format=JPEG_FORMAT, data=data)
 
 
 def _image(header: Header, encoding: str, rows: int, columns: int, step: int, data: bytes) -> Image:

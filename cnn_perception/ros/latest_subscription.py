@@ -11,7 +11,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from rcl_interfaces.msg import SetParametersResult
@@ -88,6 +88,8 @@ class LatestSubscription(Generic[MessageT]):
         reliability: ReliabilityPolicy,
         on_overtaken: Callable[[int], None],
         on_lost: Callable[[int], None],
+        depth: int = IMAGE_QOS.depth,
+        qos_id: str | None = None,
     ) -> None:
         """Subscribes.
 
@@ -100,6 +102,8 @@ class LatestSubscription(Generic[MessageT]):
                 taken. It is what the publisher's sequence numbers leave out and was not lost: nothing is counted where
                 the middleware does not tell them, or between the messages of two publishers.
             on_lost: Called by `take` and `fit` with the number of messages that never arrived, as the middleware says.
+            depth: How many messages may wait to be taken; more than 1 is for `take_each`.
+            qos_id: Of the parameters that override its QoS, where the node has another subscription of the topic.
 
         Raises:
             ConfigError: If the QoS is overridden with what cannot be.
@@ -108,6 +112,8 @@ class LatestSubscription(Generic[MessageT]):
         self._reliability = reliability
         self._on_overtaken = on_overtaken
         self._on_lost = on_lost
+        self._depth = depth
+        self._qos_id = qos_id
         self.kind = kind
         self.topic = topic
         # Replaced by the thread that takes. Diagnostics read them without a lock, once each: an old subscription still
@@ -127,7 +133,7 @@ class LatestSubscription(Generic[MessageT]):
                 qos.reliability = fitting
             return SetParametersResult(successful=True)
 
-        qos = QoSProfile(depth=IMAGE_QOS.depth, reliability=self._reliability)  # a new one: rclpy writes into it
+        qos = QoSProfile(depth=self._depth, reliability=self._reliability)  # a new one: rclpy writes into it
         with topics.refusing_overrides(self._node, self.topic, qos):
             # Without event callbacks: the middleware would wake the executor for them with every image.
             return self._node.create_subscription(
@@ -137,7 +143,9 @@ class LatestSubscription(Generic[MessageT]):
                 qos,
                 callback_group=_HiddenFromExecutor(),
                 event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
-                qos_overriding_options=QoSOverridingOptions.with_default_policies(callback=choose),
+                qos_overriding_options=QoSOverridingOptions.with_default_policies(
+                    callback=choose, entity_id=self._qos_id
+                ),
             )
 
     @property
@@ -196,6 +204,25 @@ class LatestSubscription(Generic[MessageT]):
             return self._take_from(self._before.handle)
         self._destroy_before()
         return newest
+
+    def take_each(self) -> Iterator[tuple[bytes, int]]:
+        """Yields each message that waits, the oldest first, without waiting for more.
+
+        Yields:
+            The message as CDR, as it came, and when it was received, nanoseconds since 1970.
+        """
+        before = self._before
+        if before is not None:
+            yield from self._take_each_from(before.handle)
+        for message in self._take_each_from(self._subscription.handle):
+            self._destroy_before()
+            yield message
+
+    def _take_each_from(self, handle: Any) -> Iterator[tuple[bytes, int]]:  # noqa: ANN401 as `_take_from`
+        while (taken := handle.take_message(self.kind, True)) is not None:
+            payload, info = taken
+            if self._is_new(info):
+                yield payload, int(info.get("received_timestamp") or time.time_ns())
 
     def _take_from(self, handle: Any) -> MessageT | None:  # noqa: ANN401 rclpy's handles have no public type
         newest: MessageT | None = None

@@ -23,6 +23,7 @@ from tiny_model import regression_spec, tiny_spec, with_unknown
 from cnn_perception.background.recorder import RecorderReport
 from cnn_perception.background.shadow import ShadowReport
 from cnn_perception.background.viewers import ViewersReport
+from cnn_perception.black_box.black_box import BlackBoxReport
 from cnn_perception.model.onnx_model import SessionOptions
 from cnn_perception.perception_node.active_model import ActiveModel, ModelOptions
 from cnn_perception.perception_node.diagnostics import CameraStatus, to_array
@@ -68,10 +69,11 @@ def statuses(
     overdue: str = "",
     namesakes: str = "",
     viewers: ViewersReport | None = None,
+    black_box: BlackBoxReport | None = None,
     refusal: str = "",
 ) -> dict[str, DiagnosticStatus]:
     """By what comes after the node's name."""
-    more = {"namesakes": namesakes, "viewers": viewers, "refusal": refusal}
+    more = {"namesakes": namesakes, "viewers": viewers, "refusal": refusal, "black_box": black_box}
     array = to_array(Time(sec=5), "/robot/node", cameras, model, overdue, **more)
     assert array.header.stamp == Time(sec=5)
     for status in array.status:
@@ -350,6 +352,27 @@ def test_recorder_has_a_status_of_its_own(problem: str, is_broken: bool, level: 
     status = statuses(model=model(recorder=SimpleNamespace(report=lambda: report)))["recorder"]
     assert (status.level, status.message) == (level, text)
     assert values(status)["recorder folder (MB)"] == "2.5 of 10.0"
+
+
+BOXED = BlackBoxReport("", 2, Path("box/bag"), 4.0, 10.0, False, 10**6, 0, 3, 0, 2_500_000, 10**7, "", False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "text"),
+    [
+        ({}, OK, "2 saved"),
+        ({"recording": "now"}, OK, "recording now"),
+        ({"is_cut": True}, WARN, "memory has room for 4.0 of 10 s; raise black_box_memory_mb"),
+        ({"problem": "box: disk full; free some space"}, WARN, "box: disk full; free some space"),
+        ({"problem": "stopped by a defect (x)", "is_broken": True}, ERROR, "stopped by a defect (x)"),
+    ],
+)
+def test_black_box_has_a_status_of_its_own(changes: dict[str, Any], level: bytes, text: str):
+    status = statuses(black_box=dataclasses.replace(BOXED, **changes))["black box"]
+    assert (status.level, status.message) == (level, text)
+    found = values(status)
+    assert (found["folder (MB)"], found["latest"]) == ("2.5 of 10.0", "box/bag")
+    assert (found["seconds in memory"], found["messages missed"]) == ("4.0 of 10", "3")
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ class StubViewers:
 class Bench:
     """The stages of a node with cameras, of which `outcomes` says what becomes of the next frames when prepared."""
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self, *names: str, black_box: Any = None) -> None:
         self.logger = SaidLogger()
         log = ThrottledLog(self.logger)
         self.cameras = {name: CameraStream(None, name, CameraSettings(), log.warn) for name in names}  # type: ignore[arg-type]
@@ -85,7 +85,7 @@ class Bench:
         self.now_ns = NOW_NS
         cameras = list(self.cameras.values())
         self.viewers: Any = StubViewers(self.outputs)
-        self.stages = BatchStages(cameras, self.models, self.live, log, lambda: self.now_ns, self.viewers)
+        self.stages = BatchStages(cameras, self.models, self.live, log, lambda: self.now_ns, self.viewers, black_box)
         self.views = CameraViews(cameras, lambda: self.now_ns)
         self._second = 10**6 - 1000  # shortly before now
 
@@ -220,6 +220,13 @@ def test_frame_that_only_a_recorder_wants_goes_on():
     bench.use(ActiveModel(ModelOptions(Path("stub.onnx"), CPU), bench.models.in_use.pipeline, recorder=recorder))
     bench.outputs["front"].wants = WantedTopics()
     assert bench.prepare("front", "tensor") is not None
+
+
+def test_frame_that_only_a_black_box_wants_goes_on_with_its_answer_wanted():
+    bench = Bench("front", black_box=SimpleNamespace())
+    bench.outputs["front"].wants = WantedTopics()
+    (frame,) = bench.prepare("front", "tensor")
+    assert frame.wanted == WantedTopics(answer=True)
 
 
 def test_odd_stamp_is_counted_and_the_frame_goes_on_or_is_dropped():

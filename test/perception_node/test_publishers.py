@@ -52,8 +52,9 @@ HEADER = Header(stamp=Time(sec=7), frame_id="optical")
 class StubPublisher:
     """A lifecycle publisher with as many subscribers as the test says."""
 
-    def __init__(self, kind: type, qos: QoSProfile) -> None:
+    def __init__(self, kind: type, topic: str, qos: QoSProfile) -> None:
         self.kind = kind
+        self.topic_name = topic.replace("~", "/robot/node")
         self.qos = qos
         self.subscribers = 0
         self.is_activated = False
@@ -85,7 +86,7 @@ class StubNode:
         if topic == self.misspelt:
             raise RuntimeError("Unexpected QoS override for policy `reliability`: `relaible`")
         qos.depth = self.depths.get(topic, qos.depth)
-        self.topics[topic] = StubPublisher(kind, qos)
+        self.topics[topic] = StubPublisher(kind, topic, qos)
         return self.topics[topic]
 
     def destroy_lifecycle_publisher(self, publisher: StubPublisher) -> None:
@@ -281,6 +282,14 @@ def test_answer_is_the_smoothed_one_and_the_raw_answer_that_of_the_frame(model: 
     bench.outputs.publish(result, Settings(top_k=1))
     assert [one.class_id for one in bench.published("~/classification")[0].results] == ["red"]
     assert [one.class_id for one in bench.published("~/classification_raw")[0].results] == ["blue"]
+
+
+def test_whoever_keeps_answers_is_given_what_was_published_with_its_topic(model: ActiveModel):
+    bench = Bench(model)
+    kept: list[tuple[str, Any]] = []
+    bench.outputs.on_answer = lambda *answer: kept.append(answer)
+    bench.outputs.publish(bench.result(RED, WantedTopics(answer=True, raw_answer=True)), Settings())
+    assert kept == [("/robot/node/classification", bench.published("~/classification")[0])]
 
 
 def test_settings_bound_what_is_listed_and_choose_the_score_map(model: ActiveModel):

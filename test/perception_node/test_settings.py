@@ -26,6 +26,7 @@ PATHS = [
     (Settings, "model_root"),
     (Settings, "shadow_model"),
     (Settings, "record_folder"),
+    (Settings, "black_box_dir"),
     (Settings, "cache_dir"),
     (node.CameraNodeSettings, "source"),
     (node.CameraNodeSettings, "camera_info_url"),
@@ -53,6 +54,18 @@ def test_model_options_follow_from_the_parameters_with_paths_expanded():
     )
     assert options.recorder is not None
     assert options.recorder.folder == Path("kept")
+
+
+def test_black_box_follows_from_the_parameters_and_is_none_without_a_folder():
+    assert Settings().black_box() is None
+    box = Settings(black_box_dir="~/box", black_box_on=["topic"], black_box_before_s=2.0).black_box()
+    assert box is not None
+    assert (box.folder, box.causes, box.before_s, box.after_s) == (Path.home() / "box", {"topic"}, 2.0, 5.0)
+
+
+def test_cause_that_there_is_not_is_refused_with_those_to_choose_from():
+    with pytest.raises(ConfigError, match=r"^parameter black_box_on: .* 'crash'; choose of drift, unknown_streak"):
+        Settings(black_box_dir="box", black_box_on=["drift", "crash"])
 
 
 @pytest.mark.parametrize(("cameras", "most", "batches"), [(("",), 4, (1,)), (("a", "b", "c"), 2, (1, 2))])

@@ -20,7 +20,14 @@ ROS = {
 # those above it, never one beside it or below; a file of a folder may import the others of its folder.
 RUNTIME: list[dict[str, set[str]]] = [
     {"faces": set(), "errors": set(), "import_path": set(), "intervals": {"numpy"}, "memory": set()},
-    {"metrics": {"numpy"}, "label_text": set(), "label_table": set(), "files": set(), "commands": set()},
+    {
+        "metrics": {"numpy"},
+        "label_text": set(),
+        "label_table": set(),
+        "files": set(),
+        "commands": set(),
+        "topic_names": set(),
+    },
     {"image": {"numpy", "cv2", "cv_bridge", "PIL", "simplejpeg"}},
     {"model": {"numpy", "onnxruntime"}},
     {"tasks": {"numpy"}},
@@ -37,9 +44,9 @@ RUNTIME: list[dict[str, set[str]]] = [
         "lifecycle": {"bond", "rclpy"},
         "masks": {"numpy", "PIL"},
     },
-    {"comparison": {"numpy", "cv2"}},
-    {"background": {"numpy", "cv2", "rosbags"}, "evaluation": {"numpy", "cv2", "tqdm"}},
-    {"answers": {"numpy", "tqdm"}},
+    {"comparison": {"numpy", "cv2"}, "results_bag": set()},
+    {"background": {"numpy", "cv2"}, "evaluation": {"numpy", "cv2", "tqdm"}},
+    {"answers": {"numpy", "tqdm"}, "black_box": set()},
     {
         "live_replay": ROS,
         "perception_node": ROS | {"numpy"},

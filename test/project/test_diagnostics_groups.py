@@ -89,11 +89,12 @@ def test_every_status_that_a_node_publishes_is_in_exactly_one_group(tmp_path: Pa
     domain = new_domain()
     (tmp_path / "kept").mkdir()
     given = {"cameras": "[front, rear]", "shadow_model": model, "record_folder": tmp_path / "kept"}
+    given |= {"black_box_dir": tmp_path / "box"}
     arguments = ("-r", "__ns:=/robot")
     log = tmp_path / "log"
     with running("perception_node", domain, log, *arguments, model=model, **given), participant(domain) as ros:
         arrays = ros.collect(DiagnosticArray, "/diagnostics")
-        ros.wait_for(lambda: arrays and len(arrays[-1].status) >= 6, "all statuses")
+        ros.wait_for(lambda: arrays and len(arrays[-1].status) >= 9, "all statuses")
     names = [status.name for status in arrays[-1].status]
 
     found = aggregated(names)
@@ -106,6 +107,7 @@ def test_every_status_that_a_node_publishes_is_in_exactly_one_group(tmp_path: Pa
         f"{PERCEPTION}/Models/{node}: shadow",
         f"{PERCEPTION}/Nodes/{node}: callbacks",
         f"{PERCEPTION}/Nodes/{node}: recorder",
+        f"{PERCEPTION}/Nodes/{node}: black box",
     }
     assert all(place.startswith(f"{PERCEPTION}/") for (place,) in found.values())
     assert {status.hardware_id for status in arrays[-1].status} == {"/robot/perception_node"}

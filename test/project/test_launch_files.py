@@ -124,6 +124,38 @@ def test_respawned_node_is_started_again(prefix: Path, tmp_path: Path):
         ros.wait_for(lambda: log.read_text().count("process started with pid") > 2, "the third start")
 
 
+def test_viewer_that_is_not_installed_is_said_with_what_to_install_and_the_node_goes_on(prefix: Path, tmp_path: Path):
+    domain = new_domain()
+    given = (f"model:={write_tiny_model(tmp_path / 'tiny.onnx')}", "viewer:=foxglove")
+    log = tmp_path / "log"
+    with participant(domain) as ros, launched(prefix, domain, log, "perception.launch.py", *given):
+        answer = ros.call(GetState, "/perception_node/get_state", GetState.Request())
+        assert answer.current_state.label in ("unconfigured", "inactive", "active")
+    said = [line for line in log.read_text().splitlines() if "foxglove_bridge" in line]
+    assert [line.partition("viewer:=")[2] for line in said] == [
+        "foxglove: foxglove_bridge is not installed: sudo apt install ros-$ROS_DISTRO-foxglove-bridge"
+    ]
+
+
+def test_rviz_opens_the_shipped_layout_on_the_topics_of_the_node(prefix: Path, tmp_path: Path):
+    (prefix / "share" / "ament_index" / "resource_index" / "packages" / "rviz2").touch()
+    program = prefix / "lib" / "rviz2" / "rviz2"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/given\n')
+    program.chmod(0o755)
+    domain = new_domain()
+    given = ("namespace:=robot", "image:=/front/image_raw", "viewer:=rviz", f"model:={tmp_path}/gone.onnx")
+    with (
+        participant(domain) as ros,
+        launched(prefix, domain, tmp_path / "log", "perception.launch.py", *given, "on_exit:=ignore"),
+    ):
+        ros.wait_for((tmp_path / "given").exists, "the start of RViz")
+        text = ros.wait_for((tmp_path / "given").read_text, "what RViz is given")
+    assert f"-d {ROOT}/launch/layouts/perception.rviz" in text
+    assert "/perception_node/activation/overlay:=/robot/perception_node/activation/overlay" in text
+    assert "/image_raw:=/front/image_raw" in text
+
+
 def test_params_file_of_the_follower_is_not_overruled_by_what_was_not_given(prefix: Path, tmp_path: Path):
     (tmp_path / "robot.yaml").write_text("/**:\n  ros__parameters:\n    follow: person\n    stamped: true\n")
     domain = new_domain()

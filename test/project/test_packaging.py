@@ -139,8 +139,10 @@ def test_colcon_sees_one_ament_python_package(workspace):
 def test_colcon_installs_launch_files_parameters_profile_and_models(workspace):
     share = workspace / "install" / "cnn_perception" / "share" / "cnn_perception"
 
-    for name in sorted(path.name for path in (ROOT / "launch").iterdir()):
-        assert (share / "launch" / name).read_bytes() == (ROOT / "launch" / name).read_bytes()
+    shipped = [path for path in (ROOT / "launch").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert {"foxglove.json", "perception.rviz"} < {path.name for path in shipped}
+    for path in shipped:
+        assert (share / path.relative_to(ROOT)).read_bytes() == path.read_bytes()
     assert (share / "package.xml").is_file()
     assert (share / "security" / "policy.xml").is_file()
     assert (share / "models" / "README.md").is_file()
@@ -198,6 +200,7 @@ def test_the_launch_file_requires_nothing_for_a_params_file_may_name_the_model()
         "respawn",
         "on_exit",
         "autostart",
+        "viewer",
     } < arguments.keys()
     assert [name for name, required in arguments.items() if required] == []
 

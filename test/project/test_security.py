@@ -18,6 +18,8 @@ from ros import ROOT, Participant, new_domain, participant, running
 from tiny_model import regression_spec, with_score_map, write_models, write_tiny_model
 
 Names = set[tuple[str, str]]
+BLACK_BOX: Names = {("subscribe", "/perception_node/black_box_trigger"), ("reply", "/perception_node/save_black_box")}
+"""Of a node that has one."""
 BOND: Names = {("publish", "/bond"), ("subscribe", "/bond")}
 """Of a node that a lifecycle manager activates."""
 
@@ -78,6 +80,10 @@ def test_policy_grants_the_perception_node_what_it_uses_and_nothing_else(
         expected -= {("publish", f"/perception_node/{name}") for name in absent}
     domain = new_domain()
     settings = {"model": model, "image_transport": transport, "use_sim_time": simulated}
+    if simulated:
+        settings |= {"black_box_dir": tmp_path / "box"}
+    else:
+        expected -= BLACK_BOX
     with running("perception_node", domain, tmp_path / "log", **settings), participant(domain) as ros:
         assert_uses(ros, "perception_node", expected)
 

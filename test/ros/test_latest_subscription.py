@@ -5,6 +5,7 @@ Leaves to others: that DDS announces and matches it so (test_node_qos).
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,6 +28,8 @@ class Subscription:
     def __init__(self, qos_profile: QoSProfile, publishers: int) -> None:
         self.qos_profile, self.handle = qos_profile, self
         self.queue: list[tuple[str, int]] = []
+        self.kinds: set[bool] = set()
+        self.received_ns: dict[int, int] = {}
         self.lost = 0  # since the last time somebody asked
         self._publishers = publishers
 
@@ -36,8 +39,10 @@ class Subscription:
     def take_message(self, kind: type, raw: bool) -> Any:
         if not self.queue:
             return None
+        self.kinds.add(raw)
         publisher, number = self.queue.pop(0)
         info = {"publication_sequence_number": number, "publisher_gid": {"data": publisher.encode()}}
+        info["received_timestamp"] = self.received_ns.get(number, 0)
         return f"{publisher}{number}", info
 
 
@@ -106,6 +111,11 @@ class Bench:
         return self.subscribed
 
     @property
+    def kinds_of_take(self) -> set[bool]:
+        """Whether messages were taken serialised."""
+        return set().union(*(one.kinds for one in self.node.subscriptions))
+
+    @property
     def subscribed(self) -> list[ReliabilityPolicy]:
         return [one.qos_profile.reliability for one in self.node.subscriptions]
 
@@ -169,6 +179,30 @@ def test_message_that_comes_by_both_is_taken_once():
     assert bench.subscription.take() == "a2"
     assert bench.subscription.take() is None
     assert bench.overtaken == []
+
+
+def test_each_message_is_taken_once_in_order_serialised_while_the_subscription_is_replaced():
+    bench = Bench(RELIABLE)
+    bench.offer(RELIABLE, BEST_EFFORT)
+    old, new = bench.node.subscriptions
+    old.queue += [("a", 1), ("a", 2), ("a", 3)]
+    assert [message for message, _ in bench.subscription.take_each()] == ["a1", "a2", "a3"]
+    old.queue += [("a", 4), ("a", 5)]
+    new.queue += [("a", 4), ("a", 5), ("a", 6)]
+    assert [message for message, _ in bench.subscription.take_each()] == ["a4", "a5", "a6"]
+    assert bench.node.subscriptions == [new]
+    new.queue += [("a", 9)]
+    assert [message for message, _ in bench.subscription.take_each()] == ["a9"]
+    assert (bench.overtaken, bench.kinds_of_take) == ([2], {True})
+
+
+def test_time_of_reception_is_the_middlewares_or_now_where_it_tells_none():
+    bench = Bench(RELIABLE)
+    (only,) = bench.node.subscriptions
+    only.queue += [("a", 1), ("a", 2)]
+    only.received_ns = {1: 7}
+    (_, first_ns), (_, second_ns) = bench.subscription.take_each()
+    assert (first_ns, abs(time.time_ns() - second_ns) < 60 * 10**9) == (7, True)
 
 
 def test_changes_that_follow_each_other_leave_at_most_two_subscriptions():

@@ -104,6 +104,7 @@ POINTS = [
     *[published(topic) for topic in ("peak_ray", "centroid_ray")],
     perception("offer to shadow and recorder", f"{P}.active_model:ActiveModel.offer"),
     perception("count an answer", f"{P}.camera_stream:CameraStream.note_answer"),
+    perception("offer an answer to the black box", f"{P}.black_box.node_box:NodeBox.note_answer"),
     # ---- timers, services, parameters, events
     perception("diagnose", f"{P}.frame_processor:FrameProcessor.diagnose", "run"),
     perception("diagnose, SystemExit", f"{P}.frame_processor:FrameProcessor.diagnose", "run", error=SystemExit),
@@ -112,6 +113,8 @@ POINTS = [
     perception(
         "service reload_model, isolated load", "cnn_perception.model.isolated_load:IsolatedLoad.load", "reload_model"
     ),
+    perception("service save_black_box", f"{NODE}._save_black_box", "save_black_box"),
+    perception("subscription black_box_trigger", f"{NODE}._on_black_box_trigger", "black_box_trigger"),
     perception("service change_state", f"{MACHINE}__on_change_state", "deactivate"),
     perception("services of parameters", f"{PARAMETERS}._get_parameters_callback", "get_parameter"),
     perception("on-set parameter callback", f"{NODE}._check_parameters", "set_parameter"),
@@ -140,6 +143,19 @@ POINTS = [
     perception("shadow", "cnn_perception.background.shadow:Shadow._compare", outcome=SAID, said="shadow: 2 stopped by"),
     perception(
         "recorder", "cnn_perception.background.recorder:Recorder._record", outcome=SAID, said="recorder: 2 stopped by"
+    ),
+    perception(
+        "black box, take",
+        f"{ROS}.latest_subscription:LatestSubscription.take_each",
+        outcome=SAID,
+        said="black box: 2 stopped by",
+    ),
+    perception(
+        "black box, write",
+        "cnn_perception.bag.writer:BagWriter.write",
+        "black_box",
+        outcome=SAID,
+        said="black box: 2 stopped by",
     ),
     # ---- what hangs
     perception(

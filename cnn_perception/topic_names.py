@@ -1,0 +1,29 @@
+"""Names of topics that several programs and the shipped layouts must agree on: the only place where they are written.
+
+What is about the frames of one camera lies below a base: a node's own name (and the camera's, if it has one), or
+`RESULTS` in the bag of an evaluation, so that such a bag which is played never speaks for a node.
+"""
+
+from __future__ import annotations
+
+NODE = "/perception_node"
+"""Base of a node that was not renamed and has one camera."""
+IMAGE = "/image_raw"
+"""Images that such a node answers."""
+RESULTS = "/perception"
+"""Base of what an evaluation says of a recording."""
+
+OVERLAY = "activation/overlay"
+OVERLAY_JPEG = f"{OVERLAY}/compressed"
+ANNOTATIONS = "annotations"
+"""Answer and truth as shapes and texts, for viewers that draw them on the image themselves."""
+IMAGE_REFERENCE = "image_reference"
+"""Where the image of a frame is, in a bag of results that does not have it."""
+
+DIAGNOSTICS = "/diagnostics"
+TRUTH = "/truth"
+
+
+def below(base: str, name: str) -> str:
+    """Returns the name of a topic below a base."""
+    return f"{base}/{name}"
