@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,10 @@ EVERY = "every"
 """Reason of a frame that was taken because all are."""
 _PAIRS = 2_000
 """Pairs of pictures, drawn at random, that say how far apart pictures are."""
+_BLOCK = 256
+"""Pictures of the data set that all candidates are compared with at a time."""
+_SAME = 1e-6
+"""Squared distance up to which two pictures are copies: rounding leaves as much of the length 1."""
 _NEAR = 0.6
 """Of the median distance of two pictures: within it of the first of a group a picture looks like it. On 400 digits all
 groups are then of one class, and 80 % of the images are in one."""
@@ -94,20 +97,19 @@ def k_centre(vectors: Rows, count: int, covered: Rows) -> list[int]:
     """
     if count <= 0 or not len(vectors):
         return []
+    distances = _Distances(vectors)
     chosen = []
     if len(covered):
-        nearest = np.full(len(vectors), np.inf)
-        for row in covered:
-            np.minimum(nearest, _squares(vectors, row), out=nearest)
+        nearest = distances.to_nearest(covered)
     else:
-        chosen.append(int(_squares(vectors, vectors.mean(axis=0)).argmin()))
-        nearest = _squares(vectors, vectors[chosen[0]])
+        chosen.append(int(distances.to(vectors.mean(axis=0)).argmin()))
+        nearest = distances.to(vectors[chosen[0]])
     while len(chosen) < count:
         farthest = int(nearest.argmax())
-        if not nearest[farthest] > 0.0:
+        if nearest[farthest] <= _SAME:
             break
         chosen.append(farthest)
-        np.minimum(nearest, _squares(vectors, vectors[farthest]), out=nearest)
+        np.minimum(nearest, distances.to(vectors[farthest]), out=nearest)
     return chosen
 
 
@@ -122,17 +124,17 @@ def look_alikes(vectors: Rows, guesses: Sequence[str]) -> npt.NDArray[np.int64]:
     """
     groups = np.zeros(len(vectors), np.int64)
     near = (_NEAR * _typical_distance(vectors)) ** 2
-    kinds = np.unique(np.array(guesses, dtype=object).astype(str), return_inverse=True)[1] if len(guesses) else groups
-    firsts: list[int] = []
-    for index, vector in enumerate(vectors):
-        if firsts:
-            distances = np.where(kinds[firsts] == kinds[index], _squares(vectors[firsts], vector), np.inf)
-            best = int(distances.argmin())
-            if distances[best] <= near:
-                groups[index] = best
-                continue
-        groups[index] = len(firsts)
+    of_guess: dict[str, list[int]] = {}
+    count = 0
+    for index, guess in enumerate(guesses):
+        firsts = of_guess.setdefault(guess, [])
+        distances = _Distances(vectors[firsts]).to(vectors[index])
+        if firsts and distances.min() <= near:
+            groups[index] = groups[firsts[int(distances.argmin())]]
+            continue
         firsts.append(index)
+        groups[index] = count
+        count += 1
     return groups
 
 
@@ -160,6 +162,22 @@ def _typical_distance(vectors: Rows) -> float:
     return float(np.median(np.linalg.norm(vectors[pairs[:, 0]] - vectors[pairs[:, 1]], axis=1)))
 
 
-def _squares(vectors: Rows, one: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Returns the squared distance of each row to a vector, (n,)."""
-    return np.asarray(np.square(vectors - one).sum(axis=1), np.float64)
+class _Distances:
+    """Squared distances of (n, D) rows, float32, each in [0, inf)."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._lengths = np.einsum("nd,nd->n", rows, rows)
+
+    def to(self, one: Rows) -> Rows:
+        """Returns those to a vector (D,), (n,)."""
+        return np.asarray(np.maximum(self._lengths + one @ one - 2.0 * (self._rows @ one), 0.0), np.float32)
+
+    def to_nearest(self, others: Rows) -> Rows:
+        """Returns those to the nearest of (m, D) others, (n,)."""
+        nearest = np.full(len(self._rows), np.inf, np.float32)
+        for start in range(0, len(others), _BLOCK):
+            block = others[start : start + _BLOCK]
+            found = self._lengths[:, None] + np.einsum("md,md->m", block, block) - 2.0 * (self._rows @ block.T)
+            np.minimum(nearest, np.maximum(found, 0.0).min(axis=1), out=nearest)
+        return nearest

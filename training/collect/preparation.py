@@ -13,8 +13,7 @@ from cnn_perception.errors import ConfigError, FrameError
 from cnn_perception.evaluation.replay import in_order
 from cnn_perception.files import require_outside
 from cnn_perception.image.messages import read_image
-from cnn_perception.model.spec import Task
-from cnn_perception.tasks.registry import task_of
+from cnn_perception.tasks.registry import TASKS, task_of
 from training.collect import description
 from training.collect.description import Describer, Features, Vector
 from training.collect.options import CollectOptions
@@ -95,13 +94,13 @@ def _labels_without_model(options: CollectOptions, named: tuple[str, ...]) -> La
     return Labels(task, names, str(options.classes or options.output))
 
 
-def _task_of_set(folder: Path) -> Task:
-    """Returns what the labels of a data set say; one class an image for a new one."""
+def _task_of_set(folder: Path) -> str:
+    """Returns the task whose labels a data set has columns for; one class an image for a new one."""
     header = read(folder).header if (folder / columns.TABLE).exists() else ()
-    if columns.CLASSES in header:
-        return "multilabel"
-    is_of_numbers = header and columns.CLASS not in header and set(classes.read(folder)) <= set(header)
-    return "regression" if is_of_numbers and classes.read(folder) else "multiclass"
+    names = classes.read(folder)
+    usual = {task.name: set(task.usual_columns(names)) for task in TASKS.values()}
+    fitting = [name for name, labels in usual.items() if labels and labels <= set(header)]
+    return fitting[0] if fitting else next(task.name for task in TASKS.values() if task.is_exclusive)
 
 
 @dataclass

@@ -12,7 +12,6 @@ from cnn_perception import files
 from cnn_perception.errors import DataError
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.label_text import NONE_OF_THESE, SEPARATOR
-from cnn_perception.model.spec import Task
 from cnn_perception.tasks.registry import task_of
 from training.collect.sources.frame import Answer, Origin
 from training.data_set import classes, columns
@@ -44,7 +43,7 @@ class Labels:
         source: Who says so, for errors.
     """
 
-    task: Task
+    task: str
     names: tuple[str, ...]
     source: str
 

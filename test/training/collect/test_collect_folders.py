@@ -13,6 +13,8 @@ from recording import SHA256, SURE, Recording, packed, prediction, raw
 from scenes import scene
 from tiny_model import with_unknown
 
+from training.collect import collecting
+
 
 def write_images(folder: Path, numbers, ending: str = ".png") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,6 +55,27 @@ def test_names_that_no_other_system_takes_are_made_safe(tmp_path: Path, output: 
 
     assert row["path"] == "images/d_____é/a_b_c_.png"
     assert (output / row["path"]).is_file()
+
+
+def test_folder_that_changes_while_it_is_read_gives_no_image_under_another_ones_row(
+    tmp_path: Path, output: Path, collect, capsys, monkeypatch
+) -> None:
+    folder = write_images(tmp_path / "shots", range(10, 16))
+    original = collecting.place
+
+    def place(*words: object) -> object:
+        write_images(folder, [0])  # the first in the order of names
+        return original(*words)
+
+    monkeypatch.setattr(collecting, "place", place)
+    code, rows = collect("--images", folder)
+
+    assert code == 2
+    assert "changed while it was read" in capsys.readouterr().err
+    for row in rows:
+        number = int(Path(row["path"]).stem)
+        with Image.open(output / row["path"]) as image:
+            np.testing.assert_array_equal(np.asarray(image), scene(number))
 
 
 def test_an_empty_folder_is_refused_with_what_there_is(tmp_path: Path, collect, capsys) -> None:
