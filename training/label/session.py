@@ -15,7 +15,7 @@ from training.label.keys import key_of
 from training.label.storage.journal import Change, Journal
 from training.label.storage.saving import NotSavedError
 from training.label.storage.stored_table import StoredTable
-from training.label.worklist import PERSON, Order, Worklist, classes_used, doubt_of, guess_of, images_of, in_order
+from training.label.worklist import PERSON, Order, Worklist, classes_used, doubt_of, guess_of, in_order
 
 _SHOWN = (PART, BAG, CLUSTER, REASON)
 """Columns that the page shows as they are."""
@@ -129,9 +129,11 @@ class Session:
         with self._lock:
             if self._answers.form == "numbers":
                 raise DataError("numbers are asked for here, no classes")
-            class_list.write(self._worklist.file, class_list.with_new(self._classes, name))
+            classes = class_list.with_new(self._classes, name)
+            class_list.write(self._worklist.file, classes)
+            self._classes = classes
             self._revision += 1
-            self._arrange()
+            self._arranged = self._revision
             return self._view(after)
 
     def image(self, number: int) -> Path:
@@ -142,7 +144,7 @@ class Session:
         """
         with self._lock:
             path = self._row(number)[PATH]
-            found = self._images[path]
+            found = self._stored.opened.images[path]
         if found is None:
             raise DataError(f"{path[:200]!r} is no file; skip it, or mend the table")
         return found
@@ -193,9 +195,8 @@ class Session:
         self._changed |= {self._numbers[path]: self._revision for path in paths}
 
     def _arrange(self) -> None:
-        """Finds the images of a table that was read anew, their order and the classes."""
+        """Numbers the images of a table that was read anew, and finds their order and the classes."""
         table = self._stored.table
-        self._images = images_of(table)
         self._places = {row[PATH]: place for place, row in enumerate(table.rows)}
         new = [path for path in self._places if path not in self._numbers]
         self._numbers |= {path: number for number, path in enumerate(new, start=len(self._paths))}
@@ -207,7 +208,7 @@ class Session:
 
     def _arrange_classes(self) -> None:
         if self._answers.form != "numbers":
-            first = class_list.listed(self._worklist.file) or self._classes
+            first = self._stored.opened.classes or self._classes
             self._classes = class_list.together(first, classes_used(self._stored.table, self._answers))
 
     def _view(self, after: int) -> dict[str, Any]:

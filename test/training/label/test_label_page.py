@@ -232,6 +232,26 @@ def test_classes_without_a_key_are_found_by_typing_and_new_ones_added_on_the_pag
     assert person.key_of("sign 33") == "Shift+s"
 
 
+def test_names_that_are_markup_or_of_a_browsers_own_are_shown_as_they_are(visit, tmp_path):
+    names = (
+        "<img src=x onerror=alert(1)>",
+        "__proto__",
+        "constructor",
+        "</script><script>alert(1)</script>",
+        '"quoted"',
+    )
+    rows = [{**row, "guess": name, "bag": f"<b>{name}"} for row, name in zip(rows_of(5), names, strict=True)]
+    table = write_set(tmp_path / "set", rows, names)
+    person = visit(table)
+    person.page.on("dialog", lambda dialog: pytest.fail(dialog.message))
+
+    assert person.page.locator("#classes button > span:nth-of-type(1)").all_inner_texts() == list(names)
+    assert f"bag <b>{names[0]}" in person.page.inner_text("#about")
+    press(person, "Enter", "2", "3", "Enter", "5")
+
+    assert tuple(read_cells(table, "class").values()) == names
+
+
 def test_a_picture_that_cannot_be_read_is_said_and_skipped_and_never_labelled(visit, tmp_path):
     table = write_set(tmp_path / "set", [{**row, "guess": "ant"} for row in rows_of(3)], CLASSES)
     (table.parent / "images" / "000.png").write_bytes(b"GIF89a cut off")

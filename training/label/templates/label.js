@@ -319,8 +319,8 @@ async function follow() {
     if (!rows.has(current)) enqueue(showNext);
     else if (rows.get(current) !== before) enqueue(() => (inGrid ? undefined : show(current)));
   } catch (error) {
+    if (!lost) panel.say(error.message, true);
     lost = true;
-    panel.say(error.message, true);
   }
 }
 
