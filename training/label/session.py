@@ -178,10 +178,11 @@ class Session:
 
     def _take_over(self) -> None:
         """Takes over what somebody else has done to the table."""
-        old = {row[PATH]: row for row in self._stored.table.rows}
+        before = self._stored.table
         news = self._stored.take_over(self._journal.paths())
         if news is None:
             return
+        old = {row[PATH]: row for row in before.rows}
         self._revision += 1
         self._arrange()
         self._mark([row[PATH] for row in self._stored.table.rows if row != old.get(row[PATH])])

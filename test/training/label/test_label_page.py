@@ -10,12 +10,13 @@ import errno
 import itertools
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from labelling import read_cells, rows_of, served, session_of, write_set
+from labelling import read_cells, rows_of, served, session_of, write_set, write_table
 from PIL import Image
 
 from cnn_perception import files
@@ -41,16 +42,14 @@ def visit(browser) -> Iterator:
     opened = []
     trouble = []
 
-    def visit(table: Path, answers: Answers | None = None, session=None) -> ScriptedPerson:
-        serving = served(session or session_of(table, answers), answers)
+    def visit(table: Path, answers: Answers | None = None) -> ScriptedPerson:
+        serving = served(session_of(table, answers), answers)
         page = serving.__enter__()
         tab = browser.new_page(viewport={"width": 1280, "height": 720})
         opened.append((tab, serving))
         tab.on("pageerror", lambda error: trouble.append(str(error)))
         tab.on("request", lambda request: trouble.append(request.url) if not is_ours(request.url, page.port) else None)
-        person = ScriptedPerson(tab, page.address)
-        person.address = page.address
-        return person
+        return ScriptedPerson(tab, page.address)
 
     yield visit
     for tab, serving in opened:
@@ -289,6 +288,30 @@ def test_a_full_disk_is_said_and_the_decision_is_kept_once_there_is_room(visit, 
     assert row_cells(table) == [("bee", "labelled"), ("", ""), ("", "")]
 
 
+def test_a_decision_about_an_image_that_went_meanwhile_is_refused_and_the_next_one_is_taken(
+    visit, tmp_path, monkeypatch
+):
+    table = write_set(tmp_path / "set", rows_of(3), CLASSES)
+    person = visit(table)
+    mended = threading.Event()
+
+    def full_until_mended(_: int) -> None:
+        if not mended.is_set():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "fsync", full_until_mended)
+    person.page.keyboard.press("2")
+    person.page.locator("#message", has_text="disk full").wait_for()
+    write_table(table, rows_of(3)[1:])
+    mended.set()
+    person.page.locator("#progress", has_text="2 of 2 left").wait_for()
+    while person.seen() != "images/001.png":  # once the page has followed
+        person.page.wait_for_selector("body[data-shown='images/001.png']")
+    press(person, "3")
+
+    assert [name for name, _ in row_cells(table)] == ["cat", ""]
+
+
 def test_a_second_tab_follows_the_first_and_so_does_each_what_another_program_writes(visit, tmp_path, browser):
     table = write_set(tmp_path / "set", rows_of(3), CLASSES)
     person = visit(table)
@@ -366,6 +389,20 @@ def test_a_button_under_the_focus_is_pressed_by_enter_and_after_a_click_enter_ac
     press(person, "Enter")
 
     assert row_cells(table) == [("cat", "labelled"), ("bee", "labelled"), ("ant", "labelled"), ("", "skipped")]
+
+
+def test_a_set_without_classes_says_so_and_gets_the_first_one_on_the_page(visit, tmp_path):
+    table = write_set(tmp_path / "set", rows_of(2))
+    person = visit(table)
+
+    assert person.page.inner_text("#classes") == "There is no class yet; + adds one."
+    person.page.keyboard.press("+")
+    person.page.keyboard.type("ant")
+    person.page.keyboard.press("Enter")
+    person.page.wait_for_selector("#find", state="hidden")
+    press(person, "1")
+
+    assert [name for name, _ in row_cells(table)] == ["ant", ""]
 
 
 def test_the_keys_are_shown_on_demand_and_the_token_is_not(visit, tmp_path):

@@ -43,7 +43,7 @@ function apply(change) {
     const there = new Set(order);
     for (const number of rows.keys()) if (!there.has(number)) rows.delete(number);
     classes = change.classes;
-    panel.showClasses(classes, (name, event) => clicked(event, () => choose(name)));
+    if (form !== "numbers") panel.showClasses(classes, (name, event) => clicked(event, () => choose(name)));
     showChosen();
   }
   panel.showProgress(all(), none);
@@ -95,14 +95,17 @@ async function showNext() {
 // ---- what is decided
 
 async function keep(path, body) {
-  const change = await server.keep(path, revision, body, (why) => {
-    blocked = true;
-    waiting.length = 0;
-    panel.say(`not saved, and tried again until it is: ${why}`, true);
-  });
-  if (blocked) panel.say("saved");
-  blocked = false;
-  return change;
+  try {
+    const change = await server.keep(path, revision, body, (why) => {
+      blocked = true;
+      waiting.length = 0;
+      panel.say(`not saved, and tried again until it is: ${why}`, true);
+    });
+    if (blocked) panel.say("saved");
+    return change;
+  } finally {
+    blocked = false;
+  }
 }
 
 async function decide(numbers, answer, state) {
@@ -155,7 +158,7 @@ async function undo() {
 
 async function addClass(name) {
   try {
-    apply(await server.keep("/class", revision, { name }, (why) => panel.say(why, true)));
+    apply(await server.keep("/class", revision, { name }, find.say));
   } catch (error) {
     return error.message;
   }
