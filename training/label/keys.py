@@ -25,7 +25,7 @@ class Command:
 
 COMMANDS = (
     Command("accept", ("Enter",), "accept the model's guess, or what is chosen"),
-    Command("undo", ("u", "Backspace"), "take the last decision back"),
+    Command("undo", ("u", "Backspace", "Ctrl+z"), "take the last decision back"),
     Command("none", ("n",), NONE_OF_THESE),
     Command("skip", ("s",), "leave the image out"),
     Command("back", ("ArrowLeft", "PageUp"), "the image before"),

@@ -9,6 +9,7 @@ import csv
 import errno
 import itertools
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from labelling import read_cells, rows_of, served, session_of, write_set, write_table
+from paths import ROOT
 from PIL import Image
 
 from cnn_perception import files
@@ -118,7 +120,7 @@ def test_decisions_are_taken_back_one_by_one_and_the_image_is_shown_again(visit,
     table = write_set(tmp_path / "set", rows_of(3), CLASSES)
     person = visit(table)
 
-    press(person, "1", "2", "s", "u", "Backspace")
+    press(person, "1", "2", "s", "Control+z", "Backspace")
     assert person.seen() == "images/001.png"
     assert row_cells(table) == [("ant", "labelled"), ("", ""), ("", "")]
 
@@ -140,6 +142,22 @@ def test_arrows_go_back_and_forth_and_a_label_can_be_replaced(visit, tmp_path):
 
     assert person.seen() == "images/002.png"
     assert [name for name, _ in row_cells(table)] == ["bee", "", ""]
+
+
+def test_keys_of_another_alphabet_count_by_their_place_and_those_of_the_browser_do_not_count(visit, tmp_path):
+    table = write_set(tmp_path / "set", rows_of(3), CLASSES)
+    person = visit(table)
+    tell = "(keys) => document.body.dispatchEvent(new KeyboardEvent('keydown', {...keys, bubbles: true}))"
+
+    person.page.evaluate(tell, {"key": "1", "ctrlKey": True})
+    person.page.evaluate(tell, {"key": "s", "code": "KeyS", "altKey": True})
+    person.page.evaluate(tell, {"key": "s", "code": "KeyS", "metaKey": True})
+    person.page.evaluate(tell, {"key": "\u044b", "code": "KeyS"})  # where a Russian keyboard has it
+    person.page.wait_for_selector("body[data-left='2']")
+    person.page.evaluate(tell, {"key": "N", "code": "KeyN"})  # with caps lock
+    person.page.wait_for_selector("body[data-left='1']")
+
+    assert row_cells(table) == [("", "skipped"), ("none of these", "labelled"), ("", "")]
 
 
 def test_a_held_key_decides_once(visit, tmp_path):
@@ -413,6 +431,16 @@ def test_the_keys_are_shown_on_demand_and_the_token_is_not(visit, tmp_path):
     person.page.keyboard.press("Escape")
     assert not person.page.is_visible("#help")
     assert "token" not in person.page.url
+
+
+def test_no_script_of_the_page_takes_a_text_for_markup_or_code():
+    scripts = sorted((ROOT / "training" / "label" / "templates").glob("*.js"))
+
+    assert len(scripts) > 4
+    for script in scripts:
+        assert not re.search(
+            r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|Function\(", script.read_text()
+        )
 
 
 CONTRASTS = """

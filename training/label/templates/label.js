@@ -269,21 +269,27 @@ function clicked(event, action) {
 
 const commandOf = new Map(commands.flatMap(({ name, keys }) => keys.map((key) => [key, name])));
 
+/** Returns the Latin letter of a key, where another alphabet is set up by its place; empty for other keys. */
+function letterOf({ key, code }) {
+  if (/^[\x20-\x7e]$/.test(key)) return /^[a-z]$/i.test(key) ? key.toLowerCase() : "";
+  return key.length === 1 && /^Key[A-Z]$/.test(code) ? code.slice(3).toLowerCase() : "";
+}
+
 function keyOf(event) {
-  const { key, code, shiftKey } = event;
-  if (key.length > 1) return key;
-  const letter = /^[a-z]$/i.test(key) ? key : /^[\x20-\x7e]$/.test(key) ? "" : code.replace(/^Key(?=[A-Z]$)/, "");
-  return letter.length === 1 ? `${shiftKey ? "Shift+" : ""}${letter.toLowerCase()}` : key;
+  const letter = letterOf(event);
+  const key = letter ? `${event.shiftKey ? "Shift+" : ""}${letter}` : event.key;
+  if (event.altKey) return "";
+  return event.ctrlKey || event.metaKey ? `Ctrl+${key}` : key;
 }
 
 function isOfElement(target, key) {
-  if (target.matches("input")) return IN_FIELDS.has(key) || /^[\d.,+eE-]$/.test(key);
+  if (target.matches("input")) return IN_FIELDS.has(key) || /^([\d.,+-]|e|Ctrl.*)$/.test(key);
   return target.matches("button:not(.thumb)") && (key === "Enter" || key === " ");
 }
 
 document.addEventListener("keydown", (event) => {
   const key = keyOf(event);
-  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  if (document.querySelector("dialog[open]")) return;
   if (isOfElement(event.target, key)) return;
   const name = commandOf.get(key);
   const found = classes.find((one) => one.key === key);
