@@ -31,7 +31,7 @@ COMMANDS = (
     Command("back", ("ArrowLeft", "PageUp"), "the image before"),
     Command("forth", ("ArrowRight", "PageDown"), "the next image"),
     Command("grid", ("g",), "the look-alikes of the image at once, or one image again"),
-    Command("zoom", ("z",), "every pixel of the picture, or the whole of it"),
+    Command("zoom", ("z",), "every pixel of the picture, moved by the arrows, or the whole of it"),
     Command("brighten", ("b",), "brighter, for dark pictures"),
     Command("search", ("/",), "find a class by its name"),
     Command("add", ("+",), "add a class"),

@@ -361,6 +361,10 @@ def test_a_large_dark_picture_is_shown_smaller_zoomed_and_brightened(visit, tmp_
     assert person.page.evaluate(size) == [1600, 1200]
     press(person, "z")
     assert person.page.evaluate(size) == [4000, 3000]
+    left = "document.getElementById('picture').scrollLeft"
+    middle = person.page.evaluate(left)
+    press(person, "ArrowRight")  # moves the picture, and is not for the next one
+    person.page.wait_for_function(f"(middle) => {left} > middle", arg=middle)
     press(person, "z", "b")
     assert person.page.evaluate(size) == [1600, 1200]
     style = "getComputedStyle(document.querySelector('#picture img')).filter"

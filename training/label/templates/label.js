@@ -198,9 +198,12 @@ async function toggleGrid() {
 async function zoom() {
   const zoomed = document.body.classList.toggle("zoomed");
   if (inGrid) return;
-  await pictures.show(part("picture"), current, zoomed ? "full" : "screen");
-  const image = part("picture").querySelector("img");
-  if (image) image.style.width = zoomed ? `${Math.max(image.naturalWidth, 2 * part("picture").clientWidth)}px` : "";
+  const place = part("picture");
+  await pictures.show(place, current, zoomed ? "full" : "screen");
+  const image = place.querySelector("img");
+  if (image) image.style.width = zoomed ? `${Math.max(image.naturalWidth, 2 * place.clientWidth)}px` : "";
+  place.scrollTo((place.scrollWidth - place.clientWidth) / 2, (place.scrollHeight - place.clientHeight) / 2);
+  if (zoomed) place.focus();
 }
 
 function brighten() {
@@ -283,6 +286,7 @@ function keyOf(event) {
 }
 
 function isOfElement(target, key) {
+  if (target.matches(".zoomed #picture")) return /^(Arrow|Page)/.test(key);
   if (target.matches("input")) return IN_FIELDS.has(key) || /^([\d.,+-]|e|Ctrl.*)$/.test(key);
   return target.matches("button:not(.thumb)") && (key === "Enter" || key === " ");
 }
