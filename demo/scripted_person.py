@@ -76,6 +76,7 @@ class ScriptedPerson:
             address: That the program printed.
         """
         self.page = page
+        self.address = address
         page.set_default_timeout(PATIENCE_MS)
         page.goto(address)
         page.wait_for_selector("body[data-ready]")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import secrets
 import socket
@@ -68,8 +70,10 @@ class LocalPage:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=_PATIENCE_S,
         )
+        logging.getLogger("uvicorn.error").addFilter(_is_defect)
         self._server = uvicorn.Server(config)
         self._server.should_exit = self._ended
         with suppress(KeyboardInterrupt):  # with which uvicorn ends after Ctrl-C, when all is answered
@@ -93,6 +97,12 @@ def open_browser(address: str) -> bool:
         return False  # a browser for the terminal would take it over
     threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()  # some return when they are closed
     return True
+
+
+def _is_defect(record: logging.LogRecord) -> bool:
+    """Returns whether a line of uvicorn's log is about an error of the page, not about what was asked or cut off."""
+    error = record.exc_info[1] if record.exc_info else None
+    return error is not None and not isinstance(error, asyncio.CancelledError)
 
 
 def _listening(port: int) -> socket.socket:

@@ -63,9 +63,9 @@ class DataSetTable:
     def content(self) -> bytes:
         """Returns what stands in the file once it is written."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, self.header, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self.header)
+        writer.writerows([row[name] for name in self.header] for row in self.rows)
         return as_utf8(text.getvalue())
 
     def write(self) -> None:

@@ -25,13 +25,13 @@ class Command:
 
 COMMANDS = (
     Command("accept", ("Enter",), "accept the model's guess, or what is chosen"),
-    Command("undo", ("u", "Backspace"), "take the last decision back"),
+    Command("undo", ("u", "Backspace", "Ctrl+z"), "take the last decision back"),
     Command("none", ("n",), NONE_OF_THESE),
     Command("skip", ("s",), "leave the image out"),
     Command("back", ("ArrowLeft", "PageUp"), "the image before"),
     Command("forth", ("ArrowRight", "PageDown"), "the next image"),
     Command("grid", ("g",), "the look-alikes of the image at once, or one image again"),
-    Command("zoom", ("z",), "every pixel of the picture, or the whole of it"),
+    Command("zoom", ("z",), "every pixel of the picture, moved by the arrows, or the whole of it"),
     Command("brighten", ("b",), "brighter, for dark pictures"),
     Command("search", ("/",), "find a class by its name"),
     Command("add", ("+",), "add a class"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ from cnn_perception.errors import DataError
 from training.data_set.columns import BAG, CLUSTER, PART, PATH, REASON, STATE, State
 from training.label import class_list
 from training.label.keys import key_of
+from training.label.revisions import Revisions
 from training.label.storage.journal import Change, Journal
 from training.label.storage.saving import NotSavedError
 from training.label.storage.stored_table import StoredTable
-from training.label.worklist import PERSON, Order, Worklist, classes_used, doubt_of, guess_of, images_of, in_order
+from training.label.worklist import PERSON, Order, Worklist, classes_used, doubt_of, guess_of, in_order
 
 _SHOWN = (PART, BAG, CLUSTER, REASON)
 """Columns that the page shows as they are."""
@@ -44,7 +45,7 @@ class Session:
     """The one place that changes the table; its methods may be called by several threads.
 
     An image has the same number as long as the session lasts, whatever becomes of the rows. What has changed is told by
-    revisions, which grow with every change.
+    `Revisions`.
     """
 
     def __init__(self, worklist: Worklist, order: Order = "doubt") -> None:
@@ -66,9 +67,7 @@ class Session:
         self._paths: list[str] = []
         self._numbers: dict[str, int] = {}
         self._classes: tuple[str, ...] = ()
-        self._revision = 0
-        self._changed: dict[int, int] = {}
-        self._news = ""
+        self._revisions = Revisions()
         self._arrange()
 
     def view(self, after: int = -1) -> dict[str, Any]:
@@ -129,9 +128,10 @@ class Session:
         with self._lock:
             if self._answers.form == "numbers":
                 raise DataError("numbers are asked for here, no classes")
-            class_list.write(self._worklist.file, class_list.with_new(self._classes, name))
-            self._revision += 1
-            self._arrange()
+            classes = class_list.with_new(self._classes, name)
+            class_list.write(self._worklist.file, classes)
+            self._classes = classes
+            self._revisions.rearrange()
             return self._view(after)
 
     def image(self, number: int) -> Path:
@@ -142,7 +142,7 @@ class Session:
         """
         with self._lock:
             path = self._row(number)[PATH]
-            found = self._images[path]
+            found = self._stored.opened.images[path]
         if found is None:
             raise DataError(f"{path[:200]!r} is no file; skip it, or mend the table")
         return found
@@ -172,30 +172,24 @@ class Session:
         """Writes other cells into rows, by path."""
         table = self._stored.table
         self._stored.write(replace(table, rows=tuple({**row, **cells.get(row[PATH], {})} for row in table.rows)))
-        self._mark(list(cells))
+        self._revisions.change_rows(self._numbers[path] for path in cells)
 
     def _take_over(self) -> None:
         """Takes over what somebody else has done to the table."""
-        old = {row[PATH]: row for row in self._stored.table.rows}
+        before = self._stored.table
         news = self._stored.take_over(self._journal.paths())
         if news is None:
             return
-        self._revision += 1
         self._arrange()
-        self._mark([row[PATH] for row in self._stored.table.rows if row != old.get(row[PATH])])
+        old = {row[PATH]: row for row in before.rows}
+        now = self._stored.table.rows
+        self._revisions.change_rows(self._numbers[row[PATH]] for row in now if row != old.get(row[PATH]))
         if news:
-            self._news = news
-            self._news_since = self._revision
-
-    def _mark(self, paths: Sequence[str]) -> None:
-        """Remembers that rows have changed."""
-        self._revision += 1
-        self._changed |= {self._numbers[path]: self._revision for path in paths}
+            self._revisions.say(news)
 
     def _arrange(self) -> None:
-        """Finds the images of a table that was read anew, their order and the classes."""
+        """Numbers the images of a table that was read anew, and finds their order and the classes."""
         table = self._stored.table
-        self._images = images_of(table)
         self._places = {row[PATH]: place for place, row in enumerate(table.rows)}
         new = [path for path in self._places if path not in self._numbers]
         self._numbers |= {path: number for number, path in enumerate(new, start=len(self._paths))}
@@ -203,26 +197,25 @@ class Session:
         self._order = [self._numbers[table.rows[place][PATH]] for place in in_order(table.rows, self._wanted_order)]
         self._journal.forget_others({row[PATH]: row for row in table.rows}, (*self._answers.columns, STATE, PERSON))
         self._arrange_classes()
-        self._arranged = self._revision
+        self._revisions.rearrange()
 
     def _arrange_classes(self) -> None:
         if self._answers.form != "numbers":
-            first = class_list.listed(self._worklist.file) or self._classes
+            first = self._stored.opened.classes or self._classes
             self._classes = class_list.together(first, classes_used(self._stored.table, self._answers))
 
     def _view(self, after: int) -> dict[str, Any]:
-        rows = self._stored.table.rows
-        changed = rows if after < 0 else [row for row in rows if self._changed.get(self._numbers[row[PATH]], 0) > after]
+        told = self._revisions
+        rows = (row for row in self._stored.table.rows if told.has_row(self._numbers[row[PATH]], after))
         view: dict[str, Any] = {
-            "revision": self._revision,
-            "rows": [self._shown(row) for row in changed],
+            "revision": told.current,
+            "rows": [self._shown(row) for row in rows],
             "undo": len(self._journal),
+            "news": told.news(after),
         }
-        if after < 0 or self._arranged > after:
+        if told.has_arrangement(after):
             view["order"] = self._order
             view["classes"] = [{"name": name, "key": key_of(place)} for place, name in enumerate(self._classes)]
-        if self._news and self._news_since > after >= 0:
-            view["news"] = self._news
         return view
 
     def _shown(self, row: Mapping[str, str]) -> dict[str, Any]:

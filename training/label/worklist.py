@@ -26,6 +26,21 @@ _ANSWER, _MARGIN, _SCORE = "answer", "margin", "score "
 
 
 @dataclass(frozen=True)
+class Opened:
+    """What is read of a table and beside it.
+
+    Attributes:
+        table: With every column that is written, and a state in every row.
+        images: Where the image of each row lies, by the row's path; None where there is none.
+        classes: Those that the list beside it names; none without that list.
+    """
+
+    table: DataSetTable
+    images: Mapping[str, Path | None]
+    classes: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Worklist:
     """What a table is read with, the first time and whenever somebody else has changed it.
 
@@ -39,18 +54,20 @@ class Worklist:
     answers: Answers
     person: str = ""
 
-    def read(self) -> DataSetTable:
-        """Reads the table, with every column that is written and a state in every row.
+    def read(self) -> Opened:
+        """Reads the table; no image is opened.
 
         Raises:
-            DataError: If it cannot be read, is no table of images, or holds none.
+            DataError: If it cannot be read, is no table of images, holds none or one twice, or there can be no such
+                classes.
         """
         written = _columns_named(self.file, self.answers)
         added = [*self.answers.columns, STATE, *([PERSON] if self.person else [])]
         states = [state_of(row, self.answers.columns) for row in written.rows]
         table = written.with_columns(added)
         rows = ({**row, STATE: state} for row, state in zip(table.rows, states, strict=True))
-        return DataSetTable(self.file, table.header, tuple(rows))
+        whole = DataSetTable(self.file, table.header, tuple(rows))
+        return Opened(whole, _images_of(whole), class_list.listed(self.file))
 
 
 def answers_asked_for(file: Path, targets: Sequence[str], several: bool) -> Answers:
@@ -121,12 +138,7 @@ def in_order(rows: Sequence[Mapping[str, str]], order: Order) -> list[int]:
     return places
 
 
-def images_of(table: DataSetTable) -> dict[str, Path | None]:
-    """Returns where the image of each row lies, by the row's path; None where there is none.
-
-    Raises:
-        DataError: If a row names none, or one that another row names.
-    """
+def _images_of(table: DataSetTable) -> dict[str, Path | None]:
     files = ListedFiles((table.file.parent,))
     found: dict[str, Path | None] = {}
     for line, cells in enumerate(table.rows, start=2):

@@ -92,6 +92,21 @@ def test_ctrl_c_ends_it_within_a_second_with_exit_code_0_and_says_what_was_done(
     assert said.splitlines()[-1] == f"{table}: 40 images: 1 labelled, 0 skipped, 39 left"
 
 
+def test_ctrl_c_while_a_large_picture_is_read_says_nothing_but_how_far_the_work_has_come(table):
+    Image.new("1", (16000, 16000)).save(table.parent / "images" / "000.png")
+    with labelling(table.parent) as (process, address):
+        client = Client(address)
+        client._connection.request("GET", f"/picture/0/full?{client._query}")
+        client._connection.sock.settimeout(0.2)
+        with pytest.raises(TimeoutError):  # it is at work
+            client._connection.sock.recv(1)
+        process.send_signal(signal.SIGINT)
+        said, errors = process.communicate(timeout=60)
+
+    assert (process.returncode, errors) == (0, "")
+    assert said.splitlines()[-1].endswith("40 images: 0 labelled, 0 skipped, 40 left")
+
+
 def test_kill_while_it_writes_loses_no_decision_that_was_confirmed_and_labelling_goes_on(table):
     confirmed = []
     enough = threading.Event()

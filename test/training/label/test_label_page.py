@@ -9,13 +9,16 @@ import csv
 import errno
 import itertools
 import os
+import re
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from labelling import read_cells, rows_of, served, session_of, write_set
+from labelling import read_cells, rows_of, served, session_of, write_set, write_table
+from paths import ROOT
 from PIL import Image
 
 from cnn_perception import files
@@ -41,16 +44,14 @@ def visit(browser) -> Iterator:
     opened = []
     trouble = []
 
-    def visit(table: Path, answers: Answers | None = None, session=None) -> ScriptedPerson:
-        serving = served(session or session_of(table, answers), answers)
+    def visit(table: Path, answers: Answers | None = None) -> ScriptedPerson:
+        serving = served(session_of(table, answers), answers)
         page = serving.__enter__()
         tab = browser.new_page(viewport={"width": 1280, "height": 720})
         opened.append((tab, serving))
         tab.on("pageerror", lambda error: trouble.append(str(error)))
         tab.on("request", lambda request: trouble.append(request.url) if not is_ours(request.url, page.port) else None)
-        person = ScriptedPerson(tab, page.address)
-        person.address = page.address
-        return person
+        return ScriptedPerson(tab, page.address)
 
     yield visit
     for tab, serving in opened:
@@ -119,7 +120,7 @@ def test_decisions_are_taken_back_one_by_one_and_the_image_is_shown_again(visit,
     table = write_set(tmp_path / "set", rows_of(3), CLASSES)
     person = visit(table)
 
-    press(person, "1", "2", "s", "u", "Backspace")
+    press(person, "1", "2", "s", "Control+z", "Backspace")
     assert person.seen() == "images/001.png"
     assert row_cells(table) == [("ant", "labelled"), ("", ""), ("", "")]
 
@@ -141,6 +142,22 @@ def test_arrows_go_back_and_forth_and_a_label_can_be_replaced(visit, tmp_path):
 
     assert person.seen() == "images/002.png"
     assert [name for name, _ in row_cells(table)] == ["bee", "", ""]
+
+
+def test_keys_of_another_alphabet_count_by_their_place_and_those_of_the_browser_do_not_count(visit, tmp_path):
+    table = write_set(tmp_path / "set", rows_of(3), CLASSES)
+    person = visit(table)
+    tell = "(keys) => document.body.dispatchEvent(new KeyboardEvent('keydown', {...keys, bubbles: true}))"
+
+    person.page.evaluate(tell, {"key": "1", "ctrlKey": True})
+    person.page.evaluate(tell, {"key": "s", "code": "KeyS", "altKey": True})
+    person.page.evaluate(tell, {"key": "s", "code": "KeyS", "metaKey": True})
+    person.page.evaluate(tell, {"key": "\u044b", "code": "KeyS"})  # where a Russian keyboard has it
+    person.page.wait_for_selector("body[data-left='2']")
+    person.page.evaluate(tell, {"key": "N", "code": "KeyN"})  # with caps lock
+    person.page.wait_for_selector("body[data-left='1']")
+
+    assert row_cells(table) == [("", "skipped"), ("none of these", "labelled"), ("", "")]
 
 
 def test_a_held_key_decides_once(visit, tmp_path):
@@ -232,6 +249,26 @@ def test_classes_without_a_key_are_found_by_typing_and_new_ones_added_on_the_pag
     assert person.key_of("sign 33") == "Shift+s"
 
 
+def test_names_that_are_markup_or_of_a_browsers_own_are_shown_as_they_are(visit, tmp_path):
+    names = (
+        "<img src=x onerror=alert(1)>",
+        "__proto__",
+        "constructor",
+        "</script><script>alert(1)</script>",
+        '"quoted"',
+    )
+    rows = [{**row, "guess": name, "bag": f"<b>{name}"} for row, name in zip(rows_of(5), names, strict=True)]
+    table = write_set(tmp_path / "set", rows, names)
+    person = visit(table)
+    person.page.on("dialog", lambda dialog: pytest.fail(dialog.message))
+
+    assert person.page.locator("#classes button > span:nth-of-type(1)").all_inner_texts() == list(names)
+    assert f"bag <b>{names[0]}" in person.page.inner_text("#about")
+    press(person, "Enter", "2", "3", "Enter", "5")
+
+    assert tuple(read_cells(table, "class").values()) == names
+
+
 def test_a_picture_that_cannot_be_read_is_said_and_skipped_and_never_labelled(visit, tmp_path):
     table = write_set(tmp_path / "set", [{**row, "guess": "ant"} for row in rows_of(3)], CLASSES)
     (table.parent / "images" / "000.png").write_bytes(b"GIF89a cut off")
@@ -269,6 +306,30 @@ def test_a_full_disk_is_said_and_the_decision_is_kept_once_there_is_room(visit, 
     assert row_cells(table) == [("bee", "labelled"), ("", ""), ("", "")]
 
 
+def test_a_decision_about_an_image_that_went_meanwhile_is_refused_and_the_next_one_is_taken(
+    visit, tmp_path, monkeypatch
+):
+    table = write_set(tmp_path / "set", rows_of(3), CLASSES)
+    person = visit(table)
+    mended = threading.Event()
+
+    def full_until_mended(_: int) -> None:
+        if not mended.is_set():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "fsync", full_until_mended)
+    person.page.keyboard.press("2")
+    person.page.locator("#message", has_text="disk full").wait_for()
+    write_table(table, rows_of(3)[1:])
+    mended.set()
+    person.page.locator("#progress", has_text="2 of 2 left").wait_for()
+    while person.seen() != "images/001.png":  # once the page has followed
+        person.page.wait_for_selector("body[data-shown='images/001.png']")
+    press(person, "3")
+
+    assert [name for name, _ in row_cells(table)] == ["cat", ""]
+
+
 def test_a_second_tab_follows_the_first_and_so_does_each_what_another_program_writes(visit, tmp_path, browser):
     table = write_set(tmp_path / "set", rows_of(3), CLASSES)
     person = visit(table)
@@ -300,6 +361,10 @@ def test_a_large_dark_picture_is_shown_smaller_zoomed_and_brightened(visit, tmp_
     assert person.page.evaluate(size) == [1600, 1200]
     press(person, "z")
     assert person.page.evaluate(size) == [4000, 3000]
+    left = "document.getElementById('picture').scrollLeft"
+    middle = person.page.evaluate(left)
+    press(person, "ArrowRight")  # moves the picture, and is not for the next one
+    person.page.wait_for_function(f"(middle) => {left} > middle", arg=middle)
     press(person, "z", "b")
     assert person.page.evaluate(size) == [1600, 1200]
     style = "getComputedStyle(document.querySelector('#picture img')).filter"
@@ -348,6 +413,20 @@ def test_a_button_under_the_focus_is_pressed_by_enter_and_after_a_click_enter_ac
     assert row_cells(table) == [("cat", "labelled"), ("bee", "labelled"), ("ant", "labelled"), ("", "skipped")]
 
 
+def test_a_set_without_classes_says_so_and_gets_the_first_one_on_the_page(visit, tmp_path):
+    table = write_set(tmp_path / "set", rows_of(2))
+    person = visit(table)
+
+    assert person.page.inner_text("#classes") == "There is no class yet; + adds one."
+    person.page.keyboard.press("+")
+    person.page.keyboard.type("ant")
+    person.page.keyboard.press("Enter")
+    person.page.wait_for_selector("#find", state="hidden")
+    press(person, "1")
+
+    assert [name for name, _ in row_cells(table)] == ["ant", ""]
+
+
 def test_the_keys_are_shown_on_demand_and_the_token_is_not(visit, tmp_path):
     person = visit(write_set(tmp_path / "set", rows_of(1), CLASSES))
 
@@ -356,6 +435,16 @@ def test_the_keys_are_shown_on_demand_and_the_token_is_not(visit, tmp_path):
     person.page.keyboard.press("Escape")
     assert not person.page.is_visible("#help")
     assert "token" not in person.page.url
+
+
+def test_no_script_of_the_page_takes_a_text_for_markup_or_code():
+    scripts = sorted((ROOT / "training" / "label" / "templates").glob("*.js"))
+
+    assert len(scripts) > 4
+    for script in scripts:
+        assert not re.search(
+            r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|Function\(", script.read_text()
+        )
 
 
 CONTRASTS = """

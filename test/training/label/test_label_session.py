@@ -217,7 +217,11 @@ def test_decisions_that_an_old_copy_of_the_file_has_lost_are_written_again(table
     assert "1 had lost their label, which is kept" in news
 
 
-@pytest.mark.parametrize("content", [None, b"", b"path,class\nimages/000.png\n", b"other,columns\n1,2\n"])
+@pytest.mark.parametrize(
+    "content",
+    [None, b"", b"path,class\nimages/000.png\n", b"other,columns\n1,2\n", b"path,class\na.png,\na.png,\n",
+     b"path,class,state\nimages/000.png,,done\n", b"\xff\xfe\x00"],
+)  # fmt: skip
 def test_a_file_that_is_no_table_any_more_is_never_overwritten(table, content):
     session = session_of(table)
     before = table.read_bytes()

@@ -11,7 +11,7 @@ from training.data_set.columns import STATE
 from training.data_set.table import DataSetTable
 from training.label.storage.merging import merged
 from training.label.storage.saving import NotSavedError, save
-from training.label.worklist import PERSON, Worklist
+from training.label.worklist import PERSON, Opened, Worklist
 
 
 class StoredTable:
@@ -19,6 +19,7 @@ class StoredTable:
 
     Attributes:
         table: As it is on the disk.
+        opened: As it was read last, with what is beside it.
     """
 
     def __init__(self, worklist: Worklist) -> None:
@@ -30,7 +31,8 @@ class StoredTable:
         self._worklist = worklist
         self._file = Path(os.path.realpath(worklist.file))  # what replaces a link leaves its target alone
         self._content = _content(self._file)
-        self.table = worklist.read()
+        self.opened: Opened = worklist.read()
+        self.table = self.opened.table
 
     @property
     def decided_columns(self) -> tuple[str, ...]:
@@ -65,7 +67,8 @@ class StoredTable:
         if content == self._content:
             return None
         try:
-            found = merged(self.table, self._worklist.read(), decided, self.decided_columns)
+            opened = self._worklist.read()
+            found = merged(self.table, opened.table, decided, self.decided_columns)
         except DataError as error:
             raise NotSavedError(f"changed by another program meanwhile: {error}") from None
         if found.has_lost:
@@ -73,6 +76,7 @@ class StoredTable:
         else:
             self._content = content
             self.table = found.table
+        self.opened = opened
         return found.news
 
 

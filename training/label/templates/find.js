@@ -9,15 +9,19 @@ function matching(names, text) {
   return found.sort((a, b) => b.toLowerCase().startsWith(wanted) - a.toLowerCase().startsWith(wanted)).slice(0, MOST);
 }
 
+export function say(text) {
+  part("trouble").textContent = text;
+}
+
 /** Asks for a name; `take` gets it and returns what is wrong with it, or nothing. `names` are offered, if there are any. */
 function ask(what, names, take) {
   const field = part("name");
   part("what").textContent = what;
-  part("trouble").textContent = "";
+  say("");
   field.value = "";
   const finish = async (name) => {
     const wrong = await take(name);
-    part("trouble").textContent = wrong ?? "";
+    say(wrong ?? "");
     if (!wrong) part("find").close();
   };
   const offer = () => part("found").replaceChildren(...matching(names, field.value).map((name) => {

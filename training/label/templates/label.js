@@ -43,7 +43,7 @@ function apply(change) {
     const there = new Set(order);
     for (const number of rows.keys()) if (!there.has(number)) rows.delete(number);
     classes = change.classes;
-    panel.showClasses(classes, (name, event) => clicked(event, () => choose(name)));
+    if (form !== "numbers") panel.showClasses(classes, (name, event) => clicked(event, () => choose(name)));
     showChosen();
   }
   panel.showProgress(all(), none);
@@ -95,14 +95,17 @@ async function showNext() {
 // ---- what is decided
 
 async function keep(path, body) {
-  const change = await server.keep(path, revision, body, (why) => {
-    blocked = true;
-    waiting.length = 0;
-    panel.say(`not saved, and tried again until it is: ${why}`, true);
-  });
-  if (blocked) panel.say("saved");
-  blocked = false;
-  return change;
+  try {
+    const change = await server.keep(path, revision, body, (why) => {
+      blocked = true;
+      waiting.length = 0;
+      panel.say(`not saved, and tried again until it is: ${why}`, true);
+    });
+    if (blocked) panel.say("saved");
+    return change;
+  } finally {
+    blocked = false;
+  }
 }
 
 async function decide(numbers, answer, state) {
@@ -155,7 +158,7 @@ async function undo() {
 
 async function addClass(name) {
   try {
-    apply(await server.keep("/class", revision, { name }, (why) => panel.say(why, true)));
+    apply(await server.keep("/class", revision, { name }, find.say));
   } catch (error) {
     return error.message;
   }
@@ -195,9 +198,12 @@ async function toggleGrid() {
 async function zoom() {
   const zoomed = document.body.classList.toggle("zoomed");
   if (inGrid) return;
-  await pictures.show(part("picture"), current, zoomed ? "full" : "screen");
-  const image = part("picture").querySelector("img");
-  if (image) image.style.width = zoomed ? `${Math.max(image.naturalWidth, 2 * part("picture").clientWidth)}px` : "";
+  const place = part("picture");
+  await pictures.show(place, current, zoomed ? "full" : "screen");
+  const image = place.querySelector("img");
+  if (image) image.style.width = zoomed ? `${Math.max(image.naturalWidth, 2 * place.clientWidth)}px` : "";
+  place.scrollTo((place.scrollWidth - place.clientWidth) / 2, (place.scrollHeight - place.clientHeight) / 2);
+  if (zoomed) place.focus();
 }
 
 function brighten() {
@@ -266,21 +272,28 @@ function clicked(event, action) {
 
 const commandOf = new Map(commands.flatMap(({ name, keys }) => keys.map((key) => [key, name])));
 
+/** Returns the Latin letter of a key, where another alphabet is set up by its place; empty for other keys. */
+function letterOf({ key, code }) {
+  if (/^[\x20-\x7e]$/.test(key)) return /^[a-z]$/i.test(key) ? key.toLowerCase() : "";
+  return key.length === 1 && /^Key[A-Z]$/.test(code) ? code.slice(3).toLowerCase() : "";
+}
+
 function keyOf(event) {
-  const { key, code, shiftKey } = event;
-  if (key.length > 1) return key;
-  const letter = /^[a-z]$/i.test(key) ? key : /^[\x20-\x7e]$/.test(key) ? "" : code.replace(/^Key(?=[A-Z]$)/, "");
-  return letter.length === 1 ? `${shiftKey ? "Shift+" : ""}${letter.toLowerCase()}` : key;
+  const letter = letterOf(event);
+  const key = letter ? `${event.shiftKey ? "Shift+" : ""}${letter}` : event.key;
+  if (event.altKey) return "";
+  return event.ctrlKey || event.metaKey ? `Ctrl+${key}` : key;
 }
 
 function isOfElement(target, key) {
-  if (target.matches("input")) return IN_FIELDS.has(key) || /^[\d.,+eE-]$/.test(key);
+  if (target.matches(".zoomed #picture")) return /^(Arrow|Page)/.test(key);
+  if (target.matches("input")) return IN_FIELDS.has(key) || /^([\d.,+-]|e|Ctrl.*)$/.test(key);
   return target.matches("button:not(.thumb)") && (key === "Enter" || key === " ");
 }
 
 document.addEventListener("keydown", (event) => {
   const key = keyOf(event);
-  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  if (document.querySelector("dialog[open]")) return;
   if (isOfElement(event.target, key)) return;
   const name = commandOf.get(key);
   const found = classes.find((one) => one.key === key);
@@ -319,8 +332,8 @@ async function follow() {
     if (!rows.has(current)) enqueue(showNext);
     else if (rows.get(current) !== before) enqueue(() => (inGrid ? undefined : show(current)));
   } catch (error) {
+    if (!lost) panel.say(error.message, true);
     lost = true;
-    panel.say(error.message, true);
   }
 }
 

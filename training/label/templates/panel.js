@@ -25,10 +25,11 @@ export function showClasses(classes, choose) {
     button.onclick = (event) => choose(name, event);
     return button;
   }));
+  if (!classes.length) part("classes").append(element("p", "There is no class yet; + adds one."));
 }
 
 export function showChosen(chosen, guess) {
-  for (const button of part("classes").children) {
+  for (const button of part("classes").querySelectorAll("button")) {
     button.setAttribute("aria-pressed", String(chosen.includes(button.dataset.class)));
     button.classList.toggle("guessed", guess.includes(button.dataset.class));
   }
@@ -47,7 +48,7 @@ export function showProgress(rows, none) {
     for (const name of row.answer) counts.set(name, (counts.get(name) ?? 0) + 1);
   }
   const most = Math.max(1, ...counts.values());
-  for (const button of part("classes").children) {
+  for (const button of part("classes").querySelectorAll("button")) {
     const count = counts.get(button.dataset.class) ?? 0;
     button.querySelector("small").textContent = count;
     button.querySelector("i").style.width = `${100 * count / most}%`;
