@@ -32,6 +32,7 @@ projection_matrix: {rows: 3, cols: 4, data: [50.0, 0, 31.5, 0, 0, 50.0, 23.5, 0,
 _TASKS: dict[str, tuple[TaskChoice, tuple[str, ...]]] = {
     "class": ("auto", ()),
     "classes": ("auto", ()),
+    "states": ("auto", ()),
     "zeros": ("multilabel", ()),
     "numbers": ("regression", ("angle:rad",)),
 }
@@ -64,6 +65,13 @@ def _label_samples() -> list[Sample]:
 def _table_samples() -> list[Sample]:
     return [
         Sample("class", {"labels.csv": b"path,class,part,group\na.png,red,train,1\nb.png,blue,train,2\n"}),
+        Sample(
+            "states",
+            {
+                "labels.csv": b"path,class,state,part,bag,guess,doubt\na.png,red,labelled,train,d,red,0.5\n"
+                b"b.png,none of these,labelled,train,d,,\nc.png,,skipped,,,blue,1\n"
+            },
+        ),
         Sample("classes", {"labels.csv": b"path,classes\na.png,red;blue\nb.png,\nc.png,red|green\n"}),
         Sample("zeros", {"labels.csv": b"path,red,blue\na.png,1,0\nb.png,0,0\nc.png,1,1\n"}),
         Sample("numbers", {"labels.csv": b"path,angle,bag\na.png,0.5,x\nb.png,-1,x\nc.png,1e3,y\n"}),

@@ -151,6 +151,7 @@ def _train(chosen: TrainConfig) -> dict[str, Any]:
         **({"baselines": beside.as_json()} if beside else {}),
         "calibration": fitted.report(),
         "training": best.training,
+        "sources": [source.as_json() for source in run.data.sources],
         "epochs": len(history),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "config": run.config.to_dict(),

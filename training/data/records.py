@@ -75,6 +75,11 @@ class Source:
         """Whether it says which images are held out."""
         return self.given != {"train"}
 
+    def as_json(self) -> dict[str, object]:
+        """Returns what report.json says of it."""
+        counts = {"rows": self.rows, "unlabelled": self.unlabelled, "none_of_these": self.none_of_these}
+        return {"path": str(self.path), **counts, "parts": [part for part in PARTS if part in self.given]}
+
     def in_words(self) -> str:
         """Returns what there is in it, for people; empty where that is nothing but labelled images."""
         told = []

@@ -133,8 +133,8 @@ def _settled(source: Source, given: frozenset[Part]) -> Source:
 
 def _notes(listings: Sequence[Listing]) -> list[str]:
     """What has to be said of sources that name different classes."""
-    first = listings[0]
-    different = [_difference(first, other) for other in listings[1:] if other.samples]
+    first, *others = [one for one in listings if one.class_names] or listings[:1]
+    different = [_difference(first, other) for other in others]
     meaning = "" if task_of(first.task).one_class else ", which the images of the others count as without"
     return [f"the classes differ: {words}{meaning}" for words in different if words]
 

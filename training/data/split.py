@@ -52,21 +52,25 @@ def with_groups(listing: Listing, pattern: str | None) -> Listing:
     Args:
         listing: The images.
         pattern: Regular expression to be found in every file name; the group is what its group named `group` matches,
-            or its first group, or all of it. None leaves the groups as they are.
+            or its first group, or all of it. None leaves the groups as they are, as do sources that name them.
 
     Raises:
-        ConfigError: If it is no regular expression, or the data set names groups itself.
+        ConfigError: If it is no regular expression, or all of the data set names groups itself.
         DataError: If a file name does not match.
     """
     if pattern is None:
         return listing
-    if any(sample.group for sample in listing.samples):
+    named = {sample.source for sample in listing.samples if sample.group}
+    if len(named) == len(listing.sources):
         raise ConfigError(f"--group-pattern: {listing.where} names groups itself; leave it out or remove the column")
     try:
         compiled = re.compile(pattern)
     except re.error as error:
         raise ConfigError(f"--group-pattern: {pattern!r} is no regular expression ({error}); mend it") from None
-    return listing.keep(tuple(dataclasses.replace(s, group=_group(s.path, compiled)) for s in listing.samples))
+    samples = listing.samples
+    return listing.keep(
+        tuple(s if s.source in named else dataclasses.replace(s, group=_group(s.path, compiled)) for s in samples)
+    )
 
 
 def _group(path: Path, pattern: re.Pattern[str]) -> str:

@@ -300,3 +300,34 @@ def test_the_order_of_classes_of_the_user_is_kept_with_images_of_none(images):
 
     assert [found.class_names[s.label] for s in found.samples[:2]] == ["stop", "go"]
     assert [sample.path.name for sample in found.outside] == ["00.png", "01.png"]
+
+
+def test_a_table_that_nobody_has_labelled_yet_changes_nothing(images):
+    alone = load(table(images / "a.csv", GO_STOP[:20]))
+    waiting = table(images / "b.csv", [(i, "") for i in range(20, 40)])
+
+    for found in (load(images / "a.csv", waiting), load(waiting, images / "a.csv")):
+        assert shown(found) == shown(alone)
+        assert not [line for line in found.warnings if "differ" in line]
+        assert f"  {waiting}: 0 images; 20 of 20 rows have no label yet: left out" in check.describe(found, None)
+
+
+def test_folds_share_out_the_images_of_none_of_the_classes(images):
+    file = none_rows(images, *range(10))
+
+    held_out = [load(file, folds=2, fold=fold).outside_of("val") for fold in (1, 2)]
+
+    numbers = [{sample.path.name for sample in found} for found in held_out]
+    assert numbers[0] | numbers[1] == {f"{i:02}.png" for i in range(10)}
+    assert [len(one) for one in numbers] == [5, 5]
+
+
+def test_groups_by_file_names_are_for_tables_that_name_none(images):
+    named = table(images / "a.csv", [(i, name, f"drive{i % 3}") for i, name in GO_STOP[:20]], ("class", "bag"))
+    plain = table(images / "b.csv", GO_STOP[20:])
+
+    found = load(named, plain, group_pattern=r"\d")
+
+    assert {s.group for s in found.samples} == {"drive0", "drive1", "drive2", "2", "3"}
+    with pytest.raises(ConfigError, match="names groups itself"):
+        load(named, group_pattern=r"\d")
