@@ -30,7 +30,7 @@ _Z_POWER = 0.8416212335729143  # 80 % lie below
 _LEAST_EVENTS = 6
 """Of fewer nothing is proven: that all speak for one of two equal models has a chance of 2 * 0.5^5, more than 5 %."""
 _BEGINS = 10
-"""So many ways to cut time into stretches are tried."""
+"""In about so many ways a recording is cut into stretches, or blocks, to find the fewest."""
 _ROUNDING_S = 1e-6
 _DRAWS_AT_ONCE = 2**21
 """Starts of blocks that are held in memory."""
@@ -221,12 +221,9 @@ def _differing(parts: Sequence[Series], unit: Unit, block: int) -> int:
     """Returns how many blocks, or recordings, hold a difference; blocks begin so that it is the fewest."""
     if unit == "bag":
         return sum(bool(part.differences.any()) for part in parts)
-    places = [np.flatnonzero(part.differences) for part in parts]
-    return sum(
-        min(len(np.unique((place + offset) // block)) for offset in range(min(block, len(part.differences))))
-        for place, part in zip(places, parts, strict=True)
-        if len(place)
-    )
+    places = (np.flatnonzero(part.differences) for part in parts)
+    begins = range(0, block, max(1, block // _BEGINS))
+    return sum(min(len(np.unique((place + begin) // block)) for begin in begins) for place in places)
 
 
 def _events(part: Series) -> int:
