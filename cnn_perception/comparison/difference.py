@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from cnn_perception.comparison.block_length import Values, block_length
-from cnn_perception.intervals import paired
+from cnn_perception.intervals import Estimate, paired
 
 Unit = Literal["frame", "time", "bag"]
 """What is independent of its like: each frame, each stretch of time, or each recording."""
@@ -29,6 +29,9 @@ _Z = 1.959963984540054  # of the standard normal distribution: 97.5 % lie below
 _Z_POWER = 0.8416212335729143  # 80 % lie below
 _LEAST_EVENTS = 6
 """Of fewer nothing is proven: that all speak for one of two equal models has a chance of 2 * 0.5^5, more than 5 %."""
+_BEGINS = 10
+"""In about so many ways a recording is cut into stretches, or blocks, to find the fewest."""
+_ROUNDING_S = 1e-6
 _DRAWS_AT_ONCE = 2**21
 """Starts of blocks that are held in memory."""
 
@@ -86,10 +89,8 @@ def difference(parts: Sequence[Series], unit: Unit, *, max_loss: float, is_share
     values = np.concatenate([part.differences for part in filled])
     if unit == "frame" and is_share:
         return _of_independent(values, max_loss)
-    event = _event(filled) if unit == "time" else 1
-    block = _block(filled, event) if unit == "time" else 1
-    events = _differing(filled, unit, event)
-    return _resampled(filled, unit, block, events, max_loss=max_loss, is_share=is_share)
+    block = _block(filled) if unit == "time" else 1
+    return _resampled(filled, unit, block, max_loss=max_loss, is_share=is_share)
 
 
 def holm(chances: Sequence[float]) -> list[float]:
@@ -134,18 +135,10 @@ def _of_independent(values: Values, max_loss: float) -> Difference:
     return Difference(count, found.value, low, high, chance, detectable, "frame", 1, count)
 
 
-def _resampled(
-    parts: Sequence[Series], unit: Unit, block: int, events: int, *, max_loss: float, is_share: bool
-) -> Difference:
+def _resampled(parts: Sequence[Series], unit: Unit, block: int, *, max_loss: float, is_share: bool) -> Difference:
     """Returns the difference with the interval of a bootstrap that draws blocks, or whole recordings.
 
-    Args:
-        parts: Recordings, none of them empty.
-        unit: What is independent of its like.
-        block: How many frames are drawn together.
-        events: In how many events the models differ.
-        max_loss: The loss that is allowed.
-        is_share: Whether the differences are between -1 and 1.
+    It is never narrower than if all frames were independent, as it would be of blocks that happen to be all alike.
     """
     values = np.concatenate([part.differences for part in parts])
     count = len(values)
@@ -154,6 +147,10 @@ def _resampled(
     means = _means_of_bags(parts) if unit == "bag" else _means_of_blocks(parts, block)
     spread = mean + (means - mean) * _expansion(_differing(parts, unit, block))
     low, high = (float(end) for end in np.quantile(spread, (_TAIL, 1 - _TAIL)))
+    least = paired(values > 0, values < 0).difference if is_share else _of_normal(values)
+    low = min(low, least.low)
+    high = max(high, least.high)
+    events = _differing(parts, unit, 1) if unit != "time" else sum(map(_events, parts))
     if events < _LEAST_EVENTS:
         reach = _unseen(units) if is_share else abs(mean)
         low = min(low, -reach)
@@ -169,18 +166,19 @@ def _resampled(
     return Difference(count, mean, low, high, chance, detectable, unit, block, units)
 
 
-def _event(parts: Sequence[Series]) -> int:
-    """Returns how many frames `EVENT_S` has, at least 1."""
-    steps_s = np.concatenate([np.diff(part.times_s) for part in parts])
-    steps_s = steps_s[steps_s > 0]
-    frames = math.ceil(EVENT_S / float(np.median(steps_s)) - 1e-6) if len(steps_s) else 1
-    return min(max(frames, 1), max(len(part.differences) for part in parts))
+def _of_normal(values: Values) -> Estimate:
+    """Returns the mean of independent values with the interval of the normal distribution."""
+    mean = float(values.mean())
+    reach = _Z * float(values.std()) / math.sqrt(len(values))
+    return Estimate(mean, mean - reach, mean + reach)
 
 
-def _block(parts: Sequence[Series], event: int) -> int:
-    """Returns how many frames are drawn together: by how long differences last, and at least an event."""
+def _block(parts: Sequence[Series]) -> int:
+    """Returns how many frames are drawn together: by how long differences last, and at least those of an event."""
+    ahead = [np.searchsorted(part.times_s, part.times_s + EVENT_S - _ROUNDING_S) for part in parts]
+    in_event = float(np.median(np.concatenate([ends - np.arange(len(ends)) for ends in ahead])))
     longest = max(len(part.differences) for part in parts)
-    return min(max(event, block_length([part.differences for part in parts])), longest)
+    return min(max(math.ceil(in_event), block_length([part.differences for part in parts]), 1), longest)
 
 
 def _means_of_blocks(parts: Sequence[Series], block: int) -> Values:
@@ -223,12 +221,18 @@ def _differing(parts: Sequence[Series], unit: Unit, block: int) -> int:
     """Returns how many blocks, or recordings, hold a difference; blocks begin so that it is the fewest."""
     if unit == "bag":
         return sum(bool(part.differences.any()) for part in parts)
-    places = [np.flatnonzero(part.differences) for part in parts]
-    return sum(
-        min(len(np.unique((place + offset) // block)) for offset in range(min(block, len(part.differences))))
-        for place, part in zip(places, parts, strict=True)
-        if len(place)
-    )
+    places = (np.flatnonzero(part.differences) for part in parts)
+    begins = range(0, block, max(1, block // _BEGINS))
+    return sum(min(len(np.unique((place + begin) // block)) for begin in begins) for place in places)
+
+
+def _events(part: Series) -> int:
+    """Returns in how many stretches of `EVENT_S` a recording holds a difference, begun so that it is the fewest."""
+    times_s = part.times_s[part.differences != 0]
+    if not len(times_s):
+        return 0
+    begins_s = np.arange(_BEGINS) / _BEGINS * EVENT_S
+    return min(len(np.unique(np.floor((times_s + begin_s + _ROUNDING_S) / EVENT_S))) for begin_s in begins_s)
 
 
 def _expansion(units: int) -> float:

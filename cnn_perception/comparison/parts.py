@@ -57,8 +57,11 @@ def _by_text(kind: Kind, texts: Sequence[str]) -> list[Part]:
 
 
 def _by_class(frames: Sequence[ComparedFrame], names: Sequence[str]) -> Iterator[Part]:
+    truths = np.array([one.truth if isinstance(one.truth, str) else "" for one in frames])
+    several = any(isinstance(one.truth, frozenset) for one in frames)
     for name in dict.fromkeys((*names, *classes_of(frames))):
-        yield Part("class", name, np.array([one.truth == name or bool(has_class(one.truth, name)) for one in frames]))
+        has = np.array([bool(has_class(one.truth, name)) for one in frames]) if several else truths == name
+        yield Part("class", name, has)
 
 
 def _by_look(frames: Sequence[ComparedFrame]) -> list[Part]:

@@ -135,6 +135,8 @@ class EvaluationOptions:
             raise ConfigError(f"{' or '.join(given)} needs --labels: without them there is nothing to compare with")
         if self.baseline is not None and not (self.labels or self.images):
             raise ConfigError("--baseline needs --labels: without them nobody knows which answer is right")
+        if self.baseline is None and (self.max_loss or self.on_doubt != "pass"):
+            raise ConfigError("--max-loss and --on-doubt belong to --baseline; name what is compared with")
         if not 0.0 <= self.max_loss <= 100.0:
             raise ConfigError(f"--max-loss is {self.max_loss}; choose 0 to 100 points")
         if not 0.0 < self.mask_scale < math.inf:

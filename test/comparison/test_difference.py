@@ -112,6 +112,26 @@ def test_what_lasts_less_than_six_seconds_proves_nothing(seconds: int, is_proven
     assert (one.chance < 0.05) is is_proven
 
 
+def test_what_happens_at_many_times_proves_something_however_regular_it_is():
+    """Three frames of each second: blocks of whole seconds are all alike, and do not vary at all."""
+    one = found([-1, -1, -1, 0, 0, 0, 0, 0, 0, 0] * 30)
+
+    assert one.high < 0
+    least = found([-1] * 90 + [0] * 210, "frame")
+    assert one.high - one.low >= least.high - least.low
+    assert one.detectable >= least.detectable
+
+
+def test_events_are_counted_in_time_where_frames_between_them_are_left_out():
+    """Of one class there are three frames a second; fewer than ten in each of its events."""
+    times_s = np.array([second + step / 10 for second in range(8) for step in range(3)])
+
+    one = difference([Series(np.full(24, -1.0), times_s)], "time", max_loss=0.0, is_share=True)
+
+    assert one.high < 0
+    assert one.block == 3
+
+
 def test_a_single_long_event_in_a_short_recording_proves_nothing():
     one = found([-1] * 100 + [0] * 80)
 

@@ -18,7 +18,8 @@ from evaluating import SECOND
 from tiny_bag import BLUE, GREEN, RED, START_NS, flat
 from tiny_model import as_multilabel, regression_spec, tiny_spec, with_unknown, write_tiny_model
 
-from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_BELOW_TARGET, EXIT_OK, EXIT_WORSE
+from cnn_perception.comparison.baseline import Witness
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_BELOW_TARGET, EXIT_INTERRUPTED, EXIT_OK, EXIT_WORSE
 from cnn_perception.evaluation.cli import main
 
 FILES = ("comparison.html", "comparison.json", "comparison.md", "comparison.xml")
@@ -196,6 +197,23 @@ def test_a_comparison_needs_labels(drive, tmp_path, capsys):
 
     assert main([str(one) for one in given]) == EXIT_BAD_INPUT
     assert "error: --baseline needs --labels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [("--max-loss", 1), ("--on-doubt", "fail")])
+def test_options_of_a_comparison_need_one(drive, tmp_path, capsys, option):
+    assert "belong to --baseline" in refused(drive, tmp_path / "out", capsys, *option)
+
+
+def test_an_interrupted_evaluation_is_not_compared(drive, tmp_path, monkeypatch):
+    def interrupted(self, index, image):
+        if index == 20:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Witness, "see", interrupted)
+    code, found = evaluated(drive, "bad.onnx", tmp_path / "out", "--baseline", drive / "before")
+
+    assert (code, found) == (EXIT_INTERRUPTED, {})
+    assert (tmp_path / "out" / "report.json").is_file()
 
 
 @pytest.mark.parametrize("points", ["-1", "101", "nan", "inf"])

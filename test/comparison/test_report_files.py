@@ -297,6 +297,15 @@ def test_frames_within_a_second_are_one_picture_the_middle_one():
     assert [one.frame.index for one in found.frames] == [15, 61, 90]
 
 
+def test_another_kind_of_change_is_another_event():
+    answers = ["blue", "blue", "green", "green", "blue", "blue"]
+    rows = [frame(i, "red", "red", one, time_ns=SECOND + i * SECOND // 10) for i, one in enumerate(answers)]
+
+    found = chosen(compare(rows, ("red", "blue")).lost)
+
+    assert [one.frame.index for one in found.frames] == [1, 3, 5]
+
+
 def test_of_many_events_the_longest_are_shown_in_order_of_time():
     lengths = [1 + (number * 7) % 20 for number in range(20)]
     rows = []
@@ -321,11 +330,13 @@ def test_of_equal_events_some_of_each_kind_are_shown():
 
 
 def test_of_numbers_the_largest_changes_are_shown():
-    rows = [frame(index, (0.0,), (0.0,), (float(index),), time_ns=(1 + 5 * index) * SECOND) for index in range(40)]
+    """Of each second the largest; every frame has another error."""
+    rows = [frame(index, (0.0,), (0.0,), (1.0 + index,), time_ns=SECOND + index * SECOND // 4) for index in range(160)]
 
     found = chosen(compare(rows, ("x",)).lost)
 
-    assert [one.frame.index for one in found.frames] == list(range(28, 40))
+    assert [one.frame.index for one in found.frames] == list(range(115, 160, 4))
+    assert found.events == 40
 
 
 class Read:

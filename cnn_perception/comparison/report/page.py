@@ -118,8 +118,8 @@ def _gallery(found: Comparison, pictures: Pictures, direction: str) -> _Gallery:
 def _choice(kept: Shown) -> str:
     """Returns how the shown frames were chosen."""
     if kept.events <= MOST_PICTURES:
-        return "one frame of each event; frames that follow each other within a second are one"
-    return f"one frame of each of {MOST_PICTURES} of {kept.events} events; the largest first, some of each kind"
+        return "one frame of each event: like changes that follow each other within a second"
+    return f"one frame of each of the largest {MOST_PICTURES} of {kept.events} events: like changes in a row"
 
 
 def _picture(changed: ChangedFrame, pictures: Pictures, found: Comparison) -> _Picture:

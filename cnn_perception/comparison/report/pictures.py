@@ -87,22 +87,22 @@ def reduced(image: RgbImage) -> RgbImage:
 
 
 def _events(changed: Sequence[ChangedFrame]) -> list[list[ChangedFrame]]:
-    """Returns frames by event; images of a folder are one each."""
+    """Returns frames by event: like changes in a row; of numbers, those of a second; each image of a folder."""
     events: list[list[ChangedFrame]] = []
     for one in changed:
-        if events and _is_near(events[-1][-1], one):
+        if events and _is_like(events[-1], one):
             events[-1].append(one)
         else:
             events.append([one])
     return events
 
 
-def _is_near(first: ChangedFrame, second: ChangedFrame) -> bool:
-    before = first.frame
-    after = second.frame
-    if not after.time_ns or before.bag != after.bag:
+def _is_like(event: Sequence[ChangedFrame], changed: ChangedFrame) -> bool:
+    frame = changed.frame
+    last = event[0] if isinstance(frame.truth, tuple) else event[-1]
+    if not frame.time_ns or last.frame.bag != frame.bag or _kind(last) != _kind(changed):
         return False
-    return after.time_ns - before.time_ns < EVENT_S * 1e9
+    return frame.time_ns - last.frame.time_ns < EVENT_S * 1e9
 
 
 def _most_changed(event: Sequence[ChangedFrame]) -> ChangedFrame:
