@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from cnn_perception.answers import command as as_robot
 from cnn_perception.commands import exit_code
-from cnn_perception.errors import printable
+from cnn_perception.errors import ConfigError, printable
 from cnn_perception.evaluation.evaluation import EvaluationOptions, evaluate
 from cnn_perception.evaluation.labels import LARGEST_GAP_S
 from cnn_perception.evaluation.replay import WORKERS
@@ -57,8 +57,10 @@ def _evaluate(given: argparse.Namespace) -> int:
     if given.answers:
         return as_robot.score_recorded(given)
     if given.live:
-        from cnn_perception.live_replay.command import replay_live  # needs ROS, which all else here does not
-
+        try:
+            from cnn_perception.live_replay.command import replay_live  # needs ROS, which all else here does not
+        except ImportError as error:
+            raise ConfigError(f"--live needs ROS 2, of which {error.name} is missing; source its setup file") from None
         return replay_live(given)
     done = evaluate(EvaluationOptions(**as_robot.others(given)))
     word = "warning" if done.report.complete else "error"

@@ -396,15 +396,17 @@ def _publish_when_due(participant: Participant, player: _Player, run: LiveRun, d
     time_ns = due.recorded.log_time_ns
     timeline.skip_pause(time.monotonic(), time_ns)
     due_s = timeline.moment_of(time_ns)
+    wanted_s = due_s - timeline.slipped_s
     while (left_s := due_s - time.monotonic()) > 0:
         participant.publish_clock(timeline.at(time.monotonic()))
         if not participant.pause(min(left_s, _TICK_S)):
             return False
+    timeline.slip(time.monotonic(), time_ns)
     participant.publish_clock(max(timeline.at(time.monotonic()), time_ns))
     published_s = time.monotonic()
     is_played = player.publish(due)
     if due.index is not None and is_played and due.recorded.stamp_ns is not None:
-        run.played.append(PlayedFrame(due.index, due.recorded.stamp_ns, due_s, published_s))
+        run.played.append(PlayedFrame(due.index, due.recorded.stamp_ns, wanted_s, published_s))
     elif due.index is not None:
         run.unreadable += 1
     return participant.pause(0.0)

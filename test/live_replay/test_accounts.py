@@ -89,6 +89,19 @@ def test_a_long_pause_is_skipped_but_for_a_second_and_a_short_one_is_waited_for(
     assert timeline.at(100.5) == START_NS + SECOND // 2  # what was before stays
 
 
+def test_the_clock_waits_for_a_message_that_is_late_so_that_it_is_no_older_for_that():
+    timeline = Timeline(START_NS, 1.0)
+    timeline.start(100.0)
+
+    timeline.slip(101.005, START_NS + SECOND)
+    assert timeline.slipped_s == 0.0
+
+    timeline.slip(102.5, START_NS + 2 * SECOND)
+    assert timeline.at(102.5) == START_NS + 2 * SECOND
+    assert timeline.slipped_s == pytest.approx(0.5)
+    assert timeline.moment_of(START_NS + 3 * SECOND) == pytest.approx(103.5)
+
+
 @pytest.mark.parametrize(
     ("late_s", "is_kept"),
     [([0.0] * 10, True), ([0.001] * 10, True), ([0.06] * 10, False), ([0.01 * n for n in range(10)], False)],
