@@ -10,6 +10,7 @@ from cnn_perception.answers.agreement import Agreement, Difference
 from cnn_perception.answers.over_time import Percentiles
 from cnn_perception.answers.recorded_report import RecordedReport
 from cnn_perception.answers.stream_report import StreamReport
+from cnn_perception.evaluation.plots import Strips
 from cnn_perception.intervals import Estimate
 from cnn_perception.pages.rendering import percent, render
 
@@ -41,6 +42,7 @@ class AnswersPage:
         warnings: What is odd.
         sections: The tables.
         differences: Frames that were answered otherwise than offline.
+        strips: What is known and answered over time; None where there is nothing to draw.
     """
 
     title: str
@@ -53,6 +55,7 @@ class AnswersPage:
     warnings: Sequence[str]
     sections: Sequence[Section]
     differences: Sequence[Difference] = ()
+    strips: Strips | None = None
 
 
 def render_page(page: AnswersPage) -> str:
@@ -68,10 +71,12 @@ def render_page(page: AnswersPage) -> str:
         warnings=page.warnings,
         sections=page.sections,
         differences=page.differences,
+        strips=page.strips,
+        strips_note="the latest answer at each moment; the ages of answers shift it to the right",
     )
 
 
-def render_recorded(report: RecordedReport) -> str:
+def render_recorded(report: RecordedReport, strips: Strips | None) -> str:
     """Returns the text of `answers.html`."""
     sections = [Section("Answers", stream_rows(report.stream)), Section("Frames", _frame_rows(report))]
     if report.agreement is not None:
@@ -93,6 +98,7 @@ def render_recorded(report: RecordedReport) -> str:
             warnings=report.warnings,
             sections=sections,
             differences=report.agreement.differences if report.agreement else (),
+            strips=strips,
         )
     )
 

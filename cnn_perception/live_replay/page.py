@@ -14,11 +14,12 @@ from cnn_perception.answers.page import (
     stream_figures,
     stream_rows,
 )
+from cnn_perception.evaluation.plots import Strips
 from cnn_perception.live_replay.report import LiveReport
 
 
-def render_live(report: LiveReport) -> str:
-    """Returns the text of `live.html`."""
+def render_live(report: LiveReport, strips: Strips | None) -> str:
+    """Returns the text of `live.html`; `strips` are what is known and answered over time."""
     about = [("bag", report.source), ("images", report.topic), ("labels", report.labels)]
     note = "" if report.steadiness.is_on else "The node does not smooth: both streams are the same."
     sections = [
@@ -42,6 +43,7 @@ def render_live(report: LiveReport) -> str:
             warnings=[*report.warnings, *(f"the node said: {line}" for line in report.node.said)],
             sections=sections,
             differences=report.agreement.differences,
+            strips=strips,
         )
     )
 
