@@ -20,11 +20,19 @@ Rows = list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Section:
-    """A table of the page: its heading, its rows, and a note above them."""
+    """A table of the page.
+
+    Attributes:
+        heading: Above it.
+        rows: (what it is, text) of each line; several texts where there are columns.
+        note: Above the rows.
+        columns: What each of several texts is of.
+    """
 
     heading: str
-    rows: Rows
+    rows: Sequence[tuple[str, ...]]
     note: str = ""
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
