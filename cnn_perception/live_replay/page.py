@@ -90,9 +90,7 @@ def _answers(report: LiveReport) -> Section:
     """Returns the figures of the answers, beside those of single frames where the node smooths."""
     found = report.steadiness
     if not found.is_on:
-        return Section(
-            "Answers", stream_rows(report.answers), "The node does not smooth."
-        )
+        return Section("Answers", stream_rows(report.answers), "The node does not smooth.")
     note = (
         f"Smoothed with smoothing_s {found.smoothing_s:g}, hysteresis {found.hysteresis:g}, hold_s {found.hold_s:g}: "
         f"an earlier answer was held at {found.held} of {found.compared} frames."

@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+from tqdm import tqdm
 from vision_msgs.msg import Classification
 
 from cnn_perception.bag.message_types import COMPRESSED_IMAGE_TYPE
 from cnn_perception.bag.offered_qos import OfferedQos, offered_qos
 from cnn_perception.bag.reader import Bag, Topic
-from cnn_perception.errors import ConfigError, DataError
+from cnn_perception.errors import ConfigError, DataError, one_line
 from cnn_perception.image.messages import AS_SENT, Overrides
 from cnn_perception.live_replay.accounts import NodeCounts
 from cnn_perception.live_replay.domain import free_domain, local_environment
@@ -201,7 +203,10 @@ def run_live(
         domain = stack.enter_context(free_domain())
         logs = stack.enter_context(tempfile.TemporaryDirectory(prefix="cnn_perception_live_"))
         stack.enter_context(_environment({"ROS_LOG_DIR": logs, **local_environment(domain)}))
-        participant = Participant(domain, options.robot)
+        try:
+            participant = Participant(domain, options.robot)
+        except rclpy_implementation.RCLError as error:
+            raise ConfigError(f"ROS 2 cannot be started ({one_line(error)}); see ROS 2's own settings") from None
         stack.callback(participant.close)
         player = _Player(participant, bag.path, images, route)
         arguments = _arguments(options, route, Path(logs) / "replay.yaml")
@@ -209,7 +214,8 @@ def run_live(
         timeline = Timeline(first.recorded.log_time_ns, rate)
         run = _ready(participant, node, player, task, timeline, options)
         text = f"playing {images.count} images to {options.robot}, process {node.pid}, in ROS domain {domain}"
-        _play(participant, node, player, run, itertools.chain([first], due), lambda: tell(text))
+        messages = tqdm(itertools.chain([first], due), desc="playing", unit="message", disable=None)
+        _play(participant, node, player, run, messages, lambda: tell(text))
     return run
 
 

@@ -5,15 +5,18 @@ Leaves to others: the replay itself, over real DDS (test_live_replay).
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import socket
 
 import pytest
 from tiny_bag import RED, START_NS, flat, raw, string, write_bag
 
+from cnn_perception.answers.agreement import Agreement
 from cnn_perception.bag.reader import Bag
 from cnn_perception.live_replay.accounts import NodeCounts, account
 from cnn_perception.live_replay.domain import free_domain, local_environment
+from cnn_perception.live_replay.report import LiveReport
 from cnn_perception.live_replay.timeline import PlayedFrame, Timeline, due_messages, pace
 
 SECOND = 10**9
@@ -121,6 +124,25 @@ def test_the_rate_that_was_achieved_is_that_between_the_first_and_the_last_image
     played = [PlayedFrame(n, n, n / 10, n / 5) for n in range(11)]
 
     assert pace(played, 2.0).achieved == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, 0),
+        ({"passed": True}, 0),
+        ({"passed": False}, 3),
+        ({"agreement": Agreement(10, 10, 9, 1e-5, 0.1, ())}, 3),
+        ({"complete": False, "passed": False}, 2),
+        ({"complete": False, "interrupted": True}, 130),
+    ],
+    ids=["done", "reached", "missed", "another answer than offline", "incomplete", "interrupted"],
+)
+def test_the_exit_code_tells_what_is_wrong_first(changes, code):
+    nothing = {item.name: None for item in dataclasses.fields(LiveReport)}
+    whole = {"complete": True, "interrupted": False, "agreement": Agreement(10, 10, 10, 1e-5, 0.0, ())}
+
+    assert LiveReport(**nothing | whole | changes).exit_code == code
 
 
 def test_messages_are_due_in_the_order_of_their_log_times_and_others_are_left_out(tmp_path):
