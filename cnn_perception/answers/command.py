@@ -50,6 +50,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def one_bag(given: argparse.Namespace) -> Path:
+    """Returns the bag.
+
+    Raises:
+        ConfigError: If there is none, or several are given.
+    """
+    bags: list[Path] = given.bag if isinstance(given.bag, list) else [given.bag]
+    if len(bags) != 1 or bags[0] is None:
+        raise ConfigError(f"{'--live' if given.live else '--answers'} takes one bag at a time; name it with --bag")
+    return bags[0]
+
+
 def others(given: argparse.Namespace) -> dict[str, Any]:
     """Returns the options of `evaluate_bag` that are not of `add_options`.
 
@@ -97,7 +109,7 @@ def score_recorded(given: argparse.Namespace) -> int:
     if given.params is not None or given.rate != 1.0:
         raise ConfigError("--params and --rate belong to --live")
     options = RecordedOptions(
-        bag=given.bag,
+        bag=one_bag(given),
         answers=given.answers,
         output=given.output,
         model=given.model,

@@ -10,6 +10,7 @@ from cnn_perception.answers.agreement import Agreement, Difference
 from cnn_perception.answers.over_time import Percentiles
 from cnn_perception.answers.recorded_report import RecordedReport
 from cnn_perception.answers.stream_report import StreamReport
+from cnn_perception.evaluation.plots import Strips
 from cnn_perception.intervals import Estimate
 from cnn_perception.pages.rendering import percent, render
 
@@ -19,11 +20,19 @@ Rows = list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Section:
-    """A table of the page: its heading, its rows, and a note above them."""
+    """A table of the page.
+
+    Attributes:
+        heading: Above it.
+        rows: (what it is, text) of each line; several texts where there are columns.
+        note: Above the rows.
+        columns: What each of several texts is of.
+    """
 
     heading: str
-    rows: Rows
+    rows: Sequence[tuple[str, ...]]
     note: str = ""
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,7 @@ class AnswersPage:
         warnings: What is odd.
         sections: The tables.
         differences: Frames that were answered otherwise than offline.
+        strips: What is known and answered over time; None where there is nothing to draw.
     """
 
     title: str
@@ -53,6 +63,7 @@ class AnswersPage:
     warnings: Sequence[str]
     sections: Sequence[Section]
     differences: Sequence[Difference] = ()
+    strips: Strips | None = None
 
 
 def render_page(page: AnswersPage) -> str:
@@ -68,10 +79,12 @@ def render_page(page: AnswersPage) -> str:
         warnings=page.warnings,
         sections=page.sections,
         differences=page.differences,
+        strips=page.strips,
+        strips_note="the latest answer at each moment; the ages of answers shift it to the right",
     )
 
 
-def render_recorded(report: RecordedReport) -> str:
+def render_recorded(report: RecordedReport, strips: Strips | None) -> str:
     """Returns the text of `answers.html`."""
     sections = [Section("Answers", stream_rows(report.stream)), Section("Frames", _frame_rows(report))]
     if report.agreement is not None:
@@ -93,6 +106,7 @@ def render_recorded(report: RecordedReport) -> str:
             warnings=report.warnings,
             sections=sections,
             differences=report.agreement.differences if report.agreement else (),
+            strips=strips,
         )
     )
 

@@ -16,6 +16,7 @@ from cnn_perception.answers.page import render_recorded
 from cnn_perception.answers.recorded_report import RecordedReport
 from cnn_perception.answers.report_files import ModelFacts, frames_csv, report_json
 from cnn_perception.answers.stream_report import Required, StreamReport, report_stream
+from cnn_perception.answers.strips import strips_over_time
 from cnn_perception.answers.truth import TruthTrack, read_truth
 from cnn_perception.bag.message_types import CLASSIFICATION_TYPE, IMAGE_TYPES, JOINT_STATE_TYPE
 from cnn_perception.bag.reader import Bag
@@ -109,8 +110,9 @@ def evaluate_recorded(options: RecordedOptions) -> RecordedReport:
         raise ConfigError(f"--output {options.output}: cannot be made ({error.strerror})") from None
     write_text(options.output / "answers.json", report_json(report))
     columns = {"answer": found.answers}
+    strips = strips_over_time(asked.frames, {"answer": answers}, asked.reading)
     write_text(options.output / "answers.csv", frames_csv(asked.frames, columns, asked.reading, records))
-    write_text(options.output / "answers.html", render_recorded(report))
+    write_text(options.output / "answers.html", render_recorded(report, strips))
     return report
 
 

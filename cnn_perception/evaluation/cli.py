@@ -18,7 +18,7 @@ from cnn_perception.comparison.comparison import Comparison
 from cnn_perception.comparison.report import words
 from cnn_perception.comparison.report.files import PAGE
 from cnn_perception.comparison.verdict import Doubt
-from cnn_perception.errors import printable
+from cnn_perception.errors import ConfigError, printable
 from cnn_perception.evaluation.evaluation import EvaluationOptions, evaluate
 from cnn_perception.evaluation.labels import LARGEST_GAP_S
 from cnn_perception.evaluation.replay import WORKERS
@@ -63,8 +63,10 @@ def _evaluate(given: argparse.Namespace) -> int:
     if given.answers:
         return as_robot.score_recorded(given)
     if given.live:
-        from cnn_perception.live_replay.command import replay_live  # needs ROS, which all else here does not
-
+        try:
+            from cnn_perception.live_replay.command import replay_live  # needs ROS, which all else here does not
+        except ImportError as error:
+            raise ConfigError(f"--live needs ROS 2, of which {error.name} is missing; source its setup file") from None
         return replay_live(given)
     done = evaluate(EvaluationOptions(**as_robot.others(given)))
     word = "warning" if done.report.complete else "error"

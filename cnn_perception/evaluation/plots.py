@@ -104,7 +104,7 @@ class Strips:
         times_s: Of equidistant ticks from the first frame to the last.
     """
 
-    template: ClassVar[str] = "strips.html"
+    template: ClassVar[str] = "pages/strips.html"
     legend: tuple[tuple[str, str], ...]
     rows: tuple[Strip, ...]
     times_s: tuple[float, ...]
@@ -186,6 +186,21 @@ def timeline(records: Sequence[FrameRecord], class_names: Iterable[str]) -> Stri
         rows = [_row("truth", truth, colours), *rows, _row("mistakes", wrong, {"mistake": _WRONG})]
     legend = tuple((name, colours[name]) for name in seen[:_MOST_LEGENDS])
     return Strips(legend, tuple(rows), _tick_times(timed))
+
+
+def named_strips(rows: Mapping[str, Sequence[str | None]], first_s: float, last_s: float) -> Strips:
+    """Returns rows of names over time, of which each has its colour.
+
+    Args:
+        rows: By label, the name in each of equally long parts of the time; None for none. The same number in each row.
+        first_s: When they begin, seconds.
+        last_s: When they end.
+    """
+    seen = dict.fromkeys(name for names in rows.values() for name in names if name is not None)
+    colours = {name: _colour(index) if name != UNKNOWN else _UNKNOWN for index, name in enumerate(seen)}
+    ticks = tuple(first_s + tick * (last_s - first_s) / (_TICKS - 1) for tick in range(_TICKS))
+    strips = tuple(_row(label, names, colours) for label, names in rows.items())
+    return Strips(tuple(colours.items())[:_MOST_LEGENDS], strips, ticks)
 
 
 def presence(records: Sequence[FrameRecord], class_names: Sequence[str]) -> Strips | None:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cnn_perception.answers.command import overrides, require_together, required, tell, verdict
+from cnn_perception.answers.command import one_bag, overrides, require_together, required, tell, verdict
 from cnn_perception.answers.page import agreement_rows, stream_figures
 from cnn_perception.errors import ConfigError, printable
 from cnn_perception.live_replay.page import frame_rows, pace_rows
@@ -26,7 +26,7 @@ def replay_live(given: argparse.Namespace) -> int:
         raise ConfigError("name the model file: --model")
     node = NodeOptions(given.model, given.params, given.start_limit, overrides(given), given.providers)
     options = LiveOptions(
-        bag=given.bag,
+        bag=one_bag(given),
         output=given.output,
         node=node,
         topic=given.topic,

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
-from cnn_perception.errors import printable
+from cnn_perception.errors import DataError, printable
 from cnn_perception.import_path import python_command
 
 _ENDS_WITHIN_S = 10.0
@@ -55,14 +56,15 @@ class NodeProcess:
             environment: Of the process.
             log: File for all that it prints.
             on_exit: Called by a thread of its own when the process has ended.
+
+        Raises:
+            DataError: If the log cannot be written, such as on a full disk.
         """
         self.log = log
         code = _DIES_WITH_PARENT.format(parent=os.getpid())
         command = python_command(code, "--ros-args", *arguments)
         variables = {name: value for name, value in environment.items() if name != _GUARD}
-        with log.open("wb") as file:
-            file.write(f"{_LOG_BEGINS}\n".encode())
-            file.flush()
+        with _begun(log) as file:
             self._process = subprocess.Popen(
                 command,
                 env={**variables, "PYTHONUNBUFFERED": "1"},
@@ -149,6 +151,15 @@ class NodeProcess:
         ticks = int(fields[11]) + int(fields[12])  # utime and stime, proc(5)
         peak_kib = next((int(line.split()[1]) for line in status if line.startswith("VmHWM:")), 0)
         return Usage(ticks / os.sysconf("SC_CLK_TCK"), peak_kib * 1024 / 1e6)
+
+
+def _begun(log: Path) -> IO[bytes]:
+    """Returns a new log, open for writing."""
+    try:
+        log.write_text(f"{_LOG_BEGINS}\n")
+        return log.open("ab")
+    except OSError as error:
+        raise DataError(f"{log}: cannot be written ({error.strerror}); free or choose another --output") from None
 
 
 def _without_time(line: str) -> str:

@@ -14,19 +14,17 @@ from cnn_perception.answers.page import (
     stream_figures,
     stream_rows,
 )
+from cnn_perception.evaluation.plots import Strips
 from cnn_perception.live_replay.report import LiveReport
 
 
-def render_live(report: LiveReport) -> str:
-    """Returns the text of `live.html`."""
+def render_live(report: LiveReport, strips: Strips | None) -> str:
+    """Returns the text of `live.html`; `strips` are what is known and answered over time."""
     about = [("bag", report.source), ("images", report.topic), ("labels", report.labels)]
-    note = "" if report.steadiness.is_on else "The node does not smooth: both streams are the same."
     sections = [
         Section("What became of every frame", frame_rows(report)),
         Section("Age and rate", pace_rows(report)),
-        Section("Answers as published", stream_rows(report.answers), note),
-        Section("Answers to single frames", stream_rows(report.raw), "Before smoothing."),
-        Section("Smoothing", _smoothing_rows(report)),
+        _answers(report),
         Section("Same frame, same answer", agreement_rows(report.agreement, report.offline)),
         Section("Node", _node_rows(report)),
     ]
@@ -42,6 +40,7 @@ def render_live(report: LiveReport) -> str:
             warnings=[*report.warnings, *(f"the node said: {line}" for line in report.node.said)],
             sections=sections,
             differences=report.agreement.differences,
+            strips=strips,
         )
     )
 
@@ -87,18 +86,18 @@ def pace_rows(report: LiveReport) -> Rows:
     ]
 
 
-def _smoothing_rows(report: LiveReport) -> Rows:
+def _answers(report: LiveReport) -> Section:
+    """Returns the figures of the answers, beside those of single frames where the node smooths."""
     found = report.steadiness
-    return [
-        ("smoothing_s, hysteresis, hold_s", f"{found.smoothing_s:g}, {found.hysteresis:g}, {found.hold_s:g}"),
-        ("frames whose own answer was held back", f"{found.held} of {found.compared}"),
-        ("changes a minute, single frames", _per_minute(report.raw.changes_per_minute)),
-        ("changes a minute, as published", _per_minute(report.answers.changes_per_minute)),
-    ]
-
-
-def _per_minute(changes: float | None) -> str:
-    return "none to tell" if changes is None else f"{changes:.1f}"
+    if not found.is_on:
+        return Section("Answers", stream_rows(report.answers), "The node does not smooth.")
+    note = (
+        f"Smoothed with smoothing_s {found.smoothing_s:g}, hysteresis {found.hysteresis:g}, hold_s {found.hold_s:g}: "
+        f"an earlier answer was held at {found.held} of {found.compared} frames."
+    )
+    alone = dict(stream_rows(report.raw))
+    rows = [(name, text, alone.get(name, "")) for name, text in stream_rows(report.answers)]
+    return Section("Answers", rows, note, ("as published", "of single frames"))
 
 
 def _node_rows(report: LiveReport) -> Rows:

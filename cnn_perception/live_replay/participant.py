@@ -12,6 +12,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.srv import GetParameters
 from rclpy.context import Context
+from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
@@ -210,7 +211,9 @@ class Participant:
         reliability = ReliabilityPolicy.RELIABLE if offered.is_reliable else ReliabilityPolicy.BEST_EFFORT
         durability = DurabilityPolicy.TRANSIENT_LOCAL if offered.is_latched else DurabilityPolicy.VOLATILE
         qos = QoSProfile(depth=offered.depth or _DEFAULT_DEPTH, reliability=reliability, durability=durability)
-        return self.node.create_publisher(kind, topic, qos)
+        # Without event callbacks: a node whose reliability does not fit at first chooses another, and that is no news.
+        quiet = PublisherEventCallbacks(use_default_callbacks=False)
+        return self.node.create_publisher(kind, topic, qos, event_callbacks=quiet)
 
     def publish_clock(self, time_ns: int) -> None:
         """Publishes the simulated time, nanoseconds."""

@@ -16,6 +16,7 @@ from cnn_perception.answers.matching import AskedFrame, Matching
 from cnn_perception.answers.recorded import offline_accuracy, stamp_warnings
 from cnn_perception.answers.report_files import ModelFacts, frames_csv, report_json
 from cnn_perception.answers.stream_report import Required, StreamReport, report_stream
+from cnn_perception.answers.strips import strips_over_time
 from cnn_perception.bag.reader import Bag
 from cnn_perception.errors import ConfigError
 from cnn_perception.evaluation.frame_record import FrameRecord
@@ -110,12 +111,13 @@ def evaluate_live(options: LiveOptions, tell: Callable[[str], None] = lambda _: 
         report, asked, streams, offline = _evaluate(options, pipeline, frames, records, run, reading)
     write_text(options.output / "live.json", report_json(report))
     columns = {name: stream.matching.answers for name, stream in streams.items()}
+    strips = strips_over_time(asked, {name: stream.answers for name, stream in streams.items()}, reading)
     by_index = {record.index: record for record in offline}
     write_text(
         options.output / "live.csv",
         frames_csv(asked, columns, reading, [by_index[frame.index] for frame in asked]),
     )
-    write_text(options.output / "live.html", render_live(report))
+    write_text(options.output / "live.html", render_live(report, strips))
     return report
 
 

@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+from tqdm import tqdm
 from vision_msgs.msg import Classification
 
 from cnn_perception.bag.message_types import COMPRESSED_IMAGE_TYPE
 from cnn_perception.bag.offered_qos import OfferedQos, offered_qos
 from cnn_perception.bag.reader import Bag, Topic
-from cnn_perception.errors import ConfigError, DataError
+from cnn_perception.errors import ConfigError, DataError, one_line
 from cnn_perception.image.messages import AS_SENT, Overrides
 from cnn_perception.live_replay.accounts import NodeCounts
 from cnn_perception.live_replay.domain import free_domain, local_environment
@@ -201,7 +203,10 @@ def run_live(
         domain = stack.enter_context(free_domain())
         logs = stack.enter_context(tempfile.TemporaryDirectory(prefix="cnn_perception_live_"))
         stack.enter_context(_environment({"ROS_LOG_DIR": logs, **local_environment(domain)}))
-        participant = Participant(domain, options.robot)
+        try:
+            participant = Participant(domain, options.robot)
+        except rclpy_implementation.RCLError as error:
+            raise ConfigError(f"ROS 2 cannot be started ({one_line(error)}); see ROS 2's own settings") from None
         stack.callback(participant.close)
         player = _Player(participant, bag.path, images, route)
         arguments = _arguments(options, route, Path(logs) / "replay.yaml")
@@ -209,7 +214,8 @@ def run_live(
         timeline = Timeline(first.recorded.log_time_ns, rate)
         run = _ready(participant, node, player, task, timeline, options)
         text = f"playing {images.count} images to {options.robot}, process {node.pid}, in ROS domain {domain}"
-        _play(participant, node, player, run, itertools.chain([first], due), lambda: tell(text))
+        messages = tqdm(itertools.chain([first], due), desc="playing", unit="message", disable=None)
+        _play(participant, node, player, run, messages, lambda: tell(text))
     return run
 
 
@@ -396,15 +402,17 @@ def _publish_when_due(participant: Participant, player: _Player, run: LiveRun, d
     time_ns = due.recorded.log_time_ns
     timeline.skip_pause(time.monotonic(), time_ns)
     due_s = timeline.moment_of(time_ns)
+    wanted_s = due_s - timeline.slipped_s
     while (left_s := due_s - time.monotonic()) > 0:
         participant.publish_clock(timeline.at(time.monotonic()))
         if not participant.pause(min(left_s, _TICK_S)):
             return False
+    timeline.slip(time.monotonic(), time_ns)
     participant.publish_clock(max(timeline.at(time.monotonic()), time_ns))
     published_s = time.monotonic()
     is_played = player.publish(due)
     if due.index is not None and is_played and due.recorded.stamp_ns is not None:
-        run.played.append(PlayedFrame(due.index, due.recorded.stamp_ns, due_s, published_s))
+        run.played.append(PlayedFrame(due.index, due.recorded.stamp_ns, wanted_s, published_s))
     elif due.index is not None:
         run.unreadable += 1
     return participant.pause(0.0)

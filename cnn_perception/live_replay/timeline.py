@@ -15,6 +15,10 @@ LONGEST_PAUSE_S = 10.0
 """Between two messages; of a longer one the rest is skipped: a recorder that was paused, or a clock that was set."""
 
 
+_TOLERATED_S = 0.01
+"""By which a message may be late before the clock waits for it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Due:
     """A message of a bag and what it is.
@@ -48,6 +52,7 @@ class Timeline:
     Attributes:
         rate: How many times faster than recorded.
         skipped_s: Seconds of the bag that were skipped.
+        slipped_s: Seconds by which this machine has fallen behind the rate.
     """
 
     def __init__(self, start_ns: int, rate: float) -> None:
@@ -59,6 +64,7 @@ class Timeline:
         """
         self.rate = rate
         self.skipped_s = 0.0
+        self.slipped_s = 0.0
         self._begins: list[tuple[float, int]] = []  # (moment, time of the bag) since when it has run on
         self._start_ns = start_ns
 
@@ -86,6 +92,13 @@ class Timeline:
             skipped_s = pause_s - 1.0
             self.skipped_s += skipped_s
             self._begins.append((moment_s, self.at(moment_s) + round(skipped_s * 1e9)))
+
+    def slip(self, moment_s: float, time_ns: int) -> None:
+        """Sets it back to the message that is published now: one that comes late is no older for that."""
+        late_s = moment_s - self.moment_of(time_ns)
+        if late_s > _TOLERATED_S:
+            self.slipped_s += late_s
+            self._begins.append((moment_s, time_ns))
 
 
 @dataclass(frozen=True)

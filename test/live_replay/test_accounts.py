@@ -5,15 +5,18 @@ Leaves to others: the replay itself, over real DDS (test_live_replay).
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import socket
 
 import pytest
 from tiny_bag import RED, START_NS, flat, raw, string, write_bag
 
+from cnn_perception.answers.agreement import Agreement
 from cnn_perception.bag.reader import Bag
 from cnn_perception.live_replay.accounts import NodeCounts, account
 from cnn_perception.live_replay.domain import free_domain, local_environment
+from cnn_perception.live_replay.report import LiveReport
 from cnn_perception.live_replay.timeline import PlayedFrame, Timeline, due_messages, pace
 
 SECOND = 10**9
@@ -89,6 +92,19 @@ def test_a_long_pause_is_skipped_but_for_a_second_and_a_short_one_is_waited_for(
     assert timeline.at(100.5) == START_NS + SECOND // 2  # what was before stays
 
 
+def test_the_clock_waits_for_a_message_that_is_late_so_that_it_is_no_older_for_that():
+    timeline = Timeline(START_NS, 1.0)
+    timeline.start(100.0)
+
+    timeline.slip(101.005, START_NS + SECOND)
+    assert timeline.slipped_s == 0.0
+
+    timeline.slip(102.5, START_NS + 2 * SECOND)
+    assert timeline.at(102.5) == START_NS + 2 * SECOND
+    assert timeline.slipped_s == pytest.approx(0.5)
+    assert timeline.moment_of(START_NS + 3 * SECOND) == pytest.approx(103.5)
+
+
 @pytest.mark.parametrize(
     ("late_s", "is_kept"),
     [([0.0] * 10, True), ([0.001] * 10, True), ([0.06] * 10, False), ([0.01 * n for n in range(10)], False)],
@@ -108,6 +124,25 @@ def test_the_rate_that_was_achieved_is_that_between_the_first_and_the_last_image
     played = [PlayedFrame(n, n, n / 10, n / 5) for n in range(11)]
 
     assert pace(played, 2.0).achieved == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, 0),
+        ({"passed": True}, 0),
+        ({"passed": False}, 3),
+        ({"agreement": Agreement(10, 10, 9, 1e-5, 0.1, ())}, 3),
+        ({"complete": False, "passed": False}, 2),
+        ({"complete": False, "interrupted": True}, 130),
+    ],
+    ids=["done", "reached", "missed", "another answer than offline", "incomplete", "interrupted"],
+)
+def test_the_exit_code_tells_what_is_wrong_first(changes, code):
+    nothing = {item.name: None for item in dataclasses.fields(LiveReport)}
+    whole = {"complete": True, "interrupted": False, "agreement": Agreement(10, 10, 10, 1e-5, 0.0, ())}
+
+    assert LiveReport(**nothing | whole | changes).exit_code == code
 
 
 def test_messages_are_due_in_the_order_of_their_log_times_and_others_are_left_out(tmp_path):

@@ -1,6 +1,6 @@
-"""Owns: `evaluate_bag --live` as real processes over real DDS: every frame accounted for, and the node never left alone.
+"""Owns: `evaluate_bag --live` as real processes over real DDS: every frame accounted for, no node left behind.
 
-Leaves to others: the arithmetic (test_accounts, test_over_time), what the node does with a frame (perception_node/live).
+Leaves to others: the arithmetic (test_accounts, test_over_time), what the node does with a frame (test_node).
 """
 
 from __future__ import annotations
@@ -291,13 +291,12 @@ def test_a_node_that_does_not_get_ready_in_time_is_told_with_its_log(tmp_path, m
 def test_a_node_that_cannot_start_is_told_with_its_exit_code_and_its_reason(tmp_path, model, capsys):
     (tmp_path / "node.yaml").write_text("/**:\n  ros__parameters: {top_k: 0}\n")
 
-    assert (
-        cli.main(command(long_bag(tmp_path / "bag"), model, tmp_path / "out", "--params", tmp_path / "node.yaml")) == 2
-    )
+    arguments = command(long_bag(tmp_path / "bag"), model, tmp_path / "out", "--params", tmp_path / "node.yaml")
+    assert cli.main(arguments) == 2
 
     said = capsys.readouterr().err
     assert "perception_node ended with exit code 2; the last line of its log" in said
-    assert "top_k is 0" in said
+    assert "Parameter top_k out of range" in said
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ RUNTIME: list[dict[str, set[str]]] = [
     {"background": {"numpy", "cv2"}, "evaluation": {"numpy", "cv2", "tqdm"}},
     {"answers": {"numpy", "tqdm"}, "black_box": set()},
     {
-        "live_replay": ROS,
+        "live_replay": ROS | {"tqdm"},
         "perception_node": ROS | {"numpy"},
         "camera_node": ROS | {"numpy", "cv2", "yaml"},
         "follow_node": ROS,
