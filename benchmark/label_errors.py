@@ -129,7 +129,7 @@ def _measure(options: argparse.Namespace) -> None:
         if options.data is None:
             write_digits(source)
         named = {"weights": options.weights, "backbone": options.backbone} if options.weights else {}
-        chosen = config.make(output="-", mode="probe", data=str(source), **named)
+        chosen = config.make(output="-", mode="probe", data=(str(source),), **named)
         describe = features.chosen_by(named, chosen, None, None)
         prepared = prepare(list_images(source, DataOptions()), describe)
         measure(prepared, range(options.first_draw, options.first_draw + options.draws))

@@ -36,18 +36,18 @@ def run(asked: Asked) -> None:
     """
     given = {name: value for name, value in asked.given.items() if name != "mode"}
     chosen = config.make(output="-", mode="probe", **given)
-    sources = (Path(chosen.data),)
+    sources = tuple(map(Path, chosen.data))
     if asked.apply is None:
         _examine(asked, chosen, sources)
     else:
-        _apply(asked, list_images(sources[0], DataOptions.of(chosen.to_dict())), sources, asked.apply)
+        _apply(asked, list_images(sources, DataOptions.of(chosen.to_dict())), sources, asked.apply)
 
 
 def _examine(asked: Asked, chosen: TrainConfig, sources: Sequence[Path]) -> None:
     describe = features.chosen_by(asked.given, chosen, asked.checkpoint, asked.model)
     if asked.output is not None:
         _require_folder(asked.output, sources)
-    listing = list_images(sources[0], DataOptions.of(chosen.to_dict()))
+    listing = list_images(sources, DataOptions.of(chosen.to_dict()))
     result = examination.examine(examination.prepare(listing, describe), chosen.seed)
     print(*map(printable, page.lines(result, _SAID)), sep="\n")
     if asked.output is not None:
