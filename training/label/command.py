@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import get_args
 
 from cnn_perception.commands import exit_code
-from cnn_perception.errors import ConfigError, printable
+from cnn_perception.errors import printable
 from cnn_perception.local_page.server import LocalPage, open_browser
+from cnn_perception.model.spec import Task
 from training.data_set.table import table_file
 from training.label.server import application
 from training.label.session import Session
@@ -43,7 +44,10 @@ def _parser() -> argparse.ArgumentParser:
         "--targets", default="", help="columns of numbers to ask for, with their units, such as angle:rad,throttle"
     )
     parser.add_argument(
-        "--several", action="store_true", help="an image may have several classes, in a column `classes`"
+        "--task",
+        choices=("auto", *get_args(Task)),
+        default="auto",
+        help="what is labelled, where the columns of the table do not say so (%(default)s)",
     )
     parser.add_argument("--port", type=int, default=0, help="of the page; 0, the default, takes a free one")
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
@@ -52,10 +56,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _label(options: argparse.Namespace) -> None:
     targets = [target for target in options.targets.split(",") if target.strip()]
-    if targets and options.several:
-        raise ConfigError("--several: asks for classes, but --targets for numbers; leave one of them out")
     file = table_file(options.table)
-    answers = answers_asked_for(file, targets, options.several)
+    answers = answers_asked_for(file, options.task, targets)
     page = LocalPage(options.port)
     by = f"process {os.getpid()}{f' of {options.person}' * bool(options.person)} on port {page.port}"
     with locked(Path(os.path.realpath(file)), by):

@@ -160,7 +160,7 @@ def test_a_second_process_is_refused_in_one_line_that_names_the_first_and_a_dead
     [
         (["nowhere"], "nowhere: cannot be read"),
         (["SET", "--port", "99999"], "--port 99999: cannot be listened on"),
-        (["SET", "--several", "--targets", "a"], "--several: asks for classes, but --targets for numbers"),
+        (["SET", "--task", "multilabel", "--targets", "a"], "--targets: names numbers, but --task is multilabel"),
     ],
 )
 def test_what_cannot_be_begun_is_said_in_one_line_with_exit_code_2(table, options, said, capsys):
