@@ -221,6 +221,9 @@ def test_numbers_are_typed_with_their_units_from_the_guess_on(visit, tmp_path):
     person.page.keyboard.type("x3")
     press(person, "Enter")
     assert "speed: 'x3' is no number" in message(person)
+    press(person, "n")
+    assert "no classes; s leaves the image out" in message(person)
+    assert person.page.is_hidden("[data-command=none]")
     press(person, "Backspace", "Backspace", "3", "Enter", "s")
 
     assert list(read_cells(table, "angle").values()) == ["0.1", "-0.5", ""]

@@ -139,7 +139,6 @@ function accept() {
 }
 
 function sayNone() {
-  if (form === "numbers") throw new server.Refused("numbers are asked for here; s leaves the image out");
   if (!inGrid) return label(form === "one" ? [none] : []);
   chosen = form === "one" ? [none] : [];
   return showChosen();
@@ -182,7 +181,6 @@ function leaveGrid() {
 
 async function toggleGrid() {
   if (inGrid) return show(current);
-  if (form === "numbers") throw new server.Refused("numbers are asked for one by one");
   const shown = grid.like(row(), all());
   inGrid = true;
   chosen = known(grid.commonGuess(shown));
@@ -212,12 +210,10 @@ function brighten() {
 }
 
 function search() {
-  if (form === "numbers") throw new server.Refused("numbers are asked for here, no classes");
   find.search(classes.map(({ name }) => name), (name) => enqueue(() => choose(name)));
 }
 
 function add() {
-  if (form === "numbers") throw new server.Refused("numbers are asked for here, no classes");
   find.add(addClass);
 }
 
@@ -226,6 +222,7 @@ const DOES = {
   back: () => step(-1), forth: () => step(1), help: () => part("help").showModal(),
 };
 const OPENS = new Set(["search", "add", "help"]);
+const OF_CLASSES = new Set(["none", "grid", "search", "add"]);
 
 // ---- one after the other
 
@@ -259,6 +256,10 @@ async function work() {
 }
 
 function command(name) {
+  if (form === "numbers" && OF_CLASSES.has(name)) {
+    panel.say("numbers are asked for here, no classes; s leaves the image out", true);
+    return;
+  }
   opening ||= OPENS.has(name);
   enqueue(DOES[name]);
 }
@@ -310,6 +311,7 @@ document.addEventListener("keydown", (event) => {
 });
 
 for (const button of document.querySelectorAll("[data-command]")) {
+  button.hidden = form === "numbers" && OF_CLASSES.has(button.dataset.command);
   button.onclick = (event) => clicked(event, DOES[button.dataset.command]);
 }
 part("fields").onsubmit = (event) => event.preventDefault();
