@@ -82,6 +82,7 @@ async function show(number) {
   part("accepts").textContent = form === "one" ? "accept the guess" : "confirm";
   unseen = await pictures.show(part("picture"), number, "screen");
   pictures.prefetch(following(number).slice(0, AHEAD));
+  panel.fieldsOf()[0]?.focus();
   panel.fieldsOf()[0]?.select();
   document.body.dataset.shown = row().path;
 }
@@ -115,7 +116,8 @@ async function decide(numbers, answer, state) {
 
 function label(answer) {
   if (unseen && !inGrid) throw new server.Refused("a picture that cannot be seen is not labelled; s skips it");
-  return decide(inGrid ? grid.accepted() : [current], answer, "labelled");
+  const stillOpen = (number) => number === current || rows.get(number)?.state === "";
+  return decide(inGrid ? grid.accepted().filter(stillOpen) : [current], answer, "labelled");
 }
 
 function choose(name) {
@@ -194,8 +196,8 @@ async function toggleGrid() {
 }
 
 async function zoom() {
+  if (inGrid) throw new server.Refused("look-alikes are shown small; g shows one image");
   const zoomed = document.body.classList.toggle("zoomed");
-  if (inGrid) return;
   const place = part("picture");
   await pictures.show(place, current, zoomed ? "full" : "screen");
   const image = place.querySelector("img");
@@ -247,7 +249,7 @@ async function work() {
       await waiting.shift()();
     } catch (error) {
       panel.say(error.message, true);
-      if (!(error instanceof server.Refused)) waiting.length = 0;
+      waiting.length = 0;  // what was typed before this could be read was meant for another image
     }
   }
   working = false;
@@ -256,6 +258,7 @@ async function work() {
 }
 
 function command(name) {
+  if (blocked) return;
   if (form === "numbers" && OF_CLASSES.has(name)) {
     panel.say("numbers are asked for here, no classes; s leaves the image out", true);
     return;
