@@ -11,11 +11,13 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import get_args
 
 from cnn_perception.commands import exit_code
 from cnn_perception.errors import printable
+from cnn_perception.local_page.guard import App
 from cnn_perception.local_page.server import LocalPage, open_browser
 from cnn_perception.model.spec import Task
 from training.data_set.table import table_file
@@ -64,8 +66,13 @@ def _label(options: argparse.Namespace) -> None:
         session = Session(Worklist(file, answers, options.person), options.order)
         app = application(session, answers, title=Path(os.path.realpath(options.table)).name)
         print(printable(f"{file}: {session.summary()}"))
-        print(f"{page.address}\nCtrl-C ends; every decision is on the disk", flush=True)
-        if not options.no_browser:
-            open_browser(page.address)
-        page.serve(app)
+        with suppress(KeyboardInterrupt):  # that comes before the page is served, which ends by it
+            _show(page, app, options.no_browser)
         print(printable(f"{file}: {session.summary()}"))
+
+
+def _show(page: LocalPage, app: App, no_browser: bool) -> None:
+    print(f"{page.address}\nCtrl-C ends; every decision is on the disk", flush=True)
+    if not no_browser:
+        open_browser(page.address)
+    page.serve(app)

@@ -89,10 +89,19 @@ def test_ctrl_c_ends_it_with_exit_code_0_and_says_what_was_done(table):
     assert said.splitlines()[-1] == f"{table}: 40 images: 1 labelled, 0 skipped, 39 left"
 
 
+def test_ctrl_c_before_anybody_has_opened_the_page_ends_it_as_well(table):
+    with labelling(table.parent) as (process, _):
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
+    assert process.returncode == 0
+
+
 def test_ctrl_c_while_a_large_picture_is_read_says_nothing_but_how_far_the_work_has_come(table):
     Image.new("1", (8000, 8000)).save(table.parent / "images" / "000.png")
     with labelling(table.parent) as (process, address):
         client = Client(address)
+        assert client.get("/setting")[0] == 200
         client._connection.request("GET", f"/picture/0/full?{client._query}")
         client._connection.sock.settimeout(0.02)
         with pytest.raises(TimeoutError):  # it is at work
