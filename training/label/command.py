@@ -11,12 +11,15 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import get_args
 
 from cnn_perception.commands import exit_code
-from cnn_perception.errors import ConfigError, printable
+from cnn_perception.errors import printable
+from cnn_perception.local_page.guard import App
 from cnn_perception.local_page.server import LocalPage, open_browser
+from cnn_perception.model.spec import Task
 from training.data_set.table import table_file
 from training.label.server import application
 from training.label.session import Session
@@ -43,7 +46,10 @@ def _parser() -> argparse.ArgumentParser:
         "--targets", default="", help="columns of numbers to ask for, with their units, such as angle:rad,throttle"
     )
     parser.add_argument(
-        "--several", action="store_true", help="an image may have several classes, in a column `classes`"
+        "--task",
+        choices=("auto", *get_args(Task)),
+        default="auto",
+        help="what is labelled, where the columns of the table do not say so (%(default)s)",
     )
     parser.add_argument("--port", type=int, default=0, help="of the page; 0, the default, takes a free one")
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
@@ -52,18 +58,21 @@ def _parser() -> argparse.ArgumentParser:
 
 def _label(options: argparse.Namespace) -> None:
     targets = [target for target in options.targets.split(",") if target.strip()]
-    if targets and options.several:
-        raise ConfigError("--several: asks for classes, but --targets for numbers; leave one of them out")
     file = table_file(options.table)
-    answers = answers_asked_for(file, targets, options.several)
+    answers = answers_asked_for(file, options.task, targets)
     page = LocalPage(options.port)
     by = f"process {os.getpid()}{f' of {options.person}' * bool(options.person)} on port {page.port}"
     with locked(Path(os.path.realpath(file)), by):
         session = Session(Worklist(file, answers, options.person), options.order)
         app = application(session, answers, title=Path(os.path.realpath(options.table)).name)
         print(printable(f"{file}: {session.summary()}"))
-        print(f"{page.address}\nCtrl-C ends; every decision is on the disk", flush=True)
-        if not options.no_browser:
-            open_browser(page.address)
-        page.serve(app)
+        with suppress(KeyboardInterrupt):  # that comes before the page is served, which ends by it
+            _show(page, app, options.no_browser)
         print(printable(f"{file}: {session.summary()}"))
+
+
+def _show(page: LocalPage, app: App, no_browser: bool) -> None:
+    print(f"{page.address}\nCtrl-C ends; every decision is on the disk", flush=True)
+    if not no_browser:
+        open_browser(page.address)
+    page.serve(app)

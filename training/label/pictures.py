@@ -41,8 +41,9 @@ def shown(path: Path, size: str) -> ShownPicture:
     Raises:
         FrameError: If it is no picture that can be read; says why.
     """
+    content = _content(path)
     with _AT_ONCE:
-        image = _fitting(decode_file_bytes(_content(path)), LONGEST_SIDES[size])
+        image = _fitting(decode_file_bytes(content), LONGEST_SIDES[size])
         if max(image.shape[:2]) <= _EXACT_SIDE:
             return ShownPicture(encode_png(image), "image/png")
         return ShownPicture(encode_jpeg(image, _JPEG_QUALITY), "image/jpeg")

@@ -128,7 +128,8 @@ class Session:
         with self._lock:
             if self._answers.form == "numbers":
                 raise DataError("numbers are asked for here, no classes")
-            classes = class_list.with_new(self._classes, name)
+            known = class_list.together(class_list.listed(self._worklist.file), self._classes)
+            classes = class_list.with_new(known, name)
             class_list.write(self._worklist.file, classes)
             self._classes = classes
             self._revisions.rearrange()

@@ -13,6 +13,7 @@ from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.label_table import ListedFiles, Row, read_table
 from cnn_perception.label_text import NONE_OF_THESE
 from cnn_perception.model.spec import UNKNOWN
+from training.data.choices import TaskChoice
 from training.data_set.columns import BAG, CLASS, CLASSES, DOUBT, GUESS, PATH, STAMP, STATE
 from training.data_set.table import DataSetTable, state_of
 from training.label import class_list
@@ -70,32 +71,33 @@ class Worklist:
         return Opened(whole, _images_of(whole), class_list.listed(self.file))
 
 
-def answers_asked_for(file: Path, targets: Sequence[str], several: bool) -> Answers:
+def answers_asked_for(file: Path, task: TaskChoice, targets: Sequence[str]) -> Answers:
     """Returns what a table asks for, by its columns or as the user says.
 
     Args:
         file: The table.
+        task: What is labelled; `auto` tells it from the columns.
         targets: Columns of numbers, each `name` or `name:unit`; none for classes, or for the numbers of which the
             table has columns and the list of classes, or a recorder's scores, the names.
-        several: Whether an image may have several classes, also where the table does not say so.
 
     Raises:
-        ConfigError: If the user names numbers that cannot be columns.
+        ConfigError: If task and targets contradict each other, or the numbers cannot be columns.
         DataError: If the table cannot be read, or does not say what to ask.
     """
+    if targets and task not in ("auto", "regression"):
+        raise ConfigError(f"--targets: names numbers, but --task is {task}; leave one of them out")
     if targets:
         return _numbers(targets)
     header = read_table(file, "give the folder of a data set, or its table").naming(CLASS).header
-    if several or CLASSES in header:
-        return SeveralClasses()
-    if CLASS in header:
-        return OneClass()
     names = class_list.listed(file) or _scored(header)
+    for name, found in (("multilabel", CLASSES in header), ("multiclass", CLASS in header)):
+        if task == name or (task == "auto" and found):
+            return SeveralClasses() if name == "multilabel" else OneClass()
     if names and set(names) <= set(header):
         return _numbers(names)
     raise DataError(
-        f"{file}: has neither a column {CLASS!r} nor {CLASSES!r}; add one, or say by --targets which numbers to ask "
-        "for, or by --several that an image may have several classes"
+        f"{file}: has neither a column {CLASS!r} nor {CLASSES!r}; say what is to be labelled by --task multiclass or "
+        "multilabel, or which numbers by --targets"
     )
 
 

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -79,25 +78,32 @@ def page(table) -> Iterator[LocalPage]:
         yield page
 
 
-def test_ctrl_c_ends_it_within_a_second_with_exit_code_0_and_says_what_was_done(table):
+def test_ctrl_c_ends_it_with_exit_code_0_and_says_what_was_done(table):
     with labelling(table.parent) as (process, address):
         client = Client(address)
         assert client.label(3, "bee") == 200
-        begin = time.monotonic()
         process.send_signal(signal.SIGINT)
         said, errors = process.communicate(timeout=60)
 
-        assert time.monotonic() - begin < 10  # a second, on an idle machine
     assert (process.returncode, errors) == (0, "")
     assert said.splitlines()[-1] == f"{table}: 40 images: 1 labelled, 0 skipped, 39 left"
 
 
+def test_ctrl_c_before_anybody_has_opened_the_page_ends_it_as_well(table):
+    with labelling(table.parent) as (process, _):
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
+    assert process.returncode == 0
+
+
 def test_ctrl_c_while_a_large_picture_is_read_says_nothing_but_how_far_the_work_has_come(table):
-    Image.new("1", (16000, 16000)).save(table.parent / "images" / "000.png")
+    Image.new("1", (8000, 8000)).save(table.parent / "images" / "000.png")
     with labelling(table.parent) as (process, address):
         client = Client(address)
+        assert client.get("/setting")[0] == 200
         client._connection.request("GET", f"/picture/0/full?{client._query}")
-        client._connection.sock.settimeout(0.2)
+        client._connection.sock.settimeout(0.02)
         with pytest.raises(TimeoutError):  # it is at work
             client._connection.sock.recv(1)
         process.send_signal(signal.SIGINT)
@@ -160,7 +166,7 @@ def test_a_second_process_is_refused_in_one_line_that_names_the_first_and_a_dead
     [
         (["nowhere"], "nowhere: cannot be read"),
         (["SET", "--port", "99999"], "--port 99999: cannot be listened on"),
-        (["SET", "--several", "--targets", "a"], "--several: asks for classes, but --targets for numbers"),
+        (["SET", "--task", "multilabel", "--targets", "a"], "--targets: names numbers, but --task is multilabel"),
     ],
 )
 def test_what_cannot_be_begun_is_said_in_one_line_with_exit_code_2(table, options, said, capsys):

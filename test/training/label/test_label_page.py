@@ -70,6 +70,12 @@ def press(person: ScriptedPerson, *keys: str) -> None:
     person.seen()
 
 
+def tell(person: ScriptedPerson, *events: dict[str, object]) -> None:
+    """Gives the page events of the keyboard that no keyboard at hand makes, or makes so fast."""
+    one = "document.body.dispatchEvent(new KeyboardEvent('keydown', {...event, bubbles: true}))"
+    person.page.evaluate(f"(events) => events.forEach((event) => {one})", list(events))
+
+
 def message(person: ScriptedPerson) -> str:
     return person.page.inner_text("#message")
 
@@ -116,6 +122,22 @@ def test_enter_accepts_the_guess_and_an_image_without_one_waits_for_a_class(visi
     assert [name for name, _ in row_cells(table)] == ["bee", "cat", "ant"]
 
 
+def test_keys_that_were_typed_before_a_refusal_was_shown_label_nothing(visit, tmp_path):
+    rows = [{**row, "guess": "bee" * (n != 1)} for n, row in enumerate(rows_of(4))]
+    table = write_set(tmp_path / "set", rows, CLASSES)
+    person = visit(table)
+
+    tell(
+        person, {"key": "Enter"}, {"key": "Enter"}, {"key": "1"}
+    )  # the second image has no guess; 1 was meant for the third
+    person.page.locator("#message", has_text="no guess to accept").wait_for()
+    person.seen()
+
+    assert [name for name, _ in row_cells(table)] == ["bee", "", "", ""]
+    press(person, "2", "1")
+    assert [name for name, _ in row_cells(table)] == ["bee", "bee", "ant", ""]
+
+
 def test_decisions_are_taken_back_one_by_one_and_the_image_is_shown_again(visit, tmp_path):
     table = write_set(tmp_path / "set", rows_of(3), CLASSES)
     person = visit(table)
@@ -147,14 +169,13 @@ def test_arrows_go_back_and_forth_and_a_label_can_be_replaced(visit, tmp_path):
 def test_keys_of_another_alphabet_count_by_their_place_and_those_of_the_browser_do_not_count(visit, tmp_path):
     table = write_set(tmp_path / "set", rows_of(3), CLASSES)
     person = visit(table)
-    tell = "(keys) => document.body.dispatchEvent(new KeyboardEvent('keydown', {...keys, bubbles: true}))"
 
-    person.page.evaluate(tell, {"key": "1", "ctrlKey": True})
-    person.page.evaluate(tell, {"key": "s", "code": "KeyS", "altKey": True})
-    person.page.evaluate(tell, {"key": "s", "code": "KeyS", "metaKey": True})
-    person.page.evaluate(tell, {"key": "\u044b", "code": "KeyS"})  # where a Russian keyboard has it
+    tell(person, {"key": "1", "ctrlKey": True})
+    tell(person, {"key": "s", "code": "KeyS", "altKey": True})
+    tell(person, {"key": "s", "code": "KeyS", "metaKey": True})
+    tell(person, {"key": "\u044b", "code": "KeyS"})  # where a Russian keyboard has it
     person.page.wait_for_selector("body[data-left='2']")
-    person.page.evaluate(tell, {"key": "N", "code": "KeyN"})  # with caps lock
+    tell(person, {"key": "N", "code": "KeyN"})  # with caps lock
     person.page.wait_for_selector("body[data-left='1']")
 
     assert row_cells(table) == [("", "skipped"), ("none of these", "labelled"), ("", "")]
@@ -221,6 +242,9 @@ def test_numbers_are_typed_with_their_units_from_the_guess_on(visit, tmp_path):
     person.page.keyboard.type("x3")
     press(person, "Enter")
     assert "speed: 'x3' is no number" in message(person)
+    press(person, "n")
+    assert "no classes; s leaves the image out" in message(person)
+    assert person.page.is_hidden("[data-command=none]")
     press(person, "Backspace", "Backspace", "3", "Enter", "s")
 
     assert list(read_cells(table, "angle").values()) == ["0.1", "-0.5", ""]

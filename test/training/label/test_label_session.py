@@ -257,6 +257,15 @@ def test_a_new_class_is_written_to_the_list_and_keeps_the_keys_of_the_others(tab
     assert [(one["name"], one["key"]) for one in view["classes"]] == [("ant", "1"), ("bee", "2"), ("cat", "3")]
 
 
+def test_classes_that_another_program_has_listed_meanwhile_are_kept(table):
+    session = session_of(table)
+    (table.parent / "classes.txt").write_text("ant\nbee\nwasp\n")
+
+    session.add_class("cat", -1)
+
+    assert (table.parent / "classes.txt").read_text() == "ant\nbee\nwasp\ncat\n"
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [("Ant", "look alike"), ("b\u200bee", "cannot be seen"), ("", "shows nothing"), ("a;b", "stand between"),

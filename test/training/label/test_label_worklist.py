@@ -23,25 +23,27 @@ def test_the_columns_say_what_is_asked_for_or_the_user_does(tmp_path):
     several = write_table(tmp_path / "several.csv", [{"path": "a.png", "classes": ""}])
     neither = write_table(tmp_path / "neither.csv", [{"path": "a.png", "stamp_ns": "1"}])
 
-    assert answers_asked_for(one, (), several=False) == OneClass()
-    assert answers_asked_for(several, (), several=False) == SeveralClasses()
-    assert answers_asked_for(neither, (), several=True) == SeveralClasses()
-    numbers = answers_asked_for(neither, ("angle:rad", "throttle"), several=False)
+    assert answers_asked_for(one, "auto", ()) == answers_asked_for(neither, "multiclass", ()) == OneClass()
+    assert answers_asked_for(several, "auto", ()) == answers_asked_for(neither, "multilabel", ()) == SeveralClasses()
+    numbers = answers_asked_for(neither, "auto", ("angle:rad", "throttle"))
     assert (numbers.columns, numbers.units) == (("angle", "throttle"), ("rad", ""))
-    with pytest.raises(DataError, match="neither a column 'class' nor 'classes'; add one"):
-        answers_asked_for(neither, (), several=False)
+    for task in ("auto", "regression"):
+        with pytest.raises(DataError, match="neither a column 'class' nor 'classes'; say what is to be labelled"):
+            answers_asked_for(neither, task, ())
+    with pytest.raises(ConfigError, match="--targets: names numbers, but --task is multilabel"):
+        answers_asked_for(neither, "multilabel", ("angle",))
 
 
 def test_numbers_are_asked_for_where_the_list_of_names_or_a_recorders_scores_are_columns(tmp_path):
     listed = write_table(tmp_path / "labels.csv", [{"path": "a.png", "angle": "", "speed": "", "stamp_ns": "1"}])
     recorded = write_table(
-        tmp_path / "frames.csv", [{"path": "a.png", "angle": "", "answer": "0.5", "score angle": "0.5"}]
+        tmp_path / "frames.csv", [{"path": "a.png", "angle": "", "answer": "0.5", "score angle": "1"}]
     )
     (tmp_path / "classes.txt").write_text("speed\nangle\n")
 
-    assert answers_asked_for(listed, (), several=False).columns == ("speed", "angle")
+    assert answers_asked_for(listed, "auto", ()).columns == ("speed", "angle")
     (tmp_path / "classes.txt").unlink()
-    assert answers_asked_for(recorded, (), several=False).columns == ("angle",)
+    assert answers_asked_for(recorded, "regression", ()).columns == ("angle",)
 
 
 def test_a_model_that_answered_unknown_guesses_none_of_these_and_a_doubt_that_is_no_number_is_none(tmp_path):
@@ -57,7 +59,7 @@ def test_numbers_that_cannot_be_columns_are_refused(tmp_path, targets):
     table = write_table(tmp_path / "t.csv", [{"path": "a.png", "class": ""}])
 
     with pytest.raises(ConfigError, match="empty, reserved or repeated name"):
-        answers_asked_for(table, targets, several=False)
+        answers_asked_for(table, "auto", targets)
 
 
 def test_a_recorders_table_gives_guesses_doubts_and_classes(tmp_path):

@@ -82,6 +82,7 @@ async function show(number) {
   part("accepts").textContent = form === "one" ? "accept the guess" : "confirm";
   unseen = await pictures.show(part("picture"), number, "screen");
   pictures.prefetch(following(number).slice(0, AHEAD));
+  panel.fieldsOf()[0]?.focus();
   panel.fieldsOf()[0]?.select();
   document.body.dataset.shown = row().path;
 }
@@ -115,7 +116,8 @@ async function decide(numbers, answer, state) {
 
 function label(answer) {
   if (unseen && !inGrid) throw new server.Refused("a picture that cannot be seen is not labelled; s skips it");
-  return decide(inGrid ? grid.accepted() : [current], answer, "labelled");
+  const stillOpen = (number) => number === current || rows.get(number)?.state === "";
+  return decide(inGrid ? grid.accepted().filter(stillOpen) : [current], answer, "labelled");
 }
 
 function choose(name) {
@@ -139,7 +141,6 @@ function accept() {
 }
 
 function sayNone() {
-  if (form === "numbers") throw new server.Refused("numbers are asked for here; s leaves the image out");
   if (!inGrid) return label(form === "one" ? [none] : []);
   chosen = form === "one" ? [none] : [];
   return showChosen();
@@ -182,7 +183,6 @@ function leaveGrid() {
 
 async function toggleGrid() {
   if (inGrid) return show(current);
-  if (form === "numbers") throw new server.Refused("numbers are asked for one by one");
   const shown = grid.like(row(), all());
   inGrid = true;
   chosen = known(grid.commonGuess(shown));
@@ -196,8 +196,8 @@ async function toggleGrid() {
 }
 
 async function zoom() {
+  if (inGrid) throw new server.Refused("look-alikes are shown small; g shows one image");
   const zoomed = document.body.classList.toggle("zoomed");
-  if (inGrid) return;
   const place = part("picture");
   await pictures.show(place, current, zoomed ? "full" : "screen");
   const image = place.querySelector("img");
@@ -212,12 +212,10 @@ function brighten() {
 }
 
 function search() {
-  if (form === "numbers") throw new server.Refused("numbers are asked for here, no classes");
   find.search(classes.map(({ name }) => name), (name) => enqueue(() => choose(name)));
 }
 
 function add() {
-  if (form === "numbers") throw new server.Refused("numbers are asked for here, no classes");
   find.add(addClass);
 }
 
@@ -226,6 +224,7 @@ const DOES = {
   back: () => step(-1), forth: () => step(1), help: () => part("help").showModal(),
 };
 const OPENS = new Set(["search", "add", "help"]);
+const OF_CLASSES = new Set(["none", "grid", "search", "add"]);
 
 // ---- one after the other
 
@@ -250,7 +249,7 @@ async function work() {
       await waiting.shift()();
     } catch (error) {
       panel.say(error.message, true);
-      if (!(error instanceof server.Refused)) waiting.length = 0;
+      waiting.length = 0;  // what was typed before this could be read was meant for another image
     }
   }
   working = false;
@@ -259,6 +258,11 @@ async function work() {
 }
 
 function command(name) {
+  if (blocked) return;
+  if (form === "numbers" && OF_CLASSES.has(name)) {
+    panel.say("numbers are asked for here, no classes; s leaves the image out", true);
+    return;
+  }
   opening ||= OPENS.has(name);
   enqueue(DOES[name]);
 }
@@ -310,6 +314,7 @@ document.addEventListener("keydown", (event) => {
 });
 
 for (const button of document.querySelectorAll("[data-command]")) {
+  button.hidden = form === "numbers" && OF_CLASSES.has(button.dataset.command);
   button.onclick = (event) => clicked(event, DOES[button.dataset.command]);
 }
 part("fields").onsubmit = (event) => event.preventDefault();

@@ -3,6 +3,7 @@
 import { trouble } from "/server.js";
 
 const KEPT = 12;
+const PATIENCE_MS = 30000;
 const SMALL = 256;
 const fetched = new Map();
 
@@ -14,6 +15,7 @@ function load(number, size) {
   const ready = new Promise((done) => {
     image.onload = () => done("");
     image.onerror = async () => done(await trouble(image.src) || "it cannot be shown");
+    setTimeout(done, PATIENCE_MS, "it takes too long to be read");
   });
   image.src = address(number, size);
   return { image, ready };
