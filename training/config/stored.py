@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from cnn_perception.errors import ConfigError
@@ -21,11 +22,11 @@ _OFF = {"auxiliary_weight": 0.0}
 """The same, with what it did where that is no default."""
 
 
-def sources(data: str | Sequence[str] | None) -> tuple[str, ...]:
+def sources(data: str | Path | Sequence[str | Path] | None) -> tuple[str, ...]:
     """Returns the folders and tables that the setting `data` names; one alone is a plain text in an older run."""
-    if isinstance(data, str):
-        return (data,) if data else ()
-    return tuple(data or ())
+    if isinstance(data, str | Path):
+        return (str(data),) if data else ()
+    return tuple(map(str, data or ()))
 
 
 def sources_of(settings: Mapping[str, Any]) -> tuple[str, ...]:

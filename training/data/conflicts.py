@@ -65,6 +65,22 @@ def settle_classes(listing: Listing, choice: OnConflict) -> tuple[Listing, list[
     return kept, findings
 
 
+def with_groups_of_copies(listing: Listing, same: Pairs) -> Listing:
+    """Returns a listing where of a picture that two sources name, of which one says its group, both are of that group.
+
+    Args:
+        listing: The usable images.
+        same: Indices of each copy, with the first of its kind before it.
+    """
+    samples = [*listing.samples]
+    for first, other in same.tolist():
+        if samples[first].source != samples[other].source:
+            group = samples[first].group or samples[other].group
+            for row in (first, other):
+                samples[row] = dataclasses.replace(samples[row], group=samples[row].group or group)
+    return listing.keep(tuple(samples))
+
+
 def settle_copies(listing: Listing, same: Pairs, choice: OnConflict) -> tuple[tuple[int, ...], list[ImageFinding]]:
     """Decides about pictures that are there more than once.
 

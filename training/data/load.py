@@ -152,9 +152,9 @@ def load_images(
 
     listing, contents, more = _read_all(listed)
     findings += more
-    kept_rows, copied = conflicts.settle_copies(
-        listing, duplicates.exact([content.pixels for content in contents]), options.on_conflict
-    )
+    copies = duplicates.exact([content.pixels for content in contents])
+    listing = conflicts.with_groups_of_copies(listing, copies)
+    kept_rows, copied = conflicts.settle_copies(listing, copies, options.on_conflict)
     findings += copied
     listing = listing.keep(tuple(listing.samples[row] for row in kept_rows))
     contents = [contents[row] for row in kept_rows]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cnn_perception.errors import DataError
+from cnn_perception.label_text import NONE_OF_THESE
 
 if TYPE_CHECKING:  # imports torch
     from training.data.records import Part
@@ -61,10 +62,15 @@ def require_storable(names: Sequence[str], where: str) -> None:
     """Makes sure that a model file, messages and tables can hold the names of the classes.
 
     Raises:
-        DataError: If one is no Unicode text, as of a folder from an old archive, holds a NUL, or shows nothing; names
-            it.
+        DataError: If one is no Unicode text, as of a folder from an old archive, holds a NUL, shows nothing, or is read
+            as `NONE_OF_THESE`; names it.
     """
     for name in names:
+        if _as_seen(name) == NONE_OF_THESE:
+            raise DataError(
+                f"{where}: the class name {name!r} reads as {NONE_OF_THESE!r}: write it so where an image shows no "
+                "class, or rename the class"
+            )
         if "\0" in name or any(unicodedata.category(character) == "Cs" for character in name):
             shown = name.encode(errors="surrogateescape")
             raise DataError(f"{where}: the class name {shown!r} is no UTF-8 text; rename it before training")

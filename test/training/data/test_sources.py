@@ -331,3 +331,19 @@ def test_groups_by_file_names_are_for_tables_that_name_none(images):
     assert {s.group for s in found.samples} == {"drive0", "drive1", "drive2", "2", "3"}
     with pytest.raises(ConfigError, match="names groups itself"):
         load(named, group_pattern=r"\d")
+
+
+def test_a_picture_brings_its_recording_along_from_the_table_that_names_it(images):
+    plain = table(images / "a.csv", GO_STOP[:4] + GO_STOP[20:])
+    named = table(images / "b.csv", [(i, name, "drive") for i, name in GO_STOP[:20]], ("class", "bag"))
+
+    for seed in range(5):
+        found = load(plain, named, seed=seed)
+        assert [s.group for s in found.samples[:4]] == ["drive"] * 4
+        assert len({s.part for s in found.samples if s.group == "drive"}) == 1
+
+
+@pytest.mark.parametrize("name", ["None of these", "none_of_these", "NONE OF THESE"])
+def test_what_only_a_computer_tells_from_none_of_these_is_refused(images, name):
+    with pytest.raises(DataError, match="reads as 'none of these'"):
+        load(table(images / "a.csv", [*GO_STOP[:30], (30, name)]))
