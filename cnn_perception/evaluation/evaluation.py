@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from cnn_perception.bag.reader import Bag
+from cnn_perception.comparison.answered_frames import AnsweredFrames, compare_all
 from cnn_perception.comparison.baseline import Baseline, Witness, open_baseline, sources_of
 from cnn_perception.comparison.comparison import Comparison
 from cnn_perception.comparison.report import files as comparison_files
@@ -273,10 +274,10 @@ def _evaluate(
             _write(report, replayed, pictures, options.output, tally, video.name)
     if baseline is None or replayed.interrupted:
         return Evaluation(report, replayed.interrupted)
-    baseline.add(replayed.records, witness, str(frames.path), frames.topic)
-    comparison = baseline.compare(options.max_loss / 100)
+    answered = baseline.answered(replayed.records, witness, str(frames.path), frames.topic)
+    comparison = compare_all([answered], options.max_loss / 100)
     is_worse = comparison.verdict.fails(options.on_doubt)
-    _write_comparison(comparison, baseline, frames, options.output, is_passed=not is_worse)
+    _write_comparison(comparison, answered, frames, options.output, is_passed=not is_worse)
     return Evaluation(report, replayed.interrupted, comparison, is_worse)
 
 
@@ -288,19 +289,17 @@ def _remove_comparison(folder: Path) -> None:
 
 
 def _write_comparison(
-    comparison: Comparison, baseline: Baseline, frames: LabelledFrames, folder: Path, *, is_passed: bool
+    comparison: Comparison, answered: AnsweredFrames, frames: LabelledFrames, folder: Path, *, is_passed: bool
 ) -> None:
     images = pictures_of(frames, {one.frame.index for one in wanted(comparison)})
-    source = str(frames.path)
     report = ComparisonReport(
         comparison=comparison,
-        ours=baseline.ours,
-        theirs=baseline.theirs,
-        notes=tuple(baseline.notes),
-        source=source,
+        ours=answered.ours,
+        theirs=answered.theirs,
+        source=answered.bag,
         is_passed=is_passed,
         created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S"),
-        pictures={(source, frames.topic, index): image for index, image in images.items()},
+        pictures={(answered.bag, frames.topic, index): image for index, image in images.items()},
     )
     for name, text in comparison_files.texts_of(report).items():
         write_text(folder / name, text)

@@ -46,7 +46,6 @@ def report(rows, names=("red", "blue"), text="drive", **options) -> ComparisonRe
         comparison=comparison,
         ours=card,
         theirs=card,
-        notes=(text,),
         source=text,
         is_passed=not comparison.verdict.fails("pass"),
         created="2026-01-31T12:00:00",
