@@ -223,6 +223,18 @@ def open_baseline(path: Path, ours: OnnxModel, options: SessionOptions) -> Basel
     return Baseline(card_of(ours), card_of(pipeline.model), pipeline)
 
 
+def baseline_of_bag(path: Path, name: str) -> Path:
+    """Returns with what one of several bags is compared: the report in the folder of its name, if there is one.
+
+    Args:
+        path: As for `open_baseline`, or the folder in which several bags were evaluated, or the report in it.
+        name: Of the bag's own folder there.
+    """
+    folder = path if path.is_dir() else path.parent
+    own = folder / name / REPORT
+    return own if own.is_file() and (path.is_dir() or path.name == REPORT) else path
+
+
 def sources_of(path: Path) -> tuple[Path, ...]:
     """Returns the files that `open_baseline` reads."""
     report = path / REPORT if path.is_dir() else path

@@ -177,12 +177,14 @@ class Evaluation:
     Attributes:
         report: What `report.json` holds.
         interrupted: Whether Ctrl-C ended it; the report is of what was done by then.
-        comparison: What was found beside the baseline; None without one, and where it was interrupted.
+        answered: The frames with the answers of both models; None without a baseline, and where it was interrupted.
+        comparison: What was found of them.
         is_worse: Whether the model is not to be used after that.
     """
 
     report: Report
     interrupted: bool
+    answered: AnsweredFrames | None = None
     comparison: Comparison | None = None
     is_worse: bool = False
 
@@ -278,7 +280,7 @@ def _evaluate(
     comparison = compare_all([answered], options.max_loss / 100)
     is_worse = comparison.verdict.fails(options.on_doubt)
     _write_comparison(comparison, answered, frames, options.output, is_passed=not is_worse)
-    return Evaluation(report, replayed.interrupted, comparison, is_worse)
+    return Evaluation(report, replayed.interrupted, answered, comparison, is_worse)
 
 
 def _remove_comparison(folder: Path) -> None:

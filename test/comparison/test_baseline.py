@@ -16,7 +16,7 @@ from tiny_bag import BLUE, GREEN, RED, flat
 from tiny_model import as_multilabel, regression_spec, tiny_spec, with_unknown, write_tiny_model
 
 from cnn_perception.comparison.answered_frames import AnsweredFrames, compare_all
-from cnn_perception.comparison.baseline import Baseline, Witness, answer_of, open_baseline
+from cnn_perception.comparison.baseline import Baseline, Witness, answer_of, baseline_of_bag, open_baseline
 from cnn_perception.comparison.compared_frame import Answer
 from cnn_perception.comparison.comparison import Comparison
 from cnn_perception.comparison.model_card import ModelCard, notes_on
@@ -231,6 +231,17 @@ def test_recordings_answered_by_different_baselines_are_refused():
 
     with pytest.raises(DataError, match=r"was answered by old\.onnx, /bags/tuesday by newer\.onnx"):
         compare_all(drives, 0.0)
+
+
+@pytest.mark.parametrize("name", ["all", "all/report.json"])
+def test_each_of_several_bags_is_compared_with_the_report_in_the_folder_of_its_name(tmp_path, name):
+    (tmp_path / "all" / "monday").mkdir(parents=True)
+    for folder in ("all", "all/monday"):
+        (tmp_path / folder / "report.json").write_text("{}")
+
+    assert baseline_of_bag(tmp_path / name, "monday") == tmp_path / "all" / "monday" / "report.json"
+    assert baseline_of_bag(tmp_path / name, "friday") == tmp_path / name
+    assert baseline_of_bag(tmp_path / "all" / "model.onnx", "monday") == tmp_path / "all" / "model.onnx"
 
 
 def test_answered_frames_can_be_sent_to_another_process():
