@@ -259,7 +259,7 @@ def _evaluate(
 ) -> Evaluation:
     tally = _masked(pipeline, frames, options)
     witness = baseline.witness() if baseline else Witness(None)
-    replayed = replay(_one_core_a_frame(pipeline, options), frames, witness.see)
+    replayed = replay(_one_core_a_frame(pipeline, options), frames, see=witness.see)
     latency = {} if replayed.interrupted else measure_latency(pipeline, frames)
     report = _make_report(pipeline.model, frames, latency, replayed, options, tally)
     pictures = _pictures(replayed, pipeline.spec, options.top_k)
@@ -280,7 +280,7 @@ def _evaluate(
     comparison = compare_all([answered], options.max_loss / 100)
     is_worse = comparison.verdict.fails(options.on_doubt)
     _write_comparison(comparison, answered, frames, options.output, is_passed=not is_worse)
-    return Evaluation(report, replayed.interrupted, answered, comparison, is_worse)
+    return Evaluation(report, replayed.interrupted, answered=answered, comparison=comparison, is_worse=is_worse)
 
 
 def _remove_comparison(folder: Path) -> None:
