@@ -64,8 +64,8 @@ def _evaluate(given: argparse.Namespace) -> int:
     for warning in done.report.warnings:
         print(f"warning: {printable(warning)}", file=sys.stderr)
     print(_summary(done.report, given.output))
-    if done.comparison is not None:
-        print(_compared(done.comparison, given.output))
+    if done.compared is not None:
+        print(_compared(done.compared.comparison, given.output))
     return done.exit_code
 
 
@@ -138,13 +138,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--no-video", dest="video", action="store_false", help="leave out the overlay video, which takes longest"
     )
-    parser.add_argument(
+    _add_baseline(parser)
+    return parser
+
+
+def _add_baseline(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of a comparison."""
+    group = parser.add_argument_group("comparison with another model")
+    group.add_argument(
         "--baseline",
         type=Path,
         help="compare with another model on the same frames: report.json of an earlier evaluation or its folder, or a "
         "model file; leaves comparison.html, .json, .md (for a pull request) and .xml (JUnit)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--max-loss",
         type=float,
         default=0.0,
@@ -152,13 +159,12 @@ def _parser() -> argparse.ArgumentParser:
         help="loss beside the baseline that is allowed: percentage points of right answers, or of numbers percent of "
         "its mean error (default: %(default)g)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--on-doubt",
         choices=get_args(Doubt),
         default="pass",
         help="what to do where a larger loss is neither proven nor ruled out (default: %(default)s)",
     )
-    return parser
 
 
 def _compared(comparison: Comparison, folder: Path) -> str:

@@ -10,18 +10,15 @@ import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
 from cnn_perception.bag.reader import Bag
-from cnn_perception.comparison.answered_frames import AnsweredFrames, compare_all
-from cnn_perception.comparison.baseline import Baseline, Witness, open_baseline, sources_of
-from cnn_perception.comparison.comparison import Comparison
-from cnn_perception.comparison.report import files as comparison_files
-from cnn_perception.comparison.report.page import wanted
+from cnn_perception.comparison.baseline import Baseline, Witness, sources_of
+from cnn_perception.comparison.comparison import ChangedFrame
+from cnn_perception.comparison.report.files import NAMES as COMPARISON_FILES
 from cnn_perception.comparison.report.pictures import pictures_of
-from cnn_perception.comparison.report.record import ComparisonReport
+from cnn_perception.comparison.report.record import Pictures
 from cnn_perception.comparison.verdict import Doubt
 from cnn_perception.errors import (
     EXIT_BAD_INPUT,
@@ -32,7 +29,8 @@ from cnn_perception.errors import (
     ConfigError,
     FrameError,
 )
-from cnn_perception.evaluation.frame_record import predictions_csv
+from cnn_perception.evaluation.baseline.comparing import Compared, compare_into, open_for, remove_comparison
+from cnn_perception.evaluation.frame_record import FrameRecord, predictions_csv
 from cnn_perception.evaluation.labelled_frames import LabelledFrames, frames_of_bag, frames_of_folder, overridden
 from cnn_perception.evaluation.page import Picture, render_html
 from cnn_perception.evaluation.replay import ReplayedFrames, measure_latency, replay, replay_masks
@@ -177,16 +175,12 @@ class Evaluation:
     Attributes:
         report: What `report.json` holds.
         interrupted: Whether Ctrl-C ended it; the report is of what was done by then.
-        answered: The frames with the answers of both models; None without a baseline, and where it was interrupted.
-        comparison: What was found of them.
-        is_worse: Whether the model is not to be used after that.
+        compared: What was found beside the baseline; None without one, and where it was interrupted.
     """
 
     report: Report
     interrupted: bool
-    answered: AnsweredFrames | None = None
-    comparison: Comparison | None = None
-    is_worse: bool = False
+    compared: Compared | None = None
 
     @property
     def exit_code(self) -> int:
@@ -197,7 +191,7 @@ class Evaluation:
             return EXIT_BAD_INPUT
         if self.report.passed is False:
             return EXIT_BELOW_TARGET
-        return EXIT_WORSE if self.is_worse else EXIT_OK
+        return EXIT_WORSE if self.compared and self.compared.is_worse else EXIT_OK
 
 
 def evaluate(options: EvaluationOptions) -> Evaluation:
@@ -215,7 +209,7 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
         pipeline = Pipeline.load(options.model, SessionOptions(providers=tuple(options.providers)))
         options.require_fit(pipeline.spec)
         _require_own(options)
-        baseline = _open_baseline(pipeline, options)
+        baseline = open_for(pipeline.model, options.baseline, options.providers)
         frames = overridden(_open_frames(options, pipeline.spec, stack), options.overrides)
         try:
             options.output.mkdir(parents=True, exist_ok=True)
@@ -230,20 +224,13 @@ def _require_own(options: EvaluationOptions) -> None:
         if source is not None:
             require_outside(options.output, source)
     videos = (f"overlay{ending}" for ending in VIDEO_ENDINGS)
-    compared = comparison_files.NAMES if options.baseline else ()
+    compared = COMPARISON_FILES if options.baseline else ()
     names = ("report.json", "predictions.csv", "report.html", *videos, *compared)
     outputs = [options.output / name for name in names]
     require_unused(outputs, options.output / "report.json", ("frames_per_second", "latency", "worst"))
     for path in outputs:
         read = [options.model, *([Path(options.labels)] if options.labels else [])]
         require_other(path, [*read, *(sources_of(options.baseline) if options.baseline else ())])
-
-
-def _open_baseline(pipeline: Pipeline, options: EvaluationOptions) -> Baseline | None:
-    if options.baseline is None:
-        return None
-    one_core = SessionOptions(providers=tuple(options.providers), intra_op_threads=1)  # as `_one_core_a_frame`
-    return open_baseline(options.baseline, pipeline.model, one_core)
 
 
 def _open_frames(options: EvaluationOptions, spec: ModelSpec, stack: ExitStack) -> LabelledFrames:
@@ -265,7 +252,7 @@ def _evaluate(
     pictures = _pictures(replayed, pipeline.spec, options.top_k)
     for ending in VIDEO_ENDINGS:  # a video of an earlier run would not belong to this report
         (options.output / f"overlay{ending}").unlink(missing_ok=True)
-    _remove_comparison(options.output)
+    remove_comparison(options.output)
     _write(report, replayed, pictures, options.output, tally)
     if options.video and options.bag is not None and not replayed.interrupted:
         try:
@@ -276,35 +263,27 @@ def _evaluate(
             _write(report, replayed, pictures, options.output, tally, video.name)
     if baseline is None or replayed.interrupted:
         return Evaluation(report, replayed.interrupted)
-    answered = baseline.answered(replayed.records, witness, str(frames.path), frames.topic)
-    comparison = compare_all([answered], options.max_loss / 100)
-    is_worse = comparison.verdict.fails(options.on_doubt)
-    _write_comparison(comparison, answered, frames, options.output, is_passed=not is_worse)
-    return Evaluation(report, replayed.interrupted, answered=answered, comparison=comparison, is_worse=is_worse)
-
-
-def _remove_comparison(folder: Path) -> None:
-    """Removes what an earlier evaluation in this folder was compared with, which would not belong to this one."""
-    if (folder / "report.json").is_file():
-        for name in comparison_files.NAMES:
-            (folder / name).unlink(missing_ok=True)
-
-
-def _write_comparison(
-    comparison: Comparison, answered: AnsweredFrames, frames: LabelledFrames, folder: Path, *, is_passed: bool
-) -> None:
-    images = pictures_of(frames, {one.frame.index for one in wanted(comparison)})
-    report = ComparisonReport(
-        comparison=comparison,
-        ours=answered.ours,
-        theirs=answered.theirs,
-        source=answered.bag,
-        is_passed=is_passed,
-        created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S"),
-        pictures={(answered.bag, frames.topic, index): image for index, image in images.items()},
+    return Evaluation(
+        report, interrupted=False, compared=_compare(baseline, witness, frames, replayed.records, options)
     )
-    for name, text in comparison_files.texts_of(report).items():
-        write_text(folder / name, text)
+
+
+def _compare(
+    baseline: Baseline,
+    witness: Witness,
+    frames: LabelledFrames,
+    records: Sequence[FrameRecord],
+    options: EvaluationOptions,
+) -> Compared:
+    def pictures(changed: Sequence[ChangedFrame]) -> Pictures:
+        images = pictures_of(frames, {one.frame.index for one in changed})
+        return {(source, frames.topic, index): image for index, image in images.items()}
+
+    source = str(frames.path)
+    answered = baseline.answered(records, witness, source, frames.topic)
+    return compare_into(
+        options.output, [answered], pictures, source=source, max_loss=options.max_loss, on_doubt=options.on_doubt
+    )
 
 
 def _masked(pipeline: Pipeline, frames: LabelledFrames, options: EvaluationOptions) -> MaskTally | None:
