@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
+from cnn_perception.comparison.answered_frames import AnsweredFrames
 from cnn_perception.comparison.compared_frame import Answer, ComparedFrame
-from cnn_perception.comparison.comparison import Comparison, compare
-from cnn_perception.comparison.model_card import ModelCard, card_of, common_names, notes_on
+from cnn_perception.comparison.model_card import ModelCard, card_of, common_names
+from cnn_perception.comparison.recognised_frame import RecognisedFrame
 from cnn_perception.comparison.recorded_answers import (
     PREDICTIONS,
     FrameKeys,
@@ -20,7 +19,6 @@ from cnn_perception.comparison.recorded_answers import (
     read_answers,
 )
 from cnn_perception.errors import ConfigError, DataError, FrameError
-from cnn_perception.image.appearance import Appearance
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.label_text import NONE_OF_THESE, Truth, text_of
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
@@ -30,42 +28,6 @@ from cnn_perception.tasks.prediction import Prediction
 from cnn_perception.tasks.registry import task_of
 
 REPORT = "report.json"
-
-
-class RecognisedFrame(Protocol):
-    """What is needed of the record of a frame; see `evaluation.frame_record.FrameRecord`."""
-
-    @property
-    def index(self) -> int:
-        """Position in the topic or the folder."""
-
-    @property
-    def name(self) -> str:
-        """File name in a folder; empty in a bag."""
-
-    @property
-    def stamp_ns(self) -> int:
-        """Stamp of the header, nanoseconds."""
-
-    @property
-    def received_ns(self) -> int:
-        """When it was received, nanoseconds; 0 in a folder."""
-
-    @property
-    def content(self) -> str:
-        """Digest of its bytes; empty where there are none."""
-
-    @property
-    def truth(self) -> Truth | None:
-        """What is known of it."""
-
-    @property
-    def prediction(self) -> Prediction | None:
-        """What was answered; None for a bad frame."""
-
-    @property
-    def look(self) -> Appearance | None:
-        """How its picture looks."""
 
 
 @dataclass
@@ -96,7 +58,7 @@ class Baseline:
     Attributes:
         ours: The model that is judged.
         theirs: The one that it is compared with.
-        notes: How they differ in what they can answer, a line each.
+        common: The classes or numbers that both have.
     """
 
     def __init__(self, ours: ModelCard, theirs: ModelCard, source: Pipeline | RecordedAnswers) -> None:
@@ -108,20 +70,14 @@ class Baseline:
         self.ours = ours
         self.theirs = theirs
         self.common = common_names(ours, theirs)
-        self.notes = notes_on(ours, theirs)
-        self._pipeline = source if isinstance(source, Pipeline) else None
-        self._recorded = source if isinstance(source, RecordedAnswers) else None
-        self._frames: list[ComparedFrame] = []
-        self._met = 0
-        self._foreign = 0
-        self._unseen: list[str] = []
+        self._source = source
 
     def witness(self) -> Witness:
         """Returns what sees the pictures of one recording."""
-        return Witness(self._pipeline)
+        return Witness(self._source if isinstance(self._source, Pipeline) else None)
 
-    def add(self, records: Iterable[RecognisedFrame], witness: Witness, bag: str, topic: str) -> None:
-        """Adds the frames of a recording, or of a folder.
+    def answered(self, records: Sequence[RecognisedFrame], witness: Witness, bag: str, topic: str) -> AnsweredFrames:
+        """Returns the frames of a recording, or of a folder, with the answers of both models.
 
         Args:
             records: All its frames.
@@ -130,48 +86,24 @@ class Baseline:
             topic: The image topic; empty for a folder.
 
         Raises:
-            DataError: If the earlier evaluation was of another topic, other labels or other pictures.
+            DataError: If the earlier evaluation was of another recording, another topic, other labels or other
+                pictures.
         """
-        answers: Mapping[int, Answer] = witness.answers
-        known = list(records)
-        if self._recorded is not None:
-            answers = self._found(self._recorded, known, bag, topic)
-        for record in known:
-            theirs = answers.get(record.index, None if self._recorded is not None else Answer(None, None))
-            frame = self._compared(record, theirs, bag, topic) if theirs is not None else None
-            if frame is not None:
-                self._frames.append(frame)
-
-    def compare(self, max_loss: float) -> Comparison:
-        """Returns what was found of all frames that were added.
-
-        Args:
-            max_loss: The loss that is allowed, as a share.
-
-        Raises:
-            DataError: If there is nothing to compare.
-        """
-        if self._recorded is not None and not self._met:
-            raise DataError(
-                f"--baseline {self._recorded.path} is of another recording, {self._recorded.source}: none of its "
-                f"{len(self._recorded.rows)} frames is here; evaluate the baseline on this one, or name its model file"
-            )
-        units = [unit for name, unit in zip(self.ours.names, self.ours.units, strict=False) if name in self.common]
-        is_same = self.ours.sha256 == self.theirs.sha256
-        found = compare(self._frames, self.common, units, max_loss=max_loss, is_same_model=is_same)
-        return dataclasses.replace(found, left_out=(*self._left_out(), *found.left_out))
-
-    def _left_out(self) -> list[str]:
-        """Returns which frames could not be added, a line each."""
-        lines = list(self._unseen)
-        if self._recorded is not None and len(self._recorded.rows) > self._met:
-            lines.append(f"{len(self._recorded.rows) - self._met} frames that only the baseline has")
-        if self._foreign:
-            lines.append(f"{self._foreign} frames of classes that only one of the models has")
-        return lines
+        left_out = []
+        if isinstance(self._source, RecordedAnswers):
+            answers = self._found(self._source, records, bag, topic)
+            left_out += _unmatched(len(records) - len(answers), len(self._source.rows) - len(answers))
+        else:
+            answers = {record.index: witness.answers.get(record.index, Answer(None, None)) for record in records}
+        labelled = [one for one in records if one.truth is not None and one.index in answers]
+        known = [one for one in labelled if self._is_known(one.truth)]
+        if len(known) < len(labelled):
+            left_out.append(f"{len(labelled) - len(known)} frames of classes that only one of the models has")
+        frames = tuple(self._compared(one, answers[one.index], bag, topic) for one in known)
+        return AnsweredFrames(self.ours, self.theirs, self.common, bag, frames, tuple(left_out))
 
     def _found(
-        self, recorded: RecordedAnswers, records: Iterable[RecognisedFrame], bag: str, topic: str
+        self, recorded: RecordedAnswers, records: Sequence[RecognisedFrame], bag: str, topic: str
     ) -> dict[int, Answer]:
         """Returns the recorded answers by the index of the frame."""
         if recorded.topic != topic:
@@ -181,17 +113,16 @@ class Baseline:
             )
         keys = FrameKeys()
         answers = {}
-        new = 0
         for record in records:
             row = recorded.rows.get(keys.key(record.name, record.stamp_ns, record.received_ns))
-            if row is None:
-                new += 1
-                continue
-            self._require_same(recorded, row, record, bag)
-            answers[record.index] = row.answer
-        self._met += len(answers)
-        if new and answers:
-            self._unseen.append(f"{new} frames of {bag} that the baseline has not seen")
+            if row is not None:
+                self._require_same(recorded, row, record, bag)
+                answers[record.index] = row.answer
+        if not answers:
+            raise DataError(
+                f"--baseline {recorded.path} is of another recording, {recorded.source}: none of its "
+                f"{len(recorded.rows)} frames is here; evaluate the baseline on this one, or name its model file"
+            )
         return answers
 
     def _require_same(self, recorded: RecordedAnswers, row: RecordedAnswer, record: RecognisedFrame, bag: str) -> None:
@@ -222,14 +153,14 @@ class Baseline:
         truth = _restricted(record.truth, self.ours.names, self.common)
         return cells_of_numbers(truth) if isinstance(truth, tuple) else ("",) * len(self.common)
 
-    def _compared(self, record: RecognisedFrame, theirs: Answer, bag: str, topic: str) -> ComparedFrame | None:
-        """Returns a frame as both models know it; None where nothing is known of it that both could answer."""
+    def _is_known(self, truth: Truth | None) -> bool:
+        """Whether both models could answer rightly, of one class an image."""
+        return not isinstance(truth, str) or truth in (*self.common, NONE_OF_THESE)
+
+    def _compared(self, record: RecognisedFrame, theirs: Answer, bag: str, topic: str) -> ComparedFrame:
+        """Returns a frame as both models know it."""
         truth = _restricted(record.truth, self.ours.names, self.common)
-        if truth is None:
-            return None
-        if isinstance(truth, str) and truth not in (*self.common, NONE_OF_THESE):
-            self._foreign += 1
-            return None
+        assert truth is not None  # unlabelled frames are not compared
         ours = Answer(None, None) if record.prediction is None else answer_of(record.prediction)
         return ComparedFrame(
             bag=bag,
@@ -248,6 +179,12 @@ class Baseline:
         return Answer(
             _restricted(answer.given, card.names, self.common), _restricted(answer.best, card.names, self.common)
         )
+
+
+def _unmatched(ours: int, theirs: int) -> list[str]:
+    """Returns how many frames only one evaluation has, a line for each."""
+    found = [(ours, "that the baseline has not seen"), (theirs, "that only the baseline has")]
+    return [f"{count} frames {what}" for count, what in found if count]
 
 
 def _shown(cells: tuple[str, ...]) -> str:
@@ -284,6 +221,18 @@ def open_baseline(path: Path, ours: OnnxModel, options: SessionOptions) -> Basel
         return Baseline(card_of(ours), recorded.card, recorded)
     pipeline = Pipeline.load(path, options)
     return Baseline(card_of(ours), card_of(pipeline.model), pipeline)
+
+
+def baseline_of_bag(path: Path, name: str) -> Path:
+    """Returns with what one of several bags is compared: the report in the folder of its name, if there is one.
+
+    Args:
+        path: As for `open_baseline`, or the folder in which several bags were evaluated, or the report in it.
+        name: Of the bag's own folder there.
+    """
+    folder = path if path.is_dir() else path.parent
+    own = folder / name / REPORT
+    return own if own.is_file() and (path.is_dir() or path.name == REPORT) else path
 
 
 def sources_of(path: Path) -> tuple[Path, ...]:

@@ -75,8 +75,8 @@ def _evaluate(given: argparse.Namespace) -> int:
     for warning in done.report.warnings:
         print(f"warning: {printable(warning)}", file=sys.stderr)
     print(_summary(done.report, given.output))
-    if done.comparison is not None:
-        print(_compared(done.comparison, given.output))
+    if done.compared is not None:
+        print(_compared(done.compared.comparison, given.output))
     return done.exit_code
 
 
@@ -150,12 +150,27 @@ def _parser() -> argparse.ArgumentParser:
         "--no-video", dest="video", action="store_false", help="leave out the overlay video, which takes longest"
     )
     parser.add_argument(
+        "--results-bag",
+        choices=get_args(ImagesAs),
+        help=f"leave the results as a rosbag2 (mcap) in OUTPUT/{RESULTS_FOLDER}, too, for Foxglove, RViz and ros2 bag "
+        "play: answers, overlays, annotations, truth and diagnostics at the images' times, with the images copied as "
+        "they were recorded, or only with where each is (reference)",
+    )
+    _add_baseline(parser)
+    as_robot.add_options(parser)
+    return parser
+
+
+def _add_baseline(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of a comparison."""
+    group = parser.add_argument_group("comparison with another model")
+    group.add_argument(
         "--baseline",
         type=Path,
         help="compare with another model on the same frames: report.json of an earlier evaluation or its folder, or a "
         "model file; leaves comparison.html, .json, .md (for a pull request) and .xml (JUnit)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--max-loss",
         type=float,
         default=0.0,
@@ -163,21 +178,12 @@ def _parser() -> argparse.ArgumentParser:
         help="loss beside the baseline that is allowed: percentage points of right answers, or of numbers percent of "
         "its mean error (default: %(default)g)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--on-doubt",
         choices=get_args(Doubt),
         default="pass",
         help="what to do where a larger loss is neither proven nor ruled out (default: %(default)s)",
     )
-    parser.add_argument(
-        "--results-bag",
-        choices=get_args(ImagesAs),
-        help=f"leave the results as a rosbag2 (mcap) in OUTPUT/{RESULTS_FOLDER}, too, for Foxglove, RViz and ros2 bag "
-        "play: answers, overlays, annotations, truth and diagnostics at the images' times, with the images copied as "
-        "they were recorded, or only with where each is (reference)",
-    )
-    as_robot.add_options(parser)
-    return parser
 
 
 def _compared(comparison: Comparison, folder: Path) -> str:

@@ -10,19 +10,17 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
 from tqdm import tqdm
 
 from cnn_perception.bag.reader import Bag
-from cnn_perception.comparison.baseline import Baseline, Witness, open_baseline, sources_of
-from cnn_perception.comparison.comparison import Comparison
-from cnn_perception.comparison.report import files as comparison_files
-from cnn_perception.comparison.report.page import wanted
+from cnn_perception.comparison.baseline import Baseline, Witness, sources_of
+from cnn_perception.comparison.comparison import ChangedFrame
+from cnn_perception.comparison.report.files import NAMES as COMPARISON_FILES
 from cnn_perception.comparison.report.pictures import pictures_of
-from cnn_perception.comparison.report.record import ComparisonReport
+from cnn_perception.comparison.report.record import Pictures
 from cnn_perception.comparison.verdict import Doubt
 from cnn_perception.errors import (
     EXIT_BAD_INPUT,
@@ -33,6 +31,7 @@ from cnn_perception.errors import (
     ConfigError,
     FrameError,
 )
+from cnn_perception.evaluation.baseline.comparing import Compared, compare_into, open_for, remove_comparison
 from cnn_perception.evaluation.frame_record import FrameRecord, predictions_csv
 from cnn_perception.evaluation.labelled_frames import LabelledFrames, frames_of_bag, frames_of_folder, overridden
 from cnn_perception.evaluation.page import Picture, render_html
@@ -186,14 +185,12 @@ class Evaluation:
     Attributes:
         report: What `report.json` holds.
         interrupted: Whether Ctrl-C ended it; the report is of what was done by then.
-        comparison: What was found beside the baseline; None without one, and where it was interrupted.
-        is_worse: Whether the model is not to be used after that.
+        compared: What was found beside the baseline; None without one, and where it was interrupted.
     """
 
     report: Report
     interrupted: bool
-    comparison: Comparison | None = None
-    is_worse: bool = False
+    compared: Compared | None = None
 
     @property
     def exit_code(self) -> int:
@@ -204,7 +201,7 @@ class Evaluation:
             return EXIT_BAD_INPUT
         if self.report.passed is False:
             return EXIT_BELOW_TARGET
-        return EXIT_WORSE if self.is_worse else EXIT_OK
+        return EXIT_WORSE if self.compared and self.compared.is_worse else EXIT_OK
 
 
 def evaluate(options: EvaluationOptions) -> Evaluation:
@@ -222,7 +219,7 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
         pipeline = Pipeline.load(options.model, SessionOptions(providers=tuple(options.providers)))
         options.require_fit(pipeline.spec)
         _require_own(options)
-        baseline = _open_baseline(pipeline, options)
+        baseline = open_for(pipeline.model, options.baseline, options.providers)
         frames = overridden(_open_frames(options, pipeline.spec, stack), options.overrides)
         try:
             options.output.mkdir(parents=True, exist_ok=True)
@@ -237,7 +234,7 @@ def _require_own(options: EvaluationOptions) -> None:
         if source is not None:
             require_outside(options.output, source)
     videos = (f"overlay{ending}" for ending in VIDEO_ENDINGS)
-    compared = comparison_files.NAMES if options.baseline else ()
+    compared = COMPARISON_FILES if options.baseline else ()
     bags = (results_bag.FOLDER,) if options.results_bag else ()
     names = ("report.json", "predictions.csv", "report.html", *videos, *compared, *bags)
     outputs = [options.output / name for name in names]
@@ -247,13 +244,6 @@ def _require_own(options: EvaluationOptions) -> None:
         require_other(path, [*read, *(sources_of(options.baseline) if options.baseline else ())])
     if options.results_bag:
         results_bag.require_replaceable(options.output / results_bag.FOLDER)
-
-
-def _open_baseline(pipeline: Pipeline, options: EvaluationOptions) -> Baseline | None:
-    if options.baseline is None:
-        return None
-    one_core = SessionOptions(providers=tuple(options.providers), intra_op_threads=1)  # as `_one_core_a_frame`
-    return open_baseline(options.baseline, pipeline.model, one_core)
 
 
 def _open_frames(options: EvaluationOptions, spec: ModelSpec, stack: ExitStack) -> LabelledFrames:
@@ -269,13 +259,13 @@ def _evaluate(
 ) -> Evaluation:
     tally = _masked(pipeline, frames, options)
     witness = baseline.witness() if baseline else Witness(None)
-    replayed = replay(_one_core_a_frame(pipeline, options), frames, witness.see)
+    replayed = replay(_one_core_a_frame(pipeline, options), frames, see=witness.see)
     latency = {} if replayed.interrupted else measure_latency(pipeline, frames)
     report = _make_report(pipeline.model, frames, latency, replayed, options, tally)
     pictures = _pictures(replayed, pipeline.spec, options.top_k)
     for ending in VIDEO_ENDINGS:  # a video of an earlier run would not belong to this report
         (options.output / f"overlay{ending}").unlink(missing_ok=True)
-    _remove_comparison(options.output)
+    remove_comparison(options.output)
     results_bag.remove(options.output / results_bag.FOLDER)
     _write(report, replayed, pictures, options.output, tally)
     if options.results_bag is not None:
@@ -292,37 +282,27 @@ def _evaluate(
             _write(report, replayed, pictures, options.output, tally, video.name)
     if baseline is None or replayed.interrupted:
         return Evaluation(report, replayed.interrupted)
-    baseline.add(replayed.records, witness, str(frames.path), frames.topic)
-    comparison = baseline.compare(options.max_loss / 100)
-    is_worse = comparison.verdict.fails(options.on_doubt)
-    _write_comparison(comparison, baseline, frames, options.output, is_passed=not is_worse)
-    return Evaluation(report, replayed.interrupted, comparison, is_worse)
-
-
-def _remove_comparison(folder: Path) -> None:
-    """Removes what an earlier evaluation in this folder was compared with, which would not belong to this one."""
-    if (folder / "report.json").is_file():
-        for name in comparison_files.NAMES:
-            (folder / name).unlink(missing_ok=True)
-
-
-def _write_comparison(
-    comparison: Comparison, baseline: Baseline, frames: LabelledFrames, folder: Path, *, is_passed: bool
-) -> None:
-    images = pictures_of(frames, {one.frame.index for one in wanted(comparison)})
-    source = str(frames.path)
-    report = ComparisonReport(
-        comparison=comparison,
-        ours=baseline.ours,
-        theirs=baseline.theirs,
-        notes=tuple(baseline.notes),
-        source=source,
-        is_passed=is_passed,
-        created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S"),
-        pictures={(source, frames.topic, index): image for index, image in images.items()},
+    return Evaluation(
+        report, interrupted=False, compared=_compare(baseline, witness, frames, replayed.records, options)
     )
-    for name, text in comparison_files.texts_of(report).items():
-        write_text(folder / name, text)
+
+
+def _compare(
+    baseline: Baseline,
+    witness: Witness,
+    frames: LabelledFrames,
+    records: Sequence[FrameRecord],
+    options: EvaluationOptions,
+) -> Compared:
+    def pictures(changed: Sequence[ChangedFrame]) -> Pictures:
+        images = pictures_of(frames, {one.frame.index for one in changed})
+        return {(source, frames.topic, index): image for index, image in images.items()}
+
+    source = str(frames.path)
+    answered = baseline.answered(records, witness, source, frames.topic)
+    return compare_into(
+        options.output, [answered], pictures, source=source, max_loss=options.max_loss, on_doubt=options.on_doubt
+    )
 
 
 def _masked(pipeline: Pipeline, frames: LabelledFrames, options: EvaluationOptions) -> MaskTally | None:

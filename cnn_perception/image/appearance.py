@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import cv2
-import numpy as np
 
 from cnn_perception.image.decoded import RgbImage
 
@@ -31,10 +30,7 @@ class Appearance:
 def appearance(image: RgbImage) -> Appearance:
     """Returns how an (H, W, 3) uint8 image looks."""
     height, width = image.shape[:2]
-    small = image
-    if width > _WIDTH:
-        size = (_WIDTH, max(1, round(height * _WIDTH / width)))
-        small = RgbImage(np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8))
-    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+    small = (min(width, _WIDTH), max(1, round(height * min(width, _WIDTH) / width)))
+    grey = cv2.cvtColor(cv2.resize(image, small, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
     edges = cv2.Laplacian(grey, cv2.CV_32F)
     return Appearance(float(grey.mean()) / 255.0, float(edges.var()))

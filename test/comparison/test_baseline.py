@@ -5,6 +5,8 @@ Oracle: hand arithmetic on a model whose answers are the dominant colour.
 
 from __future__ import annotations
 
+import dataclasses
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +15,11 @@ import pytest
 from tiny_bag import BLUE, GREEN, RED, flat
 from tiny_model import as_multilabel, regression_spec, tiny_spec, with_unknown, write_tiny_model
 
-from cnn_perception.comparison.baseline import Baseline, Witness, answer_of, open_baseline
+from cnn_perception.comparison.answered_frames import AnsweredFrames, compare_all
+from cnn_perception.comparison.baseline import Baseline, Witness, answer_of, baseline_of_bag, open_baseline
 from cnn_perception.comparison.compared_frame import Answer
-from cnn_perception.comparison.model_card import ModelCard
+from cnn_perception.comparison.comparison import Comparison
+from cnn_perception.comparison.model_card import ModelCard, notes_on
 from cnn_perception.comparison.recorded_answers import RecordedAnswer, RecordedAnswers
 from cnn_perception.errors import ConfigError, DataError, FrameError
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
@@ -67,20 +71,23 @@ def row(index: int, truth: str, answer: str | None, content: str = "abc") -> tup
     return key, RecordedAnswer(content, (truth,), Answer(answer, answer))
 
 
-def added(earlier: RecordedAnswers, records: list[Record], ours: ModelCard | None = None) -> Baseline:
-    baseline = Baseline(ours or card(), earlier.card, earlier)
-    baseline.add(records, baseline.witness(), "/bags/tuesday", "/camera")
-    return baseline
+def answered(earlier: RecordedAnswers, records: list[Record], bag: str = "/bags/tuesday") -> AnsweredFrames:
+    baseline = Baseline(card(), earlier.card, earlier)
+    return baseline.answered(records, baseline.witness(), bag, "/camera")
+
+
+def compared(earlier: RecordedAnswers, records: list[Record]) -> Comparison:
+    return compare_all([answered(earlier, records)], 0.0)
 
 
 def test_frames_that_only_one_evaluation_has_are_left_out_and_said():
     earlier = recorded(dict(row(index, "red", "red") for index in range(2, 10)))
 
-    found = added(earlier, [Record(index, "red", predicted("blue")) for index in range(6)]).compare(0.0)
+    found = compared(earlier, [Record(index, "red", predicted("blue")) for index in range(6)])
 
     assert (found.frames, found.headline.theirs, found.headline.ours) == (4, 1.0, 0.0)
     assert found.left_out == (
-        "2 frames of /bags/tuesday that the baseline has not seen",
+        "2 frames that the baseline has not seen",
         "4 frames that only the baseline has",
     )
 
@@ -88,9 +95,8 @@ def test_frames_that_only_one_evaluation_has_are_left_out_and_said():
 def test_unlabelled_frames_are_not_compared():
     earlier = recorded(dict(row(index, "red" if index else "", "red") for index in range(4)))
 
-    found = added(earlier, [Record(index, "red" if index else None, predicted("red")) for index in range(4)]).compare(
-        0.0
-    )
+    records = [Record(index, "red" if index else None, predicted("red")) for index in range(4)]
+    found = compared(earlier, records)
 
     assert found.frames == 3
 
@@ -99,14 +105,14 @@ def test_another_recording_is_refused_by_its_name():
     earlier = recorded(dict(row(index, "red", "red") for index in range(100, 104)))
 
     with pytest.raises(DataError, match=r"old/report.json is of another recording, /bags/monday: none of its 4 frames"):
-        added(earlier, [Record(0, "red", predicted("red"))]).compare(0.0)
+        compared(earlier, [Record(0, "red", predicted("red"))])
 
 
 def test_another_picture_at_the_same_time_is_refused():
     earlier = recorded(dict([row(0, "red", "red", content="abd")]))
 
     with pytest.raises(DataError, match=r"of other pictures \(/bags/monday\): frame 0 of /bags/tuesday is not the one"):
-        added(earlier, [Record(0, "red", predicted("red"))])
+        answered(earlier, [Record(0, "red", predicted("red"))])
 
 
 @pytest.mark.parametrize(
@@ -116,18 +122,18 @@ def test_other_labels_are_refused_by_the_frame(then, now, words):
     earlier = recorded(dict([row(0, then, "red")]))
 
     with pytest.raises(DataError, match=f"scored with other labels .labels.csv.: frame 0 of /bags/tuesday {words}"):
-        added(earlier, [Record(0, now, predicted("red"))])
+        answered(earlier, [Record(0, now, predicted("red"))])
 
 
 def test_another_topic_is_refused():
     with pytest.raises(DataError, match="is of /other, this is /camera"):
-        added(recorded(dict([row(0, "red", "red")]), topic="/other"), [Record(0, "red", predicted("red"))])
+        answered(recorded(dict([row(0, "red", "red")]), topic="/other"), [Record(0, "red", predicted("red"))])
 
 
 def test_a_frame_that_could_not_be_read_has_no_answer():
     earlier = recorded(dict([row(0, "red", "red"), row(1, "red", None)]))
 
-    found = added(earlier, [Record(0, "red", None), Record(1, "red", predicted("red"))]).compare(0.0)
+    found = compared(earlier, [Record(0, "red", None), Record(1, "red", predicted("red"))])
 
     assert (found.headline.theirs, found.headline.ours) == (0.5, 0.5)
 
@@ -143,7 +149,7 @@ def test_frames_of_equal_stamps_are_told_apart_by_their_order():
         Record(1, "blue", predicted("blue"), content="b", after=0),
     ]
 
-    found = added(recorded(rows), records).compare(0.0)
+    found = compared(recorded(rows), records)
 
     assert [one.frame.index for one in found.gained] == [1]
     assert found.left_out == ()
@@ -153,12 +159,12 @@ def test_models_of_other_classes_are_compared_by_those_that_both_have():
     names = ("red", "blue", "violet")
     earlier = recorded(dict(row(index, "red", "violet") for index in range(3)), names=names)
 
-    baseline = added(earlier, [Record(index, "red", predicted("red")) for index in range(3)])
-    found = baseline.compare(0.0)
+    both = answered(earlier, [Record(index, "red", predicted("red")) for index in range(3)])
+    found = compare_all([both], 0.0)
 
-    assert baseline.common == ("red", "blue")
+    assert both.common == ("red", "blue")
     assert (found.headline.theirs, found.headline.ours) == (0.0, 1.0)
-    assert baseline.notes == [
+    assert notes_on(both.ours, both.theirs) == [
         "compared by the 2 common classes; the model alone has green",
         "compared by the 2 common classes; the baseline alone has violet",
     ]
@@ -170,7 +176,7 @@ def test_frames_of_a_class_that_the_baseline_does_not_know_are_left_out_and_said
     )
     truths = ["red", "green", "red"]
 
-    found = added(earlier, [Record(i, truth, predicted("red")) for i, truth in enumerate(truths)]).compare(0.0)
+    found = compared(earlier, [Record(i, truth, predicted("red")) for i, truth in enumerate(truths)])
 
     assert found.frames == 2
     assert found.left_out == ("1 frames of classes that only one of the models has",)
@@ -196,9 +202,52 @@ def test_numbers_of_other_units_are_refused():
 
 
 def test_a_rule_for_unknown_images_of_one_model_alone_is_said():
-    notes = Baseline(card(has_unknown_rule=True), card(), recorded({})).notes
+    notes = notes_on(card(has_unknown_rule=True), card())
 
     assert notes == ["only the model has an unknown rule: an image of a class that it calls unknown counts as wrong"]
+
+
+# ---- several recordings
+
+
+def test_recordings_are_compared_together_with_what_each_left_out():
+    earlier = recorded(dict(row(index, "red", "red") for index in range(8)))
+    drives = [
+        answered(earlier, [Record(index, "red", predicted(name)) for index in range(count)], bag)
+        for bag, name, count in (("/bags/tuesday", "blue", 8), ("/bags/friday", "red", 5))
+    ]
+
+    found = compare_all(drives, 0.0)
+
+    assert (found.frames, found.bags, len(found.lost)) == (13, 2, 8)
+    assert found.left_out == ("3 frames that only the baseline has of /bags/friday",)
+    assert {part.name for part in found.slices if part.kind == "bag"} == {"/bags/tuesday", "/bags/friday"}
+
+
+def test_recordings_answered_by_different_baselines_are_refused():
+    earlier = recorded(dict([row(0, "red", "red")]))
+    newer = dataclasses.replace(earlier, card=card(path="newer.onnx"))
+    drives = [answered(one, [Record(0, "red", predicted("red"))]) for one in (earlier, newer)]
+
+    with pytest.raises(DataError, match=r"was answered by old\.onnx, /bags/tuesday by newer\.onnx"):
+        compare_all(drives, 0.0)
+
+
+@pytest.mark.parametrize("name", ["all", "all/report.json"])
+def test_each_of_several_bags_is_compared_with_the_report_in_the_folder_of_its_name(tmp_path, name):
+    (tmp_path / "all" / "monday").mkdir(parents=True)
+    for folder in ("all", "all/monday"):
+        (tmp_path / folder / "report.json").write_text("{}")
+
+    assert baseline_of_bag(tmp_path / name, "monday") == tmp_path / "all" / "monday" / "report.json"
+    assert baseline_of_bag(tmp_path / name, "friday") == tmp_path / name
+    assert baseline_of_bag(tmp_path / "all" / "model.onnx", "monday") == tmp_path / "all" / "model.onnx"
+
+
+def test_answered_frames_can_be_sent_to_another_process():
+    both = answered(recorded(dict([row(0, "red", "red")])), [Record(0, "red", predicted("blue"))])
+
+    assert pickle.loads(pickle.dumps(both)) == both
 
 
 # ---- a model that sees the same pictures
@@ -216,8 +265,8 @@ def test_another_model_is_asked_about_each_picture(tmp_path):
         witness.see(index, flat(colour))
     truths = ("red", "green", "blue")
 
-    baseline.add([Record(i, name, predicted(name)) for i, name in enumerate(truths)], witness, "bag", "/camera")
-    found = baseline.compare(0.0)
+    both = baseline.answered([Record(i, one, predicted(one)) for i, one in enumerate(truths)], witness, "b", "/camera")
+    found = compare_all([both], 0.0)
 
     assert (found.headline.theirs, found.headline.ours) == (1 / 3, 1.0)
     assert [one.frame.theirs.given for one in found.gained] == ["green", "green"]

@@ -13,17 +13,19 @@ from xml.etree import ElementTree as Xml
 
 import numpy as np
 import pytest
+import tiny_bag
 from compared import SECOND, answer, frame, frames, image
+from tiny_bag import BLUE, GREEN, RED, START_NS, flat
 
 from cnn_perception.comparison import compare
 from cnn_perception.comparison.model_card import ModelCard
 from cnn_perception.comparison.report.files import texts_of
 from cnn_perception.comparison.report.page import wanted
-from cnn_perception.comparison.report.pictures import MOST_PICTURES, chosen, pictures_of, reduced
+from cnn_perception.comparison.report.pictures import MOST_PICTURES, chosen, pictures_of, pictures_of_bags, reduced
 from cnn_perception.comparison.report.record import ComparisonReport
 from cnn_perception.errors import FrameError
 from cnn_perception.image.appearance import Appearance
-from cnn_perception.image.messages import EncodedImage
+from cnn_perception.image.messages import AS_SENT, EncodedImage
 
 HOSTILE = (
     "</script><script>alert(1)</script>",
@@ -46,7 +48,6 @@ def report(rows, names=("red", "blue"), text="drive", **options) -> ComparisonRe
         comparison=comparison,
         ours=card,
         theirs=card,
-        notes=(text,),
         source=text,
         is_passed=not comparison.verdict.fails("pass"),
         created="2026-01-31T12:00:00",
@@ -359,6 +360,21 @@ def test_only_wanted_pictures_are_decoded_and_no_frame_after_them_is_read():
 
     assert {index: int(one[0, 0, 0]) for index, one in found.items()} == {3: 40}
     assert pictures_of(stream(), set()) == {}
+
+
+def test_pictures_of_several_bags_are_read_by_bag_topic_and_index(tmp_path):
+    for name, colours in (("monday", (RED, GREEN)), ("friday", (BLUE, RED))):
+        messages = [("/camera", START_NS + n, tiny_bag.raw(flat(one), START_NS + n)) for n, one in enumerate(colours)]
+        tiny_bag.write_bag(tmp_path / name, messages)
+    places = [("monday", 1), ("friday", 0), ("gone", 0)]
+    rows = [frame(index, "red", "red", "blue", bag=str(tmp_path / name)) for name, index in places]
+
+    found = pictures_of_bags(compare(rows, ("red", "blue")).lost, AS_SENT)
+
+    assert {key: tuple(one[0, 0].tolist()) for key, one in found.items()} == {
+        (str(tmp_path / "monday"), "/camera", 1): GREEN,
+        (str(tmp_path / "friday"), "/camera", 0): BLUE,
+    }
 
 
 @pytest.mark.parametrize(

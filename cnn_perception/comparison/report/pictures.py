@@ -6,15 +6,17 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import cv2
 import numpy as np
 
+from cnn_perception.bag.reader import Bag
 from cnn_perception.comparison.comparison import ChangedFrame
 from cnn_perception.comparison.difference import EVENT_S
-from cnn_perception.errors import FrameError
-from cnn_perception.image.messages import EncodedFile, EncodedImage, RgbImage, decode
+from cnn_perception.errors import BagError, FrameError
+from cnn_perception.image.messages import EncodedFile, EncodedImage, Overrides, RgbImage, decode
 from cnn_perception.label_text import text_of
 
 MOST_PICTURES = 12
@@ -74,6 +76,32 @@ def pictures_of(frames: Iterable[ReadFrame], wanted: Collection[int]) -> dict[in
         if index >= max(wanted):
             break
     return found
+
+
+def pictures_of_bags(changed: Iterable[ChangedFrame], overrides: Overrides) -> dict[tuple[str, str, int], RgbImage]:
+    """Returns the pictures of frames of several bags by bag, topic and index; those that cannot be read are left out.
+
+    Args:
+        changed: The frames.
+        overrides: What is known better of the images than they say themselves.
+    """
+    wanted: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
+    for one in changed:
+        wanted[one.frame.bag, one.frame.topic].add(one.frame.index)
+    found = {}
+    for (path, topic), indices in wanted.items():
+        with suppress(BagError), Bag(Path(path)) as bag:
+            images = (_Image(one.frame, overrides) for one in bag.images(bag.image_topic(topic)))
+            for index, image in pictures_of(images, indices).items():
+                found[path, topic, index] = image
+    return found
+
+
+class _Image:
+    """A message of a bag, overridden."""
+
+    def __init__(self, content: EncodedImage | EncodedFile | FrameError, overrides: Overrides) -> None:
+        self.content = content if isinstance(content, FrameError) else content.overridden(overrides)
 
 
 def reduced(image: RgbImage) -> RgbImage:

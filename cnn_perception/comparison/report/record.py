@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnn_perception.comparison.comparison import ChangedFrame, Comparison, Slice
-from cnn_perception.comparison.model_card import ModelCard
+from cnn_perception.comparison.model_card import ModelCard, notes_on
 from cnn_perception.comparison.report import words
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.label_text import Truth, text_of
@@ -28,8 +28,7 @@ class ComparisonReport:
         comparison: What was found.
         ours: The model that was judged.
         theirs: The baseline.
-        notes: How they differ in what they can answer, a line each.
-        source: The recording or folder.
+        source: The recording or folder, or where they are.
         is_passed: Whether the model may be used, after what was asked for.
         created: When, as ISO 8601 in UTC without a zone, such as `2026-01-31T12:00:00`.
         pictures: Those of the frames that are shown.
@@ -38,7 +37,6 @@ class ComparisonReport:
     comparison: Comparison
     ours: ModelCard
     theirs: ModelCard
-    notes: tuple[str, ...]
     source: str
     is_passed: bool
     created: str
@@ -47,7 +45,8 @@ class ComparisonReport:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a reader has to know, and what was left out."""
-        return (*self.notes, *(f"left out: {line}" for line in self.comparison.left_out))
+        notes = notes_on(self.ours, self.theirs)
+        return (*notes, *(f"left out: {line}" for line in self.comparison.left_out))
 
 
 def record_json(report: ComparisonReport) -> str:
