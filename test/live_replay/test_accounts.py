@@ -157,22 +157,29 @@ def test_messages_are_due_in_the_order_of_their_log_times_and_others_are_left_ou
     ]
 
 
-def test_no_two_replays_and_no_replay_and_another_program_share_a_domain(monkeypatch):
-    monkeypatch.setattr("cnn_perception.live_replay.domain._DOMAINS", range(90, 94))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:  # a participant's, of the domain 91
-        other.bind(("", 7400 + 250 * 91 + 10))
+@pytest.fixture
+def domains(monkeypatch):
+    """Four domains that no program has, with ports that no other domain uses."""
+    monkeypatch.setattr("cnn_perception.live_replay.domain._BASE_PORT", 7560 - 20 * 1000)
+    monkeypatch.setattr("cnn_perception.live_replay.domain._PORTS_OF_DOMAIN", 20)
+    monkeypatch.setattr("cnn_perception.live_replay.domain._DOMAINS", range(1000, 1004))
+
+
+def test_no_two_replays_and_no_replay_and_another_program_share_a_domain(domains):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:  # a participant's, of the second domain
+        other.bind(("", 7560 + 20 + 10))
 
         with free_domain() as first, free_domain() as second, free_domain() as third:
             found = {first, second, third}
 
-    assert found == {90, 92, 93}
+    assert found == {1000, 1002, 1003}
 
 
-def test_a_domain_is_free_again_after_its_replay(monkeypatch):
-    monkeypatch.setattr("cnn_perception.live_replay.domain._DOMAINS", range(95, 96))
+def test_a_domain_is_free_again_after_its_replay(domains, monkeypatch):
+    monkeypatch.setattr("cnn_perception.live_replay.domain._DOMAINS", range(1000, 1001))
     for _ in itertools.repeat(None, 2):
         with free_domain() as domain:
-            assert domain == 95
+            assert domain == 1000
 
 
 def test_nothing_in_the_environment_leads_to_another_machine_or_name(monkeypatch):

@@ -38,7 +38,9 @@ from tiny_bag import (
 )
 from tiny_model import regression_spec, write_tiny_model
 
+from cnn_perception.errors import ConfigError
 from cnn_perception.evaluation import cli
+from cnn_perception.live_replay.domain import free_domain
 
 TIMEOUT_S = 90.0
 STEP_NS = 50_000_000
@@ -167,11 +169,14 @@ class Replay:
         )
 
     def node(self) -> int:
-        """Waits until it plays."""
+        """Waits until it plays; returns the number of the node's process."""
+        return self.node_and_domain()[0]
+
+    def node_and_domain(self) -> tuple[int, int]:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             if found := re.match(r"playing .* process (\d+), in ROS domain (\d+)", line):
-                return int(found[1])
+                return int(found[1]), int(found[2])
         raise AssertionError("it never played")
 
     def end(self) -> tuple[int, str]:
@@ -238,9 +243,16 @@ def test_ctrl_c_ends_the_node_and_leaves_a_report_of_what_was_done(tmp_path, mod
     assert report["frames"]["unaccounted"] == 0
 
 
-def test_the_node_goes_with_a_replay_that_is_killed(tmp_path, model, replay):
+def test_the_node_goes_with_a_replay_that_is_killed_and_until_then_its_domain_is_seen_to_be_in_use(
+    tmp_path, model, replay, monkeypatch
+):
     one = replay(*command(long_bag(tmp_path / "bag"), model, tmp_path / "out"))
-    node = one.node()
+    node, number = one.node_and_domain()
+    monkeypatch.setattr("cnn_perception.live_replay.domain._DOMAINS", range(number, number + 1))
+    monkeypatch.setattr("cnn_perception.live_replay.domain.claim_address", lambda _: "\0a program that claims nothing")
+    with pytest.raises(ConfigError, match="in use"), free_domain():
+        pass
+
     one.process.kill()
 
     wait_until_gone(node)
