@@ -82,7 +82,7 @@ def pace_rows(report: LiveReport) -> Rows:
         ("rate", f"{pace.achieved:.3g} of {pace.wanted:g} times as recorded, {kept}"),
         ("images published late, p95", f"{pace.late_p95_ms:.1f} ms, of {pace.interval_ms:.1f} ms between two"),
         ("pauses skipped", f"{report.skipped_s:.1f} s"),
-        ("QoS of the images", report.qos),
+        ("images published on", f"{report.played_on}, {report.qos}"),
     ]
 
 

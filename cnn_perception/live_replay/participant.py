@@ -32,6 +32,8 @@ _ASK_AGAIN_S = 2.0
 """A request that is not answered for so long was lost: a server drops the answer to whom it has not discovered yet."""
 _ANSWERS_QUEUE = 1000
 _DEFAULT_DEPTH = 10
+_LATEST_S = 2**31 - 1
+"""The largest number of seconds that builtin_interfaces/Time holds."""
 
 
 class NodeEndedError(DataError):
@@ -219,7 +221,7 @@ class Participant:
         """Publishes the simulated time, nanoseconds."""
         seconds, rest = divmod(max(time_ns, 0), 10**9)
         message = Clock()
-        message.clock.sec = seconds
+        message.clock.sec = min(seconds, _LATEST_S)
         message.clock.nanosec = rest
         self._clock.publish(message)
 

@@ -223,7 +223,9 @@ def _report(
     held, compared = held_frames(asked, answers.matching, raw.matching, reading)
     settings = run.settings
     missing = [*frames.damage, *_ended_early(run), *([] if run.interrupted or run.failure else accounts.problems())]
-    if options.labels and not answers.report.scores.scored:
+    if not answers.report.matched and not run.failure and not run.interrupted:
+        missing.append(f"not one of {len(run.played)} published frames was answered: {run.topic} was silent")
+    elif options.labels and not answers.report.scores.scored:
         missing.append(f"{options.labels}: no answered frame is labelled; see --labels-start")
     kept = pace(run.played, options.rate)
     return LiveReport(
@@ -233,6 +235,7 @@ def _report(
         warnings=tuple(_warnings(run, accounts.unreadable, kept.is_kept, asked, answers.report, agreement)),
         source=str(options.bag),
         topic=frames.topic,
+        played_on=run.route.topic,
         qos=run.offered.in_words(),
         labels=options.labels,
         model=ModelFacts.of(pipeline),

@@ -71,6 +71,7 @@ class LiveReport:
         warnings: What is odd, one line each.
         source: The bag.
         topic: The image topic.
+        played_on: Where it was published.
         qos: With which QoS it was published.
         labels: The label file or topic; empty without labels.
         model: Which model ran.
@@ -96,6 +97,7 @@ class LiveReport:
     warnings: tuple[str, ...]
     source: str
     topic: str
+    played_on: str
     qos: str
     labels: str
     model: ModelFacts

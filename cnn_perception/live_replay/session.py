@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,6 +34,9 @@ from cnn_perception.tasks.rules import TaskRules
 
 _ROBOT = "/perception_node"
 _COMPRESSED = "/compressed"
+_NAME = re.compile("(/[A-Za-z_][A-Za-z0-9_]*)+")
+_ANY_NAME = "/camera/image_raw"
+"""For images whose topic has a name that ROS 2 does not take, such as those of other systems."""
 _TICK_S = 0.01
 """Between two messages of /clock: no frame is judged older or younger by more than that, times the rate."""
 _QUIET_DIAGNOSES = 3
@@ -92,8 +96,9 @@ class ImageRoute:
 
     @classmethod
     def of(cls, images: Topic) -> ImageRoute:
-        """Returns the route of a bag's topic; compressed images whose topic does not end so get one that does."""
+        """Returns the route of a bag's topic: a name that ROS 2 takes and that ends as image_transport wants it."""
         name = "/" + images.name.strip("/")
+        name = name if _NAME.fullmatch(name) else _ANY_NAME
         if images.type != COMPRESSED_IMAGE_TYPE:
             return cls(name, name, is_compressed=False)
         base = name.removesuffix(_COMPRESSED) or name
@@ -136,6 +141,7 @@ class LiveRun:
 
     Attributes:
         topic: Of the answers.
+        route: Where the images were published.
         camera: Name of the node's camera; empty for the only one.
         timeline: Which time of the bag it was at each moment.
         settings: Of the node.
@@ -154,6 +160,7 @@ class LiveRun:
     """
 
     topic: str
+    route: ImageRoute
     camera: str
     timeline: Timeline
     settings: NodeSettings
@@ -343,7 +350,7 @@ def _connect(
     # The clock was made after the images: who has its time knows their publisher, too.
     participant.wait_for(has_the_time, limit_s, "diagnosis of the node by the time on /clock")
     waiting = (active_lines, node.lines)
-    return LiveRun(topic, camera, timeline, settings, player.offered, answers, raw, waiting)
+    return LiveRun(topic, player.route, camera, timeline, settings, player.offered, answers, raw, waiting)
 
 
 def _camera_of(participant: Participant, route: ImageRoute) -> str:

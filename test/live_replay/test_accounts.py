@@ -9,8 +9,9 @@ import dataclasses
 import itertools
 import socket
 
+import numpy as np
 import pytest
-from tiny_bag import RED, START_NS, flat, raw, string, write_bag
+from tiny_bag import RED, START_NS, TYPES, flat, header, raw, string, write_bag
 
 from cnn_perception.answers.agreement import Agreement
 from cnn_perception.bag.reader import Bag
@@ -145,15 +146,25 @@ def test_the_exit_code_tells_what_is_wrong_first(changes, code):
     assert LiveReport(**nothing | whole | changes).exit_code == code
 
 
+def camera_info(stamp_ns):
+    kind = TYPES.types["sensor_msgs/msg/CameraInfo"]
+    region = TYPES.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+    return kind(header(stamp_ns), 30, 40, "", np.empty(0), np.zeros(9), np.zeros(9), np.zeros(12), 0, 0, region)
+
+
 def test_messages_are_due_in_the_order_of_their_log_times_and_others_are_left_out(tmp_path):
     images = [("/camera/image_raw", START_NS + n * SECOND, raw(flat(RED), 7 + n)) for n in range(3)]
-    bag_path = write_bag(tmp_path / "bag", [*images, ("/truth", START_NS, string("red"))])
+    infos = [(topic, START_NS + SECOND // 2, camera_info(9)) for topic in ("/camera/camera_info", "/other/camera_info")]
+    bag_path = write_bag(tmp_path / "bag", [*images, *infos, ("/truth", START_NS, string("red"))])
 
     with Bag(bag_path) as bag:
         due = list(due_messages(bag, bag.image_topic(), "/camera/camera_info"))
 
-    assert [(one.index, one.recorded.stamp_ns, one.recorded.log_time_ns) for one in due] == [
-        (n, 7 + n, START_NS + n * SECOND) for n in range(3)
+    assert [(one.index, one.recorded.stamp_ns, one.recorded.log_time_ns - START_NS) for one in due] == [
+        (0, 7, 0),
+        (None, 9, SECOND // 2),
+        (1, 8, SECOND),
+        (2, 9, 2 * SECOND),
     ]
 
 

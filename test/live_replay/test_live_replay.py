@@ -262,7 +262,7 @@ def test_two_replays_beside_each_other_do_not_hear_each_other(tmp_path, model, r
     """One of compressed images without stamps, best effort, for numbers; the other of plain ones for classes."""
     steer = write_tiny_model(tmp_path / "steer.onnx", spec=regression_spec({"a": "rad", "b": "", "c": ""}))
     times = [START_NS + n * STEP_NS for n in range(20)]
-    jpegs = [("/cam/jpegs", time_ns, compressed(flat(GREEN), 0)) for time_ns in times]
+    jpegs = [("/cam-1/jpegs of 2", time_ns, compressed(flat(GREEN), 0)) for time_ns in times]
     packed = write_bag(tmp_path / "packed", jpegs, storage=SQLITE)
 
     def as_best_effort(entries):
@@ -284,6 +284,8 @@ def test_two_replays_beside_each_other_do_not_hear_each_other(tmp_path, model, r
         assert report["frames"]["published"] == 20
         assert report["frames"]["unaccounted"] == report["answers"]["strangers"] == 0
     assert numbers["qos"] == "best effort"
+    assert numbers["played_on"] == "/camera/image_raw/compressed"  # ROS 2 takes no such name as in the bag
+    assert classes["played_on"] == "/image_raw"
     assert numbers["odd"] == {"stamp_zero": numbers["frames"]["answered"]}
     assert "20 of 20 frames have no stamp" in numbers["warnings"][0]
     assert classes["agreement"]["same"] == classes["frames"]["answered"]
