@@ -25,11 +25,12 @@ from cnn_perception.evaluation.report_record import write_text
 from cnn_perception.files import require_other, require_outside, require_unused
 from cnn_perception.image.messages import Overrides
 from cnn_perception.live_replay.accounts import account
+from cnn_perception.live_replay.node_options import NodeOptions
 from cnn_perception.live_replay.node_process import is_log
 from cnn_perception.live_replay.page import render_live
 from cnn_perception.live_replay.participant import Heard
 from cnn_perception.live_replay.report import LiveReport, NodeUse, Steadiness, ages, held_frames
-from cnn_perception.live_replay.session import LiveRun, NodeOptions, run_live
+from cnn_perception.live_replay.session import LiveRun, run_live
 from cnn_perception.live_replay.timeline import pace
 from cnn_perception.model.onnx_model import SessionOptions
 from cnn_perception.pipeline.pipeline import Pipeline
