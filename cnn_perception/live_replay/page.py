@@ -108,5 +108,6 @@ def _node_rows(report: LiveReport) -> Rows:
         ("execution provider, offline", model.provider),
         ("CPU", f"{node.cpu_s:.1f} s, {node.cores:.2f} cores on average"),
         ("memory, at most", f"{node.peak_mb:.0f} MB"),
+        *((f"{stage}, p50 / p95", f"{text} ms") for stage, text in node.stages_ms.items()),
         ("log", node.log),
     ]

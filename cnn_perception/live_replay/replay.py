@@ -254,6 +254,7 @@ def _report(
             cpu_s=run.usage.cpu_s,
             cores=run.usage.cpu_s / run.seconds if run.seconds else 0.0,
             peak_mb=run.usage.peak_mb,
+            stages_ms=run.stages,
             said=tuple(run.said),
             log=_LOG,
         ),

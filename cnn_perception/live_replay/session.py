@@ -58,6 +58,7 @@ class LiveRun:
         played: The images that were published.
         unreadable: Images that were passed over.
         counts: What the node says became of them.
+        stages: How long each stage of the latest frames took, as the node says.
         usage: What the node has used while it was played to.
         seconds: So long it was played to.
         failure: Why it ended early; empty if it did not.
@@ -77,6 +78,7 @@ class LiveRun:
     played: list[PlayedFrame] = field(default_factory=list)
     unreadable: int = 0
     counts: NodeCounts = field(default_factory=NodeCounts)
+    stages: dict[str, str] = field(default_factory=dict)
     usage: Usage = field(default_factory=lambda: Usage(0.0, 0.0))
     seconds: float = 0.0
     failure: str = ""
@@ -278,6 +280,7 @@ def _play(
     after = node.usage()
     run.usage = Usage(max(after.cpu_s - before.cpu_s, 0.0), after.peak_mb or before.peak_mb)
     run.counts = participant.counts(run.camera)
+    run.stages = participant.stages(run.camera)
     if not participant.pause(0.0):
         node.stop()
         run.failure = node.end_in_words()

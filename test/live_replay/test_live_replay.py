@@ -89,7 +89,8 @@ def report_of(output: Path) -> dict:
 def held(tmp_path_factory, model) -> tuple[int, dict, list[dict[str, str]], Path]:
     """The odd bag through a node that holds on to its first answer: exit code, report, table and folder."""
     folder = tmp_path_factory.mktemp("held")
-    (folder / "node.yaml").write_text("perception_node:\n  ros__parameters: {hold_s: 3600.0, top_k: 2, misspelt: 1}\n")
+    given = "{hold_s: 3600.0, top_k: 2, misspelt: 1, model: /nowhere.onnx, autostart: false}"
+    (folder / "node.yaml").write_text(f"perception_node:\n  ros__parameters: {given}\n")
     output = folder / "out"
     arguments = ["--labels", "/truth", "--params", folder / "node.yaml", "--rate", "2"]
     code = cli.main(command(odd_bag(folder / "odd.mcap"), model, output, *arguments))
@@ -139,6 +140,7 @@ def test_ages_are_those_of_every_answer_and_the_node_is_measured(held):
     assert 0 < report["age_ms"]["p50_ms"] <= report["age_ms"]["p95_ms"] <= report["age_ms"]["p99_ms"]
     assert report["node"]["cpu_s"] > 0
     assert report["node"]["peak_mb"] > 10
+    assert {"decode", "inference", "age"} <= report["node"]["stages_ms"].keys()
     assert "active: waiting for images on /camera/image_raw" in (output / "node.log").read_text()
 
 
