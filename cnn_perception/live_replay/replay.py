@@ -224,9 +224,9 @@ def _report(
     held, compared = held_frames(asked, answers.matching, raw.matching, reading)
     settings = run.settings
     missing = [*frames.damage, *_ended_early(run), *([] if run.interrupted or run.failure else accounts.problems())]
-    if not answers.report.matched and not run.failure and not run.interrupted:
+    if not run.answers and not run.failure and not run.interrupted:
         missing.append(f"not one of {len(run.played)} published frames was answered: {run.topic} was silent")
-    elif options.labels and not answers.report.scores.scored:
+    elif options.labels and answers.report.matched and not answers.report.scores.scored:
         missing.append(f"{options.labels}: no answered frame is labelled; see --labels-start")
     kept = pace(run.played, options.rate)
     return LiveReport(

@@ -118,6 +118,7 @@ def test_frames_without_stamps_are_told_and_scored_only_if_their_order_says_whos
     code, report = run(tmp_path, write(tmp_path / "other", stamps=False))
     assert code == 2
     assert report["stream"]["ambiguous"] == 12
+    assert report["remarks"] == ["/robot/answers: nobody can tell whose answers these are: 12 images share a stamp"]
     assert report["stream"]["scores"]["scored"] == 0
 
 
