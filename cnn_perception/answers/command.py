@@ -31,7 +31,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--live",
         action="store_true",
         help="play the bag to a perception_node in a process and a ROS domain of its own, and say what became of every "
-        "frame, how old and how steady the answers were, and whether they are those of the model offline",
+        "frame, how old and how steady the answers were, and whether they are those of the model offline (if not: exit "
+        "code 3; if a frame is unaccounted for, or the node ends: 2)",
     )
     group.add_argument("--rate", type=float, default=1.0, help="times faster than it was recorded (default: 1)")
     group.add_argument("--params", type=Path, help="parameter file of the node; its record_folder is not used")

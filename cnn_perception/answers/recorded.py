@@ -205,13 +205,7 @@ def _report(
     records: Sequence[FrameRecord],
     agreement: Agreement | None,
 ) -> RecordedReport:
-    missing = list(bag.damage)
-    if asked.topic and not stream.matched:
-        missing.append(
-            f"{options.answers}: no answer has the stamp of an image of {asked.topic}; name its images with --topic"
-        )
-    if options.labels and not stream.scores.scored:
-        missing.append(f"{options.labels}: no answered frame is labelled; see --labels-start")
+    missing = [*bag.damage, *_unusable(options, asked, stream)]
     return RecordedReport(
         complete=not missing,
         remarks=tuple(missing),
@@ -230,6 +224,19 @@ def _report(
         required=options.required.in_words(),
         passed=options.required.reached(stream.scores),
     )
+
+
+def _unusable(options: RecordedOptions, asked: _Asked, stream: StreamReport) -> list[str]:
+    """Returns why nothing can be said of the answers, a line or none."""
+    if asked.topic and not stream.matched and stream.ambiguous:
+        return [f"{options.answers}: nobody can tell whose answers these are: {stream.ambiguous} images share a stamp"]
+    if asked.topic and not stream.matched:
+        return [
+            f"{options.answers}: no answer has the stamp of an image of {asked.topic}; name its images with --topic"
+        ]
+    if options.labels and not stream.scores.scored:
+        return [f"{options.labels}: no answered frame is labelled; see --labels-start"]
+    return []
 
 
 def _delays_s(frames: Sequence[AskedFrame], found: Matching) -> list[float]:

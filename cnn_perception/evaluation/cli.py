@@ -66,7 +66,8 @@ def _evaluate(given: argparse.Namespace) -> int:
         try:
             from cnn_perception.live_replay.command import replay_live  # needs ROS, which all else here does not
         except ImportError as error:
-            raise ConfigError(f"--live needs ROS 2, of which {error.name} is missing; source its setup file") from None
+            missing = (error.name or "").partition(".")[0]
+            raise ConfigError(f"--live needs ROS 2, of which {missing} is missing; source its setup file") from None
         return replay_live(given)
     done = evaluate(EvaluationOptions(**as_robot.others(given)))
     word = "warning" if done.report.complete else "error"

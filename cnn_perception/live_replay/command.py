@@ -9,10 +9,10 @@ from pathlib import Path
 from cnn_perception.answers.command import one_bag, overrides, require_together, required, tell, verdict
 from cnn_perception.answers.page import agreement_rows, stream_figures
 from cnn_perception.errors import ConfigError, printable
+from cnn_perception.live_replay.node_options import NodeOptions
 from cnn_perception.live_replay.page import frame_rows, pace_rows
 from cnn_perception.live_replay.replay import LiveOptions, evaluate_live
 from cnn_perception.live_replay.report import LiveReport
-from cnn_perception.live_replay.session import NodeOptions
 
 
 def replay_live(given: argparse.Namespace) -> int:

@@ -44,9 +44,14 @@ def local_environment(domain: int) -> dict[str, str]:
     return kept | {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
 
 
+def claim_address(number: int) -> str:
+    """Returns the address, in Linux's abstract namespace, of the socket that claims a domain on this machine."""
+    return f"\0cnn_perception in ROS domain {number}"
+
+
 def _is_claimed(claim: socket.socket, number: int) -> bool:
     try:
-        claim.bind(f"\0cnn_perception replay in ROS domain {number}")
+        claim.bind(claim_address(number))
     except OSError:
         return True
     return False

@@ -82,7 +82,7 @@ def pace_rows(report: LiveReport) -> Rows:
         ("rate", f"{pace.achieved:.3g} of {pace.wanted:g} times as recorded, {kept}"),
         ("images published late, p95", f"{pace.late_p95_ms:.1f} ms, of {pace.interval_ms:.1f} ms between two"),
         ("pauses skipped", f"{report.skipped_s:.1f} s"),
-        ("QoS of the images", report.qos),
+        ("images published on", f"{report.played_on}, {report.qos}"),
     ]
 
 
@@ -108,5 +108,6 @@ def _node_rows(report: LiveReport) -> Rows:
         ("execution provider, offline", model.provider),
         ("CPU", f"{node.cpu_s:.1f} s, {node.cores:.2f} cores on average"),
         ("memory, at most", f"{node.peak_mb:.0f} MB"),
+        *((f"{stage}, p50 / p95", f"{text} ms") for stage, text in node.stages_ms.items()),
         ("log", node.log),
     ]

@@ -32,6 +32,9 @@ _ASK_AGAIN_S = 2.0
 """A request that is not answered for so long was lost: a server drops the answer to whom it has not discovered yet."""
 _ANSWERS_QUEUE = 1000
 _DEFAULT_DEPTH = 10
+_STAGE = " p50/p95 (ms)"
+_LATEST_S = 2**31 - 1
+"""The largest number of seconds that builtin_interfaces/Time holds."""
 
 
 class NodeEndedError(DataError):
@@ -171,6 +174,11 @@ class Participant:
         """Returns what the latest diagnosis counts of a camera's frames."""
         return NodeCounts.of_status(self.cameras().get(camera, {}))
 
+    def stages(self, camera: str) -> dict[str, str]:
+        """Returns `p50 / p95` in milliseconds of each stage of a camera's latest frames, by the latest diagnosis."""
+        values = self.cameras().get(camera, {})
+        return {key.removesuffix(_STAGE): text for key, text in values.items() if key.endswith(_STAGE)}
+
     def parameters(self, names: Sequence[str], within_s: float) -> dict[str, Any]:
         """Returns values of the node's parameters.
 
@@ -219,7 +227,7 @@ class Participant:
         """Publishes the simulated time, nanoseconds."""
         seconds, rest = divmod(max(time_ns, 0), 10**9)
         message = Clock()
-        message.clock.sec = seconds
+        message.clock.sec = min(seconds, _LATEST_S)
         message.clock.nanosec = rest
         self._clock.publish(message)
 

@@ -25,11 +25,12 @@ from cnn_perception.evaluation.report_record import write_text
 from cnn_perception.files import require_other, require_outside, require_unused
 from cnn_perception.image.messages import Overrides
 from cnn_perception.live_replay.accounts import account
+from cnn_perception.live_replay.node_options import NodeOptions
 from cnn_perception.live_replay.node_process import is_log
 from cnn_perception.live_replay.page import render_live
 from cnn_perception.live_replay.participant import Heard
 from cnn_perception.live_replay.report import LiveReport, NodeUse, Steadiness, ages, held_frames
-from cnn_perception.live_replay.session import LiveRun, NodeOptions, run_live
+from cnn_perception.live_replay.session import LiveRun, run_live
 from cnn_perception.live_replay.timeline import pace
 from cnn_perception.model.onnx_model import SessionOptions
 from cnn_perception.pipeline.pipeline import Pipeline
@@ -223,7 +224,9 @@ def _report(
     held, compared = held_frames(asked, answers.matching, raw.matching, reading)
     settings = run.settings
     missing = [*frames.damage, *_ended_early(run), *([] if run.interrupted or run.failure else accounts.problems())]
-    if options.labels and not answers.report.scores.scored:
+    if not run.answers and not run.failure and not run.interrupted:
+        missing.append(f"not one of {len(run.played)} published frames was answered: {run.topic} was silent")
+    elif options.labels and answers.report.matched and not answers.report.scores.scored:
         missing.append(f"{options.labels}: no answered frame is labelled; see --labels-start")
     kept = pace(run.played, options.rate)
     return LiveReport(
@@ -233,6 +236,7 @@ def _report(
         warnings=tuple(_warnings(run, accounts.unreadable, kept.is_kept, asked, answers.report, agreement)),
         source=str(options.bag),
         topic=frames.topic,
+        played_on=run.route.topic,
         qos=run.offered.in_words(),
         labels=options.labels,
         model=ModelFacts.of(pipeline),
@@ -250,6 +254,7 @@ def _report(
             cpu_s=run.usage.cpu_s,
             cores=run.usage.cpu_s / run.seconds if run.seconds else 0.0,
             peak_mb=run.usage.peak_mb,
+            stages_ms=run.stages,
             said=tuple(run.said),
             log=_LOG,
         ),

@@ -25,6 +25,7 @@ class NodeUse:
         cpu_s: Seconds of CPU.
         cores: How many cores it kept busy on average.
         peak_mb: The most memory, megabytes; 0 where the process was gone before it could be asked.
+        stages_ms: `p50 / p95` of each stage of its latest frames, milliseconds, as it says itself.
         said: Warnings and errors in its log, each once.
         log: File with all that it printed.
     """
@@ -32,6 +33,7 @@ class NodeUse:
     cpu_s: float
     cores: float
     peak_mb: float
+    stages_ms: dict[str, str]
     said: tuple[str, ...]
     log: str
 
@@ -71,6 +73,7 @@ class LiveReport:
         warnings: What is odd, one line each.
         source: The bag.
         topic: The image topic.
+        played_on: Where it was published.
         qos: With which QoS it was published.
         labels: The label file or topic; empty without labels.
         model: Which model ran.
@@ -96,6 +99,7 @@ class LiveReport:
     warnings: tuple[str, ...]
     source: str
     topic: str
+    played_on: str
     qos: str
     labels: str
     model: ModelFacts

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,117 +16,28 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from tqdm import tqdm
 from vision_msgs.msg import Classification
 
-from cnn_perception.bag.message_types import COMPRESSED_IMAGE_TYPE
 from cnn_perception.bag.offered_qos import OfferedQos, offered_qos
 from cnn_perception.bag.reader import Bag, Topic
 from cnn_perception.errors import ConfigError, DataError, one_line
-from cnn_perception.image.messages import AS_SENT, Overrides
 from cnn_perception.live_replay.accounts import NodeCounts
 from cnn_perception.live_replay.domain import free_domain, local_environment
+from cnn_perception.live_replay.node_options import (
+    ImageRoute,
+    NodeOptions,
+    NodeSettings,
+    node_arguments,
+    settings_names,
+)
 from cnn_perception.live_replay.node_process import NodeProcess, Usage
 from cnn_perception.live_replay.participant import Heard, NodeEndedError, Participant, StartError
 from cnn_perception.live_replay.timeline import Due, PlayedFrame, Timeline, due_messages
-from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS
-from cnn_perception.ros import given_parameters, topics, transport
+from cnn_perception.ros import topics, transport
 from cnn_perception.tasks.rules import TaskRules
 
-_ROBOT = "/perception_node"
-_COMPRESSED = "/compressed"
 _TICK_S = 0.01
 """Between two messages of /clock: no frame is judged older or younger by more than that, times the rate."""
 _QUIET_DIAGNOSES = 3
 """After so many diagnoses without a change nothing more is coming."""
-
-
-@dataclass(frozen=True)
-class NodeOptions:
-    """How the node is started.
-
-    Attributes:
-        model: Its model file.
-        params: A parameter file; None for none.
-        start_limit_s: Seconds after which it has failed if it is not active.
-        overrides: What is known better of the images than they say themselves; as they are, the node decides.
-        providers: ONNX Runtime execution providers; the default leaves them to the node.
-
-    Raises:
-        ConfigError: If there is no such parameter file, or the limit is none.
-    """
-
-    model: Path
-    params: Path | None = None
-    start_limit_s: float = 120.0
-    overrides: Overrides = AS_SENT
-    providers: Sequence[str] = DEFAULT_PROVIDERS
-
-    def __post_init__(self) -> None:
-        if self.params is not None and not self.params.is_file():
-            raise ConfigError(f"--params {self.params}: there is no such file; name a parameter file of the node")
-        if not 0.0 < self.start_limit_s < float("inf"):
-            raise ConfigError(f"--start-limit is {self.start_limit_s}; choose seconds above 0")
-
-    @property
-    def robot(self) -> str:
-        """Fully qualified name of the node: the one of which the file has parameters, else `/perception_node`."""
-        names = given_parameters.nodes_of_file(self.params) if self.params else []
-        if not names or any(given_parameters.matches(name, _ROBOT) for name in names):
-            return _ROBOT
-        own = [name for name in names if "*" not in name and name.endswith(_ROBOT)]
-        return own[0] if own else _ROBOT
-
-
-@dataclass(frozen=True)
-class ImageRoute:
-    """Where the images of a bag are published, and what the node is told of it.
-
-    Attributes:
-        topic: Where they are published.
-        base: The node's `image_topic`.
-        is_compressed: Whether they are sensor_msgs/CompressedImage.
-    """
-
-    topic: str
-    base: str
-    is_compressed: bool
-
-    @classmethod
-    def of(cls, images: Topic) -> ImageRoute:
-        """Returns the route of a bag's topic; compressed images whose topic does not end so get one that does."""
-        name = "/" + images.name.strip("/")
-        if images.type != COMPRESSED_IMAGE_TYPE:
-            return cls(name, name, is_compressed=False)
-        base = name.removesuffix(_COMPRESSED) or name
-        return cls(f"{base}{_COMPRESSED}", base, is_compressed=True)
-
-    @property
-    def camera_info(self) -> str:
-        """Topic of the calibration, beside the images."""
-        return f"{self.base.rpartition('/')[0]}/camera_info"
-
-
-@dataclass(frozen=True)
-class NodeSettings:
-    """What the node's parameters say of its answers; see `perception_node.settings`."""
-
-    smoothing_s: float
-    hysteresis: float
-    hold_s: float
-    top_k: int
-    threshold: float
-    providers: Sequence[str]
-    diagnostics_period_s: float
-    encoding: str
-    significant_bits: int
-    max_rate_hz: float
-    max_age_s: float
-
-    @property
-    def is_smoothed(self) -> bool:
-        """Whether an answer depends on the frames before."""
-        return bool(self.smoothing_s or self.hysteresis or self.hold_s)
-
-
-_OF_CAMERA = ("encoding", "significant_bits", "max_rate_hz", "max_age_s")
 
 
 @dataclass
@@ -136,6 +46,7 @@ class LiveRun:
 
     Attributes:
         topic: Of the answers.
+        route: Where the images were published.
         camera: Name of the node's camera; empty for the only one.
         timeline: Which time of the bag it was at each moment.
         settings: Of the node.
@@ -147,6 +58,7 @@ class LiveRun:
         played: The images that were published.
         unreadable: Images that were passed over.
         counts: What the node says became of them.
+        stages: How long each stage of the latest frames took, as the node says.
         usage: What the node has used while it was played to.
         seconds: So long it was played to.
         failure: Why it ended early; empty if it did not.
@@ -154,6 +66,7 @@ class LiveRun:
     """
 
     topic: str
+    route: ImageRoute
     camera: str
     timeline: Timeline
     settings: NodeSettings
@@ -165,6 +78,7 @@ class LiveRun:
     played: list[PlayedFrame] = field(default_factory=list)
     unreadable: int = 0
     counts: NodeCounts = field(default_factory=NodeCounts)
+    stages: dict[str, str] = field(default_factory=dict)
     usage: Usage = field(default_factory=lambda: Usage(0.0, 0.0))
     seconds: float = 0.0
     failure: str = ""
@@ -195,7 +109,7 @@ def run_live(
         DataError: If the bag has no image that can be played, or the node does not get ready.
     """
     route = ImageRoute.of(images)
-    due = due_messages(bag, images, route.camera_info)
+    due = due_messages(bag, images, route.recorded_info)
     first = next(due, None)
     if first is None:
         raise DataError(f"{bag.path}: {images.name} has no image that can be read; record it again")
@@ -209,7 +123,7 @@ def run_live(
             raise ConfigError(f"ROS 2 cannot be started ({one_line(error)}); see ROS 2's own settings") from None
         stack.callback(participant.close)
         player = _Player(participant, bag.path, images, route)
-        arguments = _arguments(options, route, Path(logs) / "replay.yaml")
+        arguments = node_arguments(options, route, Path(logs) / "replay.yaml")
         node = stack.enter_context(NodeProcess(arguments, os.environ, log, participant.note_end))
         timeline = Timeline(first.recorded.log_time_ns, rate)
         run = _ready(participant, node, player, task, timeline, options)
@@ -231,29 +145,6 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-def _arguments(options: NodeOptions, route: ImageRoute, file: Path) -> list[str]:
-    """Returns the node's ROS arguments: what a replay needs is in a file of its own, which wins over the user's."""
-    namespace, _, name = options.robot.rpartition("/")
-    parameters: dict[str, object] = {
-        "model": str(options.model.resolve()),
-        "autostart": True,
-        "use_sim_time": True,
-        "image_topic": route.base,
-        "image_transport": "compressed" if route.is_compressed else "raw",
-        "record_folder": "",
-    }
-    if options.overrides.encoding:
-        parameters["encoding"] = options.overrides.encoding
-    if options.overrides.significant_bits:
-        parameters["significant_bits"] = options.overrides.significant_bits
-    if tuple(options.providers) != tuple(DEFAULT_PROVIDERS):
-        parameters["providers"] = list(options.providers)
-    arguments = ["-r", f"__node:={name}", "-r", f"__ns:={namespace or '/'}"]
-    arguments += ["--params-file", str(options.params)] if options.params else []
-    file.write_text(json.dumps({options.robot: {"ros__parameters": parameters}}))  # which is YAML, too
-    return [*arguments, "--params-file", str(file)]
 
 
 class _Player:
@@ -343,7 +234,7 @@ def _connect(
     # The clock was made after the images: who has its time knows their publisher, too.
     participant.wait_for(has_the_time, limit_s, "diagnosis of the node by the time on /clock")
     waiting = (active_lines, node.lines)
-    return LiveRun(topic, camera, timeline, settings, player.offered, answers, raw, waiting)
+    return LiveRun(topic, player.route, camera, timeline, settings, player.offered, answers, raw, waiting)
 
 
 def _camera_of(participant: Participant, route: ImageRoute) -> str:
@@ -361,8 +252,7 @@ def _camera_of(participant: Participant, route: ImageRoute) -> str:
 
 
 def _settings(participant: Participant, camera: str, within_s: float) -> NodeSettings:
-    prefix = f"{camera}." if camera else ""
-    names = {name: (prefix if name in _OF_CAMERA else "") + name for name in NodeSettings.__dataclass_fields__}
+    names = settings_names(camera)
     found = participant.parameters(list(names.values()), within_s)
     return NodeSettings(**{name: found[full] for name, full in names.items()})
 
@@ -390,6 +280,7 @@ def _play(
     after = node.usage()
     run.usage = Usage(max(after.cpu_s - before.cpu_s, 0.0), after.peak_mb or before.peak_mb)
     run.counts = participant.counts(run.camera)
+    run.stages = participant.stages(run.camera)
     if not participant.pause(0.0):
         node.stop()
         run.failure = node.end_in_words()

@@ -8,9 +8,12 @@ from __future__ import annotations
 import csv
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 from evaluating import Page
+from paths import ROOT
 from tiny_bag import BLUE, GREEN, RED, START_NS, classification, flat, joint_state, number, raw, string, write_bag
 from tiny_model import regression_spec, tiny_spec, with_unknown, write_tiny_model
 
@@ -115,6 +118,7 @@ def test_frames_without_stamps_are_told_and_scored_only_if_their_order_says_whos
     code, report = run(tmp_path, write(tmp_path / "other", stamps=False))
     assert code == 2
     assert report["stream"]["ambiguous"] == 12
+    assert report["remarks"] == ["/robot/answers: nobody can tell whose answers these are: 12 images share a stamp"]
     assert report["stream"]["scores"]["scored"] == 0
 
 
@@ -189,6 +193,21 @@ def test_what_cannot_be_meant_is_refused_in_one_line(tmp_path, capsys, arguments
     said = capsys.readouterr().err
     assert re.fullmatch(r"error: .*\n", said)
     assert text in said
+
+
+def test_without_ros_recorded_answers_are_scored_and_a_live_replay_says_what_is_missing(tmp_path):
+    bag = write(tmp_path / "bag")
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('rclpy', 'vision_msgs')))\n"
+        "from cnn_perception.evaluation.cli import main; sys.exit(main())"
+    )
+    words = [sys.executable, "-c", code, "--bag", str(bag), "--output", str(tmp_path / "out")]
+
+    scored = subprocess.run([*words, "--answers", "/robot/answers"], cwd=ROOT, capture_output=True, text=True)
+    live = subprocess.run([*words, "--live", "--model", "m.onnx"], cwd=ROOT, capture_output=True, text=True)
+
+    assert (scored.returncode, live.returncode) == (0, 2)
+    assert re.fullmatch(r"error: --live needs ROS 2, of which rclpy is missing; source its setup file\n", live.stderr)
 
 
 def test_answers_of_another_task_than_the_models_are_refused(tmp_path, capsys):

@@ -9,8 +9,9 @@ import dataclasses
 import itertools
 import socket
 
+import numpy as np
 import pytest
-from tiny_bag import RED, START_NS, flat, raw, string, write_bag
+from tiny_bag import RED, START_NS, TYPES, flat, header, raw, string, write_bag
 
 from cnn_perception.answers.agreement import Agreement
 from cnn_perception.bag.reader import Bag
@@ -145,34 +146,51 @@ def test_the_exit_code_tells_what_is_wrong_first(changes, code):
     assert LiveReport(**nothing | whole | changes).exit_code == code
 
 
+def camera_info(stamp_ns):
+    kind = TYPES.types["sensor_msgs/msg/CameraInfo"]
+    region = TYPES.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+    return kind(header(stamp_ns), 30, 40, "", np.empty(0), np.zeros(9), np.zeros(9), np.zeros(12), 0, 0, region)
+
+
 def test_messages_are_due_in_the_order_of_their_log_times_and_others_are_left_out(tmp_path):
     images = [("/camera/image_raw", START_NS + n * SECOND, raw(flat(RED), 7 + n)) for n in range(3)]
-    bag_path = write_bag(tmp_path / "bag", [*images, ("/truth", START_NS, string("red"))])
+    infos = [(topic, START_NS + SECOND // 2, camera_info(9)) for topic in ("/camera/camera_info", "/other/camera_info")]
+    bag_path = write_bag(tmp_path / "bag", [*images, *infos, ("/truth", START_NS, string("red"))])
 
     with Bag(bag_path) as bag:
         due = list(due_messages(bag, bag.image_topic(), "/camera/camera_info"))
 
-    assert [(one.index, one.recorded.stamp_ns, one.recorded.log_time_ns) for one in due] == [
-        (n, 7 + n, START_NS + n * SECOND) for n in range(3)
+    assert [(one.index, one.recorded.stamp_ns, one.recorded.log_time_ns - START_NS) for one in due] == [
+        (0, 7, 0),
+        (None, 9, SECOND // 2),
+        (1, 8, SECOND),
+        (2, 9, 2 * SECOND),
     ]
 
 
-def test_no_two_replays_and_no_replay_and_another_program_share_a_domain(monkeypatch):
-    monkeypatch.setattr("cnn_perception.live_replay.domain._DOMAINS", range(90, 94))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:  # a participant's, of the domain 91
-        other.bind(("", 7400 + 250 * 91 + 10))
+@pytest.fixture
+def domains(monkeypatch):
+    """Four domains that no program has, with ports that no other domain uses."""
+    monkeypatch.setattr("cnn_perception.live_replay.domain._BASE_PORT", 7560 - 20 * 1000)
+    monkeypatch.setattr("cnn_perception.live_replay.domain._PORTS_OF_DOMAIN", 20)
+    monkeypatch.setattr("cnn_perception.live_replay.domain._DOMAINS", range(1000, 1004))
+
+
+def test_no_two_replays_and_no_replay_and_another_program_share_a_domain(domains):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:  # a participant's, of the second domain
+        other.bind(("", 7560 + 20 + 10))
 
         with free_domain() as first, free_domain() as second, free_domain() as third:
             found = {first, second, third}
 
-    assert found == {90, 92, 93}
+    assert found == {1000, 1002, 1003}
 
 
-def test_a_domain_is_free_again_after_its_replay(monkeypatch):
-    monkeypatch.setattr("cnn_perception.live_replay.domain._DOMAINS", range(95, 96))
+def test_a_domain_is_free_again_after_its_replay(domains, monkeypatch):
+    monkeypatch.setattr("cnn_perception.live_replay.domain._DOMAINS", range(1000, 1001))
     for _ in itertools.repeat(None, 2):
         with free_domain() as domain:
-            assert domain == 95
+            assert domain == 1000
 
 
 def test_nothing_in_the_environment_leads_to_another_machine_or_name(monkeypatch):

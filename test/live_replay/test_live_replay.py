@@ -38,7 +38,9 @@ from tiny_bag import (
 )
 from tiny_model import regression_spec, write_tiny_model
 
+from cnn_perception.errors import ConfigError
 from cnn_perception.evaluation import cli
+from cnn_perception.live_replay.domain import free_domain
 
 TIMEOUT_S = 90.0
 STEP_NS = 50_000_000
@@ -87,7 +89,8 @@ def report_of(output: Path) -> dict:
 def held(tmp_path_factory, model) -> tuple[int, dict, list[dict[str, str]], Path]:
     """The odd bag through a node that holds on to its first answer: exit code, report, table and folder."""
     folder = tmp_path_factory.mktemp("held")
-    (folder / "node.yaml").write_text("perception_node:\n  ros__parameters: {hold_s: 3600.0, top_k: 2, misspelt: 1}\n")
+    given = "{hold_s: 3600.0, top_k: 2, misspelt: 1, model: /nowhere.onnx, autostart: false}"
+    (folder / "node.yaml").write_text(f"perception_node:\n  ros__parameters: {given}\n")
     output = folder / "out"
     arguments = ["--labels", "/truth", "--params", folder / "node.yaml", "--rate", "2"]
     code = cli.main(command(odd_bag(folder / "odd.mcap"), model, output, *arguments))
@@ -137,6 +140,7 @@ def test_ages_are_those_of_every_answer_and_the_node_is_measured(held):
     assert 0 < report["age_ms"]["p50_ms"] <= report["age_ms"]["p95_ms"] <= report["age_ms"]["p99_ms"]
     assert report["node"]["cpu_s"] > 0
     assert report["node"]["peak_mb"] > 10
+    assert {"decode", "inference", "age"} <= report["node"]["stages_ms"].keys()
     assert "active: waiting for images on /camera/image_raw" in (output / "node.log").read_text()
 
 
@@ -167,11 +171,14 @@ class Replay:
         )
 
     def node(self) -> int:
-        """Waits until it plays."""
+        """Waits until it plays; returns the number of the node's process."""
+        return self.node_and_domain()[0]
+
+    def node_and_domain(self) -> tuple[int, int]:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             if found := re.match(r"playing .* process (\d+), in ROS domain (\d+)", line):
-                return int(found[1])
+                return int(found[1]), int(found[2])
         raise AssertionError("it never played")
 
     def end(self) -> tuple[int, str]:
@@ -216,7 +223,7 @@ def test_a_node_that_dies_in_the_middle_is_told_with_its_exit_code_and_its_last_
 
     assert code == 2
     assert re.search(r"error: after \d+ published images: perception_node was ended by signal 9 \(SIGKILL\)", said)
-    assert "active: waiting for images" in said
+    assert "the last line of its log" in said
     report = report_of(tmp_path / "out")
     assert not report["complete"]
     frames = report["frames"]
@@ -238,9 +245,16 @@ def test_ctrl_c_ends_the_node_and_leaves_a_report_of_what_was_done(tmp_path, mod
     assert report["frames"]["unaccounted"] == 0
 
 
-def test_the_node_goes_with_a_replay_that_is_killed(tmp_path, model, replay):
+def test_the_node_goes_with_a_replay_that_is_killed_and_until_then_its_domain_is_seen_to_be_in_use(
+    tmp_path, model, replay, monkeypatch
+):
     one = replay(*command(long_bag(tmp_path / "bag"), model, tmp_path / "out"))
-    node = one.node()
+    node, number = one.node_and_domain()
+    monkeypatch.setattr("cnn_perception.live_replay.domain._DOMAINS", range(number, number + 1))
+    monkeypatch.setattr("cnn_perception.live_replay.domain.claim_address", lambda _: "\0a program that claims nothing")
+    with pytest.raises(ConfigError, match="in use"), free_domain():
+        pass
+
     one.process.kill()
 
     wait_until_gone(node)
@@ -250,7 +264,7 @@ def test_two_replays_beside_each_other_do_not_hear_each_other(tmp_path, model, r
     """One of compressed images without stamps, best effort, for numbers; the other of plain ones for classes."""
     steer = write_tiny_model(tmp_path / "steer.onnx", spec=regression_spec({"a": "rad", "b": "", "c": ""}))
     times = [START_NS + n * STEP_NS for n in range(20)]
-    jpegs = [("/cam/jpegs", time_ns, compressed(flat(GREEN), 0)) for time_ns in times]
+    jpegs = [("/cam-1/jpegs of 2", time_ns, compressed(flat(GREEN), 0)) for time_ns in times]
     packed = write_bag(tmp_path / "packed", jpegs, storage=SQLITE)
 
     def as_best_effort(entries):
@@ -272,6 +286,8 @@ def test_two_replays_beside_each_other_do_not_hear_each_other(tmp_path, model, r
         assert report["frames"]["published"] == 20
         assert report["frames"]["unaccounted"] == report["answers"]["strangers"] == 0
     assert numbers["qos"] == "best effort"
+    assert numbers["played_on"] == "/camera/image_raw/compressed"  # ROS 2 takes no such name as in the bag
+    assert classes["played_on"] == "/image_raw"
     assert numbers["odd"] == {"stamp_zero": numbers["frames"]["answered"]}
     assert "20 of 20 frames have no stamp" in numbers["warnings"][0]
     assert classes["agreement"]["same"] == classes["frames"]["answered"]

@@ -25,6 +25,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from std_srvs.srv import Trigger
 
+from cnn_perception.live_replay.domain import claim_address
 from cnn_perception.ros import transport
 
 TIMEOUT_S = 60.0
@@ -52,7 +53,7 @@ def new_domain() -> int:
         domain = 1 + number % 100
         claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
-            claim.bind(f"\0cnn_perception test in ROS domain {domain}")
+            claim.bind(claim_address(domain))
         except OSError:
             claim.close()
             continue
