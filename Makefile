@@ -59,6 +59,7 @@ bench: $(READY)  ## every ratio, on an idle machine (DATA=folder of class folder
 	$(BIN)/python -m benchmark.node_rate --backbone resnet50 --threads $$(( $$(nproc) > 1 ? $$(nproc) - 1 : 1 ))
 	$(BIN)/python -m benchmark.cameras
 	$(BIN)/python -m benchmark.viewers
+	$(BIN)/python -m benchmark.black_box
 	$(if $(DATA),$(BIN)/python -m benchmark.loading --data "$(DATA)")
 	$(if $(DATA),$(if $(WEIGHTS),$(BIN)/python -m benchmark.probe --data "$(DATA)" --weights "$(WEIGHTS)" $(if $(BACKBONE),--backbone "$(BACKBONE)")))
 

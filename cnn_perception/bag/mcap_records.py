@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 MAGIC = b"\x89MCAP0\r\n"
 HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, CHUNK_INDEX = range(1, 9)
-STATISTICS, DATA_END = 0x0B, 0x0F
+STATISTICS, METADATA, METADATA_INDEX, SUMMARY_OFFSET, DATA_END = range(0x0B, 0x10)
 FIRST_PRIVATE = 0x80
 """Opcodes from here on are a writer's own, to be skipped; those below that the format does not use are damage."""
-IN_DATA = frozenset({HEADER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, 0x09, 0x0C})
+IN_DATA = frozenset({HEADER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, 0x09, METADATA})
 IN_CHUNK = frozenset({SCHEMA, CHANNEL, MESSAGE})
-IN_SUMMARY = frozenset({SCHEMA, CHANNEL, CHUNK_INDEX, 0x0A, STATISTICS, 0x0D, 0x0E})
+IN_SUMMARY = frozenset({SCHEMA, CHANNEL, CHUNK_INDEX, 0x0A, STATISTICS, METADATA_INDEX, SUMMARY_OFFSET})
 
 HEAD = struct.Struct("<BQ")
 """Of every record: opcode and length."""

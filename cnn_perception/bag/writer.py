@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from rosbags.interfaces import Connection
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.rosbag2.storage_mcap import McapWriter
+import yaml
 from rosbags.typesys.store import Typestore
+
+from cnn_perception.bag.mcap_writer import McapWriter
+from cnn_perception.bag.metadata import FILE_NAME
 
 TOPIC_BYTES = 4096
 """A little more than a bag needs for a topic: its type's definition and its metadata, both twice."""
 MESSAGE_BYTES = 256
 """The same for a message beside its own bytes, where each is flushed: the records of chunk and index."""
+_LARGEST_CHUNK_BYTES = 2**20
+_VERSION = 9
+"""Of metadata.yaml, that of ROS 2 Jazzy; rosbag2 reads all versions before its own."""
 
 
 class BagWriter:
@@ -35,29 +40,30 @@ class BagWriter:
             custom_data: What stands in metadata.yaml besides.
 
         Raises:
-            OSError: If the folder cannot be made.
+            OSError: If the folder is there already or cannot be made.
         """
         self.path = path
         self.count = 0
         self._types = types
-        self._connections: dict[str, Connection] = {}
-        self._is_on_disk = False
-        self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
-        for key, value in custom_data.items():
-            self._writer.set_custom_data(key, value)
+        self._custom_data = dict(custom_data)
+        self._schemas: dict[str, int] = {}
+        self._channels: dict[str, tuple[int, str]] = {}
+        self._counts: Counter[str] = Counter()
+        self._times_ns: tuple[int, int] | None = None
+        path.mkdir(parents=True)
         try:
-            self._writer.open()
+            self._file = McapWriter(path / f"{path.name}.mcap")
         except OSError:
-            self.abandon()
+            shutil.rmtree(path, ignore_errors=True)
             raise
 
     def set_custom_data(self, key: str, value: str) -> None:
         """Adds to what stands in metadata.yaml once the bag is closed."""
-        self._writer.set_custom_data(key, value)
+        self._custom_data[key] = value
 
     def cost(self, topic: str, payload: bytes) -> int:
         """Returns a little more than the bytes that a message adds to the bag, those included that closing writes."""
-        return len(payload) + MESSAGE_BYTES + (0 if topic in self._connections else TOPIC_BYTES)
+        return len(payload) + MESSAGE_BYTES + (0 if topic in self._channels else TOPIC_BYTES)
 
     def write(self, topic: str, kind: str, log_time_ns: int, payload: bytes) -> None:
         """Appends a message.
@@ -66,30 +72,34 @@ class BagWriter:
             topic: Its topic; each topic has messages of one type.
             kind: Its type, such as `sensor_msgs/msg/Image`.
             log_time_ns: When it was received, nanoseconds.
-            payload: The message as CDR.
+            payload: The message as CDR; nobody may change it any more.
 
         Raises:
             OSError: If the disk is full.
         """
-        connection = self._connections.get(topic)
-        if connection is None:
-            connection = self._writer.add_connection(topic, kind, typestore=self._types)
-            self._connections[topic] = connection
-        self._writer.write(connection, log_time_ns, payload)
+        if topic not in self._channels:
+            self._channels[topic] = self._file.add_channel(topic, self._schema(kind)), kind
+        self._file.write(self._channels[topic][0], log_time_ns, payload)
+        first_ns, last_ns = self._times_ns or (log_time_ns, log_time_ns)
+        self._times_ns = min(first_ns, log_time_ns), max(last_ns, log_time_ns)
+        self._counts[topic] += 1
         self.count += 1
+        if self._file.waiting_bytes > _LARGEST_CHUNK_BYTES:
+            self.flush()
+
+    def _schema(self, kind: str) -> int:
+        if kind not in self._schemas:
+            definition, _ = self._types.generate_msgdef(kind, ros_version=2)
+            self._schemas[kind] = self._file.add_schema(kind, definition)
+        return self._schemas[kind]
 
     def flush(self) -> None:
-        """Hands what was written to the system, so that a kill loses none of it; rosbags collects a megabyte.
+        """Hands what was written to the system, so that a kill loses none of it.
 
         Raises:
             OSError: If the disk is full.
         """
-        storage = self._writer.storage
-        assert isinstance(storage, McapWriter)
-        if storage.chunk.msgs:
-            storage.close_chunk()
-        storage.bio.flush()
-        self._is_on_disk = self.count > 0
+        self._file.end_chunk()
 
     def close(self) -> None:
         """Writes the index and the metadata; a bag without a message is removed.
@@ -97,17 +107,55 @@ class BagWriter:
         Raises:
             OSError: If the disk is full; the messages are there.
         """
-        if self.count:
-            self._writer.close()
-        else:
+        if not self.count:
             self.abandon()
+            return
+        information = self._information()
+        self._file.close(yaml.safe_dump(information))
+        unfinished = self.path / f"{FILE_NAME}.tmp"
+        unfinished.write_text(yaml.safe_dump({"rosbag2_bagfile_information": information}))
+        unfinished.replace(self.path / FILE_NAME)
 
     def abandon(self) -> None:
         """Leaves the bag as a kill would; one in which nothing was flushed is removed."""
-        with suppress(OSError):  # what could not be written cannot be flushed either
-            self._writer.abort()
-        if not self._is_on_disk:
+        self._file.abandon()
+        if not self._file.is_on_disk:
             shutil.rmtree(self.path, ignore_errors=True)
+
+    def _information(self) -> dict[str, Any]:
+        """Returns what metadata.yaml says of the bag."""
+        name = f"{self.path.name}.mcap"
+        return {
+            "version": _VERSION,
+            "storage_identifier": "mcap",
+            "relative_file_paths": [name],
+            **self._span(),
+            "topics_with_message_count": [self._topic(topic) for topic in self._channels],
+            "compression_format": "",
+            "compression_mode": "",
+            "files": [{"path": name, **self._span()}],
+            "custom_data": self._custom_data or None,
+            "ros_distro": "unknown",
+        }
+
+    def _span(self) -> dict[str, Any]:
+        first_ns, last_ns = self._times_ns or (0, 0)
+        return {
+            "starting_time": {"nanoseconds_since_epoch": first_ns},
+            "duration": {"nanoseconds": last_ns - first_ns},
+            "message_count": self.count,
+        }
+
+    def _topic(self, topic: str) -> dict[str, Any]:
+        _, kind = self._channels[topic]
+        about = {
+            "name": topic,
+            "type": kind,
+            "serialization_format": "cdr",
+            "offered_qos_profiles": [],
+            "type_description_hash": self._types.hash_rihs01(kind),
+        }
+        return {"topic_metadata": about, "message_count": self._counts[topic]}
 
 
 def free_path(folder: Path, name: str) -> Path:

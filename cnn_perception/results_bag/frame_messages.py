@@ -96,7 +96,7 @@ class FrameMessages:
     def _answer(self, header: Any, prediction: Prediction) -> TopicMessage:  # noqa: ANN401
         task = task_of(self._spec.task)
         topic = topic_names.below(topic_names.RESULTS, task.topic)
-        if task.message == "numbers":
+        if not task.has_classes:
             return self._as(topic, self.messages.numbers(header, prediction.class_names, prediction.values))
         ranked = prediction.ranked(KEPT_CLASSES, self._options.threshold)
         return self._as(topic, self.messages.classification(header, ranked))

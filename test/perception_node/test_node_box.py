@@ -45,7 +45,10 @@ class Bench:
     def __init__(self, folder: Path, **changes: Any) -> None:
         self.folder = folder
         self.logger = SaidLogger()
-        node: Any = SimpleNamespace(get_logger=lambda: self.logger, get_fully_qualified_name=lambda: "/robot/node")
+        context = SimpleNamespace(ok=lambda: True)
+        node: Any = SimpleNamespace(
+            get_logger=lambda: self.logger, get_fully_qualified_name=lambda: "/robot/node", context=context
+        )
         self.box = NodeBox(node, settings(folder, **changes))
         self.box.start([])
 

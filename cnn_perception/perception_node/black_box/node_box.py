@@ -44,10 +44,12 @@ class NodeBox:
         logger = node.get_logger()
 
         def say(text: str) -> None:
-            logger.info(f"black box: {text}")
+            if node.context.ok():  # after a signal there is nobody to tell, and rcl complains of that
+                logger.info(f"black box: {text}")
 
         def warn(text: str) -> None:
-            logger.warning(f"black box: {text}")
+            if node.context.ok():
+                logger.warning(f"black box: {text}")
 
         name = node.get_fully_qualified_name()
         self._box = BlackBox(settings, f"{name}/black_box", say, warn, self._tell_of_defect)
