@@ -76,7 +76,7 @@ def _chosen(given: dict[str, Any], words: Sequence[str]) -> None:
 
 def _judge(asked: Asked) -> None:
     if asked.labels:
-        print(printable(f"{asked.given.get('data', '')}: looking for wrong labels"), flush=True)
+        print("looking for wrong labels", flush=True)
     from training.label_errors import command  # slow to import
 
     command.run(asked)

@@ -16,6 +16,7 @@ from training.config import TrainConfig
 from training.data.load import DataOptions, list_images
 from training.data.records import Listing
 from training.data_set.columns import CLASSES_FILE
+from training.data_set.table import table_file
 from training.label_errors import corrections, examination, features, page, worklist
 from training.label_errors.options import Asked
 from training.label_errors.record import Result, worst_first
@@ -64,7 +65,8 @@ def _apply(asked: Asked, listing: Listing, sources: Sequence[Path], decided: Pat
 def _require_folder(folder: Path, sources: Sequence[Path]) -> None:
     """Makes the folder of the results, unless it holds files of others, decisions, or the images."""
     for source in sources:
-        require_outside(folder, source)
+        if not table_file(source).is_file():  # a table names its images, and no others are read
+            require_outside(folder, source)
     worklist.require_undecided(folder / worklist.NAME)
     make_folder(folder)
     record = folder / RECORD

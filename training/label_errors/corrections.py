@@ -87,7 +87,15 @@ def _whole(listing: Listing, sources: Sequence[Path], output: Path) -> _Whole:
     named = {path for path, _ in found}
     found += [row for row in _of_folders(listing, output) if row[0] not in named]
     header = tuple(dict.fromkeys(name for _, cells in found for name in cells))
-    return _Whole(header, tuple((path, {**dict.fromkeys(header, ""), **cells}) for path, cells in found))
+    parts: dict[Path, str] = {sample.path.resolve(): sample.part for sample in listing.samples}
+    rows = ((path, {**_unsaid(header, parts.get(path)), **cells}) for path, cells in found)
+    return _Whole(header, tuple(rows))
+
+
+def _unsaid(header: Sequence[str], part: str | None) -> Cells:
+    """Cells of an image whose own source lacks columns that another has; it has a part if it is labelled."""
+    known = {columns.STATE: "labelled", columns.PART: part, "split": part} if part else {}
+    return {name: known.get(name) or "" for name in header}
 
 
 def _of_folders(listing: Listing, output: Path) -> Iterator[tuple[Path, Cells]]:

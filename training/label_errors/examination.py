@@ -128,7 +128,7 @@ def _of_left_out(left_out: Sequence[ImageFinding]) -> list[str]:
 def _of_judged(count: int) -> list[str]:
     if not count:
         return []
-    return [f"{count} images are of classes that have no other images to be judged by; they are not judged"]
+    return [f"{count} images are of classes with too few other images to be judged by: they are not judged"]
 
 
 def _cells(listing: Listing) -> list[Mapping[str, str]]:

@@ -86,7 +86,7 @@ def measure(path: Path) -> Measured | ImageFinding:
     return Measured(
         pixels=scan.digest(image),
         thumbnail=thumbnail(image),
-        numbers={**_of_pixels(image, grey), "bytes a pixel": len(data) / grey.size, **numbers},
+        numbers={**_of_pixels(image, grey), **numbers},
         words=words,
         dark_end=float(np.percentile(grey, 95)),
         bright_end=float(np.percentile(grey, 5)),

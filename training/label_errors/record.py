@@ -73,8 +73,8 @@ class Giveaway:
 
     @property
     def is_far(self) -> bool:
-        """Whether even the low end is far above chance: more than a third of the way from there to 1."""
-        return self.told.low > self.chance + (1 - self.chance) / 3
+        """Whether even the low end is far above chance: more than a fifth of the way from there to 1."""
+        return self.told.low > self.chance + (1 - self.chance) / 5
 
 
 @dataclass(frozen=True)

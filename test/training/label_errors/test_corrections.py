@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from cnn_perception.label_text import NONE_OF_THESE
 from training.check import main
 from training.data.load import DataOptions, list_images
 from training.label_errors import worklist
+from training.label_errors.corrections import corrected
 from training.label_errors.record import Finding
 
 
@@ -234,6 +236,29 @@ def test_a_class_that_was_added_while_labelling_is_taken(table, tmp_path):
     assert apply(table, decided, tmp_path / "new.csv") == EXIT_OK
 
     assert read(tmp_path / "new.csv")[0]["class"] == "yield"
+
+
+def test_tables_with_other_columns_become_one(folder, tmp_path):
+    """A row whose own table has no state is labelled, and keeps the part that it has been given."""
+    paths = [str(path.relative_to(tmp_path)) for path in sorted(folder.rglob("*.png"))]
+    known = [{"path": path, "class": "go", "state": "labelled", "part": "val"} for path in paths[:3]]
+    known.append({"path": paths[3], "class": "go", "state": "", "part": "train"})
+    one = write(tmp_path / "one.csv", known)
+    other = write(tmp_path / "other.csv", [{"path": path, "class": "stop", "who": "me"} for path in paths[6:]])
+    every = list_images(folder, DataOptions())
+    first = [dataclasses.replace(sample, part="val") for sample in every.samples[:3]]
+    listing = dataclasses.replace(every, samples=(*first, *every.samples[6:]), in_time=True)
+    row = suspects(tmp_path / "out", folder)[0]
+    decided = write(tmp_path / "out" / "suspects.csv", [{**row, "state": "labelled", "class": "stop"}])
+
+    found = corrected(listing, [one, other], decided, tmp_path / "new.csv", "drop")
+
+    rows = list(found.table.rows)
+    assert [(row["class"], row["state"], row["part"], row["who"]) for row in rows[:5]] == [
+        ("stop", "labelled", "val", ""), ("go", "labelled", "val", ""), ("go", "labelled", "val", ""),
+        ("go", "", "train", ""), ("stop", "labelled", "train", "me"),
+    ]  # fmt: skip
+    assert len(rows) == 10
 
 
 def test_an_image_of_another_data_set_is_refused(table, folder, tmp_path, capsys):

@@ -135,7 +135,7 @@ def test_class_of_one_image_is_not_judged_and_said(prepared):
     result = examine(alone, 0)
 
     assert all(one.row != 60 for one in result.findings if one.kind == "label")
-    assert any(note.startswith("1 images are of classes that have no other") for note in result.notes)
+    assert any(note.startswith("1 images are of classes with too few other images") for note in result.notes)
 
 
 def test_groups_that_are_classes_are_said_and_judged_all_the_same(flipped):
@@ -165,8 +165,16 @@ def test_images_of_a_group_are_judged_by_other_groups(prepared):
     assert all(len(set(fold[groups == group])) == 1 for fold in found for group in range(20))
 
 
-def test_labels_that_are_all_of_one_fold_cannot_be_judged():
-    assert can_judge(np.array([0, 0, 1, 1]), np.array([0, 1, 2, 2])).tolist() == [True, True, False, False]
+def test_three_others_of_a_label_must_be_learned_from_in_other_folds():
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1])
+    fold = np.array([0, 1, 2, 3, 0, 0, 1, 2, 3])
+    everything = np.ones(9, np.bool_)
+
+    assert can_judge(labels, fold, everything).all()
+    assert can_judge(labels, np.minimum(fold, 1), everything).tolist() == [True, *[False] * 3, True, True, *[False] * 3]
+    without_first = everything.copy()
+    without_first[0] = False  # it can be judged by the others, and they no more
+    assert can_judge(labels, fold, without_first).tolist() == [True, *[False] * 3, *[True] * 5]
 
 
 def several(prepared):

@@ -45,7 +45,7 @@ class Doubts:
     Attributes:
         findings: The labels that are taken to be wrong.
         noise: Estimated share of wrong labels, in [0, 1]; of images with several classes, of wrong marks.
-        not_judged: How many images have a label of which there was nothing else to learn from.
+        not_judged: How many images have a label of which there was too little else to learn from.
         notes: What has to be said of it, a line each.
     """
 
@@ -93,7 +93,8 @@ def folds_of(listing: Listing, bonds: Sequence[Ints], seed: int) -> tuple[Ints, 
     strata = task.strata(listing.samples, len(listing.class_names))
     whole = out_of_fold.folds(strata, unite(listing.samples, bonds), seed)
     labels = np.array([sample.label if task.one_class else 0 for sample in listing.samples], np.int64)
-    if all(2 * out_of_fold.can_judge(labels, fold).sum() > len(labels) for fold in whole):
+    everything = np.ones(len(labels), np.bool_)
+    if all(2 * out_of_fold.can_judge(labels, fold, everything).sum() > len(labels) for fold in whole):
         return whole, ()
     alone = [Sample(sample.path, sample.label, "train") for sample in listing.samples]
     return out_of_fold.folds(strata, unite(alone, bonds), seed), (GROUPS_ARE_CLASSES,)
@@ -175,12 +176,11 @@ def _marks(listing: Listing, row: int, marks: Flags, wrong: Flags, doubt: Floats
     names = listing.class_names
     lacking = [names[column] for column in np.flatnonzero(wrong & ~marks)]
     added = [names[column] for column in np.flatnonzero(wrong & marks)]
-    said = [f"seems to show {', '.join(lacking)}"] * bool(lacking) + [f"seems not to show {', '.join(added)}"] * bool(
-        added
-    )
+    doubted = (("seems to show", lacking), ("seems not to show", added))
+    said = " and ".join(f"{what} {', '.join(some)}" for what, some in doubted if some)
     guess = SEPARATOR.join(names[column] for column in np.flatnonzero(marks ^ wrong))
     given = listing.words(listing.samples[row]) or "nothing"
-    return Finding(row, "label", guess, _doubt(1 - doubt[wrong].max()), f"labelled {given!r}, but {' and '.join(said)}")
+    return Finding(row, "label", guess, _doubt(1 - doubt[wrong].max()), f"labelled {given!r}, but {said}")
 
 
 def _numbers(listing: Listing, lesson: Lesson) -> Doubts:

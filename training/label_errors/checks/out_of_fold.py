@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 
 from training.data.split import fill
 from training.tasks.probabilities import Doubles, log, softmax
+from training.tasks.task import MIN_IMAGES
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
@@ -65,7 +66,7 @@ class Held:
 
     Attributes:
         probabilities: (n, K) calibrated.
-        judged: (n,) whether there were other images of its label to learn from; of others nothing can be said.
+        judged: (n,) whether there were enough other images of its label to learn from; of others nothing can be said.
         temperature: By which the logits were divided.
         penalty: That cross-validation has chosen.
     """
@@ -113,12 +114,18 @@ def folds(strata: Ints, units: Ints, seed: int) -> Ints:
     return np.stack([fill(sums, wanted, np.random.default_rng((seed, repeat)))[units] for repeat in range(REPEATS)])
 
 
-def can_judge(labels: Ints, fold: Ints) -> Flags:
-    """Returns of which images, (n,), others of their label are in other folds."""
-    everywhere = np.bincount(labels)
-    classes = len(everywhere)
-    inside = np.bincount(fold * classes + labels, minlength=FOLDS * classes).reshape(FOLDS, classes)
-    return np.asarray(everywhere[labels] > inside[fold, labels])
+def can_judge(labels: Ints, fold: Ints, learned: Flags) -> Flags:
+    """Returns of which images, (n,), enough others of their label are learned from in other folds.
+
+    Args:
+        labels: (n,) classes.
+        fold: (n,) of each image.
+        learned: (n,) whether an image may be learned from.
+    """
+    classes = int(labels.max()) + 1
+    everywhere = np.bincount(labels[learned], minlength=classes)
+    inside = np.bincount(fold[learned] * classes + labels[learned], minlength=FOLDS * classes).reshape(-1, classes)
+    return np.asarray(everywhere[labels] - inside[fold, labels] >= MIN_IMAGES)
 
 
 def classify(lesson: Lesson, labels: Ints, classes: int, learned: Flags, penalty: float | None = None) -> Held:
@@ -134,7 +141,7 @@ def classify(lesson: Lesson, labels: Ints, classes: int, learned: Flags, penalty
     if penalty is None:
         penalty = _choose(lesson, labels, classes, learned)
     logits = np.mean([_logits(lesson, labels, classes, learned, penalty, fold) for fold in lesson.folds], axis=0)
-    judged = np.all([can_judge(labels, fold) for fold in lesson.folds], axis=0)
+    judged = np.all([can_judge(labels, fold, learned) for fold in lesson.folds], axis=0)
     asked = learned & judged
     temperature = _temperature(logits[asked], labels[asked]) if asked.any() else 1.0
     return Held(softmax(logits / temperature), judged, temperature, penalty)
@@ -145,12 +152,13 @@ def _choose(lesson: Lesson, labels: Ints, classes: int, learned: Flags) -> float
     rows = np.random.default_rng(0).permutation(np.flatnonzero(learned))[:CHOOSING]
     some = Lesson(lesson.features[rows], lesson.folds[:1, rows], lesson.begin)
     fold, known = some.folds[0], labels[rows]
-    asked = can_judge(known, fold)
+    everything = np.ones(len(rows), np.bool_)
+    asked = can_judge(known, fold, everything)
     if not asked.any():
         return PENALTIES[len(PENALTIES) // 2]
     losses = {}
     for penalty in PENALTIES:
-        logits = _logits(some, known, classes, np.ones(len(rows), np.bool_), penalty, fold)[asked]
+        logits = _logits(some, known, classes, everything, penalty, fold)[asked]
         losses[penalty] = _loss(logits, known[asked], _temperature(logits, known[asked]))
     return min(losses, key=lambda each: losses[each])
 
