@@ -180,11 +180,11 @@ class SetWriter:
             classes.write(folder, self._labels.names)
         table = open_table(folder, self._labels)
         ours = {row[columns.PATH]: row for row in self._rows}
-        for index, row in enumerate(table.rows):
-            changed = ours.pop(row[columns.PATH], None)
-            if changed is not None:
-                table = table.changed(index, {name: changed[name] for name in self._amended})
-        table.extended(list(ours.values())).write()
+        rows = [self._amended_row(row, ours.pop(row[columns.PATH], None)) for row in table.rows]
+        DataSetTable(table.file, table.header, tuple(rows)).extended(list(ours.values())).write()
+
+    def _amended_row(self, row: Mapping[str, str], ours: Mapping[str, str] | None) -> Mapping[str, str]:
+        return row if ours is None else {**row, **{name: ours[name] for name in self._amended}}
 
     def _free(self, stem: str) -> str:
         """Returns a path without a suffix that no row has; numbered from 2 where one has it."""
