@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,9 +14,11 @@ from training.collect.choice import look_alikes
 from training.collect.parts import Division, Place
 from training.collect.survey import Survey
 from training.data.names import part_of
-from training.data.records import Part
 from training.data_set import columns
 from training.data_set.table import DataSetTable
+
+if TYPE_CHECKING:  # it imports torch
+    from training.data.records import Part
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,12 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from cnn_perception.errors import DataError
-from training.data.records import Part
+
+if TYPE_CHECKING:  # it imports torch, which names do not need
+    from training.data.records import Part
 
 _PART_WORDS: dict[str, Part] = {
     **dict.fromkeys(("train", "training", "trn"), "train"),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import tiny_bag
+from paths import ROOT
 from PIL import Image
 from scenes import scene, scenes, stamps
 from tiny_bag import BOTH, SECOND, START_NS, flat, write_bag
@@ -173,3 +176,15 @@ def test_one_of_several_cameras_has_to_be_named(tmp_path: Path, collect, capsys)
     assert "/0/image" in line
     assert "/1/image" in line
     assert len(collect("--bag", bag, "--topic", "1/image")[1]) == 1
+
+
+def test_collecting_without_a_network_needs_no_torch(tmp_path: Path, output: Path) -> None:
+    bag = scenes(tmp_path / "drive", range(4))
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from training.collect.command import main\n"
+        f"sys.exit(main(['--bag', {str(bag)!r}, '--output', {str(output)!r}]))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+    assert (output / "labels.csv").is_file()
