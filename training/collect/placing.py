@@ -88,7 +88,9 @@ def _parts_of(table: DataSetTable) -> dict[str, Part]:
 
 
 def _is_divided(bag: str, known: Mapping[str, Part]) -> bool:
-    return any(parts.part_of_bag(bag, part) in known for part in parts.HELD_OUT)
+    """Returns whether a recording was the only one of the data set before; others may have names of its ends."""
+    held_out = any(known.get(parts.part_of_bag(bag, part)) == part for part in parts.HELD_OUT)
+    return held_out and known.get(bag, "train") == "train"
 
 
 def _expected(found: Survey, bags: Collection[str], budget: int | None) -> dict[str, int]:

@@ -88,27 +88,26 @@ def _with_parts(table: DataSetTable) -> DataSetTable:
     return DataSetTable(table.file, table.header, rows)
 
 
-Fingerprint = tuple[str, int | None, bytes]
-"""By which a frame is known again: its topic, its stamp, and a digest of its pixels."""
+Fingerprint = tuple[int | None, bytes]
+"""By which a frame is known again: its stamp, and a digest of its pixels."""
 
 
-def fingerprint(topic: str, stamp_ns: int | None, image: RgbImage) -> Fingerprint:
-    """Returns by what a frame is known again: a recording may be renamed or moved, and two may share stamps.
+def fingerprint(stamp_ns: int | None, image: RgbImage) -> Fingerprint:
+    """Returns by what a frame is known again: a recording may be renamed, moved or exported, and two may share stamps.
 
     Args:
-        topic: On which it came; empty for a file.
         stamp_ns: Of its header; None for a file.
         image: Its pixels.
     """
     digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
     digest.update(image.tobytes())
-    return topic, stamp_ns, digest.digest()
+    return stamp_ns, digest.digest()
 
 
 def fingerprint_of_row(row: Mapping[str, str], image: RgbImage) -> Fingerprint:
     """Returns the fingerprint of the image of a row."""
     stamp = row[columns.STAMP]
-    return fingerprint(row[columns.TOPIC], int(stamp) if stamp.lstrip("-").isdecimal() else None, image)
+    return fingerprint(int(stamp) if stamp.lstrip("-").isdecimal() else None, image)
 
 
 class SetWriter:

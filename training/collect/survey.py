@@ -128,8 +128,7 @@ def _look(frame: SourceFrame, describer: Describer) -> _Seen | FrameError:
         if isinstance(frame.content, FrameError):
             raise frame.content
         image = decode(frame.content)
-        origin = frame.origin
-        return _Seen(frame, fingerprint(origin.topic, origin.stamp_ns, image), describer(image))
+        return _Seen(frame, fingerprint(frame.origin.stamp_ns, image), describer(image))
     except FrameError as error:
         return error
 

@@ -94,7 +94,7 @@ def test_a_second_run_adds_only_new_frames_and_leaves_labels_alone(
     assert code == 0
     assert rows[:6] == first
     assert len(rows) == len(set(stamps(rows))) == 11
-    assert "had        6 are in" in capsys.readouterr().out
+    assert "known      6 are in" in capsys.readouterr().out
     _, everything = collect("--bag", bag, "--gap", 0)
     assert sorted(stamps(everything)) == list(range(20))
     code, again = collect("--bag", bag)
@@ -150,6 +150,16 @@ def test_end_of_the_only_recording_is_held_out_and_whole_recordings_of_several(t
     assert "gap        1 left out" in capsys.readouterr().out
     _, rows = collect("--bag", scenes(tmp_path / "next", range(100, 130)))
     assert {(row["part"], row["bag"]) for row in rows[39:]} == {("train", "next")}
+
+
+def test_recording_that_is_called_like_the_end_of_another_one_costs_no_part(tmp_path: Path, collect) -> None:
+    one = scenes(tmp_path / "drive", range(8))
+    other = scenes(tmp_path / "drive_val", range(50, 90))
+    _, rows = collect("--bag", one, other, "--budget", 12)
+    assert {row["bag"]: row["part"] for row in rows} == {"drive": "val", "drive_val": "train"}
+    _, rows = collect("--bag", one, other)
+
+    assert {(row["bag"], row["part"]) for row in rows} == {("drive", "val"), ("drive_val", "train")}
 
 
 def test_training_takes_the_parts_of_what_was_labelled(tmp_path: Path, output: Path, collect) -> None:
