@@ -152,7 +152,9 @@ def _write(chosen: Sequence[_Chosen], writer: SetWriter, labels: Labels, found: 
     interrupted = False
     try:
         for one, frame in tqdm(_read_again(chosen, found), total=len(chosen), desc="writing", disable=None):
-            writer.add(frame.origin, *_file_of(frame), one.cells | _label_of(one, labels, found))
+            file = _file_of(frame, found)
+            if file is not None:
+                writer.add(frame.origin, *file, one.cells | _label_of(one, labels, found))
     except KeyboardInterrupt:
         interrupted = True
     except DataError:
@@ -186,6 +188,11 @@ def _read_again(chosen: Sequence[_Chosen], found: Survey) -> Iterator[tuple[_Cho
                     yield one, frame
 
 
-def _file_of(frame: SourceFrame) -> tuple[bytes, str]:
+def _file_of(frame: SourceFrame, found: Survey) -> tuple[bytes, str] | None:
+    """Returns the content of an image file and its suffix; None, and says so, where no file holds the picture."""
     assert not isinstance(frame.content, FrameError)
-    return as_file(frame.content, decode(frame.content))
+    try:
+        return as_file(frame.content, decode(frame.content))
+    except FrameError as error:
+        found.damage.append(f"{frame.origin.stem}: {error}")
+        return None

@@ -45,7 +45,7 @@ def place(found: Survey, table: DataSetTable, division: Division, budget: int | 
     """
     known = _parts_of(table)
     divided = [bag for bag in found.times_ns if _is_divided(bag, known)]
-    if not known and len(found.times_ns) == 1:
+    if not known and len(found.times_ns) == 1 and len(division.shares) > 1:
         divided = list(found.times_ns)
     counts = Counter(row[columns.BAG] for row in table.rows if row[columns.BAG] in known)
     counts.update(_expected(found, set(found.times_ns) - set(divided), budget))
@@ -58,7 +58,7 @@ def place(found: Survey, table: DataSetTable, division: Division, budget: int | 
     for bag in divided:
         places |= _within(bag, found, division)
     new = {bag: of_bag[bag] for bag in found.times_ns if bag not in divided and bag not in known}
-    how = _in_words(new, [bag for bag in divided if division.shares.keys() != {"train"}], found)
+    how = _in_words(new, divided, found)
     return Placement(tuple(places[index] for index in range(len(found.candidates))), how)
 
 

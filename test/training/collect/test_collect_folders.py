@@ -115,6 +115,16 @@ def test_both_formats_of_the_recorder_are_read_with_their_cameras(recorder, outp
         }  # fmt: skip
 
 
+def test_each_camera_of_a_recorder_is_compared_with_itself(tmp_path: Path, collect) -> None:
+    one = Recording(tmp_path / "recorded")
+    for number in range(6):  # both stand still
+        one.offer(raw(scene(number % 2)), camera=("left", "right")[number % 2], stamp_ns=number)
+    one.close()
+    _, rows = collect("--recorded", tmp_path / "recorded", "--gap", 0)
+
+    assert [row["camera"] for row in rows] == ["left", "right"]
+
+
 def test_labels_that_a_person_gave_in_the_recorders_table_are_kept_and_odd_ones_are_said(
     tmp_path: Path, collect, capsys
 ) -> None:
