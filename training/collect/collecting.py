@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,16 +109,10 @@ def collect(options: CollectOptions, say: Say) -> Outcome:
     return Outcome(found, writer.rows, len(table.rows), in_gaps, placement.how, interrupted or found.interrupted)
 
 
-def _scaled(candidates: Iterable[Candidate]) -> list[Candidate]:
+def _scaled(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Returns candidates whose doubts about numbers, which are differences of any unit, are shares of the largest."""
-    known = list(candidates)
-    largest = max((one.answer.doubt for one in known if one.answer is not None), default=0.0)
-    return [
-        one
-        if one.answer is None or not largest
-        else dataclasses.replace(one, answer=dataclasses.replace(one.answer, doubt=one.answer.doubt / largest))
-        for one in known
-    ]
+    largest = max((doubt for one in candidates if (doubt := one.doubt) is not None), default=0.0)
+    return [one.doubted(one.doubt / largest) if one.doubt and largest else one for one in candidates]
 
 
 def _choose(

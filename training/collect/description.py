@@ -86,7 +86,8 @@ class Models:
                 return Answer(guess, 1.0, "disagreement", sha256)
             if differences := task.differences(prediction, other, common):
                 return Answer(guess, max(differences.values()), "disagreement", sha256)
-        return Answer(guess, 1.0 - task.margin(prediction), "margin", sha256)
+        doubt = 1.0 - task.margin(prediction) if task.has_classes else None
+        return Answer(guess, doubt, "margin", sha256)
 
 
 @dataclass(frozen=True)
@@ -108,13 +109,23 @@ class Describer:
             FrameError: If a model fails, or returned NaN.
         """
         look = edges_and_colours(image)
-        vector = look if self.features is None else self.features(image)
         if self.models is None:
-            return Description(look, vector, None)
+            return Description(look, look if self.features is None else self.features(image), None)
         prediction = self.models.pipeline.recognise(image)
-        if self.features is None:
-            vector = unit(prediction.embedding)
+        vector = unit(prediction.embedding) if self.features is None else self.features(image)
         return Description(look, vector, self.models.answer(prediction, image))
+
+    def vector(self, image: RgbImage) -> Vector:
+        """Returns what a picture is like, and nothing else of it.
+
+        Raises:
+            FrameError: If the model fails, or returned NaN.
+        """
+        if self.features is not None:
+            return self.features(image)
+        if self.models is not None:
+            return unit(self.models.pipeline.recognise(image).embedding)
+        return edges_and_colours(image)
 
 
 def load_models(model: Path, shadow: Path | None) -> Models:

@@ -131,7 +131,7 @@ def known_images(table: DataSetTable, describer: Describer, say: Say) -> KnownIm
     def look(row: Mapping[str, str]) -> tuple[Fingerprint, Vector] | None:
         try:
             image = read_image(table.file.parent / row[columns.PATH])
-            return fingerprint_of_row(row, image), describer(image).vector
+            return fingerprint_of_row(row, image), describer.vector(image)
         except FrameError:
             return None
 

@@ -206,7 +206,8 @@ def answer_cells(answer: Answer | None) -> dict[str, str]:
     """Returns the cells about what a model says."""
     if answer is None:
         return {}
-    return {columns.GUESS: answer.guess, columns.DOUBT: f"{answer.doubt:.6f}", columns.MODEL: answer.model}
+    doubt = "" if answer.doubt is None else f"{answer.doubt:.6f}"
+    return {columns.GUESS: answer.guess, columns.DOUBT: doubt, columns.MODEL: answer.model}
 
 
 def label_cells(cells: Mapping[str, str], labels: Labels) -> dict[str, str]:

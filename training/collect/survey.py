@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,16 @@ class Candidate:
     vector: Vector
     answer: Answer | None
     cells: dict[str, str]
+
+    @property
+    def doubt(self) -> float | None:
+        """How much the model is in doubt, if there is one and it can tell."""
+        return None if self.answer is None else self.answer.doubt
+
+    def doubted(self, doubt: float) -> Candidate:
+        """Returns the same with another doubt; there must be an answer."""
+        assert self.answer is not None
+        return dataclasses.replace(self, answer=dataclasses.replace(self.answer, doubt=doubt))
 
 
 @dataclass

@@ -120,6 +120,13 @@ def test_numbers_are_doubted_by_how_far_another_model_is_away(tmp_path: Path, ou
     assert (output / "classes.txt").read_text() == "x\ny\nz\n"
 
 
+def test_numbers_without_another_model_are_in_no_known_doubt(tmp_path: Path, collect) -> None:
+    model = write_tiny_model(tmp_path / "m.onnx", spec=regression_spec({"x": "m", "y": "m", "z": "m"}))
+    _, rows = collect("--bag", colours(tmp_path / "b", SURE[:4]), "--model", model, "--budget", 2, "--min-distance", 0)
+
+    assert [(row["doubt"], row["reason"]) for row in rows] == [("", "diverse")] * 2
+
+
 def test_look_alikes_of_one_guess_have_a_group(tmp_path: Path, collect) -> None:
     model = write_tiny_model(tmp_path / "m.onnx")
     rgb = [(250, 10, 10), (240, 12, 10), (10, 250, 10), (12, 240, 10), (10, 10, 250)]
