@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from cnn_perception.errors import ConfigError
 from cnn_perception.image.messages import RgbImage
-from cnn_perception.label_text import NONE_OF_THESE
+from cnn_perception.label_text import NONE_OF_THESE, SEPARATOR
 from cnn_perception.model.onnx_model import SessionOptions
 from cnn_perception.model.spec import InputSpec, ModelSpec
 from cnn_perception.pipeline.pipeline import Pipeline
@@ -78,7 +78,8 @@ class Models:
         sha256 = self.pipeline.model.sha256
         if prediction.unknown and task.has_classes:
             return Answer(NONE_OF_THESE, 1.0, "unknown", sha256)
-        guess = task.text(prediction)
+        text = task.text(prediction)
+        guess = NONE_OF_THESE if text == SEPARATOR else text
         if self.shadow is not None:
             other = self.shadow.recognise(image)
             common = [name for name in self.spec.class_names if name in self.shadow.spec.class_names]

@@ -211,13 +211,15 @@ def answer_cells(answer: Answer | None) -> dict[str, str]:
 
 
 def label_cells(cells: Mapping[str, str], labels: Labels) -> dict[str, str]:
-    """Returns the labels that a person has given in another table; none where a cell of them is empty or missing.
+    """Returns what a person has decided in another table; nothing where a label of it is empty or missing.
 
     Raises:
-        DataError: If they are no labels of this data set.
+        DataError: If its labels are none of this data set.
     """
+    if cells.get(columns.STATE) == "skipped":
+        return {columns.STATE: "skipped"}
     given = {name: cells.get(name, "") for name in labels.columns}
-    if not given or not all(given.values()):
+    if not given or not (all(given.values()) or cells.get(columns.STATE) == "labelled"):
         return {}
     if labels.names and NONE_OF_THESE not in given.values():
         task = task_of(labels.task)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cnn_perception.errors import DataError
 
-if TYPE_CHECKING:  # it imports torch, which names do not need
+if TYPE_CHECKING:  # imports torch
     from training.data.records import Part
 
 _PART_WORDS: dict[str, Part] = {

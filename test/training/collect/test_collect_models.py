@@ -99,7 +99,7 @@ def test_several_classes_are_doubted_near_their_thresholds(tmp_path: Path, outpu
     rgb = [(250, 240, 0), (0, 0, 0)]
     _, rows = collect("--bag", colours(tmp_path / "b", rgb), "--model", model, "--val-fraction", 0)
 
-    assert [row["guess"] for row in rows] == ["green;red", ";"]
+    assert [row["guess"] for row in rows] == ["green;red", "none of these"]
     assert "classes" in rows[0]
     assert "class" not in rows[0]
     nearest = min(abs(1 / (1 + math.exp(-10 * channel / 255)) - 0.9) for channel in rgb[0])
