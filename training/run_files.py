@@ -6,6 +6,7 @@ import csv
 import errno
 import io
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import IO
 
 from cnn_perception import files
 from cnn_perception.errors import DataError
-from training import distributed
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         DataError: If the disk is full or the folder cannot be written to; an older file stays as it was.
     """
-    if distributed.rank() > 0:
+    if not _is_first_process():
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
             yield nowhere
         return
@@ -64,6 +64,15 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     writer.writerow(header)
     writer.writerows([files.as_utf8(str(v)).decode() for v in row] for row in rows)
     write_text(path, text.getvalue())
+
+
+def _is_first_process() -> bool:
+    """Returns whether this process writes; without torch, which takes seconds to import, there is no other."""
+    if sys.modules.get("torch") is None:
+        return True
+    from training import distributed
+
+    return distributed.rank() == 0
 
 
 def _os_error(error: BaseException | None) -> OSError | None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cnn_perception.model.spec import InputSpec
 from training.baselines.hog import Floats, hog
-from training.baselines.pictures import Pixels, small
+
+if TYPE_CHECKING:
+    from training.baselines.pictures import Pixels
 
 CELL = 16
 """Pixels of a cell of HOG: 8 x 8 cells on the longer side of `_DETAIL`, 1764 features of a square picture."""
@@ -37,6 +40,8 @@ class Features:
 
     def spec(self, network: InputSpec) -> InputSpec:
         """Returns how the picture is made of an image: the part that the network sees, smaller."""
+        from training.baselines.pictures import small  # imports torch, which features do not need
+
         return small(network, self.side, self.multiple)
 
 

@@ -53,7 +53,7 @@ def choose(
     """
     if budget is None:
         return [Choice(index, EVERY) for index in range(len(vectors))]
-    doubts = np.array([0.0 if answer is None else answer.doubt for answer in answers])
+    doubts = np.array([(answer.doubt if answer else None) or 0.0 for answer in answers])
     doubted = most_doubted(vectors, doubts, covered, round(doubt_share * budget))
     rest = np.setdiff1d(np.arange(len(vectors)), doubted)
     further = k_centre(vectors[rest], budget - len(doubted), np.concatenate([covered, vectors[doubted]]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,16 +109,10 @@ def collect(options: CollectOptions, say: Say) -> Outcome:
     return Outcome(found, writer.rows, len(table.rows), in_gaps, placement.how, interrupted or found.interrupted)
 
 
-def _scaled(candidates: Iterable[Candidate]) -> list[Candidate]:
+def _scaled(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Returns candidates whose doubts about numbers, which are differences of any unit, are shares of the largest."""
-    known = list(candidates)
-    largest = max((one.answer.doubt for one in known if one.answer is not None), default=0.0)
-    return [
-        one
-        if one.answer is None or not largest
-        else dataclasses.replace(one, answer=dataclasses.replace(one.answer, doubt=one.answer.doubt / largest))
-        for one in known
-    ]
+    largest = max((doubt for one in candidates if (doubt := one.doubt) is not None), default=0.0)
+    return [one.doubted(one.doubt / largest) if one.doubt and largest else one for one in candidates]
 
 
 def _choose(
@@ -152,7 +146,9 @@ def _write(chosen: Sequence[_Chosen], writer: SetWriter, labels: Labels, found: 
     interrupted = False
     try:
         for one, frame in tqdm(_read_again(chosen, found), total=len(chosen), desc="writing", disable=None):
-            writer.add(frame.origin, *_file_of(frame), one.cells | _label_of(one, labels, found))
+            file = _file_of(frame, found)
+            if file is not None:
+                writer.add(frame.origin, *file, one.cells | _label_of(one, labels, found))
     except KeyboardInterrupt:
         interrupted = True
     except DataError:
@@ -186,6 +182,11 @@ def _read_again(chosen: Sequence[_Chosen], found: Survey) -> Iterator[tuple[_Cho
                     yield one, frame
 
 
-def _file_of(frame: SourceFrame) -> tuple[bytes, str]:
+def _file_of(frame: SourceFrame, found: Survey) -> tuple[bytes, str] | None:
+    """Returns the content of an image file and its suffix; None, and says so, where no file holds the picture."""
     assert not isinstance(frame.content, FrameError)
-    return as_file(frame.content, decode(frame.content))
+    try:
+        return as_file(frame.content, decode(frame.content))
+    except FrameError as error:
+        found.damage.append(f"{frame.origin.stem}: {error}")
+        return None

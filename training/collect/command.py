@@ -66,7 +66,7 @@ def summary(outcome: Outcome, options: CollectOptions) -> list[str]:
     parts = Counter(row[columns.PART] for row in outcome.rows)
     lines = [
         f"frames     {found.frames} read" + (f", of which could not be used: {bad}" if bad else ""),
-        f"had        {found.known} are in {options.output} already",
+        f"known      {found.known} are in {options.output} already, or came twice",
         f"alike      {found.alike} look like the one before them (nearer than {options.min_distance:g})",
         f"chosen     {len(outcome.rows)}{_counts(reasons)}",
         f"parts      {outcome.division}{_counts(parts)}",

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from cnn_perception.errors import ConfigError
 from cnn_perception.image.messages import RgbImage
-from cnn_perception.label_text import NONE_OF_THESE
+from cnn_perception.label_text import NONE_OF_THESE, SEPARATOR
 from cnn_perception.model.onnx_model import SessionOptions
 from cnn_perception.model.spec import InputSpec, ModelSpec
 from cnn_perception.pipeline.pipeline import Pipeline
@@ -78,7 +78,8 @@ class Models:
         sha256 = self.pipeline.model.sha256
         if prediction.unknown and task.has_classes:
             return Answer(NONE_OF_THESE, 1.0, "unknown", sha256)
-        guess = task.text(prediction)
+        text = task.text(prediction)
+        guess = NONE_OF_THESE if text == SEPARATOR else text
         if self.shadow is not None:
             other = self.shadow.recognise(image)
             common = [name for name in self.spec.class_names if name in self.shadow.spec.class_names]
@@ -86,7 +87,8 @@ class Models:
                 return Answer(guess, 1.0, "disagreement", sha256)
             if differences := task.differences(prediction, other, common):
                 return Answer(guess, max(differences.values()), "disagreement", sha256)
-        return Answer(guess, 1.0 - task.margin(prediction), "margin", sha256)
+        doubt = 1.0 - task.margin(prediction) if task.has_classes else None
+        return Answer(guess, doubt, "margin", sha256)
 
 
 @dataclass(frozen=True)
@@ -108,13 +110,23 @@ class Describer:
             FrameError: If a model fails, or returned NaN.
         """
         look = edges_and_colours(image)
-        vector = look if self.features is None else self.features(image)
         if self.models is None:
-            return Description(look, vector, None)
+            return Description(look, look if self.features is None else self.features(image), None)
         prediction = self.models.pipeline.recognise(image)
-        if self.features is None:
-            vector = unit(prediction.embedding)
+        vector = unit(prediction.embedding) if self.features is None else self.features(image)
         return Description(look, vector, self.models.answer(prediction, image))
+
+    def vector(self, image: RgbImage) -> Vector:
+        """Returns what a picture is like, and nothing else of it.
+
+        Raises:
+            FrameError: If the model fails, or returned NaN.
+        """
+        if self.features is not None:
+            return self.features(image)
+        if self.models is not None:
+            return unit(self.models.pipeline.recognise(image).embedding)
+        return edges_and_colours(image)
 
 
 def load_models(model: Path, shadow: Path | None) -> Models:

@@ -8,11 +8,14 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cnn_perception.errors import ConfigError
-from training.data.records import Part
+
+if TYPE_CHECKING:  # it imports torch
+    from training.data.records import Part
 
 HELD_OUT: tuple[Part, ...] = ("val", "test")
 _MOST_HELD_OUT = 0.9

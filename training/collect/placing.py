@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,9 +14,11 @@ from training.collect.choice import look_alikes
 from training.collect.parts import Division, Place
 from training.collect.survey import Survey
 from training.data.names import part_of
-from training.data.records import Part
 from training.data_set import columns
 from training.data_set.table import DataSetTable
+
+if TYPE_CHECKING:  # it imports torch
+    from training.data.records import Part
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ def place(found: Survey, table: DataSetTable, division: Division, budget: int | 
     """
     known = _parts_of(table)
     divided = [bag for bag in found.times_ns if _is_divided(bag, known)]
-    if not known and len(found.times_ns) == 1:
+    if not known and len(found.times_ns) == 1 and len(division.shares) > 1:
         divided = list(found.times_ns)
     counts = Counter(row[columns.BAG] for row in table.rows if row[columns.BAG] in known)
     counts.update(_expected(found, set(found.times_ns) - set(divided), budget))
@@ -55,7 +58,7 @@ def place(found: Survey, table: DataSetTable, division: Division, budget: int | 
     for bag in divided:
         places |= _within(bag, found, division)
     new = {bag: of_bag[bag] for bag in found.times_ns if bag not in divided and bag not in known}
-    how = _in_words(new, [bag for bag in divided if division.shares.keys() != {"train"}], found)
+    how = _in_words(new, divided, found)
     return Placement(tuple(places[index] for index in range(len(found.candidates))), how)
 
 
@@ -85,7 +88,9 @@ def _parts_of(table: DataSetTable) -> dict[str, Part]:
 
 
 def _is_divided(bag: str, known: Mapping[str, Part]) -> bool:
-    return any(parts.part_of_bag(bag, part) in known for part in parts.HELD_OUT)
+    """Returns whether a recording was the only one of the data set before; others may have names of its ends."""
+    held_out = any(known.get(parts.part_of_bag(bag, part)) == part for part in parts.HELD_OUT)
+    return held_out and known.get(bag, "train") == "train"
 
 
 def _expected(found: Survey, bags: Collection[str], budget: int | None) -> dict[str, int]:

@@ -18,7 +18,6 @@ from training.collect import description
 from training.collect.description import Describer, Features, Vector
 from training.collect.options import CollectOptions
 from training.collect.set_folder import Fingerprint, Labels, fingerprint_of_row
-from training.data import classes_file
 from training.data_set import classes, columns
 from training.data_set.table import DataSetTable, read
 
@@ -76,13 +75,19 @@ def labels_of(options: CollectOptions, describer: Describer) -> Labels:
         ConfigError: If the file cannot be read, or lacks a class of the model.
         DataError: If the data set cannot be read.
     """
-    named = classes_file.read(str(options.classes)) if options.classes is not None else ()
+    named = _named(options.classes) if options.classes is not None else ()
     if describer.models is None:
         return _labels_without_model(options, named)
     spec = describer.models.spec
     if named and (missing := [name for name in spec.class_names if name not in named]):
         raise ConfigError(f"--classes {options.classes}: lacks {missing[0]!r}, which --model knows; add it")
     return Labels(spec.task, named or spec.class_names, str(options.classes or options.model))
+
+
+def _named(file: Path) -> tuple[str, ...]:
+    from training.data import classes_file  # imports torch
+
+    return classes_file.read(str(file))
 
 
 def _labels_without_model(options: CollectOptions, named: tuple[str, ...]) -> Labels:
@@ -126,7 +131,7 @@ def known_images(table: DataSetTable, describer: Describer, say: Say) -> KnownIm
     def look(row: Mapping[str, str]) -> tuple[Fingerprint, Vector] | None:
         try:
             image = read_image(table.file.parent / row[columns.PATH])
-            return fingerprint_of_row(row, image), describer(image).vector
+            return fingerprint_of_row(row, image), describer.vector(image)
         except FrameError:
             return None
 

@@ -88,27 +88,26 @@ def _with_parts(table: DataSetTable) -> DataSetTable:
     return DataSetTable(table.file, table.header, rows)
 
 
-Fingerprint = tuple[str, int | None, bytes]
-"""By which a frame is known again: its topic, its stamp, and a digest of its pixels."""
+Fingerprint = tuple[int | None, bytes]
+"""By which a frame is known again: its stamp, and a digest of its pixels."""
 
 
-def fingerprint(topic: str, stamp_ns: int | None, image: RgbImage) -> Fingerprint:
-    """Returns by what a frame is known again: a recording may be renamed or moved, and two may share stamps.
+def fingerprint(stamp_ns: int | None, image: RgbImage) -> Fingerprint:
+    """Returns by what a frame is known again: a recording may be renamed, moved or exported, and two may share stamps.
 
     Args:
-        topic: On which it came; empty for a file.
         stamp_ns: Of its header; None for a file.
         image: Its pixels.
     """
     digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
     digest.update(image.tobytes())
-    return topic, stamp_ns, digest.digest()
+    return stamp_ns, digest.digest()
 
 
 def fingerprint_of_row(row: Mapping[str, str], image: RgbImage) -> Fingerprint:
     """Returns the fingerprint of the image of a row."""
     stamp = row[columns.STAMP]
-    return fingerprint(row[columns.TOPIC], int(stamp) if stamp.lstrip("-").isdecimal() else None, image)
+    return fingerprint(int(stamp) if stamp.lstrip("-").isdecimal() else None, image)
 
 
 class SetWriter:
@@ -180,11 +179,11 @@ class SetWriter:
             classes.write(folder, self._labels.names)
         table = open_table(folder, self._labels)
         ours = {row[columns.PATH]: row for row in self._rows}
-        for index, row in enumerate(table.rows):
-            changed = ours.pop(row[columns.PATH], None)
-            if changed is not None:
-                table = table.changed(index, {name: changed[name] for name in self._amended})
-        table.extended(list(ours.values())).write()
+        rows = [self._amended_row(row, ours.pop(row[columns.PATH], None)) for row in table.rows]
+        DataSetTable(table.file, table.header, tuple(rows)).extended(list(ours.values())).write()
+
+    def _amended_row(self, row: Mapping[str, str], ours: Mapping[str, str] | None) -> Mapping[str, str]:
+        return row if ours is None else {**row, **{name: ours[name] for name in self._amended}}
 
     def _free(self, stem: str) -> str:
         """Returns a path without a suffix that no row has; numbered from 2 where one has it."""
@@ -207,17 +206,20 @@ def answer_cells(answer: Answer | None) -> dict[str, str]:
     """Returns the cells about what a model says."""
     if answer is None:
         return {}
-    return {columns.GUESS: answer.guess, columns.DOUBT: f"{answer.doubt:.6f}", columns.MODEL: answer.model}
+    doubt = "" if answer.doubt is None else f"{answer.doubt:.6f}"
+    return {columns.GUESS: answer.guess, columns.DOUBT: doubt, columns.MODEL: answer.model}
 
 
 def label_cells(cells: Mapping[str, str], labels: Labels) -> dict[str, str]:
-    """Returns the labels that a person has given in another table; none where a cell of them is empty or missing.
+    """Returns what a person has decided in another table; nothing where a label of it is empty or missing.
 
     Raises:
-        DataError: If they are no labels of this data set.
+        DataError: If its labels are none of this data set.
     """
+    if cells.get(columns.STATE) == "skipped":
+        return {columns.STATE: "skipped"}
     given = {name: cells.get(name, "") for name in labels.columns}
-    if not given or not all(given.values()):
+    if not given or not (all(given.values()) or cells.get(columns.STATE) == "labelled"):
         return {}
     if labels.names and NONE_OF_THESE not in given.values():
         task = task_of(labels.task)

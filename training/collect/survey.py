@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,16 @@ class Candidate:
     answer: Answer | None
     cells: dict[str, str]
 
+    @property
+    def doubt(self) -> float | None:
+        """How much the model is in doubt, if there is one and it can tell."""
+        return None if self.answer is None else self.answer.doubt
+
+    def doubted(self, doubt: float) -> Candidate:
+        """Returns the same with another doubt; there must be an answer."""
+        assert self.answer is not None
+        return dataclasses.replace(self, answer=dataclasses.replace(self.answer, doubt=doubt))
+
 
 @dataclass
 class Survey:
@@ -63,6 +74,10 @@ class Survey:
     interrupted: bool = False
 
 
+_Camera = tuple[str, str]
+"""A topic and a camera's name, of which a source may have either."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Seen:
     """A frame that was looked at."""
@@ -85,7 +100,7 @@ def survey(
         sources: What is read, one after the other.
         describer: Looks at each frame.
         fingerprints: Of the images that the data set has already.
-        min_distance: A frame that is nearer than this to the last one kept of its topic is left out.
+        min_distance: A frame that is nearer than this to the last one kept of its camera is left out.
         say: Is told what is read now.
 
     Raises:
@@ -111,7 +126,7 @@ def _read(
     source: Source, describer: Describer, min_distance: float, found: Survey, say: Callable[[str], object]
 ) -> None:
     say(f"reading {source.path}")
-    kept: dict[str, Vector] = {}
+    kept: dict[_Camera, Vector] = {}
     with source.opened() as opened:
         try:
             seen = in_order(lambda frame: _look(frame, describer), opened.frames)
@@ -128,8 +143,7 @@ def _look(frame: SourceFrame, describer: Describer) -> _Seen | FrameError:
         if isinstance(frame.content, FrameError):
             raise frame.content
         image = decode(frame.content)
-        origin = frame.origin
-        return _Seen(frame, fingerprint(origin.topic, origin.stamp_ns, image), describer(image))
+        return _Seen(frame, fingerprint(frame.origin.stamp_ns, image), describer(image))
     except FrameError as error:
         return error
 
@@ -143,10 +157,11 @@ def _count(seen: _Seen | FrameError, bag: str, found: Survey) -> None:
         times_ns.append(time_ns)
 
 
-def _add(source: Source, seen: _Seen, kept: dict[str, Vector], min_distance: float, found: Survey) -> None:
+def _add(source: Source, seen: _Seen, kept: dict[_Camera, Vector], min_distance: float, found: Survey) -> None:
     origin = seen.frame.origin
     look = seen.description.look
-    before = kept.get(origin.topic)
+    camera = origin.topic, origin.camera
+    before = kept.get(camera)
     if seen.fingerprint in found.fingerprints:
         found.known += 1
     elif before is not None and float(np.linalg.norm(look - before)) < min_distance:
@@ -156,7 +171,7 @@ def _add(source: Source, seen: _Seen, kept: dict[str, Vector], min_distance: flo
         answer = seen.description.answer or seen.frame.answer
         found.fingerprints.add(seen.fingerprint)
         found.candidates.append(Candidate(source, origin, seen.description.vector, answer, dict(seen.frame.cells)))
-    kept[origin.topic] = look
+    kept[camera] = look
 
 
 def _reasons(found: Survey) -> str:

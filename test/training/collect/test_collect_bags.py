@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import tiny_bag
+from paths import ROOT
 from PIL import Image
 from scenes import scene, scenes, stamps
 from tiny_bag import BOTH, SECOND, START_NS, flat, write_bag
@@ -91,7 +94,7 @@ def test_a_second_run_adds_only_new_frames_and_leaves_labels_alone(
     assert code == 0
     assert rows[:6] == first
     assert len(rows) == len(set(stamps(rows))) == 11
-    assert "had        6 are in" in capsys.readouterr().out
+    assert "known      6 are in" in capsys.readouterr().out
     _, everything = collect("--bag", bag, "--gap", 0)
     assert sorted(stamps(everything)) == list(range(20))
     code, again = collect("--bag", bag)
@@ -149,6 +152,16 @@ def test_end_of_the_only_recording_is_held_out_and_whole_recordings_of_several(t
     assert {(row["part"], row["bag"]) for row in rows[39:]} == {("train", "next")}
 
 
+def test_recording_that_is_called_like_the_end_of_another_one_costs_no_part(tmp_path: Path, collect) -> None:
+    one = scenes(tmp_path / "drive", range(8))
+    other = scenes(tmp_path / "drive_val", range(50, 90))
+    _, rows = collect("--bag", one, other, "--budget", 12)
+    assert {row["bag"]: row["part"] for row in rows} == {"drive": "val", "drive_val": "train"}
+    _, rows = collect("--bag", one, other)
+
+    assert {(row["bag"], row["part"]) for row in rows} == {("drive", "val"), ("drive_val", "train")}
+
+
 def test_training_takes_the_parts_of_what_was_labelled(tmp_path: Path, output: Path, collect) -> None:
     _, rows = collect("--bag", scenes(tmp_path / "drive", range(30)))
     for number, row in enumerate(rows):
@@ -173,3 +186,15 @@ def test_one_of_several_cameras_has_to_be_named(tmp_path: Path, collect, capsys)
     assert "/0/image" in line
     assert "/1/image" in line
     assert len(collect("--bag", bag, "--topic", "1/image")[1]) == 1
+
+
+def test_collecting_without_a_network_needs_no_torch(tmp_path: Path, output: Path) -> None:
+    bag = scenes(tmp_path / "drive", range(4))
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from training.collect.command import main\n"
+        f"sys.exit(main(['--bag', {str(bag)!r}, '--output', {str(output)!r}]))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+    assert (output / "labels.csv").is_file()

@@ -115,28 +115,43 @@ def test_both_formats_of_the_recorder_are_read_with_their_cameras(recorder, outp
         }  # fmt: skip
 
 
+def test_each_camera_of_a_recorder_is_compared_with_itself(tmp_path: Path, collect) -> None:
+    one = Recording(tmp_path / "recorded")
+    for number in range(6):  # both stand still
+        one.offer(raw(scene(number % 2)), camera=("left", "right")[number % 2], stamp_ns=number)
+    one.close()
+    _, rows = collect("--recorded", tmp_path / "recorded", "--gap", 0)
+
+    assert [row["camera"] for row in rows] == ["left", "right"]
+
+
+def edit(table: Path, classes: list[str], skipped: int) -> None:
+    """Fills in classes as a person does, and skips one of the images."""
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for number, (row, label) in enumerate(zip(rows, classes, strict=True)):
+        row |= {"class": label, "state": "skipped" if number == skipped else "", "topic": "/odd/name"}
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def test_labels_that_a_person_gave_in_the_recorders_table_are_kept_and_odd_ones_are_said(
     tmp_path: Path, collect, capsys
 ) -> None:
     where = tmp_path / "recorded"
     one = Recording(where)
-    for number in range(4):
+    for number in range(5):
         one.offer(raw(scene(number)), stamp_ns=number)
     one.close()
-    table = where / SHA256[:12] / "frames.csv"
-    with table.open(newline="") as file:
-        found = list(csv.DictReader(file))
-    for row, label in zip(found, ["bees", "none of these", "", "wolf"], strict=True):
-        row["class"] = label
-    with table.open("w", newline="") as file:
-        writer = csv.DictWriter(file, found[0])
-        writer.writeheader()
-        writer.writerows(found)
+    edit(where / SHA256[:12] / "frames.csv", ["bees", "none of these", "", "wolf", "ants"], skipped=4)
     (tmp_path / "classes.txt").write_text("ants\nbees\nwasps\n")
     code, rows = collect("--recorded", where, "--classes", tmp_path / "classes.txt")
 
     labels = [(row["class"], row["state"]) for row in sorted(rows, key=lambda row: int(row["stamp_ns"]))]
-    assert labels == [("bees", "labelled"), ("none of these", "labelled"), ("", ""), ("", "")]
+    assert labels == [("bees", "labelled"), ("none of these", "labelled"), ("", ""), ("", ""), ("", "skipped")]
+    assert {row["topic"] for row in rows} == {"/odd/name"}
     assert code == 2
     assert "'wolf'" in capsys.readouterr().err
 

@@ -12,7 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_bag
-from scenes import scenes, stamps
+import torch
+import torchvision
+from paths import ROOT
+from scenes import scene, scenes, stamps
 from tiny_bag import START_NS, flat, write_bag
 from tiny_model import (
     as_multilabel,
@@ -21,6 +24,8 @@ from tiny_model import (
     with_unknown,
     write_tiny_model,
 )
+
+from training.collect.network_features import of_backbone
 
 SURE = [(250 - n, 5 * n, 3) for n in range(12)]
 CLOSE = [(120, 118, 3), (4, 130, 127)]
@@ -94,7 +99,7 @@ def test_several_classes_are_doubted_near_their_thresholds(tmp_path: Path, outpu
     rgb = [(250, 240, 0), (0, 0, 0)]
     _, rows = collect("--bag", colours(tmp_path / "b", rgb), "--model", model, "--val-fraction", 0)
 
-    assert [row["guess"] for row in rows] == ["green;red", ";"]
+    assert [row["guess"] for row in rows] == ["green;red", "none of these"]
     assert "classes" in rows[0]
     assert "class" not in rows[0]
     nearest = min(abs(1 / (1 + math.exp(-10 * channel / 255)) - 0.9) for channel in rgb[0])
@@ -113,6 +118,13 @@ def test_numbers_are_doubted_by_how_far_another_model_is_away(tmp_path: Path, ou
     assert [tuple(map(float, row["guess"].split(";"))) for row in rows] == [(2, 0, 0), (4, 0, 2), (0, 8, 0)]
     assert {"x", "y", "z"} < set(rows[0])
     assert (output / "classes.txt").read_text() == "x\ny\nz\n"
+
+
+def test_numbers_without_another_model_are_in_no_known_doubt(tmp_path: Path, collect) -> None:
+    model = write_tiny_model(tmp_path / "m.onnx", spec=regression_spec({"x": "m", "y": "m", "z": "m"}))
+    _, rows = collect("--bag", colours(tmp_path / "b", SURE[:4]), "--model", model, "--budget", 2, "--min-distance", 0)
+
+    assert [(row["doubt"], row["reason"]) for row in rows] == [("", "diverse")] * 2
 
 
 def test_look_alikes_of_one_guess_have_a_group(tmp_path: Path, collect) -> None:
@@ -162,12 +174,33 @@ def test_names_come_from_a_file_where_no_model_has_them(tmp_path: Path, output: 
     assert collect("--bag", bag)[0] == 0  # the data set says it now
 
 
-def test_features_of_a_network_say_what_differs(tmp_path: Path, collect) -> None:
-    bag = scenes(tmp_path / "b", range(6))
-    words = ("--backbone", "squeezenet1_1", "--weights", "none", "--weight-classes", 2, "--budget", 3)
-    code, rows = collect("--bag", bag, *words)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--backbone", "squeezenet1_1", "--weights", "none", "--weight-classes", "2"),
+        ("--checkpoint", str(ROOT / "test/support/made_at_7e3d333/multiclass/best.pt")),
+    ],
+)
+def test_features_of_a_network_say_what_differs(tmp_path: Path, collect, words) -> None:
+    code, rows = collect("--bag", scenes(tmp_path / "b", range(6)), *words, "--budget", 3)
 
     assert (code, len(rows)) == (0, 3)
+
+
+def test_features_of_a_network_are_those_that_a_probe_learns_from(tmp_path: Path) -> None:
+    """Oracle: torchvision's own network, without its last layer."""
+    path = tmp_path / "w.pt"
+    torch.manual_seed(0)
+    network = torchvision.models.resnet18(num_classes=2).eval()
+    torch.save(network.state_dict(), path)
+    found = of_backbone("resnet18", str(path), "2")(scene(1, 256, 256))
+
+    network.fc = torch.nn.Identity()
+    centre = torch.from_numpy(scene(1, 256, 256)[16:240, 16:240] / 255).permute(2, 0, 1).float()
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    with torch.inference_mode():
+        expected = network(((centre - mean[:, None, None]) / std[:, None, None])[None])[0]
+    torch.testing.assert_close(torch.from_numpy(found), expected / expected.norm(), atol=1e-4, rtol=0)
 
 
 def test_shadow_of_another_task_is_refused(tmp_path: Path, collect, capsys) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cnn_perception.image.kept_file import as_file
-from cnn_perception.image.messages import decode, encoded_from_message, nanoseconds
+from cnn_perception.image.messages import AS_SENT, decode, encoded_from_message, nanoseconds
 from training.collect import choice, parts
 from training.collect.description import Describer, Vector
 from training.collect.options import CollectOptions
@@ -21,7 +21,9 @@ from training.collect.sources.frame import Origin, safe_name
 from training.data_set import columns
 
 _SAVED_EVERY_S = 1.0
-"""The row of a frame that nobody has asked for follows its image within this time; others at once."""
+"""So often the rows of frames that nobody has asked for follow their images; those of others do at once."""
+_MOST_SAVING = 0.05
+"""Share of the time that goes into writing a table, which grows."""
 
 
 class Collection:
@@ -53,7 +55,7 @@ class Collection:
         self._vectors: list[Vector] = []
         self._guesses: list[str] = []
         self._times_ns: list[int] = []
-        self._saved_s = clock_s()
+        self._next_save_s = clock_s()
 
     @property
     def count(self) -> int:
@@ -79,7 +81,9 @@ class Collection:
             FrameError: If the image cannot be used.
             DataError: If it cannot be written.
         """
-        content = encoded_from_message(message).overridden(self._options.overrides)
+        content = encoded_from_message(message)
+        if self._options.overrides != AS_SENT:
+            content = content.overridden(self._options.overrides)
         image = decode(content)
         seen = self._describer(image)
         is_wanted = self._options.trigger != "rate"
@@ -97,9 +101,8 @@ class Collection:
         self._vectors.append(seen.vector)
         self._guesses.append("" if seen.answer is None else seen.answer.guess)
         self._times_ns.append(received_ns)
-        if is_wanted or self._clock_s() - self._saved_s > _SAVED_EVERY_S:
-            self._writer.save()
-            self._saved_s = self._clock_s()
+        if is_wanted or self._clock_s() > self._next_save_s:
+            self._save()
         return path
 
     def finish(self) -> None:
@@ -117,6 +120,12 @@ class Collection:
             places = [ends.place(time_ns) for time_ns in self._times_ns]
             self._writer.amend([{columns.PART: one.part, columns.BAG: one.bag} for one in places if one is not None])
         self._writer.save()
+
+    def _save(self) -> None:
+        began_s = self._clock_s()
+        self._writer.save()
+        ended_s = self._clock_s()
+        self._next_save_s = ended_s + max(_SAVED_EVERY_S, (ended_s - began_s) / _MOST_SAVING)
 
     def _is_alike(self, look: Vector) -> bool:
         distance = np.inf if self._look is None else np.linalg.norm(look - self._look)

@@ -101,6 +101,7 @@ class CollectNode(Node):
         self._requests: queue.Queue[_Request] = queue.Queue()
         self._has_ended = threading.Event()
         self._error: PerceptionError | None = None
+        self._refused: set[str] = set()
         self._ends_s = float("inf") if options.seconds is None else time.monotonic() + options.seconds
         if options.trigger == "service":
             self.create_service(Trigger, "~/collect", self._on_call)
@@ -132,7 +133,8 @@ class CollectNode(Node):
         if self._error is not None:
             raise self._error
         if not self._collection.count and self._options.trigger == "rate":
-            raise DataError(f"no image came on {self._topic}; see whether the camera runs")
+            what = "could be used" if self._refused else "came"
+            raise DataError(f"no image {what} on {self._topic}; see whether the camera runs")
 
     def _on_call(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         request = _Request(f"no image came on {self._topic} within {_ANSWERED_WITHIN_S:g} s")
@@ -173,13 +175,22 @@ class CollectNode(Node):
         while not self._has_ended.wait(_POLL_S):
             kinds = {info.topic_type for info in self.get_publishers_info_by_topic(self._topic)}
             if found := [kind for name, kind in _KINDS.items() if name in kinds]:
+                _say(self._how())
                 return _Camera(self._subscribed(found[0]), period_s)
             if kinds:
                 raise ConfigError(f"--topic {self._topic}: is {', '.join(sorted(kinds))}; name an image topic")
-            if waits_since_s is not None and time.monotonic() - waits_since_s > _SILENCE_S:
+            if time.monotonic() - waits_since_s > _SILENCE_S:
                 waits_since_s = float("inf")
                 _say(f"nobody publishes {self._topic} yet; image topics there are: {self._image_topics()}")
         return None
+
+    def _how(self) -> str:
+        what = {
+            "rate": f"takes {self._options.rate_hz:g} images a second that differ",
+            "key": "press Enter for each image",
+            "service": f"call {self.get_fully_qualified_name()}/collect for each image",
+        }
+        return f"{self._topic}: {what[self._options.trigger]}, Ctrl-C ends it"
 
     def _image_topics(self) -> str:
         known = self.get_topic_names_and_types()
@@ -217,14 +228,16 @@ class CollectNode(Node):
             return None
 
     def _take(self, message: Image | CompressedImage, request: _Request) -> None:
+        is_news = True
         try:
             request.answer = self._collection.take(message, self._topic)
+            request.is_taken = bool(request.answer)
         except FrameError as error:
             request.answer = f"left out: {error}"
-        else:
-            request.is_taken = bool(request.answer)
+            is_news = error.reason not in self._refused
+            self._refused.add(error.reason)
         request.is_done.set()
-        if request.answer:
+        if request.answer and is_news:
             _say(request.answer)
 
 

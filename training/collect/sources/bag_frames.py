@@ -10,7 +10,7 @@ from pathlib import Path
 from cnn_perception.bag.message_types import IMAGE_TYPES
 from cnn_perception.bag.reader import Bag, Topic
 from cnn_perception.errors import BagError, FrameError
-from cnn_perception.image.messages import EncodedFile, EncodedImage, Overrides
+from cnn_perception.image.messages import AS_SENT, EncodedFile, EncodedImage, Overrides
 from training.collect.sources.frame import OpenSource, Origin, SourceFrame, safe_name
 
 _TRANSPORT = "compressed"
@@ -73,7 +73,9 @@ class BagFrames:
                 index += 1
 
     def _content(self, frame: EncodedImage | EncodedFile | FrameError) -> EncodedImage | EncodedFile | FrameError:
-        return frame if isinstance(frame, FrameError) else frame.overridden(self.overrides)
+        if isinstance(frame, FrameError) or self.overrides == AS_SENT:
+            return frame
+        return frame.overridden(self.overrides)
 
 
 def camera_of(topic: str) -> str:

@@ -15,9 +15,10 @@ from cnn_perception.image.limits import FILE_PIXELS
 from cnn_perception.image.listing import image_files, in_words
 from cnn_perception.image.messages import EncodedFile
 from cnn_perception.label_table import ListedFiles, Row, read_table
-from cnn_perception.label_text import NONE_OF_THESE
+from cnn_perception.label_text import NONE_OF_THESE, SEPARATOR
 from cnn_perception.model.spec import UNKNOWN
 from training.collect.sources.frame import Answer, OpenSource, Origin, SourceFrame, safe_name
+from training.data_set import columns
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ class RecordedFrames:
         Raises:
             DataError: If it cannot be read, lists nothing, or lacks a column; names the line.
         """
-        table = read_table(self.path, "name the recorder's folder").naming("path")
-        if missing := [name for name in ("path", "stamp_ns") if name not in table.header]:
+        table = read_table(self.path, "name the recorder's folder").naming(columns.PATH)
+        if missing := [name for name in (columns.PATH, columns.STAMP) if name not in table.header]:
             raise DataError(f"{self.path}, line 1: has no column {missing[0]!r}; leave the recorder's columns in it")
         if not table.rows:
             raise DataError(f"{self.path}: lists no image; name the folder that a recorder wrote to")
@@ -82,11 +83,12 @@ class RecordedFrames:
         files = ListedFiles((self.path.parent,))
         for index, row in enumerate(rows):
             if only is None or index in only:
-                camera = row.cells.get("camera", "")
+                camera = row.cells.get(columns.CAMERA, "")
                 stamp_ns = _stamp_ns(row)
                 stem = f"{safe_name(self.bag)}/{safe_name(camera or 'camera')}/{stamp_ns}"
-                origin = Origin(index, self.bag, "", camera, stamp_ns, stamp_ns, stem)
-                file = files.find(row) or self.path.parent / row.cells["path"]
+                topic = row.cells.get(columns.TOPIC, "")
+                origin = Origin(index, self.bag, topic, camera, stamp_ns, stamp_ns, stem)
+                file = files.find(row) or self.path.parent / row.cells[columns.PATH]
                 yield SourceFrame(origin, _content(file), _answer(row), row.cells)
 
 
@@ -99,19 +101,27 @@ def _content(path: Path) -> EncodedFile | FrameError:
 
 def _stamp_ns(row: Row) -> int:
     try:
-        return int(row.cells["stamp_ns"])
+        return int(row.cells[columns.STAMP])
     except ValueError:
-        raise row.wrong("stamp_ns", f"{row.cells['stamp_ns']!r} is no whole number of nanoseconds; mend it") from None
+        raise row.wrong(
+            columns.STAMP, f"{row.cells[columns.STAMP]!r} is no whole number of nanoseconds; mend it"
+        ) from None
 
 
 def _answer(row: Row) -> Answer | None:
     """Returns what the recorder's model has said; None if a person has removed these columns."""
+    answer = row.cells.get("answer", "")
+    margin = _number(row.cells.get("margin", ""))
+    if margin is None or not answer:
+        return None
+    model = row.cells.get(columns.MODEL, "")
+    if answer == UNKNOWN:
+        return Answer(NONE_OF_THESE, 1.0, "unknown", model)
+    return Answer(NONE_OF_THESE if answer == SEPARATOR else answer, min(max(1.0 - margin, 0.0), 1.0), "margin", model)
+
+
+def _number(text: str) -> float | None:
     try:
-        margin = float(row.cells.get("margin", ""))
+        return float(text)
     except ValueError:
         return None
-    guess = row.cells.get("answer", "")
-    model = row.cells.get("model", "")
-    if row.cells.get("reason") == UNKNOWN:
-        return Answer(NONE_OF_THESE, 1.0, "unknown", model)
-    return Answer(guess, min(max(1.0 - margin, 0.0), 1.0), "margin", model)

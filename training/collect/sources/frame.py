@@ -21,13 +21,14 @@ class Answer:
 
     Attributes:
         guess: The answer as its label would be written.
-        doubt: How little sure the model is, in [0, 1]; for numbers how far another model is away, in any unit.
+        doubt: How little sure the model is, in [0, 1]; for numbers how far another model is away, in any unit. None
+            where nothing tells.
         cause: Why.
         model: SHA-256 of the model file.
     """
 
     guess: str
-    doubt: float
+    doubt: float | None
     cause: Cause
     model: str
 

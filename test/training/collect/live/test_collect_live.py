@@ -180,6 +180,21 @@ def test_topic_without_images_ends_with_one_line(start, talker: Participant) -> 
     talker.node.destroy_publisher(publisher)
 
 
+def test_images_that_cannot_be_used_are_said_once(start, talker: Participant) -> None:
+    publisher = talker.node.create_publisher(Image, TOPIC, 5)
+    collector = start("--rate", 100)
+    talker.wait_for(lambda: publisher.get_subscription_count() > 0, "the collector")
+    bad = Image(height=48, width=64, encoding="nonsense", step=192)
+    talker.repeat(lambda: publisher.publish(bad), lambda: "left out" in collector.log, "a word of it")
+    collector.show()
+    talker.wait_for(lambda: "images/live_" in collector.log, "a good image")
+    seen = collector.number
+    talker.repeat(lambda: publisher.publish(bad), lambda: collector.number > seen + 5, "more images")
+
+    assert collector.end() == 0
+    assert collector.log.count("left out") == 1
+
+
 def test_nothing_that_came_in_the_given_time_is_an_error(start, talker: Participant) -> None:
     collector = start("--seconds", 0.5)
     talker.wait_for(lambda: collector.process.poll() is not None, "the end of the collecting")
