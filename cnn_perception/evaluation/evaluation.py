@@ -25,6 +25,9 @@ from cnn_perception.errors import (
 from cnn_perception.evaluation.frame_record import predictions_csv
 from cnn_perception.evaluation.labelled_frames import LabelledFrames, frames_of_bag, frames_of_folder, overridden
 from cnn_perception.evaluation.page import Picture, render_html
+from cnn_perception.evaluation.recording.curves import calibration, trade_off
+from cnn_perception.evaluation.recording.facts import recording_facts
+from cnn_perception.evaluation.recording.sampling import blocks_of, sampling_record
 from cnn_perception.evaluation.replay import ReplayedFrames, measure_latency, replay, replay_masks
 from cnn_perception.evaluation.report_record import ModelRecord, Report, Target, worst_frame, write_text
 from cnn_perception.evaluation.scores import score
@@ -256,7 +259,10 @@ def _make_report(
     options: EvaluationOptions,
     tally: MaskTally | None,
 ) -> Report:
-    scores = score(replayed.records, model.spec, options.threshold)
+    records = replayed.records
+    recordings = [records] if frames.topic else []
+    blocks = blocks_of(recordings)
+    scores = score(records, model.spec, options.threshold, blocks)
     masks = tally.scores if tally else None
     missing = _missing(frames, replayed, scores.frames, options)
     if masks and not masks.images:
@@ -281,6 +287,10 @@ def _make_report(
         scores=scores,
         worst=tuple(worst_frame(frame.record, model.spec) for frame in replayed.by_badness()),
         masks=masks,
+        recording=recording_facts(records, frames.topics) if frames.topic else None,
+        sampling=sampling_record(recordings, model.spec, blocks),
+        calibration=calibration(records, model.spec),
+        trade_off=trade_off(records, model.spec, options.threshold),
     )
 
 

@@ -8,6 +8,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cnn_perception.image.appearance import Appearance
 from cnn_perception.label_text import Truth
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.tasks.prediction import Prediction
@@ -28,6 +29,8 @@ class FrameRecord:
         message: The same in words.
         answer: What was answered, written as in label files; empty for a bad frame.
         prediction: What is kept of it, see `TaskRules.kept`; None for a bad frame.
+        received_ns: When the recorder received it, nanoseconds; 0 in a folder.
+        look: How its picture looks; None for a bad frame.
     """
 
     index: int
@@ -39,11 +42,14 @@ class FrameRecord:
     message: str = ""
     answer: str = ""
     prediction: Prediction | None = None
+    received_ns: int = 0
+    look: Appearance | None = None
 
-    def answered(self, prediction: Prediction) -> FrameRecord:
-        """Returns the record with the part of a prediction that is kept."""
+    def answered(self, prediction: Prediction, look: Appearance | None = None) -> FrameRecord:
+        """Returns the record with the part of a prediction that is kept, and how its picture looks."""
         task = task_of(prediction.task)
-        return dataclasses.replace(self, answer=task.text(prediction), prediction=task.kept(prediction, self.truth))
+        kept = task.kept(prediction, self.truth)
+        return dataclasses.replace(self, answer=task.text(prediction), prediction=kept, look=look)
 
     @property
     def is_right(self) -> bool | None:

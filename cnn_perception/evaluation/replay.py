@@ -22,6 +22,7 @@ from tqdm import tqdm
 from cnn_perception.errors import FrameError
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.labelled_frames import LabelledFrame, LabelledFrames
+from cnn_perception.image.appearance import appearance
 from cnn_perception.image.messages import ImageOddity, Seen
 from cnn_perception.masks.segmentation import MaskTally
 from cnn_perception.metrics import Latency, latency
@@ -145,7 +146,8 @@ def _recognise(pipeline: Pipeline, frame: LabelledFrame) -> tuple[LabelledFrame,
         prediction = pipeline.infer(prepared).prediction
     except FrameError as error:
         return LabelledFrame(dataclasses.replace(record, error=error.reason, message=str(error)), frame.content), Seen()
-    return LabelledFrame(record.answered(prediction), frame.content), prepared.decoded.seen
+    seen = prepared.decoded.seen
+    return LabelledFrame(record.answered(prediction, appearance(prepared.image)), frame.content), seen
 
 
 def _keep_if_bad(worst: list[LabelledFrame], frame: LabelledFrame) -> None:
