@@ -141,6 +141,8 @@ def _summary(report: Report, folder: Path) -> str:
     if report.ignored:
         lines.append(f"ignored    {listing.in_words(Counter(report.ignored))}")
     lines += report.scores.summary()
+    if report.sampling is not None:
+        lines.append(f"time       {report.sampling.in_words}")
     if report.masks is not None:
         lines.append(f"masks      {mask_scores.in_words(report.masks)}")
     if report.target is not None:

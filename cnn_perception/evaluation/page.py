@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from cnn_perception.evaluation.frame_record import FrameRecord
-from cnn_perception.evaluation.page_sections import key_figures, mask_table, order_of_worst, over_time, tables
+from cnn_perception.evaluation.page_sections import curves, key_figures, mask_table, order_of_worst, over_time, tables
+from cnn_perception.evaluation.recording.drawings import facts_table
 from cnn_perception.evaluation.report_record import Report, WorstFrame
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.label_text import shown
@@ -83,6 +84,8 @@ def render_html(
         figures=_figures(report),
         timelines=over_time(report, records) if report.topic else [],
         tables=tables(report, records) if report.scores.frames.scored else [],
+        curves=curves(report),
+        facts=facts_table(report.recording) if report.recording else [],
         masks=mask_table(report.masks, masked) if report.masks else None,
         order_of_worst=order_of_worst(report.model.spec),
         pictures=[_captioned(picture, is_bag=bool(report.topic)) for picture in pictures],

@@ -36,6 +36,8 @@ _LATENCY_FRAMES = 100
 _FRAMES_OF_FEW_BITS = 3
 _WORST_FRAMES = 12
 _WORST_ALIKE = 3
+_APART_NS = 10**9
+"""So far from each other in time are the worst frames of a recording: its neighbours show the same."""
 
 ItemT = TypeVar("ItemT")
 AnswerT = TypeVar("AnswerT")
@@ -153,9 +155,16 @@ def _recognise(pipeline: Pipeline, frame: LabelledFrame) -> tuple[LabelledFrame,
 def _keep_if_bad(worst: list[LabelledFrame], frame: LabelledFrame) -> None:
     """Keeps the few worst frames with their images, whatever the length of the recording.
 
-    Neighbouring frames fail alike: a limit for each kind of mistake leaves room for the others.
+    Neighbouring frames fail alike: of those of one second the worst is kept. A limit for each kind of mistake leaves
+    room for the others.
     """
     if frame.record.prediction is None:
+        return
+    near = [other for other in worst if _is_near(other.record, frame.record)]
+    if near:
+        if frame.record.badness > max(other.record.badness for other in near):
+            worst[:] = [other for other in worst if other not in near]
+            worst.append(frame)
         return
     alike = [other for other in worst if _kind(other.record) == _kind(frame.record)]
     if len(alike) < _WORST_ALIKE and len(worst) < _WORST_FRAMES:
@@ -164,6 +173,12 @@ def _keep_if_bad(worst: list[LabelledFrame], frame: LabelledFrame) -> None:
     best = min(alike if len(alike) >= _WORST_ALIKE else worst, key=lambda other: other.record.badness)
     if frame.record.badness > best.record.badness:
         worst[worst.index(best)] = frame
+
+
+def _is_near(record: FrameRecord, other: FrameRecord) -> bool:
+    """Returns whether two frames of a recording show one event; those of a folder have no time."""
+    is_timed = bool(record.received_ns and other.received_ns)
+    return is_timed and abs(record.received_ns - other.received_ns) < _APART_NS
 
 
 def _kind(record: FrameRecord) -> tuple[object, object]:
