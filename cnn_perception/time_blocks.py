@@ -113,13 +113,15 @@ class TimeBlocks:
         """
         mean = values[counted].mean(dtype=np.float64)
         residuals = np.where(counted, values - mean, 0.0)
-        parts = np.split(residuals, np.cumsum(self.frames)[:-1])
-        total = int(counted.sum()) ** 2
+        begins = np.cumsum((0, *self.frames[:-1]))
+        parts = np.split(residuals, begins[1:])
+        numbers = np.add.reduceat(counted.astype(np.int64), begins)
+        total = int(numbers.sum()) ** 2
         within = sum(_variance_of_sum(part, n) for part, n in zip(parts, self.lengths, strict=True)) / total
-        free_within = max(self.blocks - len(parts), 1)
-        if len(parts) == 1:
+        clusters = int((numbers > 0).sum())
+        free_within = max(float((numbers / self.lengths).sum()) - clusters, 1.0)
+        if clusters == 1:
             return within, free_within
-        clusters = len(parts)
         between = clusters / (clusters - 1) * sum(float(part.sum()) ** 2 for part in parts) / total
         both = within + between
         uncertain = between**2 / (clusters - 1) + within**2 / free_within

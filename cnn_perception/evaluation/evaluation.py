@@ -22,13 +22,13 @@ from cnn_perception.errors import (
     ConfigError,
     FrameError,
 )
-from cnn_perception.evaluation.frame_record import predictions_csv
+from cnn_perception.evaluation.frame_record import FrameRecord, predictions_csv
 from cnn_perception.evaluation.labelled_frames import LabelledFrames, frames_of_bag, frames_of_folder, overridden
 from cnn_perception.evaluation.page import Picture, render_html
 from cnn_perception.evaluation.recording.curves import calibration, trade_off
 from cnn_perception.evaluation.recording.facts import recording_facts
 from cnn_perception.evaluation.recording.sampling import blocks_of, sampling_record
-from cnn_perception.evaluation.replay import ReplayedFrames, measure_latency, replay, replay_masks
+from cnn_perception.evaluation.replay import WORKERS, ReplayedFrames, measure_latency, replay, replay_masks
 from cnn_perception.evaluation.report_record import ModelRecord, Report, Target, worst_frame, write_text
 from cnn_perception.evaluation.scores import score
 from cnn_perception.evaluation.video import VIDEO_ENDINGS, draw_record, write_video
@@ -68,6 +68,9 @@ class EvaluationOptions:
         video: Whether a bag's frames are drawn into an overlay video, which takes longest.
         masks: Folder of masks that the score map is scored with; multiclass only.
         mask_scale: How much larger than its own pixels the network sees each image for that, above 0.
+        workers: Frames in work at the same time, each on a core.
+        is_one_of_several: Whether other bags are evaluated at the same time, so that latencies would mean nothing.
+        needs_all_labels: Whether each label must meet a frame, as where something is required of this bag anyway.
 
     Raises:
         ConfigError: If they contradict each other, or a value is out of range; names the option.
@@ -91,6 +94,9 @@ class EvaluationOptions:
     video: bool = True
     masks: Path | None = None
     mask_scale: float = 1.0
+    workers: int = WORKERS
+    is_one_of_several: bool = False
+    needs_all_labels: bool = False
 
     def __post_init__(self) -> None:
         if (self.bag is None) == (self.images is None):
@@ -158,10 +164,12 @@ class Evaluation:
     Attributes:
         report: What `report.json` holds.
         interrupted: Whether Ctrl-C ended it; the report is of what was done by then.
+        records: All frames.
     """
 
     report: Report
     interrupted: bool
+    records: Sequence[FrameRecord] = ()
 
     @property
     def exit_code(self) -> int:
@@ -185,7 +193,7 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
         DataError: If the frames or labels cannot be used, or a file cannot be written.
     """
     with ExitStack() as stack:
-        pipeline = Pipeline.load(options.model, SessionOptions(providers=tuple(options.providers)))
+        pipeline = Pipeline.load(options.model, _session(options))
         options.require_fit(pipeline.spec)
         _require_own(options)
         frames = overridden(_open_frames(options, pipeline.spec, stack), options.overrides)
@@ -194,6 +202,12 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
         except OSError as error:
             raise ConfigError(f"--output {options.output}: cannot be made ({error.strerror})") from None
         return _evaluate(pipeline, frames, options)
+
+
+def _session(options: EvaluationOptions) -> SessionOptions:
+    """Returns how the model is run that measures latencies: on all cores, or on the share of one of several bags."""
+    threads = options.workers if options.is_one_of_several else 0
+    return SessionOptions(providers=tuple(options.providers), intra_op_threads=threads)
 
 
 def _require_own(options: EvaluationOptions) -> None:
@@ -218,8 +232,9 @@ def _open_frames(options: EvaluationOptions, spec: ModelSpec, stack: ExitStack) 
 
 def _evaluate(pipeline: Pipeline, frames: LabelledFrames, options: EvaluationOptions) -> Evaluation:
     tally = _masked(pipeline, frames, options)
-    replayed = replay(_one_core_a_frame(pipeline, options), frames)
-    latency = {} if replayed.interrupted else measure_latency(pipeline, frames)
+    replayed = replay(_one_core_a_frame(pipeline, options), frames, options.workers)
+    is_alone = not (replayed.interrupted or options.is_one_of_several)
+    latency = measure_latency(pipeline, frames) if is_alone else {}
     report = _make_report(pipeline.model, frames, latency, replayed, options, tally)
     pictures = _pictures(replayed, pipeline.spec, options.top_k)
     for ending in VIDEO_ENDINGS:  # a video of an earlier run would not belong to this report
@@ -227,12 +242,12 @@ def _evaluate(pipeline: Pipeline, frames: LabelledFrames, options: EvaluationOpt
     _write(report, replayed, pictures, options.output, tally)
     if options.video and options.bag is not None and not replayed.interrupted:
         try:
-            video = write_video(frames, replayed.records, pipeline.spec, options.top_k, options.output)
+            video = write_video(frames, replayed.records, pipeline.spec, options.top_k, options.output, options.workers)
         except KeyboardInterrupt:
-            return Evaluation(report, interrupted=True)
+            return Evaluation(report, interrupted=True, records=replayed.records)
         if video is not None:
             _write(report, replayed, pictures, options.output, tally, video.name)
-    return Evaluation(report, replayed.interrupted)
+    return Evaluation(report, replayed.interrupted, replayed.records)
 
 
 def _masked(pipeline: Pipeline, frames: LabelledFrames, options: EvaluationOptions) -> MaskTally | None:
@@ -305,7 +320,7 @@ def _missing(
         found.append(f"{frames.path}: not one of {counts.total} frames could be used")
     elif options.labels and not counts.scored:
         found.append(f"{options.labels}: no frame lies in a labelled interval; see --labels-start")
-    elif options.target is not None and not replayed.interrupted:
+    elif (options.target is not None or options.needs_all_labels) and not replayed.interrupted:
         found += frames.unused_labels(replayed.records)
     return found
 

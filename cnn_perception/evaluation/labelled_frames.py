@@ -161,9 +161,9 @@ def _known_answers(bag: Bag, labels: str, start: Literal["bag", "image"], spec: 
     path = Path(labels)
     truth: Labels | Measurements
     if task_of(spec.task).has_classes:
-        truth = read_labels(path).scored_as(spec, labels)
+        truth = read_labels(path, bag.path).scored_as(spec, labels)
     else:
-        truth = read_measurements(path, spec.class_names)
+        truth = read_measurements(path, spec.class_names, bag.path)
     return _KnownAnswers(truth, is_stamped=False, origin_ns=bag.start_ns if start == "bag" else None)
 
 

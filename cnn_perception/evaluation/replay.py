@@ -92,12 +92,12 @@ def measure_latency(pipeline: Pipeline, frames: LabelledFrames) -> dict[str, Lat
     return {stage: latency(durations_ms) for stage, durations_ms in columns.items()}
 
 
-def replay(pipeline: Pipeline, frames: LabelledFrames) -> ReplayedFrames:
-    """Returns every frame, recognised once; Ctrl-C ends it early and is noted."""
+def replay(pipeline: Pipeline, frames: LabelledFrames, workers: int = WORKERS) -> ReplayedFrames:
+    """Returns every frame, recognised once, so many at a time; Ctrl-C ends it early and is noted."""
     replayed = ReplayedFrames()
     started = time.perf_counter()
     few_bits = FewBits(_FRAMES_OF_FEW_BITS)
-    answers = in_order(lambda frame: _recognise(pipeline, frame), frames)
+    answers = in_order(lambda frame: _recognise(pipeline, frame), frames, workers)
     try:
         for frame, seen in tqdm(answers, total=frames.count, desc="evaluating", unit="frame", disable=None):
             replayed.records.append(frame.record)
@@ -123,14 +123,16 @@ def replay_masks(tally: MaskTally, frames: LabelledFrames) -> None:
         tally.add(name, folder / (name if frame.record.name else f"{name}.image"), frame.content)
 
 
-def in_order(function: Callable[[ItemT], AnswerT], items: Iterable[ItemT]) -> Generator[AnswerT, None, None]:
-    """Yields function(item) of every item, in their order, computed by `WORKERS` threads some items ahead."""
-    with ThreadPoolExecutor(WORKERS) as pool:
+def in_order(
+    function: Callable[[ItemT], AnswerT], items: Iterable[ItemT], workers: int = WORKERS
+) -> Generator[AnswerT, None, None]:
+    """Yields function(item) of every item, in their order, computed by so many threads some items ahead."""
+    with ThreadPoolExecutor(workers) as pool:
         pending: deque[Future[AnswerT]] = deque()
         try:
             for item in items:
                 pending.append(pool.submit(function, item))
-                if len(pending) > 2 * WORKERS:
+                if len(pending) > 2 * workers:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()

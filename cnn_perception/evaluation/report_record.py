@@ -156,17 +156,25 @@ class Report:
     trade_off: TradeOff | None = None
     version: int = REPORT_VERSION
 
-    def to_json(self) -> str:
-        """Returns the text of `report.json`: one object, a line for each field.
+    def fields(self) -> dict[str, object]:
+        """Returns what `report.json` holds, by name.
 
         Of the unknown rule's centres, which are long, only their number is in it.
         """
         fields = dataclasses.asdict(self)
         if rule := fields["model"]["spec"]["unknown"]:
             rule["centres"] = len(rule["centres"])
-        flat = {"version": fields.pop("version"), "task": self.model.spec.task, **fields.pop("scores"), **fields}
-        lines = (f"{json.dumps(key)}: {json.dumps(flat[key], ensure_ascii=False, allow_nan=False)}" for key in flat)
-        return "{\n" + ",\n".join(lines) + "\n}\n"
+        return {"version": fields.pop("version"), "task": self.model.spec.task, **fields.pop("scores"), **fields}
+
+    def to_json(self) -> str:
+        """Returns the text of `report.json`."""
+        return json_lines(self.fields())
+
+
+def json_lines(fields: Mapping[str, object]) -> str:
+    """Returns one JSON object, a line for each field."""
+    lines = (f"{json.dumps(key)}: {json.dumps(fields[key], ensure_ascii=False, allow_nan=False)}" for key in fields)
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def write_text(path: Path, text: str) -> None:

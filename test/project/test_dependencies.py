@@ -27,6 +27,7 @@ RUNTIME: list[dict[str, set[str]]] = [
         "label_table": set(),
         "files": set(),
         "commands": set(),
+        "jobs": {"ray"},
     },
     {"image": {"numpy", "cv2", "cv_bridge", "PIL", "simplejpeg"}},
     {"model": {"numpy", "onnxruntime"}},
