@@ -30,9 +30,7 @@ class Appearance:
 def appearance(image: RgbImage) -> Appearance:
     """Returns how an (H, W, 3) uint8 image looks."""
     height, width = image.shape[:2]
-    small = image
-    if width > _WIDTH:
-        small = cv2.resize(image, (_WIDTH, max(1, round(height * _WIDTH / width))), interpolation=cv2.INTER_AREA)
-    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+    small = (min(width, _WIDTH), max(1, round(height * min(width, _WIDTH) / width)))
+    grey = cv2.cvtColor(cv2.resize(image, small, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
     edges = cv2.Laplacian(grey, cv2.CV_32F)
     return Appearance(float(grey.mean()) / 255.0, float(edges.var()))

@@ -106,7 +106,7 @@ class Processes(Generic[ItemT, ResultT]):
                     done = self._next_done()
                 except KeyboardInterrupt:
                     break
-                outcome = self._judged(*done)
+                outcome = self._judged(*done) if done else None
                 if outcome is not None:
                     yield outcome
             else:

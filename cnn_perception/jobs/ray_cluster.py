@@ -5,6 +5,7 @@ Ray is an optional extra, see requirements/fleet.txt.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
@@ -60,7 +61,7 @@ class RayCluster(Generic[ItemT, ResultT]):
         folders = ":".join(folder for folder in sys.path if folder)
         environment = {"env_vars": {"PYTHONPATH": folders}} if address == LOCAL else None
         try:
-            ray.init(**where, log_to_driver=False, logging_level="ERROR", runtime_env=environment)
+            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
         except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
             raise ConfigError(f"--ray {address}: cannot be reached ({one_line(error)}); see `ray status`") from None
 
