@@ -6,6 +6,7 @@ Ray is an optional extra, see requirements/fleet.txt.
 from __future__ import annotations
 
 import logging
+import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
@@ -19,6 +20,7 @@ ResultT = TypeVar("ResultT")
 
 LOCAL = "local"
 """In place of an address: a cluster of this machine alone, for as long as the work takes."""
+_LISTENER_S = 10.0
 
 
 class RayCluster(Generic[ItemT, ResultT]):
@@ -52,6 +54,7 @@ class RayCluster(Generic[ItemT, ResultT]):
             import ray
         except ImportError:
             raise ConfigError("--ray needs Ray; install it with pip install -r requirements/fleet.txt") from None
+        _require_listener(address)
         self.interrupted = False
         self._ray: Any = ray
         self._work = work
@@ -92,6 +95,21 @@ class RayCluster(Generic[ItemT, ResultT]):
             return Outcome(index, None, one_line(error.cause or error), ATTEMPTS)
         except self._ray.exceptions.RayError as error:  # its process, or its machine, is gone
             return Outcome(index, None, f"{type(error).__name__}: {one_line(error)}", ATTEMPTS)
+
+
+def _require_listener(address: str) -> None:
+    """Makes sure that somebody listens at a host and port: Ray itself would try for minutes.
+
+    Raises:
+        ConfigError: If nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # `local`, `auto`, and what Ray itself judges
+    try:
+        socket.create_connection((host, int(port)), _LISTENER_S).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"--ray {address}: cannot be reached ({one_line(error)}); see `ray status`") from None
 
 
 class _RefusedError(Exception):

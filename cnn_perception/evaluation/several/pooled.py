@@ -169,7 +169,7 @@ def pool(
     outcomes: Sequence[Outcome[BagResult]],
     options: EvaluationOptions,
     each: Target | None,
-    remarks: Sequence[str],
+    unused: Sequence[str],
     seconds: float,
 ) -> PooledReport:
     """Returns the report of several bags.
@@ -179,7 +179,7 @@ def pool(
         outcomes: What became of each, in the same order.
         options: Of all; its target is what all together have to reach.
         each: What each bag has to reach; None for nothing.
-        remarks: What else makes it incomplete, a line each.
+        unused: Which labels are of none of the bags, a line or none; where something is required they are missing.
         seconds: How long all took.
 
     Raises:
@@ -193,7 +193,7 @@ def pool(
         )
     bags = [EvaluatedBag(name, result.report.topic, result.records) for name, result in results]
     is_interrupted = any(result.interrupted for _, result in results)
-    report = _pooled(rows, bags, results[0][1].report, options, remarks, seconds)
+    report = _pooled(rows, bags, results[0][1].report, options, unused, seconds)
     filled = [bag for bag in bags if scored(bag.records)]
     blocks = blocks_of([bag.records for bag in bags])
     spec = report.model.spec
@@ -212,7 +212,7 @@ def _pooled(
     bags: Sequence[EvaluatedBag],
     first: Report,
     options: EvaluationOptions,
-    remarks: Sequence[str],
+    unused: Sequence[str],
     seconds: float,
 ) -> Report:
     """Returns the report over the frames of all bags."""
@@ -226,8 +226,8 @@ def _pooled(
     damaged = [f"{row.name}: {remark}" for row in rows for remark in row.remarks]
     return dataclasses.replace(
         first,
-        complete=not remarks and all(row.complete for row in rows),
-        remarks=(*remarks, *failed, *damaged, *twins(rows)),
+        complete=all(row.complete for row in rows) and not (unused and target),
+        remarks=(*unused, *failed, *damaged, *twins(rows)),
         warnings=tuple(f"{row.name}: {warning}" for row in rows for warning in row.warnings),
         source=f"{len(rows)} bags",
         topic=", ".join(dict.fromkeys(bag.topic for bag in bags)),

@@ -22,6 +22,7 @@ from cnn_perception.files import require_other, require_outside, require_unused
 from cnn_perception.jobs.outcome import INTERRUPTED, Outcome
 from cnn_perception.jobs.processes import Processes
 from cnn_perception.jobs.ray_cluster import LOCAL, RayCluster
+from cnn_perception.model.onnx_model import SessionOptions
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.pipeline.pipeline import Pipeline
 from cnn_perception.tasks.registry import GATES
@@ -85,7 +86,7 @@ def evaluate_several(found: FoundBags, options: EvaluationOptions, several: Seve
         outcomes,
         options,
         several.target,
-        _remarks(found, labels, several, is_required=options.target is not None),
+        _unused(found, labels),
         time.perf_counter() - started_s,
     )
     _write(pooled, outcomes, options.output)
@@ -126,7 +127,7 @@ def _require_own(found: FoundBags, options: EvaluationOptions) -> None:
 
 def _require_fit(part: EvaluationOptions, options: EvaluationOptions) -> None:
     """Loads the model once before any process does, so that what is wrong with it is said once."""
-    spec: ModelSpec = Pipeline.load(options.model).spec
+    spec: ModelSpec = Pipeline.load(options.model, SessionOptions(providers=tuple(options.providers))).spec
     options.require_fit(spec)
     part.require_fit(spec)
 
@@ -172,9 +173,9 @@ def _in_words(outcome: Outcome[BagResult]) -> str:
     return f"{frames.scored} of {frames.total} frames scored{shown}{ending}"
 
 
-def _remarks(found: FoundBags, labels: BagLabels, several: SeveralOptions, *, is_required: bool) -> list[str]:
-    """Returns what makes the report of all incomplete beside what each bag lacks, a line each."""
-    if not labels.unused or not (is_required or several.target):
+def _unused(found: FoundBags, labels: BagLabels) -> list[str]:
+    """Returns which lines of a table are of none of the bags, in one line or none."""
+    if not labels.unused:
         return []
     names = ", ".join(map(repr, labels.unused[:5]))
     return [f"{labels.text}: of none of the {len(found.bags)} bags are the lines of {names}; mend them"]
