@@ -28,7 +28,8 @@ Values = npt.NDArray[np.floating[Any]]
 
 _LONGER = 3
 """The length for the least error of a variance is too short for intervals: in simulated recordings of 600 to 3000
-frames, whose mistakes last 5 to 100 frames, one three times as long holds the truth in 93 of 100, that one in 86."""
+frames, whose mistakes last 5 to 100 frames, one three times as long holds the truth in 89 to 95 of 100, that one in 77
+to 91; as if all frames were independent it would be 13 to 55."""
 _FEWEST_BLOCKS = 4
 """Of fewer, nobody can tell how much they differ."""
 
@@ -69,7 +70,8 @@ class TimeBlocks:
         worth, freedom = self._worth(hits, counted)
         normal = _normal_quantile(comparisons)
         adjusted = max(worth * (normal / _student_quantile(freedom, normal)) ** 2, 1.0)
-        return wilson(share * adjusted, adjusted, normal)
+        found = wilson(share * adjusted, adjusted, normal)
+        return Estimate(share, min(found.low, share), max(found.high, share))
 
     def mean(self, values: Values, among: Flags | None = None, comparisons: int = 1) -> Estimate:
         """Returns the mean of (n,) values with its interval, by Student's distribution; arguments as in `share`."""
