@@ -48,7 +48,8 @@ def _evaluate(given: argparse.Namespace) -> int:
         print(f"{word}: {printable(remark)}", file=sys.stderr)
     for warning in done.report.warnings:
         print(f"warning: {printable(warning)}", file=sys.stderr)
-    print(_summary(done.report, given.output))
+    at_once = f"with {WORKERS} frames at once" if isinstance(done, Evaluation) else "of all bags together"
+    print(_summary(done.report, given.output, at_once))
     return done.exit_code
 
 
@@ -174,7 +175,7 @@ def _add_several(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"{option}-each", type=float, help=f"as {option}, of each bag")
 
 
-def _summary(report: Report, folder: Path) -> str:
+def _summary(report: Report, folder: Path, at_once: str) -> str:
     frames = report.scores.frames
     bad = ", ".join(f"{count} {reason}" for reason, count in frames.bad.items()) or "0"
     lines = [f"frames     {frames.total}: {frames.scored} scored, {frames.unlabelled} unlabelled, bad: {bad}"]
@@ -187,7 +188,7 @@ def _summary(report: Report, folder: Path) -> str:
         lines.append(f"masks      {mask_scores.in_words(report.masks)}")
     if report.target is not None:
         lines.append(f"required   {report.target}: {'reached' if report.passed else 'MISSED'}")
-    lines.append(f"speed      {report.frames_per_second:.1f} frames/s with {WORKERS} frames at once")
+    lines.append(f"speed      {report.frames_per_second:.1f} frames/s {at_once}")
     if report.latency:
         lines.append(f"latency    p50 {report.latency['total'].p50_ms:.1f} ms, one frame at a time")
     lines.append(f"report     {folder / 'report.html'}")

@@ -65,7 +65,7 @@ def find_bags(given: Sequence[Path]) -> FoundBags:
         matches, others = _matches(one)
         left_out += others
         for match in matches:
-            inner = list(_bags_in(match)) if _is_folder_of_bags(match) else []
+            inner = _bags_in(match) if _is_folder_of_bags(match) else []
             searched += [match] if inner else []
             is_single = is_single and match == one and not inner
             paths += inner or [match]
@@ -121,49 +121,78 @@ def _matches(given: Path) -> tuple[list[Path], list[Path]]:
         return [given], []
     found = [Path(match) for match in sorted(glob.glob(str(given), recursive=True))]  # noqa: PTH207 any pattern
     bags = [path for path in found if is_bag(path) or _is_folder_of_bags(path)]
-    inner = {path for path in bags if any(other in path.parents for other in bags)}
     if not bags:
         what = f"matches {found[0]}, which is no bag" if found else "matches nothing"
         raise ConfigError(f"--bag {given}: {what}; name bags, folders of bags, or a pattern of them in quotes")
-    return [path for path in bags if path not in inner], [path for path in found if path not in bags]
+    outer = [path for path in bags if not any(other in path.parents for other in bags)]
+    return _without_links(outer), [path for path in found if path not in bags]
+
+
+def _without_links(paths: Sequence[Path]) -> list[Path]:
+    """Returns paths without the links to others of them, such as `latest`: their bags are there already."""
+    real = {os.path.realpath(path) for path in paths if not path.is_symlink()}
+    return [path for path in paths if not path.is_symlink() or os.path.realpath(path) not in real]
 
 
 def _is_folder_of_bags(path: Path) -> bool:
     """Returns whether bags lie in the folders of a folder, which is none by its metadata.yaml."""
     if not path.is_dir() or (path / FILE_NAME).is_file():
         return False
-    return any(True for folder in _subfolders(path) for _ in _bags_at(folder))
+    search = _Search(path)
+    return any(True for folder in search.subfolders(path) for _ in _bags_at(folder, search))
 
 
-def _bags_in(folder: Path) -> Iterator[Path]:
-    """Yields the bags of a folder of bags: its own files, and those of its folders at any depth."""
-    yield from (path for path in storage_paths(folder, ())[0])
-    for sub in _subfolders(folder):
-        yield from _bags_at(sub)
+def _bags_in(folder: Path) -> list[Path]:
+    """Returns the bags of a folder of bags: its own files, and those of its folders at any depth."""
+    search = _Search(folder)
+    inner = [bag for sub in search.subfolders(folder) for bag in _bags_at(sub, search)]
+    return [*storage_paths(folder, ())[0], *inner]
 
 
-def _bags_at(folder: Path) -> Iterator[Path]:
-    if _is_plain_bag(folder):
+class _Search:
+    """The folders below one, each entered once; one that links lead to by itself, where it lies there as well."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = Path(os.path.realpath(root))
+        self._entered: set[str] = set()
+
+    def enters(self, folder: Path) -> bool:
+        """Returns whether a folder is looked into for the first time."""
+        real = os.path.realpath(folder)
+        is_new = real not in self._entered
+        self._entered.add(real)
+        return is_new
+
+    def subfolders(self, folder: Path) -> list[Path]:
+        """Returns the folders in a folder by name, without hidden ones."""
+        try:
+            return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and self._is_own(path))
+        except OSError:
+            return []
+
+    def _is_own(self, path: Path) -> bool:
+        """Returns whether a path is a folder, and no link to one that is found anyway."""
+        if not path.is_dir():
+            return False
+        real = Path(os.path.realpath(path))
+        if not path.is_symlink() or not real.is_relative_to(self._root):
+            return True
+        return any(part.startswith(".") for part in real.relative_to(self._root).parts)
+
+
+def _bags_at(folder: Path, search: _Search) -> Iterator[Path]:
+    """Yields the folder if it is a bag, or else the bags in it."""
+    if not search.enters(folder):
+        return
+    if (folder / FILE_NAME).is_file():
+        yield folder
+        return
+    inner = [bag for sub in search.subfolders(folder) for bag in _bags_at(sub, search)]
+    files = storage_paths(folder, ())[0]
+    if files and not inner:
         yield folder
     else:
-        yield from _bags_in(folder)
-
-
-def _is_plain_bag(folder: Path) -> bool:
-    """Returns whether a folder is a bag, and not a folder of bags beside loose files."""
-    if not is_bag(folder):
-        return False
-    return (folder / FILE_NAME).is_file() or not any(True for sub in _subfolders(folder) for _ in _bags_at(sub))
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    """Returns the folders in a folder by name, without hidden ones, and links that lead back to where they lie."""
-    try:
-        found = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir())
-    except OSError:
-        return []
-    real = Path(os.path.realpath(folder))
-    return [path for path in found if not (path.is_symlink() and real.is_relative_to(os.path.realpath(path)))]
+        yield from (*files, *inner)
 
 
 def _require_once(paths: Sequence[Path]) -> None:

@@ -96,10 +96,22 @@ def test_a_pattern_without_bags_is_one_line(drives, pattern):
         find_bags([drives / pattern])
 
 
-def test_a_link_that_leads_back_is_not_followed(drives):
+def test_links_among_the_bags_of_a_folder_or_pattern_are_bags_once(drives):
     (drives / "monday" / "back").symlink_to(drives)
+    (drives / "a latest").symlink_to(drives / "alone")
+    (drives / "tuesday" / "x").symlink_to(drives / "monday")
+    (drives / "monday" / "y").symlink_to(drives / "tuesday")
 
-    assert len(found(drives)) == 3
+    assert set(found(drives)) == {"alone", "monday_run", "tuesday_run"}
+    assert set(found(drives / "al*", drives / "*day")) == {"alone", "monday_run", "tuesday_run"}
+    assert set(found(drives / "a*")) == {"alone"}
+
+
+def test_a_link_to_a_bag_elsewhere_is_followed_under_its_own_name(drives, tmp_path):
+    bag(tmp_path / "archive" / "0001")
+    (drives / "rainy").symlink_to(tmp_path / "archive" / "0001")
+
+    assert found(drives)["rainy"] == drives / "rainy"
 
 
 def test_bags_of_one_name_everywhere_get_numbers_and_none_the_name_of_a_file_beside_them(tmp_path):
