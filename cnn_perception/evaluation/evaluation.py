@@ -44,6 +44,11 @@ from cnn_perception.tasks.multiclass import KEPT_CLASSES
 from cnn_perception.tasks.registry import GATES, TASKS, task_of
 from cnn_perception.tasks.rules import FrameCounts, Gate
 
+RECORD = "report.json"
+RECORD_FIELDS = ("frames_per_second", "latency", "worst")
+"""By which an earlier evaluation is known."""
+RESULTS = (RECORD, "predictions.csv", "report.html", *(f"overlay{ending}" for ending in VIDEO_ENDINGS))
+
 
 @dataclass(frozen=True)
 class EvaluationOptions:
@@ -215,9 +220,8 @@ def _require_own(options: EvaluationOptions) -> None:
     for source in (options.bag, options.images):
         if source is not None:
             require_outside(options.output, source)
-    videos = (f"overlay{ending}" for ending in VIDEO_ENDINGS)
-    outputs = [options.output / name for name in ("report.json", "predictions.csv", "report.html", *videos)]
-    require_unused(outputs, options.output / "report.json", ("frames_per_second", "latency", "worst"))
+    outputs = [options.output / name for name in RESULTS]
+    require_unused(outputs, options.output / RECORD, RECORD_FIELDS)
     for path in outputs:
         require_other(path, [options.model, *([Path(options.labels)] if options.labels else [])])
 

@@ -10,6 +10,8 @@ ResultT = TypeVar("ResultT")
 ATTEMPTS = 2
 """What fails is tried once more: a process may have been killed for the memory that others took."""
 INTERRUPTED = "interrupted before it was done"
+PULSE_S = 30.0
+"""So often it is said of work that takes long that it goes on."""
 
 
 @dataclass(frozen=True)

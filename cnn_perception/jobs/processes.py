@@ -16,7 +16,7 @@ from typing import IO, Any, Generic, TypeVar
 
 from cnn_perception.errors import printable
 from cnn_perception.import_path import python_command
-from cnn_perception.jobs.outcome import ATTEMPTS, INTERRUPTED, Outcome
+from cnn_perception.jobs.outcome import ATTEMPTS, INTERRUPTED, PULSE_S, Outcome
 from cnn_perception.jobs.worker import Refused
 
 ItemT = TypeVar("ItemT")
@@ -38,6 +38,7 @@ class _Running:
     pipe: int
     said: IO[bytes]
     received: bytearray = field(default_factory=bytearray)
+    began_s: float = field(default_factory=time.monotonic)
 
     def read(self) -> bool:
         """Takes what has come of the result; returns whether there may be more."""
@@ -74,6 +75,7 @@ class Processes(Generic[ItemT, ResultT]):
         items: Sequence[ItemT],
         jobs: int,
         tell: Callable[[int, str], None] = lambda _index, _text: None,
+        pulse_s: float = PULSE_S,
     ) -> None:
         """Begins nothing yet.
 
@@ -83,12 +85,14 @@ class Processes(Generic[ItemT, ResultT]):
             items: What can be pickled.
             jobs: How many are under way at once, at least 1.
             tell: Called with an item's index and a word of what becomes of it.
+            pulse_s: So often, in seconds, it is told of all items under way where none is done.
         """
         self.interrupted = False
         self._work = work
         self._items = items
         self._jobs = jobs
         self._tell = tell
+        self._pulse_s = pulse_s
         self._waiting = deque(range(len(items)))
         self._failed: deque[int] = deque()
         self._running: dict[int, _Running] = {}
@@ -103,9 +107,11 @@ class Processes(Generic[ItemT, ResultT]):
             while self._waiting or self._failed or self._running:
                 try:
                     self._fill()
-                    done = self._next_done()
+                    done = self._next_done(self._pulse_s)
                 except KeyboardInterrupt:
                     break
+                if done is None:
+                    self._tell_of_all()
                 outcome = self._judged(*done) if done else None
                 if outcome is not None:
                     yield outcome
@@ -148,13 +154,16 @@ class Processes(Generic[ItemT, ResultT]):
         except BrokenPipeError:
             pass  # it has ended already, which its result pipe tells
 
-    def _next_done(self, timeout_s: float | None = None) -> tuple[_Running, object] | None:
+    def _tell_of_all(self) -> None:
+        for index, running in self._running.items():
+            self._tell(index, f"at work for {time.monotonic() - running.began_s:.0f} s")
+
+    def _next_done(self, timeout_s: float) -> tuple[_Running, object] | None:
         """Waits for the next process to end; returns it with its result, or None after so many seconds."""
-        ends_s = None if timeout_s is None else time.monotonic() + timeout_s
+        ends_s = time.monotonic() + timeout_s
         while True:
-            left_s = None if ends_s is None else max(0.0, ends_s - time.monotonic())
-            ready = self._selector.select(left_s)
-            if not ready and left_s is not None:
+            ready = self._selector.select(max(0.0, ends_s - time.monotonic()))
+            if not ready:
                 return None
             for key, _ in ready:
                 running: _Running = key.data

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from cnn_perception.errors import ConfigError, one_line
-from cnn_perception.jobs.outcome import ATTEMPTS, INTERRUPTED, Outcome
+from cnn_perception.jobs.outcome import ATTEMPTS, INTERRUPTED, PULSE_S, Outcome
 from cnn_perception.jobs.worker import Refused, attempt
 
 ItemT = TypeVar("ItemT")
@@ -77,7 +77,10 @@ class RayCluster(Generic[ItemT, ResultT]):
         waiting = {task.remote(self._work, item): index for index, item in enumerate(self._items)}
         try:
             while waiting:
-                ready, _ = self._ray.wait(list(waiting), num_returns=1)
+                ready, _ = self._ray.wait(list(waiting), num_returns=1, timeout=PULSE_S)
+                if not ready:
+                    self._tell(min(waiting.values()), f"and {len(waiting) - 1} others wait or are at work")
+                    continue
                 yield self._outcome(waiting.pop(ready[0]), ready[0])
         except KeyboardInterrupt:
             self.interrupted = True

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from job_works import count_others, obey, square
+from job_works import count_others, obey, square, wait_for_file
 from paths import ROOT
 
 from cnn_perception.jobs.processes import Processes
@@ -55,6 +55,16 @@ def test_so_many_are_under_way_at_once(tmp_path, jobs):
     there = [one.result for one in Processes(count_others, [str(tmp_path)] * 4, jobs).outcomes()]
 
     assert max(there) == jobs
+
+
+def test_of_work_that_takes_long_it_is_said_that_it_goes_on(tmp_path):
+    def tell(_index: int, text: str) -> None:
+        if text.startswith("at work for"):
+            (tmp_path / "told").touch()
+
+    (one,) = Processes(wait_for_file, [str(tmp_path / "told")], 1, tell, pulse_s=0.01).outcomes()
+
+    assert one.result == "it came"
 
 
 INTERRUPTED = """

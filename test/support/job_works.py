@@ -39,6 +39,13 @@ def wait_for_interruption(folder: str) -> str:
     return "not interrupted"
 
 
+def wait_for_file(path: str) -> str:
+    ends_s = time.monotonic() + 60
+    while not Path(path).exists() and time.monotonic() < ends_s:
+        time.sleep(0.01)
+    return "it came" if Path(path).exists() else "it did not come"
+
+
 def count_others(folder: str) -> int:
     """Returns how many are at work when this begins, itself included, and stays until another has begun or ended."""
     mine = Path(folder) / str(os.getpid())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import sys
 import time
@@ -11,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnn_perception.errors import ConfigError, printable
-from cnn_perception.evaluation.evaluation import EvaluationOptions
+from cnn_perception.evaluation.evaluation import RECORD, RECORD_FIELDS, RESULTS, EvaluationOptions
 from cnn_perception.evaluation.report_record import Target, write_text
 from cnn_perception.evaluation.several.bag_labels import BagLabels, labels_of_bags
 from cnn_perception.evaluation.several.one_bag import BagResult, evaluate_one
 from cnn_perception.evaluation.several.page import render_bags
 from cnn_perception.evaluation.several.pooled import PooledReport, pool
 from cnn_perception.evaluation.several.sources import BagSource, FoundBags
-from cnn_perception.files import require_other, require_outside, require_unused
+from cnn_perception.files import has_fields, require_other, require_outside, require_unused
 from cnn_perception.jobs.outcome import INTERRUPTED, Outcome
 from cnn_perception.jobs.processes import Processes
 from cnn_perception.jobs.ray_cluster import LOCAL, RayCluster
@@ -26,6 +27,9 @@ from cnn_perception.model.onnx_model import SessionOptions
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.pipeline.pipeline import Pipeline
 from cnn_perception.tasks.registry import GATES
+
+RECORD_OF_BAGS = ("bags", "slices", "frames_per_second")
+"""By which an earlier evaluation of several bags is known."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,11 @@ def evaluate_several(found: FoundBags, options: EvaluationOptions, several: Seve
     _require_own(found, options)
     workers = _share(len(found.bags), several, options)
     parts = [_part(source, labels, options, several, workers) for source in found.bags]
+    if several.ray not in ("", LOCAL):  # its machines work in folders of their own
+        parts = [_absolute(part) for part in parts]
     _require_fit(parts[0], options)
     _make(options.output)
+    _remove_earlier(options.output, [part.output for part in parts])
     started_s = time.perf_counter()
     outcomes = _outcomes(found.bags, parts, several)
     pooled = pool(
@@ -110,6 +117,19 @@ def _part(
     )
 
 
+def _absolute(part: EvaluationOptions) -> EvaluationOptions:
+    """Returns the options of a bag with paths that are the same from any working directory."""
+    is_file = part.labels.endswith(".csv")
+    return dataclasses.replace(
+        part,
+        model=part.model.absolute(),
+        bag=part.bag and part.bag.absolute(),
+        output=part.output.absolute(),
+        labels=str(Path(part.labels).absolute()) if is_file else part.labels,
+        masks=part.masks and part.masks.absolute(),
+    )
+
+
 def _share(bags: int, several: SeveralOptions, options: EvaluationOptions) -> int:
     """Returns how many cores one bag has: a task of Ray's has one."""
     return 1 if several.ray else max(1, options.workers // min(several.jobs, bags))
@@ -120,7 +140,7 @@ def _require_own(found: FoundBags, options: EvaluationOptions) -> None:
     for folder in (*found.searched, *(source.path for source in found.bags)):
         require_outside(options.output, folder)
     outputs = [options.output / name for name in ("report.json", "report.html", "bags.csv")]
-    require_unused(outputs, options.output / "report.json", ("bags", "slices", "frames_per_second"))
+    require_unused(outputs, options.output / RECORD, RECORD_OF_BAGS)
     for path in outputs:
         require_other(path, [options.model, *([Path(options.labels)] if options.labels else [])])
 
@@ -137,6 +157,35 @@ def _make(output: Path) -> None:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--output {output}: cannot be made ({error.strerror})") from None
+
+
+def _remove_earlier(output: Path, folders: Sequence[Path]) -> None:
+    """Removes the reports of bags that an earlier run left.
+
+    That of a bag which fails now, or is not evaluated any more, would be taken for one of this run.
+
+    Raises:
+        ConfigError: If one cannot be removed.
+    """
+    for folder in dict.fromkeys((*folders, *(output / name for name in _earlier_names(output)))):
+        if folder.is_symlink() or not has_fields(folder / RECORD, RECORD_FIELDS):
+            continue
+        try:
+            for name in reversed(RESULTS):  # the record, by which the others are known, comes last
+                (folder / name).unlink(missing_ok=True)
+            if not any(folder.iterdir()):
+                folder.rmdir()
+        except OSError as error:
+            raise ConfigError(f"{folder}: cannot be emptied ({error.strerror}); choose another --output") from None
+
+
+def _earlier_names(output: Path) -> list[str]:
+    """Returns the names of the bags of an earlier report; none where there is none, or they are no folders' names."""
+    if not has_fields(output / RECORD, RECORD_OF_BAGS):
+        return []
+    rows = json.loads((output / RECORD).read_bytes())["bags"]
+    names = [row.get("name") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return [name for name in names if isinstance(name, str) and name == Path(name).name and name not in ("", "..")]
 
 
 def _outcomes(

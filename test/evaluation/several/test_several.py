@@ -216,6 +216,21 @@ def test_results_among_the_bags_are_refused(drives, model, capsys, where):
     assert f"lies in {drives}, which is read" in capsys.readouterr().err
 
 
+def test_no_report_of_an_earlier_run_is_left_that_could_be_taken_for_this_ones(drives, model, tmp_path):
+    gone, broken = (colour_bag(tmp_path / name, [RED] * 4) for name in ("gone", "broken"))
+    output = tmp_path / "out"
+    assert evaluated(drives, model, output, "--labels", "", bags=(gone, broken))[0] == EXIT_OK
+    (output / "gone" / "mine.txt").write_text("not of this program")
+    next(broken.glob("*.mcap")).write_bytes(b"nothing")
+
+    code, _ = evaluated(drives, model, output, "--labels", "", bags=(drives / "alone", broken))
+
+    assert code == EXIT_BAD_INPUT
+    left = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
+    alone = {f"alone/{name}" for name in ("report.json", "report.html", "predictions.csv")}
+    assert left == alone | {"report.json", "report.html", "bags.csv", "gone/mine.txt"}
+
+
 def workers_of(program: subprocess.Popen[str]) -> list[int]:
     """The processes that a program has started."""
     try:
