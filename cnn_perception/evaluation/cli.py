@@ -64,16 +64,16 @@ def _done(given: argparse.Namespace) -> Evaluation | PooledReport:
     each = {option: limit for option, limit in named if limit is not None}
     several = SeveralOptions(fields.pop("jobs"), fields.pop("ray"), each)
     bags = fields.pop("bag")
-    if bags is None:
+    found = find_bags(bags) if bags else None
+    if (each or several.ray) and (found is None or found.is_single):
+        raise ConfigError("--ray and what is required of each bag are for several bags; name more than one by --bag")
+    if found is None:
         return evaluate(EvaluationOptions(**fields))
-    found = find_bags(bags)
     for path in found.left_out:
         print(printable(f"warning: {path}: is no bag; it was left out"), file=sys.stderr)
     first = found.bags[0]
     if not found.is_single:
         return evaluate_several(found, EvaluationOptions(**fields, bag=first.path), several)
-    if each or several.ray:
-        raise ConfigError("--ray and what is required of each bag are for several bags; name more than one")
     fields["labels"] = BagLabels(fields["labels"]).of(first)
     return evaluate(EvaluationOptions(**fields, bag=first.path))
 

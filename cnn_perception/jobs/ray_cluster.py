@@ -21,6 +21,7 @@ ResultT = TypeVar("ResultT")
 LOCAL = "local"
 """In place of an address: a cluster of this machine alone, for as long as the work takes."""
 _LISTENER_S = 10.0
+_WAY_OUT = "see `ray status`; a cluster that wants a token takes it from RAY_AUTH_TOKEN"
 
 
 class RayCluster(Generic[ItemT, ResultT]):
@@ -66,7 +67,7 @@ class RayCluster(Generic[ItemT, ResultT]):
         try:
             ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
         except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
-            raise ConfigError(f"--ray {address}: cannot be reached ({one_line(error)}); see `ray status`") from None
+            raise ConfigError(f"--ray {address}: cannot be reached ({one_line(error)}); {_WAY_OUT}") from None
 
     def outcomes(self) -> Iterator[Outcome[ResultT]]:
         """Yields what became of each item, in the order in which they are done, also after Ctrl-C.
@@ -112,7 +113,7 @@ def _require_listener(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), _LISTENER_S).close()
     except (OSError, OverflowError) as error:
-        raise ConfigError(f"--ray {address}: cannot be reached ({one_line(error)}); see `ray status`") from None
+        raise ConfigError(f"--ray {address}: cannot be reached ({one_line(error)}); {_WAY_OUT}") from None
 
 
 class _RefusedError(Exception):
