@@ -24,7 +24,8 @@ setup(
     maintainer_email="cnn_perception@example.org",
     python_requires=">=3.10",
     install_requires=["setuptools"],
-    extras_require={"heic": ["pillow-heif>=0.18"], "page": ["uvicorn>=0.30"]},  # as in requirements/
+    # As in requirements/.
+    extras_require={"heic": ["pillow-heif>=0.18"], "page": ["uvicorn>=0.30"], "fleet": ["ray>=2.40"]},
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     package_data={"": ["templates/*"]},
     data_files=[

@@ -35,7 +35,17 @@ from cnn_perception.evaluation.baseline.comparing import Compared, compare_into,
 from cnn_perception.evaluation.frame_record import FrameRecord, predictions_csv
 from cnn_perception.evaluation.labelled_frames import LabelledFrames, frames_of_bag, frames_of_folder, overridden
 from cnn_perception.evaluation.page import Picture, render_html
-from cnn_perception.evaluation.replay import ReplayedFrames, in_order, measure_latency, replay, replay_masks
+from cnn_perception.evaluation.recording.curves import calibration, trade_off
+from cnn_perception.evaluation.recording.facts import recording_facts
+from cnn_perception.evaluation.recording.sampling import blocks_of, sampling_record
+from cnn_perception.evaluation.replay import (
+    WORKERS,
+    ReplayedFrames,
+    in_order,
+    measure_latency,
+    replay,
+    replay_masks,
+)
 from cnn_perception.evaluation.report_record import ModelRecord, Report, Target, worst_frame, write_text
 from cnn_perception.evaluation.scores import never_right, score
 from cnn_perception.evaluation.video import VIDEO_ENDINGS, draw_record, write_video
@@ -53,6 +63,11 @@ from cnn_perception.results_bag.frame_messages import ImagesAs, ResultsOptions
 from cnn_perception.tasks.multiclass import KEPT_CLASSES
 from cnn_perception.tasks.registry import GATES, TASKS, task_of
 from cnn_perception.tasks.rules import FrameCounts, Gate
+
+RECORD = "report.json"
+RECORD_FIELDS = ("frames_per_second", "latency", "worst")
+"""By which an earlier evaluation is known."""
+RESULTS = (RECORD, "predictions.csv", "report.html", *(f"overlay{ending}" for ending in VIDEO_ENDINGS))
 
 
 @dataclass(frozen=True)
@@ -83,6 +98,9 @@ class EvaluationOptions:
         on_doubt: Whether a model passes of which a larger loss is neither proven nor ruled out.
         results_bag: Whether the results are left as a bag, too, with each image copied or only said where it is; None
             for no such bag.
+        workers: Frames in work at the same time, each on a core.
+        is_one_of_several: Whether other bags are evaluated at the same time, so that latencies would mean nothing.
+        needs_all_labels: Whether each label must meet a frame, as where something is required of this bag anyway.
 
     Raises:
         ConfigError: If they contradict each other, or a value is out of range; names the option.
@@ -110,6 +128,9 @@ class EvaluationOptions:
     max_loss: float = 0.0
     on_doubt: Doubt = "pass"
     results_bag: ImagesAs | None = None
+    workers: int = WORKERS
+    is_one_of_several: bool = False
+    needs_all_labels: bool = False
 
     def __post_init__(self) -> None:
         if (self.bag is None) == (self.images is None):
@@ -186,10 +207,12 @@ class Evaluation:
         report: What `report.json` holds.
         interrupted: Whether Ctrl-C ended it; the report is of what was done by then.
         compared: What was found beside the baseline; None without one, and where it was interrupted.
+        records: All frames.
     """
 
     report: Report
     interrupted: bool
+    records: Sequence[FrameRecord] = ()
     compared: Compared | None = None
 
     @property
@@ -216,7 +239,7 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
         DataError: If the frames or labels cannot be used, or a file cannot be written.
     """
     with ExitStack() as stack:
-        pipeline = Pipeline.load(options.model, SessionOptions(providers=tuple(options.providers)))
+        pipeline = Pipeline.load(options.model, _session(options))
         options.require_fit(pipeline.spec)
         _require_own(options)
         baseline = open_for(pipeline.model, options.baseline, options.providers)
@@ -228,17 +251,21 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
         return _evaluate(pipeline, frames, options, baseline)
 
 
+def _session(options: EvaluationOptions) -> SessionOptions:
+    """Returns how the model is run that measures latencies: on all cores, or on the share of one of several bags."""
+    threads = options.workers if options.is_one_of_several else 0
+    return SessionOptions(providers=tuple(options.providers), intra_op_threads=threads)
+
+
 def _require_own(options: EvaluationOptions) -> None:
     """Refuses an output folder in which this evaluation would overwrite another program's files, or what it reads."""
     for source in (options.bag, options.images):
         if source is not None:
             require_outside(options.output, source)
-    videos = (f"overlay{ending}" for ending in VIDEO_ENDINGS)
     compared = COMPARISON_FILES if options.baseline else ()
     bags = (results_bag.FOLDER,) if options.results_bag else ()
-    names = ("report.json", "predictions.csv", "report.html", *videos, *compared, *bags)
-    outputs = [options.output / name for name in names]
-    require_unused(outputs, options.output / "report.json", ("frames_per_second", "latency", "worst"))
+    outputs = [options.output / name for name in (*RESULTS, *compared, *bags)]
+    require_unused(outputs, options.output / RECORD, RECORD_FIELDS)
     for path in outputs:
         read = [options.model, *([Path(options.labels)] if options.labels else [])]
         require_other(path, [*read, *(sources_of(options.baseline) if options.baseline else ())])
@@ -259,8 +286,9 @@ def _evaluate(
 ) -> Evaluation:
     tally = _masked(pipeline, frames, options)
     witness = baseline.witness() if baseline else Witness(None)
-    replayed = replay(_one_core_a_frame(pipeline, options), frames, see=witness.see)
-    latency = {} if replayed.interrupted else measure_latency(pipeline, frames)
+    replayed = replay(_one_core_a_frame(pipeline, options), frames, options.workers, witness.see)
+    is_alone = not (replayed.interrupted or options.is_one_of_several)
+    latency = measure_latency(pipeline, frames) if is_alone else {}
     report = _make_report(pipeline.model, frames, latency, replayed, options, tally)
     pictures = _pictures(replayed, pipeline.spec, options.top_k)
     for ending in VIDEO_ENDINGS:  # a video of an earlier run would not belong to this report
@@ -275,16 +303,15 @@ def _evaluate(
             return Evaluation(report, interrupted=True)
     if options.video and options.bag is not None and not replayed.interrupted:
         try:
-            video = write_video(frames, replayed.records, pipeline.spec, options.top_k, options.output)
+            video = write_video(frames, replayed.records, pipeline.spec, options.top_k, options.output, options.workers)
         except KeyboardInterrupt:
-            return Evaluation(report, interrupted=True)
+            return Evaluation(report, interrupted=True, records=replayed.records)
         if video is not None:
             _write(report, replayed, pictures, options.output, tally, video.name)
     if baseline is None or replayed.interrupted:
-        return Evaluation(report, replayed.interrupted)
-    return Evaluation(
-        report, interrupted=False, compared=_compare(baseline, witness, frames, replayed.records, options)
-    )
+        return Evaluation(report, replayed.interrupted, replayed.records)
+    compared = _compare(baseline, witness, frames, replayed.records, options)
+    return Evaluation(report, interrupted=False, records=replayed.records, compared=compared)
 
 
 def _compare(
@@ -329,7 +356,10 @@ def _make_report(
     options: EvaluationOptions,
     tally: MaskTally | None,
 ) -> Report:
-    scores = score(replayed.records, model.spec, options.threshold)
+    records = replayed.records
+    recordings = [records] if frames.topic else []
+    blocks = blocks_of(recordings)
+    scores = score(records, model.spec, options.threshold, blocks)
     masks = tally.scores if tally else None
     missing = _missing(frames, replayed, scores.frames, options)
     if masks and not masks.images:
@@ -354,6 +384,10 @@ def _make_report(
         scores=scores,
         worst=tuple(worst_frame(frame.record, model.spec) for frame in replayed.by_badness()),
         masks=masks,
+        recording=recording_facts(records, frames.topics) if frames.topic else None,
+        sampling=sampling_record(recordings, model.spec, blocks),
+        calibration=calibration(records, model.spec),
+        trade_off=trade_off(records, model.spec, options.threshold),
     )
 
 
@@ -368,7 +402,7 @@ def _missing(
         found.append(f"{frames.path}: not one of {counts.total} frames could be used")
     elif options.labels and not counts.scored:
         found.append(f"{options.labels}: no frame lies in a labelled interval; see --labels-start")
-    elif options.target is not None and not replayed.interrupted:
+    elif (options.target is not None or options.needs_all_labels) and not replayed.interrupted:
         found += frames.unused_labels(replayed.records)
     return found
 

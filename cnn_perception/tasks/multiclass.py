@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnn_perception import metrics
-from cnn_perception.intervals import Estimate, wilson
+from cnn_perception.intervals import Estimate, Independent, Sampling
 from cnn_perception.label_text import NONE_OF_THESE, UNLABELLED, Truth, text_of
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import UNKNOWN, ModelSpec
@@ -51,7 +51,8 @@ class MulticlassScores:
             more column for it, and frames of none of the classes one more row.
         classes: Scores of each class, in the model's order.
         headline: Top-1 with the unknown rule and without, and how many frames are answered, with their intervals.
-        intervals: 95 % interval of other figures, by their names: Wilson's of shares of the frames, else by bootstrap.
+        intervals: 95 % interval of other figures, by their names: Wilson's of shares of the frames, else by bootstrap;
+            of a recording by blocks of time, see `time_blocks`.
     """
 
     frames: FrameCounts
@@ -219,7 +220,12 @@ class Multiclass(ClassTask):
         return 1.0 - self.margin(prediction)
 
     def score(
-        self, frames: FrameCounts, scored: Sequence[tuple[Truth, Prediction]], spec: ModelSpec, threshold: float
+        self,
+        frames: FrameCounts,
+        scored: Sequence[tuple[Truth, Prediction]],
+        spec: ModelSpec,
+        threshold: float,
+        sampling: Sampling | None = None,
     ) -> MulticlassScores:
         """Returns how often answers are right, and which class was taken for which."""
         names = spec.class_names
@@ -233,6 +239,7 @@ class Multiclass(ClassTask):
         is_unknown = np.array([one.unknown for _, one in scored], np.bool_)
         answered = [(known, one) for known, one in scored if not one.unknown]
         sure = [(known, one) for known, one in answered if one.score >= threshold]
+        is_sure = np.array([not one.unknown and one.score >= threshold for _, one in scored], np.bool_)
         classes = class_reports(names, metrics.per_class(confusion))
         rows = len(names) + (not of_class.all())
         return MulticlassScores(
@@ -247,9 +254,9 @@ class Multiclass(ClassTask):
             top1_above_threshold=self._accuracy(sure),
             confusion=tuple(tuple(row[: len(position)]) for row in confusion[:rows].tolist()),
             classes=classes,
-            headline=metrics.headline(ranks == 0, is_unknown, ~of_class),
+            headline=metrics.headline(ranks == 0, is_unknown, ~of_class, sampling),
             intervals=_intervals(
-                truth, found, len(names), ranks[of_class], [self.is_right(one, known) for known, one in sure]
+                truth, found, len(names), _Ranked(ranks, of_class, is_sure), sampling or Independent(len(scored))
             ),
         )
 
@@ -275,8 +282,23 @@ def _figure(name: str, share: Estimate) -> Figure:
     return Figure(name, share.value, interval=(share.low, share.high))
 
 
+@dataclass(frozen=True, eq=False)
+class _Ranked:
+    """Of n scored frames (n,): how many classes are ranked before the known one, and which frames are meant.
+
+    Attributes:
+        ranks: The classes before it.
+        of_class: Whether it is a class at all.
+        is_sure: Whether the answer reaches the threshold, and is not unknown.
+    """
+
+    ranks: metrics.Counts
+    of_class: Flags
+    is_sure: Flags
+
+
 def _intervals(
-    truth: Sequence[int], found: Sequence[int], classes: int, ranks: metrics.Counts, sure: Sequence[bool]
+    truth: Sequence[int], found: Sequence[int], classes: int, ranked: _Ranked, sampling: Sampling
 ) -> dict[str, tuple[float, float]]:
     """Returns the 95 % intervals of the figures beside the headline.
 
@@ -284,18 +306,20 @@ def _intervals(
         truth: (n,) known classes; one more than the classes is none of them.
         found: (n,) answers; of a model with an unknown rule, one more than the classes is that.
         classes: How many there are.
-        ranks: (m,) how many classes are ranked before the known one, of the frames of a class.
-        sure: Of the frames that reach the threshold, whether they are right.
+        ranked: How the answers are right.
+        sampling: Of the frames.
     """
     if not truth:
         return {}
-    counts = {"coverage": (len(sure), len(truth))}
-    if len(ranks):
-        counts["top5"] = (int((ranks < 5).sum()), len(ranks))
-    if sure:
-        counts["top1_above_threshold"] = (sum(sure), len(sure))
-    shares = {name: wilson(*pair) for name, pair in counts.items()}
-    return {name: (one.low, one.high) for name, one in shares.items()} | metrics.mean_intervals(truth, found, classes)
+    is_best, is_sure, of_class = ranked.ranks == 0, ranked.is_sure, ranked.of_class
+    shares = {"coverage": sampling.share(is_sure)}
+    if of_class.any():
+        shares["top5"] = sampling.share((ranked.ranks < 5) & of_class, of_class)
+    if is_sure.any():
+        shares["top1_above_threshold"] = sampling.share(is_best & of_class & is_sure, is_sure)
+    return {name: (one.low, one.high) for name, one in shares.items()} | metrics.mean_intervals(
+        truth, found, classes, sampling
+    )
 
 
 def _rank(prediction: Prediction, truth: Truth) -> int:

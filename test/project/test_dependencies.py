@@ -22,11 +22,13 @@ RUNTIME: list[dict[str, set[str]]] = [
     {"faces": set(), "errors": set(), "import_path": set(), "intervals": {"numpy"}, "memory": set()},
     {
         "metrics": {"numpy"},
+        "time_blocks": {"numpy"},
         "label_text": set(),
         "label_table": set(),
         "files": set(),
         "commands": set(),
         "topic_names": set(),
+        "jobs": {"ray"},
     },
     {"image": {"numpy", "cv2", "cv_bridge", "PIL", "simplejpeg"}},
     {"model": {"numpy", "onnxruntime"}},
