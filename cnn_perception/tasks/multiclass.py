@@ -233,8 +233,7 @@ class Multiclass(ClassTask):
         truth = [len(names) if known == NONE_OF_THESE else position[text_of(known)] for known, _ in scored]
         found = [position[self.text(one)] for _, one in scored]
         of_class = np.array(truth, np.int64) < len(names)
-        has_more = spec.unknown is not None or not of_class.all()
-        confusion = metrics.confusion_matrix(truth, found, len(names) + has_more)
+        confusion = metrics.confusion_matrix(truth, found, len(names) + 1)
         ranks = np.array([_rank(one, known) for known, one in scored], np.int64)
         is_unknown = np.array([one.unknown for _, one in scored], np.bool_)
         answered = [(known, one) for known, one in scored if not one.unknown]
