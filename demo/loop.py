@@ -36,7 +36,7 @@ _SETTINGS = (
     *("--input-size", 96, "--resize-mode", "squash", "--augment", "color", "--baselines", "none"),
 )
 """As the demo's, smaller: two trainings in the time of one."""
-_FEW = 20
+_FEW = 60
 """Images a class that the first model learns from."""
 
 
@@ -77,7 +77,8 @@ def run(output: Path, budget: int) -> None:
     seen = _record(drives[0], first, output / "live" / "first_drive")
     print_heading(f"4/8  the {budget} frames of it that are most worth a label")
     chosen = output / "set"
-    step("training.collect", "--bag", seen.bag, "--model", first, "--budget", budget, "--output", chosen)
+    drive = ["--bag", seen.bag, "--topic", "/image_raw", "--val-fraction", 0]  # the drawn images validate
+    step("training.collect", *drive, "--model", first, "--budget", budget, "--output", chosen)
     print_heading("5/8  a scripted person labels them in Chromium, by the keyboard")
     labelled = _label(chosen, _truth(seen, first, output / "scored"))
     print_heading("6/8  a second model, of these too")

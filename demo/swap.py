@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import rclpy
 from rcl_interfaces.srv import SetParameters
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def swap(model: str) -> str:
     """Returns why the node does not take a model; empty if it does, once answers are that model's."""
     node = rclpy.create_node("swap")
-    client = node.create_client(SetParameters, f"{NODE}/set_parameters")
+    client: Any = node.create_client(SetParameters, f"{NODE}/set_parameters")
     if not client.wait_for_service(timeout_sec=_PATIENCE_S):
         return f"it does not answer within {_PATIENCE_S:.0f} s"
     parameter = Parameter("model", value=model).to_parameter_msg()

@@ -13,11 +13,11 @@ from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.label_table import ListedFiles, Row, read_table
 from cnn_perception.label_text import NONE_OF_THESE
 from cnn_perception.model.spec import UNKNOWN
-from training.data.choices import TaskChoice
 from training.data_set.columns import BAG, CLASS, CLASSES, DOUBT, GUESS, PATH, STAMP, STATE
 from training.data_set.table import DataSetTable, state_of
 from training.label import class_list
 from training.label.answers import Answers, Numbers, OneClass, SeveralClasses
+from training.tasks.choices import TaskChoice
 
 Order = Literal["doubt", "time", "random"]
 PERSON = "person"
