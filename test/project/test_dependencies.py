@@ -89,7 +89,7 @@ TRAINING: list[dict[str, set[str]]] = [
     {
         "check": set(),
         "label": {"numpy", "cv2", "starlette"},
-        "collect": ROS | {"numpy", "torch", "tqdm"},
+        "collect": ROS | {"numpy", "torch", "tqdm", "sklearn"},
         "look": {"numpy", "torch", "PIL", "cv2", "sklearn", "tqdm"},
         "inspect": {"numpy", "torch", "onnx", "google"},
         "evaluate": {"numpy", "torch"},

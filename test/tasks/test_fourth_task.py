@@ -127,7 +127,7 @@ def test_it_is_evaluated_with_its_own_columns_figures_and_words(tmp_path, model,
     assert [(row["truth"], row["predicted"], row["grades off"]) for row in rows] == [
         ("low", "low", "0"), ("low", "high", "2"), ("middle", "middle", "0"), ("low", "middle", "1"), ("", "middle", "")
     ]  # fmt: skip
-    assert [frame["index"] for frame in report["worst"]][:2] == [1, 3]
+    assert [frame["index"] for frame in report["worst"]] == [1]  # the others are too near in time to tell more
     assert [frame["is_right"] for frame in report["worst"]][:2] == [False, False]
     assert "quality    0.75 grades off" in capsys.readouterr().out
     page = (tmp_path / "out" / "report.html").read_text()

@@ -5,11 +5,23 @@ Oracles: distances computed by scipy, and streams whose kinds of pictures are kn
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from training.collect.choice import DIVERSE, EVERY, choose, group_numbers, k_centre, look_alikes, most_doubted
+from training.collect.choice import (
+    DIVERSE,
+    EVERY,
+    TYPICAL,
+    choose,
+    group_numbers,
+    k_centre,
+    look_alikes,
+    most_doubted,
+    typical,
+)
 from training.collect.description import edges_and_colours
 from training.collect.sources.frame import Answer
 
@@ -43,13 +55,13 @@ def points(*rows: tuple[float, ...]) -> np.ndarray:
     return np.array(rows, np.float32)
 
 
-def test_twenty_by_k_centre_show_every_kind_of_an_unequal_stream_and_twenty_at_random_do_not(stream) -> None:
+def test_twenty_that_are_chosen_show_every_kind_of_an_unequal_stream_and_twenty_at_random_do_not(stream) -> None:
     vectors, kinds = stream
     chosen = choose(vectors, [None] * len(vectors), vectors[:0], BUDGET, 0.5)
     random = [np.random.default_rng(seed).choice(len(kinds), BUDGET, replace=False) for seed in range(20)]
 
     assert len(chosen) == BUDGET
-    assert {one.reason for one in chosen} == {DIVERSE}
+    assert Counter(one.reason for one in chosen) == {TYPICAL: 10, DIVERSE: 10}
     assert {kinds[one.index] for one in chosen} == set(range(KINDS))
     assert max(len(set(kinds[rows])) for rows in random) < KINDS
 
@@ -80,6 +92,23 @@ def test_copies_of_what_is_chosen_are_not_chosen() -> None:
     assert k_centre(points((1, 0)), 4, points((1, 0))) == []
 
 
+def test_typical_pictures_are_the_middles_of_the_largest_groups_without_a_label() -> None:
+    rng = np.random.default_rng(0)
+    middles = points((0, 0), (10, 0), (0, 10), (30, 30))
+    group = np.repeat(np.arange(4), (30, 20, 10, 1))
+    vectors = (middles[group] + rng.normal(0, 0.5, (61, 2))).astype(np.float32)
+
+    def nearest_to_the_middle(which: int) -> int:
+        rows = np.flatnonzero(group == which)
+        return int(rows[cdist(vectors[rows], [vectors[rows].mean(axis=0)]).argmin()])
+
+    assert typical(vectors, 4, NONE[:, :2]) == sorted(map(nearest_to_the_middle, range(4)))
+    # The largest group has a label, so that three are left, of which the larger ones come first.
+    assert typical(vectors, 3, middles[:1]) == sorted(map(nearest_to_the_middle, (1, 2, 3)))
+    assert typical(vectors[:1].repeat(5, axis=0), 3, NONE[:, :2]) == [0]
+    assert typical(vectors, 0, NONE[:, :2]) == typical(vectors[:0], 3, NONE[:, :2]) == []
+
+
 def doubtful(doubts: np.ndarray, cause: str = "margin") -> list[Answer]:
     return [Answer("ant", float(doubt), cause, "") for doubt in doubts]
 
@@ -98,7 +127,7 @@ def test_planted_doubtful_frames_are_chosen_and_say_why(stream) -> None:
     assert {index: chosen[index] for index in planted} == {
         5: "margin", 6: "margin", 120: "margin", 200: "unknown", 299: "disagreement",
     }  # fmt: skip
-    assert list(chosen.values()).count(DIVERSE) == 5
+    assert sum(reason in (TYPICAL, DIVERSE) for reason in chosen.values()) == 5
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.24, 2), (0.25, 2), (1.0, 10)])
@@ -110,11 +139,11 @@ def test_share_of_the_budget_is_for_doubt(stream, share: float, expected: int) -
     assert sum(one.reason == "margin" for one in chosen) == expected
 
 
-def test_without_doubt_the_whole_budget_goes_to_diversity(stream) -> None:
+def test_without_doubt_the_whole_budget_goes_to_what_pictures_look_like(stream) -> None:
     vectors, _ = stream
     chosen = choose(vectors, doubtful(np.zeros(len(vectors))), vectors[:0], 10, 0.5)
 
-    assert [one.reason for one in chosen] == [DIVERSE] * 10
+    assert Counter(one.reason for one in chosen) == {TYPICAL: 5, DIVERSE: 5}
 
 
 def test_of_equal_doubts_the_most_diverse_are_taken() -> None:
