@@ -73,7 +73,7 @@ def beside(prepared: Prepared, seed: int) -> tuple[_Flags, _Flags]:
     listing = prepared.listing
     labels = np.array([sample.label for sample in listing.samples], np.int64)
     folds, _ = doubts.folds_of(listing, list(prepared.pairs.values()), seed)
-    lesson = Lesson(prepared.features, folds, lambda what: None)
+    lesson = Lesson(prepared.compact, folds, lambda what: None)
     with threadpool_limits(1):
         held = out_of_fold.classify(lesson, labels, len(listing.class_names), np.ones(len(labels), np.bool_))
     first = doubts.judged(labels, held)

@@ -34,7 +34,8 @@ class Prepared:
     Attributes:
         listing: The n images that could be read.
         measured: What was measured of each.
-        features: (n, D) as `out_of_fold.compact` returns them.
+        features: (n, D) as they were computed.
+        compact: The same as `out_of_fold.compact` returns them.
         pairs: Of images that are one picture, by how.
         source: What the features are.
         notes: What has to be said of them, a line each.
@@ -42,7 +43,8 @@ class Prepared:
 
     listing: Listing
     measured: tuple[Measured, ...]
-    features: npt.NDArray[np.floating[Any]]
+    features: npt.NDArray[np.float32]
+    compact: npt.NDArray[np.floating[Any]]
     pairs: Mapping[str, Pairs]
     source: str
     notes: tuple[str, ...]
@@ -60,14 +62,15 @@ def prepare(listing: Listing, describe: Describe) -> Prepared:
     kept = usable.keep(tuple(usable.samples[row] for row in known))
     _check(kept)
     there = tuple(measured[row] for row in known)
-    features = out_of_fold.compact(described.rows[known])
+    features = described.rows[known]
+    compact = out_of_fold.compact(features)
     notes = (*listing.notes, *_of_left_out(left_out), *described.notes)
-    return Prepared(kept, there, features, copies.find(there, features), described.source, notes)
+    return Prepared(kept, there, features, compact, copies.find(there, compact), described.source, notes)
 
 
 def judge(prepared: Prepared, seed: int) -> Doubts:
     """Finds the labels that contradict what was learned from the others."""
-    return doubts.find(prepared.listing, prepared.features, list(prepared.pairs.values()), seed)
+    return doubts.find(prepared.listing, prepared.compact, list(prepared.pairs.values()), seed)
 
 
 def examine(prepared: Prepared, seed: int) -> Result:

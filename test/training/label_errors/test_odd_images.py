@@ -102,15 +102,22 @@ def test_an_image_of_something_else_is_an_outlier(digits, tmp_path):
     assert len(findings) <= 5
 
 
-def test_distance_ratio_of_a_point_by_hand():
-    """Of 12 points at 0 to 11 and one at 40, the last is on average 33.5 from its ten nearest, 2 to 11."""
-    features = np.array([*range(12), 40.0])[:, None]
+def test_distance_ratios_by_hand():
+    """Twenty-one directions one degree apart and one far away: distances are chords, 2 sin(angle / 2)."""
+    degrees = np.array([*range(21), 110.0])
+    lengths = np.linspace(1, 9, 22)  # which do not count
+    features = lengths[:, None] * np.stack([np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))], axis=1)
 
     ratios = unusual.distance_ratios(features)
 
-    around = [np.sort(np.abs(features[:, 0] - place))[1:11].mean() for place in range(2, 12)]
-    assert ratios[12] == pytest.approx(33.5 / np.median(around))
-    assert ratios[12] == ratios.max()
+    def chord(angle):
+        return 2 * np.sin(np.deg2rad(angle) / 2)
+
+    middle = np.mean([chord(angle) for angle in (1, 1, 2, 2, 3, 3, 4, 4, 5, 5)])
+    away = np.mean([chord(90 + nearer) for nearer in range(10)])
+    assert ratios[21] / ratios[10] == pytest.approx(away / middle)
+    assert np.median(ratios) == pytest.approx(1)
+    assert max(unusual.outliers(features), key=lambda one: one.doubt).row == 21
 
 
 def test_images_that_are_all_the_same_stand_out_in_nothing():

@@ -77,7 +77,7 @@ def test_labels_that_nothing_tells_are_said_to_be_so(prepared):
 def test_probabilities_are_of_classifiers_that_have_not_seen_the_image(prepared):
     """Another label of one image changes nothing of what is said of it while the folds stay."""
     labels = np.array([sample.label for sample in prepared.listing.samples])
-    lesson = Lesson(prepared.features, folds(np.eye(4, dtype=np.int64)[labels], np.arange(200), 0), lambda what: None)
+    lesson = Lesson(prepared.compact, folds(np.eye(4, dtype=np.int64)[labels], np.arange(200), 0), lambda what: None)
     everything = np.ones(200, np.bool_)
     before = classify(lesson, labels, 4, everything, penalty=0.01)
     changed = labels.copy()
@@ -91,7 +91,7 @@ def test_probabilities_are_of_classifiers_that_have_not_seen_the_image(prepared)
 
 def test_what_is_left_out_is_not_learned_from_and_yet_judged(prepared):
     labels = np.array([sample.label for sample in prepared.listing.samples])
-    lesson = Lesson(prepared.features, folds(np.eye(4, dtype=np.int64)[labels], np.arange(200), 0), lambda what: None)
+    lesson = Lesson(prepared.compact, folds(np.eye(4, dtype=np.int64)[labels], np.arange(200), 0), lambda what: None)
     learned = labels != 2
 
     held = classify(lesson, labels, 4, learned, penalty=0.01)
@@ -217,7 +217,7 @@ def test_class_on_every_image_is_said_to_teach_nothing(prepared):
 def test_numbers_far_from_what_the_others_teach_are_found(prepared):
     """The number is a linear function of the features, but for five images."""
     rng = np.random.default_rng(0)
-    values = prepared.features[:, :5] @ rng.normal(size=5)
+    values = prepared.compact[:, :5] @ rng.normal(size=5)
     values = values / values.std() + rng.normal(size=200) * 0.05
     rows = [5, 55, 105, 155, 195]
     values[rows] += 2.0

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.neighbors import NearestNeighbors
 
+from training.calibration.embeddings import normalised
 from training.label_errors.measures import Measured
 from training.label_errors.record import Finding, Kind
 from training.tasks.probabilities import Doubles
@@ -25,7 +26,7 @@ _NOTHING_DARK = 215
 _BURNT = 0.4
 """Share of white pixels from which a picture that is far brighter than the others is overexposed."""
 _LEAST_SPREAD = 0.02
-"""Of a logarithm, below which values are taken to be equal."""
+"""Of a logarithm or a ratio, below which values are taken to be equal."""
 
 
 def modified_z(values: Doubles) -> Doubles:
@@ -36,25 +37,29 @@ def modified_z(values: Doubles) -> Doubles:
 
 
 def distance_ratios(features: npt.NDArray[np.floating[Any]]) -> Doubles:
-    """Returns how much farther each of n points (n, D) is from its neighbours than these are from theirs, (n,).
+    """Returns how far each of n images is from its neighbours, over what is usual, (n,).
 
-    Source: Breunig et al. 2000, LOF: Identifying Density-Based Local Outliers, with mean distances for their densities.
+    Args:
+        features: (n, D) as a network gives them; their lengths do not count.
+
+    Source: Sun et al. 2022, Out-of-Distribution Detection with Deep Nearest Neighbors: distances of features of length
+        1, here their mean over the neighbours.
     """
     count = min(NEIGHBOURS, len(features) - 1)
-    distances, rows = NearestNeighbors(n_neighbors=count + 1).fit(features).kneighbors()
-    mean = distances[:, :count].mean(axis=1)
-    around = np.median(mean[rows[:, :count]], axis=1)
-    return np.asarray(mean / np.maximum(around, 1e-12 + 1e-3 * mean.max()))
+    distances, _ = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(normalised(features)).kneighbors()
+    mean = distances.mean(axis=1)
+    usual = float(np.median(mean))
+    return np.asarray(mean / usual if usual > 0 else np.ones(len(mean)))
 
 
 def outliers(features: npt.NDArray[np.floating[Any]]) -> list[Finding]:
-    """Finds the images that are far from all others."""
-    if len(features) < FEWEST or not np.ptp(features):
+    """Finds the images that are far from all others, in the features (n, D) that a network gives."""
+    if len(features) < FEWEST:
         return []
     ratios = distance_ratios(features)
-    z = modified_z(np.log(np.maximum(ratios, 1e-12)))
+    z = modified_z(ratios)
     return [
-        _finding(row, "outlier", z[row], f"{ratios[row]:.1f} times as far from its neighbours as these are from theirs")
+        _finding(row, "outlier", z[row], f"{ratios[row]:.2f} times as far from the images nearest to it as is usual")
         for row in np.flatnonzero(z > FAR).tolist()
     ]
 
