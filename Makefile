@@ -50,6 +50,7 @@ bench: $(READY)  ## every ratio, on an idle machine (DATA=folder of class folder
 	$(BIN)/python -m benchmark.score_map
 	$(BIN)/python -m benchmark.convolution
 	$(BIN)/python -m benchmark.evaluation
+	$(BIN)/python -m benchmark.bags
 	$(BIN)/python -m benchmark.start
 	$(BIN)/python -m benchmark.node_rate
 	$(BIN)/python -m benchmark.node_rate --backbone resnet50 --threads $$(( $$(nproc) > 1 ? $$(nproc) - 1 : 1 ))

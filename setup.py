@@ -24,7 +24,7 @@ setup(
     maintainer_email="cnn_perception@example.org",
     python_requires=">=3.10",
     install_requires=["setuptools"],
-    extras_require={"heic": ["pillow-heif>=0.18"]},  # as requirements/heic.txt
+    extras_require={"heic": ["pillow-heif>=0.18"], "fleet": ["ray>=2.40"]},  # as requirements/heic.txt and fleet.txt
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     package_data={"": ["templates/*"]},
     data_files=[

@@ -66,7 +66,7 @@ def require_unused(paths: Iterable[Path], record: Path, fields: Collection[str])
     Raises:
         ConfigError: If one of the files is there already, and not of this program.
     """
-    if _has_fields(record, fields):
+    if has_fields(record, fields):
         return
     for path in paths:
         if os.path.lexists(path):
@@ -95,7 +95,8 @@ def require_outside(path: Path, folder: Path) -> None:
         raise ConfigError(f"{path}: lies in {folder}, which is read; choose another output")
 
 
-def _has_fields(path: Path, fields: Collection[str]) -> bool:
+def has_fields(path: Path, fields: Collection[str]) -> bool:
+    """Returns whether a file is a JSON object with at least these fields, as an earlier result of a program."""
     try:
         content = json.loads(path.read_bytes()) if path.is_file() else None
     except (OSError, ValueError, RecursionError):

@@ -1,6 +1,7 @@
 """How far a figure of so many images can be believed: 95 % intervals, of shares, of any figure, and of a difference.
 
-They hold for images that do not depend on each other. The frames of one recording do: theirs are wider in truth.
+They hold for images that do not depend on each other. The frames of one recording do: theirs are wider, see
+`time_blocks`.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -40,18 +41,45 @@ class Estimate:
         return f"{self.value:.1%} ({100 * self.low:.1f} to {self.high:.1%})"
 
 
-def wilson(hits: int, count: int) -> Estimate:
+class Sampling(Protocol):
+    """How images came to be measured, which decides how far their figures can be believed."""
+
+    def share(self, hits: Flags, among: Flags | None = None) -> Estimate:
+        """Returns the share of (n,) hits among all images, or (n,) some of them, at least one, with its interval."""
+
+    def figure(self, statistic: Callable[[Rows], float]) -> tuple[float, float] | None:
+        """Returns the interval of a figure of images, given by their rows; None where there are fewer than 2."""
+
+
+@dataclass(frozen=True)
+class Independent:
+    """So many images that do not depend on each other."""
+
+    count: int
+
+    def share(self, hits: Flags, among: Flags | None = None) -> Estimate:
+        """Returns the share with Wilson's interval."""
+        counted = hits if among is None else hits[among]
+        return wilson(int(counted.sum()), len(counted))
+
+    def figure(self, statistic: Callable[[Rows], float]) -> tuple[float, float] | None:
+        """Returns the interval of the bootstrap."""
+        return bootstrap(statistic, self.count)
+
+
+def wilson(hits: float, count: float, quantile: float = _Z) -> Estimate:
     """Returns the share of hits with its interval, in [0, 1].
 
     Args:
         hits: How many of them.
-        count: Of how many, at least 1.
+        count: Of how many, at least 1; no whole number where images that depend on each other are worth so many.
+        quantile: Of the standard normal distribution, by which the interval's ends are; 95 % by default.
 
     Source: Wilson 1927, Probable Inference, the Law of Succession, and Statistical Inference; recommended for any
         number of images by Brown, Cai and DasGupta 2001, Interval Estimation for a Binomial Proportion.
     """
     share = hits / count
-    weight = _Z**2 / count
+    weight = quantile**2 / count
     middle = (share + weight / 2) / (1 + weight)
     reach = math.sqrt(weight * (share * (1 - share) + weight / 4)) / (1 + weight)
     # where all or none are hits one end is exactly the share itself, which rounding would miss by a hair

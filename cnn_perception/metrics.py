@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cnn_perception.intervals import Estimate, bootstrap, wilson
+from cnn_perception.intervals import Estimate, Independent, Sampling
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating[Any]]
@@ -104,24 +104,28 @@ class Headline:
         )
 
 
-def headline(is_best_right: npt.NDArray[np.bool_], is_unknown: npt.NDArray[np.bool_]) -> Headline | None:
+def headline(
+    is_best_right: npt.NDArray[np.bool_], is_unknown: npt.NDArray[np.bool_], sampling: Sampling | None = None
+) -> Headline | None:
     """Returns the shares that say most of a model with one class an image; None of no images.
 
     Args:
         is_best_right: (n,) whether the network's best class is the known one.
         is_unknown: (n,) whether the rule calls the image unknown; never without a rule.
+        sampling: How the images came to be measured; independent of each other by default.
     """
     count = len(is_best_right)
     if not count:
         return None
-    answered = count - int(is_unknown.sum())
-    right = int((is_best_right & ~is_unknown).sum())
+    drawn = sampling or Independent(count)
+    is_answered = ~is_unknown
+    is_right = is_best_right & is_answered
     return Headline(
         images=count,
-        top1=wilson(right, count),
-        top1_without_rule=wilson(int(is_best_right.sum()), count),
-        coverage=wilson(answered, count),
-        top1_answered=wilson(right, answered) if answered else None,
+        top1=drawn.share(is_right),
+        top1_without_rule=drawn.share(is_best_right),
+        coverage=drawn.share(is_answered),
+        top1_answered=drawn.share(is_right, is_answered) if is_answered.any() else None,
     )
 
 
@@ -189,7 +193,7 @@ def macro_f1(confusion: Counts, classes: int | None = None) -> float:
 
 
 def mean_intervals(
-    truth: Sequence[int] | Counts, predicted: Sequence[int] | Counts, classes: int
+    truth: Sequence[int] | Counts, predicted: Sequence[int] | Counts, classes: int, sampling: Sampling | None = None
 ) -> dict[str, tuple[float, float]]:
     """Returns the bootstrap's 95 % intervals of `balanced_accuracy` and `macro_f1`, by these names; none of one image.
 
@@ -197,12 +201,14 @@ def mean_intervals(
         truth: n class indices in [0, classes).
         predicted: n class indices in [0, classes]; the last is `unknown`, which is wrong and no class.
         classes: How many classes there are.
+        sampling: As in `headline`.
     """
     known = np.asarray(truth, np.int64)
     found = np.asarray(predicted, np.int64)
+    drawn = sampling or Independent(len(known))
 
     def of(figure: Callable[[Counts], float]) -> tuple[float, float] | None:
-        return bootstrap(lambda rows: figure(confusion_matrix(known[rows], found[rows], classes + 1)), len(known))
+        return drawn.figure(lambda rows: figure(confusion_matrix(known[rows], found[rows], classes + 1)))
 
     both = {"balanced_accuracy": of(balanced_accuracy), "macro_f1": of(lambda counts: macro_f1(counts, classes))}
     return {name: interval for name, interval in both.items() if interval is not None}
@@ -318,10 +324,21 @@ def ece(scores: Floats, truth: Sequence[int] | Counts, bins: int = 15) -> Calibr
     Returns:
         The expected calibration error and its bins.
 
+    """
+    return calibration(scores.max(axis=1), scores.argmax(axis=1) == np.asarray(truth, np.int64), bins)
+
+
+def calibration(confidence: Floats, hit: npt.NDArray[np.bool_], bins: int = 15) -> CalibrationScores:
+    """Returns how far scores are from how often what they are given to is so.
+
+    Args:
+        confidence: (n,) scores in [0, 1].
+        hit: (n,) whether it is so.
+        bins: How many bins of equal width [0, 1] is cut into.
+
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks, equation 3, with their 15 bins.
     """
-    confidence = scores.max(axis=1).astype(np.float64)
-    hit = scores.argmax(axis=1) == np.asarray(truth, np.int64)
+    confidence = np.asarray(confidence, np.float64)
     edges = np.linspace(0.0, 1.0, bins + 1)
     place = np.searchsorted(edges[1:-1], confidence)
     count = np.bincount(place, minlength=bins)
@@ -339,10 +356,16 @@ def mae(truth: Floats, predicted: Floats) -> npt.NDArray[np.float64]:
     return np.asarray(np.abs(predicted - truth).mean(axis=0, dtype=np.float64))
 
 
-def mae_interval(truth: Floats, predicted: Floats) -> tuple[float, float] | None:
-    """Returns the bootstrap's 95 % interval of the mean absolute error of (n,) numbers; None of fewer than 2."""
+def mae_interval(truth: Floats, predicted: Floats, sampling: Sampling | None = None) -> tuple[float, float] | None:
+    """Returns the bootstrap's 95 % interval of the mean absolute error of (n,) numbers; None of fewer than 2.
+
+    Args:
+        truth: (n,) numbers.
+        predicted: (n,) numbers.
+        sampling: As in `headline`.
+    """
     errors = np.abs(predicted - truth).astype(np.float64)
-    return bootstrap(lambda rows: float(errors[rows].mean()), len(errors))
+    return (sampling or Independent(len(errors))).figure(lambda rows: float(errors[rows].mean()))
 
 
 def rmse(truth: Floats, predicted: Floats) -> npt.NDArray[np.float64]:

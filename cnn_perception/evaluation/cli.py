@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from tqdm import tqdm
 
@@ -17,31 +17,21 @@ from cnn_perception.comparison.comparison import Comparison
 from cnn_perception.comparison.report import words
 from cnn_perception.comparison.report.files import PAGE
 from cnn_perception.comparison.verdict import Doubt
-from cnn_perception.errors import printable
-from cnn_perception.evaluation.evaluation import EvaluationOptions, evaluate
-from cnn_perception.evaluation.labels import LARGEST_GAP_S
+from cnn_perception.errors import ConfigError, printable
+from cnn_perception.evaluation.evaluation import Evaluation, EvaluationOptions, evaluate
+from cnn_perception.evaluation.labels import BAG_COLUMN, LARGEST_GAP_S
 from cnn_perception.evaluation.replay import WORKERS
 from cnn_perception.evaluation.report_record import Report
+from cnn_perception.evaluation.several.bag_labels import PLACEHOLDER, BagLabels
+from cnn_perception.evaluation.several.pooled import PooledReport
+from cnn_perception.evaluation.several.run import SeveralOptions, evaluate_several
+from cnn_perception.evaluation.several.sources import find_bags
 from cnn_perception.image import listing
+from cnn_perception.jobs.ray_cluster import LOCAL
 from cnn_perception.label_text import SEPARATOR, UNLABELLED
 from cnn_perception.masks import scores as mask_scores
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS
-
-
-class _Once(argparse.Action):
-    """Refuses an option that is given again, of which argparse would keep the last alone."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        """Sets the option, or ends the program with exit code 2."""
-        if getattr(namespace, self.dest) is not None:
-            parser.error(f"{option_string} is given twice; evaluate one at a time")
-        setattr(namespace, self.dest, values)
+from cnn_perception.tasks.registry import GATES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,16 +47,42 @@ def _evaluate(given: argparse.Namespace) -> int:
         PerceptionError: If an option, the model, the frames or the labels cannot be used.
     """
     tqdm.set_lock(threading.RLock())  # from Python 3.14 on, its own starts a process, which imports from where it is
-    done = evaluate(EvaluationOptions(**vars(given)))
+    done = _done(given)
     word = "warning" if done.report.complete else "error"
     for remark in done.report.remarks:
         print(f"{word}: {printable(remark)}", file=sys.stderr)
     for warning in done.report.warnings:
         print(f"warning: {printable(warning)}", file=sys.stderr)
-    print(_summary(done.report, given.output))
+    at_once = f"with {WORKERS} frames at once" if isinstance(done, Evaluation) else "of all bags together"
+    print(_summary(done.report, given.output, at_once))
     if done.compared is not None:
         print(_compared(done.compared.comparison, given.output))
     return done.exit_code
+
+
+def _done(given: argparse.Namespace) -> Evaluation | PooledReport:
+    """Returns the evaluation of a folder, of one bag or of several, after it has written its files.
+
+    Raises:
+        PerceptionError: As `_evaluate`.
+    """
+    fields = vars(given)
+    named = [(gate.option, fields.pop(f"{gate.option}_each")) for gate in GATES]
+    each = {option: limit for option, limit in named if limit is not None}
+    several = SeveralOptions(fields.pop("jobs"), fields.pop("ray"), each)
+    bags = fields.pop("bag")
+    found = find_bags(bags) if bags else None
+    if (each or several.ray) and (found is None or found.is_single):
+        raise ConfigError("--ray and what is required of each bag are for several bags; name more than one by --bag")
+    if found is None:
+        return evaluate(EvaluationOptions(**fields))
+    for path in found.left_out:
+        print(printable(f"warning: {path}: is no bag; it was left out"), file=sys.stderr)
+    first = found.bags[0]
+    if not found.is_single:
+        return evaluate_several(found, EvaluationOptions(**fields, bag=first.path), several)
+    fields["labels"] = BagLabels(fields["labels"]).of(first)
+    return evaluate(EvaluationOptions(**fields, bag=first.path))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,7 +96,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument(
-        "--bag", type=Path, action=_Once, help="rosbag2 folder (sqlite3 or mcap), or a single .mcap or .db3 file"
+        "--bag",
+        type=Path,
+        nargs="+",
+        action="extend",
+        help="rosbag2 folder (sqlite3 or mcap), or a single .mcap or .db3 file; several, folders of bags and patterns "
+        "in quotes give one report of all, beside that of each in OUTPUT/NAME",
     )
     where.add_argument("--images", type=Path, help="folder with a folder of images for each class")
     parser.add_argument("--model", type=Path, required=True, help="model file made by training.export")
@@ -104,7 +125,9 @@ def _parser() -> argparse.ArgumentParser:
         f"vision_msgs/Classification; gaps and the class {UNLABELLED!r} are not scored; a multilabel model takes "
         f"several classes with {SEPARATOR!r} between them, {SEPARATOR!r} alone is none of them. Numbers: time_s and a "
         "column for each, or std_msgs/Float32, Float64 or sensor_msgs/JointState; the nearest in time within "
-        f"{LARGEST_GAP_S:g} s counts. With --images: a CSV file with path and class, classes, or the numbers",
+        f"{LARGEST_GAP_S:g} s counts. With --images: a CSV file with path and class, classes, or the numbers. Of "
+        f"several bags: a topic of all, a CSV file with a column {BAG_COLUMN!r} of their names or paths, or a path "
+        f"with {PLACEHOLDER} in it, such as labels/{PLACEHOLDER}.csv",
     )
     parser.add_argument(
         "--labels-start",
@@ -139,6 +162,7 @@ def _parser() -> argparse.ArgumentParser:
         "--no-video", dest="video", action="store_false", help="leave out the overlay video, which takes longest"
     )
     _add_baseline(parser)
+    _add_several(parser)
     return parser
 
 
@@ -176,18 +200,38 @@ def _compared(comparison: Comparison, folder: Path) -> str:
     return "\n".join(map(printable, lines))
 
 
-def _summary(report: Report, folder: Path) -> str:
+def _add_several(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of several bags."""
+    group = parser.add_argument_group("several bags")
+    group.add_argument(
+        "--jobs", type=int, default=1, help="bags at once, each in a process with its share of the cores (default: 1)"
+    )
+    group.add_argument(
+        "--ray",
+        default="",
+        metavar="ADDRESS",
+        help=f"evaluate them on a Ray cluster, a core each, such as 10.0.0.1:6379; {LOCAL!r} starts one of --jobs "
+        "cores here. Its machines must see the same paths. Needs requirements/fleet.txt",
+    )
+    for gate in GATES:
+        option = f"--{gate.option.replace('_', '-')}"
+        group.add_argument(f"{option}-each", type=float, help=f"as {option}, of each bag")
+
+
+def _summary(report: Report, folder: Path, at_once: str) -> str:
     frames = report.scores.frames
     bad = ", ".join(f"{count} {reason}" for reason, count in frames.bad.items()) or "0"
     lines = [f"frames     {frames.total}: {frames.scored} scored, {frames.unlabelled} unlabelled, bad: {bad}"]
     if report.ignored:
         lines.append(f"ignored    {listing.in_words(Counter(report.ignored))}")
     lines += report.scores.summary()
+    if report.sampling is not None:
+        lines.append(f"time       {report.sampling.in_words}")
     if report.masks is not None:
         lines.append(f"masks      {mask_scores.in_words(report.masks)}")
     if report.target is not None:
         lines.append(f"required   {report.target}: {'reached' if report.passed else 'MISSED'}")
-    lines.append(f"speed      {report.frames_per_second:.1f} frames/s with {WORKERS} frames at once")
+    lines.append(f"speed      {report.frames_per_second:.1f} frames/s {at_once}")
     if report.latency:
         lines.append(f"latency    p50 {report.latency['total'].p50_ms:.1f} ms, one frame at a time")
     lines.append(f"report     {folder / 'report.html'}")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from cnn_perception.bag.reader import Bag
+from cnn_perception.comparison.answered_frames import AnsweredFrames
 from cnn_perception.comparison.baseline import Baseline, Witness, sources_of
 from cnn_perception.comparison.comparison import ChangedFrame
 from cnn_perception.comparison.report.files import NAMES as COMPARISON_FILES
@@ -33,7 +34,10 @@ from cnn_perception.evaluation.baseline.comparing import Compared, compare_into,
 from cnn_perception.evaluation.frame_record import FrameRecord, predictions_csv
 from cnn_perception.evaluation.labelled_frames import LabelledFrames, frames_of_bag, frames_of_folder, overridden
 from cnn_perception.evaluation.page import Picture, render_html
-from cnn_perception.evaluation.replay import ReplayedFrames, measure_latency, replay, replay_masks
+from cnn_perception.evaluation.recording.curves import calibration, trade_off
+from cnn_perception.evaluation.recording.facts import recording_facts
+from cnn_perception.evaluation.recording.sampling import blocks_of, sampling_record
+from cnn_perception.evaluation.replay import WORKERS, ReplayedFrames, measure_latency, replay, replay_masks
 from cnn_perception.evaluation.report_record import ModelRecord, Report, Target, worst_frame, write_text
 from cnn_perception.evaluation.scores import score
 from cnn_perception.evaluation.video import VIDEO_ENDINGS, draw_record, write_video
@@ -48,6 +52,11 @@ from cnn_perception.pipeline.pipeline import Pipeline
 from cnn_perception.tasks.multiclass import KEPT_CLASSES
 from cnn_perception.tasks.registry import GATES, TASKS, task_of
 from cnn_perception.tasks.rules import FrameCounts, Gate
+
+RECORD = "report.json"
+RECORD_FIELDS = ("frames_per_second", "latency", "worst")
+"""By which an earlier evaluation is known."""
+RESULTS = (RECORD, "predictions.csv", "report.html", *(f"overlay{ending}" for ending in VIDEO_ENDINGS))
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,9 @@ class EvaluationOptions:
         baseline: What the model is compared with: report.json of an earlier evaluation, its folder, or a model file.
         max_loss: The loss that is allowed beside it, in points: hundredths of right answers, or of its mean error.
         on_doubt: Whether a model passes of which a larger loss is neither proven nor ruled out.
+        workers: Frames in work at the same time, each on a core.
+        is_one_of_several: Whether other bags are evaluated at the same time, so that latencies would mean nothing.
+        needs_all_labels: Whether each label must meet a frame, as where something is required of this bag anyway.
 
     Raises:
         ConfigError: If they contradict each other, or a value is out of range; names the option.
@@ -102,6 +114,9 @@ class EvaluationOptions:
     baseline: Path | None = None
     max_loss: float = 0.0
     on_doubt: Doubt = "pass"
+    workers: int = WORKERS
+    is_one_of_several: bool = False
+    needs_all_labels: bool = False
 
     def __post_init__(self) -> None:
         if (self.bag is None) == (self.images is None):
@@ -175,12 +190,16 @@ class Evaluation:
     Attributes:
         report: What `report.json` holds.
         interrupted: Whether Ctrl-C ended it; the report is of what was done by then.
-        compared: What was found beside the baseline; None without one, and where it was interrupted.
+        answered: The frames with the answers of both models; None without a baseline, and where it was interrupted.
+        compared: What was found of them; None of one of several bags, which are compared together.
+        records: All frames.
     """
 
     report: Report
     interrupted: bool
+    answered: AnsweredFrames | None = None
     compared: Compared | None = None
+    records: Sequence[FrameRecord] = ()
 
     @property
     def exit_code(self) -> int:
@@ -206,7 +225,7 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
         DataError: If the frames or labels cannot be used, or a file cannot be written.
     """
     with ExitStack() as stack:
-        pipeline = Pipeline.load(options.model, SessionOptions(providers=tuple(options.providers)))
+        pipeline = Pipeline.load(options.model, _session(options))
         options.require_fit(pipeline.spec)
         _require_own(options)
         baseline = open_for(pipeline.model, options.baseline, options.providers)
@@ -218,16 +237,20 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
         return _evaluate(pipeline, frames, options, baseline)
 
 
+def _session(options: EvaluationOptions) -> SessionOptions:
+    """Returns how the model is run that measures latencies: on all cores, or on the share of one of several bags."""
+    threads = options.workers if options.is_one_of_several else 0
+    return SessionOptions(providers=tuple(options.providers), intra_op_threads=threads)
+
+
 def _require_own(options: EvaluationOptions) -> None:
     """Refuses an output folder in which this evaluation would overwrite another program's files, or what it reads."""
     for source in (options.bag, options.images):
         if source is not None:
             require_outside(options.output, source)
-    videos = (f"overlay{ending}" for ending in VIDEO_ENDINGS)
     compared = COMPARISON_FILES if options.baseline else ()
-    names = ("report.json", "predictions.csv", "report.html", *videos, *compared)
-    outputs = [options.output / name for name in names]
-    require_unused(outputs, options.output / "report.json", ("frames_per_second", "latency", "worst"))
+    outputs = [options.output / name for name in (*RESULTS, *compared)]
+    require_unused(outputs, options.output / RECORD, RECORD_FIELDS)
     for path in outputs:
         read = [options.model, *([Path(options.labels)] if options.labels else [])]
         require_other(path, [*read, *(sources_of(options.baseline) if options.baseline else ())])
@@ -246,8 +269,9 @@ def _evaluate(
 ) -> Evaluation:
     tally = _masked(pipeline, frames, options)
     witness = baseline.witness() if baseline else Witness(None)
-    replayed = replay(_one_core_a_frame(pipeline, options), frames, see=witness.see)
-    latency = {} if replayed.interrupted else measure_latency(pipeline, frames)
+    replayed = replay(_one_core_a_frame(pipeline, options), frames, options.workers, witness.see)
+    is_alone = not (replayed.interrupted or options.is_one_of_several)
+    latency = measure_latency(pipeline, frames) if is_alone else {}
     report = _make_report(pipeline.model, frames, latency, replayed, options, tally)
     pictures = _pictures(replayed, pipeline.spec, options.top_k)
     for ending in VIDEO_ENDINGS:  # a video of an earlier run would not belong to this report
@@ -256,33 +280,30 @@ def _evaluate(
     _write(report, replayed, pictures, options.output, tally)
     if options.video and options.bag is not None and not replayed.interrupted:
         try:
-            video = write_video(frames, replayed.records, pipeline.spec, options.top_k, options.output)
+            video = write_video(frames, replayed.records, pipeline.spec, options.top_k, options.output, options.workers)
         except KeyboardInterrupt:
-            return Evaluation(report, interrupted=True)
+            return Evaluation(report, interrupted=True, records=replayed.records)
         if video is not None:
             _write(report, replayed, pictures, options.output, tally, video.name)
     if baseline is None or replayed.interrupted:
-        return Evaluation(report, replayed.interrupted)
-    return Evaluation(
-        report, interrupted=False, compared=_compare(baseline, witness, frames, replayed.records, options)
-    )
+        return Evaluation(report, replayed.interrupted, records=replayed.records)
+    answered = baseline.answered(replayed.records, witness, str(frames.path), frames.topic)
+    compared = None if options.is_one_of_several else _compare(answered, frames, options)
+    return Evaluation(report, interrupted=False, answered=answered, compared=compared, records=replayed.records)
 
 
-def _compare(
-    baseline: Baseline,
-    witness: Witness,
-    frames: LabelledFrames,
-    records: Sequence[FrameRecord],
-    options: EvaluationOptions,
-) -> Compared:
+def _compare(answered: AnsweredFrames, frames: LabelledFrames, options: EvaluationOptions) -> Compared:
     def pictures(changed: Sequence[ChangedFrame]) -> Pictures:
         images = pictures_of(frames, {one.frame.index for one in changed})
-        return {(source, frames.topic, index): image for index, image in images.items()}
+        return {(answered.bag, frames.topic, index): image for index, image in images.items()}
 
-    source = str(frames.path)
-    answered = baseline.answered(records, witness, source, frames.topic)
     return compare_into(
-        options.output, [answered], pictures, source=source, max_loss=options.max_loss, on_doubt=options.on_doubt
+        options.output,
+        [answered],
+        pictures,
+        source=answered.bag,
+        max_loss=options.max_loss,
+        on_doubt=options.on_doubt,
     )
 
 
@@ -310,7 +331,10 @@ def _make_report(
     options: EvaluationOptions,
     tally: MaskTally | None,
 ) -> Report:
-    scores = score(replayed.records, model.spec, options.threshold)
+    records = replayed.records
+    recordings = [records] if frames.topic else []
+    blocks = blocks_of(recordings)
+    scores = score(records, model.spec, options.threshold, blocks)
     masks = tally.scores if tally else None
     missing = _missing(frames, replayed, scores.frames, options)
     if masks and not masks.images:
@@ -335,6 +359,10 @@ def _make_report(
         scores=scores,
         worst=tuple(worst_frame(frame.record, model.spec) for frame in replayed.by_badness()),
         masks=masks,
+        recording=recording_facts(records, frames.topics) if frames.topic else None,
+        sampling=sampling_record(recordings, model.spec, blocks),
+        calibration=calibration(records, model.spec),
+        trade_off=trade_off(records, model.spec, options.threshold),
     )
 
 
@@ -349,7 +377,7 @@ def _missing(
         found.append(f"{frames.path}: not one of {counts.total} frames could be used")
     elif options.labels and not counts.scored:
         found.append(f"{options.labels}: no frame lies in a labelled interval; see --labels-start")
-    elif options.target is not None and not replayed.interrupted:
+    elif (options.target is not None or options.needs_all_labels) and not replayed.interrupted:
         found += frames.unused_labels(replayed.records)
     return found
 

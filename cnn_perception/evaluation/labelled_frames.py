@@ -11,7 +11,7 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from cnn_perception.bag.reader import Bag
+from cnn_perception.bag.reader import Bag, Topic
 from cnn_perception.errors import ConfigError, DataError, FrameError, one_line
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.labels import (
@@ -60,6 +60,7 @@ class LabelledFrames:
         damage: What cannot be read of a damaged bag, a line each; complete once all frames were read.
         unused_labels: Says of the records of all frames which labels belong to none of them, a line or none.
         ignored: How many files of a folder were passed over, by the reason.
+        topics: All topics of the bag; none of a folder.
     """
 
     path: Path
@@ -69,6 +70,7 @@ class LabelledFrames:
     damage: list[str] = field(default_factory=list)
     unused_labels: Callable[[Sequence[FrameRecord]], list[str]] = _none_unused
     ignored: Mapping[str, int] = field(default_factory=dict)
+    topics: tuple[Topic, ...] = ()
 
     def __iter__(self) -> Iterator[LabelledFrame]:
         return self.read()
@@ -133,7 +135,7 @@ def frames_of_bag(
     def unused_labels(records: Sequence[FrameRecord]) -> list[str]:
         return _unused_intervals(known.truth, records, labels) if labels.endswith(".csv") else []
 
-    return LabelledFrames(bag.path, topic.name, topic.count, frames, bag.damage, unused_labels)
+    return LabelledFrames(bag.path, topic.name, topic.count, frames, bag.damage, unused_labels, topics=bag.topics)
 
 
 def _unused_intervals(truth: Labels | Measurements | None, records: Sequence[FrameRecord], labels: str) -> list[str]:
@@ -159,9 +161,9 @@ def _known_answers(bag: Bag, labels: str, start: Literal["bag", "image"], spec: 
     path = Path(labels)
     truth: Labels | Measurements
     if task_of(spec.task).has_classes:
-        truth = read_labels(path).scored_as(spec, labels)
+        truth = read_labels(path, bag.path).scored_as(spec, labels)
     else:
-        truth = read_measurements(path, spec.class_names)
+        truth = read_measurements(path, spec.class_names, bag.path)
     return _KnownAnswers(truth, is_stamped=False, origin_ns=bag.start_ns if start == "bag" else None)
 
 

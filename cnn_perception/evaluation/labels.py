@@ -5,12 +5,13 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from cnn_perception.errors import DataError
-from cnn_perception.label_table import Row, read_table
+from cnn_perception.label_table import Row, Table, read_table
 from cnn_perception.label_text import UNLABELLED, Truth
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.tasks.registry import task_of
@@ -74,8 +75,52 @@ class Labels:
         return Labels(tuple(kept))
 
 
-def read_labels(path: Path) -> Labels:
+BAG_COLUMN = "bag"
+
+
+def rows_of_bag(table: Table, bag: Path | None) -> Table:
+    """Returns the rows that are of one bag, where a table says so in its column `bag`; else all.
+
+    Args:
+        table: Of labels.
+        bag: The bag; None for all rows.
+
+    Raises:
+        DataError: If no row is of the bag.
+    """
+    if bag is None or BAG_COLUMN not in table.header:
+        return table
+    rows = tuple(row for row in table.rows if is_of_bag(row.cells[BAG_COLUMN], bag))
+    if not rows:
+        raise DataError(
+            f"{table.file}: no line is of the bag {bag}; name it in the column {BAG_COLUMN!r}, by its name or its path"
+        )
+    return Table(table.file, table.header, rows)
+
+
+def is_of_bag(text: str, bag: Path) -> bool:
+    """Returns whether a text names a bag: by the end of its path, with or without the ending of a single file."""
+    named = PurePath(os.path.normpath(text)).parts if text else ()
+    real = Path(os.path.realpath(bag))
+    absolute = Path(os.path.abspath(bag))  # noqa: PTH100 a link keeps its own name
+    paths = {real, absolute, *(path.with_name(bag_name(path)) for path in (real, absolute))}
+    return bool(named) and any(path.parts[-len(named) :] == named for path in paths)
+
+
+def bag_name(bag: Path) -> str:
+    """Returns the name of a bag: of its folder, or of its only file without the ending."""
+    name = Path(os.path.abspath(bag)).name  # noqa: PTH100 of "." too
+    for ending in (".zstd", ".mcap", ".db3"):
+        name = name.removesuffix(ending) or name
+    return name
+
+
+def read_labels(path: Path, bag: Path | None = None) -> Labels:
     """Returns the intervals of a CSV file with the columns start_s, end_s, class: one a line, in any order.
+
+    Args:
+        path: The file.
+        bag: Whose rows are meant if the file has a column `bag`; None for all.
 
     Returns:
         The intervals, in nanoseconds from the same origin as the seconds in the file.
@@ -87,7 +132,7 @@ def read_labels(path: Path) -> Labels:
     missing = [name for name in _COLUMNS if name not in table.header]
     if missing:
         raise DataError(f"{path}: has no column {', '.join(missing)}; its first line must be {','.join(_COLUMNS)}")
-    lines = [(_interval(row), row.line) for row in table.rows]
+    lines = [(_interval(row), row.line) for row in rows_of_bag(table, bag).rows]
     if not lines:
         raise DataError(f"{path}: has no intervals; write one a line as {','.join(_COLUMNS)}")
     lines.sort(key=lambda pair: (pair[0].start_ns, pair[0].end_ns))
@@ -170,15 +215,20 @@ def measurements_from_messages(
     return Measurements(tuple(time_ns for time_ns, _ in found), tuple(values for _, values in found))
 
 
-def read_measurements(path: Path, names: Sequence[str]) -> Measurements:
+def read_measurements(path: Path, names: Sequence[str], bag: Path | None = None) -> Measurements:
     """Returns the numbers in a CSV file with the column time_s and one for each number: a line a time, in any order.
+
+    Args:
+        path: The file.
+        names: Of the model's numbers.
+        bag: As for `read_labels`.
 
     Raises:
         DataError: If the file is missing or wrong; names the line.
     """
     table = read_table(path, "name a CSV file or a topic of numbers")
     require_names(table.header, (_TIME, *names), str(path))
-    rows = [(_nanoseconds(row, _TIME), _numbers(row, names)) for row in table.rows]
+    rows = [(_nanoseconds(row, _TIME), _numbers(row, names)) for row in rows_of_bag(table, bag).rows]
     if not rows:
         raise DataError(f"{path}: has no line of numbers; write them as {','.join((_TIME, *names))}")
     rows.sort()

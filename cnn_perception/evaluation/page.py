@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from cnn_perception.evaluation.frame_record import FrameRecord
-from cnn_perception.evaluation.page_sections import key_figures, mask_table, order_of_worst, over_time, tables
+from cnn_perception.evaluation.page_sections import curves, key_figures, mask_table, order_of_worst, over_time, tables
+from cnn_perception.evaluation.recording.drawings import facts_table
 from cnn_perception.evaluation.report_record import Report, WorstFrame
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.label_text import shown
@@ -77,20 +78,29 @@ def render_html(
     return render(
         "cnn_perception.evaluation",
         "report.html",
-        title=f"{report.model.spec.architecture} on {PurePath(report.source).name}",
-        report=report,
-        outcome=_outcome(report),
-        figures=_figures(report),
+        **shared_parts(report, records),
         timelines=over_time(report, records) if report.topic else [],
-        tables=tables(report, records) if report.scores.frames.scored else [],
+        facts=facts_table(report.recording) if report.recording else [],
         masks=mask_table(report.masks, masked) if report.masks else None,
         order_of_worst=order_of_worst(report.model.spec),
         pictures=[_captioned(picture, is_bag=bool(report.topic)) for picture in pictures],
         video=video,
         longest_ms=max((row.p50_ms for row in report.latency.values()), default=0.0) or 1.0,
-        frames=_frames(report),
-        model=_model_card(report),
     )
+
+
+def shared_parts(report: Report, records: Sequence[FrameRecord]) -> dict[str, object]:
+    """Returns what the page of one bag or folder and that of several bags show alike, by the names in the templates."""
+    return {
+        "title": f"{report.model.spec.architecture} on {PurePath(report.source).name}",
+        "report": report,
+        "outcome": _outcome(report),
+        "figures": _figures(report),
+        "tables": tables(report, records) if report.scores.frames.scored else [],
+        "curves": curves(report),
+        "frames": _frames(report),
+        "model": _model_card(report),
+    }
 
 
 def _outcome(report: Report) -> _Outcome:

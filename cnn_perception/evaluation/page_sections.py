@@ -10,6 +10,12 @@ import numpy as np
 
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.plots import Scatter, Series, Strips, presence, scatter, series, timeline
+from cnn_perception.evaluation.recording.drawings import (
+    ReliabilityDiagram,
+    TradeOffCurve,
+    reliability_diagram,
+    trade_off_curve,
+)
 from cnn_perception.evaluation.report_record import Report
 from cnn_perception.evaluation.video import resized_to_view
 from cnn_perception.image.messages import RgbImage
@@ -129,6 +135,17 @@ def tables(report: Report, records: Sequence[FrameRecord]) -> list[ClassTables |
         plots = (scatter(records, index, number.name) for index, number in enumerate(scores.numbers))
         return [NumberTable(scores.numbers, tuple(plot for plot in plots if plot is not None))]
     return []
+
+
+def curves(report: Report) -> list[ReliabilityDiagram | TradeOffCurve]:
+    """Returns what is drawn of scores and thresholds; nothing for numbers."""
+    drawn: list[ReliabilityDiagram | TradeOffCurve] = []
+    if report.calibration is not None:
+        is_exclusive = task_of(report.model.spec.task).is_exclusive
+        drawn.append(reliability_diagram(report.calibration, is_exclusive=is_exclusive))
+    if report.trade_off is not None:
+        drawn.append(trade_off_curve(report.trade_off))
+    return drawn
 
 
 def _class_tables(scores: MulticlassScores, spec: ModelSpec) -> ClassTables:

@@ -37,6 +37,8 @@ _LATENCY_FRAMES = 100
 _FRAMES_OF_FEW_BITS = 3
 _WORST_FRAMES = 12
 _WORST_ALIKE = 3
+_APART_NS = 10**9
+"""So far from each other in time are the worst frames of a recording: its neighbours show the same."""
 
 ItemT = TypeVar("ItemT")
 AnswerT = TypeVar("AnswerT")
@@ -96,19 +98,23 @@ def measure_latency(pipeline: Pipeline, frames: LabelledFrames) -> dict[str, Lat
 
 
 def replay(
-    pipeline: Pipeline, frames: LabelledFrames, see: Callable[[int, RgbImage], None] = _look_away
+    pipeline: Pipeline,
+    frames: LabelledFrames,
+    workers: int = WORKERS,
+    see: Callable[[int, RgbImage], None] = _look_away,
 ) -> ReplayedFrames:
-    """Returns every frame, recognised once; Ctrl-C ends it early and is noted.
+    """Returns every frame, recognised once, so many at a time; Ctrl-C ends it early and is noted.
 
     Args:
         pipeline: Recognises them.
         frames: All of them.
+        workers: How many at a time.
         see: Is shown each picture with the index of its frame, by several threads at once.
     """
     replayed = ReplayedFrames()
     started = time.perf_counter()
     few_bits = FewBits(_FRAMES_OF_FEW_BITS)
-    answers = in_order(lambda frame: _recognise(pipeline, frame, see), frames)
+    answers = in_order(lambda frame: _recognise(pipeline, frame, see), frames, workers)
     try:
         for frame, seen in tqdm(answers, total=frames.count, desc="evaluating", unit="frame", disable=None):
             replayed.records.append(frame.record)
@@ -134,14 +140,16 @@ def replay_masks(tally: MaskTally, frames: LabelledFrames) -> None:
         tally.add(name, folder / (name if frame.record.name else f"{name}.image"), frame.content)
 
 
-def in_order(function: Callable[[ItemT], AnswerT], items: Iterable[ItemT]) -> Generator[AnswerT, None, None]:
-    """Yields function(item) of every item, in their order, computed by `WORKERS` threads some items ahead."""
-    with ThreadPoolExecutor(WORKERS) as pool:
+def in_order(
+    function: Callable[[ItemT], AnswerT], items: Iterable[ItemT], workers: int = WORKERS
+) -> Generator[AnswerT, None, None]:
+    """Yields function(item) of every item, in their order, computed by so many threads some items ahead."""
+    with ThreadPoolExecutor(workers) as pool:
         pending: deque[Future[AnswerT]] = deque()
         try:
             for item in items:
                 pending.append(pool.submit(function, item))
-                if len(pending) > 2 * WORKERS:
+                if len(pending) > 2 * workers:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
@@ -175,9 +183,16 @@ def _digest(data: bytes | memoryview) -> str:
 def _keep_if_bad(worst: list[LabelledFrame], frame: LabelledFrame) -> None:
     """Keeps the few worst frames with their images, whatever the length of the recording.
 
-    Neighbouring frames fail alike: a limit for each kind of mistake leaves room for the others.
+    Neighbouring frames fail alike: of those of one second the worst is kept. A limit for each kind of mistake leaves
+    room for the others.
     """
     if frame.record.prediction is None:
+        return
+    near = [other for other in worst if _is_near(other.record, frame.record)]
+    if near:
+        if frame.record.badness > max(other.record.badness for other in near):
+            worst[:] = [other for other in worst if other not in near]
+            worst.append(frame)
         return
     alike = [other for other in worst if _kind(other.record) == _kind(frame.record)]
     if len(alike) < _WORST_ALIKE and len(worst) < _WORST_FRAMES:
@@ -186,6 +201,12 @@ def _keep_if_bad(worst: list[LabelledFrame], frame: LabelledFrame) -> None:
     best = min(alike if len(alike) >= _WORST_ALIKE else worst, key=lambda other: other.record.badness)
     if frame.record.badness > best.record.badness:
         worst[worst.index(best)] = frame
+
+
+def _is_near(record: FrameRecord, other: FrameRecord) -> bool:
+    """Returns whether two frames of a recording show one event; those of a folder have no time."""
+    is_timed = bool(record.received_ns and other.received_ns)
+    return is_timed and abs(record.received_ns - other.received_ns) < _APART_NS
 
 
 def _kind(record: FrameRecord) -> tuple[object, object]:

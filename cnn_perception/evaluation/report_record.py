@@ -10,10 +10,13 @@ from pathlib import Path
 
 from cnn_perception.errors import DataError
 from cnn_perception.evaluation.frame_record import FrameRecord
+from cnn_perception.evaluation.recording.curves import TradeOff
+from cnn_perception.evaluation.recording.facts import RecordingFacts
+from cnn_perception.evaluation.recording.sampling import SamplingRecord
 from cnn_perception.files import as_utf8, replacing
 from cnn_perception.label_text import text_of
 from cnn_perception.masks.scores import MaskScores
-from cnn_perception.metrics import Latency
+from cnn_perception.metrics import CalibrationScores, Latency
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.tasks.registry import gate_of, task_of
 from cnn_perception.tasks.rules import Scores
@@ -122,6 +125,10 @@ class Report:
         scores: The figures, which depend on the model's task; in the file they stand beside the other fields.
         worst: Frames for a human's attention, the worst first.
         masks: How well the score map fits the images' masks; None without any.
+        recording: The facts of a bag's topic; None for a folder.
+        sampling: What the intervals of a recording's figures rest on; None for a folder, whose images are independent.
+        calibration: Whether the scores can be taken for probabilities; None of numbers, and where nothing was scored.
+        trade_off: What other thresholds would give; None unless one class an image is answered, likewise.
         version: Version of this layout.
     """
 
@@ -143,19 +150,31 @@ class Report:
     scores: Scores
     worst: tuple[WorstFrame, ...]
     masks: MaskScores | None = None
+    recording: RecordingFacts | None = None
+    sampling: SamplingRecord | None = None
+    calibration: CalibrationScores | None = None
+    trade_off: TradeOff | None = None
     version: int = REPORT_VERSION
 
-    def to_json(self) -> str:
-        """Returns the text of `report.json`: one object, a line for each field.
+    def fields(self) -> dict[str, object]:
+        """Returns what `report.json` holds, by name.
 
         Of the unknown rule's centres, which are long, only their number is in it.
         """
         fields = dataclasses.asdict(self)
         if rule := fields["model"]["spec"]["unknown"]:
             rule["centres"] = len(rule["centres"])
-        flat = {"version": fields.pop("version"), "task": self.model.spec.task, **fields.pop("scores"), **fields}
-        lines = (f"{json.dumps(key)}: {json.dumps(flat[key], ensure_ascii=False, allow_nan=False)}" for key in flat)
-        return "{\n" + ",\n".join(lines) + "\n}\n"
+        return {"version": fields.pop("version"), "task": self.model.spec.task, **fields.pop("scores"), **fields}
+
+    def to_json(self) -> str:
+        """Returns the text of `report.json`."""
+        return json_lines(self.fields())
+
+
+def json_lines(fields: Mapping[str, object]) -> str:
+    """Returns one JSON object, a line for each field."""
+    lines = (f"{json.dumps(key)}: {json.dumps(fields[key], ensure_ascii=False, allow_nan=False)}" for key in fields)
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from cnn_perception.errors import DataError, FrameError
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.labelled_frames import LabelledFrame, LabelledFrames
-from cnn_perception.evaluation.replay import in_order
+from cnn_perception.evaluation.replay import WORKERS, in_order
 from cnn_perception.image.messages import RgbImage, decode
 from cnn_perception.label_text import shown, text_of
 from cnn_perception.model.spec import ModelSpec
@@ -114,7 +114,12 @@ def draw_record(image: RgbImage, record: FrameRecord, spec: ModelSpec, top_k: in
 
 
 def write_video(
-    frames: LabelledFrames, records: Sequence[FrameRecord], spec: ModelSpec, top_k: int, folder: Path
+    frames: LabelledFrames,
+    records: Sequence[FrameRecord],
+    spec: ModelSpec,
+    top_k: int,
+    folder: Path,
+    workers: int = WORKERS,
 ) -> Path | None:
     """Draws every recognised frame into a video at the recording's frame rate.
 
@@ -135,7 +140,7 @@ def write_video(
             return None
         return draw_record(decode(frame.content), record, spec, top_k)
 
-    images = in_order(drawn, zip(frames, records, strict=False))
+    images = in_order(drawn, zip(frames, records, strict=False), workers)
     video: VideoFile | None = None
     with ExitStack() as stack:
         for image in tqdm(images, total=len(records), desc="video", unit="frame", disable=None):

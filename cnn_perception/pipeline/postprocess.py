@@ -33,6 +33,7 @@ class Postprocessor:
             if values is not None and not np.isfinite(values).all():
                 raise FrameError("not_finite", "the model returned NaN or Inf for this image; it was dropped")
         answers = self._task.read(outputs.logits, spec.temperature)
+        known = self._known_score(outputs)
         return Prediction(
             class_names=spec.class_names,
             scores=answers if self._task.has_classes else _NOTHING,
@@ -43,15 +44,19 @@ class Postprocessor:
             thresholds=self._thresholds,
             values=_NOTHING if self._task.has_classes else answers,
             units=spec.units,
-            unknown=self._is_unknown(outputs),
+            unknown=known is not None and self._is_unknown(known),
+            known_score=known,
         )
 
-    def _is_unknown(self, outputs: Outputs) -> bool:
-        """Applies the rule of `spec.UnknownRule`."""
+    def _known_score(self, outputs: Outputs) -> float | None:
+        """Returns what the rule of `spec.UnknownRule` looks at; None without one."""
         rule = self._spec.unknown
-        if rule is None:
-            return False
-        return bool(known_score(outputs, rule.method, self._centres) < np.float32(rule.threshold))
+        return None if rule is None else known_score(outputs, rule.method, self._centres)
+
+    def _is_unknown(self, known: float) -> bool:
+        """Applies the rule."""
+        rule = self._spec.unknown
+        return rule is not None and bool(known < np.float32(rule.threshold))
 
 
 def known_score(outputs: Outputs, method: UnknownMethod, centres: FloatArray) -> float:

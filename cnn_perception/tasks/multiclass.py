@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnn_perception import metrics
-from cnn_perception.intervals import Estimate, wilson
+from cnn_perception.intervals import Estimate, Independent, Sampling
 from cnn_perception.label_text import UNLABELLED, Truth, text_of
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import UNKNOWN, ModelSpec
@@ -49,7 +49,8 @@ class MulticlassScores:
             more column for it.
         classes: Scores of each class, in the model's order.
         headline: Top-1 with the unknown rule and without, and how many frames are answered, with their intervals.
-        intervals: 95 % interval of other figures, by their names: Wilson's of shares of the frames, else by bootstrap.
+        intervals: 95 % interval of other figures, by their names: Wilson's of shares of the frames, else by bootstrap;
+            of a recording by blocks of time, see `time_blocks`.
     """
 
     frames: FrameCounts
@@ -211,7 +212,12 @@ class Multiclass(ClassTask):
         return 1.0 - self.margin(prediction)
 
     def score(
-        self, frames: FrameCounts, scored: Sequence[tuple[Truth, Prediction]], spec: ModelSpec, threshold: float
+        self,
+        frames: FrameCounts,
+        scored: Sequence[tuple[Truth, Prediction]],
+        spec: ModelSpec,
+        threshold: float,
+        sampling: Sampling | None = None,
     ) -> MulticlassScores:
         """Returns how often answers are right, and which class was taken for which."""
         names = spec.class_names
@@ -223,6 +229,7 @@ class Multiclass(ClassTask):
         is_unknown = np.array([one.unknown for _, one in scored], np.bool_)
         answered = [(known, one) for known, one in scored if not one.unknown]
         sure = [(known, one) for known, one in answered if one.score >= threshold]
+        is_sure = np.array([not one.unknown and one.score >= threshold for _, one in scored], np.bool_)
         classes = class_reports(names, metrics.per_class(confusion))
         return MulticlassScores(
             frames=frames,
@@ -236,8 +243,8 @@ class Multiclass(ClassTask):
             top1_above_threshold=self._accuracy(sure),
             confusion=tuple(tuple(row) for row in confusion[: len(names)].tolist()),
             classes=classes,
-            headline=metrics.headline(ranks == 0, is_unknown),
-            intervals=_intervals(truth, found, len(names), ranks, [self.is_right(one, known) for known, one in sure]),
+            headline=metrics.headline(ranks == 0, is_unknown, sampling),
+            intervals=_intervals(truth, found, len(names), ranks, is_sure, sampling or Independent(len(scored))),
         )
 
     def _accuracy(self, scored: Sequence[tuple[Truth, Prediction]]) -> float | None:
@@ -262,7 +269,7 @@ def _figure(name: str, share: Estimate) -> Figure:
 
 
 def _intervals(
-    truth: Sequence[int], found: Sequence[int], classes: int, ranks: metrics.Counts, sure: Sequence[bool]
+    truth: Sequence[int], found: Sequence[int], classes: int, ranks: metrics.Counts, is_sure: Flags, sampling: Sampling
 ) -> dict[str, tuple[float, float]]:
     """Returns the 95 % intervals of the figures beside the headline.
 
@@ -271,15 +278,17 @@ def _intervals(
         found: (n,) answers; of a model with an unknown rule, one more than the classes is that.
         classes: How many there are.
         ranks: (n,) how many classes are ranked before the known one.
-        sure: Of the frames that reach the threshold, whether they are right.
+        is_sure: (n,) whether the answer reaches the threshold, and is not unknown.
+        sampling: Of the frames.
     """
     if not truth:
         return {}
-    counts = {"top5": (int((ranks < 5).sum()), len(truth)), "coverage": (len(sure), len(truth))}
-    if sure:
-        counts["top1_above_threshold"] = (sum(sure), len(sure))
-    shares = {name: wilson(*pair) for name, pair in counts.items()}
-    return {name: (one.low, one.high) for name, one in shares.items()} | metrics.mean_intervals(truth, found, classes)
+    shares = {"top5": sampling.share(ranks < 5), "coverage": sampling.share(is_sure)}
+    if is_sure.any():
+        shares["top1_above_threshold"] = sampling.share((ranks == 0) & is_sure, is_sure)
+    return {name: (one.low, one.high) for name, one in shares.items()} | metrics.mean_intervals(
+        truth, found, classes, sampling
+    )
 
 
 def _rank(prediction: Prediction, truth: Truth) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnn_perception import metrics
-from cnn_perception.intervals import bootstrap, wilson
+from cnn_perception.intervals import Independent, Sampling
 from cnn_perception.label_text import UNLABELLED, Truth, text_of
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import UNKNOWN, ModelSpec
@@ -50,7 +50,8 @@ class MultilabelScores:
         macro_f1: Mean F1 of the classes that occur or were seen, at their thresholds.
         exact: Share of the scored frames in which exactly the known classes were seen.
         classes: Scores of each class, in the model's order.
-        intervals: 95 % interval of each figure by its name: Wilson's of `exact`, the others' by bootstrap.
+        intervals: 95 % interval of each figure by its name: Wilson's of `exact`, the others' by bootstrap;
+            of a recording by blocks of time, see `time_blocks`.
     """
 
     frames: FrameCounts
@@ -177,7 +178,12 @@ class Multilabel(ClassTask):
         return 1.0 - self.margin(prediction)
 
     def score(
-        self, frames: FrameCounts, scored: Sequence[tuple[Truth, Prediction]], spec: ModelSpec, threshold: float
+        self,
+        frames: FrameCounts,
+        scored: Sequence[tuple[Truth, Prediction]],
+        spec: ModelSpec,
+        threshold: float,
+        sampling: Sampling | None = None,
     ) -> MultilabelScores:
         """Returns of each class how often it was seen where it is, at all thresholds and at its own."""
         names = spec.class_names
@@ -197,7 +203,7 @@ class Multilabel(ClassTask):
             macro_f1=macro_f1(classes, seen.sum(axis=0)) if scored else None,
             exact=share(hits),
             classes=tuple(classes),
-            intervals=_intervals(truth, scores, seen, hits),
+            intervals=_intervals(truth, scores, seen, np.array(hits, np.bool_), sampling or Independent(len(hits))),
         )
 
     def columns(self, names: Sequence[str]) -> tuple[str, ...]:
@@ -211,16 +217,18 @@ class Multilabel(ClassTask):
         return [text_of(truth), self.text(prediction), *(f"{score:.6f}" for score in prediction.scores)]
 
 
-def _intervals(truth: Flags, scores: FloatArray, seen: Flags, hits: Sequence[bool]) -> dict[str, tuple[float, float]]:
+def _intervals(
+    truth: Flags, scores: FloatArray, seen: Flags, hits: Flags, sampling: Sampling
+) -> dict[str, tuple[float, float]]:
     """Returns the 95 % intervals of the figures, of (n, K) arrays and (n,) hits."""
-    if not hits:
+    if not len(hits):
         return {}
-    exact = wilson(sum(hits), len(hits))
+    exact = sampling.share(hits)
     found = {
-        "mean_average_precision": bootstrap(
-            lambda rows: metrics.mean_average_precision(scores[rows], truth[rows]), len(hits)
+        "mean_average_precision": sampling.figure(
+            lambda rows: metrics.mean_average_precision(scores[rows], truth[rows])
         ),
-        "macro_f1": bootstrap(lambda rows: metrics.macro_f1_of_labels(truth[rows], seen[rows]), len(hits)),
+        "macro_f1": sampling.figure(lambda rows: metrics.macro_f1_of_labels(truth[rows], seen[rows])),
         "exact": (exact.low, exact.high),
     }
     return {name: interval for name, interval in found.items() if interval is not None and truth.any()}

@@ -35,6 +35,8 @@ class Prediction:
         held: Of an answer that was smoothed over time (`stream.smoothing`): indices of the classes it holds on to, best
             first; one for multiclass, those seen for multilabel. They are the answer even where the scores of this
             moment say otherwise. None where the scores decide.
+        known_score: What the model's rule compares with its threshold, see `spec.UnknownRule`: low where the image
+            shows none of the classes. None without a rule.
     """
 
     class_names: tuple[str, ...]
@@ -48,6 +50,7 @@ class Prediction:
     units: tuple[str, ...] = ()
     unknown: bool = False
     held: tuple[int, ...] | None = None
+    known_score: float | None = None
 
     @property
     def name(self) -> str:

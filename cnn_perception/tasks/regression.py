@@ -12,6 +12,7 @@ import numpy as np
 
 from cnn_perception import metrics
 from cnn_perception.errors import DataError
+from cnn_perception.intervals import Sampling
 from cnn_perception.label_text import SEPARATOR, UNLABELLED, Truth, text_of
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import ModelSpec
@@ -30,7 +31,8 @@ class NumberReport:
         rmse: Root of the mean squared error.
         r2: See `metrics.r2`.
         mae_of_mean: Mean absolute error of always answering the mean of these truths, which has to be beaten.
-        mae_interval: 95 % interval of `mae`, by bootstrap over the frames; None of a single one.
+        mae_interval: 95 % interval of `mae`, by bootstrap over the frames, of a recording over blocks of time; None of
+            a single one.
     """
 
     name: str
@@ -191,7 +193,12 @@ class Regression:
         return self.deviation(prediction, truth) or 0.0
 
     def score(
-        self, frames: FrameCounts, scored: Sequence[tuple[Truth, Prediction]], spec: ModelSpec, threshold: float
+        self,
+        frames: FrameCounts,
+        scored: Sequence[tuple[Truth, Prediction]],
+        spec: ModelSpec,
+        threshold: float,
+        sampling: Sampling | None = None,
     ) -> RegressionScores:
         """Returns the errors of each number."""
         if not scored:
@@ -209,7 +216,7 @@ class Regression:
         numbers = []
         for k, (name, unit, row) in enumerate(zip(spec.class_names, spec.units, errors, strict=True)):
             mae, rmse, r2, mae_of_mean = map(float, row)
-            interval = metrics.mae_interval(truth[:, k], predicted[:, k])
+            interval = metrics.mae_interval(truth[:, k], predicted[:, k], sampling)
             numbers.append(NumberReport(name, unit, mae, rmse, r2, mae_of_mean, interval))
         return RegressionScores(frames, tuple(numbers))
 

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from cnn_perception.intervals import Sampling
 from cnn_perception.label_text import Truth
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import ModelSpec
@@ -276,7 +277,12 @@ class TaskRules(Protocol):
         """Returns by what frames are ordered for a human's attention, the largest first; see `order_of_worst`."""
 
     def score(
-        self, frames: FrameCounts, scored: Sequence[tuple[Truth, Prediction]], spec: ModelSpec, threshold: float
+        self,
+        frames: FrameCounts,
+        scored: Sequence[tuple[Truth, Prediction]],
+        spec: ModelSpec,
+        threshold: float,
+        sampling: Sampling | None = None,
     ) -> Scores:
         """Returns the figures of a report.
 
@@ -285,6 +291,7 @@ class TaskRules(Protocol):
             scored: What is known of a frame and its answer, of the frames that have both.
             spec: The model.
             threshold: Score in [0, 1] below which the robot publishes nothing.
+            sampling: How the scored frames came to be measured; independent of each other by default.
         """
 
     # ---- a line for each frame in a CSV file

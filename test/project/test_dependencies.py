@@ -20,7 +20,15 @@ ROS = {
 # those above it, never one beside it or below; a file of a folder may import the others of its folder.
 RUNTIME: list[dict[str, set[str]]] = [
     {"faces": set(), "errors": set(), "import_path": set(), "intervals": {"numpy"}, "memory": set()},
-    {"metrics": {"numpy"}, "label_text": set(), "label_table": set(), "files": set(), "commands": set()},
+    {
+        "metrics": {"numpy"},
+        "time_blocks": {"numpy"},
+        "label_text": set(),
+        "label_table": set(),
+        "files": set(),
+        "commands": set(),
+        "jobs": {"ray"},
+    },
     {"image": {"numpy", "cv2", "cv_bridge", "PIL", "simplejpeg"}},
     {"model": {"numpy", "onnxruntime"}},
     {"tasks": {"numpy"}},

@@ -30,6 +30,8 @@ EXECUTABLES = {"perception_node", "camera_node", "evaluate_bag", "follow_node", 
 NOT_PACKAGED = shutil.ignore_patterns(
     ".*", "__pycache__", "*.egg-info", "build", "install", "log", "runs", "demo_output"
 )
+OPTIONAL = {"fleet": "ray"}
+"""What a program asks for where it is wanted, by the file of requirements that has it."""
 STANDARD_SINCE_3_14 = {"compression"}
 ROSDEP_KEYS = {
     "numpy": "python3-numpy",
@@ -80,13 +82,18 @@ def test_torch_is_no_runtime_dependency():
 def test_everything_the_runtime_imports_is_a_declared_dependency():
     declared = exec_depends() | {name.removesuffix("-gpu") for name in requirements("runtime")}
 
-    assert {ROSDEP_KEYS.get(name, name) for name in third_party_imports()} <= declared
+    found = third_party_imports() - set(OPTIONAL.values())
+    assert {ROSDEP_KEYS.get(name, name) for name in found} <= declared
+    assert all(library in requirements(name) for name, library in OPTIONAL.items())
 
 
 def test_what_is_optional_is_said_alike_by_setup_py_and_requirements_and_needed_by_nothing():
-    (line,) = [x for x in (ROOT / "requirements" / "heic.txt").read_text().splitlines() if not x.startswith("#")]
+    extras = {}
+    for name in ("heic", "fleet"):
+        lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
+        (extras[name],) = [[line] for line in lines if not line.startswith("#")]
 
-    assert f'extras_require={{"heic": ["{line}"]}}' in (ROOT / "setup.py").read_text()
+    assert f"extras_require={extras!r}".replace("'", '"') in (ROOT / "setup.py").read_text()
     needed = exec_depends().union(*(requirements(name) for name in ("runtime", "training", "dev")))
     assert not [name for name in needed if "heif" in name]
 

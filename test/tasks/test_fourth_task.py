@@ -71,7 +71,7 @@ class Ordinal(Multiclass):
     def badness(self, prediction: Prediction, truth) -> float:
         return 0.0 if truth is None else float(self._off(prediction, truth))
 
-    def score(self, frames: FrameCounts, scored: Sequence, spec, threshold: float) -> OrdinalScores:
+    def score(self, frames: FrameCounts, scored: Sequence, spec, threshold, sampling=None) -> OrdinalScores:
         off = [self._off(prediction, truth) for truth, prediction in scored]
         return OrdinalScores(frames, sum(off) / len(off) if off else None)
 

@@ -1,0 +1,84 @@
+"""How many independent frames the frames of recordings are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cnn_perception.evaluation.frame_record import FrameRecord
+from cnn_perception.evaluation.recording.facts import period
+from cnn_perception.model.spec import ModelSpec
+from cnn_perception.tasks.registry import task_of
+from cnn_perception.time_blocks import TimeBlocks, time_blocks
+
+
+@dataclass(frozen=True)
+class SamplingRecord:
+    """What the intervals of recordings rest on.
+
+    Attributes:
+        frames: Scored frames.
+        independent_frames: So many independent ones would say as much of the share of right answers, or of the mean
+            error.
+        blocks: Blocks of time that stay whole.
+        block_s: How long such a block is at the camera's rate, seconds; of several recordings the median.
+        recordings: How many there are.
+    """
+
+    frames: int
+    independent_frames: float
+    blocks: int
+    block_s: float
+    recordings: int = 1
+
+    @property
+    def in_words(self) -> str:
+        """What a reader has to know."""
+        within = f"blocks of {self.block_s:.3g} s stay whole" if self.blocks < self.frames else "none depends on others"
+        among = f" of {self.recordings} recordings" if self.recordings > 1 else ""
+        return (
+            f"{self.frames} scored frames{among} say as much as {self.independent_frames:.0f} independent ones, since "
+            f"neighbouring frames show one event ({within}); the intervals are of these"
+        )
+
+
+def scored(records: Sequence[FrameRecord]) -> list[FrameRecord]:
+    """Returns the frames that have both an answer and a truth."""
+    return [record for record in records if record.prediction is not None and record.truth is not None]
+
+
+def blocks_of(recordings: Sequence[Sequence[FrameRecord]]) -> TimeBlocks | None:
+    """Returns the blocks of the scored frames of recordings, one recording after the other; None without any."""
+    marks = [np.array([record.badness for record in scored(records)], np.float64) for records in recordings]
+    blocks = time_blocks(marks)
+    return blocks if blocks.frames else None
+
+
+def sampling_record(
+    recordings: Sequence[Sequence[FrameRecord]], spec: ModelSpec, blocks: TimeBlocks | None
+) -> SamplingRecord | None:
+    """Returns what the intervals rest on; None where there are none."""
+    if blocks is None:
+        return None
+    filled = [records for records in recordings if scored(records)]
+    values = np.concatenate([outcomes(scored(records), spec) for records in filled])
+    lengths_s = [length * period(records) for length, records in zip(blocks.lengths, filled, strict=True)]
+    return SamplingRecord(
+        frames=blocks.count,
+        independent_frames=blocks.independent(values),
+        blocks=blocks.blocks,
+        block_s=float(np.median(lengths_s)),
+        recordings=len(filled),
+    )
+
+
+def outcomes(records: Sequence[FrameRecord], spec: ModelSpec) -> npt.NDArray[np.float64]:
+    """Returns of (n,) scored frames whether each is right, as 0 or 1, or of numbers the largest absolute error."""
+    if task_of(spec.task).has_classes:
+        return np.array([bool(record.is_right) for record in records], np.float64)
+    task = task_of(spec.task)
+    pairs = ((record.prediction, record.truth) for record in records)
+    return np.array([task.deviation(one, truth) if one else 0.0 for one, truth in pairs], np.float64)

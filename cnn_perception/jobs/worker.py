@@ -1,0 +1,60 @@
+"""The process that does the work on one item, and the process that has it done: what they say to each other.
+
+The item comes as a pickle by standard input, the result goes back as one by a pipe of its own, since libraries may
+print. Both ends are this package on this machine, started by the same user.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, PerceptionError
+
+_PR_SET_PDEATHSIG = 1
+"""Source: Linux, include/uapi/linux/prctl.h."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why the work cannot be done, in one line: what a `PerceptionError` says."""
+
+    reason: str
+
+
+def attempt(work: Callable[[Any], Any], item: object) -> object:
+    """Returns what the work makes of an item, or that it is `Refused`."""
+    try:
+        return work(item)
+    except PerceptionError as error:
+        return Refused(str(error))
+
+
+def main(result_pipe: int) -> int:
+    """Does the work that standard input describes; returns the exit code.
+
+    Args:
+        result_pipe: File descriptor that the result is written to.
+    """
+    # Whatever becomes of who waits for it: work that nobody waits for must not go on for hours.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    with contextlib.suppress(OSError):  # where the memory is full, this process is ended first
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    os.set_inheritable(result_pipe, False)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the parent's shell has it ignored
+    try:
+        work, item = pickle.load(sys.stdin.buffer)
+        result = attempt(work, item)
+        with os.fdopen(result_pipe, "wb") as pipe:
+            pickle.dump(result, pipe, pickle.HIGHEST_PROTOCOL)
+    except KeyboardInterrupt:
+        return EXIT_BAD_INPUT
+    return EXIT_OK
