@@ -15,7 +15,7 @@ from typing import Literal
 
 from cnn_perception.bag.reader import Bag
 from cnn_perception.comparison.answered_frames import AnsweredFrames
-from cnn_perception.comparison.baseline import Baseline, Witness, sources_of
+from cnn_perception.comparison.baseline import Baseline, Observer, sources_of
 from cnn_perception.comparison.comparison import ChangedFrame
 from cnn_perception.comparison.report.files import NAMES as COMPARISON_FILES
 from cnn_perception.comparison.report.pictures import pictures_of
@@ -268,8 +268,8 @@ def _evaluate(
     pipeline: Pipeline, frames: LabelledFrames, options: EvaluationOptions, baseline: Baseline | None
 ) -> Evaluation:
     tally = _masked(pipeline, frames, options)
-    witness = baseline.witness() if baseline else Witness(None)
-    replayed = replay(_one_core_a_frame(pipeline, options), frames, options.workers, witness.see)
+    observer = baseline.observer() if baseline else Observer(None)
+    replayed = replay(_one_core_a_frame(pipeline, options), frames, options.workers, observer.observe)
     is_alone = not (replayed.interrupted or options.is_one_of_several)
     latency = measure_latency(pipeline, frames) if is_alone else {}
     report = _make_report(pipeline.model, frames, latency, replayed, options, tally)
@@ -287,7 +287,7 @@ def _evaluate(
             _write(report, replayed, pictures, options.output, tally, video.name)
     if baseline is None or replayed.interrupted:
         return Evaluation(report, replayed.interrupted, records=replayed.records)
-    answered = baseline.answered(replayed.records, witness, str(frames.path), frames.topic)
+    answered = baseline.answered(replayed.records, observer, str(frames.path), frames.topic)
     compared = None if options.is_one_of_several else _compare(answered, frames, options)
     return Evaluation(report, interrupted=False, answered=answered, compared=compared, records=replayed.records)
 

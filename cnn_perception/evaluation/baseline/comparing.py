@@ -79,7 +79,7 @@ def compare_into(
     )
     for name, text in texts_of(report).items():
         write_text(folder / name, text)
-    return Compared(parts, comparison, is_worse)
+    return Compared(comparison, is_worse)
 
 
 def remove_comparison(folder: Path) -> None:
