@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from cnn_perception.bag.reader import Bag
-from cnn_perception.comparison.baseline import Baseline, Witness, sources_of
+from cnn_perception.comparison.baseline import Baseline, Observer, sources_of
 from cnn_perception.comparison.comparison import ChangedFrame
 from cnn_perception.comparison.report.files import NAMES as COMPARISON_FILES
 from cnn_perception.comparison.report.pictures import pictures_of
@@ -245,8 +245,8 @@ def _evaluate(
     pipeline: Pipeline, frames: LabelledFrames, options: EvaluationOptions, baseline: Baseline | None
 ) -> Evaluation:
     tally = _masked(pipeline, frames, options)
-    witness = baseline.witness() if baseline else Witness(None)
-    replayed = replay(_one_core_a_frame(pipeline, options), frames, see=witness.see)
+    observer = baseline.observer() if baseline else Observer(None)
+    replayed = replay(_one_core_a_frame(pipeline, options), frames, see=observer.observe)
     latency = {} if replayed.interrupted else measure_latency(pipeline, frames)
     report = _make_report(pipeline.model, frames, latency, replayed, options, tally)
     pictures = _pictures(replayed, pipeline.spec, options.top_k)
@@ -264,13 +264,13 @@ def _evaluate(
     if baseline is None or replayed.interrupted:
         return Evaluation(report, replayed.interrupted)
     return Evaluation(
-        report, interrupted=False, compared=_compare(baseline, witness, frames, replayed.records, options)
+        report, interrupted=False, compared=_compare(baseline, observer, frames, replayed.records, options)
     )
 
 
 def _compare(
     baseline: Baseline,
-    witness: Witness,
+    observer: Observer,
     frames: LabelledFrames,
     records: Sequence[FrameRecord],
     options: EvaluationOptions,
@@ -280,7 +280,7 @@ def _compare(
         return {(source, frames.topic, index): image for index, image in images.items()}
 
     source = str(frames.path)
-    answered = baseline.answered(records, witness, source, frames.topic)
+    answered = baseline.answered(records, observer, source, frames.topic)
     return compare_into(
         options.output, [answered], pictures, source=source, max_loss=options.max_loss, on_doubt=options.on_doubt
     )
