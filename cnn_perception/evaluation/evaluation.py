@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from cnn_perception.bag.reader import Bag
+from cnn_perception.comparison.answered_frames import AnsweredFrames
 from cnn_perception.comparison.baseline import Baseline, Observer, sources_of
 from cnn_perception.comparison.comparison import ChangedFrame
 from cnn_perception.comparison.report.files import NAMES as COMPARISON_FILES
@@ -30,7 +31,7 @@ from cnn_perception.errors import (
     FrameError,
 )
 from cnn_perception.evaluation.baseline.comparing import Compared, compare_into, open_for, remove_comparison
-from cnn_perception.evaluation.frame_record import FrameRecord, predictions_csv
+from cnn_perception.evaluation.frame_record import predictions_csv
 from cnn_perception.evaluation.labelled_frames import LabelledFrames, frames_of_bag, frames_of_folder, overridden
 from cnn_perception.evaluation.page import Picture, render_html
 from cnn_perception.evaluation.replay import ReplayedFrames, measure_latency, replay, replay_masks
@@ -175,11 +176,13 @@ class Evaluation:
     Attributes:
         report: What `report.json` holds.
         interrupted: Whether Ctrl-C ended it; the report is of what was done by then.
-        compared: What was found beside the baseline; None without one, and where it was interrupted.
+        answered: The frames with the answers of both models; None without a baseline, and where it was interrupted.
+        compared: What was found of them.
     """
 
     report: Report
     interrupted: bool
+    answered: AnsweredFrames | None = None
     compared: Compared | None = None
 
     @property
@@ -263,26 +266,23 @@ def _evaluate(
             _write(report, replayed, pictures, options.output, tally, video.name)
     if baseline is None or replayed.interrupted:
         return Evaluation(report, replayed.interrupted)
-    return Evaluation(
-        report, interrupted=False, compared=_compare(baseline, observer, frames, replayed.records, options)
-    )
+    answered = baseline.answered(replayed.records, observer, str(frames.path), frames.topic)
+    compared = _compare(answered, frames, options)
+    return Evaluation(report, interrupted=False, answered=answered, compared=compared)
 
 
-def _compare(
-    baseline: Baseline,
-    observer: Observer,
-    frames: LabelledFrames,
-    records: Sequence[FrameRecord],
-    options: EvaluationOptions,
-) -> Compared:
+def _compare(answered: AnsweredFrames, frames: LabelledFrames, options: EvaluationOptions) -> Compared:
     def pictures(changed: Sequence[ChangedFrame]) -> Pictures:
         images = pictures_of(frames, {one.frame.index for one in changed})
-        return {(source, frames.topic, index): image for index, image in images.items()}
+        return {(answered.bag, frames.topic, index): image for index, image in images.items()}
 
-    source = str(frames.path)
-    answered = baseline.answered(records, observer, source, frames.topic)
     return compare_into(
-        options.output, [answered], pictures, source=source, max_loss=options.max_loss, on_doubt=options.on_doubt
+        options.output,
+        [answered],
+        pictures,
+        source=answered.bag,
+        max_loss=options.max_loss,
+        on_doubt=options.on_doubt,
     )
 
 
