@@ -137,7 +137,7 @@ class Baseline:
         now = self._known_now(record)
         if then != now:
             raise DataError(
-                f"--baseline {recorded.path} was scored with other labels ({recorded.labels or 'class folders'}): "
+                f"--baseline {recorded.path} was scored with other labels ({recorded.labels or 'none'}): "
                 f"{where} of {bag} was {_shown(then)}, and is now {_shown(now)}; evaluate the baseline with these "
                 "labels, or name its model file"
             )

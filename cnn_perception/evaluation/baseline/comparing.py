@@ -23,12 +23,10 @@ class Compared:
     """The comparison of an evaluation, with its files written.
 
     Attributes:
-        parts: The frames of each recording, with the answers of both models.
-        comparison: What was found of all of them.
+        comparison: What was found of all frames.
         is_worse: Whether the model is not to be used after that.
     """
 
-    parts: Sequence[AnsweredFrames]
     comparison: Comparison
     is_worse: bool
 
