@@ -90,7 +90,8 @@ def rows_of_bag(table: Table, bag: Path | None) -> Table:
     """
     if bag is None or BAG_COLUMN not in table.header:
         return table
-    rows = tuple(row for row in table.rows if is_of_bag(row.cells[BAG_COLUMN], bag))
+    names = {name for name in {row.cells[BAG_COLUMN] for row in table.rows} if is_of_bag(name, bag)}
+    rows = tuple(row for row in table.rows if row.cells[BAG_COLUMN] in names)
     if not rows:
         raise DataError(
             f"{table.file}: no line is of the bag {bag}; name it in the column {BAG_COLUMN!r}, by its name or its path"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any, Generic, TypeVar
 
-from cnn_perception.errors import printable
+from cnn_perception.errors import ConfigError, printable
 from cnn_perception.import_path import python_command
 from cnn_perception.jobs.outcome import ATTEMPTS, INTERRUPTED, PULSE_S, Outcome
 from cnn_perception.jobs.worker import Refused
@@ -24,7 +24,7 @@ ResultT = TypeVar("ResultT")
 
 _PIECE_BYTES = 2**20
 _END_S = 20.0
-"""After Ctrl-C a process has so long to write down what it has done."""
+"""After Ctrl-C, or with its result on the way, a process has so long to end."""
 _LONGEST_REASON = 300
 
 
@@ -47,13 +47,25 @@ class _Running:
         return bool(piece)
 
     def finish(self) -> object:
-        """Returns the result, or why there is none, after the end of the process."""
+        """Returns the result, or why there is none, after the end of the pipe, and so of the process."""
         os.close(self.pipe)
-        code = self.process.wait()
+        try:
+            code = self.process.wait(_END_S)
+        except subprocess.TimeoutExpired:  # some library does not end; the result is there or not
+            self.process.kill()
+            code = self.process.wait()
         with self.said:
-            if self.received and code == 0:
+            try:
                 return pickle.loads(self.received)
-            return Refused(_reason(code, self._last_line()))
+            except (EOFError, pickle.UnpicklingError):  # nothing, or cut off
+                return Refused(_reason(code, self._last_line()))
+
+    def discard(self) -> None:
+        """Ends the process, whatever it has done."""
+        self.process.kill()
+        self.process.wait()
+        os.close(self.pipe)
+        self.said.close()
 
     def _last_line(self) -> str:
         end = self.said.seek(0, os.SEEK_END)
@@ -102,6 +114,9 @@ class Processes(Generic[ItemT, ResultT]):
         """Yields what became of each item, in the order in which they are done, also after Ctrl-C.
 
         What failed is tried once more, after all others and alone, so that it has the memory for itself.
+
+        Raises:
+            ConfigError: If no process can be started.
         """
         try:
             while self._waiting or self._failed or self._running:
@@ -142,6 +157,10 @@ class Processes(Generic[ItemT, ResultT]):
                 pass_fds=(writing,),
                 start_new_session=True,  # Ctrl-C comes by this process, once
             )
+        except OSError as error:
+            os.close(reading)
+            said.close()
+            raise ConfigError(f"no process could be started ({error.strerror}); try fewer --jobs") from None
         finally:
             os.close(writing)
         running = _Running(index, attempt, process, reading, said)
@@ -202,8 +221,7 @@ class Processes(Generic[ItemT, ResultT]):
 
     def _kill(self) -> None:
         for running in self._running.values():
-            running.process.kill()
-            running.finish()
+            running.discard()
         self._running.clear()
         self._selector.close()
 

@@ -6,6 +6,7 @@ Ray is an optional extra, see requirements/fleet.txt.
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -61,11 +62,9 @@ class RayCluster(Generic[ItemT, ResultT]):
         self._work = work
         self._items = items
         self._tell = tell
-        where = {"num_cpus": jobs, "include_dashboard": False} if address == LOCAL else {"address": address}
-        folders = ":".join(folder for folder in sys.path if folder)
-        environment = {"env_vars": {"PYTHONPATH": folders}} if address == LOCAL else None
+        where = _local(jobs) if address == LOCAL else {"address": address}
         try:
-            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
+            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
             raise ConfigError(f"--ray {address}: cannot be reached ({one_line(error)}); {_WAY_OUT}") from None
 
@@ -99,6 +98,17 @@ class RayCluster(Generic[ItemT, ResultT]):
             return Outcome(index, None, one_line(error.cause or error), ATTEMPTS)
         except self._ray.exceptions.RayError as error:  # its process, or its machine, is gone
             return Outcome(index, None, f"{type(error).__name__}: {one_line(error)}", ATTEMPTS)
+
+
+def _local(jobs: int) -> dict[str, Any]:
+    """Returns how a cluster of this machine is started: its processes import from where this one does."""
+    folders = os.pathsep.join(folder for folder in sys.path if folder)
+    return {
+        "num_cpus": jobs,
+        "include_dashboard": False,
+        "runtime_env": {"env_vars": {"PYTHONPATH": folders}},
+        "_system_config": {"task_oom_retries": ATTEMPTS - 1},  # else what fills the memory is tried for ever
+    }
 
 
 def _require_listener(address: str) -> None:

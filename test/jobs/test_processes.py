@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from job_works import count_others, obey, square, wait_for_file
+from job_works import count_others, crash_at_exit, obey, square, wait_for_file
 from paths import ROOT
 
 from cnn_perception.jobs.processes import Processes
@@ -123,6 +123,12 @@ def is_running(pid: int) -> bool:
     except OSError:
         return False
     return state != "Z"
+
+
+def test_a_result_counts_whatever_becomes_of_its_process_afterwards():
+    (one,) = Processes(crash_at_exit, [7], 1).outcomes()
+
+    assert (one.result, one.attempts) == (7, 1)
 
 
 def test_a_large_result_comes_back_whole():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import time
@@ -37,6 +38,12 @@ def wait_for_interruption(folder: str) -> str:
     except KeyboardInterrupt:
         return "as far as I came"
     return "not interrupted"
+
+
+def crash_at_exit(number: int) -> int:
+    """Returns, and has the process end badly afterwards, as the threads of native libraries can."""
+    atexit.register(os.kill, os.getpid(), signal.SIGSEGV)
+    return number
 
 
 def wait_for_file(path: str) -> str:

@@ -39,9 +39,10 @@ class SamplingRecord:
         """What a reader has to know."""
         within = f"blocks of {self.block_s:.3g} s stay whole" if self.blocks < self.frames else "none depends on others"
         among = f" of {self.recordings} recordings" if self.recordings > 1 else ""
+        alike = ", and those of one recording are alike" if self.recordings > 1 else ""
         return (
             f"{self.frames} scored frames{among} say as much as {self.independent_frames:.0f} independent ones, since "
-            f"neighbouring frames show one event ({within}); the intervals are of these"
+            f"neighbouring frames show one event ({within}){alike}; the intervals are of these"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ from cnn_perception.evaluation.scores import score
 from cnn_perception.evaluation.several.one_bag import BagResult
 from cnn_perception.evaluation.several.slices import EvaluatedBag, SliceScore, slice_scores
 from cnn_perception.evaluation.several.sources import BagSource
-from cnn_perception.jobs.outcome import Outcome
+from cnn_perception.jobs.outcome import INTERRUPTED, Outcome
 from cnn_perception.tasks.rules import Figure, FrameCounts
 
 _WORST_FRAMES = 24
@@ -209,7 +209,7 @@ def pool(
         slices=slice_scores(filled, spec, blocks) if blocks else (),
         worst_of_bags=_worst(results),
         each=each,
-        interrupted=is_interrupted or any(outcome.attempts == 0 for outcome in outcomes),
+        interrupted=is_interrupted or any(outcome.failure == INTERRUPTED for outcome in outcomes),
     )
 
 
@@ -228,7 +228,7 @@ def _pooled(
     blocks = blocks_of(recordings)
     scores = score(records, spec, options.threshold, blocks)
     target = options.target
-    failed = [f"{row.name}: not evaluated after {row.attempts} attempts: {row.failure}" for row in rows if row.failure]
+    failed = [f"{row.name}: not evaluated{_tried(row)}: {row.failure}" for row in rows if row.failure]
     damaged = [f"{row.name}: {remark}" for row in rows for remark in row.remarks]
     return dataclasses.replace(
         first,
@@ -253,19 +253,21 @@ def _pooled(
     )
 
 
+def _tried(row: BagRow) -> str:
+    return f" after {row.attempts} attempts" if row.attempts > 1 else ""
+
+
 def twins(rows: Sequence[BagRow]) -> list[str]:
-    """Returns which bags are copies of each other by when and how many images they hold, a line each."""
-    kinds = [(row.recording.start_ns, row.recording.images, row.topic) for row in rows if row.recording]
-    shared = [kind for kind, count in Counter(kinds).items() if count > 1 and kind[0]]
-    lines = []
-    for kind in shared:
-        names = [
-            row.name for row in rows if row.recording and (row.recording.start_ns, row.recording.images) == kind[:2]
-        ]
-        lines.append(
-            f"{' and '.join(names)} hold images of the same times: if they are copies, their frames count twice"
-        )
-    return lines
+    """Returns which bags look like copies by the time and number of their images, a line each."""
+    alike: dict[tuple[str, int, int], list[str]] = defaultdict(list)
+    for row in rows:
+        if row.recording is not None:
+            alike[row.topic, row.recording.start_ns, row.recording.images].append(row.name)
+    return [
+        f"{' and '.join(names)} hold images of the same times: if they are copies, their frames count twice"
+        for names in alike.values()
+        if len(names) > 1
+    ]
 
 
 def _worst(results: Sequence[tuple[str, BagResult]]) -> tuple[WorstOfBags, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -226,9 +227,10 @@ def _outcomes(
     else:
         evaluator = Processes(evaluate_one, parts, several.jobs, tell)
     outcomes: list[Outcome[BagResult]] = [Outcome(index, None, INTERRUPTED, 0) for index in range(len(parts))]
-    for number, outcome in enumerate(evaluator.outcomes(), 1):
-        outcomes[outcome.index] = outcome
-        tell(outcome.index, f"{_in_words(outcome)} ({number} of {len(parts)} bags)")
+    with contextlib.suppress(KeyboardInterrupt):  # while one is told of; all others are ended with it
+        for number, outcome in enumerate(evaluator.outcomes(), 1):
+            outcomes[outcome.index] = outcome
+            tell(outcome.index, f"{_in_words(outcome)} ({number} of {len(parts)} bags)")
     return outcomes
 
 

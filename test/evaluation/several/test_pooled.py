@@ -29,7 +29,7 @@ from cnn_perception.evaluation.several.page import link_to, render_bags
 from cnn_perception.evaluation.several.pooled import PooledReport, pool
 from cnn_perception.evaluation.several.sources import BagSource
 from cnn_perception.image.appearance import Appearance
-from cnn_perception.jobs.outcome import Outcome
+from cnn_perception.jobs.outcome import INTERRUPTED, Outcome
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.tasks.prediction import Prediction
 
@@ -173,6 +173,7 @@ def test_the_exit_code_is_that_of_the_worst(changes, limits, each, code):
 
     assert found.exit_code == code
     assert pooled({"a": dataclasses.replace(one, interrupted=True)}).exit_code == EXIT_INTERRUPTED
+    assert pooled({"a": one, "b": INTERRUPTED}).exit_code == EXIT_INTERRUPTED
 
 
 def test_not_one_bag_is_an_error_that_says_why():
