@@ -37,7 +37,8 @@ def _samples() -> list[Sample]:
 
 def _report(task: str) -> bytes:
     units = ["m", ""] if task == "regression" else []
-    spec = {"class_names": ["red", "blue"], "units": units, "unknown": {} if task == "multiclass" else None}
+    rule: dict[str, float] | None = {"threshold": 0.5} if task == "multiclass" else None
+    spec = {"class_names": ["red", "blue"], "units": units, "unknown": rule}
     model = {"path": "model.onnx", "sha256": "ab" * 32, "spec": spec}
     report = {"task": task, "source": "/bags/drive", "topic": "/camera", "labels": "labels.csv", "model": model}
     return json.dumps(report).encode()
