@@ -27,6 +27,7 @@ from fuzz import ROOT
 from fuzz.bags import bag_target
 from fuzz.images import file_target, raw_target
 from fuzz.models import checkpoint_target, gallery_target, graph_target, onnx_target, spec_target
+from fuzz.reports import report_target
 from fuzz.tables import calibration_target, label_target, table_target
 from fuzz.target import Files, Sample, Target, ViolationError
 
@@ -40,7 +41,7 @@ INPUT_BYTES = 2**22
 
 TARGETS: tuple[Target, ...] = (
     raw_target(), file_target(), spec_target(), gallery_target(), onnx_target(), graph_target(), checkpoint_target(),
-    label_target(), table_target(), calibration_target(), bag_target("mcap"), bag_target("sqlite3"),
+    label_target(), table_target(), calibration_target(), bag_target("mcap"), bag_target("sqlite3"), report_target(),
 )  # fmt: skip
 
 

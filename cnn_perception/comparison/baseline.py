@@ -31,7 +31,7 @@ REPORT = "report.json"
 
 
 @dataclass
-class Witness:
+class Observer:
     """Sees the pictures of one recording while they are recognised; called by several threads at once.
 
     Attributes:
@@ -42,7 +42,7 @@ class Witness:
     pipeline: Pipeline | None
     answers: dict[int, Answer] = field(default_factory=dict)
 
-    def see(self, index: int, image: RgbImage) -> None:
+    def observe(self, index: int, image: RgbImage) -> None:
         """Asks the baseline's model about a frame's picture."""
         if self.pipeline is None:
             return
@@ -72,16 +72,16 @@ class Baseline:
         self.common = common_names(ours, theirs)
         self._source = source
 
-    def witness(self) -> Witness:
+    def observer(self) -> Observer:
         """Returns what sees the pictures of one recording."""
-        return Witness(self._source if isinstance(self._source, Pipeline) else None)
+        return Observer(self._source if isinstance(self._source, Pipeline) else None)
 
-    def answered(self, records: Sequence[RecognisedFrame], witness: Witness, bag: str, topic: str) -> AnsweredFrames:
+    def answered(self, records: Sequence[RecognisedFrame], observer: Observer, bag: str, topic: str) -> AnsweredFrames:
         """Returns the frames of a recording, or of a folder, with the answers of both models.
 
         Args:
             records: All its frames.
-            witness: What has seen them.
+            observer: What has seen them.
             bag: Its path.
             topic: The image topic; empty for a folder.
 
@@ -94,7 +94,7 @@ class Baseline:
             answers = self._found(self._source, records, bag, topic)
             left_out += _unmatched(len(records) - len(answers), len(self._source.rows) - len(answers))
         else:
-            answers = {record.index: witness.answers.get(record.index, Answer(None, None)) for record in records}
+            answers = {record.index: observer.answers.get(record.index, Answer(None, None)) for record in records}
         labelled = [one for one in records if one.truth is not None and one.index in answers]
         known = [one for one in labelled if self._is_known(one.truth)]
         if len(known) < len(labelled):
@@ -137,7 +137,7 @@ class Baseline:
         now = self._known_now(record)
         if then != now:
             raise DataError(
-                f"--baseline {recorded.path} was scored with other labels ({recorded.labels or 'class folders'}): "
+                f"--baseline {recorded.path} was scored with other labels ({recorded.labels or 'none'}): "
                 f"{where} of {bag} was {_shown(then)}, and is now {_shown(now)}; evaluate the baseline with these "
                 "labels, or name its model file"
             )

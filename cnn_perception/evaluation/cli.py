@@ -67,7 +67,7 @@ def _evaluate(given: argparse.Namespace) -> int:
         print(f"warning: {printable(warning)}", file=sys.stderr)
     at_once = f"with {WORKERS} frames at once" if isinstance(done, Evaluation) else "of all bags together"
     print(_summary(done.report, given.output, at_once))
-    if isinstance(done, Evaluation) and done.compared is not None:
+    if done.compared is not None:
         print(_compared(done.compared.comparison, given.output))
     return done.exit_code
 

@@ -16,7 +16,8 @@ from typing import Literal
 from tqdm import tqdm
 
 from cnn_perception.bag.reader import Bag
-from cnn_perception.comparison.baseline import Baseline, Witness, sources_of
+from cnn_perception.comparison.answered_frames import AnsweredFrames
+from cnn_perception.comparison.baseline import Baseline, Observer, sources_of
 from cnn_perception.comparison.comparison import ChangedFrame
 from cnn_perception.comparison.report.files import NAMES as COMPARISON_FILES
 from cnn_perception.comparison.report.pictures import pictures_of
@@ -206,14 +207,16 @@ class Evaluation:
     Attributes:
         report: What `report.json` holds.
         interrupted: Whether Ctrl-C ended it; the report is of what was done by then.
-        compared: What was found beside the baseline; None without one, and where it was interrupted.
+        answered: The frames with the answers of both models; None without a baseline, and where it was interrupted.
+        compared: What was found of them; None of one of several bags, which are compared together.
         records: All frames.
     """
 
     report: Report
     interrupted: bool
-    records: Sequence[FrameRecord] = ()
+    answered: AnsweredFrames | None = None
     compared: Compared | None = None
+    records: Sequence[FrameRecord] = ()
 
     @property
     def exit_code(self) -> int:
@@ -285,8 +288,8 @@ def _evaluate(
     pipeline: Pipeline, frames: LabelledFrames, options: EvaluationOptions, baseline: Baseline | None
 ) -> Evaluation:
     tally = _masked(pipeline, frames, options)
-    witness = baseline.witness() if baseline else Witness(None)
-    replayed = replay(_one_core_a_frame(pipeline, options), frames, options.workers, witness.see)
+    observer = baseline.observer() if baseline else Observer(None)
+    replayed = replay(_one_core_a_frame(pipeline, options), frames, options.workers, observer.observe)
     is_alone = not (replayed.interrupted or options.is_one_of_several)
     latency = measure_latency(pipeline, frames) if is_alone else {}
     report = _make_report(pipeline.model, frames, latency, replayed, options, tally)
@@ -309,26 +312,24 @@ def _evaluate(
         if video is not None:
             _write(report, replayed, pictures, options.output, tally, video.name)
     if baseline is None or replayed.interrupted:
-        return Evaluation(report, replayed.interrupted, replayed.records)
-    compared = _compare(baseline, witness, frames, replayed.records, options)
-    return Evaluation(report, interrupted=False, records=replayed.records, compared=compared)
+        return Evaluation(report, replayed.interrupted, records=replayed.records)
+    answered = baseline.answered(replayed.records, observer, str(frames.path), frames.topic)
+    compared = None if options.is_one_of_several else _compare(answered, frames, options)
+    return Evaluation(report, interrupted=False, answered=answered, compared=compared, records=replayed.records)
 
 
-def _compare(
-    baseline: Baseline,
-    witness: Witness,
-    frames: LabelledFrames,
-    records: Sequence[FrameRecord],
-    options: EvaluationOptions,
-) -> Compared:
+def _compare(answered: AnsweredFrames, frames: LabelledFrames, options: EvaluationOptions) -> Compared:
     def pictures(changed: Sequence[ChangedFrame]) -> Pictures:
         images = pictures_of(frames, {one.frame.index for one in changed})
-        return {(source, frames.topic, index): image for index, image in images.items()}
+        return {(answered.bag, frames.topic, index): image for index, image in images.items()}
 
-    source = str(frames.path)
-    answered = baseline.answered(records, witness, source, frames.topic)
     return compare_into(
-        options.output, [answered], pictures, source=source, max_loss=options.max_loss, on_doubt=options.on_doubt
+        options.output,
+        [answered],
+        pictures,
+        source=answered.bag,
+        max_loss=options.max_loss,
+        on_doubt=options.on_doubt,
     )
 
 

@@ -103,7 +103,7 @@ def replay(
     workers: int = WORKERS,
     see: Callable[[int, RgbImage], None] = _look_away,
 ) -> ReplayedFrames:
-    """Returns every frame, recognised once; Ctrl-C ends it early and is noted.
+    """Returns every frame, recognised once, so many at a time; Ctrl-C ends it early and is noted.
 
     Args:
         pipeline: Recognises them.

@@ -16,7 +16,7 @@ from tiny_bag import BLUE, GREEN, RED, flat
 from tiny_model import as_multilabel, regression_spec, tiny_spec, with_unknown, write_tiny_model
 
 from cnn_perception.comparison.answered_frames import AnsweredFrames, compare_all
-from cnn_perception.comparison.baseline import Baseline, Witness, answer_of, baseline_of_bag, open_baseline
+from cnn_perception.comparison.baseline import Baseline, Observer, answer_of, baseline_of_bag, open_baseline
 from cnn_perception.comparison.compared_frame import Answer
 from cnn_perception.comparison.comparison import Comparison
 from cnn_perception.comparison.model_card import ModelCard, notes_on
@@ -73,7 +73,7 @@ def row(index: int, truth: str, answer: str | None, content: str = "abc") -> tup
 
 def answered(earlier: RecordedAnswers, records: list[Record], bag: str = "/bags/tuesday") -> AnsweredFrames:
     baseline = Baseline(card(), earlier.card, earlier)
-    return baseline.answered(records, baseline.witness(), bag, "/camera")
+    return baseline.answered(records, baseline.observer(), bag, "/camera")
 
 
 def compared(earlier: RecordedAnswers, records: list[Record]) -> Comparison:
@@ -260,12 +260,12 @@ def model(path: Path, spec=None, **options) -> OnnxModel:
 def test_another_model_is_asked_about_each_picture(tmp_path):
     theirs = write_tiny_model(tmp_path / "old.onnx", bias=(0, 20, 0))
     baseline = open_baseline(theirs, model(tmp_path / "new.onnx"), OPTIONS)
-    witness = baseline.witness()
+    observer = baseline.observer()
     for index, colour in enumerate((RED, GREEN, BLUE)):
-        witness.see(index, flat(colour))
+        observer.observe(index, flat(colour))
     truths = ("red", "green", "blue")
 
-    both = baseline.answered([Record(i, one, predicted(one)) for i, one in enumerate(truths)], witness, "b", "/camera")
+    both = baseline.answered([Record(i, one, predicted(one)) for i, one in enumerate(truths)], observer, "b", "/camera")
     found = compare_all([both], 0.0)
 
     assert (found.headline.theirs, found.headline.ours) == (1 / 3, 1.0)
@@ -277,10 +277,10 @@ def test_a_picture_that_the_other_model_cannot_answer_has_no_answer():
         def recognise(self, _image):
             raise FrameError("nan", "the model returned NaN")
 
-    witness = Witness(Failing())
-    witness.see(3, flat(RED))
+    observer = Observer(Failing())
+    observer.observe(3, flat(RED))
 
-    assert witness.answers == {3: Answer(None, None)}
+    assert observer.answers == {3: Answer(None, None)}
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from evaluating import SECOND
 from tiny_bag import BLUE, GREEN, RED, START_NS, flat
 from tiny_model import as_multilabel, regression_spec, tiny_spec, with_unknown, write_tiny_model
 
-from cnn_perception.comparison.baseline import Witness
+from cnn_perception.comparison.baseline import Observer
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_BELOW_TARGET, EXIT_INTERRUPTED, EXIT_OK, EXIT_WORSE
 from cnn_perception.evaluation.cli import main
 
@@ -209,7 +209,7 @@ def test_an_interrupted_evaluation_is_not_compared(drive, tmp_path, monkeypatch)
         if index == 20:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Witness, "see", interrupted)
+    monkeypatch.setattr(Observer, "observe", interrupted)
     code, found = evaluated(drive, "bad.onnx", tmp_path / "out", "--baseline", drive / "before")
 
     assert (code, found) == (EXIT_INTERRUPTED, {})

@@ -164,7 +164,7 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
         "--doubt-share",
         type=float,
         default=CollectOptions.doubt_share,
-        help="share of the budget for what the model doubts most; the rest is typical and diverse, half each (%(default)s)",
+        help="share of the budget for what the model doubts most; the rest is half typical, half diverse (%(default)s)",
     )
     group.add_argument(
         "--min-distance",

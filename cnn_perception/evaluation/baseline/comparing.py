@@ -23,12 +23,10 @@ class Compared:
     """The comparison of an evaluation, with its files written.
 
     Attributes:
-        parts: The frames of each recording, with the answers of both models.
-        comparison: What was found of all of them.
+        comparison: What was found of all frames.
         is_worse: Whether the model is not to be used after that.
     """
 
-    parts: Sequence[AnsweredFrames]
     comparison: Comparison
     is_worse: bool
 
@@ -79,7 +77,7 @@ def compare_into(
     )
     for name, text in texts_of(report).items():
         write_text(folder / name, text)
-    return Compared(parts, comparison, is_worse)
+    return Compared(comparison, is_worse)
 
 
 def remove_comparison(folder: Path) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import cv2
 from tqdm import tqdm
 
+from cnn_perception.comparison.answered_frames import AnsweredFrames
 from cnn_perception.evaluation.evaluation import EvaluationOptions, evaluate
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.report_record import Report
@@ -23,11 +24,13 @@ class BagResult:
         report: What `report.json` holds.
         records: All frames, without what only pictures show.
         interrupted: Whether Ctrl-C ended it early.
+        answered: The frames with the answers of both models; None without a baseline.
     """
 
     report: Report
     records: Sequence[FrameRecord]
     interrupted: bool
+    answered: AnsweredFrames | None = None
 
 
 def evaluate_one(options: EvaluationOptions) -> BagResult:
@@ -39,7 +42,7 @@ def evaluate_one(options: EvaluationOptions) -> BagResult:
     tqdm.set_lock(threading.RLock())  # its own starts a process from Python 3.14 on
     cv2.setNumThreads(options.workers)
     done = evaluate(options)
-    return BagResult(done.report, [_slim(record) for record in done.records], done.interrupted)
+    return BagResult(done.report, [_slim(record) for record in done.records], done.interrupted, done.answered)
 
 
 def _slim(record: FrameRecord) -> FrameRecord:

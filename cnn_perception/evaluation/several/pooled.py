@@ -14,8 +14,10 @@ from cnn_perception.errors import (
     EXIT_BELOW_TARGET,
     EXIT_INTERRUPTED,
     EXIT_OK,
+    EXIT_WORSE,
     DataError,
 )
+from cnn_perception.evaluation.baseline.comparing import Compared
 from cnn_perception.evaluation.evaluation import EvaluationOptions
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.recording.curves import calibration, trade_off
@@ -87,6 +89,7 @@ class PooledReport:
         worst_of_bags: The worst frames of all bags, at most a few of each, the worst first.
         each: What is required of each bag; None if nothing is.
         interrupted: Whether Ctrl-C ended it early.
+        compared: What was found beside the baseline; None without one.
     """
 
     report: Report
@@ -95,6 +98,7 @@ class PooledReport:
     worst_of_bags: tuple[WorstOfBags, ...]
     each: Target | None
     interrupted: bool
+    compared: Compared | None = None
 
     @property
     def exit_code(self) -> int:
@@ -104,12 +108,14 @@ class PooledReport:
         if not self.report.complete:
             return EXIT_BAD_INPUT
         missed = self.report.passed is False or any(row.passed is False for row in self.bags)
-        return EXIT_BELOW_TARGET if missed else EXIT_OK
+        if missed:
+            return EXIT_BELOW_TARGET
+        return EXIT_WORSE if self.compared and self.compared.is_worse else EXIT_OK
 
     def to_json(self) -> str:
         """Returns the text of `report.json`: as of one bag, and `bags`, `slices`, `worst_of_bags`, `each`."""
-        own = dataclasses.asdict(dataclasses.replace(self, report=None))  # type: ignore[arg-type]
-        own.pop("report")
+        own = dataclasses.asdict(dataclasses.replace(self, report=None, compared=None))  # type: ignore[arg-type]
+        del own["report"], own["compared"]
         return json_lines({**self.report.fields(), **own})
 
     def bags_csv(self) -> str:

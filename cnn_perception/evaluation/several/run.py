@@ -12,7 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnn_perception.comparison.baseline import baseline_of_bag
+from cnn_perception.comparison.report.files import NAMES as COMPARISON_FILES
+from cnn_perception.comparison.report.pictures import pictures_of_bags
 from cnn_perception.errors import ConfigError, printable
+from cnn_perception.evaluation.baseline.comparing import Compared, compare_into, remove_comparison
 from cnn_perception.evaluation.evaluation import RECORD, RECORD_FIELDS, RESULTS, EvaluationOptions
 from cnn_perception.evaluation.report_record import Target, write_text
 from cnn_perception.evaluation.several.bag_labels import BagLabels, labels_of_bags
@@ -86,6 +90,7 @@ def evaluate_several(found: FoundBags, options: EvaluationOptions, several: Seve
         parts = [_absolute(part) for part in parts]
     _require_fit(parts[0], options)
     _make(options.output)
+    remove_comparison(options.output)
     _remove_earlier(options.output, [part.output for part in parts])
     started_s = time.perf_counter()
     outcomes = _outcomes(found.bags, parts, several)
@@ -98,7 +103,23 @@ def evaluate_several(found: FoundBags, options: EvaluationOptions, several: Seve
         time.perf_counter() - started_s,
     )
     _write(pooled, outcomes, options.output)
-    return pooled
+    if options.baseline is None or pooled.interrupted:
+        return pooled
+    return dataclasses.replace(pooled, compared=_compare(outcomes, options))
+
+
+def _compare(outcomes: Sequence[Outcome[BagResult]], options: EvaluationOptions) -> Compared:
+    """Compares the frames of all bags, each of which its own process has answered with both models."""
+    results = [outcome.result for outcome in outcomes if outcome.result]
+    parts = [result.answered for result in results if result.answered]
+    return compare_into(
+        options.output,
+        parts,
+        lambda changed: pictures_of_bags(changed, options.overrides),
+        source=f"{len(parts)} bags",
+        max_loss=options.max_loss,
+        on_doubt=options.on_doubt,
+    )
 
 
 def _part(
@@ -113,6 +134,7 @@ def _part(
         output=options.output / source.name,
         workers=workers,
         is_one_of_several=True,
+        baseline=options.baseline and baseline_of_bag(options.baseline, source.name),
         needs_all_labels=options.target is not None,
         **limits,  # type: ignore[arg-type]
     )
@@ -140,7 +162,8 @@ def _require_own(found: FoundBags, options: EvaluationOptions) -> None:
     """Refuses an output folder in which something would be overwritten, or would be read as a bag the next time."""
     for folder in (*found.searched, *(source.path for source in found.bags)):
         require_outside(options.output, folder)
-    outputs = [options.output / name for name in ("report.json", "report.html", "bags.csv")]
+    compared = COMPARISON_FILES if options.baseline else ()
+    outputs = [options.output / name for name in ("report.json", "report.html", "bags.csv", *compared)]
     require_unused(outputs, options.output / RECORD, RECORD_OF_BAGS)
     for path in outputs:
         require_other(path, [options.model, *([Path(options.labels)] if options.labels else [])])
