@@ -176,7 +176,12 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
 
 def _add_parts(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("parts: whole recordings, or the end of the only one")
-    group.add_argument("--val-fraction", type=float, default=Division.val_fraction, help="held out (%(default)s)")
+    group.add_argument(
+        "--val-fraction",
+        type=float,
+        default=Division.val_fraction,
+        help="held out (%(default)s); 0 where other data or training.train itself holds something out",
+    )
     group.add_argument("--test-fraction", type=float, default=Division.test_fraction, help="for the test (%(default)s)")
     group.add_argument(
         "--gap",
