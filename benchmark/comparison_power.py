@@ -20,8 +20,7 @@ from tqdm import tqdm
 
 from benchmark.support.options import OUTPUT, at_least_one, option_parser
 from cnn_perception.commands import exit_code
-from cnn_perception.comparison.block_length import Values
-from cnn_perception.comparison.difference import Difference, Series, Unit, difference
+from cnn_perception.comparison.difference import Difference, Series, Unit, Values, difference
 from cnn_perception.comparison.verdict import change_of
 from training.run_files import write_text
 from training.text_table import text_table

@@ -19,6 +19,8 @@ Flags = npt.NDArray[np.bool_]
 
 RESAMPLES = 200
 """Times that a bootstrap draws the images anew: its limits are then known to about a tenth of their distance."""
+TAIL = 0.025
+"""The part of a distribution beyond each end of an interval of 95 %."""
 _Z = 1.959963984540054  # of the standard normal distribution: 95 % lie nearer to 0
 
 
@@ -84,6 +86,23 @@ def wilson(hits: float, count: float, quantile: float = _Z) -> Estimate:
     reach = math.sqrt(weight * (share * (1 - share) + weight / 4)) / (1 + weight)
     # where all or none are hits one end is exactly the share itself, which rounding would miss by a hair
     return Estimate(share, min(max(middle - reach, 0.0), share), max(min(middle + reach, 1.0), share))
+
+
+def student_quantile(freedom: float, tail: float = TAIL) -> float:
+    """Returns beyond what a part of Student's distribution lies at its upper end, within 1 %.
+
+    Args:
+        freedom: Degrees of freedom, at least 1; not always a whole number.
+        tail: The part, from 1e-5 to below 0.5.
+
+    With t = sqrt(freedom) * tan(angle) the density is a power of the cosine, which is added up.
+    """
+    steps = np.linspace(0.0, 1.0, 2**13 + 1)
+    angles = math.pi / 2 * steps**2 * (3.0 - 2.0 * steps)  # dense at both ends: of much and of little freedom
+    density = np.cos(angles) ** (freedom - 1.0)
+    mass = np.concatenate(([0.0], np.cumsum((density[1:] + density[:-1]) / 2 * np.diff(angles))))
+    angle = float(np.interp(1.0 - 2.0 * tail, mass / mass[-1], angles))
+    return math.sqrt(freedom) * math.tan(angle)
 
 
 def bootstrap(statistic: Callable[[Rows], float], count: int) -> tuple[float, float] | None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cnn_perception.intervals import Estimate, bootstrap, paired, paired_mean, wilson
+from cnn_perception.intervals import Estimate, bootstrap, paired, paired_mean, student_quantile, wilson
 
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 1), (1, 1), (0, 20), (20, 20), (17, 20), (857, 1000), (3, 7)])
@@ -81,3 +81,11 @@ def test_a_mean_difference_of_one_image_has_no_width():
 
 def test_a_share_is_told_with_its_ends():
     assert Estimate(0.857, 0.8024, 0.8991).in_percent() == "85.7% (80.2 to 89.9%)"
+
+
+@pytest.mark.parametrize("freedom", [1, 1.2, 1.5, 2, 2.7, 3, 5, 9, 29, 200, 5000, 1e6])
+@pytest.mark.parametrize("comparisons", [1, 8, 50])
+def test_students_quantile_is_that_of_scipy_also_between_whole_degrees_of_freedom(freedom: float, comparisons: int):
+    tail = 0.025 / comparisons
+
+    assert student_quantile(freedom, tail) == pytest.approx(stats.t.isf(tail, freedom), rel=0.01)

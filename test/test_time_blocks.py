@@ -91,7 +91,7 @@ def test_the_independent_frames_are_those_of_a_moving_block_bootstrap_by_hand(la
 def test_blocks_are_longer_where_mistakes_last_longer():
     random = np.random.default_rng(5)
 
-    lengths = [np.median([block_length(marks(recording(random, 2000, t))) for _ in range(9)]) for t in (0, 3, 12, 50)]
+    lengths = [np.median([block_length([marks(recording(random, 2000, t))]) for _ in range(9)]) for t in (0, 3, 12, 50)]
 
     assert lengths[0] == 1
     assert lengths == sorted(lengths)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from cnn_perception.errors import DataError
 from cnn_perception.image.messages import nanoseconds
@@ -21,11 +24,21 @@ class Answer:
         stamp_ns: Of its header, which is the image's, nanoseconds.
         time_s: When it was received, seconds on the time axis of the labels.
         results: (class, score in [0, 1]) in the order of the message, the answer first; or (name, value) of numbers.
+
+    Raises:
+        DataError: If a score or a number is not finite.
     """
 
     stamp_ns: int
     time_s: float
     results: tuple[tuple[str, float], ...]
+
+    def __post_init__(self) -> None:
+        for name, value in self.results:
+            if not math.isfinite(value):
+                raise DataError(
+                    f"the answer with the stamp {self.stamp_ns} ns says {value} of {name!r}; mend what published it"
+                )
 
     @property
     def is_unknown(self) -> bool:
@@ -84,6 +97,25 @@ class Reading:
     def is_right(self, answer: Answer, truth: Truth) -> bool:
         """Returns whether the classes are the known ones, or `unknown` where it is known that none of them is there."""
         return self.text(answer) == (UNKNOWN if truth == NONE_OF_THESE else text_of(truth))
+
+    def badness(self, answer: Answer, truth: Truth) -> float:
+        """Returns how bad an answer is, as far as its message tells, see `TaskRules.badness`.
+
+        Sure mistakes are the worst (1 to 2), sure right answers the best (0 to 1); of numbers it is the largest
+        absolute error.
+        """
+        if not self.has_classes:
+            return self.deviation(answer, truth)
+        score = answer.results[0][1] if answer.results else 0.0
+        return 1.0 - score if self.is_right(answer, truth) else 1.0 + score
+
+    def deviation(self, answer: Answer, truth: Truth) -> float:
+        """Returns the largest absolute error of the numbers, see `TaskRules.deviation`.
+
+        Raises:
+            DataError: As `values`.
+        """
+        return float(np.abs(np.array(self.values(answer)) - np.array(truth, np.float64)).max())
 
     def values(self, answer: Answer) -> tuple[float, ...]:
         """Returns the numbers of an answer in the order of `names`; of a single one the name does not matter.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cnn_perception.answers.page import agreement_rows, in_milliseconds, stream_figures
+from cnn_perception.answers.page import agreement_rows, in_milliseconds, stream_figures, time_words
 from cnn_perception.answers.recorded import RecordedOptions, evaluate_recorded
 from cnn_perception.answers.recorded_report import RecordedReport
 from cnn_perception.answers.stream_report import Required
@@ -152,6 +152,8 @@ def _summary(report: RecordedReport, folder: Path) -> list[str]:
     images = f"{report.images} images, {report.unanswered} without an answer; " if report.topic else ""
     lines = [f"answers    {images}{stream.answers} answers, {stream.matched} belong to a frame"]
     lines += [f"{text}: {figure}" for text, figure in stream_figures(stream)[1:]]
+    if words := time_words(stream):
+        lines.append(f"time       {words}")
     if report.delay_ms is not None:
         lines.append(f"delay      {in_milliseconds(report.delay_ms)}, from image to answer")
     if report.agreement is not None:

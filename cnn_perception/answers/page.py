@@ -86,7 +86,8 @@ def render_page(page: AnswersPage) -> str:
 
 def render_recorded(report: RecordedReport, strips: Strips | None) -> str:
     """Returns the text of `answers.html`."""
-    sections = [Section("Answers", stream_rows(report.stream)), Section("Frames", _frame_rows(report))]
+    answers = Section("Answers", stream_rows(report.stream), time_words(report.stream))
+    sections = [answers, Section("Frames", _frame_rows(report))]
     if report.agreement is not None:
         sections.append(Section("Beside the model offline", agreement_rows(report.agreement, report.offline)))
     if report.model is not None:
@@ -146,7 +147,10 @@ def stream_rows(stream: StreamReport) -> Rows:
 def _quality_rows(stream: StreamReport) -> Rows:
     rows = [(f"MAE of {one.name}", f"{one.mae:.4g}") for one in stream.scores.errors]
     if stream.scores.accuracy is not None:
-        rows.append(("right answers", in_percent(stream.scores.accuracy)))
+        rows.append(("right answers", stream.scores.accuracy.in_percent()))
+    if stream.scores.sampling is not None:
+        worth = stream.scores.sampling.independent_frames
+        rows.append(("as many independent frames would say as much", f"{worth:.0f}"))
     latest = stream.in_time
     if latest.accuracy is not None:
         text = f"{percent(latest.accuracy)} of {latest.labelled_s:.1f} s"
@@ -174,12 +178,12 @@ def agreement_rows(agreement: Agreement, offline: Estimate | None) -> Rows:
         (f"same scores, within {agreement.tolerance:g}", str(agreement.same)),
         ("largest difference of a score or number", f"{agreement.largest:.2g}"),
     ]
-    return rows + ([] if offline is None else [("right answers offline, of all labelled frames", in_percent(offline))])
+    return rows + ([] if offline is None else [("right answers offline, of all labelled frames", offline.in_percent())])
 
 
-def in_percent(share: Estimate) -> str:
-    """Returns a share with its interval."""
-    return f"{share.in_percent()}, as if the frames were independent"
+def time_words(stream: StreamReport) -> str:
+    """Returns how far the figures of a stream can be believed; empty where nothing was scored."""
+    return stream.scores.sampling.in_words if stream.scores.sampling else ""
 
 
 def in_milliseconds(found: Percentiles) -> str:

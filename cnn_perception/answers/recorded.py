@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from cnn_perception.answers.agreement import Agreement, compared_offline
 from cnn_perception.answers.answer import Answer, Reading, answer_from_message
 from cnn_perception.answers.matching import AskedFrame, Matching
@@ -23,10 +25,11 @@ from cnn_perception.bag.reader import Bag
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.labelled_frames import LabelledFrames, frames_of_bag, overridden
+from cnn_perception.evaluation.recording.sampling import blocks_of, scored
 from cnn_perception.evaluation.report_record import write_text
 from cnn_perception.files import require_other, require_outside, require_unused
 from cnn_perception.image.messages import AS_SENT, Overrides
-from cnn_perception.intervals import Estimate, wilson
+from cnn_perception.intervals import Estimate
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS, SessionOptions
 from cnn_perception.pipeline.pipeline import Pipeline
 from cnn_perception.tasks.registry import task_of
@@ -192,8 +195,11 @@ def _asked_of_model(bag: Bag, options: RecordedOptions, has_numbers: bool) -> _A
 
 def offline_accuracy(records: Sequence[FrameRecord]) -> Estimate | None:
     """Returns the share of labelled frames that are answered rightly offline; None for numbers or without any."""
-    verdicts = [record.is_right for record in records if record.is_right is not None]
-    return wilson(sum(verdicts), len(verdicts)) if verdicts else None
+    verdicts = [record.is_right for record in scored(records)]
+    blocks = blocks_of([records])
+    if blocks is None or None in verdicts:
+        return None
+    return blocks.share(np.array(verdicts, np.bool_))
 
 
 def _report(

@@ -11,8 +11,11 @@ from cnn_perception.answers.answer import Answer, Reading
 from cnn_perception.answers.matching import AskedFrame, Matching, matched
 from cnn_perception.answers.over_time import ChangeDelays, InTime, change_delays, changes_per_minute, in_time
 from cnn_perception.errors import ConfigError
-from cnn_perception.intervals import Estimate, wilson
+from cnn_perception.evaluation.recording.facts import typical_step
+from cnn_perception.evaluation.recording.sampling import SamplingRecord, sampling_of
+from cnn_perception.intervals import Estimate
 from cnn_perception.label_text import Truth
+from cnn_perception.time_blocks import time_blocks
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,16 @@ class AnswerScores:
         scored: Labelled frames that were answered.
         unanswered: Labelled frames that were not; they are not in `accuracy`.
         accuracy: Share of the scored frames that were answered rightly, `unknown` for a class being wrong; None for
-            numbers, and where nothing was scored. Its interval takes the frames for independent.
+            numbers, and where nothing was scored. Its interval respects that neighbouring frames show one event.
         errors: Of each number; empty for classes, and where nothing was scored.
+        sampling: As how many independent frames the scored ones are worth; None where nothing was scored.
     """
 
     scored: int
     unanswered: int
     accuracy: Estimate | None
     errors: tuple[NumberError, ...] = ()
+    sampling: SamplingRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -109,10 +114,15 @@ def _scores(frames: Sequence[AskedFrame], found: Matching, reading: Reading) -> 
     unanswered = sum(truth is not None for truth, _ in pairs) - len(scored)
     if not scored:
         return AnswerScores(0, unanswered, None)
+    blocks = time_blocks([np.array([reading.badness(answer, truth) for truth, answer in scored])])
+    period_s = typical_step(np.diff([frame.time_s for frame in frames]))
     if not reading.has_classes:
-        return AnswerScores(len(scored), unanswered, None, _errors(scored, reading))
-    right = sum(reading.is_right(answer, truth) for truth, answer in scored)
-    return AnswerScores(len(scored), unanswered, wilson(right, len(scored)))
+        deviations = np.array([reading.deviation(answer, truth) for truth, answer in scored])
+        sampling = sampling_of(blocks, deviations, [period_s])
+        return AnswerScores(len(scored), unanswered, None, _errors(scored, reading), sampling)
+    right = np.array([reading.is_right(answer, truth) for truth, answer in scored])
+    sampling = sampling_of(blocks, right.astype(np.float64), [period_s])
+    return AnswerScores(len(scored), unanswered, blocks.share(right), (), sampling)
 
 
 def _errors(scored: Sequence[tuple[Truth, Answer]], reading: Reading) -> tuple[NumberError, ...]:

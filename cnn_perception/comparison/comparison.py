@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnn_perception.comparison.block_length import Values
 from cnn_perception.comparison.compared_frame import ComparedFrame
-from cnn_perception.comparison.difference import Difference, Series, Unit, difference, holm
+from cnn_perception.comparison.difference import Difference, Series, Unit, Values, difference, holm
 from cnn_perception.comparison.measures import FrameValues, Scale, is_usable, measured
 from cnn_perception.comparison.parts import Flags, Kind, parts_of
 from cnn_perception.comparison.verdict import Change, Verdict, change_of, is_loss_proven, judge

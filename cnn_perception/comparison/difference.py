@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from cnn_perception.comparison.block_length import Values, block_length
-from cnn_perception.intervals import Estimate, paired
+from cnn_perception.intervals import TAIL, Estimate, paired, student_quantile
+from cnn_perception.time_blocks import block_length
 
+Values = npt.NDArray[np.float64]
 Unit = Literal["frame", "time", "bag"]
 """What is independent of its like: each frame, each stretch of time, or each recording."""
 
@@ -23,8 +25,7 @@ RESAMPLES = 4000
 """Times that a bootstrap draws anew: 100 of them are beyond each end of the interval."""
 EVENT_S = 1.0
 """Frames nearer than this in time are one event, however the answers to them differ."""
-SIGNIFICANCE = 0.05
-_TAIL = SIGNIFICANCE / 2
+SIGNIFICANCE = 2 * TAIL
 _Z = 1.959963984540054  # of the standard normal distribution: 97.5 % lie below
 _Z_POWER = 0.8416212335729143  # 80 % lie below
 _LEAST_EVENTS = 6
@@ -146,7 +147,7 @@ def _resampled(parts: Sequence[Series], unit: Unit, block: int, *, max_loss: flo
     mean = float(values.mean())
     means = _means_of_bags(parts) if unit == "bag" else _means_of_blocks(parts, block)
     spread = mean + (means - mean) * _expansion(_differing(parts, unit, block))
-    low, high = (float(end) for end in np.quantile(spread, (_TAIL, 1 - _TAIL)))
+    low, high = (float(end) for end in np.quantile(spread, (TAIL, 1 - TAIL)))
     least = paired(values > 0, values < 0).difference if is_share else _of_normal(values)
     low = min(low, least.low)
     high = max(high, least.high)
@@ -178,7 +179,7 @@ def _block(parts: Sequence[Series]) -> int:
     ahead = [np.searchsorted(part.times_s, part.times_s + EVENT_S - _ROUNDING_S) for part in parts]
     in_event = float(np.median(np.concatenate([ends - np.arange(len(ends)) for ends in ahead])))
     longest = max(len(part.differences) for part in parts)
-    return min(max(math.ceil(in_event), block_length([part.differences for part in parts]), 1), longest)
+    return min(max(math.ceil(in_event), block_length([part.differences for part in parts]) or 1), longest)
 
 
 def _means_of_blocks(parts: Sequence[Series], block: int) -> Values:
@@ -241,24 +242,7 @@ def _expansion(units: int) -> float:
     Source: Hesterberg 2015, What Teachers Should Know About the Bootstrap, the expanded percentile interval.
     """
     units = max(units, 2)
-    return _t_quantile(units - 1) / _Z * math.sqrt(units / (units - 1))
-
-
-def _t_quantile(freedom: int) -> float:
-    """Returns below what 97.5 % of Student's t distribution lie.
-
-    Source: exact of 1 and 2 degrees of freedom; else the expansion of Abramowitz and Stegun 1964, 26.7.5.
-    """
-    if freedom <= 2:
-        share = 1 - 2 * _TAIL
-        return math.tan(math.pi / 2 * share) if freedom == 1 else share * math.sqrt(2 / (1 - share**2))
-    terms = (
-        (_Z**3 + _Z) / 4,
-        (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / 96,
-        (3 * _Z**7 + 19 * _Z**5 + 17 * _Z**3 - 15 * _Z) / 384,
-        (79 * _Z**9 + 776 * _Z**7 + 1482 * _Z**5 - 1920 * _Z**3 - 945 * _Z) / 92160,
-    )
-    return _Z + sum(term / float(freedom) ** (power + 1) for power, term in enumerate(terms))
+    return student_quantile(units - 1) / _Z * math.sqrt(units / (units - 1))
 
 
 def _unseen(units: int) -> float:
@@ -266,7 +250,7 @@ def _unseen(units: int) -> float:
 
     Source: Clopper and Pearson 1934, The Use of Confidence or Fiducial Limits, of 0 hits.
     """
-    return float(1.0 - _TAIL ** (1.0 / units))
+    return float(1.0 - TAIL ** (1.0 / units))
 
 
 def _detectable(error: float, units: float, max_loss: float, *, is_share: bool) -> float:

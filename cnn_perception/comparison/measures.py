@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from cnn_perception.comparison.block_length import Values
 from cnn_perception.comparison.compared_frame import Answer, ComparedFrame, is_right
+from cnn_perception.comparison.difference import Values
 from cnn_perception.label_text import Truth
 
 Scale = Literal["share", "part", "error"]

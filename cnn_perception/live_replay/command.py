@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from cnn_perception.answers.command import one_bag, overrides, require_together, required, tell, verdict
-from cnn_perception.answers.page import agreement_rows, stream_figures
+from cnn_perception.answers.page import agreement_rows, stream_figures, time_words
 from cnn_perception.errors import ConfigError, printable
 from cnn_perception.live_replay.node_options import NodeOptions
 from cnn_perception.live_replay.page import frame_rows, pace_rows
@@ -45,4 +45,6 @@ def _summary(report: LiveReport, folder: Path) -> list[str]:
     rows = [*frame_rows(report), *pace_rows(report)[:2], *stream_figures(report.answers)[1:]]
     rows += agreement_rows(report.agreement, report.offline)
     lines = [f"{name}: {text}" for name, text in rows if text != "0"]
+    if words := time_words(report.answers):
+        lines.append(f"time       {words}")
     return [*lines, *verdict(report.required, report.passed), f"report     {folder / 'live.html'}"]

@@ -13,6 +13,7 @@ from cnn_perception.answers.page import (
     render_page,
     stream_figures,
     stream_rows,
+    time_words,
 )
 from cnn_perception.evaluation.plots import Strips
 from cnn_perception.live_replay.report import LiveReport
@@ -89,11 +90,12 @@ def pace_rows(report: LiveReport) -> Rows:
 def _answers(report: LiveReport) -> Section:
     """Returns the figures of the answers, beside those of single frames where the node smooths."""
     found = report.steadiness
+    words = f" {time_words(report.answers)}".rstrip()
     if not found.is_on:
-        return Section("Answers", stream_rows(report.answers), "The node does not smooth.")
+        return Section("Answers", stream_rows(report.answers), f"The node does not smooth.{words}")
     note = (
         f"Smoothed with smoothing_s {found.smoothing_s:g}, hysteresis {found.hysteresis:g}, hold_s {found.hold_s:g}: "
-        f"an earlier answer was held at {found.held} of {found.compared} frames."
+        f"an earlier answer was held at {found.held} of {found.compared} frames.{words}"
     )
     alone = dict(stream_rows(report.raw))
     rows = [(name, text, alone.get(name, "")) for name, text in stream_rows(report.answers)]

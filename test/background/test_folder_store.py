@@ -33,7 +33,7 @@ from training.data_set.columns import (
     STATE,
     TOPIC,
 )  # fmt: skip
-from training.data_set.table import state_of
+from training.data_set.table import states_of
 from training.train import main
 
 
@@ -143,7 +143,7 @@ def test_the_table_is_one_that_people_label_with_the_program_for_it(tmp_path):
     found = data_set.read(file)
     about = {PATH, CLASS, STATE, STAMP, CAMERA, TOPIC, REASON, GUESS, DOUBT, MODEL}
     assert about <= {*found.header}
-    assert {state_of(row, [CLASS]) for row in found.rows} == {""}
+    assert {*states_of(found.rows, [CLASS])} == {""}
 
     for row, name in enumerate(("ants", "bees") * 3):
         found = found.changed(row, {CLASS: name, STATE: "labelled"})

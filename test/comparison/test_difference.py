@@ -13,7 +13,6 @@ import pytest
 from scipy import stats
 
 from benchmark.comparison_power import Setting, compared, count, drawn
-from cnn_perception.comparison import difference as module
 from cnn_perception.comparison.difference import Difference, Series, Unit, difference, holm, mid_p
 
 
@@ -34,11 +33,6 @@ def test_mid_p_is_the_exact_chance_less_half_of_what_was_seen(gained: int, lost:
 @pytest.mark.parametrize("both", [0, 1, 7])
 def test_mid_p_of_equal_sides_is_one(both: int):
     assert mid_p(both, both) == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 9, 29, 200])
-def test_students_quantile_is_that_of_scipy(freedom: int):
-    assert module._t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=2e-3)
 
 
 def test_holms_chances_are_those_of_his_procedure():

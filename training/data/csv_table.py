@@ -21,6 +21,7 @@ from training.data.names import part_of
 from training.data.records import PARTS, Listing, Part, Sample, Source
 from training.data_set import columns
 from training.data_set.columns import STATES
+from training.data_set.table import states_of
 from training.tasks.by_name import TASKS, task_of
 from training.tasks.choices import TaskChoice
 from training.tasks.table import RESERVED, LabelledTable
@@ -30,7 +31,7 @@ _OTHER_SPLITS = frozenset({"set", "subset", "dataset", "phase", "partition", "us
 """What other tools call the column of the parts, in lower case without blanks and underscores."""
 _ABOUT = (
     columns.STATE, columns.TOPIC, columns.CAMERA, columns.STAMP, columns.GUESS, columns.DOUBT, columns.REASON,
-    columns.CLUSTER, columns.MODEL,
+    columns.CLUSTER, columns.MODEL, columns.WAS,
 )  # fmt: skip
 """Columns of a data set that is being labelled which hold no label."""
 
@@ -103,16 +104,18 @@ def _names(targets: Sequence[str]) -> list[str]:
 
 
 def _labelled(table: LabelledTable, task: LearningTask, has_state: bool) -> list[Row]:
-    """Returns the rows that somebody has labelled: by their states, or by their labels where nobody wrote a state.
+    """Returns the rows that somebody has labelled, see `data_set.table.states_of`.
 
     An empty label of several classes is one too, unless the column of the states says that rows wait for a label.
     """
-    if has_state and any(row.cells[columns.STATE] for row in table.rows):
-        return [row for row in table.rows if _state(row) == "labelled"]
     if not has_state and not task.one_class:
         return list(table.rows)
-    labels = _label_columns(table)
-    return [row for row in table.rows if any(row.cells[name] for name in labels)]
+    for row in table.rows if has_state else ():
+        _require_state(row)
+    other = () if has_state else (columns.STATE,)  # of that name, and about something else
+    cells = [{name: text for name, text in row.cells.items() if name not in other} for row in table.rows]
+    states = states_of(cells, _label_columns(table))
+    return [row for row, state in zip(table.rows, states, strict=True) if state == "labelled"]
 
 
 def _label_columns(table: LabelledTable) -> set[str]:
@@ -120,11 +123,10 @@ def _label_columns(table: LabelledTable) -> set[str]:
     return header.intersection(_names(table.targets) or {"class", "classes"}) or header - {*RESERVED}
 
 
-def _state(row: Row) -> str:
+def _require_state(row: Row) -> None:
     state = row.cells[columns.STATE]
     if state not in STATES:
         raise row.wrong(columns.STATE, f"{state!r} is none of {', '.join(filter(None, STATES))}, or nothing; mend it")
-    return state
 
 
 def _is_outside(row: Row, task: LearningTask) -> bool:

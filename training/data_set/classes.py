@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnn_perception.errors import DataError
+from cnn_perception.files import as_utf8
+from cnn_perception.label_text import NONE_OF_THESE
 from training.data_set.columns import CLASSES_FILE
-from training.run_files import write_text
+from training.run_files import replacing
 
 
 def read(folder: Path) -> tuple[str, ...]:
@@ -17,7 +19,7 @@ def read(folder: Path) -> tuple[str, ...]:
         folder: Of the data set.
 
     Raises:
-        DataError: If the file cannot be read, or names a class twice.
+        DataError: If the file cannot be read, or names a class twice, or what says that an image is of no class.
     """
     file = folder / CLASSES_FILE
     try:
@@ -31,7 +33,20 @@ def read(folder: Path) -> tuple[str, ...]:
     names = tuple(line.strip() for line in text.splitlines() if line.strip())
     if twice := [name for name in names if names.count(name) > 1]:
         raise DataError(f"{file}: names {twice[0]!r} twice; name each class once")
+    if NONE_OF_THESE in names:
+        raise DataError(f"{file}: {NONE_OF_THESE!r} is what an image of no class is labelled; remove it or rename it")
     return names
+
+
+def content(folder: Path, names: Sequence[str]) -> bytes:
+    """Returns what stands in the file once the names are written.
+
+    Raises:
+        DataError: If a name cannot be a line.
+    """
+    if odd := [name for name in names if name != " ".join(name.splitlines()).strip() or not name]:
+        raise DataError(f"{folder / CLASSES_FILE}: cannot hold the name {odd[0]!r}; rename the class")
+    return as_utf8("".join(f"{name}\n" for name in names))
 
 
 def write(folder: Path, names: Sequence[str]) -> None:
@@ -40,6 +55,5 @@ def write(folder: Path, names: Sequence[str]) -> None:
     Raises:
         DataError: If a name cannot be a line, the disk is full or the folder cannot be written to.
     """
-    if odd := [name for name in names if name != " ".join(name.splitlines()).strip() or not name]:
-        raise DataError(f"{folder / CLASSES_FILE}: cannot hold the name {odd[0]!r}; rename the class")
-    write_text(folder / CLASSES_FILE, "".join(f"{name}\n" for name in names))
+    with replacing(folder / CLASSES_FILE) as file:
+        file.write(content(folder, names))

@@ -41,6 +41,9 @@ CLUSTER = "cluster"
 """Number of the group of look-alikes that the image belongs to; empty where it stands alone."""
 MODEL = "model"
 """SHA-256 of the model file that guessed."""
+WAS = "was"
+"""The label when the row was listed to be decided again, as by `training.check --labels`: a filled label alone then
+says nothing of a decision."""
 
 State = Literal["", "labelled", "skipped"]
 """Whether a person has decided: not yet; yes, also where the label is empty; or left it out on purpose."""

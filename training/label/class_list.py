@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cnn_perception.errors import DataError
 from cnn_perception.label_text import NONE_OF_THESE
 from training.data import names
+from training.data_set import classes
 from training.data_set.columns import CLASSES_FILE
 from training.label.storage.saving import save
 
@@ -22,29 +23,19 @@ def listed(table: Path) -> list[str]:
     Raises:
         DataError: If it cannot be read, or names a class that cannot be one.
     """
-    file = table.parent / CLASSES_FILE
-    if not file.exists():
-        return []
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise DataError(f"{file}: cannot be read ({reason}); write one class a line, in UTF-8") from None
-    found = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    if NONE_OF_THESE in found:
-        raise DataError(f"{file}: {NONE_OF_THESE!r} is what an image of no class is labelled; remove it or rename it")
-    names.require_storable(found, str(file))
+    found = list(classes.read(table.parent))
+    names.require_storable(found, str(table.parent / CLASSES_FILE))
     return found
 
 
-def together(classes: Iterable[str], used: Iterable[str]) -> tuple[str, ...]:
+def together(chosen: Iterable[str], used: Iterable[str]) -> tuple[str, ...]:
     """Returns the classes in their order, then those that are used besides, sorted."""
-    first = list(classes)
+    first = list(chosen)
     others = sorted(set(used).difference(first, {"", NONE_OF_THESE}))
     return (*first, *others)
 
 
-def with_new(classes: tuple[str, ...], name: str) -> tuple[str, ...]:
+def with_new(known: tuple[str, ...], name: str) -> tuple[str, ...]:
     """Returns the classes with a further one at their end.
 
     Raises:
@@ -56,16 +47,17 @@ def with_new(classes: tuple[str, ...], name: str) -> tuple[str, ...]:
         raise DataError(problem[0].replace("before training if that is not meant", "and try again"))
     if _SEPARATORS.search(name):
         raise DataError(f"{name!r} holds ';' or '|', which stand between classes; name it without")
-    for known in (*classes, NONE_OF_THESE):
-        if names.alike([known, name]) or known == name:
-            raise DataError(f"{name!r} and {known!r}, which is there, look alike; take that one, or another name")
-    return (*classes, name)
+    for other in known:
+        if names.alike([other, name]) or other == name:
+            raise DataError(f"{name!r} and {other!r}, which is there, look alike; take that one, or another name")
+    return (*known, name)
 
 
-def write(table: Path, classes: Iterable[str]) -> None:
+def write(table: Path, chosen: Sequence[str]) -> None:
     """Writes the file beside a table.
 
     Raises:
         NotSavedError: If it cannot be written.
+        DataError: If a name cannot be a line.
     """
-    save(table.parent / CLASSES_FILE, "".join(f"{name}\n" for name in classes).encode())
+    save(table.parent / CLASSES_FILE, classes.content(table.parent, chosen))

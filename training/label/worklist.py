@@ -14,7 +14,7 @@ from cnn_perception.label_table import ListedFiles, Row, read_table
 from cnn_perception.label_text import NONE_OF_THESE
 from cnn_perception.model.spec import UNKNOWN
 from training.data_set.columns import BAG, CLASS, CLASSES, DOUBT, GUESS, PATH, STAMP, STATE
-from training.data_set.table import DataSetTable, state_of
+from training.data_set.table import DataSetTable, states_of
 from training.label import class_list
 from training.label.answers import Answers, Numbers, OneClass, SeveralClasses
 from training.tasks.choices import TaskChoice
@@ -64,7 +64,7 @@ class Worklist:
         """
         written = _columns_named(self.file, self.answers)
         added = [*self.answers.columns, STATE, *([PERSON] if self.person else [])]
-        states = [state_of(row, self.answers.columns) for row in written.rows]
+        states = states_of(written.rows, self.answers.columns)
         table = written.with_columns(added)
         rows = ({**row, STATE: state} for row, state in zip(table.rows, states, strict=True))
         whole = DataSetTable(self.file, table.header, tuple(rows))

@@ -42,7 +42,8 @@ def of_findings(file: Path, listing: Listing, findings: Sequence[Finding]) -> Da
         findings: What is said of them; several findings of one image become one row.
     """
     header = (
-        columns.PATH, *label_columns(listing), columns.STATE, columns.GUESS, columns.DOUBT, columns.REASON, columns.BAG,
+        columns.PATH, *label_columns(listing), columns.STATE, columns.WAS, columns.GUESS, columns.DOUBT, columns.REASON,
+        columns.BAG,
     )  # fmt: skip
     rows = [_row(file, listing, found) for found in of_each_image(list(findings)).values()]
     return DataSetTable(file, header, tuple(rows))
@@ -55,6 +56,7 @@ def _row(file: Path, listing: Listing, found: Sequence[Finding]) -> Mapping[str,
         columns.PATH: relative(sample.path, file.parent),
         **label_cells(listing, sample),
         columns.STATE: "",
+        columns.WAS: listing.words(sample),
         columns.GUESS: next((one.guess for one in found if one.guess), ""),
         columns.DOUBT: f"{found[0].doubt:.4f}",
         columns.REASON: "; ".join(f"{one.kind}: {one.text}" for one in found),

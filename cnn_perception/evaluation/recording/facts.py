@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 import numpy as np
+import numpy.typing as npt
 
 from cnn_perception.bag.reader import Topic
 from cnn_perception.evaluation.frame_record import FrameRecord
@@ -78,7 +79,11 @@ def recording_facts(records: Sequence[FrameRecord], topics: Sequence[Topic]) -> 
 
 def period(records: Sequence[FrameRecord]) -> float:
     """Returns the median time between two frames, seconds; 0 where there are no two of different times."""
-    steps_s = np.diff([record.received_ns for record in records]) / 1e9
+    return typical_step(np.diff([record.received_ns for record in records]) / 1e9)
+
+
+def typical_step(steps_s: npt.NDArray[np.float64]) -> float:
+    """Returns the median of (n,) times between two frames, seconds, among those above 0; 0 where there are none."""
     forward_s = steps_s[steps_s > 0]
     return float(np.median(forward_s)) if len(forward_s) else 0.0
 

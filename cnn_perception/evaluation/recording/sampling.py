@@ -66,13 +66,24 @@ def sampling_record(
         return None
     filled = [records for records in recordings if scored(records)]
     values = np.concatenate([outcomes(scored(records), spec) for records in filled])
-    lengths_s = [length * period(records) for length, records in zip(blocks.lengths, filled, strict=True)]
+    return sampling_of(blocks, values, [period(records) for records in filled])
+
+
+def sampling_of(blocks: TimeBlocks, values: npt.NDArray[np.float64], periods_s: Sequence[float]) -> SamplingRecord:
+    """Returns what the intervals of (n,) values of all frames in blocks rest on.
+
+    Args:
+        blocks: Of the recordings.
+        values: Of each frame, whether it was answered rightly, or its error.
+        periods_s: Of each recording the time between two frames, seconds.
+    """
+    lengths_s = [length * period_s for length, period_s in zip(blocks.lengths, periods_s, strict=True)]
     return SamplingRecord(
         frames=blocks.count,
         independent_frames=blocks.independent(values),
         blocks=blocks.blocks,
         block_s=float(np.median(lengths_s)),
-        recordings=len(filled),
+        recordings=len(blocks.frames),
     )
 
 

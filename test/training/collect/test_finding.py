@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cnn_perception.errors import DataError
+from cnn_perception.errors import ConfigError, DataError
+from cnn_perception.evaluation.several.sources import find_bags
 from cnn_perception.image.messages import AS_SENT
 from training.collect.sources.bag_frames import camera_of
 from training.collect.sources.finding import expanded, find, recordings
@@ -78,3 +79,41 @@ def test_camera_is_named_by_its_topic(topic: str, camera: str) -> None:
 def test_folder_without_a_recording_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no recording in it"):
         recordings(tmp_path)
+
+
+def test_recordings_of_other_names_without_metadata_are_one_each(tmp_path: Path) -> None:
+    touch(tmp_path / "monday.mcap", tmp_path / "tuesday.mcap", tmp_path / "wednesday_0.mcap")
+
+    assert [path.stem for path in recordings(tmp_path)] == ["monday", "tuesday", "wednesday_0"]
+
+
+def test_no_recording_is_left_out_beside_numbered_files(tmp_path: Path) -> None:
+    touch(tmp_path / "drive_0.mcap", tmp_path / "drive_1.mcap", tmp_path / "other" / "metadata.yaml")
+
+    assert [path.name for path in recordings(tmp_path)] == ["drive_0.mcap", "drive_1.mcap", "other"]
+
+
+def test_links_that_lead_back_end(tmp_path: Path) -> None:
+    touch(tmp_path / "a" / "x" / "metadata.yaml", tmp_path / "b" / "y" / "metadata.yaml")
+    for folder, target in (("a", "b"), ("b", "a"), ("a", ".")):
+        (tmp_path / folder / f"to {target}").symlink_to(tmp_path / target)
+
+    assert [path.name for path in recordings(tmp_path)] == ["x", "y"]
+
+
+def test_pattern_leaves_out_what_is_no_recording(tmp_path: Path) -> None:
+    touch(tmp_path / "drive" / "metadata.yaml", tmp_path / "labels.csv", tmp_path / "notes" / "a.txt")
+
+    assert recordings(tmp_path / "*") == [tmp_path / "drive"]
+    with pytest.raises(ConfigError, match="which is no bag"):
+        recordings(tmp_path / "lab*")
+
+
+def test_evaluation_means_the_same_recordings_below_a_folder(tmp_path: Path) -> None:
+    touch(tmp_path / "day" / "a" / "metadata.yaml", tmp_path / "split" / "s_0.mcap", tmp_path / "split" / "s_1.mcap")
+    touch(tmp_path / "loose" / "c.mcap", tmp_path / "loose" / "d.db3", tmp_path / "e.mcap")
+
+    ours = recordings(tmp_path)
+
+    assert ours == [source.path for source in find_bags([tmp_path]).bags]
+    assert [path.name for path in ours] == ["e.mcap", "a", "c.mcap", "d.db3", "split"]

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from cnn_perception.errors import DataError
-from training.data_set.table import DataSetTable, read, state_of
+from training.data import csv_table
+from training.data_set.table import DataSetTable, read, states_of
+from training.label.answers import OneClass
+from training.label.worklist import Worklist
 
 
 def test_a_table_comes_back_as_it_was_written_with_the_columns_of_others(tmp_path: Path) -> None:
@@ -29,17 +32,41 @@ def test_a_label_of_one_row_leaves_the_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "expected"),
+    ("rows", "expected"),
     [
-        ({"class": "", "state": ""}, ""),
-        ({"class": "", "state": "labelled"}, "labelled"),
-        ({"class": "ant", "state": "skipped"}, "skipped"),
-        ({"class": ""}, ""),
-        ({"class": "ant"}, "labelled"),
+        ([{"class": "", "state": "labelled"}, {"class": "ant", "state": "skipped"}], ["labelled", "skipped"]),
+        ([{"class": "ant"}, {"class": ""}], ["labelled", ""]),
+        ([{"class": "ant", "state": ""}, {"class": "", "state": ""}], ["labelled", ""]),  # filled in by hand
+        (
+            [{"class": "ant", "state": ""}, {"class": "bee", "state": "labelled"}],
+            ["", "labelled"],
+        ),
+        ([{"class": "ant", "state": "", "was": "ant"}, {"class": "", "state": "", "was": ""}], ["", ""]),
     ],
 )
-def test_an_empty_label_is_one_only_where_the_state_says_so(row: dict[str, str], expected: str) -> None:
-    assert state_of(row, ["class"]) == expected
+def test_states_say_what_is_decided_where_anybody_wrote_one_else_filled_labels(
+    rows: list[dict[str, str]], expected: list[str]
+) -> None:
+    assert states_of(rows, ["class"]) == expected
+
+
+@pytest.mark.parametrize("header", ["class", "class,state", "class,state,was"])
+@pytest.mark.parametrize("second", ["", "labelled", "skipped"])
+def test_training_learns_from_the_rows_that_the_page_shows_as_labelled(
+    tmp_path: Path, header: str, second: str
+) -> None:
+    rows = [{"class": "ant", "state": "", "was": "ant"}, {"class": "bee", "state": second, "was": "bee"}]
+    rows.append({"class": "", "state": "", "was": ""})
+    lines = [",".join([f"{number}.png", *(row[name] for name in header.split(","))]) for number, row in enumerate(rows)]
+    (tmp_path / "labels.csv").write_text("\n".join([f"path,{header}", *lines]) + "\n")
+    for number in range(3):
+        (tmp_path / f"{number}.png").touch()
+
+    shown = Worklist(tmp_path / "labels.csv", OneClass()).read().table.rows
+    learned = csv_table.read(tmp_path / "labels.csv", "multiclass", ()).samples
+
+    labelled = [row["path"] for row in shown if row["state"] == "labelled"]
+    assert [sample.path.name for sample in learned] == labelled
 
 
 def test_a_state_that_there_is_none_is_refused_by_row(tmp_path: Path) -> None:

@@ -269,7 +269,7 @@ def test_classes_that_another_program_has_listed_meanwhile_are_kept(table):
 @pytest.mark.parametrize(
     ("name", "said"),
     [("Ant", "look alike"), ("b\u200bee", "cannot be seen"), ("", "shows nothing"), ("a;b", "stand between"),
-     ("None-of-these", "look alike"), ("bee", "look alike"), ("x" * 99, "99 characters")],
+     ("None-of-these", "reads as"), ("bee", "look alike"), ("x" * 99, "99 characters")],
 )  # fmt: skip
 def test_a_class_that_people_or_tables_would_mistake_is_refused_in_one_line(table, name, said):
     with pytest.raises(DataError, match=said) as refused:

@@ -86,7 +86,7 @@ def test_other_tools_names_of_columns_are_understood(tmp_path):
 
 
 def test_a_worklist_of_doubtful_labels_asks_again_and_shows_what_the_table_says(tmp_path):
-    row = {"path": "images/a.png", "class": "ant", "state": "", "guess": "bee", "doubt": "0.9"}
+    row = {"path": "images/a.png", "class": "ant", "state": "", "was": "ant", "guess": "bee", "doubt": "0.9"}
     view = session_of(write_set(tmp_path / "set", [row])).view()
 
     (shown,) = view["rows"]

@@ -72,9 +72,9 @@ def test_worklist_has_the_contracts_columns_the_worst_first_and_its_images_are_f
     worklist.of_findings(tmp_path / "out" / "suspects.csv", listing, findings).write()
 
     rows = read(tmp_path / "out" / "suspects.csv")
-    assert list(rows[0]) == ["path", "class", "state", "guess", "doubt", "reason", "bag"]
-    assert [(row["class"], row["state"], row["guess"], row["doubt"]) for row in rows] == [
-        ("stop", "", "go", "0.9000"), ("go", "", "stop", "0.7000"),
+    assert list(rows[0]) == ["path", "class", "state", "was", "guess", "doubt", "reason", "bag"]
+    assert [(row["class"], row["state"], row["was"], row["guess"], row["doubt"]) for row in rows] == [
+        ("stop", "", "stop", "go", "0.9000"), ("go", "", "go", "stop", "0.7000"),
     ]  # fmt: skip
     assert rows[1]["reason"] == "label: looks like stop; blurred: soft"
     for row, sample in zip(rows, (listing.samples[8], listing.samples[3]), strict=True):

@@ -117,7 +117,7 @@ def test_a_worklist_with_decisions_is_not_overwritten(spoilt, tmp_path, capsys):
     text = (out / "suspects.csv").read_text()
     first = text.splitlines()[1]
     cells = next(csv.reader([first]))
-    decided = text.replace(first, ",".join([*cells[:2], "labelled", *cells[3:5], "x", ""]))
+    decided = text.replace(first, ",".join([*cells[:2], "labelled", *cells[3:6], "x", ""]))
     (out / "suspects.csv").write_text(decided)
 
     assert run("--data", spoilt, "--labels", "--output", out) == EXIT_BAD_INPUT

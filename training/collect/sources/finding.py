@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import glob
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cnn_perception.background.folder_store import TABLE
 from cnn_perception.errors import DataError
+from cnn_perception.evaluation.several.bag_search import bags_at, bags_matching, matching
 from cnn_perception.image.messages import Overrides
 from training.collect.sources.bag_frames import BagFrames
 from training.collect.sources.folder_frames import FolderFrames, RecordedFrames
 from training.collect.sources.frame import Source
 
-_METADATA = "metadata.yaml"
 _STORAGE = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
-_SPLIT_NUMBER = re.compile(r"_\d+$")
-"""What rosbag2 adds to the name of each file of a recording that it splits."""
-_WILD = re.compile(r"[*?\[]")
 
 
 def find(
@@ -39,9 +34,10 @@ def find(
         overrides: What is known better of the recordings' images.
 
     Raises:
+        ConfigError: If no recording fits a pattern.
         DataError: If one of them is not there, or holds nothing of its kind.
     """
-    of_bags = _once(bag for given in bags for path in expanded(given) for bag in recordings(path))
+    of_bags = _once(bag for given in bags for bag in recordings(given))
     folders = _once(path for given in images for path in expanded(given))
     tables, recorded_bags = _recorded(recorded)
     paths = [*of_bags, *folders, *tables, *recorded_bags]
@@ -60,41 +56,28 @@ def expanded(given: Path) -> list[Path]:
     Raises:
         DataError: If nothing has such a name.
     """
-    if given.exists() or not _WILD.search(str(given)):
-        return [given]
-    found = sorted(map(Path, glob.glob(str(given.expanduser()), recursive=True)))  # noqa: PTH207 - patterns may be absolute
+    found = matching(given)
     if not found:
         raise DataError(f"{given}: no file or folder has such a name; mend the pattern")
     return found
 
 
-def recordings(path: Path) -> list[Path]:
-    """Returns the recordings that a path means: itself, or all in a folder of recordings.
-
-    Several files without metadata.yaml are one recording if they are numbered as rosbag2 does, else one each.
+def recordings(given: Path) -> list[Path]:
+    """Returns the recordings that a path or pattern means: itself, or all in a folder of recordings.
 
     Raises:
-        DataError: If it is a folder without any.
+        ConfigError: If it is a pattern that no recording fits.
+        DataError: If it is a folder without any, or one cannot be listed.
     """
-    if not path.is_dir():
-        return [path]
-    found = _recordings_in(path)
-    if not found:
-        raise DataError(f"{path}: there is no recording in it; name a rosbag2 folder, or an .mcap or .db3 file")
-    return found
+    matches, _ = bags_matching(given)
+    return [bag for path in matches for bag in (_recordings_in(path) if path.is_dir() else [path])]
 
 
 def _recordings_in(folder: Path) -> list[Path]:
-    try:
-        there = sorted(folder.iterdir())
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be listed ({error.strerror}); mend its permissions") from None
-    files = [path for path in there if path.name.endswith(_STORAGE) and path.is_file()]
-    names = {_SPLIT_NUMBER.sub("", path.name.split(".")[0]) for path in files}
-    if (folder / _METADATA).is_file() or (files and len(names) == 1):
-        return [folder]
-    below = [path for path in there if path.is_dir() and not path.name.startswith(".")]
-    return [*files, *(bag for path in below for bag in _recordings_in(path))]
+    found = bags_at(folder)
+    if not found:
+        raise DataError(f"{folder}: there is no recording in it; name a rosbag2 folder, or an .mcap or .db3 file")
+    return found
 
 
 def _recorded(given: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -105,7 +88,7 @@ def _recorded(given: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         if not folder.is_dir():
             raise DataError(f"{folder}: there is no such folder; name the one that a recorder wrote to")
         here = sorted(folder.rglob(TABLE))
-        there = _recordings_in(folder)
+        there = bags_at(folder)
         if not here and not there:
             raise DataError(
                 f"{folder}: holds neither {TABLE} nor a recording; name the folder that a recorder wrote to"
