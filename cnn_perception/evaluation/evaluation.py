@@ -340,11 +340,11 @@ def _evaluate(
     if baseline is None or replayed.interrupted:
         return Evaluation(report, replayed.interrupted, records=replayed.records)
     answered = baseline.answered(replayed.records, observer, str(frames.path), frames.topic)
-    compared = None if options.is_one_of_several else _compare(answered, frames, options)
+    compared = None if options.is_one_of_several else _compare(answered, frames, options, report)
     return Evaluation(report, interrupted=False, answered=answered, compared=compared, records=replayed.records)
 
 
-def _compare(answered: AnsweredFrames, frames: LabelledFrames, options: EvaluationOptions) -> Compared:
+def _compare(answered: AnsweredFrames, frames: LabelledFrames, options: EvaluationOptions, report: Report) -> Compared:
     def pictures(changed: Sequence[ChangedFrame]) -> Pictures:
         images = pictures_of(frames, {one.frame.index for one in changed})
         return {(answered.bag, frames.topic, index): image for index, image in images.items()}
@@ -356,6 +356,7 @@ def _compare(answered: AnsweredFrames, frames: LabelledFrames, options: Evaluati
         source=answered.bag,
         max_loss=options.max_loss,
         on_doubt=options.on_doubt,
+        missing=() if report.complete else report.remarks,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree as Xml
 
 import pytest
 import tiny_bag
@@ -83,3 +84,19 @@ def test_a_bag_that_is_not_among_several_is_told_to_name_one(drives, tmp_path, c
 
     assert code == EXIT_BAD_INPUT
     assert "before/report.json: is of several bags, none with this one's name" in capsys.readouterr().err
+
+
+def test_a_comparison_without_a_broken_bag_says_so_and_no_server_takes_it_for_all(drives, tmp_path):
+    (tmp_path / "broken.mcap").write_bytes(b"no bag")
+
+    code, found = evaluated(
+        drives, "good.onnx", tmp_path / "out", "--baseline", drives / "good.onnx", "--bag", tmp_path / "broken.mcap"
+    )
+
+    assert code == EXIT_BAD_INPUT
+    assert (found["frames"], found["complete"]) == (60, False)
+    assert found["remarks"][0].startswith("could not be evaluated: broken: not evaluated after 2 attempts")
+    suite = Xml.parse(tmp_path / "out" / "comparison.xml").getroot()[0]
+    assert (suite.get("failures"), suite.get("errors")) == ("0", "1")
+    assert len(suite.findall("testcase/error")) == 1
+    assert "**not everything could be evaluated**" in (tmp_path / "out" / "comparison.md").read_text()

@@ -25,7 +25,7 @@ from cnn_perception.evaluation.evaluation import (
     EvaluationOptions,
     remove_results,
 )
-from cnn_perception.evaluation.report_record import Target, write_text
+from cnn_perception.evaluation.report_record import Report, Target, write_text
 from cnn_perception.evaluation.several.bag_labels import BagLabels, labels_of_bags
 from cnn_perception.evaluation.several.one_bag import BagResult, evaluate_one
 from cnn_perception.evaluation.several.page import render_bags
@@ -111,10 +111,10 @@ def evaluate_several(found: FoundBags, options: EvaluationOptions, several: Seve
     _write(pooled, outcomes, options.output)
     if options.baseline is None or pooled.interrupted:
         return pooled
-    return dataclasses.replace(pooled, compared=_compare(outcomes, options))
+    return dataclasses.replace(pooled, compared=_compare(outcomes, options, pooled.report))
 
 
-def _compare(outcomes: Sequence[Outcome[BagResult]], options: EvaluationOptions) -> Compared:
+def _compare(outcomes: Sequence[Outcome[BagResult]], options: EvaluationOptions, report: Report) -> Compared:
     """Compares the frames of all bags, each of which its own process has answered with both models."""
     results = [outcome.result for outcome in outcomes if outcome.result]
     parts = [result.answered for result in results if result.answered]
@@ -125,6 +125,7 @@ def _compare(outcomes: Sequence[Outcome[BagResult]], options: EvaluationOptions)
         source=f"{len(parts)} bags",
         max_loss=options.max_loss,
         on_doubt=options.on_doubt,
+        missing=() if report.complete else report.remarks,
     )
 
 
