@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,16 @@ from cnn_perception.answers.recorded import RecordedOptions, evaluate_recorded
 from cnn_perception.answers.recorded_report import RecordedReport
 from cnn_perception.answers.stream_report import Required
 from cnn_perception.errors import ConfigError, printable
+from cnn_perception.evaluation.several.bag_labels import BagLabels
+from cnn_perception.evaluation.several.sources import BagSource, find_bags
 from cnn_perception.image.messages import Overrides
 
 _OPTIONS = ("live", "rate", "params", "start_limit", "answers")
+_COMMON = (
+    *("bag", "model", "topic", "encoding", "significant_bits", "labels", "labels_start", "output", "min_accuracy"),
+    *("max_mae", "providers", "video"),
+)
+"""The other options of `evaluate_bag` that mean something for the answers of a node."""
 START_LIMIT_S = 120.0
 """A model is loaded and verified in seconds; TensorRT's first engine of it takes minutes."""
 
@@ -51,16 +58,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def one_bag(given: argparse.Namespace) -> Path:
+def one_bag(given: argparse.Namespace) -> BagSource:
     """Returns the bag.
 
     Raises:
         ConfigError: If there is none, or several are given.
     """
-    bags: list[Path] = given.bag if isinstance(given.bag, list) else [given.bag]
-    if len(bags) != 1 or bags[0] is None:
-        raise ConfigError(f"{'--live' if given.live else '--answers'} takes one bag at a time; name it with --bag")
-    return bags[0]
+    found = find_bags(given.bag or ())
+    if len(found.bags) != 1:
+        way = "--live" if given.live else "--answers"
+        raise ConfigError(f"{way} takes one bag at a time, these are {len(found.bags)}; name one with --bag")
+    return found.bags[0]
 
 
 def others(given: argparse.Namespace) -> dict[str, Any]:
@@ -69,26 +77,39 @@ def others(given: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ConfigError: If one of `add_options` is given alone, or there is no model.
     """
-    if given.params is not None or given.rate != 1.0:
-        raise ConfigError("--params and --rate belong to --live")
+    _require_live_alone(given)
     if given.model is None:
         raise ConfigError("name the model file: --model")
     return {name: value for name, value in vars(given).items() if name not in _OPTIONS}
 
 
-def require_together(given: argparse.Namespace) -> None:
+def _require_live_alone(given: argparse.Namespace) -> None:
+    if given.params is not None or given.rate != 1.0 or given.start_limit != START_LIMIT_S:
+        raise ConfigError("--params, --rate and --start-limit belong to --live")
+
+
+def require_together(given: argparse.Namespace, default: Callable[[str], Any]) -> None:
     """Refuses options that mean nothing for the answers of a node.
+
+    Args:
+        given: The options.
+        default: Returns what an option is that is not given.
 
     Raises:
         ConfigError: Names them.
     """
-    if given.live and given.answers:
+    if given.live and given.answers is not None:
         raise ConfigError("--live makes answers and --answers scores recorded ones; choose one")
     way = "--live" if given.live else "--answers"
     if given.images is not None or given.masks is not None:
         raise ConfigError(f"{way} is for a bag; leave --images and --masks out")
     if given.min_map is not None:
         raise ConfigError(f"--min-map needs the scores of all classes, of which {way} has the best; leave it out")
+    names = [name for name in vars(given) if name not in (*_OPTIONS, *_COMMON)]
+    foreign = [name for name in names if getattr(given, name) != default(name)]
+    if foreign:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in foreign)
+        raise ConfigError(f"leave {flags} out: {way} is only about what one node answered")
 
 
 def required(given: argparse.Namespace) -> Required:
@@ -106,16 +127,15 @@ def score_recorded(given: argparse.Namespace) -> int:
     Raises:
         PerceptionError: If an option, the bag, the answers, the labels or the model cannot be used.
     """
-    require_together(given)
-    if given.params is not None or given.rate != 1.0:
-        raise ConfigError("--params and --rate belong to --live")
+    _require_live_alone(given)
+    bag = one_bag(given)
     options = RecordedOptions(
-        bag=one_bag(given),
+        bag=bag.path,
         answers=given.answers,
         output=given.output,
         model=given.model,
         topic=given.topic,
-        labels=given.labels,
+        labels=BagLabels(given.labels).of(bag),
         labels_start=given.labels_start,
         required=required(given),
         overrides=overrides(given),

@@ -87,6 +87,8 @@ def read_answers(path: Path) -> RecordedAnswers:
         DataError: If one of the files is missing, damaged, or of a version that does not say enough.
     """
     report = _read_report(path)
+    if report.keys() >= {"bags", "slices"}:
+        raise DataError(f"{path}: is of several bags, none with this one's name; name report.json in one's own folder")
     card = _card(report, path)
     table = path.with_name(PREDICTIONS)
     return RecordedAnswers(

@@ -6,7 +6,7 @@ import argparse
 import sys
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from cnn_perception.answers import command as as_robot
 from cnn_perception.commands import exit_code
+from cnn_perception.comparison.baseline import baseline_of_bag
 from cnn_perception.comparison.comparison import Comparison
 from cnn_perception.comparison.report import words
 from cnn_perception.comparison.report.files import PAGE
@@ -39,18 +40,25 @@ from cnn_perception.tasks.registry import GATES
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code after evaluating as the command line says."""
-    given = _parser().parse_args(argv)
-    return exit_code(lambda: _evaluate(given))
+    parser = _parser()
+    given = parser.parse_args(argv)
+    return exit_code(lambda: _evaluate(given, parser.get_default))
 
 
-def _evaluate(given: argparse.Namespace) -> int:
+def _evaluate(given: argparse.Namespace, default: Callable[[str], Any]) -> int:
     """Returns the exit code after an evaluation and its summary.
+
+    Args:
+        given: The options.
+        default: Returns what an option is that is not given.
 
     Raises:
         PerceptionError: If an option, the model, the frames or the labels cannot be used.
     """
     tqdm.set_lock(threading.RLock())  # from Python 3.14 on, its own starts a process, which imports from where it is
-    if given.answers:
+    if given.live or given.answers is not None:
+        as_robot.require_together(given, default)
+    if given.answers is not None:
         return as_robot.score_recorded(given)
     if given.live:
         try:
@@ -67,6 +75,9 @@ def _evaluate(given: argparse.Namespace) -> int:
         print(f"warning: {printable(warning)}", file=sys.stderr)
     at_once = f"with {WORKERS} frames at once" if isinstance(done, Evaluation) else "of all bags together"
     print(_summary(done.report, given.output, at_once))
+    if given.results_bag:
+        folder = given.output if isinstance(done, Evaluation) else given.output / "NAME"
+        print(printable(f"results    {folder / RESULTS_FOLDER}"))
     if done.compared is not None:
         print(_compared(done.compared.comparison, given.output))
     return done.exit_code
@@ -96,6 +107,7 @@ def _done(fields: dict[str, Any]) -> Evaluation | PooledReport:
     if not found.is_single:
         return evaluate_several(found, EvaluationOptions(**fields, bag=first.path), several)
     fields["labels"] = BagLabels(fields["labels"]).of(first)
+    fields["baseline"] = fields["baseline"] and baseline_of_bag(fields["baseline"], first.name)
     return evaluate(EvaluationOptions(**fields, bag=first.path))
 
 
@@ -105,8 +117,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Scores a model on a recording or a folder of images and leaves report.json, predictions.csv, "
         "report.html and an overlay video.",
         epilog="exit codes: 0 done; 2 bad input, or a damaged bag of which the readable part was evaluated; "
-        "3 --min-accuracy, --min-map or --max-mae missed; 4 worse than --baseline by more than --max-loss, proven or, "
-        "with --on-doubt fail, not ruled out; 130 interrupted, with a report of what was done",
+        "3 --min-accuracy, --min-map or --max-mae missed, of all or of each; 4 worse than --baseline by more than "
+        "--max-loss, proven or, with --on-doubt fail, not ruled out; 130 interrupted, with a report of what was done; "
+        "where more than one is true, the first of 130, 2, 3, 4",
     )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument(
@@ -257,6 +270,4 @@ def _summary(report: Report, folder: Path, at_once: str) -> str:
     if report.latency:
         lines.append(f"latency    p50 {report.latency['total'].p50_ms:.1f} ms, one frame at a time")
     lines.append(f"report     {folder / 'report.html'}")
-    if (folder / RESULTS_FOLDER).is_dir():
-        lines.append(f"results    {folder / RESULTS_FOLDER}")
     return "\n".join(map(printable, lines))

@@ -50,7 +50,7 @@ from cnn_perception.evaluation.replay import (
 from cnn_perception.evaluation.report_record import ModelRecord, Report, Target, worst_frame, write_text
 from cnn_perception.evaluation.scores import never_right, score
 from cnn_perception.evaluation.video import VIDEO_ENDINGS, draw_record, write_video
-from cnn_perception.files import require_other, require_outside, require_unused
+from cnn_perception.files import has_fields, require_other, require_outside, require_unused
 from cnn_perception.image.messages import Overrides, decode
 from cnn_perception.masks.folder import read_masks
 from cnn_perception.masks.segmentation import MaskTally
@@ -68,6 +68,8 @@ from cnn_perception.tasks.rules import FrameCounts, Gate
 RECORD = "report.json"
 RECORD_FIELDS = ("frames_per_second", "latency", "worst")
 """By which an earlier evaluation is known."""
+RECORD_OF_BAGS = ("bags", "slices", "frames_per_second")
+"""By which an earlier evaluation of several bags is known."""
 RESULTS = (RECORD, "predictions.csv", "report.html", *(f"overlay{ending}" for ending in VIDEO_ENDINGS))
 
 
@@ -150,8 +152,8 @@ class EvaluationOptions:
             raise ConfigError(f"--threshold is {self.threshold}; choose 0 to 1")
         for gate, limit in self._required():
             if not gate.accepts(limit):
-                raise ConfigError(f"{_flag(gate.option)} is {limit}; choose {gate.limits}")
-        given = [_flag(gate.option) for gate, _ in self._required()]
+                raise ConfigError(f"{self._flag(gate)} is {limit}; choose {gate.limits}")
+        given = [self._flag(gate) for gate, _ in self._required()]
         if given and not (self.labels or self.images):
             raise ConfigError(f"{' or '.join(given)} needs --labels: without them there is nothing to compare with")
         if self.baseline is not None and not (self.labels or self.images):
@@ -182,7 +184,7 @@ class EvaluationOptions:
             ConfigError: If an option is for models of another task.
         """
         gates = task_of(spec.task).gates
-        right = _flag(gates[0].option) if gates else "leave it out"
+        right = self._flag(gates[0]) if gates else "leave it out"
         if self.threshold and not task_of(spec.task).is_exclusive:
             raise ConfigError(f"--threshold is for one class an image, this model is {spec.task}; leave it out")
         if self.masks and not task_of(spec.task).is_exclusive:
@@ -190,9 +192,18 @@ class EvaluationOptions:
         for name, task in TASKS.items():
             for gate, _ in self._required():
                 if name != spec.task and gate in task.gates:
-                    raise ConfigError(
-                        f"{_flag(gate.option)} is for {name} models; {self.model} is {spec.task}: {right}"
-                    )
+                    raise ConfigError(f"{self._flag(gate)} is for {name} models; {self.model} is {spec.task}: {right}")
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """The files that are read beside the frames."""
+        labels = (Path(self.labels),) if self.labels else ()
+        return (self.model, *labels, *(sources_of(self.baseline) if self.baseline else ()))
+
+    def _flag(self, gate: Gate) -> str:
+        """Returns how a limit is written on the command line; that of one of several bags is of each."""
+        each = "-each" if self.is_one_of_several else ""
+        return f"--{gate.option.replace('_', '-')}{each}"
 
     def _required(self) -> list[tuple[Gate, float]]:
         """Returns the limits that were given."""
@@ -254,6 +265,20 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
         return _evaluate(pipeline, frames, options, baseline)
 
 
+def remove_results(folder: Path) -> None:
+    """Removes what an earlier evaluation left in a folder, and the folder if nothing else is in it.
+
+    Raises:
+        OSError: If something cannot be removed.
+    """
+    remove_comparison(folder)
+    results_bag.remove(folder / results_bag.FOLDER)
+    for name in reversed(RESULTS):  # the record, by which the others are known, comes last
+        (folder / name).unlink(missing_ok=True)
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
 def _session(options: EvaluationOptions) -> SessionOptions:
     """Returns how the model is run that measures latencies: on all cores, or on the share of one of several bags."""
     threads = options.workers if options.is_one_of_several else 0
@@ -265,13 +290,14 @@ def _require_own(options: EvaluationOptions) -> None:
     for source in (options.bag, options.images):
         if source is not None:
             require_outside(options.output, source)
+    if has_fields(options.output / RECORD, RECORD_OF_BAGS):
+        raise ConfigError(f"{options.output}: holds an evaluation of several bags; choose another --output")
     compared = COMPARISON_FILES if options.baseline else ()
     bags = (results_bag.FOLDER,) if options.results_bag else ()
     outputs = [options.output / name for name in (*RESULTS, *compared, *bags)]
     require_unused(outputs, options.output / RECORD, RECORD_FIELDS)
     for path in outputs:
-        read = [options.model, *([Path(options.labels)] if options.labels else [])]
-        require_other(path, [*read, *(sources_of(options.baseline) if options.baseline else ())])
+        require_other(path, options.inputs)
     if options.results_bag:
         results_bag.require_replaceable(options.output / results_bag.FOLDER)
 
@@ -303,7 +329,7 @@ def _evaluate(
         try:
             _write_results_bag(options.results_bag, frames, replayed.records, pipeline.spec, options)
         except KeyboardInterrupt:
-            return Evaluation(report, interrupted=True)
+            return Evaluation(report, interrupted=True, records=replayed.records)
     if options.video and options.bag is not None and not replayed.interrupted:
         try:
             video = write_video(frames, replayed.records, pipeline.spec, options.top_k, options.output, options.workers)
@@ -314,11 +340,11 @@ def _evaluate(
     if baseline is None or replayed.interrupted:
         return Evaluation(report, replayed.interrupted, records=replayed.records)
     answered = baseline.answered(replayed.records, observer, str(frames.path), frames.topic)
-    compared = None if options.is_one_of_several else _compare(answered, frames, options)
+    compared = None if options.is_one_of_several else _compare(answered, frames, options, report)
     return Evaluation(report, interrupted=False, answered=answered, compared=compared, records=replayed.records)
 
 
-def _compare(answered: AnsweredFrames, frames: LabelledFrames, options: EvaluationOptions) -> Compared:
+def _compare(answered: AnsweredFrames, frames: LabelledFrames, options: EvaluationOptions, report: Report) -> Compared:
     def pictures(changed: Sequence[ChangedFrame]) -> Pictures:
         images = pictures_of(frames, {one.frame.index for one in changed})
         return {(answered.bag, frames.topic, index): image for index, image in images.items()}
@@ -330,6 +356,7 @@ def _compare(answered: AnsweredFrames, frames: LabelledFrames, options: Evaluati
         source=answered.bag,
         max_loss=options.max_loss,
         on_doubt=options.on_doubt,
+        missing=() if report.complete else report.remarks,
     )
 
 
@@ -470,8 +497,3 @@ def _evaluated(frames: LabelledFrames, records: Sequence[FrameRecord]) -> Iterat
             is_right=record.is_right,
             error=record.message,
         )
-
-
-def _flag(option: str) -> str:
-    """Returns an option as it is written on a command line."""
-    return f"--{option.replace('_', '-')}"

@@ -6,9 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from cnn_perception.answers.command import one_bag, overrides, require_together, required, tell, verdict
+from cnn_perception.answers.command import one_bag, overrides, required, tell, verdict
 from cnn_perception.answers.page import agreement_rows, stream_figures, time_words
 from cnn_perception.errors import ConfigError, printable
+from cnn_perception.evaluation.several.bag_labels import BagLabels
 from cnn_perception.live_replay.node_options import NodeOptions
 from cnn_perception.live_replay.page import frame_rows, pace_rows
 from cnn_perception.live_replay.replay import LiveOptions, evaluate_live
@@ -21,16 +22,16 @@ def replay_live(given: argparse.Namespace) -> int:
     Raises:
         PerceptionError: If an option, the bag, the labels or the model cannot be used, or the node does not get ready.
     """
-    require_together(given)
     if given.model is None:
         raise ConfigError("name the model file: --model")
     node = NodeOptions(given.model, given.params, given.start_limit, overrides(given), given.providers)
+    bag = one_bag(given)
     options = LiveOptions(
-        bag=one_bag(given),
+        bag=bag.path,
         output=given.output,
         node=node,
         topic=given.topic,
-        labels=given.labels,
+        labels=BagLabels(given.labels).of(bag),
         labels_start=given.labels_start,
         rate=given.rate,
         required=required(given),

@@ -182,6 +182,13 @@ def test_a_required_accuracy_decides_the_exit_code(tmp_path, limit, code):
         (["--answers", "/robot/answers", "--min-map", "0.5"], "leave it out"),
         (["--answers", "/robot/answers", "--max-mae", "1", "--labels", "/truth"], "is for numbers"),
         (["--rate", "2", "--model", "m.onnx"], "belong to --live"),
+        (["--start-limit", "2", "--model", "m.onnx"], "belong to --live"),
+        (["--answers", "", "--live"], "choose one"),
+        (["--live", "--baseline", "b.onnx", "--jobs", "2"], "leave --baseline, --jobs out: --live"),
+        (["--answers", "/robot/answers", "--threshold", "0.5"], "leave --threshold out: --answers"),
+        (["--answers", "/robot/answers", "--results-bag", "copy"], "leave --results-bag out: --answers"),
+        (["--answers", "/robot/answers", "--min-accuracy-each", "0.5"], "leave --min-accuracy-each out"),
+        (["--answers", "/robot/answers", "--bag", "another"], "takes one bag at a time, these are 2"),
         ([], "--model"),
     ],
 )

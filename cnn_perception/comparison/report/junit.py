@@ -6,6 +6,7 @@ GitLab's are wider.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from xml.etree import ElementTree as Xml
 
 from cnn_perception.comparison.comparison import Comparison, Measure
@@ -17,12 +18,17 @@ _SUITE = "evaluate_bag --baseline"
 
 
 def junit_xml(report: ComparisonReport) -> str:
-    """Returns the text of comparison.xml: a failure where the model is worse by more than is allowed, proven."""
+    """Returns the text of comparison.xml: a failure where the model is worse by more than is allowed, proven.
+
+    What could not be evaluated is an error, so that no server takes the rest for all.
+    """
     found = report.comparison
     cases = [_case("all frames", found.headline, found, "" if report.is_passed else found.verdict.text)]
     for part in found.slices:
         text = f"worse in this part: {words.gain(part.measure)} {found.points}" if part.is_loss_proven else ""
         cases.append(_case(f"{part.kind}: {part.name}", part.measure, found, text))
+    if report.missing:
+        cases.append(_error("everything was evaluated", report.missing))
     failures = sum(case.find("failure") is not None for case in cases)
     suite = Xml.Element(
         "testsuite",
@@ -34,7 +40,7 @@ def junit_xml(report: ComparisonReport) -> str:
             "hostname": "localhost",
             "tests": str(len(cases)),
             "failures": str(failures),
-            "errors": "0",
+            "errors": str(int(bool(report.missing))),
             "time": "0",
         },
     )
@@ -57,6 +63,13 @@ def _case(name: str, measure: Measure, found: Comparison, failure: str) -> Xml.E
         figures += f"now {words.figure(measure, measure.ours)}, of {measure.difference.frames} frames"
         element = Xml.SubElement(case, "failure", {"type": "worse", "message": _valid(failure)})
         element.text = _valid(f"{failure}\n{figures}; gain {words.gain(measure)} {found.points}")
+    return case
+
+
+def _error(name: str, lines: Sequence[str]) -> Xml.Element:
+    case = Xml.Element("testcase", {"classname": "comparison", "name": name, "time": "0"})
+    element = Xml.SubElement(case, "error", {"type": "incomplete", "message": _valid(lines[0])})
+    element.text = _valid("\n".join(lines))
     return case
 
 

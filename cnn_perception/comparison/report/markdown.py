@@ -21,6 +21,7 @@ def summary(report: ComparisonReport) -> str:
     """Returns the text of comparison.md, of less than 60 lines."""
     found = report.comparison
     mark = "passed" if report.is_passed else "**failed**"
+    mark += ", but **not everything could be evaluated**" if report.missing else ""
     lines = [
         f"## {_text(words.heading(found))}",
         "",

@@ -32,6 +32,7 @@ class ComparisonReport:
         is_passed: Whether the model may be used, after what was asked for.
         created: When, as ISO 8601 in UTC without a zone, such as `2026-01-31T12:00:00`.
         pictures: Those of the frames that are shown.
+        missing: What could not be evaluated, and so not be compared, a line each.
     """
 
     comparison: Comparison
@@ -41,12 +42,14 @@ class ComparisonReport:
     is_passed: bool
     created: str
     pictures: Pictures
+    missing: tuple[str, ...] = ()
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a reader has to know, and what was left out."""
         notes = notes_on(self.ours, self.theirs)
-        return (*notes, *(f"left out: {line}" for line in self.comparison.left_out))
+        missing = (f"could not be evaluated: {line}" for line in self.missing)
+        return (*missing, *notes, *(f"left out: {line}" for line in self.comparison.left_out))
 
 
 def record_json(report: ComparisonReport) -> str:
@@ -59,6 +62,7 @@ def record_json(report: ComparisonReport) -> str:
         "model": dataclasses.asdict(report.ours),
         "baseline": dataclasses.asdict(report.theirs),
         "passed": report.is_passed,
+        "complete": not report.missing,
         "verdict": dataclasses.asdict(found.verdict),
         "max_loss": found.max_loss,
         "detectable_loss": found.headline.difference.detectable,

@@ -50,6 +50,7 @@ def compare_into(
     source: str,
     max_loss: float,
     on_doubt: Doubt,
+    missing: Sequence[str],
 ) -> Compared:
     """Compares the frames of one recording or of several, and writes the files.
 
@@ -60,6 +61,7 @@ def compare_into(
         source: The recording, or where they are.
         max_loss: The loss that is allowed, in points.
         on_doubt: What is done where a larger loss is neither proven nor ruled out.
+        missing: What could not be evaluated, a line each.
 
     Raises:
         DataError: If there is nothing to compare, or a file cannot be written.
@@ -74,6 +76,7 @@ def compare_into(
         is_passed=not is_worse,
         created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S"),
         pictures=pictures(wanted(comparison)),
+        missing=tuple(missing),
     )
     for name, text in texts_of(report).items():
         write_text(folder / name, text)

@@ -17,8 +17,15 @@ from cnn_perception.comparison.report.files import NAMES as COMPARISON_FILES
 from cnn_perception.comparison.report.pictures import pictures_of_bags
 from cnn_perception.errors import ConfigError, printable
 from cnn_perception.evaluation.baseline.comparing import Compared, compare_into, remove_comparison
-from cnn_perception.evaluation.evaluation import RECORD, RECORD_FIELDS, RESULTS, EvaluationOptions
-from cnn_perception.evaluation.report_record import Target, write_text
+from cnn_perception.evaluation.evaluation import (
+    RECORD,
+    RECORD_FIELDS,
+    RECORD_OF_BAGS,
+    RESULTS,
+    EvaluationOptions,
+    remove_results,
+)
+from cnn_perception.evaluation.report_record import Report, Target, write_text
 from cnn_perception.evaluation.several.bag_labels import BagLabels, labels_of_bags
 from cnn_perception.evaluation.several.one_bag import BagResult, evaluate_one
 from cnn_perception.evaluation.several.page import render_bags
@@ -33,8 +40,7 @@ from cnn_perception.model.spec import ModelSpec
 from cnn_perception.pipeline.pipeline import Pipeline
 from cnn_perception.tasks.registry import GATES
 
-RECORD_OF_BAGS = ("bags", "slices", "frames_per_second")
-"""By which an earlier evaluation of several bags is known."""
+_RESULTS = (RECORD, "report.html", "bags.csv")
 
 
 @dataclass(frozen=True)
@@ -89,8 +95,8 @@ def evaluate_several(found: FoundBags, options: EvaluationOptions, several: Seve
     if several.ray not in ("", LOCAL):  # its machines work in folders of their own
         parts = [_absolute(part) for part in parts]
     _require_fit(parts[0], options)
+    _require_kept(options, parts)
     _make(options.output)
-    remove_comparison(options.output)
     _remove_earlier(options.output, [part.output for part in parts])
     started_s = time.perf_counter()
     outcomes = _outcomes(found.bags, parts, several)
@@ -105,10 +111,10 @@ def evaluate_several(found: FoundBags, options: EvaluationOptions, several: Seve
     _write(pooled, outcomes, options.output)
     if options.baseline is None or pooled.interrupted:
         return pooled
-    return dataclasses.replace(pooled, compared=_compare(outcomes, options))
+    return dataclasses.replace(pooled, compared=_compare(outcomes, options, pooled.report))
 
 
-def _compare(outcomes: Sequence[Outcome[BagResult]], options: EvaluationOptions) -> Compared:
+def _compare(outcomes: Sequence[Outcome[BagResult]], options: EvaluationOptions, report: Report) -> Compared:
     """Compares the frames of all bags, each of which its own process has answered with both models."""
     results = [outcome.result for outcome in outcomes if outcome.result]
     parts = [result.answered for result in results if result.answered]
@@ -119,6 +125,7 @@ def _compare(outcomes: Sequence[Outcome[BagResult]], options: EvaluationOptions)
         source=f"{len(parts)} bags",
         max_loss=options.max_loss,
         on_doubt=options.on_doubt,
+        missing=() if report.complete else report.remarks,
     )
 
 
@@ -150,6 +157,7 @@ def _absolute(part: EvaluationOptions) -> EvaluationOptions:
         output=part.output.absolute(),
         labels=str(Path(part.labels).absolute()) if is_file else part.labels,
         masks=part.masks and part.masks.absolute(),
+        baseline=part.baseline and part.baseline.absolute(),
     )
 
 
@@ -163,10 +171,20 @@ def _require_own(found: FoundBags, options: EvaluationOptions) -> None:
     for folder in (*found.searched, *(source.path for source in found.bags)):
         require_outside(options.output, folder)
     compared = COMPARISON_FILES if options.baseline else ()
-    outputs = [options.output / name for name in ("report.json", "report.html", "bags.csv", *compared)]
+    outputs = [options.output / name for name in (*_RESULTS, *compared)]
     require_unused(outputs, options.output / RECORD, RECORD_OF_BAGS)
     for path in outputs:
-        require_other(path, [options.model, *([Path(options.labels)] if options.labels else [])])
+        require_other(path, options.inputs)
+
+
+def _require_kept(options: EvaluationOptions, parts: Sequence[EvaluationOptions]) -> None:
+    """Refuses to remove what is read, such as the baseline, with the reports that an earlier run left of bags."""
+    for part in parts:
+        for name in RESULTS:
+            require_other(part.output / name, (*part.inputs, *options.inputs))
+    for bag in _earlier_names(options.output):
+        for name in RESULTS:
+            require_other(options.output / bag / name, options.inputs)
 
 
 def _require_fit(part: EvaluationOptions, options: EvaluationOptions) -> None:
@@ -184,9 +202,9 @@ def _make(output: Path) -> None:
 
 
 def _remove_earlier(output: Path, folders: Sequence[Path]) -> None:
-    """Removes the reports of bags that an earlier run left.
+    """Removes the reports that an earlier run left, of all bags and of each.
 
-    That of a bag which fails now, or is not evaluated any more, would be taken for one of this run.
+    One of a bag which fails now, or is not evaluated any more, would be taken for one of this run.
 
     Raises:
         ConfigError: If one cannot be removed.
@@ -195,12 +213,19 @@ def _remove_earlier(output: Path, folders: Sequence[Path]) -> None:
         if folder.is_symlink() or not has_fields(folder / RECORD, RECORD_FIELDS):
             continue
         try:
-            for name in reversed(RESULTS):  # the record, by which the others are known, comes last
-                (folder / name).unlink(missing_ok=True)
-            if not any(folder.iterdir()):
-                folder.rmdir()
+            remove_results(folder)
         except OSError as error:
-            raise ConfigError(f"{folder}: cannot be emptied ({error.strerror}); choose another --output") from None
+            raise _not_emptied(folder, error) from None
+    try:
+        remove_comparison(output)
+        for name in reversed(_RESULTS):  # the record, by which the others are known, comes last
+            (output / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise _not_emptied(output, error) from None
+
+
+def _not_emptied(folder: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"{folder}: cannot be emptied ({error.strerror}); choose another --output")
 
 
 def _earlier_names(output: Path) -> list[str]:

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -330,3 +331,41 @@ def test_what_is_for_several_bags_is_refused_of_one(drives, model, tmp_path, cap
     assert "are for several bags; name more than one" in capsys.readouterr().err
     assert evaluated(drives, model, tmp_path / "other", "--jobs", 0)[0] == EXIT_BAD_INPUT
     assert "--jobs is 0; choose 1 or more" in capsys.readouterr().err
+
+
+def test_limits_of_each_bag_are_called_so_where_they_do_not_fit(drives, model, tmp_path, capsys):
+    given = ["--bag", str(drives), "--model", str(model), "--output", str(tmp_path / "out")]
+    cases = (
+        (["--min-accuracy-each", "0.5"], "--min-accuracy-each needs --labels"),
+        (["--min-map-each", "0.5", "--labels", str(drives / "labels.csv")], "--min-map-each is for multilabel models"),
+    )
+    for more, said in cases:
+        assert cli.main([*given, *more, "--providers=CPUExecutionProvider"]) == EXIT_BAD_INPUT
+        assert capsys.readouterr().err.startswith(f"error: {said}")
+
+
+def test_one_bag_is_not_evaluated_among_the_files_of_several(pooled, drives, model, capsys):
+    _, _, output = pooled
+    before = sorted(output.rglob("*"))
+
+    code, _ = evaluated(drives, model, output, bags=(drives / "alone",))
+
+    assert code == EXIT_BAD_INPUT
+    assert f"error: {output}: holds an evaluation of several bags" in capsys.readouterr().err
+    assert sorted(output.rglob("*")) == before
+
+
+def test_nothing_of_an_earlier_run_is_left_where_no_bag_can_be_evaluated(drives, model, tmp_path):
+    bags = tuple(shutil.copytree(drives / name, tmp_path / name) for name in ("monday", "alone"))
+    output = tmp_path / "out"
+    code, _ = evaluated(drives, model, output, "--results-bag", "reference", bags=bags)
+    assert code == EXIT_OK
+    assert (output / "alone" / "results" / "results.mcap").is_file()
+    for storage in tmp_path.glob("*/**/*.mcap"):
+        if output not in storage.parents:
+            storage.write_bytes(b"")
+
+    code, report = evaluated(drives, model, output, bags=bags)
+
+    assert (code, report) == (EXIT_BAD_INPUT, {})
+    assert [path for path in output.rglob("*") if path.is_file()] == []
