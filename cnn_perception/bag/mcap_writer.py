@@ -117,7 +117,7 @@ class McapWriter:
         index, offsets = self._message_index(start + length)
         self._write([HEAD.pack(CHUNK, len(head) + size), head, *self._chunk, index])
         found = struct.pack("<QQQQ", min(times_ns), max(times_ns), start, length)
-        found += struct.pack("<I", len(offsets)) + offsets + struct.pack("<Q", len(index))
+        found += len(offsets).to_bytes(4, "little") + offsets + struct.pack("<Q", len(index))
         self._chunk_indexes.append(found + _text("") + struct.pack("<QQ", size, size))
         self._counts.update({channel: len(places) for channel, places in self._places.items()})
         self._chunk = []
@@ -149,7 +149,7 @@ class McapWriter:
             self.end_chunk()
             start = self._offset
             record = b"".join(_record(METADATA, _text(_METADATA_NAME) + _map({"serialized_metadata": metadata})))
-            self._write([record, *_record(DATA_END, struct.pack("<I", 0))])
+            self._write([record, *_record(DATA_END, bytes(4))])
             place = struct.pack("<QQ", start, len(record)) + _text(_METADATA_NAME)
             self._write_summary(b"".join(_record(METADATA_INDEX, place)))
         finally:
@@ -180,7 +180,7 @@ class McapWriter:
         first_ns, last_ns = self._times_ns or (0, 0)
         numbers = (self._counts.total(), schemas, channels, 0, 1, len(self._chunk_indexes), first_ns, last_ns)
         counts = b"".join(struct.pack("<HQ", channel, self._counts[channel]) for channel in range(1, channels + 1))
-        return struct.pack("<QHIIIIQQ", *numbers) + struct.pack("<I", len(counts)) + counts
+        return struct.pack("<QHIIIIQQ", *numbers) + len(counts).to_bytes(4, "little") + counts
 
     def abandon(self) -> None:
         """Closes the file after the last whole chunk; harmless when it is closed."""
@@ -216,9 +216,9 @@ def _record(opcode: int, content: bytes) -> tuple[bytes, bytes]:
 
 def _text(text: str) -> bytes:
     data = text.encode()
-    return struct.pack("<I", len(data)) + data
+    return len(data).to_bytes(4, "little") + data
 
 
 def _map(entries: dict[str, str]) -> bytes:
     content = b"".join(_text(key) + _text(value) for key, value in entries.items())
-    return struct.pack("<I", len(content)) + content
+    return len(content).to_bytes(4, "little") + content

@@ -13,6 +13,7 @@ from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.label_table import ListedFiles, Row, read_table
 from cnn_perception.label_text import NONE_OF_THESE
 from cnn_perception.model.spec import UNKNOWN
+from cnn_perception.tasks.registry import task_of
 from training.data_set.columns import BAG, CLASS, CLASSES, DOUBT, GUESS, PATH, STAMP, STATE
 from training.data_set.table import DataSetTable, states_of
 from training.label import class_list
@@ -84,15 +85,17 @@ def answers_asked_for(file: Path, task: TaskChoice, targets: Sequence[str]) -> A
         ConfigError: If task and targets contradict each other, or the numbers cannot be columns.
         DataError: If the table cannot be read, or does not say what to ask.
     """
-    if targets and task not in ("auto", "regression"):
+    asked = None if task == "auto" else task_of(task)
+    if targets and asked is not None and asked.has_classes:
         raise ConfigError(f"--targets: names numbers, but --task is {task}; leave one of them out")
     if targets:
         return _numbers(targets)
     header = read_table(file, "give the folder of a data set, or its table").naming(CLASS).header
     names = class_list.listed(file) or _scored(header)
-    for name, found in (("multilabel", CLASSES in header), ("multiclass", CLASS in header)):
-        if task == name or (task == "auto" and found):
-            return SeveralClasses() if name == "multilabel" else OneClass()
+    if asked is not None and asked.has_classes:
+        return OneClass() if asked.is_exclusive else SeveralClasses()
+    if asked is None and (CLASSES in header or CLASS in header):
+        return SeveralClasses() if CLASSES in header else OneClass()
     if names and set(names) <= set(header):
         return _numbers(names)
     raise DataError(

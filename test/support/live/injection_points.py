@@ -66,7 +66,8 @@ SHORT = [(f"{ROS}.process:STALL_S", 1.0)]
 POINTS = [
     # ---- frames
     perception("wait", f"{ROS}.latest_subscription:SubscriptionSet.wait"),
-    perception("fit the QoS", f"{ROS}.latest_subscription:LatestSubscription.fit"),
+    # Without the black box, whose subscriptions are fitted by the same lines in another thread.
+    perception("fit the QoS", f"{ROS}.latest_subscription:LatestSubscription.fit", settings={"black_box_dir": "''"}),
     perception("take", f"{ROS}.latest_subscription:LatestSubscription.take"),
     perception("judge a stamp", f"{P}.frame_processor:judge_stamp"),
     perception("ask who subscribes", f"{P}.publishers:ResultPublishers.wanted"),
