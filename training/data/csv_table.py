@@ -59,8 +59,9 @@ def read(file: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
         raise DataError(f"{file}: holds no rows; expected a header and an image a line")
     has_state = _has_state(found, targets)
     header = [name for name in found.header if not (has_state and name in _ABOUT and name not in _names(targets))]
-    chosen = _task(LabelledTable(file, header, found.rows, targets), task)
-    rows = _labelled(LabelledTable(file, header, found.rows, targets), chosen, has_state)
+    table = LabelledTable(file, header, found.rows, targets)
+    chosen = _task(table, task)
+    rows = _labelled(table, chosen, has_state)
     known = [row for row in rows if not _is_outside(row, chosen)]
     labels = chosen.labels(LabelledTable(file, header, known, targets))
     samples = []
@@ -87,7 +88,7 @@ def read(file: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
         tuple(samples),
         in_time=True,
         ignored={},
-        notes=(*_renamings(written, named), *taken),
+        notes=(*_renamings(written, named), *taken, *(_without_state(table, rows) if has_state else ())),
     )
 
 
@@ -116,6 +117,19 @@ def _labelled(table: LabelledTable, task: LearningTask, has_state: bool) -> list
     cells = [{name: text for name, text in row.cells.items() if name not in other} for row in table.rows]
     states = states_of(cells, _label_columns(table))
     return [row for row, state in zip(table.rows, states, strict=True) if state == "labelled"]
+
+
+def _without_state(table: LabelledTable, labelled: Sequence[Row]) -> list[str]:
+    """Says which rows are left out although a label is written in them, as by hand in a spreadsheet."""
+    labels = _label_columns(table)
+    waiting = [row for row in table.rows if not row.cells[columns.STATE] and any(row.cells[name] for name in labels)]
+    left = {row.line for row in waiting} - {row.line for row in labelled}
+    if not left:
+        return []
+    return [
+        f"{len(left)} rows have a label, but nothing in the column {columns.STATE!r}, first in line {min(left)}: they "
+        "are left out; write 'labelled' there if they are decided"
+    ]
 
 
 def _label_columns(table: LabelledTable) -> set[str]:

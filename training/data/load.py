@@ -332,7 +332,7 @@ def _refuse_conflicts(listing: Listing, findings: Sequence[ImageFinding], where:
 def _check_classes(listing: Listing) -> None:
     if task_of(listing.task).one_class and len(listing.class_names) < 2:
         only = ", ".join(map(repr, listing.class_names)) or "none"
-        raise DataError(f"{listing.where}: one class only ({only}); at least 2 are needed")
+        raise DataError(f"{listing.where}: one class only ({only}); at least 2 are needed{_waiting(listing)}")
 
 
 def _check_counts(listing: Listing, choice: OnConflict) -> None:
@@ -349,8 +349,14 @@ def _check_counts(listing: Listing, choice: OnConflict) -> None:
             if part in expected[label] and (count := counts[part, label]) < needed:
                 raise DataError(
                     f"{listing.where}: {name}{count} usable images in {part}, {needed} are needed; "
-                    f"add some{' or remove it' * bool(name)}"
+                    f"add some{' or remove it' * bool(name)}{_waiting(listing)}"
                 )
+
+
+def _waiting(listing: Listing) -> str:
+    """Says that rows wait for a label, where that may be why images are missing."""
+    count = sum(source.unlabelled for source in listing.sources)
+    return f" ({count} of {sum(source.rows for source in listing.sources)} rows have no label yet)" if count else ""
 
 
 def _check_groups(listing: Listing) -> None:

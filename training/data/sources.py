@@ -45,6 +45,18 @@ def read(paths: Sequence[Path], task: TaskChoice, targets: Sequence[str]) -> Lis
     return found
 
 
+def table_of(path: Path) -> Path | None:
+    """Returns the table that is read where a user names it, or the folder of a data set; None for other folders.
+
+    Raises:
+        DataError: If a table in a folder cannot be read.
+    """
+    if is_table(path):
+        return path
+    table = table_file(path)
+    return table if path.is_dir() and table.is_file() and PATH in read_table(table, "mend --data").header else None
+
+
 def is_table(path: Path) -> bool:
     """Returns whether a path is that of a table; otherwise a folder is meant."""
     return path.suffix.lower() in _TABLES and not path.is_dir()
@@ -63,8 +75,8 @@ def _of(path: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
         raise DataError(
             f"{path}: is neither a folder nor a table ({', '.join(_TABLES)}); unpack it if it is an archive"
         )
-    table = table_file(path)
-    if table.is_file() and PATH in read_table(table, "mend --data").header:
+    table = table_of(path)
+    if table is not None:
         found = csv_table.read(table, task, targets)
         (source,) = found.sources
         return dataclasses.replace(found, sources=(dataclasses.replace(source, path=path),))

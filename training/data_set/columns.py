@@ -35,8 +35,8 @@ GUESS = "guess"
 DOUBT = "doubt"
 """How little sure the model is, 0 to 1; the rows that most need a person have the highest."""
 REASON = "reason"
-"""Why the image was chosen: diverse, margin, unknown or disagreement; every where all were taken; rate, key or service
-from a running camera."""
+"""Why the image was chosen: typical, diverse, margin, unknown or disagreement; every where all were taken; rate, key
+or service from a running camera."""
 CLUSTER = "cluster"
 """Number of the group of look-alikes that the image belongs to; empty where it stands alone."""
 MODEL = "model"

@@ -79,11 +79,17 @@ def _write(folder: Path, result: Result, command: str) -> None:
     text = page.of(result, command)
     suspects = worklist.of_findings(folder / worklist.NAME, result.listing, result.findings)
     suspects.write()
-    if not result.listing.units:
-        write_text(folder / CLASSES_FILE, "".join(f"{name}\n" for name in result.listing.class_names))
+    write_text(folder / CLASSES_FILE, "".join(f"{name}\n" for name in result.listing.class_names))
     write_text(folder / PAGE, text)
     write_text(folder / RECORD, json.dumps(_record(result), indent=2, ensure_ascii=False) + "\n")
-    print(printable(f"  shown in {folder / PAGE}; to decide: python -m training.label {folder / worklist.NAME}"))
+    print(printable(f"  shown in {folder / PAGE}; to decide: {_to_decide(suspects.file, result.listing)}"))
+
+
+def _to_decide(file: Path, listing: Listing) -> str:
+    """Returns the command that opens the worklist; it names the numbers, whose units no table has."""
+    pairs = zip(listing.class_names, listing.units, strict=False)
+    numbers = ",".join(f"{name}:{unit}" if unit else name for name, unit in pairs)
+    return for_shell("python", "-m", "training.label", file, *(["--targets", numbers] if numbers else []))
 
 
 def _record(result: Result) -> dict[str, Any]:

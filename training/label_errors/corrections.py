@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,9 @@ from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.label_table import ListedFiles, Row, read_table
 from cnn_perception.label_text import NONE_OF_THESE, SEPARATOR
 from training.data.records import Listing
-from training.data_set import columns
-from training.data_set.table import DataSetTable, table_file
+from training.data.sources import table_of
+from training.data_set import classes, columns
+from training.data_set.table import DataSetTable, state_of
 from training.label_errors.options import Skipped
 from training.label_errors.worklist import label_cells, label_columns, relative
 from training.tasks.by_name import task_of
@@ -58,7 +59,7 @@ def corrected(listing: Listing, sources: Sequence[Path], worklist: Path, output:
     if not output.absolute().parent.is_dir():
         raise ConfigError(f"{output}: its folder is not there; make it or choose another --output")
     left = _decided(worklist, listing)
-    whole = _whole(listing, sources, output)
+    whole = _whole(listing, sources, output, left)
     rows = []
     counts = Counter[str]()
     for path, cells in whole.rows:
@@ -80,16 +81,51 @@ class _Whole:
     rows: tuple[tuple[Path, Cells], ...]
 
 
-def _whole(listing: Listing, sources: Sequence[Path], output: Path) -> _Whole:
+def _whole(listing: Listing, sources: Sequence[Path], output: Path, decided: Collection[Path]) -> _Whole:
     """The rows of the tables as they are, then the images that no table names."""
-    tables = [file for file in map(table_file, sources) if listing.in_time and file.is_file()]
-    found = [row for file in tables for row in _of_table(file, listing, output)]
+    tables = [table for table in map(table_of, sources) if table is not None]
+    found = _once([row for table in tables for row in _of_table(table, listing, output)], listing, decided)
     named = {path for path, _ in found}
     found += [row for row in _of_folders(listing, output) if row[0] not in named]
     header = tuple(dict.fromkeys(name for _, cells in found for name in cells))
     parts: dict[Path, str] = {sample.path.resolve(): sample.part for sample in listing.samples}
     rows = ((path, {**_unsaid(header, parts.get(path)), **cells}) for path, cells in found)
     return _Whole(header, tuple(rows))
+
+
+def _once(rows: Sequence[tuple[Path, Cells]], listing: Listing, decided: Collection[Path]) -> list[tuple[Path, Cells]]:
+    """Each image once: of several rows the first that has a label, its gaps filled with what the others say.
+
+    Raises:
+        DataError: If rows of one image have labels that differ, and nobody has decided on it.
+    """
+    of_image: dict[Path, list[Cells]] = {}
+    for path, cells in rows:
+        of_image.setdefault(path, []).append(cells)
+    return [(path, _joined(path, said, listing, path in decided)) for path, said in of_image.items()]
+
+
+def _joined(path: Path, said: Sequence[Cells], listing: Listing, is_decided: bool) -> Cells:
+    label = [name for name in (*label_columns(listing), *listing.class_names) if any(name in cells for cells in said)]
+    labelled = [cells for cells in said if state_of(cells, label) == "labelled"]
+    labels = [{name: cells[name] for name in label if name in cells} for cells in labelled]
+    if not is_decided and any(not _agree(labels[0], other) for other in labels):
+        raise DataError(
+            f"{path}: is labelled {_in_words(labels[0])} by one row and otherwise by another; mend one, or decide on "
+            "it in the worklist"
+        )
+    first = (labelled or said)[0]
+    decisive = {columns.STATE, *label}
+    more = {name: text for cells in reversed(said) for name, text in cells.items() if text and name not in decisive}
+    return {**more, **{name: text for name, text in first.items() if text or name not in more}}
+
+
+def _agree(one: Cells, other: Cells) -> bool:
+    return all(_same(one[name], other[name]) for name in one.keys() & other.keys())
+
+
+def _in_words(label: Cells) -> str:
+    return ", ".join(f"{name} {text!r}" for name, text in label.items())
 
 
 def _unsaid(header: Sequence[str], part: str | None) -> Cells:
@@ -138,12 +174,12 @@ def _decided(worklist: Path, listing: Listing) -> dict[Path, Row]:
     return found
 
 
-def _more_classes(worklist: Path) -> list[str]:
+def _more_classes(worklist: Path) -> Sequence[str]:
     """The classes that could be chosen, of the file beside the worklist."""
     try:
-        return [name.strip() for name in (worklist.parent / columns.CLASSES_FILE).read_text().splitlines()]
-    except (OSError, ValueError):
-        return []
+        return classes.read(worklist.parent)
+    except DataError:
+        return ()
 
 
 def _check(row: Row, listing: Listing, known: set[str]) -> None:

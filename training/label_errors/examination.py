@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ import numpy.typing as npt
 from cnn_perception.errors import DataError
 from cnn_perception.label_table import ListedFiles, read_table
 from training.data.duplicates import Pairs
-from training.data.records import ImageFinding, Listing
-from training.data_set.table import table_file
+from training.data.records import ImageFinding, Listing, Sample
+from training.data.sources import table_of
 from training.label_errors.checks import copies, doubts, giveaways, out_of_fold, unusual
 from training.label_errors.checks.doubts import Doubts
 from training.label_errors.features import Describe
@@ -56,7 +57,7 @@ def prepare(listing: Listing, describe: Describe) -> Prepared:
     Raises:
         DataError: If there are too few images or classes to judge labels by.
     """
-    measured, usable, left_out = _measured(_of_classes(listing))
+    measured, usable, left_out = _measured(_once(_of_classes(listing)))
     described = describe(meaning_of(usable))
     known = np.flatnonzero(described.known).tolist()
     kept = usable.keep(tuple(usable.samples[row] for row in known))
@@ -109,6 +110,14 @@ def _of_classes(listing: Listing) -> Listing:
     return listing.keep(tuple(sample for sample in listing.samples if sample.label < len(listing.class_names)))
 
 
+def _once(listing: Listing) -> Listing:
+    """The same without the images that several tables list with the same label, but for the first of each."""
+    found: dict[tuple[object, ...], Sample] = {}
+    for sample in listing.samples:
+        found.setdefault((sample.path.resolve(), sample.label, sample.values), sample)
+    return listing.keep(tuple(found.values()))
+
+
 def _check(listing: Listing) -> None:
     """Raises DataError if there is nothing to be judged."""
     if len(listing.samples) < FEWEST:
@@ -135,11 +144,18 @@ def _of_judged(count: int) -> list[str]:
 
 
 def _cells(listing: Listing) -> list[Mapping[str, str]]:
-    """What a table says of each image; nothing of a folder."""
-    file = table_file(listing.source)
-    if not (file.is_file() and listing.in_time):
+    """What the tables say of each image, all of them in the same columns; nothing of folders."""
+    tables = [table for source in listing.sources if (table := table_of(source.path)) is not None]
+    found: dict[Path, Mapping[str, str]] = {}
+    for file in tables:
+        found = {**_cells_of(file), **found}
+    if not found:
         return []
+    empty = dict.fromkeys((name for cells in found.values() for name in cells), "")
+    return [{**empty, **found.get(sample.path.resolve(), {})} for sample in listing.samples]
+
+
+def _cells_of(file: Path) -> dict[Path, Mapping[str, str]]:
     table = read_table(file, "mend --data").naming("path")
     files = ListedFiles((file.parent,))
-    found = {path.resolve(): row.cells for row in table.rows if (path := files.find(row)) is not None}
-    return [found.get(sample.path.resolve(), {}) for sample in listing.samples]
+    return {path.resolve(): row.cells for row in table.rows if (path := files.find(row)) is not None}

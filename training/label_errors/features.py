@@ -64,16 +64,15 @@ def by_hand(data: LabelledImages) -> Described:
     """Computes colour histograms and histograms of oriented gradients, see `training.baselines.features`."""
     kinds = (COLOURS, HOG)
     specs = {kind: kind.spec(_WHOLE) for kind in kinds}
-    place = {sample.path: row for row, sample in enumerate(data.samples)}
-    found: dict[int, Rows] = {}
+    found: dict[Path, Rows] = {}
     for chunk in pictures.read(data.samples, list(dict.fromkeys(specs.values())), "features"):
         columns = np.concatenate([kind.compute(chunk.pixels[specs[kind]]) for kind in kinds], axis=1)
-        found |= {place[sample.path]: row for sample, row in zip(chunk.samples, columns, strict=True)}
+        found |= {sample.path: row for sample, row in zip(chunk.samples, columns, strict=True)}
     size = len(next(iter(found.values()))) if found else 1
     rows = np.zeros((len(data.samples), size), np.float32)
-    for row, values in found.items():
-        rows[row] = values
-    known = np.isin(np.arange(len(rows)), list(found))
+    known = np.array([sample.path in found for sample in data.samples], np.bool_)
+    for row in np.flatnonzero(known).tolist():
+        rows[row] = found[data.samples[row].path]
     return Described(rows, known, "colours and edges (no network was given)")
 
 

@@ -45,8 +45,11 @@ def of_findings(file: Path, listing: Listing, findings: Sequence[Finding]) -> Da
         columns.PATH, *label_columns(listing), columns.STATE, columns.WAS, columns.GUESS, columns.DOUBT, columns.REASON,
         columns.BAG,
     )  # fmt: skip
-    rows = [_row(file, listing, found) for found in of_each_image(list(findings)).values()]
-    return DataSetTable(file, header, tuple(rows))
+    rows: dict[str, Mapping[str, str]] = {}
+    for found in of_each_image(list(findings)).values():
+        row = _row(file, listing, found)
+        rows.setdefault(row[columns.PATH], row)  # two tables may list one image, with labels that differ
+    return DataSetTable(file, header, tuple(rows.values()))
 
 
 def _row(file: Path, listing: Listing, found: Sequence[Finding]) -> Mapping[str, str]:

@@ -347,3 +347,21 @@ def test_a_picture_brings_its_recording_along_from_the_table_that_names_it(image
 def test_what_only_a_computer_tells_from_none_of_these_is_refused(images, name):
     with pytest.raises(DataError, match="reads as 'none of these'"):
         load(table(images / "a.csv", [*GO_STOP[:30], (30, name)]))
+
+
+def test_labels_that_were_typed_without_a_state_are_left_out_and_said(images):
+    rows = [(i, name, "labelled" if i < 30 else "") for i, name in GO_STOP]
+
+    found = load(table(images / "a.csv", rows, ("class", "state")))
+
+    assert len(found.samples) == 30
+    told = [line for line in check.describe(found, None) if "'state'" in line]
+    assert len(told) == 1
+    assert "10 rows have a label, but nothing in the column 'state', first in line 32: they are left out" in told[0]
+
+
+def test_what_is_lacking_in_a_table_that_is_partly_labelled_says_so(images):
+    rows = [(i, "go", "labelled" if i < 30 else "") for i in range(40)]
+
+    with pytest.raises(DataError, match=r"one class only .*\(10 of 40 rows have no label yet\)"):
+        load(table(images / "a.csv", rows, ("class", "state")))

@@ -281,3 +281,42 @@ def test_no_file_is_overwritten(table, tmp_path, capsys):
 
     assert table.read_bytes() == before
     assert capsys.readouterr().err.count("is there already; choose another --output") == 2
+
+
+def test_a_table_beside_a_folder_keeps_its_rows_without_a_label_and_its_columns(table, folder, tmp_path):
+    other = write_folder(tmp_path / "set", {"images": 4})
+    rows = [
+        {"path": f"images/0{i}.png", "class": "go" * (i < 2), "state": "labelled" * (i < 2), "bag": "b"}
+        for i in range(4)
+    ]
+    source = write(other / "labels.csv", rows)
+    decided = write(tmp_path / "decided.csv", [{"path": "set/images/01.png", "class": "stop", "state": "labelled"}])
+
+    words = ["--data", str(folder), str(other), "--apply", str(decided), "--output", str(tmp_path / "new.csv")]
+    assert main(words) == EXIT_OK
+
+    found = read(tmp_path / "new.csv")
+    assert [(row["class"], row["state"], row["bag"]) for row in found[:4]] == [
+        ("go", "labelled", "b"), ("stop", "labelled", "b"), ("", "", "b"), ("", "", "b"),
+    ]  # fmt: skip
+    assert [row["state"] for row in found[4:]] == ["labelled"] * 12
+    assert read(source) == rows
+
+
+def test_an_image_of_two_tables_comes_back_once(table, tmp_path, capsys):
+    rows = read(table)
+    more = [{**row, "part": "val", "class": row["class"] if i else "stop"} for i, row in enumerate(rows[:3])]
+    other = write(tmp_path / "more.csv", more)
+    decided = tmp_path / "decided.csv"
+    both = ["--data", str(table), str(other), "--apply", str(decided), "--output", str(tmp_path / "new.csv")]
+
+    write(decided, [{"path": rows[2]["path"], "class": "", "state": "skipped"}])
+    assert main(both) == EXIT_BAD_INPUT
+    assert "is labelled class 'go' by one row and otherwise by another" in capsys.readouterr().err
+    write(decided, [{"path": row["path"], "class": "stop", "state": "labelled"} for row in rows[:2]])
+    assert main(both) == EXIT_OK
+
+    found = read(tmp_path / "new.csv")
+    assert [row["path"] for row in found] == [row["path"] for row in rows]
+    assert [row["class"] for row in found[:3]] == ["stop", "stop", "go"]
+    assert [row["part"] for row in found[:3]] == ["val"] * 3

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK
 from training import checkpoint
 from training.batches import feature_cache
 from training.check import main
+from training.label.worklist import answers_asked_for
 from training.label_errors import features
 from training.label_errors.page import MOST_OF_GROUP
 from training.networks import backbones
@@ -284,3 +286,33 @@ def test_interrupted_nothing_is_written(digits, tmp_path):
 
     assert process.returncode == EXIT_INTERRUPTED
     assert list((tmp_path / "out").glob("*")) == []
+
+
+def test_an_image_that_two_tables_label_otherwise_is_found_and_asked_once(digits, tmp_path):
+    images = sorted(path for name in "01" for path in (digits / name).glob("*.png"))
+    one = tmp_path / "one.csv"
+    one.write_text("path,class\n" + "".join(f"{path},{path.parent.name}\n" for path in images))
+    other = tmp_path / "other.csv"
+    other.write_text(f"path,class\n{images[0]},1\n{images[1]},0\n")
+
+    assert run("--data", one, other, "--labels", "--output", tmp_path / "out") == EXIT_OK
+
+    listed = [(tmp_path / "out" / row["path"]).resolve() for row in rows_of(tmp_path / "out" / "suspects.csv")]
+    assert listed.count(images[0]) == 1
+    assert listed[0] == images[0]
+    assert len(set(listed)) == len(listed)
+
+
+def test_numbers_of_a_worklist_in_a_folder_with_a_blank_are_opened_by_the_command_that_is_said(
+    digits, tmp_path, capsys
+):
+    table = tmp_path / "table.csv"
+    images = sorted((digits / "0").glob("*.png"))
+    table.write_text("path,angle,speed\n" + "".join(f"{path},{k / 50},1\n" for k, path in enumerate(images)))
+    out = tmp_path / "my doubts"
+
+    assert run("--data", table, "--targets", "angle:rad,speed", "--labels", "--output", out) == EXIT_OK
+
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1].partition("to decide: ")[2])
+    assert words == ["python", "-m", "training.label", str(out / "suspects.csv"), "--targets", "angle:rad,speed"]
+    assert answers_asked_for(out / "suspects.csv", "auto", ()).columns == ("angle", "speed")
