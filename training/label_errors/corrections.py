@@ -14,7 +14,7 @@ from cnn_perception.label_text import NONE_OF_THESE, SEPARATOR
 from training.data.records import Listing
 from training.data.sources import table_of
 from training.data_set import classes, columns
-from training.data_set.table import DataSetTable, state_of
+from training.data_set.table import DataSetTable, states_of
 from training.label_errors.options import Skipped
 from training.label_errors.worklist import label_cells, label_columns, relative
 from training.tasks.by_name import task_of
@@ -107,7 +107,8 @@ def _once(rows: Sequence[tuple[Path, Cells]], listing: Listing, decided: Collect
 
 def _joined(path: Path, said: Sequence[Cells], listing: Listing, is_decided: bool) -> Cells:
     label = [name for name in (*label_columns(listing), *listing.class_names) if any(name in cells for cells in said)]
-    labelled = [cells for cells in said if state_of(cells, label) == "labelled"]
+    states = states_of(said, label)
+    labelled = [cells for cells, state in zip(said, states, strict=True) if state == "labelled"]
     labels = [{name: cells[name] for name in label if name in cells} for cells in labelled]
     if not is_decided and any(not _agree(labels[0], other) for other in labels):
         raise DataError(
