@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import rclpy
+from lifecycle_msgs.msg import State
+from lifecycle_msgs.srv import GetState
 from rcl_interfaces.srv import SetParameters
+from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, printable
@@ -20,7 +24,8 @@ from cnn_perception.ros import transport
 from demo.record import NODE
 
 _PATIENCE_S = 60.0
-"""How long the node may take to come up, and then to load and verify the model."""
+"""How long the node may take to come up with its first model, and then to load and verify the other."""
+_POLL_S = 0.2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,17 +46,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 def swap(model: str) -> str:
     """Returns why the node does not take a model; empty if it does, once answers are that model's."""
     node = rclpy.create_node("swap")
-    client: Any = node.create_client(SetParameters, f"{NODE}/set_parameters")
-    if not client.wait_for_service(timeout_sec=_PATIENCE_S):
-        return f"it does not answer within {_PATIENCE_S:.0f} s"
+    deadline_s = time.monotonic() + _PATIENCE_S
+    while (state := _call(node, GetState, "get_state", GetState.Request())) is not None:
+        if state.current_state.id == State.PRIMARY_STATE_ACTIVE or time.monotonic() > deadline_s:
+            break
+        rclpy.spin_once(node, timeout_sec=_POLL_S)
     parameter = Parameter("model", value=model).to_parameter_msg()
-    future = client.call_async(SetParameters.Request(parameters=[parameter]))
-    rclpy.spin_until_future_complete(node, future, timeout_sec=_PATIENCE_S)
-    response = future.result() if future.done() else None
+    response = _call(node, SetParameters, "set_parameters", SetParameters.Request(parameters=[parameter]))
     if response is None:
         return f"it says nothing within {_PATIENCE_S:.0f} s"
     (result,) = response.results
     return "" if result.successful else str(result.reason)
+
+
+def _call(node: Node, kind: Any, service: str, request: Any) -> Any:  # noqa: ANN401 services are untyped
+    """Returns a service's response; None if there is none in time."""
+    client: Any = node.create_client(kind, f"{NODE}/{service}")
+    if not client.wait_for_service(timeout_sec=_PATIENCE_S):
+        return None
+    future = client.call_async(request)
+    rclpy.spin_until_future_complete(node, future, timeout_sec=_PATIENCE_S)
+    return future.result() if future.done() else None
 
 
 if __name__ == "__main__":
