@@ -44,7 +44,7 @@ test: $(READY)  ## lint, types, unit tests, training on tiny data, nodes over re
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 3 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile
 
 bench: export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 bench: $(READY)  ## every ratio, on an idle machine (DATA=folder of class folders, WEIGHTS=file, BACKBONE=name: training's too)

@@ -105,11 +105,12 @@ def test_camera_is_not_called_silent_while_a_slow_model_works_and_is_once_it_has
     with participant(busy.domain) as ros:
         answers = ros.collect(Classification, f"{NODE}/classification")
         camera = camera_of(ros, answers)
+        before = busy.log.count("no images on")  # a busy machine may have been slow to bring the first image
         (tmp_path / "slow").touch()
         said = Said(ros)
         ros.wait_for(lambda: shows(camera) and len(answers) >= 4, "some answers")
         assert not [text for text in said.messages if "no image" in text]
-        assert "no images on" not in busy.log
+        assert busy.log.count("no images on") == before
         assert float(value(said.latest, "inference p50/p95 (ms)").rpartition("/ ")[2]) >= SLOW_S * 1e3
         ros.wait_for(lambda: "no image for" in said.latest.message, "the silence, now that nothing is published")
 
@@ -117,6 +118,7 @@ def test_camera_is_not_called_silent_while_a_slow_model_works_and_is_once_it_has
 def test_camera_is_not_called_silent_while_a_stage_is_blocked(busy: Process, tmp_path: Path):
     with participant(busy.domain) as ros:
         camera = camera_of(ros, ros.collect(Classification, f"{NODE}/classification"))
+        before = busy.log.count("no images on")
         (tmp_path / "hang").touch()
         said = Said(ros)
 
@@ -126,7 +128,7 @@ def test_camera_is_not_called_silent_while_a_stage_is_blocked(busy: Process, tmp
 
         ros.wait_for(hangs_for_long, "the stage to be blocked for longer than a camera may be silent")
         assert not [text for text in said.messages if "no image" in text]
-        assert "no images on" not in busy.log
+        assert busy.log.count("no images on") == before
 
 
 def test_camera_that_waits_for_its_turn_is_not_called_silent(ros: Participant):

@@ -98,7 +98,9 @@ def test_every_frame_is_answered_and_drawn_while_a_score_map_takes_for_ever(look
     assert int(after["score map: overtaken"]) - int(before["score map: overtaken"]) >= 8
     node.disarm()
     looking.wait_for_one_of(10, looking.maps)
-    assert set(seconds(looking.maps)) <= {1, 10}
+    made = set(seconds(looking.maps))  # of the last, and of the one that was under way: the first, or one soon after
+    assert 10 in made
+    assert len(made) <= 2
 
 
 def seconds(messages: list[Any]) -> list[int]:
