@@ -15,7 +15,6 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import rclpy
@@ -24,8 +23,8 @@ from std_msgs.msg import String
 
 from benchmark.support.node_client import NodeClient
 from benchmark.support.options import CPU, OUTPUT, option_parser
-from benchmark.support.pairs import Target, machine, summary
-from benchmark.support.processes import BareLoop, export_model, running, write_frames
+from benchmark.support.pairs import Target, summary
+from benchmark.support.processes import half_as_fast, running, write_frames
 from cnn_perception.errors import EXIT_OK
 from cnn_perception.ros import transport
 
@@ -82,12 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(argv)
     os.environ.update(transport.environment())
-    model = export_model(options.output, options.backbone)
-    bare = BareLoop(model, options.threads, options.provider)
-    camera_hz = bare.rate_hz(2.0) / 2
-    bare.close()
-    print(f"{machine()}; {options.backbone}, camera of {camera_hz:.0f} Hz")
-    node: dict[str, Any] = {"model": model, "intra_op_threads": options.threads, "providers": f"[{options.provider}]"}
+    node, camera_hz = half_as_fast(options)
     box = _box_of(options.output)
     with (
         running("perception_node", ["__node:=plain"], **node),

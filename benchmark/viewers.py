@@ -18,15 +18,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import rclpy
 
 from benchmark.support.node_client import NodeClient
 from benchmark.support.options import CPU, OUTPUT, option_parser
-from benchmark.support.pairs import Target, machine, summary
-from benchmark.support.processes import BareLoop, export_model, running, write_frames
+from benchmark.support.pairs import Target, summary
+from benchmark.support.processes import half_as_fast, running, write_frames
 from cnn_perception.errors import EXIT_OK
 from cnn_perception.ros import transport
 from demo.processes import child_environment, module_command
@@ -129,12 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(argv)
     os.environ.update(transport.environment())
-    model = export_model(options.output, options.backbone)
-    bare = BareLoop(model, options.threads, options.provider)
-    camera_hz = bare.rate_hz(2.0) / 2
-    bare.close()
-    print(f"{machine()}; {options.backbone}, camera of {camera_hz:.0f} Hz")
-    node: dict[str, Any] = {"model": model, "intra_op_threads": options.threads, "providers": f"[{options.provider}]"}
+    node, camera_hz = half_as_fast(options)
     with running("perception_node", score_map_max_pixels=_MOST_PIXELS, **node):
         client = NodeClient([_TOPIC])
         onlooker = Onlooker()

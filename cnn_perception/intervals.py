@@ -155,7 +155,7 @@ def paired(ours: Flags, theirs: Flags) -> PairedDifference:
     middle = (gained - lost) / total
     reach = _Z * math.sqrt((gained + lost + 1) - (gained - lost) ** 2 / total) / total
     difference = Estimate((gained - lost) / count, max(middle - reach, -1.0), min(middle + reach, 1.0))
-    return PairedDifference(count, gained, lost, difference, _sign_test(gained, lost))
+    return PairedDifference(count, gained, lost, difference, sign_test(gained, lost))
 
 
 def paired_mean(differences: npt.NDArray[np.floating[Any]]) -> Estimate:
@@ -165,12 +165,20 @@ def paired_mean(differences: npt.NDArray[np.floating[Any]]) -> Estimate:
     return Estimate(mean, low, high)
 
 
-def _sign_test(gained: int, lost: int) -> float:
-    """The probability of a division as uneven or more, where both sides are as likely."""
+def sign_test(gained: int, lost: int, *, is_mid: bool = False) -> float:
+    """Returns the chance of a division as uneven or more, where both sides are as likely.
+
+    Args:
+        gained: How many are on the one side.
+        lost: How many are on the other.
+        is_mid: Whether of divisions that are as uneven half counts (mid-p): the exact test alarms too seldom.
+
+    Source: Fagerland, Lydersen and Laake 2013, The McNemar test for binary matched-pairs data: mid-p and asymptotic are
+        better than exact conditional.
+    """
     count = gained + lost
-    least = min(gained, lost)
-    tail = sum(math.exp(_log_choose(count, k) - count * math.log(2)) for k in range(least + 1))
-    return min(1.0, 2 * tail)
+    terms = [math.exp(_log_choose(count, k) - count * math.log(2)) for k in range(min(gained, lost) + 1)]
+    return min(1.0, 2.0 * sum(terms) - is_mid * terms[-1])
 
 
 def _log_choose(count: int, taken: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from benchmark.support.pairs import machine
 from cnn_perception.errors import EXIT_OK
 from cnn_perception.image.messages import RgbImage
 from demo.draw import CLASSES, draw_sample
@@ -99,3 +101,21 @@ def write_frames(folder: Path, height: int = HEIGHT, width: int = WIDTH) -> Path
 def draw_images(height: int = HEIGHT, width: int = WIDTH) -> list[RgbImage]:
     """Returns a picture of each of the demo's classes, (height, width, 3) uint8 RGB."""
     return [draw_sample(name, np.random.default_rng(seed), height, width) for seed, name in enumerate(CLASSES)]
+
+
+def half_as_fast(options: argparse.Namespace) -> tuple[dict[str, Any], float]:
+    """Returns the parameters of a node, and the rate in Hz of a camera half as fast as its model; both are said.
+
+    Args:
+        options: With backbone, threads, provider and output, see `options.option_parser`.
+    """
+    model = export_model(options.output, options.backbone)
+    bare = BareLoop(model, options.threads, options.provider)
+    camera_hz = bare.rate_hz(2.0) / 2
+    bare.close()
+    print(f"{machine()}; {options.backbone}, camera of {camera_hz:.0f} Hz")
+    return {
+        "model": model,
+        "intra_op_threads": options.threads,
+        "providers": f"[{options.provider}]",
+    }, camera_hz

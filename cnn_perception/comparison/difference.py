@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from cnn_perception.intervals import TAIL, Estimate, paired, student_quantile
+from cnn_perception.intervals import TAIL, Estimate, paired, sign_test, student_quantile
 from cnn_perception.time_blocks import block_length
 
 Values = npt.NDArray[np.float64]
@@ -107,18 +107,6 @@ def holm(chances: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def mid_p(gained: int, lost: int) -> float:
-    """Returns the chance of a division as uneven or more where both sides are as likely; of equal ones half counts.
-
-    Source: Fagerland, Lydersen and Laake 2013, The McNemar test for binary matched-pairs data: mid-p and asymptotic are
-        better than exact conditional.
-    """
-    count = gained + lost
-    least = min(gained, lost)
-    terms = [math.exp(_log_choose(count, k) - count * math.log(2)) for k in range(least + 1)]
-    return min(1.0, 2.0 * sum(terms) - terms[-1])
-
-
 def _of_independent(values: Values, max_loss: float) -> Difference:
     """Returns the difference of right and wrong answers to independent images, of -1, 0 and 1 each."""
     gained = int((values > 0).sum())
@@ -131,7 +119,9 @@ def _of_independent(values: Values, max_loss: float) -> Difference:
         low = -high
     error = (high - low) / (2 * _Z)
     middle = (high + low) / 2
-    chance = mid_p(gained, lost) if not max_loss else math.erfc(abs(middle + max_loss) / error / math.sqrt(2))
+    chance = sign_test(gained, lost, is_mid=True)
+    if max_loss:
+        chance = math.erfc(abs(middle + max_loss) / error / math.sqrt(2))
     detectable = _detectable(error, count, max_loss, is_share=True)
     return Difference(count, found.value, low, high, chance, detectable, "frame", 1, count)
 
@@ -269,7 +259,3 @@ def _detectable(error: float, units: float, max_loss: float, *, is_share: bool) 
         reach = max(reach, (_Z + _Z_POWER) ** 2 / units)
         return min(max_loss + reach, 1.0)
     return max_loss + reach
-
-
-def _log_choose(count: int, taken: int) -> float:
-    return math.lgamma(count + 1) - math.lgamma(taken + 1) - math.lgamma(count - taken + 1)

@@ -132,21 +132,27 @@ def test_end_completes_the_bag_with_what_has_come_so_far(tmp_path):
     bench.box.close(10.0)
 
 
-def test_who_hands_in_a_message_never_waits_for_the_disk(tmp_path, monkeypatch):
-    is_slow = threading.Event()
+@pytest.fixture
+def disk_goes_on(monkeypatch):
+    """An event until which nothing is written."""
+    goes_on = threading.Event()
     really = BagWriter.write
 
-    def slow(*arguments):
-        is_slow.wait(60.0)
+    def write(*arguments):
+        goes_on.wait(60.0)
         really(*arguments)
 
-    monkeypatch.setattr(BagWriter, "write", slow)
+    monkeypatch.setattr(BagWriter, "write", write)
+    return goes_on
+
+
+def test_who_hands_in_a_message_never_waits_for_the_disk(tmp_path, disk_goes_on):
     bench = Bench(tmp_path)
     bench.receive(0, 30)
     bench.trigger(3.05)
     bench.receive(31, 62)  # returns although not one message can be written
     assert bench.box.report().waiting_bytes > 0
-    is_slow.set()
+    disk_goes_on.set()
     bench.saved()
 
     assert numbers(bench.bags()[0]) == [*range(11, 41)]
@@ -154,15 +160,7 @@ def test_who_hands_in_a_message_never_waits_for_the_disk(tmp_path, monkeypatch):
     bench.box.close(10.0)
 
 
-def test_what_waits_for_a_disk_that_stands_still_is_bounded_and_its_loss_counted(tmp_path, monkeypatch):
-    is_slow = threading.Event()
-    really = BagWriter.write
-
-    def slow(*arguments):
-        is_slow.wait(60.0)
-        really(*arguments)
-
-    monkeypatch.setattr(BagWriter, "write", slow)
+def test_what_waits_for_a_disk_that_stands_still_is_bounded_and_its_loss_counted(tmp_path, disk_goes_on):
     bench = Bench(tmp_path, memory_mb=0.1, after_s=30.0)
     bench.receive(0, 3, side=100)
     bench.trigger(0.35)
@@ -170,7 +168,7 @@ def test_what_waits_for_a_disk_that_stands_still_is_bounded_and_its_loss_counted
     report = bench.box.report()
     assert report.waiting_bytes <= 200_000
     assert report.lost > 0
-    is_slow.set()
+    disk_goes_on.set()
     assert bench.box.close(10.0)
 
     found = numbers(bench.bags()[0])

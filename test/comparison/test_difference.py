@@ -13,7 +13,12 @@ import pytest
 from scipy import stats
 
 from benchmark.comparison_power import Setting, compared, count, drawn
-from cnn_perception.comparison.difference import Difference, Series, Unit, difference, holm, mid_p
+from cnn_perception.comparison.difference import Difference, Series, Unit, difference, holm
+from cnn_perception.intervals import sign_test
+
+
+def mid_p(gained: int, lost: int) -> float:
+    return sign_test(gained, lost, is_mid=True)
 
 
 def found(values, unit: Unit = "time", period_s: float = 0.1, **options) -> Difference:

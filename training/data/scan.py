@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
 from cnn_perception.errors import FrameError
 from cnn_perception.image.file_formats import file_format, opened
-from cnn_perception.image.messages import RgbImage, Seen, decode_content, decode_file_bytes
+from cnn_perception.image.messages import Decoded, RgbImage, Seen, decode_content, decode_file_bytes
 from cnn_perception.image.raw import MAX_PIXELS
 from cnn_perception.stream.few_bits import bits_in_use
 from training.data.copies import Fingerprint, fingerprint
 from training.data.duplicates import Thumbnail, thumbnail
 from training.data.records import ImageFinding
+
+FoundT = TypeVar("FoundT")
 
 ANIMATED = "animated: the first of its pictures is used"
 TRANSPARENT = "transparent: composited over white"
@@ -51,22 +54,35 @@ class Content:
 
 def read_all(paths: Sequence[Path]) -> Iterable[Content | ImageFinding]:
     """Yields what each file holds, or why it is left out, in the order of the paths."""
+    return by_threads(read, paths, "checking")
+
+
+def by_threads(work: Callable[[Path], FoundT], paths: Sequence[Path], doing: str) -> Iterator[FoundT]:
+    """Yields what is made of each file, in the order of the paths, with a progress bar that says what is done."""
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
     try:
-        yield from tqdm(pool.map(read, paths), "checking", len(paths), unit="img")
+        yield from tqdm(pool.map(work, paths), doing, len(paths), unit="img")
     finally:
         pool.shutdown(cancel_futures=True)  # a Ctrl-C need not wait for the rest
 
 
-def read(path: Path) -> Content | ImageFinding:
-    """Decodes one file as the robot would."""
+def decoded_file(path: Path) -> tuple[bytes, Decoded] | ImageFinding:
+    """Returns the bytes of a file and what the robot would see in them, or why it is left out."""
     try:
         data = path.read_bytes()
-        decoded = decode_content(data)
+        return data, decode_content(data)
     except FrameError as error:
         return ImageFinding(path, f"{error.reason}: {error}", "left out")
     except OSError as error:
         return ImageFinding(path, f"unreadable: {error.strerror}", "left out")
+
+
+def read(path: Path) -> Content | ImageFinding:
+    """Decodes one file as the robot would."""
+    found = decoded_file(path)
+    if isinstance(found, ImageFinding):
+        return found
+    data, decoded = found
     image = decoded.image
     notes = (*_notes_of_size(image), *_notes(data, decoded.seen))
     return Content(hashlib.sha256(data).digest(), digest(image), thumbnail(image), notes, fingerprint(image))

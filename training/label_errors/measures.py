@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,11 +13,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from tqdm import tqdm
 
-from cnn_perception.errors import FrameError
 from cnn_perception.image.file_formats import file_format
-from cnn_perception.image.messages import RgbImage, decode_content
+from cnn_perception.image.messages import RgbImage
 from training.data import scan
 from training.data.duplicates import Thumbnail, thumbnail
 from training.data.records import ImageFinding
@@ -65,22 +61,16 @@ class Measured:
 
 def measure_all(paths: Sequence[Path]) -> Iterator[Measured | ImageFinding]:
     """Yields what was measured of each file, or why it is left out, in the order of the paths."""
-    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
-    try:
-        yield from tqdm(pool.map(measure, paths), "measuring", len(paths), unit="img")
-    finally:
-        pool.shutdown(cancel_futures=True)  # a Ctrl-C need not wait for the rest
+    return scan.by_threads(measure, paths, "measuring")
 
 
 def measure(path: Path) -> Measured | ImageFinding:
     """Decodes one file as the robot would, and measures it."""
-    try:
-        data = path.read_bytes()
-        image = decode_content(data).image
-    except FrameError as error:
-        return ImageFinding(path, f"{error.reason}: {error}", "left out")
-    except OSError as error:
-        return ImageFinding(path, f"unreadable: {error.strerror}", "left out")
+    found = scan.decoded_file(path)
+    if isinstance(found, ImageFinding):
+        return found
+    data, decoded = found
+    image = decoded.image
     grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
     numbers, words = _of_file(data)
     return Measured(
