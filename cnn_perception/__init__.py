@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from cnn_perception.errors import FrameError as FrameError
     from cnn_perception.errors import ModelError as ModelError
     from cnn_perception.errors import PerceptionError as PerceptionError
-    from cnn_perception.evaluation.evaluation import EvaluationOptions as EvaluationOptions
     from cnn_perception.evaluation.evaluation import evaluate as evaluate
+    from cnn_perception.evaluation.options import EvaluationOptions as EvaluationOptions
     from cnn_perception.image.messages import read_image as read_image
     from cnn_perception.model.spec import ModelSpec as ModelSpec
     from cnn_perception.pipeline.pipeline import Pipeline as Pipeline
@@ -30,7 +30,7 @@ __getattr__, __dir__ = lazy(
         "BagError": "errors",
         "ConfigError": "errors",
         "DataError": "errors",
-        "EvaluationOptions": "evaluation.evaluation",
+        "EvaluationOptions": "evaluation.options",
         "FrameError": "errors",
         "ModelError": "errors",
         "ModelSpec": "model.spec",

@@ -8,8 +8,8 @@ from cnn_perception.faces import lazy
 
 if TYPE_CHECKING:
     from cnn_perception.evaluation.evaluation import Evaluation as Evaluation
-    from cnn_perception.evaluation.evaluation import EvaluationOptions as EvaluationOptions
     from cnn_perception.evaluation.evaluation import evaluate as evaluate
+    from cnn_perception.evaluation.options import EvaluationOptions as EvaluationOptions
     from cnn_perception.evaluation.report_record import Report as Report
     from cnn_perception.evaluation.several.pooled import PooledReport as PooledReport
     from cnn_perception.evaluation.several.run import SeveralOptions as SeveralOptions
@@ -20,7 +20,7 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         "Evaluation": "evaluation",
-        "EvaluationOptions": "evaluation",
+        "EvaluationOptions": "options",
         "PooledReport": "several.pooled",
         "Report": "report_record",
         "SeveralOptions": "several.run",

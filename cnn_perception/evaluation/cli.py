@@ -20,8 +20,9 @@ from cnn_perception.comparison.report import words
 from cnn_perception.comparison.report.files import PAGE
 from cnn_perception.comparison.verdict import Doubt
 from cnn_perception.errors import ConfigError, printable
-from cnn_perception.evaluation.evaluation import Evaluation, EvaluationOptions, evaluate
+from cnn_perception.evaluation.evaluation import Evaluation, evaluate
 from cnn_perception.evaluation.labels import BAG_COLUMN, LARGEST_GAP_S
+from cnn_perception.evaluation.options import EvaluationOptions
 from cnn_perception.evaluation.replay import WORKERS
 from cnn_perception.evaluation.report_record import Report
 from cnn_perception.evaluation.several.bag_labels import PLACEHOLDER, BagLabels

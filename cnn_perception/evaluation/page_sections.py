@@ -17,8 +17,8 @@ from cnn_perception.evaluation.recording.drawings import (
     reliability_diagram,
     trade_off_curve,
 )
+from cnn_perception.evaluation.recording.video import resized_to_view
 from cnn_perception.evaluation.report_record import Report
-from cnn_perception.evaluation.video import resized_to_view
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.label_text import NONE_OF_THESE
 from cnn_perception.masks.drawing import colour_of, coloured

@@ -25,7 +25,7 @@ from tiny_model import write_tiny_model
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_BELOW_TARGET, EXIT_INTERRUPTED, EXIT_OK
 from cnn_perception.evaluation.cli import main
-from cnn_perception.evaluation.video import resized_to_view
+from cnn_perception.evaluation.recording.video import resized_to_view
 from cnn_perception.image.messages import EncodedImage
 from cnn_perception.pipeline.pipeline import Pipeline
 

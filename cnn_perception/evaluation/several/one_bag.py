@@ -11,8 +11,9 @@ import cv2
 from tqdm import tqdm
 
 from cnn_perception.comparison.answered_frames import AnsweredFrames
-from cnn_perception.evaluation.evaluation import EvaluationOptions, evaluate
+from cnn_perception.evaluation.evaluation import evaluate
 from cnn_perception.evaluation.frame_record import FrameRecord
+from cnn_perception.evaluation.options import EvaluationOptions
 from cnn_perception.evaluation.report_record import Report
 
 

@@ -18,8 +18,8 @@ from cnn_perception.errors import (
     DataError,
 )
 from cnn_perception.evaluation.baseline.comparing import Compared
-from cnn_perception.evaluation.evaluation import EvaluationOptions
 from cnn_perception.evaluation.frame_record import FrameRecord
+from cnn_perception.evaluation.options import EvaluationOptions
 from cnn_perception.evaluation.recording.curves import calibration, trade_off
 from cnn_perception.evaluation.recording.facts import RecordingFacts
 from cnn_perception.evaluation.recording.sampling import blocks_of, sampling_record, scored

@@ -22,9 +22,9 @@ from cnn_perception.evaluation.evaluation import (
     RECORD_FIELDS,
     RECORD_OF_BAGS,
     RESULTS,
-    EvaluationOptions,
     remove_results,
 )
+from cnn_perception.evaluation.options import EvaluationOptions
 from cnn_perception.evaluation.report_record import Report, Target, write_text
 from cnn_perception.evaluation.several.bag_labels import BagLabels, labels_of_bags
 from cnn_perception.evaluation.several.one_bag import BagResult, evaluate_one

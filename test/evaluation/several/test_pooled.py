@@ -18,8 +18,8 @@ from tiny_bag import START_NS
 from tiny_model import as_multilabel, regression_spec, tiny_spec
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_BELOW_TARGET, EXIT_INTERRUPTED, EXIT_OK, DataError
-from cnn_perception.evaluation.evaluation import EvaluationOptions
 from cnn_perception.evaluation.frame_record import FrameRecord
+from cnn_perception.evaluation.options import EvaluationOptions
 from cnn_perception.evaluation.recording.facts import recording_facts
 from cnn_perception.evaluation.recording.sampling import blocks_of
 from cnn_perception.evaluation.report_record import ModelRecord, Report, Target, worst_frame
