@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO
+from typing import Literal, TextIO, get_args
 
 from cnn_perception.errors import DataError
+
+STATE = "state"
+WAS = "was"
+"""The label when the row was listed to be decided again, as by `training.check --labels`: a filled label alone then
+says nothing of a decision."""
+
+State = Literal["", "labelled", "skipped"]
+"""Whether a person has decided: not yet; yes, also where the label is empty; or left it out on purpose."""
+STATES: tuple[State, ...] = get_args(State)
 
 _FLAGS = {
     **dict.fromkeys(("0", "0.0", "false", "f", "no", "n"), False),
@@ -178,6 +187,22 @@ class ListedFiles:
                 if _real_file(folder / text[place:]) is not None:
                     self.moved[text[:place]] = folder
                     yield folder / text[place:]
+
+
+def are_states(cells: Iterable[str]) -> bool:
+    """Returns whether a column called `state` says what is labelled; else it is about something else."""
+    found = {*cells}
+    return found == {""} or not found.isdisjoint({*STATES} - {""})
+
+
+def states_of(rows: Sequence[Mapping[str, str]], label_columns: Collection[str]) -> list[State]:
+    """Returns of each row of a table whether a person has decided on it.
+
+    By the states where somebody wrote one, or where labels are to be decided again (`WAS`); else by a filled label.
+    """
+    if any(row.get(STATE) or WAS in row for row in rows):
+        return [next((state for state in STATES if state == row.get(STATE)), "") for row in rows]
+    return ["labelled" if any(row.get(name) for name in label_columns) else "" for row in rows]
 
 
 def _with_odd_bytes(text: str) -> str:

@@ -12,13 +12,13 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnn_perception.errors import ConfigError
+from demo.processes import child_environment, module_command
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -52,8 +52,8 @@ def serving(table: Path, options: Sequence[str] = ()) -> Iterator[str]:
     Raises:
         ConfigError: If it does not start; it has said why.
     """
-    command = [sys.executable, "-m", "training.label", str(table), "--no-browser", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    command = module_command("training.label", table, "--no-browser", *options)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=child_environment()) as process:
         assert process.stdout is not None
         address = next((line.strip() for line in process.stdout if line.startswith("http://")), None)
         if address is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -27,15 +27,12 @@ from cnn_perception.evaluation.labels import (
 from cnn_perception.image.limits import FILE_PIXELS
 from cnn_perception.image.listing import image_files, in_words, visible_folders
 from cnn_perception.image.messages import AS_SENT, EncodedFile, EncodedImage, Overrides
-from cnn_perception.label_table import ListedFiles, Row, read_table
+from cnn_perception.label_table import STATE, ListedFiles, Row, Table, are_states, read_table, states_of
 from cnn_perception.label_text import Truth
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.tasks.classes import is_none_of_these, require_known
 from cnn_perception.tasks.registry import task_of
 
-_STATE = "state"
-_LABELLED = "labelled"
-"""Column and cell of a data set's table, see `training.data_set.columns`: other rows wait for a label."""
 _OUTSIDE = "images outside class folders, of which no class is known"
 
 
@@ -265,13 +262,19 @@ def _listed(path: Path, folder: Path, spec: ModelSpec) -> list[_Image]:
     if not table.rows:
         raise DataError(f"{path}: lists no image; write one a line as {','.join(('path', *columns))}")
     listed = ListedFiles((folder, path.parent))
-    has_states = any(row.cells.get(_STATE) == _LABELLED for row in table.rows)
     found = []
-    for row in table.rows:
+    for row, is_labelled in zip(table.rows, _labelled(table, columns), strict=True):
         file = listed.find(row) or folder / row.cells["path"]
-        is_labelled = not has_states or row.cells[_STATE] == _LABELLED
         found.append(_Image(file, row.cells["path"], _label(row, columns, spec) if is_labelled else None))
     return found
+
+
+def _labelled(table: Table, columns: Collection[str]) -> list[bool]:
+    """Returns of each row whether it holds a label; without states all must."""
+    cells = [row.cells for row in table.rows]
+    if STATE not in table.header or not are_states(row[STATE] for row in cells):
+        return [True] * len(cells)
+    return [state == "labelled" for state in states_of(cells, columns)]
 
 
 def _label(row: Row, columns: tuple[str, ...], spec: ModelSpec) -> Truth | None:

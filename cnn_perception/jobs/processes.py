@@ -113,7 +113,8 @@ class Processes(Generic[ItemT, ResultT]):
     def outcomes(self) -> Iterator[Outcome[ResultT]]:
         """Yields what became of each item, in the order in which they are done, also after Ctrl-C.
 
-        What failed is tried once more, after all others and alone, so that it has the memory for itself.
+        What failed is tried once more, after all others and alone, so that it has the memory for itself; bad input
+        is not, see `Refused`.
 
         Raises:
             ConfigError: If no process can be started.
@@ -195,7 +196,7 @@ class Processes(Generic[ItemT, ResultT]):
         """Returns the outcome of a process; None where its item is tried once more."""
         if not isinstance(result, Refused):
             return Outcome(running.index, result, attempts=running.attempt)
-        if running.attempt < ATTEMPTS:
+        if running.attempt < ATTEMPTS and not result.is_final:
             self._tell(running.index, f"failed, and is tried once more at the end: {result.reason}")
             self._failed.append(running.index)
             return None

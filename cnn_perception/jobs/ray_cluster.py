@@ -71,7 +71,7 @@ class RayCluster(Generic[ItemT, ResultT]):
     def outcomes(self) -> Iterator[Outcome[ResultT]]:
         """Yields what became of each item, in the order in which they are done, also after Ctrl-C.
 
-        What fails is tried once more by Ray itself, wherever there is room.
+        What fails is tried once more by Ray itself, wherever there is room; bad input is not, see `Refused`.
         """
         task = self._ray.remote(num_cpus=1, max_retries=ATTEMPTS - 1, retry_exceptions=True)(_attempted)
         waiting = {task.remote(self._work, item): index for index, item in enumerate(self._items)}
@@ -93,7 +93,8 @@ class RayCluster(Generic[ItemT, ResultT]):
 
     def _outcome(self, index: int, reference: object) -> Outcome[ResultT]:
         try:
-            return Outcome(index, self._ray.get(reference))
+            result = self._ray.get(reference)
+            return Outcome(index, None, result.reason) if isinstance(result, Refused) else Outcome(index, result)
         except self._ray.exceptions.RayTaskError as error:
             return Outcome(index, None, one_line(error.cause or error), ATTEMPTS)
         except self._ray.exceptions.RayError as error:  # its process, or its machine, is gone
@@ -133,6 +134,6 @@ class _RefusedError(Exception):
 def _attempted(work: Callable[[Any], Any], item: object) -> object:
     """Does the work in a task of Ray's."""
     result = attempt(work, item)
-    if isinstance(result, Refused):
+    if isinstance(result, Refused) and not result.is_final:
         raise _RefusedError(result.reason)
     return result

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, PerceptionError
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, ConfigError, DataError, PerceptionError
 
 _PR_SET_PDEATHSIG = 1
 """Source: Linux, include/uapi/linux/prctl.h."""
@@ -25,9 +25,16 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Refused:
-    """Why the work cannot be done, in one line: what a `PerceptionError` says."""
+    """Why the work cannot be done, in one line: what a `PerceptionError` says.
+
+    Attributes:
+        reason: The line.
+        is_final: Whether it would be refused again: a wrong setting or bad data stay so, while a model that found no
+            memory, or a process that was killed, may find it alone.
+    """
 
     reason: str
+    is_final: bool = False
 
 
 def attempt(work: Callable[[Any], Any], item: object) -> object:
@@ -35,7 +42,7 @@ def attempt(work: Callable[[Any], Any], item: object) -> object:
     try:
         return work(item)
     except PerceptionError as error:
-        return Refused(str(error))
+        return Refused(str(error), is_final=isinstance(error, ConfigError | DataError))
 
 
 def main(result_pipe: int) -> int:

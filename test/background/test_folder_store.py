@@ -17,6 +17,7 @@ from tiny_run import command_line
 
 from cnn_perception.errors import DataError
 from cnn_perception.image.messages import decode
+from cnn_perception.label_table import states_of
 from cnn_perception.label_text import NONE_OF_THESE
 from training.data.load import load_images
 from training.data_set import table as data_set
@@ -33,7 +34,6 @@ from training.data_set.columns import (
     STATE,
     TOPIC,
 )  # fmt: skip
-from training.data_set.table import states_of
 from training.train import main
 
 

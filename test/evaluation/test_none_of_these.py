@@ -108,3 +108,17 @@ def test_a_model_with_a_class_of_that_name_is_refused_with_the_cure(tmp_path, ca
 
     assert code == EXIT_BAD_INPUT
     assert "rename the class and export the model again" in capsys.readouterr().err
+
+
+def test_rows_that_are_listed_to_be_decided_again_are_no_labels_until_they_are(tmp_path, model):
+    images = tmp_path / "images"
+    images.mkdir()
+    for index in range(3):
+        Image.fromarray(flat(RED)).save(images / f"{index}.png")
+    table = tmp_path / "suspects.csv"
+    table.write_text("path,class,state,was\n0.png,red,,red\n1.png,blue,labelled,red\n2.png,red,skipped,red\n")
+
+    code, report, rows = run(tmp_path, model, "--images", images, "--labels", table, "--no-video")
+
+    assert (code, [row["truth"] for row in rows]) == (EXIT_OK, ["", "blue", ""])
+    assert report["top1"] == 0.0

@@ -31,9 +31,9 @@ def test_every_item_is_done_once_each_in_a_process_of_its_own(tmp_path):
     assert len({*pids_of(tmp_path, "note"), str(os.getpid())}) == 4
 
 
-def test_what_is_refused_fails_or_dies_costs_itself_and_is_tried_once_more_at_the_end(tmp_path):
+def test_what_finds_no_memory_fails_or_dies_costs_itself_and_is_tried_once_more_at_the_end(tmp_path):
     said: list[tuple[int, str]] = []
-    words = ("refuse", "fail", "die", "die once", "fine")
+    words = ("no memory", "fail", "die", "die once", "fine")
     processes = Processes(obey, [(word, str(tmp_path)) for word in words], 2, lambda *line: said.append(line))
 
     found = {words[one.index]: one for one in processes.outcomes()}
@@ -41,13 +41,19 @@ def test_what_is_refused_fails_or_dies_costs_itself_and_is_tried_once_more_at_th
     assert {word: one.result for word, one in found.items() if one.result} == {"die once": "die once", "fine": "fine"}
     assert {word: one.attempts for word, one in found.items()} == dict.fromkeys(words, 2) | {"fine": 1}
     assert {word: len(pids_of(tmp_path, word)) for word in words} == dict.fromkeys(words, 2) | {"fine": 1}
-    assert found["refuse"].failure == "this cannot be used"
+    assert found["no memory"].failure == "this finds no memory"
     assert found["fail"].failure == "its process ended with exit code 1: KeyError: 'what'"
     assert "was killed (SIGKILL)" in found["die"].failure
     begun = [index for index, text in said if text == "begins"]
     again = [index for index, text in said if text == "is tried once more"]
     assert (begun, sorted(again)) == ([0, 1, 2, 3, 4], [0, 1, 2, 3])
     assert said.index((4, "begins")) < min(said.index((index, "is tried once more")) for index in again)
+
+
+def test_bad_input_is_not_tried_again(tmp_path):
+    (one,) = Processes(obey, [("refuse", str(tmp_path))], 1).outcomes()
+
+    assert (one.failure, one.attempts, len(pids_of(tmp_path, "refuse"))) == ("this cannot be used", 1, 1)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

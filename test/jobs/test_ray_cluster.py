@@ -25,18 +25,19 @@ def test_a_cluster_that_is_not_there_is_one_line():
         RayCluster(obey, [], "127.0.0.1:1", 1)
 
 
-def test_on_a_local_cluster_a_killed_or_refused_task_costs_itself_and_is_tried_once_more(tmp_path):
+def test_on_a_local_cluster_a_failed_task_costs_itself_and_is_tried_once_more_unless_its_input_is_bad(tmp_path):
     pytest.importorskip("ray", reason="Ray is an optional extra")
-    words = ("fine", "die once", "die", "refuse")
+    words = ("fine", "die once", "die", "no memory", "refuse")
 
     outcomes = RayCluster(obey, [(word, str(tmp_path)) for word in words], LOCAL, 2).outcomes()
     found = {words[one.index]: one for one in outcomes}
 
     assert {word: one.result for word, one in found.items()} == {
-        "fine": "fine", "die once": "die once", "die": None, "refuse": None
+        "fine": "fine", "die once": "die once", "die": None, "no memory": None, "refuse": None
     }  # fmt: skip
     assert {word: len((tmp_path / word).read_text().split()) for word in words} == {
-        "fine": 1, "die once": 2, "die": 2, "refuse": 2
+        "fine": 1, "die once": 2, "die": 2, "no memory": 2, "refuse": 1
     }  # fmt: skip
     assert found["refuse"].failure == "this cannot be used"
+    assert found["no memory"].failure == "this finds no memory"
     assert "WorkerCrashedError" in found["die"].failure

@@ -14,14 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnn_perception.errors import DataError
-from cnn_perception.label_table import ListedFiles, Row, Table, read_table
+from cnn_perception.label_table import STATES, ListedFiles, Row, Table, are_states, read_table, states_of
 from cnn_perception.label_text import NONE_OF_THESE
 from training.data import image_folder
 from training.data.names import part_of
 from training.data.records import PARTS, Listing, Part, Sample, Source
 from training.data_set import columns
-from training.data_set.columns import STATES
-from training.data_set.table import states_of
 from training.tasks.by_name import TASKS, task_of
 from training.tasks.choices import TaskChoice
 from training.tasks.table import RESERVED, LabelledTable
@@ -96,8 +94,7 @@ def _has_state(table: Table, targets: Sequence[str]) -> bool:
     """Whether the column `state` says what is labelled; one of other words, such as names of states, says nothing."""
     if columns.STATE not in table.header or columns.STATE in _names(targets):
         return False
-    found = {row.cells[columns.STATE] for row in table.rows}
-    return found == {""} or not found.isdisjoint({*STATES} - {""})
+    return are_states(row.cells[columns.STATE] for row in table.rows)
 
 
 def _names(targets: Sequence[str]) -> list[str]:

@@ -11,7 +11,10 @@ labelled rows, and takes those that are `none of these` for images of no class.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from cnn_perception.label_table import STATE as STATE
+from cnn_perception.label_table import STATES as STATES
+from cnn_perception.label_table import WAS as WAS
+from cnn_perception.label_table import State as State
 
 TABLE = "labels.csv"
 CLASSES_FILE = "classes.txt"
@@ -20,7 +23,6 @@ IMAGES = "images"
 PATH = "path"
 CLASS = "class"
 CLASSES = "classes"
-STATE = "state"
 PART = "part"
 BAG = "bag"
 """What the image was recorded with: the name of a bag or folder; images of one stay in one part. The end of the only
@@ -41,10 +43,3 @@ CLUSTER = "cluster"
 """Number of the group of look-alikes that the image belongs to; empty where it stands alone."""
 MODEL = "model"
 """SHA-256 of the model file that guessed."""
-WAS = "was"
-"""The label when the row was listed to be decided again, as by `training.check --labels`: a filled label alone then
-says nothing of a decision."""
-
-State = Literal["", "labelled", "skipped"]
-"""Whether a person has decided: not yet; yes, also where the label is empty; or left it out on purpose."""
-STATES: tuple[State, ...] = get_args(State)

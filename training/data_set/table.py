@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cnn_perception.errors import DataError
 from cnn_perception.files import as_utf8
 from cnn_perception.label_table import read_table
-from training.data_set.columns import PATH, STATE, STATES, TABLE, WAS, State
+from training.data_set.columns import PATH, STATE, STATES, TABLE
 
 
 @dataclass(frozen=True)
@@ -78,16 +78,6 @@ class DataSetTable:
 
         with replacing(self.file) as file:
             file.write(self.content())
-
-
-def states_of(rows: Sequence[Mapping[str, str]], label_columns: Collection[str]) -> list[State]:
-    """Returns of each row of a table whether a person has decided on it: who labels, and who learns, ask here.
-
-    By the states where somebody wrote one, or where labels are to be decided again (`WAS`); else by a filled label.
-    """
-    if any(row.get(STATE) or WAS in row for row in rows):
-        return [next((state for state in STATES if state == row.get(STATE)), "") for row in rows]
-    return ["labelled" if any(row.get(name) for name in label_columns) else "" for row in rows]
 
 
 def table_file(path: Path) -> Path:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 from cnn_perception.errors import ConfigError, DataError
-from cnn_perception.label_table import ListedFiles, Row, read_table
+from cnn_perception.label_table import ListedFiles, Row, read_table, states_of
 from cnn_perception.label_text import NONE_OF_THESE
 from cnn_perception.model.spec import UNKNOWN
 from cnn_perception.tasks.registry import task_of
 from training.data_set.columns import BAG, CLASS, CLASSES, DOUBT, GUESS, PATH, STAMP, STATE
-from training.data_set.table import DataSetTable, states_of
+from training.data_set.table import DataSetTable
 from training.label import class_list
 from training.label.answers import Answers, Numbers, OneClass, SeveralClasses
 from training.tasks.choices import TaskChoice

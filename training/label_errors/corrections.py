@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnn_perception.errors import ConfigError, DataError
-from cnn_perception.label_table import ListedFiles, Row, read_table
+from cnn_perception.label_table import ListedFiles, Row, read_table, states_of
 from cnn_perception.label_text import NONE_OF_THESE, SEPARATOR
 from training.data.records import Listing
 from training.data.sources import table_of
 from training.data_set import classes, columns
-from training.data_set.table import DataSetTable, states_of
+from training.data_set.table import DataSetTable
 from training.label_errors.options import Skipped
 from training.label_errors.worklist import label_cells, label_columns, relative
 from training.tasks.by_name import task_of

@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from cnn_perception.errors import DataError
+from cnn_perception.errors import DataError, ModelError
 
 
 def square(number: int) -> int:
@@ -23,6 +23,8 @@ def obey(order: tuple[str, str]) -> str:
         file.write(f"{os.getpid()}\n")
     if word == "refuse":
         raise DataError("this cannot be used")
+    if word == "no memory":
+        raise ModelError("this finds no memory")
     if word == "fail":
         raise KeyError("what")
     if word == "die" or (word == "die once" and (Path(folder) / word).read_text().count("\n") == 1):

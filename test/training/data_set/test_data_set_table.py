@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from cnn_perception.errors import DataError
+from cnn_perception.label_table import states_of
 from training.data import csv_table
-from training.data_set.table import DataSetTable, read, states_of
+from training.data_set.table import DataSetTable, read
 from training.label.answers import OneClass
 from training.label.worklist import Worklist
 
