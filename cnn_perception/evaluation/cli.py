@@ -19,7 +19,8 @@ from cnn_perception.comparison.comparison import Comparison
 from cnn_perception.comparison.report import words
 from cnn_perception.comparison.report.files import PAGE
 from cnn_perception.comparison.verdict import Doubt
-from cnn_perception.errors import ConfigError, printable
+from cnn_perception.errors import ConfigError, PerceptionError, printable
+from cnn_perception.evaluation.baseline.comparing import say_not_compared
 from cnn_perception.evaluation.evaluation import Evaluation, evaluate
 from cnn_perception.evaluation.labels import BAG_COLUMN, LARGEST_GAP_S
 from cnn_perception.evaluation.options import EvaluationOptions
@@ -43,7 +44,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code after evaluating as the command line says."""
     parser = _parser()
     given = parser.parse_args(argv)
-    return exit_code(lambda: _evaluate(given, parser.get_default))
+    return exit_code(lambda: _evaluate_or_say(given, parser.get_default))
+
+
+def _evaluate_or_say(given: argparse.Namespace, default: Callable[[str], Any]) -> int:
+    """Does what `_evaluate` does; what ends it is also said to who reads the comparison alone."""
+    try:
+        return _evaluate(given, default)
+    except PerceptionError as error:
+        if given.baseline is not None:
+            say_not_compared(given.output, str(error))
+        raise
 
 
 def _evaluate(given: argparse.Namespace, default: Callable[[str], Any]) -> int:

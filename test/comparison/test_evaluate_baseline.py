@@ -117,6 +117,18 @@ def test_a_target_that_is_missed_is_said_before_a_loss(drive, tmp_path):
     assert (code, found["passed"]) == (EXIT_BELOW_TARGET, False)
 
 
+def test_a_run_that_is_refused_leaves_no_earlier_verdict_for_a_ci_server(drive, tmp_path):
+    evaluated(drive, "good.onnx", tmp_path / "out", "--baseline", drive / "before")
+
+    code, _ = evaluated(drive, "missing.onnx", tmp_path / "out", "--baseline", drive / "before")
+
+    suite = Xml.parse(tmp_path / "out" / "comparison.xml").getroot()[0]
+    assert (code, suite.get("tests"), suite.get("errors")) == (EXIT_BAD_INPUT, "1", "1")
+    error = suite.find("testcase/error")
+    assert error is not None
+    assert "missing.onnx" in error.get("message", "")
+
+
 # ---- what is refused
 
 

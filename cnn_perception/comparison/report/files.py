@@ -10,11 +10,12 @@ from cnn_perception.comparison.report.page import page
 from cnn_perception.comparison.report.record import ComparisonReport, record_json
 
 PAGE = "comparison.html"
+JUNIT = "comparison.xml"
 _TEXTS: dict[str, Callable[[ComparisonReport], str]] = {
     "comparison.json": record_json,
     PAGE: page,
     "comparison.md": summary,
-    "comparison.xml": junit_xml,
+    JUNIT: junit_xml,
 }
 NAMES = tuple(_TEXTS)
 

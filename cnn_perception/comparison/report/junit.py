@@ -29,26 +29,40 @@ def junit_xml(report: ComparisonReport) -> str:
         cases.append(_case(f"{part.kind}: {part.name}", part.measure, found, text))
     if report.missing:
         cases.append(_error("everything was evaluated", report.missing))
-    failures = sum(case.find("failure") is not None for case in cases)
+    said = "\n".join((found.verdict.text, *report.remarks))
+    return _text_of(cases, report.created, _properties(report), said)
+
+
+def error_xml(reason: str, created: str) -> str:
+    """Returns the text of comparison.xml where there was no comparison: an error alone.
+
+    Args:
+        reason: Why, in one line.
+        created: When, ISO 8601.
+    """
+    return _text_of([_error("the models were compared", [reason])], created, [], "")
+
+
+def _text_of(cases: Sequence[Xml.Element], created: str, facts: Sequence[tuple[str, str]], said: str) -> str:
     suite = Xml.Element(
         "testsuite",
         {
             "name": _SUITE,
             "package": "cnn_perception",
             "id": "0",
-            "timestamp": report.created,
+            "timestamp": created,
             "hostname": "localhost",
             "tests": str(len(cases)),
-            "failures": str(failures),
-            "errors": str(int(bool(report.missing))),
+            "failures": str(sum(case.find("failure") is not None for case in cases)),
+            "errors": str(sum(case.find("error") is not None for case in cases)),
             "time": "0",
         },
     )
     properties = Xml.SubElement(suite, "properties")
-    for name, value in _properties(report):
+    for name, value in facts:
         Xml.SubElement(properties, "property", {"name": name, "value": _valid(value)})
     suite.extend(cases)
-    Xml.SubElement(suite, "system-out").text = _valid("\n".join((found.verdict.text, *report.remarks)))
+    Xml.SubElement(suite, "system-out").text = _valid(said)
     Xml.SubElement(suite, "system-err").text = ""
     root = Xml.Element("testsuites")
     root.append(suite)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -10,10 +11,12 @@ from pathlib import Path
 from cnn_perception.comparison.answered_frames import AnsweredFrames, compare_all
 from cnn_perception.comparison.baseline import Baseline, open_baseline
 from cnn_perception.comparison.comparison import ChangedFrame, Comparison
-from cnn_perception.comparison.report.files import NAMES, texts_of
+from cnn_perception.comparison.report.files import JUNIT, NAMES, texts_of
+from cnn_perception.comparison.report.junit import error_xml
 from cnn_perception.comparison.report.page import wanted
 from cnn_perception.comparison.report.record import ComparisonReport, Pictures
 from cnn_perception.comparison.verdict import Doubt
+from cnn_perception.errors import DataError
 from cnn_perception.evaluation.report_record import write_text
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 
@@ -74,7 +77,7 @@ def compare_into(
         theirs=parts[0].theirs,
         source=source,
         is_passed=not is_worse,
-        created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S"),
+        created=_now(),
         pictures=pictures(wanted(comparison)),
         missing=tuple(missing),
     )
@@ -88,3 +91,19 @@ def remove_comparison(folder: Path) -> None:
     if (folder / "report.json").is_file():
         for name in NAMES:
             (folder / name).unlink(missing_ok=True)
+
+
+def say_not_compared(folder: Path, reason: str) -> None:
+    """Puts an error in the place of an earlier comparison's JUnit file, which a CI server would take for this one's.
+
+    Args:
+        folder: Where; without an earlier comparison nothing is written.
+        reason: Why nothing was compared, in one line.
+    """
+    if (folder / JUNIT).is_file() and (folder / "report.json").is_file():
+        with contextlib.suppress(DataError):  # what ended the evaluation is what is to be said
+            write_text(folder / JUNIT, error_xml(reason, _now()))
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
