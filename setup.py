@@ -25,7 +25,11 @@ setup(
     python_requires=">=3.10",
     install_requires=["setuptools"],
     # As in requirements/.
-    extras_require={"heic": ["pillow-heif>=0.18"], "page": ["uvicorn>=0.30"], "fleet": ["ray>=2.40"]},
+    extras_require={
+        "heic": ["pillow-heif>=0.18"],
+        "page": ["starlette>=0.40", "uvicorn>=0.30"],
+        "fleet": ["ray>=2.40"],
+    },
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     package_data={"": ["templates/*"]},
     data_files=[
@@ -42,6 +46,7 @@ setup(
             f"camera_node = {NAME}.entry_points:camera_node",
             f"evaluate_bag = {NAME}.evaluation.cli:main",
             f"follow_node = {NAME}.entry_points:follow_node",
+            f"dashboard_node = {NAME}.entry_points:dashboard_node",
             f"doctor = {NAME}.doctor.cli:main",
         ],
     },

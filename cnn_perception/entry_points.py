@@ -40,3 +40,11 @@ def follow_node() -> int:
     from cnn_perception.follow_node.node import main
 
     return main()
+
+
+def dashboard_node() -> int:
+    """Runs `dashboard_node.node.main`."""
+    _begin()
+    from cnn_perception.dashboard_node.node import main
+
+    return main()

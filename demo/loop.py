@@ -36,7 +36,7 @@ _SETTINGS = (
     *("--input-size", 96, "--resize-mode", "squash", "--augment", "color", "--baselines", "none"),
 )
 """As the demo's, smaller: two trainings in the time of one."""
-_FEW = 60
+_FEW = 30
 """Images a class that the first model learns from."""
 
 

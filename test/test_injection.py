@@ -18,7 +18,7 @@ from paths import ROOT
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import Vector3, Vector3Stamped
 from injection import InjectedNode, Injection
 from injection_points import DROPPED, ENDS, ENDS_WELL, NODE, POINTS, SAID, Point
@@ -64,6 +64,10 @@ COVERED = {
         "perception_node: black box, write",
     ],
     "camera_node/node.py: heartbeat.only_within(self._publish)": ["camera_node: timer, read a frame"],
+    "dashboard_node/node.py: heartbeat.after(self._follow_onlookers)": ["dashboard_node: timer"],
+    "dashboard_node/node.py: self._on_diagnostics": ["dashboard_node: subscription diagnostics"],
+    "dashboard_node/node.py: take": ["dashboard_node: subscription classification"],
+    "dashboard_node/node.py: serve": ["dashboard_node: page ends"],
     "follow_node/node.py: heartbeat.after(self._on_timer)": ["follow_node: timer"],
     "follow_node/node.py: self._on_classification": ["follow_node: subscription classification"],
     "follow_node/node.py: self._on_ray": ["follow_node: subscription ray"],
@@ -115,7 +119,12 @@ REGISTRARS = {
 }
 """Which of the arguments is what runs later, unless its keyword says so."""
 KEYWORDS = ("callback", "target")
-READY = {"perception_node": "active: waiting", "camera_node": " Hz on ", "follow_node": "following "}
+READY = {
+    "perception_node": "active: waiting",
+    "camera_node": " Hz on ",
+    "follow_node": "following ",
+    "dashboard_node": "open http",
+}
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +150,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, ob
         "perception_node": perceiving | recorder,
         "camera_node": {"source": folder, "rate_hz": 50.0, "loop": "true"},
         "follow_node": {"follow": "dog"},
+        "dashboard_node": {"perception_node": "shown", "always": "true"},
     }
 
 
@@ -159,7 +169,7 @@ def registered(path: Path) -> Iterator[str]:
 
 def test_everything_that_the_nodes_register_has_a_point():
     package = ROOT / "cnn_perception"
-    folders = ("ros", "background", "black_box", "perception_node", "camera_node", "follow_node")
+    folders = ("ros", "background", "black_box", "perception_node", "camera_node", "follow_node", "dashboard_node")
     found = {
         f"{path.relative_to(package)}: {what}"
         for folder in folders
@@ -237,6 +247,14 @@ class Peer:
         results = [ObjectHypothesis(class_id="dog", score=0.9)]
         self._publish(f"{self._namespace}/classification", Classification(header=header, results=results))
         self._publish(f"{self._namespace}/ray", Vector3Stamped(header=header, vector=Vector3(z=1.0)))
+
+    def shown_diagnosis(self) -> None:
+        name = f"{self._namespace}/shown: camera"
+        self._publish("/diagnostics", DiagnosticArray(status=[DiagnosticStatus(name=name, level=DiagnosticStatus.OK)]))
+
+    def answers_shown(self) -> None:
+        self.shown_diagnosis()
+        self._publish(f"{self._namespace}/shown/classification", Classification())
 
     def clock(self) -> None:
         self._publish("/clock", Clock())

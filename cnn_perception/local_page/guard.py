@@ -13,8 +13,9 @@ application around another.
 
 from __future__ import annotations
 
+import ipaddress
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs
 
@@ -27,6 +28,7 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header: TypeAlias = tuple[bytes, bytes]
 
 HOST = "127.0.0.1"
+_SCHEME = "http://"
 TOKEN = "token"
 """What it is called in the address."""
 _NAMES = (HOST, "localhost")
@@ -45,18 +47,24 @@ _HEADERS: tuple[Header, ...] = (
 class Guard:
     """An ASGI application that lets only the requests of one page through to another one."""
 
-    def __init__(self, app: App, port: int, token: str) -> None:
+    def __init__(
+        self, app: App, port: int, token: str, *, names: Collection[str] = (), is_remote: bool = False
+    ) -> None:
         """Remembers whom to let in.
 
         Args:
             app: The page.
             port: On which it is served.
             token: A secret that the address given to the browser holds.
+            names: How browsers may name the machine, beside what each calls its own.
+            is_remote: Whether other machines may ask. They may name this one by any of its numeric addresses, too: a
+                page of somebody else's is reached by a name of his, never by a number.
         """
         self._app = app
         self._token = token
-        self._hosts = {f"{name}:{port}" for name in _NAMES}
-        self._origins = {f"http://{host}" for host in self._hosts}
+        self._port = port
+        self._names = {*_NAMES, *names}
+        self._is_remote = is_remote
         self._cookie = f"cnn_perception_{port}"  # cookies of one machine are sent to all its ports
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,14 +90,20 @@ class Guard:
     def _refusal(self, scope: Scope) -> str:
         """Returns why a request is not answered; empty where it is."""
         hosts = _values(scope, b"host")
-        if len(hosts) != 1 or hosts[0] not in self._hosts:
+        if len(hosts) != 1 or not self._is_ours(hosts[0]):
             return "this page has another host; open the address that the program printed"
         origins = _values(scope, b"origin")
-        if not self._origins.issuperset(origins) or (scope["method"] not in _READING and not origins):
+        from_here = all(one.startswith(_SCHEME) and self._is_ours(one[len(_SCHEME) :]) for one in origins)
+        if not from_here or (scope["method"] not in _READING and not origins):
             return "only the page itself may ask for this"
         if not self._is_token(_token_in_address(scope)) and not self._is_token(self._token_in_cookie(scope)):
             return "the token is missing or of a program that has ended; open the address that the program printed"
         return ""
+
+    def _is_ours(self, host: str) -> bool:
+        """Returns whether a host and port, as browsers write them, are this page's."""
+        name, _, port = host.rpartition(":")
+        return port == str(self._port) and (name in self._names or (self._is_remote and _is_address(name)))
 
     def _is_token(self, text: str) -> bool:
         return secrets.compare_digest(text.encode(), self._token.encode())
@@ -98,6 +112,14 @@ class Guard:
         """Returns it whatever other cookies this machine's programs have set, which parsers may refuse."""
         pairs = (pair.strip().partition("=") for pair in ";".join(_values(scope, b"cookie")).split(";"))
         return next((value for name, _, value in pairs if name == self._cookie), "")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _token_in_address(scope: Scope) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import os
 import secrets
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _PATIENCE_S = 1
 """How long requests that are being answered are waited for at the end."""
 _TOKEN_BYTES = 32
+_EVERYWHERE = "0.0.0.0"
 
 
 class LocalPage:
@@ -30,21 +32,26 @@ class LocalPage:
     Attributes:
         port: On which it is.
         address: For the browser of the person who started the program; it holds the secret token.
+        is_remote: Whether other machines can reach it.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, host: str = HOST) -> None:
         """Takes a port; requests wait until `serve`.
 
         Args:
             port: Which; 0 takes a free one.
+            host: Numeric IPv4 address at which it listens; 0.0.0.0 for all of the machine's. Other than 127.0.0.1 lets
+                other machines in, with the token, which anybody can read who sees the network's traffic.
 
         Raises:
             ConfigError: If it cannot be had.
         """
-        self._socket = _listening(port)
+        self._socket = _listening(port, host)
         self.port: int = self._socket.getsockname()[1]
         self._token = secrets.token_urlsafe(_TOKEN_BYTES)
-        self.address = f"http://{HOST}:{self.port}/?{TOKEN}={self._token}"
+        self._name = socket.gethostname() if host == _EVERYWHERE else host
+        self.is_remote = not ipaddress.ip_address(host).is_loopback
+        self.address = f"http://{self._name}:{self.port}/?{TOKEN}={self._token}"
         self._server: uvicorn.Server | None = None
         self._ended = False
 
@@ -62,7 +69,7 @@ class LocalPage:
         except ImportError:
             raise ConfigError("a page needs uvicorn; pip install -r requirements/page.txt") from None
         config = uvicorn.Config(
-            Guard(app, self.port, self._token),
+            Guard(app, self.port, self._token, names=[self._name], is_remote=self.is_remote),
             loop="asyncio",
             http="h11",
             ws="none",
@@ -105,14 +112,18 @@ def _is_defect(record: logging.LogRecord) -> bool:
     return error is not None and not isinstance(error, asyncio.CancelledError)
 
 
-def _listening(port: int) -> socket.socket:
+def _listening(port: int, host: str) -> socket.socket:
     made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
+        ipaddress.IPv4Address(host)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind((HOST, port))
+        made.bind((host, port))
         made.listen()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, ValueError) as error:
         made.close()
+        if isinstance(error, ValueError):
+            raise ConfigError(f"{host!r} is no address to listen at; write numbers such as {HOST}") from None
+        where = f"port {port}" if host == HOST else f"port {port} at {host}"
         reason = error.strerror if isinstance(error, OSError) else "there is no such port"
-        raise ConfigError(f"--port {port}: cannot be listened on ({reason}); take 0 for a free one") from None
+        raise ConfigError(f"{where}: cannot be listened on ({reason}); take port 0 for a free one") from None
     return made

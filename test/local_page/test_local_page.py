@@ -49,7 +49,7 @@ def test_no_other_address_of_the_machine_reaches_it():
 @pytest.mark.parametrize("port", [-1, 65536, "taken"])
 def test_a_port_that_cannot_be_had_is_refused_in_one_line(port):
     page = LocalPage()
-    with pytest.raises(ConfigError, match=r"^--port .*; take 0 for a free one$"):
+    with pytest.raises(ConfigError, match=r"^port .*; take port 0 for a free one$"):
         LocalPage(page.port if port == "taken" else port)
     page.close()
 

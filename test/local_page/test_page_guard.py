@@ -14,7 +14,7 @@ COOKIE = (b"cookie", b"other=1; cnn_perception_8123=secret-token")
 ORIGIN = (b"origin", b"http://127.0.0.1:8123")
 
 
-def answer(*headers, method="GET", query="", kind="http"):
+def answer(*headers, method="GET", query="", kind="http", **whom):
     """Status and headers of what a request is answered; None where it is not at all."""
     sent = []
 
@@ -26,7 +26,7 @@ def answer(*headers, method="GET", query="", kind="http"):
         sent.append(message)
 
     scope = {"type": kind, "method": method, "headers": list(headers), "query_string": query.encode()}
-    asyncio.run(Guard(page, PORT, TOKEN)(scope, None, send))
+    asyncio.run(Guard(page, PORT, TOKEN, **whom)(scope, None, send))
     if not sent:
         return None
     return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]
@@ -103,3 +103,25 @@ def test_every_answer_forbids_what_is_elsewhere_frames_and_guesses_of_its_kind(h
 @pytest.mark.parametrize("kind", ["websocket", "lifespan"])
 def test_what_is_no_request_is_not_answered(kind):
     assert answer(HOST, COOKIE, kind=kind) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "here", "remote"),
+    [
+        ("127.0.0.1:8123", 200, 200),
+        ("robot.local:8123", 200, 200),
+        ("192.168.1.7:8123", 403, 200),
+        ("[fd00::7]:8123", 403, 200),
+        ("192.168.1.7:80", 403, 403),
+        ("192.168.1.7.example.org:8123", 403, 403),
+        ("example.org:8123", 403, 403),
+        ("", 403, 403),
+    ],
+)
+def test_where_others_are_let_in_the_machine_has_its_name_and_numbers_but_no_name_of_a_strangers(host, here, remote):
+    header = (b"host", host.encode())
+
+    assert answer(header, COOKIE, names=["robot.local"])[0] == here
+    assert answer(header, COOKIE, names=["robot.local"], is_remote=True)[0] == remote
+    origin = (b"origin", f"http://{host}".encode())
+    assert answer(HOST, COOKIE, origin, method="POST", names=["robot.local"], is_remote=True)[0] == remote

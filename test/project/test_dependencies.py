@@ -38,7 +38,7 @@ RUNTIME: list[dict[str, set[str]]] = [
         "bag": {"apsw", "rosbags", "backports", "compression", "lz4", "numpy", "yaml"},
         "ros": ROS | {"numpy", "yaml"},
         "pages": {"numpy", "jinja2"},
-        "local_page": {"uvicorn"},
+        "local_page": {"starlette", "uvicorn"},
     },
     {
         "stream": {"numpy"},
@@ -54,13 +54,14 @@ RUNTIME: list[dict[str, set[str]]] = [
         "perception_node": ROS | {"numpy"},
         "camera_node": ROS | {"numpy", "cv2", "yaml"},
         "follow_node": ROS,
+        "dashboard_node": ROS | {"starlette", "uvicorn"},
         "doctor": ROS | {"numpy"},
     },
     {"entry_points": {"tqdm"}},
 ]
 READS_THE_ROBOT = {"ros", "evaluation", "background"}
 """What `training.collect` uses of the robot's side: its cameras, its way of reading, and what its recorder leaves."""
-NODES = {"perception_node", "camera_node", "follow_node", "doctor"}
+NODES = {"perception_node", "camera_node", "follow_node", "dashboard_node", "doctor"}
 NEEDS_ROS = NODES | {"ros", "lifecycle", "live_replay", "entry_points"}
 TORCH = {"torch", "torchvision", "safetensors"}
 TRAINING: list[dict[str, set[str]]] = [
@@ -257,7 +258,7 @@ def test_face_of_a_folder_gives_what_it_declares(folder):
 @pytest.mark.parametrize("folder", FACES, ids=lambda path: path.name)
 def test_face_of_a_folder_imports_nothing_heavy(folder):
     name = ".".join(folder.relative_to(ROOT).parts)
-    heavy = {"numpy", "cv2", "onnxruntime", "rclpy", "rosbags", "jinja2", "PIL", "uvicorn"}
+    heavy = {"numpy", "cv2", "onnxruntime", "rclpy", "rosbags", "jinja2", "PIL", "starlette", "uvicorn"}
     code = f"import sys, {name}; print(sorted({heavy!r} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True)
 

@@ -55,7 +55,7 @@ def prefix(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("prefix")
     programs = folder / "lib" / "cnn_perception"
     programs.mkdir(parents=True)
-    for name in ("perception_node", "camera_node", "follow_node"):
+    for name in ("perception_node", "camera_node", "follow_node", "dashboard_node"):
         (programs / name).symlink_to(BIN / name)
     index = folder / "share" / "ament_index" / "resource_index" / "packages"
     index.mkdir(parents=True)
@@ -162,6 +162,14 @@ def test_params_file_of_the_follower_is_not_overruled_by_what_was_not_given(pref
     given = (f"params_file:={tmp_path}/robot.yaml", "namespace:=robot")
     with participant(domain) as ros, launched(prefix, domain, tmp_path / "log", "follow.launch.py", *given):
         assert values(ros, "/robot/follow_node", "follow", "stamped") == ["person", True]
+
+
+def test_dashboard_shows_the_node_that_is_named_at_the_port_that_is_given(prefix: Path, tmp_path: Path):
+    domain = new_domain()
+    given = ("perception_node:=/robot/perception_node", "always:=true", "namespace:=robot")
+    with participant(domain) as ros, launched(prefix, domain, tmp_path / "log", "dashboard.launch.py", *given):
+        shown = values(ros, "/robot/dashboard_node", "perception_node", "always", "host")
+        assert shown == ["/robot/perception_node", True, "127.0.0.1"]
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,12 @@ import cnn_perception
 from cnn_perception.perception_node.settings import CameraSettings, Settings
 
 BIN = Path(sys.executable).parent
-EXECUTABLES = {"perception_node", "camera_node", "evaluate_bag", "follow_node", "doctor"}
+EXECUTABLES = {"perception_node", "camera_node", "evaluate_bag", "follow_node", "dashboard_node", "doctor"}
 NOT_PACKAGED = shutil.ignore_patterns(
     ".*", "__pycache__", "*.egg-info", "build", "install", "log", "runs", "demo_output"
 )
-OPTIONAL = {"fleet": "ray", "page": "uvicorn"}
-"""What a program asks for where it is wanted, by the file of requirements that has it."""
+OPTIONAL = {"ray": "fleet", "starlette": "page", "uvicorn": "page"}
+"""What a program asks for where it is wanted, and the file of requirements that has it."""
 STANDARD_SINCE_3_14 = {"compression"}
 ROSDEP_KEYS = {
     "numpy": "python3-numpy",
@@ -83,12 +83,12 @@ def test_torch_is_no_runtime_dependency():
 def test_everything_the_runtime_imports_is_a_declared_dependency():
     declared = exec_depends() | {name.removesuffix("-gpu") for name in requirements("runtime")}
 
-    found = third_party_imports() - set(OPTIONAL.values())
+    found = third_party_imports() - set(OPTIONAL)
     assert {ROSDEP_KEYS.get(name, name) for name in found} <= declared
-    assert all(library in requirements(name) for name, library in OPTIONAL.items())
+    assert all(library in requirements(name) for library, name in OPTIONAL.items())
 
 
-@pytest.mark.parametrize("extra", ["heic", *OPTIONAL])
+@pytest.mark.parametrize("extra", ["heic", *sorted({*OPTIONAL.values()})])
 def test_what_is_optional_is_said_alike_by_setup_py_and_requirements_and_not_needed_by_the_robot(extra):
     lines = [x for x in (ROOT / "requirements" / f"{extra}.txt").read_text().splitlines() if not x.startswith("#")]
 

@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from ros import ROOT, Participant, new_domain, participant, running
 from tiny_model import regression_spec, with_score_map, write_models, write_tiny_model
 
@@ -115,3 +116,16 @@ def test_policy_grants_the_follower_what_it_uses_and_nothing_else(tmp_path: Path
     settings = {"follow": "person", "use_sim_time": True}
     with running("follow_node", domain, tmp_path / "log", *remapped, **settings), participant(domain) as ros:
         assert_uses(ros, "follow_node", allowed("follow_node"))
+
+
+def test_policy_grants_the_dashboard_what_it_uses_and_nothing_else(tmp_path: Path):
+    pytest.importorskip("starlette", reason="starlette is an optional extra")
+    domain = new_domain()
+    with (
+        running("dashboard_node", domain, tmp_path / "log", always=True, use_sim_time=True),
+        participant(domain) as ros,
+    ):
+        publisher = ros.publisher(DiagnosticArray, "/diagnostics")
+        status = DiagnosticStatus(name="/perception_node: camera", level=DiagnosticStatus.OK)
+        publisher.publish(DiagnosticArray(status=[status]))
+        assert_uses(ros, "dashboard_node", allowed("dashboard_node"))

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from cnn_perception.errors import DataError, FrameError
 from cnn_perception.label_text import NONE_OF_THESE
+from cnn_perception.local_page import own_files
 from cnn_perception.pages.rendering import render
 from training.data_set.columns import STATES
 from training.label import pictures
@@ -23,7 +24,6 @@ from training.label.session import Decision, Session
 from training.label.storage.saving import NotSavedError
 
 _FILES = Path(__file__).parent / "templates"
-_MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript"}
 _NOT_SAVED, _REFUSED, _UNREADABLE = 503, 422, 415
 
 
@@ -79,19 +79,9 @@ def application(session: Session, answers: Answers, title: str) -> Starlette:
             Route("/decide", decide, methods=["POST"]),
             Route("/undo", undo, methods=["POST"]),
             Route("/class", add_class, methods=["POST"]),
-            *(_file(path) for path in sorted(_FILES.iterdir()) if path.suffix in _MEDIA_TYPES),
+            *own_files.routes_of(_FILES),
         ]
     )
-
-
-def _file(path: Path) -> Route:
-    """Returns the route of one of the page's own files."""
-    content = path.read_bytes()
-
-    async def show(_: Request) -> Response:
-        return Response(content, media_type=_MEDIA_TYPES[path.suffix])
-
-    return Route(f"/{path.name}", show)
 
 
 async def _answer(work: Callable[[], dict[str, Any]]) -> Response:

@@ -18,7 +18,7 @@ from typing import Any
 
 from ros import TIMEOUT_S
 
-_NODES = ("camera_node", "follow_node", "perception_node")
+_NODES = ("camera_node", "dashboard_node", "follow_node", "perception_node")
 _MODULES = [f"cnn_perception.{node}.node" for node in _NODES]
 
 

@@ -54,6 +54,11 @@ def follow(name: str, place: str, stimulus: str = "frames", **options: Any) -> P
     return Point(f"follow_node: {name}", Injection(place, before=is_before, **options), stimulus, outcome)
 
 
+def dashboard(name: str, place: str, stimulus: str = "run", **options: Any) -> Point:
+    is_before = stimulus == "start"
+    return Point(f"dashboard_node: {name}", Injection(place, before=is_before, **options), stimulus)
+
+
 def published(topic: str) -> Point:
     return perception(f"publish {topic}", f"{P}.publishers:ResultPublishers._publish", when=topic)
 
@@ -61,6 +66,7 @@ def published(topic: str) -> Point:
 PARAMETERS = "rclpy.parameter_service:ParameterService"
 MACHINE = "rclpy.lifecycle:LifecycleNodeMixin._LifecycleNodeMixin"
 NODE = f"{P}.node:PerceptionNode"
+DASHBOARD = "cnn_perception.dashboard_node"
 FOLLOW = "cnn_perception.follow_node.node:FollowNode"
 SHORT = [(f"{ROS}.process:STALL_S", 1.0)]
 POINTS = [
@@ -246,4 +252,11 @@ POINTS = [
     follow("destroy the node", "rclpy.node:Node.destroy_node", "end"),
     follow("timer hangs", "cnn_perception.follow_node.node:FollowNode._publish", "run", error=None, constants=SHORT),
     follow("last command hangs", f"{FOLLOW}.stop_robot", "end", error=None, outcome=ENDS_WELL),
+    # ---- dashboard_node
+    dashboard("constructor", f"{DASHBOARD}.node:_application", "start"),
+    dashboard("timer", f"{DASHBOARD}.node:DashboardNode._follow_onlookers"),
+    dashboard("timer hangs", f"{DASHBOARD}.node:DashboardNode._follow_onlookers", error=None, constants=SHORT),
+    dashboard("subscription diagnostics", f"{DASHBOARD}.board:Board.diagnosed", "shown_diagnosis"),
+    dashboard("subscription classification", f"{DASHBOARD}.camera_history:CameraHistory.answer", "answers_shown"),
+    dashboard("page ends", "cnn_perception.local_page.server:LocalPage.serve", "start"),
 ]

@@ -165,7 +165,7 @@ def test_a_second_process_is_refused_in_one_line_that_names_the_first_and_a_dead
     ("options", "said"),
     [
         (["nowhere"], "nowhere: cannot be read"),
-        (["SET", "--port", "99999"], "--port 99999: cannot be listened on"),
+        (["SET", "--port", "99999"], "port 99999: cannot be listened on"),
         (["SET", "--task", "multilabel", "--targets", "a"], "--targets: names numbers, but --task is multilabel"),
     ],
 )

@@ -1,0 +1,148 @@
+"""Everything that the page shows of one perception node, and which of its cameras somebody is looking at."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cnn_perception.dashboard_node.camera_history import Answer, CameraHistory
+from cnn_perception.tasks.registry import TASKS
+from cnn_perception.tasks.rules import TaskRules
+
+PRESENCE_S = 3.0
+"""Nobody looks at a camera that was not asked for so long; an open page asks several times a second."""
+MOST_CAMERAS = 64
+"""Names come from the graph, where anybody may say any."""
+_MOST_ANSWERS = 3000
+"""In one answer to the page: a minute at 50 Hz."""
+_CAMERA = "camera"
+_MODEL = "model"
+
+
+@dataclass(frozen=True)
+class Status:
+    """One status of the node's diagnostics.
+
+    Attributes:
+        name: Without the node's, such as `camera front` or `model`.
+        level: 0 in order, 1 a warning, 2 an error, 3 not heard of.
+        message: What is to be said.
+        values: Figures and texts by their name.
+    """
+
+    name: str
+    level: int
+    message: str
+    values: Mapping[str, str]
+
+
+class Board:
+    """What is known of the node; every method may be called from any thread.
+
+    Attributes:
+        node: Fully qualified name of the perception node.
+        history_s: How long answers are kept, seconds.
+    """
+
+    def __init__(self, node: str, history_s: float, clock_s: Callable[[], float] = time.monotonic) -> None:
+        """Begins with nothing known.
+
+        Args:
+            node: Fully qualified name of the perception node.
+            history_s: How long answers are kept, seconds.
+            clock_s: Seconds of any monotonic clock.
+        """
+        self.node = node
+        self.history_s = history_s
+        self._clock_s = clock_s
+        self._lock = threading.Lock()  # guards all below
+        self._statuses: tuple[Status, ...] = ()
+        self._heard_s: float | None = None
+        self._histories: dict[str, CameraHistory] = {}
+        self._asked_s: dict[str, float] = {}
+
+    def diagnosed(self, statuses: Sequence[Status]) -> None:
+        """Takes a diagnosis, of this node or any other: what is none of this node's is left out."""
+        prefix = f"{self.node}: "
+        ours = [one for one in statuses if one.name.startswith(prefix)]
+        if not ours:
+            return
+        short = tuple(Status(one.name[len(prefix) :], one.level, one.message, one.values) for one in ours)
+        with self._lock:
+            self._statuses = short
+            self._heard_s = self._clock_s()
+
+    @property
+    def cameras(self) -> list[str]:
+        """The names of the node's cameras; that of an only one is empty."""
+        with self._lock:
+            names = [one.name for one in self._statuses]
+        found = [name.removeprefix(_CAMERA).strip() for name in names if name.split(" ")[0] == _CAMERA]
+        return found[:MOST_CAMERAS]
+
+    @property
+    def model(self) -> Mapping[str, str]:
+        """What the node says of its model; nothing before it does."""
+        with self._lock:
+            return next((one.values for one in self._statuses if one.name == _MODEL), {})
+
+    @property
+    def task(self) -> TaskRules | None:
+        """The task of the node's model; None while it is not known."""
+        return TASKS.get(self.model.get("task", ""))
+
+    def history(self, camera: str) -> CameraHistory | None:
+        """Returns the history of a camera; None where the node has none of this name."""
+        is_known = camera in self.cameras
+        with self._lock:
+            if is_known and camera not in self._histories:
+                self._histories[camera] = CameraHistory(self.history_s)
+            return self._histories.get(camera)
+
+    def look(self, camera: str) -> None:
+        """Notes that somebody looks at a camera now."""
+        if self.history(camera) is not None:
+            with self._lock:
+                self._asked_s[camera] = self._clock_s()
+
+    def watched(self) -> set[str]:
+        """Returns the cameras that somebody looks at."""
+        with self._lock:
+            now_s = self._clock_s()
+            return {camera for camera, asked_s in self._asked_s.items() if now_s - asked_s < PRESENCE_S}
+
+    def state(self, camera: str, after: int) -> dict[str, Any]:
+        """Returns what the page shows, as JSON has it.
+
+        Args:
+            camera: Which of the cameras.
+            after: Number of the last answer that the page has.
+        """
+        history = self.history(camera)
+        answers = history.answers_after(after, _MOST_ANSWERS) if history else []
+        unsure = history.unsure() if history else []
+        cameras = self.cameras
+        task = self.task
+        with self._lock:
+            now_s = self._clock_s()
+            statuses, heard_s = self._statuses, self._heard_s
+        return {
+            "node": self.node,
+            "now_s": now_s,
+            "silence_s": None if heard_s is None else now_s - heard_s,
+            "cameras": cameras,
+            "is_scored": task is None or task.has_classes,
+            "statuses": [vars(one) | {"values": dict(one.values)} for one in statuses],
+            "answers": [_as_json(one) for one in answers],
+            "unsure": [_as_json(one) for one in unsure],
+        }
+
+
+def _as_json(one: Answer) -> dict[str, Any]:
+    """Returns an answer as the page has it: nanoseconds as text, for it has 53 bits; None for NaN."""
+    values = [(name, value if math.isfinite(value) else None) for name, value in one.values]
+    return vars(one) | {"stamp_ns": str(one.stamp_ns), "values": values}

@@ -1,0 +1,125 @@
+"""What one camera's frames were answered in the last minutes, and the pictures worth a look."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+UNSURE_KEPT = 24
+"""Pictures of unsure frames that are kept, the latest."""
+_UNSURE_GAP_S = 1.0
+"""Neighbouring frames show the same: of unsure ones one a second is kept."""
+_STAMPS_WAITING = 64
+"""Unsure answers whose picture has not come yet; drawn later than they are answered, most have none at all."""
+_MOST_ANSWERS = 20_000
+"""Are kept at most, whatever the rate: some megabytes."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answered frame.
+
+    Attributes:
+        number: Counts the answers of this camera, from 1.
+        time_s: When it came, on the clock of the history.
+        stamp_ns: Of the image.
+        age_ms: How old the image was when the answer came here.
+        values: Class and score, best first; or name and value of each number.
+        is_unsure: Whether the model was unsure of it.
+    """
+
+    number: int
+    time_s: float
+    stamp_ns: int
+    age_ms: float
+    values: tuple[tuple[str, float], ...]
+    is_unsure: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """The latest frame, drawn.
+
+    Attributes:
+        number: Counts the pictures of this camera, from 1.
+        content: An image file.
+        media_type: Of it, such as image/jpeg.
+    """
+
+    number: int
+    content: bytes
+    media_type: str
+
+
+class CameraHistory:
+    """The answers and pictures of one camera; every method may be called from any thread."""
+
+    def __init__(self, seconds: float) -> None:
+        """Begins with nothing.
+
+        Args:
+            seconds: How long answers are kept.
+        """
+        self._seconds = seconds
+        self._news = threading.Condition()  # guards all below, and tells of a new picture
+        self._answers: deque[Answer] = deque(maxlen=_MOST_ANSWERS)
+        self._count = 0
+        self._picture: Picture | None = None
+        self._waiting: OrderedDict[int, Answer] = OrderedDict()
+        self._unsure: deque[tuple[Answer, Picture]] = deque(maxlen=UNSURE_KEPT)
+        self._last_unsure_s = -math.inf
+
+    def answer(
+        self, time_s: float, stamp_ns: int, age_ms: float, values: Sequence[tuple[str, float]], *, is_unsure: bool
+    ) -> None:
+        """Takes the answer to a frame; the arguments are those of `Answer`."""
+        with self._news:
+            self._count += 1
+            one = Answer(self._count, time_s, stamp_ns, age_ms, tuple(values), is_unsure)
+            self._answers.append(one)
+            while self._answers[0].time_s < time_s - self._seconds:
+                self._answers.popleft()
+            while self._unsure and self._unsure[0][0].time_s < time_s - self._seconds:
+                self._unsure.popleft()
+            if is_unsure and time_s >= self._last_unsure_s + _UNSURE_GAP_S:
+                self._last_unsure_s = time_s
+                self._waiting[stamp_ns] = one
+                if len(self._waiting) > _STAMPS_WAITING:
+                    self._waiting.popitem(last=False)
+
+    def picture(self, stamp_ns: int, content: bytes, media_type: str) -> None:
+        """Takes the drawn frame of a stamp."""
+        with self._news:
+            number = self._picture.number + 1 if self._picture else 1
+            self._picture = Picture(number, content, media_type)
+            one = self._waiting.pop(stamp_ns, None)
+            if one is not None:
+                self._unsure.append((one, self._picture))
+            self._news.notify_all()
+
+    def answers_after(self, number: int, most: int) -> list[Answer]:
+        """Returns the answers after one, the oldest first; of more than so many the latest."""
+        with self._news:
+            if not self._answers or self._answers[-1].number <= number:
+                return []
+            missing = min(self._answers[-1].number - number, most, len(self._answers))
+            return [self._answers[index] for index in range(-missing, 0)]
+
+    def picture_after(self, number: int, timeout_s: float) -> Picture | None:
+        """Waits for a picture other than the one of a number; None if none comes in time."""
+        with self._news:
+            self._news.wait_for(lambda: self._picture is not None and self._picture.number != number, timeout_s)
+            return self._picture if self._picture is not None and self._picture.number != number else None
+
+    def unsure(self) -> list[Answer]:
+        """Returns the unsure answers whose pictures are kept, the latest first."""
+        with self._news:
+            return [one for one, _ in reversed(self._unsure)]
+
+    def unsure_picture(self, number: int) -> Picture | None:
+        """Returns the picture of one of these answers; None if it is gone."""
+        with self._news:
+            return next((picture for one, picture in self._unsure if one.number == number), None)

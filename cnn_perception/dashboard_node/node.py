@@ -1,0 +1,222 @@
+"""dashboard_node: shows a perception node at work as a page in the browser; it changes nothing.
+
+While nobody looks, it hears the diagnostics only: it subscribes to answers and pictures of the camera that an open page
+asks for, so the perception node computes nothing for it otherwise.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, JointState
+from vision_msgs.msg import Classification
+
+from cnn_perception import topic_names
+from cnn_perception.dashboard_node.board import Board, Status
+from cnn_perception.dashboard_node.camera_history import CameraHistory
+from cnn_perception.errors import EXIT_OK, ConfigError, printable
+from cnn_perception.image.messages import nanoseconds
+from cnn_perception.local_page.guard import HOST, App
+from cnn_perception.local_page.server import LocalPage
+from cnn_perception.model.spec import UNKNOWN
+from cnn_perception.ros import given_parameters, parameters, process, topics
+from cnn_perception.ros.parameters import parameter
+
+_LOOK_S = 0.2
+"""So often it is seen who looks."""
+_ANSWERS_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+_PICTURES_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+_LARGEST_PICTURE_BYTES = 2**25
+_MOST_VALUES = 100
+"""Of one message, whoever publishes it."""
+
+
+@dataclass(frozen=True)
+class DashboardSettings:
+    """The parameters of `dashboard_node`.
+
+    Raises:
+        ConfigError: If a value is out of range.
+    """
+
+    perception_node: str = parameter(
+        topic_names.NODE, "Name of the perception node that is shown, with its namespace.", read_only=True
+    )
+    port: int = parameter(0, "Port of the page; 0 takes a free one.", between=(0, 65535), read_only=True)
+    host: str = parameter(
+        HOST,
+        "Numeric address at which the page listens; 0.0.0.0 lets other machines in, who have the token.",
+        read_only=True,
+    )
+    history_s: float = parameter(
+        300.0, "How long answers and unsure frames are shown, seconds.", between=(10.0, 3600.0), read_only=True
+    )
+    unsure_margin: float = parameter(
+        0.2,
+        "A frame whose best score exceeds the second by less is kept as unsure; unknown always is one.",
+        between=(0.0, 1.0),
+        read_only=True,
+    )
+    always: bool = parameter(
+        False,
+        "Whether answers are collected also while nobody looks, which the perception node then computes.",
+        read_only=True,
+    )
+
+    def __post_init__(self) -> None:
+        parameters.validate(self)
+        try:
+            ipaddress.IPv4Address(self.host)
+        except ValueError:
+            raise ConfigError(f"parameter host is {self.host!r}; write numbers such as {HOST}") from None
+
+
+class DashboardNode(parameters.ParameterNode):
+    """Follows the perception node for who looks, and serves the page in a thread of its own.
+
+    Attributes:
+        shutdown: Of the process.
+    """
+
+    def __init__(self, shutdown: process.Shutdown, node_name: str = "dashboard_node") -> None:
+        """Declares the parameters, subscribes to the diagnostics and begins to serve.
+
+        Args:
+            shutdown: Of the process.
+            node_name: Its name.
+
+        Raises:
+            ConfigError: If a parameter is unusable, the port is taken, or the page's libraries are missing.
+        """
+        self._page: LocalPage | None = None
+        super().__init__(node_name)
+        self.shutdown = shutdown
+        parameters.declare(self, DashboardSettings)
+        given_parameters.warn_of_unknown(self)
+        given_parameters.warn_of_unknown_qos(self)
+        self._settings = parameters.read(self, DashboardSettings)
+        shown = topics.resolved(self, self._settings.perception_node, "perception_node")
+        self._board = Board(shown, self._settings.history_s)
+        self._subscriptions_of: dict[str, list[Subscription[Any]]] = {}
+        self.create_subscription(DiagnosticArray, topic_names.DIAGNOSTICS, self._on_diagnostics, _ANSWERS_QOS)
+        heartbeat = shutdown.expect("nobody sees who looks", _LOOK_S + process.STALL_S)
+        clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(_LOOK_S, heartbeat.after(self._follow_onlookers), clock=clock)
+        page = self._page = LocalPage(self._settings.port, self._settings.host)
+        serve = functools.partial(self._serve, page, _application(self._board))
+        threading.Thread(target=serve, name="page", daemon=True).start()
+        self.get_logger().info(f"showing {shown}: open {page.address}")
+        if page.is_remote:
+            self.get_logger().warning(
+                f"host is {self._settings.host}: whoever sees the network's traffic can read the page's token; "
+                "ssh -L with the default host keeps it to yourself"
+            )
+
+    def destroy_node(self) -> None:
+        """Ends the page, too."""
+        if self._page is not None:
+            self._page.stop()
+        super().destroy_node()
+
+    def _serve(self, page: LocalPage, app: App) -> None:
+        page.serve(app)
+        if not self.shutdown.has_begun:
+            raise RuntimeError("the page has ended by itself")
+
+    def _on_diagnostics(self, array: DiagnosticArray) -> None:
+        self._board.diagnosed([_status(one) for one in array.status])
+
+    def _follow_onlookers(self) -> None:
+        wanted = {*self._board.cameras} if self._settings.always else self._board.watched()
+        for camera in [camera for camera in self._subscriptions_of if camera not in wanted]:
+            for subscription in self._subscriptions_of.pop(camera):
+                self.destroy_subscription(subscription)
+        for camera in sorted(wanted - {*self._subscriptions_of}):
+            history = self._board.history(camera)
+            if history is not None:
+                self._subscriptions_of[camera] = self._subscribed(camera, history)
+
+    def _subscribed(self, camera: str, history: CameraHistory) -> list[Subscription[Any]]:
+        """Returns new subscriptions to everything that is shown of a camera."""
+        base = topic_names.below(self._board.node, camera) if camera else self._board.node
+
+        def on_classification(message: Classification) -> None:
+            self._on_answer(history, message, [(one.class_id, one.score) for one in message.results])
+
+        def on_regression(message: JointState) -> None:
+            self._on_answer(history, message, list(zip(message.name, message.position, strict=False)))
+
+        def on_overlay(message: CompressedImage) -> None:
+            media_type = _media_type(message)
+            if media_type:
+                history.picture(nanoseconds(message.header.stamp), bytes(message.data), media_type)
+
+        kinds: list[tuple[Any, str, Callable[[Any], None], QoSProfile]] = [
+            (Classification, "classification", on_classification, _ANSWERS_QOS),
+            (JointState, "regression", on_regression, _ANSWERS_QOS),
+            (CompressedImage, topic_names.OVERLAY_JPEG, on_overlay, _PICTURES_QOS),
+        ]
+        return [
+            self.create_subscription(kind, topic_names.below(base, name), take, qos) for kind, name, take, qos in kinds
+        ]
+
+    def _on_answer(self, history: CameraHistory, message: Any, values: Sequence[tuple[str, float]]) -> None:  # noqa: ANN401
+        stamp_ns = nanoseconds(message.header.stamp)
+        age_ms = (self.get_clock().now().nanoseconds - stamp_ns) / 1e6
+        shown = [(printable(name), value) for name, value in values[:_MOST_VALUES]]
+        history.answer(time.monotonic(), stamp_ns, age_ms, shown, is_unsure=self._is_unsure(shown))
+
+    def _is_unsure(self, results: Sequence[tuple[str, float]]) -> bool:
+        """Returns whether a model of one class an image was unsure of an answer, as its recorder judges."""
+        task = self._board.task
+        if task is None or not task.is_exclusive or not results:
+            return False
+        best, second = [*[score for _, score in results], 0.0][:2]
+        return results[0][0] == UNKNOWN or best - second < self._settings.unsure_margin
+
+
+def _application(board: Board) -> App:
+    """Returns the page.
+
+    Raises:
+        ConfigError: If the library is missing that serves it.
+    """
+    try:
+        import uvicorn  # noqa: F401 is imported where it is needed, in another thread
+
+        from cnn_perception.dashboard_node.server import application
+    except ImportError as error:
+        raise ConfigError(f"the page needs {error.name}; pip install -r requirements/page.txt") from None
+    return application(board)
+
+
+def _status(message: DiagnosticStatus) -> Status:
+    values = {printable(pair.key): printable(pair.value) for pair in message.values[:_MOST_VALUES]}
+    return Status(message.name, message.level[0], printable(message.message), values)
+
+
+def _media_type(message: CompressedImage) -> str:
+    """Returns what a browser calls the format of a picture; empty for what is none or too large."""
+    if len(message.data) > _LARGEST_PICTURE_BYTES:
+        return ""
+    return next((f"image/{name}" for name in ("jpeg", "png") if name in message.format), "")
+
+
+def _work(node: DashboardNode) -> int:
+    process.spin(node, node.shutdown)
+    return EXIT_OK
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Shows the node until Ctrl-C or SIGTERM; returns the exit code."""
+    return process.run(DashboardNode, _work, argv)

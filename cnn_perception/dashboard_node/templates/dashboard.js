@@ -1,0 +1,218 @@
+// The page of dashboard_node. It asks for what is new while it can be seen; nothing is asked for, and so nothing computed
+// by the robot, while it is in the background.
+
+import { drawTimeline } from "/timeline.js";
+
+const STATE_MS = 500;
+const AGAIN_MS = 1000;
+const SILENT_S = 3;
+const RATE_S = 5;
+const STAGE = / p50\/p95 \(ms\)$/;
+const LEVELS = ["in order", "warning", "error", "not heard of"];
+const HISTORY_S = Number(document.body.dataset.history);
+const UNKNOWN = document.body.dataset.unknown;
+const part = (id) => document.getElementById(id);
+
+history.replaceState(null, "", "/");  // the token is in a cookie now, and need not be seen
+let camera = null;
+let answers = [];
+let pictureNumber = 0;
+let shownModel = "";
+let isScored = true;
+
+const wait = (ms) => new Promise((go) => setTimeout(go, ms));
+const seen = () => document.hidden
+  ? new Promise((go) => document.addEventListener("visibilitychange", go, { once: true })).then(seen)
+  : Promise.resolve();
+const query = (after) => `camera=${encodeURIComponent(camera ?? "")}&after=${after}`;
+
+/** A score as a percentage, a number as it is; of `unknown`, a yes of the model's rule, nothing. */
+function inWords(name, value) {
+  if (value === null) return "\u2013";
+  if (name === UNKNOWN) return "";
+  return isScored ? `${(100 * value).toFixed(1)} %` : value.toPrecision(4);
+}
+
+function element(kind, text, name) {
+  const made = document.createElement(kind);
+  if (text !== undefined) made.textContent = text;
+  if (name) made.className = name;
+  return made;
+}
+
+function table(id, rows) {
+  part(id).replaceChildren(...rows.map((cells) => {
+    const row = element("tr");
+    row.append(...cells.map((text) => element("td", text)));
+    return row;
+  }));
+}
+
+// ---- what is shown
+
+function showCameras(names) {
+  if (camera === null && names.length) camera = names[0];
+  part("cameras").hidden = names.length < 2;
+  part("cameras").replaceChildren(...names.map((name) => {
+    const button = element("button", name || "camera");
+    button.type = "button";
+    button.setAttribute("aria-pressed", String(name === camera));
+    button.addEventListener("click", () => choose(name));
+    return button;
+  }));
+}
+
+function choose(name) {
+  camera = name;
+  answers = [];
+  pictureNumber = 0;
+  part("overlay").hidden = true;
+  part("no-overlay").hidden = false;
+  showAnswer();
+}
+
+function showHealth(state) {
+  const worst = Math.max(0, ...state.statuses.map((one) => one.level));
+  let text = LEVELS[worst];
+  let level = worst;
+  if (state.silence_s === null || state.silence_s > SILENT_S) {
+    const since = state.silence_s === null ? "" : ` for ${state.silence_s.toFixed(0)} s`;
+    text = `nothing heard of ${state.node}${since}`;
+    level = 2;
+  }
+  say(text, level);
+  part("statuses").replaceChildren(
+    ...state.statuses.map((one) => element("li", `${one.name}: ${one.message}`, `level${one.level}`)));
+}
+
+function say(text, level) {
+  part("health").textContent = text;
+  part("health").className = `level${level}`;
+}
+
+function showCamera(state) {
+  const wanted = camera ? `camera ${camera}` : "camera";
+  const values = state.statuses.find((one) => one.name === wanted)?.values ?? {};
+  const pairs = Object.entries(values);
+  const stages = pairs.filter(([key]) => STAGE.test(key));
+  table("stages", stages.map(([key, value]) => [key.replace(STAGE, ""), `${value} ms`]));
+  if (stages.length) part("stages").prepend(header("stage", "half of the frames within / 95 % within"));
+  table("frames", pairs.filter(([key]) => !STAGE.test(key)));
+}
+
+function header(...names) {
+  const row = element("tr");
+  row.append(...names.map((name) => element("th", name)));
+  return row;
+}
+
+function showAnswer() {
+  const last = answers.at(-1);
+  part("answer").replaceChildren(...(last?.values ?? []).slice(0, 5).map(([name, value]) => {
+    const row = element("div", undefined, "row");
+    const isScore = isScored && name !== UNKNOWN && value !== null;
+    row.append(element("span", name, "name"), element("span", inWords(name, value), "score"));
+    if (isScore) row.append(Object.assign(element("meter"), { value }));
+    return row;
+  }));
+  if (last && !last.values.length) part("answer").append(element("p", "nothing above the threshold", "soft"));
+  const recent = last ? answers.filter((one) => one.time_s > last.time_s - RATE_S) : [];
+  const ages = recent.map((one) => one.age_ms).sort((a, b) => a - b);
+  const span = recent.length > 1 ? last.time_s - recent[0].time_s : 0;
+  const figures = [
+    ["answers / s", span ? ((recent.length - 1) / span).toFixed(1) : "\u2013"],
+    ["age, median", ages.length ? `${ages[ages.length >> 1].toFixed(0)} ms` : "\u2013"],
+    ["age, 95 %", ages.length ? `${ages[Math.floor(0.95 * (ages.length - 1))].toFixed(0)} ms` : "\u2013"],
+  ];
+  part("figures").replaceChildren(...figures.map(([name, figure]) => {
+    const pair = element("div");
+    pair.append(element("dt", name), element("dd", figure));
+    return pair;
+  }));
+}
+
+function showUnsure(unsure) {
+  const numbers = unsure.map((one) => `${camera}/${one.number}`).join();
+  if (part("unsure").dataset.shown === numbers) return;
+  part("unsure").dataset.shown = numbers;
+  if (!unsure.length) {
+    part("unsure").replaceChildren(element("p", "none in the last minutes", "soft"));
+    return;
+  }
+  part("unsure").replaceChildren(...unsure.map((one) => {
+    const figure = element("figure");
+    const picture = element("img");
+    picture.src = `/unsure?${query(one.number)}`;
+    picture.alt = "";
+    const said = one.values.slice(0, 2).map(([name, score]) => `${name} ${inWords(name, score)}`.trim()).join(", ");
+    figure.append(picture, element("figcaption", said));
+    return figure;
+  }));
+}
+
+async function showModel(state) {
+  const hash = state.statuses.find((one) => one.name === "model")?.values.sha256 ?? "";
+  if (hash === shownModel && part("no-model").textContent + part("model").textContent) return;
+  shownModel = hash;
+  const found = await (await fetch("/model")).json();
+  part("no-model").textContent = found.missing;
+  table("model", found.rows);
+}
+
+// ---- what is asked for
+
+async function followState() {
+  for (;;) {
+    await seen();
+    try {
+      const asked = camera;
+      const state = await (await fetch(`/state?${query(answers.at(-1)?.number ?? 0)}`)).json();
+      showCameras(state.cameras);
+      isScored = state.is_scored;
+      showHealth(state);
+      showCamera(state);
+      if (asked === camera) {
+        const kept = answers.filter((one) => one.number < (state.answers[0]?.number ?? Infinity));
+        answers = [...kept, ...state.answers].filter((one) => one.time_s > state.now_s - HISTORY_S);
+        showAnswer();
+        showUnsure(state.unsure);
+      }
+      part("legend").replaceChildren(...drawTimeline(part("timeline"), answers, state.now_s, HISTORY_S));
+      await showModel(state);
+    } catch {
+      say("dashboard_node does not answer; start it again and open the address that it prints", 2);
+      await wait(AGAIN_MS);
+    }
+    await wait(STATE_MS);
+  }
+}
+
+async function followPictures() {
+  for (;;) {
+    await seen();
+    try {
+      const asked = camera;
+      const answer = asked === null ? null : await fetch(`/news?${query(pictureNumber)}`);
+      if (answer?.status === 200) {
+        const { number } = await answer.json();
+        if (asked === camera) await show(number);
+      } else if (answer?.status !== 204) {
+        await wait(AGAIN_MS);
+      }
+    } catch {
+      await wait(AGAIN_MS);
+    }
+  }
+}
+
+async function show(number) {
+  pictureNumber = number;
+  const picture = part("overlay");
+  picture.src = `/picture?${query(number)}`;
+  await picture.decode().catch(() => undefined);
+  picture.hidden = false;
+  part("no-overlay").hidden = true;
+}
+
+followState();
+followPictures();

@@ -1,0 +1,59 @@
+"""Starts dashboard_node: a page in the browser that shows a running perception node, and changes nothing.
+
+ros2 launch cnn_perception dashboard.launch.py
+"""
+
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.launch_context import LaunchContext
+from launch.launch_description import LaunchDescription
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+from cnn_perception.ros import transport
+
+PARAMETERS = {"perception_node": str, "port": int, "host": str, "always": bool, "use_sim_time": bool}
+"""Arguments that are parameters of the node: one that is not given leaves the node's default."""
+
+ARGUMENTS = [
+    DeclareLaunchArgument(
+        "perception_node", default_value="", description="the node to show, with its namespace; '' for /perception_node"
+    ),
+    DeclareLaunchArgument("port", default_value="", description="port of the page; '' takes a free one"),
+    DeclareLaunchArgument(
+        "host",
+        default_value="",
+        description="numeric address to listen at; '' for 127.0.0.1, which only this machine reaches (from another: "
+        "ssh -L); 0.0.0.0 lets others in who have the token, unencrypted",
+    ),
+    DeclareLaunchArgument(
+        "always", default_value="", choices=["", "true", "false"], description="true collects while nobody looks, too"
+    ),
+    DeclareLaunchArgument(
+        "use_sim_time", default_value="", description="true for a simulation, or a bag played with --clock"
+    ),
+    DeclareLaunchArgument("namespace", default_value="", description="namespace of the page's own node"),
+]
+
+
+def make_node(context: LaunchContext) -> list[Node]:
+    """Returns the node, now that the arguments are known."""
+    given = {
+        name: ParameterValue(LaunchConfiguration(name), value_type=kind)
+        for name, kind in PARAMETERS.items()
+        if LaunchConfiguration(name).perform(context)
+    }
+    node = Node(
+        package="cnn_perception",
+        executable="dashboard_node",
+        name="dashboard_node",
+        namespace=LaunchConfiguration("namespace"),
+        parameters=[given],
+        additional_env=transport.environment(),
+        output="screen",
+    )
+    return [node]
+
+
+def generate_launch_description() -> LaunchDescription:
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=make_node)])

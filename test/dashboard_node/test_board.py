@@ -1,0 +1,163 @@
+"""Owns: what the dashboard keeps of a node's answers, pictures and diagnoses, and who counts as somebody that looks."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import threading
+
+import pytest
+
+from cnn_perception.dashboard_node.board import MOST_CAMERAS, PRESENCE_S, Board, Status
+from cnn_perception.dashboard_node.camera_history import UNSURE_KEPT, CameraHistory
+
+NODE = "/robot/perception_node"
+
+
+class Hand:
+    """A clock that is set by hand."""
+
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Hand:
+    return Hand()
+
+
+@pytest.fixture
+def board(clock: Hand) -> Board:
+    one = Board(NODE, 60.0, clock)
+    one.diagnosed([status("camera front", 1), status("camera rear"), status("model", task="multiclass", sha256="ab")])
+    return one
+
+
+def status(name: str, level: int = 0, node: str = NODE, **values: str) -> Status:
+    return Status(f"{node}: {name}", level, f"about {name}", values)
+
+
+def answer(
+    history: CameraHistory, time_s: float, stamp_ns: int, score: float = 0.9, *, is_unsure: bool = False
+) -> None:
+    history.answer(time_s, stamp_ns, 12.0, [("dog", score)], is_unsure=is_unsure)
+
+
+def test_answers_are_given_once_in_order_and_of_too_many_the_latest():
+    history = CameraHistory(60.0)
+    for number in range(1, 8):
+        answer(history, number, number)
+
+    assert [one.number for one in history.answers_after(0, 100)] == [1, 2, 3, 4, 5, 6, 7]
+    assert [one.number for one in history.answers_after(5, 100)] == [6, 7]
+    assert [one.stamp_ns for one in history.answers_after(0, 3)] == [5, 6, 7]
+    assert history.answers_after(7, 100) == []
+    assert history.answers_after(99, 100) == []
+
+
+def test_what_is_older_than_the_history_is_forgotten_with_its_pictures():
+    history = CameraHistory(10.0)
+    answer(history, 0.0, 1, is_unsure=True)
+    history.picture(1, b"old", "image/jpeg")
+    answer(history, 5.0, 2)
+    assert [one.stamp_ns for one in history.unsure()] == [1]
+
+    answer(history, 11.0, 3)
+
+    assert [one.stamp_ns for one in history.answers_after(0, 10)] == [2, 3]
+    assert history.unsure() == []
+    assert history.unsure_picture(1) is None
+
+
+def test_an_unsure_answer_is_kept_with_the_picture_of_its_own_stamp_and_no_other():
+    history = CameraHistory(60.0)
+    answer(history, 0.0, 10, is_unsure=True)
+    history.picture(9, b"before", "image/jpeg")
+    assert history.unsure() == []
+    answer(history, 0.1, 11)
+    history.picture(10, b"its own", "image/png")
+
+    (kept,) = history.unsure()
+    picture = history.unsure_picture(kept.number)
+    assert (kept.stamp_ns, picture and (picture.content, picture.media_type)) == (10, (b"its own", "image/png"))
+
+
+def test_of_unsure_neighbours_one_a_second_is_kept_and_of_all_the_latest():
+    history = CameraHistory(3600.0)
+    for tenth in range(20 * UNSURE_KEPT):
+        answer(history, tenth / 10, tenth, is_unsure=True)
+        history.picture(tenth, b"", "image/jpeg")
+
+    stamps = [one.stamp_ns for one in history.unsure()]
+    assert len(stamps) == UNSURE_KEPT
+    assert all(later - earlier >= 10 for later, earlier in itertools.pairwise(stamps))
+    assert stamps[0] >= 20 * UNSURE_KEPT - 11
+
+
+def test_who_waits_for_a_picture_gets_the_next_one_and_nobody_waits_for_ever():
+    history = CameraHistory(60.0)
+    assert history.picture_after(0, 0.01) is None
+    found = []
+    waiting = threading.Thread(target=lambda: found.append(history.picture_after(0, 30.0)))
+    waiting.start()
+
+    history.picture(1, b"first", "image/jpeg")
+    waiting.join(30.0)
+
+    assert [one.content for one in found if one] == [b"first"]
+    assert history.picture_after(found[0].number, 0.01) is None
+    assert history.picture_after(0, 0.0) == found[0]
+
+
+def test_only_the_node_that_is_shown_is_heard(board: Board):
+    board.diagnosed([status("camera", node="/perception_node"), status("camera", node=NODE + "_2")])
+
+    state = board.state("front", 0)
+
+    assert state["cameras"] == ["front", "rear"]
+    assert [(one["name"], one["level"]) for one in state["statuses"]] == [
+        ("camera front", 1), ("camera rear", 0), ("model", 0)
+    ]  # fmt: skip
+    assert board.model["sha256"] == "ab"
+
+
+def test_a_node_with_one_camera_has_one_without_a_name_and_a_stranger_cannot_make_up_any_number(board: Board):
+    board.diagnosed([status("camera"), status("model")])
+    assert board.cameras == [""]
+
+    board.diagnosed([status(f"camera c{number}") for number in range(1000)])
+    assert len(board.cameras) == MOST_CAMERAS
+
+
+def test_a_camera_is_watched_while_it_is_asked_for_and_one_that_is_not_there_never(board: Board, clock: Hand):
+    assert board.watched() == set()
+    board.look("front")
+    board.look("../etc")
+    assert board.watched() == {"front"}
+    clock.now_s += PRESENCE_S / 2
+    board.look("rear")
+    clock.now_s += PRESENCE_S / 2 + 0.1
+    assert board.watched() == {"rear"}
+
+
+def test_the_state_is_json_whatever_a_message_holds_and_keeps_every_nanosecond(board: Board):
+    history = board.history("front")
+    assert history is not None
+    values = [("nan", math.nan), ("inf", -math.inf), ("fine", 0.5)]
+    history.answer(100.0, 1_700_000_000_123_456_789, 3.0, values, is_unsure=False)
+
+    state = json.loads(json.dumps(board.state("front", 0), allow_nan=False))
+
+    (one,) = state["answers"]
+    assert one["values"] == [["nan", None], ["inf", None], ["fine", 0.5]]
+    assert one["stamp_ns"] == "1700000000123456789"
+    assert board.state("rear", 0)["answers"] == []
+
+
+def test_silence_is_told(board: Board, clock: Hand):
+    assert Board(NODE, 60.0, clock).state("", 0)["silence_s"] is None
+    clock.now_s += 7.0
+    assert board.state("", 0)["silence_s"] == 7.0

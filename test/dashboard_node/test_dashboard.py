@@ -1,0 +1,184 @@
+"""Owns: the dashboard beside a real perception node, in Chromium: what it shows, and that it costs nothing else."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+pytest.importorskip("starlette", reason="starlette is an optional extra")
+
+from perception import NODE, image, now
+from ros import Participant, Process, new_domain, participant, running
+from sensor_msgs.msg import Image
+from tiny_model import tiny_spec, with_unknown, write_tiny_model
+
+from cnn_perception.errors import EXIT_BAD_INPUT
+from demo.scripted_person import chromium
+
+TOPICS = (f"{NODE}/classification", f"{NODE}/regression", f"{NODE}/activation/overlay/compressed")
+SURE, UNSURE = (250, 0, 0), (200, 195, 190)
+
+
+@pytest.fixture(scope="module")
+def domain() -> int:
+    return new_domain()
+
+
+@pytest.fixture(scope="module")
+def ros(domain: int) -> Iterator[Participant]:
+    with participant(domain) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.onnx")
+
+
+@pytest.fixture(scope="module")
+def node(domain: int, model: Path, ros: Participant) -> Iterator[Process]:
+    log = model.parent / "node.log"
+    with running("perception_node", domain, log, model=model, diagnostics_period_s=0.2, intra_op_threads=1) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def dashboard(domain: int, node: Process, model: Path, ros: Participant) -> Iterator[Process]:
+    with running("dashboard_node", domain, model.parent / "dashboard.log") as one:
+        ros.wait_for(lambda: address_of(one) or not one.running, "the address of the page")
+        assert one.running, one.log
+        yield one
+
+
+@pytest.fixture(scope="module")
+def camera(ros: Participant, node: Process) -> Callable[[tuple[int, int, int]], None]:
+    publisher = ros.publisher(Image, "image_raw")
+    return lambda colour: publisher.publish(image(now(), np.full((48, 64, 3), colour, np.uint8)))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    pytest.importorskip("playwright", reason="playwright is not installed")
+    if not shutil.which("chromium") and not shutil.which("google-chrome"):
+        pytest.skip("no Chromium is installed")
+    with chromium() as one:
+        yield one
+
+
+@pytest.fixture
+def page(browser: Any, dashboard: Process) -> Iterator[Any]:
+    """The page in a tab; what goes wrong in it fails the test."""
+    tab = browser.new_page()
+    trouble: list[str] = []
+    tab.on("pageerror", lambda error: trouble.append(str(error)))
+    tab.on("console", lambda said: trouble.append(said.text) if said.type == "error" else None)
+    tab.goto(address_of(dashboard))
+    yield tab
+    tab.close()
+    assert trouble == []
+
+
+def address_of(process: Process) -> str:
+    found = re.search(r"open (http://\S+)", process.log)
+    return found[1] if found else ""
+
+
+def watchers(ros: Participant) -> list[int]:
+    return [ros.node.count_subscribers(topic) for topic in TOPICS]
+
+
+def test_answer_picture_health_and_certificate_are_shown_and_nothing_is_subscribed_to_when_nobody_looks(
+    ros, dashboard, camera, page, model
+):
+    def until(shown: Callable[[], Any], what: str, colour: tuple[int, int, int] = SURE) -> None:
+        def publish_and_look() -> Any:
+            camera(colour)
+            return shown()
+
+        ros.wait_for(publish_and_look, what)
+
+    until(lambda: page.inner_text("#answer").startswith("red"), "the answer")
+    until(lambda: page.evaluate("document.getElementById('overlay').naturalWidth") == 64, "the picture")
+    until(lambda: "camera: " in page.inner_text("#statuses"), "the health")
+    until(lambda: "inference" in page.inner_text("#stages"), "the time of a frame")
+    until(lambda: "parity with torch" in page.inner_text("#model"), "the certificate")
+    assert "red, green, blue" in page.inner_text("#model")
+    assert page.inner_text("#legend").strip() == "red"
+    assert page.locator("#unsure img").count() == 0
+    until(lambda: page.locator("#unsure img").count() > 0, "an unsure frame", UNSURE)
+    caption = page.locator("#unsure figcaption").first.inner_text()
+    assert re.fullmatch(r"red [\d.]+ %, green [\d.]+ %", caption)
+    assert watchers(ros) == [1, 1, 1]
+
+    page.goto("about:blank")
+
+    ros.wait_for(lambda: watchers(ros) == [0, 0, 0], "nobody to look")
+    assert dashboard.running
+
+
+def test_a_node_that_falls_silent_is_said_and_nothing_is_changed_by_the_page(ros, dashboard, page, domain, tmp_path):
+    log = tmp_path / "other.log"
+    with running("dashboard_node", domain, log, "-r", "__node:=other", perception_node="/nobody") as other:
+        ros.wait_for(lambda: address_of(other), "the address")
+        page.goto(address_of(other))
+        ros.wait_for(lambda: "nothing heard of /nobody" in page.inner_text("#health"), "the silence")
+        page.goto("about:blank")
+
+
+def test_a_request_without_the_token_or_that_would_change_something_is_refused(dashboard):
+    base, _, token = address_of(dashboard).partition("?")
+    for address, method, code in ((base, "GET", 403), (f"{base}state?{token}", "POST", 403)):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(urllib.request.Request(address, method=method))
+        assert refused.value.code == code
+    assert urllib.request.urlopen(f"{base}unsure?{token}&after=7").status == 204
+    assert urllib.request.urlopen(f"{base}news?{token}&camera=none").status == 204
+
+
+@pytest.mark.parametrize(
+    ("parameters", "line"),
+    [
+        ({"port": "taken"}, "cannot be listened on"),
+        ({"host": "everywhere"}, "parameter host is 'everywhere'; write numbers"),
+        ({"perception_node": "no name"}, "parameter perception_node is 'no name', which names no topic"),
+        ({"history_s": 1.0}, "history_s out of range"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_exit_code_2(dashboard, domain, tmp_path, parameters, line):
+    port = re.search(r":(\d+)/", address_of(dashboard))
+    given = {name: port[1] if port and value == "taken" else value for name, value in parameters.items()}
+    with running("dashboard_node", domain, tmp_path / "log", "-r", "__node:=second", **given) as second:
+        assert second.wait() == EXIT_BAD_INPUT
+        (error,) = [one for one in second.log.splitlines() if one.startswith("error: ")]
+        assert line in error
+
+
+def test_an_unknown_answer_is_unsure_and_has_no_share(ros, domain, browser, tmp_path):
+    model = write_tiny_model(tmp_path / "rule.onnx", spec=with_unknown(tiny_spec(), 3.0))
+    names = {"model": model, "diagnostics_period_s": 0.2, "intra_op_threads": 1}
+    with (
+        running("perception_node", domain, tmp_path / "node", "-r", "__node:=ruled", "-r", "image_raw:=dark", **names),
+        running("dashboard_node", domain, tmp_path / "page", "-r", "__node:=b", perception_node="/ruled") as shown,
+    ):
+        publisher = ros.publisher(Image, "dark")
+        ros.wait_for(lambda: address_of(shown), "the address")
+        tab = browser.new_page()
+        tab.goto(address_of(shown))
+
+        def is_shown() -> bool:
+            publisher.publish(image(now(), np.full((48, 64, 3), (10, 5, 5), np.uint8)))
+            return bool(tab.locator("#unsure figcaption").count())
+
+        ros.wait_for(is_shown, "the unknown frame")
+        assert tab.locator("#unsure figcaption").first.inner_text().strip() == "unknown"
+        assert tab.inner_text("#answer").strip() == "unknown"
+        tab.close()
