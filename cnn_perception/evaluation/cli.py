@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
-
-from tqdm import tqdm
 
 from cnn_perception.answers import command as as_robot
 from cnn_perception.commands import exit_code
@@ -56,7 +53,6 @@ def _evaluate(given: argparse.Namespace, default: Callable[[str], Any]) -> int:
     Raises:
         PerceptionError: If an option, the model, the frames or the labels cannot be used.
     """
-    tqdm.set_lock(threading.RLock())  # from Python 3.14 on, its own starts a process, which imports from where it is
     if given.live or given.answers is not None:
         as_robot.require_together(given, default)
     if given.answers is not None:

@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
-
-from tqdm import tqdm
 
 from cnn_perception.commands import exit_code, for_shell
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, printable
@@ -44,7 +41,6 @@ def _run(given: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
         from training.collect.live import node  # needs ROS, which nothing else here does
 
         return node.run(options, ros_arguments)
-    tqdm.set_lock(threading.RLock())  # from Python 3.14 on, its own starts a process, which imports from where it is
     outcome = collect(options, _say)
     for line in outcome.survey.damage:
         print(f"error: {printable(line)}", file=sys.stderr)

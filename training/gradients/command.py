@@ -19,9 +19,9 @@ from typing import get_args
 import torch
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
 
 from cnn_perception.commands import exit_code
+from cnn_perception.commands.progress import ProgressBar
 from training.gradients import stacks
 from training.gradients.flow import gradient_norms
 from training.gradients.stacks import Init, Stack
@@ -49,7 +49,7 @@ def measure(depths: Sequence[int], batch: int, seed: int) -> Norms:
     kinds = itertools.product(get_args(Init), depths, (False, True), (False, True))
     asked = [Stack(depth, residual, normalised, init) for init, depth, normalised, residual in kinds]
     image, labels = _batch(batch, seed)
-    return {stack: _norms(stack, image, labels, seed) for stack in tqdm(asked, "networks", unit="network")}
+    return {stack: _norms(stack, image, labels, seed) for stack in ProgressBar(asked, "networks", unit="network")}
 
 
 def _batch(images: int, seed: int) -> tuple[Tensor, Tensor]:

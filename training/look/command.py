@@ -13,9 +13,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from cnn_perception.commands import exit_code, for_shell
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import ConfigError
 from cnn_perception.files import require_unused
 from training import checkpoint, distributed
@@ -107,11 +106,11 @@ def _look(options: argparse.Namespace, words: Sequence[str]) -> None:
 
 def _part(name: str, subject: Subject) -> page.Part:
     began_s = time.monotonic()
-    tqdm.write(f"{_TITLES[name]} ...")
+    ProgressBar.write(f"{_TITLES[name]} ...")
     try:
         section = sections.section(name)(subject)
     except CannotLookError as error:
-        tqdm.write(f"  left out: {error}")
+        ProgressBar.write(f"  left out: {error}")
         return page.Part(name, _TITLES[name], None, str(error), time.monotonic() - began_s)
     return page.Part(name, section.title, section, "", time.monotonic() - began_s)
 
