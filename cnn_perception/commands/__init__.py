@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cnn_perception.commands.ending import Done as Done
     from cnn_perception.commands.ending import bad_input as bad_input
     from cnn_perception.commands.ending import exit_code as exit_code
+    from cnn_perception.commands.ending import there as there
     from cnn_perception.commands.program import program as program
     from cnn_perception.commands.progress import ProgressBar as ProgressBar
     from cnn_perception.commands.shell_words import for_shell as for_shell
@@ -23,5 +24,6 @@ __getattr__, __dir__ = lazy(
         "exit_code": "ending",
         "for_shell": "shell_words",
         "program": "program",
+        "there": "ending",
     },
 )

@@ -15,11 +15,13 @@ class Done(int):
 
     Attributes:
         result: Names and figures of what was done: texts, numbers, None, and mappings and sequences of these.
+        record: The JSON file that holds all of them instead, as the command leaves it for people, too; None for none.
         written: Files and folders that were made or changed.
         error: Why it is not 0, on one line; empty where it is, or where nothing more is known.
     """
 
     result: Mapping[str, Any]
+    record: Path | None
     written: tuple[Path, ...]
     error: str
 
@@ -28,12 +30,14 @@ class Done(int):
         code: int = EXIT_OK,
         *,
         result: Mapping[str, Any] | None = None,
+        record: Path | None = None,
         written: Iterable[Path] = (),
         error: str = "",
     ) -> Done:
         """Makes a code of these."""
         self = super().__new__(cls, code)
         self.result = result or {}
+        self.record = record
         self.written = tuple(written)
         self.error = error
         return self
@@ -62,3 +66,8 @@ def bad_input(error: PerceptionError) -> int:
     """Returns the exit code for input that cannot be used, after printing why."""
     print(f"error: {error}", file=sys.stderr)
     return Done(EXIT_BAD_INPUT, error=str(error))
+
+
+def there(folder: Path, *names: str) -> list[Path]:
+    """Returns those files of a folder that are there, after the folder itself."""
+    return [folder, *(path for path in (folder / name for name in names) if path.exists())]

@@ -30,7 +30,7 @@ def program(name: str) -> Callable[[Main], Main]:
     """Makes a command of a `main`: one that knows `--json`, wherever among its words that stands.
 
     The object holds `command`, `exit_code`, its `meaning`, the `error` that says more or null, `result` and `written`,
-    the paths; the last two are those of the `Done` that `main` returns. Numbers that JSON does not have are null.
+    the paths; these two are those of the `Done` that `main` returns. Numbers that JSON does not have are null.
 
     Args:
         name: Of the command, as a user knows it.
@@ -84,7 +84,7 @@ def _line(name: str, done: int) -> str:
         "exit_code": int(said),
         "meaning": EXIT_CODES.get(int(said), "unknown"),
         "error": said.error or None,
-        "result": said.result,
+        "result": json.loads(said.record.read_text()) if said.record else said.result,
         "written": list(map(str, said.written)),
     }
     return json.dumps(_plain(answer), allow_nan=False)

@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any, get_args
 
 from cnn_perception.answers import command as as_robot
-from cnn_perception.commands import exit_code
+from cnn_perception.commands import Done, exit_code, program, there
 from cnn_perception.comparison.baseline import baseline_of_bag
 from cnn_perception.comparison.comparison import Comparison
 from cnn_perception.comparison.report import words
 from cnn_perception.comparison.report.files import PAGE
 from cnn_perception.comparison.verdict import Doubt
 from cnn_perception.errors import ConfigError, printable
-from cnn_perception.evaluation.evaluation import Evaluation, evaluate
+from cnn_perception.evaluation.evaluation import RECORD, RESULTS, Evaluation, evaluate
 from cnn_perception.evaluation.labels import BAG_COLUMN, LARGEST_GAP_S
 from cnn_perception.evaluation.options import EvaluationOptions
 from cnn_perception.evaluation.replay import WORKERS
 from cnn_perception.evaluation.report_record import Report
 from cnn_perception.evaluation.several.bag_labels import PLACEHOLDER, BagLabels
 from cnn_perception.evaluation.several.pooled import PooledReport
-from cnn_perception.evaluation.several.run import SeveralOptions, evaluate_several
+from cnn_perception.evaluation.several.run import BAGS_CSV, SeveralOptions, evaluate_several
 from cnn_perception.evaluation.several.sources import find_bags
 from cnn_perception.image import listing
 from cnn_perception.jobs.ray_cluster import LOCAL
@@ -36,6 +36,7 @@ from cnn_perception.results_bag.results_bag import FOLDER as RESULTS_FOLDER
 from cnn_perception.tasks.registry import GATES
 
 
+@program("evaluate_bag")
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code after evaluating as the command line says."""
     parser = _parser()
@@ -77,7 +78,8 @@ def _evaluate(given: argparse.Namespace, default: Callable[[str], Any]) -> int:
         print(printable(f"results    {folder / RESULTS_FOLDER}"))
     if done.compared is not None:
         print(_compared(done.compared.comparison, given.output))
-    return done.exit_code
+    written = there(given.output, *RESULTS, BAGS_CSV, PAGE, RESULTS_FOLDER)
+    return Done(done.exit_code, record=given.output / RECORD, written=written)
 
 
 def _done(fields: dict[str, Any]) -> Evaluation | PooledReport:
