@@ -34,7 +34,7 @@ setup(
     python_requires=">=3.10",
     # For pip alone: colcon installs no requirement and checks none, so that apt's versions stay a robot's. Which ONNX
     # Runtime is wanted depends on the machine, and an environment holds one only: an extra.
-    install_requires=requirements("runtime"),
+    install_requires=[*requirements("runtime"), *requirements("recordings")],
     extras_require={name: requirements(name) for name in EXTRAS},
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     package_data={"": ["templates/*"]},
