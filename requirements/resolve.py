@@ -3,8 +3,9 @@
     python requirements/resolve.py [NAME ...]
 
 The requirements of the robot are resolved for Linux on aarch64 with the Python of each Ubuntu that matters, wheels
-only: what has no wheel would need a compiler there, and is an error. Pip reads the markers of a requirement for the machine
-that it runs on, so those of ours are decided here; of what these require in turn, an older version may be shown.
+only: what has no wheel would need a compiler there, and is an error. Pip reads the markers of a requirement for the
+machine that it runs on, so those of ours are decided here; of what these require in turn, an older version may be
+shown.
 """
 
 from __future__ import annotations
