@@ -6,6 +6,7 @@ Leaves to others: what colcon installs (test_packaging). The oracle for the file
 from __future__ import annotations
 
 import email
+import json
 import os
 import shutil
 import signal
@@ -157,3 +158,23 @@ def test_a_node_of_the_wheel_answers_an_image(installed, tmp_path, domain):
         code = node.wait(20)
     assert code == 0, (tmp_path / "log").read_text()
     assert len(answers[0].results) == 3
+
+
+@pytest.mark.parametrize("program", ["perception_node", "camera_node", "follow_node"])
+def test_a_node_without_one_of_its_libraries_says_so_in_one_line(installed, tmp_path, program):
+    (tmp_path / "sitecustomize.py").write_text('import sys\nsys.modules["rclpy"] = None\n')
+    path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
+    done = subprocess.run(
+        [installed / "bin" / program, "--json"],
+        cwd="/",
+        env=environment() | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: this Python finds no rclpy")
+    assert done.stderr.count("\n") == 1
+    assert json.loads(done.stdout)["command"] == program
