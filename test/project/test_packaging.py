@@ -159,6 +159,16 @@ def test_colcon_installs_the_executables_where_ros2_run_looks(workspace):
     assert {path.name for path in folder.iterdir() if os.access(path, os.X_OK)} == EXECUTABLES
 
 
+def test_colcon_tests_the_package_with_pytest(workspace):
+    chosen = ["--pytest-args", "test/image/test_limits.py", "-q"]
+    tested = run(BIN / "colcon", "test", "--return-code-on-test-failure", *chosen, cwd=workspace)
+    result = ET.parse(workspace / "build" / "cnn_perception" / "pytest.xml").find("testsuite")
+
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    assert int(result.get("tests")) > 10
+    assert result.get("failures") == result.get("errors") == "0"
+
+
 def test_an_installed_executable_runs_the_installed_code(workspace):
     install = workspace / "install"
     script = f". {install}/setup.sh && {install}/cnn_perception/lib/cnn_perception/evaluate_bag --help"
