@@ -50,7 +50,7 @@ setup(
         "console_scripts": [
             f"perception_node = {NAME}.entry_points:perception_node",
             f"camera_node = {NAME}.entry_points:camera_node",
-            f"evaluate_bag = {NAME}.evaluation.cli:main",
+            f"evaluate_bag = {NAME}.entry_points:evaluate_bag",
             f"follow_node = {NAME}.entry_points:follow_node",
             f"doctor = {NAME}.doctor.cli:main",
         ],

@@ -10,6 +10,9 @@ from cnn_perception.commands import bad_input, program
 from cnn_perception.errors import EXIT_INTERRUPTED, ConfigError
 from cnn_perception.ros import transport
 
+_WAYS = {"onnxruntime": 'pip install "cnn_perception[cpu]", or [gpu] or [openvino] in place of [cpu]'}
+"""What brings a library that no environment has by itself."""
+
 
 def _begin() -> None:
     """Does what the imports must not come before."""
@@ -21,11 +24,22 @@ def _begin() -> None:
 
 
 def _without(error: ModuleNotFoundError) -> int:
-    """Returns the exit code where a library is missing: of pip and apt, each brings only a part of them."""
+    """Returns the exit code where a library is missing: pip, apt and colcon each bring only a part of them."""
     missing = (error.name or "").partition(".")[0]
     if missing == __package__:
         raise error
-    return bad_input(ConfigError(f"this Python finds no {missing}; source ROS 2, then `doctor` says what installs it"))
+    way = _WAYS.get(missing, "source ROS 2, then `doctor` says what installs it")
+    return bad_input(ConfigError(f"this Python finds no {missing}; {way}"))
+
+
+@program("evaluate_bag")
+def evaluate_bag(argv: Sequence[str] | None = None) -> int:
+    """Runs `evaluation.cli.main`."""
+    try:
+        from cnn_perception.evaluation.cli import main
+    except ModuleNotFoundError as error:
+        return _without(error)
+    return main(argv)
 
 
 @program("perception_node")

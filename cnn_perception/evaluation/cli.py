@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from cnn_perception.answers import command as as_robot
-from cnn_perception.commands import Done, exit_code, program, there
+from cnn_perception.commands import Done, exit_code, there
 from cnn_perception.comparison.baseline import baseline_of_bag
 from cnn_perception.comparison.comparison import Comparison
 from cnn_perception.comparison.report import words
@@ -36,7 +36,6 @@ from cnn_perception.results_bag.results_bag import FOLDER as RESULTS_FOLDER
 from cnn_perception.tasks.registry import GATES
 
 
-@program("evaluate_bag")
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code after evaluating as the command line says."""
     parser = _parser()

@@ -160,9 +160,17 @@ def test_a_node_of_the_wheel_answers_an_image(installed, tmp_path, domain):
     assert len(answers[0].results) == 3
 
 
-@pytest.mark.parametrize("program", ["perception_node", "camera_node", "follow_node"])
-def test_a_node_without_one_of_its_libraries_says_so_in_one_line(installed, tmp_path, program):
-    (tmp_path / "sitecustomize.py").write_text('import sys\nsys.modules["rclpy"] = None\n')
+@pytest.mark.parametrize(
+    ("program", "library", "way"),
+    [
+        ("perception_node", "rclpy", "doctor"),
+        ("camera_node", "rclpy", "doctor"),
+        ("follow_node", "rclpy", "doctor"),
+        ("evaluate_bag", "onnxruntime", "cnn_perception[cpu]"),
+    ],
+)
+def test_a_program_without_one_of_its_libraries_says_so_in_one_line(installed, tmp_path, program, library, way):
+    (tmp_path / "sitecustomize.py").write_text(f'import sys\nsys.modules["{library}"] = None\n')
     path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
     done = subprocess.run(
         [installed / "bin" / program, "--json"],
@@ -175,6 +183,7 @@ def test_a_node_without_one_of_its_libraries_says_so_in_one_line(installed, tmp_
     )
 
     assert done.returncode == 2
-    assert done.stderr.startswith("error: this Python finds no rclpy")
+    assert done.stderr.startswith(f"error: this Python finds no {library}; ")
+    assert way in done.stderr
     assert done.stderr.count("\n") == 1
     assert json.loads(done.stdout)["command"] == program
