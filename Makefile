@@ -53,8 +53,8 @@ aarch64: $(READY)  ## what pip would install on an Arm robot, and whether that t
 	$(BIN)/python requirements/resolve.py
 
 cv-bridge: CV_BRIDGE := build/cv_bridge
-cv-bridge:  ## the tests that need a real cv_bridge, with Debian's or Ubuntu's (apt install python3-cv-bridge)
-	@/usr/bin/python3 -c 'import cv_bridge' || { echo 'error: /usr/bin/python3 finds no cv_bridge; apt install python3-cv-bridge' >&2; exit 2; }
+cv-bridge:  ## the tests that need a real cv_bridge, with Debian's or Ubuntu's (apt install python3-cv-bridge python3-pil)
+	@/usr/bin/python3 -c 'import cv_bridge, PIL' || { echo 'error: apt install python3-cv-bridge python3-pil' >&2; exit 2; }
 	/usr/bin/python3 -m venv --system-site-packages $(CV_BRIDGE)
 	$(CV_BRIDGE)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/test.txt
 	$(CV_BRIDGE)/bin/python -m pytest test/image/test_raw.py -k cv_bridge
