@@ -7,25 +7,23 @@ import sys
 
 import pytest
 
-from cnn_perception.commands import progress
-from cnn_perception.commands.progress import LINE_EVERY_S, ProgressBar
+from cnn_perception.commands import ProgressBar
 
 
 class Clock:
-    """A clock that goes on by a second each time that somebody looks after an item."""
+    """A clock that goes on by a second each time that an item is done."""
 
-    def __init__(self) -> None:
-        self.now_s = 1000.0
+    now_s = 1000.0
 
-    def monotonic(self) -> float:
+    def __call__(self) -> float:
         return self.now_s
 
 
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
     one = Clock()
-    monkeypatch.setattr(progress, "time", one)
-    monkeypatch.setattr(ProgressBar, "_next_line_s", one.now_s + LINE_EVERY_S)
+    monkeypatch.setattr("tqdm.std.time", one)
+    monkeypatch.setattr(ProgressBar, "_next_line_s", 0.0)
     return one
 
 
