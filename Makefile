@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo loop test bench soak fuzz clean
+.PHONY: help venv demo loop test wheel aarch64 cv-bridge bench soak fuzz clean
 
 # A sourced ROS 2 is used as it is. Without one, `wheels` bring the same client library into the virtual environment.
 IS_SOURCED := import rclpy, sys, importlib.metadata as m; sys.exit(any(m.distributions(name="ros-rclpy")))
@@ -27,7 +27,7 @@ export PIP_CONSTRAINT := $(CURDIR)/$(VENV)/constraints.txt
 endif
 
 help:  ## list what can be made
-	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 venv: $(READY)  ## set up .venv: ROS 2, torch, ONNX Runtime (5 GB; PYTHON=python3.12 chooses another Python)
 
@@ -45,6 +45,19 @@ test: $(READY)  ## lint, types, unit tests, training on tiny data, nodes over re
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist loadfile
+
+wheel: $(READY)  ## the runtime as a wheel and an sdist, in build/dist
+	$(BIN)/python -m build --outdir build/dist
+
+aarch64: $(READY)  ## what pip would install on an Arm robot, and whether that takes a compiler (nothing is installed)
+	$(BIN)/python requirements/resolve.py
+
+cv-bridge: CV_BRIDGE := build/cv_bridge
+cv-bridge:  ## the tests that need a real cv_bridge, with Debian's or Ubuntu's (apt install python3-cv-bridge python3-pil)
+	@/usr/bin/python3 -c 'import cv_bridge, PIL' || { echo 'error: apt install python3-cv-bridge python3-pil' >&2; exit 2; }
+	/usr/bin/python3 -m venv --system-site-packages $(CV_BRIDGE)
+	$(CV_BRIDGE)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/test.txt
+	$(CV_BRIDGE)/bin/python -m pytest test/image/test_raw.py -k cv_bridge
 
 bench: export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 bench: $(READY)  ## every ratio, on an idle machine (DATA=folder of class folders, WEIGHTS=file, BACKBONE=name: training's too)
@@ -79,7 +92,7 @@ clean:  ## remove what was made, .venv too; runs/ and models/ stay
 PIP = $(BIN)/python -m pip install --no-input --disable-pip-version-check --progress-bar off
 BRIEFLY = 2>&1 | sed -un -e '/^ *error/Ip' -e 's/^ *Downloading \(.* ([0-9]\{2,\}[0-9.]* [MG]B)\).*/      \1/p'
 
-$(READY): $(REQUIREMENTS) $(INTERFACES) setup.py
+$(READY): $(wildcard requirements/*.txt) $(INTERFACES) setup.py
 	@$(PYTHON) requirements/check.py $(ROS)
 	@echo "[1/4] $(VENV), with $(if $(filter wheels,$(ROS)),ROS 2 from wheels,the sourced ROS 2 $(ROS))"
 	@if [ "$$($(BIN)/python -V 2>&1)" != "$$($(PYTHON) -V 2>&1)" ] || [ -n "$(filter-out $(READY),$(wildcard $(VENV)/.ready-*))" ]; then \

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from tqdm import tqdm
 
 from benchmark.support.options import OUTPUT, at_least_one, option_parser
 from cnn_perception.commands import exit_code
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.comparison.difference import Difference, Series, Unit, Values, difference
 from cnn_perception.comparison.verdict import change_of
 from training.run_files import write_text
@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = option_parser("comparison_power", __doc__, output=OUTPUT)
     parser.add_argument("--draws", type=at_least_one, default=100, help="of each setting (default: %(default)s)")
     options = parser.parse_args(argv)
-    counts = {setting: count(setting, options.draws) for setting in tqdm(SETTINGS, "drawing", disable=None)}
+    counts = {setting: count(setting, options.draws) for setting in ProgressBar(SETTINGS, "drawing")}
 
     def report() -> None:
         options.output.mkdir(parents=True, exist_ok=True)

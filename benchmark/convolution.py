@@ -21,12 +21,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from benchmark.support.convolutions import METHODS, methods_for, multiply_adds
 from benchmark.support.options import OUTPUT, at_least_one, option_parser
 from benchmark.support.pairs import machine, processor_ms
 from cnn_perception.commands import exit_code
+from cnn_perception.commands.progress import ProgressBar
 from training.report import figures
 from training.report.figures import Curve, Plot
 from training.run_files import write_text
@@ -240,7 +240,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         costs = {setting: count(setting, options.batch) for setting in settings}
     else:
         torch.set_num_threads(1)
-        costs = {setting: measure(setting, options.batch, options.rounds) for setting in tqdm(settings, "measuring")}
+        costs = {
+            setting: measure(setting, options.batch, options.rounds) for setting in ProgressBar(settings, "measuring")
+        }
     unit = "multiply-adds" if options.count else "ms"
     return exit_code(lambda: _report(costs, unit, options.batch, options.kernels, options.output))
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 
-from cnn_perception.errors import EXIT_INTERRUPTED
+from cnn_perception.commands import bad_input, program
+from cnn_perception.errors import EXIT_INTERRUPTED, ConfigError
 from cnn_perception.ros import transport
+
+_WAYS = {"onnxruntime": 'pip install "cnn_perception[cpu]", or [gpu] or [openvino] in place of [cpu]'}
+"""What brings a library that no environment has by itself."""
 
 
 def _begin() -> None:
@@ -18,33 +23,64 @@ def _begin() -> None:
     transport.prepare_process()  # malloc keeps the arenas that it has once made
 
 
-def perception_node() -> int:
+def _without(error: ModuleNotFoundError) -> int:
+    """Returns the exit code where a library is missing: pip, apt and colcon each bring only a part of them."""
+    missing = (error.name or "").partition(".")[0]
+    if missing == __package__:
+        raise error
+    way = _WAYS.get(missing, "source ROS 2, then `doctor` says what installs it")
+    return bad_input(ConfigError(f"this Python finds no {missing}; {way}"))
+
+
+@program("evaluate_bag")
+def evaluate_bag(argv: Sequence[str] | None = None) -> int:
+    """Runs `evaluation.cli.main`."""
+    try:
+        from cnn_perception.evaluation.cli import main
+    except ModuleNotFoundError as error:
+        return _without(error)
+    return main(argv)
+
+
+@program("perception_node")
+def perception_node(argv: Sequence[str] | None = None) -> int:
     """Runs `perception_node.node.main`."""
     _begin()
-    from cnn_perception.perception_node.node import main
+    try:
+        from cnn_perception.perception_node.node import main
+    except ModuleNotFoundError as error:
+        return _without(error)
+    return main(argv)
 
-    return main()
 
-
-def camera_node() -> int:
+@program("camera_node")
+def camera_node(argv: Sequence[str] | None = None) -> int:
     """Runs `camera_node.node.main`."""
     _begin()
-    from cnn_perception.camera_node.node import main
+    try:
+        from cnn_perception.camera_node.node import main
+    except ModuleNotFoundError as error:
+        return _without(error)
+    return main(argv)
 
-    return main()
 
-
-def follow_node() -> int:
+@program("follow_node")
+def follow_node(argv: Sequence[str] | None = None) -> int:
     """Runs `follow_node.node.main`."""
     _begin()
-    from cnn_perception.follow_node.node import main
+    try:
+        from cnn_perception.follow_node.node import main
+    except ModuleNotFoundError as error:
+        return _without(error)
+    return main(argv)
 
-    return main()
 
-
-def dashboard_node() -> int:
+@program("dashboard_node")
+def dashboard_node(argv: Sequence[str] | None = None) -> int:
     """Runs `dashboard_node.node.main`."""
     _begin()
-    from cnn_perception.dashboard_node.node import main
-
-    return main()
+    try:
+        from cnn_perception.dashboard_node.node import main
+    except ModuleNotFoundError as error:
+        return _without(error)
+    return main(argv)

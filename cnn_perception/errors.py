@@ -13,20 +13,24 @@ Every message is one line: what is wrong, where, and what to do. Executables pri
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 EXIT_OK = 0
 EXIT_DEFECT = 1
-"""A defect of this package, with a traceback, as Python itself reports one."""
 EXIT_BAD_INPUT = 2
-"""The user can mend it: a wrong option, file, model or data set."""
 EXIT_BELOW_TARGET = 3
-"""Everything ran, but a required accuracy or tolerance was missed."""
 EXIT_WORSE = 4
-"""Everything ran, but the model is worse than the baseline that it was compared with."""
 EXIT_INTERRUPTED = 130
-"""Ctrl-C (128 + SIGINT), as shells report it."""
-
+EXIT_CODES: Mapping[int, str] = {
+    EXIT_OK: "done",
+    EXIT_DEFECT: "a defect of this package, with a traceback",
+    EXIT_BAD_INPUT: "the user can mend it: a wrong option, file, model or data set",
+    EXIT_BELOW_TARGET: "everything ran, but a required accuracy or tolerance was missed",
+    EXIT_WORSE: "everything ran, but the model is worse than the baseline that it was compared with",
+    EXIT_INTERRUPTED: "Ctrl-C (128 + SIGINT), as shells report it",
+}
+"""What the exit codes of all commands mean."""
 
 LONGEST_MESSAGE = 2000
 """Characters of an error's message: names and values of strangers in it may be of any length."""

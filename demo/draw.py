@@ -23,9 +23,9 @@ from typing import TypeAlias, TypeVar
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from cnn_perception.commands import exit_code
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.image.jpeg_encoding import encode_jpeg
 from cnn_perception.image.messages import RgbImage
@@ -225,7 +225,7 @@ def _run_jobs(draw: Callable[[_Job], None], jobs: Sequence[_Job], processes: int
     """Draws every job, with a progress bar."""
 
     def show(done: Iterable[None]) -> None:
-        for _ in tqdm(done, title, len(jobs), unit="image"):
+        for _ in ProgressBar(done, title, len(jobs), unit="image"):
             pass
 
     if processes == 1:

@@ -23,10 +23,10 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from rosbags.rosbag2 import StoragePlugin, Writer
 from sensor_msgs.msg import Image
-from tqdm import tqdm
 from vision_msgs.msg import Classification
 
 from cnn_perception.bag.message_types import typestore
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK
 from cnn_perception.ros import transport
 from demo.diagnostics import diagnostic_values, median_latencies_ms
@@ -50,7 +50,7 @@ class TopicRecorder(Node):
         self._writer = writer
         self._types = typestore()
         self._class_name = ""
-        self._progress = tqdm(total=frames, desc="live", unit="frame")
+        self._progress = ProgressBar(total=frames, desc="live", unit="frame")
         self._record(Image, "/image_raw", "sensor_msgs/msg/Image", self._count_image)
         self._record(Image, f"{NODE}/activation", "sensor_msgs/msg/Image", lambda _: None)
         self._record(Classification, f"{NODE}/classification", "vision_msgs/msg/Classification", self._print_class)

@@ -1,19 +1,26 @@
-"""Owns: the exit codes of commands, the line that says why, and commands to be pasted.
+"""Owns: the exit codes of commands, the line that says why, what --json says, and commands to be pasted.
 
 Oracles: the codes that the README promises, and a real shell.
 """
 
 from __future__ import annotations
 
+import ast
+import importlib
+import json
+import re
 import shlex
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+from paths import ROOT
 
-from cnn_perception.commands import exit_code, for_shell
+from cnn_perception import errors
+from cnn_perception.commands import Done, exit_code, for_shell, program, there
 from cnn_perception.doctor.finding import Finding
-from cnn_perception.errors import BagError, ConfigError, FrameError, PerceptionError, one_line
+from cnn_perception.errors import EXIT_CODES, BagError, ConfigError, FrameError, PerceptionError, one_line
 
 
 def raising(error: BaseException):
@@ -90,3 +97,129 @@ def test_a_shell_makes_the_same_words_of_a_command(word):
 @pytest.mark.parametrize("name", ["-rf", "--resume"])
 def test_a_path_that_looks_like_an_option_is_none(name):
     assert for_shell("ls", Path(name), Path("a", name), name) == f"ls ./{name} a/{name} {name}"
+
+
+def commanded(argv: list[str] | None = None) -> int:
+    """A command that prints, as a child of its own does, and does what its word says."""
+    (word,) = argv or [""]
+    print("for people")
+    subprocess.run(["sh", "-c", "echo of a child"], check=True)
+    if word == "usage":
+        raise SystemExit(2)
+    if word == "defect":
+        raise KeyError("gone")
+    figures = {"mean": float("nan"), "count": np.int64(3), "share": np.float32(0.5), "path": Path("a")}
+    ends = {"done": Done(result=figures, written=[Path("out")]), "plain": 3}
+    return exit_code(raising(BagError("a.mcap: is no bag")) if word == "bad" else lambda: ends[word])
+
+
+def answered(word: str, capfd) -> dict:
+    try:
+        program("tool")(commanded)([word, "--json"])
+    except KeyError:
+        assert word == "defect"
+    out, err = capfd.readouterr()
+    assert "for people" in err
+    assert "of a child" in err
+    (line,) = out.splitlines()
+    return json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_json_is_one_line_with_figures_that_json_has_and_paths_and_all_else_is_on_stderr(capfd):
+    assert answered("done", capfd) == {
+        "command": "tool",
+        "exit_code": 0,
+        "meaning": "done",
+        "error": None,
+        "result": {"mean": None, "count": 3, "share": 0.5, "path": "a"},
+        "written": ["out"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("word", "code", "error"),
+    [
+        ("bad", 2, "a.mcap: is no bag"),
+        ("usage", 2, "the command line is wrong, see standard error"),
+        ("plain", 3, None),
+        ("defect", 1, "KeyError: 'gone'"),
+    ],
+)
+def test_json_says_how_a_command_failed(word, code, error, capfd):
+    answer = answered(word, capfd)
+
+    assert (answer["exit_code"], answer["error"]) == (code, error)
+    assert answer["meaning"] == EXIT_CODES[code]
+
+
+def test_without_json_a_command_prints_and_ends_as_ever(capfd):
+    assert program("tool")(commanded)(["done"]) == 0
+    assert capfd.readouterr() == ("for people\nof a child\n", "")
+
+
+def test_a_record_that_was_written_is_the_result(tmp_path, capfd):
+    (tmp_path / "report.json").write_text('{"top1": 0.5, "loss": NaN}')
+
+    def command(argv=None) -> int:
+        return Done(record=tmp_path / "report.json", written=there(tmp_path, "report.json", "never.html"))
+
+    assert program("tool")(command)(["--json"]) == 0
+    answer = json.loads(capfd.readouterr().out)
+    assert answer["result"] == {"top1": 0.5, "loss": None}
+    assert answer["written"] == [str(tmp_path), str(tmp_path / "report.json")]
+
+
+# Every command, a call that it refuses at once, and what is said; programs of the robot are tested as installed.
+REFUSED = {
+    "training.baselines": [],
+    "training.check": ["--data", "/nowhere"],
+    "training.collect": ["--images", "/nowhere", "--output", "/dev/null/set"],
+    "training.evaluate": ["--checkpoint", "/nowhere.pt", "--data", "/nowhere"],
+    "training.export": ["--checkpoint", "/nowhere.pt", "--output", "/dev/null/model.onnx"],
+    "training.gradients": ["--depths", "3", "--output", "/dev/null/figures"],
+    "training.inspect": ["--model", "/nowhere.onnx"],
+    "training.label": ["/nowhere.csv"],
+    "training.look": ["--checkpoint", "/nowhere.pt"],
+    "training.train": ["--data", "/nowhere", "--output", "/dev/null/run"],
+}
+
+
+def mains() -> dict[str, str]:
+    """The module that has the `main` of every `python -m training.X` and of every program that is installed."""
+    scripts = re.findall(r"= (\w+|\{NAME\})\.([\w.]+):(\w+)", (ROOT / "setup.py").read_text())
+    found = {f"cnn_perception.{module}:{function}": function for _, module, function in scripts}
+    for path in sorted((ROOT / "training").rglob("*.py")):
+        if "def main(" in path.read_text():
+            found[".".join(path.relative_to(ROOT).with_suffix("").parts) + ":main"] = "main"
+    return found
+
+
+@pytest.mark.parametrize("place", mains())
+def test_every_command_is_a_program(place):
+    module, _, function = place.partition(":")
+    tree = ast.parse((ROOT / Path(*module.split(".")).with_suffix(".py")).read_text())
+    (found,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function]
+
+    assert [ast.unparse(mark).partition("(")[0] for mark in found.decorator_list] == ["program"]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_a_command_refuses_is_json_too(name, capfd):
+    module = importlib.import_module(name)
+    if not hasattr(module, "main"):
+        module = importlib.import_module(f"{name}.command")
+
+    code = module.main([*REFUSED[name], "--json"])
+    out, err = capfd.readouterr()
+    answer = json.loads(out)
+
+    assert (code, answer["exit_code"]) == (2, 2)
+    assert f"error: {answer['error']}\n" in err
+
+
+def test_the_table_of_exit_codes_is_that_of_the_code():
+    rows = [f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items()]
+
+    assert "\n".join(rows) in (ROOT / "CONTRIBUTING.md").read_text()
+    constants = {name: value for name, value in vars(errors).items() if re.fullmatch(r"EXIT_[A-Z_]+", name)}
+    assert {value for value in constants.values() if isinstance(value, int)} == EXIT_CODES.keys()

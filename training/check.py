@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cnn_perception.commands import exit_code
+from cnn_perception.commands import Done, exit_code, program
 from cnn_perception.errors import ConfigError, printable
 from training import config
 from training.config import TrainConfig
@@ -44,6 +44,7 @@ OF_BATCHES = (
 """Settings that decide what a preview shows."""
 
 
+@program("training.check")
 def main(argv: Sequence[str] | None = None) -> int:
     """Checks a data set as the command line says; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -61,28 +62,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_code(lambda: _chosen(given, words), "interrupted")
 
 
-def _chosen(given: dict[str, Any], words: Sequence[str]) -> None:
+def _chosen(given: dict[str, Any], words: Sequence[str]) -> int:
     findings_csv = given.pop("csv")
     preview = given.pop("preview")
     asked = of_labels.taken(given, words)
     if not asked.wanted:
-        _check(given, findings_csv, preview)
-        return
+        return _check(given, findings_csv, preview)
     if findings_csv is not None or preview is not None:
         flag = "--preview" if findings_csv is None else "--csv"
         raise ConfigError(f"{flag} has no effect with --labels or --apply; check first, then look at the labels")
-    _judge(asked)
+    return _judge(asked)
 
 
-def _judge(asked: Asked) -> None:
+def _judge(asked: Asked) -> int:
     if asked.labels:
         print("looking for wrong labels", flush=True)
     from training.label_errors import command  # slow to import
 
-    command.run(asked)
+    return command.run(asked)
 
 
-def _check(given: dict[str, Any], findings_csv: Path | None, preview: Path | None) -> None:
+def _check(given: dict[str, Any], findings_csv: Path | None, preview: Path | None) -> int:
     chosen = config.make(output="-", **config.with_recipe(given))
     if preview is None:
         for name in given.keys() & set(OF_BATCHES):
@@ -98,6 +98,18 @@ def _check(given: dict[str, Any], findings_csv: Path | None, preview: Path | Non
     print("\n".join(describe(data, findings_csv)))
     if preview is not None:
         _show(preview, data, chosen)
+    written = [path for path in (findings_csv, preview) if path is not None and path.exists()]
+    return Done(result=_figures(data), written=written)
+
+
+def _figures(data: LabelledImages) -> dict[str, Any]:
+    return {
+        "task": data.task,
+        "classes": data.class_names,
+        "images": {part: len(data.part(part)) for part in PARTS},
+        "left_out": [{"path": str(one.path), "reason": one.reason} for one in data.rejected],
+        "warnings": data.warnings,
+    }
 
 
 def _require_page(path: Path) -> None:

@@ -27,7 +27,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from cnn_perception import metrics
-from cnn_perception.commands import exit_code
+from cnn_perception.commands import Done, exit_code, program
 from cnn_perception.errors import ConfigError, DataError, printable
 from cnn_perception.files import require_unused
 from cnn_perception.label_text import NONE_OF_THESE
@@ -296,13 +296,14 @@ def _loading(options: argparse.Namespace) -> Loading:
     return Loading(options.batch_size, options.workers, distributed.chosen_device(options.device))
 
 
+@program("training.evaluate")
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     options = _parser().parse_args(argv)
     return exit_code(lambda: _evaluate(options), "interrupted: nothing is written")
 
 
-def _evaluate(options: argparse.Namespace) -> None:
+def _evaluate(options: argparse.Namespace) -> int:
     paths = [options.checkpoint, *options.ensemble]
     report = evaluate(paths, options.data, options.part, options.ten_crop, _loading(options))
     if options.output:
@@ -317,6 +318,7 @@ def _evaluate(options: argparse.Namespace) -> None:
             print(printable(line))
     if options.ten_crop and (names := report["sided"]):
         print(f"beware: half of ten crops are mirrored, and left and right differ: {', '.join(map(repr, names[:3]))}")
+    return Done(result=report, written=[options.output / "report.json"] if options.output else [])
 
 
 if __name__ == "__main__":

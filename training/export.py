@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import datetime
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,8 +28,8 @@ from onnx import ModelProto
 from torch import nn
 
 import cnn_perception
-from cnn_perception.commands import exit_code
-from cnn_perception.errors import EXIT_BELOW_TARGET, EXIT_OK, ConfigError, ModelError
+from cnn_perception.commands import Done, exit_code, program
+from cnn_perception.errors import EXIT_BELOW_TARGET, ConfigError, ModelError
 from cnn_perception.model.gallery import Gallery
 from cnn_perception.model.onnx_file import GRAPH_FIELD, fields, read_onnx_file
 from cnn_perception.model.onnx_model import OnnxModel
@@ -368,6 +369,7 @@ def _export_as_asked(options: argparse.Namespace) -> ModelSpec:
     )
 
 
+@program("training.export")
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     parser = _parser()
@@ -381,9 +383,9 @@ def _run(options: argparse.Namespace) -> int:
         spec = _export_as_asked(options)
     except (ParityError, AccuracyError) as error:
         print(f"error: {options.output}: {error}", file=sys.stderr)
-        return EXIT_BELOW_TARGET
+        return Done(EXIT_BELOW_TARGET, error=str(error))
     print(model_file.in_words(spec, options.output))
-    return EXIT_OK
+    return Done(result=json.loads(spec.to_json()), written=[options.output])
 
 
 if __name__ == "__main__":

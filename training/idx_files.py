@@ -23,8 +23,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import DataError
 
 FOLDER = "unpacked"
@@ -115,6 +115,6 @@ def _write(folder: Path, images: Bytes, labels: Bytes) -> None:
     for label in np.unique(labels):
         (folder / str(label)).mkdir(parents=True)
     pairs = zip(images, labels, strict=True)
-    for number, (image, label) in enumerate(tqdm(pairs, f"unpacking {folder.name}", len(images), unit="img")):
+    for number, (image, label) in enumerate(ProgressBar(pairs, f"unpacking {folder.name}", len(images), unit="img")):
         _, png = cv2.imencode(".png", image)
         (folder / str(label) / f"{number:0{width}}.png").write_bytes(png.tobytes())

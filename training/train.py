@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnn_perception.commands import bad_input, exit_code, for_shell
+from cnn_perception.commands import Done, bad_input, exit_code, for_shell, program, there
 from cnn_perception.errors import ConfigError, DataError, PerceptionError, printable
 from training import check, checkpoint, config, distributed
 from training.batches import cache
@@ -40,7 +40,14 @@ from training.text_table import text_table
 if TYPE_CHECKING:
     from training.baselines.of_run import Beside
 
+_LEFT = (
+    "best.pt", "last.pt", "report.json", "report.html", "history.csv", "split.csv", "config.json", "findings.csv",
+    "learning_curves.png", "confusion_matrix.png", "numbers.png",
+)  # fmt: skip
+"""Files of a run."""
 
+
+@program("training.train")
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains as the command line says; returns the exit code."""
     try:
@@ -58,18 +65,19 @@ def _then(given: Mapping[str, Any]) -> str:
     return f"continue with {for_shell(*again)}"
 
 
-def _run(given: dict[str, Any]) -> None:
+def _run(given: dict[str, Any]) -> int:
     """Does what the settings ask for: suggests a learning rate, cross-validates, or trains once."""
     with distributed.processes(use_gpu=given.get("device") != "cpu"):
         if given.get("find_lr"):
-            suggest_lr(given)
-        elif given.get("folds") and not given.get("fold"):
-            cross_validation.cross_validate(given, train)
-        else:
-            train(given)
+            return suggest_lr(given)
+        if given.get("folds") and not given.get("fold"):
+            summary = cross_validation.cross_validate(given, train)
+            return Done(result=summary, written=there(Path(given["output"]), "folds.json"))
+        report = train(given)
+    return Done(result=report, written=there(Path(given["output"]), *_LEFT))
 
 
-def suggest_lr(given: dict[str, Any]) -> None:
+def suggest_lr(given: dict[str, Any]) -> int:
     """Prints the learning rate to take for a run, and trains nothing; see `lr_finder.find`."""
     chosen = settings(given)
     with out_of_memory.enough(chosen):
@@ -79,6 +87,7 @@ def suggest_lr(given: dict[str, Any]) -> None:
     write_sweep(run.folder, found)
     rate = found.suggestion()
     print(f"suggested: --lr {rate:.1e}; the curve is {printable(str(run.folder / 'lr_finder.png'))}")
+    return Done(result={"lr": rate}, written=there(run.folder, "lr_finder.csv", "lr_finder.png"))
 
 
 def write_sweep(folder: Path, found: Sweep) -> None:

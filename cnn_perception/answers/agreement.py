@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tqdm import tqdm
-
 from cnn_perception.answers.answer import Answer, Reading
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import FrameError
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.labelled_frames import LabelledFrame, LabelledFrames
@@ -104,7 +103,7 @@ def compared_offline(
         index = frame.record.index
         return _compared(pipeline, frame, answers[index] if index < len(answers) else None, reading, selection)
 
-    offline = list(tqdm(in_order(work, frames), total=frames.count, desc="offline", unit="frame", disable=None))
+    offline = list(ProgressBar(in_order(work, frames), total=frames.count, desc="offline", unit="frame"))
     pairs = [(one.is_same_answer, one.difference) for one in offline if one.difference is not None]
     apart = [one for is_same, one in pairs if not (is_same and one.largest <= tolerance)]
     return [one.record for one in offline], Agreement(

@@ -12,6 +12,7 @@ from cnn_perception.answers.page import agreement_rows, in_milliseconds, stream_
 from cnn_perception.answers.recorded import RecordedOptions, evaluate_recorded
 from cnn_perception.answers.recorded_report import RecordedReport
 from cnn_perception.answers.stream_report import Required
+from cnn_perception.commands import Done, there
 from cnn_perception.errors import ConfigError, printable
 from cnn_perception.evaluation.several.bag_labels import BagLabels
 from cnn_perception.evaluation.several.sources import BagSource, find_bags
@@ -144,7 +145,8 @@ def score_recorded(given: argparse.Namespace) -> int:
     report = evaluate_recorded(options)
     tell(report.complete, report.remarks, report.warnings)
     print("\n".join(map(printable, _summary(report, options.output))))
-    return report.exit_code
+    written = there(options.output, "answers.json", "answers.csv", "answers.html")
+    return Done(report.exit_code, record=options.output / "answers.json", written=written)
 
 
 def overrides(given: argparse.Namespace) -> Overrides:

@@ -7,6 +7,7 @@ but the standard library is imported before it has been checked: what is missing
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
-from cnn_perception import commands
+from cnn_perception.commands import Done, exit_code, program
 from cnn_perception.doctor.finding import Finding, exit_code_of
 from cnn_perception.doctor.machine import (
     VGA_RGB_BYTES,
@@ -83,11 +84,12 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+@program("doctor")
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the findings; returns the exit code."""
     options = _parser().parse_args(argv)
     signal.signal(signal.SIGINT, _interrupt)
-    return commands.exit_code(lambda: _print_findings(options))
+    return exit_code(lambda: _print_findings(options))
 
 
 def _print_findings(options: argparse.Namespace) -> int:
@@ -101,4 +103,4 @@ def _print_findings(options: argparse.Namespace) -> int:
         print(f"{failures} to mend" if failures else "all well")
     except BrokenPipeError:  # such as `doctor | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return exit_code_of(findings)
+    return Done(exit_code_of(findings), result={"findings": list(map(dataclasses.asdict, findings))})

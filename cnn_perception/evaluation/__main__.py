@@ -2,6 +2,6 @@
 
 import sys
 
-from cnn_perception.evaluation.cli import main
+from cnn_perception.entry_points import evaluate_bag
 
-sys.exit(main())
+sys.exit(evaluate_bag())

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from tqdm import tqdm
-
 from cnn_perception.answers import command as as_robot
-from cnn_perception.commands import exit_code
+from cnn_perception.commands import Done, exit_code, there
 from cnn_perception.comparison.baseline import baseline_of_bag
 from cnn_perception.comparison.comparison import Comparison
 from cnn_perception.comparison.report import words
@@ -21,14 +18,14 @@ from cnn_perception.comparison.report.files import PAGE
 from cnn_perception.comparison.verdict import Doubt
 from cnn_perception.errors import ConfigError, PerceptionError, printable
 from cnn_perception.evaluation.baseline.comparing import say_not_compared
-from cnn_perception.evaluation.evaluation import Evaluation, evaluate
+from cnn_perception.evaluation.evaluation import RECORD, RESULTS, Evaluation, evaluate
 from cnn_perception.evaluation.labels import BAG_COLUMN, LARGEST_GAP_S
 from cnn_perception.evaluation.options import EvaluationOptions
 from cnn_perception.evaluation.replay import WORKERS
 from cnn_perception.evaluation.report_record import Report
 from cnn_perception.evaluation.several.bag_labels import PLACEHOLDER, BagLabels
 from cnn_perception.evaluation.several.pooled import PooledReport
-from cnn_perception.evaluation.several.run import SeveralOptions, evaluate_several
+from cnn_perception.evaluation.several.run import BAGS_CSV, SeveralOptions, evaluate_several
 from cnn_perception.evaluation.several.sources import find_bags
 from cnn_perception.image import listing
 from cnn_perception.jobs.ray_cluster import LOCAL
@@ -67,7 +64,6 @@ def _evaluate(given: argparse.Namespace, default: Callable[[str], Any]) -> int:
     Raises:
         PerceptionError: If an option, the model, the frames or the labels cannot be used.
     """
-    tqdm.set_lock(threading.RLock())  # from Python 3.14 on, its own starts a process, which imports from where it is
     if given.live or given.answers is not None:
         as_robot.require_together(given, default)
     if given.answers is not None:
@@ -92,7 +88,8 @@ def _evaluate(given: argparse.Namespace, default: Callable[[str], Any]) -> int:
         print(printable(f"results    {folder / RESULTS_FOLDER}"))
     if done.compared is not None:
         print(_compared(done.compared.comparison, given.output))
-    return done.exit_code
+    written = there(given.output, *RESULTS, BAGS_CSV, PAGE, RESULTS_FOLDER)
+    return Done(done.exit_code, record=given.output / RECORD, written=written)
 
 
 def _done(fields: dict[str, Any]) -> Evaluation | PooledReport:

@@ -11,9 +11,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from cnn_perception.bag.reader import Bag
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.comparison.answered_frames import AnsweredFrames
 from cnn_perception.comparison.baseline import Baseline, Observer
 from cnn_perception.comparison.comparison import ChangedFrame
@@ -335,7 +334,7 @@ def _write_results_bag(
     wanted = ResultsOptions(images, frames.path.resolve(), frames.topic, options.threshold, options.top_k)
     with results_bag.ResultsBag(options.output / results_bag.FOLDER, spec, wanted) as bag:
         made = in_order(bag.made, _evaluated(frames, records))
-        for frame, messages in tqdm(made, total=len(records), desc="results bag", unit="frame", disable=None):
+        for frame, messages in ProgressBar(made, total=len(records), desc="results bag", unit="frame"):
             bag.write(frame, messages)
 
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tqdm import tqdm
-
 from cnn_perception.bag.reader import Bag, StampedImage, Topic
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import ConfigError, DataError, FrameError, one_line
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.labels import (
@@ -238,7 +237,7 @@ def _content(path: Path) -> EncodedFile | FrameError:
 
 def _in_class_folders(folder: Path, spec: ModelSpec, ignored: Counter[str]) -> list[_Image]:
     """Returns the images whose folders name their classes, and counts what else there is."""
-    with tqdm(desc="listing", unit=" files", delay=1, leave=False) as bar:
+    with ProgressBar(desc="listing", unit=" files", delay=1, leave=False) as bar:
         of_class = {sub.name: image_files(sub, ignored, listed=bar.update) for sub in visible_folders(folder)}
         ignored[_OUTSIDE] += len(image_files(folder, ignored, recursive=False, listed=bar.update))
     names = [name for name, paths in of_class.items() if paths]

@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from tqdm import tqdm
-
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import FrameError
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.labelled_frames import LabelledFrame, LabelledFrames
@@ -116,7 +115,7 @@ def replay(
     few_bits = FewBits(_FRAMES_OF_FEW_BITS)
     answers = in_order(lambda frame: _recognise(pipeline, frame, see), frames, workers)
     try:
-        for frame, seen in tqdm(answers, total=frames.count, desc="evaluating", unit="frame", disable=None):
+        for frame, seen in ProgressBar(answers, total=frames.count, desc="evaluating", unit="frame"):
             replayed.records.append(frame.record)
             replayed.note((*seen.oddities, *few_bits.observe(seen)))
             _keep_if_bad(replayed.worst, frame)
@@ -134,7 +133,7 @@ def replay_masks(tally: MaskTally, frames: LabelledFrames) -> None:
     Raises:
         DataError: If a mask cannot be used.
     """
-    for frame in tqdm(frames, total=frames.count, desc="segmenting", unit="frame", disable=None):
+    for frame in ProgressBar(frames, total=frames.count, desc="segmenting", unit="frame"):
         name = frame.record.name or str(frame.record.stamp_ns)
         folder = Path(frames.topic.strip("/")) if frames.topic else frames.path
         tally.add(name, folder / (name if frame.record.name else f"{name}.image"), frame.content)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cnn_perception.answers.command import one_bag, overrides, required, tell, verdict
 from cnn_perception.answers.page import agreement_rows, stream_figures, time_words
+from cnn_perception.commands import Done, there
 from cnn_perception.errors import ConfigError, printable
 from cnn_perception.evaluation.several.bag_labels import BagLabels
 from cnn_perception.live_replay.node_options import NodeOptions
@@ -39,7 +40,8 @@ def replay_live(given: argparse.Namespace) -> int:
     report = evaluate_live(options, lambda text: print(text, file=sys.stderr, flush=True))
     tell(report.complete, report.remarks, report.warnings)
     print("\n".join(map(printable, _summary(report, options.output))))
-    return report.exit_code
+    written = there(options.output, "live.json", "live.csv", "live.html")
+    return Done(report.exit_code, record=options.output / "live.json", written=written)
 
 
 def _summary(report: LiveReport, folder: Path) -> list[str]:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
-from tqdm import tqdm
 from vision_msgs.msg import Classification
 
 from cnn_perception.bag.offered_qos import OfferedQos, offered_qos
 from cnn_perception.bag.reader import Bag, Topic
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import ConfigError, DataError, one_line
 from cnn_perception.live_replay.accounts import NodeCounts
 from cnn_perception.live_replay.domain import free_domain, local_environment
@@ -128,7 +128,7 @@ def run_live(
         timeline = Timeline(first.recorded.log_time_ns, rate)
         run = _ready(participant, node, player, task, timeline, options)
         text = f"playing {images.count} images to {options.robot}, process {node.pid}, in ROS domain {domain}"
-        messages = tqdm(itertools.chain([first], due), desc="playing", unit="message", disable=None)
+        messages = ProgressBar(itertools.chain([first], due), desc="playing", unit="message")
         _play(participant, node, player, run, messages, lambda: tell(text))
     return run
 

@@ -39,9 +39,12 @@ def share_folder() -> Path:
     Raises:
         LookupError: If the package is neither run from its source tree nor installed in a sourced workspace.
     """
-    source = Path(__file__).resolve().parents[2]
-    if (source / "launch" / "fastdds.xml").is_file():
-        return source
+    above = Path(__file__).resolve().parents[2:]
+    # beside lib/python3.x/site-packages of what colcon or pip installed to, though nobody has sourced it
+    folders = (above[0], *(prefix / "share" / "cnn_perception" for prefix in above))
+    for folder in folders:
+        if (folder / "launch" / "fastdds.xml").is_file():
+            return folder
     from ament_index_python.packages import get_package_share_directory  # not there without ROS
 
     return Path(get_package_share_directory("cnn_perception"))

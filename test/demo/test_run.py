@@ -1,15 +1,20 @@
-"""Owns: which folders the demo may empty. Leaves to others: what it draws (test_draw)."""
+"""Owns: which folders the demo may empty, and what it says comes next. Leaves to others: what it draws (test_draw)."""
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
+import yaml
+from paths import ROOT
 
 pytest.importorskip("rclpy")
 
 from cnn_perception.errors import ConfigError
-from demo.run import _require_own
+from demo.run import _require_own, next_commands
+from training import config
 
 
 def test_folder_of_somebody_else_is_not_emptied(tmp_path: Path):
@@ -23,3 +28,16 @@ def test_folder_of_an_earlier_demo_is_used_again(tmp_path: Path):
     _require_own(tmp_path)
     (tmp_path / "run").mkdir()
     _require_own(tmp_path)
+
+
+def test_the_three_next_commands_name_programs_parameters_and_settings_that_there_are(tmp_path: Path):
+    camera, node, train = map(shlex.split, next_commands(Path("demo output/model.onnx")))
+    programs = set(re.findall(r'f"(\w+) = ', (ROOT / "setup.py").read_text()))
+
+    assert {Path(camera[0]).name, Path(node[0]).name} <= programs
+    assert "source" in (ROOT / "cnn_perception" / "camera_node" / "node.py").read_text()
+    assert node[-1] == "model:=demo output/model.onnx"
+    assert yaml.safe_load(camera[-1].partition(":=")[2]) == 0
+    given = config.parse(train[3:])
+    assert train[:3] == [".venv/bin/python", "-m", "training.train"]
+    assert config.make(**given).backbone == "resnet18"

@@ -26,7 +26,7 @@ RUNTIME: list[dict[str, set[str]]] = [
         "label_text": set(),
         "label_table": set(),
         "files": set(),
-        "commands": set(),
+        "commands": {"tqdm"},
         "topic_names": set(),
         "jobs": {"ray"},
     },
@@ -212,11 +212,11 @@ def test_no_node_reaches_the_pages():
     assert [name for name in reached if name.startswith(("cnn_perception.pages", "cnn_perception.evaluation"))] == []
 
 
-@pytest.mark.parametrize("library", ["jinja2", "matplotlib"])
-def test_pages_and_figures_are_made_by_one_module_each(library):
+@pytest.mark.parametrize("library", ["jinja2", "matplotlib", "tqdm"])
+def test_pages_figures_and_progress_are_made_by_one_module_each(library):
     users = [path.stem for _, path in ALL_FILES if library in libraries_of(path)]
 
-    assert users == [{"jinja2": "rendering", "matplotlib": "figures"}[library]]
+    assert users == [{"jinja2": "rendering", "matplotlib": "figures", "tqdm": "progress"}[library]]
 
 
 def test_what_needs_no_ros_imports_without_ros_and_torch():

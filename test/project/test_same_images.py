@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from frames import saved
@@ -62,6 +63,7 @@ def test_every_program_says_what_it_has_passed_over(tmp_path, capsys):
 
 def test_listing_that_takes_long_is_shown_from_the_second_second_on(tmp_path, monkeypatch, capsys):
     clock = iter(range(1000))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setattr("tqdm.std.time", lambda: next(clock))
     red = made(tmp_path / "red", *(f"{number}.png" for number in range(20)))
 

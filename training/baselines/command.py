@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from cnn_perception.commands import exit_code
+from cnn_perception.commands import Done, exit_code, program, there
 from cnn_perception.errors import ConfigError, DataError, printable
 from cnn_perception.files import require_unused
 from training import checkpoint, config, distributed
@@ -109,6 +109,7 @@ class Setting:
     beside: Beside | None
 
 
+@program("training.baselines")
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     given = vars(_parser().parse_args(argv))
@@ -116,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_code(lambda: _compare(Asked(given=given, **own)), "interrupted: nothing is written")
 
 
-def _compare(asked: Asked) -> None:
+def _compare(asked: Asked) -> int:
     if asked.output:
         _require_folder(asked.output)
     setting = _of_run(asked) if asked.checkpoint is not None else _of_data(asked)
@@ -135,8 +136,10 @@ def _compare(asked: Asked) -> None:
         "notes": _notes(setting, found, compared),
     }
     print(*table.text(report["rows"], task.metric, asked.part), *map(printable, report["notes"]), sep="\n")
-    if asked.output:
-        _write(asked.output, report)
+    if not asked.output:
+        return Done(result=report)
+    _write(asked.output, report)
+    return Done(result=report, written=there(asked.output, "baselines.json", "baselines.csv"))
 
 
 def _of_data(asked: Asked) -> Setting:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import DataError
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import InputSpec
@@ -159,7 +159,7 @@ def fit_all(chosen: Sequence[Method], data: LabelledImages, config: TrainConfig,
 @contextmanager
 def begun(fits: int, title: str) -> Iterator[Begin]:
     """Shows how many of so many fits have begun, and which; gives what is called before each."""
-    with tqdm(total=fits, desc=title, unit="fit", leave=False) as bar:
+    with ProgressBar(total=fits, desc=title, unit="fit", leave=False) as bar:
 
         def begin(what: str) -> None:
             bar.set_postfix_str(what, refresh=False)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.model.spec import InputSpec
 from cnn_perception.pipeline.preprocess import InputTensor, preprocess
 from training.data import scan
@@ -60,7 +60,7 @@ def read(samples: Sequence[Sample], specs: Sequence[InputSpec], title: str) -> I
 
     with (
         ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool,
-        tqdm(total=len(samples), desc=title, unit="img", leave=False) as bar,
+        ProgressBar(total=len(samples), desc=title, unit="img", leave=False) as bar,
     ):
         for start in range(0, len(samples), CHUNK):
             chunk = samples[start : start + CHUNK]

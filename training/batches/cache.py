@@ -31,8 +31,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import ConfigError, FrameError
 from cnn_perception.image.messages import RgbImage, decode_file_bytes
 from cnn_perception.model.spec import InputSpec, Interpolation
@@ -126,12 +126,12 @@ def open_cache(samples: Sequence[Sample], config: TrainConfig, augmentation: Aug
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
         found = pool.map(lambda sample: _keep(sample.path, place, cache, room), samples)
-        files = tuple(tqdm(found, "decoding", len(samples), unit="img"))
+        files = tuple(ProgressBar(found, "decoding", len(samples), unit="img"))
     finally:
         pool.shutdown(cancel_futures=True)  # a Ctrl-C need not wait for the rest
     _remove_others(place, set(files), room.limit)
     if left := files.count(None):
-        tqdm.write(f"{place}: {room.why_full}; {left} of {len(files)} images are decoded in every epoch")
+        ProgressBar.write(f"{place}: {room.why_full}; {left} of {len(files)} images are decoded in every epoch")
     return dataclasses.replace(cache, files=files)
 
 

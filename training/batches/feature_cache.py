@@ -25,9 +25,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from cnn_perception import files
+from cnn_perception.commands.progress import ProgressBar
 from training import distributed
 from training.data.records import Sample
 
@@ -94,7 +94,9 @@ class FeatureCache:
                 np.savez(file, digests=np.array(digests), features=features)
             _remove_oldest(self.place)
         except OSError as error:
-            tqdm.write(f"{self.place}: cannot be written to ({error.strerror}); features are not kept for other runs")
+            ProgressBar.write(
+                f"{self.place}: cannot be written to ({error.strerror}); features are not kept for other runs"
+            )
 
     def _files(self) -> list[Path]:
         return sorted(self.place.glob(f"{self.key}-*.npz")) if self.place is not None else []
@@ -120,7 +122,7 @@ def digests_of(samples: Sequence[Sample]) -> list[str]:
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
     try:
         found = pool.map(lambda sample: _digest(sample.path), samples)
-        return list(tqdm(found, "looking for known features", len(samples), unit="img", leave=False))
+        return list(ProgressBar(found, "looking for known features", len(samples), unit="img", leave=False))
     finally:
         pool.shutdown(cancel_futures=True)
 

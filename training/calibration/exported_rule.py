@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.intervals import Estimate, wilson
 from cnn_perception.model.outputs import FloatArray, Outputs
 from cnn_perception.model.spec import UnknownRule
@@ -126,7 +126,7 @@ def _scores(checkpoint: Checkpoint, rule: UnknownRule, rows: Sequence[int], run:
     """The scores of the images, (n,), each run alone as on the robot."""
     centres = np.array(rule.centres, np.float32)
     scores = []
-    for row in tqdm(rows, "unknown rule", unit="img", leave=False):
+    for row in ProgressBar(rows, "unknown rule", unit="img", leave=False):
         image = prepared_image(Path(checkpoint.val_images[row]), checkpoint.input, "validation")
         logits, embeddings = run(image[np.newaxis])
         scores.append(known_score(Outputs(logits[0], None, embeddings[0]), rule.method, centres))

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import DataError, FrameError
 from cnn_perception.image.kept_file import as_file
 from cnn_perception.image.messages import decode
@@ -145,7 +145,7 @@ def _write(chosen: Sequence[_Chosen], writer: SetWriter, labels: Labels, found: 
     say(f"writing {len(chosen)} images to {writer.table.file.parent}")
     interrupted = False
     try:
-        for one, frame in tqdm(_read_again(chosen, found), total=len(chosen), desc="writing", disable=None):
+        for one, frame in ProgressBar(_read_again(chosen, found), total=len(chosen), desc="writing"):
             file = _file_of(frame, found)
             if file is not None:
                 writer.add(frame.origin, *file, one.cells | _label_of(one, labels, found))

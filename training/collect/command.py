@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from tqdm import tqdm
-
-from cnn_perception.commands import exit_code, for_shell
+from cnn_perception.commands import Done, exit_code, for_shell, program
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, printable
 from cnn_perception.image.messages import Overrides
 from cnn_perception.model.spec import Task
@@ -30,6 +27,7 @@ from training.data_set import columns
 _ROS_ARGUMENTS = "--ros-args"
 
 
+@program("training.collect")
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
@@ -44,14 +42,21 @@ def _run(given: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
         from training.collect.live import node  # needs ROS, which nothing else here does
 
         return node.run(options, ros_arguments)
-    tqdm.set_lock(threading.RLock())  # from Python 3.14 on, its own starts a process, which imports from where it is
     outcome = collect(options, _say)
     for line in outcome.survey.damage:
         print(f"error: {printable(line)}", file=sys.stderr)
     print("\n".join(map(printable, summary(outcome, options))))
-    if outcome.interrupted:
-        return EXIT_INTERRUPTED
-    return EXIT_BAD_INPUT if outcome.survey.damage else EXIT_OK
+    code = EXIT_INTERRUPTED if outcome.interrupted else EXIT_BAD_INPUT if outcome.survey.damage else EXIT_OK
+    result = {
+        "frames": outcome.survey.frames,
+        "bad": outcome.survey.bad,
+        "known": outcome.survey.known,
+        "alike": outcome.survey.alike,
+        "chosen": len(outcome.rows),
+        "images": outcome.before + len(outcome.rows),
+    }
+    damage = "; ".join(outcome.survey.damage)
+    return Done(code, result=result, written=[options.output / columns.TABLE], error=damage)
 
 
 def _say(text: str) -> None:

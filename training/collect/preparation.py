@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
-
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import ConfigError, FrameError
 from cnn_perception.evaluation.replay import in_order
 from cnn_perception.files import require_outside
@@ -136,7 +135,7 @@ def known_images(table: DataSetTable, describer: Describer, say: Say) -> KnownIm
             return None
 
     seen = in_order(look, table.rows)
-    for found in tqdm(seen, total=len(table.rows), desc="data set", unit="image", disable=None):
+    for found in ProgressBar(seen, total=len(table.rows), desc="data set", unit="image"):
         if found is not None:
             known.fingerprints.add(found[0])
             known.vectors.append(found[1])

@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import DataError, FrameError
 from cnn_perception.evaluation.replay import in_order
 from cnn_perception.image.messages import decode
@@ -130,7 +130,7 @@ def _read(
     with source.opened() as opened:
         try:
             seen = in_order(lambda frame: _look(frame, describer), opened.frames)
-            for one in tqdm(seen, total=opened.count, desc=source.bag, unit="frame", disable=None):
+            for one in ProgressBar(seen, total=opened.count, desc=source.bag, unit="frame"):
                 _count(one, source.bag, found)
                 if isinstance(one, _Seen):
                     _add(source, one, kept, min_distance, found)

@@ -22,8 +22,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.image.messages import RgbImage
 
 Gray = npt.NDArray[np.uint8]
@@ -177,7 +177,7 @@ def find(
         return None if image is None else compared(image)
 
     found = {}
-    for pair in tqdm(chosen, "looking for crops and mirror images", unit="pair", disable=len(chosen) < 20):
+    for pair in ProgressBar(chosen, "looking for crops and mirror images", unit="pair", disable=len(chosen) < 20):
         if (pair.first, pair.second) not in found and (copy := _proved(pair, prints, gray)) is not None:
             found[pair.first, pair.second] = copy
     return list(found.values())
@@ -211,7 +211,7 @@ def _sharing(
     rng = np.random.default_rng(0)
     pairs = [np.empty(0, np.int64)]
     many = len(one[0]) > 200_000
-    for _ in tqdm(range(PIECES), "comparing corners", leave=False, disable=not many):
+    for _ in ProgressBar(range(PIECES), "comparing corners", leave=False, disable=not many):
         taken = rng.permutation(256)[:PIECE_BITS]
         left, first = np.divmod(_pieces(*one, taken, count), count)
         right, second = np.divmod(_pieces(*other, taken, count), count)

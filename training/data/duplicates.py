@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.image.messages import RgbImage
 
 Thumbnail = npt.NDArray[np.uint8]
@@ -72,7 +72,7 @@ def near(thumbnails: Sequence[Thumbnail], *, mirrored: bool = False) -> Pairs:
     found = [np.empty((0, 2), np.int64)]
     room = np.full(len(stack), MAX_PAIRS)
     title = "comparing with mirror images" if mirrored else "comparing"
-    for left in tqdm(range(0, len(signs), _BLOCK), title, unit="block", disable=len(signs) <= 8 * _BLOCK):
+    for left in ProgressBar(range(0, len(signs), _BLOCK), title, unit="block", disable=len(signs) <= 8 * _BLOCK):
         for top in range(0, left + 1, _BLOCK):
             products = others[left : left + _BLOCK] @ signs[top : top + _BLOCK].T
             second, first = np.divmod(np.flatnonzero(products >= 64 - 2 * MAX_BITS), products.shape[1])

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from cnn_perception.commands import for_shell
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import DataError, printable
 from cnn_perception.image.listing import (
     HIDDEN,
@@ -93,9 +92,9 @@ def every_image(folder: Path) -> list[Path]:
     return found
 
 
-def _progress() -> tqdm[Any]:
+def _progress() -> ProgressBar[Any]:
     """Shows from the second second on how many files have been listed."""
-    return tqdm(desc="listing", unit=" files", delay=1, leave=False)
+    return ProgressBar(desc="listing", unit=" files", delay=1, leave=False)
 
 
 def _part_folders(root: Path) -> dict[Part, Path]:

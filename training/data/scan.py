@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import FrameError
 from cnn_perception.image.file_formats import file_format, opened
 from cnn_perception.image.messages import Decoded, RgbImage, Seen, decode_content, decode_file_bytes
@@ -61,7 +61,7 @@ def by_threads(work: Callable[[Path], FoundT], paths: Sequence[Path], doing: str
     """Yields what is made of each file, in the order of the paths, with a progress bar that says what is done."""
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
     try:
-        yield from tqdm(pool.map(work, paths), doing, len(paths), unit="img")
+        yield from ProgressBar(pool.map(work, paths), doing, len(paths), unit="img")
     finally:
         pool.shutdown(cancel_futures=True)  # a Ctrl-C need not wait for the rest
 

@@ -19,9 +19,9 @@ from typing import get_args
 import torch
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
 
-from cnn_perception.commands import exit_code
+from cnn_perception.commands import Done, exit_code, program, there
+from cnn_perception.commands.progress import ProgressBar
 from training.gradients import stacks
 from training.gradients.flow import gradient_norms
 from training.gradients.stacks import Init, Stack
@@ -49,7 +49,7 @@ def measure(depths: Sequence[int], batch: int, seed: int) -> Norms:
     kinds = itertools.product(get_args(Init), depths, (False, True), (False, True))
     asked = [Stack(depth, residual, normalised, init) for init, depth, normalised, residual in kinds]
     image, labels = _batch(batch, seed)
-    return {stack: _norms(stack, image, labels, seed) for stack in tqdm(asked, "networks", unit="network")}
+    return {stack: _norms(stack, image, labels, seed) for stack in ProgressBar(asked, "networks", unit="network")}
 
 
 def _batch(images: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -114,6 +114,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+@program("training.gradients")
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures, prints and draws; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m training.gradients", description=(__doc__ or "").split("\n")[0])
@@ -129,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_code(lambda: _run(options), "interrupted")
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> int:
     norms = measure(sorted(set(options.depths)), options.batch, options.seed)
     options.output.mkdir(parents=True, exist_ok=True)
     write_text(options.output / "gradients.json", as_json(norms, options.batch, options.seed))
@@ -139,3 +140,5 @@ def _run(options: argparse.Namespace) -> None:
     if not all(0 < value < math.inf for lengths in norms.values() for value in lengths):
         print("in the figure a cross at the lower edge is exactly 0, a triangle at the upper one beyond float32")
     print(f"figure and record in {options.output}")
+    written = there(options.output, "gradients.json", "gradients.png")
+    return Done(record=options.output / "gradients.json", written=written)

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import onnxruntime
 import torch
 from torch import nn
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import FrameError, one_line
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from cnn_perception.model.spec import CheckedOutput, ModelSpec, OutputCheck, ParityRecord, Precision
@@ -109,7 +109,7 @@ def _answers(file: OnnxModel, network: Network, checkpoint: Checkpoint, images: 
     activated = ActivatedClassifier(network.split, checkpoint.task).eval()
     ours: dict[CheckedOutput, list[_Floats]] = {}
     theirs: dict[CheckedOutput, list[_Floats]] = {}
-    for start in tqdm(range(0, len(images), BATCH), desc="certificate", unit="batch", leave=False):
+    for start in ProgressBar(range(0, len(images), BATCH), desc="certificate", unit="batch", leave=False):
         batch = np.stack([image() for image in images[start : start + BATCH]])
         _collect(ours, _of_file(file, batch))
         _collect(theirs, _of_torch(network.model, activated, batch))

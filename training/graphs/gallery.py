@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from onnx import ModelProto
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.model.gallery import Gallery
 from cnn_perception.model.spec import InputSpec
@@ -110,7 +110,7 @@ def embed(proto: ModelProto, references: Sequence[Reference], size: InputSpec) -
     """
     run = runner(proto, ["embedding"])
     rows = []
-    for reference in tqdm(references, "gallery", unit="img", leave=False):
+    for reference in ProgressBar(references, "gallery", unit="img", leave=False):
         (found,) = run(prepared_image(reference.path, size, "reference")[np.newaxis])
         exact = found[0].astype(np.float64)
         length = float(np.linalg.norm(exact))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 from onnx import ModelProto
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.metrics import entropy
 from cnn_perception.model.outputs import Outputs
 from cnn_perception.model.spec import ModelSpec, TrainingStatistics
@@ -45,7 +45,7 @@ def measure(proto: ModelProto, checkpoint: Checkpoint, spec: ModelSpec) -> Train
     postprocess = Postprocessor(spec)
     lights = []
     entropies = []
-    for index in tqdm(chosen, "statistics", unit="img", leave=False):
+    for index in ProgressBar(chosen, "statistics", unit="img", leave=False):
         tensor = InputTensor(prepared_image(paths[index], spec.input, "validation"))
         logits, embeddings = run(tensor[np.newaxis])
         lights.append(brightness(tensor, spec.input))

@@ -13,8 +13,8 @@ import onnxruntime
 import torch
 from onnx import ModelProto
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import DataError, FrameError, ModelError
 from cnn_perception.image.messages import decode_file_bytes
 from cnn_perception.model.spec import ActivationMethod, InputSpec, ParitySource
@@ -68,7 +68,7 @@ def _answers(
     run: Callable[[Batch], list[Batch]], model: nn.Module, images: Sequence[Image]
 ) -> Iterator[tuple[Batch, Batch]]:
     """Yields the logits (N, K) of the graph and of torch, a batch of images at a time."""
-    for start in tqdm(range(0, len(images), BATCH), desc="parity", unit="batch", leave=False):
+    for start in ProgressBar(range(0, len(images), BATCH), desc="parity", unit="batch", leave=False):
         batch = np.stack([image() for image in images[start : start + BATCH]])
         with torch.no_grad():
             expected = model(torch.from_numpy(batch)).numpy()

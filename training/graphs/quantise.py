@@ -20,8 +20,8 @@ from onnx import ModelProto, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import ConfigError, DataError, ModelError
 from cnn_perception.model.spec import InputSpec, Precision, PrecisionRecord
 from training.checkpoint import Checkpoint
@@ -175,7 +175,7 @@ def _chosen(paths: Sequence[str], count: int) -> list[Path]:
 
 
 def _tensors(paths: Sequence[Path], size: InputSpec) -> Iterator[_Batch]:
-    for path in tqdm(paths, "calibrating", unit="img", leave=False):
+    for path in ProgressBar(paths, "calibrating", unit="img", leave=False):
         yield prepared_image(path, size, "training")
 
 
@@ -187,7 +187,7 @@ def _compare(before: ModelProto, after: ModelProto, checkpoint: Checkpoint) -> t
     run_after = runner(after, ["logits"])
     of_before: list[_Batch] = []
     of_after: list[_Batch] = []
-    for start in tqdm(range(0, len(shown), _BATCH), "comparing", unit="batch", leave=False):
+    for start in ProgressBar(range(0, len(shown), _BATCH), "comparing", unit="batch", leave=False):
         paths = [path for path, _ in shown[start : start + _BATCH]]
         batch = np.stack([prepared_image(path, checkpoint.input, "validation") for path in paths])
         of_before += run_before(batch)

@@ -13,7 +13,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnn_perception.commands import exit_code
+from cnn_perception.commands import Done, exit_code, program
 from training.inspect.sources import of_backbone, of_file
 from training.inspect.stack import of_text
 from training.inspect.table import COLUMNS, as_text, rows
@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@program("training.inspect")
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     parser = _parser()
@@ -67,7 +68,7 @@ def _size(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[int, i
     return (int(words[0]), int(words[-1])) if words else None
 
 
-def _show(options: argparse.Namespace, size: tuple[int, int] | None) -> None:
+def _show(options: argparse.Namespace, size: tuple[int, int] | None) -> int:
     """Prints, writes and draws the layers that were asked for."""
     if options.model:
         title = options.model.name
@@ -83,3 +84,5 @@ def _show(options: argparse.Namespace, size: tuple[int, int] | None) -> None:
         write_csv(options.csv, COLUMNS, [[row[name] for name in COLUMNS] for row in rows(table)])
     if options.figure:
         figures.layers(table, title, options.figure)
+    written = [path for path in (options.csv, options.figure) if path]
+    return Done(result={"layers": rows(table)}, written=written)

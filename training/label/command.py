@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import get_args
 
-from cnn_perception.commands import exit_code
+from cnn_perception.commands import Done, exit_code, program
 from cnn_perception.errors import printable
 from cnn_perception.local_page.guard import App
 from cnn_perception.local_page.server import LocalPage, open_browser
@@ -27,6 +27,7 @@ from training.label.storage.table_lock import locked
 from training.label.worklist import Order, Worklist, answers_asked_for
 
 
+@program("training.label")
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     options = _parser().parse_args(argv)
@@ -56,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _label(options: argparse.Namespace) -> None:
+def _label(options: argparse.Namespace) -> int:
     targets = [target for target in options.targets.split(",") if target.strip()]
     file = table_file(options.table)
     answers = answers_asked_for(file, options.task, targets)
@@ -69,6 +70,7 @@ def _label(options: argparse.Namespace) -> None:
         with suppress(KeyboardInterrupt):  # that comes before the page is served, which ends by it
             _show(page, app, options.no_browser)
         print(printable(f"{file}: {session.summary()}"))
+    return Done(result={"said": session.summary()}, written=[file])
 
 
 def _show(page: LocalPage, app: App, no_browser: bool) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cnn_perception.commands import for_shell
+from cnn_perception.commands import Done, for_shell, there
 from cnn_perception.errors import printable
 from cnn_perception.files import require_outside, require_unused
 from training import config
@@ -28,8 +28,8 @@ _SAID = 20
 """Findings of labels that are said in the terminal."""
 
 
-def run(asked: Asked) -> None:
-    """Does what the command line says.
+def run(asked: Asked) -> int:
+    """Returns the exit code after doing what the command line says.
 
     Raises:
         ConfigError: If the options contradict each other, or files of others would be overwritten.
@@ -39,27 +39,30 @@ def run(asked: Asked) -> None:
     chosen = config.make(output="-", mode="probe", **given)
     sources = tuple(map(Path, chosen.data))
     if asked.apply is None:
-        _examine(asked, chosen, sources)
-    else:
-        _apply(asked, list_images(sources, DataOptions.of(chosen.to_dict())), sources, asked.apply)
+        return _examine(asked, chosen, sources)
+    return _apply(asked, list_images(sources, DataOptions.of(chosen.to_dict())), sources, asked.apply)
 
 
-def _examine(asked: Asked, chosen: TrainConfig, sources: Sequence[Path]) -> None:
+def _examine(asked: Asked, chosen: TrainConfig, sources: Sequence[Path]) -> int:
     describe = features.chosen_by(asked.given, chosen, asked.checkpoint, asked.model)
     if asked.output is not None:
         _require_folder(asked.output, sources)
     listing = list_images(sources, DataOptions.of(chosen.to_dict()))
     result = examination.examine(examination.prepare(listing, describe), chosen.seed)
     print(*map(printable, page.lines(result, _SAID)), sep="\n")
-    if asked.output is not None:
-        _write(asked.output, result, for_shell("python", "-m", "training.check", *asked.words))
+    if asked.output is None:
+        return Done(result=_record(result))
+    _write(asked.output, result, for_shell("python", "-m", "training.check", *asked.words))
+    written = there(asked.output, PAGE, RECORD, worklist.NAME, CLASSES_FILE)
+    return Done(result=_record(result), written=written)
 
 
-def _apply(asked: Asked, listing: Listing, sources: Sequence[Path], decided: Path) -> None:
+def _apply(asked: Asked, listing: Listing, sources: Sequence[Path], decided: Path) -> int:
     assert asked.output is not None  # see `Asked`
     found = corrections.corrected(listing, sources, decided, asked.output, asked.skipped or "drop")
     found.table.write()
     print(printable(found.in_words()))
+    return Done(result={"said": found.in_words()}, written=[asked.output])
 
 
 def _require_folder(folder: Path, sources: Sequence[Path]) -> None:

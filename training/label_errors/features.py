@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import ConfigError, FrameError
 from cnn_perception.image.messages import read_image
 from cnn_perception.model.onnx_model import OnnxModel
@@ -148,7 +148,7 @@ def of_model(path: Path) -> Describe:
         )
         rows, known = cache.read(digests, size)
         new = np.flatnonzero(~known)
-        for row in tqdm(new.tolist(), "features", unit="img", leave=False):
+        for row in ProgressBar(new.tolist(), "features", unit="img", leave=False):
             found = _embedding(model, data.samples[row])
             known[row] = found is not None
             rows[row] = 0 if found is None else found

@@ -13,9 +13,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
-from cnn_perception.commands import exit_code, for_shell
+from cnn_perception.commands import Done, exit_code, for_shell, program, there
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import ConfigError
 from cnn_perception.files import require_unused
 from training import checkpoint, distributed
@@ -74,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@program("training.look")
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_code(lambda: _look(options, words), "interrupted: nothing is written")
 
 
-def _look(options: argparse.Namespace, words: Sequence[str]) -> None:
+def _look(options: argparse.Namespace, words: Sequence[str]) -> int:
     for name in ("units", "visualised_units", "most_images"):
         if getattr(options, name) < 1:
             raise ConfigError(f"--{name.replace('_', '-')}: {getattr(options, name)} is too small; at least 1")
@@ -103,15 +103,16 @@ def _look(options: argparse.Namespace, words: Sequence[str]) -> None:
     parts = [_part(name, subject) for name in sections.NAMES if name in options.sections]
     written = page.write(subject, parts, folder, for_shell("python", "-m", "training.look", *words))
     print(written)
+    return Done(record=record, written=there(folder, "look.html", "look.json", "figures"))
 
 
 def _part(name: str, subject: Subject) -> page.Part:
     began_s = time.monotonic()
-    tqdm.write(f"{_TITLES[name]} ...")
+    ProgressBar.write(f"{_TITLES[name]} ...")
     try:
         section = sections.section(name)(subject)
     except CannotLookError as error:
-        tqdm.write(f"  left out: {error}")
+        ProgressBar.write(f"  left out: {error}")
         return page.Part(name, _TITLES[name], None, str(error), time.monotonic() - began_s)
     return page.Part(name, section.title, section, "", time.monotonic() - began_s)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import DataError
 from cnn_perception.image.messages import read_image
 from cnn_perception.intervals import Estimate
@@ -59,7 +59,7 @@ def pointing(subject: Subject, network: ActivatedClassifier) -> tuple[list[Block
 def _examples(subject: Subject, network: ActivatedClassifier, masks: Masks) -> tuple[list[Numbers], list[Flags]]:
     maps: list[Numbers] = []
     shown: list[Flags] = []
-    for image, mask in tqdm(_drawn(subject, masks), desc="pointing", unit="img", leave=False):
+    for image, mask in ProgressBar(_drawn(subject, masks), desc="pointing", unit="img", leave=False):
         picture = read_image(image)
         logits, _, activation, *_ = network(subject.tensor(picture)[None])
         answer = subject.class_names[int(shown_logit(logits, subject.checkpoint.task)[0])]

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import DataError
 from cnn_perception.model.spec import InputSpec
 from training.batches.loader import Images, Order, data_loader
@@ -91,7 +91,7 @@ def survey(
     embeddings: list[Numbers] = []
     logits: list[Numbers] = []
     kept: list[Numbers] = []
-    with tqdm(total=len(images), desc="looking at images", unit="img", leave=False) as bar:
+    with ProgressBar(total=len(images), desc="looking at images", unit="img", leave=False) as bar:
         for batch in loader:
             bar.update(len(batch.rows) + len(batch.lost))
             if not len(batch.rows):

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.model.spec import Task
 from training.config import TrainConfig
 from training.data.records import Sample
@@ -275,7 +275,7 @@ def cross_validate(data: Features, task: Task, outputs: int, folds: npt.NDArray[
     decays = _decays(task)
     rows = _tried(len(folds))
     losses = dict.fromkeys(decays, 0.0)
-    for fold in tqdm(np.unique(folds[rows]), "cross-validating", leave=False):
+    for fold in ProgressBar(np.unique(folds[rows]), "cross-validating", leave=False):
         inside = data.rows(rows[folds[rows] != fold])
         outside = data.rows(rows[folds[rows] == fold])
         with _threads(inside, outputs):

@@ -11,8 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tqdm import tqdm
-
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import ConfigError, DataError
 from training import distributed
 from training.batches.loader import Batch
@@ -75,7 +74,7 @@ def sweep(run: Run) -> Sweep:
     average = 0.0
     with Interrupt() as interrupt:
         for step, batch in enumerate(
-            tqdm(itertools.islice(_endless(run, interrupt), STEPS), "rates", STEPS, leave=False)
+            ProgressBar(itertools.islice(_endless(run, interrupt), STEPS), "rates", STEPS, leave=False)
         ):
             rate = LOWEST * (HIGHEST / LOWEST) ** (step / (STEPS - 1))
             learner.set_rates(rate / run.config.lr)

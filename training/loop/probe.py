@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import ConfigError, DataError
 from training.batches import feature_cache
 from training.batches.feature_cache import FeatureCache
@@ -189,7 +189,7 @@ def readable(
 ) -> tuple[Features, tuple[Sample, ...]]:
     """Embeddings (n, D) with the targets of their images, and these images, without those that were not read."""
     if lost := [str(sample.path) for sample, here in zip(samples, kept, strict=True) if not here]:
-        tqdm.write(f"left out, no longer readable: {', '.join(lost)}")
+        ProgressBar.write(f"left out, no longer readable: {', '.join(lost)}")
     read = [sample for sample, here in zip(samples, kept, strict=True) if here]
     targets = torch.from_numpy(task_of(run.data.task).targets(read))
     return Features(torch.from_numpy(embeddings[kept]).to(run.device), targets.to(run.device)), tuple(read)

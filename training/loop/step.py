@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import ConfigError
 from training import distributed
 from training.batches.loader import class_weights
@@ -259,7 +259,7 @@ def _compiled(network: nn.Module) -> Callable[[Tensor], Tensor | tuple[Tensor, .
             except TorchDynamoException as error:
                 failed = True
                 first = str(error).strip().partition("\n")[0]
-                tqdm.write(f"--compile: torch.compile fails here ({first}); going on without")
+                ProgressBar.write(f"--compile: torch.compile fails here ({first}); going on without")
         outputs: Tensor | tuple[Tensor, ...] = network(images)
         return outputs
 

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import ConfigError
 from training import distributed
 from training.batches import mixup
@@ -112,10 +112,10 @@ class Trainer:
         title = f"epoch {now.epoch + 1}/{self.config.epochs} {phase}"
         started = time.perf_counter()
         size = min(self.config.batch_size, order.count)
-        with tqdm(total=order.count, initial=now.batch * size, desc=title, unit="img") as bar:
+        with ProgressBar(total=order.count, initial=now.batch * size, desc=title, unit="img") as bar:
             for batch in loader:
                 for row in batch.lost:
-                    tqdm.write(f"left out, no longer readable: {self.run.data.part('train')[row].path}")
+                    ProgressBar.write(f"left out, no longer readable: {self.run.data.part('train')[row].path}")
                 self.step(batch, order)
                 position = self.position(order)
                 now.batch += 1
@@ -206,7 +206,7 @@ class Trainer:
         where = f"batch {now.batch + 1} ({paths[0]} and {len(paths) - 1} more, see skipped.csv)"
         if self.bad_in_a_row >= self.config.bad_steps:
             raise self.diverged(where, result.loss)
-        tqdm.write(f"left out, loss or gradient not finite: epoch {now.epoch + 1}, {where}")
+        ProgressBar.write(f"left out, loss or gradient not finite: epoch {now.epoch + 1}, {where}")
 
     def _skipped_before(self) -> list[tuple[int, int, float, str]]:
         """What skipped.csv lists of the steps before the next one; those from it on are done again."""
@@ -257,7 +257,7 @@ class Trainer:
             if self.config.select == "last" or self.progress.best() is record:
                 self.run.save(["best.pt"], metrics, None)
         self.run.save(["last.pt"], metrics, self.state())
-        tqdm.write(f"    val loss {record.val_loss:.3f}  val {record.metric} {record.val_metric:.3f}")
+        ProgressBar.write(f"    val loss {record.val_loss:.3f}  val {record.metric} {record.val_metric:.3f}")
 
     def record(self, metrics: Mapping[str, float], seconds: float) -> EpochRecord:
         """Returns the line of history.csv of the epoch that ends, after a validation of so many seconds."""

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import DataError
 from training.batches.loader import Batch, Images
 
@@ -51,7 +51,7 @@ def predict(
     network.eval()
     images = loader.dataset
     assert isinstance(images, Images)
-    with tqdm(total=len(images), desc=title, unit="img", leave=keep_bar) as bar:
+    with ProgressBar(total=len(images), desc=title, unit="img", leave=keep_bar) as bar:
         for batch in loader:
             if len(batch.rows):
                 outputs = network(batch.images.flatten(0, -4).to(device))

@@ -11,8 +11,8 @@ from types import TracebackType
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import DataError, FrameError
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.labelled_frames import LabelledFrame, LabelledFrames
@@ -143,7 +143,7 @@ def write_video(
     images = in_order(drawn, zip(frames, records, strict=False), workers)
     video: VideoFile | None = None
     with ExitStack() as stack:
-        for image in tqdm(images, total=len(records), desc="video", unit="frame", disable=None):
+        for image in ProgressBar(images, total=len(records), desc="video", unit="frame"):
             if image is None:
                 continue
             if video is None:

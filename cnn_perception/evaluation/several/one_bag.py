@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
-from tqdm import tqdm
 
 from cnn_perception.comparison.answered_frames import AnsweredFrames
 from cnn_perception.evaluation.evaluation import evaluate
@@ -40,7 +38,6 @@ def evaluate_one(options: EvaluationOptions) -> BagResult:
     Raises:
         PerceptionError: As `evaluate`.
     """
-    tqdm.set_lock(threading.RLock())  # its own starts a process from Python 3.14 on
     cv2.setNumThreads(options.workers)
     done = evaluate(options)
     return BagResult(done.report, [_slim(record) for record in done.records], done.interrupted, done.answered)

@@ -40,7 +40,8 @@ from cnn_perception.model.spec import ModelSpec
 from cnn_perception.pipeline.pipeline import Pipeline
 from cnn_perception.tasks.registry import GATES
 
-_RESULTS = (RECORD, "report.html", "bags.csv")
+BAGS_CSV = "bags.csv"
+_RESULTS = (RECORD, "report.html", BAGS_CSV)
 
 
 @dataclass(frozen=True)
@@ -283,5 +284,5 @@ def _unused(found: FoundBags, labels: BagLabels) -> list[str]:
 def _write(pooled: PooledReport, outcomes: Sequence[Outcome[BagResult]], output: Path) -> None:
     records = [record for outcome in outcomes if outcome.result for record in outcome.result.records]
     write_text(output / "report.json", pooled.to_json())
-    write_text(output / "bags.csv", pooled.bags_csv())
+    write_text(output / BAGS_CSV, pooled.bags_csv())
     write_text(output / "report.html", render_bags(pooled, records))

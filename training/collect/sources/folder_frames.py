@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from tqdm import tqdm
-
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import DataError, FrameError, one_line
 from cnn_perception.image.limits import FILE_PIXELS
 from cnn_perception.image.listing import image_files, in_words
@@ -38,7 +37,7 @@ class FolderFrames:
         if not self.path.is_dir():
             raise DataError(f"{self.path}: there is no such folder; name one with images")
         ignored = Counter[str]()
-        with tqdm(desc=f"listing {self.path.name}", unit=" files", delay=1, leave=False, disable=None) as bar:
+        with ProgressBar(desc=f"listing {self.path.name}", unit=" files", delay=1, leave=False) as bar:
             files = image_files(self.path, ignored, listed=bar.update)
         if not files:
             there = f" (there are {words})" if (words := in_words(ignored)) else ""

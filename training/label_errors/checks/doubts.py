@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.label_text import SEPARATOR
 from training.data.records import Listing, Sample
 from training.data.split import unite
@@ -68,7 +68,7 @@ def find(listing: Listing, features: Floats, bonds: Sequence[Ints], seed: int) -
     judge = _numbers if task.least_squares else _classes if task.one_class else _several
     folds, notes = folds_of(listing, bonds, seed)
     threads = out_of_fold.threads(features, len(listing.class_names))
-    with threadpool_limits(threads), tqdm(desc="judging labels", unit="fit", leave=False) as bar:
+    with threadpool_limits(threads), ProgressBar(desc="judging labels", unit="fit", leave=False) as bar:
 
         def begin(what: str) -> None:
             bar.set_postfix_str(what, refresh=False)

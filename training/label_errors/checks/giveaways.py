@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import balanced_accuracy_score, r2_score
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.intervals import Estimate, bootstrap
 from training.data.records import Listing
 from training.label_errors.checks import out_of_fold
@@ -49,7 +49,7 @@ def find(
     pairs = list(itertools.product(_questions(listing), properties.items()))
     answers = (
         _asked(name, of, values, labels, seed)
-        for (of, labels), (name, values) in tqdm(pairs, "asking properties", unit="property", leave=False)
+        for (of, labels), (name, values) in ProgressBar(pairs, "asking properties", unit="property", leave=False)
     )
     found = [giveaway for giveaway in answers if giveaway is not None]
     return sorted(found, key=lambda one: -(one.told.value - one.chance) / (1 - one.chance))

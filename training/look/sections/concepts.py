@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.image.messages import RgbImage, read_image
 from training.data.records import Sample
 from training.graphs.activation_map import is_exact_cam
@@ -84,7 +84,7 @@ def look(subject: Subject) -> Section:
     is_exact = is_exact_cam(split)
     found = [
         _concepts(subject, output, rows, split, is_exact)
-        for output, rows in tqdm(chosen.items(), desc="finding concepts", unit="class", leave=False)
+        for output, rows in ProgressBar(chosen.items(), desc="finding concepts", unit="class", leave=False)
     ]
     how = (_HOW_EXACT if is_exact else _HOW_FIRST_ORDER) + (_SIGNED if features.min() < 0 else "")
     return Section(

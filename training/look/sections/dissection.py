@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import DataError, FrameError
 from cnn_perception.image.messages import RgbImage, read_image
 from cnn_perception.masks.class_table import VOID
@@ -201,7 +201,7 @@ def _maps(
     subject: Subject, examples: Sequence[_Example], title: str
 ) -> Iterator[tuple[Sequence[_Example], list[Tensor]]]:
     """Yields some of the images with the maps (N, C, h, w) of each layer."""
-    with tqdm(total=len(examples), desc=title, unit="img", leave=False) as bar:
+    with ProgressBar(total=len(examples), desc=title, unit="img", leave=False) as bar:
         for start in range(0, len(examples), _BATCH):
             batch = examples[start : start + _BATCH]
             images = torch.stack([subject.tensor(read_image(example.path)) for example in batch])

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor, fx
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.image.messages import RgbImage, read_image
 from training.look.answering import (
     Answer,
@@ -74,7 +74,7 @@ def look(subject: Subject) -> Section:
     rules = _rules(network)
     side, step = _square(subject)
     height, width = given[0].image.shape[1:]
-    with tqdm(
+    with ProgressBar(
         total=len(given) * place_count(height, width, side, step), desc="covering", unit="place", leave=False
     ) as bar:
         found = [_looked(subject, network, answer, rules, bar.update) for answer in given]

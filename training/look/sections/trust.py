@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, fx
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.image.messages import RgbImage, read_image
 from cnn_perception.intervals import paired_mean
 from training.graphs.activation_map import ActivatedClassifier, shown_logit
@@ -176,7 +176,7 @@ def removal_curves(subject: Subject, judged: _Judged) -> dict[str, dict[str, Num
     curves: dict[str, dict[str, list[Numbers]]] = {
         way: {"the map": [], "random cells": []} for way in ("deletion", "insertion")
     }
-    rows = tqdm(range(len(judged.maps)), desc="taking pixels away", unit="img", leave=False)
+    rows = ProgressBar(range(len(judged.maps)), desc="taking pixels away", unit="img", leave=False)
     for row in rows:
         image, cells, output = judged.images[row], judged.maps[row], int(judged.shown[row])
         orders = {"the map": cells, "random cells": rng.permutation(cells.size).reshape(cells.shape).astype(np.float32)}
@@ -299,7 +299,7 @@ def randomised_maps(subject: Subject, judged: _Judged, stages: Mapping[str, Sequ
     parameters = dict(model.named_parameters())
     generator = torch.Generator().manual_seed(seed)
     maps = []
-    for names in tqdm(stages.values(), desc="randomising weights", leave=False):
+    for names in ProgressBar(stages.values(), desc="randomising weights", leave=False):
         shuffle([parameters[name] for name in names], generator)
         maps.append(maps_of(split, judged.images, judged.shown))
     return np.stack(maps)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, fx
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.image.messages import RgbImage
 from training.look.answering import answers, leading_units, shares
 from training.look.drawing import resized
@@ -85,7 +85,7 @@ def look(subject: Subject) -> Section:
         raise CannotLookError(f"{subject.checkpoint.backbone} takes no image that could be optimised")
     share = _affordable(subject, planned)
     jobs = [job.cut_to(share) if share < 1 else job for job in planned]
-    with tqdm(total=sum(_cost(job) for job in jobs), desc="finding pictures", unit="step", leave=False) as bar:
+    with ProgressBar(total=sum(_cost(job) for job in jobs), desc="finding pictures", unit="step", leave=False) as bar:
         found = [_pictures(subject, job, bar) for job in jobs]
     blocks = []
     facts = []
@@ -179,12 +179,17 @@ def _affordable(subject: Subject, jobs: Sequence[_Job]) -> float:
     return min(budget_s / seconds, 1.0)
 
 
-def _pictures(subject: Subject, job: _Job, bar: tqdm[Any]) -> Tensor:
+def _pictures(subject: Subject, job: _Job, bar: ProgressBar[Any]) -> Tensor:
     return torch.cat([_ascend(subject, job, units, seeds, job.ascent, bar) for units, seeds in _batches(job)])
 
 
 def _ascend(
-    subject: Subject, job: _Job, units: Sequence[int], numbers: Sequence[int], ascent: Ascent, bar: tqdm[Any] | None
+    subject: Subject,
+    job: _Job,
+    units: Sequence[int],
+    numbers: Sequence[int],
+    ascent: Ascent,
+    bar: ProgressBar[Any] | None,
 ) -> Tensor:
     size = subject.checkpoint.input
     # By the layer's name, the unit and the picture's number, so that none depends on what else was asked for.

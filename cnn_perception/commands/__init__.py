@@ -1,0 +1,29 @@
+"""What every command has in common: how it is written, how far it is, how it ends, and what it tells a script."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnn_perception.faces import lazy
+
+if TYPE_CHECKING:
+    from cnn_perception.commands.ending import Done as Done
+    from cnn_perception.commands.ending import bad_input as bad_input
+    from cnn_perception.commands.ending import exit_code as exit_code
+    from cnn_perception.commands.ending import there as there
+    from cnn_perception.commands.program import program as program
+    from cnn_perception.commands.progress import ProgressBar as ProgressBar
+    from cnn_perception.commands.shell_words import for_shell as for_shell
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "Done": "ending",
+        "ProgressBar": "progress",
+        "bad_input": "ending",
+        "exit_code": "ending",
+        "for_shell": "shell_words",
+        "program": "program",
+        "there": "ending",
+    },
+)

@@ -1,0 +1,73 @@
+"""How every command ends: an error in one line, the exit code, and what a script wants to know beside it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, PerceptionError
+
+
+class Done(int):
+    """An exit code, and what `--json` says beside it, see `program`.
+
+    Attributes:
+        result: Names and figures of what was done: texts, numbers, None, and mappings and sequences of these.
+        record: The JSON file that holds all of them instead, as the command leaves it for people, too; None for none.
+        written: Files and folders that were made or changed.
+        error: Why it is not 0, on one line; empty where it is, or where nothing more is known.
+    """
+
+    result: Mapping[str, Any]
+    record: Path | None
+    written: tuple[Path, ...]
+    error: str
+
+    def __new__(
+        cls,
+        code: int = EXIT_OK,
+        *,
+        result: Mapping[str, Any] | None = None,
+        record: Path | None = None,
+        written: Iterable[Path] = (),
+        error: str = "",
+    ) -> Done:
+        """Makes a code of these."""
+        self = super().__new__(cls, code)
+        self.result = result or {}
+        self.record = record
+        self.written = tuple(written)
+        self.error = error
+        return self
+
+
+def exit_code(work: Callable[[], int | None], interrupted: str = "") -> int:
+    """Returns the exit code of a command after doing its work.
+
+    Args:
+        work: Prints its results, and returns an exit code, `Done` or a plain one, None for success; raises
+            PerceptionError where the input cannot be used.
+        interrupted: What is said on Ctrl-C; empty says nothing.
+    """
+    try:
+        code = work()
+    except PerceptionError as error:
+        return bad_input(error)
+    except KeyboardInterrupt:
+        if interrupted:
+            print(interrupted, file=sys.stderr)
+        return Done(EXIT_INTERRUPTED, error=interrupted or "interrupted")
+    return Done() if code is None else code
+
+
+def bad_input(error: PerceptionError) -> int:
+    """Returns the exit code for input that cannot be used, after printing why."""
+    print(f"error: {error}", file=sys.stderr)
+    return Done(EXIT_BAD_INPUT, error=str(error))
+
+
+def there(folder: Path, *names: str) -> list[Path]:
+    """Returns those files of a folder that are there, after the folder itself."""
+    return [folder, *(path for path in (folder / name for name in names) if path.exists())]

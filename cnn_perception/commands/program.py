@@ -1,0 +1,119 @@
+"""What every command tells a script: by `--json`, one JSON object as the only line of its standard output."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import math
+import numbers
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from cnn_perception.commands.ending import Done
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_CODES, EXIT_DEFECT, EXIT_OK, with_kind
+
+OPTION = "--json"
+HELP = "at the end one JSON object as the only line of standard output; all else goes to standard error"
+
+
+class Main(Protocol):
+    """The `main` of a command: it takes the words after the program's name, None for those of the process."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Returns the exit code; `Done` says more."""
+
+
+def program(name: str) -> Callable[[Main], Main]:
+    """Makes a command of a `main`: one that knows `--json`, wherever among its words that stands.
+
+    The object holds `command`, `exit_code`, its `meaning`, the `error` that says more or null, `result` and `written`,
+    the paths; these two are those of the `Done` that `main` returns. Numbers that JSON does not have are null.
+
+    Args:
+        name: Of the command, as a user knows it.
+    """
+
+    def made(main: Main) -> Main:
+        @functools.wraps(main)
+        def run(argv: Sequence[str] | None = None) -> int:
+            words = sys.argv[1:] if argv is None else list(argv)
+            if OPTION in words:
+                return _answered(name, main, [word for word in words if word != OPTION])
+            return _helped(main, words) if {"-h", "--help"} & {*words} else main(words)
+
+        return run
+
+    return made
+
+
+def _helped(main: Main, words: Sequence[str]) -> int:
+    try:
+        return main(words)
+    finally:
+        print(f"\n  {OPTION:<20}  {HELP}")
+
+
+def _answered(name: str, main: Main, words: Sequence[str]) -> int:
+    """Returns the exit code after the command and its line; a defect is passed on after that."""
+    done: int = Done(EXIT_DEFECT)
+    try:
+        with _all_on_stderr():
+            done = main(words)
+    except SystemExit as ended:  # the command line is wrong, or only help was wanted
+        done = _of_parser(ended)
+    except BaseException as error:
+        done = Done(EXIT_DEFECT, error=with_kind(error))
+        raise
+    finally:
+        print(_line(name, done), flush=True)
+    return done
+
+
+def _of_parser(ended: SystemExit) -> Done:
+    code = ended.code if isinstance(ended.code, int) else EXIT_OK if ended.code is None else EXIT_DEFECT
+    return Done(code, error="the command line is wrong, see standard error" if code == EXIT_BAD_INPUT else "")
+
+
+def _line(name: str, done: int) -> str:
+    said = done if isinstance(done, Done) else Done(done)
+    answer = {
+        "command": name,
+        "exit_code": int(said),
+        "meaning": EXIT_CODES.get(int(said), "unknown"),
+        "error": said.error or None,
+        "result": json.loads(said.record.read_text()) if said.record else said.result,
+        "written": list(map(str, said.written)),
+    }
+    return json.dumps(_plain(answer), allow_nan=False)
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """Returns a value as JSON has it; the numbers of numpy are numbers, what JSON has no word for is its text."""
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(one) for one in value]
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value) if math.isfinite(value) else None
+    return str(value)
+
+
+@contextlib.contextmanager
+def _all_on_stderr() -> Iterator[None]:
+    """Leads what this process and its children print to standard error during this block."""
+    sys.stdout.flush()
+    own = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(own, 1)
+        os.close(own)
