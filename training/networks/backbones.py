@@ -31,7 +31,8 @@ from training.networks.weights import load_weights
 
 __all__ = [
     "AUXILIARY", "Split", "Stages", "Tokens", "ancestors", "build", "check_name", "classifier_name", "cut",
-    "is_global_pooling", "load_weights", "module_of", "require_normalisation", "short_name", "split", "stages", "trace",
+    "file_name", "is_global_pooling", "load_weights", "module_of", "public_name", "require_normalisation", "split",
+    "stages", "trace",
 ]  # fmt: skip
 
 _HEAD_NAMES = ("classifier", "dropout", "fc", "head", "heads")
@@ -108,9 +109,14 @@ def check_name(name: str) -> None:
     library_of(name).check(name)
 
 
-def short_name(name: str) -> str:
-    """Returns a network's name without folders of this machine, and a text of layers as one word."""
+def public_name(name: str) -> str:
+    """Returns a network's name without folders of this machine."""
     return library_of(name).title(name)
+
+
+def file_name(name: str) -> str:
+    """Returns a network's name as part of a file's."""
+    return library_of(name).file_name(name)
 
 
 def require_normalisation(name: str, size: InputSpec) -> None:

@@ -33,7 +33,8 @@ def completed(given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     library.check(backbone)
     if own_module.is_own(backbone):
         own_module.allow(backbone)
-        settings["backbone"] = backbone = own_module.absolute(backbone)
+        backbone = own_module.absolute(backbone)
+        settings["backbone"] = backbone
     weights = str(given.get("weights", "none" if given.get("mode") == "scratch" else _default("weights")))
     expected = library.expects(backbone, weights)
     if expected is None:
@@ -50,7 +51,7 @@ def completed(given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         del found["crop_fraction"]
     taken = {name: value for name, value in found.items() if name not in given and value != _default(name)}
     words = ", ".join(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in taken.items())
-    return settings | taken, f"{backbones.short_name(backbone)} was made for {words}: taken" if words else ""
+    return settings | taken, f"{backbones.public_name(backbone)} was made for {words}: taken" if words else ""
 
 
 def _default(name: str) -> Any:  # noqa: ANN401

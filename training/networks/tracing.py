@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -39,10 +40,10 @@ class _Tracer(fx.Tracer):
     def call_module(
         self,
         m: nn.Module,
-        forward: Any,
+        forward: Callable[..., Any],
         args: tuple[Any, ...],
-        kwargs: dict[str, Any],  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
+        kwargs: dict[str, Any],
+    ) -> Any:  # noqa: ANN401 - as fx
         """Returns what a module gives; where its code cannot be followed, the module becomes one step."""
         before, stack = len(self.graph.nodes), dict(self.module_stack)
         try:

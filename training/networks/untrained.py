@@ -20,6 +20,7 @@ from training.config import normalisation
 from training.config.normalisation import Colours
 from training.data import classes_file
 from training.networks import backbones
+from training.networks.libraries import own_module
 from training.networks.libraries.by_name import library_of
 from training.networks.weights import published_weights
 
@@ -85,6 +86,8 @@ def untrained(backbone: str, weights: str, classes: str | None, given: Preparati
             classes.
     """
     backbones.check_name(backbone)
+    if own_module.is_own(backbone):
+        own_module.allow(backbone)
     usual = library_of(backbone).input_of(backbone)
     names = _class_names(classes)
     if weights == "imagenet":
@@ -133,6 +136,7 @@ def _checkpoint(
         calibration=UNCALIBRATED,
         config={},
         resume=None,
+        source=own_module.fields_of(backbone),
     )
 
 

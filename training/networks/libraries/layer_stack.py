@@ -16,5 +16,5 @@ LAYERS = Library(
     owns=lambda name: name.startswith(layer_text.PREFIX),
     check=lambda _: None,  # its layers are read when it is built
     build=_build,
-    title=layer_text.short_name,
+    file_name=lambda _: "layers",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -72,7 +73,8 @@ class Library:
         expects: Returns the preprocessing to take for `weights` of a name where the user gives no other; None where
             the settings' own defaults are right.
         converted: Returns the content of a file of weights in the network's own names and shapes.
-        title: A network's name, short, and without folders of this machine.
+        title: A network's name without folders of this machine.
+        file_name: A network's name as part of a file's.
     """
 
     owns: Callable[[str], bool]
@@ -83,3 +85,4 @@ class Library:
     expects: Callable[[str, str], InputSpec | None] = lambda _, __: None
     converted: Callable[[nn.Module, object], object] = lambda _, content: content
     title: Callable[[str], str] = lambda name: name
+    file_name: Callable[[str], str] = lambda name: re.sub(r"\.py\b", "", re.sub(r"[^\w.-]+", "_", name))

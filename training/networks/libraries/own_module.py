@@ -14,6 +14,7 @@ $CNN_PERCEPTION_MODULE, which also tells where a file is that was moved. A model
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import traceback
@@ -79,26 +80,33 @@ def source_of(name: str) -> Source:
     return Source(str(path.absolute()), function, hashlib.sha256(data).hexdigest(), data.decode(errors="replace"))
 
 
-def found_again(source: Mapping[str, Any], backbone: str) -> str:
+def fields_of(name: str) -> dict[str, str] | None:
+    """Returns the source of a user's own network as a checkpoint keeps it; None of others."""
+    return dataclasses.asdict(source_of(name)) if is_own(name) else None
+
+
+def found_again(source: Mapping[str, str] | None, backbone: str) -> str:
     """Returns the name under which the network of a checkpoint may be built here: see the rule at the top.
 
     Args:
-        source: The fields of `Source` in the checkpoint.
+        source: The fields of `Source` in the checkpoint; None in one that is not as this package writes it.
         backbone: The checkpoint's name of it.
 
     Raises:
         DataError: If the file is gone or another one now, or nobody has said that it may be run.
     """
+    if source is None:
+        raise DataError(f"the checkpoint does not say what {backbone} was when it was trained; train again")
     named = os.environ.get(NAMED)
-    path = Path(named or str(source["path"]))
-    label = f"the checkpoint's network is {Path(str(source['path'])).name}:{source['function']}"
+    path = Path(named or source["path"])
+    label = f"the checkpoint's network is {Path(source['path']).name}:{source['function']}"
     how = "its text is in the checkpoint: python -m training.networks CHECKPOINT prints it, and runs nothing"
     if not path.is_file():
         raise DataError(f"{label}, and {path} is not there; name the file in ${NAMED}; {how}")
     digest = hashlib.sha256(_read(path)).hexdigest()
     if digest != source["sha256"]:
         raise DataError(f"{label}, and {path} is another file now; bring back the one it was trained with; {how}")
-    if named is None and not _is_allowed(digest, str(source["function"])):
+    if named is None and not _is_allowed(digest, source["function"]):
         raise DataError(
             f"{label}, a program that you have not run here yet: read {path}, and if it may run, give ${NAMED}={path}"
         )
@@ -336,5 +344,11 @@ def _title(name: str) -> str:
 
 
 OWN = Library(
-    owns=is_own, check=_check, build=_build, input_of=_input, expects=lambda name, _: _input(name), title=_title
+    owns=is_own,
+    check=_check,
+    build=_build,
+    input_of=_input,
+    expects=lambda name, _: _input(name),
+    title=_title,
+    file_name=lambda name: Path(_parts(name)[0]).stem,
 )
