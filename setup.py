@@ -25,7 +25,12 @@ setup(
     python_requires=">=3.10",
     install_requires=["setuptools"],
     # As in requirements/.
-    extras_require={"heic": ["pillow-heif>=0.18"], "page": ["uvicorn>=0.30"], "fleet": ["ray>=2.40"]},
+    extras_require={
+        "heic": ["pillow-heif>=0.18"],
+        "page": ["uvicorn>=0.30"],
+        "fleet": ["ray>=2.40"],
+        "timm": ["timm>=1.0"],
+    },
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     package_data={"": ["templates/*"]},
     data_files=[
