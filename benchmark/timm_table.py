@@ -3,8 +3,8 @@
     python -m benchmark.timm_table
     python -m benchmark.timm_table vit_tiny_patch16_224 coatnet_pico_rw_224
 
-Each is built with random weights for two classes, probed and fine-tuned on a few drawn pictures (head, last stage, all),
-and exported. A row says what came of it: parameters, whether both trainings ended and what they took, the largest
+Each is built with random weights for two classes, probed and fine-tuned on a few drawn pictures (head, last stage,
+all), and exported. A row says what came of it: parameters, whether both trainings ended and what they took, the largest
 difference of a logit between torch and the file, what the activation map is, whether there is a score map, and what a
 cell of the features sees. Needs `pip install timm`.
 """
@@ -31,7 +31,8 @@ FAMILIES = {
     "resnet10t": "ResNet", "resnetv2_18": "ResNet v2", "regnety_002": "RegNet", "densenet121": "DenseNet",
     "vgg11": "VGG", "efficientnet_b0": "EfficientNet", "tf_efficientnetv2_b0": "EfficientNet v2",
     "mobilenetv3_small_050": "MobileNet v3", "mobilenetv4_conv_small": "MobileNet v4", "ghostnet_050": "GhostNet",
-    "hgnetv2_b0": "HGNet v2", "convnext_atto": "ConvNeXt", "convnextv2_atto": "ConvNeXt v2", "mambaout_femto": "MambaOut",
+    "hgnetv2_b0": "HGNet v2", "convnext_atto": "ConvNeXt", "convnextv2_atto": "ConvNeXt v2",
+    "mambaout_femto": "MambaOut",
     "edgenext_xx_small": "EdgeNeXt", "mobilevit_xxs": "MobileViT", "coatnet_pico_rw_224": "CoAtNet",
     "swin_tiny_patch4_window7_224": "Swin", "poolformer_s12": "PoolFormer", "mixer_s32_224": "MLP-Mixer",
     "vit_tiny_patch16_224": "ViT", "vit_small_patch14_dinov2": "DINOv2", "eva02_tiny_patch14_224": "EVA-02",

@@ -95,8 +95,7 @@ def resumed_name(backbone: str, last: Path) -> str:
 
 def identity(backbone: str) -> str:
     """Returns what stands for a network's code where its results are kept: of a user's own file its content, too."""
-    source = own_module.fields_of(backbone)
-    return backbone if source is None else f"{backbone} {source['sha256']}"
+    return f"{backbone} {own_module.digest_of(backbone)}" if own_module.is_own(backbone) else backbone
 
 
 def _with_head(model: nn.Module, outputs: int, size: tuple[int, int], config: dict[str, Any]) -> nn.Module:

@@ -71,13 +71,15 @@ def load_weights(model: nn.Module, name: str, source: str) -> Loaded:
         published = published_weights(name)
         origin = f"imagenet ({published.title})"
         fit = load_fitting(model, name, library_of(name).converted(model, published.state()), origin)
-        return Loaded(origin, "", fit.head, fit.classes)
+        return Loaded(origin, "", fit.head, fit.classes, normalisation=_expected(name, source))
     path = Path(source)
     content = read_tensors(path)
     origin = f"{path.name} sha256:{_sha256(path)[:12]}"
     fit = load_fitting(model, name, library_of(name).converted(model, content), origin)
     note = printable(f"{path.name}: {fit.in_words(name)}")
-    return Loaded(origin, note, fit.head, fit.classes, is_own(content), _normalisation(content))
+    return Loaded(
+        origin, note, fit.head, fit.classes, is_own(content), _normalisation(content) or _expected(name, source)
+    )
 
 
 def published_weights(name: str) -> Published:
@@ -87,6 +89,12 @@ def published_weights(name: str) -> Published:
         ConfigError: If there are none.
     """
     return library_of(name).published(name)
+
+
+def _expected(name: str, source: str) -> Normalisation | None:
+    """Returns the mean and standard deviation that a library says its weights were trained with, if it does."""
+    said = library_of(name).expects(name, source)
+    return (said.mean, said.std) if said else None
 
 
 def _normalisation(content: object) -> Normalisation | None:

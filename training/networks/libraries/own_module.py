@@ -80,6 +80,13 @@ def source_of(name: str) -> Source:
     return Source(str(path.absolute()), function, hashlib.sha256(data).hexdigest(), data.decode(errors="replace"))
 
 
+def digest_of(name: str) -> str:
+    """Returns the SHA-256 of a name's file, where it is now."""
+    path, function = _parts(name)
+    named = os.environ.get(NAMED)
+    return source_of(name if path.is_file() or not named else f"{named}:{function}").sha256
+
+
 def fields_of(name: str) -> dict[str, str] | None:
     """Returns the source of a user's own network as a checkpoint keeps it; None of others."""
     return dataclasses.asdict(source_of(name)) if is_own(name) else None
