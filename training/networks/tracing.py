@@ -175,7 +175,8 @@ def _last_call(traced: fx.GraphModule, name: str, image: Tensor, expected: Tenso
         return None
     if expected.is_meta:
         return calls[0]
-    near = (traced(image) - expected).abs().max() <= _SAME * expected.abs().max()
+    scale = float(torch.nan_to_num(expected).abs().max())
+    near = torch.allclose(traced(image), expected, rtol=_SAME, atol=_SAME * scale, equal_nan=True)
     return calls[0] if near and _is_unchanged(calls[0], output.all_input_nodes[0], traced) else None
 
 
@@ -239,8 +240,8 @@ def _channels_first(pool: fx.Node, cells: tuple[int, int], traced: fx.GraphModul
 
 
 def grid_of(count: int, nodes: list[fx.Node]) -> tuple[int, int] | None:
-    """Returns rows and columns of a list of cells: those of the last map before it that has as many."""
-    shapes = [node.meta.get("shape", ()) for node in reversed(nodes)]
+    """Returns rows and columns of a list of cells: those of the first map that has as many, such as of patches."""
+    shapes = [node.meta.get("shape", ()) for node in nodes]
     grids = (shape[2:] for shape in shapes if len(shape) == 4 and math.prod(shape[2:]) == count)
     return next(((rows, columns) for rows, columns in grids), None)
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import sys
 import traceback
 import types
 from collections.abc import Callable, Mapping
@@ -172,9 +173,10 @@ def _module(path: Path) -> types.ModuleType:
     Raises:
         ConfigError: If it fails; says where.
     """
-    module = types.ModuleType(f"cnn_perception_own_{path.stem}")
-    module.__file__ = str(path)
     data = _read(path)
+    module = types.ModuleType(f"own_module_{hashlib.sha256(data).hexdigest()[:12]}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # where dataclasses look their annotations up
     try:
         exec(compile(data, str(path), "exec"), module.__dict__)
     except (Exception, SystemExit) as error:  # whatever the code of a user raises
