@@ -94,8 +94,8 @@ BREACHES = {
     ),
     "import": ("return self.last(pooled)", "import nowhere_to_be_found", "", r"mine.py:4: running it failed .*install"),
     "syntax": ("return self.last(pooled)", "def (", "", r"mine.py:4: running it failed \(SyntaxError"),
-    "forward": ("return self.last(pooled.missing)", "", "", r"mine.py:14: an image of 32x40 pixels failed \(Attr"),
-    "constructor": ("return self.last(pooled)", "", "raise ValueError('no')", r"mine.py:10: building a network of 4"),
+    "forward": ("return self.last(pooled.missing)", "", "", r"mine.py:13: an image of 32x40 pixels failed \(Attr"),
+    "constructor": ("return self.last(pooled)", "", "raise ValueError('no')", r"mine.py:9: building a network of 4"),
     "nothing learned": ("return pooled", "", "pass", "no parameters"),
     "nan": ("return self.last(pooled / 0 * 0)", "", "", "no finite number"),
 }
@@ -166,11 +166,8 @@ def test_the_last_layer_is_the_one_that_answers_not_the_one_registered_last(tmp_
 
 
 FOLLOWED = {
-    "a choice by value in a block": (
-        "if float(x.mean()) > 1e9:\n            return x * 2\n        return self.conv(x)",
-        True,
-    ),
-    "a loop over rows": ("return torch.stack([self.conv(row[None])[0] for row in x])", True),
+    "a choice by value": "if float(x.mean()) > 1e9:\n            return x * 2\n        return self.conv(x)",
+    "a loop over rows": "return torch.stack([self.conv(row[None])[0] for row in x])",
 }
 
 
