@@ -60,7 +60,7 @@ CASES = {
     "mobilenet_v3_small": Case((64, 96), "grad-cam", 0),
     "convnext_tiny": Case((64, 96), "grad-cam", 1688, 15.5, has_map=True),
     "squeezenet1_1": Case((64, 96), "grad-cam", 207, 15.0, has_map=True),
-    "vit_b_32": Case((224, 224), None, 0),
+    "vit_b_32": Case((224, 224), "grad-cam", 0, 15.5),  # of its class token
 }
 
 

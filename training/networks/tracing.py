@@ -1,17 +1,21 @@
 """A classifier as a graph: followed through its code, or called as a whole; and parts of graphs.
 
 What works for networks of any origin: the tracer follows the image through the modules as deep as their code can be
-followed, and calls those as a whole whose code decides by values. A network whose own code cannot be followed, or does
-something else when it is, is cut in one place alone: before its last layer.
+followed, and calls those as a whole whose code decides by values. First nothing is known of the image, so that the
+graph takes others, too; where the code decides by sizes, they are those of this image, but for the number of images. A
+network whose own code cannot be followed, or does something else when it is, is cut in one place alone: before its last
+layer.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import math
+import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -54,6 +58,67 @@ class _Tracer(fx.Tracer):
             self.module_stack.clear()
             self.module_stack.update(stack)
         return self.create_proxy("call_module", self.path_of_module(m), args, kwargs)
+
+
+class _SizedProxy(fx.Proxy):
+    """A stand-in for a tensor whose sizes are known, but for the first one, which is that of the batch."""
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """The sizes, numbers but for the first."""
+        tracer = cast("_SizedTracer", self.tracer)
+        known = tuple(tracer.example_of(self.node).shape)
+        return (tracer.create_proxy("call_method", "size", (self, 0), {}), *known[1:]) if known else ()
+
+    def size(self, dim: int | None = None) -> Any:  # noqa: ANN401 - as torch
+        """Returns one size, or all."""
+        return self.shape if dim is None else self.shape[dim]
+
+    def dim(self) -> int:
+        """Returns the number of axes."""
+        return len(self.shape)
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+
+class _SizedTracer(_Tracer):
+    """The same with stand-ins that know their sizes: all is computed beside, for an example of two images."""
+
+    def __init__(self, image: Tensor) -> None:
+        super().__init__()
+        self._image = torch.cat([image, image])
+        self._examples: dict[fx.Node, Any] = {}
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """Returns the stand-in for what a node gives."""
+        return _SizedProxy(node, self)
+
+    def create_proxy(self, *args: Any, **options: Any) -> fx.Proxy:  # noqa: ANN401 - as fx
+        """Notes a step, and computes it for the example."""
+        made = super().create_proxy(*args, **options)
+        self._examples[made.node] = self._computed(made.node)
+        return made
+
+    def example_of(self, node: fx.Node) -> Any:  # noqa: ANN401
+        """Returns what a node gives for the example."""
+        if node not in self._examples:  # parameters and constants become nodes without a stand-in
+            self._examples[node] = self._computed(node)
+        return self._examples[node]
+
+    def _computed(self, node: fx.Node) -> Any:  # noqa: ANN401
+        if node.op == "placeholder":
+            return node.args[0] if node.args else self._image
+        if node.op == "get_attr":
+            return operator.attrgetter(str(node.target))(self.root)
+        args, options = fx.map_arg((node.args, dict(node.kwargs)), self.example_of)
+        if node.op == "call_module":
+            return self.root.get_submodule(str(node.target))(*args, **options)
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **options)
+        return cast("Callable[..., Any]", node.target)(*args, **options)
 
 
 class _Shapes(fx.Interpreter):
@@ -113,7 +178,8 @@ def _followed(model: nn.Module, height: int, width: int) -> tuple[fx.GraphModule
             raise ConfigError(
                 f"{type(model).__name__} takes no images of {height}x{width} pixels ({reason}); change the input size"
             ) from None
-        for traced in (_symbolic(model), _as_a_whole(model, name)):
+        for make in (_Tracer, functools.partial(_SizedTracer, image), None):
+            traced = _as_a_whole(model, name) if make is None else _symbolic(model, make())
             if traced is not None and (last := _last_call(traced, name, image, expected)) is not None:
                 return traced, last
     raise ConfigError(
@@ -122,11 +188,10 @@ def _followed(model: nn.Module, height: int, width: int) -> tuple[fx.GraphModule
     )
 
 
-def _symbolic(model: nn.Module) -> fx.GraphModule | None:
-    """Returns the graph of a network's code; None where it cannot be followed."""
+def _symbolic(model: nn.Module, tracer: fx.Tracer) -> fx.GraphModule | None:
+    """Returns the graph of a network's code; None where a tracer cannot follow it."""
     others = list(inspect.signature(model.forward).parameters.values())[1:]
     defaults = {one.name: one.default for one in others if one.default is not inspect.Parameter.empty}
-    tracer = _Tracer()
     try:
         graph = tracer.trace(model, concrete_args=defaults or None)
         return fx.GraphModule(tracer.root, graph)

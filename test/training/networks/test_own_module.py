@@ -244,6 +244,20 @@ def test_a_network_that_cannot_be_followed_or_not_rightly_is_cut_before_its_last
     assert stages.head == ("last.weight", "last.bias")
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_network_that_decides_by_sizes_is_followed_and_takes_any_number_of_images(tmp_path, batch):
+    how = "features = features.reshape(len(image.shape) * features.size(0) // 4, *features.shape[1:])"
+    text = WHOLE.replace("HOW", f"assert features.shape[2] == 14 and features.dim() == 4\n        {how}")
+    (tmp_path / "mine.py").write_text(text)
+    model = backbones.build(f"{tmp_path}/mine.py:net", 4, size=(16, 20)).eval()
+    images = torch.randn(batch, 3, 16, 20)
+
+    split = backbones.split(model, 16, 20)
+
+    assert (split.spatial, split.feature_shape) == (True, (6, 14, 18))
+    torch.testing.assert_close(split.head(split.body(images))[0], model(images))
+
+
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     return write_folder(tmp_path_factory.mktemp("data") / "signs", {"go": 9, "stop": 9})

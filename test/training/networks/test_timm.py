@@ -31,7 +31,7 @@ NETWORKS = {
     "test_convnext": ((2, 3), "grad-cam", True),  # normalises behind its pooling
     "test_byobnet": ((2, 3), "cam", False),
     "test_nfnet": ((2, 3), "cam", False),
-    "test_mambaout": ((2, 3), "grad-cam", True),  # channels last
+    "test_mambaout": ((2, 3), "grad-cam", False),  # channels last
     "test_vit": ((4, 6), "grad-cam", False),  # answers from its class token
     "test_vit2": ((4, 6), "grad-cam", False),  # the mean of its patches, normalised
     "test_vit3": ((4, 6), "grad-cam", False),  # pools by attention
@@ -120,7 +120,6 @@ def test_the_map_of_a_class_token_is_the_gradient_at_the_patches_before_the_last
         ("timm:resnet50.nonsense", "has no weights of that name; there are timm:resnet50."),
         ("timm:deit_tiny_distilled_patch16_224", "has 2 last layers whose answers are averaged"),
         ("timm:vit_small_patch14_dinov2", r"patches of 14x14 pixels, of which 64x96 are no multiple; .*--input-size"),
-        ("timm:swin_tiny_patch4_window7_224", "64x96 pixels"),
     ],
 )
 def test_what_timm_has_not_or_cannot_is_said_in_one_line(name, message):
@@ -175,7 +174,8 @@ def filter_of(model):
     return importlib.import_module(type(model).__module__).checkpoint_filter_fn
 
 
-def test_weights_of_another_timm_network_are_refused(tmp_path):
+def test_weights_of_another_timm_network_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("torchvision.models.list_models", lambda module: [])  # else all are compared
     save_file(timm.create_model("test_resnet").state_dict(), tmp_path / "a.safetensors")
 
     with pytest.raises(ConfigError, match="do not fit timm:test_vit"):
@@ -252,7 +252,7 @@ def photos(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("backbone", "mode"),
-    [("timm:test_vit", "probe"), ("timm:test_convnext", "finetune"), ("timm:test_vit2", "finetune")],
+    [("timm:test_vit", "probe"), ("timm:test_vit2", "finetune")],
 )
 def test_a_timm_network_is_trained_in_stages_and_exported(tmp_path, photos, backbone, mode):
     torch.set_num_threads(1)

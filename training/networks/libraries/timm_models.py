@@ -59,10 +59,10 @@ def _made(name: str, *, size: Size | None, **options: Any) -> nn.Module:  # noqa
     """Builds a network, of an image size where it depends on one."""
     make = functools.partial(_timm(name).create_model, name.removeprefix(PREFIX), **options)
     try:
-        if size is not None and _is_sized(name):
+        if size is not None:
             try:
                 return cast("nn.Module", make(img_size=size))
-            except TypeError as error:
+            except TypeError as error:  # convolutional ones do not know the setting
                 if "img_size" not in str(error):
                     raise
         return cast("nn.Module", make())
@@ -71,13 +71,6 @@ def _made(name: str, *, size: Size | None, **options: Any) -> nn.Module:  # noqa
         raise ConfigError(
             f"{name}: timm cannot build it{at} ({one_line(error, 160)}); change the input size or take another"
         ) from None
-
-
-def _is_sized(name: str) -> bool:
-    """Returns whether a network may depend on the size of its image: convolutional ones do not know the setting."""
-    architecture = name.removeprefix(PREFIX).partition(".")[0]
-    family = importlib.import_module("timm").models.model_entrypoint(architecture).__module__.rpartition(".")[2]
-    return family not in ("resnet", "efficientnet", "convnext", "regnet", "mobilenetv3", "densenet")
 
 
 def _last_layer(model: nn.Module, name: str) -> str | None:
