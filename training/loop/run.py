@@ -35,8 +35,8 @@ from training.config.fields import as_given, flag_of
 from training.data import load
 from training.data.load import DataOptions
 from training.data.records import LabelledImages, Part, Sample
-from training.networks import build, preparation
-from training.networks.libraries import own_module
+from training.networks import build
+from training.networks.libraries import own_module, preparation
 from training.run_files import make_folder, write_csv, write_text
 from training.tasks.by_name import task_of
 

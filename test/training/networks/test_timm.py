@@ -18,7 +18,8 @@ from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, ConfigError
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from training import checkpoint, export, train
 from training.config import make
-from training.networks import backbones, preparation
+from training.networks import backbones
+from training.networks.libraries import preparation
 
 timm = pytest.importorskip("timm", reason="needs the optional timm")
 CPU = SessionOptions(providers=("CPUExecutionProvider",))

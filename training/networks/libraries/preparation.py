@@ -8,7 +8,6 @@ from typing import Any
 from training.config import TrainConfig
 from training.config.fields import as_given
 from training.config.normalisation import as_text
-from training.networks import backbones
 from training.networks.libraries import own_module
 from training.networks.libraries.by_name import library_of
 
@@ -51,7 +50,7 @@ def completed(given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         del found["crop_fraction"]
     taken = {name: value for name, value in found.items() if name not in given and value != _default(name)}
     words = ", ".join(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in taken.items())
-    return settings | taken, f"{backbones.public_name(backbone)} was made for {words}: taken" if words else ""
+    return settings | taken, f"{library.title(backbone)} was made for {words}: taken" if words else ""
 
 
 def _default(name: str) -> Any:  # noqa: ANN401
