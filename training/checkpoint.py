@@ -20,6 +20,8 @@ from training.run_files import replacing
 from training.torch_files import require_unpacked, what_else
 
 FORMAT = "cnn_perception.checkpoint/2"
+_ADDED = frozenset({"train_targets", "source"})
+"""Fields that a checkpoint of an earlier version may lack."""
 _FOREIGN = "weights of other programs are given as --weights, with the name of their network as --backbone"
 
 
@@ -56,6 +58,7 @@ class Checkpoint:
         resume: State of the optimiser, the schedule and the random numbers; None in best.pt.
         val_targets: What each of `val_images` shows: (class,) for multiclass, `data.records.Sample.values` otherwise.
         train_targets: The same of `train_images`; empty in a checkpoint of before they were kept.
+        source: Of a network from a user's own file where that came from, `own_module.Source`; None of others.
     """
 
     backbone: str
@@ -73,6 +76,7 @@ class Checkpoint:
     resume: dict[str, Any] | None
     val_targets: tuple[tuple[float, ...], ...] = ()
     train_targets: tuple[tuple[float, ...], ...] = ()
+    source: dict[str, str] | None = None
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -103,7 +107,7 @@ def load(path: Path) -> Checkpoint:
         what = what_else(path) or "truncated, or no checkpoint of this package; train again or take another"
         raise DataError(f"{path}: {what}; {_FOREIGN}") from None
     names = {f.name for f in dataclasses.fields(Checkpoint)} | {"format"}
-    if not isinstance(values, dict) or values.get("format") != FORMAT or values.keys() | {"train_targets"} != names:
+    if not isinstance(values, dict) or values.get("format") != FORMAT or values.keys() | _ADDED != names:
         raise DataError(f"{path}: {_what_instead(values)}")
     del values["format"]
     spec = values["input"]
@@ -112,6 +116,8 @@ def load(path: Path) -> Checkpoint:
         values["calibration"] = _calibration(values["calibration"])
     except (TypeError, KeyError, ModelError) as error:
         raise DataError(f"{path}: its settings cannot be used ({error}); train again") from None
+    if not _is_source(values.get("source")):
+        raise DataError(f"{path}: it does not say where its network came from; train again")
     return Checkpoint(**values)
 
 
@@ -127,6 +133,14 @@ def _what_instead(values: Any) -> str:  # noqa: ANN401 - whatever was in the fil
         made_by = values["format"][:80]
         return f"a checkpoint of another version of this package ({made_by}); export it with that one, or train again"
     return f"not a checkpoint of this package; name the best.pt or last.pt of a training run; {_FOREIGN}"
+
+
+def _is_source(value: object) -> bool:
+    """Returns whether a value is the `source` of a checkpoint."""
+    if value is None:
+        return True
+    texts = isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+    return texts and set(value) == {"path", "function", "sha256", "text"}
 
 
 def _calibration(values: dict[str, Any]) -> Calibration:

@@ -157,7 +157,7 @@ def _describe(checkpoint: Checkpoint, graph: trace.Graph, precision: PrecisionRe
     return ModelSpec(
         version=SPEC_VERSION,
         task=checkpoint.task,
-        architecture=checkpoint.backbone,
+        architecture=backbones.public_name(checkpoint.backbone),
         class_names=checkpoint.class_names,
         units=checkpoint.units,
         input=checkpoint.input,
@@ -253,7 +253,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.export", description="Makes a verified ONNX model file.")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--checkpoint", type=Path, help="best.pt or last.pt of a training run")
-    source.add_argument("--backbone", help="instead: a torchvision or classic network, without training")
+    source.add_argument("--backbone", help="instead: a network by name, as for training.train, without training")
     parser.add_argument("--output", type=Path, required=True, help="the .onnx file to write")
     parser.add_argument(
         "--data",

@@ -28,7 +28,7 @@ from training.config import TrainConfig
 from training.loop import cross_validation, lr_finder, out_of_memory, probe, tensorboard, trainer
 from training.loop.lr_finder import Sweep
 from training.loop.run import EpochRecord, Run, open_run, settings
-from training.networks.layer_text import short_name
+from training.networks.backbones import file_name, public_name
 from training.report import figures, gain, provenance
 from training.report import page as html
 from training.run_files import write_csv, write_text
@@ -218,7 +218,7 @@ def draw(run: Run, history: Sequence[EpochRecord], last: ScoredLogits) -> None:
 def describe(run: Run) -> None:
     """Prints what is about to be trained on what."""
     print("\n".join(check.describe(run.data, run.folder / "findings.csv")))
-    print(f"{run.config.mode} of {run.config.backbone}, weights {run.weights}, on {run.device}")
+    print(f"{run.config.mode} of {public_name(run.config.backbone)}, weights {run.weights}, on {run.device}")
     if note := mirroring_note(run.config, run.data.task, run.data.class_names):
         print(note)
 
@@ -239,7 +239,7 @@ def summarise(run: Run, report: dict[str, Any], notes: Sequence[str]) -> None:
     for note in notes:
         print(note)
     print(f"{sum(report['seconds'].values()):.0f} s; report and figures in {printable(str(run.folder))}\nnext:")
-    name = f"{run.data.name}_{short_name(run.config.backbone)}.onnx"
+    name = f"{run.data.name}_{file_name(run.config.backbone)}.onnx"
     words = ("--checkpoint", run.folder / "best.pt", "--output", Path("models", name))
     print(f"  {for_shell('python', '-m', 'training.export', *words)}")
     if "test" in report:

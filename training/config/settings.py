@@ -79,9 +79,12 @@ class TrainConfig:
     backbone: str = setting(
         "resnet18",
         help="any torchvision classifier by name, such as resnet50 or vgg16_bn, one of training/networks/classic.py, "
-        "or 'layers: conv 16 3x3 p1, relu, pool 2x2, fc', as for training.inspect --layers",
+        "'layers: conv 16 3x3 p1, relu, pool 2x2, fc', as for training.inspect --layers; timm:NAME for those of timm "
+        "(pip install timm); or FILE.py:FUNCTION, one of your own, see training/networks/libraries/own_module.py",
     )
-    weights: str = setting("imagenet", help="'imagenet' (downloaded by torchvision), 'none', or a .pth/.safetensors")
+    weights: str = setting(
+        "imagenet", help="'imagenet' (downloaded by torchvision or timm), 'none', or a .pth/.safetensors"
+    )
     feature_layer: str | None = setting(
         None, help="inner layer whose features the head sees, such as layer3 of a ResNet; by default the last"
     )

@@ -6,6 +6,8 @@ Both maps weigh the features A by one number per channel and add them up: activa
   (Zhou et al. 2016), whose mean plus the bias is the logit.
 - Otherwise alpha is the mean over the cells of d logit / d A_k (Grad-CAM, Selvaraju et al. 2017). Cells that speak
   against the class are negative; whoever shows the map may clip it, as the original does.
+- A transformer that answers from a class token has no features behind which nothing but places is left. A are then the
+  tokens of its cells in front of its last block, the last ones on which the answer depends, and alpha is as above.
 
 The map is that of the class with the highest logit; of a network that gives numbers, whose units do not compare, that
 of the first.
@@ -26,9 +28,10 @@ from torch import Tensor, fx, nn
 from torch._decomp import core_aten_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cnn_perception.model.spec import ActivationMethod, Task
-from training.networks.backbones import Split, cut
+from training.networks.backbones import Split, Tokens, cut
 from training.tasks.by_name import task_of
 
 
@@ -36,17 +39,27 @@ class ActivatedClassifier(nn.Module):
     """Image (N, 3, H, W) -> logits (N, K), embedding (N, D), and activation (N, h, w), features (N, C, h, w) if any.
 
     Attributes:
-        method: How the activation is made; None without spatial features.
+        method: How the activation is made; None where the network keeps no places.
+        cells: Rows and columns of the activation; (0, 0) without one.
     """
 
     def __init__(self, split: Split, task: Task) -> None:
         super().__init__()
         self.body = split.body
         self.method: ActivationMethod | None = None
+        self.cells: tuple[int, int] = (0, 0)
         self.head: nn.Module = split.head
+        self.prefix = 0
         if split.spatial:
             self.method = "cam" if is_exact_cam(split) else "grad-cam"
+            self.cells = (split.feature_shape[1], split.feature_shape[2])
             self.head = _CamHead(split, task) if self.method == "cam" else _GradCamHead(split, task)
+        elif split.tokens is not None:
+            self.method = "grad-cam"
+            self.body = split.tokens.body
+            self.cells = split.tokens.cells
+            self.prefix = split.tokens.prefix
+            self.head = _TokenHead(split.tokens, task)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Returns logits and embedding, or logits, embedding, activation and features."""
@@ -54,6 +67,8 @@ class ActivatedClassifier(nn.Module):
         if self.method is None:
             return cast("tuple[Tensor, ...]", self.head(features))
         logits, embedding, alpha = self.head(features)
+        if features.ndim == 3:  # tokens
+            features = features[:, self.prefix :].transpose(1, 2).unflatten(2, self.cells)
         count, channels, rows, columns = features.shape
         activation = alpha.reshape(count, 1, channels) @ features.reshape(count, channels, rows * columns)
         return logits, embedding, activation.reshape(count, rows, columns), features
@@ -115,6 +130,21 @@ class _GradCamHead(nn.Module):
             alpha = alpha @ self.channel_weights
         embedding = outputs[1] if self.neck is None else self.neck(features)
         return outputs[0], embedding, alpha / self.cells
+
+
+class _TokenHead(nn.Module):
+    """What follows the tokens of a transformer, with the gradient of the logit that is shown."""
+
+    def __init__(self, tokens: Tokens, task: Task) -> None:
+        super().__init__()
+        count = tokens.prefix + tokens.cells[0] * tokens.cells[1]
+        with sdpa_kernel(SDPBackend.MATH):  # of the others no plain operations are known for the way back
+            self.head = _with_gradient(tokens.head, (1, count, tokens.channels), task)
+        self.prefix = tokens.prefix
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits, embedding, gradient = self.head(features)
+        return logits, embedding, gradient[:, self.prefix :].mean(1)
 
 
 def _entry(head: fx.GraphModule, logits: fx.Node) -> tuple[fx.Node, Tensor | None]:

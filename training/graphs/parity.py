@@ -99,16 +99,22 @@ def check_activation(proto: ModelProto, split: Split, method: ActivationMethod, 
     """
     batch = np.stack([image() for image in inputs(checkpoint, 4)[1]])
     logits, found = runner(proto, ["logits", "activation"])(batch)
+    cut = split.tokens or split
     with torch.no_grad():
-        features = split.body(torch.from_numpy(batch))
+        features = cut.body(torch.from_numpy(batch))
     features.requires_grad_(True)
-    logits_of_torch: Tensor = split.head(features.clone())[0]  # torchvision's heads work in place
+    logits_of_torch: Tensor = cut.head(features.clone())[0]  # torchvision's heads work in place
     # of two equal classes, the one that the graph took
     top = shown_logit(torch.from_numpy(logits), checkpoint.task)[:, None]
     (gradient,) = torch.autograd.grad(logits_of_torch.gather(1, top).sum(), features)
     # A logit that is a mean over the cells has a gradient divided by their number; the exact map is not divided.
     scale = found[0].size if method == "cam" else 1
-    expected = scale * (gradient.mean((2, 3), keepdim=True) * features).sum(1).detach().numpy()
+    if split.tokens is None:
+        weighed = (gradient.mean((2, 3), keepdim=True) * features).sum(1)
+    else:
+        cells = slice(split.tokens.prefix, None)
+        weighed = (gradient[:, cells].mean(1, keepdim=True) * features[:, cells]).sum(2).reshape(found.shape)
+    expected = scale * weighed.detach().numpy()
     difference = float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-20))
     if not difference <= ACTIVATION_TOLERANCE:
         raise ParityError(

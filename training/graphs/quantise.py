@@ -144,9 +144,9 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has n
 
 
 def _head(proto: ModelProto) -> list[str]:
-    """Returns the nodes behind the last features; behind the embedding, where there are no spatial ones."""
+    """Returns the nodes behind the last features, and behind the embedding, where the answer is not made of those."""
     made = {name for node in proto.graph.node for name in node.output}
-    reached = made & {"features", "map_features"} or {"embedding"}
+    reached = made & {"features", "map_features", "embedding"}
     names = []
     for node in proto.graph.node:  # in the order of computation
         if reached & set(node.input):

@@ -23,7 +23,7 @@ from cnn_perception.model.spec import InputSpec, ScoreMapSpec
 from cnn_perception.model.subgraph import subgraph
 from training.checkpoint import Checkpoint
 from training.graphs.convolve import NotConvolutionalError, convolutional_head
-from training.graphs.dilation import Dense, windows_of
+from training.graphs.dilation import Dense, window_of, windows_of
 from training.graphs.parity import prepared_image
 from training.graphs.receptive_field import Geometry, Shape, shapes_of
 from training.networks.backbones import Split
@@ -73,10 +73,25 @@ class WithDenseMap(nn.Module):
 def map_head(dense: Dense) -> nn.Module | None:
     """Returns what makes the map of the features; None where there can be none, which is said in the log."""
     try:
-        return convolutional_head(dense.split, dense.apart)
+        head = convolutional_head(dense.split, dense.apart)
+        _try_out(head, dense)
     except NotConvolutionalError as error:
         _warn_of_none(error)
-    return None
+        return None
+    return head
+
+
+def _try_out(head: nn.Module, dense: Dense) -> None:
+    """Checks that a head of convolutions gives one cell for one window: what it is made of may be of any library."""
+    weight = dense.split.classifier.weight
+    window = torch.zeros(1, dense.split.feature_shape[0], *window_of(dense), device=weight.device)
+    try:
+        with torch.no_grad():
+            found = head(window)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise NotConvolutionalError(f"its head works on no cells ({one_line(error, 120)})") from None
+    if found.shape != (1, len(weight), 1, 1):
+        raise NotConvolutionalError(f"its head gives {tuple(found.shape[1:])} for a window, not one cell")
 
 
 def open_map(proto: ModelProto, split: Split, dense: Dense, place: Geometry, size: InputSpec) -> ScoreMapSpec | None:

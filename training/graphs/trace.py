@@ -27,7 +27,7 @@ class Graph:
 
     Attributes:
         proto: `image` (N, 3, H, W) -> `logits`, `embedding`, and `activation` and `score_map` if any.
-        activation: What the cells of the activation map mean; None without spatial features.
+        activation: What the cells of the activation map mean; None where the network keeps no places.
         score_map: What those of the score map mean; None where the network is not convolutional throughout.
         dense: The network that the score map is of; None without one.
     """
@@ -64,8 +64,7 @@ def make(split: Split, checkpoint: Checkpoint, map_stride: int | None = None) ->
     else:
         proto = to_onnx(WithDenseMap(network, dense, head).eval(), size, (*names, "map_features", "score_map"))
     place = geometry(proto, "features")
-    _, rows, columns = split.feature_shape
-    activation = ActivationSpec(network.method, rows, columns, place.stride, place.receptive_field, place.offset)
+    activation = ActivationSpec(network.method, *network.cells, place.stride, place.receptive_field, place.offset)
     shown = [output for output in proto.graph.output if output.name not in ("features", "map_features")]
     del proto.graph.output[:]
     proto.graph.output.extend(shown)  # those two were some only to be found by their names

@@ -18,7 +18,7 @@ from training.inspect.sources import of_backbone, of_file
 from training.inspect.stack import of_text
 from training.inspect.table import COLUMNS, as_text, rows
 from training.networks import layer_text
-from training.networks.classic import published_size
+from training.networks.libraries.by_name import library_of
 from training.report import figures
 from training.run_files import write_csv
 
@@ -27,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.inspect", description="Shows the layers of a network.")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--backbone", help="a torchvision classifier or one of training.networks.classic, such as vgg_d"
+        "--backbone", help="a network by name, as for training.train, such as vgg_d, resnet50 or timm:convnext_atto"
     )
     source.add_argument("--model", type=Path, help="instead: any .onnx file of an image network")
     source.add_argument(
@@ -78,7 +78,8 @@ def _show(options: argparse.Namespace, size: tuple[int, int] | None) -> int:
         table = of_text(options.layers, layer_text.input_shape(options.input[0]))
     else:
         title = options.backbone
-        table = of_backbone(options.backbone, options.classes or 1000, *(size or published_size(title)))
+        usual = library_of(title).input_of(title)
+        table = of_backbone(title, options.classes or 1000, *(size or (usual.height, usual.width)))
     print(as_text(table))
     if options.csv:
         write_csv(options.csv, COLUMNS, [[row[name] for name in COLUMNS] for row in rows(table)])

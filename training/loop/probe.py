@@ -26,7 +26,7 @@ from training.data.records import Part, Sample
 from training.loop import linear_solver
 from training.loop.linear_solver import Features, Linear, Scale
 from training.loop.run import EpochRecord, Run
-from training.networks import backbones
+from training.networks import backbones, build
 from training.run_files import replacing
 from training.scoring.predict import predict
 from training.scoring.scores import ScoredLogits
@@ -246,7 +246,13 @@ def features_of(
 def _facts(run: Run) -> list[Any]:
     """What the features of images follow from beside the images and the weights."""
     config = run.config
-    return [config.backbone, config.feature_layer, config.grid, config.channels_last, dataclasses.asdict(config.input)]
+    return [
+        build.identity(config.backbone),
+        config.feature_layer,
+        config.grid,
+        config.channels_last,
+        dataclasses.asdict(config.input),
+    ]
 
 
 def cached(run: Run) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]] | None:
@@ -260,7 +266,15 @@ def _key(run: Run) -> str:
     parts = [s.part for s in run.data.samples]
     seed = config.seed if config.weights == "none" else None
     head = [config.feature_layer, config.grid]
-    facts = [run.data.sha256, parts, run.weights, config.backbone, head, dataclasses.asdict(config.input), seed]
+    facts = [
+        run.data.sha256,
+        parts,
+        run.weights,
+        build.identity(config.backbone),
+        head,
+        dataclasses.asdict(config.input),
+        seed,
+    ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

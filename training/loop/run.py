@@ -36,6 +36,7 @@ from training.data import load
 from training.data.load import DataOptions
 from training.data.records import LabelledImages, Part, Sample
 from training.networks import build
+from training.networks.libraries import own_module, preparation
 from training.run_files import make_folder, write_csv, write_text
 from training.tasks.by_name import task_of
 
@@ -140,6 +141,7 @@ class Run:
             resume=None,
             val_targets=tuple(sample.values or (sample.label,) for sample in self.data.part("val")),
             train_targets=tuple(sample.values or (sample.label,) for sample in self.data.part("train")),
+            source=own_module.fields_of(self.config.backbone),
         )
         for name in names:
             checkpoint.save(self.folder / name, dataclasses.replace(now, resume=resume if name == "last.pt" else None))
@@ -180,8 +182,9 @@ def settings(given: dict[str, Any]) -> TrainConfig:
     if not given.get("resume"):
         if (folder / "last.pt").exists():
             raise ConfigError(f"{folder}: holds a run already; --resume continues it, another --output starts afresh")
-        config = make(**given)
-        for line in without_effect(given, config):
+        completed, taken = preparation.completed(given)
+        config = make(**completed)
+        for line in (*filter(None, [taken]), *without_effect(given, config)):
             print(line)
         return dataclasses.replace(config, data=_absolute(config.data))
     path = folder / "config.json"
@@ -190,9 +193,11 @@ def settings(given: dict[str, Any]) -> TrainConfig:
     saved = from_json(path.read_text(), str(path))
     for name, value in given.items():
         value = expand_augment(value) if name == "augment" else value
+        value = own_module.absolute(value) if name == "backbone" and own_module.is_own(value) else value
         if name not in (*CHANGED_BY_RESUME, "output", "data") and value != saved[name]:
             raise ConfigError(f"--{flag_of(name)}: the run in {folder} has {as_given(saved[name])}; leave it out")
     kept = {name: given[name] for name in (*CHANGED_BY_RESUME, "output") if name in given}
+    kept["backbone"] = build.resumed_name(saved["backbone"], folder / "last.pt")
     return TrainConfig(**{**saved, **kept, "data": _absolute(sources_of(given) or saved["data"])})
 
 

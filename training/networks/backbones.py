@@ -1,39 +1,63 @@
-"""Every torchvision classifier and the classics by name: built, given weights, cut at their last spatial features.
+"""Networks by name: built, given weights, cut at their last spatial features.
 
-The cut is found in the traced graph, not in a table of architectures: whatever torchvision adds is understood as
-long as it pools its features and ends in one linear layer.
+The cut is found in the traced graph, not in a table of architectures: whatever the libraries add is understood as long
+as it ends in one linear layer, and pools its features.
 """
 
 from __future__ import annotations
 
-import difflib
-import functools
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
-from torch.nn import functional
-from torchvision import models  # type: ignore[import-untyped]
+from torch import fx, nn
 
 from cnn_perception.errors import ConfigError
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
-from training.networks import classic, layer_text
-from training.networks.weights import classifier_name, load_weights
+from training.networks.libraries.by_name import library_of
+from training.networks.libraries.library import Order
+from training.networks.libraries.torchvision_models import AUXILIARY, OWN_INPUT_SCALING
+from training.networks.tracing import (
+    BELOW,
+    ancestors,
+    classifier_name,
+    cut,
+    grid_of,
+    is_global_pooling,
+    leads_on,
+    module_of,
+    trace,
+)
+from training.networks.weights import load_weights
 
 __all__ = [
-    "Split", "Stages", "ancestors", "build", "check_name", "classifier_name", "cut", "is_global_pooling",
-    "load_weights", "module_of", "require_normalisation", "split", "stages", "trace",
+    "AUXILIARY", "Split", "Stages", "Tokens", "ancestors", "build", "check_name", "classifier_name", "cut",
+    "file_name", "is_global_pooling", "load_weights", "module_of", "public_name", "require_normalisation", "split",
+    "stages", "trace",
 ]  # fmt: skip
 
-_OWN_INPUT_SCALING = ("googlenet", "inception_v3")
-"""Networks whose published weights expect pixels scaled to [-1, 1]: they undo the ImageNet normalisation themselves.
-Source: torchvision.models.googlenet and inception_v3, argument `transform_input`."""
-AUXILIARY = ("googlenet_v1", "googlenet")
-"""Networks that may learn with auxiliary classifiers, whose parameters begin with `aux`."""
 _HEAD_NAMES = ("classifier", "dropout", "fc", "head", "heads")
+_MOST_PREFIX_TOKENS = 16
+"""Tokens of no place: the class, distillation, and registers."""
 _LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-_POOLINGS = (functional.adaptive_avg_pool2d, torch.mean, "mean")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Where a transformer's answer can be traced back to places, if not at the features: at the tokens of its cells.
+
+    Attributes:
+        body: Image (N, 3, H, W) -> tokens (N, T, C): some of no place, such as the class token, then the cells'.
+        head: Tokens -> (logits (N, K), embedding (N, D)).
+        prefix: How many tokens of no place there are.
+        cells: Rows and columns of the others.
+        channels: C.
+    """
+
+    body: fx.GraphModule
+    head: fx.GraphModule
+    prefix: int
+    cells: tuple[int, int]
+    channels: int
 
 
 @dataclass(frozen=True)
@@ -48,6 +72,7 @@ class Split:
         classifier_name: Its name in the model.
         feature_shape: (C, h, w) of the features; (D,) where there are no spatial ones.
         spatial: Whether there are spatial features.
+        tokens: Where places are found instead; None where there are spatial features, or no places.
     """
 
     body: fx.GraphModule
@@ -57,6 +82,7 @@ class Split:
     classifier_name: str
     feature_shape: tuple[int, ...]
     spatial: bool
+    tokens: Tokens | None = None
 
 
 @dataclass(frozen=True)
@@ -75,20 +101,22 @@ class Stages:
 
 
 def check_name(name: str) -> None:
-    """Checks that torchvision or `classic` has an image classifier of that name, or that it tells its own layers.
+    """Checks that there is a network of that name.
 
     Raises:
         ConfigError: If not; it names similar ones.
     """
-    if name.startswith(layer_text.PREFIX):
-        return
-    known = [*models.list_models(module=models), *classic.NAMES]
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else "take a torchvision classifier such as resnet18"
-        raise ConfigError(
-            f"backbone {name!r} is no image classifier of torchvision or training.networks.classic; {hint}"
-        )
+    library_of(name).check(name)
+
+
+def public_name(name: str) -> str:
+    """Returns a network's name without folders of this machine."""
+    return library_of(name).title(name)
+
+
+def file_name(name: str) -> str:
+    """Returns a network's name as part of a file's."""
+    return library_of(name).file_name(name)
 
 
 def require_normalisation(name: str, size: InputSpec) -> None:
@@ -97,7 +125,7 @@ def require_normalisation(name: str, size: InputSpec) -> None:
     Raises:
         ConfigError: If it undoes ImageNet's by itself, and would get another.
     """
-    if name in _OWN_INPUT_SCALING and (size.mean, size.std) != (IMAGENET_MEAN, IMAGENET_STD):
+    if name in OWN_INPUT_SCALING and (size.mean, size.std) != (IMAGENET_MEAN, IMAGENET_STD):
         raise ConfigError(
             f"{name} takes ImageNet's --mean and --std and scales its input to [-1, 1] by itself; leave them out"
         )
@@ -111,11 +139,12 @@ def build(
     size: tuple[int, int] | None = None,
     auxiliary: bool = False,
 ) -> nn.Module:
-    """Builds a torchvision classifier or a classic network with random weights.
+    """Builds a network with random weights.
 
     Args:
-        name: Its torchvision name, such as `resnet18` or `vgg16_bn`, one of `classic.NAMES`, or `layers:` and the
-            layers as text, see `layer_text`.
+        name: Its torchvision name, such as `resnet18` or `vgg16_bn`, one of `classic.NAMES`, `timm:` and its name
+            there, `FILE.py:FUNCTION`, see `libraries.own_module`, or `layers:` and the layers as text, see
+            `layer_text`.
         class_count: Width of the last layer, at least 2.
         dropout: Probability in [0, 1) for every dropout of the head; a head without one drops its pooled features.
             None leaves the architecture's own.
@@ -126,20 +155,9 @@ def build(
     Raises:
         ConfigError: If the name is no image classifier, or the head has no place for a dropout.
     """
-    check_name(name)
-    options: dict[str, bool] = {}
-    if name in _OWN_INPUT_SCALING:
-        options = {"transform_input": True, "aux_logits": auxiliary and name in AUXILIARY, "init_weights": True}
-    if name.startswith(layer_text.PREFIX):
-        text = name.removeprefix(layer_text.PREFIX)
-        model: nn.Module = layer_text.network(text, class_count, size or classic.published_size(name))
-    elif name in classic.NAMES:
-        model = classic.build(name, class_count, size, auxiliary=auxiliary)
-    else:
-        model = models.get_model(name, weights=None, num_classes=class_count, **options)
-    if isinstance(model, models.MNASNet):
-        # Its own loader refuses every state dict that is a plain dict, and only serves files of before 2019.
-        model._load_from_state_dict = functools.partial(nn.Module._load_from_state_dict, model)
+    library = library_of(name)
+    library.check(name)
+    model = library.build(Order(name, class_count, size, auxiliary))
     if dropout is not None:
         _set_dropout(model, name, dropout)
     return model
@@ -185,7 +203,40 @@ def split(model: nn.Module, height: int, width: int) -> Split:
         classifier_name=name,
         feature_shape=shape[1:],
         spatial=len(shape) == 4,
+        tokens=None if len(shape) == 4 else _tokens(traced, embedding, logits),
     )
+
+
+def _tokens(traced: fx.GraphModule, embedding: fx.Node, logits: fx.Node) -> Tokens | None:
+    """Finds the last tokens of cells on which the logits depend: before the last block, if a class token answers."""
+    image = next(iter(traced.graph.nodes))
+    below = ancestors(embedding, traced.graph)
+    for node in reversed(below):
+        shape = node.meta.get("shape", ())
+        if len(shape) != 3 or not (found := _cells_of(shape[1], below)) or not leads_on(node, embedding, traced):
+            continue
+        head = cut(traced, node, (logits, embedding))
+        prefix, cells = found
+        if _reads_cells(head, shape, prefix, next(traced.parameters())):
+            return Tokens(cut(traced, image, node), head, prefix, cells, shape[2])
+    return None
+
+
+def _cells_of(count: int, nodes: list[fx.Node]) -> tuple[int, tuple[int, int]] | None:
+    """Returns how many of so many tokens have no place, and rows and columns of the others."""
+    found = ((prefix, grid_of(count - prefix, nodes)) for prefix in range(min(count, _MOST_PREFIX_TOKENS)))
+    return next(((prefix, cells) for prefix, cells in found if cells is not None and cells != (1, 1)), None)
+
+
+@torch.no_grad()
+def _reads_cells(head: fx.GraphModule, shape: tuple[int, ...], prefix: int, like: torch.Tensor) -> bool:
+    """Returns whether the logits change with the tokens of the cells."""
+    if like.is_meta:
+        return False
+    random = torch.Generator().manual_seed(0)
+    one, other = (torch.randn(shape, generator=random).to(like.device, like.dtype) for _ in range(2))
+    other[:, :prefix] = one[:, :prefix]
+    return not torch.equal(head(one)[0], head(other)[0])
 
 
 def stages(model: nn.Module, height: int, width: int) -> Stages:
@@ -200,6 +251,8 @@ def stages(model: nn.Module, height: int, width: int) -> Stages:
         ConfigError: As for `split`.
     """
     traced, features, _, _ = trace(model, height, width)
+    if features.target == BELOW:
+        return _stages_in_order(model)
     body = ancestors(features, traced.graph)
     # Squeeze-and-excitation works on one pixel in the midst of a stage: the resolution of a node is the highest that
     # still follows it.
@@ -228,97 +281,19 @@ def stages(model: nn.Module, height: int, width: int) -> Stages:
     )
 
 
-def cut(traced: fx.GraphModule, start: fx.Node, ends: fx.Node | tuple[fx.Node, ...]) -> fx.GraphModule:
-    """Copies the part of a traced graph that computes `ends` from `start`, sharing modules and parameters.
-
-    Raises:
-        ConfigError: If `ends` depend on the input of the graph in another way than through `start`.
-    """
-    graph = fx.Graph()
-    copies = {start: graph.placeholder(start.name)}
-    copies[start].meta = dict(start.meta)
-    for node in ancestors(ends, traced.graph, start):
-        if node.op == "placeholder":
-            raise ConfigError(
-                f"this backbone cannot be cut at {start.name}: its head uses the image again; take another one"
-            )
-        copies[node] = graph.node_copy(node, lambda old: copies[old])
-    graph.output(fx.map_arg(ends, lambda old: copies[old]))
-    return fx.GraphModule(traced, graph)
-
-
-class _Shapes(fx.Interpreter):
-    def run_node(self, node: fx.Node) -> Any:  # noqa: ANN401 - a graph passes sizes and tuples around, too
-        result = super().run_node(node)
-        node.meta["shape"] = tuple(result.shape) if isinstance(result, Tensor) else ()
-        return result
-
-
-def trace(model: nn.Module, height: int, width: int) -> tuple[fx.GraphModule, fx.Node, fx.Node, fx.Node]:
-    """Traces a classifier.
-
-    Args:
-        model: As for `split`.
-        height: As for `split`.
-        width: As for `split`.
-
-    Returns:
-        The traced model, whose nodes know their shapes for one image (`meta["shape"]`), and in it the features, the
-        embedding and the logits.
-
-    Raises:
-        ConfigError: If the network does not take images of that size.
-    """
-    traced = fx.symbolic_trace(model.eval())
-    blank = torch.zeros(1, 3, height, width, device=next(model.parameters()).device)
-    try:
-        with torch.no_grad():
-            _Shapes(traced).run(blank)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(
-            f"{type(model).__name__} takes no images of {height}x{width} pixels ({reason[:120]}); change the input size"
-        ) from None
-    nodes = list(traced.graph.nodes)
-    name = classifier_name(model)
-    last = next(node for node in nodes if node.op == "call_module" and node.target == name)
-    pools = [node for node in nodes if is_global_pooling(node, traced)]
-    features = embedding = last.all_input_nodes[0]
-    if isinstance(traced.get_submodule(name), nn.Conv2d):  # pools after the classifier
-        while isinstance(module_of(features, traced), nn.Dropout):
-            features = features.all_input_nodes[0]
-        with traced.graph.inserting_after(features):
-            embedding = traced.graph.call_function(torch.mean, (features, (2, 3)))
-    elif pools:
-        features = pools[-1].all_input_nodes[0]
-    return traced, features, embedding, nodes[-1].all_input_nodes[0]
-
-
-def module_of(node: fx.Node, traced: fx.GraphModule) -> nn.Module | None:
-    """Returns the module that a node calls; None of what is no module."""
-    return traced.get_submodule(str(node.target)) if node.op == "call_module" else None
-
-
-def is_global_pooling(node: fx.Node, traced: fx.GraphModule) -> bool:
-    """Returns whether a node pools all cells of its input to one, or to a fixed grid; its shapes must be known."""
-    if isinstance(module_of(node, traced), nn.AdaptiveAvgPool2d):
-        return True
-    if node.target not in _POOLINGS:
-        return False
-    before, after = node.all_input_nodes[0].meta["shape"], node.meta["shape"]
-    return len(before) == 4 and before[1] == after[1]  # a mean of the colours pools nothing
-
-
-def ancestors(ends: fx.Node | tuple[fx.Node, ...], graph: fx.Graph, start: fx.Node | None = None) -> list[fx.Node]:
-    """Returns what `ends` are computed from, themselves included, without `start` and what precedes it, in order."""
-    pending = [ends] if isinstance(ends, fx.Node) else list(ends)
-    found: set[fx.Node] = set()
-    while pending:
-        node = pending.pop()
-        if node is not start and node not in found:
-            found.add(node)
-            pending.extend(node.all_input_nodes)
-    return [node for node in graph.nodes if node in found]
+def _stages_in_order(model: nn.Module) -> Stages:
+    """Groups the parameters of a network whose code cannot be followed, by the order in which it registers them."""
+    last_layer = classifier_name(model) + "."
+    names = [name for name, _ in model.named_parameters()]
+    body = [name for name in names if not name.startswith(last_layer)]
+    start = len(body) * 3 // 4
+    block = _straddling_block(body[start].rpartition(".")[0], body[:start], model) if body else None
+    below = [name for name in body[:start] if block is None or not name.startswith(block + ".")]
+    return Stages(
+        head=tuple(name for name in names if name.startswith(last_layer)),
+        last=tuple(name for name in body if name not in below),
+        below=tuple(below),
+    )
 
 
 def _resolution(node: fx.Node, traced: fx.GraphModule) -> int | None:

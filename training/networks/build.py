@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,10 +10,11 @@ from torch import nn
 
 from cnn_perception.errors import ConfigError, DataError, one_line
 from cnn_perception.model.spec import Task
-from training.checkpoint import Checkpoint
+from training.checkpoint import Checkpoint, load
 from training.config import TrainConfig
 from training.networks import backbones, initialisation
 from training.networks.grid_head import with_grid_head
+from training.networks.libraries import own_module
 from training.networks.weights import Loaded, classifier_name
 from training.tasks.by_name import task_of
 
@@ -58,11 +60,14 @@ def restore(saved: Checkpoint) -> nn.Module:
     """Builds the network of a checkpoint, with its weights; without the auxiliary classifiers that it learned with.
 
     Raises:
-        DataError: If the weights do not fit the architecture.
+        DataError: If the weights do not fit the architecture, or it comes from a file that may not be run.
     """
     outputs = len(saved.class_names)
     size = (saved.input.height, saved.input.width)
-    model = _with_head(backbones.build(saved.backbone, outputs, size=size), outputs, size, saved.config)
+    name = saved.backbone
+    if own_module.is_own(name):
+        name = own_module.found_again(saved.source, name)
+    model = _with_head(backbones.build(name, outputs, size=size), outputs, size, saved.config)
     known = {name: tensor for name, tensor in saved.model.items() if not name.startswith(_AUXILIARY)}
     try:
         model.load_state_dict(known)
@@ -70,6 +75,27 @@ def restore(saved: Checkpoint) -> nn.Module:
         reason = one_line(error, 160)
         raise DataError(f"the checkpoint does not fit {saved.backbone} ({reason}); train again") from None
     return model
+
+
+def resumed_name(backbone: str, last: Path) -> str:
+    """Returns the name under which the network of a run that is continued may be built, see `own_module`.
+
+    Args:
+        backbone: As the run's settings have it.
+        last: Its last.pt, which there may be none of yet.
+
+    Raises:
+        DataError: If it comes from a file that is gone, another one now, or may not be run.
+    """
+    if not own_module.is_own(backbone):
+        return backbone
+    source = load(last).source if last.is_file() else own_module.fields_of(backbone)
+    return own_module.found_again(source, backbone)
+
+
+def identity(backbone: str) -> str:
+    """Returns what stands for a network's code where its results are kept: of a user's own file its content, too."""
+    return f"{backbone} {own_module.digest_of(backbone)}" if own_module.is_own(backbone) else backbone
 
 
 def _with_head(model: nn.Module, outputs: int, size: tuple[int, int], config: dict[str, Any]) -> nn.Module:

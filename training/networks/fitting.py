@@ -21,9 +21,21 @@ _FEW = 0.5
 """Share of a network's tensors below which a file is said not to hold its weights at all."""
 
 
+LAST_LAYER = "name_of_last_layer"
+"""Attribute of a network whose library says which layer is its last."""
+
+
 def classifier_name(model: nn.Module) -> str:
-    """Returns the name of the last layer: torchvision registers it last, and it is linear or a 1x1 convolution."""
+    """Returns the name of the last layer: as the library says, else the one that is registered last.
+
+    It is linear or a 1x1 convolution.
+    """
+    said: str | None = getattr(model, LAST_LAYER, None)
+    if said is not None:
+        return said
     names: list[str] = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    if not names:
+        raise ConfigError(f"{type(model).__name__}: has no linear layer or convolution, so no last one; take another")
     return names[-1]
 
 
@@ -135,7 +147,7 @@ def _misfit(of: Fit, content: object, name: str, origin: str) -> ConfigError:
         first = next(iter(of.found.tensors), "")
         return ConfigError(
             f"{origin}: the weights do not fit {name}: {same} of its {len(of.body)} tensors are there, under names "
-            f"such as {first!r}; they are of another network, or of a library with other names than torchvision's"
+            f"such as {first!r}; they are of another network, or of a library with other names than {name}'s"
         )
     kinds = (("of another shape", of.reshaped), ("missing", of.missing), ("unexpected", of.added))
     problems = "; ".join(f"{len(names)} {what} ({_some(names)})" for what, names in kinds if names)

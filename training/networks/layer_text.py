@@ -377,11 +377,6 @@ def with_classes(text: str, class_count: int) -> str:
     return ",".join(layers)
 
 
-def short_name(backbone: str) -> str:
-    """Returns a network's name as part of a file's, where it may be a text of layers."""
-    return "layers" if backbone.startswith(PREFIX) else backbone
-
-
 def network(text: str, class_count: int, size: tuple[int, int]) -> nn.Sequential:
     """Builds a classifier of coloured images from its layers, with random weights.
 

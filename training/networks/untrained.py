@@ -14,13 +14,14 @@ from torch import nn
 
 from cnn_perception.commands import for_shell
 from cnn_perception.errors import ConfigError, ModelError
-from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, Interpolation, ResizeMode
+from cnn_perception.model.spec import InputSpec, Interpolation, ResizeMode
 from training.checkpoint import UNCALIBRATED, Checkpoint
 from training.config import normalisation
 from training.config.normalisation import Colours
 from training.data import classes_file
 from training.networks import backbones
-from training.networks.classic import published_size
+from training.networks.libraries import own_module
+from training.networks.libraries.by_name import library_of
 from training.networks.weights import published_weights
 
 _UNSAID = (
@@ -85,12 +86,14 @@ def untrained(backbone: str, weights: str, classes: str | None, given: Preparati
             classes.
     """
     backbones.check_name(backbone)
-    usual = InputSpec(*published_size(backbone), "crop", 0.875, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
+    if own_module.is_own(backbone):
+        own_module.allow(backbone)
+    usual = library_of(backbone).input_of(backbone)
     names = _class_names(classes)
     if weights == "imagenet":
         published = published_weights(backbone)
-        names = names or _numbered(published.meta["categories"])
-        usual = _input_of(published.transforms())
+        names = names or _numbered(published.classes)
+        usual = published.input
     if not names:
         raise ConfigError("--classes is missing: give their number, or a file with their names, one a line")
     torch.manual_seed(0)
@@ -133,16 +136,8 @@ def _checkpoint(
         calibration=UNCALIBRATED,
         config={},
         resume=None,
+        source=own_module.fields_of(backbone),
     )
-
-
-def _input_of(preset: Any) -> InputSpec:  # noqa: ANN401 - torchvision has no types
-    """Returns the preprocessing that comes with published weights, a torchvision `ImageClassification` preset."""
-    (side,) = preset.crop_size
-    (resized,) = preset.resize_size
-    mean = tuple(preset.mean)
-    std = tuple(preset.std)
-    return InputSpec(side, side, "crop", side / resized, preset.interpolation.value, mean, std)
 
 
 def _class_names(text: str | None) -> list[str]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor, nn
-from torchvision import models  # type: ignore[import-untyped]
+from torch import nn
 
-from cnn_perception.errors import ConfigError, printable
+from cnn_perception.errors import printable
 from cnn_perception.model.spec import InputSpec
 from training.checkpoint import is_own
 from training.config.normalisation import Colours, as_text
 from training.networks.fitting import classifier_name, load_fitting
+from training.networks.libraries.by_name import library_of
+from training.networks.libraries.library import Published
 from training.torch_files import attributes, read_tensors
 
 __all__ = ["Loaded", "classifier_name", "load_weights", "published_weights"]
@@ -59,8 +59,8 @@ def load_weights(model: nn.Module, name: str, source: str) -> Loaded:
     Args:
         model: What `build` returned.
         name: Name of its architecture.
-        source: `imagenet` for torchvision's download, `none`, or the path of a file that torch or safetensors wrote,
-            with tensors of any float width in torchvision's names, under any keys and prefix.
+        source: `imagenet` for its library's download, `none`, or the path of a file that torch or safetensors wrote,
+            with tensors of any float width in the library's names, under any keys and prefix.
 
     Raises:
         ConfigError: If the weights cannot be read or do not fit the architecture.
@@ -68,26 +68,33 @@ def load_weights(model: nn.Module, name: str, source: str) -> Loaded:
     if source == "none":
         return Loaded(source)
     if source == "imagenet":
-        state, origin = _download(name)
-        fit = load_fitting(model, name, state, origin)
-        return Loaded(origin, "", fit.head, fit.classes)
+        published = published_weights(name)
+        origin = f"imagenet ({published.title})"
+        fit = load_fitting(model, name, library_of(name).converted(model, published.state()), origin)
+        return Loaded(origin, "", fit.head, fit.classes, normalisation=_expected(name, source))
     path = Path(source)
     content = read_tensors(path)
     origin = f"{path.name} sha256:{_sha256(path)[:12]}"
-    fit = load_fitting(model, name, content, origin)
+    fit = load_fitting(model, name, library_of(name).converted(model, content), origin)
     note = printable(f"{path.name}: {fit.in_words(name)}")
-    return Loaded(origin, note, fit.head, fit.classes, is_own(content), _normalisation(content))
+    return Loaded(
+        origin, note, fit.head, fit.classes, is_own(content), _normalisation(content) or _expected(name, source)
+    )
 
 
-def published_weights(name: str) -> models.WeightsEnum:
-    """Returns torchvision's weights of an architecture.
+def published_weights(name: str) -> Published:
+    """Returns the weights that are published for an architecture.
 
     Raises:
-        ConfigError: If it publishes none.
+        ConfigError: If there are none.
     """
-    if name not in models.list_models(module=models) or not len(models.get_model_weights(name)):
-        raise ConfigError(f"torchvision publishes no weights for {name}; give a path or none")
-    return models.get_model_weights(name)["DEFAULT"]
+    return library_of(name).published(name)
+
+
+def _expected(name: str, source: str) -> Normalisation | None:
+    """Returns the mean and standard deviation that a library says its weights were trained with, if it does."""
+    said = library_of(name).expects(name, source)
+    return (said.mean, said.std) if said else None
 
 
 def _normalisation(content: object) -> Normalisation | None:
@@ -116,15 +123,6 @@ def _divided(numbers: Colours, scale: int) -> Colours:
 
 def _are_near(one: Normalisation, other: Normalisation) -> bool:
     return all(math.isclose(a, b, abs_tol=1e-3) for a, b in zip(sum(one, ()), sum(other, ()), strict=True))
-
-
-def _download(name: str) -> tuple[Mapping[str, Tensor], str]:
-    weights = published_weights(name)
-    try:
-        state = weights.get_state_dict(progress=True, check_hash=True, map_location="cpu")
-    except (OSError, RuntimeError) as error:
-        raise ConfigError(f"cannot download {weights} ({error}); give the path of a weights file instead") from None
-    return state, f"imagenet ({weights})"
 
 
 def _sha256(path: Path) -> str:

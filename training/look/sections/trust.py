@@ -110,13 +110,12 @@ def activated(subject: Subject) -> ActivatedClassifier:
     """Returns the network with the activation map that the node publishes.
 
     Raises:
-        CannotLookError: If it has none.
+        CannotLookError: If it has none, or one of tokens, see `backbones.Tokens`.
     """
-    network = ActivatedClassifier(subject.split(), subject.checkpoint.task).eval()
-    if network.method is None:
-        raise CannotLookError(
-            f"{subject.checkpoint.backbone} has no spatial features, and so no activation map to test"
-        )
+    split = subject.split()
+    if not split.spatial:
+        raise CannotLookError(f"{subject.checkpoint.backbone} has no spatial features whose map could be tested")
+    network = ActivatedClassifier(split, subject.checkpoint.task).eval()
     return network.to(subject.device)
 
 

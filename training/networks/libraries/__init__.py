@@ -1,0 +1,1 @@
+"""Where networks come from: a library each, found by how a network's name begins."""
