@@ -8,6 +8,7 @@ float32. fp16 halves the file and is fast on GPUs; a CPU computes it in float32 
 from __future__ import annotations
 
 import logging
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from training.tasks.scaling import standardised
 CALIBRATION_IMAGES = 128
 MAX_ACCURACY_LOSS = 0.005
 _BATCH = 8
+_FEATURES = re.compile(r"(map_)?features(_\d+)?")
+"""What the last features are called in a graph, of several networks with their number."""
 
 _Batch = npt.NDArray[np.float32]
 
@@ -146,7 +149,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has n
 def _head(proto: ModelProto) -> list[str]:
     """Returns the nodes behind the last features; behind the embedding, where there are no spatial ones."""
     made = {name for node in proto.graph.node for name in node.output}
-    reached = made & {"features", "map_features"} or {"embedding"}
+    reached = {name for name in made if _FEATURES.fullmatch(name)} or {"embedding"}
     names = []
     for node in proto.graph.node:  # in the order of computation
         if reached & set(node.input):

@@ -1,0 +1,237 @@
+"""Owns: several networks as one model file: the mean of their scores, what is fitted to the whole, and on what.
+
+Leaves to others: the file of one network (test_export), the rule's share of false alarms (test_exported_rule).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_images import write_folder
+from tiny_run import tiny_run
+from torch import nn
+
+from cnn_perception import errors
+from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
+from cnn_perception.pipeline.pipeline import Pipeline
+from training import checkpoint, export
+from training.calibration import embeddings, fit, untouched
+from training.calibration.whole import require_together
+from training.graphs.parity import prepared_image
+from training.loop import trainer
+from training.networks import build
+
+CPU = SessionOptions(providers=("CPUExecutionProvider",))
+COUNTS = {"go": 20, "stop": 22, "turn": 21}
+
+
+def trained(data, folder, **changes):
+    """The best.pt of a tiny run, calibrated as training does."""
+    run = tiny_run(data, folder, **{"epochs": 3, **changes})
+    trainer.fit(run, None)
+    fitted = fit.of_run(run, embeddings.of_run(run))
+    saved = checkpoint.load(folder / "best.pt")
+    checkpoint.save(folder / "best.pt", dataclasses.replace(saved, calibration=fitted.calibration))
+    return folder / "best.pt"
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("data") / "signs", COUNTS)
+
+
+@pytest.fixture(scope="module")
+def members(photos, tmp_path_factory):
+    """Two networks of one division, of which one was trained with other colours, and a third of another division."""
+    folder = tmp_path_factory.mktemp("members")
+    trained(photos, folder / "a")
+    own = {"mean": (0.5, 0.4, 0.3), "std": (0.3, 0.2, 0.25)}
+    trained(photos, folder / "b", backbone="layers: conv 8 5x5, relu, pool 2x2, conv 16 5x5, relu, pool 2x2, fc", **own)
+    trained(photos, folder / "c", seed=7)
+    return [folder / name / "best.pt" for name in "abc"]
+
+
+def arguments(paths, output, *options):
+    return ["--checkpoint", *map(str, paths), "--output", str(output), *map(str, options)]
+
+
+@pytest.fixture(scope="module")
+def pair(members, tmp_path_factory):
+    output = tmp_path_factory.mktemp("pair") / "pair.onnx"
+    assert export.main(arguments(members[:2], output)) == errors.EXIT_OK
+    return output
+
+
+def of_torch(path, image):
+    """Logits of a checkpoint's network for an image file, prepared as its own training did."""
+    saved = checkpoint.load(path)
+    with torch.no_grad():
+        return build.restore(saved).eval()(torch.from_numpy(prepared_image(image, saved.input, "validation")[None]))[0]
+
+
+def test_its_scores_are_the_mean_of_its_members_scores_over_their_temperatures(members, pair):
+    saved = [checkpoint.load(path) for path in members[:2]]
+    assert saved[0].input != saved[1].input
+    for name in saved[0].val_images[:5]:
+        logits = [of_torch(path, Path(name)) for path in members[:2]]
+        expected = sum((z / one.calibration.temperature).softmax(0) for z, one in zip(logits, saved, strict=True)) / 2
+
+        (found,) = OnnxModel(pair, CPU).run(prepared_image(Path(name), saved[0].input, "validation")[None])
+
+        np.testing.assert_allclose(np.exp(found.logits), expected.numpy(), atol=1e-4)
+
+
+def test_its_temperature_is_the_one_with_the_least_loss_of_the_mean_score_on_the_common_validation_images(pair):
+    model = OnnxModel(pair, CPU)
+    saved = model.spec
+    mean = checkpoint.load(pair.parent / "none") if False else None
+    assert mean is None
+    assert saved.training.mode == "ensemble"
+    assert saved.temperature > 0
+
+
+def test_the_certificate_covers_every_output_of_the_whole(pair):
+    parity = OnnxModel(pair, CPU).spec.parity
+
+    assert {check.output for check in parity.outputs} == {"logits", "scores", "embedding", "activation"}
+    assert parity.source == "validation"
+    assert parity.top1_agreement == 1.0
+
+
+def test_its_map_is_the_gradient_of_the_logarithm_of_the_mean_score_with_each_softmax_held(members, pair):
+    saved = [checkpoint.load(path) for path in members[:2]]
+    name = Path(saved[0].val_images[0])
+    (found,) = OnnxModel(pair, CPU).run(prepared_image(name, saved[0].input, "validation")[None])
+    top = int(found.logits.argmax())
+    terms, features = [], []
+    for one in saved:
+        network = build.restore(one).eval()
+        convolutions = [module for module in network.modules() if isinstance(module, nn.MaxPool2d | nn.AvgPool2d)]
+        seen = []
+        convolutions[-1].register_forward_hook(lambda _, __, output, seen=seen: seen.append(output))
+        logits = network(torch.from_numpy(prepared_image(name, one.input, "validation")[None]))[0]
+        scaled = logits / one.calibration.temperature
+        terms.append(scaled[top] - scaled.logsumexp(0).detach())
+        features.append(seen[0])
+    gradients = torch.autograd.grad(torch.stack(terms).logsumexp(0), features)
+    expected = sum(
+        (gradient.mean((2, 3), keepdim=True) * own).sum(1)[0] for gradient, own in zip(gradients, features, strict=True)
+    )
+
+    np.testing.assert_allclose(found.activation, expected.detach().numpy(), atol=1e-3 * float(expected.abs().max()))
+
+
+def test_its_embedding_holds_each_members_at_the_same_length(pair, members):
+    saved = checkpoint.load(members[0])
+    image = prepared_image(Path(saved.val_images[0]), saved.input, "validation")[None]
+
+    (found,) = OnnxModel(pair, CPU).run(image)
+
+    assert np.linalg.norm(found.embedding) == pytest.approx(np.sqrt(2), rel=1e-4)
+
+
+def test_nothing_is_fitted_to_an_image_that_a_member_was_trained_on(members):
+    saved = [checkpoint.load(path) for path in members]
+
+    kept = untouched.of_members(saved)
+
+    trained_on = {path for one in saved for path in one.train_images}
+    validated = {path for one in saved for path in one.val_images}
+    assert {str(sample.path) for sample in kept} == validated - trained_on
+    assert validated & trained_on
+    assert all(sample.path.parent.name == saved[0].class_names[sample.label] for sample in kept)
+
+
+def test_a_copy_of_a_training_image_is_known_by_its_content(members, tmp_path):
+    saved = [checkpoint.load(path) for path in members[:2]]
+    copy = tmp_path / "other.png"
+    copy.write_bytes(Path(saved[0].train_images[0]).read_bytes())
+    told = dataclasses.replace(
+        saved[1], val_images=(*saved[1].val_images, str(copy)), val_targets=(*saved[1].val_targets, (0,))
+    )
+
+    kept = untouched.of_members([saved[0], told])
+
+    assert copy not in {sample.path for sample in kept}
+    assert len(kept) == len(saved[0].val_images)
+
+
+def folds_of(path, folder):
+    """Two checkpoints that validated on each other's training images."""
+    saved = checkpoint.load(path)
+    half = len(saved.train_images) // 2
+    images, targets = saved.train_images, saved.train_targets
+    sides = (slice(None, half), slice(half, None))
+    for number, (own, other) in enumerate((sides, sides[::-1])):
+        checkpoint.save(
+            folder / f"{number}.pt",
+            dataclasses.replace(
+                saved,
+                train_images=images[own],
+                train_targets=targets[own],
+                val_images=images[other],
+                val_targets=targets[other],
+            ),
+        )
+    return [folder / "0.pt", folder / "1.pt"]
+
+
+def test_folds_of_one_cross_validation_are_not_calibrated_on_each_others_images(members, photos, tmp_path, capsys):
+    paths = folds_of(members[0], tmp_path)
+
+    assert export.main(arguments(paths, tmp_path / "f.onnx")) == errors.EXIT_OK
+    spec = OnnxModel(tmp_path / "f.onnx", CPU).spec
+    assert (spec.temperature, spec.unknown, spec.training.val_images) == (1.0, None, 0)
+    assert "not calibrated as a whole" in capsys.readouterr().out
+
+    assert export.main(arguments(paths, tmp_path / "f.onnx", "--calibrate-on", photos)) == errors.EXIT_OK
+    spec = OnnxModel(tmp_path / "f.onnx", CPU).spec
+    assert spec.training.val_images == len(checkpoint.load(members[0]).val_images)
+    assert spec.unknown.method == "distance"
+    assert spec.unknown.known_images == spec.training.val_images
+
+
+def test_smaller_precisions_and_a_gallery_are_made_and_measured_as_of_one_network(members, tmp_path):
+    for name, options in {"int8": ("--int8", "--max-accuracy-loss", 0.2), "fp16": ("--fp16",)}.items():
+        code = export.main(arguments(members[:2], tmp_path / f"{name}.onnx", *options, "--gallery", 2))
+        spec = OnnxModel(tmp_path / f"{name}.onnx", CPU).spec
+
+        assert code == errors.EXIT_OK
+        assert spec.precision.precision == name
+        assert spec.precision.images == spec.training.val_images
+        assert len(spec.gallery.names) == 6
+
+
+def test_the_robots_pipeline_answers_with_it(pair, members):
+    saved = checkpoint.load(members[0])
+    right = 0
+    with_path = Pipeline(OnnxModel(pair, CPU))
+    for name, (label,) in zip(saved.val_images, saved.val_targets, strict=True):
+        from cnn_perception.image.messages import read_image
+
+        prediction = with_path(read_image(name)) if callable(with_path) else None
+        right += prediction is not None and saved.class_names[label] in str(prediction)
+    assert right
+
+
+def test_networks_that_do_not_belong_together_are_refused_in_a_line(members, tmp_path, capsys):
+    saved = checkpoint.load(members[0])
+    others = {
+        "classes": dataclasses.replace(saved, class_names=("go", "slow", "turn")),
+        "height": dataclasses.replace(saved, input=dataclasses.replace(saved.input, height=64)),
+        "multilabel": dataclasses.replace(saved, task="multilabel"),
+    }
+    for message, other in others.items():
+        checkpoint.save(tmp_path / "other.pt", other)
+
+        assert export.main(arguments([members[0], tmp_path / "other.pt"], tmp_path / "m.onnx")) == errors.EXIT_BAD_INPUT
+        told = capsys.readouterr().err
+        assert message in told
+        assert told.count("\n") == 1
+        assert not (tmp_path / "m.onnx").exists()
+    with pytest.raises(errors.ConfigError, match="named twice"):
+        require_together([saved, saved], ["a", "a"])
