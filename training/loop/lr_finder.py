@@ -82,7 +82,8 @@ def sweep(run: Run) -> Sweep:
             images = batch.images.to(run.device)
             targets = batch.labels.to(run.device)
             alone = BatchPosition(first=True, last=True, images=len(images), weight=learner.weight(targets))
-            result = learner.learn(images, targets, alone)
+            views = [view.to(run.device) for view in batch.views]
+            result = learner.learn(images, targets, alone, views)
             if interrupt.requested:
                 raise KeyboardInterrupt
             if result is None:

@@ -132,6 +132,10 @@ class Multiclass(LearningTask):
         taught = self.together(teachers.float() / temperature)
         return functional.kl_div(own, taught, reduction="batchmean", log_target=True) * temperature**2
 
+    def answered(self, outputs: FloatArray, thresholds: Thresholds) -> list[tuple[int, tuple[float, ...]]]:
+        """Returns the class with the highest output."""
+        return [(int(label), ()) for label in outputs.argmax(axis=1)]
+
     def together(self, members: Tensor) -> Tensor:
         """Returns the logarithm of the mean score, which is its own softmax.
 

@@ -112,6 +112,12 @@ class Multilabel(LearningTask):
         no = (1 - likely) * (functional.logsigmoid(-taught) - functional.logsigmoid(-own))
         return (yes + no).sum(dim=1).mean() * temperature**2
 
+    def answered(self, outputs: FloatArray, thresholds: Thresholds) -> list[tuple[int, tuple[float, ...]]]:
+        """Returns the classes whose scores reach their thresholds."""
+        used = np.array(thresholds or self.usual_thresholds(outputs.shape[1]))
+        shown = sigmoid(outputs.astype(np.float64)) >= used
+        return [_label_of(tuple(map(float, row))) for row in shown]
+
     def together(self, members: Tensor) -> Tensor:
         """Returns the logarithms of the odds of the mean scores."""
         return functional.logsigmoid(members).logsumexp(dim=0) - functional.logsigmoid(-members).logsumexp(dim=0)

@@ -212,6 +212,15 @@ class LearningTask(Protocol):
         """
         return (outputs - self.together(teachers)).square().mean() / 2
 
+    def answered(self, outputs: FloatArray, thresholds: Thresholds) -> list[tuple[int, tuple[float, ...]]]:
+        """Returns what a network says of each image as a label would; by default its outputs.
+
+        Args:
+            outputs: (n, K), over the temperature.
+            thresholds: Of each class, where it has one.
+        """
+        return [(0, tuple(row)) for row in outputs.tolist()]
+
     def together(self, members: Tensor) -> Tensor:
         """Returns outputs (N, K) whose scores are the mean scores of several networks.
 

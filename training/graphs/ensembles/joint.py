@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cnn_perception.model.spec import InputSpec, Task
+from training.batches.recolour import recoloured
 from training.graphs.activation_map import ClassWeights, shown_logit
 from training.networks.backbones import Split
 from training.tasks.by_name import task_of
@@ -38,33 +39,6 @@ class Member:
     split: Split
     temperature: float
     input: InputSpec
-
-
-class Recoloured(nn.Module):
-    """Images (N, 3, H, W) of one normalisation -> the same in another one."""
-
-    factor: Tensor
-    shift: Tensor
-
-    def __init__(self, given: InputSpec, wanted: InputSpec) -> None:
-        super().__init__()
-        mean, std = torch.tensor(given.mean, dtype=torch.float64), torch.tensor(given.std, dtype=torch.float64)
-        own_mean, own_std = (
-            torch.tensor(wanted.mean, dtype=torch.float64),
-            torch.tensor(wanted.std, dtype=torch.float64),
-        )
-        self.register_buffer("factor", (std / own_std).float().reshape(3, 1, 1))
-        self.register_buffer("shift", ((mean - own_mean) / own_std).float().reshape(3, 1, 1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Returns the images as the other network was trained with them."""
-        return images * self.factor + self.shift
-
-
-def recoloured(given: InputSpec, wanted: InputSpec) -> nn.Module:
-    """Returns what turns images of one normalisation into those of another; nothing where they are the same."""
-    same = (given.mean, given.std) == (wanted.mean, wanted.std)
-    return nn.Identity() if same else Recoloured(given, wanted)
 
 
 class MeanScore(nn.Module):

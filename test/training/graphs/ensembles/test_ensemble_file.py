@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import optimize
 from tiny_images import write_folder
 from tiny_run import tiny_run
 from torch import nn
 
 from cnn_perception import errors
+from cnn_perception.image.messages import read_image
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from cnn_perception.pipeline.pipeline import Pipeline
 from training import checkpoint, export
@@ -26,12 +28,13 @@ from training.loop import trainer
 from training.networks import build
 
 CPU = SessionOptions(providers=("CPUExecutionProvider",))
+BODY = "conv 12 3x3 s2 p1, relu, conv 16 3x3 s2 p1, relu"
 COUNTS = {"go": 20, "stop": 22, "turn": 21}
 
 
 def trained(data, folder, **changes):
     """The best.pt of a tiny run, calibrated as training does."""
-    run = tiny_run(data, folder, **{"epochs": 3, **changes})
+    run = tiny_run(data, folder, **{"epochs": 6, "lr": 1e-2, **changes})
     trainer.fit(run, None)
     fitted = fit.of_run(run, embeddings.of_run(run))
     saved = checkpoint.load(folder / "best.pt")
@@ -48,10 +51,10 @@ def photos(tmp_path_factory):
 def members(photos, tmp_path_factory):
     """Two networks of one division, of which one was trained with other colours, and a third of another division."""
     folder = tmp_path_factory.mktemp("members")
-    trained(photos, folder / "a")
     own = {"mean": (0.5, 0.4, 0.3), "std": (0.3, 0.2, 0.25)}
-    trained(photos, folder / "b", backbone="layers: conv 8 5x5, relu, pool 2x2, conv 16 5x5, relu, pool 2x2, fc", **own)
-    trained(photos, folder / "c", seed=7)
+    trained(photos, folder / "a", backbone=f"layers: {BODY}, gap, fc")
+    trained(photos, folder / "b", backbone=f"layers: {BODY}, gap, fc 12, relu, fc", **own)
+    trained(photos, folder / "c", backbone=f"layers: {BODY}, gap, fc", seed=7)
     return [folder / name / "best.pt" for name in "abc"]
 
 
@@ -85,13 +88,22 @@ def test_its_scores_are_the_mean_of_its_members_scores_over_their_temperatures(m
         np.testing.assert_allclose(np.exp(found.logits), expected.numpy(), atol=1e-4)
 
 
-def test_its_temperature_is_the_one_with_the_least_loss_of_the_mean_score_on_the_common_validation_images(pair):
-    model = OnnxModel(pair, CPU)
-    saved = model.spec
-    mean = checkpoint.load(pair.parent / "none") if False else None
-    assert mean is None
-    assert saved.training.mode == "ensemble"
-    assert saved.temperature > 0
+def test_its_temperature_is_that_at_which_the_mean_scores_explain_the_common_validation_images_best(members, pair):
+    saved = checkpoint.load(members[0])
+    fitted = [checkpoint.load(path).calibration.temperature for path in members[:2]]
+    mean = []
+    for name in saved.val_images:
+        logits = [of_torch(path, Path(name)) for path in members[:2]]
+        mean.append(sum((z / t).double().softmax(0) for z, t in zip(logits, fitted, strict=True)).numpy() / 2)
+    truth = np.array(saved.val_targets)[:, 0]
+
+    def loss(inverse):
+        scores = np.array(mean) ** inverse
+        told = scores[np.arange(len(truth)), truth] / scores.sum(axis=1)
+        return -np.log(told).sum() + (inverse - 1) ** 2 / 2
+
+    found = optimize.minimize_scalar(loss, bounds=(0.01, 100), method="bounded", options={"xatol": 1e-6})
+    assert OnnxModel(pair, CPU).spec.temperature == pytest.approx(1 / found.x, rel=1e-3)
 
 
 def test_the_certificate_covers_every_output_of_the_whole(pair):
@@ -110,9 +122,9 @@ def test_its_map_is_the_gradient_of_the_logarithm_of_the_mean_score_with_each_so
     terms, features = [], []
     for one in saved:
         network = build.restore(one).eval()
-        convolutions = [module for module in network.modules() if isinstance(module, nn.MaxPool2d | nn.AvgPool2d)]
+        layers = [module for module in network.modules() if isinstance(module, nn.ReLU)][:2]
         seen = []
-        convolutions[-1].register_forward_hook(lambda _, __, output, seen=seen: seen.append(output))
+        layers[-1].register_forward_hook(lambda _, __, output, seen=seen: seen.append(output))
         logits = network(torch.from_numpy(prepared_image(name, one.input, "validation")[None]))[0]
         scaled = logits / one.calibration.temperature
         terms.append(scaled[top] - scaled.logsumexp(0).detach())
@@ -208,14 +220,22 @@ def test_smaller_precisions_and_a_gallery_are_made_and_measured_as_of_one_networ
 
 def test_the_robots_pipeline_answers_with_it(pair, members):
     saved = checkpoint.load(members[0])
-    right = 0
-    with_path = Pipeline(OnnxModel(pair, CPU))
-    for name, (label,) in zip(saved.val_images, saved.val_targets, strict=True):
-        from cnn_perception.image.messages import read_image
+    pipeline = Pipeline(OnnxModel(pair, CPU))
 
-        prediction = with_path(read_image(name)) if callable(with_path) else None
-        right += prediction is not None and saved.class_names[label] in str(prediction)
-    assert right
+    answers = [pipeline.recognise(read_image(name)) for name in saved.val_images]
+
+    right = [answer.top == label for answer, (label,) in zip(answers, saved.val_targets, strict=True)]
+    assert np.mean(right) == pytest.approx(pipeline.spec.training.metrics["val_top1"])
+    assert np.mean(right) > 0.8
+    assert all(answer.activation.shape == (8, 10) for answer in answers)
+
+
+def test_networks_of_other_cells_have_no_map_together_and_say_so(members, photos, tmp_path, caplog):
+    other = trained(photos, tmp_path / "run", backbone="lenet5", epochs=1)
+
+    assert export.main(arguments([members[0], other], tmp_path / "m.onnx")) == errors.EXIT_OK
+    assert OnnxModel(tmp_path / "m.onnx", CPU).spec.activation is None
+    assert "no activation map" in caplog.text
 
 
 def test_networks_that_do_not_belong_together_are_refused_in_a_line(members, tmp_path, capsys):
