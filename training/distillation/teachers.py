@@ -85,10 +85,6 @@ class Teachers:
                 "give folders that are no classes as --unlabelled"
             )
 
-    def rescaled(self, number: int, outputs: Tensor, scaling: Scaling) -> Tensor:
-        """Returns numbers of a teacher standardised as the pupil's; other outputs as they are."""
-        return _rescaled(outputs, self.saved[number], scaling)
-
     def network(self, number: int) -> nn.Module:
         """Returns the network of a teacher, for images that are prepared as its own training was."""
         return self._teachers[number].network
@@ -103,7 +99,7 @@ class Teachers:
             scaling: Of the pupil's numbers.
         """
         seen = [(one, images if one.place is None else views[one.place]) for one in self._teachers]
-        return torch.stack([_rescaled(one.network(one.colours(own)), one.saved, scaling) for one, own in seen])
+        return torch.stack([rescaled(one.network(one.colours(own)), one.saved, scaling) for one, own in seen])
 
 
 def of_run(config: TrainConfig, device: torch.device) -> Teachers | None:
@@ -134,8 +130,8 @@ def _is_same_view(one: InputSpec, other: InputSpec) -> bool:
     return dataclasses.replace(one, mean=other.mean, std=other.std) == other
 
 
-def _rescaled(outputs: Tensor, saved: Checkpoint, scaling: Scaling) -> Tensor:
-    """Numbers that are standardised by the teacher's training images, by the pupil's."""
+def rescaled(outputs: Tensor, saved: Checkpoint, scaling: Scaling) -> Tensor:
+    """Returns a teacher's numbers standardised by the training images of its pupil; other outputs as they are."""
     if not saved.scaling or saved.scaling == tuple(scaling):
         return outputs
     mean, deviation = outputs.new_tensor(saved.scaling).T

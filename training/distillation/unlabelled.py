@@ -19,15 +19,14 @@ import torch
 
 from cnn_perception.errors import DataError
 from cnn_perception.model.spec import Task
-from training.batches.loader import Images, Order, data_loader
 from training.config import TrainConfig
 from training.data import duplicates, scan
 from training.data.duplicates import Pairs
 from training.data.records import UNLABELLED, ImageFinding, LabelledImages, Listing, Part, Sample, Source
 from training.data.scan import Content
 from training.data.split import Division, divide
+from training.distillation import answers
 from training.distillation.teachers import Teachers
-from training.scoring.predict import predict, together
 from training.tasks.by_name import TASKS, task_of
 
 _WITHOUT_CLASSES: Task = next(name for name, task in TASKS.items() if task.has_probabilities and not task.one_class)
@@ -101,7 +100,7 @@ def alone(frames: Sequence[Frame], teachers: Teachers, config: TrainConfig, devi
         raise DataError(f"--unlabelled: {len(found.frames)} frames can be used, {LEAST} are needed; name more")
     parts = _parts(found, config)
     saved = teachers.saved[0]
-    labels = _answers([frame.path for frame in found.frames], teachers, config, device)
+    labels = _labels(found.frames, teachers, config, device)
     samples = tuple(
         Sample(frame.path, label, part, values, frame.recording)
         for frame, part, (label, values) in zip(found.frames, parts, labels, strict=True)
@@ -178,21 +177,17 @@ def _divided(contents: Sequence[Content], config: TrainConfig) -> list[Part]:
     return [sample.part for sample in divide(listing, np.empty((0, 2), np.int64), alike, division)]
 
 
-def _answers(
-    paths: Sequence[Path], teachers: Teachers, config: TrainConfig, device: torch.device
+def _labels(
+    frames: Sequence[Frame], teachers: Teachers, config: TrainConfig, device: torch.device
 ) -> list[tuple[int, tuple[float, ...]]]:
-    """What the mean of the teachers' scores says of each image, prepared for each as its training was."""
-    outputs = []
-    samples = tuple(Sample(path, UNLABELLED, "train") for path in paths)
-    for number, saved in enumerate(teachers.saved):
-        loader = data_loader(Images(samples, saved.input), Order(len(samples), config.batch_size, None), 0, False)
-        title = f"labels by teacher {number + 1}"
-        found = together(predict(teachers.network(number), loader, device, title), title).outputs
-        outputs.append(teachers.rescaled(number, found / saved.calibration.temperature, teachers.saved[0].scaling))
-    task = task_of(teachers.saved[0].task)
-    rows = [one.calibration.thresholds for one in teachers.saved]
+    """What the mean of the teachers' scores says of each frame."""
+    samples = [Sample(frame.path, UNLABELLED, "train") for frame in frames]
+    outputs = answers.of_images(samples, teachers, teachers.saved[0].scaling, config, device)
+    temperatures = torch.tensor([saved.calibration.temperature for saved in teachers.saved])
+    rows = [saved.calibration.thresholds for saved in teachers.saved]
     thresholds = tuple(map(float, np.mean(rows, axis=0))) if all(rows) else ()
-    return task.answered(task.together(torch.stack(outputs)).numpy(), thresholds)
+    task = task_of(teachers.saved[0].task)
+    return task.answered(task.together(outputs / temperatures[:, None, None]).numpy(), thresholds)
 
 
 def _digest(pieces: Iterable[bytes]) -> str:

@@ -37,7 +37,7 @@ from training.config.fields import PATHS, as_given, flag_of
 from training.data import load
 from training.data.load import DataOptions
 from training.data.records import LabelledImages, Part, Sample
-from training.distillation import unlabelled
+from training.distillation import answers, unlabelled
 from training.distillation.teachers import Teachers, of_run
 from training.distillation.unlabelled import Frame
 from training.networks import build
@@ -106,7 +106,8 @@ class Run:
     def training_batches(self) -> tuple[Loader[Batch], Order]:
         """Returns the shuffled, augmented training images, decoded as far as they are kept, and their order."""
         with distributed.first_alone_first(self.device):  # the others find what it wrote
-            views = self.teachers.inputs if self.teachers else ()
+            asks = self.teachers is not None and not answers.are_fixed(self.config, self.data, self.teachers)
+            views = self.teachers.inputs if self.teachers is not None and asks else ()
             images = training_images(self.data, self.config, keep=True, others=views)
         order = training_order(self.data, self.config)
         return data_loader(images, order, self.workers, self.device.type == "cuda"), order

@@ -17,6 +17,7 @@ from cnn_perception.errors import ConfigError
 from training import distributed
 from training.batches.loader import class_weights
 from training.config import TrainConfig
+from training.distillation import answers
 from training.loop import schedule
 from training.loop.ema import WeightAverage
 from training.loop.run import Run
@@ -74,6 +75,10 @@ class Learner:
         self.average = WeightAverage(run.model, run.config.ema) if run.config.ema else None
         self.teachers = run.teachers
         self.scaling = run.data.scaling
+        self.answers: Tensor | None = None  # of images that no epoch changes
+        if run.teachers is not None and answers.are_fixed(run.config, run.data, run.teachers):
+            lessons = run.data.lessons
+            self.answers = answers.of_images(lessons, run.teachers, self.scaling, run.config, run.device)
         self.class_weights: Tensor | None = None
         if run.config.balance == "weights":
             weights = class_weights(run.data.part("train"), len(run.data.class_names))
@@ -105,8 +110,23 @@ class Learner:
             elif momentum is not None:
                 group["momentum"] = momentum
 
+    def teach(self, rows: Tensor, images: Tensor, views: Sequence[Tensor]) -> Tensor | None:
+        """Returns what the teachers say of a batch, (M, N, K); None without teachers.
+
+        Args:
+            rows: (N,) which of the lessons it is.
+            images: (N, 3, height, width) as the network sees them.
+            views: The same as the teachers see them, one for each of `Teachers.inputs`.
+        """
+        if self.answers is not None:
+            return self.answers[:, rows].to(self.device)
+        if self.teachers is None:
+            return None
+        with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
+            return self.teachers(images, views, self.scaling)
+
     def learn(
-        self, images: Tensor, targets: Tensor, position: BatchPosition, views: Sequence[Tensor] = ()
+        self, images: Tensor, targets: Tensor, position: BatchPosition, taught: Tensor | None = None
     ) -> BatchResult | None:
         """Takes the gradients of a batch, and with the last one of a step, the step.
 
@@ -118,7 +138,7 @@ class Learner:
             images: (N, 3, height, width) float32, this process's share of the batch.
             targets: As for `LearningTask.loss`; what has no label is no class, or NaN, or has no share of any class.
             position: Where the batch stands in its step.
-            views: The images as the teachers see them, one for each of `Teachers.inputs`.
+            taught: What `teach` returned of them.
 
         Returns:
             What it gave; None for the rest of a step that is left out, where images were lost but for one, and where
@@ -135,7 +155,7 @@ class Learner:
             return None
         if self.config.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        result = self._backward(images, targets, position, views)
+        result = self._backward(images, targets, position, taught)
         if not math.isfinite(result.loss_sum):
             self._undo()
             return result
@@ -145,16 +165,14 @@ class Learner:
         self._undo()
         return None if outcome == "scaled down" else result._replace(loss_sum=math.inf)
 
-    def _backward(
-        self, images: Tensor, targets: Tensor, position: BatchPosition, views: Sequence[Tensor]
-    ) -> BatchResult:
+    def _backward(self, images: Tensor, targets: Tensor, position: BatchPosition, taught: Tensor | None) -> BatchResult:
         """What a batch gave; its gradients are added to those of its step, unless its loss is not finite."""
         # the processes exchange their gradients once a step
         with contextlib.nullcontext() if self._parallel is None or position.last else self._parallel.no_sync():
             with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
                 found = self._network(images)
                 outputs, *others = found if isinstance(found, tuple) else (found,)
-                loss = self.loss(outputs, images, targets, position, views)
+                loss = self.loss(outputs, targets, position, taught)
                 for auxiliary in others:
                     loss = loss + self.config.auxiliary_weight * self.label_loss(auxiliary, targets, position)
             is_known = self.has_label(targets)
@@ -201,20 +219,17 @@ class Learner:
         found = loss(outputs.float(), targets, self.config.label_smoothing, self.class_weights)
         return found * (self.weight(targets) / position.weight)
 
-    def loss(
-        self, outputs: Tensor, images: Tensor, targets: Tensor, position: BatchPosition, views: Sequence[Tensor] = ()
-    ) -> Tensor:
+    def loss(self, outputs: Tensor, targets: Tensor, position: BatchPosition, taught: Tensor | None = None) -> Tensor:
         """Returns what a batch adds to what its step minimises: the labels' part and the teacher's.
 
         The step's loss is a mean over all its images, weighted by their classes where that was asked for; so a batch
         counts by its share of the step's weight, and the same images give the same step however they are divided.
         """
         loss = self.label_loss(outputs, targets, position)
-        if self.teachers is None:
+        if taught is None:
             return loss
-        taught = self.teachers(images, views, self.scaling)
         divergence = self.task.imitation(outputs.float(), taught.float(), self.config.distil_temperature)
-        divergence = divergence * (len(images) / position.images)
+        divergence = divergence * (len(outputs) / position.images)
         return torch.lerp(loss.float(), divergence, self.config.distil_weight)
 
     def _update(self) -> Outcome:

@@ -195,7 +195,8 @@ class Trainer:
             mix = functools.partial(mixup.mix, classes=classes, mixing=self.mixing, epoch=now.epoch, batch=now.batch)
             views = [mix(view, targets)[0] for view in views]
             images, targets = mix(images, targets)
-        result = self.learner.learn(images, targets, position, views)
+        taught = self.learner.teach(batch.rows, images, views)
+        result = self.learner.learn(images, targets, position, taught)
         if result is None:
             return
         if not math.isfinite(result.loss_sum):

@@ -10,6 +10,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from checkpoints import MADE
+from PIL import Image
 from scipy.special import expit
 from tiny_run import ALONE, random_batch, tiny_run, weights, write_photos
 from torch import nn
@@ -17,13 +19,13 @@ from torch.nn.functional import cross_entropy
 
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.image.messages import read_image
-from cnn_perception.model.spec import InputSpec
 from cnn_perception.pipeline.preprocess import preprocess
 from training import checkpoint
 from training.batches.augment import Augmentation
 from training.batches.loader import Images, Key
 from training.config import make
 from training.data.records import Sample
+from training.distillation import teachers
 from training.loop import trainer
 from training.loop.step import Learner
 from training.networks import backbones
@@ -121,7 +123,7 @@ def test_the_loss_is_the_labels_and_the_teachers_by_their_shares(photos, taught,
     learner = Learner(run)
     learner.begin("all")
 
-    loss = learner.learn(images, targets, ALONE).loss
+    loss = learner.learn(images, targets, ALONE, run.teachers(images, (), ())).loss
 
     assert loss == pytest.approx(0.75 * cross_entropy(own, targets).item() + 0.25 * soft.item(), rel=1e-4)
 
@@ -140,7 +142,7 @@ def test_of_images_without_a_label_only_the_teacher_says_anything(photos, taught
     learner = Learner(run)
     learner.begin("all")
 
-    result = learner.learn(images, unknown, ALONE._replace(weight=5.0))
+    result = learner.learn(images, unknown, ALONE._replace(weight=5.0), run.teachers(images, (), ()))
 
     labels = cross_entropy(own[:5], targets[:5]).item()
     assert result.loss == pytest.approx(0.75 * labels + 0.25 * soft.item(), rel=1e-4)
@@ -154,14 +156,16 @@ def test_a_batch_without_any_label_is_learned_from_the_teacher_alone(photos, tau
     learner = Learner(run)
     learner.begin("all")
 
-    result = learner.learn(images, torch.full_like(targets, -1), ALONE._replace(weight=5.0))
+    result = learner.learn(
+        images, torch.full_like(targets, -1), ALONE._replace(weight=5.0), run.teachers(images, (), ())
+    )
 
     assert 0 < result.loss < 10
     assert (result.labelled, result.hits) == (0, 0)
 
 
 def test_a_teacher_of_another_input_sees_the_same_image_prepared_as_it_was_trained(photos, large, tmp_path):
-    run = tiny_run(photos, tmp_path, teacher=str(large))
+    run = tiny_run(photos, tmp_path, teacher=str(large), mixup=0.1)  # else its answers are asked for once
     saved = checkpoint.load(large)
     assert run.teachers.inputs == (saved.input,)
     loader, _ = run.training_batches()
@@ -192,6 +196,23 @@ def test_a_teacher_of_other_colours_alone_gets_the_pupils_image_in_its_own(photo
     torch.testing.assert_close(run.teachers(batch.images, (), ())[0], expected, rtol=1e-3, atol=1e-4)
 
 
+def test_of_images_that_no_epoch_changes_the_teacher_is_asked_once(photos, large, tmp_path):
+    run = tiny_run(photos, tmp_path, teacher=str(large))
+    loader, _ = run.training_batches()
+    batch = next(iter(loader))
+    learner = Learner(run)
+    saved = checkpoint.load(large)
+    own = np.stack([preprocess(read_image(run.data.lessons[row].path), saved.input) for row in batch.rows])
+    run.teachers.network(0).register_forward_hook(lambda *_: pytest.fail("asked again"))
+    network = backbones.build(saved.backbone, 3, size=(48, 60)).eval()
+    network.load_state_dict(saved.model)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(own))
+
+    assert batch.views == ()
+    torch.testing.assert_close(learner.teach(batch.rows, batch.images, ())[0], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_both_see_the_same_part_of_a_photograph_however_large_their_inputs_are(photos):
     config = make(data=str(photos), output="o", augment=("crop", "flip", "rotate", "translate", "scale", "color"))
     small = dataclasses.replace(config.input, height=64, width=64)
@@ -199,8 +220,6 @@ def test_both_see_the_same_part_of_a_photograph_however_large_their_inputs_are(p
     ramp = np.add.outer(np.arange(120), np.arange(160)).astype(np.uint8)
     augmentation = dataclasses.replace(Augmentation.of(config, "multiclass"), input=small)
     file = photos.parent / "ramp.png"
-    from PIL import Image
-
     Image.fromarray(np.stack([ramp] * 3, 2)).save(file)
     images = Images((Sample(file, 0, "train"),), small, augmentation, 0, None, (big,))
 
@@ -216,11 +235,12 @@ def test_mixing_mixes_what_the_teacher_sees_likewise(photos, large, tmp_path, mo
     loader, order = run.training_batches()
     batch = next(iter(loader))
     seen = []
-    monkeypatch.setattr(learning.learner, "learn", lambda *given: seen.append(given))
+    monkeypatch.setattr(learning.learner, "teach", lambda rows, *given: seen.append(given))
+    monkeypatch.setattr(learning.learner, "learn", lambda *given: None)
 
     learning.step(batch, order)
 
-    images, _, _, views = seen[0]
+    images, views = seen[0]
     weights_of = np.linalg.lstsq(batch.images.flatten(1).T.numpy(), images.flatten(1).T.numpy(), rcond=None)[0]
     expected = np.tensordot(weights_of.T, batch.views[0].numpy(), 1)
     np.testing.assert_allclose(views[0], expected, atol=1e-2)
@@ -244,15 +264,8 @@ def test_teachers_of_other_classes_are_refused_and_one_that_is_gone(photos, taug
 
 
 def test_numbers_of_a_teacher_are_standardised_as_its_pupils():
-    from training.distillation import teachers
+    saved = dataclasses.replace(MADE, task="regression", scaling=((10.0, 2.0),))
 
-    saved = dataclasses.replace(
-        checkpoint.Checkpoint(
-            "b", "regression", ("a",), ("m",), ((10.0, 2.0),), InputSpec(8, 8, "squash", 1.0, "bilinear", (0,) * 3, (1,) * 3),
-            {}, {}, (), (), checkpoint.UNCALIBRATED, {}, None,
-        )
-    )  # fmt: skip
-
-    found = teachers._rescaled(torch.tensor([[0.5]]), saved, ((1.0, 5.0),))
+    found = teachers.rescaled(torch.tensor([[0.5]]), saved, ((1.0, 5.0),))
 
     assert found.item() == pytest.approx((0.5 * 2 + 10 - 1) / 5)

@@ -12,17 +12,23 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_images import write_folder
+from tiny_bag import START_NS, compressed, raw, write_bag
+from tiny_images import scene, write_folder
 from tiny_run import command_line, same, tiny_run, weights, write_photos
 
 from cnn_perception import errors
+from cnn_perception.image.messages import read_image
 from training import checkpoint, export, train
 from training.collect import unlabelled as sources
 from training.config import make
 from training.data.records import UNLABELLED
 from training.distillation import unlabelled
+from training.distillation.teachers import Teachers
 from training.distillation.unlabelled import Frame
+from training.graphs.parity import prepared_image
 from training.loop import trainer
+from training.loop.run import open_run
+from training.networks import build
 
 BODY = "layers: conv 12 3x3 s2 p1, relu, conv 16 3x3 s2 p1, relu, gap, fc"
 
@@ -116,15 +122,9 @@ def test_a_run_with_and_without_labels_ends_with_a_network_that_answers_as_its_t
 def test_the_labels_of_a_run_without_any_are_what_its_teacher_answers(photos, loose, teacher, tmp_path):
     frames = [Frame(path) for path in sorted(loose.glob("*.png"))]
     config = make(teacher=str(teacher), unlabelled=str(loose), output=str(tmp_path), backbone="lenet5", mode="scratch")
-    from training.distillation.teachers import Teachers
-    from training.graphs.parity import prepared_image
-    from training.networks import build
-
     saved = checkpoint.load(teacher)
-    data = unlabelled.alone(
-        frames, Teachers(config.teacher, config.input, torch.device("cpu"), channels_last=False), config,
-        torch.device("cpu"),
-    )  # fmt: skip
+    cpu = torch.device("cpu")
+    data = unlabelled.alone(frames, Teachers(config.teacher, config.input, cpu, channels_last=False), config, cpu)
     network = build.restore(saved).eval()
     with torch.no_grad():
         images = np.stack([prepared_image(sample.path, saved.input, "validation") for sample in data.samples])
@@ -147,8 +147,6 @@ def test_a_run_with_frames_goes_on_as_if_it_had_never_stopped(photos, loose, tea
     frames = [Frame(path) for path in sorted(loose.glob("*.png"))]
 
     def run(folder, **changes):
-        from training.loop.run import open_run
-
         torch.set_num_threads(1)
         settings = {"backbone": BODY, "mode": "scratch", "input_size": (32, 40), "batch_size": 8, "workers": 0}
         settings |= {"device": "cpu", "augment": (), "cache_gb": 0.0, "lr": 1e-2, "warmup_epochs": 0.0, "ema": 0.9}
@@ -165,9 +163,9 @@ def test_a_run_with_frames_goes_on_as_if_it_had_never_stopped(photos, loose, tea
     trainer.fit(again, again.last())
 
     assert same(weights(tmp_path / "whole" / "last.pt"), weights(tmp_path / "parts" / "last.pt"))
+    frames.pop()
+    fewer = run(tmp_path / "parts", epochs=3, resume=True)
     with pytest.raises(errors.DataError, match="--unlabelled: differs"):
-        frames.pop()
-        fewer = run(tmp_path / "parts", epochs=3, resume=True)
         trainer.fit(fewer, fewer.last())
 
 
@@ -184,19 +182,32 @@ def test_labelled_folders_are_told_from_those_without_labels(photos, loose, tmp_
     assert sources.told_apart({"data": [str(loose)]}) == {"data": [str(loose)]}
 
 
-def test_frames_of_folders_tables_and_recordings_are_taken_evenly_up_to_the_most(loose, tmp_path):
-    from tiny_bag import write_bag
+def asked(folder, *paths, **changes):
+    given = {"teacher": "t.pt", "backbone": "lenet5", "mode": "scratch", **changes}
+    return make(unlabelled=[str(path) for path in paths], output=str(folder), **given)
 
-    bag = write_bag(tmp_path / "drive") if False else None
-    assert bag is None
-    config = make(
-        teacher="t.pt", unlabelled=str(loose), output=str(tmp_path), unlabelled_images=5, backbone="lenet5",
-        mode="scratch",
-    )  # fmt: skip
 
-    found = sources.frames_of(config)
+def test_frames_are_taken_evenly_up_to_the_most_from_all_that_is_named(loose, tmp_path):
+    found = sources.frames_of(asked(tmp_path, loose, unlabelled_images=5))
 
     assert [frame.path.name for frame in found] == [sorted(loose.glob("*.png"))[row].name for row in (0, 9, 18, 26, 35)]
+
+
+def test_the_frames_of_a_recording_are_written_as_they_came_into_the_folder_of_the_run(tmp_path):
+    shown = [scene(seed, 30, 40) for seed in range(6)]
+    messages = [("/front/image_raw", START_NS + k, raw(pixels, START_NS + k)) for k, pixels in enumerate(shown)]
+    messages.append(("/rear/image_raw/compressed", START_NS + 9, compressed(scene(9, 30, 40), START_NS + 9)))
+    bag = write_bag(tmp_path / "drive", messages)
+    assert sources.holds_no_labels(bag)
+
+    found = sources.frames_of(asked(tmp_path / "run", bag))
+
+    assert [frame.path.suffix for frame in found] == [".png"] * 6 + [".jpg"]
+    for frame, pixels in zip(found[:6], shown, strict=True):
+        np.testing.assert_array_equal(read_image(frame.path), pixels)
+        assert frame.path.is_relative_to(tmp_path / "run" / "frames")
+    assert len({frame.recording for frame in found}) == 2
+    assert sources.frames_of(asked(tmp_path / "run", bag)) == found
 
 
 def test_what_cannot_be_is_refused_in_a_line(photos, loose, teacher, tmp_path, capsys):
