@@ -74,6 +74,12 @@ class Checkpoint:
     val_targets: tuple[tuple[float, ...], ...] = ()
     train_targets: tuple[tuple[float, ...], ...] = ()
 
+    @property
+    def labelled_by(self) -> str:
+        """The teachers whose answers are its labels; empty where people labelled its images."""
+        is_taught = self.config.get("unlabelled") and not self.config.get("data")
+        return " and ".join(self.config["teacher"]) if is_taught else ""
+
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
     """Writes a checkpoint, replacing an older one only when the new one is on the disk.

@@ -27,11 +27,13 @@ _Content = tuple[int, str]
 def of_members(members: Sequence[Checkpoint]) -> tuple[Sample, ...]:
     """Returns the validation images of the members that are on this machine and that no member was trained on.
 
+    What only a teacher labelled is left out.
+
     Args:
         members: Of one task and the same classes; their numbers are standardised as the first one's.
     """
     found: dict[str, Sample] = {}
-    for member in members:
+    for member in (one for one in members if not one.labelled_by):
         for path, target in zip(member.val_images, member.val_targets, strict=False):
             if Path(path).is_file():
                 found.setdefault(str(Path(path).resolve()), _sample(path, target, member, members[0].scaling))

@@ -84,7 +84,9 @@ def reduce(proto: ModelProto, checkpoint: Checkpoint, wanted: Reduction) -> tupl
     else:
         smaller = to_fp16(proto)
     shown, before, after = _compare(proto, smaller, checkpoint)
-    record = PrecisionRecord(wanted.precision, len(images), shown, task_of(checkpoint.task).metric, before, after)
+    metric = task_of(checkpoint.task).metric
+    called = f"agreement_{metric}" if checkpoint.labelled_by else metric
+    record = PrecisionRecord(wanted.precision, len(images), shown, called, before, after)
     _check(record, wanted.max_loss)
     return smaller, record
 
@@ -217,10 +219,11 @@ def _metric(batches: Sequence[_Batch], targets: _Batch, checkpoint: Checkpoint) 
 
 
 def _check(record: PrecisionRecord, max_loss: float) -> None:
-    allowed = max(max_loss, 1 / record.images) if record.metric == "top1" else max_loss
+    allowed = max(max_loss, 1 / record.images) if record.metric.endswith("top1") else max_loss
     if not record.before - record.after <= allowed + 1e-9:  # catches NaN, too
+        title = METRIC_TITLES.get(record.metric, "agreement with the teacher")
         raise AccuracyError(
-            f"{METRIC_TITLES[record.metric]} is {record.before:.4f} in fp32 but {record.after:.4f} in "
+            f"{title} is {record.before:.4f} in fp32 but {record.after:.4f} in "
             f"{record.precision}, on {record.images} validation images; {allowed:.2g} may be lost; nothing is written; "
             "see --max-accuracy-loss"
         )

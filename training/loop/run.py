@@ -34,6 +34,7 @@ from training.config import (
     without_effect,
 )
 from training.config.fields import PATHS, as_given, flag_of
+from training.config.stored import sources
 from training.data import load
 from training.data.load import DataOptions
 from training.data.records import LabelledImages, Part, Sample
@@ -199,7 +200,7 @@ def settings(given: dict[str, Any]) -> TrainConfig:
     saved = from_json(path.read_text(), str(path))
     for name, value in given.items():
         value = expand_augment(value) if name == "augment" else value
-        value = _absolute(value) if name in PATHS else value
+        value = _absolute(sources(value)) if name in PATHS else value
         if name not in (*CHANGED_BY_RESUME, "output", "data") and value != saved[name]:
             raise ConfigError(f"--{flag_of(name)}: the run in {folder} has {as_given(saved[name])}; leave it out")
     kept = {name: given[name] for name in (*CHANGED_BY_RESUME, "output") if name in given}
@@ -231,7 +232,7 @@ def open_run(config: TrainConfig, frames: Sequence[Frame] = ()) -> Run:
     teachers = of_run(config, device)
     data = _data(config, frames, teachers, device)
     if data.labelled_by:
-        config = dataclasses.replace(config, **_WITHOUT_LABELS)
+        config = dataclasses.replace(config, **_without_labels(data))
     write_config(config)
     load.write_split(folder / "split.csv", data)
     model, loaded = build.start(config, len(data.class_names))
@@ -246,8 +247,10 @@ def open_run(config: TrainConfig, frames: Sequence[Frame] = ()) -> Run:
     return Run(config, folder, data, model, loaded.origin, device, workers, teachers)
 
 
-_WITHOUT_LABELS = {"distil_weight": 1.0, "unknown": "none", "baselines": "none"}
-"""Settings of a run without labels: they teach nothing and nobody knows which images show none of the classes."""
+def _without_labels(data: LabelledImages) -> dict[str, Any]:
+    """Settings of a run without labels: they teach nothing, and nobody knows which images show none of the classes."""
+    targets = tuple(f"{name}:{unit}" for name, unit in zip(data.class_names, data.units, strict=False))
+    return {"distil_weight": 1.0, "unknown": "none", "baselines": "none", "task": data.task, "targets": targets}
 
 
 def _data(
