@@ -149,9 +149,13 @@ def measure(listing: Listing, setting: Setting, seed: int) -> list[float]:
         folder = Path(name)
         found = draw(listing, seed, folder)
         shares = [_right(_run(setting.teacher, found, folder / "teacher", seed))]
-        taught = {"teacher": str(folder / "teacher" / "best.pt"), "distil_weight": 0.7}
-        twice = {"epochs": 2 * setting.epochs}
-        given = [twice, taught | twice, taught | {"epochs": setting.epochs, "unlabelled": str(folder)}]
+        taught: dict[str, Any] = {"teacher": str(folder / "teacher" / "best.pt"), "distil_weight": 0.7}
+        twice: dict[str, Any] = {"epochs": 2 * setting.epochs}
+        given: list[dict[str, Any]] = [
+            twice,
+            taught | twice,
+            taught | {"epochs": setting.epochs, "unlabelled": str(folder)},
+        ]
         for number, changes in enumerate(given):
             frames = found.frames if "unlabelled" in changes else ()
             shares.append(_right(_run(setting.pupil | changes, found, folder / str(number), seed, frames)))

@@ -20,6 +20,8 @@ from training.run_files import replacing
 from training.torch_files import require_unpacked, what_else
 
 FORMAT = "cnn_perception.checkpoint/2"
+_ADDED = {"train_targets", "unlabelled_images"}
+"""What a checkpoint of before they were kept does not have."""
 _FOREIGN = "weights of other programs are given as --weights, with the name of their network as --backbone"
 
 
@@ -56,6 +58,7 @@ class Checkpoint:
         resume: State of the optimiser, the schedule and the random numbers; None in best.pt.
         val_targets: What each of `val_images` shows: (class,) for multiclass, `data.records.Sample.values` otherwise.
         train_targets: The same of `train_images`; empty in a checkpoint of before they were kept.
+        unlabelled_images: Absolute paths of the images that were trained on beside them, by what teachers say.
     """
 
     backbone: str
@@ -73,6 +76,12 @@ class Checkpoint:
     resume: dict[str, Any] | None
     val_targets: tuple[tuple[float, ...], ...] = ()
     train_targets: tuple[tuple[float, ...], ...] = ()
+    unlabelled_images: tuple[str, ...] = ()
+
+    @property
+    def learned_images(self) -> tuple[str, ...]:
+        """Absolute paths of all images that were trained on, with labels or without."""
+        return (*self.train_images, *self.unlabelled_images)
 
     @property
     def labelled_by(self) -> str:
@@ -109,7 +118,7 @@ def load(path: Path) -> Checkpoint:
         what = what_else(path) or "truncated, or no checkpoint of this package; train again or take another"
         raise DataError(f"{path}: {what}; {_FOREIGN}") from None
     names = {f.name for f in dataclasses.fields(Checkpoint)} | {"format"}
-    if not isinstance(values, dict) or values.get("format") != FORMAT or values.keys() | {"train_targets"} != names:
+    if not isinstance(values, dict) or values.get("format") != FORMAT or values.keys() | _ADDED != names:
         raise DataError(f"{path}: {_what_instead(values)}")
     del values["format"]
     spec = values["input"]

@@ -90,7 +90,7 @@ def _standardised(sample: Sample, scaling: Scaling) -> Sample:
 
 def _untouched(samples: Iterable[Sample], members: Sequence[Checkpoint]) -> tuple[Sample, ...]:
     """Leaves out what a member was trained on: by its path, and by its content, of which there may be copies."""
-    trained = {str(Path(path).resolve()) for member in members for path in member.train_images}
+    trained = {str(Path(path).resolve()) for member in members for path in member.learned_images}
     others = [sample for sample in samples if str(sample.path.resolve()) not in trained]
     sizes = {sample.path.stat().st_size for sample in others}
     there = (Path(path) for path in trained)

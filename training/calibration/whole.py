@@ -122,6 +122,7 @@ def _uncalibrated(members: Sequence[Checkpoint], held_out: Sequence[Sample]) -> 
         val_targets=tuple(sample.values or (sample.label,) for sample in held_out),
         calibration=dataclasses.replace(UNCALIBRATED, thresholds=_mean_thresholds(members)),
         resume=None,
+        unlabelled_images=(),
     )
 
 

@@ -61,5 +61,6 @@ def from_json(text: str, where: str) -> dict[str, Any]:
     added = {name: usual[name] for name in _ADDED} | _OFF
     if not isinstance(value, dict) or (added | value).keys() != usual.keys():
         raise ConfigError(f"{where} does not hold the settings of this version; start a new run")
-    value = added | value | {name: list(sources((added | value)[name])) for name in PATHS}
+    given: dict[str, Any] = added | value
+    value = given | {name: list(sources(given[name])) for name in PATHS}
     return {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}

@@ -134,6 +134,6 @@ def rescaled(outputs: Tensor, saved: Checkpoint, scaling: Scaling) -> Tensor:
     """Returns a teacher's numbers standardised by the training images of its pupil; other outputs as they are."""
     if not saved.scaling or saved.scaling == tuple(scaling):
         return outputs
-    mean, deviation = outputs.new_tensor(saved.scaling).T
-    own_mean, own_deviation = outputs.new_tensor(scaling).T
+    mean, deviation = torch.tensor(saved.scaling, dtype=outputs.dtype, device=outputs.device).T
+    own_mean, own_deviation = torch.tensor(scaling, dtype=outputs.dtype, device=outputs.device).T
     return (outputs * deviation + mean - own_mean) / own_deviation

@@ -143,7 +143,8 @@ def _like(shown: Sequence[Content], contents: Sequence[Content]) -> set[int]:
 
 
 def _same(contents: Sequence[Content]) -> list[list[int]]:
-    return duplicates.exact([content.pixels for content in contents]).tolist()
+    pairs: list[list[int]] = duplicates.exact([content.pixels for content in contents]).tolist()
+    return pairs
 
 
 def _parts(found: _Usable, config: TrainConfig) -> list[Part]:

@@ -38,7 +38,8 @@ from training.config.stored import sources
 from training.data import load
 from training.data.load import DataOptions
 from training.data.records import LabelledImages, Part, Sample
-from training.distillation import answers, unlabelled
+from training.distillation import answers
+from training.distillation import unlabelled as without_labels
 from training.distillation.teachers import Teachers, of_run
 from training.distillation.unlabelled import Frame
 from training.networks import build
@@ -150,6 +151,7 @@ class Run:
             resume=None,
             val_targets=tuple(sample.values or (sample.label,) for sample in self.data.part("val")),
             train_targets=tuple(sample.values or (sample.label,) for sample in self.data.part("train")),
+            unlabelled_images=tuple(str(sample.path.absolute()) for sample in self.data.unlabelled),
         )
         for name in names:
             checkpoint.save(self.folder / name, dataclasses.replace(now, resume=resume if name == "last.pt" else None))
@@ -193,7 +195,8 @@ def settings(given: dict[str, Any]) -> TrainConfig:
         config = make(**given)
         for line in without_effect(given, config):
             print(line)
-        return dataclasses.replace(config, **{name: _absolute(getattr(config, name)) for name in PATHS})
+        data, teacher, unlabelled = (_absolute(getattr(config, name)) for name in PATHS)
+        return dataclasses.replace(config, data=data, teacher=teacher, unlabelled=unlabelled)
     path = folder / "config.json"
     if not path.is_file():
         raise ConfigError(f"{folder}: holds no run to continue; leave out --resume")
@@ -258,12 +261,12 @@ def _data(
 ) -> LabelledImages:
     """The labelled images, with frames without labels beside them; or such frames alone, labelled by the teachers."""
     if teachers is not None and not config.data:
-        return unlabelled.alone(frames, teachers, config, device)
+        return without_labels.alone(frames, teachers, config, device)
     options = DataOptions.of(config.to_dict())
     data = load.load_images(config.sources, options, Path(config.output) / "findings.csv")
     if teachers is not None:
         teachers.require_classes(data)
-    return unlabelled.beside(data, frames) if frames else data
+    return without_labels.beside(data, frames) if frames else data
 
 
 def training_images(

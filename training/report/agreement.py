@@ -17,7 +17,9 @@ from training.scoring.scores import ScoredLogits
 CAUTION = "agreement with the teacher on images that were held out, not accuracy: nobody labelled them"
 
 
-def write(run: Run, best: Checkpoint, history: Sequence[EpochRecord], held_out: ScoredLogits, total_s: float) -> Any:  # noqa: ANN401
+def write(
+    run: Run, best: Checkpoint, history: Sequence[EpochRecord], held_out: ScoredLogits, total_s: float
+) -> dict[str, Any]:
     """Writes report.json and the learning curves, and says what was reached.
 
     Args:

@@ -99,6 +99,8 @@ def test_a_run_with_and_without_labels_ends_with_a_network_that_answers_as_its_t
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert 0 <= report["val"]["top1"] <= 1
     assert "36 images without labels are trained on" in capsys.readouterr().out
+    learned = checkpoint.load(tmp_path / "run" / "best.pt")
+    assert {*learned.unlabelled_images} == {str(path) for path in loose.glob("*.png")}
 
     output = tmp_path / "alone"
     given = [*words(output), "--teacher", str(teacher), "--data", str(loose)]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -149,4 +148,4 @@ def map_by_autograd(joint: Joint, images: Tensor, classes: Tensor) -> Tensor:
         (gradient,) = torch.autograd.grad(own.gather(1, classes[:, None]).sum(), found)
         weights = gradient.mean((2, 3), keepdim=True) * share[:, None, None, None]
         maps.append((weights * found.detach()).sum(1))
-    return cast("Tensor", torch.stack(maps).sum(0))
+    return torch.stack(maps).sum(0)

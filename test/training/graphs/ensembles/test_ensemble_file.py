@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from checkpoints import checkpoint_of
 from scipy import optimize
+from scipy.special import expit
 from tiny_images import write_folder
 from tiny_run import tiny_run
 from torch import nn
@@ -22,10 +24,11 @@ from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from cnn_perception.pipeline.pipeline import Pipeline
 from training import checkpoint, export
 from training.calibration import embeddings, fit, untouched
-from training.calibration.whole import require_together
+from training.calibration.whole import described, require_together
+from training.checkpoint import Calibration
 from training.graphs.parity import prepared_image
 from training.loop import trainer
-from training.networks import build
+from training.networks import backbones, build
 
 CPU = SessionOptions(providers=("CPUExecutionProvider",))
 BODY = "conv 12 3x3 s2 p1, relu, conv 16 3x3 s2 p1, relu"
@@ -172,6 +175,15 @@ def test_a_copy_of_a_training_image_is_known_by_its_content(members, tmp_path):
     assert len(kept) == len(saved[0].val_images)
 
 
+def test_an_image_that_a_member_was_trained_on_without_its_label_is_known_too(members):
+    saved = [checkpoint.load(path) for path in members[:2]]
+    first, *others = saved[0].val_images
+
+    kept = untouched.of_members([saved[0], dataclasses.replace(saved[1], unlabelled_images=(first,))])
+
+    assert {str(sample.path) for sample in kept} == {*others}
+
+
 def folds_of(path, folder):
     """Two checkpoints that validated on each other's training images."""
     saved = checkpoint.load(path)
@@ -255,3 +267,40 @@ def test_networks_that_do_not_belong_together_are_refused_in_a_line(members, tmp
         assert not (tmp_path / "m.onnx").exists()
     with pytest.raises(errors.ConfigError, match="named twice"):
         require_together([saved, saved], ["a", "a"])
+
+
+def untrained(task, seed):
+    """A checkpoint of random weights without images, of any task."""
+    torch.manual_seed(seed)
+    model = backbones.build(f"layers: {BODY}, gap, fc", 3, size=(32, 40)).eval()
+    for layer in (module for module in model.modules() if isinstance(module, nn.Linear)):
+        nn.init.normal_(layer.weight, std=2.0)
+    made = checkpoint_of(f"layers: {BODY}, gap, fc", model, (32, 40), ("a", "b", "c"))
+    if task == "multilabel":
+        return dataclasses.replace(
+            made, task=task, calibration=Calibration(1.0 + seed, (0.2, 0.3, 0.4 + seed / 10), None)
+        )
+    scaling = ((1.0, 2.0 + seed), (0.0, 1.0), (-1.0, 0.5))
+    return dataclasses.replace(made, task=task, units=("m", "", "rad"), scaling=scaling)
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+def test_of_several_classes_each_score_is_the_mean_and_of_numbers_each_number_in_its_unit(task, tmp_path):
+    saved = [untrained(task, seed) for seed in (0, 1)]
+    networks = [export.network_of(one) for one in saved]
+    whole = described(saved, networks, ())
+    images = np.random.default_rng(0).standard_normal((3, 3, 32, 40), np.float32)
+    with torch.no_grad():
+        outputs = [build.restore(one).eval()(torch.from_numpy(images)).numpy() for one in saved]
+    if task == "multilabel":
+        expected = (expit(outputs[0]) + expit(outputs[1] / 2)) / 2
+    else:
+        expected = np.mean([z * np.array(one.scaling)[:, 1] + np.array(one.scaling)[:, 0]
+                            for z, one in zip(outputs, saved, strict=True)], axis=0)  # fmt: skip
+
+    spec = export.export(whole.checkpoint, tmp_path / "m.onnx", members=networks)
+    found = np.stack([answer.logits for answer in OnnxModel(tmp_path / "m.onnx", CPU).run(images)])
+
+    np.testing.assert_allclose(expit(found) if task == "multilabel" else found, expected, rtol=1e-4, atol=1e-4)
+    assert spec.thresholds == (pytest.approx((0.2, 0.3, 0.45)) if task == "multilabel" else ())
+    assert "not calibrated" in whole.notes[0]
