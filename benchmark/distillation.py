@@ -73,13 +73,12 @@ DIGITS = Setting(
         "backbone": "layers: conv 32 3x3 p1, relu, pool 2x2, conv 64 3x3, relu, pool 2x2, conv 64 3x3, relu, gap, fc",
         "translate_px": 3.0,
         "input_size": (32, 32),
-        "epochs": 30,
+        "epochs": 20,
     },
     pupil={
         **_COMMON,
-        **_CHANGES,
-        "backbone": "layers: conv 8 3x3 p1, relu, pool 2x2, conv 12 3x3, relu, gap, fc",
-        "translate_px": 1.5,
+        "augment": (),
+        "backbone": "layers: conv 16 3x3 p1, relu, pool 2x2, conv 24 3x3, relu, gap, fc",
         "input_size": (16, 16),
     },
     epochs=30,
@@ -87,7 +86,7 @@ DIGITS = Setting(
 
 
 def photographs(weights: Path) -> Setting:
-    """Returns the setting for photographs: the answers of the teacher are asked once, as nothing is augmented."""
+    """Returns the setting for photographs: what the teacher says is asked once, as nothing is augmented."""
     stack = "conv 24 5x5 s2 p2, bn, relu, conv 48 3x3 s2 p1, bn, relu, conv 96 3x3 s2 p1, bn, relu, gap, fc"
     return Setting(
         teacher={
@@ -149,7 +148,11 @@ def measure(listing: Listing, setting: Setting, seed: int) -> list[float]:
         folder = Path(name)
         found = draw(listing, seed, folder)
         shares = [_right(_run(setting.teacher, found, folder / "teacher", seed))]
-        taught: dict[str, Any] = {"teacher": str(folder / "teacher" / "best.pt"), "distil_weight": 0.7}
+        taught: dict[str, Any] = {
+            "teacher": str(folder / "teacher" / "best.pt"),
+            "distil_weight": 0.7,
+            "distil_temperature": 2.0,
+        }
         twice: dict[str, Any] = {"epochs": 2 * setting.epochs}
         given: list[dict[str, Any]] = [
             twice,

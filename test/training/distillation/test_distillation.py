@@ -51,7 +51,9 @@ def large(photos, tmp_path_factory):
     """A teacher that sees more pixels, in other colours."""
     folder = tmp_path_factory.mktemp("large")
     colours = {"mean": (0.5, 0.4, 0.3), "std": (0.3, 0.2, 0.25)}
-    trainer.fit(tiny_run(photos, folder, backbone=BODY, epochs=4, lr=1e-2, input_size=(48, 60), **colours), None)
+    trainer.fit(
+        tiny_run(photos, folder, backbone=BODY, dropout=None, epochs=4, lr=1e-2, input_size=(48, 60), **colours), None
+    )
     return folder / "best.pt"
 
 

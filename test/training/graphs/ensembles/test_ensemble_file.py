@@ -37,7 +37,7 @@ COUNTS = {"go": 20, "stop": 22, "turn": 21}
 
 def trained(data, folder, **changes):
     """The best.pt of a tiny run, calibrated as training does."""
-    run = tiny_run(data, folder, **{"epochs": 6, "lr": 1e-2, **changes})
+    run = tiny_run(data, folder, **{"epochs": 6, "lr": 1e-2, "dropout": None, **changes})
     trainer.fit(run, None)
     fitted = fit.of_run(run, embeddings.of_run(run))
     saved = checkpoint.load(folder / "best.pt")
