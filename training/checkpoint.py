@@ -20,7 +20,7 @@ from training.run_files import replacing
 from training.torch_files import require_unpacked, what_else
 
 FORMAT = "cnn_perception.checkpoint/2"
-_ADDED = frozenset({"train_targets", "source"})
+_ADDED = frozenset({"train_targets", "source", "unlabelled_images"})
 """Fields that a checkpoint of an earlier version may lack."""
 _FOREIGN = "weights of other programs are given as --weights, with the name of their network as --backbone"
 
@@ -59,6 +59,7 @@ class Checkpoint:
         val_targets: What each of `val_images` shows: (class,) for multiclass, `data.records.Sample.values` otherwise.
         train_targets: The same of `train_images`; empty in a checkpoint of before they were kept.
         source: Of a network from a user's own file where that came from, `own_module.Source`; None of others.
+        unlabelled_images: Absolute paths of the images that were trained on beside them, by what teachers say.
     """
 
     backbone: str
@@ -77,6 +78,18 @@ class Checkpoint:
     val_targets: tuple[tuple[float, ...], ...] = ()
     train_targets: tuple[tuple[float, ...], ...] = ()
     source: dict[str, str] | None = None
+    unlabelled_images: tuple[str, ...] = ()
+
+    @property
+    def learned_images(self) -> tuple[str, ...]:
+        """Absolute paths of all images that were trained on, with labels or without."""
+        return (*self.train_images, *self.unlabelled_images)
+
+    @property
+    def labelled_by(self) -> str:
+        """The teachers whose answers are its labels; empty where people labelled its images."""
+        is_taught = self.config.get("unlabelled") and not self.config.get("data")
+        return " and ".join(self.config["teacher"]) if is_taught else ""
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:

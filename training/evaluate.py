@@ -242,7 +242,7 @@ def _shared_thresholds(candidates: Sequence[Candidate]) -> tuple[float, ...]:
 
 
 def _learned(saved: Checkpoint, samples: Sequence[Sample]) -> int:
-    trained = set(saved.train_images)
+    trained = set(saved.learned_images)
     return sum(str(sample.path.absolute()) in trained for sample in samples)
 
 

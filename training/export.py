@@ -3,6 +3,7 @@
     python -m training.export --checkpoint RUN/best.pt --output models/NAME.onnx
     python -m training.export --checkpoint RUN/best.pt --output models/NAME_int8.onnx --int8
     python -m training.export --checkpoint RUN/best.pt --output models/NAME.onnx --gallery
+    python -m training.export --checkpoint A/best.pt B/best.pt C/best.pt --output models/NAME.onnx
     python -m training.export --backbone resnet18 --weights none --classes 1000 --output models/NAME.onnx
 
 Nothing is written unless the file, loaded as the robot loads it, answers as torch does (see `graphs.certificate`).
@@ -47,11 +48,14 @@ from cnn_perception.model.spec import (
     TrainingRecord,
 )
 from training import config, moved_data
-from training.calibration import exported_rule
+from training.calibration import exported_rule, whole
+from training.calibration.whole import Whole
 from training.checkpoint import Checkpoint, load
 from training.graphs import certificate, gallery, image_statistics, score_map, trace
 from training.graphs.certificate import Network
 from training.graphs.dilation import Dense
+from training.graphs.ensembles import join
+from training.graphs.ensembles.joint import Joint, MeanScore, Member
 from training.graphs.gallery import Reference
 from training.graphs.parity import ParityError, require_parity, runner
 from training.graphs.quantise import CALIBRATION_IMAGES, MAX_ACCURACY_LOSS, AccuracyError, Reduction, reduce
@@ -77,11 +81,12 @@ def export(
     reduction: Reduction | None = None,
     references: Sequence[Reference] = (),
     score_map_stride: int | None = None,
+    members: Sequence[Member] = (),
 ) -> ModelSpec:
     """Writes the model file of a checkpoint, complete and verified or not at all.
 
     Args:
-        checkpoint: What training left, or `networks.untrained` made.
+        checkpoint: What training left, or `networks.untrained` made, or `calibration.whole` describes.
         output: The .onnx file; an older one is replaced only on success.
         tolerance: Largest difference of a logit that is accepted, above 0, by the measure of the precision, see
             `spec.OutputCheck`; None for that of `certificate.TOLERANCES`.
@@ -90,6 +95,7 @@ def export(
         references: Images whose embeddings by the final graph travel in the file, see `gallery`.
         score_map_stride: Pixels between neighbouring cells of the score map, a part of what the network has by itself;
             its last stages are dilated for that, see `dilation`. None leaves it.
+        members: The networks of which the checkpoint describes the whole; none where it has its own.
 
     Returns:
         The description written into the file.
@@ -104,10 +110,9 @@ def export(
         raise ConfigError(f"tolerance {tolerance:g}, parity images {parity_images}: both must be above 0")
     make_folder(output.parent)
     _require_own(output)
-    model = _restore(checkpoint)
-    split = backbones.split(model, checkpoint.input.height, checkpoint.input.width)
-    made = trace.make(split, checkpoint, score_map_stride)
-    network = Network(model, split, made.dense)
+    if members and score_map_stride is not None:
+        raise ConfigError("--score-map-stride: a file of several networks has no score map; leave it out")
+    made, network = _joined(checkpoint, members) if members else _traced(checkpoint, score_map_stride)
     graph, precision = _graph(made, network, checkpoint, parity_images, reduction)
     spec = _describe(checkpoint, graph, precision)
     embedded = gallery.embed(graph.proto, references, spec.input) if references else None
@@ -123,6 +128,26 @@ def export(
         if _digest_of_graph(Path(file.name)) != measured:
             raise ParityError("the graph that was written is not the one that was measured; nothing is written")
     return spec
+
+
+def _traced(checkpoint: Checkpoint, score_map_stride: int | None) -> tuple[trace.Graph, Network]:
+    """The graph of a checkpoint's network, and that network."""
+    member = network_of(checkpoint)
+    made = trace.make(member.split, checkpoint, score_map_stride)
+    return made, Network(member.model, member.split, made.dense)
+
+
+def _joined(checkpoint: Checkpoint, members: Sequence[Member]) -> tuple[trace.Graph, Network]:
+    """The graph of several networks, and they together."""
+    made, joint = join.make(members, checkpoint)
+    return made, Network(MeanScore(members, checkpoint.task, checkpoint.input).eval(), joint)
+
+
+def network_of(checkpoint: Checkpoint) -> Member:
+    """Returns the network of a checkpoint, which gives numbers in their units, cut at its last spatial features."""
+    model = _restore(checkpoint)
+    split = backbones.split(model, checkpoint.input.height, checkpoint.input.width)
+    return Member(model, split, checkpoint.calibration.temperature, checkpoint.input)
 
 
 def _require_own(output: Path) -> None:
@@ -145,6 +170,8 @@ def _graph(
     require_parity(graph.proto, network.model, checkpoint, parity_images, exact)  # nothing else is made smaller
     proto, cost = reduce(graph.proto, checkpoint, reduction)
     allowed = certificate.TOLERANCES[reduction.precision]["score_map"]
+    if isinstance(network.split, Joint):
+        return dataclasses.replace(graph, proto=proto), cost
     dense = graph.dense or Dense(network.split)
     place = score_map.keep_map(proto, graph.score_map, dense, checkpoint, allowed)
     return dataclasses.replace(graph, proto=proto, score_map=place), cost
@@ -226,9 +253,13 @@ def _write(file: IO[bytes], proto: ModelProto, spec: ModelSpec, embedded: Galler
     file.flush()
 
 
+def _require_size(size_bytes: int, what: str) -> None:
+    if size_bytes > 0.97 * _LARGEST_FILE_BYTES:
+        raise ConfigError(f"{what} exceeds the 2 GB of one ONNX file; choose a smaller backbone")
+
+
 def _restore(checkpoint: Checkpoint) -> nn.Module:
-    if sum(value.nbytes for value in checkpoint.model.values()) > 0.97 * _LARGEST_FILE_BYTES:
-        raise ConfigError(f"{checkpoint.backbone} exceeds the 2 GB of one ONNX file; choose a smaller backbone")
+    _require_size(sum(value.nbytes for value in checkpoint.model.values()), checkpoint.backbone)
     model = restore(checkpoint).requires_grad_(False).eval()
     if checkpoint.scaling:
         _answer_in_units(model, checkpoint)
@@ -252,7 +283,14 @@ def _answer_in_units(model: nn.Module, checkpoint: Checkpoint) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.export", description="Makes a verified ONNX model file.")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--checkpoint", type=Path, help="best.pt or last.pt of a training run")
+    source.add_argument(
+        "--checkpoint",
+        type=Path,
+        nargs="+",
+        help="best.pt or last.pt of a training run; of several runs, or all folds of one, the mean of their scores "
+        "becomes one file, whose temperature, thresholds and unknown rule are fitted to images that none of them was "
+        "trained on",
+    )
     source.add_argument("--backbone", help="instead: a network by name, as for training.train, without training")
     parser.add_argument("--output", type=Path, required=True, help="the .onnx file to write")
     parser.add_argument(
@@ -261,6 +299,14 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         help="of --checkpoint: where its images are now, if they were moved; of several folders and tables each in the "
         "order of the training; all are read and compared",
+    )
+    parser.add_argument(
+        "--calibrate-on",
+        type=Path,
+        nargs="+",
+        help="of several --checkpoint: labelled images to fit the whole to instead of their validation images, such as "
+        "the data set of a cross-validation, whose folds were trained on each other's; what one of them was trained "
+        "on is left out",
     )
     parser.add_argument(
         "--weights", help="of --backbone: imagenet, none (default), or a file of torch or safetensors, of any program"
@@ -322,11 +368,24 @@ def _add_references(parser: argparse.ArgumentParser) -> None:
 
 def _checkpoint(options: argparse.Namespace) -> Checkpoint:
     if options.checkpoint:
-        saved = load(options.checkpoint)
-        return moved_data.at(saved, options.data) if options.data else saved
+        return _loaded(options.checkpoint[0], options.data)
     size = (options.size[0], options.size[1]) if options.size else None
     given = {name: getattr(options, name) for name in _PREPARATION}
     return untrained(options.backbone, options.weights or "none", options.classes, Preparation(size, **given))
+
+
+def _loaded(path: Path, data: Sequence[Path] | None) -> Checkpoint:
+    saved = load(path)
+    return moved_data.at(saved, data) if data else saved
+
+
+def _together(options: argparse.Namespace) -> tuple[Whole, Sequence[Member]]:
+    """Returns the whole of several checkpoints, and their networks."""
+    saved = [_loaded(path, options.data) for path in options.checkpoint]
+    whole.require_together(saved, list(map(str, options.checkpoint)))
+    _require_size(sum(value.nbytes for one in saved for value in one.model.values()), f"{len(saved)} networks together")
+    networks = [network_of(one) for one in saved]
+    return whole.described(saved, networks, options.calibrate_on or ()), networks
 
 
 def _reduction(options: argparse.Namespace) -> Reduction | None:
@@ -346,6 +405,8 @@ def _check_options(options: argparse.Namespace, parser: argparse.ArgumentParser)
     own = ("weights", "classes", "size", *_PREPARATION)
     if options.checkpoint and (foreign := [name for name in own if getattr(options, name) is not None]):
         parser.error(f"--{foreign[0].replace('_', '-')} belongs to --backbone: a checkpoint carries its own")
+    if options.calibrate_on and len(options.checkpoint or ()) < 2:
+        parser.error("--calibrate-on belongs to several --checkpoint: one alone carries what was fitted to it")
     if options.backbone and options.data:
         parser.error("--data belongs to --checkpoint: it says where the images of its training are now")
     if options.backbone and (options.int8 or options.fp16):
@@ -356,7 +417,13 @@ def _check_options(options: argparse.Namespace, parser: argparse.ArgumentParser)
 
 def _export_as_asked(options: argparse.Namespace) -> ModelSpec:
     """Exports what the options name."""
-    checkpoint = _checkpoint(options)
+    members: Sequence[Member] = ()
+    if len(options.checkpoint or ()) > 1:
+        found, members = _together(options)
+        checkpoint = found.checkpoint
+        print(*found.notes, sep="\n")
+    else:
+        checkpoint = _checkpoint(options)
     print(f"exporting {checkpoint.backbone} at {checkpoint.input.height}x{checkpoint.input.width} pixels", flush=True)
     return export(
         checkpoint,
@@ -366,6 +433,7 @@ def _export_as_asked(options: argparse.Namespace) -> ModelSpec:
         reduction=_reduction(options),
         references=_references(options, checkpoint),
         score_map_stride=options.score_map_stride,
+        members=members,
     )
 
 

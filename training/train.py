@@ -1,6 +1,8 @@
 """Labelled images, a folder or a CSV file -> a checkpoint, with the record of how good it is.
 
     python -m training.train --data DIR --backbone resnet50 --weights imagenet --mode probe --output RUN
+    python -m training.train --teacher RUN/best.pt --data DIR --unlabelled BAG --backbone resnet18 --output SMALL
+    python -m training.train --teacher RUN/best.pt --unlabelled BAG --backbone resnet18 --output SMALL
 
 RUN then holds config.json, split.csv, history.csv, best.pt, last.pt, report.json, report.html, learning_curves.png
 and confusion_matrix.png (numbers.png where numbers are learned); findings.csv if the check of the images found
@@ -25,11 +27,12 @@ from training.batches.augment import mirroring_note
 from training.calibration import embeddings, fit, mirroring
 from training.calibration.outside import outside_in_words
 from training.config import TrainConfig
+from training.distillation.unlabelled import Frame
 from training.loop import cross_validation, lr_finder, out_of_memory, probe, tensorboard, trainer
 from training.loop.lr_finder import Sweep
 from training.loop.run import EpochRecord, Run, open_run, settings
 from training.networks.backbones import file_name, public_name
-from training.report import figures, gain, provenance
+from training.report import agreement, figures, gain, provenance
 from training.report import page as html
 from training.run_files import write_csv, write_text
 from training.scoring.scores import ScoredLogits, cell, headline, headline_in_words
@@ -77,11 +80,29 @@ def _run(given: dict[str, Any]) -> int:
     return Done(result=report, written=there(Path(given["output"]), *_LEFT))
 
 
+def _told_apart(given: dict[str, Any]) -> dict[str, Any]:
+    """The settings with their labelled data apart from those without labels, which only a teacher's run may have."""
+    if not given.get("teacher"):
+        return given
+    from training.collect import unlabelled  # slow to import
+
+    return unlabelled.told_apart(given)
+
+
+def _frames(chosen: TrainConfig) -> tuple[Frame, ...]:
+    """The frames without labels of a run."""
+    if not chosen.unlabelled:
+        return ()
+    from training.collect import unlabelled  # slow to import
+
+    return unlabelled.frames_of(chosen)
+
+
 def suggest_lr(given: dict[str, Any]) -> int:
     """Prints the learning rate to take for a run, and trains nothing; see `lr_finder.find`."""
-    chosen = settings(given)
+    chosen = settings(_told_apart(given))
     with out_of_memory.enough(chosen):
-        run = open_run(chosen)
+        run = open_run(chosen, _frames(chosen))
         describe(run)
         found = lr_finder.find(mirroring.settled(run))
     write_sweep(run.folder, found)
@@ -114,7 +135,7 @@ def train(given: dict[str, Any]) -> dict[str, Any]:
             the disk does not suffice.
         KeyboardInterrupt: On Ctrl-C; what was reached so far is kept.
     """
-    chosen = settings(given)
+    chosen = settings(_told_apart(given))
     if chosen.mode == "probe" and distributed.count() > 1:
         raise ConfigError("--mode probe is the work of one process; leave out torchrun")
     tensorboard.check(chosen)
@@ -126,12 +147,13 @@ def _train(chosen: TrainConfig) -> dict[str, Any]:
     started = time.perf_counter()
     if chosen.outside:
         embeddings.outside_images(Path(chosen.outside))  # for its error, which should not come only after the training
-    run = open_run(chosen)
+    run = open_run(chosen, _frames(chosen))
     describe(run)
     opened = time.perf_counter()
-    run = mirroring.settled(run)
+    is_labelled = not run.data.labelled_by
+    run = mirroring.settled(run) if is_labelled else run
     saved = run.last()
-    if run.config.mode == "finetune" and saved is None:
+    if run.config.mode == "finetune" and saved is None and is_labelled:
         gain.note_beginning(run)
     history = probe.fit(run) if run.config.mode == "probe" else trainer.fit(run, saved)
     if distributed.rank() > 0:
@@ -145,6 +167,8 @@ def _train(chosen: TrainConfig) -> dict[str, Any]:
     fitted = fit.of_run(run, predictions)
     checkpoint.save(run.folder / "best.pt", dataclasses.replace(best, calibration=fitted.calibration))
     val = fit.evaluation(predictions["val"], run.data, fitted.calibration)
+    if not is_labelled:
+        return agreement.write(run, best, history, val, time.perf_counter() - started)
 
     scores = task_of(run.data.task).probabilities(predictions["val"].logits, 1.0)
     gained = gain.gains(run, predictions["val"].samples, scores)

@@ -82,6 +82,7 @@ TRAINING: list[dict[str, set[str]]] = [
         "batches": {"numpy", "torch", "torchvision", "cv2", "PIL", "tqdm"},
     },
     {"scoring": {"numpy", "torch", "tqdm"}},
+    {"distillation": {"numpy", "torch"}},
     {"loop": {"numpy", "torch", "tqdm", "tensorboard"}, "graphs": TORCH | {"numpy", "onnx", "onnxruntime", "tqdm"}},
     {"calibration": {"numpy", "torch", "PIL", "tqdm"}},
     {"baselines": {"numpy", "torch", "sklearn", "threadpoolctl", "tqdm"}},

@@ -84,6 +84,16 @@ class Augmentation:
         shared = {f.name for f in dataclasses.fields(cls)} & {f.name for f in dataclasses.fields(config)} - {"input"}
         return cls(frozenset(chosen), config.input, **{name: getattr(config, name) for name in shared})
 
+    def at(self, spec: InputSpec) -> Augmentation:
+        """Returns the same changes for a network of another preprocessing, shifted by the same share of its input.
+
+        Where both have one aspect ratio and one way to resize, both see the same part of the photograph.
+        """
+        if spec == self.input:
+            return self
+        shift_px = self.translate_px * spec.width / self.input.width
+        return dataclasses.replace(self, input=spec, translate_px=shift_px)
+
     def zoom(self) -> float:
         """Returns how many times smaller than the photograph the part may be that fills the input, >= 1, per side."""
         # A crop of the area takes its root of each side; where it is off, evaluation's crop is where zooming begins.

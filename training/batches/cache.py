@@ -99,13 +99,19 @@ def folder(config: TrainConfig) -> Path:
     return Path(config.cache_dir) if config.cache_dir else Path(config.output) / "cache"
 
 
-def open_cache(samples: Sequence[Sample], config: TrainConfig, augmentation: Augmentation | None) -> Cache:
+def open_cache(
+    samples: Sequence[Sample],
+    config: TrainConfig,
+    augmentation: Augmentation | None,
+    others: Sequence[InputSpec] = (),
+) -> Cache:
     """Decodes the training images that are not on the disk yet, as far as there is room.
 
     Args:
         samples: The training images.
         config: The settings of the run; without room for a single byte nothing is written.
         augmentation: What may be asked of the images.
+        others: Preprocessing of other networks that see them, too.
 
     Returns:
         Where they are now.
@@ -113,7 +119,8 @@ def open_cache(samples: Sequence[Sample], config: TrainConfig, augmentation: Aug
     Raises:
         ConfigError: If the folder cannot be made.
     """
-    rows, columns = kept_size(config.input, augmentation)
+    sizes = [kept_size(spec, augmentation and augmentation.at(spec)) for spec in (config.input, *others)]
+    rows, columns = (max(sides) for sides in zip(*sizes, strict=True))
     cache = Cache((None,) * len(samples), rows, columns, config.input.interpolation)
     if config.cache_gb <= 0:
         return cache

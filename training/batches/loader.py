@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from cnn_perception.errors import ConfigError, FrameError
-from cnn_perception.image.messages import decode_file_bytes
+from cnn_perception.image.messages import RgbImage, decode_file_bytes
 from cnn_perception.model.spec import InputSpec
 from cnn_perception.pipeline.preprocess import InputTensor, preprocess
 from training.batches.augment import Augmentation, augment
@@ -36,34 +36,44 @@ class Key(NamedTuple):
 
 
 class Item(NamedTuple):
-    """One preprocessed image; no tensor where the file became unreadable since it was checked."""
+    """One preprocessed image; no tensor where the file became unreadable since it was checked.
+
+    `views` are the same as each of `Images.others` has it.
+    """
 
     row: int
     tensor: InputTensor | None
+    views: tuple[InputTensor, ...] = ()
 
 
 class Batch(NamedTuple):
     """Images of one step: rows (N,) int64, images (N, 3, height, width) float32, and what they should give.
 
     `labels` are classes, (N,) int64, or the samples' values, (N, K) float32.
-    `lost` are the rows of samples that can no longer be read.
+    `lost` are the rows of samples that can no longer be read. `views` are the images as each of `Images.others` has
+    them.
     """
 
     rows: Tensor
     images: Tensor
     labels: Tensor
     lost: tuple[int, ...]
+    views: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
 class Images(Dataset[Item]):
-    """Preprocessed images of some samples; with an augmentation, another variant in every epoch."""
+    """Preprocessed images of some samples; with an augmentation, another variant in every epoch.
+
+    `others` are the preprocessing of other networks that are to see the same variants.
+    """
 
     samples: tuple[Sample, ...]
     spec: InputSpec
     augmentation: Augmentation | None = None
     seed: int = 0
     cache: Cache | None = None
+    others: tuple[InputSpec, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -78,7 +88,7 @@ class Images(Dataset[Item]):
     @property
     def shape(self) -> tuple[int, ...]:
         """What an item's tensor is."""
-        return (3, self.spec.height, self.spec.width)
+        return _shape(self.spec)
 
     def item(self, key: Key, out: npt.NDArray[np.float32]) -> Item:
         """Loads an image into `out`, which is of `shape`."""
@@ -87,11 +97,16 @@ class Images(Dataset[Item]):
             image = self.cache.image(key.row, path) if self.cache else decode_file_bytes(path.read_bytes())
         except (FrameError, OSError):
             return Item(key.row, None)
+        views = tuple(self._prepared(image, spec, key, np.empty(_shape(spec), np.float32)) for spec in self.others)
+        return Item(key.row, self._prepared(image, self.spec, key, out), views)
+
+    def _prepared(self, image: RgbImage, spec: InputSpec, key: Key, out: npt.NDArray[np.float32]) -> InputTensor:
+        """The variant of an image, as a network of some preprocessing sees it; its draws are the same for all."""
         if self.augmentation is None:
-            return Item(key.row, preprocess(image, self.spec, out))
-        variant = augment(image, self.augmentation, np.random.default_rng((self.seed, *key)))
-        as_it_is = dataclasses.replace(self.spec, resize_mode="squash", crop_fraction=1.0)
-        return Item(key.row, preprocess(variant, as_it_is, out))
+            return preprocess(image, spec, out)
+        variant = augment(image, self.augmentation.at(spec), np.random.default_rng((self.seed, *key)))
+        as_it_is = dataclasses.replace(spec, resize_mode="squash", crop_fraction=1.0)
+        return preprocess(variant, as_it_is, out)
 
     def collate(self, items: list[Item]) -> Batch:
         """Makes a batch of items."""
@@ -104,7 +119,17 @@ class Images(Dataset[Item]):
         else:
             labels = torch.tensor([self.samples[row].label for row, _ in kept], dtype=torch.int64)
         lost = tuple(item.row for item in items if item.tensor is None)
-        return Batch(rows, torch.from_numpy(images), labels, lost)
+        return Batch(rows, torch.from_numpy(images), labels, lost, self._views(items))
+
+    def _views(self, items: Sequence[Item]) -> tuple[Tensor, ...]:
+        kept = [item for item in items if item.tensor is not None]
+        if not kept:
+            return tuple(torch.empty(0, *_shape(spec)) for spec in self.others)
+        return tuple(torch.from_numpy(np.stack(views)) for views in zip(*(item.views for item in kept), strict=True))
+
+
+def _shape(spec: InputSpec) -> tuple[int, int, int]:
+    return (3, spec.height, spec.width)
 
 
 def _together(tensors: Sequence[InputTensor]) -> npt.NDArray[np.float32]:

@@ -57,7 +57,7 @@ def mix(images: Tensor, targets: Tensor, classes: int, mixing: Mixing, epoch: in
 
     Args:
         images: (N, 3, height, width) float32.
-        targets: (N,) int64 classes, or (N, K) float32 labels of several classes or numbers.
+        targets: (N,) int64 classes, -1 for none that is known, or (N, K) float32 labels of several classes or numbers.
         classes: K.
         mixing: What is drawn.
         epoch: Number of the epoch.
@@ -78,7 +78,9 @@ def mix(images: Tensor, targets: Tensor, classes: int, mixing: Mixing, epoch: in
         kept = 1 - (bottom - top) * (right - left) / (images.shape[2] * images.shape[3])
     else:
         mixed = images.lerp(images[other], 1 - kept)
-    shares = functional.one_hot(targets, classes).float() if targets.ndim == 1 else targets
+    shares = targets
+    if targets.ndim == 1:  # what nobody labelled has a share of no class, and what is mixed with it a smaller one
+        shares = functional.one_hot(targets.clamp(min=0), classes).float() * (targets >= 0)[:, None]
     return mixed, shares.lerp(shares[other], 1 - kept)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, NoReturn
 
 from cnn_perception.errors import ConfigError
 from training.config.defaults import MODE_DEFAULTS
-from training.config.fields import as_given, flag_of, required_type
+from training.config.fields import PATHS, as_given, flag_of, required_type
 from training.config.normalisation import Colours, colours
 from training.config.settings import Betas, TrainConfig
 from training.recipes import recipe as recipes
@@ -31,7 +31,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "loss", "auxiliary_weight", "optimizer", "momentum", "rmsprop_alpha", "adam_betas", "weight_decay",
         "lr_decay_per_stage", "schedule", "warmup_epochs", "step_epochs", "patience", "lr_gamma", "head_epochs",
         "last_stage_epochs", "freeze_norm", "label_smoothing", "balance", "accumulate", "clip_norm", "ema", "select",
-        "early_stop", "bad_steps", "teacher", "distil_weight", "distil_temperature",
+        "early_stop", "bad_steps", "teacher", "unlabelled", "unlabelled_images",
+        "distil_weight", "distil_temperature",
     ),
     "augmentation": (
         "crop_area", "color_strength", "rotation_deg", "translate_px", "scale_factor", "shear_deg", "stretch_factor",
@@ -105,7 +106,7 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:  # noqa
     """The arguments of `add_argument` for a field: type and choices follow from its annotation."""
     text = _help(field)
     hint = required_type(hint)
-    if field.name == "data":  # a path may hold commas
+    if field.name in PATHS:  # one may hold commas
         return {"action": "extend", "nargs": "+", "help": text}
     if hint is bool:
         return {"action": argparse.BooleanOptionalAction, "help": text}

@@ -8,7 +8,7 @@ from typing import Any
 
 from cnn_perception.errors import ConfigError
 from training.config.augmentations import PRESETS, expand_augment
-from training.config.fields import flag_of
+from training.config.fields import PATHS, flag_of
 from training.config.settings import Mode, TrainConfig
 from training.config.stored import sources
 
@@ -72,12 +72,13 @@ def make(**given: Any) -> TrainConfig:  # noqa: ANN401
     fields = {f.name: f for f in dataclasses.fields(TrainConfig)}
     if unknown := sorted(given.keys() - fields.keys()):
         raise ConfigError(f"unknown settings {', '.join(unknown)}; see python -m training.train --help")
-    if missing := [name for name in ("data", "output") if not given.get(name)]:
+    needed = ("output",) if given.get("unlabelled") and given.get("teacher") else ("data", "output")
+    if missing := [name for name in needed if not given.get(name)]:
         raise ConfigError(f"--{missing[0]} is missing; name a folder")
     mode = given.get("mode", fields["mode"].default)
     if mode == "probe" and (idle := [name for name in given if not fields[name].metadata["probe"]]):
         raise ConfigError(f"--{flag_of(idle[0])} has no effect in --mode probe; leave it out or use --mode finetune")
-    values = {**MODE_DEFAULTS.get(mode, {}), **given, "data": sources(given["data"])}
+    values = {**MODE_DEFAULTS.get(mode, {}), **given, **{name: sources(given.get(name)) for name in PATHS}}
     if values.get("augment") is not None:
         values["augment"] = expand_augment(values["augment"])
     config = TrainConfig(**values)

@@ -10,6 +10,9 @@ from typing import Any, Literal
 
 from cnn_perception.errors import ConfigError
 
+PATHS = ("data", "teacher", "unlabelled")
+"""Settings of several paths each."""
+
 
 def setting(
     default: Any = dataclasses.MISSING,  # noqa: ANN401  (as dataclasses.field)

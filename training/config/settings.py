@@ -319,7 +319,22 @@ class TrainConfig:
     bad_steps: int = setting(
         3, help="steps in a row without a finite loss or gradient after which to give up", low=1, probe=False
     )
-    teacher: str | None = setting(None, help="best.pt of a run whose network this one shall imitate", probe=False)
+    teacher: tuple[str, ...] = setting(
+        (),
+        help="best.pt of a run whose network this one shall imitate, of any size and input; of several the mean of "
+        "their scores",
+        probe=False,
+    )
+    unlabelled: tuple[str, ...] = setting(
+        (),
+        help="folders of images, data sets, recordings: frames without labels to imitate the --teacher on, too; "
+        "without any --data the classes are the teacher's, and agreement with it on frames held out is measured",
+        probe=False,
+        needs="teacher",
+    )
+    unlabelled_images: int = setting(
+        20_000, help="most of these frames, evenly from all", low=2, high=10_000_000, probe=False, needs="unlabelled"
+    )
     distil_weight: float = setting(
         0.5, help="share of the teacher in the loss", low=0, high=1, probe=False, needs="teacher"
     )
@@ -388,7 +403,11 @@ class TrainConfig:
         self._check_together()
 
     def _check_together(self) -> None:
-        if not all(self.data) or not self.data or not self.output:
+        if self.unlabelled and not self.teacher:
+            raise ConfigError("--unlabelled: images without labels teach nothing without a --teacher; name its best.pt")
+        if self.folds and not self.data:
+            raise ConfigError("--folds: there are no labels to measure folds with; leave it out")
+        if not all(self.data) or not (self.data or self.unlabelled) or not self.output:
             raise ConfigError(f"--{'data' if self.output else 'output'}: must not be empty; name a folder")
         if self.fold and self.fold > (self.folds or 0):
             raise ConfigError(f"--fold: {self.fold} is none of --folds {self.folds or 0}; lower it or give --folds")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cnn_perception.errors import ConfigError
+from training.config.fields import PATHS
 from training.config.settings import TrainConfig
 
 CHANGED_BY_RESUME = (
@@ -16,7 +17,19 @@ CHANGED_BY_RESUME = (
     "compile", "tensorboard", "unknown", "false_alarm_rate", "outside", "baselines",
 )  # fmt: skip
 """Settings that may differ when a run is continued."""
-_ADDED = ("mean", "std", "classes", "on_conflict", "loss", "init", "rmsprop_alpha", "adam_betas", "baselines")
+_ADDED = (
+    "unlabelled",
+    "unlabelled_images",
+    "mean",
+    "std",
+    "classes",
+    "on_conflict",
+    "loss",
+    "init",
+    "rmsprop_alpha",
+    "adam_betas",
+    "baselines",
+)
 """Settings that a run of an earlier version does not have; their defaults are what it did."""
 _OFF = {"auxiliary_weight": 0.0}
 """The same, with what it did where that is no default."""
@@ -48,5 +61,6 @@ def from_json(text: str, where: str) -> dict[str, Any]:
     added = {name: usual[name] for name in _ADDED} | _OFF
     if not isinstance(value, dict) or (added | value).keys() != usual.keys():
         raise ConfigError(f"{where} does not hold the settings of this version; start a new run")
-    value = added | value | {"data": list(sources(value["data"]))}
+    given: dict[str, Any] = added | value
+    value = given | {name: list(sources(given[name])) for name in PATHS}
     return {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}

@@ -111,7 +111,9 @@ class DataOptions:
         """Returns those of a run that is over, whose classes are known and whose file of them may be gone."""
         names = {field.name for field in dataclasses.fields(cls)}
         given = {name: value for name, value in settings.items() if name in names}
-        return cls(**given, class_names=class_names if settings.get("classes") else ())
+        is_taught = settings.get("unlabelled") and not settings.get("data")  # its classes are its teacher's
+        known = settings.get("classes") or (is_taught and not given.get("targets"))
+        return cls(**given, class_names=class_names if known else ())
 
     @property
     def division(self) -> Division:

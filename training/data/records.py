@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from training.tasks.by_name import task_of
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
+UNLABELLED = -1
+"""The label of an image that nobody labelled; where images have values, each of them is NaN instead."""
 Action = Literal["left out", "dropped", "warning", "error"]
 """What becomes of an image: left out because it cannot be used, dropped because the user wants it, or neither."""
 
@@ -243,6 +246,9 @@ class LabelledImages:
         findings: What was noticed about single images.
         sources: The folders and tables that it is made of.
         outside: Images that a table says to show none of the classes, with their parts; not among `samples`.
+        unlabelled: Images that are trained on by what teachers say of them; their label is `UNLABELLED`.
+        unlabelled_sha256: Digest of their contents, as hexadecimal.
+        labelled_by: The teachers whose answers are the labels of all `samples`; empty where people labelled them.
     """
 
     root: Path
@@ -258,6 +264,20 @@ class LabelledImages:
     findings: tuple[ImageFinding, ...] = ()
     sources: tuple[Source, ...] = ()
     outside: tuple[Sample, ...] = ()
+    unlabelled: tuple[Sample, ...] = ()
+    unlabelled_sha256: str = ""
+    labelled_by: str = ""
+
+    def figure(self, name: str) -> str:
+        """Returns what a figure on the images held out is called: where teachers labelled them, it is agreement."""
+        if not self.labelled_by:
+            return name
+        return f"agreement_{re.sub('^val[_ ]', '', name)}"
+
+    @property
+    def lessons(self) -> tuple[Sample, ...]:
+        """What is trained on: the training images, and after them those without a label."""
+        return (*self.part("train"), *self.unlabelled)
 
     @property
     def where(self) -> str:

@@ -74,6 +74,32 @@ class ActivatedClassifier(nn.Module):
         return logits, embedding, activation.reshape(count, rows, columns), features
 
 
+class ClassWeights(nn.Module):
+    """Features (N, C, h, w) and a class of each image (N,) -> the mean of d logit / d features over the cells, (N, C).
+
+    What a map that is chosen from outside weighs the channels by, as in a file of several networks.
+    """
+
+    def __init__(self, split: Split) -> None:
+        super().__init__()
+        head = _with_constant_pooling(split.head)
+        features = next(iter(head.graph.nodes))
+        logits = next(iter(reversed(head.graph.nodes))).args[0][0]
+        entry, channel_weights = _entry(head, logits)
+        self.cells = split.feature_shape[1] * split.feature_shape[2]
+        self.to_entry = cut(head, features, entry)
+        self.register_buffer("channel_weights", channel_weights, persistent=False)
+        self.gradient = _gradient_of(cut(head, entry, logits), entry.meta["shape"])
+
+    def forward(self, features: Tensor, classes: Tensor) -> Tensor:
+        """Returns the weights of the channels, (N, C)."""
+        gradient = self.gradient(self.to_entry(features), classes)
+        alpha = gradient.flatten(2).sum(2) if gradient.ndim > 2 else gradient
+        if self.channel_weights is not None:
+            alpha = alpha @ self.channel_weights
+        return cast("Tensor", alpha / self.cells)
+
+
 def is_exact_cam(split: Split) -> bool:
     """Returns whether the head is pooling and a linear layer: tried out on random features."""
     channels = split.feature_shape[0]
@@ -191,6 +217,23 @@ def _with_gradient(rest: fx.GraphModule, shape: tuple[int, ...], task: Task) -> 
     operations = cast("dict[Any, Callable[..., Any]]", core_aten_decompositions())
     trace = make_fx(run, operations, tracing_mode="symbolic", _allow_non_fake_inputs=True)
     graph: fx.GraphModule = trace(torch.zeros(2, *shape[1:]))
+    return graph
+
+
+def _gradient_of(rest: fx.GraphModule, shape: tuple[int, ...]) -> fx.GraphModule:
+    """Returns the gradient of the logit of a given class to the input of `rest`, as plain operations."""
+
+    def run(entry: Tensor, classes: Tensor) -> Tensor:
+        with torch.enable_grad():
+            entry = entry.detach().requires_grad_(True)
+            logits = rest(entry.clone())
+            chosen = torch.arange(logits.shape[1], device=logits.device) == classes[:, None]
+            (gradient,) = torch.autograd.grad(logits, entry, chosen.to(logits.dtype))
+        return gradient
+
+    operations = cast("dict[Any, Callable[..., Any]]", core_aten_decompositions())
+    trace = make_fx(run, operations, tracing_mode="symbolic", _allow_non_fake_inputs=True)
+    graph: fx.GraphModule = trace(torch.zeros(2, *shape[1:]), torch.zeros(2, dtype=torch.int64))
     return graph
 
 

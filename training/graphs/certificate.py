@@ -23,6 +23,7 @@ from training.checkpoint import Checkpoint
 from training.graphs import score_map
 from training.graphs.activation_map import ActivatedClassifier
 from training.graphs.dilation import Dense
+from training.graphs.ensembles.joint import Joint
 from training.graphs.parity import BATCH, Image, ParityError, agreement, inputs
 from training.networks.backbones import Split
 from training.tasks.by_name import task_of
@@ -45,11 +46,12 @@ _Floats = npt.NDArray[np.float32]
 class Network:
     """What was exported: the network in evaluation mode, its numbers in their units, and where it was cut.
 
-    `dense` is the network that its score map is of, where that is dilated.
+    `split` is of several networks what gives logits, embedding and activation; `dense` is the network that the score
+    map is of, where that is dilated.
     """
 
     model: nn.Module
-    split: Split
+    split: Split | Joint
     dense: Dense | None = None
 
 
@@ -90,6 +92,7 @@ def certify(
     largest, is_near = _logits(answers, checkpoint.scaling, spec, allowed["logits"])
     differences: dict[CheckedOutput, float] = {"logits": largest, **_others(answers, spec)}
     if spec.score_map is not None:
+        assert not isinstance(network.split, Joint)  # which has none
         differences["score_map"] = _score_map(file, network.dense or Dense(network.split), checkpoint)
     checks = [_checked(output, value, allowed[output], spec) for output, value in differences.items()]
     return ParityRecord(
@@ -106,7 +109,8 @@ def certify(
 
 def _answers(file: OnnxModel, network: Network, checkpoint: Checkpoint, images: Sequence[Image]) -> _Answers:
     """Lets both answer all images, a few at a time."""
-    activated = ActivatedClassifier(network.split, checkpoint.task).eval()
+    split = network.split
+    activated = split if isinstance(split, Joint) else ActivatedClassifier(split, checkpoint.task).eval()
     ours: dict[CheckedOutput, list[_Floats]] = {}
     theirs: dict[CheckedOutput, list[_Floats]] = {}
     for start in ProgressBar(range(0, len(images), BATCH), desc="certificate", unit="batch", leave=False):
@@ -135,7 +139,7 @@ def _of_file(file: OnnxModel, batch: _Floats) -> dict[CheckedOutput, _Floats]:
 
 
 @torch.no_grad()
-def _of_torch(model: nn.Module, activated: ActivatedClassifier, batch: _Floats) -> dict[CheckedOutput, _Floats]:
+def _of_torch(model: nn.Module, activated: nn.Module, batch: _Floats) -> dict[CheckedOutput, _Floats]:
     images = torch.from_numpy(batch)
     _, embedding, *rest = (output.numpy() for output in activated(images))
     # the logits are those of the network as a whole, which knows nothing of where it was cut

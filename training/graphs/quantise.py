@@ -8,6 +8,7 @@ float32. fp16 halves the file and is fast on GPUs; a CPU computes it in float32 
 from __future__ import annotations
 
 import logging
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from training.tasks.scaling import standardised
 CALIBRATION_IMAGES = 128
 MAX_ACCURACY_LOSS = 0.005
 _BATCH = 8
+_FEATURES = re.compile(r"(map_)?features(_\d+)?")
+"""What the last features are called in a graph, of several networks with their number."""
 
 _Batch = npt.NDArray[np.float32]
 
@@ -81,7 +84,9 @@ def reduce(proto: ModelProto, checkpoint: Checkpoint, wanted: Reduction) -> tupl
     else:
         smaller = to_fp16(proto)
     shown, before, after = _compare(proto, smaller, checkpoint)
-    record = PrecisionRecord(wanted.precision, len(images), shown, task_of(checkpoint.task).metric, before, after)
+    metric = task_of(checkpoint.task).metric
+    called = f"agreement_{metric}" if checkpoint.labelled_by else metric
+    record = PrecisionRecord(wanted.precision, len(images), shown, called, before, after)
     _check(record, wanted.max_loss)
     return smaller, record
 
@@ -146,7 +151,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has n
 def _head(proto: ModelProto) -> list[str]:
     """Returns the nodes behind the last features, and behind the embedding, where the answer is not made of those."""
     made = {name for node in proto.graph.node for name in node.output}
-    reached = made & {"features", "map_features", "embedding"}
+    reached = {name for name in made if _FEATURES.fullmatch(name)} | (made & {"embedding"})
     names = []
     for node in proto.graph.node:  # in the order of computation
         if reached & set(node.input):
@@ -214,10 +219,11 @@ def _metric(batches: Sequence[_Batch], targets: _Batch, checkpoint: Checkpoint) 
 
 
 def _check(record: PrecisionRecord, max_loss: float) -> None:
-    allowed = max(max_loss, 1 / record.images) if record.metric == "top1" else max_loss
+    allowed = max(max_loss, 1 / record.images) if record.metric.endswith("top1") else max_loss
     if not record.before - record.after <= allowed + 1e-9:  # catches NaN, too
+        title = METRIC_TITLES.get(record.metric, "agreement with the teacher")
         raise AccuracyError(
-            f"{METRIC_TITLES[record.metric]} is {record.before:.4f} in fp32 but {record.after:.4f} in "
+            f"{title} is {record.before:.4f} in fp32 but {record.after:.4f} in "
             f"{record.precision}, on {record.images} validation images; {allowed:.2g} may be lost; nothing is written; "
             "see --max-accuracy-loss"
         )

@@ -81,7 +81,8 @@ def sweep(run: Run) -> Sweep:
             images = batch.images.to(run.device)
             targets = batch.labels.to(run.device)
             alone = BatchPosition(first=True, last=True, images=len(images), weight=learner.weight(targets))
-            result = learner.learn(images, targets, alone)
+            taught = learner.teach(batch.rows, images, [view.to(run.device) for view in batch.views])
+            result = learner.learn(images, targets, alone, taught)
             if interrupt.requested:
                 raise KeyboardInterrupt
             if result is None:

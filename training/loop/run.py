@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.files import require_unused
+from cnn_perception.model.spec import InputSpec
 from training import checkpoint, distributed
 from training.batches.augment import Augmentation
 from training.batches.cache import open_cache
@@ -31,10 +33,15 @@ from training.config import (
     with_recipe,
     without_effect,
 )
-from training.config.fields import as_given, flag_of
+from training.config.fields import PATHS, as_given, flag_of
+from training.config.stored import sources
 from training.data import load
 from training.data.load import DataOptions
 from training.data.records import LabelledImages, Part, Sample
+from training.distillation import answers
+from training.distillation import unlabelled as without_labels
+from training.distillation.teachers import Teachers, of_run
+from training.distillation.unlabelled import Frame
 from training.networks import build
 from training.networks.libraries import own_module, preparation
 from training.run_files import make_folder, write_csv, write_text
@@ -87,6 +94,7 @@ class Run:
         weights: Where its weights come from, in words.
         device: What it computes on.
         workers: Processes that load images.
+        teachers: The networks that it imitates; None if it learns from labels alone.
     """
 
     config: TrainConfig
@@ -96,11 +104,14 @@ class Run:
     weights: str
     device: torch.device
     workers: int
+    teachers: Teachers | None = None
 
     def training_batches(self) -> tuple[Loader[Batch], Order]:
         """Returns the shuffled, augmented training images, decoded as far as they are kept, and their order."""
         with distributed.first_alone_first(self.device):  # the others find what it wrote
-            images = training_images(self.data, self.config, keep=True)
+            asks = self.teachers is not None and not answers.are_fixed(self.config, self.data, self.teachers)
+            views = self.teachers.inputs if self.teachers is not None and asks else ()
+            images = training_images(self.data, self.config, keep=True, others=views)
         order = training_order(self.data, self.config)
         return data_loader(images, order, self.workers, self.device.type == "cuda"), order
 
@@ -122,7 +133,7 @@ class Run:
             "data_sha256": self.data.sha256,
             "train_images": len(self.data.part("train")),
             "val_images": len(self.data.part("val")),
-            "metrics": dict(metrics),
+            "metrics": {self.data.figure(name): value for name, value in metrics.items()},
         }
         thresholds = task_of(self.data.task).usual_thresholds(len(self.data.class_names))
         now = Checkpoint(
@@ -142,6 +153,7 @@ class Run:
             val_targets=tuple(sample.values or (sample.label,) for sample in self.data.part("val")),
             train_targets=tuple(sample.values or (sample.label,) for sample in self.data.part("train")),
             source=own_module.fields_of(self.config.backbone),
+            unlabelled_images=tuple(str(sample.path.absolute()) for sample in self.data.unlabelled),
         )
         for name in names:
             checkpoint.save(self.folder / name, dataclasses.replace(now, resume=resume if name == "last.pt" else None))
@@ -186,7 +198,8 @@ def settings(given: dict[str, Any]) -> TrainConfig:
         config = make(**completed)
         for line in (*filter(None, [taken]), *without_effect(given, config)):
             print(line)
-        return dataclasses.replace(config, data=_absolute(config.data))
+        data, teacher, unlabelled = (_absolute(getattr(config, name)) for name in PATHS)
+        return dataclasses.replace(config, data=data, teacher=teacher, unlabelled=unlabelled)
     path = folder / "config.json"
     if not path.is_file():
         raise ConfigError(f"{folder}: holds no run to continue; leave out --resume")
@@ -194,6 +207,7 @@ def settings(given: dict[str, Any]) -> TrainConfig:
     for name, value in given.items():
         value = expand_augment(value) if name == "augment" else value
         value = own_module.absolute(value) if name == "backbone" and own_module.is_own(value) else value
+        value = _absolute(sources(value)) if name in PATHS else value
         if name not in (*CHANGED_BY_RESUME, "output", "data") and value != saved[name]:
             raise ConfigError(f"--{flag_of(name)}: the run in {folder} has {as_given(saved[name])}; leave it out")
     kept = {name: given[name] for name in (*CHANGED_BY_RESUME, "output") if name in given}
@@ -205,11 +219,16 @@ def _absolute(paths: Iterable[str]) -> tuple[str, ...]:
     return tuple(str(Path(path).absolute()) for path in paths)
 
 
-def open_run(config: TrainConfig) -> Run:
+def open_run(config: TrainConfig, frames: Sequence[Frame] = ()) -> Run:
     """Makes the folder, reads the data and builds the network.
 
+    Args:
+        config: The settings.
+        frames: Those of `--unlabelled`.
+
     Raises:
-        ConfigError: If the folder cannot be made, or the network or its weights cannot be had.
+        ConfigError: If the folder cannot be made, the network or its weights cannot be had, or the teachers do not
+            belong to the data.
         DataError: If the data cannot be used.
     """
     folder = Path(config.output)
@@ -218,8 +237,10 @@ def open_run(config: TrainConfig) -> Run:
     make_folder(folder)
     if distributed.rank() == 0:  # who alone writes
         require_unused((folder / name for name in _FILES), folder / "config.json", ("backbone", "mode", "epochs"))
-    options = DataOptions.of(config.to_dict())
-    data = load.load_images(config.sources, options, folder / "findings.csv")
+    teachers = of_run(config, device)
+    data = _data(config, frames, teachers, device)
+    if data.labelled_by:
+        config = dataclasses.replace(config, **_without_labels(data))
     write_config(config)
     load.write_split(folder / "split.csv", data)
     model, loaded = build.start(config, len(data.class_names))
@@ -228,30 +249,55 @@ def open_run(config: TrainConfig) -> Run:
     build.check_last_layer(model, config.backbone, data.task)
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     model = model.to(device).to(memory_format=layout)
-    workers = affordable(_workers(config, device), (config.batch_size, 3, *config.input_size))
-    return Run(config, folder, data, model, loaded.origin, device, workers)
+    inputs = (config.input, *(teachers.inputs if teachers else ()))
+    pixels = sum(size.height * size.width for size in inputs)
+    workers = affordable(_workers(config, device), (config.batch_size, 3, pixels))
+    return Run(config, folder, data, model, loaded.origin, device, workers, teachers)
 
 
-def training_images(data: LabelledImages, config: TrainConfig, *, keep: bool = False) -> Images:
+def _without_labels(data: LabelledImages) -> dict[str, Any]:
+    """Settings of a run without labels: they teach nothing, and nobody knows which images show none of the classes."""
+    targets = tuple(f"{name}:{unit}" for name, unit in zip(data.class_names, data.units, strict=False))
+    return {"distil_weight": 1.0, "unknown": "none", "baselines": "none", "task": data.task, "targets": targets}
+
+
+def _data(
+    config: TrainConfig, frames: Sequence[Frame], teachers: Teachers | None, device: torch.device
+) -> LabelledImages:
+    """The labelled images, with frames without labels beside them; or such frames alone, labelled by the teachers."""
+    if teachers is not None and not config.data:
+        return without_labels.alone(frames, teachers, config, device)
+    options = DataOptions.of(config.to_dict())
+    data = load.load_images(config.sources, options, Path(config.output) / "findings.csv")
+    if teachers is not None:
+        teachers.require_classes(data)
+    return without_labels.beside(data, frames) if frames else data
+
+
+def training_images(
+    data: LabelledImages, config: TrainConfig, *, keep: bool = False, others: tuple[InputSpec, ...] = ()
+) -> Images:
     """Returns the training images as the network gets them.
 
     Args:
         data: The data set.
         config: The settings of the run.
         keep: Whether decoded images are written to the disk, as far as there is room; they are the same without.
+        others: Preprocessing of other networks that see the same variants.
     """
-    samples = data.part("train")
+    samples = data.lessons
     augmentation = Augmentation.of(config, data.task, data.class_names)
-    cache = open_cache(samples, config if keep else dataclasses.replace(config, cache_gb=0.0), augmentation)
-    return Images(samples, config.input, augmentation, config.seed, cache)
+    cache = open_cache(samples, config if keep else dataclasses.replace(config, cache_gb=0.0), augmentation, others)
+    return Images(samples, config.input, augmentation, config.seed, cache, others)
 
 
 def training_order(data: LabelledImages, config: TrainConfig) -> Order:
     """Returns the order of the training images, of which this process takes its share."""
-    samples = data.part("train")
-    weights = balanced(samples, len(data.class_names)) if config.balance == "sampler" else None
+    weights = None
+    if config.balance == "sampler":
+        weights = np.append(balanced(data.part("train"), len(data.class_names)), np.ones(len(data.unlabelled)))
     share = (distributed.rank(), distributed.count())
-    return Order(len(samples), config.batch_size, config.seed, weights, share)
+    return Order(len(data.lessons), config.batch_size, config.seed, weights, share)
 
 
 def write_config(config: TrainConfig) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -17,7 +17,8 @@ from cnn_perception.errors import ConfigError
 from training import distributed
 from training.batches.loader import class_weights
 from training.config import TrainConfig
-from training.loop import distillation, schedule
+from training.distillation import answers
+from training.loop import schedule
 from training.loop.ema import WeightAverage
 from training.loop.run import Run
 from training.loop.schedule import Phase
@@ -44,12 +45,14 @@ class BatchPosition(NamedTuple):
 class BatchResult(NamedTuple):
     """What a batch gave, over all processes: images, their part of the step's loss, hits; NaN or Inf if it is bad.
 
-    `loss_sum` is so scaled that, summed over a step and divided by its images, it is the loss that the step lowers.
+    Hits are of the `labelled` ones among the images. `loss_sum` is so scaled that, summed over a step and divided by
+    its images, it is the loss that the step lowers.
     """
 
     images: int
     loss_sum: float
     hits: float
+    labelled: int
 
     @property
     def loss(self) -> float:
@@ -58,7 +61,7 @@ class BatchResult(NamedTuple):
 
 
 class Learner:
-    """A network, its optimiser, the average of its weights and its teacher."""
+    """A network, its optimiser, the average of its weights and its teachers."""
 
     def __init__(self, run: Run) -> None:
         self.model = run.model
@@ -70,7 +73,12 @@ class Learner:
         self.amp = amp_dtype(run.config, run.device)
         self.scaler = torch.amp.GradScaler(run.device.type, enabled=self.amp is torch.float16)
         self.average = WeightAverage(run.model, run.config.ema) if run.config.ema else None
-        self.teacher = distillation.teacher(run.config, run.data, run.device)
+        self.teachers = run.teachers
+        self.scaling = run.data.scaling
+        self.answers: Tensor | None = None  # of images that no epoch changes
+        if run.teachers is not None and answers.are_fixed(run.config, run.data, run.teachers):
+            lessons = run.data.lessons
+            self.answers = answers.of_images(lessons, run.teachers, self.scaling, run.config, run.device)
         self.class_weights: Tensor | None = None
         if run.config.balance == "weights":
             weights = class_weights(run.data.part("train"), len(run.data.class_names))
@@ -102,7 +110,24 @@ class Learner:
             elif momentum is not None:
                 group["momentum"] = momentum
 
-    def learn(self, images: Tensor, targets: Tensor, position: BatchPosition) -> BatchResult | None:
+    def teach(self, rows: Tensor, images: Tensor, views: Sequence[Tensor]) -> Tensor | None:
+        """Returns what the teachers say of a batch, (M, N, K); None without teachers.
+
+        Args:
+            rows: (N,) which of the lessons it is.
+            images: (N, 3, height, width) as the network sees them.
+            views: The same as the teachers see them, one for each of `Teachers.inputs`.
+        """
+        if self.answers is not None:
+            return self.answers[:, rows].to(self.device)
+        if self.teachers is None:
+            return None
+        with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
+            return self.teachers(images, views, self.scaling)
+
+    def learn(
+        self, images: Tensor, targets: Tensor, position: BatchPosition, taught: Tensor | None = None
+    ) -> BatchResult | None:
         """Takes the gradients of a batch, and with the last one of a step, the step.
 
         A step without a finite loss or gradient is left out and changes nothing: neither weights nor the running
@@ -111,8 +136,9 @@ class Learner:
 
         Args:
             images: (N, 3, height, width) float32, this process's share of the batch.
-            targets: As for `LearningTask.loss`.
+            targets: As for `LearningTask.loss`; what has no label is no class, or NaN, or has no share of any class.
             position: Where the batch stands in its step.
+            taught: What `teach` returned of them.
 
         Returns:
             What it gave; None for the rest of a step that is left out, where images were lost but for one, and where
@@ -129,7 +155,7 @@ class Learner:
             return None
         if self.config.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        result = self._backward(images, targets, position)
+        result = self._backward(images, targets, position, taught)
         if not math.isfinite(result.loss_sum):
             self._undo()
             return result
@@ -139,22 +165,24 @@ class Learner:
         self._undo()
         return None if outcome == "scaled down" else result._replace(loss_sum=math.inf)
 
-    def _backward(self, images: Tensor, targets: Tensor, position: BatchPosition) -> BatchResult:
+    def _backward(self, images: Tensor, targets: Tensor, position: BatchPosition, taught: Tensor | None) -> BatchResult:
         """What a batch gave; its gradients are added to those of its step, unless its loss is not finite."""
         # the processes exchange their gradients once a step
         with contextlib.nullcontext() if self._parallel is None or position.last else self._parallel.no_sync():
             with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
                 found = self._network(images)
                 outputs, *others = found if isinstance(found, tuple) else (found,)
-                loss = self.loss(outputs, images, targets, position)
+                loss = self.loss(outputs, targets, position, taught)
                 for auxiliary in others:
                     loss = loss + self.config.auxiliary_weight * self.label_loss(auxiliary, targets, position)
-            own = [len(images), loss.item() * position.images, self.task.hits(outputs, targets)]
-            count, loss_sum, hits = distributed.total(own, self.device)
+            is_known = self.has_label(targets)
+            hits = self.task.hits(outputs[is_known], targets[is_known])
+            own = [len(images), loss.item() * position.images, hits, float(is_known.sum())]
+            count, loss_sum, hits, labelled = distributed.total(own, self.device)
             if math.isfinite(loss_sum):
                 summed = loss * distributed.count()  # the processes' gradients are averaged
                 self.scaler.scale(summed).backward()  # type: ignore[no-untyped-call]
-        return BatchResult(int(count), loss_sum, hits)
+        return BatchResult(int(count), loss_sum, hits, int(labelled))
 
     def drop_step(self) -> None:
         """Leaves out a step of which not all batches came, as if it had not begun."""
@@ -168,31 +196,40 @@ class Learner:
             for buffer, before in zip(self.model.buffers(), self._buffers, strict=True):
                 buffer.copy_(before)
 
+    def has_label(self, targets: Tensor) -> Tensor:
+        """Returns which images have a label, or a share of one, (N,)."""
+        if not targets.is_floating_point():
+            return targets >= 0
+        return targets.sum(dim=1) > 0 if self.task.one_class else ~targets.isnan().any(dim=1)
+
     def weight(self, targets: Tensor) -> float:
-        """Returns what images weigh together in the loss: their number, unless classes are weighed."""
+        """Returns what images weigh together in the loss: the number of labelled ones, unless classes are weighed."""
+        known = targets[self.has_label(targets)]
         if self.class_weights is None:
-            return len(targets)
-        return float(image_weights(targets, self.class_weights).sum())
+            return len(known)
+        return float(image_weights(known, self.class_weights).sum())
 
     def label_loss(self, outputs: Tensor, targets: Tensor, position: BatchPosition) -> Tensor:
         """Returns the labels' part of what a batch adds, see `loss`."""
+        is_known = self.has_label(targets)
+        if not is_known.any():
+            return outputs.float().sum() * 0
+        outputs, targets = outputs[is_known], targets[is_known]
         loss = self.task.squared_error if self.config.loss == "squared" else self.task.loss
         found = loss(outputs.float(), targets, self.config.label_smoothing, self.class_weights)
         return found * (self.weight(targets) / position.weight)
 
-    def loss(self, outputs: Tensor, images: Tensor, targets: Tensor, position: BatchPosition) -> Tensor:
+    def loss(self, outputs: Tensor, targets: Tensor, position: BatchPosition, taught: Tensor | None = None) -> Tensor:
         """Returns what a batch adds to what its step minimises: the labels' part and the teacher's.
 
         The step's loss is a mean over all its images, weighted by their classes where that was asked for; so a batch
         counts by its share of the step's weight, and the same images give the same step however they are divided.
         """
         loss = self.label_loss(outputs, targets, position)
-        if self.teacher is None:
+        if taught is None:
             return loss
-        with torch.no_grad():
-            teacher_outputs = self.teacher(images)
-        divergence = distillation.divergence(outputs, teacher_outputs, self.config.distil_temperature)
-        divergence = divergence * (len(images) / position.images)
+        divergence = self.task.imitation(outputs.float(), taught.float(), self.config.distil_temperature)
+        divergence = divergence * (len(outputs) / position.images)
         return torch.lerp(loss.float(), divergence, self.config.distil_weight)
 
     def _update(self) -> Outcome:

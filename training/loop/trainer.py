@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from cnn_perception.commands.progress import ProgressBar
-from cnn_perception.errors import ConfigError
+from cnn_perception.errors import ConfigError, DataError
 from training import distributed
 from training.batches import mixup
 from training.batches.loader import Batch, Order, balanced
@@ -41,6 +42,7 @@ class Progress:
     images: int = 0
     loss_sum: float = 0.0
     hits: float = 0.0
+    labelled: int = 0
     seconds: float = 0.0
     history: list[EpochRecord] = field(default_factory=list)
 
@@ -69,6 +71,9 @@ class Trainer:
         self.image_weights: npt.NDArray[np.float64] | None = None
         if run.config.balance == "weights":
             self.image_weights = balanced(run.data.part("train"), len(run.data.class_names))
+        if run.data.unlabelled:  # which weigh nothing in what labels add to the loss
+            labelled = self.image_weights if self.image_weights is not None else np.ones(len(run.data.part("train")))
+            self.image_weights = np.append(labelled, np.zeros(len(run.data.unlabelled)))
         self._order: tuple[int, npt.NDArray[np.int64]] | None = None
         self._step_began = self.progress
 
@@ -78,13 +83,20 @@ class Trainer:
         return {
             "progress": dataclasses.asdict(self.progress),
             "learner": self.learner.state(),
+            "unlabelled_sha256": self.run.data.unlabelled_sha256,
             "rng": distributed.from_all([torch.get_rng_state(), *cuda]),
         }
 
     def restore(self, saved: Checkpoint) -> None:
-        """Goes back to where a checkpoint was written."""
+        """Goes back to where a checkpoint was written.
+
+        Raises:
+            DataError: If its images without labels were others.
+        """
         assert saved.resume is not None  # last.pt always has it
-        values = dict(saved.resume["progress"])
+        if saved.resume.get("unlabelled_sha256", "") != self.run.data.unlabelled_sha256:
+            raise DataError("--unlabelled: differs from what the run was trained on; restore it, or start a new run")
+        values = {"labelled": saved.resume["progress"]["images"], **saved.resume["progress"]}
         values["history"] = [EpochRecord(**record) for record in values["history"]]
         self.progress = Progress(**values)
         self.skipped = self._skipped_before()
@@ -115,7 +127,7 @@ class Trainer:
         with ProgressBar(total=order.count, initial=now.batch * size, desc=title, unit="img") as bar:
             for batch in loader:
                 for row in batch.lost:
-                    ProgressBar.write(f"left out, no longer readable: {self.run.data.part('train')[row].path}")
+                    ProgressBar.write(f"left out, no longer readable: {self.run.data.lessons[row].path}")
                 self.step(batch, order)
                 position = self.position(order)
                 now.batch += 1
@@ -123,7 +135,8 @@ class Trainer:
                 started = time.perf_counter()
                 bar.update(len(batch.labels) * distributed.count())
                 if now.images:
-                    bar.set_postfix(loss=f"{now.loss_sum / now.images:.3f}", metric=f"{now.hits / now.images:.3f}")
+                    metric = now.hits / max(now.labelled, 1)
+                    bar.set_postfix(loss=f"{now.loss_sum / now.images:.3f}", metric=f"{metric:.3f}")
                 if position.last and distributed.total([float(interrupt.requested)], self.run.device)[0]:
                     raise Interrupted
 
@@ -176,10 +189,14 @@ class Trainer:
             self.learner.set_rates(schedule.lr_factor(self.config, epoch, losses), momentum)
         images = batch.images.to(device, non_blocking=True)
         targets = batch.labels.to(device, non_blocking=True)
+        views = [view.to(device, non_blocking=True) for view in batch.views]
         if self.mixing is not None:
             classes = len(self.run.data.class_names)
-            images, targets = mixup.mix(images, targets, classes, self.mixing, now.epoch, now.batch)
-        result = self.learner.learn(images, targets, position)
+            mix = functools.partial(mixup.mix, classes=classes, mixing=self.mixing, epoch=now.epoch, batch=now.batch)
+            views = [mix(view, targets)[0] for view in views]
+            images, targets = mix(images, targets)
+        taught = self.learner.teach(batch.rows, images, views)
+        result = self.learner.learn(images, targets, position, taught)
         if result is None:
             return
         if not math.isfinite(result.loss_sum):
@@ -189,6 +206,7 @@ class Trainer:
         now.images += result.images
         now.loss_sum += result.loss_sum
         now.hits += result.hits
+        now.labelled += result.labelled
 
     def skip(self, batch: Batch, result: BatchResult) -> None:
         """Lists the images of a step that was left out, in skipped.csv.
@@ -197,7 +215,7 @@ class Trainer:
             ConfigError: If there were too many in a row.
         """
         now = self.progress
-        samples = self.run.data.part("train")
+        samples = self.run.data.lessons
         rows = sorted(row for share in distributed.from_all(batch.rows.tolist()) for row in share)
         paths = [str(samples[row].path) for row in rows]
         self.skipped += [(now.epoch + 1, now.batch + 1, result.loss, path) for path in paths]
@@ -257,7 +275,9 @@ class Trainer:
             if self.config.select == "last" or self.progress.best() is record:
                 self.run.save(["best.pt"], metrics, None)
         self.run.save(["last.pt"], metrics, self.state())
-        ProgressBar.write(f"    val loss {record.val_loss:.3f}  val {record.metric} {record.val_metric:.3f}")
+        part = "" if self.run.data.labelled_by else "val "
+        loss = self.run.data.figure("val loss")
+        ProgressBar.write(f"    {loss} {record.val_loss:.3f}  {part}{record.metric} {record.val_metric:.3f}")
 
     def record(self, metrics: Mapping[str, float], seconds: float) -> EpochRecord:
         """Returns the line of history.csv of the epoch that ends, after a validation of so many seconds."""
@@ -268,11 +288,11 @@ class Trainer:
             phase=schedule.phase(self.config, now.epoch),
             lr=self.learner.optimizer.param_groups[0]["lr"],
             train_loss=now.loss_sum / max(now.images, 1),
-            train_metric=now.hits / max(now.images, 1),
+            train_metric=now.hits / max(now.labelled, 1),
             val_loss=metrics["val_loss"],
             val_metric=metrics[f"val_{metric}"],
             seconds=now.seconds + seconds,
-            metric=metric,
+            metric=self.run.data.figure(metric),
         )
 
     def diverged(self, where: str, value: float) -> ConfigError:

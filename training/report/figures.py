@@ -69,12 +69,17 @@ class Plot:
     places: tuple[float, ...] = ()
 
 
+def _metric_title(name: str) -> str:
+    """What a figure is called; where teachers labelled the images, it is no accuracy."""
+    return METRIC_TITLES.get(name, f"agreement with the teacher ({name.removeprefix('agreement_')})")
+
+
 def learning_curves(history: Sequence[EpochRecord], path: Path) -> None:
     """Draws loss and metric on training and validation images over the epochs, with the phases marked."""
     epochs = [record.epoch for record in history]
     figure = Figure(figsize=(10, 4), layout="constrained")
     axes = figure.subplots(1, 2)
-    titles = ("loss", METRIC_TITLES[history[0].metric] if history else "")
+    titles = ("loss", _metric_title(history[0].metric) if history else "")
     for axis, measure, title in zip(axes, ("loss", "metric"), titles, strict=True):
         for part in ("train", "val"):
             axis.plot(epochs, [getattr(record, f"{part}_{measure}") for record in history], label=part, marker=".")

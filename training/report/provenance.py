@@ -15,7 +15,7 @@ import cnn_perception
 import training
 from cnn_perception.commands import for_shell
 from training.config import TrainConfig, make
-from training.config.fields import as_given
+from training.config.fields import PATHS, as_given
 
 _ALWAYS = ("data", "output", "backbone", "weights", "mode", "epochs", "seed")
 """Settings that the command names even where they are the defaults."""
@@ -23,7 +23,7 @@ _ALWAYS = ("data", "output", "backbone", "weights", "mode", "epochs", "seed")
 
 def command(config: TrainConfig) -> str:
     """Returns the command line of a new run with the same settings; its paths are seen from where the run was."""
-    resolved_by = {"data": config.data, "output": config.output, "mode": config.mode, "epochs": config.epochs}
+    resolved_by = {"data": config.data or ("-",), "output": config.output, "mode": config.mode, "epochs": config.epochs}
     usual = make(**resolved_by, weights=config.weights) if config.mode != "scratch" else make(**resolved_by)
     words: list[str | Path] = ["python", "-m", "training.train"]
     for field in dataclasses.fields(TrainConfig):
@@ -39,7 +39,9 @@ def _option(flag: str, value: Any) -> list[str | Path]:  # noqa: ANN401 - any se
         return [f"--{flag}" if value else f"--no-{flag}"]
     if value is None:
         return []
-    if flag == "data":
+    if flag in PATHS and not value:
+        return []
+    if flag in PATHS:
         return [f"--{flag}", *map(Path, value)]
     text = as_given(value)
     return [f"--{flag}={text}"] if text.startswith("-") else [f"--{flag}", text]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -120,6 +121,32 @@ class Multiclass(LearningTask):
             return each.mean()
         weight = image_weights(targets, weights)
         return (each * weight).sum() / weight.sum()
+
+    def imitation(self, outputs: Tensor, teachers: Tensor, temperature: float) -> Tensor:
+        """Returns the divergence of the scores at a temperature.
+
+        Source: Hinton, Vinyals, Dean, Distilling the Knowledge in a Neural Network, 2015, section 2: soft targets at a
+            temperature T; times T^2, so that the gradients keep their size when T changes.
+        """
+        own = functional.log_softmax(outputs.float() / temperature, dim=1)
+        taught = self.together(teachers.float() / temperature)
+        return functional.kl_div(own, taught, reduction="batchmean", log_target=True) * temperature**2
+
+    def answered(self, outputs: FloatArray, thresholds: Thresholds) -> list[tuple[int, tuple[float, ...]]]:
+        """Returns the class with the highest output."""
+        return [(int(label), ()) for label in outputs.argmax(axis=1)]
+
+    def together(self, members: Tensor) -> Tensor:
+        """Returns the logarithm of the mean score, which is its own softmax.
+
+        Source: Lakshminarayanan, Pritzel, Blundell 2017, Simple and Scalable Predictive Uncertainty Estimation using
+            Deep Ensembles, section 2.4.
+        """
+        return functional.log_softmax(members, dim=2).logsumexp(dim=0) - math.log(len(members))
+
+    def shares(self, members: Tensor) -> Tensor:
+        """Returns each network's part of the sum of the scores."""
+        return functional.log_softmax(members, dim=2).softmax(dim=0)
 
     def hits(self, outputs: Tensor, targets: Tensor) -> float:
         """Returns how many images have the right class highest; of several shares the largest is their class."""

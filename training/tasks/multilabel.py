@@ -103,6 +103,30 @@ class Multilabel(LearningTask):
         smooth = targets * (1 - smoothing) + smoothing / 2
         return (outputs.sigmoid() - smooth).square().sum(dim=1).mean() / 2
 
+    def imitation(self, outputs: Tensor, teachers: Tensor, temperature: float) -> Tensor:
+        """Returns the divergence of the scores at a temperature, summed over the classes, as `Multiclass.imitation`."""
+        own = outputs.float() / temperature
+        taught = self.together(teachers.float() / temperature)
+        likely = taught.sigmoid()
+        yes = likely * (functional.logsigmoid(taught) - functional.logsigmoid(own))
+        no = (1 - likely) * (functional.logsigmoid(-taught) - functional.logsigmoid(-own))
+        return (yes + no).sum(dim=1).mean() * temperature**2
+
+    def answered(self, outputs: FloatArray, thresholds: Thresholds) -> list[tuple[int, tuple[float, ...]]]:
+        """Returns the classes whose scores reach their thresholds."""
+        used = np.array(thresholds or self.usual_thresholds(outputs.shape[1]))
+        shown = sigmoid(outputs.astype(np.float64)) >= used
+        return [_label_of(tuple(map(float, row))) for row in shown]
+
+    def together(self, members: Tensor) -> Tensor:
+        """Returns the logarithms of the odds of the mean scores."""
+        return functional.logsigmoid(members).logsumexp(dim=0) - functional.logsigmoid(-members).logsumexp(dim=0)
+
+    def shares(self, members: Tensor) -> Tensor:
+        """Returns p_i (1 - p_i) / (M p (1 - p)), of the scores p_i of M networks and their mean p."""
+        yes, no = functional.logsigmoid(members), functional.logsigmoid(-members)
+        return (yes + no - yes.logsumexp(dim=0) - no.logsumexp(dim=0)).exp() * len(members)
+
     def hits(self, outputs: Tensor, targets: Tensor) -> float:
         """Returns NaN: average precision is no sum over images."""
         return float("nan")

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from cnn_perception.intervals import bootstrap
@@ -83,8 +84,8 @@ class LearningTask(Protocol):
         outputs: What the K outputs are, in words.
         decisions: What the robot decides on, in words.
         agreement: What two networks have in common that decide alike, in words.
-        one_class: Whether an image shows exactly one of the classes. Only then may every class be asked for, may an
-            image show none of them (the unknown rule), and can a teacher's scores be imitated.
+        one_class: Whether an image shows exactly one of the classes. Only then may every class be asked for, and may an
+            image show none of them (the unknown rule).
         has_probabilities: Whether outputs become probabilities, whose temperature can be fitted and whose views can be
             averaged; also, whether the highest output is the one that an activation map explains.
         needs_linear_layer: Whether the last layer must be linear with a bias, into which the export folds the scaling.
@@ -198,6 +199,47 @@ class LearningTask(Protocol):
     def held_out_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Returns by what a probe's penalties are compared, the mean over the images; by default the loss."""
         return self.loss(outputs, targets)
+
+    def imitation(self, outputs: Tensor, teachers: Tensor, temperature: float) -> Tensor:
+        """Returns how far a network's outputs are from its teachers', the mean over the images.
+
+        By default it is half the mean squared distance to the mean of the teachers.
+
+        Args:
+            outputs: (N, K).
+            teachers: (M, N, K), of each of M teachers; numbers are standardised as those of the network.
+            temperature: By which logits are divided; above 1 the scores of wrong classes count more.
+        """
+        return (outputs - self.together(teachers)).square().mean() / 2
+
+    def answered(self, outputs: FloatArray, thresholds: Thresholds) -> list[tuple[int, tuple[float, ...]]]:
+        """Returns what a network says of each image as a label would; by default its outputs.
+
+        Args:
+            outputs: (n, K), over the temperature.
+            thresholds: Of each class, where it has one.
+        """
+        return [(0, tuple(row)) for row in outputs.tolist()]
+
+    def together(self, members: Tensor) -> Tensor:
+        """Returns outputs (N, K) whose scores are the mean scores of several networks.
+
+        By default it is the mean of the outputs.
+
+        Args:
+            members: (M, N, K) outputs of each, over its temperature.
+        """
+        return members.mean(dim=0)
+
+    def shares(self, members: Tensor) -> Tensor:
+        """Returns by how much each output of `together` changes with the same output of each network, (M, N, K).
+
+        What a softmax divides by is held, as where one network's map is that of its logit and not of its score.
+
+        Args:
+            members: As for `together`.
+        """
+        return torch.full_like(members, 1 / len(members))
 
     @abstractmethod
     def hits(self, outputs: Tensor, targets: Tensor) -> float:

@@ -1,0 +1,1 @@
+"""One network taught by others: the teachers, and frames without labels, which they answer."""

@@ -1,0 +1,1 @@
+"""Several networks as one graph, whose score is the mean of theirs."""
