@@ -13,7 +13,7 @@ from cnn_perception.evaluation.report_record import Report, WorstFrame
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.label_text import shown
 from cnn_perception.masks.segmentation import MaskedPicture
-from cnn_perception.model.spec import UNKNOWN, InputSpec, ModelSpec, PrecisionRecord
+from cnn_perception.model.spec import UNKNOWN, InputSpec, ModelSpec, PrecisionRecord, TrainingRecord
 from cnn_perception.pages import data_url
 from cnn_perception.pages.rendering import percent, render
 from cnn_perception.tasks.registry import task_of
@@ -159,7 +159,6 @@ def _model_card(report: Report) -> list[tuple[str, str]]:
     training = spec.training
     kind = "classes" if task_of(spec.task).has_classes else "numbers"
     metrics = ", ".join(f"{name} {value:.4g}" for name, value in training.metrics.items()) or "none"
-    images = f"{training.train_images} images of {training.data or 'no data'}"
     return [
         ("file", model.path),
         ("SHA-256", model.sha256),
@@ -172,12 +171,19 @@ def _model_card(report: Report) -> list[tuple[str, str]]:
         ("activation map", _activation(spec)),
         ("temperature", f"{spec.temperature:g}"),
         ("unknown rule", _unknown_rule(spec)),
-        ("training", f"{training.mode} from {training.weights}, {images}"),
+        ("training", _training(training)),
         ("validation at export", f"{metrics} on {training.val_images} images"),
-        ("parity with torch", "; ".join(filter(None, (_parity(spec), spec.parity.beyond(model.provider))))),
+        (f"parity with {spec.reference}", "; ".join(filter(None, (_parity(spec), spec.parity.beyond(model.provider))))),
         ("precision", _precision(spec.precision)),
         ("exported", f"{training.created} by version {training.code_version}"),
+        *(("not proven", line) for line in spec.unproven()),
     ]
+
+
+def _training(record: TrainingRecord) -> str:
+    if record.is_adopted:
+        return f"unknown: adopted from {record.weights}"
+    return f"{record.mode} from {record.weights}, {record.train_images} images of {record.data or 'no data'}"
 
 
 def _more(is_cut: bool) -> str:
