@@ -6,7 +6,8 @@ the code under test.
 
 from __future__ import annotations
 
-import io
+import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from torch import Tensor, nn
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel")
@@ -54,26 +56,29 @@ class Foreign:
 
     Attributes:
         proto: The graph.
-        pixels_to_logits: Of pixels (N, 3, SIDE, SIDE) in [0, 1], RGB, by torch: logits (N, K).
-        network: Its network, for the embedding and the map.
+        network: Its network in torch.
         prepared: Of pixels, what enters the network.
         options: Words of the command line that describe it, without the names of its classes.
+        behind: What is behind the network, and before the softmax or sigmoid.
         exact_map: Whether it has one.
-        any_batch: Whether the adopted file takes any number of images.
         task: What it does.
+        tolerance: Of its scores.
+        class_names: In their order.
     """
 
     proto: ModelProto
-    network: nn.Module
+    network: Network
     prepared: Callable[[Tensor], Tensor]
     options: tuple[str, ...]
+    behind: Callable[[Tensor], Tensor] = torch.positive
     exact_map: bool = True
-    any_batch: bool = True
     task: str = "multiclass"
     tolerance: float = 2e-4
+    class_names: tuple[str, ...] = CLASSES
 
     def logits(self, pixels: np.ndarray) -> np.ndarray:
-        return self.network(self.prepared(torch.from_numpy(pixels))).numpy()
+        """Of pixels (N, 3, SIDE, SIDE) in [0, 1], RGB: (N, K)."""
+        return self.behind(self.network(self.prepared(torch.from_numpy(pixels)))).numpy()
 
 
 def normalised(pixels: Tensor) -> Tensor:
@@ -84,13 +89,13 @@ NORMALISED = ("--mean", ",".join(map(str, MEAN)), "--std", ",".join(map(str, STD
 AS_THEY_ARE = ("--mean", "0", "--std", "1")
 
 
-def exported(model: nn.Module, name: str = "input", batch: str | None = "N", opset: int = 17) -> ModelProto:
-    """What torch's exporter makes of a network; the shape of its flattening is a constant where the batch is."""
+def as_nodes(model: Network, name: str = "input", batch: str | None = "N", opset: int = 17) -> ModelProto:
+    """`name` -> `output`, logits."""
     return with_nodes(model, [], name, name, "output", batch=batch, opset=opset)
 
 
 def with_nodes(
-    model: nn.Module,
+    model: Network,
     before: list,
     name: str,
     entering: str,
@@ -144,9 +149,15 @@ def with_nodes(
 
 
 def torchvision() -> Foreign:
-    """`input` -> `output`, logits, any batch."""
+    """`input` -> `output`, logits, any batch, by torch's own exporter."""
     model = network()
-    return Foreign(exported(model), model, normalised, NORMALISED)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's, about its own future
+        program = torch.onnx.export(
+            model, (torch.zeros(2, 3, SIDE, SIDE),), dynamo=True, verbose=False, input_names=["input"],
+            output_names=["output"], dynamic_shapes=({0: torch.export.Dim("batch")},),
+        )  # fmt: skip
+    return Foreign(program.model_proto, model, normalised, NORMALISED)
 
 
 def ultralytics() -> Foreign:
@@ -165,7 +176,7 @@ def ultralytics() -> Foreign:
 def timm() -> Foreign:
     """`x` -> `logits`, opset 18, a mean over axes instead of a pooling, any batch and any size."""
     model = network(2)
-    proto = exported(model, "x", opset=18)
+    proto = as_nodes(model, "x", opset=18)
     nodes = proto.graph.node
     pool = next(node for node in nodes if node.op_type == "GlobalAveragePool")
     pool.CopyFrom(helper.make_node("ReduceMean", ["features", "axes"], ["pooled"], keepdims=1))
@@ -216,7 +227,7 @@ def of_bytes() -> Foreign:
 def half() -> Foreign:
     """All in float16, its input too."""
     model = network(5)
-    proto = exported(model)
+    proto = as_nodes(model)
     for tensor in proto.graph.initializer:
         values = numpy_helper.to_array(tensor)
         tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), tensor.name))
@@ -225,33 +236,26 @@ def half() -> Foreign:
     return Foreign(proto, model, normalised, NORMALISED, tolerance=2e-2)
 
 
+class _Images(CalibrationDataReader):
+    def __init__(self) -> None:
+        pixels = torch.from_numpy(np.random.default_rng(0).random((16, 1, 3, SIDE, SIDE), np.float32))
+        self.left = iter(normalised(pixels).numpy())
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        image = next(self.left, None)
+        return None if image is None else {"input": image}
+
+
 def eight_bits() -> Foreign:
     """Quantised by ONNX Runtime: QuantizeLinear and DequantizeLinear around each layer."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-
     model = network(6)
-    random = np.random.default_rng(0)
-
-    class Reader(CalibrationDataReader):
-        def __init__(self) -> None:
-            self.left = iter(random.random((16, 1, 3, SIDE, SIDE), np.float32))
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            image = next(self.left, None)
-            return None if image is None else {"input": normalised(torch.from_numpy(image)).numpy()}
-
-    made = io.BytesIO()
-    proto = exported(model)
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "q.onnx"
+        path = Path(folder) / "quantised.onnx"
         quantize_static(
-            proto, str(path), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+            as_nodes(model), str(path), _Images(), quant_format=QuantFormat.QDQ, per_channel=True,
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
         )  # fmt: skip
-        made.write(path.read_bytes())
-    return Foreign(onnx.load_model_from_string(made.getvalue()), model, normalised, NORMALISED, tolerance=0.2)
+        return Foreign(onnx.load(path), model, normalised, NORMALISED, tolerance=0.2)
 
 
 def old() -> Foreign:
@@ -268,16 +272,14 @@ def old() -> Foreign:
 def bgr() -> Foreign:
     """Caffe's colours: blue first, a mean of 0 to 255."""
     model = network(8)
-    proto = exported(model, "data")
+    model.body[0].weight.div_(128)
     mean = (123.68 / 255, 116.779 / 255, 103.939 / 255)
     options = ("--channel-order", "bgr", "--mean", ",".join(map(str, mean)), "--std", "0.00392156863")
 
     def prepared(pixels: Tensor) -> Tensor:
         return ((pixels - torch.tensor(mean)[:, None, None]) * 255).flip(1)
 
-    first = model.body[0]
-    first.weight.div_(128)
-    return Foreign(exported(model, "data"), model, prepared, options) if proto is not None else None
+    return Foreign(as_nodes(model, "data"), model, prepared, options)
 
 
 def grey() -> Foreign:
@@ -297,9 +299,9 @@ def binary() -> Foreign:
     model = network(10, classes=1)
     sigmoid = helper.make_node("Sigmoid", ["scores"], ["dense/Sigmoid:0"])
     proto = with_nodes(model, [], "input:0", "input:0", "dense/Sigmoid:0", behind=[sigmoid])
-    both = nn.Sequential(model, nn.ZeroPad2d((1, 0, 0, 0)))
-    both.body, both.last = model.body, model.last
-    return Foreign(proto, both, lambda pixels: pixels, AS_THEY_ARE)
+    return Foreign(
+        proto, model, lambda pixels: pixels, AS_THEY_ARE, behind=nn.ZeroPad1d((1, 0)), class_names=("no", "yes")
+    )
 
 
 def labels() -> Foreign:
@@ -311,53 +313,48 @@ def labels() -> Foreign:
 
 
 def written_out() -> Foreign:
-    """A softmax of Exp, ReduceSum and Div: it cannot be taken off."""
+    """A softmax of ReduceMax, Sub, Exp, ReduceSum and Div, as older programs write it."""
     model = network(12)
     behind = [
-        helper.make_node("Exp", ["scores"], ["exponents"]),
+        helper.make_node("ReduceMax", ["scores"], ["top"], axes=[1], keepdims=1),
+        helper.make_node("Sub", ["scores", "top"], ["below"]),
+        helper.make_node("Exp", ["below"], ["exponents"]),
         helper.make_node("ReduceSum", ["exponents", "axis"], ["sum"], keepdims=1),
         helper.make_node("Div", ["exponents", "sum"], ["shares"]),
     ]
     axis = {"axis": np.array([1], np.int64)}
     proto = with_nodes(model, [], "x", "x", "shares", behind=behind, constants=axis)
-    shares = nn.Sequential(model, nn.LogSoftmax(1))
-    shares.body, shares.last = model.body, model.last
-    return Foreign(proto, shares, normalised, NORMALISED, exact_map=False)
+    return Foreign(proto, model, normalised, NORMALISED)
+
+
+def mean_of_two() -> Foreign:
+    """The mean of two softmaxes, the second of twice the logits: nothing that can be taken off."""
+    model = network(14)
+    behind = [
+        helper.make_node("Softmax", ["scores"], ["first"], axis=1),
+        helper.make_node("Mul", ["scores", "two"], ["sharp"]),
+        helper.make_node("Softmax", ["sharp"], ["second"], axis=1),
+        helper.make_node("Mean", ["first", "second"], ["shares"]),
+    ]
+    proto = with_nodes(model, [], "x", "x", "shares", behind=behind, constants={"two": np.float32(2)})
+
+    def mixed(logits: Tensor) -> Tensor:
+        return ((logits.softmax(1) + (2 * logits).softmax(1)) / 2).log()
+
+    return Foreign(proto, model, normalised, NORMALISED, behind=mixed, exact_map=False)
 
 
 def two_layers() -> Foreign:
     """A hidden layer between the mean and the last one: no exact map."""
     model = network(13, hidden=9)
-    return Foreign(exported(model), model, normalised, NORMALISED, exact_map=False)
+    return Foreign(as_nodes(model), model, normalised, NORMALISED, exact_map=False)
 
 
-LAYOUTS: dict[str, Callable[[], Foreign]] = {
-    made.__name__: made
-    for made in (
-        torchvision,
-        ultralytics,
-        timm,
-        keras,
-        of_bytes,
-        half,
-        eight_bits,
-        old,
-        bgr,
-        grey,
-        binary,
-        labels,
-        written_out,
-        two_layers,
-    )  # fmt: skip
-}
-
-
-def class_names(foreign: Foreign) -> tuple[str, ...]:
-    return (
-        ("no", "yes")
-        if foreign.network is not None and foreign.logits(np.zeros((1, 3, SIDE, SIDE), np.float32)).shape[1] == 2
-        else CLASSES
-    )
+_MADE = (
+    torchvision, ultralytics, timm, keras, of_bytes, half, eight_bits, old, bgr, grey, binary, labels, written_out,
+    mean_of_two, two_layers,
+)  # fmt: skip
+LAYOUTS: dict[str, Callable[[], Foreign]] = {made.__name__: made for made in _MADE}
 
 
 def write(foreign: Foreign, folder: Path) -> tuple[Path, Path]:
@@ -365,5 +362,5 @@ def write(foreign: Foreign, folder: Path) -> tuple[Path, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     model, names = folder / "foreign.onnx", folder / "labels.txt"
     onnx.save(foreign.proto, model)
-    names.write_text("\n".join(class_names(foreign)) + "\n")
+    names.write_text("\n".join(foreign.class_names) + "\n")
     return model, names

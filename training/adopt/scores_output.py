@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from onnx import ModelProto
+from onnx import ModelProto, NodeProto
 
 from cnn_perception.errors import ConfigError, ModelError, one_line
 from cnn_perception.model.spec import Task
@@ -163,6 +163,8 @@ def _taken_off(tensors: Tensors, name: str) -> tuple[Literal["", "Softmax", "Log
         if node.op_type == "QuantizeLinear":
             scores = inner
         node = tensors.sources.get(inner)
+    if node is not None and (written_out := _softmax_of(tensors, node)) is not None:
+        return "Softmax", written_out, scores
     if node is not None and node.op_type == "Softmax":
         return "Softmax", node.input[0], scores
     if node is not None and node.op_type == "LogSoftmax":
@@ -170,6 +172,24 @@ def _taken_off(tensors: Tensors, name: str) -> tuple[Literal["", "Softmax", "Log
     if node is not None and node.op_type == "Sigmoid":
         return "Sigmoid", node.input[0], scores
     return "", scores, scores
+
+
+def _softmax_of(tensors: Tensors, node: NodeProto) -> str | None:
+    """Returns the logits of a softmax that is written out as exponents over their sum; None if it is none."""
+    if node.op_type != "Div":
+        return None
+    exponents, total = node.input
+    exponential, adding = tensors.sources.get(exponents), tensors.sources.get(total)
+    if exponential is None or adding is None or (exponential.op_type, adding.op_type) != ("Exp", "ReduceSum"):
+        return None
+    if adding.input[0] != exponents:
+        return None
+    below = tensors.sources.get(exponential.input[0])
+    if below is not None and below.op_type == "Sub":
+        top = tensors.sources.get(below.input[1])
+        if top is not None and top.op_type == "ReduceMax" and top.input[0] == below.input[0]:
+            return below.input[0]
+    return exponential.input[0]
 
 
 def _add_up_to_one(value: Array) -> bool:

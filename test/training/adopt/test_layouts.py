@@ -10,7 +10,6 @@ import io
 
 import foreign_graphs
 import numpy as np
-import onnx
 import pytest
 import torch
 from foreign_graphs import LAYOUTS, SIDE
@@ -73,7 +72,7 @@ def test_adopted_file_answers_a_picture_as_the_network_in_torch(adopted, name):
     expected = (scores.sigmoid() if foreign.task == "multilabel" else scores.softmax(1)).numpy()[0]
     np.testing.assert_allclose(prediction.scores, expected, atol=foreign.tolerance)
     assert prediction.top == logits[0].argmax()
-    assert prediction.class_names == foreign_graphs.class_names(foreign)
+    assert prediction.class_names == foreign.class_names
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
