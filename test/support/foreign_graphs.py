@@ -224,6 +224,28 @@ def of_bytes() -> Foreign:
     return Foreign(proto, model, lambda pixels: normalised((pixels * 255 + 0.5).floor() / 255), ())
 
 
+def tflite() -> Foreign:
+    """uint8 NHWC in steps of 1/128 around 128, and scores of 1/256 as uint8, as converted from TensorFlow Lite."""
+    model = network(15)
+    constants = {
+        "step": np.float32(1 / 128), "middle": np.uint8(128), "score_step": np.float32(1 / 256), "zero": np.uint8(0),
+    }  # fmt: skip
+    before = [
+        helper.make_node("DequantizeLinear", ["serving_default_x", "step", "middle"], ["floats"]),
+        helper.make_node("Transpose", ["floats"], ["nchw"], perm=[0, 3, 1, 2]),
+    ]
+    behind = [
+        helper.make_node("Softmax", ["scores"], ["shares"], axis=-1),
+        helper.make_node("QuantizeLinear", ["shares", "score_step", "zero"], ["StatefulPartitionedCall"]),
+    ]
+    proto = with_nodes(
+        model, before, "serving_default_x", "nchw", "StatefulPartitionedCall", behind=behind, batch=None,
+        value=(TensorProto.UINT8, [SIDE, SIDE, 3]), constants=constants, flatten="Reshape",
+    )  # fmt: skip
+    proto.graph.output[0].type.tensor_type.elem_type = TensorProto.UINT8
+    return Foreign(proto, model, lambda pixels: ((pixels * 255 + 0.5).floor() - 128) / 128, ())
+
+
 def half() -> Foreign:
     """All in float16, its input too."""
     model = network(5)
@@ -351,8 +373,8 @@ def two_layers() -> Foreign:
 
 
 _MADE = (
-    torchvision, ultralytics, timm, keras, of_bytes, half, eight_bits, old, bgr, grey, binary, labels, written_out,
-    mean_of_two, two_layers,
+    torchvision, ultralytics, timm, keras, of_bytes, tflite, half, eight_bits, old, bgr, grey, binary, labels,
+    written_out, mean_of_two, two_layers,
 )  # fmt: skip
 LAYOUTS: dict[str, Callable[[], Foreign]] = {made.__name__: made for made in _MADE}
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from cnn_perception.errors import ModelError
 from training.adopt.image_input import ImageInput
-from training.adopt.rewriting import IMAGE, LOGITS, Rewritten, with_free_batch
+from training.adopt.rewriting import IMAGE, LOGITS, Rewritten, with_free_batch, with_one_image
 from training.adopt.tensors import Array, runner
 
 _TRIED = 3
@@ -20,42 +20,33 @@ def settled(found: Rewritten, image: ImageInput, where: str) -> tuple[Rewritten,
     Raises:
         ModelError: If it takes some other number alone.
     """
+    at_once = image.batch or 1
     random = np.random.default_rng(0)
-    shape = (max(_TRIED, image.batch or 1), 3, image.height, image.width)
-    images = random.standard_normal(shape, np.float32)
-    if image.batch is None:
-        free = found
-        alone = _rows(found, images, 1)
-    else:
-        free = with_free_batch(found, image.batch)
-        alone = _rows(found, images, image.batch)
-    if _agrees(free, images, alone):
-        return free, True
-    if image.batch is None:
-        raise ModelError(
-            f"{where}: answers several images at once otherwise than one by one; export it for a batch of 1"
-        )
-    if image.batch != 1:
-        raise ModelError(f"{where}: takes {image.batch} images at once alone; export it for a batch of 1, or any")
-    return found, False
+    images = random.standard_normal((at_once * -(-_TRIED // at_once), 3, image.height, image.width), np.float32)
+    expected = _rows(found, images, at_once)
+    as_it_is = [found] if image.batch is None else []
+    for free in (*as_it_is, with_free_batch(found, at_once)):
+        if _agrees(free, images, expected):
+            return free, True
+    if at_once != 1:
+        raise ModelError(f"{where}: takes {at_once} images at once alone; export it for a batch of 1, or of any")
+    return with_one_image(found), False
 
 
 def _rows(found: Rewritten, images: Array, at_once: int) -> Array:
     """Returns the logits of images, so many of them at once."""
     run = runner(found.proto, [LOGITS])
-    starts = range(0, len(images) - at_once + 1, at_once)
+    starts = range(0, len(images), at_once)
     return np.concatenate([run({IMAGE: images[start : start + at_once]})[0] for start in starts])
 
 
 def _agrees(free: Rewritten, images: Array, expected: Array) -> bool:
     """Whether batches of one, two and three images have the logits that are expected, row by row."""
+    allowed = _TOLERANCE * max(float(np.abs(expected).max()), 1e-6)
     try:
         for count in range(1, _TRIED + 1):
             logits = _rows(free, images[:count], count)
-            compared = expected[: len(logits)]
-            if len(logits) != count:
-                return False
-            if np.abs(logits[: len(compared)] - compared).max() > _TOLERANCE * max(float(np.abs(compared).max()), 1e-6):
+            if len(logits) != count or not np.abs(logits - expected[:count]).max() <= allowed:
                 return False
     except ModelError:
         return False

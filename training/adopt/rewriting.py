@@ -137,6 +137,15 @@ def _behind(scores: ScoresOutput, tensor: str) -> Nodes:
     return made
 
 
+def with_one_image(found: Rewritten) -> Rewritten:
+    """Returns a graph as one that takes one image alone."""
+    proto = ModelProto()
+    proto.CopyFrom(found.proto)
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    return Rewritten(proto, found.names)
+
+
 def with_free_batch(found: Rewritten, batch: int) -> Rewritten:
     """Returns a graph that was made for a number of images as one for any number, as far as its constants tell.
 

@@ -106,7 +106,7 @@ def _only(proto: ModelProto, image: ImageInput, where: str) -> str:
     """Returns the name of the one output that can be scores."""
     names = [value.name for value in proto.graph.output]
     values = _values(proto, image, names, where)
-    shapes = {name: "x".join(map(str, values[name].shape)) for name in names}
+    shapes = {name: "x".join(["N", *map(str, values[name].shape[1:])]) for name in names}
     found = [name for name in names if _can_be_scores(values[name])]
     shown = ", ".join(f"{name} {shapes[name]}" for name in names)
     if not found:

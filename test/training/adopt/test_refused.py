@@ -136,8 +136,8 @@ def says(texts):
 
 
 REFUSED = {
-    "detections": (changed(of_boxes), r"no classifier.*detections 1x5x20"),
-    "a map of classes": (only_output("features"), r"no classifier.*features 1x12x8x8"),
+    "detections": (changed(of_boxes), r"no classifier.*detections Nx5x20"),
+    "a map of classes": (only_output("features"), r"no classifier.*features Nx12x8x8"),
     "two inputs": (changed(second_input), r"2 inputs \(input, mask\)"),
     "an auxiliary head": (with_output(("aux", "output")), r"any of output, aux.*--output-name"),
     "embedding and logits": (with_output(("embedding", "flat")), r"any of output, embedding.*--output-name"),
