@@ -26,6 +26,7 @@ from cnn_perception.model.spec import (
     InputSpec,
     ModelSpec,
     ParityRecord,
+    ParitySource,
     Precision,
     PrecisionRecord,
     TrainingRecord,
@@ -38,6 +39,7 @@ from training.adopt.image_input import ChannelOrder, ImageInput
 from training.adopt.preparation import Preparation
 from training.adopt.reference import Reference
 from training.adopt.scores_output import ScoresOutput, TaskChoice
+from training.data.records import LabelledImages
 from training.graphs.certificate import ON_CPU, tolerances
 from training.graphs.parity import Image, evenly, prepared_image
 from training.run_files import make_folder, replacing
@@ -126,27 +128,34 @@ def adopt(options: Options) -> Adopted:
     foreign = read(options.model)
     carried = class_names.of_metadata(foreign.metadata)
     names = class_names.settled(options.classes, carried, str(options.model))
-    prepared, remarks = options.preparation.of(foreign)
-    made = _made(foreign, options, names)
-    size = prepared.input_of(made.image, str(options.model))
+    preparation, remarks = options.preparation.of(foreign)
+    made = _made(foreign, options, preparation.size, names)
+    size = preparation.input_of(made.image, str(options.model))
     spec = _described(made, names, size)
     data = measuring.load(options.data, spec) if options.data else None
-    reference = Reference(foreign.original, made.image, made.scores, made.head, made.rewritten, size)
-    allowed = tolerances(spec.precision.precision, options.tolerance)
     with replacing(options.output) as file:
-        path = Path(file.name)
-        images: list[Image] = certificate.noise(size)
-        if data is not None:
-            _write(file, made.proto, spec)
-            measured = measuring.measure(OnnxModel(path, ON_CPU), data, made.scores.form == "logarithm")
-            spec = measured.spec
-            images = _of_files(measured.images, size, options.images)
-        _write(file, made.proto, spec)
-        source = "noise" if data is None else "validation"
-        parity = certificate.certify(OnnxModel(path, ON_CPU), reference, images[: options.images], source, allowed)
-        spec = dataclasses.replace(spec, parity=parity)
-        _write(file, made.proto, spec)
+        spec = _written(file, made, spec, data, options)
     return Adopted(spec, (*remarks, *_remarks(made, options, carried)))
+
+
+def _written(file: IO[bytes], made: _Made, spec: ModelSpec, data: LabelledImages | None, options: Options) -> ModelSpec:
+    """Writes the model file, measured on labelled images if there are any, and certified; returns its description."""
+    path = Path(file.name)
+    reference = Reference(made.foreign.original, made.image, made.scores, made.head, made.rewritten, spec.input)
+    allowed = tolerances(spec.precision.precision, options.tolerance)
+    source: ParitySource = "noise"
+    images: list[Image] = certificate.noise(spec.input)
+    if data is not None:
+        _write(file, made.proto, spec)
+        measured = measuring.measure(OnnxModel(path, ON_CPU), data, made.scores.form == "logarithm")
+        spec = measured.spec
+        source = "validation"
+        images = _of_files(measured.images, spec.input, options.images)
+    _write(file, made.proto, spec)
+    parity = certificate.certify(OnnxModel(path, ON_CPU), reference, images[: options.images], source, allowed)
+    spec = dataclasses.replace(spec, parity=parity)
+    _write(file, made.proto, spec)
+    return spec
 
 
 def _require_own(output: Path) -> None:
@@ -160,10 +169,10 @@ def _require_own(output: Path) -> None:
             raise ConfigError(f"{output}: is there already and no model file of ours; choose another --output")
 
 
-def _made(foreign: ForeignModel, options: Options, names: Sequence[str]) -> _Made:
+def _made(foreign: ForeignModel, options: Options, size: tuple[int, int] | None, names: Sequence[str]) -> _Made:
     where = str(options.model)
     upgraded = foreign.upgraded
-    image = image_input.find(upgraded, options.preparation.size, options.order, where)
+    image = image_input.find(upgraded, size, options.order, where)
     image_input.with_size(upgraded, image)
     scores = scores_output.find(upgraded, image, options.output_name, options.task, where)
     class_names.require_count(names, 2 if scores.form == "two classes" else scores.outputs, scores.name, where)

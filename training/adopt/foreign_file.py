@@ -24,7 +24,7 @@ OLDEST_OPSET = 13
 _UPGRADED_OPSET = 17
 _OLDEST_IR = 8
 _CONTROL_FLOW = {"If", "Loop", "Scan", "SequenceMap"}
-_OF_ONNX_RUNTIME = ("com.microsoft", "ai.onnx.ml", "com.ms.internal.nhwc")
+_OF_ONNX_RUNTIME = ("com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc", "ai.onnx.ml")
 _SHOWN = 5
 
 

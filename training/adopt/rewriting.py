@@ -96,7 +96,12 @@ def _renamed(proto: ModelProto) -> dict[str, str]:
     """Renames tensors that are called as ours, in place; returns their new names."""
     graph = proto.graph
     found = {name for node in graph.node for name in (*node.input, *node.output)}
-    names = {name: f"foreign_{name}" for name in sorted(_OWN & found)}
+    names = {}
+    for name in sorted(one for one in found if one in _OWN or one.startswith(_PREFIX)):
+        new = f"foreign_{name}"
+        while new in found:
+            new = f"foreign_{new}"
+        names[name] = new
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
