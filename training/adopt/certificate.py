@@ -63,7 +63,8 @@ def certify(
     spec = file.spec
     _require_same_scores(ours["logits"], theirs["scores"], reference, allowed["scores"])
     differences = _differences(ours, theirs, spec)
-    checks = [_checked(output, value, allowed[output]) for output, value in differences.items()]
+    largest = float(np.abs(theirs["logits"]).max())
+    checks = [_checked(output, value, allowed[output], largest) for output, value in differences.items()]
     absolute = np.abs(ours["logits"] - theirs["logits"])
     return ParityRecord(
         source=source,
@@ -139,10 +140,10 @@ def _agreement(ours: FloatArray, theirs: FloatArray, is_near: np.ndarray, spec: 
     return float(task_of(spec.task).agrees(decided[0], decided[1], is_near, spec.thresholds).mean())
 
 
-def _checked(output: CheckedOutput, difference: float, tolerance: float) -> OutputCheck:
+def _checked(output: CheckedOutput, difference: float, tolerance: float, largest: float) -> OutputCheck:
     if not difference <= tolerance:  # catches NaN, too
         raise ParityError(
             f"the output {output} of the adopted graph differs by {difference:.3g} from the original's, tolerance "
-            f"{tolerance:g}; nothing is written; see --tolerance"
+            f"{tolerance:g} (logits up to {largest:.3g}); nothing is written; see --tolerance"
         )
     return OutputCheck(output, difference, tolerance)

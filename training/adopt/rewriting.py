@@ -162,11 +162,21 @@ def with_free_batch(found: Rewritten, batch: int) -> Rewritten:
     for value in (*proto.graph.input, *proto.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     for number, node in enumerate(proto.graph.node):
-        shape = tensors.constant(node.input[1]) if node.op_type == "Reshape" else None
-        if shape is None or node.input[0] not in tensors.of_image or len(shape) == 0 or shape[0] != batch:
+        if node.op_type != "Reshape" or node.input[0] not in tensors.of_image:
+            continue
+        shape = tensors.constant(node.input[1])
+        if shape is None or 0 in shape or list(shape[:1]) != [batch]:
             continue
         free = np.array([0 if -1 in shape else -1, *shape[1:]], np.int64)  # 0 is as many as there were
         node.input[1] = f"{_PREFIX}shape{number}"
+        _without(node, "allowzero")
         proto.graph.initializer.append(numpy_helper.from_array(free, node.input[1]))
     pruned(proto)
     return Rewritten(proto, found.names)
+
+
+def _without(node: NodeProto, name: str) -> None:
+    """Takes an attribute from a node, in place."""
+    kept = [attribute for attribute in node.attribute if attribute.name != name]
+    del node.attribute[:]
+    node.attribute.extend(kept)
