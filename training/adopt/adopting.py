@@ -7,6 +7,7 @@ import datetime
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -233,7 +234,7 @@ def _precision(proto: ModelProto) -> PrecisionRecord:
 
 def _of_files(paths: Sequence[Path], size: InputSpec, count: int) -> list[Image]:
     chosen = [paths[index] for index in evenly(len(paths), count)]
-    return [lambda path=path: prepared_image(path, size, "validation") for path in chosen]  # type: ignore[misc]
+    return [partial(prepared_image, path, size, "validation") for path in chosen]
 
 
 def _write(file: IO[bytes], proto: ModelProto, spec: ModelSpec) -> None:

@@ -7,8 +7,10 @@ type and range, and the original graph. That both say the same says nothing of h
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 from tqdm import tqdm
 
@@ -36,7 +38,7 @@ def noise(size: InputSpec) -> list[Image]:
         pixels = np.clip(coarse + random.integers(-32, 33, coarse.shape), 0, 255) / 255
         return np.asarray((pixels - mean) / std, np.float32)
 
-    return [lambda seed=seed: made(seed) for seed in range(NOISE_IMAGES)]  # type: ignore[misc]
+    return [partial(made, seed) for seed in range(NOISE_IMAGES)]
 
 
 def certify(
@@ -134,7 +136,7 @@ def _differences(ours: Answers, theirs: Answers, spec: ModelSpec) -> dict[Checke
     return found
 
 
-def _agreement(ours: FloatArray, theirs: FloatArray, is_near: np.ndarray, spec: ModelSpec) -> float:  # type: ignore[type-arg]
+def _agreement(ours: FloatArray, theirs: FloatArray, is_near: npt.NDArray[np.bool_], spec: ModelSpec) -> float:
     """Returns the share of images that both decide alike, see `LearningTask.agrees`."""
     decided = [side.astype(np.float64) / spec.temperature for side in (ours, theirs)]
     return float(task_of(spec.task).agrees(decided[0], decided[1], is_near, spec.thresholds).mean())
