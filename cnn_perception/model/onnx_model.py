@@ -113,6 +113,8 @@ class OnnxModel:
         Raises:
             ModelError: If the model has no score map.
         """
+        if self.spec.score_map is None and self.spec.training.is_adopted:
+            raise ModelError(f"{self.path}: has no score map: none is made of adopted graphs")
         if self.spec.score_map is None:
             raise ModelError(f"{self.path}: has no score map: its network is not convolutional throughout")
         return self.spec.score_map

@@ -25,6 +25,8 @@ OLDEST_VERSION = 3
 """Of a description that can still be read; what it does not say is then unknown, see `from_json`."""
 UNKNOWN = "unknown"
 """What is answered where the unknown rule applies; then no class may have this name."""
+ADOPTED = "adopted"
+"""Mode of the training of a network that others have trained and exported, see `training.adopt`."""
 
 Task = Literal["multiclass", "multilabel", "regression"]
 ResizeMode = Literal["crop", "letterbox", "squash"]
@@ -114,8 +116,11 @@ class TrainingRecord:
     """Where the weights come from.
 
     Attributes:
-        mode: `probe`, `finetune`, `scratch`, or `none` for an export of untrained weights.
-        weights: What training started from: `imagenet`, `none`, or a file name with its SHA-256.
+        mode: `probe`, `finetune`, `scratch`, `none` for an export of untrained weights, or `ADOPTED` for a network that
+            others have trained, nobody here knows how: then `data` and `data_sha256` are of the images that it was
+            measured on.
+        weights: What training started from: `imagenet`, `none`, or a file name with its SHA-256; of an adopted network
+            the file that it was adopted from.
         data: Name of the data set's folder, empty if there was none.
         data_sha256: Digest of the file names, labels and contents trained on, empty if there was none.
         train_images: Images trained on.
@@ -138,10 +143,17 @@ class TrainingRecord:
     def __post_init__(self) -> None:
         _require(self.train_images >= 0 and self.val_images >= 0, "training images", self.train_images)
 
+    @property
+    def is_adopted(self) -> bool:
+        """Whether others have trained the network."""
+        return self.mode == ADOPTED
+
 
 @dataclass(frozen=True)
 class OutputCheck:
     """How far one output of the file is from what torch computes, by the measure of its precision.
+
+    Of an adopted network torch stands for the graph that it was adopted from, here and in `ParityRecord`.
 
     Attributes:
         output: Which output; `scores` are those that the robot makes of the logits, over the temperature.
@@ -400,6 +412,28 @@ class ModelSpec:
         _require(self.statistics is None or len(self.statistics.class_shares) == shares, "class_shares", "their number")
         clash = self.unknown is not None and UNKNOWN in self.class_names
         _require(not clash, "class_names", f"{UNKNOWN!r}, which the unknown rule answers; rename the class")
+
+    @property
+    def reference(self) -> str:
+        """What the certificate compares the file with."""
+        return "the original graph" if self.training.is_adopted else "torch"
+
+    def unproven(self) -> tuple[str, ...]:
+        """Returns what the certificate of an adopted network leaves open, a line each; of one trained here nothing."""
+        training = self.training
+        if not training.is_adopted:
+            return ()
+        told = [
+            f"how and on what {training.weights} was trained: unknown",
+            "whether those who trained it prepared images as this description says: it is what was said at adoption",
+        ]
+        if self.parity.source == "noise":
+            told.append("that it answers real images as the original does: they were compared on noise alone")
+        if training.val_images:
+            told.append(f"that the {training.val_images} images of {training.data} are none that it was trained on")
+        else:
+            told.append("how often it is right, and how sure its scores are: no labelled images were given")
+        return tuple(told)
 
     def to_json(self) -> str:
         """Returns the JSON text that `from_json` reads."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cnn_perception.model.spec import InputSpec, ModelSpec, PrecisionRecord
+from cnn_perception.model.spec import InputSpec, ModelSpec, PrecisionRecord, TrainingRecord
 from cnn_perception.pages.rendering import percent
 from cnn_perception.tasks.registry import task_of
 
@@ -19,7 +19,6 @@ def facts_of(spec: ModelSpec, provider: str) -> list[tuple[str, str]]:
     training = spec.training
     kind = "classes" if task_of(spec.task).has_classes else "numbers"
     metrics = ", ".join(f"{name} {value:.4g}" for name, value in training.metrics.items()) or "none"
-    images = f"{training.train_images} images of {training.data or 'no data'}"
     return [
         ("architecture", spec.architecture),
         ("task", spec.task),
@@ -29,12 +28,19 @@ def facts_of(spec: ModelSpec, provider: str) -> list[tuple[str, str]]:
         ("activation map", _activation(spec)),
         ("temperature", f"{spec.temperature:g}"),
         ("unknown rule", _unknown_rule(spec)),
-        ("training", f"{training.mode} from {training.weights}, {images}"),
+        ("training", _training(training)),
         ("validation at export", f"{metrics} on {training.val_images} images"),
-        ("parity with torch", "; ".join(filter(None, (_parity(spec), spec.parity.beyond(provider))))),
+        (f"parity with {spec.reference}", "; ".join(filter(None, (_parity(spec), spec.parity.beyond(provider))))),
         ("precision", _precision(spec.precision)),
         ("exported", f"{training.created} by version {training.code_version}"),
+        *(("not proven", line) for line in spec.unproven()),
     ]
+
+
+def _training(record: TrainingRecord) -> str:
+    if record.is_adopted:
+        return f"unknown: adopted from {record.weights}"
+    return f"{record.mode} from {record.weights}, {record.train_images} images of {record.data or 'no data'}"
 
 
 def _more(is_cut: bool) -> str:

@@ -89,6 +89,7 @@ TRAINING: list[dict[str, set[str]]] = [
     {"report": {"numpy", "torch", "torchvision", "matplotlib", "cv2", "onnx", "onnxruntime"}},
     {"label_errors": {"numpy", "torch", "cv2", "PIL", "sklearn", "tqdm", "threadpoolctl"}},
     {
+        "adopt": {"numpy", "onnx", "onnxruntime", "google", "tqdm"},
         "check": set(),
         "label": {"numpy", "cv2", "starlette"},
         "collect": ROS | {"numpy", "torch", "tqdm", "sklearn"},

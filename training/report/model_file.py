@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cnn_perception.errors import printable
-from cnn_perception.model.spec import ActivationSpec, ModelSpec, ParityRecord, PrecisionRecord, ScoreMapSpec
+from cnn_perception.model.spec import ModelSpec, ParityRecord, PrecisionRecord
 from training.calibration import exported_rule
 from training.config.normalisation import as_text
 from training.graphs import image_statistics
@@ -26,22 +26,28 @@ def in_words(spec: ModelSpec, path: Path) -> str:
         "network": f"{spec.architecture}, {outputs}, weights {spec.training.weights}",
         "input": f"{size.height}x{size.width}, {size.resize_mode} {size.crop_fraction:g}, {size.interpolation}, "
         f"mean {as_text(size.mean)}, std {as_text(size.std)}",
-        "activation": _activation_line(spec.activation),
-        "score map": _score_map_line(spec.score_map),
+        "activation": _activation_line(spec),
+        "score map": _score_map_line(spec),
         "parity": _parity_line(spec),
         "outputs": _outputs_line(spec.parity),
     }
     if spec.unknown is not None:
         rows["unknown"] = exported_rule.in_words(spec.unknown)
-    if spec.precision.precision != "fp32":
+    if spec.precision.metric:
         rows["precision"] = _precision_line(spec.precision)
-    rows["statistics"] = image_statistics.summary(spec.statistics)
+    if spec.training.is_adopted:
+        rows["accuracy"] = _accuracy_line(spec)
+    else:
+        rows["statistics"] = image_statistics.summary(spec.statistics)
     if spec.gallery is not None:
         rows["gallery"] = f"{len(spec.gallery.names)} images of {spec.gallery.dimensions} numbers, with their names"
     return "\n".join(f"{name:<12}{value}" for name, value in rows.items())
 
 
-def _activation_line(cells: ActivationSpec | None) -> str:
+def _activation_line(spec: ModelSpec) -> str:
+    cells = spec.activation
+    if cells is None and spec.training.is_adopted:
+        return "none: the graph does not end in the mean of its features and a linear layer"
     if cells is None:
         return "none: the network has no spatial features"
     down, right = cells.stride
@@ -50,11 +56,27 @@ def _activation_line(cells: ActivationSpec | None) -> str:
     return f"{cells.method}, {grid}, each seeing {field}"
 
 
-def _score_map_line(place: ScoreMapSpec | None) -> str:
+def _score_map_line(spec: ModelSpec) -> str:
+    place = spec.score_map
+    if place is None and spec.training.is_adopted:
+        return "none: not made of adopted graphs"
     if place is None:
         return "none: the network is not convolutional throughout"
     down, right = place.stride
     return f"an answer every {down:g} x {right:g} pixels of a larger image"
+
+
+def _accuracy_line(spec: ModelSpec) -> str:
+    """Returns what was measured on labelled images when the file was adopted."""
+    found = spec.training
+    if not found.val_images:
+        return "not measured: no labelled images were given"
+    name = f"val_{task_of(spec.task).metric}"
+    interval = ""
+    if f"{name}_low" in found.metrics:
+        interval = f" (95 % interval {found.metrics[f'{name}_low']:.3f} to {found.metrics[f'{name}_high']:.3f})"
+    where = f"{found.val_images} images of {found.data}"
+    return f"{name} {found.metrics[name]:.3f}{interval} on {where}; temperature {spec.temperature:.3g}"
 
 
 def _parity_line(spec: ModelSpec) -> str:

@@ -1,0 +1,106 @@
+"""Owns: files of several parts, and graphs that take one image alone. Leaves to others: the layouts (test_layouts)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import foreign_graphs
+import numpy as np
+import onnx
+import pytest
+import torch
+from foreign_graphs import CHANNELS, NORMALISED, SIDE
+from onnx import helper, numpy_helper
+
+from cnn_perception.errors import ModelError
+from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
+from training.adopt.command import main
+
+CPU = SessionOptions(providers=("CPUExecutionProvider",))
+
+
+def adopt(folder, proto, *options):
+    foreign = foreign_graphs.Foreign(proto, foreign_graphs.network(), foreign_graphs.normalised, NORMALISED)
+    model, names = foreign_graphs.write(foreign, folder) if isinstance(proto, onnx.ModelProto) else proto
+    words = ["--model", str(model), "--classes", str(names), "--output", str(folder / "ours.onnx"), *NORMALISED]
+    assert main([*words, *options]) == 0
+    return folder / "ours.onnx"
+
+
+def image(seed=0):
+    return np.random.default_rng(seed).standard_normal((1, 3, SIDE, SIDE), np.float32)
+
+
+def test_weights_in_another_file_beside_it_are_joined(tmp_path):
+    network = foreign_graphs.network()
+    (tmp_path / "labels.txt").write_text("\n".join(foreign_graphs.CLASSES))
+    path = tmp_path / "foreign.onnx"
+    onnx.save(
+        foreign_graphs.as_nodes(network), path, save_as_external_data=True, location="weights.bin", size_threshold=0
+    )
+    assert (tmp_path / "weights.bin").stat().st_size > 1000
+
+    ours = adopt(tmp_path, (path, tmp_path / "labels.txt"))
+
+    (tmp_path / "weights.bin").unlink()
+    (found,) = OnnxModel(ours, CPU).run(image())
+    np.testing.assert_allclose(found.logits, network(torch.from_numpy(image()))[0], atol=1e-4)
+
+
+def test_graph_that_takes_one_image_alone_is_adopted_for_one_and_says_so(tmp_path, capsys):
+    """Of which a constant of one image is joined to the features, as transformers join their class token."""
+    network = foreign_graphs.network()
+    proto = foreign_graphs.as_nodes(network, batch=None)
+    last = proto.graph.node[-1]
+    last.input[0] = "joined"
+    proto.graph.node.insert(
+        len(proto.graph.node) - 1, helper.make_node("Concat", ["token", "flat"], ["joined"], axis=1)
+    )
+    token = np.array([[0.5, -0.5]], np.float32)
+    more = np.random.default_rng(0).standard_normal((5, 2), np.float32)
+    weights = next(tensor for tensor in proto.graph.initializer if tensor.name == "w3")
+    widened = np.concatenate([more, numpy_helper.to_array(weights)], axis=1)
+    weights.CopyFrom(numpy_helper.from_array(widened, "w3"))
+    proto.graph.initializer.append(numpy_helper.from_array(token, "token"))
+
+    ours = adopt(tmp_path, proto)
+
+    assert "takes one image at once" in capsys.readouterr().out
+    (found,) = OnnxModel(ours, CPU).run(image())
+    expected = network(torch.from_numpy(image()))[0].numpy() + more @ token[0]
+    np.testing.assert_allclose(found.logits, expected, atol=1e-4)
+    assert found.embedding.shape == (CHANNELS + 2,)
+    assert found.activation.shape == (8, 8)
+    with pytest.raises(ModelError, match="cannot run it"):
+        OnnxModel(ours, SessionOptions(providers=("CPUExecutionProvider",), warm_up_batches=(1, 2)))
+
+
+def test_inner_tensor_can_be_the_answer(tmp_path):
+    """Of a graph whose only output is the class, as some are deployed."""
+    network = foreign_graphs.network()
+    proto = foreign_graphs.as_nodes(network)
+    proto.graph.node.append(helper.make_node("ArgMax", ["output"], ["class"], axis=1))
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("class", onnx.TensorProto.INT64, None))
+
+    ours = adopt(tmp_path, proto, "--output-name", "output")
+
+    (found,) = OnnxModel(ours, CPU).run(image())
+    np.testing.assert_allclose(found.logits, network(torch.from_numpy(image()))[0], atol=1e-4)
+
+
+def test_certificate_fails_where_the_file_answers_otherwise(tmp_path, capsys, monkeypatch):
+    """A colour order that is forgotten in the rewritten graph, and not in the original's own preparation."""
+    from training.adopt import rewriting
+
+    proto = foreign_graphs.as_nodes(foreign_graphs.network())
+    foreign = foreign_graphs.Foreign(proto, foreign_graphs.network(), foreign_graphs.normalised, NORMALISED)
+    model, names = foreign_graphs.write(foreign, tmp_path)
+    whole = rewriting._before
+    monkeypatch.setattr(rewriting, "_before", lambda image, name: whole(dataclasses.replace(image, order="rgb"), name))
+    words = ["--model", str(model), "--classes", str(names), "--output", str(tmp_path / "o.onnx"), *NORMALISED]
+
+    code = main([*words, "--channel-order", "bgr"])
+
+    assert code == 3
+    assert "differs by" in capsys.readouterr().err
+    assert not (tmp_path / "o.onnx").exists()

@@ -1,0 +1,1 @@
+"""Makes a model file of a classifier that others have exported to ONNX."""

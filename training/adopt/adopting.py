@@ -1,0 +1,269 @@
+"""Foreign file -> model file: read, rewritten, measured, certified, and written complete or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+import onnx
+from onnx import ModelProto, TensorProto
+
+import cnn_perception
+from cnn_perception.errors import ConfigError, ModelError, one_line
+from cnn_perception.model.onnx_file import read_onnx_file
+from cnn_perception.model.onnx_model import OnnxModel
+from cnn_perception.model.spec import (
+    ADOPTED,
+    FP32,
+    METADATA_KEY,
+    SPEC_VERSION,
+    ActivationSpec,
+    InputSpec,
+    ModelSpec,
+    ParityRecord,
+    ParitySource,
+    Precision,
+    PrecisionRecord,
+    TrainingRecord,
+)
+from training.adopt import batches, certificate, class_names, head, image_input, measuring, rewriting, scores_output
+from training.adopt.completing import completed
+from training.adopt.foreign_file import ForeignModel, read
+from training.adopt.head import Head
+from training.adopt.image_input import ChannelOrder, ImageInput
+from training.adopt.preparation import Preparation
+from training.adopt.reference import Reference
+from training.adopt.scores_output import ScoresOutput, TaskChoice
+from training.data.records import LabelledImages
+from training.graphs.certificate import ON_CPU, tolerances
+from training.graphs.parity import Image, evenly, prepared_image
+from training.run_files import make_folder, replacing
+from training.tasks.multilabel import THRESHOLD
+
+_NOT_MEASURED = ParityRecord("noise", images=0, max_logit_difference=0.0, tolerance=0.0, top1_agreement=0.0)
+_QUANTISED = {
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "DynamicQuantizeLinear",
+    "QLinearConv",
+    "QLinearMatMul",
+    "ConvInteger",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user says of a foreign file.
+
+    Attributes:
+        model: The file.
+        output: The model file to write.
+        classes: Names in the order of the outputs; empty takes those of its metadata.
+        preparation: How images are prepared.
+        output_name: The output that answers; None where there is only one that can.
+        order: Of the colours that it takes.
+        task: What its outputs mean.
+        data: Labelled images; empty without.
+        tolerance: As for `training.export`; None for the usual one.
+        images: How many images are compared at most, at least 1.
+    """
+
+    model: Path
+    output: Path
+    classes: tuple[str, ...] = ()
+    preparation: Preparation = Preparation()  # noqa: RUF009  (frozen)
+    output_name: str | None = None
+    order: ChannelOrder = "rgb"
+    task: TaskChoice = "auto"
+    data: tuple[Path, ...] = ()
+    tolerance: float | None = None
+    images: int = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Adopted:
+    """A file that was written.
+
+    Attributes:
+        spec: Its description.
+        remarks: What its owner should know, a line each.
+    """
+
+    spec: ModelSpec
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """A rewritten graph, with what it was made of."""
+
+    foreign: ForeignModel
+    image: ImageInput
+    scores: ScoresOutput
+    rewritten: rewriting.Rewritten
+    head: Head
+    proto: ModelProto
+    cells: ActivationSpec | None
+    any_batch: bool
+
+
+def adopt(options: Options) -> Adopted:
+    """Writes a model file of a foreign classifier.
+
+    Raises:
+        ModelError: If the file is no classifier of images that the robot can run; ParityError, if the file that
+            was made does not answer as the original does.
+        ConfigError: If the options contradict the file or each other, or leave open what nobody can guess.
+        DataError: If the labelled images cannot be used, or the file cannot be written.
+    """
+    if (options.tolerance is not None and not options.tolerance > 0) or options.images < 1:
+        raise ConfigError("--tolerance and --parity-images must be above 0")
+    _require_own(options.output)
+    make_folder(options.output.parent)
+    foreign = read(options.model)
+    carried = class_names.of_metadata(foreign.metadata)
+    names = class_names.settled(options.classes, carried, str(options.model))
+    preparation, remarks = options.preparation.of(foreign)
+    made = _made(foreign, options, preparation.size, names)
+    size = preparation.input_of(made.image, str(options.model))
+    spec = _described(made, names, size)
+    data = measuring.load(options.data, spec) if options.data else None
+    with replacing(options.output) as file:
+        spec = _written(file, made, spec, data, options)
+    return Adopted(spec, (*remarks, *_remarks(made, options, carried)))
+
+
+def _written(file: IO[bytes], made: _Made, spec: ModelSpec, data: LabelledImages | None, options: Options) -> ModelSpec:
+    """Writes the model file, measured on labelled images if there are any, and certified; returns its description."""
+    path = Path(file.name)
+    reference = Reference(made.foreign.original, made.image, made.scores, made.head, made.rewritten, spec.input)
+    allowed = tolerances(spec.precision.precision, options.tolerance)
+    source: ParitySource = "noise"
+    images: list[Image] = certificate.noise(spec.input)
+    if data is not None:
+        _write(file, made.proto, spec)
+        measured = measuring.measure(OnnxModel(path, ON_CPU), data, made.scores.form == "logarithm")
+        spec = measured.spec
+        source = "validation"
+        images = _of_files(measured.images, spec.input, options.images)
+    _write(file, made.proto, spec)
+    parity = certificate.certify(OnnxModel(path, ON_CPU), reference, images[: options.images], source, allowed)
+    spec = dataclasses.replace(spec, parity=parity)
+    _write(file, made.proto, spec)
+    return spec
+
+
+def _require_own(output: Path) -> None:
+    """Refuses to overwrite what is no model file."""
+    if os.path.lexists(output):
+        try:
+            metadata = read_onnx_file(output).metadata
+        except ModelError:
+            metadata = {}
+        if METADATA_KEY not in metadata:
+            raise ConfigError(f"{output}: is there already and no model file of ours; choose another --output")
+
+
+def _made(foreign: ForeignModel, options: Options, size: tuple[int, int] | None, names: Sequence[str]) -> _Made:
+    where = str(options.model)
+    upgraded = foreign.upgraded
+    image = image_input.find(upgraded, size, options.order, where)
+    image_input.with_size(upgraded, image)
+    scores = scores_output.find(upgraded, image, options.output_name, options.task, where)
+    class_names.require_count(names, 2 if scores.form == "two classes" else scores.outputs, scores.name, where)
+    try:
+        first = rewriting.rewritten(upgraded, image, scores)
+        rewritten, any_batch = batches.settled(first, image, where)
+        found = head.find(rewritten.proto, (image.height, image.width))
+        proto, cells = completed(rewritten.proto, found)
+    except ModelError as error:
+        raise ModelError(f"{where}: {one_line(error).removeprefix(f'{where}: ')}") from None
+    return _Made(foreign, image, scores, rewritten, found, proto, cells, any_batch)
+
+
+def _described(made: _Made, names: tuple[str, ...], size: InputSpec) -> ModelSpec:
+    """Returns the description of a graph that nothing was measured of."""
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    path = made.foreign.path
+    several = made.scores.task == "multilabel"
+    return ModelSpec(
+        version=SPEC_VERSION,
+        task=made.scores.task,
+        architecture=path.stem,
+        class_names=names,
+        units=(),
+        input=size,
+        activation=made.cells,
+        temperature=1.0,
+        thresholds=(THRESHOLD,) * len(names) if several else (),
+        unknown=None,
+        training=TrainingRecord(
+            mode=ADOPTED,
+            weights=f"{path.name} sha256:{made.foreign.sha256}",
+            data="",
+            data_sha256="",
+            train_images=0,
+            val_images=0,
+            metrics={},
+            code_version=cnn_perception.__version__,
+            created=now,
+        ),
+        parity=_NOT_MEASURED,
+        precision=_precision(made.foreign.original),
+        score_map=None,
+        gallery=None,
+        statistics=None,
+    )
+
+
+def _precision(proto: ModelProto) -> PrecisionRecord:
+    """Returns the arithmetic of most of a graph."""
+    kind: Precision = "fp32"
+    if any(node.op_type in _QUANTISED for node in proto.graph.node):
+        kind = "int8"
+    elif any(tensor.data_type == TensorProto.FLOAT16 for tensor in proto.graph.initializer):
+        kind = "fp16"
+    return dataclasses.replace(FP32, precision=kind)
+
+
+def _of_files(paths: Sequence[Path], size: InputSpec, count: int) -> list[Image]:
+    chosen = [paths[index] for index in evenly(len(paths), count)]
+    return [partial(prepared_image, path, size, "validation") for path in chosen]
+
+
+def _write(file: IO[bytes], proto: ModelProto, spec: ModelSpec) -> None:
+    """Writes the model file from its beginning."""
+    onnx.helper.set_model_props(proto, {METADATA_KEY: spec.to_json()})
+    file.seek(0)
+    file.truncate()
+    file.write(proto.SerializeToString())
+    file.flush()
+
+
+def _remarks(made: _Made, options: Options, carried: Sequence[str]) -> list[str]:
+    """Says what was found and done, as far as the description does not say it."""
+    scores = made.scores
+    told = [f"the answer is its output {scores.name!r}"]
+    if scores.behind:
+        told.append(f"the {scores.behind} at its end is taken off: the logits are {scores.logits!r}")
+    if scores.form == "logarithm":
+        told.append("its scores add up to 1 by no softmax that can be taken off: the logits are their logarithms")
+    if scores.form == "two classes":
+        told.append("its one number is the logit of the second class, that of the first is 0")
+    if not made.any_batch:
+        told.append("takes one image at once: of several cameras set the node's max_batch_size to 1")
+    if made.head.embedding == rewriting.LOGITS:
+        told.append("no last linear layer was found: the embedding is the logits")
+    if made.cells is None:
+        told.append("no activation map: it does not end in the mean of its features and a linear layer")
+    if made.image.channels == 1:
+        told.append("takes grey images: 0.299 red + 0.587 green + 0.114 blue")
+    if options.classes and carried and tuple(options.classes) != tuple(carried):
+        told.append(f"its own metadata names other classes: {', '.join(carried[:3])}, ...")
+    return told

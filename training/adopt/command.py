@@ -1,0 +1,102 @@
+"""Any classifier in ONNX -> a model file of ours, with the proof that it answers as the original does.
+
+    python -m training.adopt --model FOREIGN.onnx --classes LABELS.txt --mean 0.485,0.456,0.406 \
+        --std 0.229,0.224,0.225 --output models/NAME.onnx
+    python -m training.adopt --model yolo11n-cls.onnx --output models/NAME.onnx --data DIR
+
+With --data temperature, unknown rule and accuracy are measured on labelled images; without, the file says that they
+are not. How the original was trained, nobody here knows, and the file says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cnn_perception.commands import exit_code
+from cnn_perception.errors import EXIT_BELOW_TARGET, EXIT_OK, printable
+from training import config
+from training.adopt.adopting import Adopted, Options, adopt
+from training.adopt.preparation import Preparation
+from training.data import classes_file
+from training.graphs.parity import ParityError
+from training.report import model_file
+
+_PREPARATION = ("resize_mode", "crop_fraction", "interpolation", "mean", "std")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.adopt", description="Makes a verified model file of any image classifier in ONNX."
+    )
+    parser.add_argument("--model", type=Path, required=True, help="the .onnx file of another program")
+    parser.add_argument("--output", type=Path, required=True, help="the .onnx file to write")
+    parser.add_argument("--classes", help="file of names, one a line, in the order of the outputs; else its metadata's")
+    parser.add_argument("--data", type=Path, nargs="+", help="labelled images, as for training.train, to measure it on")
+    parser.add_argument("--output-name", metavar="NAME", help="the output that answers, or an inner tensor")
+    parser.add_argument(
+        "--task",
+        choices=("auto", "multiclass", "multilabel"),
+        default="auto",
+        help="what the outputs mean; auto takes several that end in a sigmoid for labels (%(default)s)",
+    )
+    _add_preparation(parser.add_argument_group("how images are prepared"))
+    parser.add_argument("--tolerance", type=float, help="largest difference of a logit, as of training.export")
+    parser.add_argument(
+        "--parity-images", type=int, default=Options.images, help="images compared at most (%(default)s)"
+    )
+    return parser
+
+
+def _add_preparation(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--input-size", type=int, nargs="+", metavar="PIXELS", help="N, or HEIGHT WIDTH, where the graph leaves it open"
+    )
+    group.add_argument(
+        "--channel-order", choices=("rgb", "bgr"), default="rgb", help="of the colours that it takes (%(default)s)"
+    )
+    config.add_options(group, _PREPARATION)
+    group.set_defaults(**dict.fromkeys(_PREPARATION))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit code."""
+    parser = _parser()
+    given = parser.parse_args(argv)
+    if given.input_size and (len(given.input_size) > 2 or min(given.input_size) < 1):
+        parser.error("--input-size: one number or two, HEIGHT WIDTH, each at least 1")
+    return exit_code(lambda: _run(given), "interrupted: nothing is written")
+
+
+def _run(given: argparse.Namespace) -> int:
+    try:
+        adopted = adopt(_options(given))
+    except ParityError as error:
+        print(f"error: {given.output}: {error}", file=sys.stderr)
+        return EXIT_BELOW_TARGET
+    print(_in_words(adopted, given.output))
+    return EXIT_OK
+
+
+def _options(given: argparse.Namespace) -> Options:
+    size = (given.input_size[0], given.input_size[-1]) if given.input_size else None
+    return Options(
+        model=given.model,
+        output=given.output,
+        classes=classes_file.read(given.classes) if given.classes else (),
+        preparation=Preparation(size, **{name: getattr(given, name) for name in _PREPARATION}),
+        output_name=given.output_name,
+        order=given.channel_order,
+        task=given.task,
+        data=tuple(given.data or ()),
+        tolerance=given.tolerance,
+        images=given.parity_images,
+    )
+
+
+def _in_words(adopted: Adopted, path: Path) -> str:
+    notes = [f"note: {printable(remark)}" for remark in adopted.remarks]
+    unproven = [f"not proven: {printable(line)}" for line in adopted.spec.unproven()]
+    return "\n".join([*notes, model_file.in_words(adopted.spec, path), *unproven])

@@ -1,0 +1,212 @@
+"""The output of a foreign graph that answers: logits, or what is behind a softmax or sigmoid, which is taken off."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from onnx import ModelProto, NodeProto
+
+from cnn_perception.errors import ConfigError, ModelError, one_line
+from cnn_perception.model.spec import Task
+from training.adopt.image_input import ImageInput
+from training.adopt.tensors import Array, Tensors, runner
+
+Form = Literal["logits", "logarithm", "two classes"]
+TaskChoice = Literal["auto", "multiclass", "multilabel"]
+
+_PASSED = {
+    "Cast",
+    "DequantizeLinear",
+    "Dropout",
+    "Flatten",
+    "Identity",
+    "QuantizeLinear",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+}
+"""They leave scores as they are, but for rounding."""
+_SUM_TOLERANCE = 0.02
+"""Of scores in 8 bits, whose sum is never quite 1."""
+_PROBED = 3
+
+
+@dataclass(frozen=True)
+class ScoresOutput:
+    """Where the logits are.
+
+    Attributes:
+        name: The output that answers, of the graph.
+        logits: The tensor that the logits are made of.
+        scores: The tensor, before it is rounded to 8 bits, that is compared with what becomes of the logits.
+        form: What has to be done with `logits`: nothing; the logarithm of scores is taken; of one number, whose sigmoid
+            is the score of the second class, two logits are made.
+        behind: Operator between `logits` and `scores`; empty without one.
+        outputs: How many numbers it has for an image.
+        task: What they mean.
+    """
+
+    name: str
+    logits: str
+    scores: str
+    form: Form
+    behind: Literal["", "Softmax", "LogSoftmax", "Sigmoid"]
+    outputs: int
+    task: Task
+
+
+def find(proto: ModelProto, image: ImageInput, wanted: str | None, task: TaskChoice, where: str) -> ScoresOutput:
+    """Finds the output that answers.
+
+    Args:
+        proto: The graph.
+        image: Its input.
+        wanted: Name of the output, or of any inner tensor; None where there is only one that can be it.
+        task: What its numbers mean; `auto` tells several labels by a sigmoid.
+        where: The file, for errors.
+
+    Raises:
+        ModelError: If no output has one number a class, or its numbers do not depend on the image.
+        ConfigError: If several do, or the name or the task is not one of this graph.
+    """
+    tensors = Tensors(proto)
+    name = _named(tensors, wanted, where) if wanted else _only(proto, image, where)
+    behind, logits, scores = _taken_off(tensors, name)
+    values = _values(proto, image, [*dict.fromkeys((name, logits, scores))], where)
+    outputs = _numbers(values[logits], where, name)
+    if values[logits].dtype.kind != "f":
+        raise ModelError(
+            f"{where}: {logits!r} is of {values[logits].dtype}, whose scale it does not say; export it again"
+        )
+    form: Form = "logits"
+    if not behind and _add_up_to_one(values[logits]):
+        form = "logarithm"
+    if outputs == 1:
+        if behind != "Sigmoid" and task != "multiclass":
+            raise ModelError(
+                f"{where}: its output {name!r} is one number without a sigmoid; where its sigmoid is the score of the "
+                "second of two classes, give --task multiclass"
+            )
+        form = "two classes"
+    return ScoresOutput(name, logits, scores, form, behind, outputs, _task(task, behind, form, where))
+
+
+def _named(tensors: Tensors, wanted: str, where: str) -> str:
+    if wanted in tensors.sources and wanted in tensors.of_image:
+        return wanted
+    names = ", ".join(value.name for value in tensors.proto.graph.output)
+    raise ConfigError(f"{where}: computes nothing called {wanted!r} from the image; its outputs are {names}")
+
+
+def _only(proto: ModelProto, image: ImageInput, where: str) -> str:
+    """Returns the name of the one output that can be scores."""
+    names = [value.name for value in proto.graph.output]
+    values = _values(proto, image, names, where)
+    shapes = {name: "x".join(["N", *map(str, values[name].shape[1:])]) for name in names}
+    found = [name for name in names if _can_be_scores(values[name])]
+    shown = ", ".join(f"{name} {shapes[name]}" for name in names)
+    if not found:
+        raise ModelError(
+            f"{where}: is no classifier: none of its outputs ({shown}) has one number a class for an image; where an "
+            "inner tensor has, give its --output-name"
+        )
+    if len(found) > 1:
+        raise ConfigError(
+            f"{where}: any of {', '.join(found)} can be the answer ({shown}); choose one by --output-name"
+        )
+    return found[0]
+
+
+def _can_be_scores(value: Array) -> bool:
+    """Whether there is one axis of numbers behind that of the batch; indices of classes are none."""
+    is_score = value.dtype.kind == "f" or value.dtype in (np.uint8, np.int8)
+    return is_score and value.ndim >= 2 and sum(size > 1 for size in value.shape[1:]) <= 1
+
+
+def _values(proto: ModelProto, image: ImageInput, names: Sequence[str], where: str) -> dict[str, Array]:
+    """Returns tensors of the graph for noise, of as many images as it takes at once."""
+    random = np.random.default_rng(0)
+    count = image.batch or 1
+    rows: dict[str, list[Array]] = {name: [] for name in names}
+    try:
+        run = runner(proto, names)
+        for _ in range(_PROBED):
+            pixels = random.random((count, 3, image.height, image.width), np.float32)
+            for name, value in zip(names, run({image.name: image.of(pixels, (0.5,) * 3, (0.25,) * 3)}), strict=True):
+                rows[name].append(np.asarray(value))
+    except ModelError as error:
+        raise ModelError(f"{where}: {one_line(error)}; export it again") from None
+    if any(value.ndim == 0 for values in rows.values() for value in values):
+        raise ModelError(f"{where}: gives a single number for all images; name another --output-name")
+    return {name: np.concatenate(values) for name, values in rows.items()}
+
+
+def _numbers(value: Array, where: str, name: str) -> int:
+    """Returns how many numbers a tensor has for an image."""
+    if not _can_be_scores(value):
+        shape = "x".join(map(str, value.shape[1:])) or "nothing"
+        raise ModelError(f"{where}: {name!r} is {shape} of {value.dtype} for an image, not one number a class")
+    return math.prod(value.shape[1:])
+
+
+def _taken_off(tensors: Tensors, name: str) -> tuple[Literal["", "Softmax", "LogSoftmax", "Sigmoid"], str, str]:
+    """Returns the operator that made scores of logits, the logits, and the scores before they were rounded."""
+    inner = name
+    scores = name
+    node = tensors.sources.get(inner)
+    while node is not None and node.op_type in _PASSED:
+        inner = node.input[0]
+        if node.op_type == "QuantizeLinear":
+            scores = inner
+        node = tensors.sources.get(inner)
+    if node is not None and (written_out := _softmax_of(tensors, node)) is not None:
+        return "Softmax", written_out, scores
+    if node is not None and node.op_type == "Softmax":
+        return "Softmax", node.input[0], scores
+    if node is not None and node.op_type == "LogSoftmax":
+        return "LogSoftmax", node.input[0], scores
+    if node is not None and node.op_type == "Sigmoid":
+        return "Sigmoid", node.input[0], scores
+    return "", scores, scores
+
+
+def _softmax_of(tensors: Tensors, node: NodeProto) -> str | None:
+    """Returns the logits of a softmax that is written out as exponents over their sum; None if it is none."""
+    if node.op_type != "Div":
+        return None
+    exponents, total = node.input
+    exponential, adding = tensors.sources.get(exponents), tensors.sources.get(total)
+    if exponential is None or adding is None or (exponential.op_type, adding.op_type) != ("Exp", "ReduceSum"):
+        return None
+    if adding.input[0] != exponents:
+        return None
+    below = tensors.sources.get(exponential.input[0])
+    if below is not None and below.op_type == "Sub":
+        top = tensors.sources.get(below.input[1])
+        if top is not None and top.op_type == "ReduceMax" and top.input[0] == below.input[0]:
+            return below.input[0]
+    return exponential.input[0]
+
+
+def _add_up_to_one(value: Array) -> bool:
+    """Whether the numbers of each image are shares of 1."""
+    rows = value.reshape(len(value), -1).astype(np.float64)
+    sums = rows.sum(axis=1)
+    return rows.shape[1] > 1 and rows.min() >= 0 and bool((np.abs(sums - 1) <= _SUM_TOLERANCE).all())
+
+
+def _task(wanted: TaskChoice, behind: str, form: Form, where: str) -> Task:
+    several = behind == "Sigmoid" and form != "two classes"
+    if wanted == "auto":
+        return "multilabel" if several else "multiclass"
+    if several and wanted == "multiclass":
+        raise ConfigError(
+            f"{where}: ends in a sigmoid of each class, whose scores are no multiclass ones; leave --task out"
+        )
+    if wanted == "multilabel" and (behind in ("Softmax", "LogSoftmax") or form != "logits"):
+        raise ConfigError(f"{where}: gives one class an image, not several labels; leave --task out")
+    return wanted
