@@ -18,7 +18,7 @@ from cnn_perception.model.spec import Task
 from training import config
 from training.auto.asked import DOWNLOAD, Asked, divided
 from training.networks import backbones
-from training.networks.layer_text import PREFIX, short_name
+from training.networks.layer_text import PREFIX
 from training.tasks.by_name import task_of
 
 LIKELY = (
@@ -44,6 +44,8 @@ _SHIFTED = {"rotation_deg": 10.0, "scale_factor": 1.15}
 _LEARNING = {
     "mode": "scratch", "weights": "none", "select": "last", "epochs": 30, "lr": 3e-3, "schedule": "onecycle",
 }  # fmt: skip
+_LONGEST = 40
+"""Characters of a network's name in the table; it may be a text of layers."""
 FEWEST_EPOCHS = {"probe": 100, "finetune": 2, "scratch": 8}
 
 
@@ -150,23 +152,29 @@ def probes(found: Iterable[Weighted], task: Task, given: Mapping[str, Any]) -> l
     candidates = []
     for one in found:
         plain = {**_of_probe(given), **_of_weights(one, task, given), "mode": "probe"}
-        candidates.append(Candidate(f"{short_name(one.backbone)}, probe", plain))
+        candidates.append(Candidate(f"{label(one.backbone)}, probe", plain))
         if task_of(task).least_squares:
-            candidates.append(Candidate(f"{short_name(one.backbone)}, probe of 3x4 cells", {**plain, "grid": (3, 4)}))
+            candidates.append(Candidate(f"{label(one.backbone)}, probe of 3x4 cells", {**plain, "grid": (3, 4)}))
     return candidates
 
 
-def fine_tuning(probe: Candidate, images: int) -> Candidate:
+def label(backbone: str) -> str:
+    """Returns a network's name as the table shows it."""
+    return backbone if len(backbone) <= _LONGEST else f"{backbone[:_LONGEST]}..."
+
+
+def fine_tuning(probe: Candidate, images: int, given: Mapping[str, Any]) -> Candidate:
     """Returns the fine-tuning that follows a probe.
 
     Args:
         probe: Of the same network.
         images: Training images.
+        given: Settings that the user gave.
     """
     recipe = "small_data" if images < FEW_IMAGES else "finetune"
-    shared = {name: value for name, value in probe.settings.items() if name != "mode"}
+    shared = {name: value for name, value in {**probe.settings, **given}.items() if name != "mode"}
     settings = {**config.with_recipe({"recipe": recipe}), "select": "last", **shared}
-    return Candidate(f"{probe.name.removesuffix('probe')}fine-tuned".replace(", probe", ","), settings)
+    return Candidate(probe.name.replace("probe", "fine-tuned"), settings)
 
 
 def from_scratch(network: str, backbone: str, variant: str, side: int, given: Mapping[str, Any]) -> Candidate:
@@ -182,9 +190,8 @@ def from_scratch(network: str, backbone: str, variant: str, side: int, given: Ma
     settings = {**_LEARNING, "backbone": backbone, "input_size": (side, side), "crop_fraction": 1.0}
     if given.get("resize_mode", "crop") != "crop":
         del settings["crop_fraction"]
-    settings |= {"translate_px": side / 12, "augment": ("rotate", "translate", "scale"), **_SHIFTED}
-    if variant == "light":
-        settings |= {"augment": None}
+    if variant == "shifted":
+        settings |= {"translate_px": side / 12, "augment": ("rotate", "translate", "scale"), **_SHIFTED}
     return Candidate(f"{network}, {variant}", {**settings, **given}, variant)
 
 

@@ -13,6 +13,7 @@ ended.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 import time
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _asked(words: Sequence[str]) -> Asked:
     given = vars(_parser().parse_args(words))
+    given.pop("resume", None)
     own = {name: given.pop(name) for name in _OWN}
     data = given.get("data") or ("data",)
     output = own.pop("output") or Path("runs") / f"auto_{Path(data[0]).absolute().name}"
@@ -112,7 +114,7 @@ def _finish(asked: Asked, found: Search, kept: Record) -> int:
     metric = task_of(found.whole.task).metric_title
     lines = [Line.of_json(row) for row in kept.rows]
     print("", *table.in_words(lines, metric, name), sep="\n", flush=True)
-    table.write(asked.output, lines, metric, name, asked.max_latency_ms)
+    table.draw(asked.output, lines, metric, name, asked.max_latency_ms)
     if not kept.final:
         found.say(f"chosen: {name}; it learns from the whole training part")
         training_s = found.budget.left_s - kept.chosen["after_s"]
@@ -120,10 +122,10 @@ def _finish(asked: Asked, found: Search, kept: Record) -> int:
         missed = finish.exported(asked.output, asked.precision)
         device = asked.given.get("device", "auto")
         left = finish.deployed(asked.output, found.sources, shortened, missed, device)
-        kept.final = finish.as_json(left)
+        kept.final = dataclasses.asdict(left)
         kept.write()
         finish.clean(asked.output)
-    return _summarise(asked, found, name, finish.of_json(kept.final))
+    return _summarise(asked, found, name, finish.Deployed(**kept.final))
 
 
 def _summarise(asked: Asked, found: Search, name: str, left: Deployed) -> int:
@@ -142,7 +144,7 @@ def _summarise(asked: Asked, found: Search, name: str, left: Deployed) -> int:
     if left.missed:
         print(printable(f"not in {asked.precision}: {left.missed}"))
     print(printable(f"table and picture in {asked.output}; the run is {asked.output / 'final'}\nnext:"))
-    model = left.path.absolute()
+    model = (asked.output / "model.onnx").absolute()
     print(f"  {for_shell('ros2', 'run', 'cnn_perception', 'perception_node', '--ros-args', '-p', f'model:={model}')}")
     best = asked.output / "final" / "best.pt"
     print(f"  {for_shell('python', '-m', 'training.look', '--checkpoint', best, '--output', asked.output / 'look')}")
@@ -172,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
         "--precision", choices=get_args(Precision), default="fp32", help="of the model file, and what is timed [fp32]"
     )
     own.add_argument("--folds", type=int, default=FOLDS, help="of the training part, to choose by [%(default)s]")
+    own.add_argument("--resume", action="store_true", help="goes on with what is in --output, as it does anyway")
     tried = parser.add_argument_group("what is tried")
     tried.add_argument(
         "--backbones",

@@ -34,7 +34,6 @@ class Deployed:
     """The model file that is left.
 
     Attributes:
-        path: It.
         latency_ms: Of an image.
         score: Of the test part, or of the validation part where there is none, as a table shows it.
         part: Which of them.
@@ -43,7 +42,6 @@ class Deployed:
         missed: Why it is not in the precision that was asked for; empty where it is.
     """
 
-    path: Path
     latency_ms: float
     score: str
     part: str
@@ -126,15 +124,14 @@ def exported(folder: Path, precision: Precision) -> str:
 
 def deployed(folder: Path, sources: tuple[Path, ...], shortened: int | None, missed: str, device: str) -> Deployed:
     """Times the model file, and scores its run on the test part, once, or reads what it had on the validation part."""
-    path = folder / MODEL
-    latency_ms = deployment.latencies_ms({"model": path})["model"]
+    latency_ms = deployment.latencies_ms({"model": folder / MODEL})["model"]
     report = json.loads((folder / RUN / "report.json").read_text())
     if "test" in report:
         part, figures = "test", _test_figures(folder / RUN / "best.pt", sources, device)
     else:
         part, figures = "val", report["val"]
     metric = task_of(checkpoint.load(folder / RUN / "best.pt").task).metric
-    return Deployed(path, latency_ms, cell(figures, metric), part, figures["images"], shortened, missed)
+    return Deployed(latency_ms, cell(figures, metric), part, figures["images"], shortened, missed)
 
 
 def _test_figures(best: Path, sources: tuple[Path, ...], device: str) -> dict[str, Any]:
@@ -145,16 +142,6 @@ def _test_figures(best: Path, sources: tuple[Path, ...], device: str) -> dict[st
         print(printable(line))
     found: dict[str, Any] = next(iter(report["scores"].values()))
     return found
-
-
-def as_json(left: Deployed) -> dict[str, Any]:
-    """Returns plain values."""
-    return {**dataclasses.asdict(left), "path": str(left.path)}
-
-
-def of_json(values: Mapping[str, Any]) -> Deployed:
-    """Returns what `as_json` gave."""
-    return Deployed(**{**values, "path": Path(values["path"])})
 
 
 def clean(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from cnn_perception.errors import ConfigError, PerceptionError, one_line, printable
 from training import config
 from training.auto import candidate as candidates
-from training.auto import deployment, table, trial
+from training.auto import deployment, reference, table, trial
 from training.auto.asked import OF_COMPUTING, OF_INPUT, Asked
 from training.auto.budget import Budget, TimeUp, at_most
 from training.auto.candidate import Candidate
@@ -32,6 +32,8 @@ FINE_TUNED = 2
 """Networks that are fine-tuned after their probes, the best first."""
 _OF_FILES = 0.3
 """Share of the time that the making of model files may take before anything is learned."""
+_OF_BASELINES = 0.1
+"""The same of methods without a network, which come last."""
 _MARGIN = 1.1
 """By how much more than planned everything may take."""
 _LOOKED_AT = 32
@@ -106,16 +108,18 @@ class Search:
         """
         weighted = candidates.with_weights(self.asked)
         probes = self._usable(candidates.probes(weighted, self.whole.task, self._shared))
-        scratch = self._usable(self._from_scratch(bool(probes)))
+        scratch = self._usable(self._from_scratch({one.backbone for one in weighted}, bool(probes)))
         if not probes and not scratch:
             raise self._nothing()
         for number, one in enumerate(probes):
             self._try(one, len(probes) - number + (1 if scratch else 0))
         best = self._best_probes()
-        tuned = self._usable([candidates.fine_tuning(one, len(self.whole.part("train"))) for one in best])
+        images = len(self.whole.part("train"))
+        tuned = self._usable([candidates.fine_tuning(one, images, self._shared) for one in best])
         for number, one in enumerate(tuned):
             self._try(one, len(tuned) - number + len(scratch))
         self._try_scratch(scratch)
+        self._try_baselines()
         return self._taken([*probes, *scratch])
 
     def say(self, text: str) -> None:
@@ -144,14 +148,18 @@ class Search:
 
     # what is tried
 
-    def _from_scratch(self, others: bool) -> list[Candidate]:
-        """The networks without weights: those that the user names, or small ones where they may be as good."""
-        weighted = {one.backbone for one in candidates.with_weights(self.asked)}
+    def _from_scratch(self, weighted: Collection[str], others: bool) -> list[Candidate]:
+        """The networks without weights: those that the user names, or small ones where they may be as good.
+
+        Args:
+            weighted: Networks that have weights.
+            others: Whether any of them is tried.
+        """
         named = [name for name in self.asked.backbones if name not in weighted]
         shorter = self._shorter_side()
         networks: Mapping[str, str] = candidates.SCRATCH
         if self.asked.backbones:
-            networks = {candidates.short_name(name): name for name in named}
+            networks = {candidates.label(name): name for name in named}
             for name in named:
                 self.say(f"{name}: no weights at hand (--weights imagenet downloads them); it learns from nothing")
         elif others and shorter > candidates.SMALL_SIDE:
@@ -174,20 +182,28 @@ class Search:
 
     def _usable(self, found: Sequence[Candidate]) -> list[Candidate]:
         """Those that can be exported, and are as fast as wanted; the others get a line that says why not."""
-        for number, one in enumerate(self._smallest_first(found)):
-            if one.graph in self._costs:
-                continue
-            allowed_s = self.budget.left_s if not self._costs and not number else self._for_files_s()
-            try:
-                with at_most(allowed_s):
-                    self._measure(one)
-            except TimeUp:
-                self._end(one, "no time to make its model file")
-            except TooShortError:
-                raise
-            except PerceptionError as error:
-                self._end(one, one_line(error, _SHORT))
+        unknown = [one for one in self._smallest_first(found) if one.graph not in self._costs]
+        for one in {each.graph: each for each in reversed(unknown)}.values():
+            allowed_s = self._for_files_s() if self._costs else self.budget.left_s
+            if ended := self._measured(one, allowed_s):
+                for other in (each for each in found if each.graph == one.graph):
+                    self._end(other, ended)
+        if self._costs and unknown:
+            self._time_files()
         return [one for one in found if self._is_fast(one)]
+
+    def _measured(self, one: Candidate, allowed_s: float) -> str:
+        """Measures a candidate in some time; returns why it cannot be tried, if it cannot."""
+        try:
+            with at_most(allowed_s):
+                self._measure(one)
+        except TimeUp:
+            return "no time to make its model file"
+        except TooShortError:
+            raise
+        except PerceptionError as error:
+            return one_line(error, _SHORT)
+        return ""
 
     def _for_files_s(self) -> float:
         return _OF_FILES * self.budget.seconds - self.budget.used_s
@@ -213,13 +229,13 @@ class Search:
             known = {"export_s": self.budget.used_s - made_s, "size_bytes": path.stat().st_size}
             self.record.files[one.graph] = known
         self._costs[one.graph] = Costs(self._read_s, forward_s, learn_s, known["export_s"])
-        self._time_files()
         self._require_time(one, self.budget.used_s - before_s)
 
     def _time_files(self) -> None:
         """Times all model files in turn, so that they are compared under the same conditions."""
-        names = [name for name in self._costs if name in self.record.files]
-        found = deployment.latencies_ms({name: self.record.folder / "files" / f"{name}.onnx" for name in names})
+        self.say(f"timing {len(self._costs)} model files in turn")
+        places = {name: self.record.folder / "files" / f"{name}.onnx" for name in self._costs}
+        found = deployment.latencies_ms(places)
         for name, latency_ms in found.items():
             self.record.files[name]["latency_ms"] = latency_ms
         self.record.write()
@@ -332,7 +348,8 @@ class Search:
         self.tried = [one for one in self.tried if one.candidate != trial_.candidate]
         self.tried.append(Tried(trial_.candidate, plan.epochs, row, final_s))
         self.say(f"{trial_.candidate.name}: {self._metric()} {row.score.value:.3f} after {len(done)} folds")
-        self._end(trial_.candidate, "", done)
+        self._line(trial_.candidate, "", done)
+        self.keep()
         if best is not None and len(done) > 1 and len(done) < len(self.folds) and table.is_worse(row, best.row):
             return f"worse than {best.candidate.name}, shown after {len(done)} folds"
         return ""
@@ -376,6 +393,26 @@ class Search:
                 best = ranked[0].candidate.variant
                 waiting = [each for each in waiting if each.variant == best]
 
+    def _try_baselines(self) -> None:
+        """Adds what is no network, where there is time that no network needs."""
+        best = self.best()
+        allowed_s = min(_OF_BASELINES * self.budget.seconds, self.budget.left_s - (best.final_s if best else math.inf))
+        chosen = config.make(**{**self._shared, **self.given, "mode": "scratch", "output": "-"})
+        try:
+            with at_most(allowed_s):
+                self.say("methods without a network, for comparison")
+                found = reference.measured(self.whole, self.folds, chosen)
+        except TimeUp:
+            return
+        for row in found:
+            seconds = row.cost.fit_s or 0.0
+            folds = f"{len(self.folds)} of {len(self.folds)}"
+            images = len(row.samples)
+            self.lines[row.name] = Line(
+                row.name, "-", folds, row.score, images, None, None, seconds, "no network", False
+            )
+        self.keep()
+
     # what comes of it
 
     def best(self, besides: Candidate | None = None) -> Tried | None:
@@ -411,7 +448,13 @@ class Search:
         return task_of(self.whole.task).metric_title
 
     def _end(self, one: Candidate, ended: str, done: Sequence[Fold] = ()) -> None:
-        """Writes the line of a candidate, and the table."""
+        """Writes the line of a candidate that is tried no more, the table and the picture."""
+        self._line(one, ended, done)
+        if ended:
+            self.say(f"{one.name}: {ended}")
+        table.draw(self.record.folder, self.keep(), self._metric(), "", self.asked.max_latency_ms)
+
+    def _line(self, one: Candidate, ended: str, done: Sequence[Fold]) -> None:
         known = self.record.files.get(one.graph, {})
         found = next((each for each in self.tried if each.candidate == one), None)
         self.lines[one.name] = Line(
@@ -425,13 +468,11 @@ class Search:
             seconds=sum(fold.seconds for fold in done),
             ended=ended,
         )
-        if ended:
-            self.say(f"{one.name}: {ended}")
-        self.write("")
 
-    def write(self, chosen: str) -> None:
-        """Leaves the table as it is now."""
+    def keep(self) -> list[Line]:
+        """Leaves the table as it is now; returns its lines."""
         lines = list(self.lines.values())
         self.record.rows = [line.as_json() for line in lines]
         self.record.write()
-        table.write(self.record.folder, lines, self._metric(), chosen, self.asked.max_latency_ms)
+        table.write(self.record.folder, lines)
+        return lines

@@ -137,8 +137,8 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else f"{value:{form}}"
 
 
-def write(folder: Path, lines: Sequence[Line], metric: str, chosen: str, limit_ms: float | None) -> None:
-    """Leaves auto.csv and accuracy_latency.png in the folder of a search."""
+def write(folder: Path, lines: Sequence[Line]) -> None:
+    """Leaves auto.csv in the folder of a search."""
     best = front(lines)
     rows = [
         (
@@ -155,6 +155,11 @@ def write(folder: Path, lines: Sequence[Line], metric: str, chosen: str, limit_m
         for line in lines
     ]
     write_csv(folder / "auto.csv", HEADER, rows)
+
+
+def draw(folder: Path, lines: Sequence[Line], metric: str, chosen: str, limit_ms: float | None) -> None:
+    """Leaves accuracy_latency.png there, if anything has answered."""
+    best = front(lines)
     points = [
         figures.Point(line.name, line.latency_ms, line.score, line.name in best, line.name == chosen)
         for line in lines

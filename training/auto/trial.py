@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from cnn_perception.model.outputs import FloatArray
 from training import checkpoint, config, distributed
 from training.auto.candidate import Candidate
 from training.baselines.rows import Cost, Row
+from training.batches.workers import affordable
 from training.calibration import embeddings, mirroring
 from training.calibration.embeddings import Predictions
 from training.config import TrainConfig
@@ -108,7 +110,8 @@ class Trial:
         chosen = self.settings(number, epochs)
         with out_of_memory.enough(chosen):
             answers = self._trained(chosen, self.folds[number - 1], settled)
-        fold = Fold(answers.samples, self._in_common(answers, number), time.perf_counter() - started_s)
+        outputs = in_common(answers.logits, self.folds[number - 1], self.whole)
+        fold = Fold(answers.samples, outputs, time.perf_counter() - started_s)
         self._keep(number, fold)
         return fold
 
@@ -125,13 +128,6 @@ class Trial:
             return embeddings.of_run(run)["val"]
         run.model.load_state_dict(checkpoint.load(run.folder / "best.pt").model)  # the averaged ones, if there are
         return embeddings.predict(run.model, run.evaluation_batches("val"), run.device, "held out")
-
-    def _in_common(self, found: Predictions, number: int) -> FloatArray:
-        """Outputs in the standardisation of the whole training part; each fold has its own."""
-        scaling = self.folds[number - 1].scaling
-        if not scaling:
-            return found.logits
-        return np.asarray(standardised(in_units(found.logits, scaling), self.whole.scaling), np.float32)
 
     def _keep(self, number: int, fold: Fold) -> None:
         folder = self.folder / f"fold{number}"
@@ -150,6 +146,13 @@ class Trial:
         samples = tuple(by_path[sample.path] for fold in done for sample in fold.samples)
         outputs = np.concatenate([fold.outputs for fold in done])
         return Row(self.candidate.name, True, "", None, cost, samples, outputs, self.whole)
+
+
+def in_common(outputs: FloatArray, fold: LabelledImages, whole: LabelledImages) -> FloatArray:
+    """Returns outputs (n, K) in the standardisation of the whole training part; each fold has its own."""
+    if not fold.scaling:
+        return outputs
+    return np.asarray(standardised(in_units(outputs, fold.scaling), whole.scaling), np.float32)
 
 
 def within(settings: dict[str, Any], epochs: int) -> dict[str, Any]:
@@ -176,7 +179,9 @@ def open_fold(chosen: TrainConfig, data: LabelledImages) -> Run:
     build.check_last_layer(model, chosen.backbone, data.task)
     layout = torch.channels_last if chosen.channels_last else torch.contiguous_format
     model = model.to(device).to(memory_format=layout)
-    return Run(chosen, Path(chosen.output), data, model, loaded.origin, device, chosen.workers or 0)
+    few = min(8, os.cpu_count() or 1) if device.type == "cuda" else 0
+    workers = affordable(few if chosen.workers is None else chosen.workers, (chosen.batch_size, 3, *chosen.input_size))
+    return Run(chosen, Path(chosen.output), data, model, loaded.origin, device, workers)
 
 
 def speed(chosen: TrainConfig, data: LabelledImages) -> tuple[float, float]:
