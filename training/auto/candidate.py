@@ -35,15 +35,18 @@ _STAGE = "conv {0} 3x3 p1, bn, relu, conv {0} 3x3 p1, bn, relu, pool 2x2"
 SCRATCH = {
     "small CNN": f"{PREFIX} conv 16 3x3 p1, bn, relu, pool 2x2, conv 32 3x3 p1, bn, relu, pool 2x2, "
     "conv 64 3x3 p1, bn, relu, gap, fc",
+    "CNN of 5 layers": f"{PREFIX} conv 24 3x3 p1, bn, relu, pool 2x2, conv 48 3x3 p1, bn, relu, pool 2x2, "
+    "conv 96 3x3 p1, bn, relu, conv 96 3x3 p1, bn, relu, gap, dropout 0.2, fc",
     "CNN of 7 layers": f"{PREFIX} {_STAGE.format(32)}, {_STAGE.format(64)}, conv 128 3x3 p1, bn, relu, "
     "conv 128 3x3 p1, bn, relu, gap, dropout 0.2, fc",
 }
 """Networks that learn from nothing where no weights are at hand, the fastest first."""
 _SHIFTED = {"rotation_deg": 10.0, "scale_factor": 1.15}
 """Of images that may not be turned far or mirrored, such as of letters."""
-_LEARNING = {
-    "mode": "scratch", "weights": "none", "select": "last", "epochs": 30, "lr": 3e-3, "schedule": "onecycle",
-}  # fmt: skip
+_LEARNING = {"mode": "scratch", "weights": "none", "select": "last", "lr": 3e-3, "schedule": "onecycle"}
+_STEPS = 1500
+"""Steps that a small network takes to learn from nothing, within some limits of the epochs."""
+_BATCH = 32
 _LONGEST = 40
 """Characters of a network's name in the table; it may be a text of layers."""
 FEWEST_EPOCHS = {"probe": 100, "finetune": 2, "scratch": 8}
@@ -76,7 +79,8 @@ class Candidate:
     @property
     def folder(self) -> str:
         """A name for its files, which no other one has."""
-        digest = hashlib.sha256(json.dumps(dict(sorted(self.settings.items())), default=list).encode()).hexdigest()
+        facts = [self.name, dict(sorted(self.settings.items()))]
+        digest = hashlib.sha256(json.dumps(facts, default=list).encode()).hexdigest()
         return f"{re.sub(r'[^a-z0-9]+', '-', self.name.lower())[:40].strip('-')}-{digest[:8]}"
 
     @property
@@ -177,7 +181,19 @@ def fine_tuning(probe: Candidate, images: int, given: Mapping[str, Any]) -> Cand
     return Candidate(probe.name.replace("probe", "fine-tuned"), settings)
 
 
-def from_scratch(network: str, backbone: str, variant: str, side: int, given: Mapping[str, Any]) -> Candidate:
+def usual_epochs(images: int) -> int:
+    """Returns the epochs of a network that learns from nothing, of so many training images."""
+    return min(max(round(_STEPS * _BATCH / images), 20), 120)
+
+
+def longer(one: Candidate) -> Candidate:
+    """Returns a candidate that learns for more epochs than there was time for at first."""
+    return Candidate(f"{one.name}, longer", one.settings, one.variant)
+
+
+def from_scratch(
+    network: str, backbone: str, variant: str, side: int, epochs: int, given: Mapping[str, Any]
+) -> Candidate:
     """Returns the training of a network that begins with random weights.
 
     Args:
@@ -185,9 +201,10 @@ def from_scratch(network: str, backbone: str, variant: str, side: int, given: Ma
         backbone: Its name for `backbones.build`.
         variant: `light` or `shifted`, how its images are augmented.
         side: Pixels of its input.
+        epochs: Of its training.
         given: Settings that the user gave.
     """
-    settings = {**_LEARNING, "backbone": backbone, "input_size": (side, side), "crop_fraction": 1.0}
+    settings = {**_LEARNING, "backbone": backbone, "input_size": (side, side), "epochs": epochs, "crop_fraction": 1.0}
     if given.get("resize_mode", "crop") != "crop":
         del settings["crop_fraction"]
     if variant == "shifted":

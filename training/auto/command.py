@@ -63,8 +63,10 @@ def _run(asked: Asked, started_s: float) -> int:
     print(printable(f"a model for {sources}, within {asked.minutes:g} minutes, in {asked.output}"), flush=True)
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # bars that redraw themselves are no lines
-    from training.auto import record, search  # slow to import
+    from training.auto import finish, record, search  # slow to import
     from training.auto.budget import Budget
+
+    del finish  # imported here so that its time is not taken for that of the data
 
     budget = Budget(asked.seconds, started_s)
     kept = record.opened(asked.output, asked.identity())
@@ -133,9 +135,10 @@ def _summarise(asked: Asked, found: Search, name: str, left: Deployed) -> int:
 
     metric = task_of(found.whole.task).metric_title
     part = {"test": "the test part", "val": "the validation part"}[left.part]
+    print()
     print(
         printable(
-            f"\n{name}: {metric} {left.score} on the {left.images} images of {part}, by which nothing was chosen; "
+            f"{name}: {metric} {left.score} on the {left.images} images of {part}, by which nothing was chosen; "
             f"{left.latency_ms:.3g} ms an image here, {asked.precision if not left.missed else 'fp32'}"
         )
     )
@@ -143,7 +146,7 @@ def _summarise(asked: Asked, found: Search, name: str, left: Deployed) -> int:
         print(f"there was time for {left.shortened} epochs only; more --minutes may give a better one")
     if left.missed:
         print(printable(f"not in {asked.precision}: {left.missed}"))
-    print(printable(f"table and picture in {asked.output}; the run is {asked.output / 'final'}\nnext:"))
+    print(printable(f"table and picture in {asked.output}; the run is {asked.output / 'final'}"), "next:", sep="\n")
     model = (asked.output / "model.onnx").absolute()
     print(f"  {for_shell('ros2', 'run', 'cnn_perception', 'perception_node', '--ros-args', '-p', f'model:={model}')}")
     best = asked.output / "final" / "best.pt"

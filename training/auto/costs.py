@@ -44,20 +44,19 @@ class Costs:
     def epoch_s(self, candidate: Candidate, data: LabelledImages) -> float:
         """Returns what one pass over the training part takes."""
         images = len(data.part("train"))
-        decode_s = self.read_s / max(len(data.samples), 1)
         if candidate.mode == "probe":
-            return images * (self.forward_s + decode_s)
+            return images * self.forward_s + self.read_s
         learn_s = self.learn_s
         if candidate.settings.get("last_stage_epochs") == candidate.settings.get("epochs"):
             learn_s = self.forward_s + _OF_LAST_STAGE * (self.learn_s - self.forward_s)
-        return images * (learn_s + decode_s)
+        return images * learn_s
 
     def fit_s(self, candidate: Candidate, epochs: int, data: LabelledImages) -> float:
         """Returns what the training of a candidate on the whole training part takes."""
         if candidate.mode == "probe":
             return self.epoch_s(candidate, data) + len(data.part("val")) * self.forward_s
         start = len(data.part("train")) * self.forward_s if candidate.settings.get("head_init") == "probe" else 0.0
-        return start + epochs * (self.epoch_s(candidate, data) + len(data.part("val")) * self.forward_s)
+        return self.read_s + start + epochs * (self.epoch_s(candidate, data) + len(data.part("val")) * self.forward_s)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ _OF_BASELINES = 0.1
 """The same of methods without a network, which come last."""
 _MARGIN = 1.1
 """By how much more than planned everything may take."""
+_EXTENDED = 2
+"""Candidates of which all folds are tried where there is time."""
 _LOOKED_AT = 32
 """Images whose size is taken for that of all."""
 _SHORT = 160
@@ -49,12 +51,14 @@ class Tried:
     Attributes:
         candidate: It.
         epochs: Of each training.
+        folds: That it has answered.
         row: Its answers.
         final_s: What is left to do if it is taken.
     """
 
     candidate: Candidate
     epochs: int
+    folds: int
     row: Row
     final_s: float
 
@@ -119,6 +123,7 @@ class Search:
         for number, one in enumerate(tuned):
             self._try(one, len(tuned) - number + len(scratch))
         self._try_scratch(scratch)
+        self._use_the_rest()
         self._try_baselines()
         return self._taken([*probes, *scratch])
 
@@ -166,11 +171,12 @@ class Search:
             return []
         side = candidates.side_of(shorter)
         kinds = candidates.variants(self.whole.task, self._shared)
+        epochs = candidates.usual_epochs(len(self.whole.part("train")))
         shared = dict(self._shared)
         if task_of(self.whole.task).least_squares:
             shared.setdefault("resize_mode", "squash")
         return [
-            candidates.from_scratch(name, backbone, kind, side, shared)
+            candidates.from_scratch(name, backbone, kind, side, epochs, shared)
             for name, backbone in networks.items()
             for kind in kinds
         ]
@@ -279,15 +285,24 @@ class Search:
 
     # how it is tried
 
-    def _try(self, one: Candidate, waiting: int) -> None:
-        """Tries a candidate in its share of the time that is left; `waiting` are to be tried, it among them."""
-        noted = self.record.tried.setdefault(one.folder, {"name": one.name})
+    def _try(self, one: Candidate, waiting: int, more_than: int = 0) -> None:
+        """Tries a candidate in its share of the time that is left.
+
+        Args:
+            one: It.
+            waiting: How many are to be tried, it among them.
+            more_than: Epochs that it has to have to be worth trying.
+        """
+        noted = self.record.tried.get(one.folder, {"name": one.name})
         trial_ = Trial(one, self.record.folder / "trials" / one.folder, self.whole, self.folds, self._own(noted))
         plan = self._plan(one, noted, waiting)
+        if more_than and (plan is None or plan.epochs <= more_than):
+            return
         if plan is None:
             self._end(one, f"no time: {self._final_s(one, 1):.0f} s or more are needed, and others wait")
             return
         noted["epochs"] = plan.epochs
+        self.record.tried[one.folder] = noted
         self.record.write()
         self.say(f"{one.name}: {plan.folds} of {len(self.folds)} folds{self._of_epochs(one, plan)}")
         self._run_folds(trial_, plan, noted)
@@ -346,7 +361,7 @@ class Search:
         best = self.best(besides=trial_.candidate)
         final_s = self._final_s(trial_.candidate, plan.epochs, done)
         self.tried = [one for one in self.tried if one.candidate != trial_.candidate]
-        self.tried.append(Tried(trial_.candidate, plan.epochs, row, final_s))
+        self.tried.append(Tried(trial_.candidate, plan.epochs, len(done), row, final_s))
         self.say(f"{trial_.candidate.name}: {self._metric()} {row.score.value:.3f} after {len(done)} folds")
         self._line(trial_.candidate, "", done)
         self.keep()
@@ -393,6 +408,15 @@ class Search:
                 best = ranked[0].candidate.variant
                 waiting = [each for each in waiting if each.variant == best]
 
+    def _use_the_rest(self) -> None:
+        """Gives the best the epochs and then the folds that there was no time for, as long as others waited."""
+        best = self.best()
+        if best is not None and best.candidate.mode != "probe" and best.epochs < self._epochs(best.candidate):
+            self._try(candidates.longer(best.candidate), 1, more_than=best.epochs)
+        for one in self._ranked(self.tried)[:_EXTENDED]:
+            if one.folds < len(self.folds) and not self.lines[one.candidate.name].ended:
+                self._try(one.candidate, 1)
+
     def _try_baselines(self) -> None:
         """Adds what is no network, where there is time that no network needs."""
         best = self.best()
@@ -416,10 +440,10 @@ class Search:
     # what comes of it
 
     def best(self, besides: Candidate | None = None) -> Tried | None:
-        """Returns the best that has answered half of the images or more, or any where none has."""
+        """Returns the best that has answered two folds or more, or any where none has."""
         ranked = self._ranked([one for one in self.tried if one.candidate != besides])
-        half = [one for one in ranked if 2 * len(one.row.samples) >= len(self.whole.part("train"))]
-        return next(iter(half or ranked), None)
+        several = [one for one in ranked if one.folds > 1]
+        return next(iter(several or ranked), None)
 
     def _ranked(self, found: Sequence[Tried]) -> list[Tried]:
         """Candidates, the best first: each is put before the first that it beats on the images both answered."""
@@ -442,7 +466,7 @@ class Search:
         self.say(f"{one.name}: taken without cross-validation, for which there was no time")
         nothing = np.empty((0, len(self.whole.class_names)), np.float32)
         row = Row(one.name, True, "", None, self._cost(one, ()), (), nothing, self.whole)
-        return Tried(one, fewest, row, self._final_s(one, fewest))
+        return Tried(one, fewest, 0, row, self._final_s(one, fewest))
 
     def _metric(self) -> str:
         return task_of(self.whole.task).metric_title

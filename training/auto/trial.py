@@ -39,6 +39,9 @@ from training.tasks.scaling import in_units, standardised
 
 REPORT = "report.json"
 ANSWERS = "answers.npz"
+_FEW = 8
+"""Images of the batch by which a network's time is measured."""
+_QUICK_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -194,18 +197,35 @@ def speed(chosen: TrainConfig, data: LabelledImages) -> tuple[float, float]:
     plain = dataclasses.replace(chosen, weights="none") if chosen.mode == "scratch" else chosen
     model = build.start(plain, len(data.class_names))[0].to(device)
     backbones.split(model, *chosen.input_size)  # for its error
-    images = torch.randn(8, 3, *chosen.input_size, device=device)
+    forward_s, learn_s = _seconds_of(model, chosen, data, _FEW)
+    if _FEW * learn_s < _QUICK_S:  # of a small network, small batches take as long
+        return _seconds_of(model, chosen, data, chosen.batch_size)
+    return forward_s, learn_s
+
+
+def _seconds_of(model: torch.nn.Module, chosen: TrainConfig, data: LabelledImages, count: int) -> tuple[float, float]:
+    task = task_of(data.task)
+    device = next(model.parameters()).device
+    targets = torch.from_numpy(np.asarray(task.targets(data.part("train")[:count]))).to(device)
+    images = torch.randn(len(targets), 3, *chosen.input_size, device=device)
     model.eval()
     with torch.inference_mode():
         model(images)  # the first one allocates
-        started_s = time.perf_counter()
-        model(images)
-        forward_s = time.perf_counter() - started_s
+        forward_s = _seconds(lambda: model(images))
+
+    def learn() -> None:
+        outputs = model(images)
+        logits = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
+        task.loss(logits, targets).backward()  # type: ignore[no-untyped-call]
+
     model.train()
+    learn()
+    return forward_s / len(targets), _seconds(learn) / len(targets)
+
+
+def _seconds(work: Callable[[], object]) -> float:
     started_s = time.perf_counter()
-    task = task_of(data.task)
-    targets = torch.from_numpy(np.asarray(task.targets(data.part("train")[:8]))).to(device)
-    outputs = model(images[: len(targets)])
-    logits = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
-    task.loss(logits, targets).backward()  # type: ignore[no-untyped-call]
-    return forward_s / 8, (time.perf_counter() - started_s) / len(targets)
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started_s

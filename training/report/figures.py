@@ -281,7 +281,7 @@ def accuracy_over_latency(points: Sequence[Point], metric: str, limit_ms: float 
     if limit_ms is not None:
         axis.axvline(limit_ms, color="grey", linestyle=":", label=f"at most {limit_ms:g} ms")
     axis.set(xscale="log", xlabel="milliseconds an image", ylabel=f"{metric}, cross-validated, 95 % interval")
-    axis.margins(x=0.2)
+    axis.margins(x=0.35)
     axis.grid(alpha=0.3)
     axis.legend(loc="lower right")
     _write(figure, path)

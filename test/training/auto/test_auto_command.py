@@ -31,7 +31,7 @@ def _small_networks(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
         patch.setattr(candidate, "SCRATCH", SMALL)
-        patch.setattr(candidate, "_LEARNING", {**candidate._LEARNING, "epochs": 2})
+        patch.setattr(candidate, "usual_epochs", lambda images: 2)
         torch.set_num_threads(1)
         yield
 
