@@ -18,8 +18,9 @@ from cnn_perception.image.messages import RgbImage
 from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.pipeline.preprocess import preprocess
 from training import checkpoint, train
-from training.auto import candidate, command, deployment, finish, trial
+from training.auto import candidate, command, deployment, finish, reference, trial
 from training.auto.trial import Trial
+from training.report import page
 
 COUNTS = {"go": 14, "stop": 15}
 SMALL = {"small CNN": "layers: conv 4 5x5 s2, relu, pool 2x2, conv 8 3x3, relu, gap, fc"}
@@ -72,6 +73,10 @@ def again(done, tmp_path):
 
 def kept(folder):
     return json.loads((folder / "auto.json").read_text())
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
 
 
 def error_line(capsys):
@@ -138,28 +143,52 @@ def test_the_same_command_again_trains_nothing_and_says_the_same(again, photos, 
     assert kept(again) == before
 
 
-@pytest.mark.parametrize("lost", ["model.onnx", "final", "fold2"])
-def test_what_a_kill_left_undone_is_done_by_the_same_command(lost, again, photos):
-    """After a kill the record says nothing of what was not finished."""
-    before = kept(again)
-    record = {**before, "final": {}} if lost != "fold2" else {**before, "final": {}, "chosen": {}}
-    (again / "auto.json").write_text(json.dumps(record))
-    if lost == "model.onnx":
-        (again / lost).unlink()
-    elif lost == "final":
+def forgotten(folder, *names):
+    """Makes a record say nothing of what a kill left undone."""
+    (folder / "auto.json").write_text(json.dumps({**kept(folder), **{name: {} for name in names}}))
+
+
+@pytest.mark.parametrize("lost", ["model.onnx", "final"])
+def test_a_model_file_that_a_kill_left_undone_is_made_by_the_same_command(lost, again, photos, monkeypatch):
+    monkeypatch.setattr(page, "write", lambda *_: None)  # takes seconds
+    forgotten(again, "final")
+    if lost == "final":
         (again / lost / "report.json").unlink()
         (again / lost / "last.pt").unlink()
-    else:
-        shutil.rmtree(again / "final")
-        for path in again.glob("trials/*/fold2"):
-            (path / "report.json").unlink()
-    stamps = {path: path.stat().st_mtime_ns for path in again.glob("trials/*/fold1/report.json")}
+    (again / "model.onnx").unlink()
+    before = kept(again)
 
     assert command.main(words(photos, again)) == EXIT_OK
 
-    assert stamps == {path: path.stat().st_mtime_ns for path in again.glob("trials/*/fold1/report.json")}
-    assert kept(again)["chosen"]["name"] == before["chosen"]["name"]
+    assert kept(again)["chosen"] == before["chosen"]
+    assert kept(again)["rows"] == before["rows"]
     assert OnnxModel(again / "model.onnx").spec.class_names == ("go", "stop")
+
+
+def test_folds_that_a_kill_left_undone_are_all_that_is_trained_again(again, photos, monkeypatch):
+    monkeypatch.setattr(reference, "measured", lambda *_: [])
+    monkeypatch.setattr(finish, "trained", interrupted)
+    before = kept(again)
+    forgotten(again, "final", "chosen")
+    for path in again.glob("trials/*/fold2"):
+        (path / "report.json").unlink()
+    first = {path: path.stat().st_mtime_ns for path in again.glob("trials/*/fold1/report.json")}
+
+    assert command.main(words(photos, again)) == EXIT_INTERRUPTED
+
+    assert first == {path: path.stat().st_mtime_ns for path in first}
+    assert all((path / "report.json").is_file() for path in again.glob("trials/*/fold2"))
+    assert kept(again)["chosen"]["name"] == before["chosen"]["name"]
+    scores = {one["name"]: one["score"] for one in before["rows"] if one["deployable"]}
+    assert {one["name"]: one["score"] for one in kept(again)["rows"]} == scores
+
+
+def test_baselines_are_lines_of_the_table_that_are_never_chosen(done):
+    rows = [one for one in kept(done)["rows"] if not one["deployable"]]
+
+    assert rows[0]["name"] == "always the most frequent class"
+    assert {one["images"] for one in rows} == {17}  # 29 without 6 of the test and 6 of the validation part
+    assert kept(done)["chosen"]["name"] not in {one["name"] for one in rows}
 
 
 def test_another_setting_is_refused_and_another_time_is_not(again, photos, capsys):
@@ -224,13 +253,13 @@ def test_ctrl_c_keeps_the_table_and_says_how_to_go_on(photos, tmp_path, monkeypa
     really = Trial.run
     begun = []
 
-    def interrupted(self, number, epochs, settled):
+    def pressed(self, number, epochs, settled):
         begun.append(number)
         if len(begun) == 3:
             os.kill(os.getpid(), signal.SIGINT)
         return really(self, number, epochs, settled)
 
-    monkeypatch.setattr(Trial, "run", interrupted)
+    monkeypatch.setattr(Trial, "run", pressed)
 
     assert command.main(words(photos, tmp_path)) == EXIT_INTERRUPTED
 
@@ -243,17 +272,15 @@ def test_ctrl_c_keeps_the_table_and_says_how_to_go_on(photos, tmp_path, monkeypa
 
 def test_a_network_that_cannot_be_had_is_a_line_of_the_table_and_others_are_tried(photos, tmp_path, monkeypatch):
     fast(monkeypatch)
-    taken = []
-    monkeypatch.setattr(
-        finish, "trained", lambda *given: taken.append(given) or (_ for _ in ()).throw(KeyboardInterrupt)
-    )
-    names = ["squeezenet1_0", "layers: conv 9 99x99, fc", SMALL["small CNN"]]
+    monkeypatch.setattr(reference, "measured", lambda *_: [])
+    monkeypatch.setattr(finish, "trained", interrupted)
+    names = ["layers: conv 9 99x99, fc", SMALL["small CNN"]]
 
     assert command.main(words(photos, tmp_path, "--backbones", *names, "--input-size", "32")) == EXIT_INTERRUPTED
 
     rows = list(csv.DictReader((tmp_path / "auto.csv").open()))
-    assert [one["ended"] for one in rows if "99x99" in one["ended"]]
-    assert taken
+    assert ["conv 9 99x99" in one["ended"] for one in rows] == ["99x99" in one["candidate"] for one in rows]
+    assert kept(tmp_path)["chosen"]["settings"]["backbone"] == SMALL["small CNN"]
 
 
 def test_no_network_at_all_is_refused_in_a_line(photos, tmp_path, monkeypatch, capsys):
