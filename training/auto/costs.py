@@ -9,7 +9,7 @@ from training.auto.candidate import FEWEST_EPOCHS, Candidate
 from training.calibration.embeddings import MOST_TRAINING_IMAGES
 from training.data.records import LabelledImages
 
-PAGE_S = 6.0
+PAGE_S = 10.0
 """For the figures and the page of a run, which hardly depend on it."""
 _PARITY_IMAGES = 64
 _OF_LAST_STAGE = 0.4

@@ -64,7 +64,15 @@ class Tried:
 
 
 class TooShortError(ConfigError):
-    """The time suffices for no model at all."""
+    """The time does not suffice for a model of a network.
+
+    Attributes:
+        least_s: What would suffice.
+    """
+
+    def __init__(self, message: str, least_s: float) -> None:
+        super().__init__(message)
+        self.least_s = least_s
 
 
 class TooSlow(Exception):  # noqa: N818  (no error: an answer)
@@ -100,6 +108,7 @@ class Search:
         self.tried: list[Tried] = []
         self._read_s = read_s
         self._costs: dict[str, Costs] = {}
+        self._too_short: list[TooShortError] = []
         self._shared = {name: value for name, value in asked.given.items() if name in OF_INPUT}
         self.given = {**asked.of_data(), **{k: v for k, v in asked.given.items() if k in OF_COMPUTING}}
 
@@ -205,8 +214,9 @@ class Search:
                 self._measure(one)
         except TimeUp:
             return "no time to make its model file"
-        except TooShortError:
-            raise
+        except TooShortError as error:
+            self._too_short.append(error)
+            return "no time for it at all"
         except PerceptionError as error:
             return one_line(error, _SHORT)
         return ""
@@ -234,8 +244,9 @@ class Search:
             deployment.model_file(one, self.given, self.whole, self.asked.precision, path.parent)
             known = {"export_s": self.budget.used_s - made_s, "size_bytes": path.stat().st_size}
             self.record.files[one.graph] = known
-        self._costs[one.graph] = Costs(self._read_s, forward_s, learn_s, known["export_s"])
-        self._require_time(one, self.budget.used_s - before_s)
+        costs = Costs(self._read_s, forward_s, learn_s, known["export_s"])
+        self._require_time(one, costs, self.budget.used_s - before_s)
+        self._costs[one.graph] = costs
 
     def _time_files(self) -> None:
         """Times all model files in turn, so that they are compared under the same conditions."""
@@ -246,18 +257,21 @@ class Search:
             self.record.files[name]["latency_ms"] = latency_ms
         self.record.write()
 
-    def _require_time(self, one: Candidate, measuring_s: float) -> None:
-        """Refuses at once where the time suffices for no model at all."""
-        fewest = min(candidates.FEWEST_EPOCHS[one.mode], self._epochs(one))
-        needed_s = self._final_s(one, fewest)
+    def _require_time(self, one: Candidate, costs: Costs, measuring_s: float) -> None:
+        """Refuses a network at once for whose training there is no time, however short it is."""
+        needed_s = _MARGIN * (costs.fit_s(one, self._fewest(one), self.whole) + costs.fixed_s(self.whole))
         least_s = self.budget.used_s + needed_s
-        if len(self._costs) == 1 and least_s > self.budget.seconds:
+        if least_s > self.budget.seconds:
             minutes = math.ceil(12 * least_s / 60) / 10
             raise TooShortError(
                 f"--minutes {self.asked.minutes:g}: too short; the least for this data set here is about {minutes:g}: "
                 f"{self._read_s:.0f} s to read it, {measuring_s:.0f} s to measure {one.name}, {needed_s:.0f} s to "
-                "train and export it"
+                "train and export it",
+                least_s,
             )
+
+    def _fewest(self, one: Candidate) -> int:
+        return min(candidates.FEWEST_EPOCHS[one.mode], self._epochs(one))
 
     def _is_fast(self, one: Candidate) -> bool:
         if one.graph not in self._costs:
@@ -272,6 +286,8 @@ class Search:
     def _nothing(self) -> Exception:
         """Says why nothing can be tried."""
         known = [(self.record.files[name]["latency_ms"], name) for name in self._costs]
+        if not known and self._too_short:
+            return min(self._too_short, key=lambda error: error.least_s)
         if not known:
             first = next((f": {line.name}: {line.ended}" for line in self.lines.values()), "")
             return ConfigError(f"no network can be tried{first}; name others by --backbones and --weights")
@@ -299,7 +315,7 @@ class Search:
         if more_than and (plan is None or plan.epochs <= more_than):
             return
         if plan is None:
-            self._end(one, f"no time: {self._final_s(one, 1):.0f} s or more are needed, and others wait")
+            self._end(one, f"no time: its training takes {self._final_s(one, self._fewest(one)):.0f} s or more")
             return
         noted["epochs"] = plan.epochs
         self.record.tried[one.folder] = noted
@@ -461,8 +477,8 @@ class Search:
         best = self.best()
         if best is not None:
             return best
-        one = min(usable, key=lambda each: self._final_s(each, 1))
-        fewest = min(candidates.FEWEST_EPOCHS[one.mode], self._epochs(one))
+        one = min(usable, key=lambda each: self._final_s(each, self._fewest(each)))
+        fewest = self._fewest(one)
         self.say(f"{one.name}: taken without cross-validation, for which there was no time")
         nothing = np.empty((0, len(self.whole.class_names)), np.float32)
         row = Row(one.name, True, "", None, self._cost(one, ()), (), nothing, self.whole)
