@@ -78,8 +78,8 @@ def plans(candidate: Candidate, usual_epochs: int, folds: int) -> Iterator[Plan]
         yield Plan(usual_epochs, folds)
         return
     fewest = min(FEWEST_EPOCHS[candidate.mode], usual_epochs)
-    for count in dict.fromkeys((folds, min(3, folds), 2)):
-        for epochs in dict.fromkeys(max(fewest, round(share * usual_epochs)) for share in _STEPS):
+    for epochs in dict.fromkeys(max(fewest, round(share * usual_epochs)) for share in _STEPS):
+        for count in dict.fromkeys((folds, min(3, folds), 2)):  # fewer images tell less, too short a training nothing
             yield Plan(epochs, count)
 
 
