@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -44,8 +45,8 @@ class Asked:
     output: Path
     minutes: float
     max_latency_ms: float | None
-    backbones: tuple[str, ...]
-    weights: tuple[str, ...]
+    backbones: Sequence[str]
+    weights: Sequence[str]
     precision: Precision
     folds: int
 

@@ -55,9 +55,8 @@ def _asked(words: Sequence[str]) -> Asked:
     given.pop("resume", None)
     own = {name: given.pop(name) for name in _OWN}
     data = given.get("data") or ("data",)
-    output = own.pop("output") or Path("runs") / f"auto_{Path(data[0]).absolute().name}"
-    lists = {name: tuple(own.pop(name)) for name in ("backbones", "weights")}
-    return Asked(given=given, output=output, **lists, **own)
+    own["output"] = own["output"] or Path("runs") / f"auto_{Path(data[0]).absolute().name}"
+    return Asked(given=given, **own)
 
 
 def _run(asked: Asked, started_s: float) -> int:
@@ -184,14 +183,14 @@ def _parser() -> argparse.ArgumentParser:
     tried.add_argument(
         "--backbones",
         nargs="+",
-        default=[],
+        default=(),
         metavar="NAME",
         help="networks, named as for training.train; by default those whose weights are at hand, and small ones",
     )
     tried.add_argument(
         "--weights",
         nargs="+",
-        default=[],
+        default=(),
         metavar="WEIGHTS",
         help="files of weights, FILE or NETWORK=FILE; imagenet: torchvision may download its own; by default those "
         "that torch has downloaded before",

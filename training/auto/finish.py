@@ -135,7 +135,7 @@ def deployed(folder: Path, sources: tuple[Path, ...], shortened: int | None, mis
 
 
 def _test_figures(best: Path, sources: tuple[Path, ...], device: str) -> dict[str, Any]:
-    loading = Loading(32, 0, distributed.chosen_device(device))  # type: ignore[arg-type]
+    loading = Loading(32, 0, distributed.chosen_device(device))
     with torch.random.fork_rng(devices=[]):
         report = evaluate.evaluate([best], sources, "test", ten_crop=False, loading=loading)
     for line in scored_tests.note([best], sources, report["data_sha256"]):

@@ -193,7 +193,7 @@ class Search:
     def _shorter_side(self) -> float:
         samples = self.whole.part("train")
         looked = [picture(one.path) for one in samples[:: max(1, len(samples) // _LOOKED_AT)]]
-        return statistics.median(min(image.shape[:2]) for image in looked if image is not None)
+        return float(statistics.median(min(image.shape[:2]) for image in looked if image is not None))
 
     def _usable(self, found: Sequence[Candidate]) -> list[Candidate]:
         """Those that can be exported, and are as fast as wanted; the others get a line that says why not."""

@@ -121,7 +121,7 @@ class Trial:
     def _trained(
         self, chosen: TrainConfig, data: LabelledImages, settled: Callable[[TrainConfig], None]
     ) -> Predictions:
-        run = open_fold(chosen, data)
+        run = open_fold(chosen, data, is_said=False)
         saved = run.last()
         run = mirroring.settled(run)
         settled(run.config)
@@ -167,8 +167,13 @@ def within(settings: dict[str, Any], epochs: int) -> dict[str, Any]:
     return shorter
 
 
-def open_fold(chosen: TrainConfig, data: LabelledImages) -> Run:
+def open_fold(chosen: TrainConfig, data: LabelledImages, *, is_said: bool = True) -> Run:
     """Returns a run on images that were read already; `loop.run.open_run` reads them.
+
+    Args:
+        chosen: Its settings.
+        data: The images.
+        is_said: Whether what was taken of the weights is said.
 
     Raises:
         ConfigError: If the network or its weights cannot be had.
@@ -177,7 +182,7 @@ def open_fold(chosen: TrainConfig, data: LabelledImages) -> Run:
     make_folder(Path(chosen.output))
     write_config(chosen)
     model, loaded = build.start(chosen, len(data.class_names))
-    for line in loaded.lines(chosen.input):
+    for line in loaded.lines(chosen.input) if is_said else ():
         tqdm.write(line)
     build.check_last_layer(model, chosen.backbone, data.task)
     layout = torch.channels_last if chosen.channels_last else torch.contiguous_format
