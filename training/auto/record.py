@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from cnn_perception.errors import ConfigError, DataError
-from cnn_perception.files import has_fields, require_unused
+from cnn_perception.files import has_fields, require_outside, require_unused
 from training.run_files import make_folder, write_text
 
 NAME = "auto.json"
-FILES = (NAME, "auto.csv", "accuracy_latency.png", "model.onnx")
+FILES = (NAME, "auto.csv", "accuracy_latency.png", "model.onnx", "files", "trials", "final")
 _FIELDS = ("identity", "data_sha256", "files", "tried", "chosen")
 
 
@@ -62,8 +62,11 @@ def opened(folder: Path, identity: dict[str, Any]) -> Record:
         identity: What is asked for now.
 
     Raises:
-        ConfigError: If the folder holds files of others, or a search that something else was asked of.
+        ConfigError: If the folder lies among the images, holds files of others, or a search that something else was
+            asked of.
     """
+    for source in map(Path, identity["data"]):
+        require_outside(folder, source)
     make_folder(folder)
     path = folder / NAME
     require_unused([folder / name for name in FILES], path, _FIELDS)
