@@ -33,6 +33,7 @@ def _small_networks(tmp_path_factory):
         patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
         patch.setattr(candidate, "SCRATCH", SMALL)
         patch.setattr(candidate, "usual_epochs", lambda images: 2)
+        patch.setattr(page, "write", lambda *_: None)  # takes seconds, and is test_training_page's
         torch.set_num_threads(1)
         yield
 
@@ -149,8 +150,7 @@ def forgotten(folder, *names):
 
 
 @pytest.mark.parametrize("lost", ["model.onnx", "final"])
-def test_a_model_file_that_a_kill_left_undone_is_made_by_the_same_command(lost, again, photos, monkeypatch):
-    monkeypatch.setattr(page, "write", lambda *_: None)  # takes seconds
+def test_a_model_file_that_a_kill_left_undone_is_made_by_the_same_command(lost, again, photos):
     forgotten(again, "final")
     if lost == "final":
         (again / lost / "report.json").unlink()

@@ -26,7 +26,7 @@ def hub(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "mine.pth"
-    torch.save(backbones.build("resnet18", 1000).state_dict(), path)
+    torch.save(backbones.build("shufflenet_v2_x0_5", 1000).state_dict(), path)
     return path
 
 
@@ -56,10 +56,12 @@ def test_a_download_is_allowed_by_its_word_alone():
 
 
 def test_a_file_is_for_the_network_that_it_fits(weights):
-    assert candidate.with_weights(asked(["squeezenet1_1", "resnet18"], [weights])) == [
-        Weighted("resnet18", str(weights))
+    assert candidate.with_weights(asked(["squeezenet1_1", "shufflenet_v2_x0_5"], [weights])) == [
+        Weighted("shufflenet_v2_x0_5", str(weights))
     ]
-    assert candidate.with_weights(asked([], [f"resnet18={weights}"])) == [Weighted("resnet18", str(weights))]
+    assert candidate.with_weights(asked([], [f"shufflenet_v2_x0_5={weights}"])) == [
+        Weighted("shufflenet_v2_x0_5", str(weights))
+    ]
 
 
 def test_a_file_that_fits_nothing_is_refused(weights):
