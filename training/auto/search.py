@@ -347,6 +347,7 @@ class Search:
         one = trial_.candidate
         done: list[Fold] = []
         ended = ""
+        known = sum(trial_.done(number) is not None for number in range(1, plan.folds + 1))
 
         def settled(chosen: config.TrainConfig) -> None:
             if chosen.mode != "probe":
@@ -367,7 +368,10 @@ class Search:
             except PerceptionError as error:
                 ended = one_line(error, _SHORT)
                 break
-            if ended := self._note(trial_, plan, done):
+            ended = self._note(trial_, plan, done)
+            if number > known:
+                self.say(f"{one.name}: {self._metric()} {self.tried[-1].row.score.value:.3f} after {len(done)} folds")
+            if ended:
                 break
         self._end(one, ended or ("" if done else "time was up in fold 1"), done)
 
@@ -378,7 +382,6 @@ class Search:
         final_s = self._final_s(trial_.candidate, plan.epochs, done)
         self.tried = [one for one in self.tried if one.candidate != trial_.candidate]
         self.tried.append(Tried(trial_.candidate, plan.epochs, len(done), row, final_s))
-        self.say(f"{trial_.candidate.name}: {self._metric()} {row.score.value:.3f} after {len(done)} folds")
         self._line(trial_.candidate, "", done)
         self.keep()
         if best is not None and len(done) > 1 and len(done) < len(self.folds) and table.is_worse(row, best.row):
@@ -471,9 +474,12 @@ class Search:
 
     def _taken(self, usable: Sequence[Candidate]) -> Tried:
         """The best for whose training there is time; without any answer the first that can be trained at all."""
-        fitting = [one for one in self.tried if one.final_s <= self.budget.left_s]
+        best = self.best()
+        fitting = [one for one in self.tried if one.final_s <= _MARGIN * self.budget.left_s]
         if fitting:
             self.tried = fitting
+        if best is not None and best not in self.tried:
+            self.say(f"{best.candidate.name}: the best so far, but there is no time left to train it on all images")
         best = self.best()
         if best is not None:
             return best
