@@ -35,10 +35,14 @@ class Costs:
     export_s: float
 
     def fixed_s(self, data: LabelledImages) -> float:
+        """Returns what the last training needs beside itself: the data are read again, and see `after_s`."""
+        return self.read_s + self.after_s(data)
+
+    def after_s(self, data: LabelledImages) -> float:
         """Returns what follows the last training: the report, the model file and its checks, the test part."""
         seen = min(len(data.part("train")), MOST_TRAINING_IMAGES) + 4 * len(data.part("val"))
         checked = _PARITY_IMAGES + 2 * len(data.part("val")) + len(data.part("test"))
-        reading = self.read_s * (2 if data.part("test") else 1)
+        reading = self.read_s if data.part("test") else 0.0
         return reading + PAGE_S + 1.3 * self.export_s + self.forward_s * (seen + checked)
 
     def epoch_s(self, candidate: Candidate, data: LabelledImages) -> float:

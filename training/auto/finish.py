@@ -27,6 +27,9 @@ from training.tasks.by_name import task_of
 
 RUN = "final"
 MODEL = "model.onnx"
+_ATTEMPTS = 4
+_LEAST_S = 5.0
+"""Of one attempt; there are several, for a model is worth more than the seconds beyond the plan."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +70,24 @@ def trained(folder: Path, settings: Mapping[str, Any], seconds: float) -> int | 
     run = folder / RUN
     report = run / "report.json"
     if not report.is_file():
-        try:
-            with at_most(seconds):
-                _train(run, settings)
-        except TimeUp:
-            _give_up_rest(run / "last.pt")
-            _train(run, settings)
+        _train_within(run, settings, max(seconds, _LEAST_S))
     done = json.loads(report.read_text())
     wanted = int(done["config"]["epochs"])
     return int(done["epochs"]) if done["config"]["mode"] != "probe" and done["epochs"] < wanted else None
+
+
+def _train_within(run: Path, settings: Mapping[str, Any], seconds: float) -> None:
+    for _ in range(_ATTEMPTS):
+        try:
+            with at_most(seconds):
+                _train(run, settings)
+            return
+        except TimeUp:
+            if _give_up_rest(run / "last.pt"):
+                _train(run, settings)
+                return
+            print("its first epoch takes longer than planned: it goes on beyond its time, for a model", flush=True)
+    raise DataError(f"{run}: time was up before its first epoch was over; the same command goes on from there")
 
 
 def _train(run: Path, settings: Mapping[str, Any]) -> None:
@@ -87,17 +99,17 @@ def _train(run: Path, settings: Mapping[str, Any]) -> None:
     train.train({**settings, "output": str(run), "baselines": "none"})
 
 
-def _give_up_rest(path: Path) -> None:
-    """Has a run take its last finished epoch for its last."""
+def _give_up_rest(path: Path) -> bool:
+    """Has a run take its last finished epoch for its last; returns whether there is one."""
     if not path.is_file():
-        raise DataError(f"{path.parent}: time was up before the first epoch; the same command goes on from there")
+        return False
     saved = checkpoint.load(path)
     progress = dict((saved.resume or {}).get("progress", {}))
-    if not progress.get("history") and saved.training["mode"] != "probe":
-        raise DataError(f"{path.parent}: time was up in the first epoch; the same command goes on from there")
-    if progress:
-        progress |= {"epoch": saved.config["epochs"], "batch": 0, "images": 0, "loss_sum": 0.0, "hits": 0.0}
-        checkpoint.save(path, dataclasses.replace(saved, resume={**(saved.resume or {}), "progress": progress}))
+    if not progress.get("history"):
+        return saved.training["mode"] == "probe"
+    progress |= {"epoch": saved.config["epochs"], "batch": 0, "images": 0, "loss_sum": 0.0, "hits": 0.0}
+    checkpoint.save(path, dataclasses.replace(saved, resume={**(saved.resume or {}), "progress": progress}))
+    return True
 
 
 def exported(folder: Path, precision: Precision) -> str:

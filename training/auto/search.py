@@ -149,6 +149,7 @@ class Search:
         """Returns the settings of training.train for what was taken, with what its first fold has found out."""
         own = self._own(self.record.tried.get(taken.candidate.folder, {}))
         settings = {**taken.candidate.settings, **own}
+        settings.setdefault("workers", trial.workers_of(config.make(**{**settings, "output": "-"})))
         return settings if taken.candidate.mode == "probe" else {**settings, **trial.within(settings, taken.epochs)}
 
     def restored(self, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,7 +159,7 @@ class Search:
 
     def after_s(self, taken: Tried) -> float:
         """Returns what follows the training of what was taken."""
-        return self._costs[taken.candidate.graph].fixed_s(self.whole)
+        return self._costs[taken.candidate.graph].after_s(self.whole)
 
     # what is tried
 

@@ -187,9 +187,15 @@ def open_fold(chosen: TrainConfig, data: LabelledImages, *, is_said: bool = True
     build.check_last_layer(model, chosen.backbone, data.task)
     layout = torch.channels_last if chosen.channels_last else torch.contiguous_format
     model = model.to(device).to(memory_format=layout)
-    few = min(8, os.cpu_count() or 1) if device.type == "cuda" else 0
-    workers = affordable(few if chosen.workers is None else chosen.workers, (chosen.batch_size, 3, *chosen.input_size))
+    workers = affordable(workers_of(chosen), (chosen.batch_size, 3, *chosen.input_size))
     return Run(chosen, Path(chosen.output), data, model, loaded.origin, device, workers)
+
+
+def workers_of(chosen: TrainConfig) -> int:
+    """Returns how many processes load images: on a CPU none, whose start takes longer than many a fold."""
+    if chosen.workers is not None:
+        return chosen.workers
+    return min(8, os.cpu_count() or 1) if distributed.chosen_device(chosen.device).type == "cuda" else 0
 
 
 def speed(chosen: TrainConfig, data: LabelledImages) -> tuple[float, float]:
