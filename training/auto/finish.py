@@ -77,16 +77,17 @@ def trained(folder: Path, settings: Mapping[str, Any], seconds: float) -> int | 
 
 
 def _train_within(run: Path, settings: Mapping[str, Any], seconds: float) -> None:
-    for _ in range(_ATTEMPTS):
+    for attempt in range(_ATTEMPTS):
         try:
-            with at_most(seconds):
+            with at_most(2**attempt * seconds):
                 _train(run, settings)
-            return
         except TimeUp:
             if _give_up_rest(run / "last.pt"):
                 _train(run, settings)
                 return
             print("its first epoch takes longer than planned: it goes on beyond its time, for a model", flush=True)
+        else:
+            return
     raise DataError(f"{run}: time was up before its first epoch was over; the same command goes on from there")
 
 

@@ -13,12 +13,13 @@ import pytest
 import torch
 from tiny_images import picture, write_folder
 
-from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, DataError
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.pipeline.preprocess import preprocess
 from training import checkpoint, train
 from training.auto import candidate, command, deployment, finish, reference, trial
+from training.auto.budget import TimeUp
 from training.auto.trial import Trial
 from training.report import page
 
@@ -280,6 +281,33 @@ def test_a_training_for_which_there_was_no_time_is_exported_as_far_as_it_came(ph
     assert 0 < epochs < 100_000
     assert json.loads((tmp_path / "final" / "report.json").read_text())["epochs"] == epochs
     assert finish.exported(tmp_path, "fp32") == ""
+
+
+def test_a_first_epoch_that_takes_longer_than_planned_is_waited_for(tmp_path, monkeypatch, capsys):
+    begun = []
+
+    def slow(run, _settings):
+        begun.append(run)
+        if len(begun) < 3:
+            raise TimeUp
+        run.mkdir()
+        (run / "report.json").write_text('{"epochs": 9, "config": {"epochs": 9, "mode": "scratch"}}')
+
+    monkeypatch.setattr(finish, "_train", slow)
+
+    assert finish.trained(tmp_path, {}, -3.0) is None
+    assert len(begun) == 3
+    assert "it goes on beyond its time, for a model" in capsys.readouterr().out
+
+
+def test_a_training_that_never_reaches_its_first_epoch_is_an_error_in_a_line(tmp_path, monkeypatch):
+    def never(*_):
+        raise TimeUp
+
+    monkeypatch.setattr(finish, "_train", never)
+
+    with pytest.raises(DataError, match="before its first epoch was over; the same command goes on"):
+        finish.trained(tmp_path, {}, 1.0)
 
 
 def test_shorter_trainings_keep_their_phases_within_the_epochs():
