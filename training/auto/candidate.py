@@ -157,9 +157,16 @@ def probes(found: Iterable[Weighted], task: Task, given: Mapping[str, Any]) -> l
     for one in found:
         plain = {**_of_probe(given), **_of_weights(one, task, given), "mode": "probe"}
         candidates.append(Candidate(f"{label(one.backbone)}, probe", plain))
-        if task_of(task).least_squares:
-            candidates.append(Candidate(f"{label(one.backbone)}, probe of 3x4 cells", {**plain, "grid": (3, 4)}))
+        for where, head in _heads(one.backbone) if task_of(task).least_squares else ():
+            candidates.append(Candidate(f"{label(one.backbone)}, probe of {where}", {**plain, **head}))
     return candidates
+
+
+def _heads(backbone: str) -> list[tuple[str, dict[str, Any]]]:
+    """Heads that know where things are; of a ResNet also one on the stage before the last, whose cells are smaller."""
+    cells = {"grid": (3, 4)}
+    is_residual = backbone.startswith(("resnet", "resnext", "wide_resnet"))
+    return [("3x4 cells", cells), *[("3x4 cells of layer3", {**cells, "feature_layer": "layer3"})] * is_residual]
 
 
 def label(backbone: str) -> str:

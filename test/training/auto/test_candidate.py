@@ -91,9 +91,16 @@ def test_input_of_networks_without_weights_is_near_the_images_size(shorter, side
 
 def test_every_candidate_is_a_run_that_training_accepts():
     found = [Weighted("resnet18", "imagenet")]
-    probe, cells = candidate.probes(found, "regression", {"input_size": (64, 64)})
+    probe, cells, inner = candidate.probes(found, "regression", {"input_size": (64, 64)})
     scratch = candidate.from_scratch("small", candidate.SCRATCH["small CNN"], "shifted", 32, 30, {})
-    for one in (probe, cells, candidate.fine_tuning(probe, 100, {}), candidate.fine_tuning(probe, 99999, {}), scratch):
+    for one in (
+        probe,
+        cells,
+        inner,
+        candidate.fine_tuning(probe, 100, {}),
+        candidate.fine_tuning(probe, 99999, {}),
+        scratch,
+    ):
         assert config.make(**one.settings, data="d", output="o").backbone == one.backbone
     assert probe.settings["resize_mode"] == "squash"
     assert len({one.folder for one in (probe, cells, candidate.fine_tuning(probe, 100, {}), scratch)}) == 4
