@@ -164,7 +164,7 @@ def probes(found: Iterable[Weighted], task: Task, given: Mapping[str, Any]) -> l
 
 def _heads(backbone: str) -> list[tuple[str, dict[str, Any]]]:
     """Heads that know where things are; of a ResNet also one on the stage before the last, whose cells are smaller."""
-    cells = {"grid": (3, 4)}
+    cells: dict[str, Any] = {"grid": (3, 4)}
     is_residual = backbone.startswith(("resnet", "resnext", "wide_resnet"))
     return [("3x4 cells", cells), *[("3x4 cells of layer3", {**cells, "feature_layer": "layer3"})] * is_residual]
 
