@@ -99,7 +99,8 @@ TRAINING: list[dict[str, set[str]]] = [
         "export": {"numpy", "torch", "onnx"},
         "gradients": {"torch", "tqdm"},
     },
-    {"train": {"numpy"}, "entry_points": set()},
+    {"train": {"numpy"}},
+    {"auto": {"numpy", "torch", "torchvision", "tqdm"}, "entry_points": set()},
 ]
 
 

@@ -102,7 +102,7 @@ def compare(network: Row, baselines: Sequence[Row]) -> Comparison | None:
         return None
     best = max(plain, key=lambda row: row.score.value)
     task = task_of(network.data.task)
-    ours, theirs = _qualities(network), _qualities(best)
+    ours, theirs = qualities(network), qualities(best)
     common = [path for path in ours if path in theirs]
     if not common:
         return None
@@ -126,8 +126,8 @@ def compare(network: Row, baselines: Sequence[Row]) -> Comparison | None:
     )
 
 
-def _qualities(row: Row) -> dict[str, float]:
-    """How well each image was answered, by its path, higher is better."""
+def qualities(row: Row) -> dict[str, float]:
+    """Returns how well each image was answered, by its path, higher is better."""
     task = task_of(row.data.task)
     truth = task.targets(row.samples)
     values: npt.NDArray[np.floating[Any]]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.image.listing import in_words
@@ -31,6 +32,7 @@ from training.data.conflicts import (
     TWO_LABELS,
     TWO_PARTS,
 )
+from training.data.duplicates import Pairs
 from training.data.look_alikes import ACROSS, LOOK_ALIKES
 from training.data.records import (
     PARTS,
@@ -143,6 +145,82 @@ def load_images(
             images cannot be used.
     """
     options = options or DataOptions()
+    return _divided(_checked(source, options, findings_csv), options, findings_csv)
+
+
+def load_folds(
+    source: Path | Sequence[Path], options: DataOptions, counts: Sequence[int], findings_csv: Path | None = None
+) -> tuple[LabelledImages, tuple[LabelledImages, ...]]:
+    """Returns what `load_images` returns, and its training part once more in folds; every image is read once.
+
+    Args:
+        source: As for `load_images`.
+        options: As for `load_images`; without folds.
+        counts: How many folds there may be, the preferred first: groups can be too few for many.
+        findings_csv: As for `load_images`.
+
+    Returns:
+        The data set, and for each fold the training images, of which those of the fold are called its `val` part.
+
+    Raises:
+        ConfigError: As for `load_images`.
+        DataError: As for `load_images`, and if the training images cannot be divided into any such number of folds.
+    """
+    checked = _checked(source, options, findings_csv)
+    whole = _divided(checked, options, findings_csv)
+    paths = {sample.path: sample for sample in (*whole.part("train"), *whole.outside_of("train"))}
+    rows = np.array([row for row, sample in enumerate(checked.listing.samples) if sample.path in paths], np.int64)
+    of_train = checked.rows(rows)
+    for count in counts[:-1]:
+        with contextlib.suppress(DataError):
+            return whole, _folds(of_train, options, count)
+    return whole, _folds(of_train, options, counts[-1])
+
+
+@dataclass(frozen=True, eq=False)
+class _Checked:
+    """The usable images of a data set before they are divided.
+
+    Attributes:
+        listing: The images.
+        same: Pairs of their rows that are copies.
+        alike: Pairs that look alike, by the kind of likeness.
+        findings: What was noticed.
+        digest: Of the whole data set.
+        recording: What is to be said of images of a recording.
+    """
+
+    listing: Listing
+    same: Pairs
+    alike: Mapping[str, Pairs]
+    findings: tuple[ImageFinding, ...]
+    digest: str
+    recording: tuple[str, ...]
+
+    def rows(self, rows: npt.NDArray[np.int64]) -> _Checked:
+        """Returns the same of some of the images, all of the training part."""
+        places = np.full(len(self.listing.samples), -1)
+        places[rows] = np.arange(len(rows))
+        samples = tuple(dataclasses.replace(self.listing.samples[row], part="train") for row in rows)
+        alike = {kind: _among(pairs, places) for kind, pairs in self.alike.items()}
+        listing = self.listing.keep(samples)
+        return dataclasses.replace(self, listing=listing, same=_among(self.same, places), alike=alike)
+
+
+def _among(pairs: Pairs, places: npt.NDArray[np.int64]) -> Pairs:
+    """The pairs of which both are kept, by their new places."""
+    moved = places[pairs.reshape(-1, 2)]
+    return np.asarray(moved[(moved >= 0).all(axis=1)], np.int64)
+
+
+def _folds(checked: _Checked, options: DataOptions, count: int) -> tuple[LabelledImages, ...]:
+    plain = dataclasses.replace(options, test_fraction=0.0, folds=count)
+    numbered = [dataclasses.replace(plain, fold=number) for number in range(1, count + 1)]
+    return tuple(_divided(checked, one, None) for one in numbered)
+
+
+def _checked(source: Path | Sequence[Path], options: DataOptions, findings_csv: Path | None) -> _Checked:
+    """Finds and checks labelled images; see `load_images`."""
     listed = list_images(source, options)
     where = f"see {findings_csv}" if findings_csv else "--csv FILE lists them"
     listed, findings = conflicts.settle_classes(listed, options.on_conflict)
@@ -169,13 +247,19 @@ def load_images(
         _check_counts(listing, options.on_conflict)
         _check_groups(listing)
 
-    samples = divide(listing, same, np.concatenate([*alike.values()]), options.division)
+    recording = (*look_alikes.not_sought(contents), *look_alikes.of_a_recording(listing, alike, options.split))
+    return _Checked(listing, same, alike, tuple(findings), _digest(listing, contents), recording)
+
+
+def _divided(checked: _Checked, options: DataOptions, findings_csv: Path | None) -> LabelledImages:
+    """Divides checked images, and lists what was found about them."""
+    listing = checked.listing
+    samples = divide(listing, checked.same, np.concatenate([*checked.alike.values()]), options.division)
     kept = listing.keep(samples)
-    findings += look_alikes.findings(listing, kept, alike)
+    findings = [*checked.findings, *look_alikes.findings(listing, kept, checked.alike)]
     _write_findings(findings_csv, findings)
-    more_notes = (*look_alikes.not_sought(contents), *look_alikes.of_a_recording(listing, alike, options.split))
-    noted = dataclasses.replace(listing, notes=(*listing.notes, *more_notes))
-    return _described(noted, kept, _digest(listing, contents), findings)
+    noted = dataclasses.replace(listing, notes=(*listing.notes, *checked.recording))
+    return _described(noted, kept, checked.digest, findings)
 
 
 def _described(listing: Listing, kept: Listing, digest: str, findings: Sequence[ImageFinding]) -> LabelledImages:

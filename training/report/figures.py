@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cnn_perception.intervals import Estimate
 from cnn_perception.metrics import Counts
 from training.graphs.layers import Layer, totals
 from training.loop.run import EpochRecord
@@ -67,6 +68,25 @@ class Plot:
     curves: tuple[Curve, ...]
     level: float | None = None
     places: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Point:
+    """A way to answer as a point of a picture.
+
+    Attributes:
+        name: Written beside it.
+        latency_ms: Of an image, above 0.
+        score: How good it is, with its interval.
+        on_front: Whether no other one is both as good and as fast.
+        chosen: Whether it was taken.
+    """
+
+    name: str
+    latency_ms: float
+    score: Estimate
+    on_front: bool
+    chosen: bool
 
 
 def _metric_title(name: str) -> str:
@@ -248,6 +268,27 @@ def layers(table: Sequence[Layer], title: str, path: Path) -> None:
         axis.grid(axis="x", alpha=0.3)
         axis.margins(y=0.01)
     figure.suptitle(title)
+    _write(figure, path)
+
+
+def accuracy_over_latency(points: Sequence[Point], metric: str, limit_ms: float | None, path: Path) -> None:
+    """Draws how good each point is over the time that it takes, the front as steps, and a limit of the time."""
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axis = figure.subplots()
+    for point in points:
+        color = "crimson" if point.chosen else "tab:blue" if point.on_front else "grey"
+        reach = [[point.score.value - point.score.low], [point.score.high - point.score.value]]
+        axis.errorbar(point.latency_ms, point.score.value, yerr=reach, fmt="o", color=color, capsize=3)
+        place = (point.latency_ms, point.score.value)
+        axis.annotate(_plain(point.name), place, (6, 4), textcoords="offset points", fontsize=8)
+    best = sorted((point.latency_ms, point.score.value) for point in points if point.on_front)
+    axis.step(*zip(*best, strict=True), where="post", color="tab:blue", alpha=0.5, label="front")
+    if limit_ms is not None:
+        axis.axvline(limit_ms, color="grey", linestyle=":", label=f"at most {limit_ms:g} ms")
+    axis.set(xscale="log", xlabel="milliseconds an image", ylabel=f"{metric}, cross-validated, 95 % interval")
+    axis.margins(x=0.35)
+    axis.grid(alpha=0.3)
+    axis.legend(loc="lower right")
     _write(figure, path)
 
 

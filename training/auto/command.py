@@ -1,0 +1,201 @@
+"""Labelled images -> the model file of a network that was chosen for them, within some minutes.
+
+    python -m training.auto --data DIR --minutes 10 --output RUN
+    python -m training.auto --data DIR --minutes 30 --max-latency-ms 20 --weights resnet50=FILE imagenet
+
+Networks whose weights are at hand are probed, the best are fine-tuned, and small ones learn from nothing; all are
+judged by cross-validation on the training part and timed as model files on this machine. What is chosen learns from
+the whole training part and is exported to RUN/model.onnx; what was held out scores it once, at the end. RUN then holds
+auto.json, auto.csv, accuracy_latency.png, model.onnx and final, the run itself. The same command goes on where it was
+ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from cnn_perception.commands import bad_input, exit_code, for_shell
+from cnn_perception.errors import EXIT_BELOW_TARGET, EXIT_OK, PerceptionError, printable
+from training import config
+from training.auto.asked import OF_COMPUTING, OF_DATA, OF_INPUT, Asked, Precision
+
+if TYPE_CHECKING:
+    from training.auto.finish import Deployed
+    from training.auto.record import Record
+    from training.auto.search import Search
+
+_DRIFT = 1.1
+"""By how much longer the same graph may take when it is timed once more."""
+FOLDS = 5
+MINUTES = 10.0
+_OWN = ("output", "minutes", "max_latency_ms", "backbones", "weights", "precision", "folds")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Chooses as the command line says; returns the exit code."""
+    started_s = time.monotonic()
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        asked = _asked(words)
+    except PerceptionError as error:
+        return bad_input(error)
+    again = for_shell("python", "-m", "training.auto", *words)
+    return exit_code(lambda: _run(asked, started_s), f"interrupted; the table so far is kept; go on with {again}")
+
+
+def _asked(words: Sequence[str]) -> Asked:
+    given = vars(_parser().parse_args(words))
+    given.pop("resume", None)
+    own = {name: given.pop(name) for name in _OWN}
+    data = given.get("data") or ("data",)
+    own["output"] = own["output"] or Path("runs") / f"auto_{Path(data[0]).absolute().name}"
+    return Asked(given=given, **own)
+
+
+def _run(asked: Asked, started_s: float) -> int:
+    sources = ", ".join(map(str, asked.given["data"]))
+    print(printable(f"a model for {sources}, within {asked.minutes:g} minutes, in {asked.output}"), flush=True)
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # bars that redraw themselves are no lines
+    from training.auto import finish, record, search  # slow to import
+    from training.auto.budget import Budget
+
+    del finish  # imported here so that its time is not taken for that of the data
+
+    budget = Budget(asked.seconds, started_s)
+    kept = record.opened(asked.output, asked.identity())
+    found = _read(asked, budget, kept)
+    if not kept.chosen:
+        try:
+            taken = found.run()
+        except search.TooSlow as error:
+            print(printable(f"error: {error}"), file=sys.stderr)
+            return EXIT_BELOW_TARGET
+        settings, after_s = found.final_settings(taken), found.after_s(taken)
+        kept.chosen = {"name": taken.candidate.name, "settings": settings, "after_s": after_s}
+        kept.write()
+    return _finish(asked, found, kept)
+
+
+def _read(asked: Asked, budget: object, kept: Record) -> Search:
+    """Reads the data set once, and divides its training part."""
+    from training import check, config
+    from training.auto import record, search
+    from training.auto.budget import Budget
+    from training.data.load import DataOptions, load_folds
+
+    assert isinstance(budget, Budget)
+    chosen = config.make(**asked.of_data(), output=str(asked.output), mode="probe")
+    before_s = budget.used_s
+    findings = asked.output / "findings.csv"
+    counts = tuple(range(asked.folds, 1, -1))
+    images = load_folds(chosen.sources, DataOptions.of(chosen.to_dict()), counts, findings)
+    print("\n".join(check.describe(images[0], findings)), flush=True)
+    record.require_same_data(kept, images[0].sha256, images[0].where)
+    found = search.Search(asked, budget, kept, images, budget.used_s - before_s)
+    if len(images[1]) < asked.folds:
+        found.say(
+            f"{len(images[1])} folds in place of {asked.folds}: the training images or groups are too few for more"
+        )
+    return found
+
+
+def _finish(asked: Asked, found: Search, kept: Record) -> int:
+    """Trains, exports and scores what was chosen, and says what to do next."""
+    from training.auto import finish, table
+    from training.auto.table import Line
+    from training.tasks.by_name import task_of
+
+    name = kept.chosen["name"]
+    metric = task_of(found.whole.task).metric_title
+    lines = [Line.of_json(row) for row in kept.rows]
+    print("", *table.in_words(lines, metric, name), sep="\n", flush=True)
+    table.draw(asked.output, lines, metric, name, asked.max_latency_ms)
+    if not kept.final:
+        found.say(f"chosen: {name}; it learns from the whole training part")
+        training_s = found.budget.left_s - kept.chosen["after_s"]
+        shortened = finish.trained(asked.output, found.restored(kept.chosen["settings"]), training_s)
+        missed = finish.exported(asked.output, asked.precision)
+        device = asked.given.get("device", "auto")
+        left = finish.deployed(asked.output, found.sources, shortened, missed, device)
+        kept.final = dataclasses.asdict(left)
+        kept.write()
+        finish.clean(asked.output)
+    return _summarise(asked, found, name, finish.Deployed(**kept.final))
+
+
+def _summarise(asked: Asked, found: Search, name: str, left: Deployed) -> int:
+    from training.tasks.by_name import task_of
+
+    metric = task_of(found.whole.task).metric_title
+    part = {"test": "the test part", "val": "the validation part"}[left.part]
+    print()
+    print(
+        printable(
+            f"{name}: {metric} {left.score} on the {left.images} images of {part}, by which nothing was chosen; "
+            f"{left.latency_ms:.3g} ms an image here, {asked.precision if not left.missed else 'fp32'}"
+        )
+    )
+    if left.shortened is not None:
+        print(f"there was time for {left.shortened} epochs only; more --minutes may give a better one")
+    if left.missed:
+        print(printable(f"not in {asked.precision}: {left.missed}"))
+    print(printable(f"table and picture in {asked.output}; the run is {asked.output / 'final'}"), "next:", sep="\n")
+    model = (asked.output / "model.onnx").absolute()
+    print(f"  {for_shell('ros2', 'run', 'cnn_perception', 'perception_node', '--ros-args', '-p', f'model:={model}')}")
+    best = asked.output / "final" / "best.pt"
+    print(f"  {for_shell('python', '-m', 'training.look', '--checkpoint', best, '--output', asked.output / 'look')}")
+    print(f"{found.budget.used_s:.0f} s of {found.budget.seconds:.0f} s", flush=True)
+    limit = asked.max_latency_ms
+    if limit is not None and left.latency_ms > _DRIFT * limit:
+        print(f"error: the final file takes {left.latency_ms:.3g} ms, more than {limit:g} ms", file=sys.stderr)
+        return EXIT_BELOW_TARGET
+    return EXIT_BELOW_TARGET if left.missed else EXIT_OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.auto",
+        usage="%(prog)s --data DATA [DATA ...] [--minutes M] [--max-latency-ms L] [options]",
+        description="Chooses a network for labelled images, and leaves its verified model file.",
+        argument_default=argparse.SUPPRESS,
+    )
+    config.add_options(parser, ("data",))
+    own = parser.add_argument_group("what is wanted")
+    own.add_argument("--output", type=Path, default=None, help="folder of the results [runs/auto_ and the data's name]")
+    own.add_argument(
+        "--minutes", type=float, default=MINUTES, help="how long it may take, each time it is started [%(default)g]"
+    )
+    own.add_argument("--max-latency-ms", type=float, default=None, help="longest time of an image on this machine")
+    own.add_argument(
+        "--precision", choices=get_args(Precision), default="fp32", help="of the model file, and what is timed [fp32]"
+    )
+    own.add_argument("--folds", type=int, default=FOLDS, help="of the training part, to choose by [%(default)s]")
+    own.add_argument("--resume", action="store_true", help="goes on with what is in --output, as it does anyway")
+    tried = parser.add_argument_group("what is tried")
+    tried.add_argument(
+        "--backbones",
+        nargs="+",
+        default=(),
+        metavar="NAME",
+        help="networks, named as for training.train; by default those whose weights are at hand, and small ones",
+    )
+    tried.add_argument(
+        "--weights",
+        nargs="+",
+        default=(),
+        metavar="WEIGHTS",
+        help="files of weights, FILE or NETWORK=FILE; imagenet: torchvision may download its own; by default those "
+        "that torch has downloaded before",
+    )
+    config.add_options(parser.add_argument_group("data, as for training.train"), OF_DATA)
+    config.add_options(parser.add_argument_group("images, as for training.train"), OF_INPUT)
+    config.add_options(parser.add_argument_group("computing, as for training.train"), OF_COMPUTING)
+    return parser

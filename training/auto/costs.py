@@ -1,0 +1,92 @@
+"""What work will take, by what was measured of it on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from training.auto.candidate import FEWEST_EPOCHS, Candidate
+from training.calibration.embeddings import MOST_TRAINING_IMAGES
+from training.data.records import LabelledImages
+
+PAGE_S = 10.0
+"""For the figures and the page of a run, which hardly depend on it."""
+_PARITY_IMAGES = 64
+_OF_LAST_STAGE = 0.4
+"""Share of the learning that is left where only the last stage learns: the rest has no gradients."""
+_STEPS = (1.0, 0.75, 0.5, 0.35, 0.25, 0.15, 0.1)
+"""Shares of the usual epochs that are considered."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Measured seconds.
+
+    Attributes:
+        read_s: To read and check the data set.
+        forward_s: Of an image through the network.
+        learn_s: Of an image that all of the network learns from.
+        export_s: To make the model file.
+    """
+
+    read_s: float
+    forward_s: float
+    learn_s: float
+    export_s: float
+
+    def fixed_s(self, data: LabelledImages) -> float:
+        """Returns what the last training needs beside itself: the data are read again, and see `after_s`."""
+        return self.read_s + self.after_s(data)
+
+    def after_s(self, data: LabelledImages) -> float:
+        """Returns what follows the last training: the report, the model file and its checks, the test part."""
+        seen = min(len(data.part("train")), MOST_TRAINING_IMAGES) + 4 * len(data.part("val"))
+        checked = _PARITY_IMAGES + 2 * len(data.part("val")) + len(data.part("test"))
+        reading = self.read_s if data.part("test") else 0.0
+        return reading + PAGE_S + 1.3 * self.export_s + self.forward_s * (seen + checked)
+
+    def epoch_s(self, candidate: Candidate, data: LabelledImages) -> float:
+        """Returns what one pass over the training part takes."""
+        images = len(data.part("train"))
+        if candidate.mode == "probe":
+            return images * self.forward_s + self.read_s
+        learn_s = self.learn_s
+        if candidate.settings.get("last_stage_epochs") == candidate.settings.get("epochs"):
+            learn_s = self.forward_s + _OF_LAST_STAGE * (self.learn_s - self.forward_s)
+        return images * learn_s
+
+    def fit_s(self, candidate: Candidate, epochs: int, data: LabelledImages) -> float:
+        """Returns what the training of a candidate on the whole training part takes."""
+        if candidate.mode == "probe":
+            return self.epoch_s(candidate, data) + len(data.part("val")) * self.forward_s
+        start = len(data.part("train")) * self.forward_s if candidate.settings.get("head_init") == "probe" else 0.0
+        return self.read_s + start + epochs * (self.epoch_s(candidate, data) + len(data.part("val")) * self.forward_s)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a candidate learns, and in how many folds.
+
+    Attributes:
+        epochs: Of each training.
+        folds: How many are tried.
+    """
+
+    epochs: int
+    folds: int
+
+
+def plans(candidate: Candidate, usual_epochs: int, folds: int) -> Iterator[Plan]:
+    """Yields the ways to try a candidate, the best and longest first."""
+    if candidate.mode == "probe":
+        yield Plan(usual_epochs, folds)
+        return
+    fewest = min(FEWEST_EPOCHS[candidate.mode], usual_epochs)
+    for epochs in dict.fromkeys(max(fewest, round(share * usual_epochs)) for share in _STEPS):
+        for count in dict.fromkeys((folds, min(3, folds), 2)):  # fewer images tell less, too short a training nothing
+            yield Plan(epochs, count)
+
+
+def trial_s(fit_s: float, folds: int, plan: Plan) -> float:
+    """Returns what the folds of a plan take, of a candidate whose whole training takes so many seconds."""
+    return fit_s * (folds - 1) / folds * plan.folds

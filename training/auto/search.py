@@ -1,0 +1,525 @@
+"""The candidates one after the other, as far as the minutes reach, and the one that is taken."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnn_perception.errors import ConfigError, PerceptionError, one_line, printable
+from training import config
+from training.auto import candidate as candidates
+from training.auto import deployment, reference, table, trial
+from training.auto.asked import OF_COMPUTING, OF_INPUT, Asked
+from training.auto.budget import Budget, TimeUp, at_most
+from training.auto.candidate import Candidate
+from training.auto.costs import Costs, Plan, plans, trial_s
+from training.auto.record import Record
+from training.auto.table import Line
+from training.auto.trial import Fold, Trial
+from training.baselines.rows import Cost, Row
+from training.data.records import LabelledImages
+from training.data.scan import picture
+from training.tasks.by_name import task_of
+
+FINE_TUNED = 2
+"""Networks that are fine-tuned after their probes, the best first."""
+_OF_FILES = 0.3
+"""Share of the time that the making of model files may take before anything is learned."""
+_OF_BASELINES = 0.1
+"""The same of methods without a network, which come last."""
+_MARGIN = 1.1
+"""By how much more than planned everything may take."""
+_EXTENDED = 2
+"""Candidates of which all folds are tried where there is time."""
+_LOOKED_AT = 32
+"""Images whose size is taken for that of all."""
+_SHORT = 160
+"""Characters of an error in the table."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tried:
+    """A candidate that has answered.
+
+    Attributes:
+        candidate: It.
+        epochs: Of each training.
+        folds: That it has answered.
+        row: Its answers.
+        final_s: What is left to do if it is taken.
+    """
+
+    candidate: Candidate
+    epochs: int
+    folds: int
+    row: Row
+    final_s: float
+
+
+class TooShortError(ConfigError):
+    """The time does not suffice for a model of a network.
+
+    Attributes:
+        least_s: What would suffice.
+    """
+
+    def __init__(self, message: str, least_s: float) -> None:
+        super().__init__(message)
+        self.least_s = least_s
+
+
+class TooSlow(Exception):  # noqa: N818  (no error: an answer)
+    """No candidate is as fast as the user wants."""
+
+
+class Search:
+    """What is tried of what, and what came of it.
+
+    Attributes:
+        asked: What the user asked for.
+        budget: The time.
+        record: What is kept.
+        whole: The data set.
+        folds: Its training part, divided.
+        lines: The table, by the name of the candidate.
+        tried: The candidates that have answered.
+    """
+
+    def __init__(
+        self,
+        asked: Asked,
+        budget: Budget,
+        record: Record,
+        images: tuple[LabelledImages, Sequence[LabelledImages]],
+        read_s: float,
+    ) -> None:
+        self.asked = asked
+        self.budget = budget
+        self.record = record
+        self.whole, self.folds = images
+        self.lines: dict[str, Line] = {}
+        self.tried: list[Tried] = []
+        self._read_s = read_s
+        self._costs: dict[str, Costs] = {}
+        self._too_short: list[TooShortError] = []
+        self._shared = {name: value for name, value in asked.given.items() if name in OF_INPUT}
+        self.given = {**asked.of_data(), **{k: v for k, v in asked.given.items() if k in OF_COMPUTING}}
+
+    def run(self) -> Tried:
+        """Tries what there is time for, and returns what is taken.
+
+        Raises:
+            ConfigError: If there is no network to try, or the time suffices for none.
+            TooSlow: If none is as fast as wanted.
+        """
+        weighted = candidates.with_weights(self.asked)
+        probes = self._usable(candidates.probes(weighted, self.whole.task, self._shared))
+        scratch = self._usable(self._from_scratch({one.backbone for one in weighted}, bool(probes)))
+        if not probes and not scratch:
+            raise self._nothing()
+        for number, one in enumerate(probes):
+            self._try(one, len(probes) - number + (1 if scratch else 0))
+        best = self._best_probes()
+        images = len(self.whole.part("train"))
+        tuned = self._usable([candidates.fine_tuning(one, images, self._shared) for one in best])
+        for number, one in enumerate(tuned):
+            self._try(one, len(tuned) - number + len(scratch))
+        self._try_scratch(scratch)
+        self._use_the_rest()
+        self._try_baselines()
+        return self._taken([*probes, *scratch])
+
+    def say(self, text: str) -> None:
+        """Prints a line with the time that is over."""
+        print(printable(f"[{self.budget.used_s:.0f} of {self.budget.seconds:.0f} s] {text}"), flush=True)
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The folders and tables of the data."""
+        return tuple(map(Path, config.sources_of(self.given)))
+
+    def final_settings(self, taken: Tried) -> dict[str, Any]:
+        """Returns the settings of training.train for what was taken, with what its first fold has found out."""
+        own = self._own(self.record.tried.get(taken.candidate.folder, {}))
+        settings = {**taken.candidate.settings, **own}
+        settings.setdefault("workers", trial.workers_of(config.make(**{**settings, "output": "-"})))
+        return settings if taken.candidate.mode == "probe" else {**settings, **trial.within(settings, taken.epochs)}
+
+    def restored(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns settings that were kept as JSON, where the data lie and how is computed as the user says now."""
+        kept = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+        return {**kept, **self.given}
+
+    def after_s(self, taken: Tried) -> float:
+        """Returns what follows the training of what was taken."""
+        return self._costs[taken.candidate.graph].after_s(self.whole)
+
+    # what is tried
+
+    def _from_scratch(self, weighted: Collection[str], others: bool) -> list[Candidate]:
+        """The networks without weights: those that the user names, or small ones where they may be as good.
+
+        Args:
+            weighted: Networks that have weights.
+            others: Whether any of them is tried.
+        """
+        named = [name for name in self.asked.backbones if name not in weighted]
+        shorter = self._shorter_side()
+        networks: Mapping[str, str] = candidates.SCRATCH
+        if self.asked.backbones:
+            networks = {candidates.label(name): name for name in named}
+            for name in named:
+                self.say(f"{name}: no weights at hand (--weights imagenet downloads them); it learns from nothing")
+        elif others and shorter > candidates.SMALL_SIDE:
+            return []
+        side = candidates.side_of(shorter)
+        kinds = candidates.variants(self.whole.task, self._shared)
+        epochs = candidates.usual_epochs(len(self.whole.part("train")))
+        shared = dict(self._shared)
+        if task_of(self.whole.task).least_squares:
+            shared.setdefault("resize_mode", "squash")
+        return [
+            candidates.from_scratch(name, backbone, kind, side, epochs, shared)
+            for name, backbone in networks.items()
+            for kind in kinds
+        ]
+
+    def _shorter_side(self) -> float:
+        samples = self.whole.part("train")
+        looked = [picture(one.path) for one in samples[:: max(1, len(samples) // _LOOKED_AT)]]
+        return float(statistics.median(min(image.shape[:2]) for image in looked if image is not None))
+
+    def _usable(self, found: Sequence[Candidate]) -> list[Candidate]:
+        """Those that can be exported, and are as fast as wanted; the others get a line that says why not."""
+        unknown = [one for one in self._smallest_first(found) if one.graph not in self._costs]
+        for one in {each.graph: each for each in reversed(unknown)}.values():
+            allowed_s = self._for_files_s() if self._costs else self.budget.left_s
+            if ended := self._measured(one, allowed_s):
+                for other in (each for each in found if each.graph == one.graph):
+                    self._end(other, ended)
+        if self._costs and unknown:
+            self._time_files()
+        return [one for one in found if self._is_fast(one)]
+
+    def _measured(self, one: Candidate, allowed_s: float) -> str:
+        """Measures a candidate in some time; returns why it cannot be tried, if it cannot."""
+        try:
+            with at_most(allowed_s):
+                self._measure(one)
+        except TimeUp:
+            return "no time to make its model file"
+        except TooShortError as error:
+            self._too_short.append(error)
+            return "no time for it at all"
+        except PerceptionError as error:
+            return one_line(error, _SHORT)
+        return ""
+
+    def _for_files_s(self) -> float:
+        return _OF_FILES * self.budget.seconds - self.budget.used_s
+
+    def _smallest_first(self, found: Sequence[Candidate]) -> list[Candidate]:
+        def pixels(one: Candidate) -> int:
+            height, width = one.settings.get("input_size", (224, 224))
+            return int(height) * int(width)
+
+        return sorted(found, key=pixels)
+
+    def _measure(self, one: Candidate) -> None:
+        """Makes the model file of a candidate, and notes what its work takes."""
+        self.say(f"{one.name}: making a model file to be timed")
+        before_s = self.budget.used_s
+        chosen = config.make(**{**one.settings, **self.given, "output": str(self.record.folder / "files")})
+        forward_s, learn_s = trial.speed(chosen, self.whole)
+        known = self.record.files.get(one.graph)
+        path = self.record.folder / "files" / f"{one.graph}.onnx"
+        if known is None or not path.is_file():
+            made_s = self.budget.used_s
+            deployment.model_file(one, self.given, self.whole, self.asked.precision, path.parent)
+            known = {"export_s": self.budget.used_s - made_s, "size_bytes": path.stat().st_size}
+            self.record.files[one.graph] = known
+        costs = Costs(self._read_s, forward_s, learn_s, known["export_s"])
+        self._require_time(one, costs, self.budget.used_s - before_s)
+        self._costs[one.graph] = costs
+
+    def _time_files(self) -> None:
+        """Times all model files in turn, so that they are compared under the same conditions."""
+        self.say(f"timing {len(self._costs)} model files in turn")
+        places = {name: self.record.folder / "files" / f"{name}.onnx" for name in self._costs}
+        found = deployment.latencies_ms(places)
+        for name, latency_ms in found.items():
+            self.record.files[name]["latency_ms"] = latency_ms
+        self.record.write()
+
+    def _require_time(self, one: Candidate, costs: Costs, measuring_s: float) -> None:
+        """Refuses a network at once for whose training there is no time, however short it is."""
+        needed_s = _MARGIN * (costs.fit_s(one, self._fewest(one), self.whole) + costs.fixed_s(self.whole))
+        least_s = self.budget.used_s + needed_s
+        if least_s > self.budget.seconds:
+            minutes = math.ceil(12 * least_s / 60) / 10
+            raise TooShortError(
+                f"--minutes {self.asked.minutes:g}: too short; the least for this data set here is about {minutes:g}: "
+                f"{self._read_s:.0f} s to read it, {measuring_s:.0f} s to measure {one.name}, {needed_s:.0f} s to "
+                "train and export it",
+                least_s,
+            )
+
+    def _fewest(self, one: Candidate) -> int:
+        return min(candidates.FEWEST_EPOCHS[one.mode], self._epochs(one))
+
+    def _is_fast(self, one: Candidate) -> bool:
+        if one.graph not in self._costs:
+            return False
+        limit = self.asked.max_latency_ms
+        found = self.record.files[one.graph]["latency_ms"]
+        if limit is None or found <= limit:
+            return True
+        self._end(one, f"slower than {limit:g} ms")
+        return False
+
+    def _nothing(self) -> Exception:
+        """Says why nothing can be tried."""
+        known = [(self.record.files[name]["latency_ms"], name) for name in self._costs]
+        if not known and self._too_short:
+            return min(self._too_short, key=lambda error: error.least_s)
+        if not known:
+            first = next((f": {line.name}: {line.ended}" for line in self.lines.values()), "")
+            return ConfigError(f"no network can be tried{first}; name others by --backbones and --weights")
+        latency_ms, graph = min(known)
+        name = next(line.name for line in self.lines.values() if line.latency_ms == latency_ms)
+        return TooSlow(
+            f"no network takes at most {self.asked.max_latency_ms:g} ms here; the nearest is {name} with "
+            f"{latency_ms:.3g} ms, of {self.record.files[graph]['size_bytes'] / 1e6:.1f} MB; give smaller --backbones, "
+            "a smaller --input-size or a higher --max-latency-ms"
+        )
+
+    # how it is tried
+
+    def _try(self, one: Candidate, waiting: int, more_than: int = 0) -> None:
+        """Tries a candidate in its share of the time that is left.
+
+        Args:
+            one: It.
+            waiting: How many are to be tried, it among them.
+            more_than: Epochs that it has to have to be worth trying.
+        """
+        noted = self.record.tried.get(one.folder, {"name": one.name})
+        trial_ = Trial(one, self.record.folder / "trials" / one.folder, self.whole, self.folds, self._own(noted))
+        plan = self._plan(one, noted, waiting)
+        if more_than and (plan is None or plan.epochs <= more_than):
+            return
+        if plan is None:
+            self._end(one, f"no time: its training takes {self._final_s(one, self._fewest(one)):.0f} s or more")
+            return
+        noted["epochs"] = plan.epochs
+        self.record.tried[one.folder] = noted
+        self.record.write()
+        self.say(f"{one.name}: {plan.folds} of {len(self.folds)} folds{self._of_epochs(one, plan)}")
+        self._run_folds(trial_, plan, noted)
+
+    def _own(self, noted: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings of the data and the computing, and what the first fold has found out."""
+        return {**self.given, **({"augment": tuple(noted["augment"])} if noted.get("augment") is not None else {})}
+
+    def _of_epochs(self, one: Candidate, plan: Plan) -> str:
+        return "" if one.mode == "probe" else f", {plan.epochs} epochs each"
+
+    def _plan(self, one: Candidate, noted: Mapping[str, Any], waiting: int) -> Plan | None:
+        """The best way to try it within its share; that of before where it has begun."""
+        if "epochs" in noted:
+            return Plan(noted["epochs"], len(self.folds))
+        costs = self._costs[one.graph]
+        for plan in plans(one, self._epochs(one), len(self.folds)):
+            fit_s = costs.fit_s(one, plan.epochs, self.whole)
+            free_s = (self.budget.left_s - costs.fixed_s(self.whole) - fit_s) / waiting
+            needed_s = fit_s if one.mode == "probe" else trial_s(fit_s, len(self.folds), plan)
+            if _MARGIN * needed_s <= free_s:
+                return plan
+        return None
+
+    def _run_folds(self, trial_: Trial, plan: Plan, noted: dict[str, Any]) -> None:
+        one = trial_.candidate
+        done: list[Fold] = []
+        ended = ""
+        known = sum(trial_.done(number) is not None for number in range(1, plan.folds + 1))
+
+        def settled(chosen: config.TrainConfig) -> None:
+            if chosen.mode != "probe":
+                noted["augment"] = None if chosen.augment is None else list(chosen.augment)
+                self.record.write()
+
+        for number in range(1, plan.folds + 1):
+            allowed_s = self.budget.left_s - self._reserve_s(one, plan.epochs, done)
+            if done and number > 2 and max(fold.seconds for fold in done[1:]) > allowed_s:
+                ended = f"time was up after {len(done)} folds"
+                break
+            try:
+                with at_most(allowed_s):
+                    done.append(dataclasses.replace(trial_, given=self._own(noted)).run(number, plan.epochs, settled))
+            except TimeUp:
+                ended = f"time was up in fold {number}"
+                break
+            except PerceptionError as error:
+                ended = one_line(error, _SHORT)
+                break
+            ended = self._note(trial_, plan, done)
+            if number > known:
+                self.say(f"{one.name}: {self._metric()} {self.tried[-1].row.score.value:.3f} after {len(done)} folds")
+            if ended:
+                break
+        self._end(one, ended or ("" if done else "time was up in fold 1"), done)
+
+    def _note(self, trial_: Trial, plan: Plan, done: Sequence[Fold]) -> str:
+        """Keeps what a candidate has answered so far; returns why it is tried no more, if it is."""
+        row = trial_.row(done, self._cost(trial_.candidate, done))
+        best = self.best(besides=trial_.candidate)
+        final_s = self._final_s(trial_.candidate, plan.epochs, done)
+        self.tried = [one for one in self.tried if one.candidate != trial_.candidate]
+        self.tried.append(Tried(trial_.candidate, plan.epochs, len(done), row, final_s))
+        self._line(trial_.candidate, "", done)
+        self.keep()
+        if best is not None and len(done) > 1 and len(done) < len(self.folds) and table.is_worse(row, best.row):
+            return f"worse than {best.candidate.name}, shown after {len(done)} folds"
+        return ""
+
+    def _cost(self, one: Candidate, done: Sequence[Fold]) -> Cost:
+        known = self.record.files[one.graph]
+        return Cost(sum(fold.seconds for fold in done), known["latency_ms"], int(known["size_bytes"]))
+
+    def _reserve_s(self, one: Candidate, epochs: int, done: Sequence[Fold]) -> float:
+        """What has to be left after it: for the best so far, or for this one where there is none."""
+        best = self.best()
+        return self._final_s(one, epochs, done) if best is None else best.final_s
+
+    def _final_s(self, one: Candidate, epochs: int, done: Sequence[Fold] = ()) -> float:
+        """What is left to do if a candidate is taken, by what its folds took where that is known."""
+        costs = self._costs[one.graph]
+        fit_s = costs.fit_s(one, epochs, self.whole)
+        if done and one.mode != "probe":
+            slowest = max(fold.seconds for fold in done)
+            fit_s = slowest * len(self.folds) / (len(self.folds) - 1)
+        return _MARGIN * (fit_s + costs.fixed_s(self.whole))
+
+    def _epochs(self, one: Candidate) -> int:
+        return config.make(**{**one.settings, **self.given, "output": "-"}).epochs
+
+    def _best_probes(self) -> list[Candidate]:
+        """The networks to fine-tune, one of each backbone."""
+        ranked = self._ranked([one for one in self.tried if one.candidate.mode == "probe"])
+        first = {(one.candidate.backbone, one.candidate.settings["weights"]): one.candidate for one in reversed(ranked)}
+        chosen = [one.candidate for one in ranked if one.candidate in first.values()]
+        return chosen[:FINE_TUNED]
+
+    def _try_scratch(self, scratch: Sequence[Candidate]) -> None:
+        """Tries the first network in all variants, and the others in the better one first."""
+        waiting = list(scratch)
+        while waiting:
+            one = waiting.pop(0)
+            self._try(one, len(waiting) + 1)
+            ranked = self._ranked([each for each in self.tried if each.candidate.variant])
+            if ranked and not any(each.backbone == one.backbone for each in waiting):
+                best = ranked[0].candidate.variant
+                waiting = [each for each in waiting if each.variant == best]
+
+    def _use_the_rest(self) -> None:
+        """Gives the best the epochs and then the folds that there was no time for, as long as others waited."""
+        best = self.best()
+        if best is not None and best.candidate.mode != "probe" and best.epochs < self._epochs(best.candidate):
+            self._try(candidates.longer(best.candidate), 1, more_than=best.epochs)
+        for one in self._ranked(self.tried)[:_EXTENDED]:
+            if one.folds < len(self.folds) and not self.lines[one.candidate.name].ended:
+                self._try(one.candidate, 1)
+
+    def _try_baselines(self) -> None:
+        """Adds what is no network, where there is time that no network needs."""
+        best = self.best()
+        allowed_s = min(_OF_BASELINES * self.budget.seconds, self.budget.left_s - (best.final_s if best else math.inf))
+        chosen = config.make(**{**self._shared, **self.given, "mode": "scratch", "output": "-"})
+        try:
+            with at_most(allowed_s):
+                self.say("methods without a network, for comparison")
+                found = reference.measured(self.whole, self.folds, chosen)
+        except TimeUp:
+            return
+        for row in found:
+            seconds = row.cost.fit_s or 0.0
+            folds = f"{len(self.folds)} of {len(self.folds)}"
+            images = len(row.samples)
+            self.lines[row.name] = Line(
+                row.name, "-", folds, row.score, images, None, None, seconds, "no network", False
+            )
+        self.keep()
+
+    # what comes of it
+
+    def best(self, besides: Candidate | None = None) -> Tried | None:
+        """Returns the best that has answered two folds or more, or any where none has."""
+        ranked = self._ranked([one for one in self.tried if one.candidate != besides])
+        several = [one for one in ranked if one.folds > 1]
+        return next(iter(several or ranked), None)
+
+    def _ranked(self, found: Sequence[Tried]) -> list[Tried]:
+        """Candidates, the best first: each is put before the first that it beats on the images both answered."""
+        ranked: list[Tried] = []
+        for one in found:
+            place = next((k for k, other in enumerate(ranked) if table.better(one.row, other.row)), len(ranked))
+            ranked.insert(place, one)
+        return ranked
+
+    def _taken(self, usable: Sequence[Candidate]) -> Tried:
+        """The best for whose training there is time; without any answer the first that can be trained at all."""
+        best = self.best()
+        fitting = [one for one in self.tried if one.final_s <= _MARGIN * self.budget.left_s]
+        if fitting:
+            self.tried = fitting
+        if best is not None and best not in self.tried:
+            self.say(f"{best.candidate.name}: the best so far, but there is no time left to train it on all images")
+        best = self.best()
+        if best is not None:
+            return best
+        one = min(usable, key=lambda each: self._final_s(each, self._fewest(each)))
+        fewest = self._fewest(one)
+        self.say(f"{one.name}: taken without cross-validation, for which there was no time")
+        nothing = np.empty((0, len(self.whole.class_names)), np.float32)
+        row = Row(one.name, True, "", None, self._cost(one, ()), (), nothing, self.whole)
+        return Tried(one, fewest, 0, row, self._final_s(one, fewest))
+
+    def _metric(self) -> str:
+        return task_of(self.whole.task).metric_title
+
+    def _end(self, one: Candidate, ended: str, done: Sequence[Fold] = ()) -> None:
+        """Writes the line of a candidate that is tried no more, the table and the picture."""
+        self._line(one, ended, done)
+        if ended:
+            self.say(f"{one.name}: {ended}")
+        table.draw(self.record.folder, self.keep(), self._metric(), "", self.asked.max_latency_ms)
+
+    def _line(self, one: Candidate, ended: str, done: Sequence[Fold]) -> None:
+        known = self.record.files.get(one.graph, {})
+        found = next((each for each in self.tried if each.candidate == one), None)
+        self.lines[one.name] = Line(
+            name=one.name,
+            weights=Path(str(one.settings["weights"])).name,
+            folds=f"{len(done)} of {len(self.folds)}" if done else "",
+            score=found.row.score if found and done else None,
+            images=len(found.row.samples) if found and done else 0,
+            latency_ms=known.get("latency_ms"),
+            size_mb=known["size_bytes"] / 1e6 if known else None,
+            seconds=sum(fold.seconds for fold in done),
+            ended=ended,
+        )
+
+    def keep(self) -> list[Line]:
+        """Leaves the table as it is now; returns its lines."""
+        lines = list(self.lines.values())
+        self.record.rows = [line.as_json() for line in lines]
+        self.record.write()
+        table.write(self.record.folder, lines)
+        return lines
