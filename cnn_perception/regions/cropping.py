@@ -87,8 +87,9 @@ def _pixels(low: float, high: float, count: int) -> slice | None:
     low, high = max(low, 0.0), min(high, float(count))
     if low >= high:
         return None
-    first = min(round(low), count - 1)
-    return slice(first, max(round(high), first + 1))
+    # Half a pixel is rounded up at either edge, so that a box between pixels keeps its width.
+    first = min(math.floor(low + 0.5), count - 1)
+    return slice(first, max(math.floor(high + 0.5), first + 1))
 
 
 def _turned_back(image: RgbImage, box: Box, width: float, height: float, fill: tuple[int, int, int]) -> RgbImage:
