@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from cnn_perception.errors import ConfigError, FrameError
 from cnn_perception.image.messages import RgbImage
+from cnn_perception.model.spec import InputSpec
 from cnn_perception.pipeline.pipeline import Pipeline, Prepared
 from cnn_perception.regions.box import Box
 from cnn_perception.regions.cropping import CropSettings, crop
@@ -60,8 +61,16 @@ def answer_boxes(
 def prepare_boxes(
     pipeline: Pipeline, image: RgbImage, boxes: Sequence[Box], settings: RegionSettings
 ) -> Iterator[Prepared | FrameError]:
-    """Yields what the model is shown of each box, in their order, or why it is not answered; see `answer_boxes`."""
-    red, green, blue = (round(255.0 * mean) for mean in pipeline.spec.input.mean)
+    """Yields each box as the model's input, in their order, or why it is not answered; see `answer_boxes`."""
+    for part in crops(image, boxes, settings, pipeline.spec.input):
+        yield part if isinstance(part, FrameError) else pipeline.prepare_image(part)
+
+
+def crops(
+    image: RgbImage, boxes: Sequence[Box], settings: RegionSettings, spec: InputSpec
+) -> Iterator[RgbImage | FrameError]:
+    """Yields what is shown of each box, in their order, or why it is not answered; see `answer_boxes`."""
+    red, green, blue = (round(255.0 * mean) for mean in spec.mean)
     chosen = _most_sure(boxes, settings.most)
     beyond = FrameError(BEYOND, f"of {len(boxes)} boxes of one image the {settings.most} surest are answered")
     for place, box in enumerate(boxes):
@@ -69,11 +78,10 @@ def prepare_boxes(
             yield beyond
             continue
         try:
-            part = crop(image, box, settings.crop, (red, green, blue))
+            part: RgbImage | FrameError = crop(image, box, settings.crop, (red, green, blue))
         except FrameError as refusal:
-            yield refusal
-            continue
-        yield pipeline.prepare_image(part)
+            part = refusal
+        yield part
 
 
 def infer_boxes(

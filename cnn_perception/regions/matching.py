@@ -15,12 +15,25 @@ from cnn_perception.errors import FrameError
 ImageT = TypeVar("ImageT")
 BoxesT = TypeVar("BoxesT")
 
-UNMATCHED, DUPLICATE, AMBIGUOUS, STAMP_ZERO = "rois_unmatched", "rois_duplicate", "rois_ambiguous", "stamp_zero"
+UNMATCHED, DUPLICATE, AMBIGUOUS, FRAME_ID = "rois_unmatched", "rois_duplicate", "rois_ambiguous", "rois_frame_id"
+STAMP_ZERO = "stamp_zero"
 """Why boxes are refused, as it is counted."""
 MOST_BYTES = 256 * 2**20
 """Of the images of one camera that wait: 40 of 1920x1080."""
 _MOST_BOXES = 256
 """Messages of boxes that wait for their image."""
+
+
+def require_same_frame(of_boxes: str, of_image: str) -> None:
+    """Makes sure that boxes are of this camera, as far as frame_ids tell: an empty one does not.
+
+    Raises:
+        FrameError: If they name another frame; the stamps of synchronised cameras are equal.
+    """
+    ours, theirs = of_image.lstrip("/"), of_boxes.lstrip("/")
+    if ours and theirs and ours != theirs:
+        text = f"the boxes are of frame_id {theirs[:100]!r}, the image of {ours[:100]!r}: of another camera"
+        raise FrameError(FRAME_ID, text)
 
 
 @dataclass(frozen=True, eq=False)

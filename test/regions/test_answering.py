@@ -39,7 +39,13 @@ def name(answer: Prediction | FrameError) -> str:
 
 
 def test_each_box_is_answered_by_what_it_shows_in_the_order_in_which_it_came(pipeline: Pipeline):
-    boxes = [Box(60, 24, 20, 20), Box(20, 24, 20, 20), Box(200, 24, 10, 10), Box(60, 24, math.nan, 20), Box(70, 9, 4, 4)]
+    boxes = [
+        Box(60, 24, 20, 20),
+        Box(20, 24, 20, 20),
+        Box(200, 24, 10, 10),
+        Box(60, 24, math.nan, 20),
+        Box(70, 9, 4, 4),
+    ]
 
     answers = answer_boxes(pipeline, halves(), boxes, RegionSettings(batch_size=2))
 

@@ -51,11 +51,42 @@ def scored(records: Sequence[FrameRecord]) -> list[FrameRecord]:
     return [record for record in records if record.prediction is not None and record.truth is not None]
 
 
+def one_of_each_image(records: Sequence[FrameRecord]) -> list[FrameRecord]:
+    """Returns the first record of each image, of which boxes have several."""
+    return [group[0] for group in _by_image(records)]
+
+
 def blocks_of(recordings: Sequence[Sequence[FrameRecord]]) -> TimeBlocks | None:
-    """Returns the blocks of the scored frames of recordings, one recording after the other; None without any."""
-    marks = [np.array([record.badness for record in scored(records)], np.float64) for records in recordings]
-    blocks = time_blocks(marks)
-    return blocks if blocks.frames else None
+    """Returns the blocks of the scored frames of recordings, one recording after the other; None without any.
+
+    The boxes of one image stay together: such a block is as long as neighbouring images depend on each other, times
+    the boxes of an image, and never shorter than the image with most of them.
+    """
+    groups = [_by_image(scored(records)) for records in recordings]
+    marks = [np.array([np.mean([one.badness for one in image]) for image in images]) for images in groups]
+    found = time_blocks(marks)
+    if not found.frames:
+        return None
+    filled = [[len(image) for image in images] for images in groups if images]
+    lengths = (_in_records(length, sizes) for length, sizes in zip(found.lengths, filled, strict=True))
+    return TimeBlocks(tuple(map(sum, filled)), tuple(lengths))
+
+
+def _in_records(length: int, sizes: Sequence[int]) -> int:
+    """Returns so many neighbouring images as records, given how many each image has; never more than there are."""
+    return min(sum(sizes), max(round(length * sum(sizes) / len(sizes)), max(sizes)))
+
+
+def _by_image(records: Sequence[FrameRecord]) -> list[list[FrameRecord]]:
+    """Returns the records of each image: boxes, which have names, of one time of reception; else one alone."""
+    groups: list[list[FrameRecord]] = []
+    for record in records:
+        is_same = bool(groups) and bool(record.name) and groups[-1][0].received_ns == record.received_ns != 0
+        if is_same:
+            groups[-1].append(record)
+        else:
+            groups.append([record])
+    return groups
 
 
 def sampling_record(
@@ -66,7 +97,8 @@ def sampling_record(
         return None
     filled = [records for records in recordings if scored(records)]
     values = np.concatenate([outcomes(scored(records), spec) for records in filled])
-    return sampling_of(blocks, values, [period(records) for records in filled])
+    periods_s = [period(records) * len(one_of_each_image(records)) / len(records) for records in filled]
+    return sampling_of(blocks, values, periods_s)
 
 
 def sampling_of(blocks: TimeBlocks, values: npt.NDArray[np.float64], periods_s: Sequence[float]) -> SamplingRecord:

@@ -46,18 +46,6 @@ def deserialized(payload: bytes, kind: type[Any]) -> Any:  # noqa: ANN401 messag
         raise FrameError("message", f"a {kind.__name__} cannot be deserialised ({one_line(error)})") from None
 
 
-def require_same_frame(boxes: Header, image: Header) -> None:
-    """Makes sure that boxes are of this camera, as far as frame_ids tell: an empty one does not.
-
-    Raises:
-        FrameError: If they name another frame; the stamps of synchronised cameras are equal.
-    """
-    ours, theirs = image.frame_id.lstrip("/"), boxes.frame_id.lstrip("/")
-    if ours and theirs and ours != theirs:
-        text = f"the boxes are of frame_id {theirs[:100]!r}, the image of {ours[:100]!r}: of another camera"
-        raise FrameError("rois_frame_id", text)
-
-
 def to_detections(
     asked: Detection2DArray, answers: Sequence[Prediction | FrameError], top_k: int, threshold: float
 ) -> Detection2DArray:

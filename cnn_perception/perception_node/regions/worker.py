@@ -16,13 +16,14 @@ from cnn_perception.errors import FrameError, PerceptionError
 from cnn_perception.image.messages import Decoded, decode_frame, encoded_from_message
 from cnn_perception.perception_node.active_model import ActiveModel, ModelOwner
 from cnn_perception.perception_node.frame_stages import refusal_of_defect
-from cnn_perception.perception_node.regions.messages import deserialized, require_same_frame, to_detections, to_rays
+from cnn_perception.perception_node.regions.messages import deserialized, to_detections, to_rays
 from cnn_perception.perception_node.regions.publishers import RAYS
 from cnn_perception.perception_node.regions.stream import BoxedImage, RegionStream
 from cnn_perception.perception_node.settings import LiveSettings
 from cnn_perception.pipeline.pipeline import Prepared
 from cnn_perception.regions.answering import RegionSettings, infer_boxes, prepare_boxes
 from cnn_perception.regions.box import Box
+from cnn_perception.regions.matching import require_same_frame
 from cnn_perception.ros.throttled_log import ThrottledLog
 from cnn_perception.stream.frame_counters import DEFECT
 from cnn_perception.stream.stamps import too_old
@@ -203,7 +204,7 @@ def _asked(stream: RegionStream, pair: BoxedImage) -> _Asked:
     try:
         message = deserialized(pair.boxes, Detection2DArray)
         image = deserialized(pair.image, stream.inputs.kind)
-        require_same_frame(message.header, image.header)
+        require_same_frame(message.header.frame_id, image.header.frame_id)
         decoded = decode_frame(encoded_from_message(image).overridden(stream.settings.overrides))
         boxes = [Box.from_message(one) for one in message.detections]
     except FrameError:
