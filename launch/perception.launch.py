@@ -42,8 +42,8 @@ ARGUMENTS = [
         "rois_topic",
         default_value="",
         description="topic of another detector's boxes, vision_msgs/Detection2DArray, each of which is then answered "
-        "on ~/detections; '' for what params_file says, otherwise none. They must have the stamps of the images, and be "
-        "pixels of them: see regions.launch.py",
+        "on ~/detections; '' for what params_file says, otherwise none. They must have the stamps of the images, and "
+        "be pixels of them: see regions.launch.py",
     ),
     DeclareLaunchArgument(
         "use_sim_time", default_value="", description="true for a simulation, or a bag played with --clock"

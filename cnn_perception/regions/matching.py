@@ -24,15 +24,23 @@ _MOST_BOXES = 256
 """Messages of boxes that wait for their image."""
 
 
-def require_same_frame(of_boxes: str, of_image: str) -> None:
-    """Makes sure that boxes are of this camera, as far as frame_ids tell: an empty one does not.
+def is_same_frame(of_boxes: str, of_image: str) -> bool:
+    """Returns whether boxes may be of this camera, as far as frame_ids tell: an empty one does not.
 
-    Raises:
-        FrameError: If they name another frame; the stamps of synchronised cameras are equal.
+    The stamps of synchronised cameras are equal.
     """
     ours, theirs = of_image.lstrip("/"), of_boxes.lstrip("/")
-    if ours and theirs and ours != theirs:
-        text = f"the boxes are of frame_id {theirs[:100]!r}, the image of {ours[:100]!r}: of another camera"
+    return not (ours and theirs) or ours == theirs
+
+
+def require_same_frame(of_boxes: str, of_image: str) -> None:
+    """Makes sure of the same.
+
+    Raises:
+        FrameError: If they name another frame.
+    """
+    if not is_same_frame(of_boxes, of_image):
+        text = f"the boxes are of frame_id {of_boxes[:100]!r}, the image of {of_image[:100]!r}: of another camera"
         raise FrameError(FRAME_ID, text)
 
 

@@ -24,8 +24,9 @@ from sensor_msgs.msg import Image
 from tiny_model import write_tiny_model
 
 from cnn_perception.errors import FrameError
-from cnn_perception.perception_node.regions import messages, worker
+from cnn_perception.perception_node.regions import worker
 from cnn_perception.perception_node.regions.counters import RegionCounters
+from cnn_perception.perception_node.regions.messages import SerializedHeader
 from cnn_perception.perception_node.regions.worker import RegionWorker
 from cnn_perception.perception_node.settings import CameraSettings, LiveSettings, Settings
 from cnn_perception.regions import answering
@@ -184,9 +185,9 @@ def test_nothing_is_answered_while_it_is_paused(bench: Bench):
     assert bench.stream.done.acquire(timeout=TIMEOUT_S)
 
 
-def test_stamp_is_read_of_a_message_without_deserialising_it():
+def test_header_is_read_of_a_message_without_deserialising_it():
     frame = image((1_700_000_000, 123_456_789), np.zeros((1, 1, 3), np.uint8))
-    assert messages.stamp_ns_of(serialize_message(frame)) == 1_700_000_000_123_456_789
-    big_endian = b"\0\0\0\0" + (7).to_bytes(4, "big") + (9).to_bytes(4, "big")
-    assert messages.stamp_ns_of(big_endian) == 7_000_000_009
-    assert messages.stamp_ns_of(b"\0\1\0\0\1") == 0
+    assert SerializedHeader.of(serialize_message(frame)) == SerializedHeader(1_700_000_000_123_456_789, "camera")
+    big_endian = b"\0\0\0\0" + b"".join(number.to_bytes(4, "big") for number in (7, 9, 3)) + b"ab\0"
+    assert SerializedHeader.of(big_endian) == SerializedHeader(7_000_000_009, "ab")
+    assert SerializedHeader.of(b"\0\1\0\0\1") == SerializedHeader(0, "")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from cnn_perception.bag.message_types import DETECTIONS_TYPE, IMAGE_TYPES
+from cnn_perception.bag.message_types import DETECTIONS_TYPE
 from cnn_perception.bag.reader import Bag, StampedImage
 from cnn_perception.errors import DataError, FrameError
 from cnn_perception.evaluation.frame_record import FrameRecord
@@ -17,7 +17,7 @@ from cnn_perception.label_text import Truth
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.regions.answering import RegionSettings, crops
 from cnn_perception.regions.box import Box
-from cnn_perception.regions.matching import require_same_frame
+from cnn_perception.regions.matching import is_same_frame
 from cnn_perception.tasks.registry import task_of
 
 
@@ -44,7 +44,6 @@ class BoxOptions:
 class _Boxes:
     """The boxes of one image, and what is known of each."""
 
-    frame_id: str
     boxes: Sequence[Box]
     truths: Sequence[Truth | None]
 
@@ -62,9 +61,11 @@ def frames_of_boxes(bag: Bag, topic_name: str | None, options: BoxOptions, spec:
         DataError: If there is no such topic, no box belongs to an image, or the labels cannot be used.
     """
     topic = bag.image_topic(topic_name)
-    stamps = Counter(one.stamp_ns for one in bag.recorded(topic.name, IMAGE_TYPES))
+    frame_ids: dict[int, list[str]] = {}
+    for image in bag.images(topic):
+        frame_ids.setdefault(image.stamp_ns, []).append(image.frame_id)
     ignored: Counter[str] = Counter()
-    of_stamp = _read_boxes(bag, options.rois, stamps, ignored)
+    of_stamp = _read_boxes(bag, options.rois, frame_ids, ignored)
     if not of_stamp:
         raise DataError(
             f"{bag.path}: no message of {options.rois} has the stamp of an image of {topic.name}; name its images with "
@@ -73,10 +74,10 @@ def frames_of_boxes(bag: Bag, topic_name: str | None, options: BoxOptions, spec:
     known = known_boxes(bag, options.labels, options.truth, task_of(spec.task).is_exclusive)
     where = options.labels or options.truth
     found = {}
-    for stamp_ns, (frame_id, boxes) in of_stamp.items():
+    for stamp_ns, boxes in of_stamp.items():
         texts = known.texts(stamp_ns, boxes)
         truths = [task_of(spec.task).truth_of_text(text, spec.class_names, where) if text else None for text in texts]
-        found[stamp_ns] = _Boxes(frame_id, boxes, truths)
+        found[stamp_ns] = _Boxes(boxes, truths)
 
     if left := known.unfound():
         ignored["known boxes that the detector has not found"] = left
@@ -97,20 +98,30 @@ def frames_of_boxes(bag: Bag, topic_name: str | None, options: BoxOptions, spec:
 
 
 def _read_boxes(
-    bag: Bag, rois: str, stamps: Counter[int | None], ignored: Counter[str]
-) -> dict[int, tuple[str, list[Box]]]:
-    """Returns the boxes of each stamp with their frame_id, and counts those that nobody can tell the image of."""
-    found: dict[int, tuple[str, list[Box]]] = {}
+    bag: Bag, rois: str, frame_ids: Mapping[int, Sequence[str]], ignored: Counter[str]
+) -> dict[int, list[Box]]:
+    """Returns the boxes of each stamp, and counts those that nobody can tell the image of.
+
+    Args:
+        bag: The open bag.
+        rois: Their topic.
+        frame_ids: Of the images of each stamp.
+        ignored: Is added to, by reason.
+    """
+    found: dict[int, list[Box]] = {}
     for _, message in bag.stamped_messages(rois, (DETECTIONS_TYPE,), "topics of boxes"):
         stamp_ns = nanoseconds(message.header.stamp)
-        if stamp_ns <= 0 or not stamps[stamp_ns]:
+        images = frame_ids.get(stamp_ns, ())
+        if stamp_ns <= 0 or not images:
             ignored["messages of boxes with a stamp of no image"] += 1
-        elif stamps[stamp_ns] > 1:
+        elif not is_same_frame(str(message.header.frame_id), images[0]):
+            ignored["messages of boxes of another frame_id"] += 1
+        elif len(images) > 1:
             ignored["messages of boxes with a stamp of several images"] += 1
         elif stamp_ns in found:
             ignored["messages of boxes after the first of an image"] += 1
         else:
-            found[stamp_ns] = str(message.header.frame_id), [Box.from_message(one) for one in message.detections]
+            found[stamp_ns] = [Box.from_message(one) for one in message.detections]
     return found
 
 
@@ -143,7 +154,6 @@ def _contents(
     try:
         if isinstance(image.frame, FrameError):
             raise image.frame
-        require_same_frame(known.frame_id, image.frame_id)
         pixels = decode(image.frame.overridden(options.overrides))
     except FrameError as refusal:
         return iter([refusal] * len(known.boxes))

@@ -20,10 +20,12 @@ class BoxCounts:
     Attributes:
         answered: How many were answered.
         unanswered: How many were not, by reason.
+        foreign: How many messages of boxes were of another frame_id: other cameras may share their topic.
     """
 
     answered: int
     unanswered: Mapping[str, int]
+    foreign: int = 0
 
 
 class RegionCounters:
@@ -35,9 +37,10 @@ class RegionCounters:
 
     def __init__(self) -> None:
         self.messages = FrameCounters(time.monotonic())
-        self._lock = threading.Lock()  # guards the three below
+        self._lock = threading.Lock()  # guards the four below
         self._answered = 0
         self._unanswered: Counter[str] = Counter()
+        self._foreign = 0
         self._before = BoxCounts(0, {})
 
     def add(self, answers: Sequence[Prediction | FrameError]) -> None:
@@ -47,15 +50,21 @@ class RegionCounters:
             self._answered += len(answers) - refused.total()
             self._unanswered += refused
 
+    def leave_to_others(self) -> None:
+        """Counts a message of boxes that are of another frame_id."""
+        with self._lock:
+            self._foreign += 1
+
     def boxes(self) -> tuple[BoxCounts, BoxCounts]:
         """Returns what became of all boxes, and of those since the previous call."""
         with self._lock:
-            total = BoxCounts(self._answered, dict(self._unanswered))
+            total = BoxCounts(self._answered, dict(self._unanswered), self._foreign)
             before = self._before
             self._before = total
         since = Counter(total.unanswered)
         since.subtract(before.unanswered)
-        return total, BoxCounts(total.answered - before.answered, {key: n for key, n in since.items() if n})
+        unanswered = {why: count for why, count in since.items() if count}
+        return total, BoxCounts(total.answered - before.answered, unanswered, total.foreign - before.foreign)
 
     def snapshot(self) -> Snapshot:
         """Returns what became of the messages, with rates since the previous call."""

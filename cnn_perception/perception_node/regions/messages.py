@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,13 +26,28 @@ _STAMP = 4
 _NOT_READABLE = (rclpy_implementation.RMWError, rclpy_implementation.RCLError, UnicodeDecodeError)
 
 
-def stamp_ns_of(payload: bytes) -> int:
-    """Returns the stamp of a serialised message that begins with a header, in nanoseconds; 0 of a broken one."""
-    if len(payload) < _STAMP + 8:
-        return 0
-    order = "<" if payload[1] & 1 else ">"
-    seconds, nanoseconds = struct.unpack_from(f"{order}iI", payload, _STAMP)
-    return int(seconds) * 10**9 + int(nanoseconds)
+@dataclass(frozen=True)
+class SerializedHeader:
+    """What the header of a serialised message says.
+
+    Attributes:
+        stamp_ns: Nanoseconds; 0 where the message is broken.
+        frame_id: Empty where it is.
+    """
+
+    stamp_ns: int
+    frame_id: str
+
+    @classmethod
+    def of(cls, payload: bytes) -> SerializedHeader:
+        """Returns it of a message that begins with a header."""
+        text = _STAMP + 12
+        if len(payload) < text:
+            return cls(0, "")
+        order = "<" if payload[1] & 1 else ">"
+        seconds, nanoseconds, length = struct.unpack_from(f"{order}iII", payload, _STAMP)
+        frame_id = payload[text : text + length].rstrip(b"\0").decode(errors="replace")
+        return cls(int(seconds) * 10**9 + int(nanoseconds), frame_id)
 
 
 def deserialized(payload: bytes, kind: type[Any]) -> Any:  # noqa: ANN401 messages share no base

@@ -64,6 +64,7 @@ class RegionStatus:
             "lost on the way": str(total.lost),
             "boxes answered": str(self.boxes.answered),
             "images without boxes": str(self.lonely_images),
+            "boxes of another frame_id": str(self.boxes.foreign),
         }
         values |= {f"dropped: {reason}": str(count) for reason, count in sorted(total.dropped.items())}
         values |= {f"boxes left out: {why}": str(count) for why, count in sorted(self.boxes.unanswered.items())}
@@ -91,6 +92,8 @@ class RegionStatus:
             return f"no boxes come on {self.topic}: {self.silence}"
         if warning := frames_warning(self.snapshot, _LOSSES):
             return f"boxes: {warning}"
+        if self.recent.foreign and not (self.recent.answered or self.recent.unanswered):
+            return f"all boxes on {self.topic} have another frame_id than the images: they are of another camera"
         left_out = dict(self.recent.unanswered)
         beyond = left_out.pop(BEYOND, 0)
         count = sum(left_out.values())

@@ -19,10 +19,10 @@ from vision_msgs.msg import Detection2DArray
 from cnn_perception.errors import ConfigError, FrameError
 from cnn_perception.perception_node.camera_info import CameraInfoReader
 from cnn_perception.perception_node.regions.counters import RegionCounters
-from cnn_perception.perception_node.regions.messages import stamp_ns_of
+from cnn_perception.perception_node.regions.messages import SerializedHeader
 from cnn_perception.perception_node.regions.publishers import ANSWERS, RAYS, RegionPublishers
 from cnn_perception.perception_node.settings import CameraSettings
-from cnn_perception.regions.matching import Matcher, Pair
+from cnn_perception.regions.matching import Matcher, Pair, is_same_frame
 from cnn_perception.ros import topics
 from cnn_perception.ros.every_message import EveryMessage
 from cnn_perception.stream.stamps import StampPolicy, Stamps
@@ -100,6 +100,7 @@ class RegionStream:
         self._newest: BoxedImage | None = None
         self._stamps = Stamps()  # for the thread that takes messages
         self._heard_s = 0.0  # when boxes came last; written by that thread
+        self._frame_id = ""  # of the images; for that thread
         self.name = name
         self.topic = ""
         self.outputs = RegionPublishers(node, name)
@@ -129,6 +130,7 @@ class RegionStream:
         self.counters = RegionCounters()
         self.defects_in_a_row = 0
         self._heard_s = time.monotonic()
+        self._frame_id = ""
         if self.topic == inputs.images:
             raise ConfigError(
                 f"parameter {prefix}rois_topic is {self.topic}, the topic of the images; name that of boxes"
@@ -166,19 +168,30 @@ class RegionStream:
         """Takes a message; in the thread that does nothing else."""
         now_s = time.monotonic()
         self.expire(now_s)
-        stamp_ns = stamp_ns_of(payload)
+        header = SerializedHeader.of(payload)
         if topic == self.topic:
             self._heard_s = now_s
+            if not is_same_frame(header.frame_id, self._frame_id):
+                self._leave_to_others(header.frame_id)
+                return
             with self._lock:
-                found = self._matcher.add_boxes(stamp_ns, payload, now_s)
+                found = self._matcher.add_boxes(header.stamp_ns, payload, now_s)
         else:
-            image = self._judged(stamp_ns, payload)
+            self._frame_id = header.frame_id
+            image = self._judged(header.stamp_ns, payload)
+            size = len(payload) if image is payload else 0
             with self._lock:
-                found = self._matcher.add_image(stamp_ns, image, len(payload) if image is payload else 0, now_s)
+                found = self._matcher.add_image(header.stamp_ns, image, size, now_s)
         if isinstance(found, FrameError):
             self.refuse(found)
         elif found is not None:
             self._offer(found)
+
+    def _leave_to_others(self, frame_id: str) -> None:
+        """Counts boxes of another camera, which must not keep this one's out."""
+        self.counters.leave_to_others()
+        ours, theirs = self._frame_id[:100], frame_id[:100]
+        self.warn("frame_id", f"{self.topic}: boxes of frame_id {theirs!r} are left out, the images are of {ours!r}")
 
     def _judged(self, stamp_ns: int, payload: bytes) -> bytes | FrameError | None:
         """Returns an image if boxes of it may be answered, why not, or None while nobody wants them."""
