@@ -6,6 +6,7 @@ The stream of boxes is a stub. Leaves to others: which image boxes belong to (te
 from __future__ import annotations
 
 import threading
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,10 +18,12 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from boxed import boxes_message
+from frames import saved
 from node_parts import SaidLogger, active_model
 from perception import image
+from PIL import Image as Picture
 from rclpy.serialization import serialize_message
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from tiny_model import write_tiny_model
 
 from cnn_perception.errors import FrameError
@@ -128,6 +131,14 @@ def test_message_that_is_none_costs_itself_and_is_no_defect(bench: Bench, which:
     assert bench.stream.dropped == ["message"] * 4
     assert not bench.failures
     assert len(bench.stream.answers) == 1
+
+
+def test_compressed_images_have_boxes_too(bench: Bench):
+    bench.stream.inputs.kind = CompressedImage
+    file = saved(Picture.new("RGB", (80, 48), (0, 0, 250)), "PNG")
+    bench.ask(picture=serialize_message(CompressedImage(format="png", data=array("B", file))))
+
+    assert bench.stream.answers[0].detections[0].results[0].hypothesis.class_id == "blue"
 
 
 def test_picture_that_cannot_be_decoded_costs_its_boxes(bench: Bench):

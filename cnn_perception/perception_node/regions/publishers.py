@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,8 @@ class RegionPublishers(LifecycleTopics):
     def __init__(self, node: LifecycleNode, camera: str) -> None:
         """Begins without topics."""
         super().__init__(node)
+        # The thread that takes boxes asks whether anybody wants them, also while the topics are made anew.
+        self._changing = threading.RLock()
         self.on_answer: Callable[[str, Any], None] | None = None
         self._base = f"~/{camera}" if camera else "~"
 
@@ -36,13 +39,22 @@ class RegionPublishers(LifecycleTopics):
         Raises:
             ConfigError: If the model has no classes, or their QoS is overridden with what cannot be.
         """
-        self.remove()
+        with self._changing:
+            self.remove()
+            self._make(model)
+
+    def _make(self, model: OnnxModel) -> None:
         if not task_of(model.spec.task).has_classes:
             raise ConfigError(
                 f"{model.path}: is a {model.spec.task} model, and boxes are answered with classes; leave out rois_topic"
             )
         self._add(ANSWERS, Detection2DArray, f"{self._base}/{ANSWERS}", result_qos())
         self._add(RAYS, PoseArray, f"{self._base}/{RAYS}", result_qos())
+
+    def remove(self) -> None:
+        """Removes the topics; harmless where there are none."""
+        with self._changing:
+            super().remove()
 
     def fit(self, model: OnnxModel) -> bool:
         """Returns whether there are just the topics that a model has results for."""
@@ -51,12 +63,13 @@ class RegionPublishers(LifecycleTopics):
     @property
     def answer_topic(self) -> str:
         """Fully qualified name of the topic of the answers; empty without a model."""
-        return str(self._by_name[ANSWERS].topic_name) if self._by_name else ""
+        return str(self._by_name[ANSWERS].topic_name) if ANSWERS in self._by_name else ""
 
     def is_wanted(self, name: str) -> bool:
         """Asks DDS whether `ANSWERS` or `RAYS` has a subscriber now."""
-        publisher = self._by_name.get(name)
-        return publisher is not None and publisher.get_subscription_count() > 0
+        with self._changing:
+            publisher = self._by_name.get(name)
+            return publisher is not None and publisher.get_subscription_count() > 0
 
     def publish(self, answer: Detection2DArray, rays: PoseArray | None) -> None:
         """Publishes the answers to the boxes of one image."""

@@ -199,7 +199,7 @@ class RegionStream:
         try:
             self._stamps.check(stamp_ns, inputs.now_ns(), policy=inputs.policy(), max_age_s=self._settings().max_age_s)
         except FrameError as refusal:
-            return refusal
+            return refusal.with_traceback(None)  # which would keep the image in memory
         return payload if inputs.is_enabled() and self.is_wanted else None
 
     @property
