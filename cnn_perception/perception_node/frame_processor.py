@@ -433,8 +433,10 @@ class FrameProcessor:
         if running is None:
             yield
             return
-        regions = contextlib.nullcontext() if running.regions is None else running.regions.paused()
-        with running.executor.paused(), regions:
+        with contextlib.ExitStack() as paused:
+            paused.enter_context(running.executor.paused())
+            if running.regions is not None:
+                paused.enter_context(running.regions.paused())
             yield
 
     def _streams_of_boxes(self) -> list[RegionStream]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from cnn_perception.errors import ConfigError, FrameError
 from cnn_perception.image.messages import RgbImage
@@ -19,6 +20,7 @@ from cnn_perception.regions.box import Box
 
 NOT_FINITE, EMPTY, OUTSIDE, TURNED = "box_not_finite", "box_empty", "box_outside", "box_turned"
 """Why a box cannot be answered, as it is counted."""
+_Numbers = npt.NDArray[np.float64]
 MOST_PADDING = 4.0
 """A box with so much on each side is nine times as wide: beyond that, the image itself is what is asked of."""
 _UPRIGHT = 1e-6
@@ -112,10 +114,10 @@ def _turned_back(image: RgbImage, box: Box, width: float, height: float, fill: t
     turned = cv2.warpAffine(
         image, matrix, (columns, rows), flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=fill
     )
-    return RgbImage(turned)
+    return RgbImage(np.asarray(turned, np.uint8))
 
 
-def _meets(image: RgbImage, box: Box, axes: np.ndarray, low: np.ndarray, high: np.ndarray) -> bool:
+def _meets(image: RgbImage, box: Box, axes: _Numbers, low: _Numbers, high: _Numbers) -> bool:
     """Returns whether a turned box, clipped along its own axes, meets the image along the image's axes, too."""
     corners = np.array([(u, v) for u in (low[0], high[0]) for v in (low[1], high[1])]) @ axes + (box.x, box.y)
     size = np.array((image.shape[1], image.shape[0]))

@@ -208,5 +208,5 @@ def test_boxes_of_one_image_stay_together_in_the_blocks_of_intervals(model: Path
 
     assert blocks is not None
     assert blocks.count == 1000
-    assert blocks.lengths[0] >= 10
-    assert 50 <= blocks.independent(np.array([record.is_right for record in records])) <= 150
+    assert blocks.blocks == 100
+    assert 80 <= blocks.independent(np.array([record.is_right for record in records])) <= 120

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,22 +60,15 @@ def one_of_each_image(records: Sequence[FrameRecord]) -> list[FrameRecord]:
 def blocks_of(recordings: Sequence[Sequence[FrameRecord]]) -> TimeBlocks | None:
     """Returns the blocks of the scored frames of recordings, one recording after the other; None without any.
 
-    The boxes of one image stay together: such a block is as long as neighbouring images depend on each other, times
-    the boxes of an image, and never shorter than the image with most of them.
+    The boxes of one image stay together.
     """
     groups = [_by_image(scored(records)) for records in recordings]
     marks = [np.array([np.mean([one.badness for one in image]) for image in images]) for images in groups]
     found = time_blocks(marks)
     if not found.frames:
         return None
-    filled = [[len(image) for image in images] for images in groups if images]
-    lengths = (_in_records(length, sizes) for length, sizes in zip(found.lengths, filled, strict=True))
-    return TimeBlocks(tuple(map(sum, filled)), tuple(lengths))
-
-
-def _in_records(length: int, sizes: Sequence[int]) -> int:
-    """Returns so many neighbouring images as records, given how many each image has; never more than there are."""
-    return min(sum(sizes), max(round(length * sum(sizes) / len(sizes)), max(sizes)))
+    sizes = tuple(len(image) for images in groups for image in images)
+    return found if set(sizes) == {1} else dataclasses.replace(found, sizes=sizes)
 
 
 def _by_image(records: Sequence[FrameRecord]) -> list[list[FrameRecord]]:
@@ -97,8 +91,7 @@ def sampling_record(
         return None
     filled = [records for records in recordings if scored(records)]
     values = np.concatenate([outcomes(scored(records), spec) for records in filled])
-    periods_s = [period(records) * len(one_of_each_image(records)) / len(records) for records in filled]
-    return sampling_of(blocks, values, periods_s)
+    return sampling_of(blocks, values, [period(records) for records in filled])
 
 
 def sampling_of(blocks: TimeBlocks, values: npt.NDArray[np.float64], periods_s: Sequence[float]) -> SamplingRecord:
