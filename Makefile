@@ -66,6 +66,7 @@ bench: $(READY)  ## every ratio, on an idle machine (DATA=folder of class folder
 	$(BIN)/python -m benchmark.gpu
 	$(BIN)/python -m benchmark.score_map
 	$(BIN)/python -m benchmark.convolution
+	$(BIN)/python -m benchmark.regions
 	$(BIN)/python -m benchmark.evaluation
 	$(BIN)/python -m benchmark.bags
 	$(BIN)/python -m benchmark.start

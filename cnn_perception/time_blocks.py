@@ -42,15 +42,17 @@ class TimeBlocks:
     Attributes:
         frames: How many each recording has, at least 1.
         lengths: How many frames a block of each has.
+        sizes: How many values each frame has, at least 1, such as boxes, which stay together; None for one each.
     """
 
     frames: tuple[int, ...]
     lengths: tuple[int, ...]
+    sizes: tuple[int, ...] | None = None
 
     @property
     def count(self) -> int:
-        """How many frames all have together."""
-        return sum(self.frames)
+        """How many values all have together."""
+        return sum(self.frames if self.sizes is None else self.sizes)
 
     @property
     def blocks(self) -> int:
@@ -116,11 +118,11 @@ class TimeBlocks:
         the freedom of their sum).
         """
         mean = values[counted].mean(dtype=np.float64)
-        residuals = np.where(counted, values - mean, 0.0)
+        residuals = self._of_frames(np.where(counted, values - mean, 0.0))
         begins = np.cumsum((0, *self.frames[:-1]))
         parts = np.split(residuals, begins[1:])
-        numbers = np.add.reduceat(counted.astype(np.int64), begins)
-        total = int(numbers.sum()) ** 2
+        numbers = np.add.reduceat((self._of_frames(counted.astype(np.int64)) > 0).astype(np.int64), begins)
+        total = int(counted.sum()) ** 2
         within = sum(_variance_of_sum(part, n) for part, n in zip(parts, self.lengths, strict=True)) / total
         clusters = int((numbers > 0).sum())
         free_within = max(float((numbers / self.lengths).sum()) - clusters, 1.0)
@@ -136,7 +138,18 @@ class TimeBlocks:
         bags = len(self.frames)
         chosen = random.integers(0, bags, bags - 1) if bags > 1 else np.zeros(1, np.int64)
         begins = np.cumsum((0, *self.frames))
-        return np.concatenate([begins[k] + _moving(self.frames[k], self.lengths[k], random) for k in chosen.tolist()])
+        drawn = np.concatenate([begins[k] + _moving(self.frames[k], self.lengths[k], random) for k in chosen.tolist()])
+        if self.sizes is None:
+            return drawn
+        rows = np.split(np.arange(self.count), np.cumsum(self.sizes[:-1]))
+        return np.concatenate([rows[frame] for frame in drawn.tolist()])
+
+    def _of_frames(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Returns the sums of the values of each frame."""
+        if self.sizes is None:
+            return values
+        sums: npt.NDArray[Any] = np.add.reduceat(values, np.cumsum((0, *self.sizes[:-1])))
+        return sums
 
 
 def time_blocks(marks: Sequence[Values]) -> TimeBlocks:

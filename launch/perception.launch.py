@@ -16,7 +16,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from cnn_perception import topic_names
 from cnn_perception.ros import transport
 
-PARAMETERS = {"model": str, "image_transport": str, "use_sim_time": bool, "autostart": bool}
+PARAMETERS = {"model": str, "image_transport": str, "rois_topic": str, "use_sim_time": bool, "autostart": bool}
 """Arguments that are parameters of the node: one that is not given leaves what params_file says. Texts are told to be
 texts, or a file named 7 or true would arrive as a number or a bool."""
 
@@ -37,6 +37,13 @@ ARGUMENTS = [
         choices=["", "raw", "compressed"],
         description="raw (sensor_msgs/Image) or compressed (sensor_msgs/CompressedImage on IMAGE/compressed); "
         "'' for what params_file says, otherwise raw",
+    ),
+    DeclareLaunchArgument(
+        "rois_topic",
+        default_value="",
+        description="topic of another detector's boxes, vision_msgs/Detection2DArray, each of which is then answered "
+        "on ~/detections; '' for what params_file says, otherwise none. They must have the stamps of the images, and "
+        "be pixels of them: see regions.launch.py",
     ),
     DeclareLaunchArgument(
         "use_sim_time", default_value="", description="true for a simulation, or a bag played with --clock"

@@ -18,8 +18,9 @@ from paths import ROOT
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
+from boxed import boxes_message
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from geometry_msgs.msg import Vector3, Vector3Stamped
+from geometry_msgs.msg import PoseArray, Vector3, Vector3Stamped
 from injection import InjectedNode, Injection
 from injection_points import DROPPED, ENDS, ENDS_WELL, NODE, POINTS, SAID, Point
 from lifecycle_msgs.msg import Transition
@@ -34,7 +35,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 from tiny_model import write_models
-from vision_msgs.msg import Classification, ObjectHypothesis
+from vision_msgs.msg import Classification, Detection2DArray, ObjectHypothesis
+
+from cnn_perception.regions.box import Box
 
 MATRIX = [20.0, 0.0, 15.5, 0.0, 20.0, 11.5, 0.0, 0.0, 1.0]
 VIEWED = {
@@ -52,6 +55,8 @@ VIEWED = {
     "label_map": Image,
     "label_map/overlay": Image,
     "unit_activation": Image,
+    "detections": Detection2DArray,
+    "detections/rays": PoseArray,
 }
 COVERED = {
     "background/worker.py: self._run": [
@@ -90,12 +95,22 @@ COVERED = {
     "perception_node/node.py: on_deactivate": ["perception_node: deactivate"],
     "perception_node/node.py: on_cleanup": ["perception_node: clean up"],
     "perception_node/node.py: on_shutdown": ["perception_node: shut down"],
+    "perception_node/regions/worker.py: self._run": [
+        "perception_node: regions, crop, every time",
+        "perception_node: regions, infer",
+        "perception_node: regions, publish",
+        "perception_node: regions, hang",
+    ],
     "perception_node/staged_executor.py: self._run": [
         "perception_node: take",
         "perception_node: infer",
         "perception_node: publish answer",
     ],
-    "ros/every_message.py: self._run": ["perception_node: black box, take"],
+    "ros/every_message.py: self._run": [
+        "perception_node: black box, take",
+        "perception_node: regions, take",
+        "perception_node: regions, match",
+    ],
     "ros/latest_subscription.py: choose": ["perception_node: activate"],  # it runs within
     "ros/latest_subscription.py: lambda _: None": [],  # never called: the executor does not see it
     "ros/process.py: supervise": ["perception_node: supervisor"],
@@ -244,6 +259,7 @@ class Peer:
         info = CameraInfo(header=header, height=24, width=32, k=MATRIX, distortion_model="plumb_bob")
         self._publish(f"{self._namespace}/camera_info", info)
         self._publish(f"{self._namespace}/image_raw", image((self._second, 0), pixels))
+        self._publish(f"{self._namespace}/boxes", boxes_message(header, [Box(12.0, 12.0, 8.0, 8.0)]))
         results = [ObjectHypothesis(class_id="dog", score=0.9)]
         self._publish(f"{self._namespace}/classification", Classification(header=header, results=results))
         self._publish(f"{self._namespace}/ray", Vector3Stamped(header=header, vector=Vector3(z=1.0)))

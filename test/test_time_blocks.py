@@ -146,3 +146,32 @@ def test_recordings_without_frames_are_left_out_and_one_frame_is_enough():
     assert blocks.frames == (1,)
     assert blocks.share(np.array([True])).value == 1.0
     assert blocks.figure(lambda rows: 1.0) is None
+
+
+def test_values_of_one_frame_stay_together_and_are_worth_one():
+    """Frames of 1 to 5 values that are all alike: no more is known than of as many frames."""
+    random = np.random.default_rng(3)
+    frames = random.random(400) < 0.5
+    sizes = random.integers(1, 6, 400)
+    values = np.repeat(frames, sizes)
+    together = TimeBlocks((400,), (1,), tuple(sizes.tolist()))
+
+    assert together.count == len(values)
+    assert 300 <= together.independent(values) <= 400
+    assert TimeBlocks((len(values),), (1,)).independent(values) > 1.9 * together.independent(values)
+    wide, narrow = together.share(values), TimeBlocks((len(values),), (1,)).share(values)
+    assert wide.value == narrow.value
+    assert wide.high - wide.low > 1.4 * (narrow.high - narrow.low)
+    drawn = together.figure(lambda rows: float(values[rows].mean()))
+    assert drawn is not None
+    assert drawn[1] - drawn[0] == pytest.approx(wide.high - wide.low, rel=0.25)
+
+
+def test_frames_of_one_value_each_are_what_they_were():
+    values = np.random.default_rng(4).random(50) < 0.3
+    plain, sized = TimeBlocks((20, 30), (2, 3)), TimeBlocks((20, 30), (2, 3), (1,) * 50)
+
+    assert plain.share(values) == sized.share(values)
+    assert plain.figure(lambda rows: float(values[rows].mean())) == sized.figure(
+        lambda rows: float(values[rows].mean())
+    )

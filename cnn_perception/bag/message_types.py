@@ -10,6 +10,7 @@ COMPRESSED_IMAGE_TYPE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 CLASSIFICATION_TYPE = "vision_msgs/msg/Classification"
 HYPOTHESIS_TYPE = "vision_msgs/msg/ObjectHypothesis"
+DETECTIONS_TYPE = "vision_msgs/msg/Detection2DArray"
 STRING_TYPE = "std_msgs/msg/String"
 JOINT_STATE_TYPE = "sensor_msgs/msg/JointState"
 TIME_TYPE = "builtin_interfaces/msg/Time"
@@ -27,12 +28,19 @@ COLOR_TYPE = "foxglove_msgs/msg/Color"
 IMAGE_TYPES = (IMAGE_TYPE, COMPRESSED_IMAGE_TYPE)
 LABEL_TYPES = (STRING_TYPE, CLASSIFICATION_TYPE)
 NUMBER_TYPES = ("std_msgs/msg/Float32", "std_msgs/msg/Float64", JOINT_STATE_TYPE)
-READ_TYPES = frozenset((*IMAGE_TYPES, *LABEL_TYPES, *NUMBER_TYPES, CAMERA_INFO_TYPE))
+READ_TYPES = frozenset((*IMAGE_TYPES, *LABEL_TYPES, *NUMBER_TYPES, CAMERA_INFO_TYPE, DETECTIONS_TYPE))
 """All that is read from bags; messages of other types are only counted."""
 
 _VISION_MSGS = {
     HYPOTHESIS_TYPE: "string class_id\nfloat64 score\n",
     CLASSIFICATION_TYPE: "std_msgs/Header header\nObjectHypothesis[] results\n",
+    "vision_msgs/msg/Point2D": "float64 x\nfloat64 y\n",
+    "vision_msgs/msg/Pose2D": "vision_msgs/Point2D position\nfloat64 theta\n",
+    "vision_msgs/msg/BoundingBox2D": "vision_msgs/Pose2D center\nfloat64 size_x\nfloat64 size_y\n",
+    "vision_msgs/msg/ObjectHypothesisWithPose": "ObjectHypothesis hypothesis\ngeometry_msgs/PoseWithCovariance pose\n",
+    "vision_msgs/msg/Detection2D": "std_msgs/Header header\nObjectHypothesisWithPose[] results\nBoundingBox2D bbox\n"
+    "string id\n",
+    DETECTIONS_TYPE: "std_msgs/Header header\nDetection2D[] detections\n",
 }
 """Field definitions of vision_msgs 4.1, which the type store lacks."""
 

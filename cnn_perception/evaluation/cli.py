@@ -21,6 +21,7 @@ from cnn_perception.evaluation.baseline.comparing import say_not_compared
 from cnn_perception.evaluation.evaluation import RECORD, RESULTS, Evaluation, evaluate
 from cnn_perception.evaluation.labels import BAG_COLUMN, LARGEST_GAP_S
 from cnn_perception.evaluation.options import EvaluationOptions
+from cnn_perception.evaluation.regions.known_boxes import LEAST_OVERLAP
 from cnn_perception.evaluation.replay import WORKERS
 from cnn_perception.evaluation.report_record import Report
 from cnn_perception.evaluation.several.bag_labels import PLACEHOLDER, BagLabels
@@ -32,6 +33,7 @@ from cnn_perception.jobs.ray_cluster import LOCAL
 from cnn_perception.label_text import SEPARATOR, UNLABELLED
 from cnn_perception.masks import scores as mask_scores
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS
+from cnn_perception.regions.answering import MOST_BOXES
 from cnn_perception.results_bag.frame_messages import ImagesAs
 from cnn_perception.results_bag.results_bag import FOLDER as RESULTS_FOLDER
 from cnn_perception.tasks.registry import GATES
@@ -204,10 +206,39 @@ def _parser() -> argparse.ArgumentParser:
         "play: answers, overlays, annotations, truth and diagnostics at the images' times, with the images copied as "
         "they were recorded, or only with where each is (reference)",
     )
+    _add_rois(parser)
     _add_baseline(parser)
     as_robot.add_options(parser)
     _add_several(parser)
     return parser
+
+
+def _add_rois(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of boxes."""
+    group = parser.add_argument_group(
+        "boxes of another detector", "Each box is evaluated as a frame of its own, as the node answers it."
+    )
+    group.add_argument(
+        "--rois",
+        default="",
+        metavar="TOPIC",
+        help="vision_msgs/Detection2DArray with the stamps of the images; --labels is then a CSV file with id and "
+        "class, and stamp_ns where an id is of one image only",
+    )
+    group.add_argument(
+        "--truth",
+        default="",
+        metavar="TOPIC",
+        help="vision_msgs/Detection2DArray whose classes are true, in place of --labels: a box is the one of the same "
+        f"id and stamp, or the one with which it shares most pixels (IoU {LEAST_OVERLAP:g} or more)",
+    )
+    group.add_argument(
+        "--rois-padding", type=float, default=0.0, help="shown on each side of a box, a share of it (default: 0)"
+    )
+    group.add_argument("--rois-square", action="store_true", help="boxes are made square")
+    group.add_argument(
+        "--rois-max", type=int, default=MOST_BOXES, help="most boxes of one image, the surest (default: %(default)s)"
+    )
 
 
 def _add_baseline(parser: argparse.ArgumentParser) -> None:

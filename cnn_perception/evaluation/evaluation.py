@@ -35,8 +35,9 @@ from cnn_perception.evaluation.options import EvaluationOptions
 from cnn_perception.evaluation.page import Picture, render_html
 from cnn_perception.evaluation.recording.curves import calibration, trade_off
 from cnn_perception.evaluation.recording.facts import recording_facts
-from cnn_perception.evaluation.recording.sampling import blocks_of, sampling_record
+from cnn_perception.evaluation.recording.sampling import blocks_of, one_of_each_image, sampling_record
 from cnn_perception.evaluation.recording.video import VIDEO_ENDINGS, draw_record, write_video
+from cnn_perception.evaluation.regions.box_frames import BoxOptions, frames_of_boxes
 from cnn_perception.evaluation.replay import (
     ReplayedFrames,
     in_order,
@@ -113,7 +114,7 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
         options.require_fit(pipeline.spec)
         _require_own(options)
         baseline = open_for(pipeline.model, options.baseline, options.providers)
-        frames = overridden(_open_frames(options, pipeline.spec, stack), options.overrides)
+        frames = _open_frames(options, pipeline.spec, stack)
         try:
             options.output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -161,9 +162,13 @@ def _require_own(options: EvaluationOptions) -> None:
 def _open_frames(options: EvaluationOptions, spec: ModelSpec, stack: ExitStack) -> LabelledFrames:
     if options.bag is None:
         assert options.images is not None
-        return frames_of_folder(options.images, options.labels, spec)
+        return overridden(frames_of_folder(options.images, options.labels, spec), options.overrides)
     bag = stack.enter_context(Bag(options.bag))
-    return frames_of_bag(bag, options.topic, options.labels, options.labels_start, spec)
+    if options.rois:
+        wanted = BoxOptions(options.rois, options.labels, options.truth, options.regions, options.overrides)
+        return frames_of_boxes(bag, options.topic, wanted, spec)
+    frames = frames_of_bag(bag, options.topic, options.labels, options.labels_start, spec)
+    return overridden(frames, options.overrides)
 
 
 def _evaluate(
@@ -186,7 +191,7 @@ def _evaluate(
             _write_results_bag(options.results_bag, frames, replayed.records, pipeline.spec, options)
         except KeyboardInterrupt:
             return Evaluation(report, interrupted=True, records=replayed.records)
-    if options.video and options.bag is not None and not replayed.interrupted:
+    if options.video and options.bag is not None and not options.rois and not replayed.interrupted:
         try:
             video = write_video(frames, replayed.records, pipeline.spec, options.top_k, options.output, options.workers)
         except KeyboardInterrupt:
@@ -257,7 +262,7 @@ def _make_report(
         topic=frames.topic,
         encoding=options.encoding,
         significant_bits=options.significant_bits,
-        labels=options.labels,
+        labels=options.labels or options.truth,
         model=ModelRecord(str(model.path), model.sha256, model.provider, model.fallback, model.spec),
         threshold=options.threshold,
         target=target,
@@ -268,7 +273,7 @@ def _make_report(
         scores=scores,
         worst=tuple(worst_frame(frame.record, model.spec) for frame in replayed.by_badness()),
         masks=masks,
-        recording=recording_facts(records, frames.topics) if frames.topic else None,
+        recording=recording_facts(one_of_each_image(records), frames.topics) if frames.topic else None,
         sampling=sampling_record(recordings, model.spec, blocks),
         calibration=calibration(records, model.spec),
         trade_off=trade_off(records, model.spec, options.threshold),
@@ -284,6 +289,8 @@ def _missing(
         found.append(f"interrupted after {counts.total} of {frames.count} frames")
     if not counts.scored + counts.unlabelled:
         found.append(f"{frames.path}: not one of {counts.total} frames could be used")
+    elif options.rois and (options.labels or options.truth) and not counts.scored:
+        found.append(f"{options.labels or options.truth}: nothing is known of a box; see --labels and --truth")
     elif options.labels and not counts.scored:
         found.append(f"{options.labels}: no frame lies in a labelled interval; see --labels-start")
     elif (options.target is not None or options.needs_all_labels) and not replayed.interrupted:

@@ -16,6 +16,8 @@ from cnn_perception.evaluation.report_record import Target
 from cnn_perception.image.messages import Overrides
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS
 from cnn_perception.model.spec import ModelSpec
+from cnn_perception.regions.answering import MOST_BOXES, RegionSettings
+from cnn_perception.regions.cropping import CropSettings
 from cnn_perception.results_bag.frame_messages import ImagesAs
 from cnn_perception.tasks.multiclass import KEPT_CLASSES
 from cnn_perception.tasks.registry import GATES, TASKS, task_of
@@ -53,6 +55,11 @@ class EvaluationOptions:
         workers: Frames in work at the same time, each on a core.
         is_one_of_several: Whether other bags are evaluated at the same time, so that latencies would mean nothing.
         needs_all_labels: Whether each label must meet a frame, as where something is required of this bag anyway.
+        rois: Topic of another detector's boxes, each of which is then a frame of its own; empty for none.
+        truth: Topic of boxes whose classes are true, for `rois`; empty for none, or where `labels` says them by ids.
+        rois_padding: What is shown on each side of a box, as a share of it.
+        rois_square: Whether boxes are made square.
+        rois_max: Most boxes of one image, the surest first.
 
     Raises:
         ConfigError: If they contradict each other, or a value is out of range; names the option.
@@ -83,6 +90,11 @@ class EvaluationOptions:
     workers: int = WORKERS
     is_one_of_several: bool = False
     needs_all_labels: bool = False
+    rois: str = ""
+    truth: str = ""
+    rois_padding: float = 0.0
+    rois_square: bool = False
+    rois_max: int = MOST_BOXES
 
     def __post_init__(self) -> None:
         if (self.bag is None) == (self.images is None):
@@ -102,8 +114,9 @@ class EvaluationOptions:
         for gate, limit in self._required():
             if not gate.accepts(limit):
                 raise ConfigError(f"{self._flag(gate)} is {limit}; choose {gate.limits}")
+        self._require_fitting_rois()
         given = [self._flag(gate) for gate, _ in self._required()]
-        if given and not (self.labels or self.images):
+        if given and not (self.labels or self.truth or self.images):
             raise ConfigError(f"{' or '.join(given)} needs --labels: without them there is nothing to compare with")
         if self.baseline is not None and not (self.labels or self.images):
             raise ConfigError("--baseline needs --labels: without them nobody knows which answer is right")
@@ -115,6 +128,31 @@ class EvaluationOptions:
             raise ConfigError(f"--mask-scale is {self.mask_scale}; choose a number above 0, such as 1")
         if not 1 <= self.top_k <= KEPT_CLASSES:
             raise ConfigError(f"--top-k is {self.top_k}; choose 1 to {KEPT_CLASSES}")
+
+    def _require_fitting_rois(self) -> None:
+        """Makes sure that what is said of boxes, and beside them, makes sense."""
+        if not self.rois:
+            if self.truth or self.rois_padding or self.rois_square or self.rois_max != MOST_BOXES:
+                raise ConfigError(
+                    "--truth, --rois-padding, --rois-square and --rois-max belong to --rois; name a topic"
+                )
+            return
+        beside = {"--images": self.images, "--masks": self.masks, "--baseline": self.baseline}
+        foreign = [name for name, value in beside.items() if value is not None]
+        foreign += ["--results-bag"] if self.results_bag is not None else []
+        if foreign:
+            raise ConfigError(f"leave {', '.join(foreign)} out: with --rois each box is a frame of its own")
+        if self.labels and self.truth:
+            raise ConfigError("--labels and --truth both say what the boxes show; choose one")
+        try:
+            self.regions  # noqa: B018 - made to be checked
+        except ConfigError as error:
+            raise ConfigError(f"--rois-padding or --rois-max: {error}") from None
+
+    @property
+    def regions(self) -> RegionSettings:
+        """Which boxes of an image are evaluated, and how."""
+        return RegionSettings(CropSettings(self.rois_padding, self.rois_square), self.rois_max)
 
     @property
     def overrides(self) -> Overrides:
@@ -134,6 +172,8 @@ class EvaluationOptions:
         """
         gates = task_of(spec.task).gates
         right = self._flag(gates[0]) if gates else "leave it out"
+        if self.rois and not task_of(spec.task).has_classes:
+            raise ConfigError(f"--rois answers boxes with classes, this model is {spec.task}; leave it out")
         if self.threshold and not task_of(spec.task).is_exclusive:
             raise ConfigError(f"--threshold is for one class an image, this model is {spec.task}; leave it out")
         if self.masks and not task_of(spec.task).is_exclusive:

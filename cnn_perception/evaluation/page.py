@@ -125,7 +125,7 @@ def _figures(report: Report) -> list[tuple[str, str]]:
 
 def _captioned(picture: Picture, *, is_bag: bool) -> _CaptionedPicture:
     frame = picture.frame
-    place = f"frame {frame.index}, {frame.time_s:.2f} s" if is_bag else frame.name
+    place = f"{frame.name or f'frame {frame.index}'}, {frame.time_s:.2f} s" if is_bag else frame.name
     answer = shown(frame.predicted)
     if frame.score is not None and frame.margin is not None:
         answer += f" {percent(frame.score)}" if frame.predicted != UNKNOWN else ""

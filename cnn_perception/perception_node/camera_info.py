@@ -14,13 +14,14 @@ from cnn_perception.ros.latest_subscription import LatestSubscription
 class CameraInfoReader:
     """The calibration of one camera, as it was published last; for one thread."""
 
-    def __init__(self, node: Node, topic: str, rectified: bool) -> None:
+    def __init__(self, node: Node, topic: str, rectified: bool, qos_id: str | None = None) -> None:
         """Subscribes.
 
         Args:
             node: Whose subscription this is.
             topic: Fully qualified name of the calibration's topic.
             rectified: Whether these images are rectified ones.
+            qos_id: As for `LatestSubscription`.
 
         Raises:
             ConfigError: If the QoS is overridden with what cannot be.
@@ -30,7 +31,7 @@ class CameraInfoReader:
         # It comes as often as the images but says the same each time: read when a ray is wanted, by nobody else.
         # Best effort, which every publisher matches, loses nothing so small.
         self._subscription = LatestSubscription(
-            node, CameraInfo, self.topic, ReliabilityPolicy.BEST_EFFORT, lambda _: None, lambda _: None
+            node, CameraInfo, self.topic, ReliabilityPolicy.BEST_EFFORT, lambda _: None, lambda _: None, qos_id=qos_id
         )
         self._info: CameraInfo | None = None
         self._model: CameraModel | None = None

@@ -10,6 +10,7 @@ from typing import Any
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from vision_msgs.msg import Detection2DArray
 
 from cnn_perception.errors import FrameError, PerceptionError
 from cnn_perception.geometry.camera_model import CameraModel
@@ -19,6 +20,8 @@ from cnn_perception.perception_node.camera_info import CameraInfoReader
 from cnn_perception.perception_node.diagnostics import CameraStatus
 from cnn_perception.perception_node.frame_stages import FrameResult, place_to_publish, stage_durations_ms
 from cnn_perception.perception_node.publishers import ResultPublishers, ViewedFrame
+from cnn_perception.perception_node.regions.publishers import RegionPublishers
+from cnn_perception.perception_node.regions.stream import RegionStream
 from cnn_perception.perception_node.settings import CameraSettings, Settings
 from cnn_perception.ros import parameters, topics
 from cnn_perception.ros.latest_subscription import LatestSubscription
@@ -61,6 +64,7 @@ class CameraStream:
         few_bits: Watches how many bits its frames use; for the thread that prepares frames.
         smoothing: Smooths its answers; for the thread that delivers frames.
         defects_in_a_row: How many frames on end met a defect; for the thread that prepares frames.
+        regions: The boxes of another detector in its images; None where there are none.
     """
 
     # `use` replaces `drift` and `smoothing` between two frames; `subscribe` and `unsubscribe` are called while no
@@ -85,6 +89,8 @@ class CameraStream:
         self.settings = settings
         self.topic = ""
         self.outputs = ResultPublishers(node, name)
+        has_rois = bool(settings.rois_topic)
+        self.regions = RegionStream(node, name, lambda: self.settings, warn) if has_rois else None
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -158,7 +164,13 @@ class CameraStream:
     def inputs(self) -> list[tuple[type[Any], str]]:
         """(message class, fully qualified name) of what it listens to; there while the node is active."""
         subscribed = self._subscribed
-        return [(subscribed.images.kind, self.topic), (CameraInfo, subscribed.camera_info.topic)]
+        found = [(subscribed.images.kind, self.topic), (CameraInfo, subscribed.camera_info.topic)]
+        return found if self.regions is None else [*found, (Detection2DArray, self.regions.topic)]
+
+    @property
+    def published(self) -> list[ResultPublishers | RegionPublishers]:
+        """The topics of everything about its frames; there while a model is loaded."""
+        return [self.outputs] if self.regions is None else [self.outputs, self.regions.outputs]
 
     # ---- frames
 
@@ -282,9 +294,10 @@ def declared_cameras(node: LifecycleNode, names: Sequence[str], warn: Callable[[
     defaults = parameters.read(node, CameraSettings)
     cameras = []
     for name in names:
-        camera = CameraStream(node, name, defaults, warn)
+        settings = defaults
         if name:
-            parameters.declare(node, CameraSettings, camera.prefix, defaults.of_camera(name))
-            camera.settings = parameters.read(node, CameraSettings, prefix=camera.prefix)
-        cameras.append(camera)
+            prefix = f"{name}."
+            parameters.declare(node, CameraSettings, prefix, defaults.of_camera(name))
+            settings = parameters.read(node, CameraSettings, prefix=prefix)
+        cameras.append(CameraStream(node, name, settings, warn))
     return cameras

@@ -112,7 +112,7 @@ def to_array(
 def _camera_status(node: str, camera: CameraStatus, refusal: str) -> DiagnosticStatus:
     counts = camera.snapshot
     total = counts.total
-    level, text = _judged(camera) if camera.active else _at_rest("the node is not active", refusal)
+    level, text = _judged(camera) if camera.active else at_rest("the node is not active", refusal)
     values = {
         "topic": camera.topic,
         "subscription": camera.subscription,
@@ -128,7 +128,7 @@ def _camera_status(node: str, camera: CameraStatus, refusal: str) -> DiagnosticS
     values |= {f"odd: {kind}": str(count) for kind, count in sorted(total.oddities.items())}
     values |= {f"{stage} p50/p95 (ms)": f"{p50:.2f} / {p95:.2f}" for stage, (p50, p95) in counts.percentiles_ms.items()}
     values |= camera.drift.values() if camera.drift is not None else {}
-    return _status(level, f"{node}: camera {camera.camera}".rstrip(), text, node, values)
+    return to_status(level, f"{node}: camera {camera.camera}".rstrip(), text, node, values)
 
 
 def _judged(camera: CameraStatus) -> tuple[bytes, str]:
@@ -147,7 +147,7 @@ def _judged(camera: CameraStatus) -> tuple[bytes, str]:
     return DiagnosticStatus.OK, _activity(camera)
 
 
-def _at_rest(text: str, refusal: str) -> tuple[bytes, str]:
+def at_rest(text: str, refusal: str) -> tuple[bytes, str]:
     """Returns the level of what does nothing, on purpose or because a transition was refused, and which it is."""
     return (DiagnosticStatus.ERROR, f"{text}: {refusal}") if refusal else (DiagnosticStatus.OK, text)
 
@@ -206,7 +206,7 @@ def _shadow_status(node: str, shadow: Shadow) -> DiagnosticStatus:
     report = shadow.report()
     level = DiagnosticStatus.ERROR if report.problem else DiagnosticStatus.OK
     text = report.problem or f"{report.rate:.1%} of {report.compared} frames answered otherwise"
-    return _status(level, f"{node}: shadow", text, node, report.values() | {"shadow: note": shadow.note})
+    return to_status(level, f"{node}: shadow", text, node, report.values() | {"shadow: note": shadow.note})
 
 
 def _recorder_status(node: str, recorder: Recorder) -> DiagnosticStatus:
@@ -214,40 +214,40 @@ def _recorder_status(node: str, recorder: Recorder) -> DiagnosticStatus:
     level = DiagnosticStatus.WARN if report.problem else DiagnosticStatus.OK
     if report.is_broken:
         level = DiagnosticStatus.ERROR
-    return _status(level, f"{node}: recorder", report.problem or f"{report.recorded} kept", node, report.values())
+    return to_status(level, f"{node}: recorder", report.problem or f"{report.recorded} kept", node, report.values())
 
 
 def _black_box_status(node: str, report: BlackBoxReport) -> DiagnosticStatus:
     level = DiagnosticStatus.WARN if report.problem or report.is_cut else DiagnosticStatus.OK
     if report.is_broken:
         level = DiagnosticStatus.ERROR
-    return _status(level, f"{node}: black box", report.text, node, report.values())
+    return to_status(level, f"{node}: black box", report.text, node, report.values())
 
 
 def _viewers_status(node: str, report: ViewersReport) -> DiagnosticStatus:
     level = DiagnosticStatus.WARN if report.problem else DiagnosticStatus.OK
-    return _status(level, f"{node}: viewers", report.text, node, report.values())
+    return to_status(level, f"{node}: viewers", report.text, node, report.values())
 
 
 def _callbacks_status(node: str, overdue: str) -> DiagnosticStatus:
     if not overdue:
-        return _status(DiagnosticStatus.OK, f"{node}: callbacks", "services and parameters are answered", node, {})
+        return to_status(DiagnosticStatus.OK, f"{node}: callbacks", "services and parameters are answered", node, {})
     text = f"others may have to wait: {overdue}"  # which a model that loads is entitled to
-    return _status(DiagnosticStatus.WARN, f"{node}: callbacks", text, node, {})
+    return to_status(DiagnosticStatus.WARN, f"{node}: callbacks", text, node, {})
 
 
 def _graph_status(node: str, namesakes: str) -> DiagnosticStatus:
     level = DiagnosticStatus.WARN if namesakes else DiagnosticStatus.OK
-    return _status(level, f"{node}: graph", namesakes or "no other node has this name", node, {})
+    return to_status(level, f"{node}: graph", namesakes or "no other node has this name", node, {})
 
 
 def _model_status(node: str, active: ActiveModel | None, load_under_way: str, refusal: str) -> DiagnosticStatus:
     name = f"{node}: model"
     if active is None and load_under_way:
-        return _status(DiagnosticStatus.WARN, name, load_under_way, node, {})
+        return to_status(DiagnosticStatus.WARN, name, load_under_way, node, {})
     if active is None:
-        level, text = _at_rest("no model is loaded", refusal)
-        return _status(level, name, text, node, {})
+        level, text = at_rest("no model is loaded", refusal)
+        return to_status(level, name, text, node, {})
     model = active.pipeline.model
     is_less = model.fallback and not active.options.session.is_default_choice
     level = DiagnosticStatus.WARN if is_less else DiagnosticStatus.OK
@@ -266,7 +266,7 @@ def _model_status(node: str, active: ActiveModel | None, load_under_way: str, re
         "provider": model.provider,
         "placement": model.placement,
     }
-    return _status(level, name, text, node, values)
+    return to_status(level, name, text, node, values)
 
 
 def _score_meanings(model: OnnxModel) -> dict[str, str]:
@@ -285,6 +285,7 @@ def _unit_layers(active: ActiveModel) -> dict[str, str]:
     return {"ends of its stages": known.text} if known is not None else {}
 
 
-def _status(level: bytes, name: str, text: str, hardware_id: str, values: dict[str, str]) -> DiagnosticStatus:
+def to_status(level: bytes, name: str, text: str, hardware_id: str, values: dict[str, str]) -> DiagnosticStatus:
+    """Returns a status as a message; `values` are figures by their names."""
     pairs = [KeyValue(key=key, value=value) for key, value in values.items()]
     return DiagnosticStatus(level=level, name=name, message=text, hardware_id=hardware_id, values=pairs)

@@ -6,8 +6,7 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +34,7 @@ from cnn_perception.perception_node.frame_stages import (
 )
 from cnn_perception.perception_node.publishers import (
     InfoPublishers,
+    ResultPublishers,
     ViewedFrame,
     ViewMessages,
     to_neighbours,
@@ -42,6 +42,10 @@ from cnn_perception.perception_node.publishers import (
     to_score_map,
     to_unit_activation,
 )
+from cnn_perception.perception_node.regions.publishers import RegionPublishers
+from cnn_perception.perception_node.regions.status import region_status
+from cnn_perception.perception_node.regions.stream import RegionInputs, RegionStream
+from cnn_perception.perception_node.regions.worker import RegionWorker
 from cnn_perception.perception_node.settings import LiveSettings
 from cnn_perception.perception_node.staged_executor import StagedExecutor
 from cnn_perception.ros.latest_subscription import SubscriptionSet
@@ -214,6 +218,7 @@ class _Running:
 
     source: SubscriptionSet[CameraStream]
     executor: StagedExecutor[list[tuple[CameraStream, Any]], list[Frame], list[InferredFrame]]
+    regions: RegionWorker | None
 
 
 class FrameProcessor:
@@ -257,6 +262,9 @@ class FrameProcessor:
         if black_box is not None:
             for camera in cameras:
                 camera.outputs.on_answer = black_box.keep
+                if camera.regions is not None:
+                    camera.regions.outputs.on_answer = black_box.keep
+                    camera.regions.is_recorded = True
         self._infos = InfoPublishers(node)
         self._changing = threading.RLock()
         # Taken after the one above. Re-entrant: a topic that is made declares parameters of its QoS, and the node
@@ -285,8 +293,8 @@ class FrameProcessor:
         with self._changing, self._lock:
             self._models.forget()
             self._infos.remove()
-            for camera in self._cameras:
-                camera.outputs.remove()
+            for topics in self._published():
+                topics.remove()
         self._models.free_replaced()
 
     def start(self) -> None:
@@ -297,9 +305,11 @@ class FrameProcessor:
         """
         with self._changing, self._lock:
             self._publish_infos()
+            regions = None
             try:
                 for camera in self._cameras:
                     camera.subscribe()
+                regions = self._start_regions()
                 if self._black_box is not None:
                     # two cameras of one topic are recorded once
                     inputs = dict.fromkeys(one for camera in self._cameras for one in camera.inputs)
@@ -309,9 +319,11 @@ class FrameProcessor:
                 executor = StagedExecutor(source, stages.prepare, stages.infer, stages.deliver, self._on_failure)
             except BaseException:
                 self._stop_black_box()
+                if regions is not None:
+                    regions.close()
                 self._unsubscribe()
                 raise
-            self._running = _Running(source, executor)
+            self._running = _Running(source, executor, regions)
 
     def stop(self) -> None:
         """Unsubscribes and waits for the frames under way; harmless when it is not started."""
@@ -321,6 +333,8 @@ class FrameProcessor:
                 return
             running.source.close()
             running.executor.join()
+            if running.regions is not None:
+                running.regions.close()
             self._stop_black_box()
             self._viewers.withdraw()
             with self._lock:
@@ -353,9 +367,15 @@ class FrameProcessor:
         """
         settings = self._live.settings
         with self._lock:
-            stalled = "" if self._running is None else self._running.executor.stalled()
+            running = self._running
+            stalled = "" if running is None else running.executor.stalled()
+            stalled_rois = "" if running is None or running.regions is None else running.regions.stalled()
             statuses = [
                 camera.status(self._live.enabled, settings.image_timeout_s, stalled) for camera in self._cameras
+            ]
+            rois = [
+                region_status(one, self._live.enabled, settings.image_timeout_s, stalled_rois)
+                for one in self._streams_of_boxes()
             ]
             for status in statuses:
                 self._tell_of_silence(status)
@@ -369,6 +389,7 @@ class FrameProcessor:
             model = self._models.current
             box = None if self._black_box is None else self._black_box.report()
             array = diagnostics.to_array(stamp, name, statuses, model, overdue, loading, others, report, refusal, box)
+            array.status += [one.to_message(name, refusal) for one in rois]
         if self._black_box is not None:
             self._black_box.note_diagnoses(array, statuses)
         return array
@@ -406,12 +427,55 @@ class FrameProcessor:
         executor = self._node.executor
         return executor.overdue(_OVERDUE_S) if isinstance(executor, SupervisedExecutor) else ""
 
-    def _between_frames(self) -> AbstractContextManager[None]:
-        return contextlib.nullcontext() if self._running is None else self._running.executor.paused()
+    @contextlib.contextmanager
+    def _between_frames(self) -> Iterator[None]:
+        running = self._running
+        if running is None:
+            yield
+            return
+        with contextlib.ExitStack() as paused:
+            paused.enter_context(running.executor.paused())
+            if running.regions is not None:
+                paused.enter_context(running.regions.paused())
+            yield
+
+    def _streams_of_boxes(self) -> list[RegionStream]:
+        return [camera.regions for camera in self._cameras if camera.regions is not None]
+
+    def _start_regions(self) -> RegionWorker | None:
+        """Starts the thread that answers boxes, and begins to listen to them; None where no camera has any."""
+        streams = self._streams_of_boxes()
+        if not streams:
+            return None
+        worker = RegionWorker(streams, self._models, self._live, self._log, self._now_ns, self._on_failure)
+        try:
+            for camera in self._cameras:
+                if camera.regions is not None:
+                    (kind, images), (_, camera_info) = camera.inputs[:2]
+                    camera.regions.subscribe(
+                        RegionInputs(
+                            kind=kind,
+                            images=images,
+                            camera_info=camera_info,
+                            policy=lambda: self._live.settings.stamp_policy,
+                            is_enabled=lambda: self._live.enabled,
+                            now_ns=self._now_ns,
+                            on_pair=worker.wake,
+                            on_failure=self._on_failure,
+                        )
+                    )
+        except BaseException:
+            worker.close()
+            raise
+        return worker
+
+    def _published(self) -> Iterator[ResultPublishers | RegionPublishers]:
+        for camera in self._cameras:
+            yield from camera.published
 
     def _fit_topics(self, model: ActiveModel) -> None:
         """Makes the topics of a model, unless they are the same; those of the model before if that cannot be."""
-        if all(camera.outputs.fit(model.pipeline.model) for camera in self._cameras):
+        if all(topics.fit(model.pipeline.model) for topics in self._published()):
             return
         try:
             self._make_topics(model)
@@ -422,10 +486,11 @@ class FrameProcessor:
 
     def _make_topics(self, model: ActiveModel) -> None:
         self._infos.make(model.pipeline.spec)
-        for camera in self._cameras:
-            camera.outputs.make(model.pipeline.model)
+        for topics in self._published():
+            topics.make(model.pipeline.model)
         if self._running is not None:
-            for topics in (self._infos, *(camera.outputs for camera in self._cameras)):
+            self._infos.activate()
+            for topics in self._published():
                 topics.activate()
 
     def _publish_infos(self) -> None:
@@ -439,4 +504,6 @@ class FrameProcessor:
 
     def _unsubscribe(self) -> None:
         for camera in self._cameras:
+            if camera.regions is not None:
+                camera.regions.unsubscribe()
             camera.unsubscribe()

@@ -190,7 +190,7 @@ def prepare_frame(
     except FrameError as refusal:
         return refusal
     except BaseException as error:  # of a decoder, say: a peer must not be able to end the node with one image
-        return _refusal_of_defect(error)
+        return refusal_of_defect(error)
     origin = Origin(camera, topic, nanoseconds(header.stamp), header.frame_id)
     return Frame(model, origin, header, wanted, has_age, started_s, encoded, prepared)
 
@@ -281,7 +281,8 @@ def stage_durations_ms(result: FrameResult, published_s: tuple[float, float], no
     return durations
 
 
-def _refusal_of_defect(error: BaseException) -> FrameError:
+def refusal_of_defect(error: BaseException) -> FrameError:
+    """Returns why a frame is dropped that met a defect, which is its cause."""
     refusal = FrameError(DEFECT, f"{with_kind(error)}; this is a defect of the node")
     refusal.__cause__ = error
     return refusal

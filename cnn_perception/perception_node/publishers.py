@@ -65,7 +65,7 @@ def latched_qos() -> QoSProfile:
     return QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
-class _Topics:
+class LifecycleTopics:
     """Some lifecycle publishers of a node, by name; none while it has no model.
 
     They come and go between two frames, so that no thread which publishes meets a change.
@@ -94,7 +94,7 @@ class _Topics:
         self._by_name = {}
 
 
-class InfoPublishers(_Topics):
+class InfoPublishers(LifecycleTopics):
     """The latched descriptions of the model, which all cameras share."""
 
     def make(self, spec: ModelSpec) -> None:
@@ -123,7 +123,7 @@ class InfoPublishers(_Topics):
             self._by_name["pixel_info"].publish(pixel_info)
 
 
-class ResultPublishers(_Topics):
+class ResultPublishers(LifecycleTopics):
     """Every topic about the frames of one camera; which ones depends on the model.
 
     Attributes:

@@ -12,7 +12,7 @@ from rclpy.parameter import Parameter
 
 from cnn_perception.errors import ConfigError, PerceptionError
 from cnn_perception.perception_node import messages
-from cnn_perception.perception_node.active_model import ActiveModel, ModelOwner
+from cnn_perception.perception_node.active_model import ActiveModel, ModelOptions, ModelOwner
 from cnn_perception.perception_node.camera_stream import CameraStream
 from cnn_perception.perception_node.frame_processor import FrameProcessor
 from cnn_perception.perception_node.settings import MODELS, AllowedModels, CameraSettings, LiveSettings, Settings
@@ -79,7 +79,7 @@ class Reconfiguration:
         """Returns whether the model is still the one that the parameters name; then it is in use."""
         for camera in self._cameras:
             camera.settings = parameters.read(self._node, CameraSettings, prefix=camera.prefix)
-        model = self._models.load(settings.model_options())
+        model = self._models.load(self._options(settings))
         with self._lock:
             if self._settings().model != settings.model:
                 model.close()
@@ -104,7 +104,7 @@ class Reconfiguration:
             PerceptionError: If a file or a setting cannot be used, or the node is cleaned up meanwhile.
         """
         settings = self._settings()
-        model = self._models.load(settings.model_options())
+        model = self._models.load(self._options(settings))
         with self._lock:
             self._models.require_any(model)
             if self._settings().model != settings.model:
@@ -167,7 +167,7 @@ class Reconfiguration:
         settings = self._allowed.checked(parameters.read(self._node, Settings, changed), self._renamed(changed))
         for camera in self._cameras:
             parameters.read(self._node, CameraSettings, changed, camera.prefix)
-        self._models.check(settings.model_options())
+        self._models.check(self._options(settings))
 
     def _renamed(self, changed: Parameters) -> list[str]:
         """Returns which of the models are to be other files."""
@@ -202,12 +202,15 @@ class Reconfiguration:
     def _settings(self, changed: Parameters = ()) -> Settings:
         return self._allowed.checked(parameters.read(self._node, Settings, changed))
 
+    def _options(self, settings: Settings) -> ModelOptions:
+        return settings.model_options(any(camera.regions is not None for camera in self._cameras))
+
     def _load_candidate(self, wanted: Parameters) -> ActiveModel | None:
         """Returns the model that parameters ask for; None if it is the one in use, or they are refused anyway."""
         if all(item.name != "model" for item in wanted):
             return None
         try:
-            options = self._settings([self._node.as_declared(item) for item in wanted]).model_options()
+            options = self._options(self._settings([self._node.as_declared(item) for item in wanted]))
         except PerceptionError:
             return None
         return self._models.load(options) if self._models.needs_load(options) else None
@@ -226,7 +229,7 @@ class Reconfiguration:
         self._live.settings = parameters.with_live(settings, parameters.read(self._node, Settings))
         self._is_using = True
         try:
-            model.check_shown(self._live.settings.model_options())
+            model.check_shown(self._options(self._live.settings))
             self._frames.use(model)
             description = "Names of the model's classes or numbers, in the order of its logits."
             parameters.redeclare(self._node, "class_labels", messages.labels(model.pipeline.spec), description)

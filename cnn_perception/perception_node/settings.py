@@ -20,6 +20,8 @@ from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS, SessionOptions
 from cnn_perception.perception_node.active_model import ModelOptions
 from cnn_perception.pipeline.overlay import DEFAULT_ALPHA
 from cnn_perception.pipeline.score_map import LARGEST_SIDE, MOST_PIXELS
+from cnn_perception.regions.answering import MOST_BOXES
+from cnn_perception.regions.cropping import MOST_PADDING, CropSettings
 from cnn_perception.ros.image_messages import IMAGE_TRANSPORTS
 from cnn_perception.ros.parameter_types import shown
 from cnn_perception.ros.parameters import parameter, validate
@@ -32,7 +34,7 @@ RECORD_FORMATS = get_args(RecordFormat)
 MODELS = ("model", "shadow_model")
 """Parameters that name model files."""
 RESERVED_NAMES = {
-    "activation", "embedding", "label_map", "neighbours", "score_map", "unit_activation",
+    "activation", "detections", "embedding", "label_map", "neighbours", "score_map", "unit_activation",
     *(task.topic for task in TASKS.values()),
 }  # fmt: skip
 """What a camera cannot be called, because the topics of a single camera are."""
@@ -75,6 +77,31 @@ class CameraSettings:
         between=(0.0, 3600.0),
         live=True,
     )
+    rois_topic: str = parameter(
+        "",
+        "Topic of another detector's boxes in its images, vision_msgs/Detection2DArray with their stamps; each box is "
+        "then answered on ~/detections. '' for none.",
+        read_only=True,
+    )
+    rois_padding: float = parameter(
+        0.0,
+        "What is shown of the image on each side of a box, as a share of the box's width and height.",
+        between=(0.0, MOST_PADDING),
+        live=True,
+    )
+    rois_square: bool = parameter(False, "Boxes are made square, as wide and high as their longer side.", live=True)
+    rois_max: int = parameter(
+        MOST_BOXES,
+        "Most boxes of one image that are answered: those the detector is surest of, of equal ones the first.",
+        between=(1, 10_000),
+        live=True,
+    )
+    rois_wait_s: float = parameter(
+        0.5,
+        "Seconds that an image waits for its boxes, and boxes for their image.",
+        between=(0.01, 10.0),
+        live=True,
+    )
 
     def __post_init__(self) -> None:
         validate(self)
@@ -90,9 +117,16 @@ class CameraSettings:
         """What is known better of its images than their messages say."""
         return Overrides(self.encoding, self.significant_bits)
 
+    @property
+    def rois_crop(self) -> CropSettings:
+        """How much around a box is shown to the network."""
+        return CropSettings(self.rois_padding, self.rois_square)
+
     def of_camera(self, name: str) -> CameraSettings:
-        """Returns the defaults of a camera with a name: these, and a topic in its own namespace."""
-        return dataclasses.replace(self, image_topic=f"{name}/image_raw")
+        """Returns the defaults of a camera with a name: these, and topics in its own namespace."""
+        rois = self.rois_topic
+        own = f"{name}/{rois}" if rois and not rois.startswith(("/", "~")) else rois
+        return dataclasses.replace(self, image_topic=f"{name}/image_raw", rois_topic=own)
 
 
 @dataclass(frozen=True)
@@ -130,6 +164,9 @@ class Settings:
     )
     max_batch_size: int = parameter(
         4, "Most frames of different cameras in one run of the model.", between=(1, 256), read_only=True
+    )
+    rois_batch_size: int = parameter(
+        4, "Most boxes of another detector in one run of the model.", between=(1, 256), read_only=True
     )
     autostart: bool = parameter(
         True,
@@ -277,11 +314,15 @@ class Settings:
         """How answers are smoothed over time."""
         return SmoothingSettings(self.smoothing_s, self.hysteresis, self.hold_s)
 
-    def model_options(self) -> ModelOptions:
-        """Returns which model is to be used, and how; ~ is expanded in the paths."""
+    def model_options(self, has_rois: bool = False) -> ModelOptions:
+        """Returns which model is to be used, and how; ~ is expanded in the paths.
+
+        Args:
+            has_rois: Whether boxes of another detector are answered, in batches of their own.
+        """
         return ModelOptions(
             path=expanded(self.model),
-            session=self._session_options(),
+            session=self._session_options(has_rois),
             shadow_path=expanded(self.shadow_model) if self.shadow_model else None,
             recorder=self._recorder_settings(),
             score_map_class=self.score_map_class,
@@ -307,9 +348,10 @@ class Settings:
         except ConfigError as error:
             raise ConfigError(f"parameter black_box_on: {error}") from None
 
-    def _session_options(self) -> SessionOptions:
+    def _session_options(self, has_rois: bool) -> SessionOptions:
         """Every batch that can occur is warmed up."""
-        batches = range(1, min(self.max_batch_size, len(self.cameras)) + 1)
+        of_frames = min(self.max_batch_size, len(self.cameras))
+        batches = range(1, max(of_frames, self.rois_batch_size if has_rois else 1) + 1)
         return SessionOptions(
             providers=tuple(self.providers),
             intra_op_threads=self.intra_op_threads,

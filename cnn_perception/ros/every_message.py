@@ -67,6 +67,10 @@ class EveryMessage:
         self._thread = threading.Thread(target=self._run, name="every message", daemon=True)
         self._thread.start()
 
+    def misfits(self) -> list[str]:
+        """Says which publishers of the topics cannot be received because their QoS does not fit, and why."""
+        return [misfit for one in self._subscriptions for misfit in one.misfits()]
+
     def close(self) -> None:
         """Ends the thread once it has handed on what waits, and unsubscribes."""
         self._is_closed.set()

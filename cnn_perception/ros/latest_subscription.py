@@ -151,7 +151,7 @@ class LatestSubscription(Generic[MessageT]):
     @property
     def type_name(self) -> str:
         """The message type as publishers announce it."""
-        return f"sensor_msgs/msg/{self.kind.__name__}"
+        return f"{self.kind.__module__.partition('.')[0]}/msg/{self.kind.__name__}"
 
     @property
     def handles(self) -> list[Any]:

@@ -85,7 +85,10 @@ SET_AT_RUN_TIME = {
         "unit_layer", "unit",  # of the model's own file
         "score_map_class", "label_map_threshold", "neighbours", "image_timeout_s", "model_timeout_s",
     },
-    CameraSettings: {"image_transport", "encoding", "significant_bits", "max_rate_hz", "rectified", "max_age_s"},
+    CameraSettings: {
+        *("image_transport", "encoding", "significant_bits", "max_rate_hz", "rectified", "max_age_s"),
+        *("rois_padding", "rois_square", "rois_max", "rois_wait_s"),
+    },
     node.CameraNodeSettings: set(),
     FollowSettings: {
         "follow", "stop_classes", "min_score", "linear", "gain", "max_angular", "forward_within", "timeout_s"
@@ -232,3 +235,15 @@ def test_a_camera_is_believed_unless_its_parameters_say_what_is_known_better():
 def test_an_unknown_encoding_or_bits_that_no_camera_has_are_refused(values: dict[str, Any], text: str):
     with pytest.raises(ConfigError, match=text):
         CameraSettings(**values)
+
+
+def test_boxes_of_a_camera_with_a_name_come_on_a_topic_of_its_own_unless_the_topic_is_absolute():
+    for topic, own in [("", ""), ("boxes", "front/boxes"), ("/detector/boxes", "/detector/boxes")]:
+        assert CameraSettings(rois_topic=topic).of_camera("front").rois_topic == own
+
+
+def test_every_batch_of_boxes_that_can_occur_is_warmed_up_where_there_are_boxes():
+    settings = Settings(cameras=("front", "rear"), rois_batch_size=3)
+    assert settings.model_options().session.warm_up_batches == (1, 2)
+    assert settings.model_options(has_rois=True).session.warm_up_batches == (1, 2, 3)
+    assert Settings(rois_batch_size=1).model_options(has_rois=True).session.warm_up_batches == (1,)

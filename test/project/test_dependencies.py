@@ -45,6 +45,7 @@ RUNTIME: list[dict[str, set[str]]] = [
         "geometry": {"numpy", "cv2"},
         "lifecycle": {"bond", "rclpy"},
         "masks": {"numpy", "PIL"},
+        "regions": {"numpy", "cv2"},
     },
     {"comparison": {"numpy", "cv2"}, "results_bag": set()},
     {"background": {"numpy", "cv2"}, "evaluation": {"numpy", "cv2", "tqdm"}},

@@ -89,12 +89,12 @@ def test_every_status_that_a_node_publishes_is_in_exactly_one_group(tmp_path: Pa
     domain = new_domain()
     (tmp_path / "kept").mkdir()
     given = {"cameras": "[front, rear]", "shadow_model": model, "record_folder": tmp_path / "kept"}
-    given |= {"black_box_dir": tmp_path / "box"}
+    given |= {"black_box_dir": tmp_path / "box", "front.rois_topic": "boxes"}
     arguments = ("-r", "__ns:=/robot")
     log = tmp_path / "log"
     with running("perception_node", domain, log, *arguments, model=model, **given), participant(domain) as ros:
         arrays = ros.collect(DiagnosticArray, "/diagnostics")
-        ros.wait_for(lambda: arrays and len(arrays[-1].status) >= 9, "all statuses")
+        ros.wait_for(lambda: arrays and len(arrays[-1].status) >= 10, "all statuses")
     names = [status.name for status in arrays[-1].status]
 
     found = aggregated(names)
@@ -103,6 +103,7 @@ def test_every_status_that_a_node_publishes_is_in_exactly_one_group(tmp_path: Pa
     assert {place for (place,) in found.values()} >= {
         f"{PERCEPTION}/Cameras/{node}: camera front",
         f"{PERCEPTION}/Cameras/{node}: camera rear",
+        f"{PERCEPTION}/Cameras/{node}: rois front",
         f"{PERCEPTION}/Models/{node}: model",
         f"{PERCEPTION}/Models/{node}: shadow",
         f"{PERCEPTION}/Nodes/{node}: callbacks",

@@ -241,3 +241,11 @@ def test_demo_camera_has_its_size_frame_and_calibration_beside_the_images(prefix
         ros.wait_for(lambda: infos and images, "an image and its calibration")
     assert (images[-1].width, images[-1].height, images[-1].header.frame_id) == (64, 48, "front_optical")
     assert (infos[-1].k[0], infos[-1].header.frame_id) == (50.0, "front_optical")
+
+
+def test_regions_are_those_of_the_detector_that_is_named(prefix: Path, tmp_path: Path):
+    domain = new_domain()
+    given = (f"model:={write_tiny_model(tmp_path / 'tiny.onnx')}", "detector:=isaac_ros_yolov8")
+    with participant(domain) as ros, launched(prefix, domain, tmp_path / "log", "regions.launch.py", *given):
+        assert values(ros, "/perception_node", "rois_topic") == ["detections_output"]
+        ros.wait_for(lambda: ros.node.count_subscribers("/yolov8_encoder/resize/image"), "its images")

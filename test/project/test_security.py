@@ -24,6 +24,11 @@ BLACK_BOX: Names = {("subscribe", "/perception_node/black_box_trigger"), ("reply
 BOND: Names = {("publish", "/bond"), ("subscribe", "/bond")}
 """Of a node that a lifecycle manager activates."""
 
+ROIS: Names = {("subscribe", "/detections")} | {
+    ("publish", f"/perception_node/{name}") for name in ("detections", "detections/rays")
+}
+"""Of one that answers the boxes of another detector."""
+
 
 def allowed(node: str) -> Names:
     """(what it may do, full name) of everything that the policy grants a node."""
@@ -85,6 +90,10 @@ def test_policy_grants_the_perception_node_what_it_uses_and_nothing_else(
         settings |= {"black_box_dir": tmp_path / "box"}
     else:
         expected -= BLACK_BOX
+    if transport == "raw" and simulated:
+        settings |= {"rois_topic": "detections"}
+    else:
+        expected -= ROIS
     with running("perception_node", domain, tmp_path / "log", **settings), participant(domain) as ros:
         assert_uses(ros, "perception_node", expected)
 

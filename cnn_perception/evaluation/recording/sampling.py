@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -51,11 +52,35 @@ def scored(records: Sequence[FrameRecord]) -> list[FrameRecord]:
     return [record for record in records if record.prediction is not None and record.truth is not None]
 
 
+def one_of_each_image(records: Sequence[FrameRecord]) -> list[FrameRecord]:
+    """Returns the first record of each image, of which boxes have several."""
+    return [group[0] for group in _by_image(records)]
+
+
 def blocks_of(recordings: Sequence[Sequence[FrameRecord]]) -> TimeBlocks | None:
-    """Returns the blocks of the scored frames of recordings, one recording after the other; None without any."""
-    marks = [np.array([record.badness for record in scored(records)], np.float64) for records in recordings]
-    blocks = time_blocks(marks)
-    return blocks if blocks.frames else None
+    """Returns the blocks of the scored frames of recordings, one recording after the other; None without any.
+
+    The boxes of one image stay together.
+    """
+    groups = [_by_image(scored(records)) for records in recordings]
+    marks = [np.array([np.mean([one.badness for one in image]) for image in images]) for images in groups]
+    found = time_blocks(marks)
+    if not found.frames:
+        return None
+    sizes = tuple(len(image) for images in groups for image in images)
+    return found if set(sizes) == {1} else dataclasses.replace(found, sizes=sizes)
+
+
+def _by_image(records: Sequence[FrameRecord]) -> list[list[FrameRecord]]:
+    """Returns the records of each image: boxes, which have names, of one time of reception; else one alone."""
+    groups: list[list[FrameRecord]] = []
+    for record in records:
+        is_same = bool(groups) and bool(record.name) and groups[-1][0].received_ns == record.received_ns != 0
+        if is_same:
+            groups[-1].append(record)
+        else:
+            groups.append([record])
+    return groups
 
 
 def sampling_record(

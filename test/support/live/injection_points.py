@@ -63,6 +63,11 @@ def published(topic: str) -> Point:
     return perception(f"publish {topic}", f"{P}.publishers:ResultPublishers._publish", when=topic)
 
 
+def regions(name: str, place: str, **options: Any) -> Point:
+    # Without the black box, which takes its messages by the same lines.
+    return perception(f"regions, {name}", place, settings={"rois_topic": "boxes", "black_box_dir": "''"}, **options)
+
+
 PARAMETERS = "rclpy.parameter_service:ParameterService"
 MACHINE = "rclpy.lifecycle:LifecycleNodeMixin._LifecycleNodeMixin"
 NODE = f"{P}.node:PerceptionNode"
@@ -163,6 +168,20 @@ POINTS = [
         "black_box",
         outcome=SAID,
         said="black box: 2 stopped by",
+    ),
+    # ---- boxes of another detector
+    regions("take", f"{ROS}.latest_subscription:LatestSubscription.take_each"),
+    regions("match", f"{P}.regions.stream:RegionStream._on_message"),
+    regions("crop, every time", "cnn_perception.regions.answering:crop"),
+    regions("infer", f"{P}.regions.worker:infer_boxes"),
+    regions("publish", f"{P}.regions.publishers:RegionPublishers.publish"),
+    regions(
+        "hang",
+        f"{P}.regions.worker:infer_boxes",
+        error=None,
+        outcome=SAID,
+        said="rois: 2 no boxes are answered: the boxes of one image for",
+        constants=[(f"{P}.regions.worker:_STALL_S", 0.5)],
     ),
     # ---- what hangs
     perception(

@@ -1,0 +1,71 @@
+"""How the boxes of one camera fare: what became of the messages, and of the boxes in them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cnn_perception.errors import FrameError
+from cnn_perception.stream.frame_counters import FrameCounters, Snapshot
+from cnn_perception.tasks.prediction import Prediction
+
+
+@dataclass(frozen=True)
+class BoxCounts:
+    """What became of boxes.
+
+    Attributes:
+        answered: How many were answered.
+        unanswered: How many were not, by reason.
+        foreign: How many messages of boxes were of another frame_id: other cameras may share their topic.
+    """
+
+    answered: int
+    unanswered: Mapping[str, int]
+    foreign: int = 0
+
+
+class RegionCounters:
+    """Counts the messages of boxes of one camera, and the boxes; every method may be called from any thread.
+
+    Attributes:
+        messages: Of the messages, each of which a frame's counters call a frame.
+    """
+
+    def __init__(self) -> None:
+        self.messages = FrameCounters(time.monotonic())
+        self._lock = threading.Lock()  # guards the four below
+        self._answered = 0
+        self._unanswered: Counter[str] = Counter()
+        self._foreign = 0
+        self._before = BoxCounts(0, {})
+
+    def add(self, answers: Sequence[Prediction | FrameError]) -> None:
+        """Counts the boxes of one message."""
+        refused = Counter(one.reason for one in answers if isinstance(one, FrameError))
+        with self._lock:
+            self._answered += len(answers) - refused.total()
+            self._unanswered += refused
+
+    def leave_to_others(self) -> None:
+        """Counts a message of boxes that are of another frame_id."""
+        with self._lock:
+            self._foreign += 1
+
+    def boxes(self) -> tuple[BoxCounts, BoxCounts]:
+        """Returns what became of all boxes, and of those since the previous call."""
+        with self._lock:
+            total = BoxCounts(self._answered, dict(self._unanswered), self._foreign)
+            before = self._before
+            self._before = total
+        since = Counter(total.unanswered)
+        since.subtract(before.unanswered)
+        unanswered = {why: count for why, count in since.items() if count}
+        return total, BoxCounts(total.answered - before.answered, unanswered, total.foreign - before.foreign)
+
+    def snapshot(self) -> Snapshot:
+        """Returns what became of the messages, with rates since the previous call."""
+        return self.messages.snapshot(time.monotonic())

@@ -1,0 +1,1 @@
+"""Boxes of another detector: what a classifier says of each of them."""

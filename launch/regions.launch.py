@@ -1,0 +1,52 @@
+"""Starts perception_node beside a public detector, each of whose boxes it classifies; results are on ~/detections.
+
+ros2 launch cnn_perception regions.launch.py model:=/path/model.onnx detector:=isaac_ros_rtdetr image:=/image_raw
+"""
+
+from pathlib import Path
+
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
+from launch.launch_context import LaunchContext
+from launch.launch_description import LaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+
+DETECTORS = {
+    # Copies the header of its image, and gives boxes in pixels of the image before any resizing.
+    "isaac_ros_rtdetr": ("image_raw", "detections_output"),
+    # Copies the stamp and leaves frame_id empty; its boxes are in pixels of the network's input, which is why the
+    # images are those that its encoder has resized.
+    "isaac_ros_yolov8": ("yolov8_encoder/resize/image", "detections_output"),
+}
+"""Of each, the images that its boxes are pixels of, and its topic of vision_msgs/Detection2DArray. Source:
+NVIDIA-ISAAC-ROS/isaac_ros_object_detection, rtdetr_decoder_node.cpp and yolov8_decoder_node.cpp.
+
+detectnet of dusty-nv/ros_deep_learning publishes the type, too, but stamps boxes when it has found them, so that nobody
+can tell of which image they are: have its source copy the header. yolo_ros has messages of its own: republish them."""
+
+ARGUMENTS = [
+    DeclareLaunchArgument(
+        "detector", default_value="isaac_ros_rtdetr", choices=[*DETECTORS], description="whose boxes are classified"
+    ),
+    DeclareLaunchArgument("model", description="ONNX model file made by training.export"),
+    DeclareLaunchArgument(
+        "image", default_value="", description="topic of the images; '' for the detector's usual one"
+    ),
+    DeclareLaunchArgument("rois_topic", default_value="", description="topic of its boxes; '' for its usual one"),
+]
+
+
+def include(context: LaunchContext) -> list[IncludeLaunchDescription]:
+    """Returns the node, now that the arguments are known."""
+    image, rois = DETECTORS[LaunchConfiguration("detector").perform(context)]
+    given = {
+        "model": LaunchConfiguration("model").perform(context),
+        "image": LaunchConfiguration("image").perform(context) or image,
+        "rois_topic": LaunchConfiguration("rois_topic").perform(context) or rois,
+    }
+    source = PythonLaunchDescriptionSource(str(Path(__file__).with_name("perception.launch.py")))
+    return [IncludeLaunchDescription(source, launch_arguments=given.items())]
+
+
+def generate_launch_description() -> LaunchDescription:
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=include)])
