@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.lifecycle import LifecycleNode
 
@@ -252,6 +253,8 @@ class FrameProcessor:
         self._live = live
         self._log = log
         self._on_failure = on_failure
+        # Its pool has the priority of the thread that first uses it, and all of them wait for it.
+        cv2.setNumThreads(1)
         self._viewers = Viewers(CameraViews(cameras, self._now_ns), on_failure)
         self._stages = BatchStages(cameras, models, live, log, self._now_ns, self._viewers, black_box)
         if black_box is not None:

@@ -5,6 +5,8 @@ Leaves to others: what is made of a frame (test_publishers), the thread (test_wo
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -34,8 +36,11 @@ class StubViews:
         self.unusable: dict[str, BaseException] = {}
         self.has_published = threading.Event()
         self.meanwhile: Any = None
+        self.scheduled: dict[str, Any] = {}
 
     def make(self, kind: str, frame: str) -> str:
+        if sys.platform == "linux":
+            self.scheduled["make"] = os.sched_getscheduler(0)
         self.begun[kind].set()
         if kind in self.blocked:
             assert self.released[kind].wait(TIMEOUT_S)
@@ -202,6 +207,15 @@ def test_defect_is_told_once(bench: Bench, error: BaseException):
     bench.viewers.close()
     assert bench.failures == [error]
     assert bench.views.published == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux only")
+def test_views_are_made_while_a_core_is_idle_and_published_with_the_priority_of_the_answers(bench: Bench):
+    scheduled = bench.views.scheduled
+    bench.views.meanwhile = lambda: scheduled.update(publish=(os.sched_getscheduler(0), os.getpriority(0, 0)))
+    bench.offer("a", kinds=["overlay"])
+    bench.drain()
+    assert scheduled == {"make": os.SCHED_IDLE, "publish": (os.SCHED_OTHER, os.getpriority(0, 0))}
 
 
 def test_defect_in_publishing_is_told_and_leaves_nobody_waiting(bench: Bench):

@@ -51,7 +51,7 @@ RUNTIME: list[dict[str, set[str]]] = [
     {"answers": {"numpy", "tqdm"}, "black_box": set()},
     {
         "live_replay": ROS | {"tqdm"},
-        "perception_node": ROS | {"numpy"},
+        "perception_node": ROS | {"numpy", "cv2"},
         "camera_node": ROS | {"numpy", "cv2", "yaml"},
         "follow_node": ROS,
         "doctor": ROS | {"numpy"},
