@@ -1,9 +1,9 @@
 """What only viewers look at, made beside the answers: begun when an answer has left, of each camera's newest frame.
 
-Each kind has a thread of its own, which runs while a core is idle: a score map, which may take seconds, holds up
-neither an answer nor an overlay. One more, of normal priority, publishes what they make: that holds Python's global
-lock for as long as the picture is copied, and a thread that is kept from running must not hold it. What was offered
-before the model, the topics or the state of the node changed is published no more, however late it is done.
+Each kind has a thread of its own, of low priority, or one that runs while a core is idle: a score map, which may take
+seconds, holds up neither an answer nor an overlay. One more, of normal priority, publishes what they make: that holds
+Python's global lock while the picture is copied, and a thread that is kept from running must not hold it. What was
+offered before the model, the topics or the state of the node changed is published no more, however late it is done.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ class Views(Protocol[FrameT_contra, MadeT]):
     @property
     def kinds(self) -> Sequence[str]:
         """What can be made, by names that diagnostics show."""
+
+    @property
+    def heavy_kinds(self) -> Sequence[str]:
+        """Which of them run a network: they get what the answers leave of the cores."""
 
     def make(self, kind: str, frame: FrameT_contra) -> MadeT:
         """Returns what is to be published, for as long as it takes.
@@ -103,10 +107,13 @@ class Viewers(Generic[FrameT, MadeT]):
         self._changes = 0
         self._counts = {kind: _Counts() for kind in views.kinds}
         self._publisher = ThreadPoolExecutor(1, "publish views")
-        self._publisher.submit(int)  # a thread that one of those below began would have its priority
+        self._publisher.submit(int)  # begins its thread: begun by one of those below it would have its priority
         self._workers = {
             kind: BackgroundWorker[_Offered[FrameT]](
-                kind, functools.partial(self._view, kind), on_failure, only_when_idle=True
+                kind,
+                functools.partial(self._view, kind),
+                on_failure,
+                only_when_idle=kind in views.heavy_kinds,
             )
             for kind in views.kinds
         }

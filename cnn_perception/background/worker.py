@@ -47,8 +47,8 @@ class BackgroundWorker(Generic[ItemT]):
             work: Called in the thread with one item after the other.
             on_failure: Called in the thread with the exception that ends it, which nobody else tells.
             finish: Called in the thread at its end, when it was closed.
-            only_when_idle: Whether it gets next to nothing of a busy core, and leaves it at once, which one of low
-                priority does not: Linux lets that run to the end of its slice of some milliseconds.
+            only_when_idle: Whether it gets next to nothing of a busy core and leaves it at once, on Linux. One of low
+                priority has a tenth, and may run to the end of its slice of some milliseconds.
         """
         self.overtaken = 0
         self.failure: BaseException | None = None

@@ -175,9 +175,11 @@ class CameraViews:
 
     Attributes:
         kinds: What can be made.
+        heavy_kinds: Which of them run a network.
     """
 
     kinds = VIEWS
+    heavy_kinds = (SCORE_MAP, UNIT)
 
     def __init__(self, cameras: Sequence[CameraStream], now_ns: Callable[[], int]) -> None:
         """Looks at these cameras, by the node's clock in nanoseconds."""
