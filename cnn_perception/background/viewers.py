@@ -1,6 +1,8 @@
 """What only viewers look at, made beside the answers: begun when an answer has left, of each camera's newest frame.
 
-Each kind has a thread of its own, of low priority: a score map, which may take seconds, holds up no overlay. What was
+Each kind has a thread of its own, of low priority, or one that runs while a core is idle: a score map, which may take
+seconds, holds up neither an answer nor an overlay. One more, of normal priority, publishes what they make: that holds
+Python's global lock while the picture is copied, and a thread that is kept from running must not hold it. What was
 offered before the model, the topics or the state of the node changed is published no more, however late it is done.
 """
 
@@ -9,6 +11,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -26,6 +29,10 @@ class Views(Protocol[FrameT_contra, MadeT]):
     @property
     def kinds(self) -> Sequence[str]:
         """What can be made, by names that diagnostics show."""
+
+    @property
+    def heavy_kinds(self) -> Sequence[str]:
+        """Which of them run a network: they get what the answers leave of the cores."""
 
     def make(self, kind: str, frame: FrameT_contra) -> MadeT:
         """Returns what is to be published, for as long as it takes.
@@ -46,7 +53,7 @@ class Views(Protocol[FrameT_contra, MadeT]):
 
 @dataclass
 class _Counts:
-    """Of one kind; written by its thread."""
+    """Of one kind; written while its thread is at a frame."""
 
     published: int = 0
     refused: int = 0
@@ -89,7 +96,7 @@ class Viewers(Generic[FrameT, MadeT]):
     """Makes and publishes what viewers want; never waited for by whoever offers a frame."""
 
     def __init__(self, views: Views[FrameT, MadeT], on_failure: Callable[[BaseException], None]) -> None:
-        """Starts a thread for each kind.
+        """Starts a thread for each kind, and one that publishes.
 
         Args:
             views: What is made, and where it goes; called in these threads.
@@ -99,8 +106,15 @@ class Viewers(Generic[FrameT, MadeT]):
         self._publishing = threading.Lock()  # held while something is published, and guards the next
         self._changes = 0
         self._counts = {kind: _Counts() for kind in views.kinds}
+        self._publisher = ThreadPoolExecutor(1, "publish views")
+        self._publisher.submit(int)  # begins its thread: begun by one of those below it would have its priority
         self._workers = {
-            kind: BackgroundWorker[_Offered[FrameT]](kind, functools.partial(self._view, kind), on_failure)
+            kind: BackgroundWorker[_Offered[FrameT]](
+                kind,
+                functools.partial(self._view, kind),
+                on_failure,
+                only_when_idle=kind in views.heavy_kinds,
+            )
             for kind in views.kinds
         }
 
@@ -133,6 +147,7 @@ class Viewers(Generic[FrameT, MadeT]):
         self.withdraw()
         for worker in self._workers.values():
             worker.close(None)
+        self._publisher.shutdown()
 
     def _view(self, kind: str, offered: _Offered[FrameT]) -> None:
         frame = offered.frame
@@ -147,6 +162,11 @@ class Viewers(Generic[FrameT, MadeT]):
             made = self._views.make(kind, frame)
         except PerceptionError as error:
             made = error
+        self._publisher.submit(self._pass_on, kind, offered, made).result()
+
+    def _pass_on(self, kind: str, offered: _Offered[FrameT], made: MadeT | PerceptionError) -> None:
+        frame = offered.frame
+        counts = self._counts[kind]
         with self._publishing:
             if offered.changes != self._changes:
                 return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -36,6 +37,8 @@ class BackgroundWorker(Generic[ItemT]):
         work: Callable[[ItemT], None],
         on_failure: Callable[[BaseException], None],
         finish: Callable[[], None] = lambda: None,
+        *,
+        only_when_idle: bool = False,
     ) -> None:
         """Starts the thread.
 
@@ -44,12 +47,15 @@ class BackgroundWorker(Generic[ItemT]):
             work: Called in the thread with one item after the other.
             on_failure: Called in the thread with the exception that ends it, which nobody else tells.
             finish: Called in the thread at its end, when it was closed.
+            only_when_idle: Whether it gets next to nothing of a busy core and leaves it at once, on Linux. One of low
+                priority has a tenth, and may run to the end of its slice of some milliseconds.
         """
         self.overtaken = 0
         self.failure: BaseException | None = None
         self._work = work
         self._on_failure = on_failure
         self._finish = finish
+        self._only_when_idle = only_when_idle
         self._changed = threading.Condition()
         self._waiting: dict[str, ItemT] = {}
         self._closed = False
@@ -104,8 +110,7 @@ class BackgroundWorker(Generic[ItemT]):
 
     def _run(self) -> None:
         with contextlib.suppress(OSError):  # a container may forbid it
-            # On Linux 0 is the calling thread, and the others stay as they are.
-            os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS)
+            self._step_back()
         try:
             while self._work_on_next():
                 pass
@@ -117,6 +122,13 @@ class BackgroundWorker(Generic[ItemT]):
         finally:
             # Their owner holds this object: what it holds, such as a model, would wait for the garbage collector.
             del self._work, self._finish, self._on_failure
+
+    def _step_back(self) -> None:
+        # On Linux 0 is the calling thread, and the others stay as they are.
+        if self._only_when_idle and sys.platform == "linux":
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        else:
+            os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS)
 
     def _work_on_next(self) -> bool:
         """Returns False once closed and empty. The item ends with this call: nobody keeps it, or its model, alive."""

@@ -279,6 +279,9 @@ def _start(
 def _create(file: OnnxFile, providers: Sequence[tuple[str, dict[str, Any]]], options: SessionOptions) -> Any:  # noqa: ANN401
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.intra_op_threads
+    # Between two runs: the threads of the pool would keep their cores from everything of lower priority, with what it
+    # holds, such as Python's global lock.
+    settings.add_session_config_entry("session.force_spinning_stop", "1")
     settings.add_session_config_entry("session.load_model_format", "ONNX")
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     _preload([name for name, _ in providers])

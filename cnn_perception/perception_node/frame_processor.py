@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.lifecycle import LifecycleNode
 
@@ -178,9 +179,11 @@ class CameraViews:
 
     Attributes:
         kinds: What can be made.
+        heavy_kinds: Which of them run a network.
     """
 
     kinds = VIEWS
+    heavy_kinds = (SCORE_MAP, UNIT)
 
     def __init__(self, cameras: Sequence[CameraStream], now_ns: Callable[[], int]) -> None:
         """Looks at these cameras, by the node's clock in nanoseconds."""
@@ -257,6 +260,8 @@ class FrameProcessor:
         self._live = live
         self._log = log
         self._on_failure = on_failure
+        # Its pool has the priority of the thread that first uses it, and all of them wait for it.
+        cv2.setNumThreads(1)
         self._viewers = Viewers(CameraViews(cameras, self._now_ns), on_failure)
         self._stages = BatchStages(cameras, models, live, log, self._now_ns, self._viewers, black_box)
         if black_box is not None:

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
+from cnn_perception.model.cores import avoid_bound_cores
+
 FrameT = TypeVar("FrameT")
 FrameT_co = TypeVar("FrameT_co", covariant=True)
 PreparedT = TypeVar("PreparedT")
@@ -207,6 +209,7 @@ class StagedExecutor(Generic[FrameT, PreparedT, InferredT]):
 
     def _infer_all(self) -> None:
         stopwatch = self._stopwatches["inference"]
+        avoid_bound_cores()
         try:
             while (prepared := self._prepared.take()) is not None:
                 self._expected_end_s = time.perf_counter() + stopwatch.mean_s

@@ -5,6 +5,8 @@ Leaves to others: what is made of a frame (test_publishers), the thread (test_wo
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -22,6 +24,7 @@ class StubViews:
     """Makes frames of the kinds in `blocked` only once they are released; remembers what came of them."""
 
     kinds = KINDS
+    heavy_kinds = ("score map",)
 
     def __init__(self) -> None:
         self.begun = {kind: threading.Event() for kind in KINDS}
@@ -34,8 +37,11 @@ class StubViews:
         self.unusable: dict[str, BaseException] = {}
         self.has_published = threading.Event()
         self.meanwhile: Any = None
+        self.scheduled: dict[str, Any] = {}  # policy and niceness of the thread that makes a kind
 
     def make(self, kind: str, frame: str) -> str:
+        if sys.platform == "linux":
+            self.scheduled[kind] = (os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0))
         self.begun[kind].set()
         if kind in self.blocked:
             assert self.released[kind].wait(TIMEOUT_S)
@@ -202,6 +208,20 @@ def test_defect_is_told_once(bench: Bench, error: BaseException):
     bench.viewers.close()
     assert bench.failures == [error]
     assert bench.views.published == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux only")
+def test_what_runs_a_network_is_made_while_a_core_is_idle_and_all_is_published_with_the_priority_of_answers(
+    bench: Bench,
+):
+    niceness = os.getpriority(os.PRIO_PROCESS, 0)
+    publishing = []
+    bench.views.meanwhile = lambda: publishing.append((os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)))
+    bench.offer("a")
+    bench.drain()
+    assert bench.views.scheduled["score map"][0] == os.SCHED_IDLE
+    assert bench.views.scheduled["overlay"] == (os.SCHED_OTHER, min(niceness + 10, 19))
+    assert publishing == 2 * [(os.SCHED_OTHER, niceness)]
 
 
 def test_defect_in_publishing_is_told_and_leaves_nobody_waiting(bench: Bench):

@@ -125,6 +125,19 @@ def test_only_the_thread_beside_the_line_has_a_low_priority():
     assert os.getpriority(os.PRIO_PROCESS, 0) == ours
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has threads that run when nobody else wants the core")
+def test_only_the_thread_that_may_be_kept_waiting_runs_when_a_core_is_idle_alone():
+    its = []
+    worker = BackgroundWorker(
+        "bench", lambda _: its.append(os.sched_getscheduler(0)), lambda _: None, only_when_idle=True
+    )
+    worker.offer("x", 1)
+    assert worker.close(TIMEOUT_S)
+
+    assert its == [os.SCHED_IDLE]
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
 def test_a_process_ends_although_the_work_hangs():
     code = (
         "import threading, time\n"

@@ -52,7 +52,7 @@ RUNTIME: list[dict[str, set[str]]] = [
     {"answers": {"numpy", "tqdm"}, "black_box": set()},
     {
         "live_replay": ROS | {"tqdm"},
-        "perception_node": ROS | {"numpy"},
+        "perception_node": ROS | {"numpy", "cv2"},
         "camera_node": ROS | {"numpy", "cv2", "yaml"},
         "follow_node": ROS,
         "dashboard_node": ROS | {"starlette", "uvicorn"},
