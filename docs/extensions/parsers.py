@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -10,6 +11,7 @@ import math
 import sys
 import typing
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any, NoReturn
 from unittest import mock
 
@@ -38,21 +40,26 @@ def parser_of(command: str) -> argparse.ArgumentParser:
     Raises:
         ValueError: If there is no such command, or it has no parser.
     """
-    name = PROGRAMS.get(command, command)
-    try:
-        main = importlib.import_module(name)
-        main = main if hasattr(main, "main") else importlib.import_module(f"{name}.__main__")
-    except ModuleNotFoundError as error:
-        raise ValueError(f"there is no command {command}: {error}") from None
+    module = _module(PROGRAMS.get(command, command))
     try:
         with (
             mock.patch.object(argparse.ArgumentParser, "parse_known_args", _carry),
             mock.patch.object(sys, "argv", [""]),
         ):
-            main.main()
+            module.main()
     except _Found as found:
         return found.parser
     raise ValueError(f"{command} reads no options")
+
+
+def _module(name: str) -> ModuleType:
+    """Returns the module that has a command's `main`: its own, or `command` or `__main__` of a package."""
+    for place in (name, f"{name}.command", f"{name}.__main__"):
+        with contextlib.suppress(ModuleNotFoundError):
+            module = importlib.import_module(place)
+            if hasattr(module, "main"):
+                return module
+    raise ValueError(f"there is no command {name}")
 
 
 def _carry(parser: argparse.ArgumentParser, *_: Any, **__: Any) -> NoReturn:  # noqa: ANN401 argparse's
