@@ -7,10 +7,15 @@ import importlib
 import inspect
 from pathlib import Path
 
+WHOLE = "cnn_perception"
+"""The face that has the names most used; the others' pages lead to it."""
+
 
 def of_face(path: str) -> str:
-    """Returns every public name of a package, for autodoc."""
-    return "\n\n".join(_described(path, name) for name in names(path))
+    """Returns every public name of a package, for autodoc; what the whole package has, too, stands there alone."""
+    also = [] if path == WHOLE else sorted({*names(path)} & {*names(WHOLE)})
+    parts = [_described(path, name) for name in names(path) if name not in also]
+    return "\n\n".join([*parts, f"As above: {', '.join(f'`{name}`' for name in also)}." if also else ""])
 
 
 def names(path: str) -> list[str]:

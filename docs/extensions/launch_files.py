@@ -35,13 +35,9 @@ def declared(name: str) -> list[ast.Call]:
 
 def _entry(call: ast.Call) -> tuple[str, list[str], str]:
     given = {str(keyword.arg): keyword.value for keyword in call.keywords}
-    choices = ast.unparse(given["choices"]) if "choices" in given else ""
-    default = _default(given["default_value"])
-    return (
-        code(ast.literal_eval(call.args[0])),
-        [f"default {code(default)}", f"one of {code(choices)}" if choices else ""],
-        text(str(ast.literal_eval(given["description"]))),
-    )
+    choices = f"one of {code(ast.unparse(given['choices']))}" if "choices" in given else ""
+    default = f"default {code(_default(given['default_value']))}" if "default_value" in given else "required"
+    return code(ast.literal_eval(call.args[0])), [default, choices], text(str(ast.literal_eval(given["description"])))
 
 
 def _default(value: ast.expr) -> str:

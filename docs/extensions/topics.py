@@ -128,7 +128,7 @@ def _written(module: str) -> Iterator[Endpoint]:
         if role is not None and isinstance(node, ast.Call):
             kind, topic, *rest = node.args
             with contextlib.suppress(NameError):
-                qos = "" if role == "service" else qos_in_words(_value(rest[0], names))
+                qos = "" if role == "service" else qos_in_words(_value(rest[role == "subscribed"], names))
                 yield Endpoint(_value(topic, names), role, type_name(_value(kind, names)), qos)
 
 
