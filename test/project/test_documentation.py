@@ -26,7 +26,18 @@ OF_EVERY_NODE = {"/clock", "/parameter_events", "/rosout", "~/transition_event"}
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", folder / "trees", DOCS, folder / "html"]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-W",
+        "--keep-going",
+        "-q",
+        "-d",
+        folder / "trees",
+        DOCS,
+        folder / "html",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return folder / "html"
@@ -76,6 +87,8 @@ def test_the_reference_names_what_the_programs_have(site):
 def test_every_command_of_a_page_is_taken_by_its_program(page):
     for command in documentation.commands(page):
         documentation.check(command)
+    for command in documentation.mentions(page):
+        documentation.check_mention(command)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +113,26 @@ def test_a_command_that_does_not_exist_is_found(tmp_path, line):
     page = ROOT / "page.md"
     with pytest.raises(documentation.WrongCommandError):
         documentation.check(documentation.Command(page, tuple(line.split())))
+
+
+@pytest.mark.parametrize(
+    "words", ["python -m training.export --no-such", "evaluate_bag --lvie", "camera_node --ros-args -p s:=0"]
+)
+def test_a_command_in_a_sentence_that_does_not_exist_is_found(tmp_path, words):
+    page = ROOT / "page.md"
+    with pytest.raises(documentation.WrongCommandError):
+        documentation.check_mention(documentation.Command(page, tuple(words.split())))
+
+
+def test_commands_are_found_in_sentences(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "With `python -m training.look --checkpoint RUN/best.pt`, `doctor` or `evaluate_bag --live` and `others`."
+    )
+
+    found = [" ".join(one.words) for one in documentation.mentions(page)]
+
+    assert found == ["python -m training.look --checkpoint RUN/best.pt", "evaluate_bag --live"]
 
 
 def test_commands_are_found_over_several_lines_and_without_their_comments(tmp_path):

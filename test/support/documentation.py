@@ -86,6 +86,15 @@ def commands(page: Path) -> Iterator[Command]:
                     words = []
 
 
+def mentions(page: Path) -> Iterator[Command]:
+    """Yields the commands that stand in a page's sentences."""
+    programs = "|".join(map(re.escape, [*RECORDS, *parsers.PROGRAMS]))
+    for words in re.findall(
+        rf"`((?:\.venv/bin/)?(?:python -m \w+\.|(?:{programs}) )[^`]+)`", page.read_text(encoding="utf-8")
+    ):
+        yield Command(page, tuple(shlex.split(words)))
+
+
 def check(command: Command) -> None:
     """Checks that a command's program is there and takes its words.
 
@@ -115,6 +124,25 @@ def check(command: Command) -> None:
             _check_program(command, program.removeprefix(".venv/bin/"), rest)
         case (program, *_):
             _require(command, program in OF_THE_SYSTEM, f"{program} is unknown")
+
+
+def check_mention(command: Command) -> None:
+    """Checks a command within a sentence, which may leave out what is needed: its program and its options exist.
+
+    Raises:
+        WrongCommandError: If not.
+    """
+    name = command.words[0].removeprefix(".venv/bin/")
+    name, *rest = command.words[2:] if name == "python" else (name, *command.words[1:])
+    if name in RECORDS:
+        return _check_program(command, name, [word for word in rest if word != "..."])
+    try:
+        known = parsers.parser_of(name)._option_string_actions
+    except ValueError as error:
+        raise WrongCommandError(f"{command}: {error}") from None
+    for word in rest:
+        _require(command, not word.startswith("--") or word in known, f"no option {word}")
+    return None
 
 
 def _require(command: Command, holds: bool, text: str) -> None:
