@@ -11,8 +11,8 @@ _DESCRIBED = re.compile(r"^(\S.*)\n: +(.+(?:\n  +.+)*)", re.MULTILINE)
 
 
 def text(words: str) -> str:
-    """Returns a text of the code on one line, in which only `code` is markup."""
-    parts = _CODE.split(" ".join(words.split()))
+    """Returns a text of the code on one line, in which only `code` and the empty text '' are markup."""
+    parts = _CODE.split(" ".join(words.split()).replace("''", "`''`"))
     return "".join(part if part.startswith("`") else _MARKUP.sub(r"\\\1", part) for part in parts)
 
 

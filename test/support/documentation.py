@@ -176,7 +176,10 @@ def _parameters(program: str) -> set[str]:
 
 
 def _check_launch(command: Command, file: str, words: list[str]) -> None:
-    known = launch_files.names(file)
+    try:
+        known = launch_files.names(file)
+    except ValueError as error:
+        raise WrongCommandError(f"{command}: {error}") from None
     for word in words:
         _require(command, ":=" in word and word.partition(":=")[0] in known, f"no argument {word}")
 
