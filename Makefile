@@ -5,14 +5,14 @@ BIN := $(VENV)/bin
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo loop test wheel aarch64 cv-bridge bench soak fuzz clean
+.PHONY: help venv demo loop test wheel aarch64 cv-bridge bench soak fuzz docs linkcheck clean
 
 # A sourced ROS 2 is used as it is. Without one, `wheels` bring the same client library into the virtual environment.
 IS_SOURCED := import rclpy, sys, importlib.metadata as m; sys.exit(any(m.distributions(name="ros-rclpy")))
 ROS := $(if $(ROS_DISTRO),$(shell $(PYTHON) -c '$(IS_SOURCED)' 2>/dev/null && echo $(ROS_DISTRO)))
 ROS := $(or $(ROS),wheels)
 READY := $(VENV)/.ready-$(ROS)
-REQUIREMENTS := $(patsubst %,requirements/%.txt,runtime training dev $(if $(filter wheels,$(ROS)),ros interfaces))
+REQUIREMENTS := $(patsubst %,requirements/%.txt,runtime training dev docs $(if $(filter wheels,$(ROS)),ros interfaces))
 INTERFACES := $(shell find interfaces -type f -not -path '*/__pycache__/*')
 
 export ROS_LOG_DIR ?= $(CURDIR)/$(VENV)/log
@@ -84,6 +84,13 @@ soak: $(READY)  ## the node under all that a robot does to it: memory, threads, 
 
 fuzz: $(READY)  ## damaged images, models, tables and bags: nothing gets past the errors meant for it (MINUTES=2, SEED=text)
 	$(BIN)/python -m fuzz $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(SEED),--seed "$(SEED)")
+
+docs: $(READY)  ## the site of docs/, in build/docs/html; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -d build/docs/trees docs build/docs/html
+	@echo "build/docs/html/index.html"
+
+linkcheck: $(READY)  ## the links of docs/ to other sites
+	$(BIN)/python -m sphinx -W --keep-going -q -b linkcheck -d build/docs/trees docs build/docs/linkcheck
 
 clean:  ## remove what was made, .venv too; runs/ and models/ stay
 	rm -rf $(VENV) build install log demo_output loop_output *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -2,7 +2,7 @@
 
 A first model knows few pictures. It is driven past signs; the frames that are worth a label are chosen from the
 recording, a scripted person labels them in a real browser, a second model learns from them too, is compared with the
-first on another drive, and takes its place in the running node. Every step is one of the commands of the README.
+first on another drive, and takes its place in the running node. Every step is one of the commands of the documentation.
 """
 
 from __future__ import annotations

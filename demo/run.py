@@ -1,7 +1,7 @@
 """`make demo`: from a folder of labelled images to classes and activation maps on ROS topics, in one command.
 
 Without --data it draws its own images: a data set of road signs and a camera drive past them. Every step is one of the
-commands that the README explains; each is printed before it runs.
+commands that docs/ explains; each is printed before it runs.
 """
 
 from __future__ import annotations

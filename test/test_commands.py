@@ -1,6 +1,6 @@
 """Owns: the exit codes of commands, the line that says why, what --json says, and commands to be pasted.
 
-Oracles: the codes that the README promises, and a real shell.
+Oracles: the codes that docs/ promises, and a real shell.
 """
 
 from __future__ import annotations

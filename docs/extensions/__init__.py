@@ -1,0 +1,1 @@
+"""What these pages say of the code, read from the code."""

@@ -1,0 +1,54 @@
+"""The records of a model file's description, and the exit codes of all commands."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import itertools
+import re
+
+from cnn_perception import errors
+from extensions.imports import named
+from extensions.markdown import code, table, terms, text
+
+_ATTRIBUTES = re.compile(r"Attributes:\n((?:    .*\n?|\n)+)")
+_ATTRIBUTE = re.compile(r"^(\w+): (.*(?:\n  .*)*)", re.MULTILINE)
+
+
+def record(path: str) -> str:
+    """Returns a record: what it is, and each of its fields with type and meaning.
+
+    Raises:
+        ValueError: If a field is not described.
+    """
+    kind = named(path)
+    whole = inspect.getdoc(kind) or ""
+    head, found = whole.partition("Attributes:")[0], _ATTRIBUTES.search(whole + "\n")
+    meanings = dict(_ATTRIBUTE.findall(inspect.cleandoc(found[1]))) if found else {}
+    fields = dataclasses.fields(kind)
+    if missing := [field.name for field in fields if field.name not in meanings and found]:
+        raise ValueError(f"{path} describes no {', '.join(missing)}")
+    entries = [
+        (code(field.name), [code(field.type)], text(meanings.get(field.name, "As it says."))) for field in fields
+    ]
+    return "\n\n".join([*map(text, head.strip().split("\n\n")), terms(entries)])
+
+
+def exit_codes() -> str:
+    """Returns the exit codes with what each means."""
+    tree = ast.parse(inspect.getsource(errors)).body
+    said = {"EXIT_OK": "Done."}
+    for assignment, after in itertools.pairwise(tree):
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and (name := _exit_name(assignment)):
+            said[name] = str(after.value.value)
+    codes = {name: value for name, value in vars(errors).items() if name.startswith("EXIT_")}
+    if codes.keys() != said.keys():
+        raise ValueError(f"errors.py does not describe {codes.keys() - said.keys()}")
+    return table(("code", "meaning"), [(code(value), text(said[name])) for name, value in codes.items()])
+
+
+def _exit_name(node: ast.stmt) -> str:
+    is_exit = isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    name = node.targets[0].id if is_exit else ""  # type: ignore[attr-defined]
+    return name if name.startswith("EXIT_") else ""
