@@ -71,7 +71,8 @@ COVERED = {
     "camera_node/node.py: heartbeat.only_within(self._publish)": ["camera_node: timer, read a frame"],
     "dashboard_node/node.py: heartbeat.after(self._follow_onlookers)": ["dashboard_node: timer"],
     "dashboard_node/node.py: self._on_diagnostics": ["dashboard_node: subscription diagnostics"],
-    "dashboard_node/node.py: take": ["dashboard_node: subscription classification"],
+    "dashboard_node/node.py: on_answer": ["dashboard_node: subscription classification"],
+    "dashboard_node/node.py: on_overlay": ["dashboard_node: subscription overlay"],
     "dashboard_node/node.py: serve": ["dashboard_node: page ends"],
     "follow_node/node.py: heartbeat.after(self._on_timer)": ["follow_node: timer"],
     "follow_node/node.py: self._on_classification": ["follow_node: subscription classification"],
@@ -271,6 +272,7 @@ class Peer:
     def answers_shown(self) -> None:
         self.shown_diagnosis()
         self._publish(f"{self._namespace}/shown/classification", Classification())
+        self._publish(f"{self._namespace}/shown/activation/overlay/compressed", CompressedImage(format="jpeg"))
 
     def clock(self) -> None:
         self._publish("/clock", Clock())

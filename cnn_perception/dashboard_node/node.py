@@ -10,7 +10,7 @@ import functools
 import ipaddress
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ from cnn_perception.local_page.server import LocalPage
 from cnn_perception.model.spec import UNKNOWN
 from cnn_perception.ros import given_parameters, parameters, process, topics
 from cnn_perception.ros.parameters import parameter
+from cnn_perception.tasks.registry import TASKS
 
 _LOOK_S = 0.2
 """So often it is seen who looks."""
@@ -150,30 +151,26 @@ class DashboardNode(parameters.ParameterNode):
         """Returns new subscriptions to everything that is shown of a camera."""
         base = topic_names.below(self._board.node, camera) if camera else self._board.node
 
-        def on_classification(message: Classification) -> None:
-            self._on_answer(history, message, [(one.class_id, one.score) for one in message.results])
-
-        def on_regression(message: JointState) -> None:
-            self._on_answer(history, message, list(zip(message.name, message.position, strict=False)))
+        def on_answer(message: Classification | JointState) -> None:
+            self._on_answer(history, message)
 
         def on_overlay(message: CompressedImage) -> None:
             media_type = _media_type(message)
             if media_type:
                 history.picture(nanoseconds(message.header.stamp), bytes(message.data), media_type)
 
-        kinds: list[tuple[Any, str, Callable[[Any], None], QoSProfile]] = [
-            (Classification, "classification", on_classification, _ANSWERS_QOS),
-            (JointState, "regression", on_regression, _ANSWERS_QOS),
-            (CompressedImage, topic_names.OVERLAY_JPEG, on_overlay, _PICTURES_QOS),
+        answers = {task.topic: Classification if task.has_classes else JointState for task in TASKS.values()}
+        found: list[Subscription[Any]] = [
+            self.create_subscription(kind, topic_names.below(base, name), on_answer, _ANSWERS_QOS)
+            for name, kind in answers.items()
         ]
-        return [
-            self.create_subscription(kind, topic_names.below(base, name), take, qos) for kind, name, take, qos in kinds
-        ]
+        overlay = topic_names.below(base, topic_names.OVERLAY_JPEG)
+        return [*found, self.create_subscription(CompressedImage, overlay, on_overlay, _PICTURES_QOS)]
 
-    def _on_answer(self, history: CameraHistory, message: Any, values: Sequence[tuple[str, float]]) -> None:  # noqa: ANN401
+    def _on_answer(self, history: CameraHistory, message: Classification | JointState) -> None:
         stamp_ns = nanoseconds(message.header.stamp)
         age_ms = (self.get_clock().now().nanoseconds - stamp_ns) / 1e6
-        shown = [(printable(name), value) for name, value in values[:_MOST_VALUES]]
+        shown = [(printable(name), value) for name, value in _values(message)[:_MOST_VALUES]]
         history.answer(time.monotonic(), stamp_ns, age_ms, shown, is_unsure=self._is_unsure(shown))
 
     def _is_unsure(self, results: Sequence[tuple[str, float]]) -> bool:
@@ -198,6 +195,13 @@ def _application(board: Board) -> App:
     except ImportError as error:
         raise ConfigError(f"the page needs {error.name}; pip install -r requirements/page.txt") from None
     return application(board)
+
+
+def _values(message: Classification | JointState) -> list[tuple[str, float]]:
+    """Returns class and score, or name and value, of each part of an answer."""
+    if isinstance(message, JointState):
+        return list(zip(message.name, message.position, strict=False))
+    return [(one.class_id, one.score) for one in message.results]
 
 
 def _status(message: DiagnosticStatus) -> Status:

@@ -206,7 +206,7 @@ def test_no_node_reaches_the_pages():
     """Jinja2 and the reports cost a node neither time nor memory, and a robot needs them for evaluate_bag only."""
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files_of("cnn_perception")}
     reached: set[str] = set()
-    waiting = {name for name, path in modules.items() if room_of(path) in NODES}
+    waiting = {name for name, path in modules.items() if room_of(path) in NODES - {"dashboard_node"}}
     while waiting:
         name = waiting.pop()
         reached.add(name)

@@ -204,6 +204,7 @@ def settings(given: dict[str, Any]) -> TrainConfig:
     if not path.is_file():
         raise ConfigError(f"{folder}: holds no run to continue; leave out --resume")
     saved = from_json(path.read_text(), str(path))
+    value: Any
     for name, value in given.items():
         value = expand_augment(value) if name == "augment" else value
         value = own_module.absolute(value) if name == "backbone" and own_module.is_own(value) else value

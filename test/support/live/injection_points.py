@@ -277,5 +277,6 @@ POINTS = [
     dashboard("timer hangs", f"{DASHBOARD}.node:DashboardNode._follow_onlookers", error=None, constants=SHORT),
     dashboard("subscription diagnostics", f"{DASHBOARD}.board:Board.diagnosed", "shown_diagnosis"),
     dashboard("subscription classification", f"{DASHBOARD}.camera_history:CameraHistory.answer", "answers_shown"),
+    dashboard("subscription overlay", f"{DASHBOARD}.camera_history:CameraHistory.picture", "answers_shown"),
     dashboard("page ends", "cnn_perception.local_page.server:LocalPage.serve", "start"),
 ]
