@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import os
 import pty
@@ -10,8 +11,10 @@ import re
 import shlex
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import numpy as np
@@ -272,7 +275,8 @@ def test_embeddings_of_a_model_are_found_again(digits, tmp_path, monkeypatch):
 def test_interrupted_nothing_is_written(digits, tmp_path):
     words = ["-m", "training.check", "--data", str(digits), "--labels", "--output", str(tmp_path / "out")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    terminal, other_end = pty.openpty()  # in which a bar is shown from its first second on
+    terminal, other_end = pty.openpty()  # in which a bar is shown from its first second on, where it has a size
+    fcntl.ioctl(other_end, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
     with subprocess.Popen(
         [sys.executable, *words], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=other_end, text=True
     ) as process:
