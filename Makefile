@@ -56,7 +56,8 @@ cv-bridge: CV_BRIDGE := build/cv_bridge
 cv-bridge:  ## the tests that need a real cv_bridge, with Debian's or Ubuntu's (apt install python3-cv-bridge python3-pil)
 	@/usr/bin/python3 -c 'import cv_bridge, PIL' || { echo 'error: apt install python3-cv-bridge python3-pil' >&2; exit 2; }
 	/usr/bin/python3 -m venv --system-site-packages $(CV_BRIDGE)
-	$(CV_BRIDGE)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/test.txt
+	/usr/bin/python3 -c 'import numpy; print("numpy==" + numpy.__version__)' > $(CV_BRIDGE)/constraints.txt
+	$(CV_BRIDGE)/bin/python -m pip install --quiet --disable-pip-version-check -c $(CV_BRIDGE)/constraints.txt -r requirements/test.txt simplejpeg
 	$(CV_BRIDGE)/bin/python -m pytest test/image/test_raw.py -k cv_bridge
 
 bench: export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST

@@ -163,7 +163,10 @@ BRIDGED += [g for g in GOOD_IMAGES if g.name.startswith("bayer") and g.name.ends
 @pytest.mark.parametrize("good", BRIDGED, ids=names(BRIDGED))
 def test_cv_bridge_agrees(good):
     bridge = pytest.importorskip("cv_bridge", reason="cv_bridge is not installed (it comes with an apt ROS 2)")
-    expected = bridge.CvBridge().imgmsg_to_cv2(types.SimpleNamespace(**good.fields), "rgb8")
+    try:
+        expected = bridge.CvBridge().imgmsg_to_cv2(types.SimpleNamespace(**good.fields), "rgb8")
+    except bridge.CvBridgeError as error:  # Debian's is older than ROS 2's newest encodings
+        pytest.skip(str(error))
     assert np.array_equal(decode(image(good.fields)), expected)
 
 

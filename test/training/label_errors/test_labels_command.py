@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import os
+import pty
 import re
 import shlex
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import numpy as np
@@ -271,18 +275,18 @@ def test_embeddings_of_a_model_are_found_again(digits, tmp_path, monkeypatch):
 def test_interrupted_nothing_is_written(digits, tmp_path):
     words = ["-m", "training.check", "--data", str(digits), "--labels", "--output", str(tmp_path / "out")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    terminal, other_end = pty.openpty()  # in which a bar is shown from its first second on, where it has a size
+    fcntl.ioctl(other_end, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
     with subprocess.Popen(
-        [sys.executable, *words], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, *words], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=other_end, text=True
     ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        assert "looking for wrong labels" in process.stdout.readline()
-        told = ""
-        while "measuring" not in told:
-            told += process.stderr.read(1)
-            assert process.poll() is None, told
+        os.close(other_end)
+        told = b""
+        while b"measuring" not in told:
+            told += os.read(terminal, 1000)  # an OSError if it has ended
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=120)
+    os.close(terminal)
 
     assert process.returncode == EXIT_INTERRUPTED
     assert list((tmp_path / "out").glob("*")) == []
