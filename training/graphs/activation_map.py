@@ -189,9 +189,39 @@ def _with_gradient(rest: fx.GraphModule, shape: tuple[int, ...], task: Task) -> 
         return (*outputs, gradient)
 
     operations = cast("dict[Any, Callable[..., Any]]", core_aten_decompositions())
+    operations |= {torch.ops.aten.convolution_backward.default: _convolution_backward}
     trace = make_fx(run, operations, tracing_mode="symbolic", _allow_non_fake_inputs=True)
     graph: fx.GraphModule = trace(torch.zeros(2, *shape[1:]))
     return graph
+
+
+def _convolution_backward(
+    gradient: Tensor,
+    features: Tensor,
+    weight: Tensor,
+    _bias: object,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    transposed: bool,
+    _output_padding: list[int],
+    groups: int,
+    _wanted: list[bool],
+) -> tuple[Tensor, None, None]:
+    """The gradient of a convolution by its input, as the transposed one: ONNX has no operator for the way back."""
+    beyond = [0] * len(stride)
+    if not transposed:
+        sizes = zip(features.shape[2:], gradient.shape[2:], weight.shape[2:], strict=True)
+        ends = zip(sizes, stride, padding, dilation, strict=True)
+        beyond = [
+            size - ((cells - 1) * step - 2 * pad + apart * (kernel - 1) + 1)
+            for (size, cells, kernel), step, pad, apart in ends
+        ]
+    other = not transposed
+    data: Tensor = torch.ops.aten.convolution.default(
+        gradient, weight, None, stride, padding, dilation, other, beyond, groups
+    )
+    return data, None, None
 
 
 class _ConstantPooling(nn.Module):
