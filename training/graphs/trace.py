@@ -23,7 +23,6 @@ from training.graphs.receptive_field import geometry
 from training.graphs.score_map import WithDenseMap, WithScoreMap, map_head, open_map
 from training.networks.backbones import Split
 
-
 _LOG = logging.getLogger(__name__)
 
 
