@@ -24,6 +24,10 @@ from torch.nn import functional
 from cnn_perception.errors import ConfigError, one_line
 from training.networks.fitting import classifier_name
 
+__all__ = [
+    "BELOW", "ancestors", "classifier_name", "cut", "grid_of", "is_global_pooling", "leads_on", "module_of", "trace",
+]  # fmt: skip
+
 BELOW = "below"
 """What a network that is called as a whole is named in its graph: all of it below its last layer."""
 _POOLINGS = (functional.adaptive_avg_pool2d, torch.mean, "mean")
