@@ -189,7 +189,7 @@ def _with_gradient(rest: fx.GraphModule, shape: tuple[int, ...], task: Task) -> 
         return (*outputs, gradient)
 
     operations = cast("dict[Any, Callable[..., Any]]", core_aten_decompositions())
-    operations[torch.ops.aten.convolution_backward.default] = _convolution_backward
+    operations |= {torch.ops.aten.convolution_backward.default: _convolution_backward}
     trace = make_fx(run, operations, tracing_mode="symbolic", _allow_non_fake_inputs=True)
     graph: fx.GraphModule = trace(torch.zeros(2, *shape[1:]))
     return graph
