@@ -150,10 +150,10 @@ def _what_instead(values: Any) -> str:  # noqa: ANN401 - whatever was in the fil
 
 def _is_source(value: object) -> bool:
     """Returns whether a value is the `source` of a checkpoint."""
-    if value is None:
-        return True
-    texts = isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
-    return texts and set(value) == {"path", "function", "sha256", "text"}
+    if not isinstance(value, dict):
+        return value is None
+    is_text = all(isinstance(text, str) for text in value.values())
+    return is_text and value.keys() == {"path", "function", "sha256", "text"}
 
 
 def _calibration(values: dict[str, Any]) -> Calibration:

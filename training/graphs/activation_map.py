@@ -214,8 +214,7 @@ def _with_gradient(rest: fx.GraphModule, shape: tuple[int, ...], task: Task) -> 
             (gradient,) = torch.autograd.grad(logits, entry, top.to(logits.dtype))
         return (*outputs, gradient)
 
-    operations = cast("dict[Any, Callable[..., Any]]", core_aten_decompositions())
-    trace = make_fx(run, operations, tracing_mode="symbolic", _allow_non_fake_inputs=True)
+    trace = make_fx(run, _operations(), tracing_mode="symbolic", _allow_non_fake_inputs=True)
     graph: fx.GraphModule = trace(torch.zeros(2, *shape[1:]))
     return graph
 
@@ -231,10 +230,45 @@ def _gradient_of(rest: fx.GraphModule, shape: tuple[int, ...]) -> fx.GraphModule
             (gradient,) = torch.autograd.grad(logits, entry, chosen.to(logits.dtype))
         return gradient
 
-    operations = cast("dict[Any, Callable[..., Any]]", core_aten_decompositions())
-    trace = make_fx(run, operations, tracing_mode="symbolic", _allow_non_fake_inputs=True)
+    trace = make_fx(run, _operations(), tracing_mode="symbolic", _allow_non_fake_inputs=True)
     graph: fx.GraphModule = trace(torch.zeros(2, *shape[1:]), torch.zeros(2, dtype=torch.int64))
     return graph
+
+
+def _operations() -> dict[Any, Callable[..., Any]]:
+    """Returns how an operation is written by those that ONNX has."""
+    found = cast("dict[Any, Callable[..., Any]]", core_aten_decompositions())
+    found[torch.ops.aten.convolution_backward.default] = _convolution_backward
+    return found
+
+
+def _convolution_backward(
+    gradient: Tensor,
+    features: Tensor,
+    weight: Tensor,
+    _bias: object,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    transposed: bool,
+    _output_padding: list[int],
+    groups: int,
+    _wanted: list[bool],
+) -> tuple[Tensor, None, None]:
+    """The gradient of a convolution by its input, as the transposed one: ONNX has no operator for the way back."""
+    beyond = [0] * len(stride)
+    if not transposed:
+        sizes = zip(features.shape[2:], gradient.shape[2:], weight.shape[2:], strict=True)
+        ends = zip(sizes, stride, padding, dilation, strict=True)
+        beyond = [
+            size - ((cells - 1) * step - 2 * pad + apart * (kernel - 1) + 1)
+            for (size, cells, kernel), step, pad, apart in ends
+        ]
+    other = not transposed
+    data: Tensor = torch.ops.aten.convolution.default(
+        gradient, weight, None, stride, padding, dilation, other, beyond, groups
+    )
+    return data, None, None
 
 
 class _ConstantPooling(nn.Module):

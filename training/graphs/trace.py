@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ import torch
 from onnx import ModelProto
 from torch import nn
 
+from cnn_perception.errors import ConfigError, one_line
 from cnn_perception.model.spec import ActivationSpec, InputSpec, ScoreMapSpec
 from training.checkpoint import Checkpoint
 from training.graphs.activation_map import ActivatedClassifier
@@ -19,6 +22,12 @@ from training.graphs.parity import check_activation
 from training.graphs.receptive_field import geometry
 from training.graphs.score_map import WithDenseMap, WithScoreMap, map_head, open_map
 from training.networks.backbones import Split
+
+_LOG = logging.getLogger(__name__)
+
+
+class _NoOperatorError(ConfigError):
+    """A part of a network is none that ONNX has operators for."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,19 @@ def make(split: Split, checkpoint: Checkpoint, map_stride: int | None = None) ->
     Raises:
         NotConvolutionalError: If there can be no score map of that stride; without one the log says so.
         ParityError: If the activation map is not that of torch.
+        ConfigError: If the network is none that ONNX has operators for.
     """
+    try:
+        return _with_maps(split, checkpoint, map_stride)
+    except _NoOperatorError as error:
+        if map_stride is not None:
+            raise
+        _LOG.warning("no maps: %s", error)
+    bare = ActivatedClassifier(dataclasses.replace(split, spatial=False, tokens=None), checkpoint.task)
+    return Graph(to_onnx(bare.eval(), checkpoint.input, ("logits", "embedding")), None, None)
+
+
+def _with_maps(split: Split, checkpoint: Checkpoint, map_stride: int | None) -> Graph:
     size = checkpoint.input
     dense = Dense(split) if map_stride is None else _dilated(split, map_stride)
     network = ActivatedClassifier(split, checkpoint.task).eval()
@@ -91,19 +112,25 @@ def to_onnx(network: nn.Module, size: InputSpec, outputs: Sequence[str]) -> Mode
         network: Images (N, 3, H, W) -> a tensor for each of `outputs`; on the CPU, in evaluation mode.
         size: H and W.
         outputs: Names that its outputs get.
+
+    Raises:
+        ConfigError: If ONNX has no operators for it.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's, about its own future
-        program = torch.onnx.export(
-            network,
-            (torch.zeros(2, 3, size.height, size.width),),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-            input_names=["image"],
-            output_names=list(outputs),
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-        )
+        try:
+            program = torch.onnx.export(
+                network,
+                (torch.zeros(2, 3, size.height, size.width),),
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+                input_names=["image"],
+                output_names=list(outputs),
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            raise _NoOperatorError(f"the network cannot be written as ONNX ({_innermost(error)})") from None
     assert program is not None
     proto: ModelProto = program.model_proto
     # The exporter notes the source line of every node, with paths of this machine.
@@ -111,3 +138,10 @@ def to_onnx(network: nn.Module, size: InputSpec, outputs: Sequence[str]) -> Mode
         item.doc_string = ""
         del item.metadata_props[:]
     return proto
+
+
+def _innermost(error: BaseException) -> str:
+    """Returns what the first of a chain of errors says."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return one_line(error, 200)

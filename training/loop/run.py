@@ -207,7 +207,7 @@ def settings(given: dict[str, Any]) -> TrainConfig:
     value: Any
     for name, value in given.items():
         value = expand_augment(value) if name == "augment" else value
-        value = own_module.absolute(value) if name == "backbone" and own_module.is_own(value) else value
+        value = build.kept_name(str(value)) if name == "backbone" else value
         value = _absolute(sources(value)) if name in PATHS else value
         if name not in (*CHANGED_BY_RESUME, "output", "data") and value != saved[name]:
             raise ConfigError(f"--{flag_of(name)}: the run in {folder} has {as_given(saved[name])}; leave it out")

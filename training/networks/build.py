@@ -77,6 +77,11 @@ def restore(saved: Checkpoint) -> nn.Module:
     return model
 
 
+def kept_name(backbone: str) -> str:
+    """Returns the name of a network as a run keeps it: a user's own file with its whole path."""
+    return own_module.absolute(backbone) if own_module.is_own(backbone) else backbone
+
+
 def resumed_name(backbone: str, last: Path) -> str:
     """Returns the name under which the network of a run that is continued may be built, see `own_module`.
 

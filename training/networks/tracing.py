@@ -24,6 +24,10 @@ from torch.nn import functional
 from cnn_perception.errors import ConfigError, one_line
 from training.networks.fitting import classifier_name
 
+__all__ = [
+    "BELOW", "ancestors", "classifier_name", "cut", "grid_of", "is_global_pooling", "leads_on", "module_of", "trace",
+]  # fmt: skip
+
 BELOW = "below"
 """What a network that is called as a whole is named in its graph: all of it below its last layer."""
 _POOLINGS = (functional.adaptive_avg_pool2d, torch.mean, "mean")
@@ -91,6 +95,15 @@ class _SizedTracer(_Tracer):
         super().__init__()
         self._image = torch.cat([image, image])
         self._examples: dict[fx.Node, Any] = {}
+        self._is_computing = False
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:  # noqa: ANN401
+        """Returns what a module gives, noted as a step unless that is for the example alone."""
+        return forward(*args, **kwargs) if self._is_computing else super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:  # noqa: ANN401
+        """Returns an attribute of a module: a stand-in for a parameter, itself for the example."""
+        return attr_val if self._is_computing else super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """Returns the stand-in for what a node gives."""
@@ -99,13 +112,18 @@ class _SizedTracer(_Tracer):
     def create_proxy(self, *args: Any, **options: Any) -> fx.Proxy:  # noqa: ANN401 - as fx
         """Notes a step, and computes it for the example."""
         made = super().create_proxy(*args, **options)
-        self._examples[made.node] = self._computed(made.node)
+        self.example_of(made.node)
         return made
 
     def example_of(self, node: fx.Node) -> Any:  # noqa: ANN401
         """Returns what a node gives for the example."""
         if node not in self._examples:  # parameters and constants become nodes without a stand-in
-            self._examples[node] = self._computed(node)
+            before = self._is_computing
+            self._is_computing = True  # torch's tracer sees every call of a module while it works
+            try:
+                self._examples[node] = self._computed(node)
+            finally:
+                self._is_computing = before
         return self._examples[node]
 
     def _computed(self, node: fx.Node) -> Any:  # noqa: ANN401

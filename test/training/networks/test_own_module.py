@@ -119,6 +119,7 @@ def test_a_network_that_breaks_the_contract_is_refused_in_one_line(tmp_path, bre
         ("gone.py:net", "there is no file"),
         ("mine.py:nett", "has no function nett; it has Net, net"),
         ("mine.py:", "is no FILE.py:FUNCTION"),
+        ("mine.py", "is no FILE.py:FUNCTION"),
         ("mine.py:Net.x", "is no FILE.py:FUNCTION"),
     ],
 )

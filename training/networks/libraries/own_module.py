@@ -61,7 +61,7 @@ class Source:
 
 def is_own(name: str) -> bool:
     """Returns whether a name is that of a user's file."""
-    return _MARK in name and not name.startswith(("layers:", "timm:"))
+    return (_MARK in name or name.endswith(".py")) and not name.startswith(("layers:", "timm:"))
 
 
 def absolute(name: str) -> str:

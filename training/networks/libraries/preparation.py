@@ -10,6 +10,7 @@ from training.config.fields import as_given
 from training.config.normalisation import as_text
 from training.networks.libraries import own_module
 from training.networks.libraries.by_name import library_of
+from training.networks.libraries.library import usual_input
 
 
 def completed(given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -54,6 +55,9 @@ def completed(given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
 
 
 def _default(name: str) -> Any:  # noqa: ANN401
+    """Returns what a setting is where neither user nor network says it."""
+    if name == "crop_fraction":
+        return usual_input().crop_fraction
     return TrainConfig.__dataclass_fields__[name].default
 
 

@@ -79,7 +79,8 @@ def _last_layer(model: nn.Module, name: str) -> str | None:
     Raises:
         ConfigError: If there are two, or none.
     """
-    classifier: Any = model.get_classifier() if hasattr(model, "get_classifier") else None
+    getter: Any = getattr(model, "get_classifier", None)
+    classifier: Any = getter() if getter is not None else None
     if isinstance(classifier, tuple | list):
         raise ConfigError(
             f"{name}: has {len(classifier)} last layers whose answers are averaged (distillation), and none to learn; "
