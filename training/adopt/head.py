@@ -7,8 +7,9 @@ logits of random features are the linear map of their mean, however the graph wr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,11 @@ _LINEAR = {"Conv", "FusedGemm", "FusedMatMul", "Gemm", "MatMul"}
 _LONGEST_PATH = 100
 """Tensors that are looked at, back from the logits."""
 _AT_ONCE = 64
-_TOLERANCES = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-4, np.dtype(np.float16): 1e-2}
+_TOLERANCES: Mapping[np.dtype[Any], float] = {
+    np.dtype(np.float32): 1e-4,
+    np.dtype(np.float64): 1e-4,
+    np.dtype(np.float16): 1e-2,
+}
 """Of the linear map, as a share of the largest logit that it gives without its bias."""
 
 
