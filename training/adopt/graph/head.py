@@ -16,8 +16,8 @@ import numpy.typing as npt
 from onnx import ModelProto, NodeProto, helper
 
 from cnn_perception.errors import ModelError
-from training.adopt.rewriting import IMAGE, LOGITS
-from training.adopt.tensors import Array, Tensors, pruned, runner
+from training.adopt.graph.rewriting import IMAGE, LOGITS
+from training.adopt.graph.tensors import Array, Tensors, pruned, runner
 
 Floats = npt.NDArray[np.float32]
 

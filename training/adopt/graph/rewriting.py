@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from training.adopt.image_input import GREY, ImageInput
-from training.adopt.scores_output import ScoresOutput
-from training.adopt.tensors import Array, Tensors, pruned
+from training.adopt.graph.image_input import GREY, ImageInput
+from training.adopt.graph.scores_output import ScoresOutput
+from training.adopt.graph.tensors import Array, Tensors, pruned
 
 IMAGE, LOGITS, EMBEDDING, ACTIVATION = "image", "logits", "embedding", "activation"
 _OWN = {IMAGE, LOGITS, EMBEDDING, ACTIVATION, "score_map"}

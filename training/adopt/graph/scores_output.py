@@ -12,8 +12,8 @@ from onnx import ModelProto, NodeProto
 
 from cnn_perception.errors import ConfigError, ModelError, one_line
 from cnn_perception.model.spec import Task
-from training.adopt.image_input import ImageInput
-from training.adopt.tensors import Array, Tensors, runner
+from training.adopt.graph.image_input import ImageInput
+from training.adopt.graph.tensors import Array, Tensors, runner
 
 Form = Literal["logits", "logarithm", "two classes"]
 TaskChoice = Literal["auto", "multiclass", "multilabel"]

@@ -1,4 +1,4 @@
-"""Owns: files of several parts, and graphs that take one image alone. Leaves to others: the layouts (test_layouts)."""
+"""Owns: files of several parts, and graphs that take one image alone. Leaves to others: the layouts (test_foreign_layouts)."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_inner_tensor_can_be_the_answer(tmp_path):
 
 def test_certificate_fails_where_the_file_answers_otherwise(tmp_path, capsys, monkeypatch):
     """A colour order that is forgotten in the rewritten graph, and not in the original's own preparation."""
-    from training.adopt import rewriting
+    from training.adopt.graph import rewriting
 
     proto = foreign_graphs.as_nodes(foreign_graphs.network())
     foreign = foreign_graphs.Foreign(proto, foreign_graphs.network(), foreign_graphs.normalised, NORMALISED)

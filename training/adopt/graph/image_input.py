@@ -11,7 +11,7 @@ import numpy.typing as npt
 from onnx import ModelProto, TensorProto
 
 from cnn_perception.errors import ConfigError, ModelError
-from training.adopt.tensors import Array
+from training.adopt.graph.tensors import Array
 
 Layout = Literal["NCHW", "NHWC"]
 ChannelOrder = Literal["rgb", "bgr"]
