@@ -1,4 +1,4 @@
-"""Owns: files of several parts, and graphs that take one image alone. Leaves to others: the layouts (test_foreign_layouts)."""
+"""Owns: files of several parts, graphs that take one image. Leaves the layouts to test_foreign_layouts."""
 
 from __future__ import annotations
 
