@@ -121,7 +121,7 @@ def _is_embedding(value: Array | None) -> bool:
 def _is_grid(value: Array | None) -> bool:
     if value is None or value.ndim != 4 or value.dtype.kind != "f":
         return False
-    return sum(extent > 1 for extent in value.shape[1:]) > 1
+    return bool(sum(extent > 1 for extent in value.shape[1:]) > 1)
 
 
 def _pooled(proto: ModelProto, name: str, value: Array) -> PooledFeatures | None:
