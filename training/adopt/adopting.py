@@ -32,14 +32,15 @@ from cnn_perception.model.spec import (
     PrecisionRecord,
     TrainingRecord,
 )
-from training.adopt import batches, certificate, class_names, head, image_input, measuring, rewriting, scores_output
-from training.adopt.completing import completed
+from training.adopt import certificate, class_names, measuring
 from training.adopt.foreign_file import ForeignModel, read
-from training.adopt.head import Head
-from training.adopt.image_input import ChannelOrder, ImageInput
+from training.adopt.graph import batches, head, image_input, rewriting, scores_output
+from training.adopt.graph.completing import completed
+from training.adopt.graph.head import Head
+from training.adopt.graph.image_input import ChannelOrder, ImageInput
+from training.adopt.graph.scores_output import ScoresOutput, TaskChoice
 from training.adopt.preparation import Preparation
 from training.adopt.reference import Reference
-from training.adopt.scores_output import ScoresOutput, TaskChoice
 from training.data.records import LabelledImages
 from training.graphs.certificate import ON_CPU, tolerances
 from training.graphs.parity import Image, evenly, prepared_image

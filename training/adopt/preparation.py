@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from cnn_perception.errors import ConfigError, ModelError
 from cnn_perception.model.spec import InputSpec, Interpolation, ResizeMode
 from training.adopt.foreign_file import ForeignModel
-from training.adopt.image_input import ImageInput
+from training.adopt.graph.image_input import ImageInput
 from training.config import normalisation
 from training.config.normalisation import Colours
 

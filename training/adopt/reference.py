@@ -10,11 +10,11 @@ import numpy.typing as npt
 from onnx import ModelProto
 
 from cnn_perception.model.spec import CheckedOutput, InputSpec, Task
-from training.adopt.head import Head
-from training.adopt.image_input import ImageInput
-from training.adopt.rewriting import LOGITS, Rewritten
-from training.adopt.scores_output import ScoresOutput
-from training.adopt.tensors import Array, runner
+from training.adopt.graph.head import Head
+from training.adopt.graph.image_input import ImageInput
+from training.adopt.graph.rewriting import LOGITS, Rewritten
+from training.adopt.graph.scores_output import ScoresOutput
+from training.adopt.graph.tensors import Array, runner
 
 Floats = npt.NDArray[np.float32]
 _SMALLEST_SCORE = 1e-30

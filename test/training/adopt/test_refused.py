@@ -1,6 +1,6 @@
 """Owns: which foreign files are refused, by one line that says what to do, and that nothing is written then.
 
-Leaves to others: what is adopted (test_layouts).
+Leaves to others: what is adopted (test_foreign_layouts).
 """
 
 from __future__ import annotations

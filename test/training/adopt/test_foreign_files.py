@@ -1,4 +1,4 @@
-"""Owns: files of several parts, and graphs that take one image alone. Leaves to others: the layouts (test_layouts)."""
+"""Owns: files of several parts, graphs that take one image. Leaves the layouts to test_foreign_layouts."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_inner_tensor_can_be_the_answer(tmp_path):
 
 def test_certificate_fails_where_the_file_answers_otherwise(tmp_path, capsys, monkeypatch):
     """A colour order that is forgotten in the rewritten graph, and not in the original's own preparation."""
-    from training.adopt import rewriting
+    from training.adopt.graph import rewriting
 
     proto = foreign_graphs.as_nodes(foreign_graphs.network())
     foreign = foreign_graphs.Foreign(proto, foreign_graphs.network(), foreign_graphs.normalised, NORMALISED)
@@ -104,3 +104,22 @@ def test_certificate_fails_where_the_file_answers_otherwise(tmp_path, capsys, mo
     assert code == 3
     assert "differs by" in capsys.readouterr().err
     assert not (tmp_path / "o.onnx").exists()
+
+
+def test_functions_of_a_file_are_inlined(tmp_path):
+    """As exporters write modules; this one is a Relu by another name."""
+    network = foreign_graphs.network()
+    proto = foreign_graphs.as_nodes(network)
+    nodes = [helper.make_node("Relu", ["x"], ["y"])]
+    function = helper.make_function("my.module", "Gate", ["x"], ["y"], nodes, [helper.make_opsetid("", 17)])
+    proto.functions.append(function)
+    proto.opset_import.append(helper.make_opsetid("my.module", 1))
+    for node in proto.graph.node:
+        if node.op_type == "Relu":
+            node.op_type = "Gate"
+            node.domain = "my.module"
+
+    ours = adopt(tmp_path, proto)
+
+    (found,) = OnnxModel(ours, CPU).run(image())
+    np.testing.assert_allclose(found.logits, network(torch.from_numpy(image()))[0], atol=1e-4)

@@ -10,8 +10,8 @@ from onnx import ModelProto, TensorProto, helper
 
 from cnn_perception.errors import ModelError
 from cnn_perception.model.spec import ActivationSpec
-from training.adopt.head import Head, PooledFeatures
-from training.adopt.rewriting import ACTIVATION, EMBEDDING, LOGITS, Nodes
+from training.adopt.graph.head import Head, PooledFeatures
+from training.adopt.graph.rewriting import ACTIVATION, EMBEDDING, LOGITS, Nodes
 from training.graphs.receptive_field import Geometry, geometry
 
 FEATURES = "adopted_features"

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from training.adopt.image_input import GREY, ImageInput
-from training.adopt.scores_output import ScoresOutput
-from training.adopt.tensors import Array, Tensors, pruned
+from training.adopt.graph.image_input import GREY, ImageInput
+from training.adopt.graph.scores_output import ScoresOutput
+from training.adopt.graph.tensors import Array, Tensors, pruned
 
 IMAGE, LOGITS, EMBEDDING, ACTIVATION = "image", "logits", "embedding", "activation"
 _OWN = {IMAGE, LOGITS, EMBEDDING, ACTIVATION, "score_map"}
 _PREFIX = "adopted_"
-_SMALLEST_SCORE = np.float32(1e-30)
+_SMALLEST_SCORE = np.array(1e-30, np.float32)
 """Of which the logarithm is taken: float32 knows no smaller ones with all their digits."""
 
 
@@ -48,7 +49,7 @@ class Nodes:
     nodes: list[NodeProto] = field(default_factory=list)
     constants: list[TensorProto] = field(default_factory=list)
 
-    def add(self, operator: str, inputs: Sequence[str | Array], output: str = "", **attributes: object) -> str:
+    def add(self, operator: str, inputs: Sequence[str | Array], output: str = "", **attributes: Any) -> str:  # noqa: ANN401
         """Adds a node; arrays among its inputs become constants. Returns the name of its output."""
         name = output or f"{self.prefix}{len(self.nodes)}"
         names = [one if isinstance(one, str) else self._constant(one) for one in inputs]
@@ -120,9 +121,11 @@ def _before(image: ImageInput, name: str) -> Nodes:
     if image.order == "bgr":
         tensor = made.add("Gather", [tensor, np.array([2, 1, 0], np.int64)], axis=1)
     if image.takes_bytes:
-        scaled = made.add("Mul", [tensor, np.float32(255)])
-        clipped = made.add("Clip", [scaled, np.float32(0), np.float32(255)])
-        tensor = made.add("Add", [clipped, np.float32(0.5)])  # what is cut off then rounds halves up, as Pillow does
+        scaled = made.add("Mul", [tensor, np.array(255, np.float32)])
+        clipped = made.add("Clip", [scaled, np.array(0, np.float32), np.array(255, np.float32)])
+        tensor = made.add(
+            "Add", [clipped, np.array(0.5, np.float32)]
+        )  # what is cut off then rounds halves up, as Pillow does
     if image.layout == "NHWC":
         tensor = made.add("Transpose", [tensor], perm=[0, 2, 3, 1])
     made.add("Cast", [tensor], name, to=image.element)
@@ -138,7 +141,7 @@ def _behind(scores: ScoresOutput, tensor: str) -> Nodes:
     last = "" if scores.form == "two classes" else LOGITS
     found = made.add("Reshape", [found, np.array([-1, scores.outputs], np.int64)], last)
     if scores.form == "two classes":  # softmax (0, z) = (1 - sigmoid z, sigmoid z)
-        made.add("Pad", [found, np.array([0, 1, 0, 0], np.int64), np.float32(0)], LOGITS)
+        made.add("Pad", [found, np.array([0, 1, 0, 0], np.int64), np.array(0, np.float32)], LOGITS)
     return made
 
 

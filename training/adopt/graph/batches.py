@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from cnn_perception.errors import ModelError
-from training.adopt.image_input import ImageInput
-from training.adopt.rewriting import IMAGE, LOGITS, Rewritten, with_free_batch, with_one_image
-from training.adopt.tensors import Array, runner
+from training.adopt.graph.image_input import ImageInput
+from training.adopt.graph.rewriting import IMAGE, LOGITS, Rewritten, with_free_batch, with_one_image
+from training.adopt.graph.tensors import Array, runner
 
 _TRIED = 3
 _TOLERANCE = 0.05

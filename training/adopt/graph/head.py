@@ -7,16 +7,17 @@ logits of random features are the linear map of their mean, however the graph wr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, helper
 
 from cnn_perception.errors import ModelError
-from training.adopt.rewriting import IMAGE, LOGITS
-from training.adopt.tensors import Array, Tensors, pruned, runner
+from training.adopt.graph.rewriting import IMAGE, LOGITS
+from training.adopt.graph.tensors import Array, Tensors, pruned, runner
 
 Floats = npt.NDArray[np.float32]
 
@@ -24,7 +25,11 @@ _LINEAR = {"Conv", "FusedGemm", "FusedMatMul", "Gemm", "MatMul"}
 _LONGEST_PATH = 100
 """Tensors that are looked at, back from the logits."""
 _AT_ONCE = 64
-_TOLERANCES = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-4, np.dtype(np.float16): 1e-2}
+_TOLERANCES: Mapping[np.dtype[Any], float] = {
+    np.dtype(np.float32): 1e-4,
+    np.dtype(np.float64): 1e-4,
+    np.dtype(np.float16): 1e-2,
+}
 """Of the linear map, as a share of the largest logit that it gives without its bias."""
 
 
@@ -116,7 +121,7 @@ def _is_embedding(value: Array | None) -> bool:
 def _is_grid(value: Array | None) -> bool:
     if value is None or value.ndim != 4 or value.dtype.kind != "f":
         return False
-    return sum(extent > 1 for extent in value.shape[1:]) > 1
+    return bool(sum(extent > 1 for extent in value.shape[1:]) > 1)
 
 
 def _pooled(proto: ModelProto, name: str, value: Array) -> PooledFeatures | None:

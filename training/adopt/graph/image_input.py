@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, TensorProto
 
 from cnn_perception.errors import ConfigError, ModelError
-from training.adopt.tensors import Array
+from training.adopt.graph.tensors import Array
 
 Layout = Literal["NCHW", "NHWC"]
 ChannelOrder = Literal["rgb", "bgr"]
 
-TYPES = {
+TYPES: Mapping[int, np.dtype[Any]] = {
     TensorProto.FLOAT: np.dtype(np.float32),
     TensorProto.FLOAT16: np.dtype(np.float16),
     TensorProto.DOUBLE: np.dtype(np.float64),
@@ -51,7 +51,7 @@ class ImageInput:
     order: ChannelOrder = "rgb"
 
     @property
-    def dtype(self) -> np.dtype[np.generic]:
+    def dtype(self) -> np.dtype[Any]:
         """The type of its numbers."""
         return TYPES[self.element]
 

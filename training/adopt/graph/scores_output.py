@@ -12,8 +12,8 @@ from onnx import ModelProto, NodeProto
 
 from cnn_perception.errors import ConfigError, ModelError, one_line
 from cnn_perception.model.spec import Task
-from training.adopt.image_input import ImageInput
-from training.adopt.tensors import Array, Tensors, runner
+from training.adopt.graph.image_input import ImageInput
+from training.adopt.graph.tensors import Array, Tensors, runner
 
 Form = Literal["logits", "logarithm", "two classes"]
 TaskChoice = Literal["auto", "multiclass", "multilabel"]
@@ -118,7 +118,7 @@ def _only(proto: ModelProto, image: ImageInput, where: str) -> str:
         raise ConfigError(
             f"{where}: any of {', '.join(found)} can be the answer ({shown}); choose one by --output-name"
         )
-    return found[0]
+    return str(found[0])
 
 
 def _can_be_scores(value: Array) -> bool:
@@ -188,8 +188,8 @@ def _softmax_of(tensors: Tensors, node: NodeProto) -> str | None:
     if below is not None and below.op_type == "Sub":
         top = tensors.sources.get(below.input[1])
         if top is not None and top.op_type == "ReduceMax" and top.input[0] == below.input[0]:
-            return below.input[0]
-    return exponential.input[0]
+            return str(below.input[0])
+    return str(exponential.input[0])
 
 
 def _add_up_to_one(value: Array) -> bool:
