@@ -107,7 +107,7 @@ def _give_up_rest(path: Path) -> bool:
     saved = checkpoint.load(path)
     progress = dict((saved.resume or {}).get("progress", {}))
     if not progress.get("history"):
-        return saved.training["mode"] == "probe"
+        return bool(saved.training["mode"] == "probe")
     progress |= {"epoch": saved.config["epochs"], "batch": 0, "images": 0, "loss_sum": 0.0, "hits": 0.0}
     checkpoint.save(path, dataclasses.replace(saved, resume={**(saved.resume or {}), "progress": progress}))
     return True

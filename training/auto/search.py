@@ -34,6 +34,8 @@ _OF_FILES = 0.3
 """Share of the time that the making of model files may take before anything is learned."""
 _OF_BASELINES = 0.1
 """The same of methods without a network, which come last."""
+_TO_SAY_S = 60.0
+"""For measuring the first network however short the time is: without it nobody knows what would suffice."""
 _MARGIN = 1.1
 """By how much more than planned everything may take."""
 _EXTENDED = 2
@@ -198,9 +200,12 @@ class Search:
 
     def _usable(self, found: Sequence[Candidate]) -> list[Candidate]:
         """Those that can be exported, and are as fast as wanted; the others get a line that says why not."""
-        unknown = [one for one in self._smallest_first(found) if one.graph not in self._costs]
-        for one in {each.graph: each for each in reversed(unknown)}.values():
-            allowed_s = self._for_files_s() if self._costs else self.budget.left_s
+        unknown: dict[str, Candidate] = {}
+        for one in self._smallest_first(found):
+            if one.graph not in self._costs:
+                unknown.setdefault(one.graph, one)
+        for one in unknown.values():
+            allowed_s = self._for_files_s() if self._costs else max(self.budget.left_s, _TO_SAY_S)
             if ended := self._measured(one, allowed_s):
                 for other in (each for each in found if each.graph == one.graph):
                     self._end(other, ended)

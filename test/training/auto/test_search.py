@@ -112,6 +112,18 @@ def test_a_network_that_cannot_be_had_is_a_line_of_the_table(answers, photos, tm
     assert rows[BROKEN]["score"] is None
 
 
+@pytest.mark.parametrize("minutes", ["1e-9", "0.01"])
+def test_the_least_time_is_said_where_there_is_not_even_that_for_the_first_measurement(
+    minutes, answers, photos, tmp_path, capsys
+):
+    choose(photos, tmp_path / "run", GOOD, more=("--minutes", minutes), code=EXIT_BAD_INPUT)
+
+    assert (
+        f"--minutes {minutes.replace('e-9', 'e-09')}: too short; the least for this data set" in capsys.readouterr().err
+    )
+    assert answers.asked == []
+
+
 def test_nothing_but_broken_networks_is_refused(answers, photos, tmp_path, capsys):
     choose(photos, tmp_path / "run", BROKEN, code=EXIT_BAD_INPUT)
 
