@@ -1,7 +1,7 @@
 """Owns: boxes of another detector beside the images, live on real DDS: which are answered, with what, and what is said.
 
 Oracle: the pipeline on the same boxes offline, and images of two colours. Leaves to others: which pixels a box shows
-(test_cropping), which boxes belong to which image (test_matching), whole frames (test_node).
+(test_cropping), which boxes belong to which image (test_box_matching), whole frames (test_node).
 """
 
 from __future__ import annotations
