@@ -13,6 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -50,8 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measures and prints; returns the exit code."""
     parser = option_parser("regions", __doc__, backbone="resnet50", rounds=15, threads=1, provider=CPU, output=OUTPUT)
     parser.add_argument("--batch", type=at_least_one, default=4, help="boxes in one run (default: %(default)s)")
+    parser.add_argument("--model", type=Path, help="model file, in place of an untrained backbone")
     options = parser.parse_args(argv)
-    model = export_model(options.output, options.backbone)
+    model = options.model or export_model(options.output, options.backbone)
     batches = tuple(range(1, options.batch + 1))
     session = SessionOptions((options.provider,), intra_op_threads=options.threads, warm_up_batches=batches)
     pipeline = Pipeline.load(model, session)
@@ -69,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         (seconds(lambda: answer_boxes(pipeline, image, boxes, settings)), seconds(bare)) for _ in range(options.rounds)
     ]
     own, alone = (statistics.median(times) * 1e3 for times in zip(*rounds, strict=True))
-    print(f"{machine()}, {options.provider}, {options.backbone}, {options.threads} threads, batches of {options.batch}")
+    print(f"{machine()}, {options.provider}, {model.stem}, {options.threads} threads, batches of {options.batch}")
     print(f"{REGIONS} regions of a frame: {own:.0f} ms; {REGIONS} bare inferences: {alone:.0f} ms (medians)")
     print(f"  regions / bare: {summary([one / other for one, other in rounds], _TARGET)}")
     return EXIT_OK

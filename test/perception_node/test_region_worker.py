@@ -1,6 +1,6 @@
 """Owns: the thread that answers boxes: what costs one message, what ends the process, and what keeps it out.
 
-The stream of boxes is a stub. Leaves to others: which image boxes belong to (test_matching), DDS (test_node_regions).
+The stream of boxes is a stub. Leaves to others: whose image boxes are of (test_box_matching), DDS (test_node_regions).
 """
 
 from __future__ import annotations
