@@ -77,9 +77,8 @@ def test_the_reference_names_what_the_programs_have(site):
     reference = site / "reference"
     commands = words_of(reference / "commands.html")
     assert all(flag in commands for flag in ("--min-accuracy-each", "--on-doubt", "--seconds", "--score-map-stride"))
-    assert "default 0.35 · 0 to 1.5 · live" in words_of(
-        reference / "parameters.html"
-    )  # of follow_node's forward_within
+    forward_within = "default 0.35 · 0 to 1.5 · live"
+    assert forward_within in words_of(reference / "parameters.html")
     assert "only with optimizer=rmsprop" in words_of(reference / "settings.html")
     codes = words_of(reference / "exit_codes.html")
     assert re.search(r"4\s+Everything ran, but the model is worse than the baseline", codes)
