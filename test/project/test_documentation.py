@@ -1,4 +1,6 @@
-"""Owns: that the site builds without a warning, and that what its pages say is so. Leaves to others: the textbook."""
+"""Owns: that the site builds without a warning, that what its pages say is so, and that the tests exist which
+test/README.md names. Leaves to others: the textbook.
+"""
 
 from __future__ import annotations
 
@@ -75,10 +77,9 @@ def test_the_reference_names_what_the_programs_have(site):
     reference = site / "reference"
     commands = words_of(reference / "commands.html")
     assert all(flag in commands for flag in ("--min-accuracy-each", "--on-doubt", "--seconds", "--score-map-stride"))
-    assert "default 0.35 · 0 to 1.5 · live" in words_of(
-        reference / "parameters.html"
-    )  # of follow_node's forward_within
-    assert "cudnn" not in words_of(reference / "settings.html")
+    forward_within = "default 0.35 · 0 to 1.5 · live"
+    assert forward_within in words_of(reference / "parameters.html")
+    assert "only with optimizer=rmsprop" in words_of(reference / "settings.html")
     codes = words_of(reference / "exit_codes.html")
     assert re.search(r"4\s+Everything ran, but the model is worse than the baseline", codes)
     assert "max_logit_difference" in words_of(reference / "model_file.html")
@@ -194,3 +195,11 @@ def test_links_of_the_readme_lead_somewhere():
 
     assert len(links) > 30
     assert [link for link in links if not (link.startswith("https://") or (ROOT / link).exists())] == []
+
+
+def test_every_test_that_the_tables_name_exists():
+    named = re.findall(r"`(test_\w+)(?:::(test_\w+))?`", (ROOT / "test" / "README.md").read_text())
+    assert len(named) > 80
+    for module, name in named:
+        (path,) = (ROOT / "test").rglob(f"{module}.py")
+        assert not name or f"def {name}(" in path.read_text(), f"{module}::{name}"
