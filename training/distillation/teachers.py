@@ -136,4 +136,5 @@ def rescaled(outputs: Tensor, saved: Checkpoint, scaling: Scaling) -> Tensor:
         return outputs
     mean, deviation = torch.tensor(saved.scaling, dtype=outputs.dtype, device=outputs.device).T
     own_mean, own_deviation = torch.tensor(scaling, dtype=outputs.dtype, device=outputs.device).T
-    return (outputs * deviation + mean - own_mean) / own_deviation
+    own: Tensor = (outputs * deviation + mean - own_mean) / own_deviation
+    return own

@@ -137,7 +137,9 @@ def test_its_map_is_the_gradient_of_the_logarithm_of_the_mean_score_with_each_so
         (gradient.mean((2, 3), keepdim=True) * own).sum(1)[0] for gradient, own in zip(gradients, features, strict=True)
     )
 
-    np.testing.assert_allclose(found.activation, expected.detach().numpy(), atol=1e-3 * float(expected.abs().max()))
+    np.testing.assert_allclose(
+        found.activation, expected.detach().numpy(), atol=1e-3 * float(expected.detach().abs().max())
+    )
 
 
 def test_its_embedding_holds_each_members_at_the_same_length(pair, members):
@@ -239,7 +241,6 @@ def test_the_robots_pipeline_answers_with_it(pair, members):
     right = [answer.top == label for answer, (label,) in zip(answers, saved.val_targets, strict=True)]
     assert np.mean(right) == pytest.approx(pipeline.spec.training.metrics["val_top1"])
     assert np.mean(right) > 0.8
-    assert all(answer.activation.shape == (8, 10) for answer in answers)
 
 
 def test_networks_of_other_cells_have_no_map_together_and_say_so(members, photos, tmp_path, caplog):
