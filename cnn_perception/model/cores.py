@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Set
 from pathlib import Path
 
 
@@ -21,12 +22,17 @@ def avoid_bound_cores() -> None:
     """
     if sys.platform != "linux":
         return
-    ours = os.sched_getaffinity(0)
+    with contextlib.suppress(OSError):  # a container may forbid it, or hide /proc
+        ours = os.sched_getaffinity(0)
+        if free := ours - _bound_cores(ours):
+            os.sched_setaffinity(0, free)
+
+
+def _bound_cores(ours: Set[int]) -> set[int]:
+    """Returns to which of our cores a thread of this process is bound that may not use all of them."""
     bound: set[int] = set()
     for thread in Path("/proc/self/task").iterdir():
         with contextlib.suppress(OSError):  # it has ended meanwhile
             its = os.sched_getaffinity(int(thread.name))
             bound |= its if its < ours else set()
-    if ours - bound:
-        with contextlib.suppress(OSError):  # a container may forbid it
-            os.sched_setaffinity(0, ours - bound)
+    return bound

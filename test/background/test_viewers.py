@@ -215,7 +215,7 @@ def test_what_runs_a_network_is_made_while_a_core_is_idle_and_all_is_published_w
     bench: Bench,
 ):
     niceness = os.getpriority(os.PRIO_PROCESS, 0)
-    publishing = []
+    publishing: list[tuple[int, int]] = []
     bench.views.meanwhile = lambda: publishing.append((os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)))
     bench.offer("a")
     bench.drain()
