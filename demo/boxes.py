@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from cnn_perception.bag.message_types import COMPRESSED_IMAGE_TYPE, DETECTIONS_TYPE
 from cnn_perception.bag.messages import Messages
 from cnn_perception.bag.writer import BagWriter
 from cnn_perception.commands import exit_code
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import EXIT_OK, ConfigError
 from cnn_perception.image.jpeg_encoding import encode_jpeg
 from cnn_perception.regions.box import Box
@@ -98,7 +98,7 @@ def record(output: Path, settings: DriveSettings) -> None:
         bag = BagWriter(output, messages.types, {})
     except OSError as error:
         raise ConfigError(f"--output {output}: cannot be made ({error.strerror})") from None
-    for frame in tqdm(range(drive.stops[-1].end), desc="drawing the drive", unit="frame", disable=None):
+    for frame in ProgressBar(range(drive.stops[-1].end), desc="drawing the drive", unit="frame", disable=None):
         time_ns = _START_NS + round(frame * 1e9 / settings.rate_hz)
         header = messages.header(time_ns, "camera")
         shot = drive.shot(frame)

@@ -12,8 +12,8 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import FrameError, one_line
 from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.model.outputs import FloatArray
@@ -84,7 +84,7 @@ def _both(file: OnnxModel, reference: Reference, images: Sequence[Image]) -> tup
     """Returns the answers of the file and of the original, rows of images."""
     ours: dict[CheckedOutput, list[FloatArray]] = {}
     theirs: dict[CheckedOutput, list[FloatArray]] = {}
-    for image in tqdm(images, desc="certificate", unit="img", leave=False):
+    for image in ProgressBar(images, desc="certificate", unit="img", leave=False):
         tensor = image()
         for side, answers in ((ours, _of_file(file, tensor)), (theirs, reference.answers(tensor))):
             for name, values in answers.items():

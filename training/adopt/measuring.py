@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import UNKNOWN, ModelSpec, UnknownRule
@@ -98,7 +98,7 @@ def _predictions(file: OnnxModel, samples: Sequence[Sample], part: str) -> Predi
     """Returns what the file answers, each image alone as on the robot."""
     logits = []
     embeddings = []
-    for sample in tqdm(samples, part, unit="img", leave=False):
+    for sample in ProgressBar(samples, part, unit="img", leave=False):
         (outputs,) = file.run(prepared_image(sample.path, file.spec.input, "validation")[np.newaxis], activation=False)
         logits.append(outputs.logits)
         embeddings.append(outputs.embedding)

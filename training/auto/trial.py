@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.model.outputs import FloatArray
 from training import checkpoint, config, distributed
 from training.auto.candidate import Candidate
@@ -183,7 +183,7 @@ def open_fold(chosen: TrainConfig, data: LabelledImages, *, is_said: bool = True
     write_config(chosen)
     model, loaded = build.start(chosen, len(data.class_names))
     for line in loaded.lines(chosen.input) if is_said else ():
-        tqdm.write(line)
+        ProgressBar.write(line)
     build.check_last_layer(model, chosen.backbone, data.task)
     layout = torch.channels_last if chosen.channels_last else torch.contiguous_format
     model = model.to(device).to(memory_format=layout)
