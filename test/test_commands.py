@@ -171,6 +171,8 @@ def test_a_record_that_was_written_is_the_result(tmp_path, capfd):
 
 # Every command, a call that it refuses at once, and what is said; programs of the robot are tested as installed.
 REFUSED = {
+    "training.adopt": ["--model", "/nowhere.onnx", "--output", "/dev/null/model.onnx"],
+    "training.auto": ["--data", "/nowhere", "--output", "/dev/null/run"],
     "training.baselines": [],
     "training.check": ["--data", "/nowhere"],
     "training.collect": ["--images", "/nowhere", "--output", "/dev/null/set"],

@@ -20,6 +20,7 @@ from extensions.markdown import code, terms, text
 
 _MAKERS = {"create_publisher": "published", "create_subscription": "subscribed", "create_service": "service"}
 _IMAGE = "reliable while each publisher is, else best effort, depth 1"
+_SHOWN = "reliable, while somebody looks"
 _PARTS = {"activation": "an activation map", "score_map": "a score map", "gallery": "a gallery"}
 """What a model may lack, and what it is called."""
 
@@ -48,12 +49,22 @@ _AT_RUN_TIME = {
         Endpoint("image_raw", "subscribed", "sensor_msgs/msg/Image", _IMAGE),
         Endpoint("image_raw/compressed", "subscribed", "sensor_msgs/msg/CompressedImage", _IMAGE),
         Endpoint("camera_info", "subscribed", "sensor_msgs/msg/CameraInfo", _IMAGE),
+        Endpoint("detections", "subscribed", "vision_msgs/msg/Detection2DArray", _IMAGE.replace("1", "10")),
+        Endpoint("~/detections", "published", "vision_msgs/msg/Detection2DArray", "reliable, depth 10", "classes"),
+        Endpoint("~/detections/rays", "published", "geometry_msgs/msg/PoseArray", "reliable, depth 10", "classes"),
         Endpoint("bond", "both", "bond/msg/Status", "reliable, depth 100"),
     ),
     "camera_node": (
         Endpoint("image_raw", "published", "sensor_msgs/msg/Image", "reliable, depth 5"),
         Endpoint("image_raw/compressed", "published", "sensor_msgs/msg/CompressedImage", "reliable, depth 5"),
         Endpoint("camera_info", "published", "sensor_msgs/msg/CameraInfo", "reliable, depth 5"),
+    ),
+    "dashboard_node": (
+        Endpoint("/perception_node/classification", "subscribed", "vision_msgs/msg/Classification", _SHOWN),
+        Endpoint("/perception_node/regression", "subscribed", "sensor_msgs/msg/JointState", _SHOWN),
+        Endpoint(
+            "/perception_node/activation/overlay/compressed", "subscribed", "sensor_msgs/msg/CompressedImage", _SHOWN
+        ),
     ),
     "follow_node": (
         Endpoint(

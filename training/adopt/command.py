@@ -15,8 +15,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnn_perception.commands import exit_code
-from cnn_perception.errors import EXIT_BELOW_TARGET, EXIT_OK, printable
+from cnn_perception.commands import Done, exit_code, program
+from cnn_perception.errors import EXIT_BELOW_TARGET, printable
 from training import config
 from training.adopt.adopting import Adopted, Options, adopt
 from training.adopt.preparation import Preparation
@@ -61,6 +61,7 @@ def _add_preparation(group: argparse._ArgumentGroup) -> None:
     group.set_defaults(**dict.fromkeys(_PREPARATION))
 
 
+@program("training.adopt")
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     parser = _parser()
@@ -77,7 +78,7 @@ def _run(given: argparse.Namespace) -> int:
         print(f"error: {given.output}: {error}", file=sys.stderr)
         return EXIT_BELOW_TARGET
     print(_in_words(adopted, given.output))
-    return EXIT_OK
+    return Done(written=[given.output])
 
 
 def _options(given: argparse.Namespace) -> Options:

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from cnn_perception.commands import bad_input, exit_code, for_shell
+from cnn_perception.commands import Done, bad_input, exit_code, for_shell, program, there
 from cnn_perception.errors import EXIT_BELOW_TARGET, EXIT_OK, PerceptionError, printable
 from training import config
 from training.auto.asked import OF_COMPUTING, OF_DATA, OF_INPUT, Asked, Precision
@@ -38,6 +38,7 @@ MINUTES = 10.0
 _OWN = ("output", "minutes", "max_latency_ms", "backbones", "weights", "precision", "folds")
 
 
+@program("training.auto")
 def main(argv: Sequence[str] | None = None) -> int:
     """Chooses as the command line says; returns the exit code."""
     started_s = time.monotonic()
@@ -157,7 +158,8 @@ def _summarise(asked: Asked, found: Search, name: str, left: Deployed) -> int:
     if limit is not None and left.latency_ms > _DRIFT * limit:
         print(f"error: the final file takes {left.latency_ms:.3g} ms, more than {limit:g} ms", file=sys.stderr)
         return EXIT_BELOW_TARGET
-    return EXIT_BELOW_TARGET if left.missed else EXIT_OK
+    done = there(asked.output, "model.onnx", "auto.csv", "accuracy_latency.png", "final")
+    return Done(EXIT_BELOW_TARGET if left.missed else EXIT_OK, record=asked.output / "auto.json", written=done)
 
 
 def _parser() -> argparse.ArgumentParser:

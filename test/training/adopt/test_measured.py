@@ -1,6 +1,6 @@
 """Owns: what labelled images say of an adopted file, what its certificate leaves open, and that programs say so.
 
-Leaves to others: the answers (test_foreign_layouts), the node (test/perception_node/live/test_node_adopted).
+Leaves to others: the answers (test_foreign_layouts), the node (test_node_adopted).
 """
 
 from __future__ import annotations
