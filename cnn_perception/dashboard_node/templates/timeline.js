@@ -58,9 +58,9 @@ function grid(pen, width, plot, least, most, seconds, height) {
     pen.stroke();
     pen.fillText((least + share * (most - least)).toPrecision(2), 2, height + (share ? 12 : -3));
   }
-  pen.fillText(seconds < 120 ? `${Math.round(seconds)} s ago` : `${Math.round(seconds / 60)} min ago`, 2, height - 1);
+  pen.fillText(seconds < 120 ? `${Math.round(seconds)} s ago` : `${Math.round(seconds / 60)} min ago`, 2, height - 4);
   pen.textAlign = "right";
-  pen.fillText("now", width - 2, height - 1);
+  pen.fillText("now", width - 2, height - 4);
   pen.textAlign = "left";
 }
 
