@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import inspect
-import itertools
 import re
 
-from cnn_perception import errors
+from cnn_perception.errors import EXIT_CODES
 from extensions.imports import named
 from extensions.markdown import code, table, terms, text
 
@@ -37,18 +35,4 @@ def record(path: str) -> str:
 
 def exit_codes() -> str:
     """Returns the exit codes with what each means."""
-    tree = ast.parse(inspect.getsource(errors)).body
-    said = {"EXIT_OK": "Done."}
-    for assignment, after in itertools.pairwise(tree):
-        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and (name := _exit_name(assignment)):
-            said[name] = str(after.value.value)
-    codes = {name: value for name, value in vars(errors).items() if name.startswith("EXIT_")}
-    if codes.keys() != said.keys():
-        raise ValueError(f"errors.py does not describe {codes.keys() - said.keys()}")
-    return table(("code", "meaning"), [(code(value), text(said[name])) for name, value in codes.items()])
-
-
-def _exit_name(node: ast.stmt) -> str:
-    is_exit = isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-    name = node.targets[0].id if is_exit else ""  # type: ignore[attr-defined]
-    return name if name.startswith("EXIT_") else ""
+    return table(("code", "meaning"), [(code(value), text(meaning)) for value, meaning in EXIT_CODES.items()])
