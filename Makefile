@@ -44,7 +44,7 @@ test: $(READY)  ## lint, types, unit tests, training on tiny data, nodes over re
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 3 --dist loadfile
 
 wheel: $(READY)  ## the runtime as a wheel and an sdist, in build/dist
 	$(BIN)/python -m build --outdir build/dist
