@@ -192,6 +192,22 @@ def test_baselines_are_lines_of_the_table_that_are_never_chosen(done):
     assert kept(done)["chosen"]["name"] not in {one["name"] for one in rows}
 
 
+def test_a_network_of_a_file_that_was_never_trained_with_is_tried_and_left(photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "INPUT_SIZE = (24, 40)\n"
+        "def net(classes):\n"
+        "    layers = nn.Conv2d(3, 4, 5, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()\n"
+        "    return nn.Sequential(*layers, nn.Linear(4, classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+
+    assert command.main(words(photos, tmp_path / "auto", "--backbones", "mine.py:net")) == EXIT_OK
+    spec = OnnxModel(tmp_path / "auto" / "model.onnx").spec
+    assert (spec.architecture, spec.input.height, spec.input.width) == ("mine.py:net", 24, 40)
+
+
 def test_another_setting_is_refused_and_another_time_is_not(again, photos, capsys):
     assert command.main(words(photos, again, "--seed", "3")) == EXIT_BAD_INPUT
     assert "--seed: " in error_line(capsys)
