@@ -13,7 +13,7 @@ import pytest
 import torch
 from tiny_images import picture, write_folder
 
-from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, DataError
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_BELOW_TARGET, EXIT_INTERRUPTED, EXIT_OK, DataError
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.pipeline.preprocess import preprocess
@@ -262,6 +262,16 @@ def test_time_for_no_model_is_said_with_the_least(photos, tmp_path, monkeypatch,
 
     assert "--minutes 0.01: too short; the least for this data set here is about 0." in error_line(capsys)
     assert not (tmp_path / "model.onnx").exists()
+
+
+def test_a_script_is_told_why_no_network_was_taken(photos, tmp_path, capsys):
+    limit = ("--max-latency-ms", "1e-6", "--json")
+
+    assert command.main(words(photos, tmp_path / "auto", *limit)) == EXIT_BELOW_TARGET
+
+    told = json.loads(capsys.readouterr().out)
+    assert "no network takes at most 1e-06 ms here; the nearest is small CNN" in told["error"]
+    assert told["result"]["tried"] == {}
 
 
 def test_ctrl_c_keeps_the_table_and_says_how_to_go_on(photos, tmp_path, monkeypatch, capsys):
