@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import inspect
-import itertools
 import re
 
 from cnn_perception import errors
@@ -37,18 +35,5 @@ def record(path: str) -> str:
 
 def exit_codes() -> str:
     """Returns the exit codes with what each means."""
-    tree = ast.parse(inspect.getsource(errors)).body
-    said = {"EXIT_OK": "Done."}
-    for assignment, after in itertools.pairwise(tree):
-        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and (name := _exit_name(assignment)):
-            said[name] = str(after.value.value)
-    codes = {name: value for name, value in vars(errors).items() if name.startswith("EXIT_")}
-    if codes.keys() != said.keys():
-        raise ValueError(f"errors.py does not describe {codes.keys() - said.keys()}")
-    return table(("code", "meaning"), [(code(value), text(said[name])) for name, value in codes.items()])
-
-
-def _exit_name(node: ast.stmt) -> str:
-    is_exit = isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-    name = node.targets[0].id if is_exit else ""  # type: ignore[attr-defined]
-    return name if name.startswith("EXIT_") else ""
+    meanings = [(number, f"{said[0].upper()}{said[1:]}.") for number, said in errors.EXIT_CODES.items()]
+    return table(("code", "meaning"), [(code(number), text(said)) for number, said in meanings])

@@ -33,6 +33,7 @@ RECORDS = {
     "perception_node": ("perception_node.settings.Settings", "perception_node.settings.CameraSettings"),
     "camera_node": ("camera_node.node.CameraNodeSettings",),
     "follow_node": ("follow_node.node.FollowSettings",),
+    "dashboard_node": ("dashboard_node.node.DashboardSettings",),
 }
 OF_THE_SYSTEM = {
     "apt",
