@@ -101,7 +101,8 @@ TRAINING: list[dict[str, set[str]]] = [
         "gradients": {"torch", "tqdm"},
     },
     {"train": {"numpy"}},
-    {"auto": {"numpy", "torch", "torchvision", "tqdm"}, "entry_points": set()},
+    {"auto": {"numpy", "torch", "torchvision", "tqdm"}},
+    {"entry_points": set()},
 ]
 
 
