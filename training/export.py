@@ -16,13 +16,11 @@ import dataclasses
 import datetime
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-import numpy as np
 import onnx
 import torch
 from onnx import ModelProto
@@ -30,11 +28,10 @@ from torch import nn
 
 import cnn_perception
 from cnn_perception.commands import Done, exit_code, program
-from cnn_perception.errors import EXIT_BELOW_TARGET, ConfigError, ModelError
+from cnn_perception.errors import EXIT_BELOW_TARGET, ConfigError
 from cnn_perception.model.gallery import Gallery
 from cnn_perception.model.onnx_file import GRAPH_FIELD, fields, read_onnx_file
 from cnn_perception.model.onnx_model import OnnxModel
-from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import (
     FP32,
     GALLERY_KEY,
@@ -63,7 +60,7 @@ from training.networks import backbones
 from training.networks.build import restore
 from training.networks.untrained import Preparation, untrained
 from training.report import model_file
-from training.run_files import make_folder, replacing
+from training.run_files import make_folder, replacing, require_own_model
 
 PARITY_IMAGES = 64
 _PREPARATION = ("resize_mode", "crop_fraction", "interpolation", "mean", "std")
@@ -109,7 +106,7 @@ def export(
     if (tolerance is not None and not tolerance > 0) or parity_images < 1:
         raise ConfigError(f"tolerance {tolerance:g}, parity images {parity_images}: both must be above 0")
     make_folder(output.parent)
-    _require_own(output)
+    require_own_model(output)
     if members and score_map_stride is not None:
         raise ConfigError("--score-map-stride: a file of several networks has no score map; leave it out")
     made, network = _joined(checkpoint, members) if members else _traced(checkpoint, score_map_stride)
@@ -148,15 +145,6 @@ def network_of(checkpoint: Checkpoint) -> Member:
     model = _restore(checkpoint)
     split = backbones.split(model, checkpoint.input.height, checkpoint.input.width)
     return Member(model, split, checkpoint.calibration.temperature, checkpoint.input)
-
-
-def _require_own(output: Path) -> None:
-    """Refuses to overwrite what is no model file."""
-    if os.path.lexists(output):
-        try:
-            read_onnx_file(output)
-        except ModelError:
-            raise ConfigError(f"{output}: is there already and no model file; choose another --output") from None
 
 
 def _graph(
@@ -217,18 +205,9 @@ def _measured(
     model = OnnxModel(path, certificate.ON_CPU)
     parity = certificate.certify(model, network, checkpoint, parity_images, allowed)
     if spec.unknown is not None and spec.unknown.known_images:
-        exported_rule.require_promise(spec.unknown, exported_rule.measure(spec.unknown, checkpoint, _run_of(model)))
+        measured = exported_rule.measure(spec.unknown, checkpoint, exported_rule.run_of(model))
+        exported_rule.require_promise(spec.unknown, measured)
     return dataclasses.replace(spec, parity=parity)
-
-
-def _run_of(model: OnnxModel) -> exported_rule.Run:
-    """Returns what gives the logits and embeddings of a loaded file."""
-
-    def run(images: FloatArray) -> Sequence[FloatArray]:
-        outputs = model.run(images, activation=False)
-        return [np.stack([one.logits for one in outputs]), np.stack([one.embedding for one in outputs])]
-
-    return run
 
 
 def _digest_of_graph(path: Path) -> str:

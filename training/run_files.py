@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import IO
 
 from cnn_perception import files
-from cnn_perception.errors import DataError
+from cnn_perception.errors import ConfigError, DataError, ModelError
+from cnn_perception.model.onnx_file import read_onnx_file
+from cnn_perception.model.spec import METADATA_KEY
 
 
 @contextmanager
@@ -49,6 +51,22 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{folder}: cannot be made ({error.strerror}); choose another --output") from None
+
+
+def require_own_model(path: Path) -> None:
+    """Refuses to overwrite what is no model file of ours, such as another program's.
+
+    Raises:
+        ConfigError: If there is such a file.
+    """
+    if not os.path.lexists(path):
+        return
+    try:
+        is_own = METADATA_KEY in read_onnx_file(path).metadata
+    except ModelError:
+        is_own = False
+    if not is_own:
+        raise ConfigError(f"{path}: is there already and no model file of ours; choose another --output")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -367,7 +367,7 @@ class ModelSpec:
         class_names: The K classes, or the names of the K numbers, in the order of the logits.
         units: Of each number, empty texts allowed, for `regression`; empty otherwise.
         input: The preprocessing.
-        activation: The activation map; None where the network has no spatial features.
+        activation: The activation map; None where the network keeps no places, or none that were found.
         temperature: Logits are divided by it before softmax or sigmoid; 1 is uncalibrated.
         thresholds: Score from which each class counts as seen, for `multilabel`; empty otherwise.
         unknown: When a `multiclass` image shows none of the classes; None where no rule was fitted.

@@ -21,7 +21,7 @@ from tiny_model import write_tiny_model
 
 DOCS = ROOT / "docs"
 TROUBLES = DOCS / "robot" / "troubleshooting.md"
-NODES = ("perception_node", "camera_node", "follow_node")
+NODES = ("perception_node", "camera_node", "follow_node", "dashboard_node")
 REMAPPED = {"/classification": "/perception_node/classification", "/ray": "/perception_node/activation/centroid_ray"}
 """By follow.launch.py, as in the policy."""
 OF_EVERY_NODE = {"/clock", "/parameter_events", "/rosout", "~/transition_event"}

@@ -397,8 +397,11 @@ def test_what_is_no_model_file_is_not_overwritten(tmp_path):
     checkpoint.save(tmp_path / "best.pt", made)
     before = (tmp_path / "best.pt").read_bytes()
     (tmp_path / "link.onnx").symlink_to(tmp_path / "missing.txt")
-    for name in ("best.pt", "link.onnx"):
+    foreign = onnx.helper.make_model(onnx.helper.make_graph([], "of another program", [], []))
+    onnx.save(foreign, tmp_path / "foreign.onnx")
+    for name in ("best.pt", "link.onnx", "foreign.onnx"):
         with pytest.raises(errors.ConfigError, match="is there already and no model file"):
             export.export(made, tmp_path / name)
     assert (tmp_path / "best.pt").read_bytes() == before
     assert not (tmp_path / "missing.txt").exists()
+    assert onnx.load(tmp_path / "foreign.onnx") == foreign

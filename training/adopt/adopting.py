@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +15,6 @@ from onnx import ModelProto, TensorProto
 
 import cnn_perception
 from cnn_perception.errors import ConfigError, ModelError, one_line
-from cnn_perception.model.onnx_file import read_onnx_file
 from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.model.spec import (
     ADOPTED,
@@ -44,7 +42,7 @@ from training.adopt.reference import Reference
 from training.data.records import LabelledImages
 from training.graphs.certificate import ON_CPU, tolerances
 from training.graphs.parity import Image, evenly, prepared_image
-from training.run_files import make_folder, replacing
+from training.run_files import make_folder, replacing, require_own_model
 from training.tasks.multilabel import THRESHOLD
 
 _NOT_MEASURED = ParityRecord("noise", images=0, max_logit_difference=0.0, tolerance=0.0, top1_agreement=0.0)
@@ -125,7 +123,7 @@ def adopt(options: Options) -> Adopted:
     """
     if (options.tolerance is not None and not options.tolerance > 0) or options.images < 1:
         raise ConfigError("--tolerance and --parity-images must be above 0")
-    _require_own(options.output)
+    require_own_model(options.output)
     make_folder(options.output.parent)
     foreign = read(options.model)
     carried = class_names.of_metadata(foreign.metadata)
@@ -158,17 +156,6 @@ def _written(file: IO[bytes], made: _Made, spec: ModelSpec, data: LabelledImages
     spec = dataclasses.replace(spec, parity=parity)
     _write(file, made.proto, spec)
     return spec
-
-
-def _require_own(output: Path) -> None:
-    """Refuses to overwrite what is no model file."""
-    if os.path.lexists(output):
-        try:
-            metadata = read_onnx_file(output).metadata
-        except ModelError:
-            metadata = {}
-        if METADATA_KEY not in metadata:
-            raise ConfigError(f"{output}: is there already and no model file of ours; choose another --output")
 
 
 def _made(foreign: ForeignModel, options: Options, size: tuple[int, int] | None, names: Sequence[str]) -> _Made:

@@ -11,6 +11,7 @@ are not. How the original was trained, nobody here knows, and the file says so.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,9 +77,9 @@ def _run(given: argparse.Namespace) -> int:
         adopted = adopt(_options(given))
     except ParityError as error:
         print(f"error: {given.output}: {error}", file=sys.stderr)
-        return EXIT_BELOW_TARGET
+        return Done(EXIT_BELOW_TARGET, error=str(error))
     print(_in_words(adopted, given.output))
-    return Done(written=[given.output])
+    return Done(result=json.loads(adopted.spec.to_json()), written=[given.output])
 
 
 def _options(given: argparse.Namespace) -> Options:

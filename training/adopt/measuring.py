@@ -15,8 +15,7 @@ import numpy as np
 
 from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.model.onnx_model import OnnxModel
-from cnn_perception.model.outputs import FloatArray
-from cnn_perception.model.spec import UNKNOWN, ModelSpec, UnknownRule
+from cnn_perception.model.spec import UNKNOWN, ModelSpec
 from training.calibration import exported_rule
 from training.calibration.embeddings import Predictions, for_centres
 from training.calibration.fit import fit
@@ -76,7 +75,7 @@ def measure(file: OnnxModel, data: LabelledImages, is_share: bool) -> Measured:
     truth = task_of(spec.task).targets(found["val"].samples)
     scored = ScoredLogits(found["val"].logits, truth, data)
     checkpoint = _as_checkpoint(spec, data, found["val"].samples)
-    rule = _refitted(dataclasses.replace(checkpoint, calibration=fitted), file)
+    rule = exported_rule.refit(dataclasses.replace(checkpoint, calibration=fitted), exported_rule.run_of(file))
     training = dataclasses.replace(
         spec.training,
         data=data.name,
@@ -132,14 +131,6 @@ def _as_checkpoint(spec: ModelSpec, data: LabelledImages, val: Sequence[Sample])
         resume=None,
         val_targets=tuple((float(sample.label),) for sample in val),
     )
-
-
-def _refitted(checkpoint: Checkpoint, file: OnnxModel) -> UnknownRule | None:
-    def run(images: FloatArray) -> Sequence[FloatArray]:
-        outputs = file.run(images, activation=False)
-        return [np.stack([one.logits for one in outputs]), np.stack([one.embedding for one in outputs])]
-
-    return exported_rule.refit(checkpoint, run)
 
 
 def _metrics(scored: ScoredLogits, thresholds: Sequence[float]) -> dict[str, float]:

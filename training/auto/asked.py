@@ -78,15 +78,15 @@ class Asked:
     def identity(self) -> dict[str, Any]:
         """Returns what may not change when the same command goes on, as JSON: all but the time and the limit.
 
-        Weights that are files count by their content.
+        Weights and networks that are files count by their content.
         """
         given = {name: value for name, value in self.given.items() if name not in OF_COMPUTING}
         given["data"] = [str(Path(path).absolute()) for path in sources_of(given)]
         named = {name: list(value) if isinstance(value, tuple) else value for name, value in sorted(given.items())}
         return {
             **named,
-            "backbones": list(self.backbones),
-            "weights": [[word, _digest(word)] for word in self.weights],
+            "backbones": [[name, _digest(name.rpartition(":")[0])] for name in self.backbones],
+            "weights": [[word, _digest(divided(word)[1])] for word in self.weights],
             "precision": self.precision,
             "folds": self.folds,
         }
@@ -100,8 +100,9 @@ def divided(word: str) -> tuple[str, str]:
     return name, file
 
 
-def _digest(word: str) -> str:
+def _digest(path: str) -> str:
+    """Returns the SHA-256 of a file; empty where there is none, as of the names of networks in libraries."""
     try:
-        return hashlib.sha256(Path(divided(word)[1]).read_bytes()).hexdigest()
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError:
         return ""

@@ -25,6 +25,7 @@ from cnn_perception.commands import Done, bad_input, exit_code, for_shell, progr
 from cnn_perception.errors import EXIT_BELOW_TARGET, EXIT_OK, PerceptionError, printable
 from training import config
 from training.auto.asked import OF_COMPUTING, OF_DATA, OF_INPUT, Asked, Precision
+from training.auto.budget import Budget
 
 if TYPE_CHECKING:
     from training.auto.finish import Deployed
@@ -66,7 +67,6 @@ def _run(asked: Asked, started_s: float) -> int:
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # bars that redraw themselves are no lines
     from training.auto import finish, record, search  # slow to import
-    from training.auto.budget import Budget
 
     del finish  # imported here so that its time is not taken for that of the data
 
@@ -78,21 +78,19 @@ def _run(asked: Asked, started_s: float) -> int:
             taken = found.run()
         except search.TooSlow as error:
             print(printable(f"error: {error}"), file=sys.stderr)
-            return EXIT_BELOW_TARGET
+            return Done(EXIT_BELOW_TARGET, record=asked.output / record.NAME, error=str(error))
         settings, after_s = found.final_settings(taken), found.after_s(taken)
         kept.chosen = {"name": taken.candidate.name, "settings": settings, "after_s": after_s}
         kept.write()
     return _finish(asked, found, kept)
 
 
-def _read(asked: Asked, budget: object, kept: Record) -> Search:
+def _read(asked: Asked, budget: Budget, kept: Record) -> Search:
     """Reads the data set once, and divides its training part."""
-    from training import check, config
+    from training import check
     from training.auto import record, search
-    from training.auto.budget import Budget
     from training.data.load import DataOptions, load_folds
 
-    assert isinstance(budget, Budget)
     chosen = config.make(**asked.of_data(), output=str(asked.output), mode="probe")
     before_s = budget.used_s
     findings = asked.output / "findings.csv"
@@ -133,6 +131,7 @@ def _finish(asked: Asked, found: Search, kept: Record) -> int:
 
 
 def _summarise(asked: Asked, found: Search, name: str, left: Deployed) -> int:
+    from training.auto import record
     from training.tasks.by_name import task_of
 
     metric = task_of(found.whole.task).metric_title
@@ -154,12 +153,14 @@ def _summarise(asked: Asked, found: Search, name: str, left: Deployed) -> int:
     best = asked.output / "final" / "best.pt"
     print(f"  {for_shell('python', '-m', 'training.look', '--checkpoint', best, '--output', asked.output / 'look')}")
     print(f"{found.budget.used_s:.0f} s of {found.budget.seconds:.0f} s", flush=True)
+    missed = left.missed
     limit = asked.max_latency_ms
     if limit is not None and left.latency_ms > _DRIFT * limit:
-        print(f"error: the final file takes {left.latency_ms:.3g} ms, more than {limit:g} ms", file=sys.stderr)
-        return EXIT_BELOW_TARGET
+        missed = f"the final file takes {left.latency_ms:.3g} ms, more than {limit:g} ms"
+        print(f"error: {missed}", file=sys.stderr)
     done = there(asked.output, "model.onnx", "auto.csv", "accuracy_latency.png", "final")
-    return Done(EXIT_BELOW_TARGET if left.missed else EXIT_OK, record=asked.output / "auto.json", written=done)
+    code = EXIT_BELOW_TARGET if missed else EXIT_OK
+    return Done(code, record=asked.output / record.NAME, written=done, error=missed)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -178,7 +178,9 @@ class Search:
         if self.asked.backbones:
             networks = {candidates.label(name): name for name in named}
             for name in named:
-                self.say(f"{name}: no weights at hand (--weights imagenet downloads them); it learns from nothing")
+                self.say(
+                    f"{name}: no weights at hand, it learns from nothing; --weights imagenet downloads published ones"
+                )
         elif others and shorter > candidates.SMALL_SIDE:
             return []
         side = candidates.side_of(shorter)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.intervals import Estimate, wilson
+from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.model.outputs import FloatArray, Outputs
 from cnn_perception.model.spec import UnknownRule
 from cnn_perception.pipeline.postprocess import known_score
@@ -31,6 +32,16 @@ POINTS = 0.02
 
 Run = Callable[[FloatArray], Sequence[FloatArray]]
 """Gives logits (N, K) and embeddings (N, D) of images (N, 3, height, width)."""
+
+
+def run_of(model: OnnxModel) -> Run:
+    """Returns what gives the logits and embeddings of a loaded file."""
+
+    def run(images: FloatArray) -> Sequence[FloatArray]:
+        outputs = model.run(images, activation=False)
+        return [np.stack([one.logits for one in outputs]), np.stack([one.embedding for one in outputs])]
+
+    return run
 
 
 def refit(checkpoint: Checkpoint, run: Run) -> UnknownRule | None:

@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m training.networks",
         description="Prints the program that the network of a checkpoint was made by, and runs nothing of it.",
     )
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="best.pt or last.pt of a training run")
+    parser.add_argument("checkpoint", type=Path, help="best.pt or last.pt of a run with --backbone FILE.py:FUNCTION")
     given = parser.parse_args(argv)
     return exit_code(lambda: _print(given.checkpoint), "interrupted")
 

@@ -49,7 +49,7 @@ def _activation_line(spec: ModelSpec) -> str:
     if cells is None and spec.training.is_adopted:
         return "none: the graph does not end in the mean of its features and a linear layer"
     if cells is None:
-        return "none: the network has no spatial features"
+        return "none: the network keeps no places, or none that were found"
     down, right = cells.stride
     field = " x ".join(str(pixels or "all") for pixels in cells.receptive_field)
     grid = f"{cells.rows}x{cells.columns} cells every {down:g} x {right:g} pixels"

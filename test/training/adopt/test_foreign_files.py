@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import foreign_graphs
 import numpy as np
@@ -99,10 +100,12 @@ def test_certificate_fails_where_the_file_answers_otherwise(tmp_path, capsys, mo
     monkeypatch.setattr(rewriting, "_before", lambda image, name: whole(dataclasses.replace(image, order="rgb"), name))
     words = ["--model", str(model), "--classes", str(names), "--output", str(tmp_path / "o.onnx"), *NORMALISED]
 
-    code = main([*words, "--channel-order", "bgr"])
+    code = main([*words, "--channel-order", "bgr", "--json"])
 
     assert code == 3
-    assert "differs by" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "differs by" in said.err
+    assert "differs by" in json.loads(said.out)["error"]
     assert not (tmp_path / "o.onnx").exists()
 
 

@@ -5,6 +5,7 @@ Leaves to others: the layouts of such graphs (test/training/adopt).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ pytest.importorskip("torch", reason="needs what training needs")
 import foreign_graphs
 import torch
 from perception import NODE, ask, camera_of, image
-from ros import Participant
+from ros import Participant, Process, running
 from vision_msgs.msg import Classification
 
 from training.adopt.command import main
@@ -30,6 +31,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path, _ = foreign_graphs.write(ULTRALYTICS, folder)
     assert main(["--model", str(path), "--output", str(folder / "adopted.onnx")]) == 0
     return folder / "adopted.onnx"
+
+
+@pytest.fixture(scope="module")
+def node(domain: int, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    log = tmp_path_factory.mktemp("node") / "log.txt"
+    with running("perception_node", domain, log, model=model, diagnostics_period_s=0.05) as process:
+        yield process
 
 
 def test_node_answers_with_an_adopted_file_as_the_network_that_was_exported(ros: Participant):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from tiny_images import picture, write_folder
 
-from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, DataError
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_BELOW_TARGET, EXIT_INTERRUPTED, EXIT_OK, DataError
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.pipeline.preprocess import preprocess
@@ -192,6 +192,22 @@ def test_baselines_are_lines_of_the_table_that_are_never_chosen(done):
     assert kept(done)["chosen"]["name"] not in {one["name"] for one in rows}
 
 
+def test_a_network_of_a_file_that_was_never_trained_with_is_tried_and_left(photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "INPUT_SIZE = (24, 40)\n"
+        "def net(classes):\n"
+        "    layers = nn.Conv2d(3, 4, 5, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()\n"
+        "    return nn.Sequential(*layers, nn.Linear(4, classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+
+    assert command.main(words(photos, tmp_path / "auto", "--backbones", "mine.py:net")) == EXIT_OK
+    spec = OnnxModel(tmp_path / "auto" / "model.onnx").spec
+    assert (spec.architecture, spec.input.height, spec.input.width) == ("mine.py:net", 24, 40)
+
+
 def test_another_setting_is_refused_and_another_time_is_not(again, photos, capsys):
     assert command.main(words(photos, again, "--seed", "3")) == EXIT_BAD_INPUT
     assert "--seed: " in error_line(capsys)
@@ -246,6 +262,16 @@ def test_time_for_no_model_is_said_with_the_least(photos, tmp_path, monkeypatch,
 
     assert "--minutes 0.01: too short; the least for this data set here is about 0." in error_line(capsys)
     assert not (tmp_path / "model.onnx").exists()
+
+
+def test_a_script_is_told_why_no_network_was_taken(photos, tmp_path, capsys):
+    limit = ("--max-latency-ms", "1e-6", "--json")
+
+    assert command.main(words(photos, tmp_path / "auto", *limit)) == EXIT_BELOW_TARGET
+
+    told = json.loads(capsys.readouterr().out)
+    assert "no network takes at most 1e-06 ms here; the nearest is small CNN" in told["error"]
+    assert told["result"]["tried"] == {}
 
 
 def test_ctrl_c_keeps_the_table_and_says_how_to_go_on(photos, tmp_path, monkeypatch, capsys):

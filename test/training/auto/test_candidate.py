@@ -13,6 +13,7 @@ from training import config
 from training.auto import candidate
 from training.auto.asked import Asked
 from training.auto.candidate import Weighted
+from training.loop.run import settings
 from training.networks import backbones
 
 
@@ -21,6 +22,21 @@ def hub(tmp_path, monkeypatch):
     """An empty cache of torch's."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     return tmp_path / "torch" / "hub" / "checkpoints"
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A network of a user's own file, which nobody has trained with before."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from torch import nn\n"
+        "MEAN, STD, INPUT_SIZE = (0.5, 0.4, 0.3), (0.2, 0.2, 0.2), (24, 40)\n"
+        "def net(classes):\n"
+        "    layers = nn.Conv2d(3, 4, 5, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()\n"
+        "    return nn.Sequential(*layers, nn.Linear(4, classes))\n"
+    )
+    return f"{path}:net"
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +121,29 @@ def test_every_candidate_is_a_run_that_training_accepts():
     assert probe.settings["resize_mode"] == "squash"
     assert len({one.folder for one in (probe, cells, candidate.fine_tuning(probe, 100, {}), scratch)}) == 4
     assert probe.graph == candidate.fine_tuning(probe, 100, {}).graph != cells.graph
+
+
+def as_judged_and_as_trained(one, folder):
+    """The preprocessing of a candidate's folds and model file, and that of the last training."""
+    chosen = {**one.settings, "data": "d", "output": str(folder / "run")}
+    return config.make(**chosen).input, settings(chosen).input
+
+
+def test_a_network_of_timm_is_judged_with_the_preprocessing_that_it_is_trained_with(tmp_path):
+    pytest.importorskip("timm")
+    (probe,) = candidate.probes([Weighted("timm:vit_small_patch14_dinov2", "w.pth")], "multiclass", {})
+
+    for one in (probe, candidate.fine_tuning(probe, 100, {})):
+        judged, trained = as_judged_and_as_trained(one, tmp_path)
+        assert judged == trained
+        assert (judged.height, judged.interpolation) == (518, "bicubic")  # of timm's record
+
+
+def test_a_network_of_a_file_is_judged_with_what_the_file_says(own, tmp_path):
+    judged, trained = as_judged_and_as_trained(
+        candidate.from_scratch("mine", own, "light", 128, 2, {"std": (0.3, 0.3, 0.3)}), tmp_path
+    )
+
+    assert judged == trained
+    assert (judged.height, judged.width, judged.mean) == (24, 40, (0.5, 0.4, 0.3))
+    assert judged.std == (0.3, 0.3, 0.3)  # the user's
