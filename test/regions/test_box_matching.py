@@ -108,3 +108,13 @@ def test_boxes_that_match_nothing_are_bounded(matcher: Matcher[str, str]):
     for stamp_ns in range(1, 1001):
         matcher.add_boxes(stamp_ns, "boxes", 0.0)
     assert len(matcher.expire(0.1, WAIT_S)) == 1000 - 256
+
+
+def test_boxes_that_match_nothing_are_bounded_in_bytes_too(matcher: Matcher[str, str]):
+    for stamp_ns in range(1, 11):
+        matcher.add_boxes(stamp_ns, f"boxes {stamp_ns}", 0.0, 2**24)
+    assert len(matcher.expire(0.1, WAIT_S)) == 6
+    assert pair(matcher.add_image(7, "image", 10, 0.1))[2] == "boxes 7"
+    assert matcher.add_image(6, "image", 10, 0.1) is None
+    matcher.add_boxes(20, "more", 0.1, 2**24)
+    assert matcher.expire(0.2, WAIT_S) == []  # what found its image counts no more
