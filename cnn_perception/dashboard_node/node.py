@@ -22,7 +22,7 @@ from sensor_msgs.msg import CompressedImage, JointState
 from vision_msgs.msg import Classification
 
 from cnn_perception import topic_names
-from cnn_perception.dashboard_node.board import Board, Status
+from cnn_perception.dashboard_node.board import MOST_STATUSES, Board, Status
 from cnn_perception.dashboard_node.camera_history import CameraHistory
 from cnn_perception.errors import EXIT_OK, ConfigError, printable
 from cnn_perception.image.messages import nanoseconds
@@ -38,6 +38,8 @@ _LOOK_S = 0.2
 _ANSWERS_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 _PICTURES_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 _LARGEST_PICTURE_BYTES = 2**25
+_LONGEST_NAME = 100
+"""Characters of a class that are shown."""
 _MOST_VALUES = 100
 """Of one message, whoever publishes it."""
 
@@ -135,7 +137,8 @@ class DashboardNode(parameters.ParameterNode):
             raise RuntimeError("the page has ended by itself")
 
     def _on_diagnostics(self, array: DiagnosticArray) -> None:
-        self._board.diagnosed([_status(one) for one in array.status])
+        ours = [one for one in array.status if self._board.is_ours(one.name)]
+        self._board.diagnosed([_status(one) for one in ours[:MOST_STATUSES]])
 
     def _follow_onlookers(self) -> None:
         wanted = {*self._board.cameras} if self._settings.always else self._board.watched()
@@ -170,7 +173,7 @@ class DashboardNode(parameters.ParameterNode):
     def _on_answer(self, history: CameraHistory, message: Classification | JointState) -> None:
         stamp_ns = nanoseconds(message.header.stamp)
         age_ms = (self.get_clock().now().nanoseconds - stamp_ns) / 1e6
-        shown = [(printable(name), value) for name, value in _values(message)[:_MOST_VALUES]]
+        shown = [(_shortened(name), value) for name, value in _values(message)[:_MOST_VALUES]]
         history.answer(time.monotonic(), stamp_ns, age_ms, shown, is_unsure=self._is_unsure(shown))
 
     def _is_unsure(self, results: Sequence[tuple[str, float]]) -> bool:
@@ -204,9 +207,14 @@ def _values(message: Classification | JointState) -> list[tuple[str, float]]:
     return [(one.class_id, one.score) for one in message.results]
 
 
+def _shortened(name: str) -> str:
+    text = printable(name[: _LONGEST_NAME + 1])
+    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 3]}..."
+
+
 def _status(message: DiagnosticStatus) -> Status:
     values = {printable(pair.key): printable(pair.value) for pair in message.values[:_MOST_VALUES]}
-    return Status(message.name, message.level[0], printable(message.message), values)
+    return Status(printable(message.name), message.level[0], printable(message.message), values)
 
 
 def _media_type(message: CompressedImage) -> str:

@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("starlette", reason="starlette is an optional extra")
 
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from perception import NODE, image, now
 from ros import Participant, Process, new_domain, participant, running
 from sensor_msgs.msg import Image
@@ -142,6 +143,32 @@ def test_a_request_without_the_token_or_that_would_change_something_is_refused(d
         assert refused.value.code == code
     assert urllib.request.urlopen(f"{base}unsure?{token}&after=7").status == 204
     assert urllib.request.urlopen(f"{base}news?{token}&camera=none").status == 204
+
+
+def test_a_stranger_that_names_cameras_which_cannot_be_does_not_end_it(ros, dashboard, page):
+    publisher = ros.publisher(DiagnosticArray, "/diagnostics")
+    base, _, token = address_of(dashboard).partition("?")
+    said = DiagnosticArray()
+    for name in ("camera a b", "camera ../x", "camera zz"):
+        said.status.append(DiagnosticStatus(name=f"{NODE}: {name}", level=b"\0", message="stranger"))
+
+    def ask() -> bool:
+        publisher.publish(said)
+        for camera in ("a%20b", "..%2Fx", "zz"):
+            urllib.request.urlopen(f"{base}state?{token}&camera={camera}").read()
+        return bool(ros.node.count_subscribers(f"{NODE}/zz/classification"))
+
+    ros.wait_for(ask, "the one that could be to be followed")
+    assert dashboard.running, dashboard.log
+
+
+def test_an_hour_of_answers_is_drawn(page):
+    drawn = """import("/timeline.js").then(({ drawTimeline }) => {
+        const values = Array.from({ length: 20 }, (_, number) => [`class ${number}`, 0.5]);
+        const answers = Array.from({ length: 20000 }, (_, number) => ({ time_s: number / 10, values }));
+        return drawTimeline(document.getElementById("timeline"), answers, 2000, 3600).length;
+    })"""
+    assert page.evaluate(drawn) == 1
 
 
 @pytest.mark.parametrize(
