@@ -35,8 +35,10 @@ from cnn_perception.tasks.registry import TASKS
 
 _LOOK_S = 0.2
 """So often it is seen who looks."""
-_ANSWERS_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-_PICTURES_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+_DIAGNOSTICS_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+# qos_overrides may have made the perception node's topics best effort
+_ANSWERS_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_AVAILABLE)
+_PICTURES_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_AVAILABLE)
 _LARGEST_PICTURE_BYTES = 2**25
 _LONGEST_NAME = 100
 """Characters of a class that are shown."""
@@ -111,7 +113,7 @@ class DashboardNode(parameters.ParameterNode):
         shown = topics.resolved(self, self._settings.perception_node, "perception_node")
         self._board = Board(shown, self._settings.history_s)
         self._subscriptions_of: dict[str, list[Subscription[Any]]] = {}
-        self.create_subscription(DiagnosticArray, topic_names.DIAGNOSTICS, self._on_diagnostics, _ANSWERS_QOS)
+        self.create_subscription(DiagnosticArray, topic_names.DIAGNOSTICS, self._on_diagnostics, _DIAGNOSTICS_QOS)
         heartbeat = shutdown.expect("nobody sees who looks", _LOOK_S + process.STALL_S)
         clock = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(_LOOK_S, heartbeat.after(self._follow_onlookers), clock=clock)

@@ -81,6 +81,7 @@ class Matcher(Generic[ImageT, BoxesT]):
         self._most_bytes = most_bytes
         self._bytes = 0
         self._boxes_bytes = 0
+        self._beyond_memory = 0  # images
         # By stamp, in the order of arrival; what was matched lately is known by when that was.
         self._images: OrderedDict[int, _Waiting[ImageT | FrameError]] = OrderedDict()
         self._boxes: OrderedDict[int, _Waiting[BoxesT]] = OrderedDict()
@@ -151,6 +152,8 @@ class Matcher(Generic[ImageT, BoxesT]):
             given_up += 1
         text = f"no image with the stamp of these boxes came within {wait_s:g} s; the detector must copy the header of "
         text += "its image, and see this node's topic of images"
+        if self._beyond_memory:
+            text += f"; {self._beyond_memory} images went before that, for want of room: see rois_wait_s"
         return [FrameError(UNMATCHED, text)] * given_up
 
     @property
@@ -165,6 +168,7 @@ class Matcher(Generic[ImageT, BoxesT]):
     def _keep_to_memory(self) -> None:
         while self._bytes > self._most_bytes and len(self._images) > 1:
             self._drop_oldest_image()
+            self._beyond_memory += 1
 
     def _drop_oldest_image(self) -> None:
         _, waiting = self._images.popitem(last=False)

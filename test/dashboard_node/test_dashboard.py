@@ -189,9 +189,11 @@ def test_what_cannot_be_is_one_line_and_exit_code_2(dashboard, domain, tmp_path,
         assert line in error
 
 
-def test_an_unknown_answer_is_unsure_and_has_no_share(ros, domain, browser, tmp_path):
+def test_an_unknown_answer_is_unsure_and_has_no_share_and_best_effort_is_enough(ros, domain, browser, tmp_path):
     model = write_tiny_model(tmp_path / "rule.onnx", spec=with_unknown(tiny_spec(), 3.0))
     names = {"model": model, "diagnostics_period_s": 0.2, "intra_op_threads": 1}
+    for topic in ("classification", "activation/overlay/compressed"):
+        names[f"qos_overrides./ruled/{topic}.publisher.reliability"] = "best_effort"
     with (
         running("perception_node", domain, tmp_path / "node", "-r", "__node:=ruled", "-r", "image_raw:=dark", **names),
         running("dashboard_node", domain, tmp_path / "page", "-r", "__node:=b", perception_node="/ruled") as shown,

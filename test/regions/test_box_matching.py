@@ -100,8 +100,9 @@ def test_images_beyond_the_memory_go_oldest_first(matcher: Matcher[str, str]):
     assert matcher.lonely_images == 1
     assert matcher.add_boxes(1, "boxes", 0.1) is None
     assert pair(matcher.add_boxes(2, "boxes", 0.1))[1] == "image 2"
-    assert matcher.add_image(4, "more than all memory", 1000, 0.2) is None
-    assert pair(matcher.add_boxes(4, "boxes", 0.3))[1] == "more than all memory"
+    assert "; 1 images went before that, for want of room" in str(matcher.expire(0.7, WAIT_S)[0])
+    assert matcher.add_image(4, "more than all memory", 1000, 0.7) is None
+    assert pair(matcher.add_boxes(4, "boxes", 0.8))[1] == "more than all memory"
 
 
 def test_boxes_that_match_nothing_are_bounded(matcher: Matcher[str, str]):
