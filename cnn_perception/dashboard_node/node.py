@@ -42,6 +42,8 @@ _PICTURES_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_AVAILABLE
 _LARGEST_PICTURE_BYTES = 2**25
 _LONGEST_NAME = 100
 """Characters of a class that are shown."""
+_WORST = 3
+"""Of a status's levels: it was not heard of."""
 _MOST_VALUES = 100
 """Of one message, whoever publishes it."""
 
@@ -216,7 +218,8 @@ def _shortened(name: str) -> str:
 
 def _status(message: DiagnosticStatus) -> Status:
     values = {printable(pair.key): printable(pair.value) for pair in message.values[:_MOST_VALUES]}
-    return Status(printable(message.name), message.level[0], printable(message.message), values)
+    level = min(message.level[0], _WORST)
+    return Status(printable(message.name), level, printable(message.message), values)
 
 
 def _media_type(message: CompressedImage) -> str:

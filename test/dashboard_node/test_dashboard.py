@@ -150,7 +150,7 @@ def test_a_stranger_that_names_cameras_which_cannot_be_does_not_end_it(ros, dash
     base, _, token = address_of(dashboard).partition("?")
     said = DiagnosticArray()
     for name in ("camera a b", "camera ../x", "camera zz"):
-        said.status.append(DiagnosticStatus(name=f"{NODE}: {name}", level=b"\0", message="stranger"))
+        said.status.append(DiagnosticStatus(name=f"{NODE}: {name}", level=b"\xff", message="stranger"))
 
     def ask() -> bool:
         publisher.publish(said)
@@ -159,6 +159,8 @@ def test_a_stranger_that_names_cameras_which_cannot_be_does_not_end_it(ros, dash
         return bool(ros.node.count_subscribers(f"{NODE}/zz/classification"))
 
     ros.wait_for(ask, "the one that could be to be followed")
+    ros.wait_for(lambda: publisher.publish(said) or "stranger" in page.inner_text("#statuses"), "it is shown")
+    assert "undefined" not in page.inner_text("#health")
     assert dashboard.running, dashboard.log
 
 
