@@ -108,9 +108,12 @@ class Board:
 
     def history(self, camera: str) -> CameraHistory | None:
         """Returns the history of a camera; None where the node has none of this name."""
-        is_known = camera in self.cameras
+        known = self.cameras
         with self._lock:
-            if is_known and camera not in self._histories:
+            if camera in known and camera not in self._histories:
+                if len(self._histories) >= MOST_CAMERAS:  # of cameras that came and went
+                    self._histories = {name: one for name, one in self._histories.items() if name in known}
+                    self._asked_s = {name: asked_s for name, asked_s in self._asked_s.items() if name in known}
                 self._histories[camera] = CameraHistory(self.history_s)
             return self._histories.get(camera)
 

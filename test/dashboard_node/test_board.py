@@ -181,6 +181,17 @@ def test_a_stranger_cannot_make_the_page_of_any_size(board: Board):
     assert board.cameras == ["front"]
 
 
+def test_of_cameras_that_come_and_go_no_number_is_remembered(board: Board):
+    first = board.history("front")
+    for number in range(1000):
+        board.diagnosed([status("camera front"), status(f"camera c{number}")])
+        board.look(f"c{number}")
+
+    assert board.history("front") is first
+    assert sum(board.history(f"c{number}") is not None for number in range(1000)) <= MOST_CAMERAS
+    assert len(board.watched()) <= MOST_CAMERAS
+
+
 def test_many_values_and_large_pictures_are_kept_for_a_shorter_time():
     history = CameraHistory(3600.0)
     for number in range(1, 2101):
