@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Sequence
 
-from cnn_perception.commands import bad_input, program
+from cnn_perception.commands import bad_input, end_at_once, program
 from cnn_perception.errors import EXIT_INTERRUPTED, ConfigError
 from cnn_perception.ros import transport
 
@@ -17,7 +17,7 @@ _WAYS = {"onnxruntime": 'pip install "cnn_perception[cpu]", or [gpu] or [openvin
 def _begin() -> None:
     """Does what the imports must not come before."""
     # Ctrl-C in the first second of a program would show the traceback of an import.
-    signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_INTERRUPTED))
+    signal.signal(signal.SIGINT, lambda *_: end_at_once(EXIT_INTERRUPTED, "interrupted"))
     # numpy is asked for small products only (`resample`); threads that wait for more would take inference's cores
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     transport.prepare_process()  # malloc keeps the arenas that it has once made

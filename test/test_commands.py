@@ -12,6 +12,7 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,8 @@ def commanded(argv: list[str] | None = None) -> int:
         raise SystemExit(2)
     if word == "defect":
         raise KeyError("gone")
+    if word == "early":
+        raise KeyboardInterrupt
     figures = {"mean": float("nan"), "count": np.int64(3), "share": np.float32(0.5), "path": Path("a")}
     ends = {"done": Done(result=figures, written=[Path("out")]), "plain": 3}
     return exit_code(raising(BagError("a.mcap: is no bag")) if word == "bad" else lambda: ends[word])
@@ -117,8 +120,8 @@ def commanded(argv: list[str] | None = None) -> int:
 def answered(word: str, capfd) -> dict:
     try:
         program("tool")(commanded)([word, "--json"])
-    except KeyError:
-        assert word == "defect"
+    except (KeyError, KeyboardInterrupt):
+        assert word in ("defect", "early")
     out, err = capfd.readouterr()
     assert "for people" in err
     assert "of a child" in err
@@ -144,6 +147,7 @@ def test_json_is_one_line_with_figures_that_json_has_and_paths_and_all_else_is_o
         ("usage", 2, "the command line is wrong, see standard error"),
         ("plain", 3, None),
         ("defect", 1, "KeyError: 'gone'"),
+        ("early", 130, "interrupted"),
     ],
 )
 def test_json_says_how_a_command_failed(word, code, error, capfd):
@@ -151,6 +155,29 @@ def test_json_says_how_a_command_failed(word, code, error, capfd):
 
     assert (answer["exit_code"], answer["error"]) == (code, error)
     assert answer["meaning"] == EXIT_CODES[code]
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_a_process_that_is_ended_at_once_says_so_in_json_where_that_was_asked_for(words):
+    code = """if True:
+        import sys, threading
+        from cnn_perception.commands import end_at_once, program
+
+        def main(argv=None):
+            print("for people")
+            threading.Thread(target=end_at_once, args=(130, "interrupted")).start()
+            threading.Event().wait()
+
+        program("tool")(main)()
+    """
+    done = subprocess.run([sys.executable, "-u", "-c", code, *words], capture_output=True, text=True, cwd=ROOT)
+
+    assert done.returncode == 130
+    if not words:
+        assert done.stdout == "for people\n"
+        return
+    answer = json.loads(done.stdout)
+    assert (answer["command"], answer["exit_code"], answer["error"]) == ("tool", 130, "interrupted")
 
 
 def test_without_json_a_command_prints_and_ends_as_ever(capfd):

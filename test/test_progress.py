@@ -67,6 +67,15 @@ def test_what_is_said_meanwhile_is_a_line_of_its_own(clock, monkeypatch, capsys)
     assert capsys.readouterr().out == "left out: a.png\n"
 
 
+def test_a_bar_that_is_disabled_does_nothing_whatever_it_is_asked(capsys):
+    bar = ProgressBar(total=3, disable=True)
+    bar.update()
+    bar.refresh()
+    bar.clear()
+    bar.close()
+    assert capsys.readouterr() == ("", "")
+
+
 def test_a_terminal_gets_a_bar_that_moves_in_its_line(clock, monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, PerceptionError
 
@@ -66,6 +68,29 @@ def bad_input(error: PerceptionError) -> int:
     """Returns the exit code for input that cannot be used, after printing why."""
     print(f"error: {error}", file=sys.stderr)
     return Done(EXIT_BAD_INPUT, error=str(error))
+
+
+_told: list[Callable[[Done], object]] = []
+"""Is called where the process ends at once."""
+
+
+@contextlib.contextmanager
+def telling_of_end(tell: Callable[[Done], object]) -> Iterator[None]:
+    """Has somebody told, in whatever thread, where the process ends at once during this block."""
+    _told.append(tell)
+    try:
+        yield
+    finally:
+        _told.remove(tell)
+
+
+def end_at_once(code: int, error: str = "") -> NoReturn:
+    """Ends this process without any clean-up, in whatever thread; what `--json` promises is said all the same."""
+    try:
+        for tell in _told:
+            tell(Done(code, error=error))
+    finally:
+        os._exit(code)
 
 
 def there(folder: Path, *names: str) -> list[Path]:

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from cnn_perception.commands.ending import Done
-from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_CODES, EXIT_DEFECT, EXIT_OK, with_kind
+from cnn_perception.commands.ending import Done, telling_of_end
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_CODES, EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_OK, with_kind
 
 OPTION = "--json"
 HELP = "at the end one JSON object as the only line of standard output; all else goes to standard error"
@@ -60,10 +60,13 @@ def _answered(name: str, main: Main, words: Sequence[str]) -> int:
     """Returns the exit code after the command and its line; a defect is passed on after that."""
     done: int = Done(EXIT_DEFECT)
     try:
-        with _all_on_stderr():
+        with _all_on_stderr(name):
             done = main(words)
     except SystemExit as ended:  # the command line is wrong, or only help was wanted
         done = _of_parser(ended)
+    except KeyboardInterrupt:  # before the command was ready for it
+        done = Done(EXIT_INTERRUPTED, error="interrupted")
+        raise
     except BaseException as error:
         done = Done(EXIT_DEFECT, error=with_kind(error))
         raise
@@ -106,13 +109,16 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
 
 
 @contextlib.contextmanager
-def _all_on_stderr() -> Iterator[None]:
+def _all_on_stderr(name: str) -> Iterator[None]:
     """Leads what this process and its children print to standard error during this block."""
     sys.stdout.flush()
     own = os.dup(1)
     os.dup2(2, 1)
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with (
+            contextlib.redirect_stdout(sys.stderr),
+            telling_of_end(lambda done: os.write(own, f"{_line(name, done)}\n".encode())),
+        ):
             yield
     finally:
         os.dup2(own, 1)

@@ -36,8 +36,8 @@ else:
             return False
 
         def clear(self, nolock: bool = False) -> None:
-            """Clears the bar; a line of a log stays."""
-            if not self._is_log:
+            """Clears the bar; a line of a log stays, and one that is disabled has none."""
+            if not self.disable and not self._is_log:
                 super().clear(nolock)
 
         def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,12 @@ PRESENCE_S = 3.0
 """Nobody looks at a camera that was not asked for so long; an open page asks several times a second."""
 MOST_CAMERAS = 64
 """Names come from the graph, where anybody may say any."""
+MOST_STATUSES = 256
+"""Of a diagnosis: those of so many cameras, with their boxes, and all others."""
+_LONGEST_NAME = 200
+"""Characters of a status's, the node's name included: topics must not be longer."""
+_CAMERA_NAME = re.compile("([A-Za-z][A-Za-z0-9_]*)?")
+"""As the perception node takes them: topics are named by them."""
 _MOST_ANSWERS = 3000
 """In one answer to the page: a minute at 50 Hz."""
 _CAMERA = "camera"
@@ -65,13 +72,17 @@ class Board:
         self._histories: dict[str, CameraHistory] = {}
         self._asked_s: dict[str, float] = {}
 
+    def is_ours(self, name: str) -> bool:
+        """Returns whether a status of this name is about this node."""
+        return name.startswith(f"{self.node}: ") and len(name) <= _LONGEST_NAME
+
     def diagnosed(self, statuses: Sequence[Status]) -> None:
         """Takes a diagnosis, of this node or any other: what is none of this node's is left out."""
-        prefix = f"{self.node}: "
-        ours = [one for one in statuses if one.name.startswith(prefix)]
+        ours = [one for one in statuses if self.is_ours(one.name)][:MOST_STATUSES]
         if not ours:
             return
-        short = tuple(Status(one.name[len(prefix) :], one.level, one.message, one.values) for one in ours)
+        start = len(f"{self.node}: ")
+        short = tuple(Status(one.name[start:], one.level, one.message, one.values) for one in ours)
         with self._lock:
             self._statuses = short
             self._heard_s = self._clock_s()
@@ -81,8 +92,8 @@ class Board:
         """The names of the node's cameras; that of an only one is empty."""
         with self._lock:
             names = [one.name for one in self._statuses]
-        found = [name.removeprefix(_CAMERA).strip() for name in names if name.split(" ")[0] == _CAMERA]
-        return found[:MOST_CAMERAS]
+        found = [name[len(_CAMERA) + 1 :] for name in names if name.split(" ")[0] == _CAMERA]
+        return [*dict.fromkeys(name for name in found if _CAMERA_NAME.fullmatch(name))][:MOST_CAMERAS]
 
     @property
     def model(self) -> Mapping[str, str]:
@@ -97,9 +108,12 @@ class Board:
 
     def history(self, camera: str) -> CameraHistory | None:
         """Returns the history of a camera; None where the node has none of this name."""
-        is_known = camera in self.cameras
+        known = self.cameras
         with self._lock:
-            if is_known and camera not in self._histories:
+            if camera in known and camera not in self._histories:
+                if len(self._histories) >= MOST_CAMERAS:  # of cameras that came and went
+                    self._histories = {name: one for name, one in self._histories.items() if name in known}
+                    self._asked_s = {name: asked_s for name, asked_s in self._asked_s.items() if name in known}
                 self._histories[camera] = CameraHistory(self.history_s)
             return self._histories.get(camera)
 

@@ -16,6 +16,10 @@ _STAMPS_WAITING = 64
 """Unsure answers whose picture has not come yet; drawn later than they are answered, most have none at all."""
 _MOST_ANSWERS = 20_000
 """Are kept at most, whatever the rate: some megabytes."""
+_MOST_VALUES = 200_000
+"""Of all of them: tens of megabytes."""
+_MOST_UNSURE_BYTES = 2**26
+"""Of the pictures of unsure frames."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,8 @@ class CameraHistory:
         """
         self._seconds = seconds
         self._news = threading.Condition()  # guards all below, and tells of a new picture
-        self._answers: deque[Answer] = deque(maxlen=_MOST_ANSWERS)
+        self._answers: deque[Answer] = deque()
+        self._values = 0  # of all answers
         self._count = 0
         self._picture: Picture | None = None
         self._waiting: OrderedDict[int, Answer] = OrderedDict()
@@ -80,8 +85,9 @@ class CameraHistory:
             self._count += 1
             one = Answer(self._count, time_s, stamp_ns, age_ms, tuple(values), is_unsure)
             self._answers.append(one)
-            while self._answers[0].time_s < time_s - self._seconds:
-                self._answers.popleft()
+            self._values += len(one.values)
+            while self._has_too_many() or self._answers[0].time_s < time_s - self._seconds:
+                self._values -= len(self._answers.popleft().values)
             while self._unsure and self._unsure[0][0].time_s < time_s - self._seconds:
                 self._unsure.popleft()
             if is_unsure and time_s >= self._last_unsure_s + _UNSURE_GAP_S:
@@ -98,7 +104,16 @@ class CameraHistory:
             one = self._waiting.pop(stamp_ns, None)
             if one is not None:
                 self._unsure.append((one, self._picture))
+                while len(self._unsure) > 1 and self._unsure_bytes() > _MOST_UNSURE_BYTES:
+                    self._unsure.popleft()
             self._news.notify_all()
+
+    def _has_too_many(self) -> bool:
+        is_beyond = len(self._answers) > _MOST_ANSWERS or self._values > _MOST_VALUES
+        return is_beyond and len(self._answers) > 1
+
+    def _unsure_bytes(self) -> int:
+        return sum(len(picture.content) for _, picture in self._unsure)
 
     def answers_after(self, number: int, most: int) -> list[Answer]:
         """Returns the answers after one, the oldest first; of more than so many the latest."""

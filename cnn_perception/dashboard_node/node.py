@@ -22,7 +22,7 @@ from sensor_msgs.msg import CompressedImage, JointState
 from vision_msgs.msg import Classification
 
 from cnn_perception import topic_names
-from cnn_perception.dashboard_node.board import Board, Status
+from cnn_perception.dashboard_node.board import MOST_STATUSES, Board, Status
 from cnn_perception.dashboard_node.camera_history import CameraHistory
 from cnn_perception.errors import EXIT_OK, ConfigError, printable
 from cnn_perception.image.messages import nanoseconds
@@ -35,9 +35,15 @@ from cnn_perception.tasks.registry import TASKS
 
 _LOOK_S = 0.2
 """So often it is seen who looks."""
-_ANSWERS_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-_PICTURES_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+_DIAGNOSTICS_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+# qos_overrides may have made the perception node's topics best effort
+_ANSWERS_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_AVAILABLE)
+_PICTURES_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_AVAILABLE)
 _LARGEST_PICTURE_BYTES = 2**25
+_LONGEST_NAME = 100
+"""Characters of a class that are shown."""
+_WORST = 3
+"""Of a status's levels: it was not heard of."""
 _MOST_VALUES = 100
 """Of one message, whoever publishes it."""
 
@@ -109,7 +115,7 @@ class DashboardNode(parameters.ParameterNode):
         shown = topics.resolved(self, self._settings.perception_node, "perception_node")
         self._board = Board(shown, self._settings.history_s)
         self._subscriptions_of: dict[str, list[Subscription[Any]]] = {}
-        self.create_subscription(DiagnosticArray, topic_names.DIAGNOSTICS, self._on_diagnostics, _ANSWERS_QOS)
+        self.create_subscription(DiagnosticArray, topic_names.DIAGNOSTICS, self._on_diagnostics, _DIAGNOSTICS_QOS)
         heartbeat = shutdown.expect("nobody sees who looks", _LOOK_S + process.STALL_S)
         clock = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(_LOOK_S, heartbeat.after(self._follow_onlookers), clock=clock)
@@ -135,7 +141,8 @@ class DashboardNode(parameters.ParameterNode):
             raise RuntimeError("the page has ended by itself")
 
     def _on_diagnostics(self, array: DiagnosticArray) -> None:
-        self._board.diagnosed([_status(one) for one in array.status])
+        ours = [one for one in array.status if self._board.is_ours(one.name)]
+        self._board.diagnosed([_status(one) for one in ours[:MOST_STATUSES]])
 
     def _follow_onlookers(self) -> None:
         wanted = {*self._board.cameras} if self._settings.always else self._board.watched()
@@ -170,7 +177,7 @@ class DashboardNode(parameters.ParameterNode):
     def _on_answer(self, history: CameraHistory, message: Classification | JointState) -> None:
         stamp_ns = nanoseconds(message.header.stamp)
         age_ms = (self.get_clock().now().nanoseconds - stamp_ns) / 1e6
-        shown = [(printable(name), value) for name, value in _values(message)[:_MOST_VALUES]]
+        shown = [(_shortened(name), value) for name, value in _values(message)[:_MOST_VALUES]]
         history.answer(time.monotonic(), stamp_ns, age_ms, shown, is_unsure=self._is_unsure(shown))
 
     def _is_unsure(self, results: Sequence[tuple[str, float]]) -> bool:
@@ -204,9 +211,15 @@ def _values(message: Classification | JointState) -> list[tuple[str, float]]:
     return [(one.class_id, one.score) for one in message.results]
 
 
+def _shortened(name: str) -> str:
+    text = printable(name[: _LONGEST_NAME + 1])
+    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 3]}..."
+
+
 def _status(message: DiagnosticStatus) -> Status:
     values = {printable(pair.key): printable(pair.value) for pair in message.values[:_MOST_VALUES]}
-    return Status(message.name, message.level[0], printable(message.message), values)
+    level = min(message.level[0], _WORST)
+    return Status(printable(message.name), level, printable(message.message), values)
 
 
 def _media_type(message: CompressedImage) -> str:

@@ -14,6 +14,7 @@ application around another.
 from __future__ import annotations
 
 import ipaddress
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any, TypeAlias
@@ -29,6 +30,8 @@ Header: TypeAlias = tuple[bytes, bytes]
 
 HOST = "127.0.0.1"
 _SCHEME = "http://"
+_USUAL_PORT = 80
+"""Browsers leave it out."""
 TOKEN = "token"
 """What it is called in the address."""
 _NAMES = (HOST, "localhost")
@@ -63,7 +66,7 @@ class Guard:
         self._app = app
         self._token = token
         self._port = port
-        self._names = {*_NAMES, *names}
+        self._names = {*_NAMES, *map(str.lower, names)}
         self._is_remote = is_remote
         self._cookie = f"cnn_perception_{port}"  # cookies of one machine are sent to all its ports
 
@@ -102,7 +105,9 @@ class Guard:
 
     def _is_ours(self, host: str) -> bool:
         """Returns whether a host and port, as browsers write them, are this page's."""
-        name, _, port = host.rpartition(":")
+        if self._port == _USUAL_PORT:
+            host = host if re.search(r":\d+$", host) else f"{host}:{_USUAL_PORT}"
+        name, _, port = host.lower().rpartition(":")
         return port == str(self._port) and (name in self._names or (self._is_remote and _is_address(name)))
 
     def _is_token(self, text: str) -> bool:

@@ -439,9 +439,9 @@ class FrameProcessor:
             yield
             return
         with contextlib.ExitStack() as paused:
-            paused.enter_context(running.executor.paused())
-            if running.regions is not None:
+            if running.regions is not None:  # before the frames, which go on while boxes are waited for
                 paused.enter_context(running.regions.paused())
+            paused.enter_context(running.executor.paused())
             yield
 
     def _streams_of_boxes(self) -> list[RegionStream]:

@@ -22,6 +22,8 @@ MOST_BYTES = 256 * 2**20
 """Of the images of one camera that wait: 40 of 1920x1080."""
 _MOST_BOXES = 256
 """Messages of boxes that wait for their image."""
+_MOST_BOXES_BYTES = 2**26
+"""The same in bytes: thousands of messages of a usual detector."""
 
 
 def is_same_frame(of_boxes: str, of_image: str) -> bool:
@@ -78,6 +80,8 @@ class Matcher(Generic[ImageT, BoxesT]):
         self.lonely_images = 0
         self._most_bytes = most_bytes
         self._bytes = 0
+        self._boxes_bytes = 0
+        self._beyond_memory = 0  # images
         # By stamp, in the order of arrival; what was matched lately is known by when that was.
         self._images: OrderedDict[int, _Waiting[ImageT | FrameError]] = OrderedDict()
         self._boxes: OrderedDict[int, _Waiting[BoxesT]] = OrderedDict()
@@ -97,7 +101,7 @@ class Matcher(Generic[ImageT, BoxesT]):
         if stamp_ns <= 0 or stamp_ns in self._matched:
             return None
         if stamp_ns in self._boxes:
-            boxes = self._boxes.pop(stamp_ns).item
+            boxes = self._take_boxes(stamp_ns)
             self._matched[stamp_ns] = now_s
             return Pair(stamp_ns, image, boxes)
         known = self._images.get(stamp_ns)
@@ -111,13 +115,16 @@ class Matcher(Generic[ImageT, BoxesT]):
             self._images[stamp_ns] = _Waiting(FrameError(AMBIGUOUS, text), known.since_s)
         return None
 
-    def add_boxes(self, stamp_ns: int, boxes: BoxesT, now_s: float) -> Pair[ImageT, BoxesT] | FrameError | None:
+    def add_boxes(
+        self, stamp_ns: int, boxes: BoxesT, now_s: float, size: int = 0
+    ) -> Pair[ImageT, BoxesT] | FrameError | None:
         """Takes a message of boxes, and returns it with its image if that is there, or why it is refused.
 
         Args:
             stamp_ns: Its stamp, nanoseconds.
             boxes: The message.
             now_s: Seconds of any monotonic clock.
+            size: Bytes that they take while they wait.
         """
         if stamp_ns <= 0:
             return FrameError(STAMP_ZERO, "boxes without a stamp; the detector must copy the header of its image")
@@ -128,7 +135,8 @@ class Matcher(Generic[ImageT, BoxesT]):
             self._bytes -= waiting.size
             self._matched[stamp_ns] = now_s
             return Pair(stamp_ns, waiting.item, boxes)
-        self._boxes[stamp_ns] = _Waiting(boxes, now_s)
+        self._boxes[stamp_ns] = _Waiting(boxes, now_s, size)
+        self._boxes_bytes += size
         return None
 
     def expire(self, now_s: float, wait_s: float) -> list[FrameError]:
@@ -139,16 +147,28 @@ class Matcher(Generic[ImageT, BoxesT]):
         while self._matched and next(iter(self._matched.values())) <= until_s:
             self._matched.popitem(last=False)
         given_up = 0
-        while self._boxes and (len(self._boxes) > _MOST_BOXES or next(iter(self._boxes.values())).since_s <= until_s):
-            self._boxes.popitem(last=False)
+        while self._boxes and (self._has_too_many_boxes or next(iter(self._boxes.values())).since_s <= until_s):
+            self._take_boxes(next(iter(self._boxes)))
             given_up += 1
         text = f"no image with the stamp of these boxes came within {wait_s:g} s; the detector must copy the header of "
         text += "its image, and see this node's topic of images"
+        if self._beyond_memory:
+            text += f"; {self._beyond_memory} images went before that, for want of room: see rois_wait_s"
         return [FrameError(UNMATCHED, text)] * given_up
+
+    @property
+    def _has_too_many_boxes(self) -> bool:
+        return len(self._boxes) > _MOST_BOXES or self._boxes_bytes > _MOST_BOXES_BYTES
+
+    def _take_boxes(self, stamp_ns: int) -> BoxesT:
+        waiting = self._boxes.pop(stamp_ns)
+        self._boxes_bytes -= waiting.size
+        return waiting.item
 
     def _keep_to_memory(self) -> None:
         while self._bytes > self._most_bytes and len(self._images) > 1:
             self._drop_oldest_image()
+            self._beyond_memory += 1
 
     def _drop_oldest_image(self) -> None:
         _, waiting = self._images.popitem(last=False)

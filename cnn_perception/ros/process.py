@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import functools
-import os
 import signal
 import sys
 import threading
@@ -20,6 +19,7 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 
+from cnn_perception.commands import end_at_once
 from cnn_perception.errors import (
     EXIT_BAD_INPUT,
     EXIT_DEFECT,
@@ -127,7 +127,7 @@ class Shutdown:
         except BaseException as error:  # without this thread nobody would see that another one hangs
             _end_by_error(self, error)
         finally:
-            os._exit(self.code)
+            end_at_once(self.code)
 
     def _watch(self, context: Context) -> None:
         before_s = time.monotonic()

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from cnn_perception.dashboard_node.board import MOST_CAMERAS, PRESENCE_S, Board, Status
+from cnn_perception.dashboard_node.board import MOST_CAMERAS, MOST_STATUSES, PRESENCE_S, Board, Status
 from cnn_perception.dashboard_node.camera_history import UNSURE_KEPT, CameraHistory
 
 NODE = "/robot/perception_node"
@@ -161,3 +161,45 @@ def test_silence_is_told(board: Board, clock: Hand):
     assert Board(NODE, 60.0, clock).state("", 0)["silence_s"] is None
     clock.now_s += 7.0
     assert board.state("", 0)["silence_s"] == 7.0
+
+
+@pytest.mark.parametrize("name", ["a b", "../other", "front/x", "1st", "\u00e9t\u00e9", "front\n", "x" * 190])
+def test_a_camera_whose_topics_cannot_be_named_is_none(board: Board, name: str):
+    board.diagnosed([status(f"camera {name}"), status("camera rear")])
+
+    board.look(name)
+
+    assert board.cameras == ["rear"]
+    assert board.watched() == set()
+
+
+def test_a_stranger_cannot_make_the_page_of_any_size(board: Board):
+    board.diagnosed([status(f"about {number}") for number in range(5000)] + [status("x" * 100_000)])
+    assert len(board.state("", 0)["statuses"]) == MOST_STATUSES
+    board.diagnosed([status("camera front"), status("camera front"), status("x" * 100_000)])
+    assert len(board.state("", 0)["statuses"]) == 2
+    assert board.cameras == ["front"]
+
+
+def test_of_cameras_that_come_and_go_no_number_is_remembered(board: Board):
+    first = board.history("front")
+    for number in range(1000):
+        board.diagnosed([status("camera front"), status(f"camera c{number}")])
+        board.look(f"c{number}")
+
+    assert board.history("front") is first
+    assert sum(board.history(f"c{number}") is not None for number in range(1000)) <= MOST_CAMERAS
+    assert len(board.watched()) <= MOST_CAMERAS
+
+
+def test_many_values_and_large_pictures_are_kept_for_a_shorter_time():
+    history = CameraHistory(3600.0)
+    for number in range(1, 2101):
+        history.answer(number, number, 0.0, [("class", 0.5)] * 100, is_unsure=False)
+    kept = history.answers_after(0, 10_000)
+    assert (len(kept), kept[-1].number) == (2000, 2100)
+
+    for number in range(1, 6):
+        answer(history, 3000.0 + 2 * number, number, is_unsure=True)
+        history.picture(number, bytes(2**24 + 1), "image/jpeg")
+    assert [one.stamp_ns for one in history.unsure()] == [5, 4, 3]

@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("starlette", reason="starlette is an optional extra")
 
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from perception import NODE, image, now
 from ros import Participant, Process, new_domain, participant, running
 from sensor_msgs.msg import Image
@@ -144,6 +145,34 @@ def test_a_request_without_the_token_or_that_would_change_something_is_refused(d
     assert urllib.request.urlopen(f"{base}news?{token}&camera=none").status == 204
 
 
+def test_a_stranger_that_names_cameras_which_cannot_be_does_not_end_it(ros, dashboard, page):
+    publisher = ros.publisher(DiagnosticArray, "/diagnostics")
+    base, _, token = address_of(dashboard).partition("?")
+    said = DiagnosticArray()
+    for name in ("camera a b", "camera ../x", "camera zz"):
+        said.status.append(DiagnosticStatus(name=f"{NODE}: {name}", level=b"\xff", message="stranger"))
+
+    def ask() -> bool:
+        publisher.publish(said)
+        for camera in ("a%20b", "..%2Fx", "zz"):
+            urllib.request.urlopen(f"{base}state?{token}&camera={camera}").read()
+        return bool(ros.node.count_subscribers(f"{NODE}/zz/classification"))
+
+    ros.wait_for(ask, "the one that could be to be followed")
+    ros.wait_for(lambda: publisher.publish(said) or "stranger" in page.inner_text("#statuses"), "it is shown")
+    assert "undefined" not in page.inner_text("#health")
+    assert dashboard.running, dashboard.log
+
+
+def test_an_hour_of_answers_is_drawn(page):
+    drawn = """import("/timeline.js").then(({ drawTimeline }) => {
+        const values = Array.from({ length: 20 }, (_, number) => [`class ${number}`, 0.5]);
+        const answers = Array.from({ length: 20000 }, (_, number) => ({ time_s: number / 10, values }));
+        return drawTimeline(document.getElementById("timeline"), answers, 2000, 3600).length;
+    })"""
+    assert page.evaluate(drawn) == 1
+
+
 @pytest.mark.parametrize(
     ("parameters", "line"),
     [
@@ -162,9 +191,11 @@ def test_what_cannot_be_is_one_line_and_exit_code_2(dashboard, domain, tmp_path,
         assert line in error
 
 
-def test_an_unknown_answer_is_unsure_and_has_no_share(ros, domain, browser, tmp_path):
+def test_an_unknown_answer_is_unsure_and_has_no_share_and_best_effort_is_enough(ros, domain, browser, tmp_path):
     model = write_tiny_model(tmp_path / "rule.onnx", spec=with_unknown(tiny_spec(), 3.0))
     names = {"model": model, "diagnostics_period_s": 0.2, "intra_op_threads": 1}
+    for topic in ("classification", "activation/overlay/compressed"):
+        names[f"qos_overrides./ruled/{topic}.publisher.reliability"] = "best_effort"
     with (
         running("perception_node", domain, tmp_path / "node", "-r", "__node:=ruled", "-r", "image_raw:=dark", **names),
         running("dashboard_node", domain, tmp_path / "page", "-r", "__node:=b", perception_node="/ruled") as shown,

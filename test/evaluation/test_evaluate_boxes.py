@@ -136,6 +136,24 @@ def test_truth_is_the_box_of_the_same_id_or_of_the_same_place(tmp_path: Path, mo
     assert report["ignored"] == {"known boxes that the detector has not found": FRAMES}
 
 
+def test_truth_of_another_camera_at_the_same_moment_is_none_of_these_boxes(tmp_path: Path, model: Path):
+    messages = []
+    for number in range(FRAMES):
+        time_ns = START_NS + number * SECOND // 10
+        image, boxes = tiny_bag.raw(halves(), time_ns), detections(time_ns, (LEFT, RIGHT))
+        others, ours = (detections(time_ns, (LEFT, RIGHT), classes) for classes in (["green", "red"], ["red", "blue"]))
+        image.header.frame_id = boxes.header.frame_id = ours.header.frame_id = "front"
+        others.header.frame_id = "rear"
+        named = [("/camera", image), ("/boxes", boxes), ("/truth", others), ("/truth", ours)]
+        messages += [(topic, time_ns + place, message) for place, (topic, message) in enumerate(named)]
+    made = tiny_bag.write_bag(tmp_path / "bag", messages)
+
+    _, report, rows = run(tmp_path, model, "--bag", made, "--truth", "/truth")
+
+    assert [row["truth"] for row in rows[:2]] == ["red", "blue"]
+    assert report["top1"] == 1.0
+
+
 def test_boxes_of_the_bag_that_no_image_has_are_counted_and_without_any_the_bag_is_refused(
     tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -14,7 +14,7 @@ COOKIE = (b"cookie", b"other=1; cnn_perception_8123=secret-token")
 ORIGIN = (b"origin", b"http://127.0.0.1:8123")
 
 
-def answer(*headers, method="GET", query="", kind="http", **whom):
+def answer(*headers, method="GET", query="", kind="http", port=PORT, **whom):
     """Status and headers of what a request is answered; None where it is not at all."""
     sent = []
 
@@ -26,7 +26,7 @@ def answer(*headers, method="GET", query="", kind="http", **whom):
         sent.append(message)
 
     scope = {"type": kind, "method": method, "headers": list(headers), "query_string": query.encode()}
-    asyncio.run(Guard(page, PORT, TOKEN, **whom)(scope, None, send))
+    asyncio.run(Guard(page, port, TOKEN, **whom)(scope, None, send))
     if not sent:
         return None
     return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]
@@ -125,3 +125,18 @@ def test_where_others_are_let_in_the_machine_has_its_name_and_numbers_but_no_nam
     assert answer(header, COOKIE, names=["robot.local"], is_remote=True)[0] == remote
     origin = (b"origin", f"http://{host}".encode())
     assert answer(HOST, COOKIE, origin, method="POST", names=["robot.local"], is_remote=True)[0] == remote
+
+
+def test_a_name_with_capitals_is_found_as_browsers_write_it():
+    assert answer((b"host", b"my-robot:8123"), COOKIE, names=["My-Robot"], is_remote=True)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("127.0.0.1", 200), ("127.0.0.1:80", 200), ("127.0.0.1:8123", 403), ("", 403), ("[fd00::7]", 403)],
+)
+def test_port_80_is_left_out_by_browsers(host, status):
+    cookie = (b"cookie", b"cnn_perception_80=secret-token")
+    assert answer((b"host", host.encode()), cookie, port=80)[0] == status
+    if host == "[fd00::7]":
+        assert answer((b"host", host.encode()), cookie, port=80, is_remote=True)[0] == 200

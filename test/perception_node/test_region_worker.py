@@ -6,8 +6,9 @@ The stream of boxes is a stub. Leaves to others: whose image boxes are of (test_
 from __future__ import annotations
 
 import threading
+import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,12 +25,14 @@ from perception import image
 from PIL import Image as Picture
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 from tiny_model import write_tiny_model
+from vision_msgs.msg import Detection2D, Detection2DArray
 
 from cnn_perception.errors import FrameError
 from cnn_perception.perception_node.regions import worker
 from cnn_perception.perception_node.regions.counters import RegionCounters
-from cnn_perception.perception_node.regions.messages import SerializedHeader
+from cnn_perception.perception_node.regions.messages import MOST_IN_MESSAGE, SerializedHeader, require_few
 from cnn_perception.perception_node.regions.worker import RegionWorker
 from cnn_perception.perception_node.settings import CameraSettings, LiveSettings, Settings
 from cnn_perception.regions import answering
@@ -196,9 +199,71 @@ def test_nothing_is_answered_while_it_is_paused(bench: Bench):
     assert bench.stream.done.acquire(timeout=TIMEOUT_S)
 
 
+def test_many_boxes_under_way_are_given_up_where_the_node_changes_and_the_next_are_answered(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    is_at_it, may_go_on = threading.Event(), threading.Event()
+    sound = answering.crop
+    shown: list[int] = []
+
+    def slow(*arguments: Any) -> Any:
+        shown.append(1)
+        is_at_it.set()
+        assert may_go_on.wait(TIMEOUT_S)
+        return sound(*arguments)
+
+    monkeypatch.setattr(answering, "crop", slow)
+    header = image((5, 0), np.zeros((1, 1, 3), np.uint8)).header
+    bench.offer(serialize_message(boxes_message(header, BOXES * 50)))
+    assert is_at_it.wait(TIMEOUT_S)
+    inside = threading.Event()
+
+    def change() -> None:
+        with bench.worker.paused():
+            inside.set()
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    wait_until(lambda: bench.worker._pauses)
+    assert not inside.is_set()
+    may_go_on.set()
+    changing.join(TIMEOUT_S)
+
+    assert inside.is_set()
+    assert bench.stream.dropped == ["rois_interrupted"]
+    assert len(shown) == 1
+    assert bench.stream.done.acquire(timeout=TIMEOUT_S)
+    bench.ask()
+    assert len(bench.stream.answers) == 1
+
+
+def wait_until(is_so: Callable[[], Any]) -> None:
+    limit_s = time.monotonic() + TIMEOUT_S
+    while not is_so():
+        assert time.monotonic() < limit_s
+        time.sleep(0.001)
+
+
 def test_header_is_read_of_a_message_without_deserialising_it():
     frame = image((1_700_000_000, 123_456_789), np.zeros((1, 1, 3), np.uint8))
     assert SerializedHeader.of(serialize_message(frame)) == SerializedHeader(1_700_000_000_123_456_789, "camera")
     big_endian = b"\0\0\0\0" + b"".join(number.to_bytes(4, "big") for number in (7, 9, 3)) + b"ab\0"
     assert SerializedHeader.of(big_endian) == SerializedHeader(7_000_000_009, "ab")
     assert SerializedHeader.of(b"\0\1\0\0\1") == SerializedHeader(0, "")
+
+
+@pytest.mark.parametrize("frame_id", ["", "a", "abc", "abcd", "abcdefgh"])
+def test_boxes_of_a_message_are_counted_before_it_is_deserialised(frame_id: str):
+    def message(count: int) -> bytes:
+        boxes = [Detection2D()] * count
+        return serialize_message(Detection2DArray(header=Header(frame_id=frame_id), detections=boxes))
+
+    require_few(message(3))
+    few = message(MOST_IN_MESSAGE)
+    require_few(few)
+    require_few(b"\0\1\0\0\1")  # broken: is refused later
+    with pytest.raises(FrameError, match=f"{MOST_IN_MESSAGE + 1} boxes") as refusal:
+        require_few(message(MOST_IN_MESSAGE + 1))
+    assert refusal.value.reason == "rois_too_many"
+    with pytest.raises(FrameError, match="bytes"):
+        require_few(message(1) + bytes(2**23))

@@ -100,11 +100,22 @@ def test_images_beyond_the_memory_go_oldest_first(matcher: Matcher[str, str]):
     assert matcher.lonely_images == 1
     assert matcher.add_boxes(1, "boxes", 0.1) is None
     assert pair(matcher.add_boxes(2, "boxes", 0.1))[1] == "image 2"
-    assert matcher.add_image(4, "more than all memory", 1000, 0.2) is None
-    assert pair(matcher.add_boxes(4, "boxes", 0.3))[1] == "more than all memory"
+    assert "; 1 images went before that, for want of room" in str(matcher.expire(0.7, WAIT_S)[0])
+    assert matcher.add_image(4, "more than all memory", 1000, 0.7) is None
+    assert pair(matcher.add_boxes(4, "boxes", 0.8))[1] == "more than all memory"
 
 
 def test_boxes_that_match_nothing_are_bounded(matcher: Matcher[str, str]):
     for stamp_ns in range(1, 1001):
         matcher.add_boxes(stamp_ns, "boxes", 0.0)
     assert len(matcher.expire(0.1, WAIT_S)) == 1000 - 256
+
+
+def test_boxes_that_match_nothing_are_bounded_in_bytes_too(matcher: Matcher[str, str]):
+    for stamp_ns in range(1, 11):
+        matcher.add_boxes(stamp_ns, f"boxes {stamp_ns}", 0.0, 2**24)
+    assert len(matcher.expire(0.1, WAIT_S)) == 6
+    assert pair(matcher.add_image(7, "image", 10, 0.1))[2] == "boxes 7"
+    assert matcher.add_image(6, "image", 10, 0.1) is None
+    matcher.add_boxes(20, "more", 0.1, 2**24)
+    assert matcher.expire(0.2, WAIT_S) == []  # what found its image counts no more

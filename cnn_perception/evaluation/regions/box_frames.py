@@ -71,7 +71,7 @@ def frames_of_boxes(bag: Bag, topic_name: str | None, options: BoxOptions, spec:
             f"{bag.path}: no message of {options.rois} has the stamp of an image of {topic.name}; name its images with "
             "--topic"
         )
-    known = known_boxes(bag, options.labels, options.truth, task_of(spec.task).is_exclusive)
+    known = known_boxes(bag, options.labels, options.truth, task_of(spec.task).is_exclusive, frame_ids)
     where = options.labels or options.truth
     found = {}
     for stamp_ns, boxes in of_stamp.items():

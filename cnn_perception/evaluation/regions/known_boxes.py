@@ -16,6 +16,7 @@ from cnn_perception.image.messages import nanoseconds
 from cnn_perception.label_table import Row, read_table
 from cnn_perception.label_text import SEPARATOR
 from cnn_perception.regions.box import Box
+from cnn_perception.regions.matching import is_same_frame
 
 LEAST_OVERLAP = 0.5
 """Intersection over union from which two boxes are of one object. Source: Everingham et al. 2010, The Pascal VOC
@@ -104,13 +105,14 @@ class _Known:
 class KnownTopic:
     """The classes of a topic's boxes: of the same id, else of the box that covers most of the same pixels."""
 
-    def __init__(self, bag: Bag, topic: str, is_exclusive: bool) -> None:
-        """Reads the topic.
+    def __init__(self, bag: Bag, topic: str, is_exclusive: bool, frame_ids: Mapping[int, Sequence[str]]) -> None:
+        """Reads the topic; what is of another frame_id than the image of its stamp is another camera's.
 
         Args:
             bag: The open bag.
             topic: Of vision_msgs/Detection2DArray.
             is_exclusive: Whether only the best result of a box is meant, and not all of them.
+            frame_ids: Of the images of each stamp.
 
         Raises:
             DataError: If there is no such topic, or a message cannot be read.
@@ -118,8 +120,12 @@ class KnownTopic:
         self._found = 0
         self._known: dict[int, list[_Known]] = {}
         for _, message in bag.stamped_messages(topic, (DETECTIONS_TYPE,), "topics of boxes"):
+            stamp_ns = nanoseconds(message.header.stamp)
+            images = frame_ids.get(stamp_ns, ())
+            if images and not is_same_frame(str(message.header.frame_id), images[0]):
+                continue
             known = [_Known(Box.from_message(one), _text(one.results, is_exclusive)) for one in message.detections]
-            self._known.setdefault(nanoseconds(message.header.stamp), known)
+            self._known.setdefault(stamp_ns, known)
 
     def texts(self, stamp_ns: int, boxes: Sequence[Box]) -> list[str]:
         """As `KnownBoxes`."""
@@ -168,7 +174,9 @@ def _text(results: Sequence[Any], is_exclusive: bool) -> str:
     return SEPARATOR.join(names[:1] if is_exclusive else names)
 
 
-def known_boxes(bag: Bag, labels: str, truth: str, is_exclusive: bool) -> KnownBoxes:
+def known_boxes(
+    bag: Bag, labels: str, truth: str, is_exclusive: bool, frame_ids: Mapping[int, Sequence[str]]
+) -> KnownBoxes:
     """Returns what is known of the boxes of a bag.
 
     Args:
@@ -176,6 +184,7 @@ def known_boxes(bag: Bag, labels: str, truth: str, is_exclusive: bool) -> KnownB
         labels: A CSV file of ids; empty for none.
         truth: A topic of boxes; empty for none.
         is_exclusive: Whether an image has one class.
+        frame_ids: Of the images of each stamp.
 
     Raises:
         DataError: If they cannot be used.
@@ -184,4 +193,4 @@ def known_boxes(bag: Bag, labels: str, truth: str, is_exclusive: bool) -> KnownB
         raise DataError(f"--labels {labels}: of boxes, name a CSV file with id and class; a topic of boxes is --truth")
     if labels:
         return KnownIds(Path(labels), bag.path)
-    return KnownTopic(bag, truth, is_exclusive) if truth else NothingKnown()
+    return KnownTopic(bag, truth, is_exclusive, frame_ids) if truth else NothingKnown()

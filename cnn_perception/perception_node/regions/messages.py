@@ -23,6 +23,12 @@ from cnn_perception.tasks.prediction import Prediction
 
 _STAMP = 4
 """Bytes before the stamp of a serialised message that begins with a header: how it is encoded."""
+MOST_IN_MESSAGE = 20_000
+"""Boxes of a message that is read at all: that keeps Python from all else for 30 microseconds a box."""
+MOST_BYTES = 2**23
+"""Of such a message, whose results take as long: 100 boxes, each with the scores of 200 classes, have less."""
+TOO_MANY = "rois_too_many"
+"""The reason for which messages of more are dropped."""
 _NOT_READABLE = (rclpy_implementation.RMWError, rclpy_implementation.RCLError, UnicodeDecodeError)
 
 
@@ -48,6 +54,31 @@ class SerializedHeader:
         seconds, nanoseconds, length = struct.unpack_from(f"{order}iII", payload, _STAMP)
         frame_id = payload[text : text + length].rstrip(b"\0").decode(errors="replace")
         return cls(int(seconds) * 10**9 + int(nanoseconds), frame_id)
+
+
+def require_few(payload: bytes) -> None:
+    """Makes sure that a serialised Detection2DArray can be deserialised in a moment.
+
+    Raises:
+        FrameError: If it holds more boxes or bytes than that; one that is broken may pass.
+    """
+    if len(payload) > MOST_BYTES:
+        raise FrameError(TOO_MANY, f"a message of boxes has {len(payload)} bytes; at most {MOST_BYTES} are read")
+    count = _boxes_in(payload)
+    if count > MOST_IN_MESSAGE:
+        raise FrameError(TOO_MANY, f"a message has {count} boxes; those of at most {MOST_IN_MESSAGE} are read")
+
+
+def _boxes_in(payload: bytes) -> int:
+    """Returns how many boxes a serialised Detection2DArray says it holds; 0 where it is broken."""
+    order = "<" if payload[1:2] and payload[1] & 1 else ">"
+    try:
+        (length,) = struct.unpack_from(f"{order}I", payload, _STAMP + 8)
+        # numbers are aligned to their size, counted from the stamp
+        (count,) = struct.unpack_from(f"{order}I", payload, _STAMP + 12 + (length + 3) // 4 * 4)
+    except struct.error:
+        return 0
+    return int(count)
 
 
 def deserialized(payload: bytes, kind: type[Any]) -> Any:  # noqa: ANN401 messages share no base

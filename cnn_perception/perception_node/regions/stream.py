@@ -19,7 +19,7 @@ from vision_msgs.msg import Detection2DArray
 from cnn_perception.errors import ConfigError, FrameError
 from cnn_perception.perception_node.camera_info import CameraInfoReader
 from cnn_perception.perception_node.regions.counters import RegionCounters
-from cnn_perception.perception_node.regions.messages import SerializedHeader
+from cnn_perception.perception_node.regions.messages import SerializedHeader, require_few
 from cnn_perception.perception_node.regions.publishers import ANSWERS, RAYS, RegionPublishers
 from cnn_perception.perception_node.settings import CameraSettings
 from cnn_perception.regions.matching import Matcher, Pair, is_same_frame
@@ -30,6 +30,8 @@ from cnn_perception.stream.stamps import StampPolicy, Stamps
 BoxedImage = Pair["bytes | None", bytes]
 """Boxes and their image, serialised; None in place of an image that nobody wanted when it came."""
 _BOXES = "vision_msgs/msg/Detection2DArray"
+_PLACE_BYTES = 1024
+"""Of an image that waits, whatever is left of it: tiny or refused ones must not be any number."""
 PURPOSE = "rois"
 """Of the parameters that override the QoS of its subscriptions."""
 
@@ -174,18 +176,26 @@ class RegionStream:
             if not is_same_frame(header.frame_id, self._frame_id):
                 self._leave_to_others(header.frame_id)
                 return
-            with self._lock:
-                found = self._matcher.add_boxes(header.stamp_ns, payload, now_s)
+            found = self._matched(header.stamp_ns, payload, now_s)
         else:
             self._frame_id = header.frame_id
             image = self._judged(header.stamp_ns, payload)
-            size = len(payload) if image is payload else 0
+            size = _PLACE_BYTES + (len(payload) if image is payload else 0)
             with self._lock:
                 found = self._matcher.add_image(header.stamp_ns, image, size, now_s)
         if isinstance(found, FrameError):
             self.refuse(found)
         elif found is not None:
             self._offer(found)
+
+    def _matched(self, stamp_ns: int, payload: bytes, now_s: float) -> BoxedImage | FrameError | None:
+        """Returns boxes with their image if that is there, or why they are refused."""
+        try:
+            require_few(payload)
+        except FrameError as refusal:
+            return refusal.with_traceback(None)
+        with self._lock:
+            return self._matcher.add_boxes(stamp_ns, payload, now_s, len(payload))
 
     def _leave_to_others(self, frame_id: str) -> None:
         """Counts boxes of another camera, which must not keep this one's out."""

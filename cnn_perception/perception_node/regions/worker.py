@@ -31,6 +31,8 @@ from cnn_perception.tasks.prediction import Prediction
 
 _MOST_DEFECTS = 3
 """As of frames: so many in a row are no accident."""
+INTERRUPTED = "rois_interrupted"
+"""Why boxes are dropped that were under way when the node changed."""
 _STALL_S = 5.0
 """Boxes of one image that take longer stand still; a hundred of a slow model may take seconds."""
 
@@ -57,7 +59,8 @@ class _Asked:
 class RegionWorker:
     """The thread that answers the boxes of all cameras, the newest of each, in turn.
 
-    It holds one lock during each message of boxes, by which `paused` keeps it out.
+    Boxes may be many and a model slow: where the node changes, or ends, those under way are given up after the run of
+    the model that they are at.
     """
 
     def __init__(
@@ -85,9 +88,10 @@ class RegionWorker:
         self._log = log
         self._now_ns = now_ns
         self._on_failure = on_failure
-        self._news = threading.Condition()  # guards the next
+        self._news = threading.Condition()  # guards the next three
         self._is_closed = False
-        self._working = threading.Lock()
+        self._pauses = 0
+        self._is_at_boxes = False
         self._began_s: float | None = None  # written by the thread, read by diagnostics
         self._thread = threading.Thread(target=self._run, name="regions", daemon=True)
         self._thread.start()
@@ -97,9 +101,18 @@ class RegionWorker:
         with self._news:
             self._news.notify_all()
 
-    def paused(self) -> contextlib.AbstractContextManager[object]:
-        """Keeps it out of a block, once the boxes under way are answered."""
-        return self._working
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Keeps it out of a block; the boxes under way are given up."""
+        with self._news:
+            self._pauses += 1
+            self._news.wait_for(lambda: not self._is_at_boxes)
+        try:
+            yield
+        finally:
+            with self._news:
+                self._pauses -= 1
+                self._news.notify_all()
 
     def stalled(self) -> str:
         """Says for how long the boxes of one image have been under way; empty while that is not unusual."""
@@ -108,7 +121,7 @@ class RegionWorker:
         return f"the boxes of one image for {age_s:.1f} s" if age_s > _STALL_S else ""
 
     def close(self) -> None:
-        """Ends the thread once the boxes under way are answered."""
+        """Ends the thread; the boxes under way are given up."""
         with self._news:
             self._is_closed = True
             self._news.notify_all()
@@ -118,29 +131,50 @@ class RegionWorker:
         try:
             while self._wait():
                 for stream in self._streams:
-                    self._answer_newest(stream)
+                    if self._begin():
+                        try:
+                            self._answer_newest(stream)
+                        finally:
+                            self._end()
         except BaseException as error:  # a SystemExit, too, which threads swallow
             self._on_failure(error)
 
     def _wait(self) -> bool:
-        """Waits until there are boxes to answer; returns False once it is closed."""
+        """Waits until there are boxes to answer and it may; returns False once it is closed."""
         with self._news:
-            self._news.wait_for(lambda: self._is_closed or any(stream.has_pair() for stream in self._streams))
+            self._news.wait_for(lambda: self._is_closed or (not self._pauses and self._has_boxes()))
             return not self._is_closed
 
+    def _has_boxes(self) -> bool:
+        return any(stream.has_pair() for stream in self._streams)
+
+    def _begin(self) -> bool:
+        """Returns whether it may answer the boxes of an image now; then `paused` waits for `_end`."""
+        with self._news:
+            self._is_at_boxes = not self._is_unwanted
+            return self._is_at_boxes
+
+    def _end(self) -> None:
+        with self._news:
+            self._is_at_boxes = False
+            self._news.notify_all()
+
+    @property
+    def _is_unwanted(self) -> bool:
+        return self._is_closed or self._pauses > 0
+
     def _answer_newest(self, stream: RegionStream) -> None:
-        with self._working:
-            pair = stream.take()
-            if pair is None:
-                return
-            self._began_s = time.perf_counter()
-            stream.counters.messages.receive(time.monotonic())
-            try:
-                self._answer(stream, pair, self._models.in_use)
-            except FrameError as refusal:
-                stream.drop(refusal)
-                self._note_defect(stream, refusal)
-            self._began_s = None
+        pair = stream.take()
+        if pair is None:
+            return
+        self._began_s = time.perf_counter()
+        stream.counters.messages.receive(time.monotonic())
+        try:
+            self._answer(stream, pair, self._models.in_use)
+        except FrameError as refusal:
+            stream.drop(refusal)
+            self._note_defect(stream, refusal)
+        self._began_s = None
 
     def _answer(self, stream: RegionStream, pair: BoxedImage, model: ActiveModel) -> None:
         """Publishes the answers to boxes.
@@ -152,7 +186,7 @@ class RegionWorker:
         started_s = time.perf_counter()
         asked = _asked(stream, pair)
         settings = self._settings(stream)
-        parts = _guarded(prepare_boxes(model.pipeline, asked.decoded.image, asked.boxes, settings))
+        parts = self._while_wanted(_guarded(prepare_boxes(model.pipeline, asked.decoded.image, asked.boxes, settings)))
         answers = infer_boxes(model.pipeline, parts, settings.batch_size)
         stream.defects_in_a_row = 0
         inferred_s = time.perf_counter()
@@ -167,6 +201,13 @@ class RegionWorker:
         }
         stream.counters.add(answers)
         stream.counters.messages.answer(durations_ms)
+
+    def _while_wanted(self, parts: Iterator[Prepared | FrameError]) -> Iterator[Prepared | FrameError]:
+        """Yields the same, and gives them up where the node changes or ends."""
+        for part in parts:
+            if self._is_unwanted:
+                raise FrameError(INTERRUPTED, "the model or the state of the node changed while they were answered")
+            yield part
 
     def _publish(self, stream: RegionStream, asked: _Asked, answers: Sequence[Prediction | FrameError]) -> None:
         settings = self._live.settings
