@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cnn_perception.commands.ending import end_at_once as end_at_once
     from cnn_perception.commands.ending import exit_code as exit_code
     from cnn_perception.commands.ending import there as there
-    from cnn_perception.commands.program import program as program
+    from cnn_perception.commands.for_scripts import program as program
     from cnn_perception.commands.progress import ProgressBar as ProgressBar
     from cnn_perception.commands.shell_words import for_shell as for_shell
 
@@ -25,7 +25,7 @@ __getattr__, __dir__ = lazy(
         "end_at_once": "ending",
         "exit_code": "ending",
         "for_shell": "shell_words",
-        "program": "program",
+        "program": "for_scripts",
         "there": "ending",
     },
 )
