@@ -259,8 +259,12 @@ def _check_contract(network: nn.Module, again: Callable[[], nn.Module], order: O
 
 
 def _ends_otherwise(name: str, given: Tensor, logits: Tensor) -> bool:
-    """Returns whether a linear layer's outputs are not the logits."""
-    return given.ndim == 2 and not (given.shape == logits.shape and torch.equal(given, logits))
+    """Returns whether a linear layer's outputs are not the logits, or what was pooled became scores behind it."""
+    if given.ndim == 2:
+        return not (given.shape == logits.shape and torch.equal(given, logits))
+    is_share = any(bool(((scores.sum(1) - 1).abs() < _SAME).all()) for scores in (logits, logits.exp()))
+    cells = given.flatten(2)
+    return is_share or any(_is_near(pooled.sigmoid(), logits) for pooled in (cells.mean(2), cells.amax(2)))
 
 
 def _answer(network: nn.Module, images: Tensor, path: Path) -> Tensor:
