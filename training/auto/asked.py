@@ -78,14 +78,14 @@ class Asked:
     def identity(self) -> dict[str, Any]:
         """Returns what may not change when the same command goes on, as JSON: all but the time and the limit.
 
-        Weights that are files count by their content.
+        Weights that are files count by their content, and so do networks of the user's own.
         """
         given = {name: value for name, value in self.given.items() if name not in OF_COMPUTING}
         given["data"] = [str(Path(path).absolute()) for path in sources_of(given)]
         named = {name: list(value) if isinstance(value, tuple) else value for name, value in sorted(given.items())}
         return {
             **named,
-            "backbones": list(self.backbones),
+            "backbones": [[name, _digest_of_file(name.rpartition(":")[0])] for name in self.backbones],
             "weights": [[word, _digest(word)] for word in self.weights],
             "precision": self.precision,
             "folds": self.folds,
@@ -101,7 +101,11 @@ def divided(word: str) -> tuple[str, str]:
 
 
 def _digest(word: str) -> str:
+    return _digest_of_file(divided(word)[1])
+
+
+def _digest_of_file(path: str) -> str:
     try:
-        return hashlib.sha256(Path(divided(word)[1]).read_bytes()).hexdigest()
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError:
         return ""

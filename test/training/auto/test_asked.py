@@ -56,3 +56,14 @@ def test_time_and_limit_may_change_when_it_goes_on_and_weights_count_by_their_co
 def test_precision_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="--precision int4"):
         Asked(output=tmp_path, **{**USUAL, "precision": "int4"})
+
+
+def test_a_network_of_the_users_own_counts_by_its_content(tmp_path):
+    file = tmp_path / "net.py"
+    file.write_text("one")
+    asked = Asked(output=tmp_path, **{**USUAL, "backbones": (f"{file}:net", "resnet18")})
+    before = asked.identity()
+
+    assert asked.identity() == before
+    file.write_text("two")
+    assert asked.identity() != before

@@ -24,6 +24,15 @@ from training.auto.trial import Trial
 from training.report import page
 
 COUNTS = {"go": 14, "stop": 15}
+OWN = """
+from torch import nn
+
+MEAN, STD, INPUT_SIZE = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), (20, 24)
+
+
+def net(classes):
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes))
+"""
 SMALL = {"small CNN": "layers: conv 4 5x5 s2, relu, pool 2x2, conv 8 3x3, relu, gap, fc"}
 
 
@@ -190,6 +199,34 @@ def test_baselines_are_lines_of_the_table_that_are_never_chosen(done):
     assert rows[0]["name"] == "always the most frequent class"
     assert {one["images"] for one in rows} == {17}  # 29 without 6 of the test and 6 of the validation part
     assert kept(done)["chosen"]["name"] not in {one["name"] for one in rows}
+
+
+def test_a_program_that_only_a_record_names_is_not_run(again, photos, capsys):
+    (again / "net.py").write_text("from pathlib import Path\nPath(__file__).with_suffix('.ran').touch()\n")
+    record = kept(again)
+    record["chosen"]["settings"]["backbone"] = f"{again / 'net.py'}:net"
+    (again / "auto.json").write_text(json.dumps({**record, "final": {}}))
+    shutil.rmtree(again / "final")
+
+    assert command.main(words(photos, again)) == EXIT_BAD_INPUT
+
+    assert "--backbones does not name" in error_line(capsys)
+    assert not (again / "net.ran").exists()
+
+
+def test_a_network_of_the_users_own_is_chosen_and_exported(photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("CNN_PERCEPTION_MODULE", raising=False)
+    monkeypatch.setattr(reference, "measured", lambda *_: [])
+    (tmp_path / "net.py").write_text(OWN)
+    own = ("--backbones", f"{tmp_path / 'net.py'}:net")
+
+    assert command.main(words(photos, tmp_path / "auto", *own)) == EXIT_OK
+
+    spec = OnnxModel(tmp_path / "auto" / "model.onnx").spec
+    assert (spec.input.height, spec.input.width, spec.input.mean) == (20, 24, (0.5, 0.5, 0.5))
+    (tmp_path / "net.py").write_text(f"{OWN}\n")
+    assert command.main(words(photos, tmp_path / "auto", *own)) == EXIT_BAD_INPUT
 
 
 def test_another_setting_is_refused_and_another_time_is_not(again, photos, capsys):

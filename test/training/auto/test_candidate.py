@@ -13,6 +13,7 @@ from training import config
 from training.auto import candidate
 from training.auto.asked import Asked
 from training.auto.candidate import Weighted
+from training.loop.run import settings
 from training.networks import backbones
 
 
@@ -105,3 +106,41 @@ def test_every_candidate_is_a_run_that_training_accepts():
     assert probe.settings["resize_mode"] == "squash"
     assert len({one.folder for one in (probe, cells, candidate.fine_tuning(probe, 100, {}), scratch)}) == 4
     assert probe.graph == candidate.fine_tuning(probe, 100, {}).graph != cells.graph
+
+
+OWN = """
+from torch import nn
+
+MEAN, STD, INPUT_SIZE = (0.5, 0.4, 0.3), (0.25, 0.25, 0.25), (40, 48)
+
+
+def net(classes):
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes))
+"""
+
+
+@pytest.mark.parametrize("how", ["probe", "scratch"])
+def test_a_network_is_tried_with_the_preprocessing_that_it_is_trained_with_at_the_end(how, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("CNN_PERCEPTION_MODULE", raising=False)
+    (tmp_path / "net.py").write_text(OWN)
+    name = f"{tmp_path / 'net.py'}:net"
+    if how == "probe":
+        (one,) = candidate.probes([Weighted(name, "w.pth")], "multiclass", {})
+    else:
+        one = candidate.from_scratch("net", name, "light", 96, 30, {})
+
+    tried = config.make(**one.settings, data="d", output="o").input
+    final = settings({**one.settings, "data": "d", "output": str(tmp_path / "final")}).input
+
+    assert tried == final
+    assert (tried.height, tried.width, tried.mean) == (40, 48, (0.5, 0.4, 0.3))
+
+
+def test_what_the_user_says_of_the_images_goes_before_what_a_network_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "net.py").write_text(OWN)
+
+    one = candidate.from_scratch("net", f"{tmp_path / 'net.py'}:net", "light", 96, 30, {"input_size": (64, 64)})
+
+    assert config.make(**one.settings, data="d", output="o").input_size == (64, 64)
