@@ -71,6 +71,12 @@ class Asked:
         """How long it may take."""
         return 60.0 * self.minutes
 
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The networks that the user names, among the backbones or with their weights."""
+        with_file = (divided(word)[0] for word in self.weights)
+        return (*self.backbones, *(name for name in with_file if name))
+
     def of_data(self) -> dict[str, Any]:
         """Returns the settings that say which images there are."""
         return {name: value for name, value in self.given.items() if name in OF_DATA or name == "data"}
@@ -85,7 +91,8 @@ class Asked:
         named = {name: list(value) if isinstance(value, tuple) else value for name, value in sorted(given.items())}
         return {
             **named,
-            "backbones": [[name, _digest_of_file(name.rpartition(":")[0])] for name in self.backbones],
+            "backbones": list(self.backbones),
+            "programs": [_digest_of_file(name.rpartition(":")[0]) for name in self.networks],
             "weights": [[word, _digest(word)] for word in self.weights],
             "precision": self.precision,
             "folds": self.folds,

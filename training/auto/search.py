@@ -161,12 +161,12 @@ class Search:
         Raises:
             DataError: If they name a program that the user has not named: auto.json may come from anywhere.
         """
-        named = {own_module.absolute(name) for name in self.asked.backbones if own_module.is_own(name)}
+        named = {own_module.absolute(name) for name in self.asked.networks if own_module.is_own(name)}
         backbone = str(settings["backbone"])
         if own_module.is_own(backbone) and backbone not in named:
             raise DataError(
-                f"{self.record.folder}: its auto.json has chosen {printable(backbone)}, which --backbones does "
-                "not name: it is not run; give another --output to start anew"
+                f"{self.record.folder}: its auto.json has chosen {printable(backbone)}, which the "
+                "command does not name: it is not run; give another --output to start anew"
             )
         kept = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
         return {**kept, **self.given}

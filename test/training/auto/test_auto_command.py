@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.pipeline.preprocess import preprocess
 from training import checkpoint, train
 from training.auto import candidate, command, deployment, finish, reference, trial
-from training.auto.budget import TimeUp
+from training.auto.budget import Budget, TimeUp
 from training.auto.trial import Trial
 from training.report import page
 
@@ -210,11 +211,11 @@ def test_a_program_that_only_a_record_names_is_not_run(again, photos, capsys):
 
     assert command.main(words(photos, again)) == EXIT_BAD_INPUT
 
-    assert "--backbones does not name" in error_line(capsys)
+    assert "the command does not name" in error_line(capsys)
     assert not (again / "net.ran").exists()
 
 
-def test_a_network_of_the_users_own_is_chosen_and_exported(photos, tmp_path, monkeypatch):
+def test_a_network_of_the_users_own_is_chosen_and_exported(photos, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.delenv("CNN_PERCEPTION_MODULE", raising=False)
     monkeypatch.setattr(reference, "measured", lambda *_: [])
@@ -227,6 +228,27 @@ def test_a_network_of_the_users_own_is_chosen_and_exported(photos, tmp_path, mon
     assert (spec.input.height, spec.input.width, spec.input.mean) == (20, 24, (0.5, 0.5, 0.5))
     (tmp_path / "net.py").write_text(f"{OWN}\n")
     assert command.main(words(photos, tmp_path / "auto", *own)) == EXIT_BAD_INPUT
+    assert "the file of a network: " in error_line(capsys)
+
+
+@pytest.mark.parametrize("change", [{"identity": []}, {"rows": None}, {"more": 1}, {"tried": "x"}])
+def test_a_record_that_is_none_of_ours_is_refused_in_a_line(change, again, photos, capsys):
+    (again / "auto.json").write_text(json.dumps({**kept(again), **change}))
+
+    assert command.main(words(photos, again)) == EXIT_BAD_INPUT
+    assert "not as this version writes it" in error_line(capsys)
+
+
+def test_a_figure_of_the_float_network_is_not_said_to_be_the_files(done, photos, capsys):
+    """What was held out decides whether 8 bits lose too much, and the figure beside it is the network's."""
+    searched = SimpleNamespace(whole=SimpleNamespace(task="multiclass"), budget=Budget(60.0, 0.0))
+    left = finish.Deployed(1.0, "0.900", "val", 6, None, "")
+
+    command._summarise(command._asked(words(photos, done, "--precision", "int8")), searched, "net", left)
+
+    said = capsys.readouterr().out
+    assert "by which nothing but the precision was chosen" in said
+    assert "the network's in fp32" in said
 
 
 def test_another_setting_is_refused_and_another_time_is_not(again, photos, capsys):
