@@ -414,6 +414,14 @@ def test_a_file_that_was_moved_is_named(own, monkeypatch):
     assert build.restore(checkpoint.load(own / "run" / "best.pt")).last.out_features == 2
 
 
+def test_a_file_that_is_where_it_was_needs_no_name_beside_one_that_was_moved(own, monkeypatch):
+    """As where one of two teachers has moved."""
+    (own / "elsewhere.py").write_text("another network")
+    monkeypatch.setenv("CNN_PERCEPTION_MODULE", str(own / "elsewhere.py"))
+
+    assert build.restore(checkpoint.load(own / "run" / "best.pt")).last.out_features == 2
+
+
 @pytest.mark.parametrize(
     "source", [{}, {"path": 3}, ["x"], {"path": "a", "function": "b", "sha256": "c", "text": None}]
 )

@@ -105,7 +105,7 @@ def found_again(source: Mapping[str, str] | None, backbone: str) -> str:
     """
     if source is None:
         raise DataError(f"the checkpoint does not say what {backbone} was when it was trained; train again")
-    named = os.environ.get(NAMED)
+    named = None if _has_run(Path(source["path"]), source) else os.environ.get(NAMED)
     path = Path(named or source["path"])
     label = f"the checkpoint's network is {Path(source['path']).name}:{source['function']}"
     how = "its text is in the checkpoint: python -m training.networks CHECKPOINT prints it, and runs nothing"
@@ -119,6 +119,13 @@ def found_again(source: Mapping[str, str] | None, backbone: str) -> str:
             f"{label}, a program that you have not run here yet: read {path}, and if it may run, give ${NAMED}={path}"
         )
     return f"{path.absolute()}:{source['function']}"
+
+
+def _has_run(path: Path, source: Mapping[str, str]) -> bool:
+    """Whether a file is that of a checkpoint still, and this user has run it; another may be the one that was moved."""
+    if not path.is_file() or hashlib.sha256(_read(path)).hexdigest() != source["sha256"]:
+        return False
+    return _is_allowed(source["sha256"], source["function"])
 
 
 def allowed_folder() -> Path | None:
