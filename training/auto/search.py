@@ -24,6 +24,7 @@ from training.auto.record import Record
 from training.auto.table import Line
 from training.auto.trial import Fold, Trial
 from training.baselines.rows import Cost, Row
+from training.batches.augment import Augmentation
 from training.data.records import LabelledImages
 from training.data.scan import picture
 from training.networks.libraries import own_module
@@ -368,8 +369,9 @@ class Search:
         known = sum(trial_.done(number) is not None for number in range(1, plan.folds + 1))
 
         def settled(chosen: config.TrainConfig) -> None:
-            if chosen.mode != "probe":
-                noted["augment"] = None if chosen.augment is None else list(chosen.augment)
+            if chosen.mode != "probe":  # what is held out for the end must not decide on it once more
+                changes = Augmentation.of(chosen, self.whole.task, self.whole.class_names)
+                noted["augment"] = sorted(changes.switches) if changes else []
                 self.record.write()
 
         for number in range(1, plan.folds + 1):

@@ -22,6 +22,8 @@ from training import checkpoint, train
 from training.auto import candidate, command, deployment, finish, reference, trial
 from training.auto.budget import Budget, TimeUp
 from training.auto.trial import Trial
+from training.calibration import mirroring
+from training.calibration.mirroring import MirrorTest
 from training.report import page
 
 COUNTS = {"go": 14, "stop": 15}
@@ -229,6 +231,25 @@ def test_a_network_of_the_users_own_is_chosen_and_exported(photos, tmp_path, mon
     (tmp_path / "net.py").write_text(f"{OWN}\n")
     assert command.main(words(photos, tmp_path / "auto", *own)) == EXIT_BAD_INPUT
     assert "the file of a network: " in error_line(capsys)
+
+
+@pytest.mark.parametrize("is_harmful", [False, True])
+def test_whether_images_are_mirrored_is_settled_by_the_folds(is_harmful, photos, tmp_path, monkeypatch):
+    """The images held out for the end do not decide on it once more."""
+    found = MirrorTest(40, 40, 0, 40, 0) if is_harmful else MirrorTest(40, 40, 40, 0, 0)
+    monkeypatch.setattr(mirroring, "measure", lambda run: found if "fold1" in run.config.output else None)
+    monkeypatch.setattr(reference, "measured", lambda *_: [])
+    monkeypatch.setattr(finish, "trained", interrupted)
+    monkeypatch.setattr(candidate, "variants", lambda *_: ("light",))
+    given = words(photos, tmp_path)
+    del given[given.index("--augment") : given.index("--augment") + 2]
+
+    assert command.main(given) == EXIT_INTERRUPTED
+
+    usual = ["color", "crop"] if is_harmful else ["color", "crop", "flip"]
+    assert kept(tmp_path)["chosen"]["settings"]["augment"] == usual
+    folds = [json.loads(path.read_text()) for path in tmp_path.glob("trials/*/fold2/config.json")]
+    assert [sorted(one["augment"]) for one in folds] == [usual]
 
 
 @pytest.mark.parametrize("change", [{"identity": []}, {"rows": None}, {"more": 1}, {"tried": "x"}])
