@@ -209,6 +209,12 @@ def test_names_in_another_order_than_the_files_own_are_refused(tmp_path, capsys)
     assert "its class 0 is 'ant', --classes says 'eel'" in refusal(tmp_path, capsys, proto, CLASSES[::-1])
 
 
+def test_names_of_the_file_that_would_steer_a_terminal_are_none(tmp_path, capsys):
+    proto = says({"names": str({row: f"\x1b[2J{name}" for row, name in enumerate(CLASSES)})})
+
+    assert "carries no names of its classes; give --classes" in refusal(tmp_path, capsys, proto, ())
+
+
 def test_normalisation_that_nobody_says_is_asked_for(tmp_path, capsys):
     assert "give --mean and --std" in refusal(tmp_path, capsys, options=())
 
