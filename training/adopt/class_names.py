@@ -25,9 +25,14 @@ def of_metadata(metadata: Mapping[str, str]) -> tuple[str, ...]:
         if isinstance(value, dict) and value and all(str(number).isdecimal() for number in value):
             by_number = {int(number): name for number, name in value.items()}
             value = [by_number.get(number) for number in range(len(by_number))]
-        if isinstance(value, list) and value and all(isinstance(name, str) and name.strip() for name in value):
+        if isinstance(value, list) and value and all(map(_is_name, value)):
             return tuple(name.strip() for name in value)
     return ()
+
+
+def _is_name(value: object) -> bool:
+    """Whether it is a text that can be shown: the file comes from anywhere, and its names go to terminals and logs."""
+    return isinstance(value, str) and bool(value.strip()) and value.strip().isprintable()
 
 
 def _read(text: str) -> object:

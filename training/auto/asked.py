@@ -71,6 +71,12 @@ class Asked:
         """How long it may take."""
         return 60.0 * self.minutes
 
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The networks that the user names, among the backbones or with their weights."""
+        with_file = (divided(word)[0] for word in self.weights)
+        return (*self.backbones, *(name for name in with_file if name))
+
     def of_data(self) -> dict[str, Any]:
         """Returns the settings that say which images there are."""
         return {name: value for name, value in self.given.items() if name in OF_DATA or name == "data"}
@@ -78,15 +84,16 @@ class Asked:
     def identity(self) -> dict[str, Any]:
         """Returns what may not change when the same command goes on, as JSON: all but the time and the limit.
 
-        Weights and networks that are files count by their content.
+        Weights that are files count by their content, and so do networks of the user's own.
         """
         given = {name: value for name, value in self.given.items() if name not in OF_COMPUTING}
         given["data"] = [str(Path(path).absolute()) for path in sources_of(given)]
         named = {name: list(value) if isinstance(value, tuple) else value for name, value in sorted(given.items())}
         return {
             **named,
-            "backbones": [[name, _digest(name.rpartition(":")[0])] for name in self.backbones],
-            "weights": [[word, _digest(divided(word)[1])] for word in self.weights],
+            "backbones": list(self.backbones),
+            "programs": [_digest_of_file(name.rpartition(":")[0]) for name in self.networks],
+            "weights": [[word, _digest(word)] for word in self.weights],
             "precision": self.precision,
             "folds": self.folds,
         }
@@ -100,8 +107,11 @@ def divided(word: str) -> tuple[str, str]:
     return name, file
 
 
-def _digest(path: str) -> str:
-    """Returns the SHA-256 of a file; empty where there is none, as of the names of networks in libraries."""
+def _digest(word: str) -> str:
+    return _digest_of_file(divided(word)[1])
+
+
+def _digest_of_file(path: str) -> str:
     try:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError:

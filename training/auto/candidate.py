@@ -19,7 +19,8 @@ from training import config
 from training.auto.asked import DOWNLOAD, Asked, divided
 from training.networks import backbones
 from training.networks.layer_text import PREFIX
-from training.networks.libraries import own_module, preparation
+from training.networks.libraries import preparation
+from training.networks.libraries.by_name import library_of
 from training.tasks.by_name import task_of
 
 LIKELY = (
@@ -156,7 +157,7 @@ def probes(found: Iterable[Weighted], task: Task, given: Mapping[str, Any]) -> l
     """Returns linear layers on the features of networks with weights; numbers depend on where things are, too."""
     candidates = []
     for one in found:
-        plain = _as_trained({**_of_probe(given), **_of_weights(one, task, given), "mode": "probe"})
+        plain = _prepared({**_of_probe(given), **_of_weights(one, task, given), "mode": "probe"})
         candidates.append(Candidate(f"{label(one.backbone)}, probe", plain))
         for where, head in _heads(one.backbone) if task_of(task).least_squares else ():
             candidates.append(Candidate(f"{label(one.backbone)}, probe of {where}", {**plain, **head}))
@@ -208,18 +209,18 @@ def from_scratch(
         network: Its name in the table.
         backbone: Its name for `backbones.build`.
         variant: `light` or `shifted`, how its images are augmented.
-        side: Pixels of its input; of a user's own file that which it says, as training.train takes it.
+        side: Pixels of its input, where the network says no size of its own.
         epochs: Of its training.
         given: Settings that the user gave.
     """
-    settings = {**_LEARNING, "backbone": backbone, "epochs": epochs, "crop_fraction": 1.0}
-    if not own_module.is_own(backbone):
-        settings["input_size"] = (side, side)
+    own = library_of(backbone).expects(backbone, str(_LEARNING["weights"]))
+    size = (own.height, own.width) if own else (side, side)
+    settings = {**_LEARNING, "backbone": backbone, "input_size": size, "epochs": epochs, "crop_fraction": 1.0}
     if given.get("resize_mode", "crop") != "crop":
         del settings["crop_fraction"]
     if variant == "shifted":
         settings |= {"translate_px": side / 12, "augment": ("rotate", "translate", "scale"), **_SHIFTED}
-    return Candidate(f"{network}, {variant}", _as_trained({**settings, **given}), variant)
+    return Candidate(f"{network}, {variant}", _prepared({**settings, **given}), variant)
 
 
 def side_of(shorter: float) -> int:
@@ -232,8 +233,8 @@ def variants(task: Task, given: Mapping[str, Any]) -> tuple[str, ...]:
     return ("light",) if "augment" in given or task_of(task).least_squares else ("shifted", "light")
 
 
-def _as_trained(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns settings with the preprocessing that the last training would add to them, by which it is judged, too."""
+def _prepared(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings as training.train completes them: a network is tried as it is trained at the end."""
     return preparation.completed(settings)[0]
 
 

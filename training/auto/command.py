@@ -136,15 +136,19 @@ def _summarise(asked: Asked, found: Search, name: str, left: Deployed) -> int:
 
     metric = task_of(found.whole.task).metric_title
     part = {"test": "the test part", "val": "the validation part"}[left.part]
+    is_reduced = asked.precision != "fp32"
+    nothing = "nothing but the precision" if is_reduced and left.part == "val" else "nothing"
     print()
     print(
         printable(
-            f"{name}: {metric} {left.score} on the {left.images} images of {part}, by which nothing was chosen; "
+            f"{name}: {metric} {left.score} on the {left.images} images of {part}, by which {nothing} was chosen; "
             f"{left.latency_ms:.3g} ms an image here, {asked.precision if not left.missed else 'fp32'}"
         )
     )
     if left.shortened is not None:
         print(f"there was time for {left.shortened} epochs only; more --minutes may give a better one")
+    if is_reduced and not left.missed:
+        print(f"that is the network's in fp32; what the {asked.precision} file loses stands above and in the file")
     if left.missed:
         print(printable(f"not in {asked.precision}: {left.missed}"))
     print(printable(f"table and picture in {asked.output}; the run is {asked.output / 'final'}"), "next:", sep="\n")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,9 @@ class Record:
         write_text(self.folder / NAME, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+_KEPT = tuple(one for one in fields(Record) if one.name != "folder")
+
+
 def opened(folder: Path, identity: dict[str, Any]) -> Record:
     """Returns the record of a folder, or a new one.
 
@@ -64,6 +67,7 @@ def opened(folder: Path, identity: dict[str, Any]) -> Record:
     Raises:
         ConfigError: If the folder lies among the images, holds files of others, or a search that something else was
             asked of.
+        DataError: If its record is not as this version writes it.
     """
     for source in map(Path, identity["data"]):
         require_outside(folder, source)
@@ -73,13 +77,14 @@ def opened(folder: Path, identity: dict[str, Any]) -> Record:
     if not has_fields(path, _FIELDS):
         return Record(folder, identity, "")
     kept = json.loads(path.read_text(encoding="utf-8"))
+    kinds = {one.name: str if one.name == "data_sha256" else list if one.name == "rows" else dict for one in _KEPT}
+    if kept.keys() != kinds.keys() or not all(isinstance(kept[name], kind) for name, kind in kinds.items()):
+        raise DataError(f"{path}: is not as this version writes it; give another --output to start anew")
     now = json.loads(json.dumps(identity))
     names = [name for name in sorted({*now, *kept["identity"]}) if now.get(name) != kept["identity"].get(name)]
     if names:
-        flag = names[0].replace("_", "-")
-        raise ConfigError(
-            f"--{flag}: {folder} was begun with another; give the same again to go on, or another --output"
-        )
+        flag = "--" + names[0].replace("_", "-") if names[0] != "programs" else "the file of a network"
+        raise ConfigError(f"{flag}: {folder} was begun with another; give the same again to go on, or another --output")
     del kept["identity"]
     return Record(folder, identity, **kept)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn_perception.errors import ConfigError, PerceptionError, one_line, printable
+from cnn_perception.errors import ConfigError, DataError, PerceptionError, one_line, printable
 from training import config
 from training.auto import candidate as candidates
 from training.auto import deployment, reference, table, trial
@@ -24,8 +24,10 @@ from training.auto.record import Record
 from training.auto.table import Line
 from training.auto.trial import Fold, Trial
 from training.baselines.rows import Cost, Row
+from training.batches.augment import Augmentation
 from training.data.records import LabelledImages
 from training.data.scan import picture
+from training.networks.libraries import own_module
 from training.tasks.by_name import task_of
 
 FINE_TUNED = 2
@@ -155,7 +157,18 @@ class Search:
         return settings if taken.candidate.mode == "probe" else {**settings, **trial.within(settings, taken.epochs)}
 
     def restored(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns settings that were kept as JSON, where the data lie and how is computed as the user says now."""
+        """Returns settings that were kept as JSON, where the data lie and how is computed as the user says now.
+
+        Raises:
+            DataError: If they name a program that the user has not named: auto.json may come from anywhere.
+        """
+        named = {own_module.absolute(name) for name in self.asked.networks if own_module.is_own(name)}
+        backbone = str(settings["backbone"])
+        if own_module.is_own(backbone) and backbone not in named:
+            raise DataError(
+                f"{self.record.folder}: its auto.json has chosen {printable(backbone)}, which the "
+                "command does not name: it is not run; give another --output to start anew"
+            )
         kept = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
         return {**kept, **self.given}
 
@@ -358,8 +371,9 @@ class Search:
         known = sum(trial_.done(number) is not None for number in range(1, plan.folds + 1))
 
         def settled(chosen: config.TrainConfig) -> None:
-            if chosen.mode != "probe":
-                noted["augment"] = None if chosen.augment is None else list(chosen.augment)
+            if chosen.mode != "probe":  # what is held out for the end must not decide on it once more
+                changes = Augmentation.of(chosen, self.whole.task, self.whole.class_names)
+                noted["augment"] = sorted(changes.switches) if changes else []
                 self.record.write()
 
         for number in range(1, plan.folds + 1):

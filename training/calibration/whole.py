@@ -61,7 +61,7 @@ def require_together(members: Sequence[Checkpoint], names: Sequence[str]) -> Non
     Raises:
         ConfigError: If they differ in task, classes, units or input; names the one that differs from the first.
     """
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
+    if twice := [path for path, count in Counter(Path(name).resolve() for name in names).items() if count > 1]:
         raise ConfigError(f"--checkpoint: {twice[0]} is named twice; name each network once")
     first = members[0]
     for name, other in zip(names[1:], members[1:], strict=True):

@@ -6,6 +6,8 @@ folder as they came.
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +37,8 @@ from training.run_files import make_folder, replacing
 
 FOLDER = "frames"
 """Of a run: what was read from recordings."""
+_LONGEST_NAME = 80
+"""Characters of a recording's name that are kept."""
 
 
 def told_apart(given: dict[str, Any]) -> dict[str, Any]:
@@ -147,7 +151,9 @@ def _sources(path: Path) -> list[_Files | _Recording]:
 
 
 def _name(bag: Path) -> str:
-    return safe_name("_".join(bag.absolute().parts[-2:]))
+    """Returns a name that no other recording has: two may be called alike, with stamps that begin at 0."""
+    digest = hashlib.sha256(os.fsencode(bag.absolute())).hexdigest()[:8]
+    return f"{safe_name('_'.join(bag.absolute().parts[-2:]))[:_LONGEST_NAME]}_{digest}"
 
 
 def _listed(table: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from foreign_graphs import CLASSES, NORMALISED, SIDE
 from onnx import TensorProto, helper, numpy_helper
 from tiny_model import write_tiny_model
 
-from cnn_perception.errors import EXIT_BAD_INPUT
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK
 from training.adopt.command import main
 
 PLAIN = foreign_graphs.as_nodes(foreign_graphs.network())
@@ -128,6 +128,23 @@ def external(location):
     return changed(change)
 
 
+def behind(*steps, **constants):
+    """The plain graph with operators behind its logits, each `(operator, *other inputs)`."""
+
+    def change(proto):
+        last = "output"
+        for number, (kind, *others) in enumerate(steps):
+            proto.graph.node.append(helper.make_node(kind, [last, *others], [f"s{number}"]))
+            last = f"s{number}"
+        for name, value in constants.items():
+            proto.graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
+        del proto.graph.output[:]
+        proto.graph.output.append(helper.make_tensor_value_info(last, TensorProto.FLOAT, None))
+
+    return changed(change)
+
+
+SIGMOID_WRITTEN_OUT = behind(("Neg",), ("Exp",), ("Add", "one"), ("Reciprocal",), one=1)
 DETECTOR = {"author": "Ultralytics", "task": "detect", "names": str(dict(enumerate(CLASSES)))}
 
 
@@ -155,6 +172,10 @@ REFUSED = {
     "a path of Windows": (external("..\\secret"), r"not in the folder"),
     "weights left behind": (external("weights.bin"), r"'weights\.bin', which is not beside it"),
     "a detector of ultralytics": (says(DETECTOR), r"'detect', not 'classify'"),
+    "a sigmoid written out": (SIGMOID_WRITTEN_OUT, r"lie between 0 and 1.*--output-name"),
+    "a sigmoid that is clipped": (behind(("Sigmoid",), ("Clip", "low"), low=1e-7), r"lie between 0 and 1"),
+    "scores in percent": (behind(("Softmax",), ("Mul", "hundred"), hundred=100), r"add up to 100 for every image"),
+    "the same for all": (behind(("Mul", "none"), none=0), r"the same for every image"),
     "nothing": (b"", r"no ONNX file"),
     "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(100), r"no ONNX file"),
     "half a file": (PLAIN.SerializeToString()[:1500], r"truncated"),
@@ -188,6 +209,12 @@ def test_names_in_another_order_than_the_files_own_are_refused(tmp_path, capsys)
     assert "its class 0 is 'ant', --classes says 'eel'" in refusal(tmp_path, capsys, proto, CLASSES[::-1])
 
 
+def test_names_of_the_file_that_would_steer_a_terminal_are_none(tmp_path, capsys):
+    proto = says({"names": str({row: f"\x1b[2J{name}" for row, name in enumerate(CLASSES)})})
+
+    assert "carries no names of its classes; give --classes" in refusal(tmp_path, capsys, proto, ())
+
+
 def test_normalisation_that_nobody_says_is_asked_for(tmp_path, capsys):
     assert "give --mean and --std" in refusal(tmp_path, capsys, options=())
 
@@ -196,6 +223,22 @@ def test_normalisation_outside_of_a_graph_that_takes_bytes_is_refused(tmp_path, 
     proto = foreign_graphs.of_bytes().proto
 
     assert "leave --mean and --std out" in refusal(tmp_path, capsys, proto)
+
+
+def test_numbers_between_0_and_1_are_logits_where_the_user_says_so(tmp_path):
+    (tmp_path / "labels.txt").write_text("\n".join(CLASSES))
+    onnx.save(SIGMOID_WRITTEN_OUT, tmp_path / "foreign.onnx")
+    words = ["--model", str(tmp_path / "foreign.onnx"), "--output", str(tmp_path / "ours.onnx"), *NORMALISED]
+
+    assert main([*words, "--classes", str(tmp_path / "labels.txt"), "--task", "multiclass"]) == EXIT_OK
+
+
+def test_an_output_that_no_image_changes_is_no_second_candidate(tmp_path):
+    (tmp_path / "labels.txt").write_text("\n".join(CLASSES))
+    onnx.save(with_output(("constant", "b3")), tmp_path / "foreign.onnx")
+    words = ["--model", str(tmp_path / "foreign.onnx"), "--output", str(tmp_path / "ours.onnx"), *NORMALISED]
+
+    assert main([*words, "--classes", str(tmp_path / "labels.txt")]) == EXIT_OK
 
 
 def test_output_that_is_not_there_is_refused_with_those_that_are(tmp_path, capsys):

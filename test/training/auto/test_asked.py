@@ -67,3 +67,17 @@ def test_a_network_of_a_file_counts_by_its_content(tmp_path):
 def test_precision_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="--precision int4"):
         Asked(output=tmp_path, **{**USUAL, "precision": "int4"})
+
+
+@pytest.mark.parametrize("among", ["backbones", "weights"])
+def test_a_network_of_the_users_own_counts_by_its_content(among, tmp_path):
+    file = tmp_path / "net.py"
+    file.write_text("one")
+    named = {"backbones": (f"{file}:net", "resnet18")} if among == "backbones" else {"weights": (f"{file}:net=w.pth",)}
+    asked = Asked(output=tmp_path, **{**USUAL, **named})
+    before = asked.identity()
+
+    assert f"{file}:net" in asked.networks
+    assert asked.identity() == before
+    file.write_text("two")
+    assert asked.identity() != before

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,11 +20,22 @@ from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.pipeline.preprocess import preprocess
 from training import checkpoint, train
 from training.auto import candidate, command, deployment, finish, reference, trial
-from training.auto.budget import TimeUp
+from training.auto.budget import Budget, TimeUp
 from training.auto.trial import Trial
+from training.calibration import mirroring
+from training.calibration.mirroring import MirrorTest
 from training.report import page
 
 COUNTS = {"go": 14, "stop": 15}
+OWN = """
+from torch import nn
+
+MEAN, STD, INPUT_SIZE = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), (20, 24)
+
+
+def net(classes):
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes))
+"""
 SMALL = {"small CNN": "layers: conv 4 5x5 s2, relu, pool 2x2, conv 8 3x3, relu, gap, fc"}
 
 
@@ -192,20 +204,72 @@ def test_baselines_are_lines_of_the_table_that_are_never_chosen(done):
     assert kept(done)["chosen"]["name"] not in {one["name"] for one in rows}
 
 
-def test_a_network_of_a_file_that_was_never_trained_with_is_tried_and_left(photos, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    (tmp_path / "mine.py").write_text(
-        "from torch import nn\n"
-        "INPUT_SIZE = (24, 40)\n"
-        "def net(classes):\n"
-        "    layers = nn.Conv2d(3, 4, 5, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()\n"
-        "    return nn.Sequential(*layers, nn.Linear(4, classes))\n"
-    )
-    monkeypatch.chdir(tmp_path)
+def test_a_program_that_only_a_record_names_is_not_run(again, photos, capsys):
+    (again / "net.py").write_text("from pathlib import Path\nPath(__file__).with_suffix('.ran').touch()\n")
+    record = kept(again)
+    record["chosen"]["settings"]["backbone"] = f"{again / 'net.py'}:net"
+    (again / "auto.json").write_text(json.dumps({**record, "final": {}}))
+    shutil.rmtree(again / "final")
 
-    assert command.main(words(photos, tmp_path / "auto", "--backbones", "mine.py:net")) == EXIT_OK
+    assert command.main(words(photos, again)) == EXIT_BAD_INPUT
+
+    assert "the command does not name" in error_line(capsys)
+    assert not (again / "net.ran").exists()
+
+
+def test_a_network_of_the_users_own_is_chosen_and_exported(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("CNN_PERCEPTION_MODULE", raising=False)
+    monkeypatch.setattr(reference, "measured", lambda *_: [])
+    (tmp_path / "net.py").write_text(OWN)
+    own = ("--backbones", f"{tmp_path / 'net.py'}:net")
+
+    assert command.main(words(photos, tmp_path / "auto", *own)) == EXIT_OK
+
     spec = OnnxModel(tmp_path / "auto" / "model.onnx").spec
-    assert (spec.architecture, spec.input.height, spec.input.width) == ("mine.py:net", 24, 40)
+    assert (spec.input.height, spec.input.width, spec.input.mean) == (20, 24, (0.5, 0.5, 0.5))
+    (tmp_path / "net.py").write_text(f"{OWN}\n")
+    assert command.main(words(photos, tmp_path / "auto", *own)) == EXIT_BAD_INPUT
+    assert "the file of a network: " in error_line(capsys)
+
+
+@pytest.mark.parametrize("is_harmful", [False, True])
+def test_whether_images_are_mirrored_is_settled_by_the_folds(is_harmful, photos, tmp_path, monkeypatch):
+    """The images held out for the end do not decide on it once more."""
+    found = MirrorTest(40, 40, 0, 40, 0) if is_harmful else MirrorTest(40, 40, 40, 0, 0)
+    monkeypatch.setattr(mirroring, "measure", lambda run: found if "fold1" in run.config.output else None)
+    monkeypatch.setattr(reference, "measured", lambda *_: [])
+    monkeypatch.setattr(finish, "trained", interrupted)
+    monkeypatch.setattr(candidate, "variants", lambda *_: ("light",))
+    given = words(photos, tmp_path)
+    del given[given.index("--augment") : given.index("--augment") + 2]
+
+    assert command.main(given) == EXIT_INTERRUPTED
+
+    usual = ["color", "crop"] if is_harmful else ["color", "crop", "flip"]
+    assert kept(tmp_path)["chosen"]["settings"]["augment"] == usual
+    folds = [json.loads(path.read_text()) for path in tmp_path.glob("trials/*/fold2/config.json")]
+    assert [sorted(one["augment"]) for one in folds] == [usual]
+
+
+@pytest.mark.parametrize("change", [{"identity": []}, {"rows": None}, {"more": 1}, {"tried": "x"}])
+def test_a_record_that_is_none_of_ours_is_refused_in_a_line(change, again, photos, capsys):
+    (again / "auto.json").write_text(json.dumps({**kept(again), **change}))
+
+    assert command.main(words(photos, again)) == EXIT_BAD_INPUT
+    assert "not as this version writes it" in error_line(capsys)
+
+
+def test_a_figure_of_the_float_network_is_not_said_to_be_the_files(done, photos, capsys):
+    """What was held out decides whether 8 bits lose too much, and the figure beside it is the network's."""
+    searched = SimpleNamespace(whole=SimpleNamespace(task="multiclass"), budget=Budget(60.0, 0.0))
+    left = finish.Deployed(1.0, "0.900", "val", 6, None, "")
+
+    command._summarise(command._asked(words(photos, done, "--precision", "int8")), searched, "net", left)
+
+    said = capsys.readouterr().out
+    assert "by which nothing but the precision was chosen" in said
+    assert "the network's in fp32" in said
 
 
 def test_another_setting_is_refused_and_another_time_is_not(again, photos, capsys):

@@ -24,21 +24,6 @@ def hub(tmp_path, monkeypatch):
     return tmp_path / "torch" / "hub" / "checkpoints"
 
 
-@pytest.fixture
-def own(tmp_path, monkeypatch):
-    """A network of a user's own file, which nobody has trained with before."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    path = tmp_path / "mine.py"
-    path.write_text(
-        "from torch import nn\n"
-        "MEAN, STD, INPUT_SIZE = (0.5, 0.4, 0.3), (0.2, 0.2, 0.2), (24, 40)\n"
-        "def net(classes):\n"
-        "    layers = nn.Conv2d(3, 4, 5, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()\n"
-        "    return nn.Sequential(*layers, nn.Linear(4, classes))\n"
-    )
-    return f"{path}:net"
-
-
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "mine.pth"
@@ -123,27 +108,39 @@ def test_every_candidate_is_a_run_that_training_accepts():
     assert probe.graph == candidate.fine_tuning(probe, 100, {}).graph != cells.graph
 
 
-def as_judged_and_as_trained(one, folder):
-    """The preprocessing of a candidate's folds and model file, and that of the last training."""
-    chosen = {**one.settings, "data": "d", "output": str(folder / "run")}
-    return config.make(**chosen).input, settings(chosen).input
+OWN = """
+from torch import nn
+
+MEAN, STD, INPUT_SIZE = (0.5, 0.4, 0.3), (0.25, 0.25, 0.25), (40, 48)
 
 
-def test_a_network_of_timm_is_judged_with_the_preprocessing_that_it_is_trained_with(tmp_path):
-    pytest.importorskip("timm")
-    (probe,) = candidate.probes([Weighted("timm:vit_small_patch14_dinov2", "w.pth")], "multiclass", {})
-
-    for one in (probe, candidate.fine_tuning(probe, 100, {})):
-        judged, trained = as_judged_and_as_trained(one, tmp_path)
-        assert judged == trained
-        assert (judged.height, judged.interpolation) == (518, "bicubic")  # of timm's record
+def net(classes):
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes))
+"""
 
 
-def test_a_network_of_a_file_is_judged_with_what_the_file_says(own, tmp_path):
-    judged, trained = as_judged_and_as_trained(
-        candidate.from_scratch("mine", own, "light", 128, 2, {"std": (0.3, 0.3, 0.3)}), tmp_path
-    )
+@pytest.mark.parametrize("how", ["probe", "scratch"])
+def test_a_network_is_tried_with_the_preprocessing_that_it_is_trained_with_at_the_end(how, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("CNN_PERCEPTION_MODULE", raising=False)
+    (tmp_path / "net.py").write_text(OWN)
+    name = f"{tmp_path / 'net.py'}:net"
+    if how == "probe":
+        (one,) = candidate.probes([Weighted(name, "w.pth")], "multiclass", {})
+    else:
+        one = candidate.from_scratch("net", name, "light", 96, 30, {})
 
-    assert judged == trained
-    assert (judged.height, judged.width, judged.mean) == (24, 40, (0.5, 0.4, 0.3))
-    assert judged.std == (0.3, 0.3, 0.3)  # the user's
+    tried = config.make(**one.settings, data="d", output="o").input
+    final = settings({**one.settings, "data": "d", "output": str(tmp_path / "final")}).input
+
+    assert tried == final
+    assert (tried.height, tried.width, tried.mean) == (40, 48, (0.5, 0.4, 0.3))
+
+
+def test_what_the_user_says_of_the_images_goes_before_what_a_network_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "net.py").write_text(OWN)
+
+    one = candidate.from_scratch("net", f"{tmp_path / 'net.py'}:net", "light", 96, 30, {"input_size": (64, 64)})
+
+    assert config.make(**one.settings, data="d", output="o").input_size == (64, 64)

@@ -213,6 +213,20 @@ def test_the_frames_of_a_recording_are_written_as_they_came_into_the_folder_of_t
     assert sources.frames_of(asked(tmp_path / "run", bag)) == found
 
 
+def test_recordings_that_are_called_alike_and_begin_at_the_same_stamp_are_kept_apart(tmp_path):
+    shown = [scene(seed, 30, 40) for seed in range(2)]
+    bags = []
+    for day, pixels in zip(("monday", "tuesday"), shown, strict=True):
+        (tmp_path / day / "robot").mkdir(parents=True)
+        bags.append(write_bag(tmp_path / day / "robot" / "drive", [("/front/image_raw", 0, raw(pixels, 0))]))
+
+    found = sources.frames_of(asked(tmp_path / "run", *bags))
+
+    assert len({frame.recording for frame in found}) == 2
+    for frame, pixels in zip(found, shown, strict=True):
+        np.testing.assert_array_equal(read_image(frame.path), pixels)
+
+
 def test_what_cannot_be_is_refused_in_a_line(photos, loose, teacher, tmp_path, capsys):
     cases = {
         "without a --teacher": ["--data", str(photos), "--unlabelled", str(loose)],

@@ -81,6 +81,16 @@ def net(classes):
 BREACHES = {
     "two outputs": ("return self.last(pooled), pooled", "", "", r"mine.py: the network gives a tuple of 2"),
     "a softmax": ("return self.last(pooled).softmax(1)", "", "", "does not end in a linear layer"),
+    "a softmax behind pooled cells": (
+        "return self.last(image).mean((2, 3)).softmax(1)", "", "self.last = nn.Conv2d(3, classes, 1)", "does not end",
+    ),
+    "a logarithm of a softmax": (
+        "return self.last(image).mean((2, 3)).log_softmax(1)", "", "self.last = nn.Conv2d(3, classes, 1)",
+        "does not end",
+    ),
+    "a sigmoid behind pooled cells": (
+        "return self.last(image).amax((2, 3)).sigmoid()", "", "self.last = nn.Conv2d(3, classes, 1)", "does not end",
+    ),
     "no linear layer": ("return pooled @ self.w", "", "self.w = nn.Parameter(torch.randn(3, classes))", "does not end"),
     "other classes": ("return self.last(pooled)", "", "self.last = nn.Linear(3, 7)", "gives 7 outputs for 4 classes"),
     "one image": ("return self.last(pooled)[0]", "", "", r"gives \(4,\) for 3 images"),
@@ -98,7 +108,7 @@ BREACHES = {
     "constructor": ("return self.last(pooled)", "", "raise ValueError('no')", r"mine.py:9: building a network of 4"),
     "nothing learned": ("return pooled", "", "pass", "no parameters"),
     "nan": ("return self.last(pooled / 0 * 0)", "", "", "no finite number"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("breach", BREACHES)
@@ -111,6 +121,13 @@ def test_a_network_that_breaks_the_contract_is_refused_in_one_line(tmp_path, bre
 
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("pooled", ["mean((2, 3))", "amax((2, 3))", "relu().mean((2, 3))"])
+def test_a_convolution_that_is_pooled_is_a_last_layer(tmp_path, pooled):
+    path = file_of(tmp_path, f"return self.last(image).{pooled}", "", "self.last = nn.Conv2d(3, classes, 1)")
+
+    assert backbones.build(f"{path}:net", 4, size=(32, 40))(torch.zeros(2, 3, 32, 40)).shape == (2, 4)
 
 
 @pytest.mark.parametrize(
@@ -392,6 +409,14 @@ def test_a_file_that_is_gone_or_changed_is_said_and_its_text_can_be_had_back(own
 
 def test_a_file_that_was_moved_is_named(own, monkeypatch):
     (own / "mine.py").rename(own / "elsewhere.py")
+    monkeypatch.setenv("CNN_PERCEPTION_MODULE", str(own / "elsewhere.py"))
+
+    assert build.restore(checkpoint.load(own / "run" / "best.pt")).last.out_features == 2
+
+
+def test_a_file_that_is_where_it_was_needs_no_name_beside_one_that_was_moved(own, monkeypatch):
+    """As where one of two teachers has moved."""
+    (own / "elsewhere.py").write_text("another network")
     monkeypatch.setenv("CNN_PERCEPTION_MODULE", str(own / "elsewhere.py"))
 
     assert build.restore(checkpoint.load(own / "run" / "best.pt")).last.out_features == 2

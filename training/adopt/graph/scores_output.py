@@ -74,7 +74,7 @@ def find(proto: ModelProto, image: ImageInput, wanted: str | None, task: TaskCho
         ConfigError: If several do, or the name or the task is not one of this graph.
     """
     tensors = Tensors(proto)
-    name = _named(tensors, wanted, where) if wanted else _only(proto, image, where)
+    name = _named(tensors, wanted, where) if wanted else _only(tensors, image, where)
     behind, logits, scores = _taken_off(tensors, name)
     values = _values(proto, image, [*dict.fromkeys((name, logits, scores))], where)
     outputs = _numbers(values[logits], where, name)
@@ -82,9 +82,17 @@ def find(proto: ModelProto, image: ImageInput, wanted: str | None, task: TaskCho
         raise ModelError(
             f"{where}: {logits!r} is of {values[logits].dtype}, whose scale it does not say; export it again"
         )
+    if np.array_equal(values[logits], np.broadcast_to(values[logits][:1], values[logits].shape)):
+        raise ModelError(f"{where}: its output {name!r} is the same for every image; name another --output-name")
     form: Form = "logits"
     if not behind and _add_up_to_one(values[logits]):
         form = "logarithm"
+    elif not behind and outputs > 1 and task != "multiclass" and (what := _like_scores(values[logits])):
+        raise ConfigError(
+            f"{where}: the numbers of its output {name!r} {what}, as scores do and not logits, and no softmax or "
+            "sigmoid at its end was found to take off; name the tensor before it by --output-name, with --task "
+            "multilabel where it was a sigmoid, or give --task multiclass where they are logits"
+        )
     if outputs == 1:
         if behind != "Sigmoid" and task != "multiclass":
             raise ModelError(
@@ -102,12 +110,13 @@ def _named(tensors: Tensors, wanted: str, where: str) -> str:
     raise ConfigError(f"{where}: computes nothing called {wanted!r} from the image; its outputs are {names}")
 
 
-def _only(proto: ModelProto, image: ImageInput, where: str) -> str:
+def _only(tensors: Tensors, image: ImageInput, where: str) -> str:
     """Returns the name of the one output that can be scores."""
+    proto = tensors.proto
     names = [value.name for value in proto.graph.output]
     values = _values(proto, image, names, where)
     shapes = {name: "x".join(["N", *map(str, values[name].shape[1:])]) for name in names}
-    found = [name for name in names if _can_be_scores(values[name])]
+    found = [name for name in names if name in tensors.of_image and _can_be_scores(values[name])]
     shown = ", ".join(f"{name} {shapes[name]}" for name in names)
     if not found:
         raise ModelError(
@@ -197,6 +206,18 @@ def _add_up_to_one(value: Array) -> bool:
     rows = value.reshape(len(value), -1).astype(np.float64)
     sums = rows.sum(axis=1)
     return rows.shape[1] > 1 and rows.min() >= 0 and bool((np.abs(sums - 1) <= _SUM_TOLERANCE).all())
+
+
+def _like_scores(value: Array) -> str:
+    """Returns what tells the numbers of images from logits; empty where nothing does."""
+    rows = value.reshape(len(value), -1).astype(np.float64)
+    sums = rows.sum(axis=1)
+    if rows.min() < 0:
+        return ""
+    if rows.max() <= 1:
+        return "lie between 0 and 1"
+    is_one_sum = np.ptp(sums) <= _SUM_TOLERANCE * sums.max()
+    return f"add up to {sums.mean():.3g} for every image" if is_one_sum else ""
 
 
 def _task(wanted: TaskChoice, behind: str, form: Form, where: str) -> Task:

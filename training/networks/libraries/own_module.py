@@ -105,7 +105,7 @@ def found_again(source: Mapping[str, str] | None, backbone: str) -> str:
     """
     if source is None:
         raise DataError(f"the checkpoint does not say what {backbone} was when it was trained; train again")
-    named = os.environ.get(NAMED)
+    named = None if _has_run(Path(source["path"]), source) else os.environ.get(NAMED)
     path = Path(named or source["path"])
     label = f"the checkpoint's network is {Path(source['path']).name}:{source['function']}"
     how = "its text is in the checkpoint: python -m training.networks CHECKPOINT prints it, and runs nothing"
@@ -119,6 +119,13 @@ def found_again(source: Mapping[str, str] | None, backbone: str) -> str:
             f"{label}, a program that you have not run here yet: read {path}, and if it may run, give ${NAMED}={path}"
         )
     return f"{path.absolute()}:{source['function']}"
+
+
+def _has_run(path: Path, source: Mapping[str, str]) -> bool:
+    """Whether a file is that of a checkpoint still, and this user has run it; another may be the one that was moved."""
+    if not path.is_file() or hashlib.sha256(_read(path)).hexdigest() != source["sha256"]:
+        return False
+    return _is_allowed(source["sha256"], source["function"])
 
 
 def allowed_folder() -> Path | None:
@@ -259,8 +266,12 @@ def _check_contract(network: nn.Module, again: Callable[[], nn.Module], order: O
 
 
 def _ends_otherwise(name: str, given: Tensor, logits: Tensor) -> bool:
-    """Returns whether a linear layer's outputs are not the logits."""
-    return given.ndim == 2 and not (given.shape == logits.shape and torch.equal(given, logits))
+    """Returns whether a linear layer's outputs are not the logits, or what was pooled became scores behind it."""
+    if given.ndim == 2:
+        return not (given.shape == logits.shape and torch.equal(given, logits))
+    is_share = any(bool(((scores.sum(1) - 1).abs() < _SAME).all()) for scores in (logits, logits.exp()))
+    cells = given.flatten(2)
+    return is_share or any(_is_near(pooled.sigmoid(), logits) for pooled in (cells.mean(2), cells.amax(2)))
 
 
 def _answer(network: nn.Module, images: Tensor, path: Path) -> Tensor:

@@ -267,7 +267,7 @@ def test_networks_that_do_not_belong_together_are_refused_in_a_line(members, tmp
         assert told.count("\n") == 1
         assert not (tmp_path / "m.onnx").exists()
     with pytest.raises(errors.ConfigError, match="named twice"):
-        require_together([saved, saved], ["a", "a"])
+        require_together([saved, saved], ["a/best.pt", "a/../a/best.pt"])
 
 
 def untrained(task, seed):
