@@ -144,3 +144,14 @@ def test_what_the_user_says_of_the_images_goes_before_what_a_network_says(tmp_pa
     one = candidate.from_scratch("net", f"{tmp_path / 'net.py'}:net", "light", 96, 30, {"input_size": (64, 64)})
 
     assert config.make(**one.settings, data="d", output="o").input_size == (64, 64)
+
+
+def test_a_network_of_timm_is_judged_with_the_preprocessing_that_it_is_trained_with(tmp_path):
+    pytest.importorskip("timm")
+    (probe,) = candidate.probes([Weighted("timm:vit_small_patch14_dinov2", "w.pth")], "multiclass", {})
+
+    for one in (probe, candidate.fine_tuning(probe, 100, {})):
+        chosen = {**one.settings, "data": "d", "output": str(tmp_path / "run")}
+        judged = config.make(**chosen).input
+        assert judged == settings(chosen).input
+        assert (judged.height, judged.interpolation) == (518, "bicubic")  # of timm's record
