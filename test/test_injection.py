@@ -68,6 +68,8 @@ COVERED = {
         "perception_node: unit activation",
         "perception_node: black box, write",
     ],
+    "background/viewers.py: int": [],  # nothing but the beginning of a thread
+    "background/viewers.py: self._pass_on": ["perception_node: publish overlay", "perception_node: publish score_map"],
     "camera_node/node.py: heartbeat.only_within(self._publish)": ["camera_node: timer, read a frame"],
     "dashboard_node/node.py: heartbeat.after(self._follow_onlookers)": ["dashboard_node: timer"],
     "dashboard_node/node.py: self._on_diagnostics": ["dashboard_node: subscription diagnostics"],

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -301,12 +303,29 @@ def _publish_when_due(participant: Participant, player: _Player, run: LiveRun, d
     timeline.slip(time.monotonic(), time_ns)
     participant.publish_clock(max(timeline.at(time.monotonic()), time_ns))
     published_s = time.monotonic()
-    is_played = player.publish(due)
-    if due.index is not None and is_played and due.recorded.stamp_ns is not None:
-        run.played.append(PlayedFrame(due.index, due.recorded.stamp_ns, wanted_s, published_s))
-    elif due.index is not None:
-        run.unreadable += 1
+    with _uninterrupted():
+        is_played = player.publish(due)
+        if due.index is not None and is_played and due.recorded.stamp_ns is not None:
+            run.played.append(PlayedFrame(due.index, due.recorded.stamp_ns, wanted_s, published_s))
+        elif due.index is not None:
+            run.unreadable += 1
     return participant.pause(0.0)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Has Ctrl-C wait for the end of a block: what is published is noted, too, else the accounts are wrong by one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # which no signal interrupts
+        return
+    noted: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if noted and callable(before):
+        before(signal.SIGINT, None)
 
 
 def _settle(participant: Participant, run: LiveRun) -> None:

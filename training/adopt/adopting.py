@@ -36,13 +36,14 @@ from training.adopt.graph import batches, head, image_input, rewriting, scores_o
 from training.adopt.graph.completing import completed
 from training.adopt.graph.head import Head
 from training.adopt.graph.image_input import ChannelOrder, ImageInput
-from training.adopt.graph.scores_output import ScoresOutput, TaskChoice
+from training.adopt.graph.scores_output import SEVERAL_CLASSES, ScoresOutput
 from training.adopt.preparation import Preparation
 from training.adopt.reference import Reference
 from training.data.records import LabelledImages
 from training.graphs.certificate import ON_CPU, tolerances
 from training.graphs.parity import Image, evenly, prepared_image
 from training.run_files import make_folder, replacing, require_own_model
+from training.tasks.choices import TaskChoice
 from training.tasks.multilabel import THRESHOLD
 
 _NOT_MEASURED = ParityRecord("noise", images=0, max_logit_difference=0.0, tolerance=0.0, top1_agreement=0.0)
@@ -179,7 +180,7 @@ def _described(made: _Made, names: tuple[str, ...], size: InputSpec) -> ModelSpe
     """Returns the description of a graph that nothing was measured of."""
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     path = made.foreign.path
-    several = made.scores.task == "multilabel"
+    several = made.scores.task == SEVERAL_CLASSES
     return ModelSpec(
         version=SPEC_VERSION,
         task=made.scores.task,

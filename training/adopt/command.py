@@ -18,6 +18,7 @@ from pathlib import Path
 
 from cnn_perception.commands import Done, exit_code, program
 from cnn_perception.errors import EXIT_BELOW_TARGET, printable
+from cnn_perception.tasks.registry import TASKS
 from training import config
 from training.adopt.adopting import Adopted, Options, adopt
 from training.adopt.preparation import Preparation
@@ -39,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output-name", metavar="NAME", help="the output that answers, or an inner tensor")
     parser.add_argument(
         "--task",
-        choices=("auto", "multiclass", "multilabel"),
+        choices=("auto", *(name for name, rules in TASKS.items() if rules.has_classes)),
         default="auto",
         help="what the outputs mean; auto takes several that end in a sigmoid for labels (%(default)s)",
     )

@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from onnx import ModelProto, NodeProto
 
 from cnn_perception.errors import ConfigError, ModelError, one_line
 from cnn_perception.model.spec import Task
+from cnn_perception.tasks.registry import TASKS
 from training.adopt.graph.image_input import ImageInput
 from training.adopt.graph.tensors import Array, Tensors, runner
+from training.tasks.choices import TaskChoice
 
 Form = Literal["logits", "logarithm", "two classes"]
-TaskChoice = Literal["auto", "multiclass", "multilabel"]
+_OF_CLASSES = [task for task in TASKS.values() if task.has_classes]
+ONE_CLASS = cast("Task", next(task.name for task in _OF_CLASSES if task.is_exclusive))
+SEVERAL_CLASSES = cast("Task", next(task.name for task in _OF_CLASSES if not task.is_exclusive))
 
 _PASSED = {
     "Cast",
@@ -87,14 +91,14 @@ def find(proto: ModelProto, image: ImageInput, wanted: str | None, task: TaskCho
     form: Form = "logits"
     if not behind and _add_up_to_one(values[logits]):
         form = "logarithm"
-    elif not behind and outputs > 1 and task != "multiclass" and (what := _like_scores(values[logits])):
+    elif not behind and outputs > 1 and task != ONE_CLASS and (what := _like_scores(values[logits])):
         raise ConfigError(
             f"{where}: the numbers of its output {name!r} {what}, as scores do and not logits, and no softmax or "
             "sigmoid at its end was found to take off; name the tensor before it by --output-name, with --task "
             "multilabel where it was a sigmoid, or give --task multiclass where they are logits"
         )
     if outputs == 1:
-        if behind != "Sigmoid" and task != "multiclass":
+        if behind != "Sigmoid" and task != ONE_CLASS:
             raise ModelError(
                 f"{where}: its output {name!r} is one number without a sigmoid; where its sigmoid is the score of the "
                 "second of two classes, give --task multiclass"
@@ -223,11 +227,11 @@ def _like_scores(value: Array) -> str:
 def _task(wanted: TaskChoice, behind: str, form: Form, where: str) -> Task:
     several = behind == "Sigmoid" and form != "two classes"
     if wanted == "auto":
-        return "multilabel" if several else "multiclass"
-    if several and wanted == "multiclass":
+        return SEVERAL_CLASSES if several else ONE_CLASS
+    if several and wanted == ONE_CLASS:
         raise ConfigError(
             f"{where}: ends in a sigmoid of each class, whose scores are no multiclass ones; leave --task out"
         )
-    if wanted == "multilabel" and (behind in ("Softmax", "LogSoftmax") or form != "logits"):
+    if wanted == SEVERAL_CLASSES and (behind in ("Softmax", "LogSoftmax") or form != "logits"):
         raise ConfigError(f"{where}: gives one class an image, not several labels; leave --task out")
     return wanted
