@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 from collections.abc import Sequence
 
 from cnn_perception.commands import bad_input, end_at_once, program
+from cnn_perception.commands.for_scripts import Main
 from cnn_perception.errors import EXIT_INTERRUPTED, ConfigError
 from cnn_perception.ros import transport
 
@@ -32,55 +34,44 @@ def _without(error: ModuleNotFoundError) -> int:
     return bad_input(ConfigError(f"this Python finds no {missing}; {way}"))
 
 
-@program("evaluate_bag")
-def evaluate_bag(argv: Sequence[str] | None = None) -> int:
-    """Runs `evaluation.cli.main`."""
+def _main_of(module: str, argv: Sequence[str] | None) -> int:
+    """Returns the exit code of a module's `main`, which is imported only now."""
     try:
-        from cnn_perception.evaluation.cli import main
+        main: Main = importlib.import_module(module).main
     except ModuleNotFoundError as error:
         return _without(error)
     return main(argv)
+
+
+@program("evaluate_bag")
+def evaluate_bag(argv: Sequence[str] | None = None) -> int:
+    """Runs `evaluation.cli.main`."""
+    return _main_of("cnn_perception.evaluation.cli", argv)
 
 
 @program("perception_node")
 def perception_node(argv: Sequence[str] | None = None) -> int:
     """Runs `perception_node.node.main`."""
     _begin()
-    try:
-        from cnn_perception.perception_node.node import main
-    except ModuleNotFoundError as error:
-        return _without(error)
-    return main(argv)
+    return _main_of("cnn_perception.perception_node.node", argv)
 
 
 @program("camera_node")
 def camera_node(argv: Sequence[str] | None = None) -> int:
     """Runs `camera_node.node.main`."""
     _begin()
-    try:
-        from cnn_perception.camera_node.node import main
-    except ModuleNotFoundError as error:
-        return _without(error)
-    return main(argv)
+    return _main_of("cnn_perception.camera_node.node", argv)
 
 
 @program("follow_node")
 def follow_node(argv: Sequence[str] | None = None) -> int:
     """Runs `follow_node.node.main`."""
     _begin()
-    try:
-        from cnn_perception.follow_node.node import main
-    except ModuleNotFoundError as error:
-        return _without(error)
-    return main(argv)
+    return _main_of("cnn_perception.follow_node.node", argv)
 
 
 @program("dashboard_node")
 def dashboard_node(argv: Sequence[str] | None = None) -> int:
     """Runs `dashboard_node.node.main`."""
     _begin()
-    try:
-        from cnn_perception.dashboard_node.node import main
-    except ModuleNotFoundError as error:
-        return _without(error)
-    return main(argv)
+    return _main_of("cnn_perception.dashboard_node.node", argv)

@@ -20,6 +20,10 @@ ANNOTATIONS = "annotations"
 IMAGE_REFERENCE = "image_reference"
 """Where the image of a frame is, in a bag of results that does not have it."""
 
+DETECTIONS = "detections"
+"""The boxes of another detector, answered."""
+DETECTION_RAYS = f"{DETECTIONS}/rays"
+
 DIAGNOSTICS = "/diagnostics"
 TRUTH = "/truth"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cnn_perception.stream.frame_counters import STAGE_KEY
+
 
 def diagnostic_values(message: Any) -> dict[str, str]:  # noqa: ANN401 messages are untyped
     """Returns the values of all statuses of a diagnostic_msgs/DiagnosticArray by key."""
@@ -19,6 +21,6 @@ def median_latencies_ms(values: Mapping[str, str]) -> dict[str, str]:
     """Returns the median milliseconds of the node's stages, as the node writes them, by the names of the stages."""
     medians = {}
     for key, value in values.items():
-        if key.endswith("p50/p95 (ms)"):
+        if key.endswith(STAGE_KEY):
             medians[key.split()[0]] = value.split()[0]
     return medians

@@ -6,6 +6,7 @@ A module with a fixture `node` gets by `ros` somebody to talk to it, who has for
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -41,3 +42,11 @@ def ros(talker: Participant, node: Process) -> Iterator[Participant]:
         wait_until(talker, "active")
     yield talker
     talker.forget()
+
+
+@pytest.fixture
+def listens_to_ctrl_c():
+    """What a shell starts in the background inherits that Ctrl-C is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

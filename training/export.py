@@ -44,10 +44,11 @@ from cnn_perception.model.spec import (
     PrecisionRecord,
     TrainingRecord,
 )
-from training import config, moved_data
+from training import moved_data
 from training.calibration import exported_rule, whole
 from training.calibration.whole import Whole
 from training.checkpoint import Checkpoint, load
+from training.config import preparation
 from training.graphs import certificate, gallery, image_statistics, score_map, trace
 from training.graphs.certificate import Network
 from training.graphs.dilation import Dense
@@ -58,13 +59,11 @@ from training.graphs.parity import ParityError, require_parity, runner
 from training.graphs.quantise import CALIBRATION_IMAGES, MAX_ACCURACY_LOSS, AccuracyError, Reduction, reduce
 from training.networks import backbones
 from training.networks.build import restore
-from training.networks.untrained import Preparation, untrained
+from training.networks.untrained import untrained
 from training.report import model_file
 from training.run_files import make_folder, replacing, require_own_model
 
 PARITY_IMAGES = 64
-_PREPARATION = ("resize_mode", "crop_fraction", "interpolation", "mean", "std")
-"""Settings of `training.train` that networks which were trained elsewhere are exported with, too."""
 _LARGEST_FILE_BYTES = 2**31 - 1  # protobuf's limit for one message
 _NOT_MEASURED = ParityRecord("noise", images=0, max_logit_difference=0.0, tolerance=0.0, top1_agreement=0.0)
 
@@ -315,8 +314,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_preparation(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="input pixels")
-    config.add_options(group, _PREPARATION)
-    group.set_defaults(**dict.fromkeys(_PREPARATION))
+    preparation.add(group)
 
 
 def _add_reduction(parser: argparse.ArgumentParser) -> None:
@@ -349,8 +347,8 @@ def _checkpoint(options: argparse.Namespace) -> Checkpoint:
     if options.checkpoint:
         return _loaded(options.checkpoint[0], options.data)
     size = (options.size[0], options.size[1]) if options.size else None
-    given = {name: getattr(options, name) for name in _PREPARATION}
-    return untrained(options.backbone, options.weights or "none", options.classes, Preparation(size, **given))
+    prepared = preparation.given_in(options, size)
+    return untrained(options.backbone, options.weights or "none", options.classes, prepared)
 
 
 def _loaded(path: Path, data: Sequence[Path] | None) -> Checkpoint:
@@ -381,7 +379,7 @@ def _references(options: argparse.Namespace, checkpoint: Checkpoint) -> Sequence
 
 def _check_options(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Ends the program where options do not belong together."""
-    own = ("weights", "classes", "size", *_PREPARATION)
+    own = ("weights", "classes", "size", *preparation.NAMES)
     if options.checkpoint and (foreign := [name for name in own if getattr(options, name) is not None]):
         parser.error(f"--{foreign[0].replace('_', '-')} belongs to --backbone: a checkpoint carries its own")
     if options.calibrate_on and len(options.checkpoint or ()) < 2:

@@ -17,6 +17,7 @@ from cnn_perception.dashboard_node.certificate import certificate_of
 from cnn_perception.local_page import own_files
 from cnn_perception.model.spec import UNKNOWN
 from cnn_perception.pages.rendering import render
+from cnn_perception.stream.frame_counters import STAGE_KEY
 
 _FILES = Path(__file__).parent / "templates"
 _PICTURE_S = 1.0
@@ -27,7 +28,12 @@ _NOTHING = 204
 def application(board: Board) -> Starlette:
     """Returns the application that shows a board."""
     page = render(
-        "cnn_perception.dashboard_node", "dashboard.html", title=board.node, history_s=board.history_s, unknown=UNKNOWN
+        "cnn_perception.dashboard_node",
+        "dashboard.html",
+        title=board.node,
+        history_s=board.history_s,
+        unknown=UNKNOWN,
+        stage=STAGE_KEY,
     )
 
     async def show_page(_: Request) -> Response:

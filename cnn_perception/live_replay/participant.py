@@ -25,6 +25,7 @@ from cnn_perception.bag.offered_qos import OfferedQos
 from cnn_perception.errors import DataError
 from cnn_perception.image.messages import nanoseconds
 from cnn_perception.live_replay.accounts import NodeCounts
+from cnn_perception.stream.frame_counters import STAGE_KEY
 
 _POLL_S = 0.05
 """How often the graph is asked, which tells nobody that it has changed."""
@@ -32,7 +33,6 @@ _ASK_AGAIN_S = 2.0
 """A request that is not answered for so long was lost: a server drops the answer to whom it has not discovered yet."""
 _ANSWERS_QUEUE = 1000
 _DEFAULT_DEPTH = 10
-_STAGE = " p50/p95 (ms)"
 _LATEST_S = 2**31 - 1
 """The largest number of seconds that builtin_interfaces/Time holds."""
 
@@ -177,7 +177,7 @@ class Participant:
     def stages(self, camera: str) -> dict[str, str]:
         """Returns `p50 / p95` in milliseconds of each stage of a camera's latest frames, by the latest diagnosis."""
         values = self.cameras().get(camera, {})
-        return {key.removesuffix(_STAGE): text for key, text in values.items() if key.endswith(_STAGE)}
+        return {key.removesuffix(STAGE_KEY): text for key, text in values.items() if key.endswith(STAGE_KEY)}
 
     def parameters(self, names: Sequence[str], within_s: float) -> dict[str, Any]:
         """Returns values of the node's parameters.

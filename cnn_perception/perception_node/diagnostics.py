@@ -126,7 +126,7 @@ def _camera_status(node: str, camera: CameraStatus, refusal: str) -> DiagnosticS
     }
     values |= {f"dropped: {reason}": str(count) for reason, count in sorted(total.dropped.items())}
     values |= {f"odd: {kind}": str(count) for kind, count in sorted(total.oddities.items())}
-    values |= {f"{stage} p50/p95 (ms)": f"{p50:.2f} / {p95:.2f}" for stage, (p50, p95) in counts.percentiles_ms.items()}
+    values |= counts.stage_values()
     values |= camera.drift.values() if camera.drift is not None else {}
     return to_status(level, f"{node}: camera {camera.camera}".rstrip(), text, node, values)
 

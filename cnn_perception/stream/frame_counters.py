@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+STAGE_KEY = " p50/p95 (ms)"
+"""Behind the name of a stage, in diagnostics."""
 DEFECT = "defect"
 """The reason for which a frame is dropped that met a defect of this package."""
 RECENT_S = 10.0
@@ -101,6 +103,10 @@ class Snapshot:
     newly_broken: int
     refusals: Mapping[str, str]
     percentiles_ms: Mapping[str, tuple[float, float]]
+
+    def stage_values(self) -> dict[str, str]:
+        """Returns the percentiles as diagnostics have them, each under its stage and `STAGE_KEY`."""
+        return {f"{stage}{STAGE_KEY}": f"{p50:.2f} / {p95:.2f}" for stage, (p50, p95) in self.percentiles_ms.items()}
 
 
 class FrameCounters:

@@ -17,18 +17,12 @@ from training.data import copies, scan
 from training.loop import linear_solver, probe
 from training.report import page
 
+pytestmark = pytest.mark.usefixtures("listens_to_ctrl_c")
+
 
 @pytest.fixture(autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def _listens_to_ctrl_c():
-    """What a shell starts in the background inherits that Ctrl-C is ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")

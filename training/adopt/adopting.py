@@ -37,8 +37,9 @@ from training.adopt.graph.completing import completed
 from training.adopt.graph.head import Head
 from training.adopt.graph.image_input import ChannelOrder, ImageInput
 from training.adopt.graph.scores_output import SEVERAL_CLASSES, ScoresOutput
-from training.adopt.preparation import Preparation
+from training.adopt.preparation import as_exported, input_of
 from training.adopt.reference import Reference
+from training.config.preparation import Preparation
 from training.data.records import LabelledImages
 from training.graphs.certificate import ON_CPU, tolerances
 from training.graphs.parity import Image, evenly, prepared_image
@@ -129,9 +130,9 @@ def adopt(options: Options) -> Adopted:
     foreign = read(options.model)
     carried = class_names.of_metadata(foreign.metadata)
     names = class_names.settled(options.classes, carried, str(options.model))
-    preparation, remarks = options.preparation.of(foreign)
+    preparation, remarks = as_exported(options.preparation, foreign)
     made = _made(foreign, options, preparation.size, names)
-    size = preparation.input_of(made.image, str(options.model))
+    size = input_of(preparation, made.image, str(options.model))
     spec = _described(made, names, size)
     data = measuring.load(options.data, spec) if options.data else None
     with replacing(options.output) as file:

@@ -19,14 +19,11 @@ from pathlib import Path
 from cnn_perception.commands import Done, exit_code, program
 from cnn_perception.errors import EXIT_BELOW_TARGET, printable
 from cnn_perception.tasks.registry import TASKS
-from training import config
 from training.adopt.adopting import Adopted, Options, adopt
-from training.adopt.preparation import Preparation
+from training.config import preparation
 from training.data import classes_file
 from training.graphs.parity import ParityError
 from training.report import model_file
-
-_PREPARATION = ("resize_mode", "crop_fraction", "interpolation", "mean", "std")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,8 +56,7 @@ def _add_preparation(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--channel-order", choices=("rgb", "bgr"), default="rgb", help="of the colours that it takes (%(default)s)"
     )
-    config.add_options(group, _PREPARATION)
-    group.set_defaults(**dict.fromkeys(_PREPARATION))
+    preparation.add(group)
 
 
 @program("training.adopt")
@@ -89,7 +85,7 @@ def _options(given: argparse.Namespace) -> Options:
         model=given.model,
         output=given.output,
         classes=classes_file.read(given.classes) if given.classes else (),
-        preparation=Preparation(size, **{name: getattr(given, name) for name in _PREPARATION}),
+        preparation=preparation.given_in(given, size),
         output_name=given.output_name,
         order=given.channel_order,
         task=given.task,

@@ -5,92 +5,69 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from cnn_perception.errors import ConfigError, ModelError
-from cnn_perception.model.spec import InputSpec, Interpolation, ResizeMode
+from cnn_perception.model.spec import InputSpec
 from training.adopt.foreign_file import ForeignModel
 from training.adopt.graph.image_input import ImageInput
 from training.config import normalisation
 from training.config.normalisation import Colours
+from training.config.preparation import Preparation
 
 _UNCHANGED: tuple[Colours, Colours] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 _TORCHVISION_CROP = 0.875
 
 
-@dataclass(frozen=True)
-class Preparation:
-    """What was said; None is what nobody said.
+def as_exported(given: Preparation, foreign: ForeignModel) -> tuple[Preparation, tuple[str, ...]]:
+    """Returns what was said with what the exporting program always does, and what the file's owner should know of it.
 
-    Attributes:
-        size: Rows and columns, for a graph that leaves them open.
-        resize_mode: As in `InputSpec`, and so are the others.
-        crop_fraction: Likewise.
-        interpolation: Likewise.
-        mean: Likewise, in the order red, green, blue.
-        std: Likewise.
+    Raises:
+        ConfigError: If the file says that it is no classifier.
     """
+    if not _is_ultralytics(foreign.metadata):
+        return given, _assumed(given)
+    task = foreign.metadata.get("task", "classify")
+    if task != "classify":
+        raise ConfigError(f"{foreign.path}: says that its task is {task!r}, not 'classify'; name a classifier")
+    # Source: ultralytics/data/augment.py, classify_transforms: shorter side, centre crop, pixels over 255
+    usual = Preparation(_image_size(foreign.metadata), "crop", 1.0, "bilinear", *_UNCHANGED)
+    said = {name: value for name, value in dataclasses.asdict(given).items() if value is not None}
+    note = "prepared as ultralytics does, unless said otherwise: centre crop, bilinear, mean 0, std 1"
+    return dataclasses.replace(usual, **said), (note,)
 
-    size: tuple[int, int] | None = None
-    resize_mode: ResizeMode | None = None
-    crop_fraction: float | None = None
-    interpolation: Interpolation | None = None
-    mean: Colours | None = None
-    std: Colours | None = None
 
-    def of(self, foreign: ForeignModel) -> tuple[Preparation, tuple[str, ...]]:
-        """Returns it with what the exporting program always does, and what its owner should know of it.
+def _assumed(given: Preparation) -> tuple[str, ...]:
+    if given.resize_mode is not None:
+        return ()
+    return ("nothing was said of how images are resized: taken as torchvision does; see --resize-mode",)
 
-        Raises:
-            ConfigError: If the file says that it is no classifier.
-        """
-        if not _is_ultralytics(foreign.metadata):
-            return self, self._assumed()
-        task = foreign.metadata.get("task", "classify")
-        if task != "classify":
-            raise ConfigError(f"{foreign.path}: says that its task is {task!r}, not 'classify'; name a classifier")
-        # Source: ultralytics/data/augment.py, classify_transforms: shorter side, centre crop, pixels over 255
-        usual = Preparation(_image_size(foreign.metadata), "crop", 1.0, "bilinear", *_UNCHANGED)
-        given = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
-        said = "prepared as ultralytics does, unless said otherwise: centre crop, bilinear, mean 0, std 1"
-        return dataclasses.replace(usual, **given), (said,)
 
-    def _assumed(self) -> tuple[str, ...]:
-        if self.resize_mode is not None:
-            return ()
-        return ("nothing was said of how images are resized: taken as torchvision does; see --resize-mode",)
+def input_of(given: Preparation, image: ImageInput, where: str) -> InputSpec:
+    """Returns the preprocessing of a graph's input, of the size that the graph takes.
 
-    def input_of(self, image: ImageInput, where: str) -> InputSpec:
-        """Returns the preprocessing of a graph's input.
+    Raises:
+        ConfigError: If mean and standard deviation are not said, or cannot be.
+    """
+    mean, std = _colours(given, image, where)
+    try:
+        usual = InputSpec(image.height, image.width, "crop", _TORCHVISION_CROP, "bilinear", mean, std)
+    except ModelError as error:
+        raise ConfigError(f"{error}; give another") from None
+    return dataclasses.replace(given, size=None).of(usual)
 
-        Raises:
-            ConfigError: If mean and standard deviation are not said, or cannot be.
-        """
-        mean, std = self._colours(image, where)
-        mode = self.resize_mode or "crop"
-        if mode != "crop" and self.crop_fraction not in (None, 1.0):
-            raise ConfigError(f"--crop-fraction: needs --resize-mode crop, got {mode}")
-        whole = _TORCHVISION_CROP if mode == "crop" else 1.0
-        fraction = whole if self.crop_fraction is None else self.crop_fraction
-        try:
-            return InputSpec(image.height, image.width, mode, fraction, self.interpolation or "bilinear", mean, std)
-        except ModelError as error:
-            raise ConfigError(f"{error}; give another") from None
 
-    def _colours(self, image: ImageInput, where: str) -> tuple[Colours, Colours]:
-        if image.takes_bytes:
-            if (self.mean or _UNCHANGED[0], self.std or _UNCHANGED[1]) != _UNCHANGED:
-                raise ConfigError(
-                    f"{where}: takes pixels as bytes and normalises them itself; leave --mean and --std out"
-                )
-            return _UNCHANGED
-        if self.mean is None or self.std is None:
-            raise ConfigError(
-                f"{where}: does not say how pixels are normalised; give --mean and --std, of pixels from 0 to 1: 0 and "
-                "1 where it takes these as they are, 0 and 0.00392157 (1/255) where it takes 0 to 255, as many do"
-            )
-        normalisation.check(self.mean, self.std)
-        return self.mean, self.std
+def _colours(given: Preparation, image: ImageInput, where: str) -> tuple[Colours, Colours]:
+    if image.takes_bytes:
+        if (given.mean or _UNCHANGED[0], given.std or _UNCHANGED[1]) != _UNCHANGED:
+            raise ConfigError(f"{where}: takes pixels as bytes and normalises them itself; leave --mean and --std out")
+        return _UNCHANGED
+    if given.mean is None or given.std is None:
+        raise ConfigError(
+            f"{where}: does not say how pixels are normalised; give --mean and --std, of pixels from 0 to 1: 0 and "
+            "1 where it takes these as they are, 0 and 0.00392157 (1/255) where it takes 0 to 255, as many do"
+        )
+    normalisation.check(given.mean, given.std)
+    return given.mean, given.std
 
 
 def _is_ultralytics(metadata: Mapping[str, str]) -> bool:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from cnn_perception.errors import ConfigError
-from training.config import sources_of
+from training.config import preparation, sources_of
 from training.config.command_line import GROUPS
 
 OF_DATA = (*(name for name in GROUPS["data"] if name not in ("folds", "fold")), "seed")
 """Settings that decide what is learned and what is held out, as training.train has them."""
-OF_INPUT = ("input_size", "resize_mode", "crop_fraction", "interpolation", "mean", "std", "augment")
+OF_INPUT = ("input_size", *preparation.NAMES, "augment")
 """Settings that all networks share where the user gives them."""
 OF_COMPUTING = ("batch_size", "workers", "device")
 MOST_FOLDS = 20

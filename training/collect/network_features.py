@@ -13,9 +13,10 @@ from cnn_perception.pipeline.preprocess import preprocess
 from training import checkpoint
 from training.checkpoint import Checkpoint
 from training.collect.description import Features, Vector, unit
+from training.config.preparation import Preparation
 from training.networks import backbones
 from training.networks.build import restore
-from training.networks.untrained import Preparation, untrained
+from training.networks.untrained import untrained
 
 
 def of_checkpoint(path: Path) -> Features:

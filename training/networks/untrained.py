@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,10 @@ import torch
 from torch import nn
 
 from cnn_perception.commands import for_shell
-from cnn_perception.errors import ConfigError, ModelError
-from cnn_perception.model.spec import InputSpec, Interpolation, ResizeMode
+from cnn_perception.errors import ConfigError
+from cnn_perception.model.spec import InputSpec
 from training.checkpoint import UNCALIBRATED, Checkpoint
-from training.config import normalisation
-from training.config.normalisation import Colours
+from training.config.preparation import Preparation
 from training.data import classes_file
 from training.networks import backbones
 from training.networks.libraries import own_module
@@ -28,47 +26,6 @@ _UNSAID = (
     "note: the file does not say how images were prepared for these weights: taken as for ImageNet, see --mean, --std, "
     "--interpolation, --resize-mode and --crop-fraction"
 )
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """How images are prepared for weights of the user's own; None is what the weights expect, as far as that is known.
-
-    Attributes:
-        size: Rows and columns of the input, pixels.
-        resize_mode: As in `InputSpec`, and so are the others.
-        crop_fraction: Likewise.
-        interpolation: Likewise.
-        mean: Likewise.
-        std: Likewise.
-    """
-
-    size: tuple[int, int] | None = None
-    resize_mode: ResizeMode | None = None
-    crop_fraction: float | None = None
-    interpolation: Interpolation | None = None
-    mean: Colours | None = None
-    std: Colours | None = None
-
-    def of(self, usual: InputSpec) -> InputSpec:
-        """Returns the preprocessing, with the usual one where nothing is given.
-
-        Raises:
-            ConfigError: If it cannot be.
-        """
-        rows, columns = self.size or (usual.height, usual.width)
-        mode = self.resize_mode or usual.resize_mode
-        whole = usual.crop_fraction if mode == "crop" else 1.0
-        mean, std = self.mean or usual.mean, self.std or usual.std
-        normalisation.check(mean, std)
-        if mode != "crop" and self.crop_fraction not in (None, 1.0):
-            raise ConfigError(f"--crop-fraction: needs --resize-mode crop, got {mode}")
-        try:
-            return InputSpec(
-                rows, columns, mode, self.crop_fraction or whole, self.interpolation or usual.interpolation, mean, std
-            )
-        except ModelError as error:
-            raise ConfigError(f"{error}; give another") from None
 
 
 def untrained(backbone: str, weights: str, classes: str | None, given: Preparation) -> Checkpoint:

@@ -10,12 +10,13 @@ from geometry_msgs.msg import PoseArray
 from rclpy.lifecycle import LifecycleNode
 from vision_msgs.msg import Detection2DArray
 
+from cnn_perception import topic_names
 from cnn_perception.errors import ConfigError
 from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.perception_node.publishers import LifecycleTopics, result_qos
 from cnn_perception.tasks.registry import task_of
 
-ANSWERS, RAYS = "detections", "detections/rays"
+ANSWERS, RAYS = topic_names.DETECTIONS, topic_names.DETECTION_RAYS
 
 
 class RegionPublishers(LifecycleTopics):

@@ -68,8 +68,7 @@ class RegionStatus:
         }
         values |= {f"dropped: {reason}": str(count) for reason, count in sorted(total.dropped.items())}
         values |= {f"boxes left out: {why}": str(count) for why, count in sorted(self.boxes.unanswered.items())}
-        percentiles = self.snapshot.percentiles_ms.items()
-        values |= {f"{stage} p50/p95 (ms)": f"{p50:.2f} / {p95:.2f}" for stage, (p50, p95) in percentiles}
+        values |= self.snapshot.stage_values()
         return to_status(level, f"{node}: rois {self.camera}".rstrip(), text, node, values)
 
     def _judged(self) -> tuple[bytes, str]:

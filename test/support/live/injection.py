@@ -5,6 +5,7 @@ So a start costs no imports: what is there to inject has some seventy places, ea
 
 from __future__ import annotations
 
+import faulthandler
 import functools
 import importlib
 import multiprocessing
@@ -99,6 +100,7 @@ def _run(node: str, domain: int, arguments: Sequence[str], injection: Injection,
     os.dup2(descriptor, 2)
     sys.stdout = os.fdopen(1, "w", buffering=1)
     sys.stderr = os.fdopen(2, "w", buffering=1)
+    faulthandler.enable()  # what a signal such as SIGSEGV ends says where it was
     os.environ |= {"ROS_DOMAIN_ID": str(domain), "ROS_LOG_DIR": str(log.parent / "ros_log")}
     for name, value in injection.constants:
         module, _, attribute = name.partition(":")

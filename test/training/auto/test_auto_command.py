@@ -32,6 +32,8 @@ from torch import nn
 
 MEAN, STD, INPUT_SIZE = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), (20, 24)
 
+pytestmark = pytest.mark.usefixtures("listens_to_ctrl_c")
+
 
 def net(classes):
     return nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes))
@@ -49,14 +51,6 @@ def _small_networks(tmp_path_factory):
         patch.setattr(page, "write", lambda *_: None)  # takes seconds, and is test_training_page's
         torch.set_num_threads(1)
         yield
-
-
-@pytest.fixture(autouse=True)
-def _listens_to_ctrl_c():
-    """What a shell starts in the background inherits that Ctrl-C is ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")

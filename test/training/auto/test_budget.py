@@ -11,13 +11,7 @@ import pytest
 from training.auto.budget import Budget, TimeUp, at_most
 from training.loop.interrupt import Interrupt, Interrupted
 
-
-@pytest.fixture(autouse=True)
-def _listens_to_ctrl_c():
-    """What a shell starts in the background inherits that Ctrl-C is ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+pytestmark = pytest.mark.usefixtures("listens_to_ctrl_c")
 
 
 def wait_for_ever():
