@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from cnn_perception.errors import printable
+
 
 class TimeUp(Exception):  # noqa: N818  (no error: the plan)
     """The time that a piece of work was given is up; its files are whole."""
@@ -36,6 +38,10 @@ class Budget:
     def left_s(self) -> float:
         """How much is left; below 0 when it is up."""
         return self.seconds - self.used_s
+
+    def say(self, text: str) -> None:
+        """Prints a line with the time that is over."""
+        print(printable(f"[{self.used_s:.0f} of {self.seconds:.0f} s] {text}"), flush=True)
 
 
 @contextmanager

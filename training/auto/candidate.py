@@ -195,6 +195,21 @@ def usual_epochs(images: int) -> int:
     return min(max(round(_STEPS * _BATCH / images), 20), 120)
 
 
+def epochs_of(one: Candidate, given: Mapping[str, Any]) -> int:
+    """Returns the epochs of a candidate's training where there is time for all.
+
+    Args:
+        one: It.
+        given: Settings of the data and the computing.
+    """
+    return config.make(**{**one.settings, **given, "output": "-"}).epochs
+
+
+def fewest_epochs(one: Candidate, usual: int) -> int:
+    """Returns the epochs below which a candidate, which usually takes so many, is not worth trying."""
+    return min(FEWEST_EPOCHS[one.mode], usual)
+
+
 def longer(one: Candidate) -> Candidate:
     """Returns a candidate that learns for more epochs than there was time for at first."""
     return Candidate(f"{one.name}, longer", one.settings, one.variant)

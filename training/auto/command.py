@@ -66,7 +66,7 @@ def _run(asked: Asked, started_s: float) -> int:
     print(printable(f"a model for {sources}, within {asked.minutes:g} minutes, in {asked.output}"), flush=True)
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # bars that redraw themselves are no lines
-    from training.auto import finish, record, search  # slow to import
+    from training.auto import deployment, finish, record  # slow to import
 
     del finish  # imported here so that its time is not taken for that of the data
 
@@ -76,7 +76,7 @@ def _run(asked: Asked, started_s: float) -> int:
     if not kept.chosen:
         try:
             taken = found.run()
-        except search.TooSlow as error:
+        except deployment.TooSlow as error:
             print(printable(f"error: {error}"), file=sys.stderr)
             return Done(EXIT_BELOW_TARGET, record=asked.output / record.NAME, error=str(error))
         settings, after_s = found.final_settings(taken), found.after_s(taken)
@@ -100,7 +100,7 @@ def _read(asked: Asked, budget: Budget, kept: Record) -> Search:
     record.require_same_data(kept, images[0].sha256, images[0].where)
     found = search.Search(asked, budget, kept, images, budget.used_s - before_s)
     if len(images[1]) < asked.folds:
-        found.say(
+        found.budget.say(
             f"{len(images[1])} folds in place of {asked.folds}: the training images or groups are too few for more"
         )
     return found
@@ -118,7 +118,7 @@ def _finish(asked: Asked, found: Search, kept: Record) -> int:
     print("", *table.in_words(lines, metric, name), sep="\n", flush=True)
     table.draw(asked.output, lines, metric, name, asked.max_latency_ms)
     if not kept.final:
-        found.say(f"chosen: {name}; it learns from the whole training part")
+        found.budget.say(f"chosen: {name}; it learns from the whole training part")
         training_s = found.budget.left_s - kept.chosen["after_s"]
         shortened = finish.trained(asked.output, found.restored(kept.chosen["settings"]), training_s)
         missed = finish.exported(asked.output, asked.precision)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from training.auto.candidate import FEWEST_EPOCHS, Candidate
+from training.auto.candidate import Candidate, fewest_epochs
 from training.calibration.embeddings import MOST_TRAINING_IMAGES
 from training.data.records import LabelledImages
 
 PAGE_S = 10.0
 """For the figures and the page of a run, which hardly depend on it."""
+MARGIN = 1.1
+"""By how much more than planned everything may take."""
 _PARITY_IMAGES = 64
 _OF_LAST_STAGE = 0.4
 """Share of the learning that is left where only the last stage learns: the rest has no gradients."""
@@ -81,7 +83,7 @@ def plans(candidate: Candidate, usual_epochs: int, folds: int) -> Iterator[Plan]
     if candidate.mode == "probe":
         yield Plan(usual_epochs, folds)
         return
-    fewest = min(FEWEST_EPOCHS[candidate.mode], usual_epochs)
+    fewest = fewest_epochs(candidate, usual_epochs)
     for epochs in dict.fromkeys(max(fewest, round(share * usual_epochs)) for share in _STEPS):
         for count in dict.fromkeys((folds, min(3, folds), 2)):  # fewer images tell less, too short a training nothing
             yield Plan(epochs, count)

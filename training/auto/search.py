@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from cnn_perception.errors import ConfigError, DataError, PerceptionError, one_line, printable
+from cnn_perception.errors import DataError, PerceptionError, one_line, printable
 from training import config
 from training.auto import candidate as candidates
-from training.auto import deployment, reference, table, trial
+from training.auto import reference, table, trial
 from training.auto.asked import OF_COMPUTING, OF_INPUT, Asked
 from training.auto.budget import Budget, TimeUp, at_most
 from training.auto.candidate import Candidate
-from training.auto.costs import Costs, Plan, plans, trial_s
+from training.auto.costs import MARGIN, Plan, plans, trial_s
+from training.auto.deployment import ModelFiles
 from training.auto.record import Record
 from training.auto.table import Line
 from training.auto.trial import Fold, Trial
@@ -32,20 +33,12 @@ from training.tasks.by_name import task_of
 
 FINE_TUNED = 2
 """Networks that are fine-tuned after their probes, the best first."""
-_OF_FILES = 0.3
-"""Share of the time that the making of model files may take before anything is learned."""
 _OF_BASELINES = 0.1
-"""The same of methods without a network, which come last."""
-_TO_SAY_S = 60.0
-"""For measuring the first network however short the time is: without it nobody knows what would suffice."""
-_MARGIN = 1.1
-"""By how much more than planned everything may take."""
+"""Share of the time that methods without a network may take, which come last."""
 _EXTENDED = 2
 """Candidates of which all folds are tried where there is time."""
 _LOOKED_AT = 32
 """Images whose size is taken for that of all."""
-_SHORT = 160
-"""Characters of an error in the table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,22 +60,6 @@ class Tried:
     final_s: float
 
 
-class TooShortError(ConfigError):
-    """The time does not suffice for a model of a network.
-
-    Attributes:
-        least_s: What would suffice.
-    """
-
-    def __init__(self, message: str, least_s: float) -> None:
-        super().__init__(message)
-        self.least_s = least_s
-
-
-class TooSlow(Exception):  # noqa: N818  (no error: an answer)
-    """No candidate is as fast as the user wants."""
-
-
 class Search:
     """What is tried of what, and what came of it.
 
@@ -94,6 +71,8 @@ class Search:
         folds: Its training part, divided.
         lines: The table, by the name of the candidate.
         tried: The candidates that have answered.
+        given: Settings of the data and the computing.
+        files: The model files of the candidates.
     """
 
     def __init__(
@@ -110,11 +89,9 @@ class Search:
         self.whole, self.folds = images
         self.lines: dict[str, Line] = {}
         self.tried: list[Tried] = []
-        self._read_s = read_s
-        self._costs: dict[str, Costs] = {}
-        self._too_short: list[TooShortError] = []
         self._shared = {name: value for name, value in asked.given.items() if name in OF_INPUT}
         self.given = {**asked.of_data(), **{k: v for k, v in asked.given.items() if k in OF_COMPUTING}}
+        self.files = ModelFiles(asked, budget, record, self.whole, self.given, read_s)
 
     def run(self) -> Tried:
         """Tries what there is time for, and returns what is taken.
@@ -127,7 +104,7 @@ class Search:
         probes = self._usable(candidates.probes(weighted, self.whole.task, self._shared))
         scratch = self._usable(self._from_scratch({one.backbone for one in weighted}, bool(probes)))
         if not probes and not scratch:
-            raise self._nothing()
+            raise self.files.refusal(self.lines.values())
         for number, one in enumerate(probes):
             self._try(one, len(probes) - number + (1 if scratch else 0))
         best = self._best_probes()
@@ -139,10 +116,6 @@ class Search:
         self._use_the_rest()
         self._try_baselines()
         return self._taken([*probes, *scratch])
-
-    def say(self, text: str) -> None:
-        """Prints a line with the time that is over."""
-        print(printable(f"[{self.budget.used_s:.0f} of {self.budget.seconds:.0f} s] {text}"), flush=True)
 
     @property
     def sources(self) -> tuple[Path, ...]:
@@ -174,7 +147,7 @@ class Search:
 
     def after_s(self, taken: Tried) -> float:
         """Returns what follows the training of what was taken."""
-        return self._costs[taken.candidate.graph].after_s(self.whole)
+        return self.files.costs[taken.candidate.graph].after_s(self.whole)
 
     # what is tried
 
@@ -191,7 +164,7 @@ class Search:
         if self.asked.backbones:
             networks = {candidates.label(name): name for name in named}
             for name in named:
-                self.say(
+                self.budget.say(
                     f"{name}: no weights at hand, it learns from nothing; --weights imagenet downloads published ones"
                 )
         elif others and shorter > candidates.SMALL_SIDE:
@@ -215,110 +188,11 @@ class Search:
 
     def _usable(self, found: Sequence[Candidate]) -> list[Candidate]:
         """Those that can be exported, and are as fast as wanted; the others get a line that says why not."""
-        unknown: dict[str, Candidate] = {}
-        for one in self._smallest_first(found):
-            if one.graph not in self._costs:
-                unknown.setdefault(one.graph, one)
-        for one in unknown.values():
-            allowed_s = self._for_files_s() if self._costs else max(self.budget.left_s, _TO_SAY_S)
-            if ended := self._measured(one, allowed_s):
-                for other in (each for each in found if each.graph == one.graph):
-                    self._end(other, ended)
-        if self._costs and unknown:
-            self._time_files()
-        return [one for one in found if self._is_fast(one)]
-
-    def _measured(self, one: Candidate, allowed_s: float) -> str:
-        """Measures a candidate in some time; returns why it cannot be tried, if it cannot."""
-        try:
-            with at_most(allowed_s):
-                self._measure(one)
-        except TimeUp:
-            return "no time to make its model file"
-        except TooShortError as error:
-            self._too_short.append(error)
-            return "no time for it at all"
-        except PerceptionError as error:
-            return one_line(error, _SHORT)
-        return ""
-
-    def _for_files_s(self) -> float:
-        return _OF_FILES * self.budget.seconds - self.budget.used_s
-
-    def _smallest_first(self, found: Sequence[Candidate]) -> list[Candidate]:
-        def pixels(one: Candidate) -> int:
-            height, width = one.settings.get("input_size", (224, 224))
-            return int(height) * int(width)
-
-        return sorted(found, key=pixels)
-
-    def _measure(self, one: Candidate) -> None:
-        """Makes the model file of a candidate, and notes what its work takes."""
-        self.say(f"{one.name}: making a model file to be timed")
-        before_s = self.budget.used_s
-        chosen = config.make(**{**one.settings, **self.given, "output": str(self.record.folder / "files")})
-        forward_s, learn_s = trial.speed(chosen, self.whole)
-        known = self.record.files.get(one.graph)
-        path = self.record.folder / "files" / f"{one.graph}.onnx"
-        if known is None or not path.is_file():
-            made_s = self.budget.used_s
-            deployment.model_file(one, self.given, self.whole, self.asked.precision, path.parent)
-            known = {"export_s": self.budget.used_s - made_s, "size_bytes": path.stat().st_size}
-            self.record.files[one.graph] = known
-        costs = Costs(self._read_s, forward_s, learn_s, known["export_s"])
-        self._require_time(one, costs, self.budget.used_s - before_s)
-        self._costs[one.graph] = costs
-
-    def _time_files(self) -> None:
-        """Times all model files in turn, so that they are compared under the same conditions."""
-        self.say(f"timing {len(self._costs)} model files in turn")
-        places = {name: self.record.folder / "files" / f"{name}.onnx" for name in self._costs}
-        found = deployment.latencies_ms(places)
-        for name, latency_ms in found.items():
-            self.record.files[name]["latency_ms"] = latency_ms
-        self.record.write()
-
-    def _require_time(self, one: Candidate, costs: Costs, measuring_s: float) -> None:
-        """Refuses a network at once for whose training there is no time, however short it is."""
-        needed_s = _MARGIN * (costs.fit_s(one, self._fewest(one), self.whole) + costs.fixed_s(self.whole))
-        least_s = self.budget.used_s + needed_s
-        if least_s > self.budget.seconds:
-            minutes = math.ceil(12 * least_s / 60) / 10
-            raise TooShortError(
-                f"--minutes {self.asked.minutes:g}: too short; the least for this data set here is about {minutes:g}: "
-                f"{self._read_s:.0f} s to read it, {measuring_s:.0f} s to measure {one.name}, {needed_s:.0f} s to "
-                "train and export it",
-                least_s,
-            )
-
-    def _fewest(self, one: Candidate) -> int:
-        return min(candidates.FEWEST_EPOCHS[one.mode], self._epochs(one))
-
-    def _is_fast(self, one: Candidate) -> bool:
-        if one.graph not in self._costs:
-            return False
-        limit = self.asked.max_latency_ms
-        found = self.record.files[one.graph]["latency_ms"]
-        if limit is None or found <= limit:
-            return True
-        self._end(one, f"slower than {limit:g} ms")
-        return False
-
-    def _nothing(self) -> Exception:
-        """Says why nothing can be tried."""
-        known = [(self.record.files[name]["latency_ms"], name) for name in self._costs]
-        if not known and self._too_short:
-            return min(self._too_short, key=lambda error: error.least_s)
-        if not known:
-            first = next((f": {line.name}: {line.ended}" for line in self.lines.values()), "")
-            return ConfigError(f"no network can be tried{first}; name others by --backbones and --weights")
-        latency_ms, graph = min(known)
-        name = next(line.name for line in self.lines.values() if line.latency_ms == latency_ms)
-        return TooSlow(
-            f"no network takes at most {self.asked.max_latency_ms:g} ms here; the nearest is {name} with "
-            f"{latency_ms:.3g} ms, of {self.record.files[graph]['size_bytes'] / 1e6:.1f} MB; give smaller --backbones, "
-            "a smaller --input-size or a higher --max-latency-ms"
-        )
+        refused = []
+        for one, ended in self.files.refused(found):
+            self._end(one, ended)
+            refused.append(one)
+        return [one for one in found if one not in refused]
 
     # how it is tried
 
@@ -341,7 +215,7 @@ class Search:
         noted["epochs"] = plan.epochs
         self.record.tried[one.folder] = noted
         self.record.write()
-        self.say(f"{one.name}: {plan.folds} of {len(self.folds)} folds{self._of_epochs(one, plan)}")
+        self.budget.say(f"{one.name}: {plan.folds} of {len(self.folds)} folds{self._of_epochs(one, plan)}")
         self._run_folds(trial_, plan, noted)
 
     def _own(self, noted: Mapping[str, Any]) -> dict[str, Any]:
@@ -355,12 +229,12 @@ class Search:
         """The best way to try it within its share; that of before where it has begun."""
         if "epochs" in noted:
             return Plan(noted["epochs"], len(self.folds))
-        costs = self._costs[one.graph]
+        costs = self.files.costs[one.graph]
         for plan in plans(one, self._epochs(one), len(self.folds)):
             fit_s = costs.fit_s(one, plan.epochs, self.whole)
             free_s = (self.budget.left_s - costs.fixed_s(self.whole) - fit_s) / waiting
             needed_s = fit_s if one.mode == "probe" else trial_s(fit_s, len(self.folds), plan)
-            if _MARGIN * needed_s <= free_s:
+            if MARGIN * needed_s <= free_s:
                 return plan
         return None
 
@@ -388,11 +262,13 @@ class Search:
                 ended = f"time was up in fold {number}"
                 break
             except PerceptionError as error:
-                ended = one_line(error, _SHORT)
+                ended = one_line(error, table.SHORT)
                 break
             ended = self._note(trial_, plan, done)
             if number > known:
-                self.say(f"{one.name}: {self._metric()} {self.tried[-1].row.score.value:.3f} after {len(done)} folds")
+                self.budget.say(
+                    f"{one.name}: {self._metric()} {self.tried[-1].row.score.value:.3f} after {len(done)} folds"
+                )
             if ended:
                 break
         self._end(one, ended or ("" if done else "time was up in fold 1"), done)
@@ -421,15 +297,18 @@ class Search:
 
     def _final_s(self, one: Candidate, epochs: int, done: Sequence[Fold] = ()) -> float:
         """What is left to do if a candidate is taken, by what its folds took where that is known."""
-        costs = self._costs[one.graph]
+        costs = self.files.costs[one.graph]
         fit_s = costs.fit_s(one, epochs, self.whole)
         if done and one.mode != "probe":
             slowest = max(fold.seconds for fold in done)
             fit_s = slowest * len(self.folds) / (len(self.folds) - 1)
-        return _MARGIN * (fit_s + costs.fixed_s(self.whole))
+        return MARGIN * (fit_s + costs.fixed_s(self.whole))
 
     def _epochs(self, one: Candidate) -> int:
-        return config.make(**{**one.settings, **self.given, "output": "-"}).epochs
+        return candidates.epochs_of(one, self.given)
+
+    def _fewest(self, one: Candidate) -> int:
+        return candidates.fewest_epochs(one, self._epochs(one))
 
     def _best_probes(self) -> list[Candidate]:
         """The networks to fine-tune, one of each backbone."""
@@ -465,7 +344,7 @@ class Search:
         chosen = config.make(**{**self._shared, **self.given, "mode": "scratch", "output": "-"})
         try:
             with at_most(allowed_s):
-                self.say("methods without a network, for comparison")
+                self.budget.say("methods without a network, for comparison")
                 found = reference.measured(self.whole, self.folds, chosen)
         except TimeUp:
             return
@@ -497,17 +376,19 @@ class Search:
     def _taken(self, usable: Sequence[Candidate]) -> Tried:
         """The best for whose training there is time; without any answer the first that can be trained at all."""
         best = self.best()
-        fitting = [one for one in self.tried if one.final_s <= _MARGIN * self.budget.left_s]
+        fitting = [one for one in self.tried if one.final_s <= MARGIN * self.budget.left_s]
         if fitting:
             self.tried = fitting
         if best is not None and best not in self.tried:
-            self.say(f"{best.candidate.name}: the best so far, but there is no time left to train it on all images")
+            self.budget.say(
+                f"{best.candidate.name}: the best so far, but there is no time left to train it on all images"
+            )
         best = self.best()
         if best is not None:
             return best
         one = min(usable, key=lambda each: self._final_s(each, self._fewest(each)))
         fewest = self._fewest(one)
-        self.say(f"{one.name}: taken without cross-validation, for which there was no time")
+        self.budget.say(f"{one.name}: taken without cross-validation, for which there was no time")
         nothing = np.empty((0, len(self.whole.class_names)), np.float32)
         row = Row(one.name, True, "", None, self._cost(one, ()), (), nothing, self.whole)
         return Tried(one, fewest, 0, row, self._final_s(one, fewest))
@@ -519,7 +400,7 @@ class Search:
         """Writes the line of a candidate that is tried no more, the table and the picture."""
         self._line(one, ended, done)
         if ended:
-            self.say(f"{one.name}: {ended}")
+            self.budget.say(f"{one.name}: {ended}")
         table.draw(self.record.folder, self.keep(), self._metric(), "", self.asked.max_latency_ms)
 
     def _line(self, one: Candidate, ended: str, done: Sequence[Fold]) -> None:

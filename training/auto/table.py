@@ -33,6 +33,9 @@ HEADER = (
     "ended",
 )
 
+SHORT = 160
+"""Characters of an error in the table."""
+
 
 @dataclass(frozen=True)
 class Line:

@@ -10,8 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,51 +18,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cnn_perception.errors import ConfigError, DataError
-from cnn_perception.image.listing import in_words
+from cnn_perception.errors import DataError
 from training.data import classes_file, conflicts, duplicates, look_alikes, names, scan, sources
-from training.data.conflicts import (
-    COPY,
-    ERRORS,
-    IN_TWO_SOURCES,
-    NO_IMAGE,
-    NOT_IN_PART,
-    OTHER_NUMBERS,
-    TWO_LABELS,
-    TWO_PARTS,
-)
+from training.data.checks.findings import summary, write_findings
+from training.data.checks.refusals import require_classes, require_images
 from training.data.duplicates import Pairs
-from training.data.look_alikes import ACROSS, LOOK_ALIKES
-from training.data.records import (
-    PARTS,
-    ImageFinding,
-    LabelledImages,
-    Listing,
-    Part,
-    RefusedDataError,
-    Sample,
-    label_names,
-)
-from training.data.scan import ANIMATED, BESIDE_PIXELS, HUGE, NEARLY_BLACK, TRANSPARENT, Content
+from training.data.records import ImageFinding, LabelledImages, Listing, Sample, label_names
+from training.data.scan import Content
 from training.data.split import Division, divide, with_groups
 from training.run_files import write_csv
 from training.tasks import scaling
 from training.tasks.by_name import task_of
 from training.tasks.choices import By, OnConflict, TaskChoice
 from training.tasks.scaling import Scaling
-from training.tasks.task import MIN_IMAGES
-
-_FINDINGS = ("path", "reason", "action")
-MAX_REJECTED = 0.05
-"""Share of unreadable images above which the data set, not the image, is taken to be broken."""
-
-KINDS = (
-    ANIMATED, TRANSPARENT, NEARLY_BLACK, HUGE, BESIDE_PIXELS, OTHER_NUMBERS, COPY,
-    *(f"{kind} {ACROSS}" for kind in LOOK_ALIKES), *LOOK_ALIKES, IN_TWO_SOURCES, *ERRORS,
-)  # fmt: skip
-"""How the reasons of findings begin, by which they are counted; a longer one before its own beginning."""
-_NAMED = 3
-"""So many of the images that cannot be used are named in an error."""
 
 
 @dataclass(frozen=True)
@@ -141,8 +108,8 @@ def load_images(
     Raises:
         ConfigError: If the options contradict each other or the data set.
         DataError: If it is no data set; `RefusedDataError`, which has the findings, if a class has too few images, its
-            parts differ in their classes or share images, an image has two labels, or more than `MAX_REJECTED` of the
-            images cannot be used.
+            parts differ in their classes or share images, an image has two labels, or more than
+            `checks.refusals.MAX_REJECTED` of the images cannot be used.
     """
     options = options or DataOptions()
     return _divided(_checked(source, options, findings_csv), options, findings_csv)
@@ -225,10 +192,8 @@ def _checked(source: Path | Sequence[Path], options: DataOptions, findings_csv: 
     where = f"see {findings_csv}" if findings_csv else "--csv FILE lists them"
     listed, findings = conflicts.settle_classes(listed, options.on_conflict)
     findings += listed.left_out
-    _write_findings(findings_csv, findings)
-    with _refusing_with(findings):
-        _refuse_conflicts(listed, findings, where)
-        _check_classes(listed)
+    write_findings(findings_csv, findings)
+    require_classes(listed, findings, where)
 
     listing, contents, more = _read_all(listed)
     findings += more
@@ -240,12 +205,8 @@ def _checked(source: Path | Sequence[Path], options: DataOptions, findings_csv: 
     contents = [contents[row] for row in kept_rows]
     same = duplicates.exact([content.pixels for content in contents])
     alike = look_alikes.find(listing, contents, same)
-    _write_findings(findings_csv, [*findings, *look_alikes.findings(listing, listing, alike)])
-    with _refusing_with(findings):
-        _refuse_unusable(listing, findings, options.strict, where)
-        _refuse_conflicts(listing, findings, where)
-        _check_counts(listing, options.on_conflict)
-        _check_groups(listing)
+    write_findings(findings_csv, [*findings, *look_alikes.findings(listing, listing, alike)])
+    require_images(listing, findings, where, strict=options.strict, on_conflict=options.on_conflict)
 
     recording = (*look_alikes.not_sought(contents), *look_alikes.of_a_recording(listing, alike, options.split))
     return _Checked(listing, same, alike, tuple(findings), _digest(listing, contents), recording)
@@ -257,7 +218,7 @@ def _divided(checked: _Checked, options: DataOptions, findings_csv: Path | None)
     samples = divide(listing, checked.same, np.concatenate([*checked.alike.values()]), options.division)
     kept = listing.keep(samples)
     findings = [*checked.findings, *look_alikes.findings(listing, kept, checked.alike)]
-    _write_findings(findings_csv, findings)
+    write_findings(findings_csv, findings)
     noted = dataclasses.replace(listing, notes=(*listing.notes, *checked.recording))
     return _described(noted, kept, checked.digest, findings)
 
@@ -285,7 +246,7 @@ def _described(listing: Listing, kept: Listing, digest: str, findings: Sequence[
             *listing.notes,
             *names.alike(kept.class_names),
             *names.odd(kept.class_names),
-            *_summary(findings),
+            *summary(findings),
             *task.oddities(train, kept.class_names),
         ),
         findings=tuple(findings),
@@ -356,135 +317,9 @@ def _digest(listing: Listing, contents: Sequence[Content]) -> str:
     return digest.hexdigest()
 
 
-def _write_findings(path: Path | None, findings: Sequence[ImageFinding]) -> None:
-    if path and os.path.lexists(path) and not _is_list_of_findings(path):
-        raise ConfigError(f"{path}: is there already and no list of findings; choose another place for them")
-    if path and not findings:
-        path.unlink(missing_ok=True)  # an earlier check's
-    elif path:
-        write_csv(path, _FINDINGS, [(f.path, f.reason, f.action) for f in findings])
-
-
-def _is_list_of_findings(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return path.is_file() and file.readline(100) == f"{','.join(_FINDINGS)}\n".encode()
-    except OSError:
-        return False
-
-
-@contextlib.contextmanager
-def _refusing_with(findings: Sequence[ImageFinding]) -> Iterator[None]:
-    """Has what is refused in this block carry what was found before."""
-    try:
-        yield
-    except DataError as error:
-        raise RefusedDataError(str(error), findings) from None
-
-
-def _refuse_unusable(listing: Listing, findings: Sequence[ImageFinding], strict: bool, where: str) -> None:
-    """Raises DataError if too many images cannot be used."""
-    rejected = [finding for finding in findings if finding.action == "left out"]
-    if len(rejected) > (0 if strict else MAX_REJECTED * (len(listing.samples) + len(rejected))):
-        first = "; ".join(f"{finding.path} ({finding.reason})" for finding in _one_a_kind(rejected)[:_NAMED])
-        raise DataError(
-            f"{listing.where}: {len(rejected)} images cannot be used, first {first}; mend or remove them, {where}"
-        )
-
-
-def _one_a_kind(findings: Sequence[ImageFinding]) -> list[ImageFinding]:
-    """Returns the first finding of each reason, which stands before its colon."""
-    first: dict[str, ImageFinding] = {}
-    for finding in findings:
-        first.setdefault(finding.reason.partition(":")[0], finding)
-    return list(first.values())
-
-
-def _refuse_conflicts(listing: Listing, findings: Sequence[ImageFinding], where: str) -> None:
-    """Raises DataError if copies of an image contradict each other, or parts lack classes."""
-    for kind, what in ERRORS.items():
-        found = [finding for finding in findings if finding.action == "error" and finding.reason.startswith(kind)]
-        if not found:
-            continue
-        words = found[0].reason.partition(": ")[2]
-        first = words if found[0].path == listing.source else f"{found[0].path} ({words})"
-        ignored = in_words(Counter(listing.ignored)) if kind == NO_IMAGE else ""
-        raise DataError(
-            f"{listing.where}: {len(found)} {what}, first {first}{f' (there are {ignored})' * bool(ignored)}; mend "
-            f"it, {where}, or choose --on-conflict drop or first"
-        )
-
-
-def _check_classes(listing: Listing) -> None:
-    if task_of(listing.task).one_class and len(listing.class_names) < 2:
-        only = ", ".join(map(repr, listing.class_names)) or "none"
-        raise DataError(f"{listing.where}: one class only ({only}); at least 2 are needed{_waiting(listing)}")
-
-
-def _check_counts(listing: Listing, choice: OnConflict) -> None:
-    of_classes = task_of(listing.task).one_class
-    known = [sample for sample in listing.samples if not listing.is_outside(sample)]
-    counts = Counter((sample.part, sample.label if of_classes else 0) for sample in known)
-    names = [f"class {name!r} has " for name in listing.class_names] if of_classes else [""]
-    expected = listing.expected() if of_classes else (listing.given,)
-    for part in PARTS:
-        if part in listing.given and not any(sample.part == part for sample in known):
-            raise DataError(f"{listing.where}: no usable image in {part}; add some")
-        needed = MIN_IMAGES if part == "train" else int(choice != "first")
-        for label, name in enumerate(names):
-            if part in expected[label] and (count := counts[part, label]) < needed:
-                raise DataError(
-                    f"{listing.where}: {name}{count} usable images in {part}, {needed} are needed; "
-                    f"add some{' or remove it' * bool(name)}{_waiting(listing)}"
-                )
-
-
-def _waiting(listing: Listing) -> str:
-    """Says that rows wait for a label, where that may be why images are missing."""
-    count = sum(source.unlabelled for source in listing.sources)
-    return f" ({count} of {sum(source.rows for source in listing.sources)} rows have no label yet)" if count else ""
-
-
-def _check_groups(listing: Listing) -> None:
-    parts: dict[str, Part] = {}
-    for sample in listing.samples:
-        if not listing.decides(sample):
-            continue
-        if sample.group and (part := parts.setdefault(sample.group, sample.part)) != sample.part:
-            raise DataError(
-                f"{listing.where}: group {sample.group!r} is in {part} and in {sample.part}, where {sample.path} is; "
-                "a group belongs to one part"
-            )
-
-
 def _standardised(samples: Sequence[Sample], of: Scaling) -> tuple[Sample, ...]:
     if not of:
         return tuple(samples)
     values = scaling.standardised(np.array([sample.values for sample in samples]), of)
     rows = zip(samples, values.tolist(), strict=True)
     return tuple(dataclasses.replace(sample, values=tuple(row)) for sample, row in rows)
-
-
-def _summary(findings: Sequence[ImageFinding]) -> list[str]:
-    """Says how often each kind of warning occurred, and what was dropped."""
-    warned = Counter(_kind(finding) for finding in findings if finding.action == "warning")
-    dropped = [finding for finding in findings if finding.action == "dropped"]
-    counts = Counter(_kind(finding) for finding in dropped)
-    return [
-        *(finding.reason for finding in findings if finding.reason.startswith((NO_IMAGE, NOT_IN_PART))),
-        *(f"{_images(warned[kind])}: {kind}" for kind in KINDS if warned[kind] and kind not in (NO_IMAGE, NOT_IN_PART)),
-        *(
-            f"{_images(counts[kind])} dropped: {kind}"
-            for kind in (IN_TWO_SOURCES, TWO_LABELS, TWO_PARTS)
-            if counts[kind]
-        ),
-    ]
-
-
-def _images(count: int) -> str:
-    return f"{count} {'image' if count == 1 else 'images'}"
-
-
-def _kind(finding: ImageFinding) -> str:
-    """Returns which of `KINDS` a warning is of."""
-    return next(kind for kind in KINDS if finding.reason.startswith(kind))

@@ -10,7 +10,7 @@ import pytest
 from frames import saved
 from PIL import Image
 
-from training.data.load import KINDS
+from training.data.checks.findings import KINDS
 from training.data.records import ImageFinding
 from training.data.scan import BESIDE_PIXELS, NEARLY_BLACK, Content, read
 
