@@ -43,10 +43,8 @@ from cnn_perception.perception_node.publishers import (
     to_score_map,
     to_unit_activation,
 )
+from cnn_perception.perception_node.regions.processor import RegionProcessor
 from cnn_perception.perception_node.regions.publishers import RegionPublishers
-from cnn_perception.perception_node.regions.status import region_status
-from cnn_perception.perception_node.regions.stream import RegionInputs, RegionStream
-from cnn_perception.perception_node.regions.worker import RegionWorker
 from cnn_perception.perception_node.settings import LiveSettings
 from cnn_perception.perception_node.staged_executor import StagedExecutor
 from cnn_perception.ros.latest_subscription import SubscriptionSet
@@ -221,7 +219,6 @@ class _Running:
 
     source: SubscriptionSet[CameraStream]
     executor: StagedExecutor[list[tuple[CameraStream, Any]], list[Frame], list[InferredFrame]]
-    regions: RegionWorker | None
 
 
 class FrameProcessor:
@@ -264,12 +261,12 @@ class FrameProcessor:
         cv2.setNumThreads(1)
         self._viewers = Viewers(CameraViews(cameras, self._now_ns), on_failure)
         self._stages = BatchStages(cameras, models, live, log, self._now_ns, self._viewers, black_box)
+        streams = [camera.regions for camera in cameras if camera.regions is not None]
+        self._regions = RegionProcessor(streams, models, live, log, self._now_ns, on_failure)
         if black_box is not None:
             for camera in cameras:
                 camera.outputs.on_answer = black_box.keep
-                if camera.regions is not None:
-                    camera.regions.outputs.on_answer = black_box.keep
-                    camera.regions.is_recorded = True
+            self._regions.record(black_box.keep)
         self._infos = InfoPublishers(node)
         self._changing = threading.RLock()
         # Taken after the one above. Re-entrant: a topic that is made declares parameters of its QoS, and the node
@@ -310,11 +307,10 @@ class FrameProcessor:
         """
         with self._changing, self._lock:
             self._publish_infos()
-            regions = None
             try:
                 for camera in self._cameras:
                     camera.subscribe()
-                regions = self._start_regions()
+                self._regions.start([camera.inputs[:2] for camera in self._cameras if camera.regions is not None])
                 if self._black_box is not None:
                     # two cameras of one topic are recorded once
                     inputs = dict.fromkeys(one for camera in self._cameras for one in camera.inputs)
@@ -324,11 +320,10 @@ class FrameProcessor:
                 executor = StagedExecutor(source, stages.prepare, stages.infer, stages.deliver, self._on_failure)
             except BaseException:
                 self._stop_black_box()
-                if regions is not None:
-                    regions.close()
+                self._regions.stop()
                 self._unsubscribe()
                 raise
-            self._running = _Running(source, executor, regions)
+            self._running = _Running(source, executor)
 
     def stop(self) -> None:
         """Unsubscribes and waits for the frames under way; harmless when it is not started."""
@@ -338,8 +333,7 @@ class FrameProcessor:
                 return
             running.source.close()
             running.executor.join()
-            if running.regions is not None:
-                running.regions.close()
+            self._regions.stop()
             self._stop_black_box()
             self._viewers.withdraw()
             with self._lock:
@@ -374,14 +368,10 @@ class FrameProcessor:
         with self._lock:
             running = self._running
             stalled = "" if running is None else running.executor.stalled()
-            stalled_rois = "" if running is None or running.regions is None else running.regions.stalled()
             statuses = [
                 camera.status(self._live.enabled, settings.image_timeout_s, stalled) for camera in self._cameras
             ]
-            rois = [
-                region_status(one, self._live.enabled, settings.image_timeout_s, stalled_rois)
-                for one in self._streams_of_boxes()
-            ]
+            rois = self._regions.statuses()
             for status in statuses:
                 self._tell_of_silence(status)
                 self._tell_of_losses(status)
@@ -438,41 +428,8 @@ class FrameProcessor:
         if running is None:
             yield
             return
-        with contextlib.ExitStack() as paused:
-            if running.regions is not None:  # before the frames, which go on while boxes are waited for
-                paused.enter_context(running.regions.paused())
-            paused.enter_context(running.executor.paused())
+        with self._regions.paused(), running.executor.paused():  # the frames go on while boxes are waited for
             yield
-
-    def _streams_of_boxes(self) -> list[RegionStream]:
-        return [camera.regions for camera in self._cameras if camera.regions is not None]
-
-    def _start_regions(self) -> RegionWorker | None:
-        """Starts the thread that answers boxes, and begins to listen to them; None where no camera has any."""
-        streams = self._streams_of_boxes()
-        if not streams:
-            return None
-        worker = RegionWorker(streams, self._models, self._live, self._log, self._now_ns, self._on_failure)
-        try:
-            for camera in self._cameras:
-                if camera.regions is not None:
-                    (kind, images), (_, camera_info) = camera.inputs[:2]
-                    camera.regions.subscribe(
-                        RegionInputs(
-                            kind=kind,
-                            images=images,
-                            camera_info=camera_info,
-                            policy=lambda: self._live.settings.stamp_policy,
-                            is_enabled=lambda: self._live.enabled,
-                            now_ns=self._now_ns,
-                            on_pair=worker.wake,
-                            on_failure=self._on_failure,
-                        )
-                    )
-        except BaseException:
-            worker.close()
-            raise
-        return worker
 
     def _published(self) -> Iterator[ResultPublishers | RegionPublishers]:
         for camera in self._cameras:
@@ -508,7 +465,6 @@ class FrameProcessor:
             self._black_box.stop()
 
     def _unsubscribe(self) -> None:
+        self._regions.unsubscribe()
         for camera in self._cameras:
-            if camera.regions is not None:
-                camera.regions.unsubscribe()
             camera.unsubscribe()
