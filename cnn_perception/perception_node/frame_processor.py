@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,204 +13,26 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.lifecycle import LifecycleNode
 
 from cnn_perception.background.viewers import Viewers
-from cnn_perception.errors import ConfigError, FrameError, PerceptionError
+from cnn_perception.errors import ConfigError
 from cnn_perception.perception_node import diagnostics
 from cnn_perception.perception_node.active_model import ActiveModel, ModelOwner
 from cnn_perception.perception_node.black_box.node_box import NodeBox
 from cnn_perception.perception_node.camera_stream import NEWS_S, CameraStream
-from cnn_perception.perception_node.frame_stages import (
-    NEIGHBOURS,
-    OVERLAY,
-    SCORE_MAP,
-    UNIT,
-    VIEWS,
-    Frame,
-    InferredFrame,
-    answer_frame,
-    infer_frames,
-    judge_stamp,
-    prepare_frame,
-)
-from cnn_perception.perception_node.publishers import (
-    InfoPublishers,
-    ResultPublishers,
-    ViewedFrame,
-    ViewMessages,
-    to_neighbours,
-    to_overlay,
-    to_score_map,
-    to_unit_activation,
-)
+from cnn_perception.perception_node.frame_stages import Frame, InferredFrame
+from cnn_perception.perception_node.frames.batch_stages import BatchStages
+from cnn_perception.perception_node.frames.camera_views import CameraViews
+from cnn_perception.perception_node.publishers import InfoPublishers, ResultPublishers
+from cnn_perception.perception_node.regions.processor import RegionProcessor
 from cnn_perception.perception_node.regions.publishers import RegionPublishers
-from cnn_perception.perception_node.regions.status import region_status
-from cnn_perception.perception_node.regions.stream import RegionInputs, RegionStream
-from cnn_perception.perception_node.regions.worker import RegionWorker
 from cnn_perception.perception_node.settings import LiveSettings
 from cnn_perception.perception_node.staged_executor import StagedExecutor
 from cnn_perception.ros.latest_subscription import SubscriptionSet
 from cnn_perception.ros.supervised_executor import SupervisedExecutor
 from cnn_perception.ros.throttled_log import ThrottledLog
 from cnn_perception.ros.topics import namesakes
-from cnn_perception.stream.frame_counters import DEFECT
-from cnn_perception.stream.stamps import too_old
-
-_MOST_DEFECTS = 3
-"""So many frames in a row are no accident; one that a peer made on purpose must not end the node."""
 
 _OVERDUE_S = 1.0
 """A callback that takes longer is diagnosed; others of its group are not answered meanwhile."""
-
-
-class BatchStages:
-    """The three stages of a batch, each for a thread of its own. What they raise is a defect, and ends the node."""
-
-    def __init__(
-        self,
-        cameras: Sequence[CameraStream],
-        models: ModelOwner,
-        live: LiveSettings,
-        log: ThrottledLog,
-        now_ns: Callable[[], int],
-        viewers: Viewers[ViewedFrame, ViewMessages],
-        black_box: NodeBox | None = None,
-    ) -> None:
-        """Wires the stages.
-
-        Args:
-            cameras: Whose frames these are.
-            models: Where the model in use is found.
-            live: The parameters in force.
-            log: Is told of defects that cost one frame.
-            now_ns: The node's clock, nanoseconds.
-            viewers: Get every frame whose answer has left.
-            black_box: Is told of every answer; None for none.
-        """
-        self._black_box = black_box
-        self._cameras = {camera.name: camera for camera in cameras}
-        self._viewers = viewers
-        self._models = models
-        self._live = live
-        self._log = log
-        self._now_ns = now_ns
-
-    def prepare(self, taken: Sequence[tuple[CameraStream, Any]]) -> list[Frame] | None:
-        """First stage, beside the inference of the frames before: decodes and preprocesses what is worth it."""
-        model = self._models.in_use  # once for all of them: it is not swapped before they are delivered
-        frames = []
-        for camera, message in taken:
-            camera.counters.receive(time.monotonic())
-            frame = self._prepare_one(camera, message, model)
-            if isinstance(frame, FrameError):
-                camera.drop(frame)
-            elif frame is not None:
-                camera.note_picture(frame.prepared.decoded.seen)
-                frames.append(frame)
-        return frames or None
-
-    def infer(self, frames: Sequence[Frame]) -> list[InferredFrame] | None:
-        """Second stage: nothing else than the model stands between two runs."""
-        inferred = []
-        for frame, one in zip(frames, infer_frames(frames), strict=True):
-            if isinstance(one, FrameError):
-                self._cameras[frame.origin.camera].drop(one)
-            else:
-                inferred.append(one)
-        return inferred or None
-
-    def deliver(self, inferred: Sequence[InferredFrame]) -> None:
-        """Third stage, beside the inference of the next frames: publishes."""
-        for one in inferred:
-            self._deliver_one(one)
-
-    def _prepare_one(self, camera: CameraStream, message: Any, model: ActiveModel) -> Frame | FrameError | None:  # noqa: ANN401
-        """Returns None for a frame that nobody wants."""
-        policy = self._live.settings.stamp_policy
-        verdict = judge_stamp(message.header, camera.stamps, self._now_ns(), policy, camera.settings.max_age_s)
-        if isinstance(verdict, FrameError):
-            return verdict
-        camera.note_stamp(verdict)
-        wanted = camera.outputs.wanted()
-        if self._black_box is not None:
-            wanted = dataclasses.replace(wanted, answer=True)
-        if not self._live.enabled or not (wanted.anything or model.is_watched):
-            return None
-        has_age = verdict.age_s is not None
-        overrides = camera.settings.overrides
-        frame = prepare_frame(
-            message, model, camera.name, camera.topic, wanted=wanted, has_age=has_age, overrides=overrides
-        )
-        if isinstance(frame, FrameError) and frame.reason == DEFECT:
-            self._note_defect(camera, frame)
-        else:
-            camera.defects_in_a_row = 0
-        return frame
-
-    def _note_defect(self, camera: CameraStream, refusal: FrameError) -> None:
-        """A defect costs this frame alone, unless it is the camera's third in a row."""
-        defect = refusal.__cause__ or refusal
-        camera.defects_in_a_row += 1
-        if camera.defects_in_a_row == _MOST_DEFECTS:
-            raise defect
-        self._log.defect(defect)
-
-    def _deliver_one(self, inferred: InferredFrame) -> None:
-        frame = inferred.frame
-        camera = self._cameras[frame.origin.camera]
-        settings = self._live.settings
-        began_s = time.perf_counter()
-        max_age_s = camera.settings.max_age_s
-        result = answer_frame(inferred, camera.smoothing, settings.smoothing, self._now_ns(), max_age_s)
-        if isinstance(result, FrameError):
-            camera.drop(result)
-            return
-        viewed = camera.publish(result, settings)
-        ended_s = time.perf_counter()
-        frame.model.offer(frame.encoded, inferred.result.image, inferred.result.prediction, frame.origin)
-        if self._black_box is not None:
-            self._black_box.note_answer(camera.topic, result.answer.unknown, frame.model.shadow)
-        self._viewers.offer(frame.wanted.views, camera.name, viewed)
-        camera.note_answer(result, (began_s, ended_s), self._now_ns())
-
-
-class CameraViews:
-    """What is made of the cameras' frames for those who look on; a `viewers.Views`.
-
-    Attributes:
-        kinds: What can be made.
-        heavy_kinds: Which of them run a network.
-    """
-
-    kinds = VIEWS
-    heavy_kinds = (SCORE_MAP, UNIT)
-
-    def __init__(self, cameras: Sequence[CameraStream], now_ns: Callable[[], int]) -> None:
-        """Looks at these cameras, by the node's clock in nanoseconds."""
-        self._cameras = {camera.name: camera for camera in cameras}
-        self._now_ns = now_ns
-        self._makers = {
-            NEIGHBOURS: to_neighbours,
-            OVERLAY: to_overlay,
-            SCORE_MAP: to_score_map,
-            UNIT: to_unit_activation,
-        }
-
-    def make(self, kind: str, frame: ViewedFrame) -> ViewMessages:
-        """Returns the messages of one kind."""
-        return self._makers[kind](frame)
-
-    def is_too_old(self, frame: ViewedFrame) -> bool:
-        """Whether a frame would not be answered any more either."""
-        origin = frame.result.frame.origin
-        return too_old(origin.stamp_ns, self._now_ns(), self._cameras[origin.camera].settings.max_age_s)
-
-    def publish(self, frame: ViewedFrame, made: ViewMessages) -> None:
-        """Publishes on the topics of the frame's camera."""
-        self._cameras[frame.result.frame.origin.camera].outputs.publish_views(made)
-
-    def refuse(self, kind: str, frame: ViewedFrame, error: PerceptionError) -> None:
-        """Warns of it, once in a while."""
-        camera = self._cameras[frame.result.frame.origin.camera]
-        camera.warn(kind, f"{camera.topic}: no {kind}: {error}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,7 +41,6 @@ class _Running:
 
     source: SubscriptionSet[CameraStream]
     executor: StagedExecutor[list[tuple[CameraStream, Any]], list[Frame], list[InferredFrame]]
-    regions: RegionWorker | None
 
 
 class FrameProcessor:
@@ -264,12 +83,12 @@ class FrameProcessor:
         cv2.setNumThreads(1)
         self._viewers = Viewers(CameraViews(cameras, self._now_ns), on_failure)
         self._stages = BatchStages(cameras, models, live, log, self._now_ns, self._viewers, black_box)
+        streams = [camera.regions for camera in cameras if camera.regions is not None]
+        self._regions = RegionProcessor(streams, models, live, log, self._now_ns, on_failure)
         if black_box is not None:
             for camera in cameras:
                 camera.outputs.on_answer = black_box.keep
-                if camera.regions is not None:
-                    camera.regions.outputs.on_answer = black_box.keep
-                    camera.regions.is_recorded = True
+            self._regions.record(black_box.keep)
         self._infos = InfoPublishers(node)
         self._changing = threading.RLock()
         # Taken after the one above. Re-entrant: a topic that is made declares parameters of its QoS, and the node
@@ -310,11 +129,10 @@ class FrameProcessor:
         """
         with self._changing, self._lock:
             self._publish_infos()
-            regions = None
             try:
                 for camera in self._cameras:
                     camera.subscribe()
-                regions = self._start_regions()
+                self._regions.start([camera.inputs[:2] for camera in self._cameras if camera.regions is not None])
                 if self._black_box is not None:
                     # two cameras of one topic are recorded once
                     inputs = dict.fromkeys(one for camera in self._cameras for one in camera.inputs)
@@ -324,11 +142,10 @@ class FrameProcessor:
                 executor = StagedExecutor(source, stages.prepare, stages.infer, stages.deliver, self._on_failure)
             except BaseException:
                 self._stop_black_box()
-                if regions is not None:
-                    regions.close()
+                self._regions.stop()
                 self._unsubscribe()
                 raise
-            self._running = _Running(source, executor, regions)
+            self._running = _Running(source, executor)
 
     def stop(self) -> None:
         """Unsubscribes and waits for the frames under way; harmless when it is not started."""
@@ -338,8 +155,7 @@ class FrameProcessor:
                 return
             running.source.close()
             running.executor.join()
-            if running.regions is not None:
-                running.regions.close()
+            self._regions.stop()
             self._stop_black_box()
             self._viewers.withdraw()
             with self._lock:
@@ -374,14 +190,10 @@ class FrameProcessor:
         with self._lock:
             running = self._running
             stalled = "" if running is None else running.executor.stalled()
-            stalled_rois = "" if running is None or running.regions is None else running.regions.stalled()
             statuses = [
                 camera.status(self._live.enabled, settings.image_timeout_s, stalled) for camera in self._cameras
             ]
-            rois = [
-                region_status(one, self._live.enabled, settings.image_timeout_s, stalled_rois)
-                for one in self._streams_of_boxes()
-            ]
+            rois = self._regions.statuses()
             for status in statuses:
                 self._tell_of_silence(status)
                 self._tell_of_losses(status)
@@ -438,41 +250,8 @@ class FrameProcessor:
         if running is None:
             yield
             return
-        with contextlib.ExitStack() as paused:
-            if running.regions is not None:  # before the frames, which go on while boxes are waited for
-                paused.enter_context(running.regions.paused())
-            paused.enter_context(running.executor.paused())
+        with self._regions.paused(), running.executor.paused():  # the frames go on while boxes are waited for
             yield
-
-    def _streams_of_boxes(self) -> list[RegionStream]:
-        return [camera.regions for camera in self._cameras if camera.regions is not None]
-
-    def _start_regions(self) -> RegionWorker | None:
-        """Starts the thread that answers boxes, and begins to listen to them; None where no camera has any."""
-        streams = self._streams_of_boxes()
-        if not streams:
-            return None
-        worker = RegionWorker(streams, self._models, self._live, self._log, self._now_ns, self._on_failure)
-        try:
-            for camera in self._cameras:
-                if camera.regions is not None:
-                    (kind, images), (_, camera_info) = camera.inputs[:2]
-                    camera.regions.subscribe(
-                        RegionInputs(
-                            kind=kind,
-                            images=images,
-                            camera_info=camera_info,
-                            policy=lambda: self._live.settings.stamp_policy,
-                            is_enabled=lambda: self._live.enabled,
-                            now_ns=self._now_ns,
-                            on_pair=worker.wake,
-                            on_failure=self._on_failure,
-                        )
-                    )
-        except BaseException:
-            worker.close()
-            raise
-        return worker
 
     def _published(self) -> Iterator[ResultPublishers | RegionPublishers]:
         for camera in self._cameras:
@@ -508,7 +287,6 @@ class FrameProcessor:
             self._black_box.stop()
 
     def _unsubscribe(self) -> None:
+        self._regions.unsubscribe()
         for camera in self._cameras:
-            if camera.regions is not None:
-                camera.regions.unsubscribe()
             camera.unsubscribe()

@@ -22,8 +22,9 @@ from cnn_perception.errors import FrameError
 from cnn_perception.image.messages import Decoded, ImageOddity, RgbImage, Seen
 from cnn_perception.perception_node.active_model import ActiveModel, ModelOptions, ModelOwner
 from cnn_perception.perception_node.camera_stream import CameraStream
-from cnn_perception.perception_node.frame_processor import BatchStages, CameraViews
 from cnn_perception.perception_node.frame_stages import FrameResult, WantedTopics
+from cnn_perception.perception_node.frames.batch_stages import BatchStages
+from cnn_perception.perception_node.frames.camera_views import CameraViews
 from cnn_perception.perception_node.publishers import ViewedFrame
 from cnn_perception.perception_node.settings import CameraSettings, LiveSettings, Settings
 from cnn_perception.ros.throttled_log import ThrottledLog

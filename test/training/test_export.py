@@ -28,6 +28,7 @@ from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, Mo
 from cnn_perception.pipeline.postprocess import postprocess
 from cnn_perception.pipeline.preprocess import preprocess
 from training import checkpoint, export
+from training.export import command
 from training.graphs import activation_map
 
 CPU = SessionOptions(providers=("CPUExecutionProvider",))
@@ -366,7 +367,7 @@ def test_weights_of_another_number_of_classes_are_not_exported_with_a_random_las
 def test_published_weights_bring_their_own_preprocessing_and_class_names(tmp_path, monkeypatch):
     published = models.squeezenet1_1(weights=None).state_dict()
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: published)
-    monkeypatch.setattr(export, "PARITY_IMAGES", 1)
+    monkeypatch.setattr(command, "PARITY_IMAGES", 1)
 
     assert untrained(tmp_path, "squeezenet1_1", "--weights", "imagenet") == errors.EXIT_OK
 

@@ -14,6 +14,7 @@ from training import check, checkpoint, export, train
 from training.batches import cache, feature_cache
 from training.calibration import embeddings, fit
 from training.data import copies, scan
+from training.export import exporting, network
 from training.loop import linear_solver, probe
 from training.report import page
 
@@ -95,14 +96,14 @@ def test_ctrl_c_ends_the_decoding_before_the_first_epoch(photos, monkeypatch, ca
     assert_told_in_one_line(capsys)
 
 
-@pytest.mark.parametrize("name", ["restore", "_measured"])
-def test_ctrl_c_ends_an_export_and_leaves_an_older_file_alone(name, photos, monkeypatch, capsys, tmp_path):
+@pytest.mark.parametrize(("module", "name"), [(network, "restore"), (exporting, "_measured")])
+def test_ctrl_c_ends_an_export_and_leaves_an_older_file_alone(module, name, photos, monkeypatch, capsys, tmp_path):
     assert train.main(probe_arguments(photos, tmp_path / "run")) == EXIT_OK
     model = tmp_path / "m.onnx"
     words = ["--checkpoint", str(tmp_path / "run" / "best.pt"), "--output", str(model), "--parity-images", "2"]
     assert export.main(words) == EXIT_OK
     before = model.read_bytes()
-    ctrl_c_in(monkeypatch, export, name)
+    ctrl_c_in(monkeypatch, module, name)
     capsys.readouterr()
 
     assert export.main(words) == EXIT_INTERRUPTED

@@ -80,7 +80,7 @@ POINTS = [
     # Without the black box, whose subscriptions are fitted by the same lines in another thread.
     perception("fit the QoS", f"{ROS}.latest_subscription:LatestSubscription.fit", settings={"black_box_dir": "''"}),
     perception("take", f"{ROS}.latest_subscription:LatestSubscription.take"),
-    perception("judge a stamp", f"{P}.frame_processor:judge_stamp"),
+    perception("judge a stamp", f"{P}.frames.batch_stages:judge_stamp"),
     perception("ask who subscribes", f"{P}.publishers:ResultPublishers.wanted"),
     perception("decode, once", f"{P}.frame_stages:encoded_from_message", once=True, outcome=DROPPED),
     perception("preprocess, once", "cnn_perception.pipeline.pipeline:Pipeline.prepare", once=True, outcome=DROPPED),
@@ -103,7 +103,7 @@ POINTS = [
     perception("infer, out of memory", "cnn_perception.pipeline.pipeline:Pipeline.infer_batch", error=MemoryError),
     perception("infer, SystemExit", "cnn_perception.pipeline.pipeline:Pipeline.infer_batch", error=SystemExit),
     perception("score map", f"{P}.frame_stages:dense_scores"),
-    perception("smooth", f"{P}.frame_processor:answer_frame"),
+    perception("smooth", f"{P}.frames.batch_stages:answer_frame"),
     perception("draw the overlay", f"{P}.publishers:draw_overlay"),
     perception("find neighbours", "cnn_perception.model.gallery:Gallery.nearest"),
     perception("unit activation", "cnn_perception.pipeline.unit_map:UnitMaps.run"),

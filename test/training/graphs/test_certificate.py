@@ -24,6 +24,7 @@ from cnn_perception.model.outputs import Outputs
 from cnn_perception.model.spec import FP32
 from cnn_perception.pipeline.preprocess import preprocess
 from training import checkpoint, export
+from training.export import exporting
 from training.graphs import certificate
 from training.graphs.certificate import TOLERANCES, Network, certify, tolerances
 from training.graphs.parity import ParityError
@@ -166,7 +167,7 @@ def test_the_tolerances_of_the_precisions_are_these():
 
 def test_what_is_measured_is_what_was_written_and_an_older_file_stays(exported, tmp_path, monkeypatch, capsys):
     """The graph in memory is right; what reaches the disk has another weight."""
-    write = export._write
+    write = exporting._write
 
     def damaged(file, proto, spec, embedded):
         copy = onnx.ModelProto()
@@ -180,7 +181,7 @@ def test_what_is_measured_is_what_was_written_and_an_older_file_stays(exported, 
     before = exported.path.read_bytes()
     output.write_bytes(before)
     checkpoint.save(tmp_path / "best.pt", exported.checkpoint)
-    monkeypatch.setattr(export, "_write", damaged)
+    monkeypatch.setattr(exporting, "_write", damaged)
 
     code = export.main(["--checkpoint", str(tmp_path / "best.pt"), "--output", str(output)])
 

@@ -23,6 +23,7 @@ from cnn_perception.image.messages import decode_file_bytes
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from cnn_perception.pipeline.preprocess import preprocess
 from training import checkpoint, export
+from training.networks.build import restore
 from training.scoring.scores import ScoredLogits
 from training.tasks.by_name import task_of
 from training.train import main
@@ -214,7 +215,7 @@ def exported(run):
     best, model = checkpoint.load(run / "best.pt"), OnnxModel(run / "m.onnx", CPU)
     images = np.stack([preprocess(decode_file_bytes(Path(p).read_bytes()), best.input) for p in best.val_images])
     with torch.inference_mode():
-        network = export.restore(best).eval()
+        network = restore(best).eval()
         return np.stack([o.logits for o in model.run(images)]), network(torch.from_numpy(images)).numpy(), best, model
 
 
