@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import json
 import os
-import pty
 import re
 import shlex
 import shutil
 import signal
-import struct
-import subprocess
-import sys
-import termios
 from pathlib import Path
 
 import numpy as np
 import pytest
 from checkpoints import checkpoint_of
-from paths import ROOT
 from PIL import Image
 from tiny_images import write_folder
 from tiny_model import write_tiny_model
@@ -30,7 +23,7 @@ from training import checkpoint
 from training.batches import feature_cache
 from training.check import main
 from training.label.worklist import answers_asked_for
-from training.label_errors import features
+from training.label_errors import features, measures
 from training.label_errors.page import MOST_OF_GROUP
 from training.networks import backbones
 
@@ -272,23 +265,20 @@ def test_embeddings_of_a_model_are_found_again(digits, tmp_path, monkeypatch):
     assert (first.rows == second.rows).all()
 
 
-def test_interrupted_nothing_is_written(digits, tmp_path):
-    words = ["-m", "training.check", "--data", str(digits), "--labels", "--output", str(tmp_path / "out")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    terminal, other_end = pty.openpty()  # in which a bar is shown from its first second on, where it has a size
-    fcntl.ioctl(other_end, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
-    with subprocess.Popen(
-        [sys.executable, *words], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=other_end, text=True
-    ) as process:
-        os.close(other_end)
-        told = b""
-        while b"measuring" not in told:
-            told += os.read(terminal, 1000)  # an OSError if it has ended
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=120)
-    os.close(terminal)
+@pytest.mark.usefixtures("listens_to_ctrl_c")
+def test_interrupted_nothing_is_written(digits, tmp_path, monkeypatch):
+    interrupted = sorted(digits.rglob("*.png"))[20]
+    measure = measures.measure
 
-    assert process.returncode == EXIT_INTERRUPTED
+    def interrupting(path):
+        if path.name == interrupted.name and path.parent.name == interrupted.parent.name:
+            os.kill(os.getpid(), signal.SIGINT)
+        return measure(path)
+
+    monkeypatch.setattr(measures, "measure", interrupting)
+
+    assert run("--data", digits, "--labels", "--output", tmp_path / "out") == EXIT_INTERRUPTED
+
     assert list((tmp_path / "out").glob("*")) == []
 
 
