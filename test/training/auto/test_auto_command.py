@@ -27,12 +27,12 @@ from training.calibration.mirroring import MirrorTest
 from training.report import page
 
 COUNTS = {"go": 14, "stop": 15}
+pytestmark = pytest.mark.usefixtures("listens_to_ctrl_c")
+
 OWN = """
 from torch import nn
 
 MEAN, STD, INPUT_SIZE = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), (20, 24)
-
-pytestmark = pytest.mark.usefixtures("listens_to_ctrl_c")
 
 
 def net(classes):
