@@ -47,8 +47,10 @@ def bond_of(node: Node, period_s: float) -> Bond | None:
 
     Args:
         node: The node.
-        period_s: Seconds between two signs of life.
+        period_s: Seconds between two signs of life; 0 for no bond.
     """
+    if not period_s:
+        return None
     status = status_type()
     if status is None:
         node.get_logger().warning(

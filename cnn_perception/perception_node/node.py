@@ -12,27 +12,21 @@ import threading
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
-from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
-from cnn_perception import topic_names
-from cnn_perception.black_box.settings import SERVICE, TOPIC
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, PerceptionError
-from cnn_perception.lifecycle.bond import Bond, bond_of
+from cnn_perception.lifecycle.bond import bond_of
 from cnn_perception.lifecycle.transitions import reported
 from cnn_perception.model.isolated_load import IsolatedLoad
-from cnn_perception.perception_node import messages
 from cnn_perception.perception_node.active_model import ActiveModel, ModelOwner
 from cnn_perception.perception_node.black_box.node_box import NodeBox
 from cnn_perception.perception_node.camera_stream import declared_cameras
 from cnn_perception.perception_node.frame_processor import FrameProcessor
-from cnn_perception.perception_node.publishers import result_qos
+from cnn_perception.perception_node.publishers import publish_diagnoses
 from cnn_perception.perception_node.reconfiguration import Reconfiguration
 from cnn_perception.perception_node.settings import LiveSettings, Settings
 from cnn_perception.ros import given_parameters, parameters, process
@@ -77,23 +71,14 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
             self._at_end.callback(last_comes_first)
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
-        # A steady clock, so that a simulation whose /clock stands still is diagnosed all the same.
-        clock = Clock(clock_type=ClockType.STEADY_TIME)
         period_s = self.live.settings.diagnostics_period_s
-        topic = self.create_publisher(DiagnosticArray, topic_names.DIAGNOSTICS, result_qos())
         heartbeat = shutdown.expect("no diagnostics", period_s + process.STALL_S)
-        group = MutuallyExclusiveCallbackGroup()
-        self.create_timer(
-            period_s, heartbeat.after(lambda: topic.publish(self._frames.diagnose(self.refusal))), group, clock
-        )
-        self._bond = self._bond_if_managed()
+        publish_diagnoses(self, period_s, heartbeat, lambda: self._frames.diagnose(self.refusal))
+        settings = self.live.settings  # a node that activates itself has no manager
+        self._bond = bond_of(self, 0.0 if settings.autostart else settings.bond_heartbeat_period)
         self._at_end.callback(self._end_bond)
         self.create_service(SetBool, "~/set_enabled", self._set_enabled)
         self.create_service(Trigger, "~/reload_model", self._reload_model, callback_group=side_by_side)
-        if kept is not None and SERVICE in kept.causes:
-            self.create_service(Trigger, "~/save_black_box", self._save_black_box)
-        if kept is not None and TOPIC in kept.causes:
-            self.create_subscription(String, "~/black_box_trigger", self._on_black_box_trigger, 10)
 
     @reported("configured")
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -167,21 +152,11 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
         """Returns which of these parameters, just set, take effect only later, and when, or not with this model."""
         return self._changes.effect_to_come(names)
 
-    def _bond_if_managed(self) -> Bond | None:
-        """Returns the bond to a lifecycle manager; a node that activates itself has none."""
-        settings = self.live.settings
-        period_s = settings.bond_heartbeat_period
-        return bond_of(self, period_s) if period_s and not settings.autostart else None
-
     def _end_bond(self) -> None:
         if self._bond:
             self._bond.end()
 
     def _check_parameters(self, changed: list[Parameter[Any]]) -> SetParametersResult:
-        model = self._models.current
-        labels = messages.labels(model.pipeline.spec) if model else None
-        if any(item.name == "class_labels" and item.value != labels for item in changed):
-            return SetParametersResult(successful=False, reason="class_labels come from the model file")
         try:
             self._changes.check(changed)
         except PerceptionError as error:
@@ -205,19 +180,6 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
         response.success = True
         response.message = f"model {self._models.version}: sha256 {model.pipeline.model.sha256}"
         return response
-
-    def _save_black_box(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """Saves the last seconds; the bag is whole once its window is over."""
-        assert self._black_box is not None
-        response.message = self._black_box.save()
-        response.success = bool(response.message)
-        if not response.success:
-            response.message = "nothing is saved: the node is not active, or its black box has ended; see /diagnostics"
-        return response
-
-    def _on_black_box_trigger(self, message: String) -> None:
-        assert self._black_box is not None
-        self._black_box.save_for(message.data)
 
     def _set_enabled(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self.live.enabled = request.data

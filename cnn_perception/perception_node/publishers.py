@@ -7,7 +7,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Vector3Stamped
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -28,6 +31,7 @@ from cnn_perception.pipeline.label_pixels import has_label_map, label_pixels
 from cnn_perception.pipeline.overlay import draw_overlay
 from cnn_perception.pipeline.score_map import ScoreMap
 from cnn_perception.ros import image_messages, topics
+from cnn_perception.ros.heartbeat import Heartbeat
 from cnn_perception.tasks.prediction import Prediction
 from cnn_perception.tasks.registry import task_of
 
@@ -63,6 +67,24 @@ def picture_qos() -> QoSProfile:
 def latched_qos() -> QoSProfile:
     """Returns the QoS of what who comes later must know, too."""
     return QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def publish_diagnoses(
+    node: LifecycleNode, period_s: float, heartbeat: Heartbeat, diagnose: Callable[[], DiagnosticArray]
+) -> None:
+    """Publishes the node's health regularly, whatever state it is in.
+
+    Args:
+        node: Whose executor runs it, in a callback group of its own.
+        period_s: Seconds between two diagnoses.
+        heartbeat: Beats with each.
+        diagnose: Makes one.
+    """
+    topic = node.create_publisher(DiagnosticArray, topic_names.DIAGNOSTICS, result_qos())
+    # A steady clock, so that a simulation whose /clock stands still is diagnosed all the same.
+    clock = Clock(clock_type=ClockType.STEADY_TIME)
+    group = MutuallyExclusiveCallbackGroup()
+    node.create_timer(period_s, heartbeat.after(lambda: topic.publish(diagnose())), group, clock)
 
 
 class LifecycleTopics:

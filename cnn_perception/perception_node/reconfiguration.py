@@ -164,10 +164,17 @@ class Reconfiguration:
         is_configuring = self._models.current is None and self._models.load_under_way
         if is_configuring and any(item.name in _OF_MODEL for item in changed):
             raise ConfigError("a model is being loaded; try again when that is done")
+        if any(item.name == "class_labels" and item.value != self._labels() for item in changed):
+            raise ConfigError("class_labels come from the model file")
         settings = self._allowed.checked(parameters.read(self._node, Settings, changed), self._renamed(changed))
         for camera in self._cameras:
             parameters.read(self._node, CameraSettings, changed, camera.prefix)
         self._models.check(self._options(settings))
+
+    def _labels(self) -> list[str] | None:
+        """Returns the names of the model in use."""
+        model = self._models.current
+        return messages.labels(model.pipeline.spec) if model else None
 
     def _renamed(self, changed: Parameters) -> list[str]:
         """Returns which of the models are to be other files."""

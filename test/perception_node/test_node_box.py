@@ -21,7 +21,8 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from node_parts import SaidLogger
 from rosbags.rosbag2 import Reader
-from std_msgs.msg import Header
+from std_msgs.msg import Header, String
+from std_srvs.srv import Trigger
 from tiny_bag import TYPES
 from vision_msgs.msg import Classification, ObjectHypothesis
 
@@ -45,12 +46,25 @@ class Bench:
     def __init__(self, folder: Path, **changes: Any) -> None:
         self.folder = folder
         self.logger = SaidLogger()
+        self.served = served = dict[str, Any]()
         context = SimpleNamespace(ok=lambda: True)
         node: Any = SimpleNamespace(
-            get_logger=lambda: self.logger, get_fully_qualified_name=lambda: "/robot/node", context=context
+            get_logger=lambda: self.logger,
+            get_fully_qualified_name=lambda: "/robot/node",
+            context=context,
+            create_service=lambda _, name, callback: served.update({name: callback}),
+            create_subscription=lambda _, name, callback, depth: served.update({name: callback}),
         )
         self.box = NodeBox(node, settings(folder, **changes))
         self.box.start([])
+
+    def call(self) -> str:
+        """Calls the service; returns the path, empty if nothing is saved."""
+        answer = self.served["~/save_black_box"](Trigger.Request(), Trigger.Response())
+        return str(answer.message) if answer.success else ""
+
+    def receive(self, text: str) -> None:
+        self.served["~/black_box_trigger"](String(data=text))
 
     def saved(self) -> list[tuple[str, int, Any]]:
         """Ends the black box; returns what was saved: topic, log time, message."""
@@ -80,7 +94,7 @@ def test_answers_and_diagnoses_are_saved_as_they_were_published_with_the_time(be
     before_ns = time.time_ns()
     bench.box.keep("/robot/node/classification", answer)
     bench.box.note_diagnoses(DiagnosticArray(status=[DiagnosticStatus(name="x", message="fine")]), [])
-    assert bench.box.save().startswith(str(bench.folder))
+    assert bench.call().startswith(str(bench.folder))
     found = {topic: (time_ns, message) for topic, time_ns, message in bench.saved()}
 
     time_ns, message = found["/robot/node/classification"]
@@ -113,8 +127,8 @@ def test_dispute_with_the_shadow_and_a_streak_of_unknowns_are_causes(bench: Benc
 
 
 def test_text_of_a_trigger_is_one_short_line_and_an_empty_one_is_said_in_words(bench: Bench):
-    bench.box.save_for(" a\nperson\x1b[31m " + "!" * 1000)
-    bench.box.save_for("")
+    bench.receive(" a\nperson\x1b[31m " + "!" * 1000)
+    bench.receive("")
     first, second = bench.causes()
     assert first.startswith("topic: a person")
     assert len(first) < 230
@@ -124,8 +138,8 @@ def test_text_of_a_trigger_is_one_short_line_and_an_empty_one_is_said_in_words(b
 
 def test_trigger_of_a_node_at_rest_is_refused_and_said(bench: Bench):
     bench.box.stop()
-    bench.box.save_for("now")
-    assert bench.box.save() == ""
+    bench.receive("now")
+    assert bench.call() == ""
     assert bench.logger.texts("warning") == ["black box: nothing is saved: the node is not active"]
 
 

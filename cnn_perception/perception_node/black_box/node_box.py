@@ -15,6 +15,8 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from rclpy.serialization import serialize_message
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
 
 from cnn_perception import topic_names
 from cnn_perception.background.shadow import Shadow
@@ -39,7 +41,7 @@ class NodeBox:
     """The black box of a node, which goes on without it where it meets a defect."""
 
     def __init__(self, node: Node, settings: BlackBoxSettings) -> None:
-        """Keeps nothing before `start`."""
+        """Keeps nothing before `start`; the service and the topic are there where the settings name them."""
         self._node = node
         logger = node.get_logger()
 
@@ -55,6 +57,10 @@ class NodeBox:
         self._box = BlackBox(settings, f"{name}/black_box", say, warn, self._tell_of_defect)
         self._watch = Watch(self._box, settings.unknown_streak)
         self._inputs: EveryMessage | None = None
+        if SERVICE in settings.causes:
+            node.create_service(Trigger, "~/save_black_box", self._save_now)
+        if TOPIC in settings.causes:
+            node.create_subscription(String, "~/black_box_trigger", self._save_for, 10)
 
     # ---- what comes and goes with the node's state
 
@@ -109,13 +115,17 @@ class NodeBox:
         for camera in cameras:
             self._watch.drift(camera.topic, camera.drift.warnings if camera.drift is not None else ())
 
-    def save(self) -> str:
-        """Saves the last seconds because a service was called; returns the path, empty if nothing is kept now."""
-        return self._box.trigger(SERVICE, "asked for")
+    def _save_now(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Saves the last seconds; the bag is whole once its window is over."""
+        response.message = self._box.trigger(SERVICE, "asked for")
+        response.success = bool(response.message)
+        if not response.success:
+            response.message = "nothing is saved: the node is not active, or its black box has ended; see /diagnostics"
+        return response
 
-    def save_for(self, text: str) -> None:
-        """Saves the last seconds because a message was received, which says why."""
-        said = printable(" ".join(text.split())[:_MOST_CHARACTERS])
+    def _save_for(self, message: String) -> None:
+        """Saves the last seconds for the reason that a message gives."""
+        said = printable(" ".join(message.data.split())[:_MOST_CHARACTERS])
         if not self._box.trigger(TOPIC, said or "asked for"):
             self._node.get_logger().warning("black box: nothing is saved: the node is not active")
 

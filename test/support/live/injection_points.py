@@ -125,8 +125,8 @@ POINTS = [
     perception(
         "service reload_model, isolated load", "cnn_perception.model.isolated_load:IsolatedLoad.load", "reload_model"
     ),
-    perception("service save_black_box", f"{NODE}._save_black_box", "save_black_box"),
-    perception("subscription black_box_trigger", f"{NODE}._on_black_box_trigger", "black_box_trigger"),
+    perception("service save_black_box", f"{P}.black_box.node_box:NodeBox._save_now", "save_black_box"),
+    perception("subscription black_box_trigger", f"{P}.black_box.node_box:NodeBox._save_for", "black_box_trigger"),
     perception("service change_state", f"{MACHINE}__on_change_state", "deactivate"),
     perception("services of parameters", f"{PARAMETERS}._get_parameters_callback", "get_parameter"),
     perception("on-set parameter callback", f"{NODE}._check_parameters", "set_parameter"),

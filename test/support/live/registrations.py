@@ -29,16 +29,14 @@ COVERED = {
     "follow_node/node.py: self._on_ray": ["follow_node: subscription ray"],
     "follow_node/node.py: self._check_parameters": ["follow_node: on-set parameter callback"],
     "follow_node/node.py: self._apply_parameters": ["follow_node: post-set parameter callback"],
-    "perception_node/node.py: heartbeat.after(lambda: topic.publish(self._frames.diagnose(self.refusal)))": [
-        "perception_node: diagnose"
-    ],
+    "perception_node/publishers.py: heartbeat.after(lambda: topic.publish(diagnose()))": ["perception_node: diagnose"],
     "perception_node/node.py: node.autostart": ["perception_node: activate", "perception_node: activate, SystemExit"],
     # what ends the process because a model hangs: test_node_loading
     "perception_node/active_model.py: self._on_hang": [],
     "perception_node/node.py: self._set_enabled": ["perception_node: service set_enabled"],
     "perception_node/node.py: self._reload_model": ["perception_node: service reload_model"],
-    "perception_node/node.py: self._save_black_box": ["perception_node: service save_black_box"],
-    "perception_node/node.py: self._on_black_box_trigger": ["perception_node: subscription black_box_trigger"],
+    "perception_node/black_box/node_box.py: self._save_now": ["perception_node: service save_black_box"],
+    "perception_node/black_box/node_box.py: self._save_for": ["perception_node: subscription black_box_trigger"],
     "perception_node/node.py: self._check_parameters": ["perception_node: on-set parameter callback"],
     "perception_node/node.py: self._apply_parameters": ["perception_node: post-set parameter callback"],
     "perception_node/node.py: on_configure": ["perception_node: configure"],
