@@ -50,6 +50,8 @@ _POLL_S = 0.2
 """How often the main thread sees whether the process should end."""
 _GRACE_S = 1.5
 """What is still busy this long after a signal or a defect, such as a model, is left: a robot waits two seconds."""
+_LAST_WORD_S = 0.2
+"""How long the reason may take to be said at the very end, where whoever met it has not come so far."""
 _LAST_CALLBACKS_S = 0.5
 """How long callbacks under way may take at the end: the answer to a lifecycle `shutdown` is sent by one."""
 
@@ -66,6 +68,7 @@ class Shutdown:
         self._lock = threading.Lock()  # guards the two below where they are written; each is read whole
         self._code = EXIT_OK
         self._has_failed = False
+        self._untold = ""
         self._is_doomed = threading.Event()
         self._has_begun = threading.Event()
         self._is_watching = False
@@ -93,6 +96,13 @@ class Shutdown:
             self._code = self._code or code
         self._is_doomed.set()
         return is_first
+
+    @contextlib.contextmanager
+    def telling(self, reason: str) -> Iterator[None]:
+        """Has the process end with this line where the block, which tells more, does not come to its end in time."""
+        self._untold = reason
+        yield
+        self._untold = ""
 
     def begin(self, code: int) -> None:
         """Ends the work, whose exit code this is; may be called from any thread."""
@@ -127,7 +137,19 @@ class Shutdown:
         except BaseException as error:  # without this thread nobody would see that another one hangs
             _end_by_error(self, error)
         finally:
-            end_at_once(self.code)
+            try:
+                self.tell_what_is_untold()
+            finally:
+                end_at_once(self.code)
+
+    def tell_what_is_untold(self) -> None:
+        """Prints the reason for the end that whoever met it did not come to tell; nothing where it was told."""
+        if reason := self._untold:
+            # In a thread of its own: what hangs may be whoever reads the log.
+            last_word = threading.Thread(target=print, args=(f"error: {reason}",), kwargs={"file": sys.stderr})
+            last_word.daemon = True
+            last_word.start()
+            last_word.join(_LAST_WORD_S)
 
     def _watch(self, context: Context) -> None:
         before_s = time.monotonic()
@@ -176,6 +198,7 @@ def run(make_node: Callable[[Shutdown], NodeT], work: Callable[[NodeT], int], ar
     except BaseException as error:  # a SystemExit, too: with its code a defect could look like success
         _end_by_error(shutdown, error)
     _clean_up(node, shutdown)
+    shutdown.tell_what_is_untold()
     return shutdown.code
 
 
@@ -206,15 +229,22 @@ def _end_by_error(shutdown: Shutdown, error: BaseException) -> None:
     code = EXIT_BAD_INPUT if isinstance(error, PerceptionError) else EXIT_DEFECT
     is_first = shutdown.doom(code)  # before all else: who reads what is printed may hang
     try:
-        if not is_first:
-            print(f"error: met while this process ended: {with_kind(error)}", file=sys.stderr)
-        elif isinstance(error, PerceptionError):
-            print(f"error: {one_line(error, LONGEST_MESSAGE)}", file=sys.stderr)
+        if is_first:
+            _tell(shutdown, error)
         else:
-            traceback.print_exception(error)
-            print(f"error: a defect ends this process: {with_kind(error)}", file=sys.stderr)
+            print(f"error: met while this process ended: {with_kind(error)}", file=sys.stderr)
     finally:
         shutdown.begin(code)
+
+
+def _tell(shutdown: Shutdown, error: BaseException) -> None:
+    if isinstance(error, PerceptionError):
+        print(f"error: {one_line(error, LONGEST_MESSAGE)}", file=sys.stderr)
+        return
+    reason = f"a defect ends this process: {with_kind(error)}"
+    with shutdown.telling(reason):
+        traceback.print_exception(error)
+        print(f"error: {reason}", file=sys.stderr)
 
 
 def _end_by_callback(shutdown: Shutdown, error: BaseException) -> None:
@@ -239,18 +269,21 @@ def fail(node: Node, log: ThrottledLog, shutdown: Shutdown, error: BaseException
 
     Args:
         node: Whose thread it is.
-        log: Is told the traceback.
+        log: Is told the traceback, where no other error is the reason already.
         shutdown: Of the process.
         error: What was raised.
     """
     if isinstance(error, CONTEXT_CLOSED) and not node.context.ok():
         return  # no error: a signal came in the middle of something
     is_first = shutdown.doom(EXIT_DEFECT)  # before all else: who reads the log may hang
-    thread = threading.current_thread().name
     try:
-        log.defect(error)
         if is_first:
-            node.get_logger().fatal(f"a defect in the thread {thread} ends this process: {with_kind(error)}")
+            reason = f"a defect in the thread {threading.current_thread().name} ends this process: {with_kind(error)}"
+            with shutdown.telling(reason):
+                log.defect(error)
+                node.get_logger().fatal(reason)
+        else:
+            node.get_logger().error(f"met while this process ended: {with_kind(error)}")
     finally:
         shutdown.begin(EXIT_DEFECT)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -116,6 +117,26 @@ def with_full_pipe(node):
         os.set_blocking(2, True)
     node.create_timer(0.01, lambda: 1 / 0)
     return spin(node)
+
+class Log:
+    def __init__(self, tell):
+        self.tell = tell
+
+    def defect(self, error):
+        print(f"told: {error}", file=sys.stderr)
+        self.tell()
+
+def with_defects_in_threads(*logs):
+    def work(node):
+        for number, log in enumerate(logs):
+            one = threading.Thread(target=process.fail, args=(node, log, node.shutdown, KeyError(f"planned {number}")))
+            one.daemon = True
+            one.start()
+            while not node.shutdown._is_doomed.is_set():
+                time.sleep(0.001)
+        return spin(node)
+
+    return work
 
 def with_signal_while(replaced):
     # Ctrl-C where rclpy makes this of its executor.
@@ -251,6 +272,24 @@ def test_signal_that_comes_while_the_process_fails_leaves_the_exit_code(number: 
     assert process.stdout.readline() == "fails\n"
     process.send_signal(number)
     assert said(process)[0] == 1
+
+
+@pytest.mark.parametrize("tell", ["never.wait", "lambda: 1 / 0"])
+def test_reason_is_said_where_the_thread_that_met_it_does_not_come_to_say_it(tell: str):
+    """On a machine that is too busy, or by a log that fails."""
+    code, text = said(start(f"with_defects_in_threads(Log({tell}))", "quick"))
+    assert code == 1
+    lines = [line for line in text.splitlines() if "ends this process: KeyError: 'planned 0'" in line]
+    assert len(lines) == 1, text
+
+
+def test_of_two_defects_the_first_is_told_with_its_traceback_and_the_other_in_a_line():
+    slow = "Log(lambda: time.sleep(0.2))"
+    code, text = said(start(f"with_defects_in_threads({slow}, {slow})", "quick"))
+    assert code == 1
+    assert re.findall("told: .*", text) == ["told: 'planned 0'"]
+    assert re.findall(r"ends this process: (.*)", text) == ["KeyError: 'planned 0'"]
+    assert re.findall(r"met while this process ended: (.*)", text) == ["KeyError: 'planned 1'"]
 
 
 def test_log_that_nobody_reads_holds_up_no_exit():
