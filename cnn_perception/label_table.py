@@ -39,6 +39,8 @@ _OTHER_NAMES = {
 are plain, and those that are taken where there is no plain one."""
 _INDEX_NAMES = ("", "Unnamed: 0")
 """What the first column is called where pandas or R wrote the numbers of the rows, and where pandas read that again."""
+_ENDINGS = (".csv", ".tsv", ".txt")
+"""Of tables, in lower case."""
 _ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 """By the byte order mark with which a file begins; others are UTF-8."""
 _DELIMITERS = (",", ";", "\t", "|")
@@ -187,6 +189,11 @@ class ListedFiles:
                 if _real_file(folder / text[place:]) is not None:
                     self.moved[text[:place]] = folder
                     yield folder / text[place:]
+
+
+def is_table(labels: str) -> bool:
+    """Returns whether labels are named that lie in a table, and not a topic."""
+    return labels.lower().endswith(_ENDINGS)
 
 
 def are_states(cells: Iterable[str]) -> bool:

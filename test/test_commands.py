@@ -9,6 +9,7 @@ import ast
 import importlib
 import importlib.util
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -178,6 +179,44 @@ def test_a_process_that_is_ended_at_once_says_so_in_json_where_that_was_asked_fo
         return
     answer = json.loads(done.stdout)
     assert (answer["command"], answer["exit_code"], answer["error"]) == ("tool", 130, "interrupted")
+
+
+PRINTING = """
+from cnn_perception.commands import program
+@program("printing")
+def main(argv=None):
+    print("gr\\xfcn", "x")
+    return 3
+import sys
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("words", [[], ["--json"], ["--help"]])
+def test_a_full_disk_under_standard_output_is_one_line(words):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", PRINTING, *words], stdout=full, stderr=subprocess.PIPE, text=True)
+    said = [line for line in done.stderr.splitlines() if not line.startswith("grün")]
+    assert (done.returncode, said) == (
+        2,
+        ["error: standard output cannot be written (No space left on device); free the disk"],
+    )
+
+
+def test_whoever_reads_standard_output_may_go_and_it_may_be_closed():
+    reads, writes = os.pipe()
+    os.close(reads)
+    for change in ({"stdout": writes}, {"preexec_fn": lambda: os.close(1)}):
+        done = subprocess.run([sys.executable, "-c", PRINTING], stderr=subprocess.PIPE, text=True, **change)
+        assert (done.returncode, done.stderr) == (3, "")
+    os.close(writes)
+
+
+def test_what_the_locale_cannot_print_is_escaped():
+    done = subprocess.run(
+        [sys.executable, "-c", PRINTING], capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}
+    )
+    assert (done.returncode, done.stdout[:7]) == (3, rb"gr\xfcn")
 
 
 def test_without_json_a_command_prints_and_ends_as_ever(capfd):

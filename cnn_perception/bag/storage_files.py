@@ -10,13 +10,22 @@ import apsw
 import numpy as np
 
 from cnn_perception.bag.decompression import ZstdError, free_bytes, unpacked_pieces
+from cnn_perception.bag.mcap_records import MAGIC
 from cnn_perception.bag.mcap_storage import McapFile
 from cnn_perception.bag.sqlite_storage import SqliteFile
 from cnn_perception.bag.storage import MOST_LINES, StorageFile
+from cnn_perception.commands import for_shell
 from cnn_perception.errors import BagError, one_line
 
 _ENDINGS = (".mcap", ".db3")
 _PACKED = ".zstd"
+_SQLITE_MAGIC = b"SQLite format 3\0"
+_ROS_1_MAGIC = b"#ROSBAG V"
+
+
+def is_storage_name(name: str) -> bool:
+    """Returns whether a file is called as those of bags are, packed or not."""
+    return name.lower().removesuffix(_PACKED).endswith(_ENDINGS)
 
 
 def storage_paths(bag: Path, listed: Iterable[str]) -> tuple[list[Path], list[str]]:
@@ -44,11 +53,20 @@ def storage_paths(bag: Path, listed: Iterable[str]) -> tuple[list[Path], list[st
         plain = name.removesuffix(_PACKED)
         if plain != name and plain in there:
             notes.append(f"{bag}: {name} was not read, because {plain} is there too")
-        elif name in names or plain.endswith(_ENDINGS):
+        elif name in names or is_storage_name(name):
             paths.append(path)
             if names and name not in names:
                 notes.append(f"{bag}: {name} is not listed in metadata.yaml")
     return paths, notes
+
+
+def reindexing(bag: Path) -> str:
+    """Returns how metadata.yaml of a bag is made anew, which rosbag2 cannot do of files that are packed as a whole."""
+    names = [path.name for path in storage_paths(bag, ())[0]]
+    storage = "sqlite3" if any(".db3" in name for name in names) else "mcap"
+    command = for_shell("ros2", "bag", "reindex", bag, "-s", storage)
+    unpacking = "unpack its files with `zstd -d` and " if any(name.endswith(_PACKED) for name in names) else ""
+    return f"{unpacking}repair with `{command}`"
 
 
 def open_files(paths: Iterable[Path], folder: Path, stack: ExitStack) -> tuple[list[StorageFile], list[str]]:
@@ -83,13 +101,20 @@ def open_files(paths: Iterable[Path], folder: Path, stack: ExitStack) -> tuple[l
 
 
 def _open(path: Path, folder: Path) -> tuple[StorageFile, list[str]]:
-    """Returns an open file, and what is said of its unpacking."""
+    """Returns an open file, and what is said of its unpacking; what it is, its first bytes say before its name."""
     unpacked, notes = _unpacked(path, folder) if path.suffix == _PACKED else (path, [])
-    if unpacked.suffix == ".mcap":
+    with unpacked.open("rb") as file:
+        head = file.read(len(_SQLITE_MAGIC))
+    suffix = unpacked.suffix.lower()
+    if head.startswith(MAGIC) or (suffix == ".mcap" and head != _SQLITE_MAGIC):
         return McapFile(unpacked, path), notes
-    if unpacked.suffix == ".db3":
+    if head == _SQLITE_MAGIC or suffix == ".db3":
         return SqliteFile(unpacked, path, folder), notes
-    raise BagError(f"{path}: is no .mcap or .db3 file")
+    if head.startswith(_ROS_1_MAGIC):
+        raise BagError(
+            f"is a bag of ROS 1; convert it: {for_shell('rosbags-convert', '--src', path, '--dst', path.stem)}"
+        )
+    raise BagError("is no .mcap or .db3 file")
 
 
 def _unpacked(path: Path, folder: Path) -> tuple[Path, list[str]]:

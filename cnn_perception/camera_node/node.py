@@ -30,7 +30,10 @@ from cnn_perception.ros.image_messages import IMAGE_TRANSPORTS, to_jpeg, to_rgb_
 from cnn_perception.ros.parameters import parameter
 
 # Reliable, so that recorders and viewers of either kind match; a best-effort subscriber is not slowed by it.
-_FOLDER_RATE_HZ = 10.0
+_DEFAULT_RATE_HZ = 10.0
+"""Of a folder, and of a video or device that gives none."""
+_HIGHEST_RATE_HZ = 1000.0
+"""Some files of variable rate give the unit of their time stamps instead, such as 90000."""
 _STALL_S = 15.0
 """A frame that takes longer hangs; a silent device is given up after 10 s. Source: OpenCV, cap_v4l.cpp, V4L_TIMEOUT."""
 
@@ -52,7 +55,7 @@ class CameraNodeSettings:
     rate_hz: float = parameter(
         0.0,
         "Frames a second; 0 takes the video's or the device's own rate, and 10 for a folder.",
-        between=(0.0, 1000.0),
+        between=(0.0, _HIGHEST_RATE_HZ),
         read_only=True,
     )
     loop: bool = parameter(False, "Start again at the end of a video or folder.", read_only=True)
@@ -134,10 +137,10 @@ class FrameSource:
                 raise DataError(f"{path}: no images in this folder, but {there}; give one with JPEG or PNG files")
             if there:
                 say(printable(f"{path}: {len(self._files)} images; ignored: {there}"))
-            self.rate_hz = _FOLDER_RATE_HZ
+            self.rate_hz = _DEFAULT_RATE_HZ
         else:
             self._capture = self._open(source, path)
-            self.rate_hz = self._capture.get(cv2.CAP_PROP_FPS) or _FOLDER_RATE_HZ
+            self.rate_hz = _plausible(self._capture.get(cv2.CAP_PROP_FPS))
         self._loop = loop and not self.is_device
         preloaded = list(self._one_pass()) if preload and not self.is_device else None
         self._frames = self._all_frames(preloaded)
@@ -204,6 +207,11 @@ class FrameSource:
         if self._size is None or self._size == (image.shape[1], image.shape[0]):
             return image
         return RgbImage(np.asarray(cv2.resize(image, self._size, interpolation=cv2.INTER_AREA), np.uint8))
+
+
+def _plausible(rate_hz: float) -> float:
+    """Returns the rate that a source gives, where it can be one; else the default."""
+    return rate_hz if 0.0 < rate_hz <= _HIGHEST_RATE_HZ else _DEFAULT_RATE_HZ  # not so NaN
 
 
 def _check_frames(source: str, capture: cv2.VideoCapture) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import json
 import math
 import numbers
@@ -12,8 +13,16 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from cnn_perception.commands.ending import Done, telling_of_end
-from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_CODES, EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_OK, with_kind
+from cnn_perception.commands.ending import Done, bad_input, telling_of_end
+from cnn_perception.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_CODES,
+    EXIT_DEFECT,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    ConfigError,
+    with_kind,
+)
 
 OPTION = "--json"
 HELP = "at the end one JSON object as the only line of standard output; all else goes to standard error"
@@ -40,13 +49,41 @@ def program(name: str) -> Callable[[Main], Main]:
         @functools.wraps(main)
         def run(argv: Sequence[str] | None = None) -> int:
             words = sys.argv[1:] if argv is None else list(argv)
-            if OPTION in words:
-                return _answered(name, main, [word for word in words if word != OPTION])
-            return _helped(main, words) if {"-h", "--help"} & {*words} else main(words)
+            _accept_any_text()
+            try:
+                return _flushed(_ended(name, main, words))
+            except SystemExit:  # of the parser, after its help
+                _flushed(EXIT_OK)
+                raise
 
         return run
 
     return made
+
+
+def _ended(name: str, main: Main, words: Sequence[str]) -> int:
+    if OPTION in words:
+        return _answered(name, main, [word for word in words if word != OPTION])
+    return _helped(main, words) if {"-h", "--help"} & {*words} else main(words)
+
+
+def _accept_any_text() -> None:
+    """Has escapes printed for what the terminal's encoding has not, as on a robot without a locale."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _flushed(code: int) -> int:
+    """Returns the exit code once all is printed; Python itself would show a traceback where that cannot be."""
+    if sys.stdout is None:  # it was closed before the command began
+        return code
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what still waits must go somewhere
+        if not isinstance(error, BrokenPipeError):  # who reads it has had enough, as `head`
+            return bad_input(ConfigError(f"standard output cannot be written ({error.strerror}); free the disk"))
+    return code
 
 
 def _helped(main: Main, words: Sequence[str]) -> int:
@@ -71,7 +108,7 @@ def _answered(name: str, main: Main, words: Sequence[str]) -> int:
         done = Done(EXIT_DEFECT, error=with_kind(error))
         raise
     finally:
-        print(_line(name, done), flush=True)
+        print(_line(name, done))
     return done
 
 

@@ -159,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--labels",
         default="",
-        help="CSV file (*.csv) or topic. Classes: start_s,end_s,class in seconds, or std_msgs/String or "
+        help="table (*.csv, *.tsv, *.txt) or topic. Classes: start_s,end_s,class in seconds, or std_msgs/String or "
         f"vision_msgs/Classification; gaps and the class {UNLABELLED!r} are not scored; a multilabel model takes "
         f"several classes with {SEPARATOR!r} between them, {SEPARATOR!r} alone is none of them. Numbers: time_s and a "
         "column for each, or std_msgs/Float32, Float64 or sensor_msgs/JointState; the nearest in time within "

@@ -68,6 +68,28 @@ def test_video_is_read_to_its_end_and_has_a_rate(tmp_path: Path):
     assert len(colours(FrameSource(str(path), loop=True), 7)) == 7
 
 
+@pytest.mark.parametrize(
+    ("told_hz", "used_hz"), [(90000.0, 10.0), (float("nan"), 10.0), (-1.0, 10.0), (0.0, 10.0), (240.0, 240.0)]
+)
+def test_a_rate_that_no_video_has_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told_hz: float, used_hz: float
+):
+    class Video:
+        """Of 2x2 black pixels, with a rate."""
+
+        def __init__(self, _: str) -> None: ...
+
+        def isOpened(self) -> bool:  # noqa: N802 OpenCV's
+            return True
+
+        def get(self, what: int) -> float:
+            return told_hz if what == cv2.CAP_PROP_FPS else 2.0
+
+    monkeypatch.setattr(cv2, "VideoCapture", Video)
+    (tmp_path / "video.avi").touch()
+    assert FrameSource(str(tmp_path / "video.avi")).rate_hz == used_hz
+
+
 def test_unusable_source_is_named(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.avi").write_text("not a video")

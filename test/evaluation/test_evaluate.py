@@ -247,7 +247,7 @@ def test_a_truncated_bag_is_evaluated_as_far_as_it_goes_and_fails(tmp_path, mode
     assert report["complete"] is False
     assert 15 <= len(rows) < 60
     assert any("is truncated" in remark for remark in report["remarks"])
-    assert "ros2 bag reindex" in capsys.readouterr().err
+    assert f"mcap recover {bag / 'bag.mcap'}" in capsys.readouterr().err
 
 
 def test_the_threshold_splits_off_the_unsure_frames(tmp_path, model):
