@@ -49,7 +49,7 @@ def program(name: str) -> Callable[[Main], Main]:
         @functools.wraps(main)
         def run(argv: Sequence[str] | None = None) -> int:
             words = sys.argv[1:] if argv is None else list(argv)
-            _accept_any_text()
+            _watch_output()
             try:
                 return _flushed(_ended(name, main, words))
             except SystemExit:  # of the parser, after its help
@@ -67,23 +67,58 @@ def _ended(name: str, main: Main, words: Sequence[str]) -> int:
     return _helped(main, words) if {"-h", "--help"} & {*words} else main(words)
 
 
-def _accept_any_text() -> None:
-    """Has escapes printed for what the terminal's encoding has not, as on a robot without a locale."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+class _Output(io.TextIOWrapper):
+    """Standard output that a command outlives: its reader may go, as `head` does, and its disk fill up.
+
+    Attributes:
+        failure: Why something could not be printed; None while all could.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, text: str, /) -> int:
+        """Writes a text, or loses it."""
+        with self._going_on():
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Writes what waits, or loses it."""
+        with self._going_on():
+            super().flush()
+
+    @contextlib.contextmanager
+    def _going_on(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.failure = self.failure or error
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())  # where all that follows goes
+
+
+def _watch_output() -> None:
+    """Makes a process's standard output one that does not end it; what its encoding has not, is printed as escapes."""
+    given = sys.stdout
+    if isinstance(given, io.TextIOWrapper) and given is sys.__stdout__:
+        given.flush()
+        sys.stdout = _Output(
+            given.buffer,
+            given.encoding,
+            "backslashreplace",
+            line_buffering=given.line_buffering,
+            write_through=given.write_through,
+        )
 
 
 def _flushed(code: int) -> int:
-    """Returns the exit code once all is printed; Python itself would show a traceback where that cannot be."""
-    if sys.stdout is None:  # it was closed before the command began
+    """Returns the exit code once all is printed: what a full disk has swallowed was not told."""
+    output = sys.stdout
+    if not isinstance(output, _Output):
         return code
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what still waits must go somewhere
-        if not isinstance(error, BrokenPipeError):  # who reads it has had enough, as `head`
-            return bad_input(ConfigError(f"standard output cannot be written ({error.strerror}); free the disk"))
-    return code
+    output.flush()
+    if output.failure is None or isinstance(output.failure, BrokenPipeError):
+        return code
+    return bad_input(ConfigError(f"standard output cannot be written ({output.failure.strerror}); free the disk"))
 
 
 def _helped(main: Main, words: Sequence[str]) -> int:

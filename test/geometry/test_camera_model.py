@@ -204,7 +204,7 @@ UNUSABLE = {
     "K of images twice as large": ({"k": (1000.0, 0.0, 631.0, 0.0, 960.0, 471.0, 0.0, 0.0, 1.0)}, "principal point"),
     "K of images half as large": (
         {"k": (250.0, 0.0, 165.0, 0.0, 240.0, 117.0, 0.0, 0.0, 1.0)},
-        r"principal point at \(165, 117\) in images of 640x480: it is of smaller ones",
+        "principal point at (165, 117) in images of 640x480: it is of smaller ones",
     ),
     "K of images binned by four": (
         {"k": (125.0, 0.0, 82.0, 0.0, 120.0, 58.0, 0.0, 0.0, 1.0), "binning": (4, 4)},
