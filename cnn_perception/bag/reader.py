@@ -25,7 +25,15 @@ from cnn_perception.bag.message_types import (
     typestore,
 )
 from cnn_perception.bag.metadata import Metadata, read_metadata
-from cnn_perception.bag.storage import LONGEST_PAUSE_NS, Channel, StorageFile, by_topic, clock_note, reception_order
+from cnn_perception.bag.storage import (
+    LONGEST_PAUSE_NS,
+    MOST_LINES,
+    Channel,
+    StorageFile,
+    by_topic,
+    clock_note,
+    reception_order,
+)
 from cnn_perception.bag.storage_files import open_files, reindexing, storage_paths
 from cnn_perception.errors import BagError, FrameError, one_line, printable
 from cnn_perception.image.messages import EncodedFile, EncodedImage, encoded_from_message, nanoseconds, way_out
@@ -176,6 +184,9 @@ class Bag:
         if name is not None:
             topic = self._topic(name, IMAGE_TYPES, f"image topics in it: {found}")
             return Topic(topic.name, topic.type, sum(other.count for other in images if other.name == topic.name))
+        if not images and self.topics:
+            others = [f"{topic.name} ({topic.type or 'of an unknown type'})" for topic in self.topics[:MOST_LINES]]
+            found += f", only {', '.join(others)}{', ...' if len(self.topics) > MOST_LINES else ''}"
         filled = sorted({topic.name for topic in images if topic.count and is_picture[topic]})
         if len(filled) != 1:
             raise BagError(

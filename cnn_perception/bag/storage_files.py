@@ -9,7 +9,7 @@ from pathlib import Path
 import apsw
 import numpy as np
 
-from cnn_perception.bag.decompression import ZstdError, free_bytes, unpacked_pieces
+from cnn_perception.bag.decompression import ZSTD_MAGIC, ZstdError, free_bytes, unpacked_pieces
 from cnn_perception.bag.mcap_records import MAGIC
 from cnn_perception.bag.mcap_storage import McapFile
 from cnn_perception.bag.sqlite_storage import SqliteFile
@@ -84,32 +84,37 @@ def open_files(paths: Iterable[Path], folder: Path, stack: ExitStack) -> tuple[l
     notes: list[str] = []
     for path in paths:
         try:
-            file, unpacking = _open(path, folder)
+            unpacked = _unpacked(path, folder, notes) if _is_packed(path) else path
+            file = _opened(unpacked, path, folder)
         except (BagError, OSError, apsw.Error, ValueError, MemoryError) as error:
-            notes.append(f"{path}: cannot be read at all ({one_line(error)})")
+            notes.append(f"{path}: cannot be read at all ({one_line(error).removeprefix(f'{path}: ')})")
             continue
         stack.callback(file.close)
         twin = next((other for other in files if _are_alike(file, other)), None)
         if twin is not None:
             notes.append(f"{path}: holds the same messages as {twin.path.name}; it was left out")
             continue
-        notes += [*unpacking, *file.damage]
+        notes += file.damage
         if file.index.orphans:
             notes.append(f"{path}: {file.index.orphans} messages are of no topic that it describes")
         files.append(file)
     return sorted(files, key=lambda file: file.index.first_ns), notes
 
 
-def _open(path: Path, folder: Path) -> tuple[StorageFile, list[str]]:
-    """Returns an open file, and what is said of its unpacking; what it is, its first bytes say before its name."""
-    unpacked, notes = _unpacked(path, folder) if path.suffix == _PACKED else (path, [])
+def _is_packed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return path.suffix == _PACKED or file.read(len(ZSTD_MAGIC)) == ZSTD_MAGIC
+
+
+def _opened(unpacked: Path, path: Path, folder: Path) -> StorageFile:
+    """Returns an open file; what it is, its first bytes say before its name."""
     with unpacked.open("rb") as file:
         head = file.read(len(_SQLITE_MAGIC))
-    suffix = unpacked.suffix.lower()
+    suffix = Path(path.name.removesuffix(_PACKED)).suffix.lower()
     if head.startswith(MAGIC) or (suffix == ".mcap" and head != _SQLITE_MAGIC):
-        return McapFile(unpacked, path), notes
+        return McapFile(unpacked, path)
     if head == _SQLITE_MAGIC or suffix == ".db3":
-        return SqliteFile(unpacked, path, folder), notes
+        return SqliteFile(unpacked, path, folder)
     if head.startswith(_ROS_1_MAGIC):
         raise BagError(
             f"is a bag of ROS 1; convert it: {for_shell('rosbags-convert', '--src', path, '--dst', path.stem)}"
@@ -117,16 +122,16 @@ def _open(path: Path, folder: Path) -> tuple[StorageFile, list[str]]:
     raise BagError("is no .mcap or .db3 file")
 
 
-def _unpacked(path: Path, folder: Path) -> tuple[Path, list[str]]:
-    """Returns a copy of a file that rosbag2 compressed as a whole, as far as it can be unpacked."""
-    target = folder / path.stem
+def _unpacked(path: Path, folder: Path, notes: list[str]) -> Path:
+    """Returns a copy of a file that rosbag2 compressed as a whole, as far as it can be unpacked; notes if it cannot."""
+    target = folder / path.name.removesuffix(_PACKED)
     with target.open("wb") as sink:
         try:
             for piece in unpacked_pieces(path, free_bytes(folder)):
                 sink.write(piece)
         except (EOFError, ZstdError) as error:
-            return target, [f"{path}: is truncated or damaged ({one_line(error)}); what could be unpacked was read"]
-    return target, []
+            notes.append(f"{path}: is truncated or damaged ({one_line(error)}); what could be unpacked was read")
+    return target
 
 
 def _are_alike(file: StorageFile, other: StorageFile) -> bool:

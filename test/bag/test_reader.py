@@ -196,6 +196,25 @@ def test_what_a_file_is_its_first_bytes_say_whatever_it_is_called(tmp_path, stor
             assert len(list(bag.images(bag.image_topic()))) == 3
 
 
+def test_a_packed_file_that_breaks_off_at_once_or_is_called_otherwise_is_told_as_what_it_is(tmp_path):
+    path = tiny_bag.write_bag(tmp_path / "bag", drive(3), compression=CompressionMode.FILE)
+    file = next(path.glob("*.zstd"))
+    with Bag(shutil.copy(file, tmp_path / file.stem)) as bag:
+        assert len(list(bag.images(bag.image_topic()))) == 3
+
+    os.truncate(file, 40)
+    with pytest.raises(BagError, match="is truncated or damaged") as caught:
+        Bag(file)
+    assert "mcap recover" not in str(caught.value)  # which knows no such files
+
+
+def test_a_bag_without_images_names_what_it_holds(tmp_path):
+    word = tiny_bag.TYPES.types["std_msgs/msg/String"](data="word")
+    path = tiny_bag.write_bag(tmp_path / "bag", [("/words", START_NS, word)])
+    with Bag(path) as bag, pytest.raises(BagError, match=r"in it: none, only /words \(std_msgs/msg/String\)"):
+        bag.image_topic()
+
+
 def test_what_is_no_bag_is_refused_in_one_line(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "text.mcap").write_text("not an MCAP file")

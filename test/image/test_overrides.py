@@ -374,6 +374,13 @@ def test_a_grey_camera_lost_no_colours(said: str):
     assert not decode_frame(EncodedFile(grey, said)).seen.oddities
 
 
+def test_an_icon_is_no_packet_of_video():
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(buffer, "ICO")
+    with pytest.raises(FrameError, match="no JPEG, PNG, WebP"):
+        decode(EncodedFile(buffer.getvalue(), "ico"))
+
+
 def test_a_mosaic_that_is_known_better_is_interpolated():
     data, _ = grey_file("PNG")
     frame = EncodedFile(data, "png").overridden(Overrides("bayer_rggb8"))

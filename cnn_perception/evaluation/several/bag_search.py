@@ -56,7 +56,10 @@ def is_folder_of_bags(path: Path) -> bool:
     Raises:
         DataError: If a folder cannot be listed.
     """
-    if not path.is_dir() or (path / FILE_NAME).is_file():
+    try:
+        if not path.is_dir() or (path / FILE_NAME).is_file():
+            return False
+    except OSError:  # such as too long a name; opening it says so
         return False
     search = _Search(path)
     return any(True for folder in search.subfolders(path) for _ in _bags_at(folder, search))
