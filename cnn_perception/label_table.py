@@ -226,7 +226,7 @@ def _real_file(path: Path) -> Path | None:
 
 
 def read_table(file: Path, cure: str) -> Table:
-    """Returns the table in a CSV file with a header, in UTF-8 or UTF-16.
+    """Returns the table in a CSV file with a header, in UTF-8, UTF-16 or UTF-32.
 
     Commas, semicolons, tabs or bars part its columns, as its header or a line `sep=;` before it says. Empty rows,
     columns without a name and content, and a first column that only numbers the rows are left out.
@@ -283,6 +283,8 @@ def _encoding(file: Path) -> str:
     """Returns the encoding of a text, told by its byte order mark, or by the zeros of UTF-16 beside plain letters."""
     with file.open("rb") as content:
         start = content.read(4)
+    if start in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
+        return "utf-32"
     if start[:2] in _ENCODINGS:
         return _ENCODINGS[start[:2]]
     if len(start) == 4 and start[1::2] == b"\0\0" and b"\0" not in start[::2]:

@@ -6,6 +6,7 @@ Oracles: the codes that docs/ promises, and a real shell.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import importlib.util
 import json
@@ -206,10 +207,13 @@ def test_a_full_disk_under_standard_output_is_one_line(words):
 def test_whoever_reads_standard_output_may_go_and_it_may_be_closed():
     reads, writes = os.pipe()
     os.close(reads)
-    for change in ({"stdout": writes}, {"preexec_fn": lambda: os.close(1)}):
+    closed = [{"preexec_fn": functools.partial(os.closerange, first, last)} for first, last in ((1, 2), (0, 2))]
+    for change in ({"stdout": writes}, *closed):
         done = subprocess.run([sys.executable, "-c", PRINTING], stderr=subprocess.PIPE, text=True, **change)
         assert (done.returncode, done.stderr) == (3, "")
     os.close(writes)
+    silent = subprocess.run([sys.executable, "-c", PRINTING], stdout=subprocess.PIPE, preexec_fn=lambda: os.close(2))
+    assert (silent.returncode, silent.stdout.decode()) == (3, "gr\xfcn x\n")
 
 
 def test_what_the_locale_cannot_print_is_escaped():

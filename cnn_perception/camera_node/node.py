@@ -21,7 +21,7 @@ from std_msgs.msg import Header
 
 from cnn_perception.camera_node.calibration_file import read_calibration
 from cnn_perception.errors import EXIT_OK, ConfigError, DataError, FrameError, printable
-from cnn_perception.files import expanded
+from cnn_perception.files import expanded, require_reachable
 from cnn_perception.image.listing import image_files, in_words, visible_folders
 from cnn_perception.image.messages import RgbImage, read_image
 from cnn_perception.image.raw import check_size
@@ -120,6 +120,10 @@ class FrameSource:
             DataError: If there is no such source, or no image in it.
         """
         path = expanded(source)
+        try:
+            require_reachable(path)
+        except ConfigError as error:
+            raise DataError(f"{error}; set `source`") from None
         self.skipped: list[str] = []
         self._name = source
         self._size = size

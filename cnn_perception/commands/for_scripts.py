@@ -98,6 +98,9 @@ class _Output(io.TextIOWrapper):
 
 def _watch_output() -> None:
     """Makes a process's standard output one that does not end it; what its encoding has not, is printed as escapes."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed before the command began, and no file may take its place
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115 PTH123 to the end
     given = sys.stdout
     if isinstance(given, io.TextIOWrapper) and given is sys.__stdout__:
         given.flush()

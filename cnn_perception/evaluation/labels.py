@@ -169,7 +169,8 @@ def _interval(row: Row) -> Interval:
 def _nanoseconds(row: Row, column: str) -> int:
     seconds = number(row, column)
     if not abs(seconds) < 1e9:
-        raise row.wrong(column, f"{row.cells[column]!r} is too large for seconds")
+        problem = f"{row.cells[column]!r} is too large; write seconds since the beginning, see --labels-start"
+        raise row.wrong(column, problem)
     return round(seconds * 1e9)
 
 

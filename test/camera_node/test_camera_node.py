@@ -96,6 +96,10 @@ def test_unusable_source_is_named(tmp_path: Path):
     with pytest.raises(DataError, match=r"nowhere\.mp4: no such device, video file or folder"):
         FrameSource(str(tmp_path / "nowhere.mp4"))
     (tmp_path / "empty" / "below").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("loop", "a" * 300):
+        with pytest.raises(DataError, match=r"cannot be looked at .*; set `source`"):
+            FrameSource(str(tmp_path / name))
     with pytest.raises(DataError, match="no images in this folder, but 1 folders below"):
         FrameSource(str(tmp_path / "empty"))
     with pytest.raises(DataError, match="cannot be opened as a video"):

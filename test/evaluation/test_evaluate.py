@@ -498,5 +498,29 @@ def test_an_output_inside_of_what_is_read_is_refused_in_one_line(tmp_path, model
     assert sorted(source.rglob("*")) == before
 
 
+@pytest.mark.parametrize("option", ["--bag", "--images", "--model", "--labels", "--masks", "--baseline", "--output"])
+@pytest.mark.parametrize("name", ["loop", "a" * 300 + ".csv"], ids=["loop", "long"])
+def test_a_path_that_no_file_can_have_is_one_line_wherever_it_stands(tmp_path, model, capsys, option, name):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "red.csv").write_text("start_s,end_s,class\n0,99,red\n")
+    (tmp_path / "bag").mkdir()
+    words = {
+        "--bag": tmp_path / "bag",
+        "--model": model,
+        "--labels": tmp_path / "red.csv",
+        "--output": tmp_path / "out",
+    }
+    words[option] = tmp_path / name
+    if option == "--images":
+        del words["--bag"], words["--labels"]
+    if option not in ("--bag", "--images"):
+        words["--bag"] = colour_bag(tmp_path / "drive")
+
+    assert main([text for pair in words.items() for text in map(str, pair)]) == EXIT_BAD_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert name[:20] in line
+
+
 def run_here(tmp_path, model, bag, *arguments):
     return run(tmp_path, model, "--bag", bag, "--no-video", *arguments)
