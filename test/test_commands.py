@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 import pytest
 from paths import ROOT
 
-from cnn_perception import errors
+from cnn_perception import entry_points, errors
 from cnn_perception.commands import Done, exit_code, for_shell, program, there
 from cnn_perception.doctor.finding import Finding
 from cnn_perception.errors import EXIT_CODES, BagError, ConfigError, FrameError, PerceptionError, one_line
@@ -64,6 +65,14 @@ def test_ctrl_c_is_130_and_says_what_the_command_wants(capsys):
     assert capsys.readouterr() == ("", "interrupted: nothing is written\n")
     assert exit_code(raising(KeyboardInterrupt())) == 130
     assert capsys.readouterr() == ("", "")
+
+
+def test_sigterm_interrupts_an_evaluation_as_ctrl_c_does(monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    asked = lambda _: exit_code(lambda: signal.raise_signal(signal.SIGTERM))  # noqa: E731
+    monkeypatch.setattr("cnn_perception.evaluation.cli.main", asked)
+    assert entry_points.evaluate_bag([]) == 130
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_defect_is_not_hidden():

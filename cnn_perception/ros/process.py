@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import functools
+import os
 import signal
 import sys
 import threading
@@ -50,6 +51,8 @@ _POLL_S = 0.2
 """How often the main thread sees whether the process should end."""
 _GRACE_S = 1.5
 """What is still busy this long after a signal or a defect, such as a model, is left: a robot waits two seconds."""
+_LARGEST_DOMAIN = 232
+"""Above it DDS has no ports, and Fast DDS ends the process. Source: DDSI-RTPS 2.5, 9.6.2."""
 _LAST_CALLBACKS_S = 0.5
 """How long callbacks under way may take at the end: the answer to a lifecycle `shutdown` is sent by one."""
 
@@ -256,10 +259,14 @@ def fail(node: Node, log: ThrottledLog, shutdown: Shutdown, error: BaseException
 
 
 def _initialise(argv: Sequence[str] | None) -> None:
+    domain = os.environ.get("ROS_DOMAIN_ID", "")
+    if domain and not (domain.isdecimal() and int(domain) <= _LARGEST_DOMAIN):
+        raise ConfigError(f"ROS_DOMAIN_ID is {domain[:40]!r}; set it to 0 to {_LARGEST_DOMAIN}, or not at all")
     try:
         rclpy.init(args=None if argv is None else [sys.argv[0], *argv])
     except (rclpy_implementation.RCLError, rclpy_implementation.UnknownROSArgsError, UnicodeEncodeError) as error:
-        raise ConfigError(f"the ROS arguments are wrong: {error}") from None
+        reason = one_line(error).partition(", at /")[0]
+        raise ConfigError(f"ROS cannot be started with these arguments and this environment: {reason}") from None
 
 
 def spin(
