@@ -85,6 +85,8 @@ class CameraNodeSettings:
 
     def __post_init__(self) -> None:
         parameters.validate(self)
+        if not self.source:
+            raise ConfigError("parameter source is empty; name a device, a video file or a folder of images")
         if bool(self.width) != bool(self.height):
             raise ConfigError(f"parameters width {self.width}, height {self.height}: give both, or neither")
 
@@ -279,6 +281,8 @@ class CameraNode(parameters.ParameterNode):
         for text in self._source.skipped[self._logged_skips :]:
             self.get_logger().warning(f"skipped {text}")
         self._logged_skips = len(self._source.skipped)
+        if image is None and not self._published:
+            raise DataError(f"{self._settings.source}: not one of its images could be read; give another source")
         if image is None:
             self.get_logger().info(f"end of {self._settings.source}: {self._published} frames published")
             self._images.wait_for_all_acked(Duration(seconds=2))

@@ -17,7 +17,7 @@ from ros import Process, new_domain, participant, running
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from cnn_perception.camera_node.calibration_file import read_calibration
-from cnn_perception.camera_node.node import FrameSource
+from cnn_perception.camera_node.node import CameraNodeSettings, FrameSource
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.image.messages import decode_file_bytes
 
@@ -153,6 +153,16 @@ def test_unusable_setting_ends_the_camera_with_one_line(settings: dict, said: st
     assert process.wait() == 2
     assert said in process.log
     assert "Traceback" not in process.log
+
+
+def test_a_camera_that_has_shown_nothing_ends_with_one_line(tmp_path: Path):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.jpg").write_bytes(b"\xff\xd8\xff")
+    process = Process("camera_node", new_domain(), tmp_path / "log", source=tmp_path / "bad", loop=True)
+    assert process.wait() == 2
+    assert f"error: {tmp_path / 'bad'}: not one of its images could be read" in process.log
+    with pytest.raises(ConfigError, match="source is empty"):
+        CameraNodeSettings(source="")
 
 
 CALIBRATION = """
