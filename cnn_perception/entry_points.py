@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from cnn_perception.commands import bad_input, end_at_once, program
 from cnn_perception.commands.for_scripts import Main
@@ -43,10 +44,23 @@ def _main_of(module: str, argv: Sequence[str] | None) -> int:
     return main(argv)
 
 
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Has SIGTERM interrupt a command as Ctrl-C does, so that nothing is left in temporary folders."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:  # in the first second, while the program is imported
+        end_at_once(EXIT_INTERRUPTED, "interrupted")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @program("evaluate_bag")
 def evaluate_bag(argv: Sequence[str] | None = None) -> int:
     """Runs `evaluation.cli.main`."""
-    return _main_of("cnn_perception.evaluation.cli", argv)
+    with _interruptible():
+        return _main_of("cnn_perception.evaluation.cli", argv)
 
 
 @program("perception_node")

@@ -85,13 +85,29 @@ def require_other(path: Path, inputs: Iterable[Path]) -> None:
                 raise ConfigError(f"{path}: is read, and would be overwritten; choose another output")
 
 
+def require_reachable(path: Path) -> None:
+    """Refuses a path of which nobody can tell what is there.
+
+    Raises:
+        ConfigError: If no file can have the name, or the folders above it may not be looked into.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return  # whoever opens it says so
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{path}: cannot be looked at ({reason}); check the path and its permissions") from None
+
+
 def require_outside(path: Path, folder: Path) -> None:
     """Refuses to write into a folder that is read: what is written would be read with it the next time.
 
     Raises:
         ConfigError: If a path is that folder, or below it, when all links are followed.
     """
-    if folder.is_dir() and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+    # not Path.is_dir, which raises for a name that no file can have
+    if os.path.isdir(folder) and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):  # noqa: PTH112
         raise ConfigError(f"{path}: lies in {folder}, which is read; choose another output")
 
 

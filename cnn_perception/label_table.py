@@ -39,6 +39,8 @@ _OTHER_NAMES = {
 are plain, and those that are taken where there is no plain one."""
 _INDEX_NAMES = ("", "Unnamed: 0")
 """What the first column is called where pandas or R wrote the numbers of the rows, and where pandas read that again."""
+_ENDINGS = (".csv", ".tsv", ".txt")
+"""Of tables, in lower case."""
 _ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 """By the byte order mark with which a file begins; others are UTF-8."""
 _DELIMITERS = (",", ";", "\t", "|")
@@ -189,6 +191,11 @@ class ListedFiles:
                     yield folder / text[place:]
 
 
+def is_table(labels: str) -> bool:
+    """Returns whether labels are named that lie in a table, and not a topic."""
+    return labels.lower().endswith(_ENDINGS)
+
+
 def are_states(cells: Iterable[str]) -> bool:
     """Returns whether a column called `state` says what is labelled; else it is about something else."""
     found = {*cells}
@@ -219,7 +226,7 @@ def _real_file(path: Path) -> Path | None:
 
 
 def read_table(file: Path, cure: str) -> Table:
-    """Returns the table in a CSV file with a header, in UTF-8 or UTF-16.
+    """Returns the table in a CSV file with a header, in UTF-8, UTF-16 or UTF-32.
 
     Commas, semicolons, tabs or bars part its columns, as its header or a line `sep=;` before it says. Empty rows,
     columns without a name and content, and a first column that only numbers the rows are left out.
@@ -276,6 +283,8 @@ def _encoding(file: Path) -> str:
     """Returns the encoding of a text, told by its byte order mark, or by the zeros of UTF-16 beside plain letters."""
     with file.open("rb") as content:
         start = content.read(4)
+    if start in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
+        return "utf-32"
     if start[:2] in _ENCODINGS:
         return _ENCODINGS[start[:2]]
     if len(start) == 4 and start[1::2] == b"\0\0" and b"\0" not in start[::2]:

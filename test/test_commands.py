@@ -6,11 +6,14 @@ Oracles: the codes that docs/ promises, and a real shell.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import importlib.util
 import json
+import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +22,7 @@ import numpy as np
 import pytest
 from paths import ROOT
 
-from cnn_perception import errors
+from cnn_perception import entry_points, errors
 from cnn_perception.commands import Done, exit_code, for_shell, program, there
 from cnn_perception.doctor.finding import Finding
 from cnn_perception.errors import EXIT_CODES, BagError, ConfigError, FrameError, PerceptionError, one_line
@@ -62,6 +65,14 @@ def test_ctrl_c_is_130_and_says_what_the_command_wants(capsys):
     assert capsys.readouterr() == ("", "interrupted: nothing is written\n")
     assert exit_code(raising(KeyboardInterrupt())) == 130
     assert capsys.readouterr() == ("", "")
+
+
+def test_sigterm_interrupts_an_evaluation_as_ctrl_c_does(monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    asked = lambda _: exit_code(lambda: signal.raise_signal(signal.SIGTERM))  # noqa: E731
+    monkeypatch.setattr("cnn_perception.evaluation.cli.main", asked)
+    assert entry_points.evaluate_bag([]) == 130
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_defect_is_not_hidden():
@@ -178,6 +189,47 @@ def test_a_process_that_is_ended_at_once_says_so_in_json_where_that_was_asked_fo
         return
     answer = json.loads(done.stdout)
     assert (answer["command"], answer["exit_code"], answer["error"]) == ("tool", 130, "interrupted")
+
+
+PRINTING = """
+from cnn_perception.commands import program
+@program("printing")
+def main(argv=None):
+    print("gr\\xfcn", "x")
+    return 3
+import sys
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("words", [[], ["--json"], ["--help"]])
+def test_a_full_disk_under_standard_output_is_one_line(words):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", PRINTING, *words], stdout=full, stderr=subprocess.PIPE, text=True)
+    said = [line for line in done.stderr.splitlines() if not line.startswith("grün")]
+    assert (done.returncode, said) == (
+        2,
+        ["error: standard output cannot be written (No space left on device); free the disk"],
+    )
+
+
+def test_whoever_reads_standard_output_may_go_and_it_may_be_closed():
+    reads, writes = os.pipe()
+    os.close(reads)
+    closed = [{"preexec_fn": functools.partial(os.closerange, first, last)} for first, last in ((1, 2), (0, 2))]
+    for change in ({"stdout": writes}, *closed):
+        done = subprocess.run([sys.executable, "-c", PRINTING], stderr=subprocess.PIPE, text=True, **change)
+        assert (done.returncode, done.stderr) == (3, "")
+    os.close(writes)
+    silent = subprocess.run([sys.executable, "-c", PRINTING], stdout=subprocess.PIPE, preexec_fn=lambda: os.close(2))
+    assert (silent.returncode, silent.stdout.decode()) == (3, "gr\xfcn x\n")
+
+
+def test_what_the_locale_cannot_print_is_escaped():
+    done = subprocess.run(
+        [sys.executable, "-c", PRINTING], capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}
+    )
+    assert (done.returncode, done.stdout[:7]) == (3, rb"gr\xfcn")
 
 
 def test_without_json_a_command_prints_and_ends_as_ever(capfd):

@@ -30,6 +30,7 @@ from cnn_perception.evaluation.report_record import write_text
 from cnn_perception.files import require_other, require_outside, require_unused
 from cnn_perception.image.messages import AS_SENT, Overrides
 from cnn_perception.intervals import Estimate
+from cnn_perception.label_table import is_table
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS, SessionOptions
 from cnn_perception.pipeline.pipeline import Pipeline
 from cnn_perception.tasks.registry import task_of
@@ -144,7 +145,7 @@ def _answers(bag: Bag, options: RecordedOptions) -> tuple[list[Answer], bool]:
 
 def _zero_ns(bag: Bag, options: RecordedOptions) -> int | None:
     """Returns what is 0 s on the time axis of the labels; None for the first answer, where there is no image."""
-    if options.labels_start == "bag" or not options.labels.endswith(".csv"):
+    if options.labels_start == "bag" or not is_table(options.labels):
         return bag.start_ns
     if not _has_images(bag):
         return None

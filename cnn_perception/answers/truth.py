@@ -20,7 +20,7 @@ from cnn_perception.evaluation.labels import (
     read_labels,
     read_measurements,
 )
-from cnn_perception.label_table import read_table
+from cnn_perception.label_table import is_table, read_table
 from cnn_perception.label_text import UNLABELLED, Truth
 
 _TIME = "time_s"
@@ -65,13 +65,13 @@ def read_truth(bag: Bag, labels: str, answered: Sequence[str]) -> TruthTrack:
         kinds = ("numbers", "classes") if is_measured else ("classes", "numbers")
         raise DataError(f"{labels}: holds {kinds[0]}, the answers are {kinds[1]}; name labels of the same kind")
     if is_measured:
-        is_file = labels.endswith(".csv")
+        is_file = is_table(labels)
         return _numbers_of_file(Path(labels), answered) if is_file else _numbers_of_topic(bag, labels, answered)
-    return _classes_of_file(Path(labels)) if labels.endswith(".csv") else _classes_of_topic(bag, labels)
+    return _classes_of_file(Path(labels)) if is_table(labels) else _classes_of_topic(bag, labels)
 
 
 def _is_measured(bag: Bag, labels: str) -> bool:
-    if labels.endswith(".csv"):
+    if is_table(labels):
         return _TIME in read_table(Path(labels), "name a CSV file or a label topic").header
     name = "/" + labels.lstrip("/")
     return any(topic.type in NUMBER_TYPES for topic in bag.topics if "/" + topic.name.lstrip("/") == name)

@@ -33,6 +33,7 @@ SPARE_BYTES = 2**28
 _PIECE_BYTES = 2**20
 _PACKED_PIECE_BYTES = 2**16
 
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 ZstdError = zstd.ZstdError
 """Raised on bytes that are not what zstd wrote."""
 
@@ -49,7 +50,7 @@ def unpacked_message(payload: bytes) -> bytes:
         FrameError: `size`, if it becomes larger than `LARGEST_MESSAGE_BYTES`.
         ZstdError: If it is damaged.
     """
-    if payload[:4] != b"\x28\xb5\x2f\xfd":  # zstd's magic number; a CDR header begins with 0
+    if payload[:4] != ZSTD_MAGIC:  # a CDR header begins with 0
         return payload
     found = _unzstd(payload, LARGEST_MESSAGE_BYTES)
     if found is None:

@@ -47,6 +47,7 @@ from cnn_perception.bag.mcap_records import (
 )
 from cnn_perception.bag.message_types import stored_type
 from cnn_perception.bag.storage import MOST_LINES, MessageIndex, by_topic
+from cnn_perception.commands import for_shell
 from cnn_perception.errors import BagError
 
 
@@ -177,9 +178,16 @@ class McapFile:
         if self._summary is None and has_data_end:
             self.damage.append(f"{self.path}: its end is damaged; {read}")
         elif self._summary is None:
-            self.damage.append(f"{self.path}: is truncated; {read}; repair with `ros2 bag reindex`")
+            self.damage.append(f"{self.path}: is truncated; {read}{self._repair()}")
         elif is_broken:
             self.damage.append(f"{self.path}: is damaged at byte {position}, before which {read}")
+
+    def _repair(self) -> str:
+        """Returns how the file is mended, as the end of a line; of one that was packed as a whole its copy would be."""
+        if self.path.suffix == ".zstd":
+            return ""
+        new = self.path.with_name(f"recovered_{self.path.name}")
+        return f"; repair with `{for_shell('mcap', 'recover', self.path, '-o', new)}`"
 
     def _note_place(self, opcode: int, allowed: Collection[int]) -> None:
         if opcode >= FIRST_PRIVATE:

@@ -6,6 +6,7 @@ megabytes of an image are summed up and written.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import zlib
@@ -57,6 +58,7 @@ class McapWriter:
         self.is_on_disk = False
         self.waiting_bytes = 0
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        self._links = os.fstat(self._descriptor).st_nlink
         self._offset = 0  # of the end of what is whole
         self._descriptions: dict[int, list[bytes]] = {SCHEMA: [], CHANNEL: []}
         self._chunk: list[Buffer] = []
@@ -189,7 +191,9 @@ class McapWriter:
         self._descriptor = -1
 
     def _write(self, parts: list[Buffer]) -> None:
-        """Writes all parts, or none of them."""
+        """Writes all parts, or none of them; the system itself does not tell that nobody finds them any more."""
+        if os.fstat(self._descriptor).st_nlink < self._links:
+            raise OSError(errno.ENOENT, "the file was removed while it was written")
         try:
             for first in range(0, len(parts), _MOST_BUFFERS):
                 _write_all(self._descriptor, parts[first : first + _MOST_BUFFERS])

@@ -80,4 +80,4 @@ def stored_type(name: str, encoding: str) -> str:
     parts = [part for part in name.replace("::", "/").split("/") if part not in {"msg", "dds_"}]
     if len(parts) == 2:
         name = f"{parts[0]}/msg/{parts[1].removesuffix('_')}"
-    return name if encoding in {"cdr", ""} else f"{name} ({encoding})"
+    return name if encoding.lower() in {"cdr", ""} else f"{name} ({encoding})"

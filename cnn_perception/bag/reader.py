@@ -25,9 +25,16 @@ from cnn_perception.bag.message_types import (
     typestore,
 )
 from cnn_perception.bag.metadata import Metadata, read_metadata
-from cnn_perception.bag.storage import LONGEST_PAUSE_NS, Channel, StorageFile, by_topic, clock_note, reception_order
-from cnn_perception.bag.storage_files import open_files, storage_paths
-from cnn_perception.commands import for_shell
+from cnn_perception.bag.storage import (
+    LONGEST_PAUSE_NS,
+    MOST_LINES,
+    Channel,
+    StorageFile,
+    by_topic,
+    clock_note,
+    reception_order,
+)
+from cnn_perception.bag.storage_files import open_files, reindexing, storage_paths
 from cnn_perception.errors import BagError, FrameError, one_line, printable
 from cnn_perception.image.messages import EncodedFile, EncodedImage, encoded_from_message, nanoseconds, way_out
 from cnn_perception.label_text import SEPARATOR
@@ -177,6 +184,9 @@ class Bag:
         if name is not None:
             topic = self._topic(name, IMAGE_TYPES, f"image topics in it: {found}")
             return Topic(topic.name, topic.type, sum(other.count for other in images if other.name == topic.name))
+        if not images and self.topics:
+            others = [f"{topic.name} ({topic.type or 'of an unknown type'})" for topic in self.topics[:MOST_LINES]]
+            found += f", only {', '.join(others)}{', ...' if len(self.topics) > MOST_LINES else ''}"
         filled = sorted({topic.name for topic in images if topic.count and is_picture[topic]})
         if len(filled) != 1:
             raise BagError(
@@ -297,7 +307,9 @@ class Bag:
         metadata = self._metadata() if self.path.is_dir() else None
         paths, notes = storage_paths(self.path, metadata.files if metadata else ())
         if not paths:
-            raise BagError(f"{self.path}: is no rosbag2: there is no .mcap or .db3 file in it")
+            ros_1 = any(self.path.glob("*.bag"))
+            advice = "; convert its bags of ROS 1 with rosbags-convert" if ros_1 else ""
+            raise BagError(f"{self.path}: is no rosbag2: there is no .mcap or .db3 file in it{advice}")
         self._note(*notes)
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cnn_perception_bag_")))
         files, notes = open_files(paths, folder, self._stack)
@@ -307,7 +319,7 @@ class Bag:
         return files, metadata
 
     def _metadata(self) -> Metadata | None:
-        repair = f"repair with `{for_shell('ros2', 'bag', 'reindex', self.path)}`"
+        repair = reindexing(self.path)
         try:
             metadata = read_metadata(self.path)
         except BagError as error:

@@ -135,8 +135,10 @@ class SqliteFile:
         encoding = "CAST(serialization_format AS BLOB)" if "serialization_format" in columns else "NULL"
         query = f"SELECT id, CAST(name AS BLOB), CAST(type AS BLOB), {encoding} FROM topics LIMIT {_MOST_TOPICS}"
         try:
+            ((text_encoding,),) = self._connection.execute("PRAGMA encoding")
             for number, *texts in self._connection.execute(query):
-                name, kind, encoding = (bytes(text or b"").decode(errors="backslashreplace") for text in texts)
+                decoded = (bytes(text or b"").decode(str(text_encoding), "backslashreplace") for text in texts)
+                name, kind, encoding = decoded
                 if not isinstance(number, int) or not self.index.describe(number, name, stored_type(kind, encoding)):
                     self.damage.append(f"{self.path}: topic {number!r} is described twice or without a number")
         except apsw.Error as error:
@@ -191,7 +193,11 @@ class SqliteFile:
         _, pages, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()[0]
         used = max(pages, 0) if isinstance(pages, int) else 0  # -1 if there is no log for SQLite
         there = _frames(log)
-        if used < max(there, 1):
+        if not there:
+            self.damage.append(
+                f"{self.path}: {log.name} is no write-ahead log of it, or a damaged one; it was not used"
+            )
+        elif used < there:
             self.damage.append(f"{self.path}: {there - used} of {there} pages of {log.name} were not used")
 
 
@@ -234,7 +240,7 @@ def _guarded(connection: apsw.Connection) -> apsw.Connection:
 def _authorize(action: int, first: str | None, _second: str | None, _database: str | None, inside: str | None) -> int:
     """Denies all but reading rosbag2's tables; `inside` names the view or trigger whose SQL asks."""
     reads_table = action == apsw.SQLITE_READ and first in _COLUMNS
-    is_pragma = action == apsw.SQLITE_PRAGMA and first in {"table_xinfo", "wal_checkpoint"}
+    is_pragma = action == apsw.SQLITE_PRAGMA and first in {"table_xinfo", "wal_checkpoint", "encoding"}
     is_allowed = action == apsw.SQLITE_SELECT or reads_table or is_pragma
     return apsw.SQLITE_OK if is_allowed and inside is None else apsw.SQLITE_DENY
 

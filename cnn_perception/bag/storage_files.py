@@ -9,14 +9,23 @@ from pathlib import Path
 import apsw
 import numpy as np
 
-from cnn_perception.bag.decompression import ZstdError, free_bytes, unpacked_pieces
+from cnn_perception.bag.decompression import ZSTD_MAGIC, ZstdError, free_bytes, unpacked_pieces
+from cnn_perception.bag.mcap_records import MAGIC
 from cnn_perception.bag.mcap_storage import McapFile
 from cnn_perception.bag.sqlite_storage import SqliteFile
 from cnn_perception.bag.storage import MOST_LINES, StorageFile
+from cnn_perception.commands import for_shell
 from cnn_perception.errors import BagError, one_line
 
 _ENDINGS = (".mcap", ".db3")
 _PACKED = ".zstd"
+_SQLITE_MAGIC = b"SQLite format 3\0"
+_ROS_1_MAGIC = b"#ROSBAG V"
+
+
+def is_storage_name(name: str) -> bool:
+    """Returns whether a file is called as those of bags are, packed or not."""
+    return name.lower().removesuffix(_PACKED).endswith(_ENDINGS)
 
 
 def storage_paths(bag: Path, listed: Iterable[str]) -> tuple[list[Path], list[str]]:
@@ -44,11 +53,20 @@ def storage_paths(bag: Path, listed: Iterable[str]) -> tuple[list[Path], list[st
         plain = name.removesuffix(_PACKED)
         if plain != name and plain in there:
             notes.append(f"{bag}: {name} was not read, because {plain} is there too")
-        elif name in names or plain.endswith(_ENDINGS):
+        elif name in names or is_storage_name(name):
             paths.append(path)
             if names and name not in names:
                 notes.append(f"{bag}: {name} is not listed in metadata.yaml")
     return paths, notes
+
+
+def reindexing(bag: Path) -> str:
+    """Returns how metadata.yaml of a bag is made anew, which rosbag2 cannot do of files that are packed as a whole."""
+    names = [path.name for path in storage_paths(bag, ())[0]]
+    storage = "sqlite3" if any(".db3" in name for name in names) else "mcap"
+    command = for_shell("ros2", "bag", "reindex", bag, "-s", storage)
+    unpacking = "unpack its files with `zstd -d` and " if any(name.endswith(_PACKED) for name in names) else ""
+    return f"{unpacking}repair with `{command}`"
 
 
 def open_files(paths: Iterable[Path], folder: Path, stack: ExitStack) -> tuple[list[StorageFile], list[str]]:
@@ -66,42 +84,54 @@ def open_files(paths: Iterable[Path], folder: Path, stack: ExitStack) -> tuple[l
     notes: list[str] = []
     for path in paths:
         try:
-            file, unpacking = _open(path, folder)
+            unpacked = _unpacked(path, folder, notes) if _is_packed(path) else path
+            file = _opened(unpacked, path, folder)
         except (BagError, OSError, apsw.Error, ValueError, MemoryError) as error:
-            notes.append(f"{path}: cannot be read at all ({one_line(error)})")
+            notes.append(f"{path}: cannot be read at all ({one_line(error).removeprefix(f'{path}: ')})")
             continue
         stack.callback(file.close)
         twin = next((other for other in files if _are_alike(file, other)), None)
         if twin is not None:
             notes.append(f"{path}: holds the same messages as {twin.path.name}; it was left out")
             continue
-        notes += [*unpacking, *file.damage]
+        notes += file.damage
         if file.index.orphans:
             notes.append(f"{path}: {file.index.orphans} messages are of no topic that it describes")
         files.append(file)
     return sorted(files, key=lambda file: file.index.first_ns), notes
 
 
-def _open(path: Path, folder: Path) -> tuple[StorageFile, list[str]]:
-    """Returns an open file, and what is said of its unpacking."""
-    unpacked, notes = _unpacked(path, folder) if path.suffix == _PACKED else (path, [])
-    if unpacked.suffix == ".mcap":
-        return McapFile(unpacked, path), notes
-    if unpacked.suffix == ".db3":
-        return SqliteFile(unpacked, path, folder), notes
-    raise BagError(f"{path}: is no .mcap or .db3 file")
+def _is_packed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return path.suffix == _PACKED or file.read(len(ZSTD_MAGIC)) == ZSTD_MAGIC
 
 
-def _unpacked(path: Path, folder: Path) -> tuple[Path, list[str]]:
-    """Returns a copy of a file that rosbag2 compressed as a whole, as far as it can be unpacked."""
-    target = folder / path.stem
+def _opened(unpacked: Path, path: Path, folder: Path) -> StorageFile:
+    """Returns an open file; what it is, its first bytes say before its name."""
+    with unpacked.open("rb") as file:
+        head = file.read(len(_SQLITE_MAGIC))
+    suffix = Path(path.name.removesuffix(_PACKED)).suffix.lower()
+    if head.startswith(MAGIC) or (suffix == ".mcap" and head != _SQLITE_MAGIC):
+        return McapFile(unpacked, path)
+    if head == _SQLITE_MAGIC or suffix == ".db3":
+        return SqliteFile(unpacked, path, folder)
+    if head.startswith(_ROS_1_MAGIC):
+        raise BagError(
+            f"is a bag of ROS 1; convert it: {for_shell('rosbags-convert', '--src', path, '--dst', path.stem)}"
+        )
+    raise BagError("is no .mcap or .db3 file")
+
+
+def _unpacked(path: Path, folder: Path, notes: list[str]) -> Path:
+    """Returns a copy of a file that rosbag2 compressed as a whole, as far as it can be unpacked; notes if it cannot."""
+    target = folder / path.name.removesuffix(_PACKED)
     with target.open("wb") as sink:
         try:
             for piece in unpacked_pieces(path, free_bytes(folder)):
                 sink.write(piece)
         except (EOFError, ZstdError) as error:
-            return target, [f"{path}: is truncated or damaged ({one_line(error)}); what could be unpacked was read"]
-    return target, []
+            notes.append(f"{path}: is truncated or damaged ({one_line(error)}); what could be unpacked was read")
+    return target
 
 
 def _are_alike(file: StorageFile, other: StorageFile) -> bool:

@@ -21,7 +21,7 @@ from std_msgs.msg import Header
 
 from cnn_perception.camera_node.calibration_file import read_calibration
 from cnn_perception.errors import EXIT_OK, ConfigError, DataError, FrameError, printable
-from cnn_perception.files import expanded
+from cnn_perception.files import expanded, require_reachable
 from cnn_perception.image.listing import image_files, in_words, visible_folders
 from cnn_perception.image.messages import RgbImage, read_image
 from cnn_perception.image.raw import check_size
@@ -30,7 +30,10 @@ from cnn_perception.ros.image_messages import IMAGE_TRANSPORTS, to_jpeg, to_rgb_
 from cnn_perception.ros.parameters import parameter
 
 # Reliable, so that recorders and viewers of either kind match; a best-effort subscriber is not slowed by it.
-_FOLDER_RATE_HZ = 10.0
+_DEFAULT_RATE_HZ = 10.0
+"""Of a folder, and of a video or device that gives none."""
+_HIGHEST_RATE_HZ = 1000.0
+"""Some files of variable rate give the unit of their time stamps instead, such as 90000."""
 _STALL_S = 15.0
 """A frame that takes longer hangs; a silent device is given up after 10 s. Source: OpenCV, cap_v4l.cpp, V4L_TIMEOUT."""
 
@@ -52,7 +55,7 @@ class CameraNodeSettings:
     rate_hz: float = parameter(
         0.0,
         "Frames a second; 0 takes the video's or the device's own rate, and 10 for a folder.",
-        between=(0.0, 1000.0),
+        between=(0.0, _HIGHEST_RATE_HZ),
         read_only=True,
     )
     loop: bool = parameter(False, "Start again at the end of a video or folder.", read_only=True)
@@ -82,6 +85,8 @@ class CameraNodeSettings:
 
     def __post_init__(self) -> None:
         parameters.validate(self)
+        if not self.source:
+            raise ConfigError("parameter source is empty; name a device, a video file or a folder of images")
         if bool(self.width) != bool(self.height):
             raise ConfigError(f"parameters width {self.width}, height {self.height}: give both, or neither")
 
@@ -117,6 +122,10 @@ class FrameSource:
             DataError: If there is no such source, or no image in it.
         """
         path = expanded(source)
+        try:
+            require_reachable(path)
+        except ConfigError as error:
+            raise DataError(f"{error}; set `source`") from None
         self.skipped: list[str] = []
         self._name = source
         self._size = size
@@ -134,10 +143,10 @@ class FrameSource:
                 raise DataError(f"{path}: no images in this folder, but {there}; give one with JPEG or PNG files")
             if there:
                 say(printable(f"{path}: {len(self._files)} images; ignored: {there}"))
-            self.rate_hz = _FOLDER_RATE_HZ
+            self.rate_hz = _DEFAULT_RATE_HZ
         else:
             self._capture = self._open(source, path)
-            self.rate_hz = self._capture.get(cv2.CAP_PROP_FPS) or _FOLDER_RATE_HZ
+            self.rate_hz = _plausible(self._capture.get(cv2.CAP_PROP_FPS))
         self._loop = loop and not self.is_device
         preloaded = list(self._one_pass()) if preload and not self.is_device else None
         self._frames = self._all_frames(preloaded)
@@ -206,6 +215,11 @@ class FrameSource:
         return RgbImage(np.asarray(cv2.resize(image, self._size, interpolation=cv2.INTER_AREA), np.uint8))
 
 
+def _plausible(rate_hz: float) -> float:
+    """Returns the rate that a source gives, where it can be one; else the default."""
+    return rate_hz if 0.0 < rate_hz <= _HIGHEST_RATE_HZ else _DEFAULT_RATE_HZ  # not so NaN
+
+
 def _check_frames(source: str, capture: cv2.VideoCapture) -> None:
     """Refuses a video of huge frames before the first of them is decoded."""
     height = round(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
@@ -267,6 +281,8 @@ class CameraNode(parameters.ParameterNode):
         for text in self._source.skipped[self._logged_skips :]:
             self.get_logger().warning(f"skipped {text}")
         self._logged_skips = len(self._source.skipped)
+        if image is None and not self._published:
+            raise DataError(f"{self._settings.source}: not one of its images could be read; give another source")
         if image is None:
             self.get_logger().info(f"end of {self._settings.source}: {self._published} frames published")
             self._images.wait_for_all_acked(Duration(seconds=2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import json
 import math
 import numbers
@@ -12,8 +13,16 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from cnn_perception.commands.ending import Done, telling_of_end
-from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_CODES, EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_OK, with_kind
+from cnn_perception.commands.ending import Done, bad_input, telling_of_end
+from cnn_perception.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_CODES,
+    EXIT_DEFECT,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    ConfigError,
+    with_kind,
+)
 
 OPTION = "--json"
 HELP = "at the end one JSON object as the only line of standard output; all else goes to standard error"
@@ -40,13 +49,79 @@ def program(name: str) -> Callable[[Main], Main]:
         @functools.wraps(main)
         def run(argv: Sequence[str] | None = None) -> int:
             words = sys.argv[1:] if argv is None else list(argv)
-            if OPTION in words:
-                return _answered(name, main, [word for word in words if word != OPTION])
-            return _helped(main, words) if {"-h", "--help"} & {*words} else main(words)
+            _watch_output()
+            try:
+                return _flushed(_ended(name, main, words))
+            except SystemExit:  # of the parser, after its help
+                _flushed(EXIT_OK)
+                raise
 
         return run
 
     return made
+
+
+def _ended(name: str, main: Main, words: Sequence[str]) -> int:
+    if OPTION in words:
+        return _answered(name, main, [word for word in words if word != OPTION])
+    return _helped(main, words) if {"-h", "--help"} & {*words} else main(words)
+
+
+class _Output(io.TextIOWrapper):
+    """Standard output that a command outlives: its reader may go, as `head` does, and its disk fill up.
+
+    Attributes:
+        failure: Why something could not be printed; None while all could.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, text: str, /) -> int:
+        """Writes a text, or loses it."""
+        with self._going_on():
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Writes what waits, or loses it."""
+        with self._going_on():
+            super().flush()
+
+    @contextlib.contextmanager
+    def _going_on(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.failure = self.failure or error
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())  # where all that follows goes
+
+
+def _watch_output() -> None:
+    """Makes a process's standard output one that does not end it; what its encoding has not, is printed as escapes."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed before the command began, and no file may take its place
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115 PTH123 to the end
+    given = sys.stdout
+    if isinstance(given, io.TextIOWrapper) and given is sys.__stdout__:
+        given.flush()
+        sys.stdout = _Output(
+            given.buffer,
+            given.encoding,
+            "backslashreplace",
+            line_buffering=given.line_buffering,
+            write_through=given.write_through,
+        )
+
+
+def _flushed(code: int) -> int:
+    """Returns the exit code once all is printed: what a full disk has swallowed was not told."""
+    output = sys.stdout
+    if not isinstance(output, _Output):
+        return code
+    output.flush()
+    if output.failure is None or isinstance(output.failure, BrokenPipeError):
+        return code
+    return bad_input(ConfigError(f"standard output cannot be written ({output.failure.strerror}); free the disk"))
 
 
 def _helped(main: Main, words: Sequence[str]) -> int:
@@ -71,7 +146,7 @@ def _answered(name: str, main: Main, words: Sequence[str]) -> int:
         done = Done(EXIT_DEFECT, error=with_kind(error))
         raise
     finally:
-        print(_line(name, done), flush=True)
+        print(_line(name, done))
     return done
 
 

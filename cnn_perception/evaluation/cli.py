@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ from cnn_perception.evaluation.several.bag_labels import PLACEHOLDER, BagLabels
 from cnn_perception.evaluation.several.pooled import PooledReport
 from cnn_perception.evaluation.several.run import BAGS_CSV, SeveralOptions, evaluate_several
 from cnn_perception.evaluation.several.sources import find_bags
+from cnn_perception.files import require_reachable
 from cnn_perception.image import listing
 from cnn_perception.jobs.ray_cluster import LOCAL
 from cnn_perception.label_text import SEPARATOR, UNLABELLED
@@ -52,7 +54,8 @@ def _evaluate_or_say(given: argparse.Namespace, default: Callable[[str], Any]) -
         return _evaluate(given, default)
     except PerceptionError as error:
         if given.baseline is not None:
-            say_not_compared(given.output, str(error))
+            with contextlib.suppress(OSError):  # of an output that cannot be; the error is what is to be said
+                say_not_compared(given.output, str(error))
         raise
 
 
@@ -103,6 +106,9 @@ def _done(fields: dict[str, Any]) -> Evaluation | PooledReport:
     Raises:
         PerceptionError: As `_evaluate`.
     """
+    for name in ("output", "images", "masks", "baseline"):
+        if fields[name] is not None:
+            require_reachable(fields[name])
     named = [(gate.option, fields.pop(f"{gate.option}_each")) for gate in GATES]
     each = {option: limit for option, limit in named if limit is not None}
     several = SeveralOptions(fields.pop("jobs"), fields.pop("ray"), each)
@@ -159,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--labels",
         default="",
-        help="CSV file (*.csv) or topic. Classes: start_s,end_s,class in seconds, or std_msgs/String or "
+        help="table (*.csv, *.tsv, *.txt) or topic. Classes: start_s,end_s,class in seconds, or std_msgs/String or "
         f"vision_msgs/Classification; gaps and the class {UNLABELLED!r} are not scored; a multilabel model takes "
         f"several classes with {SEPARATOR!r} between them, {SEPARATOR!r} alone is none of them. Numbers: time_s and a "
         "column for each, or std_msgs/Float32, Float64 or sensor_msgs/JointState; the nearest in time within "

@@ -288,7 +288,8 @@ def _missing(
     if replayed.interrupted:
         found.append(f"interrupted after {counts.total} of {frames.count} frames")
     if not counts.scored + counts.unlabelled:
-        found.append(f"{frames.path}: not one of {counts.total} frames could be used")
+        reason = next((f", the first because: {one.message}" for one in replayed.records if one.message), "")
+        found.append(f"{frames.path}: not one of {counts.total} frames could be used{reason}")
     elif options.rois and (options.labels or options.truth) and not counts.scored:
         found.append(f"{options.labels or options.truth}: nothing is known of a box; see --labels and --truth")
     elif options.labels and not counts.scored:

@@ -26,7 +26,7 @@ from cnn_perception.evaluation.labels import (
 from cnn_perception.image.limits import FILE_PIXELS
 from cnn_perception.image.listing import image_files, in_words, visible_folders
 from cnn_perception.image.messages import AS_SENT, EncodedFile, EncodedImage, Overrides
-from cnn_perception.label_table import STATE, ListedFiles, Row, Table, are_states, read_table, states_of
+from cnn_perception.label_table import STATE, ListedFiles, Row, Table, are_states, is_table, read_table, states_of
 from cnn_perception.label_text import Truth
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.tasks.classes import is_none_of_these, require_known
@@ -139,7 +139,7 @@ def frames_of_bag(
             yield LabelledFrame(record, image.frame, image)
 
     def unused_labels(records: Sequence[FrameRecord]) -> list[str]:
-        return _unused_intervals(known.truth, records, labels) if labels.endswith(".csv") else []
+        return _unused_intervals(known.truth, records, labels) if is_table(labels) else []
 
     return LabelledFrames(bag.path, topic.name, topic.count, frames, bag.damage, unused_labels, topics=bag.topics)
 
@@ -162,7 +162,7 @@ def _known_answers(bag: Bag, labels: str, start: Literal["bag", "image"], spec: 
     """Returns what a CSV file or a topic of the bag says, as far as it is for this model."""
     if not labels:
         return _KnownAnswers(None, is_stamped=False, origin_ns=bag.start_ns)
-    if not labels.endswith(".csv"):
+    if not is_table(labels):
         return _answers_of_topic(bag, labels, spec)
     path = Path(labels)
     truth: Labels | Measurements

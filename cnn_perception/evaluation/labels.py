@@ -133,6 +133,7 @@ def read_labels(path: Path, bag: Path | None = None) -> Labels:
     missing = [name for name in _COLUMNS if name not in table.header]
     if missing:
         raise DataError(f"{path}: has no column {', '.join(missing)}; its first line must be {','.join(_COLUMNS)}")
+    require_names(table.header, _COLUMNS, str(path))
     lines = [(_interval(row), row.line) for row in rows_of_bag(table, bag).rows]
     if not lines:
         raise DataError(f"{path}: has no intervals; write one a line as {','.join(_COLUMNS)}")
@@ -168,7 +169,8 @@ def _interval(row: Row) -> Interval:
 def _nanoseconds(row: Row, column: str) -> int:
     seconds = number(row, column)
     if not abs(seconds) < 1e9:
-        raise row.wrong(column, f"{row.cells[column]!r} is too large for seconds")
+        problem = f"{row.cells[column]!r} is too large; write seconds since the beginning, see --labels-start"
+        raise row.wrong(column, problem)
     return round(seconds * 1e9)
 
 
@@ -246,23 +248,27 @@ def number(row: Row, column: str) -> float:
     Raises:
         DataError: If it is no finite number; names the line.
     """
+    text = row.cells[column]
     try:
-        value = float(row.cells[column])
+        value = math.nan if "_" in text else float(text)  # Python takes 1_5 for 15
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise row.wrong(column, f"{row.cells[column]!r} is not a number")
+        cure = "; write it with a point, as 0.5" if "," in text else ""
+        raise row.wrong(column, f"{text!r} is not a number{cure}")
     return value
 
 
 def require_names(found: Iterable[str], names: Sequence[str], where: str) -> None:
-    """Checks that everything the model needs is there.
+    """Checks that everything the model needs is there, and only once.
 
     Raises:
         DataError: Names what is missing, what there is, and what the model needs.
     """
     there = [name for name in found if name]
     missing = [name for name in names if name not in there]
+    if twice := [name for name in names if there.count(name) > 1]:
+        raise DataError(f"{where}: has {twice[0]!r} twice; rename one")
     if missing:
         raise DataError(
             f"{where}: has no {', '.join(map(repr, missing))}; it has {', '.join(map(repr, there)) or 'no names'}, "

@@ -14,6 +14,7 @@ from cnn_perception.errors import ConfigError
 from cnn_perception.evaluation.replay import WORKERS
 from cnn_perception.evaluation.report_record import Target
 from cnn_perception.image.messages import Overrides
+from cnn_perception.label_table import is_table
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.regions.answering import MOST_BOXES, RegionSettings
@@ -103,7 +104,7 @@ class EvaluationOptions:
             raise ConfigError("--topic belongs to --bag")
         if self.images is not None and self.results_bag:
             raise ConfigError("--results-bag belongs to --bag: images in a folder have no times")
-        if self.images is not None and self.labels and not self.labels.endswith(".csv"):
+        if self.images is not None and self.labels and not is_table(self.labels):
             raise ConfigError(f"--labels {self.labels}: for --images name a CSV file of their paths and labels")
         try:
             self.overrides  # noqa: B018 - made to be checked

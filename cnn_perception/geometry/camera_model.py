@@ -44,6 +44,9 @@ _FOCAL_LENGTHS = (0.05, 200.0)
 _BORDER = 0.05
 """Share of the width and height next to the borders in which no lens is centred: a matrix of images twice as large
 puts the centre of its images there."""
+_MIDDLE = (0.35, 0.65)
+"""Shares of the width and height between which a lens is centred, at least in one of the two: a matrix of images half
+as large, such as of binned ones, puts the centre of its images at 0.25 of both."""
 _COEFFICIENT_COUNTS = (0, 4, 5, 8, 12, 14)
 """How many a polynomial can have. Source: OpenCV, documentation of cv::projectPoints."""
 _UNDISTORTED: tuple[Distortion, Numbers] = ("none", np.empty(0))
@@ -209,6 +212,12 @@ def _check_proportions(matrix: Numbers, width: int, height: int, name: str) -> N
             f"{name} has its principal point at ({centre[0]:.6g}, {centre[1]:.6g}), not in the midst of images of "
             f"{width}x{height}: it is of another size, or of no calibration; publish it for this size"
         )
+    for kind, is_off in (("smaller", centre < _MIDDLE[0] * sides), ("larger", centre > _MIDDLE[1] * sides)):
+        if is_off.all():
+            raise ConfigError(
+                f"{name} has its principal point at ({centre[0]:.6g}, {centre[1]:.6g}) in images of {width}x{height}: "
+                f"it is of {kind} ones, perhaps by binning; publish it for this size"
+            )
     focal = np.diagonal(matrix)[:2]
     if not ((focal > _FOCAL_LENGTHS[0] * sides) & (focal < _FOCAL_LENGTHS[1] * sides)).all():
         raise ConfigError(

@@ -62,6 +62,8 @@ _PNG_REMARKS = frozenset(
     (b"tEXt", b"zTXt", b"iTXt", b"tIME", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"pHYs", b"sBIT", b"sPLT", b"hIST")
 )
 """The chunks of a PNG without which its pixels are the same."""
+_GREY_ENCODINGS = ("mono", "8UC1", "16UC1", "32FC1", "64FC1")
+"""Beginnings of those of images that have no colours."""
 _PNG_EXIF = b"eXIf"
 """The chunk that says how a PNG is turned."""
 _TURNED_BY_HEIF = "original_orientation"
@@ -162,6 +164,8 @@ def decode_file(file: EncodedFile) -> Decoded:
         grey = picture.pixels[..., 0].tobytes()
         colour = decode_raw(EncodedImage(grey, mosaic, height, width, width, is_bigendian=False)).image
         picture = dataclasses.replace(picture, pixels=colour)
+    elif picture.is_grey:
+        picture = dataclasses.replace(picture, oddities=(*picture.oddities, *_lost_colour(file)))
     return _upright(picture, bits)
 
 
@@ -222,6 +226,20 @@ def _mosaic(file: EncodedFile) -> str:
     if not encoding.startswith("bayer_") or encoding not in ENCODINGS:
         return ""
     return f"{encoding.rstrip('0123456789')}8"  # the grey picture has been scaled already
+
+
+def _lost_colour(file: EncodedFile) -> tuple[ImageOddity, ...]:
+    """Returns that a grey picture was made of colours, as image_transport makes one of YUV and of mosaics."""
+    encoding, _, target = file.format.partition(";")
+    encoding = encoding.strip()
+    is_known = encoding in ENCODINGS and "compressed" in target and not file.overrides.encoding
+    if not is_known or encoding.startswith(_GREY_ENCODINGS):
+        return ()
+    text = (
+        f"the camera's images are {encoding}, and its compressed ones are grey ({file.format[:60]!r}); publish rgb8 to "
+        "the compression, or subscribe to the raw images"
+    )
+    return (ImageOddity("colour_lost", text),)
 
 
 def _upright(picture: _Picture, bits: int) -> Decoded:

@@ -28,8 +28,8 @@ _MAGIC = (
 )
 """How the files of each format that is read begin. Others begin alike: RIFF is a film or a sound, too, and words may
 begin with BM, which the size of a BMP's header in its bytes 14 to 17 tells from them."""
-_START_CODES = (b"\0\0\0\1", b"\0\0\1")
-"""With which packets of H.264 and H.265 begin."""
+_START_CODE = re.compile(rb"\x00\x00\x00?\x01[^\x00]")
+"""With which packets of H.264 and H.265 begin; an icon of Windows begins with 0 0 1 0."""
 PARAMETER_SETS = re.compile(
     rb"\x00\x00\x00?\x01"
     rb"(?:[\x27\x47\x67].{3,200}?\x00\x00\x00?\x01[\x28\x48\x68]|\x40\x01.{3,200}?\x00\x00\x00?\x01\x42\x01)",
@@ -177,7 +177,7 @@ def refuse_video(name: str, content: bytes = b"") -> None:
     Raises:
         FrameError: `format`, with the way out.
     """
-    if any(word in name.lower() for word in VIDEO) or content.startswith(_START_CODES):
+    if any(word in name.lower() for word in VIDEO) or _START_CODE.match(content):
         raise FrameError(
             "format",
             f"the image is a packet of video ({name[:40]!r}), which is no picture without those before; decode it "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 
 from paths import files_of_at_most
@@ -75,6 +76,25 @@ def test_a_bag_on_a_full_disk_keeps_its_frames_and_the_next_begins_another(tmp_p
         with Bag(folder) as bag:
             stamps += [image.stamp_ns for image in bag.images(bag.image_topic())]
     assert sorted(stamps) == [*range(kept), 7]
+
+
+def test_a_bag_that_is_removed_while_it_is_written_is_told_and_the_next_frame_begins_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(recorder_module, "RETRY_S", 0.0)
+    folder = tmp_path / "unsure"
+    recording = Recording(folder, format="bag")
+    recording.offer(raw(picture()), camera="front", stamp_ns=1)
+    shutil.rmtree(folder)
+    recording.offer(raw(picture()), camera="front", stamp_ns=2)
+    assert recording.said == [
+        f"{folder}: cannot be written (the file was removed while it was written); check the folder and its permissions"
+    ]
+
+    recording.offer(raw(picture()), camera="front", stamp_ns=3)
+    report = recording.close()
+
+    assert (report.recorded, report.lost["paused"], report.problem) == (2, 1, "")
+    with Bag(next(folder.iterdir())) as bag:
+        assert [image.stamp_ns for image in bag.images(bag.image_topic())] == [3]
 
 
 def test_a_bag_that_never_got_a_frame_is_removed(tmp_path, monkeypatch):

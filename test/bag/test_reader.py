@@ -183,11 +183,46 @@ def test_the_only_image_topic_with_messages_is_chosen(tmp_path):
         assert bag.image_topic().name == "/camera/image_raw"
 
 
+@pytest.mark.parametrize("storage", [StoragePlugin.SQLITE3, StoragePlugin.MCAP])
+@pytest.mark.parametrize("name", ["DRIVE.MCAP", "drive.Db3", "drive.mcap", "drive.db3", "drive"])
+def test_what_a_file_is_its_first_bytes_say_whatever_it_is_called(tmp_path, storage, name):
+    path = tiny_bag.write_bag(tmp_path / "bag", drive(3), storage=storage)
+    file = next(one for one in path.iterdir() if one.suffix in {".db3", ".mcap"})
+    (tmp_path / "moved").mkdir()
+    named = shutil.copy(file, tmp_path / "moved" / name)
+
+    for bag_path in (named, *([named.parent] if "." in name else [])):
+        with Bag(bag_path) as bag:
+            assert len(list(bag.images(bag.image_topic()))) == 3
+
+
+def test_a_packed_file_that_breaks_off_at_once_or_is_called_otherwise_is_told_as_what_it_is(tmp_path):
+    path = tiny_bag.write_bag(tmp_path / "bag", drive(3), compression=CompressionMode.FILE)
+    file = next(path.glob("*.zstd"))
+    with Bag(shutil.copy(file, tmp_path / file.stem)) as bag:
+        assert len(list(bag.images(bag.image_topic()))) == 3
+
+    os.truncate(file, 40)
+    with pytest.raises(BagError, match="is truncated or damaged") as caught:
+        Bag(file)
+    assert "mcap recover" not in str(caught.value)  # which knows no such files
+
+
+def test_a_bag_without_images_names_what_it_holds(tmp_path):
+    word = tiny_bag.TYPES.types["std_msgs/msg/String"](data="word")
+    path = tiny_bag.write_bag(tmp_path / "bag", [("/words", START_NS, word)])
+    with Bag(path) as bag, pytest.raises(BagError, match=r"in it: none, only /words \(std_msgs/msg/String\)"):
+        bag.image_topic()
+
+
 def test_what_is_no_bag_is_refused_in_one_line(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "text.mcap").write_text("not an MCAP file")
     (tmp_path / "text.db3").write_text("not an SQLite file, but long enough to have a header" * 10)
     (tmp_path / "zero.mcap").touch()
+    (tmp_path / "old.bag").write_bytes(b"#ROSBAG V2.0\n")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "old.bag").write_bytes(b"#ROSBAG V2.0\n")
     os.mkfifo(tmp_path / "pipe.mcap")
 
     for name, complaint in {
@@ -197,6 +232,8 @@ def test_what_is_no_bag_is_refused_in_one_line(tmp_path):
         "text.db3": "does not begin like an SQLite file",
         "zero.mcap": "does not begin like an MCAP file",
         "pipe.mcap": "there is no such bag",
+        "old.bag": "is a bag of ROS 1; convert it: rosbags-convert --src .*old.bag --dst old",
+        "old": "convert its bags of ROS 1",
         "long" * 999: "cannot be read .File name too long",
     }.items():
         with pytest.raises(BagError, match=complaint) as caught:
@@ -224,7 +261,18 @@ def test_without_metadata_everything_is_read_and_the_repair_is_named(tmp_path, s
 
     assert len(images) == 6
     assert len(bag.damage) == 1
-    assert f"ros2 bag reindex {path}" in bag.damage[0]
+    assert f"`ros2 bag reindex {path} -s {'mcap' if storage is StoragePlugin.MCAP else 'sqlite3'}`" in bag.damage[0]
+
+
+def test_a_packed_bag_without_metadata_is_unpacked_before_it_is_reindexed(tmp_path):
+    path = tiny_bag.write_bag(tmp_path / "bag", drive(3), compression=CompressionMode.FILE)
+    (path / "metadata.yaml").unlink()
+
+    with Bag(path) as bag:
+        assert len(list(bag.images(bag.image_topic()))) == 3
+        (said,) = bag.damage
+
+    assert "unpack its files with `zstd -d` and repair with `ros2 bag reindex" in said
 
 
 @pytest.mark.parametrize("storage", [StoragePlugin.SQLITE3, StoragePlugin.MCAP])
@@ -244,7 +292,7 @@ def test_a_truncated_bag_gives_its_intact_beginning_and_says_so(tmp_path, storag
     assert 12 <= len(images) <= 24
     for index, image in enumerate(images):
         np.testing.assert_array_equal(decode(image.frame), noise(index))
-    repair = "ros2 bag reindex" if storage is StoragePlugin.MCAP else "sqlite3 bag.db3 .recover"
+    repair = f"mcap recover {file}" if storage is StoragePlugin.MCAP else "sqlite3 bag.db3 .recover"
     assert any("is truncated" in line and repair in line for line in bag.damage)
     assert folder == [path]
 

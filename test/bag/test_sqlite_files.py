@@ -5,6 +5,8 @@ Owned here: write-ahead logs, journals, broken pages and trees, rows of odd kind
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -125,6 +127,21 @@ def test_database_is_read_whatever_stands_beside_its_messages(tmp_path, statemen
 
     assert found == TIMES[: 11 if line else 12]
     assert any(line in said for said in damage) if line else damage == []
+
+
+def test_texts_of_a_database_in_utf_16_are_read(tmp_path):
+    whole = folder(tmp_path / "bag", SQLITE)
+    path = tmp_path / "wide.db3"
+    with database(whole) as source, contextlib.closing(sqlite3.connect(path)) as target:
+        target.execute("PRAGMA encoding = 'UTF-16'")
+        for (sql,) in source.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL"):
+            target.execute(sql)
+        for table in ("topics", "messages"):
+            for row in source.execute(f"SELECT * FROM {table}"):
+                target.execute(f"INSERT INTO {table} VALUES ({','.join('?' * len(row))})", row)
+        target.commit()
+
+    assert read(path) == (TIMES, [])
 
 
 def test_rows_before_and_behind_a_broken_page_are_read(tmp_path):

@@ -17,7 +17,7 @@ from ros import Process, new_domain, participant, running
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from cnn_perception.camera_node.calibration_file import read_calibration
-from cnn_perception.camera_node.node import FrameSource
+from cnn_perception.camera_node.node import CameraNodeSettings, FrameSource
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.image.messages import decode_file_bytes
 
@@ -68,12 +68,38 @@ def test_video_is_read_to_its_end_and_has_a_rate(tmp_path: Path):
     assert len(colours(FrameSource(str(path), loop=True), 7)) == 7
 
 
+@pytest.mark.parametrize(
+    ("told_hz", "used_hz"), [(90000.0, 10.0), (float("nan"), 10.0), (-1.0, 10.0), (0.0, 10.0), (240.0, 240.0)]
+)
+def test_a_rate_that_no_video_has_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told_hz: float, used_hz: float
+):
+    class Video:
+        """Of 2x2 black pixels, with a rate."""
+
+        def __init__(self, _: str) -> None: ...
+
+        def isOpened(self) -> bool:  # noqa: N802 OpenCV's
+            return True
+
+        def get(self, what: int) -> float:
+            return told_hz if what == cv2.CAP_PROP_FPS else 2.0
+
+    monkeypatch.setattr(cv2, "VideoCapture", Video)
+    (tmp_path / "video.avi").touch()
+    assert FrameSource(str(tmp_path / "video.avi")).rate_hz == used_hz
+
+
 def test_unusable_source_is_named(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.avi").write_text("not a video")
     with pytest.raises(DataError, match=r"nowhere\.mp4: no such device, video file or folder"):
         FrameSource(str(tmp_path / "nowhere.mp4"))
     (tmp_path / "empty" / "below").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("loop", "a" * 300):
+        with pytest.raises(DataError, match=r"cannot be looked at .*; set `source`"):
+            FrameSource(str(tmp_path / name))
     with pytest.raises(DataError, match="no images in this folder, but 1 folders below"):
         FrameSource(str(tmp_path / "empty"))
     with pytest.raises(DataError, match="cannot be opened as a video"):
@@ -127,6 +153,16 @@ def test_unusable_setting_ends_the_camera_with_one_line(settings: dict, said: st
     assert process.wait() == 2
     assert said in process.log
     assert "Traceback" not in process.log
+
+
+def test_a_camera_that_has_shown_nothing_ends_with_one_line(tmp_path: Path):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.jpg").write_bytes(b"\xff\xd8\xff")
+    process = Process("camera_node", new_domain(), tmp_path / "log", source=tmp_path / "bad", loop=True)
+    assert process.wait() == 2
+    assert f"error: {tmp_path / 'bad'}: not one of its images could be read" in process.log
+    with pytest.raises(ConfigError, match="source is empty"):
+        CameraNodeSettings(source="")
 
 
 CALIBRATION = """

@@ -247,7 +247,7 @@ def test_a_truncated_bag_is_evaluated_as_far_as_it_goes_and_fails(tmp_path, mode
     assert report["complete"] is False
     assert 15 <= len(rows) < 60
     assert any("is truncated" in remark for remark in report["remarks"])
-    assert "ros2 bag reindex" in capsys.readouterr().err
+    assert f"mcap recover {bag / 'bag.mcap'}" in capsys.readouterr().err
 
 
 def test_the_threshold_splits_off_the_unsure_frames(tmp_path, model):
@@ -496,6 +496,30 @@ def test_an_output_inside_of_what_is_read_is_refused_in_one_line(tmp_path, model
     (line,) = capsys.readouterr().err.splitlines()
     assert f"{output}: lies in {source}, which is read" in line
     assert sorted(source.rglob("*")) == before
+
+
+@pytest.mark.parametrize("option", ["--bag", "--images", "--model", "--labels", "--masks", "--baseline", "--output"])
+@pytest.mark.parametrize("name", ["loop", "a" * 300 + ".csv"], ids=["loop", "long"])
+def test_a_path_that_no_file_can_have_is_one_line_wherever_it_stands(tmp_path, model, capsys, option, name):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "red.csv").write_text("start_s,end_s,class\n0,99,red\n")
+    (tmp_path / "bag").mkdir()
+    words = {
+        "--bag": tmp_path / "bag",
+        "--model": model,
+        "--labels": tmp_path / "red.csv",
+        "--output": tmp_path / "out",
+    }
+    words[option] = tmp_path / name
+    if option == "--images":
+        del words["--bag"], words["--labels"]
+    if option not in ("--bag", "--images"):
+        words["--bag"] = colour_bag(tmp_path / "drive")
+
+    assert main([text for pair in words.items() for text in map(str, pair)]) == EXIT_BAD_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert name[:20] in line
 
 
 def run_here(tmp_path, model, bag, *arguments):

@@ -42,6 +42,11 @@ def test_lines_columns_and_spaces_may_come_in_any_order(tmp_path):
         ("start_s,end_s,class\n1,2,a\nx,3,a\n", "labels.csv, line 3, column 'start_s': 'x' is not a number"),
         ("start_s,end_s,class\n1,nan,a\n", "labels.csv, line 2, column 'end_s': 'nan' is not a number"),
         ("start_s,end_s,class\n1,inf,a\n", "labels.csv, line 2, column 'end_s': 'inf' is not a number"),
+        ("start_s,end_s,class\n0,1_5,a\n", "labels.csv, line 2, column 'end_s': '1_5' is not a number"),
+        ("start_s;end_s;class\n0;1,5;a\n", "column 'end_s': '1,5' is not a number; write it with a point, as 0.5"),
+        ("start_s,end_s,class,class\n0,1,a,b\n", "labels.csv: has 'class' twice; rename one"),
+        ("start_s,end_s,start_s,class\n0,1,2,b\n", "labels.csv: has 'start_s' twice; rename one"),
+        ("start_s,end_s,class\n1700000000,1700000001,a\n", "too large; write seconds since the beginning"),
         ("start_s,end_s,class\n1\n", "labels.csv, line 2: 1 columns, the header has 3"),
         ("start_s,end_s,class\n2,2,a\n", r"ends at 2 s, not after its start at 2 s"),
         ("start_s,end_s,class\n1,2,\n", "labels.csv, line 2, column 'class': is empty"),
@@ -51,6 +56,13 @@ def test_lines_columns_and_spaces_may_come_in_any_order(tmp_path):
 def test_a_wrong_file_is_refused_with_the_line(tmp_path, text, complaint):
     with pytest.raises(DataError, match=complaint):
         read_labels(written(tmp_path, text))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_spreadsheets_unicode_is_read(tmp_path, encoding):
+    (tmp_path / "labels.txt").write_text("start_s\tend_s\tclass\n0\t1\tbée\n", encoding)
+
+    assert read_labels(tmp_path / "labels.txt").intervals == (Interval(0, SECOND, "bée"),)
 
 
 def test_a_missing_or_binary_file_is_refused(tmp_path):

@@ -55,7 +55,7 @@ def test_columns_and_lines_may_come_in_any_order(tmp_path):
         ("time_s,speed\n", "has no line of numbers; write them as time_s,speed"),
         ("time_s,speed\n1,2\n2,fast\n", "numbers.csv, line 3, column 'speed': 'fast' is not a number"),
         ("time_s,speed\n1,nan\n", "numbers.csv, line 2, column 'speed': 'nan' is not a number"),
-        ("time_s,speed\n1e300,1\n", "numbers.csv, line 2, column 'time_s': '1e300' is too large for seconds"),
+        ("time_s,speed\n1e300,1\n", "numbers.csv, line 2, column 'time_s': '1e300' is too large; write seconds since"),
         ("time_s,speed\n1\n", "numbers.csv, line 2: 1 columns, the header has 2"),
     ],
 )

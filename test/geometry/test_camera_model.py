@@ -202,6 +202,18 @@ UNUSABLE = {
     "millimetres": ({"k": (3.6, 0.0, 330.0, 0.0, 3.6, 235.0, 0.0, 0.0, 1.0)}, "focal lengths of 3.6 and 3.6 pixels"),
     "K of images six times as large": ({"k": (3000.0, 0.0, 1980.0, 0.0, 2880.0, 1410.0, 0, 0, 1)}, "publish it for"),
     "K of images twice as large": ({"k": (1000.0, 0.0, 631.0, 0.0, 960.0, 471.0, 0.0, 0.0, 1.0)}, "principal point"),
+    "K of images half as large": (
+        {"k": (250.0, 0.0, 165.0, 0.0, 240.0, 117.0, 0.0, 0.0, 1.0)},
+        "principal point at (165, 117) in images of 640x480: it is of smaller ones",
+    ),
+    "K of images binned by four": (
+        {"k": (125.0, 0.0, 82.0, 0.0, 120.0, 58.0, 0.0, 0.0, 1.0), "binning": (4, 4)},
+        "of smaller ones, perhaps by binning",
+    ),
+    "K of images 1.5 times as large": (
+        {"k": (750.0, 0.0, 480.0, 0.0, 720.0, 355.0, 0.0, 0.0, 1.0)},
+        "it is of larger ones",
+    ),
     "K of normalised pixels": ({"k": (0.78, 0.0, 0.51, 0.0, 0.96, 0.49, 0.0, 0.0, 1.0)}, "principal point"),
     "a centre of zero": ({"k": (500.0, 0.0, 0.0, 0.0, 480.0, 0.0, 0.0, 0.0, 1.0)}, "principal point at (0, 0)"),
     "P of another size": ({"p": (*P[:2], 930.0, *P[3:]), "rectified": True}, "P has its principal point"),

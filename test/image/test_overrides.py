@@ -355,6 +355,32 @@ def test_colour_stays_colour_whatever_was_said(pattern: str):
         assert np.abs(rgb.astype(int) - BLUE).max() <= 3
 
 
+@pytest.mark.parametrize("encoding", ["yuv422_yuy2", "uyvy", "nv12", "rgb8", "bayer_rggb8"])
+def test_colours_that_the_compression_left_out_are_told(encoding: str):
+    grey, _ = grey_file("JPEG")
+    for target in ("mono8", "bgr8"):
+        (oddity,) = decode_frame(EncodedFile(grey, f"{encoding}; jpeg compressed {target}")).seen.oddities
+        assert (oddity.kind, oddity.harmless) == ("colour_lost", False)
+        assert encoding in oddity.text
+    coloured = decode_frame(EncodedFile(FILES["JPEG"], f"{encoding}; jpeg compressed bgr8"))
+    assert not coloured.seen.oddities
+
+
+@pytest.mark.parametrize(
+    "said", ["mono8; jpeg compressed mono8", "16UC1; png compressed ", "jpeg", "", "x; jpeg compressed"]
+)
+def test_a_grey_camera_lost_no_colours(said: str):
+    grey, _ = grey_file("JPEG")
+    assert not decode_frame(EncodedFile(grey, said)).seen.oddities
+
+
+def test_an_icon_is_no_packet_of_video():
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(buffer, "ICO")
+    with pytest.raises(FrameError, match="no JPEG, PNG, WebP"):
+        decode(EncodedFile(buffer.getvalue(), "ico"))
+
+
 def test_a_mosaic_that_is_known_better_is_interpolated():
     data, _ = grey_file("PNG")
     frame = EncodedFile(data, "png").overridden(Overrides("bayer_rggb8"))

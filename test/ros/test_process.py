@@ -204,6 +204,24 @@ def test_defect_in_a_callback_is_a_traceback_and_one_line(clean_up: str):
     assert text.splitlines()[-1] == "error: a defect ends this process: ZeroDivisionError: division by zero"
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("ROS_DOMAIN_ID", "-1", "ROS_DOMAIN_ID is '-1'; set it to 0 to 232, or not at all"),
+        ("ROS_DOMAIN_ID", "500", "ROS_DOMAIN_ID is '500'; set it to 0 to 232, or not at all"),
+        ("ROS_LOG_DIR", "/proc/none", "this environment: failed to initialize logging: Failed to create log directory"),
+    ],
+)
+def test_environment_in_which_ros_cannot_start_is_one_line(name: str, value: str, told: str):
+    code = "import sys; from cnn_perception.ros import process; sys.exit(process.run(None, None, []))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, name: value}, stderr=subprocess.PIPE, text=True
+    )
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, line[:7]) == (2, "error: ")
+    assert told in line
+
+
 def test_defect_in_clean_up_is_a_traceback_and_one_line():
     code, text = said(start("lambda node: 0", "broken"))
     assert code == 1

@@ -13,7 +13,7 @@ from cnn_perception.bag.reader import Bag
 from cnn_perception.errors import DataError
 from cnn_perception.evaluation.labels import require_names, rows_of_bag
 from cnn_perception.image.messages import nanoseconds
-from cnn_perception.label_table import Row, read_table
+from cnn_perception.label_table import Row, is_table, read_table
 from cnn_perception.label_text import SEPARATOR
 from cnn_perception.regions.box import Box
 from cnn_perception.regions.matching import is_same_frame
@@ -189,7 +189,7 @@ def known_boxes(
     Raises:
         DataError: If they cannot be used.
     """
-    if labels and not labels.endswith(".csv"):
+    if labels and not is_table(labels):
         raise DataError(f"--labels {labels}: of boxes, name a CSV file with id and class; a topic of boxes is --truth")
     if labels:
         return KnownIds(Path(labels), bag.path)

@@ -9,7 +9,7 @@ from pathlib import Path
 from cnn_perception.errors import ConfigError
 from cnn_perception.evaluation.labels import BAG_COLUMN, is_of_bag
 from cnn_perception.evaluation.several.sources import BagSource
-from cnn_perception.label_table import read_table
+from cnn_perception.label_table import is_table, read_table
 
 PLACEHOLDER = "{bag}"
 
@@ -42,7 +42,7 @@ def labels_of_bags(text: str, sources: Sequence[BagSource]) -> BagLabels:
         ConfigError: If a CSV file does not say of which bag its rows are, or a name in it fits two of the bags.
         DataError: If it cannot be read.
     """
-    if not text.endswith(".csv") or PLACEHOLDER in text:
+    if not is_table(text) or PLACEHOLDER in text:
         return BagLabels(text)
     table = read_table(Path(text), f"name a CSV file, a label topic, or a path with {PLACEHOLDER} in it")
     if BAG_COLUMN not in table.header:

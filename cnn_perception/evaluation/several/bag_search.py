@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cnn_perception.bag.metadata import FILE_NAME
-from cnn_perception.bag.storage_files import storage_paths
+from cnn_perception.bag.storage_files import is_storage_name, storage_paths
 from cnn_perception.errors import ConfigError, DataError
 
 _SPLIT_NUMBER = re.compile(r"_\d+$")
@@ -45,7 +45,7 @@ def is_bag(path: Path) -> bool:
     try:
         if path.is_dir():
             return (path / FILE_NAME).is_file() or bool(storage_paths(path, ())[0])
-        return path.is_file() and path.name.removesuffix(".zstd").endswith((".mcap", ".db3"))
+        return path.is_file() and is_storage_name(path.name)
     except OSError:
         return False
 
@@ -56,7 +56,10 @@ def is_folder_of_bags(path: Path) -> bool:
     Raises:
         DataError: If a folder cannot be listed.
     """
-    if not path.is_dir() or (path / FILE_NAME).is_file():
+    try:
+        if not path.is_dir() or (path / FILE_NAME).is_file():
+            return False
+    except OSError:  # such as too long a name; opening it says so
         return False
     search = _Search(path)
     return any(True for folder in search.subfolders(path) for _ in _bags_at(folder, search))

@@ -35,6 +35,7 @@ from cnn_perception.files import has_fields, require_other, require_outside, req
 from cnn_perception.jobs.outcome import INTERRUPTED, Outcome
 from cnn_perception.jobs.processes import Processes
 from cnn_perception.jobs.ray_cluster import LOCAL, RayCluster
+from cnn_perception.label_table import is_table
 from cnn_perception.model.onnx_model import SessionOptions
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.pipeline.pipeline import Pipeline
@@ -150,7 +151,7 @@ def _part(
 
 def _absolute(part: EvaluationOptions) -> EvaluationOptions:
     """Returns the options of a bag with paths that are the same from any working directory."""
-    is_file = part.labels.endswith(".csv")
+    is_file = is_table(part.labels)
     return dataclasses.replace(
         part,
         model=part.model.absolute(),

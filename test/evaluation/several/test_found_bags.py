@@ -60,6 +60,11 @@ def test_one_bag_is_a_single_one_also_where_its_name_looks_like_a_pattern(tmp_pa
     assert find_bags([tmp_path / "there is none"]).is_single
 
 
+def test_a_name_that_no_file_can_have_is_kept_for_the_opening_to_refuse(tmp_path):
+    named = tmp_path / ("a" * 300)
+    assert [source.path for source in find_bags([named]).bags] == [named]
+
+
 def test_loose_files_are_one_bag_as_before_unless_bags_lie_beside_them(tmp_path):
     (tmp_path / "split").mkdir()
     for number in range(2):

@@ -328,7 +328,7 @@ def test_what_of_a_parameter_file_has_no_effect_is_said_once_by_name(name: str, 
         ("providers:=cpu", 'write ["cpu"]'),
         ("providers:=[]", "leave it out"),
         ('use_sim_time:="true"', "use_sim_time; write true or false"),
-        ("model:=/a\udcff.onnx", "the ROS arguments are wrong"),
+        ("model:=/a\udcff.onnx", "ROS cannot be started with these arguments"),
         ("model_root:=/nowhere", "model_root is '/nowhere'"),
     ],
 )
