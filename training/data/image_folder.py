@@ -29,13 +29,16 @@ from training.data.records import PARTS, ImageFinding, Listing, Part, Sample, So
 TASK: Task = "multiclass"
 """What a folder can say: the class of each image."""
 NO_LABEL = "no label: lies outside the class folders"
+_SHOWN = 3
+"""So many folders are named in an error."""
 
 
-def read(root: Path) -> Listing:
+def read(root: Path, classes_said: bool = False) -> Listing:
     """Lists the images of a folder, whose class folders name the classes.
 
     Args:
         root: DIR with train, val and test folders of class folders, or with class folders.
+        classes_said: Whether the user names the classes, so that no other folders can be meant.
 
     Returns:
         Every image once, in the order of class and path. A class may be without images, or without some in a part;
@@ -60,10 +63,12 @@ def read(root: Path) -> Listing:
         for label, name in enumerate(names):
             listed += [Sample(path, label, part) for path in classes.get(name, ())]
     samples = tuple(_drop_links(root, listed, ignored))
+    has_parts = folders["train"] != root
+    if not has_parts and not classes_said:
+        _refuse_same_folders(root, samples, names)
     outside = dict.fromkeys((root, *folders.values()))
     left_out = tuple(finding for folder in outside for finding in _outside(folder, ignored))
     dangling = [link for folder in outside for link in broken_links(folder) if not link.suffix]
-    has_parts = folders["train"] != root
     return Listing(
         (Source(root, frozenset(folders), has_parts=has_parts, rows=len(samples)),),
         TASK,
@@ -139,10 +144,37 @@ def _parts_by_name(root: Path, names: Sequence[str]) -> dict[Part, str]:
 
 def _refuse_outer_folder(root: Path, names: Sequence[str]) -> None:
     """Raises DataError if DIR is the folder around the data set."""
-    nested = [name for name in names if any(part_of(sub.name) == "train" for sub in visible_folders(root / name))]
+    trains = [train for name in names if (train := _train_folder(root / name)) is not None]
+    if len(trains) > 1 and not any(visible_folders(train) for train in trains):
+        first = trains[0].relative_to(root)
+        raise DataError(
+            f"{root}: its classes hold the parts, as {first} does; turn them round, as in "
+            f"{first.name}/{first.parent.name}, or write a table with the columns path, class and part"
+        )
+    nested = [train.parent.name for train in trains]
     if nested or (len(names) == 1 and visible_folders(root / names[0])):
         below = for_shell("--data", root / (nested or names)[0])
         raise DataError(f"{root}: the data set lies one folder below; use {below}")
+
+
+def _train_folder(folder: Path) -> Path | None:
+    """Returns the training part among the folders of a folder."""
+    return next((sub for sub in visible_folders(folder) if part_of(sub.name) == "train"), None)
+
+
+def _refuse_same_folders(root: Path, samples: Sequence[Sample], names: Sequence[str]) -> None:
+    """Raises DataError if all classes hold the folders of one of them and no image beside: these may be the classes."""
+    below: dict[int, set[str]] = {}
+    for sample in samples:
+        below.setdefault(sample.label, set()).add(sample.path.relative_to(root).parts[1])
+    inner = max(below.values(), key=len, default=set())
+    if len(below) == len(names) and all(len(found) > 1 and found <= inner for found in below.values()):
+        outer, same = (", ".join(map(repr, sorted(some)[:_SHOWN])) for some in (names, inner))
+        raise DataError(
+            f"{root}: its folders {outer} hold the same folders {same}, as the parts of a data set do: if they are "
+            "parts, call them train, val and test; if they are the classes, name them in a file and give it as "
+            "--classes"
+        )
 
 
 def _without_wrapping(folder: Path) -> Path:

@@ -365,3 +365,19 @@ def test_what_is_lacking_in_a_table_that_is_partly_labelled_says_so(images):
 
     with pytest.raises(DataError, match=r"one class only .*\(10 of 40 rows have no label yet\)"):
         load(table(images / "a.csv", rows, ("class", "state")))
+
+
+def test_a_table_in_the_folder_of_each_part_says_the_parts(tmp_path):
+    for number, part in enumerate(("train", "valid", "test")):
+        write_folder(tmp_path / part, {".": 8}, first_seed=100 * number)
+        lines = ["filename, Cat, Dog", *(f"{i:02}.png, {i % 2}, {int(i > 3)}" for i in range(8))]
+        (tmp_path / part / "_classes.csv").write_text("\n".join(lines) + "\n")
+
+    data = load(tmp_path, task="multilabel")
+
+    assert data.class_names == ("Cat", "Dog")
+    assert Counter((s.part, s.path.parent.name) for s in data.samples) == {
+        ("train", "train"): 8, ("val", "valid"): 8, ("test", "test"): 8,
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match=r"_classes.csv has no column 'class' or 'classes'.* --task multilabel"):
+        load(tmp_path)
