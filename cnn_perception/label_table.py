@@ -157,7 +157,7 @@ class ListedFiles:
         text = row.cells["path"]
         if not text:
             raise row.wrong("path", "is empty; name the image or remove the row")
-        for written in dict.fromkeys((text, _with_odd_bytes(text), text.replace("\\", "/"))):
+        for written in dict.fromkeys((text, _with_odd_bytes(text), text.replace("\\", "/"), _of_home(text))):
             for folder in self._folders:
                 real = _real_file(folder / written)
                 if real is not None:
@@ -208,6 +208,14 @@ def states_of(rows: Sequence[Mapping[str, str]], label_columns: Collection[str])
 def _with_odd_bytes(text: str) -> str:
     """Returns a path with the bytes that are no UTF-8, of which `files.as_utf8` has written escapes."""
     return re.sub(r"\\u(dc[89a-f][0-9a-f])", lambda escape: chr(int(escape[1], 16)), text)
+
+
+def _of_home(text: str) -> str:
+    """Returns a path with `~` and `~user` as the shell understands them; as it is where nobody knows that user."""
+    try:
+        return str(Path(text).expanduser()) if text.startswith("~") else text
+    except RuntimeError:
+        return text
 
 
 def _real_file(path: Path) -> Path | None:

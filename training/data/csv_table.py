@@ -9,11 +9,14 @@ by an empty label. A `class` of `NONE_OF_THESE` is an image of no class, which i
 
 from __future__ import annotations
 
+import dataclasses
+import glob
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cnn_perception.errors import DataError
+from cnn_perception.image.file_formats import has_picture_suffix
 from cnn_perception.label_table import STATES, ListedFiles, Row, Table, are_states, read_table, states_of
 from cnn_perception.label_text import NONE_OF_THESE
 from training.data import image_folder
@@ -27,6 +30,8 @@ from training.tasks.task import LearningTask
 
 _OTHER_SPLITS = frozenset({"set", "subset", "dataset", "phase", "partition", "usage", "datasplit"})
 """What other tools call the column of the parts, in lower case without blanks and underscores."""
+_FOLDS = frozenset({"fold", "folds", "kfold", "k_fold"})
+"""What other tools call a column that divides the images for a cross-validation, in lower case."""
 _ABOUT = (
     columns.STATE, columns.TOPIC, columns.CAMERA, columns.STAMP, columns.GUESS, columns.DOUBT, columns.REASON,
     columns.CLUSTER, columns.MODEL, columns.WAS,
@@ -50,7 +55,9 @@ def read(file: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
         DataError: If the file or a cell cannot be used; it names line and column.
     """
     written = read_table(file, "mend --data")
-    named = _with_our_columns(written, task, targets)
+    flags = _flags_of_parts(written, targets)
+    told = _with_flagged_parts(written, flags) if flags else written
+    named = _with_our_columns(told, task, targets)
     _check_header(file, named.header)
     found = named.without(_empty(named, {"part", "split"}))
     if not found.rows:
@@ -86,7 +93,12 @@ def read(file: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
         tuple(samples),
         in_time=True,
         ignored={},
-        notes=(*_renamings(written, named), *taken, *(_without_state(table, rows) if has_state else ())),
+        notes=(
+            *_renamings(told, named),
+            *_of_parts(written, flags),
+            *taken,
+            *(_without_state(table, rows) if has_state else ()),
+        ),
     )
 
 
@@ -156,6 +168,44 @@ def _with_our_columns(table: Table, task: TaskChoice, targets: Sequence[str]) ->
     return found.renamed(meant[0], "split") if len(meant) == 1 else found
 
 
+def _flags_of_parts(table: Table, targets: Sequence[str]) -> dict[str, Part]:
+    """Returns which columns flag the images of a part, as fastai's `is_valid` does, where none names the parts."""
+    if {"part", "split"}.intersection(table.header):
+        return {}
+    named = {name: part_of(name[2:]) for name in table.header if name.casefold().startswith("is")}
+    return {name: part for name, part in named.items() if part is not None and name not in _names(targets)}
+
+
+def _with_flagged_parts(table: Table, flags: Mapping[str, Part]) -> Table:
+    """Returns a table with a column `part` in place of the flags."""
+    left = table.without(flags)
+    parts = [_flagged_part(row, flags) for row in table.rows]
+    rows = (
+        dataclasses.replace(row, cells={**row.cells, "part": part}) for row, part in zip(left.rows, parts, strict=True)
+    )
+    return Table(table.file, (*left.header, "part"), tuple(rows))
+
+
+def _flagged_part(row: Row, flags: Mapping[str, Part]) -> Part:
+    found = [name for name in flags if row.flag(name)]
+    if len(found) > 1:
+        raise row.wrong(found[1], f"is said beside {found[0]!r}; an image belongs to one part")
+    return flags[found[0]] if found else "val" if {*flags.values()} == {"train"} else "train"
+
+
+def _of_parts(table: Table, flags: Mapping[str, Part]) -> list[str]:
+    """Says which columns are taken for the parts, and which are not, though other tools do."""
+    if flags:
+        return [f"the column {name!r} is taken for the images of {part}" for name, part in flags.items()]
+    if {"part", "split"}.intersection(table.header):
+        return []
+    return [
+        f"the column {name!r} is not used; write train or val into a column 'part' to hold images out by it"
+        for name in table.header
+        if name.casefold() in _FOLDS
+    ]
+
+
 def _empty(table: Table, names: set[str]) -> set[str]:
     """Returns those of some columns in which nothing is written."""
     return {name for name in names.intersection(table.header) if not any(row.cells[name] for row in table.rows)}
@@ -195,12 +245,30 @@ def _task(table: LabelledTable, choice: TaskChoice) -> LearningTask:
 def _image(row: Row, files: ListedFiles) -> Path:
     path = files.find(row)
     if path is None:
-        raise row.wrong(
-            "path",
-            f"{row.cells['path'][:200]!r} is no file; paths are relative to the folder of the CSV file, and of a "
-            "path of another machine the last folders must lie there",
-        )
+        raise row.wrong("path", _why_missing(row))
     return path
+
+
+def _why_missing(row: Row) -> str:
+    """Returns why there is no file, and what to do."""
+    text = row.cells["path"]
+    shown = f"{text[:200]!r} is no file"
+    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", text):
+        return f"{shown}, but an address; fetch it, and name the file"
+    if there := _with_suffix(row.file.parent / text):
+        return f"{shown}, but {there[0].name!r} is one; write the suffixes, too"
+    return (
+        f"{shown}; paths are relative to the folder of the CSV file, and of a path of another machine the last folders "
+        "must lie there"
+    )
+
+
+def _with_suffix(path: Path) -> list[Path]:
+    """Returns the pictures that are called as a path without a suffix is."""
+    try:
+        return [one for one in path.parent.glob(f"{glob.escape(path.name)}.*") if has_picture_suffix(one.name)]
+    except (OSError, ValueError):
+        return []
 
 
 def _part(row: Row) -> Part:
