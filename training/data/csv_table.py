@@ -1,10 +1,11 @@
 """A data set as a CSV file: an image and what it shows, a row each.
 
-Columns: `path`, relative to the file; then `class`, or `classes` (separated by ; or |), or a column of 0 and 1 for
-each class, or columns of numbers. Optional: `part` or `split` (train, val, test), `group` or `bag` (what an image
-was recorded with), and `state` (labelled, skipped or nothing, see `data_set.columns`). The rows are taken to be in the
-order of recording. Rows that nobody has labelled yet are left out and counted: by their state; where nobody wrote one,
-by an empty label. A `class` of `NONE_OF_THESE` is an image of no class, which is never trained on.
+Columns: `path`, relative to the file; then `class`, or `classes` (separated by ; or |, or as a list), or a column of 0
+and 1 for each class, or columns of numbers. Optional: `part` or `split` (train, val, test) or flags such as `is_valid`,
+`group` or `bag` (what an image was recorded with), and `state` (labelled, skipped or nothing, see `data_set.columns`).
+The rows are taken to be in the order of recording. Rows that nobody has labelled yet are left out and counted: by their
+state; where nobody wrote one, by an empty label. A `class` of `NONE_OF_THESE` is an image of no class, which is never
+trained on.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from __future__ import annotations
 import dataclasses
 import glob
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from cnn_perception.errors import DataError
 from cnn_perception.image.file_formats import has_picture_suffix
+from cnn_perception.image.listing import visible_folders
 from cnn_perception.label_table import STATES, ListedFiles, Row, Table, are_states, read_table, states_of
 from cnn_perception.label_text import NONE_OF_THESE
 from training.data import image_folder
@@ -28,7 +30,7 @@ from training.tasks.choices import TaskChoice
 from training.tasks.table import RESERVED, LabelledTable
 from training.tasks.task import LearningTask
 
-_OTHER_SPLITS = frozenset({"set", "subset", "dataset", "phase", "partition", "usage", "datasplit"})
+_OTHER_SPLITS = frozenset({"part", "split", "set", "subset", "dataset", "phase", "partition", "usage", "datasplit"})
 """What other tools call the column of the parts, in lower case without blanks and underscores."""
 _FOLDS = frozenset({"fold", "folds", "kfold", "k_fold"})
 """What other tools call a column that divides the images for a cross-validation, in lower case."""
@@ -161,11 +163,26 @@ def _with_our_columns(table: Table, task: TaskChoice, targets: Sequence[str]) ->
     found = table.naming("path")
     if task in ("auto", image_folder.TASK) and not targets and not {"class", "classes"}.intersection(table.header):
         found = found.naming("class")
+    found = _with_groups(found)
     if {"part", "split"}.intersection(table.header):
         return found
     others = [name for name in table.header if re.sub(r"[\s_-]+", "", name).casefold() in _OTHER_SPLITS]
-    meant = [name for name in others if table.rows and all(part_of(row.cells[name]) for row in table.rows)]
+    meant = [name for name in others if _names_parts(row.cells[name] for row in table.rows)]
     return found.renamed(meant[0], "split") if len(meant) == 1 else found
+
+
+def _names_parts(cells: Iterable[str]) -> bool:
+    """Whether most cells of a column that are filled name a part."""
+    filled = [part_of(cell) is not None for cell in cells if cell]
+    return 2 * sum(filled) > len(filled)
+
+
+def _with_groups(table: Table) -> Table:
+    """Returns a table of classes whose column of groups is written as ours is: in another one it may be a class."""
+    if not {"class", "classes"}.intersection(table.header) or {"group", "bag"}.intersection(table.header):
+        return table
+    meant = [name for name in table.header if name.casefold() in ("group", "bag")]
+    return table.renamed(meant[0], meant[0].casefold()) if len(meant) == 1 else table
 
 
 def _flags_of_parts(table: Table, targets: Sequence[str]) -> dict[str, Part]:
@@ -219,9 +236,9 @@ def _renamings(written: Table, found: Table) -> list[str]:
 
 def _check_header(file: Path, header: Sequence[str]) -> None:
     if "path" not in header:
+        shown = f"among {list(header)!s:.200}" if header else "there"
         raise DataError(
-            f"{file}, line 1: no column 'path' among {list(header)}; name the columns path and class, separated by "
-            "commas"
+            f"{file}, line 1: no column 'path' {shown}; name the columns path and class, separated by commas"
         )
     if twice := [name for name in header if header.count(name) > 1]:
         raise DataError(f"{file}, line 1: column {twice[0]!r} occurs twice; rename one")
@@ -255,20 +272,25 @@ def _why_missing(row: Row) -> str:
     shown = f"{text[:200]!r} is no file"
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", text):
         return f"{shown}, but an address; fetch it, and name the file"
-    if there := _with_suffix(row.file.parent / text):
-        return f"{shown}, but {there[0].name!r} is one; write the suffixes, too"
+    if other := _near(row.file.parent, text):
+        return f"{shown}, but {other!r} is one; write the paths so"
     return (
         f"{shown}; paths are relative to the folder of the CSV file, and of a path of another machine the last folders "
         "must lie there"
     )
 
 
-def _with_suffix(path: Path) -> list[Path]:
-    """Returns the pictures that are called as a path without a suffix is."""
+def _near(folder: Path, text: str) -> str:
+    """Returns the picture that may be meant: with a suffix, or in a folder below; empty where there is none."""
     try:
-        return [one for one in path.parent.glob(f"{glob.escape(path.name)}.*") if has_picture_suffix(one.name)]
-    except (OSError, ValueError):
-        return []
+        for place in (folder, *visible_folders(folder)):
+            path = place / text
+            found = [path] if path.is_file() else [*path.parent.glob(f"{glob.escape(path.name)}.*")]
+            if pictures := [one for one in sorted(found) if has_picture_suffix(one.name)]:
+                return str(pictures[0].relative_to(folder))
+    except (OSError, ValueError, DataError):  # of names that no file can have
+        pass
+    return ""
 
 
 def _part(row: Row) -> Part:

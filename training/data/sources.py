@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.image.listing import is_passed_over, visible_folders
-from cnn_perception.label_table import read_table
+from cnn_perception.label_table import ListedFiles, Table, read_table
 from training import idx_files
 from training.data import csv_table, image_folder
 from training.data.names import part_of
@@ -21,8 +21,6 @@ from training.tasks.choices import TaskChoice
 
 _TABLES = (".csv", ".tsv", ".txt")
 """Of tables of labels, in lower case."""
-_TABLES_OF_PARTS = (".csv", ".tsv")
-"""Of those that are looked for without being named."""
 _SHOWN = 3
 """So many of the classes that one source alone names are said."""
 
@@ -43,7 +41,11 @@ def read(paths: Sequence[Path], task: TaskChoice, targets: Sequence[str], *, cla
         DataError: If one is no data set, nothing in them is labelled, or two are of different tasks or classes.
     """
     _refuse_twice(paths)
-    listings = [listing for path in paths for listing in _of(path, task, targets, classes_said)]
+    parts = _parts_by_name(paths)
+    if parts:
+        listings = [_all_of(part, csv_table.read(path, task, targets)) for part, path in parts.items()]
+    else:
+        listings = [listing for path in paths for listing in _of(path, task, targets, classes_said)]
     for other in listings[1:]:
         _require_agreement(listings[0], other)
     found = _joined(listings) if len(listings) > 1 else listings[0]
@@ -59,8 +61,18 @@ def table_of(path: Path) -> Path | None:
     """
     if is_table(path):
         return path
-    table = table_file(path)
-    return table if path.is_dir() and table.is_file() and PATH in read_table(table, "mend --data").header else None
+    file = table_file(path)
+    return file if path.is_dir() and file.is_file() and _names_images(read_table(file, "mend --data")) else None
+
+
+def _names_images(table: Table) -> bool:
+    """Whether a table that lies in a folder is one of images: by its column, or because its first image is there."""
+    if PATH in table.header:
+        return True
+    named = table.naming(PATH)
+    return (
+        PATH in named.header and bool(named.rows) and ListedFiles((table.file.parent,)).find(named.rows[0]) is not None
+    )
 
 
 def is_table(path: Path) -> bool:
@@ -93,13 +105,22 @@ def _of(path: Path, task: TaskChoice, targets: Sequence[str], classes_said: bool
     return [image_folder.read(idx_files.unpacked(path) if idx_files.found(path) else path, classes_said)]
 
 
+def _parts_by_name(paths: Sequence[Path]) -> dict[Part, Path]:
+    """Returns which of several tables is which part, as train.csv and val.csv are; none where none is called so."""
+    stems = [path.stem for path in paths]
+    names = stems if len({*stems}) > 1 else [path.absolute().parent.name for path in paths]
+    found = {part: path for name, path in zip(names, paths, strict=True) if (part := part_of(name, names)) is not None}
+    is_said = all(map(is_table, paths)) and len(found) == len(paths) > 1 and "train" in found
+    return found if is_said else {}
+
+
 def _tables_of_parts(folder: Path) -> dict[Part, Path]:
     """Returns the table that lies beside the images of each part, as Roboflow writes them; none where one has none."""
     found: dict[Part, Path] = {}
     for sub in visible_folders(folder) if folder.is_dir() else ():
         part = part_of(sub.name)
         tables = [
-            file for file in sub.iterdir() if file.suffix.lower() in _TABLES_OF_PARTS and not is_passed_over(file)
+            file for file in sub.iterdir() if file.suffix.lower() in image_folder.TABLES and not is_passed_over(file)
         ]
         if part is None or part in found or len(tables) != 1 or visible_folders(sub):
             return {}
@@ -108,13 +129,14 @@ def _tables_of_parts(folder: Path) -> dict[Part, Path]:
 
 
 def _all_of(part: Part, listing: Listing) -> Listing:
-    """Returns a listing with all images of one part, unless its table says itself which are of which."""
+    """Returns a listing with all images of one part, as its table's name says, unless its rows say themselves."""
     (source,) = listing.sources
     if source.has_parts:
         return listing
     samples = tuple(dataclasses.replace(sample, part=part) for sample in listing.samples)
     told = dataclasses.replace(source, given=frozenset({part}), has_parts=True)
-    return dataclasses.replace(listing, sources=(told,), samples=samples)
+    notes = (*listing.notes, f"by its name all its images are taken for the part {part}")
+    return dataclasses.replace(listing, sources=(told,), samples=samples, notes=notes)
 
 
 def _require_agreement(first: Listing, other: Listing) -> None:

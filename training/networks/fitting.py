@@ -109,7 +109,7 @@ def load_fitting(model: nn.Module, name: str, content: object, origin: str) -> F
 
 def _compared(found: Found, shapes: Shapes, last: str) -> Fit:
     """Compares the tensors of a file with those of a network whose last layer has a name."""
-    found = _with_lone_layer(found, shapes, last)
+    found = _with_bias(_with_lone_layer(found, shapes, last), shapes, last)
     theirs = shapes_of(found.tensors)
     of_last = tuple(name for name in shapes if name.startswith(last + "."))
     body = tuple(name for name in shapes if name not in of_last and not _is_harmless(name))
@@ -137,7 +137,7 @@ def _with_lone_layer(found: Found, shapes: Shapes, last: str) -> Found:
     """Returns tensors with the one linear layer of a head of another make, such as a dropout before it, as the last."""
     ours = {f"{last}.{kind}": shapes.get(f"{last}.{kind}", ()) for kind in ("weight", "bias")}
     if any(name in found.tensors for name in ours) or not all(ours.values()):
-        return found
+        return found  # it has the layer, or the network's has no bias
     body = [name for name in shapes if name not in ours]
     inside = [name for name in found.tensors if name not in shapes and _is_of_head(name, body)]
     beside = [name for name in found.beside if _is_of_head(_sibling(name, found.prefix), body)]
@@ -151,6 +151,15 @@ def _with_lone_layer(found: Found, shapes: Shapes, last: str) -> Found:
     kept = {name: value for name, value in found.tensors.items() if name not in inside}
     left = {name: value for name, value in found.beside.items() if name not in beside}
     return dataclasses.replace(found, tensors=kept | values, beside=left, head=layers.pop())
+
+
+def _with_bias(found: Found, shapes: Shapes, last: str) -> Found:
+    """Returns tensors with a bias of zeros where their last layer has none and the network's has one."""
+    weight = found.tensors.get(f"{last}.weight")
+    bias = f"{last}.bias"
+    if weight is None or bias in found.tensors or bias not in shapes:
+        return found
+    return dataclasses.replace(found, tensors={**found.tensors, bias: torch.zeros(len(weight))})
 
 
 def _sibling(name: str, prefix: str) -> str:

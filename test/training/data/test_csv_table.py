@@ -343,7 +343,9 @@ def test_flags_that_contradict_each_other_are_refused_and_folds_are_said_to_be_u
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("i/{:02}", "'i/00' is no file, but '00.png' is one; write the suffixes, too"),
+        ("i/{:02}", "'i/00' is no file, but 'i/00.png' is one; write the paths so"),
+        ("{:02}.png", "'00.png' is no file, but 'i/00.png' is one"),
+        ("{:02}", "'00' is no file, but 'i/00.png' is one"),
         ("https://example.org/{:02}.png", "is no file, but an address; fetch it"),
         ("gs://bucket/{:02}.png", "is no file, but an address"),
     ],
@@ -385,3 +387,41 @@ def test_a_number_that_never_changes_may_be_any(images):
         table(images, ["angle", "stamp"], [(f"{i}", "1700000000") for i in range(20)]), targets=("angle", "stamp")
     )
     assert data.warnings == ("'stamp' is 1.7e+09 in every training image",)
+
+
+def test_columns_are_known_whatever_their_case(images):
+    rows = [("ab"[i % 2], f"drive{i // 4}", "Val" if i >= 16 else "TRAIN") for i in range(20)]
+    file = table(images, ["Class", "Bag", "Split"], rows)
+    file.write_text(file.read_text().replace("path", "PATH", 1))
+    data = load(file)
+
+    assert data.class_names == ("a", "b")
+    assert [(s.group, s.part) for s in data.samples] == [(group, part.lower()) for _, group, part in rows]
+
+
+def test_a_class_may_be_called_as_a_column_of_ours_in_another_case(images):
+    data = load(table(images, ["Bag", "Shoe"], [("1", "0"), ("0", "1"), ("1", "1")] * 5), task="multilabel")
+    assert data.class_names == ("Bag", "Shoe")
+
+
+def test_a_part_that_is_none_is_refused_though_another_tool_named_its_column(images):
+    rows = [("ab"[i % 2], "UNASSIGNED" if i == 7 else "TRAIN") for i in range(20)]
+    with pytest.raises(DataError, match="line 9, column 'split': 'UNASSIGNED' is none of train, val, test"):
+        load(table(images, ["label", "set"], rows))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"PK\3\4\x14\0", "is an archive or a workbook"),
+        (b"PAR1abcd", "is a Parquet file"),
+        (bytes(1000), "is a file of zeros"),
+        (b"", "line 1: no column 'path' there"),
+        (b"x" * 5000 + b"\n1\n", r"no column 'path' among \['x{197,198}; name"),
+    ],
+)
+def test_what_is_no_table_is_refused_in_a_line_of_a_line_s_length(images, content, words):
+    (images / "t.csv").write_bytes(content)
+    with pytest.raises(DataError, match=words) as caught:
+        load(images / "t.csv")
+    assert len(str(caught.value)) < 500

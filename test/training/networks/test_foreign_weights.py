@@ -281,6 +281,14 @@ def test_a_last_layer_of_another_name_is_taken_where_there_is_one_alone(tmp_path
     assert f"the last layer of 3 classes ({called}.* there) is taken, too" in said.note
 
 
+def test_a_last_layer_without_a_bias_has_one_of_zeros(tmp_path):
+    torch.save({name: value for name, value in SHUFFLED.items() if name != "fc.bias"}, tmp_path / "a.pth")
+    model = backbones.build("shufflenet_v2_x0_5", 3)
+
+    assert backbones.load_weights(model, "shufflenet_v2_x0_5", str(tmp_path / "a.pth")).head
+    assert is_loaded(model, {**SHUFFLED, "fc.bias": torch.zeros(3)})
+
+
 @pytest.mark.parametrize(
     "layers", [{"fc.0": (3, 1024), "fc.3": (3, 3)}, {"fc.1": (3, 512)}, {"fc.0": (3, 1024), "head": (3, 1024)}]
 )
