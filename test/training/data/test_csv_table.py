@@ -425,3 +425,8 @@ def test_what_is_no_table_is_refused_in_a_line_of_a_line_s_length(images, conten
     with pytest.raises(DataError, match=words) as caught:
         load(images / "t.csv")
     assert len(str(caught.value)) < 500
+
+
+def test_a_class_of_few_images_that_reads_as_several_is_refused_with_that(images):
+    with pytest.raises(DataError, match=r"class 'a\|b' has 1 usable images.*'a\|b' reads as several names"):
+        load(table(images, ["class"], [("a|b" if i == 3 else "ab"[i % 2],) for i in range(20)]))
