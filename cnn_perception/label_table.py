@@ -27,28 +27,18 @@ _FLAGS = {
 """What stands for no and yes, in lower case; people, spreadsheets and pandas write all of these."""
 _OTHER_NAMES = {
     "path": (
-        (
-            "path",
-            "filename",
-            "file",
-            "filepath",
-            "image",
-            "imagepath",
-            "imagefile",
-            "imagename",
-            "img",
-            "imgpath",
-            "imgname",
-        ),
+        ("path",),
+        ("filename", "file", "filepath", "image", "imagepath", "imagefile", "imagename", "img", "imgpath", "imgname"),
         ("imageid", "imgid", "uri", "name", "id"),
     ),
     "class": (
-        ("class", "label", "classname", "category", "target", "species", "labelname", "categoryname"),
+        ("class",),
+        ("label", "classname", "category", "target", "species", "labelname", "categoryname"),
         ("labels", "classid", "labelid", "tag", "y"),
     ),
 }
-"""What other tools call the columns of a table of images, in lower case without blanks and underscores: the names that
-are plain, and those that are taken where there is no plain one."""
+"""What other tools call the columns of a table of images, in lower case without blanks and underscores: our own name in
+another case, the names that are plain, and those that are taken where there is no plain one."""
 _INDEX_NAMES = ("", "Unnamed: 0")
 """What the first column is called where pandas or R wrote the numbers of the rows, and where pandas read that again."""
 _ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}

@@ -111,7 +111,7 @@ def _part_folders(root: Path) -> dict[Part, Path]:
         raise DataError(f"{root}: no such folder; --data names an image folder or a CSV file")
     names = [folder.name for folder in visible_folders(root)]
     if not names:
-        told = f"{_beside_classes(root)}; expected {root}/CLASS/* or {root}/train/CLASS/*"
+        told = _of_table(root) or f"; expected {root}/CLASS/* or {root}/train/CLASS/*"
         raise DataError(f"{root}: holds no class folders{told}")
     parts = _parts_by_name(root, names)
     if not parts:
@@ -217,11 +217,15 @@ def _nested(folders: dict[Part, Path], samples: Sequence[Sample], names: Sequenc
 
 
 def _beside_classes(folder: Path) -> str:
-    """Says what a folder holds in place of class folders, and what to do about it."""
+    """Says what a part holds in place of class folders, and what to do about it."""
+    what = "images without a label teach nothing: move it away" if image_files(folder) else "remove or fill it"
+    return _of_table(folder) or f"; {what}"
+
+
+def _of_table(folder: Path) -> str:
+    """Says which table lies in a folder without class folders; empty where none does."""
     tables = [file for file in folder.iterdir() if file.suffix.lower() in TABLES and not is_passed_over(file)]
-    if tables:
-        return f", but the table {tables[0].name}; give {for_shell('--data', tables[0])}"
-    return "; images without a label teach nothing: move it away" * bool(image_files(folder)) or "; remove or fill it"
+    return f", but the table {tables[0].name}; give {for_shell('--data', tables[0])}" if tables else ""
 
 
 def _check_parts(

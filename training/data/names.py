@@ -129,7 +129,7 @@ def like_several(names: Sequence[str], only_one: bool) -> list[str]:
 def _is_like_several(name: str, known: frozenset[str], only_one: bool) -> bool:
     if not only_one:
         return "," in name
-    pieces = [piece.strip(" '\"") for piece in re.split(r"[,;|\s]", name.strip("[]"))]
+    pieces = [piece.strip("'\"") for piece in re.split(r"[,;|\s]+", name.strip("[]"))]
     is_list = name.startswith("[") and name.endswith("]")
     return is_list or any(mark in name for mark in ";|") or (len(pieces) > 1 and known.issuperset(pieces))
 

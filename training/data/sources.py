@@ -69,10 +69,11 @@ def _names_images(table: Table) -> bool:
     """Whether a table that lies in a folder is one of images: by its column, or because its first image is there."""
     if PATH in table.header:
         return True
-    named = table.naming(PATH)
-    return (
-        PATH in named.header and bool(named.rows) and ListedFiles((table.file.parent,)).find(named.rows[0]) is not None
-    )
+    try:
+        (first, *_) = table.naming(PATH).rows
+        return ListedFiles((table.file.parent,)).find(first) is not None
+    except (DataError, KeyError, ValueError):  # of a table of something else
+        return False
 
 
 def is_table(path: Path) -> bool:

@@ -392,7 +392,7 @@ def test_tables_that_are_called_as_parts_are_parts_and_it_is_said(images):
     assert [s.part for s in data.samples] == ["train"] * 14 + ["val"] * 13 + ["test"] * 13
     assert sum("by its name all its images are taken for the part" in warning for warning in data.warnings) == 3
     others = [file.rename(images / name) for file, name in zip(given, ("a.csv", "b.csv", "train.csv"), strict=True)]
-    assert {s.source for s in load(*others).part("val")} == {0, 1, 2}
+    assert len(load(*others).part("train")) == 32
 
 
 def test_a_folder_whose_table_names_its_images_is_that_table(images):
