@@ -97,7 +97,7 @@ def read(file: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
         ignored={},
         notes=(
             *_renamings(told, named),
-            *_of_parts(written, flags),
+            *_of_parts(named, flags),
             *taken,
             *(_without_state(table, rows) if has_state else ()),
         ),
@@ -166,15 +166,16 @@ def _with_our_columns(table: Table, task: TaskChoice, targets: Sequence[str]) ->
     found = _with_groups(found)
     if {"part", "split"}.intersection(table.header):
         return found
-    others = [name for name in table.header if re.sub(r"[\s_-]+", "", name).casefold() in _OTHER_SPLITS]
+    others = [name for name in table.header if _is_split(name)]
     meant = [name for name in others if _names_parts(row.cells[name] for row in table.rows)]
     return found.renamed(meant[0], "split") if len(meant) == 1 else found
 
 
 def _names_parts(cells: Iterable[str]) -> bool:
-    """Whether most cells of a column that are filled name a part."""
-    filled = [part_of(cell) is not None for cell in cells if cell]
-    return 2 * sum(filled) > len(filled)
+    """Whether a column says the parts: all its cells that are filled name one, or most of them one of several."""
+    found = [part_of(cell) for cell in cells if cell]
+    named = [part for part in found if part is not None]
+    return bool(named) and (len(named) == len(found) or (len({*named}) > 1 and 2 * len(named) > len(found)))
 
 
 def _with_groups(table: Table) -> Table:
@@ -219,8 +220,13 @@ def _of_parts(table: Table, flags: Mapping[str, Part]) -> list[str]:
     return [
         f"the column {name!r} is not used; write train or val into a column 'part' to hold images out by it"
         for name in table.header
-        if name.casefold() in _FOLDS
+        if name.casefold() in _FOLDS or (_is_split(name) and any(part_of(row.cells[name]) for row in table.rows))
     ]
+
+
+def _is_split(name: str) -> bool:
+    """Whether other tools call the column of the parts so."""
+    return re.sub(r"[\s_-]+", "", name).casefold() in _OTHER_SPLITS
 
 
 def _empty(table: Table, names: set[str]) -> set[str]:

@@ -264,7 +264,9 @@ def test_a_column_of_parts_by_another_name_decides_and_one_of_other_words_does_n
     rows = [("ab"[i % 2], "train" if i < 14 else "test") for i in range(20)]
     assert len(load(table(images, ["class", "data set"], rows)).part("test")) == 6
     rows = [("ab"[i % 2], "train" if i < 14 else "evening") for i in range(20)]
-    assert len(load(table(images, ["class", "data set"], rows)).part("test")) == 0
+    data = load(table(images, ["class", "data set"], rows))
+    assert len(data.part("test")) == 0
+    assert any(warning.startswith("the column 'data set' is not used") for warning in data.warnings)
 
 
 def test_numbers_may_be_called_as_classes_are(images):
@@ -405,7 +407,7 @@ def test_a_class_may_be_called_as_a_column_of_ours_in_another_case(images):
 
 
 def test_a_part_that_is_none_is_refused_though_another_tool_named_its_column(images):
-    rows = [("ab"[i % 2], "UNASSIGNED" if i == 7 else "TRAIN") for i in range(20)]
+    rows = [("ab"[i % 2], "UNASSIGNED" if i == 7 else "VALIDATION" if i > 15 else "TRAIN") for i in range(20)]
     with pytest.raises(DataError, match="line 9, column 'split': 'UNASSIGNED' is none of train, val, test"):
         load(table(images, ["label", "set"], rows))
 
