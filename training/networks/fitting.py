@@ -159,7 +159,7 @@ def _with_bias(found: Found, shapes: Shapes, last: str) -> Found:
     bias = f"{last}.bias"
     if weight is None or bias in found.tensors or bias not in shapes:
         return found
-    return dataclasses.replace(found, tensors={**found.tensors, bias: torch.zeros(len(weight))})
+    return dataclasses.replace(found, tensors={**found.tensors, bias: torch.zeros(weight.shape[:1])})
 
 
 def _sibling(name: str, prefix: str) -> str:
