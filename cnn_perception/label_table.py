@@ -27,22 +27,32 @@ _FLAGS = {
 """What stands for no and yes, in lower case; people, spreadsheets and pandas write all of these."""
 _OTHER_NAMES = {
     "path": (
+        ("path",),
         ("filename", "file", "filepath", "image", "imagepath", "imagefile", "imagename", "img", "imgpath", "imgname"),
         ("imageid", "imgid", "uri", "name", "id"),
     ),
     "class": (
+        ("class",),
         ("label", "classname", "category", "target", "species", "labelname", "categoryname"),
         ("labels", "classid", "labelid", "tag", "y"),
     ),
 }
-"""What other tools call the columns of a table of images, in lower case without blanks and underscores: the names that
-are plain, and those that are taken where there is no plain one."""
+"""What other tools call the columns of a table of images, in lower case without blanks and underscores: our own name in
+another case, the names that are plain, and those that are taken where there is no plain one."""
 _INDEX_NAMES = ("", "Unnamed: 0")
 """What the first column is called where pandas or R wrote the numbers of the rows, and where pandas read that again."""
 _ENDINGS = (".csv", ".tsv", ".txt")
 """Of tables, in lower case."""
 _ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 """By the byte order mark with which a file begins; others are UTF-8."""
+_OTHER_FILES = (
+    (b"PK\3\4", "an archive or a workbook (.zip, .xlsx, .ods)"),
+    (b"\xd0\xcf\x11\xe0", "an old workbook (.xls)"),
+    (b"PAR1", "a Parquet file"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"\0\0\0\0", "a file of zeros"),
+)
+"""How files begin that people name as tables, and what they are."""
 _DELIMITERS = (",", ";", "\t", "|")
 _ELSEWHERE = re.compile(r"/|\\\\|[A-Za-z]:[\\/]")
 """How a path begins that names its place on a machine, with or without a drive."""
@@ -78,7 +88,11 @@ class Row:
         text = self.cells[column]
         found = _FLAGS.get(text.casefold())
         if found is None:
-            raise self.wrong(column, f"{text!r} is neither 0 nor 1, nor False, True, no or yes; mend it")
+            raise self.wrong(
+                column,
+                f"{text!r} is neither 0 nor 1, nor False, True, no or yes; mend it, or remove "
+                "the column if it is no class",
+            )
         return found
 
     def wrong(self, column: str, problem: str) -> DataError:
@@ -159,7 +173,7 @@ class ListedFiles:
         text = row.cells["path"]
         if not text:
             raise row.wrong("path", "is empty; name the image or remove the row")
-        for written in dict.fromkeys((text, _with_odd_bytes(text), text.replace("\\", "/"))):
+        for written in dict.fromkeys((text, _with_odd_bytes(text), text.replace("\\", "/"), _of_home(text))):
             for folder in self._folders:
                 real = _real_file(folder / written)
                 if real is not None:
@@ -215,6 +229,14 @@ def states_of(rows: Sequence[Mapping[str, str]], label_columns: Collection[str])
 def _with_odd_bytes(text: str) -> str:
     """Returns a path with the bytes that are no UTF-8, of which `files.as_utf8` has written escapes."""
     return re.sub(r"\\u(dc[89a-f][0-9a-f])", lambda escape: chr(int(escape[1], 16)), text)
+
+
+def _of_home(text: str) -> str:
+    """Returns a path with `~` and `~user` as the shell understands them; as it is where nobody knows that user."""
+    try:
+        return str(Path(text).expanduser()) if text.startswith("~") else text
+    except RuntimeError:
+        return text
 
 
 def _real_file(path: Path) -> Path | None:
@@ -280,11 +302,17 @@ def _without_idle_columns(table: Table) -> Table:
 
 
 def _encoding(file: Path) -> str:
-    """Returns the encoding of a text, told by its byte order mark, or by the zeros of UTF-16 beside plain letters."""
+    """Returns the encoding of a text, told by its byte order mark, or by the zeros of UTF-16 beside plain letters.
+
+    Raises:
+        DataError: If it begins as a file of another kind does.
+    """
     with file.open("rb") as content:
         start = content.read(4)
     if start in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
         return "utf-32"
+    if kind := next((kind for magic, kind in _OTHER_FILES if start.startswith(magic)), None):
+        raise DataError(f"{file}: is {kind}, not CSV; save or export it as CSV in UTF-8")
     if start[:2] in _ENCODINGS:
         return _ENCODINGS[start[:2]]
     if len(start) == 4 and start[1::2] == b"\0\0" and b"\0" not in start[::2]:

@@ -38,6 +38,7 @@ from cnn_perception.image.file_formats import (
     file_format,
     has_structure,
     opened,
+    refuse_other,
     refuse_unread,
     refuse_video,
 )
@@ -70,6 +71,11 @@ _TURNED_BY_HEIF = "original_orientation"
 """Where pillow-heif says what it has undone."""
 _PREVIEW = 254
 """The tag of a TIFF whose lowest bit says that a picture is a smaller one of another. Source: TIFF 6.0."""
+_BITS = 258
+"""The tag of a TIFF that says how many bits a number has."""
+_PHOTOMETRIC = 262
+_WHITE_IS_ZERO = 0
+"""What that tag says of pictures whose 0 is white, as of scanners and X-rays. Source: TIFF 6.0."""
 _UPRIGHT: dict[int, Callable[[_Pixels], _Pixels]] = {
     2: lambda pixels: pixels[:, ::-1],
     3: lambda pixels: pixels[::-1, ::-1],
@@ -260,6 +266,7 @@ def _picture(content: bytes, bits: int, most_pixels: int) -> _Picture:
     kind = file_format(content)
     if kind is None:
         refuse_unread(content)
+        refuse_other(content)
         raise FrameError(
             "format", f"the image starts with {content[:12]!r}: no JPEG, PNG, WebP, BMP, TIFF, GIF or PPM; convert it"
         )
@@ -432,7 +439,8 @@ def _numbers_of(image: Image.Image, content: bytes, kind: str) -> npt.NDArray[np
     """
     if kind != "PNG" or content[24] != 16:
         has_numbers = image.mode.startswith("I;16") or (kind == "PPM" and image.mode == "I")
-        return np.asarray(image).astype(np.uint16) if has_numbers else None
+        numbers = np.asarray(image).astype(np.uint16) if has_numbers else None
+        return numbers if numbers is None or kind != "TIFF" else _as_tiff_says(numbers, image)
     found = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if found is None:
         raise ValueError("undecodable 16-bit PNG")
@@ -440,6 +448,14 @@ def _numbers_of(image: Image.Image, content: bytes, kind: str) -> npt.NDArray[np
     if numbers.ndim == 3:
         return np.asarray(cv2.cvtColor(numbers, cv2.COLOR_BGRA2RGBA if numbers.shape[2] == 4 else cv2.COLOR_BGR2RGB))
     return numbers
+
+
+def _as_tiff_says(numbers: npt.NDArray[np.uint16], image: Image.Image) -> npt.NDArray[np.uint16]:
+    """Returns the numbers of a grey TIFF with 0 as black and 65535 as white, which Pillow leaves as they are stored."""
+    tags = getattr(image, "tag_v2", {})
+    (bits,) = tags.get(_BITS, (16,))[:1]
+    scaled = numbers << (16 - bits) if 8 < bits < 16 else numbers
+    return ~scaled if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else scaled
 
 
 def _flatten(image: Image.Image) -> _Pixels:

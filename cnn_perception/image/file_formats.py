@@ -70,6 +70,12 @@ _CURES = {
     "camera raw": "develop it to JPEG or PNG",
 }
 """What to do about the formats of which it is something special."""
+_IN_PLACE = (
+    (b"version https://git-lfs", "is a pointer of Git LFS, not the file itself; fetch it with `git lfs pull`"),
+    (b"<!doctype html", "is a web page; download the picture itself"),
+    (b"<html", "is a web page; download the picture itself"),
+)
+"""How files begin, in lower case, that were saved in place of pictures, and what to do about them."""
 VIDEO = ("h264", "h265", "hevc", "avc", "av1", "vp8", "vp9", "mpeg", "theora", "ffmpeg")
 """By which formats and encodings name streams of video, whose packets are no pictures."""
 
@@ -165,6 +171,18 @@ def refuse_unread(content: bytes) -> None:
     name = unread_format(content)
     if name is not None:
         raise FrameError("format", f"the image is a {name} file, which is not read; {_CURES.get(name, _CURE)}")
+
+
+def refuse_other(content: bytes) -> None:
+    """Refuses what is no picture at all, but is often found in the place of one.
+
+    Raises:
+        FrameError: `format`, by what it is, with the way out.
+    """
+    begin = content[:HEAD_BYTES].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    told = next((told for start, told in _IN_PLACE if begin.startswith(start)), None)
+    if told is not None:
+        raise FrameError("format", f"the image {told}")
 
 
 def refuse_video(name: str, content: bytes = b"") -> None:

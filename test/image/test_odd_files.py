@@ -6,6 +6,7 @@ Leaves to others: what cameras send (test_compressed, test_jpeg), bounds of host
 from __future__ import annotations
 
 import io
+import struct
 import sys
 from types import SimpleNamespace
 
@@ -166,3 +167,40 @@ def test_avif_is_read_where_pillow_knows_it_and_refused_with_the_cure_elsewhere(
     with pytest.raises(FrameError, match=r"is a AVIF file, which is not read; install Pillow 11\.3"):
         decode_file_bytes(data)
     file_formats._is_box_format_read.cache_clear()
+
+
+def grey_tiff(rows: bytes, bits: int, photometric: int) -> bytes:
+    """A TIFF of 4x2 grey pixels in one strip; the tags are those of TIFF 6.0, section 4."""
+    tags = {256: 4, 257: 2, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: 2, 279: len(rows)}
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<I", 8 + len(rows)) + rows + struct.pack("<H", len(tags)) + directory + bytes(4)
+
+
+NUMBERS = np.array([[0, 256, 2048, 4095], [1024, 512, 4095, 0]])
+
+
+def test_a_tiff_whose_zero_is_white_is_no_negative():
+    wide = (65535 - NUMBERS * 65535 // 4095).astype("<u2")
+    for content in (grey_tiff(wide.tobytes(), 16, 0), grey_tiff((wide >> 8).astype(np.uint8).tobytes(), 8, 0)):
+        assert np.abs(decode_file_bytes(content)[..., 1] - NUMBERS * 255 / 4095).max() <= 1
+
+
+def test_a_tiff_of_12_bits_is_scaled_by_its_own_white():
+    pairs = NUMBERS.reshape(-1, 2).tolist()
+    packed = b"".join((first << 12 | second).to_bytes(3, "big") for first, second in pairs)
+    decoded = decode_content(grey_tiff(packed, 12, 1))
+    assert np.abs(decoded.image[..., 1] - NUMBERS * 255 / 4095).max() <= 1
+    assert decoded.seen.oddities == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 7\n", "git lfs pull"),
+        (b"\n<!DOCTYPE HTML>\n<html>", "is a web page; download the picture itself"),
+        (b"\xef\xbb\xbf<html lang='de'>", "is a web page"),
+    ],
+)
+def test_what_was_saved_in_place_of_a_picture_is_called_what_it_is(content, words):
+    with pytest.raises(FrameError, match=words):
+        decode_file_bytes(content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from cnn_perception.label_text import NONE_OF_THESE
 from training.data.records import Listing
 
 _SHOWN = 3
+_NUMBER = re.compile(r"([0-9]{1,9})(?:\.0*)?")
+"""A class that is only numbered, perhaps as a spreadsheet or pandas writes it: 1.0."""
 
 
 def read(text: str) -> tuple[str, ...]:
@@ -70,9 +73,10 @@ def ordered(listing: Listing, names: Sequence[str]) -> Listing:
 
 def _numbers(found: Sequence[str], count: int) -> tuple[int, ...] | None:
     """Returns the line that each class means which is only a number; None if they are not the numbers of all lines."""
-    if not all(name.isdecimal() and name.isascii() for name in found):
+    whole = [_NUMBER.fullmatch(name) for name in found]
+    numbers = [int(match[1]) for match in whole if match]
+    if len(numbers) < len(found):
         return None
-    numbers = [int(name) for name in found]
     first = min(numbers)
     if first > 1 or sorted(numbers) != list(range(first, first + count)):
         return None

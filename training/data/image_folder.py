@@ -18,6 +18,7 @@ from cnn_perception.image.listing import (
     broken_links,
     image_files,
     in_words,
+    is_passed_over,
     visible_folders,
 )
 from cnn_perception.label_text import NONE_OF_THESE
@@ -29,13 +30,18 @@ from training.data.records import PARTS, ImageFinding, Listing, Part, Sample, So
 TASK: Task = "multiclass"
 """What a folder can say: the class of each image."""
 NO_LABEL = "no label: lies outside the class folders"
+TABLES = (".csv", ".tsv")
+"""Of tables that are looked for without being named, in lower case."""
+_SHOWN = 3
+"""So many folders are named in an error."""
 
 
-def read(root: Path) -> Listing:
+def read(root: Path, classes_said: bool = False) -> Listing:
     """Lists the images of a folder, whose class folders name the classes.
 
     Args:
         root: DIR with train, val and test folders of class folders, or with class folders.
+        classes_said: Whether the user names the classes, so that no other folders can be meant.
 
     Returns:
         Every image once, in the order of class and path. A class may be without images, or without some in a part;
@@ -54,16 +60,18 @@ def read(root: Path) -> Listing:
             f"{root}: a class cannot be called {NONE_OF_THESE!r}, which says of an image that it shows no class; "
             "rename the folder, or move it away and name it as --outside"
         )
-    _check_parts(root, found, names)
+    _check_parts(root, folders, found, names)
     listed = []
     for part, classes in found.items():
         for label, name in enumerate(names):
             listed += [Sample(path, label, part) for path in classes.get(name, ())]
-    samples = tuple(_drop_links(root, listed, ignored))
+    samples = tuple(_drop_links(root, folders, listed, ignored))
+    has_parts = folders["train"] != root
+    if not has_parts and not classes_said:
+        _refuse_same_folders(root, samples, names)
     outside = dict.fromkeys((root, *folders.values()))
     left_out = tuple(finding for folder in outside for finding in _outside(folder, ignored))
     dangling = [link for folder in outside for link in broken_links(folder) if not link.suffix]
-    has_parts = folders["train"] != root
     return Listing(
         (Source(root, frozenset(folders), has_parts=has_parts, rows=len(samples)),),
         TASK,
@@ -103,7 +111,8 @@ def _part_folders(root: Path) -> dict[Part, Path]:
         raise DataError(f"{root}: no such folder; --data names an image folder or a CSV file")
     names = [folder.name for folder in visible_folders(root)]
     if not names:
-        raise DataError(f"{root}: holds no class folders; expected {root}/CLASS/* or {root}/train/CLASS/*")
+        told = _of_table(root) or f"; expected {root}/CLASS/* or {root}/train/CLASS/*"
+        raise DataError(f"{root}: holds no class folders{told}")
     parts = _parts_by_name(root, names)
     if not parts:
         _refuse_outer_folder(root, names)
@@ -139,10 +148,39 @@ def _parts_by_name(root: Path, names: Sequence[str]) -> dict[Part, str]:
 
 def _refuse_outer_folder(root: Path, names: Sequence[str]) -> None:
     """Raises DataError if DIR is the folder around the data set."""
-    nested = [name for name in names if any(part_of(sub.name) == "train" for sub in visible_folders(root / name))]
+    trains = [train for name in names if (train := _train_folder(root / name)) is not None]
+    if sum(bool(image_files(train, recursive=False)) for train in trains) > 1:
+        first = trains[0].relative_to(root)
+        raise DataError(
+            f"{root}: its classes hold the parts, as {first} does; turn them round, as in "
+            f"{first.name}/{first.parent.name}, or write a table with the columns path, class and part"
+        )
+    nested = [train.parent.name for train in trains]
     if nested or (len(names) == 1 and visible_folders(root / names[0])):
         below = for_shell("--data", root / (nested or names)[0])
         raise DataError(f"{root}: the data set lies one folder below; use {below}")
+
+
+def _train_folder(folder: Path) -> Path | None:
+    """Returns the training part among the folders of a folder."""
+    return next((sub for sub in visible_folders(folder) if part_of(sub.name) == "train"), None)
+
+
+def _refuse_same_folders(root: Path, samples: Sequence[Sample], names: Sequence[str]) -> None:
+    """Raises DataError if all classes hold the folders of one of them and no image beside: these may be the classes."""
+    below: dict[int, set[str]] = {}
+    for sample in samples:
+        _, *inside, name = sample.path.relative_to(root).parts
+        below.setdefault(sample.label, set()).add(inside[0] if inside else f"/{name}")
+    inner = max(below.values(), key=len, default=set())
+    is_flat = any(name.startswith("/") for name in inner)
+    if not is_flat and len(below) == len(names) and all(len(found) > 1 and found <= inner for found in below.values()):
+        outer, same = (", ".join(map(repr, sorted(some)[:_SHOWN])) for some in (names, inner))
+        raise DataError(
+            f"{root}: its folders {outer} hold the same folders {same}, as the parts of a data set do: if they are "
+            "parts, call them train, val and test; if they are the classes, name them in a file and give it as "
+            "--classes"
+        )
 
 
 def _without_wrapping(folder: Path) -> Path:
@@ -178,20 +216,32 @@ def _nested(folders: dict[Part, Path], samples: Sequence[Sample], names: Sequenc
     ]
 
 
-def _check_parts(root: Path, found: dict[Part, dict[str, list[Path]]], names: Sequence[str]) -> None:
+def _beside_classes(folder: Path) -> str:
+    """Says what a part holds in place of class folders, and what to do about it."""
+    what = "images without a label teach nothing: move it away" if image_files(folder) else "remove or fill it"
+    return _of_table(folder) or f"; {what}"
+
+
+def _of_table(folder: Path) -> str:
+    """Says which table lies in a folder without class folders; empty where none does."""
+    tables = [file for file in folder.iterdir() if file.suffix.lower() in TABLES and not is_passed_over(file)]
+    return f", but the table {tables[0].name}; give {for_shell('--data', tables[0])}" if tables else ""
+
+
+def _check_parts(
+    root: Path, folders: dict[Part, Path], found: dict[Part, dict[str, list[Path]]], names: Sequence[str]
+) -> None:
     for part, classes in found.items():
         if not classes:
-            raise DataError(
-                f"{root}: {part} holds no class folders; images without a label teach nothing: move it away"
-            )
+            raise DataError(f"{root}: {part} holds no class folders{_beside_classes(folders[part])}")
     if len(names) < 2:
         raise DataError(f"{root}: one class only ({names[0]!r}); at least 2 are needed")
 
 
-def _drop_links(root: Path, samples: list[Sample], ignored: Counter[str]) -> list[Sample]:
+def _drop_links(root: Path, folders: dict[Part, Path], samples: list[Sample], ignored: Counter[str]) -> list[Sample]:
     """Keeps each real file once, by the path that follows no link if there is one.
 
-    A link from one class or part to an image of another is kept: it contradicts it as a copy would.
+    A link from one class or part to an image of another, or to all of it, is kept: it contradicts it as a copy would.
     """
     here = root.resolve()
     real = {sample.path: Path(os.path.realpath(sample.path)) for sample in samples}
@@ -200,8 +250,14 @@ def _drop_links(root: Path, samples: list[Sample], ignored: Counter[str]) -> lis
         first = kept.setdefault(real[sample.path], sample)
         if first is sample:
             continue
-        if sample.path.is_symlink() and (first.label, first.part) != (sample.label, sample.part):
+        if (first.label, first.part) != (sample.label, sample.part) and _is_linked(sample.path, folders[sample.part]):
             kept[sample.path] = sample
         else:
             ignored[LINKED_FILES] += 1
     return sorted(kept.values(), key=lambda s: (s.label, s.path))
+
+
+def _is_linked(path: Path, folder: Path) -> bool:
+    """Whether an image, its class or its part, whose folder is given, is a link."""
+    of_class = folder / path.relative_to(folder).parts[0]
+    return path.is_symlink() or of_class.is_symlink() or folder.is_symlink()

@@ -246,6 +246,7 @@ def _described(listing: Listing, kept: Listing, digest: str, findings: Sequence[
             *listing.notes,
             *names.alike(kept.class_names),
             *names.odd(kept.class_names),
+            *_read_as_several(kept),
             *summary(findings),
             *task.oddities(train, kept.class_names),
         ),
@@ -253,6 +254,13 @@ def _described(listing: Listing, kept: Listing, digest: str, findings: Sequence[
         sources=listing.sources,
         outside=tuple(sample for sample in kept.samples if kept.is_outside(sample)),
     )
+
+
+def _read_as_several(listing: Listing) -> list[str]:
+    """Says which names of classes, not of columns, read as several."""
+    if listing.units or not any(source.is_open for source in listing.sources):
+        return []
+    return names.like_several(listing.class_names, task_of(listing.task).one_class)
 
 
 def write_split(path: Path, data: LabelledImages) -> None:
@@ -278,7 +286,7 @@ def list_images(source: Path | Sequence[Path], options: DataOptions) -> Listing:
         DataError: If it is no data set.
     """
     paths = (source,) if isinstance(source, Path) else tuple(source)
-    listed = sources.read(paths, options.task, options.targets)
+    listed = sources.read(paths, options.task, options.targets, classes_said=bool(options.class_names))
     listed = classes_file.ordered(listed, options.class_names) if options.class_names else listed
     listed = with_groups(listed, options.group_pattern)
     names.require_storable(listed.class_names, listed.where)

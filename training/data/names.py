@@ -14,17 +14,35 @@ from cnn_perception.label_text import NONE_OF_THESE
 if TYPE_CHECKING:  # imports torch
     from training.data.records import Part
 
-_PART_WORDS: dict[str, Part] = {
-    **dict.fromkeys(("train", "training", "trn"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "eval"), "val"),
-    **dict.fromkeys(("test", "testing", "tst"), "test"),
+
+def _plain(text: str) -> str:
+    """Returns a text in lower case, without accents."""
+    apart = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(character for character in apart if unicodedata.category(character) != "Mn")
+
+
+_NAMES_OF_PARTS: dict[Part, str] = {
+    "train": "train training trn entrenamiento entrainement apprentissage addestramento treino treinamento egitim "
+    "обучение обучающая 训练 訓練 学習 學習 학습 훈련",
+    "val": "val valid validate validation dev eval holdout validierung validacion convalida validacao validatie "
+    "dogrulama валидация 验证 驗證 検証 評価 검증",
+    "test": "test testing tst prueba pruebas teste prova тест тестовая 测试 測試 テスト 테스트 시험",
 }
+_PART_WORDS = {_plain(word): part for part, words in _NAMES_OF_PARTS.items() for word in words.split()}
 """How the makers of data sets name their parts."""
-_ADDED_WORDS = frozenset({"set", "data", "dataset", "images", "image", "imgs", "img", "split", "part", "samples"})
+_ADDED_WORDS = frozenset({
+    "set", "data", "dataset", "images", "image", "imgs", "img", "split", "part", "samples", "daten", "bilder",
+})  # fmt: skip
 """What they add to it, as in training_set and TrainImages."""
+_JOINED_WORDS = "set data images imgs split sdaten daten satz 集 数据 数据集 データ セット 用 데이터"
+"""What they write as one word with it, as in trainset and Trainingsdaten."""
+_MISSING = frozenset({"nan", "null", "none", "n/a", "na", "#n/a", "nil", "-", "?"})
+"""How programs write that there is no label, in lower case."""
 _LONGEST = 60
 """Characters of a class name that fit a line of a report, or of a robot's picture."""
-_JOINED = re.compile(rf"({'|'.join(sorted(_PART_WORDS, key=len, reverse=True))})(?:set|data|images|imgs|split)")
+_JOINED = re.compile(
+    f"({'|'.join(sorted(_PART_WORDS, key=len, reverse=True))})(?:{'|'.join(map(_plain, _JOINED_WORDS.split()))})"
+)
 
 
 def part_of(name: str, beside: Sequence[str] = ()) -> Part | None:
@@ -46,7 +64,8 @@ def part_of(name: str, beside: Sequence[str] = ()) -> Part | None:
 def alike(names: Sequence[str]) -> list[str]:
     """Returns a line for each group of class names that only a computer tells apart.
 
-    Case, blanks, underscores and hyphens, composed and decomposed accents, and invisible characters do not count.
+    Case, blanks, underscores and hyphens, composed and decomposed accents, invisible characters, and zeros around a
+    whole number do not count.
     """
     groups = defaultdict(list)
     for name in names:
@@ -91,7 +110,33 @@ def odd(names: Sequence[str]) -> list[str]:
     ]
 
 
+def like_several(names: Sequence[str], only_one: bool) -> list[str]:
+    """Returns a line for each class name that reads as several names.
+
+    Args:
+        names: Of the classes.
+        only_one: Whether an image has one of them; else those with commas were not told apart.
+    """
+    known = frozenset(names)
+    cure = "name the column 'classes' if an image may have several" if only_one else "write ';' between several"
+    return [
+        f"the class name {name[:_LONGEST]!r} reads as several names, and is taken as one; {cure}"
+        for name in names
+        if _is_like_several(name, known, only_one)
+    ]
+
+
+def _is_like_several(name: str, known: frozenset[str], only_one: bool) -> bool:
+    if not only_one:
+        return "," in name
+    pieces = [piece.strip("'\"") for piece in re.split(r"[,;|\s]+", name.strip("[]"))]
+    is_list = name.startswith("[") and name.endswith("]")
+    return is_list or any(mark in name for mark in ";|") or (len(pieces) > 1 and known.issuperset(pieces))
+
+
 def _oddity(name: str) -> str:
+    if name.strip().casefold() in _MISSING:
+        return "is how programs write that there is no label: leave such cells empty, and move such folders away"
     if name != name.strip():
         return "begins or ends with a blank, which tables of labels lose"
     if not name.isprintable():
@@ -106,7 +151,7 @@ def _visible(name: str) -> str:
 def _words(name: str) -> list[str]:
     """Returns the words of a name in lower case, those that are joined with a part's taken apart; numbers are none."""
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)  # TrainImages
-    words = re.findall(r"[^\W\d_]+", apart.casefold())
+    words = re.findall(r"[^\W\d_]+", _plain(apart))
     return [joined[1] if (joined := _JOINED.fullmatch(word)) else word for word in words]
 
 
@@ -114,4 +159,6 @@ def _as_seen(name: str) -> str:
     """Returns what a person sees of a name."""
     folded = unicodedata.normalize("NFKC", name).casefold()
     visible = "".join(character for character in folded if unicodedata.category(character) != "Cf")
+    if number := re.fullmatch(r"\s*0*(\d+)(?:\.0*)?\s*", visible):  # a number, however a spreadsheet writes it
+        return number[1]
     return re.sub(r"[\s_-]+", " ", visible).strip()

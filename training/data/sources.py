@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnn_perception.errors import ConfigError, DataError
-from cnn_perception.label_table import read_table
+from cnn_perception.image.listing import is_passed_over, visible_folders
+from cnn_perception.label_table import ListedFiles, Table, read_table
 from training import idx_files
 from training.data import csv_table, image_folder
+from training.data.names import part_of
 from training.data.records import Listing, Part, Sample, Source
 from training.data_set.columns import PATH
 from training.data_set.table import table_file
@@ -23,21 +25,27 @@ _SHOWN = 3
 """So many of the classes that one source alone names are said."""
 
 
-def read(paths: Sequence[Path], task: TaskChoice, targets: Sequence[str]) -> Listing:
+def read(paths: Sequence[Path], task: TaskChoice, targets: Sequence[str], *, classes_said: bool = False) -> Listing:
     """Lists the images that folders and tables name, in their order, as one data set.
 
     Args:
         paths: At least one. DIR with train, val and test folders of class folders, or with class folders, or with
-            MNIST's idx files; a CSV file, or the folder of a data set with its table.
+            MNIST's idx files; a CSV file, or the folder of a data set with its table, or with train, val and test
+            folders that hold one each.
         task: What is to be learned; `auto` tells it from each.
         targets: For regression, the columns of numbers, each `name` or `name:unit`.
+        classes_said: Whether the user names the classes.
 
     Raises:
         ConfigError: If the options contradict each other or what is listed, or something is named twice.
         DataError: If one is no data set, nothing in them is labelled, or two are of different tasks or classes.
     """
     _refuse_twice(paths)
-    listings = [_of(path, task, targets) for path in paths]
+    parts = _parts_by_name(paths)
+    if parts:
+        listings = [_all_of(part, csv_table.read(path, task, targets)) for part, path in parts.items()]
+    else:
+        listings = [listing for path in paths for listing in _of(path, task, targets, classes_said)]
     for other in listings[1:]:
         _require_agreement(listings[0], other)
     found = _joined(listings) if len(listings) > 1 else listings[0]
@@ -53,8 +61,19 @@ def table_of(path: Path) -> Path | None:
     """
     if is_table(path):
         return path
-    table = table_file(path)
-    return table if path.is_dir() and table.is_file() and PATH in read_table(table, "mend --data").header else None
+    file = table_file(path)
+    return file if path.is_dir() and file.is_file() and _names_images(read_table(file, "mend --data")) else None
+
+
+def _names_images(table: Table) -> bool:
+    """Whether a table that lies in a folder is one of images: by its column, or because its first image is there."""
+    if PATH in table.header:
+        return True
+    try:
+        (first, *_) = table.naming(PATH).rows
+        return ListedFiles((table.file.parent,)).find(first) is not None
+    except (DataError, KeyError, ValueError):  # of a table of something else
+        return False
 
 
 def is_table(path: Path) -> bool:
@@ -68,9 +87,9 @@ def _refuse_twice(paths: Sequence[Path]) -> None:
         raise ConfigError(f"--data: {max(real, key=real.count)} is named twice; name each once")
 
 
-def _of(path: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
+def _of(path: Path, task: TaskChoice, targets: Sequence[str], classes_said: bool) -> list[Listing]:
     if is_table(path):
-        return csv_table.read(path, task, targets)
+        return [csv_table.read(path, task, targets)]
     if path.is_file():
         raise DataError(
             f"{path}: is neither a folder nor a table ({', '.join(_TABLES)}); unpack it if it is an archive"
@@ -79,10 +98,46 @@ def _of(path: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
     if table is not None:
         found = csv_table.read(table, task, targets)
         (source,) = found.sources
-        return dataclasses.replace(found, sources=(dataclasses.replace(source, path=path),))
+        return [dataclasses.replace(found, sources=(dataclasses.replace(source, path=path),))]
+    if tables := _tables_of_parts(path):
+        return [_all_of(part, csv_table.read(file, task, targets)) for part, file in tables.items()]
     if path.is_dir() and (targets or task not in ("auto", image_folder.TASK)):
         raise ConfigError(f"{path}: an image folder gives each image one class; write the labels to a CSV file")
-    return image_folder.read(idx_files.unpacked(path) if idx_files.found(path) else path)
+    return [image_folder.read(idx_files.unpacked(path) if idx_files.found(path) else path, classes_said)]
+
+
+def _parts_by_name(paths: Sequence[Path]) -> dict[Part, Path]:
+    """Returns which of several tables is which part, as train.csv and val.csv are; none where none is called so."""
+    stems = [path.stem for path in paths]
+    names = stems if len({*stems}) > 1 else [path.absolute().parent.name for path in paths]
+    found = {part: path for name, path in zip(names, paths, strict=True) if (part := part_of(name, names)) is not None}
+    is_said = all(map(is_table, paths)) and len(found) == len(paths) > 1 and "train" in found
+    return found if is_said else {}
+
+
+def _tables_of_parts(folder: Path) -> dict[Part, Path]:
+    """Returns the table that lies beside the images of each part, as Roboflow writes them; none where one has none."""
+    found: dict[Part, Path] = {}
+    for sub in visible_folders(folder) if folder.is_dir() else ():
+        part = part_of(sub.name)
+        tables = [
+            file for file in sub.iterdir() if file.suffix.lower() in image_folder.TABLES and not is_passed_over(file)
+        ]
+        if part is None or part in found or len(tables) != 1 or visible_folders(sub):
+            return {}
+        found[part] = tables[0]
+    return found if "train" in found else {}
+
+
+def _all_of(part: Part, listing: Listing) -> Listing:
+    """Returns a listing with all images of one part, as its table's name says, unless its rows say themselves."""
+    (source,) = listing.sources
+    if source.has_parts:
+        return listing
+    samples = tuple(dataclasses.replace(sample, part=part) for sample in listing.samples)
+    told = dataclasses.replace(source, given=frozenset({part}), has_parts=True)
+    notes = (*listing.notes, f"by its name all its images are taken for the part {part}")
+    return dataclasses.replace(listing, sources=(told,), samples=samples, notes=notes)
 
 
 def _require_agreement(first: Listing, other: Listing) -> None:

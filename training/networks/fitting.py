@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,10 @@ from training.networks.state_dicts import Found, Shapes, best, shapes_of
 
 _COUNTERS = ("n_averaged", "num_batches_tracked", "total_ops", "total_params")
 """Numbers that training programs and profilers keep beside the weights."""
-_HEADS = frozenset({"classifier", "fc", "head", "heads", "predictor", "projection", "projection_head", "projector"})
+_HEADS = frozenset({
+    "classifier", "fc", "head", "heads", "last_linear", "linear", "predictor", "projection", "projection_head",
+    "projector",
+})  # fmt: skip
 _LOSSES = frozenset({"criterion", "loss", "loss_fn"})
 _FEW = 0.5
 """Share of a network's tensors below which a file is said not to hold its weights at all."""
@@ -78,7 +82,8 @@ class Fit:
             place += [f"named {self.found.prefix}*"] * bool(self.found.prefix)
             words[0] += f" ({', '.join(place)}{', averaged over training' * self.found.averaged})"
         classes = f" of {self.classes} classes" * bool(self.classes)
-        words.append(f"the last layer{classes} is {'taken, too' if self.head else 'not'}")
+        called = f" ({self.found.head}.* there)" * bool(self.found.head)
+        words.append(f"the last layer{classes}{called} is {'taken, too' if self.head else 'not'}")
         if self.left_out:
             words.append(f"left out: {_some(self.left_out)}")
         return "; ".join(words)
@@ -104,6 +109,7 @@ def load_fitting(model: nn.Module, name: str, content: object, origin: str) -> F
 
 def _compared(found: Found, shapes: Shapes, last: str) -> Fit:
     """Compares the tensors of a file with those of a network whose last layer has a name."""
+    found = _with_bias(_with_lone_layer(found, shapes, last), shapes, last)
     theirs = shapes_of(found.tensors)
     of_last = tuple(name for name in shapes if name.startswith(last + "."))
     body = tuple(name for name in shapes if name not in of_last and not _is_harmless(name))
@@ -125,6 +131,42 @@ def _compared(found: Found, shapes: Shapes, last: str) -> Fit:
         head=head,
         classes=weight[0] if weight else 0,
     )
+
+
+def _with_lone_layer(found: Found, shapes: Shapes, last: str) -> Found:
+    """Returns tensors with the one linear layer of a head of another make, such as a dropout before it, as the last."""
+    ours = {f"{last}.{kind}": shapes.get(f"{last}.{kind}", ()) for kind in ("weight", "bias")}
+    if any(name in found.tensors for name in ours) or not all(ours.values()):
+        return found  # it has the layer, or the network's has no bias
+    body = [name for name in shapes if name not in ours]
+    inside = [name for name in found.tensors if name not in shapes and _is_of_head(name, body)]
+    beside = [name for name in found.beside if _is_of_head(_sibling(name, found.prefix), body)]
+    layers = {name.rpartition(".")[0] for name in (*inside, *beside)}
+    values = {f"{last}.{name.rpartition('.')[2]}": found.tensors[name] for name in inside}
+    values |= {f"{last}.{name.rpartition('.')[2]}": found.beside[name] for name in beside}
+    if len(layers) != 1 or len(inside) + len(beside) != len(ours) or values.keys() != ours.keys():
+        return found
+    if any(values[name].shape[1:] != shape[1:] for name, shape in ours.items()):
+        return found
+    kept = {name: value for name, value in found.tensors.items() if name not in inside}
+    left = {name: value for name, value in found.beside.items() if name not in beside}
+    return dataclasses.replace(found, tensors=kept | values, beside=left, head=layers.pop())
+
+
+def _with_bias(found: Found, shapes: Shapes, last: str) -> Found:
+    """Returns tensors with a bias of zeros where their last layer has none and the network's has one."""
+    weight = found.tensors.get(f"{last}.weight")
+    bias = f"{last}.bias"
+    if weight is None or bias in found.tensors or bias not in shapes:
+        return found
+    return dataclasses.replace(found, tensors={**found.tensors, bias: torch.zeros(weight.shape[:1])})
+
+
+def _sibling(name: str, prefix: str) -> str:
+    """Returns a name without the parts that it shares with a prefix: fc.bias for model.fc.bias and model.net."""
+    parts = prefix.split(".")
+    shared = next((count for count in range(len(parts), 0, -1) if name.startswith(".".join(parts[:count]) + ".")), 0)
+    return ".".join(name.split(".")[shared:])
 
 
 def _is_of_head(name: str, body: Sequence[str]) -> bool:

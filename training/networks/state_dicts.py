@@ -32,17 +32,19 @@ class Found:
         where: The keys under which they lie, such as `state_dict`; empty for none.
         prefix: What stood before each name, such as `model.`; wrappers such as `module.` are not part of it.
         tensors: By the name that is left.
-        beside: Names of the tensors in the same place that have another prefix.
+        beside: The tensors in the same place that have another prefix, by their whole names.
         averaged: Whether they are said to be averages over training steps.
         same: How many have name and shape of the network's.
+        head: What the layer is called in the file that was taken for the network's last; empty where as there.
     """
 
     where: str
     prefix: str
     tensors: Mapping[str, Tensor]
-    beside: tuple[str, ...]
+    beside: Mapping[str, Tensor]
     averaged: bool
     same: int
+    head: str = ""
 
 
 def best(content: object, shapes: Shapes) -> Found | None:
@@ -102,7 +104,7 @@ def _by_prefix(where: str, group: Mapping[str, Tensor], shapes: Shapes) -> list[
     most = max(counts.values())
     found = []
     for prefix in [prefix for prefix, count in counts.items() if count == most]:
-        beside = tuple(name for name in plain if not name.startswith(prefix))
+        beside = {name: value for name, value in plain.items() if not name.startswith(prefix)}
         averaged = bool(_AVERAGED.search(f"{where} {prefix}")) or "n_averaged" in plain
         found.append(Found(where, prefix, below[prefix], beside, averaged, most))
     return found

@@ -20,7 +20,7 @@ from training.data import classes_file
 from training.networks import backbones
 from training.networks.libraries import own_module
 from training.networks.libraries.by_name import library_of
-from training.networks.weights import published_weights
+from training.networks.weights import Loaded, published_weights
 
 _UNSAID = (
     "note: the file does not say how images were prepared for these weights: taken as for ImageNet, see --mean, --std, "
@@ -60,8 +60,7 @@ def untrained(backbone: str, weights: str, classes: str | None, given: Preparati
         told = for_shell("--checkpoint", Path(weights))
         raise ConfigError(f"{weights}: is a checkpoint of this package, with classes and preprocessing: give {told}")
     if weights != "none" and not loaded.head:
-        of = f", but of {loaded.classes}" if loaded.classes else ""
-        raise ConfigError(f"{loaded.origin}: its last layer is not one of {len(names)} classes{of}; give its --classes")
+        raise ConfigError(f"{loaded.origin}: {_of_last_layer(loaded, len(names))}")
     if loaded.normalisation:
         mean, std = loaded.normalisation
         usual = dataclasses.replace(usual, mean=mean, std=std)
@@ -72,6 +71,18 @@ def untrained(backbone: str, weights: str, classes: str | None, given: Preparati
     if loaded.note and loaded.normalisation is None and given.mean is None and given.std is None:
         print(_UNSAID)
     return _checkpoint(backbone, model, tuple(names), loaded.origin, prepared)
+
+
+def _of_last_layer(loaded: Loaded, classes: int) -> str:
+    """Says what is wrong with the last layer of weights that is not taken, and what to do."""
+    if loaded.classes == classes:
+        return "its last layer has another shape than that of this network; name the network that it was trained as"
+    if loaded.classes:
+        return f"its last layer is not one of {classes} classes, but of {loaded.classes}; give its --classes"
+    return (
+        "it holds no last layer as this network has one, so that it cannot answer: train that with training.train "
+        "--weights, or give the network's own code as --backbone FILE.py:FUNCTION"
+    )
 
 
 def _checkpoint(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import re
 from collections.abc import Sequence
@@ -206,14 +207,26 @@ class Multilabel(LearningTask):
 
 def _listed(row: Row) -> list[str]:
     """The classes of a row; an empty cell or `NONE_OF_THESE` means that none of them is in the image."""
-    if row.cells["classes"] in ("", NONE_OF_THESE):
+    if row.cells["classes"] in ("", NONE_OF_THESE, "[]"):
         return []
-    names = [name.strip() for name in re.split("[;|]", row.cells["classes"])]
+    text = row.cells["classes"]
+    names = _of_list(text) or [name.strip() for name in re.split("[;|]", text)]
     if not all(names):
         raise row.wrong("classes", f"{row.cells['classes']!r} holds an empty class; mend it")
     if NONE_OF_THESE in names:
         raise row.wrong("classes", f"{row.cells['classes']!r} says both classes and none of them; mend it")
     return names
+
+
+def _of_list(text: str) -> list[str]:
+    """The names in a list as JSON and Python write it; none where it is no such list."""
+    if not text.startswith("["):
+        return []
+    try:
+        names = ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return []
+    return [str(name).strip() for name in names] if isinstance(names, list) else []
 
 
 def _refuse_commas(table: LabelledTable, names: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cnn_perception import metrics
-from cnn_perception.errors import ConfigError
+from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.label_table import Row
 from cnn_perception.label_text import NONE_OF_THESE
 from cnn_perception.model.outputs import FloatArray
@@ -22,6 +22,11 @@ from training.tasks.probabilities import Doubles
 from training.tasks.scaling import in_units
 from training.tasks.table import RESERVED, LabelledTable, TableLabels
 from training.tasks.task import Flags, JudgedAnswer, Labelled, LearningTask, Meaning, Thresholds, Truth
+
+_LARGEST = 1e30
+"""Of numbers to learn; their squares still have to fit into 64 bits, and they themselves into 32."""
+_ROUNDING = 0.05
+"""Largest error of rounding an answer to 32 bits, in standard deviations."""
 
 
 class Regression(LearningTask):
@@ -61,10 +66,16 @@ class Regression(LearningTask):
         return np.ones((len(samples), 1), np.int64)
 
     def scaling(self, train: Sequence[Labelled]) -> tuple[tuple[float, float], ...]:
-        """Returns mean and standard deviation of each number; 1 for one that never changes."""
+        """Returns mean and standard deviation of each number; 1 for one that never changes.
+
+        Raises:
+            DataError: If the network's numbers of 32 bits cannot tell those of one column apart.
+        """
         values = np.array([sample.values for sample in train], np.float64)
         means = values.mean(axis=0)
-        deviations = np.where(np.ptp(values, axis=0) > 0, values.std(axis=0), 1.0)
+        changes = np.ptp(values, axis=0) > 0
+        deviations = np.where(changes, values.std(axis=0), 1.0)
+        _require_told_apart(means[changes], deviations[changes])
         return tuple(zip(means.tolist(), deviations.tolist(), strict=True))
 
     def oddities(self, train: Sequence[Labelled], names: Sequence[str]) -> list[str]:
@@ -172,13 +183,25 @@ def _in_words(standardised: Sequence[float], meaning: Meaning) -> str:
     return ", ".join(f"{name} {number:.3g} {unit}".rstrip() for name, number, unit in rows)
 
 
+def _require_told_apart(means: Doubles, deviations: Doubles) -> None:
+    for mean, deviation in zip(means.tolist(), deviations.tolist(), strict=True):
+        if abs(mean) * np.finfo(np.float32).eps > _ROUNDING * deviation:
+            raise DataError(
+                f"--targets: the numbers of one column are {mean:g} and differ by {deviation:g} only, which numbers of "
+                "32 bits cannot tell apart; subtract what they have in common"
+            )
+
+
 def _number(row: Row, name: str) -> float:
     try:
         value = float(row.cells[name])
     except ValueError:
         if row.cells[name] == NONE_OF_THESE:
             raise row.wrong(name, f"{NONE_OF_THESE!r} is said of classes, not of numbers; skip the row") from None
-        raise row.wrong(name, f"{row.cells[name]!r} is not a number; mend it or remove the row") from None
+        cure = "write its decimals behind a point" if "," in row.cells[name] else "mend it or remove the row"
+        raise row.wrong(name, f"{row.cells[name]!r} is not a number; {cure}") from None
     if not math.isfinite(value):
         raise row.wrong(name, f"{row.cells[name]!r} is not finite; mend it or remove the row")
+    if value and not 1 / _LARGEST <= abs(value) <= _LARGEST:
+        raise row.wrong(name, f"{row.cells[name]!r} is out of the range of 32 bits; give it in another unit")
     return value

@@ -264,7 +264,9 @@ def test_a_column_of_parts_by_another_name_decides_and_one_of_other_words_does_n
     rows = [("ab"[i % 2], "train" if i < 14 else "test") for i in range(20)]
     assert len(load(table(images, ["class", "data set"], rows)).part("test")) == 6
     rows = [("ab"[i % 2], "train" if i < 14 else "evening") for i in range(20)]
-    assert len(load(table(images, ["class", "data set"], rows)).part("test")) == 0
+    data = load(table(images, ["class", "data set"], rows))
+    assert len(data.part("test")) == 0
+    assert any(warning.startswith("the column 'data set' is not used") for warning in data.warnings)
 
 
 def test_numbers_may_be_called_as_classes_are(images):
@@ -304,3 +306,129 @@ def test_parts_in_a_column_have_their_usual_names(images, train, val):
     rows = [("ab"[i % 2], val if i > 13 else train) for i in range(20)]
     data = load(table(images, ["class", "part"], rows))
     assert [len(data.part(part)) for part in ("train", "val")] == [14, 6]
+
+
+@pytest.mark.parametrize(
+    "cells", [("\"['person', 'car']\"", "\"['dog']\"", "[]"), ('"[""person"", ""car""]"', '"[""dog""]"', "")]
+)
+def test_classes_may_be_lists_as_python_and_json_write_them(images, cells):
+    data = load(table(images, ["classes"], [(cell,) for cell in cells] * 6))
+
+    assert data.class_names == ("car", "dog", "person")
+    assert [s.values for s in data.samples[:3]] == [(1, 0, 1), (0, 1, 0), (0, 0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        ({"is_valid": "False True False"}, "train val train"),
+        ({"is_train": "1 1 0"}, "train train val"),
+        ({"is_val": "0 0 1", "is_test": "0 1 0"}, "train test val"),
+    ],
+)
+def test_flags_of_other_tools_say_the_parts(images, flags, parts):
+    rows = [*zip("abc", *(cells.split() for cells in flags.values()), strict=True)]
+    written = [(name, *cells) for _, *cells in rows for name in ("a", "b")] * 3
+    data = load(table(images, ["class", *flags], written))
+
+    assert [s.part for s in data.samples] == [part for part in parts.split() for _ in "ab"] * 3
+    assert f"the column {next(iter(flags))!r} is taken for the images of" in "".join(data.warnings)
+
+
+def test_flags_that_contradict_each_other_are_refused_and_folds_are_said_to_be_unused(images):
+    with pytest.raises(DataError, match=r"line 2, column 'is_test': is said beside 'is_val'"):
+        load(table(images, ["class", "is_val", "is_test"], [("a", "1", "1"), ("b", "0", "0")] * 5))
+    data = load(table(images, ["class", "fold"], [("ab"[i % 2], f"{i % 3}") for i in range(20)]))
+    assert any(warning.startswith("the column 'fold' is not used") for warning in data.warnings)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("i/{:02}", "'i/00' is no file, but 'i/00.png' is one; write the paths so"),
+        ("{:02}.png", "'00.png' is no file, but 'i/00.png' is one"),
+        ("{:02}", "'00' is no file, but 'i/00.png' is one"),
+        ("https://example.org/{:02}.png", "is no file, but an address; fetch it"),
+        ("gs://bucket/{:02}.png", "is no file, but an address"),
+    ],
+)
+def test_a_path_without_a_file_is_refused_with_what_may_be_meant(images, path, words):
+    (images / "t.csv").write_text("path,class\n" + "".join(f"{path.format(i)},{'ab'[i % 2]}\n" for i in range(20)))
+    with pytest.raises(DataError, match=words):
+        load(images / "t.csv")
+
+
+def test_a_path_may_begin_at_home(images, monkeypatch):
+    monkeypatch.setenv("HOME", str(images))
+    (images / "t").mkdir()
+    file = images / "t" / "labels.csv"
+    file.write_text("path,class\n" + "".join(f"~/i/{i:02}.png,{'ab'[i % 2]}\n" for i in range(20)))
+    assert len(load(file).samples) == 20
+    file.write_text("path,class\n~nobody_of_this_name/a.png,a\n")
+    with pytest.raises(DataError, match="is no file"):
+        load(file)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        ("{}e300", "line 3, column 'angle': '1e300' is out of the range of 32 bits"),
+        ("{}e-300", "'1e-300' is out of the range of 32 bits"),
+        ("170000000{}.5", "differ by .* only, which numbers of 32 bits cannot tell apart; subtract"),
+        ('"0,{}"', "'0,0' is not a number; write its decimals behind a point"),
+    ],
+)
+def test_numbers_that_the_network_cannot_give_are_refused(images, number, words):
+    rows = [(number.format(i % 7),) for i in range(20)]
+    with pytest.raises(DataError, match=words):
+        load(table(images, ["angle"], rows), targets=("angle",))
+
+
+def test_a_number_that_never_changes_may_be_any(images):
+    data = load(
+        table(images, ["angle", "stamp"], [(f"{i}", "1700000000") for i in range(20)]), targets=("angle", "stamp")
+    )
+    assert data.warnings == ("'stamp' is 1.7e+09 in every training image",)
+
+
+def test_columns_are_known_whatever_their_case(images):
+    rows = [("ab"[i % 2], f"drive{i // 4}", "Val" if i >= 16 else "TRAIN") for i in range(20)]
+    file = table(images, ["Class", "Bag", "Split"], rows)
+    file.write_text(file.read_text().replace("path", "PATH", 1))
+    data = load(file)
+
+    assert data.class_names == ("a", "b")
+    assert [(s.group, s.part) for s in data.samples] == [(group, part.lower()) for _, group, part in rows]
+
+
+def test_a_class_may_be_called_as_a_column_of_ours_in_another_case(images):
+    data = load(table(images, ["Bag", "Shoe"], [("1", "0"), ("0", "1"), ("1", "1")] * 5), task="multilabel")
+    assert data.class_names == ("Bag", "Shoe")
+
+
+def test_a_part_that_is_none_is_refused_though_another_tool_named_its_column(images):
+    rows = [("ab"[i % 2], "UNASSIGNED" if i == 7 else "VALIDATION" if i > 15 else "TRAIN") for i in range(20)]
+    with pytest.raises(DataError, match="line 9, column 'split': 'UNASSIGNED' is none of train, val, test"):
+        load(table(images, ["label", "set"], rows))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"PK\3\4\x14\0", "is an archive or a workbook"),
+        (b"PAR1abcd", "is a Parquet file"),
+        (bytes(1000), "is a file of zeros"),
+        (b"", "line 1: no column 'path' there"),
+        (b"x" * 5000 + b"\n1\n", r"no column 'path' among \['x{197,198}; name"),
+    ],
+)
+def test_what_is_no_table_is_refused_in_a_line_of_a_line_s_length(images, content, words):
+    (images / "t.csv").write_bytes(content)
+    with pytest.raises(DataError, match=words) as caught:
+        load(images / "t.csv")
+    assert len(str(caught.value)) < 500
+
+
+def test_a_class_of_few_images_that_reads_as_several_is_refused_with_that(images):
+    with pytest.raises(DataError, match=r"class 'a\|b' has 1 usable images.*'a\|b' reads as several names"):
+        load(table(images, ["class"], [("a|b" if i == 3 else "ab"[i % 2],) for i in range(20)]))

@@ -7,7 +7,7 @@ import unicodedata
 import pytest
 
 from cnn_perception.errors import DataError
-from training.data.names import alike, odd, part_of, require_storable
+from training.data.names import alike, like_several, odd, part_of, require_storable
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,9 @@ from training.data.names import alike, odd, part_of, require_storable
         ("val", "val"), ("valid", "val"), ("Validation", "val"), ("validation set", "val"), ("dev", "val"),
         ("test", "test"), ("Testing", "test"), ("test_images", "test"), ("testset", "test"),
         ("trains", None), ("test tube", None), ("train station", None), ("contest", None), ("valley", None),
+        ("Trainingsdaten", "train"), ("Validierung", "val"), ("entraînement", "train"), ("treino", "train"),
+        ("validación", "val"), ("prueba", "test"), ("训练集", "train"), ("验证", "val"), ("測試", "test"),
+        ("学習データ", "train"), ("テスト", "test"), ("훈련", "train"), ("тест", "test"),
         ("images", None), ("", None), ("7", None), ("train_test", None), ("device", None), ("trained", None),
     ],
 )  # fmt: skip
@@ -42,6 +45,8 @@ def test_what_all_folders_are_called_means_nothing():
         ("café", unicodedata.normalize("NFD", "café")),
         ("stop", "st\u200bop"),
         ("\uff44og", "dog"),
+        ("7", "7.0"),
+        ("7", "07"),
     ],
 )
 def test_class_names_that_only_a_computer_tells_apart_are_said(names):
@@ -80,3 +85,22 @@ def test_name_that_people_will_stumble_over_is_said_in_one_line_of_ascii(name, w
     assert words in line
     assert line.isascii()
     assert line.isprintable()
+
+
+@pytest.mark.parametrize("name", ["nan", "NULL", "n/a", "None", "?"])
+def test_class_that_is_a_missing_label_is_said(name):
+    (line,) = odd(["cat", name])
+    assert line.startswith(f"the class name {name!r} is how programs write that there is no label")
+
+
+@pytest.mark.parametrize("name", ["cat|dog", "cat;bird", "['cat']", "cat, dog", "cat dog"])
+def test_class_that_reads_as_several_is_said(name):
+    (line,) = like_several(["cat", "dog", name], only_one=True)
+    assert repr(name) in line
+    assert "'classes'" in line
+
+
+def test_class_of_several_words_is_one():
+    assert like_several(["Paris, Texas", "hot dog", "dog", "cat", "7-8 [m]"], only_one=True) == []
+    assert like_several(["hot dog", "dog", "hot"], only_one=False) == []
+    assert len(like_several(["Paris, Texas", "dog"], only_one=False)) == 1

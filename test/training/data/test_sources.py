@@ -365,3 +365,40 @@ def test_what_is_lacking_in_a_table_that_is_partly_labelled_says_so(images):
 
     with pytest.raises(DataError, match=r"one class only .*\(10 of 40 rows have no label yet\)"):
         load(table(images / "a.csv", rows, ("class", "state")))
+
+
+def test_a_table_in_the_folder_of_each_part_says_the_parts(tmp_path):
+    for number, part in enumerate(("train", "valid", "test")):
+        write_folder(tmp_path, {part: 8}, first_seed=100 * number)
+        lines = ["filename, Cat, Dog", *(f"{i:02}.png, {i % 2}, {int(i > 3)}" for i in range(8))]
+        (tmp_path / part / "_classes.csv").write_text("\n".join(lines) + "\n")
+
+    data = load(tmp_path, task="multilabel")
+
+    assert data.class_names == ("Cat", "Dog")
+    assert Counter((s.part, s.path.parent.name) for s in data.samples) == {
+        ("train", "train"): 8, ("val", "valid"): 8, ("test", "test"): 8,
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match=r"_classes.csv has no column 'class' or 'classes'.* --task multilabel"):
+        load(tmp_path)
+
+
+def test_tables_that_are_called_as_parts_are_parts_and_it_is_said(images):
+    given = [
+        table(images / f"{part}_list.csv", GO_STOP[first::3]) for first, part in enumerate(("train", "val", "test"))
+    ]
+    data = load(*given)
+
+    assert [s.part for s in data.samples] == ["train"] * 14 + ["val"] * 13 + ["test"] * 13
+    assert sum("by its name all its images are taken for the part" in warning for warning in data.warnings) == 3
+    others = [file.rename(images / name) for file, name in zip(given, ("a.csv", "b.csv", "train.csv"), strict=True)]
+    assert len(load(*others).part("train")) == 32
+
+
+def test_a_folder_whose_table_names_its_images_is_that_table(images):
+    file = table(images / "labels.csv", GO_STOP)
+    file.write_text(file.read_text().replace("path,class", "filename,label", 1))
+    assert load(images).class_names == ("go", "stop")
+    write_folder(images / "c", {"ant": 8, "bee": 8}, first_seed=900)
+    (images / "c" / "labels.csv").write_text("id,name\n0,ant\n1,bee\n")
+    assert load(images / "c").class_names == ("ant", "bee")

@@ -251,6 +251,60 @@ def test_a_last_layer_of_other_classes_or_of_another_make_is_dropped_and_said(tm
         assert all(torch.equal(model.state_dict()[name], value) for name, value in body.items())
 
 
+SHUFFLED = models.shufflenet_v2_x0_5(num_classes=3).state_dict()
+
+
+def headed(layer, body=""):
+    """The weights of a network whose last layer, `fc` here, has another name, and the others have a prefix."""
+    return {
+        f"{layer}.{name[3:]}" if name.startswith("fc.") else f"{body}{name}": value for name, value in SHUFFLED.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "called"),
+    [
+        (headed("fc.1"), "fc.1"),  # behind a dropout
+        (headed("head", "backbone."), "head"),  # as in a module of Lightning
+        ({"state_dict": headed("model.classifier.0", "model.encoder.")}, "model.classifier.0"),
+        (headed("last_linear"), "last_linear"),
+    ],
+)
+def test_a_last_layer_of_another_name_is_taken_where_there_is_one_alone(tmp_path, content, called):
+    torch.save(content, tmp_path / "a.pth")
+    model = backbones.build("shufflenet_v2_x0_5", 3)
+
+    said = backbones.load_weights(model, "shufflenet_v2_x0_5", str(tmp_path / "a.pth"))
+
+    assert is_loaded(model, SHUFFLED)
+    assert said.head
+    assert f"the last layer of 3 classes ({called}.* there) is taken, too" in said.note
+
+
+def test_a_last_layer_without_a_bias_has_one_of_zeros(tmp_path):
+    torch.save({name: value for name, value in SHUFFLED.items() if name != "fc.bias"}, tmp_path / "a.pth")
+    model = backbones.build("shufflenet_v2_x0_5", 3)
+
+    assert backbones.load_weights(model, "shufflenet_v2_x0_5", str(tmp_path / "a.pth")).head
+    assert is_loaded(model, {**SHUFFLED, "fc.bias": torch.zeros(3)})
+
+
+@pytest.mark.parametrize(
+    "layers", [{"fc.0": (3, 1024), "fc.3": (3, 3)}, {"fc.1": (3, 512)}, {"fc.0": (3, 1024), "head": (3, 1024)}]
+)
+def test_of_a_head_of_several_layers_or_of_other_features_nothing_is_taken(tmp_path, layers):
+    body = {name: value for name, value in SHUFFLED.items() if not name.startswith("fc.")}
+    heads = {f"{name}.weight": torch.ones(shape) for name, shape in layers.items()}
+    torch.save({**body, **heads, **{f"{name}.bias": torch.ones(3) for name in layers}}, tmp_path / "a.pth")
+    model = backbones.build("shufflenet_v2_x0_5", 3)
+    drawn = model.fc.weight.clone()
+
+    said = backbones.load_weights(model, "shufflenet_v2_x0_5", str(tmp_path / "a.pth"))
+
+    assert not said.head
+    assert torch.equal(model.fc.weight, drawn)
+
+
 def other(name, **options):
     return lambda: models.get_model(name, weights=None, **options).state_dict()
 

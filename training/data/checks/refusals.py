@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from cnn_perception.errors import DataError
 from cnn_perception.image.listing import in_words
+from training.data import names as names_of_classes
 from training.data.conflicts import ERRORS, NO_IMAGE
 from training.data.records import PARTS, ImageFinding, Listing, Part, RefusedDataError
 from training.tasks.by_name import task_of
@@ -120,8 +121,15 @@ def _check_counts(listing: Listing, choice: OnConflict) -> None:
             if part in expected[label] and (count := counts[part, label]) < needed:
                 raise DataError(
                     f"{listing.where}: {name}{count} usable images in {part}, {needed} are needed; "
-                    f"add some{' or remove it' * bool(name)}{_waiting(listing)}"
+                    f"add some{' or remove it' * bool(name)}{_waiting(listing)}{_several(listing, label)}"
                 )
+
+
+def _several(listing: Listing, label: int) -> str:
+    """Says that the name of a class reads as several, which may be why it has so few images."""
+    told = names_of_classes.like_several(listing.class_names, only_one=True) if not listing.units else []
+    shown = repr(listing.class_names[label]) if told else ""
+    return next((f"; {line}" for line in told if f" {shown} reads" in line), "")
 
 
 def _waiting(listing: Listing) -> str:
