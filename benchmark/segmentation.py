@@ -85,7 +85,7 @@ def _compare(options: argparse.Namespace) -> int:
     for path in options.model:
         model = OnnxModel(path)
         matching = Matching(masks, model.spec.class_names)
-        stride = "x".join(map(str, model.score_map_place().stride))
+        stride = "x".join(f"{step:g}" for step in model.score_map_place().stride)
         for name, scale, segment in _ways(model, options.scale):
             found = compared(segment, matching, masks, pairs)
             print(f"{name:15}  {stride:>6}  {scale:>5}  {_share(found.pixel_accuracy):>12}  {_iou(found.mean_iou):>8}")

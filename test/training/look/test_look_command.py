@@ -173,7 +173,7 @@ def test_a_folder_of_figures_of_somebody_else_is_left_alone(photos, tmp_path, ca
     (tmp_path / "out" / "figures").mkdir(parents=True)
     (tmp_path / "out" / "figures" / "mine.png").write_text("mine")
 
-    words = ["--checkpoint", str(saved(tmp_path, photos)), "--output", str(tmp_path / "out")]
+    words = ["--checkpoint", str(saved(tmp_path, photos, "lenet5", 32)), "--output", str(tmp_path / "out")]
     assert main([*words, "--sections", "filters"]) == EXIT_BAD_INPUT
     assert "figures: is there already, and not of an earlier run" in capsys.readouterr().err
     assert [path.name for path in tmp_path.rglob("*.png")] == ["mine.png"]
@@ -181,11 +181,12 @@ def test_a_folder_of_figures_of_somebody_else_is_left_alone(photos, tmp_path, ca
 
 def filters_of(folder: Path, photos: Path) -> int:
     path = folder / "best.pt"
-    return main(["--checkpoint", str(path if path.exists() else saved(folder, photos)), "--sections", "filters"])
+    made = path if path.exists() else saved(folder, photos, "lenet5", 32)
+    return main(["--checkpoint", str(made), "--sections", "filters"])
 
 
 def test_figures_of_an_earlier_run_go_with_it(photos, tmp_path):
-    words = ["--checkpoint", str(saved(tmp_path, photos)), "--units", "1"]
+    words = ["--checkpoint", str(saved(tmp_path, photos, "lenet5", 32)), "--units", "1"]
     assert main([*words, "--sections", "layers"]) == EXIT_OK
 
     assert filters_of(tmp_path, photos) == EXIT_OK
@@ -235,7 +236,7 @@ def test_names_of_classes_and_images_are_text_and_no_markup(photos, tmp_path):
     shutil.copytree(photos / "go", root / "<b>go")
     shutil.copytree(photos / "stop", root / "stop & $go$")
     (root / "<b>go" / "03.png").rename(root / "<b>go" / "<img src=x>.png")
-    path = saved(tmp_path, root, classes=2)
+    path = saved(tmp_path, root, "lenet5", 32, classes=2)
 
     assert main(["--checkpoint", str(path), "--sections", "layers", "patches", "neighbours", "--units", "1"]) == EXIT_OK
 
