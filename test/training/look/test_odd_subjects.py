@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from checkpoints import checkpoint_of
-from looked_at import samples_of, subject_of
+from looked_at import opened, samples_of, subject_of
 from PIL import Image
 from tiny_images import write_folder
 
@@ -26,7 +26,7 @@ from training.networks import backbones
 def little_work(monkeypatch):
     monkeypatch.setattr(visualisation, "_STEPS", 2)
     monkeypatch.setattr(visualisation, "_CLASS_STEPS", 2)
-    monkeypatch.setattr(occlusion, "_square", lambda subject: (32, 32))
+    monkeypatch.setattr(occlusion, "_square", lambda subject: (subject.checkpoint.input.height // 2,) * 2)
 
 
 def all_sections(subject: Subject) -> dict[str, Section | str]:
@@ -42,7 +42,7 @@ def all_sections(subject: Subject) -> dict[str, Section | str]:
 
 
 def without_images(subject: Subject) -> Subject:
-    return Subject(subject.checkpoint, [], Options(), torch.device("cpu"))
+    return opened(subject.checkpoint, [], Options())
 
 
 def test_without_images_the_filters_are_shown_and_all_else_says_what_is_missing(residual):
@@ -57,7 +57,7 @@ def test_without_images_the_filters_are_shown_and_all_else_says_what_is_missing(
 
 
 def test_a_picture_of_the_users_is_explained_though_there_is_no_data(residual, photos):
-    subject = Subject(residual.checkpoint, [], Options(images=(photos / "go" / "00.png",)), torch.device("cpu"))
+    subject = opened(residual.checkpoint, [], Options(images=(photos / "go" / "00.png",)))
 
     found = all_sections(subject)
 
@@ -77,7 +77,7 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_images_that_can_no_longer_be_read_are_passed_over(damaged):
-    subject = subject_of("resnet18", 64, damaged, backbones.build("resnet18", 2))
+    subject = subject_of("resnet18", 64, damaged)
 
     assert [one.path.relative_to(damaged).as_posix() for one in subject.shown] == ["go/07.png", "stop/07.png"]
     judged = trust.look(subject).facts["images"]
@@ -87,14 +87,14 @@ def test_images_that_can_no_longer_be_read_are_passed_over(damaged):
 
 def test_a_picture_that_was_asked_for_and_cannot_be_read_is_named(damaged, residual):
     with pytest.raises(FrameError, match=r"03\.png"):
-        Subject(residual.checkpoint, [], Options(images=(damaged / "go" / "03.png",)), torch.device("cpu"))
+        opened(residual.checkpoint, [], Options(images=(damaged / "go" / "03.png",)))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 400), (3000, 2)])
 def test_pictures_of_any_shape_are_shown(size, residual, tmp_path):
     Image.new("RGB", size, (200, 30, 30)).save(tmp_path / "odd.png")
     options = Options(images=(tmp_path / "odd.png",), units=1, visualised_units=1, most_images=8)
-    subject = Subject(residual.checkpoint, residual.samples, options, torch.device("cpu"))
+    subject = opened(residual.checkpoint, residual.samples, options)
 
     for name in ("layers", "occlusion", "neighbours", "trust"):
         try:
@@ -179,7 +179,7 @@ def test_every_section_is_made_of_other_tasks_too(task, residual, photos):
     saved = dataclasses.replace(residual.checkpoint, task=task, **numbers)
     values = {0: (1.0, 0.0, 1.0), 1: (0.0, 1.0, 0.0), 2: (1.0, 1.0, 0.0)}
     samples = [dataclasses.replace(sample, values=values[sample.label], label=0) for sample in samples_of(photos)]
-    subject = Subject(saved, samples, Options(units=1, visualised_units=1), torch.device("cpu"))
+    subject = opened(saved, samples, Options(units=1, visualised_units=1))
 
     found = all_sections(subject)
 
@@ -197,7 +197,7 @@ def test_every_section_is_made_of_other_tasks_too(task, residual, photos):
 def test_of_grey_and_written_networks_the_sections_are_made_that_can_be(name, size, cannot, photos):
     model = backbones.build(name, 3, size=(size, size))
     saved = checkpoint_of(name, model, (size, size), ["go", "stop", "turn"])
-    subject = Subject(saved, samples_of(photos), Options(units=1, visualised_units=1), torch.device("cpu"))
+    subject = opened(saved, samples_of(photos), Options(units=1, visualised_units=1))
 
     found = all_sections(subject)
 
@@ -208,7 +208,7 @@ def test_a_network_of_a_thousand_classes_is_looked_at_like_one_of_three(photos):
     model = backbones.build("squeezenet1_1", 1000)
     names = [f"class {index}" for index in range(1000)]
     saved = checkpoint_of("squeezenet1_1", model, (64, 64), names)
-    subject = Subject(saved, samples_of(photos), Options(units=1, visualised_units=1), torch.device("cpu"))
+    subject = opened(saved, samples_of(photos), Options(units=1, visualised_units=1))
 
     found = all_sections(subject)
 
