@@ -152,8 +152,8 @@ def _job(
     size = subject.checkpoint.input
     for height, width in ((min(size.height, _SIDE), min(size.width, _SIDE)), (size.height, size.width)):
         try:
-            with torch.inference_mode():
-                network(torch.zeros(1, 3, height, width, device=subject.device))
+            with torch.inference_mode():  # a call of the graph itself would print why it cannot
+                network.forward(torch.zeros(1, 3, height, width, device=subject.device))
         except (RuntimeError, AssertionError, ValueError):
             continue
         return [_Job(layer, network, tuple(units), Ascent(height, width, steps))]
