@@ -36,15 +36,16 @@ def sliding_windows(model: OnnxModel, image: RgbImage, cells: Cells, shape: tupl
 
     A window of the last row or column that would reach over the edge is moved back into the image.
     """
-    size = dataclasses.replace(model.spec.input, resize_mode="squash", crop_fraction=1.0)  # a crop has its size already
+    size = dataclasses.replace(model.spec.input, resize_mode="squash", crop_fraction=1.0)  # a crop is the window
     logits = []
     rows, columns = shape[-2:]
+    height, width = (round(side) for side in cells.window)
     crops_of_cells = []
     for row, column in np.ndindex(rows, columns):
         v, u = cells.pixel(row, column)
-        top = min(int(v - (size.height - 1) / 2), _HEIGHT - size.height)
-        left = min(int(u - (size.width - 1) / 2), _WIDTH - size.width)
-        crops_of_cells.append(image[top : top + size.height, left : left + size.width])
+        top = min(max(round(v - (height - 1) / 2), 0), image.shape[0] - height)
+        left = min(max(round(u - (width - 1) / 2), 0), image.shape[1] - width)
+        crops_of_cells.append(image[top : top + height, left : left + width])
     for start in range(0, len(crops_of_cells), batch):
         crops = crops_of_cells[start : start + batch]
         images = np.empty((len(crops), 3, size.height, size.width), np.float32)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.look.section import CannotLookError
 from training.look.subject import Layer, Subject
@@ -41,13 +41,13 @@ def answers(subject: Subject) -> tuple[Answer, ...]:
     """
     if not subject.shown:
         raise CannotLookError("there are no pictures to show; give --data or --images")
-    images = torch.stack([subject.tensor(picture) for _, picture in subject.shown])
+    network = subject.cut(subject.logits)
     with torch.inference_mode():
-        logits = subject.cut(subject.logits)(images)
+        logits = torch.cat([network(one.image[None]) for one in subject.shown])
     probable = task_of(subject.checkpoint.task).has_probabilities
-    outputs = logits.argmax(1).tolist() if probable else [0] * len(images)
-    paths = [path for path, _ in subject.shown]
-    return tuple(Answer(*row) for row in zip(paths, images, logits, outputs, strict=True))
+    outputs = logits.argmax(1).tolist() if probable else [0] * len(logits)
+    rows = zip(subject.shown, logits, outputs, strict=True)
+    return tuple(Answer(one.path, one.image, found, output) for one, found, output in rows)
 
 
 def in_words(subject: Subject, logits: Tensor, output: int) -> str:
@@ -81,12 +81,16 @@ def shares(subject: Subject, layers: Sequence[Layer], given: Sequence[Answer]) -
 
     Of a network that pools and ends in a linear layer they add up to the logit without its bias, at the last layer.
     """
-    images = torch.stack([answer.image for answer in given]).requires_grad_()
+    network = subject.cut((*(layer.node for layer in layers), subject.logits))
+    found = [_shares(network, answer) for answer in given]
+    return [torch.stack(of_layer) for of_layer in zip(*found, strict=True)]
+
+
+def _shares(network: nn.Module, answer: Answer) -> list[Tensor]:
     with torch.enable_grad():
-        *maps, logits = subject.cut((*(layer.node for layer in layers), subject.logits))(images)
-        answered = sum(logits[row, answer.output] for row, answer in enumerate(given))
-        gradients = torch.autograd.grad(answered, maps)
-    return [(found * slope).sum((2, 3)).detach().cpu() for found, slope in zip(maps, gradients, strict=True)]
+        *maps, logits = network(answer.image[None].requires_grad_())
+        gradients = torch.autograd.grad(logits[0, answer.output], maps)
+    return [(found * slope).sum((0, 2, 3)).detach().cpu() for found, slope in zip(maps, gradients, strict=True)]
 
 
 def leading_units(contributions: Tensor, count: int) -> list[int]:

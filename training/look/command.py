@@ -16,7 +16,7 @@ from pathlib import Path
 from cnn_perception.commands import Done, exit_code, for_shell, program, there
 from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import ConfigError
-from cnn_perception.files import require_unused
+from cnn_perception.masks.folder import read_masks
 from training import checkpoint, distributed
 from training.checkpoint import Checkpoint
 from training.data.load import DataOptions, load_images
@@ -24,16 +24,10 @@ from training.data.records import Part, Sample
 from training.look import page, sections
 from training.look.section import CannotLookError
 from training.look.subject import Options, Subject
-from training.run_files import make_folder
 from training.tasks.by_name import task_of
 
-_TITLES = {
-    "filters": "First layer", "layers": "Every layer", "patches": "What excites a unit",
-    "visualisation": "What a unit looks for", "occlusion": "What an answer rests on",
-    "concepts": "What makes a class", "dissection": "Units and labelled concepts", "neighbours": "What looks alike",
-    "trust": "Can the map be trusted?",
-}  # fmt: skip
-"""Headlines of sections that cannot be made."""
+_SEEDS = 2**32
+"""How many scikit-learn's generators know."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,21 +72,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
     options = _parser().parse_args(words)
-    return exit_code(lambda: _look(options, words), "interrupted: nothing is written")
+    return exit_code(lambda: _look(options, words), "interrupted: no page is written")
 
 
 def _look(options: argparse.Namespace, words: Sequence[str]) -> int:
-    for name in ("units", "visualised_units", "most_images"):
-        if getattr(options, name) < 1:
-            raise ConfigError(f"--{name.replace('_', '-')}: {getattr(options, name)} is too small; at least 1")
+    _require_in_range(options)
     saved = checkpoint.load(options.checkpoint)
     folder = options.output or options.checkpoint.absolute().parent / "look"
-    make_folder(folder)
-    record = folder / "look.json"
-    require_unused([folder / "look.html", record], record, ("backbone", "sections"))
+    page.require_place(folder)
     chosen = Options(
         images=tuple(options.images),
-        masks=options.masks,
+        masks=None if options.masks is None else read_masks(options.masks),
         units=options.units,
         visualised_units=options.visualised_units,
         most_images=options.most_images,
@@ -103,18 +93,26 @@ def _look(options: argparse.Namespace, words: Sequence[str]) -> int:
     parts = [_part(name, subject) for name in sections.NAMES if name in options.sections]
     written = page.write(subject, parts, folder, for_shell("python", "-m", "training.look", *words))
     print(written)
-    return Done(record=record, written=there(folder, "look.html", "look.json", "figures"))
+    return Done(record=folder / page.RECORD, written=there(folder, page.PAGE, page.RECORD, page.FIGURES))
+
+
+def _require_in_range(options: argparse.Namespace) -> None:
+    for name in ("units", "visualised_units", "most_images"):
+        if getattr(options, name) < 1:
+            raise ConfigError(f"--{name.replace('_', '-')}: {getattr(options, name)} is too small; at least 1")
+    if not 0 <= options.seed < _SEEDS:
+        raise ConfigError(f"--seed: {options.seed} is out of range; 0 to {_SEEDS - 1}")
 
 
 def _part(name: str, subject: Subject) -> page.Part:
     began_s = time.monotonic()
-    ProgressBar.write(f"{_TITLES[name]} ...")
+    ProgressBar.write(f"{sections.TITLES[name]} ...")
     try:
         section = sections.section(name)(subject)
     except CannotLookError as error:
         ProgressBar.write(f"  left out: {error}")
-        return page.Part(name, _TITLES[name], None, str(error), time.monotonic() - began_s)
-    return page.Part(name, section.title, section, "", time.monotonic() - began_s)
+        return page.Part(name, None, str(error), time.monotonic() - began_s)
+    return page.Part(name, section, "", time.monotonic() - began_s)
 
 
 def _samples(saved: Checkpoint, data: Sequence[Path] | None) -> list[Sample]:

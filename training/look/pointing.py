@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from cnn_perception.commands.progress import ProgressBar
-from cnn_perception.errors import DataError
+from cnn_perception.errors import DataError, FrameError
 from cnn_perception.image.messages import read_image
 from cnn_perception.intervals import Estimate
-from cnn_perception.masks.folder import Masks, read_masks
+from cnn_perception.masks.folder import Masks
 from cnn_perception.masks.placing import placed
 from training.graphs.activation_map import ActivatedClassifier, shown_logit
 from training.look.methods.evidence import Flags, Numbers, pointing_game
@@ -34,10 +34,10 @@ def pointing(subject: Subject, network: ActivatedClassifier) -> tuple[list[Block
         subject: With `options.masks`; nothing is shown without.
         network: Gives the activation map.
     """
-    if subject.options.masks is None:
+    masks = subject.options.masks
+    if masks is None:
         return [], {"missing": "needs --masks"}
     try:
-        masks = read_masks(subject.options.masks)
         maps, shown = _examples(subject, network, masks)
     except DataError as error:
         return [], {"missing": str(error)}
@@ -60,7 +60,10 @@ def _examples(subject: Subject, network: ActivatedClassifier, masks: Masks) -> t
     maps: list[Numbers] = []
     shown: list[Flags] = []
     for image, mask in ProgressBar(_drawn(subject, masks), desc="pointing", unit="img", leave=False):
-        picture = read_image(image)
+        try:
+            picture = read_image(image)
+        except FrameError:
+            continue
         logits, _, activation, *_ = network(subject.tensor(picture)[None])
         answer = subject.class_names[int(shown_logit(logits, subject.checkpoint.task)[0])]
         labels = placed(masks.labels(mask, *picture.shape[:2]), subject.checkpoint.input)

@@ -80,13 +80,11 @@ class Section:
     """A section of the page.
 
     Attributes:
-        title: Its headline.
         intro: What it shows, how it is computed and how to read it, in a few sentences, with the source of the method.
         blocks: What is shown.
         facts: Its figures, as look.json holds them: numbers, texts, lists and mappings of them.
     """
 
-    title: str
     intro: str
     blocks: tuple[Block, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from cnn_perception.errors import DataError, FrameError
 from cnn_perception.image.messages import RgbImage, read_image
+from cnn_perception.masks.folder import Masks
 from cnn_perception.pipeline.preprocess import preprocess
 from training.checkpoint import Checkpoint
 from training.data.records import Sample
@@ -25,6 +28,11 @@ from training.networks.build import restore
 
 _NON_LINEAR = {"relu", "relu_", "relu6", "gelu", "silu", "hardswish", "leaky_relu", "sigmoid", "tanh"}
 """Functions that stand for modules of the same names."""
+_PICTURES = 4
+"""Validation images that are shown where none are asked for."""
+_BATCH = 16
+_BATCH_PIXELS = _BATCH * 224 * 224
+"""Pixels of the images that are computed at a time, at most, which bounds memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +51,24 @@ class Layer:
     shape: tuple[int, int, int]
     geometry: Geometry
 
+    @property
+    def stem(self) -> str:
+        """Its name in those of files."""
+        return re.sub(r"[^A-Za-z0-9-]", "_", self.name)
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A picture that sections show.
+
+    Attributes:
+        path: Its file.
+        image: (3, height, width) float32 as the network gets it, on its device.
+    """
+
+    path: Path
+    image: Tensor
+
 
 @dataclass(frozen=True, eq=False)
 class Options:
@@ -50,7 +76,7 @@ class Options:
 
     Attributes:
         images: Pictures to be shown; empty takes some of the validation images.
-        masks: Folder of masks; None where there are none.
+        masks: Masks of concepts; None where there are none.
         units: Units of each layer that are shown.
         visualised_units: Units that are visualised by optimisation, over all layers.
         most_images: Images over which units are measured, at most.
@@ -58,7 +84,7 @@ class Options:
     """
 
     images: tuple[Path, ...] = ()
-    masks: Path | None = None
+    masks: Masks | None = None
     units: int = 6
     visualised_units: int = 8
     most_images: int = 400
@@ -79,18 +105,27 @@ class Subject:
         samples: Labelled images, of the parts train and val.
         options: What the user chose.
         device: Where the network is.
+        shown: The pictures that sections show: those asked for, else four validation images, of classes in turn.
         patch_sides: Pixels of the patches of each layer, as far as they were measured, see `units.patch_side`.
     """
 
     def __init__(
         self, checkpoint: Checkpoint, samples: Sequence[Sample], options: Options, device: torch.device
     ) -> None:
+        """Opens a network.
+
+        Raises:
+            DataError: If its weights are no finite numbers.
+            FrameError: If a picture that was asked for cannot be read.
+        """
         self.checkpoint = checkpoint
         self.samples = tuple(samples)
         self.options = options
         self.device = device
         self.patch_sides: dict[str, int] = {}
+        self.shown = self._shown()
         self.model = _without_overwriting(restore(checkpoint)).to(device).eval()
+        _require_finite(self.model)
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
         size = checkpoint.input
@@ -146,17 +181,40 @@ class Subject:
         pixels = (tensor.detach().float().cpu() * std + mean).clamp(0, 1) * 255
         return RgbImage(np.ascontiguousarray(pixels.round().permute(1, 2, 0).numpy(), np.uint8))
 
-    @cached_property
-    def shown(self) -> tuple[tuple[Path, RgbImage], ...]:
-        """The pictures that sections show: those asked for, else four validation images, of classes in turn."""
-        paths = self.options.images or _in_turn(self.samples, 4)
-        return tuple((path, read_image(path)) for path in paths)
+    def readable(self, paths: Iterable[Path]) -> Iterator[Shown]:
+        """Yields those pictures of the data that can be read; what cannot has been left out by training, too."""
+        for path in paths:
+            try:
+                yield Shown(path, self.tensor(read_image(path)))
+            except FrameError:
+                continue
+
+    @property
+    def batch(self) -> int:
+        """Images that are computed at a time."""
+        size = self.checkpoint.input
+        return min(max(_BATCH_PIXELS // (size.height * size.width), 1), _BATCH)
+
+    def require_images(self) -> None:
+        """Checks that there are labelled images.
+
+        Raises:
+            CannotLookError: If not.
+        """
+        if not self.samples:
+            raise CannotLookError("there are no labelled images; give --data")
 
     @cached_property
     def survey(self) -> Survey:
-        """What every unit does over the images: one pass, made when the first section asks for it."""
+        """What every unit does over the images: one pass, made when the first section asks for it.
+
+        Raises:
+            CannotLookError: If there are no images.
+            DataError: If none of them can be read, or the network's answers are no finite numbers.
+        """
+        self.require_images()
         names = [layer.name for layer in self.layers]
-        return survey(self.opened, names, self.surveyed, self.checkpoint.input, self.device)
+        return survey(self.opened, names, self.surveyed, self.checkpoint.input, self.batch, self.device)
 
     @cached_property
     def surveyed(self) -> tuple[Sample, ...]:
@@ -166,6 +224,11 @@ class Subject:
         rng = np.random.default_rng(self.options.seed)
         rows = np.sort(rng.choice(len(self.samples), self.options.most_images, replace=False))
         return tuple(self.samples[row] for row in rows)
+
+    def _shown(self) -> tuple[Shown, ...]:
+        if self.options.images:
+            return tuple(Shown(path, self.tensor(read_image(path))) for path in self.options.images)
+        return tuple(itertools.islice(self.readable(_in_turn(self.samples)), _PICTURES))
 
     def _layers(self) -> tuple[Layer, ...]:
         nodes = _stage_ends(self.traced, self.image, self.features)
@@ -181,14 +244,22 @@ class Subject:
         )
 
 
-def _in_turn(samples: Sequence[Sample], count: int) -> list[Path]:
-    """Returns some validation images, of the classes in turn; of a run without, training images."""
+def _in_turn(samples: Sequence[Sample]) -> list[Path]:
+    """Returns the validation images, of the classes in turn; of a run without, the training images."""
     chosen = [sample for sample in samples if sample.part == "val"] or list(samples)
     by_class: dict[int, list[Path]] = {}
     for sample in chosen:
         by_class.setdefault(sample.label, []).append(sample.path)
     rounds = itertools.zip_longest(*(by_class[label] for label in sorted(by_class)))
-    return [path for paths in rounds for path in paths if path is not None][:count]
+    return [path for paths in rounds for path in paths if path is not None]
+
+
+def _require_finite(model: nn.Module) -> None:
+    for name, weights in model.state_dict().items():
+        if not torch.isfinite(weights).all():
+            raise DataError(
+                f"{name} of the checkpoint holds what is no finite number: the training failed; train again"
+            )
 
 
 class _Tuple(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +14,15 @@ from torch import Tensor, nn
 from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import DataError
 from cnn_perception.model.spec import InputSpec
-from training.batches.loader import Images, Order, data_loader
+from training.batches.loader import Batch, Images, Order, data_loader
 from training.data.records import Sample
 
 STRONGEST = 9
 """Images that are remembered of each unit, as in the figures of Zeiler and Fergus (2014)."""
 MAPS = 400
-"""Images whose last map is kept: 160 MB of ResNet-50's 2048 x 7 x 7."""
-_BATCH = 16
+"""Images whose last map is kept, at most."""
+_MAP_BYTES = 4 * 2048 * 7 * 7 * MAPS
+"""Memory of these maps: as many as that of ResNet-50 takes at 224 pixels, 160 MB."""
 Numbers = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
@@ -58,19 +60,26 @@ class Survey:
         units: What the units of each layer did, by its name.
         embeddings: (N, D) last hidden layer.
         logits: (N, K).
-        features: (M, C, h, w), the last map of the first M images; empty without spatial features.
+        mapped: M of the images, of all classes alike.
+        features: (M, C, h, w), their last maps; empty without spatial features.
     """
 
     samples: tuple[Sample, ...]
     units: Mapping[str, UnitRecord]
     embeddings: Numbers
     logits: Numbers
+    mapped: tuple[Sample, ...]
     features: Numbers
 
 
 @torch.inference_mode()
 def survey(
-    opened: nn.Module, names: Sequence[str], samples: Sequence[Sample], size: InputSpec, device: torch.device
+    opened: nn.Module,
+    names: Sequence[str],
+    samples: Sequence[Sample],
+    size: InputSpec,
+    batch: int,
+    device: torch.device,
 ) -> Survey:
     """Runs a network over images once.
 
@@ -79,29 +88,38 @@ def survey(
         names: Of its layers.
         samples: The images, at least one; those that cannot be read are left out.
         size: The preprocessing.
+        batch: Images at a time.
         device: Where the network is.
 
     Raises:
-        DataError: If none of the images can be read.
+        DataError: If none of the images can be read, or the network's answers are no finite numbers.
     """
     images = Images(tuple(samples), size)
-    loader = data_loader(images, Order(len(images), _BATCH, None), 0, pin_memory=False)
+    loader = data_loader(images, Order(len(images), batch, None), 0, pin_memory=False)
     tallies = [_Tally() for _ in names]
     rows: list[int] = []
     embeddings: list[Numbers] = []
     logits: list[Numbers] = []
     kept: list[Numbers] = []
+    mapped: list[int] = []
     with ProgressBar(total=len(images), desc="looking at images", unit="img", leave=False) as bar:
-        for batch in loader:
-            bar.update(len(batch.rows) + len(batch.lost))
-            if not len(batch.rows):
+        for loaded in loader:
+            bar.update(len(loaded.rows) + len(loaded.lost))
+            if not len(loaded.rows):
                 continue
-            *maps, features, embedding, answer = opened(batch.images.to(device))
+            *maps, features, embedding, answer = opened(loaded.images.to(device))
+            if not (torch.isfinite(embedding).all() and torch.isfinite(answer).all()):
+                raise DataError(
+                    f"{_first(images, loaded)}: what the network makes of it is no finite number; train again"
+                )
             for tally, found in zip(tallies, maps, strict=True):
                 tally.add(found, len(rows))
-            if features.ndim == 4 and len(rows) < MAPS:
-                kept.append(features[: MAPS - len(rows)].float().cpu().numpy())
-            rows += batch.rows.tolist()
+            if features.ndim == 4:
+                every = _every(len(images), features)
+                places = list(range(-len(rows) % every, len(features), every))
+                kept.append(features[places].float().cpu().numpy())
+                mapped += loaded.rows[places].tolist()
+            rows += loaded.rows.tolist()
             embeddings.append(embedding.flatten(1).float().cpu().numpy())
             logits.append(answer.float().cpu().numpy())
     if not rows:
@@ -113,8 +131,19 @@ def survey(
         units={name: tally.record() for name, tally in zip(names, tallies, strict=True)},
         embeddings=np.concatenate(embeddings),
         logits=np.concatenate(logits),
+        mapped=tuple(images.samples[row] for row in mapped),
         features=np.concatenate(kept) if kept else np.empty((0, 0, 0, 0), np.float32),
     )
+
+
+def _first(images: Images, loaded: Batch) -> Path:
+    return images.samples[int(loaded.rows[0])].path
+
+
+def _every(count: int, features: Tensor) -> int:
+    """Returns of every how many of the images the maps (N, C, h, w) are kept: images come class by class."""
+    most = max(min(MAPS, _MAP_BYTES // (4 * features[0].numel())), 1)
+    return -(-count // most)
 
 
 class _Tally:

@@ -64,9 +64,14 @@ def seen(subject: Subject, path: Path) -> RgbImage:
     return subject.as_picture(subject.tensor(read_image(path)))
 
 
-def patches(subject: Subject, layer: Layer, unit: int, count: int) -> list[RgbImage]:
-    """Returns where the strongest images excite a unit most, as parts of the pictures; fewer of fewer images."""
+def strongest(subject: Subject, layer: Layer, unit: int, count: int) -> list[tuple[RgbImage, tuple[int, int]]]:
+    """Returns the pictures that excite a unit most, each with the cell where it does; fewer of fewer images."""
     record = subject.survey.units[layer.name]
     places = list(zip(record.images[unit], cells(record, unit), strict=True))[:count]
-    pictures = [(seen(subject, subject.survey.samples[int(row)].path), cell) for row, cell in places]
-    return [cropped(picture, part(subject, layer, cell)) for picture, cell in pictures]
+    return [(seen(subject, subject.survey.samples[int(row)].path), cell) for row, cell in places]
+
+
+def patches(subject: Subject, layer: Layer, unit: int, count: int) -> list[RgbImage]:
+    """Returns where the strongest images excite a unit most, as parts of the pictures; fewer of fewer images."""
+    found = strongest(subject, layer, unit, count)
+    return [cropped(picture, part(subject, layer, cell)) for picture, cell in found]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -11,6 +12,7 @@ import torch
 from checkpoints import checkpoint_of
 from torch import nn
 
+from training.checkpoint import Checkpoint
 from training.data.records import Part, Sample
 from training.graphs import trace
 from training.look.subject import Options, Subject
@@ -39,8 +41,15 @@ def subject_of(name: str, size: int, photos: Path, model: nn.Module | None = Non
     network = backbones.build(name, len(classes)) if model is None else model
     saved = checkpoint_of(name, network, (size, size), classes)
     chosen = dataclasses.replace(Options(), **options)
-    with mock.patch.object(trace, "to_onnx", _exported_once(name, size) if model is None else trace.to_onnx):
+    if model is not None:
         return Subject(saved, samples_of(photos), chosen, torch.device("cpu"))
+    return opened(saved, samples_of(photos), chosen)
+
+
+def opened(saved: Checkpoint, samples: Sequence[Sample], options: Options) -> Subject:
+    """A network that is built by its name, with its layers as they were found before."""
+    with mock.patch.object(trace, "to_onnx", _exported_once(saved.backbone, saved.input.height)):
+        return Subject(saved, samples, options, torch.device("cpu"))
 
 
 def _exported_once(name: str, size: int) -> Any:

@@ -11,6 +11,7 @@ import torch
 from looked_at import samples_of, subject_of
 from PIL import Image
 
+from cnn_perception.masks.folder import read_masks
 from cnn_perception.pipeline.label_map import interpolation
 from demo.draw import draw_dataset, draw_masks
 from training.look.methods.dissection import ON_SHARE, Overlaps, Thresholds, by_chance, cap
@@ -110,7 +111,7 @@ def subject(squares):
             first.weight[PLANTED[name], :, 1, 1] = -1.0
             first.weight[PLANTED[name], channel, 1, 1] = 1.0
             first.bias[PLANTED[name]] = -2.0
-    return subject_of("squeezenet1_1", 64, squares / "photos", network, masks=squares / "masks")
+    return subject_of("squeezenet1_1", 64, squares / "photos", network, masks=read_masks(squares / "masks"))
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +195,7 @@ def test_masks_of_the_demo_work_out_of_the_box(subject, tmp_path):
     data = draw_dataset(tmp_path / "dataset", 1, 1, 0, **size)
     masks = draw_masks(tmp_path / "masks", 1, 1, 0, **size)
 
-    section = look(changed(subject, samples_of(data / "train"), masks=masks))
+    section = look(changed(subject, samples_of(data / "train"), masks=read_masks(masks)))
 
     assert section.facts["images"] == 9
     assert {"sky", "road", "grass", "stop", "turn_left"} <= set(section.facts["concepts"])
@@ -214,16 +215,16 @@ def test_what_is_missing_is_said(subject, squares, photos, tmp_path):
             look(changed(subject, samples, masks=masks))
         return str(caught.value)
 
-    (tmp_path / "empty").mkdir()
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "classes.csv").write_text("index,name\n1,red\n")
     Image.new("L", (64, 64)).save(tmp_path / "odd" / "red0.png")
 
     assert problem(None).startswith("needs --masks: a folder of masks of these images")
-    assert "has no classes.csv" in problem(tmp_path / "empty")
-    assert "there is no such folder" in problem(tmp_path / "nowhere")
-    assert "has no mask of any of the 24 images" in problem(squares / "masks", samples_of(photos))
-    assert "show none of the concepts" in problem(tmp_path / "odd")
+    masks = read_masks(squares / "masks")
+    assert "has no mask of any of the 24 images" in problem(masks, samples_of(photos))
+    assert "show none of the concepts" in problem(read_masks(tmp_path / "odd"))
+    Image.new("L", (63, 64)).save(tmp_path / "odd" / "red0.png")
+    assert "has 63x64 pixels, its image 64x64" in problem(read_masks(tmp_path / "odd"))
 
 
 def test_a_network_without_maps_says_so(subject):

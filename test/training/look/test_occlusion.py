@@ -201,8 +201,7 @@ def test_the_drop_in_the_figures_is_that_of_the_picture_with_the_square_on_it(ph
 
     (found,) = occlusion.look(subject).facts["images"]
 
-    (_, picture), side = subject.shown[0], usual_square(64, 64)[0]
-    image = subject.tensor(picture)
+    image, side = subject.shown[0].image, usual_square(64, 64)[0]
     top, left = found["place"]
     covered = image.clone()
     covered[:, top : top + side, left : left + side] = 0

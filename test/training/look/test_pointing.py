@@ -9,6 +9,7 @@ from looked_at import subject_of
 from PIL import Image
 
 from cnn_perception.image.messages import read_image
+from cnn_perception.masks.folder import read_masks
 from training.look.pointing import pointing
 from training.look.sections.trust import activated
 
@@ -44,8 +45,8 @@ def write_masks(folder, subject, is_hit):
 
 @pytest.mark.parametrize("is_hit", [True, False])
 def test_maps_that_point_at_the_masks_hit_and_others_miss(is_hit, photos, tmp_path):
-    subject = subject_of("resnet18", 128, photos, masks=tmp_path / "masks")
-    count = write_masks(tmp_path / "masks", subject, is_hit)
+    count = write_masks(tmp_path / "masks", subject_of("resnet18", 128, photos), is_hit)
+    subject = subject_of("resnet18", 128, photos, masks=read_masks(tmp_path / "masks"))
 
     blocks, facts = pointing(subject, activated(subject))
 
@@ -59,9 +60,9 @@ def test_without_masks_or_without_the_answers_in_them_the_section_says_why(photo
     assert pointing(subject, activated(subject)) == ([], {"missing": "needs --masks"})
 
     folder = tmp_path / "masks"
-    other = subject_of("resnet18", 128, photos, masks=folder)
     write_masks(folder, subject, is_hit=True)
     (folder / "classes.csv").write_text("index,name\n1,sky\n2,road\n3,tree\n")
+    other = subject_of("resnet18", 128, photos, masks=read_masks(folder))
     assert "shows the class" in pointing(other, activated(other))[1]["missing"]
-    (folder / "classes.csv").unlink()
-    assert "classes.csv" in pointing(other, activated(other))[1]["missing"]
+    next(folder.rglob("*.png")).write_bytes(b"no picture")
+    assert "is no PNG" in pointing(other, activated(other))[1]["missing"]

@@ -220,7 +220,7 @@ def test_a_slow_machine_gets_fewer_units_and_the_page_says_so(photos, monkeypatc
 
 
 @pytest.mark.usefixtures("few_steps")
-def test_a_network_of_one_size_without_maps_shows_its_answers_at_that_size(photos):
+def test_a_network_of_one_size_without_maps_shows_its_answers_at_that_size(photos, capfd):
     image = sorted((photos / "go").iterdir())[0]
     subject = subject_of("vit_b_16", 224, photos, most_images=3, images=(image,), visualised_units=1)
 
@@ -228,3 +228,4 @@ def test_a_network_of_one_size_without_maps_shows_its_answers_at_that_size(photo
 
     assert [job["of"] for job in section.facts["pictures"]] == ["answer"]
     assert section.facts["pictures"][0]["size"] == [224, 224]
+    assert "Traceback" not in capfd.readouterr().err

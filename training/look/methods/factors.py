@@ -59,7 +59,7 @@ class Account:
     @property
     def shares(self) -> Numbers | None:
         """(k,) the parts in the output; None where it is so near 0 that they would say nothing."""
-        if abs(self.output) < 0.1 * float(np.abs(self.contributions).sum()):
+        if abs(self.output) <= 0.1 * float(np.abs(self.contributions).sum()):
             return None
         return np.asarray(self.contributions / np.float32(self.output))
 

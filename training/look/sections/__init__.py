@@ -9,10 +9,19 @@ from typing import cast
 from training.look.section import Section
 from training.look.subject import Subject
 
-NAMES = (
-    "filters", "layers", "patches", "visualisation", "occlusion", "concepts", "dissection", "neighbours", "trust",
-)  # fmt: skip
-"""In the order of the page."""
+TITLES = {
+    "filters": "First layer",
+    "layers": "Every layer",
+    "patches": "What excites a unit",
+    "visualisation": "What a unit looks for",
+    "occlusion": "What an answer rests on",
+    "concepts": "What makes a class",
+    "dissection": "Units and labelled concepts",
+    "neighbours": "What looks alike",
+    "trust": "Can the map be trusted?",
+}
+"""Headlines, in the order of the page."""
+NAMES = tuple(TITLES)
 
 
 def section(name: str) -> Callable[[Subject], Section]:

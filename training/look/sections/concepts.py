@@ -75,7 +75,7 @@ def look(subject: Subject) -> Section:
         raise CannotLookError(
             "the last features are 0 everywhere, whatever the image: the network has died; train again"
         )
-    chosen = _chosen(subject, len(features))
+    chosen = _chosen(subject)
     if not chosen:
         raise CannotLookError(f"no class has {_FEWEST_IMAGES} images; concepts are what images of a class share")
     split = backbones.split(
@@ -88,7 +88,6 @@ def look(subject: Subject) -> Section:
     ]
     how = (_HOW_EXACT if is_exact else _HOW_FIRST_ORDER) + (_SIGNED if features.min() < 0 else "")
     return Section(
-        title="What makes a class",
         intro=f"The last features at every place of the images of a class, as sums of {CONCEPTS} non-negative factors "
         "(Lee and Seung 1999): what the class's images share. Each picture shows where one of them is strongest, and "
         f"its part in the class's mean output. {how}",
@@ -102,9 +101,9 @@ def look(subject: Subject) -> Section:
     )
 
 
-def _chosen(subject: Subject, kept: int) -> dict[int, npt.NDArray[np.int64]]:
-    """Returns the rows of the images of each output that is shown, of the first `kept` of the survey."""
-    samples = subject.survey.samples[:kept]
+def _chosen(subject: Subject) -> dict[int, npt.NDArray[np.int64]]:
+    """Returns the rows of the mapped images of each output that is shown."""
+    samples = subject.survey.mapped
     rows = {output: _rows_of(subject, samples, output) for output in range(len(subject.class_names))}
     usable = [output for output in rows if len(rows[output]) >= _FEWEST_IMAGES]
     most = sorted(usable, key=lambda output: (-len(rows[output]), output))[:MOST_CLASSES]
@@ -145,7 +144,7 @@ def _concepts(
     bias = float(split.classifier.bias[output]) if is_exact and split.classifier.bias is not None else 0.0
     return _Concepts(
         output=output,
-        samples=tuple(subject.survey.samples[row] for row in rows),
+        samples=tuple(subject.survey.mapped[row] for row in rows),
         factors=factors,
         account=account(amounts, factors.directions, slopes, outputs, bias),
         amounts=amounts.reshape(count, height, width, -1),

@@ -16,7 +16,7 @@ from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import DataError, FrameError
 from cnn_perception.image.messages import RgbImage, read_image
 from cnn_perception.masks.class_table import VOID
-from cnn_perception.masks.folder import Masks, read_masks
+from cnn_perception.masks.folder import Masks
 from cnn_perception.masks.placing import placed
 from cnn_perception.model.spec import InputSpec
 from cnn_perception.pipeline.label_map import LabelMap, interpolation
@@ -24,9 +24,7 @@ from training.look.methods.dissection import DETECTS, ON_SHARE, Overlaps, Thresh
 from training.look.section import Block, CannotLookError, Picture, Section
 from training.look.subject import Layer, Subject
 
-_TITLE = "Units and labelled concepts"
 _MOST_IMAGES = 200
-_BATCH = 8
 _FINEST = 64
 """Places of the grid along a side, at most: 56 of 224 pixels."""
 _DRAWN = 12
@@ -83,14 +81,18 @@ def look(subject: Subject) -> Section:
     Raises:
         CannotLookError: If there are no masks, none of these images, or none that can be used; or no spatial maps.
     """
-    masks = _masks(subject)
+    subject.require_maps()
+    masks = subject.options.masks
+    if masks is None:
+        raise CannotLookError(
+            "needs --masks: a folder of masks of these images with a classes.csv, Penn-Fudan's, or the demo's"
+        )
     examples = _examples(subject, masks)
     shares = _shares(examples, len(masks.concepts))
     dissected = _dissect(subject, examples, len(masks.concepts))
     best = _best(dissected, masks.concepts, shares)
     pictures = [picture for one in best[:_DRAWN] for picture in _drawn(subject, examples, masks, one)]
     return Section(
-        title=_TITLE,
         intro=(
             f"A unit is on where its upsampled map exceeds the value that it exceeds at {ON_SHARE:.1%} of its cells "
             "over all images; its IoU with a concept is the number of places where the unit is on and the mask shows "
@@ -118,18 +120,6 @@ def look(subject: Subject) -> Section:
         ),
         facts=_facts(examples, dissected, best),
     )
-
-
-def _masks(subject: Subject) -> Masks:
-    if subject.options.masks is None:
-        raise CannotLookError(
-            "needs --masks: a folder of masks of these images with a classes.csv, Penn-Fudan's, or the demo's"
-        )
-    subject.require_maps()
-    try:
-        return read_masks(subject.options.masks)
-    except DataError as error:
-        raise CannotLookError(str(error)) from None
 
 
 def _examples(subject: Subject, masks: Masks) -> list[_Example]:
@@ -202,8 +192,8 @@ def _maps(
 ) -> Iterator[tuple[Sequence[_Example], list[Tensor]]]:
     """Yields some of the images with the maps (N, C, h, w) of each layer."""
     with ProgressBar(total=len(examples), desc=title, unit="img", leave=False) as bar:
-        for start in range(0, len(examples), _BATCH):
-            batch = examples[start : start + _BATCH]
+        for start in range(0, len(examples), subject.batch):
+            batch = examples[start : start + subject.batch]
             images = torch.stack([subject.tensor(read_image(example.path)) for example in batch])
             *maps, _, _, _ = subject.opened(images)
             yield batch, maps

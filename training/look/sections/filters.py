@@ -43,7 +43,7 @@ def look(subject: Subject) -> Section:
     )
     table = (("kind", "filters"), *((kind, str(count)) for kind, count in sorted(kinds.items())))
     block = Block("", "", (Picture("filters", grid(pictures, _COLUMNS), _order_in_words(order)),), 0, table)
-    return Section("First layer", intro, (block,), {"layer": name, "filters": list(map(_fact, preferences))})
+    return Section(intro, (block,), {"layer": name, "filters": list(map(_fact, preferences))})
 
 
 def _first_convolution(subject: Subject) -> tuple[str, nn.Conv2d]:

@@ -8,7 +8,7 @@ import torch
 from cnn_perception.image.messages import RgbImage
 from training.look.drawing import grid, map_picture, resized
 from training.look.section import Block, Picture, Section
-from training.look.subject import Layer, Subject
+from training.look.subject import Layer, Shown, Subject
 from training.look.survey import Numbers, UnitRecord
 from training.report import figures
 
@@ -35,30 +35,36 @@ def look(subject: Subject) -> Section:
     overview = Block("", "", (Picture("sparsity", figures.shares_of_units(shares)),), 0, (head, *rows))
     blocks = [overview]
     if subject.shown:
-        names = [path.name for path, _ in subject.shown]
-        tensors = torch.stack([subject.tensor(picture) for _, picture in subject.shown])
-        with torch.inference_mode():
-            outputs = subject.opened(tensors)
-        seen = Picture("images", grid([_small(subject.as_picture(tensor)) for tensor in tensors], 8), ", ".join(names))
-        blocks.append(Block("The images, as the network gets them", "", (seen,), 320))
-        for layer, maps in zip(subject.layers, outputs, strict=False):
-            blocks.append(_maps(subject, layer, records[layer.name], maps.float().cpu().numpy(), names))
-    return Section(
-        "Every layer", intro, tuple(blocks), {"layers": [_fact(layer, records[layer.name]) for layer in subject.layers]}
-    )
+        blocks += _of_shown(subject)
+    facts = {"layers": [_fact(layer, records[layer.name]) for layer in subject.layers]}
+    return Section(intro, tuple(blocks), facts)
 
 
-def _maps(subject: Subject, layer: Layer, record: UnitRecord, maps: Numbers, names: list[str]) -> Block:
-    pictures = []
-    largest = np.maximum(record.largest, 1e-12)
-    for number, (found, name) in enumerate(zip(maps, names, strict=True)):
-        reached = found.max((1, 2)) / largest
-        units = np.argsort(-reached, kind="stable")[: subject.options.units]
-        drawn = [map_picture(found[unit], float(largest[unit]), _SIDE, _SIDE) for unit in units]
-        caption = f"{name}: units {', '.join(map(str, units))}"
-        pictures.append(Picture(f"{layer.name.replace('.', '_')}_{number}", grid(drawn, _COLUMNS), caption))
-    channels, rows, columns = layer.shape
-    return Block(layer.name, f"{channels} maps of {rows}x{columns} cells", tuple(pictures), 220)
+def _of_shown(subject: Subject) -> list[Block]:
+    names = ", ".join(one.path.name for one in subject.shown)
+    seen = Picture("images", grid([_small(subject.as_picture(one.image)) for one in subject.shown], 8), names)
+    of_images = [_maps(subject, one, place) for place, one in enumerate(subject.shown)]
+    blocks = [Block("The images, as the network gets them", "", (seen,), 320)]
+    for layer, pictures in zip(subject.layers, zip(*of_images, strict=True), strict=True):
+        channels, rows, columns = layer.shape
+        blocks.append(Block(layer.name, f"{channels} maps of {rows}x{columns} cells", pictures, 220))
+    return blocks
+
+
+@torch.inference_mode()
+def _maps(subject: Subject, shown: Shown, place: int) -> list[Picture]:
+    """Returns the strongest maps of each layer for an image."""
+    *maps, _, _, _ = subject.opened(shown.image[None])
+    rows = zip(subject.layers, maps, strict=True)
+    return [_strongest(subject, layer, found[0].float().cpu().numpy(), shown, place) for layer, found in rows]
+
+
+def _strongest(subject: Subject, layer: Layer, maps: Numbers, shown: Shown, place: int) -> Picture:
+    largest = np.maximum(subject.survey.units[layer.name].largest, 1e-12)
+    units = np.argsort(-maps.max((1, 2)) / largest, kind="stable")[: subject.options.units]
+    drawn = [map_picture(maps[unit], float(largest[unit]), _SIDE, _SIDE) for unit in units]
+    caption = f"{shown.path.name}: units {', '.join(map(str, units))}"
+    return Picture(f"{layer.stem}_{place}", grid(drawn, _COLUMNS), caption)
 
 
 def _small(picture: RgbImage) -> RgbImage:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from training.data.records import Sample
 from training.look.drawing import GREY, RIGHT, WRONG, framed, square
 from training.look.methods.nearest import FAR, Metric, Nearest, far, nearest, votes
 from training.look.section import Block, CannotLookError, Picture, Section
-from training.look.subject import Subject
+from training.look.subject import Shown, Subject
 from training.report import figures
 from training.tasks.by_name import task_of
 from training.tasks.scaling import in_units
@@ -36,6 +36,8 @@ _FEWEST_IMAGES = 4
 _COMPONENTS = 50
 _TRUSTED = 5
 _FEWEST_MAPPED = 3 * _TRUSTED
+_MOST_MAPPED = 2000
+"""Images on the plane: whether it can be trusted is judged by the distances of all pairs, 32 MB of these."""
 _MOST_COLOURS = 10
 _SIDE_PX = 112
 _METRICS: Mapping[Metric, str] = {"euclidean": "Euclidean distance", "cosine": "cosine"}
@@ -96,7 +98,6 @@ def look(subject: Subject) -> Section:
     shown, shown_facts = _of_shown(subject, labels)
     plane, plane_facts = _plane(subject, labels, found)
     return Section(
-        title="What looks alike",
         intro=_INTRO,
         blocks=(*shown, plane, *_outliers(subject, labels, found), *_doubts(subject, labels, found)),
         facts={"shown": shown_facts, "map": plane_facts, "judged_by_neighbours": found.k}
@@ -138,49 +139,49 @@ def _of_shown(subject: Subject, labels: _Labels) -> tuple[list[Block], dict[str,
     pool = np.flatnonzero([sample.part == "train" for sample in samples])
     if len(pool) <= SHOWN:
         pool = np.arange(len(samples))
-    embeddings = _embeddings(subject, [picture for _, picture in subject.shown])
+    embeddings = _embeddings(subject, subject.shown)
     row_of = {sample.path: row for row, sample in enumerate(samples)}
-    itself = np.array([row_of.get(path, -1) for path, _ in subject.shown])
+    itself = np.array([row_of.get(one.path, -1) for one in subject.shown])
     left_out = np.array([int(np.flatnonzero(pool == row)[0]) if row in pool else -1 for row in itself])
     count = min(SHOWN, len(pool) - 1)
     blocks: list[Block] = []
     facts: dict[str, Any] = {}
     for metric, words in _METRICS.items():
         near = nearest(embeddings, subject.survey.embeddings[pool], count, metric, left_out)
-        for index, (path, picture) in enumerate(subject.shown):
+        for index, one in enumerate(subject.shown):
             rows = pool[near.rows[index]]
             own = labels.texts[itself[index]] if itself[index] >= 0 else None
             name = f"{index + 1}_{metric}"
-            block = _neighbours(subject, labels, picture, own, rows, near.distances[index], name)
+            block = _neighbours(subject, labels, one.path, own, rows, near.distances[index], name)
             agreeing = sum(labels.texts[row] == own for row in rows)
             said = "" if own is None or labels.codes is None else f": {agreeing} of {count} have its label"
-            blocks.append(Block(f"{path.name}, by {words}{said}", pictures=block, width=_SIDE_PX))
-            facts.setdefault(str(path), {})[metric] = _named(samples, rows)
+            blocks.append(Block(f"{one.path.name}, by {words}{said}", pictures=block, width=_SIDE_PX))
+            facts.setdefault(str(one.path), {})[metric] = _named(samples, rows)
     per_image = [blocks[start :: len(subject.shown)] for start in range(len(subject.shown))]
     return [block for pair in per_image for block in pair], facts
 
 
 @torch.inference_mode()
-def _embeddings(subject: Subject, pictures: Iterable[RgbImage]) -> Numbers:
+def _embeddings(subject: Subject, shown: Sequence[Shown]) -> Numbers:
     network = subject.cut(subject.embedding)
-    found = [network(subject.tensor(picture)[None]).flatten(1) for picture in pictures]
-    return np.asarray(torch.cat(found).float().cpu().numpy(), np.float32)
+    found = [network(one.image[None]).flatten(1).float().cpu().numpy() for one in shown]
+    return np.concatenate(found, dtype=np.float32)
 
 
 def _neighbours(
     subject: Subject,
     labels: _Labels,
-    picture: RgbImage,
+    path: Path,
     own: str | None,
     rows: Rows,
     distances: Numbers,
     name: str,
 ) -> tuple[Picture, ...]:
-    first = Picture(name, square(picture, _SIDE_PX), own or "not among the images")
+    first = Picture(name, _thumbnail(path), own or "not among the images")
     return (first, *(
         Picture(
             f"{name}_{place}",
-            framed(_thumbnail(subject, row), _color(labels, labels.texts[row], own)),
+            framed(_thumbnail_of(subject, row), _color(labels, labels.texts[row], own)),
             f"{labels.texts[row]} · {distance:.3g}",
         )
         for place, (row, distance) in enumerate(zip(rows, distances, strict=True), 1)
@@ -193,25 +194,31 @@ def _color(labels: _Labels, label: str, own: str | None) -> tuple[int, int, int]
     return RIGHT if label == own else WRONG
 
 
-def _thumbnail(subject: Subject, row: int) -> RgbImage:
-    return square(read_image(subject.survey.samples[row].path), _SIDE_PX)
+def _thumbnail_of(subject: Subject, row: int) -> RgbImage:
+    return _thumbnail(subject.survey.samples[row].path)
+
+
+def _thumbnail(path: Path) -> RgbImage:
+    return square(read_image(path), _SIDE_PX)
 
 
 # all images on a plane
 
 
 def _plane(subject: Subject, labels: _Labels, found: _Findings) -> tuple[Block, dict[str, Any]]:
-    embeddings = subject.survey.embeddings.astype(np.float64)
+    count = len(subject.survey.embeddings)
+    rows = np.linspace(0, count - 1, min(count, _MOST_MAPPED)).round().astype(np.int64)
+    embeddings = subject.survey.embeddings[rows].astype(np.float64)
     components = principal_components(embeddings, _COMPONENTS)
     maps = {"principal components (PCA)": components[:, :2]}
-    if len(embeddings) >= _FEWEST_MAPPED:
+    if len(embeddings) >= _FEWEST_MAPPED and components.any():  # images that are all alike have no neighbours to show
         perplexity = min(30.0, (len(embeddings) - 1) / 3)
         tsne = TSNE(2, init="pca", perplexity=perplexity, random_state=subject.options.seed)
         maps["t-SNE"] = tsne.fit_transform(components.astype(np.float32)).astype(np.float64)
     trusted = {name: _trust(embeddings, places) for name, places in maps.items()}
     panels = {_title(name, trusted[name]): places for name, places in maps.items()}
     marked = {"far from all others": found.outliers, "neighbours disagree": found.doubted}
-    png = figures.points_of_images(panels, _groups(labels), marked, _values(subject))
+    png = figures.points_of_images(panels, _among(rows, _groups(labels)), _among(rows, marked), _values(subject, rows))
     note = (
         f"{len(embeddings)} images. Trustworthiness (Venna and Kaski 2001) is 1 where neighbours on the plane are "
         "neighbours in the layer, too; distances between far groups, and the sizes of groups, say nothing in t-SNE."
@@ -251,13 +258,18 @@ def _groups(labels: _Labels) -> dict[str, Rows]:
     return groups
 
 
-def _values(subject: Subject) -> tuple[str, npt.NDArray[np.float64]] | None:
-    """Returns the first number of each image in its unit, for a network that gives numbers."""
+def _among(rows: Rows, groups: Mapping[str, Rows]) -> dict[str, Rows]:
+    """Returns the places in `rows` of those of each group that are among them."""
+    return {name: np.flatnonzero(np.isin(rows, group)) for name, group in groups.items()}
+
+
+def _values(subject: Subject, rows: Rows) -> tuple[str, npt.NDArray[np.float64]] | None:
+    """Returns the first number of some images in its unit, for a network that gives numbers."""
     saved = subject.checkpoint
     if task_of(saved.task).has_probabilities:
         return None
     numbers = in_units(np.array([sample.values for sample in subject.survey.samples]), saved.scaling)
-    return f"{saved.class_names[0]} {saved.units[0]}".strip(), numbers[:, 0]
+    return f"{saved.class_names[0]} {saved.units[0]}".strip(), numbers[rows, 0]
 
 
 # what stands out
@@ -267,7 +279,7 @@ def _outliers(subject: Subject, labels: _Labels, found: _Findings) -> list[Block
     pictures = tuple(
         Picture(
             f"far_{place}",
-            _thumbnail(subject, row),
+            _thumbnail_of(subject, row),
             f"{labels.texts[row]}: {_path(subject, row)}, {found.scores[row]:.1f}",
         )
         for place, row in enumerate(found.outliers[:MOST_LISTED], 1)
@@ -286,7 +298,7 @@ def _doubts(subject: Subject, labels: _Labels, found: _Findings) -> list[Block]:
     pictures = tuple(
         Picture(
             f"doubted_{place}",
-            framed(_thumbnail(subject, row), WRONG),
+            framed(_thumbnail_of(subject, row), WRONG),
             f"labelled {labels.texts[row]}, {asked.other_share[row]:.0%} of its neighbours are "
             f"{labels.names[asked.other[row]]}: {_path(subject, row)}",
         )

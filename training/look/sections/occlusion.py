@@ -86,7 +86,7 @@ def look(subject: Subject) -> Section:
         "rules": list(rules),
         "images": [_facts(subject, one) for one in found],
     }
-    return Section("What an answer rests on", _intro(side, step, rules), blocks, facts)
+    return Section(_intro(side, step, rules), blocks, facts)
 
 
 def _square(subject: Subject) -> tuple[int, int]:
@@ -127,6 +127,7 @@ def _looked(
         answer.image,
         side,
         step,
+        batch=subject.batch,
         advance=advance,
     )
     top, left = occlusion.places[occlusion.strongest].tolist()
@@ -241,7 +242,7 @@ def _unit_block(subject: Subject, layer: Layer, unit: int, rules: Sequence[Rule]
     picture = subject.as_picture(image)
     box = part(subject, layer, (row, column))
     network = subject.cut(layer.node)
-    stem = f"{layer.name.replace('.', '_')}_{unit}"
+    stem = f"{layer.stem}_{unit}"
     pictures = [Picture(f"{stem}_seen", _part(picture, box), path.name)]
     for rule in rules if rectifiers(network) else ("gradient",):
         signal = backward(network, image[None], lambda maps: maps[:, unit, row, column], rule)[0].cpu()

@@ -7,15 +7,17 @@ from collections import Counter
 import numpy as np
 
 from cnn_perception.image.messages import RgbImage
-from training.look.drawing import grid, resized, with_box
-from training.look.methods.fields import Box, receptive_box
+from training.look.drawing import cropped, grid, resized, with_box
+from training.look.methods.fields import receptive_box
 from training.look.section import Block, Picture, Section
 from training.look.subject import Layer, Subject
-from training.look.survey import UnitRecord
-from training.look.units import cells, chosen, patch_side, patches, seen
+from training.look.survey import STRONGEST, UnitRecord
+from training.look.units import chosen, part, patch_side, strongest
 from training.tasks.by_name import task_of
 
 _SIDE = 72
+_COLUMNS = 3
+_GAP = 8
 
 
 def look(subject: Subject) -> Section:
@@ -39,11 +41,11 @@ def look(subject: Subject) -> Section:
         }
     intro = (
         f"For some units of every layer the patches of {len(survey.samples)} images that excite them most, one of an "
-        "image, the strongest first. The picture beside them shows where the first one lies: the box is what the cell "
-        "can see at all. Where that is larger than what matters to it, the patch is the square that holds "
+        "image, the strongest first. Beside them the whole pictures show where they lie: the box is what the cell can "
+        "see at all. Where that is larger than what matters to it, the patch is the square that holds "
         "90 % of the gradient's energy (Luo et al. 2016). Source of the figure: Zeiler and Fergus 2014."
     )
-    return Section("What excites a unit", intro, tuple(blocks), {"layers": facts})
+    return Section(intro, tuple(blocks), {"layers": facts})
 
 
 def _block(subject: Subject, layer: Layer, record: UnitRecord, units: list[int], side: int) -> Block:
@@ -51,18 +53,16 @@ def _block(subject: Subject, layer: Layer, record: UnitRecord, units: list[int],
     sides = layer.geometry.receptive_field
     field = f"{sides[0]}x{sides[1]}" if all(sides) else "all"
     note = f"a cell sees {field} pixels; patches of {side}x{side}"
-    return Block(layer.name, note, tuple(pictures), 330)
+    return Block(layer.name, note, tuple(pictures), 450)
 
 
 def _unit(subject: Subject, layer: Layer, record: UnitRecord, unit: int) -> Picture:
-    samples = [subject.survey.samples[int(row)] for row in record.images[unit]]
-    shown = grid([resized(patch, _SIDE, _SIDE) for patch in patches(subject, layer, unit, len(samples))], 3)
-    size = subject.checkpoint.input
-    box = receptive_box(layer.geometry, cells(record, unit)[0], (size.height, size.width))
-    whole = _whole(seen(subject, samples[0].path), box, shown.shape[0])
-    classes = _classes(subject, [sample.label for sample in samples])
+    found = strongest(subject, layer, unit, STRONGEST)
+    patches = [resized(cropped(picture, part(subject, layer, cell)), _SIDE, _SIDE) for picture, cell in found]
+    whole = [_whole(layer, picture, cell) for picture, cell in found]
+    classes = _classes(subject, [subject.survey.samples[int(row)].label for row in record.images[unit]])
     caption = f"unit {unit}: {float(record.strongest[unit, 0]):.3g}{classes}"
-    return Picture(f"{layer.name.replace('.', '_')}_{unit}", _beside(shown, whole), caption)
+    return Picture(f"{layer.stem}_{unit}", _beside(grid(patches, _COLUMNS), grid(whole, _COLUMNS)), caption)
 
 
 def _classes(subject: Subject, labels: list[int]) -> str:
@@ -72,12 +72,13 @@ def _classes(subject: Subject, labels: list[int]) -> str:
     return f"; {count} of {len(labels)} {subject.class_names[label]}"
 
 
-def _whole(picture: RgbImage, box: Box, side: int) -> RgbImage:
-    return resized(with_box(picture, box), side, round(side * picture.shape[1] / picture.shape[0]))
+def _whole(layer: Layer, picture: RgbImage, cell: tuple[int, int]) -> RgbImage:
+    """Returns a picture of the input's size, as high as a patch, with the box of what a cell sees."""
+    height, width = picture.shape[:2]
+    box = receptive_box(layer.geometry, cell, (height, width))
+    return resized(with_box(picture, box), _SIDE, max(round(_SIDE * width / height), 1))
 
 
 def _beside(left: RgbImage, right: RgbImage) -> RgbImage:
-    height = max(left.shape[0], right.shape[0])
-    gap = np.full((height, 4, 3), 255, np.uint8)
-    padded = [np.pad(one, ((0, height - one.shape[0]), (0, 0), (0, 0)), constant_values=255) for one in (left, right)]
-    return RgbImage(np.concatenate([padded[0], gap, padded[1]], 1))
+    gap = np.full((left.shape[0], _GAP, 3), 255, np.uint8)
+    return RgbImage(np.concatenate([left, gap, right], 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import copy
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +17,14 @@ import torch
 from torch import Tensor, fx
 
 from cnn_perception.commands.progress import ProgressBar
-from cnn_perception.image.messages import RgbImage, read_image
+from cnn_perception.image.messages import RgbImage
 from cnn_perception.intervals import paired_mean
 from training.graphs.activation_map import ActivatedClassifier, shown_logit
 from training.look.drawing import heat
 from training.look.methods.evidence import area, enlarged, rank_correlation, removed, shuffle, similarity
 from training.look.pointing import pointing
 from training.look.section import Block, CannotLookError, Picture, Section
-from training.look.subject import Subject
+from training.look.subject import Shown, Subject
 from training.networks import backbones
 from training.report import figures
 from training.tasks.by_name import task_of
@@ -83,7 +84,6 @@ def look(subject: Subject) -> Section:
     pointed, pointing_facts = pointing(subject, activated(subject))
     randomised, randomised_facts = _randomised(subject, judged)
     return Section(
-        title="Can the map be trusted?",
         intro=_INTRO,
         blocks=(*removal, *pointed, *randomised),
         facts={"method": judged.method, "images": [str(path) for path in judged.paths]}
@@ -94,16 +94,17 @@ def look(subject: Subject) -> Section:
 @torch.no_grad()
 def _judged(subject: Subject) -> _Judged:
     network = activated(subject)
-    paths = subject.options.images or _drawn(subject)
-    if not paths:
+    judged = subject.shown if subject.options.images else _drawn(subject)
+    if not judged:
         raise CannotLookError("there is no picture to judge the map by; give --images or --data")
-    images = torch.stack([subject.tensor(read_image(path)) for path in paths])
+    paths = tuple(one.path for one in judged)
+    images = torch.stack([one.image for one in judged])
     outputs = [network(image[None]) for image in images]
     maps = torch.cat([output[2] for output in outputs]).float().cpu().numpy()
     if maps[0].size < 2:
         raise CannotLookError("the activation map is a single cell, which tells no place from another")
     logits = torch.cat([output[0] for output in outputs])
-    return _Judged(tuple(paths), images, maps, shown_logit(logits, subject.checkpoint.task), str(network.method))
+    return _Judged(paths, images, maps, shown_logit(logits, subject.checkpoint.task), str(network.method))
 
 
 def activated(subject: Subject) -> ActivatedClassifier:
@@ -119,13 +120,13 @@ def activated(subject: Subject) -> ActivatedClassifier:
     return network.to(subject.device)
 
 
-def _drawn(subject: Subject) -> tuple[Path, ...]:
+def _drawn(subject: Subject) -> tuple[Shown, ...]:
     """Returns some validation images, drawn by the seed; of a run without, training images."""
     pool = [sample.path for sample in subject.samples if sample.part == "val"]
     pool = pool or [sample.path for sample in subject.samples]
     rng = np.random.default_rng(subject.options.seed)
-    rows = rng.permutation(len(pool))[:MOST_IMAGES]
-    return tuple(pool[row] for row in rows.tolist())
+    drawn = (pool[row] for row in rng.permutation(len(pool)).tolist())
+    return tuple(itertools.islice(subject.readable(drawn), MOST_IMAGES))
 
 
 # deletion and insertion
@@ -200,7 +201,8 @@ def _blurred(image: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def _probabilities(subject: Subject, network: torch.nn.Module, images: Tensor) -> Numbers:
-    logits = network(images.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
+    batches = images.contiguous(memory_format=torch.channels_last).split(subject.batch)
+    logits = torch.cat([network(batch) for batch in batches]).float().cpu().numpy()
     return np.asarray(task_of(subject.checkpoint.task).probabilities(logits, 1.0), np.float32)
 
 
@@ -300,7 +302,8 @@ def randomised_maps(subject: Subject, judged: _Judged, stages: Mapping[str, Sequ
     maps = []
     for names in ProgressBar(stages.values(), desc="randomising weights", leave=False):
         shuffle([parameters[name] for name in names], generator)
-        maps.append(maps_of(split, judged.images, judged.shown))
+        batches = zip(judged.images.split(subject.batch), judged.shown.split(subject.batch), strict=True)
+        maps.append(np.concatenate([maps_of(split, images, outputs) for images, outputs in batches]))
     return np.stack(maps)
 
 

@@ -60,6 +60,10 @@ class _Job:
         return self.layer.name if self.layer else "answer"
 
     @property
+    def stem(self) -> str:
+        return self.layer.stem if self.layer else self.name
+
+    @property
     def is_diverse(self) -> bool:
         return self.ascent.diversity > 0
 
@@ -94,7 +98,7 @@ def look(subject: Subject) -> Section:
         blocks.append(_block(subject, job, pictures, reached))
         facts.append(_facts(subject, job, reached))
     cut = sum(len(job.units) for job in planned) - sum(len(job.units) for job in jobs)
-    return Section("What a unit looks for", _intro(subject, cut), tuple(blocks), {"left_out": cut, "pictures": facts})
+    return Section(_intro(subject, cut), tuple(blocks), {"left_out": cut, "pictures": facts})
 
 
 def _intro(subject: Subject, left_out: int) -> str:
@@ -148,8 +152,8 @@ def _job(
     size = subject.checkpoint.input
     for height, width in ((min(size.height, _SIDE), min(size.width, _SIDE)), (size.height, size.width)):
         try:
-            with torch.inference_mode():
-                network(torch.zeros(1, 3, height, width, device=subject.device))
+            with torch.inference_mode():  # a call of the graph itself would print why it cannot
+                network.forward(torch.zeros(1, 3, height, width, device=subject.device))
         except (RuntimeError, AssertionError, ValueError):
             continue
         return [_Job(layer, network, tuple(units), Ascent(height, width, steps))]
@@ -237,12 +241,11 @@ def _picture(subject: Subject, job: _Job, place: int, pixels: Tensor, reached: f
     unit = job.units[place]
     large = RgbImage((pixels * 255).round().permute(1, 2, 0).numpy().astype(np.uint8))
     shown = resized(large, _SHOWN_SIDE, _SHOWN_SIDE)
-    stem = job.name.replace(".", "_")
     if job.is_diverse:
-        return Picture(f"{stem}_{unit}_way_{place + 1}", shown, _compared(subject, job, unit, reached))
+        return Picture(f"{job.stem}_{unit}_way_{place + 1}", shown, _compared(subject, job, unit, reached))
     name = f"unit {unit}" if job.layer else subject.class_names[unit]
     caption = f"{name}: {_compared(subject, job, unit, reached)}"
-    return Picture(f"{stem}_{unit}", _beside(shown, _examples(subject, job, unit)), caption)
+    return Picture(f"{job.stem}_{unit}", _beside(shown, _examples(subject, job, unit)), caption)
 
 
 def _compared(subject: Subject, job: _Job, unit: int, reached: float) -> str:

@@ -67,6 +67,24 @@ def test_every_layer_has_a_picture_of_each_chosen_unit_and_its_activations(photo
             assert unit["activations"] == sorted(unit["activations"], reverse=True)
 
 
+def test_each_of_the_nine_patches_is_boxed_in_its_whole_picture(subject):
+    layer = subject.layer("conv1")
+    record = subject.survey.units["conv1"]
+
+    shown = patches._unit(subject, layer, record, GREEN_UNIT).pixels.astype(int)
+
+    side, gap = 72, 3
+    assert shown.shape == (3 * side + 2 * gap, 2 * (3 * side + 2 * gap) + 8, 3)
+    for place, cell in enumerate(record.places[GREEN_UNIT]):
+        top, left = place // 3 * (side + gap), 3 * side + 2 * gap + 8 + place % 3 * (side + gap)
+        whole = shown[top : top + side, left : left + side]
+        rows, columns = np.nonzero(np.abs(whole - [255, 64, 0]).sum(2) < 120)
+        ends = [2 * middle + edge for middle in cell for edge in (-3, 3)]  # 7 pixels around stride * cell
+        expected = np.array(ends).clip(0, 63) * side / 64
+        found = [rows.min(), rows.max(), columns.min(), columns.max()]
+        np.testing.assert_allclose(found, expected, atol=3)
+
+
 def test_the_filter_that_was_planted_is_told_by_its_colour(subject):
     found = filters.look(subject)
 
