@@ -1,4 +1,4 @@
-"""Owns: another precision than float32: timed, answered and left in it, or said not to be. Leaves to others: the file."""
+"""Owns: another precision than float32: timed, answered and left in it, or said not to be. Leaves to others: files."""
 
 from __future__ import annotations
 
