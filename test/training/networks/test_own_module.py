@@ -108,6 +108,12 @@ BREACHES = {
     "constructor": ("return self.last(pooled)", "", "raise ValueError('no')", r"mine.py:9: building a network of 4"),
     "nothing learned": ("return pooled", "", "pass", "no parameters"),
     "nan": ("return self.last(pooled / 0 * 0)", "", "", "no finite number"),
+    "training": (
+        "return self.last(pooled if not self.training else pooled.missing)", "", "",
+        r"mine.py:13: a step of training failed \(Attr",
+    ),
+    "no gradient": ("return self.last(pooled).detach()", "", "", "last layer gets no gradient in training"),
+    "nan in training": ("return self.last(pooled / (0 if self.training else 1))", "", "", "finite number in training"),
 }  # fmt: skip
 
 

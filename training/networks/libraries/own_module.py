@@ -2,9 +2,9 @@
 
 The network takes images (N, 3, H, W), any N, and returns logits (N, K) that are the outputs of its last layer, an
 nn.Linear or a 1x1 nn.Conv2d that is pooled; in evaluation mode an image gets the same answer every time, whatever is in
-its batch; all that it has learned is in its state_dict. The file may set MEAN and STD (three numbers each, of pixels in
-[0, 1]) and INPUT_SIZE (rows, columns), which are taken where the user gives no other. All of the network is in that one
-file, and in packages that are installed.
+its batch; in training mode the last layer gets a gradient; all that it has learned is in its state_dict. The file may
+set MEAN and STD (three numbers each, of pixels in [0, 1]) and INPUT_SIZE (rows, columns), which are taken where the
+user gives no other. All of the network is in that one file, and in packages that are installed.
 
 A file runs because somebody gives its name on this machine. A checkpoint only tells which file its network came from,
 with its text and SHA-256: that alone runs nothing. The file is run again for a checkpoint where it is the same, byte by
@@ -260,9 +260,10 @@ def _check_contract(network: nn.Module, again: Callable[[], nn.Module], order: O
             f"{path}: the network does not end in a linear layer, or a pooled 1x1 convolution, of {order.classes} "
             "outputs; return those of an nn.Linear, without a softmax"
         )
-    _check_answers(network, again, images, logits, path)
+    last = called[-1][0]
+    _check_answers(network, again, images, logits, last, path)
     network.train(was_training)
-    return called[-1][0]
+    return last
 
 
 def _ends_otherwise(name: str, given: Tensor, logits: Tensor) -> bool:
@@ -303,9 +304,9 @@ def _check_outputs(logits: Tensor, classes: int, path: Path) -> None:
 
 
 def _check_answers(
-    network: nn.Module, again: Callable[[], nn.Module], images: Tensor, logits: Tensor, path: Path
+    network: nn.Module, again: Callable[[], nn.Module], images: Tensor, logits: Tensor, last: str, path: Path
 ) -> None:
-    """Checks that answers follow from the image and the state_dict alone."""
+    """Checks that answers follow from the image and the state_dict alone, and that they can be learned."""
     if not _is_near(_answer(network, images, path), logits):
         raise ConfigError(
             f"{path}: the network gives other answers to the same images each time; keep chance for training: if "
@@ -326,6 +327,25 @@ def _check_answers(
         raise ConfigError(
             f"{path}: the network has learned what is not in its state_dict; keep it in parameters, buffers and "
             "registered modules (nn.ModuleList instead of a list)"
+        )
+    _check_learning(other, last, images, path)
+
+
+def _check_learning(network: nn.Module, last: str, images: Tensor, path: Path) -> None:
+    """Checks that a network, of which nothing is wanted any more, can take a step of training."""
+    try:
+        given = network.train().requires_grad_(True)(images)
+        logits = given[0] if isinstance(given, tuple) else given  # others are auxiliary
+        is_finite = bool(torch.isfinite(logits).all())
+        if logits.requires_grad:
+            logits.square().sum().backward()
+    except Exception as error:  # whatever the code of a user raises
+        raise _failure(path, "a step of training", error) from None
+    if not is_finite:
+        raise ConfigError(f"{path}: the network gives what is no finite number in training; mend it")
+    if not any(parameter.grad is not None for parameter in network.get_submodule(last).parameters()):
+        raise ConfigError(
+            f"{path}: the network's last layer gets no gradient in training; leave out torch.no_grad and detach"
         )
 
 
