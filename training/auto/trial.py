@@ -38,6 +38,7 @@ from training.graphs.quantise import AccuracyError
 from training.loop import out_of_memory, probe, trainer
 from training.loop.run import Run, write_config
 from training.networks import backbones, build
+from training.networks.libraries import own_module
 from training.run_files import make_folder, replacing, write_text
 from training.tasks.by_name import task_of
 from training.tasks.scaling import in_units, standardised
@@ -107,6 +108,7 @@ class Trial:
             outputs = np.asarray(kept["outputs"], np.float32)
         return Fold(samples, outputs, float(report["seconds"]), str(report["missed"]))
 
+    @own_module.blamed("training")
     def run(self, number: int, epochs: int | None, settled: Callable[[TrainConfig], None]) -> Fold:
         """Returns what a fold gives, after training it unless that is done.
 
@@ -222,6 +224,7 @@ def workers_of(chosen: TrainConfig) -> int:
     return min(8, os.cpu_count() or 1) if distributed.chosen_device(chosen.device).type == "cuda" else 0
 
 
+@own_module.blamed("measuring its speed")
 def speed(chosen: TrainConfig, data: LabelledImages) -> tuple[float, float]:
     """Returns the seconds of an image through a network, and of one that all of it learns from.
 
@@ -253,7 +256,7 @@ def _seconds_of(model: torch.nn.Module, chosen: TrainConfig, data: LabelledImage
         logits = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
         task.loss(logits, targets).backward()  # type: ignore[no-untyped-call]
 
-    model.train()
+    model.train().requires_grad_(True)
     learn()
     return forward_s / len(targets), _seconds(learn) / len(targets)
 
