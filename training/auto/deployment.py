@@ -26,12 +26,12 @@ from training.auto.budget import Budget, TimeUp, at_most
 from training.auto.candidate import Candidate, epochs_of, fewest_epochs
 from training.auto.costs import MARGIN, Costs
 from training.auto.record import Record
-from training.auto.reduced import ANY_DIFFERENCE, ANY_LOSS
 from training.auto.table import Line
 from training.auto.trial import open_fold
 from training.checkpoint import Checkpoint
 from training.data.records import LabelledImages
 from training.export import export
+from training.export.answering import ANY_DIFFERENCE, ANY_LOSS
 from training.graphs.quantise import Reduction
 
 _OF_FILES = 0.3

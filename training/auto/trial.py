@@ -24,7 +24,7 @@ from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import one_line
 from cnn_perception.model.outputs import FloatArray
 from training import checkpoint, config, distributed
-from training.auto import reduced, table
+from training.auto import table
 from training.auto.asked import Precision
 from training.auto.candidate import Candidate
 from training.baselines.rows import Cost, Row
@@ -33,8 +33,9 @@ from training.calibration import embeddings, mirroring
 from training.calibration.embeddings import Predictions
 from training.config import TrainConfig
 from training.data.records import LabelledImages, Sample
+from training.export import answering
 from training.graphs.parity import ParityError
-from training.graphs.quantise import AccuracyError
+from training.graphs.quantise import AccuracyError, Reduction
 from training.loop import out_of_memory, probe, trainer
 from training.loop.run import Run, write_config
 from training.networks import backbones, build
@@ -151,9 +152,11 @@ class Trial:
         """What the model file of a fold answers, and why that is the one in fp32 where another was wanted."""
         if self.precision == "fp32":  # as torch does: nothing is exported otherwise
             return answers.logits, ""
+        is_settled = number > 1
+        reduction = Reduction(self.precision, max_loss=answering.ANY_LOSS) if is_settled else Reduction(self.precision)
         best = self.folder / f"fold{number}" / "best.pt"
         try:
-            return reduced.answers(best, answers.samples, self.precision, is_settled=number > 1), ""
+            return answering.answers(best, answers.samples, reduction, is_settled=is_settled), ""
         except (AccuracyError, ParityError) as error:
             return answers.logits, one_line(error, table.SHORT)
 

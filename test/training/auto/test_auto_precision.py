@@ -15,10 +15,11 @@ from tiny_run import tiny_run
 from cnn_perception.errors import EXIT_BELOW_TARGET, EXIT_OK
 from cnn_perception.model.onnx_model import OnnxModel
 from training import export
-from training.auto import candidate, command, deployment, reduced, trial
+from training.auto import candidate, command, deployment
+from training.export import answering
 from training.graphs import certificate
 from training.graphs.parity import prepared_image
-from training.graphs.quantise import AccuracyError
+from training.graphs.quantise import MAX_ACCURACY_LOSS, AccuracyError, Reduction
 from training.loop import trainer
 from training.networks import build
 from training.report import page
@@ -58,7 +59,7 @@ def test_a_folds_answers_are_those_of_the_file_that_export_writes(photos, tmp_pa
     best = tmp_path / "run" / "best.pt"
     samples = run.data.part("val")
 
-    found = reduced.answers(best, samples, "int8", is_settled=True)
+    found = answering.answers(best, samples, Reduction("int8", max_loss=1.0), is_settled=True)
 
     asked = ["--checkpoint", str(best), "--output", str(tmp_path / "m.onnx"), "--int8", "--max-accuracy-loss", "1"]
     assert export.main([*asked, "--tolerance", "1e9"]) == EXIT_OK
@@ -73,14 +74,17 @@ def test_a_folds_answers_are_those_of_the_file_that_export_writes(photos, tmp_pa
 
 def test_table_and_file_are_of_the_precision_that_is_asked_for(photos, tmp_path, monkeypatch, capsys):
     asked = []
-    really = reduced.answers
-    monkeypatch.setattr(
-        reduced, "answers", lambda *given, is_settled: asked.append(is_settled) or really(*given, is_settled=True)
-    )
+    really = answering.answers
+
+    def noted(best, samples, reduction, *, is_settled):
+        asked.append((is_settled, reduction.max_loss))
+        return really(best, samples, Reduction("int8", max_loss=1.0), is_settled=True)
+
+    monkeypatch.setattr(answering, "answers", noted)
 
     assert command.main(words(photos, tmp_path / "auto")) == EXIT_OK, capsys.readouterr().err
 
-    assert asked == [False, True]  # the first fold decides, the other goes by it
+    assert asked == [(False, MAX_ACCURACY_LOSS), (True, 1.0)]  # the first fold decides, the other goes by it
     assert row_of(tmp_path / "auto")["precision"] == "int8"
     assert OnnxModel(tmp_path / "auto" / "model.onnx").spec.precision.precision == "int8"
 
@@ -125,7 +129,7 @@ def test_a_network_that_is_too_slow_in_fp32_is_not_taken_instead(photos, tmp_pat
     def missed(best, *_given, **_how):
         raise AccuracyError("too much is lost")
 
-    monkeypatch.setattr(trial.reduced, "answers", missed)
+    monkeypatch.setattr(answering, "answers", missed)
 
     assert command.main(words(photos, tmp_path / "auto", "--max-latency-ms", "5")) == EXIT_BELOW_TARGET
 
@@ -139,12 +143,12 @@ def test_one_network_may_lose_too_much_and_the_others_not(photos, tmp_path, monk
     monkeypatch.setattr("training.auto.finish.trained", lambda *_: pytest.fail("the search is over"))
     zeros = np.zeros
 
-    def answers(best: Path, samples, _precision, *, is_settled):
+    def answers(best: Path, samples, _reduction, *, is_settled):
         if "conv-9" in str(best):
             raise AccuracyError("too much is lost")
         return zeros((len(samples), 2), np.float32)
 
-    monkeypatch.setattr(trial.reduced, "answers", answers)
+    monkeypatch.setattr(answering, "answers", answers)
     with pytest.raises(BaseException, match="the search is over"):
         command.main([*words(photos, tmp_path / "auto"), WIDE])
 
