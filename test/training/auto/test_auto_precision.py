@@ -14,7 +14,7 @@ from tiny_run import tiny_run
 
 from cnn_perception.errors import EXIT_BELOW_TARGET, EXIT_OK
 from cnn_perception.model.onnx_model import OnnxModel
-from training import export
+from training import checkpoint, export
 from training.auto import candidate, command, deployment
 from training.export import answering
 from training.graphs import certificate
@@ -67,7 +67,9 @@ def test_a_folds_answers_are_those_of_the_file_that_export_writes(photos, tmp_pa
     expected = np.stack([output.logits for output in OnnxModel(tmp_path / "m.onnx").run(images)])
     np.testing.assert_allclose(found, expected, atol=1e-5)
     with torch.no_grad():
-        assert np.abs(build.restore(run.last()).eval()(torch.from_numpy(images)).numpy() - found).max() > 1e-4
+        assert (
+            np.abs(build.restore(checkpoint.load(best)).eval()(torch.from_numpy(images)).numpy() - found).max() > 1e-4
+        )
     assert {path.name for path in (tmp_path / "run").iterdir()} >= {"best.pt"}
     assert not (tmp_path / "run" / "reduced.onnx").exists()
 

@@ -361,6 +361,7 @@ def test_a_network_whose_cells_depend_on_the_values_is_exported_without_maps(tmp
     torch.manual_seed(0)
     model = backbones.build(name, len(CLASSES), size=(16, 20)).eval()
     images = torch.randn(2, 3, 16, 20)
+    own_module.allow(name)
     saved = checkpoint.dataclasses.replace(checkpoint_of(name, model, (16, 20)), source=own_module.fields_of(name))
 
     spec = export.export(saved, tmp_path / "m.onnx", parity_images=2)
