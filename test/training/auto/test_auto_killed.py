@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import quick_auto
 import torch
 from tiny_images import write_folder
 
 from cnn_perception.errors import EXIT_OK
 from cnn_perception.model.onnx_model import OnnxModel
 from training import checkpoint
-from training.auto import candidate, command
+from training.auto import candidate
 from training.report import page
 
 NETWORK = "layers: conv 4 5x5 s2, relu, pool 2x2, conv 8 3x3, relu, gap, fc"
-EPOCHS = 30
 MOST_S = 120.0
 
 
@@ -46,17 +46,11 @@ def words(photos: Path, folder: Path) -> list[str]:
     return [*usual, "--test-fraction", "0.2", "--device", "cpu", "--input-size", "32x32", "--backbones", NETWORK]
 
 
-def quick(given: Sequence[str]) -> int:
-    """The command with a network that learns for fewer epochs than usual."""
-    candidate.usual_epochs = lambda _: EPOCHS
-    return command.main(given)
-
-
 def kill_at(pattern: str, folder: Path, given: Sequence[str]) -> Path:
     """Runs the command in a process, and kills it as soon as there is a file in the folder, which is returned."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["training.auto.finish"])  # else each process imports torch for itself
-    process = context.Process(target=quick, args=(given,))
+    process = context.Process(target=quick_auto.main, args=(given,))
     process.start()
     until = time.monotonic() + MOST_S
     while not list(folder.glob(pattern)) and process.is_alive() and time.monotonic() < until:
@@ -81,7 +75,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
         last = checkpoint.load(kill_at("final/last.pt", folder, given))
         epochs_s = [one["seconds"] for one in last.resume["progress"]["history"]]
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        assert quick(given) == EXIT_OK
+        assert quick_auto.main(given) == EXIT_OK
         signal.signal(signal.SIGINT, before)
     return Killed(folder, fold_ns, epochs_s)
 
@@ -97,7 +91,7 @@ def test_the_last_training_goes_on_with_the_epoch_after_the_last_that_was_kept(k
         history = list(csv.DictReader(file))
 
     assert [int(one["epoch"]) for one in history] == list(range(1, len(history) + 1))
-    assert len(history) == EPOCHS
+    assert len(history) == quick_auto.EPOCHS
     assert len(killed.epochs_s) < len(history)
     assert [float(one["seconds"]) for one in history[: len(killed.epochs_s)]] == pytest.approx(killed.epochs_s)
 
