@@ -40,6 +40,7 @@ from training.checkpoint import Checkpoint
 from training.data.load import DataOptions, load_images
 from training.data.records import LabelledImages, Part, Sample
 from training.networks import build
+from training.networks.libraries import own_module
 from training.run_files import make_folder, write_text
 from training.scoring.scores import ScoredLogits, cell, headline, headline_in_words
 from training.tasks import sides
@@ -69,6 +70,7 @@ class Loading:
     device: torch.device
 
 
+@own_module.blamed("evaluating")
 def evaluate(
     paths: Sequence[Path], data: Sequence[Path], part: Part, ten_crop: bool, loading: Loading
 ) -> dict[str, Any]:

@@ -239,9 +239,17 @@ def test_a_wrong_activation_map_is_found_and_no_file_is_left(tmp_path, squeezene
 
 def test_logits_that_are_not_numbers_never_pass(tmp_path):
     model = network("squeezenet1_1")
-    model.classifier[1].bias.data[0] = float("nan")
+    model.classifier[1].weight.data.fill_(3e38)
 
     assert run(checkpoint_of("squeezenet1_1", model, (64, 96)), tmp_path) == errors.EXIT_BELOW_TARGET
+
+
+def test_weights_that_are_not_numbers_are_named(tmp_path, capsys):
+    model = network("squeezenet1_1")
+    model.classifier[1].bias.data[0] = float("nan")
+
+    assert run(checkpoint_of("squeezenet1_1", model, (64, 96)), tmp_path) == errors.EXIT_BAD_INPUT
+    assert "tensor classifier.1.bias of squeezenet1_1 holds what is no finite number" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path, squeezenet, capsys):

@@ -37,7 +37,7 @@ class ForeignModel:
         path: Where it lies.
         sha256: Digest of its bytes, without those of other files.
         original: The graph as it is, but in one piece: with the weights of other files, without functions.
-        upgraded: The same at an opset from `OLDEST_OPSET` on, whose inputs are none of its weights.
+        upgraded: The same in the order of computation, at an opset from `OLDEST_OPSET` on; its inputs are no weights.
         metadata: The texts that it carries.
     """
 
@@ -188,9 +188,31 @@ def _operator(node: NodeProto) -> str:
     return f"{node.domain}::{node.op_type}" if node.domain else node.op_type
 
 
+def _put_in_order(graph: GraphProto) -> None:
+    """Puts nodes behind those whose outputs they take, as ONNX wants it; converters append some, and nobody minds."""
+    known = {"", *(value.name for value in graph.input), *(tensor.name for tensor in graph.initializer)}
+    known |= {sparse.values.name for sparse in graph.sparse_initializer}
+    ordered: list[NodeProto] = []
+    waiting = list(graph.node)
+    while waiting:
+        later = []
+        for node in waiting:
+            if known.issuperset(node.input):
+                ordered.append(node)
+                known.update(node.output)
+            else:
+                later.append(node)
+        if len(later) == len(waiting):
+            return  # of what does not exist: ONNX Runtime says so
+        waiting = later
+    del graph.node[:]
+    graph.node.extend(ordered)
+
+
 def _upgraded(original: ModelProto, path: Path) -> ModelProto:
     proto = ModelProto()
     proto.CopyFrom(original)
+    _put_in_order(proto.graph)
     opset = next((one.version for one in proto.opset_import if one.domain in ("", "ai.onnx")), 1)
     if opset < OLDEST_OPSET:
         try:

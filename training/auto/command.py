@@ -80,7 +80,8 @@ def _run(asked: Asked, started_s: float) -> int:
             print(printable(f"error: {error}"), file=sys.stderr)
             return Done(EXIT_BELOW_TARGET, record=asked.output / record.NAME, error=str(error))
         settings, after_s = found.final_settings(taken), found.after_s(taken)
-        kept.chosen = {"name": taken.candidate.name, "settings": settings, "after_s": after_s}
+        missed = found.files.missed(taken.candidate)
+        kept.chosen = {"name": taken.candidate.name, "settings": settings, "after_s": after_s, "missed": missed}
         kept.write()
     return _finish(asked, found, kept)
 
@@ -121,7 +122,7 @@ def _finish(asked: Asked, found: Search, kept: Record) -> int:
         found.budget.say(f"chosen: {name}; it learns from the whole training part")
         training_s = found.budget.left_s - kept.chosen["after_s"]
         shortened = finish.trained(asked.output, found.restored(kept.chosen["settings"]), training_s)
-        missed = finish.exported(asked.output, asked.precision)
+        missed = finish.exported(asked.output, asked.precision, kept.chosen.get("missed", ""))
         device = asked.given.get("device", "auto")
         left = finish.deployed(asked.output, found.sources, shortened, missed, device)
         kept.final = dataclasses.asdict(left)

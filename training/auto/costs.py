@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from training.auto.candidate import Candidate, fewest_epochs
 from training.calibration.embeddings import MOST_TRAINING_IMAGES
 from training.data.records import LabelledImages
+from training.graphs.quantise import CALIBRATION_IMAGES
 
 PAGE_S = 10.0
 """For the figures and the page of a run, which hardly depend on it."""
@@ -46,6 +47,11 @@ class Costs:
         checked = _PARITY_IMAGES + 2 * len(data.part("val")) + len(data.part("test"))
         reading = self.read_s if data.part("test") else 0.0
         return reading + PAGE_S + 1.3 * self.export_s + self.forward_s * (seen + checked)
+
+    def reduced_s(self, fold: LabelledImages) -> float:
+        """Returns what the answers of a fold in a smaller precision take: they are those of its model file."""
+        seen = CALIBRATION_IMAGES + 2 * _PARITY_IMAGES + 3 * len(fold.part("val"))
+        return self.export_s + self.forward_s * seen
 
     def epoch_s(self, candidate: Candidate, data: LabelledImages) -> float:
         """Returns what one pass over the training part takes."""

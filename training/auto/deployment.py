@@ -31,6 +31,7 @@ from training.auto.trial import open_fold
 from training.checkpoint import Checkpoint
 from training.data.records import LabelledImages
 from training.export import export
+from training.export.answering import ANY_DIFFERENCE, ANY_LOSS
 from training.graphs.quantise import Reduction
 
 _OF_FILES = 0.3
@@ -42,8 +43,6 @@ _SECONDS = 3.0
 _FEWEST, _MOST = 7, 51
 _IMAGES = 8
 """Training images that stand for all where only the time of a graph is wanted."""
-_ANY_DIFFERENCE = 1e9
-"""A network that has learned nothing need not answer alike in a smaller precision."""
 
 
 class TooShortError(ConfigError):
@@ -97,7 +96,7 @@ class ModelFiles:
                 yield from ((other, ended) for other in found if other.graph == one.graph)
         if self.costs and unknown:
             self._time_all()
-        yield from ((one, f"slower than {self.asked.max_latency_ms:g} ms") for one in found if self._is_slow(one))
+        yield from ((one, f"slower than {self.asked.max_latency_ms:g} ms") for one in found if self.is_slow(one))
 
     def _measured(self, one: Candidate, allowed_s: float) -> str:
         """Measures a candidate in some time; returns why it cannot be tried, if it cannot."""
@@ -123,10 +122,10 @@ class ModelFiles:
         chosen = config.make(**{**one.settings, **self.given, "output": str(self.record.folder / "files")})
         forward_s, learn_s = trial.speed(chosen, self.whole)
         known = self.record.files.get(one.graph)
-        path = self.record.folder / "files" / f"{one.graph}.onnx"
+        path = self._place(one.graph)
         if known is None or not path.is_file():
             made_s = self.budget.used_s
-            model_file(one, self.given, self.whole, self.asked.precision, path.parent)
+            model_file(one, self.given, self.whole, self.asked.precision, path)
             known = {"export_s": self.budget.used_s - made_s, "size_bytes": path.stat().st_size}
             self.record.files[one.graph] = known
         costs = Costs(self.read_s, forward_s, learn_s, known["export_s"])
@@ -136,8 +135,7 @@ class ModelFiles:
     def _time_all(self) -> None:
         """Times all model files in turn, so that they are compared under the same conditions."""
         self.budget.say(f"timing {len(self.costs)} model files in turn")
-        places = {name: self.record.folder / "files" / f"{name}.onnx" for name in self.costs}
-        found = latencies_ms(places)
+        found = latencies_ms({name: self._place(name) for name in self.costs})
         for name, latency_ms in found.items():
             self.record.files[name]["latency_ms"] = latency_ms
         self.record.write()
@@ -156,24 +154,49 @@ class ModelFiles:
                 least_s,
             )
 
-    def _is_slow(self, one: Candidate) -> bool:
+    def is_slow(self, one: Candidate) -> bool:
+        """Returns whether the model file of a candidate takes longer than the user wants."""
         limit = self.asked.max_latency_ms
-        return one.graph in self.costs and limit is not None and self.record.files[one.graph]["latency_ms"] > limit
+        return one.graph in self.costs and limit is not None and self.known(one)["latency_ms"] > limit
+
+    def precision(self, one: Candidate) -> Precision:
+        """Returns the precision of a candidate's model file: float32 where the wanted one costs it too much."""
+        return "fp32" if self.missed(one) else self.asked.precision
+
+    def missed(self, one: Candidate) -> str:
+        """Returns why the model file of a candidate is not in the wanted precision; empty where it is."""
+        return str(self.record.tried.get(one.folder, {}).get("missed", ""))
+
+    def known(self, one: Candidate) -> dict[str, float]:
+        """Returns what the record says of a candidate's model file; nothing where it has none."""
+        return self.record.files.get(_in_fp32(one) if self.missed(one) else one.graph, {})
+
+    def fall_back(self, one: Candidate) -> None:
+        """Makes and times the float32 file of a candidate that the wanted precision costs too much."""
+        path = self._place(_in_fp32(one))
+        if _in_fp32(one) in self.record.files and path.is_file():
+            return
+        model_file(one, self.given, self.whole, "fp32", path)
+        (latency_ms,) = latencies_ms({one.name: path}).values()
+        known = {**self.record.files[one.graph], "size_bytes": path.stat().st_size, "latency_ms": latency_ms}
+        self.record.files[_in_fp32(one)] = known
+
+    def _place(self, name: str) -> Path:
+        return self.record.folder / "files" / f"{name}.onnx"
 
     def refusal(self, lines: Collection[Line]) -> Exception:
         """Returns why none of the candidates can be tried, by the lines that they have got in the table."""
-        known = [(self.record.files[name]["latency_ms"], name) for name in self.costs]
+        known = [line for line in lines if line.latency_ms is not None]
         if not known and self._too_short:
             return min(self._too_short, key=lambda error: error.least_s)
         if not known:
             first = next((f": {line.name}: {line.ended}" for line in lines), "")
             return ConfigError(f"no network can be tried{first}; name others by --backbones and --weights")
-        latency_ms, graph = min(known)
-        name = next(line.name for line in lines if line.latency_ms == latency_ms)
+        nearest = min(known, key=lambda line: line.latency_ms or 0.0)
         return TooSlow(
-            f"no network takes at most {self.asked.max_latency_ms:g} ms here; the nearest is {name} with "
-            f"{latency_ms:.3g} ms, of {self.record.files[graph]['size_bytes'] / 1e6:.1f} MB; give smaller --backbones, "
-            "a smaller --input-size or a higher --max-latency-ms"
+            f"no network takes at most {self.asked.max_latency_ms:g} ms here; the nearest is {nearest.name} with "
+            f"{nearest.latency_ms:.3g} ms, of {nearest.size_mb:.1f} MB in {nearest.precision}; give smaller "
+            "--backbones, a smaller --input-size or a higher --max-latency-ms"
         )
 
 
@@ -186,23 +209,25 @@ def _smallest_first(found: Sequence[Candidate]) -> list[Candidate]:
 
 
 def model_file(
-    candidate: Candidate, given: Mapping[str, Any], data: LabelledImages, precision: Precision, folder: Path
-) -> Path:
-    """Returns the model file of a candidate before it learns: the time of an image does not depend on what it knows.
+    candidate: Candidate, given: Mapping[str, Any], data: LabelledImages, precision: Precision, path: Path
+) -> None:
+    """Writes the model file of a candidate before it learns: the time of an image does not depend on what it knows.
 
     Raises:
         PerceptionError: If the network cannot be had or exported.
     """
-    path = folder / f"{candidate.graph}.onnx"
-    work = folder / candidate.graph
+    work = path.with_suffix("")
     chosen = config.make(**{**candidate.settings, **given, "output": str(work)}, unknown="none")
     run = open_fold(chosen, data)
     run.save(["best.pt"], {}, None)
     saved = _few_images(checkpoint.load(work / "best.pt"))
     shutil.rmtree(work)
-    reduction = None if precision == "fp32" else Reduction(precision, calibration_images=_IMAGES, max_loss=1.0)
-    export(saved, path, tolerance=_ANY_DIFFERENCE, parity_images=2, reduction=reduction)
-    return path
+    reduction = None if precision == "fp32" else Reduction(precision, calibration_images=_IMAGES, max_loss=ANY_LOSS)
+    export(saved, path, tolerance=ANY_DIFFERENCE, parity_images=2, reduction=reduction)
+
+
+def _in_fp32(one: Candidate) -> str:
+    return f"{one.graph}-fp32"
 
 
 def _few_images(saved: Checkpoint) -> Checkpoint:

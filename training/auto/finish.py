@@ -113,14 +113,19 @@ def _give_up_rest(path: Path) -> bool:
     return True
 
 
-def exported(folder: Path, precision: Precision) -> str:
+def exported(folder: Path, precision: Precision, missed: str = "") -> str:
     """Writes the verified model file of the run, in float32 where the precision costs too much.
+
+    Args:
+        folder: Of the search.
+        precision: That was asked for.
+        missed: Why the folds have shown already that it costs too much; empty where they have not.
 
     Returns:
         Why it is not in the precision that was asked for; empty where it is.
     """
     saved = checkpoint.load(folder / RUN / "best.pt")
-    if precision != "fp32":
+    if precision != "fp32" and not missed:
         try:
             spec = export(saved, folder / MODEL, reduction=Reduction(precision))
         except (AccuracyError, ParityError) as error:
@@ -128,8 +133,6 @@ def exported(folder: Path, precision: Precision) -> str:
         else:
             print(model_file.in_words(spec, folder / MODEL))
             return ""
-    else:
-        missed = ""
     spec = export(saved, folder / MODEL)
     print(model_file.in_words(spec, folder / MODEL))
     return missed

@@ -126,8 +126,20 @@ class Search:
         """Returns the settings of training.train for what was taken, with what its first fold has found out."""
         own = self._own(self.record.tried.get(taken.candidate.folder, {}))
         settings = {**taken.candidate.settings, **own}
+        if taken.candidate.mode != "probe" and settings.get("augment") is None:
+            settings["augment"] = self._unmirrored(settings)
         settings.setdefault("workers", trial.workers_of(config.make(**{**settings, "output": "-"})))
         return settings if taken.candidate.mode == "probe" else {**settings, **trial.within(settings, taken.epochs)}
+
+    def _unmirrored(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """The usual changes of images but the mirroring, on which no fold has decided, and nothing else may."""
+        changes = Augmentation.of(config.make(**{**settings, "output": "-"}), self.whole.task, self.whole.class_names)
+        usual = changes.switches if changes else frozenset()
+        if "flip" in usual:
+            self.budget.say(
+                "images are not mirrored: there was no time to see in the training part whether left and right differ"
+            )
+        return tuple(sorted(usual - {"flip"}))
 
     def restored(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Returns settings that were kept as JSON, where the data lie and how is computed as the user says now.
@@ -205,7 +217,14 @@ class Search:
             more_than: Epochs that it has to have to be worth trying.
         """
         noted = self.record.tried.get(one.folder, {"name": one.name})
-        trial_ = Trial(one, self.record.folder / "trials" / one.folder, self.whole, self.folds, self._own(noted))
+        trial_ = Trial(
+            one,
+            self.record.folder / "trials" / one.folder,
+            self.whole,
+            self.folds,
+            self._own(noted),
+            self.asked.precision,
+        )
         plan = self._plan(one, noted, waiting)
         if more_than and (plan is None or plan.epochs <= more_than):
             return
@@ -234,9 +253,16 @@ class Search:
             fit_s = costs.fit_s(one, plan.epochs, self.whole)
             free_s = (self.budget.left_s - costs.fixed_s(self.whole) - fit_s) / waiting
             needed_s = fit_s if one.mode == "probe" else trial_s(fit_s, len(self.folds), plan)
+            needed_s += plan.folds * self._reduced_s(one)
             if MARGIN * needed_s <= free_s:
                 return plan
         return None
+
+    def _reduced_s(self, one: Candidate) -> float:
+        """What the answers of a fold take in the precision that is deployed, beside the training."""
+        if self.files.precision(one) == "fp32":
+            return 0.0
+        return self.files.costs[one.graph].reduced_s(self.folds[0])
 
     def _run_folds(self, trial_: Trial, plan: Plan, noted: dict[str, Any]) -> None:
         one = trial_.candidate
@@ -257,12 +283,18 @@ class Search:
                 break
             try:
                 with at_most(allowed_s):
-                    done.append(dataclasses.replace(trial_, given=self._own(noted)).run(number, plan.epochs, settled))
+                    now = dataclasses.replace(trial_, given=self._own(noted), precision=self.files.precision(one))
+                    fold = now.run(number, plan.epochs, settled)
+                    self._settle_precision(one, noted, fold)
+                done.append(fold)
             except TimeUp:
                 ended = f"time was up in fold {number}"
                 break
             except PerceptionError as error:
                 ended = one_line(error, table.SHORT)
+                break
+            if self.files.is_slow(one):
+                ended = f"slower than {self.asked.max_latency_ms:g} ms in fp32, and {self.files.missed(one)}"
                 break
             ended = self._note(trial_, plan, done)
             if number > known:
@@ -286,8 +318,16 @@ class Search:
             return f"worse than {best.candidate.name}, shown after {len(done)} folds"
         return ""
 
+    def _settle_precision(self, one: Candidate, noted: dict[str, Any], fold: Fold) -> None:
+        """Has a candidate go on in float32 where its first fold has shown that the wanted precision costs too much."""
+        if fold.missed and "missed" not in noted:
+            self.files.fall_back(one)
+            noted["missed"] = fold.missed
+            self.record.write()
+            self.budget.say(f"{one.name}: it goes on in fp32: {fold.missed}")
+
     def _cost(self, one: Candidate, done: Sequence[Fold]) -> Cost:
-        known = self.record.files[one.graph]
+        known = self.files.known(one)
         return Cost(sum(fold.seconds for fold in done), known["latency_ms"], int(known["size_bytes"]))
 
     def _reserve_s(self, one: Candidate, epochs: int, done: Sequence[Fold]) -> float:
@@ -353,7 +393,7 @@ class Search:
             folds = f"{len(self.folds)} of {len(self.folds)}"
             images = len(row.samples)
             self.lines[row.name] = Line(
-                row.name, "-", folds, row.score, images, None, None, seconds, "no network", False
+                row.name, "-", folds, row.score, images, None, None, seconds, "no network", "-", False
             )
         self.keep()
 
@@ -386,7 +426,10 @@ class Search:
         best = self.best()
         if best is not None:
             return best
-        one = min(usable, key=lambda each: self._final_s(each, self._fewest(each)))
+        fast = [each for each in usable if not self.files.is_slow(each)]
+        if not fast:
+            raise self.files.refusal(self.lines.values())
+        one = min(fast, key=lambda each: self._final_s(each, self._fewest(each)))
         fewest = self._fewest(one)
         self.budget.say(f"{one.name}: taken without cross-validation, for which there was no time")
         nothing = np.empty((0, len(self.whole.class_names)), np.float32)
@@ -404,7 +447,7 @@ class Search:
         table.draw(self.record.folder, self.keep(), self._metric(), "", self.asked.max_latency_ms)
 
     def _line(self, one: Candidate, ended: str, done: Sequence[Fold]) -> None:
-        known = self.record.files.get(one.graph, {})
+        known = self.files.known(one)
         found = next((each for each in self.tried if each.candidate == one), None)
         self.lines[one.name] = Line(
             name=one.name,
@@ -416,6 +459,7 @@ class Search:
             size_mb=known["size_bytes"] / 1e6 if known else None,
             seconds=sum(fold.seconds for fold in done),
             ended=ended,
+            precision=self.files.precision(one),
         )
 
     def keep(self) -> list[Line]:
@@ -423,5 +467,5 @@ class Search:
         lines = list(self.lines.values())
         self.record.rows = [line.as_json() for line in lines]
         self.record.write()
-        table.write(self.record.folder, lines)
+        table.write(self.record.folder, lines, self._metric())
         return lines

@@ -22,10 +22,12 @@ from training.text_table import text_table
 HEADER = (
     "candidate",
     "weights",
+    "metric",
     "score",
     "low",
     "high",
     "images",
+    "precision",
     "latency_ms",
     "size_mb",
     "seconds",
@@ -51,6 +53,7 @@ class Line:
         size_mb: Of that file.
         seconds: That its folds took.
         ended: Why nothing more was tried.
+        precision: Of the model file that is timed, whose answers the score is of; a dash for what has none.
         deployable: Whether it is a network that the node can run.
     """
 
@@ -63,6 +66,7 @@ class Line:
     size_mb: float | None
     seconds: float
     ended: str
+    precision: str = "-"
     deployable: bool = True
 
     def as_json(self) -> dict[str, Any]:
@@ -123,16 +127,17 @@ def front(lines: Sequence[Line]) -> set[str]:
 def in_words(lines: Sequence[Line], metric: str, chosen: str) -> list[str]:
     """Returns the table as text, and what has to be said of it, a line each."""
     best = front(lines)
-    cells = [["", metric, "folds", "ms", "MB", "s", "", "ended"]]
+    cells = [["", metric, "folds", "", "ms", "MB", "s", "", "ended"]]
     for line in lines:
         marks = "chosen" if line.name == chosen else "front" if line.name in best else ""
         score = "-" if line.score is None else f"{line.score.value:.3f} ({line.score.low:.3f}-{line.score.high:.3f})"
         cost = (_number(line.latency_ms, ".3g"), _number(line.size_mb, ".1f"), f"{line.seconds:.0f}")
-        cells.append([line.name, score, line.folds or "-", *cost, marks, line.ended or "-"])
+        cells.append([line.name, score, line.folds or "-", line.precision, *cost, marks, line.ended or "-"])
     return [
         *map(printable, text_table(cells)),
-        "cross-validated on the training part, with 95 % intervals; the best of several looks a little too good, and "
-        "what was held out of the data set was not looked at; front: no other one is both as good and as fast",
+        "cross-validated on the training part, with 95 % intervals, each in the precision beside it; the best of "
+        "several looks a little too good, and what was held out of the data set was not looked at; front: no other one "
+        "is both as good and as fast",
     ]
 
 
@@ -140,15 +145,17 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else f"{value:{form}}"
 
 
-def write(folder: Path, lines: Sequence[Line]) -> None:
+def write(folder: Path, lines: Sequence[Line], metric: str) -> None:
     """Leaves auto.csv in the folder of a search."""
     best = front(lines)
     rows = [
         (
             line.name,
             line.weights,
+            metric,
             *(("", "", "") if line.score is None else (line.score.value, line.score.low, line.score.high)),
             line.images,
+            line.precision,
             "" if line.latency_ms is None else line.latency_ms,
             "" if line.size_mb is None else line.size_mb,
             round(line.seconds, 1),

@@ -21,8 +21,11 @@ import numpy as np
 import torch
 
 from cnn_perception.commands.progress import ProgressBar
+from cnn_perception.errors import one_line
 from cnn_perception.model.outputs import FloatArray
 from training import checkpoint, config, distributed
+from training.auto import table
+from training.auto.asked import Precision
 from training.auto.candidate import Candidate
 from training.baselines.rows import Cost, Row
 from training.batches.workers import affordable
@@ -30,9 +33,13 @@ from training.calibration import embeddings, mirroring
 from training.calibration.embeddings import Predictions
 from training.config import TrainConfig
 from training.data.records import LabelledImages, Sample
+from training.export import answering
+from training.graphs.parity import ParityError
+from training.graphs.quantise import AccuracyError, Reduction
 from training.loop import out_of_memory, probe, trainer
 from training.loop.run import Run, write_config
 from training.networks import backbones, build
+from training.networks.libraries import own_module
 from training.run_files import make_folder, replacing, write_text
 from training.tasks.by_name import task_of
 from training.tasks.scaling import in_units, standardised
@@ -50,13 +57,15 @@ class Fold:
 
     Attributes:
         samples: The images that were held out and could be read.
-        outputs: (n, K); numbers standardised by the whole training part.
+        outputs: (n, K), of a model file in the precision of the trial; numbers standardised by the whole training part.
         seconds: How long it took.
+        missed: Why they are in fp32 all the same; empty where they are not.
     """
 
     samples: tuple[Sample, ...]
     outputs: FloatArray
     seconds: float
+    missed: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,7 @@ class Trial:
         whole: The data set.
         folds: Its training part, divided.
         given: Settings of the data and the computing.
+        precision: In which it answers. The first fold settles whether that costs too much.
     """
 
     candidate: Candidate
@@ -76,6 +86,7 @@ class Trial:
     whole: LabelledImages
     folds: Sequence[LabelledImages]
     given: dict[str, Any]
+    precision: Precision
 
     def settings(self, number: int, epochs: int | None) -> TrainConfig:
         """Returns the settings of a fold."""
@@ -89,12 +100,16 @@ class Trial:
         folder = self.folder / f"fold{number}"
         if not (folder / REPORT).is_file():
             return None
-        seconds = float(json.loads((folder / REPORT).read_text())["seconds"])
+        report = json.loads((folder / REPORT).read_text())
+        if "missed" not in report:  # of a version that did not know in which precision it answered
+            return None
         by_path = {str(sample.path): sample for sample in self.whole.part("train")}
         with np.load(folder / ANSWERS, allow_pickle=False) as kept:
             samples = tuple(by_path[path] for path in kept["paths"].tolist())
-            return Fold(samples, np.asarray(kept["outputs"], np.float32), seconds)
+            outputs = np.asarray(kept["outputs"], np.float32)
+        return Fold(samples, outputs, float(report["seconds"]), str(report["missed"]))
 
+    @own_module.blamed("training")
     def run(self, number: int, epochs: int | None, settled: Callable[[TrainConfig], None]) -> Fold:
         """Returns what a fold gives, after training it unless that is done.
 
@@ -113,8 +128,9 @@ class Trial:
         chosen = self.settings(number, epochs)
         with out_of_memory.enough(chosen):
             answers = self._trained(chosen, self.folds[number - 1], settled)
-        outputs = in_common(answers.logits, self.folds[number - 1], self.whole)
-        fold = Fold(answers.samples, outputs, time.perf_counter() - started_s)
+            outputs, missed = self._deployed(answers, number)
+        outputs = in_common(outputs, self.folds[number - 1], self.whole)
+        fold = Fold(answers.samples, outputs, time.perf_counter() - started_s, missed)
         self._keep(number, fold)
         return fold
 
@@ -132,12 +148,25 @@ class Trial:
         run.model.load_state_dict(checkpoint.load(run.folder / "best.pt").model)  # the averaged ones, if there are
         return embeddings.predict(run.model, run.evaluation_batches("val"), run.device, "held out")
 
+    def _deployed(self, answers: Predictions, number: int) -> tuple[FloatArray, str]:
+        """What the model file of a fold answers, and why that is the one in fp32 where another was wanted."""
+        if self.precision == "fp32":  # as torch does: nothing is exported otherwise
+            return answers.logits, ""
+        is_settled = number > 1
+        reduction = Reduction(self.precision, max_loss=answering.ANY_LOSS) if is_settled else Reduction(self.precision)
+        best = self.folder / f"fold{number}" / "best.pt"
+        try:
+            return answering.answers(best, answers.samples, reduction, is_settled=is_settled), ""
+        except (AccuracyError, ParityError) as error:
+            return answers.logits, one_line(error, table.SHORT)
+
     def _keep(self, number: int, fold: Fold) -> None:
         folder = self.folder / f"fold{number}"
         paths = np.array([str(sample.path) for sample in fold.samples])
         with replacing(folder / ANSWERS) as file:
             np.savez(file, paths=paths, outputs=fold.outputs)
-        write_text(folder / REPORT, json.dumps({"seconds": fold.seconds, "images": len(fold.samples)}) + "\n")
+        report = {"seconds": fold.seconds, "images": len(fold.samples), "missed": fold.missed}
+        write_text(folder / REPORT, json.dumps(report) + "\n")
         for name in ("best.pt", "last.pt", "embeddings.npz"):  # of many networks, gigabytes
             (folder / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
@@ -198,6 +227,7 @@ def workers_of(chosen: TrainConfig) -> int:
     return min(8, os.cpu_count() or 1) if distributed.chosen_device(chosen.device).type == "cuda" else 0
 
 
+@own_module.blamed("measuring its speed")
 def speed(chosen: TrainConfig, data: LabelledImages) -> tuple[float, float]:
     """Returns the seconds of an image through a network, and of one that all of it learns from.
 
@@ -229,7 +259,7 @@ def _seconds_of(model: torch.nn.Module, chosen: TrainConfig, data: LabelledImage
         logits = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
         task.loss(logits, targets).backward()  # type: ignore[no-untyped-call]
 
-    model.train()
+    model.train().requires_grad_(True)
     learn()
     return forward_s / len(targets), _seconds(learn) / len(targets)
 

@@ -66,8 +66,8 @@ def require_together(members: Sequence[Checkpoint], names: Sequence[str]) -> Non
     first = members[0]
     for name, other in zip(names[1:], members[1:], strict=True):
         if (other.task, other.units) != (first.task, first.units):
-            what = f"{other.task} {' '.join(other.units)}".rstrip()
-            raise ConfigError(f"--checkpoint {name}: is {what}, {names[0]} is {first.task}; export each alone")
+            what, others = (f"{one.task} {' '.join(one.units)}".rstrip() for one in (other, first))
+            raise ConfigError(f"--checkpoint {name}: is {what}, {names[0]} is {others}; export each alone")
         if other.class_names != first.class_names:
             different = ", ".join(map(repr, sorted({*other.class_names} ^ {*first.class_names}))) or "their order"
             raise ConfigError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from cnn_perception.errors import ConfigError
+from cnn_perception.errors import ConfigError, DataError
 from training.checkpoint import Checkpoint
 from training.graphs.ensembles.joint import Member
 from training.networks import backbones
@@ -37,10 +37,22 @@ def require_size(size_bytes: int, what: str) -> None:
 
 def _restore(checkpoint: Checkpoint) -> nn.Module:
     require_size(sum(value.nbytes for value in checkpoint.model.values()), checkpoint.backbone)
+    _require_numbers(checkpoint)
     model = restore(checkpoint).requires_grad_(False).eval()
     if checkpoint.scaling:
         _answer_in_units(model, checkpoint)
     return model
+
+
+def _require_numbers(checkpoint: Checkpoint) -> None:
+    damaged = (
+        key for key, value in checkpoint.model.items() if value.is_floating_point() and not value.isfinite().all()
+    )
+    if (key := next(damaged, None)) is not None:
+        raise DataError(
+            f"the checkpoint's tensor {key} of {checkpoint.backbone} holds what is no finite number: that training had "
+            "failed; export an earlier one, or train again"
+        )
 
 
 def _answer_in_units(model: nn.Module, checkpoint: Checkpoint) -> None:

@@ -19,15 +19,15 @@ from training.graphs.activation_map import ActivatedClassifier
 from training.graphs.convolve import NotConvolutionalError
 from training.graphs.dilation import Dense, dilated
 from training.graphs.parity import check_activation
-from training.graphs.receptive_field import geometry
+from training.graphs.receptive_field import geometry, shapes_of
 from training.graphs.score_map import WithDenseMap, WithScoreMap, map_head, open_map
 from training.networks.backbones import Split
 
 _LOG = logging.getLogger(__name__)
 
 
-class _NoOperatorError(ConfigError):
-    """A part of a network is none that ONNX has operators for."""
+class _NoMapError(ConfigError):
+    """A part of a network is none that ONNX has operators for, or not of one size; without maps it may be."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def make(split: Split, checkpoint: Checkpoint, map_stride: int | None = None) ->
     """
     try:
         return _with_maps(split, checkpoint, map_stride)
-    except _NoOperatorError as error:
+    except _NoMapError as error:
         if map_stride is not None:
             raise
         _LOG.warning("no maps: %s", error)
@@ -84,6 +84,8 @@ def _with_maps(split: Split, checkpoint: Checkpoint, map_stride: int | None) -> 
         proto = to_onnx(WithScoreMap(network, head).eval(), size, (*names, "score_map"))
     else:
         proto = to_onnx(WithDenseMap(network, dense, head).eval(), size, (*names, "map_features", "score_map"))
+    if not all(isinstance(cells, int) for cells in shapes_of(proto)["features"][2:]):
+        raise _NoMapError("the network's features have no fixed number of cells")
     place = geometry(proto, "features")
     activation = ActivationSpec(network.method, *network.cells, place.stride, place.receptive_field, place.offset)
     shown = [output for output in proto.graph.output if output.name not in ("features", "map_features")]
@@ -130,7 +132,7 @@ def to_onnx(network: nn.Module, size: InputSpec, outputs: Sequence[str]) -> Mode
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
             )
         except torch.onnx.errors.OnnxExporterError as error:
-            raise _NoOperatorError(f"the network cannot be written as ONNX ({_innermost(error)})") from None
+            raise _NoMapError(f"the network cannot be written as ONNX ({_innermost(error)})") from None
     assert program is not None
     proto: ModelProto = program.model_proto
     # The exporter notes the source line of every node, with paths of this machine.

@@ -264,6 +264,9 @@ def stages(model: nn.Module, height: int, width: int) -> Stages:
         resolutions.append(known or (resolutions[-1] if resolutions else height * width))
     resolutions = [max(resolutions[index:]) for index in range(len(resolutions))]
     owners = [(node, resolution) for node, resolution in zip(body, resolutions, strict=True) if _owned(node, traced)]
+    names = [name for name, _ in model.named_parameters()]
+    if not owners:  # such as a linear layer on the pixels
+        return Stages(head=tuple(names), last=(), below=())
     lowest = min(resolution for _, resolution in owners)
     start = next(index for index, (_, resolution) in enumerate(owners) if resolution == lowest)
     if len(features.meta["shape"]) != 4:  # a transformer of one resolution: its last quarter stands for a stage
@@ -273,7 +276,6 @@ def stages(model: nn.Module, height: int, width: int) -> Stages:
     block = _straddling_block(first, below, model)
     below = [name for name in below if block is None or not name.startswith(block + ".")]
     in_body = {name for node, _ in owners for name in _owned(node, traced)}
-    names = [name for name, _ in model.named_parameters()]
     return Stages(
         head=tuple(name for name in names if name not in in_body),
         last=tuple(name for name in names if name in in_body and name not in below),

@@ -12,6 +12,7 @@ import pytest
 import torch
 from foreign_graphs import CHANNELS, NORMALISED, SIDE
 from onnx import helper, numpy_helper
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from cnn_perception.errors import ModelError
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
@@ -126,3 +127,26 @@ def test_functions_of_a_file_are_inlined(tmp_path):
 
     (found,) = OnnxModel(ours, CPU).run(image())
     np.testing.assert_allclose(found.logits, network(torch.from_numpy(image()))[0], atol=1e-4)
+
+
+def reverse(proto):
+    nodes = list(proto.graph.node)[::-1]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    return proto
+
+
+def in_half_precision(proto):
+    """As its converter leaves it, which appends the casts of the input behind everything."""
+    return convert_float_to_float16(proto, keep_io_types=True)
+
+
+@pytest.mark.parametrize("out_of_order", [reverse, in_half_precision])
+def test_nodes_may_stand_in_any_order(tmp_path, out_of_order):
+    network = foreign_graphs.network()
+
+    ours = adopt(tmp_path, out_of_order(foreign_graphs.as_nodes(network)))
+
+    (found,) = OnnxModel(ours, CPU).run(image())
+    np.testing.assert_allclose(found.logits, network(torch.from_numpy(image()))[0], atol=0.02)
+    assert found.activation.shape == (8, 8)

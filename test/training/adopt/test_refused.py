@@ -175,6 +175,7 @@ REFUSED = {
     "a sigmoid written out": (SIGMOID_WRITTEN_OUT, r"lie between 0 and 1.*--output-name"),
     "a sigmoid that is clipped": (behind(("Sigmoid",), ("Clip", "low"), low=1e-7), r"lie between 0 and 1"),
     "scores in percent": (behind(("Softmax",), ("Mul", "hundred"), hundred=100), r"add up to 100 for every image"),
+    "no number": (behind(("Mul", "nan"), nan=np.nan), r"no finite number for random images"),
     "the same for all": (behind(("Mul", "none"), none=0), r"the same for every image"),
     "nothing": (b"", r"no ONNX file"),
     "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(100), r"no ONNX file"),

@@ -38,6 +38,7 @@ MEAN, STD, INPUT_SIZE = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), (20, 24)
 def net(classes):
     return nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes))
 """
+pytestmark = pytest.mark.usefixtures("listens_to_ctrl_c")
 SMALL = {"small CNN": "layers: conv 4 5x5 s2, relu, pool 2x2, conv 8 3x3, relu, gap, fc"}
 
 
@@ -303,11 +304,9 @@ def test_results_among_the_images_are_refused(photos, capsys):
 def fast(monkeypatch, milliseconds=5.0):
     """Makes model files in no time, each of so many milliseconds."""
 
-    def model_file(one, given, data, precision, folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{one.graph}.onnx"
+    def model_file(one, given, data, precision, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * 1000)
-        return path
 
     monkeypatch.setattr(deployment, "model_file", model_file)
     monkeypatch.setattr(deployment, "latencies_ms", lambda paths: dict.fromkeys(paths, milliseconds))

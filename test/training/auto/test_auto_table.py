@@ -95,13 +95,14 @@ def test_table_tells_what_was_chosen_and_why_others_ended():
 def test_csv_and_picture_are_left(tmp_path):
     lines = [line("fast $x$", 0.7, 1.0), line("good", 0.9, 5.0), line("late", None, None, ended="no time")]
 
-    table.write(tmp_path, lines)
+    table.write(tmp_path, lines, "top-1 accuracy")
     table.draw(tmp_path, lines, "top-1 accuracy", "good", 7.0)
 
     rows = list(csv.DictReader((tmp_path / "auto.csv").open()))
     assert [(one["candidate"], one["score"], one["front"]) for one in rows] == [
         ("fast $x$", "0.7", "yes"), ("good", "0.9", "yes"), ("late", "", "")
     ]  # fmt: skip
+    assert {one["metric"] for one in rows} == {"top-1 accuracy"}
     assert (tmp_path / "accuracy_latency.png").read_bytes().startswith(b"\x89PNG")
 
 

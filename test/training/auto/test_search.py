@@ -9,7 +9,7 @@ import pytest
 from tiny_images import write_folder
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_BELOW_TARGET, EXIT_INTERRUPTED, DataError
-from training.auto import command, deployment, finish, reference, trial
+from training.auto import candidate, command, deployment, finish, reference, trial
 from training.auto.budget import TimeUp
 from training.auto.trial import Fold, Trial
 
@@ -49,13 +49,12 @@ class Answers:
         said = np.where(right, labels, 1 - labels)
         return Fold(samples, np.eye(2, dtype=np.float32)[said], 0.5)
 
-    def model_file(self, one, _given, _data, _precision, folder):
+    def model_file(self, one, _given, _data, _precision, path):
         if one.backbone == BROKEN:
             raise DataError("no such network here")
-        self.graphs[one.graph] = one.backbone
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{one.graph}.onnx").write_bytes(b"x" * 1000)
-        return folder / f"{one.graph}.onnx"
+        self.graphs[path.stem] = one.backbone
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * 1000)
 
     def stop(self, *_):
         raise KeyboardInterrupt
@@ -155,3 +154,18 @@ def test_without_any_answer_one_is_taken_and_that_is_said(answers, photos, tmp_p
     assert record["chosen"]["settings"]["backbone"] == FAST
     assert rows[FAST]["score"] is None
     assert "taken without cross-validation" in capsys.readouterr().out
+
+
+def test_what_no_fold_has_learned_from_is_trained_without_mirroring_which_is_said(
+    answers, photos, tmp_path, monkeypatch, capsys
+):
+    """Else the images held out for the end would decide on it, and then be reported on."""
+    monkeypatch.setattr(candidate, "variants", lambda *_: ("light",))
+    answers.ends[FAST, 1] = TimeUp()
+    words = ["--data", str(photos), "--output", str(tmp_path / "run"), "--minutes", "60", "--backbones", FAST]
+
+    assert command.main(words) == EXIT_INTERRUPTED
+
+    chosen = json.loads((tmp_path / "run" / "auto.json").read_text())["chosen"]
+    assert chosen["settings"]["augment"] == ["color", "crop"]
+    assert "images are not mirrored: there was no time to see" in capsys.readouterr().out

@@ -9,8 +9,10 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from checkpoints import CLASSES, checkpoint_of
 from paths import ROOT
 from tiny_images import write_folder
 
@@ -18,6 +20,7 @@ from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, ConfigError
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from training import checkpoint, evaluate, export, train
 from training.networks import backbones, build
+from training.networks.libraries import own_module
 
 GOOD = """
 import torch
@@ -108,6 +111,26 @@ BREACHES = {
     "constructor": ("return self.last(pooled)", "", "raise ValueError('no')", r"mine.py:9: building a network of 4"),
     "nothing learned": ("return pooled", "", "pass", "no parameters"),
     "nan": ("return self.last(pooled / 0 * 0)", "", "", "no finite number"),
+    "training": (
+        "return self.last(pooled if not self.training else pooled.missing)", "", "",
+        r"mine.py:13: a step of training failed \(Attr",
+    ),
+    "train": (
+        "return self.last(pooled)\n\n    def train(self, mode=True):\n        raise RuntimeError('no')", "", "",
+        r"mine.py:16: trying it out failed \(RuntimeError: no\)",
+    ),
+    "eval": (
+        "return self.last(pooled)\n\n    def eval(self):\n        super().eval()", "", "",
+        r"eval\(\) or train\(\) does not return it",
+    ),
+    "no tensor": (
+        "return self.last(pooled)\n\n    def get_extra_state(self):\n        return {}\n\n"
+        "    def set_extra_state(self, state):\n        pass", "", "", "holds what is no tensor",
+    ),
+    "dtype": ("return self.last(pooled)", "torch.set_default_dtype(torch.float64)", "", "sets torch's default dtype"),
+    "exit": ("raise SystemExit(3)", "", "", r"mine.py:13: an image of 32x40 pixels failed \(SystemExit: 3"),
+    "no gradient": ("return self.last(pooled).detach()", "", "", "last layer gets no gradient in training"),
+    "nan in training": ("return self.last(pooled / (0 if self.training else 1))", "", "", "finite number in training"),
 }  # fmt: skip
 
 
@@ -152,6 +175,12 @@ def test_what_is_no_module_is_said(tmp_path):
 
     with pytest.raises(ConfigError, match=r"gives int, and no torch.nn.Module"):
         backbones.build(f"{tmp_path}/mine.py:net", 4)
+
+
+def test_a_network_that_was_compiled_is_taken_as_it_was_before(tmp_path):
+    (tmp_path / "mine.py").write_text(GOOD.replace("return Net(classes)", "return torch.compile(Net(classes))"))
+
+    assert set(backbones.build(f"{tmp_path}/mine.py:net", 4, size=(32, 40)).state_dict()) >= {"last.weight"}
 
 
 def test_building_takes_nothing_from_the_run_of_chance(tmp_path):
@@ -274,6 +303,72 @@ def test_a_network_that_decides_by_sizes_is_followed_and_takes_any_number_of_ima
 
     assert (split.spatial, split.feature_shape) == (True, (6, 14, 18))
     torch.testing.assert_close(split.head(split.body(images))[0], model(images))
+
+
+LATER = """
+from torch import nn
+
+INPUT_SIZE = (16, 20)
+
+
+class Net(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 3)
+        self.last = nn.Linear(6, classes)
+
+    def forward(self, image):
+        if len(image) > 3:
+            HOW
+        return self.last(self.first(image).mean((2, 3)))
+
+
+net = Net
+"""
+
+
+@pytest.mark.parametrize("how", ["raise RuntimeError('too many')", "raise SystemExit(0)", "image.missing"])
+def test_what_goes_wrong_in_its_code_only_later_is_one_line_with_its_place(tmp_path, photos, how, capsys):
+    (tmp_path / "mine.py").write_text(LATER.replace("HOW", how))
+
+    assert train.main(arguments(photos, tmp_path / "run", f"{tmp_path}/mine.py:net")) == EXIT_BAD_INPUT
+
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert f"{tmp_path}/mine.py:15: training failed (" in errors[0]
+
+
+def test_an_error_in_which_it_has_no_part_is_not_said_to_be_its():
+    with pytest.raises(ZeroDivisionError), own_module.blamed("training"):
+        raise ZeroDivisionError
+
+
+def test_a_network_without_a_body_has_all_its_parameters_in_its_last_layer(tmp_path):
+    text = (
+        "from torch import nn\n\n\ndef net(classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(48, classes))\n"
+    )
+    (tmp_path / "mine.py").write_text(text)
+
+    stages = backbones.stages(backbones.build(f"{tmp_path}/mine.py:net", 4, size=(4, 4)), 4, 4)
+
+    assert (stages.head, stages.last, stages.below) == (("1.weight", "1.bias"), (), ())
+
+
+def test_a_network_whose_cells_depend_on_the_values_is_exported_without_maps(tmp_path):
+    how = "features = features.flatten(2)[..., (features.mean((0, 1)).flatten() > -9).nonzero()[:, 0]][..., None]"
+    (tmp_path / "mine.py").write_text(WHOLE.replace("HOW", how))
+    name = f"{tmp_path}/mine.py:net"
+    torch.manual_seed(0)
+    model = backbones.build(name, len(CLASSES), size=(16, 20)).eval()
+    images = torch.randn(2, 3, 16, 20)
+    own_module.allow(name)
+    saved = checkpoint.dataclasses.replace(checkpoint_of(name, model, (16, 20)), source=own_module.fields_of(name))
+
+    spec = export.export(saved, tmp_path / "m.onnx", parity_images=2)
+
+    assert (spec.activation, spec.score_map) == (None, None)
+    found = OnnxModel(tmp_path / "m.onnx", SessionOptions(providers=("CPUExecutionProvider",))).run(images.numpy())
+    torch.testing.assert_close(torch.from_numpy(np.stack([one.logits for one in found])), model(images).detach())
 
 
 @pytest.fixture(scope="module")

@@ -86,6 +86,11 @@ def find(proto: ModelProto, image: ImageInput, wanted: str | None, task: TaskCho
         raise ModelError(
             f"{where}: {logits!r} is of {values[logits].dtype}, whose scale it does not say; export it again"
         )
+    if not all(np.isfinite(values[tensor]).all() for tensor in (logits, scores)):
+        raise ModelError(
+            f"{where}: its output {name!r} is no finite number for random images: its weights are damaged, or its "
+            "training had failed; take another file"
+        )
     if np.array_equal(values[logits], np.broadcast_to(values[logits][:1], values[logits].shape)):
         raise ModelError(f"{where}: its output {name!r} is the same for every image; name another --output-name")
     form: Form = "logits"

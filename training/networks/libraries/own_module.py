@@ -2,9 +2,9 @@
 
 The network takes images (N, 3, H, W), any N, and returns logits (N, K) that are the outputs of its last layer, an
 nn.Linear or a 1x1 nn.Conv2d that is pooled; in evaluation mode an image gets the same answer every time, whatever is in
-its batch; all that it has learned is in its state_dict. The file may set MEAN and STD (three numbers each, of pixels in
-[0, 1]) and INPUT_SIZE (rows, columns), which are taken where the user gives no other. All of the network is in that one
-file, and in packages that are installed.
+its batch; in training mode the last layer gets a gradient; all that it has learned is in its state_dict. The file may
+set MEAN and STD (three numbers each, of pixels in [0, 1]) and INPUT_SIZE (rows, columns), which are taken where the
+user gives no other. All of the network is in that one file, and in packages that are installed.
 
 A file runs because somebody gives its name on this machine. A checkpoint only tells which file its network came from,
 with its text and SHA-256: that alone runs nothing. The file is run again for a checkpoint where it is the same, byte by
@@ -20,7 +20,8 @@ import os
 import sys
 import traceback
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnn_perception.errors import ConfigError, DataError, one_line
+from cnn_perception.errors import ConfigError, DataError, PerceptionError, one_line
 from cnn_perception.model.spec import InputSpec
 from training.config import normalisation
 from training.networks.fitting import LAST_LAYER
@@ -36,6 +37,8 @@ from training.networks.libraries.library import USUAL_SIZE, Library, Order, Size
 from training.run_files import replacing
 
 _MARK = ".py:"
+_MODULE = "own_module_"
+"""What the name of a user's file as a module begins with."""
 NAMED = "CNN_PERCEPTION_MODULE"
 """The variable of the environment that names a file which may be run for a checkpoint."""
 _SAME = 1e-4
@@ -181,7 +184,7 @@ def _module(path: Path) -> types.ModuleType:
         ConfigError: If it fails; says where.
     """
     data = _read(path)
-    module = types.ModuleType(f"own_module_{hashlib.sha256(data).hexdigest()[:12]}")
+    module = types.ModuleType(f"{_MODULE}{hashlib.sha256(data).hexdigest()[:12]}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # where dataclasses look their annotations up
     try:
@@ -189,6 +192,35 @@ def _module(path: Path) -> types.ModuleType:
     except (Exception, SystemExit) as error:  # whatever the code of a user raises
         raise _failure(path, "running it", error) from None
     return module
+
+
+@contextmanager
+def blamed(doing: str) -> Iterator[None]:
+    """Says of an error in the code of a user's network in one line where it is; leaves others as they are.
+
+    Args:
+        doing: What is done with the network, for the message.
+
+    Raises:
+        ConfigError: In place of it.
+    """
+    try:
+        yield
+    except PerceptionError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever the code of a user raises
+        path = _file_in(error)
+        if path is None:
+            raise
+        raise _failure(path, doing, error) from None
+
+
+def _file_in(error: BaseException) -> Path | None:
+    """Returns the user's file that had a part in an error; None without one."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    own = (frame.f_code.co_filename for frame in frames if frame.f_globals.get("__name__", "").startswith(_MODULE))
+    found = next(own, None)
+    return None if found is None else Path(found)
 
 
 def _failure(path: Path, doing: str, error: BaseException) -> ConfigError:
@@ -217,7 +249,7 @@ def _build(order: Order) -> nn.Module:
         names = ", ".join(key for key in own if callable(getattr(module, key))) or "none"
         raise ConfigError(f"{path}: has no function {function_name}; it has {names}")
     network = _called(function, order.classes, path)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), blamed("trying it out"):
         last = _check_contract(network, lambda: _called(function, order.classes, path), order, path)
     setattr(network, LAST_LAYER, last)
     return network
@@ -230,7 +262,9 @@ def _called(function: Callable[[int], object], classes: int, path: Path) -> nn.M
         raise _failure(path, f"building a network of {classes} classes", error) from None
     if not isinstance(network, nn.Module):
         raise ConfigError(f"{path}: gives {type(network).__name__}, and no torch.nn.Module; return the network")
-    return network
+    inner = getattr(network, "_orig_mod", network)  # of one that torch.compile was given, which --compile does
+    assert isinstance(inner, nn.Module)
+    return inner
 
 
 def _check_contract(network: nn.Module, again: Callable[[], nn.Module], order: Order, path: Path) -> str:
@@ -244,10 +278,17 @@ def _check_contract(network: nn.Module, again: Callable[[], nn.Module], order: O
     """
     if next(network.parameters(), None) is None:
         raise ConfigError(f"{path}: the network has no parameters, so nothing can be learned; register its layers")
+    if torch.get_default_dtype() != torch.float32:
+        torch.set_default_dtype(torch.float32)
+        raise ConfigError(f"{path}: sets torch's default dtype, which is that of all here; leave it float32")
     size = order.size or USUAL_SIZE
     images = torch.randn(3, 3, *size)
     was_training = network.training
-    network.eval()
+    if network.eval() is not network:
+        raise ConfigError(f"{path}: the network's eval() or train() does not return it; end them with return self")
+    odd = [key for key, value in network.state_dict().items() if not isinstance(value, Tensor)]
+    if odd:
+        raise ConfigError(f"{path}: the network's state_dict holds what is no tensor ({odd[0]!r}); leave it out")
     layers = {layer: key for key, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
     called: list[tuple[str, Tensor]] = []
     hooks = [layer.register_forward_hook(lambda one, _, given: called.append((layers[one], given))) for layer in layers]
@@ -260,9 +301,10 @@ def _check_contract(network: nn.Module, again: Callable[[], nn.Module], order: O
             f"{path}: the network does not end in a linear layer, or a pooled 1x1 convolution, of {order.classes} "
             "outputs; return those of an nn.Linear, without a softmax"
         )
-    _check_answers(network, again, images, logits, path)
+    last = called[-1][0]
+    _check_answers(network, again, images, logits, last, path)
     network.train(was_training)
-    return called[-1][0]
+    return last
 
 
 def _ends_otherwise(name: str, given: Tensor, logits: Tensor) -> bool:
@@ -278,7 +320,7 @@ def _answer(network: nn.Module, images: Tensor, path: Path) -> Tensor:
     try:
         with torch.no_grad():
             given = network(images)
-    except Exception as error:  # whatever the code of a user raises
+    except (Exception, SystemExit) as error:  # whatever the code of a user raises
         rows, columns = images.shape[2:]
         raise _failure(path, f"an image of {rows}x{columns} pixels", error) from None
     if isinstance(given, Tensor):
@@ -303,9 +345,9 @@ def _check_outputs(logits: Tensor, classes: int, path: Path) -> None:
 
 
 def _check_answers(
-    network: nn.Module, again: Callable[[], nn.Module], images: Tensor, logits: Tensor, path: Path
+    network: nn.Module, again: Callable[[], nn.Module], images: Tensor, logits: Tensor, last: str, path: Path
 ) -> None:
-    """Checks that answers follow from the image and the state_dict alone."""
+    """Checks that answers follow from the image and the state_dict alone, and that they can be learned."""
     if not _is_near(_answer(network, images, path), logits):
         raise ConfigError(
             f"{path}: the network gives other answers to the same images each time; keep chance for training: if "
@@ -315,7 +357,8 @@ def _check_answers(
         raise ConfigError(
             f"{path}: the network's answer to an image depends on the others in its batch; mend what mixes axis 0"
         )
-    other = again().eval()
+    other = again()
+    other.eval()
     try:
         other.load_state_dict(network.state_dict())
     except RuntimeError as error:
@@ -326,6 +369,26 @@ def _check_answers(
         raise ConfigError(
             f"{path}: the network has learned what is not in its state_dict; keep it in parameters, buffers and "
             "registered modules (nn.ModuleList instead of a list)"
+        )
+    _check_learning(other, last, images, path)
+
+
+def _check_learning(network: nn.Module, last: str, images: Tensor, path: Path) -> None:
+    """Checks that a network, of which nothing is wanted any more, can take a step of training."""
+    try:
+        network.train()
+        given = network.requires_grad_(True)(images)
+        logits = given[0] if isinstance(given, tuple) else given  # others are auxiliary
+        is_finite = bool(torch.isfinite(logits).all())
+        if logits.requires_grad:
+            logits.square().sum().backward()
+    except (Exception, SystemExit) as error:  # whatever the code of a user raises
+        raise _failure(path, "a step of training", error) from None
+    if not is_finite:
+        raise ConfigError(f"{path}: the network gives what is no finite number in training; mend it")
+    if not any(parameter.grad is not None for parameter in network.get_submodule(last).parameters()):
+        raise ConfigError(
+            f"{path}: the network's last layer gets no gradient in training; leave out torch.no_grad and detach"
         )
 
 
