@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import os
+import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_bag
 from PIL import Image
@@ -13,9 +16,14 @@ from scenes import scene, scenes, stamps
 from tiny_bag import CAMERA, START_NS, McapWriter, payload, write_bag
 
 from cnn_perception import files
+from training.collect import collecting
 from training.collect import survey as survey_module
 from training.collect.description import Describer
 from training.collect.set_folder import SetWriter
+from training.data_set.table import DataSetTable
+from training.label.answers import OneClass
+from training.label.session import Decision, Session
+from training.label.worklist import Worklist
 
 
 def test_damaged_recording_gives_its_readable_frames_and_exit_code_2(tmp_path: Path, collect, capsys) -> None:
@@ -147,6 +155,64 @@ def test_rows_that_a_person_labels_meanwhile_keep_their_labels(
     _, rows = collect("--bag", bag, "--budget", 2)
 
     assert [(row["class"], row["state"]) for row in rows] == [("bee", "labelled")] * 3 + [("", "")] * 2
+
+
+def test_two_collections_at_once_whose_recordings_are_called_alike_leave_each_row_its_own_image(
+    tmp_path: Path, output: Path, collect, monkeypatch
+) -> None:
+    first = scenes(tmp_path / "monday" / "drive", range(4))
+    other = scenes(tmp_path / "tuesday" / "drive", range(50, 54))
+    original = collecting.place
+
+    def place(*words: object) -> object:
+        monkeypatch.setattr(collecting, "place", original)
+        assert collect("--bag", other)[0] == 0  # while the first has read all and written nothing
+        return original(*words)
+
+    monkeypatch.setattr(collecting, "place", place)
+    _, rows = collect("--bag", first, "--gap", 0)
+
+    assert len({row["path"] for row in rows}) == len(rows)
+    found = [np.asarray(Image.open(output / row["path"])) for row in rows]
+    for number in (*range(4), *range(50, 54)):
+        assert sum(np.array_equal(image, scene(number)) for image in found) == 1
+
+
+def test_a_label_that_is_given_while_the_table_is_written_waits_and_is_not_lost(
+    tmp_path: Path, output: Path, collect, monkeypatch
+) -> None:
+    bag = scenes(tmp_path / "drive", range(8))
+    collect("--bag", bag, "--budget", 3)
+    session = Session(Worklist(output / "labels.csv", OneClass()))
+    (output / "classes.txt").write_text("ant\nbee\n")
+    decision = Decision((0,), ("bee",), "labelled")
+    person = threading.Thread(target=lambda: session.decide(decision, -1))
+    original = DataSetTable.write
+
+    def write(self: DataSetTable) -> None:
+        person.start()
+        person.join(0.5)  # as long as it takes to lose it, where nothing keeps it waiting
+        original(self)
+
+    monkeypatch.setattr(DataSetTable, "write", write)
+    collect("--bag", bag, "--budget", 2)
+    person.join()
+
+    with (output / "labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["class"], row["state"]) for row in rows] == [("bee", "labelled")] + [("", "")] * 4
+
+
+@pytest.mark.parametrize("there_is", ["a file", "a folder"])
+def test_what_lies_where_an_image_belongs_is_left_alone(tmp_path: Path, output: Path, collect, there_is) -> None:
+    bag = scenes(tmp_path / "drive", range(2))
+    place = output / "images" / "drive" / f"{START_NS}.png"
+    place.parent.mkdir(parents=True)
+    place.write_text("of somebody") if there_is == "a file" else place.mkdir()
+    _, rows = collect("--bag", bag)
+
+    assert Path(rows[0]["path"]).name == f"{START_NS}_2.png"
+    assert place.is_dir() if there_is == "a folder" else place.read_text() == "of somebody"
 
 
 @pytest.fixture

@@ -9,15 +9,18 @@ import csv
 import errno
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
 from labelling import read_cells, rows_of, session_of, write_set, write_table
+from recording import SHA256, Recording, picture, raw
 
 from cnn_perception import files
 from cnn_perception.errors import DataError
 from training.label.answers import Numbers, SeveralClasses
 from training.label.session import Decision, Session
+from training.label.storage import stored_table
 from training.label.storage.saving import NotSavedError
 
 CLASSES = ("ant", "bee")
@@ -336,3 +339,28 @@ def test_only_what_has_changed_is_told_again(table):
     assert [row["number"] for row in view["rows"]] == [2]
     assert "order" not in view
     assert session.view(view["revision"])["rows"] == []
+
+
+def test_a_frame_that_a_recorder_writes_while_a_decision_is_written_is_not_lost(tmp_path, monkeypatch):
+    recorder = Recording(tmp_path)
+    recorder.offer(raw(picture(0)), camera="front", stamp_ns=1)
+    file = tmp_path / SHA256[:12] / "frames.csv"
+    session = session_of(file, person="Ada")  # a column more than the recorder knows
+    camera = threading.Thread(target=lambda: recorder.offer(raw(picture(1)), camera="front", stamp_ns=2))
+    original = stored_table.save
+
+    def save(*words: object) -> None:
+        camera.start()
+        camera.join(0.5)  # as long as it takes to lose its row, where nothing keeps it waiting
+        original(*words)
+
+    monkeypatch.setattr(stored_table, "save", save)
+    say(session, 0, "bees")
+    camera.join()
+    recorder.close()
+
+    listed = [row for table in tmp_path.rglob("frames.csv") for row in csv.DictReader(table.open(newline=""))]
+    assert sorted((row["stamp_ns"], row["class"], row["state"]) for row in listed) == [
+        ("1", "bees", "labelled"),
+        ("2", "", ""),
+    ]

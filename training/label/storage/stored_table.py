@@ -18,6 +18,7 @@ class StoredTable:
     """A table that this program writes, and others may write, too.
 
     Attributes:
+        file: Where it is, links followed.
         table: As it is on the disk.
         opened: As it was read last, with what is beside it.
     """
@@ -29,8 +30,8 @@ class StoredTable:
             DataError: If it cannot be used.
         """
         self._worklist = worklist
-        self._file = Path(os.path.realpath(worklist.file))  # what replaces a link leaves its target alone
-        self._content = _content(self._file)
+        self.file = Path(os.path.realpath(worklist.file))  # what replaces a link leaves its target alone
+        self._content = _content(self.file)
         self.opened: Opened = worklist.read()
         self.table = self.opened.table
 
@@ -47,7 +48,7 @@ class StoredTable:
             NotSavedError: If it is not there; this one is as before.
         """
         content = table.content()
-        save(self._file, content)
+        save(self.file, content)
         self._content = content
         self.table = table
 
@@ -63,7 +64,7 @@ class StoredTable:
         Raises:
             NotSavedError: If the file is no table any more, or not there; it can be put back.
         """
-        content = _content(self._file)
+        content = _content(self.file)
         if content == self._content:
             return None
         try:
