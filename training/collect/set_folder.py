@@ -61,6 +61,12 @@ def open_table(folder: Path, labels: Labels) -> DataSetTable:
         DataError: If it cannot be read, or its labels are of another kind or of other classes.
     """
     file = folder / columns.TABLE
+    there = classes.read(folder)
+    if there and (new := [name for name in labels.names if name not in there]):
+        raise DataError(
+            f"{folder / columns.CLASSES_FILE}: has no class {new[0]!r}, which {labels.source} has; add it there, or "
+            "collect into another --output"
+        )
     if not file.exists():
         return DataSetTable(file, (columns.PATH, *labels.columns, *_COLUMNS), ())
     table = read(folder)
@@ -72,12 +78,6 @@ def open_table(folder: Path, labels: Labels) -> DataSetTable:
     for ours, other in ((columns.PART, "split"), (columns.BAG, "group")):
         if other in table.header:
             raise DataError(f"{file}, line 1: the column {other!r} is called {ours!r} in a data set; rename it")
-    there = classes.read(folder)
-    if there and (new := [name for name in labels.names if name not in there]):
-        raise DataError(
-            f"{folder / columns.CLASSES_FILE}: has no class {new[0]!r}, which {labels.source} has; add it there, or "
-            "collect into another --output"
-        )
     return _with_parts(_with_states(table.with_columns(_COLUMNS), labels))
 
 

@@ -28,6 +28,20 @@ def listed(table: Path) -> list[str]:
     return found
 
 
+def require_separable(table: Path, chosen: Iterable[str]) -> None:
+    """Refuses names of which a cell with several classes cannot be made up.
+
+    Raises:
+        DataError: If one holds what stands between classes.
+    """
+    for name in chosen:
+        if _SEPARATORS.search(name):
+            raise DataError(
+                f"{table.parent / CLASSES_FILE}: {name!r} holds ';' or '|', which stand between the classes of an image; "
+                "rename it"
+            )
+
+
 def together(chosen: Iterable[str], used: Iterable[str]) -> tuple[str, ...]:
     """Returns the classes in their order, then those that are used besides, sorted."""
     first = list(chosen)

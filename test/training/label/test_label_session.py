@@ -117,6 +117,21 @@ def test_what_was_taken_back_is_not_taken_back_again_after_a_restart(table):
     assert again.view()["undo"] == 0
 
 
+def test_a_decision_that_was_taken_back_stays_so_where_an_earlier_one_had_left_the_same(table):
+    session = session_of(table)
+    for name in ("ant", "bee", "ant"):
+        say(session, 0, name)
+    session.undo(-1)
+    session.undo(-1)
+
+    again = session_of(table)
+
+    assert on_disk(table)[0] == ("ant", "labelled")
+    assert again.view()["undo"] == 1
+    again.undo(-1)
+    assert on_disk(table)[0] == ("", "")
+
+
 @pytest.mark.parametrize(
     "damage",
     [b'[{"path": "images/000.png", "bef', b"no JSON\n", b'[{"path": 1}]\n', b"[[]]\n", b"\xff\n", b"3\n"],
@@ -303,6 +318,15 @@ def test_several_classes_are_written_in_the_order_of_the_list_and_none_as_an_emp
 
     assert list(read_cells(table, "classes").values()) == ["ant;bee", ""]
     assert set(read_cells(table, "state").values()) == {"labelled"}
+
+
+@pytest.mark.parametrize("name", ["ant;bee", "ant|bee"])
+def test_classes_that_several_in_a_cell_would_be_taken_for_are_refused_before_anything_is_written(tmp_path, name):
+    rows = [{"path": "images/0.png", "classes": ""}]
+    table = write_set(tmp_path / "set", rows, ("ant", "bee", name))
+
+    with pytest.raises(DataError, match="stand between the classes of an image; rename it"):
+        session_of(table, SeveralClasses())
 
 
 def test_numbers_are_written_as_they_were_typed_and_junk_is_refused_by_name(tmp_path):
