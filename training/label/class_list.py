@@ -37,8 +37,8 @@ def require_separable(table: Path, chosen: Iterable[str]) -> None:
     for name in chosen:
         if _SEPARATORS.search(name):
             raise DataError(
-                f"{table.parent / CLASSES_FILE}: {name!r} holds ';' or '|', which stand between the classes of an image; "
-                "rename it"
+                f"{table.parent / CLASSES_FILE}: {name!r} holds ';' or '|', which stand between the classes of an "
+                "image; rename it"
             )
 
 

@@ -16,7 +16,7 @@ from scenes import scene, scenes, stamps
 from tiny_bag import CAMERA, START_NS, McapWriter, payload, write_bag
 
 from cnn_perception import files
-from training.collect import collecting
+from training.collect import collecting, command
 from training.collect import survey as survey_module
 from training.collect.description import Describer
 from training.collect.set_folder import SetWriter
@@ -100,9 +100,6 @@ def test_kill_while_images_are_written_leaves_the_table_and_the_next_run_complet
     bag = scenes(tmp_path / "drive", range(8))
     _, before = collect("--bag", bag, "--budget", 3)
 
-    class Killed(BaseException):
-        pass
-
     def killed(*_: object) -> None:
         raise Killed
 
@@ -115,6 +112,57 @@ def test_kill_while_images_are_written_leaves_the_table_and_the_next_run_complet
     assert rows[:3] == before
     assert {row["path"] for row in rows} == {str(p.relative_to(output)) for p in output.rglob("*.png")}
     assert sorted(stamps(rows)) == [n for n in range(8) if n in stamps(rows)]
+
+
+class Killed(BaseException):
+    """What a kill does to a program: nothing of it goes on."""
+
+
+def killed_at(monkeypatch: pytest.MonkeyPatch, write: int) -> None:
+    """Has a kill come at the write of that number, from 0."""
+    left = iter(range(write))
+    original = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if next(left, None) is None:
+            raise Killed
+        original(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+
+
+def test_kill_at_any_write_leaves_a_whole_table_with_its_labels_and_the_next_run_completes_it(
+    tmp_path: Path, monkeypatch
+) -> None:
+    first = scenes(tmp_path / "first", [10])
+    bag = scenes(tmp_path / "drive", range(3))
+    (tmp_path / "classes.txt").write_text("ant\n")
+    ended = 0
+    for write in range(20):
+        output = tmp_path / f"set {write}"
+        words = ["--output", str(output), "--classes", str(tmp_path / "classes.txt")]
+        assert command.main(["--bag", str(first), *words]) == 0
+        say_ant(output)
+        with monkeypatch.context() as patched:
+            killed_at(patched, write)
+            try:
+                ended += command.main(["--bag", str(bag), *words]) == 0
+            except Killed:
+                assert [row["class"] for row in rows_of(output)][:1] == ["ant"]
+        assert command.main(["--bag", str(bag), *words]) == 0
+        rows = rows_of(output)
+        assert [row["class"] for row in rows] == ["ant", "", "", ""]
+        assert {row["path"] for row in rows} == {str(one.relative_to(output)) for one in output.rglob("*.png")}
+    assert 0 < ended < 20  # kills came before, between and after all writes
+
+
+def say_ant(output: Path) -> None:
+    Session(Worklist(output / "labels.csv", OneClass())).decide(Decision((0,), ("ant",), "labelled"), -1)
+
+
+def rows_of(output: Path) -> list[dict[str, str]]:
+    with (output / "labels.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_full_disk_is_said_in_one_line_and_what_was_written_is_whole(
@@ -198,9 +246,7 @@ def test_a_label_that_is_given_while_the_table_is_written_waits_and_is_not_lost(
     collect("--bag", bag, "--budget", 2)
     person.join()
 
-    with (output / "labels.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["class"], row["state"]) for row in rows] == [("bee", "labelled")] + [("", "")] * 4
+    assert [(row["class"], row["state"]) for row in rows_of(output)] == [("bee", "labelled")] + [("", "")] * 4
 
 
 @pytest.mark.parametrize("there_is", ["a file", "a folder"])
@@ -278,8 +324,6 @@ def test_bad_input_is_one_line_and_nothing_is_written(there, output: Path, colle
 
 
 def test_data_set_in_what_is_read_is_refused_and_the_other_way_round(tmp_path: Path, there, capsys) -> None:
-    from training.collect import command
-
     shots = there["SHOTS"]
     assert command.main(["--images", str(shots), "--output", str(shots / "set")]) == 2
     assert "lies in" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -388,3 +389,33 @@ def test_a_frame_that_a_recorder_writes_while_a_decision_is_written_is_not_lost(
         ("1", "bees", "labelled"),
         ("2", "", ""),
     ]
+
+
+@pytest.mark.parametrize("write", range(10))
+def test_kill_at_any_write_leaves_all_before_or_all_after_and_what_is_left_can_be_taken_back(
+    tmp_path, write, monkeypatch
+):
+    table = write_set(tmp_path / "set", rows_of(2), CLASSES)
+    session = session_of(table)
+    say(session, 0, "ant")
+    left = iter(range(write))
+    original = os.fsync
+
+    class Killed(BaseException):
+        """What a kill does to a program: nothing of it goes on."""
+
+    def fsync(descriptor: int) -> None:
+        if next(left, None) is None:
+            raise Killed
+        original(descriptor)
+
+    with monkeypatch.context() as patched, suppress(Killed):
+        patched.setattr(files.os, "fsync", fsync)
+        say(session, 0, "bee")
+        session.undo(-1)
+
+    assert on_disk(table) in ([("ant", "labelled"), ("", "")], [("bee", "labelled"), ("", "")])
+    again = session_of(table)
+    while again.view()["undo"]:
+        again.undo(-1)
+    assert on_disk(table) == [("", "")] * 2
