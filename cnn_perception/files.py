@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -71,30 +71,25 @@ def alone_in(folder: Path, patience_s: float) -> Iterator[None]:
         folder: Of the files.
         patience_s: How long another program may take.
     """
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        yield  # whoever writes there says what is wrong
-        return
-    try:
-        _lock(descriptor, time.monotonic() + patience_s)
+    with ExitStack() as opened:
+        with suppress(OSError):  # whoever writes there says what is wrong
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            opened.callback(os.close, descriptor)
+            _lock(descriptor, time.monotonic() + patience_s)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _lock(descriptor: int, ends_s: float) -> None:
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > ends_s:
-                return
-        except OSError:
-            return
-        else:
-            return
+    while not _is_locked(descriptor) and time.monotonic() < ends_s:
         time.sleep(_TRIED_EVERY_S)
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def require_unused(paths: Iterable[Path], record: Path, fields: Collection[str]) -> None:

@@ -114,8 +114,11 @@ def fingerprint(stamp_ns: int | None, image: RgbImage) -> Fingerprint:
 
 def fingerprint_of_row(row: Mapping[str, str], image: RgbImage) -> Fingerprint:
     """Returns the fingerprint of the image of a row."""
-    stamp = row[columns.STAMP]
-    return fingerprint(int(stamp) if stamp.lstrip("-").isdecimal() else None, image)
+    try:
+        stamp_ns = int(row[columns.STAMP])
+    except ValueError:  # of a file, or written by a person
+        stamp_ns = None
+    return fingerprint(stamp_ns, image)
 
 
 class SetWriter:

@@ -77,7 +77,14 @@ def test_whatever_stands_in_the_file_of_a_lock_that_nobody_holds_is_no_obstacle(
         assert "Bob" in sign(table).read_text()
 
 
-def test_a_one_that_ends_while_another_machine_waits_for_signs_makes_room_at_once(table, elsewhere, monkeypatch):
+def test_a_person_whose_name_is_no_text_can_label(table):
+    with locked(table, "process 1 of \udcff\nEve"), pytest.raises(DataError) as refused, locked(table, "Bob"):
+        raise AssertionError
+
+    assert "\n" not in str(refused.value)
+
+
+def test_one_that_ends_while_another_machine_waits_for_signs_makes_room_at_once(table, elsewhere, monkeypatch):
     elsewhere("other")
     monkeypatch.setattr(table_lock, "_SILENCE_S", 1e9)
     sign(table).write_text("000000000017 one process 12\n")

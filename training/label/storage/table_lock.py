@@ -115,11 +115,11 @@ def _living(descriptor: int, by: str) -> Iterator[None]:
         while not has_ended.is_set():
             number += 1
             with suppress(OSError):  # a disk that is full; what stands there was enough a moment ago
-                os.pwrite(descriptor, f"{number:012} {here} {by}\n".encode(), 0)
+                os.pwrite(descriptor, f"{number:012} {here} {by}\n".encode(errors="replace"), 0)
             has_ended.wait(_BEAT_S)
 
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{0:012} {here} {by}\n".encode(), 0)
+    os.pwrite(descriptor, f"{0:012} {here} {by}\n".encode(errors="replace"), 0)
     thread = threading.Thread(target=beat, name="lock", daemon=True)
     thread.start()
     try:
