@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,7 @@ def open_table(folder: Path, labels: Labels) -> DataSetTable:
     Raises:
         DataError: If it cannot be read, or its labels are of another kind or of other classes.
     """
+    _require_writable(labels)
     file = folder / columns.TABLE
     there = classes.read(folder)
     if there and (new := [name for name in labels.names if name not in there]):
@@ -79,6 +81,20 @@ def open_table(folder: Path, labels: Labels) -> DataSetTable:
         if other in table.header:
             raise DataError(f"{file}, line 1: the column {other!r} is called {ours!r} in a data set; rename it")
     return _with_parts(_with_states(table.with_columns(_COLUMNS), labels))
+
+
+def _require_writable(labels: Labels) -> None:
+    """Refuses labels that the columns of a table cannot hold.
+
+    Raises:
+        DataError: If a class holds what stands between classes, or a number is called like a column of something else.
+    """
+    task = task_of(labels.task)
+    if task.has_classes and not task.is_exclusive:
+        classes.require_separable(labels.names, labels.source)
+    taken = {*_COLUMNS, *columns.NO_NUMBERS}
+    if not task.has_classes and (odd := [name for name in labels.names if name in taken]):
+        raise DataError(f"{labels.source}: a number cannot be called {odd[0]!r}, as a column of its own is; rename it")
 
 
 def _with_states(table: DataSetTable, labels: Labels) -> DataSetTable:
@@ -195,7 +211,8 @@ class SetWriter:
         table = open_table(folder, self._labels)
         ours = {row[columns.PATH]: row for row in self._rows}
         rows = [self._amended_row(row, ours.pop(row[columns.PATH], None)) for row in table.rows]
-        DataSetTable(table.file, table.header, tuple(rows)).extended(list(ours.values())).write()
+        target = Path(os.path.realpath(table.file))  # what replaces a link leaves its target alone
+        DataSetTable(target, table.header, tuple(rows)).extended(list(ours.values())).write()
 
     def _amended_row(self, row: Mapping[str, str], ours: Mapping[str, str] | None) -> Mapping[str, str]:
         return row if ours is None else {**row, **{name: ours[name] for name in self._amended}}

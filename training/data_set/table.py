@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,9 +92,9 @@ def alone_with(table: Path) -> Iterator[None]:
     """Keeps the other programs that add to a table, or label it, from writing it: what they write is never lost so.
 
     Args:
-        table: The file, links followed.
+        table: The file, or a link to it.
     """
-    with files.alone_in(table.parent, _PATIENCE_S):
+    with files.alone_in(Path(os.path.realpath(table)).parent, _PATIENCE_S):
         yield
 
 

@@ -14,18 +14,26 @@ from cnn_perception.label_table import ListedFiles, Row, read_table, states_of
 from cnn_perception.label_text import NONE_OF_THESE
 from cnn_perception.model.spec import UNKNOWN
 from cnn_perception.tasks.registry import task_of
-from training.data_set.columns import BAG, CLASS, CLASSES, DOUBT, GUESS, PATH, STAMP, STATE, WAS
+from training.data_set import classes as listed_classes
+from training.data_set.columns import (
+    BAG,
+    CLASS,
+    CLASSES,
+    CLASSES_FILE,
+    DOUBT,
+    GUESS,
+    NO_NUMBERS,
+    PATH,
+    PERSON,
+    STAMP,
+    STATE,
+)
 from training.data_set.table import DataSetTable
 from training.label import class_list
 from training.label.answers import Answers, Numbers, OneClass, SeveralClasses
 from training.tasks.choices import TaskChoice
-from training.tasks.table import RESERVED
 
 Order = Literal["doubt", "time", "random"]
-PERSON = "person"
-"""Who decided."""
-_OURS = frozenset({*RESERVED, STATE, WAS, GUESS, DOUBT, PERSON})
-"""Columns that hold no number of a label."""
 _ANSWER, _MARGIN, _SCORE = "answer", "margin", "score "
 """Where the tables of a recorder have a guess, how sure it was, and (before a class's name) the score of a class."""
 
@@ -74,7 +82,7 @@ class Worklist:
         whole = DataSetTable(self.file, table.header, tuple(rows))
         classes = class_list.listed(self.file)
         if self.answers.form == "several":
-            class_list.require_separable(self.file, classes)
+            listed_classes.require_separable(classes, str(self.file.parent / CLASSES_FILE))
         return Opened(whole, _images_of(whole), classes)
 
 
@@ -182,7 +190,7 @@ def _require_plain(file: Path, header: Iterable[str]) -> None:
 def _numbers(targets: Sequence[str]) -> Numbers:
     pairs = [target.partition(":") for target in targets]
     names = tuple(name.strip() for name, _, _ in pairs)
-    if not all(names) or len(set(names)) < len(names) or _OURS.intersection(names):
+    if not all(names) or len(set(names)) < len(names) or NO_NUMBERS.intersection(names):
         raise ConfigError(f"--targets: {','.join(targets)} has an empty, reserved or repeated name; mend it")
     return Numbers(names, tuple(unit.strip() for _, _, unit in pairs))
 

@@ -261,6 +261,40 @@ def test_what_lies_where_an_image_belongs_is_left_alone(tmp_path: Path, output: 
     assert place.is_dir() if there_is == "a folder" else place.read_text() == "of somebody"
 
 
+def test_a_table_that_is_a_link_is_written_where_it_is(tmp_path: Path, output: Path, collect) -> None:
+    output.mkdir()
+    (tmp_path / "real.csv").write_text("path,class\n")
+    (output / "labels.csv").symlink_to(tmp_path / "real.csv")
+    _, rows = collect("--bag", scenes(tmp_path / "drive", range(2)))
+
+    assert (output / "labels.csv").is_symlink()
+    assert len(rows) == len((tmp_path / "real.csv").read_text().splitlines()) - 1 == 2
+
+
+def test_labels_of_a_killed_run_that_knew_other_classes_are_refused(
+    tmp_path: Path, output: Path, collect, there
+) -> None:
+    output.mkdir()
+    (output / "classes.txt").write_text("wasp\n")  # written before the table
+    (tmp_path / "classes.txt").write_text("ant\n")
+
+    assert collect("--bag", there["BAG"], "--classes", tmp_path / "classes.txt") == (2, [])
+
+
+def test_a_stamp_that_a_person_has_changed_to_none_is_no_obstacle(tmp_path: Path, output: Path, collect) -> None:
+    _, rows = collect("--bag", scenes(tmp_path / "drive", range(3)))
+    odd = [row | {"stamp_ns": stamp, "cluster": "²"} for row, stamp in zip(rows, ("--5", "1e9", "³"), strict=True)]
+    with (output / "labels.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(odd)
+    code, after = collect("--bag", scenes(tmp_path / "other", range(10, 12)))
+
+    assert code == 0
+    assert after[:3] == odd
+    assert len(after) == 5
+
+
 @pytest.fixture
 def there(tmp_path: Path) -> dict[str, Path]:
     """Sources, by what the table of bad input calls them."""
@@ -270,6 +304,8 @@ def there(tmp_path: Path) -> dict[str, Path]:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n but no more")
     (tmp_path / "blank.txt").write_text("ant\n\nbee\n")
+    (tmp_path / "taken.txt").write_text("speed\ndoubt\n")
+    (tmp_path / "parted.txt").write_text("ant;bee\n")
     text = write_bag(tmp_path / "text", [("/words", START_NS, tiny_bag.string("no image"))])
     return {
         "BAG": scenes(tmp_path / "drive", range(3)),
@@ -278,6 +314,8 @@ def there(tmp_path: Path) -> dict[str, Path]:
         "SHOTS": tmp_path / "shots",
         "BROKEN": tmp_path / "broken",
         "BLANK": tmp_path / "blank.txt",
+        "TAKEN": tmp_path / "taken.txt",
+        "PARTED": tmp_path / "parted.txt",
         "MISSING": tmp_path / "missing",
     }
 
@@ -305,6 +343,8 @@ def there(tmp_path: Path) -> dict[str, Path]:
         ("--bag BAG --classes BLANK", "line 2 is empty"),
         ("--bag BAG --classes MISSING", "neither a number nor a readable file"),
         ("--bag BAG --task regression", "needs --classes"),
+        ("--bag BAG --task regression --classes TAKEN", "a number cannot be called 'doubt'"),
+        ("--bag BAG --task multilabel --classes PARTED", "which stand between the classes of an image"),
         ("--bag BAG --backbone resnet18", "belong together"),
         ("--bag BAG --checkpoint MISSING", "no such checkpoint"),
         ("--bag BAG --encoding nonsense", "nonsense"),

@@ -326,7 +326,7 @@ def test_classes_that_several_in_a_cell_would_be_taken_for_are_refused_before_an
     rows = [{"path": "images/0.png", "classes": ""}]
     table = write_set(tmp_path / "set", rows, ("ant", "bee", name))
 
-    with pytest.raises(DataError, match="stand between the classes of an image; rename it"):
+    with pytest.raises(DataError, match=r"classes.txt: .* which stand between the classes of an image; rename it"):
         session_of(table, SeveralClasses())
 
 
