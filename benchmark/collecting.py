@@ -20,11 +20,12 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from benchmark.distillation import interval
@@ -50,11 +51,17 @@ BUDGETS = (10, 20, 40, 80, 160)
 ARMS = ("chosen", "random", "every k-th")
 _RATE_HZ = 10.0
 _HEIGHT, _WIDTH = 240, 320
+_MOST = 0.6
+"""Share of a drive's frames that is labelled at most: of all of them every choice is the same."""
 _SETTINGS = (
     *("--backbone", "resnet18", "--weights", "none", "--mode", "scratch", "--epochs", "16"),
     *("--input-size", "96", "--resize-mode", "squash", "--augment", "color", "--baselines", "none"),
 )
 """As those of `make loop`."""
+
+
+Accuracies = Mapping[int, Sequence[float]]
+"""Of `ARMS`, by budget."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +74,7 @@ class Drive:
     """
 
     frames: Labelled
-    order: dict[int, list[int]]
+    order: Mapping[int, Sequence[int]]
 
 
 def first_model(folder: Path, few: int) -> tuple[Path, Path]:
@@ -113,11 +120,12 @@ def drive(folder: Path, describer: Describer, settings: DriveSettings) -> Drive:
             place[apart[one.index].origin.index] for one in choose(vectors, answers, vectors[:0], budget, DOUBT_SHARE)
         ]
         for budget in BUDGETS
+        if budget <= _MOST * len(labels)
     }
     return Drive(frames, order)
 
 
-def _classes(settings: DriveSettings) -> np.ndarray:
+def _classes(settings: DriveSettings) -> npt.NDArray[np.int64]:
     """Returns the class of each frame, (n,)."""
     stops = plan_drive(settings)
     labels = np.full(stops[-1].end, CLASSES.index(CLEAR), np.int64)
@@ -131,15 +139,15 @@ def together(parts: Sequence[Labelled]) -> Labelled:
     return Labelled(np.concatenate([one.rows for one in parts]), np.concatenate([one.labels for one in parts]))
 
 
-def measure(few: Labelled, pool: Drive, held: Labelled, draws: int) -> dict[int, tuple[float, ...]]:
+def measure(few: Labelled, pool: Drive, held: Labelled, draws: int) -> Accuracies:
     """Returns the accuracies of `ARMS` by budget, of random choice the mean of some draws."""
     count = len(pool.frames.labels)
 
-    def learned(index: Sequence[int]) -> float:
+    def learned(index: npt.ArrayLike) -> float:
         return accuracy(together([few, pool.frames.part(np.asarray(index))]), held)
 
-    found = {}
-    for budget in BUDGETS:
+    found: dict[int, tuple[float, ...]] = {}
+    for budget in pool.order:
         drawn = [np.random.default_rng(seed).choice(count, budget, replace=False) for seed in range(draws)]
         kth = np.round(np.linspace(0, count - 1, budget)).astype(np.int64)
         random = statistics.fmean(learned(index) for index in drawn)
@@ -196,11 +204,12 @@ def _measure(options: argparse.Namespace) -> None:
     write_text(options.output / "collecting.json", json.dumps(found, indent=2) + "\n")
 
 
-def report(rows: Sequence[tuple[float, dict[int, tuple[float, ...]]]]) -> None:
+def report(rows: Sequence[tuple[float, Accuracies]]) -> None:
     """Prints the table of all drives."""
     without = statistics.fmean(alone for alone, _ in rows)
     means = {
-        budget: [statistics.fmean(by[budget][arm] for _, by in rows) for arm in range(len(ARMS))] for budget in BUDGETS
+        budget: [statistics.fmean(by[budget][arm] for _, by in rows) for arm in range(len(ARMS))]
+        for budget in rows[0][1]
     }
     random = [(0, without), *((budget, shares[1]) for budget, shares in means.items())]
     table = [["labels", *ARMS, "gain over random (95 %)", "worth so many random"]]

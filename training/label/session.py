@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cnn_perception.errors import DataError
-from training.data_set.columns import BAG, CLUSTER, PART, PATH, REASON, STATE, State
+from training.data_set.columns import BAG, CLUSTER, PART, PATH, PERSON, REASON, STATE, State
 from training.data_set.table import alone_with
 from training.label import class_list
 from training.label.keys import key_of
@@ -18,7 +18,7 @@ from training.label.revisions import Revisions
 from training.label.storage.journal import Change, Journal
 from training.label.storage.saving import NotSavedError
 from training.label.storage.stored_table import StoredTable
-from training.label.worklist import PERSON, Order, Worklist, classes_used, doubt_of, guess_of, in_order
+from training.label.worklist import Order, Worklist, classes_used, doubt_of, guess_of, in_order
 
 _SHOWN = (PART, BAG, CLUSTER, REASON)
 """Columns that the page shows as they are."""

@@ -256,6 +256,26 @@ def test_a_file_that_is_no_table_any_more_is_never_overwritten(table, content):
     assert on_disk(table)[0] == ("ant", "labelled")
 
 
+def test_another_set_in_the_place_of_the_first_gets_none_of_its_labels_and_the_first_goes_on(table):
+    session = session_of(table)
+    say(session, 0, "ant")
+    table.parent.rename(table.parent.with_name("first"))
+    with pytest.raises(NotSavedError, match=r"cannot be read \(No such file or directory\); put it back"):
+        say(session, 1, "bee")
+    write_set(table.parent, rows_of(4), ("x", "y"))
+    before = table.read_bytes()
+
+    for work in (session.view, lambda: say(session, 1, "bee"), lambda: session.undo(-1)):
+        with pytest.raises(NotSavedError, match="lies in another folder now; put the first back"):
+            work()
+    assert table.read_bytes() == before
+
+    table.parent.rename(table.parent.with_name("other"))
+    table.parent.with_name("first").rename(table.parent)
+    say(session, 1, "bee")
+    assert [name for name, _ in on_disk(table)] == ["ant", "bee", "", ""]
+
+
 def test_a_link_is_followed_to_the_table_it_means(table, tmp_path):
     link = table.parent / "work.csv"
     link.symlink_to(table)
@@ -337,7 +357,7 @@ def test_numbers_are_written_as_they_were_typed_and_junk_is_refused_by_name(tmp_
 
     assert session.view()["rows"][0]["guess"] == ["0.25", "-1"]
     say(session, 0, "0.50", "-2e1")
-    for junk in ("", "nan", "1e999", "0,5", "left"):
+    for junk in ("", "nan", "1e999", "0,5", "left", "5 m/s", "1_000", "\uff11"):
         with pytest.raises(DataError, match=r"speed: .* is no number; write it as 0\.5 or -2"):
             say(session, 1, "1", junk)
 

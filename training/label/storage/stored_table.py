@@ -7,11 +7,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 from cnn_perception.errors import DataError
-from training.data_set.columns import STATE
+from training.data_set.columns import PERSON, STATE
 from training.data_set.table import DataSetTable
 from training.label.storage.merging import merged
 from training.label.storage.saving import NotSavedError, save
-from training.label.worklist import PERSON, Opened, Worklist
+from training.label.worklist import Opened, Worklist
 
 
 class StoredTable:
@@ -32,6 +32,7 @@ class StoredTable:
         self._worklist = worklist
         self.file = Path(os.path.realpath(worklist.file))  # what replaces a link leaves its target alone
         self._content = _content(self.file)
+        self._folder = _identity(self.file.parent)
         self.opened: Opened = worklist.read()
         self.table = self.opened.table
 
@@ -65,6 +66,8 @@ class StoredTable:
             NotSavedError: If the file is no table any more, or not there; it can be put back.
         """
         content = _content(self.file)
+        if _identity(self.file.parent) != self._folder:
+            raise NotSavedError(f"{self.file}: lies in another folder now; put the first back, or end this and open it")
         if content == self._content:
             return None
         try:
@@ -79,6 +82,15 @@ class StoredTable:
             self.table = found.table
         self.opened = opened
         return found.news
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """Returns what tells a folder from another one of its name."""
+    try:
+        found = folder.stat()
+    except OSError as error:
+        raise NotSavedError(f"{folder}: cannot be read ({error.strerror}); put it back") from None
+    return found.st_dev, found.st_ino
 
 
 def _content(file: Path) -> bytes:
