@@ -51,6 +51,8 @@ BUDGETS = (10, 20, 40, 80, 160)
 ARMS = ("chosen", "random", "every k-th")
 _RATE_HZ = 10.0
 _HEIGHT, _WIDTH = 240, 320
+_VAL = 10
+"""Pictures a class that say which epoch was the best."""
 _MOST = 0.6
 """Share of a drive's frames that is labelled at most: of all of them every choice is the same."""
 _SETTINGS = (
@@ -79,7 +81,7 @@ class Drive:
 
 def first_model(folder: Path, few: int) -> tuple[Path, Path]:
     """Returns the pictures that the first model learns from, `few` a class, and its file."""
-    dataset = draw_dataset(folder / "dataset", train=few, val=few, seed=0)
+    dataset = draw_dataset(folder / "dataset", train=few, val=_VAL, seed=0)
     run, model = folder / "run", folder / "model.onnx"
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         code = train.main(["--data", str(dataset), *_SETTINGS, "--output", str(run)])

@@ -63,13 +63,8 @@ def open_table(folder: Path, labels: Labels) -> DataSetTable:
     """
     _require_writable(labels)
     file = folder / columns.TABLE
-    there = classes.read(folder)
-    if there and (new := [name for name in labels.names if name not in there]):
-        raise DataError(
-            f"{folder / columns.CLASSES_FILE}: has no class {new[0]!r}, which {labels.source} has; add it there, or "
-            "collect into another --output"
-        )
     if not file.exists():
+        _require_listed(folder, labels)
         return DataSetTable(file, (columns.PATH, *labels.columns, *_COLUMNS), ())
     table = read(folder)
     if missing := [name for name in labels.columns if name not in table.header]:
@@ -80,6 +75,7 @@ def open_table(folder: Path, labels: Labels) -> DataSetTable:
     for ours, other in ((columns.PART, "split"), (columns.BAG, "group")):
         if other in table.header:
             raise DataError(f"{file}, line 1: the column {other!r} is called {ours!r} in a data set; rename it")
+    _require_listed(folder, labels)
     return _with_parts(_with_states(table.with_columns(_COLUMNS), labels))
 
 
@@ -95,6 +91,20 @@ def _require_writable(labels: Labels) -> None:
     taken = {*_COLUMNS, *columns.NO_NUMBERS}
     if not task.has_classes and (odd := [name for name in labels.names if name in taken]):
         raise DataError(f"{labels.source}: a number cannot be called {odd[0]!r}, as a column of its own is; rename it")
+
+
+def _require_listed(folder: Path, labels: Labels) -> None:
+    """Refuses labels of which the list of classes, which a killed run may have left alone, knows nothing.
+
+    Raises:
+        DataError: If it lacks one.
+    """
+    there = classes.read(folder)
+    if there and (new := [name for name in labels.names if name not in there]):
+        raise DataError(
+            f"{folder / columns.CLASSES_FILE}: has no class {new[0]!r}, which {labels.source} has; add it there, or "
+            "collect into another --output"
+        )
 
 
 def _with_states(table: DataSetTable, labels: Labels) -> DataSetTable:
