@@ -173,8 +173,8 @@ def worth(chosen: float, random: Sequence[tuple[int, float]]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures and prints; returns the exit code."""
     parser = option_parser("collecting", __doc__, output=OUTPUT)
-    parser.add_argument("--drives", type=at_least_one, default=6, help="2 or more (default: %(default)s)")
-    parser.add_argument("--draws", type=at_least_one, default=5, help="of random frames (default: %(default)s)")
+    parser.add_argument("--drives", type=at_least_one, default=5, help="2 or more (default: %(default)s)")
+    parser.add_argument("--draws", type=at_least_one, default=4, help="of random frames (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=30.0, help="length of a drive (default: %(default)s)")
     parser.add_argument("--sign-seconds", type=float, default=1.5, help="from sign to sign (default: %(default)s)")
     parser.add_argument("--few", type=at_least_one, default=30, help="drawn pictures a class (default: %(default)s)")
