@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import time
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -53,6 +55,41 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         unfinished.unlink(missing_ok=True)
     with suppress(OSError):  # some file systems cannot flush a folder; the file itself is whole all the same
         _flush_folder(path.parent)
+
+
+_TRIED_EVERY_S = 0.005
+
+
+@contextmanager
+def alone_in(folder: Path, patience_s: float) -> Iterator[None]:
+    """Keeps out whoever else does this with a folder: from before a file is read until it is written again.
+
+    It is a courtesy between programs that change one table. Where the folder cannot be locked, as on some network
+    disks, or another program holds it for longer, as one that was stopped does, this one goes on all the same.
+
+    Args:
+        folder: Of the files.
+        patience_s: How long another program may take.
+    """
+    with ExitStack() as opened:
+        with suppress(OSError):  # whoever writes there says what is wrong
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            opened.callback(os.close, descriptor)
+            _lock(descriptor, time.monotonic() + patience_s)
+        yield
+
+
+def _lock(descriptor: int, ends_s: float) -> None:
+    while not _is_locked(descriptor) and time.monotonic() < ends_s:
+        time.sleep(_TRIED_EVERY_S)
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def require_unused(paths: Iterable[Path], record: Path, fields: Collection[str]) -> None:

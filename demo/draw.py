@@ -33,7 +33,7 @@ from cnn_perception.import_path import start_forkserver
 from demo.lens import expose
 from demo.masks import encode_mask, label, write_table
 from demo.scene import render
-from demo.shots import CLASSES, CLEAR, Drive, DriveSettings, Stop, plan_drive, random_shot
+from demo.shots import CLASSES, CLEAR, SIGN_S, Drive, DriveSettings, Stop, plan_drive, random_shot
 
 __all__ = ["CLASSES", "STAMP", "draw_dataset", "draw_drive", "draw_masks", "draw_sample", "main"]
 
@@ -77,7 +77,15 @@ def _draw_frame(job: _FrameJob) -> None:
 
 
 def draw_drive(
-    output: Path, seconds: float, rate_hz: float, seed: int, *, height: int = 480, width: int = 640, processes: int = 2
+    output: Path,
+    seconds: float,
+    rate_hz: float,
+    seed: int,
+    *,
+    height: int = 480,
+    width: int = 640,
+    sign_s: float = SIGN_S,
+    processes: int = 2,
 ) -> Path:
     """Draws a camera drive past every sign: frames/000000.jpg, ..., masks/000000.png, ... and labels.csv.
 
@@ -91,6 +99,7 @@ def draw_drive(
         seed: Decides the drive.
         height: Rows of a frame.
         width: Columns of a frame.
+        sign_s: Seconds from one sign to the next.
         processes: How many draw at a time; 1 draws in this one.
 
     Returns:
@@ -100,7 +109,7 @@ def draw_drive(
         ConfigError: If there are not three frames for every sign.
         DataError: If `output` cannot be written, or holds something else.
     """
-    settings = DriveSettings(seconds, rate_hz, seed, height, width)
+    settings = DriveSettings(seconds, rate_hz, seed, height, width, sign_s)
     stops = plan_drive(settings)
     stamp = {"drive": _DRIVE_VERSION, **vars(settings)}
 

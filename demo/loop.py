@@ -30,7 +30,10 @@ from training.data_set.table import read
 _MARK = "loop.json"
 _PARTS = ("first", "second", "models", "drives", "set", "scored", "compared", "live")
 _RATE_HZ = 10.0
-_DRIVE_S = 30.0
+_LENGTHS_S = (30.0, 60.0)
+"""Of the drive that is chosen from, and of the one on which the two models are compared."""
+_SIGN_S = 1.0
+"""From one sign to the next: the frames of a sign are one event, and the more events the more a comparison can show."""
 _SETTINGS = (
     *("--backbone", "resnet18", "--weights", "none", "--mode", "scratch", "--epochs", 16),
     *("--input-size", 96, "--resize-mode", "squash", "--augment", "color", "--baselines", "none"),
@@ -70,7 +73,7 @@ def run(output: Path, budget: int) -> None:
     models = output / "models"
     print_heading("1/8  drawing a few images of road signs, and two drives past them")
     dataset = draw_dataset(output / "dataset", train=_FEW, val=30, seed=0)
-    drives = [_drive(output / "drives" / str(seed), seed) for seed in (1, 2)]
+    drives = [_drive(output / "drives" / str(seed), seconds, seed) for seed, seconds in enumerate(_LENGTHS_S, start=1)]
     print_heading(f"2/8  a first model, of {_FEW} images a class")
     first = _train([dataset], output / "first", models / "first.onnx")
     print_heading("3/8  a drive with it is recorded")
@@ -109,9 +112,9 @@ def _begin(output: Path) -> None:
     (output / "live").mkdir()
 
 
-def _drive(folder: Path, seed: int) -> LabelledDrive:
+def _drive(folder: Path, seconds: float, seed: int) -> LabelledDrive:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    drawn = draw_drive(folder, seconds=_DRIVE_S, rate_hz=_RATE_HZ, seed=seed)
+    drawn = draw_drive(folder, seconds=seconds, rate_hz=_RATE_HZ, seed=seed, sign_s=_SIGN_S)
     return LabelledDrive(drawn / "frames", len(list((drawn / "frames").iterdir())), drawn / "labels.csv")
 
 
@@ -164,7 +167,7 @@ def _print_table(
 ) -> None:
     report = json.loads((compared / "comparison.json").read_text())
     rows = [
-        ("labelled", f"{labelled} of {int(_DRIVE_S * _RATE_HZ)} frames of the first drive"),
+        ("labelled", f"{labelled} of {int(_LENGTHS_S[0] * _RATE_HZ)} frames of the first drive"),
         ("second / first model", str(report["verdict"]["text"])),
         *((f"live, {name}", _in_words(found["stream"]["scores"])) for name, found in answers.items()),
         ("all of it took", f"{seconds / 60:.1f} minutes"),

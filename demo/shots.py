@@ -23,6 +23,7 @@ from demo.signs import SIGN_PIXELS, SIGNS, Sprite, draw_sign
 CLEAR = "clear_road"
 CLASSES: tuple[str, ...] = tuple(sorted((CLEAR, *SIGNS)))
 _MOST_FRAMES = 1_000_000  # as many as six digits can number
+SIGN_S = 3.0
 _TURN_DEG = (35.0, 8.0, 3.0)
 """How far a board is turned in its first and last frames."""
 
@@ -154,13 +155,14 @@ def _branches(board: Board, rng: np.random.Generator) -> list[Panel]:
 
 @dataclass(frozen=True)
 class DriveSettings:
-    """A drive: its length, frame rate, seed and image size."""
+    """A drive: its length, frame rate, seed, image size, and how long it takes from one sign to the next."""
 
     seconds: float
     rate_hz: float
     seed: int
     height: int
     width: int
+    sign_s: float = SIGN_S
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ class Stop:
 
 
 def plan_drive(settings: DriveSettings) -> list[Stop]:
-    """Returns the signs of a drive in order, every class at least once, a new one about every three seconds.
+    """Returns the signs of a drive in order, every class at least once, a new one about every `sign_s` seconds.
 
     Raises:
         ConfigError: If there are not three frames for every sign, or too many to number.
@@ -182,7 +184,7 @@ def plan_drive(settings: DriveSettings) -> list[Stop]:
     if not 0 < settings.seconds * settings.rate_hz < _MOST_FRAMES:
         raise ConfigError(f"a drive of {settings.seconds} s at {settings.rate_hz} Hz; give 24 s at 10 Hz, for instance")
     frames = round(settings.seconds * settings.rate_hz)
-    count = max(len(SIGNS), round(settings.seconds / 3))
+    count = max(len(SIGNS), round(settings.seconds / settings.sign_s))
     if frames < 3 * count:
         raise ConfigError(f"a drive of {frames} frames is too short for {count} signs; give it at least {3 * count}")
     rng = np.random.default_rng([settings.seed, 1])

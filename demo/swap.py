@@ -16,6 +16,7 @@ import rclpy
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 from rcl_interfaces.srv import SetParameters
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
@@ -35,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     transport.prepare_process()
     rclpy.init()
-    problem = swap(str(options.model.resolve()))
+    node = rclpy.create_node("swap")
+    problem = swap(node, str(options.model.resolve()))
+    node.destroy_node()
     rclpy.try_shutdown()
     if problem:
         print(printable(f"error: {NODE} keeps its model: {problem}"), file=sys.stderr)
@@ -43,30 +46,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_OK
 
 
-def swap(model: str) -> str:
-    """Returns why the node does not take a model; empty if it does, once answers are that model's."""
-    node = rclpy.create_node("swap")
-    deadline_s = time.monotonic() + _PATIENCE_S
-    while (state := _call(node, GetState, "get_state", GetState.Request())) is not None:
-        if state.current_state.id == State.PRIMARY_STATE_ACTIVE or time.monotonic() > deadline_s:
+def swap(node: Node, model: str, patience_s: float = _PATIENCE_S) -> str:
+    """Returns why the perception node does not take a model; empty if it does, once answers are that model's.
+
+    Args:
+        node: Of this process, which asks.
+        model: Path of the file.
+        patience_s: How long the perception node may take to be active, and then to load and verify the model.
+    """
+    ends_s = time.monotonic() + patience_s
+    while True:
+        answer = _call(node, GetState, "get_state", GetState.Request(), ends_s - time.monotonic())
+        if answer is None:
+            return f"it says nothing within {patience_s:g} s"
+        if answer.current_state.id == State.PRIMARY_STATE_ACTIVE:
             break
-        rclpy.spin_once(node, timeout_sec=_POLL_S)
+        if time.monotonic() > ends_s:
+            return f"it is {answer.current_state.label}, and not active within {patience_s:g} s"
+        time.sleep(_POLL_S)
     parameter = Parameter("model", value=model).to_parameter_msg()
-    response = _call(node, SetParameters, "set_parameters", SetParameters.Request(parameters=[parameter]))
+    request = SetParameters.Request(parameters=[parameter])
+    response = _call(node, SetParameters, "set_parameters", request, patience_s)
     if response is None:
-        return f"it says nothing within {_PATIENCE_S:.0f} s"
+        return f"it says nothing within {patience_s:g} s"
     (result,) = response.results
     return "" if result.successful else str(result.reason)
 
 
-def _call(node: Node, kind: Any, service: str, request: Any) -> Any:  # noqa: ANN401 services are untyped
+def _call(node: Node, kind: Any, service: str, request: Any, patience_s: float) -> Any:  # noqa: ANN401 services are untyped
     """Returns a service's response; None if there is none in time."""
     client: Any = node.create_client(kind, f"{NODE}/{service}")
-    if not client.wait_for_service(timeout_sec=_PATIENCE_S):
-        return None
-    future = client.call_async(request)
-    rclpy.spin_until_future_complete(node, future, timeout_sec=_PATIENCE_S)
-    return future.result() if future.done() else None
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
+    ends_s = time.monotonic() + patience_s
+    try:
+        if not client.wait_for_service(timeout_sec=max(0.0, patience_s)):
+            return None
+        future = client.call_async(request)
+        executor.spin_until_future_complete(future, max(0.0, ends_s - time.monotonic()))
+        return future.result() if future.done() else None
+    finally:
+        executor.remove_node(node)
+        node.destroy_client(client)
 
 
 if __name__ == "__main__":

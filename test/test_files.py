@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import pwd
+import threading
 from pathlib import Path
 
 import pytest
 
+from cnn_perception import files
 from cnn_perception.errors import ConfigError
-from cnn_perception.files import as_utf8, expanded, replacing, require_other, require_unused
+from cnn_perception.files import alone_in, as_utf8, expanded, replacing, require_other, require_unused
 
 
 def test_a_tilde_stands_for_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -166,3 +168,35 @@ def test_what_is_read_is_not_overwritten_under_any_name(tmp_path: Path):
     for name in ("in", "link", "hard"):
         with pytest.raises(ConfigError, match="would be overwritten"):
             require_other(tmp_path / name, [tmp_path / "missing", tmp_path / "in"])
+
+
+def test_who_is_alone_in_a_folder_keeps_others_waiting_until_it_is_done(tmp_path: Path):
+    order = []
+
+    def other() -> None:
+        with alone_in(tmp_path, 60.0):
+            order.append("other")
+
+    with alone_in(tmp_path, 60.0):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join(0.1)
+        order.append("one")
+    thread.join()
+
+    assert order == ["one", "other"]
+
+
+def test_nobody_waits_for_ever_for_one_who_was_stopped(tmp_path: Path):
+    with alone_in(tmp_path, 0.0), alone_in(tmp_path, 0.0):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_folder_that_cannot_be_locked_is_written_to_all_the_same(tmp_path: Path, monkeypatch, number: int):
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.fcntl, "flock", refused)
+    with alone_in(tmp_path, 60.0), alone_in(tmp_path / "missing", 60.0):
+        pass

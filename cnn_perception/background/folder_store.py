@@ -21,6 +21,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from cnn_perception import files
 from cnn_perception.background.selection import UnsureFrame
 from cnn_perception.image.kept_file import as_file
 from cnn_perception.label_text import NONE_OF_THESE, SEPARATOR
@@ -28,6 +29,8 @@ from cnn_perception.model.spec import UNKNOWN, ModelSpec
 from cnn_perception.tasks.registry import task_of
 
 TABLE = "frames.csv"
+_PATIENCE_S = 1.0
+"""How long a program in which a person labels the frames may take to write the table."""
 
 
 class RecordedFolder:
@@ -63,6 +66,10 @@ class RecordedFolder:
             OSError: If the disk is full or the folder cannot be written.
             FrameError: If no file holds a picture of its size.
         """
+        with files.alone_in(self._table()[0].parent, _PATIENCE_S):
+            return self._write(frame, room_bytes)
+
+    def _write(self, frame: UnsureFrame, room_bytes: int) -> int:
         table, before = self._table()
         content, suffix = as_file(frame.encoded, frame.image)
         image = _free_path(table.parent / (frame.origin.camera or "camera"), f"{frame.origin.stamp_ns}{suffix}")

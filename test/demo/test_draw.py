@@ -217,6 +217,14 @@ def test_a_long_drive_shows_every_sign_before_one_comes_back():
     assert set(names[:8]) == set(names[8:16]) == set(SIGNS)
 
 
+def test_signs_come_as_often_as_is_asked_for():
+    stops = Drive(DriveSettings(30.0, 10.0, 1, 48, 64, sign_s=1.0)).stops
+
+    assert [(stop.start, stop.shown, stop.end) for stop in stops] == [
+        (10 * n, 10 * n + 3, 10 * n + 10) for n in range(30)
+    ]
+
+
 def test_neighbouring_frames_are_nearly_alike():
     settings = DriveSettings(24.0, 10.0, 0, 96, 128)
     drive = Drive(settings)

@@ -12,6 +12,7 @@ from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import DataError, FrameError
 from cnn_perception.image.kept_file import as_file
 from cnn_perception.image.messages import decode
+from cnn_perception.label_table import State, states_of
 from cnn_perception.tasks.registry import task_of
 from training.collect import choice
 from training.collect.options import CollectOptions
@@ -26,7 +27,15 @@ from training.collect.preparation import (
     require_apart,
     require_folder,
 )
-from training.collect.set_folder import Labels, SetWriter, answer_cells, label_cells, next_group, open_table
+from training.collect.set_folder import (
+    Labels,
+    SetWriter,
+    answer_cells,
+    label_cells,
+    left_undecided,
+    next_group,
+    open_table,
+)
 from training.collect.sources.finding import find
 from training.collect.sources.frame import Source, SourceFrame
 from training.collect.survey import Candidate, Survey, survey
@@ -143,12 +152,16 @@ def _write(chosen: Sequence[_Chosen], writer: SetWriter, labels: Labels, found: 
     if not chosen:
         return False
     say(f"writing {len(chosen)} images to {writer.table.file.parent}")
+    states = {source: states_of(rows, labels.columns) for source, rows in found.tables.items()}
+    for source, of_rows in states.items():
+        if left := left_undecided(found.tables[source], of_rows, labels):
+            say(f"{source.path}: {left}")
     interrupted = False
     try:
         for one, frame in ProgressBar(_read_again(chosen, found), total=len(chosen), desc="writing"):
             file = _file_of(frame, found)
             if file is not None:
-                writer.add(frame.origin, *file, one.cells | _label_of(one, labels, found))
+                writer.add(frame.origin, *file, one.cells | _label_of(one, states, labels, found))
     except KeyboardInterrupt:
         interrupted = True
     except DataError:
@@ -158,12 +171,17 @@ def _write(chosen: Sequence[_Chosen], writer: SetWriter, labels: Labels, found: 
     return interrupted
 
 
-def _label_of(one: _Chosen, labels: Labels, found: Survey) -> dict[str, str]:
+def _label_of(one: _Chosen, states: Mapping[Source, Sequence[State]], labels: Labels, found: Survey) -> dict[str, str]:
     """Returns the label that a person gave in the source's table; one that is none here is said and left out."""
+    source, index = one.candidate.source, one.candidate.origin.index
+    if source not in states:
+        return {}
     try:
-        return label_cells(one.candidate.cells, labels)
+        return label_cells(found.tables[source][index], states[source][index], labels)
     except DataError as error:
-        found.damage.append(f"{one.candidate.source.path}: {error}; the image is not labelled")
+        said = f"{source.path}: {error}; such images are not labelled"
+        if said not in found.damage:
+            found.damage.append(said)
         return {}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,12 @@ from pathlib import Path
 from cnn_perception import files
 from cnn_perception.errors import DataError
 from cnn_perception.image.messages import RgbImage
+from cnn_perception.label_table import states_of
 from cnn_perception.label_text import NONE_OF_THESE, SEPARATOR
 from cnn_perception.tasks.registry import task_of
 from training.collect.sources.frame import Answer, Origin
 from training.data_set import classes, columns
-from training.data_set.table import DataSetTable, read
+from training.data_set.table import DataSetTable, alone_with, read
 from training.run_files import make_folder
 
 _COLUMNS = (
@@ -59,8 +61,10 @@ def open_table(folder: Path, labels: Labels) -> DataSetTable:
     Raises:
         DataError: If it cannot be read, or its labels are of another kind or of other classes.
     """
+    _require_writable(labels)
     file = folder / columns.TABLE
     if not file.exists():
+        _require_listed(folder, labels)
         return DataSetTable(file, (columns.PATH, *labels.columns, *_COLUMNS), ())
     table = read(folder)
     if missing := [name for name in labels.columns if name not in table.header]:
@@ -71,13 +75,43 @@ def open_table(folder: Path, labels: Labels) -> DataSetTable:
     for ours, other in ((columns.PART, "split"), (columns.BAG, "group")):
         if other in table.header:
             raise DataError(f"{file}, line 1: the column {other!r} is called {ours!r} in a data set; rename it")
+    _require_listed(folder, labels)
+    return _with_parts(_with_states(table.with_columns(_COLUMNS), labels))
+
+
+def _require_writable(labels: Labels) -> None:
+    """Refuses labels that the columns of a table cannot hold.
+
+    Raises:
+        DataError: If a class holds what stands between classes, or a number is called like a column of something else.
+    """
+    task = task_of(labels.task)
+    if task.has_classes and not task.is_exclusive:
+        classes.require_separable(labels.names, labels.source)
+    taken = {*_COLUMNS, *columns.NO_NUMBERS}
+    if not task.has_classes and (odd := [name for name in labels.names if name in taken]):
+        raise DataError(f"{labels.source}: a number cannot be called {odd[0]!r}, as a column of its own is; rename it")
+
+
+def _require_listed(folder: Path, labels: Labels) -> None:
+    """Refuses labels of which the list of classes, which a killed run may have left alone, knows nothing.
+
+    Raises:
+        DataError: If it lacks one.
+    """
     there = classes.read(folder)
     if there and (new := [name for name in labels.names if name not in there]):
         raise DataError(
             f"{folder / columns.CLASSES_FILE}: has no class {new[0]!r}, which {labels.source} has; add it there, or "
             "collect into another --output"
         )
-    return _with_parts(table.with_columns(_COLUMNS))
+
+
+def _with_states(table: DataSetTable, labels: Labels) -> DataSetTable:
+    """Returns a table that says of each row whether it is labelled: the states of new rows would say it of all."""
+    states = states_of(table.rows, labels.columns)
+    rows = ({**row, columns.STATE: state} for row, state in zip(table.rows, states, strict=True))
+    return DataSetTable(table.file, table.header, tuple(rows))
 
 
 def _with_parts(table: DataSetTable) -> DataSetTable:
@@ -106,8 +140,11 @@ def fingerprint(stamp_ns: int | None, image: RgbImage) -> Fingerprint:
 
 def fingerprint_of_row(row: Mapping[str, str], image: RgbImage) -> Fingerprint:
     """Returns the fingerprint of the image of a row."""
-    stamp = row[columns.STAMP]
-    return fingerprint(int(stamp) if stamp.lstrip("-").isdecimal() else None, image)
+    try:
+        stamp_ns = int(row[columns.STAMP])
+    except ValueError:  # of a file, or written by a person
+        stamp_ns = None
+    return fingerprint(stamp_ns, image)
 
 
 class SetWriter:
@@ -151,10 +188,11 @@ class SetWriter:
         Raises:
             DataError: If the disk is full or the folder cannot be written to.
         """
-        stem = self._free(f"{columns.IMAGES}/{origin.stem}")
-        path = self.table.file.parent / f"{stem}{suffix}"
-        make_folder(path.parent)
-        _write(path, content)
+        with alone_with(self.table.file):
+            stem = self._free(f"{columns.IMAGES}/{origin.stem}", suffix, content)
+            path = self.table.file.parent / f"{stem}{suffix}"
+            make_folder(path.parent)
+            _write(path, content)
         stamp = "" if origin.stamp_ns is None else str(origin.stamp_ns)
         about = {columns.TOPIC: origin.topic, columns.CAMERA: origin.camera, columns.STAMP: stamp}
         self._rows.append({columns.PATH: f"{stem}{suffix}", columns.BAG: origin.bag, **about, **cells})
@@ -173,23 +211,30 @@ class SetWriter:
         Raises:
             DataError: If the disk is full or the folder cannot be written to; the table is as it was.
         """
-        folder = self.table.file.parent
-        make_folder(folder)
+        make_folder(self.table.file.parent)
+        with alone_with(self.table.file):
+            self._save(self.table.file.parent)
+
+    def _save(self, folder: Path) -> None:
         if self._labels.names and not (folder / columns.CLASSES_FILE).exists():
             classes.write(folder, self._labels.names)
         table = open_table(folder, self._labels)
         ours = {row[columns.PATH]: row for row in self._rows}
         rows = [self._amended_row(row, ours.pop(row[columns.PATH], None)) for row in table.rows]
-        DataSetTable(table.file, table.header, tuple(rows)).extended(list(ours.values())).write()
+        target = Path(os.path.realpath(table.file))  # what replaces a link leaves its target alone
+        DataSetTable(target, table.header, tuple(rows)).extended(list(ours.values())).write()
 
     def _amended_row(self, row: Mapping[str, str], ours: Mapping[str, str] | None) -> Mapping[str, str]:
         return row if ours is None else {**row, **{name: ours[name] for name in self._amended}}
 
-    def _free(self, stem: str) -> str:
-        """Returns a path without a suffix that no row has; numbered from 2 where one has it."""
+    def _free(self, stem: str, suffix: str, content: bytes) -> str:
+        """Returns a path without a suffix that no row has, nor another image; numbered from 2 where one has it.
+
+        The same image may be there: a run that was killed has left it, or another one that is under way has it, too.
+        """
         found = stem
         number = 1
-        while found in self._taken:
+        while found in self._taken or _is_another(self.table.file.parent / f"{found}{suffix}", content):
             number += 1
             found = f"{stem}_{number}"
         self._taken.add(found)
@@ -210,22 +255,49 @@ def answer_cells(answer: Answer | None) -> dict[str, str]:
     return {columns.GUESS: answer.guess, columns.DOUBT: doubt, columns.MODEL: answer.model}
 
 
-def label_cells(cells: Mapping[str, str], labels: Labels) -> dict[str, str]:
-    """Returns what a person has decided in another table; nothing where a label of it is empty or missing.
+def label_cells(cells: Mapping[str, str], state: columns.State, labels: Labels) -> dict[str, str]:
+    """Returns what a person has decided in a row of another table; nothing where that is nothing yet.
+
+    Args:
+        cells: Of the row.
+        state: Whether somebody has decided, see `label_table.states_of`.
+        labels: Of the data set.
 
     Raises:
-        DataError: If its labels are none of this data set.
+        DataError: If its label is none of this data set.
     """
-    if cells.get(columns.STATE) == "skipped":
-        return {columns.STATE: "skipped"}
-    given = {name: cells.get(name, "") for name in labels.columns}
-    if not given or not (all(given.values()) or cells.get(columns.STATE) == "labelled"):
-        return {}
+    if state != "labelled":
+        return {columns.STATE: state} if state else {}
+    if missing := [name for name in labels.columns if name not in cells]:
+        raise DataError(f"has no column {missing[0]!r}, in which the labels of a {labels.task} data set stand")
+    given = {name: cells[name] for name in labels.columns}
     if labels.names and NONE_OF_THESE not in given.values():
         task = task_of(labels.task)
         for text in given.values() if task.has_classes else [SEPARATOR.join(given.values())]:
             task.truth_of_text(text, labels.names, "a label of the recorder's table")
     return {**given, columns.STATE: "labelled"}
+
+
+def left_undecided(rows: Sequence[Mapping[str, str]], states: Sequence[columns.State], labels: Labels) -> str:
+    """Returns how many rows of another table have a label and yet count as undecided; empty if there are none."""
+    pairs = zip(rows, states, strict=True)
+    count = sum(not state and any(row.get(name) for name in labels.columns) for row, state in pairs)
+    if not count:
+        return ""
+    return (
+        f"{count} rows have a label, but nothing in the column {columns.STATE!r}, as others have: they are not "
+        "labelled; write 'labelled' there if they are decided"
+    )
+
+
+def _is_another(path: Path, content: bytes) -> bool:
+    """Returns whether something else than this content is at a path."""
+    try:
+        return path.read_bytes() != content
+    except IsADirectoryError:
+        return True
+    except OSError:
+        return False  # nothing is there, or its writing says what is wrong
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,14 +27,12 @@ class Candidate:
         origin: Where it comes from.
         vector: What it is like.
         answer: What a model says of it.
-        cells: The row of the source's own table, which a person may have filled in.
     """
 
     source: Source
     origin: Origin
     vector: Vector
     answer: Answer | None
-    cells: dict[str, str]
 
     @property
     def doubt(self) -> float | None:
@@ -60,6 +58,7 @@ class Survey:
         fingerprints: Of the data set's images and of the candidates.
         bad: How many cannot be used, by reason.
         damage: What cannot be read of the sources, a line each.
+        tables: The rows of the sources that have tables of their own, by the index of the frame.
         interrupted: Whether Ctrl-C ended it.
     """
 
@@ -71,6 +70,7 @@ class Survey:
     fingerprints: set[Fingerprint] = field(default_factory=set)
     bad: Counter[str] = field(default_factory=Counter)
     damage: list[str] = field(default_factory=list)
+    tables: dict[Source, Sequence[Mapping[str, str]]] = field(default_factory=dict)
     interrupted: bool = False
 
 
@@ -128,6 +128,8 @@ def _read(
     say(f"reading {source.path}")
     kept: dict[_Camera, Vector] = {}
     with source.opened() as opened:
+        if opened.rows:
+            found.tables[source] = opened.rows
         try:
             seen = in_order(lambda frame: _look(frame, describer), opened.frames)
             for one in ProgressBar(seen, total=opened.count, desc=source.bag, unit="frame"):
@@ -170,7 +172,7 @@ def _add(source: Source, seen: _Seen, kept: dict[_Camera, Vector], min_distance:
     else:
         answer = seen.description.answer or seen.frame.answer
         found.fingerprints.add(seen.fingerprint)
-        found.candidates.append(Candidate(source, origin, seen.description.vector, answer, dict(seen.frame.cells)))
+        found.candidates.append(Candidate(source, origin, seen.description.vector, answer))
     kept[camera] = look
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from cnn_perception.files import as_utf8
 from cnn_perception.label_text import NONE_OF_THESE
 from training.data_set.columns import CLASSES_FILE
 from training.run_files import replacing
+
+_SEPARATORS = re.compile("[;|]")
+"""What stands between the classes of one image."""
 
 
 def read(folder: Path) -> tuple[str, ...]:
@@ -36,6 +40,23 @@ def read(folder: Path) -> tuple[str, ...]:
     if NONE_OF_THESE in names:
         raise DataError(f"{file}: {NONE_OF_THESE!r} is what an image of no class is labelled; remove it or rename it")
     return names
+
+
+def require_separable(names: Sequence[str], where: str) -> None:
+    """Refuses names of which a cell with several classes cannot be made up.
+
+    Args:
+        names: Of the classes.
+        where: What names them, for the error.
+
+    Raises:
+        DataError: If one holds what stands between classes.
+    """
+    for name in names:
+        if _SEPARATORS.search(name):
+            raise DataError(
+                f"{where}: {name!r} holds ';' or '|', which stand between the classes of an image; rename it"
+            )
 
 
 def content(folder: Path, names: Sequence[str]) -> bytes:

@@ -43,3 +43,8 @@ CLUSTER = "cluster"
 """Number of the group of look-alikes that the image belongs to; empty where it stands alone."""
 MODEL = "model"
 """SHA-256 of the model file that guessed."""
+PERSON = "person"
+"""Who decided."""
+
+NO_NUMBERS = frozenset({PATH, CLASS, CLASSES, PART, "split", BAG, "group", STATE, WAS, GUESS, DOUBT, PERSON})
+"""Columns that mean something of their own: no number of a label can be called so."""

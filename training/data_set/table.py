@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnn_perception import files
 from cnn_perception.errors import DataError
 from cnn_perception.files import as_utf8
 from cnn_perception.label_table import read_table
@@ -78,6 +81,21 @@ class DataSetTable:
 
         with replacing(self.file) as file:
             file.write(self.content())
+
+
+_PATIENCE_S = 3.0
+"""How long another program may take to write a table."""
+
+
+@contextmanager
+def alone_with(table: Path) -> Iterator[None]:
+    """Keeps the other programs that add to a table, or label it, from writing it: what they write is never lost so.
+
+    Args:
+        table: The file, or a link to it.
+    """
+    with files.alone_in(Path(os.path.realpath(table)).parent, _PATIENCE_S):
+        yield
 
 
 def table_file(path: Path) -> Path:

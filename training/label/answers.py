@@ -128,7 +128,7 @@ def _require_known(answer: Sequence[str], classes: Collection[str]) -> None:
 
 def _require_number(name: str, text: str) -> None:
     try:
-        is_finite = math.isfinite(float(text))
+        is_finite = text.isascii() and "_" not in text and math.isfinite(float(text))
     except ValueError:
         is_finite = False
     if not is_finite:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,9 +11,6 @@ from training.data import names
 from training.data_set import classes
 from training.data_set.columns import CLASSES_FILE
 from training.label.storage.saving import save
-
-_SEPARATORS = re.compile("[;|]")
-"""What stands between the classes of one image."""
 
 
 def listed(table: Path) -> list[str]:
@@ -45,8 +41,7 @@ def with_new(known: tuple[str, ...], name: str) -> tuple[str, ...]:
     names.require_storable([name], "the new class")
     if problem := names.odd([name]):
         raise DataError(problem[0].replace("before training if that is not meant", "and try again"))
-    if _SEPARATORS.search(name):
-        raise DataError(f"{name!r} holds ';' or '|', which stand between classes; name it without")
+    classes.require_separable([name], "the new class")
     for other in known:
         if names.alike([other, name]) or other == name:
             raise DataError(f"{name!r} and {other!r}, which is there, look alike; take that one, or another name")

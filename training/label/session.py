@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cnn_perception.errors import DataError
-from training.data_set.columns import BAG, CLUSTER, PART, PATH, REASON, STATE, State
+from training.data_set.columns import BAG, CLUSTER, PART, PATH, PERSON, REASON, STATE, State
+from training.data_set.table import alone_with
 from training.label import class_list
 from training.label.keys import key_of
 from training.label.revisions import Revisions
 from training.label.storage.journal import Change, Journal
 from training.label.storage.saving import NotSavedError
 from training.label.storage.stored_table import StoredTable
-from training.label.worklist import PERSON, Order, Worklist, classes_used, doubt_of, guess_of, in_order
+from training.label.worklist import Order, Worklist, classes_used, doubt_of, guess_of, in_order
 
 _SHOWN = (PART, BAG, CLUSTER, REASON)
 """Columns that the page shows as they are."""
@@ -78,7 +80,7 @@ class Session:
         Raises:
             NotSavedError: If the file is no table any more.
         """
-        with self._lock:
+        with self._alone():
             self._take_over()
             return self._view(after)
 
@@ -89,7 +91,7 @@ class Session:
             NotSavedError: If it is not on the disk; everything is as before.
             DataError: If it is no answer, or its images are gone.
         """
-        with self._lock:
+        with self._alone():
             self._take_over()
             cells = self._cells(decision)
             rows = [self._row(number) for number in dict.fromkeys(decision.numbers)]
@@ -109,7 +111,7 @@ class Session:
             NotSavedError: If that is not on the disk; everything is as before.
             DataError: If there is no decision to take back.
         """
-        with self._lock:
+        with self._alone():
             self._take_over()
             if not len(self._journal):
                 raise DataError("there is no decision to take back")
@@ -125,7 +127,7 @@ class Session:
             NotSavedError: If the list is not on the disk.
             DataError: If there can be no class of this name, or one looks like it.
         """
-        with self._lock:
+        with self._alone():
             if self._answers.form == "numbers":
                 raise DataError("numbers are asked for here, no classes")
             known = class_list.together(class_list.listed(self._worklist.file), self._classes)
@@ -153,6 +155,12 @@ class Session:
         states = [row[STATE] for row in self._stored.table.rows]
         done = f"{states.count('labelled')} labelled, {states.count('skipped')} skipped"
         return f"{len(states)} images: {done}, {states.count('')} left"
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keeps other threads, and other programs that write the table, out."""
+        with self._lock, alone_with(self._stored.file):
+            yield
 
     def _cells(self, decision: Decision) -> dict[str, str]:
         """Returns what is written into the rows of a decision."""

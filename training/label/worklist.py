@@ -14,15 +14,26 @@ from cnn_perception.label_table import ListedFiles, Row, read_table, states_of
 from cnn_perception.label_text import NONE_OF_THESE
 from cnn_perception.model.spec import UNKNOWN
 from cnn_perception.tasks.registry import task_of
-from training.data_set.columns import BAG, CLASS, CLASSES, DOUBT, GUESS, PATH, STAMP, STATE
+from training.data_set import classes as listed_classes
+from training.data_set.columns import (
+    BAG,
+    CLASS,
+    CLASSES,
+    CLASSES_FILE,
+    DOUBT,
+    GUESS,
+    NO_NUMBERS,
+    PATH,
+    PERSON,
+    STAMP,
+    STATE,
+)
 from training.data_set.table import DataSetTable
 from training.label import class_list
 from training.label.answers import Answers, Numbers, OneClass, SeveralClasses
 from training.tasks.choices import TaskChoice
 
 Order = Literal["doubt", "time", "random"]
-PERSON = "person"
-"""Who decided."""
 _ANSWER, _MARGIN, _SCORE = "answer", "margin", "score "
 """Where the tables of a recorder have a guess, how sure it was, and (before a class's name) the score of a class."""
 
@@ -69,7 +80,10 @@ class Worklist:
         table = written.with_columns(added)
         rows = ({**row, STATE: state} for row, state in zip(table.rows, states, strict=True))
         whole = DataSetTable(self.file, table.header, tuple(rows))
-        return Opened(whole, _images_of(whole), class_list.listed(self.file))
+        classes = class_list.listed(self.file)
+        if self.answers.form == "several":
+            listed_classes.require_separable(classes, str(self.file.parent / CLASSES_FILE))
+        return Opened(whole, _images_of(whole), classes)
 
 
 def answers_asked_for(file: Path, task: TaskChoice, targets: Sequence[str]) -> Answers:
@@ -176,7 +190,7 @@ def _require_plain(file: Path, header: Iterable[str]) -> None:
 def _numbers(targets: Sequence[str]) -> Numbers:
     pairs = [target.partition(":") for target in targets]
     names = tuple(name.strip() for name, _, _ in pairs)
-    if not all(names) or len(set(names)) < len(names) or {PATH, STATE, PERSON}.intersection(names):
+    if not all(names) or len(set(names)) < len(names) or NO_NUMBERS.intersection(names):
         raise ConfigError(f"--targets: {','.join(targets)} has an empty, reserved or repeated name; mend it")
     return Numbers(names, tuple(unit.strip() for _, _, unit in pairs))
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import os
+import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_bag
 from PIL import Image
@@ -13,9 +16,14 @@ from scenes import scene, scenes, stamps
 from tiny_bag import CAMERA, START_NS, McapWriter, payload, write_bag
 
 from cnn_perception import files
+from training.collect import collecting, command
 from training.collect import survey as survey_module
 from training.collect.description import Describer
 from training.collect.set_folder import SetWriter
+from training.data_set.table import DataSetTable
+from training.label.answers import OneClass
+from training.label.session import Decision, Session
+from training.label.worklist import Worklist
 
 
 def test_damaged_recording_gives_its_readable_frames_and_exit_code_2(tmp_path: Path, collect, capsys) -> None:
@@ -92,9 +100,6 @@ def test_kill_while_images_are_written_leaves_the_table_and_the_next_run_complet
     bag = scenes(tmp_path / "drive", range(8))
     _, before = collect("--bag", bag, "--budget", 3)
 
-    class Killed(BaseException):
-        pass
-
     def killed(*_: object) -> None:
         raise Killed
 
@@ -107,6 +112,57 @@ def test_kill_while_images_are_written_leaves_the_table_and_the_next_run_complet
     assert rows[:3] == before
     assert {row["path"] for row in rows} == {str(p.relative_to(output)) for p in output.rglob("*.png")}
     assert sorted(stamps(rows)) == [n for n in range(8) if n in stamps(rows)]
+
+
+class Killed(BaseException):
+    """What a kill does to a program: nothing of it goes on."""
+
+
+def killed_at(monkeypatch: pytest.MonkeyPatch, write: int) -> None:
+    """Has a kill come at the write of that number, from 0."""
+    left = iter(range(write))
+    original = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if next(left, None) is None:
+            raise Killed
+        original(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+
+
+def test_kill_at_any_write_leaves_a_whole_table_with_its_labels_and_the_next_run_completes_it(
+    tmp_path: Path, monkeypatch
+) -> None:
+    first = scenes(tmp_path / "first", [10])
+    bag = scenes(tmp_path / "drive", range(3))
+    (tmp_path / "classes.txt").write_text("ant\n")
+    ended = 0
+    for write in range(10):
+        output = tmp_path / f"set {write}"
+        words = ["--output", str(output), "--classes", str(tmp_path / "classes.txt")]
+        assert command.main(["--bag", str(first), *words]) == 0
+        say_ant(output)
+        with monkeypatch.context() as patched:
+            killed_at(patched, write)
+            try:
+                ended += command.main(["--bag", str(bag), *words]) == 0
+            except Killed:
+                assert [row["class"] for row in rows_of(output)][:1] == ["ant"]
+        assert command.main(["--bag", str(bag), *words]) == 0
+        rows = rows_of(output)
+        assert [row["class"] for row in rows] == ["ant", "", "", ""]
+        assert {row["path"] for row in rows} == {str(one.relative_to(output)) for one in output.rglob("*.png")}
+    assert 0 < ended < 10  # kills came before, between and after all writes
+
+
+def say_ant(output: Path) -> None:
+    Session(Worklist(output / "labels.csv", OneClass())).decide(Decision((0,), ("ant",), "labelled"), -1)
+
+
+def rows_of(output: Path) -> list[dict[str, str]]:
+    with (output / "labels.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_full_disk_is_said_in_one_line_and_what_was_written_is_whole(
@@ -149,6 +205,96 @@ def test_rows_that_a_person_labels_meanwhile_keep_their_labels(
     assert [(row["class"], row["state"]) for row in rows] == [("bee", "labelled")] * 3 + [("", "")] * 2
 
 
+def test_two_collections_at_once_whose_recordings_are_called_alike_leave_each_row_its_own_image(
+    tmp_path: Path, output: Path, collect, monkeypatch
+) -> None:
+    first = scenes(tmp_path / "monday" / "drive", range(4))
+    other = scenes(tmp_path / "tuesday" / "drive", range(50, 54))
+    original = collecting.place
+
+    def place(*words: object) -> object:
+        monkeypatch.setattr(collecting, "place", original)
+        assert collect("--bag", other)[0] == 0  # while the first has read all and written nothing
+        return original(*words)
+
+    monkeypatch.setattr(collecting, "place", place)
+    _, rows = collect("--bag", first, "--gap", 0)
+
+    assert len({row["path"] for row in rows}) == len(rows)
+    found = [np.asarray(Image.open(output / row["path"])) for row in rows]
+    for number in (*range(4), *range(50, 54)):
+        assert sum(np.array_equal(image, scene(number)) for image in found) == 1
+
+
+def test_a_label_that_is_given_while_the_table_is_written_waits_and_is_not_lost(
+    tmp_path: Path, output: Path, collect, monkeypatch
+) -> None:
+    bag = scenes(tmp_path / "drive", range(8))
+    collect("--bag", bag, "--budget", 3)
+    session = Session(Worklist(output / "labels.csv", OneClass()))
+    (output / "classes.txt").write_text("ant\nbee\n")
+    decision = Decision((0,), ("bee",), "labelled")
+    person = threading.Thread(target=lambda: session.decide(decision, -1))
+    original = DataSetTable.write
+
+    def write(self: DataSetTable) -> None:
+        person.start()
+        person.join(0.5)  # as long as it takes to lose it, where nothing keeps it waiting
+        original(self)
+
+    monkeypatch.setattr(DataSetTable, "write", write)
+    collect("--bag", bag, "--budget", 2)
+    person.join()
+
+    assert [(row["class"], row["state"]) for row in rows_of(output)] == [("bee", "labelled")] + [("", "")] * 4
+
+
+@pytest.mark.parametrize("there_is", ["a file", "a folder"])
+def test_what_lies_where_an_image_belongs_is_left_alone(tmp_path: Path, output: Path, collect, there_is) -> None:
+    bag = scenes(tmp_path / "drive", range(2))
+    place = output / "images" / "drive" / f"{START_NS}.png"
+    place.parent.mkdir(parents=True)
+    place.write_text("of somebody") if there_is == "a file" else place.mkdir()
+    _, rows = collect("--bag", bag)
+
+    assert Path(rows[0]["path"]).name == f"{START_NS}_2.png"
+    assert place.is_dir() if there_is == "a folder" else place.read_text() == "of somebody"
+
+
+def test_a_table_that_is_a_link_is_written_where_it_is(tmp_path: Path, output: Path, collect) -> None:
+    output.mkdir()
+    (tmp_path / "real.csv").write_text("path,class\n")
+    (output / "labels.csv").symlink_to(tmp_path / "real.csv")
+    _, rows = collect("--bag", scenes(tmp_path / "drive", range(2)))
+
+    assert (output / "labels.csv").is_symlink()
+    assert len(rows) == len((tmp_path / "real.csv").read_text().splitlines()) - 1 == 2
+
+
+def test_labels_of_a_killed_run_that_knew_other_classes_are_refused(
+    tmp_path: Path, output: Path, collect, there
+) -> None:
+    output.mkdir()
+    (output / "classes.txt").write_text("wasp\n")  # written before the table
+    (tmp_path / "classes.txt").write_text("ant\n")
+
+    assert collect("--bag", there["BAG"], "--classes", tmp_path / "classes.txt") == (2, [])
+
+
+def test_a_stamp_that_a_person_has_changed_to_none_is_no_obstacle(tmp_path: Path, output: Path, collect) -> None:
+    _, rows = collect("--bag", scenes(tmp_path / "drive", range(3)))
+    odd = [row | {"stamp_ns": stamp, "cluster": "²"} for row, stamp in zip(rows, ("--5", "1e9", "³"), strict=True)]
+    with (output / "labels.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(odd)
+    code, after = collect("--bag", scenes(tmp_path / "other", range(10, 12)))
+
+    assert code == 0
+    assert after[:3] == odd
+    assert len(after) == 5
+
+
 @pytest.fixture
 def there(tmp_path: Path) -> dict[str, Path]:
     """Sources, by what the table of bad input calls them."""
@@ -158,6 +304,8 @@ def there(tmp_path: Path) -> dict[str, Path]:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n but no more")
     (tmp_path / "blank.txt").write_text("ant\n\nbee\n")
+    (tmp_path / "taken.txt").write_text("speed\ndoubt\n")
+    (tmp_path / "parted.txt").write_text("ant;bee\n")
     text = write_bag(tmp_path / "text", [("/words", START_NS, tiny_bag.string("no image"))])
     return {
         "BAG": scenes(tmp_path / "drive", range(3)),
@@ -166,6 +314,8 @@ def there(tmp_path: Path) -> dict[str, Path]:
         "SHOTS": tmp_path / "shots",
         "BROKEN": tmp_path / "broken",
         "BLANK": tmp_path / "blank.txt",
+        "TAKEN": tmp_path / "taken.txt",
+        "PARTED": tmp_path / "parted.txt",
         "MISSING": tmp_path / "missing",
     }
 
@@ -193,6 +343,8 @@ def there(tmp_path: Path) -> dict[str, Path]:
         ("--bag BAG --classes BLANK", "line 2 is empty"),
         ("--bag BAG --classes MISSING", "neither a number nor a readable file"),
         ("--bag BAG --task regression", "needs --classes"),
+        ("--bag BAG --task regression --classes TAKEN", "a number cannot be called 'doubt'"),
+        ("--bag BAG --task multilabel --classes PARTED", "which stand between the classes of an image"),
         ("--bag BAG --backbone resnet18", "belong together"),
         ("--bag BAG --checkpoint MISSING", "no such checkpoint"),
         ("--bag BAG --encoding nonsense", "nonsense"),
@@ -212,8 +364,6 @@ def test_bad_input_is_one_line_and_nothing_is_written(there, output: Path, colle
 
 
 def test_data_set_in_what_is_read_is_refused_and_the_other_way_round(tmp_path: Path, there, capsys) -> None:
-    from training.collect import command
-
     shots = there["SHOTS"]
     assert command.main(["--images", str(shots), "--output", str(shots / "set")]) == 2
     assert "lies in" in capsys.readouterr().err

@@ -14,6 +14,10 @@ from scenes import scene
 from tiny_model import with_unknown
 
 from training.collect import collecting
+from training.data import csv_table
+from training.data_set.columns import CLASS, STATE
+from training.label.answers import OneClass
+from training.label.worklist import Worklist
 
 
 def write_images(folder: Path, numbers, ending: str = ".png") -> Path:
@@ -125,35 +129,92 @@ def test_each_camera_of_a_recorder_is_compared_with_itself(tmp_path: Path, colle
     assert [row["camera"] for row in rows] == ["left", "right"]
 
 
-def edit(table: Path, classes: list[str], skipped: int) -> None:
-    """Fills in classes as a person does, and skips one of the images."""
+def recorded_table(where: Path, frames: int) -> Path:
+    """What a recorder leaves of some frames; returns its table."""
+    one = Recording(where)
+    for number in range(frames):
+        one.offer(raw(scene(number)), stamp_ns=number)
+    one.close()
+    return where / SHA256[:12] / "frames.csv"
+
+
+def edit(table: Path, classes: list[str], states: list[str]) -> None:
+    """Fills in classes and states as a person does."""
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    for number, (row, label) in enumerate(zip(rows, classes, strict=True)):
-        row |= {"class": label, "state": "skipped" if number == skipped else "", "topic": "/odd/name"}
+    for row, label, state in zip(rows, classes, states, strict=True):
+        row |= {"class": label, "state": state, "topic": "/odd/name"}
     with table.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
 
 
+def labels_of(rows: list[dict[str, str]]) -> list[tuple[str, str]]:
+    return [(row["class"], row["state"]) for row in sorted(rows, key=lambda row: int(row["stamp_ns"]))]
+
+
 def test_labels_that_a_person_gave_in_the_recorders_table_are_kept_and_odd_ones_are_said(
     tmp_path: Path, collect, capsys
 ) -> None:
-    where = tmp_path / "recorded"
-    one = Recording(where)
-    for number in range(5):
-        one.offer(raw(scene(number)), stamp_ns=number)
-    one.close()
-    edit(where / SHA256[:12] / "frames.csv", ["bees", "none of these", "", "wolf", "ants"], skipped=4)
+    table = recorded_table(tmp_path / "recorded", 5)
+    edit(table, ["bees", "none of these", "", "wolf", "wolf"], [""] * 5)
     (tmp_path / "classes.txt").write_text("ants\nbees\nwasps\n")
-    code, rows = collect("--recorded", where, "--classes", tmp_path / "classes.txt")
+    code, rows = collect("--recorded", tmp_path / "recorded", "--classes", tmp_path / "classes.txt")
 
-    labels = [(row["class"], row["state"]) for row in sorted(rows, key=lambda row: int(row["stamp_ns"]))]
-    assert labels == [("bees", "labelled"), ("none of these", "labelled"), ("", ""), ("", ""), ("", "skipped")]
+    assert labels_of(rows) == [("bees", "labelled"), ("none of these", "labelled"), ("", ""), ("", ""), ("", "")]
     assert {row["topic"] for row in rows} == {"/odd/name"}
     assert code == 2
-    assert "'wolf'" in capsys.readouterr().err
+    assert capsys.readouterr().err.count("'wolf'") == 1
+
+
+@pytest.mark.parametrize(
+    "states",
+    [["", "", "", ""], ["labelled", "", "", ""], ["", "skipped", "", "labelled"], ["", "", "", "skipped"]],
+)
+def test_collecting_takes_the_labels_that_the_page_shows_and_says_which_it_leaves(
+    tmp_path: Path, collect, capsys, states
+) -> None:
+    table = recorded_table(tmp_path / "recorded", 4)
+    edit(table, ["ants", "bees", "", "ants"], states)
+    shown = [(row[CLASS], row[STATE]) for row in Worklist(table, OneClass()).read().table.rows]
+    code, rows = collect("--recorded", tmp_path / "recorded")
+
+    assert code == 0
+    assert [state for _, state in labels_of(rows)] == [state for _, state in shown]
+    assert [name for name, state in labels_of(rows) if state == "labelled"] == [
+        name for name, state in shown if state == "labelled"
+    ]
+    left = sum(bool(name) and not state for name, state in shown)
+    assert (f"{left} rows have a label, but nothing in the column 'state'" in capsys.readouterr().out) == (left > 0)
+
+
+def test_labels_of_the_data_set_without_states_stay_labels_beside_new_rows_with_states(
+    tmp_path: Path, output: Path, collect
+) -> None:
+    write_images(output, [10, 11])
+    (output / "labels.csv").write_text("path,class\n010.png,ants\n011.png,\n")
+    table = recorded_table(tmp_path / "recorded", 1)
+    edit(table, ["bees"], ["labelled"])
+    _, rows = collect("--recorded", tmp_path / "recorded")
+
+    assert [(row["class"], row["state"]) for row in rows] == [("ants", "labelled"), ("", ""), ("bees", "labelled")]
+    assert [sample.path.name for sample in csv_table.read(output / "labels.csv", "auto", ()).samples] == [
+        "010.png",
+        "0.png",
+    ]
+
+
+def test_a_table_whose_labels_are_of_another_kind_labels_nothing(tmp_path: Path, collect, capsys) -> None:
+    table = recorded_table(tmp_path / "recorded", 3)
+    edit(table, ["ants", "bees", "ants"], ["labelled", "labelled", ""])
+    (tmp_path / "classes.txt").write_text("ants\nbees\n")
+    several = ("--task", "multilabel", "--classes", tmp_path / "classes.txt")
+    code, rows = collect("--recorded", tmp_path / "recorded", *several)
+
+    assert code == 2
+    assert {(row["classes"], row["state"]) for row in rows} == {("", "")}
+    assert capsys.readouterr().err.count("has no column 'classes'") == 1
 
 
 def test_doubt_of_the_recorders_model_chooses_too(tmp_path: Path, collect) -> None:

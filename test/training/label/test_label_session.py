@@ -9,15 +9,19 @@ import csv
 import errno
 import json
 import os
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from labelling import read_cells, rows_of, session_of, write_set, write_table
+from recording import SHA256, Recording, picture, raw
 
 from cnn_perception import files
 from cnn_perception.errors import DataError
 from training.label.answers import Numbers, SeveralClasses
 from training.label.session import Decision, Session
+from training.label.storage import stored_table
 from training.label.storage.saving import NotSavedError
 
 CLASSES = ("ant", "bee")
@@ -112,6 +116,21 @@ def test_what_was_taken_back_is_not_taken_back_again_after_a_restart(table):
 
     assert on_disk(table) == [("", "")] * 4
     assert again.view()["undo"] == 0
+
+
+def test_a_decision_that_was_taken_back_stays_so_where_an_earlier_one_had_left_the_same(table):
+    session = session_of(table)
+    for name in ("ant", "bee", "ant"):
+        say(session, 0, name)
+    session.undo(-1)
+    session.undo(-1)
+
+    again = session_of(table)
+
+    assert on_disk(table)[0] == ("ant", "labelled")
+    assert again.view()["undo"] == 1
+    again.undo(-1)
+    assert on_disk(table)[0] == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -237,6 +256,26 @@ def test_a_file_that_is_no_table_any_more_is_never_overwritten(table, content):
     assert on_disk(table)[0] == ("ant", "labelled")
 
 
+def test_another_set_in_the_place_of_the_first_gets_none_of_its_labels_and_the_first_goes_on(table):
+    session = session_of(table)
+    say(session, 0, "ant")
+    table.parent.rename(table.parent.with_name("first"))
+    with pytest.raises(NotSavedError, match=r"cannot be read \(No such file or directory\); put it back"):
+        say(session, 1, "bee")
+    write_set(table.parent, rows_of(4), ("x", "y"))
+    before = table.read_bytes()
+
+    for work in (session.view, lambda: say(session, 1, "bee"), lambda: session.undo(-1)):
+        with pytest.raises(NotSavedError, match="lies in another folder now; put the first back"):
+            work()
+    assert table.read_bytes() == before
+
+    table.parent.rename(table.parent.with_name("other"))
+    table.parent.with_name("first").rename(table.parent)
+    say(session, 1, "bee")
+    assert [name for name, _ in on_disk(table)] == ["ant", "bee", "", ""]
+
+
 def test_a_link_is_followed_to_the_table_it_means(table, tmp_path):
     link = table.parent / "work.csv"
     link.symlink_to(table)
@@ -302,6 +341,15 @@ def test_several_classes_are_written_in_the_order_of_the_list_and_none_as_an_emp
     assert set(read_cells(table, "state").values()) == {"labelled"}
 
 
+@pytest.mark.parametrize("name", ["ant;bee", "ant|bee"])
+def test_classes_that_several_in_a_cell_would_be_taken_for_are_refused_before_anything_is_written(tmp_path, name):
+    rows = [{"path": "images/0.png", "classes": ""}]
+    table = write_set(tmp_path / "set", rows, ("ant", "bee", name))
+
+    with pytest.raises(DataError, match=r"classes.txt: .* which stand between the classes of an image; rename it"):
+        session_of(table, SeveralClasses())
+
+
 def test_numbers_are_written_as_they_were_typed_and_junk_is_refused_by_name(tmp_path):
     rows = [{"path": f"images/{n}.png", "guess": "0.25;-1"} for n in range(2)]
     table = write_set(tmp_path / "set", rows)
@@ -309,7 +357,7 @@ def test_numbers_are_written_as_they_were_typed_and_junk_is_refused_by_name(tmp_
 
     assert session.view()["rows"][0]["guess"] == ["0.25", "-1"]
     say(session, 0, "0.50", "-2e1")
-    for junk in ("", "nan", "1e999", "0,5", "left"):
+    for junk in ("", "nan", "1e999", "0,5", "left", "5 m/s", "1_000", "\uff11"):
         with pytest.raises(DataError, match=r"speed: .* is no number; write it as 0\.5 or -2"):
             say(session, 1, "1", junk)
 
@@ -336,3 +384,58 @@ def test_only_what_has_changed_is_told_again(table):
     assert [row["number"] for row in view["rows"]] == [2]
     assert "order" not in view
     assert session.view(view["revision"])["rows"] == []
+
+
+def test_a_frame_that_a_recorder_writes_while_a_decision_is_written_is_not_lost(tmp_path, monkeypatch):
+    recorder = Recording(tmp_path)
+    recorder.offer(raw(picture(0)), camera="front", stamp_ns=1)
+    file = tmp_path / SHA256[:12] / "frames.csv"
+    session = session_of(file, person="Ada")  # a column more than the recorder knows
+    camera = threading.Thread(target=lambda: recorder.offer(raw(picture(1)), camera="front", stamp_ns=2))
+    original = stored_table.save
+
+    def save(*words: object) -> None:
+        camera.start()
+        camera.join(0.5)  # as long as it takes to lose its row, where nothing keeps it waiting
+        original(*words)
+
+    monkeypatch.setattr(stored_table, "save", save)
+    say(session, 0, "bees")
+    camera.join()
+    recorder.close()
+
+    listed = [row for table in tmp_path.rglob("frames.csv") for row in csv.DictReader(table.open(newline=""))]
+    assert sorted((row["stamp_ns"], row["class"], row["state"]) for row in listed) == [
+        ("1", "bees", "labelled"),
+        ("2", "", ""),
+    ]
+
+
+@pytest.mark.parametrize("write", range(10))
+def test_kill_at_any_write_leaves_all_before_or_all_after_and_what_is_left_can_be_taken_back(
+    tmp_path, write, monkeypatch
+):
+    table = write_set(tmp_path / "set", rows_of(2), CLASSES)
+    session = session_of(table)
+    say(session, 0, "ant")
+    left = iter(range(write))
+    original = os.fsync
+
+    class Killed(BaseException):
+        """What a kill does to a program: nothing of it goes on."""
+
+    def fsync(descriptor: int) -> None:
+        if next(left, None) is None:
+            raise Killed
+        original(descriptor)
+
+    with monkeypatch.context() as patched, suppress(Killed):
+        patched.setattr(files.os, "fsync", fsync)
+        say(session, 0, "bee")
+        session.undo(-1)
+
+    assert on_disk(table) in ([("ant", "labelled"), ("", "")], [("bee", "labelled"), ("", "")])
+    again = session_of(table)
+    while again.view()["undo"]:
+        again.undo(-1)
+    assert on_disk(table) == [("", "")] * 2

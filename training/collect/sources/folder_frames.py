@@ -76,7 +76,8 @@ class RecordedFrames:
             raise DataError(f"{self.path}, line 1: has no column {missing[0]!r}; leave the recorder's columns in it")
         if not table.rows:
             raise DataError(f"{self.path}: lists no image; name the folder that a recorder wrote to")
-        yield OpenSource(len(table.rows), self._frames(table.rows, only))
+        rows = [row.cells for row in table.rows]
+        yield OpenSource(len(rows), self._frames(table.rows, only), rows=rows)
 
     def _frames(self, rows: Sequence[Row], only: Collection[int] | None) -> Iterator[SourceFrame]:
         files = ListedFiles((self.path.parent,))
@@ -88,7 +89,7 @@ class RecordedFrames:
                 topic = row.cells.get(columns.TOPIC, "")
                 origin = Origin(index, self.bag, topic, camera, stamp_ns, stamp_ns, stem)
                 file = files.find(row) or self.path.parent / row.cells[columns.PATH]
-                yield SourceFrame(origin, _content(file), _answer(row), row.cells)
+                yield SourceFrame(origin, _content(file), _answer(row))
 
 
 def _content(path: Path) -> EncodedFile | FrameError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,13 +64,11 @@ class SourceFrame:
         origin: Where it comes from.
         content: The image as it came, or why there is none.
         answer: What a model said of it when it was recorded; None if nothing is known.
-        cells: The row that a person may have labelled in the source's own table, by column.
     """
 
     origin: Origin
     content: EncodedImage | EncodedFile | FrameError
     answer: Answer | None = None
-    cells: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,11 +79,13 @@ class OpenSource:
         count: How many frames there are.
         frames: Those that were asked for, once, in order.
         damage: What cannot be read, a line each; complete once all frames were read.
+        rows: Of the source's own table, in which a person may have labelled the frames, by index; none without one.
     """
 
     count: int
     frames: Iterator[SourceFrame]
     damage: list[str] = field(default_factory=list)
+    rows: Sequence[Mapping[str, str]] = ()
 
 
 class Source(Protocol):

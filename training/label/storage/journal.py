@@ -11,6 +11,7 @@ import errno
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,16 @@ class Journal:
 
     def drop_last(self) -> None:
         """Forgets the last decision, of which the table knows nothing any more."""
-        self._end = self._entries.pop().start  # what stands there is overwritten by the next one
+        self._end = self._entries.pop().start  # what stands there is overwritten by the next one, at the latest
+        with suppress(OSError):
+            self._cut()
+
+    def _cut(self) -> None:
+        """Removes what was taken back: after a restart the table may look as if it had not been."""
+        descriptor = os.open(self._file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        with os.fdopen(descriptor, "r+b", buffering=0) as file:
+            file.truncate(self._end)
+            os.fsync(file.fileno())
 
     def _write(self, line: bytes) -> None:
         descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)

@@ -7,17 +7,18 @@ from collections.abc import Collection
 from pathlib import Path
 
 from cnn_perception.errors import DataError
-from training.data_set.columns import STATE
+from training.data_set.columns import PERSON, STATE
 from training.data_set.table import DataSetTable
 from training.label.storage.merging import merged
 from training.label.storage.saving import NotSavedError, save
-from training.label.worklist import PERSON, Opened, Worklist
+from training.label.worklist import Opened, Worklist
 
 
 class StoredTable:
     """A table that this program writes, and others may write, too.
 
     Attributes:
+        file: Where it is, links followed.
         table: As it is on the disk.
         opened: As it was read last, with what is beside it.
     """
@@ -29,8 +30,9 @@ class StoredTable:
             DataError: If it cannot be used.
         """
         self._worklist = worklist
-        self._file = Path(os.path.realpath(worklist.file))  # what replaces a link leaves its target alone
-        self._content = _content(self._file)
+        self.file = Path(os.path.realpath(worklist.file))  # what replaces a link leaves its target alone
+        self._content = _content(self.file)
+        self._folder = _identity(self.file.parent)
         self.opened: Opened = worklist.read()
         self.table = self.opened.table
 
@@ -47,7 +49,7 @@ class StoredTable:
             NotSavedError: If it is not there; this one is as before.
         """
         content = table.content()
-        save(self._file, content)
+        save(self.file, content)
         self._content = content
         self.table = table
 
@@ -63,7 +65,9 @@ class StoredTable:
         Raises:
             NotSavedError: If the file is no table any more, or not there; it can be put back.
         """
-        content = _content(self._file)
+        content = _content(self.file)
+        if _identity(self.file.parent) != self._folder:
+            raise NotSavedError(f"{self.file}: lies in another folder now; put the first back, or end this and open it")
         if content == self._content:
             return None
         try:
@@ -78,6 +82,15 @@ class StoredTable:
             self.table = found.table
         self.opened = opened
         return found.news
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """Returns what tells a folder from another one of its name."""
+    try:
+        found = folder.stat()
+    except OSError as error:
+        raise NotSavedError(f"{folder}: cannot be read ({error.strerror}); put it back") from None
+    return found.st_dev, found.st_ino
 
 
 def _content(file: Path) -> bytes:
