@@ -26,31 +26,31 @@ TAGS = ("manylinux_2_17", "manylinux2014", "manylinux_2_27", "manylinux_2_28", "
 ROBOT = ("runtime", "page")
 
 
-def listed(name: str, python: str) -> list[str]:
-    """Returns the requirements of a file, and of those that it names, that hold for a Python on the machine."""
+def listed(name: str, python: str, machine: str = MACHINE) -> list[str]:
+    """Returns the requirements of a file, and of those that it names, that hold for a Python on a kind of machine."""
     found: list[str] = []
     for line in (HERE / f"{name}.txt").read_text().splitlines():
         if line.startswith("-r "):
-            found += listed(line.removeprefix("-r ").removesuffix(".txt"), python)
+            found += listed(line.removeprefix("-r ").removesuffix(".txt"), python, machine)
         elif line and not line.startswith("#"):
-            found += _plain(Requirement(line), python)
+            found += _plain(Requirement(line), python, machine)
     return found
 
 
-def _plain(one: Requirement, python: str) -> list[str]:
-    robot = {"platform_machine": MACHINE, "python_version": python, "python_full_version": f"{python}.0"}
+def _plain(one: Requirement, python: str, machine: str) -> list[str]:
+    robot = {"platform_machine": machine, "python_version": python, "python_full_version": f"{python}.0"}
     if one.marker is not None and not one.marker.evaluate(robot):
         return []
     return [f"{one.name}{one.specifier}"]
 
 
-def resolve(requirements: list[str], python: str) -> list[str]:
+def resolve(requirements: list[str], python: str, machine: str = MACHINE) -> list[str]:
     """Returns the wheels that pip chooses, by name and version.
 
     Raises:
         subprocess.CalledProcessError: If there is none of something; pip has said of what.
     """
-    tags = [word for tag in TAGS for word in ("--platform", f"{tag}_{MACHINE}")]
+    tags = [word for tag in TAGS for word in ("--platform", f"{tag}_{machine}")]
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.json")
         pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--disable-pip-version-check"]
