@@ -228,7 +228,7 @@ def check_output(name: str, output: NodeOutput, frames: int) -> Iterator[Finding
 
 def _tells_of_loss(pair: KeyValue) -> bool:
     """Returns whether a figure of a camera's status says what became of frames that were not answered."""
-    is_loss: bool = pair.key in ("lost on the way", "overtaken") or pair.key.startswith("dropped")
+    is_loss: bool = pair.key in ("lost on the way", "overtaken", "not counted") or pair.key.startswith("dropped")
     return is_loss and pair.value != "0"
 
 

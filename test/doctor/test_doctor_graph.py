@@ -102,7 +102,7 @@ def test_frames(received: ReceivedFrames, said: str):
 
 
 @pytest.mark.parametrize(
-    ("is_reliable", "first_way"), [(False, "have it publish reliable, or"), (True, "give it a longer queue, or")]
+    ("is_reliable", "first_way"), [(False, "have it publish reliable, or"), (True, "have it keep more, or")]
 )
 @pytest.mark.parametrize("ages_s", [[0.01] * 10, []], ids=["some are lost", "all are lost"])
 def test_where_frames_are_lost_both_ways_out_are_said(is_reliable: bool, first_way: str, ages_s: list[float]):
@@ -110,7 +110,13 @@ def test_where_frames_are_lost_both_ways_out_are_said(is_reliable: bool, first_w
     received.latest = received.latest if ages_s else None
     found = lines(topic_checks.check_frames(received))
     assert first_way in found
-    assert "its process the DDS profile launch/fastdds.xml (FASTDDS_DEFAULT_PROFILES_FILE)" in found
+    assert "give the camera's process the DDS profile launch/fastdds.xml (FASTDDS_DEFAULT_PROFILES_FILE)" in found
+
+
+def test_where_messages_have_no_numbers_nothing_is_said_to_have_arrived_whole():
+    received = frames([0.01] * 5)
+    received.is_numbered = False
+    assert "how many were lost is not known: rmw_" in lines(topic_checks.check_frames(received))
 
 
 def test_two_nodes_of_one_name_are_warned_of():

@@ -313,8 +313,13 @@ def test_nothing_is_said_of_the_cameras_silence_while_the_node_stands_still():
 @pytest.mark.parametrize(
     ("reliability", "override", "first_way", "said"),
     [
-        (BEST_EFFORT, None, "have it publish reliable, or give its process the DDS profile", "best effort, as"),
-        (RELIABLE, None, "give it a longer queue, or its process the DDS profile", "reliable, as"),
+        (
+            BEST_EFFORT,
+            None,
+            "have it publish reliable, or give the camera's process the DDS profile",
+            "best effort, as",
+        ),
+        (RELIABLE, None, "have it keep more, or give the camera's process the DDS profile", "reliable, as"),
         (RELIABLE, BEST_EFFORT, "leave them out, or give the camera's process the DDS profile", "best effort, by qos"),
     ],
 )
