@@ -112,7 +112,7 @@ clean:  ## remove what was made, .venv too; runs/ and models/ stay
 PIP = $(BIN)/python -m pip install --no-input --disable-pip-version-check --progress-bar off
 BRIEFLY = 2>&1 | sed -un -e '/^ *error/Ip' -e 's/^ *Downloading \(.* ([0-9]\{2,\}[0-9.]* [MG]B)\).*/      \1/p'
 
-$(READY): $(wildcard requirements/*.txt) $(INTERFACES) setup.py
+$(READY): $(filter-out %-kilted.txt %-jazzy.txt,$(wildcard requirements/*.txt)) $(REQUIREMENTS) $(INTERFACES) setup.py
 	@$(PYTHON) requirements/check.py $(ROS)
 	@echo "[1/4] $(VENV), with $(if $(filter wheels,$(ROS)),ROS 2 from wheels,the sourced ROS 2 $(ROS))"
 	@if [ "$$($(BIN)/python -V 2>&1)" != "$$($(PYTHON) -V 2>&1)" ] || [ -n "$(filter-out $(READY),$(wildcard $(VENV)/.ready-*))" ]; then \
