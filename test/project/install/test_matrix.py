@@ -33,20 +33,19 @@ def test_every_promised_python_meets_every_distribution_that_has_wheels():
     assert {cell.name for cell in matrix.CELLS if cell.is_corner} == {"3.14-kilted", "3.10-jazzy"}
 
 
-@pytest.mark.parametrize("name", ["ros", "interfaces"])
-def test_the_wheels_of_all_distributions_are_the_same_packages_pinned(name):
-    lines = {
-        path: [line for line in path.read_text().splitlines() if not line.startswith("#")]
-        for path in (ROOT / "requirements").glob(f"{name}-*.txt")
-    }
-    names = {
-        path: {re.match(r"[\w-]+", line)[0].replace("-ros-core", "-ros") for line in found}
-        for path, found in lines.items()
-    }
+def pinned(name: str) -> dict[str, str]:
+    """The lines of a file of wheels of ROS 2, by the name of the package."""
+    lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
+    return {re.match(r"[\w-]+", line)[0]: line for line in lines if line.startswith("ros-")}
 
-    assert len(names) == len(matrix.DISTRIBUTIONS)
-    assert len({frozenset(one) for one in names.values()}) == 1
-    assert all("==" in line for found in lines.values() for line in found if line.startswith("ros-"))
+
+def test_a_node_gets_the_same_packages_of_every_distribution_and_each_is_pinned():
+    of_nodes = [pinned(f"ros-{one}") for one in matrix.DISTRIBUTIONS]
+    of_messages = [pinned(f"interfaces-{one}") for one in matrix.DISTRIBUTIONS]
+
+    assert len({frozenset(one) for one in of_nodes}) == 1
+    assert all("==" in line for one in of_nodes + of_messages for line in one.values())
+    assert len({one["ros-rclpy"] for one in of_nodes}) == len(matrix.DISTRIBUTIONS)
 
 
 def test_portions_are_all_tests_once_and_cells_between_the_corners_leave_out_what_needs_torch():
