@@ -55,7 +55,7 @@ pytest: $(READY)  ## the tests alone, or some of them (TESTS=test/image)
 
 matrix:  ## the tests with each Python and each ROS 2 in turn (CELLS="3.14-kilted", PYTHONS="paths", MINUTES=60); hours
 	$(PYTHON) requirements/matrix.py $(CELLS) $(if $(PYTHONS),--pythons $(PYTHONS)) $(if $(TESTS),--tests $(TESTS)) \
-		$(if $(MINUTES),--minutes $(MINUTES))
+		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(RESOLVE),--resolve)
 
 wheel: $(READY)  ## the runtime as a wheel and an sdist, in build/dist
 	$(BIN)/python -m build --outdir build/dist

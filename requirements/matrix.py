@@ -1,6 +1,6 @@
 """Runs the tests with each Python and each ROS 2 in environments of their own, and makes the table of what was run.
 
-    python requirements/matrix.py [CELL ...] [--pythons PATH ...] [--tests FOLDER ...] [--minutes N]
+    python requirements/matrix.py [CELL ...] [--pythons PATH ...] [--tests FOLDER ...] [--minutes N] [--resolve]
 
 A cell is a Python and a distribution, such as `3.14-kilted`; its environment lies in build/matrix. The two corners run
 all that `make test` runs, the other cells every test that needs no torch. Tests are run a folder at a time, and what
@@ -228,6 +228,28 @@ def prepare(record: Record, pythons: Sequence[str]) -> None:
     record.write()
 
 
+def note_resolved(record: Record, pythons: Sequence[str]) -> None:
+    """Says in the record of a cell that was never run whether pip finds all that it needs."""
+    if record.results:
+        return
+    program = interpreter(record.cell.python, pythons)
+    known = _resolved_here(record.cell, program) if program else f"no such Python here; {_resolved(record.cell)}"
+    record.outcome = f"not run; {known}"
+    record.write()
+
+
+def _resolved_here(cell: Cell, program: str) -> str:
+    """Says whether pip finds all that a cell needs, by the pip of its Python."""
+    names = (*cell.parts, f"ros-{cell.distribution}", f"interfaces-{cell.distribution}")
+    files = [word for name in names for word in ("-r", str(ROOT / "requirements" / f"{name}.txt"))]
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report.json")
+        pip = [program, "-m", "pip", "install", "--dry-run", "--quiet", "--target", folder, "--report", str(report)]
+        if subprocess.run([*pip, *files], env=_environment(), check=False).returncode:
+            return "does not resolve"
+        return f"resolves only: {len(json.loads(report.read_text())['install'])} packages"
+
+
 def _make(cell: Cell, target: str, *variables: str) -> list[str]:
     environment = (BUILD / cell.name).relative_to(ROOT)
     given = (f"VENV={environment}", "ROS=wheels", f"WHEELS={cell.distribution}", f"PARTS={' '.join(cell.parts)}")
@@ -249,15 +271,20 @@ def _versions(cell: Cell) -> dict[str, str]:
 
 def _resolved(cell: Cell) -> str:
     """Says whether pip finds wheels of all that a cell needs."""
-    import resolve  # needs the library packaging, which not every Python has
-
-    names = (*cell.parts, f"ros-{cell.distribution}", f"interfaces-{cell.distribution}")
-    requirements = [line for name in names for line in resolve.listed(name, cell.python, "x86_64")]
+    pinned = (f"ros-{cell.distribution}", f"interfaces-{cell.distribution}")
     try:
-        chosen = resolve.resolve(requirements, cell.python, "x86_64")
-    except subprocess.CalledProcessError:
+        # What the wheels of ROS 2 require in turn has a package without a wheel, which needs no compiler: empy.
+        chosen = [*_wheels(cell, cell.parts), *_wheels(cell, pinned, "--no-deps")]
+    except subprocess.SubprocessError:
         return "does not resolve either"
     return f"resolves only: {len(chosen)} wheels"
+
+
+def _wheels(cell: Cell, names: Sequence[str], *options: str) -> list[str]:
+    import resolve  # needs the library packaging, which not every Python has
+
+    requirements = [line for name in names for line in resolve.listed(name, cell.python, "x86_64")]
+    return resolve.resolve(requirements, cell.python, "x86_64", options)
 
 
 def run_portion(cell: Cell, portion: str, state: str) -> Result:
@@ -350,6 +377,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("cells", nargs="*", metavar="CELL", help=f"default: {' '.join(names)}; `table` for none")
     parser.add_argument("--pythons", nargs="+", default=[], metavar="PATH", help="Pythons that are not on PATH")
     parser.add_argument("--tests", nargs="+", default=[], metavar="FOLDER", help="portions to run; default: all")
+    parser.add_argument("--resolve", action="store_true", help="ask pip alone what it would install; run nothing")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no portion later than that")
     options = parser.parse_args(words)
     chosen = options.cells or names
@@ -358,7 +386,9 @@ def main(words: Sequence[str]) -> int:
     deadline_s = time.monotonic() + 60 * options.minutes
     records = [read_record(cell) for cell in CELLS]
     for record in records:
-        if record.cell.name in chosen:
+        if record.cell.name in chosen and options.resolve:
+            note_resolved(record, options.pythons)
+        elif record.cell.name in chosen:
             prepare(record, options.pythons)
             if not record.outcome:
                 run_cell(record, options, deadline_s)

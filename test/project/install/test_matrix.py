@@ -149,6 +149,17 @@ def test_nothing_is_begun_when_the_time_is_up(bench):
     assert bench == []
 
 
+def test_a_cell_that_is_only_resolved_is_not_run_and_forgets_no_result(bench, monkeypatch, capsys):
+    monkeypatch.setattr(matrix, "interpreter", lambda *_: "/bin/python")
+    monkeypatch.setattr(matrix, "_resolved_here", lambda *_: "resolves only: 99 packages")
+    matrix.main(["3.12-jazzy", "--tests", "test/bag"])
+    matrix.main(["3.12-jazzy", "3.10-kilted", "--resolve"])
+    said = capsys.readouterr().out.splitlines()[-30:]
+    assert bench == [("3.12-jazzy", "test/bag")]
+    assert any(line.startswith("| Kilted | 3.10 | not run; resolves only: 99 packages |") for line in said)
+    assert any(line.startswith("| Jazzy | 3.12 | what needs no torch, 1 of ") for line in said)
+
+
 def test_a_failure_is_told_by_the_exit_code(bench, monkeypatch, capsys):
     monkeypatch.setattr(matrix, "run_portion", lambda *_: Result("abc", 0, ("test_x::test_y",)))
     assert matrix.main(["3.12-jazzy", "--tests", "test/bag"]) == 2
