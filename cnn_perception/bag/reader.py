@@ -440,6 +440,6 @@ def _is_there(path: Path) -> bool:
     """
     try:
         mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # no path has a NUL
         return False
     return stat.S_ISDIR(mode) or stat.S_ISREG(mode)
