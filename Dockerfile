@@ -16,14 +16,14 @@ ENV PIP_BREAK_SYSTEM_PACKAGES=1 PIP_NO_CACHE_DIR=1 PIP_CONSTRAINT=/etc/pip-const
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 WORKDIR /workspace
 COPY package.xml src/cnn_perception/
-COPY requirements/recordings.txt /tmp/
+COPY requirements/recordings.txt requirements/page.txt /tmp/
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --no-install-recommends -y python3-numpy python3-pip \
     && python3 -c 'import numpy; print("numpy==" + numpy.__version__)' > "$PIP_CONSTRAINT" \
     && rosdep update --rosdistro "$ROS_DISTRO" \
     && rosdep install --from-paths src --ignore-src --rosdistro "$ROS_DISTRO" -y --dependency-types exec \
-    && python3 -m pip install -r /tmp/recordings.txt \
+    && python3 -m pip install -r /tmp/recordings.txt -r /tmp/page.txt \
     && rm -rf /var/lib/apt/lists/*
 COPY setup.py setup.cfg pyproject.toml README.md src/cnn_perception/
 COPY cnn_perception src/cnn_perception/cnn_perception

@@ -5,14 +5,17 @@ BIN := $(VENV)/bin
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo loop test wheel aarch64 cv-bridge bench soak fuzz docs linkcheck clean
+.PHONY: help venv demo loop test lint pytest matrix wheel aarch64 cv-bridge bench soak fuzz docs linkcheck clean
 
 # A sourced ROS 2 is used as it is. Without one, `wheels` bring the same client library into the virtual environment.
 IS_SOURCED := import rclpy, sys, importlib.metadata as m; sys.exit(any(m.distributions(name="ros-rclpy")))
 ROS := $(if $(ROS_DISTRO),$(shell $(PYTHON) -c '$(IS_SOURCED)' 2>/dev/null && echo $(ROS_DISTRO)))
 ROS := $(or $(ROS),wheels)
-READY := $(VENV)/.ready-$(ROS)
-REQUIREMENTS := $(patsubst %,requirements/%.txt,runtime training dev docs $(if $(filter wheels,$(ROS)),ros interfaces))
+# Wheels of two distributions are never mixed: another one's begin in an empty environment.
+WHEELS ?= kilted
+READY := $(VENV)/.ready-$(ROS)$(if $(filter wheels,$(ROS)),$(patsubst %,-%,$(filter-out kilted,$(WHEELS))))
+PARTS ?= runtime training dev docs
+REQUIREMENTS := $(patsubst %,requirements/%.txt,$(PARTS) $(if $(filter wheels,$(ROS)),ros-$(WHEELS) interfaces-$(WHEELS)))
 INTERFACES := $(shell find interfaces -type f -not -path '*/__pycache__/*')
 
 export ROS_LOG_DIR ?= $(CURDIR)/$(VENV)/log
@@ -29,7 +32,7 @@ endif
 help:  ## list what can be made
 	@sed -n 's/^\([a-z0-9-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
-venv: $(READY)  ## set up .venv: ROS 2, torch, ONNX Runtime (5 GB; PYTHON=python3.12 chooses another Python)
+venv: $(READY)  ## set up .venv: ROS 2, torch, ONNX Runtime (5 GB; PYTHON=python3.12 chooses another Python, WHEELS=jazzy another ROS 2)
 
 demo: export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 demo: $(READY)  ## draw, train, export, run and evaluate (DATA=folder WEIGHTS=file BACKBONE=name: on your images)
@@ -39,12 +42,20 @@ loop: export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 loop: $(READY)  ## record, choose, label, train, compare, deploy, record again: once around (needs Chromium)
 	$(BIN)/python -m demo.loop
 
-test: export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
-test: $(READY)  ## lint, types, unit tests, training on tiny data, nodes over real DDS
+test: lint pytest  ## lint, types, unit tests, training on tiny data, nodes over real DDS
+
+lint: $(READY)  ## lint and types alone
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 3 --dist loadfile
+
+pytest: export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
+pytest: $(READY)  ## the tests alone, or some of them (TESTS=test/image)
+	$(BIN)/pytest -n $(or $(JOBS),3) --dist loadfile $(TESTS)
+
+matrix:  ## the tests with each Python and each ROS 2 in turn (CELLS="3.14-kilted", PYTHONS="paths", MINUTES=60); hours
+	$(PYTHON) requirements/matrix.py $(CELLS) $(if $(PYTHONS),--pythons $(PYTHONS)) $(if $(TESTS),--tests $(TESTS)) \
+		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(RESOLVE),--resolve)
 
 wheel: $(READY)  ## the runtime as a wheel and an sdist, in build/dist
 	$(BIN)/python -m build --outdir build/dist
@@ -101,7 +112,7 @@ clean:  ## remove what was made, .venv too; runs/ and models/ stay
 PIP = $(BIN)/python -m pip install --no-input --disable-pip-version-check --progress-bar off
 BRIEFLY = 2>&1 | sed -un -e '/^ *error/Ip' -e 's/^ *Downloading \(.* ([0-9]\{2,\}[0-9.]* [MG]B)\).*/      \1/p'
 
-$(READY): $(wildcard requirements/*.txt) $(INTERFACES) setup.py
+$(READY): $(filter-out %-kilted.txt %-jazzy.txt,$(wildcard requirements/*.txt)) $(REQUIREMENTS) $(INTERFACES) setup.py
 	@$(PYTHON) requirements/check.py $(ROS)
 	@echo "[1/4] $(VENV), with $(if $(filter wheels,$(ROS)),ROS 2 from wheels,the sourced ROS 2 $(ROS))"
 	@if [ "$$($(BIN)/python -V 2>&1)" != "$$($(PYTHON) -V 2>&1)" ] || [ -n "$(filter-out $(READY),$(wildcard $(VENV)/.ready-*))" ]; then \
@@ -110,7 +121,7 @@ ifneq ($(ROS),wheels)
 	@$(PYTHON) -c 'import numpy; print("numpy==" + numpy.__version__)' > $(PIP_CONSTRAINT)
 endif
 	@$(PIP) --upgrade pip $(BRIEFLY)
-	@echo "[2/4] packages; the first time takes minutes and 5 GB"
+	@echo "[2/4] packages$(if $(filter training,$(PARTS)),; the first time takes minutes and 5 GB)"
 	@$(PIP) $(patsubst %,-r %,$(REQUIREMENTS)) $(BRIEFLY)
 	@echo "[3/4] vision_msgs and bond$(if $(filter wheels,$(ROS)),, of the sourced ROS 2)"
 ifeq ($(ROS),wheels)

@@ -20,7 +20,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 PACKAGES = sorted(path.parent for path in HERE.glob("*/package.xml"))
 PREFIX = Path(sys.prefix)
-PINS = [HERE.parent / "requirements" / name for name in ("ros.txt", "interfaces.txt")]
+PINS = sorted(path for name in ("ros", "interfaces") for path in HERE.parent.glob(f"requirements/{name}-*.txt"))
 
 
 def main() -> int:

@@ -5,6 +5,7 @@ A module with a fixture `node` gets by `ros` somebody to talk to it, who has for
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 from collections.abc import Iterator
@@ -16,7 +17,13 @@ if TYPE_CHECKING:
     from ros import Participant, Process
 
 
+# On a robot the tests of its side run, and what is left out is said: here, and file by file where others need training.
+collect_ignore = [] if importlib.util.find_spec("torch") else ["training"]
 os.environ["CNN_PERCEPTION_CACHE"] = ""  # no test finds what another one has left on this machine
+
+
+def pytest_report_header() -> str:
+    return "test/training is left out: torch is not installed" if collect_ignore else ""
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ which the messages found are compared. What is missing, and where the time axis 
 
 from __future__ import annotations
 
+import stat
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -302,7 +303,7 @@ class Bag:
         return files
 
     def _open_files(self) -> tuple[list[StorageFile], Metadata | None]:
-        if not self.path.is_dir() and not self.path.is_file():
+        if not _is_there(self.path):
             raise BagError(f"{self.path}: there is no such bag; name a rosbag2 folder, or an .mcap or .db3 file")
         metadata = self._metadata() if self.path.is_dir() else None
         paths, notes = storage_paths(self.path, metadata.files if metadata else ())
@@ -441,3 +442,16 @@ def contradictions(metadata: Metadata, files: list[StorageFile]) -> list[str]:
                 f"{found_ns / 1e9:.3f} s; the messages' own times were used"
             )
     return lines
+
+
+def _is_there(path: Path) -> bool:
+    """Returns whether there is a file or a folder.
+
+    Raises:
+        OSError: If that cannot be known, which `Path.is_file` of Python 3.14 takes for no.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # no path has a NUL
+        return False
+    return stat.S_ISDIR(mode) or stat.S_ISREG(mode)

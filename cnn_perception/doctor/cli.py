@@ -18,14 +18,13 @@ from types import FrameType
 from cnn_perception.commands import Done, exit_code, program
 from cnn_perception.doctor.finding import Finding, exit_code_of
 from cnn_perception.doctor.machine import (
-    VGA_RGB_BYTES,
     check_environment,
     check_model,
     check_packages,
-    check_profile,
     check_ros,
     installed_distributions,
 )
+from cnn_perception.doctor.middleware import VGA_RGB_BYTES, check_transport
 from cnn_perception.ros import transport
 
 
@@ -46,7 +45,7 @@ def run_checks(options: argparse.Namespace) -> Iterator[Finding]:
     if ros.level != "FAIL":
         transport.prepare_process()
         largest_bytes = yield from _check_graph_if_importable(options)
-    yield from check_profile(variables, max(largest_bytes, VGA_RGB_BYTES))
+    yield from check_transport(variables, max(largest_bytes, VGA_RGB_BYTES))
 
 
 def _check_graph_if_importable(options: argparse.Namespace) -> Generator[Finding, None, int]:

@@ -38,6 +38,11 @@ def from_error(subject: str, error: Exception) -> Finding:
     return Finding("FAIL", subject, text, remedy) if text else Finding("FAIL", subject, remedy)
 
 
+def first_line(error: BaseException) -> str:
+    """Returns the beginning of what an error of another package says; its kind, if it says nothing."""
+    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
+
+
 def exit_code_of(findings: Iterable[Finding]) -> int:
     """Returns `EXIT_BAD_INPUT` if anything must be mended."""
     return EXIT_BAD_INPUT if any(finding.level == "FAIL" for finding in findings) else EXIT_OK

@@ -1,28 +1,22 @@
-"""Checks of the machine: packages, the model file, the environment, the Fast DDS profile. No ROS is imported."""
+"""Checks of the machine: packages, the model file, the environment, whether ROS starts. No ROS is imported."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.metadata
 import os
-import shutil
 import subprocess
 import sys
 import time
-import xml.etree.ElementTree as ET
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from cnn_perception.doctor.finding import Finding, from_error
+from cnn_perception.doctor.finding import Finding, first_line, from_error
+from cnn_perception.doctor.middleware import check_zenoh_router
 from cnn_perception.errors import PerceptionError
 from cnn_perception.files import expanded
 from cnn_perception.import_path import python_command
-from cnn_perception.ros.transport import (
-    DISTRIBUTIONS_WITH_FASTDDS_2,
-    OLD_PROFILE_VARIABLE,
-    PROFILE_VARIABLE,
-    share_folder,
-)
+from cnn_perception.ros.transport import RMW_VARIABLE, ZENOH, chosen_name, named
 
 _REQUIRED_MODULES = {
     "numpy": "numpy",
@@ -42,9 +36,6 @@ _IMPORT_ERRORS = (ImportError, AttributeError, OSError)
 
 _REFERENCE_BLAS = "/blas/libblas.so"
 """Where Debian and Ubuntu install it; the alternatives' folders are named after them, such as openblas-pthread."""
-VGA_RGB_BYTES = 640 * 480 * 3
-_DEFAULT_SEGMENT_BYTES = 512 * 1024
-"""Source: Fast DDS documentation, shared memory transport, `segment_size`."""
 _LAST_DOMAIN = 101
 """Source: ROS 2 documentation, "The ROS_DOMAIN_ID": higher ones collide with Linux's ephemeral ports."""
 _LARGEST_DOMAIN = 232
@@ -87,7 +78,7 @@ def _check_import(module: str, distribution: str) -> Finding:
     try:
         found = importlib.import_module(module)
     except _IMPORT_ERRORS as error:
-        return Finding("FAIL", module, f"cannot be imported ({_first_line(error)})", remedy)
+        return Finding("FAIL", module, f"cannot be imported ({first_line(error)})", remedy)
     if module == "onnxruntime" and not hasattr(found, "InferenceSession"):
         # What is left when one of two distributions of it has been uninstalled.
         text = "its files are missing, an empty folder is left"
@@ -122,7 +113,7 @@ def check_model(path: Path) -> Iterator[Finding]:
 
         from cnn_perception.model.onnx_model import OnnxModel
     except _IMPORT_ERRORS as error:
-        yield Finding("FAIL", "model", f"{path}: cannot be tried ({_first_line(error)})", "mend the packages first")
+        yield Finding("FAIL", "model", f"{path}: cannot be tried ({first_line(error)})", "mend the packages first")
         return
     started_s = time.perf_counter()
     try:
@@ -155,6 +146,16 @@ def check_environment(variables: Mapping[str, str]) -> Iterator[Finding]:
         variables: `os.environ`.
     """
     yield _check_domain(variables.get("ROS_DOMAIN_ID", ""))
+    rmw = chosen_name(variables)
+    if named(rmw) is ZENOH:
+        yield from check_zenoh_router(variables)
+    else:
+        yield from _check_discovery(variables)
+    if variables.get(RMW_VARIABLE, ""):
+        yield Finding("ok", RMW_VARIABLE, f"{rmw}; the camera's process must use the same")
+
+
+def _check_discovery(variables: Mapping[str, str]) -> Iterator[Finding]:
     discovery_range = variables.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "")
     subject = "ROS_AUTOMATIC_DISCOVERY_RANGE"
     if discovery_range == "OFF":
@@ -166,8 +167,6 @@ def check_environment(variables: Mapping[str, str]) -> Iterator[Finding]:
     if variables.get("ROS_LOCALHOST_ONLY", "0") == "1":
         text = "1: a camera on another machine is not seen, nor by one where this is not set"
         yield Finding("warn", "ROS_LOCALHOST_ONLY", text, f"unset it; {subject}=LOCALHOST replaces it")
-    if rmw := variables.get("RMW_IMPLEMENTATION", ""):
-        yield Finding("ok", "RMW_IMPLEMENTATION", f"{rmw}; the camera's process must use the same")
 
 
 def _check_domain(text: str) -> Finding:
@@ -196,98 +195,11 @@ def check_ros() -> Finding:
     lines = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
     if lines[-1].startswith("ModuleNotFoundError"):
         return Finding("FAIL", subject, "rclpy cannot be imported", "source /opt/ros/DISTRIBUTION/setup.bash")
-    return Finding(
-        "FAIL", subject, f"rclpy does not start ({lines[-1]:.300})", "mend RMW_IMPLEMENTATION or ROS_DOMAIN_ID"
-    )
+    return Finding("FAIL", subject, f"rclpy does not start ({lines[-1]:.300})", _remedy_of_start(os.environ))
 
 
-def check_profile(variables: Mapping[str, str], frame_bytes: int = VGA_RGB_BYTES) -> Iterator[Finding]:
-    """Checks the Fast DDS profile of this shell, which a camera driver started from it would use.
-
-    Args:
-        variables: `os.environ`.
-        frame_bytes: Size of the largest image that must fit into its shared memory.
-    """
-    subject = "Fast DDS profile"
-    if not variables.get("RMW_IMPLEMENTATION", "rmw_fastrtps").startswith("rmw_fastrtps"):
-        yield Finding("ok", subject, f"{variables['RMW_IMPLEMENTATION']} does not use it")
-        return
-    is_old = variables.get("ROS_DISTRO") in DISTRIBUTIONS_WITH_FASTDDS_2
-    wanted = OLD_PROFILE_VARIABLE if is_old else PROFILE_VARIABLE
-    shipped = share_folder() / "launch" / "fastdds.xml"
-    export = f"export {wanted}={shipped} where the camera is started"
-    # Fast DDS 3 still reads the old name, Fast DDS 2 does not know the new one.
-    name = variables.get(wanted) or (not is_old and variables.get(OLD_PROFILE_VARIABLE)) or ""
-    if not name:
-        text = "none in this shell; this package's nodes bring their own, a camera of another package does not"
-        yield Finding("warn", subject, text, export)
-        yield from check_shared_memory(Path("/dev/shm"), shared_segment_bytes(shipped))
-        return
-    try:
-        segment_bytes = shared_segment_bytes(Path(name))
-    except OSError as error:
-        yield Finding("FAIL", subject, f"{name} cannot be read ({error.strerror})", export)
-        return
-    except (ET.ParseError, ValueError) as error:
-        yield Finding("FAIL", subject, f"{name} is no Fast DDS profile ({_first_line(error)})", export)
-        return
-    if segment_bytes < frame_bytes:
-        text = f"{name}: shared memory of {_size(segment_bytes)} is smaller than one image of {_size(frame_bytes)}"
-        yield Finding("FAIL", subject, f"{text}, so most images are lost", f"set a larger segment_size, or {export}")
-        return
-    yield Finding("ok", subject, f"{name}: {_size(segment_bytes)} of shared memory for images of {_size(frame_bytes)}")
-    yield from check_shared_memory(Path("/dev/shm"), segment_bytes)
-
-
-def shared_segment_bytes(profile: Path) -> int:
-    """Returns the size of the shared-memory segment that participants with this profile use.
-
-    Raises:
-        OSError: If the file cannot be read.
-        xml.etree.ElementTree.ParseError: If it is no XML.
-        ValueError: If a segment size is no number.
-    """
-    root = ET.fromstring(profile.read_bytes())
-    for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2]
-    segments: dict[str, int] = {}
-    for transport in root.iter("transport_descriptor"):
-        if (transport.findtext("type") or "").strip() == "SHM":
-            size = int(transport.findtext("segment_size") or _DEFAULT_SEGMENT_BYTES)
-            segments[(transport.findtext("transport_id") or "").strip()] = size
-    used = _default_transports(root)
-    return max((size for name, size in segments.items() if name in used), default=_DEFAULT_SEGMENT_BYTES)
-
-
-def _default_transports(root: ET.Element) -> Collection[str]:
-    """Returns the names of the transports of the profile that applies to a participant that asks for none by name."""
-    for participant in root.iter("participant"):
-        if participant.get("is_default_profile") == "true":
-            return {(name.text or "").strip() for name in participant.iterfind(".//userTransports/transport_id")}
-    return ()
-
-
-def check_shared_memory(folder: Path, segment_bytes: int) -> Iterator[Finding]:
-    """Checks whether a segment fits into shared memory."""
-    subject = str(folder)
-    try:
-        free_bytes = shutil.disk_usage(folder).free
-    except OSError as error:
-        yield Finding("FAIL", subject, f"cannot be used ({error.strerror})", "mount a tmpfs there")
-        return
-    text = f"{_size(free_bytes)} free, a process with images takes {_size(segment_bytes)}"
-    if not os.access(folder, os.W_OK):
-        yield Finding("FAIL", subject, "is not writable", f"chmod 1777 {folder}")
-    elif free_bytes < segment_bytes:
-        remedy = f"enlarge it (docker run --shm-size=1g), or end all nodes and remove {folder}/fastrtps_*"
-        yield Finding("FAIL", subject, text, remedy)
-    else:
-        yield Finding("ok", subject, text)
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count / 1024:.0f} KiB"
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
+def _remedy_of_start(variables: Mapping[str, str]) -> str:
+    rmw = variables.get(RMW_VARIABLE, "")
+    if not rmw:
+        return "mend ROS_DOMAIN_ID, or install a middleware (ros-$ROS_DISTRO-rmw-fastrtps-cpp)"
+    return f"see that {rmw} is installed (apt install ros-$ROS_DISTRO-{rmw.replace('_', '-')}), or unset {RMW_VARIABLE}"

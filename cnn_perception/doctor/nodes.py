@@ -32,6 +32,8 @@ _LEVELS: Mapping[bytes, Level] = {
     DiagnosticStatus.ERROR: "FAIL",
     DiagnosticStatus.STALE: "warn",
 }
+_NO_HASH = "INVALID"
+"""Source: rclpy, TypeHash: of an endpoint that announces none, as those of distributions before Iron."""
 _NO_RESULTS = ("/parameter_events", "/rosout", "/diagnostics")
 
 
@@ -186,15 +188,23 @@ def _note_subscribers(node: Node, name: str, topic: str, output: NodeOutput) -> 
     offers = [info for info in node.get_publishers_info_by_topic(topic) if _full_name(info) == name]
     for subscription in node.get_subscriptions_info_by_topic(topic):
         output.subscribers += 1
-        subscriber = _full_name(subscription)
-        for offer in offers:
-            verdict, reason = qos_check_compatible(offer.qos_profile, subscription.qos_profile)
-            if offer.topic_type != subscription.topic_type:
-                types = f"{subscription.topic_type}, not {offer.topic_type}"
-                output.incompatible.append(f"{subscriber} wants {topic} as {types}")
-            elif verdict == QoSCompatibility.ERROR:
-                text = reason.removeprefix("ERROR: ").rstrip(".; ")
-                output.incompatible.append(f"{subscriber} on {topic}: {text}")
+        misfits = [misfit(topic, offer, subscription) for offer in offers]
+        output.incompatible += [f"{_full_name(subscription)} {text}" for text in misfits if text]
+
+
+def misfit(topic: str, offer: Any, subscription: Any) -> str:  # noqa: ANN401 TopicEndpointInfo has no public type
+    """Says why a subscription receives nothing, or nonsense, of what is published on its topic; empty if it does."""
+    kind = subscription.topic_type
+    if offer.topic_type != kind:
+        return f"wants {topic} as {kind}, not {offer.topic_type}"
+    verdict, reason = qos_check_compatible(offer.qos_profile, subscription.qos_profile)
+    if verdict == QoSCompatibility.ERROR:
+        return f"on {topic}: {reason.removeprefix('ERROR: ').rstrip('.; ')}"
+    # The middleware goes by the name alone: what arrives is read as if it had the other's fields.
+    hashes = {str(info.topic_type_hash) for info in (offer, subscription)} - {_NO_HASH}
+    if len(hashes) > 1:
+        return f"reads {topic} as another version of {kind}: {kind.partition('/')[0]} differs between the two machines"
+    return ""
 
 
 def check_output(name: str, output: NodeOutput, frames: int) -> Iterator[Finding]:
@@ -228,7 +238,7 @@ def check_output(name: str, output: NodeOutput, frames: int) -> Iterator[Finding
 
 def _tells_of_loss(pair: KeyValue) -> bool:
     """Returns whether a figure of a camera's status says what became of frames that were not answered."""
-    is_loss: bool = pair.key in ("lost on the way", "overtaken") or pair.key.startswith("dropped")
+    is_loss: bool = pair.key in ("lost on the way", "overtaken", "not counted") or pair.key.startswith("dropped")
     return is_loss and pair.value != "0"
 
 

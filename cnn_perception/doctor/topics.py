@@ -16,7 +16,7 @@ from cnn_perception.doctor.finding import Finding, Level, from_error
 from cnn_perception.errors import FrameError
 from cnn_perception.image.messages import decode, encoded_from_message, nanoseconds, way_out
 from cnn_perception.ros.latest_subscription import IMAGE_QOS, offered_reliability
-from cnn_perception.ros.transport import remedy_of_loss
+from cnn_perception.ros.transport import name_in_use, remedy_of_loss
 from cnn_perception.stream.stamps import Stamps
 
 IMAGE_TYPES: Mapping[str, type[Image | CompressedImage]] = {
@@ -152,6 +152,7 @@ class ReceivedFrames:
         times_ns: (stamp, arrival) of each frame, both in nanoseconds of the ROS clock.
         is_reliable: Whether it was subscribed so.
         sent: How many frames its publisher sent between the first and the last that arrived; 0 if that is not known.
+        is_numbered: Whether the middleware numbers its messages, so that it can be known.
         camera_info: The newest message of the camera_info beside it.
     """
 
@@ -161,6 +162,7 @@ class ReceivedFrames:
     times_ns: list[tuple[int, int]] = field(default_factory=list)
     is_reliable: bool = False
     sent: int = 0
+    is_numbered: bool = True
     camera_info: Any = None
 
     @property
@@ -201,6 +203,7 @@ class FrameListener:
         self._received.latest = message
         number = info.get("publication_sequence_number")
         publisher = info.get("publisher_gid")
+        self._received.is_numbered = number is not None
         if number is not None and publisher is not None:
             first, _ = self._sequence_numbers.setdefault(bytes(publisher["data"]), (number, number))
             self._sequence_numbers[bytes(publisher["data"])] = first, number
@@ -228,6 +231,8 @@ def check_frames(frames: ReceivedFrames) -> Iterator[Finding]:
     rate_hz = (count - 1) / spread_s if spread_s > 0 else count / frames.duration_s
     traffic = f"{count} in {frames.duration_s:.1f} s ({rate_hz:.1f} Hz), {size / 2**20:.2f} MiB each"
     yield Finding("ok", subject, traffic)
+    if not frames.is_numbered:
+        yield Finding("ok", subject, f"how many were lost is not known: {name_in_use()} does not number messages")
     lost = frames.sent - count
     if lost > _TOLERATED_LOSS * frames.sent:
         text = f"{lost} of {frames.sent} that were sent did not arrive"

@@ -1,4 +1,7 @@
-"""Lifecycle transitions whose errors are seen: rclpy swallows what a transition raises."""
+"""Lifecycle transitions whose errors are seen, whatever rclpy does with what a transition raises.
+
+Up to rclpy 9 it is swallowed; later ones let it end the process, or log it (ros2/rclpy#1673 and #1696).
+"""
 
 from __future__ import annotations
 

@@ -248,6 +248,7 @@ class CameraStream:
             silence="" if images is None or stalled else self._reason_of_silence(images, timeout_s),
             subscription="" if images is None else images.choice,
             remedy="" if images is None else _remedy_of_loss(images),
+            not_counted="" if images is None else images.not_counted,
             unheard="" if wanted.answer else self.outputs.answer_topic,
             is_wanted=wanted.anything,
         )

@@ -22,6 +22,8 @@ from cnn_perception.stream.drift import DriftReport
 from cnn_perception.stream.frame_counters import Snapshot
 from cnn_perception.tasks.registry import task_of
 
+NOT_COUNTED = "not counted"
+"""The key under which it is said that a 0 of the counts means nothing."""
 _MOST_SHARE = 0.05
 """So many of the recent frames may be lost, dropped or odd before that is a fault of the camera or its network."""
 _LEAST_FRAMES = 20
@@ -47,6 +49,7 @@ class CameraStatus:
         silence: Why no frame comes; empty where that is not known or not the case.
         subscription: With which reliability its images are subscribed, and why.
         remedy: What to do where its frames are lost on the way.
+        not_counted: Of which frames the middleware does not tell how many there are; empty if it tells all.
         unheard: Topic of its answers if nobody subscribes to them; empty otherwise.
         is_wanted: Whether somebody subscribes to anything about its frames.
     """
@@ -63,6 +66,7 @@ class CameraStatus:
     silence: str = ""
     subscription: str = ""
     remedy: str = ""
+    not_counted: str = ""
     unheard: str = ""
     is_wanted: bool = True
 
@@ -124,6 +128,7 @@ def _camera_status(node: str, camera: CameraStatus, refusal: str) -> DiagnosticS
         "lost on the way": str(total.lost),
         "overtaken": str(total.overtaken),
     }
+    values |= {NOT_COUNTED: camera.not_counted} if camera.not_counted else {}
     values |= {f"dropped: {reason}": str(count) for reason, count in sorted(total.dropped.items())}
     values |= {f"odd: {kind}": str(count) for kind, count in sorted(total.oddities.items())}
     values |= counts.stage_values()

@@ -24,7 +24,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-from cnn_perception.ros import topics
+from cnn_perception.ros import topics, transport
 
 MessageT = TypeVar("MessageT")
 StreamT = TypeVar("StreamT", bound="Stream")
@@ -58,6 +58,11 @@ class _Losses:
         kind = QoSSubscriptionEventType.RCL_SUBSCRIPTION_MESSAGE_LOST
         with contextlib.suppress(rclpy_implementation.RCLError), subscription.handle:
             self._event = rclpy_implementation.EventHandle(subscription.handle, kind)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the middleware tells of them."""
+        return self._event is not None
 
     def take(self) -> int:
         """Returns how many there are since the call before."""
@@ -123,6 +128,8 @@ class LatestSubscription(Generic[MessageT]):
         self._losses = _Losses(self._subscription)
         self._before: Any = None  # the subscription that this one is to replace, until its first message
         self._latest = (b"", 0)  # publisher and sequence number of the latest message
+        self._is_numbered = True  # as long as no message without a number has come
+        self._latest_sent_ns = 0
         self._lost = 0  # messages that are left out of the numbers still to come
 
     def _subscribe(self, fitting: ReliabilityPolicy) -> Any:  # noqa: ANN401 rclpy's generics differ by version
@@ -168,6 +175,17 @@ class LatestSubscription(Generic[MessageT]):
         """The reliability in words, and who has chosen it."""
         word = "reliable" if self.is_reliable else "best effort"
         return f"{word}, {'by qos_overrides' if self.is_overridden else 'as its publishers offer'}"
+
+    @property
+    def not_counted(self) -> str:
+        """Says of which messages the middleware does not tell how many there are; empty if it tells all."""
+        if not self._losses.is_told and not self._is_numbered:
+            return f"lost, overtaken: {transport.name_in_use()} tells of neither"
+        if not self._is_numbered:
+            return f"overtaken: {transport.name_in_use()} does not number messages"
+        if not self._losses.is_told:
+            return f"lost: {transport.name_in_use()} does not tell of them, they are among the overtaken"
+        return ""
 
     @property
     def is_overridden(self) -> bool:
@@ -240,7 +258,10 @@ class LatestSubscription(Generic[MessageT]):
         """Counts what is left out before a message; returns False if the subscription before has had it already."""
         number = info.get("publication_sequence_number")
         publisher = info.get("publisher_gid")
-        if number is None or (publisher is None and self._node.count_publishers(self.topic) > 1):
+        self._is_numbered = number is not None
+        if number is None:
+            return self._is_sent_later(int(info.get("source_timestamp") or 0))
+        if publisher is None and self._node.count_publishers(self.topic) > 1:
             return True
         publisher_id = b"" if publisher is None else bytes(publisher["data"])
         previous_id, previous_number = self._latest
@@ -252,6 +273,13 @@ class LatestSubscription(Generic[MessageT]):
             self._lost = 0  # of those before the first message no number tells
         elif number > previous_number + 1:
             self._count_left_out(number - previous_number - 1)
+        return True
+
+    def _is_sent_later(self, sent_ns: int) -> bool:
+        """Returns False for a message that the subscription before has had already, where messages have no numbers."""
+        if sent_ns and self._before is not None and sent_ns <= self._latest_sent_ns:
+            return False
+        self._latest_sent_ns = sent_ns
         return True
 
     def _count_left_out(self, count: int) -> None:

@@ -1,21 +1,24 @@
-"""Sets up a process so that camera images cross DDS without loss: the Fast DDS profile and malloc's settings.
+"""Sets up a process so that camera images cross the middleware without loss: malloc's settings, a profile for Fast DDS.
 
 Fast DDS's default shared-memory segment is smaller than one 640x480 rgb8 image, so images are split into UDP fragments
 of which a best-effort reader loses 82 to 93 %. The shipped profile has a 64 MiB segment. glibc's malloc would return
 and re-map the memory of each image; keeping it saves half of the CPU time of the transport. What is kept in a thread's
 arena is of no use to the others: the memory of a node that reloads its model rose by 100 MB. With one it is level.
+malloc's settings hold for every middleware; what else one needs is a line of `MIDDLEWARE`.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 PROFILE_VARIABLE = "FASTDDS_DEFAULT_PROFILES_FILE"
 OLD_PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 """The name that Fast DDS 2 reads; Fast DDS 3 warns of it."""
-_PROFILE = f"the DDS profile launch/fastdds.xml ({PROFILE_VARIABLE})"
+RMW_VARIABLE = "RMW_IMPLEMENTATION"
 DISTRIBUTIONS_WITH_FASTDDS_2 = ("humble", "iron", "jazzy")
 
 _MALLOC_VARIABLES = {
@@ -31,6 +34,63 @@ _MALLOPT_NUMBERS = {
     "MALLOC_ARENA_MAX": -8,
 }
 """Source: glibc, malloc.h: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX."""
+
+
+@dataclass(frozen=True)
+class Middleware:
+    """A middleware of ROS 2.
+
+    Attributes:
+        prefix: What the names begin with by which RMW_IMPLEMENTATION chooses it.
+        title: Its name in words.
+        remedy: What to do where it loses images on the way.
+    """
+
+    prefix: str
+    title: str
+    remedy: str
+
+
+FAST_DDS = Middleware(
+    "rmw_fastrtps",
+    "Fast DDS",
+    f"give the camera's process the DDS profile launch/fastdds.xml ({PROFILE_VARIABLE})",
+)
+CYCLONE_DDS = Middleware(
+    "rmw_cyclonedds",
+    "Cyclone DDS",
+    "let this machine keep more of what arrives (sysctl -w net.core.rmem_max=2147483647)",
+)
+"""Source: ROS 2 documentation, "DDS tuning information"."""
+ZENOH = Middleware(
+    "rmw_zenoh",
+    "Zenoh",
+    "give the camera's process a longer queue (transport/link/tx/queue in the file of ZENOH_SESSION_CONFIG_URI)",
+)
+"""Source: rmw_zenoh_cpp, DEFAULT_RMW_ZENOH_SESSION_CONFIG.json5."""
+MIDDLEWARE = (FAST_DDS, CYCLONE_DDS, ZENOH)
+_DEFAULT_NAME = "rmw_fastrtps_cpp"
+"""Of every distribution from Humble on, where RMW_IMPLEMENTATION is not set and nothing else is installed."""
+
+
+def named(name: str) -> Middleware:
+    """Returns what is known of a middleware, such as `rmw_zenoh_cpp`: next to nothing of an unlisted one."""
+    for one in MIDDLEWARE:
+        if name.startswith(one.prefix):
+            return one
+    return Middleware(name, name, f"see what the documentation of {name} says of large messages")
+
+
+def chosen_name(variables: Mapping[str, str]) -> str:
+    """Returns the name of the middleware that variables choose, of this process or of another one."""
+    return variables.get(RMW_VARIABLE, "") or _DEFAULT_NAME
+
+
+def name_in_use() -> str:
+    """Returns the name of the middleware of this process, which runs rclpy."""
+    from rclpy.utilities import get_rmw_implementation_identifier  # not there without ROS
+
+    return str(get_rmw_implementation_identifier())
 
 
 def share_folder() -> Path:
@@ -53,7 +113,8 @@ def share_folder() -> Path:
 def environment() -> dict[str, str]:
     """Returns the environment variables for processes that exchange images, less those the user has set."""
     variables = {name: str(value) for name, value in _MALLOC_VARIABLES.items()}
-    if PROFILE_VARIABLE not in os.environ and OLD_PROFILE_VARIABLE not in os.environ:
+    has_profile = PROFILE_VARIABLE in os.environ or OLD_PROFILE_VARIABLE in os.environ
+    if named(chosen_name(os.environ)) is FAST_DDS and not has_profile:
         is_old = os.environ.get("ROS_DISTRO") in DISTRIBUTIONS_WITH_FASTDDS_2
         name = OLD_PROFILE_VARIABLE if is_old else PROFILE_VARIABLE
         variables[name] = str(share_folder() / "launch" / "fastdds.xml")
@@ -61,17 +122,18 @@ def environment() -> dict[str, str]:
 
 
 def remedy_of_loss(is_reliable: bool, is_overridden: bool = False) -> str:
-    """Returns what to do where images are lost on the way.
+    """Returns what to do where images are lost on the way, with the middleware of this process, which runs rclpy.
 
     Args:
         is_reliable: Whether the subscription is; then what is missing was gone before it could be sent again.
         is_overridden: Whether its user has chosen so, whatever the publisher offers.
     """
+    remedy = named(name_in_use()).remedy
     if is_reliable:
-        return f"the camera keeps too few until they are received; give it a longer queue, or its process {_PROFILE}"
+        return f"the camera keeps too few until they are received; have it keep more, or {remedy}"
     if is_overridden:
-        return f"qos_overrides make it best effort; leave them out, or give the camera's process {_PROFILE}"
-    return f"the camera offers best effort; have it publish reliable, or give its process {_PROFILE}"
+        return f"qos_overrides make it best effort; leave them out, or {remedy}"
+    return f"the camera offers best effort; have it publish reliable, or {remedy}"
 
 
 def prepare_process() -> None:

@@ -13,6 +13,9 @@ import pytest
 from PIL import Image
 from recording import SHA256, SPEC, SURE, Recording, packed, picture, prediction, raw, size, table
 from tiny_model import as_multilabel, with_unknown
+
+pytest.importorskip("torch", reason="needs what training needs")
+
 from tiny_run import command_line
 
 from cnn_perception.errors import DataError

@@ -32,7 +32,7 @@ def killed(path: Path, in_file: int) -> Path:
         source, target = (sqlite3.connect(path, isolation_level=None) for path in sys.argv[1:3])
         target.execute("PRAGMA journal_mode=WAL")
         target.execute("PRAGMA wal_autocheckpoint=0")
-        for (sql,) in source.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL"):
+        for (sql,) in source.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL AND name NOT LIKE 'sqlite_%'"):
             target.execute(sql)
         for table in ("schema", "topics"):
             for row in source.execute(f"SELECT * FROM {table}"):
@@ -43,9 +43,8 @@ def killed(path: Path, in_file: int) -> Path:
             target.execute("INSERT INTO messages VALUES (?, ?, ?, ?)", row)
         os._exit(9)
     """
-    subprocess.run(
-        [sys.executable, "-c", code, whole / f"{whole.name}.db3", path / "bag.db3", str(in_file)], check=False
-    )
+    command = [sys.executable, "-c", code, whole / f"{whole.name}.db3", path / "bag.db3", str(in_file)]
+    assert subprocess.run(command, check=False).returncode == 9
     return path
 
 

@@ -167,11 +167,20 @@ def test_without_ros_packages_and_model_are_still_examined(model: Path, tmp_path
     assert "Fast DDS profile" in text
 
 
-@pytest.mark.parametrize("variable", [{"RMW_IMPLEMENTATION": "rmw_of_nobody"}, {"ROS_DOMAIN_ID": "abc"}])
-def test_an_environment_in_which_ros_cannot_start_is_said(variable: dict[str, str]):
+@pytest.mark.parametrize(
+    ("variable", "remedy"),
+    [
+        ({"RMW_IMPLEMENTATION": "rmw_of_nobody"}, "apt install ros-$ROS_DISTRO-rmw-of-nobody), or unset RMW_IMPLEMENT"),
+        ({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}, "apt install ros-$ROS_DISTRO-rmw-cyclonedds-cpp)"),
+        ({"ROS_DOMAIN_ID": "abc"}, "mend ROS_DOMAIN_ID"),
+    ],
+)
+def test_an_environment_in_which_ros_cannot_start_is_said(variable: dict[str, str], remedy: str):
     code, text = ended(start(1, **variable))
     assert code == 2
     assert "FAIL  ROS: rclpy does not start (" in text
+    assert remedy in text
+    assert ("Fast DDS profile" in text) == ("RMW_IMPLEMENTATION" not in variable)
 
 
 def test_ctrl_c_ends_it_quietly(domain: int):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from doctor_parts import calibration, lines, picture
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.type_hash import TypeHash
 from sensor_msgs.msg import Image
 
 from cnn_perception.doctor import nodes
@@ -102,7 +105,7 @@ def test_frames(received: ReceivedFrames, said: str):
 
 
 @pytest.mark.parametrize(
-    ("is_reliable", "first_way"), [(False, "have it publish reliable, or"), (True, "give it a longer queue, or")]
+    ("is_reliable", "first_way"), [(False, "have it publish reliable, or"), (True, "have it keep more, or")]
 )
 @pytest.mark.parametrize("ages_s", [[0.01] * 10, []], ids=["some are lost", "all are lost"])
 def test_where_frames_are_lost_both_ways_out_are_said(is_reliable: bool, first_way: str, ages_s: list[float]):
@@ -110,7 +113,40 @@ def test_where_frames_are_lost_both_ways_out_are_said(is_reliable: bool, first_w
     received.latest = received.latest if ages_s else None
     found = lines(topic_checks.check_frames(received))
     assert first_way in found
-    assert "its process the DDS profile launch/fastdds.xml (FASTDDS_DEFAULT_PROFILES_FILE)" in found
+    assert "give the camera's process the DDS profile launch/fastdds.xml (FASTDDS_DEFAULT_PROFILES_FILE)" in found
+
+
+def endpoint(
+    kind: str = "vision_msgs/msg/Classification", version: int = 1, digest: bytes = bytes(32), **qos: Any
+) -> Any:
+    type_hash = TypeHash(version, digest)
+    return SimpleNamespace(topic_type=kind, topic_type_hash=type_hash, qos_profile=QoSProfile(depth=1, **qos))
+
+
+@pytest.mark.parametrize(
+    ("subscription", "said"),
+    [
+        (endpoint(), ""),
+        (
+            endpoint(digest=b"1" * 32),
+            "reads /answers as another version of vision_msgs/msg/Classification: vision_msgs",
+        ),
+        (endpoint(version=-1), ""),  # it announces none
+        (endpoint("std_msgs/msg/String"), "wants /answers as std_msgs/msg/String, not vision_msgs/msg/Classification"),
+        (endpoint(durability=DurabilityPolicy.TRANSIENT_LOCAL), "on /answers: "),
+    ],
+    ids=["fits", "other fields", "unknown", "other type", "QoS"],
+)
+def test_a_subscription_that_cannot_read_the_answers_is_told_why(subscription: Any, said: str):
+    text = nodes.misfit("/answers", endpoint(), subscription)
+    assert text.startswith(said)
+    assert bool(text) == bool(said)
+
+
+def test_where_messages_have_no_numbers_nothing_is_said_to_have_arrived_whole():
+    received = frames([0.01] * 5)
+    received.is_numbered = False
+    assert "how many were lost is not known: rmw_" in lines(topic_checks.check_frames(received))
 
 
 def test_two_nodes_of_one_name_are_warned_of():

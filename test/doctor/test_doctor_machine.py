@@ -1,4 +1,7 @@
-"""Owns: what the doctor says of the machine, its packages and a model file. Leaves to others: topics and nodes."""
+"""Owns: what the doctor says of the machine, its packages and a model file.
+
+Leaves to others: what a middleware needs (test_doctor_middleware), topics and nodes.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
-from doctor_parts import PROFILE, lines, only
+from doctor_parts import lines, only
 from tiny_model import write_tiny_model
 
 from cnn_perception.doctor import machine
@@ -38,65 +41,11 @@ def test_a_finding_is_one_line_and_any_failure_is_the_users_to_mend():
         ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}, "ok    ROS_AUTOMATIC_DISCOVERY_RANGE: LOCALHOST: a camera on"),
         ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "local"}, "warn  ROS_AUTOMATIC_DISCOVERY_RANGE: 'local' is no value"),
         ({"ROS_LOCALHOST_ONLY": "1"}, "warn  ROS_LOCALHOST_ONLY: 1"),
-        ({"RMW_IMPLEMENTATION": "rmw_zenoh_cpp"}, "ok    RMW_IMPLEMENTATION: rmw_zenoh_cpp; the camera's"),
+        ({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}, "ok    RMW_IMPLEMENTATION: rmw_cyclonedds_cpp; the camera's"),
     ],
 )
 def test_environment(variables: dict[str, str], said: str):
     assert said in lines(machine.check_environment(variables))
-
-
-def profile(path: Path, segment: str, *, kind: str = "SHM", default: str = "true", used: str = "shm") -> Path:
-    path.write_text(
-        f"""<?xml version="1.0"?><dds xmlns="http://www.eprosima.com"><profiles><transport_descriptors>
-        <transport_descriptor><transport_id>shm</transport_id><type>{kind}</type>{segment}</transport_descriptor>
-        <transport_descriptor><transport_id>udp</transport_id><type>UDPv4</type></transport_descriptor>
-        </transport_descriptors><participant profile_name="p" is_default_profile="{default}"><rtps><userTransports>
-        <transport_id>{used}</transport_id></userTransports></rtps></participant></profiles></dds>"""
-    )
-    return path
-
-
-def test_segment_is_the_one_of_the_shared_memory_that_the_default_participant_uses(tmp_path: Path):
-    size = "<segment_size>4000000</segment_size>"
-    sizes = [
-        machine.shared_segment_bytes(one)
-        for one in (
-            PROFILE,
-            profile(tmp_path / "a", size),
-            profile(tmp_path / "b", ""),
-            profile(tmp_path / "c", size, kind="UDPv4"),
-            profile(tmp_path / "d", size, default="false"),
-            profile(tmp_path / "e", size, used="udp"),
-        )
-    ]
-    assert sizes == [64 * 2**20, 4_000_000, 2**19, 2**19, 2**19, 2**19]
-
-
-def test_profile_must_be_there_be_xml_and_hold_an_image(tmp_path: Path):
-    def said(path: object, frame_bytes: int = 921_600, **more: str) -> str:
-        variables = {"FASTDDS_DEFAULT_PROFILES_FILE": str(path)} | more
-        return lines(machine.check_profile(variables, frame_bytes))
-
-    (tmp_path / "text").write_text("no xml")
-    assert "FAIL  Fast DDS profile: /nowhere.xml cannot be read (No such file or directory)" in said("/nowhere.xml")
-    assert "cannot be read (Is a directory)" in said(tmp_path)
-    assert "is no Fast DDS profile" in said(tmp_path / "text")
-    assert "is no Fast DDS profile" in said(profile(tmp_path / "odd", "<segment_size>big</segment_size>"))
-    small = said(profile(tmp_path / "small", ""))
-    assert "shared memory of 512 KiB is smaller than one image of 900 KiB, so most images are lost" in small
-    assert f"export FASTDDS_DEFAULT_PROFILES_FILE={PROFILE}" in small
-    assert said(PROFILE).startswith(f"ok    Fast DDS profile: {PROFILE}: 64.0 MiB of shared memory")
-    assert said(PROFILE, 2**27).startswith("FAIL")
-    assert said("/nowhere.xml", RMW_IMPLEMENTATION="rmw_zenoh_cpp").startswith("ok")
-    assert said(PROFILE, ROS_DISTRO="humble").startswith("warn  Fast DDS profile: none in this shell")
-    assert "export FASTRTPS_DEFAULT_PROFILES_FILE=" in said(PROFILE, ROS_DISTRO="humble")
-
-
-def test_shared_memory_must_hold_a_segment(tmp_path: Path):
-    assert only(machine.check_shared_memory(tmp_path, 1)).level == "ok"
-    full = only(machine.check_shared_memory(tmp_path, 2**60))
-    assert (full.level, "--shm-size" in full.remedy) == ("FAIL", True)
-    assert only(machine.check_shared_memory(tmp_path / "no", 1)).text == "cannot be used (No such file or directory)"
 
 
 def test_slow_matrix_products_of_numpy_are_named():

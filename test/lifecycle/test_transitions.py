@@ -98,3 +98,11 @@ def test_last_transition_ends_the_process_once_its_state_could_be_asked_for(
 def test_wish_to_end_the_program_passes():
     with pytest.raises(KeyboardInterrupt):
         Stub(KeyboardInterrupt()).on_configure(None)
+
+
+@pytest.mark.parametrize("name", ["on_configure", "on_activate", "on_deactivate", "on_cleanup", "on_shutdown"])
+def test_no_error_of_the_nodes_transitions_reaches_rclpy_whose_releases_treat_it_differently(name: str):
+    """Up to rclpy 9 it is swallowed, later it is passed on or logged; `reported` comes before all of these."""
+    from cnn_perception.perception_node.node import PerceptionNode
+
+    assert hasattr(getattr(PerceptionNode, name), "__wrapped__")

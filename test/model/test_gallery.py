@@ -15,11 +15,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from checkpoints import MADE
 from PIL import Image
 from sklearn.metrics.pairwise import cosine_distances
 from tiny_images import write_folder
 from tiny_model import tiny_spec, write_tiny_model
+
+pytest.importorskip("torch", reason="needs what training needs")
+
+from checkpoints import MADE
 from tiny_run import command_line, write_photos
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, DataError, ModelError

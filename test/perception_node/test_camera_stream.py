@@ -108,7 +108,7 @@ class StubOutputs:
 @pytest.fixture(autouse=True)
 def no_losses(monkeypatch: pytest.MonkeyPatch) -> None:
     """The middleware, which a stub has not, says that nothing was lost."""
-    told = SimpleNamespace(take=lambda: 0, destroy=lambda: None)
+    told = SimpleNamespace(take=lambda: 0, destroy=lambda: None, is_told=True)
     monkeypatch.setattr(latest_subscription, "_Losses", lambda _: told)
 
 
@@ -313,8 +313,13 @@ def test_nothing_is_said_of_the_cameras_silence_while_the_node_stands_still():
 @pytest.mark.parametrize(
     ("reliability", "override", "first_way", "said"),
     [
-        (BEST_EFFORT, None, "have it publish reliable, or give its process the DDS profile", "best effort, as"),
-        (RELIABLE, None, "give it a longer queue, or its process the DDS profile", "reliable, as"),
+        (
+            BEST_EFFORT,
+            None,
+            "have it publish reliable, or give the camera's process the DDS profile",
+            "best effort, as",
+        ),
+        (RELIABLE, None, "have it keep more, or give the camera's process the DDS profile", "reliable, as"),
         (RELIABLE, BEST_EFFORT, "leave them out, or give the camera's process the DDS profile", "best effort, by qos"),
     ],
 )
@@ -330,6 +335,14 @@ def test_both_ways_out_of_losses_are_those_of_the_subscription_which_is_said(
     assert first_way in status.remedy
     assert "launch/fastdds.xml (FASTDDS_DEFAULT_PROFILES_FILE)" in status.remedy
     assert status.subscription.startswith(said)
+
+
+def test_status_names_the_counts_that_the_middleware_does_not_tell(monkeypatch: pytest.MonkeyPatch):
+    bench = Bench()
+    assert bench.status().not_counted == ""
+    bench.camera.subscribe()
+    monkeypatch.setattr(latest_subscription.LatestSubscription, "not_counted", "overtaken: not told")
+    assert bench.status().not_counted == "overtaken: not told"
 
 
 def test_status_says_who_is_not_listened_to():

@@ -98,6 +98,12 @@ def values(status: DiagnosticStatus) -> dict[str, str]:
     return {pair.key: pair.value for pair in status.values}
 
 
+def test_a_count_that_means_nothing_is_named_beside_the_counts():
+    assert "not counted" not in values(camera())
+    said = values(camera(not_counted="overtaken: rmw_of_nobody does not number messages"))
+    assert said["not counted"] == "overtaken: rmw_of_nobody does not number messages"
+
+
 UNHEARD = "/robot/node/classification"
 SIX_BAD = Counter({"encoding": 4, "size": 2})
 

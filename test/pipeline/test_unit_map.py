@@ -11,6 +11,8 @@ import onnxruntime
 import pytest
 from tiny_model import tiny_spec, with_layers, with_score_map, write_tiny_model
 
+pytest.importorskip("torch", reason="needs what training needs")
+
 from cnn_perception.errors import ConfigError, FrameError, ModelError
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from cnn_perception.pipeline.unit_map import UnitMaps

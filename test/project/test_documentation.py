@@ -11,9 +11,12 @@ import subprocess
 import sys
 from xml.etree import ElementTree
 
-import documentation
 import numpy as np
 import pytest
+
+pytest.importorskip("torch", reason="needs what training needs")
+
+import documentation
 from extensions.refusals import written
 from paths import ROOT
 from PIL import Image

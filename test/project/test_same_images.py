@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
 from frames import saved
 from PIL import Image
 from tiny_model import tiny_spec
+
+pytest.importorskip("torch", reason="needs what training needs")
 
 from cnn_perception.camera_node.node import FrameSource
 from cnn_perception.evaluation.labelled_frames import frames_of_folder

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
+
+pytest.importorskip("torch", reason="needs what training needs")
+
 import textbook
 from paths import ROOT
 

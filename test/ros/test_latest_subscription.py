@@ -5,6 +5,7 @@ Leaves to others: that DDS announces and matches it so (test_node_qos).
 
 from __future__ import annotations
 
+import contextlib
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
@@ -31,6 +33,7 @@ class Subscription:
         self.kinds: set[bool] = set()
         self.received_ns: dict[int, int] = {}
         self.lost = 0  # since the last time somebody asked
+        self.is_numbered = True
         self._publishers = publishers
 
     def get_publisher_count(self) -> int:
@@ -43,11 +46,16 @@ class Subscription:
         publisher, number = self.queue.pop(0)
         info = {"publication_sequence_number": number, "publisher_gid": {"data": publisher.encode()}}
         info["received_timestamp"] = self.received_ns.get(number, 0)
+        info["source_timestamp"] = number
+        if not self.is_numbered:
+            info["publication_sequence_number"] = None
         return f"{publisher}{number}", info
 
 
 class Losses:
     """What the middleware says of a stub."""
+
+    is_told = True
 
     def __init__(self, subscription: Subscription) -> None:
         self._subscription: Subscription | None = subscription
@@ -264,6 +272,55 @@ def test_messages_of_two_publishers_are_no_gaps_of_each_other():
     bench.node.subscriptions[0].queue += [("b", 90)]
     bench.subscription.take()
     assert bench.overtaken == []
+
+
+def test_message_without_a_number_that_comes_by_both_is_taken_once():
+    bench = Bench(RELIABLE)
+    bench.offer(RELIABLE, BEST_EFFORT)
+    old, new = bench.node.subscriptions
+    for one in (old, new):
+        one.is_numbered = False
+    old.queue.append(("a", 1))
+    assert bench.subscription.take() == "a1"
+    new.queue.append(("a", 1))
+    assert bench.subscription.take() is None
+    new.queue += [("a", 2), ("a", 5)]
+    assert bench.subscription.take() == "a5"
+    assert bench.overtaken == [1]  # what was seen to be replaced, no number needed
+
+
+@pytest.mark.parametrize(
+    ("is_numbered", "is_told", "said"),
+    [
+        (True, True, ""),
+        (False, True, "overtaken: rmw_of_nobody does not number messages"),
+        (True, False, "lost: rmw_of_nobody does not tell of them, they are among the overtaken"),
+        (False, False, "lost, overtaken: rmw_of_nobody tells of neither"),
+    ],
+)
+def test_counts_that_the_middleware_does_not_tell_are_named(
+    monkeypatch: pytest.MonkeyPatch, is_numbered: bool, is_told: bool, said: str
+):
+    monkeypatch.setattr(latest_subscription.transport, "name_in_use", lambda: "rmw_of_nobody")
+    monkeypatch.setattr(Losses, "is_told", is_told)
+    bench = Bench(BEST_EFFORT)
+    (subscription,) = bench.node.subscriptions
+    subscription.is_numbered = is_numbered
+    subscription.queue.append(("a", 1))
+    bench.subscription.take()
+    assert bench.subscription.not_counted == said
+
+
+def test_a_middleware_without_events_of_losses_is_survived(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.undo()  # the real class
+
+    def unsupported(*_: object) -> None:
+        raise rclpy_implementation.UnsupportedEventTypeError("subscription event is unsupported")
+
+    monkeypatch.setattr(latest_subscription.rclpy_implementation, "EventHandle", unsupported)
+    losses = latest_subscription._Losses(SimpleNamespace(handle=contextlib.nullcontext()))
+    assert (losses.is_told, losses.take()) == (False, 0)
+    losses.destroy()
 
 
 @pytest.mark.parametrize(

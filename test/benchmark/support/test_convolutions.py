@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from scipy.fft import next_fast_len
 from scipy.signal import correlate2d
+
+pytest.importorskip("torch", reason="needs what training needs")
+
+import torch
 from torch.nn import functional
 
 from benchmark.support.convolutions import METHODS, TOLERANCE, fast_length, methods_for, multiply_adds

@@ -204,7 +204,7 @@ def test_frames_that_a_best_effort_camera_loses_are_counted_and_both_ways_out_ar
     ros.wait_for(lambda: "lost on the way" in said.latest.message, "the warning")
     assert said.latest.level == DiagnosticStatus.WARN
     for text in (said.latest.message, node.log):
-        assert "the camera offers best effort; have it publish reliable, or give its process the DDS profile" in text
+        assert "offers best effort; have it publish reliable, or give the camera's process the DDS profile" in text
         assert "FASTDDS_DEFAULT_PROFILES_FILE" in text
     assert node.log.count("frames of /image_raw are lost on the way") == 1
     assert value(said.latest, "subscription") == "best effort, as its publishers offer"

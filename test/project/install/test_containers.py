@@ -49,6 +49,14 @@ def test_the_robots_image_holds_all_that_colcon_installs_and_no_training():
     assert "torch" not in robot
 
 
+def test_the_robots_image_holds_the_libraries_that_no_rosdep_key_has():
+    robot = DOCKERFILE[DOCKERFILE.index("AS robot") : DOCKERFILE.index("AS tools")]
+
+    installed = set(re.findall(r"-r /tmp/(\w+)\.txt", robot))
+    assert installed == {"recordings", "page"}  # of package.xml's comment, and what dashboard_node serves its page with
+    assert {f"requirements/{name}.txt" for name in installed} <= set(copied())
+
+
 def test_what_setup_py_reads_is_copied_before_it_runs():
     read = set(re.findall(r'ROOT / "([\w.]+)"', (ROOT / "setup.py").read_text()))
     training = DOCKERFILE[DOCKERFILE.index("AS training") : DOCKERFILE.index("RUN make venv")]
