@@ -201,7 +201,7 @@ def _blurred(image: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def _probabilities(subject: Subject, network: torch.nn.Module, images: Tensor) -> Numbers:
-    batches = images.contiguous(memory_format=torch.channels_last).split(subject.batch)
+    batches = torch.split(images.contiguous(memory_format=torch.channels_last), subject.batch)
     logits = torch.cat([network(batch) for batch in batches]).float().cpu().numpy()
     return np.asarray(task_of(subject.checkpoint.task).probabilities(logits, 1.0), np.float32)
 
@@ -302,8 +302,8 @@ def randomised_maps(subject: Subject, judged: _Judged, stages: Mapping[str, Sequ
     maps = []
     for names in ProgressBar(stages.values(), desc="randomising weights", leave=False):
         shuffle([parameters[name] for name in names], generator)
-        batches = zip(judged.images.split(subject.batch), judged.shown.split(subject.batch), strict=True)
-        maps.append(np.concatenate([maps_of(split, images, outputs) for images, outputs in batches]))
+        parts = (torch.split(values, subject.batch) for values in (judged.images, judged.shown))
+        maps.append(np.concatenate([maps_of(split, *batch) for batch in zip(*parts, strict=True)]))
     return np.stack(maps)
 
 
