@@ -21,6 +21,15 @@ from training.look.sections import occlusion, trust, visualisation
 from training.look.subject import Layer, Options, Subject
 from training.networks import backbones
 
+WRITTEN = "layers: conv 8 3x3 p1, relu, pool 2x2, conv 16 3x3 p1, relu, pool 2x2, fc"
+
+
+@pytest.fixture(scope="module")
+def small(photos: Path) -> Subject:
+    """A network of two layers over `photos`; not to be changed."""
+    saved = checkpoint_of(WRITTEN, backbones.build(WRITTEN, 3, size=(32, 32)), (32, 32), ["go", "stop", "turn"])
+    return opened(saved, samples_of(photos), Options())
+
 
 @pytest.fixture(autouse=True)
 def little_work(monkeypatch):
@@ -45,8 +54,8 @@ def without_images(subject: Subject) -> Subject:
     return opened(subject.checkpoint, [], Options())
 
 
-def test_without_images_the_filters_are_shown_and_all_else_says_what_is_missing(residual):
-    found = all_sections(without_images(residual))
+def test_without_images_the_filters_are_shown_and_all_else_says_what_is_missing(small):
+    found = all_sections(without_images(small))
 
     assert isinstance(found.pop("filters"), Section)
     assert isinstance(found["dissection"], str)
@@ -56,8 +65,8 @@ def test_without_images_the_filters_are_shown_and_all_else_says_what_is_missing(
         assert "--data" in why
 
 
-def test_a_picture_of_the_users_is_explained_though_there_is_no_data(residual, photos):
-    subject = opened(residual.checkpoint, [], Options(images=(photos / "go" / "00.png",)))
+def test_a_picture_of_the_users_is_explained_though_there_is_no_data(small, photos):
+    subject = opened(small.checkpoint, [], Options(images=(photos / "go" / "00.png",)))
 
     found = all_sections(subject)
 
@@ -91,10 +100,10 @@ def test_a_picture_that_was_asked_for_and_cannot_be_read_is_named(damaged, resid
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 400), (3000, 2)])
-def test_pictures_of_any_shape_are_shown(size, residual, tmp_path):
+def test_pictures_of_any_shape_are_shown(size, small, tmp_path):
     Image.new("RGB", size, (200, 30, 30)).save(tmp_path / "odd.png")
     options = Options(images=(tmp_path / "odd.png",), units=1, visualised_units=1, most_images=8)
-    subject = opened(residual.checkpoint, residual.samples, options)
+    subject = opened(small.checkpoint, small.samples, options)
 
     for name in ("layers", "occlusion", "neighbours", "trust"):
         try:
@@ -174,9 +183,9 @@ def test_the_name_of_a_layer_is_safe_in_that_of_a_file(residual):
 
 
 @pytest.mark.parametrize("task", ["multilabel", "regression"])
-def test_every_section_is_made_of_other_tasks_too(task, residual, photos):
+def test_every_section_is_made_of_other_tasks_too(task, small, photos):
     numbers = {"units": ("m", "", ""), "scaling": ((10.0, 2.0),) * 3} if task == "regression" else {}
-    saved = dataclasses.replace(residual.checkpoint, task=task, **numbers)
+    saved = dataclasses.replace(small.checkpoint, task=task, **numbers)
     values = {0: (1.0, 0.0, 1.0), 1: (0.0, 1.0, 0.0), 2: (1.0, 1.0, 0.0)}
     samples = [dataclasses.replace(sample, values=values[sample.label], label=0) for sample in samples_of(photos)]
     subject = opened(saved, samples, Options(units=1, visualised_units=1))
@@ -205,9 +214,9 @@ def test_of_grey_and_written_networks_the_sections_are_made_that_can_be(name, si
 
 
 def test_a_network_of_a_thousand_classes_is_looked_at_like_one_of_three(photos):
-    model = backbones.build("squeezenet1_1", 1000)
+    model = backbones.build(WRITTEN, 1000, size=(32, 32))
     names = [f"class {index}" for index in range(1000)]
-    saved = checkpoint_of("squeezenet1_1", model, (64, 64), names)
+    saved = checkpoint_of(WRITTEN, model, (32, 32), names)
     subject = opened(saved, samples_of(photos), Options(units=1, visualised_units=1))
 
     found = all_sections(subject)

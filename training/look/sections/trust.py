@@ -302,8 +302,8 @@ def randomised_maps(subject: Subject, judged: _Judged, stages: Mapping[str, Sequ
     maps = []
     for names in ProgressBar(stages.values(), desc="randomising weights", leave=False):
         shuffle([parameters[name] for name in names], generator)
-        batches = zip(torch.split(judged.images, subject.batch), torch.split(judged.shown, subject.batch), strict=True)
-        maps.append(np.concatenate([maps_of(split, images, outputs) for images, outputs in batches]))
+        parts = (torch.split(values, subject.batch) for values in (judged.images, judged.shown))
+        maps.append(np.concatenate([maps_of(split, *batch) for batch in zip(*parts, strict=True)]))
     return np.stack(maps)
 
 
