@@ -76,7 +76,7 @@ def test_package_xml_setup_py_and_the_package_have_the_same_version():
 
 
 def test_torch_is_no_runtime_dependency():
-    runtime = exec_depends() | requirements("runtime") | requirements("ros")
+    runtime = exec_depends() | requirements("runtime") | requirements("ros-kilted") | requirements("ros-jazzy")
 
     assert not [name for name in runtime if "torch" in name]
 
