@@ -44,6 +44,8 @@ class Endpoint:
     needs: str = ""
 
 
+_BESIDE_NODE = {"perception_node": ("publishers", "black_box.node_box")}
+"""Files of a program that make topics and services, beside the one of its node."""
 _AT_RUN_TIME = {
     "perception_node": (
         Endpoint("image_raw", "subscribed", "sensor_msgs/msg/Image", _IMAGE),
@@ -123,7 +125,8 @@ def _entry(one: Endpoint, meaning: str) -> tuple[str, list[str], str]:
 
 def endpoints(program: str) -> dict[str, Endpoint]:
     """Returns the topics and services of a program by name."""
-    found = {one.name: one for one in _written(f"cnn_perception.{program}.node")}
+    files = ("node", *_BESIDE_NODE.get(program, ()))
+    found = {one.name: one for file in files for one in _written(f"cnn_perception.{program}.{file}")}
     if program == "perception_node":
         found |= _of_models()
     return found | {one.name: one for one in _AT_RUN_TIME[program]}
