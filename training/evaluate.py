@@ -5,8 +5,9 @@
 
     python -m training.evaluate --checkpoint RUN/best.pt --data DIR --part test
 
-Where DIR has no folder of the part, the part is what the first checkpoint's run held out of that folder. That the test
-part was scored is noted beside the checkpoints, and said when it is scored again.
+Where DIR has no folder of the part, the part is what the first checkpoint's run held out of that folder. Of images that
+no checkpoint has learned from, `--part all` scores every one. That the test part was scored is noted beside the
+checkpoints, and said when it is scored again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +39,7 @@ from training.calibration import embeddings, ensemble, outside, unknown_rule
 from training.calibration.ensemble import ImageScores, TenViews
 from training.checkpoint import Checkpoint
 from training.data.load import DataOptions, load_images
-from training.data.records import LabelledImages, Part, Sample
+from training.data.records import LabelledImages, Sample
 from training.networks import build
 from training.networks.libraries import own_module
 from training.run_files import make_folder, write_text
@@ -50,6 +51,7 @@ from training.tasks.scaling import standardised
 from training.text_table import text_table
 
 Figures = dict[str, Any]
+Scored = Literal["val", "test", "all"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,14 +74,14 @@ class Loading:
 
 @own_module.blamed("evaluating")
 def evaluate(
-    paths: Sequence[Path], data: Sequence[Path], part: Part, ten_crop: bool, loading: Loading
+    paths: Sequence[Path], data: Sequence[Path], part: Scored, ten_crop: bool, loading: Loading
 ) -> dict[str, Any]:
     """Scores checkpoints on one part of a data set.
 
     Args:
         paths: The checkpoints; of several, their ensemble is scored as well.
         data: Its folders and tables.
-        part: What of it.
+        part: What of it; `all` is every image, whatever its part.
         ten_crop: Whether all is also scored on ten crops of every image.
         loading: How images reach the network.
 
@@ -95,7 +97,8 @@ def evaluate(
         if ten_crop:
             ensemble.require_ten_crop(candidate.checkpoint.input, candidate.checkpoint.task, candidate.name)
     images = _open_data(data, candidates[0], part)
-    samples = images.part(part)
+    samples = images.samples if part == "all" else images.part(part)
+    others = images.outside if part == "all" else images.outside_of(part)
     if not samples:
         raise DataError(f"{images.where}: has no images for --part {part}; add a {part} folder or take another part")
     return {
@@ -103,9 +106,10 @@ def evaluate(
         "data_sha256": images.sha256,
         "part": part,
         "images": len(samples),
+        "left_out": _left_out(candidates, images, samples),
         "checkpoints": {c.name: str(path) for c, path in zip(candidates, paths, strict=True)},
         "trained_on": {c.name: _learned(c.checkpoint, samples) for c in candidates},
-        "scores": _scores(candidates, samples, images.outside_of(part), images, ten_crop, loading),
+        "scores": _scores(candidates, samples, others, images, ten_crop, loading),
         "sided": list(sides.sided(images.class_names, of_numbers=False)),
     }
 
@@ -155,7 +159,7 @@ def _require_agreement(first: Candidate, other: Candidate) -> None:
         raise ConfigError(f"{first.name} and {other.name} do not have the same task and units; evaluate each alone")
 
 
-def _open_data(data: Sequence[Path], first: Candidate, part: Part) -> LabelledImages:
+def _open_data(data: Sequence[Path], first: Candidate, part: Scored) -> LabelledImages:
     """The data set, split as the checkpoint's own run did, so that its training images stay out."""
     options = DataOptions.again(first.checkpoint.config, first.checkpoint.class_names)
     if part == "test":  # which folds leave out: they are made of the training images only
@@ -248,6 +252,14 @@ def _learned(saved: Checkpoint, samples: Sequence[Sample]) -> int:
     return sum(str(sample.path.absolute()) in trained for sample in samples)
 
 
+def _left_out(candidates: Sequence[Candidate], images: LabelledImages, samples: Sequence[Sample]) -> int:
+    """How many more images could be scored: those of other parts of a data set that no checkpoint has learned from."""
+    known = [one.checkpoint for one in candidates if one.checkpoint.training.get("data_sha256") == images.sha256]
+    if known or any(_learned(one.checkpoint, images.samples) for one in candidates):
+        return 0
+    return len(images.samples) - len(samples)
+
+
 def _table(report: dict[str, Any]) -> str:
     rows = report["scores"]
     columns = [name for name, value in next(iter(rows.values())).items() if isinstance(value, float)]
@@ -263,6 +275,11 @@ def _table(report: dict[str, Any]) -> str:
     for name, count in report["trained_on"].items():
         if count:
             lines.append(f"beware: {name} was trained on {count} of these images; its figures are too good")
+    if count := report["left_out"]:
+        lines.append(
+            f"beware: {count} of the images are of other parts than {report['part']} and not scored, though no "
+            "checkpoint has learned from them; --part all scores every one"
+        )
     return "\n".join(map(printable, lines))
 
 
@@ -277,9 +294,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="labelled images, as for training.train")
     parser.add_argument(
         "--part",
-        choices=("val", "test"),
+        choices=("val", "test", "all"),
         default="val",
-        help="which part of them (%(default)s); test once, when all is decided: no run looks at it",
+        help="which part of them (%(default)s); test once, when all is decided: no run looks at it; all where no "
+        "checkpoint has learned from them",
     )
     parser.add_argument(
         "--ten-crop", action="store_true", help="also average over four corners and centre, and these mirrored"

@@ -213,6 +213,28 @@ def test_images_that_were_trained_on_are_told(photos, runs, tmp_path, capsys):
     assert "was trained on" in out
 
 
+@pytest.mark.parametrize("parts", [(), ("train", "val")])
+def test_of_images_that_nobody_has_learned_from_all_are_scored_and_it_is_said_when_they_are_not(
+    parts, runs, tmp_path, capsys
+):
+    folder = tmp_path / "another"
+    for part in parts or ("",):
+        write_folder(folder / part, dict.fromkeys(NAMES, 10), first_seed=50 + 100 * len(part))
+    count = 30 * max(len(parts), 1)
+    words = ["--checkpoint", str(runs / "a" / "best.pt"), "--data", str(folder), "--device", "cpu"]
+
+    assert main([*words, "--output", str(tmp_path / "some")]) == EXIT_OK
+    said = capsys.readouterr().out
+    assert main([*words, "--part", "all", "--output", str(tmp_path / "all")]) == EXIT_OK
+
+    some, every = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("some", "all"))
+    assert some["images"] + some["left_out"] == count
+    assert f"{some['left_out']} of the images are of other parts than val" in said
+    assert (every["images"], every["left_out"]) == (count, 0)
+    assert every["scores"]["a/best.pt"]["images"] == count
+    assert "beware" not in capsys.readouterr().out
+
+
 def write_table(root, header, cells):
     folder = write_folder(root / "pictures", {"a": 10, "b": 10})
     paths = sorted(folder.rglob("*.png"))
