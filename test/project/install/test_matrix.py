@@ -16,6 +16,7 @@ from paths import ROOT
 
 sys.path.insert(0, str(ROOT / "requirements"))
 import matrix
+import resolve
 from matrix import Cell, Record, Result
 
 sys.path.remove(str(ROOT / "requirements"))
@@ -63,8 +64,6 @@ def test_portions_are_all_tests_once_and_cells_between_the_corners_leave_out_wha
 
 
 def test_a_cell_without_torch_is_asked_for_nothing_that_brings_it():
-    import resolve
-
     wanted = {re.match(r"[\w-]+", line)[0] for name in OTHER.parts for line in resolve.listed(name, "3.12", "x86_64")}
 
     assert not {"torch", "torchvision", "timm", "grad-cam", "onnxscript"} & wanted
