@@ -149,8 +149,8 @@ def test_newest_of_a_burst_is_answered_and_the_missed_are_counted(ros: Participa
     received, answered, missed = (
         int(value(after, key)) - int(value(before, key)) for key in ("received", "answered", "overtaken")
     )
-    assert received == sent
-    assert answered + missed == sent
+    assert answered + missed == received <= sent  # on a busy machine DDS itself drops some of a burst
+    assert missed > 0
 
 
 def test_nothing_is_computed_while_nobody_subscribes(ros: Participant):
