@@ -41,8 +41,8 @@ _OTHER_NAMES = {
 another case, the names that are plain, and those that are taken where there is no plain one."""
 _INDEX_NAMES = ("", "Unnamed: 0")
 """What the first column is called where pandas or R wrote the numbers of the rows, and where pandas read that again."""
-_ENDINGS = (".csv", ".tsv", ".txt")
-"""Of tables, in lower case."""
+ENDINGS = (".csv", ".tsv", ".txt")
+"""Of the names of tables, in lower case."""
 _ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 """By the byte order mark with which a file begins; others are UTF-8."""
 _OTHER_FILES = (
@@ -207,7 +207,7 @@ class ListedFiles:
 
 def is_table(labels: str) -> bool:
     """Returns whether labels are named that lie in a table, and not a topic."""
-    return labels.lower().endswith(_ENDINGS)
+    return labels.lower().endswith(ENDINGS)
 
 
 def are_states(cells: Iterable[str]) -> bool:

@@ -16,7 +16,7 @@ from cnn_perception.doctor.middleware import check_zenoh_router
 from cnn_perception.errors import PerceptionError
 from cnn_perception.files import expanded
 from cnn_perception.import_path import python_command
-from cnn_perception.ros.transport import RMW_VARIABLE, ZENOH, chosen_name, named
+from cnn_perception.ros.transport import LARGEST_DOMAIN, RMW_VARIABLE, ZENOH, chosen_name, named
 
 _REQUIRED_MODULES = {
     "numpy": "numpy",
@@ -38,8 +38,6 @@ _REFERENCE_BLAS = "/blas/libblas.so"
 """Where Debian and Ubuntu install it; the alternatives' folders are named after them, such as openblas-pthread."""
 _LAST_DOMAIN = 101
 """Source: ROS 2 documentation, "The ROS_DOMAIN_ID": higher ones collide with Linux's ephemeral ports."""
-_LARGEST_DOMAIN = 232
-"""Source: the same; the ports of higher ones do not exist."""
 _START_ROS = "import rclpy; rclpy.init(); rclpy.create_node('doctor_start'); rclpy.shutdown()"
 _ROS_START_TIMEOUT_S = 30.0
 
@@ -173,7 +171,7 @@ def _check_domain(text: str) -> Finding:
     subject = "ROS_DOMAIN_ID"
     if not text:
         return Finding("ok", subject, "not set, so 0; the camera's process must have the same")
-    if not text.isdecimal() or int(text) > _LARGEST_DOMAIN:
+    if not text.isdecimal() or int(text) > LARGEST_DOMAIN:
         return Finding("FAIL", subject, f"{text!r} is no domain", f"set it to 0 to {_LAST_DOMAIN}")
     if int(text) > _LAST_DOMAIN:
         return Finding(

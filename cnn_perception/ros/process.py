@@ -53,8 +53,6 @@ _GRACE_S = 1.5
 """What is still busy this long after a signal or a defect, such as a model, is left: a robot waits two seconds."""
 _LAST_WORD_S = 0.2
 """How long the reason may take to be said at the very end, where whoever met it has not come so far."""
-_LARGEST_DOMAIN = 232
-"""Above it DDS has no ports, and Fast DDS ends the process. Source: DDSI-RTPS 2.5, 9.6.2."""
 _LAST_CALLBACKS_S = 0.5
 """How long callbacks under way may take at the end: the answer to a lifecycle `shutdown` is sent by one."""
 
@@ -293,8 +291,8 @@ def fail(node: Node, log: ThrottledLog, shutdown: Shutdown, error: BaseException
 
 def _initialise(argv: Sequence[str] | None) -> None:
     domain = os.environ.get("ROS_DOMAIN_ID", "")
-    if domain and not (domain.isdecimal() and int(domain) <= _LARGEST_DOMAIN):
-        raise ConfigError(f"ROS_DOMAIN_ID is {domain[:40]!r}; set it to 0 to {_LARGEST_DOMAIN}, or not at all")
+    if domain and not (domain.isdecimal() and int(domain) <= transport.LARGEST_DOMAIN):
+        raise ConfigError(f"ROS_DOMAIN_ID is {domain[:40]!r}; set it to 0 to {transport.LARGEST_DOMAIN}, or not at all")
     try:
         rclpy.init(args=None if argv is None else [sys.argv[0], *argv])
     except (rclpy_implementation.RCLError, rclpy_implementation.UnknownROSArgsError, UnicodeEncodeError) as error:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from cnn_perception import label_table
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.image.listing import is_passed_over, visible_folders
 from cnn_perception.label_table import ListedFiles, Table, read_table
@@ -19,8 +20,6 @@ from training.data_set.table import table_file
 from training.tasks.by_name import task_of
 from training.tasks.choices import TaskChoice
 
-_TABLES = (".csv", ".tsv", ".txt")
-"""Of tables of labels, in lower case."""
 _SHOWN = 3
 """So many of the classes that one source alone names are said."""
 
@@ -78,7 +77,7 @@ def _names_images(table: Table) -> bool:
 
 def is_table(path: Path) -> bool:
     """Returns whether a path is that of a table; otherwise a folder is meant."""
-    return path.suffix.lower() in _TABLES and not path.is_dir()
+    return path.suffix.lower() in label_table.ENDINGS and not path.is_dir()
 
 
 def _refuse_twice(paths: Sequence[Path]) -> None:
@@ -92,7 +91,7 @@ def _of(path: Path, task: TaskChoice, targets: Sequence[str], classes_said: bool
         return [csv_table.read(path, task, targets)]
     if path.is_file():
         raise DataError(
-            f"{path}: is neither a folder nor a table ({', '.join(_TABLES)}); unpack it if it is an archive"
+            f"{path}: is neither a folder nor a table ({', '.join(label_table.ENDINGS)}); unpack it if it is an archive"
         )
     table = table_of(path)
     if table is not None:
