@@ -41,7 +41,7 @@ from training.checkpoint import Checkpoint
 from training.data.load import DataOptions, load_images
 from training.data.records import LabelledImages, Sample
 from training.networks import build
-from training.networks.libraries import own_module
+from training.networks.libraries import own_errors
 from training.run_files import make_folder, write_text
 from training.scoring.scores import ScoredLogits, cell, headline, headline_in_words
 from training.tasks import sides
@@ -72,7 +72,7 @@ class Loading:
     device: torch.device
 
 
-@own_module.blamed("evaluating")
+@own_errors.blamed("evaluating")
 def evaluate(
     paths: Sequence[Path], data: Sequence[Path], part: Scored, ten_crop: bool, loading: Loading
 ) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from training.loop import cross_validation, lr_finder, out_of_memory, probe, ten
 from training.loop.lr_finder import Sweep
 from training.loop.run import EpochRecord, Run, open_run, settings
 from training.networks.backbones import file_name, public_name
-from training.networks.libraries import own_module
+from training.networks.libraries import own_errors
 from training.report import agreement, figures, gain, provenance
 from training.report import page as html
 from training.run_files import write_csv, write_text
@@ -122,7 +122,7 @@ def write_sweep(folder: Path, found: Sweep) -> None:
     figures.learning_rates(found.rates, found.losses, suggested, folder / "lr_finder.png")
 
 
-@own_module.blamed("training")
+@own_errors.blamed("training")
 def train(given: dict[str, Any]) -> dict[str, Any]:
     """Trains and evaluates one network.
 

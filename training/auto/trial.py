@@ -39,7 +39,7 @@ from training.graphs.quantise import AccuracyError, Reduction
 from training.loop import out_of_memory, probe, trainer
 from training.loop.run import Run, write_config
 from training.networks import backbones, build
-from training.networks.libraries import own_module
+from training.networks.libraries import own_errors
 from training.run_files import make_folder, replacing, write_text
 from training.tasks.by_name import task_of
 from training.tasks.scaling import in_units, standardised
@@ -109,7 +109,7 @@ class Trial:
             outputs = np.asarray(kept["outputs"], np.float32)
         return Fold(samples, outputs, float(report["seconds"]), str(report["missed"]))
 
-    @own_module.blamed("training")
+    @own_errors.blamed("training")
     def run(self, number: int, epochs: int | None, settled: Callable[[TrainConfig], None]) -> Fold:
         """Returns what a fold gives, after training it unless that is done.
 
@@ -227,7 +227,7 @@ def workers_of(chosen: TrainConfig) -> int:
     return min(8, os.cpu_count() or 1) if distributed.chosen_device(chosen.device).type == "cuda" else 0
 
 
-@own_module.blamed("measuring its speed")
+@own_errors.blamed("measuring its speed")
 def speed(chosen: TrainConfig, data: LabelledImages) -> tuple[float, float]:
     """Returns the seconds of an image through a network, and of one that all of it learns from.
 

@@ -41,14 +41,14 @@ from training.graphs.gallery import Reference
 from training.graphs.parity import ParityError, require_parity, runner
 from training.graphs.quantise import Reduction, reduce
 from training.networks import backbones
-from training.networks.libraries import own_module
+from training.networks.libraries import own_errors
 from training.run_files import make_folder, replacing, require_own_model
 
 PARITY_IMAGES = 64
 _NOT_MEASURED = ParityRecord("noise", images=0, max_logit_difference=0.0, tolerance=0.0, top1_agreement=0.0)
 
 
-@own_module.blamed("exporting")
+@own_errors.blamed("exporting")
 def export(
     checkpoint: Checkpoint,
     output: Path,

@@ -20,7 +20,7 @@ from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, ConfigError
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from training import checkpoint, evaluate, export, train
 from training.networks import backbones, build
-from training.networks.libraries import own_module
+from training.networks.libraries import own_errors, own_module
 
 GOOD = """
 import torch
@@ -339,7 +339,7 @@ def test_what_goes_wrong_in_its_code_only_later_is_one_line_with_its_place(tmp_p
 
 
 def test_an_error_in_which_it_has_no_part_is_not_said_to_be_its():
-    with pytest.raises(ZeroDivisionError), own_module.blamed("training"):
+    with pytest.raises(ZeroDivisionError), own_errors.blamed("training"):
         raise ZeroDivisionError
 
 
