@@ -37,6 +37,7 @@ from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.image.messages import AS_SENT, read_image
 from demo.draw import draw_dataset, draw_drive
 from demo.shots import CLASSES, CLEAR, DriveSettings, plan_drive
+from demo.training_settings import LOOP_SETTINGS
 from training import export, train
 from training.collect import description
 from training.collect.choice import choose
@@ -55,11 +56,6 @@ _VAL = 10
 """Pictures a class that say which epoch was the best."""
 _MOST = 0.6
 """Share of a drive's frames that is labelled at most: of all of them every choice is the same."""
-_SETTINGS = (
-    *("--backbone", "resnet18", "--weights", "none", "--mode", "scratch", "--epochs", "16"),
-    *("--input-size", "96", "--resize-mode", "squash", "--augment", "color", "--baselines", "none"),
-)
-"""As those of `make loop`."""
 
 
 Accuracies = Mapping[int, Sequence[float]]
@@ -84,7 +80,7 @@ def first_model(folder: Path, few: int) -> tuple[Path, Path]:
     dataset = draw_dataset(folder / "dataset", train=few, val=_VAL, seed=0)
     run, model = folder / "run", folder / "model.onnx"
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        code = train.main(["--data", str(dataset), *_SETTINGS, "--output", str(run)])
+        code = train.main(["--data", str(dataset), *LOOP_SETTINGS, "--output", str(run)])
         code = code or export.main(["--checkpoint", str(run / "best.pt"), "--output", str(model)])
     if code:
         raise SystemExit(code)

@@ -24,6 +24,7 @@ from demo.draw import draw_dataset, draw_drive
 from demo.record import NODE
 from demo.run import LabelledDrive, print_heading, run_live, step
 from demo.scripted_person import ScriptedPerson, chromium, serving
+from demo.training_settings import LOOP_SETTINGS
 from training.data_set.columns import PATH, STAMP
 from training.data_set.table import read
 
@@ -34,11 +35,6 @@ _LENGTHS_S = (30.0, 60.0)
 """Of the drive that is chosen from, and of the one on which the two models are compared."""
 _SIGN_S = 1.0
 """From one sign to the next: the frames of a sign are one event, and the more events the more a comparison can show."""
-_SETTINGS = (
-    *("--backbone", "resnet18", "--weights", "none", "--mode", "scratch", "--epochs", 16),
-    *("--input-size", 96, "--resize-mode", "squash", "--augment", "color", "--baselines", "none"),
-)
-"""As the demo's, smaller: two trainings in the time of one."""
 _FEW = 30
 """Images a class that the first model learns from."""
 
@@ -119,7 +115,7 @@ def _drive(folder: Path, seconds: float, seed: int) -> LabelledDrive:
 
 
 def _train(data: Sequence[Path], run_folder: Path, model: Path) -> Path:
-    step("training.train", "--data", *data, *_SETTINGS, "--output", run_folder)
+    step("training.train", "--data", *data, *LOOP_SETTINGS, "--output", run_folder)
     step("training.export", "--checkpoint", run_folder / "best.pt", "--output", model)
     return model
 

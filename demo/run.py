@@ -28,6 +28,7 @@ from cnn_perception.files import require_unused
 from cnn_perception.ros import transport
 from demo.draw import draw_dataset, draw_drive, draw_masks
 from demo.processes import child_environment, module_command, node_command
+from demo.training_settings import DEMO_SETTINGS
 
 RATE_HZ = 10.0
 DRIVE_S = 30.0
@@ -36,19 +37,6 @@ _IMAGES_OF_A_CLASS = 20
 """Of the user's validation images that the camera shows, in the mode with --data."""
 _LOOKED_AT = 120
 """Images over which units are measured: a minute's worth."""
-_DRAWN_SETTINGS = [
-    "--mode",
-    "scratch",
-    "--epochs",
-    "14",
-    "--input-size",
-    "128",
-    "--resize-mode",
-    "squash",
-    "--augment",
-    "color",
-]
-"""Settings for the drawn signs: from scratch, since nothing is downloaded; no flip, since left is not right."""
 
 
 class StepError(PerceptionError):
@@ -141,7 +129,7 @@ def _training_mode(weights: str, is_drawn: bool) -> list[str]:
     if weights != "none":
         # Fine-tuning wants a GPU; on a CPU a linear probe on frozen features takes a minute or two.
         return ["--mode", "finetune" if torch.cuda.is_available() else "probe"]
-    return _DRAWN_SETTINGS if is_drawn else ["--mode", "scratch"]
+    return list(DEMO_SETTINGS) if is_drawn else ["--mode", "scratch"]
 
 
 def print_heading(text: str) -> None:
