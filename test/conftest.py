@@ -26,6 +26,23 @@ def pytest_report_header() -> str:
     return "test/training is left out: torch is not installed" if collect_ignore else ""
 
 
+class FailuresAtOnce:
+    """Names a failed test when it fails: who waits for the end of the run, or stops it, has seen which."""
+
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self._terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._terminal.write_line(f"\n{report.when} failed: {report.nodeid}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if terminal := config.pluginmanager.get_plugin("terminalreporter"):
+        config.pluginmanager.register(FailuresAtOnce(terminal))
+
+
 @pytest.fixture(scope="module")
 def domain() -> int:
     from ros import new_domain  # not there without ROS, whose tests are then skipped
