@@ -184,8 +184,9 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="folder of masks, with which the model's score map is scored as a segmentation (pixel accuracy, mean "
         "IoU): NAME.png of the image NAME.jpg, in the same folders as far as there are; <stamp_ns>.png of a bag's "
-        "frame, in the topic's folders or none; classes.csv says what their values stand for (name,r,g,b or "
-        "index,name, and optionally class: as which class of the model it counts). Or Penn-Fudan's folder",
+        "frame, in folders called as bag and topic, as the topic, or none; classes.csv says what their values stand "
+        "for (name,r,g,b or index,name, and optionally class: as which class of the model it counts). Or Penn-Fudan's "
+        "folder",
     )
     parser.add_argument(
         "--mask-scale",

@@ -15,7 +15,6 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeVar
 
 from cnn_perception.commands.progress import ProgressBar
@@ -128,14 +127,14 @@ def replay(
 def replay_masks(tally: MaskTally, frames: LabelledFrames) -> None:
     """Segments every frame that has a mask, one after the other, each with all cores.
 
-    The mask of a file is looked for by its path, that of a bag's frame as TOPIC/<stamp_ns>.png.
+    The mask of a file is looked for by its path, that of a bag's frame as BAG/TOPIC/<stamp_ns>.png.
 
     Raises:
         DataError: If a mask cannot be used.
     """
     for frame in ProgressBar(frames, total=frames.count, desc="segmenting", unit="frame"):
         name = frame.record.name or str(frame.record.stamp_ns)
-        folder = Path(frames.topic.strip("/")) if frames.topic else frames.path
+        folder = frames.path / frames.topic.strip("/")
         tally.add(name, folder / (name if frame.record.name else f"{name}.image"), frame.content)
 
 

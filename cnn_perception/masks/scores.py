@@ -10,6 +10,7 @@ Which pixels count:
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,12 +37,14 @@ class ClassOverlap:
         iou: Pixels that are and are called it, over those that are or are called it; None where there are neither.
         truth_pixels: How many are it.
         answered_pixels: How many are called it.
+        right_pixels: How many are both.
     """
 
     name: str
     iou: float | None
     truth_pixels: int
     answered_pixels: int
+    right_pixels: int
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,41 @@ class MaskScores:
     left_out: int
     label_map: Overlap
     whole_image: Overlap
+
+
+def pooled(parts: Sequence[MaskScores]) -> MaskScores:
+    """Returns the figures over the pixels of all parts, at least one, each scored with the same masks and classes."""
+    return dataclasses.replace(
+        parts[0],
+        images=sum(part.images for part in parts),
+        unmasked=sum(part.unmasked for part in parts),
+        unusable=sum(part.unusable for part in parts),
+        pixels=sum(part.pixels for part in parts),
+        left_out=sum(part.left_out for part in parts),
+        label_map=_together([part.label_map for part in parts]),
+        whole_image=_together([part.whole_image for part in parts]),
+    )
+
+
+def _together(parts: Sequence[Overlap]) -> Overlap:
+    counts = np.array(
+        [[(one.truth_pixels, one.answered_pixels, one.right_pixels) for one in part.classes] for part in parts],
+        np.int64,
+    )
+    return _overlap([one.name for one in parts[0].classes], *counts.sum(0).T)
+
+
+def _overlap(names: Sequence[str], truth: Counts, answered: Counts, right: Counts) -> Overlap:
+    """Returns the figures of how many pixels are each class, are called it, and are both, (T,) each."""
+    union = truth + answered - right
+    ious = [float(one / whole) if whole else None for one, whole in zip(right, union, strict=True)]
+    known = [iou for iou in ious if iou is not None]
+    rows = zip(names, ious, truth.tolist(), answered.tolist(), right.tolist(), strict=True)
+    return Overlap(
+        pixel_accuracy=float(right.sum() / truth.sum()) if truth.sum() else None,
+        mean_iou=float(np.mean(known)) if known else None,
+        classes=tuple(ClassOverlap(*row) for row in rows),
+    )
 
 
 def in_words(scores: MaskScores) -> str:
@@ -156,15 +194,5 @@ class Matching:
 
     def overlap(self, confusion: Counts) -> Overlap:
         """Returns the figures of the counts of all pixels, (T, T or T + 1)."""
-        right = np.diagonal(confusion)
-        truth = confusion.sum(1)
         answered = confusion.sum(0)[: len(self.names)]
-        union = truth + answered - right
-        ious = [float(one / whole) if whole else None for one, whole in zip(right, union, strict=True)]
-        known = [iou for iou in ious if iou is not None]
-        rows = zip(self.names, ious, truth, answered, strict=True)
-        return Overlap(
-            pixel_accuracy=float(right.sum() / truth.sum()) if truth.sum() else None,
-            mean_iou=float(np.mean(known)) if known else None,
-            classes=tuple(ClassOverlap(name, iou, int(is_it), int(called)) for name, iou, is_it, called in rows),
-        )
+        return _overlap(self.names, confusion.sum(1), answered, np.diagonal(confusion))

@@ -5,6 +5,8 @@ Leaves to others: the arithmetic of the figures (test_mask_scores), reading mask
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import tiny_bag
@@ -14,6 +16,7 @@ from tiny_bag import START_NS
 from tiny_model import as_multilabel, tiny_spec, with_score_map, write_tiny_model
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK
+from cnn_perception.evaluation import cli
 
 COLOURS = ((200, 10, 10), (10, 200, 10), (10, 10, 200))
 NAMES = ("red", "green", "blue")
@@ -118,6 +121,46 @@ def test_a_frame_of_a_bag_has_the_mask_of_its_stamp(tmp_path, model):
     assert code == EXIT_OK
     assert (found["images"], found["unmasked"]) == (2, 2)
     np.testing.assert_allclose([c["iou"] for c in found["label_map"]["classes"]], ious_by_hand(pairs), atol=2e-4)
+
+
+def test_masks_of_several_bags_are_told_apart_by_the_bags_names_and_scored_together(tmp_path, model, capsys):
+    bags, masks, pairs = [], {}, []
+    for number, seeds in enumerate(((0, 1), (2, 3, 4))):  # with frames of the same stamps
+        frames = [("/image", START_NS + i, tiny_bag.raw(scene(seed)[1], START_NS + i)) for i, seed in enumerate(seeds)]
+        bags.append(tiny_bag.write_bag(tmp_path / f"drive{number}", frames))
+        masks |= {f"drive{number}/image/{START_NS + i}": scene(seed)[0] for i, seed in enumerate(seeds)}
+        pairs += [(classes, answers_by_hand(image)) for classes, image in map(scene, seeds)]
+    named = {
+        "--labels": "",
+        "--model": model,
+        "--masks": write_masks(tmp_path / "masks", masks),
+        "--output": tmp_path / "out",
+    }
+    given = [str(word) for option in named.items() for word in option]
+
+    code = cli.main(["--bag", *map(str, bags), *given, "--no-video", "--providers", "CPUExecutionProvider"])
+
+    found = json.loads((tmp_path / "out" / "report.json").read_text())["masks"]
+    assert code == EXIT_OK
+    assert (found["images"], found["unmasked"], found["pixels"]) == (5, 0, 5 * HEIGHT * WIDTH)
+    np.testing.assert_allclose([c["iou"] for c in found["label_map"]["classes"]], ious_by_hand(pairs), atol=2e-4)
+    right = np.mean([(truth == answers).mean() for truth, answers in pairs])
+    assert found["label_map"]["pixel_accuracy"] == pytest.approx(right, abs=2e-4)
+    assert f"mean IoU {found['label_map']['mean_iou']:.3f} over 5 images" in capsys.readouterr().out
+    assert "Against masks" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_masks_that_cannot_be_used_for_any_of_several_bags_are_one_line(tmp_path, model, capsys):
+    bags = [
+        tiny_bag.write_bag(tmp_path / name, [("/image", START_NS, tiny_bag.raw(scene(0)[1], START_NS))])
+        for name in ("a", "b")
+    ]
+    (tmp_path / "masks").mkdir()
+
+    code, _, _ = run(tmp_path, model, "--bag", *bags, "--labels", "", "--no-video", "--masks", tmp_path / "masks")
+
+    assert code == EXIT_BAD_INPUT
+    assert capsys.readouterr().err.count("classes.csv") == 1
 
 
 def test_penn_fudans_masks_are_scored_with_every_other_class_as_background(tmp_path):

@@ -37,7 +37,11 @@ def test_overlap_is_that_of_hand_arithmetic(tmp_path):
     assert figures(found) == {"cat": 1 / 3, "dog": 2 / 3, OTHER: 1 / 2}
     assert found.pixel_accuracy == 4 / 6  # of the tree and what nothing is known of nothing is asked
     assert found.mean_iou == pytest.approx((1 / 3 + 2 / 3 + 1 / 2) / 3)
-    assert [(one.truth_pixels, one.answered_pixels) for one in found.classes] == [(2, 2), (3, 2), (1, 2)]
+    assert [(one.truth_pixels, one.answered_pixels, one.right_pixels) for one in found.classes] == [
+        (2, 2, 1),
+        (3, 2, 2),
+        (1, 2, 1),
+    ]
 
 
 def test_background_is_left_out_where_the_model_has_no_word_for_it(tmp_path):

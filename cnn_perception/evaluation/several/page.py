@@ -8,6 +8,7 @@ from urllib.parse import quote_from_bytes
 
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.page import shared_parts
+from cnn_perception.evaluation.page_sections import mask_table
 from cnn_perception.evaluation.several.pooled import BagRow, PooledReport, WorstOfBags
 from cnn_perception.evaluation.several.slices import FEWEST_FRAMES, SliceScore
 from cnn_perception.files import as_utf8
@@ -64,6 +65,7 @@ def render_bags(pooled: PooledReport, records: Sequence[FrameRecord]) -> str:
         "cnn_perception.evaluation",
         "bags.html",
         **shared_parts(pooled.report, records),
+        masks=mask_table(pooled.report.masks, ()) if pooled.report.masks else None,
         bags=[_shown_bag(row, required=pooled.each is not None) for row in pooled.bags],
         figure_name=figures[0] if figures else "figure",
         each=str(pooled.each) if pooled.each else "",

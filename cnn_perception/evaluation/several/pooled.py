@@ -29,6 +29,7 @@ from cnn_perception.evaluation.several.one_bag import BagResult
 from cnn_perception.evaluation.several.slices import EvaluatedBag, SliceScore, slice_scores
 from cnn_perception.evaluation.several.sources import BagSource
 from cnn_perception.jobs.outcome import INTERRUPTED, Outcome
+from cnn_perception.masks import scores as mask_scores
 from cnn_perception.tasks.rules import Figure, FrameCounts
 
 _WORST_FRAMES = 24
@@ -199,7 +200,7 @@ def pool(
         )
     bags = [EvaluatedBag(name, result.report.topic, result.records) for name, result in results]
     is_interrupted = any(result.interrupted for _, result in results)
-    report = _pooled(rows, bags, results[0][1].report, options, unused, seconds)
+    report = _pooled(rows, bags, [result.report for _, result in results], options, unused, seconds)
     filled = [bag for bag in bags if scored(bag.records)]
     blocks = blocks_of([bag.records for bag in bags])
     spec = report.model.spec
@@ -216,13 +217,13 @@ def pool(
 def _pooled(
     rows: Sequence[BagRow],
     bags: Sequence[EvaluatedBag],
-    first: Report,
+    reports: Sequence[Report],
     options: EvaluationOptions,
     unused: Sequence[str],
     seconds: float,
 ) -> Report:
     """Returns the report over the frames of all bags."""
-    spec = first.model.spec
+    spec = reports[0].model.spec
     recordings = [bag.records for bag in bags]
     records: list[FrameRecord] = [record for recording in recordings for record in recording]
     blocks = blocks_of(recordings)
@@ -230,8 +231,9 @@ def _pooled(
     target = options.target
     failed = [f"{row.name}: not evaluated{_tried(row)}: {row.failure}" for row in rows if row.failure]
     damaged = [f"{row.name}: {remark}" for row in rows for remark in row.remarks]
+    masks = [report.masks for report in reports if report.masks]
     return dataclasses.replace(
-        first,
+        reports[0],
         complete=all(row.complete for row in rows) and not (unused and target),
         remarks=(*unused, *failed, *damaged, *twins(rows)),
         warnings=tuple(f"{row.name}: {warning}" for row in rows for warning in row.warnings),
@@ -245,7 +247,7 @@ def _pooled(
         ignored={},
         scores=scores,
         worst=(),
-        masks=None,
+        masks=mask_scores.pooled(masks) if masks else None,
         recording=None,
         sampling=sampling_record(recordings, spec, blocks),
         calibration=calibration(records, spec),

@@ -36,8 +36,9 @@ from cnn_perception.jobs.outcome import INTERRUPTED, Outcome
 from cnn_perception.jobs.processes import Processes
 from cnn_perception.jobs.ray_cluster import LOCAL, RayCluster
 from cnn_perception.label_table import is_table
+from cnn_perception.masks.folder import read_masks
+from cnn_perception.masks.segmentation import MaskTally
 from cnn_perception.model.onnx_model import SessionOptions
-from cnn_perception.model.spec import ModelSpec
 from cnn_perception.pipeline.pipeline import Pipeline
 from cnn_perception.tasks.registry import GATES
 
@@ -190,10 +191,12 @@ def _require_kept(options: EvaluationOptions, parts: Sequence[EvaluationOptions]
 
 
 def _require_fit(part: EvaluationOptions, options: EvaluationOptions) -> None:
-    """Loads the model once before any process does, so that what is wrong with it is said once."""
-    spec: ModelSpec = Pipeline.load(options.model, SessionOptions(providers=tuple(options.providers))).spec
-    options.require_fit(spec)
-    part.require_fit(spec)
+    """Loads the model, and opens the masks, before any process does: what is wrong with them is said once."""
+    pipeline = Pipeline.load(options.model, SessionOptions(providers=tuple(options.providers)))
+    options.require_fit(pipeline.spec)
+    part.require_fit(pipeline.spec)
+    if options.masks is not None:
+        MaskTally(pipeline, read_masks(options.masks), options.mask_scale)
 
 
 def _make(output: Path) -> None:
