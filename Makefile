@@ -75,23 +75,8 @@ cv-bridge:  ## the tests that need a real cv_bridge, with Debian's or Ubuntu's (
 	$(CV_BRIDGE)/bin/python -m pytest test/image/test_raw.py -k cv_bridge
 
 bench: export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
-bench: $(READY)  ## every ratio, on an idle machine (DATA=folder of class folders, WEIGHTS=file, BACKBONE=name: training's too)
-	$(BIN)/python -m benchmark.preprocessing
-	$(BIN)/python -m benchmark.outputs
-	$(BIN)/python -m benchmark.gpu
-	$(BIN)/python -m benchmark.score_map
-	$(BIN)/python -m benchmark.convolution
-	$(BIN)/python -m benchmark.regions
-	$(BIN)/python -m benchmark.evaluation
-	$(BIN)/python -m benchmark.bags
-	$(BIN)/python -m benchmark.start
-	$(BIN)/python -m benchmark.node_rate
-	$(BIN)/python -m benchmark.node_rate --backbone resnet50 --threads $$(( $$(nproc) > 1 ? $$(nproc) - 1 : 1 ))
-	$(BIN)/python -m benchmark.cameras
-	$(BIN)/python -m benchmark.viewers
-	$(BIN)/python -m benchmark.black_box
-	$(if $(DATA),$(BIN)/python -m benchmark.loading --data "$(DATA)")
-	$(if $(DATA),$(if $(WEIGHTS),$(BIN)/python -m benchmark.probe --data "$(DATA)" --weights "$(WEIGHTS)" $(if $(BACKBONE),--backbone "$(BACKBONE)")))
+bench: $(READY)  ## ratios in a quarter of an hour, on an idle machine (ALL=1: every one; DATA=folder of class folders, WEIGHTS=file, BACKBONE=name: training's too)
+	$(BIN)/python -m benchmark $(if $(ALL),--all) $(if $(DATA),--data "$(DATA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(BACKBONE),--backbone "$(BACKBONE)")
 
 soak: export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 soak: $(READY)  ## the node under all that a robot does to it: memory, threads, file handles (MINUTES=2)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmark.evaluation import write_bag
 from benchmark.support.options import CPU, OUTPUT, at_least_one, option_parser
-from benchmark.support.pairs import Target, machine, summary
+from benchmark.support.pairs import Target, machine, report
 from benchmark.support.processes import export_model
 from cnn_perception.errors import EXIT_OK
 from demo.processes import child_environment, module_command
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             one_s = evaluation_s(*places, 1, {min(cores)})
             ratios.append(one_s / all_s / len(cores))
             print(f"  round {number + 1}: {all_s:.1f} s on all cores, {one_s:.1f} s on one, {ratios[-1]:.3f} of linear")
-    print(f"  rate on {len(cores)} cores / ({len(cores)} x rate on one): {summary(ratios, _TARGET)}")
+    report("several bags", f"rate on {len(cores)} cores / ({len(cores)} x rate on one)", ratios, _TARGET)
     print(f"  speed-up {statistics.median(ratios) * len(cores):.2f}")
     return EXIT_OK
 

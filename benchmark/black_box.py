@@ -23,7 +23,7 @@ from std_msgs.msg import String
 
 from benchmark.support.node_client import NodeClient
 from benchmark.support.options import CPU, OUTPUT, option_parser
-from benchmark.support.pairs import Target, summary
+from benchmark.support.pairs import Target, report
 from benchmark.support.processes import half_as_fast, running, write_frames
 from cnn_perception.errors import EXIT_OK
 from cnn_perception.ros import transport
@@ -54,7 +54,7 @@ def measure(client: NodeClient, saves: Publisher[String], node: str, seconds: fl
     return rate_hz, float(median_s), float(p99_s)
 
 
-def compare(client: NodeClient, saves: Publisher[String], rounds: int, seconds: float) -> None:
+def compare(client: NodeClient, saves: Publisher[String], size: str, rounds: int, seconds: float) -> None:
     """Measures both nodes in turn, and prints the ratios."""
     ratios: dict[str, list[float]] = {name: [] for name in _TARGETS}
     for number in range(rounds):
@@ -65,7 +65,7 @@ def compare(client: NodeClient, saves: Publisher[String], rounds: int, seconds: 
         texts = [f"{rate_hz:6.2f}/s {1e3 * median_s:6.1f} ms" for rate_hz, median_s, _ in (boxed, plain)]
         print(f"  round {number + 1}: with a black box {texts[0]}, without {texts[1]}", flush=True)
     for name, target in _TARGETS.items():
-        print(f"  with / without, {name}: {summary(ratios[name], target)}", flush=True)
+        report(size, f"with / without a black box, {name}", ratios[name], target)
 
 
 def _box_of(folder: Path) -> dict[str, object]:
@@ -94,8 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for height, width in _SIZES:
             frames = write_frames(options.output, height, width)
             with running("camera_node", source=frames, loop="true", preload="true", rate_hz=camera_hz):
-                print(f"{width}x{height} rgb8")
-                compare(client, saves, options.rounds, options.seconds)
+                size = f"{width}x{height} rgb8"
+                print(size)
+                compare(client, saves, size, options.rounds, options.seconds)
         rclpy.shutdown()
     return EXIT_OK
 

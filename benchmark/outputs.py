@@ -20,7 +20,7 @@ import torch
 from torchvision import models  # type: ignore[import-untyped]
 
 from benchmark.support.options import CPU, OUTPUT, option_parser
-from benchmark.support.pairs import Target, machine, summary
+from benchmark.support.pairs import Target, machine, report
 from benchmark.support.processes import alternate, export_model
 from cnn_perception.errors import EXIT_OK
 
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rounds = alternate(pair, options.threads, options.provider, options.rounds, options.seconds)
         own, bare = (statistics.median(times) for times in zip(*rounds, strict=True))
         print(f"{backbone}: {own:.2f} ms with activation map and embedding, {bare:.2f} ms with logits alone (medians)")
-        print(f"  with / without: {summary([own / bare for own, bare in rounds], _TARGET)}")
+        report(f"map and embedding of {backbone}", "with / without", [own / bare for own, bare in rounds], _TARGET)
     return EXIT_OK
 
 

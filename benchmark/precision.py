@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark.support.options import CPU, option_parser
-from benchmark.support.pairs import Target, machine, summary
+from benchmark.support.pairs import Target, machine, report
 from benchmark.support.processes import alternate
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, PerceptionError
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rounds = alternate(models, options.threads, options.provider, options.rounds, options.seconds)
     large, small = (statistics.median(times) for times in zip(*rounds, strict=True))
     print(f"{large:.2f} ms -> {small:.2f} ms (medians)")
-    print(f"small / float32: {summary([small / large for large, small in rounds], Target(0.4))}")
+    report("precision", "small / float32", [small / large for large, small in rounds], Target(0.4))
     return EXIT_OK
 
 

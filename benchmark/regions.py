@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.support.options import CPU, OUTPUT, at_least_one, option_parser
-from benchmark.support.pairs import Target, machine, summary
+from benchmark.support.pairs import Target, machine, report
 from benchmark.support.processes import export_model
 from cnn_perception.errors import EXIT_OK
 from cnn_perception.image.messages import RgbImage
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     own, alone = (statistics.median(times) * 1e3 for times in zip(*rounds, strict=True))
     print(f"{machine()}, {options.provider}, {model.stem}, {options.threads} threads, batches of {options.batch}")
     print(f"{REGIONS} regions of a frame: {own:.0f} ms; {REGIONS} bare inferences: {alone:.0f} ms (medians)")
-    print(f"  regions / bare: {summary([one / other for one, other in rounds], _TARGET)}")
+    report(f"{REGIONS} boxes, {model.stem}", "regions / bare", [one / other for one, other in rounds], _TARGET)
     return EXIT_OK
 
 

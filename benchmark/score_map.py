@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from benchmark.support.options import OUTPUT, option_parser
-from benchmark.support.pairs import Target, machine, summary
+from benchmark.support.pairs import Target, machine, report
 from benchmark.support.processes import draw_images, export_model
 from cnn_perception.errors import EXIT_OK
 from cnn_perception.image.messages import RgbImage
@@ -27,7 +27,7 @@ from cnn_perception.model.outputs import FloatArray
 from cnn_perception.pipeline.preprocess import preprocess
 from cnn_perception.pipeline.score_map import Cells, ScoreMap, dense_scores
 
-_TARGET = Target(0.1)
+_TARGET = Target(0.035)
 _HEIGHT, _WIDTH = 720, 1280
 
 
@@ -82,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         pairs.append((dense_ms, sliding_ms))
     dense_ms, sliding_ms = (statistics.median(times) for times in zip(*pairs, strict=True))
     print(f"{dense_ms:.0f} ms for the score map, {sliding_ms:.0f} ms for {rows * columns} windows (medians)")
-    print(f"  score map / sliding windows: {summary([own / other for own, other in pairs], _TARGET)}")
+    circumstances = f"{options.backbone}, {_WIDTH}x{_HEIGHT}"
+    report(circumstances, "score map / sliding windows", [own / other for own, other in pairs], _TARGET)
     return EXIT_OK
 
 

@@ -24,7 +24,7 @@ import rclpy
 
 from benchmark.support.node_client import NodeClient
 from benchmark.support.options import CPU, OUTPUT, option_parser
-from benchmark.support.pairs import Target, summary
+from benchmark.support.pairs import Target, report
 from benchmark.support.processes import half_as_fast, running, write_frames
 from cnn_perception.errors import EXIT_OK
 from cnn_perception.ros import transport
@@ -109,14 +109,14 @@ def compare(client: NodeClient, onlooker: Onlooker, options: argparse.Namespace)
     return pairs
 
 
-def _report(pairs: Sequence[tuple[Answers, Answers]]) -> None:
+def _report(circumstances: str, pairs: Sequence[tuple[Answers, Answers]]) -> None:
     ratios = {
         "answers a second": ([watched.rate_hz / alone.rate_hz for watched, alone in pairs], _RATE),
         "median age": ([watched.median_age_ms / alone.median_age_ms for watched, alone in pairs], _MEDIAN_AGE),
         "p99 age": ([watched.p99_age_ms / alone.p99_age_ms for watched, alone in pairs], _P99_AGE),
     }
     for name, (values, target) in ratios.items():
-        print(f"  watched / alone, {name}: {summary(values, target)}")
+        report(circumstances, f"watched / alone, {name}", values, target)
     ages_ms = [statistics.median(one.median_age_ms for one in side) for side in zip(*pairs, strict=True)]
     print(f"  median age {ages_ms[0]:.1f} ms watched, {ages_ms[1]:.1f} ms alone", flush=True)
 
@@ -137,8 +137,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             with running("camera_node", source=frames, loop="true", preload="true", rate_hz=camera_hz):
                 for scale in _SCALES:
                     client.set_parameter(NODE, "score_map_scale", scale)
-                    print(f"{width}x{height} rgb8, score_map_scale {scale:g}")
-                    _report(compare(client, onlooker, options))
+                    circumstances = f"{width}x{height} rgb8, score_map_scale {scale:g}"
+                    print(circumstances)
+                    _report(circumstances, compare(client, onlooker, options))
         onlooker.close()
         rclpy.shutdown()
     return EXIT_OK

@@ -1,0 +1,167 @@
+"""`make bench`: one measurement after the other, then a table of every ratio, its target and the last run's figure.
+
+    python -m benchmark
+    python -m benchmark --all --data photos --weights resnet50.safetensors --backbone resnet50_v1
+    python -m benchmark node_rate viewers
+
+Without --all those that matter most on a robot, in a quarter of an hour on two cores. Leaves results.json in --output;
+the next run there compares itself with it. The machine has to be idle: nothing is measured beside anything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.support.options import OUTPUT, option_parser
+from benchmark.support.pairs import RECORD, Figure, machine
+from cnn_perception.errors import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_OK
+from demo.processes import child_environment, module_command
+from training.run_files import make_folder, write_text
+from training.text_table import text_table
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A benchmark, as it is run here.
+
+    Attributes:
+        module: Its module in this package.
+        arguments: What it is given.
+        is_core: Whether it is run without --all.
+    """
+
+    module: str
+    arguments: tuple[str, ...] = ()
+    is_core: bool = False
+
+
+_ONE_CORE_LEFT = str(max(1, (os.cpu_count() or 1) - 1))
+_LARGER = ("--rounds", "3", "--size", "1280x720", "1920x1080", "3840x2160", "--transport", "raw", "compressed")
+MEASUREMENTS = (
+    Measurement("node_rate", is_core=True),
+    Measurement("start", is_core=True),
+    Measurement("cameras", is_core=True),
+    Measurement("preprocessing", is_core=True),
+    Measurement("outputs", is_core=True),
+    Measurement("score_map", is_core=True),
+    Measurement("evaluation", is_core=True),
+    Measurement("node_rate", ("--backbone", "resnet50", "--threads", _ONE_CORE_LEFT)),
+    Measurement("node_rate", ("--threads", _ONE_CORE_LEFT, *_LARGER)),
+    Measurement("viewers"),
+    Measurement("black_box"),
+    Measurement("regions"),
+    Measurement("bags"),
+    Measurement("convolution"),
+    Measurement("gpu"),
+)
+
+
+def chosen(options: argparse.Namespace) -> list[Measurement]:
+    """Returns what is to be measured, those of training last: they need data."""
+    found = [one for one in MEASUREMENTS if one.is_core or options.all or one.module in options.names]
+    if options.data:
+        found.append(Measurement("loading", ("--data", options.data)))
+    if options.data and options.weights:
+        network = ("--weights", options.weights, "--backbone", options.backbone)
+        found.append(Measurement("probe", ("--data", options.data, *network)))
+    return [one for one in found if not options.names or one.module in options.names]
+
+
+def run(measurement: Measurement, figures: Path) -> tuple[list[Figure], int]:
+    """Runs a benchmark; returns the ratios that it found and its exit code."""
+    figures.unlink(missing_ok=True)
+    command = module_command(f"benchmark.{measurement.module}", *measurement.arguments)
+    code = subprocess.run(command, env=child_environment() | {RECORD: str(figures.absolute())}).returncode
+    lines = figures.read_text().splitlines() if figures.is_file() else []
+    figures.unlink(missing_ok=True)
+    return [Figure(**json.loads(line)) for line in lines], code
+
+
+def table(found: Sequence[Figure], last: Mapping[str, float]) -> list[str]:
+    """Returns the lines of the table at the end; `last` has the medians of the last run by name."""
+    rows = [["", "median", "least to most", "target", "", "last run"]]
+    for one in found:
+        verdict = ("reached" if one.is_reached else "MISSED") if one.target else ""
+        before = f"{last[one.name]:.3f}" if one.name in last else ""
+        rows.append([one.name, f"{one.median:.3f}", f"{one.least:.3f} to {one.most:.3f}", one.target, verdict, before])
+    return text_table(rows)
+
+
+def medians(results: Path) -> dict[str, float]:
+    """Returns the medians of an earlier run by name; none where there was none that can be read."""
+    try:
+        record: dict[str, Any] = json.loads(results.read_text())
+        return {row["name"]: float(row["median"]) for row in record["figures"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures and prints; returns the exit code, 1 where a benchmark failed."""
+    parser = option_parser("", __doc__, output=OUTPUT)
+    parser.prog = "python -m benchmark"
+    names = sorted({one.module for one in MEASUREMENTS} | {"loading", "probe"})
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"those alone: {', '.join(names)}")
+    parser.add_argument("--all", action="store_true", help="all of them, in about an hour")
+    parser.add_argument("--data", default="", help="folder of class folders: measures training, too")
+    parser.add_argument("--weights", default="", help="of a pretrained backbone: measures the probe, too")
+    parser.add_argument("--backbone", default="resnet18", help="of the probe (default: %(default)s)")
+    options = parser.parse_args(argv)
+    if unknown := set(options.names) - set(names):
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; choose from {', '.join(names)}")
+    make_folder(options.output)
+    results = options.output / "results.json"
+    last = medians(results)
+    started = time.monotonic()
+    found, failed, is_interrupted = measure(chosen(options), options.output / "figures.jsonl")
+    today = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    record = {"machine": machine(), "date": today, "figures": [vars(figure) for figure in found]}
+    write_text(results, json.dumps(record, indent=2) + "\n")
+    print(f"\n{machine()}, {(time.monotonic() - started) / 60:.0f} minutes")
+    print("\n".join(table(found, last)))
+    print(f"written: {results}")
+    if failed:
+        print(f"error: failed: {', '.join(failed)}; see above", file=sys.stderr)
+        return EXIT_DEFECT
+    return EXIT_INTERRUPTED if is_interrupted else EXIT_OK
+
+
+def measure(measurements: Sequence[Measurement], figures: Path) -> tuple[list[Figure], list[str], bool]:
+    """Runs benchmarks one after the other.
+
+    Args:
+        measurements: Which, in this order.
+        figures: A file of their own, for the ratio that each leaves.
+
+    Returns:
+        The ratios, the benchmarks that failed, and whether Ctrl-C ended it early.
+    """
+    found: list[Figure] = []
+    failed: list[str] = []
+    started = time.monotonic()
+    for number, one in enumerate(measurements, 1):
+        minutes = (time.monotonic() - started) / 60
+        words = " ".join((one.module, *one.arguments))
+        print(f"\n[{number} of {len(measurements)}, {minutes:.0f} min] {words}", flush=True)
+        try:
+            ratios, code = run(one, figures)
+        except KeyboardInterrupt:
+            return found, failed, True
+        found += ratios
+        if code != EXIT_OK:
+            failed.append(one.module)
+    return found, failed, False
+
+
+if __name__ == "__main__":
+    sys.exit(main())
