@@ -70,7 +70,7 @@ def chosen(options: argparse.Namespace) -> list[Measurement]:
     """Returns what is to be measured, those of training last: they need data."""
     found = [one for one in MEASUREMENTS if one.is_core or options.all or one.module in options.names]
     if options.data:
-        found.append(Measurement("loading", ("--data", options.data)))
+        found += [Measurement(name, ("--data", options.data)) for name in ("loading", "finetuning")]
     if options.data and options.weights:
         network = ("--weights", options.weights, "--backbone", options.backbone)
         found.append(Measurement("probe", ("--data", options.data, *network)))
@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measures and prints; returns the exit code, 1 where a benchmark failed."""
     parser = option_parser("", __doc__, output=OUTPUT)
     parser.prog = "python -m benchmark"
-    names = sorted({one.module for one in MEASUREMENTS} | {"loading", "probe"})
+    names = sorted({one.module for one in MEASUREMENTS} | {"loading", "finetuning", "probe"})
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"those alone: {', '.join(names)}")
     parser.add_argument("--all", action="store_true", help="all of them, in about an hour")
     parser.add_argument("--data", default="", help="folder of class folders: measures training, too")
