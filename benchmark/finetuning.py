@@ -4,8 +4,9 @@
 
 Both train the same network from the same kind of random weights: time does not depend on these. The script is what
 PyTorch's documentation shows: an ImageFolder, a DataLoader with a worker a core, RandomResizedCrop and a flip, SGD with
-momentum. `training.train` does the same with its own loader, its average of the weights and its checks of every step.
-What is counted is the time of an epoch's training from the second epoch on: what is decoded once is there by then.
+momentum. `training.train` does the same with its own loader, its average of the weights and its checks of every step,
+and validates with one image a class, which counts. Counted are epochs from the second on: what is decoded once is there
+by then.
 """
 
 from __future__ import annotations
@@ -47,6 +48,18 @@ _TRANSFORM = transforms.Compose(
 )
 
 
+def divide(data: Path, folder: Path) -> None:
+    """Makes folders `train` and `val` of links to the images of class folders, with one image a class in `val`."""
+    images = ImageFolder(data)
+    validated: set[int] = set()
+    for path, label in images.samples:
+        part = "train" if label in validated else "val"
+        validated.add(label)
+        link = folder / part / images.classes[label] / Path(path).name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(Path(path).absolute())
+
+
 def own_epoch_s(data: Path, backbone: str) -> float:
     """Returns the seconds of an epoch of `training.train`, the median of all but the first."""
     with tempfile.TemporaryDirectory() as name:
@@ -63,8 +76,8 @@ def own_epoch_s(data: Path, backbone: str) -> float:
 
 
 def plain_epoch_s(data: Path, backbone: str) -> float:
-    """Returns the seconds of an epoch of the script, likewise."""
-    images = ImageFolder(data, _TRANSFORM)
+    """Returns the seconds of an epoch of the script, likewise, of the images in `train`."""
+    images = ImageFolder(data / "train", _TRANSFORM)
     loader = DataLoader(images, _BATCH, shuffle=True, num_workers=os.cpu_count() or 1, persistent_workers=True)
     model = backbones.build(backbone, len(images.classes)).train()
     optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
@@ -88,10 +101,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_BAD_INPUT
     print(f"{machine()}; {options.backbone}, {data}, batches of {_BATCH}")
     ratios = []
-    for number in range(options.rounds):
-        own_s, plain_s = own_epoch_s(data, options.backbone), plain_epoch_s(data, options.backbone)
-        ratios.append(own_s / plain_s)
-        print(f"  round {number + 1}: {own_s:.1f} s, the script {plain_s:.1f} s, {ratios[-1]:.3f}", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        divide(data, Path(name))
+        for number in range(options.rounds):
+            own_s, plain_s = own_epoch_s(Path(name), options.backbone), plain_epoch_s(Path(name), options.backbone)
+            ratios.append(own_s / plain_s)
+            print(f"  round {number + 1}: {own_s:.1f} s, the script {plain_s:.1f} s, {ratios[-1]:.3f}", flush=True)
     report(f"training {options.backbone}", "an epoch / of a plain torchvision script", ratios, _TARGET)
     return EXIT_OK
 
