@@ -96,6 +96,8 @@ def evaluate(
         _require_agreement(candidates[0], candidate)
         if ten_crop:
             ensemble.require_ten_crop(candidate.checkpoint.input, candidate.checkpoint.task, candidate.name)
+    own = [candidate.checkpoint for candidate in candidates]
+    ensemble.require_different(own, [candidate.name for candidate in candidates], "--ensemble")
     images = _open_data(data, candidates[0], part)
     samples = images.samples if part == "all" else images.part(part)
     others = images.outside if part == "all" else images.outside_of(part)

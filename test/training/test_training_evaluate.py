@@ -305,6 +305,7 @@ def test_every_refusal_is_one_line_and_exit_code_2(photos, runs, tmp_path, capsy
         "others.pt": dataclasses.replace(best, class_names=("go", "halt", "turn")),
         "turned.pt": dataclasses.replace(best, class_names=("turn", "stop", "go")),
         "fitted.pt": dataclasses.replace(best, input=fitted),
+        "copy.pt": best,
     }
     for name, value in made.items():
         checkpoint.save(tmp_path / name, value)
@@ -316,6 +317,7 @@ def test_every_refusal_is_one_line_and_exit_code_2(photos, runs, tmp_path, capsy
         ),
         ([*one, *data, "--ensemble", str(tmp_path / "turned.pt")], "in another order"),
         ([*one, *data, "--ensemble", one[1]], "named twice"),
+        ([*one, *data, "--ensemble", str(tmp_path / "copy.pt")], "copy.pt: holds the weights of a/best.pt"),
         (["--checkpoint", str(tmp_path / "others.pt"), *data], "its classes are not those of"),
         (["--checkpoint", str(tmp_path / "fitted.pt"), *data, "--ten-crop"], "--ten-crop needs"),
         ([*one, *data, "--part", "test"], "no images for --part test"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,21 @@ from training.tasks.probabilities import Doubles
 from training.tasks.scaling import in_units
 
 VIEWS = 10
+
+
+def require_different(members: Sequence[Checkpoint], names: Sequence[str], option: str) -> None:
+    """Checks that no two networks are copies of each other, which would count twice in a mean score.
+
+    Raises:
+        ConfigError: If two are; names them, and the option by which they were given.
+    """
+    for (name, one), (copy, other) in itertools.combinations(zip(names, members, strict=True), 2):
+        if one.backbone == other.backbone and _are_equal(one.model, other.model):
+            raise ConfigError(f"{option} {copy}: holds the weights of {name}; name each network once")
+
+
+def _are_equal(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def ten_views(image: RgbImage, spec: InputSpec) -> list[RgbImage]:

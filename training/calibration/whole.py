@@ -25,6 +25,7 @@ from cnn_perception.model.spec import UNKNOWN
 from training.batches.loader import Images, Order, data_loader
 from training.calibration import embeddings, fit, untouched
 from training.calibration.embeddings import Predictions
+from training.calibration.ensemble import require_different
 from training.calibration.exported_rule import promise
 from training.calibration.unknown_rule import MOST_CENTRES
 from training.checkpoint import UNCALIBRATED, Calibration, Checkpoint
@@ -59,7 +60,8 @@ def require_together(members: Sequence[Checkpoint], names: Sequence[str]) -> Non
     """Checks that the scores of networks can be averaged in one file.
 
     Raises:
-        ConfigError: If they differ in task, classes, units or input; names the one that differs from the first.
+        ConfigError: If they differ in task, classes, units or input; names the one that differs from the first. If two
+            are the same network.
     """
     if twice := [path for path, count in Counter(Path(name).resolve() for name in names).items() if count > 1]:
         raise ConfigError(f"--checkpoint: {twice[0]} is named twice; name each network once")
@@ -74,6 +76,7 @@ def require_together(members: Sequence[Checkpoint], names: Sequence[str]) -> Non
                 f"--checkpoint {name}: differs from {names[0]} in its classes ({different}); leave it out"
             )
         require_one_input(first.input, other.input, name)
+    require_different(members, names, "--checkpoint")
 
 
 def described(members: Sequence[Checkpoint], networks: Sequence[Member], calibrate_on: Sequence[Path]) -> Whole:

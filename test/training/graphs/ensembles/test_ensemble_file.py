@@ -268,6 +268,9 @@ def test_networks_that_do_not_belong_together_are_refused_in_a_line(members, tmp
         assert not (tmp_path / "m.onnx").exists()
     with pytest.raises(errors.ConfigError, match="named twice"):
         require_together([saved, saved], ["a/best.pt", "a/../a/best.pt"])
+    copied = checkpoint.load(members[0])
+    with pytest.raises(errors.ConfigError, match=r"--checkpoint copy\.pt: holds the weights of a\.pt"):
+        require_together([saved, checkpoint.load(members[1]), copied], ["a.pt", "b.pt", "copy.pt"])
 
 
 def untrained(task, seed):
