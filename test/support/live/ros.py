@@ -113,6 +113,11 @@ class Participant:
         self.wait_for(lambda: publisher.get_subscription_count() > 0, f"a subscriber of {topic}")
         return publisher
 
+    def topics_published_by(self, name: str) -> set[str]:
+        """Returns the topics of a node without a namespace; its messages may come before its name is known."""
+        self.wait_for(lambda: name in self.node.get_node_names(), f"{name} to be known")
+        return {topic for topic, _ in self.node.get_publisher_names_and_types_by_node(name, "/")}
+
     def call(self, kind: Any, service: str, request: Any) -> Any:
         """Returns the answer of a service of a node; a request that may be made twice is repeated until it is answered.
 
