@@ -17,6 +17,7 @@ from cnn_perception.ros.transport import (
     MIDDLEWARE,
     OLD_PROFILE_VARIABLE,
     PROFILE_VARIABLE,
+    SHARED_MEMORY,
     ZENOH,
     chosen_name,
     named,
@@ -112,7 +113,7 @@ def check_profile(variables: Mapping[str, str], frame_bytes: int = VGA_RGB_BYTES
     if not name:
         text = "none in this shell; this package's nodes bring their own, a camera of another package does not"
         yield Finding("warn", subject, text, export)
-        yield from check_shared_memory(Path("/dev/shm"), shared_segment_bytes(shipped))
+        yield from check_shared_memory(SHARED_MEMORY, shared_segment_bytes(shipped))
         return
     try:
         segment_bytes = shared_segment_bytes(Path(name))
@@ -127,7 +128,7 @@ def check_profile(variables: Mapping[str, str], frame_bytes: int = VGA_RGB_BYTES
         yield Finding("FAIL", subject, f"{text}, so most images are lost", f"set a larger segment_size, or {export}")
         return
     yield Finding("ok", subject, f"{name}: {_size(segment_bytes)} of shared memory for images of {_size(frame_bytes)}")
-    yield from check_shared_memory(Path("/dev/shm"), segment_bytes)
+    yield from check_shared_memory(SHARED_MEMORY, segment_bytes)
 
 
 def shared_segment_bytes(profile: Path) -> int:
@@ -170,7 +171,7 @@ def check_shared_memory(folder: Path, segment_bytes: int) -> Iterator[Finding]:
     if not os.access(folder, os.W_OK):
         yield Finding("FAIL", subject, "is not writable", f"chmod 1777 {folder}")
     elif free_bytes < segment_bytes:
-        remedy = f"enlarge it (docker run --shm-size=1g), or end all nodes and remove {folder}/fastrtps_*"
+        remedy = "enlarge it (docker run --shm-size=1g), or remove what ended processes have left (fastdds shm clean)"
         yield Finding("FAIL", subject, text, remedy)
     else:
         yield Finding("ok", subject, text)

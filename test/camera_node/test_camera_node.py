@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 from pathlib import Path
 
 import cv2
@@ -20,6 +22,7 @@ from cnn_perception.camera_node.calibration_file import read_calibration
 from cnn_perception.camera_node.node import CameraNodeSettings, FrameSource
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.image.messages import decode_file_bytes
+from cnn_perception.ros import transport
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (250, 250, 0)]
 
@@ -347,3 +350,32 @@ def test_video_of_huge_frames_is_refused_before_one_is_decoded(tmp_path: Path, m
     monkeypatch.setattr("cnn_perception.image.raw.MAX_PIXELS", 64 * 48 - 1)
     with pytest.raises(DataError, match="64x48 pixels"):
         FrameSource(str(tmp_path / "a.avi"))
+
+
+def test_the_shared_memory_of_a_killed_node_is_removed_by_the_next_one(folder: Path, tmp_path: Path):
+    domain = new_domain()
+    settings = {"source": folder, "rate_hz": 20.0, "loop": True}
+    with participant(domain) as ros:
+        images = ros.collect(Image, "image_raw")
+        process = Process("camera_node", domain, tmp_path / "killed", **settings)
+        try:
+            ros.wait_for(lambda: images, "an image")
+            segments = [lock.with_name(lock.name.removesuffix("_el")) for lock in locked_by(process)]
+        finally:
+            process.signal(signal.SIGKILL)
+            process.wait()
+        assert segments
+        assert all(path.exists() for path in segments)
+        for path in segments:
+            os.utime(f"{path}_el", (0, 0))  # as of a node that did not start just now
+        images.clear()
+        with running("camera_node", domain, tmp_path / "next", **settings):
+            ros.wait_for(lambda: images, "an image of the next one")
+            assert not any(path.exists() for path in segments)
+
+
+def locked_by(process: Process) -> list[Path]:
+    """The files beside shared-memory segments that Fast DDS locks for a process. Source: man 5 proc, /proc/locks."""
+    held = [line.split() for line in Path("/proc/locks").read_text().splitlines() if "FLOCK" in line]
+    inodes = {int(words[5].split(":")[2]) for words in held if int(words[4]) == process.pid}
+    return [path for path in transport.SHARED_MEMORY.glob(transport.LOCKS) if path.stat().st_ino in inodes]

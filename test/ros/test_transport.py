@@ -5,6 +5,11 @@ Leaves to others: what a node does without the variables (test_node_health), the
 
 from __future__ import annotations
 
+import fcntl
+import os
+import time
+from pathlib import Path
+
 import pytest
 
 from cnn_perception.ros import transport
@@ -64,3 +69,38 @@ def test_the_second_way_out_of_losses_is_the_middlewares(
 def test_the_name_in_use_is_that_of_the_library_which_is_loaded():
     pytest.importorskip("rclpy", reason="needs ROS 2")
     assert transport.name_in_use().startswith("rmw_")
+
+
+OLD_S = time.time() - 60
+
+
+def segment(folder: Path, number: int, made_s: float = OLD_S, name: str = "fastdds_{:016x}") -> set[str]:
+    """What Fast DDS makes for a participant; returns the names."""
+    names = {name.format(number), f"{name.format(number)}_el"}
+    for one in names:
+        (folder / one).write_bytes(b"images")
+        os.utime(folder / one, (made_s, made_s))
+    return names
+
+
+def test_shared_memory_of_ended_processes_is_removed_and_no_other(tmp_path: Path):
+    stale = segment(tmp_path, 1) | segment(tmp_path, 2) | segment(tmp_path, 8, name="fastrtps_{:016x}")
+    (tmp_path / "fastdds_0000000000000002").unlink()  # killed before it had made it
+    used = segment(tmp_path, 3)
+    starting = segment(tmp_path, 4, time.time())
+    others = segment(tmp_path, 7411, name="fastdds_port{}") | segment(tmp_path, 5, name="of_somebody_{:016x}")
+    os.mkfifo(tmp_path / "fastdds_0000000000000006_el")
+    (tmp_path / "fastdds_0000000000000007_el").symlink_to(tmp_path / "fastdds_0000000000000001_el")
+    kept = used | starting | others | {"fastdds_0000000000000006_el", "fastdds_0000000000000007_el"}
+    os.utime(tmp_path / "fastdds_0000000000000006_el", (OLD_S, OLD_S))
+
+    with (tmp_path / "fastdds_0000000000000003_el").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        removed = transport.remove_leftovers(tmp_path)
+
+    assert {path.name for path in tmp_path.iterdir()} == kept
+    assert set(removed) == {name for name in stale if not name.endswith("_el")}
+
+
+def test_where_there_is_no_shared_memory_nothing_is_removed(tmp_path: Path):
+    assert transport.remove_leftovers(tmp_path / "nowhere") == []
