@@ -4,8 +4,8 @@
     python -m benchmark --all --data photos --weights resnet50.safetensors --backbone resnet50_v1
     python -m benchmark node_rate viewers
 
-Without --all those that matter most on a robot, in a quarter of an hour on two cores. Leaves results.json in --output;
-the next run there compares itself with it. The machine has to be idle: nothing is measured beside anything else.
+Without --all those that matter most on a robot, in a quarter of an hour on two cores. Leaves the newest figure of each
+ratio in results.json in --output; the next run there compares itself with it. The machine has to be idle: nothing is measured beside anything else.
 """
 
 from __future__ import annotations
@@ -97,13 +97,20 @@ def table(found: Sequence[Figure], last: Mapping[str, float]) -> list[str]:
     return text_table(rows)
 
 
-def medians(results: Path) -> dict[str, float]:
-    """Returns the medians of an earlier run by name; none where there was none that can be read."""
+def earlier(results: Path) -> dict[str, dict[str, Any]]:
+    """Returns what earlier runs have left, by the names of the figures; nothing where there is none that can be read."""
     try:
-        record: dict[str, Any] = json.loads(results.read_text())
-        return {row["name"]: float(row["median"]) for row in record["figures"]}
+        rows: list[dict[str, Any]] = json.loads(results.read_text())
+        return {row["name"]: row for row in rows if isinstance(row["median"], float)}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def merged(found: Sequence[Figure], last: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns what results.json holds now: of each figure the newest, with its day and its machine."""
+    day = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    new = {one.name: {**vars(one), "date": day, "machine": machine()} for one in found}
+    return list({**last, **new}.values())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -121,14 +128,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; choose from {', '.join(names)}")
     make_folder(options.output)
     results = options.output / "results.json"
-    last = medians(results)
+    last = earlier(results)
     started = time.monotonic()
     found, failed, is_interrupted = measure(chosen(options), options.output / "figures.jsonl")
-    today = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    record = {"machine": machine(), "date": today, "figures": [vars(figure) for figure in found]}
-    write_text(results, json.dumps(record, indent=2) + "\n")
+    write_text(results, json.dumps(merged(found, last), indent=2) + "\n")
     print(f"\n{machine()}, {(time.monotonic() - started) / 60:.0f} minutes")
-    print("\n".join(table(found, last)))
+    print("\n".join(table(found, {name: row["median"] for name, row in last.items()})))
     print(f"written: {results}")
     if failed:
         print(f"error: failed: {', '.join(failed)}; see above", file=sys.stderr)

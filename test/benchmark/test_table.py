@@ -83,18 +83,23 @@ def test_results_are_kept_beside_those_of_a_benchmark_that_fails_and_compared_by
 
     assert bench.main(["--output", str(tmp_path)]) == 1
 
-    record = json.loads((tmp_path / "results.json").read_text())
-    assert record["figures"] == []
+    assert json.loads((tmp_path / "results.json").read_text()) == []
     assert "failed: nothing_there" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
 
 
-def test_medians_of_the_last_run_are_read_by_name(tmp_path):
-    rows = [vars(Figure("a", 0.5, 0.4, 0.6, "", is_reached=True))]
-    (tmp_path / "results.json").write_text(json.dumps({"figures": rows}))
+def test_figures_of_earlier_runs_stay_until_they_are_measured_again(tmp_path):
+    old = [Figure(name, 0.5, 0.4, 0.6, "", is_reached=True) for name in ("a", "b")]
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps(bench.merged(old, {})))
 
-    assert bench.medians(tmp_path / "results.json") == {"a": 0.5}
-    assert bench.medians(tmp_path / "nothing.json") == {}
+    last = bench.earlier(results)
+    rows = bench.merged([Figure("b", 0.7, 0.7, 0.7, "", is_reached=True)], last)
+
+    assert {name: row["median"] for name, row in last.items()} == {"a": 0.5, "b": 0.5}
+    assert {row["name"]: row["median"] for row in rows} == {"a": 0.5, "b": 0.7}
+    assert all(row["date"] and row["machine"] for row in rows)
+    assert bench.earlier(tmp_path / "nothing.json") == {}
 
 
 def test_a_name_that_is_no_benchmark_is_refused(tmp_path, capsys):
