@@ -5,7 +5,8 @@
     python -m benchmark node_rate viewers
 
 Without --all those that matter most on a robot, in a quarter of an hour on two cores. Leaves the newest figure of each
-ratio in results.json in --output; the next run there compares itself with it. The machine has to be idle: nothing is measured beside anything else.
+ratio in results.json in --output; the next run there compares itself with it. The machine has to be idle: nothing is
+measured beside anything else.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def table(found: Sequence[Figure], last: Mapping[str, float]) -> list[str]:
 
 
 def earlier(results: Path) -> dict[str, dict[str, Any]]:
-    """Returns what earlier runs have left, by the names of the figures; nothing where there is none that can be read."""
+    """Returns what earlier runs have left, by the names of the figures; nothing where it cannot be read."""
     try:
         rows: list[dict[str, Any]] = json.loads(results.read_text())
         return {row["name"]: row for row in rows if isinstance(row["median"], float)}
