@@ -278,7 +278,9 @@ def test_process_ends_with_one_line_and_an_exit_code(point: Point, inject: Any):
     assert len(lines) == 1, node.log
     if point.injection.error is not None:
         assert lines[0].endswith(f"{point.injection.error.__name__}: as planned")
-        assert node.log.count("Traceback") == 1
+        # On a busy machine the thread may not come to say it in time; the supervisor then has the reason alone.
+        by_supervisor = lines[0].startswith("error: a defect in the thread")
+        assert node.log.count("Traceback") == 1 or by_supervisor, node.log
 
 
 @pytest.mark.parametrize("point", **ids(ENDS_WELL))
