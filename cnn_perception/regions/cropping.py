@@ -27,6 +27,8 @@ _UPRIGHT = 1e-6
 """Radians below which a turn moves no pixel."""
 _LARGEST_TURNED = 32766
 """Columns or rows of an image that OpenCV can turn."""
+_FARTHEST = 2.0**40
+"""Pixels from the image up to which the edges of a turned box are known to a fraction of one: a float has 53 bits."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ def _pixels(low: float, high: float, count: int) -> slice | None:
 def _turned_back(image: RgbImage, box: Box, width: float, height: float, fill: tuple[int, int, int]) -> RgbImage:
     if max(image.shape[:2]) > _LARGEST_TURNED:
         raise FrameError(TURNED, f"a box is turned in an image of more than {_LARGEST_TURNED} pixels a side")
+    if max(abs(box.x), abs(box.y)) > _FARTHEST:
+        raise _outside(box, image)
     # The box's own axes in the image, whose y points down: a turn is counterclockwise as one sees it.
     cosine, sine = math.cos(box.theta), math.sin(box.theta)
     axes = np.array([(cosine, -sine), (sine, cosine)])

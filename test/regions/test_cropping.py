@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cnn_perception.errors import ConfigError, FrameError
@@ -133,6 +133,7 @@ def test_turned_box_beside_the_corner_of_an_image_is_outside():
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True) | st.floats(-100, 100)
 
 
+@example(4.3e16, 0.0, 1.5e16, 2.4e16, 1.0, 1.0, False)  # edges known to eight pixels only
 @given(NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS, st.floats(0, 4), st.booleans())
 def test_any_box_shows_pixels_or_is_refused(x, y, width, height, theta, padding, square):
     refusals = []
