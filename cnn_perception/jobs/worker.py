@@ -45,6 +45,12 @@ def attempt(work: Callable[[Any], Any], item: object) -> object:
         return Refused(str(error), is_final=isinstance(error, ConfigError | DataError))
 
 
+def _interrupt_once(_number: int, _frame: object) -> None:
+    """Interrupts the work: a terminal sends Ctrl-C to this process, too, and who waits for it sends it once more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def main(result_pipe: int) -> int:
     """Does the work that standard input describes; returns the exit code.
 
@@ -56,10 +62,11 @@ def main(result_pipe: int) -> int:
     with contextlib.suppress(OSError):  # where the memory is full, this process is ended first
         Path("/proc/self/oom_score_adj").write_text("1000")
     os.set_inheritable(result_pipe, False)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the parent's shell has it ignored
+    signal.signal(signal.SIGINT, _interrupt_once)  # also where the parent's shell has it ignored
     try:
         work, item = pickle.load(sys.stdin.buffer)
         result = attempt(work, item)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is done is handed over
         with os.fdopen(result_pipe, "wb") as pipe:
             pickle.dump(result, pipe, pickle.HIGHEST_PROTOCOL)
     except KeyboardInterrupt:
