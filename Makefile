@@ -17,7 +17,9 @@ READY := $(VENV)/.ready-$(ROS)$(if $(filter wheels,$(ROS)),$(patsubst %,-%,$(fil
 PARTS ?= runtime training dev docs
 REQUIREMENTS := $(patsubst %,requirements/%.txt,$(PARTS) $(if $(filter wheels,$(ROS)),ros-$(WHEELS) interfaces-$(WHEELS)))
 # Test files at a time, as many as the memory has room for: of one process 4 GB, with the nodes that it starts.
-FREE_BYTES := { awk '/^MemAvailable/ {print $$2 * 1024}' /proc/meminfo; cat /sys/fs/cgroup/memory.max; } 2>/dev/null || true
+# What a container may take is in the second, by cgroups of version 1 in the third.
+FREE_BYTES := { awk '/^MemAvailable/ {print $$2 * 1024}' /proc/meminfo; \
+	cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes; } 2>/dev/null || true
 JOBS ?= $(shell { $(FREE_BYTES); } | awk 'BEGIN {n = 3} $$1 > 0 && $$1 / 4e9 < n {n = int($$1 / 4e9)} END {print n < 1 ? 1 : n}')
 INTERFACES := $(shell find interfaces -type f -not -path '*/__pycache__/*')
 
@@ -52,9 +54,10 @@ lint: $(READY)  ## lint and types alone
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# A worker that dies ends the run: beside one that took its place the others would wait for ever.
 pytest: export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 pytest: $(READY)  ## the tests alone, or some of them (TESTS=test/image; JOBS=3: files at a time)
-	$(BIN)/pytest -n $(JOBS) --dist loadfile --max-worker-restart 0 $(TESTS)  # with a restart the others would wait for ever
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --max-worker-restart 0 $(TESTS)
 
 matrix:  ## the tests with each Python and each ROS 2 in turn (CELLS="3.14-kilted", PYTHONS="paths", MINUTES=60); hours
 	$(PYTHON) requirements/matrix.py $(CELLS) $(if $(PYTHONS),--pythons $(PYTHONS)) $(if $(TESTS),--tests $(TESTS)) \

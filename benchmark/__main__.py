@@ -65,16 +65,19 @@ MEASUREMENTS = (
     Measurement("convolution"),
     Measurement("gpu"),
 )
+_WITH_DATA = ("loading", "finetuning")
+_WITH_WEIGHTS = "probe"
+"""Of training, which is measured on the user's images only."""
 
 
 def chosen(options: argparse.Namespace) -> list[Measurement]:
     """Returns what is to be measured, those of training last: they need data."""
     found = [one for one in MEASUREMENTS if one.is_core or options.all or one.module in options.names]
     if options.data:
-        found += [Measurement(name, ("--data", options.data)) for name in ("loading", "finetuning")]
+        found += [Measurement(name, ("--data", options.data)) for name in _WITH_DATA]
     if options.data and options.weights:
         network = ("--weights", options.weights, "--backbone", options.backbone)
-        found.append(Measurement("probe", ("--data", options.data, *network)))
+        found.append(Measurement(_WITH_WEIGHTS, ("--data", options.data, *network)))
     return [one for one in found if not options.names or one.module in options.names]
 
 
@@ -117,8 +120,7 @@ def merged(found: Sequence[Figure], last: Mapping[str, dict[str, Any]]) -> list[
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures and prints; returns the exit code, 1 where a benchmark failed."""
     parser = option_parser("", __doc__, output=OUTPUT)
-    parser.prog = "python -m benchmark"
-    names = sorted({one.module for one in MEASUREMENTS} | {"loading", "finetuning", "probe"})
+    names = sorted({one.module for one in MEASUREMENTS} | {*_WITH_DATA, _WITH_WEIGHTS})
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"those alone: {', '.join(names)}")
     parser.add_argument("--all", action="store_true", help="all of them, in about an hour")
     parser.add_argument("--data", default="", help="folder of class folders: measures training, too")
@@ -127,11 +129,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if unknown := set(options.names) - set(names):
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; choose from {', '.join(names)}")
+    measurements = chosen(options)
+    if not_given := set(options.names) - {one.module for one in measurements}:
+        parser.error(f"{', '.join(sorted(not_given))}: give --data, for {_WITH_WEIGHTS} with --weights")
     make_folder(options.output)
     results = options.output / "results.json"
     last = earlier(results)
     started = time.monotonic()
-    found, failed, is_interrupted = measure(chosen(options), options.output / "figures.jsonl")
+    found, failed, is_interrupted = measure(measurements, options.output / "figures.jsonl")
     write_text(results, json.dumps(merged(found, last), indent=2) + "\n")
     print(f"\n{machine()}, {(time.monotonic() - started) / 60:.0f} minutes")
     print("\n".join(table(found, {name: row["median"] for name, row in last.items()})))

@@ -25,27 +25,18 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
-from torchvision import transforms  # type: ignore[import-untyped]
 from torchvision.datasets import ImageFolder  # type: ignore[import-untyped]
 
 from benchmark.support.options import at_least_one, option_parser
 from benchmark.support.pairs import Target, machine, report
+from benchmark.support.transforms import TRAINING
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK
-from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD
 from demo.processes import child_environment, module_command
 from training.networks import backbones
 
 _TARGET = Target(0.9)
 _BATCH = 32
 _EPOCHS = 3
-_TRANSFORM = transforms.Compose(
-    [
-        transforms.RandomResizedCrop(224),
-        transforms.RandomHorizontalFlip(),
-        transforms.ToTensor(),
-        transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
-    ]
-)
 
 
 def divide(data: Path, folder: Path) -> None:
@@ -77,7 +68,7 @@ def own_epoch_s(data: Path, backbone: str) -> float:
 
 def plain_epoch_s(data: Path, backbone: str) -> float:
     """Returns the seconds of an epoch of the script, likewise, of the images in `train`."""
-    images = ImageFolder(data / "train", _TRANSFORM)
+    images = ImageFolder(data / "train", TRAINING)
     loader = DataLoader(images, _BATCH, shuffle=True, num_workers=os.cpu_count() or 1, persistent_workers=True)
     model = backbones.build(backbone, len(images.classes)).train()
     optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)

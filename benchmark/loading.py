@@ -26,8 +26,8 @@ from torchvision.datasets import ImageFolder  # type: ignore[import-untyped]
 
 from benchmark.support.options import at_least_one, option_parser
 from benchmark.support.pairs import Target, record
+from benchmark.support.transforms import TENSOR
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, PerceptionError
-from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD
 from training.batches.augment import Augmentation
 from training.batches.cache import open_cache
 from training.batches.loader import Images, Order, data_loader
@@ -40,13 +40,7 @@ _CACHED = Target(8.0, is_lower_bound=True)
 
 def reference_loader(folder: ImageFolder) -> DataLoader[Any]:
     """Returns the loader of torchvision's classification reference: crop, tensor, normalisation."""
-    folder.transform = transforms.Compose(
-        [
-            transforms.RandomResizedCrop(224),
-            transforms.ToTensor(),
-            transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
-        ]
-    )
+    folder.transform = transforms.Compose([transforms.RandomResizedCrop(224), *TENSOR])
     return DataLoader(folder, BATCH, shuffle=True)
 
 

@@ -24,6 +24,7 @@ from torchvision import transforms  # type: ignore[import-untyped]
 from benchmark.support.options import at_least_one, option_parser
 from benchmark.support.pairs import Target, machine, processor_ms, report
 from benchmark.support.processes import draw_images
+from benchmark.support.transforms import TENSOR
 from cnn_perception.errors import EXIT_OK
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
@@ -34,8 +35,7 @@ _REFERENCE = transforms.Compose(
     [
         transforms.Resize(256, antialias=True),
         transforms.CenterCrop(224),
-        transforms.ToTensor(),
-        transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+        *TENSOR,
     ]
 )
 TARGETS = {(480, 640): Target(0.25), (720, 1280): Target(0.18)}

@@ -31,12 +31,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms  # type: ignore[import-untyped]
 
 from benchmark.support.options import option_parser
 from benchmark.support.pairs import Target, machine, report
+from benchmark.support.transforms import EVALUATION, TRAINING
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK
-from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD
 from demo.processes import child_environment, module_command
 from training.networks import backbones
 
@@ -46,11 +45,7 @@ _SECOND = Target(0.1)
 """Of a second run of another setting over the first one."""
 _EPOCHS = 10
 _BATCH = 4
-_END = [transforms.ToTensor(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
-_TRANSFORMS = {
-    "train": transforms.Compose([transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip(), *_END]),
-    "val": transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), *_END]),
-}
+_TRANSFORMS = {"train": TRAINING, "val": EVALUATION}
 
 
 class SplitPart(Dataset[tuple[Tensor, int]]):
@@ -77,8 +72,8 @@ def train_probe(arguments: Sequence[object], folder: Path) -> tuple[float, float
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode != EXIT_OK:
         raise SystemExit(f"error: the probe failed: {done.stderr}")
-    report = json.loads((folder / "report.json").read_text())
-    return float(report["seconds"]["training"]), float(report["val"]["top1"])
+    left = json.loads((folder / "report.json").read_text())
+    return float(left["seconds"]["training"]), float(left["val"]["top1"])
 
 
 def train_tutorial(

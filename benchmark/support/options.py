@@ -23,14 +23,15 @@ def option_parser(module: str, description: str, **defaults: object) -> argparse
     """Returns the parser of a benchmark with some of the shared options.
 
     Args:
-        module: Name of the benchmark's module, without the package.
+        module: Name of the benchmark's module, without the package; empty for the package itself.
         description: Docstring of the benchmark, whose first line is shown.
         defaults: The shared options that the benchmark has, with their defaults.
 
     Raises:
         KeyError: If a shared option has no such name.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m benchmark.{module}", description=description.splitlines()[0])
+    program = f"python -m benchmark.{module}" if module else "python -m benchmark"
+    parser = argparse.ArgumentParser(prog=program, description=description.splitlines()[0])
     for name, default in defaults.items():
         parser.add_argument(f"--{name}", default=default, **_OPTIONS[name])
     return parser

@@ -4,7 +4,8 @@ Fast DDS's default shared-memory segment is smaller than one 640x480 rgb8 image,
 of which a best-effort reader loses 82 to 93 %. The shipped profile has a 64 MiB segment. glibc's malloc would return
 and re-map the memory of each image; keeping it saves half of the CPU time of the transport. What is kept in a thread's
 arena is of no use to the others: the memory of a node that reloads its model rose by 100 MB. With one it is level.
-malloc's settings hold for every middleware; what else one needs is a line of `MIDDLEWARE`.
+malloc's settings hold for every middleware; what else one needs is a line of `MIDDLEWARE`. Segments that killed
+processes have left are removed.
 """
 
 from __future__ import annotations
@@ -76,6 +77,9 @@ ZENOH = Middleware(
 )
 """Source: rmw_zenoh_cpp, DEFAULT_RMW_ZENOH_SESSION_CONFIG.json5."""
 MIDDLEWARE = (FAST_DDS, CYCLONE_DDS, ZENOH)
+_DEFAULT_NAME = "rmw_fastrtps_cpp"
+"""Of every distribution from Humble on, where RMW_IMPLEMENTATION is not set and nothing else is installed."""
+
 SHARED_MEMORY = Path("/dev/shm")
 LOCKS = f"fast*_{'[0-9a-f]' * 16}_el"
 """There, of Fast DDS (`fastdds_`, of version 2 `fastrtps_`): files that a living process locks beside its segments."""
@@ -83,8 +87,6 @@ _ANYBODYS_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW
 """Everybody may put links and pipes into that folder."""
 _STARTING_S = 10.0
 """After so long a process that is starting holds its lock."""
-_DEFAULT_NAME = "rmw_fastrtps_cpp"
-"""Of every distribution from Humble on, where RMW_IMPLEMENTATION is not set and nothing else is installed."""
 
 
 def named(name: str) -> Middleware:
@@ -153,7 +155,8 @@ def remedy_of_loss(is_reliable: bool, is_overridden: bool = False) -> str:
 def prepare_process() -> None:
     """Applies `environment` to the running process; to be called before rclpy is initialised.
 
-    A node started without the launch file is thereby as fast as one started with it.
+    A node started without the launch file is thereby as fast as one started with it. What ended processes have left in
+    shared memory is removed.
     """
     variables = environment()
     libc = ctypes.CDLL(None)

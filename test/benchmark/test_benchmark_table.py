@@ -102,6 +102,14 @@ def test_figures_of_earlier_runs_stay_until_they_are_measured_again(tmp_path):
     assert bench.earlier(tmp_path / "nothing.json") == {}
 
 
+def test_a_benchmark_of_training_without_data_is_refused_before_anything_runs(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        bench.main(["--output", str(tmp_path), "probe", "--data", "photos"])
+
+    assert ended.value.code == 2
+    assert "probe: give --data, for probe with --weights" in capsys.readouterr().err
+
+
 def test_a_name_that_is_no_benchmark_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         bench.main(["--output", str(tmp_path), "node_rates"])
