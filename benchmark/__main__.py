@@ -62,6 +62,7 @@ MEASUREMENTS = (
     Measurement("black_box"),
     Measurement("regions"),
     Measurement("bags"),
+    Measurement("video"),
     Measurement("convolution"),
     Measurement("gpu"),
 )

@@ -33,18 +33,19 @@ _PERIOD_NS = 33_333_333
 _IMAGE = "sensor_msgs/msg/Image"
 
 
-def write_bag(path: Path, count: int) -> None:
-    """Writes a bag of drawn images at 30 Hz."""
+def write_bag(path: Path, count: int, *, is_drive: bool = False) -> None:
+    """Writes a bag of drawn images at 30 Hz: of another class each, or of what a moving camera sees for two seconds."""
     types = get_typestore(Stores.LATEST)
     image, header, time = (types.types[name] for name in (_IMAGE, "std_msgs/msg/Header", "builtin_interfaces/msg/Time"))
-    pictures = [np.ascontiguousarray(picture).reshape(-1) for picture in draw_images()]
+    pictures = draw_images()
     with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         connection = writer.add_connection("/image_raw", _IMAGE, typestore=types)
         for number in range(count):
             at_ns = number * _PERIOD_NS
             stamp = header(time(*divmod(at_ns, 10**9)), "camera")
-            picture = pictures[number % len(pictures)]
-            message = image(stamp, HEIGHT, WIDTH, "rgb8", 0, 3 * WIDTH, picture)
+            picture = pictures[(number // 60 if is_drive else number) % len(pictures)]
+            shown = np.roll(picture, 2 * number, axis=1) if is_drive else np.ascontiguousarray(picture)
+            message = image(stamp, HEIGHT, WIDTH, "rgb8", 0, 3 * WIDTH, shown.reshape(-1))
             writer.write(connection, at_ns, types.serialize_cdr(message, _IMAGE))
 
 

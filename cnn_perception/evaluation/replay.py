@@ -139,15 +139,23 @@ def replay_masks(tally: MaskTally, frames: LabelledFrames) -> None:
 
 
 def in_order(
-    function: Callable[[ItemT], AnswerT], items: Iterable[ItemT], workers: int = WORKERS
+    function: Callable[[ItemT], AnswerT], items: Iterable[ItemT], workers: int = WORKERS, waiting: int | None = None
 ) -> Generator[AnswerT, None, None]:
-    """Yields function(item) of every item, in their order, computed by so many threads some items ahead."""
+    """Yields function(item) of every item, in their order, computed some items ahead.
+
+    Args:
+        function: What is computed.
+        items: Of these.
+        workers: By so many threads.
+        waiting: How many items may wait beside those; None for as many as there are threads.
+    """
+    ahead = 2 * workers if waiting is None else workers + waiting
     with ThreadPoolExecutor(workers) as pool:
         pending: deque[Future[AnswerT]] = deque()
         try:
             for item in items:
                 pending.append(pool.submit(function, item))
-                if len(pending) > 2 * workers:
+                if len(pending) > ahead:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()

@@ -31,6 +31,6 @@ def appearance(image: RgbImage) -> Appearance:
     """Returns how an (H, W, 3) uint8 image looks."""
     height, width = image.shape[:2]
     small = (min(width, _WIDTH), max(1, round(height * min(width, _WIDTH) / width)))
-    grey = cv2.cvtColor(cv2.resize(image, small, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), small, interpolation=cv2.INTER_AREA)
     edges = cv2.Laplacian(grey, cv2.CV_32F)
     return Appearance(float(grey.mean()) / 255.0, float(edges.var()))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -28,6 +28,10 @@ SMALLEST_WIDTH, LARGEST_WIDTH, LARGEST_HEIGHT = 480, 640, 2000
 _CODECS = (("VP80", ".webm"), ("MJPG", ".avi"))
 """The first that this OpenCV can write is taken; browsers play VP8, everything else plays Motion JPEG."""
 _DEFAULT_RATE_HZ = 10.0
+_SEGMENT = 30
+"""Frames that one thread encodes; each segment begins with a key frame, to which a player can jump."""
+_MOST_ENCODERS = 8
+"""Each holds the pictures of a segment, 27 MB at 640x480."""
 VIDEO_ENDINGS = tuple(ending for _, ending in _CODECS)
 
 
@@ -46,6 +50,9 @@ def resized_to_view(image: RgbImage) -> RgbImage:
 class VideoFile:
     """A video that appears under its name only when it is complete.
 
+    One thread encodes with one core. Where OpenCV can write what was encoded before (from 4.9 on), segments are encoded
+    side by side, into files of their own, and joined.
+
     Attributes:
         path: Where it will be; the ending is that of the codec.
     """
@@ -58,24 +65,81 @@ class VideoFile:
         """
         # VP8 halves the colour resolution
         self._size = (max(2, width - width % 2), max(2, height - height % 2))
-        for codec, ending in _CODECS:
+        self._rate_hz = frames_per_second
+        self._frames = 0
+        for self._codec, ending in _CODECS:
             self.path = folder / f"{stem}{ending}"
             self._partial = folder / f".{stem}.partial{ending}"
-            self._partial.unlink(missing_ok=True)  # FFmpeg would write through a link
-            fourcc = cv2.VideoWriter.fourcc(*codec)
             with _silenced():
-                self._writer = cv2.VideoWriter(
-                    str(self._partial), cv2.CAP_FFMPEG, fourcc, frames_per_second, self._size
-                )
-            if self._writer.isOpened():
+                joining = self._open(self._partial, are_packets=True)
+                self._joins = joining is not None
+                writer = joining or self._open(self._partial)
+            if writer is not None:
+                self._writer = writer
                 return
         self._partial.unlink(missing_ok=True)
         raise DataError(f"{folder}: OpenCV can write no video here; use --no-video, or pip's opencv-python-headless")
 
-    def add(self, image: RgbImage) -> None:
-        """Appends a frame, (H, W, 3) uint8; one of another size is scaled."""
+    def _open(self, path: Path, *, are_packets: bool = False) -> cv2.VideoWriter | None:
+        """Returns a writer of pictures, or of what was encoded before; None if there is none."""
+        path.unlink(missing_ok=True)  # FFmpeg would write through a link
+        settings = [getattr(cv2, "VIDEOWRITER_PROP_RAW_VIDEO", -1), 1] if are_packets else []
+        if -1 in settings:
+            return None
+        fourcc = cv2.VideoWriter.fourcc(*self._codec)
+        writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, fourcc, self._rate_hz, self._size, settings)
+        return writer if writer.isOpened() else None
+
+    def write(self, images: Iterable[RgbImage], workers: int = WORKERS) -> None:
+        """Appends frames, (H, W, 3) uint8; those of another size are scaled.
+
+        Args:
+            images: The frames, in order.
+            workers: How many segments are encoded at a time, at most.
+
+        Raises:
+            DataError: If the disk is full.
+        """
+        if not self._joins:
+            for image in images:
+                self._writer.write(self._fitted(image))
+            return
+        encoders = min(workers, _MOST_ENCODERS)
+        with contextlib.closing(in_order(self._encode, enumerate(_segments(images)), encoders, waiting=0)) as encoded:
+            for path, count in encoded:
+                self._join(path, count)
+
+    def _fitted(self, image: RgbImage) -> cv2.typing.MatLike:
         frame = image if (image.shape[1], image.shape[0]) == self._size else cv2.resize(image, self._size)
-        self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        return cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+
+    def _encode(self, segment: tuple[int, Sequence[RgbImage]]) -> tuple[Path, int]:
+        """Writes a segment into a file of its own; returns it with the number of its frames."""
+        number, images = segment
+        path = self._partial.with_suffix(f".{number}.avi")
+        writer = self._open(path)
+        if writer is not None:
+            for image in images:
+                writer.write(self._fitted(image))
+            writer.release()
+        return path, len(images)
+
+    def _join(self, path: Path, count: int) -> None:
+        """Appends a segment's packets, one a frame, and removes it."""
+        before = self._frames
+        reader = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])  # -1: as they were encoded
+        while True:
+            is_read, packet = reader.read()
+            if not is_read:
+                break
+            self._writer.set(cv2.VIDEOWRITER_PROP_KEY_FLAG, reader.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME))
+            self._writer.set(cv2.VIDEOWRITER_PROP_PTS, self._frames)
+            self._writer.write(packet)
+            self._frames += 1
+        reader.release()
+        path.unlink(missing_ok=True)
+        if self._frames - before != count:  # OpenCV tells no error of writing
+            raise DataError(f"{self.path}: cannot be written; is the disk full?")
 
     def __enter__(self) -> VideoFile:
         return self
@@ -84,10 +148,19 @@ class VideoFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._writer.release()
+        for left in self._partial.parent.glob(f"{self._partial.stem}.*.avi"):
+            left.unlink()
         if kind is None:
             self._partial.replace(self.path)
         else:
             self._partial.unlink(missing_ok=True)
+
+
+def _segments(images: Iterable[RgbImage]) -> Iterator[Sequence[RgbImage]]:
+    """Yields the frames of each segment."""
+    remaining = iter(images)
+    while segment := tuple(itertools.islice(remaining, _SEGMENT)):
+        yield segment
 
 
 @contextlib.contextmanager
@@ -141,12 +214,11 @@ def write_video(
         return draw_record(decode(frame.content), record, spec, top_k)
 
     images = in_order(drawn, zip(frames, records, strict=False), workers)
-    video: VideoFile | None = None
-    with ExitStack() as stack:
-        for image in ProgressBar(images, total=len(records), desc="video", unit="frame"):
-            if image is None:
-                continue
-            if video is None:
-                video = stack.enter_context(VideoFile(folder, "overlay", rate_hz, *image.shape[:2]))
-            video.add(image)
-    return None if video is None else video.path
+    bar = ProgressBar(images, total=len(records), desc="video", unit="frame")
+    shown = (image for image in bar if image is not None)
+    first = next(shown, None)
+    if first is None:
+        return None
+    with VideoFile(folder, "overlay", rate_hz, *first.shape[:2]) as video:
+        video.write(itertools.chain([first], shown), workers)
+    return video.path

@@ -74,6 +74,8 @@ NODE = f"{P}.node:PerceptionNode"
 DASHBOARD = "cnn_perception.dashboard_node"
 FOLLOW = "cnn_perception.follow_node.node:FollowNode"
 SHORT = [(f"{ROS}.process:STALL_S", 1.0)]
+# After a signal a busy machine may not let a node come so far in the time that it has: it then ends well.
+UNHURRIED = [(f"{ROS}.process:_GRACE_S", 60.0)]
 POINTS = [
     # ---- frames
     perception("wait", f"{ROS}.latest_subscription:SubscriptionSet.wait"),
@@ -149,8 +151,14 @@ POINTS = [
     perception("executor, wait", f"{ROS}.supervised_executor:SupervisedExecutor.wait_for_ready_callbacks", "run"),
     perception("executor, thread", f"{ROS}.supervised_executor:SupervisedExecutor._run", "run"),
     perception("supervisor", f"{ROS}.heartbeat:Heartbeat.watch", "run"),
-    perception("destroy the node", f"{P}.active_model:ModelOwner.close", "end"),
-    perception("destroy the node, SystemExit", f"{P}.active_model:ModelOwner.close", "end", error=SystemExit),
+    perception("destroy the node", f"{P}.active_model:ModelOwner.close", "end", constants=UNHURRIED),
+    perception(
+        "destroy the node, SystemExit",
+        f"{P}.active_model:ModelOwner.close",
+        "end",
+        error=SystemExit,
+        constants=UNHURRIED,
+    ),
     # ---- threads beside the frames
     perception("shadow", "cnn_perception.background.shadow:Shadow._compare", outcome=SAID, said="shadow: 2 stopped by"),
     perception(
@@ -249,7 +257,7 @@ POINTS = [
     camera("timer, camera_info", "cnn_perception.camera_node.node:CameraNode._camera_info_of"),
     camera("executor, wait", f"{ROS}.supervised_executor:SupervisedExecutor.wait_for_ready_callbacks"),
     camera("services of parameters", f"{PARAMETERS}._get_parameters_callback", "get_parameter"),
-    camera("destroy the node", "rclpy.node:Node.destroy_node", "end"),
+    camera("destroy the node", "rclpy.node:Node.destroy_node", "end", constants=UNHURRIED),
     camera(
         "timer hangs",
         "cnn_perception.camera_node.node:FrameSource.read",
@@ -267,8 +275,8 @@ POINTS = [
     follow("on-set parameter callback", f"{FOLLOW}._check_parameters", "set_parameter"),
     follow("post-set parameter callback", f"{FOLLOW}._apply_parameters", "set_parameter"),
     follow("executor, wait", f"{ROS}.supervised_executor:SupervisedExecutor.wait_for_ready_callbacks", "run"),
-    follow("last command", "cnn_perception.follow_node.node:FollowNode.stop_robot", "end"),
-    follow("destroy the node", "rclpy.node:Node.destroy_node", "end"),
+    follow("last command", "cnn_perception.follow_node.node:FollowNode.stop_robot", "end", constants=UNHURRIED),
+    follow("destroy the node", "rclpy.node:Node.destroy_node", "end", constants=UNHURRIED),
     follow("timer hangs", "cnn_perception.follow_node.node:FollowNode._publish", "run", error=None, constants=SHORT),
     follow("last command hangs", f"{FOLLOW}.stop_robot", "end", error=None, outcome=ENDS_WELL),
     # ---- dashboard_node

@@ -1,0 +1,117 @@
+"""The video of an evaluation: every frame once, in order, whatever number of threads encodes it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cnn_perception.errors import DataError
+from cnn_perception.evaluation.recording import video as overlay
+from cnn_perception.evaluation.recording.video import VideoFile
+from cnn_perception.image.messages import RgbImage
+
+SIZE = (48, 64)
+
+
+def numbered(count: int, size: tuple[int, int] = SIZE) -> Iterator[RgbImage]:
+    """Pictures whose eight columns are white where their number has a one in base two."""
+    height, width = size
+    for number in range(count):
+        bits = np.unpackbits(np.array([number], np.uint8)) * np.uint8(255)
+        row = np.repeat(bits, width // 8)
+        yield RgbImage(np.ascontiguousarray(np.broadcast_to(row[None, :, None], (height, width, 3))))
+
+
+def numbers(path: Path) -> list[int]:
+    """What a player sees."""
+    video = cv2.VideoCapture(str(path))
+    found = []
+    while (read := video.read())[0]:
+        columns = np.array_split(read[1].mean(axis=(0, 2)), 8)
+        found.append(int(np.packbits([column.mean() > 127 for column in columns])[0]))
+    return found
+
+
+@pytest.fixture(params=["joined", "alone"])
+def ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """With an OpenCV that joins segments, and with an older one."""
+    if request.param == "alone":
+        monkeypatch.delattr(cv2, "VIDEOWRITER_PROP_RAW_VIDEO", raising=False)
+    elif not hasattr(cv2, "VIDEOWRITER_PROP_RAW_VIDEO"):
+        pytest.skip("this OpenCV cannot join what was encoded before")
+    return str(request.param)
+
+
+@pytest.mark.parametrize("count", [1, 30, 31, 200])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_every_frame_is_shown_once_and_in_order(tmp_path: Path, ways: str, count: int, workers: int) -> None:
+    with VideoFile(tmp_path, "overlay", 12.5, *SIZE) as video:
+        video.write(numbered(count), workers)
+
+    assert numbers(video.path) == list(range(count))
+    assert cv2.VideoCapture(str(video.path)).get(cv2.CAP_PROP_FPS) == pytest.approx(12.5)
+    assert list(tmp_path.iterdir()) == [video.path]
+
+
+def test_what_is_written_in_two_parts_goes_on_after_the_first(tmp_path: Path, ways: str) -> None:
+    with VideoFile(tmp_path, "overlay", 10.0, *SIZE) as video:
+        video.write(itertools.islice(numbered(70), 40))
+        video.write(itertools.islice(numbered(70), 40, None))
+
+    assert numbers(video.path) == list(range(70))
+
+
+def test_frames_of_another_size_are_scaled(tmp_path: Path, ways: str) -> None:
+    with VideoFile(tmp_path, "overlay", 10.0, *SIZE) as video:
+        video.write(itertools.chain(numbered(3), itertools.islice(numbered(40, (96, 128)), 3, None)))
+
+    assert numbers(video.path)[:3] == [0, 1, 2]
+    assert len(numbers(video.path)) == 40
+
+
+def test_a_frame_that_cannot_be_drawn_leaves_no_file(tmp_path: Path, ways: str) -> None:
+    def broken() -> Iterator[RgbImage]:
+        yield from numbered(100)
+        raise DataError("no more")
+
+    with pytest.raises(DataError, match="no more"), VideoFile(tmp_path, "overlay", 10.0, *SIZE) as video:
+        video.write(broken())
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_segment_that_lost_frames_is_told_and_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not hasattr(cv2, "VIDEOWRITER_PROP_RAW_VIDEO"):
+        pytest.skip("this OpenCV cannot join what was encoded before")
+    encode = VideoFile._encode
+
+    def cut(self: VideoFile, segment: tuple[int, tuple[RgbImage, ...]]) -> tuple[Path, int]:
+        path, count = encode(self, segment)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        return path, count
+
+    monkeypatch.setattr(VideoFile, "_encode", cut)
+
+    with pytest.raises(DataError, match="is the disk full"), VideoFile(tmp_path, "overlay", 10.0, *SIZE) as video:
+        video.write(numbered(100))
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_player_can_jump_to_every_segment(tmp_path: Path) -> None:
+    if not hasattr(cv2, "VIDEOWRITER_PROP_RAW_VIDEO"):
+        pytest.skip("this OpenCV cannot join what was encoded before")
+    with VideoFile(tmp_path, "overlay", 10.0, *SIZE) as video:
+        video.write(numbered(100))
+
+    packets = cv2.VideoCapture(str(video.path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])
+    are_keys = []
+    while packets.read()[0]:
+        are_keys.append(bool(packets.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME)))
+    assert len(are_keys) == 100
+    assert all(are_keys[:: overlay._SEGMENT])
