@@ -71,21 +71,22 @@ class VideoFile:
             self.path = folder / f"{stem}{ending}"
             self._partial = folder / f".{stem}.partial{ending}"
             with _silenced():
+                alone = self._open(self._partial)
+                if alone is None:  # what cannot be encoded could be joined all the same
+                    continue
                 joining = self._open(self._partial, are_packets=True)
-                self._joins = joining is not None
-                writer = joining or self._open(self._partial)
-            if writer is not None:
-                self._writer = writer
-                return
+            self._joins = joining is not None
+            self._writer = joining or alone
+            return
         self._partial.unlink(missing_ok=True)
         raise DataError(f"{folder}: OpenCV can write no video here; use --no-video, or pip's opencv-python-headless")
 
     def _open(self, path: Path, *, are_packets: bool = False) -> cv2.VideoWriter | None:
         """Returns a writer of pictures, or of what was encoded before; None if there is none."""
-        path.unlink(missing_ok=True)  # FFmpeg would write through a link
         settings = [getattr(cv2, "VIDEOWRITER_PROP_RAW_VIDEO", -1), 1] if are_packets else []
         if -1 in settings:
             return None
+        path.unlink(missing_ok=True)  # FFmpeg would write through a link
         fourcc = cv2.VideoWriter.fourcc(*self._codec)
         writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, fourcc, self._rate_hz, self._size, settings)
         return writer if writer.isOpened() else None

@@ -103,6 +103,26 @@ def test_a_segment_that_lost_frames_is_told_and_leaves_no_file(tmp_path: Path, m
     assert not list(tmp_path.iterdir())
 
 
+def test_a_codec_that_can_be_joined_but_not_encoded_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by an FFmpeg without libvpx."""
+    opened = VideoFile._open
+
+    def without_libvpx(self: VideoFile, path: Path, *, are_packets: bool = False) -> cv2.VideoWriter | None:
+        is_encoder = self._codec == "VP80" and not are_packets
+        return None if is_encoder else opened(self, path, are_packets=are_packets)
+
+    monkeypatch.setattr(VideoFile, "_open", without_libvpx)
+
+    with VideoFile(tmp_path, "overlay", 10.0, *SIZE) as video:
+        video.write(numbered(70))
+
+    assert video.path.name == "overlay.avi"
+    assert numbers(video.path) == list(range(70))
+    assert list(tmp_path.iterdir()) == [video.path]
+
+
 def test_a_player_can_jump_to_every_segment(tmp_path: Path) -> None:
     if not hasattr(cv2, "VIDEOWRITER_PROP_RAW_VIDEO"):
         pytest.skip("this OpenCV cannot join what was encoded before")
