@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence, Set
 from pathlib import Path
 
-from benchmark.evaluation import write_bag
+from benchmark.evaluation import drawn_images, write_bag
 from benchmark.support.options import CPU, OUTPUT, at_least_one, option_parser
 from benchmark.support.pairs import Target, machine, report
 from benchmark.support.processes import export_model
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(dir=options.output) as name:
         folder = Path(name)
         for number in range(count):
-            write_bag(folder / "bags" / f"bag_{number}", options.frames)
+            write_bag(folder / "bags" / f"bag_{number}", drawn_images(options.frames))
         for number in range(options.rounds):
             places = (folder / "bags", model, folder / "report", options.provider)
             all_s = evaluation_s(*places, len(cores), cores)

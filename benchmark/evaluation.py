@@ -9,12 +9,13 @@ machine drifts. The rate is that of the report: reading, decoding, preprocessing
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from benchmark.support.pairs import Target, machine, report
 from benchmark.support.processes import HEIGHT, WIDTH, BareLoop, draw_images, export_model
 from cnn_perception.errors import EXIT_OK
 from cnn_perception.evaluation.replay import WORKERS
+from cnn_perception.image.messages import RgbImage
 from demo.processes import child_environment, module_command
 
 _TARGET = Target(0.97, is_lower_bound=True)
@@ -33,20 +35,23 @@ _PERIOD_NS = 33_333_333
 _IMAGE = "sensor_msgs/msg/Image"
 
 
-def write_bag(path: Path, count: int, *, is_drive: bool = False) -> None:
-    """Writes a bag of drawn images at 30 Hz: of another class each, or of what a moving camera sees for two seconds."""
+def write_bag(path: Path, pictures: Iterable[RgbImage]) -> None:
+    """Writes a bag of 640x480 images at 30 Hz."""
     types = get_typestore(Stores.LATEST)
     image, header, time = (types.types[name] for name in (_IMAGE, "std_msgs/msg/Header", "builtin_interfaces/msg/Time"))
-    pictures = draw_images()
     with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         connection = writer.add_connection("/image_raw", _IMAGE, typestore=types)
-        for number in range(count):
+        for number, picture in enumerate(pictures):
             at_ns = number * _PERIOD_NS
             stamp = header(time(*divmod(at_ns, 10**9)), "camera")
-            picture = pictures[(number // 60 if is_drive else number) % len(pictures)]
-            shown = np.roll(picture, 2 * number, axis=1) if is_drive else np.ascontiguousarray(picture)
-            message = image(stamp, HEIGHT, WIDTH, "rgb8", 0, 3 * WIDTH, shown.reshape(-1))
+            pixels = np.ascontiguousarray(picture).reshape(-1)
+            message = image(stamp, HEIGHT, WIDTH, "rgb8", 0, 3 * WIDTH, pixels)
             writer.write(connection, at_ns, types.serialize_cdr(message, _IMAGE))
+
+
+def drawn_images(count: int) -> Iterator[RgbImage]:
+    """Yields drawn images, each of another class than the one before."""
+    return itertools.islice(itertools.cycle(draw_images()), count)
 
 
 def evaluation_rate_hz(bag: Path, model: Path, output: Path, provider: str) -> float:
@@ -68,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     pairs = []
     with tempfile.TemporaryDirectory(dir=options.output) as name:
         folder = Path(name)
-        write_bag(folder / "bag", options.frames)
+        write_bag(folder / "bag", drawn_images(options.frames))
         for number in range(options.rounds):
             bare_hz = bare.rate_hz(options.frames / 100)
             own_hz = evaluation_rate_hz(folder / "bag", model, folder / "report", options.provider)

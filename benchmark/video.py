@@ -16,22 +16,28 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from benchmark.evaluation import write_bag
 from benchmark.support.options import CPU, OUTPUT, at_least_one, option_parser
 from benchmark.support.pairs import Target, machine, report
-from benchmark.support.processes import HEIGHT, WIDTH, export_model
+from benchmark.support.processes import HEIGHT, WIDTH, draw_images, export_model
 from cnn_perception.errors import EXIT_OK
 from cnn_perception.evaluation.replay import WORKERS
+from cnn_perception.image.messages import RgbImage
 from demo.processes import child_environment, module_command
 
 _TIME = Target(1.5)
 _MEMORY = Target(1.05)
 _PART = 6
 """The shorter recording has so many times fewer frames."""
+_SCENE = 60
+"""Frames, two seconds, after which another class is seen."""
+_PIXELS_A_FRAME = 2
 _POLL_S = 0.05
 
 
@@ -48,6 +54,14 @@ class Run:
     whole_s: float
     model_s: float
     peak_bytes: int
+
+
+def driven_past(count: int) -> Iterator[RgbImage]:
+    """Yields what a camera that turns sees of the drawn images, one after the other."""
+    pictures = draw_images()
+    for number in range(count):
+        scene = pictures[number // _SCENE % len(pictures)]
+        yield RgbImage(np.roll(scene, _PIXELS_A_FRAME * number, axis=1))
 
 
 def run(bag: Path, model: Path, output: Path, provider: str) -> Run:
@@ -90,8 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     pairs = []
     with tempfile.TemporaryDirectory(dir=options.output) as name:
         folder = Path(name)
-        write_bag(folder / "bag", options.frames, is_drive=True)
-        write_bag(folder / "part", max(1, options.frames // _PART), is_drive=True)
+        write_bag(folder / "bag", driven_past(options.frames))
+        write_bag(folder / "part", driven_past(max(1, options.frames // _PART)))
         for number in range(options.rounds):
             whole = run(folder / "bag", model, folder / "whole", options.provider)
             part = run(folder / "part", model, folder / "short", options.provider)

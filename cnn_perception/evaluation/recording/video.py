@@ -74,18 +74,20 @@ class VideoFile:
                 alone = self._open(self._partial)
                 if alone is None:  # what cannot be encoded could be joined all the same
                     continue
-                joining = self._open(self._partial, are_packets=True)
+                joining = self._open_joining()
             self._joins = joining is not None
             self._writer = joining or alone
             return
         self._partial.unlink(missing_ok=True)
         raise DataError(f"{folder}: OpenCV can write no video here; use --no-video, or pip's opencv-python-headless")
 
-    def _open(self, path: Path, *, are_packets: bool = False) -> cv2.VideoWriter | None:
-        """Returns a writer of pictures, or of what was encoded before; None if there is none."""
-        settings = [getattr(cv2, "VIDEOWRITER_PROP_RAW_VIDEO", -1), 1] if are_packets else []
-        if -1 in settings:
-            return None
+    def _open_joining(self) -> cv2.VideoWriter | None:
+        """Returns a writer of what was encoded before; None if this OpenCV has none."""
+        as_encoded = getattr(cv2, "VIDEOWRITER_PROP_RAW_VIDEO", None)
+        return None if as_encoded is None else self._open(self._partial, [as_encoded, 1])
+
+    def _open(self, path: Path, settings: Sequence[int] = ()) -> cv2.VideoWriter | None:
+        """Returns a writer; None if this OpenCV has none of the codec, or the folder is not writable."""
         path.unlink(missing_ok=True)  # FFmpeg would write through a link
         fourcc = cv2.VideoWriter.fourcc(*self._codec)
         writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, fourcc, self._rate_hz, self._size, settings)

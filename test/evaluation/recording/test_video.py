@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -109,9 +109,9 @@ def test_a_codec_that_can_be_joined_but_not_encoded_is_not_taken(
     """As by an FFmpeg without libvpx."""
     opened = VideoFile._open
 
-    def without_libvpx(self: VideoFile, path: Path, *, are_packets: bool = False) -> cv2.VideoWriter | None:
-        is_encoder = self._codec == "VP80" and not are_packets
-        return None if is_encoder else opened(self, path, are_packets=are_packets)
+    def without_libvpx(self: VideoFile, path: Path, settings: Sequence[int] = ()) -> cv2.VideoWriter | None:
+        is_encoder = self._codec == "VP80" and not settings
+        return None if is_encoder else opened(self, path, settings)
 
     monkeypatch.setattr(VideoFile, "_open", without_libvpx)
 
