@@ -57,6 +57,25 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         _flush_folder(path.parent)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Removes what `replacing` was writing in a folder when its process was killed; what others are writing stays."""
+    for path in folder.glob(".*.tmp"):
+        number = path.name.removesuffix(".tmp").rpartition(".")[2]
+        if number.isdecimal() and not _runs(int(number)):
+            with suppress(OSError):  # a rest costs nothing but room
+                path.unlink()
+
+
+def _runs(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 _TRIED_EVERY_S = 0.005
 
 

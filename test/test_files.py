@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pwd
+import subprocess
 import threading
 from pathlib import Path
 
@@ -12,7 +13,15 @@ import pytest
 
 from cnn_perception import files
 from cnn_perception.errors import ConfigError
-from cnn_perception.files import alone_in, as_utf8, expanded, replacing, require_other, require_unused
+from cnn_perception.files import (
+    alone_in,
+    as_utf8,
+    expanded,
+    remove_unfinished,
+    replacing,
+    require_other,
+    require_unused,
+)
 
 
 def test_a_tilde_stands_for_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -55,6 +64,19 @@ def test_a_file_takes_the_place_of_the_older_one_when_it_is_complete(tmp_path: P
 
     assert path.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_was_writing_is_removed_and_nothing_else(tmp_path: Path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    unfinished = tmp_path / f".a.txt.{ended.pid}.tmp"
+    others = [f".a.txt.{os.getpid()}.tmp", ".a.txt.1.tmp", ".a.txt.tmp", ".mine.tmp", f"a.{ended.pid}.tmp", "a.txt"]
+    for name in (unfinished.name, *others):
+        (tmp_path / name).touch()
+
+    remove_unfinished(tmp_path)
+
+    assert {path.name for path in tmp_path.iterdir()} == set(others)
 
 
 def test_whatever_fails_leaves_the_older_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

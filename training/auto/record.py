@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cnn_perception.errors import ConfigError, DataError
-from cnn_perception.files import has_fields, require_outside, require_unused
+from cnn_perception.files import has_fields, remove_unfinished, require_outside, require_unused
 from training.run_files import make_folder, write_text
 
 NAME = "auto.json"
@@ -76,6 +76,7 @@ def opened(folder: Path, identity: dict[str, Any]) -> Record:
     require_unused([folder / name for name in FILES], path, _FIELDS)
     if not has_fields(path, _FIELDS):
         return Record(folder, identity, "")
+    remove_unfinished(folder)
     kept = json.loads(path.read_text(encoding="utf-8"))
     kinds = {one.name: str if one.name == "data_sha256" else list if one.name == "rows" else dict for one in _KEPT}
     if kept.keys() != kinds.keys() or not all(isinstance(kept[name], kind) for name, kind in kinds.items()):

@@ -22,6 +22,7 @@ import torch
 
 from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import one_line
+from cnn_perception.files import remove_unfinished
 from cnn_perception.model.outputs import FloatArray
 from training import checkpoint, config, distributed
 from training.auto import table
@@ -123,6 +124,7 @@ class Trial:
             KeyboardInterrupt: On Ctrl-C; what was reached is kept.
         """
         if (found := self.done(number)) is not None:
+            self._tidy(number)  # it may have been killed before it came to that
             return found
         started_s = time.perf_counter()
         chosen = self.settings(number, epochs)
@@ -167,6 +169,12 @@ class Trial:
             np.savez(file, paths=paths, outputs=fold.outputs)
         report = {"seconds": fold.seconds, "images": len(fold.samples), "missed": fold.missed}
         write_text(folder / REPORT, json.dumps(report) + "\n")
+        self._tidy(number)
+
+    def _tidy(self, number: int) -> None:
+        """Removes of a fold that is done what nobody needs any more."""
+        folder = self.folder / f"fold{number}"
+        remove_unfinished(folder)
         for name in ("best.pt", "last.pt", "embeddings.npz"):  # of many networks, gigabytes
             (folder / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from cnn_perception.errors import ConfigError, DataError
-from cnn_perception.files import require_unused
+from cnn_perception.files import remove_unfinished, require_unused
 from cnn_perception.model.spec import InputSpec
 from training import checkpoint, distributed
 from training.batches.augment import Augmentation
@@ -238,6 +238,7 @@ def open_run(config: TrainConfig, frames: Sequence[Frame] = ()) -> Run:
     make_folder(folder)
     if distributed.rank() == 0:  # who alone writes
         require_unused((folder / name for name in _FILES), folder / "config.json", ("backbone", "mode", "epochs"))
+        remove_unfinished(folder)
     teachers = of_run(config, device)
     data = _data(config, frames, teachers, device)
     if data.labelled_by:

@@ -6,6 +6,7 @@ import csv
 import json
 import multiprocessing
 import signal
+import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,6 +63,15 @@ def kill_at(pattern: str, folder: Path, given: Sequence[str]) -> Path:
     return found
 
 
+def leave_as_killed_earlier(folder: Path, fold: Path) -> None:
+    """What lies there if it is killed in the midst of a write, and before it has removed a fold's weights."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    (fold / "best.pt").touch()
+    (fold / f".last.pt.{ended.pid}.tmp").touch()
+    (folder / f".auto.json.{ended.pid}.tmp").touch()
+
+
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
     root = tmp_path_factory.mktemp("killed")
@@ -71,7 +81,9 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
         patch.setattr(candidate, "usual_epochs", candidate.usual_epochs)
         patch.setattr(page, "write", lambda *_: None)  # takes seconds, and is test_training_page's
         torch.set_num_threads(1)
-        fold_ns = kill_at("trials/*/fold1/report.json", folder, given).stat().st_mtime_ns
+        fold = kill_at("trials/*/fold1/report.json", folder, given)
+        fold_ns = fold.stat().st_mtime_ns
+        leave_as_killed_earlier(folder, fold.parent)
         last = checkpoint.load(kill_at("final/last.pt", folder, given))
         epochs_s = [one["seconds"] for one in last.resume["progress"]["history"]]
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -104,10 +116,9 @@ def test_every_training_image_was_answered_once_and_the_test_part_scored_once(ki
 
 
 def test_nothing_is_left_but_what_a_search_leaves(killed: Killed):
-    # What was being written when it was killed lies unfinished beside its place, see `files.replacing`.
-    unfinished = set(killed.folder.glob(".auto.json.*.tmp"))
-    assert {path.name for path in set(killed.folder.iterdir()) - unfinished} == {
+    assert {path.name for path in killed.folder.iterdir()} == {
         "accuracy_latency.png", "auto.csv", "auto.json", "final", "model.onnx", "trials"
     }  # fmt: skip
     assert not list(killed.folder.glob("trials/**/*.pt"))
+    assert not list(killed.folder.rglob("*.tmp"))
     assert OnnxModel(killed.folder / "model.onnx").spec.class_names == ("go", "stop")
