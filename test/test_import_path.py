@@ -203,8 +203,8 @@ def test_model_is_loaded_in_another_process_without_the_working_directory(
     trapped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     pytest.importorskip("rclpy")
-    from cnn_perception.model.isolated_load import IsolatedLoad
     from cnn_perception.model.onnx_model import SessionOptions
+    from cnn_perception.pipeline.isolated_load import IsolatedLoad
 
     model = write_tiny_model(tmp_path / "tiny.onnx")
     monkeypatch.chdir(trapped)

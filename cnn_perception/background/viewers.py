@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -105,6 +106,7 @@ class Viewers(Generic[FrameT, MadeT]):
         self._views = views
         self._publishing = threading.Lock()  # held while something is published, and guards the next
         self._changes = 0
+        self._next_s: dict[str, float] = {}
         self._counts = {kind: _Counts() for kind in views.kinds}
         self._publisher = ThreadPoolExecutor(1, "publish views")
         self._publisher.submit(int)  # begins its thread: begun by one of those below it would have its priority
@@ -118,10 +120,18 @@ class Viewers(Generic[FrameT, MadeT]):
             for kind in views.kinds
         }
 
-    def offer(self, kinds: Sequence[str], camera: str, frame: FrameT) -> None:
-        """Leaves an answered frame of which these kinds are wanted; not to be called beside `withdraw`."""
-        for kind in kinds:
-            self._workers[kind].offer(camera, _Offered(frame, self._changes))
+    def offer(self, kinds: Sequence[str], camera: str, frame: FrameT, max_rate_hz: float = 0.0) -> None:
+        """Leaves an answered frame of which these kinds are wanted; not to be called beside `withdraw` or itself.
+
+        Args:
+            kinds: What is wanted of it.
+            camera: Whose it is.
+            frame: The frame.
+            max_rate_hz: Most frames of this camera in a second that are looked at, all kinds of the same; 0 for all.
+        """
+        if kinds and self._is_due(camera, max_rate_hz):
+            for kind in kinds:
+                self._workers[kind].offer(camera, _Offered(frame, self._changes))
 
     def withdraw(self) -> None:
         """Has nothing published any more of what was offered so far; waits for what is being published only."""
@@ -148,6 +158,18 @@ class Viewers(Generic[FrameT, MadeT]):
         for worker in self._workers.values():
             worker.close(None)
         self._publisher.shutdown()
+
+    def _is_due(self, camera: str, max_rate_hz: float) -> bool:
+        if not max_rate_hz:
+            return True
+        now_s = time.monotonic()
+        next_s = self._next_s.get(camera, now_s)
+        if now_s < next_s:
+            return False
+        # Counted from when it was due, so that it is this rate on average, whatever the camera's; not after a pause.
+        period_s = 1 / max_rate_hz
+        self._next_s[camera] = (next_s if now_s < next_s + period_s else now_s) + period_s
+        return True
 
     def _view(self, kind: str, offered: _Offered[FrameT]) -> None:
         frame = offered.frame

@@ -176,7 +176,7 @@ def _evaluate(
 ) -> Evaluation:
     tally = _masked(pipeline, frames, options)
     observer = baseline.observer() if baseline else Observer(None)
-    replayed = replay(_one_core_a_frame(pipeline, options), frames, options.workers, observer.observe)
+    replayed = replay(_one_core_a_frame(pipeline), frames, options.workers, observer.observe)
     is_alone = not (replayed.interrupted or options.is_one_of_several)
     latency = measure_latency(pipeline, frames) if is_alone else {}
     report = _make_report(pipeline.model, frames, latency, replayed, options, tally)
@@ -230,11 +230,12 @@ def _masked(pipeline: Pipeline, frames: LabelledFrames, options: EvaluationOptio
     return tally
 
 
-def _one_core_a_frame(pipeline: Pipeline, options: EvaluationOptions) -> Pipeline:
+def _one_core_a_frame(pipeline: Pipeline) -> Pipeline:
     """Loads the model once more for the highest rate, see `replay`; a GPU is shared by all frames anyway."""
     if pipeline.model.provider != "CPUExecutionProvider":
         return pipeline
-    return Pipeline.load(options.model, SessionOptions(providers=("CPUExecutionProvider",), intra_op_threads=1))
+    one_core = SessionOptions(providers=("CPUExecutionProvider",), intra_op_threads=1)
+    return Pipeline.load(pipeline.model.path, one_core)
 
 
 def _make_report(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ CUDA = "CUDAExecutionProvider"
 OPENVINO = "OpenVINOExecutionProvider"
 CPU = "CPUExecutionProvider"
 
+FASTEST = "fastest"
+"""Among `providers`: the others are tried in no order, and the fastest is taken, see `cnn_perception.fastest`."""
 SHORT_NAMES = {"tensorrt": TENSORRT, "cuda": CUDA, "openvino": OPENVINO, "cpu": CPU}
 GPU_PROVIDERS = (TENSORRT, CUDA)
 """What `require_gpu` asks for. OpenVINO is run on the CPU."""
@@ -35,7 +38,8 @@ class SessionOptions:
 
     Attributes:
         providers: ONNX Runtime execution providers, the preferred first, by their own names or as `tensorrt`, `cuda`,
-            `openvino`, `cpu`; the CPU is always the last resort.
+            `openvino`, `cpu`; the CPU is always the last resort. With `fastest` among them they are tried in no order;
+            `fastest` alone stands for all that are installed but TensorRT, which builds an engine for minutes.
         intra_op_threads: Threads of one inference on the CPU; 0 lets ONNX Runtime take one a physical core.
         warm_up_batches: Batch sizes that are run once at load, so that no frame pays for the first allocation; the
             largest is the largest that TensorRT will take.
@@ -56,7 +60,7 @@ class SessionOptions:
 
     def __post_init__(self) -> None:
         known = onnxruntime.get_all_providers()
-        choice = f"choose from {', '.join([*SHORT_NAMES, *known])}"
+        choice = f"choose from {', '.join([FASTEST, *SHORT_NAMES, *known])}"
         if not self.providers or not all(self.providers):
             raise ConfigError(f"providers is empty; {choice}")
         unknown = [name for name in self.provider_order if name not in known]
@@ -78,8 +82,21 @@ class SessionOptions:
     @property
     def provider_order(self) -> tuple[str, ...]:
         """The providers by their full names, each once, with the CPU as the last resort."""
-        names = [SHORT_NAMES.get(name, name) for name in self.providers]
+        names = [SHORT_NAMES.get(name, name) for name in self.providers if name != FASTEST]
+        if not names:
+            installed = onnxruntime.get_available_providers()
+            names = [name for name in (CUDA, OPENVINO) if name in installed]
         return tuple(dict.fromkeys([*names, CPU]))
+
+    @property
+    def picks_fastest(self) -> bool:
+        """Whether the fastest of the providers, and of the files of one network, is to be found and taken."""
+        return FASTEST in self.providers
+
+    @property
+    def as_named(self) -> SessionOptions:
+        """The same, but that the file which is named is run, on the first of the providers that runs it."""
+        return dataclasses.replace(self, providers=self.provider_order)
 
     @property
     def is_default_choice(self) -> bool:

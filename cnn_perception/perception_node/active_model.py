@@ -19,8 +19,8 @@ from cnn_perception.background.selection import Origin, RecorderSettings
 from cnn_perception.background.shadow import Shadow
 from cnn_perception.errors import ConfigError, PerceptionError
 from cnn_perception.image.messages import EncodedFile, EncodedImage, RgbImage
-from cnn_perception.model.isolated_load import IsolatedLoad
 from cnn_perception.model.onnx_model import SessionOptions
+from cnn_perception.pipeline.isolated_load import IsolatedLoad
 from cnn_perception.pipeline.label_pixels import has_label_map
 from cnn_perception.pipeline.pipeline import Pipeline
 from cnn_perception.ros.throttled_log import Logger
@@ -62,8 +62,8 @@ class ModelOptions:
 
     @property
     def shadow_session(self) -> SessionOptions:
-        """How the shadow is run: by one thread of low priority, for it may lag behind the model in use."""
-        return dataclasses.replace(self.session, intra_op_threads=1, warm_up_batches=(1,), require_gpu=False)
+        """How the shadow is run: this file, by one thread of low priority, for it may lag behind the model in use."""
+        return dataclasses.replace(self.session.as_named, intra_op_threads=1, warm_up_batches=(1,), require_gpu=False)
 
     def loads_as(self, other: ModelOptions) -> bool:
         """Whether a model that was loaded with these options is one loaded with the others."""
@@ -413,6 +413,8 @@ class ModelOwner:
             f"model {self._version}: {model.path} ({spec.architecture}, {spec.task} of {len(spec.class_names)}, "
             f"{spec.input.width}x{spec.input.height} {spec.input.resize_mode}) on {model.provider}"
         )
+        if active.pipeline.choice:
+            self._logger.info(f"taken as the fastest: {active.pipeline.choice}")
         if model.fallback:
             text = f"inference runs on {model.provider}: {model.fallback}"
             if active.options.session.is_default_choice:

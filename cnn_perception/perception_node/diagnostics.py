@@ -270,6 +270,7 @@ def _model_status(node: str, active: ActiveModel | None, load_under_way: str, re
         **_unit_layers(active),
         "provider": model.provider,
         "placement": model.placement,
+        **({"taken as the fastest": active.pipeline.choice} if active.pipeline.choice else {}),
     }
     return to_status(level, name, text, node, values)
 

@@ -21,7 +21,6 @@ from std_srvs.srv import SetBool, Trigger
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, PerceptionError
 from cnn_perception.lifecycle.bond import bond_of
 from cnn_perception.lifecycle.transitions import reported
-from cnn_perception.model.isolated_load import IsolatedLoad
 from cnn_perception.perception_node.active_model import ActiveModel, ModelOwner
 from cnn_perception.perception_node.black_box.node_box import NodeBox
 from cnn_perception.perception_node.camera_stream import declared_cameras
@@ -29,6 +28,7 @@ from cnn_perception.perception_node.frame_processor import FrameProcessor
 from cnn_perception.perception_node.publishers import publish_diagnoses
 from cnn_perception.perception_node.reconfiguration import Reconfiguration
 from cnn_perception.perception_node.settings import LiveSettings, Settings
+from cnn_perception.pipeline.isolated_load import IsolatedLoad
 from cnn_perception.ros import given_parameters, parameters, process
 from cnn_perception.ros.throttled_log import ThrottledLog
 

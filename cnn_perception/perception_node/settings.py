@@ -149,7 +149,9 @@ class Settings:
         read_only=True,
     )
     providers: Sequence[str] = parameter(
-        DEFAULT_PROVIDERS, "ONNX Runtime execution providers, the preferred first; the CPU is always the last resort."
+        DEFAULT_PROVIDERS,
+        "ONNX Runtime execution providers, the preferred first; the CPU is always the last resort. ['fastest'] tries "
+        "all but TensorRT, and NAME_int8.onnx and NAME_fp16.onnx beside NAME.onnx, for two seconds, and takes one.",
     )
     require_gpu: bool = parameter(False, "Fail to configure rather than fall back to the CPU.")
     device_id: int = parameter(0, "Which GPU, as CUDA counts them.", between=(0, 255))
@@ -199,6 +201,13 @@ class Settings:
         "What becomes of frames whose stamp is zero, of another clock, in the future, repeated or going back: accept "
         "or reject; either way they are counted.",
         choices=STAMP_POLICIES,
+        live=True,
+    )
+    views_max_rate_hz: float = parameter(
+        15.0,
+        "Most frames of a camera in a second of which overlays, score and label maps, neighbours and unit activations "
+        "are made, which costs the cores that answers need; 0 for all.",
+        between=(0.0, 1000.0),
         live=True,
     )
     overlay_alpha: float = parameter(

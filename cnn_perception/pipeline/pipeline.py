@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cnn_perception.errors import FrameError
+from cnn_perception.fastest.race import load_fastest
 from cnn_perception.image.messages import Decoded, EncodedFile, EncodedImage, RgbImage, decode_frame
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from cnn_perception.model.spec import ModelSpec
@@ -62,10 +63,16 @@ class Result:
 
 
 class Pipeline:
-    """A loaded model and everything between a camera message's bytes and a prediction."""
+    """A loaded model and everything between a camera message's bytes and a prediction.
 
-    def __init__(self, model: OnnxModel) -> None:
+    Attributes:
+        model: The model.
+        choice: What the ways to run it took of which it is the fastest, in one line; empty where none was chosen.
+    """
+
+    def __init__(self, model: OnnxModel, choice: str = "") -> None:
         self.model = model
+        self.choice = choice
         self.units = UnitMaps(model)
         self._postprocess = Postprocessor(model.spec)
 
@@ -76,14 +83,16 @@ class Pipeline:
         """Returns the pipeline of a model file after loading, verifying and warming it up.
 
         Args:
-            model: The file.
+            model: The file; where the providers are `fastest`, perhaps another one of the same network.
             options: How it is to be run.
-            log: Is told what takes minutes, before it does.
+            log: Is told what takes long, before it does.
 
         Raises:
             ModelError: If the file cannot be used.
             ConfigError: If a GPU is required and none runs it.
         """
+        if options is not None and options.picks_fastest:
+            return cls(*load_fastest(Path(model), options, log))
         return cls(OnnxModel(Path(model), options, log))
 
     @property

@@ -8,12 +8,16 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cnn_perception.background.viewers import Viewers
+from cnn_perception.background.worker import BackgroundWorker
 from cnn_perception.errors import FrameError, PerceptionError
 
 TIMEOUT_S = 60.0
@@ -112,6 +116,58 @@ def test_everything_that_is_wanted_is_made_and_published_and_nothing_else(bench:
     bench.drain()
     assert sorted(bench.views.published) == ["overlay of a", "overlay of c", "score map of a"]
     assert bench.counts("overlay") == {"published": 2, "overtaken": 0, "too old": 0, "refused": 0}
+
+
+@dataclass
+class Clock:
+    """Stands in for the steady clock of `Viewers.offer`; `looked_at` has the frames that it passed on."""
+
+    now_s: float = 100.0
+    looked_at: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", lambda: clock.now_s)
+    monkeypatch.setattr(BackgroundWorker, "offer", lambda _self, _camera, one: clock.looked_at.append(one.frame))
+    return clock
+
+
+def test_of_a_faster_camera_only_so_many_frames_in_a_second_are_looked_at_evenly(bench: Bench, clock: Clock):
+    for number in range(300):  # ten seconds of 30 Hz, with the jitter of a camera
+        clock.now_s = 100 + number / 30 + (0.002 if number % 3 else -0.002)
+        bench.viewers.offer(["overlay"], "front", str(number), 12.0)
+    looked_at = [int(frame) for frame in clock.looked_at]
+    assert len(looked_at) in (119, 120, 121)
+    assert set(np.diff(looked_at)) <= {2, 3}  # 30 / 12 is 2.5
+
+
+def test_limit_counts_for_each_camera_and_nothing_is_made_up_for(bench: Bench, clock: Clock):
+    for clock.now_s, camera, frame in (
+        (100.0, "front", "first"),
+        (100.0, "rear", "of the other"),
+        (100.05, "front", "too early"),
+        (160.0, "front", "after a pause"),
+        (160.05, "front", "too early again"),
+        (160.11, "front", "due"),
+    ):
+        bench.viewers.offer(["overlay"], camera, frame, 10.0)
+    bench.viewers.offer(["overlay"], "front", "without a limit", 0.0)
+    assert clock.looked_at == ["first", "of the other", "after a pause", "due", "without a limit"]
+
+
+def test_all_kinds_are_made_of_the_same_frames(bench: Bench, clock: Clock):
+    for frame in ("a", "b"):
+        bench.viewers.offer(KINDS, "front", frame, 10.0)
+    assert clock.looked_at == ["a"] * len(KINDS)
+
+
+def test_frame_of_which_nothing_is_wanted_takes_nobody_s_turn(bench: Bench):
+    bench.viewers.offer([], "front", "a", 0.001)
+    bench.viewers.offer(["overlay"], "front", "b", 0.001)
+    bench.drain()
+    assert bench.views.published == ["overlay of b"]
 
 
 def test_kind_that_takes_for_ever_holds_up_neither_who_offers_nor_the_other_kinds(bench: Bench):

@@ -18,10 +18,10 @@ from tiny_model import tiny_spec, write_tiny_model
 from cnn_perception import memory
 from cnn_perception.errors import ModelError
 from cnn_perception.model import session
-from cnn_perception.model.isolated_load import IsolatedLoad
 from cnn_perception.model.onnx_file import read_onnx_file
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from cnn_perception.model.providers import CUDA
+from cnn_perception.pipeline.isolated_load import IsolatedLoad
 from cnn_perception.pipeline.score_map import dense_scores
 
 GIB = 2**30

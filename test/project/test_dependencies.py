@@ -32,7 +32,7 @@ RUNTIME: list[dict[str, set[str]]] = [
     },
     {"image": {"numpy", "cv2", "cv_bridge", "PIL", "simplejpeg"}},
     {"model": {"numpy", "onnxruntime"}},
-    {"tasks": {"numpy"}},
+    {"tasks": {"numpy"}, "fastest": {"numpy", "onnxruntime"}},
     {"pipeline": {"numpy", "cv2", "PIL"}},
     {
         "bag": {"apsw", "rosbags", "backports", "compression", "lz4", "numpy", "yaml"},

@@ -29,6 +29,7 @@ from cnn_perception.model.spec import (
     ModelSpec,
     Moments,
     ParityRecord,
+    PrecisionRecord,
     ScoreMapSpec,
     TrainingRecord,
     TrainingStatistics,
@@ -110,6 +111,14 @@ def with_score_map(spec: ModelSpec) -> ModelSpec:
     height, width = spec.input.height, spec.input.width
     place = ScoreMapSpec(spec.activation.stride, (height, width), ((height - 1) / 2, (width - 1) / 2))
     return dataclasses.replace(spec, score_map=place)
+
+
+def as_int8(spec: ModelSpec) -> ModelSpec:
+    """What an export of the same training to int8 says, some days later."""
+    training = dataclasses.replace(spec.training, created="2026-02-02T00:00:00+00:00", code_version="0.2.0")
+    precision = PrecisionRecord("int8", calibration_images=8, images=40, metric="top1", before=0.9, after=0.9)
+    parity = ParityRecord("validation", 40, max_logit_difference=0.02, tolerance=0.05, top1_agreement=1.0)
+    return dataclasses.replace(spec, training=training, precision=precision, parity=parity)
 
 
 def write_tiny_model(

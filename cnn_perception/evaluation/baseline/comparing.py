@@ -42,7 +42,7 @@ def open_for(model: OnnxModel, path: Path | None, providers: Sequence[str]) -> B
     """
     if path is None:
         return None
-    return open_baseline(path, model, SessionOptions(providers=tuple(providers), intra_op_threads=1))
+    return open_baseline(path, model, SessionOptions(tuple(providers), intra_op_threads=1).as_named)
 
 
 def compare_into(

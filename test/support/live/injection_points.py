@@ -125,7 +125,7 @@ POINTS = [
     perception("service set_enabled", f"{NODE}._set_enabled", "set_enabled"),
     perception("service reload_model", f"{NODE}._reload_model", "reload_model"),
     perception(
-        "service reload_model, isolated load", "cnn_perception.model.isolated_load:IsolatedLoad.load", "reload_model"
+        "service reload_model, isolated load", "cnn_perception.pipeline.isolated_load:IsolatedLoad.load", "reload_model"
     ),
     perception("service save_black_box", f"{P}.black_box.node_box:NodeBox._save_now", "save_black_box"),
     perception("subscription black_box_trigger", f"{P}.black_box.node_box:NodeBox._save_for", "black_box_trigger"),

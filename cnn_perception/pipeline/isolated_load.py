@@ -19,7 +19,8 @@ from pathlib import Path
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, LONGEST_MESSAGE, ModelError, PerceptionError, one_line
 from cnn_perception.import_path import python_command
-from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
+from cnn_perception.model.onnx_model import SessionOptions
+from cnn_perception.pipeline.pipeline import Pipeline
 
 _PR_SET_PDEATHSIG = 1
 """Source: Linux, include/uapi/linux/prctl.h."""
@@ -128,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = json.loads(text)
     path = Path(settings.pop("path"))
     try:
-        OnnxModel(path, SessionOptions(**settings))
+        Pipeline.load(path, SessionOptions(**settings))
     except PerceptionError as error:
         print(one_line(error, LONGEST_MESSAGE), file=sys.stderr)
         return EXIT_BAD_INPUT

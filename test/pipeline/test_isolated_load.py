@@ -11,8 +11,8 @@ from bad_models import write_endless_model
 from tiny_model import write_tiny_model
 
 from cnn_perception.errors import ModelError
-from cnn_perception.model.isolated_load import IsolatedLoad
 from cnn_perception.model.onnx_model import SessionOptions
+from cnn_perception.pipeline.isolated_load import IsolatedLoad
 
 CPU = SessionOptions(["cpu"], intra_op_threads=1)
 
