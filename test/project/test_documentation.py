@@ -113,6 +113,16 @@ def test_every_command_of_a_page_is_taken_by_its_program(page):
         "ros2 service call /perception_node/reload_model std_srvs/srv/SetBool",
         "ros2 topic echo /perception_node/clasification",
         "make nothing",
+        ".venv/bin/pip install -r requirements/nothing.txt",
+        "python -m pip install -r src/cnn_perception/requirements/nothing.txt",
+        "python -m nothing",
+        "docker build --target nothing .",
+        "docker build --build-arg NOTHING=1 .",
+        "docker run image .venv/bin/python -m training.nothing",
+        "docker run image",
+        "pixi run nothing",
+        "pixi run camera_node --ros-args -p sauce:=0",
+        "rosdep install --skip-keys nothing",
         "make demo DATUM=photos",
         "curl something",
     ],
@@ -218,6 +228,22 @@ def test_links_of_the_readme_lead_somewhere():
 
     assert len(links) > 30
     assert [link for link in links if not (link.startswith("https://") or (ROOT / link).exists())] == []
+
+
+def test_installing_names_every_extra_and_leaves_the_keys_of_pip_to_the_environment():
+    text = (DOCS / "install.md").read_text()
+    extras = ast.literal_eval(re.search(r"^EXTRAS = (.*)$", (ROOT / "setup.py").read_text(), re.MULTILINE)[1])
+    assert set(re.findall(r"\| `\[(\w+)\]` \|", text)) == set(extras)
+
+    keys = ElementTree.parse(ROOT / "package.xml").iter("exec_depend")
+    by_pip = {key.text for key in keys if key.text.endswith("-pip")}
+    by_pip -= {"python3-onnxruntime-gpu-pip", "python3-onnxruntime-openvino-pip"}  # of robots that ask for them
+    (skipped,) = re.findall(r'--skip-keys "([^"]+)"', text)
+    commands = [one.words for one in documentation.commands(DOCS / "install.md")]
+    (install,) = [words for words in commands if {"pip", "constraints.txt"} < {*words}]
+    assert set(skipped.split()) == by_pip
+    others = {key.removeprefix("python3-").removesuffix("-pip") for key in by_pip} - {"onnxruntime"}
+    assert others <= set(install)
 
 
 def test_every_test_that_the_tables_name_exists():
