@@ -1,9 +1,4 @@
-# The robot:     docker build --target robot -t cnn_perception .
-#                docker run --rm --network host -v "$PWD/models:/models:ro" cnn_perception \
-#                    ros2 launch cnn_perception perception.launch.py model:=/models/NAME.onnx image:=/camera/image_raw
-# The training:  docker build --target training -t cnn_perception_training .
-#                docker run --rm --gpus all --shm-size 2g -v "$PWD:/data" cnn_perception_training \
-#                    .venv/bin/python -m training.train --data /data/photos --output /data/run
+# Its targets are `robot` and `training`; docs/install.md says how they are built and run.
 # Of apt and rosdep the versions are those of the distribution, which is what a robot has.
 # --build-arg ONNXRUNTIME=gpu takes the ONNX Runtime for NVIDIA GPUs; such a robot needs an image with CUDA, too.
 ARG ROS_DISTRO=jazzy

@@ -251,17 +251,18 @@ def _print_summary(output: Path, live: dict[str, Any], seconds: float) -> None:
     print()
     for name, value in rows:
         print(f"  {name:<22}{value}")
-    print("\nnext, each in a terminal of its own: your camera, this model on it, and a model of your own photographs")
+    print("\nnext, a terminal each: your camera, this model on it, the page that shows it, your own model")
     for command in next_commands(output / "model.onnx"):
         print(f"  {command}")
 
 
 def next_commands(model: Path) -> list[str]:
-    """Returns what a newcomer does next: their camera, the demo's model on it, and training on their photographs."""
+    """Returns what a newcomer does next: their camera, the demo's model on it, the page that shows it, and training."""
     train = ("training.train", "--data", "PHOTOS", "--backbone", "resnet18", "--weights", "imagenet", "--mode", "probe")
     return [
         for_shell(".venv/bin/camera_node", "--ros-args", "-p", "source:=0"),
         for_shell(".venv/bin/perception_node", "--ros-args", "-p", f"model:={model}"),
+        ".venv/bin/dashboard_node",
         for_shell(".venv/bin/python", "-m", *train, "--output", "runs/mine"),
     ]
 

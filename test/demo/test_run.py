@@ -30,11 +30,11 @@ def test_folder_of_an_earlier_demo_is_used_again(tmp_path: Path):
     _require_own(tmp_path)
 
 
-def test_the_three_next_commands_name_programs_parameters_and_settings_that_there_are(tmp_path: Path):
-    camera, node, train = map(shlex.split, next_commands(Path("demo output/model.onnx")))
+def test_the_next_commands_name_programs_parameters_and_settings_that_there_are(tmp_path: Path):
+    camera, node, page, train = map(shlex.split, next_commands(Path("demo output/model.onnx")))
     programs = set(re.findall(r'f"(\w+) = ', (ROOT / "setup.py").read_text()))
 
-    assert {Path(camera[0]).name, Path(node[0]).name} <= programs
+    assert {Path(command[0]).name for command in (camera, node, page)} <= programs
     assert "source" in (ROOT / "cnn_perception" / "camera_node" / "node.py").read_text()
     assert node[-1] == "model:=demo output/model.onnx"
     assert yaml.safe_load(camera[-1].partition(":=")[2]) == 0

@@ -24,6 +24,8 @@ from tiny_model import write_tiny_model
 
 DOCS = ROOT / "docs"
 TROUBLES = DOCS / "robot" / "troubleshooting.md"
+FIRST_STEPS = ("README.md", "docs/first-answers.md", "docs/first-model.md")
+"""Of somebody who has no ROS program but those of `make venv`."""
 NODES = ("perception_node", "camera_node", "follow_node", "dashboard_node")
 REMAPPED = {"/classification": "/perception_node/classification", "/ray": "/perception_node/activation/centroid_ray"}
 """By follow.launch.py, as in the policy."""
@@ -111,6 +113,16 @@ def test_every_command_of_a_page_is_taken_by_its_program(page):
         "ros2 service call /perception_node/reload_model std_srvs/srv/SetBool",
         "ros2 topic echo /perception_node/clasification",
         "make nothing",
+        ".venv/bin/pip install -r requirements/nothing.txt",
+        "python -m pip install -r src/cnn_perception/requirements/nothing.txt",
+        "python -m nothing",
+        "docker build --target nothing .",
+        "docker build --build-arg NOTHING=1 .",
+        "docker run image .venv/bin/python -m training.nothing",
+        "docker run image",
+        "pixi run nothing",
+        "pixi run camera_node --ros-args -p sauce:=0",
+        "rosdep install --skip-keys nothing",
         "make demo DATUM=photos",
         "curl something",
     ],
@@ -149,21 +161,23 @@ def test_commands_are_found_over_several_lines_and_without_their_comments(tmp_pa
 
 
 def test_the_pages_code_runs_and_recognises_a_photograph(tmp_path):
+    (tmp_path / "models").mkdir()
+    write_tiny_model(tmp_path / "models" / "imagenet.onnx")
     write_tiny_model(tmp_path / "model.onnx")
     (tmp_path / "photos" / "green").mkdir(parents=True)
     for path in (tmp_path / "photo.jpg", tmp_path / "photos" / "green" / "1.png"):
         Image.fromarray(np.full((30, 40, 3), (0, 255, 0), np.uint8)).save(path)
     written = "".join(page.read_text() for page in documentation.PAGES)
     code = sorted(set(re.findall(r"```python\n(.*?)```", written, re.DOTALL)))
-    assert len(code) == 2
+    assert len(code) == 3
 
     said = [
         subprocess.run([sys.executable, "-c", part], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
         for part in code
     ]
 
-    assert said[0].startswith("[('green', 0.99")
-    assert said[1] == "1.0\n"
+    assert all(text.startswith("[('green', 0.99") for text in said[:2])
+    assert said[2] == "1.0\n"
     assert (tmp_path / "report" / "report.html").is_file()
 
 
@@ -192,12 +206,44 @@ def test_a_quotation_that_nobody_says_is_found():
     assert not is_said("no picture for … s", texts_of_the_code())
 
 
+@pytest.mark.parametrize("name", FIRST_STEPS)
+def test_first_steps_show_the_page_in_the_browser_as_soon_as_the_node_runs(name):
+    programs = [one.words[0].removeprefix(".venv/bin/") for one in documentation.commands(ROOT / name)]
+
+    assert programs[programs.index("perception_node") + 1 :].count("dashboard_node") == 1
+
+
+@pytest.mark.parametrize("name", FIRST_STEPS)
+def test_first_steps_start_the_node_with_the_model_that_they_export(name):
+    commands = [one.words for one in documentation.commands(ROOT / name)]
+    (model,) = [words[words.index("--output") + 1] for words in commands if "training.export" in words]
+
+    assert [words for words in commands if "perception_node" in words[0] and f"model:={model}" in words]
+    assert set(re.findall(r'Pipeline\.load\("([^"]+)"\)', (ROOT / name).read_text())) <= {model}
+
+
 def test_links_of_the_readme_lead_somewhere():
     text = (ROOT / "README.md").read_text()
     links = re.findall(r"\]\(([^)#]+)", text)
 
     assert len(links) > 30
     assert [link for link in links if not (link.startswith("https://") or (ROOT / link).exists())] == []
+
+
+def test_installing_names_every_extra_and_leaves_the_keys_of_pip_to_the_environment():
+    text = (DOCS / "install.md").read_text()
+    extras = ast.literal_eval(re.search(r"^EXTRAS = (.*)$", (ROOT / "setup.py").read_text(), re.MULTILINE)[1])
+    assert set(re.findall(r"\| `\[(\w+)\]` \|", text)) == set(extras)
+
+    keys = ElementTree.parse(ROOT / "package.xml").iter("exec_depend")
+    by_pip = {key.text for key in keys if key.text.endswith("-pip")}
+    by_pip -= {"python3-onnxruntime-gpu-pip", "python3-onnxruntime-openvino-pip"}  # of robots that ask for them
+    (skipped,) = re.findall(r'--skip-keys "([^"]+)"', text)
+    commands = [one.words for one in documentation.commands(DOCS / "install.md")]
+    (install,) = [words for words in commands if {"pip", "constraints.txt"} < {*words}]
+    assert set(skipped.split()) == by_pip
+    others = {key.removeprefix("python3-").removesuffix("-pip") for key in by_pip} - {"onnxruntime"}
+    assert others <= set(install)
 
 
 def test_every_test_that_the_tables_name_exists():

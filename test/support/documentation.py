@@ -8,6 +8,7 @@ import itertools
 import re
 import shlex
 import sys
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ PAGES = sorted(
     for path in (
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
+        ROOT / "QUALITY_DECLARATION.md",
+        ROOT / "SECURITY.md",
+        ROOT / "STABILITY.md",
         ROOT / "models" / "README.md",
         *(ROOT / "docs").rglob("*.md"),
     )
@@ -41,13 +45,17 @@ OF_THE_SYSTEM = {
     "colcon",
     "export",
     "git",
+    "mkdir",
     "mv",
     ".",
     "ssh",
+    "touch",
     ".venv/bin/pip",
     ".venv/bin/ruff",
     ".venv/bin/pytest",
 }
+_OF_PYTHON = {"colcon", "pip", "venv"}
+"""Modules that a page may run by the system's Python or that of an environment."""
 _OTHERS = {"topic", "param", "lifecycle", "service", "bag", "security", "pkg"}
 """What `ros2` does besides running and launching."""
 _BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -102,7 +110,25 @@ def check(command: Command) -> None:
     Raises:
         WrongCommandError: If not.
     """
+    for option, name in itertools.pairwise(command.words):
+        if option == "-r":
+            path = name.removeprefix("src/cnn_perception/")
+            _require(command, (ROOT / path).is_file(), f"no file {path}")
     match command.words:
+        case ("python" | "python3", "-c", *_):
+            pass
+        case ("python" | "python3", "-m", module, *_):
+            _require(command, module in _OF_PYTHON, f"no module {module}")
+        case ("docker", "build", *rest):
+            _check_docker(command, rest)
+        case ("docker", "run", *rest):
+            begin = next((i for i, word in enumerate(rest) if word == "ros2" or word.startswith(".venv/")), None)
+            _require(command, begin is not None, "nothing is run")
+            check(Command(command.page, tuple(rest[begin:])))
+        case ("pixi", "run", program, *rest):
+            _check_program(command, program, rest)
+        case ("rosdep", "install", *rest):
+            _check_rosdep(command, rest)
         case (".venv/bin/python", "-m", module, *rest):
             _parse(command, module, rest)
         case ("make", *rest):
@@ -137,6 +163,8 @@ def check_mention(command: Command) -> None:
     name, *rest = command.words[2:] if name == "python" else (name, *command.words[1:])
     if name in RECORDS:
         return _check_program(command, name, [word for word in rest if word != "..."])
+    if name == "training.NAME":
+        return None
     try:
         known = parsers.parser_of(name)._option_string_actions
     except ValueError as error:
@@ -183,6 +211,20 @@ def _check_launch(command: Command, file: str, words: list[str]) -> None:
         raise WrongCommandError(f"{command}: {error}") from None
     for word in words:
         _require(command, ":=" in word and word.partition(":=")[0] in known, f"no argument {word}")
+
+
+def _check_docker(command: Command, words: list[str]) -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    for option, value in itertools.pairwise(words):
+        _require(command, option != "--target" or f" AS {value}\n" in text, f"no target {value}")
+        _require(command, option != "--build-arg" or f"ARG {value.partition('=')[0]}=" in text, f"no argument {value}")
+
+
+def _check_rosdep(command: Command, words: list[str]) -> None:
+    keys = {tag.text for tag in ET.parse(ROOT / "package.xml").iter("exec_depend")}
+    for option, value in itertools.pairwise(words):
+        unknown = set(value.split()) - keys
+        _require(command, option != "--skip-keys" or not unknown, f"no keys {unknown}")
 
 
 def _check_make(command: Command, words: list[str]) -> None:
