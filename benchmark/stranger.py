@@ -1,0 +1,178 @@
+"""A camera driver of somebody else: how many of its frames are answered, and whether a stopped node of ours slows it.
+
+    python -m benchmark.stranger
+
+The driver is reliable, as most are, and its process has none of this package's settings for the middleware; the node
+has its defaults. Counted are the answers to what is published once the first one has come, the model being fast enough.
+Then the node is stopped by SIGSTOP while the driver goes on; the rate of its publishing then is divided by that without
+our node, for a driver that keeps its ten newest images and for one that keeps all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import rclpy
+
+from benchmark.support.node_client import NodeClient
+from benchmark.support.options import CPU, OUTPUT, at_least_one, option_parser
+from benchmark.support.pairs import Target, machine, report
+from benchmark.support.processes import export_model, running
+from benchmark.support.stranger_camera import HISTORIES
+from cnn_perception.errors import EXIT_OK
+from cnn_perception.ros import transport
+from demo.processes import child_environment, module_command
+
+_TOPIC = "/perception_node/classification"
+_SIZES = ((640, 480), (1280, 720), (1920, 1080))
+_ANSWERED = Target(0.99, is_lower_bound=True)
+_UNSLOWED = Target(0.95, is_lower_bound=True)
+_SETTLING_S = 2.0
+_WARM_UP_S = 1.0
+_MOST_WARM_UPS = 60
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the driver did in some seconds; `longest_ms` is of one call of `publish`."""
+
+    count: int
+    seconds: float
+    longest_ms: float
+
+    @property
+    def rate_hz(self) -> float:
+        """Images a second."""
+        return self.count / self.seconds
+
+
+class Driver:
+    """The process of the driver, see `benchmark.support.stranger_camera`."""
+
+    def __init__(self, width: int, height: int, rate_hz: float, history: str) -> None:
+        command = module_command("benchmark.support.stranger_camera", "/image_raw", width, height, rate_hz, history)
+        ours = transport.environment()
+        environment = {name: value for name, value in child_environment().items() if name not in ours}
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        self._read()
+
+    def _read(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit("error: the driver does not run; see its message above")
+        return line
+
+    def begin(self, seconds: float) -> None:
+        """Has it publish for some seconds, without waiting for it."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{seconds}\n")
+        self._process.stdin.flush()
+
+    def end(self) -> Published:
+        """Waits until it is done; returns what it did."""
+        return Published(**json.loads(self._read()))
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.terminate()
+        self._process.wait()
+
+
+@contextmanager
+def _driver(width: int, height: int, rate_hz: float, history: str) -> Iterator[Driver]:
+    driver = Driver(width, height, rate_hz, history)
+    try:
+        yield driver
+    finally:
+        driver.close()
+
+
+def _publish(client: NodeClient, driver: Driver, seconds: float) -> Published:
+    driver.begin(seconds)
+    client.spin(seconds)
+    done = driver.end()
+    client.spin(_SETTLING_S)
+    return done
+
+
+def _until_answered(client: NodeClient, driver: Driver) -> None:
+    before = client.counts[_TOPIC]
+    for _ in range(_MOST_WARM_UPS):
+        _publish(client, driver, _WARM_UP_S)
+        if client.counts[_TOPIC] > before:
+            return
+    raise SystemExit("error: the node answers nothing; see its log above")
+
+
+def measure_answers(client: NodeClient, options: argparse.Namespace, width: int, height: int) -> None:
+    """Reports the share of the frames of one size that is answered."""
+    shares = []
+    for _ in range(options.rounds):
+        with _driver(width, height, options.rate_hz, "keep_last") as driver:
+            _until_answered(client, driver)
+            before = client.counts[_TOPIC]
+            done = _publish(client, driver, options.seconds)
+            shares.append((client.counts[_TOPIC] - before) / done.count)
+    circumstances = f"a stranger's camera, {width}x{height} at {options.rate_hz:g} Hz"
+    print(circumstances)
+    report(circumstances, "answered / published", shares, _ANSWERED)
+
+
+def measure_stopped(node: Sequence[tuple[str, object]], options: argparse.Namespace, history: str) -> None:
+    """Reports what becomes of the driver's rate while our node is stopped."""
+    width, height = _SIZES[0]
+    ratios, longest_ms = [], 0.0
+    client = NodeClient([_TOPIC], "benchmark_of_stopped")
+    for _ in range(options.rounds):
+        with _driver(width, height, options.rate_hz, history) as driver:
+            alone = _publish(client, driver, options.seconds)
+            with running("perception_node", **dict(node)) as process:
+                _until_answered(client, driver)
+                process.send_signal(signal.SIGSTOP)
+                try:
+                    stopped = _publish(client, driver, options.seconds)
+                finally:
+                    process.send_signal(signal.SIGCONT)
+        ratios.append(stopped.rate_hz / alone.rate_hz)
+        longest_ms = max(longest_ms, stopped.longest_ms)
+    client.node.destroy_node()
+    rclpy.shutdown()
+    circumstances = f"a stranger's camera, {history}, our node stopped"
+    print(circumstances)
+    report(circumstances, "rate stopped / without us", ratios, _UNSLOWED)
+    print(f"  longest call of publish {longest_ms:.0f} ms")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures and prints; returns the exit code."""
+    parser = option_parser(
+        "stranger", __doc__, backbone="resnet18", rounds=3, seconds=10.0, threads=0, provider=CPU, output=OUTPUT
+    )
+    parser.add_argument("--rate-hz", type=at_least_one, default=15, help="of the camera (default: %(default)s)")
+    options = parser.parse_args(argv)
+    model = export_model(options.output, options.backbone)
+    node = {"model": model, "intra_op_threads": options.threads, "providers": f"[{options.provider}]"}
+    print(f"{machine()}; {options.backbone}")
+    client = NodeClient([_TOPIC])
+    with running("perception_node", **node):
+        for width, height in _SIZES:
+            measure_answers(client, options, width, height)
+    client.node.destroy_node()
+    rclpy.shutdown()
+    for history in HISTORIES:
+        measure_stopped([*node.items()], options, history)
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
