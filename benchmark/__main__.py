@@ -59,6 +59,7 @@ MEASUREMENTS = (
     Measurement("node_rate", ("--backbone", "resnet50", "--threads", _ONE_CORE_LEFT)),
     Measurement("node_rate", ("--threads", _ONE_CORE_LEFT, *_LARGER)),
     Measurement("viewers"),
+    Measurement("dashboard"),
     Measurement("black_box"),
     Measurement("regions"),
     Measurement("bags"),
