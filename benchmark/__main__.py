@@ -60,6 +60,7 @@ MEASUREMENTS = (
     Measurement("node_rate", ("--threads", _ONE_CORE_LEFT, *_LARGER)),
     Measurement("viewers"),
     Measurement("stranger"),
+    Measurement("dashboard"),
     Measurement("black_box"),
     Measurement("regions"),
     Measurement("bags"),

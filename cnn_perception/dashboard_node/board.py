@@ -151,12 +151,12 @@ class Board:
             "cameras": cameras,
             "is_scored": task is None or task.has_classes,
             "statuses": [vars(one) | {"values": dict(one.values)} for one in statuses],
-            "answers": [_as_json(one) for one in answers],
-            "unsure": [_as_json(one) for one in unsure],
+            "answers": [as_json(one) for one in answers],
+            "unsure": [as_json(one) for one in unsure],
         }
 
 
-def _as_json(one: Answer) -> dict[str, Any]:
+def as_json(one: Answer) -> dict[str, Any]:
     """Returns an answer as the page has it: nanoseconds as text, for it has 53 bits; None for NaN."""
     values = [(name, value if math.isfinite(value) else None) for name, value in one.values]
     return vars(one) | {"stamp_ns": str(one.stamp_ns), "values": values}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,8 +12,6 @@ UNSURE_KEPT = 24
 """Pictures of unsure frames that are kept, the latest."""
 _UNSURE_GAP_S = 1.0
 """Neighbouring frames show the same: of unsure ones one a second is kept."""
-_STAMPS_WAITING = 64
-"""Unsure answers whose picture has not come yet; drawn later than they are answered, most have none at all."""
 _MOST_ANSWERS = 20_000
 """Are kept at most, whatever the rate: some megabytes."""
 _MOST_VALUES = 200_000
@@ -45,21 +43,36 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """The latest frame, drawn.
+    """A drawn frame.
 
     Attributes:
-        number: Counts the pictures of this camera, from 1.
+        number: Counts the pictures of this camera that have an answer, from 1.
+        answer: To the same frame, which its stamp tells.
         content: An image file.
         media_type: Of it, such as image/jpeg.
     """
 
     number: int
+    answer: Answer
+    content: bytes
+    media_type: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """A picture that has overtaken its answer, or whose answer was lost."""
+
+    stamp_ns: int
     content: bytes
     media_type: str
 
 
 class CameraHistory:
-    """The answers and pictures of one camera; every method may be called from any thread."""
+    """The answers and pictures of one camera; every method may be called from any thread.
+
+    Many answers have no picture, for fewer frames are drawn than answered. Every picture has its answer: one without is
+    given to nobody, since it would be seen beside the answer to another frame.
+    """
 
     def __init__(self, seconds: float) -> None:
         """Begins with nothing.
@@ -70,11 +83,12 @@ class CameraHistory:
         self._seconds = seconds
         self._news = threading.Condition()  # guards all below, and tells of a new picture
         self._answers: deque[Answer] = deque()
+        self._by_stamp: dict[int, Answer] = {}  # the latest of each stamp of these
         self._values = 0  # of all answers
         self._count = 0
         self._picture: Picture | None = None
-        self._waiting: OrderedDict[int, Answer] = OrderedDict()
-        self._unsure: deque[tuple[Answer, Picture]] = deque(maxlen=UNSURE_KEPT)
+        self._early: _Drawn | None = None
+        self._unsure: deque[Picture] = deque(maxlen=UNSURE_KEPT)
         self._last_unsure_s = -math.inf
 
     def answer(
@@ -85,35 +99,49 @@ class CameraHistory:
             self._count += 1
             one = Answer(self._count, time_s, stamp_ns, age_ms, tuple(values), is_unsure)
             self._answers.append(one)
+            self._by_stamp[stamp_ns] = one
             self._values += len(one.values)
             while self._has_too_many() or self._answers[0].time_s < time_s - self._seconds:
-                self._values -= len(self._answers.popleft().values)
-            while self._unsure and self._unsure[0][0].time_s < time_s - self._seconds:
+                self._forget_oldest()
+            while self._unsure and self._unsure[0].answer.time_s < time_s - self._seconds:
                 self._unsure.popleft()
-            if is_unsure and time_s >= self._last_unsure_s + _UNSURE_GAP_S:
-                self._last_unsure_s = time_s
-                self._waiting[stamp_ns] = one
-                if len(self._waiting) > _STAMPS_WAITING:
-                    self._waiting.popitem(last=False)
+            if self._early is not None and self._early.stamp_ns == stamp_ns:
+                self._show(one, self._early)
 
     def picture(self, stamp_ns: int, content: bytes, media_type: str) -> None:
         """Takes the drawn frame of a stamp."""
+        drawn = _Drawn(stamp_ns, content, media_type)
         with self._news:
-            number = self._picture.number + 1 if self._picture else 1
-            self._picture = Picture(number, content, media_type)
-            one = self._waiting.pop(stamp_ns, None)
-            if one is not None:
-                self._unsure.append((one, self._picture))
-                while len(self._unsure) > 1 and self._unsure_bytes() > _MOST_UNSURE_BYTES:
-                    self._unsure.popleft()
-            self._news.notify_all()
+            one = self._by_stamp.get(stamp_ns)
+            if one is None:
+                self._early = drawn
+            else:
+                self._show(one, drawn)
+
+    def _show(self, one: Answer, drawn: _Drawn) -> None:
+        """Makes a picture the latest one, and keeps it where its frame is an unsure one."""
+        self._early = None
+        number = self._picture.number + 1 if self._picture else 1
+        self._picture = Picture(number, one, drawn.content, drawn.media_type)
+        if one.is_unsure and one.time_s >= self._last_unsure_s + _UNSURE_GAP_S:
+            self._last_unsure_s = one.time_s
+            self._unsure.append(self._picture)
+            while len(self._unsure) > 1 and self._unsure_bytes() > _MOST_UNSURE_BYTES:
+                self._unsure.popleft()
+        self._news.notify_all()
+
+    def _forget_oldest(self) -> None:
+        one = self._answers.popleft()
+        self._values -= len(one.values)
+        if self._by_stamp[one.stamp_ns] is one:
+            del self._by_stamp[one.stamp_ns]
 
     def _has_too_many(self) -> bool:
         is_beyond = len(self._answers) > _MOST_ANSWERS or self._values > _MOST_VALUES
         return is_beyond and len(self._answers) > 1
 
     def _unsure_bytes(self) -> int:
-        return sum(len(picture.content) for _, picture in self._unsure)
+        return sum(len(one.content) for one in self._unsure)
 
     def answers_after(self, number: int, most: int) -> list[Answer]:
         """Returns the answers after one, the oldest first; of more than so many the latest."""
@@ -132,9 +160,9 @@ class CameraHistory:
     def unsure(self) -> list[Answer]:
         """Returns the unsure answers whose pictures are kept, the latest first."""
         with self._news:
-            return [one for one, _ in reversed(self._unsure)]
+            return [one.answer for one in reversed(self._unsure)]
 
     def unsure_picture(self, number: int) -> Picture | None:
-        """Returns the picture of one of these answers; None if it is gone."""
+        """Returns the picture of one of these answers, by the answer's number; None if it is gone."""
         with self._news:
-            return next((picture for one, picture in self._unsure if one.number == number), None)
+            return next((one for one in self._unsure if one.answer.number == number), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from cnn_perception.dashboard_node.board import Board
+from cnn_perception.dashboard_node.board import Board, as_json
 from cnn_perception.dashboard_node.camera_history import Picture
 from cnn_perception.dashboard_node.certificate import certificate_of
 from cnn_perception.local_page import own_files
@@ -23,6 +24,10 @@ _FILES = Path(__file__).parent / "templates"
 _PICTURE_S = 1.0
 """So long a request for a new picture waits for one, before it is told that there is none."""
 _NOTHING = 204
+_MOST_SHOWN = 5
+"""Classes or numbers of one answer that the page shows; a header can hold them."""
+_FRAME = "frame"
+"""Header of a picture: its number and the answer to its frame, as JSON; two requests could find two frames."""
 
 
 def application(board: Board) -> Starlette:
@@ -34,6 +39,7 @@ def application(board: Board) -> Starlette:
         history_s=board.history_s,
         unknown=UNKNOWN,
         stage=STAGE_KEY,
+        most_shown=_MOST_SHOWN,
     )
 
     async def show_page(_: Request) -> Response:
@@ -47,17 +53,12 @@ def application(board: Board) -> Starlette:
         board.look(camera)
         return JSONResponse(board.state(camera, _number(request)))
 
-    async def tell_of_picture(request: Request) -> Response:
+    async def show_picture(request: Request) -> Response:
         history = board.history(_camera(request))
         if history is None:
             return Response(status_code=_NOTHING)
         board.look(_camera(request))
-        picture = await run_in_threadpool(history.picture_after, _number(request), _PICTURE_S)
-        return JSONResponse({"number": picture.number}) if picture else Response(status_code=_NOTHING)
-
-    async def show_picture(request: Request) -> Response:
-        history = board.history(_camera(request))
-        return _picture(history.picture_after(0, 0.0) if history else None)
+        return _picture(await run_in_threadpool(history.picture_after, _number(request), _PICTURE_S))
 
     async def show_unsure(request: Request) -> Response:
         history = board.history(_camera(request))
@@ -71,7 +72,6 @@ def application(board: Board) -> Starlette:
             Route("/", show_page),
             Route("/favicon.ico", show_no_icon),
             Route("/state", show_state),
-            Route("/news", tell_of_picture),
             Route("/picture", show_picture),
             Route("/unsure", show_unsure),
             Route("/model", show_model),
@@ -98,4 +98,9 @@ def _number(request: Request) -> int:
 def _picture(picture: Picture | None) -> Response:
     if picture is None:
         return Response(status_code=_NOTHING)
-    return Response(picture.content, media_type=picture.media_type)
+    return Response(picture.content, media_type=picture.media_type, headers={_FRAME: _frame(picture)})
+
+
+def _frame(picture: Picture) -> str:
+    answer = as_json(picture.answer)
+    return json.dumps({"number": picture.number, "answer": answer | {"values": answer["values"][:_MOST_SHOWN]}})

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from cnn_perception.dashboard_node.board import MOST_CAMERAS, MOST_STATUSES, PRESENCE_S, Board, Status
-from cnn_perception.dashboard_node.camera_history import UNSURE_KEPT, CameraHistory
+from cnn_perception.dashboard_node.camera_history import UNSURE_KEPT, CameraHistory, Picture
 
 NODE = "/robot/perception_node"
 
@@ -100,6 +100,7 @@ def test_of_unsure_neighbours_one_a_second_is_kept_and_of_all_the_latest():
 def test_who_waits_for_a_picture_gets_the_next_one_and_nobody_waits_for_ever():
     history = CameraHistory(60.0)
     assert history.picture_after(0, 0.01) is None
+    answer(history, 0.0, 1)
     found = []
     waiting = threading.Thread(target=lambda: found.append(history.picture_after(0, 30.0)))
     waiting.start()
@@ -110,6 +111,82 @@ def test_who_waits_for_a_picture_gets_the_next_one_and_nobody_waits_for_ever():
     assert [one.content for one in found if one] == [b"first"]
     assert history.picture_after(found[0].number, 0.01) is None
     assert history.picture_after(0, 0.0) == found[0]
+
+
+def shown(history: CameraHistory, after: int = 0) -> tuple[bytes, int] | None:
+    """What is in the picture that somebody gets, and of which frame the answer beside it is."""
+    one = history.picture_after(after, 0.0)
+    return one and (one.content, one.answer.stamp_ns)
+
+
+def test_a_picture_has_the_answer_of_its_own_stamp_however_many_have_come_since():
+    history = CameraHistory(60.0)
+    for stamp_ns in range(1, 100):
+        answer(history, stamp_ns / 100, stamp_ns)
+
+    history.picture(7, b"seventh", "image/jpeg")
+
+    assert shown(history) == (b"seventh", 7)
+
+
+def test_a_picture_that_overtakes_its_answer_is_given_with_it_and_one_that_has_none_never():
+    history = CameraHistory(60.0)
+    answer(history, 0.0, 1)
+    history.picture(2, b"second", "image/jpeg")
+    assert shown(history) is None
+    waited: list[Picture | None] = []
+    waiting = threading.Thread(target=lambda: waited.append(history.picture_after(0, 30.0)))
+    waiting.start()
+
+    answer(history, 0.1, 2, is_unsure=True)
+    waiting.join(30.0)
+
+    assert [one.content for one in waited if one] == [b"second"]
+    assert [one.stamp_ns for one in history.unsure()] == [2]
+    history.picture(3, b"answer lost", "image/jpeg")
+    answer(history, 0.2, 4)
+    assert shown(history) == (b"second", 2)
+    history.picture(4, b"fourth", "image/jpeg")
+    answer(history, 0.3, 3)  # too late: nobody is shown an earlier frame after a later one
+    assert shown(history) == (b"fourth", 4)
+
+
+def test_frames_of_one_stamp_are_shown_with_the_latest_answer_and_do_not_forget_each_other():
+    history = CameraHistory(10.0)
+    for time_s in (0.0, 6.0):
+        answer(history, time_s, 0, time_s / 10)
+    answer(history, 11.0, 1)  # the first of the three is forgotten
+
+    history.picture(0, b"without a clock", "image/jpeg")
+
+    one = history.picture_after(0, 0.0)
+    assert one is not None
+    assert one.answer.values == (("dog", 0.6),)
+
+
+def test_no_picture_is_kept_for_answers_that_have_none():
+    history = CameraHistory(10.0)
+    for number in range(1, 30_000):
+        answer(history, number / 1000, number, is_unsure=True)
+        if not number % 100:
+            history.picture(number - 20_000, bytes(1000), "image/jpeg")  # of a frame that is forgotten
+
+    assert len(history.answers_after(0, 100_000)) == len(history._by_stamp) == 10_001
+    assert history.unsure() == []
+    assert shown(history) is None
+
+
+def test_an_unsure_frame_is_found_among_those_that_are_drawn_where_few_are():
+    history = CameraHistory(60.0)
+    for number in range(1, 61):
+        answer(history, number / 60, number, is_unsure=True)
+        if number % 4 == 0:
+            history.picture(number, b"drawn", "image/jpeg")
+
+    assert [one.stamp_ns for one in history.unsure()] == [4]
+    answer(history, 4 / 60 + 1.0, 64, is_unsure=True)
+    history.picture(64, b"drawn", "image/jpeg")
+    assert [one.stamp_ns for one in history.unsure()] == [64, 4]
 
 
 def test_only_the_node_that_is_shown_is_heard(board: Board):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
 import shutil
 import urllib.error
@@ -10,23 +12,67 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("starlette", reason="starlette is an optional extra")
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from perception import NODE, image, now
 from ros import Participant, Process, new_domain, participant, running
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 from tiny_model import tiny_spec, with_unknown, write_tiny_model
+from vision_msgs.msg import Classification, ObjectHypothesis
 
 from cnn_perception.errors import EXIT_BAD_INPUT
 from demo.scripted_person import chromium
 
 TOPICS = (f"{NODE}/classification", f"{NODE}/regression", f"{NODE}/activation/overlay/compressed")
 SURE, UNSURE = (250, 0, 0), (200, 195, 190)
+PICTURES = {"red": (220, 20, 20), "green": (20, 220, 20)}
+"""Colours of the pictures of a node that answers with their names."""
+SEEN = """window.seen = {};
+const pen = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+const look = () => {
+  const picture = document.getElementById("overlay");
+  pen.clearRect(0, 0, 1, 1);
+  if (!picture.hidden) pen.drawImage(picture, 0, 0, 1, 1);
+  const [red, green, , opacity] = pen.getImageData(0, 0, 1, 1).data;
+  const answer = document.querySelector("#answer .name")?.textContent;
+  if (opacity) window.seen[`${red > green ? "red" : "green"} picture, answer ${answer}`] = true;
+  requestAnimationFrame(look);
+};
+look();"""
+"""Notes what the page shows together, each time that the browser draws it."""
+
+
+class PretendedNode:
+    """Answers with names of colours and draws pictures of these, as a perception node would."""
+
+    def __init__(self, ros: Participant, name: str) -> None:
+        self.stamps: dict[str, str] = {}
+        self._diagnostics = ros.node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._answers = ros.node.create_publisher(Classification, f"{name}/classification", 10)
+        self._overlays = ros.node.create_publisher(CompressedImage, f"{name}/activation/overlay/compressed", 10)
+        camera = DiagnosticStatus(name=f"{name}: camera", level=DiagnosticStatus.OK)
+        model = DiagnosticStatus(name=f"{name}: model", values=[KeyValue(key="task", value="multiclass")])
+        self._health = DiagnosticArray(status=[camera, model])
+
+    def work(self, answer: str, *, is_drawn: bool) -> None:
+        seconds, nanoseconds = now()
+        header = Header(stamp=Time(sec=seconds, nanosec=nanoseconds))
+        self.stamps[str(seconds * 10**9 + nanoseconds)] = answer
+        self._diagnostics.publish(self._health)
+        best = ObjectHypothesis(class_id=answer, score=0.9)
+        self._answers.publish(Classification(header=header, results=[best]))
+        if is_drawn:
+            pixels = np.full((48, 64, 3), PICTURES[answer][::-1], np.uint8)
+            data = cv2.imencode(".jpg", pixels)[1].tobytes()
+            self._overlays.publish(CompressedImage(header=header, format="jpeg", data=data))
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +154,11 @@ def test_answer_picture_health_and_certificate_are_shown_and_nothing_is_subscrib
         ros.wait_for(publish_and_look, what)
 
     until(lambda: page.inner_text("#answer").startswith("red"), "the answer")
-    until(lambda: page.evaluate("document.getElementById('overlay').naturalWidth") == 64, "the picture")
+    until(lambda: page.is_visible("#overlay"), "the picture")
+    assert page.evaluate("[document.getElementById('overlay').width, document.getElementById('overlay').height]") == [
+        64,
+        48,
+    ]
     until(lambda: "camera: " in page.inner_text("#statuses"), "the health")
     until(lambda: "inference" in page.inner_text("#stages"), "the time of a frame")
     until(lambda: "parity with torch" in page.inner_text("#model"), "the certificate")
@@ -142,7 +192,7 @@ def test_a_request_without_the_token_or_that_would_change_something_is_refused(d
             urllib.request.urlopen(urllib.request.Request(address, method=method))
         assert refused.value.code == code
     assert urllib.request.urlopen(f"{base}unsure?{token}&after=7").status == 204
-    assert urllib.request.urlopen(f"{base}news?{token}&camera=none").status == 204
+    assert urllib.request.urlopen(f"{base}picture?{token}&camera=none").status == 204
 
 
 def test_a_stranger_that_names_cameras_which_cannot_be_does_not_end_it(ros, dashboard, page):
@@ -212,4 +262,42 @@ def test_an_unknown_answer_is_unsure_and_has_no_share_and_best_effort_is_enough(
         ros.wait_for(is_shown, "the unknown frame")
         assert tab.locator("#unsure figcaption").first.inner_text().strip() == "unknown"
         assert tab.inner_text("#answer").strip() == "unknown"
+        tab.close()
+
+
+def test_picture_and_answer_are_of_one_frame_and_where_pictures_end_the_answer_is_the_newest(
+    ros, domain, browser, tmp_path
+):
+    node = PretendedNode(ros, "/pretended")
+    colours = itertools.cycle(PICTURES)
+    with running("dashboard_node", domain, tmp_path / "log", "-r", "__node:=c", perception_node="/pretended") as shown:
+        ros.wait_for(lambda: address_of(shown), "the address")
+        tab = browser.new_page()
+        tab.goto(address_of(shown))
+        tab.evaluate(SEEN)
+
+        def is_seen() -> bool:
+            node.work(next(colours), is_drawn=True)
+            node.work("undrawn", is_drawn=False)
+            return len(tab.evaluate("seen")) >= len(PICTURES) and "undrawn" in tab.inner_text("#legend")
+
+        def is_newest() -> bool:
+            node.work("undrawn", is_drawn=False)
+            return not tab.is_visible("#overlay") and tab.inner_text("#answer .name") == "undrawn"
+
+        ros.wait_for(is_seen, "frames with pictures and without")
+        assert tab.evaluate("Object.keys(seen).sort()") == ["green picture, answer green", "red picture, answer red"]
+        base, _, token = address_of(shown).partition("?")
+        with urllib.request.urlopen(f"{base}picture?{token}") as picture:
+            answer = json.loads(picture.headers["frame"])["answer"]
+            blue, green, red = cv2.imdecode(np.frombuffer(picture.read(), np.uint8), cv2.IMREAD_COLOR)[0, 0]
+        said = node.stamps[answer["stamp_ns"]]
+        assert (said, answer["values"]) == ("red" if red > green else "green", [[said, pytest.approx(0.9)]])
+        assert blue < max(red, green)
+
+        ros.wait_for(is_newest, "the answer that has no picture")
+        assert tab.inner_text("#no-overlay") == "no picture of the latest frames"
+
+        ros.wait_for(lambda: is_seen() and tab.is_visible("#overlay"), "pictures again")
+        assert tab.evaluate("Object.keys(seen).sort()") == ["green picture, answer green", "red picture, answer red"]
         tab.close()

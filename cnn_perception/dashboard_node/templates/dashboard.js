@@ -7,16 +7,19 @@ const STATE_MS = 500;
 const AGAIN_MS = 1000;
 const SILENT_S = 3;
 const RATE_S = 5;
+const WITHOUT_PICTURE_S = 5;
 const LEVELS = ["in order", "warning", "error", "not heard of"];
 const HISTORY_S = Number(document.body.dataset.history);
 const UNKNOWN = document.body.dataset.unknown;
 const STAGE = document.body.dataset.stage;
+const MOST_SHOWN = Number(document.body.dataset.mostShown);
 const part = (id) => document.getElementById(id);
 
 history.replaceState(null, "", "/");  // the token is in a cookie now, and need not be seen
 let camera = null;
 let answers = [];
 let pictureNumber = 0;
+let pictured = null;  // the answer to the frame in the picture; null where there is no picture
 let shownModel = "";
 let isScored = true;
 
@@ -66,9 +69,8 @@ function choose(name) {
   camera = name;
   answers = [];
   pictureNumber = 0;
-  part("overlay").hidden = true;
-  part("no-overlay").hidden = false;
-  showAnswer();
+  hidePicture("no picture yet");
+  showFigures();
 }
 
 function showHealth(state) {
@@ -106,16 +108,21 @@ function header(...names) {
   return row;
 }
 
+/** Fewer frames are drawn than answered: what is said beside a picture is said of its frame, not of the newest. */
 function showAnswer() {
-  const last = answers.at(-1);
-  part("answer").replaceChildren(...(last?.values ?? []).slice(0, 5).map(([name, value]) => {
+  const shown = pictured ?? answers.at(-1);
+  part("answer").replaceChildren(...(shown?.values ?? []).slice(0, MOST_SHOWN).map(([name, value]) => {
     const row = element("div", undefined, "row");
     const isScore = isScored && name !== UNKNOWN && value !== null;
     row.append(element("span", name, "name"), element("span", inWords(name, value), "score"));
     if (isScore) row.append(Object.assign(element("meter"), { value }));
     return row;
   }));
-  if (last && !last.values.length) part("answer").append(element("p", "nothing above the threshold", "soft"));
+  if (shown && !shown.values.length) part("answer").append(element("p", "nothing above the threshold", "soft"));
+}
+
+function showFigures() {
+  const last = answers.at(-1);
   const recent = last ? answers.filter((one) => one.time_s > last.time_s - RATE_S) : [];
   const ages = recent.map((one) => one.age_ms).sort((a, b) => a - b);
   const span = recent.length > 1 ? last.time_s - recent[0].time_s : 0;
@@ -129,6 +136,34 @@ function showAnswer() {
     pair.append(element("dt", name), element("dd", figure));
     return pair;
   }));
+}
+
+/** Shows a frame and the answer to it at once: between the two nobody sees the page. */
+function showPicture(picture, answer) {
+  const shown = part("overlay");
+  shown.width = picture.width;
+  shown.height = picture.height;
+  shown.getContext("2d").drawImage(picture, 0, 0);
+  picture.close();
+  shown.hidden = false;
+  part("no-overlay").hidden = true;
+  pictured = answer;
+  showAnswer();
+}
+
+function hidePicture(why) {
+  part("overlay").hidden = true;
+  part("no-overlay").hidden = false;
+  part("no-overlay").textContent = why;
+  pictured = null;
+  showAnswer();
+}
+
+/** Whether answers have come for so long without a picture that none is to be expected. */
+function isLeftBehind() {
+  if (pictured === null) return false;
+  const next = answers[answers.findLastIndex((one) => one.number <= pictured.number) + 1];
+  return next !== undefined && answers.at(-1).time_s - next.time_s > WITHOUT_PICTURE_S;
 }
 
 function showUnsure(unsure) {
@@ -175,6 +210,7 @@ async function followState() {
         const kept = answers.filter((one) => one.number < (state.answers[0]?.number ?? Infinity));
         answers = [...kept, ...state.answers].filter((one) => one.time_s > state.now_s - HISTORY_S);
         showAnswer();
+        showFigures();
         showUnsure(state.unsure);
       }
       part("legend").replaceChildren(...drawTimeline(part("timeline"), answers, state.now_s, HISTORY_S));
@@ -192,26 +228,24 @@ async function followPictures() {
     await seen();
     try {
       const asked = camera;
-      const answer = asked === null ? null : await fetch(`/news?${query(pictureNumber)}`);
+      const answer = asked === null ? null : await fetch(`/picture?${query(pictureNumber)}`);
       if (answer?.status === 200) {
-        const { number } = await answer.json();
-        if (asked === camera) await show(number);
-      } else if (answer?.status !== 204) {
+        const frame = JSON.parse(answer.headers.get("Frame"));
+        const content = await answer.blob();
+        if (asked === camera) {
+          pictureNumber = frame.number;
+          const picture = await createImageBitmap(content);
+          if (asked === camera) showPicture(picture, frame.answer);
+        }
+      } else if (answer?.status === 204) {
+        if (asked === camera && isLeftBehind()) hidePicture("no picture of the latest frames");
+      } else {
         await wait(AGAIN_MS);
       }
     } catch {
       await wait(AGAIN_MS);
     }
   }
-}
-
-async function show(number) {
-  pictureNumber = number;
-  const picture = part("overlay");
-  picture.src = `/picture?${query(number)}`;
-  await picture.decode().catch(() => undefined);
-  picture.hidden = false;
-  part("no-overlay").hidden = true;
 }
 
 followState();
