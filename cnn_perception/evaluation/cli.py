@@ -237,7 +237,7 @@ def _add_rois(parser: argparse.ArgumentParser) -> None:
         default="",
         metavar="TOPIC",
         help="vision_msgs/Detection2DArray whose classes are true, in place of --labels: a box is the one of the same "
-        f"id and stamp, or the one with which it shares most pixels (IoU {LEAST_OVERLAP:g} or more)",
+        f"stamp and id where they overlap, or the one with which it shares most pixels (IoU {LEAST_OVERLAP:g} or more)",
     )
     group.add_argument(
         "--rois-padding", type=float, default=0.0, help="shown on each side of a box, a share of it (default: 0)"

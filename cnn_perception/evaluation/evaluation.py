@@ -258,7 +258,7 @@ def _make_report(
     return Report(
         complete=not missing,
         remarks=(*missing, *_counted_against(target, scores.frames), *never_right(replayed.records, model.spec)),
-        warnings=replayed.warnings,
+        warnings=(*replayed.warnings, *frames.warnings),
         source=str(frames.path),
         topic=frames.topic,
         encoding=options.encoding,
@@ -285,7 +285,7 @@ def _missing(
     frames: LabelledFrames, replayed: ReplayedFrames, counts: FrameCounts, options: EvaluationOptions
 ) -> list[str]:
     """Returns what of the frames and labels was not evaluated, a line each; none where everything was."""
-    found = [*frames.damage]
+    found = [*frames.damage, *frames.faults]
     if replayed.interrupted:
         found.append(f"interrupted after {counts.total} of {frames.count} frames")
     if not counts.scored + counts.unlabelled:

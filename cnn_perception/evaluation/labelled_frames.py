@@ -67,6 +67,8 @@ class LabelledFrames:
         unused_labels: Says of the records of all frames which labels belong to none of them, a line or none.
         ignored: How many files of a folder were passed over, by the reason.
         topics: All topics of the bag; none of a folder.
+        warnings: What is odd about what is evaluated, a line each; complete once all frames were read.
+        faults: Why what is known of the frames cannot be right, a line each: the figures are not to be trusted then.
     """
 
     path: Path
@@ -77,6 +79,8 @@ class LabelledFrames:
     unused_labels: Callable[[Sequence[FrameRecord]], list[str]] = _none_unused
     ignored: Mapping[str, int] = field(default_factory=dict)
     topics: tuple[Topic, ...] = ()
+    warnings: Sequence[str] = ()
+    faults: Sequence[str] = ()
 
     def __iter__(self) -> Iterator[LabelledFrame]:
         return self.read()

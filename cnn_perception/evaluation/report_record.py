@@ -108,7 +108,7 @@ class Report:
         complete: False if the evaluation ended early or frames or labels are missing, see `remarks`.
         remarks: Damages of the bag, an interruption, why nothing could be scored, or what counts against `target`;
             one line each.
-        warnings: What is odd about the pictures, which were used all the same; a line for each kind.
+        warnings: What is odd about the pictures and boxes, which were used all the same; a line for each kind.
         source: The bag or folder.
         topic: The image topic; empty for a folder.
         encoding: What the pixels were taken for, in place of what the messages say; empty for what they say.

@@ -18,9 +18,13 @@ from cnn_perception.errors import ConfigError, FrameError
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.regions.box import Box
 
-NOT_FINITE, EMPTY, OUTSIDE, TURNED = "box_not_finite", "box_empty", "box_outside", "box_turned"
+NOT_FINITE, EMPTY, TOO_SMALL = "box_not_finite", "box_empty", "box_too_small"
+OUTSIDE, TURNED = "box_outside", "box_turned"
 """Why a box cannot be answered, as it is counted."""
 _Numbers = npt.NDArray[np.float64]
+LEAST_SIDE = 2.0
+"""Pixels of a box's shorter side: a network has nothing to recognise in less, and of a box in shares of the image, all
+of whose numbers are 0 to 1, no side is as long."""
 MOST_PADDING = 4.0
 """A box with so much on each side is nine times as wide: beyond that, the image itself is what is asked of."""
 _UPRIGHT = 1e-6
@@ -51,6 +55,24 @@ class CropSettings:
             raise ConfigError(f"padding is {self.padding}; choose 0 to {MOST_PADDING:g}, a share of the box's sides")
 
 
+def refused(box: Box) -> FrameError | None:
+    """Returns why a box can be used in no image, whatever its size; None where it can.
+
+    Its reason is `NOT_FINITE`, `EMPTY` (a side of 0 pixels or less) or `TOO_SMALL` (a side below `LEAST_SIDE`).
+    """
+    if not all(map(math.isfinite, (box.x, box.y, box.width, box.height, box.theta))):
+        return FrameError(NOT_FINITE, "a box has NaN or Inf in it")
+    size = f"a box is {box.width:g} x {box.height:g} pixels"
+    if not (box.width > 0.0 and box.height > 0.0):
+        return FrameError(EMPTY, size)
+    if min(box.width, box.height) < LEAST_SIDE:
+        text = (
+            f"{size}; boxes are in pixels of the image, not in shares of it, and at least {LEAST_SIDE:g} pixels a side"
+        )
+        return FrameError(TOO_SMALL, text)
+    return None
+
+
 def crop(image: RgbImage, box: Box, settings: CropSettings, fill: tuple[int, int, int]) -> RgbImage:
     """Returns what a box shows.
 
@@ -64,12 +86,10 @@ def crop(image: RgbImage, box: Box, settings: CropSettings, fill: tuple[int, int
         (h, w, 3) uint8, C-contiguous, at least 1x1.
 
     Raises:
-        FrameError: `NOT_FINITE`, `EMPTY` (a side of 0 or less), `OUTSIDE` (all of it), or `TURNED`.
+        FrameError: As `refused` says, `OUTSIDE` (all of it), or `TURNED`.
     """
-    if not all(map(math.isfinite, (box.x, box.y, box.width, box.height, box.theta))):
-        raise FrameError(NOT_FINITE, "a box has NaN or Inf in it")
-    if not (box.width > 0.0 and box.height > 0.0):
-        raise FrameError(EMPTY, f"a box is {box.width:g} x {box.height:g} pixels")
+    if refusal := refused(box):
+        raise refusal
     longest = max(box.width, box.height)
     width, height = (longest, longest) if settings.square else (box.width, box.height)
     grown = 1.0 + 2.0 * settings.padding

@@ -6,6 +6,7 @@ which pixels a box shows (test_cropping), the live node (test_node_regions).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from tiny_model import regression_spec, write_tiny_model
 from cnn_perception.evaluation import cli
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.recording.sampling import blocks_of
-from cnn_perception.evaluation.regions.known_boxes import matched
+from cnn_perception.evaluation.regions.known_boxes import Matches, matched
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.pipeline.pipeline import Pipeline
 from cnn_perception.regions.answering import RegionSettings, answer_boxes
@@ -43,15 +44,19 @@ def halves() -> RgbImage:
     return RgbImage(image)
 
 
-def bag(path: Path, boxes=(LEFT, RIGHT), truth=(), classes=(), delay_ns: int = 0) -> Path:
-    """At 10 Hz images, the boxes in them and, where they are given, the true ones."""
+def bag(
+    path: Path, boxes=(LEFT, RIGHT), truth=(), classes=(), delay_ns: int = 0, frame_id: str = "camera", pixels=None
+) -> Path:
+    """At 10 Hz images, the boxes in them and, where they are given, the true ones, of this frame_id."""
     messages = []
     for number in range(FRAMES):
         time_ns = START_NS + number * SECOND // 10
-        messages.append(("/camera", time_ns, tiny_bag.raw(halves(), time_ns)))
+        messages.append(("/camera", time_ns, tiny_bag.raw(halves() if pixels is None else pixels, time_ns)))
         messages.append(("/boxes", time_ns + 1, detections(time_ns + delay_ns, boxes)))
         if truth:
-            messages.append(("/truth", time_ns + 2, detections(time_ns, truth, classes)))
+            known = detections(time_ns, truth, classes)
+            known.header.frame_id = frame_id
+            messages.append(("/truth", time_ns + 2, known))
     return tiny_bag.write_bag(path, messages)
 
 
@@ -106,8 +111,8 @@ def test_boxes_are_scored_by_the_classes_of_their_ids_and_the_worst_are_shown(tm
 
 def test_answers_are_those_of_the_node_to_the_same_boxes(tmp_path: Path, model: Path):
     rng = np.random.default_rng(0)
-    boxes = [Box(*rng.uniform(0, 40, 2), *rng.uniform(1, 30, 2), rng.choice([0.0, 0.4])) for _ in range(8)]
-    boxes += [Box(math.nan, 1.0, 1.0, 1.0), Box(500.0, 0.0, 1.0, 1.0)]
+    boxes = [Box(*rng.uniform(0, 40, 2), *rng.uniform(2, 30, 2), rng.choice([0.0, 0.4])) for _ in range(8)]
+    boxes += [Box(math.nan, 1.0, 1.0, 1.0), Box(500.0, 0.0, 2.0, 2.0)]
 
     _, report, rows = run(tmp_path, model, "--bag", bag(tmp_path / "bag", boxes), "--rois-padding", 0.25)
 
@@ -160,7 +165,8 @@ def test_boxes_of_the_bag_that_no_image_has_are_counted_and_without_any_the_bag_
     code, _, _ = run(tmp_path, model, "--bag", bag(tmp_path / "bag", delay_ns=5))
 
     assert code == 2
-    assert "no message of /boxes has the stamp of an image of /camera" in capsys.readouterr().err
+    said = "no message of /boxes belongs to an image of /camera (6 messages of boxes with a stamp of no image)"
+    assert said in capsys.readouterr().err
     partly = bag(tmp_path / "partly", delay_ns=SECOND // 10)
     _, report, _ = run(tmp_path, model, "--bag", partly)
     assert report["ignored"] == {"messages of boxes with a stamp of no image": 1}
@@ -174,6 +180,38 @@ def test_label_of_an_id_that_no_box_has_fails_a_gate(tmp_path: Path, model: Path
 
     assert code == 2
     assert "no box has 1 of the ids, such as 'gone'" in report["remarks"][0]
+
+
+def swapping(path: Path, is_swapped: bool) -> Path:
+    """Two things that stay; the first id of every second image is the other one's where ids are given anew."""
+    messages = []
+    for number in range(FRAMES):
+        time_ns = START_NS + number * SECOND // 10
+        names = ("b", "a") if is_swapped and number % 2 else ("a", "b")
+        boxes = [dataclasses.replace(box, id=name) for box, name in zip((LEFT, RIGHT), names, strict=True)]
+        messages.append(("/camera", time_ns, tiny_bag.raw(halves(), time_ns)))
+        messages.append(("/boxes", time_ns + 1, detections(time_ns, boxes)))
+    return tiny_bag.write_bag(path, messages)
+
+
+def test_ids_of_a_table_that_are_other_things_in_each_image_are_suspected(tmp_path: Path, model: Path):
+    table = labels(tmp_path, "id,class\na,red\nb,blue\n")
+
+    _, report, _ = run(tmp_path, model, "--bag", swapping(tmp_path / "bag", is_swapped=True), "--labels", table)
+
+    (warning,) = report["warnings"]
+    assert "10 of 10 boxes lie wholly apart from the box of their id in the image just before" in warning
+    sound = swapping(tmp_path / "sound", is_swapped=False)
+    assert run(tmp_path, model, "--bag", sound, "--labels", table)[1]["warnings"] == []
+    rows = [
+        f"{START_NS + n * SECOND // 10},{name},{('red', 'blue')[(n + k) % 2]}"
+        for n in range(FRAMES)
+        for k, name in enumerate("ab")
+    ]
+    stamped = labels(tmp_path, "\n".join(["stamp_ns,id,class", *rows, ""]))
+    _, report, _ = run(tmp_path, model, "--bag", swapping(tmp_path / "again", is_swapped=True), "--labels", stamped)
+    assert report["warnings"] == []
+    assert report["top1"] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -201,14 +239,160 @@ def test_model_of_numbers_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "--rois answers boxes with classes" in capsys.readouterr().err
 
 
+def moved(box: Box, x: float, **fields: object) -> Box:
+    return dataclasses.replace(box, x=box.x + x, **fields)
+
+
+def test_boxes_in_shares_of_the_image_are_refused_and_the_reason_is_told(tmp_path: Path, model: Path, capsys):
+    shares = [Box(0.25, 0.5, 0.4, 0.6, score=0.9), Box(0.75, 0.5, 0.4, 0.6, score=0.8)]
+    why = "a box is 0.4 x 0.6 pixels; boxes are in pixels of the image, not in shares of it"
+
+    code, report, rows = run(tmp_path, model, "--bag", bag(tmp_path / "bag", shares))
+
+    assert code == 2
+    assert report["frames"]["bad"] == {"box_too_small": 2 * FRAMES}
+    assert {row["error"] for row in rows} == {"box_too_small"}
+    assert why in report["remarks"][0]
+    assert f"warning: 12 boxes: box_too_small: {why}" in capsys.readouterr().err
+    code, report, _ = run(tmp_path, model, "--bag", bag(tmp_path / "partly", [LEFT, *shares]))
+    assert code == 0
+    assert report["warnings"] == [f"12 boxes: box_too_small: {why}, and at least 2 pixels a side"]
+    assert "12 boxes: box_too_small" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_boxes_in_pixels_of_the_input_of_the_detector_are_suspected_once_all_were_read(tmp_path: Path, model: Path):
+    pixels = tiny_bag.flat(RED, 400, 480)
+    boxes = [Box(20 + 7 * n, 300 - 7 * n, 20, 20) for n in range(40)]
+    said = "all boxes so far lie in the upper left 320x320 pixels of images of 480x400: perhaps"
+
+    code, report, _ = run(tmp_path, model, "--bag", bag(tmp_path / "bag", boxes, pixels=pixels))
+
+    assert code == 0
+    (warning,) = report["warnings"]
+    assert said in warning
+    others = [*boxes, Box(440, 100, 40, 40)]
+    assert run(tmp_path, model, "--bag", bag(tmp_path / "others", others, pixels=pixels))[1]["warnings"] == []
+
+
+def test_ids_that_contradict_the_places_are_not_followed_and_where_they_prevail_it_is_bad_input(
+    tmp_path: Path, model: Path, capsys
+):
+    """A detector numbers the boxes of an image anew, annotators number tracks: 0 and 1 are other things."""
+    boxes = [dataclasses.replace(LEFT, id="0"), dataclasses.replace(RIGHT, id="1")]
+    truth = [dataclasses.replace(RIGHT, id="0"), dataclasses.replace(LEFT, id="1")]
+    made = bag(tmp_path / "bag", boxes, truth, ["blue", "red"])
+
+    code, report, rows = run(tmp_path, model, "--bag", made, "--truth", "/truth", "--min-accuracy", 1.0)
+
+    said = "/truth: 12 of 12 boxes lie wholly apart from the known box of their id and were matched by place alone"
+    assert code == 2
+    assert report["complete"] is False
+    assert [row["truth"] for row in rows[:2]] == ["red", "blue"]
+    assert report["top1"] == 1.0
+    assert any(said in remark for remark in report["remarks"])
+    assert f"error: {said}" in capsys.readouterr().err
+    assert said in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("apart", "code"), [(1, 0), (2, 0), (3, 2)])
+def test_ids_prevail_as_contradictions_where_they_are_more_than_half(
+    tmp_path: Path, model: Path, apart: int, code: int
+):
+    boxes = [Box(5 + 10 * n, 15, 6, 6, score=0.9, id=str(n)) for n in range(4)]
+    truth = [moved(box, 0, y=26.0) if n < apart else moved(box, 1) for n, box in enumerate(boxes)]
+    names = ["red", "red", "blue", "blue"]
+
+    found, report, rows = run(tmp_path, model, "--bag", bag(tmp_path / "bag", boxes, truth, names), "--truth", "/truth")
+
+    assert found == code
+    assert [row["truth"] for row in rows[:4]] == ["" if n < apart else names[n] for n in range(4)]
+    lines = report["remarks"] if code else report["warnings"]
+    assert [line for line in lines if f"{apart * FRAMES} of {4 * FRAMES} boxes lie wholly apart" in line]
+    assert report["ignored"] == {"known boxes that the detector has not found": apart * FRAMES}
+
+
+def test_known_boxes_that_have_no_place_are_counted_with_the_reason(tmp_path: Path, model: Path, capsys):
+    shares = [Box(0.25, 0.5, 0.4, 0.6, id="a"), Box(math.nan, 0.5, 0.4, 0.6, id="b")]
+    made = bag(tmp_path / "bag", (LEFT, RIGHT), shares, ["blue", "red"])
+
+    code, report, rows = run(tmp_path, model, "--bag", made, "--truth", "/truth")
+
+    assert code == 2
+    assert {row["truth"] for row in rows} == {""}
+    said = "/truth: 12 of 12 known boxes cannot be used (box_not_finite, box_too_small): a box "
+    assert said in capsys.readouterr().err
+    mixed = bag(tmp_path / "mixed", (LEFT, RIGHT), (LEFT, *shares, RIGHT), ["red", "blue", "red", "blue"])
+    code, report, rows = run(tmp_path, model, "--bag", mixed, "--truth", "/truth")
+    assert code == 0
+    assert [row["truth"] for row in rows[:2]] == ["red", "blue"]
+    assert any("12 of 24 known boxes cannot be used" in warning for warning in report["warnings"])
+
+
+def test_known_boxes_of_another_frame_are_counted(tmp_path: Path, model: Path, capsys):
+    made = bag(tmp_path / "bag", truth=(LEFT, RIGHT), classes=("red", "blue"), frame_id="rear")
+
+    code, report, _ = run(tmp_path, model, "--bag", made, "--truth", "/truth")
+
+    assert code == 2
+    assert report["ignored"] == {"messages of known boxes of another frame_id": FRAMES}
+    assert "nothing is known of a box" in capsys.readouterr().err
+
+
+def test_boxes_of_another_frame_alone_are_refused_for_that_reason(tmp_path: Path, model: Path, capsys):
+    messages = []
+    for number in range(FRAMES):
+        time_ns = START_NS + number * SECOND // 10
+        boxes = detections(time_ns, (LEFT, RIGHT))
+        boxes.header.frame_id = "rear"
+        messages += [("/camera", time_ns, tiny_bag.raw(halves(), time_ns)), ("/boxes", time_ns + 1, boxes)]
+
+    assert run(tmp_path, model, "--bag", tiny_bag.write_bag(tmp_path / "bag", messages))[0] == 2
+    assert "(6 messages of boxes of another frame_id)" in capsys.readouterr().err
+
+
+def test_box_of_no_place_keeps_the_truth_of_its_id_and_counts_against_a_gate(tmp_path: Path, model: Path):
+    spoilt = dataclasses.replace(RIGHT, width=math.nan)
+    made = bag(tmp_path / "bag", (LEFT, spoilt), (LEFT, RIGHT), ("red", "blue"))
+
+    code, report, _ = run(tmp_path, model, "--bag", made, "--truth", "/truth", "--min-accuracy", 0.9)
+
+    assert code == 3
+    assert report["frames"]["lost"] == FRAMES
+    assert not [line for line in (*report["remarks"], *report["warnings"]) if "apart" in line]
+
+
+def test_turned_boxes_are_matched_by_what_they_cover():
+    """A long thing on the diagonal, and an upright one that covers its bounding rectangle."""
+    diagonal = Box(50, 50, 60, 4, math.pi / 4)
+    upright = Box(50, 50, 60, 4)
+    standing = Box(50, 50, 4, 60, math.pi / 2)
+
+    assert matched([diagonal], [upright]).places == {}
+    assert matched([standing], [upright]).places == {0: 0}
+    assert matched([diagonal], [upright, dataclasses.replace(diagonal, theta=5 * math.pi / 4)]).places == {0: 1}
+
+
 def test_truth_of_a_box_is_taken_once_and_ids_that_several_boxes_have_say_nothing():
     twice = Box(0.0, 0.0, 10.0, 10.0, id="x")
     aside = Box(2.0, 0.0, 10.0, 10.0, id="x")
 
-    assert matched([twice, aside], [twice]) == {0: 0}
-    assert matched([Box(0, 0, 10, 10, id="y")], [Box(500, 0, 10, 10, id="y"), twice]) == {0: 0}
-    assert matched([Box(0, 0, 10, 10)], [Box(6, 0, 10, 10)]) == {}
-    assert matched([Box(math.nan, 0, 10, 10)], [twice]) == {}
+    assert matched([twice, aside], [twice]) == Matches({0: 0}, same_id=0, apart=0)
+    assert matched([Box(0, 0, 10, 10)], [Box(6, 0, 10, 10)]).places == {}
+    assert matched([Box(math.nan, 0, 10, 10)], [twice]).places == {}
+    assert matched([twice], [Box(math.nan, 0, 10, 10)]).places == {}
+
+
+def test_id_decides_where_the_boxes_overlap_at_all_and_the_place_where_they_do_not():
+    here, there = Box(0, 0, 10, 10, id="y"), Box(300, 0, 10, 10, id="y")
+    beside, like = Box(9, 0, 10, 10, id="y"), Box(1, 0, 10, 10, id="z")
+    touching = Box(10, 0, 10, 10, id="y")
+
+    assert matched([here], [beside, like]) == Matches({0: 0}, same_id=1, apart=0)
+    assert matched([here], [there, like]) == Matches({0: 1}, same_id=1, apart=1)
+    assert matched([here], [there]) == Matches({}, same_id=1, apart=1)
+    assert matched([here], [touching]) == Matches({}, same_id=1, apart=1)
+    # What the id does not take is there for another box of its place.
+    assert matched([here, Box(300, 0, 10, 10)], [there]) == Matches({1: 0}, same_id=1, apart=1)
 
 
 def test_boxes_of_one_image_stay_together_in_the_blocks_of_intervals(model: Path):

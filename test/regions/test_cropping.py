@@ -54,7 +54,7 @@ def test_box_from_edge_to_edge_shows_just_its_pixels():
         (of(50, 30, 90, 70), (50, 30, COLUMNS, ROWS)),
         (of(-8e307, -8e307, 8e307, 8e307), (0, 0, COLUMNS, ROWS)),
         (of(10.4, 5.4, 29.6, 24.6), (10, 5, 30, 25)),
-        (of(10.2, 5.2, 10.3, 5.3), (10, 5, 11, 6)),
+        (of(10.2, 5.2, 12.3, 7.3), (10, 5, 12, 7)),
         (of(-5, -5, 0.1, 0.1), (0, 0, 1, 1)),
         (of(59.9, 39.9, 80, 80), (59, 39, 60, 40)),
     ],
@@ -80,6 +80,11 @@ def test_padding_is_a_share_of_each_side_and_square_comes_first():
         (of(1e300, 0, 1.1e300, 10), "box_outside"),
         (Box(30, 20, 0, 10), "box_empty"),
         (Box(30, 20, 10, -10), "box_empty"),
+        (Box(0.5, 0.5, 0.3, 0.4), "box_too_small"),
+        (Box(0.5, 0.5, 1.0, 1.0), "box_too_small"),
+        (Box(30, 20, 10, 1.99), "box_too_small"),
+        (Box(30, 20, 1.99, 10), "box_too_small"),
+        (Box(500, 500, 1.0, 1.0), "box_too_small"),
         (Box(math.nan, 20, 10, 10), "box_not_finite"),
         (Box(30, 20, math.inf, 10), "box_not_finite"),
     ],
@@ -89,6 +94,13 @@ def test_box_that_shows_nothing_is_refused_by_reason(box: Box, reason: str, thet
     with pytest.raises(FrameError) as refused:
         crop(places(), turned, AS_IT_IS, FILL)
     assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize("settings", [AS_IT_IS, CropSettings(padding=4.0), CropSettings(square=True)])
+def test_box_is_judged_by_its_own_sides_and_the_refusal_says_what_they_are(settings: CropSettings):
+    with pytest.raises(FrameError, match=r"0\.3 x 0\.4 pixels; boxes are in pixels of the image, not in shares of it"):
+        crop(places(), Box(0.5, 0.5, 0.3, 0.4), settings, FILL)
+    assert min(crop(places(), Box(30, 20, 2, 2), settings, FILL).shape[:2]) >= 2
 
 
 def test_theta_that_is_no_number_is_refused():
@@ -143,7 +155,7 @@ def test_any_box_shows_pixels_or_is_refused(x, y, width, height, theta, padding,
     except FrameError as refused:
         refusals.append(refused.reason)
     if part is None:
-        assert refusals[0] in ("box_not_finite", "box_empty", "box_outside")
+        assert refusals[0] in ("box_not_finite", "box_empty", "box_too_small", "box_outside")
         return
     assert part.ndim == 3
     assert min(part.shape[:2]) >= 1

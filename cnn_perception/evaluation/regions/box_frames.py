@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cnn_perception.bag.message_types import DETECTIONS_TYPE
 from cnn_perception.bag.reader import Bag, StampedImage
 from cnn_perception.errors import DataError, FrameError
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.labelled_frames import LabelledFrame, LabelledFrames
 from cnn_perception.evaluation.regions.known_boxes import known_boxes
-from cnn_perception.image.messages import EncodedImage, Overrides, RgbImage, decode, nanoseconds
+from cnn_perception.evaluation.regions.recorded_boxes import detections_of_images
+from cnn_perception.image.listing import in_words
+from cnn_perception.image.messages import EncodedImage, Overrides, RgbImage, decode
 from cnn_perception.label_text import Truth
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.regions.answering import RegionSettings, crops
 from cnn_perception.regions.box import Box
-from cnn_perception.regions.matching import is_same_frame
+from cnn_perception.regions.scale import BoxScale
 from cnn_perception.tasks.registry import task_of
 
 
@@ -38,6 +39,28 @@ class BoxOptions:
     truth: str
     regions: RegionSettings
     overrides: Overrides
+
+
+class _Shown:
+    """What is odd about the boxes of a recording, while its images are read."""
+
+    def __init__(self) -> None:
+        self._scale = BoxScale()
+        self._refused: Counter[str] = Counter()
+        self._why: dict[str, str] = {}
+
+    def add(self, box: Box, content: RgbImage | FrameError, height: int, width: int) -> None:
+        """Takes what is shown of a box in an image of so many rows and columns, or why nothing is."""
+        if isinstance(content, FrameError):
+            self._refused[content.reason] += 1
+            self._why.setdefault(content.reason, str(content))
+        else:
+            self._scale.add(box, height, width)
+
+    def warnings(self) -> list[str]:
+        """Returns a line for each kind; none where nothing is odd."""
+        lines = [f"{count} boxes: {reason}: {self._why[reason]}" for reason, count in self._refused.items()]
+        return [*lines, *filter(None, [self._scale.suspicion])]
 
 
 @dataclass(frozen=True)
@@ -65,12 +88,13 @@ def frames_of_boxes(bag: Bag, topic_name: str | None, options: BoxOptions, spec:
     for image in bag.images(topic):
         frame_ids.setdefault(image.stamp_ns, []).append(image.frame_id)
     ignored: Counter[str] = Counter()
-    of_stamp = _read_boxes(bag, options.rois, frame_ids, ignored)
-    if not of_stamp:
+    recorded = detections_of_images(bag, options.rois, frame_ids, ignored, "boxes")
+    if not recorded:
         raise DataError(
-            f"{bag.path}: no message of {options.rois} has the stamp of an image of {topic.name}; name its images with "
-            "--topic"
+            f"{bag.path}: no message of {options.rois} belongs to an image of {topic.name} ({in_words(ignored)}); name "
+            "its images with --topic"
         )
+    of_stamp = {stamp_ns: [Box.from_message(one) for one in found] for stamp_ns, found in recorded.items()}
     known = known_boxes(bag, options.labels, options.truth, task_of(spec.task).is_exclusive, frame_ids)
     where = options.labels or options.truth
     found = {}
@@ -79,50 +103,30 @@ def frames_of_boxes(bag: Bag, topic_name: str | None, options: BoxOptions, spec:
         truths = [task_of(spec.task).truth_of_text(text, spec.class_names, where) if text else None for text in texts]
         found[stamp_ns] = _Boxes(boxes, truths)
 
-    if left := known.unfound():
-        ignored["known boxes that the detector has not found"] = left
+    ignored += known.ignored()
+    doubts = known.doubts()
+    warnings = [doubt.text for doubt in doubts if not doubt.prevails]
+    said = len(warnings)
 
     def read() -> Iterator[LabelledFrame]:
         index = 0
+        shown = _Shown()
         for number, image in enumerate(bag.images(topic)):
             if image.stamp_ns in found:
-                for frame in _frames_of_image(image, number, index, found[image.stamp_ns], options, spec, bag.start_ns):
+                boxes = found[image.stamp_ns]
+                for frame in _frames_of_image(image, number, index, boxes, options, spec, bag.start_ns, shown):
                     yield frame
                     index += 1
+        warnings[said:] = shown.warnings()
 
     def unused(_records: Sequence[FrameRecord]) -> list[str]:
         return [known.unused()] if known.unused() else []
 
     count = sum(len(one.boxes) for one in found.values())
-    return LabelledFrames(bag.path, topic.name, count, read, bag.damage, unused, dict(ignored), bag.topics)
-
-
-def _read_boxes(
-    bag: Bag, rois: str, frame_ids: Mapping[int, Sequence[str]], ignored: Counter[str]
-) -> dict[int, list[Box]]:
-    """Returns the boxes of each stamp, and counts those that nobody can tell the image of.
-
-    Args:
-        bag: The open bag.
-        rois: Their topic.
-        frame_ids: Of the images of each stamp.
-        ignored: Is added to, by reason.
-    """
-    found: dict[int, list[Box]] = {}
-    for _, message in bag.stamped_messages(rois, (DETECTIONS_TYPE,), "topics of boxes"):
-        stamp_ns = nanoseconds(message.header.stamp)
-        images = frame_ids.get(stamp_ns, ())
-        if stamp_ns <= 0 or not images:
-            ignored["messages of boxes with a stamp of no image"] += 1
-        elif not is_same_frame(str(message.header.frame_id), images[0]):
-            ignored["messages of boxes of another frame_id"] += 1
-        elif len(images) > 1:
-            ignored["messages of boxes with a stamp of several images"] += 1
-        elif stamp_ns in found:
-            ignored["messages of boxes after the first of an image"] += 1
-        else:
-            found[stamp_ns] = [Box.from_message(one) for one in message.detections]
-    return found
+    faults = [doubt.text for doubt in doubts if doubt.prevails]
+    return LabelledFrames(
+        bag.path, topic.name, count, read, bag.damage, unused, dict(ignored), bag.topics, warnings, faults
+    )
 
 
 def _frames_of_image(
@@ -133,9 +137,10 @@ def _frames_of_image(
     options: BoxOptions,
     spec: ModelSpec,
     zero_ns: int,
+    shown: _Shown,
 ) -> Iterator[LabelledFrame]:
     """Yields the boxes of one image; of one that cannot be used each says why."""
-    contents = _contents(image, known, options, spec)
+    contents = _contents(image, known, options, spec, shown)
     for place, (box, truth, content) in enumerate(zip(known.boxes, known.truths, contents, strict=True)):
         record = FrameRecord(
             index=first + place,
@@ -149,15 +154,19 @@ def _frames_of_image(
 
 
 def _contents(
-    image: StampedImage, known: _Boxes, options: BoxOptions, spec: ModelSpec
+    image: StampedImage, known: _Boxes, options: BoxOptions, spec: ModelSpec, shown: _Shown
 ) -> Iterator[RgbImage | FrameError]:
     try:
         if isinstance(image.frame, FrameError):
             raise image.frame
         pixels = decode(image.frame.overridden(options.overrides))
     except FrameError as refusal:
-        return iter([refusal] * len(known.boxes))
-    return crops(pixels, known.boxes, options.regions, spec.input)
+        yield from [refusal] * len(known.boxes)
+        return
+    contents = crops(pixels, known.boxes, options.regions, spec.input)
+    for box, content in zip(known.boxes, contents, strict=True):
+        shown.add(box, content, *pixels.shape[:2])
+        yield content
 
 
 def _encoded(pixels: RgbImage) -> EncodedImage:

@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from cnn_perception.bag.message_types import DETECTIONS_TYPE
 from cnn_perception.bag.reader import Bag
 from cnn_perception.errors import DataError
 from cnn_perception.evaluation.labels import require_names, rows_of_bag
-from cnn_perception.image.messages import nanoseconds
+from cnn_perception.evaluation.regions.recorded_boxes import detections_of_images
 from cnn_perception.label_table import Row, is_table, read_table
 from cnn_perception.label_text import SEPARATOR
 from cnn_perception.regions.box import Box
-from cnn_perception.regions.matching import is_same_frame
+from cnn_perception.regions.cropping import refused
 
 LEAST_OVERLAP = 0.5
 """Intersection over union from which two boxes are of one object. Source: Everingham et al. 2010, The Pascal VOC
 Challenge."""
+_NEAR_NS = 200_000_000
+"""Images so near in time show a thing at places that overlap, unless it is fast and small."""
 _ID, _CLASS, _STAMP = "id", "class", "stamp_ns"
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """That some of what is known of boxes cannot be right.
+
+    Attributes:
+        text: How much of it, why, and what to do, on one line.
+        prevails: Whether that is more than half of it, so that the rest is hardly right either.
+    """
+
+    text: str
+    prevails: bool
 
 
 class KnownBoxes(Protocol):
@@ -33,8 +47,11 @@ class KnownBoxes(Protocol):
     def unused(self) -> str:
         """Says which labels are of no box; empty where each is of one."""
 
-    def unfound(self) -> int:
-        """How many known boxes the detector has not found, which says nothing about the answers."""
+    def ignored(self) -> Mapping[str, int]:
+        """Returns how much of what is known says nothing about the answers, by the reason."""
+
+    def doubts(self) -> Sequence[Doubt]:
+        """Returns what of it cannot be right, of the boxes that were asked for."""
 
 
 class NothingKnown:
@@ -48,9 +65,13 @@ class NothingKnown:
         """As `KnownBoxes`."""
         return ""
 
-    def unfound(self) -> int:
+    def ignored(self) -> Mapping[str, int]:
         """As `KnownBoxes`."""
-        return 0
+        return {}
+
+    def doubts(self) -> Sequence[Doubt]:
+        """As `KnownBoxes`."""
+        return ()
 
 
 class KnownIds:
@@ -68,6 +89,8 @@ class KnownIds:
         self._has_stamps = _STAMP in table.header
         self._classes: dict[tuple[str, str], str] = {}
         self._used: set[tuple[str, str]] = set()
+        self._latest: dict[str, tuple[int, Box]] = {}
+        self._steps = self._jumps = 0
         for row in table.rows:
             self._add(row)
 
@@ -82,16 +105,37 @@ class KnownIds:
         """As `KnownBoxes`."""
         keys = [(str(stamp_ns) if self._has_stamps else "", box.id) for box in boxes]
         self._used.update(key for key in keys if key in self._classes)
+        if not self._has_stamps:
+            self._follow(stamp_ns, [box for key, box in zip(keys, boxes, strict=True) if key in self._classes])
         return [self._classes.get(key, "") for key in keys]
+
+    def _follow(self, stamp_ns: int, boxes: Sequence[Box]) -> None:
+        """Counts the boxes of an image, and those wholly apart from the box of their id in the image just before."""
+        for box in boxes:
+            before_ns, before = self._latest.get(box.id, (0, box))
+            if 0 < stamp_ns - before_ns <= _NEAR_NS and refused(box) is refused(before) is None:
+                self._steps += 1
+                self._jumps += not box.overlap(before) > 0.0
+            self._latest[box.id] = stamp_ns, box
 
     def unused(self) -> str:
         """As `KnownBoxes`."""
         left = [name for stamp, name in self._classes if (stamp, name) not in self._used]
         return f"{self._path}: no box has {len(left)} of the ids, such as {left[0]!r}" if left else ""
 
-    def unfound(self) -> int:
+    def ignored(self) -> Mapping[str, int]:
         """As `KnownBoxes`."""
-        return 0
+        return {}
+
+    def doubts(self) -> Sequence[Doubt]:
+        """As `KnownBoxes`."""
+        if self._jumps <= self._steps / 2:
+            return ()
+        text = (
+            f"{self._path}: {self._jumps} of {self._steps} boxes lie wholly apart from the box of their id in the image"
+        )
+        text += f" just before: where ids are given anew in each image, give each a class with a column {_STAMP!r}"
+        return (Doubt(text, prevails=False),)
 
 
 @dataclass(frozen=True)
@@ -103,7 +147,7 @@ class _Known:
 
 
 class KnownTopic:
-    """The classes of a topic's boxes: of the same id, else of the box that covers most of the same pixels."""
+    """The classes of a topic's boxes, see `matched`: of the same id and place, else of the same place."""
 
     def __init__(self, bag: Bag, topic: str, is_exclusive: bool, frame_ids: Mapping[int, Sequence[str]]) -> None:
         """Reads the topic; what is of another frame_id than the image of its stamp is another camera's.
@@ -117,42 +161,91 @@ class KnownTopic:
         Raises:
             DataError: If there is no such topic, or a message cannot be read.
         """
-        self._found = 0
-        self._known: dict[int, list[_Known]] = {}
-        for _, message in bag.stamped_messages(topic, (DETECTIONS_TYPE,), "topics of boxes"):
-            stamp_ns = nanoseconds(message.header.stamp)
-            images = frame_ids.get(stamp_ns, ())
-            if images and not is_same_frame(str(message.header.frame_id), images[0]):
-                continue
-            known = [_Known(Box.from_message(one), _text(one.results, is_exclusive)) for one in message.detections]
-            self._known.setdefault(stamp_ns, known)
+        self._topic = topic
+        self._ignored: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
+        self._why: dict[str, str] = {}
+        self._found = self._same_id = self._apart = 0
+        messages = detections_of_images(bag, topic, frame_ids, self._ignored, "known boxes")
+        self._known = {stamp_ns: list(self._usable(found, is_exclusive)) for stamp_ns, found in messages.items()}
+
+    def _usable(self, detections: Sequence[Any], is_exclusive: bool) -> Iterator[_Known]:
+        """Yields the known boxes of an image that have a place, and counts the others."""
+        for one in detections:
+            box = Box.from_message(one)
+            if (refusal := refused(box)) is None:
+                yield _Known(box, _text(one.results, is_exclusive))
+            else:
+                self._refused[refusal.reason] += 1
+                self._why.setdefault(refusal.reason, str(refusal))
 
     def texts(self, stamp_ns: int, boxes: Sequence[Box]) -> list[str]:
         """As `KnownBoxes`."""
         known = self._known.get(stamp_ns, [])
-        places = matched(boxes, [one.box for one in known])
+        found = matched(boxes, [one.box for one in known])
+        places = found.places
         self._found += len(set(places.values()))
+        self._same_id += found.same_id
+        self._apart += found.apart
         return [known[places[place]].text if place in places else "" for place in range(len(boxes))]
 
     def unused(self) -> str:
         """As `KnownBoxes`."""
         return ""
 
-    def unfound(self) -> int:
+    def ignored(self) -> Mapping[str, int]:
         """As `KnownBoxes`."""
-        return sum(map(len, self._known.values())) - self._found
+        unfound = sum(map(len, self._known.values())) - self._found
+        return self._ignored + Counter({"known boxes that the detector has not found": unfound})
+
+    def doubts(self) -> Sequence[Doubt]:
+        """As `KnownBoxes`."""
+        usable = sum(map(len, self._known.values()))
+        unusable = self._refused.total()
+        found = []
+        if unusable:
+            reason, _ = self._refused.most_common(1)[0]
+            text = f"{self._topic}: {unusable} of {usable + unusable} known boxes cannot be used"
+            text += f" ({', '.join(sorted(self._refused))}): {self._why[reason]}"
+            found.append(Doubt(text, unusable > usable))
+        if self._apart:
+            text = (
+                f"{self._topic}: {self._apart} of {self._same_id} boxes lie wholly apart from the known box of their id"
+            )
+            text += " and were matched by place alone: both sides must number the same things alike, or leave ids empty"
+            found.append(Doubt(text, self._apart > self._same_id / 2))
+        return found
 
 
-def matched(boxes: Sequence[Box], known: Sequence[Box]) -> Mapping[int, int]:
-    """Returns which known box each box of an image is, by their places; those that are none are left out.
+@dataclass(frozen=True)
+class Matches:
+    """Which known box each box of an image is.
 
-    It is the one of the same id where just one of either has it, else the one with the largest overlap of
-    `LEAST_OVERLAP` or more; each is taken once.
+    Attributes:
+        places: The place of the known box by that of the box; those that are none are left out.
+        same_id: How many boxes there are whose id one known box has, and whose place can be compared with its.
+        apart: How many of these do not overlap with it at all: their ids contradict their places.
+    """
+
+    places: Mapping[int, int]
+    same_id: int
+    apart: int
+
+
+def matched(boxes: Sequence[Box], known: Sequence[Box]) -> Matches:
+    """Returns which known box each box of an image is.
+
+    It is the one of the same id where just one of either has it and they overlap: detectors may number the boxes of
+    each image anew. Else it is the one with the largest overlap of `LEAST_OVERLAP` or more. Each is taken once. A box
+    that has no place, see `cropping.refused`, contradicts no id.
     """
     ours, theirs = (Counter(box.id for box in some if box.id) for some in (boxes, known))
     once = {name for name, count in ours.items() if count == theirs[name] == 1}
     place_of = {box.id: place for place, box in enumerate(known) if box.id in once}
-    found = {place: place_of[box.id] for place, box in enumerate(boxes) if box.id in once}
+    pairs = {place: place_of[box.id] for place, box in enumerate(boxes) if box.id in once}
+    placed = {place for place in pairs if refused(boxes[place]) is None}
+    apart = {place for place in placed if not boxes[place].overlap(known[pairs[place]]) > 0.0}
+    found = {place: number for place, number in pairs.items() if place not in apart}
     taken = set(found.values())
     overlaps = sorted(
         (-box.overlap(other), place, number)
@@ -164,7 +257,7 @@ def matched(boxes: Sequence[Box], known: Sequence[Box]) -> Mapping[int, int]:
         if place not in found and number not in taken:
             found[place] = number
             taken.add(number)
-    return found
+    return Matches(found, len(placed), len(apart))
 
 
 def _text(results: Sequence[Any], is_exclusive: bool) -> str:

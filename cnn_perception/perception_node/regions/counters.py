@@ -6,9 +6,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cnn_perception.errors import FrameError
+from cnn_perception.regions.box import Box
+from cnn_perception.regions.scale import BoxScale
 from cnn_perception.stream.frame_counters import FrameCounters, Snapshot
 from cnn_perception.tasks.prediction import Prediction
 
@@ -21,11 +23,13 @@ class BoxCounts:
         answered: How many were answered.
         unanswered: How many were not, by reason.
         foreign: How many messages of boxes were of another frame_id: other cameras may share their topic.
+        why: What was said of the latest of them that was not answered, by reason.
     """
 
     answered: int
     unanswered: Mapping[str, int]
     foreign: int = 0
+    why: Mapping[str, str] = field(default_factory=dict)
 
 
 class RegionCounters:
@@ -37,16 +41,29 @@ class RegionCounters:
 
     def __init__(self) -> None:
         self.messages = FrameCounters(time.monotonic())
-        self._lock = threading.Lock()  # guards the four below
+        self._lock = threading.Lock()  # guards the six below
         self._answered = 0
         self._unanswered: Counter[str] = Counter()
         self._foreign = 0
         self._before = BoxCounts(0, {})
+        self._why: dict[str, str] = {}
+        self._scale = BoxScale()
 
-    def add(self, answers: Sequence[Prediction | FrameError]) -> None:
-        """Counts the boxes of one message."""
+    def add(self, boxes: Sequence[Box], answers: Sequence[Prediction | FrameError], height: int, width: int) -> None:
+        """Counts the boxes of one message.
+
+        Args:
+            boxes: Of an image.
+            answers: To each of them, or why there is none.
+            height: Rows of the image.
+            width: Its columns.
+        """
         refused = Counter(one.reason for one in answers if isinstance(one, FrameError))
         with self._lock:
+            self._why |= {one.reason: str(one) for one in answers if isinstance(one, FrameError)}
+            for box, answer in zip(boxes, answers, strict=True):
+                if isinstance(answer, Prediction):
+                    self._scale.add(box, height, width)
             self._answered += len(answers) - refused.total()
             self._unanswered += refused
 
@@ -58,13 +75,19 @@ class RegionCounters:
     def boxes(self) -> tuple[BoxCounts, BoxCounts]:
         """Returns what became of all boxes, and of those since the previous call."""
         with self._lock:
-            total = BoxCounts(self._answered, dict(self._unanswered), self._foreign)
+            total = BoxCounts(self._answered, dict(self._unanswered), self._foreign, dict(self._why))
             before = self._before
             self._before = total
         since = Counter(total.unanswered)
         since.subtract(before.unanswered)
         unanswered = {why: count for why, count in since.items() if count}
-        return total, BoxCounts(total.answered - before.answered, unanswered, total.foreign - before.foreign)
+        answered, foreign = total.answered - before.answered, total.foreign - before.foreign
+        return total, BoxCounts(answered, unanswered, foreign, {why: total.why[why] for why in unanswered})
+
+    def suspicion(self) -> str:
+        """Says that the boxes may be in pixels of other images, see `BoxScale`; empty where nothing speaks for it."""
+        with self._lock:
+            return self._scale.suspicion
 
     def snapshot(self) -> Snapshot:
         """Returns what became of the messages, with rates since the previous call."""

@@ -33,6 +33,7 @@ class RegionStatus:
         silence: Why no boxes come; empty while they come, or it is too soon to tell.
         stalled: That the thread which answers stands still; empty while it does not.
         unheard: Topic of the answers if nobody subscribes to them; empty otherwise.
+        suspicion: That the boxes may not be in pixels of their images; empty where nothing speaks for it.
     """
 
     camera: str
@@ -46,6 +47,7 @@ class RegionStatus:
     silence: str
     stalled: str
     unheard: str
+    suspicion: str
 
     def to_message(self, node: str, refusal: str) -> DiagnosticStatus:
         """Returns the diagnosis.
@@ -97,7 +99,11 @@ class RegionStatus:
         beyond = left_out.pop(BEYOND, 0)
         count = sum(left_out.values())
         if count > _MOST_SHARE * (count + self.recent.answered):
-            return f"{count} of {count + self.recent.answered} boxes cannot be answered ({', '.join(sorted(left_out))})"
+            reasons = ", ".join(sorted(left_out))
+            why = self.recent.why[max(left_out, key=lambda reason: left_out[reason])]
+            return f"{count} of {count + self.recent.answered} boxes cannot be answered ({reasons}): {why}"
+        if self.suspicion:
+            return self.suspicion
         return f"{beyond} boxes were left out beyond rois_max" if beyond else ""
 
 
@@ -125,4 +131,5 @@ def region_status(stream: RegionStream, enabled: bool, timeout_s: float, stalled
         silence=stream.silence(timeout_s) if stream.is_active else "",
         stalled=stalled,
         unheard="" if stream.is_wanted else stream.outputs.answer_topic,
+        suspicion=stream.counters.suspicion(),
     )

@@ -199,7 +199,7 @@ class RegionWorker:
             "publish": (time.perf_counter() - inferred_s) * 1e3,
             "age": (now_ns - pair.stamp_ns) / 1e6,
         }
-        stream.counters.add(answers)
+        stream.counters.add(asked.boxes, answers, *asked.decoded.image.shape[:2])
         stream.counters.messages.answer(durations_ms)
 
     def _while_wanted(self, parts: Iterator[Prepared | FrameError]) -> Iterator[Prepared | FrameError]:

@@ -18,6 +18,7 @@ from tiny_model import regression_spec, write_tiny_model
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from boxed import boxes_message
+from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseArray
 from lifecycle_msgs.msg import Transition
 from perception import NODE, diagnosis, image, now, picture, set_parameter, stamp, transition, value
@@ -65,17 +66,19 @@ class Detector:
         self.calibrations = ros.publisher(CameraInfo, "camera_info")
         self.ask([LEFT])  # until all topics are connected
 
-    def message(self, boxes: Sequence[Box], frame_id: str = "camera") -> tuple[Image, Detection2DArray]:
-        frame = image(now(), halves())
+    def message(
+        self, boxes: Sequence[Box], frame_id: str = "camera", pixels: RgbImage | None = None
+    ) -> tuple[Image, Detection2DArray]:
+        frame = image(now(), halves() if pixels is None else pixels)
         return frame, boxes_message(Header(stamp=frame.header.stamp, frame_id=frame_id), boxes)
 
-    def send(self, boxes: Sequence[Box], **fields: str) -> Detection2DArray:
+    def send(self, boxes: Sequence[Box], **fields: Any) -> Detection2DArray:
         frame, message = self.message(boxes, **fields)
         self.images.publish(frame)
         self.boxes.publish(message)
         return message
 
-    def ask(self, boxes: Sequence[Box], **fields: str) -> tuple[Detection2DArray, Detection2DArray]:
+    def ask(self, boxes: Sequence[Box], **fields: Any) -> tuple[Detection2DArray, Detection2DArray]:
         """Publishes them until they are answered; returns what was asked and answered."""
         sent: list[Detection2DArray] = []
         self.ros.repeat(lambda: sent.append(self.send(boxes, **fields)), lambda: self._to_last(sent), "an answer")
@@ -118,7 +121,7 @@ def test_each_box_has_our_classes_and_its_header_place_and_id_are_kept_in_order(
 
 def test_answers_are_those_of_the_pipeline_offline(detector: Detector, model: Path):
     rng = np.random.default_rng(0)
-    boxes = [Box(*rng.uniform(0, 70, 2), *rng.uniform(1, 40, 2), rng.choice([0.0, 0.5])) for _ in range(10)]
+    boxes = [Box(*rng.uniform(0, 70, 2), *rng.uniform(2, 40, 2), rng.choice([0.0, 0.5])) for _ in range(10)]
     assert set_parameter(detector.ros, "rois_padding", 0.25).successful
     try:
         _, answer = detector.ask(boxes)
@@ -272,6 +275,39 @@ def test_node_that_was_deactivated_answers_boxes_again(detector: Detector):
     assert diagnosis(detector.ros, "rois").message == "the node is not active"
     assert transition(detector.ros, Transition.TRANSITION_ACTIVATE)
     assert names(detector.ask([RIGHT])[1]) == ["blue"]
+
+
+def test_boxes_in_shares_of_the_image_are_not_answered_and_the_diagnosis_says_why(detector: Detector):
+    arrays: list[DiagnosticArray] = detector.ros.collect(DiagnosticArray, "/diagnostics")
+    before = detector.count("boxes left out: box_too_small")
+    shares = [Box(0.5, 0.5, 0.3, 0.4, score=0.9, id="a"), Box(0.1, 0.1, 0.2, 0.2, score=0.8, id="b")]
+    _, answer = detector.ask(shares)
+
+    assert names(answer) == ["", ""]
+
+    def is_said() -> bool:  # by the first diagnosis after the boxes; the next one is of those since
+        said = [status.message for array in arrays for status in array.status if status.name == f"{NODE}: rois"]
+        return any(
+            "(box_too_small): a box is 0.2 x 0.2 pixels; boxes are in pixels of the image" in one for one in said
+        )
+
+    detector.ros.repeat(lambda: detector.send(shares), is_said, "a warning")
+    assert detector.count("boxes left out: box_too_small") >= before + 2
+
+
+def test_boxes_in_pixels_of_the_detectors_input_are_warned_of_until_one_lies_outside(detector: Detector):
+    pixels = RgbImage(np.zeros((600, 800, 3), np.uint8))
+    ends = np.linspace(20, 490, 50)
+    boxes = [Box(x, y, 30, 30) for x, y in zip(ends, ends[::-1], strict=True)]
+    suspected = "upper left 512x512 pixels of images of 800x600: perhaps"
+
+    def is_said() -> bool:
+        return suspected in diagnosis(detector.ros, "rois").message
+
+    detector.ros.repeat(lambda: detector.send(boxes, pixels=pixels), is_said, "a warning")
+    outside = [Box(700, 300, 30, 30)]
+    detector.ask(outside, pixels=pixels)
+    detector.ros.repeat(lambda: detector.send(outside, pixels=pixels), lambda: not is_said(), "no warning")
 
 
 def test_diagnosis_says_what_the_boxes_cost_and_how_many_there_were(detector: Detector):
