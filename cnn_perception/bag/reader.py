@@ -427,7 +427,7 @@ def clock_notes(files: list[StorageFile]) -> list[str]:
 
 def _overlap_notes(file: StorageFile, ends_ns: dict[tuple[str, str], int]) -> list[str]:
     """Returns what is said of a topic that begins in a file before it ended in the ones before; brings `ends_ns` up."""
-    notes = []
+    notes: list[str] = []
     latest_ns = dict(ends_ns)
     for channel in file.index.channels.values():
         times_ns = channel.times_ns
