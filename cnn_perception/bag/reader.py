@@ -27,6 +27,7 @@ from cnn_perception.bag.message_types import (
 )
 from cnn_perception.bag.metadata import Metadata, read_metadata
 from cnn_perception.bag.storage import (
+    LARGEST_STEP_BACK_NS,
     LONGEST_PAUSE_NS,
     MOST_LINES,
     Channel,
@@ -415,10 +416,33 @@ def clock_notes(files: list[StorageFile]) -> list[str]:
     """Returns what is said of a clock that was set within a file or between two of them, which are in order of time."""
     notes = [f"{file.path}: {file.index.clock_note}" for file in files if file.index.clock_note]
     last_ns = files[0].index.last_ns if files else 0
+    ends_ns: dict[tuple[str, str], int] = {}  # of each topic and type in the files so far
     for file in files:
         if file.index.first_ns - last_ns > LONGEST_PAUSE_NS:
             notes.append(f"{file.path}: {clock_note(last_ns, file.index.first_ns)}")
         last_ns = max(last_ns, file.index.last_ns)
+        notes += _overlap_notes(file, ends_ns)
+    return notes
+
+
+def _overlap_notes(file: StorageFile, ends_ns: dict[tuple[str, str], int]) -> list[str]:
+    """Returns what is said of a topic that begins in a file before it ended in the ones before; brings `ends_ns` up."""
+    notes: list[str] = []
+    latest_ns = dict(ends_ns)
+    for channel in file.index.channels.values():
+        times_ns = channel.times_ns
+        if not len(times_ns):
+            continue
+        key = channel.topic, channel.type
+        first_ns = int(times_ns.min())
+        if latest_ns.get(key, first_ns) - first_ns > LARGEST_STEP_BACK_NS and not notes:
+            overlap_s = (latest_ns[key] - first_ns) / 1e9
+            notes.append(
+                f"{file.path}: {channel.topic} begins in it {overlap_s:.1f} s before it ended in the file before: the "
+                "clock was set between them, or the files are of two recordings; messages are read in the order of log "
+                "times, not of recording"
+            )
+        ends_ns[key] = max(ends_ns.get(key, first_ns), int(times_ns.max()))
     return notes
 
 

@@ -18,8 +18,12 @@ MOST_MESSAGES = 2**24
 """Indexed of a file: 77 hours of a camera at 60 Hz, in half a gigabyte of memory."""
 LONGEST_PAUSE_NS = 30 * 86400 * 10**9
 """Between two messages of a file or of two files; beyond it the clock was set. A recorder may pause for a weekend."""
-LARGEST_STEP_BACK_NS = 5 * 10**9
-"""Between two messages of a channel; beyond it the clock was set. Threads and small corrections explain less."""
+LARGEST_STEP_BACK_NS = 5 * 10**8
+"""Between two messages of a channel; beyond it the clock was set, or what one file holds overlaps what another does.
+
+A recorder's threads explain less. Steps of tenths of a second to some seconds are those of a machine that has found its
+time server: ntpd steps beyond 0.128 s, chrony beyond what `makestep` says, such as 1 s.
+"""
 MOST_LINES = 5
 """Of one kind about one file."""
 _LARGEST_TIME_NS = 2**63 - 1
@@ -169,10 +173,11 @@ def _numbers(found: array[int]) -> npt.NDArray[np.int64]:
 
 
 def clock_note(before_ns: int, after_ns: int) -> str:
-    """Returns what is said of a jump of the clock."""
+    """Returns what is said of a jump of the clock, from one log time to another, nanoseconds."""
+    order = ", and messages are read in the order of log times, not of recording" if after_ns < before_ns else ""
     return (
         f"the clock was set while recording: log times jump from {_seconds(before_ns)} to {_seconds(after_ns)} "
-        f"({_duration(after_ns - before_ns)}); seconds since the start are those of the clock"
+        f"({_duration(after_ns - before_ns)}); seconds since the start are those of the clock{order}"
     )
 
 
@@ -237,4 +242,6 @@ def _seconds(time_ns: int) -> str:
 
 def _duration(duration_ns: int) -> str:
     years = duration_ns / 1e9 / 86400 / 365.25
-    return f"{years:+.1f} years" if abs(years) >= 0.05 else f"{duration_ns / 1e9:+.0f} s"
+    if abs(years) >= 0.05:
+        return f"{years:+.1f} years"
+    return f"{duration_ns / 1e9:+.{0 if abs(duration_ns) >= 60 * 10**9 else 1}f} s"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from lifecycle_msgs.srv import GetState
-from rcl_interfaces.msg import ParameterType
+from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.srv import GetParameters
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
@@ -101,10 +101,37 @@ def check_state(name: str, state: str) -> Finding:
 
 def model_parameter(client: RosClient, name: str) -> str:
     """Returns the parameter `model` of a node; empty if it has none or does not answer."""
-    answer = client.call(GetParameters, f"{name}/get_parameters", GetParameters.Request(names=["model"]))
-    if answer is None or not answer.values or answer.values[0].type != ParameterType.PARAMETER_STRING:
-        return ""
-    return str(answer.values[0].string_value)
+    found = _parameters(client, name, ["model"])
+    return str(found[0].string_value) if found and found[0].type == ParameterType.PARAMETER_STRING else ""
+
+
+def rectified_topics(client: RosClient, name: str, images: Collection[str]) -> dict[str, bool]:
+    """Returns the parameter `rectified` of a node's cameras by the topics of their images, as far as they are known.
+
+    Args:
+        client: Asks.
+        name: Fully qualified name of the node.
+        images: The image topics that it listens to; which of several cameras has a remapped one is not known.
+    """
+    names = _parameters(client, name, ["cameras"])
+    prefixes = [f"{camera}." if camera else "" for camera in (names[0].string_array_value if names else ())]
+    asked = [f"{prefix}{parameter}" for prefix in prefixes for parameter in ("image_topic", "rectified")]
+    values = _parameters(client, name, asked) if asked else []
+    found: dict[str, bool] = {}
+    for topic, rectified in zip(values[::2], values[1::2], strict=True):
+        own = topic.string_value
+        namespace = name.rpartition("/")[0]
+        base = own if own.startswith("/") else f"{name}{own[1:]}" if own.startswith("~") else f"{namespace}/{own}"
+        of_camera = images if len(prefixes) == 1 else {base, f"{base}/compressed"} & {*images}
+        found |= dict.fromkeys(of_camera, bool(rectified.bool_value))
+    return found
+
+
+def _parameters(client: RosClient, name: str, asked: Sequence[str]) -> list[ParameterValue]:
+    """Returns the values of a node's parameters; none if it does not answer."""
+    answer = client.call(GetParameters, f"{name}/get_parameters", GetParameters.Request(names=list(asked)))
+    values = [] if answer is None else list(answer.values)
+    return values if len(values) == len(asked) else []
 
 
 def image_subscriptions(node: Node, name: str) -> dict[str, tuple[str, QoSProfile]]:

@@ -135,6 +135,9 @@ def _check_traffic(
         After the findings, the size in bytes of the largest image that arrived; 0 without one.
     """
     node = client.node
+    rectified: dict[str, bool] = {}
+    for name, image_topics in subscribed.items():
+        rectified |= nodes.rectified_topics(client, name, image_topics)
     listeners = []
     for topic, wanted in expected.items():
         publishers = topics.publishers_of(node, topic, wanted.qos)
@@ -146,6 +149,7 @@ def _check_traffic(
         client.spin(seconds)
     received = {listener.topic: listener.finish() for listener in listeners}
     for frames in received.values():
+        frames.is_rectified = rectified.get(frames.topic)
         yield from topics.check_frames(frames)
     for name, image_topics in subscribed.items():
         count = sum(len(received[topic].times_ns) for topic in image_topics if topic in received)

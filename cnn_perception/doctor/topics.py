@@ -14,8 +14,10 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from cnn_perception.doctor.finding import Finding, Level, from_error
 from cnn_perception.errors import FrameError
+from cnn_perception.geometry.camera_model import differs_once_rectified
 from cnn_perception.image.messages import decode, encoded_from_message, nanoseconds, way_out
 from cnn_perception.ros.latest_subscription import IMAGE_QOS, offered_reliability
+from cnn_perception.ros.topics import is_rectified
 from cnn_perception.ros.transport import name_in_use, remedy_of_loss
 from cnn_perception.stream.stamps import Stamps
 
@@ -154,6 +156,7 @@ class ReceivedFrames:
         sent: How many frames its publisher sent between the first and the last that arrived; 0 if that is not known.
         is_numbered: Whether the middleware numbers its messages, so that it can be known.
         camera_info: The newest message of the camera_info beside it.
+        is_rectified: The parameter `rectified` of the node that listens to it; None where that is not known.
     """
 
     topic: str
@@ -164,6 +167,7 @@ class ReceivedFrames:
     sent: int = 0
     is_numbered: bool = True
     camera_info: Any = None
+    is_rectified: bool | None = None
 
     @property
     def image_bytes(self) -> int:
@@ -277,3 +281,19 @@ def _check_calibration(frames: ReceivedFrames, width: int, height: int) -> Itera
         yield Finding("warn", subject, text, "calibrate for this resolution")
     else:
         yield Finding("ok", subject, f"calibrated, {info.distortion_model or 'no distortion model'}")
+        yield from _check_rectification(frames, subject)
+
+
+def _check_rectification(frames: ReceivedFrames, subject: str) -> Iterator[Finding]:
+    named = is_rectified(frames.topic)
+    used = frames.is_rectified
+    if named is None or named == bool(used) or not differs_once_rectified(frames.camera_info):
+        return
+    kind = "rectified" if named else "raw"
+    text = f"gives raw and rectified images different rays, and {frames.topic} is named as {kind} ones are"
+    value = str(named).lower()
+    if used is None:
+        yield Finding("warn", subject, text, f"give the node that listens to it rectified:={value}")
+    else:
+        text += f", but the node's parameter rectified is {str(used).lower()}"
+        yield Finding("warn", subject, text, f"set rectified to {value}, or rename the topic")

@@ -52,6 +52,8 @@ _COEFFICIENT_COUNTS = (0, 4, 5, 8, 12, 14)
 _UNDISTORTED: tuple[Distortion, Numbers] = ("none", np.empty(0))
 _ANGLES = np.linspace(0.0, math.pi, 2048)
 """To the optical axis, radians: dense enough that a straight line between two is off by less than 1e-6."""
+_SAME_PIXELS = 0.5
+"""Between K and P of one camera; less is no other matrix."""
 _ITERATIONS = 30
 _TOLERANCE = 1e-9
 """Of an undistorted position, in focal lengths: far below what a calibration is good for."""
@@ -188,6 +190,21 @@ class CameraModel:
         if self.distortion == "polynomial":
             return _from_polynomial(distorted, self.coefficients)
         return np.append(distorted, 1.0)
+
+
+def differs_once_rectified(info: CameraInfoFields) -> bool:
+    """Returns whether a pixel has another ray in the rectified image than in the raw one, by one camera_info.
+
+    It is False where the camera_info has no K, or neither distortion nor a P: then nothing is known of a difference.
+    """
+    camera, projection, rotation = (np.array(values, np.float64).reshape(3, -1) for values in (info.k, info.p, info.r))
+    if not camera.any():
+        return False
+    if np.any(info.d) or info.distortion_model in _EQUIDISTANT:
+        return True
+    is_turned = bool(rotation.any()) and not np.allclose(rotation, np.eye(3), rtol=0.0, atol=1e-3)
+    is_other = not np.allclose(camera, projection[:, :3], rtol=0.0, atol=_SAME_PIXELS)
+    return bool(projection.any()) and (is_turned or is_other)
 
 
 def _is_camera_matrix(matrix: Numbers) -> bool:

@@ -2,32 +2,93 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
 from rclpy.node import Node
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo
 
 from cnn_perception.errors import ConfigError
-from cnn_perception.geometry.camera_model import CameraModel
+from cnn_perception.geometry.camera_model import CameraModel, differs_once_rectified
+from cnn_perception.ros import topics
 from cnn_perception.ros.latest_subscription import LatestSubscription
+
+
+@dataclass(frozen=True)
+class Rectification:
+    """Whether a camera's images are rectified ones, as far as is known.
+
+    A rectified image has no camera_info of its own: image_pipeline publishes it beside the driver's, which is of the
+    raw image (K, D) and of the rectified one (P). Which of the two an image is, nothing but the user says for sure.
+
+    Attributes:
+        images: Fully qualified name of their topic.
+        parameter: Name of the parameter `rectified`.
+        is_rectified: Its value.
+        is_given: Whether the user has given it, or it is the default.
+    """
+
+    images: str
+    parameter: str
+    is_rectified: bool
+    is_given: bool
+
+    def check(self, info: CameraInfo, topic: str) -> str:
+        """Returns what is to be warned of where the name of the images contradicts the parameter; empty if nothing.
+
+        Args:
+            info: The calibration; where rays are the same in raw and rectified images there is nothing to be said.
+            topic: Its topic.
+
+        Raises:
+            ConfigError: If the parameter is the default, and so nobody has decided.
+        """
+        named = topics.is_rectified(self.images)
+        if named is None or named == self.is_rectified or not differs_once_rectified(info):
+            return ""
+        if not self.is_given:
+            raise ConfigError(
+                f"no ray can be told on {self.images}: it is named as rectified images are, and {topic} gives raw and "
+                f"rectified ones different rays; start the node with {self.parameter}:=true (P), or, if the images are "
+                f"raw ones, {self.parameter}:=false (K and D)"
+            )
+        used, kind = ("P", "raw") if self.is_rectified else ("K and D", "rectified")
+        return (
+            f"rays on {self.images} follow from {used} of {topic}, because {self.parameter} is "
+            f"{str(self.is_rectified).lower()}, but it is named as {kind} images are: if they are, set it to "
+            f"{str(named).lower()}"
+        )
 
 
 class CameraInfoReader:
     """The calibration of one camera, as it was published last; for one thread."""
 
-    def __init__(self, node: Node, topic: str, rectified: bool, qos_id: str | None = None) -> None:
+    def __init__(
+        self,
+        node: Node,
+        topic: str,
+        rectification: Callable[[], Rectification],
+        warn: Callable[[str, str], None],
+        qos_id: str | None = None,
+    ) -> None:
         """Subscribes.
 
         Args:
             node: Whose subscription this is.
             topic: Fully qualified name of the calibration's topic.
-            rectified: Whether these images are rectified ones.
+            rectification: Returns whether these images are rectified ones, as far as is known by now.
+            warn: Logs a warning (key, text); called in the thread that asks for the model.
             qos_id: As for `LatestSubscription`.
 
         Raises:
             ConfigError: If the QoS is overridden with what cannot be.
         """
         self.topic = topic
-        self._rectified = rectified
+        self._rectification = rectification
+        self._warn = warn
         # It comes as often as the images but says the same each time: read when a ray is wanted, by nobody else.
         # Best effort, which every publisher matches, loses nothing so small.
         self._subscription = LatestSubscription(
@@ -35,6 +96,7 @@ class CameraInfoReader:
         )
         self._info: CameraInfo | None = None
         self._model: CameraModel | None = None
+        self._used: Rectification | None = None  # by the model
 
     def model(self, height: int, width: int) -> CameraModel:
         """Returns the calibration for images of this size, in pixels.
@@ -51,15 +113,31 @@ class CameraInfoReader:
                 self._model = None
         if self._info is None:
             raise ConfigError(f"no ray can be told: nothing is published on {self.topic}; start the camera's driver")
-        if self._model is None:
-            self._model = CameraModel.from_message(self._info, self.topic, self._rectified)
+        rectification = self._rectification()
+        if self._model is None or rectification != self._used:
+            self._model = None
+            doubt = rectification.check(self._info, self.topic)
+            self._model = CameraModel.from_message(self._info, self.topic, rectification.is_rectified)
+            self._used = rectification
+            if doubt:
+                self._warn("rectified", doubt)
         self._model.check_size(height, width)
         return self._model
 
     @property
     def info(self) -> CameraInfo | None:
-        """The message that `model` used last; its header is of some earlier time."""
-        return self._info
+        """What `model` was made from last, as the camera_info of these images; its header is of some earlier time.
+
+        That of rectified images has no distortion and P for K, so that whoever reads it has the rays of the model.
+        """
+        if self._info is None or self._used is None or not self._used.is_rectified:
+            return self._info
+        found = copy.deepcopy(self._info)
+        found.distortion_model = "plumb_bob"
+        found.d = [0.0] * 5
+        found.k = np.array(found.p).reshape(3, 4)[:, :3].ravel()
+        found.r = np.eye(3).ravel()
+        return found
 
     def destroy(self) -> None:
         """Unsubscribes."""

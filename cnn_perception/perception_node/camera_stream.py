@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +16,14 @@ from cnn_perception.errors import FrameError, PerceptionError
 from cnn_perception.geometry.camera_model import CameraModel
 from cnn_perception.image.messages import Seen, way_out
 from cnn_perception.model.onnx_model import OnnxModel
-from cnn_perception.perception_node.camera_info import CameraInfoReader
+from cnn_perception.perception_node.camera_info import CameraInfoReader, Rectification
 from cnn_perception.perception_node.diagnostics import CameraStatus
 from cnn_perception.perception_node.frame_stages import FrameResult, place_to_publish, stage_durations_ms
 from cnn_perception.perception_node.publishers import ResultPublishers, ViewedFrame
 from cnn_perception.perception_node.regions.publishers import RegionPublishers
 from cnn_perception.perception_node.regions.stream import RegionStream
 from cnn_perception.perception_node.settings import CameraSettings, Settings
-from cnn_perception.ros import parameters, topics
+from cnn_perception.ros import given_parameters, parameters, topics
 from cnn_perception.ros.latest_subscription import LatestSubscription
 from cnn_perception.ros.transport import remedy_of_loss
 from cnn_perception.stream.drift import Drift, brightness
@@ -72,7 +72,12 @@ class CameraStream:
     drift: Drift
 
     def __init__(
-        self, node: LifecycleNode, name: str, settings: CameraSettings, warn: Callable[[str, str], None]
+        self,
+        node: LifecycleNode,
+        name: str,
+        settings: CameraSettings,
+        warn: Callable[[str, str], None],
+        given: Collection[str] = (),
     ) -> None:
         """Begins without a model and without a subscription.
 
@@ -81,6 +86,7 @@ class CameraStream:
             name: Of the camera; empty for the only one.
             settings: Its parameters.
             warn: Logs a warning (key, text), once in a while for the same key; called from several threads.
+            given: Names of the parameters that the user has given, of any camera.
         """
         self._node = node
         self._warn = warn
@@ -90,7 +96,10 @@ class CameraStream:
         self.topic = ""
         self.outputs = ResultPublishers(node, name)
         has_rois = bool(settings.rois_topic)
-        self.regions = RegionStream(node, name, lambda: self.settings, warn) if has_rois else None
+        self.regions = RegionStream(node, name, lambda: self.settings, warn, self._rectification) if has_rois else None
+        self._images = ""  # topic of its images without a transport's name; empty until the node is active
+        self._is_rectified_given = False
+        self.note_given(given)
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -104,6 +113,15 @@ class CameraStream:
     def prefix(self) -> str:
         """What its parameters' names begin with."""
         return f"{self.name}." if self.name else ""
+
+    def note_given(self, names: Collection[str]) -> None:
+        """Notes which parameters the user has given or set; that without a prefix is the default of every camera."""
+        if not {"rectified", f"{self.prefix}rectified"}.isdisjoint(names):
+            self._is_rectified_given = True
+
+    def _rectification(self) -> Rectification:
+        name = f"{self.prefix}rectified"
+        return Rectification(self._images, name, self.settings.rectified, self._is_rectified_given)
 
     @property
     def subscription(self) -> LatestSubscription[Any]:
@@ -136,10 +154,11 @@ class CameraStream:
         """
         kind: type[Image | CompressedImage] = Image
         self.topic = topics.resolved(self._node, self.settings.image_topic, f"{self.prefix}image_topic")
+        self._images = self.topic
         if hint := topics.transport_hint(self.topic):
             self.warn("transport", hint)
         calibration = topics.camera_info_of(self._node, self.settings.image_topic, self.topic)
-        camera_info = CameraInfoReader(self._node, calibration, self.settings.rectified)
+        camera_info = CameraInfoReader(self._node, calibration, self._rectification, self.warn)
         if self.settings.image_transport == "compressed":
             kind = CompressedImage
             self.topic = f"{self.topic}/compressed"
@@ -291,6 +310,7 @@ def declared_cameras(node: LifecycleNode, names: Sequence[str], warn: Callable[[
     Raises:
         ConfigError: If a parameter is unusable.
     """
+    given = given_parameters.given(node)
     parameters.declare(node, CameraSettings, only_at_start=any(names))
     defaults = parameters.read(node, CameraSettings)
     cameras = []
@@ -300,5 +320,5 @@ def declared_cameras(node: LifecycleNode, names: Sequence[str], warn: Callable[[
             prefix = f"{name}."
             parameters.declare(node, CameraSettings, prefix, defaults.of_camera(name))
             settings = parameters.read(node, CameraSettings, prefix=prefix)
-        cameras.append(CameraStream(node, name, settings, warn))
+        cameras.append(CameraStream(node, name, settings, warn, given))
     return cameras

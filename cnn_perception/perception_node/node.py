@@ -163,8 +163,8 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
-    def _apply_parameters(self, _changed: list[Parameter[Any]]) -> None:
-        self._changes.apply()
+    def _apply_parameters(self, changed: list[Parameter[Any]]) -> None:
+        self._changes.apply([item.name for item in changed])
 
     def _reload_model(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Loads the file again; the old model stays when anything is wrong with the new one."""

@@ -181,8 +181,12 @@ class Reconfiguration:
         of_models = [item for item in changed if item.name in MODELS]
         return [item.name for item in of_models if item.value != self._node.get_parameter(item.name).value]
 
-    def apply(self) -> None:
-        """Takes parameters that were set into use, as far as they take effect at once."""
+    def apply(self, names: Collection[str]) -> None:
+        """Takes parameters that were set into use, as far as they take effect at once.
+
+        Args:
+            names: Theirs.
+        """
         if self._is_using:
             return
         before = self._live.settings
@@ -191,6 +195,7 @@ class Reconfiguration:
         for camera in self._cameras:
             changed = parameters.read(self._node, CameraSettings, prefix=camera.prefix)
             camera.settings = parameters.with_live(camera.settings, changed)
+            camera.note_given(names)
         self._frames.wake()
         candidate = self._models.take_candidate()
         if candidate is not None:

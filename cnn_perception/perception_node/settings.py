@@ -70,7 +70,11 @@ class CameraSettings:
         between=(0, 16),
         live=True,
     )
-    rectified: bool = parameter(False, "Its images are rectified ones: rays follow from P of camera_info, not K.")
+    rectified: bool = parameter(
+        False,
+        "Its images are rectified ones: rays follow from P of camera_info, not K and D. To be given, true or false, "
+        "where their topic is named so.",
+    )
     max_age_s: float = parameter(
         0.0,
         "Frames older than this are dropped, never answered late; 0 for no limit.",

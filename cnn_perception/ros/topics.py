@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 from rclpy.exceptions import InvalidParameterTypeException, NameValidationException
@@ -15,6 +16,9 @@ from cnn_perception.errors import ConfigError, one_line
 
 _TRANSPORTS = ("compressed", "compressedDepth", "theora", "ffmpeg", "zstd", "draco", "avif", "foxglove")
 """Under whose names image_transport publishes the images of a base topic."""
+
+_RECTIFIED = re.compile("(?<![a-z])rect(?![a-z])|rectif")
+_RAW = re.compile("(?<![a-z])raw(?![a-z])")
 
 
 def resolved(node: Node, name: str, parameter: str) -> str:
@@ -71,6 +75,27 @@ def camera_info_of(node: Node, image_topic: str, images: str) -> str:
 def _camera_info_beside(images: str) -> str:
     folder, slash, _ = images.rpartition("/")
     return f"{folder}{slash}camera_info"
+
+
+def is_rectified(topic: str) -> bool | None:
+    """Returns whether images are rectified ones by the name of their topic; None where it does not say.
+
+    What image_pipeline rectifies it names `image_rect` and `image_rect_color`, what comes from a driver `image_raw`;
+    others put the word into the name before, such as `rect/image`. Where a name has both, as RealSense's
+    `image_rect_raw`, the camera rectifies.
+
+    Args:
+        topic: Its name; that of a transport at its end does not count.
+    """
+    parts = topic.lower().split("/")
+    if parts[-1] in map(str.lower, _TRANSPORTS):
+        parts.pop()
+    for part in reversed(parts[-2:]):
+        if _RECTIFIED.search(part):
+            return True
+        if _RAW.search(part):
+            return False
+    return None
 
 
 def transport_hint(topic: str) -> str:

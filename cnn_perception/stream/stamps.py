@@ -35,8 +35,29 @@ CONSTANT_FRAMES = 5
 """So many frames in a row that are too old and all of the same age"""
 CONSTANT_S = 0.5
 """within this are not late: a camera that lags is so by more each time, or less."""
+_QUARTER_HOUR_S = 900.0
+"""Local times differ from UTC and from each other by whole quarters of an hour (IANA time zone database),"""
+_LEAST_QUARTERS = 2
+"""and two that differ do so by half an hour at least."""
+_QUARTER_TOLERANCE_S = 2.0
+"""Within which an offset is one of whole quarters of an hour: a machine set by hand keeps time no better.
+
+A recording that is played without its clock has an arbitrary age, of which 4 s in 900 s are taken for such an offset, a
+chance of 0.44 %: so what is said names recordings, too.
+"""
+_SCALE_DELAY_S = 0.6
+"""By which stamps may be later than a clock of another scale explains, and `_SCALE_TOLERANCE_S` earlier: its delay.
+
+Of recordings played without their clock in their first minute, 1.8 s in 60 s are taken for such a clock, 3 %.
+"""
+_STEADY_SPREAD_S = 1.0
+"""Between the ages of `CONSTANT_FRAMES` in a row that show the offset of a clock,"""
+_STEADY_NS = 2 * 10**9
+"""and have done so for this long: a queue behind a link that carries half of the frames grows by 0.5 s each second, and
+is past 18 s or 37 s in 1.8 s."""
 STEP_BACK_S = 1.0
 """A longer step back is no frame out of order, but time that starts afresh: a bag that loops, a restarted camera."""
+_IF_RECORDED = "a recording is played with --clock and use_sim_time"
 
 
 @dataclass(frozen=True)
@@ -62,6 +83,7 @@ class Stamps:
         self._latest_ns: int | None = None  # the largest stamp since time last started afresh
         self._clock_ns = 0
         self._old_ages_s: deque[float] = deque(maxlen=CONSTANT_FRAMES)  # of the frames that were too old, in a row
+        self._offset = _SteadyOffset()
 
     def check(self, stamp_ns: int, now_ns: int, *, policy: StampPolicy, max_age_s: float) -> Verdict:
         """Judges a frame when it is taken.
@@ -83,16 +105,19 @@ class Stamps:
         age_s = (now_ns - stamp_ns) / 1e9
         if too_old(stamp_ns, now_ns, max_age_s):
             self._old_ages_s.append(age_s)
-            raise FrameError("too_old", _too_old_text(self._old_ages_s, max_age_s))
+            reason = text if oddity == "stamp_clock" else ""
+            raise FrameError("too_old", _too_old_text(self._old_ages_s, max_age_s, reason))
         self._old_ages_s.clear()
         if policy == "reject" and oddity and (oddity != "clock_zero" or max_age_s > 0):
             raise FrameError(oddity, text)
-        return Verdict(age_s if now_ns > 0 and _is_plausible(stamp_ns, now_ns) else None, oddity, text)
+        is_known = now_ns > 0 and _is_plausible(stamp_ns, now_ns) and oddity != "stamp_clock"
+        return Verdict(age_s if is_known else None, oddity, text)
 
     def _judge(self, stamp_ns: int, now_ns: int) -> tuple[Oddity, str]:
         """Compares a stamp with the clock and the stamps before it, and remembers it."""
         clock_step_s = (now_ns - self._clock_ns) / 1e9
         self._clock_ns = now_ns
+        steady_offset = self._offset.observe(stamp_ns, now_ns)
         if now_ns <= 0:
             self._latest_ns = None
             return "clock_zero", "the node's clock is at zero: use_sim_time is set, but nobody publishes /clock"
@@ -109,7 +134,7 @@ class Stamps:
             return "clock_back", f"the node's clock stepped back by {-clock_step_s:.3g} s: time starts afresh"
         if stamp_ns <= 0:
             return "stamp_zero", "the stamp is zero: the frame's age is unknown; the camera must set header.stamp"
-        if other_clock := _other_clock(stamp_ns, now_ns):
+        if other_clock := _other_clock(stamp_ns, now_ns) or steady_offset:
             return "stamp_clock", other_clock
         if not _is_plausible(stamp_ns, now_ns):
             ahead_s = (stamp_ns - now_ns) / 1e9
@@ -124,6 +149,57 @@ class Stamps:
         if step_s == 0:
             return "stamp_duplicate", "the stamp is that of an earlier frame: sent twice, or by two publishers"
         return "", ""
+
+
+class _SteadyOffset:
+    """Whether the stamps of one camera are off, frame after frame, by what two clocks differ by; for one thread."""
+
+    def __init__(self) -> None:
+        self._lag_s: float | None = None  # which the frames in a row have that began at
+        self._since_ns = 0
+        self._ages_s: deque[float] = deque(maxlen=CONSTANT_FRAMES)
+
+    def observe(self, stamp_ns: int, now_ns: int) -> str:
+        """Returns what is said of a frame whose stamp is off as those before it were, see `Stamps.check`; else ''."""
+        age_s = (now_ns - stamp_ns) / 1e9
+        lag_s = _lag_of_a_clock(age_s) if stamp_ns > 0 and now_ns > 0 else None
+        if lag_s is None or lag_s != self._lag_s or now_ns < self._since_ns:
+            self._lag_s = lag_s
+            self._since_ns = now_ns
+            self._ages_s.clear()
+        self._ages_s.append(age_s)
+        if lag_s is None or len(self._ages_s) < CONSTANT_FRAMES or now_ns - self._since_ns < _STEADY_NS:
+            return ""
+        return _steady_text(lag_s) if max(self._ages_s) - min(self._ages_s) <= _STEADY_SPREAD_S else ""
+
+
+def _lag_of_a_clock(age_s: float) -> float | None:
+    """Returns by how many seconds another clock lags whose stamps are of this age; None if none is known to do so.
+
+    It is negative where that clock is ahead. By which TAI and GPS time lead, `_other_clock` knows of a single frame.
+    """
+    for lag_s in _SECONDS_AHEAD.values():
+        if -_SCALE_TOLERANCE_S <= age_s - lag_s <= _SCALE_DELAY_S:
+            return lag_s
+    quarters = round(age_s / _QUARTER_HOUR_S)
+    lag_s = quarters * _QUARTER_HOUR_S
+    is_local = abs(quarters) >= _LEAST_QUARTERS and abs(age_s - lag_s) <= _QUARTER_TOLERANCE_S
+    return lag_s if is_local else None
+
+
+def _steady_text(lag_s: float) -> str:
+    """Returns what another clock the stamps of frames in a row are of that lag by this much, and what to do."""
+    for scale, lead_s in _SECONDS_AHEAD.items():
+        if lag_s == lead_s:
+            return (
+                f"the stamps lag by {lag_s:g} s, as UTC lags behind {scale}: of another clock; have the camera's "
+                f"driver and this machine use UTC, or mend the camera's delay; {_IF_RECORDED}"
+            )
+    side = "behind" if lag_s > 0 else "ahead"
+    return (
+        f"the stamps are {abs(lag_s) / 3600.0:g} h {side}: of another clock, such as local time taken for UTC; have "
+        f" the camera's driver and this machine use UTC; {_IF_RECORDED}"
+    )
 
 
 def _is_plausible(stamp_ns: int, now_ns: int) -> bool:
@@ -148,17 +224,25 @@ def _other_clock(stamp_ns: int, now_ns: int) -> str:
     return ""
 
 
-def _too_old_text(ages_s: Sequence[float], max_age_s: float) -> str:
-    """Returns what is said of the last of some frames in a row that were too old, and of all of them."""
+def _too_old_text(ages_s: Sequence[float], max_age_s: float, other_clock: str) -> str:
+    """Returns what is said of the last of some frames in a row that were too old, and of all of them.
+
+    Args:
+        ages_s: Theirs, seconds.
+        max_age_s: Of `Stamps.check`.
+        other_clock: Which other clock the last one's stamp is of, and what to do; empty if it may be of the node's.
+    """
     age_s = ages_s[-1]
     text = f"the frame is {age_s:.3g} s old, more than max_age {max_age_s:g} s"
     if age_s > OTHER_CLOCK_S:
-        return f"{text}: a recording is played with --clock and use_sim_time; otherwise the stamp is of another clock"
+        return f"{text}: {_IF_RECORDED}; otherwise the stamp is of another clock"
+    if other_clock:
+        return f"{text}: {other_clock}"
     if len(ages_s) < CONSTANT_FRAMES or max(ages_s) - min(ages_s) > CONSTANT_S:
         return text
     return (
-        f"{text}, as those before it were: a recording is played with --clock and use_sim_time; otherwise synchronise "
-        "the machines' clocks, or mend the camera's delay"
+        f"{text}, as those before it were: {_IF_RECORDED}; otherwise synchronise the machines' clocks, or mend the "
+        "camera's delay"
     )
 
 

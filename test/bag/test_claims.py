@@ -33,10 +33,21 @@ from tiny_bag import BOTH, COMPRESSED, IMAGE, MCAP, SECOND, TIMES, edit, folder,
     [
         ([5 * SECOND + n for n in range(5)] + TIMES, True),
         (TIMES[:6] + [t - 3600 * SECOND for t in TIMES[6:]], True),
+        (TIMES[:6] + [t - SECOND * 7 // 2 for t in TIMES[6:]], True),
+        (TIMES[:6] + [t - SECOND // 10 * 7 for t in TIMES[6:]], True),
+        (TIMES[:6] + [t - SECOND // 10 * 6 for t in TIMES[6:]], False),
         (TIMES[:6] + [t - SECOND // 10 * 3 for t in TIMES[6:]], False),
         (TIMES[:6] + [t + 3 * 86400 * SECOND for t in TIMES[6:]], False),
     ],
-    ids=["since 1970", "an hour back", "a moment back", "a weekend without frames"],
+    ids=[
+        "since 1970",
+        "an hour back",
+        "as NTP steps",
+        "a little more than threads explain",
+        "half a second back",
+        "a moment back",
+        "a weekend without frames",
+    ],
 )
 def test_clock_that_was_set_while_recording_is_said(tmp_path, storage, times, is_said):
     found, damage = read(folder(tmp_path / "bag", storage, times))
@@ -58,6 +69,32 @@ def test_clock_that_was_set_between_two_files_is_said(tmp_path, storage):
 
     assert found == [n * SECOND for n in range(1, 4)] + TIMES
     assert any("the clock was set" in line and "+53.9 years" in line for line in damage)
+
+
+@BOTH
+@pytest.mark.parametrize(("back_s", "is_said"), [(0.3, False), (0.6, True), (1.1, True)])
+def test_clock_that_was_set_back_between_two_files_is_said(tmp_path, storage, back_s, is_said):
+    """Even where the second file, by its log times, comes first: its frames come among those of the other."""
+    later = [time_ns + TIMES[-1] - TIMES[0] - round(back_s * SECOND) + SECOND // 1000 for time_ns in TIMES]
+    bag = folder(tmp_path / "bag", storage)
+    other = folder(tmp_path / "other", storage, later)
+    ending = "mcap" if storage is MCAP else "db3"
+    shutil.move(other / f"other.{ending}", bag / f"second.{ending}")
+    (bag / "metadata.yaml").unlink()
+
+    found, damage = read(bag)
+
+    assert found == sorted(TIMES + later)
+    assert (
+        any("/camera begins in it" in line and "the clock was set between them" in line for line in damage) == is_said
+    )
+    assert len(damage) == 1 + is_said  # there is no metadata.yaml
+
+
+def test_a_step_back_says_by_how_much_and_what_it_does_to_the_order(tmp_path):
+    _, damage = read(folder(tmp_path / "bag", MCAP, TIMES[:6] + [t - 2 * SECOND for t in TIMES[6:]]))
+
+    assert any("(-1.9 s)" in line and "in the order of log times, not of recording" in line for line in damage)
 
 
 def qos(reliability: QosReliability) -> Qos:

@@ -12,6 +12,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from doctor_parts import calibration, lines, picture
+from rcl_interfaces.msg import ParameterValue
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.type_hash import TypeHash
 from sensor_msgs.msg import Image
@@ -102,6 +103,79 @@ def frames(ages_s: Sequence[float], message: Image | None = None, **more: Any) -
 )
 def test_frames(received: ReceivedFrames, said: str):
     assert said in lines(topic_checks.check_frames(received))
+
+
+def distorted() -> Any:
+    info = calibration()
+    info.d = [-0.3, 0.1, 0.0, 0.0, 0.0]
+    return info
+
+
+@pytest.mark.parametrize(
+    ("topic", "is_rectified", "said"),
+    [
+        (
+            "/front/image_rect",
+            None,
+            "is named as rectified ones are -> give the node that listens to it rectified:=true",
+        ),
+        ("/front/image_rect", False, "parameter rectified is false -> set rectified to true"),
+        ("/front/image_rect/compressed", False, "parameter rectified is false -> set rectified to true"),
+        ("/front/image_rect", True, ""),
+        ("/front/image_raw", True, "named as raw ones are, but the node's parameter rectified is true"),
+        ("/front/image_raw", False, ""),
+        ("/front/image_raw", None, ""),
+        ("/front/image", True, ""),
+    ],
+)
+def test_a_calibration_that_is_read_for_images_of_another_kind_is_said(
+    topic: str, is_rectified: bool | None, said: str
+):
+    received = frames([0.01] * 5, camera_info=distorted(), is_rectified=is_rectified)
+    received.topic = topic
+    warned = [str(one) for one in topic_checks.check_frames(received) if one.level == "warn"]
+    assert len(warned) == bool(said)
+    assert all("warn  topic /front/camera_info: " in line and said in line for line in warned)
+    received.camera_info = calibration()
+    assert "warn" not in {one.level for one in topic_checks.check_frames(received)}
+
+
+def value(parameter: Any) -> ParameterValue:
+    if isinstance(parameter, bool):
+        return ParameterValue(type=1, bool_value=parameter)
+    if isinstance(parameter, str):
+        return ParameterValue(type=4, string_value=parameter)
+    return ParameterValue(type=9, string_array_value=parameter)
+
+
+CAMERAS = {
+    "cameras": ["front", "rear"],
+    "front.image_topic": "front/image_rect",
+    "front.rectified": True,
+    "rear.image_topic": "/rear/image_rect",
+    "rear.rectified": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "images", "expected"),
+    [
+        ({"cameras": [""], "image_topic": "image_raw", "rectified": True}, ["/any/image_rect"], [True]),
+        (CAMERAS, ["/robot/front/image_rect", "/rear/image_rect/compressed", "/remapped"], [True, False]),
+        ({}, ["/image_rect"], []),
+    ],
+    ids=["one camera, remapped", "two cameras", "no answer"],
+)
+def test_whether_a_node_takes_images_for_rectified_ones_its_parameters_say(
+    parameters: dict[str, Any], images: list[str], expected: list[bool]
+):
+    def call(_kind: object, service: str, request: Any) -> Any:
+        assert service == "/robot/node/get_parameters"
+        return SimpleNamespace(values=[value(parameters[name]) for name in request.names]) if parameters else None
+
+    client: Any = SimpleNamespace(call=call)
+    found = nodes.rectified_topics(client, "/robot/node", images)
+    assert found == dict(zip(images[: len(expected)], expected, strict=True))
 
 
 @pytest.mark.parametrize(

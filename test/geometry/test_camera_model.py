@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tiny_images import blob
 
 from cnn_perception.errors import ConfigError
-from cnn_perception.geometry.camera_model import CameraModel
+from cnn_perception.geometry.camera_model import CameraModel, differs_once_rectified
 
 WIDTH, HEIGHT = 640, 480
 K = (500.0, 0.0, 330.0, 0.0, 480.0, 235.0, 0.0, 0.0, 1.0)
@@ -140,6 +140,33 @@ def test_raw_and_rectified_images_of_a_stereo_camera_agree():
     assert corrected.ravel() == pytest.approx((u / w, v / w), abs=0.1)  # OpenCV turns the same way
     assert angle_deg(raw.ray(*pixel), towards) < 1e-4
     assert angle_deg(rectified.ray(u / w, v / w), towards) < 1e-4
+
+
+TURNED = tuple(cv2.Rodrigues(np.array([0.0, 0.01, 0.0]))[0].ravel())
+OWN_P = (*K[:3], 0.0, *K[3:6], 0.0, *K[6:], 0.0)
+NOTHING = (0.0,) * 12
+
+
+@pytest.mark.parametrize("lens", LENSES)
+@pytest.mark.parametrize("r", [STRAIGHT, (0.0,) * 9, TURNED], ids=["alone", "unset", "stereo"])
+@pytest.mark.parametrize("p", ["K", "another"])
+def test_raw_and_rectified_differ_where_a_pixel_has_two_rays(lens, r, p):
+    """Oracle: the rays themselves, at the middle and near the corners."""
+    model, d, k = LENSES[lens]
+    info = camera_info(model, d, k, r=r, p=(*k[:3], 0.0, *k[3:6], 0.0, *k[6:], 0.0) if p == "K" else P)
+    raw, rectified = (CameraModel.from_message(info, "camera", flag) for flag in (False, True))
+    pairs = [(raw.ray(*pixel), rectified.ray(*pixel)) for pixel in ((320, 240), (60, 50), (580, 430), (60, 430))]
+    differ = any(ours is None or angle_deg(ours, theirs) > 0.1 for ours, theirs in pairs)
+    assert differs_once_rectified(info) == differ
+
+
+@pytest.mark.parametrize("more", [{"p": NOTHING}, {"k": (0.0,) * 9, "d": (0.1,) * 5}, {"p": OWN_P}])
+def test_of_a_calibration_that_says_nothing_of_rectified_images_no_difference_is_known(more):
+    assert not differs_once_rectified(camera_info(**more))
+
+
+def test_distortion_differs_without_a_p():
+    assert differs_once_rectified(camera_info(d=(0.0, 0.0, 0.0, 0.0, 1e-3), p=NOTHING))
 
 
 def centre_of(picture: np.ndarray) -> tuple[float, float]:

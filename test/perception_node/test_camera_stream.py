@@ -7,10 +7,12 @@ Leaves to others: that DDS carries the images (test_node_cameras), subscriptions
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -25,6 +27,7 @@ from sensor_msgs.msg import CameraInfo
 from tiny_model import tiny_spec, with_score_map, write_tiny_model
 
 from cnn_perception.errors import ConfigError, FrameError
+from cnn_perception.geometry.camera_model import CameraModel
 from cnn_perception.perception_node.active_model import ActiveModel
 from cnn_perception.perception_node.camera_stream import CameraStream
 from cnn_perception.perception_node.diagnostics import CameraStatus
@@ -103,6 +106,7 @@ class StubOutputs:
 
     def publish_rays(self, header: object, place: object, camera: object) -> None:
         self.published.append("rays")
+        self.camera = camera
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +117,7 @@ def no_losses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Bench:
-    def __init__(self, name: str = "", **settings: Any) -> None:
+    def __init__(self, name: str = "", given: Sequence[str] = (), **settings: Any) -> None:
         self.node = StubNode()
         self.warned: list[tuple[str, str]] = []
         self.outputs: Any = StubOutputs()
@@ -122,6 +126,7 @@ class Bench:
             name,
             CameraSettings(**settings),
             lambda key, text: self.warned.append((key, text)),
+            given,
         )
         self.camera.outputs = self.outputs
 
@@ -425,3 +430,98 @@ def test_images_turned_as_exif_says_give_no_ray_and_it_is_said(model: ActiveMode
     ((key, text),) = bench.warned
     assert key.endswith("turned")
     assert "no ray can be told on /robot/image_raw: the images are turned as their EXIF orientation says" in text
+
+
+# A lens of plumb bob; rectify_node publishes this message beside image_raw and beside image_rect alike.
+DISTORTED = CameraInfo(height=48, width=80, distortion_model="plumb_bob", d=[-0.3, 0.1, 0.0, 0.0, 0.0], k=K)
+DISTORTED.r = np.eye(3).ravel()
+DISTORTED.p = [90.0, 0.0, 40.5, 0.0, 0.0, 95.0, 22.5, 0.0, 0.0, 0.0, 1.0, 0.0]
+PIXEL = (70.0, 8.0)
+
+
+def shown(bench: Bench, model: ActiveModel, info: CameraInfo, frames: int = 1) -> Any:
+    bench.camera.subscribe()
+    (camera_info,) = [one for one in bench.node.subscriptions if one.kind is CameraInfo]
+    camera_info.queue.append(info)
+    for _ in range(frames):
+        viewed = bench.camera.publish(result_of(model, WantedTopics(peak_ray=True, score_map_info=True)), Settings())
+    return viewed
+
+
+def in_raw_image(ray: np.ndarray) -> np.ndarray:
+    """The pixel at which a direction is seen, by OpenCV."""
+    pixels, _ = cv2.projectPoints(
+        ray.reshape(1, 1, 3), np.zeros(3), np.zeros(3), np.array(K).reshape(3, 3), np.array(DISTORTED.d)
+    )
+    return pixels.ravel()
+
+
+def in_rectified_image(ray: np.ndarray) -> np.ndarray:
+    """The same, by P and nothing else."""
+    u, v, w = DISTORTED.p.reshape(3, 4) @ np.append(ray, 0.0)
+    return np.array([u / w, v / w])
+
+
+@pytest.mark.parametrize("topic", ["image_rect", "/left/image_rect_color", "/zed/rect/image"])
+@pytest.mark.parametrize("transport", ["raw", "compressed"])
+def test_rectified_images_beside_the_calibration_of_raw_ones_have_no_ray_until_somebody_decides(
+    model: ActiveModel, topic: str, transport: str
+):
+    bench = Bench(image_topic=topic, image_transport=transport)
+    viewed = shown(bench, model, DISTORTED)
+    assert (bench.outputs.published, viewed.info) == (["results"], None)
+    ((_, text),) = bench.warned
+    assert "named as rectified images are" in text
+    assert "rectified:=true" in text
+    assert "rectified:=false" in text
+
+
+@pytest.mark.parametrize(
+    ("topic", "rectified", "given", "seen_at", "said"),
+    [
+        ("image_rect", True, ["rectified"], in_rectified_image, ""),
+        ("image_rect", False, ["rectified"], in_raw_image, "if they are, set it to true"),
+        ("image_raw", False, [], in_raw_image, ""),
+        ("image_raw", True, ["rectified"], in_rectified_image, "if they are, set it to false"),
+        ("image", True, ["rectified"], in_rectified_image, ""),
+        ("image", False, [], in_raw_image, ""),
+    ],
+)
+def test_the_ray_is_that_of_the_images_which_the_user_says_they_are(
+    model: ActiveModel, topic: str, rectified: bool, given: list[str], seen_at: Any, said: str
+):
+    bench = Bench(image_topic=topic, rectified=rectified, given=given)
+    shown(bench, model, DISTORTED, frames=3)
+    ray = bench.outputs.camera.ray(*PIXEL)
+    np.testing.assert_allclose(seen_at(ray), PIXEL, atol=1e-6)
+    assert np.abs(in_raw_image(ray) - in_rectified_image(ray)).max() > 1.0  # the wrong one is seen to be wrong
+    assert bench.outputs.published == ["results", "rays"] * 3
+    assert len(bench.warned) == bool(said)
+    assert all(said in text for _, text in bench.warned)
+
+
+@pytest.mark.parametrize(("name", "given"), [("", "rectified"), ("front", "front.rectified"), ("front", "rectified")])
+def test_a_parameter_that_is_set_to_its_default_is_a_decision(model: ActiveModel, name: str, given: str):
+    bench = Bench(name, image_topic="image_rect")
+    shown(bench, model, DISTORTED)
+    assert bench.outputs.published == ["results"]
+    bench.camera.note_given(["encoding", f"other.{given}"])
+    bench.camera.publish(result_of(model, WantedTopics(peak_ray=True)), Settings())
+    assert bench.outputs.published == ["results"] * 2
+    bench.camera.note_given([given])
+    bench.camera.publish(result_of(model, WantedTopics(peak_ray=True)), Settings())
+    assert bench.outputs.published == ["results"] * 3 + ["rays"]
+
+
+def test_rectified_images_of_a_camera_without_distortion_have_their_ray(model: ActiveModel):
+    bench = Bench(image_topic="/infra1/image_rect_raw")
+    shown(bench, model, CALIBRATED)
+    assert (bench.outputs.published, bench.warned) == (["results", "rays"], [])
+
+
+def test_the_camera_info_of_rectified_images_gives_their_rays_to_whoever_reads_it(model: ActiveModel):
+    """The score map is published with it, under a name that says nothing of rectified images."""
+    viewed = shown(Bench(image_topic="image_rect", rectified=True, given=["rectified"]), model, DISTORTED)
+    for flag in (False, True):
+        read = CameraModel.from_message(viewed.info, "read by a tool", flag)
+        np.testing.assert_allclose(in_rectified_image(read.ray(*PIXEL)), PIXEL, atol=1e-6)

@@ -102,8 +102,10 @@ def test_the_parameter_file_holds_the_nodes_defaults():
     fields = [*dataclasses.fields(Settings), *dataclasses.fields(CameraSettings)]
     defaults = {f.name: list(f.default) if isinstance(f.default, tuple) else f.default for f in fields}
     launch_arguments = {"model", "image_transport"}
+    not_given = {"rectified"}  # whether the user has given it makes a difference
 
-    assert file == {name: value for name, value in defaults.items() if name not in launch_arguments}
+    assert file == {name: value for name, value in defaults.items() if name not in launch_arguments | not_given}
+    assert "    # rectified: false\n" in (ROOT / "launch" / "perception.yaml").read_text()
 
 
 def test_every_place_names_the_same_pythons():

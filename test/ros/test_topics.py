@@ -47,6 +47,37 @@ def test_good_name_is_resolved_with_remapping(node: Node, name: str, expected: s
     assert topics.resolved(node, name, "image_topic") == expected
 
 
+@pytest.mark.parametrize(
+    ("topic", "expected"),
+    [
+        ("/image_rect", True),
+        ("/front/image_rect_color", True),
+        ("/stereo/left/image_rect", True),
+        ("/zed/rgb/color/rect/image", True),
+        ("/zed/left/image_rect_gray", True),
+        ("/camera/infra1/image_rect_raw", True),
+        ("/front/image_rectified", True),
+        ("/front/image_rect/compressed", True),
+        ("/front/rect/image/compressed", True),
+        ("/front/image_raw", False),
+        ("/zed/left_raw/image_raw_color", False),
+        ("/rect/image_raw", False),
+        ("/front/image_raw/compressed", False),
+        ("/zed/rgb/color/raw/image", False),
+        ("/image", None),
+        ("/front/image_color", None),
+        ("/direct/image", None),
+        ("/rectangles/image", None),
+        ("/corrected", None),
+        ("/drawing/image", None),
+        ("/rect/left/color", None),
+        ("image_rect", True),
+    ],
+)
+def test_a_topics_name_says_whether_its_images_are_rectified(topic: str, expected: bool | None):
+    assert topics.is_rectified(topic) is expected
+
+
 @pytest.mark.parametrize("name", ["/cam/image_raw/", "/cam/image raw", "/2nd/image", "a//b", "{nobody}/x", ""])
 def test_bad_name_is_refused_with_the_parameter_in_one_line(node: Node, name: str):
     with pytest.raises(ConfigError) as refused:

@@ -89,6 +89,84 @@ def test_stamps_that_are_merely_late_are_of_the_same_clock(ahead_s):
     assert reasons([(T + int(ahead_s * S), T)], "reject") == [""]
 
 
+def steady(age_s: float, frames: int = 30, period_s: float = 0.1, jitter_s=(0.0,)) -> list[tuple[int, int]]:
+    """Frames of a camera whose stamps are off by the same time, but for its jitter; a tenth of a second apart."""
+    nows = [T + round(i * period_s * S) for i in range(frames)]
+    return [(now - round((age_s + jitter_s[i % len(jitter_s)]) * S), now) for i, now in enumerate(nows)]
+
+
+HOUR = 3600.0
+STEADY = {
+    # age of the frames in seconds, what is said
+    "local time west of Greenwich": (5 * HOUR + 0.05, "5 h behind: of another clock, such as local time taken for UTC"),
+    "local time of India, UTC as local": (5.5 * HOUR + 0.05, "5.5 h behind: of another clock"),
+    "of Nepal, a slow camera": (5.75 * HOUR + 0.9, "5.75 h behind: of another clock"),
+    "between two zones": (0.5 * HOUR, "0.5 h behind: of another clock"),
+    "set by hand, 1.9 s wrong": (HOUR - 1.9, "1 h behind: of another clock"),
+    "local time east of Greenwich": (-5.5 * HOUR + 0.05, "5.5 h ahead: of another clock, such as local time"),
+    "the node's machine runs on TAI": (37.05, "37 s, as UTC lags behind TAI: of another clock"),
+    "the node's machine runs on GPS time": (18.4, "18 s, as UTC lags behind GPS time: of another clock"),
+}
+
+
+@pytest.mark.parametrize(("age_s", "text"), STEADY.values(), ids=STEADY.keys())
+def test_stamps_off_by_what_two_clocks_differ_by_are_of_another_clock_after_two_seconds(age_s, text):
+    frames = steady(age_s, jitter_s=(0.0, 0.03, -0.05, 0.02))
+    before = "stamp_future" if age_s < 0 else ""
+    dropped = "-stamp_future" if age_s < 0 else ""
+    assert reasons(frames) == [before] * 20 + ["stamp_clock"] * 10
+    assert reasons(frames, "reject") == [dropped] * 20 + ["-stamp_clock"] * 10
+    stamps = Stamps()
+    verdict = [stamps.check(*frame, policy="accept", max_age_s=0.0) for frame in frames][-1]
+    assert verdict.age_s is None
+    assert text in verdict.text
+    assert "a recording is played with --clock and use_sim_time" in verdict.text
+
+
+def test_a_slow_camera_needs_five_frames():
+    assert reasons(steady(5 * HOUR, frames=7, period_s=1.0)) == [""] * 4 + ["stamp_clock"] * 3
+
+
+@pytest.mark.parametrize("age_s", [0.05, 1.0, 17.6, 18.7, 36.6, 37.7, 55.0, 899.0, 900.0, 5 * HOUR + 2.1, 12_345.6])
+def test_a_steady_age_that_no_two_clocks_differ_by_is_an_age(age_s):
+    """A camera's delay, a recording of the same day, and a quarter of an hour, by which no two local times differ."""
+    assert reasons(steady(age_s, frames=50)) == [""] * 50
+
+
+def test_a_lag_that_grows_past_such_an_age_is_one():
+    """A link that carries half of the frames makes a queue that grows by half a second each second."""
+    growing = [(T + i * S // 20, T + i * S // 10) for i in range(1, 1200)]  # up to 60 s late
+    assert set(reasons(growing)) == {""}
+
+
+def test_ages_that_jump_about_are_no_offset():
+    assert set(reasons(steady(5 * HOUR, jitter_s=(-1.0, 0.5)))) <= {"", "stamp_backwards"}
+
+
+def test_one_frame_of_another_age_begins_anew_and_the_right_clock_is_trusted_at_once():
+    frames = steady(5 * HOUR, frames=60)
+    frames[25] = frames[25][1] - 70 * S, frames[25][1]
+    found = reasons(frames, "reject")
+    assert found[20:25] == ["-stamp_clock"] * 5
+    assert "-stamp_clock" not in found[25:45]
+    assert found[46:] == ["-stamp_clock"] * 14
+    now_ns = frames[-1][1] + FRAME
+    assert reasons([*frames, (now_ns, now_ns)], "reject")[-1] == ""
+
+
+def test_frames_too_old_by_what_two_clocks_differ_by_are_told_so():
+    stamps = Stamps()
+    texts = []
+    for frame in steady(5 * HOUR):
+        with pytest.raises(
+            FrameError, match=r"use_sim_time|^the frame is 1\.8e\+04 s old, more than max_age 0\.5 s$"
+        ) as no:
+            stamps.check(*frame, policy="accept", max_age_s=0.5)
+        texts.append(str(no.value))
+    assert ["5 h behind: of another clock" in text for text in texts] == [False] * 20 + [True] * 10
+    assert all("use_sim_time" in text for text in texts[4:])
+
+
 @pytest.mark.parametrize("ahead_s", [10, 30, 45, 3600])
 def test_stamps_ahead_by_what_no_other_scale_leads_by_are_in_the_future(ahead_s):
     assert reasons([(T + ahead_s * S, T)]) == ["stamp_future"]

@@ -17,7 +17,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
 from cnn_perception.errors import ConfigError, FrameError
-from cnn_perception.perception_node.camera_info import CameraInfoReader
+from cnn_perception.perception_node.camera_info import CameraInfoReader, Rectification
 from cnn_perception.perception_node.regions.counters import RegionCounters
 from cnn_perception.perception_node.regions.messages import SerializedHeader, require_few
 from cnn_perception.perception_node.regions.publishers import ANSWERS, RAYS, RegionPublishers
@@ -84,6 +84,7 @@ class RegionStream:
         name: str,
         settings: Callable[[], CameraSettings],
         warn: Callable[[str, str], None],
+        rectification: Callable[[], Rectification],
     ) -> None:
         """Begins without a model and without a subscription.
 
@@ -92,10 +93,12 @@ class RegionStream:
             name: Of the camera; empty for the only one.
             settings: Returns the camera's parameters in force.
             warn: Logs a warning (key, text), once in a while for the same key; called from several threads.
+            rectification: Returns whether the camera's images are rectified ones.
         """
         self._node = node
         self._settings = settings
         self._warn = warn
+        self._rectification = rectification
         self._messages: EveryMessage | None = None
         self._lock = threading.Lock()  # guards the next two
         self._matcher: Matcher[bytes | None, bytes] = Matcher()
@@ -139,7 +142,9 @@ class RegionStream:
             )
         # All of it before the first message can come.
         self.inputs = inputs
-        self.camera_info = CameraInfoReader(self._node, inputs.camera_info, settings.rectified, qos_id=PURPOSE)
+        self.camera_info = CameraInfoReader(
+            self._node, inputs.camera_info, self._rectification, self.warn, qos_id=PURPOSE
+        )
         listened = [(inputs.kind, inputs.images), (Detection2DArray, self.topic)]
         lose = self.counters.messages.lose
         try:

@@ -18,7 +18,7 @@ from frames import saved
 from geometry_msgs.msg import Vector3Stamped
 from perception import NODE, ask, camera_of, diagnosis, drop, image, now, set_parameter, value
 from PIL import Image as PilImage
-from ros import Participant, Process, running
+from ros import Participant, Process, new_domain, participant, running
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Classification
 
@@ -122,3 +122,31 @@ def test_exif_in_a_camera_stream_costs_the_ray_and_is_said(domain: int, ros: Par
             ask(ros, camera, jpeg(10 + orientation, orientation), answers)
         assert {ray.header.stamp.sec for ray in rays} <= {7_777, 7_778}
         ros.wait_for(lambda: "turned as their EXIF orientation says" in process.log, "the warning")
+
+
+@pytest.mark.parametrize("is_given_at_start", [False, True], ids=["set later", "given at start"])
+def test_rectified_images_beside_a_raw_calibration_have_rays_once_somebody_decides(
+    model: Path, tmp_path: Path, is_given_at_start: bool
+):
+    info = CameraInfo(height=48, width=80, distortion_model="plumb_bob", d=[-0.3, 0.1, 0.0, 0.0, 0.0], k=K)
+    info.p = [90.0, 0.0, 40.5, 0.0, 0.0, 95.0, 22.5, 0.0, 0.0, 0.0, 1.0, 0.0]
+    given = {"rectified": False} if is_given_at_start else {}
+    domain = new_domain()
+    log = tmp_path / "log.txt"
+    with (
+        running("perception_node", domain, log, model=model, image_topic="image_rect", **given) as process,
+        participant(domain) as ros,
+    ):
+        rays = ros.collect(Vector3Stamped, f"{NODE}/activation/peak_ray")
+        infos = ros.publisher(CameraInfo, "camera_info")
+        camera = ros.publisher(Image, "image_rect")
+
+        def show() -> None:
+            infos.publish(info)
+            camera.publish(image(now(), RED))
+
+        if not is_given_at_start:
+            ros.repeat(show, lambda: "no ray can be told on /image_rect" in process.log, "the reason")
+            assert not rays
+            assert set_parameter(ros, "rectified", False).successful
+        ros.repeat(show, lambda: rays, "a ray")

@@ -115,7 +115,7 @@ def transition(ros: Participant, number: int) -> bool:
 
 
 def set_parameter(ros: Participant, name: str, value: object) -> Any:
-    kinds = {float: ("double_value", 3), int: ("integer_value", 2), str: ("string_value", 4)}
+    kinds = {bool: ("bool_value", 1), float: ("double_value", 3), int: ("integer_value", 2), str: ("string_value", 4)}
     field, number = kinds[type(value)]
     parameter = Parameter(name=name, value=ParameterValue(**{"type": number, field: value}))
     return ros.call(SetParameters, f"{NODE}/set_parameters", SetParameters.Request(parameters=[parameter])).results[0]
