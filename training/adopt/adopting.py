@@ -166,7 +166,7 @@ def _made(foreign: ForeignModel, options: Options, size: tuple[int, int] | None,
     image = image_input.find(upgraded, size, options.order, where)
     image_input.with_size(upgraded, image)
     scores = scores_output.find(upgraded, image, options.output_name, options.task, where)
-    class_names.require_count(names, 2 if scores.form == "two classes" else scores.outputs, scores.name, where)
+    class_names.require_count(names, scores.classes, scores.name, where)
     try:
         first = rewriting.rewritten(upgraded, image, scores)
         rewritten, any_batch = batches.settled(first, image, where)
@@ -246,6 +246,17 @@ def _remarks(made: _Made, options: Options, carried: Sequence[str]) -> list[str]
         told.append("its scores add up to 1 by no softmax that can be taken off: the logits are their logarithms")
     if scores.form == "two classes":
         told.append("its one number is the logit of the second class, that of the first is 0")
+    if scores.in_doubt:
+        told.append(
+            "this logit lay between 0 and 1 for every random image, all of which are then the second class: if it is a "
+            "score the file is wrong; see what --data says of it"
+        )
+    if scores.form == "one score":
+        doubt = rewriting.LEAST_DOUBT
+        told.append(
+            "its one number, from 0 to 1, is the score of the second class: no sigmoid was found to take off, the logit "
+            f"is log p / (1 - p) with p kept from {doubt:g} to {1 - doubt:g}"
+        )
     if not made.any_batch:
         told.append("takes one image at once: of several cameras set the node's max_batch_size to 1")
     if made.head.embedding == rewriting.LOGITS:

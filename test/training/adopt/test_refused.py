@@ -22,10 +22,10 @@ from training.adopt.command import main
 PLAIN = foreign_graphs.as_nodes(foreign_graphs.network())
 
 
-def changed(change):
+def changed(change, plain=PLAIN):
     """The plain graph after a change, which may return another one."""
     proto = onnx.ModelProto()
-    proto.CopyFrom(PLAIN)
+    proto.CopyFrom(plain)
     return change(proto) or proto
 
 
@@ -128,7 +128,7 @@ def external(location):
     return changed(change)
 
 
-def behind(*steps, **constants):
+def behind(*steps, plain=PLAIN, **constants):
     """The plain graph with operators behind its logits, each `(operator, *other inputs)`."""
 
     def change(proto):
@@ -141,7 +141,13 @@ def behind(*steps, **constants):
         del proto.graph.output[:]
         proto.graph.output.append(helper.make_tensor_value_info(last, TensorProto.FLOAT, None))
 
-    return changed(change)
+    return changed(change, plain)
+
+
+def one_number(*steps, **constants):
+    """A network of one number, with operators behind it."""
+    proto = foreign_graphs.as_nodes(foreign_graphs.network(classes=1))
+    return behind(*steps, plain=proto, **constants)
 
 
 SIGMOID_WRITTEN_OUT = behind(("Neg",), ("Exp",), ("Add", "one"), ("Reciprocal",), one=1)
@@ -232,6 +238,34 @@ def test_numbers_between_0_and_1_are_logits_where_the_user_says_so(tmp_path):
     words = ["--model", str(tmp_path / "foreign.onnx"), "--output", str(tmp_path / "ours.onnx"), *NORMALISED]
 
     assert main([*words, "--classes", str(tmp_path / "labels.txt"), "--task", "multiclass"]) == EXIT_OK
+
+
+@pytest.mark.parametrize(
+    ("proto", "words"),
+    [
+        (one_number(("Exp",), ("Add", "one"), one=1), r"never below 0.*name 'output', which a linear layer gives"),
+        (
+            one_number(("Sigmoid",), ("Mul", "hundred"), hundred=100),
+            r"never below 0.*name 'output', which a linear layer gives",
+        ),
+        (one_number(("Exp",), ("Add", "five"), ("Max", "s0"), five=5), r"never below 0.*name the tensor of the logit"),
+    ],
+    ids=["an exponent", "percent", "of two tensors"],
+)
+def test_one_number_that_would_be_the_second_class_for_every_image_is_refused(tmp_path, capsys, proto, words):
+    """Also where the user follows the hint that is given of a logit."""
+    for options in (NORMALISED, (*NORMALISED, "--task", "multiclass")):
+        assert re.search(words, refusal(tmp_path, capsys, proto, ("no", "yes"), options))
+
+
+def test_a_logit_that_nothing_tells_from_a_score_is_said(tmp_path, capsys):
+    """It comes from a linear layer, and lies between 0 and 1 for each random image."""
+    (tmp_path / "labels.txt").write_text("no\nyes\n")
+    onnx.save(one_number(("Mul", "little"), ("Add", "half"), little=1e-3, half=0.5), tmp_path / "foreign.onnx")
+    words = ["--model", str(tmp_path / "foreign.onnx"), "--output", str(tmp_path / "ours.onnx"), *NORMALISED]
+
+    assert main([*words, "--classes", str(tmp_path / "labels.txt"), "--task", "multiclass"]) == EXIT_OK
+    assert "all of which are then the second class" in capsys.readouterr().out
 
 
 def test_an_output_that_no_image_changes_is_no_second_candidate(tmp_path):

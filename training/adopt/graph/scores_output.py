@@ -17,7 +17,7 @@ from training.adopt.graph.image_input import ImageInput
 from training.adopt.graph.tensors import Array, Tensors, runner
 from training.tasks.choices import TaskChoice
 
-Form = Literal["logits", "logarithm", "two classes"]
+Form = Literal["logits", "logarithm", "two classes", "one score"]
 _OF_CLASSES = [task for task in TASKS.values() if task.has_classes]
 ONE_CLASS = cast("Task", next(task.name for task in _OF_CLASSES if task.is_exclusive))
 SEVERAL_CLASSES = cast("Task", next(task.name for task in _OF_CLASSES if not task.is_exclusive))
@@ -34,6 +34,39 @@ _PASSED = {
     "Unsqueeze",
 }
 """They leave scores as they are, but for rounding."""
+_LINEAR = {
+    "Conv",
+    "ConvInteger",
+    "FusedConv",
+    "FusedGemm",
+    "FusedMatMul",
+    "Gemm",
+    "MatMul",
+    "MatMulInteger",
+    "QGemm",
+    "QLinearConv",
+    "QLinearMatMul",
+}
+"""Their numbers have no bounds, where no activation is fused into them."""
+_KEEPS_LINEAR = _PASSED | {
+    "Add",
+    "AveragePool",
+    "BatchNormalization",
+    "Concat",
+    "Div",
+    "Gather",
+    "GlobalAveragePool",
+    "Mean",
+    "Mul",
+    "Neg",
+    "ReduceMean",
+    "ReduceSum",
+    "Slice",
+    "Sub",
+    "Sum",
+    "Transpose",
+}
+"""Of numbers without bounds they make such numbers."""
 _SUM_TOLERANCE = 0.02
 """Of scores in 8 bits, whose sum is never quite 1."""
 _PROBED = 3
@@ -48,10 +81,11 @@ class ScoresOutput:
         logits: The tensor that the logits are made of.
         scores: The tensor, before it is rounded to 8 bits, that is compared with what becomes of the logits.
         form: What has to be done with `logits`: nothing; the logarithm of scores is taken; of one number, whose sigmoid
-            is the score of the second class, two logits are made.
+            is the score of the second class, two logits are made; or of one number that is this score itself.
         behind: Operator between `logits` and `scores`; empty without one.
         outputs: How many numbers it has for an image.
         task: What they mean.
+        in_doubt: Whether the one number, taken for a logit, lay between 0 and 1 for every random image.
     """
 
     name: str
@@ -61,6 +95,12 @@ class ScoresOutput:
     behind: Literal["", "Softmax", "LogSoftmax", "Sigmoid"]
     outputs: int
     task: Task
+    in_doubt: bool = False
+
+    @property
+    def classes(self) -> int:
+        """How many classes it tells apart."""
+        return 2 if self.form in ("two classes", "one score") else self.outputs
 
 
 def find(proto: ModelProto, image: ImageInput, wanted: str | None, task: TaskChoice, where: str) -> ScoresOutput:
@@ -94,22 +134,60 @@ def find(proto: ModelProto, image: ImageInput, wanted: str | None, task: TaskCho
     if np.array_equal(values[logits], np.broadcast_to(values[logits][:1], values[logits].shape)):
         raise ModelError(f"{where}: its output {name!r} is the same for every image; name another --output-name")
     form: Form = "logits"
-    if not behind and _add_up_to_one(values[logits]):
+    if outputs == 1:
+        form = _of_one_number(tensors, name, behind, values[logits], task, where)
+    elif not behind and _add_up_to_one(values[logits]):
         form = "logarithm"
-    elif not behind and outputs > 1 and task != ONE_CLASS and (what := _like_scores(values[logits])):
+    elif not behind and task != ONE_CLASS and (what := _like_scores(values[logits])):
         raise ConfigError(
             f"{where}: the numbers of its output {name!r} {what}, as scores do and not logits, and no softmax or "
             "sigmoid at its end was found to take off; name the tensor before it by --output-name, with --task "
             "multilabel where it was a sigmoid, or give --task multiclass where they are logits"
         )
-    if outputs == 1:
-        if behind != "Sigmoid" and task != ONE_CLASS:
-            raise ModelError(
-                f"{where}: its output {name!r} is one number without a sigmoid; where its sigmoid is the score of the "
-                "second of two classes, give --task multiclass"
-            )
-        form = "two classes"
-    return ScoresOutput(name, logits, scores, form, behind, outputs, _task(task, behind, form, where))
+    in_doubt = form == "two classes" and not behind and bool(values[logits].min() >= 0 and values[logits].max() <= 1)
+    return ScoresOutput(name, logits, scores, form, behind, outputs, _task(task, behind, form, where), in_doubt)
+
+
+def _of_one_number(tensors: Tensors, name: str, behind: str, value: Array, task: TaskChoice, where: str) -> Form:
+    """Returns what the one number of a graph is: the second class's logit, or its score.
+
+    A sigmoid that is written out, clipped or made of straight lines is told by numbers from 0 to 1 that no linear layer
+    gives. As logits they would be the second class for every image.
+    """
+    if behind == "Sigmoid":
+        return "two classes"
+    has_bounds = not _is_linear(tensors, name)
+    if has_bounds and value.min() >= 0:
+        if value.max() <= 1:
+            return "one score"
+        before = tensors.before(name)
+        while before is not None and not _is_linear(tensors, before):
+            before = tensors.before(before)
+        cure = f"name {before!r}, which a linear layer gives," if before else "name the tensor of the logit"
+        raise ConfigError(
+            f"{where}: its output {name!r} is one number that is never below 0, and so no logit of two classes, and "
+            f"exceeds 1, and so is no score; {cure} by --output-name, with --task multiclass"
+        )
+    if task != ONE_CLASS:
+        raise ModelError(
+            f"{where}: its output {name!r} is one number without a sigmoid; where its sigmoid is the score of the "
+            "second of two classes, give --task multiclass"
+        )
+    return "two classes"
+
+
+def _is_linear(tensors: Tensors, name: str) -> bool:
+    """Whether a tensor is made by linear layers, and sums and multiples of what these give."""
+    waiting = [name]
+    while waiting:
+        node = tensors.sources.get(waiting.pop())
+        if node is None or any(one.name == "activation" and one.s for one in node.attribute):
+            return False
+        if node.op_type in _KEEPS_LINEAR:
+            waiting += [one for one in node.input if one in tensors.of_image]
+        elif node.op_type not in _LINEAR:
+            return False
+    return True
 
 
 def _named(tensors: Tensors, wanted: str, where: str) -> str:
@@ -230,7 +308,7 @@ def _like_scores(value: Array) -> str:
 
 
 def _task(wanted: TaskChoice, behind: str, form: Form, where: str) -> Task:
-    several = behind == "Sigmoid" and form != "two classes"
+    several = behind == "Sigmoid" and form == "logits"
     if wanted == "auto":
         return SEVERAL_CLASSES if several else ONE_CLASS
     if several and wanted == ONE_CLASS:
