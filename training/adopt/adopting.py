@@ -254,8 +254,8 @@ def _remarks(made: _Made, options: Options, carried: Sequence[str]) -> list[str]
     if scores.form == "one score":
         doubt = rewriting.LEAST_DOUBT
         told.append(
-            "its one number, from 0 to 1, is the score of the second class: no sigmoid was found to take off, the logit "
-            f"is log p / (1 - p) with p kept from {doubt:g} to {1 - doubt:g}"
+            "its one number, from 0 to 1, is the score p of the second class: no sigmoid was found to take off, the "
+            f"logit is log(p / (1 - p)) with p kept from {doubt:g} to {1 - doubt:g}"
         )
     if not made.any_batch:
         told.append("takes one image at once: of several cameras set the node's max_batch_size to 1")

@@ -144,6 +144,66 @@ def behind(*steps, plain=PLAIN, **constants):
     return changed(change, plain)
 
 
+def in_training(step, *others, outputs=(), opset=17, constants=None, **attributes):
+    """The plain graph with an operator behind its features that is another in training."""
+
+    def change(proto):
+        found = helper.make_node(step, ["features", *others], ["trained", *outputs], name="layer", **attributes)
+        pool = next(row for row, node in enumerate(proto.graph.node) if node.op_type == "GlobalAveragePool")
+        proto.graph.node[pool].input[0] = "trained"
+        proto.graph.node.insert(pool, found)
+        for name, value in ({"one": np.ones(foreign_graphs.CHANNELS, np.float32)} | (constants or {})).items():
+            proto.graph.initializer.append(numpy_helper.from_array(value, name))
+
+    return changed(change, foreign_graphs.as_nodes(foreign_graphs.network(), opset=opset))
+
+
+NORMALISATION = ("BatchNormalization", "one", "one", "one", "one")
+DROPOUT = {"ratio": np.array(0.5, np.float32), "training": np.array(True), "evaluation": np.array(False)}
+TRAINED = {
+    "a normalisation by the batch": (
+        in_training(*NORMALISATION, outputs=("mean", "var"), training_mode=1),
+        r"BatchNormalization normalises by its batch \('layer'\)",
+    ),
+    "one before opset 14": (
+        in_training(*NORMALISATION, outputs=("mean", "var", "saved_mean", "saved_var"), opset=13),
+        r"BatchNormalization normalises by its batch \('layer'\)",
+    ),
+    "a dropout": (
+        in_training("Dropout", "ratio", "training", constants=DROPOUT),
+        r"Dropout drops numbers \('layer'\)",
+    ),
+    "noise": (in_training("Bernoulli"), r"Bernoulli draws random numbers \('layer'\)"),
+}
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_what_was_exported_in_training_mode_is_refused_by_name(tmp_path, capsys, name):
+    proto, words = TRAINED[name]
+
+    said = refusal(tmp_path, capsys, proto)
+
+    assert re.search(f"exported in training mode: {words}.*evaluation mode.*model\\.eval", said)
+
+
+@pytest.mark.parametrize(
+    "proto",
+    [
+        in_training(*NORMALISATION),
+        in_training(*NORMALISATION, training_mode=0),
+        in_training("Dropout", "ratio", "evaluation", constants=DROPOUT),
+        in_training("Dropout", "ratio", constants=DROPOUT),
+    ],
+    ids=["a normalisation", "one that says so", "a dropout that says so", "a dropout"],
+)
+def test_what_was_exported_in_evaluation_mode_is_not(tmp_path, proto):
+    (tmp_path / "labels.txt").write_text("\n".join(CLASSES))
+    onnx.save(proto, tmp_path / "foreign.onnx")
+    words = ["--model", str(tmp_path / "foreign.onnx"), "--output", str(tmp_path / "ours.onnx"), *NORMALISED]
+
+    assert main([*words, "--classes", str(tmp_path / "labels.txt")]) == EXIT_OK
+
+
 def one_number(*steps, **constants):
     """A network of one number, with operators behind it."""
     proto = foreign_graphs.as_nodes(foreign_graphs.network(classes=1))
