@@ -11,7 +11,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto
 
 from cnn_perception.errors import ConfigError, ModelError, one_line
-from cnn_perception.model.spec import Task
+from cnn_perception.model.spec import InputSpec, Task
 from cnn_perception.tasks.registry import TASKS
 from training.adopt.graph.image_input import ImageInput
 from training.adopt.graph.tensors import Array, Tensors, runner
@@ -103,12 +103,15 @@ class ScoresOutput:
         return 2 if self.form in ("two classes", "one score") else self.outputs
 
 
-def find(proto: ModelProto, image: ImageInput, wanted: str | None, task: TaskChoice, where: str) -> ScoresOutput:
+def find(
+    proto: ModelProto, image: ImageInput, size: InputSpec, wanted: str | None, task: TaskChoice, where: str
+) -> ScoresOutput:
     """Finds the output that answers.
 
     Args:
         proto: The graph.
         image: Its input.
+        size: How images are prepared for it: numbers of another range may all look alike to it.
         wanted: Name of the output, or of any inner tensor; None where there is only one that can be it.
         task: What its numbers mean; `auto` tells several labels by a sigmoid.
         where: The file, for errors.
@@ -118,9 +121,9 @@ def find(proto: ModelProto, image: ImageInput, wanted: str | None, task: TaskCho
         ConfigError: If several do, or the name or the task is not one of this graph.
     """
     tensors = Tensors(proto)
-    name = _named(tensors, wanted, where) if wanted else _only(tensors, image, where)
+    name = _named(tensors, wanted, where) if wanted else _only(tensors, image, size, where)
     behind, logits, scores = _taken_off(tensors, name)
-    values = _values(proto, image, [*dict.fromkeys((name, logits, scores))], where)
+    values = _values(proto, image, size, [*dict.fromkeys((name, logits, scores))], where)
     outputs = _numbers(values[logits], where, name)
     if values[logits].dtype.kind != "f":
         raise ModelError(
@@ -197,11 +200,11 @@ def _named(tensors: Tensors, wanted: str, where: str) -> str:
     raise ConfigError(f"{where}: computes nothing called {wanted!r} from the image; its outputs are {names}")
 
 
-def _only(tensors: Tensors, image: ImageInput, where: str) -> str:
+def _only(tensors: Tensors, image: ImageInput, size: InputSpec, where: str) -> str:
     """Returns the name of the one output that can be scores."""
     proto = tensors.proto
     names = [value.name for value in proto.graph.output]
-    values = _values(proto, image, names, where)
+    values = _values(proto, image, size, names, where)
     shapes = {name: "x".join(["N", *map(str, values[name].shape[1:])]) for name in names}
     found = [name for name in names if name in tensors.of_image and _can_be_scores(values[name])]
     shown = ", ".join(f"{name} {shapes[name]}" for name in names)
@@ -223,16 +226,19 @@ def _can_be_scores(value: Array) -> bool:
     return is_score and value.ndim >= 2 and sum(size > 1 for size in value.shape[1:]) <= 1
 
 
-def _values(proto: ModelProto, image: ImageInput, names: Sequence[str], where: str) -> dict[str, Array]:
-    """Returns tensors of the graph for noise, of as many images as it takes at once."""
+def _values(
+    proto: ModelProto, image: ImageInput, size: InputSpec, names: Sequence[str], where: str
+) -> dict[str, Array]:
+    """Returns tensors of the graph for noise around random colours, of as many images as it takes at once."""
     random = np.random.default_rng(0)
     count = image.batch or 1
     rows: dict[str, list[Array]] = {name: [] for name in names}
     try:
         run = runner(proto, names)
         for _ in range(_PROBED):
-            pixels = random.random((count, 3, image.height, image.width), np.float32)
-            for name, value in zip(names, run({image.name: image.of(pixels, (0.5,) * 3, (0.25,) * 3)}), strict=True):
+            colours = random.random((count, 3, 1, 1), np.float32)
+            pixels = (colours + random.random((count, 3, image.height, image.width), np.float32)) / 2
+            for name, value in zip(names, run({image.name: image.of(pixels, size.mean, size.std)}), strict=True):
                 rows[name].append(np.asarray(value))
     except ModelError as error:
         raise ModelError(f"{where}: {one_line(error)}; export it again") from None
