@@ -421,6 +421,31 @@ def mean_of_two() -> Foreign:
     return Foreign(proto, model, normalised, NORMALISED, behind=mixed, exact_map=False)
 
 
+def dictionary() -> Foreign:
+    """The name of the class, and a dictionary of scores by name, as Custom Vision exports; blue first."""
+    model = network(16)
+    model.body[0].weight.div_(128)
+    behind = [
+        helper.make_node("Softmax", ["scores"], ["shares"], axis=-1),
+        helper.make_node("ArgMax", ["shares"], ["best"], axis=1, keepdims=1),
+        helper.make_node("ArrayFeatureExtractor", ["labels", "best"], ["classLabel"], domain="ai.onnx.ml"),
+        helper.make_node("ZipMap", ["shares"], ["loss"], domain="ai.onnx.ml", classlabels_strings=CLASSES),
+    ]
+    proto = with_nodes(model, [], "data", "data", "loss", behind=behind)
+    proto.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    proto.graph.initializer.append(helper.make_tensor("labels", TensorProto.STRING, [1, 5], CLASSES))
+    scores = helper.make_map_type_proto(TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+    del proto.graph.output[:]
+    proto.graph.output.extend(
+        [
+            helper.make_tensor_value_info("classLabel", TensorProto.STRING, None),
+            helper.make_value_info("loss", helper.make_sequence_type_proto(scores)),
+        ]
+    )
+    options = ("--channel-order", "bgr", "--mean", "0", "--std", "0.00392156863")
+    return Foreign(proto, model, lambda pixels: (pixels * 255).flip(1), options)
+
+
 def two_layers() -> Foreign:
     """A hidden layer between the mean and the last one: no exact map."""
     model = network(13, hidden=9)
@@ -429,9 +454,12 @@ def two_layers() -> Foreign:
 
 _MADE = (
     torchvision, ultralytics, timm, keras, of_bytes, tflite, half, eight_bits, old, bgr, grey, binary,
-    clipped_sigmoid, sigmoid_written_out, sigmoid_of_lines, one_logit, labels, written_out, mean_of_two, two_layers,
+    clipped_sigmoid, sigmoid_written_out, sigmoid_of_lines, one_logit, labels, written_out, mean_of_two,
+    dictionary, two_layers,
 )  # fmt: skip
 OF_ONE_NUMBER = ("binary", "clipped_sigmoid", "sigmoid_written_out", "sigmoid_of_lines", "one_logit")
+WITH_NAMES = ("ultralytics", "dictionary")
+"""They carry the names of their classes."""
 LAYOUTS: dict[str, Callable[[], Foreign]] = {made.__name__: made for made in _MADE}
 
 

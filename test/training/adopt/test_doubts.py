@@ -153,6 +153,60 @@ def test_colours_that_are_exchanged_are_told_of_a_preparation_of_ones_own_and_of
     assert REMARK not in said
 
 
+def test_of_several_labels_an_answer_is_right_where_all_are(told, photos, tmp_path):
+    """Red from half of red on, blue likewise; red and blue are exchanged in 26 of 52 images."""
+    proto = undoing(*USUAL["0 to 1"], "bgr")
+    for tensor, values in (("w", 20 * np.eye(3)[[0, 2], :, None, None]), ("b", np.full(2, -10))):
+        found = next(one for one in proto.graph.initializer if one.name == tensor)
+        found.CopyFrom(numpy_helper.from_array(values.astype(np.float32), tensor))
+    proto.graph.node.append(helper.make_node("Sigmoid", ["logits"], ["tags"]))
+    proto.graph.output[0].name = "tags"
+    shown = {"black": "", "blue": "b", "red": "r", "white": "b;r"}
+    rows = [
+        f"{path},{labels},{part}"
+        for part in ("train", "val")
+        for name, labels in shown.items()
+        for path in sorted((photos / part / name).iterdir())
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,classes,part", *rows]) + "\n")
+    given = (*words(*USUAL["0 to 1"]), "--data", tmp_path / "labels.csv")
+
+    said = told(proto, *given, names=("r", "b"))
+
+    assert "as it is said, red and blue exchanged" in said
+    assert "52 of 52 labelled images right, 26 as it is said" in said
+
+
+def test_grey_images_have_no_red_and_blue_to_exchange(told, photos):
+    """A graph that takes 0 to 255 in one channel: black below 77, grey below 191, white above."""
+    weights = {"w": np.array([0, 20, 40, -99, -99], np.float32), "b": np.array([0, -6, -21, -9, -9], np.float32)}
+    nodes = [
+        helper.make_node("Mul", ["input", "byte"], ["scaled"]),
+        helper.make_node("GlobalAveragePool", ["scaled"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["one"]),
+        helper.make_node("Mul", ["one", "w"], ["weighed"]),
+        helper.make_node("Add", ["weighed", "b"], ["logits"]),
+    ]
+    tensors = [numpy_helper.from_array(np.asarray(v), k) for k, v in (weights | {"byte": np.float32(1 / 255)}).items()]
+    made = helper.make_graph(
+        nodes,
+        "grey",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 1, SIDE, SIDE])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)],
+        tensors,
+    )
+    proto = helper.make_model(made, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    names = ("black", "grey", "white", "blue", "red")
+
+    (line,) = [
+        line
+        for line in told(proto, "--mean", "0", "--std", "1", "--data", photos, names=names).splitlines()
+        if "answers significantly better" in line
+    ]
+
+    assert "(0 to 255: --mean 0,0,0 --std 0.00392157,0.00392157,0.00392157 --channel-order rgb)" in line
+
+
 def test_too_few_images_tell_nothing(told, photos, tmp_path):
     few = tmp_path / "few"
     for part, count in (("train", 4), ("val", 1)):

@@ -12,7 +12,7 @@ import foreign_graphs
 import numpy as np
 import pytest
 import torch
-from foreign_graphs import LAYOUTS, OF_ONE_NUMBER, SIDE
+from foreign_graphs import LAYOUTS, OF_ONE_NUMBER, SIDE, WITH_NAMES
 from PIL import Image
 
 from cnn_perception.image.messages import EncodedFile
@@ -49,7 +49,7 @@ def adopted(tmp_path_factory):
             words = ["--model", str(model), "--output", str(path), "--crop-fraction", "1", *foreign.options]
             if "squash" in words:
                 words[4:6] = []
-            if name != "ultralytics":
+            if name not in WITH_NAMES:
                 words += ["--classes", str(names)]
             said = io.StringIO()
             with contextlib.redirect_stdout(said):

@@ -237,7 +237,7 @@ def _values(
         run = runner(proto, names)
         for _ in range(_PROBED):
             colours = random.random((count, 3, 1, 1), np.float32)
-            pixels = (colours + random.random((count, 3, image.height, image.width), np.float32)) / 2
+            pixels = (colours + random.random((count, 3, image.height, image.width), np.float32)) / np.float32(2)
             for name, value in zip(names, run({image.name: image.of(pixels, size.mean, size.std)}), strict=True):
                 rows[name].append(np.asarray(value))
     except ModelError as error:
