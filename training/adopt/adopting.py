@@ -257,9 +257,12 @@ def _remarks(made: _Made, options: Options, carried: Sequence[str]) -> list[str]
     if scores.form == "two classes":
         told.append("its one number is the logit of the second class, that of the first is 0")
     if scores.in_doubt:
+        wrong = (
+            "all of which are then the second class" if scores.classes != scores.outputs else "all nearly alike then"
+        )
         told.append(
-            "this logit lay between 0 and 1 for every random image, all of which are then the second class: if it is a "
-            "score the file is wrong; see what --data says of it"
+            f"its numbers, taken for logits, were for random images as scores are, {wrong}: if they are scores the "
+            "file is wrong; see what --data says of it"
         )
     if scores.form == "one score":
         doubt = rewriting.LEAST_DOUBT

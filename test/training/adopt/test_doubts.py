@@ -256,6 +256,16 @@ NORMALISING = {
         {"f": np.array([2, 3, 4], np.float32).reshape(3, 1, 1, 1), "half": -ONES / 2},
         "multiplies by 2, 3, 4 and adds -0.5 (Conv):",
     ),
+    "by constants of nodes": (
+        [
+            helper.make_node("Constant", [], ["c"], value_float=2.0),
+            helper.make_node("Constant", [], ["means"], value_floats=[0.25]),
+            helper.make_node("Mul", ["input", "c"], ["scaled"]),
+            helper.make_node("Sub", ["scaled", "means"], ["rgb"]),
+        ],
+        {},
+        "multiplies by 2, then subtracts 0.25:",
+    ),
     "two behind a turn": (
         [
             helper.make_node("Gather", ["input", "blue_first"], ["bgr"], axis=1),

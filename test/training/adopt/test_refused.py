@@ -292,12 +292,13 @@ def test_normalisation_outside_of_a_graph_that_takes_bytes_is_refused(tmp_path, 
     assert "leave --mean and --std out" in refusal(tmp_path, capsys, proto)
 
 
-def test_numbers_between_0_and_1_are_logits_where_the_user_says_so(tmp_path):
+def test_numbers_between_0_and_1_are_logits_where_the_user_says_so(tmp_path, capsys):
     (tmp_path / "labels.txt").write_text("\n".join(CLASSES))
     onnx.save(SIGMOID_WRITTEN_OUT, tmp_path / "foreign.onnx")
     words = ["--model", str(tmp_path / "foreign.onnx"), "--output", str(tmp_path / "ours.onnx"), *NORMALISED]
 
     assert main([*words, "--classes", str(tmp_path / "labels.txt"), "--task", "multiclass"]) == EXIT_OK
+    assert "if they are scores the file is wrong" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ class ScoresOutput:
         behind: Operator between `logits` and `scores`; empty without one.
         outputs: How many numbers it has for an image.
         task: What they mean.
-        in_doubt: Whether the one number, taken for a logit, lay between 0 and 1 for every random image.
+        in_doubt: Whether numbers that are taken for logits were like scores for every random image.
     """
 
     name: str
@@ -147,7 +147,7 @@ def find(
             "sigmoid at its end was found to take off; name the tensor before it by --output-name, with --task "
             "multilabel where it was a sigmoid, or give --task multiclass where they are logits"
         )
-    in_doubt = form == "two classes" and not behind and bool(values[logits].min() >= 0 and values[logits].max() <= 1)
+    in_doubt = not behind and form in ("logits", "two classes") and bool(_like_scores(values[logits]))
     return ScoresOutput(name, logits, scores, form, behind, outputs, _task(task, behind, form, where), in_doubt)
 
 
@@ -309,7 +309,7 @@ def _like_scores(value: Array) -> str:
         return ""
     if rows.max() <= 1:
         return "lie between 0 and 1"
-    is_one_sum = np.ptp(sums) <= _SUM_TOLERANCE * sums.max()
+    is_one_sum = rows.shape[1] > 1 and np.ptp(sums) <= _SUM_TOLERANCE * sums.max()
     return f"add up to {sums.mean():.3g} for every image" if is_one_sum else ""
 
 
