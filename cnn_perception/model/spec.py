@@ -418,6 +418,15 @@ class ModelSpec:
         """What the certificate compares the file with."""
         return "the original graph" if self.training.is_adopted else "torch"
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether its scores were fitted to labelled images, so that they hold as often as they say.
+
+        They were not where there were none: of an adopted network without `--data`, of untrained weights, of several
+        networks without an image that none has learned from, of a training that was interrupted. Numbers have none.
+        """
+        return self.temperature != 1.0
+
     def unproven(self) -> tuple[str, ...]:
         """Returns what the certificate of an adopted network leaves open, a line each; of one trained here nothing."""
         training = self.training

@@ -276,8 +276,10 @@ def _model_status(node: str, active: ActiveModel | None, load_under_way: str, re
 
 
 def _score_meanings(model: OnnxModel) -> dict[str, str]:
-    """Returns what those scores are that are no probabilities."""
+    """Returns what those scores are that are no probabilities, or none that were fitted to labelled images."""
     found = {}
+    if task_of(model.spec.task).has_classes and not model.spec.is_calibrated:
+        found["calibrated"] = "no"
     if model.spec.unknown is not None:
         found["score of unknown"] = "1: a yes of the model's rule, no probability"
     if model.gallery is not None:

@@ -273,6 +273,7 @@ def test_model_says_file_task_and_the_provider_really_in_use():
         "task": "multiclass",
         "classes": "3",
         "unknown rule": "energy",
+        "calibrated": "no",
         "score of unknown": "1: a yes of the model's rule, no probability",
         "provider": "CPUExecutionProvider",
         "placement": "all on the CPU",
@@ -283,6 +284,19 @@ def test_model_says_the_ends_of_its_stages_once_somebody_has_asked_for_a_layer()
     layers = [Layer("relu", 8, 12, 16), Layer("features", 3, 3, 4)]
     found = values(statuses(model=model(layers=Layers(layers, layers)))["model"])
     assert found["ends of its stages"] == "relu (8x12x16), features (3x3x4)"
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (dataclasses.replace(tiny_spec(), temperature=1.7), None),
+        (dataclasses.replace(tiny_spec(), temperature=1.0), "no"),
+        (regression_spec({"speed": "m/s"}), None),
+    ],
+    ids=["fitted", "never fitted", "numbers"],
+)
+def test_model_says_where_its_scores_are_not_calibrated(spec, said):
+    assert values(statuses(model=model(spec))["model"]).get("calibrated") == said
 
 
 def test_model_says_which_scores_are_no_probabilities():

@@ -32,12 +32,12 @@ from cnn_perception.model.spec import (
 )
 from training.adopt import certificate, class_names, measuring
 from training.adopt.foreign_file import ForeignModel, read
-from training.adopt.graph import batches, head, image_input, rewriting, scores_output
+from training.adopt.graph import batches, head, image_input, own_normalisation, rewriting, scores_output
 from training.adopt.graph.completing import completed
 from training.adopt.graph.head import Head
 from training.adopt.graph.image_input import ChannelOrder, ImageInput
 from training.adopt.graph.scores_output import SEVERAL_CLASSES, ScoresOutput
-from training.adopt.preparation import as_exported, input_of
+from training.adopt.preparation import as_exported, doubts, input_of
 from training.adopt.reference import Reference
 from training.config.preparation import Preparation
 from training.data.records import LabelledImages
@@ -106,6 +106,7 @@ class _Made:
 
     foreign: ForeignModel
     image: ImageInput
+    size: InputSpec
     scores: ScoresOutput
     rewritten: rewriting.Rewritten
     head: Head
@@ -131,42 +132,51 @@ def adopt(options: Options) -> Adopted:
     carried = class_names.of_metadata(foreign.metadata)
     names = class_names.settled(options.classes, carried, str(options.model))
     preparation, remarks = as_exported(options.preparation, foreign)
-    made = _made(foreign, options, preparation.size, names)
-    size = input_of(preparation, made.image, str(options.model))
-    spec = _described(made, names, size)
+    made = _made(foreign, options, preparation, names)
+    spec = _described(made, names)
     data = measuring.load(options.data, spec) if options.data else None
+    doubtful = doubts(spec.input, made.image, own_normalisation.find(foreign.upgraded, made.image))
     with replacing(options.output) as file:
-        spec = _written(file, made, spec, data, options)
-    return Adopted(spec, (*remarks, *_remarks(made, options, carried)))
+        spec, measured = _written(file, made, spec, data, options)
+    return Adopted(spec, (*remarks, *_remarks(made, options, carried), *doubtful, *measured))
 
 
-def _written(file: IO[bytes], made: _Made, spec: ModelSpec, data: LabelledImages | None, options: Options) -> ModelSpec:
-    """Writes the model file, measured on labelled images if there are any, and certified; returns its description."""
+def _written(
+    file: IO[bytes], made: _Made, spec: ModelSpec, data: LabelledImages | None, options: Options
+) -> tuple[ModelSpec, tuple[str, ...]]:
+    """Writes the model file, measured on labelled images if there are any, and certified.
+
+    Returns:
+        Its description, and what the images say against how they were prepared.
+    """
     path = Path(file.name)
     reference = Reference(made.foreign.original, made.image, made.scores, made.head, made.rewritten, spec.input)
     allowed = tolerances(spec.precision.precision, options.tolerance)
     source: ParitySource = "noise"
     images: list[Image] = certificate.noise(spec.input)
+    told: tuple[str, ...] = ()
     if data is not None:
         _write(file, made.proto, spec)
-        measured = measuring.measure(OnnxModel(path, ON_CPU), data, made.scores.form == "logarithm")
+        measured = measuring.measure(OnnxModel(path, ON_CPU), data, made.image, made.scores.form == "logarithm")
         spec = measured.spec
+        told = measured.remarks
         source = "validation"
         images = _of_files(measured.images, spec.input, options.images)
     _write(file, made.proto, spec)
     parity = certificate.certify(OnnxModel(path, ON_CPU), reference, images[: options.images], source, allowed)
     spec = dataclasses.replace(spec, parity=parity)
     _write(file, made.proto, spec)
-    return spec
+    return spec, told
 
 
-def _made(foreign: ForeignModel, options: Options, size: tuple[int, int] | None, names: Sequence[str]) -> _Made:
+def _made(foreign: ForeignModel, options: Options, preparation: Preparation, names: Sequence[str]) -> _Made:
     where = str(options.model)
     upgraded = foreign.upgraded
-    image = image_input.find(upgraded, size, options.order, where)
+    image = image_input.find(upgraded, preparation.size, options.order, where)
     image_input.with_size(upgraded, image)
-    scores = scores_output.find(upgraded, image, options.output_name, options.task, where)
-    class_names.require_count(names, 2 if scores.form == "two classes" else scores.outputs, scores.name, where)
+    size = input_of(preparation, image, where)
+    scores = scores_output.find(upgraded, image, size, options.output_name, options.task, where)
+    class_names.require_count(names, scores.classes, scores.name, where)
     try:
         first = rewriting.rewritten(upgraded, image, scores)
         rewritten, any_batch = batches.settled(first, image, where)
@@ -174,10 +184,10 @@ def _made(foreign: ForeignModel, options: Options, size: tuple[int, int] | None,
         proto, cells = completed(rewritten.proto, found)
     except ModelError as error:
         raise ModelError(f"{where}: {one_line(error).removeprefix(f'{where}: ')}") from None
-    return _Made(foreign, image, scores, rewritten, found, proto, cells, any_batch)
+    return _Made(foreign, image, size, scores, rewritten, found, proto, cells, any_batch)
 
 
-def _described(made: _Made, names: tuple[str, ...], size: InputSpec) -> ModelSpec:
+def _described(made: _Made, names: tuple[str, ...]) -> ModelSpec:
     """Returns the description of a graph that nothing was measured of."""
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     path = made.foreign.path
@@ -188,7 +198,7 @@ def _described(made: _Made, names: tuple[str, ...], size: InputSpec) -> ModelSpe
         architecture=path.stem,
         class_names=names,
         units=(),
-        input=size,
+        input=made.size,
         activation=made.cells,
         temperature=1.0,
         thresholds=(THRESHOLD,) * len(names) if several else (),
@@ -246,6 +256,20 @@ def _remarks(made: _Made, options: Options, carried: Sequence[str]) -> list[str]
         told.append("its scores add up to 1 by no softmax that can be taken off: the logits are their logarithms")
     if scores.form == "two classes":
         told.append("its one number is the logit of the second class, that of the first is 0")
+    if scores.in_doubt:
+        wrong = (
+            "all of which are then the second class" if scores.classes != scores.outputs else "all nearly alike then"
+        )
+        told.append(
+            f"its numbers, taken for logits, were for random images as scores are, {wrong}: if they are scores the "
+            "file is wrong; see what --data says of it"
+        )
+    if scores.form == "one score":
+        doubt = rewriting.LEAST_DOUBT
+        told.append(
+            "its one number, from 0 to 1, is the score p of the second class: no sigmoid was found to take off, the "
+            f"logit is log(p / (1 - p)) with p kept from {doubt:g} to {1 - doubt:g}"
+        )
     if not made.any_batch:
         told.append("takes one image at once: of several cameras set the node's max_batch_size to 1")
     if made.head.embedding == rewriting.LOGITS:

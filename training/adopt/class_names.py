@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from cnn_perception.errors import ConfigError
+from training.adopt.foreign_file import NAMES_OF_DICTIONARY
 
-_KEYS = ("names", "classes", "class_names", "labels", "id2label", "categories")
+_KEYS = ("names", "classes", "class_names", "labels", "id2label", "categories", NAMES_OF_DICTIONARY)
 """Under which exporters note them; `names` is ultralytics'."""
 _LONGEST_TEXT = 1_000_000
 _BACKGROUND = "background"

@@ -54,7 +54,10 @@ def _add_preparation(group: argparse._ArgumentGroup) -> None:
         "--input-size", type=int, nargs="+", metavar="PIXELS", help="N, or HEIGHT WIDTH, where the graph leaves it open"
     )
     group.add_argument(
-        "--channel-order", choices=("rgb", "bgr"), default="rgb", help="of the colours that it takes (%(default)s)"
+        "--channel-order",
+        choices=("rgb", "bgr"),
+        default="rgb",
+        help="of the colours that it takes; --mean and --std stay in the order red, green, blue (%(default)s)",
     )
     preparation.add(group)
 
@@ -96,6 +99,6 @@ def _options(given: argparse.Namespace) -> Options:
 
 
 def _in_words(adopted: Adopted, path: Path) -> str:
-    notes = [f"note: {printable(remark)}" for remark in adopted.remarks]
+    notes = [printable(remark if remark.startswith("warning: ") else f"note: {remark}") for remark in adopted.remarks]
     unproven = [f"not proven: {printable(line)}" for line in adopted.spec.unproven()]
     return "\n".join([*notes, model_file.in_words(adopted.spec, path), *unproven])

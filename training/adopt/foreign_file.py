@@ -7,25 +7,38 @@ before its operators are known.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
+import numpy as np
 import onnx.inliner
 import onnx.version_converter
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from cnn_perception.errors import ModelError, one_line
 from cnn_perception.model.onnx_file import LARGEST_FILE_BYTES
 from cnn_perception.model.spec import METADATA_KEY
+from training.adopt.graph.tensors import Tensors
 
+NAMES_OF_DICTIONARY = "classlabels_strings"
+"""The key of `ForeignModel.metadata` under which they are, called as ZipMap calls them."""
 OLDEST_OPSET = 13
 """Of ONNX's own operators: from it on Softmax is along one axis, and axes are inputs, as in what is added here."""
 _UPGRADED_OPSET = 17
 _OLDEST_IR = 8
 _CONTROL_FLOW = {"If", "Loop", "Scan", "SequenceMap"}
 _OF_ONNX_RUNTIME = ("com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc", "ai.onnx.ml")
+_OF_CHANCE = {
+    "Bernoulli",
+    "Multinomial",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+}
 _SHOWN = 5
 
 
@@ -36,9 +49,10 @@ class ForeignModel:
     Attributes:
         path: Where it lies.
         sha256: Digest of its bytes, without those of other files.
-        original: The graph as it is, but in one piece: with the weights of other files, without functions.
+        original: The graph as it is, but in one piece: with the weights of other files, without functions, and with the
+            numbers of a dictionary of scores instead of it.
         upgraded: The same in the order of computation, at an opset from `OLDEST_OPSET` on; its inputs are no weights.
-        metadata: The texts that it carries.
+        metadata: The texts that it carries, and the names in its dictionary of scores as JSON.
     """
 
     path: Path
@@ -53,7 +67,8 @@ def read(path: Path) -> ForeignModel:
 
     Raises:
         ModelError: If it cannot be read, is no ONNX file or cut off, is a model file of this package already, names
-            files outside its folder, is larger than 2 GB, or has operators that nothing here can run.
+            files outside its folder, is larger than 2 GB, has operators that nothing here can run, or was exported in
+            training mode.
     """
     data = _bytes(path)
     try:
@@ -68,6 +83,9 @@ def read(path: Path) -> ForeignModel:
     _join_external_data(proto, path)
     original = _inlined(proto, path)
     _require_known_operators(original, path)
+    _require_evaluation_mode(original, path)
+    if names := _without_dictionaries(original):
+        metadata[NAMES_OF_DICTIONARY] = json.dumps(names)
     return ForeignModel(path, hashlib.sha256(data).hexdigest(), original, _upgraded(original, path), metadata)
 
 
@@ -176,6 +194,60 @@ def _require_known_operators(proto: ModelProto, path: Path) -> None:
             f"{path}: has graphs inside its graph ({', '.join(inner)}), which the robot does not run; simplify it, "
             "for instance with onnxsim, or export it for a fixed input size"
         )
+
+
+def _require_evaluation_mode(proto: ModelProto, path: Path) -> None:
+    """Refuses a graph whose answer to an image depends on the others of its batch, or on chance.
+
+    A BatchNormalization says that it normalises by its batch by `training_mode`, before opset 14 by giving the batch's
+    mean and variance.
+    """
+    tensors = Tensors(proto)
+    found: dict[str, list[str]] = {}
+    for node in proto.graph.node:
+        if reason := _training_mode(node, tensors):
+            found.setdefault(reason, []).append(node.name or node.output[0])
+    if not found:
+        return
+    shown = "; ".join(
+        f"{reason} ({', '.join(map(repr, names[:_SHOWN]))}{', ...' * (len(names) > _SHOWN)})"
+        for reason, names in sorted(found.items())
+    )
+    raise ModelError(
+        f"{path}: was exported in training mode: {shown}; export it in evaluation mode, in torch model.eval() before "
+        "and TrainingMode.EVAL, in Keras training=False"
+    )
+
+
+def _training_mode(node: NodeProto, tensors: Tensors) -> str:
+    """Returns what a node does that is done in training alone; empty of all others."""
+    if node.op_type == "BatchNormalization":
+        flag = any(one.name == "training_mode" and one.i for one in node.attribute)
+        return "BatchNormalization normalises by its batch" if flag or sum(map(bool, node.output)) > 1 else ""
+    if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2]:
+        value = tensors.constant(node.input[2])
+        return "Dropout drops numbers" if value is not None and bool(np.any(value)) else ""
+    return f"{node.op_type} draws random numbers" if node.op_type in _OF_CHANCE else ""
+
+
+def _without_dictionaries(proto: ModelProto) -> list[str]:
+    """Puts numbers in the place of outputs that are dictionaries of them, as scikit-learn's are; in place.
+
+    Returns:
+        The names in such a dictionary, in the order of the numbers; empty where there is none, or they are numbers.
+    """
+    graph = proto.graph
+    names: list[str] = []
+    for node in [one for one in graph.node if one.op_type == "ZipMap" and one.domain == "ai.onnx.ml"]:
+        found = [value for value in graph.output if value.name in node.output]
+        for output in found:
+            graph.output.remove(output)
+            if node.input[0] not in {value.name for value in graph.output}:
+                graph.output.append(helper.make_tensor_value_info(node.input[0], TensorProto.FLOAT, None))
+            labels = next((one.strings for one in node.attribute if one.name == "classlabels_strings"), ())
+            names = names or [label.decode(errors="replace") for label in labels]
+        graph.node.remove(node)
+    return names
 
 
 def _is_known(node: NodeProto) -> bool:

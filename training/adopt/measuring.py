@@ -16,6 +16,8 @@ import numpy as np
 from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.model.spec import UNKNOWN, ModelSpec
+from training.adopt import usual
+from training.adopt.graph.image_input import ImageInput
 from training.calibration import exported_rule
 from training.calibration.embeddings import Predictions, for_centres
 from training.calibration.fit import fit
@@ -25,9 +27,11 @@ from training.config import UnknownChoice
 from training.data.load import DataOptions, load_images
 from training.data.records import LabelledImages, Sample
 from training.graphs.parity import prepared_image
+from training.report.gain import chance_warning
 from training.scoring.scores import ScoredLogits
 from training.tasks.by_name import task_of
 
+_LITTLE_LEARNED = "see --mean, --std, --channel-order, and the order of the names in --classes"
 _HELD_OUT = 0.5
 """Share of the images that are measured on; of the others the centres of the classes are made."""
 
@@ -39,10 +43,12 @@ class Measured:
     Attributes:
         spec: The description, with temperature, thresholds, rule and accuracy.
         images: On which all was fitted and measured.
+        remarks: What they say against how images are prepared, a line each.
     """
 
     spec: ModelSpec
     images: tuple[Path, ...]
+    remarks: tuple[str, ...]
 
 
 def load(source: Sequence[Path], spec: ModelSpec) -> LabelledImages:
@@ -56,12 +62,13 @@ def load(source: Sequence[Path], spec: ModelSpec) -> LabelledImages:
     return load_images(source, options)
 
 
-def measure(file: OnnxModel, data: LabelledImages, is_share: bool) -> Measured:
+def measure(file: OnnxModel, data: LabelledImages, image: ImageInput, is_share: bool) -> Measured:
     """Measures a file on images.
 
     Args:
         file: As the robot loads it, with a temperature of 1 and no rule.
         data: The images.
+        image: The input of the original.
         is_share: Whether its logits are logarithms of shares of 1, whose energy is always 0.
 
     Raises:
@@ -86,7 +93,9 @@ def measure(file: OnnxModel, data: LabelledImages, is_share: bool) -> Measured:
     measured = dataclasses.replace(
         spec, temperature=fitted.temperature, thresholds=fitted.thresholds, unknown=rule, training=training
     )
-    return Measured(measured, tuple(sample.path for sample in found["val"].samples))
+    chance = chance_warning(scored.report(fitted.thresholds), _LITTLE_LEARNED)
+    remarks = (usual.better(file, image, found["val"].samples), chance)
+    return Measured(measured, tuple(sample.path for sample in found["val"].samples), tuple(filter(None, remarks)))
 
 
 def _parts(data: LabelledImages) -> dict[str, tuple[Sample, ...]]:

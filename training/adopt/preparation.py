@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 
 from cnn_perception.errors import ConfigError, ModelError
 from cnn_perception.model.spec import InputSpec
 from training.adopt.foreign_file import ForeignModel
 from training.adopt.graph.image_input import ImageInput
+from training.adopt.graph.own_normalisation import OwnNormalisation
 from training.config import normalisation
-from training.config.normalisation import Colours
+from training.config.normalisation import Colours, as_text
 from training.config.preparation import Preparation
 
 _UNCHANGED: tuple[Colours, Colours] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 _TORCHVISION_CROP = 0.875
+_SCALES = (1.0, 1 / 255)
+"""Deviations that only scale pixels, to 0 to 1 and to 0 to 255."""
+_NARROW, _WIDE = 0.05, 512.0
+"""Spans of the pixels that enter a layer, which no network has learned from: black and white are one, or further apart
+than in 0 to 255."""
+_BLUE_FIRST = ((0.406, 0.456, 0.485), (103.939 / 255, 116.779 / 255, 123.68 / 255))
+"""ImageNet's mean, by torchvision and by Caffe, in the order of Caffe's colours."""
+_NEAR = 5e-3
 
 
 def as_exported(given: Preparation, foreign: ForeignModel) -> tuple[Preparation, tuple[str, ...]]:
@@ -54,6 +64,46 @@ def input_of(given: Preparation, image: ImageInput, where: str) -> InputSpec:
     except ModelError as error:
         raise ConfigError(f"{error}; give another") from None
     return dataclasses.replace(given, size=None).of(usual)
+
+
+def doubts(size: InputSpec, image: ImageInput, own: OwnNormalisation) -> tuple[str, ...]:
+    """Returns what speaks against a mean and a standard deviation that were said, a line each.
+
+    Args:
+        size: The preprocessing.
+        image: The graph's input.
+        own: What the graph itself does with pixels.
+    """
+    if image.takes_bytes:
+        return ()
+    told = []
+    if any(math.dist(size.mean, known) < _NEAR for known in _BLUE_FIRST):
+        told.append(
+            f"--mean {as_text(size.mean)} looks like ImageNet's with blue first: --mean and --std are in the order "
+            f"red, green, blue, whatever --channel-order says; if so give --mean {as_text(size.mean[::-1])}"
+        )
+    if own.steps and (doubt := _twice(size, image, own)):
+        told.append(f"right behind its input the graph {', then '.join(own.steps)}: {doubt}")
+    return tuple(told)
+
+
+def _twice(size: InputSpec, image: ImageInput, own: OwnNormalisation) -> str:
+    """Returns what is doubtful of normalising pixels before a graph that does so itself; empty if nothing is."""
+    only_scales = size.mean == _UNCHANGED[0] and any(
+        all(math.isclose(value, scale, rel_tol=1e-3) for value in size.std) for scale in _SCALES
+    )
+    if not only_scales:
+        return (
+            "it seems to normalise pixels itself, and --mean and --std do so before; if so give --mean 0 with --std 1 "
+            "where it takes 0 to 1, or with --std 0.00392157 where it takes 0 to 255"
+        )
+    std = size.std[::-1] if image.order == "bgr" else size.std
+    spans = [abs(scale) / deviation for scale, deviation in zip(own.scale, std, strict=False)]
+    if max(spans) < _NARROW:
+        return f"with --std {as_text(size.std)} black and white then differ by {max(spans):.2g}; see --std 0.00392157"
+    if min(spans) > _WIDE:
+        return f"with --std {as_text(size.std)} black and white then differ by {min(spans):.0f}; see --std 1"
+    return ""
 
 
 def _colours(given: Preparation, image: ImageInput, where: str) -> tuple[Colours, Colours]:

@@ -12,7 +12,7 @@ from onnx import ModelProto
 from cnn_perception.model.spec import CheckedOutput, InputSpec, Task
 from training.adopt.graph.head import Head
 from training.adopt.graph.image_input import ImageInput
-from training.adopt.graph.rewriting import LOGITS, Rewritten
+from training.adopt.graph.rewriting import LEAST_DOUBT, LOGITS, Rewritten
 from training.adopt.graph.scores_output import ScoresOutput
 from training.adopt.graph.tensors import Array, runner
 
@@ -77,13 +77,16 @@ class Reference:
     def _logits(self, values: Floats) -> Floats:
         if self.scores.form == "two classes":
             return np.array([0, values[0]], np.float32)
+        if self.scores.form == "one score":
+            share = np.clip(values[0], LEAST_DOUBT, 1 - LEAST_DOUBT)
+            return np.array([0, np.log(share / (1 - share))], np.float32)
         return np.log(np.maximum(values, np.float32(_SMALLEST_SCORE))) if self.scores.form == "logarithm" else values
 
     def _scores(self, values: Floats) -> Floats:
         """Returns the scores that the original states; of one that gives logits these."""
         if self.scores.behind == "LogSoftmax":
             return np.exp(values)
-        if self.scores.form == "two classes" and self.scores.behind:
+        if self.scores.classes != self.scores.outputs and self.states_scores:
             return np.array([1 - values[0], values[0]], np.float32)
         return values
 
@@ -104,7 +107,7 @@ class Reference:
     @property
     def states_scores(self) -> bool:
         """Whether it gives scores, not logits, as its output."""
-        return bool(self.scores.behind) or self.scores.form == "logarithm"
+        return bool(self.scores.behind) or self.scores.form in ("logarithm", "one score")
 
     @property
     def task(self) -> Task:

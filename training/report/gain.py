@@ -33,6 +33,7 @@ FILE = "baseline.json"
 """What the run began with, for each validation image; a continued run has it from its start."""
 _LEAST_LEARNED = 0.1
 """Share of what is to be gained over chance below which next to nothing was learned."""
+_SETTINGS = "take another --lr, which --find-lr suggests, or the settings of a --recipe"
 Qualities = dict[str, float]
 """How well each image was answered, by its path: 1 or 0 where it has one class, else minus its loss."""
 
@@ -120,11 +121,12 @@ def warning(found: list[Gain]) -> str:
     return f"warning: no gain of fine-tuning is proven over {name}"
 
 
-def chance_warning(val: Mapping[str, Any]) -> str:
+def chance_warning(val: Mapping[str, Any], cure: str = _SETTINGS) -> str:
     """Returns what to say of classes that are told apart hardly better than by chance; empty of all others.
 
     Args:
         val: The scores of the validation images, as report.json keeps them.
+        cure: What to do then; by default of a network that was trained here.
     """
     found = val.get("balanced_accuracy")
     if found is None:
@@ -132,10 +134,7 @@ def chance_warning(val: Mapping[str, Any]) -> str:
     chance = 1 / len(val["per_class"])
     if found >= min(2 * chance, chance + _LEAST_LEARNED * (1 - chance)):
         return ""
-    return (
-        f"warning: it has learned next to nothing: balanced accuracy {found:.1%}, by chance {chance:.1%}; take another "
-        "--lr, which --find-lr suggests, or the settings of a --recipe"
-    )
+    return f"warning: it has learned next to nothing: balanced accuracy {found:.1%}, by chance {chance:.1%}; {cure}"
 
 
 def as_json(found: list[Gain]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -316,14 +317,68 @@ def grey() -> Foreign:
     return Foreign(proto, model, prepared, ("--mean", "0.5", "--std", "0.25"))
 
 
+def _balanced(model: Network) -> Network:
+    """A network whose one number is above 0 for half of the colours."""
+    pixels = torch.rand(32, 3, 1, 1, generator=torch.Generator().manual_seed(0)).expand(-1, -1, SIDE, SIDE)
+    model.last.bias.sub_(model(pixels).median())
+    return model
+
+
 def binary() -> Foreign:
     """One number behind a sigmoid: the score of the second of two classes, as Keras' binary classifiers."""
-    model = network(10, classes=1)
+    model = _balanced(network(10, classes=1))
     sigmoid = helper.make_node("Sigmoid", ["scores"], ["dense/Sigmoid:0"])
     proto = with_nodes(model, [], "input:0", "input:0", "dense/Sigmoid:0", behind=[sigmoid])
     return Foreign(
         proto, model, lambda pixels: pixels, AS_THEY_ARE, behind=nn.ZeroPad1d((1, 0)), class_names=("no", "yes")
     )
+
+
+def _one_number(seed: int, after: list, options: tuple = (), **given: Any) -> Foreign:
+    """A network of one number around 0, from which `scores` -> `output` make what it gives."""
+    model = _balanced(network(seed, classes=1))
+    proto = with_nodes(model, [], "input", "input", "output", behind=after, constants={"one": np.float32(1)})
+    logits = {"behind": nn.ZeroPad1d((1, 0)), "class_names": ("no", "yes")} | given
+    return Foreign(proto, model, lambda pixels: pixels, (*AS_THEY_ARE, *options), **logits)
+
+
+def clipped_sigmoid() -> Foreign:
+    """One number behind a sigmoid that is clipped, as Keras' losses clip it."""
+    behind = [
+        helper.make_node("Sigmoid", ["scores"], ["share"]),
+        helper.make_node("Min", ["share", "one"], ["below"]),
+        helper.make_node("Max", ["below", "least"], ["output"]),
+    ]
+    foreign = _one_number(20, behind)
+    foreign.proto.graph.initializer.append(numpy_helper.from_array(np.float32(1e-7), "least"))
+    return foreign
+
+
+def sigmoid_written_out() -> Foreign:
+    """One number, 1 / (1 + exp(-x))."""
+    behind = [
+        helper.make_node("Neg", ["scores"], ["negative"]),
+        helper.make_node("Exp", ["negative"], ["odds"]),
+        helper.make_node("Add", ["odds", "one"], ["sum"]),
+        helper.make_node("Div", ["one", "sum"], ["output"]),
+    ]
+    return _one_number(21, behind)
+
+
+def sigmoid_of_lines() -> Foreign:
+    """One number behind a HardSigmoid, which is no exact map's."""
+
+    def logits(numbers: Tensor) -> Tensor:
+        shares = (numbers / 5 + 0.5).clamp(1e-6, 1 - 1e-6)
+        return nn.functional.pad((shares / (1 - shares)).log(), (1, 0))
+
+    behind = [helper.make_node("HardSigmoid", ["scores"], ["output"], alpha=0.2, beta=0.5)]
+    return _one_number(22, behind, behind=logits, exact_map=False, tolerance=1e-3)
+
+
+def one_logit() -> Foreign:
+    """One number, the logit of the second class, which the graph does not say."""
+    return _one_number(23, [helper.make_node("Identity", ["scores"], ["output"])], ("--task", "multiclass"))
 
 
 def labels() -> Foreign:
@@ -366,6 +421,31 @@ def mean_of_two() -> Foreign:
     return Foreign(proto, model, normalised, NORMALISED, behind=mixed, exact_map=False)
 
 
+def dictionary() -> Foreign:
+    """The name of the class, and a dictionary of scores by name, as Custom Vision exports; blue first."""
+    model = network(16)
+    model.body[0].weight.div_(128)
+    behind = [
+        helper.make_node("Softmax", ["scores"], ["shares"], axis=-1),
+        helper.make_node("ArgMax", ["shares"], ["best"], axis=1, keepdims=1),
+        helper.make_node("ArrayFeatureExtractor", ["labels", "best"], ["classLabel"], domain="ai.onnx.ml"),
+        helper.make_node("ZipMap", ["shares"], ["loss"], domain="ai.onnx.ml", classlabels_strings=CLASSES),
+    ]
+    proto = with_nodes(model, [], "data", "data", "loss", behind=behind)
+    proto.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    proto.graph.initializer.append(helper.make_tensor("labels", TensorProto.STRING, [1, 5], CLASSES))
+    scores = helper.make_map_type_proto(TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+    del proto.graph.output[:]
+    proto.graph.output.extend(
+        [
+            helper.make_tensor_value_info("classLabel", TensorProto.STRING, None),
+            helper.make_value_info("loss", helper.make_sequence_type_proto(scores)),
+        ]
+    )
+    options = ("--channel-order", "bgr", "--mean", "0", "--std", "0.00392156863")
+    return Foreign(proto, model, lambda pixels: (pixels * 255).flip(1), options)
+
+
 def two_layers() -> Foreign:
     """A hidden layer between the mean and the last one: no exact map."""
     model = network(13, hidden=9)
@@ -373,9 +453,13 @@ def two_layers() -> Foreign:
 
 
 _MADE = (
-    torchvision, ultralytics, timm, keras, of_bytes, tflite, half, eight_bits, old, bgr, grey, binary, labels,
-    written_out, mean_of_two, two_layers,
+    torchvision, ultralytics, timm, keras, of_bytes, tflite, half, eight_bits, old, bgr, grey, binary,
+    clipped_sigmoid, sigmoid_written_out, sigmoid_of_lines, one_logit, labels, written_out, mean_of_two,
+    dictionary, two_layers,
 )  # fmt: skip
+OF_ONE_NUMBER = ("binary", "clipped_sigmoid", "sigmoid_written_out", "sigmoid_of_lines", "one_logit")
+WITH_NAMES = ("ultralytics", "dictionary")
+"""They carry the names of their classes."""
 LAYOUTS: dict[str, Callable[[], Foreign]] = {made.__name__: made for made in _MADE}
 
 

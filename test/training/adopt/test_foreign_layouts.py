@@ -12,7 +12,7 @@ import foreign_graphs
 import numpy as np
 import pytest
 import torch
-from foreign_graphs import LAYOUTS, SIDE
+from foreign_graphs import LAYOUTS, OF_ONE_NUMBER, SIDE, WITH_NAMES
 from PIL import Image
 
 from cnn_perception.image.messages import EncodedFile
@@ -49,7 +49,7 @@ def adopted(tmp_path_factory):
             words = ["--model", str(model), "--output", str(path), "--crop-fraction", "1", *foreign.options]
             if "squash" in words:
                 words[4:6] = []
-            if name != "ultralytics":
+            if name not in WITH_NAMES:
                 words += ["--classes", str(names)]
             said = io.StringIO()
             with contextlib.redirect_stdout(said):
@@ -73,6 +73,20 @@ def test_adopted_file_answers_a_picture_as_the_network_in_torch(adopted, name):
     np.testing.assert_allclose(prediction.scores, expected, atol=foreign.tolerance)
     assert prediction.top == logits[0].argmax()
     assert prediction.class_names == foreign.class_names
+
+
+@pytest.mark.parametrize("name", OF_ONE_NUMBER)
+def test_one_number_tells_both_classes_apart(adopted, name):
+    """Also where no sigmoid is found: a score from 0 to 1 that is taken for a logit is the second class of all."""
+    foreign, path, _ = adopted(name)
+    model = OnnxModel(path, CPU)
+    colours = np.random.default_rng(2).random((32, 3, 1, 1), np.float32)
+    images = np.ascontiguousarray(np.broadcast_to(colours, (32, 3, SIDE, SIDE)))
+
+    answers = [model.run(image[np.newaxis])[0].logits.argmax() for image in images]
+
+    assert answers == foreign.logits(images).argmax(axis=1).tolist()
+    assert set(answers) == {0, 1}
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

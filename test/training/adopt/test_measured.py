@@ -130,6 +130,7 @@ def test_certificate_with_labelled_images_compares_those_and_leaves_training_ope
     assert spec.parity.source == "validation"
     assert {check.output for check in spec.parity.outputs} == {"logits", "scores", "embedding", "activation"}
     assert [line.partition(":")[0] for line in said.splitlines()].count("not proven") == len(spec.unproven())
+    assert spec.is_calibrated
     assert any("was trained: unknown" in line for line in spec.unproven())
     assert any(f"images of {photos.name} are none that it was trained on" in line for line in spec.unproven())
     assert not any("noise" in line for line in spec.unproven())
@@ -139,6 +140,7 @@ def test_certificate_without_labelled_images_says_what_was_not_measured(foreign,
     spec, said = adopt(foreign, tmp_path / "plain.onnx", capsys)
 
     assert (spec.temperature, spec.unknown, spec.statistics, spec.gallery) == (1.0, None, None, None)
+    assert not spec.is_calibrated
     assert spec.training.metrics == {}
     assert spec.parity.source == "noise"
     assert any("noise alone" in line for line in spec.unproven())

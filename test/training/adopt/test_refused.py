@@ -22,10 +22,10 @@ from training.adopt.command import main
 PLAIN = foreign_graphs.as_nodes(foreign_graphs.network())
 
 
-def changed(change):
+def changed(change, plain=PLAIN):
     """The plain graph after a change, which may return another one."""
     proto = onnx.ModelProto()
-    proto.CopyFrom(PLAIN)
+    proto.CopyFrom(plain)
     return change(proto) or proto
 
 
@@ -128,7 +128,7 @@ def external(location):
     return changed(change)
 
 
-def behind(*steps, **constants):
+def behind(*steps, plain=PLAIN, **constants):
     """The plain graph with operators behind its logits, each `(operator, *other inputs)`."""
 
     def change(proto):
@@ -141,7 +141,73 @@ def behind(*steps, **constants):
         del proto.graph.output[:]
         proto.graph.output.append(helper.make_tensor_value_info(last, TensorProto.FLOAT, None))
 
-    return changed(change)
+    return changed(change, plain)
+
+
+def in_training(step, *others, outputs=(), opset=17, constants=None, **attributes):
+    """The plain graph with an operator behind its features that is another in training."""
+
+    def change(proto):
+        found = helper.make_node(step, ["features", *others], ["trained", *outputs], name="layer", **attributes)
+        pool = next(row for row, node in enumerate(proto.graph.node) if node.op_type == "GlobalAveragePool")
+        proto.graph.node[pool].input[0] = "trained"
+        proto.graph.node.insert(pool, found)
+        for name, value in ({"one": np.ones(foreign_graphs.CHANNELS, np.float32)} | (constants or {})).items():
+            proto.graph.initializer.append(numpy_helper.from_array(value, name))
+
+    return changed(change, foreign_graphs.as_nodes(foreign_graphs.network(), opset=opset))
+
+
+NORMALISATION = ("BatchNormalization", "one", "one", "one", "one")
+DROPOUT = {"ratio": np.array(0.5, np.float32), "training": np.array(True), "evaluation": np.array(False)}
+TRAINED = {
+    "a normalisation by the batch": (
+        in_training(*NORMALISATION, outputs=("mean", "var"), training_mode=1),
+        r"BatchNormalization normalises by its batch \('layer'\)",
+    ),
+    "one before opset 14": (
+        in_training(*NORMALISATION, outputs=("mean", "var", "saved_mean", "saved_var"), opset=13),
+        r"BatchNormalization normalises by its batch \('layer'\)",
+    ),
+    "a dropout": (
+        in_training("Dropout", "ratio", "training", constants=DROPOUT),
+        r"Dropout drops numbers \('layer'\)",
+    ),
+    "noise": (in_training("Bernoulli"), r"Bernoulli draws random numbers \('layer'\)"),
+}
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_what_was_exported_in_training_mode_is_refused_by_name(tmp_path, capsys, name):
+    proto, words = TRAINED[name]
+
+    said = refusal(tmp_path, capsys, proto)
+
+    assert re.search(f"exported in training mode: {words}.*evaluation mode.*model\\.eval", said)
+
+
+@pytest.mark.parametrize(
+    "proto",
+    [
+        in_training(*NORMALISATION),
+        in_training(*NORMALISATION, training_mode=0),
+        in_training("Dropout", "ratio", "evaluation", constants=DROPOUT),
+        in_training("Dropout", "ratio", constants=DROPOUT),
+    ],
+    ids=["a normalisation", "one that says so", "a dropout that says so", "a dropout"],
+)
+def test_what_was_exported_in_evaluation_mode_is_not(tmp_path, proto):
+    (tmp_path / "labels.txt").write_text("\n".join(CLASSES))
+    onnx.save(proto, tmp_path / "foreign.onnx")
+    words = ["--model", str(tmp_path / "foreign.onnx"), "--output", str(tmp_path / "ours.onnx"), *NORMALISED]
+
+    assert main([*words, "--classes", str(tmp_path / "labels.txt")]) == EXIT_OK
+
+
+def one_number(*steps, **constants):
+    """A network of one number, with operators behind it."""
+    proto = foreign_graphs.as_nodes(foreign_graphs.network(classes=1))
+    return behind(*steps, plain=proto, **constants)
 
 
 SIGMOID_WRITTEN_OUT = behind(("Neg",), ("Exp",), ("Add", "one"), ("Reciprocal",), one=1)
@@ -226,12 +292,41 @@ def test_normalisation_outside_of_a_graph_that_takes_bytes_is_refused(tmp_path, 
     assert "leave --mean and --std out" in refusal(tmp_path, capsys, proto)
 
 
-def test_numbers_between_0_and_1_are_logits_where_the_user_says_so(tmp_path):
+def test_numbers_between_0_and_1_are_logits_where_the_user_says_so(tmp_path, capsys):
     (tmp_path / "labels.txt").write_text("\n".join(CLASSES))
     onnx.save(SIGMOID_WRITTEN_OUT, tmp_path / "foreign.onnx")
     words = ["--model", str(tmp_path / "foreign.onnx"), "--output", str(tmp_path / "ours.onnx"), *NORMALISED]
 
     assert main([*words, "--classes", str(tmp_path / "labels.txt"), "--task", "multiclass"]) == EXIT_OK
+    assert "if they are scores the file is wrong" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("proto", "words"),
+    [
+        (one_number(("Exp",), ("Add", "one"), one=1), r"never below 0.*name 'output', which a linear layer gives"),
+        (
+            one_number(("Sigmoid",), ("Mul", "hundred"), hundred=100),
+            r"never below 0.*name 'output', which a linear layer gives",
+        ),
+        (one_number(("Exp",), ("Add", "five"), ("Max", "s0"), five=5), r"never below 0.*name the tensor of the logit"),
+    ],
+    ids=["an exponent", "percent", "of two tensors"],
+)
+def test_one_number_that_would_be_the_second_class_for_every_image_is_refused(tmp_path, capsys, proto, words):
+    """Also where the user follows the hint that is given of a logit."""
+    for options in (NORMALISED, (*NORMALISED, "--task", "multiclass")):
+        assert re.search(words, refusal(tmp_path, capsys, proto, ("no", "yes"), options))
+
+
+def test_a_logit_that_nothing_tells_from_a_score_is_said(tmp_path, capsys):
+    """It comes from a linear layer, and lies between 0 and 1 for each random image."""
+    (tmp_path / "labels.txt").write_text("no\nyes\n")
+    onnx.save(one_number(("Mul", "little"), ("Add", "half"), little=1e-3, half=0.5), tmp_path / "foreign.onnx")
+    words = ["--model", str(tmp_path / "foreign.onnx"), "--output", str(tmp_path / "ours.onnx"), *NORMALISED]
+
+    assert main([*words, "--classes", str(tmp_path / "labels.txt"), "--task", "multiclass"]) == EXIT_OK
+    assert "all of which are then the second class" in capsys.readouterr().out
 
 
 def test_an_output_that_no_image_changes_is_no_second_candidate(tmp_path):

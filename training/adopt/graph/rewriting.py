@@ -22,6 +22,12 @@ _OWN = {IMAGE, LOGITS, EMBEDDING, ACTIVATION, "score_map"}
 _PREFIX = "adopted_"
 _SMALLEST_SCORE = np.array(1e-30, np.float32)
 """Of which the logarithm is taken: float32 knows no smaller ones with all their digits."""
+LEAST_DOUBT = 5e-4
+"""How far from 0 and 1 a score is kept of which the logit is taken.
+
+The nearer to 1, the fewer digits float32 has of the difference: two runs of one graph that differ in the last bit would
+have logits that differ by more than the certificate allows.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +91,8 @@ def rewritten(foreign: ModelProto, image: ImageInput, scores: ScoresOutput) -> R
     size = [image.batch or "batch", 3, image.height, image.width]
     del proto.graph.input[:]
     proto.graph.input.append(helper.make_tensor_value_info(IMAGE, TensorProto.FLOAT, size))
-    classes = max(scores.outputs, 2)
     del proto.graph.output[:]
-    proto.graph.output.append(helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, [size[0], classes]))
+    proto.graph.output.append(helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, [size[0], scores.classes]))
     del proto.metadata_props[:]
     pruned(proto)
     return Rewritten(proto, names)
@@ -138,9 +143,13 @@ def _behind(scores: ScoresOutput, tensor: str) -> Nodes:
     found = made.add("Cast", [tensor], to=TensorProto.FLOAT)
     if scores.form == "logarithm":
         found = made.add("Log", [made.add("Max", [found, _SMALLEST_SCORE])])
-    last = "" if scores.form == "two classes" else LOGITS
+    if scores.form == "one score":  # log p / (1 - p), each step of one tensor, so that the head is found behind them
+        inside = made.add("Clip", [found, np.array(LEAST_DOUBT, np.float32), np.array(1 - LEAST_DOUBT, np.float32)])
+        odds_against = made.add("Sub", [made.add("Reciprocal", [inside]), np.array(1, np.float32)])
+        found = made.add("Neg", [made.add("Log", [odds_against])])
+    last = LOGITS if scores.classes == scores.outputs else ""
     found = made.add("Reshape", [found, np.array([-1, scores.outputs], np.int64)], last)
-    if scores.form == "two classes":  # softmax (0, z) = (1 - sigmoid z, sigmoid z)
+    if scores.classes != scores.outputs:  # softmax (0, z) = (1 - sigmoid z, sigmoid z)
         made.add("Pad", [found, np.array([0, 1, 0, 0], np.int64), np.array(0, np.float32)], LOGITS)
     return made
 

@@ -11,13 +11,13 @@ import numpy as np
 from onnx import ModelProto, NodeProto
 
 from cnn_perception.errors import ConfigError, ModelError, one_line
-from cnn_perception.model.spec import Task
+from cnn_perception.model.spec import InputSpec, Task
 from cnn_perception.tasks.registry import TASKS
 from training.adopt.graph.image_input import ImageInput
 from training.adopt.graph.tensors import Array, Tensors, runner
 from training.tasks.choices import TaskChoice
 
-Form = Literal["logits", "logarithm", "two classes"]
+Form = Literal["logits", "logarithm", "two classes", "one score"]
 _OF_CLASSES = [task for task in TASKS.values() if task.has_classes]
 ONE_CLASS = cast("Task", next(task.name for task in _OF_CLASSES if task.is_exclusive))
 SEVERAL_CLASSES = cast("Task", next(task.name for task in _OF_CLASSES if not task.is_exclusive))
@@ -34,6 +34,39 @@ _PASSED = {
     "Unsqueeze",
 }
 """They leave scores as they are, but for rounding."""
+_LINEAR = {
+    "Conv",
+    "ConvInteger",
+    "FusedConv",
+    "FusedGemm",
+    "FusedMatMul",
+    "Gemm",
+    "MatMul",
+    "MatMulInteger",
+    "QGemm",
+    "QLinearConv",
+    "QLinearMatMul",
+}
+"""Their numbers have no bounds, where no activation is fused into them."""
+_KEEPS_LINEAR = _PASSED | {
+    "Add",
+    "AveragePool",
+    "BatchNormalization",
+    "Concat",
+    "Div",
+    "Gather",
+    "GlobalAveragePool",
+    "Mean",
+    "Mul",
+    "Neg",
+    "ReduceMean",
+    "ReduceSum",
+    "Slice",
+    "Sub",
+    "Sum",
+    "Transpose",
+}
+"""Of numbers without bounds they make such numbers."""
 _SUM_TOLERANCE = 0.02
 """Of scores in 8 bits, whose sum is never quite 1."""
 _PROBED = 3
@@ -48,10 +81,11 @@ class ScoresOutput:
         logits: The tensor that the logits are made of.
         scores: The tensor, before it is rounded to 8 bits, that is compared with what becomes of the logits.
         form: What has to be done with `logits`: nothing; the logarithm of scores is taken; of one number, whose sigmoid
-            is the score of the second class, two logits are made.
+            is the score of the second class, two logits are made; or of one number that is this score itself.
         behind: Operator between `logits` and `scores`; empty without one.
         outputs: How many numbers it has for an image.
         task: What they mean.
+        in_doubt: Whether numbers that are taken for logits were like scores for every random image.
     """
 
     name: str
@@ -61,14 +95,23 @@ class ScoresOutput:
     behind: Literal["", "Softmax", "LogSoftmax", "Sigmoid"]
     outputs: int
     task: Task
+    in_doubt: bool = False
+
+    @property
+    def classes(self) -> int:
+        """How many classes it tells apart."""
+        return 2 if self.form in ("two classes", "one score") else self.outputs
 
 
-def find(proto: ModelProto, image: ImageInput, wanted: str | None, task: TaskChoice, where: str) -> ScoresOutput:
+def find(
+    proto: ModelProto, image: ImageInput, size: InputSpec, wanted: str | None, task: TaskChoice, where: str
+) -> ScoresOutput:
     """Finds the output that answers.
 
     Args:
         proto: The graph.
         image: Its input.
+        size: How images are prepared for it: numbers of another range may all look alike to it.
         wanted: Name of the output, or of any inner tensor; None where there is only one that can be it.
         task: What its numbers mean; `auto` tells several labels by a sigmoid.
         where: The file, for errors.
@@ -78,9 +121,9 @@ def find(proto: ModelProto, image: ImageInput, wanted: str | None, task: TaskCho
         ConfigError: If several do, or the name or the task is not one of this graph.
     """
     tensors = Tensors(proto)
-    name = _named(tensors, wanted, where) if wanted else _only(tensors, image, where)
+    name = _named(tensors, wanted, where) if wanted else _only(tensors, image, size, where)
     behind, logits, scores = _taken_off(tensors, name)
-    values = _values(proto, image, [*dict.fromkeys((name, logits, scores))], where)
+    values = _values(proto, image, size, [*dict.fromkeys((name, logits, scores))], where)
     outputs = _numbers(values[logits], where, name)
     if values[logits].dtype.kind != "f":
         raise ModelError(
@@ -94,22 +137,60 @@ def find(proto: ModelProto, image: ImageInput, wanted: str | None, task: TaskCho
     if np.array_equal(values[logits], np.broadcast_to(values[logits][:1], values[logits].shape)):
         raise ModelError(f"{where}: its output {name!r} is the same for every image; name another --output-name")
     form: Form = "logits"
-    if not behind and _add_up_to_one(values[logits]):
+    if outputs == 1:
+        form = _of_one_number(tensors, name, behind, values[logits], task, where)
+    elif not behind and _add_up_to_one(values[logits]):
         form = "logarithm"
-    elif not behind and outputs > 1 and task != ONE_CLASS and (what := _like_scores(values[logits])):
+    elif not behind and task != ONE_CLASS and (what := _like_scores(values[logits])):
         raise ConfigError(
             f"{where}: the numbers of its output {name!r} {what}, as scores do and not logits, and no softmax or "
             "sigmoid at its end was found to take off; name the tensor before it by --output-name, with --task "
             "multilabel where it was a sigmoid, or give --task multiclass where they are logits"
         )
-    if outputs == 1:
-        if behind != "Sigmoid" and task != ONE_CLASS:
-            raise ModelError(
-                f"{where}: its output {name!r} is one number without a sigmoid; where its sigmoid is the score of the "
-                "second of two classes, give --task multiclass"
-            )
-        form = "two classes"
-    return ScoresOutput(name, logits, scores, form, behind, outputs, _task(task, behind, form, where))
+    in_doubt = not behind and form in ("logits", "two classes") and bool(_like_scores(values[logits]))
+    return ScoresOutput(name, logits, scores, form, behind, outputs, _task(task, behind, form, where), in_doubt)
+
+
+def _of_one_number(tensors: Tensors, name: str, behind: str, value: Array, task: TaskChoice, where: str) -> Form:
+    """Returns what the one number of a graph is: the second class's logit, or its score.
+
+    A sigmoid that is written out, clipped or made of straight lines is told by numbers from 0 to 1 that no linear layer
+    gives. As logits they would be the second class for every image.
+    """
+    if behind == "Sigmoid":
+        return "two classes"
+    has_bounds = not _is_linear(tensors, name)
+    if has_bounds and value.min() >= 0:
+        if value.max() <= 1:
+            return "one score"
+        before = tensors.before(name)
+        while before is not None and not _is_linear(tensors, before):
+            before = tensors.before(before)
+        cure = f"name {before!r}, which a linear layer gives," if before else "name the tensor of the logit"
+        raise ConfigError(
+            f"{where}: its output {name!r} is one number that is never below 0, and so no logit of two classes, and "
+            f"exceeds 1, and so is no score; {cure} by --output-name, with --task multiclass"
+        )
+    if task != ONE_CLASS:
+        raise ModelError(
+            f"{where}: its output {name!r} is one number without a sigmoid; where its sigmoid is the score of the "
+            "second of two classes, give --task multiclass"
+        )
+    return "two classes"
+
+
+def _is_linear(tensors: Tensors, name: str) -> bool:
+    """Whether a tensor is made by linear layers, and sums and multiples of what these give."""
+    waiting = [name]
+    while waiting:
+        node = tensors.sources.get(waiting.pop())
+        if node is None or any(one.name == "activation" and one.s for one in node.attribute):
+            return False
+        if node.op_type in _KEEPS_LINEAR:
+            waiting += [one for one in node.input if one in tensors.of_image]
+        elif node.op_type not in _LINEAR:
+            return False
+    return True
 
 
 def _named(tensors: Tensors, wanted: str, where: str) -> str:
@@ -119,11 +200,11 @@ def _named(tensors: Tensors, wanted: str, where: str) -> str:
     raise ConfigError(f"{where}: computes nothing called {wanted!r} from the image; its outputs are {names}")
 
 
-def _only(tensors: Tensors, image: ImageInput, where: str) -> str:
+def _only(tensors: Tensors, image: ImageInput, size: InputSpec, where: str) -> str:
     """Returns the name of the one output that can be scores."""
     proto = tensors.proto
     names = [value.name for value in proto.graph.output]
-    values = _values(proto, image, names, where)
+    values = _values(proto, image, size, names, where)
     shapes = {name: "x".join(["N", *map(str, values[name].shape[1:])]) for name in names}
     found = [name for name in names if name in tensors.of_image and _can_be_scores(values[name])]
     shown = ", ".join(f"{name} {shapes[name]}" for name in names)
@@ -145,16 +226,19 @@ def _can_be_scores(value: Array) -> bool:
     return is_score and value.ndim >= 2 and sum(size > 1 for size in value.shape[1:]) <= 1
 
 
-def _values(proto: ModelProto, image: ImageInput, names: Sequence[str], where: str) -> dict[str, Array]:
-    """Returns tensors of the graph for noise, of as many images as it takes at once."""
+def _values(
+    proto: ModelProto, image: ImageInput, size: InputSpec, names: Sequence[str], where: str
+) -> dict[str, Array]:
+    """Returns tensors of the graph for noise around random colours, of as many images as it takes at once."""
     random = np.random.default_rng(0)
     count = image.batch or 1
     rows: dict[str, list[Array]] = {name: [] for name in names}
     try:
         run = runner(proto, names)
         for _ in range(_PROBED):
-            pixels = random.random((count, 3, image.height, image.width), np.float32)
-            for name, value in zip(names, run({image.name: image.of(pixels, (0.5,) * 3, (0.25,) * 3)}), strict=True):
+            colours = random.random((count, 3, 1, 1), np.float32)
+            pixels = (colours + random.random((count, 3, image.height, image.width), np.float32)) / np.float32(2)
+            for name, value in zip(names, run({image.name: image.of(pixels, size.mean, size.std)}), strict=True):
                 rows[name].append(np.asarray(value))
     except ModelError as error:
         raise ModelError(f"{where}: {one_line(error)}; export it again") from None
@@ -225,12 +309,12 @@ def _like_scores(value: Array) -> str:
         return ""
     if rows.max() <= 1:
         return "lie between 0 and 1"
-    is_one_sum = np.ptp(sums) <= _SUM_TOLERANCE * sums.max()
+    is_one_sum = rows.shape[1] > 1 and np.ptp(sums) <= _SUM_TOLERANCE * sums.max()
     return f"add up to {sums.mean():.3g} for every image" if is_one_sum else ""
 
 
 def _task(wanted: TaskChoice, behind: str, form: Form, where: str) -> Task:
-    several = behind == "Sigmoid" and form != "two classes"
+    several = behind == "Sigmoid" and form == "logits"
     if wanted == "auto":
         return SEVERAL_CLASSES if several else ONE_CLASS
     if several and wanted == ONE_CLASS:

@@ -62,6 +62,10 @@ class Tensors:
         given = {attribute.name: attribute for attribute in node.attribute}
         if "value" in given:
             return numpy_helper.to_array(given["value"].t)
+        if "value_float" in given:
+            return np.array(given["value_float"].f, np.float32)
+        if "value_floats" in given:
+            return np.array(given["value_floats"].floats, np.float32)
         return np.array(given["value_ints"].ints, np.int64) if "value_ints" in given else None
 
 
