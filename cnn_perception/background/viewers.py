@@ -35,6 +35,10 @@ class Views(Protocol[FrameT_contra, MadeT]):
     def heavy_kinds(self) -> Sequence[str]:
         """Which of them run a network: they get what the answers leave of the cores."""
 
+    @property
+    def unlimited_kinds(self) -> Sequence[str]:
+        """Which of them are made of every frame, whatever the limit: they cost little, and programs read them, too."""
+
     def make(self, kind: str, frame: FrameT_contra) -> MadeT:
         """Returns what is to be published, for as long as it takes.
 
@@ -127,11 +131,13 @@ class Viewers(Generic[FrameT, MadeT]):
             kinds: What is wanted of it.
             camera: Whose it is.
             frame: The frame.
-            max_rate_hz: Most frames of this camera in a second that are looked at, all kinds of the same; 0 for all.
+            max_rate_hz: Of most frames of this camera in a second the limited kinds are made, all of the same frames;
+                0 for all frames.
         """
-        if kinds and self._is_due(camera, max_rate_hz):
-            for kind in kinds:
-                self._workers[kind].offer(camera, _Offered(frame, self._changes))
+        unlimited = [kind for kind in kinds if kind in self._views.unlimited_kinds]
+        is_due = len(unlimited) < len(kinds) and self._is_due(camera, max_rate_hz)
+        for kind in kinds if is_due else unlimited:
+            self._workers[kind].offer(camera, _Offered(frame, self._changes))
 
     def withdraw(self) -> None:
         """Has nothing published any more of what was offered so far; waits for what is being published only."""

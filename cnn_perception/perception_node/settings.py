@@ -209,8 +209,8 @@ class Settings:
     )
     views_max_rate_hz: float = parameter(
         15.0,
-        "Most frames of a camera in a second of which overlays, score and label maps, neighbours and unit activations "
-        "are made, which costs the cores that answers need; 0 for all.",
+        "Most frames of a camera in a second of which overlays, score and label maps and unit activations are made, "
+        "which costs the cores that answers need; 0 for all.",
         between=(0.0, 1000.0),
         live=True,
     )

@@ -27,12 +27,13 @@ KINDS = ("overlay", "score map")
 class StubViews:
     """Makes frames of the kinds in `blocked` only once they are released; remembers what came of them."""
 
-    kinds = KINDS
+    kinds = (*KINDS, "neighbours")
     heavy_kinds = ("score map",)
+    unlimited_kinds = ("neighbours",)
 
     def __init__(self) -> None:
-        self.begun = {kind: threading.Event() for kind in KINDS}
-        self.released = {kind: threading.Event() for kind in KINDS}
+        self.begun = {kind: threading.Event() for kind in self.kinds}
+        self.released = {kind: threading.Event() for kind in self.kinds}
         self.blocked: set[str] = set()
         self.made: list[tuple[str, str]] = []
         self.published: list[str] = []
@@ -157,10 +158,16 @@ def test_limit_counts_for_each_camera_and_nothing_is_made_up_for(bench: Bench, c
     assert clock.looked_at == ["first", "of the other", "after a pause", "due", "without a limit"]
 
 
-def test_all_kinds_are_made_of_the_same_frames(bench: Bench, clock: Clock):
+def test_limited_kinds_are_made_of_the_same_frames_and_the_others_of_all(bench: Bench, clock: Clock):
     for frame in ("a", "b"):
-        bench.viewers.offer(KINDS, "front", frame, 10.0)
-    assert clock.looked_at == ["a"] * len(KINDS)
+        bench.viewers.offer(StubViews.kinds, "front", frame, 10.0)
+    assert clock.looked_at == ["a", "a", "a", "b"]
+
+
+def test_frame_of_which_only_an_unlimited_kind_is_wanted_takes_nobody_s_turn(bench: Bench, clock: Clock):
+    bench.viewers.offer(["neighbours"], "front", "a", 10.0)
+    bench.viewers.offer(["overlay"], "front", "b", 10.0)
+    assert clock.looked_at == ["a", "b"]
 
 
 def test_frame_of_which_nothing_is_wanted_takes_nobody_s_turn(bench: Bench):

@@ -81,7 +81,7 @@ class Bench:
             fallback="",
             cancel_views=lambda: self.without_maps.append(str(options.path)),
         )
-        pipeline: Any = SimpleNamespace(spec=model.spec, model=model)
+        pipeline: Any = SimpleNamespace(spec=model.spec, model=model, choice="")
         recorder: Any = StubBackground()
         return ActiveModel(options, pipeline, recorder=recorder)
 

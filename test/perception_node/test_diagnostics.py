@@ -235,6 +235,7 @@ def model(
     session: SessionOptions = CPU,
     gallery: Any = None,
     layers: Any = None,
+    choice: str = "",
 ) -> ActiveModel:
     onnx: Any = SimpleNamespace(
         path=Path("/models/tiny.onnx"),
@@ -245,8 +246,16 @@ def model(
         fallback=fallback,
         gallery=gallery,
     )
-    pipeline: Any = SimpleNamespace(model=onnx, spec=onnx.spec, units=SimpleNamespace(known=layers))
+    units = SimpleNamespace(known=layers)
+    pipeline: Any = SimpleNamespace(model=onnx, spec=onnx.spec, units=units, choice=choice)
     return ActiveModel(ModelOptions(onnx.path, session), pipeline, shadow, recorder)
+
+
+def test_choice_of_the_fastest_is_told_where_there_was_one():
+    told = "tiny_int8.onnx on CPUExecutionProvider 1.0 ms; tiny.onnx on CPUExecutionProvider 2.0 ms"
+    key = "taken as the fastest"
+    assert key not in {pair.key for pair in statuses(model=model())["model"].values}
+    assert {pair.key: pair.value for pair in statuses(model=model(choice=told))["model"].values}[key] == told
 
 
 def test_without_a_model_all_is_well_unless_it_was_refused():

@@ -55,13 +55,15 @@ class StubOutputs:
 
 
 class StubViewers:
-    """Remembers what was offered: of which kinds, by which camera, and how much had been published by then."""
+    """Remembers what was offered: of which kinds, by which camera, and how much had been published by then; limits."""
 
     def __init__(self, outputs: dict[str, StubOutputs]) -> None:
         self.offered: list[tuple[list[str], str, int]] = []
+        self.limits_hz: set[float] = set()
         self._outputs = outputs
 
-    def offer(self, kinds: list[str], camera: str, frame: ViewedFrame) -> None:
+    def offer(self, kinds: list[str], camera: str, frame: ViewedFrame, max_rate_hz: float) -> None:
+        self.limits_hz.add(max_rate_hz)
         self.offered.append((kinds, camera, len(self._outputs[camera].published)))
 
 
@@ -78,7 +80,7 @@ class Bench:
             camera.outputs = self.outputs[name]  # type: ignore[assignment]
         self.outcomes: list[BaseException | str] = []
         model = SimpleNamespace(path=Path("stub.onnx"), spec=tiny_spec(), provider="", fallback="")
-        pipeline: Any = SimpleNamespace(prepare=self._outcome, model=model, spec=model.spec)
+        pipeline: Any = SimpleNamespace(prepare=self._outcome, model=model, spec=model.spec, choice="")
         isolated_load: Any = None
         self.models = ModelOwner(ActiveModel.load, isolated_load, self.logger, lambda _: None)
         self.use(ActiveModel(ModelOptions(Path("stub.onnx"), CPU), pipeline))
@@ -317,6 +319,7 @@ def test_viewers_get_an_answered_frame_after_its_answer_and_what_they_want_of_it
     for camera in ("front", "rear"):
         bench.answer(bench.show(camera))
     assert bench.viewers.offered == [(["overlay", "score map"], "front", 1), ([], "rear", 1)]
+    assert bench.viewers.limits_hz == {15.0}  # the default
 
 
 def test_frame_that_is_dropped_is_not_for_viewers_either(red_green_blue: ActiveModel):

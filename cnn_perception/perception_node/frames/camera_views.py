@@ -24,10 +24,12 @@ class CameraViews:
     Attributes:
         kinds: What can be made.
         heavy_kinds: Which of them run a network.
+        unlimited_kinds: Which of them are made of every frame.
     """
 
     kinds = VIEWS
     heavy_kinds = (SCORE_MAP, UNIT)
+    unlimited_kinds = (NEIGHBOURS,)
 
     def __init__(self, cameras: Sequence[CameraStream], now_ns: Callable[[], int]) -> None:
         """Looks at these cameras, by the node's clock in nanoseconds."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ros import TIMEOUT_S
+from ros import OF_EVERY_FRAME, TIMEOUT_S
 
 _NODES = ("camera_node", "dashboard_node", "follow_node", "perception_node")
 _MODULES = [f"cnn_perception.{node}.node" for node in _NODES]
@@ -59,6 +59,7 @@ class InjectedNode:
         self._armed = folder / "armed"
         if injection.before:
             self.arm()
+        parameters = OF_EVERY_FRAME.get(node, {}) | parameters
         settings = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
         words = ["--ros-args", *settings, *arguments]
         context = multiprocessing.get_context("forkserver")

@@ -164,6 +164,10 @@ class Participant:
         rclpy.try_shutdown(context=self.context)
 
 
+OF_EVERY_FRAME = {"perception_node": {"views_max_rate_hz": 0.0}}
+"""Parameters with which tests see all that is made of each frame, however soon they send the next."""
+
+
 class Process:
     """`python -m cnn_perception.<module>`, which is the console script of the same name, with its log in a file."""
 
@@ -174,6 +178,7 @@ class Process:
         environment = {name: value for name, value in os.environ.items() if name != "_ROS_WHEELS_BOOTSTRAP_COMPLETE"}
         environment |= {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
         environment |= {"ROS_LOG_DIR": str(log.parent / "ros_log"), "PYTHONUNBUFFERED": "1"}
+        parameters = OF_EVERY_FRAME.get(module, {}) | parameters
         settings = [word for name, value in parameters.items() for word in ("-p", f"{name}:={_yaml(value)}")]
         command = [sys.executable, "-m", f"cnn_perception.{module}", "--ros-args", *settings, *arguments]
         with log.open("wb") as file:

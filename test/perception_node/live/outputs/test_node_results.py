@@ -176,6 +176,19 @@ def test_label_map_gives_each_pixel_the_number_of_its_class(ros: Participant):
         assert set_parameter(ros, "label_map_threshold", 0.5).successful
 
 
+def test_views_are_made_of_as_many_frames_as_may_be_and_every_frame_is_answered(ros: Participant):
+    overlays = ros.collect(Image, f"{NODE}/activation/overlay")
+    answers = ros.collect(Classification, f"{NODE}/classification")
+    camera = camera_of(ros, answers, overlays)
+    assert set_parameter(ros, "views_max_rate_hz", 0.001).successful
+    for second in (100, 101, 102, 103):  # one is drawn: the first, or what was under way before it
+        ask(ros, camera, image((second, 0), picture(0)), answers)
+    assert set_parameter(ros, "views_max_rate_hz", 0.0).successful
+    ask(ros, camera, image((104, 0), picture(0)), answers, overlays)
+    assert {stamp(one)[0] for one in answers} >= {101, 102, 103, 104}
+    assert {stamp(one)[0] for one in overlays} & {101, 102, 103, 104} == {104}
+
+
 def test_shadow_is_compared_and_never_published(ros: Participant):
     answers = ros.collect(Classification, f"{NODE}/classification")
     camera = camera_of(ros, answers)
