@@ -15,9 +15,10 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import rclpy
 
@@ -83,8 +84,9 @@ class Driver:
         return Published(**json.loads(self._read()))
 
     def close(self) -> None:
-        """Ends the process."""
-        self._process.terminate()
+        """Ends the process, which goes when there is nothing more to read."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         self._process.wait()
 
 
@@ -124,11 +126,11 @@ def measure_answers(client: NodeClient, options: argparse.Namespace, width: int,
             done = _publish(client, driver, options.seconds)
             shares.append((client.counts[_TOPIC] - before) / done.count)
     circumstances = f"a stranger's camera, {width}x{height} at {options.rate_hz:g} Hz"
-    print(circumstances)
+    print(circumstances, flush=True)
     report(circumstances, "answered / published", shares, _ANSWERED)
 
 
-def measure_stopped(node: Sequence[tuple[str, object]], options: argparse.Namespace, history: str) -> None:
+def measure_stopped(node: Mapping[str, Any], options: argparse.Namespace, history: str) -> None:
     """Reports what becomes of the driver's rate while our node is stopped."""
     width, height = _SIZES[0]
     ratios, longest_ms = [], 0.0
@@ -136,7 +138,7 @@ def measure_stopped(node: Sequence[tuple[str, object]], options: argparse.Namesp
     for _ in range(options.rounds):
         with _driver(width, height, options.rate_hz, history) as driver:
             alone = _publish(client, driver, options.seconds)
-            with running("perception_node", **dict(node)) as process:
+            with running("perception_node", **node) as process:
                 _until_answered(client, driver)
                 process.send_signal(signal.SIGSTOP)
                 try:
@@ -148,7 +150,7 @@ def measure_stopped(node: Sequence[tuple[str, object]], options: argparse.Namesp
     client.node.destroy_node()
     rclpy.shutdown()
     circumstances = f"a stranger's camera, {history}, our node stopped"
-    print(circumstances)
+    print(circumstances, flush=True)
     report(circumstances, "rate stopped / without us", ratios, _UNSLOWED)
     print(f"  longest call of publish {longest_ms:.0f} ms")
 
@@ -161,8 +163,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate-hz", type=at_least_one, default=15, help="of the camera (default: %(default)s)")
     options = parser.parse_args(argv)
     model = export_model(options.output, options.backbone)
-    node = {"model": model, "intra_op_threads": options.threads, "providers": f"[{options.provider}]"}
-    print(f"{machine()}; {options.backbone}")
+    node: dict[str, Any] = {"model": model, "intra_op_threads": options.threads, "providers": f"[{options.provider}]"}
+    print(f"{machine()}; {options.backbone}", flush=True)
     client = NodeClient([_TOPIC])
     with running("perception_node", **node):
         for width, height in _SIZES:
@@ -170,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     client.node.destroy_node()
     rclpy.shutdown()
     for history in HISTORIES:
-        measure_stopped([*node.items()], options, history)
+        measure_stopped(node, options, history)
     return EXIT_OK
 
 

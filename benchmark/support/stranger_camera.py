@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 import rclpy
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
@@ -34,7 +35,7 @@ def _image(width: int, height: int) -> Image:
     return message
 
 
-def publish(node: Node, publisher: rclpy.publisher.Publisher, image: Image, rate_hz: float, seconds: float) -> str:
+def publish(node: Node, publisher: Publisher[Image], image: Image, rate_hz: float, seconds: float) -> str:
     """Publishes for some seconds; returns what it did, as JSON."""
     began_s = time.perf_counter()
     count, longest_s = 0, 0.0
