@@ -169,11 +169,13 @@ class Viewers(Generic[FrameT, MadeT]):
         if not max_rate_hz:
             return True
         now_s = time.monotonic()
-        next_s = self._next_s.get(camera, now_s)
+        period_s = 1 / max_rate_hz
+        # At most a period away, for the rate may have been lower before.
+        next_s = min(self._next_s.get(camera, now_s), now_s + period_s)
         if now_s < next_s:
+            self._next_s[camera] = next_s
             return False
         # Counted from when it was due, so that it is this rate on average, whatever the camera's; not after a pause.
-        period_s = 1 / max_rate_hz
         self._next_s[camera] = (next_s if now_s < next_s + period_s else now_s) + period_s
         return True
 

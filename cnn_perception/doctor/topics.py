@@ -293,7 +293,7 @@ def _check_rectification(frames: ReceivedFrames, subject: str) -> Iterator[Findi
     text = f"gives raw and rectified images different rays, and {frames.topic} is named as {kind} ones are"
     value = str(named).lower()
     if used is None:
-        yield Finding("warn", subject, text, f"give the node that listens to it rectified:={value}")
+        yield Finding("warn", subject, text, f"give the node that listens to it the parameter rectified: {value}")
     else:
         text += f", but the node's parameter rectified is {str(used).lower()}"
         yield Finding("warn", subject, text, f"set rectified to {value}, or rename the topic")

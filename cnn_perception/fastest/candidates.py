@@ -6,11 +6,13 @@ import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cnn_perception.errors import ModelError
 from cnn_perception.model.onnx_file import read_onnx_file
-from cnn_perception.model.providers import GPU_PROVIDERS, SessionOptions
-from cnn_perception.model.spec import METADATA_KEY, ModelSpec
+from cnn_perception.model.onnx_model import read_spec
+from cnn_perception.model.providers import SessionOptions
+from cnn_perception.model.spec import ModelSpec
 
 _SUFFIXES = ("_int8", "_fp16")
 """By which the documentation tells the files of one network apart; only these are opened, for each is read whole."""
@@ -72,8 +74,7 @@ def candidates_of(path: Path, options: SessionOptions) -> list[Candidate]:
     Raises:
         ModelError: If the file itself cannot be used.
     """
-    providers = [name for name in options.provider_order if not options.require_gpu or name in GPU_PROVIDERS]
-    return [Candidate(file, provider) for file in files_of(path) for provider in providers]
+    return [Candidate(file, provider) for file in files_of(path) for provider in options.provider_order]
 
 
 def _beside(path: Path) -> list[Path]:
@@ -88,18 +89,18 @@ def _beside(path: Path) -> list[Path]:
 
 def _read(path: Path) -> ModelFile:
     file = read_onnx_file(path)
-    text = file.metadata.get(METADATA_KEY)
-    if text is None:
-        raise ModelError(f"{path}: carries no {METADATA_KEY}; make it with `python -m training.export`")
-    return ModelFile(path, file.sha256, ModelSpec.from_json(text))
+    return ModelFile(path, file.sha256, read_spec(path, file.metadata))
 
 
-def _network_of(spec: ModelSpec) -> object:
-    """Returns what files of one network have in common, whatever their precision and when they were exported."""
-    training = dataclasses.replace(spec.training, code_version="", created="")
-    gives = (spec.unknown is None, spec.score_map, spec.gallery, spec.statistics is None)
-    return (
-        *(spec.task, spec.architecture, spec.class_names, spec.units, spec.input, spec.activation),
-        *(spec.temperature, spec.thresholds, training),
-        gives,
-    )
+def _network_of(spec: ModelSpec) -> dict[str, Any]:
+    """Returns what files of one network have in common, whatever their precision and when they were exported.
+
+    An unknown rule is fitted to the answers of each file, and statistics are measured with it.
+    """
+    common = {one.name: getattr(spec, one.name) for one in dataclasses.fields(spec)}
+    for name in ("version", "precision", "parity"):
+        del common[name]
+    common["training"] = dataclasses.replace(spec.training, code_version="", created="")
+    common["unknown"] = spec.unknown is not None
+    common["statistics"] = spec.statistics is not None
+    return common

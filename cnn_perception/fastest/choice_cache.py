@@ -67,6 +67,7 @@ def _place(candidates: Sequence[Candidate], options: SessionOptions) -> Path:
         "candidates": sorted([one.file.sha256, one.provider] for one in candidates),
         "threads": options.intra_op_threads,
         "batch": max(options.warm_up_batches),
+        "require_gpu": options.require_gpu,
     }
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     return cache_root(options) / "fastest" / f"{digest}.json"

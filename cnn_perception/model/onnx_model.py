@@ -55,7 +55,7 @@ class OnnxModel:
         file = read_onnx_file(path)
         self.path = path
         self.sha256 = file.sha256
-        self.spec = _read_spec(path, file.metadata)
+        self.spec = read_spec(path, file.metadata)
         self.gallery = _read_gallery(path, file.metadata, self.spec)
         self._map_session: Any = None
         self._inner_session: tuple[str, Any] = ("", None)  # by the tensor that it computes
@@ -257,7 +257,12 @@ def _with_outputs(file: OnnxFile, outputs: Set[str], tensors: Set[str] = frozens
         raise ModelError(f"{file.path}: its graph is damaged ({one_line(error)}); export it again") from None
 
 
-def _read_spec(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
+def read_spec(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
+    """Returns the description of a model file from its metadata.
+
+    Raises:
+        ModelError: If there is none, or it is damaged; names the file.
+    """
     text = metadata.get(METADATA_KEY)
     if text is None:
         raise ModelError(f"{path}: carries no {METADATA_KEY}; make it with `python -m training.export`")

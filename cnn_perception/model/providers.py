@@ -47,7 +47,8 @@ class SessionOptions:
         device_id: Which GPU, as CUDA counts them, from 0.
         score_map_threads: Threads of a score map on the CPU; 0 for as many as of an inference. With 1 it runs in the
             caller's thread alone, at its priority.
-        cache_dir: Where TensorRT's engines are kept; empty for the user's own cache folder.
+        cache_dir: Where TensorRT's engines, and what was found to be the fastest, are kept; empty for the user's own
+            cache folder.
     """
 
     providers: Sequence[str] = DEFAULT_PROVIDERS
@@ -110,7 +111,7 @@ class SessionOptions:
 
 
 def cache_root(options: SessionOptions) -> Path:
-    """Returns the folder in which TensorRT's engines are kept.
+    """Returns the folder in which TensorRT's engines, and what was found to be the fastest, are kept.
 
     Source: XDG Base Directory Specification 0.8, XDG_CACHE_HOME: a relative path there is invalid and ignored.
 

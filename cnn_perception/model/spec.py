@@ -424,6 +424,7 @@ class ModelSpec:
 
         They were not where there were none: of an adopted network without `--data`, of untrained weights, of several
         networks without an image that none has learned from, of a training that was interrupted. Numbers have none.
+        The temperature tells it: a fit to images does not end at just 1.
         """
         return self.temperature != 1.0
 

@@ -52,8 +52,8 @@ class Rectification:
         if not self.is_given:
             raise ConfigError(
                 f"no ray can be told on {self.images}: it is named as rectified images are, and {topic} gives raw and "
-                f"rectified ones different rays; start the node with {self.parameter}:=true (P), or, if the images are "
-                f"raw ones, {self.parameter}:=false (K and D)"
+                f"rectified ones different rays; give the node the parameter {self.parameter}: true (P), or, if the "
+                f"images are raw ones, false (K and D)"
             )
         used, kind = ("P", "raw") if self.is_rectified else ("K and D", "rectified")
         return (

@@ -195,7 +195,8 @@ class Reconfiguration:
         for camera in self._cameras:
             changed = parameters.read(self._node, CameraSettings, prefix=camera.prefix)
             camera.settings = parameters.with_live(camera.settings, changed)
-            camera.note_given(names)
+            if changed.rectified == camera.settings.rectified:  # another one is of the next configure
+                camera.note_given(names)
         self._frames.wake()
         candidate = self._models.take_candidate()
         if candidate is not None:

@@ -155,12 +155,15 @@ class Settings:
     providers: Sequence[str] = parameter(
         DEFAULT_PROVIDERS,
         "ONNX Runtime execution providers, the preferred first; the CPU is always the last resort. ['fastest'] tries "
-        "all but TensorRT, and NAME_int8.onnx and NAME_fp16.onnx beside NAME.onnx, for two seconds, and takes one.",
+        "all but TensorRT, and NAME_int8.onnx and NAME_fp16.onnx beside NAME.onnx, for some seconds, and takes one.",
     )
     require_gpu: bool = parameter(False, "Fail to configure rather than fall back to the CPU.")
     device_id: int = parameter(0, "Which GPU, as CUDA counts them.", between=(0, 255))
     cache_dir: str = parameter(
-        "", "Folder for TensorRT's engines; '' for the user's cache folder.", is_path=True, read_only=True
+        "",
+        "Folder for TensorRT's engines and for what was found to be the fastest; '' for the user's cache folder.",
+        is_path=True,
+        read_only=True,
     )
     intra_op_threads: int = parameter(
         0, "CPU threads of one inference; 0 is one a physical core.", between=(0, 1024), read_only=True

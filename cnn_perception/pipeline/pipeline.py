@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cnn_perception.errors import FrameError
-from cnn_perception.fastest.race import load_fastest
+from cnn_perception.fastest.trials import load_fastest
 from cnn_perception.image.messages import Decoded, EncodedFile, EncodedImage, RgbImage, decode_frame
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from cnn_perception.model.spec import ModelSpec

@@ -17,7 +17,7 @@ from cnn_perception.errors import ConfigError, one_line
 _TRANSPORTS = ("compressed", "compressedDepth", "theora", "ffmpeg", "zstd", "draco", "avif", "foxglove")
 """Under whose names image_transport publishes the images of a base topic."""
 
-_RECTIFIED = re.compile("(?<![a-z])rect(?![a-z])|rectif")
+_RECTIFIED = re.compile("(?<![a-z])(?<!un_)(?<!not_)rect(?![a-z])|(?<!un)(?<!un_)(?<!not_)rectif")
 _RAW = re.compile("(?<![a-z])raw(?![a-z])")
 
 

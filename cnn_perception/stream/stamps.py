@@ -176,7 +176,8 @@ class _SteadyOffset:
 def _lag_of_a_clock(age_s: float) -> float | None:
     """Returns by how many seconds another clock lags whose stamps are of this age; None if none is known to do so.
 
-    It is negative where that clock is ahead. By which TAI and GPS time lead, `_other_clock` knows of a single frame.
+    It is negative where that clock is ahead. Stamps that lead by as much as TAI or GPS time are told from one frame,
+    by `_other_clock`.
     """
     for lag_s in _SECONDS_AHEAD.values():
         if -_SCALE_TOLERANCE_S <= age_s - lag_s <= _SCALE_DELAY_S:
@@ -198,7 +199,7 @@ def _steady_text(lag_s: float) -> str:
     side = "behind" if lag_s > 0 else "ahead"
     return (
         f"the stamps are {abs(lag_s) / 3600.0:g} h {side}: of another clock, such as local time taken for UTC; have "
-        f" the camera's driver and this machine use UTC; {_IF_RECORDED}"
+        f"the camera's driver and this machine use UTC; {_IF_RECORDED}"
     )
 
 

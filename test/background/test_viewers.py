@@ -158,6 +158,13 @@ def test_limit_counts_for_each_camera_and_nothing_is_made_up_for(bench: Bench, c
     assert clock.looked_at == ["first", "of the other", "after a pause", "due", "without a limit"]
 
 
+def test_limit_that_is_raised_takes_effect_at_once(bench: Bench, clock: Clock):
+    bench.viewers.offer(["overlay"], "front", "a", 0.01)
+    for clock.now_s, frame in ((100.1, "b"), (100.15, "c"), (100.21, "d")):
+        bench.viewers.offer(["overlay"], "front", frame, 10.0)
+    assert clock.looked_at == ["a", "d"]
+
+
 def test_limited_kinds_are_made_of_the_same_frames_and_the_others_of_all(bench: Bench, clock: Clock):
     for frame in ("a", "b"):
         bench.viewers.offer(StubViews.kinds, "front", frame, 10.0)

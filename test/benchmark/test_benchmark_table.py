@@ -69,7 +69,7 @@ def test_without_all_the_core_is_measured_and_training_where_there_is_data():
 
     assert "node_rate" in core
     assert "viewers" not in core
-    assert {*core, "viewers", "dashboard", "black_box", "loading", "finetuning", "probe"} <= set(everything)
+    assert {*core, "viewers", "stranger", "dashboard", "black_box", "loading", "finetuning", "probe"} <= set(everything)
     assert {one.module for one in bench.chosen(options(names=["viewers"]))} == {"viewers"}
     assert [one.module for one in bench.chosen(options(names=["probe"], data="a", weights="b"))] == ["probe"]
 

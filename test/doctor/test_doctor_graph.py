@@ -117,7 +117,7 @@ def distorted() -> Any:
         (
             "/front/image_rect",
             None,
-            "is named as rectified ones are -> give the node that listens to it rectified:=true",
+            "is named as rectified ones are -> give the node that listens to it the parameter rectified: true",
         ),
         ("/front/image_rect", False, "parameter rectified is false -> set rectified to true"),
         ("/front/image_rect/compressed", False, "parameter rectified is false -> set rectified to true"),

@@ -260,7 +260,10 @@ def test_boxes_in_shares_of_the_image_are_refused_and_the_reason_is_told(tmp_pat
     assert "12 boxes: box_too_small" in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_boxes_in_pixels_of_the_input_of_the_detector_are_suspected_once_all_were_read(tmp_path: Path, model: Path):
+def test_boxes_in_pixels_of_the_input_of_the_detector_are_suspected_once_all_were_read(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("cnn_perception.regions.scale.LEAST_BOXES", 40 * FRAMES)
     pixels = tiny_bag.flat(RED, 400, 480)
     boxes = [Box(20 + 7 * n, 300 - 7 * n, 20, 20) for n in range(40)]
     said = "all boxes so far lie in the upper left 320x320 pixels of images of 480x400: perhaps"
@@ -274,9 +277,7 @@ def test_boxes_in_pixels_of_the_input_of_the_detector_are_suspected_once_all_wer
     assert run(tmp_path, model, "--bag", bag(tmp_path / "others", others, pixels=pixels))[1]["warnings"] == []
 
 
-def test_ids_that_contradict_the_places_are_not_followed_and_where_they_prevail_it_is_bad_input(
-    tmp_path: Path, model: Path, capsys
-):
+def test_ids_that_contradict_the_places_are_not_followed_and_told(tmp_path: Path, model: Path, capsys):
     """A detector numbers the boxes of an image anew, annotators number tracks: 0 and 1 are other things."""
     boxes = [dataclasses.replace(LEFT, id="0"), dataclasses.replace(RIGHT, id="1")]
     truth = [dataclasses.replace(RIGHT, id="0"), dataclasses.replace(LEFT, id="1")]
@@ -284,31 +285,31 @@ def test_ids_that_contradict_the_places_are_not_followed_and_where_they_prevail_
 
     code, report, rows = run(tmp_path, model, "--bag", made, "--truth", "/truth", "--min-accuracy", 1.0)
 
-    said = "/truth: 12 of 12 boxes lie wholly apart from the known box of their id and were matched by place alone"
-    assert code == 2
-    assert report["complete"] is False
+    said = "/truth: 12 of 12 boxes lie elsewhere than the known box of their id and were matched by place alone"
+    assert code == 0
+    assert report["complete"] is True
     assert [row["truth"] for row in rows[:2]] == ["red", "blue"]
     assert report["top1"] == 1.0
-    assert any(said in remark for remark in report["remarks"])
-    assert f"error: {said}" in capsys.readouterr().err
+    assert any(said in warning for warning in report["warnings"])
+    assert f"warning: {said}" in capsys.readouterr().err
     assert said in (tmp_path / "out" / "report.html").read_text()
 
 
-@pytest.mark.parametrize(("apart", "code"), [(1, 0), (2, 0), (3, 2)])
-def test_ids_prevail_as_contradictions_where_they_are_more_than_half(
-    tmp_path: Path, model: Path, apart: int, code: int
+@pytest.mark.parametrize(("lost", "code"), [(1, 0), (2, 0), (3, 2)])
+def test_boxes_that_neither_id_nor_place_matches_are_bad_input_where_they_are_more_than_half(
+    tmp_path: Path, model: Path, lost: int, code: int
 ):
     boxes = [Box(5 + 10 * n, 15, 6, 6, score=0.9, id=str(n)) for n in range(4)]
-    truth = [moved(box, 0, y=26.0) if n < apart else moved(box, 1) for n, box in enumerate(boxes)]
+    truth = [moved(box, 0, y=26.0) if n < lost else moved(box, 1) for n, box in enumerate(boxes)]
     names = ["red", "red", "blue", "blue"]
 
     found, report, rows = run(tmp_path, model, "--bag", bag(tmp_path / "bag", boxes, truth, names), "--truth", "/truth")
 
     assert found == code
-    assert [row["truth"] for row in rows[:4]] == ["" if n < apart else names[n] for n in range(4)]
+    assert [row["truth"] for row in rows[:4]] == ["" if n < lost else names[n] for n in range(4)]
     lines = report["remarks"] if code else report["warnings"]
-    assert [line for line in lines if f"{apart * FRAMES} of {4 * FRAMES} boxes lie wholly apart" in line]
-    assert report["ignored"] == {"known boxes that the detector has not found": apart * FRAMES}
+    assert [line for line in lines if f"{lost * FRAMES} of {4 * FRAMES} boxes lie elsewhere" in line]
+    assert report["ignored"] == {"known boxes that the detector has not found": lost * FRAMES}
 
 
 def test_known_boxes_that_have_no_place_are_counted_with_the_reason(tmp_path: Path, model: Path, capsys):
@@ -358,7 +359,7 @@ def test_box_of_no_place_keeps_the_truth_of_its_id_and_counts_against_a_gate(tmp
 
     assert code == 3
     assert report["frames"]["lost"] == FRAMES
-    assert not [line for line in (*report["remarks"], *report["warnings"]) if "apart" in line]
+    assert not [line for line in (*report["remarks"], *report["warnings"]) if "elsewhere" in line]
 
 
 def test_turned_boxes_are_matched_by_what_they_cover():
@@ -376,23 +377,28 @@ def test_truth_of_a_box_is_taken_once_and_ids_that_several_boxes_have_say_nothin
     twice = Box(0.0, 0.0, 10.0, 10.0, id="x")
     aside = Box(2.0, 0.0, 10.0, 10.0, id="x")
 
-    assert matched([twice, aside], [twice]) == Matches({0: 0}, same_id=0, apart=0)
+    assert matched([twice, aside], [twice]) == Matches({0: 0}, same_id=0, contradicted=0, lost=0)
     assert matched([Box(0, 0, 10, 10)], [Box(6, 0, 10, 10)]).places == {}
     assert matched([Box(math.nan, 0, 10, 10)], [twice]).places == {}
     assert matched([twice], [Box(math.nan, 0, 10, 10)]).places == {}
 
 
-def test_id_decides_where_the_boxes_overlap_at_all_and_the_place_where_they_do_not():
+def test_id_decides_where_the_boxes_overlap_unless_the_place_says_another():
     here, there = Box(0, 0, 10, 10, id="y"), Box(300, 0, 10, 10, id="y")
     beside, like = Box(9, 0, 10, 10, id="y"), Box(1, 0, 10, 10, id="z")
     touching = Box(10, 0, 10, 10, id="y")
 
-    assert matched([here], [beside, like]) == Matches({0: 0}, same_id=1, apart=0)
-    assert matched([here], [there, like]) == Matches({0: 1}, same_id=1, apart=1)
-    assert matched([here], [there]) == Matches({}, same_id=1, apart=1)
-    assert matched([here], [touching]) == Matches({}, same_id=1, apart=1)
+    assert matched([here], [beside]) == Matches({0: 0}, same_id=1, contradicted=0, lost=0)
+    assert matched([here], [beside, like]) == Matches({0: 1}, same_id=1, contradicted=1, lost=0)
+    assert matched([here], [there, like]) == Matches({0: 1}, same_id=1, contradicted=1, lost=0)
+    assert matched([here], [there]) == Matches({}, same_id=1, contradicted=1, lost=1)
+    assert matched([here], [touching]) == Matches({}, same_id=1, contradicted=1, lost=1)
+    # Side by side with the ids exchanged: they overlap a little with the wrong one, and wholly with the right one.
+    left, right = Box(0, 0, 10, 10, id="0"), Box(9, 0, 10, 10, id="1")
+    exchanged = [dataclasses.replace(left, id="1"), dataclasses.replace(right, id="0")]
+    assert matched([left, right], exchanged) == Matches({0: 0, 1: 1}, same_id=2, contradicted=2, lost=0)
     # What the id does not take is there for another box of its place.
-    assert matched([here, Box(300, 0, 10, 10)], [there]) == Matches({1: 0}, same_id=1, apart=1)
+    assert matched([here, Box(300, 0, 10, 10)], [there]) == Matches({1: 0}, same_id=1, contradicted=1, lost=1)
 
 
 def test_boxes_of_one_image_stay_together_in_the_blocks_of_intervals(model: Path):

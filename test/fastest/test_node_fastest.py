@@ -1,6 +1,6 @@
 """Owns: a live node that finds the fastest file of its model by itself, at start and at a swap.
 
-Leaves to others: how it is found (test_race). The files differ by so much work that no load of the machine hides it.
+Leaves to others: how it is found (test_trials). The files differ by so much work that no load of the machine hides it.
 """
 
 from __future__ import annotations

@@ -51,9 +51,9 @@ def test_short_and_full_names_mean_the_same_and_the_cpu_is_the_last_resort(given
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"providers": []}, "providers is empty; choose from tensorrt, cuda, openvino, cpu, "),
+        ({"providers": []}, "providers is empty; choose from fastest, tensorrt, cuda, openvino, cpu, "),
         ({"providers": [""]}, "providers is empty"),
-        ({"providers": ["GPU"]}, r"has no \['GPU'\]; choose from tensorrt"),
+        ({"providers": ["GPU"]}, r"has no \['GPU'\]; choose from fastest, tensorrt"),
         ({"providers": "cuda"}, "has no"),
         ({"intra_op_threads": -1}, "choose 0"),
         ({"intra_op_threads": 1025}, "choose 0"),

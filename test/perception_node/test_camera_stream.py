@@ -472,8 +472,7 @@ def test_rectified_images_beside_the_calibration_of_raw_ones_have_no_ray_until_s
     assert (bench.outputs.published, viewed.info) == (["results"], None)
     ((_, text),) = bench.warned
     assert "named as rectified images are" in text
-    assert "rectified:=true" in text
-    assert "rectified:=false" in text
+    assert "rectified: true (P), or, if the images are raw ones, false (K and D)" in text
 
 
 @pytest.mark.parametrize(

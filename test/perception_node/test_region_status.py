@@ -24,10 +24,11 @@ from cnn_perception.perception_node.regions.counters import RegionCounters
 from cnn_perception.perception_node.regions.status import region_status
 from cnn_perception.regions.answering import RegionSettings, crops
 from cnn_perception.regions.box import Box
+from cnn_perception.regions.scale import LEAST_BOXES
 from cnn_perception.tasks.prediction import Prediction
 
 ROWS, COLUMNS = 720, 1280
-INPUT = [Box(25 + 590 * n / 199, 20 + 300 * n / 199, 40, 30) for n in range(200)]
+INPUT = [Box(25 + 590 * share, 20 + 300 * share, 40, 30) for share in np.linspace(0.0, 1.0, LEAST_BOXES)]
 """From corner to corner of 640x360."""
 
 
@@ -40,7 +41,7 @@ class Boxes:
         self.spec = tiny_spec()
 
     def add(self, boxes: list[Box]) -> None:
-        shown = crops(self.image, boxes, RegionSettings(most=1000), self.spec.input)
+        shown = crops(self.image, boxes, RegionSettings(most=2 * LEAST_BOXES), self.spec.input)
         answer = object.__new__(Prediction)  # of which nothing is read here
         answers = [one if isinstance(one, FrameError) else answer for one in shown]
         self.counters.messages.receive(time.monotonic())
@@ -85,9 +86,9 @@ def test_reason_that_is_explained_is_the_most_frequent_one():
 
 def test_boxes_in_pixels_of_the_input_of_the_detector_are_suspected_until_one_lies_outside():
     boxes = Boxes()
-    boxes.add(INPUT[:199])
+    boxes.add(INPUT[:-1])
     assert boxes.diagnosis().level == DiagnosticStatus.OK
-    boxes.add(INPUT[199:])
+    boxes.add(INPUT[-1:])
 
     for _ in range(2):  # not only of what came since the diagnosis before
         status = boxes.diagnosis()
@@ -100,7 +101,7 @@ def test_boxes_in_pixels_of_the_input_of_the_detector_are_suspected_until_one_li
 
 def test_boxes_that_show_nothing_neither_raise_nor_end_the_suspicion():
     boxes = Boxes()
-    boxes.add([*INPUT[:199], Box(0.5, 0.5, 0.3, 0.4), Box(5000, 5000, 40, 40), Box(100, 100, -5, 5)])
+    boxes.add([*INPUT[:-1], Box(0.5, 0.5, 0.3, 0.4), Box(5000, 5000, 40, 40), Box(100, 100, -5, 5)])
     assert boxes.diagnosis().level == DiagnosticStatus.OK
-    boxes.add([*INPUT[199:], Box(5000, 5000, 40, 40)])
+    boxes.add([*INPUT[-1:], Box(5000, 5000, 40, 40)])
     assert "640x640" in boxes.diagnosis().message

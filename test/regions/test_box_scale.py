@@ -80,8 +80,19 @@ def test_one_box_outside_of_the_square_takes_the_suspicion_back(outside: Box):
     assert scale.suspicion == ""
 
 
-def test_thing_that_stays_in_the_corner_is_not_suspected():
-    assert suspicion([Box(150, 150, 200, 200)] * 1000) == ""
+@pytest.mark.parametrize(
+    ("thing", "rows", "columns"),
+    [
+        (Box(150, 150, 200, 200), 1080, 1920),
+        (Box(250, 360, 180, 500), 720, 1280),
+        (Box(200, 230, 150, 340), 480, 640),
+        (Box(150, 150, 250, 250), 480, 640),
+    ],
+)
+def test_thing_that_stays_in_the_corner_is_not_suspected_however_large(thing: Box, rows: int, columns: int):
+    shaken = np.random.default_rng(0).normal(0.0, 5.0, (5 * LEAST_BOXES, 2))
+    boxes = [Box(thing.x + dx, thing.y + dy, thing.width, thing.height) for dx, dy in shaken]
+    assert suspicion(boxes, rows, columns) == ""
 
 
 def test_images_of_another_size_are_judged_anew():

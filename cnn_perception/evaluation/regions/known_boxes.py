@@ -113,7 +113,7 @@ class KnownIds:
         """Counts the boxes of an image, and those wholly apart from the box of their id in the image just before."""
         for box in boxes:
             before_ns, before = self._latest.get(box.id, (0, box))
-            if 0 < stamp_ns - before_ns <= _NEAR_NS and refused(box) is refused(before) is None:
+            if 0 < stamp_ns - before_ns <= _NEAR_NS and refused(box) is None and refused(before) is None:
                 self._steps += 1
                 self._jumps += not box.overlap(before) > 0.0
             self._latest[box.id] = stamp_ns, box
@@ -165,7 +165,7 @@ class KnownTopic:
         self._ignored: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
         self._why: dict[str, str] = {}
-        self._found = self._same_id = self._apart = 0
+        self._found = self._same_id = self._contradicted = self._lost = 0
         messages = detections_of_images(bag, topic, frame_ids, self._ignored, "known boxes")
         self._known = {stamp_ns: list(self._usable(found, is_exclusive)) for stamp_ns, found in messages.items()}
 
@@ -186,7 +186,8 @@ class KnownTopic:
         places = found.places
         self._found += len(set(places.values()))
         self._same_id += found.same_id
-        self._apart += found.apart
+        self._contradicted += found.contradicted
+        self._lost += found.lost
         return [known[places[place]].text if place in places else "" for place in range(len(boxes))]
 
     def unused(self) -> str:
@@ -208,12 +209,11 @@ class KnownTopic:
             text = f"{self._topic}: {unusable} of {usable + unusable} known boxes cannot be used"
             text += f" ({', '.join(sorted(self._refused))}): {self._why[reason]}"
             found.append(Doubt(text, unusable > usable))
-        if self._apart:
-            text = (
-                f"{self._topic}: {self._apart} of {self._same_id} boxes lie wholly apart from the known box of their id"
-            )
+        if self._contradicted:
+            share = f"{self._contradicted} of {self._same_id} boxes"
+            text = f"{self._topic}: {share} lie elsewhere than the known box of their id"
             text += " and were matched by place alone: both sides must number the same things alike, or leave ids empty"
-            found.append(Doubt(text, self._apart > self._same_id / 2))
+            found.append(Doubt(text, self._lost > self._same_id / 2))
         return found
 
 
@@ -224,28 +224,31 @@ class Matches:
     Attributes:
         places: The place of the known box by that of the box; those that are none are left out.
         same_id: How many boxes there are whose id one known box has, and whose place can be compared with its.
-        apart: How many of these do not overlap with it at all: their ids contradict their places.
+        contradicted: How many of these do not overlap with it, or overlap more with another.
+        lost: How many of them are matched with none, for their places fit none either.
     """
 
     places: Mapping[int, int]
     same_id: int
-    apart: int
+    contradicted: int
+    lost: int
 
 
 def matched(boxes: Sequence[Box], known: Sequence[Box]) -> Matches:
     """Returns which known box each box of an image is.
 
-    It is the one of the same id where just one of either has it and they overlap: detectors may number the boxes of
-    each image anew. Else it is the one with the largest overlap of `LEAST_OVERLAP` or more. Each is taken once. A box
-    that has no place, see `cropping.refused`, contradicts no id.
+    It is the one of the same id where just one of either has it, they overlap, and neither overlaps more with another,
+    by `LEAST_OVERLAP` at least: detectors may number the boxes of each image anew. Else it is the one with the largest
+    overlap of `LEAST_OVERLAP` or more. Each is taken once. A box that has no place, see `cropping.refused`, contradicts
+    no id.
     """
     ours, theirs = (Counter(box.id for box in some if box.id) for some in (boxes, known))
     once = {name for name, count in ours.items() if count == theirs[name] == 1}
     place_of = {box.id: place for place, box in enumerate(known) if box.id in once}
     pairs = {place: place_of[box.id] for place, box in enumerate(boxes) if box.id in once}
     placed = {place for place in pairs if refused(boxes[place]) is None}
-    apart = {place for place in placed if not boxes[place].overlap(known[pairs[place]]) > 0.0}
-    found = {place: number for place, number in pairs.items() if place not in apart}
+    contradicted = {place for place in placed if _is_contradicted(place, pairs[place], boxes, known)}
+    found = {place: number for place, number in pairs.items() if place not in contradicted}
     taken = set(found.values())
     overlaps = sorted(
         (-box.overlap(other), place, number)
@@ -257,7 +260,15 @@ def matched(boxes: Sequence[Box], known: Sequence[Box]) -> Matches:
         if place not in found and number not in taken:
             found[place] = number
             taken.add(number)
-    return Matches(found, len(placed), len(apart))
+    return Matches(found, len(placed), len(contradicted), len(contradicted - found.keys()))
+
+
+def _is_contradicted(place: int, number: int, boxes: Sequence[Box], known: Sequence[Box]) -> bool:
+    """Whether the places of a box and of the known box of its id say that they are not the same thing."""
+    own = boxes[place].overlap(known[number])
+    others = [boxes[place].overlap(one) for one in known] + [one.overlap(known[number]) for one in boxes]
+    best = max(others)
+    return own == 0.0 or (best > own and best >= LEAST_OVERLAP)
 
 
 def _text(results: Sequence[Any], is_exclusive: bool) -> str:

@@ -138,6 +138,7 @@ def test_rectified_images_beside_a_raw_calibration_have_rays_once_somebody_decid
         participant(domain) as ros,
     ):
         rays = ros.collect(Vector3Stamped, f"{NODE}/activation/peak_ray")
+        answers = ros.collect(Classification, f"{NODE}/classification")
         infos = ros.publisher(CameraInfo, "camera_info")
         camera = ros.publisher(Image, "image_rect")
 
@@ -147,6 +148,9 @@ def test_rectified_images_beside_a_raw_calibration_have_rays_once_somebody_decid
 
         if not is_given_at_start:
             ros.repeat(show, lambda: "no ray can be told on /image_rect" in process.log, "the reason")
+            assert set_parameter(ros, "rectified", True).successful  # from the next configure on
+            for _ in range(2):  # by the second answer the rays of the first have come
+                ask(ros, camera, image(now(), RED), answers)
             assert not rays
             assert set_parameter(ros, "rectified", False).successful
         ros.repeat(show, lambda: rays, "a ray")

@@ -1,4 +1,4 @@
-"""Runs every candidate for a moment and takes the fastest; what was found is kept for this machine and these files."""
+"""Tries every candidate for a moment and takes the fastest; what was found is kept for this machine and these files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from cnn_perception.errors import FrameError, ModelError, one_line
 from cnn_perception.fastest import choice_cache
 from cnn_perception.fastest.candidates import Candidate, ModelFile, candidates_of
 from cnn_perception.fastest.choice_cache import Kept
+from cnn_perception.model.nvidia import has_driver
 from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.model.outputs import FloatArray
-from cnn_perception.model.providers import CPU, SessionOptions
+from cnn_perception.model.providers import CPU, GPU_PROVIDERS, SessionOptions
 
-_RACE_S = 2.0
-"""For all candidates together, beside the time that it takes to load them."""
+_ALL_S = 2.0
+"""For all candidates together, beside the time that it takes to load them, ..."""
 _LEAST_RUNS = 5
+"""... and longer where some runs of each take longer: a median of fewer would be that of the first, slow ones."""
 _COMPARED = 4
 """Images of noise by which a provider is compared with the CPU."""
 
@@ -44,20 +46,29 @@ def load_fastest(path: Path, options: SessionOptions, log: Callable[[str], None]
     """
     candidates = candidates_of(path, options)
     kept = choice_cache.read(candidates, options)
-    if kept is not None:
-        model = _load(kept.candidate, options, log)
-        if model.provider == kept.candidate.provider:
-            return model, kept.text
+    if kept is not None and (model := _load_kept(kept, options, log)) is not None:
+        return model, kept.text
     log(f"trying which of {len(candidates)} ways to run {path} is the fastest")
-    race = _run(candidates, options, log)
-    if race.best is None:
-        return OnnxModel(path, options, log), race.text
-    choice_cache.write(candidates, options, Kept(race.best, race.text), log)
-    return _load(race.best, options, log), race.text
+    trials = _run(candidates, options, log)
+    ranked = [one for one in trials.ranked if one.provider in GPU_PROVIDERS or not options.require_gpu]
+    if not ranked:  # which is refused in the words that it is refused in otherwise
+        return OnnxModel(path, options, log), trials.text
+    if not trials.lacks_gpu:
+        choice_cache.write(candidates, options, Kept(ranked[0], trials.text), log)
+    return _load(ranked[0], options, log), trials.text
+
+
+def _load_kept(kept: Kept, options: SessionOptions, log: Callable[[str], None]) -> OnnxModel | None:
+    """Returns the model as it was found to be the fastest; None where it does not run so any more."""
+    try:
+        model = _load(kept.candidate, options, log)
+    except ModelError:
+        return None
+    return model if model.provider == kept.candidate.provider else None
 
 
 @dataclass(frozen=True, eq=False)
-class _Race:
+class _Trials:
     """What came of the candidates.
 
     Attributes:
@@ -74,9 +85,9 @@ class _Race:
         return sorted(self.times_ms, key=lambda one: self.times_ms[one])
 
     @property
-    def best(self) -> Candidate | None:
-        """The fastest; None where none can be taken."""
-        return next(iter(self.ranked), None)
+    def lacks_gpu(self) -> bool:
+        """Whether a GPU that has a driver could not be used, as where its memory is full: the next time it may be."""
+        return has_driver() and any(one.provider in GPU_PROVIDERS for one in self.refused)
 
     @property
     def text(self) -> str:
@@ -85,29 +96,56 @@ class _Race:
         return "; ".join([*times, *(f"{one.text} {reason}" for one, reason in self.refused.items())])
 
 
-def _run(candidates: Sequence[Candidate], options: SessionOptions, log: Callable[[str], None]) -> _Race:
-    race = _Race()
-    budget_s = _RACE_S / len(candidates)
+def _run(candidates: Sequence[Candidate], options: SessionOptions, log: Callable[[str], None]) -> _Trials:
+    trials = _Trials()
+    budget_s = _ALL_S / len(candidates)
     for file, providers in _by_file(candidates):
-        expected: FloatArray | None = None
+        expected: FloatArray | None = None  # the file's logits on the CPU
         for provider in providers:
             candidate = Candidate(file, provider)
             try:
-                model = _load(candidate, options, log)
-                if model.provider != provider:
-                    race.refused[candidate] = model.fallback.removeprefix(provider).strip()
-                    continue
-                found = _logits(model)
-                expected = found if expected is None else expected
-                if reason := _difference(found, expected, file.spec.parity.tolerance):
-                    race.refused[candidate] = reason
-                    continue
-                race.times_ms[candidate] = _median_ms(model, max(options.warm_up_batches), budget_s)
+                found = _try(candidate, expected, budget_s, options, log)
             except (ModelError, FrameError) as error:
-                if provider == CPU and file is candidates[0].file:
+                if provider == CPU and file is candidates[0].file:  # the file that was asked for
                     raise
-                race.refused[candidate] = f"fails ({one_line(error)})"
-    return race
+                trials.refused[candidate] = f"fails ({one_line(error)})"
+                continue
+            expected = found.logits if provider == CPU else expected
+            if found.refusal:
+                trials.refused[candidate] = found.refusal
+            else:
+                trials.times_ms[candidate] = found.time_ms
+    return trials
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What came of one candidate: why it is not taken, or its median milliseconds; and its logits of some images."""
+
+    logits: FloatArray
+    refusal: str
+    time_ms: float = 0.0
+
+
+def _try(
+    candidate: Candidate,
+    expected: FloatArray | None,
+    budget_s: float,
+    options: SessionOptions,
+    log: Callable[[str], None],
+) -> _Found:
+    """Loads a candidate, compares it with the CPU, times it, and frees it before the next one is loaded."""
+    model = _load(candidate, options, log)
+    logits = _logits(model)
+    if model.provider != candidate.provider:
+        reason = model.fallback.removeprefix(candidate.provider).strip()
+        return _Found(logits, reason or f"runs mostly on {model.provider}")
+    if candidate.provider != CPU:
+        if expected is None:
+            return _Found(logits, "cannot be compared with the CPU, which does not run it")
+        if reason := _difference(logits, expected, model.spec.parity.tolerance):
+            return _Found(logits, reason)
+    return _Found(logits, "", _median_ms(model, max(options.warm_up_batches), budget_s))
 
 
 def _by_file(candidates: Sequence[Candidate]) -> Iterator[tuple[ModelFile, list[str]]]:

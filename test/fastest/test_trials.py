@@ -15,7 +15,7 @@ import pytest
 from tiny_model import as_int8, tiny_spec, write_tiny_model
 
 from cnn_perception.errors import ConfigError, ModelError
-from cnn_perception.fastest import race
+from cnn_perception.fastest import trials
 from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.model.outputs import Outputs
 from cnn_perception.model.providers import CPU, CUDA, SessionOptions
@@ -40,8 +40,8 @@ class Machine:
         self.adds: dict[str, float] = {}
         self.tried: list[tuple[str, str]] = []
         self.loaded: list[tuple[str, str]] = []
-        monkeypatch.setattr(race, "OnnxModel", self._open)
-        monkeypatch.setattr(race, "_median_ms", self._time)
+        monkeypatch.setattr(trials, "OnnxModel", self._open)
+        monkeypatch.setattr(trials, "_median_ms", self._time)
 
     def _open(self, path: Path, options: SessionOptions, log: Callable[[str], None]) -> OnnxModel:
         wanted = options.provider_order[0]
@@ -186,36 +186,91 @@ def test_not_a_number_is_no_answer(folder: Path, machine: Machine):
 
 def test_sibling_that_cannot_be_run_costs_nothing(folder: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch):
     machine.times_ms = TIMES
-    opened = race.OnnxModel
+    opened = trials.OnnxModel
 
     def refuse_int8(path: Path, *others: Any) -> OnnxModel:
         if path.name == "m_int8.onnx":
             raise ModelError(f"{path}: ONNX Runtime cannot run it")
         return opened(path, *others)
 
-    monkeypatch.setattr(race, "OnnxModel", refuse_int8)
+    monkeypatch.setattr(trials, "OnnxModel", refuse_int8)
     name, _, text, _ = load(folder, "cpu")
     assert name == "m.onnx"
     assert "m_int8.onnx on CPUExecutionProvider fails" in text
 
 
 def test_required_gpu_that_is_not_there_is_refused_as_without_a_race(folder: Path, machine: Machine):
+    machine.times_ms = TIMES
     machine.fails = {CUDA}
     with pytest.raises(ConfigError, match="require_gpu is set"):
         load(folder, "cuda", require_gpu=True)
+
+
+def test_required_gpu_is_taken_however_fast_the_cpu_is(folder: Path, machine: Machine):
+    machine.times_ms = TIMES | {("m.onnx", CPU): 0.1}
+    assert load(folder, "cuda", require_gpu=True)[:2] == ("m.onnx", CUDA)
+    assert load(folder, "cuda")[:2] == ("m.onnx", CPU)  # what was found for the other is not taken for this
+
+
+def test_provider_that_cannot_be_compared_with_the_cpu_is_not_taken(
+    folder: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+):
+    machine.times_ms = TIMES | {("m_int8.onnx", CUDA): 0.1}
+    opened = trials.OnnxModel
+
+    def refuse_int8_on_cpu(path: Path, options: SessionOptions, *others: Any) -> OnnxModel:
+        if path.name == "m_int8.onnx" and options.provider_order == (CPU,):
+            raise ModelError(f"{path}: ONNX Runtime cannot run it")
+        return opened(path, options, *others)
+
+    monkeypatch.setattr(trials, "OnnxModel", refuse_int8_on_cpu)
+    name, provider, text, _ = load(folder, "cuda")
+    assert (name, provider) == ("m.onnx", CUDA)
+    assert f"m_int8.onnx on {CUDA} cannot be compared with the CPU" in text
+
+
+def test_kept_choice_that_fails_to_load_is_found_anew(folder: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch):
+    machine.times_ms = TIMES
+    assert load(folder, "cuda")[:2] == ("m.onnx", CUDA)
+    opened = trials.OnnxModel
+
+    def fail_on_cuda(path: Path, options: SessionOptions, *others: Any) -> OnnxModel:
+        if options.provider_order[0] == CUDA:
+            raise ModelError(f"{path}: the GPU has no memory left")
+        return opened(path, options, *others)
+
+    monkeypatch.setattr(trials, "OnnxModel", fail_on_cuda)
+    assert load(folder, "cuda")[:2] == ("m_int8.onnx", CPU)
+
+
+def test_what_was_found_without_a_gpu_that_has_a_driver_is_not_kept(
+    folder: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+):
+    machine.times_ms = TIMES
+    monkeypatch.setattr(trials, "has_driver", lambda: True)
+    machine.fails = {CUDA}  # its memory is full
+    assert load(folder, "cuda")[:2] == ("m_int8.onnx", CPU)
+    machine.fails = set()
+    assert load(folder, "cuda")[:2] == ("m.onnx", CUDA)
+    machine.fails = {CUDA}
+    assert load(folder, "cuda")[:2] == ("m_int8.onnx", CPU)
+    machine.fails = set()
+    machine.tried.clear()
+    assert load(folder, "cuda")[:2] == ("m.onnx", CUDA)  # what was found with it stays
+    assert machine.tried == []
 
 
 def test_file_that_is_replaced_between_reading_and_loading_is_refused(
     folder: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ):
     machine.times_ms = TIMES
-    opened = race.OnnxModel
+    opened = trials.OnnxModel
 
     def replace_first(path: Path, *others: Any) -> OnnxModel:
         write_tiny_model(folder / "m.onnx", gain=3.0)
         return opened(path, *others)
 
-    monkeypatch.setattr(race, "OnnxModel", replace_first)
+    monkeypatch.setattr(trials, "OnnxModel", replace_first)
     with pytest.raises(ModelError, match="has been replaced while it was loaded"):
         load(folder, "cpu")
 
