@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import rclpy
 
+from benchmark import viewers
 from benchmark.support.node_client import NodeClient
 from benchmark.support.options import CPU, OUTPUT, option_parser
 from benchmark.support.pairs import Target, report
@@ -39,12 +40,6 @@ States: TypeAlias = Mapping[str, Callable[[], AbstractContextManager[object]]]
 
 _TOPIC = f"{NODE}/classification"
 _SIZES = ((480, 640), (720, 1280))
-_TARGETS = {
-    "answers a second": Target(0.95, is_lower_bound=True),
-    "median age": Target(1.15),
-    "p99 age": Target(1.5),
-}
-"""Those of viewers, see `benchmark.viewers`."""
 _PICTURES = """performance.getEntriesByType("resource").filter(
     (one) => one.responseStatus === 200 && new URL(one.name).pathname === "/picture").length"""
 _START_S = 60.0
@@ -69,16 +64,10 @@ def compare(states: States, answers: Callable[[], Answers], rounds: int) -> list
 def ratios(rounds: Sequence[Mapping[str, Answers]]) -> dict[str, tuple[list[float], Target]]:
     """Returns what was measured in each state over that in the first, round by round, and what is required of it."""
     first, *others = rounds[0]
-    found = {}
+    found: dict[str, tuple[list[float], Target]] = {}
     for state in others:
-        pairs = [(one[state], one[first]) for one in rounds]
-        values = (
-            [mine.rate_hz / other.rate_hz for mine, other in pairs],
-            [mine.median_age_ms / other.median_age_ms for mine, other in pairs],
-            [mine.p99_age_ms / other.p99_age_ms for mine, other in pairs],
-        )
-        for (figure, target), of_figure in zip(_TARGETS.items(), values, strict=True):
-            found[f"{state} / {first}, {figure}"] = (of_figure, target)
+        of_state = viewers.ratios([(one[state], one[first]) for one in rounds])
+        found |= {f"{state} / {first}, {figure}": ratio for figure, ratio in of_state.items()}
     return found
 
 

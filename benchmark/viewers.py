@@ -109,13 +109,17 @@ def compare(client: NodeClient, onlooker: Onlooker, options: argparse.Namespace)
     return pairs
 
 
-def _report(circumstances: str, pairs: Sequence[tuple[Answers, Answers]]) -> None:
-    ratios = {
+def ratios(pairs: Sequence[tuple[Answers, Answers]]) -> dict[str, tuple[list[float], Target]]:
+    """Returns what was measured while somebody looks on over that while nobody does, and what is required of it."""
+    return {
         "answers a second": ([watched.rate_hz / alone.rate_hz for watched, alone in pairs], _RATE),
         "median age": ([watched.median_age_ms / alone.median_age_ms for watched, alone in pairs], _MEDIAN_AGE),
         "p99 age": ([watched.p99_age_ms / alone.p99_age_ms for watched, alone in pairs], _P99_AGE),
     }
-    for name, (values, target) in ratios.items():
+
+
+def _report(circumstances: str, pairs: Sequence[tuple[Answers, Answers]]) -> None:
+    for name, (values, target) in ratios(pairs).items():
         report(circumstances, f"watched / alone, {name}", values, target)
     ages_ms = [statistics.median(one.median_age_ms for one in side) for side in zip(*pairs, strict=True)]
     print(f"  median age {ages_ms[0]:.1f} ms watched, {ages_ms[1]:.1f} ms alone", flush=True)

@@ -59,7 +59,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 def remove_unfinished(folder: Path) -> None:
     """Removes what `replacing` was writing in a folder when its process was killed; what others are writing stays."""
-    for path in folder.glob(".*.tmp"):
+    for path in folder.glob(".*.tmp"):  # as `replacing` names them: .NAME.PROCESS.tmp
         number = path.name.removesuffix(".tmp").rpartition(".")[2]
         if number.isdecimal() and not _runs(int(number)):
             with suppress(OSError):  # a rest costs nothing but room

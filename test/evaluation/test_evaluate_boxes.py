@@ -263,7 +263,7 @@ def test_boxes_in_shares_of_the_image_are_refused_and_the_reason_is_told(tmp_pat
 def test_boxes_in_pixels_of_the_input_of_the_detector_are_suspected_once_all_were_read(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("cnn_perception.regions.scale.LEAST_BOXES", 40 * FRAMES)
+    monkeypatch.setattr("cnn_perception.regions.box_scale.LEAST_BOXES", 40 * FRAMES)
     pixels = tiny_bag.flat(RED, 400, 480)
     boxes = [Box(20 + 7 * n, 300 - 7 * n, 20, 20) for n in range(40)]
     said = "all boxes so far lie in the upper left 320x320 pixels of images of 480x400: perhaps"

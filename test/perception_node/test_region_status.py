@@ -24,7 +24,7 @@ from cnn_perception.perception_node.regions.counters import RegionCounters
 from cnn_perception.perception_node.regions.status import region_status
 from cnn_perception.regions.answering import RegionSettings, crops
 from cnn_perception.regions.box import Box
-from cnn_perception.regions.scale import LEAST_BOXES
+from cnn_perception.regions.box_scale import LEAST_BOXES
 from cnn_perception.tasks.prediction import Prediction
 
 ROWS, COLUMNS = 720, 1280

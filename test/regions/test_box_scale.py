@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnn_perception.regions.box import Box
-from cnn_perception.regions.scale import LEAST_BOXES, BoxScale
+from cnn_perception.regions.box_scale import LEAST_BOXES, BoxScale
 
 ROWS, COLUMNS = 1080, 1920
 

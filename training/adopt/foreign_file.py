@@ -244,7 +244,7 @@ def _without_dictionaries(proto: ModelProto) -> list[str]:
             graph.output.remove(output)
             if node.input[0] not in {value.name for value in graph.output}:
                 graph.output.append(helper.make_tensor_value_info(node.input[0], TensorProto.FLOAT, None))
-            labels = next((one.strings for one in node.attribute if one.name == "classlabels_strings"), ())
+            labels = next((one.strings for one in node.attribute if one.name == NAMES_OF_DICTIONARY), ())
             names = names or [label.decode(errors="replace") for label in labels]
         graph.node.remove(node)
     return names

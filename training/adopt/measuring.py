@@ -16,7 +16,7 @@ import numpy as np
 from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.model.spec import UNKNOWN, ModelSpec
-from training.adopt import usual
+from training.adopt import usual_preparations
 from training.adopt.graph.image_input import ImageInput
 from training.calibration import exported_rule
 from training.calibration.embeddings import Predictions, for_centres
@@ -94,7 +94,7 @@ def measure(file: OnnxModel, data: LabelledImages, image: ImageInput, is_share: 
         spec, temperature=fitted.temperature, thresholds=fitted.thresholds, unknown=rule, training=training
     )
     chance = chance_warning(scored.report(fitted.thresholds), _LITTLE_LEARNED)
-    remarks = (usual.better(file, image, found["val"].samples), chance)
+    remarks = (usual_preparations.better(file, image, found["val"].samples), chance)
     return Measured(measured, tuple(sample.path for sample in found["val"].samples), tuple(filter(None, remarks)))
 
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 
 from cnn_perception.errors import ConfigError, ModelError
-from cnn_perception.model.spec import InputSpec
+from cnn_perception.model.spec import IMAGENET_MEAN, InputSpec
 from training.adopt.foreign_file import ForeignModel
 from training.adopt.graph.image_input import ImageInput
 from training.adopt.graph.own_normalisation import OwnNormalisation
@@ -23,8 +23,9 @@ _SCALES = (1.0, 1 / 255)
 _NARROW, _WIDE = 0.05, 512.0
 """Spans of the pixels that enter a layer, which no network has learned from: black and white are one, or further apart
 than in 0 to 255."""
-_BLUE_FIRST = ((0.406, 0.456, 0.485), (103.939 / 255, 116.779 / 255, 123.68 / 255))
-"""ImageNet's mean, by torchvision and by Caffe, in the order of Caffe's colours."""
+CAFFE_MEAN: Colours = (123.68 / 255, 116.779 / 255, 103.939 / 255)
+"""Of ImageNet, red first, in [0, 1]. Source: keras/src/applications/imagenet_utils.py, mode `caffe`."""
+_BLUE_FIRST = (IMAGENET_MEAN[::-1], CAFFE_MEAN[::-1])
 _NEAR = 5e-3
 
 

@@ -18,7 +18,7 @@ from cnn_perception.label_text import Truth
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.regions.answering import RegionSettings, crops
 from cnn_perception.regions.box import Box
-from cnn_perception.regions.scale import BoxScale
+from cnn_perception.regions.box_scale import BoxScale
 from cnn_perception.tasks.registry import task_of
 
 

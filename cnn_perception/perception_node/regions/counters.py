@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from cnn_perception.errors import FrameError
 from cnn_perception.regions.box import Box
-from cnn_perception.regions.scale import BoxScale
+from cnn_perception.regions.box_scale import BoxScale
 from cnn_perception.stream.frame_counters import FrameCounters, Snapshot
 from cnn_perception.tasks.prediction import Prediction
 

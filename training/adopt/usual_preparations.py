@@ -21,6 +21,7 @@ from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD
 from training.adopt.graph.image_input import ChannelOrder, ImageInput
+from training.adopt.preparation import CAFFE_MEAN
 from training.config.normalisation import Colours, as_text
 from training.data.records import Sample
 from training.graphs.parity import evenly, prepared_image
@@ -69,13 +70,12 @@ class Usual:
 
 
 _BYTE = (1 / 255,) * 3
-_OF_CAFFE = (123.68 / 255, 116.779 / 255, 103.939 / 255)
 USUAL = (
     Usual("0 to 1", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     Usual("-1 to 1", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     Usual("ImageNet's mean and deviation", IMAGENET_MEAN, IMAGENET_STD),
     Usual("0 to 255", (0.0, 0.0, 0.0), (_BYTE[0], _BYTE[1], _BYTE[2])),
-    Usual("Caffe's, 0 to 255 less the mean, blue first", _OF_CAFFE, (_BYTE[0], _BYTE[1], _BYTE[2]), "bgr"),
+    Usual("Caffe's, 0 to 255 less the mean, blue first", CAFFE_MEAN, (_BYTE[0], _BYTE[1], _BYTE[2]), "bgr"),
 )
 """Source: keras/src/applications/imagenet_utils.py, `_preprocess_numpy_input` (modes `tf`, `torch`, `caffe`);
 torchvision/transforms/_presets.py, `ImageClassification`."""
