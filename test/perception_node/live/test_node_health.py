@@ -216,9 +216,11 @@ def test_frames_that_a_best_effort_camera_loses_are_counted_and_both_ways_out_ar
 def test_frames_of_a_camera_too_fast_are_overtaken_not_lost_and_that_is_no_fault(ros: Participant):
     """Ten are published at once, again and again: nobody could answer all of them."""
     answers = ros.collect(Classification, f"{NODE}/classification")
-    camera = camera_of(ros, answers)
+    camera_of(ros, answers)
+    camera = ros.publisher(Image, "image_raw", 1000)  # which keeps each image until it is received, however late
     said = Said(ros)
     ros.wait_for(lambda: value(said.latest, "subscription") == "reliable, as its publishers offer", "the subscription")
+    ros.wait_for(camera.get_subscription_count, "the connection")
     lost = value(said.latest, "lost on the way")
     frame = image(now(), picture(1, 48, 64))  # published sooner than it is answered
 
