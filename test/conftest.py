@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # On a robot the tests of its side run, and what is left out is said: here, and file by file where others need training.
 collect_ignore = [] if importlib.util.find_spec("torch") else ["training"]
 os.environ["CNN_PERCEPTION_CACHE"] = ""  # no test finds what another one has left on this machine
+os.environ["HF_HUB_CACHE"] = os.devnull  # nor weights that timm has downloaded
 
 
 def pytest_report_header() -> str:

@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torchvision import models  # type: ignore[import-untyped]
-
 from cnn_perception.errors import ConfigError
 from cnn_perception.model.spec import Task
 from training import config
@@ -20,7 +17,7 @@ from training.auto.asked import DOWNLOAD, Asked, divided
 from training.networks import backbones
 from training.networks.layer_text import PREFIX
 from training.networks.libraries import preparation
-from training.networks.libraries.by_name import library_of
+from training.networks.libraries.by_name import LIBRARIES, library_of
 from training.tasks.by_name import task_of
 
 LIKELY = (
@@ -115,20 +112,13 @@ def with_weights(asked: Asked) -> list[Weighted]:
     if DOWNLOAD in asked.weights:
         return [*found, *(Weighted(name, DOWNLOAD) for name in others or (LIKELY[:5] if not asked.backbones else ()))]
     if asked.backbones:
-        return [*found, *(Weighted(name, DOWNLOAD) for name in others if _is_downloaded(name))]
+        return [*found, *(Weighted(name, DOWNLOAD) for name in others if library_of(name).has_downloaded(name))]
     return found if asked.weights else [Weighted(name, DOWNLOAD) for name in downloaded()]
 
 
 def downloaded() -> list[str]:
-    """Returns the torchvision classifiers whose weights lie in torch's cache."""
-    return [name for name in models.list_models(module=models) if _is_downloaded(name)]
-
-
-def _is_downloaded(name: str) -> bool:
-    if name not in models.list_models(module=models) or not len(models.get_model_weights(name)):
-        return False
-    file = str(models.get_model_weights(name)["DEFAULT"].url).rpartition("/")[2]
-    return (Path(torch.hub.get_dir()) / "checkpoints" / file).is_file()
+    """Returns the networks whose published weights lie in torch's cache, or in that of the Hugging Face hub."""
+    return [name for library in LIBRARIES for name in library.downloaded()]
 
 
 def _of_file(word: str, names: Sequence[str]) -> list[Weighted]:

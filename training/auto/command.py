@@ -200,8 +200,8 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=(),
         metavar="WEIGHTS",
-        help="files of weights, FILE or NETWORK=FILE; imagenet: torchvision may download its own; by default those "
-        "that torch has downloaded before",
+        help="files of weights, FILE or NETWORK=FILE; imagenet: torchvision and timm may download theirs; by default "
+        "those that they have downloaded before",
     )
     config.add_options(parser.add_argument_group("data, as for training.train"), OF_DATA)
     config.add_options(parser.add_argument_group("images, as for training.train"), OF_INPUT)

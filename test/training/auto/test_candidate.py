@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torchvision import models
 
 from cnn_perception.errors import ConfigError
@@ -15,6 +16,7 @@ from training.auto.asked import Asked
 from training.auto.candidate import Weighted
 from training.loop.run import settings
 from training.networks import backbones
+from training.networks.libraries.by_name import library_of
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +50,28 @@ def test_weights_that_torch_has_downloaded_are_at_hand(hub):
     assert candidate.with_weights(asked()) == [Weighted("resnet34", "imagenet")]
     assert candidate.with_weights(asked(["resnet34", "resnet18"])) == [Weighted("resnet34", "imagenet")]
     assert candidate.with_weights(asked(["resnet18"])) == []
+
+
+def test_weights_that_timm_has_downloaded_are_at_hand_and_load_without_a_network(tmp_path, monkeypatch):
+    pytest.importorskip("timm", reason="needs the optional timm")
+    name = "timm:test_resnet.r160_in1k"
+    tensors = backbones.build(name, 1000).state_dict()
+    repository = tmp_path / "models--timm--test_resnet.r160_in1k"  # as huggingface_hub lays out its cache
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    (repository / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    save_file(tensors, repository / "snapshots" / ("0" * 40) / "model.safetensors")
+    (tmp_path / "models--timm--resnet18.a1_in1k").mkdir()  # a download that has hardly begun
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+    assert candidate.with_weights(asked()) == [Weighted(name, "imagenet")]
+    assert candidate.with_weights(asked(["timm:test_resnet", "timm:resnet18"])) == [
+        Weighted("timm:test_resnet", "imagenet")
+    ]
+    loaded = library_of(name).published(name).state()
+    assert loaded.keys() == tensors.keys()
+    assert all(torch.equal(loaded[key], tensor) for key, tensor in tensors.items())
 
 
 def test_a_download_is_allowed_by_its_word_alone():

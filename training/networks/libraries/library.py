@@ -73,6 +73,8 @@ class Library:
         expects: Returns the preprocessing to take for `weights` of a name where the user gives no other; None where
             the settings' own defaults are right.
         converted: Returns the content of a file of weights in the network's own names and shapes.
+        has_downloaded: Whether the published weights of a name lie on this machine; asks no other.
+        downloaded: Returns the names of which that is so.
         title: A network's name without folders of this machine.
         file_name: A network's name as part of a file's.
     """
@@ -84,5 +86,7 @@ class Library:
     input_of: Callable[[str], InputSpec] = lambda _: usual_input()
     expects: Callable[[str, str], InputSpec | None] = lambda _, __: None
     converted: Callable[[nn.Module, object], object] = lambda _, content: content
+    has_downloaded: Callable[[str], bool] = lambda _: False
+    downloaded: Callable[[], list[str]] = list
     title: Callable[[str], str] = lambda name: name
     file_name: Callable[[str], str] = lambda name: re.sub(r"\.py\b", "", re.sub(r"[^\w.-]+", "_", name))

@@ -6,6 +6,7 @@ import difflib
 import functools
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -153,6 +154,42 @@ def _download(name: str, title: str) -> Mapping[str, Tensor]:
     return state
 
 
+def _has_downloaded(name: str) -> bool:
+    try:
+        return _is_cached(_settings(name))
+    except ConfigError:  # no timm, or no such network
+        return False
+
+
+def _downloaded() -> list[str]:
+    """Returns the names, with timm's tags, whose weights lie in the cache of the Hugging Face hub.
+
+    timm takes seconds to import: that is done where anything lies there alone.
+    """
+    try:
+        cache = Path(importlib.import_module("huggingface_hub.constants").HF_HUB_CACHE)
+        if next(cache.glob("models--*"), None) is None:
+            return []
+        timm = importlib.import_module("timm")
+    except ImportError:
+        return []
+    return [PREFIX + name for name in timm.list_pretrained() if _is_cached(timm.get_pretrained_cfg(name))]
+
+
+def _is_cached(known: Any) -> bool:  # noqa: ANN401
+    """Whether the file that timm would load lies in the cache of the hub, under either of its names.
+
+    Source: timm.models._hub.load_state_dict_from_hf.
+    """
+    if known is None or not known.hf_hub_id:
+        return False
+    repository, _, revision = known.hf_hub_id.partition("@")
+    named = known.hf_hub_filename or "pytorch_model.bin"
+    safe = "model.safetensors" if named == "pytorch_model.bin" else f"{Path(named).stem}.safetensors"
+    find = importlib.import_module("huggingface_hub").try_to_load_from_cache
+    return any(isinstance(find(repository, file, revision=revision or None), str) for file in (safe, named))
+
+
 def _converted(model: nn.Module, content: object) -> object:
     """Returns the tensors of a file as timm reads them: authors' own names, and positions of another image size.
 
@@ -182,4 +219,6 @@ TIMM = Library(
     input_of=input_of,
     expects=_expects,
     converted=_converted,
+    has_downloaded=_has_downloaded,
+    downloaded=_downloaded,
 )

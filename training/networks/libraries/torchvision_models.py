@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import functools
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torchvision import models  # type: ignore[import-untyped]
 
@@ -68,6 +70,14 @@ def _download(weights: models.WeightsEnum) -> Mapping[str, Tensor]:
     return state
 
 
+def _has_downloaded(name: str) -> bool:
+    """Whether the weights lie in torch's cache, where torchvision leaves them."""
+    if name not in models.list_models(module=models) or not len(models.get_model_weights(name)):
+        return False
+    file = str(models.get_model_weights(name)["DEFAULT"].url).rpartition("/")[2]
+    return (Path(torch.hub.get_dir()) / "checkpoints" / file).is_file()
+
+
 def _input_of(preset: Any) -> InputSpec:  # noqa: ANN401 - torchvision has no types
     """Returns the preprocessing that comes with published weights, a torchvision `ImageClassification` preset."""
     (side,) = preset.crop_size
@@ -84,4 +94,11 @@ CLASSIC = Library(
     published=_published,
     input_of=lambda name: usual_input(classic.published_size(name)),
 )
-TORCHVISION = Library(owns=lambda _: True, check=_check, build=_build, published=_published)
+TORCHVISION = Library(
+    owns=lambda _: True,
+    check=_check,
+    build=_build,
+    published=_published,
+    has_downloaded=_has_downloaded,
+    downloaded=lambda: [name for name in models.list_models(module=models) if _has_downloaded(name)],
+)
