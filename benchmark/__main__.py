@@ -5,8 +5,8 @@
     python -m benchmark node_rate viewers
 
 Without --all those that matter most on a robot, in a quarter of an hour on two cores. Leaves the newest figure of each
-ratio in results.json in --output; the next run there compares itself with it. The machine has to be idle: nothing is
-measured beside anything else.
+ratio in results.json in --output, after each benchmark; the next run there compares itself with what the same machine
+has left, and says of which day that is. The machine has to be idle: nothing is measured beside anything else.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,12 +94,12 @@ def run(measurement: Measurement, figures: Path) -> tuple[list[Figure], int]:
     return [Figure(**json.loads(line)) for line in lines], code
 
 
-def table(found: Sequence[Figure], last: Mapping[str, float]) -> list[str]:
-    """Returns the lines of the table at the end; `last` has the medians of the last run by name."""
+def table(found: Sequence[Figure], last: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Returns the lines of the table at the end; `last` has what this machine has measured before, by name."""
     rows = [["", "median", "least to most", "target", "", "last run"]]
     for one in found:
         verdict = ("reached" if one.is_reached else "MISSED") if one.target else ""
-        before = f"{last[one.name]:.3f}" if one.name in last else ""
+        before = f"{last[one.name]['median']:.3f} of {last[one.name]['date']}" if one.name in last else ""
         rows.append([one.name, f"{one.median:.3f}", f"{one.least:.3f} to {one.most:.3f}", one.target, verdict, before])
     return text_table(rows)
 
@@ -108,7 +108,7 @@ def earlier(results: Path) -> dict[str, dict[str, Any]]:
     """Returns what earlier runs have left, by the names of the figures; nothing where it cannot be read."""
     try:
         rows: list[dict[str, Any]] = json.loads(results.read_text())
-        return {row["name"]: row for row in rows if isinstance(row["median"], float)}
+        return {row["name"]: row for row in rows if isinstance(row["median"], float) and row["date"] and row["machine"]}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
@@ -139,10 +139,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     results = options.output / "results.json"
     last = earlier(results)
     started = time.monotonic()
-    found, failed, is_interrupted = measure(measurements, options.output / "figures.jsonl")
-    write_text(results, json.dumps(merged(found, last), indent=2) + "\n")
+
+    def keep(found: Sequence[Figure]) -> None:
+        write_text(results, json.dumps(merged(found, last), indent=2) + "\n")
+
+    found, failed, is_interrupted = measure(measurements, options.output / "figures.jsonl", keep)
     print(f"\n{machine()}, {(time.monotonic() - started) / 60:.0f} minutes")
-    print("\n".join(table(found, {name: row["median"] for name, row in last.items()})))
+    print("\n".join(table(found, {name: row for name, row in last.items() if row["machine"] == machine()})))
+    if left_out := sorted({*names} - {one.module for one in measurements}):
+        print(f"not measured: {', '.join(left_out)}")
     print(f"written: {results}")
     if failed:
         print(f"error: failed: {', '.join(failed)}; see above", file=sys.stderr)
@@ -150,12 +155,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_INTERRUPTED if is_interrupted else EXIT_OK
 
 
-def measure(measurements: Sequence[Measurement], figures: Path) -> tuple[list[Figure], list[str], bool]:
+def measure(
+    measurements: Sequence[Measurement], figures: Path, keep: Callable[[Sequence[Figure]], None]
+) -> tuple[list[Figure], list[str], bool]:
     """Runs benchmarks one after the other.
 
     Args:
         measurements: Which, in this order.
         figures: A file of their own, for the ratio that each leaves.
+        keep: Is given all ratios so far after each benchmark: a run that is ended has left what it has measured.
 
     Returns:
         The ratios, the benchmarks that failed, and whether Ctrl-C ended it early.
@@ -172,6 +180,7 @@ def measure(measurements: Sequence[Measurement], figures: Path) -> tuple[list[Fi
         except KeyboardInterrupt:
             return found, failed, True
         found += ratios
+        keep(found)
         if code != EXIT_OK:
             failed.append(one.module)
     return found, failed, False

@@ -7,7 +7,7 @@ One camera process publishes images throughout, faster than they can be answered
 activation subscribed) and a bare ONNX Runtime loop (while the node is inactive) take turns; the ratio is taken pair by
 pair, because the speed of a shared machine drifts. Frames that take longer to decode than the model takes are compared
 with their decoding on one core instead. Of a camera faster than the model the newest frame waits for the end of the
-inference under way, so what the node adds to a frame's time is taken with a slower one, too.
+inference under way, so what the node adds to a frame's time is taken with a slower one, too, as often.
 """
 
 from __future__ import annotations
@@ -127,15 +127,26 @@ class StageLatencies:
 
 @dataclass(frozen=True)
 class Result:
-    """All pairs, and the median milliseconds of the node's stages with a camera above the model's rate and below it."""
+    """What was measured of a view.
+
+    Attributes:
+        rounds: All pairs.
+        fast_camera_ms: Of each round the median milliseconds of the node's stages, with a camera faster than the model.
+        slow_camera_ms: The same with one half as fast as it.
+    """
 
     rounds: list[Round]
-    fast_camera_ms: dict[str, float]
-    slow_camera_ms: dict[str, float]
+    fast_camera_ms: list[dict[str, float]]
+    slow_camera_ms: list[dict[str, float]]
+
+
+def own_times_ms(stages: Sequence[dict[str, float]]) -> list[float]:
+    """Returns of each round what a frame takes in the node beside its inference, in milliseconds."""
+    return [one["callback_to_publish"] - one["inference"] for one in stages]
 
 
 def measure(options: argparse.Namespace, threads: int, view: View) -> Result:
-    """Runs all rounds, then the node alone with a camera of half the model's rate."""
+    """Runs all rounds, then as many of the node alone with a camera of half the model's rate."""
     os.environ.update(transport.environment())
     model = export_model(options.output, options.backbone)
     frames = write_frames(options.output, *view.height_and_width)
@@ -146,7 +157,7 @@ def measure(options: argparse.Namespace, threads: int, view: View) -> Result:
     camera: dict[str, Any] = {"source": frames, "loop": "true", "preload": "true", "image_transport": view.transport}
     node: dict[str, Any] = {"model": model, "intra_op_threads": threads, "providers": f"[{options.provider}]"}
     node["image_transport"] = view.transport
-    rounds: list[Round] = []
+    result = Result([], [], [])
     print(f"\n{circumstances(options.backbone, threads, view)}; camera at {camera_hz:.0f} Hz")
     if decoding_hz < math.inf:
         print(f"  one core decodes {decoding_hz:.1f} frames/s")
@@ -158,19 +169,20 @@ def measure(options: argparse.Namespace, threads: int, view: View) -> Result:
             for number in range(options.rounds):
                 client.set_active(NODE, False)
                 client.spin(_SETTLING_S)
-                limit_hz = min(bare.rate_hz(options.seconds), decoding_hz)
+                limit_hz = min(bare.rate_hz(options.seconds), view.decoding_hz())
                 client.set_active(NODE, True)
                 client.spin(_SETTLING_S)
-                rounds.append(Round(client.rates_hz(options.seconds)[_TOPIC], limit_hz))
-                last = rounds[-1]
+                last = Round(client.rates_hz(options.seconds)[_TOPIC], limit_hz)
+                result.rounds.append(last)
+                result.fast_camera_ms.append(latencies.medians_ms)
                 print(
                     f"  round {number + 1}: node {last.node_hz:6.2f}/s, bare {last.limit_hz:6.2f}/s, {last.ratio:.3f}",
                     flush=True,
                 )
-            fast_camera_ms = latencies.medians_ms
         with running("camera_node", rate_hz=limit_hz / 2, **camera):
-            client.spin(2 * _SLOW_FRAMES / limit_hz)
-        result = Result(rounds, fast_camera_ms, latencies.medians_ms)
+            for _ in range(options.rounds):
+                client.spin(2 * _SLOW_FRAMES / limit_hz)
+                result.slow_camera_ms.append(latencies.medians_ms)
         rclpy.shutdown()
     bare.close()
     return result
@@ -198,17 +210,19 @@ def _report(result: Result, backbone: str, threads: int, view: View) -> None:
     )
     print(f"  node {statistics.median(one.node_hz for one in result.rounds):.1f} frames/s")
     print("  Where a frame's time goes in the node (median, ms)       that camera   one half as fast")
+    cameras = (result.fast_camera_ms, result.slow_camera_ms)
     for name in ("decode", "preprocess", "inference", "postprocess", "publish"):
-        print(f"  {name:<55} {result.fast_camera_ms[name]:10.2f} {result.slow_camera_ms[name]:10.2f}")
-    stages_ms = (result.fast_camera_ms, result.slow_camera_ms)
-    own_ms = [stages["callback_to_publish"] - stages["inference"] for stages in stages_ms]
-    print(f"  {'callback to publish, less the inference':<55} {own_ms[0]:10.2f} {own_ms[1]:10.2f}")
+        fast_ms, slow_ms = (statistics.median(one[name] for one in rounds) for rounds in cameras)
+        print(f"  {name:<55} {fast_ms:10.2f} {slow_ms:10.2f}")
+    fast_ms, slow_ms = (statistics.median(own_times_ms(rounds)) for rounds in cameras)
+    print(f"  {'callback to publish, less the inference':<55} {fast_ms:10.2f} {slow_ms:10.2f}")
     is_reference = backbone == "resnet18" and view == _REFERENCE
-    for name, ms, stages, target in zip(("faster", "half as fast"), own_ms, stages_ms, _OWN_SHARES, strict=True):
-        share = [ms / stages["inference"]]
-        report(where, f"own time / inference, camera {name}", share, target if is_reference else None)
+    for name, rounds, target in zip(("faster", "half as fast"), cameras, _OWN_SHARES, strict=True):
+        shares = [own / one["inference"] for own, one in zip(own_times_ms(rounds), rounds, strict=True)]
+        report(where, f"own time / inference, camera {name}", shares, target if is_reference else None)
     if view.size == "1920x1080":
-        report(where, "own time, ms", own_ms[1:], _OWN_MS if view.transport == "raw" else None)
+        own_ms = own_times_ms(result.slow_camera_ms)
+        report(where, "own time, ms", own_ms, _OWN_MS if view.transport == "raw" else None)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

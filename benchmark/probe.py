@@ -7,8 +7,8 @@ another run with another setting, which has the images' contents to go by. The t
 network and images, its backbone frozen and in evaluation mode, a new last layer trained for up to 10 epochs, each of
 which runs all images through the network; SGD with momentum 0.9, rate 0.001 divided by 10 every 7 epochs, batches of 4,
 RandomResizedCrop and a flip. It ends with the epoch in which it first reaches the probe's validation accuracy, less one
-image. Both have all cores; what is counted is the time of training alone, without the start of the program and the
-check of the images.
+image. Both have all cores and take turns; what is counted is the time of training alone, without the start of the
+program and the check of the images.
 
 Source of the loop's settings: the PyTorch tutorial "Transfer Learning for Computer Vision", section "ConvNet as fixed
 feature extractor".
@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -32,7 +33,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from benchmark.support.options import option_parser
+from benchmark.support.options import at_least_one, option_parser
 from benchmark.support.pairs import Target, machine, report
 from benchmark.support.transforms import EVALUATION, TRAINING
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK
@@ -77,10 +78,10 @@ def train_probe(arguments: Sequence[object], folder: Path) -> tuple[float, float
 
 
 def train_tutorial(
-    options: argparse.Namespace, rows: Sequence[dict[str, str]], wanted: float
+    options: argparse.Namespace, rows: Sequence[dict[str, str]], wanted: float, seed: int
 ) -> tuple[float, float, int]:
     """Returns the seconds, the best validation accuracy and the epochs of the tutorial's training."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     parts = {name: SplitPart(options.data, rows, name) for name in _TRANSFORMS}
     loaders = {name: DataLoader(parts[name], _BATCH, shuffle=True, num_workers=os.cpu_count() or 1) for name in parts}
     model = backbones.build(options.backbone, len({row["class"] for row in rows}))
@@ -108,9 +109,44 @@ def train_tutorial(
     return seconds, best, epoch
 
 
+@dataclass(frozen=True)
+class Round:
+    """The seconds of one probe's trainings, and of the loop.
+
+    Attributes:
+        first_s: With the features computed.
+        cached_s: The same again, which has them.
+        other_s: Of another setting, which finds them.
+        loop_s: Of the tutorial's loop, to the same accuracy.
+    """
+
+    first_s: float
+    cached_s: float
+    other_s: float
+    loop_s: float
+
+
+def measure(options: argparse.Namespace, number: int) -> Round:
+    """Trains the probe three times on features that nobody has yet, then as the tutorial does."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        settings = ["--mode", "probe", "--data", options.data, "--weights", options.weights]
+        settings += ["--backbone", options.backbone]
+        first_s, _ = train_probe(settings, run)
+        other_s, _ = train_probe([*settings, "--weight-decay", 0.1], Path(folder) / "other")
+        cached_s, accuracy = train_probe(["--resume"], run)
+        with (run / "split.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    print(f"probe: {accuracy:.1%} in {first_s:.1f} s, of which {cached_s:.2f} s with the features cached", flush=True)
+    loop_s, best, epochs = train_tutorial(options, rows, accuracy, number)
+    print(f"loop: {best:.1%} at best, {loop_s:.1f} s in {epochs} epochs", flush=True)
+    return Round(first_s, cached_s, other_s, loop_s)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures and prints; returns the exit code."""
     parser = option_parser("probe", __doc__)
+    parser.add_argument("--rounds", type=at_least_one, default=3, help="of both (default: %(default)s)")
     parser.add_argument("--data", type=Path, required=True, help="folder of class folders, or of train/ and val/")
     parser.add_argument("--weights", default="imagenet", help="as for training.train (default: %(default)s)")
     parser.add_argument("--backbone", default="resnet18", help="torchvision or own name (default: %(default)s)")
@@ -119,23 +155,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {options.data}: there is no such folder; name one of class folders", file=sys.stderr)
         return EXIT_BAD_INPUT
     print(f"{machine()}; {options.backbone}, {options.data}")
-    with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder) / "run"
-        settings = ["--mode", "probe", "--data", options.data, "--weights", options.weights]
-        first_s, accuracy = train_probe([*settings, "--backbone", options.backbone], run)
-        other_s, _ = train_probe(
-            [*settings, "--backbone", options.backbone, "--weight-decay", 0.1], Path(folder) / "other"
-        )
-        cached_s, accuracy = train_probe(["--resume"], run)
-        with (run / "split.csv").open(newline="") as file:
-            rows = list(csv.DictReader(file))
-    print(f"probe: {accuracy:.1%} in {first_s:.1f} s, of which {cached_s:.2f} s with the features cached", flush=True)
-    report("probe", "another setting / the first", [other_s / first_s], _SECOND)
-    seconds, best, epochs = train_tutorial(options, rows, accuracy)
-    print(f"loop: {best:.1%} at best, {seconds:.1f} s in {epochs} epochs")
-    names = ("on cached features", "with the features computed")
-    for name, own_s, target in zip(names, (cached_s, first_s), _TARGETS, strict=True):
-        report("probe", f"{name} / loop, seconds to the same accuracy", [own_s / seconds], target)
+    rounds = [measure(options, number) for number in range(options.rounds)]
+    report("probe", "another setting / the first", [one.other_s / one.first_s for one in rounds], _SECOND)
+    over_loop = "loop, seconds to the same accuracy"
+    cached, computed = _TARGETS
+    report("probe", f"on cached features / {over_loop}", [one.cached_s / one.loop_s for one in rounds], cached)
+    report("probe", f"with the features computed / {over_loop}", [one.first_s / one.loop_s for one in rounds], computed)
     return EXIT_OK
 
 

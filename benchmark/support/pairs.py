@@ -58,7 +58,17 @@ class Figure:
 
 def machine() -> str:
     """Returns the line that every benchmark begins with."""
-    return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    return f"{_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def _processor() -> str:
+    """Returns what Linux calls the processor; elsewhere its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.machine()
 
 
 def report(circumstances: str, name: str, ratios: Sequence[float], target: Target | None = None) -> None:

@@ -47,12 +47,12 @@ def test_the_table_has_target_verdict_and_the_last_runs_figure():
         Figure("c: share", 1.0, 1.0, 1.0, "", is_reached=True),
     ]
 
-    cells = [line.split("  ") for line in bench.table(found, {"a: rate": 0.96})]
+    cells = [line.split("  ") for line in bench.table(found, {"a: rate": {"median": 0.96, "date": "2026-11-20"}})]
 
     words = [[cell.strip() for cell in row if cell.strip()] for row in cells]
     assert words == [
         ["median", "least to most", "target", "last run"],
-        ["a: rate", "0.950", "0.900 to 1.000", ">= 0.97", "MISSED", "0.960"],
+        ["a: rate", "0.950", "0.900 to 1.000", ">= 0.97", "MISSED", "0.960 of 2026-11-20"],
         ["b: memory", "0.310", "0.300 to 0.320", "<= 0.33", "reached"],
         ["c: share", "1.000", "1.000 to 1.000"],
     ]
@@ -100,6 +100,37 @@ def test_figures_of_earlier_runs_stay_until_they_are_measured_again(tmp_path):
     assert {row["name"]: row["median"] for row in rows} == {"a": 0.5, "b": 0.7}
     assert all(row["date"] and row["machine"] for row in rows)
     assert bench.earlier(tmp_path / "nothing.json") == {}
+
+
+def test_what_was_measured_is_kept_after_each_benchmark_and_what_was_not_is_named(tmp_path, monkeypatch, capsys):
+    kept = []
+
+    def measured(one, _):
+        results = tmp_path / "results.json"
+        kept.append([row["name"] for row in json.loads(results.read_text())] if results.is_file() else [])
+        if one.module == "c":
+            raise KeyboardInterrupt
+        return [Figure(one.module, 0.5, 0.4, 0.6, "", is_reached=True)], 0
+
+    monkeypatch.setattr(bench, "MEASUREMENTS", tuple(bench.Measurement(name, is_core=True) for name in "abc"))
+    monkeypatch.setattr(bench, "run", measured)
+
+    assert bench.main(["--output", str(tmp_path)]) == 130
+
+    assert kept == [[], ["a"], ["a", "b"]]
+    assert "not measured: finetuning, loading, probe" in capsys.readouterr().out
+
+
+def test_figures_of_another_machine_are_not_compared_with(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "MEASUREMENTS", (bench.Measurement("a", is_core=True),))
+    monkeypatch.setattr(bench, "run", lambda *_: ([Figure("a", 0.5, 0.4, 0.6, "", is_reached=True)], 0))
+    row = {**vars(Figure("a", 0.123, 0.1, 0.2, "", is_reached=True)), "date": "2026-01-02", "machine": "another"}
+    (tmp_path / "results.json").write_text(json.dumps([row]))
+
+    assert bench.main(["--output", str(tmp_path)]) == 0
+    assert "0.123" not in capsys.readouterr().out
+    assert bench.main(["--output", str(tmp_path)]) == 0
+    assert "0.500 of " in capsys.readouterr().out
 
 
 def test_a_benchmark_of_training_without_data_is_refused_before_anything_runs(tmp_path, capsys):
