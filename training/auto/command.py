@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -64,8 +63,6 @@ def _asked(words: Sequence[str]) -> Asked:
 def _run(asked: Asked, started_s: float) -> int:
     sources = ", ".join(map(str, asked.given["data"]))
     print(printable(f"a model for {sources}, within {asked.minutes:g} minutes, in {asked.output}"), flush=True)
-    if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")  # bars that redraw themselves are no lines
     from training.auto import deployment, finish, record  # slow to import
 
     del finish  # imported here so that its time is not taken for that of the data
@@ -82,7 +79,13 @@ def _run(asked: Asked, started_s: float) -> int:
         settings, after_s = found.final_settings(taken), found.after_s(taken)
         missed = found.files.missed(taken.candidate)
         kept.chosen = {"name": taken.candidate.name, "settings": settings, "after_s": after_s, "missed": missed}
+        kept.chosen["minutes"] = asked.minutes
         kept.write()
+    elif asked.minutes > kept.chosen.get("minutes", asked.minutes):
+        found.budget.say(
+            f"it was chosen within {kept.chosen['minutes']:g} minutes already, and more change nothing: another "
+            "--output chooses anew"
+        )
     return _finish(asked, found, kept)
 
 
@@ -147,7 +150,7 @@ def _summarise(asked: Asked, found: Search, name: str, left: Deployed) -> int:
         )
     )
     if left.shortened is not None:
-        print(f"there was time for {left.shortened} epochs only; more --minutes may give a better one")
+        print(f"there was time for {left.shortened} epochs only; more --minutes, in another --output, may give better")
     if is_reduced and not left.missed:
         print(f"that is the network's in fp32; what the {asked.precision} file loses stands above and in the file")
     if left.missed:
@@ -161,7 +164,7 @@ def _summarise(asked: Asked, found: Search, name: str, left: Deployed) -> int:
     missed = left.missed
     limit = asked.max_latency_ms
     if limit is not None and left.latency_ms > _DRIFT * limit:
-        missed = f"the final file takes {left.latency_ms:.3g} ms, more than {limit:g} ms"
+        missed = f"the final file takes {left.latency_ms:.3g} ms, more than {limit:g} ms; another --output chooses anew"
         print(f"error: {missed}", file=sys.stderr)
     done = there(asked.output, "model.onnx", "auto.csv", "accuracy_latency.png", "final")
     code = EXIT_BELOW_TARGET if missed else EXIT_OK

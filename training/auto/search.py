@@ -35,6 +35,7 @@ FINE_TUNED = 2
 """Networks that are fine-tuned after their probes, the best first."""
 _OF_BASELINES = 0.1
 """Share of the time that methods without a network may take, which come last."""
+_BASELINES = "methods without a network"
 _EXTENDED = 2
 """Candidates of which all folds are tried where there is time."""
 _LOOKED_AT = 32
@@ -384,9 +385,14 @@ class Search:
         chosen = config.make(**{**self._shared, **self.given, "mode": "scratch", "output": "-"})
         try:
             with at_most(allowed_s):
-                self.budget.say("methods without a network, for comparison")
+                self.budget.say(f"{_BASELINES}, for comparison")
                 found = reference.measured(self.whole, self.folds, chosen)
         except TimeUp:
+            used_s = max(0.0, allowed_s)
+            ended = f"time was up after {used_s:.0f} s" if used_s else "no time"
+            self.budget.say(f"{_BASELINES}: {ended}")
+            self.lines[_BASELINES] = Line(_BASELINES, "-", "", None, 0, None, None, used_s, ended, "-", False)
+            self.keep()
             return
         for row in found:
             seconds = row.cost.fit_s or 0.0

@@ -14,6 +14,7 @@ import pytest
 import torch
 from tiny_images import picture, write_folder
 
+from cnn_perception.commands import progress
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_BELOW_TARGET, EXIT_INTERRUPTED, EXIT_OK, DataError
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.model.onnx_model import OnnxModel
@@ -27,7 +28,6 @@ from training.calibration.mirroring import MirrorTest
 from training.report import page
 
 COUNTS = {"go": 14, "stop": 15}
-pytestmark = pytest.mark.usefixtures("listens_to_ctrl_c")
 
 OWN = """
 from torch import nn
@@ -158,7 +158,8 @@ def forgotten(folder, *names):
 
 
 @pytest.mark.parametrize("lost", ["model.onnx", "final"])
-def test_a_model_file_that_a_kill_left_undone_is_made_by_the_same_command(lost, again, photos):
+def test_a_model_file_that_a_kill_left_undone_is_made_by_the_same_command(lost, again, photos, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
     forgotten(again, "final")
     if lost == "final":
         (again / lost / "report.json").unlink()
@@ -171,6 +172,7 @@ def test_a_model_file_that_a_kill_left_undone_is_made_by_the_same_command(lost, 
     assert kept(again)["chosen"] == before["chosen"]
     assert kept(again)["rows"] == before["rows"]
     assert OnnxModel(again / "model.onnx").spec.class_names == ("go", "stop")
+    assert "it/s]" in capsys.readouterr().err or lost != "final"  # how far it is, where there is no terminal, too
 
 
 def test_folds_that_a_kill_left_undone_are_all_that_is_trained_again(again, photos, monkeypatch):
@@ -271,6 +273,16 @@ def test_another_setting_is_refused_and_another_time_is_not(again, photos, capsy
     assert command.main(words(photos, again, "--seed", "3")) == EXIT_BAD_INPUT
     assert "--seed: " in error_line(capsys)
     assert command.main(words(photos, again, "--minutes", "20", "--max-latency-ms", "1e6")) == EXIT_OK
+    assert "chosen within" not in capsys.readouterr().out
+
+
+def test_more_minutes_after_the_choice_are_said_to_change_nothing(again, photos, monkeypatch, capsys):
+    monkeypatch.setattr(Trial, "run", lambda *_: pytest.fail("tries"))
+
+    assert command.main(words(photos, again, "--minutes", "60")) == EXIT_OK
+
+    said = "it was chosen within 30 minutes already, and more change nothing: another --output chooses anew"
+    assert said in capsys.readouterr().out
 
 
 def test_other_images_are_refused(again, photos, tmp_path, capsys):

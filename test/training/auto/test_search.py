@@ -139,6 +139,17 @@ def test_folds_that_are_done_count_where_a_later_one_ends(error, answers, photos
     assert record["chosen"]["settings"]["backbone"] == GOOD  # 90 % of the images, of which the other has 80 %
 
 
+def test_methods_without_a_network_that_time_ended_are_a_line_of_the_table(answers, photos, tmp_path, monkeypatch):
+    def ended(*_):
+        raise TimeUp
+
+    monkeypatch.setattr(reference, "measured", ended)
+    record, rows = choose(photos, tmp_path / "run", GOOD)
+
+    assert rows["methods without a network"]["ended"].startswith("time was up after")
+    assert record["chosen"]["settings"]["backbone"] == GOOD
+
+
 def test_a_single_fold_decides_nothing_beside_several(answers, photos, tmp_path):
     answers.ends[GOOD, 2] = TimeUp()
     record, rows = choose(photos, tmp_path / "run", FAST, GOOD)
