@@ -4,15 +4,18 @@
     python -m benchmark.timm_table vit_tiny_patch16_224 coatnet_pico_rw_224
 
 Each is built with random weights for two classes, probed and fine-tuned on a few drawn pictures (head, last stage,
-all), and exported. A row says what came of it: parameters, whether both trainings ended and what they took, the largest
-difference of a logit between torch and the file, what the activation map is, whether there is a score map, and what a
-cell of the features sees. Needs `pip install timm`.
+all), and exported. A row says what came of it: the input in pixels, parameters, which trainings ended and why one did
+not, the largest difference of a logit between torch and the file, what the activation map is, whether there is a score
+map, and what a cell of the features sees. The difference is that of four images of noise over how far their logits lie
+apart: a network that has learned next to nothing answers all images alike, so its biases and its last layer are drawn
+anew before. Needs `pip install timm`.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import io
 import sys
 import tempfile
@@ -20,12 +23,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import nn
 
-from cnn_perception.errors import PerceptionError
-from cnn_perception.model.onnx_file import read_onnx_file
-from cnn_perception.model.spec import METADATA_KEY, ModelSpec
-from training import checkpoint, export, train
+from cnn_perception.errors import PerceptionError, one_line
+from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
+from cnn_perception.model.spec import ModelSpec
+from training import checkpoint, train
+from training.export import export
+from training.networks import backbones, build
 
 FAMILIES = {
     "resnet10t": "ResNet", "resnetv2_18": "ResNet v2", "regnety_002": "RegNet", "densenet121": "DenseNet",
@@ -41,12 +48,15 @@ FAMILIES = {
 """A small member of each family, and its name."""
 _SIZES = {"convnext_atto": 96, "densenet121": 96, "vgg11": 96}
 """Pixels of a side where it is another one than 224: some networks have one size only, and others are quick at less."""
+_SHORT = 120
+"""Characters of a refusal."""
 _HEADER = (
     "family",
     "network",
+    "input",
     "parameters",
     "trains",
-    "logits differ by",
+    "logits differ, of their spread",
     "activation map",
     "score map",
     "a cell sees",
@@ -81,48 +91,68 @@ def _pictures(folder: Path) -> Path:
 
 def _row(name: str, data: Path, folder: Path) -> list[str]:
     """Returns the cells of a row; where a step fails, what it says."""
-    said = io.StringIO()
-    title = [FAMILIES.get(name, ""), name]
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        ways = [mode for mode in ("probe", "finetune") if _trained(name, mode, data, folder / f"{name}_{mode}")]
-        best = folder / f"{name}_{ways[-1]}" / "best.pt" if ways else None
-        try:
-            spec = _exported(best, folder / f"{name}.onnx") if best else None
-        except PerceptionError as error:
-            return [*title, "", " and ".join(ways), str(error)[:120], "", "", ""]
-    if best is None or spec is None:
-        return [*title, "", (said.getvalue().strip().splitlines() or ["no"])[-1][:120], "", "", "", ""]
-    parameters = sum(value.numel() for key, value in checkpoint.load(best).model.items() if "running_" not in key)
-    return [*title, f"{parameters / 1e6:.1f} M", " and ".join(ways), *_of_spec(spec)]
+    size = _SIZES.get(name, 224)
+    title = [FAMILIES.get(name, ""), name, str(size)]
+    refusals = {mode: _refusal(name, mode, data, folder / f"{name}_{mode}") for mode in ("probe", "finetune")}
+    trains = ", ".join(f"no {mode}: {text}" if text else mode for mode, text in refusals.items())
+    ended = [mode for mode, text in refusals.items() if not text]
+    if not ended:
+        return [*title, "", trains, "", "", "", ""]
+    saved = checkpoint.load(folder / f"{name}_{ended[-1]}" / "best.pt")
+    model = drawn_anew(build.restore(saved))
+    file = folder / f"{name}.onnx"
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            spec = export(dataclasses.replace(saved, model=model.state_dict()), file, parity_images=2)
+    except PerceptionError as error:
+        return [*title, "", trains, one_line(error, _SHORT), "", "", ""]
+    parameters = sum(value.numel() for value in model.parameters())
+    difference = f"{_difference(model, file, (size, size)):.1e}"
+    file.unlink()
+    return [*title, f"{parameters / 1e6:.1f} M", trains, difference, *_of_spec(spec)]
+
+
+def drawn_anew(model: nn.Module) -> nn.Module:
+    """Returns a network with other biases and another last layer, so that its answers differ from image to image."""
+    torch.manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
+            nn.init.normal_(module.bias, std=0.05)
+    last = model.get_submodule(backbones.classifier_name(model))
+    nn.init.normal_(last.get_parameter("weight"), std=0.3)
+    return model.eval()
+
+
+def _difference(model: nn.Module, file: Path, size: tuple[int, int]) -> float:
+    images = torch.randn(4, 3, *size, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = model(images).numpy()
+    outputs = OnnxModel(file, SessionOptions(providers=("CPUExecutionProvider",))).run(images.numpy(), activation=False)
+    answered = np.stack([one.logits for one in outputs])
+    return float(np.abs(answered - expected).max() / np.ptp(expected, axis=0).max())
 
 
 def _of_spec(spec: ModelSpec) -> list[str]:
-    difference = f"{spec.parity.max_logit_difference:.1e}"
     if spec.activation is None:
-        return [difference, "none", "no", ""]
+        return ["none", "no", ""]
     kinds = {"cam": "exact", "grad-cam": "gradient of the head"}
     down, right = spec.activation.receptive_field
     sees = f"{down}x{right}" if down and right else "all"
-    return [difference, kinds[spec.activation.method], "no" if spec.score_map is None else "yes", sees]
+    return [kinds[spec.activation.method], "no" if spec.score_map is None else "yes", sees]
 
 
-def _trained(name: str, mode: str, data: Path, output: Path) -> bool:
+def _refusal(name: str, mode: str, data: Path, output: Path) -> str:
+    """Trains a network; returns why it cannot be trained in this way, empty if it was."""
     size = str(_SIZES.get(name, 224))
     words = ["--data", str(data), "--output", str(output), "--mode", mode, "--backbone", f"timm:{name}"]
     words += ["--weights", "none", "--input-size", size, "--workers", "0", "--unknown", "none", "--baselines", "none"]
     if mode == "finetune":
         words += ["--epochs", "3", "--head-epochs", "1", "--last-stage-epochs", "1", "--cache-gb", "0"]
-    return train.main([*words, "--batch-size", "4"]) == 0
-
-
-def _exported(best: Path, output: Path) -> ModelSpec:
-    words = ["--checkpoint", str(best), "--output", str(output), "--parity-images", "2"]
-    code = export.main(words)
-    if code:
-        raise PerceptionError(f"export ends with {code}")
-    spec = ModelSpec.from_json(read_onnx_file(output).metadata[METADATA_KEY])
-    output.unlink()
-    return spec
+    said = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+        code = train.main([*words, "--batch-size", "4"])
+    lines = [line for line in said.getvalue().splitlines() if line.startswith("error: ")] or [f"exit code {code}"]
+    return lines[-1].removeprefix("error: ")[:_SHORT] if code else ""
 
 
 if __name__ == "__main__":

@@ -36,12 +36,18 @@ NETWORKS = {
     "test_vit": ((4, 6), "grad-cam", False),  # answers from its class token
     "test_vit2": ((4, 6), "grad-cam", False),  # the mean of its patches, normalised
     "test_vit3": ((4, 6), "grad-cam", False),  # pools by attention
+    "regnety_002": ((2, 3), "cam", False),
+    "mobilenetv4_conv_small": ((2, 3), "grad-cam", True),
+    "coatnet_pico_rw_224": ((7, 7), "cam", False),
+    "vit_small_patch14_dinov2": ((4, 6), "grad-cam", False),
 }
+SIZES = {"coatnet_pico_rw_224": (224, 224), "vit_small_patch14_dinov2": (56, 84)}
+"""Of networks that do not take any."""
 
 
-def network(name):
+def network(name, size=SIZE):
     torch.manual_seed(1)
-    model = backbones.build(f"timm:{name}", len(CLASSES), size=SIZE)
+    model = backbones.build(f"timm:{name}", len(CLASSES), size=size)
     for module in model.modules():  # what begins with nothing shows nothing
         if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
             nn.init.normal_(module.bias, std=0.05)
@@ -53,13 +59,14 @@ def network(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_file_of_a_timm_network_computes_what_timm_computes(tmp_path, name):
     cells, method, has_map = NETWORKS[name]
-    model = network(name)
-    images = torch.randn(3, 3, *SIZE, generator=torch.Generator().manual_seed(2))
+    size = SIZES.get(name, SIZE)
+    model = network(name, size)
+    images = torch.randn(3, 3, *size, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         expected = model(images).numpy()
         embedding = model.forward_head(model.forward_features(images), pre_logits=True).numpy()
 
-    spec = export.export(checkpoint_of(f"timm:{name}", model, SIZE), tmp_path / "m.onnx", parity_images=2)
+    spec = export.export(checkpoint_of(f"timm:{name}", model, size), tmp_path / "m.onnx", parity_images=2)
 
     outputs = OnnxModel(tmp_path / "m.onnx", CPU).run(images.numpy())
     np.testing.assert_allclose(np.stack([o.logits for o in outputs]), expected, atol=1e-4 * np.abs(expected).max())
