@@ -211,11 +211,11 @@ def _report(result: Result, backbone: str, threads: int, view: View) -> None:
     print(f"  node {statistics.median(one.node_hz for one in result.rounds):.1f} frames/s")
     print("  Where a frame's time goes in the node (median, ms)       that camera   one half as fast")
     cameras = (result.fast_camera_ms, result.slow_camera_ms)
-    for name in ("decode", "preprocess", "inference", "postprocess", "publish"):
+    for name in ("take", "decode", "preprocess", "inference", "postprocess", "publish"):
         fast_ms, slow_ms = (statistics.median(one[name] for one in rounds) for rounds in cameras)
         print(f"  {name:<55} {fast_ms:10.2f} {slow_ms:10.2f}")
     fast_ms, slow_ms = (statistics.median(own_times_ms(rounds)) for rounds in cameras)
-    print(f"  {'callback to publish, less the inference':<55} {fast_ms:10.2f} {slow_ms:10.2f}")
+    print(f"  {'taken to published, less the inference':<55} {fast_ms:10.2f} {slow_ms:10.2f}")
     is_reference = backbone == "resnet18" and view == _REFERENCE
     for name, rounds, target in zip(("faster", "half as fast"), cameras, _OWN_SHARES, strict=True):
         shares = [own / one["inference"] for own, one in zip(own_times_ms(rounds), rounds, strict=True)]

@@ -96,7 +96,8 @@ class Frame:
         header: The image's own.
         wanted: Who wants what of it.
         has_age: Whether its stamp means anything beside the node's clock.
-        started_s: Since when it is worked on, `time.perf_counter`.
+        began_s: When it began to be taken from its subscription, `time.perf_counter`.
+        started_s: When it began to be decoded, by the same clock.
         encoded: The image as it came.
         prepared: The image decoded, and the model's input.
     """
@@ -106,6 +107,7 @@ class Frame:
     header: Any
     wanted: WantedTopics
     has_age: bool
+    began_s: float
     started_s: float
     encoded: EncodedImage | EncodedFile
     prepared: Prepared
@@ -165,6 +167,7 @@ def prepare_frame(
     wanted: WantedTopics,
     has_age: bool,
     overrides: Overrides = AS_SENT,
+    began_s: float | None = None,
 ) -> Frame | FrameError:
     """The first stage: decodes and preprocesses an image.
 
@@ -176,6 +179,7 @@ def prepare_frame(
         wanted: Who wants what of it.
         has_age: Whether its stamp means anything beside the node's clock.
         overrides: What is known better of the camera's images than their messages say.
+        began_s: When it began to be taken from its subscription, `time.perf_counter`; None for now.
 
     Returns:
         The frame; or its refusal, whose `__cause__` is the exception if it met a defect of this package.
@@ -192,7 +196,8 @@ def prepare_frame(
     except BaseException as error:  # of a decoder, say: a peer must not be able to end the node with one image
         return refusal_of_defect(error)
     origin = Origin(camera, topic, nanoseconds(header.stamp), header.frame_id)
-    return Frame(model, origin, header, wanted, has_age, started_s, encoded, prepared)
+    began_s = started_s if began_s is None else began_s
+    return Frame(model, origin, header, wanted, has_age, began_s, started_s, encoded, prepared)
 
 
 def infer_frames(frames: Sequence[Frame]) -> list[InferredFrame | FrameError]:
@@ -273,11 +278,13 @@ def stage_durations_ms(result: FrameResult, published_s: tuple[float, float], no
         published_s: When publishing began and ended, `time.perf_counter`.
         now_ns: The node's clock, nanoseconds.
     """
+    frame = result.frame
     began_s, ended_s = published_s
-    durations = result.result.timings.by_stage() | {"publish": (ended_s - began_s) * 1e3}
-    durations["callback_to_publish"] = (ended_s - result.frame.started_s) * 1e3
-    if result.frame.has_age:
-        durations["age"] = (now_ns - result.frame.origin.stamp_ns) / 1e6
+    durations = {"take": (frame.started_s - frame.began_s) * 1e3} | result.result.timings.by_stage()
+    durations["publish"] = (ended_s - began_s) * 1e3
+    durations["callback_to_publish"] = (ended_s - frame.began_s) * 1e3
+    if frame.has_age:
+        durations["age"] = (now_ns - frame.origin.stamp_ns) / 1e6
     return durations
 
 

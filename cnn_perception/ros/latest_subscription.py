@@ -12,6 +12,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from rcl_interfaces.msg import SetParametersResult
@@ -343,6 +344,21 @@ class Stream(Protocol):
         """Is told, by the thread that waits, that it has looked for a frame and there was none."""
 
 
+@dataclass(frozen=True)
+class Taken(Generic[StreamT]):
+    """A message, and whose it is.
+
+    Attributes:
+        stream: Its camera.
+        message: The message.
+        began_s: When it began to be taken, `time.perf_counter`: an image of many megabytes is copied by that.
+    """
+
+    stream: StreamT
+    message: Any
+    began_s: float
+
+
 class SubscriptionSet(Generic[StreamT]):
     """Waits for several cameras at once and takes their newest frames in small batches; none can starve another.
 
@@ -406,9 +422,9 @@ class SubscriptionSet(Generic[StreamT]):
         pairs = zip(self._streams, self._taken_s, strict=True)
         return [taken_s + stream.min_period_s - now_s for stream, taken_s in pairs]
 
-    def take(self) -> list[tuple[StreamT, Any]] | None:
+    def take(self) -> list[Taken[StreamT]] | None:
         """Returns the newest frame of each camera that is due and has one, without waiting; None if there is none."""
-        taken: list[tuple[StreamT, Any]] = []
+        taken: list[Taken[StreamT]] = []
         waits_s = self._waits_s()
         count = len(self._streams)
         first = self._first
@@ -417,11 +433,12 @@ class SubscriptionSet(Generic[StreamT]):
             if waits_s[number] > 0:
                 continue
             stream = self._streams[number]
+            began_s = time.perf_counter()
             message = stream.subscription.take()
             if message is None:
                 continue
             self._taken_s[number] = time.monotonic()
-            taken.append((stream, message))
+            taken.append(Taken(stream, message, began_s))
             self._first = number + 1
             if len(taken) == self._max_batch_size:
                 break

@@ -6,6 +6,7 @@ makes of a frame (test_frame_stages), what is published of an answered frame (te
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +28,7 @@ from cnn_perception.perception_node.frames.batch_stages import BatchStages
 from cnn_perception.perception_node.frames.camera_views import CameraViews
 from cnn_perception.perception_node.publishers import ViewedFrame
 from cnn_perception.perception_node.settings import CameraSettings, LiveSettings, Settings
+from cnn_perception.ros.latest_subscription import Taken
 from cnn_perception.ros.throttled_log import ThrottledLog
 
 NOW_NS = 10**15
@@ -107,7 +109,10 @@ class Bench:
         """Prepares one frame; returns those that go on."""
         self._second += 1
         message = flat_message(colour, **{"second": self._second} | fields)
-        return self.stages.prepare([(self.cameras[camera], message)])
+        return self.stages.prepare([self.taken(camera, message)])
+
+    def taken(self, camera: str, message: Any) -> Taken[Any]:
+        return Taken(self.cameras[camera], message, time.perf_counter())
 
     def prepare(self, camera: str, outcome: BaseException | str) -> Any:
         self.outcomes.append(outcome)
@@ -144,7 +149,7 @@ def test_frame_that_meets_a_defect_is_dropped_and_the_next_goes_on():
 def test_defect_of_one_camera_leaves_the_others_frames_of_the_batch():
     bench = Bench("front", "rear")
     bench.outcomes = [DefectError(), "tensor"]
-    taken = [(bench.cameras[name], flat_message(RED)) for name in ("front", "rear")]
+    taken = [bench.taken(name, flat_message(RED)) for name in ("front", "rear")]
     (frame,) = bench.stages.prepare(taken) or []
     assert frame.origin.camera == "rear"
 
@@ -272,10 +277,12 @@ def test_answered_frames_are_counted_with_the_time_of_every_stage(red_green_blue
     bench = Bench("front", "rear")
     bench.use(red_green_blue)
     messages = [flat_message(RED, second=10**6 - 1), flat_message(BLUE, second=0)]
-    bench.answer(bench.stages.prepare(list(zip(bench.cameras.values(), messages, strict=True))))
+    bench.answer(
+        bench.stages.prepare([bench.taken(name, one) for name, one in zip(bench.cameras, messages, strict=True)])
+    )
     front, rear = bench.counts("front"), bench.counts("rear")
     assert (front.total.received, front.total.answered, rear.total.answered) == (1, 1, 1)
-    stages = {"decode", "preprocess", "inference", "postprocess", "publish", "callback_to_publish"}
+    stages = {"take", "decode", "preprocess", "inference", "postprocess", "publish", "callback_to_publish"}
     assert set(front.percentiles_ms) == stages | {"age"}
     assert set(rear.percentiles_ms) == stages  # a stamp of zero has no age
     assert front.percentiles_ms["age"] == (1000.0, 1000.0)
@@ -285,7 +292,7 @@ def test_answered_frames_are_counted_with_the_time_of_every_stage(red_green_blue
 def test_refused_result_is_dropped_and_the_others_of_the_batch_are_answered(red_green_blue: ActiveModel):
     bench = Bench("front", "rear")
     bench.use(red_green_blue)
-    frames = bench.stages.prepare([(camera, flat_message(BLUE)) for camera in bench.cameras.values()])
+    frames = bench.stages.prepare([bench.taken(name, flat_message(BLUE)) for name in bench.cameras])
     assert frames is not None
     frames[0].prepared.tensor[:] = float("nan")
     bench.answer(frames)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from cnn_perception.background.viewers import Viewers
 from cnn_perception.errors import FrameError
@@ -22,6 +21,7 @@ from cnn_perception.perception_node.frame_stages import (
 )
 from cnn_perception.perception_node.publishers import ViewedFrame, ViewMessages
 from cnn_perception.perception_node.settings import LiveSettings
+from cnn_perception.ros.latest_subscription import Taken
 from cnn_perception.ros.throttled_log import ThrottledLog
 from cnn_perception.stream.frame_counters import DEFECT
 
@@ -61,13 +61,14 @@ class BatchStages:
         self._log = log
         self._now_ns = now_ns
 
-    def prepare(self, taken: Sequence[tuple[CameraStream, Any]]) -> list[Frame] | None:
+    def prepare(self, taken: Sequence[Taken[CameraStream]]) -> list[Frame] | None:
         """First stage, beside the inference of the frames before: decodes and preprocesses what is worth it."""
         model = self._models.in_use  # once for all of them: it is not swapped before they are delivered
         frames = []
-        for camera, message in taken:
+        for one in taken:
+            camera = one.stream
             camera.counters.receive(time.monotonic())
-            frame = self._prepare_one(camera, message, model)
+            frame = self._prepare_one(camera, one, model)
             if isinstance(frame, FrameError):
                 camera.drop(frame)
             elif frame is not None:
@@ -90,8 +91,11 @@ class BatchStages:
         for one in inferred:
             self._deliver_one(one)
 
-    def _prepare_one(self, camera: CameraStream, message: Any, model: ActiveModel) -> Frame | FrameError | None:  # noqa: ANN401
+    def _prepare_one(
+        self, camera: CameraStream, taken: Taken[CameraStream], model: ActiveModel
+    ) -> Frame | FrameError | None:
         """Returns None for a frame that nobody wants."""
+        message = taken.message
         policy = self._live.settings.stamp_policy
         verdict = judge_stamp(message.header, camera.stamps, self._now_ns(), policy, camera.settings.max_age_s)
         if isinstance(verdict, FrameError):
@@ -105,7 +109,14 @@ class BatchStages:
         has_age = verdict.age_s is not None
         overrides = camera.settings.overrides
         frame = prepare_frame(
-            message, model, camera.name, camera.topic, wanted=wanted, has_age=has_age, overrides=overrides
+            message,
+            model,
+            camera.name,
+            camera.topic,
+            wanted=wanted,
+            has_age=has_age,
+            overrides=overrides,
+            began_s=taken.began_s,
         )
         if isinstance(frame, FrameError) and frame.reason == DEFECT:
             self._note_defect(camera, frame)
