@@ -100,7 +100,7 @@ def find(
     form: Form = "logits"
     if outputs == 1:
         form = _of_one_number(tensors, name, behind, found, task, where)
-    elif not behind and found.add_up_to_one():
+    elif not behind and not found.is_signed and found.add_up_to_one():
         form = "logarithm"
     elif not behind and task != ONE_CLASS and not found.are_no_scores and (what := found.like_scores()):
         raise ConfigError(
@@ -135,7 +135,7 @@ class _Numbers:
 
     @property
     def is_signed(self) -> bool:
-        """Whether an operator with bounds, such as a tanh, makes some below 0; what a linear layer makes is not looked at."""
+        """Whether an operator with bounds, such as a tanh, makes some below 0; the weights of a layer tell nothing."""
         return self.bounds is not None and self.bounds.can_be_negative and self.bounds.low > -math.inf
 
     def add_up_to_one(self) -> bool:
