@@ -48,6 +48,7 @@ OUTSIDE = {
     "a square": [("Mul", "x", "x")],
     "a quotient around 0": [("Tanh", "x"), ("Div", "one", "0")],
     "an operator that is not known": [("Tanh", "x"), ("Abs", "0")],
+    "what cuts off a constant": [("Tanh", "x"), ("ReduceMax", "0"), ("Clip", "two", "1")],
 }
 
 

@@ -191,9 +191,11 @@ def _by_constants(tensors: Tensors, node: NodeProto, name: str, before: Bounds) 
     for place, other in enumerate(node.input):
         if place == own or not other:
             continue
-        operator = _CLIPS[place] if node.op_type == "Clip" else node.op_type
+        operator = _CLIPS.get(place) if node.op_type == "Clip" else node.op_type
         constant = tensors.constant(other)
-        if now is None or constant is None or not constant.size or constant.dtype.kind not in "fiu":
+        if now is None or operator is None or constant is None:
+            return None
+        if not constant.size or constant.dtype.kind not in "fiu":
             return None
         now = _with_constant(operator, now, constant.astype(np.float64), is_behind=place > own)
     return now
