@@ -27,6 +27,8 @@ UNKNOWN = "unknown"
 """What is answered where the unknown rule applies; then no class may have this name."""
 ADOPTED = "adopted"
 """Mode of the training of a network that others have trained and exported, see `training.adopt`."""
+CLASSES_MEASURED = "val_classes"
+"""Among the metrics of an adopted network of how many of its classes there were images, where that is not all."""
 
 Task = Literal["multiclass", "multilabel", "regression"]
 ResizeMode = Literal["crop", "letterbox", "squash"]
@@ -125,7 +127,8 @@ class TrainingRecord:
         data_sha256: Digest of the file names, labels and contents trained on, empty if there was none.
         train_images: Images trained on.
         val_images: Images the metrics were measured on.
-        metrics: Validation metrics by name (`top1`, `top5`, ... in [0, 1]).
+        metrics: Validation metrics by name (`top1`, `top5`, ... in [0, 1]); of an adopted network that was measured on
+            images of some of its classes alone their number, too, as `val_classes`.
         code_version: Version of this package.
         created: UTC time of the export, ISO 8601.
     """
@@ -437,12 +440,20 @@ class ModelSpec:
             f"how and on what {training.weights} was trained: unknown",
             "whether those who trained it prepared images as this description says: it is what was said at adoption",
         ]
+        if self.input.resize_mode == "letterbox":
+            told.append(
+                "whether those who trained it padded as a letterbox does here, with the mean colour, which is 0 behind "
+                "the normalisation: many programs pad with grey or black"
+            )
         if self.parity.source == "noise":
             told.append("that it answers real images as the original does: they were compared on noise alone")
         if training.val_images:
             told.append(f"that the {training.val_images} images of {training.data} are none that it was trained on")
         else:
             told.append("how often it is right, and how sure its scores are: no labelled images were given")
+        if CLASSES_MEASURED in training.metrics:
+            there, count = int(training.metrics[CLASSES_MEASURED]), len(self.class_names)
+            told.append(f"anything of {count - there} of its {count} classes: no images of them were given")
         return tuple(told)
 
     def to_json(self) -> str:

@@ -30,17 +30,18 @@ from cnn_perception.model.spec import (
     PrecisionRecord,
     TrainingRecord,
 )
-from training.adopt import certificate, class_names, measuring
+from training.adopt import certificate, class_names, labels, measuring
 from training.adopt.foreign_file import ForeignModel, read
 from training.adopt.graph import batches, head, image_input, own_normalisation, rewriting, scores_output
 from training.adopt.graph.completing import completed
 from training.adopt.graph.head import Head
 from training.adopt.graph.image_input import ChannelOrder, ImageInput
 from training.adopt.graph.scores_output import SEVERAL_CLASSES, ScoresOutput
+from training.adopt.labels import Labels
 from training.adopt.preparation import as_exported, doubts, input_of
 from training.adopt.reference import Reference
+from training.adopt.remarks import Remark
 from training.config.preparation import Preparation
-from training.data.records import LabelledImages
 from training.graphs.certificate import ON_CPU, tolerances
 from training.graphs.parity import Image, evenly, prepared_image
 from training.run_files import make_folder, replacing, require_own_model
@@ -93,11 +94,11 @@ class Adopted:
 
     Attributes:
         spec: Its description.
-        remarks: What its owner should know, a line each.
+        remarks: What its owner should know beside it.
     """
 
     spec: ModelSpec
-    remarks: tuple[str, ...]
+    remarks: tuple[Remark, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,30 +132,33 @@ def adopt(options: Options) -> Adopted:
     foreign = read(options.model)
     carried = class_names.of_metadata(foreign.metadata)
     names = class_names.settled(options.classes, carried, str(options.model))
-    preparation, remarks = as_exported(options.preparation, foreign)
+    preparation, assumed = as_exported(options.preparation, foreign)
     made = _made(foreign, options, preparation, names)
     spec = _described(made, names)
-    data = measuring.load(options.data, spec) if options.data else None
+    data = labels.load(options.data, spec) if options.data else None
     doubtful = doubts(spec.input, made.image, own_normalisation.find(foreign.upgraded, made.image))
     with replacing(options.output) as file:
         spec, measured = _written(file, made, spec, data, options)
-    return Adopted(spec, (*remarks, *_remarks(made, options, carried), *doubtful, *measured))
+    remarks = [*map(Remark, (*assumed, *_notes(made, options, carried), *doubtful)), *measured]
+    if made.scores.by_values:
+        remarks.append(Remark(made.scores.by_values, "not proven"))
+    return Adopted(spec, tuple(remarks))
 
 
 def _written(
-    file: IO[bytes], made: _Made, spec: ModelSpec, data: LabelledImages | None, options: Options
-) -> tuple[ModelSpec, tuple[str, ...]]:
+    file: IO[bytes], made: _Made, spec: ModelSpec, data: Labels | None, options: Options
+) -> tuple[ModelSpec, tuple[Remark, ...]]:
     """Writes the model file, measured on labelled images if there are any, and certified.
 
     Returns:
-        Its description, and what the images say against how they were prepared.
+        Its description, and what its owner should know of the images.
     """
     path = Path(file.name)
     reference = Reference(made.foreign.original, made.image, made.scores, made.head, made.rewritten, spec.input)
     allowed = tolerances(spec.precision.precision, options.tolerance)
     source: ParitySource = "noise"
     images: list[Image] = certificate.noise(spec.input)
-    told: tuple[str, ...] = ()
+    told: tuple[Remark, ...] = ()
     if data is not None:
         _write(file, made.proto, spec)
         measured = measuring.measure(OnnxModel(path, ON_CPU), data, made.image, made.scores.form == "logarithm")
@@ -246,7 +250,7 @@ def _write(file: IO[bytes], proto: ModelProto, spec: ModelSpec) -> None:
     file.flush()
 
 
-def _remarks(made: _Made, options: Options, carried: Sequence[str]) -> list[str]:
+def _notes(made: _Made, options: Options, carried: Sequence[str]) -> list[str]:
     """Says what was found and done, as far as the description does not say it."""
     scores = made.scores
     told = [f"the answer is its output {scores.name!r}"]

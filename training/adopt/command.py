@@ -4,8 +4,8 @@
         --std 0.229,0.224,0.225 --output models/NAME.onnx
     python -m training.adopt --model yolo11n-cls.onnx --output models/NAME.onnx --data DIR
 
-With --data temperature, unknown rule and accuracy are measured on labelled images; without, the file says that they
-are not. How the original was trained, nobody here knows, and the file says so.
+With --data temperature, unknown rule and accuracy are measured on labelled images, of all its classes or of some;
+without, the file says that they are not. How the original was trained, nobody here knows, and the file says so.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnn_perception.commands import Done, exit_code, program
-from cnn_perception.errors import EXIT_BELOW_TARGET, printable
+from cnn_perception.errors import EXIT_BELOW_TARGET
 from cnn_perception.tasks.registry import TASKS
 from training.adopt.adopting import Adopted, Options, adopt
+from training.adopt.remarks import Remark
 from training.config import preparation
 from training.data import classes_file
 from training.graphs.parity import ParityError
@@ -33,7 +34,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", type=Path, required=True, help="the .onnx file of another program")
     parser.add_argument("--output", type=Path, required=True, help="the .onnx file to write")
     parser.add_argument("--classes", help="file of names, one a line, in the order of the outputs; else its metadata's")
-    parser.add_argument("--data", type=Path, nargs="+", help="labelled images, as for training.train, to measure it on")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        nargs="+",
+        help="labelled images of its classes, or of some, as for training.train, to measure it on",
+    )
     parser.add_argument("--output-name", metavar="NAME", help="the output that answers, or an inner tensor")
     parser.add_argument(
         "--task",
@@ -99,6 +105,7 @@ def _options(given: argparse.Namespace) -> Options:
 
 
 def _in_words(adopted: Adopted, path: Path) -> str:
-    notes = [printable(remark if remark.startswith("warning: ") else f"note: {remark}") for remark in adopted.remarks]
-    unproven = [f"not proven: {printable(line)}" for line in adopted.spec.unproven()]
-    return "\n".join([*notes, model_file.in_words(adopted.spec, path), *unproven])
+    remarks = (*adopted.remarks, *(Remark(line, "not proven") for line in adopted.spec.unproven()))
+    told = [remark.in_words() for remark in remarks if remark.kind != "not proven"]
+    left_open = [remark.in_words() for remark in remarks if remark.kind == "not proven"]
+    return "\n".join([*told, model_file.in_words(adopted.spec, path), *left_open])

@@ -57,17 +57,19 @@ def fit(
         held_out: `val`, on which the rule is fitted, and perhaps `test`, on which it is only measured.
         outside: Images that show none of the classes, on which it is measured.
         wanted: The method; `auto` is up to `MOST_CENTRES` classes the one with the higher AUROC on the images that
-            choose, or without such images `distance`; beyond it is `energy`.
+            choose, or without such images `distance`; beyond it is `energy`, as it is where a class has no training
+            image, and so no centre.
         false_alarm_rate: The share, in (0, 1).
         parts: Folds of the validation images, on which the share is measured; None measures where it was fitted.
         choosing: Other images that show none of the classes, which choose the method alone; None leaves that to those
             of `outside`.
     """
-    class_centres = centres(train)
+    methods = _methods(train, wanted)
+    class_centres = centres(train) if "distance" in methods else np.empty((0, train.embeddings.shape[1]))
     images = dict(held_out)
     if outside is not None:
         images["outside"] = outside
-    scores = {method: _scores(images, method, class_centres) for method in METHODS}
+    scores = {method: _scores(images, method, class_centres) for method in methods}
     auroc = {method: area(of["val"], of["outside"]) for method, of in scores.items()} if outside is not None else {}
     measured = Measurement(
         known={method: of["val"] for method, of in scores.items()},
@@ -92,6 +94,12 @@ def fit(
     return FittedRule(rule, scores[chosen], auroc, is_unknown, figures)
 
 
+def _methods(train: Predictions, wanted: UnknownChoice) -> tuple[UnknownMethod, ...]:
+    """Returns the methods that can be; without an image of every class, `distance` only where nothing else will do."""
+    has_every_class = len(np.unique(train.labels)) == train.logits.shape[1]
+    return METHODS if has_every_class or wanted == "distance" else ("energy",)
+
+
 def _chooser(
     wanted: UnknownChoice,
     scores: Mapping[UnknownMethod, Mapping[str, Doubles]],
@@ -99,7 +107,7 @@ def _chooser(
     class_centres: Doubles,
 ) -> Choose:
     """How the method is chosen by known images and others, of which those of `choosing` are always the same."""
-    few = len(class_centres) <= MOST_CENTRES
+    few = 0 < len(class_centres) <= MOST_CENTRES
     fixed: UnknownMethod = "distance" if few else "energy"
     if wanted == "energy" or wanted == "distance":
         fixed = wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections import Counter
@@ -11,6 +12,7 @@ from pathlib import Path
 from cnn_perception.errors import ConfigError
 from cnn_perception.label_text import NONE_OF_THESE
 from training.data.records import Listing
+from training.tasks.by_name import task_of
 
 _SHOWN = 3
 _NUMBER = re.compile(r"([0-9]{1,9})(?:\.0*)?")
@@ -71,16 +73,68 @@ def ordered(listing: Listing, names: Sequence[str]) -> Listing:
     return listing.renamed(tuple(names), places)
 
 
+def among(listing: Listing, names: Sequence[str]) -> Listing:
+    """Returns a listing with its classes in the order of a model's, of which it may lack some.
+
+    Args:
+        listing: Of classes, not of numbers. One that none of its images shows is left out, where an image shows one.
+        names: Of the model's classes, each once, in the order of its outputs. They are found where the classes in the
+            data are just their numbers, too, from 0 or from 1, as the first or the last of them tells.
+
+    Raises:
+        ConfigError: If one of its classes is none of these; names it, and one that is written alike.
+    """
+    found = listing.class_names
+    known = {name: place for place, name in enumerate(names)}
+    places = [known[name] for name in found] if known.keys() >= {*found} else _some_numbers(found, len(names))
+    if places is None:
+        raise ConfigError(f"{listing.where}: {_stranger(found, names)}")
+    shown = {sample.label for sample in listing.samples} if task_of(listing.task).one_class else range(len(found))
+    kept = sorted(places[label] for label in shown if label < len(found))  # the next number is that of no class
+    to = {place: row for row, place in enumerate(kept)}
+    return listing.renamed(tuple(names[place] for place in kept), [to.get(place, -1) for place in places])
+
+
 def _numbers(found: Sequence[str], count: int) -> tuple[int, ...] | None:
     """Returns the line that each class means which is only a number; None if they are not the numbers of all lines."""
-    whole = [_NUMBER.fullmatch(name) for name in found]
-    numbers = [int(match[1]) for match in whole if match]
-    if len(numbers) < len(found):
+    numbers = _as_numbers(found)
+    if numbers is None:
         return None
     first = min(numbers)
     if first > 1 or sorted(numbers) != list(range(first, first + count)):
         return None
     return tuple(number - first for number in numbers)
+
+
+def _some_numbers(found: Sequence[str], count: int) -> list[int] | None:
+    """Returns the same of numbers of some lines; None where nothing tells whether they begin with 0 or with 1."""
+    numbers = _as_numbers(found)
+    if numbers is None or len({*numbers}) < len(numbers):
+        return None
+    first = 0 if 0 in numbers else 1
+    is_told = 0 in numbers or max(numbers) == count
+    return [number - first for number in numbers] if is_told and max(numbers) - first < count else None
+
+
+def _as_numbers(found: Sequence[str]) -> list[int] | None:
+    """Returns classes that are only numbered as numbers; None of others, and of none."""
+    matches = [_NUMBER.fullmatch(name) for name in found]
+    numbers = [int(match[1]) for match in matches if match]
+    return numbers if found and len(numbers) == len(found) else None
+
+
+def _stranger(found: Sequence[str], names: Sequence[str]) -> str:
+    """Says which class of the data is none of the model's, and what to do."""
+    numbers = _as_numbers(found)
+    if numbers is not None and 0 not in numbers and max(numbers) < len(names):
+        return (
+            f"its classes are numbers such as {found[0]!r}, of which nothing tells whether the model's begin with 0 or "
+            "with 1; call them as the model calls its classes"
+        )
+    first = next(name for name in found if name not in names)
+    close = difflib.get_close_matches(first, names, n=1)
+    hint = f", which has {close[0]!r}" if close else ""
+    return f"its class {first!r} is none of the model's{hint}; rename it, or leave its images out"
 
 
 def _difference(names: Sequence[str], listing: Listing) -> str:

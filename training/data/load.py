@@ -50,6 +50,8 @@ class DataOptions:
         strict: Whether one image that cannot be used is an error.
         on_conflict: What becomes of images and classes that contradict each other, see `conflicts`.
         class_names: Of the classes in their order, see `classes_file.ordered`; empty sorts them.
+        may_lack_classes: Whether the images may show only some of `class_names`, see `classes_file.among`. No setting
+            of a run: a network is measured on them then, and nothing is learned.
     """
 
     val_fraction: float = 0.2
@@ -64,6 +66,7 @@ class DataOptions:
     strict: bool = False
     on_conflict: OnConflict = "error"
     class_names: Sequence[str] = ()
+    may_lack_classes: bool = False
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> DataOptions:
@@ -287,7 +290,9 @@ def list_images(source: Path | Sequence[Path], options: DataOptions) -> Listing:
     """
     paths = (source,) if isinstance(source, Path) else tuple(source)
     listed = sources.read(paths, options.task, options.targets, classes_said=bool(options.class_names))
-    listed = classes_file.ordered(listed, options.class_names) if options.class_names else listed
+    if options.class_names:
+        in_order = classes_file.among if options.may_lack_classes else classes_file.ordered
+        listed = in_order(listed, options.class_names)
     listed = with_groups(listed, options.group_pattern)
     names.require_storable(listed.class_names, listed.where)
     return listed

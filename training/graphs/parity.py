@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import DataError, FrameError, ModelError
-from cnn_perception.image.messages import decode_file_bytes
+from cnn_perception.image.messages import RgbImage, decode_file_bytes
 from cnn_perception.model.spec import ActivationMethod, InputSpec, ParitySource
 from cnn_perception.pipeline.preprocess import preprocess
 from training.checkpoint import Checkpoint
@@ -32,6 +32,8 @@ _NOISE_IMAGES = 16  # a noise image tests nothing that another does not
 Batch = npt.NDArray[np.float32]
 Image = Callable[[], Batch]
 """Makes the input of one image, (3, H, W): large sets need not fit into memory."""
+ImagePart = Literal["training", "validation", "reference"]
+"""What an image is used for, as errors name it."""
 
 
 class ParityError(ModelError):
@@ -151,13 +153,22 @@ def evenly(length: int, count: int) -> list[int]:
     return [int(index) for index in np.linspace(0, length - 1, min(count, length)).round()]
 
 
-def prepared_image(path: Path, size: InputSpec, part: Literal["training", "validation", "reference"]) -> Batch:
+def prepared_image(path: Path, size: InputSpec, part: ImagePart) -> Batch:
     """Returns an image as the robot would prepare it: (3, H, W) float32.
 
     Raises:
         DataError: If it cannot be read any more.
     """
+    return preprocess(decoded_image(path, part), size)
+
+
+def decoded_image(path: Path, part: ImagePart) -> RgbImage:
+    """Returns an image as the robot would decode it: (H, W, 3) uint8.
+
+    Raises:
+        DataError: If it cannot be read any more.
+    """
     try:
-        return preprocess(decode_file_bytes(path.read_bytes()), size)
+        return decode_file_bytes(path.read_bytes())
     except (OSError, FrameError) as error:
         raise DataError(f"{path}: this {part} image cannot be read any more ({error}); restore it") from None

@@ -121,12 +121,18 @@ def warning(found: list[Gain]) -> str:
     return f"warning: no gain of fine-tuning is proven over {name}"
 
 
-def chance_warning(val: Mapping[str, Any], cure: str = _SETTINGS) -> str:
+def chance_warning(val: Mapping[str, Any]) -> str:
+    """Returns `hardly_learned` of a network that was trained here, as a warning."""
+    told = hardly_learned(val, _SETTINGS)
+    return f"warning: {told}" if told else ""
+
+
+def hardly_learned(val: Mapping[str, Any], cure: str) -> str:
     """Returns what to say of classes that are told apart hardly better than by chance; empty of all others.
 
     Args:
         val: The scores of the validation images, as report.json keeps them.
-        cure: What to do then; by default of a network that was trained here.
+        cure: What to do then.
     """
     found = val.get("balanced_accuracy")
     if found is None:
@@ -134,7 +140,7 @@ def chance_warning(val: Mapping[str, Any], cure: str = _SETTINGS) -> str:
     chance = 1 / len(val["per_class"])
     if found >= min(2 * chance, chance + _LEAST_LEARNED * (1 - chance)):
         return ""
-    return f"warning: it has learned next to nothing: balanced accuracy {found:.1%}, by chance {chance:.1%}; {cure}"
+    return f"it has learned next to nothing: balanced accuracy {found:.1%}, by chance {chance:.1%}; {cure}"
 
 
 def as_json(found: list[Gain]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from cnn_perception.model.spec import METADATA_KEY, ModelSpec
 from cnn_perception.pipeline import Pipeline
 from training.adopt.command import main
+from training.adopt.remarks import Remark
 from training.inspect.command import main as inspect
 
 CPU = SessionOptions(providers=("CPUExecutionProvider",))
@@ -162,6 +163,11 @@ def test_graph_that_has_our_names_and_a_second_output_keeps_both_apart(foreign, 
     np.testing.assert_allclose(found.activation, np.full((3, 4), 10), atol=1e-5)
     prediction = Pipeline.load(tmp_path / "ours.onnx", CPU).run(EncodedFile((tmp_path / "p.png").read_bytes(), "png"))
     assert prediction.prediction.top == 0
+
+
+def test_a_remark_is_told_by_its_kind_and_not_by_what_it_says():
+    assert Remark("warning: so").in_words() == "note: warning: so"
+    assert Remark("two\nlines", "not proven").in_words() == "not proven: two\\nlines"
 
 
 def test_classes_of_the_images_other_than_the_models_are_refused(foreign, photos, tmp_path, capsys):

@@ -6,6 +6,7 @@ Leaves to others: ECE and AUROC themselves (test_metrics), the rule on the robot
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,21 @@ def test_auto_without_outside_images_takes_distance_while_the_centres_stay_few()
     assert (rule.method, rule.auroc, rule.outside_images, len(rule.centres)) == ("distance", None, 0, 4)
     rule = calibrate.fit(many, {"val": many}, None, "multiclass").calibration.unknown
     assert (rule.method, rule.centres) == ("energy", ())
+
+
+def test_auto_takes_energy_where_a_class_has_no_training_image_and_so_no_centre():
+    known, others = known_and_others()
+    wider = [seen(np.pad(one.logits, ((0, 0), (0, 1))), one.labels, one.embeddings) for one in (known, others)]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of the mean of nothing
+        found = calibrate.fit(wider[0], {"val": wider[0]}, wider[1], "multiclass", false_alarm_rate=0.1)
+
+    rule = found.calibration.unknown
+    assert (rule.method, rule.centres, rule.false_alarm_rate) == ("energy", (), pytest.approx(0.1, abs=0.03))
+    expected = torch.logsumexp(torch.from_numpy(wider[0].logits).double(), 1).numpy()
+    assert (expected < rule.threshold).mean() == 0.1
+    assert set(found.auroc) == {"energy"}
 
 
 def test_no_rule_is_fitted_where_none_is_wanted_or_none_makes_sense():

@@ -9,6 +9,7 @@ import pytest
 from tiny_images import write_folder
 
 from cnn_perception.errors import ConfigError
+from training.config import make
 from training.data import classes_file
 from training.data.load import DataOptions, load_images, write_split
 
@@ -137,3 +138,97 @@ def test_numbers_that_are_learned_have_no_classes(photos, tmp_path):
 
     with pytest.raises(ConfigError, match="--classes: names classes, but numbers are learned"):
         load_images(tmp_path / "labels.csv", DataOptions(targets=("angle",), class_names=("angle",)))
+
+
+OF_A_MODEL = ("yield", "turn", "go", "wait", "stop")
+
+
+def among(source, names=OF_A_MODEL, **options):
+    return load_images(source, DataOptions(class_names=names, may_lack_classes=True, **options))
+
+
+def test_some_of_a_models_classes_have_the_models_order(photos):
+    data = among(photos)
+
+    assert data.class_names == ("turn", "go", "stop")
+    assert len(data.samples) == 33
+    assert all(data.class_names[sample.label] == sample.path.parent.name for sample in data.samples)
+    assert {sample.part for sample in data.samples if sample.label == 2} == {"train", "val"}
+
+
+def test_a_folder_of_a_models_class_without_an_image_is_none_of_them(photos):
+    (photos / "wait").mkdir()
+
+    assert among(photos).class_names == ("turn", "go", "stop")
+
+
+def test_a_table_of_some_of_a_models_classes_and_of_images_of_none_is_read(photos, tmp_path):
+    rows = [f"photos/{name}/{index:02}.png,{name}" for name in ("go", "stop") for index in range(10)]
+    rows += [f"photos/turn/{index:02}.png,none of these" for index in range(5)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,class", *rows]))
+
+    data = among(tmp_path / "labels.csv")
+
+    assert data.class_names == ("go", "stop")
+    assert all(data.class_names[sample.label] == sample.path.parent.name for sample in data.samples)
+    assert (len(data.samples), len(data.outside)) == (20, 5)
+
+
+def test_labels_of_some_of_a_models_classes_stay_columns(photos, tmp_path):
+    rows = [f"photos/go/{index:02}.png,{'go;stop' if index % 2 else 'turn'}" for index in range(10)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,classes", *rows]))
+
+    data = among(tmp_path / "labels.csv")
+
+    assert data.class_names == ("turn", "go", "stop")
+    for sample in data.samples:
+        assert sample.values == ((0.0, 1.0, 1.0) if int(sample.path.stem) % 2 else (1.0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        (("0", "3"), ("yield", "wait")),
+        (("000", "004"), ("yield", "stop")),
+        (("2", "5"), ("turn", "stop")),
+        (("1", "2", "3", "4", "5"), OF_A_MODEL),
+        (("0", "1", "2", "3", "4"), OF_A_MODEL),
+    ],
+)
+def test_folders_of_numbers_of_a_models_classes_are_found_where_the_first_or_the_last_is_there(
+    tmp_path, numbers, expected
+):
+    data = among(write_folder(tmp_path / "photos", dict.fromkeys(numbers, 6)))
+
+    assert data.class_names == expected
+    names = dict(zip(numbers, expected, strict=True))
+    assert all(data.class_names[sample.label] == names[sample.path.parent.name] for sample in data.samples)
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (("go", "strop"), r"its class 'strop' is none of the model's, which has 'stop'; rename it"),
+        (("go", "zebra"), r"its class 'zebra' is none of the model's; rename it"),
+        (("1", "3"), r"numbers such as '1', of which nothing tells whether the model's begin with 0 or with 1"),
+        (("0", "5"), r"its class '0' is none of the model's"),
+        (("1", "01", "5"), r"its class '0?1' is none of the model's"),
+        (("0", "go"), r"its class '0' is none of the model's"),
+    ],
+)
+def test_a_class_that_is_none_of_the_models_is_named_in_one_line(tmp_path, folders, message):
+    photos = write_folder(tmp_path / "photos", dict.fromkeys(folders, 6))
+
+    with pytest.raises(ConfigError, match=message) as caught:
+        among(photos)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_no_setting_of_a_run_lets_classes_be_missing(photos, tmp_path):
+    (tmp_path / "names.txt").write_text("\n".join(OF_A_MODEL))
+    settings = make(data=str(photos), output=str(tmp_path / "run"), classes=str(tmp_path / "names.txt")).to_dict()
+
+    assert "may_lack_classes" not in settings
+    with pytest.raises(ConfigError, match="without images are 'wait', 'yield'"):
+        load_images(photos, DataOptions.of(settings))

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 import numpy as np
+import numpy.typing as npt
 from onnx import ModelProto, NodeProto
 
 from cnn_perception.errors import ConfigError, ModelError, one_line
 from cnn_perception.model.spec import InputSpec, Task
 from cnn_perception.tasks.registry import TASKS
+from training.adopt.graph import bounds
+from training.adopt.graph.bounds import FREE, Bounds
 from training.adopt.graph.image_input import ImageInput
 from training.adopt.graph.tensors import Array, Tensors, runner
 from training.tasks.choices import TaskChoice
@@ -22,51 +25,6 @@ _OF_CLASSES = [task for task in TASKS.values() if task.has_classes]
 ONE_CLASS = cast("Task", next(task.name for task in _OF_CLASSES if task.is_exclusive))
 SEVERAL_CLASSES = cast("Task", next(task.name for task in _OF_CLASSES if not task.is_exclusive))
 
-_PASSED = {
-    "Cast",
-    "DequantizeLinear",
-    "Dropout",
-    "Flatten",
-    "Identity",
-    "QuantizeLinear",
-    "Reshape",
-    "Squeeze",
-    "Unsqueeze",
-}
-"""They leave scores as they are, but for rounding."""
-_LINEAR = {
-    "Conv",
-    "ConvInteger",
-    "FusedConv",
-    "FusedGemm",
-    "FusedMatMul",
-    "Gemm",
-    "MatMul",
-    "MatMulInteger",
-    "QGemm",
-    "QLinearConv",
-    "QLinearMatMul",
-}
-"""Their numbers have no bounds, where no activation is fused into them."""
-_KEEPS_LINEAR = _PASSED | {
-    "Add",
-    "AveragePool",
-    "BatchNormalization",
-    "Concat",
-    "Div",
-    "Gather",
-    "GlobalAveragePool",
-    "Mean",
-    "Mul",
-    "Neg",
-    "ReduceMean",
-    "ReduceSum",
-    "Slice",
-    "Sub",
-    "Sum",
-    "Transpose",
-}
-"""Of numbers without bounds they make such numbers."""
 _SUM_TOLERANCE = 0.02
 """Of scores in 8 bits, whose sum is never quite 1."""
 _PROBED = 3
@@ -86,6 +44,7 @@ class ScoresOutput:
         outputs: How many numbers it has for an image.
         task: What they mean.
         in_doubt: Whether numbers that are taken for logits were like scores for every random image.
+        by_values: What was told by the numbers of random images alone, since no operator says it; empty if nothing was.
     """
 
     name: str
@@ -96,6 +55,7 @@ class ScoresOutput:
     outputs: int
     task: Task
     in_doubt: bool = False
+    by_values: str = ""
 
     @property
     def classes(self) -> int:
@@ -136,35 +96,101 @@ def find(
         )
     if np.array_equal(values[logits], np.broadcast_to(values[logits][:1], values[logits].shape)):
         raise ModelError(f"{where}: its output {name!r} is the same for every image; name another --output-name")
+    found = _Numbers(values[logits], bounds.of(tensors, logits))
     form: Form = "logits"
     if outputs == 1:
-        form = _of_one_number(tensors, name, behind, values[logits], task, where)
-    elif not behind and _add_up_to_one(values[logits]):
+        form = _of_one_number(tensors, name, behind, found, task, where)
+    elif not behind and not found.is_signed and found.add_up_to_one():
         form = "logarithm"
-    elif not behind and task != ONE_CLASS and (what := _like_scores(values[logits])):
+    elif not behind and task != ONE_CLASS and not found.are_no_scores and (what := found.like_scores()):
         raise ConfigError(
             f"{where}: the numbers of its output {name!r} {what}, as scores do and not logits, and no softmax or "
             "sigmoid at its end was found to take off; name the tensor before it by --output-name, with --task "
             "multilabel where it was a sigmoid, or give --task multiclass where they are logits"
         )
-    in_doubt = not behind and form in ("logits", "two classes") and bool(_like_scores(values[logits]))
-    return ScoresOutput(name, logits, scores, form, behind, outputs, _task(task, behind, form, where), in_doubt)
+    in_doubt = not behind and form in ("logits", "two classes") and not found.is_signed and bool(found.like_scores())
+    by_values = "" if behind else found.told_by_values(form, in_doubt)
+    return ScoresOutput(
+        name, logits, scores, form, behind, outputs, _task(task, behind, form, where), in_doubt, by_values
+    )
 
 
-def _of_one_number(tensors: Tensors, name: str, behind: str, value: Array, task: TaskChoice, where: str) -> Form:
+@dataclass(frozen=True, eq=False)
+class _Numbers:
+    """What is known of the numbers of a tensor.
+
+    Attributes:
+        values: (n, ...) of random images.
+        bounds: What the graph says of any image; None where it says nothing.
+    """
+
+    values: Array
+    bounds: Bounds | None
+
+    @property
+    def are_no_scores(self) -> bool:
+        """Whether the graph says that some are below 0 or have no upper bound."""
+        known = self.bounds
+        return known is not None and known.are_reached and (known.can_be_negative or math.isinf(known.high))
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether an operator with bounds, such as a tanh, makes some below 0; the weights of a layer tell nothing."""
+        return self.bounds is not None and self.bounds.can_be_negative and self.bounds.low > -math.inf
+
+    def add_up_to_one(self) -> bool:
+        """Whether those of each random image are shares of 1."""
+        rows = self._rows()
+        sums = rows.sum(axis=1)
+        return rows.shape[1] > 1 and rows.min() >= 0 and bool((np.abs(sums - 1) <= _SUM_TOLERANCE).all())
+
+    def like_scores(self) -> str:
+        """Returns what tells them from logits; empty where nothing does."""
+        known = self.bounds
+        rows = self._rows()
+        sums = rows.sum(axis=1)
+        if known is not None and known.is_share:
+            return "lie between 0 and 1"
+        if rows.min() >= 0 and rows.max() <= 1:
+            return "lie between 0 and 1"
+        if rows.min() >= 0 and rows.shape[1] > 1 and np.ptp(sums) <= _SUM_TOLERANCE * sums.max():
+            return f"add up to {sums.mean():.3g} for every image"
+        if known is not None and known.low >= 0 and math.isfinite(known.high):
+            return f"lie between 0 and {known.high:.6g}"
+        return ""
+
+    def told_by_values(self, form: Form, in_doubt: bool) -> str:
+        """Returns what nothing but the values say, in words; empty where there is nothing."""
+        count = f"{len(self.values)} random images"
+        if form == "logarithm":
+            return f"that its numbers are shares of 1 for every image: for {count} they added up to 1"
+        if form == "one score" and not (self.bounds is not None and self.bounds.is_share):
+            return f"that its one number is a score from 0 to 1 for every image: it was for {count}"
+        return f"that its numbers are logits: for {count} they were as scores are" if in_doubt else ""
+
+    def _rows(self) -> npt.NDArray[np.float64]:
+        return self.values.reshape(len(self.values), -1).astype(np.float64)
+
+
+def _of_one_number(tensors: Tensors, name: str, behind: str, found: _Numbers, task: TaskChoice, where: str) -> Form:
     """Returns what the one number of a graph is: the second class's logit, or its score.
 
-    A sigmoid that is written out, clipped or made of straight lines is told by numbers from 0 to 1 that no linear layer
-    gives. As logits they would be the second class for every image.
+    A sigmoid that is written out, clipped or made of straight lines is told by its operators, whose numbers are from 0
+    to 1 for any image; a tanh likewise, which is below 0 for some. Where they do not say it the values of random images
+    do. As logits scores would be the second class for every image.
     """
     if behind == "Sigmoid":
         return "two classes"
-    has_bounds = not _is_linear(tensors, name)
-    if has_bounds and value.min() >= 0:
-        if value.max() <= 1:
+    known = found.bounds
+    if known is not None and known.is_share:
+        return "one score"
+    is_said = known is not None and known.are_reached
+    low, high = (known.low, known.high) if known is not None and is_said else (found.values.min(), found.values.max())
+    if low >= 0:
+        if high <= 1:
             return "one score"
         before = tensors.before(name)
-        while before is not None and not _is_linear(tensors, before):
+        while before is not None and bounds.of(tensors, before) != FREE:
             before = tensors.before(before)
         cure = f"name {before!r}, which a linear layer gives," if before else "name the tensor of the logit"
         raise ConfigError(
@@ -177,20 +203,6 @@ def _of_one_number(tensors: Tensors, name: str, behind: str, value: Array, task:
             "second of two classes, give --task multiclass"
         )
     return "two classes"
-
-
-def _is_linear(tensors: Tensors, name: str) -> bool:
-    """Whether a tensor is made by linear layers, and sums and multiples of what these give."""
-    waiting = [name]
-    while waiting:
-        node = tensors.sources.get(waiting.pop())
-        if node is None or any(one.name == "activation" and one.s for one in node.attribute):
-            return False
-        if node.op_type in _KEEPS_LINEAR:
-            waiting += [one for one in node.input if one in tensors.of_image]
-        elif node.op_type not in _LINEAR:
-            return False
-    return True
 
 
 def _named(tensors: Tensors, wanted: str, where: str) -> str:
@@ -260,7 +272,7 @@ def _taken_off(tensors: Tensors, name: str) -> tuple[Literal["", "Softmax", "Log
     inner = name
     scores = name
     node = tensors.sources.get(inner)
-    while node is not None and node.op_type in _PASSED:
+    while node is not None and node.op_type in bounds.PASSED:
         inner = node.input[0]
         if node.op_type == "QuantizeLinear":
             scores = inner
@@ -292,25 +304,6 @@ def _softmax_of(tensors: Tensors, node: NodeProto) -> str | None:
         if top is not None and top.op_type == "ReduceMax" and top.input[0] == below.input[0]:
             return str(below.input[0])
     return str(exponential.input[0])
-
-
-def _add_up_to_one(value: Array) -> bool:
-    """Whether the numbers of each image are shares of 1."""
-    rows = value.reshape(len(value), -1).astype(np.float64)
-    sums = rows.sum(axis=1)
-    return rows.shape[1] > 1 and rows.min() >= 0 and bool((np.abs(sums - 1) <= _SUM_TOLERANCE).all())
-
-
-def _like_scores(value: Array) -> str:
-    """Returns what tells the numbers of images from logits; empty where nothing does."""
-    rows = value.reshape(len(value), -1).astype(np.float64)
-    sums = rows.sum(axis=1)
-    if rows.min() < 0:
-        return ""
-    if rows.max() <= 1:
-        return "lie between 0 and 1"
-    is_one_sum = rows.shape[1] > 1 and np.ptp(sums) <= _SUM_TOLERANCE * sums.max()
-    return f"add up to {sums.mean():.3g} for every image" if is_one_sum else ""
 
 
 def _task(wanted: TaskChoice, behind: str, form: Form, where: str) -> Task:
