@@ -223,10 +223,10 @@ def compare(
     are neighbours where the end of a recording is held out.
 
     What bias remains: the penalty of each is the best one on the very images whose answers are compared, which makes
-    both figures, and not one of them alone, a little too good. The new statistics are of all training images, those
-    that are held out included, as are the means and deviations by which both kinds of features are standardised: none
-    of it has seen a label, but the new statistics have seen the images, one part in n of them each, which the old ones
-    have not.
+    both figures, and not one of them alone, a little too good. The new statistics are of all training images, as are
+    the means and deviations by which both kinds of features are standardised. They know no label, but each image that
+    is held out is one part in n of them; the old statistics do not know it. That favours the new ones a little where
+    there are few images.
 
     Args:
         adapted: Of the n training images, with the new statistics.
