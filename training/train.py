@@ -28,7 +28,7 @@ from training.calibration import embeddings, fit, mirroring
 from training.calibration.outside import outside_in_words
 from training.config import TrainConfig
 from training.distillation.unlabelled import Frame
-from training.loop import cross_validation, lr_finder, out_of_memory, probe, tensorboard, trainer
+from training.loop import batch_statistics, cross_validation, lr_finder, out_of_memory, probe, tensorboard, trainer
 from training.loop.lr_finder import Sweep
 from training.loop.run import EpochRecord, Run, open_run, settings
 from training.networks.backbones import file_name, public_name
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 _LEFT = (
     "best.pt", "last.pt", "report.json", "report.html", "history.csv", "split.csv", "config.json", "findings.csv",
-    "learning_curves.png", "confusion_matrix.png", "numbers.png",
+    "learning_curves.png", "confusion_matrix.png", "numbers.png", batch_statistics.FILE,
 )  # fmt: skip
 """Files of a run."""
 
@@ -179,10 +179,12 @@ def _train(chosen: TrainConfig) -> dict[str, Any]:
     beside = _beside(run, predictions["val"], trained - opened)
     if beside:
         seconds["baselines"] = time.perf_counter() - evaluated
+    adapted = batch_statistics.noted(run.folder) if run.config.adapt_norm else None
     report: dict[str, Any] = {
         "val": scored(val, fitted),
         **_test_part(run),
         **({"gain": gain.as_json(gained)} if gained else {}),
+        **({"adapted_norm": adapted} if adapted else {}),
         **({"baselines": beside.as_json()} if beside else {}),
         "calibration": fitted.report(),
         "training": best.training,
@@ -198,7 +200,7 @@ def _train(chosen: TrainConfig) -> dict[str, Any]:
     told = [*notes(report), *(one.in_words() for one in gained), *filter(None, [gain.warning(gained)])]
     if beside and beside.compared:
         told.append(beside.compared.in_words())
-    html.write(run, report, predictions, fitted, told)
+    html.write(run, report, predictions, fitted, [*told, *([adapted["in_words"]] if adapted else [])])
     summarise(run, report, told)
     return report
 

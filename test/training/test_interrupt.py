@@ -15,7 +15,7 @@ from training.batches import cache, feature_cache
 from training.calibration import embeddings, fit
 from training.data import copies, scan
 from training.export import exporting, network
-from training.loop import linear_solver, probe
+from training.loop import batch_statistics, linear_solver, probe
 from training.report import page
 
 pytestmark = pytest.mark.usefixtures("listens_to_ctrl_c")
@@ -82,6 +82,17 @@ def test_ctrl_c_ends_a_probe_in_every_phase_and_the_run_can_go_on(phase, photos,
     assert_told_in_one_line(capsys)
     if phase in ("calibrating", "predicting", "writing the page"):
         assert checkpoint.load(tmp_path / "run" / "best.pt").train_images
+
+    assert train.main(["--output", str(tmp_path / "run"), "--resume"]) == EXIT_OK
+
+
+@pytest.mark.parametrize("name", ["estimate", "compare"])
+def test_ctrl_c_ends_the_adapting_of_statistics_and_the_run_can_go_on(name, photos, monkeypatch, capsys, tmp_path):
+    words = [*probe_arguments(photos, tmp_path / "run"), "--adapt-norm"]
+    with monkeypatch.context() as patch:
+        ctrl_c_in(patch, batch_statistics, name)
+        assert train.main(words) == EXIT_INTERRUPTED
+    assert_told_in_one_line(capsys)
 
     assert train.main(["--output", str(tmp_path / "run"), "--resume"]) == EXIT_OK
 

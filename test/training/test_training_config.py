@@ -73,6 +73,7 @@ FLAGS = [
     ("--head-epochs", None),
     ("--last-stage-epochs", None),
     ("--freeze-norm --no-freeze-norm", False),
+    ("--adapt-norm --no-adapt-norm", False),
     ("--schedule", "cosine"),
     ("--warmup-epochs", None),
     ("--step-epochs", 10),
@@ -250,6 +251,8 @@ def test_augmentations_add_up_and_flip_can_be_left_out():
         ({"mode": "scratch", "weights": "imagenet"}, "--mode scratch starts from no weights"),
         ({"mode": "scratch", "head_init": "probe"}, "--head-init probe needs features"),
         ({"mode": "scratch", "freeze_norm": True}, "--freeze-norm needs features"),
+        ({"mode": "finetune", "adapt_norm": True}, "--adapt-norm is for --mode probe: --mode finetune estimates"),
+        ({"mode": "scratch", "adapt_norm": True}, "--adapt-norm is for --mode probe: --mode scratch estimates"),
         ({"select": "last", "early_stop": 2}, "--early-stop ends by the validation images"),
         ({"epochs": 3, "head_epochs": 2, "last_stage_epochs": 2}, "exceed --epochs 3"),
         ({"epochs": 3, "warmup_epochs": 4.0}, "--warmup-epochs: 4.0 exceeds"),
@@ -336,10 +339,11 @@ def test_betas_are_two_shares_below_1(words):
 
 def test_a_run_of_an_earlier_version_goes_on_without_what_it_did_not_have():
     kept = make(**PLACES, backbone="googlenet", weights="none").to_dict()
-    for name in ("loss", "init", "rmsprop_alpha", "adam_betas", "auxiliary_weight"):
+    for name in ("loss", "init", "rmsprop_alpha", "adam_betas", "auxiliary_weight", "adapt_norm"):
         del kept[name]
 
     found = from_json(json.dumps(kept), "config.json")
 
     assert (found["loss"], found["init"], found["adam_betas"]) == ("usual", "own", (0.9, 0.999))
     assert found["auxiliary_weight"] == 0
+    assert found["adapt_norm"] is False

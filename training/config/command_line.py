@@ -30,9 +30,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "optimisation": (
         "loss", "auxiliary_weight", "optimizer", "momentum", "rmsprop_alpha", "adam_betas", "weight_decay",
         "lr_decay_per_stage", "schedule", "warmup_epochs", "step_epochs", "patience", "lr_gamma", "head_epochs",
-        "last_stage_epochs", "freeze_norm", "label_smoothing", "balance", "accumulate", "clip_norm", "ema", "select",
-        "early_stop", "bad_steps", "teacher", "unlabelled", "unlabelled_images",
-        "distil_weight", "distil_temperature",
+        "last_stage_epochs", "freeze_norm", "adapt_norm", "label_smoothing", "balance", "accumulate", "clip_norm",
+        "ema", "select", "early_stop", "bad_steps", "teacher", "unlabelled", "unlabelled_images", "distil_weight",
+        "distil_temperature",
     ),
     "augmentation": (
         "crop_area", "color_strength", "rotation_deg", "translate_px", "scale_factor", "shear_deg", "stretch_factor",

@@ -277,6 +277,11 @@ class TrainConfig:
         "batches of few images are rough",
         probe=False,
     )
+    adapt_norm: bool = setting(
+        False,
+        help="probe: batch normalisation takes the means and variances of the training images, in place of those that "
+        "came with the weights, where cross-validation on these images says that it is better",
+    )
     schedule: Schedule = setting("cosine", help="how the learning rate changes", probe=False)
     warmup_epochs: float | None = setting(
         None, help="epochs in which it rises; by default 5 %% of the epochs, 30 %% for onecycle", low=0, probe=False
@@ -421,6 +426,10 @@ class TrainConfig:
         if self.mode == "scratch" and (self.head_init != "random" or self.freeze_norm):
             flag = "--freeze-norm" if self.freeze_norm else "--head-init probe"
             raise ConfigError(f"{flag} needs features to begin with, and --mode scratch has none; use finetune")
+        if self.adapt_norm and self.mode != "probe":
+            raise ConfigError(
+                f"--adapt-norm is for --mode probe: --mode {self.mode} estimates the statistics itself; leave it out"
+            )
         if self.select == "last" and self.early_stop:
             raise ConfigError("--early-stop ends by the validation images, --select last ignores them; leave out one")
         if (self.head_epochs or 0) + (self.last_stage_epochs or 0) > self.epochs:

@@ -29,6 +29,7 @@ _ADDED = (
     "rmsprop_alpha",
     "adam_betas",
     "baselines",
+    "adapt_norm",
 )
 """Settings that a run of an earlier version does not have; their defaults are what it did."""
 _OFF = {"auxiliary_weight": 0.0}

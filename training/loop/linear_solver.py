@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -273,17 +274,57 @@ def cross_validate(data: Features, task: Task, outputs: int, folds: npt.NDArray[
     """
     learning = task_of(task)
     decays = _decays(task)
-    rows = _tried(len(folds))
+    count = len(_tried(len(folds)))
     losses = dict.fromkeys(decays, 0.0)
-    for fold in ProgressBar(np.unique(folds[rows]), "cross-validating", leave=False):
-        inside = data.rows(rows[folds[rows] != fold])
-        outside = data.rows(rows[folds[rows] == fold])
+    for rows, layers in _fitted_to_others(data, task, outputs, folds, decays):
+        outside = data.rows(rows)
+        for decay, layer in zip(decays, layers, strict=True):
+            loss = learning.held_out_loss(layer(outside.embeddings), outside.targets)
+            losses[decay] += loss.item() * len(rows) / count
+    return losses
+
+
+def best_decay(data: Features, task: Task, outputs: int, folds: npt.NDArray[np.int64]) -> float | None:
+    """Returns the penalty with the lowest loss by `cross_validate`, with its arguments; None if none is finite."""
+    losses = cross_validate(data, task, outputs, folds)
+    measured = {decay: loss for decay, loss in losses.items() if math.isfinite(loss)}
+    return min(measured, key=lambda candidate: measured[candidate]) if measured else None
+
+
+def held_out(
+    data: Features, task: Task, outputs: int, folds: npt.NDArray[np.int64], decay: float
+) -> tuple[npt.NDArray[np.int64], Tensor]:
+    """Answers to each image by a layer that was fitted to the other folds.
+
+    Args:
+        data: As for `cross_validate`.
+        task: What they are.
+        outputs: K.
+        folds: The fold of each image, (n,).
+        decay: The penalty.
+
+    Returns:
+        The rows of the m images that cross-validation looks at, (m,) in ascending order, and their outputs, (m, K).
+    """
+    found = [
+        (rows, layer(data.embeddings[rows]))
+        for rows, (layer,) in _fitted_to_others(data, task, outputs, folds, [decay])
+    ]
+    rows = np.concatenate([each for each, _ in found])
+    order = np.argsort(rows)
+    return rows[order], torch.cat([answers for _, answers in found])[order]
+
+
+def _fitted_to_others(
+    data: Features, task: Task, outputs: int, folds: npt.NDArray[np.int64], decays: Sequence[float]
+) -> Iterator[tuple[npt.NDArray[np.int64], list[Linear]]]:
+    """Yields the rows of each fold that are looked at, and of each penalty the layer fitted to those of all others."""
+    tried = _tried(len(folds))
+    for fold in ProgressBar(np.unique(folds[tried]), "cross-validating", leave=False):
+        inside = data.rows(tried[folds[tried] != fold])
         with _threads(inside, outputs):
-            if learning.least_squares:
+            if task_of(task).least_squares:
                 layers = fit_ridge(inside, decays)
             else:
                 layers = [fit_linear(inside, task, outputs, decay, iterations=50) for decay in decays]
-        for decay, layer in zip(decays, layers, strict=True):
-            loss = learning.held_out_loss(layer(outside.embeddings), outside.targets)
-            losses[decay] += loss.item() * len(outside.targets) / len(rows)
-    return losses
+        yield tried[folds[tried] == fold], layers

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import time
 import zipfile
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from training.batches import feature_cache
 from training.batches.feature_cache import FeatureCache
 from training.config import MODE_DEFAULTS
 from training.data.records import Part, Sample
-from training.loop import linear_solver
+from training.loop import batch_statistics, linear_solver
 from training.loop.linear_solver import Features, Linear, Scale
 from training.loop.run import EpochRecord, Run
 from training.networks import backbones, build
@@ -33,6 +32,8 @@ from training.scoring.scores import ScoredLogits
 from training.tasks.by_name import task_of
 from training.tasks.task import Meaning
 
+Embedded = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
+"""Embeddings of n images, (n, D), zeros for those that could not be read, and which could, (n,)."""
 ITERATIONS = MODE_DEFAULTS["probe"]["epochs"]
 """Most steps of L-BFGS for a head that fine-tuning begins with."""
 
@@ -40,23 +41,26 @@ ITERATIONS = MODE_DEFAULTS["probe"]["epochs"]
 def fit(run: Run) -> list[EpochRecord]:
     """Trains the last layer alone, and leaves best.pt, last.pt, history.csv and embeddings.npz.
 
-    The penalty is chosen on the training images only; validation images are looked at, never learned from.
+    The penalty is chosen on the training images only; validation images are looked at, never learned from. With
+    `adapt_norm` the statistics of the network's batch normalisation are those of the training images where that is
+    better, see `batch_statistics`, which leaves adapted_norm.json.
 
     Args:
-        run: What to train on what; its model gets the new last layer.
+        run: What to train on what; its model gets the new last layer, and perhaps new statistics.
 
     Returns:
         What happened, one record for each iteration of L-BFGS; one in all for numbers.
 
     Raises:
-        ConfigError: If the architecture does not end in a linear layer.
+        ConfigError: If the architecture does not end in a linear layer, or has no statistics to adapt.
+        DataError: If the images can no longer be read.
     """
     cut = cut_of(run)
-    train, val, samples = _features(run, cut)
+    known, decay = _adapted(run, cut) if run.config.adapt_norm else (None, run.config.weight_decay)
+    train, val, samples = _features(run, cut, known)
     scale = Scale.of(train)
     train = scale(train)
     val = scale(val)
-    decay = run.config.weight_decay
     if decay is None:
         decay = _choose_decay(train, samples, run)
     if task_of(run.data.task).least_squares and run.config.epochs != ITERATIONS:
@@ -119,7 +123,7 @@ def start_head(run: Run) -> None:
     task = run.data.task
     train, samples = readable(run, run.data.part("train"), *_embed(run, cut, "train"))
     if not samples:
-        raise DataError(f"{run.data.where}: its images can no longer be read; start again when they are back")
+        raise _unreadable(run)
     scale = Scale.of(train)
     train = scale(train)
     decay = _choose_decay(train, samples, run)
@@ -146,23 +150,55 @@ def _choose_decay(train: Features, samples: Sequence[Sample], run: Run) -> float
     """The penalty with the lowest loss by cross-validation on the training images; the middle one without any."""
     task = run.data.task
     folds = linear_solver.usable_folds(samples, run.config)
-    losses = {}
+    decay = None
     if folds is not None:
-        losses = linear_solver.cross_validate(train, task, len(run.data.class_names), folds)
-    measured = {decay: loss for decay, loss in losses.items() if math.isfinite(loss)}
-    if not measured:
+        decay = linear_solver.best_decay(train, task, len(run.data.class_names), folds)
+    if decay is None:
         decay = linear_solver.middle_decay(task)
         print(f"warning: too few training images to choose the weight decay; it is {decay:g}, or give --weight-decay")
-        return decay
-    return min(measured, key=lambda candidate: measured[candidate])
+    return decay
 
 
 def _evaluate(layer: Linear, data: Features, meaning: Meaning) -> ScoredLogits:
     return ScoredLogits(layer(data.embeddings).cpu().numpy(), data.targets.cpu().numpy(), meaning)
 
 
-def _features(run: Run, cut: backbones.Split) -> tuple[Features, Features, tuple[Sample, ...]]:
+def _adapted(run: Run, cut: backbones.Split) -> tuple[Embedded, float | None]:
+    """Gives the network the statistics of the training images where they are better, says so, and notes it.
+
+    Returns:
+        The embeddings of the training images by the network as it is then, and the penalty; None if none was chosen.
+    """
+    part = run.data.part("train")
+    own = batch_statistics.of(run.model)
+    before = features_of(run, cut, part)
+    if not before[1].any():
+        raise _unreadable(run)
+    if not batch_statistics.estimate(run.model, run.batches_of(part, run.config.seed), run.device):
+        raise batch_statistics.none_of(run.config.backbone)
+    after = features_of(run, cut, part)  # it shares the statistics with the network
+    both = before[1] & after[1]
+    samples = [sample for sample, here in zip(part, both, strict=True) if here]
+    targets = torch.from_numpy(task_of(run.data.task).targets(samples)).to(run.device)
+    new, old = (Features(torch.from_numpy(rows[both]).to(run.device), targets) for rows, _ in (after, before))
+    found = batch_statistics.compare(new, old, samples, run.data, run.config)
+    origin = "as initialised" if run.config.weights == "none" else "as pretrained"
+    print(batch_statistics.note(run.folder, found, origin), flush=True)
+    if not isinstance(found, str) and found.is_better:
+        return after, found.adapted.decay
+    batch_statistics.restore(run.model, own)
+    return before, run.config.weight_decay if isinstance(found, str) else found.before.decay
+
+
+def _features(
+    run: Run, cut: backbones.Split, known: Embedded | None = None
+) -> tuple[Features, Features, tuple[Sample, ...]]:
     """The embeddings of the training and of the validation images, from the run's cache where it has them.
+
+    Args:
+        run: The run.
+        cut: Its network.
+        known: Embeddings of the training images; None where they are still to be computed.
 
     Returns:
         Both, and the training images that could be read.
@@ -171,7 +207,7 @@ def _features(run: Run, cut: backbones.Split) -> tuple[Features, Features, tuple
     key = _key(run)
     cached = _read_cache(path, key)
     if cached is None:
-        cached = _embed(run, cut, "train", "val")
+        cached = _embed(run, cut, "train", "val") if known is None else _joined(known, _embed(run, cut, "val"))
         with replacing(path) as file:
             np.savez(file, key=np.array(key), embeddings=cached[0], kept=cached[1])
     embeddings, kept = cached
@@ -180,8 +216,17 @@ def _features(run: Run, cut: backbones.Split) -> tuple[Features, Features, tuple
     train = everything.rows(np.flatnonzero(training))
     val = everything.rows(np.flatnonzero(~training))
     if not len(train.targets) or not len(val.targets):
-        raise DataError(f"{run.data.where}: its images can no longer be read; start again when they are back")
+        raise _unreadable(run)
     return train, val, tuple(sample for sample in samples if sample.part == "train")
+
+
+def _unreadable(run: Run) -> DataError:
+    return DataError(f"{run.data.where}: its images can no longer be read; start again when they are back")
+
+
+def _joined(first: Embedded, second: Embedded) -> Embedded:
+    """Embeddings of some images, and of others after them."""
+    return np.concatenate([first[0], second[0]]), np.concatenate([first[1], second[1]])
 
 
 def readable(
@@ -195,7 +240,7 @@ def readable(
     return Features(torch.from_numpy(embeddings[kept]).to(run.device), targets.to(run.device)), tuple(read)
 
 
-def _embed(run: Run, cut: backbones.Split, *parts: Part) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+def _embed(run: Run, cut: backbones.Split, *parts: Part) -> Embedded:
     """Features of the images of some parts, as `features_of` gives them."""
     return features_of(run, cut, tuple(sample for part in parts for sample in run.data.part(part)))
 
@@ -207,9 +252,7 @@ class _Mirror(nn.Module):
         return images.flip(-1)
 
 
-def features_of(
-    run: Run, cut: backbones.Split, samples: tuple[Sample, ...], *, mirrored: bool = False
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+def features_of(run: Run, cut: backbones.Split, samples: tuple[Sample, ...], *, mirrored: bool = False) -> Embedded:
     """Returns what the frozen backbone makes of images, from other runs where they had the same.
 
     Args:
@@ -255,7 +298,7 @@ def _facts(run: Run) -> list[Any]:
     ]
 
 
-def cached(run: Run) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]] | None:
+def cached(run: Run) -> Embedded | None:
     """Returns what `fit` left of the training and then the validation images: embeddings (n, D), and which are read."""
     return _read_cache(run.folder / "embeddings.npz", _key(run))
 
@@ -275,10 +318,12 @@ def _key(run: Run) -> str:
         dataclasses.asdict(config.input),
         seed,
     ]
+    if config.adapt_norm:  # the images have decided which statistics the network has now
+        facts.append(batch_statistics.digest(run.model))
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _read_cache(path: Path, key: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]] | None:
+def _read_cache(path: Path, key: str) -> Embedded | None:
     """The cached embeddings, None if there are none or they belong to other images or weights."""
     try:
         with np.load(path, allow_pickle=False) as saved:

@@ -42,6 +42,7 @@ from training.distillation import answers
 from training.distillation import unlabelled as without_labels
 from training.distillation.teachers import Teachers, of_run
 from training.distillation.unlabelled import Frame
+from training.loop import batch_statistics
 from training.networks import build
 from training.networks.libraries import own_module, preparation
 from training.run_files import make_folder, write_csv, write_text
@@ -50,7 +51,7 @@ from training.tasks.by_name import task_of
 _FILES = (
     "config.json", "split.csv", "history.csv", "skipped.csv", "best.pt", "last.pt", "report.json", "report.html",
     "learning_curves.png", "confusion_matrix.png", "numbers.png", "lr_finder.csv", "lr_finder.png",
-    "baseline.json",
+    "baseline.json", batch_statistics.FILE,
 )  # fmt: skip
 """What a run writes, but for findings.csv, which a check writes too."""
 
@@ -119,9 +120,9 @@ class Run:
         """Returns the images of some parts one after the other, preprocessed as the robot does."""
         return self.batches_of(tuple(sample for part in parts for sample in self.data.part(part)))
 
-    def batches_of(self, samples: tuple[Sample, ...]) -> Loader[Batch]:
-        """Returns images one after the other, preprocessed as the robot does."""
-        order = Order(len(samples), self.config.batch_size, None)
+    def batches_of(self, samples: tuple[Sample, ...], seed: int | None = None) -> Loader[Batch]:
+        """Returns images one after the other, or in an order drawn by a seed, preprocessed as the robot does."""
+        order = Order(len(samples), self.config.batch_size, seed)
         return data_loader(Images(samples, self.config.input), order, self.workers, self.device.type == "cuda")
 
     def save(self, names: Iterable[str], metrics: Mapping[str, float], resume: dict[str, Any] | None) -> None:
@@ -234,7 +235,7 @@ def open_run(config: TrainConfig, frames: Sequence[Frame] = ()) -> Run:
     """
     folder = Path(config.output)
     device = distributed.chosen_device(config.device)
-    build.start(config, 2)  # for its errors: a wrong name should not be found only after the data were read
+    _check_network(config)  # what is wrong with it should not be found only after the data were read
     make_folder(folder)
     if distributed.rank() == 0:  # who alone writes
         require_unused((folder / name for name in _FILES), folder / "config.json", ("backbone", "mode", "epochs"))
@@ -255,6 +256,17 @@ def open_run(config: TrainConfig, frames: Sequence[Frame] = ()) -> Run:
     pixels = sum(size.height * size.width for size in inputs)
     workers = affordable(_workers(config, device), (config.batch_size, 3, pixels))
     return Run(config, folder, data, model, loaded.origin, device, workers, teachers)
+
+
+def _check_network(config: TrainConfig) -> None:
+    """Checks that the network can be had, and that it has what is asked of it.
+
+    Raises:
+        ConfigError: If not.
+    """
+    model, _ = build.start(config, 2)
+    if config.adapt_norm:
+        batch_statistics.require(model, config.backbone)
 
 
 def _without_labels(data: LabelledImages) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
+from torch.nn import functional
 
 from training.config import make
 from training.data.records import Sample
@@ -108,6 +109,21 @@ def test_cross_validation_of_numbers_measures_the_absolute_error_on_images_held_
         model = Ridge(alpha=1.0 * inside.sum()).fit(x[inside], y[inside])
         errors += np.abs(model.predict(x[~inside]).ravel() - y[~inside].ravel()).tolist()
     assert found[1.0] == pytest.approx(np.mean(errors), rel=1e-4)
+
+
+def test_answers_to_images_held_out_are_those_by_which_penalties_are_compared(monkeypatch):
+    monkeypatch.setattr(linear_solver, "CROSS_VALIDATED", 40)  # of 60: a random part is looked at
+    labels = torch.arange(60) % 3
+    data = linear_solver.Features(torch.from_numpy(features(60, 4)) + labels[:, None], labels)
+    parts = linear_solver.folds(samples(labels.tolist()), make(data="d", output="o"))
+    losses = linear_solver.cross_validate(data, "multiclass", 3, parts)
+
+    rows, outputs = linear_solver.held_out(data, "multiclass", 3, parts, 0.1)
+
+    assert outputs.shape == (40, 3)
+    assert sorted(set(rows.tolist())) == rows.tolist()
+    assert functional.cross_entropy(outputs, labels[rows]).item() == pytest.approx(losses[0.1], rel=1e-5)
+    assert linear_solver.best_decay(data, "multiclass", 3, parts) == min(losses, key=losses.get)
 
 
 def test_each_fold_gets_its_share_of_every_class():
