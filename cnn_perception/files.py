@@ -100,16 +100,17 @@ def _remove_if_free(path: Path) -> None:
     """
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        if _can_lock(descriptor):
+        if _is_free(descriptor):
             path.unlink()  # before the lock is given back
     finally:
         os.close(descriptor)
 
 
-def _can_lock(descriptor: int) -> bool:
+def _is_free(descriptor: int) -> bool:
+    """Locks a file, as far as its disk can; returns whether nobody else has."""
     try:
         return _is_locked(descriptor)
-    except OSError:  # this disk cannot lock
+    except OSError:  # it cannot
         return True
 
 

@@ -72,9 +72,9 @@ def announcing(
     Raises:
         ConfigError: If it ends, or says no address in time.
     """
-    pipes = {stream: subprocess.PIPE}
-    with subprocess.Popen(command, text=True, env=environment, **pipes) as process:
-        log = process.stdout if stream == "stdout" else process.stderr
+    out, err = (subprocess.PIPE if stream == one else None for one in ("stdout", "stderr"))
+    with subprocess.Popen(command, stdout=out, stderr=err, text=True, env=environment) as process:
+        log = process.stdout or process.stderr
         assert log is not None
         said: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         # What it says later is read, too: a full pipe would hold it up.

@@ -19,10 +19,10 @@ _MOST_VALUES = 200_000
 _MOST_UNSURE_BYTES = 2**26
 """Of the pictures of unsure frames."""
 _SAME_STAMP_S = 5.0
-"""Answers of one stamp that come so near each other leave open of which of them a picture is. A picture comes at once
-after its answer, or not at all; where a recording begins anew, all of its stamps come again after its length."""
+"""Answers of one stamp that come so near each other leave open which of them a picture belongs to. It comes soon after
+its answer, or not at all; where a recording begins anew, a stamp comes again after the length of all of it."""
 NO_STAMP = "the images have no time stamp, so no answer is known to be of this picture"
-SHARED_STAMP = "several images have the same time stamp, so no answer is known to be of this picture"
+SHARED_STAMP = "several answers have the time stamp of this picture, so none is known to be its own"
 """Why a picture is shown without an answer."""
 
 
