@@ -224,9 +224,9 @@ def test_answers_of_one_stamp_do_not_forget_each_other():
 def test_no_picture_is_kept_for_answers_that_have_none():
     history = CameraHistory(10.0)
     for number in range(1, 30_000):
-        answer(history, number / 1000, number, is_unsure=True)
+        answer(history, number / 1000, 30_000 + number, is_unsure=True)
         if not number % 100:
-            history.picture(number - 20_000, bytes(1000), "image/jpeg")  # of a frame that is forgotten
+            history.picture(10_000 + number, bytes(1000), "image/jpeg")  # of a frame that is forgotten
 
     assert len(history.answers_after(0, 100_000)) == len(history._by_stamp) == 10_001
     assert not history._shared
