@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -38,32 +39,79 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Opens a new file that takes the place of `path` once it is complete and on the disk.
 
     It is written beside its place, flushed to the disk and then renamed: a crash at any moment leaves the old file or
-    the new one, never half of one. Links are not followed: what takes the place of one leaves its target alone.
+    the new one, never half of one. Links are not followed: what takes the place of one leaves its target alone. Until
+    then it is locked, by which `remove_unfinished` knows that somebody writes it.
 
     Raises:
         OSError: If the disk is full or the folder cannot be written to; an older file stays as it was.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    unfinished, file = _begun(path)
     try:
-        unfinished.unlink(missing_ok=True)  # what a crash, or somebody's link, left there
-        with unfinished.open("xb") as file:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        unfinished.replace(path)
+            unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
     with suppress(OSError):  # some file systems cannot flush a folder; the file itself is whole all the same
         _flush_folder(path.parent)
 
 
+_LOCKED_WITHIN_S = 1.0
+"""Nobody holds the lock of a new file for longer than it takes to remove it."""
+
+
+def _begun(path: Path) -> tuple[Path, IO[bytes]]:
+    """Returns a new, locked file beside a path, and its name: .NAME.RANDOM.PROCESS.tmp.
+
+    Processes of two containers that share the folder may have the same number.
+    """
+    while True:
+        unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.{os.getpid()}.tmp")
+        try:
+            file = unfinished.open("xb")  # which follows no link
+        except FileExistsError:
+            continue
+        with suppress(OSError):  # on a disk that cannot lock, the process's number has to do
+            _lock(file.fileno(), time.monotonic() + _LOCKED_WITHIN_S)
+        if os.path.lexists(unfinished):
+            return unfinished, file
+        file.close()  # another process took it for a rest before it was locked
+
+
 def remove_unfinished(folder: Path) -> None:
-    """Removes what `replacing` was writing in a folder when its process was killed; what others are writing stays."""
-    for path in folder.glob(".*.tmp"):  # as `replacing` names them: .NAME.PROCESS.tmp
+    """Removes what `replacing` was writing in a folder when its process was killed; what others are writing stays.
+
+    A process of another container, which has its numbers for itself, is known by the lock that it holds.
+    """
+    for path in folder.glob(".*.tmp"):
         number = path.name.removesuffix(".tmp").rpartition(".")[2]
         if number.isdecimal() and not _runs(int(number)):
             with suppress(OSError):  # a rest costs nothing but room
-                path.unlink()
+                _remove_if_free(path)
+
+
+def _remove_if_free(path: Path) -> None:
+    """Removes a file unless somebody has locked it.
+
+    Raises:
+        OSError: If it cannot be opened or removed; so for a link, which is not followed.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if _is_free(descriptor):
+            path.unlink()  # before the lock is given back
+    finally:
+        os.close(descriptor)
+
+
+def _is_free(descriptor: int) -> bool:
+    """Locks a file, as far as its disk can; returns whether nobody else has."""
+    try:
+        return _is_locked(descriptor)
+    except OSError:  # it cannot
+        return True
 
 
 def _runs(process_id: int) -> bool:

@@ -13,8 +13,13 @@ IMAGE = "/image_raw"
 RESULTS = "/perception"
 """Base of what an evaluation says of a recording."""
 
+COMPRESSED = "compressed"
+"""Below the topic of raw images, where image_transport publishes them as sensor_msgs/CompressedImage."""
+CAMERA_INFO = "camera_info"
+"""Beside the images."""
+
 OVERLAY = "activation/overlay"
-OVERLAY_JPEG = f"{OVERLAY}/compressed"
+OVERLAY_JPEG = f"{OVERLAY}/{COMPRESSED}"
 ANNOTATIONS = "annotations"
 """Answer and truth as shapes and texts, for viewers that draw them on the image themselves."""
 IMAGE_REFERENCE = "image_reference"
@@ -25,9 +30,22 @@ DETECTIONS = "detections"
 DETECTION_RAYS = f"{DETECTIONS}/rays"
 
 DIAGNOSTICS = "/diagnostics"
+IMAGES_KEY, CAMERA_INFO_KEY = "topic", "camera_info"
+"""In the diagnostic status of a perception node's camera: the topics that it listens to, remapping applied."""
 TRUTH = "/truth"
 
 
 def below(base: str, name: str) -> str:
     """Returns the name of a topic below a base."""
     return f"{base}/{name}"
+
+
+def without_transport(images: str) -> str:
+    """Returns the topic of raw images whose compressed ones may have been named."""
+    return images.removesuffix(f"/{COMPRESSED}")
+
+
+def camera_info_beside(images: str) -> str:
+    """Returns the topic of the calibration that lies beside images, raw or compressed, where no remapping moves it."""
+    folder, slash, _ = without_transport(images).rpartition("/")
+    return f"{folder}{slash}{CAMERA_INFO}"

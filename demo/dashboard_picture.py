@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from cnn_perception.commands import exit_code
 from cnn_perception.ros import transport
-from demo.processes import child_environment, node_command
+from demo.processes import child_environment, end, node_command
 from demo.scripted_person import chromium
 from demo.served_dashboard import serving_dashboard
 
@@ -60,8 +59,7 @@ def _process(name: str, parameters: dict[str, object]) -> Iterator[None]:
     try:
         yield
     finally:
-        process.send_signal(signal.SIGINT)
-        process.wait()
+        end(process)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

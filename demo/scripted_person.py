@@ -10,15 +10,13 @@ A person looks at the picture that is shown, finds the key on the button of its 
 from __future__ import annotations
 
 import shutil
-import signal
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnn_perception.errors import ConfigError
-from demo.processes import child_environment, module_command
+from demo.processes import START_S, announcing, child_environment, module_command
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -46,23 +44,21 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def serving(table: Path, options: Sequence[str] = ()) -> Iterator[str]:
+def serving(table: Path, options: Sequence[str] = (), start_s: float = START_S) -> Iterator[str]:
     """Runs training.label on a table; gives the address of its page, and ends it as Ctrl-C does.
 
+    Args:
+        table: Of the images.
+        options: Further ones of the command line.
+        start_s: Seconds within which it has to say the address.
+
     Raises:
-        ConfigError: If it does not start; it has said why.
+        ConfigError: If it does not start in time; it has said why.
     """
     command = module_command("training.label", table, "--no-browser", *options)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=child_environment()) as process:
-        assert process.stdout is not None
-        address = next((line.strip() for line in process.stdout if line.startswith("http://")), None)
-        if address is None:
-            raise ConfigError(f"{table}: training.label did not start")
-        try:
-            yield address
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.stdout.read()
+    name = f"python -m training.label {table}"
+    with announcing(name, command, child_environment(), "stdout", r"^(http://\S+)", start_s) as address:
+        yield address
 
 
 class ScriptedPerson:

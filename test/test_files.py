@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import pwd
 import subprocess
+import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 from cnn_perception import files
 from cnn_perception.errors import ConfigError
@@ -79,6 +83,116 @@ def test_what_a_killed_process_was_writing_is_removed_and_nothing_else(tmp_path:
     assert {path.name for path in tmp_path.iterdir()} == set(others)
 
 
+WRITE = """
+import pathlib, sys
+from cnn_perception.files import replacing
+with replacing(pathlib.Path(sys.argv[1])) as file:
+    file.write(b"new")
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process, which has begun to write a file and goes on when its input ends."""
+    command = [sys.executable, "-c", WRITE, str(path)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"writing\n"
+        yield process
+
+
+def test_what_a_process_was_writing_when_it_was_killed_is_removed(tmp_path: Path):
+    with writing(tmp_path / "a.txt") as process:
+        assert len(list(tmp_path.iterdir())) == 1
+        process.kill()
+        process.wait()
+
+        remove_unfinished(tmp_path)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_process_of_another_container_is_writing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its number is that of no process here, as where two containers share a folder."""
+    monkeypatch.setattr(files, "_runs", lambda _: False)
+    path = tmp_path / "a.txt"
+    with writing(path) as process:
+        remove_unfinished(tmp_path)
+
+        assert len(list(tmp_path.iterdir())) == 1
+        process.communicate(b"")
+        assert process.returncode == 0
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_processes_of_one_number_write_a_file_without_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As the first processes of two containers, both of which have the number 1."""
+    path = tmp_path / "a.txt"
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    with replacing(path) as one:
+        one.write(b"half of it, ")
+        with replacing(path) as other:
+            other.write(b"other")
+        assert path.read_bytes() == b"other"
+        one.write(b"and the rest")
+
+    assert path.read_bytes() == b"half of it, and the rest"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_is_taken_for_a_rest_before_it_is_locked_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(files, "_runs", lambda _: False)
+    lock, taken = files._lock, []
+
+    def lock_too_late(descriptor: int, ends_s: float) -> None:
+        if not taken:
+            taken.append(descriptor)
+            remove_unfinished(tmp_path)
+            assert list(tmp_path.iterdir()) == []
+        lock(descriptor, ends_s)
+
+    monkeypatch.setattr(files, "_lock", lock_too_late)
+    with replacing(tmp_path / "a.txt") as file:
+        remove_unfinished(tmp_path)
+        file.write(b"new")
+
+    assert (tmp_path / "a.txt").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("number", [errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_on_a_disk_that_cannot_lock_the_number_of_the_process_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+):
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.fcntl, "flock", refused)
+    with replacing(tmp_path / "a.txt") as file:
+        remove_unfinished(tmp_path)
+        file.write(b"new")
+    assert (tmp_path / "a.txt").read_bytes() == b"new"
+    with writing(tmp_path / "b.txt") as process:
+        process.kill()
+        process.wait()
+        remove_unfinished(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_nothing_that_a_link_points_to_is_removed_or_locked_in_place_of_a_rest(tmp_path: Path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    other = tmp_path / "other.txt"
+    other.write_text("mine")
+    (tmp_path / f".a.txt.{ended.pid}.tmp").symlink_to(other)
+    remove_unfinished(tmp_path)
+    assert other.read_text() == "mine"
+
+
 def test_whatever_fails_leaves_the_older_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "a.txt"
     path.write_bytes(b"old")
@@ -142,10 +256,12 @@ def test_a_text_with_a_file_name_of_any_bytes_is_written_as_utf8():
     assert as_utf8(name).decode() == "caf\\udce9 蜂.jpg"
 
 
-def test_a_link_in_place_of_the_unfinished_file_is_not_followed(tmp_path: Path):
+def test_a_link_in_place_of_the_unfinished_file_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     other = tmp_path / "other.txt"
     other.write_text("mine")
-    (tmp_path / f".a.txt.{os.getpid()}.tmp").symlink_to(other)
+    names = iter(["taken", "free"])
+    monkeypatch.setattr(files.secrets, "token_hex", lambda _: next(names))
+    (tmp_path / f".a.txt.taken.{os.getpid()}.tmp").symlink_to(other)
     with replacing(tmp_path / "a.txt") as file:
         file.write(b"new")
     assert other.read_text() == "mine"

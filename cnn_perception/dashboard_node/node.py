@@ -176,7 +176,7 @@ class DashboardNode(parameters.ParameterNode):
 
     def _on_answer(self, history: CameraHistory, message: Classification | JointState) -> None:
         stamp_ns = nanoseconds(message.header.stamp)
-        age_ms = (self.get_clock().now().nanoseconds - stamp_ns) / 1e6
+        age_ms = (self.get_clock().now().nanoseconds - stamp_ns) / 1e6 if stamp_ns > 0 else None
         shown = [(_shortened(name), value) for name, value in _values(message)[:_MOST_VALUES]]
         history.answer(time.monotonic(), stamp_ns, age_ms, shown, is_unsure=self._is_unsure(shown))
 

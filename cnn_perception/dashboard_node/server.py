@@ -27,7 +27,8 @@ _NOTHING = 204
 _MOST_SHOWN = 5
 """Classes or numbers of one answer that the page shows; a header can hold them."""
 _FRAME = "frame"
-"""Header of a picture: its number and the answer to its frame, as JSON; two requests could find two frames."""
+"""Header of a picture: its number, the answer to its frame or why none is known, as JSON; two requests could find two
+frames."""
 
 
 def application(board: Board) -> Starlette:
@@ -102,5 +103,8 @@ def _picture(picture: Picture | None) -> Response:
 
 
 def _frame(picture: Picture) -> str:
-    answer = as_json(picture.answer)
-    return json.dumps({"number": picture.number, "answer": answer | {"values": answer["values"][:_MOST_SHOWN]}})
+    answer = None
+    if picture.answer is not None:
+        answer = as_json(picture.answer)
+        answer["values"] = answer["values"][:_MOST_SHOWN]
+    return json.dumps({"number": picture.number, "answer": answer, "doubt": picture.doubt})

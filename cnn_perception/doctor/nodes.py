@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from sensor_msgs.msg import JointState
 from vision_msgs.msg import Classification
 
+from cnn_perception import topic_names
 from cnn_perception.commands import for_shell
 from cnn_perception.doctor.finding import Finding, Level
 from cnn_perception.doctor.ros_client import RosClient
@@ -34,7 +35,7 @@ _LEVELS: Mapping[bytes, Level] = {
 }
 _NO_HASH = "INVALID"
 """Source: rclpy, TypeHash: of an endpoint that announces none, as those of distributions before Iron."""
-_NO_RESULTS = ("/parameter_events", "/rosout", "/diagnostics")
+_NO_RESULTS = ("/parameter_events", "/rosout", topic_names.DIAGNOSTICS)
 
 
 def perception_nodes(node: Node) -> list[str]:
@@ -105,26 +106,50 @@ def model_parameter(client: RosClient, name: str) -> str:
     return str(found[0].string_value) if found and found[0].type == ParameterType.PARAMETER_STRING else ""
 
 
-def rectified_topics(client: RosClient, name: str, images: Collection[str]) -> dict[str, bool]:
-    """Returns the parameter `rectified` of a node's cameras by the topics of their images, as far as they are known.
+@dataclass(frozen=True)
+class NodeCamera:
+    """A camera of a perception node, by what the node says of it: only the node knows how its names are remapped.
+
+    Attributes:
+        name: Of the camera; empty for the only one.
+        images: Fully qualified name of the topic of its images.
+        camera_info: The same of its calibration; empty where the node does not say it.
+    """
+
+    name: str
+    images: str
+    camera_info: str
+
+
+def cameras_of(name: str, statuses: Mapping[str, DiagnosticStatus]) -> list[NodeCamera]:
+    """Returns the cameras of an active node with the topics that it listens to; none where it has not said them.
+
+    Args:
+        name: Fully qualified name of the node.
+        statuses: The latest diagnostic status of each name.
+    """
+    prefix = f"{name}: camera"
+    found = []
+    for status in statuses.values():
+        if status.name == prefix or status.name.startswith(f"{prefix} "):
+            values = {pair.key: pair.value for pair in status.values}
+            camera = status.name.removeprefix(prefix).strip()
+            topics = (values.get(key, "") for key in (topic_names.IMAGES_KEY, topic_names.CAMERA_INFO_KEY))
+            found.append(NodeCamera(camera, *topics))
+    return [camera for camera in found if camera.images]
+
+
+def rectified_topics(client: RosClient, name: str, cameras: Sequence[NodeCamera]) -> dict[str, bool]:
+    """Returns the parameter `rectified` of a node's cameras by the topics of their images; none if it does not answer.
 
     Args:
         client: Asks.
         name: Fully qualified name of the node.
-        images: The image topics that it listens to; which of several cameras has a remapped one is not known.
+        cameras: Its cameras.
     """
-    names = _parameters(client, name, ["cameras"])
-    prefixes = [f"{camera}." if camera else "" for camera in (names[0].string_array_value if names else ())]
-    asked = [f"{prefix}{parameter}" for prefix in prefixes for parameter in ("image_topic", "rectified")]
+    asked = [f"{camera.name}.rectified".removeprefix(".") for camera in cameras]
     values = _parameters(client, name, asked) if asked else []
-    found: dict[str, bool] = {}
-    for topic, rectified in zip(values[::2], values[1::2], strict=True):
-        own = topic.string_value
-        namespace = name.rpartition("/")[0]
-        base = own if own.startswith("/") else f"{name}{own[1:]}" if own.startswith("~") else f"{namespace}/{own}"
-        of_camera = images if len(prefixes) == 1 else {base, f"{base}/compressed"} & {*images}
-        found |= dict.fromkeys(of_camera, bool(rectified.bool_value))
-    return found
+    return {camera.images: bool(value.bool_value) for camera, value in zip(cameras, values, strict=False)}
 
 
 def _parameters(client: RosClient, name: str, asked: Sequence[str]) -> list[ParameterValue]:
@@ -155,7 +180,7 @@ def check_subscriptions(name: str, asked: Sequence[str], subscribed: Sequence[st
         yield Finding("warn", subject, "listens to no image topic that is known here", "see its log, or run this again")
     for topic in asked:
         if topic not in subscribed:
-            remedy = f"start it with image:={topic.removesuffix('/compressed')}, see also image_transport"
+            remedy = f"start it with image:={topic_names.without_transport(topic)}, see also image_transport"
             yield Finding("FAIL", subject, f"does not listen to {topic}", remedy)
 
 
@@ -176,14 +201,33 @@ class NodeOutput:
     incompatible: list[str] = field(default_factory=list)
 
 
-def subscribe_to_output(node: Node, name: str) -> NodeOutput:
-    """Returns what a node publishes, by subscriptions that fill it while the doctor's node spins.
+def subscribe_to_diagnostics(node: Node, name: str) -> dict[str, DiagnosticStatus]:
+    """Returns the latest diagnostic statuses of a node by their names, filled while the doctor's node spins.
 
     Args:
         node: The doctor's node.
         name: Fully qualified name of the perception node.
     """
-    output = NodeOutput()
+    statuses: dict[str, DiagnosticStatus] = {}
+
+    def keep_latest(array: DiagnosticArray) -> None:
+        for status in array.status:
+            if status.name.startswith(f"{name}: "):
+                statuses[status.name] = status
+
+    node.create_subscription(DiagnosticArray, topic_names.DIAGNOSTICS, keep_latest, 10)
+    return statuses
+
+
+def subscribe_to_output(node: Node, name: str, statuses: dict[str, DiagnosticStatus]) -> NodeOutput:
+    """Returns what a node publishes, by subscriptions that fill it while the doctor's node spins.
+
+    Args:
+        node: The doctor's node.
+        name: Fully qualified name of the perception node.
+        statuses: Its diagnostics, see `subscribe_to_diagnostics`.
+    """
+    output = NodeOutput(statuses)
     for topic, message_types in _topics(node.get_publisher_names_and_types_by_node, name):
         if topic in _NO_RESULTS or topic.endswith("/transition_event"):
             continue
@@ -194,13 +238,6 @@ def subscribe_to_output(node: Node, name: str) -> NodeOutput:
                 output.result_counts[topic] = 0
                 count = _counter(output.result_counts, topic)
                 node.create_subscription(_RESULT_TYPES[message_type], topic, count, 10)
-
-    def keep_latest(array: DiagnosticArray) -> None:
-        for status in array.status:
-            if status.name.startswith(f"{name}: "):
-                output.statuses[status.name] = status
-
-    node.create_subscription(DiagnosticArray, "/diagnostics", keep_latest, 10)
     return output
 
 

@@ -7,14 +7,18 @@ from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
+from cnn_perception import topic_names
 from cnn_perception.doctor import nodes, topics
 from cnn_perception.doctor.finding import Finding
 from cnn_perception.doctor.machine import check_model
 from cnn_perception.doctor.ros_client import RosClient, connected_client
 from cnn_perception.doctor.topics import FrameListener
+from cnn_perception.errors import ConfigError
 from cnn_perception.ros.latest_subscription import IMAGE_QOS
+from cnn_perception.ros.topics import resolved
 
 _DISCOVERY_S = 4.0
 """A participant that has missed the others' first announcements hears the next 3 s later.
@@ -22,7 +26,8 @@ _DISCOVERY_S = 4.0
 Source: Fast DDS documentation, `leaseDuration_announcementperiod`."""
 _SETTLING_S = 0.5
 """Once a participant is known, its topics and services follow one by one."""
-_DEFAULT_TOPIC = "/image_raw"
+_DIAGNOSIS_S = 3.0
+"""So long it is waited for the nodes to say which topics they listen to, once a second by default."""
 _RAW = "sensor_msgs/msg/Image"
 _COMPRESSED = "sensor_msgs/msg/CompressedImage"
 
@@ -65,16 +70,20 @@ def check_graph(options: GraphOptions) -> Generator[Finding, None, int]:
 
     Returns:
         After the findings, the size in bytes of the largest image that arrived; 0 without one.
+
+    Raises:
+        ConfigError: If what was given as an image topic names none.
     """
     with connected_client() as client:
         node = client.node
+        asked_images = [_asked_topic(node, name) for name in options.image_topics]
         deadline_s = time.monotonic() + _DISCOVERY_S
         named, active = yield from _check_nodes(client, options)
         client.spin(
             deadline_s - time.monotonic(), lambda: all(nodes.image_subscriptions(node, name) for name in active)
         )
         subscribed = {name: nodes.image_subscriptions(node, name) for name in active}
-        expected = _expected_topics(options, subscribed, is_default=not named)
+        expected = _expected_topics(asked_images, options.transport, subscribed, is_default=not named)
         client.spin(deadline_s - time.monotonic(), lambda: all(topics.is_discovered(node, topic) for topic in expected))
         asked = list(expected) if options.image_topics else []
         for name in active:
@@ -88,7 +97,7 @@ def _check_nodes(
 ) -> Generator[Finding, None, tuple[Sequence[str], Sequence[str]]]:
     """Checks the perception nodes; returns the names of those that were looked for, and of those that are active."""
     node = client.node
-    requested = [_absolute(options.node)] if options.node else []
+    requested = [f"/{options.node.lstrip('/')}"] if options.node else []
 
     def is_found() -> bool:
         found = nodes.perception_nodes(node)
@@ -135,16 +144,21 @@ def _check_traffic(
         After the findings, the size in bytes of the largest image that arrived; 0 without one.
     """
     node = client.node
+    statuses = {name: nodes.subscribe_to_diagnostics(node, name) for name in subscribed}
+    client.spin(_DIAGNOSIS_S, lambda: all(statuses.values()))
     rectified: dict[str, bool] = {}
-    for name, image_topics in subscribed.items():
-        rectified |= nodes.rectified_topics(client, name, image_topics)
+    camera_infos: dict[str, str] = {}
+    for name in subscribed:
+        cameras = nodes.cameras_of(name, statuses[name])
+        rectified |= nodes.rectified_topics(client, name, cameras)
+        camera_infos |= {camera.images: camera.camera_info for camera in cameras}
     listeners = []
     for topic, wanted in expected.items():
         publishers = topics.publishers_of(node, topic, wanted.qos)
         yield from topics.check_publishers(topic, wanted.message_type, publishers, published)
         if any(publisher.message_type == wanted.message_type for publisher in publishers):
-            listeners.append(FrameListener(node, topic, wanted.message_type))
-    outputs = {name: nodes.subscribe_to_output(node, name) for name in subscribed}
+            listeners.append(FrameListener(node, topic, wanted.message_type, camera_infos.get(topic, "")))
+    outputs = {name: nodes.subscribe_to_output(node, name, statuses[name]) for name in subscribed}
     if listeners or outputs:
         client.spin(seconds)
     received = {listener.topic: listener.finish() for listener in listeners}
@@ -158,25 +172,31 @@ def _check_traffic(
 
 
 def _expected_topics(
-    options: GraphOptions, subscribed: _SubscribedImages, is_default: bool
+    asked: Sequence[str], asked_transport: str, subscribed: _SubscribedImages, is_default: bool
 ) -> dict[str, _ExpectedTopic]:
     """Returns the topics to check: those asked for, those of the nodes, or what a node would take by default."""
     taken = {}
     for images in subscribed.values():
         for topic, (message_type, qos) in images.items():
             taken[topic] = _ExpectedTopic(message_type, qos)
-    asked = [_absolute(topic) for topic in options.image_topics]
     if not asked and not is_default:
         return taken
     expected = {}
-    for name in asked or [_DEFAULT_TOPIC]:
-        compressed = f"{name.removesuffix('/compressed')}/compressed"
-        transport = options.transport or ("compressed" if compressed in (name, *taken) else "raw")
+    for name in asked or [topic_names.IMAGE]:
+        compressed = topic_names.below(topic_names.without_transport(name), topic_names.COMPRESSED)
+        transport = asked_transport or ("compressed" if compressed in (name, *taken) else "raw")
         topic = compressed if transport == "compressed" else name
         message_type = _COMPRESSED if transport == "compressed" else _RAW
         expected[topic] = _ExpectedTopic(message_type, taken[topic].qos if topic in taken else IMAGE_QOS)
     return expected
 
 
-def _absolute(name: str) -> str:
-    return f"/{name.lstrip('/')}"
+def _asked_topic(node: Node, name: str) -> str:
+    """Returns the fully qualified name of a topic that was asked for; a relative one is in no namespace.
+
+    Raises:
+        ConfigError: If it is no name of a topic, or a node's private one, for it does not say whose.
+    """
+    if name.startswith("~"):
+        raise ConfigError(f"--image is {name!r}, which is private to a node; give the whole name, as the node logs it")
+    return resolved(node, name, "--image", kind="option")

@@ -12,6 +12,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from cnn_perception import topic_names
 from cnn_perception.doctor.finding import Finding, Level, from_error
 from cnn_perception.errors import FrameError
 from cnn_perception.geometry.camera_model import differs_once_rectified
@@ -122,7 +123,8 @@ def _topic_remedy(topic: str, wanted: str, published: Mapping[str, str]) -> str:
     if not others:
         return "no image topic is published: start the camera, with the same ROS_DOMAIN_ID and RMW_IMPLEMENTATION"
     is_compressed = wanted == "sensor_msgs/msg/CompressedImage"
-    counterpart = topic.removesuffix("/compressed") if is_compressed else f"{topic}/compressed"
+    compressed = topic_names.below(topic, topic_names.COMPRESSED)
+    counterpart = topic_names.without_transport(topic) if is_compressed else compressed
     if counterpart in others:
         return f"{counterpart} is published: set image_transport to {'raw' if is_compressed else 'compressed'}"
     alike = difflib.get_close_matches(topic, others, n=1, cutoff=0.6)
@@ -137,7 +139,7 @@ def _topic_remedy(topic: str, wanted: str, published: Mapping[str, str]) -> str:
 
 def _type_remedy(topic: str, found: str) -> str:
     if found == "sensor_msgs/msg/CompressedImage":
-        return f"set image_transport to compressed, with {topic.removesuffix('/compressed')} as the topic"
+        return f"set image_transport to compressed, with {topic_names.without_transport(topic)} as the topic"
     if found == "sensor_msgs/msg/Image":
         return f"set image_transport to raw, with {topic} as the topic"
     return way_out(found) or "this is no image topic: remap image_raw, or set image_topic"
@@ -155,7 +157,8 @@ class ReceivedFrames:
         is_reliable: Whether it was subscribed so.
         sent: How many frames its publisher sent between the first and the last that arrived; 0 if that is not known.
         is_numbered: Whether the middleware numbers its messages, so that it can be known.
-        camera_info: The newest message of the camera_info beside it.
+        camera_info: The newest message of its calibration.
+        camera_info_topic: Where that comes; beside the images where no other is given.
         is_rectified: The parameter `rectified` of the node that listens to it; None where that is not known.
     """
 
@@ -167,7 +170,11 @@ class ReceivedFrames:
     sent: int = 0
     is_numbered: bool = True
     camera_info: Any = None
+    camera_info_topic: str = ""
     is_rectified: bool | None = None
+
+    def __post_init__(self) -> None:
+        self.camera_info_topic = self.camera_info_topic or topic_names.camera_info_beside(self.topic)
 
     @property
     def image_bytes(self) -> int:
@@ -176,21 +183,30 @@ class ReceivedFrames:
 
 
 class FrameListener:
-    """A subscription to an image topic and to the camera_info beside it, which counts what arrives.
+    """A subscription to an image topic and to its calibration, which counts what arrives.
 
     It is as reliable as the publishers are, as that of a perception node: it loses what the node would lose.
     """
 
-    def __init__(self, node: Node, topic: str, message_type: str) -> None:
+    def __init__(self, node: Node, topic: str, message_type: str, camera_info: str = "") -> None:
+        """Subscribes.
+
+        Args:
+            node: The doctor's node.
+            topic: Fully qualified name of the images' topic.
+            message_type: Its type.
+            camera_info: The same of the calibration's topic; empty for the one beside the images.
+        """
         self.topic = topic
         reliability = offered_reliability(node, topic, message_type) or ReliabilityPolicy.BEST_EFFORT
-        self._received = ReceivedFrames(topic, is_reliable=reliability == ReliabilityPolicy.RELIABLE)
+        is_reliable = reliability == ReliabilityPolicy.RELIABLE
+        received = self._received = ReceivedFrames(topic, is_reliable=is_reliable, camera_info_topic=camera_info)
         self._node = node
         self._started_s = time.monotonic()
         self._sequence_numbers: dict[bytes, tuple[int, int]] = {}  # the first and the last of each publisher
         qos = QoSProfile(depth=_QUEUE, reliability=reliability)
         node.create_subscription(IMAGE_TYPES[message_type], topic, self._on_frame, qos)
-        node.create_subscription(CameraInfo, camera_info_of(topic), self._on_camera_info, IMAGE_QOS)
+        node.create_subscription(CameraInfo, received.camera_info_topic, self._on_camera_info, IMAGE_QOS)
 
     def finish(self) -> ReceivedFrames:
         """Returns what arrived until now."""
@@ -214,11 +230,6 @@ class FrameListener:
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._received.camera_info = message
-
-
-def camera_info_of(topic: str) -> str:
-    """Returns the topic of a camera's calibration, which lies beside its images."""
-    return f"{topic.removesuffix('/compressed').rpartition('/')[0]}/camera_info"
 
 
 def check_frames(frames: ReceivedFrames) -> Iterator[Finding]:
@@ -269,7 +280,7 @@ def _check_headers(subject: str, frames: ReceivedFrames) -> Iterator[Finding]:
 
 
 def _check_calibration(frames: ReceivedFrames, width: int, height: int) -> Iterator[Finding]:
-    subject = f"topic {camera_info_of(frames.topic)}"
+    subject = f"topic {frames.camera_info_topic}"
     info = frames.camera_info
     without = "there are no rays to what is recognised without it"
     if info is None:

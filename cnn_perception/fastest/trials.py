@@ -13,7 +13,7 @@ import numpy as np
 from cnn_perception.errors import FrameError, ModelError, one_line
 from cnn_perception.fastest import choice_cache
 from cnn_perception.fastest.candidates import Candidate, ModelFile, candidates_of
-from cnn_perception.fastest.choice_cache import Kept
+from cnn_perception.fastest.choice import Choice
 from cnn_perception.model.nvidia import has_driver
 from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.model.outputs import FloatArray
@@ -27,7 +27,9 @@ _COMPARED = 4
 """Images of noise by which a provider is compared with the CPU."""
 
 
-def load_fastest(path: Path, options: SessionOptions, log: Callable[[str], None]) -> tuple[OnnxModel, str]:
+def load_fastest(
+    path: Path, options: SessionOptions, log: Callable[[str], None], found: Choice | None = None
+) -> tuple[OnnxModel, Choice]:
     """Loads the file of a network, on the execution provider, that answers soonest on this machine.
 
     A provider whose logits differ from the CPU's by more than the file's certificate allows is not taken.
@@ -36,9 +38,10 @@ def load_fastest(path: Path, options: SessionOptions, log: Callable[[str], None]
         path: A file of the network; those beside it are found by their names, see `candidates.files_of`.
         options: How it is to be run; its providers are tried, in any order.
         log: Is told what takes a while, before it does.
+        found: What another process has just found with the same options, which is not tried again; None for nothing.
 
     Returns:
-        The model, and what each candidate took, in one line.
+        The model, and what was found.
 
     Raises:
         ModelError: If the file cannot be used.
@@ -46,25 +49,32 @@ def load_fastest(path: Path, options: SessionOptions, log: Callable[[str], None]
     """
     candidates = candidates_of(path, options)
     kept = choice_cache.read(candidates, options)
-    if kept is not None and (model := _load_kept(kept, options, log)) is not None:
-        return model, kept.text
+    choice = found or kept
+    if choice is not None and (model := _load_found(choice.among(candidates), options, log)) is not None:
+        if choice.lasts and kept is None:
+            choice_cache.write(candidates, options, choice, log)
+        return model, choice
     log(f"trying which of {len(candidates)} ways to run {path} is the fastest")
     trials = _run(candidates, options, log)
     ranked = [one for one in trials.ranked if one.provider in GPU_PROVIDERS or not options.require_gpu]
     if not ranked:  # which is refused in the words that it is refused in otherwise
-        return OnnxModel(path, options, log), trials.text
-    if not trials.lacks_gpu:
-        choice_cache.write(candidates, options, Kept(ranked[0], trials.text), log)
-    return _load(ranked[0], options, log), trials.text
+        model = OnnxModel(path, options, log)
+        return model, Choice(model.sha256, model.provider, trials.text, lasts=False)
+    choice = Choice(ranked[0].file.sha256, ranked[0].provider, trials.text, lasts=not trials.lacks_gpu)
+    if choice.lasts:
+        choice_cache.write(candidates, options, choice, log)
+    return _load(ranked[0], options, log), choice
 
 
-def _load_kept(kept: Kept, options: SessionOptions, log: Callable[[str], None]) -> OnnxModel | None:
-    """Returns the model as it was found to be the fastest; None where it does not run so any more."""
+def _load_found(candidate: Candidate | None, options: SessionOptions, log: Callable[[str], None]) -> OnnxModel | None:
+    """Returns the model as it was found to be the fastest; None where there is none, or it does not run so any more."""
+    if candidate is None:
+        return None
     try:
-        model = _load(kept.candidate, options, log)
+        model = _load(candidate, options, log)
     except ModelError:
         return None
-    return model if model.provider == kept.candidate.provider else None
+    return model if model.provider == candidate.provider else None
 
 
 @dataclass(frozen=True, eq=False)

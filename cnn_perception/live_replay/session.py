@@ -17,6 +17,7 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from vision_msgs.msg import Classification
 
+from cnn_perception import topic_names
 from cnn_perception.bag.offered_qos import OfferedQos, offered_qos
 from cnn_perception.bag.reader import Bag, Topic
 from cnn_perception.commands.progress import ProgressBar
@@ -215,7 +216,7 @@ def _connect(
 
     def is_active() -> bool:
         cameras = participant.cameras().values()
-        return bool(cameras) and all(values["topic"] for values in cameras)
+        return bool(cameras) and all(values[topic_names.IMAGES_KEY] for values in cameras)
 
     participant.wait_for(is_active, limit_s, "active perception_node")
     active_lines = node.lines
@@ -245,7 +246,7 @@ def _camera_of(participant: Participant, route: ImageRoute) -> str:
     Raises:
         StartError: If none does.
     """
-    listening = {name: values["topic"] for name, values in participant.cameras().items()}
+    listening = {name: values[topic_names.IMAGES_KEY] for name, values in participant.cameras().items()}
     for name, topic in listening.items():
         if topic == route.topic:
             return name

@@ -18,6 +18,7 @@ from cnn_perception.background.recorder import Recorder
 from cnn_perception.background.selection import Origin, RecorderSettings
 from cnn_perception.background.shadow import Shadow
 from cnn_perception.errors import ConfigError, PerceptionError
+from cnn_perception.fastest.choice import Choice
 from cnn_perception.image.messages import EncodedFile, EncodedImage, RgbImage
 from cnn_perception.model.onnx_model import SessionOptions
 from cnn_perception.pipeline.isolated_load import IsolatedLoad
@@ -94,6 +95,7 @@ class ActiveModel:
         cls,
         options: ModelOptions,
         logger: Logger,
+        found: Choice | None = None,
     ) -> ActiveModel:
         """Loads, verifies and warms up the model and its shadow.
 
@@ -101,6 +103,7 @@ class ActiveModel:
             options: Which, and how.
             logger: Is told what takes minutes, before it does, and from other threads why no frames are recorded, and
                 of a defect that has ended the shadow or the recorder; the answers then go on.
+            found: What another process has found to be the fastest way to run the model; None for nothing.
 
         Raises:
             PerceptionError: If a file or a setting cannot be used.
@@ -116,7 +119,7 @@ class ActiveModel:
             logger.error("".join(traceback.format_exception(error)).rstrip())
             logger.error(f"the shadow or the recorder has ended ({type(error).__name__}: {error})")
 
-        pipeline = Pipeline.load(options.path, options.session, log)
+        pipeline = Pipeline.load(options.path, options.session, log, found)
         kept = options.recorder
         recorder = Recorder(kept, pipeline.spec, pipeline.model.sha256, warn, on_failure) if kept else None
         model = cls(options, pipeline, recorder=recorder)
@@ -201,7 +204,7 @@ class ModelOwner:
 
     def __init__(
         self,
-        load: Callable[[ModelOptions, Logger], ActiveModel],
+        load: Callable[[ModelOptions, Logger, Choice | None], ActiveModel],
         isolated_load: IsolatedLoad,
         logger: Logger,
         on_hang: Callable[[BaseException], None],
@@ -209,7 +212,8 @@ class ModelOwner:
         """Begins without a model.
 
         Args:
-            load: Loads, verifies and warms up a model in this process.
+            load: Loads, verifies and warms up a model in this process, as the other process has found it to be the
+                fastest.
             isolated_load: Loads one in another process first, where that risk or the time it takes is not to be borne.
             logger: Is told which file is loaded, and which model is used.
             on_hang: Called, in a thread of its own, with the error of a load in this process that does not end.
@@ -263,10 +267,11 @@ class ModelOwner:
             raise ConfigError("no model is given; set `model` to an .onnx file made by training.export")
         with self._alone(options.path):
             self._logger.info(f"loading {options.path}")
+            found = None
             if self._current is not None or options.session.builds_engine:
-                self._try_elsewhere(options)
+                found = self._try_elsewhere(options)
             with self._limited(options):
-                model = self._load(options, self._logger)
+                model = self._load(options, self._logger, found)
             try:
                 if self._is_ending or self._is_given_up:  # nobody would close it any more
                     why = "ends" if self._is_ending else "was cleaned up"
@@ -306,11 +311,16 @@ class ModelOwner:
         finally:
             timer.cancel()
 
-    def _try_elsewhere(self, options: ModelOptions) -> None:
-        """Loads the model and its shadow in another process, where a crash or a load without end costs nothing."""
-        self._isolated_load.load(options.path, options.session, options.timeout_s)
+    def _try_elsewhere(self, options: ModelOptions) -> Choice | None:
+        """Loads the model and its shadow in another process, where a crash or a load without end costs nothing.
+
+        Returns:
+            What was found there to be the fastest way to run the model; None where it was not looked for.
+        """
+        found = self._isolated_load.load(options.path, options.session, options.timeout_s)
         if options.shadow_path is not None:
             self._isolated_load.load(options.shadow_path, options.shadow_session, options.timeout_s)
+        return found
 
     def needs_load(self, options: ModelOptions) -> bool:
         """Whether another file than the one in use is asked for; not so without a model in use."""

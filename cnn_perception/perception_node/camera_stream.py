@@ -12,6 +12,7 @@ from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
+from cnn_perception import topic_names
 from cnn_perception.errors import FrameError, PerceptionError
 from cnn_perception.geometry.camera_model import CameraModel
 from cnn_perception.image.messages import Seen, way_out
@@ -161,7 +162,7 @@ class CameraStream:
         camera_info = CameraInfoReader(self._node, calibration, self._rectification, self.warn)
         if self.settings.image_transport == "compressed":
             kind = CompressedImage
-            self.topic = f"{self.topic}/compressed"
+            self.topic = topic_names.below(self.topic, topic_names.COMPRESSED)
         self._begin_anew()
         try:
             best = ReliabilityPolicy.BEST_AVAILABLE
@@ -257,6 +258,7 @@ class CameraStream:
         return CameraStatus(
             camera=self.name,
             topic=self.topic,
+            camera_info=self._subscriptions.camera_info.topic if self._subscriptions is not None else "",
             active=is_active,
             enabled=enabled,
             silence_s=self.counters.silence_s(),

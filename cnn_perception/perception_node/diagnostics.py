@@ -12,6 +12,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
+from cnn_perception import topic_names
 from cnn_perception.background.recorder import Recorder
 from cnn_perception.background.shadow import Shadow
 from cnn_perception.background.viewers import ViewersReport
@@ -52,6 +53,7 @@ class CameraStatus:
         not_counted: Of which frames the middleware does not tell how many there are; empty if it tells all.
         unheard: Topic of its answers if nobody subscribes to them; empty otherwise.
         is_wanted: Whether somebody subscribes to anything about its frames.
+        camera_info: The topic of its calibration; empty while the node is not active.
     """
 
     camera: str
@@ -69,6 +71,7 @@ class CameraStatus:
     not_counted: str = ""
     unheard: str = ""
     is_wanted: bool = True
+    camera_info: str = ""
 
 
 def to_array(
@@ -118,7 +121,8 @@ def _camera_status(node: str, camera: CameraStatus, refusal: str) -> DiagnosticS
     total = counts.total
     level, text = _judged(camera) if camera.active else at_rest("the node is not active", refusal)
     values = {
-        "topic": camera.topic,
+        topic_names.IMAGES_KEY: camera.topic,
+        topic_names.CAMERA_INFO_KEY: camera.camera_info,
         "subscription": camera.subscription,
         "input rate (Hz)": f"{counts.input_rate_hz:.2f}",
         "output rate (Hz)": f"{counts.output_rate_hz:.2f}",

@@ -257,14 +257,15 @@ def to_neighbours(viewed: ViewedFrame) -> ViewMessages:
 
 
 def to_overlay(viewed: ViewedFrame) -> ViewMessages:
-    """Returns the frame with its activation map and its answer drawn on it, as it is wanted."""
+    """Returns the frame with its activation map and what was published of it drawn on it, as it is wanted."""
     frame = viewed.result.frame
     picture = draw_overlay(
         viewed.result.result.image,
-        viewed.result.result.prediction,
+        viewed.result.answer,
         frame.model.pipeline.spec.input,
         alpha=viewed.settings.overlay_alpha,
         top_k=viewed.settings.overlay_classes,
+        threshold=viewed.settings.threshold,
     )
     made: dict[str, Any] = {}
     if frame.wanted.overlay:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, LONGEST_MESSAGE, ModelError, PerceptionError, one_line
+from cnn_perception.fastest.choice import Choice
 from cnn_perception.import_path import python_command
 from cnn_perception.model.onnx_model import SessionOptions
 from cnn_perception.pipeline.pipeline import Pipeline
@@ -35,13 +36,16 @@ class IsolatedLoad:
         self._is_cancelled = False
         self._is_given_up = False
 
-    def load(self, path: Path, options: SessionOptions, timeout_s: float) -> None:
+    def load(self, path: Path, options: SessionOptions, timeout_s: float) -> Choice | None:
         """Loads, verifies and warms up the model elsewhere, and forgets it.
 
         Args:
             path: The model file.
             options: How it is to be run.
             timeout_s: Seconds after which the process is ended.
+
+        Returns:
+            What was found to be the fastest, so that it need not be looked for again; None where it was not looked for.
 
         Raises:
             ModelError: If the file cannot be used; the line is the one that loading it here would give.
@@ -53,17 +57,17 @@ class IsolatedLoad:
                 self._process = subprocess.Popen(
                     python_command(f"from {__name__} import main\nsys.exit(main())", settings),
                     stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     encoding="utf-8",
                     errors="backslashreplace",  # libraries print bytes of a file
                 )
             except OSError as error:
                 raise ModelError(f"{path}: not loaded, no process could be started ({error.strerror})") from None
-        said = self._wait(self._process, timeout_s, path)
+        found, said = self._wait(self._process, timeout_s, path)
         code = self._process.returncode
         if code == EXIT_OK:
-            return
+            return Choice.from_json(found.rpartition("\n")[2])  # libraries may have written before it
         self._require_wanted(path)  # who does not want it any more says so before the process is killed
         lines = said.strip().splitlines()
         if code == EXIT_BAD_INPUT and lines:
@@ -77,14 +81,14 @@ class IsolatedLoad:
         if self._is_given_up:
             raise ModelError(f"{path}: not loaded, because the node was cleaned up")
 
-    def _wait(self, process: subprocess.Popen[str], timeout_s: float, path: Path) -> str:
-        """Returns what a process has written to its error output when it has ended.
+    def _wait(self, process: subprocess.Popen[str], timeout_s: float, path: Path) -> tuple[str, str]:
+        """Returns what a process has written to its output and its error output when it has ended.
 
         Raises:
             ModelError: If it takes too long; it is ended.
         """
         try:
-            return process.communicate(timeout=timeout_s)[1]
+            return process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
@@ -119,7 +123,10 @@ class IsolatedLoad:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Loads the model that the only argument describes; returns the exit code."""
+    """Loads the model that the only argument describes; returns the exit code.
+
+    Where the fastest way to run it was looked for, that is the last line of the output.
+    """
     # Whatever becomes of the node: a load that nobody waits for must not go on for minutes.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     with contextlib.suppress(OSError):  # where a model fills the memory, this process is ended first, not the node
@@ -129,8 +136,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = json.loads(text)
     path = Path(settings.pop("path"))
     try:
-        Pipeline.load(path, SessionOptions(**settings))
+        pipeline = Pipeline.load(path, SessionOptions(**settings))
     except PerceptionError as error:
         print(one_line(error, LONGEST_MESSAGE), file=sys.stderr)
         return EXIT_BAD_INPUT
+    if pipeline.fastest is not None:
+        print("", pipeline.fastest.to_json(), sep="\n", end="")
     return EXIT_OK

@@ -1,4 +1,4 @@
-"""A prediction drawn on its image: the activation map as colours, and the answer as a label bar."""
+"""An answer drawn on its image: the activation map as colours, and the answer as a label bar."""
 
 from __future__ import annotations
 
@@ -48,20 +48,23 @@ def draw_overlay(
     *,
     alpha: float = DEFAULT_ALPHA,
     top_k: int = 3,
+    threshold: float = 0.0,
     truth: str | None = None,
     is_right: bool | None = None,
 ) -> RgbImage:
     """Draws the activation map and the answer on the image: the best classes, all classes seen, or the numbers.
 
     The map is stretched over the part of the image that the model's input covers; what lies outside is dimmed. Only
-    its positive part is drawn, relative to its largest value in this frame: colours compare places, not frames.
+    its positive part is drawn, relative to its largest value in this frame: colours compare places, not frames. It is
+    of the best class of this frame alone, which is named where the answer begins with another one, or with none.
 
     Args:
         image: (H, W, 3) uint8; not changed.
-        prediction: What was recognised in it.
+        prediction: What is answered, such as what was smoothed over the frames before, see `Prediction.held`.
         spec: The model's preprocessing.
         alpha: Opacity of the colour at the strongest place, in [0, 1].
         top_k: How many classes the label bar lists; a small image has room for fewer.
+        threshold: Score in [0, 1] below which a class is listed, but is no answer.
         truth: What is known, as a text; drawn with a frame.
         is_right: Whether the answer is that: the frame is green or red; None for numbers, where it is grey.
 
@@ -74,9 +77,13 @@ def draw_overlay(
         drawn = _with_activation(image, prediction.activation, spec, alpha)
     if min(height, width) >= _SMALLEST_LABELLED:
         text_px = int(np.clip(min(height, 0.75 * width) / 24, 11, 44))
-        _draw_bar(drawn, task_of(prediction.task).rows(prediction, top_k), text_px)
+        rows = task_of(prediction.task).rows(prediction, top_k, threshold)
+        _draw_bar(drawn, rows, text_px)
         if truth is not None:
             _draw_truth(drawn, truth, {True: _RIGHT, False: _WRONG, None: _TRACK}[is_right], text_px)
+        mapped = prediction.class_names[prediction.top]
+        if prediction.activation is not None and rows[0].name != mapped:
+            _draw_chip(drawn, f"map: {mapped}", _PANEL, text_px, line=int(truth is not None))
     return RgbImage(drawn)
 
 
@@ -216,12 +223,17 @@ def _draw_truth(drawn: _Pixels, truth: str, colour: _Rgb, text_px: int) -> None:
     """Frames the image and names the known class in the upper left corner, in place."""
     height, width = drawn.shape[:2]
     cv2.rectangle(drawn, (0, 0), (width - 1, height - 1), colour, max(2, text_px // 3))
+    _draw_chip(drawn, f"truth: {truth}", colour, text_px, line=0)
+
+
+def _draw_chip(drawn: _Pixels, text: str, colour: _Rgb, text_px: int, line: int) -> None:
+    """Writes a text on a ground of a colour, in place; in the upper left corner, so many lines below its first one."""
     font = _font(text_px)
     gap = _gap(text_px)
-    text = _fit(f"truth: {truth}", font, width - 4 * gap)
+    text = _fit(text, font, drawn.shape[1] - 4 * gap)
     chip = Image.new("RGBA", (round(font.getlength(text)) + 2 * gap, round(text_px * 1.6)), (*colour, 255))
     ImageDraw.Draw(chip).text((gap, chip.height // 2), text, (*_WHITE, 255), font, anchor="lm")
-    _paste(drawn, chip, 0, 0)
+    _paste(drawn, chip, 0, line * chip.height)
 
 
 def _paste(drawn: _Pixels, panel: Image.Image, left: int, top: int) -> None:

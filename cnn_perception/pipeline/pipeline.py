@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cnn_perception.errors import FrameError
+from cnn_perception.fastest.choice import Choice
 from cnn_perception.fastest.trials import load_fastest
 from cnn_perception.image.messages import Decoded, EncodedFile, EncodedImage, RgbImage, decode_frame
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
@@ -67,18 +68,22 @@ class Pipeline:
 
     Attributes:
         model: The model.
-        choice: What the ways to run it took of which it is the fastest, in one line; empty where none was chosen.
+        fastest: Of which ways to run it this is the fastest; None where none was looked for.
     """
 
-    def __init__(self, model: OnnxModel, choice: str = "") -> None:
+    def __init__(self, model: OnnxModel, fastest: Choice | None = None) -> None:
         self.model = model
-        self.choice = choice
+        self.fastest = fastest
         self.units = UnitMaps(model)
         self._postprocess = Postprocessor(model.spec)
 
     @classmethod
     def load(
-        cls, model: Path | str, options: SessionOptions | None = None, log: Callable[[str], None] = lambda _: None
+        cls,
+        model: Path | str,
+        options: SessionOptions | None = None,
+        log: Callable[[str], None] = lambda _: None,
+        found: Choice | None = None,
     ) -> Pipeline:
         """Returns the pipeline of a model file after loading, verifying and warming it up.
 
@@ -86,14 +91,21 @@ class Pipeline:
             model: The file; where the providers are `fastest`, perhaps another one of the same network.
             options: How it is to be run.
             log: Is told what takes long, before it does.
+            found: What another process has found to be the fastest, so that it is not looked for again; None for
+                nothing.
 
         Raises:
             ModelError: If the file cannot be used.
             ConfigError: If a GPU is required and none runs it.
         """
         if options is not None and options.picks_fastest:
-            return cls(*load_fastest(Path(model), options, log))
+            return cls(*load_fastest(Path(model), options, log, found))
         return cls(OnnxModel(Path(model), options, log))
+
+    @property
+    def choice(self) -> str:
+        """What the ways to run it took of which it is the fastest, in one line; empty where none was looked for."""
+        return "" if self.fastest is None else self.fastest.text
 
     @property
     def spec(self) -> ModelSpec:

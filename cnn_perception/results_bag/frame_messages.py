@@ -111,7 +111,8 @@ class FrameMessages:
         drawing = self._drawing(frame, prediction, *image.shape[:2])
         annotations = to_annotations(self.messages, frame.image.stamp_ns, drawing)
         found = [self._as(topic_names.below(topic_names.RESULTS, topic_names.ANNOTATIONS), annotations)]
-        overlay = draw_overlay(image, prediction, self._spec.input, top_k=self._options.top_k)
+        options = self._options
+        overlay = draw_overlay(image, prediction, self._spec.input, top_k=options.top_k, threshold=options.threshold)
         try:
             content = encode_jpeg(overlay, VIEWER_QUALITY)
         except FrameError:  # no JPEG is so large
@@ -120,7 +121,7 @@ class FrameMessages:
         return [*found, self._as(topic, self.messages.jpeg(header, content))]
 
     def _drawing(self, frame: EvaluatedFrame, prediction: Prediction, height: int, width: int) -> Drawing:
-        rows = task_of(self._spec.task).rows(prediction, self._options.top_k)
+        rows = task_of(self._spec.task).rows(prediction, self._options.top_k, self._options.threshold)
         lines = [f"{row.name}  {row.figure if row.share is None else f'{row.share:.0%}'}".rstrip() for row in rows]
         if frame.truth is not None:
             lines.append(f"truth: {shown(text_of(frame.truth))}")

@@ -13,6 +13,7 @@ from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import InvalidQosOverridesError
 
 from cnn_perception.errors import ConfigError, one_line
+from cnn_perception.topic_names import camera_info_beside
 
 _TRANSPORTS = ("compressed", "compressedDepth", "theora", "ffmpeg", "zstd", "draco", "avif", "foxglove")
 """Under whose names image_transport publishes the images of a base topic."""
@@ -21,13 +22,14 @@ _RECTIFIED = re.compile("(?<![a-z])(?<!un_)(?<!not_)rect(?![a-z])|(?<!un)(?<!un_
 _RAW = re.compile("(?<![a-z])raw(?![a-z])")
 
 
-def resolved(node: Node, name: str, parameter: str) -> str:
+def resolved(node: Node, name: str, parameter: str, kind: str = "parameter") -> str:
     """Returns the fully qualified name of a topic, remapping applied.
 
     Args:
         node: Whose topic it is.
         name: As the user gave it.
         parameter: By which the user gave it.
+        kind: What that is.
 
     Raises:
         ConfigError: If it is no name of a topic.
@@ -37,7 +39,7 @@ def resolved(node: Node, name: str, parameter: str) -> str:
     except (NameValidationException, rclpy_implementation.RCLError) as error:
         if not node.context.ok():
             raise  # no error: a signal came meanwhile
-        raise ConfigError(f"parameter {parameter} is {name!r}, which names no topic: {_reason(error)}") from error
+        raise ConfigError(f"{kind} {parameter} is {name!r}, which names no topic: {_reason(error)}") from error
 
 
 def namesakes(node: Node) -> str:
@@ -65,16 +67,11 @@ def camera_info_of(node: Node, image_topic: str, images: str) -> str:
         image_topic: Topic of the raw images as the node names it, before remapping.
         images: The same, fully qualified and remapped.
     """
-    name = _camera_info_beside(image_topic)
+    name = camera_info_beside(image_topic)
     remapped = node.resolve_topic_name(name)
     if remapped != node.resolve_topic_name(name, only_expand=True):
         return remapped
-    return node.resolve_topic_name(_camera_info_beside(images))
-
-
-def _camera_info_beside(images: str) -> str:
-    folder, slash, _ = images.rpartition("/")
-    return f"{folder}{slash}camera_info"
+    return node.resolve_topic_name(camera_info_beside(images))
 
 
 def is_rectified(topic: str) -> bool | None:

@@ -28,6 +28,10 @@ class ClassReport:
     support: int
 
 
+BELOW_THRESHOLD = "below threshold"
+"""What a picture says before the classes where none of them is sure enough to be published."""
+
+
 class ClassTask:
     """The part of a task that all tasks with classes share; the attributes are those of `TaskRules`."""
 
@@ -47,17 +51,19 @@ class ClassTask:
         ranked = prediction.ranked(1 if self.is_exclusive else most)
         return " + ".join(f"{name} {score:.2f}" for name, score in ranked) or "nothing"
 
-    def rows(self, prediction: Prediction, top_k: int) -> list[AnswerRow]:
+    def rows(self, prediction: Prediction, top_k: int, threshold: float = 0.0) -> list[AnswerRow]:
         """Returns the best classes; of one class an image the first is the answer, of several all that were seen."""
         if prediction.unknown:
             return [AnswerRow(UNKNOWN)]
         ranked = prediction.ranked(top_k)
         if not ranked:
             return [AnswerRow("nothing", is_answer=False)]
-        return [
-            AnswerRow(name, share=score, is_answer=not index or not self.is_exclusive)
+        published = {name for name, _ in prediction.ranked(len(prediction.class_names), threshold)}
+        rows = [
+            AnswerRow(name, share=score, is_answer=name in published and (not index or not self.is_exclusive))
             for index, (name, score) in enumerate(ranked)
         ]
+        return rows if published else [AnswerRow(BELOW_THRESHOLD, is_answer=False), *rows][:top_k]
 
     def differences(self, ours: Prediction, theirs: Prediction, common: Sequence[str]) -> dict[str, float]:
         """Returns nothing: there are no numbers."""

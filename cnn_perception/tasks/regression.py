@@ -110,7 +110,7 @@ class Regression:
         """Returns the numbers with names and units; they have no scores."""
         return ", ".join(f"{row.name} {row.figure}" for row in self.rows(prediction, most))
 
-    def rows(self, prediction: Prediction, top_k: int) -> list[AnswerRow]:
+    def rows(self, prediction: Prediction, top_k: int, threshold: float = 0.0) -> list[AnswerRow]:
         """Returns all numbers."""
         numbers = zip(prediction.class_names, prediction.values, prediction.units, strict=True)
         return [AnswerRow(name, figure=f"{value:.3g} {unit}".rstrip()) for name, value, unit in numbers]

@@ -32,7 +32,7 @@ class AnswerRow:
         name: A class or a number's name.
         share: Its score in [0, 1]; None where there is none to show.
         figure: A number with its unit; empty otherwise.
-        is_answer: Whether it is answered; False for what only comes next, and for the word that nothing was seen.
+        is_answer: Whether it is answered; False for what only comes next, and for words that nothing is answered.
     """
 
     name: str
@@ -179,8 +179,14 @@ class TaskRules(Protocol):
     def scored_text(self, prediction: Prediction, most: int) -> str:
         """Returns the answer with its scores, for a line of a log; of several classes at most so many."""
 
-    def rows(self, prediction: Prediction, top_k: int) -> list[AnswerRow]:
-        """Returns the answer as lines of a picture, best first; at most `top_k` classes, or all numbers."""
+    def rows(self, prediction: Prediction, top_k: int, threshold: float = 0.0) -> list[AnswerRow]:
+        """Returns the answer as lines of a picture, best first.
+
+        Args:
+            prediction: The answer that is published, smoothed or not.
+            top_k: Most lines, one for each class; of a model that answers with numbers all are listed.
+            threshold: Score in [0, 1] below which a class is no answer; it is listed all the same.
+        """
 
     # ---- two answers, or one that is close to another
 

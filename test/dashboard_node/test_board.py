@@ -10,7 +10,13 @@ import threading
 import pytest
 
 from cnn_perception.dashboard_node.board import MOST_CAMERAS, MOST_STATUSES, PRESENCE_S, Board, Status
-from cnn_perception.dashboard_node.camera_history import UNSURE_KEPT, CameraHistory, Picture
+from cnn_perception.dashboard_node.camera_history import (
+    NO_STAMP,
+    SHARED_STAMP,
+    UNSURE_KEPT,
+    CameraHistory,
+    Picture,
+)
 
 NODE = "/robot/perception_node"
 
@@ -113,10 +119,10 @@ def test_who_waits_for_a_picture_gets_the_next_one_and_nobody_waits_for_ever():
     assert history.picture_after(0, 0.0) == found[0]
 
 
-def shown(history: CameraHistory, after: int = 0) -> tuple[bytes, int] | None:
-    """What is in the picture that somebody gets, and of which frame the answer beside it is."""
+def shown(history: CameraHistory, after: int = 0) -> tuple[bytes, int | str] | None:
+    """What is in the picture that somebody gets, and of which frame the answer beside it is, or why there is none."""
     one = history.picture_after(after, 0.0)
-    return one and (one.content, one.answer.stamp_ns)
+    return one and (one.content, one.doubt or (one.answer.stamp_ns if one.answer else ""))
 
 
 def test_a_picture_has_the_answer_of_its_own_stamp_however_many_have_come_since():
@@ -151,27 +157,79 @@ def test_a_picture_that_overtakes_its_answer_is_given_with_it_and_one_that_has_n
     assert shown(history) == (b"fourth", 4)
 
 
-def test_frames_of_one_stamp_are_shown_with_the_latest_answer_and_do_not_forget_each_other():
+@pytest.mark.parametrize("stamp_ns", [0, -1])
+@pytest.mark.parametrize("answers", [0, 1, 2])
+def test_a_picture_whose_stamp_is_not_set_has_no_answer_however_many_there_are(stamp_ns: int, answers: int):
+    history = CameraHistory(60.0)
+    for number in range(answers):
+        answer(history, 10.0 * number, stamp_ns, is_unsure=True)
+
+    history.picture(stamp_ns, b"without a clock", "image/jpeg")
+
+    assert shown(history) == (b"without a clock", NO_STAMP)
+    assert history.unsure() == []
+
+
+@pytest.mark.parametrize("order", itertools.permutations(["answer 1", "answer 2", "picture"]))
+def test_whatever_comes_first_a_picture_of_two_frames_stamp_ends_without_an_answer(order: tuple[str, ...]):
+    history = CameraHistory(60.0)
+    answer(history, 0.0, 6)
+    for number, what in enumerate(order):
+        if what == "picture":
+            history.picture(7, b"of either", "image/jpeg")
+        else:
+            answer(history, 0.01 * number, 7, is_unsure=True)
+
+    assert shown(history) == (b"of either", SHARED_STAMP)
+    assert history.unsure() == []
+
+
+def test_a_camera_that_repeats_one_stamp_has_pictures_without_answers_until_it_goes_on():
+    history = CameraHistory(60.0)
+    for number in range(1, 30):
+        answer(history, number / 10, 7, number / 100)
+        if number > 1:
+            history.picture(7, b"%d" % number, "image/jpeg")
+            assert shown(history) == (b"%d" % number, SHARED_STAMP)
+    answer(history, 3.0, 8)
+    history.picture(8, b"next", "image/jpeg")
+    assert shown(history) == (b"next", 8)
+
+
+def test_a_recording_that_begins_anew_is_shown_with_the_answers_of_its_latest_round():
+    history = CameraHistory(60.0)
+    for time_s in range(30):
+        answer(history, time_s, 1 + time_s % 10, time_s / 100)
+        history.picture(1 + time_s % 10, b"%d" % time_s, "image/jpeg")
+        one = history.picture_after(0, 0.0)
+        assert one is not None
+        assert one.answer is not None
+        assert (one.content, one.answer.values) == (b"%d" % time_s, (("dog", time_s / 100),))
+
+
+def test_answers_of_one_stamp_do_not_forget_each_other():
     history = CameraHistory(10.0)
     for time_s in (0.0, 6.0):
-        answer(history, time_s, 0, time_s / 10)
+        answer(history, time_s, 5, time_s / 10)
     answer(history, 11.0, 1)  # the first of the three is forgotten
 
-    history.picture(0, b"without a clock", "image/jpeg")
+    history.picture(5, b"of the second", "image/jpeg")
 
     one = history.picture_after(0, 0.0)
     assert one is not None
+    assert one.answer is not None
     assert one.answer.values == (("dog", 0.6),)
 
 
 def test_no_picture_is_kept_for_answers_that_have_none():
     history = CameraHistory(10.0)
     for number in range(1, 30_000):
-        answer(history, number / 1000, number, is_unsure=True)
+        answer(history, number / 1000, 30_000 + number, is_unsure=True)
         if not number % 100:
-            history.picture(number - 20_000, bytes(1000), "image/jpeg")  # of a frame that is forgotten
+            history.picture(10_000 + number, bytes(1000), "image/jpeg")  # of a frame that is forgotten
 
     assert len(history.answers_after(0, 100_000)) == len(history._by_stamp) == 10_001
+    assert not history._shared
     assert history.unsure() == []
     assert shown(history) is None
 
@@ -225,10 +283,12 @@ def test_the_state_is_json_whatever_a_message_holds_and_keeps_every_nanosecond(b
     assert history is not None
     values = [("nan", math.nan), ("inf", -math.inf), ("fine", 0.5)]
     history.answer(100.0, 1_700_000_000_123_456_789, 3.0, values, is_unsure=False)
+    history.answer(100.1, 0, None, values, is_unsure=False)
 
     state = json.loads(json.dumps(board.state("front", 0), allow_nan=False))
 
-    (one,) = state["answers"]
+    one, without_stamp = state["answers"]
+    assert (one["age_ms"], without_stamp["age_ms"]) == (3.0, None)
     assert one["values"] == [["nan", None], ["inf", None], ["fine", 0.5]]
     assert one["stamp_ns"] == "1700000000123456789"
     assert board.state("rear", 0)["answers"] == []

@@ -28,6 +28,7 @@ from std_msgs.msg import Header
 from tiny_model import tiny_spec, with_unknown, write_tiny_model
 from vision_msgs.msg import Classification, ObjectHypothesis
 
+from cnn_perception.dashboard_node.camera_history import NO_STAMP, SHARED_STAMP
 from cnn_perception.errors import EXIT_BAD_INPUT
 from demo.scripted_person import chromium
 
@@ -62,8 +63,8 @@ class PretendedNode:
         model = DiagnosticStatus(name=f"{name}: model", values=[KeyValue(key="task", value="multiclass")])
         self._health = DiagnosticArray(status=[camera, model])
 
-    def work(self, answer: str, *, is_drawn: bool) -> None:
-        seconds, nanoseconds = now()
+    def work(self, answer: str, *, is_drawn: bool, stamp: tuple[int, int] | None = None) -> None:
+        seconds, nanoseconds = stamp or now()
         header = Header(stamp=Time(sec=seconds, nanosec=nanoseconds))
         self.stamps[str(seconds * 10**9 + nanoseconds)] = answer
         self._diagnostics.publish(self._health)
@@ -300,4 +301,35 @@ def test_picture_and_answer_are_of_one_frame_and_where_pictures_end_the_answer_i
 
         ros.wait_for(lambda: is_seen() and tab.is_visible("#overlay"), "pictures again")
         assert tab.evaluate("Object.keys(seen).sort()") == ["green picture, answer green", "red picture, answer red"]
+        tab.close()
+
+
+@pytest.mark.parametrize(("stamp", "why"), [((0, 0), NO_STAMP), ((7, 0), SHARED_STAMP)])
+def test_a_picture_that_no_stamp_ties_to_an_answer_is_shown_without_one_and_it_is_said(
+    ros, domain, browser, tmp_path, stamp, why
+):
+    name = f"/stamped_{stamp[0]}"
+    node = PretendedNode(ros, name)
+    colours = itertools.cycle(PICTURES)
+    with running("dashboard_node", domain, tmp_path / "log", "-r", "__node:=d", perception_node=name) as shown:
+        ros.wait_for(lambda: address_of(shown), "the address")
+        tab = browser.new_page()
+        tab.goto(address_of(shown))
+        tab.evaluate(SEEN)
+
+        def is_said() -> bool:
+            node.work(next(colours), is_drawn=True, stamp=stamp)
+            seen = tab.evaluate("Object.keys(seen)")
+            return {f"{colour} picture, answer undefined" for colour in PICTURES} <= {*seen}
+
+        ros.wait_for(is_said, "pictures of both colours without an answer")
+        assert tab.is_visible("#overlay")
+        assert tab.inner_text("#answer") == why
+        ros.wait_for(lambda: is_said() and tab.inner_text("#unsure") == why, "what is said of unsure frames")
+        assert sorted(tab.inner_text("#legend").split()) == ["green", "red"]
+        (age,) = (one for one in tab.locator("#figures div").all_inner_texts() if "median" in one)
+        assert ("ms" in age) == bool(stamp[0])
+        # the first frame of a stamp is alone with it until another one comes, and its own answer is shown
+        mixed = {"green picture, answer red", "red picture, answer green"} & {*tab.evaluate("Object.keys(seen)")}
+        assert not mixed
         tab.close()

@@ -9,10 +9,12 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
+from diagnostic_msgs.msg import DiagnosticArray
 from doctor_parts import PROFILE, calibration, picture
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -21,6 +23,9 @@ from ros import ROOT, Participant, new_domain, participant, running
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import String
 from tiny_model import write_tiny_model
+
+from cnn_perception.image.jpeg_encoding import encode_jpeg
+from cnn_perception.image.messages import RgbImage
 
 
 def start(domain: int, *arguments: object, **variables: str) -> subprocess.Popen[str]:
@@ -105,6 +110,92 @@ def test_each_bad_topic_has_its_own_line(ros: Participant, domain: int):
     assert "FAIL  topic /text: published by /test as std_msgs/msg/String, not sensor_msgs/msg/Image" in said
     assert "FAIL  topic /silence: nobody publishes it -> did you mean /silent?" in said
     assert "warn  node: no perception node runs in this domain" in said
+
+
+def test_the_topics_of_a_node_are_those_that_it_listens_to_whatever_they_are_called(
+    ros: Participant, domain: int, model: Path, tmp_path: Path
+):
+    """A namespace, a remapping of images, one of a calibration, and a private name; the node's own words for oracle."""
+    rules = ("__ns:=/robot", "top/image_raw:=/gantry/image_rect", "rear/camera_info:=/lens/info")
+    words = [word for rule in rules for word in ("-r", rule)]
+    private = {"left.image_topic": "~/left/image_rect", "left.rectified": True, "rear.image_transport": "compressed"}
+    names = "[front, top, rear, left]"
+    with running(
+        "perception_node",
+        domain,
+        tmp_path / "log",
+        *words,
+        model=model,
+        providers="[CPUExecutionProvider]",
+        cameras=names,
+        diagnostics_period_s=0.2,
+        **private,
+    ):
+        said: list[DiagnosticArray] = []
+        ros.node.create_subscription(DiagnosticArray, "/diagnostics", said.append, 10)
+
+        def of_cameras() -> dict[str, list[str]]:
+            latest = said[-1].status if said else []
+            found = {
+                one.name: {pair.key: pair.value for pair in one.values} for one in latest if ": camera " in one.name
+            }
+            return {name: [values["topic"], values["camera_info"]] for name, values in found.items() if values["topic"]}
+
+        ros.wait_for(lambda: len(of_cameras()) == 4, "the node's word")
+        node = "/robot/perception_node"
+        assert of_cameras() == {
+            f"{node}: camera front": ["/robot/front/image_raw", "/robot/front/camera_info"],
+            f"{node}: camera top": ["/gantry/image_rect", "/gantry/camera_info"],
+            f"{node}: camera rear": ["/robot/rear/image_raw/compressed", "/lens/info"],
+            f"{node}: camera left": [f"{node}/left/image_rect", f"{node}/left/camera_info"],
+        }
+        subscriptions = {
+            info.node_name
+            for images, camera_info in of_cameras().values()
+            for topic in (images, camera_info)
+            for info in ros.node.get_subscriptions_info_by_topic(topic)
+        }
+        assert subscriptions == {"perception_node"}
+        raw = [ros.publisher(Image, topic) for topic, _ in of_cameras().values() if not topic.endswith("/compressed")]
+        infos = [ros.node.create_publisher(CameraInfo, topic, 1) for _, topic in of_cameras().values()]
+        rear = ros.node.create_publisher(CompressedImage, "/robot/rear/image_raw/compressed", 1)
+        info = calibration()
+        info.d = [-0.3, 0.1, 0.0, 0.0, 0.0]
+        jpeg = CompressedImage(format="jpeg", data=encode_jpeg(RgbImage(np.zeros((48, 80, 3), np.uint8)), 90))
+
+        def publish() -> None:
+            for publisher in raw:
+                publisher.publish(picture())
+            for publisher in infos:
+                publisher.publish(info)
+            jpeg.header = picture().header
+            rear.publish(jpeg)
+
+        code, text = doctor_while(ros, publish, domain)
+    listens = next(line for line in text.splitlines() if "listens to" in line)
+    assert set(listens.partition("listens to ")[2].split(", ")) == {
+        "/robot/front/image_raw",
+        "/gantry/image_rect",
+        "/robot/rear/image_raw/compressed",
+        f"{node}/left/image_rect",
+    }
+    for topic in ("/robot/front/camera_info", "/gantry/camera_info", "/lens/info", f"{node}/left/camera_info"):
+        assert f"ok    topic {topic}: calibrated" in text
+    assert "/robot/rear/camera_info" not in text
+    doubts = [line for line in text.splitlines() if "gives raw and rectified images different rays" in line]
+    assert len(doubts) == 1
+    assert "topic /gantry/camera_info" in doubts[0]  # for the other one the node was told that they are rectified
+    assert "the node's parameter rectified is false -> set rectified to true" in doubts[0]
+    assert code == 0, text
+
+
+@pytest.mark.parametrize(("name", "words"), [("a b", "names no topic"), ("~/image", "private to a node")])
+def test_what_can_be_no_topic_is_refused_in_one_line(domain: int, name: str, words: str):
+    code, text = ended(start(domain, "--image", name))
+    assert code == 2
+    (line,) = [one for one in text.splitlines() if one.startswith("error: ")]
+    assert "--image is" in line
+    assert words in line
 
 
 def test_qos_that_does_not_fit_the_nodes_is_named(ros: Participant, domain: int, model: Path, tmp_path: Path):

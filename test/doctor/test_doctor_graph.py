@@ -140,42 +140,52 @@ def test_a_calibration_that_is_read_for_images_of_another_kind_is_said(
     assert "warn" not in {one.level for one in topic_checks.check_frames(received)}
 
 
-def value(parameter: Any) -> ParameterValue:
-    if isinstance(parameter, bool):
-        return ParameterValue(type=1, bool_value=parameter)
-    if isinstance(parameter, str):
-        return ParameterValue(type=4, string_value=parameter)
-    return ParameterValue(type=9, string_array_value=parameter)
+def value(parameter: bool) -> ParameterValue:
+    return ParameterValue(type=1, bool_value=parameter)
 
 
-CAMERAS = {
-    "cameras": ["front", "rear"],
-    "front.image_topic": "front/image_rect",
-    "front.rectified": True,
-    "rear.image_topic": "/rear/image_rect",
-    "rear.rectified": False,
-}
+def said_by(*cameras: tuple[str, str, str]) -> dict[str, DiagnosticStatus]:
+    """What a node says of cameras by their names, topics of images and of calibrations, and of something else."""
+    found = [DiagnosticStatus(name="/robot/node: model"), DiagnosticStatus(name="/robot/node: cameramen")]
+    for camera, *topics in cameras:
+        pairs = [KeyValue(key=key, value=topic) for key, topic in zip(("topic", "camera_info"), topics, strict=True)]
+        found.append(DiagnosticStatus(name=f"/robot/node: camera {camera}".rstrip(), values=pairs))
+    return {status.name: status for status in found}
+
+
+FRONT, REAR = ("front", "/any/image_rect", "/lens/info"), ("rear", "/rear/image_rect/compressed", "")
 
 
 @pytest.mark.parametrize(
-    ("parameters", "images", "expected"),
+    ("cameras", "parameters", "expected"),
     [
-        ({"cameras": [""], "image_topic": "image_raw", "rectified": True}, ["/any/image_rect"], [True]),
-        (CAMERAS, ["/robot/front/image_rect", "/rear/image_rect/compressed", "/remapped"], [True, False]),
-        ({}, ["/image_rect"], []),
+        ([("", "/any/image_rect", "")], {"rectified": True}, {"/any/image_rect": True}),
+        (
+            [FRONT, REAR],
+            {"front.rectified": True, "rear.rectified": False},
+            {"/any/image_rect": True, "/rear/image_rect/compressed": False},
+        ),
+        ([FRONT], {}, {}),
+        ([], {"rectified": True}, {}),
     ],
-    ids=["one camera, remapped", "two cameras", "no answer"],
+    ids=["one camera", "two cameras", "no answer", "not said"],
 )
 def test_whether_a_node_takes_images_for_rectified_ones_its_parameters_say(
-    parameters: dict[str, Any], images: list[str], expected: list[bool]
+    cameras: list[tuple[str, str, str]], parameters: dict[str, bool], expected: dict[str, bool]
 ):
     def call(_kind: object, service: str, request: Any) -> Any:
         assert service == "/robot/node/get_parameters"
         return SimpleNamespace(values=[value(parameters[name]) for name in request.names]) if parameters else None
 
     client: Any = SimpleNamespace(call=call)
-    found = nodes.rectified_topics(client, "/robot/node", images)
-    assert found == dict(zip(images[: len(expected)], expected, strict=True))
+    found = nodes.cameras_of("/robot/node", said_by(*cameras))
+    assert nodes.rectified_topics(client, "/robot/node", found) == expected
+
+
+def test_the_cameras_of_a_node_and_their_topics_are_those_that_it_says():
+    found = nodes.cameras_of("/robot/node", said_by(FRONT, REAR, ("inactive", "", "")))
+    assert [(one.name, one.images, one.camera_info) for one in found] == [FRONT, REAR]
+    assert nodes.cameras_of("/robot/node2", said_by(FRONT)) == []
 
 
 @pytest.mark.parametrize(
@@ -232,9 +242,11 @@ def test_good_frames_are_only_praised():
     assert {finding.level for finding in topic_checks.check_frames(frames([0.01] * 5, sent=5))} == {"ok"}
 
 
-def test_camera_info_lies_beside_the_images():
+def test_camera_info_lies_beside_the_images_where_no_other_place_is_known():
     topics = ["/image_raw", "/front/image_raw/compressed"]
-    assert [topic_checks.camera_info_of(topic) for topic in topics] == ["/camera_info", "/front/camera_info"]
+    assert [ReceivedFrames(topic).camera_info_topic for topic in topics] == ["/camera_info", "/front/camera_info"]
+    remapped = frames([0.01] * 5, camera_info=None, camera_info_topic="/lens/info")
+    assert "warn  topic /lens/info: nothing arrives" in lines(topic_checks.check_frames(remapped))
 
 
 # ---- a node

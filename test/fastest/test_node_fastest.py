@@ -72,3 +72,24 @@ def test_node_takes_the_fastest_file_says_so_and_does_it_again_when_the_model_is
         assert answers[-1].results[0].class_id in ("rouge", "vert", "bleu")
         assert value(diagnosis(ros, "model"), "file") == str(second)
     assert len([*(tmp_path / "cache" / "fastest").iterdir()]) == 2
+
+
+def test_a_swap_looks_for_the_fastest_once_where_it_cannot_be_kept(tmp_path: Path):
+    first = write_tiny_model(tmp_path / "first.onnx")
+    second = slowed(write_tiny_model(tmp_path / "second.onnx", classes=("rouge", "vert", "bleu")))
+    write_tiny_model(tmp_path / "second_int8.onnx", spec=as_int8(tiny_spec(("rouge", "vert", "bleu"))))
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    settings = {"model": first, "providers": ["fastest", "cpu"], "cache_dir": tmp_path / "cache"}
+    domain = new_domain()
+    with (
+        running("perception_node", domain, tmp_path / "log", diagnostics_period_s=0.05, **settings) as process,
+        participant(domain) as ros,
+    ):
+        answers = ros.collect(Classification, f"{NODE}/classification")
+        ask(ros, camera_of(ros, answers), image((1, 0), picture(0)), answers)
+        assert set_parameter(ros, "model", str(second)).successful
+        ros.wait_for(lambda: "taken as the fastest: second_int8.onnx" in process.log, "the second model")
+        assert f"trying which of 1 ways to run {first}" in process.log
+        assert f"ways to run {second}" not in process.log  # the other process did
+        assert process.log.count("it cannot be kept") == 2
+        assert value(diagnosis(ros, "model"), "file") == str(tmp_path / "second_int8.onnx")

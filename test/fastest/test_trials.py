@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from tiny_model import as_int8, tiny_spec, write_tiny_model
 
 from cnn_perception.errors import ConfigError, ModelError
 from cnn_perception.fastest import trials
+from cnn_perception.fastest.choice import Choice
 from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.model.outputs import Outputs
 from cnn_perception.model.providers import CPU, CUDA, SessionOptions
@@ -117,6 +119,62 @@ def test_what_was_found_is_used_at_the_next_start_without_trying_again(folder: P
     assert load(folder, "cuda")[:3] == first[:3]
     assert machine.tried == []
     assert machine.loaded == [("m.onnx", CUDA)]
+
+
+def told(folder: Path, found: Choice, *providers: str) -> tuple[str, str, str, list[str]]:
+    """Returns as `load` what is loaded by one who was told what another process has found."""
+    lines: list[str] = []
+    pipeline = Pipeline.load(folder / "m.onnx", options(folder, *providers), lines.append, found)
+    return pipeline.model.path.name, pipeline.model.provider, pipeline.choice, lines
+
+
+def choice_of(folder: Path, name: str, provider: str, **others: Any) -> Choice:
+    return Choice(hashlib.sha256((folder / name).read_bytes()).hexdigest(), provider, "as it was told", **others)
+
+
+@pytest.mark.parametrize("has_cache", [True, False])
+def test_what_another_process_has_found_is_not_tried_again(folder: Path, machine: Machine, has_cache: bool):
+    machine.times_ms = TIMES
+    if not has_cache:
+        (folder / "cache").write_text("a file where the folder should be")
+    name, provider, text, lines = told(folder, choice_of(folder, "m_int8.onnx", CPU), "cuda")
+    assert (name, provider, text) == ("m_int8.onnx", CPU, "as it was told")
+    assert (machine.tried, machine.loaded) == ([], [("m_int8.onnx", CPU)])
+    assert ["it cannot be kept" in line for line in lines] == ([] if has_cache else [True])
+    if has_cache:
+        assert load(folder, "cuda")[2] == "as it was told"
+        assert machine.tried == []
+
+
+def test_what_another_process_has_found_counts_before_what_was_kept(folder: Path, machine: Machine):
+    machine.times_ms = TIMES
+    assert load(folder, "cuda")[:2] == ("m.onnx", CUDA)
+    machine.tried.clear()
+    without_gpu = choice_of(folder, "m_int8.onnx", CPU, lasts=False)  # as where the GPU's memory is full now
+    assert told(folder, without_gpu, "cuda")[:2] == ("m_int8.onnx", CPU)
+    assert machine.tried == []
+    assert load(folder, "cuda")[:2] == ("m.onnx", CUDA)  # what was kept stays
+
+
+@pytest.mark.parametrize("lasts", [True, False])
+def test_only_what_lasts_is_kept_of_what_another_process_has_found(folder: Path, machine: Machine, lasts: bool):
+    machine.times_ms = TIMES
+    told(folder, choice_of(folder, "m_int8.onnx", CPU, lasts=lasts), "cuda")
+    assert (folder / "cache").exists() == lasts
+
+
+def test_what_another_process_has_found_and_is_not_so_here_is_tried(folder: Path, machine: Machine):
+    machine.times_ms = TIMES
+    machine.fails = {CUDA}
+    assert told(folder, choice_of(folder, "m.onnx", CUDA), "cuda")[:2] == ("m_int8.onnx", CPU)
+    assert told(folder, Choice("0" * 64, CPU, "of another file"), "cuda")[:2] == ("m_int8.onnx", CPU)
+
+
+@pytest.mark.parametrize("lasts", [True, False])
+def test_what_was_found_is_the_same_after_it_was_sent(lasts: bool):
+    one = Choice("a" * 64, CPU, "m.onnx on CPU 1.0 ms; m\u00fc.onnx fails", lasts)
+    assert Choice.from_json(one.to_json()) == one
+    assert "\n" not in one.to_json()
 
 
 @pytest.mark.parametrize("changed", [{"intra_op_threads": 1}, {"warm_up_batches": (1, 2)}])

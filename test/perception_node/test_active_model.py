@@ -25,6 +25,7 @@ from tiny_model import regression_spec, tiny_spec, with_score_map, write_tiny_mo
 
 from cnn_perception.background.selection import Origin, RecorderSettings
 from cnn_perception.errors import ConfigError, ModelError
+from cnn_perception.fastest.choice import Choice
 from cnn_perception.model.onnx_model import SessionOptions
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.perception_node import active_model
@@ -52,6 +53,7 @@ class Bench:
         self.without_maps: list[str] = []  # the files of models whose score maps were ended
         self.refused: set[str] = set()
         self.harmful: set[str] = set()
+        self.found: list[Choice | None] = []  # what each load here was told
         self.logger = SaidLogger()
         isolated_load: Any = SimpleNamespace(
             load=self._try,
@@ -63,14 +65,16 @@ class Bench:
         self.hung: list[BaseException] = []
         self.models = ModelOwner(self._load, isolated_load, self.logger, self.hung.append)
 
-    def _try(self, path: Path, options: SessionOptions, timeout_s: float) -> None:
+    def _try(self, path: Path, options: SessionOptions, timeout_s: float) -> Choice | None:
         self.happened.append(f"try {path}")
         self.meanwhile()
         if str(path) in self.harmful:
             raise ModelError(f"{path}: harmful")
+        return Choice(f"sha256 of {path}", "CPUExecutionProvider", "1.0 ms") if options.picks_fastest else None
 
-    def _load(self, options: ModelOptions, logger: object) -> ActiveModel:
+    def _load(self, options: ModelOptions, logger: object, found: Choice | None) -> ActiveModel:
         self.happened.append(f"load {options.path}")
+        self.found.append(found)
         self.meanwhile()
         if str(options.path) in self.refused:
             raise ModelError(f"{options.path}: refused")
@@ -112,6 +116,16 @@ def test_first_model_whose_engine_takes_minutes_is_tried_elsewhere_too():
     slow = dataclasses.replace(A, session=dataclasses.replace(CPU, providers=("TensorrtExecutionProvider",)))
     bench.use(slow)
     assert bench.happened == ["try a.onnx", "load a.onnx"]
+
+
+def test_what_was_found_elsewhere_to_be_the_fastest_is_told_to_the_load_here():
+    bench = Bench()
+    fastest = dataclasses.replace(CPU, providers=("fastest", "cpu"))
+    bench.use(dataclasses.replace(A, session=fastest))
+    bench.use(dataclasses.replace(B, session=fastest, shadow_path=Path("s.onnx")))
+    bench.use(A)
+    assert bench.happened[1:4] == ["try b.onnx", "try s.onnx", "load b.onnx"]
+    assert bench.found == [None, Choice("sha256 of b.onnx", "CPUExecutionProvider", "1.0 ms"), None]
 
 
 def test_model_that_fails_elsewhere_is_never_loaded_here_and_the_old_one_stays():

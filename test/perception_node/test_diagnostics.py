@@ -98,6 +98,11 @@ def values(status: DiagnosticStatus) -> dict[str, str]:
     return {pair.key: pair.value for pair in status.values}
 
 
+def test_a_camera_says_which_topics_it_listens_to():
+    said = values(camera(topic="/front/image_raw", camera_info="/lens/info"))
+    assert (said["topic"], said["camera_info"]) == ("/front/image_raw", "/lens/info")
+
+
 def test_a_count_that_means_nothing_is_named_beside_the_counts():
     assert "not counted" not in values(camera())
     said = values(camera(not_counted="overtaken: rmw_of_nobody does not number messages"))

@@ -17,6 +17,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from builtin_interfaces.msg import Time
 from node_parts import BLUE, RED, active_model, flat_message
+from PIL import ImageDraw
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
@@ -106,8 +107,8 @@ class Bench:
         self.outputs = ResultPublishers(self.node, camera)  # type: ignore[arg-type]
         self.outputs.make(model.pipeline.model)
 
-    def result(self, colour: tuple[int, int, int], wanted: WantedTopics) -> FrameResult:
-        message = flat_message(colour, header=HEADER)
+    def result(self, colour: tuple[int, int, int], wanted: WantedTopics, **fields: Any) -> FrameResult:
+        message = flat_message(colour, header=HEADER, **fields)
         frame: Any = prepare_frame(message, self.model, "", "/image", wanted=wanted, has_age=True)
         (inferred,) = infer_frames([frame])
         assert isinstance(inferred, InferredFrame)
@@ -282,6 +283,56 @@ def test_answer_is_the_smoothed_one_and_the_raw_answer_that_of_the_frame(model: 
     bench.outputs.publish(result, Settings(top_k=1))
     assert [one.class_id for one in bench.published("~/classification")[0].results] == ["red"]
     assert [one.class_id for one in bench.published("~/classification_raw")[0].results] == ["blue"]
+
+
+LARGE = {"height": 480, "width": 640, "step": 1920, "data": bytes((0, 0, 255)) * (480 * 640)}
+"""A picture in which there is room for every name."""
+
+
+def written_answers(monkeypatch: pytest.MonkeyPatch, viewed: ViewedFrame) -> list[str]:
+    """The texts that an overlay writes in the colour of an answer, but for the name of the map's class."""
+    written: list[tuple[str, tuple[int, ...]]] = []
+    write = ImageDraw.ImageDraw.text
+    with monkeypatch.context() as patched:
+        patched.setattr(ImageDraw.ImageDraw, "text", lambda *a, **k: (written.append((a[2], a[3])), write(*a, **k))[1])
+        to_overlay(viewed)
+    return [text for text, colour in written if text and colour[:3] == (255, 255, 255) and "map: " not in text]
+
+
+@pytest.mark.parametrize(
+    ("answered", "threshold"),
+    [
+        ({}, 0.0),
+        ({"held": (0,)}, 0.0),  # smoothing holds on to another class than this frame shows
+        ({"held": (1,), "scores": np.array([0.2, 0.5, 0.3], np.float32)}, 0.0),
+        ({"held": (1,), "scores": np.array([0.2, 0.5, 0.3], np.float32)}, 0.6),
+        ({"unknown": True}, 0.0),
+        ({}, 1.0),
+    ],
+)
+def test_overlay_answers_what_the_answers_topic_does(
+    model: ActiveModel, monkeypatch: pytest.MonkeyPatch, answered: dict[str, Any], threshold: float
+):
+    bench = Bench(model)
+    result = bench.result(BLUE, WantedTopics(answer=True, overlay=True), **LARGE)
+    result = dataclasses.replace(result, answer=dataclasses.replace(result.answer, **answered))
+    settings = Settings(top_k=1, threshold=threshold)
+    bench.outputs.publish(result, settings)
+    written = written_answers(monkeypatch, ViewedFrame(result, settings, None))
+    (message,) = bench.published("~/classification")
+    assert [text for text in written if not text.endswith("%")] == [one.class_id for one in message.results]
+
+
+def test_overlay_of_numbers_has_those_that_were_published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    numbers = active_model(write_tiny_model(tmp_path / "n.onnx", spec=regression_spec({"x": "", "y": "", "z": ""})))
+    bench = Bench(numbers)
+    result = bench.result(BLUE, WantedTopics(answer=True, overlay=True), **LARGE)
+    smoothed = dataclasses.replace(result.answer, values=np.array([0.25, 0.5, 0.75], np.float32))
+    result = dataclasses.replace(result, answer=smoothed)
+    bench.outputs.publish(result, Settings())
+    (message,) = bench.published("~/regression")
+    written = written_answers(monkeypatch, ViewedFrame(result, Settings(), None))
+    assert (written[::2], [float(text) for text in written[1::2]]) == (list(message.name), list(message.position))
 
 
 def test_whoever_keeps_answers_is_given_what_was_published_with_its_topic(model: ActiveModel):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from pathlib import Path
 
 import pytest
 from bad_models import write_endless_model
-from tiny_model import write_tiny_model
+from tiny_model import as_int8, tiny_spec, write_tiny_model
 
 from cnn_perception.errors import ModelError
 from cnn_perception.model.onnx_model import SessionOptions
@@ -19,6 +20,20 @@ CPU = SessionOptions(["cpu"], intra_op_threads=1)
 
 def test_good_model_is_loaded_and_forgotten(tmp_path: Path):
     IsolatedLoad().load(write_tiny_model(tmp_path / "tiny.onnx"), CPU, 600.0)
+
+
+def test_what_was_found_to_be_the_fastest_is_told_also_where_it_cannot_be_kept(tmp_path: Path):
+    model = write_tiny_model(tmp_path / "tiny.onnx")
+    other = write_tiny_model(tmp_path / "tiny_int8.onnx", spec=as_int8(tiny_spec()))
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    options = SessionOptions(["fastest", "cpu"], intra_op_threads=1, cache_dir=str(tmp_path / "cache"))
+
+    found = IsolatedLoad().load(model, options, 600.0)
+
+    assert found is not None
+    assert found.sha256 in {hashlib.sha256(path.read_bytes()).hexdigest() for path in (model, other)}
+    assert (found.provider, found.text.count(" ms"), found.lasts) == ("CPUExecutionProvider", 2, True)
+    assert IsolatedLoad().load(model, CPU, 600.0) is None
 
 
 def test_bad_model_is_refused_by_the_line_that_loading_it_here_would_give(tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,6 +181,43 @@ def test_every_class_that_was_seen_is_written_and_no_other(monkeypatch):
     assert texts_of(monkeypatch, several) == ["fly", "80%", "ant", "60%"]
     none = dataclasses.replace(several, thresholds=np.ones(3, np.float32))
     assert texts_of(monkeypatch, none) == ["nothing"]
+
+
+@pytest.mark.parametrize(
+    ("answered", "options", "names_map"),
+    [
+        ({}, {}, False),
+        ({"held": (0,)}, {}, False),
+        ({"held": (2,)}, {}, True),
+        ({"unknown": True}, {}, True),
+        ({}, {"threshold": 0.8}, True),
+        ({"task": "multilabel", "thresholds": np.array([0.5, 0.1, 0.5], np.float32)}, {}, False),
+        ({"task": "multilabel", "thresholds": np.array([0.9, 0.1, 0.5], np.float32)}, {}, True),
+        ({"task": "multilabel", "thresholds": np.ones(3, np.float32)}, {}, True),
+    ],
+)
+def test_the_class_of_the_map_is_named_unless_the_answer_begins_with_it(
+    monkeypatch: pytest.MonkeyPatch, answered: dict[str, Any], options: dict[str, Any], names_map: bool
+):
+    found = dataclasses.replace(prediction(corner_map(0, 0)), **answered)
+    mapless = dataclasses.replace(found, activation=None)
+
+    assert ("map: ant" in texts_of(monkeypatch, found, **options)) == names_map
+    assert "map: ant" in texts_of(monkeypatch, found, truth="bee", **options) or not names_map
+    assert "map: ant" not in texts_of(monkeypatch, mapless, **options)
+
+
+def test_the_class_of_the_map_is_named_below_the_known_one():
+    unknown = dataclasses.replace(prediction(corner_map(2, 3)), unknown=True)
+    of_none = dataclasses.replace(unknown, activation=None)
+
+    with_truth = draw_overlay(picture(), unknown, TINY_INPUT, truth="bee", is_right=False)
+    only_truth = draw_overlay(picture(), of_none, TINY_INPUT, truth="bee", is_right=False)
+
+    text_px = 11
+    np.testing.assert_array_equal(with_truth[: round(1.6 * text_px), :60], only_truth[: round(1.6 * text_px), :60])
+    below = slice(round(1.6 * text_px), 2 * round(1.6 * text_px))
+    assert changed(with_truth)[below, 5:40].mean() > changed(only_truth)[below, 5:40].mean() + 0.5
 
 
 def test_known_numbers_are_framed_neither_green_nor_red():

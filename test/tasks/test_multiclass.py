@@ -39,6 +39,26 @@ def test_an_answer_is_its_class_in_every_wording():
     ]
 
 
+def test_a_class_below_the_threshold_is_listed_and_no_answer():
+    found = one_class(0.25, 0.625, 0.125)
+    holding_ant = dataclasses.replace(found, held=(0,))
+
+    assert [(row.name, row.is_answer) for row in TASK.rows(found, 2, 0.625)] == [("bee", True), ("ant", False)]
+    assert [(row.name, row.share, row.is_answer) for row in TASK.rows(found, 3, 0.63)] == [
+        ("below threshold", None, False),
+        ("bee", 0.625, False),
+        ("ant", 0.25, False),
+    ]
+    # the class that is held is not sure enough, and its challenger is not answered in its place
+    assert [(row.name, row.is_answer) for row in TASK.rows(holding_ant, 3, 0.5)] == [
+        ("below threshold", False),
+        ("ant", False),
+        ("bee", False),
+    ]
+    unknown = one_class(0.25, 0.625, 0.125, unknown=True)
+    assert [(row.name, row.is_answer) for row in TASK.rows(unknown, 3, 0.9)] == [("unknown", True)]
+
+
 def test_an_unknown_image_has_no_score_in_any_wording():
     found = one_class(0.25, 0.625, 0.125, unknown=True)
 

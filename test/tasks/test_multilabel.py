@@ -36,6 +36,17 @@ def test_an_answer_is_the_classes_seen_in_every_wording():
     ]
 
 
+def test_a_class_below_the_threshold_of_all_is_listed_and_no_answer():
+    found = some_classes(0.625, 0.125, 0.75)
+
+    assert [(row.name, row.is_answer) for row in TASK.rows(found, 5, 0.7)] == [("cat", True), ("ant", False)]
+    assert [(row.name, row.is_answer) for row in TASK.rows(found, 2, 0.8)] == [
+        ("below threshold", False),
+        ("cat", False),
+    ]
+    assert [row.name for row in TASK.rows(some_classes(0.25, 0.125, 0.0), 5, 0.8)] == ["nothing"]
+
+
 def test_an_image_without_any_class_is_an_answer_too():
     found = some_classes(0.25, 0.125, 0.0)
 

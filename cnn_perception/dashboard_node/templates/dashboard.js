@@ -19,7 +19,7 @@ history.replaceState(null, "", "/");  // the token is in a cookie now, and need 
 let camera = null;
 let answers = [];
 let pictureNumber = 0;
-let pictured = null;  // the answer to the frame in the picture; null where there is no picture
+let pictured = null;  // of the frame in the picture: its answer, or the doubt for which it has none; null without one
 let shownModel = "";
 let isScored = true;
 
@@ -110,7 +110,11 @@ function header(...names) {
 
 /** Fewer frames are drawn than answered: what is said beside a picture is said of its frame, not of the newest. */
 function showAnswer() {
-  const shown = pictured ?? answers.at(-1);
+  if (pictured?.doubt) {
+    part("answer").replaceChildren(element("p", pictured.doubt, "soft"));
+    return;
+  }
+  const shown = pictured?.answer ?? answers.at(-1);
   part("answer").replaceChildren(...(shown?.values ?? []).slice(0, MOST_SHOWN).map(([name, value]) => {
     const row = element("div", undefined, "row");
     const isScore = isScored && name !== UNKNOWN && value !== null;
@@ -124,7 +128,7 @@ function showAnswer() {
 function showFigures() {
   const last = answers.at(-1);
   const recent = last ? answers.filter((one) => one.time_s > last.time_s - RATE_S) : [];
-  const ages = recent.map((one) => one.age_ms).sort((a, b) => a - b);
+  const ages = recent.map((one) => one.age_ms).filter((age) => age !== null).sort((a, b) => a - b);
   const span = recent.length > 1 ? last.time_s - recent[0].time_s : 0;
   const figures = [
     ["answers / s", span ? ((recent.length - 1) / span).toFixed(1) : "\u2013"],
@@ -138,8 +142,8 @@ function showFigures() {
   }));
 }
 
-/** Shows a frame and the answer to it at once: between the two nobody sees the page. */
-function showPicture(picture, answer) {
+/** Shows a frame and the answer to it, or why it has none, at once: between the two nobody sees the page. */
+function showPicture(picture, frame) {
   const shown = part("overlay");
   shown.width = picture.width;
   shown.height = picture.height;
@@ -147,7 +151,8 @@ function showPicture(picture, answer) {
   picture.close();
   shown.hidden = false;
   part("no-overlay").hidden = true;
-  pictured = answer;
+  const number = frame.answer?.number ?? answers.at(-1)?.number ?? 0;
+  pictured = { answer: frame.answer, doubt: frame.doubt, number };
   showAnswer();
 }
 
@@ -167,11 +172,12 @@ function isLeftBehind() {
 }
 
 function showUnsure(unsure) {
-  const numbers = unsure.map((one) => `${camera}/${one.number}`).join();
-  if (part("unsure").dataset.shown === numbers) return;
-  part("unsure").dataset.shown = numbers;
+  const none = pictured?.doubt || "none in the last minutes";
+  const shown = unsure.map((one) => `${camera}/${one.number}`).join() || none;
+  if (part("unsure").dataset.shown === shown) return;
+  part("unsure").dataset.shown = shown;
   if (!unsure.length) {
-    part("unsure").replaceChildren(element("p", "none in the last minutes", "soft"));
+    part("unsure").replaceChildren(element("p", none, "soft"));
     return;
   }
   part("unsure").replaceChildren(...unsure.map((one) => {
@@ -235,7 +241,7 @@ async function followPictures() {
         if (asked === camera) {
           pictureNumber = frame.number;
           const picture = await createImageBitmap(content);
-          if (asked === camera) showPicture(picture, frame.answer);
+          if (asked === camera) showPicture(picture, frame);
         }
       } else if (answer?.status === 204) {
         if (asked === camera && isLeftBehind()) hidePicture("no picture of the latest frames");

@@ -19,6 +19,7 @@ from cnn_perception.model.spec import ModelSpec
 from cnn_perception.regions.answering import RegionSettings, crops
 from cnn_perception.regions.box import Box
 from cnn_perception.regions.box_scale import BoxScale
+from cnn_perception.regions.refusals import Refusals
 from cnn_perception.tasks.registry import task_of
 
 
@@ -46,20 +47,19 @@ class _Shown:
 
     def __init__(self) -> None:
         self._scale = BoxScale()
-        self._refused: Counter[str] = Counter()
-        self._why: dict[str, str] = {}
+        self._refusals = Refusals()
 
     def add(self, box: Box, content: RgbImage | FrameError, height: int, width: int) -> None:
         """Takes what is shown of a box in an image of so many rows and columns, or why nothing is."""
         if isinstance(content, FrameError):
-            self._refused[content.reason] += 1
-            self._why.setdefault(content.reason, str(content))
+            self._refusals.add(content)
         else:
             self._scale.add(box, height, width)
 
     def warnings(self) -> list[str]:
         """Returns a line for each kind; none where nothing is odd."""
-        lines = [f"{count} boxes: {reason}: {self._why[reason]}" for reason, count in self._refused.items()]
+        found = self._refusals
+        lines = [f"{count} boxes: {reason}: {found.examples[reason]}" for reason, count in found.counts.items()]
         return [*lines, *filter(None, [self._scale.suspicion])]
 
 

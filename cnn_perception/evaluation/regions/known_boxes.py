@@ -16,6 +16,7 @@ from cnn_perception.label_table import Row, is_table, read_table
 from cnn_perception.label_text import SEPARATOR
 from cnn_perception.regions.box import Box
 from cnn_perception.regions.cropping import refused
+from cnn_perception.regions.refusals import Refusals
 
 LEAST_OVERLAP = 0.5
 """Intersection over union from which two boxes are of one object. Source: Everingham et al. 2010, The Pascal VOC
@@ -163,8 +164,7 @@ class KnownTopic:
         """
         self._topic = topic
         self._ignored: Counter[str] = Counter()
-        self._refused: Counter[str] = Counter()
-        self._why: dict[str, str] = {}
+        self._refusals = Refusals()
         self._found = self._same_id = self._contradicted = self._lost = 0
         messages = detections_of_images(bag, topic, frame_ids, self._ignored, "known boxes")
         self._known = {stamp_ns: list(self._usable(found, is_exclusive)) for stamp_ns, found in messages.items()}
@@ -176,8 +176,7 @@ class KnownTopic:
             if (refusal := refused(box)) is None:
                 yield _Known(box, _text(one.results, is_exclusive))
             else:
-                self._refused[refusal.reason] += 1
-                self._why.setdefault(refusal.reason, str(refusal))
+                self._refusals.add(refusal)
 
     def texts(self, stamp_ns: int, boxes: Sequence[Box]) -> list[str]:
         """As `KnownBoxes`."""
@@ -202,12 +201,11 @@ class KnownTopic:
     def doubts(self) -> Sequence[Doubt]:
         """As `KnownBoxes`."""
         usable = sum(map(len, self._known.values()))
-        unusable = self._refused.total()
+        unusable = self._refusals.total
         found = []
         if unusable:
-            reason, _ = self._refused.most_common(1)[0]
             text = f"{self._topic}: {unusable} of {usable + unusable} known boxes cannot be used"
-            text += f" ({', '.join(sorted(self._refused))}): {self._why[reason]}"
+            text += f" {self._refusals.in_words()}"
             found.append(Doubt(text, unusable > usable))
         if self._contradicted:
             share = f"{self._contradicted} of {self._same_id} boxes"

@@ -95,9 +95,10 @@ def evaluate_several(found: FoundBags, options: EvaluationOptions, several: Seve
     _require_own(found, options)
     workers = _share(len(found.bags), several, options)
     parts = [_part(source, labels, options, several, workers) for source in found.bags]
+    pipeline = _fitting(parts[0], options)
+    parts = [_run_as(pipeline, part) for part in parts]
     if several.ray not in ("", LOCAL):  # its machines work in folders of their own
         parts = [_absolute(part) for part in parts]
-    _require_fit(parts[0], options)
     _require_kept(options, parts)
     _make(options.output)
     _remove_earlier(options.output, [part.output for part in parts])
@@ -190,13 +191,26 @@ def _require_kept(options: EvaluationOptions, parts: Sequence[EvaluationOptions]
             require_other(options.output / bag / name, options.inputs)
 
 
-def _require_fit(part: EvaluationOptions, options: EvaluationOptions) -> None:
+def _fitting(part: EvaluationOptions, options: EvaluationOptions) -> Pipeline:
     """Loads the model, and opens the masks, before any process does: what is wrong with them is said once."""
-    pipeline = Pipeline.load(options.model, SessionOptions(providers=tuple(options.providers)))
+    providers, threads = tuple(options.providers), part.workers
+    pipeline = Pipeline.load(options.model, SessionOptions(providers=providers, intra_op_threads=threads))
     options.require_fit(pipeline.spec)
     part.require_fit(pipeline.spec)
     if options.masks is not None:
         MaskTally(pipeline, read_masks(options.masks), options.mask_scale)
+    return pipeline
+
+
+def _run_as(pipeline: Pipeline, part: EvaluationOptions) -> EvaluationOptions:
+    """Returns the options of a bag by which it is answered as all others are.
+
+    Processes that looked for the fastest while others do would find one file here and another one there, and their
+    figures would be those of no model.
+    """
+    if pipeline.fastest is None:
+        return part
+    return dataclasses.replace(part, model=pipeline.model.path, providers=(pipeline.model.provider,))
 
 
 def _make(output: Path) -> None:

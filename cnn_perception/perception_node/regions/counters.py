@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cnn_perception.errors import FrameError
 from cnn_perception.regions.box import Box
 from cnn_perception.regions.box_scale import BoxScale
+from cnn_perception.regions.refusals import Refusals
 from cnn_perception.stream.frame_counters import FrameCounters, Snapshot
 from cnn_perception.tasks.prediction import Prediction
 
@@ -21,15 +21,13 @@ class BoxCounts:
 
     Attributes:
         answered: How many were answered.
-        unanswered: How many were not, by reason.
+        refusals: Those that were not.
         foreign: How many messages of boxes were of another frame_id: other cameras may share their topic.
-        why: What was said of the latest of them that was not answered, by reason.
     """
 
-    answered: int
-    unanswered: Mapping[str, int]
+    answered: int = 0
+    refusals: Refusals = field(default_factory=Refusals)
     foreign: int = 0
-    why: Mapping[str, str] = field(default_factory=dict)
 
 
 class RegionCounters:
@@ -41,12 +39,11 @@ class RegionCounters:
 
     def __init__(self) -> None:
         self.messages = FrameCounters(time.monotonic())
-        self._lock = threading.Lock()  # guards the six below
+        self._lock = threading.Lock()  # guards the five below
         self._answered = 0
-        self._unanswered: Counter[str] = Counter()
+        self._refusals = Refusals()
         self._foreign = 0
-        self._before = BoxCounts(0, {})
-        self._why: dict[str, str] = {}
+        self._before = BoxCounts()
         self._scale = BoxScale()
 
     def add(self, boxes: Sequence[Box], answers: Sequence[Prediction | FrameError], height: int, width: int) -> None:
@@ -58,14 +55,13 @@ class RegionCounters:
             height: Rows of the image.
             width: Its columns.
         """
-        refused = Counter(one.reason for one in answers if isinstance(one, FrameError))
         with self._lock:
-            self._why |= {one.reason: str(one) for one in answers if isinstance(one, FrameError)}
             for box, answer in zip(boxes, answers, strict=True):
-                if isinstance(answer, Prediction):
+                if isinstance(answer, FrameError):
+                    self._refusals.add(answer)
+                else:
                     self._scale.add(box, height, width)
-            self._answered += len(answers) - refused.total()
-            self._unanswered += refused
+                    self._answered += 1
 
     def leave_to_others(self) -> None:
         """Counts a message of boxes that are of another frame_id."""
@@ -75,14 +71,11 @@ class RegionCounters:
     def boxes(self) -> tuple[BoxCounts, BoxCounts]:
         """Returns what became of all boxes, and of those since the previous call."""
         with self._lock:
-            total = BoxCounts(self._answered, dict(self._unanswered), self._foreign, dict(self._why))
+            total = BoxCounts(self._answered, self._refusals.copy(), self._foreign)
             before = self._before
             self._before = total
-        since = Counter(total.unanswered)
-        since.subtract(before.unanswered)
-        unanswered = {why: count for why, count in since.items() if count}
         answered, foreign = total.answered - before.answered, total.foreign - before.foreign
-        return total, BoxCounts(answered, unanswered, foreign, {why: total.why[why] for why in unanswered})
+        return total, BoxCounts(answered, total.refusals.since(before.refusals), foreign)
 
     def suspicion(self) -> str:
         """Says that the boxes may be in pixels of other images, see `BoxScale`; empty where nothing speaks for it."""

@@ -69,7 +69,7 @@ class RegionStatus:
             "boxes of another frame_id": str(self.boxes.foreign),
         }
         values |= {f"dropped: {reason}": str(count) for reason, count in sorted(total.dropped.items())}
-        values |= {f"boxes left out: {why}": str(count) for why, count in sorted(self.boxes.unanswered.items())}
+        values |= {f"boxes left out: {why}": str(count) for why, count in sorted(self.boxes.refusals.counts.items())}
         values |= self.snapshot.stage_values()
         return to_status(level, f"{node}: rois {self.camera}".rstrip(), text, node, values)
 
@@ -93,17 +93,16 @@ class RegionStatus:
             return f"no boxes come on {self.topic}: {self.silence}"
         if warning := frames_warning(self.snapshot, _LOSSES):
             return f"boxes: {warning}"
-        if self.recent.foreign and not (self.recent.answered or self.recent.unanswered):
+        recent = self.recent
+        if recent.foreign and not (recent.answered or recent.refusals.total):
             return f"all boxes on {self.topic} have another frame_id than the images: they are of another camera"
-        left_out = dict(self.recent.unanswered)
-        beyond = left_out.pop(BEYOND, 0)
-        count = sum(left_out.values())
-        if count > _MOST_SHARE * (count + self.recent.answered):
-            reasons = ", ".join(sorted(left_out))
-            why = self.recent.why[max(left_out, key=lambda reason: left_out[reason])]
-            return f"{count} of {count + self.recent.answered} boxes cannot be answered ({reasons}): {why}"
+        left_out = recent.refusals.without({BEYOND})
+        asked = left_out.total + recent.answered
+        if left_out.total > _MOST_SHARE * asked:
+            return f"{left_out.total} of {asked} boxes cannot be answered {left_out.in_words()}"
         if self.suspicion:
             return self.suspicion
+        beyond = recent.refusals.counts[BEYOND]
         return f"{beyond} boxes were left out beyond rois_max" if beyond else ""
 
 

@@ -18,7 +18,7 @@ import pytest
 from evaluating import Page, colour_bag, run
 from paths import ROOT
 from tiny_bag import BLUE, GREEN, RED
-from tiny_model import write_tiny_model
+from tiny_model import as_int8, tiny_spec, write_tiny_model
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_BELOW_TARGET, EXIT_INTERRUPTED, EXIT_OK
 from cnn_perception.evaluation import cli
@@ -157,6 +157,19 @@ def test_one_job_gives_what_two_give_to_the_last_bit(pooled, drives, model, tmp_
         of_one, of_two = (folder / name / "predictions.csv" for folder in (tmp_path / "out", output))
         assert of_one.read_bytes() == of_two.read_bytes()
     assert (tmp_path / "out" / "bags.csv").read_bytes() == (output / "bags.csv").read_bytes()
+
+
+def test_the_fastest_is_looked_for_once_and_every_bag_is_answered_by_it(drives, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    model = write_tiny_model(tmp_path / "m.onnx")
+    write_tiny_model(tmp_path / "m_int8.onnx", spec=as_int8(tiny_spec()))
+
+    code, report = evaluated(drives, model, tmp_path / "out", "--jobs", 2, "--providers", "fastest", "cpu")
+
+    assert code == EXIT_OK
+    files = {json.loads(one.read_text())["model"]["sha256"] for one in (tmp_path / "out").glob("*/report.json")}
+    assert files == {report["model"]["sha256"]}
+    assert len(list((tmp_path / "cache").rglob("fastest/*.json"))) == 1  # of the processes none has looked for it
 
 
 def test_what_all_or_each_miss_is_exit_code_3(drives, model, tmp_path, capsys):
