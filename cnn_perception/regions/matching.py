@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from cnn_perception.errors import FrameError
+from cnn_perception.image.decoded import Seen
 
 ImageT = TypeVar("ImageT")
 BoxesT = TypeVar("BoxesT")
 
 UNMATCHED, DUPLICATE, AMBIGUOUS, FRAME_ID = "rois_unmatched", "rois_duplicate", "rois_ambiguous", "rois_frame_id"
+TURNED = "rois_image_turned"
 STAMP_ZERO = "stamp_zero"
 """Why boxes are refused, as it is counted."""
 MOST_BYTES = 256 * 2**20
@@ -44,6 +46,23 @@ def require_same_frame(of_boxes: str, of_image: str) -> None:
     if not is_same_frame(of_boxes, of_image):
         text = f"the boxes are of frame_id {of_boxes[:100]!r}, the image of {of_image[:100]!r}: of another camera"
         raise FrameError(FRAME_ID, text)
+
+
+def require_upright(seen: Seen) -> None:
+    """Makes sure that there is one way to look at the image, so that boxes mean the same pixels to all.
+
+    Of a file with an EXIF orientation some decoders turn the picture and some do not, among them those of
+    image_transport by its setting `mode`.
+
+    Raises:
+        FrameError: If it was turned.
+    """
+    if seen.turned:
+        raise FrameError(
+            TURNED,
+            "the image is turned as its EXIF orientation says, and no box says whether its detector saw it so; have the "
+            "camera publish images without one",
+        )
 
 
 @dataclass(frozen=True, eq=False)

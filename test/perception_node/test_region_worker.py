@@ -144,6 +144,19 @@ def test_compressed_images_have_boxes_too(bench: Bench):
     assert bench.stream.answers[0].detections[0].results[0].hypothesis.class_id == "blue"
 
 
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_boxes_in_an_image_that_exif_turns_are_refused(bench: Bench, orientation: int):
+    """Their detector may have seen it as it is stored, where other pixels lie in them, or turned, as this decoder does."""
+    bench.stream.inputs.kind = CompressedImage
+    exif = Picture.Exif()
+    exif[0x0112] = orientation
+    file = saved(Picture.new("RGB", (80, 48), (0, 0, 250)), "JPEG", exif=exif)
+    bench.ask(picture=serialize_message(CompressedImage(format="jpeg", data=array("B", file))))
+
+    assert bench.stream.dropped == ([] if orientation == 1 else ["rois_image_turned"])
+    assert len(bench.stream.answers) == (1 if orientation == 1 else 0)
+
+
 def test_picture_that_cannot_be_decoded_costs_its_boxes(bench: Bench):
     bench.ask(picture=serialize_message(Image(height=4, width=4, encoding="rgb8", step=12)))
 

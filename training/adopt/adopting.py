@@ -57,6 +57,10 @@ _QUANTISED = {
     "QLinearMatMul",
     "ConvInteger",
 }
+_EXCLUSIVE = (
+    "that an image shows one of its classes alone: its numbers, at whose end is no softmax, are taken for the logits of such "
+    "classes; give --task multilabel where several can be shown at once"
+)
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,8 @@ def adopt(options: Options) -> Adopted:
     remarks = [*map(Remark, (*assumed, *_notes(made, options, carried), *doubtful)), *measured]
     if made.scores.by_values:
         remarks.append(Remark(made.scores.by_values, "not proven"))
+    if options.task == "auto" and made.scores.form == "logits" and not made.scores.behind:
+        remarks.append(Remark(_EXCLUSIVE, "not proven"))
     return Adopted(spec, tuple(remarks))
 
 
@@ -275,7 +281,10 @@ def _notes(made: _Made, options: Options, carried: Sequence[str]) -> list[str]:
             f"logit is log(p / (1 - p)) with p kept from {doubt:g} to {1 - doubt:g}"
         )
     if not made.any_batch:
-        told.append("takes one image at once: of several cameras set the node's max_batch_size to 1")
+        told.append(
+            "takes one image at once: set the node's max_batch_size to 1 for several cameras, its rois_batch_size to 1 "
+            "for boxes"
+        )
     if made.head.embedding == rewriting.LOGITS:
         told.append("no last linear layer was found: the embedding is the logits")
     if made.cells is None:

@@ -13,12 +13,13 @@ from cnn_perception.evaluation.labelled_frames import LabelledFrame, LabelledFra
 from cnn_perception.evaluation.regions.known_boxes import known_boxes
 from cnn_perception.evaluation.regions.recorded_boxes import detections_of_images
 from cnn_perception.image.listing import in_words
-from cnn_perception.image.messages import EncodedImage, Overrides, RgbImage, decode
+from cnn_perception.image.messages import EncodedImage, Overrides, RgbImage, decode_frame
 from cnn_perception.label_text import Truth
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.regions.answering import RegionSettings, crops
 from cnn_perception.regions.box import Box
 from cnn_perception.regions.box_scale import BoxScale
+from cnn_perception.regions.matching import require_upright
 from cnn_perception.regions.refusals import Refusals
 from cnn_perception.tasks.registry import task_of
 
@@ -159,10 +160,12 @@ def _contents(
     try:
         if isinstance(image.frame, FrameError):
             raise image.frame
-        pixels = decode(image.frame.overridden(options.overrides))
+        decoded = decode_frame(image.frame.overridden(options.overrides))
+        require_upright(decoded.seen)
     except FrameError as refusal:
         yield from [refusal] * len(known.boxes)
         return
+    pixels = decoded.image
     contents = crops(pixels, known.boxes, options.regions, spec.input)
     for box, content in zip(known.boxes, contents, strict=True):
         shown.add(box, content, *pixels.shape[:2])

@@ -23,7 +23,7 @@ from cnn_perception.perception_node.settings import LiveSettings
 from cnn_perception.pipeline.pipeline import Prepared
 from cnn_perception.regions.answering import RegionSettings, infer_boxes, prepare_boxes
 from cnn_perception.regions.box import Box
-from cnn_perception.regions.matching import require_same_frame
+from cnn_perception.regions.matching import require_same_frame, require_upright
 from cnn_perception.ros.throttled_log import ThrottledLog
 from cnn_perception.stream.frame_counters import DEFECT
 from cnn_perception.stream.stamps import too_old
@@ -247,6 +247,7 @@ def _asked(stream: RegionStream, pair: BoxedImage) -> _Asked:
         image = deserialized(pair.image, stream.inputs.kind)
         require_same_frame(message.header.frame_id, image.header.frame_id)
         decoded = decode_frame(encoded_from_message(image).overridden(stream.settings.overrides))
+        require_upright(decoded.seen)
         boxes = [Box.from_message(one) for one in message.detections]
     except FrameError:
         raise
@@ -267,9 +268,6 @@ def _guarded(parts: Iterator[Prepared | FrameError]) -> Iterator[Prepared | Fram
 
 def _rays(stream: RegionStream, asked: _Asked) -> PoseArray | None:
     """Returns the rays of boxes, or says why there are none."""
-    if asked.decoded.seen.turned:
-        stream.warn("turned", f"no ray can be told on {stream.inputs.images}: the images are turned as their EXIF says")
-        return None
     try:
         camera = stream.camera_info.model(*asked.decoded.image.shape[:2])
     except PerceptionError as error:

@@ -67,7 +67,8 @@ def test_graph_that_takes_one_image_alone_is_adopted_for_one_and_says_so(tmp_pat
 
     ours = adopt(tmp_path, proto)
 
-    assert "takes one image at once" in capsys.readouterr().out
+    said = "takes one image at once: set the node's max_batch_size to 1 for several cameras, its rois_batch_size to 1"
+    assert said in capsys.readouterr().out
     (found,) = OnnxModel(ours, CPU).run(image())
     expected = network(torch.from_numpy(image()))[0].numpy() + more @ token[0]
     np.testing.assert_allclose(found.logits, expected, atol=1e-4)
@@ -75,6 +76,22 @@ def test_graph_that_takes_one_image_alone_is_adopted_for_one_and_says_so(tmp_pat
     assert found.activation.shape == (8, 8)
     with pytest.raises(ModelError, match="cannot run it"):
         OnnxModel(ours, SessionOptions(providers=("CPUExecutionProvider",), warm_up_batches=(1, 2)))
+
+
+def test_what_logits_without_a_softmax_mean_is_left_open_until_it_is_said(tmp_path, capsys):
+    """Labels that do not exclude each other are often exported as logits: nothing in the graph tells them apart."""
+    line = "not proven: that an image shows one of its classes alone"
+
+    adopt(tmp_path, foreign_graphs.as_nodes(foreign_graphs.network()))
+    assert line in capsys.readouterr().out
+    for task in ("multiclass", "multilabel"):
+        adopt(tmp_path, foreign_graphs.as_nodes(foreign_graphs.network()), "--task", task)
+        assert line not in capsys.readouterr().out
+    keras = foreign_graphs.keras()
+    model, names = foreign_graphs.write(keras, tmp_path)
+    words = ["--model", str(model), "--classes", str(names), "--output", str(tmp_path / "ours.onnx"), *keras.options]
+    assert main(words) == 0
+    assert line not in capsys.readouterr().out
 
 
 def test_inner_tensor_can_be_the_answer(tmp_path):
