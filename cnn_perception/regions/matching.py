@@ -60,8 +60,8 @@ def require_upright(seen: Seen) -> None:
     if seen.turned:
         raise FrameError(
             TURNED,
-            "the image is turned as its EXIF orientation says, and no box says whether its detector saw it so; have the "
-            "camera publish images without one",
+            "the image is turned as its EXIF orientation says, and no box says whether its detector saw it so; have "
+            "the camera publish images without one",
         )
 
 

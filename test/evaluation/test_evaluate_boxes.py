@@ -15,6 +15,8 @@ import pytest
 import tiny_bag
 from detections import detections
 from evaluating import SECOND, Page
+from frames import saved
+from PIL import Image as Picture
 from tiny_bag import BLUE, RED, START_NS
 from tiny_model import regression_spec, write_tiny_model
 
@@ -241,6 +243,24 @@ def test_model_of_numbers_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def moved(box: Box, x: float, **fields: object) -> Box:
     return dataclasses.replace(box, x=box.x + x, **fields)
+
+
+def test_boxes_in_images_that_exif_turns_are_refused(tmp_path: Path, model: Path):
+    exif = Picture.Exif()
+    exif[0x0112] = 3
+    messages = []
+    for number in range(FRAMES):
+        time_ns = START_NS + number * SECOND // 10
+        message = tiny_bag.compressed(halves(), time_ns)
+        if number:
+            message.data = np.frombuffer(saved(Picture.fromarray(halves()), "JPEG", exif=exif), np.uint8)
+        messages.append(("/camera/compressed", time_ns, message))
+        messages.append(("/boxes", time_ns + 1, detections(time_ns, (LEFT, RIGHT))))
+
+    _, report, rows = run(tmp_path, model, "--bag", tiny_bag.write_bag(tmp_path / "bag", messages))
+
+    assert report["frames"]["bad"] == {"rois_image_turned": 2 * (FRAMES - 1)}
+    assert [row["predicted"] for row in rows[:2]] == ["red", "blue"]
 
 
 def test_boxes_in_shares_of_the_image_are_refused_and_the_reason_is_told(tmp_path: Path, model: Path, capsys):

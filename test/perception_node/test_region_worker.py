@@ -146,7 +146,7 @@ def test_compressed_images_have_boxes_too(bench: Bench):
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 def test_boxes_in_an_image_that_exif_turns_are_refused(bench: Bench, orientation: int):
-    """Their detector may have seen it as it is stored, where other pixels lie in them, or turned, as this decoder does."""
+    """Their detector may have seen it as it is stored, with other pixels in them, or turned, as this decoder does."""
     bench.stream.inputs.kind = CompressedImage
     exif = Picture.Exif()
     exif[0x0112] = orientation
