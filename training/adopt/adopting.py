@@ -58,8 +58,8 @@ _QUANTISED = {
     "ConvInteger",
 }
 _EXCLUSIVE = (
-    "that an image shows one of its classes alone: its numbers, at whose end is no softmax, are taken for the logits of "
-    "such classes; give --task multilabel where several can be shown at once"
+    "that an image shows one of its classes alone: its numbers, at whose end is no softmax, are taken for the logits "
+    "of such classes; give --task multilabel where several can be shown at once"
 )
 
 
