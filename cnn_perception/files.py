@@ -51,6 +51,9 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+            with suppress(OSError):  # some network disks rename no file that is open
+                unfinished.replace(path)
+        if os.path.lexists(unfinished):
             unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -73,11 +76,13 @@ def _begun(path: Path) -> tuple[Path, IO[bytes]]:
             file = unfinished.open("xb")  # which follows no link
         except FileExistsError:
             continue
+        is_ours = True
         with suppress(OSError):  # on a disk that cannot lock, the process's number has to do
-            _lock(file.fileno(), time.monotonic() + _LOCKED_WITHIN_S)
-        if os.path.lexists(unfinished):
+            is_ours = _lock(file.fileno(), time.monotonic() + _LOCKED_WITHIN_S)
+        if is_ours and os.path.lexists(unfinished):
             return unfinished, file
         file.close()  # another process took it for a rest before it was locked
+        unfinished.unlink(missing_ok=True)
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -146,9 +151,11 @@ def alone_in(folder: Path, patience_s: float) -> Iterator[None]:
         yield
 
 
-def _lock(descriptor: int, ends_s: float) -> None:
-    while not _is_locked(descriptor) and time.monotonic() < ends_s:
+def _lock(descriptor: int, ends_s: float) -> bool:
+    """Waits for a lock until it has it, or no longer; returns whether it has."""
+    while not (is_locked := _is_locked(descriptor)) and time.monotonic() < ends_s:
         time.sleep(_TRIED_EVERY_S)
+    return is_locked
 
 
 def _is_locked(descriptor: int) -> bool:

@@ -84,7 +84,7 @@ def announcing(
             yield _said(said, name, start_s)
         finally:
             end(process)
-            reading.join()
+            reading.join(_END_S)  # a program that it started may keep the pipe open
 
 
 def end(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:

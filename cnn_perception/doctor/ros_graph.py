@@ -146,12 +146,8 @@ def _check_traffic(
     node = client.node
     statuses = {name: nodes.subscribe_to_diagnostics(node, name) for name in subscribed}
     client.spin(_DIAGNOSIS_S, lambda: all(statuses.values()))
-    rectified: dict[str, bool] = {}
-    camera_infos: dict[str, str] = {}
-    for name in subscribed:
-        cameras = nodes.cameras_of(name, statuses[name])
-        rectified |= nodes.rectified_topics(client, name, cameras)
-        camera_infos |= {camera.images: camera.camera_info for camera in cameras}
+    cameras = {name: nodes.cameras_of(name, statuses[name]) for name in subscribed}
+    camera_infos = {camera.images: camera.camera_info for of_node in cameras.values() for camera in of_node}
     listeners = []
     for topic, wanted in expected.items():
         publishers = topics.publishers_of(node, topic, wanted.qos)
@@ -162,6 +158,9 @@ def _check_traffic(
     if listeners or outputs:
         client.spin(seconds)
     received = {listener.topic: listener.finish() for listener in listeners}
+    rectified: dict[str, bool] = {}
+    for name, known in cameras.items():  # a node whose diagnostics are seldom may have told of its cameras meanwhile
+        rectified |= nodes.rectified_topics(client, name, known or nodes.cameras_of(name, statuses[name]))
     for frames in received.values():
         frames.is_rectified = rectified.get(frames.topic)
         yield from topics.check_frames(frames)

@@ -180,7 +180,7 @@ def _evaluate(
     is_alone = not (replayed.interrupted or options.is_one_of_several)
     latency = measure_latency(pipeline, frames) if is_alone else {}
     report = _make_report(pipeline.model, frames, latency, replayed, options, tally)
-    pictures = _pictures(replayed, pipeline.spec, options.top_k)
+    pictures = _pictures(replayed, pipeline.spec, options)
     for ending in VIDEO_ENDINGS:  # a video of an earlier run would not belong to this report
         (options.output / f"overlay{ending}").unlink(missing_ok=True)
     remove_comparison(options.output)
@@ -193,7 +193,15 @@ def _evaluate(
             return Evaluation(report, interrupted=True, records=replayed.records)
     if options.video and options.bag is not None and not options.rois and not replayed.interrupted:
         try:
-            video = write_video(frames, replayed.records, pipeline.spec, options.top_k, options.output, options.workers)
+            video = write_video(
+                frames,
+                replayed.records,
+                pipeline.spec,
+                options.top_k,
+                options.output,
+                options.workers,
+                options.threshold,
+            )
         except KeyboardInterrupt:
             return Evaluation(report, interrupted=True, records=replayed.records)
         if video is not None:
@@ -308,11 +316,11 @@ def _counted_against(target: Target | None, counts: FrameCounts) -> list[str]:
     return [f"{counts.lost} of {labelled} labelled frames could not be used; they count against the {target}"]
 
 
-def _pictures(replayed: ReplayedFrames, spec: ModelSpec, top_k: int) -> list[Picture]:
+def _pictures(replayed: ReplayedFrames, spec: ModelSpec, options: EvaluationOptions) -> list[Picture]:
     drawn = []
     for frame in replayed.by_badness():
         assert not isinstance(frame.content, FrameError)  # only recognised frames are kept
-        image = draw_record(decode(frame.content), frame.record, spec, top_k)
+        image = draw_record(decode(frame.content), frame.record, spec, options.top_k, options.threshold)
         drawn.append(Picture(worst_frame(frame.record, spec), image))
     return drawn
 

@@ -49,11 +49,13 @@ def load_fastest(
     """
     candidates = candidates_of(path, options)
     kept = choice_cache.read(candidates, options)
-    choice = found or kept
-    if choice is not None and (model := _load_found(choice.among(candidates), options, log)) is not None:
-        if choice.lasts and kept is None:
-            choice_cache.write(candidates, options, choice, log)
-        return model, choice
+    for known in filter(None, (found, kept)):
+        model = _load_found(known.among(candidates), options, log)
+        if model is None:
+            continue
+        if known.lasts and kept is None:
+            choice_cache.write(candidates, options, known, log)
+        return model, known
     log(f"trying which of {len(candidates)} ways to run {path} is the fastest")
     trials = _run(candidates, options, log)
     ranked = [one for one in trials.ranked if one.provider in GPU_PROVIDERS or not options.require_gpu]

@@ -440,6 +440,11 @@ class ModelSpec:
             f"how and on what {training.weights} was trained: unknown",
             "whether those who trained it prepared images as this description says: it is what was said at adoption",
         ]
+        if self.task == "multiclass":
+            told.append(
+                "that its classes exclude each other and its numbers are their logits, where no softmax at the end of its "
+                "graph says so: it is what they were taken for at adoption"
+            )
         if self.input.resize_mode == "letterbox":
             told.append(
                 "whether those who trained it padded as a letterbox does here, with the mean colour, which is 0 behind "

@@ -6,7 +6,6 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
@@ -26,7 +25,7 @@ from cnn_perception.perception_node.regions.processor import RegionProcessor
 from cnn_perception.perception_node.regions.publishers import RegionPublishers
 from cnn_perception.perception_node.settings import LiveSettings
 from cnn_perception.perception_node.staged_executor import StagedExecutor
-from cnn_perception.ros.latest_subscription import SubscriptionSet
+from cnn_perception.ros.latest_subscription import SubscriptionSet, Taken
 from cnn_perception.ros.supervised_executor import SupervisedExecutor
 from cnn_perception.ros.throttled_log import ThrottledLog
 from cnn_perception.ros.topics import namesakes
@@ -40,7 +39,7 @@ class _Running:
     """What is there while the node is active."""
 
     source: SubscriptionSet[CameraStream]
-    executor: StagedExecutor[list[tuple[CameraStream, Any]], list[Frame], list[InferredFrame]]
+    executor: StagedExecutor[list[Taken[CameraStream]], list[Frame], list[InferredFrame]]
 
 
 class FrameProcessor:

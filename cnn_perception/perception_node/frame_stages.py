@@ -96,8 +96,7 @@ class Frame:
         header: The image's own.
         wanted: Who wants what of it.
         has_age: Whether its stamp means anything beside the node's clock.
-        began_s: When it began to be taken from its subscription, `time.perf_counter`.
-        started_s: When it began to be decoded, by the same clock.
+        taken_s: When taking it from its subscription began and ended, `time.perf_counter`.
         encoded: The image as it came.
         prepared: The image decoded, and the model's input.
     """
@@ -107,8 +106,7 @@ class Frame:
     header: Any
     wanted: WantedTopics
     has_age: bool
-    began_s: float
-    started_s: float
+    taken_s: tuple[float, float]
     encoded: EncodedImage | EncodedFile
     prepared: Prepared
 
@@ -167,7 +165,7 @@ def prepare_frame(
     wanted: WantedTopics,
     has_age: bool,
     overrides: Overrides = AS_SENT,
-    began_s: float | None = None,
+    taken_s: tuple[float, float] | None = None,
 ) -> Frame | FrameError:
     """The first stage: decodes and preprocesses an image.
 
@@ -179,7 +177,7 @@ def prepare_frame(
         wanted: Who wants what of it.
         has_age: Whether its stamp means anything beside the node's clock.
         overrides: What is known better of the camera's images than their messages say.
-        began_s: When it began to be taken from its subscription, `time.perf_counter`; None for now.
+        taken_s: When taking it from its subscription began and ended, `time.perf_counter`; None for now.
 
     Returns:
         The frame; or its refusal, whose `__cause__` is the exception if it met a defect of this package.
@@ -196,8 +194,7 @@ def prepare_frame(
     except BaseException as error:  # of a decoder, say: a peer must not be able to end the node with one image
         return refusal_of_defect(error)
     origin = Origin(camera, topic, nanoseconds(header.stamp), header.frame_id)
-    began_s = started_s if began_s is None else began_s
-    return Frame(model, origin, header, wanted, has_age, began_s, started_s, encoded, prepared)
+    return Frame(model, origin, header, wanted, has_age, taken_s or (started_s, started_s), encoded, prepared)
 
 
 def infer_frames(frames: Sequence[Frame]) -> list[InferredFrame | FrameError]:
@@ -280,9 +277,10 @@ def stage_durations_ms(result: FrameResult, published_s: tuple[float, float], no
     """
     frame = result.frame
     began_s, ended_s = published_s
-    durations = {"take": (frame.started_s - frame.began_s) * 1e3} | result.result.timings.by_stage()
+    taking_s, taken_s = frame.taken_s
+    durations = {"take": (taken_s - taking_s) * 1e3} | result.result.timings.by_stage()
     durations["publish"] = (ended_s - began_s) * 1e3
-    durations["callback_to_publish"] = (ended_s - frame.began_s) * 1e3
+    durations["callback_to_publish"] = (ended_s - taking_s) * 1e3
     if frame.has_age:
         durations["age"] = (now_ns - frame.origin.stamp_ns) / 1e6
     return durations

@@ -351,12 +351,12 @@ class Taken(Generic[StreamT]):
     Attributes:
         stream: Its camera.
         message: The message.
-        began_s: When it began to be taken, `time.perf_counter`: an image of many megabytes is copied by that.
+        taken_s: When taking it, which copies it, began and ended, `time.perf_counter`.
     """
 
     stream: StreamT
     message: Any
-    began_s: float
+    taken_s: tuple[float, float]
 
 
 class SubscriptionSet(Generic[StreamT]):
@@ -438,7 +438,7 @@ class SubscriptionSet(Generic[StreamT]):
             if message is None:
                 continue
             self._taken_s[number] = time.monotonic()
-            taken.append(Taken(stream, message, began_s))
+            taken.append(Taken(stream, message, (began_s, time.perf_counter())))
             self._first = number + 1
             if len(taken) == self._max_batch_size:
                 break

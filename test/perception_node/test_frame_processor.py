@@ -112,7 +112,7 @@ class Bench:
         return self.stages.prepare([self.taken(camera, message)])
 
     def taken(self, camera: str, message: Any) -> Taken[Any]:
-        return Taken(self.cameras[camera], message, time.perf_counter())
+        return Taken(self.cameras[camera], message, (time.perf_counter(), time.perf_counter()))
 
     def prepare(self, camera: str, outcome: BaseException | str) -> Any:
         self.outcomes.append(outcome)

@@ -279,7 +279,7 @@ def test_score_map_that_cannot_be_is_refused(model: ActiveModel, tmp_path: Path)
 
 def test_durations_are_those_of_the_stages_and_the_way_from_the_callback(model: ActiveModel):
     result = answered(inferred(model, flat_message(RED, second=50)))
-    frame: Frame = dataclasses.replace(result.frame, began_s=10.0, started_s=10.125)
+    frame: Frame = dataclasses.replace(result.frame, taken_s=(10.0, 10.125))
     result = dataclasses.replace(result, frame=frame)
     found = stage_durations_ms(result, (10.5, 10.75), 50_300_000_000)
     timings = result.result.timings

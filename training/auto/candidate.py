@@ -25,6 +25,9 @@ LIKELY = (
     "convnext_tiny", "vit_b_16", "vgg16",
 )  # fmt: skip
 """Networks that a weights file without a name is tried with, and of which `imagenet` alone means the first five."""
+MOST_AT_HAND = 12
+"""Networks that are tried of those whose weights were downloaded before, by this program or another: each is exported
+and timed first, which takes seconds."""
 FEW_IMAGES = 2000
 """Training images below which fine-tuning goes by the recipe for few, which starts from the probe."""
 SMALL_SIDE = 64
@@ -113,12 +116,15 @@ def with_weights(asked: Asked) -> list[Weighted]:
         return [*found, *(Weighted(name, DOWNLOAD) for name in others or (LIKELY[:5] if not asked.backbones else ()))]
     if asked.backbones:
         return [*found, *(Weighted(name, DOWNLOAD) for name in others if library_of(name).has_downloaded(name))]
-    return found if asked.weights else [Weighted(name, DOWNLOAD) for name in downloaded()]
+    return found if asked.weights else [Weighted(name, DOWNLOAD) for name in _at_hand()]
 
 
-def downloaded() -> list[str]:
-    """Returns the networks whose published weights lie in torch's cache, or in that of the Hugging Face hub."""
-    return [name for library in LIBRARIES for name in library.downloaded()]
+def _at_hand() -> list[str]:
+    """The networks whose published weights lie in torch's cache or in that of the Hugging Face hub, so many at most."""
+    found = [name for library in LIBRARIES for name in library.downloaded()]
+    if len(found) > MOST_AT_HAND:
+        print(f"weights of {len(found)} networks are at hand, of which {MOST_AT_HAND} are tried; see --backbones")
+    return found[:MOST_AT_HAND]
 
 
 def _of_file(word: str, names: Sequence[str]) -> list[Weighted]:

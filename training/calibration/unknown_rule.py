@@ -65,6 +65,8 @@ def fit(
             of `outside`.
     """
     methods = _methods(train, wanted)
+    if len(methods) == 1:
+        (wanted,) = methods  # nothing is left to be chosen by images
     class_centres = centres(train) if "distance" in methods else np.empty((0, train.embeddings.shape[1]))
     images = dict(held_out)
     if outside is not None:

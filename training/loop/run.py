@@ -240,6 +240,8 @@ def open_run(config: TrainConfig, frames: Sequence[Frame] = ()) -> Run:
     if distributed.rank() == 0:  # who alone writes
         require_unused((folder / name for name in _FILES), folder / "config.json", ("backbone", "mode", "epochs"))
         remove_unfinished(folder)
+        if not config.adapt_norm:
+            (folder / batch_statistics.FILE).unlink(missing_ok=True)  # of an earlier run in this folder
     teachers = of_run(config, device)
     data = _data(config, frames, teachers, device)
     if data.labelled_by:

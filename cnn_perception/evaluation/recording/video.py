@@ -180,13 +180,29 @@ def _silenced() -> Iterator[None]:
         os.close(nowhere)
 
 
-def draw_record(image: RgbImage, record: FrameRecord, spec: ModelSpec, top_k: int) -> RgbImage:
-    """Returns a frame's image with its answer and what is known of it drawn on it, of the size of a video."""
+def draw_record(image: RgbImage, record: FrameRecord, spec: ModelSpec, top_k: int, threshold: float) -> RgbImage:
+    """Returns a frame's image with its answer and what is known of it drawn on it, of the size of a video.
+
+    Args:
+        image: (H, W, 3) uint8.
+        record: Of the frame.
+        spec: Of the model.
+        top_k: Classes that are listed at most.
+        threshold: Score in [0, 1] below which a class is listed, but is no answer.
+    """
     view = resized_to_view(image)
     if record.prediction is None:
         return view
     truth = None if record.truth is None else shown(text_of(record.truth))
-    return draw_overlay(view, record.prediction, spec.input, top_k=top_k, truth=truth, is_right=record.is_right)
+    return draw_overlay(
+        view,
+        record.prediction,
+        spec.input,
+        top_k=top_k,
+        threshold=threshold,
+        truth=truth,
+        is_right=record.is_right,
+    )
 
 
 def write_video(
@@ -196,6 +212,7 @@ def write_video(
     top_k: int,
     folder: Path,
     workers: int = WORKERS,
+    threshold: float = 0.0,
 ) -> Path | None:
     """Draws every recognised frame into a video at the recording's frame rate.
 
@@ -214,7 +231,7 @@ def write_video(
         frame, record = pair
         if record.prediction is None or isinstance(frame.content, FrameError):
             return None
-        return draw_record(decode(frame.content), record, spec, top_k)
+        return draw_record(decode(frame.content), record, spec, top_k, threshold)
 
     images = in_order(drawn, zip(frames, records, strict=False), workers)
     bar = ProgressBar(images, total=len(records), desc="video", unit="frame")

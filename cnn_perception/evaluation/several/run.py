@@ -95,8 +95,8 @@ def evaluate_several(found: FoundBags, options: EvaluationOptions, several: Seve
     _require_own(found, options)
     workers = _share(len(found.bags), several, options)
     parts = [_part(source, labels, options, several, workers) for source in found.bags]
-    pipeline = _fitting(parts[0], options)
-    parts = [_run_as(pipeline, part) for part in parts]
+    chosen = _require_fit(parts[0], options)
+    parts = [_run_as(chosen, part) for part in parts]
     if several.ray not in ("", LOCAL):  # its machines work in folders of their own
         parts = [_absolute(part) for part in parts]
     _require_kept(options, parts)
@@ -191,26 +191,32 @@ def _require_kept(options: EvaluationOptions, parts: Sequence[EvaluationOptions]
             require_other(options.output / bag / name, options.inputs)
 
 
-def _fitting(part: EvaluationOptions, options: EvaluationOptions) -> Pipeline:
-    """Loads the model, and opens the masks, before any process does: what is wrong with them is said once."""
+def _require_fit(part: EvaluationOptions, options: EvaluationOptions) -> tuple[Path, str] | None:
+    """Loads the model, and opens the masks, before any process does: what is wrong with them is said once.
+
+    Returns:
+        The file and the provider that were found to be the fastest; None where none was looked for. The model itself is
+        gone by then: it would take memory, of a GPU perhaps, that those who answer need.
+    """
     providers, threads = tuple(options.providers), part.workers
     pipeline = Pipeline.load(options.model, SessionOptions(providers=providers, intra_op_threads=threads))
     options.require_fit(pipeline.spec)
     part.require_fit(pipeline.spec)
     if options.masks is not None:
         MaskTally(pipeline, read_masks(options.masks), options.mask_scale)
-    return pipeline
+    return None if pipeline.fastest is None else (pipeline.model.path, pipeline.model.provider)
 
 
-def _run_as(pipeline: Pipeline, part: EvaluationOptions) -> EvaluationOptions:
+def _run_as(chosen: tuple[Path, str] | None, part: EvaluationOptions) -> EvaluationOptions:
     """Returns the options of a bag by which it is answered as all others are.
 
     Processes that looked for the fastest while others do would find one file here and another one there, and their
     figures would be those of no model.
     """
-    if pipeline.fastest is None:
+    if chosen is None:
         return part
-    return dataclasses.replace(part, model=pipeline.model.path, providers=(pipeline.model.provider,))
+    model, provider = chosen
+    return dataclasses.replace(part, model=model, providers=(provider,))
 
 
 def _make(output: Path) -> None:

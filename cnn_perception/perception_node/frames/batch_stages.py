@@ -116,7 +116,7 @@ class BatchStages:
             wanted=wanted,
             has_age=has_age,
             overrides=overrides,
-            began_s=taken.began_s,
+            taken_s=taken.taken_s,
         )
         if isinstance(frame, FrameError) and frame.reason == DEFECT:
             self._note_defect(camera, frame)

@@ -160,6 +160,7 @@ def forgotten(folder, *names):
 @pytest.mark.parametrize("lost", ["model.onnx", "final"])
 def test_a_model_file_that_a_kill_left_undone_is_made_by_the_same_command(lost, again, photos, monkeypatch, capsys):
     monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
+    monkeypatch.setattr(progress.ProgressBar, "_next_line_s", 0.0)
     forgotten(again, "final")
     if lost == "final":
         (again / lost / "report.json").unlink()
@@ -172,7 +173,7 @@ def test_a_model_file_that_a_kill_left_undone_is_made_by_the_same_command(lost, 
     assert kept(again)["chosen"] == before["chosen"]
     assert kept(again)["rows"] == before["rows"]
     assert OnnxModel(again / "model.onnx").spec.class_names == ("go", "stop")
-    assert "it/s]" in capsys.readouterr().err or lost != "final"  # how far it is, where there is no terminal, too
+    assert "img/s]" in capsys.readouterr().err or lost != "final"  # how far it is, where there is no terminal, too
 
 
 def test_folds_that_a_kill_left_undone_are_all_that_is_trained_again(again, photos, monkeypatch):

@@ -167,7 +167,7 @@ def _of_node(tensors: Tensors, node: NodeProto, found: Mapping[str, Bounds | Non
         return None
     (before,) = known
     if node.op_type in _BETWEEN:
-        return before
+        return before if entering[0] == node.input[0] else None  # else the image says where in a table, not what
     if node.op_type in _MONOTONE:
         return _moved(before, node.op_type, given)
     return _by_constants(tensors, node, entering[0], before)

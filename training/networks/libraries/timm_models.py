@@ -145,8 +145,10 @@ def _classes(name: str, known: Any) -> tuple[str, ...]:  # noqa: ANN401
 
 
 def _download(name: str, title: str) -> Mapping[str, Tensor]:
+    file = _cached_file(_settings(name))
+    given = {"pretrained_cfg_overlay": {"file": file}} if file else {}  # else it asks the hub for a newer one
     try:
-        model = _timm(name).create_model(name.removeprefix(PREFIX), pretrained=True)
+        model = _timm(name).create_model(name.removeprefix(PREFIX), pretrained=True, **given)
     except Exception as error:  # the hub's client raises what its version and its transport raise
         reason = one_line(error, 160)
         raise ConfigError(f"cannot download {title} ({reason}); give the path of a weights file instead") from None
@@ -156,13 +158,13 @@ def _download(name: str, title: str) -> Mapping[str, Tensor]:
 
 def _has_downloaded(name: str) -> bool:
     try:
-        return _is_cached(_settings(name))
+        return _cached_file(_settings(name)) is not None
     except ConfigError:  # no timm, or no such network
         return False
 
 
 def _downloaded() -> list[str]:
-    """Returns the names, with timm's tags, whose weights lie in the cache of the Hugging Face hub.
+    """Returns the names, with timm's tags, whose weights lie in the cache of the Hugging Face hub, the smallest first.
 
     timm takes seconds to import: that is done where anything lies there alone.
     """
@@ -173,21 +175,27 @@ def _downloaded() -> list[str]:
         timm = importlib.import_module("timm")
     except ImportError:
         return []
-    return [PREFIX + name for name in timm.list_pretrained() if _is_cached(timm.get_pretrained_cfg(name))]
+    files = {name: _cached_file(timm.get_pretrained_cfg(name)) for name in timm.list_pretrained()}
+    sizes = {name: Path(file).stat().st_size for name, file in files.items() if file}
+    return [PREFIX + name for name in sorted(sizes, key=lambda name: sizes[name])]
 
 
-def _is_cached(known: Any) -> bool:  # noqa: ANN401
-    """Whether the file that timm would load lies in the cache of the hub, under either of its names.
+_SAFE = {"pytorch_model.bin": "model.safetensors", "open_clip_pytorch_model.bin": "open_clip_model.safetensors"}
+"""What timm looks for first. Source: timm.models._hub._get_safe_alternatives."""
 
-    Source: timm.models._hub.load_state_dict_from_hf.
-    """
+
+def _cached_file(known: Any) -> str | None:  # noqa: ANN401
+    """Returns the file that timm would load, where it lies in the cache of the hub; None where it does not."""
     if known is None or not known.hf_hub_id:
-        return False
+        return None
     repository, _, revision = known.hf_hub_id.partition("@")
     named = known.hf_hub_filename or "pytorch_model.bin"
-    safe = "model.safetensors" if named == "pytorch_model.bin" else f"{Path(named).stem}.safetensors"
     find = importlib.import_module("huggingface_hub").try_to_load_from_cache
-    return any(isinstance(find(repository, file, revision=revision or None), str) for file in (safe, named))
+    found = [
+        find(repository, name, revision=revision or None)
+        for name in (_SAFE.get(named, f"{Path(named).stem}.safetensors"), named)
+    ]
+    return next((path for path in found if isinstance(path, str)), None)
 
 
 def _converted(model: nn.Module, content: object) -> object:
