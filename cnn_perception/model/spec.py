@@ -442,8 +442,8 @@ class ModelSpec:
         ]
         if self.task == "multiclass":
             told.append(
-                "that its classes exclude each other and its numbers are their logits, where no softmax at the end of its "
-                "graph says so: it is what they were taken for at adoption"
+                "that its classes exclude each other and its numbers are their logits, where no softmax at the end of "
+                "its graph says so: it is what they were taken for at adoption"
             )
         if self.input.resize_mode == "letterbox":
             told.append(
