@@ -149,12 +149,12 @@ def test_a_file_that_is_taken_for_a_rest_before_it_is_locked_is_begun_anew(
     monkeypatch.setattr(files, "_runs", lambda _: False)
     lock, taken = files._lock, []
 
-    def lock_too_late(descriptor: int, ends_s: float) -> None:
+    def lock_too_late(descriptor: int, ends_s: float) -> bool:
         if not taken:
             taken.append(descriptor)
             remove_unfinished(tmp_path)
             assert list(tmp_path.iterdir()) == []
-        lock(descriptor, ends_s)
+        return lock(descriptor, ends_s)
 
     monkeypatch.setattr(files, "_lock", lock_too_late)
     with replacing(tmp_path / "a.txt") as file:

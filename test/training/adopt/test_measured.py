@@ -195,7 +195,7 @@ def test_reports_doctor_and_inspect_claim_nothing_of_training(measured, tmp_path
     assert "unknown: adopted from colours.onnx" in page
     assert "parity with the original graph" in page
     assert "parity with torch" not in page
-    assert page.count("not proven") == 3
+    assert page.count("not proven") == 4
     assert findings[0].level == "ok"
     assert inspected == 0
     assert "GlobalAveragePool" in (listed := capsys.readouterr().out) or "AveragePool" in listed
