@@ -213,8 +213,8 @@ class CollectNode(Node):
             if request is None:
                 continue
             while not request.is_late and not request.is_done.is_set() and cameras.wait():
-                for _, message in cameras.take() or ():
-                    self._take(message, request)
+                for taken in cameras.take() or ():
+                    self._take(taken.message, request)
             if self._has_ended.is_set():
                 return
 
