@@ -210,6 +210,7 @@ def test_camera_lists_rates_counts_percentiles_and_drift():
     found = values(camera(total=total, percentiles_ms={"inference": (1.234, 5.678)}))
     assert found == {
         "topic": "/front/image_raw",
+        "camera_info": "",
         "subscription": "reliable, as its publishers offer",
         "input rate (Hz)": "30.00",
         "output rate (Hz)": "25.04",
