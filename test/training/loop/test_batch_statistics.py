@@ -180,6 +180,7 @@ def batches(*counts):
 def test_layers_of_every_kind_are_found_and_those_that_no_image_passes_keep_theirs():
     torch.manual_seed(0)
     model = Odd().eval()
+    model.unused.running_mean.fill_(7.0)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     shown = batches(6, 6, 1)  # of a single image there is no variance
 
@@ -464,6 +465,21 @@ def test_statistics_that_are_those_of_the_images_already_are_kept_bit_by_bit(pho
     assert same(weights(tmp_path / "adapted" / "best.pt"), weights(tmp_path / "plain" / "best.pt"))
     assert same(batch_statistics.of(adapted.model), batch_statistics.of(own.model))
     assert "adapted normalisation" not in capsys.readouterr().out
+
+
+def test_a_network_that_keeps_its_statistics_is_the_one_of_a_run_without_the_setting(
+    photos, blind, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Comparison, "is_better", property(lambda _: False))
+    adapted = probe_run(photos, tmp_path / "adapted", weights=str(blind))
+    plain = probe_run(photos, tmp_path / "plain", weights=str(blind), adapt_norm=False)
+
+    probe.fit(adapted)
+    probe.fit(plain)
+
+    assert same(weights(tmp_path / "adapted" / "best.pt"), weights(tmp_path / "plain" / "best.pt"))
+    assert same(batch_statistics.of(adapted.model), batch_statistics.of(plain.model))
+    assert np.array_equal(probe.cached(adapted)[0], probe.cached(plain)[0])
 
 
 def test_neither_labels_nor_validation_images_have_a_part_in_the_statistics(photos, blind, tmp_path, monkeypatch):
