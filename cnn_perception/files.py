@@ -61,6 +61,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         _flush_folder(path.parent)
 
 
+_ATTEMPTS = 5
+"""To lock a new file before another process takes it for a rest; whoever writes says then that it is gone."""
 _LOCKED_WITHIN_S = 1.0
 """Nobody holds the lock of a new file for longer than it takes to remove it."""
 
@@ -70,7 +72,9 @@ def _begun(path: Path) -> tuple[Path, IO[bytes]]:
 
     Processes of two containers that share the folder may have the same number.
     """
+    attempt = 0
     while True:
+        attempt += 1
         unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.{os.getpid()}.tmp")
         try:
             file = unfinished.open("xb")  # which follows no link
@@ -79,7 +83,7 @@ def _begun(path: Path) -> tuple[Path, IO[bytes]]:
         is_ours = True
         with suppress(OSError):  # on a disk that cannot lock, the process's number has to do
             is_ours = _lock(file.fileno(), time.monotonic() + _LOCKED_WITHIN_S)
-        if is_ours and os.path.lexists(unfinished):
+        if (is_ours and os.path.lexists(unfinished)) or attempt == _ATTEMPTS:
             return unfinished, file
         file.close()  # another process took it for a rest before it was locked
         unfinished.unlink(missing_ok=True)
