@@ -8,6 +8,7 @@ from PIL import Image
 
 from cnn_perception.image.messages import RgbImage
 from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+from cnn_perception.pipeline import resample
 from cnn_perception.pipeline.preprocess import Region, input_region, preprocess
 
 IDENTITY = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -96,6 +97,17 @@ def test_cubic_resize_goes_across_first_and_then_down_as_pillow_does():
     assert np.array_equal(together, np.asarray(across_first, np.float32))
     assert np.abs(found - together).max() < 1.01
     assert np.abs(found - np.asarray(down_first, np.float32)).max() > 3  # else the order could not be told
+
+
+@pytest.mark.parametrize("size", [(480, 640), (211, 97), (9, 400)])
+def test_an_image_that_is_cast_in_bands_gives_the_same_bits(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch):
+    image = photo(*size)
+    wanted = spec(64, 48, "crop", 0.875)
+    at_once = preprocess(image, wanted)
+
+    monkeypatch.setattr(resample, "_MOST_AT_ONCE", 0)
+
+    np.testing.assert_array_equal(preprocess(image, wanted), at_once)
 
 
 def test_image_of_the_right_size_is_only_normalised():
