@@ -128,7 +128,8 @@ def _row(sample: Sample, listing: Listing, part: str) -> tuple[str, str, str]:
     return str(sample.path.absolute()), listing.class_names[sample.label], part
 
 
-def _run(settings: dict[str, Any], found: Draw, folder: Path, seed: int, frames: Sequence[Frame] = ()) -> Run:
+def trained(settings: dict[str, Any], found: Draw, folder: Path, seed: int, frames: Sequence[Frame] = ()) -> Run:
+    """Trains on the labelled half, and on frames without labels; leaves the run in a folder."""
     config = make(data=str(found.table), output=str(folder), seed=seed, on_conflict="drop", **settings)
     run = open_run(config, frames)
     if config.mode == "probe":
@@ -147,7 +148,7 @@ def measure(listing: Listing, setting: Setting, seed: int) -> list[float]:
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
         folder = Path(name)
         found = draw(listing, seed, folder)
-        shares = [_right(_run(setting.teacher, found, folder / "teacher", seed))]
+        shares = [_right(trained(setting.teacher, found, folder / "teacher", seed))]
         taught: dict[str, Any] = {
             "teacher": str(folder / "teacher" / "best.pt"),
             "distil_weight": 0.7,
@@ -161,7 +162,7 @@ def measure(listing: Listing, setting: Setting, seed: int) -> list[float]:
         ]
         for number, changes in enumerate(given):
             frames = found.frames if "unlabelled" in changes else ()
-            shares.append(_right(_run(setting.pupil | changes, found, folder / str(number), seed, frames)))
+            shares.append(_right(trained(setting.pupil | changes, found, folder / str(number), seed, frames)))
     return shares
 
 
