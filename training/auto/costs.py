@@ -37,14 +37,17 @@ class Costs:
     learn_s: float
     export_s: float
 
-    def fixed_s(self, data: LabelledImages) -> float:
+    def fixed_s(self, candidate: Candidate, data: LabelledImages) -> float:
         """Returns what the last training needs beside itself: the data are read again, and see `after_s`."""
-        return self.read_s + self.after_s(data)
+        return self.read_s + self.after_s(candidate, data)
 
-    def after_s(self, data: LabelledImages) -> float:
+    def after_s(self, candidate: Candidate, data: LabelledImages) -> float:
         """Returns what follows the last training: the report, the model file and its checks, the test part."""
-        seen = min(len(data.part("train")), MOST_TRAINING_IMAGES) + 4 * len(data.part("val"))
-        checked = _PARITY_IMAGES + 2 * len(data.part("val")) + len(data.part("test"))
+        # a probe has the features of both parts already, by which it is scored and its unknown rule is fitted
+        probe = candidate.mode == "probe"
+        seen = 0 if probe else min(len(data.part("train")), MOST_TRAINING_IMAGES) + 2 * len(data.part("val"))
+        compared = 3 * min(len(data.part("val")), _PARITY_IMAGES)  # by torch, by its map's gradient, by the file
+        checked = compared + len(data.part("val")) + len(data.part("test"))
         reading = self.read_s if data.part("test") else 0.0
         return reading + PAGE_S + 1.3 * self.export_s + self.forward_s * (seen + checked)
 
@@ -69,6 +72,12 @@ class Costs:
             return self.epoch_s(candidate, data) + len(data.part("val")) * self.forward_s
         start = len(data.part("train")) * self.forward_s if candidate.settings.get("head_init") == "probe" else 0.0
         return self.read_s + start + epochs * (self.epoch_s(candidate, data) + len(data.part("val")) * self.forward_s)
+
+    def last_fit_s(self, candidate: Candidate, epochs: int, data: LabelledImages) -> float:
+        """Returns the same of one whose folds are tried: they have found a probe's features of the training part."""
+        if candidate.mode == "probe":
+            return self.read_s + len(data.part("val")) * self.forward_s
+        return self.fit_s(candidate, epochs, data)
 
 
 @dataclass(frozen=True)

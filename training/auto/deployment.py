@@ -143,7 +143,7 @@ class ModelFiles:
     def _require_time(self, one: Candidate, costs: Costs, measuring_s: float) -> None:
         """Refuses a network at once for whose training there is no time, however short it is."""
         fewest = fewest_epochs(one, epochs_of(one, self.given))
-        needed_s = MARGIN * (costs.fit_s(one, fewest, self.whole) + costs.fixed_s(self.whole))
+        needed_s = MARGIN * (costs.fit_s(one, fewest, self.whole) + costs.fixed_s(one, self.whole))
         least_s = self.budget.used_s + needed_s
         if least_s > self.budget.seconds:
             minutes = math.ceil(12 * least_s / 60) / 10

@@ -160,7 +160,7 @@ class Search:
 
     def after_s(self, taken: Tried) -> float:
         """Returns what follows the training of what was taken."""
-        return self.files.costs[taken.candidate.graph].after_s(self.whole)
+        return self.files.costs[taken.candidate.graph].after_s(taken.candidate, self.whole)
 
     # what is tried
 
@@ -252,7 +252,8 @@ class Search:
         costs = self.files.costs[one.graph]
         for plan in plans(one, self._epochs(one), len(self.folds)):
             fit_s = costs.fit_s(one, plan.epochs, self.whole)
-            free_s = (self.budget.left_s - costs.fixed_s(self.whole) - fit_s) / waiting
+            last_s = costs.fixed_s(one, self.whole) + costs.last_fit_s(one, plan.epochs, self.whole)
+            free_s = (self.budget.left_s - last_s) / waiting
             needed_s = fit_s if one.mode == "probe" else trial_s(fit_s, len(self.folds), plan)
             needed_s += plan.folds * self._reduced_s(one)
             if MARGIN * needed_s <= free_s:
@@ -336,14 +337,14 @@ class Search:
         best = self.best()
         return self._final_s(one, epochs, done) if best is None else best.final_s
 
-    def _final_s(self, one: Candidate, epochs: int, done: Sequence[Fold] = ()) -> float:
-        """What is left to do if a candidate is taken, by what its folds took where that is known."""
+    def _final_s(self, one: Candidate, epochs: int, done: Sequence[Fold] | None = None) -> float:
+        """What is left to do if a candidate is taken, by what its folds took where that is known; None: not begun."""
         costs = self.files.costs[one.graph]
-        fit_s = costs.fit_s(one, epochs, self.whole)
+        fit_s = (costs.fit_s if done is None else costs.last_fit_s)(one, epochs, self.whole)
         if done and one.mode != "probe":
             slowest = max(fold.seconds for fold in done)
             fit_s = slowest * len(self.folds) / (len(self.folds) - 1)
-        return MARGIN * (fit_s + costs.fixed_s(self.whole))
+        return MARGIN * (fit_s + costs.fixed_s(one, self.whole))
 
     def _epochs(self, one: Candidate) -> int:
         return candidates.epochs_of(one, self.given)
