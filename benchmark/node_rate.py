@@ -7,7 +7,8 @@ One camera process publishes images throughout, faster than they can be answered
 activation subscribed) and a bare ONNX Runtime loop (while the node is inactive) take turns; the ratio is taken pair by
 pair, because the speed of a shared machine drifts. Frames that take longer to decode than the model takes are compared
 with their decoding on one core instead. Of a camera faster than the model the newest frame waits for the end of the
-inference under way, so what the node adds to a frame's time is taken with a slower one, too, as often.
+inference under way, so what the node adds to a frame's time is taken with a slower one, too, as often. A ledger
+says who kept the cores busy: what camera, transport and the node's own work take, no inference can have.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import rclpy
@@ -31,6 +32,7 @@ from benchmark.support.node_client import NodeClient
 from benchmark.support.options import CPU, OUTPUT, option_parser
 from benchmark.support.pairs import Target, machine, report
 from benchmark.support.processes import HEIGHT, WIDTH, BareLoop, draw_images, export_model, running, write_frames
+from benchmark.support.processor_time import Ledger, Watch
 from cnn_perception.errors import EXIT_OK
 from cnn_perception.image.jpeg_encoding import VIEWER_QUALITY, encode_jpeg
 from cnn_perception.image.messages import EncodedFile, decode
@@ -94,10 +96,19 @@ class View:
 
 @dataclass(frozen=True)
 class Round:
-    """One pair: frames a second of the node, and of the bare loop or of decoding, whichever is slower."""
+    """One pair.
+
+    Attributes:
+        node_hz: Frames a second of the node.
+        limit_hz: Of the bare loop or of decoding, whichever is slower.
+        ledger: Who kept the cores busy meanwhile: `node`, `camera`, `client`.
+        bare_s: Processor time of an inference in the bare loop.
+    """
 
     node_hz: float
     limit_hz: float
+    ledger: Ledger = field(default_factory=lambda: Ledger({}, 0.0))
+    bare_s: float = 0.0
 
     @property
     def ratio(self) -> float:
@@ -161,18 +172,23 @@ def measure(options: argparse.Namespace, threads: int, view: View) -> Result:
     print(f"\n{circumstances(options.backbone, threads, view)}; camera at {camera_hz:.0f} Hz")
     if decoding_hz < math.inf:
         print(f"  one core decodes {decoding_hz:.1f} frames/s")
-    with running("perception_node", **node):
+    with running("perception_node", **node) as node_process:
         client = NodeClient([_TOPIC])
         client.node.create_subscription(Image, f"{NODE}/activation", lambda _: None, 10)
         latencies = StageLatencies(client)
-        with running("camera_node", rate_hz=camera_hz, **camera):
+        with running("camera_node", rate_hz=camera_hz, **camera) as camera_process:
+            processes = {"node": node_process.pid, "camera": camera_process.pid, "client": os.getpid()}
             for number in range(options.rounds):
                 client.set_active(NODE, False)
                 client.spin(_SETTLING_S)
-                limit_hz = min(bare.rate_hz(options.seconds), view.decoding_hz())
+                loop = Watch({"bare": bare.pid})
+                bare_hz = bare.rate_hz(options.seconds)
+                bare_s = loop.ledger().cores["bare"] / bare_hz
+                limit_hz = min(bare_hz, view.decoding_hz())
                 client.set_active(NODE, True)
                 client.spin(_SETTLING_S)
-                last = Round(client.rates_hz(options.seconds)[_TOPIC], limit_hz)
+                watch = Watch(processes)
+                last = Round(client.rates_hz(options.seconds)[_TOPIC], limit_hz, watch.ledger(), bare_s)
                 result.rounds.append(last)
                 result.fast_camera_ms.append(latencies.medians_ms)
                 print(
@@ -200,6 +216,22 @@ def _target(backbone: str, threads: int, view: View) -> Target | None:
     return _TARGETS.get(backbone) if threads else _ALL_CORES
 
 
+def busy_cores(rounds: Sequence[Round]) -> str:
+    """Returns in words how many cores were busy with what (medians): the limit that the machine itself sets."""
+
+    def median(values: Iterable[float]) -> float:
+        return statistics.median(list(values))
+
+    inference = median(one.node_hz * one.bare_s for one in rounds)
+    node = median(one.ledger.cores["node"] for one in rounds)
+    camera, client = (median(one.ledger.cores[name] for one in rounds) for name in ("camera", "client"))
+    others = median(one.ledger.others for one in rounds)
+    return (
+        f"of {os.cpu_count()} cores: the node {node:.2f} (as many inferences in the bare loop {inference:.2f}), camera "
+        f"{camera:.2f}, this client {client:.2f}, all else {others:.2f}"
+    )
+
+
 def _report(result: Result, backbone: str, threads: int, view: View) -> None:
     where = circumstances(backbone, threads, view)
     report(
@@ -209,6 +241,7 @@ def _report(result: Result, backbone: str, threads: int, view: View) -> None:
         _target(backbone, threads, view),
     )
     print(f"  node {statistics.median(one.node_hz for one in result.rounds):.1f} frames/s")
+    print("  " + busy_cores(result.rounds))
     print("  Where a frame's time goes in the node (median, ms)       that camera   one half as fast")
     cameras = (result.fast_camera_ms, result.slow_camera_ms)
     for name in ("take", "decode", "preprocess", "inference", "postprocess", "publish"):

@@ -40,6 +40,11 @@ class BareLoop:
             raise SystemExit("error: the bare loop does not run; see its message above")
         return line
 
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
     def rate_hz(self, seconds: float) -> float:
         """Runs the model for this long; returns frames a second."""
         assert self._process.stdin is not None
