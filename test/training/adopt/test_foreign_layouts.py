@@ -12,7 +12,8 @@ import foreign_graphs
 import numpy as np
 import pytest
 import torch
-from foreign_graphs import LAYOUTS, OF_ONE_NUMBER, SIDE, WITH_NAMES
+from foreign_graphs import CHANNELS, LAYOUTS, OF_ONE_NUMBER, SIDE, WITH_NAMES
+from paths import ROOT
 from PIL import Image
 
 from cnn_perception.image.messages import EncodedFile
@@ -127,6 +128,31 @@ def test_embedding_and_exact_map_are_those_of_the_network(adopted, name):
     else:
         assert model.spec.activation is None
         assert found.activation is None
+
+
+def rows_of_the_page():
+    """Of each row of docs/train/other_networks.md whose first cell is a layout: its name, embedding and map."""
+    lines = (ROOT / "docs" / "train" / "other_networks.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+    return {row[0].strip("`"): row[2:] for row in rows if len(row) == 4}
+
+
+def test_the_page_lists_the_layouts_that_are_tested():
+    assert list(rows_of_the_page()) == list(LAYOUTS)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_page_says_of_each_layout_what_the_adopted_file_has(adopted, name):
+    embedding, activation = rows_of_the_page()[name]
+    foreign, path, _ = adopted(name)
+    model = OnnxModel(path, CPU)
+    (found,) = model.run(prepared(model, picture(3))[np.newaxis])
+    is_logits = np.array_equal(found.embedding, found.logits)
+    sizes = {foreign.network.last.in_features: "hidden layer", CHANNELS: "pooled features"}
+
+    assert embedding == ("logits" if is_logits else sizes[len(found.embedding)])
+    assert (activation == "exact") == (model.spec.activation is not None and model.spec.activation.method == "cam")
+    assert activation == "exact" or activation.startswith("none: ")
 
 
 def prepared(model: OnnxModel, pixels: np.ndarray) -> np.ndarray:
