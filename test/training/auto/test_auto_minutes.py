@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -135,7 +135,7 @@ SLOWER = {"as planned": (1.0, 1.0), "all slower": (3.0, 3.0), "the last slower":
 
 
 @pytest.fixture(scope="module", params=SLOWER)
-def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ended]:
+def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ended:
     root = tmp_path_factory.mktemp("minutes")
     photos = write_folder(root / "signs", {"go": 30, "stop": 30})
     words = ["--data", str(photos), "--output", str(root / "auto"), "--minutes", f"{MINUTES:g}", "--folds", "3"]
@@ -151,7 +151,7 @@ def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         code = command.main(words)
         signal.signal(signal.SIGINT, before)
-    yield Ended(code, clock.now_s - BEGAN_S, root / "auto", "\n".join(printed))
+    return Ended(code, clock.now_s - BEGAN_S, root / "auto", "\n".join(printed))
 
 
 def test_it_ends_within_its_minutes_and_a_twentieth(ended: Ended):
