@@ -115,6 +115,8 @@ class OnnxModel:
         """
         if self.spec.score_map is None and self.spec.training.is_adopted:
             raise ModelError(f"{self.path}: has no score map: none is made of adopted graphs")
+        if self.spec.score_map is None and self.spec.training.is_ensemble:
+            raise ModelError(f"{self.path}: has no score map: none is made of several networks in one file")
         if self.spec.score_map is None:
             raise ModelError(f"{self.path}: has no score map: its network is not convolutional throughout")
         return self.spec.score_map

@@ -27,8 +27,15 @@ UNKNOWN = "unknown"
 """What is answered where the unknown rule applies; then no class may have this name."""
 ADOPTED = "adopted"
 """Mode of the training of a network that others have trained and exported, see `training.adopt`."""
+ENSEMBLE = "ensemble"
+"""Mode of the training of several networks whose mean score is answered, see `training.export`."""
 CLASSES_MEASURED = "val_classes"
 """Among the metrics of an adopted network of how many of its classes there were images, where that is not all."""
+TAKEN_FOR_EXCLUSIVE = (
+    "that its classes exclude each other and its numbers are their logits, where no softmax at the end of its graph "
+    "says so: it is what they were taken for at adoption"
+)
+"""What the certificate of any adopted network of one class an image leaves open."""
 
 Task = Literal["multiclass", "multilabel", "regression"]
 ResizeMode = Literal["crop", "letterbox", "squash"]
@@ -150,6 +157,11 @@ class TrainingRecord:
     def is_adopted(self) -> bool:
         """Whether others have trained the network."""
         return self.mode == ADOPTED
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether it is several networks, whose mean score is answered."""
+        return self.mode == ENSEMBLE
 
 
 @dataclass(frozen=True)
@@ -441,10 +453,7 @@ class ModelSpec:
             "whether those who trained it prepared images as this description says: it is what was said at adoption",
         ]
         if self.task == "multiclass":
-            told.append(
-                "that its classes exclude each other and its numbers are their logits, where no softmax at the end of "
-                "its graph says so: it is what they were taken for at adoption"
-            )
+            told.append(TAKEN_FOR_EXCLUSIVE)
         if self.input.resize_mode == "letterbox":
             told.append(
                 "whether those who trained it padded as a letterbox does here, with the mean colour, which is 0 behind "
@@ -456,10 +465,14 @@ class ModelSpec:
             told.append(f"that the {training.val_images} images of {training.data} are none that it was trained on")
         else:
             told.append("how often it is right, and how sure its scores are: no labelled images were given")
-        if CLASSES_MEASURED in training.metrics:
-            there, count = int(training.metrics[CLASSES_MEASURED]), len(self.class_names)
-            told.append(f"anything of {count - there} of its {count} classes: no images of them were given")
-        return tuple(told)
+        return (*told, *filter(None, [self.classes_without_images()]))
+
+    def classes_without_images(self) -> str:
+        """Returns of how many classes of an adopted network there were no images, in words; empty where of none."""
+        if CLASSES_MEASURED not in self.training.metrics:
+            return ""
+        there, count = int(self.training.metrics[CLASSES_MEASURED]), len(self.class_names)
+        return f"anything of {count - there} of its {count} classes: no images of them were given"
 
     def to_json(self) -> str:
         """Returns the JSON text that `from_json` reads."""

@@ -15,7 +15,16 @@ squares, and ranges of coordinates that are no pixels, per cent and per mille. S
 SSD; 320, 416 and 608, Redmon and Farhadi 2018, YOLOv3; 640 and 1280, Ultralytics YOLOv5 and its P6 models; 960, NVIDIA
 TAO's PeopleNet (960x544); 1000, Bai et al. 2023, Qwen-VL."""
 LEAST_BOXES = 1000
-"""Of fewer nothing is suspected: at ten images a second, of what one thing does in less than two minutes."""
+"""Of fewer nothing is suspected: at ten images a second, of what one thing does in less than two minutes.
+
+Were boxes independent and anywhere in the image, 9 would do: one of 1280x720 has a box within 640x640 by a chance of at
+most 640 * 640 / (1280 * 720) = 0.44, and all of 9 by 0.44 ** 9 = 0.0007. But the boxes of one thing follow one another,
+and together are worth only as many as the times that it could have gone elsewhere, which no box says: many detectors
+give no ids. If a thing needs 10 s to cross the square, 1000 boxes at ten a second are 10 crossings, with a false alarm
+by 0.44 ** 10 = 0.0003, and 100 boxes are one, by 0.44. The farthest extent of the boxes, which is what is looked at, is
+a function of the same crossings, and no statistic of places makes more of them. Where an image has many boxes the
+warning comes sooner, and is worth less where these stand still: it says `perhaps`.
+"""
 _BEYOND = 0.02
 """By which share of its side a detector's box reaches beyond the input that it was found in: many do not clip them."""
 _LEAST_SPREAD = 0.5

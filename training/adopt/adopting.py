@@ -21,6 +21,7 @@ from cnn_perception.model.spec import (
     FP32,
     METADATA_KEY,
     SPEC_VERSION,
+    TAKEN_FOR_EXCLUSIVE,
     ActivationSpec,
     InputSpec,
     ModelSpec,
@@ -104,6 +105,11 @@ class Adopted:
     spec: ModelSpec
     remarks: tuple[Remark, ...]
 
+    def all_remarks(self) -> tuple[Remark, ...]:
+        """Returns the remarks, and what the description itself leaves open and none of them tells more exactly."""
+        covered = {remark.covers for remark in self.remarks}
+        return (*self.remarks, *(Remark(line, "not proven") for line in self.spec.unproven() if line not in covered))
+
 
 @dataclass(frozen=True, eq=False)
 class _Made:
@@ -145,9 +151,9 @@ def adopt(options: Options) -> Adopted:
         spec, measured = _written(file, made, spec, data, options)
     remarks = [*map(Remark, (*assumed, *_notes(made, options, carried), *doubtful)), *measured]
     if made.scores.by_values:
-        remarks.append(Remark(made.scores.by_values, "not proven"))
+        remarks.append(Remark(f"{made.scores.by_values}{_if_wrong(made.scores)}", "not proven"))
     if options.task == "auto" and made.scores.form == "logits" and not made.scores.behind:
-        remarks.append(Remark(_EXCLUSIVE, "not proven"))
+        remarks.append(Remark(_EXCLUSIVE, "not proven", covers=TAKEN_FOR_EXCLUSIVE))
     return Adopted(spec, tuple(remarks))
 
 
@@ -256,6 +262,14 @@ def _write(file: IO[bytes], proto: ModelProto, spec: ModelSpec) -> None:
     file.flush()
 
 
+def _if_wrong(scores: ScoresOutput) -> str:
+    """Says what follows where numbers that are like scores were taken for logits; empty where they were not."""
+    if not scores.in_doubt:
+        return ""
+    wrong = "all are then the second class" if scores.classes != scores.outputs else "all are nearly alike then"
+    return f"; if they are scores the file is wrong, {wrong}: see what --data says of it"
+
+
 def _notes(made: _Made, options: Options, carried: Sequence[str]) -> list[str]:
     """Says what was found and done, as far as the description does not say it."""
     scores = made.scores
@@ -266,14 +280,6 @@ def _notes(made: _Made, options: Options, carried: Sequence[str]) -> list[str]:
         told.append("its scores add up to 1 by no softmax that can be taken off: the logits are their logarithms")
     if scores.form == "two classes":
         told.append("its one number is the logit of the second class, that of the first is 0")
-    if scores.in_doubt:
-        wrong = (
-            "all of which are then the second class" if scores.classes != scores.outputs else "all nearly alike then"
-        )
-        told.append(
-            f"its numbers, taken for logits, were for random images as scores are, {wrong}: if they are scores the "
-            "file is wrong; see what --data says of it"
-        )
     if scores.form == "one score":
         doubt = rewriting.LEAST_DOUBT
         told.append(
@@ -287,8 +293,6 @@ def _notes(made: _Made, options: Options, carried: Sequence[str]) -> list[str]:
         )
     if made.head.embedding == rewriting.LOGITS:
         told.append("no last linear layer was found: the embedding is the logits")
-    if made.cells is None:
-        told.append("no activation map: it does not end in the mean of its features and a linear layer")
     if made.image.channels == 1:
         told.append("takes grey images: 0.299 red + 0.587 green + 0.114 blue")
     if options.classes and carried and tuple(options.classes) != tuple(carried):

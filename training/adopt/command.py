@@ -20,7 +20,6 @@ from cnn_perception.commands import Done, exit_code, program
 from cnn_perception.errors import EXIT_BELOW_TARGET
 from cnn_perception.tasks.registry import TASKS
 from training.adopt.adopting import Adopted, Options, adopt
-from training.adopt.remarks import Remark
 from training.config import preparation
 from training.data import classes_file
 from training.graphs.parity import ParityError
@@ -105,7 +104,7 @@ def _options(given: argparse.Namespace) -> Options:
 
 
 def _in_words(adopted: Adopted, path: Path) -> str:
-    remarks = (*adopted.remarks, *(Remark(line, "not proven") for line in adopted.spec.unproven()))
+    remarks = adopted.all_remarks()
     told = [remark.in_words() for remark in remarks if remark.kind != "not proven"]
     left_open = [remark.in_words() for remark in remarks if remark.kind == "not proven"]
     return "\n".join([*told, model_file.in_words(adopted.spec, path), *left_open])

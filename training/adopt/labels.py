@@ -40,7 +40,13 @@ def load(source: Sequence[Path], spec: ModelSpec) -> Labels:
         ConfigError: If one of their classes is none of the model's.
         DataError: If they are no data set.
     """
-    options = DataOptions(val_fraction=_HELD_OUT, task=spec.task, class_names=spec.class_names, may_lack_classes=True)
+    options = DataOptions(
+        val_fraction=_HELD_OUT,
+        task=spec.task,
+        class_names=spec.class_names,
+        may_lack_classes=True,
+        can_choose=False,
+    )
     images = load_images(source, options)
     there = tuple(spec.class_names.index(name) for name in images.class_names)
     if not task_of(spec.task).one_class:

@@ -86,7 +86,7 @@ def measure(file: OnnxModel, labels: Labels, image: ImageInput, is_share: bool) 
     better = usual_preparations.better(file, image, val.samples, labels.outputs)
     little = hardly_learned(scored.report(fitted.thresholds), _LITTLE_LEARNED)
     told = (
-        Remark(_of_some_classes(measured, labels)),
+        Remark(_of_some_classes(measured, labels), covers=measured.classes_without_images()),
         Remark(better),
         Remark(little, "warning"),
     )

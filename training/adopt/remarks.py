@@ -18,10 +18,13 @@ class Remark:
     Attributes:
         text: What it is, in one line; names and values of the file in it may hold anything.
         kind: How it is meant.
+        covers: The line of `ModelSpec.unproven` whose matter it tells more exactly, so that both are not printed; empty
+            for none.
     """
 
     text: str
     kind: Kind = "note"
+    covers: str = ""
 
     def in_words(self) -> str:
         """Returns it as it is printed: one line, with its kind before it."""

@@ -159,8 +159,12 @@ class Search:
         return {**kept, **self.given}
 
     def after_s(self, taken: Tried) -> float:
-        """Returns what follows the training of what was taken."""
-        return self.files.costs[taken.candidate.graph].after_s(taken.candidate, self.whole)
+        """Returns what follows the training of what was taken.
+
+        Where time ends one in epochs it is opened once more to be left, and for that the data are read again.
+        """
+        again_s = 0.0 if taken.candidate.mode == "probe" else self.files.read_s
+        return again_s + self.files.costs[taken.candidate.graph].after_s(taken.candidate, self.whole)
 
     # what is tried
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from cnn_perception.errors import ConfigError
-from cnn_perception.model.spec import UNKNOWN
+from cnn_perception.model.spec import ENSEMBLE, UNKNOWN
 from training.batches.loader import Images, Order, data_loader
 from training.calibration import embeddings, fit, untouched
 from training.calibration.embeddings import Predictions
@@ -135,7 +135,7 @@ def _record(members: Sequence[Checkpoint], held_out: Sequence[Sample]) -> dict[s
     digests = list(dict.fromkeys(record["data_sha256"] for record in records))
     together_sha256 = hashlib.sha256("".join(digests).encode()).hexdigest()
     return {
-        "mode": "ensemble",
+        "mode": ENSEMBLE,
         "weights": "; ".join(f"{m.backbone}, {m.training['mode']} from {m.training['weights']}" for m in members),
         "data": "+".join(dict.fromkeys(record["data"] for record in records)),
         "data_sha256": digests[0] if len(digests) == 1 else together_sha256,

@@ -49,27 +49,28 @@ def read(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def ordered(listing: Listing, names: Sequence[str]) -> Listing:
+def ordered(listing: Listing, names: Sequence[str], said: str = "--classes") -> Listing:
     """Returns a listing with its classes in a given order.
 
     Args:
         listing: Of classes, not of numbers.
         names: All its classes, in the order of the logits; or as many names, where the classes in the data are just
             the numbers from 0 or from 1.
+        said: Where these names are from, for errors.
 
     Raises:
         ConfigError: If it has no classes, or they are not these; says which are on one side only.
     """
     if listing.units:
-        raise ConfigError("--classes: names classes, but numbers are learned; leave it out")
+        raise ConfigError(f"{said}: names classes, but numbers are learned; leave it out")
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise ConfigError(f"--classes: names {twice[0]!r} twice; name each class once")
+        raise ConfigError(f"{said}: names {twice[0]!r} twice; name each class once")
     if set(names) == set(listing.class_names):
         places: tuple[int, ...] | None = tuple(names.index(name) for name in listing.class_names)
     else:
         places = _numbers(listing.class_names, len(names))
     if places is None:
-        raise ConfigError(f"--classes: are not those of {listing.where}: {_difference(names, listing)}")
+        raise ConfigError(f"{said}: are not those of {listing.where}: {_difference(names, listing)}")
     return listing.renamed(tuple(names), places)
 
 
@@ -131,7 +132,16 @@ def _stranger(found: Sequence[str], names: Sequence[str]) -> str:
             f"its classes are numbers such as {found[0]!r}, of which nothing tells whether the model's begin with 0 or "
             "with 1; call them as the model calls its classes"
         )
-    first = next(name for name in found if name not in names)
+    strange = [(place, name) for place, name in enumerate(found) if name not in names]
+    if numbers is not None:  # such as 0 and 5 of five classes: 0 can be one of them, 5 beside it cannot
+        first_number = 0 if 0 in numbers else 1
+        last = len(names) - 1 + first_number
+        if beyond := [name for place, name in strange if numbers[place] > last]:
+            return (
+                f"its class {beyond[0]!r} is none of the model's, which counted from {first_number} end with {last}; "
+                "rename it, or leave its images out"
+            )
+    first = strange[0][1]
     close = difflib.get_close_matches(first, names, n=1)
     hint = f", which has {close[0]!r}" if close else ""
     return f"its class {first!r} is none of the model's{hint}; rename it, or leave its images out"

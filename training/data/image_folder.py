@@ -58,7 +58,7 @@ def read(root: Path, classes_said: bool = False) -> Listing:
     if NONE_OF_THESE in names:
         raise DataError(
             f"{root}: a class cannot be called {NONE_OF_THESE!r}, which says of an image that it shows no class; "
-            "rename the folder, or move it away and name it as --outside"
+            "rename the folder, or move it away and name it to training.train as --outside"
         )
     _check_parts(root, folders, found, names)
     listed = []
@@ -178,8 +178,8 @@ def _refuse_same_folders(root: Path, samples: Sequence[Sample], names: Sequence[
         outer, same = (", ".join(map(repr, sorted(some)[:_SHOWN])) for some in (names, inner))
         raise DataError(
             f"{root}: its folders {outer} hold the same folders {same}, as the parts of a data set do: if they are "
-            "parts, call them train, val and test; if they are the classes, name them in a file and give it as "
-            "--classes"
+            "parts, call them train, val and test; if they are the classes, name them in a file and give it to "
+            "training.train as --classes"
         )
 
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from cnn_perception.errors import DataError
 from training.data import classes_file, conflicts, duplicates, look_alikes, names, scan, sources
 from training.data.checks.findings import summary, write_findings
-from training.data.checks.refusals import require_classes, require_images
+from training.data.checks.refusals import LISTS_THEM, Advice, require_classes, require_images
 from training.data.duplicates import Pairs
 from training.data.records import ImageFinding, LabelledImages, Listing, Sample, label_names
 from training.data.scan import Content
@@ -52,6 +52,8 @@ class DataOptions:
         class_names: Of the classes in their order, see `classes_file.ordered`; empty sorts them.
         may_lack_classes: Whether the images may show only some of `class_names`, see `classes_file.among`. No setting
             of a run: a network is measured on them then, and nothing is learned.
+        can_choose: Whether these are flags of the command that reads the data, so that an error may advise them. No
+            setting of a run, either.
     """
 
     val_fraction: float = 0.2
@@ -67,6 +69,7 @@ class DataOptions:
     on_conflict: OnConflict = "error"
     class_names: Sequence[str] = ()
     may_lack_classes: bool = False
+    can_choose: bool = True
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> DataOptions:
@@ -76,7 +79,8 @@ class DataOptions:
             ConfigError: If the file of their classes cannot be read.
         """
         file = settings.get("classes")
-        return cls.again(settings, classes_file.read(file) if file else ())
+        read = cls.again(settings, classes_file.read(file) if file else ())
+        return dataclasses.replace(read, can_choose=True)
 
     @classmethod
     def again(cls, settings: Mapping[str, Any], class_names: Sequence[str]) -> DataOptions:
@@ -85,7 +89,7 @@ class DataOptions:
         given = {name: value for name, value in settings.items() if name in names}
         is_taught = settings.get("unlabelled") and not settings.get("data")  # its classes are its teacher's
         known = settings.get("classes") or (is_taught and not given.get("targets"))
-        return cls(**given, class_names=class_names if known else ())
+        return cls(**given, class_names=class_names if known else (), can_choose=False)
 
     @property
     def division(self) -> Division:
@@ -192,11 +196,11 @@ def _folds(checked: _Checked, options: DataOptions, count: int) -> tuple[Labelle
 def _checked(source: Path | Sequence[Path], options: DataOptions, findings_csv: Path | None) -> _Checked:
     """Finds and checks labelled images; see `load_images`."""
     listed = list_images(source, options)
-    where = f"see {findings_csv}" if findings_csv else "--csv FILE lists them"
+    advice = Advice(f"see {findings_csv}" if findings_csv else LISTS_THEM, options.can_choose)
     listed, findings = conflicts.settle_classes(listed, options.on_conflict)
     findings += listed.left_out
     write_findings(findings_csv, findings)
-    require_classes(listed, findings, where)
+    require_classes(listed, findings, advice)
 
     listing, contents, more = _read_all(listed)
     findings += more
@@ -209,7 +213,7 @@ def _checked(source: Path | Sequence[Path], options: DataOptions, findings_csv: 
     same = duplicates.exact([content.pixels for content in contents])
     alike = look_alikes.find(listing, contents, same)
     write_findings(findings_csv, [*findings, *look_alikes.findings(listing, listing, alike)])
-    require_images(listing, findings, where, strict=options.strict, on_conflict=options.on_conflict)
+    require_images(listing, findings, advice, strict=options.strict, on_conflict=options.on_conflict)
 
     recording = (*look_alikes.not_sought(contents), *look_alikes.of_a_recording(listing, alike, options.split))
     return _Checked(listing, same, alike, tuple(findings), _digest(listing, contents), recording)
@@ -291,8 +295,11 @@ def list_images(source: Path | Sequence[Path], options: DataOptions) -> Listing:
     paths = (source,) if isinstance(source, Path) else tuple(source)
     listed = sources.read(paths, options.task, options.targets, classes_said=bool(options.class_names))
     if options.class_names:
-        in_order = classes_file.among if options.may_lack_classes else classes_file.ordered
-        listed = in_order(listed, options.class_names)
+        if options.may_lack_classes:
+            listed = classes_file.among(listed, options.class_names)
+        else:
+            said = "--classes" if options.can_choose else "the classes of the run"
+            listed = classes_file.ordered(listed, options.class_names, said)
     listed = with_groups(listed, options.group_pattern)
     names.require_storable(listed.class_names, listed.where)
     return listed

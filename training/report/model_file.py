@@ -35,9 +35,9 @@ def in_words(spec: ModelSpec, path: Path) -> str:
         rows["unknown"] = exported_rule.in_words(spec.unknown)
     if spec.precision.metric:
         rows["precision"] = _precision_line(spec.precision)
-    if spec.training.is_adopted:
+    if spec.training.val_images and spec.training.is_adopted:  # else `ModelSpec.unproven` says that there were none
         rows["accuracy"] = _accuracy_line(spec)
-    else:
+    if not spec.training.is_adopted:
         rows["statistics"] = image_statistics.summary(spec.statistics)
     if spec.gallery is not None:
         rows["gallery"] = f"{len(spec.gallery.names)} images of {spec.gallery.dimensions} numbers, with their names"
@@ -48,6 +48,8 @@ def _activation_line(spec: ModelSpec) -> str:
     cells = spec.activation
     if cells is None and spec.training.is_adopted:
         return "none: the graph does not end in the mean of its features and a linear layer"
+    if cells is None and spec.training.is_ensemble:
+        return "none: the networks do not all have features of the same cells"
     if cells is None:
         return "none: the network keeps no places, or none that were found"
     down, right = cells.stride
@@ -60,8 +62,10 @@ def _score_map_line(spec: ModelSpec) -> str:
     place = spec.score_map
     if place is None and spec.training.is_adopted:
         return "none: not made of adopted graphs"
+    if place is None and spec.training.is_ensemble:
+        return "none: not made of several networks in one file"
     if place is None:
-        return "none: the network is not convolutional throughout"
+        return "none"  # a line before it has said why, see `graphs.score_map`
     down, right = place.stride
     return f"an answer every {down:g} x {right:g} pixels of a larger image"
 
@@ -69,8 +73,6 @@ def _score_map_line(spec: ModelSpec) -> str:
 def _accuracy_line(spec: ModelSpec) -> str:
     """Returns what was measured on labelled images when the file was adopted."""
     found = spec.training
-    if not found.val_images:
-        return "not measured: no labelled images were given"
     name = f"val_{task_of(spec.task).metric}"
     interval = ""
     if f"{name}_low" in found.metrics:

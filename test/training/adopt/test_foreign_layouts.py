@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from foreign_graphs import LAYOUTS, OF_ONE_NUMBER, SIDE, WITH_NAMES
+from paths import ROOT
 from PIL import Image
 
 from cnn_perception.image.messages import EncodedFile
@@ -127,6 +128,37 @@ def test_embedding_and_exact_map_are_those_of_the_network(adopted, name):
     else:
         assert model.spec.activation is None
         assert found.activation is None
+
+
+def rows_of_the_page():
+    """Of each row of docs/train/other_networks.md whose first cell is a layout: its name, embedding and map."""
+    lines = (ROOT / "docs" / "train" / "other_networks.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+    return {row[0].strip("`"): row[2:] for row in rows if len(row) == 4}
+
+
+def test_the_page_lists_the_layouts_that_are_tested():
+    assert list(rows_of_the_page()) == list(LAYOUTS)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_page_says_of_each_layout_what_the_adopted_file_has(adopted, name):
+    embedding, activation = rows_of_the_page()[name]
+    foreign, path, _ = adopted(name)
+    model = OnnxModel(path, CPU)
+    pixels = picture(3)
+    (found,) = model.run(prepared(model, pixels)[np.newaxis])
+    entering = foreign.prepared(torch.from_numpy(pixels.transpose(2, 0, 1)[np.newaxis] / np.float32(255)))
+    pooled = foreign.network.body(entering).mean((2, 3))
+    expected = {
+        "pooled features": pooled,
+        "hidden layer": foreign.network.hidden(pooled),
+        "logits": torch.from_numpy(found.logits[np.newaxis]),
+    }[embedding]
+
+    np.testing.assert_allclose(found.embedding, expected[0], atol=10 * foreign.tolerance)
+    assert (activation == "exact") == (model.spec.activation is not None and model.spec.activation.method == "cam")
+    assert activation == "exact" or activation.startswith("none: ")
 
 
 def prepared(model: OnnxModel, pixels: np.ndarray) -> np.ndarray:

@@ -123,6 +123,7 @@ def test_of_how_many_classes_there_were_images_is_said_and_stays_in_the_file(ado
     spec = description(tmp_path / "ours.onnx")
     assert spec.training.metrics["val_classes"] == 3
     assert "anything of 3 of its 6 classes: no images of them were given" in spec.unproven()
+    assert "no images of them were given" not in said.out  # which the line above says, and more
     prediction = Pipeline.load(tmp_path / "ours.onnx", CPU).run(
         EncodedFile((photos / "val" / "red" / "00.png").read_bytes(), "png")
     )

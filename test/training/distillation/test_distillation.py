@@ -183,6 +183,36 @@ def test_a_teacher_of_another_input_sees_the_same_image_prepared_as_it_was_train
     torch.testing.assert_close(found, answers, rtol=1e-4, atol=1e-5)
 
 
+def test_a_network_of_timm_teaches_one_of_another_input_what_timm_answers(photos, tmp_path):
+    """A transformer, whose positions are of its own size."""
+    timm = pytest.importorskip("timm", reason="needs the optional timm")
+    size = (64, 96)
+    trainer.fit(
+        tiny_run(photos, tmp_path / "teacher", backbone="timm:test_vit", dropout=None, epochs=1, input_size=size), None
+    )
+    saved = checkpoint.load(tmp_path / "teacher" / "best.pt")
+    network = timm.create_model("test_vit", num_classes=3, img_size=size).eval()
+    network.load_state_dict(saved.model)
+    teacher = str(tmp_path / "teacher" / "best.pt")
+    run = tiny_run(photos, tmp_path / "pupil", teacher=teacher, distil_weight=1.0, distil_temperature=2.0, mixup=0.1)
+    loader, _ = run.training_batches()
+    batch = next(iter(loader))
+    seen = np.stack([preprocess(read_image(run.data.lessons[row].path), saved.input) for row in batch.rows])
+    with torch.no_grad():
+        answers = network(torch.from_numpy(seen))
+        own = run.model.train()(batch.images)
+        soft = nn.functional.kl_div((own / 2).log_softmax(1), (answers / 2).softmax(1), reduction="batchmean") * 4
+    learner = Learner(run)
+    learner.begin("all")
+
+    taught = learner.teach(batch.rows, batch.images, batch.views)
+
+    assert batch.views[0].shape == (8, 3, *size)
+    assert batch.images.shape == (8, 3, 32, 40)
+    torch.testing.assert_close(taught[0], answers, rtol=1e-4, atol=1e-5)
+    assert learner.learn(batch.images, batch.labels, ALONE, taught).loss == pytest.approx(soft.item(), rel=1e-4)
+
+
 def test_a_teacher_of_other_colours_alone_gets_the_pupils_image_in_its_own(photos, taught, tmp_path):
     run = tiny_run(photos, tmp_path, teacher=str(taught), mean=(0.1, 0.2, 0.3), std=(0.2, 0.3, 0.4))
     saved = checkpoint.load(taught)

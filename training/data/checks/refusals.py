@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from cnn_perception.errors import DataError
 from cnn_perception.image.listing import in_words
@@ -19,33 +20,48 @@ MAX_REJECTED = 0.05
 """Share of unreadable images above which the data set, not the image, is taken to be broken."""
 _NAMED = 3
 """So many of the images that cannot be used are named in an error."""
+LISTS_THEM = "python -m training.check --csv FILE lists them"
+"""How a user gets all that was found where a command leaves no list of it."""
 
 
-def require_classes(listing: Listing, findings: Sequence[ImageFinding], where: str) -> None:
+@dataclass(frozen=True)
+class Advice:
+    """What the user of a command can do about what it refuses.
+
+    Attributes:
+        where: How to get all that was found.
+        can_choose: Whether the command has `--on-conflict`.
+    """
+
+    where: str
+    can_choose: bool
+
+
+def require_classes(listing: Listing, findings: Sequence[ImageFinding], advice: Advice) -> None:
     """Makes sure that there are classes to learn, and that they contradict nothing.
 
     Args:
         listing: The images, before any is opened.
         findings: What was found so far.
-        where: How the user gets all of it.
+        advice: What the user can do.
 
     Raises:
         RefusedDataError: If there are not, or they do.
     """
     with _refusing_with(findings):
-        _refuse_conflicts(listing, findings, where)
+        _refuse_conflicts(listing, findings, advice)
         _check_classes(listing)
 
 
 def require_images(
-    listing: Listing, findings: Sequence[ImageFinding], where: str, *, strict: bool, on_conflict: OnConflict
+    listing: Listing, findings: Sequence[ImageFinding], advice: Advice, *, strict: bool, on_conflict: OnConflict
 ) -> None:
     """Makes sure that there are enough images, and that they contradict nothing.
 
     Args:
         listing: The usable images.
         findings: What was found so far.
-        where: How the user gets all of it.
+        advice: What the user can do.
         strict: Whether one image that cannot be used is too many.
         on_conflict: What becomes of images and classes that contradict each other.
 
@@ -53,8 +69,8 @@ def require_images(
         RefusedDataError: If there are not, or they do.
     """
     with _refusing_with(findings):
-        _refuse_unusable(listing, findings, strict, where)
-        _refuse_conflicts(listing, findings, where)
+        _refuse_unusable(listing, findings, strict, advice.where)
+        _refuse_conflicts(listing, findings, advice)
         _check_counts(listing, on_conflict)
         _check_groups(listing)
 
@@ -86,7 +102,7 @@ def _one_a_kind(findings: Sequence[ImageFinding]) -> list[ImageFinding]:
     return list(first.values())
 
 
-def _refuse_conflicts(listing: Listing, findings: Sequence[ImageFinding], where: str) -> None:
+def _refuse_conflicts(listing: Listing, findings: Sequence[ImageFinding], advice: Advice) -> None:
     """Raises DataError if copies of an image contradict each other, or parts lack classes."""
     for kind, what in ERRORS.items():
         found = [finding for finding in findings if finding.action == "error" and finding.reason.startswith(kind)]
@@ -97,7 +113,7 @@ def _refuse_conflicts(listing: Listing, findings: Sequence[ImageFinding], where:
         ignored = in_words(Counter(listing.ignored)) if kind == NO_IMAGE else ""
         raise DataError(
             f"{listing.where}: {len(found)} {what}, first {first}{f' (there are {ignored})' * bool(ignored)}; mend "
-            f"it, {where}, or choose --on-conflict drop or first"
+            f"it, {advice.where}{', or choose --on-conflict drop or first' * advice.can_choose}"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,8 +16,6 @@ from training.graphs.ensembles.joint import Joint, Member, Traced, map_by_autogr
 from training.graphs.parity import ACTIVATION_TOLERANCE, ParityError, inputs, runner
 from training.graphs.receptive_field import Geometry, geometry
 from training.graphs.trace import Graph, to_onnx
-
-_LOG = logging.getLogger(__name__)
 
 
 def require_one_input(first: InputSpec, other: InputSpec, name: str) -> None:
@@ -57,9 +54,6 @@ def make(members: Sequence[Member], checkpoint: Checkpoint) -> tuple[Graph, Join
     if joint.has_map and len({(place.stride, place.offset) for place in places}) > 1:
         joint = joint.without_map()
         proto, names = _traced(joint, checkpoint.input)
-    if not joint.has_map:
-        _LOG.warning("no activation map: the networks do not all have features of the same cells")
-    _LOG.warning("no score map: the file is of several networks")
     shown = [output for output in proto.graph.output if output.name not in names]
     del proto.graph.output[:]
     proto.graph.output.extend(shown)

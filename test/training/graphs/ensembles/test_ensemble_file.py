@@ -244,12 +244,16 @@ def test_the_robots_pipeline_answers_with_it(pair, members):
     assert np.mean(right) > 0.8
 
 
-def test_networks_of_other_cells_have_no_map_together_and_say_so(members, photos, tmp_path, caplog):
+def test_networks_of_other_cells_have_no_map_together_and_say_so(members, photos, tmp_path, capsys):
     other = trained(photos, tmp_path / "run", backbone="lenet5", epochs=1)
 
     assert export.main(arguments([members[0], other], tmp_path / "m.onnx")) == errors.EXIT_OK
     assert OnnxModel(tmp_path / "m.onnx", CPU).spec.activation is None
-    assert "no activation map" in caplog.text
+    said = capsys.readouterr().out.splitlines()
+    assert "activation  none: the networks do not all have features of the same cells" in said
+    assert "score map   none: not made of several networks in one file" in said
+    with pytest.raises(errors.ModelError, match="has no score map: none is made of several networks in one file"):
+        OnnxModel(tmp_path / "m.onnx", CPU).score_map_place()
 
 
 def test_networks_that_do_not_belong_together_are_refused_in_a_line(members, tmp_path, capsys):
