@@ -326,7 +326,7 @@ def test_a_logit_that_nothing_tells_from_a_score_is_said(tmp_path, capsys):
     words = ["--model", str(tmp_path / "foreign.onnx"), "--output", str(tmp_path / "ours.onnx"), *NORMALISED]
 
     assert main([*words, "--classes", str(tmp_path / "labels.txt"), "--task", "multiclass"]) == EXIT_OK
-    assert "all of which are then the second class" in capsys.readouterr().out
+    assert "the file is wrong, all are then the second class: see what --data says of it" in capsys.readouterr().out
 
 
 def test_an_output_that_no_image_changes_is_no_second_candidate(tmp_path):
