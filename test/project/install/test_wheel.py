@@ -162,7 +162,7 @@ def test_the_wheel_scores_a_model(installed, tmp_path):
 
     assert said["exit_code"] == 0
     assert (tmp_path / "out" / "report.html").is_file()
-    assert said["result"]["accuracy"] == pytest.approx(2 / 3)
+    assert said["result"]["top1"] == pytest.approx(2 / 3)
 
 
 def test_a_node_of_the_wheel_answers_an_image(installed, tmp_path, domain):
