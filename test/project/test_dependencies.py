@@ -270,6 +270,21 @@ def test_face_of_a_folder_imports_nothing_heavy(folder):
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("package", ["cnn_perception", "training"])
+def test_no_file_is_called_like_what_the_init_beside_it_imports(package):
+    """`from __future__ import annotations` hides a file annotations.py from whoever asks the folder for it: rosdoc2."""
+    hidden = [
+        path.relative_to(ROOT)
+        for init in (ROOT / package).rglob("__init__.py")
+        for node in ast.parse(init.read_text()).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+        if (path := init.with_name(f"{alias.asname or alias.name}.py")).is_file()
+    ]
+
+    assert hidden == []
+
+
 @pytest.mark.parametrize("package", ["cnn_perception", "training", "test"])
 def test_no_folder_is_a_drawer(package):
     counts = {
