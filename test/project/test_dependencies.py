@@ -270,6 +270,14 @@ def test_face_of_a_folder_imports_nothing_heavy(folder):
     assert done.stdout.strip() == "[]"
 
 
+def test_without_torch_every_test_is_run_or_skipped_and_none_ends_the_run():
+    """As on a robot: one file that cannot be imported ends the whole of `colcon test` before its first test."""
+    code = "import sys; sys.modules['torch'] = None; import pytest; sys.exit(pytest.main(['--collect-only', '-q']))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
 @pytest.mark.parametrize("package", ["cnn_perception", "training"])
 def test_no_file_is_called_like_what_the_init_beside_it_imports(package):
     """`from __future__ import annotations` hides a file annotations.py from whoever asks the folder for it: rosdoc2."""
