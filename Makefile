@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo loop test lint pytest matrix wheel aarch64 cv-bridge bench soak fuzz docs linkcheck clean
+.PHONY: help venv demo loop test lint pytest matrix wheel wheel-check aarch64 cv-bridge bench soak fuzz docs linkcheck clean
 
 # A sourced ROS 2 is used as it is. Without one, `wheels` bring the same client library into the virtual environment.
 IS_SOURCED := import rclpy, sys, importlib.metadata as m; sys.exit(any(m.distributions(name="ros-rclpy")))
@@ -49,10 +49,17 @@ loop: $(READY)  ## record, choose, label, train, compare, deploy, record again: 
 
 test: lint pytest  ## lint, types, unit tests, training on tiny data, nodes over real DDS
 
-lint: $(READY)  ## lint and types alone
+# Schemas and rules are the programs' own: none asks the network.
+SCHEMA = $(BIN)/check-jsonschema --builtin-schema vendor
+lint: $(READY)  ## lint, types, and what containers, CI, forms and citation are written by
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+	$(SCHEMA).github-workflows .github/workflows/*.yml
+	$(SCHEMA).github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	$(SCHEMA).github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(SCHEMA).citation-file-format CITATION.cff
 
 # A worker that dies ends the run: beside one that took its place the others would wait for ever.
 pytest: export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
@@ -65,6 +72,19 @@ matrix:  ## the tests with each Python and each ROS 2 in turn (CELLS="3.14-kilte
 
 wheel: $(READY)  ## the runtime as a wheel and an sdist, in build/dist
 	$(BIN)/python -m build --outdir build/dist
+
+# Its requirements come as on anybody's machine; what none of pip's packages may need is a compiler: there is none to call.
+# ROS 2 is no requirement of the wheel, and vision_msgs is compiled from `interfaces`.
+wheel-check: CHECK := build/wheel_check
+wheel-check: wheel  ## the wheel in an empty environment, which pip fills: its programs, a model scored, a node's answer (minutes)
+	$(PYTHON) -m venv --clear $(CHECK)
+	CC=false CXX=false $(CHECK)/bin/python -m pip install --quiet --disable-pip-version-check \
+		"$$(ls -t build/dist/*.whl | head -n 1)[cpu,page]"
+ifeq ($(ROS),wheels)
+	$(CHECK)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/ros-$(WHEELS).txt -r requirements/interfaces-$(WHEELS).txt
+	$(CHECK)/bin/python interfaces/build.py
+endif
+	CNN_PERCEPTION_WHEEL_ENVIRONMENT=$(CURDIR)/$(CHECK) $(BIN)/pytest test/project/install/test_wheel.py
 
 aarch64: $(READY)  ## what pip would install on an Arm robot, and whether that takes a compiler (nothing is installed)
 	$(BIN)/python requirements/resolve.py

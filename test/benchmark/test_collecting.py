@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+pytest.importorskip("torch", reason="needs what training needs")
+
 from benchmark.collecting import BUDGETS, Drive, measure, worth
 from benchmark.labels import Labelled
 

@@ -8,6 +8,8 @@ import math
 import pytest
 from PIL import Image
 
+pytest.importorskip("torch", reason="needs what training needs")
+
 from benchmark import convolution
 from benchmark.convolution import Cost, Setting
 from cnn_perception.errors import EXIT_OK

@@ -75,6 +75,7 @@ def test_a_program_that_ends_before_it_says_an_address_is_told_at_once(stream: A
         pytest.fail("there is no address")
 
 
+@pytest.mark.usefixtures("listens_to_ctrl_c")
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_program_that_says_more_than_a_pipe_holds_is_not_held_up_and_ended_by_ctrl_c(
     started: list[subprocess.Popen[Any]], tmp_path: Path, stream: Any

@@ -11,6 +11,7 @@ import yaml
 from paths import ROOT
 
 pytest.importorskip("rclpy")
+pytest.importorskip("torch", reason="needs what training needs")
 
 from cnn_perception.errors import ConfigError
 from demo.run import _require_own, next_commands

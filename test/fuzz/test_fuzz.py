@@ -15,6 +15,8 @@ from random import Random
 
 import pytest
 
+pytest.importorskip("torch", reason="needs what training needs")
+
 from cnn_perception.bag.reader import Bag
 from cnn_perception.errors import DataError
 from fuzz import ROOT, supervisor, worker

@@ -78,7 +78,7 @@ def test_provider_that_cannot_start_is_named_and_not_printed(path: Path, capfd: 
 def test_provider_missing_from_this_build_is_named(path: Path):
     absent = next(p for p in onnxruntime.get_all_providers() if p not in onnxruntime.get_available_providers())
     model = OnnxModel(path, SessionOptions([absent, "CPUExecutionProvider"]))
-    assert model.fallback == f"{absent} is not in this build of ONNX Runtime"
+    assert model.fallback.startswith(f"{absent} is not in this build of ONNX Runtime")
 
 
 @pytest.mark.parametrize("bad", BAD_MODELS, ids=lambda bad: bad.name)

@@ -270,6 +270,44 @@ def test_face_of_a_folder_imports_nothing_heavy(folder):
     assert done.stdout.strip() == "[]"
 
 
+# No finder finds torch; an empty place of it among the modules would be taken for torch by SciPy.
+COLLECTED_WITHOUT_TORCH = """
+import sys
+from importlib.machinery import PathFinder
+class WithoutTorch:
+    find = PathFinder.find_spec
+    def __call__(self, name, *rest):
+        return None if name.startswith("torch") else self.find(name, *rest)
+PathFinder.find_spec = WithoutTorch()
+import pytest
+sys.exit(pytest.main(["--collect-only", "-q"]))
+"""
+
+
+def test_without_torch_every_test_is_run_or_skipped_and_none_ends_the_run():
+    """As on a robot: one file that cannot be imported ends the whole of `colcon test` before its first test."""
+    done = subprocess.run(
+        [sys.executable, "-c", COLLECTED_WITHOUT_TORCH], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+@pytest.mark.parametrize("package", ["cnn_perception", "training"])
+def test_no_file_is_called_like_what_the_init_beside_it_imports(package):
+    """`from __future__ import annotations` hides a file annotations.py from whoever asks the folder for it: rosdoc2."""
+    hidden = [
+        path.relative_to(ROOT)
+        for init in (ROOT / package).rglob("__init__.py")
+        for node in ast.parse(init.read_text()).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+        if (path := init.with_name(f"{alias.asname or alias.name}.py")).is_file()
+    ]
+
+    assert hidden == []
+
+
 @pytest.mark.parametrize("package", ["cnn_perception", "training", "test"])
 def test_no_folder_is_a_drawer(package):
     counts = {

@@ -171,6 +171,21 @@ def test_colcon_tests_the_package_with_pytest(workspace):
     assert result.get("failures") == result.get("errors") == "0"
 
 
+@pytest.mark.parametrize("plugin", ["launch_testing", "launch_ros", "launch_pytest"])
+def test_plugins_of_a_sourced_ros_do_not_keep_pytest_from_its_tests(tmp_path, plugin):
+    (tmp_path / "of_ros.py").write_text(
+        "def pytest_pycollect_makemodule(path, parent): ...\n"
+    )  # pytest has no such `path`
+    folder = tmp_path / f"{plugin}-3.4.3.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {plugin}\nVersion: 3.4.3\n")
+    (folder / "entry_points.txt").write_text(f"[pytest11]\n{plugin} = of_ros\n")
+    given = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    collected = run(sys.executable, "-m", "pytest", "--collect-only", "test/image/test_limits.py", PYTHONPATH=given)
+
+    assert collected.returncode == 0, collected.stderr
+
+
 def test_an_installed_executable_runs_the_installed_code(workspace):
     install = workspace / "install"
     script = f". {install}/setup.sh && {install}/cnn_perception/lib/cnn_perception/evaluate_bag --help"

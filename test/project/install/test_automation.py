@@ -36,6 +36,18 @@ def test_ci_calls_the_make_test_of_people():
     assert {word for line in said for word in re.findall(r"\bmake ([\w-]+)", line)} <= TARGETS
 
 
+def test_ci_runs_the_launch_files_with_every_ros_that_has_an_image():
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text())["jobs"]
+    (last,) = [step["run"] for step in jobs["ros"]["steps"] if "make pytest" in step.get("run", "")]
+    folders = re.search(r'TESTS="(.+)"', last)[1].split()
+
+    assert jobs["ros"]["strategy"]["matrix"] == jobs["robot"]["strategy"]["matrix"]
+    assert last.index("import bond.msg, cv_bridge, launch_ros, rclpy") < last.index("make pytest")  # else they skip
+    for path in (ROOT / "test").rglob("test_*.py"):
+        if 'importorskip("launch_ros"' in path.read_text() and path != Path(__file__):
+            assert any(path.is_relative_to(ROOT / folder) for folder in folders)
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_workflow_may_only_read_and_ends_by_itself(path):
     workflow = yaml.safe_load(path.read_text())

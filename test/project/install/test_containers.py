@@ -1,17 +1,19 @@
 """Owns: Dockerfile, devcontainer and pixi manifest: what they copy, call and name is there. No engine is needed.
 
-Oracle beside the source tree: hadolint, where somebody has installed it.
+Oracle beside the source tree: hadolint, where it is installed.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from fnmatch import fnmatch
+from pathlib import Path
 
 import pytest
 from paths import ROOT
@@ -93,7 +95,8 @@ def test_the_choice_of_onnx_runtime_is_that_of_package_xml():
 
 
 def test_hadolint_finds_nothing():
-    hadolint = shutil.which("hadolint") or pytest.skip("hadolint is not installed")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    hadolint = shutil.which("hadolint", path=path) or pytest.skip("hadolint is not installed")
     done = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
 
     assert done.stdout == ""

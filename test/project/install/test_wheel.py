@@ -19,10 +19,13 @@ from pathlib import Path
 
 import pytest
 from paths import ROOT
+from PIL import Image as Picture
 from tiny_model import write_tiny_model
 
 pytest.importorskip("build", reason="`build` is not installed")
 
+OWN = os.environ.get("CNN_PERCEPTION_WHEEL_ENVIRONMENT", "")
+"""Where `make wheel-check` has installed the wheel with all that it asks for; without it the libraries are borrowed."""
 NOT_PACKED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "install", "log", "runs", "*_output")
 PURE = {"py", "html", "css", "js"}
 """Kinds of files that the package itself is made of."""
@@ -39,7 +42,12 @@ def run(*command: str | Path, cwd: Path, **variables: str) -> str:
 def environment() -> dict[str, str]:
     """That of a program which finds ROS 2 as this one does, but no clone."""
     kept = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and Path(path) != ROOT]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(kept)}
+    found = os.environ | {"PYTHONPATH": os.pathsep.join(kept)}
+    if OWN and found.pop("_ROS_WHEELS_BOOTSTRAP_COMPLETE", ""):
+        # its own Python finds its own wheels of ROS 2, as long as nothing says that it has found them already
+        del found["LD_LIBRARY_PATH"]
+        found["AMENT_PREFIX_PATH"] = OWN
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +124,15 @@ def test_the_wheel_asks_for_what_requirements_list(wheel):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory) -> Path:
-    """An environment of its own in which the wheel alone is installed, beside the libraries of this one."""
+    """An environment of its own: the wheel alone beside the libraries of this one, or what `make wheel-check` made."""
+    if OWN:
+        return Path(OWN)
     folder = tmp_path_factory.mktemp("installed")
-    run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder)
+    # where ROS 2 is apt's, so are some of the libraries
+    settings = Path(sys.prefix, "pyvenv.cfg")
+    sees_apt = not settings.is_file() or "include-system-site-packages = true" in settings.read_text()
+    options = ("--without-pip", *(["--system-site-packages"] if sees_apt else []))
+    run(sys.executable, "-m", "venv", *options, folder, cwd=folder)
     pip = (sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", "--quiet", "--no-deps")
     run(*pip, "--no-index", "--disable-pip-version-check", wheel, cwd=folder)
     own = next(folder.glob("lib/python3*/site-packages"))
@@ -128,10 +142,27 @@ def installed(wheel, tmp_path_factory) -> Path:
 
 
 def test_programs_of_the_wheel_run_its_own_code(installed):
-    code = "import cnn_perception; print(cnn_perception.__file__)"
+    names = "cnn_perception, cv2, numpy, onnxruntime"
+    code = f"import {names}\nfor one in ({names}): print(one.__file__)"
+    package, *libraries = run(installed / "bin" / "python", "-c", code, cwd=installed).splitlines()
 
-    assert Path(run(installed / "bin" / "python", "-c", code, cwd=installed).strip()).is_relative_to(installed)
+    assert Path(package).is_relative_to(installed)
+    assert not OWN or all(Path(one).is_relative_to(installed) for one in libraries)
     assert "--min-accuracy" in run(installed / "bin" / "evaluate_bag", "--help", cwd=installed)
+
+
+def test_the_wheel_scores_a_model(installed, tmp_path):
+    for name, color in (("red", "red"), ("green", "green"), ("blue", "red")):  # the third label is wrong
+        (tmp_path / "images" / name).mkdir(parents=True)
+        Picture.new("RGB", (40, 30), color).save(tmp_path / "images" / name / "0.png")
+    model = write_tiny_model(tmp_path / "tiny.onnx")
+    given = ("--model", model, "--images", tmp_path / "images", "--output", tmp_path / "out", "--json")
+    program = (installed / "bin" / "evaluate_bag", "--providers", "CPUExecutionProvider")
+    said = json.loads(run(*program, *given, cwd=Path("/")))
+
+    assert said["exit_code"] == 0
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert said["result"]["top1"] == pytest.approx(2 / 3)
 
 
 def test_a_node_of_the_wheel_answers_an_image(installed, tmp_path, domain):
