@@ -17,8 +17,8 @@ from demo.scripted_person import PATIENCE_MS, chromium
 from demo.served_dashboard import serving_dashboard
 from demo.shots import CLEAR
 
-_WIDTH, _HEIGHT = 1280, 1000
-"""Of the window, which shows a part of the page."""
+_WIDTH, _HEIGHT = 1000, 800
+"""Of the window, which shows a part of the page: the narrowest with three columns is the smallest file."""
 _RATE_HZ = 3.0
 _SECONDS = 45.0
 _SHOWS_A_SIGN = "others => !others.includes(document.querySelector('#answer .name')?.textContent ?? '')"

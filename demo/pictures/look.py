@@ -10,6 +10,7 @@ from cnn_perception.errors import DataError
 from cnn_perception.masks.folder import read_masks
 from demo.pictures import compressed
 from demo.pictures.sources import Sources
+from training.look.subject import stem_of
 
 _STAGES = 2
 _VISUALISED = ("no_entry", "pedestrian_crossing", "stop")
@@ -31,7 +32,7 @@ def patches(sources: Sources, path: Path) -> str:
     """
     layers = _section(sources, "patches")["layers"]
     chosen = [(name, int(layer["units"][0]["unit"])) for name, layer in list(layers.items())[-_STAGES:]][::-1]
-    _join(sources, "patches", [f"{name}_{unit}" for name, unit in chosen], path)
+    _join(sources, "patches", [f"{stem_of(name)}_{unit}" for name, unit in chosen], path)
     return ", ".join(f"{name} unit {unit}" for name, unit in chosen)
 
 

@@ -36,7 +36,7 @@ NUMBERED = 25
 """Classes up to which the cells of a confusion matrix carry their counts; beyond, they are too small to read."""
 
 _SAME_TIME = 0.03
-"""Logarithms of times nearer than this are drawn as of one time: intervals on top of each other cannot be told apart."""
+"""Logarithms of times nearer than this are drawn as of one time: intervals on each other cannot be told apart."""
 _APART_PT = 9.0
 _RISES_PT = (0, *(sign * step for step in range(12, 120, 12) for sign in (1, -1)))
 """How far above or below its point a name may stand, the nearest first."""
@@ -307,6 +307,7 @@ def _over_latency(points: Sequence[Point], metric: str, limit_ms: float | None) 
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.xaxis.set_minor_locator(NullLocator())
     kinds = {"crimson": "chosen", "tab:blue": "on the front", "grey": "others"}
+    front = "front: no other one is as good and as fast"
     places = _side_by_side(axis, ordered)
     for point, place in zip(ordered, places, strict=True):
         color = "crimson" if point.chosen else "tab:blue" if point.on_front else "grey"
@@ -316,7 +317,7 @@ def _over_latency(points: Sequence[Point], metric: str, limit_ms: float | None) 
         axis.errorbar(*at, yerr=reach, fmt="o", color=color, capsize=3, transform=place, label=label)
     best = [(point.latency_ms, point.score.value) for point in ordered if point.on_front]
     if best:
-        axis.step(*zip(*best, strict=True), where="post", color="tab:blue", alpha=0.5, label="front: no other one is as good and as fast")
+        axis.step(*zip(*best, strict=True), where="post", color="tab:blue", alpha=0.5, label=front)
     if limit_ms is not None:
         axis.axvline(limit_ms, color="grey", linestyle=":", label=f"at most {limit_ms:g} ms")
     axis.set(xlabel="latency of an image, ms", ylabel=f"{metric}, cross-validated, 95 % intervals")
@@ -377,7 +378,9 @@ def _name_points(
             name.set_in_layout(False)
             name.get_window_extent()  # by which its text is placed; it is of the line, too
             box = Text.get_window_extent(name)
-            inside = axis.bbox.x0 <= box.x0 and box.x1 <= axis.bbox.x1 and axis.bbox.y0 <= box.y0 <= box.y1 <= axis.bbox.y1
+            inside = (
+                axis.bbox.x0 <= box.x0 and box.x1 <= axis.bbox.x1 and axis.bbox.y0 <= box.y0 <= box.y1 <= axis.bbox.y1
+            )
             if inside and not any(box.overlaps(other) for other in taken):
                 break
             if (rise, side) != (_RISES_PT[-1], -1):
