@@ -38,7 +38,7 @@ PICTURES = {
     "look_dissection": Picture("look_dissection.jpg", look.dissection),
     "auto": Picture("auto.png", auto.make),
     "comparison": Picture("comparison.jpg", comparison.make),
-    "label": Picture("label.png", label.make),
+    "label": Picture("label.jpg", label.make),
     "dashboard": Picture("dashboard.jpg", dashboard.make),
     "textbook": Picture("textbook/figures", textbook.make),
 }

@@ -14,7 +14,7 @@ from training.run_files import make_folder, replacing
 
 MOST_BYTES = 150_000
 """Of a file, where its format can be that small."""
-_QUALITIES = (90, 85, 80, 75, 70, 65, 60)
+_QUALITIES = (90, 85, 80, 75, 70, 65, 60, 55, 50)
 _COLOURS = (256, 128, 64)
 
 

@@ -223,6 +223,19 @@ def test_a_name_that_is_none_is_refused(capsys):
     assert "overlays: is no picture; give some of overlay, look_patches" in capsys.readouterr().err
 
 
+def test_a_screen_without_chromium_is_said_in_one_line(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("playwright", reason="playwright is not installed")
+    (tmp_path / "compared").mkdir()
+    (tmp_path / "compared" / "comparison.html").write_text("<h1>Better</h1>")
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+
+    code = main(["comparison", "--loop", str(tmp_path), "--output", str(tmp_path)])
+
+    assert code == EXIT_BAD_INPUT
+    assert "comparison: not made: no Chromium is installed; apt install chromium\n" in capsys.readouterr().err
+    assert not (tmp_path / "comparison.jpg").exists()
+
+
 def test_the_page_of_labels_is_shown_in_the_midst_of_the_work(tmp_path):
     pytest.importorskip("playwright", reason="playwright is not installed")
     if not shutil.which("chromium") and not shutil.which("google-chrome"):
