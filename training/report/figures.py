@@ -316,7 +316,7 @@ def _over_latency(points: Sequence[Point], metric: str, limit_ms: float | None) 
         at = (point.latency_ms, point.score.value)
         axis.errorbar(*at, yerr=reach, fmt="o", color=color, capsize=3, transform=place, label=label)
     best = [(point.latency_ms, point.score.value) for point in ordered if point.on_front]
-    if best:
+    if len(best) > 1:
         axis.step(*zip(*best, strict=True), where="post", color="tab:blue", alpha=0.5, label=front)
     if limit_ms is not None:
         axis.axvline(limit_ms, color="grey", linestyle=":", label=f"at most {limit_ms:g} ms")
