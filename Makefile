@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo loop test lint pytest matrix wheel wheel-check aarch64 cv-bridge bench soak fuzz docs linkcheck clean
+.PHONY: help venv demo loop test lint pytest matrix wheel wheel-check aarch64 cv-bridge bench soak fuzz docs pictures linkcheck clean
 
 # A sourced ROS 2 is used as it is. Without one, `wheels` bring the same client library into the virtual environment.
 IS_SOURCED := import rclpy, sys, importlib.metadata as m; sys.exit(any(m.distributions(name="ros-rclpy")))
@@ -111,6 +111,10 @@ fuzz: $(READY)  ## damaged images, models, tables and bags: nothing gets past th
 docs: $(READY)  ## the site of docs/, in build/docs/html; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -q -b html -d build/docs/trees docs build/docs/html
 	@echo "build/docs/html/index.html"
+
+pictures: $(READY)  ## the pictures of README and docs/, of what demo and loop have left (NAMES="overlay label", AUTO=folder of training.auto, ALL=1: measured ones too); needs Chromium
+	$(BIN)/python -m demo.pictures $(NAMES) $(if $(AUTO),--auto "$(AUTO)")
+	$(if $(ALL),$(BIN)/python test/support/textbook.py --slow docs/textbook/fast_convolutions.md)
 
 linkcheck: $(READY)  ## the links of docs/ to other sites
 	$(BIN)/python -m sphinx -W --keep-going -q -b linkcheck -d build/docs/trees docs build/docs/linkcheck

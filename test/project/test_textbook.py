@@ -10,6 +10,7 @@ pytest.importorskip("torch", reason="needs what training needs")
 
 import textbook
 from paths import ROOT
+from PIL import Image
 
 PAGES = sorted(path for path in textbook.PAGES.glob("*.md") if path.name != "README.md")
 ids = [page.stem for page in PAGES]
@@ -95,6 +96,28 @@ def test_a_page_that_shows_something_else_is_told_and_can_be_renewed(tmp_path):
 
     with textbook.folder(tmp_path):
         assert textbook.run_page(page) == {}
+
+
+def test_figures_alone_are_made_by_the_commands_up_to_the_one_that_leaves_the_last(tmp_path):
+    page = tmp_path / "page.md"
+    draws = "$ python -m training.inspect --backbone lenet5 --input 32 --figure layers.png\n"
+    page.write_text(f"```console run\n{draws}$ rm -r everything\n```\n![layers](figures/layers.png)\n")
+    before = page.read_text()
+
+    textbook.main(["--figures", str(tmp_path / "made"), str(page)])
+
+    with Image.open(tmp_path / "made" / "layers.png") as picture:
+        assert len(picture.getcolors()) <= 64
+    assert page.read_text() == before
+    page.write_text(f"```console run\n{draws}```\n![other](figures/other.png)\n")
+    with pytest.raises(textbook.PageError, match=r"page\.md: no command leaves other\.png"):
+        textbook.draw_figures(page, tmp_path / "made")
+
+
+def test_figures_of_slow_commands_are_left_to_their_page(tmp_path):
+    page = textbook.PAGES / "fast_convolutions.md"
+    assert textbook.draw_figures(page, tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failing_command_and_a_wrong_example_are_told(tmp_path):

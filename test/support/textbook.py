@@ -3,7 +3,8 @@
     python test/support/textbook.py docs/textbook/*.md
 
 runs every page in an empty folder, writes what a command says where the page shows something else, and renews its
-figures. Kinds of fences, written behind the language:
+figures. With `--figures DIR` the figures alone are made, below DIR, but for those of slow commands, whose numbers stand
+in the page beside them; with `--slow` those commands are run, too. Kinds of fences, written behind the language:
 
     console check       is run, and prints what is shown; a line `...` stands for any lines
     console check 2%    the same, each number within so much, or within one in its last digit
@@ -14,6 +15,7 @@ figures. Kinds of fences, written behind the language:
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import doctest
 import io
@@ -253,6 +255,30 @@ def renew(page: Path, *, slow: bool) -> None:
     print(f"{page.name}: {len(wrong)} commands renewed")
 
 
+def draw_figures(page: Path, target: Path) -> list[str]:
+    """Makes the figures of a page below a folder by the commands of the page up to the one that leaves the last.
+
+    Returns:
+        Their names, without those of slow commands.
+
+    Raises:
+        PageError: If a command fails, or none leaves a figure.
+    """
+    os.environ["CNN_PERCEPTION_CACHE"] = ""  # nothing is known from earlier runs, as in the tests
+    wanted = [source_of(figure) for figure in figures(page) if not _is_slow(figure, page)]
+    runs = [fence for fence in fences(page.read_text(encoding="utf-8")) if fence.kind in ("check", "run")]
+    with tempfile.TemporaryDirectory() as name, folder(Path(name)):
+        for command in itertools.chain.from_iterable(map(commands, runs)):
+            if all(source.is_file() for source in wanted):
+                break
+            run(command)
+        for source in wanted:
+            if not source.is_file():
+                raise PageError(f"{page.name}: no command leaves {source}")
+            _copy(source, target / source)
+    return list(map(str, wanted))
+
+
 def _copy(source: Path, target: Path) -> None:
     """Copies a picture with few colours, which makes it a third as large."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -260,7 +286,20 @@ def _copy(source: Path, target: Path) -> None:
         picture.convert("RGB").quantize(_COLOURS).save(target, optimize=True)
 
 
+def main(argv: Sequence[str]) -> None:
+    """Runs pages as the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pages", nargs="+", type=Path)
+    parser.add_argument("--slow", action="store_true")
+    parser.add_argument("--figures", type=Path, metavar="DIR")
+    given = parser.parse_args(argv)
+    target = given.figures and given.figures.resolve()
+    for page in [path.resolve() for path in given.pages]:
+        if target:
+            print("".join(f"{name}\n" for name in draw_figures(page, target)), end="", flush=True)
+        else:
+            renew(page, slow=given.slow)
+
+
 if __name__ == "__main__":
-    chosen = [Path(name).resolve() for name in sys.argv[1:] if name != "--slow"]
-    for one in chosen:
-        renew(one, slow="--slow" in sys.argv)
+    main(sys.argv[1:])

@@ -54,7 +54,12 @@ class Layer:
     @property
     def stem(self) -> str:
         """Its name in those of files."""
-        return re.sub(r"[^A-Za-z0-9-]", "_", self.name)
+        return stem_of(self.name)
+
+
+def stem_of(name: str) -> str:
+    """Returns the name of a layer as it stands in those of files."""
+    return re.sub(r"[^A-Za-z0-9-]", "_", name)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,9 @@ import numpy.typing as npt
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.text import Text
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import Bbox, ScaledTranslation, Transform
 
 from cnn_perception.intervals import Estimate
 from cnn_perception.metrics import Counts
@@ -32,6 +34,12 @@ MOST_NAMED = 150
 """Classes beyond which a bar has no room for its name."""
 NUMBERED = 25
 """Classes up to which the cells of a confusion matrix carry their counts; beyond, they are too small to read."""
+
+_SAME_TIME = 0.03
+"""Logarithms of times nearer than this are drawn as of one time: intervals on each other cannot be told apart."""
+_APART_PT = 9.0
+_RISES_PT = (0, *(sign * step for step in range(12, 120, 12) for sign in (1, -1)))
+"""How far above or below its point a name may stand, the nearest first."""
 
 
 @dataclass(frozen=True)
@@ -272,24 +280,112 @@ def layers(table: Sequence[Layer], title: str, path: Path) -> None:
 
 
 def accuracy_over_latency(points: Sequence[Point], metric: str, limit_ms: float | None, path: Path) -> None:
-    """Draws how good each point is over the time that it takes, the front as steps, and a limit of the time."""
+    """Draws how good each point is over the time that it takes, the front as steps, and a limit of the time.
+
+    Intervals of points that take the same time stand beside each other, and no name lies on another one, on a point or
+    on an interval, as far as there is room.
+
+    Args:
+        points: At least one.
+        metric: What the score is.
+        limit_ms: The longest time that was allowed; None for none.
+        path: The .png file.
+    """
+    _write(_over_latency(points, metric, limit_ms), path)
+
+
+def _over_latency(points: Sequence[Point], metric: str, limit_ms: float | None) -> Figure:
     figure = Figure(figsize=(9, 5), layout="constrained")
     axis = figure.subplots()
-    for point in points:
+    ordered = sorted(points, key=lambda point: (point.latency_ms, point.score.value))
+    # Of a point alone, and of the widest name at the edge, there is something to both sides.
+    times = [point.latency_ms for point in points] + ([limit_ms] if limit_ms is not None else [])
+    lowest, highest = min(point.score.low for point in points), max(point.score.high for point in points)
+    room = 0.08 * ((highest - lowest) or 1.0)
+    axis.set(xscale="log", xlim=(min(times) / 2, max(times) * 2), ylim=(lowest - room, highest + room))
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.xaxis.set_minor_locator(NullLocator())
+    kinds = {"crimson": "chosen", "tab:blue": "on the front", "grey": "others"}
+    front = "front: no other one is as good and as fast"
+    places = _side_by_side(axis, ordered)
+    for point, place in zip(ordered, places, strict=True):
         color = "crimson" if point.chosen else "tab:blue" if point.on_front else "grey"
         reach = [[point.score.value - point.score.low], [point.score.high - point.score.value]]
-        axis.errorbar(point.latency_ms, point.score.value, yerr=reach, fmt="o", color=color, capsize=3)
-        place = (point.latency_ms, point.score.value)
-        axis.annotate(_plain(point.name), place, (6, 4), textcoords="offset points", fontsize=8)
-    best = sorted((point.latency_ms, point.score.value) for point in points if point.on_front)
-    axis.step(*zip(*best, strict=True), where="post", color="tab:blue", alpha=0.5, label="front")
+        label = kinds.pop(color, None)
+        at = (point.latency_ms, point.score.value)
+        axis.errorbar(*at, yerr=reach, fmt="o", color=color, capsize=3, transform=place, label=label)
+    best = [(point.latency_ms, point.score.value) for point in ordered if point.on_front]
+    if len(best) > 1:
+        axis.step(*zip(*best, strict=True), where="post", color="tab:blue", alpha=0.5, label=front)
     if limit_ms is not None:
         axis.axvline(limit_ms, color="grey", linestyle=":", label=f"at most {limit_ms:g} ms")
-    axis.set(xscale="log", xlabel="milliseconds an image", ylabel=f"{metric}, cross-validated, 95 % interval")
-    axis.margins(x=0.35)
+    axis.set(xlabel="latency of an image, ms", ylabel=f"{metric}, cross-validated, 95 % intervals")
     axis.grid(alpha=0.3)
-    axis.legend(loc="lower right")
-    _write(figure, path)
+    figure.legend(loc="outside lower center", ncols=5, frameon=False)
+    _name_points(figure, axis, ordered, places, best, limit_ms)
+    return figure
+
+
+def _side_by_side(axis: Axes, ordered: Sequence[Point]) -> list[Transform]:
+    """Returns how each point is placed: those of one time are moved apart by the width of an interval's ends."""
+    figure = axis.get_figure(root=True)
+    assert figure is not None
+    places: list[Transform] = []
+    steps = np.diff(np.log([point.latency_ms for point in ordered]))
+    starts = [0, *(np.flatnonzero(steps > _SAME_TIME) + 1).tolist(), len(ordered)]
+    for first, end in itertools.pairwise(starts):
+        count = end - first
+        shifts = [(number - (count - 1) / 2) * _APART_PT / 72 for number in range(count)]
+        places += [axis.transData + ScaledTranslation(shift, 0, figure.dpi_scale_trans) for shift in shifts]
+    return places
+
+
+def _name_points(
+    figure: Figure,
+    axis: Axes,
+    points: Sequence[Point],
+    places: Sequence[Transform],
+    best: Sequence[tuple[float, float]],
+    limit_ms: float | None,
+) -> None:
+    """Writes the names of points where nothing else is, with a line to a point that is farther away."""
+    figure.draw_without_rendering()  # by which the layout is known
+    taken = []
+    for point, place in zip(points, places, strict=True):
+        x, y = place.transform((point.latency_ms, point.score.value))
+        ends = place.transform([(point.latency_ms, point.score.low), (point.latency_ms, point.score.high)])
+        taken += [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5), Bbox(ends).padded(3)]
+    for (before, score), (after, higher) in itertools.pairwise(best):
+        corners = axis.transData.transform([(before, score), (after, score), (after, higher)])
+        taken += [Bbox(corners[:2]).padded(1), Bbox(corners[1:]).padded(1)]
+    if limit_ms is not None:
+        x, _ = axis.transData.transform((limit_ms, points[0].score.value))
+        taken.append(Bbox.from_extents(x - 1, axis.bbox.y0, x + 1, axis.bbox.y1))
+    for point, place in zip(points, places, strict=True):
+        x, y = axis.transData.inverted().transform(place.transform((point.latency_ms, point.score.value)))
+        for rise, side in itertools.product(_RISES_PT, (1, -1)):
+            name = axis.annotate(
+                _plain(point.name),
+                (x, y),
+                (side * 9, rise),
+                textcoords="offset points",
+                fontsize=8,
+                ha="left" if side > 0 else "right",
+                va="center",
+                arrowprops={"arrowstyle": "-", "color": "grey", "linewidth": 0.5} if rise else None,
+            )
+            name.set_in_layout(False)
+            name.get_window_extent()  # by which its text is placed; it is of the line, too
+            box = Text.get_window_extent(name)
+            inside = (
+                axis.bbox.x0 <= box.x0 and box.x1 <= axis.bbox.x1 and axis.bbox.y0 <= box.y0 <= box.y1 <= axis.bbox.y1
+            )
+            if inside and not any(box.overlaps(other) for other in taken):
+                break
+            if (rise, side) != (_RISES_PT[-1], -1):
+                name.remove()
+        taken.append(box)
 
 
 def points_of_images(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from cnn_perception.intervals import Estimate
 from training.auto import table
 from training.auto.table import Line
 from training.baselines.rows import Cost, Row
 from training.data.records import Sample
+from training.report import figures
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,62 @@ def test_csv_and_picture_are_left(tmp_path):
     ]  # fmt: skip
     assert {one["metric"] for one in rows} == {"top-1 accuracy"}
     assert (tmp_path / "accuracy_latency.png").read_bytes().startswith(b"\x89PNG")
+
+
+CROWD = [
+    figures.Point(name, ms, Estimate(score, score - reach, score + reach), name == "b, fast", name == "c, chosen")
+    for name, ms, score, reach in (
+        ("a network of the same time", 0.06, 0.975, 0.012), ("b, fast", 0.06, 0.987, 0.008),
+        ("c, chosen", 0.13, 0.992, 0.006), ("d, nearly as fast as the chosen one", 0.132, 0.988, 0.007),
+        ("e", 0.226, 0.990, 0.006), ("a network with a longer name", 0.226, 0.989, 0.006),
+        ("the slowest", 2.0, 0.985, 0.007),
+    )
+]  # fmt: skip
+"""Times and scores as a search finds them: the same network twice, the intervals overlapping."""
+
+
+def places_of(figure):
+    """Where the points are drawn, in pixels, by their order from left to right."""
+    lines = [container[0] for container in figure.axes[0].containers]
+    return sorted(tuple(line.get_transform().transform(line.get_xydata())[0]) for line in lines)
+
+
+@pytest.mark.parametrize("points", [CROWD, CROWD[:1], CROWD[1:3]], ids=["crowd", "one", "two"])
+def test_names_in_the_picture_lie_on_nothing_and_are_not_cut_off(points):
+    figure = figures._over_latency(points, "top-1 accuracy", 0.5)
+    figure.draw_without_rendering()
+    (axis,) = figure.axes
+
+    names = [text for text in axis.texts if text.get_text()]
+    boxes = [Text.get_window_extent(text) for text in names]
+
+    assert sorted(text.get_text() for text in names) == sorted(point.name for point in points)
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    assert not any(box.contains(*place) for box in boxes for place in places_of(figure))
+    for box in boxes:
+        assert axis.bbox.x0 <= box.x0
+        assert box.x1 <= axis.bbox.x1
+
+
+def test_intervals_of_points_of_one_time_stand_beside_each_other():
+    figure = figures._over_latency(CROWD, "top-1 accuracy", None)
+    figure.draw_without_rendering()
+
+    columns = [x for x, _ in places_of(figure)]
+
+    assert len(columns) == len(CROWD)
+    assert min(np.diff(columns)) > 8
+
+
+def test_the_picture_says_what_its_axes_are_and_times_as_plain_numbers():
+    figure = figures._over_latency(CROWD, "top-1 accuracy", None)
+    figure.draw_without_rendering()
+    (axis,) = figure.axes
+
+    assert axis.get_xlabel() == "latency of an image, ms"
+    assert axis.get_ylabel() == "top-1 accuracy, cross-validated, 95 % intervals"
+    ticks = [label.get_text() for label in axis.get_xticklabels()]
+    assert {"0.05", "0.1", "0.2", "1"} <= set(ticks)
 
 
 def test_lines_are_kept_as_plain_values():
