@@ -117,6 +117,48 @@ def test_missing_model_is_the_exit_code_of_the_launch(prefix: Path, tmp_path: Pa
     assert ("ended with exit code 2" in text) is (code == 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "told"),
+    [
+        ("follow.launch.py", "params_file:=gone.yaml", "argument params_file is 'gone.yaml': there is no such file"),
+        ("perception.launch.py", "params_file:=gone.yaml", "argument params_file is 'gone.yaml': there is no such"),
+        ("perception.launch.py", "respawn_delay:=soon", "argument respawn_delay is 'soon', but a number is wanted"),
+        ("perception.launch.py", "use_sim_time:=maybe", "argument use_sim_time is 'maybe', but true or false"),
+        ("demo.launch.py", "width:=wide", "argument width is 'wide', but a whole number is wanted"),
+        ("dashboard.launch.py", "port:=some", "argument port is 'some', but a whole number is wanted"),
+        ("diagnostics.launch.py", "params_file:=gone.yaml", "argument params_file is 'gone.yaml': there is no such"),
+    ],
+)
+def test_argument_that_cannot_be_is_refused_by_name_before_anything_is_started(
+    prefix: Path, tmp_path: Path, name: str, given: str, told: str
+):
+    source = [f"source:={tmp_path}"] if name == "demo.launch.py" else []
+    with launched(prefix, new_domain(), tmp_path / "log", name, given, *source) as process:
+        assert process.wait(60) == 1
+    text = (tmp_path / "log").read_text()
+    assert told in text
+    assert "process started" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "told"),
+    [
+        ("perception.launch.py", ["modle:=a", "model:=gone.onnx", "respawn:=false"], "modle (model?)"),
+        ("demo.launch.py", ["modle:=a", "source:=gone.mp4", "namespace:=robot"], "modle (model?)"),
+        ("regions.launch.py", ["detektor:=a", "model:=gone.onnx", "namespace:=robot"], "detektor (detector?)"),
+        ("follow.launch.py", ["folow:=a", "params_file:=gone.yaml"], "folow (follow?)"),
+        ("dashboard.launch.py", ["prt:=1", "port:=some"], "prt (port?)"),
+        ("diagnostics.launch.py", ["parms_file:=a", "params_file:=gone.yaml"], "parms_file (params_file?)"),
+    ],
+)
+def test_argument_that_does_not_exist_is_named_and_those_of_an_included_file_are_not(
+    prefix: Path, tmp_path: Path, name: str, given: list[str], told: str
+):
+    with launched(prefix, new_domain(), tmp_path / "log", name, *given) as process:
+        assert process.wait(60) == 1
+    assert f"launch arguments without effect, because they are unknown: {told}; --" in (tmp_path / "log").read_text()
+
+
 def test_respawned_node_is_started_again(prefix: Path, tmp_path: Path):
     given = (f"model:={tmp_path}/gone.onnx", "respawn:=true", "respawn_delay:=0.1")
     log = tmp_path / "log"

@@ -285,6 +285,10 @@ FILES = {
         "perception_node: {ros__parameters: {treshold: 0.9, front: {image_topik: /a}}}",
         ["treshold (threshold?)", "front.image_topik (front.image_topic?)"],
     ),
+    "of_the_model": (
+        "perception_node: {ros__parameters: {class_labels: [cat], top_k: 2}}",
+        ["class_labels is without effect at start: it comes from the model file"],
+    ),
     "of_another_node": ("perception: {ros__parameters: {threshold: 0.9}}", ["of_another_node.yaml", "/perception (/p"]),
     "of_another_namespace": ("robot: {perception_node: {ros__parameters: {top_k: 2}}}", ["/robot/perception_node"]),
     "wildcards": ("/**: {ros__parameters: {top_k: 2}}\n/*: {ros__parameters: {threshold: 0}}", []),
