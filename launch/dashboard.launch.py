@@ -31,7 +31,10 @@ ARGUMENTS = [
         "ssh -L); 0.0.0.0 lets others in who have the token, unencrypted",
     ),
     DeclareLaunchArgument(
-        "always", default_value="", choices=["", "true", "false"], description="true collects while nobody looks, too"
+        "always",
+        default_value="",
+        choices=["", "true", "false", "True", "False"],
+        description="true collects while nobody looks, too",
     ),
     DeclareLaunchArgument(
         "use_sim_time", default_value="", description="true for a simulation, or a bag played with --clock"

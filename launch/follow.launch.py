@@ -37,7 +37,7 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "stamped",
         default_value="",
-        choices=["", "true", "false"],
+        choices=["", "true", "false", "True", "False"],
         description="TwistStamped, as Nav2 wants since Kilted; '' for what params_file says, otherwise false",
     ),
     DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),

@@ -53,7 +53,7 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "autostart",
         default_value="",
-        choices=["", "true", "false"],
+        choices=["", "true", "false", "True", "False"],
         description="false where a lifecycle manager, such as Nav2's, configures and activates the node; '' for what "
         "params_file says, otherwise true",
     ),
@@ -72,7 +72,10 @@ ARGUMENTS = [
         "ignore lets the others go on, as where a larger launch file includes this one",
     ),
     DeclareLaunchArgument(
-        "respawn", default_value="false", choices=["true", "false"], description="start the node again when it ends"
+        "respawn",
+        default_value="false",
+        choices=["true", "false", "True", "False"],
+        description="start the node again when it ends",
     ),
     DeclareLaunchArgument("respawn_delay", default_value="2.0", description="seconds before it is started again"),
     DeclareLaunchArgument(
@@ -109,7 +112,7 @@ def make_node(context: LaunchContext) -> list[Node]:
     given_parameters.check_launch_arguments(texts, PARAMETERS)
     kinds = {name: kind for name, kind in PARAMETERS.items() if texts[name]}
     given = {name: ParameterValue(LaunchConfiguration(name), value_type=kind) for name, kind in kinds.items()}
-    respawn = LaunchConfiguration("respawn").perform(context) == "true"
+    respawn = LaunchConfiguration("respawn").perform(context).lower() == "true"
     delay = LaunchConfiguration("respawn_delay").perform(context)
     ends_launch = not respawn and LaunchConfiguration("on_exit").perform(context) == "shutdown"
     node = Node(

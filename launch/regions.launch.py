@@ -34,7 +34,11 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "detector", default_value="isaac_ros_rtdetr", choices=[*DETECTORS], description="whose boxes are classified"
     ),
-    DeclareLaunchArgument("model", description="ONNX model file made by training.export"),
+    DeclareLaunchArgument(
+        "model",
+        default_value="",
+        description="ONNX model file made by training.export; '' where params_file names it",
+    ),
     DeclareLaunchArgument(
         "image", default_value="", description="topic of the images; '' for the detector's usual one"
     ),

@@ -244,9 +244,10 @@ def test_namespaces_and_remappings_take_camera_info_along(
         assert other == camera_info or other not in subscribed(ros)
 
 
-def test_node_of_a_lifecycle_manager_waits_for_it(prefix: Path, tmp_path: Path):
+@pytest.mark.parametrize("false", ["false", "False"])  # Python launch files, as Nav2's, write the second
+def test_node_of_a_lifecycle_manager_waits_for_it(prefix: Path, tmp_path: Path, false: str):
     domain = new_domain()
-    given = (f"model:={write_tiny_model(tmp_path / 'tiny.onnx')}", "autostart:=false")
+    given = (f"model:={write_tiny_model(tmp_path / 'tiny.onnx')}", f"autostart:={false}")
     with participant(domain) as ros, launched(prefix, domain, tmp_path / "log", "perception.launch.py", *given):
         answer = ros.call(GetState, "/perception_node/get_state", GetState.Request())
         assert answer.current_state.label == "unconfigured"
@@ -285,9 +286,13 @@ def test_demo_camera_has_its_size_frame_and_calibration_beside_the_images(prefix
     assert (infos[-1].k[0], infos[-1].header.frame_id) == (50.0, "front_optical")
 
 
-def test_regions_are_those_of_the_detector_that_is_named(prefix: Path, tmp_path: Path):
+@pytest.mark.parametrize("is_in_file", [False, True], ids=["model given", "model in params_file"])
+def test_regions_are_those_of_the_detector_that_is_named(prefix: Path, tmp_path: Path, is_in_file: bool):
     domain = new_domain()
-    given = (f"model:={write_tiny_model(tmp_path / 'tiny.onnx')}", "detector:=isaac_ros_yolov8")
+    model = write_tiny_model(tmp_path / "tiny.onnx")
+    (tmp_path / "robot.yaml").write_text(f"/**:\n  ros__parameters:\n    model: {model}\n")
+    where = f"params_file:={tmp_path}/robot.yaml" if is_in_file else f"model:={model}"
+    given = (where, "detector:=isaac_ros_yolov8")
     with participant(domain) as ros, launched(prefix, domain, tmp_path / "log", "regions.launch.py", *given):
         assert values(ros, "/perception_node", "rois_topic") == ["detections_output"]
         ros.wait_for(lambda: ros.node.count_subscribers("/yolov8_encoder/resize/image"), "its images")
