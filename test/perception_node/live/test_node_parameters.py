@@ -274,7 +274,10 @@ def test_defaults_of_named_cameras_cannot_be_set_in_vain(tmp_path: Path):
     settings = {"model": write_tiny_model(tmp_path / "tiny.onnx"), "cameras": "[front]", "max_rate_hz": 10}
     with running("perception_node", domain, tmp_path / "log", **settings), participant(domain) as ros:
         assert get(ros, "front.max_rate_hz").double_value == 10.0
-        assert not set_one(ros, "max_rate_hz", 5.0).successful
+        result = set_one(ros, "max_rate_hz", 5.0)
+        refusal = "parameter max_rate_hz is read-only: it can be given at start only; set front.max_rate_hz"
+        assert (result.successful, result.reason) == (False, refusal)
+        assert set_one(ros, "max_batch_size", 2).reason.endswith("it can be given at start only; restart the node")
         assert set_one(ros, "front.max_rate_hz", 5).successful
         result = set_one(ros, "front.image_transport", "compressed")
         assert result.reason == "front.image_transport takes effect at the next configure"
