@@ -3,14 +3,18 @@
 ros2 launch cnn_perception dashboard.launch.py
 """
 
+import sys
+from pathlib import Path
+
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.launch_context import LaunchContext
 from launch.launch_description import LaunchDescription
+from launch.logging import get_logger
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from cnn_perception.ros import transport
+from cnn_perception.ros import given_parameters, transport
 
 PARAMETERS = {"perception_node": str, "port": int, "host": str, "always": bool, "use_sim_time": bool}
 """Arguments that are parameters of the node: one that is not given leaves the node's default."""
@@ -27,7 +31,10 @@ ARGUMENTS = [
         "ssh -L); 0.0.0.0 lets others in who have the token, unencrypted",
     ),
     DeclareLaunchArgument(
-        "always", default_value="", choices=["", "true", "false"], description="true collects while nobody looks, too"
+        "always",
+        default_value="",
+        choices=["", "true", "false", "True", "False"],
+        description="true collects while nobody looks, too",
     ),
     DeclareLaunchArgument(
         "use_sim_time", default_value="", description="true for a simulation, or a bag played with --clock"
@@ -36,13 +43,19 @@ ARGUMENTS = [
 ]
 
 
+def warn_of_unknown(_: LaunchContext) -> None:
+    """Names the arguments that were given and do not exist, of which launch says nothing."""
+    names = [argument.name for argument in ARGUMENTS]
+    if text := given_parameters.unused_launch_arguments(sys.argv, Path(__file__), names):
+        get_logger("launch").warning(text)
+
+
 def make_node(context: LaunchContext) -> list[Node]:
     """Returns the node, now that the arguments are known."""
-    given = {
-        name: ParameterValue(LaunchConfiguration(name), value_type=kind)
-        for name, kind in PARAMETERS.items()
-        if LaunchConfiguration(name).perform(context)
-    }
+    texts = {name: LaunchConfiguration(name).perform(context) for name in PARAMETERS}
+    given_parameters.check_launch_arguments(texts, PARAMETERS)
+    kinds = {name: kind for name, kind in PARAMETERS.items() if texts[name]}
+    given = {name: ParameterValue(LaunchConfiguration(name), value_type=kind) for name, kind in kinds.items()}
     node = Node(
         package="cnn_perception",
         executable="dashboard_node",
@@ -56,4 +69,4 @@ def make_node(context: LaunchContext) -> list[Node]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=make_node)])
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=warn_of_unknown), OpaqueFunction(function=make_node)])

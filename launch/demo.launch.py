@@ -3,17 +3,21 @@
 ros2 launch cnn_perception demo.launch.py model:=/path/model.onnx source:=/path/video.mp4
 """
 
+import sys
 from pathlib import Path
 
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
 from launch.launch_context import LaunchContext
 from launch.launch_description import LaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.logging import get_logger
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from cnn_perception.ros import transport
+from cnn_perception.ros import given_parameters, transport
+
+PERCEPTION = PythonLaunchDescriptionSource(str(Path(__file__).with_name("perception.launch.py")))
 
 PARAMETERS = {
     "source": str,
@@ -42,6 +46,19 @@ ARGUMENTS = [
 ]
 
 
+def check_arguments(context: LaunchContext) -> None:
+    """Names the arguments that do not exist, of which launch says nothing, and refuses what the camera cannot take.
+
+    It comes first: the end of launch by an error may miss a process that has just been started.
+    """
+    texts = {name: context.launch_configurations.get(name, "") for name in PARAMETERS}
+    given_parameters.check_launch_arguments(texts, PARAMETERS)
+    shared = PERCEPTION.get_launch_description(context).get_launch_arguments()
+    names = [argument.name for argument in (*ARGUMENTS, *shared)]
+    if text := given_parameters.unused_launch_arguments(sys.argv, Path(__file__), names):
+        get_logger("launch").warning(text)
+
+
 def end_if_failed(context: LaunchContext) -> None:
     """Ends the launch with an exit code because the camera has failed; a video that is over ends nothing."""
     event = context.locals.event
@@ -51,11 +68,8 @@ def end_if_failed(context: LaunchContext) -> None:
 
 def make_camera(context: LaunchContext) -> list[Node]:
     """Returns the camera, now that the arguments are known."""
-    given = {
-        name: ParameterValue(LaunchConfiguration(name), value_type=kind)
-        for name, kind in PARAMETERS.items()
-        if LaunchConfiguration(name).perform(context)
-    }
+    kinds = {name: kind for name, kind in PARAMETERS.items() if LaunchConfiguration(name).perform(context)}
+    given = {name: ParameterValue(LaunchConfiguration(name), value_type=kind) for name, kind in kinds.items()}
     camera = Node(
         package="cnn_perception",
         executable="camera_node",
@@ -71,12 +85,12 @@ def make_camera(context: LaunchContext) -> list[Node]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    perception = str(Path(__file__).with_name("perception.launch.py"))
     return LaunchDescription(
         [
             *ARGUMENTS,
+            OpaqueFunction(function=check_arguments),
             # The camera comes after it, because it shares its other arguments.
-            IncludeLaunchDescription(PythonLaunchDescriptionSource(perception)),
+            IncludeLaunchDescription(PERCEPTION),
             OpaqueFunction(function=make_camera),
         ]
     )

@@ -3,14 +3,18 @@
 ros2 launch cnn_perception follow.launch.py follow:=person cmd_vel:=/cmd_vel
 """
 
+import sys
 from pathlib import Path
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.launch_context import LaunchContext
 from launch.launch_description import LaunchDescription
+from launch.logging import get_logger
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+
+from cnn_perception.ros import given_parameters
 
 PARAMETERS = {"follow": str, "stamped": bool}
 """Arguments that are parameters of the node: one that is not given leaves what params_file says. Texts are told to be
@@ -33,7 +37,7 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "stamped",
         default_value="",
-        choices=["", "true", "false"],
+        choices=["", "true", "false", "True", "False"],
         description="TwistStamped, as Nav2 wants since Kilted; '' for what params_file says, otherwise false",
     ),
     DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),
@@ -45,13 +49,19 @@ ARGUMENTS = [
 ]
 
 
+def warn_of_unknown(_: LaunchContext) -> None:
+    """Names the arguments that were given and do not exist, of which launch says nothing."""
+    names = [argument.name for argument in ARGUMENTS]
+    if text := given_parameters.unused_launch_arguments(sys.argv, Path(__file__), names):
+        get_logger("launch").warning(text)
+
+
 def make_node(context: LaunchContext) -> list[Node]:
     """Returns the node, now that the arguments are known."""
-    given = {
-        name: ParameterValue(LaunchConfiguration(name), value_type=kind)
-        for name, kind in PARAMETERS.items()
-        if LaunchConfiguration(name).perform(context)
-    }
+    texts = {name: LaunchConfiguration(name).perform(context) for name in PARAMETERS}
+    given_parameters.check_launch_arguments(texts, PARAMETERS)
+    kinds = {name: kind for name, kind in PARAMETERS.items() if texts[name]}
+    given = {name: ParameterValue(LaunchConfiguration(name), value_type=kind) for name, kind in kinds.items()}
     results = LaunchConfiguration("results")
     node = Node(
         package="cnn_perception",
@@ -59,7 +69,7 @@ def make_node(context: LaunchContext) -> list[Node]:
         name="follow_node",
         namespace=LaunchConfiguration("namespace"),
         parameters=[
-            LaunchConfiguration("params_file"),
+            given_parameters.file_of_argument("params_file", LaunchConfiguration("params_file").perform(context)),
             given,
         ],
         remappings=[
@@ -73,4 +83,4 @@ def make_node(context: LaunchContext) -> list[Node]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=make_node)])
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=warn_of_unknown), OpaqueFunction(function=make_node)])

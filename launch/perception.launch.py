@@ -3,18 +3,20 @@
 ros2 launch cnn_perception perception.launch.py model:=/path/model.onnx image:=/camera/image_raw
 """
 
+import sys
 from pathlib import Path
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, Shutdown
 from launch.launch_context import LaunchContext
 from launch.launch_description import LaunchDescription
+from launch.logging import get_logger
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from cnn_perception import topic_names
-from cnn_perception.ros import transport
+from cnn_perception.ros import given_parameters, transport
 
 PARAMETERS = {"model": str, "image_transport": str, "rois_topic": str, "use_sim_time": bool, "autostart": bool}
 """Arguments that are parameters of the node: one that is not given leaves what params_file says. Texts are told to be
@@ -51,7 +53,7 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "autostart",
         default_value="",
-        choices=["", "true", "false"],
+        choices=["", "true", "false", "True", "False"],
         description="false where a lifecycle manager, such as Nav2's, configures and activates the node; '' for what "
         "params_file says, otherwise true",
     ),
@@ -70,7 +72,10 @@ ARGUMENTS = [
         "ignore lets the others go on, as where a larger launch file includes this one",
     ),
     DeclareLaunchArgument(
-        "respawn", default_value="false", choices=["true", "false"], description="start the node again when it ends"
+        "respawn",
+        default_value="false",
+        choices=["true", "false", "True", "False"],
+        description="start the node again when it ends",
     ),
     DeclareLaunchArgument("respawn_delay", default_value="2.0", description="seconds before it is started again"),
     DeclareLaunchArgument(
@@ -94,14 +99,21 @@ def end_launch(context: LaunchContext) -> list[Shutdown]:
     return [Shutdown(reason=f"{event.process_name} has ended")]
 
 
+def warn_of_unknown(_: LaunchContext) -> None:
+    """Names the arguments that were given and do not exist, of which launch says nothing."""
+    names = [argument.name for argument in ARGUMENTS]
+    if text := given_parameters.unused_launch_arguments(sys.argv, Path(__file__), names):
+        get_logger("launch").warning(text)
+
+
 def make_node(context: LaunchContext) -> list[Node]:
     """Returns the node, now that the arguments are known."""
-    given = {
-        name: ParameterValue(LaunchConfiguration(name), value_type=kind)
-        for name, kind in PARAMETERS.items()
-        if LaunchConfiguration(name).perform(context)
-    }
-    respawn = LaunchConfiguration("respawn").perform(context) == "true"
+    texts = {name: LaunchConfiguration(name).perform(context) for name in PARAMETERS}
+    given_parameters.check_launch_arguments(texts, PARAMETERS)
+    kinds = {name: kind for name, kind in PARAMETERS.items() if texts[name]}
+    given = {name: ParameterValue(LaunchConfiguration(name), value_type=kind) for name, kind in kinds.items()}
+    respawn = LaunchConfiguration("respawn").perform(context).lower() == "true"
+    delay = LaunchConfiguration("respawn_delay").perform(context)
     ends_launch = not respawn and LaunchConfiguration("on_exit").perform(context) == "shutdown"
     node = Node(
         package="cnn_perception",
@@ -109,7 +121,7 @@ def make_node(context: LaunchContext) -> list[Node]:
         name=LaunchConfiguration("name"),
         namespace=LaunchConfiguration("namespace"),
         parameters=[
-            LaunchConfiguration("params_file"),
+            given_parameters.file_of_argument("params_file", LaunchConfiguration("params_file").perform(context)),
             given,
         ],
         remappings=[("image_raw", LaunchConfiguration("image"))],
@@ -117,7 +129,7 @@ def make_node(context: LaunchContext) -> list[Node]:
         additional_env=transport.environment(),
         output="screen",
         respawn=respawn,
-        respawn_delay=float(LaunchConfiguration("respawn_delay").perform(context)),
+        respawn_delay=given_parameters.seconds_of_argument("respawn_delay", delay),
         on_exit=[OpaqueFunction(function=end_launch)] if ends_launch else None,
     )
     return [node]
@@ -158,4 +170,5 @@ def _rviz(context: LaunchContext) -> Node:
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=make_node), OpaqueFunction(function=make_viewer)])
+    functions = (warn_of_unknown, make_node, make_viewer)
+    return LaunchDescription([*ARGUMENTS, *(OpaqueFunction(function=function) for function in functions)])

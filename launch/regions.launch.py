@@ -3,13 +3,19 @@
 ros2 launch cnn_perception regions.launch.py model:=/path/model.onnx detector:=isaac_ros_rtdetr image:=/image_raw
 """
 
+import sys
 from pathlib import Path
 
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
 from launch.launch_context import LaunchContext
 from launch.launch_description import LaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.logging import get_logger
 from launch.substitutions import LaunchConfiguration
+
+from cnn_perception.ros import given_parameters
+
+PERCEPTION = PythonLaunchDescriptionSource(str(Path(__file__).with_name("perception.launch.py")))
 
 DETECTORS = {
     # Copies the header of its image, and gives boxes in pixels of the image before any resizing.
@@ -28,12 +34,24 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "detector", default_value="isaac_ros_rtdetr", choices=[*DETECTORS], description="whose boxes are classified"
     ),
-    DeclareLaunchArgument("model", description="ONNX model file made by training.export"),
+    DeclareLaunchArgument(
+        "model",
+        default_value="",
+        description="ONNX model file made by training.export; '' where params_file names it",
+    ),
     DeclareLaunchArgument(
         "image", default_value="", description="topic of the images; '' for the detector's usual one"
     ),
     DeclareLaunchArgument("rois_topic", default_value="", description="topic of its boxes; '' for its usual one"),
 ]
+
+
+def warn_of_unknown(context: LaunchContext) -> None:
+    """Names the arguments that were given and do not exist, of which launch says nothing."""
+    shared = PERCEPTION.get_launch_description(context).get_launch_arguments()
+    names = [argument.name for argument in (*ARGUMENTS, *shared)]
+    if text := given_parameters.unused_launch_arguments(sys.argv, Path(__file__), names):
+        get_logger("launch").warning(text)
 
 
 def include(context: LaunchContext) -> list[IncludeLaunchDescription]:
@@ -44,9 +62,8 @@ def include(context: LaunchContext) -> list[IncludeLaunchDescription]:
         "image": LaunchConfiguration("image").perform(context) or image,
         "rois_topic": LaunchConfiguration("rois_topic").perform(context) or rois,
     }
-    source = PythonLaunchDescriptionSource(str(Path(__file__).with_name("perception.launch.py")))
-    return [IncludeLaunchDescription(source, launch_arguments=given.items())]
+    return [IncludeLaunchDescription(PERCEPTION, launch_arguments=given.items())]
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=include)])
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=warn_of_unknown), OpaqueFunction(function=include)])

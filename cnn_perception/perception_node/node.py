@@ -59,7 +59,7 @@ class PerceptionNode(parameters.ParameterNode, LifecycleNode):
         parameters.declare(self, Settings)
         self.live = LiveSettings(parameters.read(self, Settings))
         self._cameras = declared_cameras(self, self.live.settings.cameras, self._log.warn)
-        given_parameters.warn_of_unknown(self)
+        given_parameters.warn_of_unknown(self, of_model=("class_labels",))
         self._models = ModelOwner(ActiveModel.load, IsolatedLoad(), self.get_logger(), self.fail)
         kept = self.live.settings.black_box()
         self._black_box = NodeBox(self, kept) if kept is not None else None

@@ -1,6 +1,6 @@
-"""Parameters given at start, on a command line or in a file: those that no parameter of the node takes are named.
+"""Parameters given at start, on a command line, in a file or to a launch file: those that nothing takes are named.
 
-rcl drops them without a word.
+rcl and launch drop them without a word.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import difflib
 import itertools
+import math
+import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,18 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.utilities import remove_ros_args
 
-from cnn_perception.errors import printable
+from cnn_perception.errors import ConfigError, printable
+from cnn_perception.files import expanded
 
 QOS_PREFIX = "qos_overrides."
 _MOST_NAMES = 20
 _LONGEST_NAME = 100
 """Characters of a name that are shown, and compared with others: a stranger's may be a megabyte long."""
 _VALUES = "ros__parameters"
+_PACKAGE = "cnn_perception"
+_WANTED = {bool: "true or false", int: "a whole number", float: "a number"}
+_BOOLEANS = frozenset({"true", "false", "yes", "no", "on", "off", "1", "0"})
+"""What launch takes for a bool: YAML 1.1's words, in any of their spellings, and two numbers."""
 
 
 def given(node: Node) -> dict[str, Parameter[Any]]:
@@ -41,12 +48,20 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" ({similar[0]}?)" if similar else ""
 
 
-def warn_of_unknown(node: Node) -> None:
+def warn_of_unknown(node: Node, of_model: Collection[str] = ()) -> None:
     """Names what was given and is no parameter of the node; to be called when all have been declared, but those of QoS.
 
     `warn_of_unknown_qos` says the rest: a topic's QoS is declared with the topic.
+
+    Args:
+        node: The node.
+        of_model: Parameters that it declares itself when it has a model; what `ros2 param dump` wrote has them.
     """
-    _warn(node, [name for name in given(node) if not name.startswith(QOS_PREFIX)], "`ros2 param list` names all")
+    names = [name for name in given(node) if not name.startswith(QOS_PREFIX)]
+    _warn(node, [name for name in names if name not in of_model], "`ros2 param list` names all")
+    for name in of_model:
+        if name in names:
+            node.get_logger().warning(f"parameter {name} is without effect at start: it comes from the model file")
     for text in unused_of_command_line(node.get_fully_qualified_name(), sys.argv):
         node.get_logger().warning(text)
 
@@ -142,3 +157,84 @@ def matches(pattern: str, node_name: str) -> bool:
 
 def _parts(name: str) -> list[str]:
     return name.strip("/").split("/")
+
+
+def unused_launch_arguments(argv: Sequence[str], file: Path, declared: Collection[str]) -> str:
+    """Returns a line that names what `ros2 launch` was given and its launch file does not take; empty if there is none.
+
+    Args:
+        argv: The command line of the process.
+        file: The launch file that asks. Where another one includes it the arguments are that one's to judge.
+        declared: Names of all arguments that it takes, with those of the files that it includes.
+    """
+    if not _launches(argv, file):
+        return ""
+    names = dict.fromkeys(word.partition(":=")[0] for word in argv if ":=" in word)
+    unknown = [name for name in names if name not in declared]
+    if not unknown:
+        return ""
+    listed = ", ".join(f"{printable(name[:_LONGEST_NAME])}{_meant(name, declared)}" for name in unknown[:_MOST_NAMES])
+    return f"launch arguments without effect, because they are unknown: {listed}; --show-args names all"
+
+
+def _meant(name: str, declared: Collection[str]) -> str:
+    """As `nearest`, but image_topic means image, not another topic."""
+    return next((f" ({one}?)" for one in declared if name.startswith(f"{one}_")), None) or nearest(name, declared)
+
+
+def _launches(argv: Sequence[str], file: Path) -> bool:
+    """Whether a command line names this launch file, by its path or by this package and its name."""
+    if _PACKAGE in argv and file.name in argv:
+        return True
+    path = os.path.realpath(file)
+    return any(os.path.realpath(word) == path for word in argv)
+
+
+def check_launch_arguments(texts: Mapping[str, str], kinds: Mapping[str, type]) -> None:
+    """Refuses arguments of a launch file that cannot be what they are for; launch's own refusals do not name them.
+
+    Args:
+        texts: Their values by name; an empty one was not given.
+        kinds: The type of each: bool, int, float, or str, of which every one will do.
+
+    Raises:
+        ConfigError: With the argument and what is wanted.
+    """
+    for name, text in texts.items():
+        if text and not _is_a(kinds[name], text):
+            raise ConfigError(f"argument {name} is {printable(text[:200])!r}, but {_WANTED[kinds[name]]} is wanted")
+
+
+def _is_a(kind: type, text: str) -> bool:
+    if kind is bool:
+        return text.lower() in _BOOLEANS
+    try:
+        kind(text)
+    except ValueError:
+        return False
+    return True
+
+
+def seconds_of_argument(name: str, text: str) -> float:
+    """Returns a duration given to a launch file, in seconds.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    check_launch_arguments({name: text}, {name: float})
+    seconds = float(text or 0)
+    if not 0 <= seconds < math.inf:
+        raise ConfigError(f"argument {name} is {text}, but a number of seconds, 0 or more, is wanted")
+    return seconds
+
+
+def file_of_argument(name: str, text: str) -> str:
+    """Returns the path of a file given to a launch file, ~ expanded; launch itself goes on without one that is missing.
+
+    Raises:
+        ConfigError: If there is no such file.
+    """
+    path = expanded(text)
+    if not path.is_file():
+        raise ConfigError(f"argument {name} is {printable(text[:200])!r}: there is no such file")
+    return str(path)

@@ -45,9 +45,11 @@ def as_type(given: Parameter[Any], wanted: Parameter.Type) -> Parameter[Any]:
         return given
     if given.type_ == Type.INTEGER and wanted == Type.DOUBLE:
         return Parameter(given.name, Type.DOUBLE, float(given.value))
-    if given.type_ == Type.NOT_SET:
+    # An empty list comes without a value at start, and as one of bools from `ros2 param set`.
+    if given.type_ == Type.NOT_SET or (isinstance(given.value, list | array) and not given.value):
         raise ConfigError(
-            f"parameter {given.name} has no value, or an empty list, which ROS cannot tell from none; leave it out"
+            f"parameter {given.name} has no value, or an empty list, which ROS cannot tell from none; leave it out, "
+            "none can be deleted"
         )
     told = f"parameter {given.name} is {shown(given.value)}, but {_WANTED.get(wanted, wanted.name)} is wanted"
     raise ConfigError(told + _advice(given.name, given.value, wanted))

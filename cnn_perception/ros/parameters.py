@@ -25,6 +25,8 @@ MOST_CHARACTERS = 4096
 """Of a text that anybody on the graph may set; Linux's longest path."""
 MOST_TEXTS = 1000
 """Of a list of them."""
+_MOST_SHOWN = 4
+"""Of names in a refusal."""
 _NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters, which would forge lines of a log, and what no output can encode."""
 
@@ -85,8 +87,15 @@ class ParameterNode(Node):
             raise ConfigError(f"there is no parameter {shown(item.name)}{known}")
         about = self.describe_parameter(item.name)
         if about.read_only:
-            raise ConfigError(f"parameter {item.name} is read-only: it can be given at start only; restart the node")
+            way = self._settable_instead(item.name) or "restart the node"
+            raise ConfigError(f"parameter {item.name} is read-only: it can be given at start only; {way}")
         return as_type(item, Parameter.Type(about.type))
+
+    def _settable_instead(self, name: str) -> str:
+        """Returns which parameters of a prefix, such as those of one camera, this one was only the default of."""
+        own = [other for other in self.list_parameters([], 0).names if other.endswith(f".{name}")]
+        settable = [other for other in own if not self.describe_parameter(other).read_only]
+        return f"set {' or '.join(settable[:_MOST_SHOWN])}" if settable else ""
 
 
 def serve_in_group(node: Node, group: CallbackGroup) -> None:

@@ -117,6 +117,48 @@ def test_missing_model_is_the_exit_code_of_the_launch(prefix: Path, tmp_path: Pa
     assert ("ended with exit code 2" in text) is (code == 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "told"),
+    [
+        ("follow.launch.py", "params_file:=gone.yaml", "argument params_file is 'gone.yaml': there is no such file"),
+        ("perception.launch.py", "params_file:=gone.yaml", "argument params_file is 'gone.yaml': there is no such"),
+        ("perception.launch.py", "respawn_delay:=soon", "argument respawn_delay is 'soon', but a number is wanted"),
+        ("perception.launch.py", "use_sim_time:=maybe", "argument use_sim_time is 'maybe', but true or false"),
+        ("demo.launch.py", "width:=wide", "argument width is 'wide', but a whole number is wanted"),
+        ("dashboard.launch.py", "port:=some", "argument port is 'some', but a whole number is wanted"),
+        ("diagnostics.launch.py", "params_file:=gone.yaml", "argument params_file is 'gone.yaml': there is no such"),
+    ],
+)
+def test_argument_that_cannot_be_is_refused_by_name_before_anything_is_started(
+    prefix: Path, tmp_path: Path, name: str, given: str, told: str
+):
+    source = [f"source:={tmp_path}"] if name == "demo.launch.py" else []
+    with launched(prefix, new_domain(), tmp_path / "log", name, given, *source) as process:
+        assert process.wait(60) == 1
+    text = (tmp_path / "log").read_text()
+    assert told in text
+    assert "process started" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "told"),
+    [
+        ("perception.launch.py", ["modle:=a", "model:=gone.onnx", "respawn:=false"], "modle (model?)"),
+        ("demo.launch.py", ["modle:=a", "source:=gone.mp4", "namespace:=robot"], "modle (model?)"),
+        ("regions.launch.py", ["detektor:=a", "model:=gone.onnx", "namespace:=robot"], "detektor (detector?)"),
+        ("follow.launch.py", ["folow:=a", "params_file:=gone.yaml"], "folow (follow?)"),
+        ("dashboard.launch.py", ["prt:=1", "port:=some"], "prt (port?)"),
+        ("diagnostics.launch.py", ["parms_file:=a", "params_file:=gone.yaml"], "parms_file (params_file?)"),
+    ],
+)
+def test_argument_that_does_not_exist_is_named_and_those_of_an_included_file_are_not(
+    prefix: Path, tmp_path: Path, name: str, given: list[str], told: str
+):
+    with launched(prefix, new_domain(), tmp_path / "log", name, *given) as process:
+        assert process.wait(60) == 1
+    assert f"launch arguments without effect, because they are unknown: {told}; --" in (tmp_path / "log").read_text()
+
+
 def test_respawned_node_is_started_again(prefix: Path, tmp_path: Path):
     given = (f"model:={tmp_path}/gone.onnx", "respawn:=true", "respawn_delay:=0.1")
     log = tmp_path / "log"
@@ -202,9 +244,10 @@ def test_namespaces_and_remappings_take_camera_info_along(
         assert other == camera_info or other not in subscribed(ros)
 
 
-def test_node_of_a_lifecycle_manager_waits_for_it(prefix: Path, tmp_path: Path):
+@pytest.mark.parametrize("false", ["false", "False"])  # Python launch files, as Nav2's, write the second
+def test_node_of_a_lifecycle_manager_waits_for_it(prefix: Path, tmp_path: Path, false: str):
     domain = new_domain()
-    given = (f"model:={write_tiny_model(tmp_path / 'tiny.onnx')}", "autostart:=false")
+    given = (f"model:={write_tiny_model(tmp_path / 'tiny.onnx')}", f"autostart:={false}")
     with participant(domain) as ros, launched(prefix, domain, tmp_path / "log", "perception.launch.py", *given):
         answer = ros.call(GetState, "/perception_node/get_state", GetState.Request())
         assert answer.current_state.label == "unconfigured"
@@ -243,9 +286,13 @@ def test_demo_camera_has_its_size_frame_and_calibration_beside_the_images(prefix
     assert (infos[-1].k[0], infos[-1].header.frame_id) == (50.0, "front_optical")
 
 
-def test_regions_are_those_of_the_detector_that_is_named(prefix: Path, tmp_path: Path):
+@pytest.mark.parametrize("is_in_file", [False, True], ids=["model given", "model in params_file"])
+def test_regions_are_those_of_the_detector_that_is_named(prefix: Path, tmp_path: Path, is_in_file: bool):
     domain = new_domain()
-    given = (f"model:={write_tiny_model(tmp_path / 'tiny.onnx')}", "detector:=isaac_ros_yolov8")
+    model = write_tiny_model(tmp_path / "tiny.onnx")
+    (tmp_path / "robot.yaml").write_text(f"/**:\n  ros__parameters:\n    model: {model}\n")
+    where = f"params_file:={tmp_path}/robot.yaml" if is_in_file else f"model:={model}"
+    given = (where, "detector:=isaac_ros_yolov8")
     with participant(domain) as ros, launched(prefix, domain, tmp_path / "log", "regions.launch.py", *given):
         assert values(ros, "/perception_node", "rois_topic") == ["detections_output"]
         ros.wait_for(lambda: ros.node.count_subscribers("/yolov8_encoder/resize/image"), "its images")

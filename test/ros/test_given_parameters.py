@@ -18,7 +18,18 @@ from rclpy.context import Context
 from rclpy.node import Node
 from ros import new_domain
 
-from cnn_perception.ros.given_parameters import given, matches, nearest, nodes_of_file, unused_of_command_line
+from cnn_perception.errors import ConfigError
+from cnn_perception.ros.given_parameters import (
+    check_launch_arguments,
+    file_of_argument,
+    given,
+    matches,
+    nearest,
+    nodes_of_file,
+    seconds_of_argument,
+    unused_launch_arguments,
+    unused_of_command_line,
+)
 
 NODES = ["/node", "/a/node", "/a/b/node"]
 KEYS = ["/**", "/*", "**", "*", "/node", "node", "/a/node", "a/node", "/*/node", "/**/node", "/a/*", "/a/**", "/b/node"]
@@ -96,6 +107,69 @@ def test_what_stands_between_ros_args_and_its_end_is_looked_at_and_the_rest_is_w
         "-p other:b",
         "-p other:d",
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["launch", "cnn_perception", "one.launch.py", "modle:=a", "image:=b"], "modle (model?)"),
+        (["launch", "cnn_perception", "one.launch.py", "image_topic:=a", "zzz:=:="], "image_topic (image?), zzz"),
+        (["launch", "{folder}/one.launch.py", "modle:=a"], "modle (model?)"),
+        (["launch", "{folder}/../{name}/one.launch.py", "modle:=a"], "modle (model?)"),
+        (["launch", "cnn_perception", "one.launch.py", "model:=a", "--debug"], None),
+        # Another launch file includes this one, perhaps one of the same name: the arguments are that one's.
+        (["launch", "cnn_perception", "another.launch.py", "modle:=a"], None),
+        (["launch", "robot", "one.launch.py", "modle:=a"], None),
+        (["launch", "/robot/one.launch.py", "modle:=a"], None),
+    ],
+)
+def test_what_a_launch_file_does_not_take_is_named_where_it_was_launched_itself(
+    words: list[str], told: str | None, tmp_path: Path
+):
+    file = tmp_path / "one.launch.py"
+    argv = [word.format(folder=tmp_path, name=tmp_path.name) for word in words]
+    line = unused_launch_arguments(argv, file, ["rois_topic", "model", "image"])
+    expected = f"launch arguments without effect, because they are unknown: {told}; --show-args names all"
+    assert line == (expected if told else "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "wanted"),
+    [
+        (int, "abc", "a whole number"),
+        (int, "1.5", "a whole number"),
+        (float, "fast", "a number"),
+        (bool, "maybe", "true or false"),
+        (bool, "2", "true or false"),
+    ],
+)
+def test_launch_argument_that_cannot_be_what_it_is_for_is_refused_by_name(kind: type, text: str, wanted: str):
+    with pytest.raises(ConfigError, match=f"^argument x is '{text}', but {wanted} is wanted$"):
+        check_launch_arguments({"y": "", "x": text}, {"x": kind, "y": kind})
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [(int, "-3"), (float, "5"), (float, "0.5"), (bool, "True"), (bool, "false"), (bool, "1"), (str, "7"), (int, "")],
+)
+def test_launch_argument_is_taken_as_launch_takes_it(kind: type, text: str):
+    check_launch_arguments({"x": text}, {"x": kind})
+
+
+@pytest.mark.parametrize("text", ["abc", "-1", "nan", "inf"])
+def test_delay_that_is_none_is_refused_by_name(text: str):
+    assert seconds_of_argument("respawn_delay", "0.5") == 0.5
+    with pytest.raises(ConfigError, match=f"^argument respawn_delay is '?{text}'?, but a number"):
+        seconds_of_argument("respawn_delay", text)
+
+
+def test_parameter_file_of_a_launch_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "robot.yaml").touch()
+    assert file_of_argument("params_file", "~/robot.yaml") == str(tmp_path / "robot.yaml")
+    for missing in (f"{tmp_path}/gone.yaml", str(tmp_path), ""):
+        with pytest.raises(ConfigError, match=f"^argument params_file is '{missing}': there is no such file$"):
+            file_of_argument("params_file", missing)
 
 
 @pytest.mark.parametrize(

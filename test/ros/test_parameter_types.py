@@ -9,7 +9,8 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from rclpy.parameter import Parameter
+from rcl_interfaces.msg import Parameter as ParameterMessage
+from rclpy.parameter import Parameter, get_parameter_value
 
 from cnn_perception.errors import ConfigError
 from cnn_perception.ros.parameter_types import as_type
@@ -72,6 +73,14 @@ def test_what_is_said_to_be_written_is_of_the_wanted_type_in_yaml(value: object,
     advice = str(refused.value).partition("; write ")[2]
     written = advice.removeprefix("it in quotes: ").partition(" in a YAML file")[0].removesuffix(", without quotes")
     as_type(Parameter("x", value=yaml.safe_load(written)), wanted)
+
+
+@pytest.mark.parametrize("wanted", WANTED)
+def test_empty_list_as_the_command_line_sends_it_is_not_said_to_be_written_as_it_was(wanted: Parameter.Type):
+    """`ros2 param set NODE NAME []` sends what this function of rclpy's makes of the text."""
+    message = ParameterMessage(name="x", value=get_parameter_value("[]"))
+    with pytest.raises(ConfigError, match=r"^parameter x has no value, or an empty list, .*; leave it out"):
+        as_type(Parameter.from_parameter_msg(message), wanted)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "nan", "high", [1.0], "9" * 400])

@@ -274,7 +274,10 @@ def test_defaults_of_named_cameras_cannot_be_set_in_vain(tmp_path: Path):
     settings = {"model": write_tiny_model(tmp_path / "tiny.onnx"), "cameras": "[front]", "max_rate_hz": 10}
     with running("perception_node", domain, tmp_path / "log", **settings), participant(domain) as ros:
         assert get(ros, "front.max_rate_hz").double_value == 10.0
-        assert not set_one(ros, "max_rate_hz", 5.0).successful
+        result = set_one(ros, "max_rate_hz", 5.0)
+        refusal = "parameter max_rate_hz is read-only: it can be given at start only; set front.max_rate_hz"
+        assert (result.successful, result.reason) == (False, refusal)
+        assert set_one(ros, "max_batch_size", 2).reason.endswith("it can be given at start only; restart the node")
         assert set_one(ros, "front.max_rate_hz", 5).successful
         result = set_one(ros, "front.image_transport", "compressed")
         assert result.reason == "front.image_transport takes effect at the next configure"
@@ -284,6 +287,10 @@ FILES = {
     "misspelt": (
         "perception_node: {ros__parameters: {treshold: 0.9, front: {image_topik: /a}}}",
         ["treshold (threshold?)", "front.image_topik (front.image_topic?)"],
+    ),
+    "of_the_model": (
+        "perception_node: {ros__parameters: {class_labels: [cat], top_k: 2}}",
+        ["class_labels is without effect at start: it comes from the model file"],
     ),
     "of_another_node": ("perception: {ros__parameters: {threshold: 0.9}}", ["of_another_node.yaml", "/perception (/p"]),
     "of_another_namespace": ("robot: {perception_node: {ros__parameters: {top_k: 2}}}", ["/robot/perception_node"]),
