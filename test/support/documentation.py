@@ -42,10 +42,13 @@ RECORDS = {
 OF_THE_SYSTEM = {
     "apt",
     "cd",
+    "chroot",
     "colcon",
+    "debootstrap",
     "export",
     "git",
     "mkdir",
+    "mount",
     "mv",
     ".",
     "ssh",
