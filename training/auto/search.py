@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import statistics
@@ -274,7 +275,6 @@ class Search:
         one = trial_.candidate
         done: list[Fold] = []
         ended = ""
-        known = sum(trial_.done(number) is not None for number in range(1, plan.folds + 1))
 
         def settled(chosen: config.TrainConfig) -> None:
             if chosen.mode != "probe":  # what is held out for the end must not decide on it once more
@@ -283,12 +283,14 @@ class Search:
                 self.record.write()
 
         for number in range(1, plan.folds + 1):
+            is_known = trial_.done(number) is not None
             allowed_s = self.budget.left_s - self._reserve_s(one, plan.epochs, done)
-            if done and number > 2 and max(fold.seconds for fold in done[1:]) > allowed_s:
-                ended = f"time was up after {len(done)} folds"
+            too_long = bool(done) and number > 2 and max(fold.seconds for fold in done[1:]) > allowed_s
+            if not is_known and (allowed_s <= 0 or too_long):
+                ended = f"time was up after {len(done)} folds" if done else "no time beside the last training"
                 break
             try:
-                with at_most(allowed_s):
+                with contextlib.nullcontext() if is_known else at_most(allowed_s):
                     now = dataclasses.replace(trial_, given=self._own(noted), precision=self.files.precision(one))
                     fold = now.run(number, plan.epochs, settled)
                     self._settle_precision(one, noted, fold)
@@ -303,7 +305,7 @@ class Search:
                 ended = f"slower than {self.asked.max_latency_ms:g} ms in fp32, and {self.files.missed(one)}"
                 break
             ended = self._note(trial_, plan, done)
-            if number > known:
+            if not is_known:
                 self.budget.say(
                     f"{one.name}: {self._metric()} {self.tried[-1].row.score.value:.3f} after {len(done)} folds"
                 )

@@ -168,12 +168,14 @@ def write(folder: Path, lines: Sequence[Line], metric: str) -> None:
 
 
 def draw(folder: Path, lines: Sequence[Line], metric: str, chosen: str, limit_ms: float | None) -> None:
-    """Leaves accuracy_latency.png there, if anything has answered."""
+    """Leaves accuracy_latency.png there if anything has answered, and else none."""
     best = front(lines)
     points = [
         figures.Point(line.name, line.latency_ms, line.score, line.name in best, line.name == chosen)
         for line in lines
         if line.score is not None and line.latency_ms is not None
     ]
+    picture = folder / "accuracy_latency.png"
+    picture.unlink(missing_ok=True)
     if points:
-        figures.accuracy_over_latency(points, metric, limit_ms, folder / "accuracy_latency.png")
+        figures.accuracy_over_latency(points, metric, limit_ms, picture)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from tiny_images import write_folder
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_BELOW_TARGET, EXIT_INTERRUPTED, DataError
 from training.auto import candidate, command, deployment, finish, reference, trial
 from training.auto.budget import TimeUp
+from training.auto.costs import Plan
+from training.auto.search import Search
 from training.auto.trial import Fold, Trial
 
 GOOD, BAD, FAST, BROKEN = (f"layers: conv {width} 3x3, relu, gap, fc" for width in (4, 5, 6, 7))
@@ -137,6 +140,21 @@ def test_folds_that_are_done_count_where_a_later_one_ends(error, answers, photos
     assert rows[GOOD]["folds"] == "2 of 4"
     assert rows[GOOD]["ended"] in ("time was up in fold 3", "the images are gone")
     assert record["chosen"]["settings"]["backbone"] == GOOD  # 90 % of the images, of which the other has 80 %
+
+
+def test_folds_that_are_done_stay_in_the_table_where_there_is_no_time_for_more(answers, photos, tmp_path, monkeypatch):
+    """Its other folds are tried once nothing else waits, and then time is up before the first of them begins."""
+    plans = iter([Plan(1000, 3), Plan(1000, 4)])
+    monkeypatch.setattr(Search, "_plan", lambda *_: next(plans))
+    monkeypatch.setattr(Search, "_reserve_s", lambda *_: math.inf if len(answers.asked) >= 3 else 0.0)
+    monkeypatch.setattr(Trial, "done", lambda this, number: (this.candidate.backbone, number) in answers.asked or None)
+    _, rows = choose(photos, tmp_path / "run", GOOD)
+
+    assert next(plans, None) is None
+    assert rows[GOOD]["folds"] == "3 of 4"
+    assert rows[GOOD]["score"]["value"] == pytest.approx(0.9, abs=0.03)
+    assert rows[GOOD]["ended"] == "time was up after 3 folds"
+    assert (tmp_path / "run" / "accuracy_latency.png").is_file()
 
 
 def test_methods_without_a_network_that_time_ended_are_a_line_of_the_table(answers, photos, tmp_path, monkeypatch):
