@@ -35,7 +35,7 @@ export PIP_CONSTRAINT := $(CURDIR)/$(VENV)/constraints.txt
 endif
 
 help:  ## list what can be made
-	@sed -n 's/^\([a-z0-9-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z0-9-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 venv: $(READY)  ## set up .venv: ROS 2, torch, ONNX Runtime (5 GB; PYTHON=python3.12 chooses another Python, WHEELS=jazzy another ROS 2)
 
@@ -76,7 +76,7 @@ wheel: $(READY)  ## the runtime as a wheel and an sdist, in build/dist
 # Its requirements come as on anybody's machine; what none of pip's packages may need is a compiler: there is none to call.
 # ROS 2 is no requirement of the wheel, and vision_msgs is compiled from `interfaces`.
 wheel-check: CHECK := build/wheel_check
-wheel-check: wheel  ## the wheel in an empty environment, which pip fills: its programs, a model scored, a node's answer (minutes)
+wheel-check: wheel  ## the wheel in an empty environment, which pip fills: programs, a scored model, a node; minutes
 	$(PYTHON) -m venv --clear $(CHECK)
 	CC=false CXX=false $(CHECK)/bin/python -m pip install --quiet --disable-pip-version-check \
 		"$$(ls -t build/dist/*.whl | head -n 1)[cpu,page]"
