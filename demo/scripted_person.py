@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnn_perception.errors import ConfigError
+from cnn_perception.errors import LONGEST_MESSAGE, ConfigError, one_line
 from demo.processes import START_S, announcing, child_environment, module_command
 
 if TYPE_CHECKING:
@@ -30,17 +30,21 @@ def chromium() -> Iterator[Browser]:
     """Starts the machine's Chromium without a window.
 
     Raises:
-        ConfigError: If there is none.
+        ConfigError: If there is none, or a page does not show in time what is waited for.
     """
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import Error, sync_playwright
 
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         raise ConfigError("no Chromium is installed; apt install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
+        try:
+            yield browser
+        except Error as error:
+            raise ConfigError(f"Chromium: {one_line(error, LONGEST_MESSAGE)}") from error
+        finally:
+            browser.close()
 
 
 @contextmanager

@@ -118,7 +118,8 @@ class OnnxModel:
         if self.spec.score_map is None and self.spec.training.is_ensemble:
             raise ModelError(f"{self.path}: has no score map: none is made of several networks in one file")
         if self.spec.score_map is None:
-            raise ModelError(f"{self.path}: has no score map: its network is not convolutional throughout")
+            what = "its network is not convolutional throughout, or its export said why not"
+            raise ModelError(f"{self.path}: has no score map: {what}")
         return self.spec.score_map
 
     def score_map(self, image: FloatArray) -> FloatArray:

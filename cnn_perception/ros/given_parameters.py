@@ -31,8 +31,8 @@ _LONGEST_NAME = 100
 _VALUES = "ros__parameters"
 _PACKAGE = "cnn_perception"
 _WANTED = {bool: "true or false", int: "a whole number", float: "a number"}
-_BOOLEANS = frozenset({"true", "false", "yes", "no", "on", "off", "1", "0"})
-"""What launch takes for a bool: YAML 1.1's words, in any of their spellings, and two numbers."""
+_NEARLY_THE_SAME = 0.85
+"""From which ratio of difflib on a name is taken for another one misspelt, whatever else it begins with."""
 
 
 def given(node: Node) -> dict[str, Parameter[Any]]:
@@ -178,8 +178,11 @@ def unused_launch_arguments(argv: Sequence[str], file: Path, declared: Collectio
 
 
 def _meant(name: str, declared: Collection[str]) -> str:
-    """As `nearest`, but image_topic means image, not another topic."""
-    return next((f" ({one}?)" for one in declared if name.startswith(f"{one}_")), None) or nearest(name, declared)
+    """As `nearest`, but image_topic means image, not another topic, unless a name is nearly the same."""
+    if same := difflib.get_close_matches(name[:_LONGEST_NAME], list(declared), n=1, cutoff=_NEARLY_THE_SAME):
+        return f" ({same[0]}?)"
+    beginnings = [one for one in declared if name.startswith(f"{one}_")]
+    return f" ({max(beginnings, key=len)}?)" if beginnings else nearest(name, declared)
 
 
 def _launches(argv: Sequence[str], file: Path) -> bool:
@@ -207,12 +210,20 @@ def check_launch_arguments(texts: Mapping[str, str], kinds: Mapping[str, type]) 
 
 def _is_a(kind: type, text: str) -> bool:
     if kind is bool:
-        return text.lower() in _BOOLEANS
+        return text in ("0", "1") or _is_yaml_bool(text)
     try:
         kind(text)
     except ValueError:
         return False
     return True
+
+
+def _is_yaml_bool(text: str) -> bool:
+    """Whether launch reads it as one: a word of YAML, `true`, `True` or `TRUE`, but not `tRUE`."""
+    try:
+        return isinstance(yaml.safe_load(text), bool)
+    except yaml.YAMLError:
+        return False
 
 
 def seconds_of_argument(name: str, text: str) -> float:

@@ -85,7 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name not in PICTURES:
             parser.error(f"{name}: is no picture; give some of {', '.join(PICTURES)}")
     sources = Sources(given.demo, given.loop, given.auto)
-    return exit_code(lambda: run(given.names or list(PICTURES), sources, given.output), "interrupted")
+    names = given.names or [name for name in PICTURES if name != "auto" or given.auto]
+    if not given.names and not given.auto:
+        print("auto: left as it is; --auto RUN renews it", flush=True)
+    return exit_code(lambda: run(names, sources, given.output), "interrupted")
 
 
 if __name__ == "__main__":

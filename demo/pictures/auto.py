@@ -29,7 +29,10 @@ def make(sources: Sources, path: Path) -> str:
     """
     record = json.loads(sources.of_auto("auto.json").read_text(encoding="utf-8"))
     with sources.of_auto("auto.csv").open(newline="", encoding="utf-8") as file:
-        metric = next(csv.DictReader(file))["metric"]
+        rows = list(csv.DictReader(file))
+    if not rows:
+        raise DataError(f"{sources.auto}: its table is empty: the search ended before any network was tried")
+    metric = rows[0]["metric"]
     lines = [table.Line.of_json(row) for row in record["rows"]]
     chosen = record["chosen"].get("name", "")
     with tempfile.TemporaryDirectory() as folder:

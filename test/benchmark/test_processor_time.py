@@ -6,11 +6,13 @@ import os
 import resource
 import subprocess
 import sys
+import time
 
 import pytest
 
-from benchmark.support.processor_time import Watch, processor_s
+from benchmark.support.processor_time import Watch, machine_s, processor_s
 
+BURNT_S = 0.3
 TICKS = 2 / os.sysconf("SC_CLK_TCK")
 
 
@@ -43,7 +45,19 @@ def test_who_works_has_cores_and_who_waits_has_none():
 
     assert set(ledger.cores) == {"working", "waiting"}
     assert ledger.cores["waiting"] < ledger.cores["working"]
-    assert ledger.others >= 0
+
+
+def test_what_is_not_watched_is_all_else_and_idle_cores_are_nobodys():
+    began_s = time.perf_counter()
+    watch = Watch({})
+    before_s = machine_s()
+    burning = f"import time\nwhile time.process_time() < {BURNT_S}: pass"
+    subprocess.run([sys.executable, "-c", burning], check=True)
+    seconds = time.perf_counter() - began_s
+    ledger = watch.ledger()
+
+    assert ledger.others * seconds * 1.05 >= BURNT_S - 2 * TICKS
+    assert machine_s() - before_s <= (os.cpu_count() or 1) * (time.perf_counter() - began_s) * 1.1 + TICKS
 
 
 def test_a_process_that_has_ended_is_told():

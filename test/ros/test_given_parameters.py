@@ -114,6 +114,8 @@ def test_what_stands_between_ros_args_and_its_end_is_looked_at_and_the_rest_is_w
     [
         (["launch", "cnn_perception", "one.launch.py", "modle:=a", "image:=b"], "modle (model?)"),
         (["launch", "cnn_perception", "one.launch.py", "image_topic:=a", "zzz:=:="], "image_topic (image?), zzz"),
+        (["launch", "cnn_perception", "one.launch.py", "image_dellay:=1"], "image_dellay (image_delay?)"),
+        (["launch", "cnn_perception", "one.launch.py", "image_delay_max:=1"], "image_delay_max (image_delay?)"),
         (["launch", "{folder}/one.launch.py", "modle:=a"], "modle (model?)"),
         (["launch", "{folder}/../{name}/one.launch.py", "modle:=a"], "modle (model?)"),
         (["launch", "cnn_perception", "one.launch.py", "model:=a", "--debug"], None),
@@ -128,7 +130,7 @@ def test_what_a_launch_file_does_not_take_is_named_where_it_was_launched_itself(
 ):
     file = tmp_path / "one.launch.py"
     argv = [word.format(folder=tmp_path, name=tmp_path.name) for word in words]
-    line = unused_launch_arguments(argv, file, ["rois_topic", "model", "image"])
+    line = unused_launch_arguments(argv, file, ["rois_topic", "model", "image", "image_delay"])
     expected = f"launch arguments without effect, because they are unknown: {told}; --show-args names all"
     assert line == (expected if told else "")
 
@@ -141,6 +143,8 @@ def test_what_a_launch_file_does_not_take_is_named_where_it_was_launched_itself(
         (float, "fast", "a number"),
         (bool, "maybe", "true or false"),
         (bool, "2", "true or false"),
+        (bool, "tRUE", "true or false"),
+        (bool, "a: b: c", "true or false"),
     ],
 )
 def test_launch_argument_that_cannot_be_what_it_is_for_is_refused_by_name(kind: type, text: str, wanted: str):
@@ -150,7 +154,17 @@ def test_launch_argument_that_cannot_be_what_it_is_for_is_refused_by_name(kind: 
 
 @pytest.mark.parametrize(
     ("kind", "text"),
-    [(int, "-3"), (float, "5"), (float, "0.5"), (bool, "True"), (bool, "false"), (bool, "1"), (str, "7"), (int, "")],
+    [
+        (int, "-3"),
+        (float, "5"),
+        (float, "0.5"),
+        (bool, "True"),
+        (bool, "false"),
+        (bool, "1"),
+        (bool, "NO"),
+        (str, "7"),
+        (int, ""),
+    ],
 )
 def test_launch_argument_is_taken_as_launch_takes_it(kind: type, text: str):
     check_launch_arguments({"x": text}, {"x": kind})

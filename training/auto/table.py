@@ -176,6 +176,7 @@ def draw(folder: Path, lines: Sequence[Line], metric: str, chosen: str, limit_ms
         if line.score is not None and line.latency_ms is not None
     ]
     picture = folder / "accuracy_latency.png"
-    picture.unlink(missing_ok=True)
     if points:
         figures.accuracy_over_latency(points, metric, limit_ms, picture)
+    else:
+        picture.unlink(missing_ok=True)

@@ -65,7 +65,7 @@ def _score_map_line(spec: ModelSpec) -> str:
     if place is None and spec.training.is_ensemble:
         return "none: not made of several networks in one file"
     if place is None:
-        return "none"  # a line before it has said why, see `graphs.score_map`
+        return "none: a warning has said why"  # of `graphs.score_map`
     down, right = place.stride
     return f"an answer every {down:g} x {right:g} pixels of a larger image"
 
