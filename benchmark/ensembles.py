@@ -13,6 +13,7 @@ which a score is judged as a probability), the mean of all draws, and what is ga
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import math
@@ -121,28 +122,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.members < 2:
         parser.error("--members: an ensemble has 2 or more")
+    return exit_code(lambda: _measure(options), "interrupted")
 
-    def run() -> None:
-        print(machine(), flush=True)
-        torch.set_num_threads(1)
-        with tempfile.TemporaryDirectory() as name:
-            write_digits(Path(name) / "digits")
-            listing = list_images(Path(name) / "digits", DataOptions())
-            draws = []
-            for seed in range(options.draws):
-                folder = Path(name) / f"draw{seed}"
-                folder.mkdir()
-                with contextlib.redirect_stdout(io.StringIO()):
-                    draws.append(measure(listing, options.members, seed, folder))
-                print(f"  draw {seed}: {', '.join(f'{found.right:.1%}' for found in draws[-1])}", flush=True)
-            print(f"digits: {len(listing.samples)} images, {options.members} members, {options.draws} draws")
-            report(draws)
-            files = [folder / f"{stem}.onnx" for stem in ("member0", "together", "distilled")]
-            times = zip(*alternate(files, options.threads, CPU, options.rounds, options.seconds), strict=True)
-            told = (f"{way} {statistics.median(ms):.3f} ms" for way, ms in zip(WAYS, times, strict=True))
-            print(f"an image on {options.threads} thread: {', '.join(told)} (medians)")
 
-    return exit_code(run, "interrupted")
+def _measure(options: argparse.Namespace) -> None:
+    print(machine(), flush=True)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        write_digits(Path(name) / "digits")
+        listing = list_images(Path(name) / "digits", DataOptions())
+        draws = []
+        for seed in range(options.draws):
+            folder = Path(name) / f"draw{seed}"
+            folder.mkdir()
+            with contextlib.redirect_stdout(io.StringIO()):
+                draws.append(measure(listing, options.members, seed, folder))
+            print(f"  draw {seed}: {', '.join(f'{found.right:.1%}' for found in draws[-1])}", flush=True)
+        print(f"digits: {len(listing.samples)} images, {options.members} members, {options.draws} draws")
+        report(draws)
+        files = [folder / f"{stem}.onnx" for stem in ("member0", "together", "distilled")]
+        times = zip(*alternate(files, options.threads, CPU, options.rounds, options.seconds), strict=True)
+        told = (f"{way} {statistics.median(ms):.3f} ms" for way, ms in zip(WAYS, times, strict=True))
+        print(f"an image on {options.threads} thread: {', '.join(told)} (medians)")
 
 
 if __name__ == "__main__":

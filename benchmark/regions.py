@@ -12,6 +12,7 @@ taken pair by pair, because the speed of a shared machine drifts.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import statistics
 import sys
@@ -97,33 +98,31 @@ def rounds_of_node(options: argparse.Namespace, model: Path) -> list[tuple[float
         "loop": "true",
         "preload": "true",
     }
-    bare = BareLoop(model, options.threads, options.provider)
     node: dict[str, Any] = {"model": model, "intra_op_threads": options.threads, "providers": f"[{options.provider}]"}
-    # A frame costs itself and its boxes; the camera brings twice as many as can be answered.
-    rate_hz = 2 * bare.rate_hz(2.0) / (1 + REGIONS)
+    node |= {"rois_topic": _BOXES, "max_batch_size": options.batch}
     found = []
-    with (
-        running("perception_node", **node, rois_topic=_BOXES, max_batch_size=options.batch),
-        running("camera_node", rate_hz=rate_hz, **camera),
-    ):
-        topic = f"{_NODE}/classification"
-        client = NodeClient([topic])
-        detector = Detector(client)
-        for _ in range(max(1, options.rounds // 3)):
-            client.set_active(_NODE, False)
-            client.spin(_SETTLING_S)
-            alone_hz = bare.rate_hz(seconds_each)
-            client.set_active(_NODE, True)
-            client.spin(_SETTLING_S)
-            before, started_s = detector.answered, time.perf_counter()
-            frames_hz = client.rates_hz(seconds_each)[topic]
-            boxes_hz = (detector.answered - before) / (time.perf_counter() - started_s)
-            print(
-                f"  node: {frames_hz:.1f} frames/s and {boxes_hz:.1f} boxes/s; bare loop {alone_hz:.1f}/s", flush=True
-            )
-            found.append((1e3 / (frames_hz + boxes_hz), 1e3 / alone_hz))
-        rclpy.shutdown()
-    bare.close()
+    with contextlib.closing(BareLoop(model, options.threads, options.provider)) as bare:
+        # A frame costs itself and its boxes; the camera brings twice as many as can be answered.
+        rate_hz = 2 * bare.rate_hz(2.0) / (1 + REGIONS)
+        with running("perception_node", **node), running("camera_node", rate_hz=rate_hz, **camera):
+            topic = f"{_NODE}/classification"
+            client = NodeClient([topic])
+            detector = Detector(client)
+            for _ in range(max(1, options.rounds // 3)):
+                client.set_active(_NODE, False)
+                client.spin(_SETTLING_S)
+                alone_hz = bare.rate_hz(seconds_each)
+                client.set_active(_NODE, True)
+                client.spin(_SETTLING_S)
+                before, started_s = detector.answered, time.perf_counter()
+                frames_hz = client.rates_hz(seconds_each)[topic]
+                boxes_hz = (detector.answered - before) / (time.perf_counter() - started_s)
+                print(
+                    f"  node: {frames_hz:.1f} frames/s and {boxes_hz:.1f} boxes/s; bare loop {alone_hz:.1f}/s",
+                    flush=True,
+                )
+                found.append((1e3 / (frames_hz + boxes_hz), 1e3 / alone_hz))
+            rclpy.shutdown()
     return found
 
 

@@ -87,6 +87,16 @@ def announcing(
             reading.join(_END_S)  # a program that it started may keep the pipe open
 
 
+@contextlib.contextmanager
+def running(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs a program for the length of a block, and ends it as Ctrl-C does; its log goes to the terminal."""
+    process = subprocess.Popen(command, env=environment)
+    try:
+        yield process
+    finally:
+        end(process)
+
+
 def end(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
     """Ends a program as Ctrl-C does, and one that hangs by force."""
     process.send_signal(signal.SIGINT)

@@ -15,6 +15,7 @@ import numpy as np
 from benchmark.support.pairs import machine
 from cnn_perception.errors import EXIT_OK
 from cnn_perception.image.messages import RgbImage
+from demo import processes
 from demo.draw import CLASSES, draw_sample
 from demo.processes import child_environment, module_command, node_command
 
@@ -74,12 +75,8 @@ def _image_times_ms(loops: Sequence[BareLoop], seconds: float) -> list[float]:
 @contextlib.contextmanager
 def running(name: str, remappings: Sequence[str] = (), **parameters: object) -> Iterator[subprocess.Popen[Any]]:
     """Runs one of the package's nodes for the length of a block."""
-    process = subprocess.Popen(node_command(name, parameters, remappings), env=child_environment())
-    try:
+    with processes.running(node_command(name, parameters, remappings), child_environment()) as process:
         yield process
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
 
 
 def export_model(folder: Path, backbone: str) -> Path:

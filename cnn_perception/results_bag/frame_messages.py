@@ -17,8 +17,8 @@ from cnn_perception.image.messages import RgbImage, decode
 from cnn_perception.label_text import Truth, shown, text_of
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.pipeline.overlay import draw_overlay
-from cnn_perception.results_bag.drawing import RIGHT, UNJUDGED, WRONG, Drawing, to_annotations
 from cnn_perception.results_bag.evaluated_frame import EvaluatedFrame
+from cnn_perception.results_bag.image_annotations import RIGHT, UNJUDGED, WRONG, Drawing, to_annotations
 from cnn_perception.tasks.multiclass import KEPT_CLASSES
 from cnn_perception.tasks.prediction import Prediction
 from cnn_perception.tasks.registry import task_of

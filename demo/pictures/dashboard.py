@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cnn_perception.live_replay.domain import free_domain
@@ -12,7 +9,7 @@ from cnn_perception.model.spec import UNKNOWN
 from cnn_perception.ros import transport
 from demo.pictures import compressed
 from demo.pictures.sources import Sources
-from demo.processes import child_environment, end, node_command
+from demo.processes import child_environment, node_command, running
 from demo.scripted_person import PATIENCE_MS, chromium
 from demo.served_dashboard import serving_dashboard
 from demo.shots import CLEAR
@@ -40,9 +37,11 @@ def make(sources: Sources, path: Path) -> str:
     model, frames = sources.of_demo("model.onnx"), sources.of_demo("drive", "frames")
     with free_domain() as domain, chromium() as browser:
         variables = {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+        environment = child_environment() | transport.environment() | variables
+        camera = node_command("camera_node", {"source": frames, "loop": "true", "rate_hz": _RATE_HZ})
         with (
-            _process("perception_node", {"model": model}, variables),
-            _process("camera_node", {"source": frames, "loop": "true", "rate_hz": _RATE_HZ}, variables),
+            running(node_command("perception_node", {"model": model}), environment),
+            running(camera, environment),
             serving_dashboard(variables=variables) as address,
         ):
             tab = browser.new_page(viewport={"width": _WIDTH, "height": _HEIGHT})
@@ -55,14 +54,3 @@ def make(sources: Sources, path: Path) -> str:
             answer = tab.locator("#answer .name").first.inner_text()
             compressed.write(compressed.of_file(tab.screenshot(full_page=True)), path)
             return f"{answer}, after {_SECONDS:g} s of {_RATE_HZ:g} frames/s"
-
-
-@contextlib.contextmanager
-def _process(name: str, parameters: Mapping[str, object], variables: Mapping[str, str]) -> Iterator[None]:
-    """Runs a node for the length of a block; its log goes to the terminal."""
-    environment = child_environment() | transport.environment() | dict(variables)
-    process = subprocess.Popen(node_command(name, parameters), env=environment)
-    try:
-        yield
-    finally:
-        end(process)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from training.auto.candidate import Candidate, fewest_epochs
+from training.auto.candidate import MOST_AT_HAND, Candidate, fewest_epochs
+from training.batches import feature_cache
 from training.calibration.embeddings import MOST_TRAINING_IMAGES
 from training.data.records import LabelledImages
 from training.graphs.quantise import CALIBRATION_IMAGES
@@ -15,6 +17,8 @@ PAGE_S = 10.0
 MARGIN = 1.1
 """By how much more than planned everything may take."""
 _PARITY_IMAGES = 64
+_MOST_NUMBERS = 4096
+"""Of a cell's features: VGG's."""
 _OF_LAST_STAGE = 0.4
 """Share of the learning that is left where only the last stage learns: the rest has no gradients."""
 _STEPS = (1.0, 0.75, 0.5, 0.35, 0.25, 0.15, 0.1)
@@ -74,8 +78,10 @@ class Costs:
         return self.read_s + start + epochs * (self.epoch_s(candidate, data) + len(data.part("val")) * self.forward_s)
 
     def last_fit_s(self, candidate: Candidate, epochs: int, data: LabelledImages) -> float:
-        """Returns the same of one whose folds are tried: they have found a probe's features of the training part."""
-        if candidate.mode == "probe":
+        """Returns the same of one whose folds are tried: they have kept a probe's features, where these can be kept."""
+        numbers = _MOST_NUMBERS * math.prod(candidate.settings.get("grid") or (1, 1))
+        fits = 4 * numbers * len(data.part("train")) <= feature_cache.LIMIT_BYTES / MOST_AT_HAND
+        if candidate.mode == "probe" and fits and feature_cache.folder() is not None:
             return self.read_s + len(data.part("val")) * self.forward_s
         return self.fit_s(candidate, epochs, data)
 

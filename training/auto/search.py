@@ -26,7 +26,6 @@ from training.auto.record import Record
 from training.auto.table import Line
 from training.auto.trial import Fold, Trial
 from training.baselines.rows import Cost, Row
-from training.batches import feature_cache
 from training.batches.augment import Augmentation
 from training.data.records import LabelledImages
 from training.data.scan import picture
@@ -40,8 +39,6 @@ _OF_BASELINES = 0.1
 _BASELINES = "methods without a network"
 _EXTENDED = 2
 """Candidates of which all folds are tried where there is time."""
-_MOST_NUMBERS, _SHARING = 4096, candidates.MOST_AT_HAND
-"""Of a cell's features, VGG's, and of the candidates whose features are to stay in the cache beside each other."""
 _LOOKED_AT = 32
 """Images whose size is taken for that of all."""
 
@@ -260,7 +257,7 @@ class Search:
         costs = self.files.costs[one.graph]
         for plan in plans(one, self._epochs(one), len(self.folds)):
             fit_s = costs.fit_s(one, plan.epochs, self.whole)
-            last_s = costs.fixed_s(one, self.whole) + self._last_fit_s(one, plan.epochs)
+            last_s = costs.fixed_s(one, self.whole) + costs.last_fit_s(one, plan.epochs, self.whole)
             free_s = (self.budget.left_s - last_s) / waiting
             needed_s = fit_s if one.mode == "probe" else trial_s(fit_s, len(self.folds), plan)
             needed_s += plan.folds * self._reduced_s(one)
@@ -349,20 +346,11 @@ class Search:
     def _final_s(self, one: Candidate, epochs: int, done: Sequence[Fold] | None = None) -> float:
         """What is left to do if a candidate is taken, by what its folds took where that is known; None: not begun."""
         costs = self.files.costs[one.graph]
-        fit_s = costs.fit_s(one, epochs, self.whole) if done is None else self._last_fit_s(one, epochs)
+        fit_s = (costs.fit_s if done is None else costs.last_fit_s)(one, epochs, self.whole)
         if done and one.mode != "probe":
             slowest = max(fold.seconds for fold in done)
             fit_s = slowest * len(self.folds) / (len(self.folds) - 1)
         return MARGIN * (fit_s + costs.fixed_s(one, self.whole))
-
-    def _last_fit_s(self, one: Candidate, epochs: int) -> float:
-        """What its last training takes once its folds have begun, by the features that a probe keeps where it can."""
-        costs = self.files.costs[one.graph]
-        numbers = _MOST_NUMBERS * math.prod(one.settings.get("grid") or (1, 1))
-        kept = 4 * numbers * len(self.whole.part("train")) <= feature_cache.LIMIT_BYTES / _SHARING
-        if kept and feature_cache.folder() is not None:
-            return costs.last_fit_s(one, epochs, self.whole)
-        return costs.fit_s(one, epochs, self.whole)
 
     def _epochs(self, one: Candidate) -> int:
         return candidates.epochs_of(one, self.given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -43,6 +44,17 @@ def test_usual_epochs_are_never_exceeded():
 def test_each_fold_learns_from_all_images_but_its_own(folds, seconds):
     """Of 10 s for all images, one of five folds takes 8 s."""
     assert costs.trial_s(10.0, 5, Plan(1, folds)) == seconds
+
+
+@pytest.mark.parametrize(("folder", "grid", "images"), [("there", None, 5), ("", None, 65), ("there", (300, 300), 65)])
+def test_a_probe_needs_no_features_again_that_it_has_kept(folder, grid, images, tmp_path, monkeypatch):
+    """Of 60 images to learn from and 5 held out; nothing is kept without a folder, nor of features so large."""
+    monkeypatch.setenv("CNN_PERCEPTION_CACHE", folder and str(tmp_path / folder))
+    parts = {"train": [None] * 60, "val": [None] * 5}
+    data = SimpleNamespace(part=parts.__getitem__)
+    probe = Candidate("probe", PROBE.settings | {"grid": grid})
+
+    assert Costs(0.0, 1.0, 1.0, 0.0).last_fit_s(probe, 100, data) == images
 
 
 class Passes:
