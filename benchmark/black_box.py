@@ -21,21 +21,17 @@ import rclpy
 from rclpy.publisher import Publisher
 from std_msgs.msg import String
 
+from benchmark.support.answers_in_turn import MEDIAN_AGE, P99_AGE, RATE
 from benchmark.support.node_client import NodeClient
 from benchmark.support.options import CPU, OUTPUT, option_parser
-from benchmark.support.pairs import Target, report
+from benchmark.support.pairs import report
 from benchmark.support.processes import half_as_fast, running, write_frames
 from cnn_perception.errors import EXIT_OK
 from cnn_perception.ros import transport
 
 BOXED, PLAIN = "/boxed", "/plain"
 _SIZES = ((480, 640), (720, 1280))
-_TARGETS = {
-    "answers a second": Target(0.95, is_lower_bound=True),
-    "median age": Target(1.15),
-    "p99 age": Target(1.5),
-}
-"""Those of viewers, see `benchmark.viewers`."""
+_TARGETS = {"answers a second": RATE, "median age": MEDIAN_AGE, "p99 age": P99_AGE}
 _SETTLING_S = 2.0
 _WINDOW_S = 3.0
 

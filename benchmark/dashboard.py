@@ -4,9 +4,8 @@
 
 A camera process publishes images at half the model's rate, and the perception node runs throughout. Each round measures
 it three times: without a dashboard, with one whose page nobody has open, and with the page in headless Chromium, which
-draws it on the same cores; a browser on another machine would not. The ratios are to the first of the same round,
-because the speed of a shared machine drifts, for each size of image. An answer's age is that at which it arrives in
-this process.
+draws it on the same cores; a browser on another machine would not. The ratios are to the first of the same round, for
+each size of image.
 """
 
 from __future__ import annotations
@@ -15,18 +14,17 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import rclpy
 
-from benchmark import viewers
+from benchmark.support.answers_in_turn import TOPIC, States, compare, measure, ratios
 from benchmark.support.node_client import NodeClient
 from benchmark.support.options import CPU, OUTPUT, option_parser
-from benchmark.support.pairs import Target, report
+from benchmark.support.pairs import report
 from benchmark.support.processes import half_as_fast, running, write_frames
-from benchmark.viewers import NODE, Answers, measure
 from cnn_perception.commands import exit_code
 from cnn_perception.ros import transport
 from demo.scripted_person import PATIENCE_MS, chromium
@@ -35,40 +33,12 @@ from demo.served_dashboard import serving_dashboard
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-States: TypeAlias = Mapping[str, Callable[[], AbstractContextManager[object]]]
-"""By name what holds during a measurement; the first is that to which the others are compared."""
-
-_TOPIC = f"{NODE}/classification"
 _SIZES = ((480, 640), (720, 1280))
 _PICTURES = """performance.getEntriesByType("resource").filter(
     (one) => one.responseStatus === 200 && new URL(one.name).pathname === "/picture").length"""
 _START_S = 60.0
 _MOST_REQUESTS = 100_000
 """That the browser remembers; 250 where nothing is said."""
-
-
-def compare(states: States, answers: Callable[[], Answers], rounds: int) -> list[dict[str, Answers]]:
-    """Returns the answers of each round by state: all of them are measured in turn."""
-    found = []
-    for number in range(rounds):
-        by_state: dict[str, Answers] = {}
-        for name, state in states.items():
-            with state():
-                by_state[name] = answers()
-        found.append(by_state)
-        texts = [f"{name} {one.rate_hz:6.2f}/s {one.median_age_ms:6.1f} ms" for name, one in by_state.items()]
-        print(f"  round {number + 1}: {', '.join(texts)}", flush=True)
-    return found
-
-
-def ratios(rounds: Sequence[Mapping[str, Answers]]) -> dict[str, tuple[list[float], Target]]:
-    """Returns what was measured in each state over that in the first, round by round, and what is required of it."""
-    first, *others = rounds[0]
-    found: dict[str, tuple[list[float], Target]] = {}
-    for state in others:
-        of_state = viewers.ratios([(one[state], one[first]) for one in rounds])
-        found |= {f"{state} / {first}, {figure}": ratio for figure, ratio in of_state.items()}
-    return found
 
 
 @contextmanager
@@ -91,11 +61,11 @@ def _wait_for_answer(client: NodeClient) -> None:
     Raises:
         SystemExit: If they do not.
     """
-    before = client.counts[_TOPIC]
+    before = client.counts[TOPIC]
     deadline_s = time.monotonic() + _START_S
-    while client.counts[_TOPIC] == before:
+    while client.counts[TOPIC] == before:
         if time.monotonic() > deadline_s:
-            raise SystemExit(f"error: nothing is answered on {_TOPIC}; see the log above")
+            raise SystemExit(f"error: nothing is answered on {TOPIC}; see the log above")
         rclpy.spin_once(client.node, timeout_sec=1.0)
 
 
@@ -114,7 +84,7 @@ def run(options: argparse.Namespace) -> None:
         }
         node, camera_hz = half_as_fast(options)
         with running("perception_node", **node):
-            client = NodeClient([_TOPIC])
+            client = NodeClient([TOPIC])
             for height, width in _SIZES:
                 frames = write_frames(options.output, height, width)
                 size = f"{width}x{height} rgb8"
