@@ -6,6 +6,7 @@ For robots whose camera has no driver, and for feeding the perception node from 
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ class CameraNodeSettings:
         "0",
         "Device number or path, video file, or folder of images in the order of their names.",
         is_path=True,
+        takes_number=True,
         read_only=True,
     )
     rate_hz: float = parameter(
@@ -170,7 +172,8 @@ class FrameSource:
         capture = cv2.VideoCapture(int(source) if source.isdecimal() else str(path))
         if not capture.isOpened():
             medium = "camera" if self.is_device else "video"
-            raise DataError(f"{source}: cannot be opened as a {medium}; check the source")
+            device = f" (/dev/video{source})" if source.isdecimal() and sys.platform == "linux" else ""
+            raise DataError(f"{source}{device}: cannot be opened as a {medium}; check the source")
         if not self.is_device:
             _check_frames(source, capture)
         if self.is_device:

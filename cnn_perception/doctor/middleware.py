@@ -12,15 +12,14 @@ from pathlib import Path
 from cnn_perception.doctor.finding import Finding, first_line
 from cnn_perception.ros.transport import (
     CYCLONE_DDS,
-    DISTRIBUTIONS_WITH_FASTDDS_2,
     FAST_DDS,
     MIDDLEWARE,
-    OLD_PROFILE_VARIABLE,
-    PROFILE_VARIABLE,
     SHARED_MEMORY,
     ZENOH,
     chosen_name,
+    given_profile,
     named,
+    profile_variable,
     share_folder,
 )
 
@@ -104,12 +103,9 @@ def check_profile(variables: Mapping[str, str], frame_bytes: int = VGA_RGB_BYTES
         frame_bytes: Size of the largest image that must fit into its shared memory.
     """
     subject = "Fast DDS profile"
-    is_old = variables.get("ROS_DISTRO") in DISTRIBUTIONS_WITH_FASTDDS_2
-    wanted = OLD_PROFILE_VARIABLE if is_old else PROFILE_VARIABLE
     shipped = share_folder() / "launch" / "fastdds.xml"
-    export = f"export {wanted}={shipped} where the camera is started"
-    # Fast DDS 3 still reads the old name, Fast DDS 2 does not know the new one.
-    name = variables.get(wanted) or (not is_old and variables.get(OLD_PROFILE_VARIABLE)) or ""
+    export = f"export {profile_variable(variables)}={shipped} where the camera is started"
+    name = given_profile(variables)
     if not name:
         text = "none in this shell; this package's nodes bring their own, a camera of another package does not"
         yield Finding("warn", subject, text, export)

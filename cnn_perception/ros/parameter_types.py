@@ -33,10 +33,14 @@ def _cut(text: str) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
 
 
-def as_type(given: Parameter[Any], wanted: Parameter.Type) -> Parameter[Any]:
+def as_type(given: Parameter[Any], wanted: Parameter.Type, *, takes_number: bool = False) -> Parameter[Any]:
     """Returns a parameter as one of the wanted type: a whole number is taken for a float, nothing else is guessed.
 
-    Numbers are not taken for texts: YAML reads 010 as 8.
+    Args:
+        given: As it came.
+        wanted: The type.
+        takes_number: Whether a whole number is taken for a text. It is not where a text may be any name: YAML reads 010
+            as 8.
 
     Raises:
         ConfigError: If it is of another type; the line says what to write.
@@ -45,6 +49,8 @@ def as_type(given: Parameter[Any], wanted: Parameter.Type) -> Parameter[Any]:
         return given
     if given.type_ == Type.INTEGER and wanted == Type.DOUBLE:
         return Parameter(given.name, Type.DOUBLE, float(given.value))
+    if takes_number and given.type_ == Type.INTEGER and wanted == Type.STRING:
+        return Parameter(given.name, Type.STRING, str(given.value))
     # An empty list comes without a value at start, and as one of bools from `ros2 param set`.
     if given.type_ == Type.NOT_SET or (isinstance(given.value, list | array) and not given.value):
         raise ConfigError(

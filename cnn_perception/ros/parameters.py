@@ -112,6 +112,7 @@ def parameter(
     between: tuple[float, float] | None = None,
     choices: Sequence[str] = (),
     is_path: bool = False,
+    takes_number: bool = False,
     live: bool = False,
     read_only: bool = False,
 ) -> Any:  # noqa: ANN401 as dataclasses.field
@@ -123,6 +124,7 @@ def parameter(
         between: Smallest and largest value allowed.
         choices: Values allowed.
         is_path: Whether it is a path, in which a leading ~ stands for a home folder.
+        takes_number: Whether a whole number is meant as its text, such as a device's; of a parameter given at start.
         live: Whether a change takes effect at once, rather than at the next configure.
         read_only: Whether it can be set at start only.
     """
@@ -131,6 +133,7 @@ def parameter(
         "between": between,
         "choices": choices,
         "is_path": is_path,
+        "takes_number": takes_number,
         "live": live,
         "read_only": read_only,
     }
@@ -199,7 +202,8 @@ def declare(
         default = list(default) if isinstance(default, tuple) else default
         value = default
         if name in overrides:
-            value = as_type(overrides[name], Parameter.Type.from_parameter_value(default)).value
+            wanted = Parameter.Type.from_parameter_value(default)
+            value = as_type(overrides[name], wanted, takes_number=item.metadata["takes_number"]).value
         try:
             node.declare_parameter(name, value, _descriptor(item, only_at_start), ignore_override=True)
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import importlib.metadata
 import os
 import stat
 import time
@@ -24,7 +25,9 @@ PROFILE_VARIABLE = "FASTDDS_DEFAULT_PROFILES_FILE"
 OLD_PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 """The name that Fast DDS 2 reads; Fast DDS 3 warns of it."""
 RMW_VARIABLE = "RMW_IMPLEMENTATION"
-DISTRIBUTIONS_WITH_FASTDDS_2 = ("humble", "iron", "jazzy")
+_DISTRIBUTIONS_WITH_FASTDDS_2 = ("humble", "iron", "jazzy")
+_WHEEL_OF_FASTDDS_2 = "ros-fastrtps"
+"""Kilted's is called `ros-fastdds`."""
 
 LARGEST_DOMAIN = 232
 """Of ROS_DOMAIN_ID: above it DDS has no ports, and Fast DDS ends the process. Source: DDSI-RTPS 2.5, 9.6.2."""
@@ -62,7 +65,7 @@ class Middleware:
 FAST_DDS = Middleware(
     "rmw_fastrtps",
     "Fast DDS",
-    f"give the camera's process the DDS profile launch/fastdds.xml ({PROFILE_VARIABLE})",
+    "give the camera's process the DDS profile launch/fastdds.xml",
 )
 CYCLONE_DDS = Middleware(
     "rmw_cyclonedds",
@@ -109,6 +112,27 @@ def name_in_use() -> str:
     return str(get_rmw_implementation_identifier())
 
 
+def profile_variable(variables: Mapping[str, str]) -> str:
+    """Returns the name of the variable in which Fast DDS, as these variables and this machine have it, is given a file.
+
+    Version 2, of Jazzy, does not know the new name; version 3 takes the old one, too.
+    """
+    distribution = variables.get("ROS_DISTRO", "")
+    if distribution:
+        return OLD_PROFILE_VARIABLE if distribution in _DISTRIBUTIONS_WITH_FASTDDS_2 else PROFILE_VARIABLE
+    try:  # wheels set no variables
+        importlib.metadata.version(_WHEEL_OF_FASTDDS_2)
+    except importlib.metadata.PackageNotFoundError:
+        return PROFILE_VARIABLE
+    return OLD_PROFILE_VARIABLE
+
+
+def given_profile(variables: Mapping[str, str]) -> str:
+    """Returns the file that variables give to Fast DDS; empty where it finds none in them."""
+    wanted = profile_variable(variables)
+    return variables.get(wanted, "") or (variables.get(OLD_PROFILE_VARIABLE, "") if wanted == PROFILE_VARIABLE else "")
+
+
 def share_folder() -> Path:
     """Returns the folder that holds launch/ and models/: the source tree, or the installed share/cnn_perception.
 
@@ -129,11 +153,8 @@ def share_folder() -> Path:
 def environment() -> dict[str, str]:
     """Returns the environment variables for processes that exchange images, less those the user has set."""
     variables = {name: str(value) for name, value in _MALLOC_VARIABLES.items()}
-    has_profile = PROFILE_VARIABLE in os.environ or OLD_PROFILE_VARIABLE in os.environ
-    if named(chosen_name(os.environ)) is FAST_DDS and not has_profile:
-        is_old = os.environ.get("ROS_DISTRO") in DISTRIBUTIONS_WITH_FASTDDS_2
-        name = OLD_PROFILE_VARIABLE if is_old else PROFILE_VARIABLE
-        variables[name] = str(share_folder() / "launch" / "fastdds.xml")
+    if named(chosen_name(os.environ)) is FAST_DDS and not given_profile(os.environ):
+        variables[profile_variable(os.environ)] = str(share_folder() / "launch" / "fastdds.xml")
     return {name: value for name, value in variables.items() if name not in os.environ}
 
 
@@ -144,7 +165,8 @@ def remedy_of_loss(is_reliable: bool, is_overridden: bool = False) -> str:
         is_reliable: Whether the subscription is; then what is missing was gone before it could be sent again.
         is_overridden: Whether its user has chosen so, whatever the publisher offers.
     """
-    remedy = named(name_in_use()).remedy
+    used = named(name_in_use())
+    remedy = f"{used.remedy} ({profile_variable(os.environ)})" if used is FAST_DDS else used.remedy
     if is_reliable:
         return f"the camera keeps too few until they are received; have it keep more, or {remedy}"
     if is_overridden:

@@ -16,9 +16,9 @@ def of_record(path: str) -> str:
     return terms(map(_entry, dataclasses.fields(named(path))))
 
 
-def names(path: str) -> set[str]:
-    """Returns the names of a record's parameters."""
-    return {field.name for field in dataclasses.fields(named(path))}
+def fields(path: str) -> dict[str, dataclasses.Field[Any]]:
+    """Returns what a record says of its parameters, by name."""
+    return {field.name: field for field in dataclasses.fields(named(path))}
 
 
 def _entry(field: dataclasses.Field[Any]) -> tuple[str, list[str], str]:

@@ -316,10 +316,11 @@ def test_nothing_of_a_running_camera_can_be_set_and_what_is_unknown_is_said(fold
         assert "unknown: qos_overrides./image_raw.publisher.dept (qos_overrides" in process.log
 
 
-def test_a_device_number_that_is_no_text_ends_the_camera_with_what_to_write(tmp_path: Path):
-    process = Process("camera_node", new_domain(), tmp_path / "log", source=0)
+def test_a_device_is_named_by_its_number_as_it_is_typed(tmp_path: Path):
+    """YAML reads `-p source:=9999` as a number; there is no such camera, which is said of its device."""
+    process = Process("camera_node", new_domain(), tmp_path / "log", source=9999)
     assert process.wait() == 2
-    assert "source:='\"0\"'" in process.log
+    assert "9999 (/dev/video9999): cannot be opened as a camera" in process.log
     assert "Traceback" not in process.log
 
 

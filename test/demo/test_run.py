@@ -6,8 +6,8 @@ import re
 import shlex
 from pathlib import Path
 
+import documentation
 import pytest
-import yaml
 from paths import ROOT
 
 pytest.importorskip("rclpy")
@@ -36,9 +36,8 @@ def test_the_next_commands_name_programs_parameters_and_settings_that_there_are(
     programs = set(re.findall(r'f"(\w+) = ', (ROOT / "setup.py").read_text()))
 
     assert {Path(command[0]).name for command in (camera, node, page)} <= programs
-    assert "source" in (ROOT / "cnn_perception" / "camera_node" / "node.py").read_text()
     assert node[-1] == "model:=demo output/model.onnx"
-    assert yaml.safe_load(camera[-1].partition(":=")[2]) == 0
+    documentation.check(documentation.Command(ROOT / "demo" / "run.py", tuple(camera)))
     given = config.parse(train[3:])
     assert train[:3] == [".venv/bin/python", "-m", "training.train"]
     assert config.make(**given).backbone == "resnet18"

@@ -46,7 +46,7 @@ def test_segment_is_the_one_of_the_shared_memory_that_the_default_participant_us
 
 def test_profile_must_be_there_be_xml_and_hold_an_image(tmp_path: Path):
     def said(path: object, frame_bytes: int = 921_600, **more: str) -> str:
-        variables = {"FASTDDS_DEFAULT_PROFILES_FILE": str(path)} | more
+        variables = {"FASTDDS_DEFAULT_PROFILES_FILE": str(path), "ROS_DISTRO": "kilted"} | more
         return lines(middleware.check_profile(variables, frame_bytes))
 
     (tmp_path / "text").write_text("no xml")
@@ -71,7 +71,7 @@ def test_shared_memory_must_hold_a_segment(tmp_path: Path):
 
 
 def test_only_fast_dds_is_asked_for_its_profile():
-    variables = {"FASTDDS_DEFAULT_PROFILES_FILE": "/nowhere.xml"}
+    variables = {"FASTDDS_DEFAULT_PROFILES_FILE": "/nowhere.xml", "ROS_DISTRO": "kilted"}
     asked = [
         name
         for name in (FAST_DDS, "rmw_fastrtps_dynamic_cpp", CYCLONE, ZENOH, "rmw_connextdds")

@@ -6,6 +6,7 @@ Leaves to others: that DDS carries the images (test_node_cameras), subscriptions
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ from cnn_perception.perception_node.diagnostics import CameraStatus
 from cnn_perception.perception_node.frame_stages import WantedTopics, answer_frame, infer_frames, prepare_frame
 from cnn_perception.perception_node.settings import CameraSettings, Settings
 from cnn_perception.ros import latest_subscription
+from cnn_perception.ros.transport import profile_variable
 from cnn_perception.stream.drift import Drift
 from cnn_perception.stream.frame_counters import FrameCounters
 from cnn_perception.stream.stamps import Verdict
@@ -305,7 +307,7 @@ def test_silence_of_a_best_effort_camera_may_be_that_all_is_lost_and_names_both_
     bench.camera.subscribe()
     text = bench.silence(3.1)
     assert "it has stopped, or all of its frames are lost: the camera offers best effort; have it publish" in text
-    assert text.endswith("launch/fastdds.xml (FASTDDS_DEFAULT_PROFILES_FILE)")
+    assert text.endswith(f"launch/fastdds.xml ({profile_variable(os.environ)})")
 
 
 def test_nothing_is_said_of_the_cameras_silence_while_the_node_stands_still():
@@ -338,7 +340,7 @@ def test_both_ways_out_of_losses_are_those_of_the_subscription_which_is_said(
     bench.camera.subscribe()
     status = bench.status()
     assert first_way in status.remedy
-    assert "launch/fastdds.xml (FASTDDS_DEFAULT_PROFILES_FILE)" in status.remedy
+    assert f"launch/fastdds.xml ({profile_variable(os.environ)})" in status.remedy
     assert status.subscription.startswith(said)
 
 

@@ -122,6 +122,8 @@ def test_every_command_of_a_page_is_taken_by_its_program(page):
         "docker run image",
         "pixi run nothing",
         "pixi run camera_node --ros-args -p sauce:=0",
+        "pixi run camera_node --ros-args -p source:=true",
+        ".venv/bin/camera_node --ros-args -p rate_hz:=fast",
         "rosdep install --skip-keys nothing",
         "make demo DATUM=photos",
         "curl something",

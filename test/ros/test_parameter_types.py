@@ -36,6 +36,24 @@ def test_a_whole_number_is_taken_for_a_float(number: int):
 
 
 @given(value=VALUES, wanted=st.sampled_from(WANTED))
+def test_where_a_number_is_taken_for_a_text_a_whole_number_is_and_nothing_else(value: object, wanted: Parameter.Type):
+    parameter = Parameter("x", value=value)
+    if type(value) is int and wanted == Type.STRING:
+        taken = as_type(parameter, wanted, takes_number=True)
+        assert (taken.name, taken.type_, taken.value) == ("x", Type.STRING, f"{value:d}")
+    else:
+        assert _outcome(parameter, wanted, takes_number=True) == _outcome(parameter, wanted)
+
+
+def _outcome(parameter: Parameter, wanted: Parameter.Type, **options: bool) -> tuple[object, ...]:
+    try:
+        taken = as_type(parameter, wanted, **options)
+    except ConfigError as error:
+        return (str(error),)
+    return (taken.type_, repr(taken.value))
+
+
+@given(value=VALUES, wanted=st.sampled_from(WANTED))
 def test_any_value_is_taken_as_it_is_or_refused_in_one_short_line(value: object, wanted: Parameter.Type):
     parameter = Parameter("x", value=value)
     if parameter.type_ == wanted:

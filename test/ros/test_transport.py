@@ -6,6 +6,7 @@ Leaves to others: what a node does without the variables (test_node_health), the
 from __future__ import annotations
 
 import fcntl
+import importlib.metadata
 import os
 import time
 from pathlib import Path
@@ -37,6 +38,47 @@ def test_a_process_gets_the_profile_of_fast_dds_if_it_is_chosen_and_mallocs_sett
     given = transport.environment()
     assert any(value.endswith(PROFILE) for value in given.values()) == has_profile
     assert given["MALLOC_ARENA_MAX"] == "1"
+
+
+NEW, OLD = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"
+
+
+@pytest.mark.parametrize(
+    ("distribution", "wheels", "expected"),
+    [
+        ("jazzy", (), OLD),
+        ("humble", (), OLD),
+        ("kilted", (), NEW),
+        ("lyrical", (), NEW),
+        ("", (), NEW),
+        ("", ("ros-fastdds",), NEW),  # Kilted's wheels, which set no variable
+        ("", ("ros-fastrtps",), OLD),  # Jazzy's
+        ("kilted", ("ros-fastrtps",), NEW),  # what is sourced is used
+    ],
+)
+def test_the_profile_is_given_in_the_variable_that_the_version_of_fast_dds_reads(
+    monkeypatch: pytest.MonkeyPatch, distribution: str, wheels: tuple[str, ...], expected: str
+):
+    """Strings in the libraries: version 2.14 of Jazzy has the old name alone, 3.2 of Kilted both."""
+
+    def version(name: str) -> str:
+        if name not in wheels:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1"
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr(transport, "name_in_use", lambda: "rmw_fastrtps_cpp")
+    for name in (NEW, OLD, "RMW_IMPLEMENTATION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ROS_DISTRO", distribution)
+    assert [name for name in transport.environment() if name in (NEW, OLD)] == [expected]
+    assert f"{PROFILE} ({expected})" in transport.remedy_of_loss(is_reliable=False)
+    other = OLD if expected == NEW else NEW
+    monkeypatch.setenv(other, "/of/the/user.xml")
+    is_read = expected == NEW  # version 3 reads both names
+    assert (expected in transport.environment()) != is_read
+    monkeypatch.setenv(expected, "/of/the/user.xml")
+    assert expected not in transport.environment()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import itertools
 import re
@@ -12,8 +13,14 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import yaml
 from paths import ROOT
+from rclpy.parameter import Parameter
+
+from cnn_perception.errors import ConfigError
+from cnn_perception.ros.parameter_types import as_type
 
 sys.path.insert(0, str(ROOT / "docs"))
 
@@ -197,14 +204,27 @@ def _check_program(command: Command, program: str, words: list[str]) -> None:
     _require(command, program in RECORDS, f"no program {program}")
     given = [word for before, word in itertools.pairwise(words) if before == "-p"]
     for word in given:
-        _require(command, word.partition(":=")[0] in _parameters(program), f"no parameter {word}")
+        name, _, value = word.partition(":=")
+        _require(command, name in _parameters(program), f"no parameter {word}")
+        _check_value(command, name, value, _parameters(program)[name])
     others = set(words) - {"--ros-args", "-p", *given}
     _require(command, not others or "--enclave" in others, f"{others} are no words of a node")
     return None
 
 
-def _parameters(program: str) -> set[str]:
-    return {name for record in RECORDS[program] for name in parameters.names(f"cnn_perception.{record}")}
+def _check_value(command: Command, name: str, value: str, about: dataclasses.Field[Any]) -> None:
+    """Checks that a value on a command line, which ROS reads as YAML, is one of the parameter's type."""
+    default = list(about.default) if isinstance(about.default, tuple) else about.default
+    given = Parameter(name, value=yaml.safe_load(value))
+    try:
+        as_type(given, Parameter.Type.from_parameter_value(default), takes_number=about.metadata["takes_number"])
+    except ConfigError as error:
+        raise WrongCommandError(f"{command}: {error}") from None
+
+
+def _parameters(program: str) -> dict[str, dataclasses.Field[Any]]:
+    records = (parameters.fields(f"cnn_perception.{record}") for record in RECORDS[program])
+    return {name: about for fields in records for name, about in fields.items()}
 
 
 def _check_launch(command: Command, file: str, words: list[str]) -> None:
