@@ -33,6 +33,7 @@ DISTRIBUTIONS = ("kilted", "jazzy")
 CORNERS = (("3.14", "kilted"), ("3.10", "jazzy"))
 """The newest of both and the oldest of both: what breaks on a cell between them seldom works on these two."""
 _LINT = "ruff, mypy"
+_NO_PYTHON = "no such Python here"
 _LARGEST_PORTION = 25
 """Files of tests that are run together; the folders of more are run one by one."""
 _NO_TESTS = 5
@@ -219,7 +220,7 @@ def prepare(record: Record, pythons: Sequence[str]) -> None:
     cell = record.cell
     program = interpreter(cell.python, pythons)
     if not program:
-        record.outcome = f"no such Python here; {_resolved(cell)}"
+        record.outcome = f"{_NO_PYTHON}; {_resolved(cell)}"
     elif subprocess.run(_make(cell, "venv", f"PYTHON={program}"), cwd=ROOT, env=_environment(), check=False).returncode:
         record.outcome = f"not installed; {_resolved(cell)}"
     else:
@@ -233,7 +234,7 @@ def note_resolved(record: Record, pythons: Sequence[str]) -> None:
     if record.results:
         return
     program = interpreter(record.cell.python, pythons)
-    known = _resolved_here(record.cell, program) if program else f"no such Python here; {_resolved(record.cell)}"
+    known = _resolved_here(record.cell, program) if program else f"{_NO_PYTHON}; {_resolved(record.cell)}"
     record.outcome = f"not run; {known}"
     record.write()
 
@@ -350,9 +351,8 @@ def _details(record: Record) -> Iterator[str]:
         yield f"- {name} skipped {count}: {reason}"
     if record.results and record.not_run:
         yield f"- {name} not run: {', '.join(record.not_run)}"
-    states = sorted({result.state for result in record.results.values()})
-    if len(states) > 1:
-        yield f"- {name} is of several states of the sources: {', '.join(states)}"
+    if states := sorted({result.state for result in record.results.values()}):
+        yield f"- {name} is of {', '.join(states)}"
 
 
 def run_cell(record: Record, options: argparse.Namespace, deadline_s: float) -> None:
@@ -368,6 +368,13 @@ def run_cell(record: Record, options: argparse.Namespace, deadline_s: float) -> 
         print(f"== {record.cell.name}: {portion}", flush=True)
         record.results[portion] = run_portion(record.cell, portion, state)
         record.write()
+
+
+def is_amiss(record: Record, options: argparse.Namespace) -> bool:
+    """Whether a cell that was to be run could not be; a Python that is not here may miss where no cell was named."""
+    is_asked = record.cell.name in options.cells
+    may_miss = record.outcome.startswith(_NO_PYTHON) and not is_asked
+    return bool(record.outcome) and (is_asked or not options.cells) and not options.resolve and not may_miss
 
 
 def main(words: Sequence[str]) -> int:
@@ -397,7 +404,7 @@ def main(words: Sequence[str]) -> int:
     BUILD.mkdir(parents=True, exist_ok=True)
     (BUILD / "matrix.md").write_text("\n".join(lines) + "\n")
     (BUILD / "matrix.json").write_text(json.dumps([asdict(record) for record in records], indent=1))
-    return 2 if any(record.failed for record in records) else 0
+    return 2 if any(record.failed or is_amiss(record, options) for record in records) else 0
 
 
 if __name__ == "__main__":

@@ -200,7 +200,7 @@ def _application(board: Board) -> App:
 
         from cnn_perception.dashboard_node.server import application
     except ImportError as error:
-        raise ConfigError(f"the page needs {error.name}; pip install -r requirements/page.txt") from None
+        raise ConfigError(f"the page needs {error.name}; pip install starlette uvicorn") from None
     return application(board)
 
 

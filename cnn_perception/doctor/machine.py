@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -23,9 +25,18 @@ _REQUIRED_MODULES = {
     "cv2": "opencv-python-headless",
     "PIL": "pillow",
     "simplejpeg": "simplejpeg",
-    "onnxruntime": "onnxruntime-gpu",
+    "onnxruntime": "onnxruntime-gpu" if platform.machine() == "x86_64" else "onnxruntime",
 }
-"""Modules the nodes import, and what to install for them."""
+"""Modules the nodes import, and what to install for them; for Arm no index has the former."""
+_MODULES_OF_RECORDINGS = {
+    "apsw": "apsw",
+    "lz4": "lz4",
+    "rosbags": "rosbags",
+    "jinja2": "jinja2",
+    "yaml": "pyyaml",
+    "tqdm": "tqdm",
+}
+"""Modules that evaluate_bag and the recorder import, and what to install for them."""
 _CONFLICTING_DISTRIBUTIONS = (
     ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-rocm"),
     ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"),
@@ -61,6 +72,7 @@ def check_packages(installed: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("ok", "Python", version)
     for module, distribution in _REQUIRED_MODULES.items():
         yield _check_import(module, distribution)
+    yield from _check_recordings()
     yield from _check_conflicts(installed)
     maps = Path("/proc/self/maps")  # only Linux has it
     if maps.is_file():
@@ -82,6 +94,18 @@ def _check_import(module: str, distribution: str) -> Finding:
         text = "its files are missing, an empty folder is left"
         return Finding("FAIL", module, text, f"pip uninstall onnxruntime onnxruntime-gpu, then {remedy}")
     return Finding("ok", module, str(getattr(found, "__version__", "importable")))
+
+
+def _check_recordings() -> Iterator[Finding]:
+    """Says which libraries are missing without which no recording is read or written."""
+    missing = {
+        module: distribution
+        for module, distribution in _MODULES_OF_RECORDINGS.items()
+        if importlib.util.find_spec(module) is None
+    }
+    if missing:
+        text = f"no {', '.join(missing)}: recordings can neither be read nor written"
+        yield Finding("warn", "recordings", text, f"pip install {' '.join(missing.values())}")
 
 
 def _check_conflicts(installed: Mapping[str, str]) -> Iterator[Finding]:

@@ -67,7 +67,7 @@ class LocalPage:
         try:
             import uvicorn
         except ImportError:
-            raise ConfigError("a page needs uvicorn; pip install -r requirements/page.txt") from None
+            raise ConfigError("a page needs uvicorn; pip install starlette uvicorn") from None
         config = uvicorn.Config(
             Guard(app, self.port, self._token, names=[self._name], is_remote=self.is_remote),
             loop="asyncio",

@@ -102,7 +102,8 @@ def test_the_table_says_what_was_run_what_was_not_and_what_failed():
     assert "no such Python here; resolves only: 99 wheels |  |  |" in absent
     said = "\n".join(details)
     assert "- 3.12-jazzy failed: test_x::test_y" in said
-    assert "- 3.12-jazzy is of several states of the sources: abc, def" in said
+    assert "- 3.12-jazzy is of abc, def" in said
+    assert "- 3.14-kilted is of abc\n" in said
     assert f"- 3.14-kilted skipped {count}: needs ROS 2" in said
     assert "3.12-jazzy not run: " in said
     assert "3.14-kilted not run" not in said
@@ -125,6 +126,18 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(matrix, "run_portion", run_portion)
     monkeypatch.setattr(matrix, "state_of_sources", lambda: "abc")
     return ran
+
+
+def test_a_cell_that_cannot_be_run_fails_but_for_a_python_that_is_not_here_and_was_not_named(bench, monkeypatch):
+    def prepare(record: Record, pythons: object) -> None:
+        record.outcome = outcome if record.cell.name == "3.12-jazzy" else ""
+
+    monkeypatch.setattr(matrix, "prepare", prepare)
+    outcome = "not installed; resolves only: 99 wheels"
+    assert matrix.main(["--tests", "test/bag"]) == matrix.main(["3.12-jazzy"]) == 2
+    outcome = "no such Python here; resolves only: 99 wheels"
+    assert matrix.main(["3.12-jazzy"]) == 2
+    assert matrix.main(["--tests", "test/bag"]) == 0
 
 
 def test_a_matrix_that_was_interrupted_goes_on_and_begins_anew_with_other_sources(bench, monkeypatch):

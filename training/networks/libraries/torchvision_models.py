@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,9 @@ def _published(name: str) -> Published:
 
 def _download(weights: models.WeightsEnum) -> Mapping[str, Tensor]:
     try:
-        state: Mapping[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True, map_location="cpu")
+        state: Mapping[str, Tensor] = weights.get_state_dict(
+            progress=sys.stderr.isatty(), check_hash=True, map_location="cpu"
+        )
     except (OSError, RuntimeError) as error:
         raise ConfigError(f"cannot download {weights} ({error}); give the path of a weights file instead") from None
     return state
