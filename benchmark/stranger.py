@@ -3,7 +3,8 @@
     python -m benchmark.stranger
 
 The driver is reliable, as most are, and its process has none of this package's settings for the middleware; the node
-has its defaults. Counted are the answers to what is published once the first one has come, the model being fast enough.
+has its defaults. Counted are the answers to what is published once the first one has come, the model being fast enough;
+for comparison, without a target, also those to a driver that is best effort.
 Then the node is stopped by SIGSTOP while the driver goes on; the rate of its publishing then is divided by that without
 our node, for a driver that keeps its ten newest images and for one that keeps all.
 """
@@ -26,7 +27,7 @@ from benchmark.support.node_client import NodeClient
 from benchmark.support.options import CPU, OUTPUT, at_least_one, option_parser
 from benchmark.support.pairs import Target, machine, report
 from benchmark.support.processes import export_model, running
-from benchmark.support.stranger_camera import HISTORIES
+from benchmark.support.stranger_camera import BEST_EFFORT, HISTORIES
 from cnn_perception.errors import EXIT_OK
 from cnn_perception.ros import transport
 from demo.processes import child_environment, module_command
@@ -116,18 +117,22 @@ def _until_answered(client: NodeClient, driver: Driver) -> None:
     raise SystemExit("error: the node answers nothing; see its log above")
 
 
-def measure_answers(client: NodeClient, options: argparse.Namespace, width: int, height: int) -> None:
+def measure_answers(
+    client: NodeClient, options: argparse.Namespace, size: tuple[int, int], history: str, target: Target | None
+) -> None:
     """Reports the share of the frames of one size that is answered."""
+    width, height = size
     shares = []
     for _ in range(options.rounds):
-        with _driver(width, height, options.rate_hz, "keep_last") as driver:
+        with _driver(width, height, options.rate_hz, history) as driver:
             _until_answered(client, driver)
             before = client.counts[_TOPIC]
             done = _publish(client, driver, options.seconds)
             shares.append((client.counts[_TOPIC] - before) / done.count)
-    circumstances = f"a stranger's camera, {width}x{height} at {options.rate_hz:g} Hz"
+    kind = "best effort, " if history == BEST_EFFORT else ""
+    circumstances = f"a stranger's camera, {kind}{width}x{height} at {options.rate_hz:g} Hz"
     print(circumstances, flush=True)
-    report(circumstances, "answered / published", shares, _ANSWERED)
+    report(circumstances, "answered / published", shares, target)
 
 
 def measure_stopped(node: Mapping[str, Any], options: argparse.Namespace, history: str) -> None:
@@ -167,8 +172,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{machine()}; {options.backbone}", flush=True)
     client = NodeClient([_TOPIC])
     with running("perception_node", **node):
-        for width, height in _SIZES:
-            measure_answers(client, options, width, height)
+        for size in _SIZES:
+            measure_answers(client, options, size, "keep_last", _ANSWERED)
+        measure_answers(client, options, _SIZES[1], BEST_EFFORT, None)
     client.node.destroy_node()
     rclpy.shutdown()
     for history in HISTORIES:

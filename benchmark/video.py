@@ -36,7 +36,8 @@ _MEMORY = Target(1.05)
 _PART = 6
 """The shorter recording has so many times fewer frames."""
 _SCENE = 60
-"""Frames, two seconds, after which another class is seen."""
+"""Frames, two seconds, after which another class is seen; in the shorter recording so many times fewer, too, so that
+both show the same: what is kept of the worst frames depends on what there is to be seen."""
 _PIXELS_A_FRAME = 2
 _POLL_S = 0.05
 
@@ -56,11 +57,11 @@ class Run:
     peak_bytes: int
 
 
-def driven_past(count: int) -> Iterator[RgbImage]:
+def driven_past(count: int, scene_frames: int = _SCENE) -> Iterator[RgbImage]:
     """Yields what a camera that turns sees of the drawn images, one after the other."""
     pictures = draw_images()
     for number in range(count):
-        scene = pictures[number // _SCENE % len(pictures)]
+        scene = pictures[number // scene_frames % len(pictures)]
         yield RgbImage(np.roll(scene, _PIXELS_A_FRAME * number, axis=1))
 
 
@@ -105,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(dir=options.output) as name:
         folder = Path(name)
         write_bag(folder / "bag", driven_past(options.frames))
-        write_bag(folder / "part", driven_past(max(1, options.frames // _PART)))
+        write_bag(folder / "part", driven_past(max(1, options.frames // _PART), _SCENE // _PART))
         for number in range(options.rounds):
             whole = run(folder / "bag", model, folder / "whole", options.provider)
             part = run(folder / "part", model, folder / "short", options.provider)

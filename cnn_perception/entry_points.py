@@ -21,9 +21,16 @@ def _begin() -> None:
     """Does what the imports must not come before."""
     # Ctrl-C in the first second of a program would show the traceback of an import.
     signal.signal(signal.SIGINT, lambda *_: end_at_once(EXIT_INTERRUPTED, "interrupted"))
-    # numpy is asked for small products only (`resample`); threads that wait for more would take inference's cores
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _multiply_in_one_thread()
     transport.prepare_process()  # malloc keeps the arenas that it has once made
+
+
+def _multiply_in_one_thread() -> None:
+    """Has numpy compute a product in the thread that asks for it; to be called before numpy is imported.
+
+    It is asked for small ones only (`resample`); threads that wait for more would take inference's cores.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _without(error: ModuleNotFoundError) -> int:
@@ -59,6 +66,7 @@ def _interruptible() -> Iterator[None]:
 @program("evaluate_bag")
 def evaluate_bag(argv: Sequence[str] | None = None) -> int:
     """Runs `evaluation.cli.main`."""
+    _multiply_in_one_thread()
     with _interruptible():
         return _main_of("cnn_perception.evaluation.cli", argv)
 

@@ -251,11 +251,11 @@ def _print_summary(output: Path, live: dict[str, Any], seconds: float) -> None:
     print()
     for name, value in rows:
         print(f"  {name:<22}{value}")
-    *on_camera, own = next_commands(output / "model.onnx")
+    *on_camera, training = next_commands(output / "model.onnx")
     print("\nnext, a terminal each: your camera, this model on it, the page that shows it")
     for command in on_camera:
         print(f"  {command}")
-    print(f"a model of your own photographs, a folder for each class:\n  {own}")
+    print(f"a model of your own photographs, a folder for each class:\n  {training}")
 
 
 def next_commands(model: Path) -> list[str]:

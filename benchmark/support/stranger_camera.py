@@ -1,10 +1,10 @@
-"""A camera driver of somebody else: reliable, with none of this package's settings in its process.
+"""A camera driver of somebody else, with none of this package's settings in its process.
 
     python -m benchmark.support.stranger_camera TOPIC WIDTH HEIGHT RATE_HZ HISTORY
 
 Reads a number of seconds a line from stdin, publishes rgb8 images for so long, and prints as JSON how many it
 published, in which time, and how long the longest call of `publish` took. HISTORY is `keep_last` (the ten newest) or
-`keep_all`.
+`keep_all` of a reliable driver, or `best_effort`: of the ten newest none is sent again.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from sensor_msgs.msg import Image
 from cnn_perception.errors import EXIT_OK
 
 HISTORIES = {"keep_last": HistoryPolicy.KEEP_LAST, "keep_all": HistoryPolicy.KEEP_ALL}
+"""Of a reliable driver."""
+BEST_EFFORT = "best_effort"
 
 
 def _image(width: int, height: int) -> Image:
@@ -54,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     topic, width, height, rate_hz, history = sys.argv[1:] if argv is None else argv
     rclpy.init()
     node = Node("stranger")
-    qos = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE, history=HISTORIES[history])
+    reliability = ReliabilityPolicy.BEST_EFFORT if history == BEST_EFFORT else ReliabilityPolicy.RELIABLE
+    qos = QoSProfile(depth=10, reliability=reliability, history=HISTORIES.get(history, HistoryPolicy.KEEP_LAST))
     publisher = node.create_publisher(Image, topic, qos)
     image = _image(int(width), int(height))
     print("ready", flush=True)

@@ -7,9 +7,11 @@ made after the model has seen everything, so that they do not slow it down.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import cv2
 
 from cnn_perception.bag.reader import Bag
 from cnn_perception.commands.progress import ProgressBar
@@ -54,6 +56,7 @@ from cnn_perception.masks.segmentation import MaskTally
 from cnn_perception.metrics import Latency
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from cnn_perception.model.spec import ModelSpec
+from cnn_perception.pages import data_url
 from cnn_perception.pipeline.pipeline import Pipeline
 from cnn_perception.results_bag import results_bag
 from cnn_perception.results_bag.evaluated_frame import EvaluatedFrame
@@ -171,16 +174,29 @@ def _open_frames(options: EvaluationOptions, spec: ModelSpec, stack: ExitStack) 
     return overridden(frames, options.overrides)
 
 
+@contextmanager
+def _opencv_in_one_thread() -> Iterator[None]:
+    """Has OpenCV use one core a frame, as in the node: a pool that shares a picture takes the cores of other frames."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
 def _evaluate(
     pipeline: Pipeline, frames: LabelledFrames, options: EvaluationOptions, baseline: Baseline | None
 ) -> Evaluation:
     tally = _masked(pipeline, frames, options)
     observer = baseline.observer() if baseline else Observer(None)
-    replayed = replay(_one_core_a_frame(pipeline), frames, options.workers, observer.observe)
-    is_alone = not (replayed.interrupted or options.is_one_of_several)
-    latency = measure_latency(pipeline, frames) if is_alone else {}
+    with _opencv_in_one_thread():
+        replayed = replay(_one_core_a_frame(pipeline), frames, options.workers, observer.observe)
+        is_alone = not (replayed.interrupted or options.is_one_of_several)
+        latency = measure_latency(pipeline, frames) if is_alone else {}
     report = _make_report(pipeline.model, frames, latency, replayed, options, tally)
     pictures = _pictures(replayed, pipeline.spec, options)
+    replayed.worst.clear()  # their messages, as large as the camera sends them; they have been drawn
     for ending in VIDEO_ENDINGS:  # a video of an earlier run would not belong to this report
         (options.output / f"overlay{ending}").unlink(missing_ok=True)
     remove_comparison(options.output)
@@ -321,7 +337,7 @@ def _pictures(replayed: ReplayedFrames, spec: ModelSpec, options: EvaluationOpti
     for frame in replayed.by_badness():
         assert not isinstance(frame.content, FrameError)  # only recognised frames are kept
         image = draw_record(decode(frame.content), frame.record, spec, options.top_k, options.threshold)
-        drawn.append(Picture(worst_frame(frame.record, spec), image))
+        drawn.append(Picture(worst_frame(frame.record, spec), data_url.of_image(image)))
     return drawn
 
 

@@ -10,21 +10,19 @@ from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.page_sections import curves, key_figures, mask_table, order_of_worst, over_time, tables
 from cnn_perception.evaluation.recording.drawings import facts_table
 from cnn_perception.evaluation.report_record import Report, WorstFrame
-from cnn_perception.image.messages import RgbImage
 from cnn_perception.label_text import shown
 from cnn_perception.masks.segmentation import MaskedPicture
 from cnn_perception.model.spec import UNKNOWN
-from cnn_perception.pages import data_url
 from cnn_perception.pages.model_facts import facts_of
 from cnn_perception.pages.rendering import percent, render
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A frame for a human's attention, with its overlay: (H, W, 3) uint8."""
+    """A frame for a human's attention, and its overlay as a data URL, a tenth as large as its pixels."""
 
     frame: WorstFrame
-    image: RgbImage
+    url: str
 
 
 @dataclass(frozen=True)
@@ -133,7 +131,7 @@ def _captioned(picture: Picture, *, is_bag: bool) -> _CaptionedPicture:
     elif frame.deviation is not None:
         place += f", off by {frame.deviation:.3g}"
     kind, remark = _judged(frame)
-    return _CaptionedPicture(data_url.of_image(picture.image), kind, frame.predicted, answer, remark, place)
+    return _CaptionedPicture(picture.url, kind, frame.predicted, answer, remark, place)
 
 
 def _judged(frame: WorstFrame) -> tuple[str, str]:

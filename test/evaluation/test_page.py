@@ -16,7 +16,9 @@ from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.page import Picture, render_html
 from cnn_perception.evaluation.report_record import ModelRecord, Report, Target, worst_frame
 from cnn_perception.evaluation.scores import score
+from cnn_perception.image.messages import RgbImage
 from cnn_perception.model.spec import ModelSpec, Task
+from cnn_perception.pages import data_url
 from cnn_perception.tasks.prediction import Prediction
 
 HOSTILE = ("</script><script>alert(1)</script>", "\" onload='x' & ", "two\n<b>lines</b>", "\udcff", "{{ 1 }}")
@@ -91,8 +93,8 @@ def page(task: Task, names: tuple[str, ...], text: str, topic: str) -> str:
         scores=score(records, spec, 0.0),
         worst=worst,
     )
-    image = np.zeros((20, 30, 3), np.uint8)
-    return render_html(report, records, [Picture(frame, image) for frame in worst], f"{text}.webm")
+    url = data_url.of_image(RgbImage(np.zeros((20, 30, 3), np.uint8)))
+    return render_html(report, records, [Picture(frame, url) for frame in worst], f"{text}.webm")
 
 
 @pytest.mark.parametrize("topic", ["/camera", ""])

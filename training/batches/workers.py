@@ -143,6 +143,9 @@ def processes(preload: Sequence[str]) -> multiprocessing.context.BaseContext:
 
     A fork of this one would inherit the locks of OpenCV's and torch's threads, and hang on the first it needs.
     """
+    # Of numpy, which the fresh process imports: its products for a large photograph (`resample`) would take, on two
+    # cores, nearly four times the processor time, for threads that wait for more.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     start_forkserver([*preload])
     return multiprocessing.get_context("forkserver")
 

@@ -70,6 +70,14 @@ def press(person: ScriptedPerson, *keys: str) -> None:
     person.seen()
 
 
+def name_a_class(person: ScriptedPerson, key: str, name: str) -> None:
+    """Opens the field of a key, `/` or `+`, and types into it: what is typed before it is open is for nobody."""
+    person.seen()
+    person.page.keyboard.press(key)
+    person.page.wait_for_selector("#find[open]")
+    person.page.keyboard.type(name)
+
+
 def tell(person: ScriptedPerson, *events: dict[str, object]) -> None:
     """Gives the page events of the keyboard that no keyboard at hand makes, or makes so fast."""
     one = "document.body.dispatchEvent(new KeyboardEvent('keydown', {...event, bubbles: true}))"
@@ -256,11 +264,9 @@ def test_classes_without_a_key_are_found_by_typing_and_new_ones_added_on_the_pag
     table = write_set(tmp_path / "set", rows_of(3), [f"sign {n:02}" for n in range(40)])
     person = visit(table)
 
-    person.page.keyboard.press("/")
-    person.page.keyboard.type("38")
+    name_a_class(person, "/", "38")
     press(person, "Enter")
-    person.page.keyboard.press("+")
-    person.page.keyboard.type("Sign_38")
+    name_a_class(person, "+", "Sign_38")
     person.page.keyboard.press("Enter")
     person.page.locator("#trouble", has_text="look alike").wait_for()
     person.page.fill("#name", "bridge")
@@ -442,8 +448,7 @@ def test_a_set_without_classes_says_so_and_gets_the_first_one_on_the_page(visit,
     person = visit(table)
 
     assert person.page.inner_text("#classes") == "There is no class yet; + adds one."
-    person.page.keyboard.press("+")
-    person.page.keyboard.type("ant")
+    name_a_class(person, "+", "ant")
     person.page.keyboard.press("Enter")
     person.page.wait_for_selector("#find", state="hidden")
     press(person, "1")

@@ -349,7 +349,7 @@ def test_what_is_no_number_or_quantised_is_refused_by_its_name(tmp_path, value, 
 
 
 def traced(path):
-    with pytest.warns(match="deprecated"):
+    with pytest.warns(match="deprecated|not supported in Python"):
         torch.jit.trace(NETWORK.eval(), torch.zeros(1, 3, 64, 64)).save(str(path))
 
 
