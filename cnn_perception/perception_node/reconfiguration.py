@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeAlias
 
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.parameter import Parameter
@@ -18,7 +18,8 @@ from cnn_perception.perception_node.frame_processor import FrameProcessor
 from cnn_perception.perception_node.settings import MODELS, AllowedModels, CameraSettings, LiveSettings, Settings
 from cnn_perception.ros import parameters
 
-Parameters = Sequence[Parameter[Any]]
+Parameters: TypeAlias = "Sequence[Parameter[Any]]"
+"""In quotes: rclpy's classes take no types at run time before Kilted."""
 
 _OF_MODEL = ("model", "shadow_model", "score_map_class", "unit_layer", "unit")
 """What is not changed while the first model is loaded: it might not fit, and nobody could be told."""

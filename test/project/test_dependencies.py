@@ -294,6 +294,52 @@ def test_without_torch_every_test_is_run_or_skipped_and_none_ends_the_run():
 
 
 @pytest.mark.parametrize("package", ["cnn_perception", "training"])
+def subscripted_when_run(code: str) -> set[str]:
+    """Names from rclpy to which a file gives types in brackets outside of annotations, which are never evaluated."""
+    tree = ast.parse(code)
+    names = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "rclpy"
+        for alias in node.names
+    }
+    annotations = [
+        part
+        for node in ast.walk(tree)
+        for part in (getattr(node, "annotation", None), getattr(node, "returns", None))
+        if part is not None
+    ]
+    unevaluated = {id(node) for part in annotations for node in ast.walk(part)}
+    return {
+        node.value.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and id(node) not in unevaluated
+    } & names
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("Parameters = list[Parameter[int]]", {"Parameter"}),
+        ("class Own(Parameter[int]): ...", {"Parameter"}),
+        ("def of(one: Parameter[int]) -> list[Parameter[int]]: ...", set()),
+        ("kept: Parameter[int] = Parameter('x')", set()),
+        ("Parameters: TypeAlias = 'list[Parameter[int]]'", set()),
+    ],
+)
+def test_types_in_brackets_that_are_evaluated_are_found(line, found):
+    assert subscripted_when_run(f"from rclpy.parameter import Parameter\n{line}") == found
+
+
+@pytest.mark.parametrize("package", ["cnn_perception", "benchmark", "demo"])
+def test_classes_of_rclpy_are_given_types_in_annotations_alone(package):
+    """Jazzy's are not generic: a module that gives them types when it is imported ends every node there."""
+    for path in files_of(package):
+        code = path.read_text()
+        assert subscripted_when_run(code) == set(), path
+        assert "import rclpy" not in code or "from __future__ import annotations" in code, path
+
+
 def test_no_file_is_called_like_what_the_init_beside_it_imports(package):
     """`from __future__ import annotations` hides a file annotations.py from whoever asks the folder for it: rosdoc2."""
     hidden = [

@@ -142,7 +142,7 @@ class _Numbers:
         """Whether those of each random image are shares of 1."""
         rows = self._rows()
         sums = rows.sum(axis=1)
-        return rows.shape[1] > 1 and rows.min() >= 0 and bool((np.abs(sums - 1) <= _SUM_TOLERANCE).all())
+        return rows.shape[1] > 1 and bool(rows.min() >= 0) and bool((np.abs(sums - 1) <= _SUM_TOLERANCE).all())
 
     def like_scores(self) -> str:
         """Returns what tells them from logits; empty where nothing does."""

@@ -180,7 +180,7 @@ def _marks(listing: Listing, row: int, marks: Flags, wrong: Flags, doubt: Floats
     said = " and ".join(f"{what} {', '.join(some)}" for what, some in doubted if some)
     guess = SEPARATOR.join(names[column] for column in np.flatnonzero(marks ^ wrong))
     given = listing.words(listing.samples[row]) or "nothing"
-    return Finding(row, "label", guess, _doubt(1 - doubt[wrong].max()), f"labelled {given!r}, but {said}")
+    return Finding(row, "label", guess, _doubt(1 - float(doubt[wrong].max())), f"labelled {given!r}, but {said}")
 
 
 def _numbers(listing: Listing, lesson: Lesson) -> Doubts:

@@ -91,9 +91,10 @@ def _fit(rows: Numbers, count: int, start: str, seed: int) -> tuple[Numbers, Num
         warnings.simplefilter("ignore", ConvergenceWarning)  # what is reached is measured, and said, as `kept`
         amounts = np.asarray(solver.fit_transform(rows), np.float32)
     directions = np.asarray(solver.components_, np.float32)
-    lengths = np.linalg.norm(directions, axis=1)
+    lengths = np.asarray(np.linalg.norm(directions, axis=1), np.float32)
     found = (lengths > 0) & (amounts.max(axis=0) > 0)
-    return amounts[:, found] * lengths[found], directions[found] / lengths[found, None]
+    units = np.asarray(directions[found] / lengths[found, None], np.float32)
+    return amounts[:, found] * lengths[found], units
 
 
 def account(amounts: Numbers, directions: Numbers, gradients: Numbers, outputs: Numbers, bias: float) -> Account:
@@ -110,7 +111,7 @@ def account(amounts: Numbers, directions: Numbers, gradients: Numbers, outputs: 
     parts = (amounts * slopes).sum(axis=1)
     left = outputs - bias - parts.sum(axis=1)
     return Account(
-        contributions=parts.mean(axis=0),
+        contributions=np.asarray(parts.mean(axis=0), np.float32),
         rest=float(left.mean()),
         bias=bias,
         output=float(outputs.mean()),
