@@ -5,10 +5,10 @@ What Python imports before a program's first line cannot be kept by the program;
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import json
 import os
+import pkgutil
 import subprocess
 import sys
 import sysconfig
@@ -62,7 +62,7 @@ def trapped(tmp_path: Path, python_alone: set[str]) -> Path:
     """A folder with files that are called as whatever can be imported; whichever is run leaves a mark and ends."""
     folder = tmp_path / "work"
     folder.mkdir()
-    known = {*sys.stdlib_module_names, *importlib.metadata.packages_distributions()}
+    known = {*sys.stdlib_module_names, *(module.name for module in pkgutil.iter_modules())}
     for name in known - python_alone - OURS:
         if name.isidentifier() and importlib.util.find_spec(name):  # those of other systems are not there
             (folder / f"{name}.py").write_text(

@@ -1,6 +1,7 @@
-"""Lifecycle transitions whose errors are seen, whatever rclpy does with what a transition raises.
+"""Lifecycle transitions whose errors are seen, whatever rclpy does with what a transition raises, or is asked for.
 
-Up to rclpy 9 it is swallowed; later ones let it end the process, or log it (ros2/rclpy#1673 and #1696).
+What one raises is swallowed up to rclpy 9; later ones let it end the process, or log it (ros2/rclpy#1673 and #1696). A
+request for a transition that there is none of in the present state ends the process up to rclpy 7.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 
-from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, PerceptionError
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, PerceptionError, one_line
 from cnn_perception.ros.process import Shutdown
 
 
@@ -67,6 +69,22 @@ def reported(done: str, is_last: bool = False) -> Callable[[Transition[NodeT]], 
         return with_report
 
     return decorate
+
+
+class RefusingNode:
+    """A base class of lifecycle nodes, before rclpy's: what is asked for in the wrong state is refused in one line.
+
+    rclpy 9 does so itself. Before, its error came out of the service, where a defect is not told from it: a second
+    `activate` would end the process.
+    """
+
+    def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:  # noqa: N802 rclpy's
+        try:
+            done: TransitionCallbackReturn = super()._LifecycleNodeMixin__change_state(transition_id)  # type: ignore[misc]
+        except rclpy_implementation.RCLError as error:
+            self.get_logger().error(f"transition {transition_id} is refused: {one_line(error)}")  # type: ignore[attr-defined]
+            return TransitionCallbackReturn.ERROR
+        return done
 
 
 def _outcome(transition: Transition[NodeT], node: NodeT, state: LifecycleState, done: str) -> TransitionCallbackReturn:

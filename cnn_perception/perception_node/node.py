@@ -20,7 +20,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, PerceptionError
 from cnn_perception.lifecycle.bond import bond_of
-from cnn_perception.lifecycle.transitions import reported
+from cnn_perception.lifecycle.transitions import RefusingNode, reported
 from cnn_perception.perception_node.active_model import ActiveModel, ModelOwner
 from cnn_perception.perception_node.black_box.node_box import NodeBox
 from cnn_perception.perception_node.camera_stream import declared_cameras
@@ -36,7 +36,7 @@ _THREADS = 4
 """Of callbacks: one may load for a swap, another configure; one diagnoses, one serves the rest."""
 
 
-class PerceptionNode(parameters.ParameterNode, LifecycleNode):
+class PerceptionNode(RefusingNode, parameters.ParameterNode, LifecycleNode):
     """Lifecycle node: configure loads, verifies and warms up; activate subscribes; deactivate keeps the model.
 
     Attributes:

@@ -10,10 +10,11 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from node_parts import SaidLogger
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import TransitionCallbackReturn
 
 from cnn_perception.errors import ConfigError
-from cnn_perception.lifecycle.transitions import reported
+from cnn_perception.lifecycle.transitions import RefusingNode, reported
 from cnn_perception.ros.process import Shutdown
 
 
@@ -93,6 +94,30 @@ def test_last_transition_ends_the_process_once_its_state_could_be_asked_for(
         assert time.monotonic() < deadline_s
         time.sleep(0.01)
     assert node.shutdown.code == code
+
+
+class Machine:
+    """What rclpy 7 does when a transition is asked for that there is none of in the present state."""
+
+    def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:  # noqa: N802 rclpy's
+        if transition_id != 3:
+            raise rclpy_implementation.RCLError("Transition is not registered.\nAt a line.")
+        return TransitionCallbackReturn.SUCCESS
+
+
+def test_a_transition_that_the_state_has_not_is_refused_in_one_line_and_others_are_made():
+    class Node(RefusingNode, Machine):
+        logger = SaidLogger()
+
+        def get_logger(self) -> Any:
+            return self.logger
+
+    node = Node()
+    assert node._LifecycleNodeMixin__change_state(3) == TransitionCallbackReturn.SUCCESS
+    assert node.logger.said == []
+    assert node._LifecycleNodeMixin__change_state(7) == TransitionCallbackReturn.ERROR
+    ((level, text),) = node.logger.said
+    assert (level, text) == ("error", "transition 7 is refused: Transition is not registered. At a line.")
 
 
 def test_wish_to_end_the_program_passes():

@@ -189,6 +189,18 @@ def test_defect_in_a_transition_at_start_ends_the_process_with_one_line(node: Pr
     assert node.log.count("Traceback") == 1
 
 
+def test_a_transition_that_the_state_has_not_is_refused_and_the_node_goes_on(node: Process, ros: Participant):
+    camera = Camera(ros)  # the node is active
+    for number in (Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_CONFIGURE, 99):
+        assert not transition(ros, number)
+    camera.answers.clear()
+    ros.repeat(lambda: camera.show("good"), lambda: camera.answers, "an answer")
+    assert fatal(node) == []
+    assert transition(ros, Transition.TRANSITION_DEACTIVATE)
+    assert not transition(ros, Transition.TRANSITION_DEACTIVATE)
+    assert node.running
+
+
 def test_defect_in_a_transition_by_service_ends_the_process_with_one_line(
     node: Process, ros: Participant, tmp_path: Path
 ):

@@ -96,4 +96,5 @@ def registered(path: Path) -> Iterator[str]:
         name = ast.unparse(node.func).rpartition(".")[2]
         by_name = [one.value for one in node.keywords if one.arg in _KEYWORDS]
         place = _REGISTRARS.get(name, 99)
-        yield from map(ast.unparse, [*by_name, *node.args[place : place + 1]])
+        for one in [*by_name, *node.args[place : place + 1]]:
+            yield ast.unparse(one).replace("lambda :", "lambda:")  # as Python 3.10 writes it
