@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
 
+from cnn_perception.bag.storage import StorageFile, by_topic
 from cnn_perception.errors import BagError, one_line
 
 FILE_NAME = "metadata.yaml"
 LARGEST_BYTES = 2**23
 """Of metadata.yaml: a bag of a thousand files and topics has half a megabyte."""
+_TIME_TOLERANCE_NS = 10**6
+"""Between metadata.yaml and the messages: converters that compute in float64 lose a quarter of a microsecond."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,28 @@ def read_metadata(folder: Path) -> Metadata | None:
         return _metadata(content["rosbag2_bagfile_information"])
     except (yaml.YAMLError, RecursionError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise BagError(f"{FILE_NAME} cannot be read ({one_line(error)})") from None
+
+
+def contradictions(metadata: Metadata, files: Sequence[StorageFile]) -> list[str]:
+    """Returns what metadata.yaml says that is not so, a line each."""
+    counts: Counter[str] = Counter()
+    for file in files:
+        for channel in file.index.channels.values():
+            counts[channel.topic] += channel.count
+    silent = {topic: 0 for topic, count in counts.items() if count and topic not in metadata.counts}
+    lines = by_topic("metadata.yaml", {**metadata.counts, **silent}, counts)
+    total = sum(counts.values())
+    if not lines and metadata.count != total:
+        lines.append(f"metadata.yaml: {metadata.count} messages are promised, {total} were found")
+    first_ns = min(file.index.first_ns for file in files)
+    last_ns = max(file.index.last_ns for file in files)
+    for what, promised_ns, found_ns in (("first", metadata.start_ns, first_ns), ("last", metadata.end_ns, last_ns)):
+        if abs(promised_ns - found_ns) > _TIME_TOLERANCE_NS:
+            lines.append(
+                f"metadata.yaml gives {promised_ns / 1e9:.3f} s as the time of the {what} message, it is "
+                f"{found_ns / 1e9:.3f} s; the messages' own times were used"
+            )
+    return lines
 
 
 def _metadata(information: dict[str, Any]) -> Metadata:

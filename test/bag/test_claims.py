@@ -343,3 +343,98 @@ def test_activation_is_not_taken_for_the_camera(tmp_path, storage):
     assert read(both) == (TIMES, [])
     with Bag(alone) as bag, pytest.raises(BagError, match=r"name one with --topic.*/perception/score_map \(1, 32FC1\)"):
         bag.image_topic()
+
+
+# ---- a time axis that is none
+
+
+def with_a_camera(path, storage, log_times, stamps):
+    return tiny_bag.write_bag(
+        path, [("/camera", log, picture(stamp)) for log, stamp in zip(log_times, stamps, strict=True)], storage=storage
+    )
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("times", "line"),
+    [
+        ([START_NS] * 12, "all 12 messages of /camera have the log time 1700000000.000 s: the bag has no time axis"),
+        ([0] * 12, "all 12 messages of /camera have the log time 0.000 s: the bag has no time axis"),
+        ([0] * 3, "all 3 messages of /camera have the log time 0.000 s"),
+        ([t // 10**3 for t in TIMES], "the 12 images of /camera have log times within 0.001100 s, faster than any"),
+        ([t // 10**6 for t in TIMES], "the 12 images of /camera have log times within 0.000001 s, faster than any"),
+        ([0] * 2, ""),
+        ([t - START_NS for t in TIMES], ""),
+        ([START_NS + n * SECOND // 500 for n in range(12)], ""),
+        ([START_NS + n for n in range(9)], ""),
+    ],
+    ids=[
+        "one time",
+        "never set",
+        "three",
+        "microseconds",
+        "milliseconds",
+        "two",
+        "a simulation's",
+        "a camera at 500 Hz",
+        "few that had waited",
+    ],
+)
+def test_log_times_that_are_no_time_axis_are_said_whatever_the_stamps_are(tmp_path, storage, times, line):
+    found, damage = read(with_a_camera(tmp_path / "bag", storage, times, [0] * len(times)))
+
+    assert found == times
+    assert len(damage) == bool(line)
+    assert all(line in said for said in damage)
+
+
+def test_one_log_time_is_said_of_labels_too_and_over_the_files_of_a_split_bag(tmp_path):
+    words = [("/words", START_NS, tiny_bag.string(f"word {number}")) for number in range(2)]
+    cameras = [("/camera", t, picture(t)) for t in TIMES]
+    bag = tiny_bag.write_bag(tmp_path / "bag", [*cameras, *words])
+    shutil.move(tiny_bag.write_bag(tmp_path / "other", words) / "other.mcap", bag / "second.mcap")
+    (bag / "metadata.yaml").unlink()
+
+    _, damage = read(bag)
+
+    assert [line for line in damage if "time axis" in line] == [
+        f"{bag}: all 4 messages of /words have the log time 1700000000.000 s: the bag has no time axis"
+    ]
+
+
+STAMPS = [START_NS - 5_000_000 + n * SECOND // 10 for n in range(20)]  # 1.9 s
+AXES = {
+    "as recorded": ([t + 5_000_000 for t in STAMPS], STAMPS, ""),
+    "ten times as slow": (
+        [START_NS + 10 * (t - START_NS) for t in STAMPS],
+        STAMPS,
+        "1.9 s by their stamps and 19 s by",
+    ),
+    "in a moment": ([START_NS + n * 2_000_000 for n in range(20)], STAMPS, "1.9 s by their stamps and 0.038 s by"),
+    "a slow link": ([t + n * SECOND // 10 for n, t in enumerate(STAMPS)], STAMPS, ""),
+    "waited for the recorder": ([max(t, STAMPS[9]) + n for n, t in enumerate(STAMPS)], STAMPS, ""),
+    "no stamps": ([START_NS + 10 * (t - START_NS) for t in STAMPS], [0] * 20, ""),
+    "one that is not set": ([START_NS + 10 * (t - START_NS) for t in STAMPS], [*STAMPS[:19], 0], ""),
+    "stamps of a clock that was set": (STAMPS, [t - START_NS + SECOND for t in STAMPS[:9]] + STAMPS[9:], ""),
+    "stamps that fall": ([START_NS + 10 * (t - START_NS) for t in STAMPS], STAMPS[::-1], ""),
+    "stamps of two threads": (
+        [START_NS + 10 * (t - START_NS) for t in STAMPS],
+        [STAMPS[n ^ 1] for n in range(20)],
+        "by their stamps and 19 s by",
+    ),
+}
+
+
+@BOTH
+@pytest.mark.parametrize(("log_times", "stamps", "line"), AXES.values(), ids=AXES)
+def test_images_that_take_another_time_by_their_stamps_than_by_their_log_times_are_warned_of(
+    tmp_path, storage, log_times, stamps, line
+):
+    with Bag(with_a_camera(tmp_path / "bag", storage, log_times, stamps)) as bag:
+        for _ in range(2):  # said once
+            assert len(list(bag.images(bag.image_topic()))) == 20
+        assert len(list(bag.recorded("/camera", (IMAGE,)))) == 20
+        warnings = bag.warnings
+
+    assert len(warnings) == bool(line)
+    assert all(f"{tmp_path / 'bag'}: /camera: its 20 images take" in said and line in said for said in warnings)
