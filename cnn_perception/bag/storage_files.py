@@ -8,14 +8,15 @@ from pathlib import Path
 
 import apsw
 import numpy as np
+import numpy.typing as npt
 
-from cnn_perception.bag.decompression import ZSTD_MAGIC, ZstdError, free_bytes, unpacked_pieces
+from cnn_perception.bag.decompression import ZSTD_MAGIC, ZstdError, free_bytes, unpacked_message, unpacked_pieces
 from cnn_perception.bag.mcap_records import MAGIC
 from cnn_perception.bag.mcap_storage import McapFile
 from cnn_perception.bag.sqlite_storage import SqliteFile
 from cnn_perception.bag.storage import MOST_LINES, StorageFile
 from cnn_perception.commands import for_shell
-from cnn_perception.errors import BagError, one_line
+from cnn_perception.errors import BagError, FrameError, one_line
 
 _ENDINGS = (".mcap", ".db3")
 _PACKED = ".zstd"
@@ -135,12 +136,29 @@ def _unpacked(path: Path, folder: Path, notes: list[str]) -> Path:
 
 
 def _are_alike(file: StorageFile, other: StorageFile) -> bool:
-    """Returns whether two files hold the same messages, judged by the nanoseconds of their reception."""
+    """Returns whether two files hold the same messages, of the same times.
+
+    Times alone do not tell: those that were never set, or set by a converter, are the same in files of other messages.
+    """
     ours, theirs = file.index, other.index
     if not ours.count or (ours.count, ours.first_ns, ours.last_ns) != (theirs.count, theirs.first_ns, theirs.last_ns):
         return False
-    pairs = zip(ours.channels.values(), theirs.channels.values(), strict=False)
-    return len(ours.channels) == len(theirs.channels) and all(
+    if len(ours.channels) != len(theirs.channels):
+        return False
+    pairs = list(zip(ours.channels.values(), theirs.channels.values(), strict=True))
+    return all(
         (a.topic, a.type, a.count) == (b.topic, b.type, b.count) and np.array_equal(a.times_ns, b.times_ns)
         for a, b in pairs
+    ) and all(
+        _content(file, one) == _content(other, another)
+        for a, b in pairs
+        for one, another in zip(a.places, b.places, strict=True)
     )
+
+
+def _content(file: StorageFile, place: npt.NDArray[np.int64]) -> bytes | str:
+    """Returns a serialised message, unpacked, or why it cannot be read."""
+    try:
+        return bytes(unpacked_message(file.message(place)))
+    except (BagError, FrameError, ZstdError) as error:
+        return one_line(error)

@@ -438,3 +438,54 @@ def test_images_that_take_another_time_by_their_stamps_than_by_their_log_times_a
 
     assert len(warnings) == bool(line)
     assert all(f"{tmp_path / 'bag'}: /camera: its 20 images take" in said and line in said for said in warnings)
+
+
+# ---- files that look like copies of each other
+
+
+def split_in_two(path, storage, log_times, packing=CompressionMode.NONE):
+    """Two files of five images each, of which all stamps differ, in one folder without metadata.yaml."""
+    halves = []
+    for number in range(2):
+        stamps = [START_NS + (5 * number + n) * SECOND // 10 for n in range(5)]
+        messages = [("/camera", log, picture(stamp)) for log, stamp in zip(log_times, stamps, strict=True)]
+        mode = packing if number else CompressionMode.NONE
+        halves.append(tiny_bag.write_bag(path / f"z_{number}", messages, storage=storage, compression=mode))
+    for half in halves:
+        file = next(one for one in half.iterdir() if one.stem.startswith("z_"))
+        shutil.move(file, path / file.name)
+        shutil.rmtree(half)
+    return path
+
+
+@BOTH
+@pytest.mark.parametrize("log_times", [[0] * 5, [START_NS] * 5, TIMES[:5]], ids=["never set", "one time", "set later"])
+def test_files_of_the_same_times_but_other_messages_are_all_read(tmp_path, storage, log_times):
+    with Bag(split_in_two(tmp_path, storage, log_times)) as bag:
+        found = {image.stamp_ns for image in bag.images(bag.image_topic())}
+
+    assert found == {START_NS + n * SECOND // 10 for n in range(10)}
+    assert not any("left out" in line for line in bag.damage)
+
+
+@BOTH
+def test_files_that_differ_in_a_message_in_the_middle_are_both_read(tmp_path, storage):
+    for number, middle in enumerate((RED, tiny_bag.BLUE)):
+        pictures = [tiny_bag.raw(flat(middle if n == 2 else RED), 0) for n in range(5)]
+        bag = tiny_bag.write_bag(tmp_path / f"b_{number}", [("/camera", 0, one) for one in pictures], storage=storage)
+        shutil.move(next(one for one in bag.iterdir() if one.stem.startswith("b_")), tmp_path)
+        shutil.rmtree(bag)
+
+    assert len(read(tmp_path)[0]) == 10
+
+
+@BOTH
+def test_a_copy_whose_messages_are_packed_one_by_one_is_a_copy(tmp_path, storage):
+    bag = folder(tmp_path / "bag", storage)
+    packed = folder(tmp_path / "packed", storage, compression=CompressionMode.MESSAGE)
+    shutil.move(next(one for one in packed.iterdir() if one.stem == "packed"), bag)
+
+    found, damage = read(bag)
+
+    assert found == TIMES
+    assert any("holds the same messages as bag." in line for line in damage)
