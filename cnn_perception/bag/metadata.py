@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from cnn_perception.bag.storage import StorageFile, by_topic
-from cnn_perception.errors import BagError, one_line
+from cnn_perception.errors import BagError, FrameError, one_line
+from cnn_perception.image.file_formats import HEAD_BYTES, refuse_other
 
 FILE_NAME = "metadata.yaml"
 LARGEST_BYTES = 2**23
@@ -59,10 +60,26 @@ def read_metadata(folder: Path) -> Metadata | None:
     if len(text) > LARGEST_BYTES:
         raise BagError(f"{FILE_NAME} has more than {LARGEST_BYTES} bytes")
     try:
+        refuse_in_place(text[:HEAD_BYTES])
+    except BagError as error:
+        raise BagError(f"{FILE_NAME} {error}") from None
+    try:
         content = yaml.load(text, yaml.BaseLoader)  # of which nothing becomes larger, or an object
         return _metadata(content["rosbag2_bagfile_information"])
     except (yaml.YAMLError, RecursionError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise BagError(f"{FILE_NAME} cannot be read ({one_line(error)})") from None
+
+
+def refuse_in_place(head: bytes) -> None:
+    """Refuses by its first bytes what is often found in the place of a file of a bag.
+
+    Raises:
+        BagError: By what it is, with the way out; without the file's name.
+    """
+    try:
+        refuse_other(head)
+    except FrameError as error:
+        raise BagError(str(error).removeprefix("the image ").replace("picture", "recording")) from None
 
 
 def contradictions(metadata: Metadata, files: Sequence[StorageFile]) -> list[str]:

@@ -35,7 +35,7 @@ from cnn_perception.bag.storage import (
     clock_notes,
     reception_order,
 )
-from cnn_perception.bag.storage_files import open_files, reindexing, storage_paths
+from cnn_perception.bag.storage_files import open_files, reindexing, storage_paths, without_storage
 from cnn_perception.errors import BagError, FrameError, one_line, printable
 from cnn_perception.image.messages import EncodedFile, EncodedImage, encoded_from_message, nanoseconds, way_out
 from cnn_perception.label_text import SEPARATOR
@@ -315,8 +315,7 @@ class Bag:
         metadata = self._metadata() if self.path.is_dir() else None
         paths, notes = storage_paths(self.path, metadata.files if metadata else ())
         if not paths:
-            ros_1 = any(self.path.glob("*.bag"))
-            advice = "; convert its bags of ROS 1 with rosbags-convert" if ros_1 else ""
+            advice = without_storage(self.path)
             raise BagError(f"{self.path}: is no rosbag2: there is no .mcap or .db3 file in it{advice}")
         self._note(*notes)
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cnn_perception_bag_")))

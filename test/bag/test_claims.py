@@ -489,3 +489,111 @@ def test_a_copy_whose_messages_are_packed_one_by_one_is_a_copy(tmp_path, storage
 
     assert found == TIMES
     assert any("holds the same messages as bag." in line for line in damage)
+
+
+# ---- what lies in the folder besides, and what names in metadata.yaml mean
+
+
+APPLE_DOUBLE = b"\0\5\x16\7\0\2\0\0Mac OS X        " + b"\0" * 100
+
+
+@BOTH
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("metadata", [False, True])
+def test_companions_that_copying_leaves_are_no_part_of_a_bag(tmp_path, storage, packed, metadata):
+    mode = CompressionMode.FILE if packed else CompressionMode.NONE
+    bag = folder(tmp_path / "bag", storage, compression=mode)
+    file = next(one for one in bag.iterdir() if one.name.startswith("bag."))
+    if not metadata:
+        (bag / "metadata.yaml").unlink()
+    for name in (f"._{file.name}", "._metadata.yaml", f".{file.name}.swp", ".DS_Store", "Thumbs.db", "desktop.ini"):
+        (bag / name).write_bytes(APPLE_DOUBLE)
+
+    found, damage = read(bag)
+
+    assert found == TIMES
+    assert len(damage) == (not metadata)
+
+
+@BOTH
+def test_a_hidden_file_that_the_metadata_list_is_read(tmp_path, storage):
+    bag = folder(tmp_path / "bag", storage)
+    file = next(one for one in bag.iterdir() if one.name.startswith("bag."))
+    file.rename(bag / f".{file.name}")
+    edit(bag, relative_file_paths=[f".{file.name}"])
+
+    assert read(bag) == (TIMES, [])
+    (bag / f".{file.name}").write_bytes(APPLE_DOUBLE)
+    with pytest.raises(BagError, match="cannot be read at all"):
+        read(bag)
+
+
+@BOTH
+def test_file_is_found_that_windows_wrote_the_path_of(tmp_path, storage):
+    bag = folder(tmp_path / "bag", storage)
+    edit(bag, relative_file_paths=lambda names: [f"runs\\bag\\{name}" for name in names])
+
+    assert read(bag) == (TIMES, [])
+
+
+@BOTH
+@pytest.mark.parametrize("ending", [".zst", ".zstd"])
+def test_files_packed_by_the_command_zstd_are_read_in_their_folder(tmp_path, storage, ending):
+    bag = folder(tmp_path / "bag", storage)
+    file = next(one for one in bag.iterdir() if one.name.startswith("bag."))
+    file.with_name(f"{file.name}{ending}").write_bytes(zstd.compress(file.read_bytes()))
+    file.unlink()
+
+    found, damage = read(bag)
+    assert found == TIMES
+    assert [line.rpartition("; ")[2] for line in damage] == [f"{file.name}{ending} was read"]
+
+    (bag / "metadata.yaml").unlink()
+    found, (said,) = read(bag)
+    assert found == TIMES
+    assert "unpack its files with `zstd -d`" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("bag_0.mcap.gz", "there is no .mcap or .db3 file in it; unpack bag_0.mcap.gz"),
+        ("drive.zip", "; unpack drive.zip"),
+        (".bag_0.mcap", "; .bag_0.mcap is hidden, rename it if it is a recording"),
+        ("notes.txt", "there is no .mcap or .db3 file in it"),
+    ],
+)
+def test_what_is_in_a_folder_without_a_recording_is_named_with_the_way_out(tmp_path, name, words):
+    (tmp_path / name).write_bytes(b"x" * 100)
+
+    with pytest.raises(BagError) as caught:
+        Bag(tmp_path)
+    assert str(caught.value).endswith(words)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+
+
+@pytest.mark.parametrize("name", ["bag.mcap", "bag.db3", "bag.mcap.zstd", "recording"])
+def test_a_pointer_of_git_lfs_in_place_of_a_recording_is_named(tmp_path, name):
+    (tmp_path / name).write_bytes(POINTER)
+
+    for path in (tmp_path / name, *([tmp_path] if "." in name else [])):
+        with pytest.raises(BagError, match=r"is a pointer of Git LFS.*`git lfs pull`"):
+            Bag(path)
+
+
+def test_a_pointer_of_git_lfs_in_place_of_metadata_is_named(tmp_path):
+    bag = folder(tmp_path / "bag")
+    (bag / "metadata.yaml").write_bytes(POINTER)
+
+    found, (said,) = read(bag)
+    assert found == TIMES
+    assert "metadata.yaml is a pointer of Git LFS" in said
+
+
+def test_a_web_page_in_place_of_a_recording_is_named(tmp_path):
+    (tmp_path / "bag.mcap").write_text("<!DOCTYPE html><html>Sign in</html>")
+
+    with pytest.raises(BagError, match="is a web page; download the recording itself"):
+        Bag(tmp_path / "bag.mcap")
