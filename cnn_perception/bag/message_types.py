@@ -68,6 +68,11 @@ def typestore() -> Typestore:
     return types
 
 
+def stored_topic(name: str) -> str:
+    """Returns a topic's name as ROS 2 writes it, with one slash before it, which other recorders leave out."""
+    return f"/{name.lstrip('/')}"
+
+
 def stored_type(name: str, encoding: str) -> str:
     """Returns a type as ROS 2 writes it, such as `sensor_msgs/msg/Image`.
 

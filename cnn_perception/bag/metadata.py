@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from cnn_perception.bag.message_types import stored_topic
 from cnn_perception.bag.storage import StorageFile, by_topic
 from cnn_perception.errors import BagError, FrameError, one_line
 from cnn_perception.image.file_formats import HEAD_BYTES, refuse_other
@@ -28,7 +29,7 @@ class Metadata:
 
     Attributes:
         files: Names of the storage files.
-        counts: Messages by topic.
+        counts: Messages by topic, as `message_types.stored_topic` returns it.
         count: Messages of all topics.
         start_ns: When the first message was received, nanoseconds.
         end_ns: When the last one was.
@@ -110,7 +111,7 @@ def _metadata(information: dict[str, Any]) -> Metadata:
         raise TypeError("relative_file_paths is no list")
     counts: Counter[str] = Counter()
     for entry in information["topics_with_message_count"]:
-        counts[_text(entry["topic_metadata"]["name"])] += _number(entry["message_count"])
+        counts[stored_topic(_text(entry["topic_metadata"]["name"]))] += _number(entry["message_count"])
     start_ns = _number(information["starting_time"]["nanoseconds_since_epoch"])
     return Metadata(
         tuple(PurePath(_text(name)).name for name in files),

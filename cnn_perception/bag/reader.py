@@ -23,6 +23,7 @@ from cnn_perception.bag.message_types import (
     JOINT_STATE_TYPE,
     LABEL_TYPES,
     NUMBER_TYPES,
+    stored_topic,
     typestore,
 )
 from cnn_perception.bag.metadata import Metadata, contradictions, read_metadata
@@ -47,6 +48,8 @@ _NOT_A_PICTURE = ("32FC", "64FC")
 @dataclass(frozen=True)
 class Topic:
     """A topic of a bag: its name, its message type such as `sensor_msgs/msg/Image`, and its number of messages.
+
+    Names that differ in slashes before them are one, whose first character is the only slash.
 
     A name that was recorded with two types is two topics.
     """
@@ -220,7 +223,7 @@ class Bag:
             types: Of `message_types.READ_TYPES`.
         """
         axis = AxisCheck()
-        for log_time_ns, kind, payload in self._payloads(Topic(name, "", 0), types):
+        for log_time_ns, kind, payload in self._payloads(Topic(stored_topic(name), "", 0), types):
             stamp_ns = None
             try:
                 payload = bytes(unpacked_message(payload))
@@ -348,8 +351,8 @@ class Bag:
         return tuple(Topic(name, kind, count) for (name, kind), count in sorted(counts.items()))
 
     def _topic(self, name: str, types: tuple[str, ...], choices: str) -> Topic:
-        name = "/" + name.lstrip("/")
-        matches = [topic for topic in self.topics if "/" + topic.name.lstrip("/") == name]
+        name = stored_topic(name)
+        matches = [topic for topic in self.topics if topic.name == name]
         if not matches:
             raise BagError(f"{self.path}: there is no topic {name}{self._damage_note()}; {choices}")
         usable = [topic for topic in matches if topic.type in types]

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from cnn_perception.bag.message_types import IMAGE_TYPES, READ_TYPES
+from cnn_perception.bag.message_types import IMAGE_TYPES, READ_TYPES, stored_topic
 from cnn_perception.errors import BagError
 
 MOST_MESSAGES = 2**24
@@ -43,7 +43,7 @@ class Channel:
     """The messages of one type on one topic in one file, in the file's order.
 
     Attributes:
-        topic: Its name.
+        topic: As `message_types.stored_topic` returns it.
         type: As `message_types.stored_type` returns it.
         place_size: How many numbers say where a message lies.
         count: How many messages there are.
@@ -104,9 +104,10 @@ class MessageIndex:
 
         Args:
             number: Of the channel, the file's own.
-            topic: Its name.
+            topic: Its name, as a recorder or converter wrote it.
             kind: Its type; empty where the file does not say, until it does.
         """
+        topic = stored_topic(topic)
         known = self.channels.get(number)
         if known is None or not (known.type or known.count):
             known = self.channels[number] = Channel(topic, kind, self._place_size)

@@ -597,3 +597,46 @@ def test_a_web_page_in_place_of_a_recording_is_named(tmp_path):
 
     with pytest.raises(BagError, match="is a web page; download the recording itself"):
         Bag(tmp_path / "bag.mcap")
+
+
+# ---- names of topics
+
+
+@BOTH
+@pytest.mark.parametrize("asked", ["/cam", "cam", None])
+def test_a_topic_that_was_recorded_with_and_without_its_slash_is_one(tmp_path, storage, asked):
+    messages = [("/cam" if n < 2 else "cam" if n < 11 else "//cam", t, picture(t)) for n, t in enumerate(TIMES)]
+    bag = tiny_bag.write_bag(tmp_path / "bag", messages, storage=storage)
+
+    assert read(bag, asked) == (TIMES, [])
+    with Bag(bag) as opened:
+        assert [(topic.name, topic.count) for topic in opened.topics] == [("/cam", 12)]
+        assert len(list(opened.recorded("cam", (IMAGE,)))) == 12
+
+
+@BOTH
+def test_other_types_on_a_topic_are_named_whatever_their_slashes(tmp_path, storage):
+    messages = [("cam", t, picture(t)) for t in TIMES]
+    words = [("/cam", TIMES[0], tiny_bag.string("x")), ("scene", TIMES[0], tiny_bag.string("door"))]
+    bag = tiny_bag.write_bag(tmp_path / "bag", [*messages, *words], storage=storage)
+
+    found, damage = read(bag, "/cam")
+
+    assert found == TIMES
+    assert damage == [f"{bag}: /cam: 1 messages of std_msgs/msg/String on it were not read"]
+    with Bag(bag) as opened:
+        assert opened.label_track("/scene").changes == ((TIMES[0], "door"),)
+
+
+@BOTH
+def test_metadata_that_promise_a_topic_without_its_slash_are_kept_to_the_number(tmp_path, storage):
+    bag = folder(tmp_path / "bag", storage)
+
+    def without_slash(topics):
+        return [{**topic, "topic_metadata": {**topic["topic_metadata"], "name": "camera"}} for topic in topics]
+
+    edit(bag, topics_with_message_count=without_slash)
+    assert read(bag) == (TIMES, [])
+    edit(bag, topics_with_message_count=count_of(13))
+    _, damage = read(bag)
+    assert any("/camera: 13 messages are promised, 12 were found" in line for line in damage)
