@@ -66,6 +66,7 @@ class McapFile:
             OSError: If it cannot be read.
         """
         self.path = shown
+        self.storage = "mcap"
         self.damage: list[str] = []
         self.index = MessageIndex(place_size=3)
         self._descriptor = os.open(path, os.O_RDONLY)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
 
-from cnn_perception.bag.message_types import stored_topic
-from cnn_perception.bag.storage import StorageFile, by_topic
+from cnn_perception.bag.message_types import stored_topic, stored_type
+from cnn_perception.bag.storage import MOST_LINES, StorageFile, by_topic
 from cnn_perception.errors import BagError, FrameError, one_line
 from cnn_perception.image.file_formats import HEAD_BYTES, refuse_other
 
@@ -30,16 +30,22 @@ class Metadata:
     Attributes:
         files: Names of the storage files.
         counts: Messages by topic, as `message_types.stored_topic` returns it.
+        types: (topic, type) of those that have messages, as `message_types.stored_type` returns it.
         count: Messages of all topics.
         start_ns: When the first message was received, nanoseconds.
         end_ns: When the last one was.
+        storage: `mcap` or `sqlite3`; empty where it is not said.
+        packing: (mode, format) of the compression by rosbag2: FILE, MESSAGE or NONE, and `zstd`.
     """
 
     files: tuple[str, ...]
     counts: dict[str, int]
+    types: frozenset[tuple[str, str]]
     count: int
     start_ns: int
     end_ns: int
+    storage: str
+    packing: tuple[str, str]
 
 
 def read_metadata(folder: Path) -> Metadata | None:
@@ -83,8 +89,14 @@ def refuse_in_place(head: bytes) -> None:
         raise BagError(str(error).removeprefix("the image ").replace("picture", "recording")) from None
 
 
-def contradictions(metadata: Metadata, files: Sequence[StorageFile]) -> list[str]:
-    """Returns what metadata.yaml says that is not so, a line each."""
+def contradictions(metadata: Metadata, files: Sequence[StorageFile], packing: str) -> list[str]:
+    """Returns what metadata.yaml says that is not so, a line each.
+
+    Args:
+        metadata: What it says.
+        files: The bag's files that have messages.
+        packing: How rosbag2 compressed them: FILE, MESSAGE or NONE; empty where that cannot be told.
+    """
     counts: Counter[str] = Counter()
     for file in files:
         for channel in file.index.channels.values():
@@ -102,6 +114,43 @@ def contradictions(metadata: Metadata, files: Sequence[StorageFile]) -> list[str
                 f"metadata.yaml gives {promised_ns / 1e9:.3f} s as the time of the {what} message, it is "
                 f"{found_ns / 1e9:.3f} s; the messages' own times were used"
             )
+    return [*lines, *_other_types(metadata, files), *_other_storage(metadata, files, packing)]
+
+
+def _other_types(metadata: Metadata, files: Sequence[StorageFile]) -> list[str]:
+    """Returns which topics are of other types than metadata.yaml says, a line each."""
+    found: dict[str, set[str]] = {}
+    for file in files:
+        for channel in file.index.channels.values():
+            if channel.count:
+                found.setdefault(channel.topic, set()).add(channel.type)
+    promised: dict[str, set[str]] = {}
+    for topic, kind in metadata.types:
+        promised.setdefault(topic, set()).add(kind)
+    lines = [
+        f"metadata.yaml says that {topic} is {_listing(promised[topic])}, it is {_listing(kinds)}"
+        for topic, kinds in sorted(found.items())
+        if topic in promised and promised[topic] != kinds and "" not in kinds | promised[topic]
+    ]
+    others = len(lines) - MOST_LINES
+    return lines if others <= 0 else [*lines[:MOST_LINES], f"metadata.yaml: the same of {others} other topics"]
+
+
+def _listing(names: Iterable[str]) -> str:
+    return " and ".join(sorted(names))
+
+
+def _other_storage(metadata: Metadata, files: Sequence[StorageFile], packing: str) -> list[str]:
+    """Returns what metadata.yaml says of storage and compression that is not so, a line each."""
+    storages = _listing({file.storage for file in files})
+    lines = []
+    if metadata.storage and metadata.storage != storages:
+        lines.append(f"metadata.yaml says that the storage is {metadata.storage}, it is {storages}")
+    mode, kind = metadata.packing
+    if packing and mode != packing:
+        lines.append(f"metadata.yaml says that the compression_mode is {mode}, it is {packing}")
+    elif packing not in {"", "NONE"} and kind.partition(";")[0] != "zstd":
+        lines.append(f"metadata.yaml says that the compression_format is {kind or 'none'}, it is zstd")
     return lines
 
 
@@ -110,16 +159,30 @@ def _metadata(information: dict[str, Any]) -> Metadata:
     if not isinstance(files, list):
         raise TypeError("relative_file_paths is no list")
     counts: Counter[str] = Counter()
+    types = set()
     for entry in information["topics_with_message_count"]:
-        counts[stored_topic(_text(entry["topic_metadata"]["name"]))] += _number(entry["message_count"])
+        about = entry["topic_metadata"]
+        topic, count = stored_topic(_text(about["name"])), _number(entry["message_count"])
+        counts[topic] += count
+        if count:
+            types.add((topic, stored_type(_said(about, "type"), _said(about, "serialization_format"))))
     start_ns = _number(information["starting_time"]["nanoseconds_since_epoch"])
     return Metadata(
         tuple(PurePath(_text(name)).name for name in files),
         dict(counts),
+        frozenset(types),
         _number(information["message_count"]),
         start_ns,
         start_ns + _number(information["duration"]["nanoseconds"]),
+        _said(information, "storage_identifier"),
+        (_said(information, "compression_mode").upper() or "NONE", _said(information, "compression_format")),
     )
+
+
+def _said(mapping: dict[str, Any], name: str) -> str:
+    """Returns a text that older and other writers leave out or empty; empty then."""
+    text = str(mapping.get(name, ""))
+    return "" if text in {"null", "~"} else text
 
 
 def _text(value: object) -> str:

@@ -23,6 +23,7 @@ from cnn_perception.bag.message_types import (
     JOINT_STATE_TYPE,
     LABEL_TYPES,
     NUMBER_TYPES,
+    foreign_way_out,
     stored_topic,
     typestore,
 )
@@ -36,7 +37,7 @@ from cnn_perception.bag.storage import (
     clock_notes,
     reception_order,
 )
-from cnn_perception.bag.storage_files import open_files, reindexing, storage_paths, without_storage
+from cnn_perception.bag.storage_files import open_files, packing, reindexing, storage_paths, without_storage
 from cnn_perception.errors import BagError, FrameError, one_line, printable
 from cnn_perception.image.messages import EncodedFile, EncodedImage, encoded_from_message, nanoseconds, way_out
 from cnn_perception.label_text import SEPARATOR
@@ -183,7 +184,9 @@ class Bag:
         is_picture = {topic: not encodings[topic].startswith(_NOT_A_PICTURE) for topic in images}
         notes = {topic: "" if is_picture[topic] else f", {encodings[topic]}" for topic in images}
         found = ", ".join(f"{topic.name} ({topic.count}{notes[topic]})" for topic in images) or "none"
-        hints = {way_out(topic.type): topic.name for topic in self.topics if way_out(topic.type)}
+        hints = {
+            hint: topic.name for topic in self.topics if (hint := way_out(topic.type) or foreign_way_out(topic.type))
+        }
         found += "".join(f"; {name}: {hint}" for hint, name in hints.items())
         if name is not None:
             topic = self._topic(name, IMAGE_TYPES, f"image topics in it: {found}")
@@ -309,7 +312,9 @@ class Bag:
         filled = [file for file in files if file.index.count]
         self._note(*clock_notes(filled), *(f"{self.path}: {line}" for line in axis_notes(filled)))
         if metadata is not None and filled:
-            self._note(*(f"{self.path}: {line}" for line in contradictions(metadata, filled)))
+            is_whole = {file.path.name for file in filled} >= set(metadata.files)
+            found = contradictions(metadata, filled, packing(filled) if is_whole else "")
+            self._note(*(f"{self.path}: {line}" for line in found))
         return files
 
     def _open_files(self) -> tuple[list[StorageFile], Metadata | None]:

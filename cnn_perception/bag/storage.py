@@ -153,11 +153,13 @@ class StorageFile(Protocol):
 
     Attributes:
         path: Where the user has it.
+        storage: What rosbag2 calls its format: `mcap` or `sqlite3`.
         index: What is in it.
         damage: What could not be read, and what the file claims of itself that is not so, a line each.
     """
 
     path: Path
+    storage: str
     index: MessageIndex
     damage: list[str]
 

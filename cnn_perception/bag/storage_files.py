@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+import contextlib
+from collections.abc import Container, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path, PureWindowsPath
 
@@ -147,6 +148,18 @@ def is_packed(path: Path) -> bool:
     """Returns whether a file was compressed as a whole."""
     with path.open("rb") as file:
         return path.suffix in _PACKED or file.read(len(ZSTD_MAGIC)) == ZSTD_MAGIC
+
+
+def packing(files: Sequence[StorageFile]) -> str:
+    """Returns how rosbag2 compressed files: FILE as a whole, MESSAGE by message, NONE; empty if that cannot be told."""
+    if any(is_packed(file.path) for file in files):
+        return "FILE"
+    for file in files:
+        for channel in file.index.channels.values():
+            for place in channel.places[:1]:
+                with contextlib.suppress(BagError):
+                    return "MESSAGE" if file.message(place).startswith(ZSTD_MAGIC) else "NONE"
+    return ""
 
 
 def _opened(unpacked: Path, path: Path, folder: Path) -> StorageFile:

@@ -132,6 +132,10 @@ def count_of(number):
     return lambda topics: [{**topic, "message_count": number} for topic in topics]
 
 
+def about(**claims):
+    return lambda topics: [{**topic, "topic_metadata": {**topic["topic_metadata"], **claims}} for topic in topics]
+
+
 CLAIMS = {
     "start": (
         {"starting_time": {"nanoseconds_since_epoch": START_NS + SECOND}},
@@ -149,6 +153,23 @@ CLAIMS = {
     "other folder": (
         {"relative_file_paths": lambda names: [*names, "../../etc/bag_9.mcap"]},
         "bag_9.mcap, which metadata.yaml lists",
+    ),
+    "type": (
+        {"topics_with_message_count": about(type="std_msgs/msg/String")},
+        "metadata.yaml says that /camera is std_msgs/msg/String, it is sensor_msgs/msg/Image",
+    ),
+    "serialisation": (
+        {"topics_with_message_count": about(serialization_format="json")},
+        "says that /camera is sensor_msgs/msg/Image (json), it is sensor_msgs/msg/Image",
+    ),
+    "storage": ({"storage_identifier": "unheard_of"}, "metadata.yaml says that the storage is unheard_of, it is "),
+    "compressed as a whole": (
+        {"compression_mode": "FILE", "compression_format": "zstd"},
+        "metadata.yaml says that the compression_mode is FILE, it is NONE",
+    ),
+    "compressed by message": (
+        {"compression_mode": "message", "compression_format": "zstd"},
+        "metadata.yaml says that the compression_mode is MESSAGE, it is NONE",
     ),
     "no list": ({"relative_file_paths": 7}, "metadata.yaml cannot be read"),
 }
@@ -168,6 +189,27 @@ def test_everything_is_read_and_what_the_metadata_contradict_is_said(tmp_path, s
         assert opened.start_ns == START_NS
 
 
+@BOTH
+@pytest.mark.parametrize("mode", [CompressionMode.FILE, CompressionMode.MESSAGE, CompressionMode.STORAGE])
+def test_a_compression_that_the_metadata_do_not_tell_is_read_and_said(tmp_path, storage, mode):
+    if storage is not MCAP and mode is CompressionMode.STORAGE:
+        pytest.skip("only MCAP files are compressed inside")
+    bag = folder(tmp_path / "bag", storage, compression=mode)
+    assert read(bag) == (TIMES, [])
+    if mode is CompressionMode.STORAGE:
+        return
+
+    edit(bag, compression_format="lz4")
+    found, (said,) = read(bag)
+    assert found == TIMES
+    assert "metadata.yaml says that the compression_format is lz4, it is zstd" in said
+
+    edit(bag, compression_mode="", compression_format="")
+    found, (said,) = read(bag)
+    assert found == TIMES
+    assert f"metadata.yaml says that the compression_mode is NONE, it is {mode.name}" in said
+
+
 IGNORED = {
     "quality of service": {
         "topics_with_message_count": lambda topics: [
@@ -175,14 +217,14 @@ IGNORED = {
             for topic in topics
         ]
     },
-    "type": {
-        "topics_with_message_count": lambda topics: [
-            {**topic, "topic_metadata": {**topic["topic_metadata"], "type": "a/msg/B", "serialization_format": "x"}}
-            for topic in topics
-        ]
-    },
     "version": {"version": 99},
-    "storage": {"storage_identifier": "unheard_of"},
+    "storage and compression not said": {
+        "storage_identifier": "",
+        "compression_mode": None,
+        "compression_format": None,
+    },
+    "type and serialisation not said": {"topics_with_message_count": about(type="", serialization_format="")},
+    "type in the style of ROS 1": {"topics_with_message_count": about(type="sensor_msgs/Image")},
     "listed twice": {"relative_file_paths": lambda names: names * 2},
     "a quarter of a microsecond": {"starting_time": {"nanoseconds_since_epoch": START_NS + 256}},
 }
@@ -640,3 +682,41 @@ def test_metadata_that_promise_a_topic_without_its_slash_are_kept_to_the_number(
     edit(bag, topics_with_message_count=count_of(13))
     _, damage = read(bag)
     assert any("/camera: 13 messages are promised, 12 were found" in line for line in damage)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "kind", "words"),
+    [
+        (
+            "protobuf",
+            "foxglove.CompressedImage",
+            "foxglove.CompressedImage (protobuf) is read by Foxglove only; convert",
+        ),
+        ("json", "foxglove.RawImage", "foxglove.RawImage (json) is read by Foxglove only; convert it to sensor_msgs/"),
+        (
+            "flatbuffer",
+            "foxglove.CompressedVideo",
+            "foxglove.CompressedVideo (flatbuffer) holds packets of video; decode",
+        ),
+        ("ros1", "sensor_msgs/Image", "is of ROS 1; convert the bag that it was made of with rosbags-convert"),
+        (
+            "json",
+            "sensor_msgs/msg/CompressedImage",
+            "is no CDR, which ROS 2 writes; convert it to sensor_msgs/Compressed",
+        ),
+        ("cdr", "foxglove_msgs/msg/RawImage", "/cam: foxglove_msgs/msg/RawImage is read by Foxglove only"),
+        ("protobuf", "foxglove.Log", ""),
+    ],
+)
+def test_pictures_in_another_serialisation_are_named_with_the_way_out(tmp_path, encoding, kind, words):
+    path = tmp_path / "bag.mcap"
+    messages = [(1, time_ns, b"\x0a\x02ab") for time_ns in TIMES]
+    tiny_bag.McapWriter([("/cam", encoding, kind, encoding)], messages).write(path)
+
+    with Bag(path) as bag:
+        for name in (None, "/cam"):
+            with pytest.raises(BagError) as caught:
+                bag.image_topic(name)
+            hint = str(caught.value).partition("; /cam: ")[2]
+            assert bool(hint) == bool(words)
+            assert words.removeprefix("/cam: ") in hint
