@@ -88,7 +88,7 @@ def foreign_way_out(type_name: str) -> str:
         return ""
     if encoding == "ros1":
         return f"{type_name} is of ROS 1; convert the bag that it was made of with rosbags-convert"
-    return f"{type_name} is no CDR, which ROS 2 writes; convert it to sensor_msgs/CompressedImage or Image in CDR"
+    return f"{type_name} is not serialised as ROS 2 does it, in CDR; convert it to CompressedImage or Image of ROS 2"
 
 
 def stored_topic(name: str) -> str:

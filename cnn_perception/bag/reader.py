@@ -184,16 +184,15 @@ class Bag:
         is_picture = {topic: not encodings[topic].startswith(_NOT_A_PICTURE) for topic in images}
         notes = {topic: "" if is_picture[topic] else f", {encodings[topic]}" for topic in images}
         found = ", ".join(f"{topic.name} ({topic.count}{notes[topic]})" for topic in images) or "none"
-        hints = {
-            hint: topic.name for topic in self.topics if (hint := way_out(topic.type) or foreign_way_out(topic.type))
-        }
-        found += "".join(f"; {name}: {hint}" for hint, name in hints.items())
+        if name is None and not images and self.topics:
+            others = [f"{topic.name} ({topic.type or 'of an unknown type'})" for topic in self.topics[:MOST_LINES]]
+            found += f", only {', '.join(others)}{', ...' if len(self.topics) > MOST_LINES else ''}"
+        ways_out = {topic: way_out(topic.type) or foreign_way_out(topic.type) for topic in self.topics}
+        hints = {hint: topic.name for topic, hint in ways_out.items() if hint}
+        found += "".join(f"; {topic}: {hint}" for hint, topic in hints.items())
         if name is not None:
             topic = self._topic(name, IMAGE_TYPES, f"image topics in it: {found}")
             return Topic(topic.name, topic.type, sum(other.count for other in images if other.name == topic.name))
-        if not images and self.topics:
-            others = [f"{topic.name} ({topic.type or 'of an unknown type'})" for topic in self.topics[:MOST_LINES]]
-            found += f", only {', '.join(others)}{', ...' if len(self.topics) > MOST_LINES else ''}"
         filled = sorted({topic.name for topic in images if topic.count and is_picture[topic]})
         if len(filled) != 1:
             raise BagError(

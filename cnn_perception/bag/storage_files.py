@@ -48,7 +48,7 @@ def _is_recording(name: str) -> bool:
 
 
 def storage_paths(bag: Path, listed: Iterable[str]) -> tuple[list[Path], list[str]]:
-    """Returns the storage files of a bag, in the order of their names, and what is said of them.
+    """Returns the storage files of a bag, those listed first, each in the order of names, and what is said of them.
 
     Args:
         bag: Its folder, or a single file.
@@ -79,7 +79,7 @@ def storage_paths(bag: Path, listed: Iterable[str]) -> tuple[list[Path], list[st
             paths.append(path)
             if names and name not in names:
                 notes.append(f"{bag}: {name} is not listed in metadata.yaml")
-    return paths, notes
+    return sorted(paths, key=lambda path: path.name not in names), notes
 
 
 def _as_written_here(name: str, there: Container[str]) -> str:
