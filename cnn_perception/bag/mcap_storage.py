@@ -66,6 +66,7 @@ class McapFile:
             OSError: If it cannot be read.
         """
         self.path = shown
+        self.storage = "mcap"
         self.damage: list[str] = []
         self.index = MessageIndex(place_size=3)
         self._descriptor = os.open(path, os.O_RDONLY)
@@ -184,7 +185,7 @@ class McapFile:
 
     def _repair(self) -> str:
         """Returns how the file is mended, as the end of a line; of one that was packed as a whole its copy would be."""
-        if self.path.suffix == ".zstd":
+        if self.path.suffix in {".zstd", ".zst"}:
             return ""
         new = self.path.with_name(f"recovered_{self.path.name}")
         return f"; repair with `{for_shell('mcap', 'recover', self.path, '-o', new)}`"

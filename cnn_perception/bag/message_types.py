@@ -5,6 +5,8 @@ from __future__ import annotations
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from cnn_perception.image.messages import way_out
+
 IMAGE_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE_TYPE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
@@ -66,6 +68,32 @@ def typestore() -> Typestore:
     for name, definition in (_VISION_MSGS | _FOXGLOVE_MSGS).items():
         types.register(get_types_from_msg(definition, name))
     return types
+
+
+_FOXGLOVE_PICTURES = ("CompressedImage", "CompressedVideo", "RawImage")
+"""Types of pictures in package `foxglove`, as Foxglove's own recorders name those that ROS 2 has in foxglove_msgs."""
+
+
+def foreign_way_out(type_name: str) -> str:
+    """Returns what to do about pictures that are no messages of ROS 2; empty for other types.
+
+    Args:
+        type_name: As `stored_type` returns it.
+    """
+    name, _, encoding = type_name.removesuffix(")").partition(" (")
+    package, _, kind = name.partition(".")
+    if package == "foxglove" and kind in _FOXGLOVE_PICTURES:
+        return way_out(f"foxglove_msgs/msg/{kind}").replace(f"foxglove_msgs/msg/{kind}", type_name)
+    if not encoding or not (name in IMAGE_TYPES or way_out(name)):
+        return ""
+    if encoding == "ros1":
+        return f"{type_name} is of ROS 1; convert the bag that it was made of with rosbags-convert"
+    return f"{type_name} is not serialised as ROS 2 does it, in CDR; convert it to CompressedImage or Image of ROS 2"
+
+
+def stored_topic(name: str) -> str:
+    """Returns a topic's name as ROS 2 writes it, with one slash before it, which other recorders leave out."""
+    return f"/{name.lstrip('/')}"
 
 
 def stored_type(name: str, encoding: str) -> str:

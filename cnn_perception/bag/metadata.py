@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
 
-from cnn_perception.errors import BagError, one_line
+from cnn_perception.bag.message_types import stored_topic, stored_type
+from cnn_perception.bag.storage import MOST_LINES, StorageFile, by_topic
+from cnn_perception.errors import BagError, FrameError, one_line
+from cnn_perception.image.file_formats import HEAD_BYTES, refuse_other
 
 FILE_NAME = "metadata.yaml"
 LARGEST_BYTES = 2**23
 """Of metadata.yaml: a bag of a thousand files and topics has half a megabyte."""
+_TIME_TOLERANCE_NS = 10**6
+"""Between metadata.yaml and the messages: converters that compute in float64 lose a quarter of a microsecond."""
 
 
 @dataclass(frozen=True)
@@ -23,17 +29,23 @@ class Metadata:
 
     Attributes:
         files: Names of the storage files.
-        counts: Messages by topic.
+        counts: Messages by topic, as `message_types.stored_topic` returns it.
+        types: (topic, type) of those that have messages, as `message_types.stored_type` returns it.
         count: Messages of all topics.
         start_ns: When the first message was received, nanoseconds.
         end_ns: When the last one was.
+        storage: `mcap` or `sqlite3`; empty where it is not said.
+        packing: (mode, format) of the compression by rosbag2: FILE, MESSAGE or NONE, and `zstd`.
     """
 
     files: tuple[str, ...]
     counts: dict[str, int]
+    types: frozenset[tuple[str, str]]
     count: int
     start_ns: int
     end_ns: int
+    storage: str
+    packing: tuple[str, str]
 
 
 def read_metadata(folder: Path) -> Metadata | None:
@@ -55,10 +67,91 @@ def read_metadata(folder: Path) -> Metadata | None:
     if len(text) > LARGEST_BYTES:
         raise BagError(f"{FILE_NAME} has more than {LARGEST_BYTES} bytes")
     try:
+        refuse_in_place(text[:HEAD_BYTES])
+    except BagError as error:
+        raise BagError(f"{FILE_NAME} {error}") from None
+    try:
         content = yaml.load(text, yaml.BaseLoader)  # of which nothing becomes larger, or an object
         return _metadata(content["rosbag2_bagfile_information"])
     except (yaml.YAMLError, RecursionError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise BagError(f"{FILE_NAME} cannot be read ({one_line(error)})") from None
+
+
+def refuse_in_place(head: bytes) -> None:
+    """Refuses by its first bytes what is often found in the place of a file of a bag.
+
+    Raises:
+        BagError: By what it is, with the way out; without the file's name.
+    """
+    try:
+        refuse_other(head)
+    except FrameError as error:
+        raise BagError(str(error).removeprefix("the image ").replace("picture", "recording")) from None
+
+
+def contradictions(metadata: Metadata, files: Sequence[StorageFile], packing: str) -> list[str]:
+    """Returns what metadata.yaml says that is not so, a line each.
+
+    Args:
+        metadata: What it says.
+        files: The bag's files that have messages.
+        packing: How rosbag2 compressed them: FILE, MESSAGE or NONE; empty where that cannot be told.
+    """
+    counts: Counter[str] = Counter()
+    for file in files:
+        for channel in file.index.channels.values():
+            counts[channel.topic] += channel.count
+    silent = {topic: 0 for topic, count in counts.items() if count and topic not in metadata.counts}
+    lines = by_topic("metadata.yaml", {**metadata.counts, **silent}, counts)
+    total = sum(counts.values())
+    if not lines and metadata.count != total:
+        lines.append(f"metadata.yaml: {metadata.count} messages are promised, {total} were found")
+    first_ns = min(file.index.first_ns for file in files)
+    last_ns = max(file.index.last_ns for file in files)
+    for what, promised_ns, found_ns in (("first", metadata.start_ns, first_ns), ("last", metadata.end_ns, last_ns)):
+        if abs(promised_ns - found_ns) > _TIME_TOLERANCE_NS:
+            lines.append(
+                f"metadata.yaml gives {promised_ns / 1e9:.3f} s as the time of the {what} message, it is "
+                f"{found_ns / 1e9:.3f} s; the messages' own times were used"
+            )
+    return [*lines, *_other_types(metadata, files), *_other_storage(metadata, files, packing)]
+
+
+def _other_types(metadata: Metadata, files: Sequence[StorageFile]) -> list[str]:
+    """Returns which topics are of other types than metadata.yaml says, a line each."""
+    found: dict[str, set[str]] = {}
+    for file in files:
+        for channel in file.index.channels.values():
+            if channel.count:
+                found.setdefault(channel.topic, set()).add(channel.type)
+    promised: dict[str, set[str]] = {}
+    for topic, kind in metadata.types:
+        promised.setdefault(topic, set()).add(kind)
+    lines = [
+        f"metadata.yaml says that {topic} is {_listing(promised[topic])}, it is {_listing(kinds)}"
+        for topic, kinds in sorted(found.items())
+        if topic in promised and promised[topic] != kinds and "" not in kinds | promised[topic]
+    ]
+    others = len(lines) - MOST_LINES
+    return lines if others <= 0 else [*lines[:MOST_LINES], f"metadata.yaml: the same of {others} other topics"]
+
+
+def _listing(names: Iterable[str]) -> str:
+    return " and ".join(sorted(names))
+
+
+def _other_storage(metadata: Metadata, files: Sequence[StorageFile], packing: str) -> list[str]:
+    """Returns what metadata.yaml says of storage and compression that is not so, a line each."""
+    storages = _listing({file.storage for file in files})
+    lines = []
+    if metadata.storage and metadata.storage != storages:
+        lines.append(f"metadata.yaml says that the storage is {metadata.storage}, it is {storages}")
+    mode, kind = metadata.packing
+    if packing and mode != packing:
+        lines.append(f"metadata.yaml says that the compression_mode is {mode}, it is {packing}")
+    elif packing not in {"", "NONE"} and kind.partition(";")[0] != "zstd":
+        lines.append(f"metadata.yaml says that the compression_format is {kind or 'none'}, it is zstd")
+    return lines
 
 
 def _metadata(information: dict[str, Any]) -> Metadata:
@@ -66,16 +159,30 @@ def _metadata(information: dict[str, Any]) -> Metadata:
     if not isinstance(files, list):
         raise TypeError("relative_file_paths is no list")
     counts: Counter[str] = Counter()
+    types = set()
     for entry in information["topics_with_message_count"]:
-        counts[_text(entry["topic_metadata"]["name"])] += _number(entry["message_count"])
+        about = entry["topic_metadata"]
+        topic, count = stored_topic(_text(about["name"])), _number(entry["message_count"])
+        counts[topic] += count
+        if count:
+            types.add((topic, stored_type(_said(about, "type"), _said(about, "serialization_format"))))
     start_ns = _number(information["starting_time"]["nanoseconds_since_epoch"])
     return Metadata(
         tuple(PurePath(_text(name)).name for name in files),
         dict(counts),
+        frozenset(types),
         _number(information["message_count"]),
         start_ns,
         start_ns + _number(information["duration"]["nanoseconds"]),
+        _said(information, "storage_identifier"),
+        (_said(information, "compression_mode").upper() or "NONE", _said(information, "compression_format")),
     )
+
+
+def _said(mapping: dict[str, Any], name: str) -> str:
+    """Returns a text that older and other writers leave out or empty; empty then."""
+    text = str(mapping.get(name, ""))
+    return "" if text in {"null", "~"} else text
 
 
 def _text(value: object) -> str:

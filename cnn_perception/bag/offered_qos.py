@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from cnn_perception.bag.message_types import stored_topic
 from cnn_perception.bag.metadata import FILE_NAME, LARGEST_BYTES
 
 _BEST_EFFORT = ("best_effort", "2")
@@ -48,7 +49,7 @@ def offered_qos(bag: Path, topic: str) -> OfferedQos:
 
     Args:
         bag: A bag's folder, or a single file of one, which says nothing.
-        topic: Its name in the bag.
+        topic: Its name, as `Bag.topics` has it.
     """
     profiles = list(_profiles(bag / FILE_NAME, topic)) if bag.is_dir() else []
     if not profiles:
@@ -67,7 +68,7 @@ def _profiles(path: Path, topic: str) -> Iterator[Mapping[str, Any]]:
             content = yaml.load(file.read(LARGEST_BYTES), yaml.BaseLoader)  # of which nothing becomes an object
         for entry in content["rosbag2_bagfile_information"]["topics_with_message_count"]:
             about = entry["topic_metadata"]
-            if about["name"] == topic:
+            if stored_topic(about["name"]) == topic:
                 offered = about["offered_qos_profiles"]
                 found = yaml.load(offered, yaml.BaseLoader) if isinstance(offered, str) else offered
                 yield from (one for one in found or [] if isinstance(one, dict))

@@ -23,33 +23,34 @@ from cnn_perception.bag.message_types import (
     JOINT_STATE_TYPE,
     LABEL_TYPES,
     NUMBER_TYPES,
+    foreign_way_out,
+    stored_topic,
     typestore,
 )
-from cnn_perception.bag.metadata import Metadata, read_metadata
+from cnn_perception.bag.metadata import Metadata, contradictions, read_metadata
 from cnn_perception.bag.storage import (
-    LARGEST_STEP_BACK_NS,
-    LONGEST_PAUSE_NS,
     MOST_LINES,
+    AxisCheck,
     Channel,
     StorageFile,
-    by_topic,
-    clock_note,
+    axis_notes,
+    clock_notes,
     reception_order,
 )
-from cnn_perception.bag.storage_files import open_files, reindexing, storage_paths
+from cnn_perception.bag.storage_files import open_files, packing, reindexing, storage_paths, without_storage
 from cnn_perception.errors import BagError, FrameError, one_line, printable
 from cnn_perception.image.messages import EncodedFile, EncodedImage, encoded_from_message, nanoseconds, way_out
 from cnn_perception.label_text import SEPARATOR
 
 _NOT_A_PICTURE = ("32FC", "64FC")
 """Beginnings of encodings that no camera sends: depth, and the activations that a perception node publishes."""
-_TIME_TOLERANCE_NS = 10**6
-"""Between metadata.yaml and the messages: converters that compute in float64 lose a quarter of a microsecond."""
 
 
 @dataclass(frozen=True)
 class Topic:
     """A topic of a bag: its name, its message type such as `sensor_msgs/msg/Image`, and its number of messages.
+
+    Names that differ in slashes before them are one, whose first character is the only slash.
 
     A name that was recorded with two types is two topics.
     """
@@ -132,6 +133,7 @@ class Bag:
         topics: What it holds.
         start_ns: When the first message of any topic was received, nanoseconds.
         damage: What could not be read, one line each; grows while reading.
+        warnings: What is odd about images that were read to the last one, one line each.
     """
 
     def __init__(self, path: Path) -> None:
@@ -142,6 +144,7 @@ class Bag:
         """
         self.path = path
         self.damage: list[str] = []
+        self.warnings: list[str] = []
         self._stack = ExitStack()
         self._types = typestore()
         try:
@@ -181,14 +184,15 @@ class Bag:
         is_picture = {topic: not encodings[topic].startswith(_NOT_A_PICTURE) for topic in images}
         notes = {topic: "" if is_picture[topic] else f", {encodings[topic]}" for topic in images}
         found = ", ".join(f"{topic.name} ({topic.count}{notes[topic]})" for topic in images) or "none"
-        hints = {way_out(topic.type): topic.name for topic in self.topics if way_out(topic.type)}
-        found += "".join(f"; {name}: {hint}" for hint, name in hints.items())
+        if name is None and not images and self.topics:
+            others = [f"{topic.name} ({topic.type or 'of an unknown type'})" for topic in self.topics[:MOST_LINES]]
+            found += f", only {', '.join(others)}{', ...' if len(self.topics) > MOST_LINES else ''}"
+        ways_out = {topic: way_out(topic.type) or foreign_way_out(topic.type) for topic in self.topics}
+        hints = {hint: topic.name for topic, hint in ways_out.items() if hint}
+        found += "".join(f"; {topic}: {hint}" for hint, topic in hints.items())
         if name is not None:
             topic = self._topic(name, IMAGE_TYPES, f"image topics in it: {found}")
             return Topic(topic.name, topic.type, sum(other.count for other in images if other.name == topic.name))
-        if not images and self.topics:
-            others = [f"{topic.name} ({topic.type or 'of an unknown type'})" for topic in self.topics[:MOST_LINES]]
-            found += f", only {', '.join(others)}{', ...' if len(self.topics) > MOST_LINES else ''}"
         filled = sorted({topic.name for topic in images if topic.count and is_picture[topic]})
         if len(filled) != 1:
             raise BagError(
@@ -199,6 +203,7 @@ class Bag:
     def images(self, topic: Topic) -> Iterator[StampedImage]:
         """Yields every image of a topic once, of either type, in the order of log times; see `reception_order`."""
         self._note_other_types(topic, IMAGE_TYPES)
+        axis = AxisCheck()
         for log_time_ns, kind, payload in self._payloads(topic, IMAGE_TYPES):
             try:
                 message = self._message(payload, kind)
@@ -208,7 +213,9 @@ class Bag:
             else:
                 header = message.header
                 stamp_ns = nanoseconds(header.stamp)
+                axis.add(log_time_ns, stamp_ns)
                 yield StampedImage(stamp_ns, log_time_ns, frame, str(header.frame_id), kind, payload)
+        self._warn(topic.name, axis.warning())
 
     def recorded(self, name: str, types: Sequence[str]) -> Iterator[Recorded]:
         """Yields every message of some types with a header on a topic, as it is; in the order of `images`.
@@ -217,14 +224,18 @@ class Bag:
             name: The topic, as `topics` has it.
             types: Of `message_types.READ_TYPES`.
         """
-        for log_time_ns, kind, payload in self._payloads(Topic(name, "", 0), types):
+        axis = AxisCheck()
+        for log_time_ns, kind, payload in self._payloads(Topic(stored_topic(name), "", 0), types):
             stamp_ns = None
             try:
                 payload = bytes(unpacked_message(payload))
                 stamp_ns = nanoseconds(self._message(payload, kind).header.stamp)
+                axis.add(log_time_ns, stamp_ns)
             except (FrameError, ZstdError):
                 pass  # who gets it sees that it cannot be read
             yield Recorded(log_time_ns, kind, payload, stamp_ns)
+        if set(types) <= set(IMAGE_TYPES):
+            self._warn(name, axis.warning())
 
     def stamped_messages(self, name: str, types: tuple[str, ...], kind: str) -> Iterator[tuple[int, Any]]:
         """Yields (reception time in nanoseconds, message) of a topic.
@@ -298,9 +309,11 @@ class Bag:
         except OSError as error:
             raise BagError(f"{self.path}: cannot be read ({error.strerror})") from None
         filled = [file for file in files if file.index.count]
-        self._note(*clock_notes(filled))
+        self._note(*clock_notes(filled), *(f"{self.path}: {line}" for line in axis_notes(filled)))
         if metadata is not None and filled:
-            self._note(*(f"{self.path}: {line}" for line in contradictions(metadata, filled)))
+            is_whole = {file.path.name for file in filled} >= set(metadata.files)
+            found = contradictions(metadata, filled, packing(filled) if is_whole else "")
+            self._note(*(f"{self.path}: {line}" for line in found))
         return files
 
     def _open_files(self) -> tuple[list[StorageFile], Metadata | None]:
@@ -309,8 +322,7 @@ class Bag:
         metadata = self._metadata() if self.path.is_dir() else None
         paths, notes = storage_paths(self.path, metadata.files if metadata else ())
         if not paths:
-            ros_1 = any(self.path.glob("*.bag"))
-            advice = "; convert its bags of ROS 1 with rosbags-convert" if ros_1 else ""
+            advice = without_storage(self.path)
             raise BagError(f"{self.path}: is no rosbag2: there is no .mcap or .db3 file in it{advice}")
         self._note(*notes)
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cnn_perception_bag_")))
@@ -343,8 +355,8 @@ class Bag:
         return tuple(Topic(name, kind, count) for (name, kind), count in sorted(counts.items()))
 
     def _topic(self, name: str, types: tuple[str, ...], choices: str) -> Topic:
-        name = "/" + name.lstrip("/")
-        matches = [topic for topic in self.topics if "/" + topic.name.lstrip("/") == name]
+        name = stored_topic(name)
+        matches = [topic for topic in self.topics if topic.name == name]
         if not matches:
             raise BagError(f"{self.path}: there is no topic {name}{self._damage_note()}; {choices}")
         usable = [topic for topic in matches if topic.type in types]
@@ -407,65 +419,15 @@ class Bag:
             if line not in self.damage:
                 self.damage.append(line)
 
+    def _warn(self, topic: str, text: str) -> None:
+        """Adds to the warnings what was not said in an earlier reading."""
+        line = printable(f"{self.path}: {topic}: {text}")
+        if text and line not in self.warnings:
+            self.warnings.append(line)
+
     def _damage_note(self) -> str:
         """Returns the damage in brackets, for the end of an error; empty where there is none."""
         return f" ({'; '.join(self.damage)})" if self.damage else ""
-
-
-def clock_notes(files: list[StorageFile]) -> list[str]:
-    """Returns what is said of a clock that was set within a file or between two of them, which are in order of time."""
-    notes = [f"{file.path}: {file.index.clock_note}" for file in files if file.index.clock_note]
-    last_ns = files[0].index.last_ns if files else 0
-    ends_ns: dict[tuple[str, str], int] = {}  # of each topic and type in the files so far
-    for file in files:
-        if file.index.first_ns - last_ns > LONGEST_PAUSE_NS:
-            notes.append(f"{file.path}: {clock_note(last_ns, file.index.first_ns)}")
-        last_ns = max(last_ns, file.index.last_ns)
-        notes += _overlap_notes(file, ends_ns)
-    return notes
-
-
-def _overlap_notes(file: StorageFile, ends_ns: dict[tuple[str, str], int]) -> list[str]:
-    """Returns what is said of a topic that begins in a file before it ended in the ones before; brings `ends_ns` up."""
-    notes: list[str] = []
-    latest_ns = dict(ends_ns)
-    for channel in file.index.channels.values():
-        times_ns = channel.times_ns
-        if not len(times_ns):
-            continue
-        key = channel.topic, channel.type
-        first_ns = int(times_ns.min())
-        if latest_ns.get(key, first_ns) - first_ns > LARGEST_STEP_BACK_NS and not notes:
-            overlap_s = (latest_ns[key] - first_ns) / 1e9
-            notes.append(
-                f"{file.path}: {channel.topic} begins in it {overlap_s:.1f} s before it ended in the file before: the "
-                "clock was set between them, or the files are of two recordings; messages are read in the order of log "
-                "times, not of recording"
-            )
-        ends_ns[key] = max(ends_ns.get(key, first_ns), int(times_ns.max()))
-    return notes
-
-
-def contradictions(metadata: Metadata, files: list[StorageFile]) -> list[str]:
-    """Returns what metadata.yaml says that is not so, a line each."""
-    counts: Counter[str] = Counter()
-    for file in files:
-        for channel in file.index.channels.values():
-            counts[channel.topic] += channel.count
-    silent = {topic: 0 for topic, count in counts.items() if count and topic not in metadata.counts}
-    lines = by_topic("metadata.yaml", {**metadata.counts, **silent}, counts)
-    total = sum(counts.values())
-    if not lines and metadata.count != total:
-        lines.append(f"metadata.yaml: {metadata.count} messages are promised, {total} were found")
-    first_ns = min(file.index.first_ns for file in files)
-    last_ns = max(file.index.last_ns for file in files)
-    for what, promised_ns, found_ns in (("first", metadata.start_ns, first_ns), ("last", metadata.end_ns, last_ns)):
-        if abs(promised_ns - found_ns) > _TIME_TOLERANCE_NS:
-            lines.append(
-                f"metadata.yaml gives {promised_ns / 1e9:.3f} s as the time of the {what} message, it is "
-                f"{found_ns / 1e9:.3f} s; the messages' own times were used"
-            )
-    return lines
 
 
 def _is_there(path: Path) -> bool:

@@ -52,6 +52,7 @@ class SqliteFile:
             OSError: If it cannot be read or copied.
         """
         self.path = shown
+        self.storage = "sqlite3"
         self.damage: list[str] = []
         self.index = MessageIndex(place_size=1)
         self._trouble = ""

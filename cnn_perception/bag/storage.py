@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from cnn_perception.bag.message_types import READ_TYPES
+from cnn_perception.bag.message_types import IMAGE_TYPES, READ_TYPES, stored_topic
 from cnn_perception.errors import BagError
 
 MOST_MESSAGES = 2**24
@@ -26,6 +26,15 @@ time server: ntpd steps beyond 0.128 s, chrony beyond what `makestep` says, such
 """
 MOST_LINES = 5
 """Of one kind about one file."""
+_FEWEST_OF_ONE_TIME = 3
+"""Messages that one log time says something of: two may come in one tick of a simulated clock."""
+_FEWEST_IMAGES = 10
+_SHORTEST_STEP_NS = 10**6
+"""Between images of one topic on average, from `_FEWEST_IMAGES` on; fewer may all have waited for the recorder."""
+_SAME_SPAN = 1.5
+_MOST_WAITED_NS = 10**9
+_MOST_DELAYED_NS = 2 * 10**9
+"""By which factor and difference the span of log times may differ from that of the stamps; see `AxisCheck.warning`."""
 _LARGEST_TIME_NS = 2**63 - 1
 
 
@@ -34,7 +43,7 @@ class Channel:
     """The messages of one type on one topic in one file, in the file's order.
 
     Attributes:
-        topic: Its name.
+        topic: As `message_types.stored_topic` returns it.
         type: As `message_types.stored_type` returns it.
         place_size: How many numbers say where a message lies.
         count: How many messages there are.
@@ -95,9 +104,10 @@ class MessageIndex:
 
         Args:
             number: Of the channel, the file's own.
-            topic: Its name.
+            topic: Its name, as a recorder or converter wrote it.
             kind: Its type; empty where the file does not say, until it does.
         """
+        topic = stored_topic(topic)
         known = self.channels.get(number)
         if known is None or not (known.type or known.count):
             known = self.channels[number] = Channel(topic, kind, self._place_size)
@@ -143,11 +153,13 @@ class StorageFile(Protocol):
 
     Attributes:
         path: Where the user has it.
+        storage: What rosbag2 calls its format: `mcap` or `sqlite3`.
         index: What is in it.
         damage: What could not be read, and what the file claims of itself that is not so, a line each.
     """
 
     path: Path
+    storage: str
     index: MessageIndex
     damage: list[str]
 
@@ -179,6 +191,109 @@ def clock_note(before_ns: int, after_ns: int) -> str:
         f"the clock was set while recording: log times jump from {_seconds(before_ns)} to {_seconds(after_ns)} "
         f"({_duration(after_ns - before_ns)}); seconds since the start are those of the clock{order}"
     )
+
+
+def clock_notes(files: list[StorageFile]) -> list[str]:
+    """Returns what is said of a clock that was set within a file or between two of them, which are in order of time."""
+    notes = [f"{file.path}: {file.index.clock_note}" for file in files if file.index.clock_note]
+    last_ns = files[0].index.last_ns if files else 0
+    ends_ns: dict[tuple[str, str], int] = {}  # of each topic and type in the files so far
+    for file in files:
+        if file.index.first_ns - last_ns > LONGEST_PAUSE_NS:
+            notes.append(f"{file.path}: {clock_note(last_ns, file.index.first_ns)}")
+        last_ns = max(last_ns, file.index.last_ns)
+        notes += _overlap_notes(file, ends_ns)
+    return notes
+
+
+def _overlap_notes(file: StorageFile, ends_ns: dict[tuple[str, str], int]) -> list[str]:
+    """Returns what is said of a topic that begins in a file before it ended in the ones before; brings `ends_ns` up."""
+    notes: list[str] = []
+    latest_ns = dict(ends_ns)
+    for channel in file.index.channels.values():
+        times_ns = channel.times_ns
+        if not len(times_ns):
+            continue
+        key = channel.topic, channel.type
+        first_ns = int(times_ns.min())
+        if latest_ns.get(key, first_ns) - first_ns > LARGEST_STEP_BACK_NS and not notes:
+            overlap_s = (latest_ns[key] - first_ns) / 1e9
+            notes.append(
+                f"{file.path}: {channel.topic} begins in it {overlap_s:.1f} s before it ended in the file before: the "
+                "clock was set between them, or the files are of two recordings; messages are read in the order of log "
+                "times, not of recording"
+            )
+        ends_ns[key] = max(ends_ns.get(key, first_ns), int(times_ns.max()))
+    return notes
+
+
+def axis_notes(files: Sequence[StorageFile]) -> list[str]:
+    """Returns what is said of topics whose log times are no time axis, a line each.
+
+    Log times that a converter did not set are all alike, and those that it set in microseconds or milliseconds come
+    faster than images can. On such an axis all messages belong to the first label, or to none.
+    """
+    found: dict[tuple[str, str], list[npt.NDArray[np.int64]]] = {}
+    for file in files:
+        for channel in file.index.channels.values():
+            if len(channel.times_ns):
+                found.setdefault((channel.topic, channel.type), []).append(channel.times_ns)
+    lines = []
+    for (topic, kind), parts in sorted(found.items()):
+        count = sum(map(len, parts))
+        first_ns = min(int(part.min()) for part in parts)
+        span_ns = max(int(part.max()) for part in parts) - first_ns
+        if count >= _FEWEST_OF_ONE_TIME and span_ns == 0:
+            lines.append(
+                f"all {count} messages of {topic} have the log time {_seconds(first_ns)}: the bag has no time axis"
+            )
+        elif kind in IMAGE_TYPES and count >= _FEWEST_IMAGES and span_ns < (count - 1) * _SHORTEST_STEP_NS:
+            lines.append(
+                f"the {count} images of {topic} have log times within {span_ns / 1e9:.6f} s, faster than any camera: "
+                "they are in another unit than nanoseconds, or were not kept; the bag has no time axis"
+            )
+    others = len(lines) - MOST_LINES
+    return lines if others <= 0 else [*lines[:MOST_LINES], f"the same of {others} other topics"]
+
+
+class AxisCheck:
+    """Compares how long the images of a topic take by their stamps and by their log times.
+
+    Only where the stamps are a time axis: all set, and rising but for the steps that threads explain.
+    """
+
+    def __init__(self) -> None:
+        self._log_ns = (_LARGEST_TIME_NS, -_LARGEST_TIME_NS)
+        self._stamp_ns = (0, 0)  # of the first image and of the latest one
+        self._count = 0
+        self._is_rising = True
+
+    def add(self, log_time_ns: int, stamp_ns: int) -> None:
+        """Takes in the next image in the order of log times; both times in nanoseconds."""
+        first_ns, last_ns = self._stamp_ns if self._count else (stamp_ns, stamp_ns)
+        self._is_rising &= stamp_ns > 0 and -LARGEST_STEP_BACK_NS <= stamp_ns - last_ns <= LONGEST_PAUSE_NS
+        self._stamp_ns = first_ns, max(last_ns, stamp_ns)
+        self._log_ns = min(self._log_ns[0], log_time_ns), max(self._log_ns[1], log_time_ns)
+        self._count += 1
+
+    def warning(self) -> str:
+        """Returns what is said of images that take another time by their stamps than by their log times; else nothing.
+
+        Log times that are shorter by a second are not explained by what waited when the recorder began. Longer ones
+        are by a slow link, whose delay grows by a second or two, else by a replay at another speed.
+        """
+        if not self._is_rising or self._count < _FEWEST_OF_ONE_TIME:
+            return ""
+        by_stamp_ns, by_log_ns = self._stamp_ns[1] - self._stamp_ns[0], self._log_ns[1] - self._log_ns[0]
+        is_shorter = by_stamp_ns > _SAME_SPAN * by_log_ns and by_stamp_ns - by_log_ns > _MOST_WAITED_NS
+        is_longer = by_log_ns > _SAME_SPAN * by_stamp_ns and by_log_ns - by_stamp_ns > _MOST_DELAYED_NS
+        if not (is_shorter or is_longer):
+            return ""
+        return (
+            f"its {self._count} images take {by_stamp_ns / 1e9:.6g} s by their stamps and {by_log_ns / 1e9:.6g} s by "
+            "their log times: they were recorded of a replay at another speed, or those times were not kept; seconds "
+            "of labels are those of the log times"
+        )
 
 
 def by_topic(who: str, promised: Mapping[str, int], found: Mapping[str, int]) -> list[str]:

@@ -2,34 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Container, Iterable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import apsw
 import numpy as np
+import numpy.typing as npt
 
-from cnn_perception.bag.decompression import ZSTD_MAGIC, ZstdError, free_bytes, unpacked_pieces
+from cnn_perception.bag.decompression import ZSTD_MAGIC, ZstdError, free_bytes, unpacked_message, unpacked_pieces
 from cnn_perception.bag.mcap_records import MAGIC
 from cnn_perception.bag.mcap_storage import McapFile
+from cnn_perception.bag.metadata import refuse_in_place
 from cnn_perception.bag.sqlite_storage import SqliteFile
 from cnn_perception.bag.storage import MOST_LINES, StorageFile
 from cnn_perception.commands import for_shell
-from cnn_perception.errors import BagError, one_line
+from cnn_perception.errors import BagError, FrameError, one_line
+from cnn_perception.image.file_formats import HEAD_BYTES
 
 _ENDINGS = (".mcap", ".db3")
-_PACKED = ".zstd"
+_PACKED = (".zstd", ".zst")
+"""As rosbag2 and as the command `zstd` name what they packed as a whole."""
+_ARCHIVES = (".gz", ".bz2", ".xz", ".lz4", ".zip", ".7z", ".tar", ".tgz")
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _ROS_1_MAGIC = b"#ROSBAG V"
 
 
 def is_storage_name(name: str) -> bool:
     """Returns whether a file is called as those of bags are, packed or not."""
-    return name.lower().removesuffix(_PACKED).endswith(_ENDINGS)
+    return _plain(name).lower().endswith(_ENDINGS)
+
+
+def _plain(name: str) -> str:
+    """Returns the name of a file without that of its packing."""
+    return next((name.removesuffix(ending) for ending in _PACKED if name.endswith(ending)), name)
+
+
+def _is_recording(name: str) -> bool:
+    """Returns whether a file that no metadata.yaml lists is one of a bag by its name.
+
+    Hidden ones are not: a Mac leaves `._bag.mcap` beside each file that it copies to another kind of disk.
+    """
+    return is_storage_name(name) and not name.startswith(".")
 
 
 def storage_paths(bag: Path, listed: Iterable[str]) -> tuple[list[Path], list[str]]:
-    """Returns the storage files of a bag, in the order of their names, and what is said of them.
+    """Returns the storage files of a bag, those listed first, each in the order of names, and what is said of them.
 
     Args:
         bag: Its folder, or a single file.
@@ -38,11 +57,12 @@ def storage_paths(bag: Path, listed: Iterable[str]) -> tuple[list[Path], list[st
     if not bag.is_dir():
         return [bag], []
     there = {path.name: path for path in sorted(bag.iterdir()) if path.is_file()}
-    names = set(listed)
+    names = {_as_written_here(name, there) for name in listed}
     missing = sorted(names - set(there))
     notes = []
     for name in missing[:MOST_LINES]:
-        alike = [other for other in (f"{name}{_PACKED}", name.removesuffix(_PACKED)) if other in there]
+        others = (*(f"{name}{ending}" for ending in _PACKED), _plain(name))
+        alike = [other for other in others if other in there and other != name]
         instead = f"; {alike[0]} was read" if alike else ""
         notes.append(f"{bag}: {name}, which metadata.yaml lists, is missing{instead}")
         names |= set(alike)
@@ -50,14 +70,35 @@ def storage_paths(bag: Path, listed: Iterable[str]) -> tuple[list[Path], list[st
         notes.append(f"{bag}: {len(missing) - MOST_LINES} other files, which metadata.yaml lists, are missing")
     paths = []
     for name, path in there.items():
-        plain = name.removesuffix(_PACKED)
+        if name not in names and not _is_recording(name):
+            continue
+        plain = _plain(name)
         if plain != name and plain in there:
             notes.append(f"{bag}: {name} was not read, because {plain} is there too")
-        elif name in names or is_storage_name(name):
+        else:
             paths.append(path)
             if names and name not in names:
                 notes.append(f"{bag}: {name} is not listed in metadata.yaml")
-    return paths, notes
+    return sorted(paths, key=lambda path: path.name not in names), notes
+
+
+def _as_written_here(name: str, there: Container[str]) -> str:
+    """Returns a name that metadata.yaml gives, without the folders that Windows writes before it."""
+    last = PureWindowsPath(name).name
+    return last if name not in there and last in there else name
+
+
+def without_storage(bag: Path) -> str:
+    """Returns what to do about a folder without a storage file, as the end of an error; nothing if that is unknown."""
+    names = sorted(path.name for path in bag.iterdir() if path.is_file())
+    if any(name.endswith(".bag") for name in names):
+        return "; convert its bags of ROS 1 with rosbags-convert"
+    for name in names:
+        if name.startswith(".") and is_storage_name(name):
+            return f"; {name} is hidden, rename it if it is a recording"
+        if Path(name).suffix.lower() in _ARCHIVES:
+            return f"; unpack {name}"
+    return ""
 
 
 def reindexing(bag: Path) -> str:
@@ -65,7 +106,7 @@ def reindexing(bag: Path) -> str:
     names = [path.name for path in storage_paths(bag, ())[0]]
     storage = "sqlite3" if any(".db3" in name for name in names) else "mcap"
     command = for_shell("ros2", "bag", "reindex", bag, "-s", storage)
-    unpacking = "unpack its files with `zstd -d` and " if any(name.endswith(_PACKED) for name in names) else ""
+    unpacking = "unpack its files with `zstd -d` and " if any(_plain(name) != name for name in names) else ""
     return f"{unpacking}repair with `{command}`"
 
 
@@ -84,7 +125,9 @@ def open_files(paths: Iterable[Path], folder: Path, stack: ExitStack) -> tuple[l
     notes: list[str] = []
     for path in paths:
         try:
-            unpacked = _unpacked(path, folder, notes) if _is_packed(path) else path
+            with path.open("rb") as stream:
+                refuse_in_place(stream.read(HEAD_BYTES))
+            unpacked = _unpacked(path, folder, notes) if is_packed(path) else path
             file = _opened(unpacked, path, folder)
         except (BagError, OSError, apsw.Error, ValueError, MemoryError) as error:
             notes.append(f"{path}: cannot be read at all ({one_line(error).removeprefix(f'{path}: ')})")
@@ -101,16 +144,29 @@ def open_files(paths: Iterable[Path], folder: Path, stack: ExitStack) -> tuple[l
     return sorted(files, key=lambda file: file.index.first_ns), notes
 
 
-def _is_packed(path: Path) -> bool:
+def is_packed(path: Path) -> bool:
+    """Returns whether a file was compressed as a whole."""
     with path.open("rb") as file:
-        return path.suffix == _PACKED or file.read(len(ZSTD_MAGIC)) == ZSTD_MAGIC
+        return path.suffix in _PACKED or file.read(len(ZSTD_MAGIC)) == ZSTD_MAGIC
+
+
+def packing(files: Sequence[StorageFile]) -> str:
+    """Returns how rosbag2 compressed files: FILE as a whole, MESSAGE by message, NONE; empty if that cannot be told."""
+    if any(is_packed(file.path) for file in files):
+        return "FILE"
+    for file in files:
+        for channel in file.index.channels.values():
+            for place in channel.places[:1]:
+                with contextlib.suppress(BagError):
+                    return "MESSAGE" if file.message(place).startswith(ZSTD_MAGIC) else "NONE"
+    return ""
 
 
 def _opened(unpacked: Path, path: Path, folder: Path) -> StorageFile:
     """Returns an open file; what it is, its first bytes say before its name."""
     with unpacked.open("rb") as file:
         head = file.read(len(_SQLITE_MAGIC))
-    suffix = Path(path.name.removesuffix(_PACKED)).suffix.lower()
+    suffix = Path(_plain(path.name)).suffix.lower()
     if head.startswith(MAGIC) or (suffix == ".mcap" and head != _SQLITE_MAGIC):
         return McapFile(unpacked, path)
     if head == _SQLITE_MAGIC or suffix == ".db3":
@@ -124,7 +180,7 @@ def _opened(unpacked: Path, path: Path, folder: Path) -> StorageFile:
 
 def _unpacked(path: Path, folder: Path, notes: list[str]) -> Path:
     """Returns a copy of a file that rosbag2 compressed as a whole, as far as it can be unpacked; notes if it cannot."""
-    target = folder / path.name.removesuffix(_PACKED)
+    target = folder / _plain(path.name)
     with target.open("wb") as sink:
         try:
             for piece in unpacked_pieces(path, free_bytes(folder)):
@@ -135,12 +191,29 @@ def _unpacked(path: Path, folder: Path, notes: list[str]) -> Path:
 
 
 def _are_alike(file: StorageFile, other: StorageFile) -> bool:
-    """Returns whether two files hold the same messages, judged by the nanoseconds of their reception."""
+    """Returns whether two files hold the same messages, of the same times.
+
+    Times alone do not tell: those that were never set, or set by a converter, are the same in files of other messages.
+    """
     ours, theirs = file.index, other.index
     if not ours.count or (ours.count, ours.first_ns, ours.last_ns) != (theirs.count, theirs.first_ns, theirs.last_ns):
         return False
-    pairs = zip(ours.channels.values(), theirs.channels.values(), strict=False)
-    return len(ours.channels) == len(theirs.channels) and all(
+    if len(ours.channels) != len(theirs.channels):
+        return False
+    pairs = list(zip(ours.channels.values(), theirs.channels.values(), strict=True))
+    return all(
         (a.topic, a.type, a.count) == (b.topic, b.type, b.count) and np.array_equal(a.times_ns, b.times_ns)
         for a, b in pairs
+    ) and all(
+        _content(file, one) == _content(other, another)
+        for a, b in pairs
+        for one, another in zip(a.places, b.places, strict=True)
     )
+
+
+def _content(file: StorageFile, place: npt.NDArray[np.int64]) -> bytes | str:
+    """Returns a serialised message, unpacked, or why it cannot be read."""
+    try:
+        return bytes(unpacked_message(file.message(place)))
+    except (BagError, FrameError, ZstdError) as error:
+        return one_line(error)

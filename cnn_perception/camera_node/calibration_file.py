@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
+from urllib.parse import unquote
 
 import yaml
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
@@ -78,10 +79,11 @@ def read_calibration(url: str, width: int, height: int) -> CameraInfo:
 
 
 def _path_of(url: str) -> Path:
-    """Returns where a URL leads, read as camera_info_manager reads it.
+    """Returns where a URL leads, read as camera_info_manager reads it, which takes `#`, `?` and `%` literally.
 
     `${ROS_HOME}` is that variable of the environment, or ~/.ros; `package://NAME/PATH` lies in the share folder of an
-    installed package. Source: camera_info_manager, documentation of CameraInfoManager.
+    installed package. Where there is no such file, %20 and its like are taken as a browser takes them. Source:
+    camera_info_manager, documentation of CameraInfoManager.
 
     Raises:
         ConfigError: If it is of another kind, of no package that is installed, or in the home of nobody.
@@ -89,14 +91,26 @@ def _path_of(url: str) -> Path:
     url = url.replace("${ROS_HOME}", os.environ.get("ROS_HOME") or "~/.ros")
     if "${" in url:
         raise ConfigError("of its variables only ${ROS_HOME} is known; write the path")
-    parts = urlparse(url)
-    if parts.scheme == "package":
-        return _share_folder(parts.netloc) / unquote(parts.path).lstrip("/")
-    if parts.scheme == "file":
-        return expanded(parts.netloc + unquote(parts.path))
+    scheme, _, rest = url.partition(":")
+    if scheme.lower() == "package":
+        package, _, rest = rest.removeprefix("//").partition("/")
+        folder = _share_folder(package)
+        return _first_there(folder / text.lstrip("/") for text in (rest, unquote(rest)))
+    if scheme.lower() == "file":
+        rest = rest.removeprefix("//")
+        return _first_there(expanded(text) for text in (rest, unquote(rest)))
     if "://" in url:
-        raise ConfigError(f"{parts.scheme}:// is not known; give a path, a file:// or a package:// URL")
+        raise ConfigError(f"{scheme}:// is not known; give a path, a file:// or a package:// URL")
     return expanded(url)
+
+
+def _first_there(paths: Iterable[Path]) -> Path:
+    """Returns the first path that leads to something; the last one where none does."""
+    path = Path()
+    for path in paths:
+        if os.path.exists(path):  # noqa: PTH110 Path.exists raises where no file can have such a name
+            break
+    return path
 
 
 def _share_folder(package: str) -> Path:

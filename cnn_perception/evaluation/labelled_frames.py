@@ -145,7 +145,9 @@ def frames_of_bag(
     def unused_labels(records: Sequence[FrameRecord]) -> list[str]:
         return _unused_intervals(known.truth, records, labels) if is_table(labels) else []
 
-    return LabelledFrames(bag.path, topic.name, topic.count, frames, bag.damage, unused_labels, topics=bag.topics)
+    return LabelledFrames(
+        bag.path, topic.name, topic.count, frames, bag.damage, unused_labels, topics=bag.topics, warnings=bag.warnings
+    )
 
 
 def _unused_intervals(truth: Labels | Measurements | None, records: Sequence[FrameRecord], labels: str) -> list[str]:

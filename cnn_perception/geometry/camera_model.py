@@ -39,6 +39,8 @@ _OTHER_PROJECTIONS = (
 """Parts of the names of models that are no pinhole even where D is zero."""
 _ASPECTS = (0.25, 4.0)
 """Of the two focal lengths: pixels are nearly square; binning and squeezing halve or double one of them."""
+_LARGEST_SKEW = 0.05
+"""Of the focal length: the axes of a sensor's pixels are perpendicular within a fraction of a degree, this is three."""
 _FOCAL_LENGTHS = (0.05, 200.0)
 """In widths and heights of the image: a fisheye of 220 degrees has 0.2, a telescope of 0.3 degrees 200."""
 _BORDER = 0.05
@@ -93,6 +95,7 @@ class CameraModel:
         binning: Pixels of the sensor that make one of the image, (x, y).
         focal: Focal lengths (x, y), pixels of the sensor.
         centre: Principal point (u, v) on the sensor.
+        skew: What a row down, in focal lengths, moves a point to the right: K[0, 1], pixels of the sensor.
         distortion: `none` is a pinhole; `polynomial` is OpenCV's plumb bob and rational models; `equidistant` its
             fisheye.
         coefficients: Of the distortion.
@@ -106,6 +109,7 @@ class CameraModel:
     binning: tuple[int, int]
     focal: Point
     centre: Point
+    skew: float
     distortion: Distortion
     coefficients: Numbers
     rotation: Numbers
@@ -133,6 +137,7 @@ class CameraModel:
             )
         _check_proportions(matrix, info.width, info.height, f"{camera}: {name}")
         roi = info.roi
+        size, corner = _region(info, camera)
         if rectified and roi.do_rectify:
             raise ConfigError(
                 f"{camera}: which region of interest a rectified image shows is not told; use the raw one"
@@ -140,11 +145,12 @@ class CameraModel:
         distortion, coefficients = _UNDISTORTED if rectified else _distortion(info, camera)
         return cls(
             camera=camera,
-            size=(roi.width or info.width - roi.x_offset, roi.height or info.height - roi.y_offset),
-            corner=(roi.x_offset, roi.y_offset),
+            size=size,
+            corner=corner,
             binning=(max(info.binning_x, 1), max(info.binning_y, 1)),
             focal=focal,
             centre=(float(matrix[0, 2]), float(matrix[1, 2])),
+            skew=float(matrix[0, 1]),
             distortion=distortion,
             coefficients=coefficients,
             rotation=np.eye(3) if rectified else _rotation(info, camera),
@@ -177,7 +183,9 @@ class CameraModel:
         # The centre of a bin of two pixels lies between them.
         pixel = (np.array((u, v)) + 0.5) * self.binning - 0.5 + self.corner
         with np.errstate(all="ignore"):  # far outside, and of absurd calibrations, numbers overflow: no direction
-            direction = self._direction((pixel - self.centre) / self.focal)
+            right, down = pixel - self.centre
+            down /= self.focal[1]
+            direction = self._direction(np.array(((right - self.skew * down) / self.focal[0], down)))
             length = math.inf if direction is None else float(np.linalg.norm(direction))
         if direction is None or not math.isfinite(length):
             return None
@@ -213,7 +221,8 @@ def _is_camera_matrix(matrix: Numbers) -> bool:
     with np.errstate(all="ignore"):
         is_projection = matrix[1, 0] == 0.0 and np.allclose(matrix[2, :3], (0.0, 0.0, 1.0), rtol=0.0, atol=1e-6)
         has_square_pixels = min(focal) > 0.0 and _ASPECTS[0] <= focal[0] / focal[1] <= _ASPECTS[1]
-    return bool(np.isfinite(matrix).all() and is_projection and has_square_pixels)
+        is_upright = abs(matrix[0, 1]) <= _LARGEST_SKEW * max(focal)
+    return bool(np.isfinite(matrix).all() and is_projection and has_square_pixels and is_upright)
 
 
 def _check_proportions(matrix: Numbers, width: int, height: int, name: str) -> None:
@@ -243,6 +252,25 @@ def _check_proportions(matrix: Numbers, width: int, height: int, name: str) -> N
         )
 
 
+def _region(info: CameraInfoFields, camera: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Returns (width, height) and first pixel of the part of the sensor that the images show, before binning.
+
+    A width or height of 0 is all that there is behind the offset. Source: sensor_msgs, comments of CameraInfo.
+
+    Raises:
+        ConfigError: If it is not a part of the sensor.
+    """
+    roi = info.roi
+    width, height = roi.width or info.width - roi.x_offset, roi.height or info.height - roi.y_offset
+    x, y = roi.x_offset, roi.y_offset
+    if min(x, y) < 0 or min(width, height) <= 0 or x + width > info.width or y + height > info.height:
+        raise ConfigError(
+            f"{camera}: its region of interest ({roi.width}x{roi.height} at {x},{y}) leaves the image of "
+            f"{info.width}x{info.height}: width and height are of the full sensor, and so is the region, before binning"
+        )
+    return (width, height), (x, y)
+
+
 def _distortion(info: CameraInfoFields, camera: str) -> tuple[Distortion, Numbers]:
     """Returns the distortion of a camera_info, and its coefficients."""
     coefficients = np.array(info.d, np.float64)
@@ -251,15 +279,18 @@ def _distortion(info: CameraInfoFields, camera: str) -> tuple[Distortion, Number
     if not np.isfinite(coefficients).all():
         raise ConfigError(f"{camera}: D has NaN or Inf ({coefficients.tolist()}): run camera_calibration")
     if name in _EQUIDISTANT:
-        if count not in (0, 4):
+        if count not in (0, 4) and (count < 4 or coefficients[4:].any()):
             raise ConfigError(f"{camera}: D has {count} numbers, {name} has 4: run camera_calibration")
-        return "equidistant", coefficients if count else np.zeros(4)
+        return "equidistant", coefficients[:4] if count else np.zeros(4)
     is_known = not name or name in _POLYNOMIALS
     is_pinhole = is_known or not any(part in name.lower() for part in _OTHER_PROJECTIONS)
     if is_pinhole and not coefficients.any():  # as drivers of rectified cameras name it: none, pinhole, Brown-Conrady
         return _UNDISTORTED
     if not is_known:
         raise ConfigError(f"{camera}: distortion_model {name[:40]!r} is not known; use the rectified image")
+    if count not in _COEFFICIENT_COUNTS:  # as of drivers whose D has room for all models
+        count = max((one for one in _COEFFICIENT_COUNTS if one < count and not coefficients[one:].any()), default=count)
+        coefficients = coefficients[:count]
     if not name or count not in _COEFFICIENT_COUNTS:
         raise ConfigError(f"{camera}: D has {count} numbers for distortion_model {name!r}: correct either")
     return "polynomial", coefficients

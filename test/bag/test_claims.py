@@ -17,6 +17,7 @@ from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, Qo
 from rosbags.rosbag2 import CompressionMode, Writer
 from tiny_bag import RED, START_NS, flat
 
+from cnn_perception.bag.message_types import stored_type
 from cnn_perception.bag.reader import Bag
 from cnn_perception.errors import BagError
 
@@ -132,6 +133,10 @@ def count_of(number):
     return lambda topics: [{**topic, "message_count": number} for topic in topics]
 
 
+def about(**claims):
+    return lambda topics: [{**topic, "topic_metadata": {**topic["topic_metadata"], **claims}} for topic in topics]
+
+
 CLAIMS = {
     "start": (
         {"starting_time": {"nanoseconds_since_epoch": START_NS + SECOND}},
@@ -149,6 +154,23 @@ CLAIMS = {
     "other folder": (
         {"relative_file_paths": lambda names: [*names, "../../etc/bag_9.mcap"]},
         "bag_9.mcap, which metadata.yaml lists",
+    ),
+    "type": (
+        {"topics_with_message_count": about(type="std_msgs/msg/String")},
+        "metadata.yaml says that /camera is std_msgs/msg/String, it is sensor_msgs/msg/Image",
+    ),
+    "serialisation": (
+        {"topics_with_message_count": about(serialization_format="json")},
+        "says that /camera is sensor_msgs/msg/Image (json), it is sensor_msgs/msg/Image",
+    ),
+    "storage": ({"storage_identifier": "unheard_of"}, "metadata.yaml says that the storage is unheard_of, it is "),
+    "compressed as a whole": (
+        {"compression_mode": "FILE", "compression_format": "zstd"},
+        "metadata.yaml says that the compression_mode is FILE, it is NONE",
+    ),
+    "compressed by message": (
+        {"compression_mode": "message", "compression_format": "zstd"},
+        "metadata.yaml says that the compression_mode is MESSAGE, it is NONE",
     ),
     "no list": ({"relative_file_paths": 7}, "metadata.yaml cannot be read"),
 }
@@ -168,6 +190,27 @@ def test_everything_is_read_and_what_the_metadata_contradict_is_said(tmp_path, s
         assert opened.start_ns == START_NS
 
 
+@BOTH
+@pytest.mark.parametrize("mode", [CompressionMode.FILE, CompressionMode.MESSAGE, CompressionMode.STORAGE])
+def test_a_compression_that_the_metadata_do_not_tell_is_read_and_said(tmp_path, storage, mode):
+    if storage is not MCAP and mode is CompressionMode.STORAGE:
+        pytest.skip("only MCAP files are compressed inside")
+    bag = folder(tmp_path / "bag", storage, compression=mode)
+    assert read(bag) == (TIMES, [])
+    if mode is CompressionMode.STORAGE:
+        return
+
+    edit(bag, compression_format="lz4")
+    found, (said,) = read(bag)
+    assert found == TIMES
+    assert "metadata.yaml says that the compression_format is lz4, it is zstd" in said
+
+    edit(bag, compression_mode="", compression_format="")
+    found, (said,) = read(bag)
+    assert found == TIMES
+    assert f"metadata.yaml says that the compression_mode is NONE, it is {mode.name}" in said
+
+
 IGNORED = {
     "quality of service": {
         "topics_with_message_count": lambda topics: [
@@ -175,14 +218,14 @@ IGNORED = {
             for topic in topics
         ]
     },
-    "type": {
-        "topics_with_message_count": lambda topics: [
-            {**topic, "topic_metadata": {**topic["topic_metadata"], "type": "a/msg/B", "serialization_format": "x"}}
-            for topic in topics
-        ]
-    },
     "version": {"version": 99},
-    "storage": {"storage_identifier": "unheard_of"},
+    "storage and compression not said": {
+        "storage_identifier": "",
+        "compression_mode": None,
+        "compression_format": None,
+    },
+    "type and serialisation not said": {"topics_with_message_count": about(type="", serialization_format="")},
+    "type in the style of ROS 1": {"topics_with_message_count": about(type="sensor_msgs/Image")},
     "listed twice": {"relative_file_paths": lambda names: names * 2},
     "a quarter of a microsecond": {"starting_time": {"nanoseconds_since_epoch": START_NS + 256}},
 }
@@ -260,7 +303,10 @@ def test_file_that_is_there_twice_is_read_once(tmp_path, storage):
     found, damage = read(bag)
 
     assert found == TIMES
-    assert any("holds the same messages" in line for line in damage)
+    assert damage == [
+        f"{bag}: bag copy.{ending} is not listed in metadata.yaml",
+        f"{bag}/bag copy.{ending}: holds the same messages as bag.{ending}; it was left out",
+    ]
 
 
 @BOTH
@@ -343,3 +389,339 @@ def test_activation_is_not_taken_for_the_camera(tmp_path, storage):
     assert read(both) == (TIMES, [])
     with Bag(alone) as bag, pytest.raises(BagError, match=r"name one with --topic.*/perception/score_map \(1, 32FC1\)"):
         bag.image_topic()
+
+
+# ---- a time axis that is none
+
+
+def with_a_camera(path, storage, log_times, stamps):
+    return tiny_bag.write_bag(
+        path, [("/camera", log, picture(stamp)) for log, stamp in zip(log_times, stamps, strict=True)], storage=storage
+    )
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("times", "line"),
+    [
+        ([START_NS] * 12, "all 12 messages of /camera have the log time 1700000000.000 s: the bag has no time axis"),
+        ([0] * 12, "all 12 messages of /camera have the log time 0.000 s: the bag has no time axis"),
+        ([0] * 3, "all 3 messages of /camera have the log time 0.000 s"),
+        ([t // 10**3 for t in TIMES], "the 12 images of /camera have log times within 0.001100 s, faster than any"),
+        ([t // 10**6 for t in TIMES], "the 12 images of /camera have log times within 0.000001 s, faster than any"),
+        ([0] * 2, ""),
+        ([t - START_NS for t in TIMES], ""),
+        ([START_NS + n * SECOND // 500 for n in range(12)], ""),
+        ([START_NS + n for n in range(9)], ""),
+    ],
+    ids=[
+        "one time",
+        "never set",
+        "three",
+        "microseconds",
+        "milliseconds",
+        "two",
+        "a simulation's",
+        "a camera at 500 Hz",
+        "few that had waited",
+    ],
+)
+def test_log_times_that_are_no_time_axis_are_said_whatever_the_stamps_are(tmp_path, storage, times, line):
+    found, damage = read(with_a_camera(tmp_path / "bag", storage, times, [0] * len(times)))
+
+    assert found == times
+    assert len(damage) == bool(line)
+    assert all(line in said for said in damage)
+
+
+def test_one_log_time_is_said_of_labels_too_and_over_the_files_of_a_split_bag(tmp_path):
+    words = [("/words", START_NS, tiny_bag.string(f"word {number}")) for number in range(2)]
+    cameras = [("/camera", t, picture(t)) for t in TIMES]
+    bag = tiny_bag.write_bag(tmp_path / "bag", [*cameras, *words])
+    shutil.move(tiny_bag.write_bag(tmp_path / "other", words) / "other.mcap", bag / "second.mcap")
+    (bag / "metadata.yaml").unlink()
+
+    _, damage = read(bag)
+
+    assert [line for line in damage if "time axis" in line] == [
+        f"{bag}: all 4 messages of /words have the log time 1700000000.000 s: the bag has no time axis"
+    ]
+
+
+STAMPS = [START_NS - 5_000_000 + n * SECOND // 10 for n in range(20)]  # 1.9 s
+AXES = {
+    "as recorded": ([t + 5_000_000 for t in STAMPS], STAMPS, ""),
+    "ten times as slow": (
+        [START_NS + 10 * (t - START_NS) for t in STAMPS],
+        STAMPS,
+        "1.9 s by their stamps and 19 s by",
+    ),
+    "in a moment": ([START_NS + n * 2_000_000 for n in range(20)], STAMPS, "1.9 s by their stamps and 0.038 s by"),
+    "a slow link": ([t + n * SECOND // 10 for n, t in enumerate(STAMPS)], STAMPS, ""),
+    "waited for the recorder": ([max(t, STAMPS[9]) + n for n, t in enumerate(STAMPS)], STAMPS, ""),
+    "no stamps": ([START_NS + 10 * (t - START_NS) for t in STAMPS], [0] * 20, ""),
+    "one that is not set": ([START_NS + 10 * (t - START_NS) for t in STAMPS], [*STAMPS[:19], 0], ""),
+    "stamps of a clock that was set": (STAMPS, [t - START_NS + SECOND for t in STAMPS[:9]] + STAMPS[9:], ""),
+    "stamps that fall": ([START_NS + 10 * (t - START_NS) for t in STAMPS], STAMPS[::-1], ""),
+    "stamps of two threads": (
+        [START_NS + 10 * (t - START_NS) for t in STAMPS],
+        [STAMPS[n ^ 1] for n in range(20)],
+        "by their stamps and 19 s by",
+    ),
+}
+
+
+@BOTH
+@pytest.mark.parametrize(("log_times", "stamps", "line"), AXES.values(), ids=AXES)
+def test_images_that_take_another_time_by_their_stamps_than_by_their_log_times_are_warned_of(
+    tmp_path, storage, log_times, stamps, line
+):
+    with Bag(with_a_camera(tmp_path / "bag", storage, log_times, stamps)) as bag:
+        for _ in range(2):  # said once
+            assert len(list(bag.images(bag.image_topic()))) == 20
+        assert len(list(bag.recorded("/camera", (IMAGE,)))) == 20
+        warnings = bag.warnings
+
+    assert len(warnings) == bool(line)
+    assert all(f"{tmp_path / 'bag'}: /camera: its 20 images take" in said and line in said for said in warnings)
+
+
+# ---- files that look like copies of each other
+
+
+def split_in_two(path, storage, log_times, packing=CompressionMode.NONE):
+    """Two files of five images each, of which all stamps differ, in one folder without metadata.yaml."""
+    halves = []
+    for number in range(2):
+        stamps = [START_NS + (5 * number + n) * SECOND // 10 for n in range(5)]
+        messages = [("/camera", log, picture(stamp)) for log, stamp in zip(log_times, stamps, strict=True)]
+        mode = packing if number else CompressionMode.NONE
+        halves.append(tiny_bag.write_bag(path / f"z_{number}", messages, storage=storage, compression=mode))
+    for half in halves:
+        file = next(one for one in half.iterdir() if one.stem.startswith("z_"))
+        shutil.move(file, path / file.name)
+        shutil.rmtree(half)
+    return path
+
+
+@BOTH
+@pytest.mark.parametrize("log_times", [[0] * 5, [START_NS] * 5, TIMES[:5]], ids=["never set", "one time", "set later"])
+def test_files_of_the_same_times_but_other_messages_are_all_read(tmp_path, storage, log_times):
+    with Bag(split_in_two(tmp_path, storage, log_times)) as bag:
+        found = {image.stamp_ns for image in bag.images(bag.image_topic())}
+
+    assert found == {START_NS + n * SECOND // 10 for n in range(10)}
+    assert not any("left out" in line for line in bag.damage)
+
+
+@BOTH
+def test_files_that_differ_in_a_message_in_the_middle_are_both_read(tmp_path, storage):
+    for number, middle in enumerate((RED, tiny_bag.BLUE)):
+        pictures = [tiny_bag.raw(flat(middle if n == 2 else RED), 0) for n in range(5)]
+        bag = tiny_bag.write_bag(tmp_path / f"b_{number}", [("/camera", 0, one) for one in pictures], storage=storage)
+        shutil.move(next(one for one in bag.iterdir() if one.stem.startswith("b_")), tmp_path)
+        shutil.rmtree(bag)
+
+    assert len(read(tmp_path)[0]) == 10
+
+
+@BOTH
+def test_a_copy_whose_messages_are_packed_one_by_one_is_a_copy(tmp_path, storage):
+    bag = folder(tmp_path / "bag", storage)
+    packed = folder(tmp_path / "packed", storage, compression=CompressionMode.MESSAGE)
+    shutil.move(next(one for one in packed.iterdir() if one.stem == "packed"), bag)
+
+    found, damage = read(bag)
+
+    assert found == TIMES
+    assert any("holds the same messages as bag." in line for line in damage)
+
+
+# ---- what lies in the folder besides, and what names in metadata.yaml mean
+
+
+APPLE_DOUBLE = b"\0\5\x16\7\0\2\0\0Mac OS X        " + b"\0" * 100
+
+
+@BOTH
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("metadata", [False, True])
+def test_companions_that_copying_leaves_are_no_part_of_a_bag(tmp_path, storage, packed, metadata):
+    mode = CompressionMode.FILE if packed else CompressionMode.NONE
+    bag = folder(tmp_path / "bag", storage, compression=mode)
+    file = next(one for one in bag.iterdir() if one.name.startswith("bag."))
+    if not metadata:
+        (bag / "metadata.yaml").unlink()
+    for name in (f"._{file.name}", "._metadata.yaml", f".{file.name}.swp", ".DS_Store", "Thumbs.db", "desktop.ini"):
+        (bag / name).write_bytes(APPLE_DOUBLE)
+
+    found, damage = read(bag)
+
+    assert found == TIMES
+    assert len(damage) == (not metadata)
+
+
+@BOTH
+def test_a_hidden_file_that_the_metadata_list_is_read(tmp_path, storage):
+    bag = folder(tmp_path / "bag", storage)
+    file = next(one for one in bag.iterdir() if one.name.startswith("bag."))
+    file.rename(bag / f".{file.name}")
+    edit(bag, relative_file_paths=[f".{file.name}"])
+
+    assert read(bag) == (TIMES, [])
+    (bag / f".{file.name}").write_bytes(APPLE_DOUBLE)
+    with pytest.raises(BagError, match="cannot be read at all"):
+        read(bag)
+
+
+@BOTH
+def test_file_is_found_that_windows_wrote_the_path_of(tmp_path, storage):
+    bag = folder(tmp_path / "bag", storage)
+    edit(bag, relative_file_paths=lambda names: [f"runs\\bag\\{name}" for name in names])
+
+    assert read(bag) == (TIMES, [])
+
+
+@BOTH
+@pytest.mark.parametrize("ending", [".zst", ".zstd"])
+def test_files_packed_by_the_command_zstd_are_read_in_their_folder(tmp_path, storage, ending):
+    bag = folder(tmp_path / "bag", storage)
+    file = next(one for one in bag.iterdir() if one.name.startswith("bag."))
+    file.with_name(f"{file.name}{ending}").write_bytes(zstd.compress(file.read_bytes()))
+    file.unlink()
+
+    found, damage = read(bag)
+    assert found == TIMES
+    assert [line.rpartition("; ")[2] for line in damage] == [f"{file.name}{ending} was read"]
+
+    (bag / "metadata.yaml").unlink()
+    found, (said,) = read(bag)
+    assert found == TIMES
+    assert "unpack its files with `zstd -d`" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("bag_0.mcap.gz", "there is no .mcap or .db3 file in it; unpack bag_0.mcap.gz"),
+        ("drive.zip", "; unpack drive.zip"),
+        (".bag_0.mcap", "; .bag_0.mcap is hidden, rename it if it is a recording"),
+        ("notes.txt", "there is no .mcap or .db3 file in it"),
+    ],
+)
+def test_what_is_in_a_folder_without_a_recording_is_named_with_the_way_out(tmp_path, name, words):
+    (tmp_path / name).write_bytes(b"x" * 100)
+
+    with pytest.raises(BagError) as caught:
+        Bag(tmp_path)
+    assert str(caught.value).endswith(words)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+
+
+@pytest.mark.parametrize("name", ["bag.mcap", "bag.db3", "bag.mcap.zstd", "recording"])
+def test_a_pointer_of_git_lfs_in_place_of_a_recording_is_named(tmp_path, name):
+    (tmp_path / name).write_bytes(POINTER)
+
+    for path in (tmp_path / name, *([tmp_path] if "." in name else [])):
+        with pytest.raises(BagError, match=r"is a pointer of Git LFS.*`git lfs pull`"):
+            Bag(path)
+
+
+def test_a_pointer_of_git_lfs_in_place_of_metadata_is_named(tmp_path):
+    bag = folder(tmp_path / "bag")
+    (bag / "metadata.yaml").write_bytes(POINTER)
+
+    found, (said,) = read(bag)
+    assert found == TIMES
+    assert "metadata.yaml is a pointer of Git LFS" in said
+
+
+def test_a_web_page_in_place_of_a_recording_is_named(tmp_path):
+    (tmp_path / "bag.mcap").write_text("<!DOCTYPE html><html>Sign in</html>")
+
+    with pytest.raises(BagError, match="is a web page; download the recording itself"):
+        Bag(tmp_path / "bag.mcap")
+
+
+# ---- names of topics
+
+
+@BOTH
+@pytest.mark.parametrize("asked", ["/cam", "cam", None])
+def test_a_topic_that_was_recorded_with_and_without_its_slash_is_one(tmp_path, storage, asked):
+    messages = [("/cam" if n < 2 else "cam" if n < 11 else "//cam", t, picture(t)) for n, t in enumerate(TIMES)]
+    bag = tiny_bag.write_bag(tmp_path / "bag", messages, storage=storage)
+
+    assert read(bag, asked) == (TIMES, [])
+    with Bag(bag) as opened:
+        assert [(topic.name, topic.count) for topic in opened.topics] == [("/cam", 12)]
+        assert len(list(opened.recorded("cam", (IMAGE,)))) == 12
+
+
+@BOTH
+def test_other_types_on_a_topic_are_named_whatever_their_slashes(tmp_path, storage):
+    messages = [("cam", t, picture(t)) for t in TIMES]
+    words = [("/cam", TIMES[0], tiny_bag.string("x")), ("scene", TIMES[0], tiny_bag.string("door"))]
+    bag = tiny_bag.write_bag(tmp_path / "bag", [*messages, *words], storage=storage)
+
+    found, damage = read(bag, "/cam")
+
+    assert found == TIMES
+    assert damage == [f"{bag}: /cam: 1 messages of std_msgs/msg/String on it were not read"]
+    with Bag(bag) as opened:
+        assert opened.label_track("/scene").changes == ((TIMES[0], "door"),)
+
+
+@BOTH
+def test_metadata_that_promise_a_topic_without_its_slash_are_kept_to_the_number(tmp_path, storage):
+    bag = folder(tmp_path / "bag", storage)
+
+    def without_slash(topics):
+        return [{**topic, "topic_metadata": {**topic["topic_metadata"], "name": "camera"}} for topic in topics]
+
+    edit(bag, topics_with_message_count=without_slash)
+    assert read(bag) == (TIMES, [])
+    edit(bag, topics_with_message_count=count_of(13))
+    _, damage = read(bag)
+    assert any("/camera: 13 messages are promised, 12 were found" in line for line in damage)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "kind", "words"),
+    [
+        (
+            "protobuf",
+            "foxglove.CompressedImage",
+            "foxglove.CompressedImage (protobuf) is read by Foxglove only; convert",
+        ),
+        ("json", "foxglove.RawImage", "foxglove.RawImage (json) is read by Foxglove only; convert it to sensor_msgs/"),
+        (
+            "flatbuffer",
+            "foxglove.CompressedVideo",
+            "foxglove.CompressedVideo (flatbuffer) holds packets of video; decode",
+        ),
+        ("ros1", "sensor_msgs/Image", "is of ROS 1; convert the bag that it was made of with rosbags-convert"),
+        (
+            "json",
+            "sensor_msgs/msg/CompressedImage",
+            "(json) is not serialised as ROS 2 does it, in CDR; convert it to",
+        ),
+        ("cdr", "foxglove_msgs/msg/RawImage", "/cam: foxglove_msgs/msg/RawImage is read by Foxglove only"),
+        ("protobuf", "foxglove.Log", ""),
+    ],
+)
+def test_pictures_in_another_serialisation_are_named_with_the_way_out(tmp_path, encoding, kind, words):
+    path = tmp_path / "bag.mcap"
+    messages = [(1, time_ns, b"\x0a\x02ab") for time_ns in TIMES]
+    tiny_bag.McapWriter([("/cam", encoding, kind, encoding)], messages).write(path)
+
+    with Bag(path) as bag:
+        for name in (None, "/cam"):
+            with pytest.raises(BagError) as caught:
+                bag.image_topic(name)
+            said, _, hint = str(caught.value).partition("; /cam: ")
+            assert name is not None or said.endswith(f"none, only /cam ({stored_type(kind, encoding)})")
+            assert bool(hint) == bool(words)
+            assert words.removeprefix("/cam: ") in hint

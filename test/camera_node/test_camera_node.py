@@ -250,6 +250,23 @@ def test_calibration_is_found_where_camera_info_manager_finds_it(url: str, my_ro
     assert read_calibration(url.replace("{here}", str(my_robot)), 640, 480).k[0] == 500.0
 
 
+@pytest.mark.parametrize("name", ["run#3.yaml", "run?3.yaml", "50%20off.yaml", "100%.yaml", "a b.yaml", "é;x=1&y.yaml"])
+@pytest.mark.parametrize(
+    "url", ["file://{here}", "FILE://{here}", "file:{here}", "package://my_robot/{name}", "{here}"]
+)
+def test_what_means_something_in_an_address_of_the_web_is_part_of_a_files_name(url: str, name: str, my_robot: Path):
+    folder = my_robot / "a prefix/share/my_robot" if url.startswith("package") else my_robot
+    (folder / name).write_text(CALIBRATION)
+    assert read_calibration(url.format(here=folder / name, name=name), 640, 480).k[0] == 500.0
+
+
+def test_a_name_as_it_is_typed_comes_before_what_it_is_once_decoded(tmp_path: Path):
+    (tmp_path / "a%20b.yaml").write_text(CALIBRATION)
+    (tmp_path / "a b.yaml").write_text("no calibration")
+    assert read_calibration((tmp_path / "a%20b.yaml").as_posix(), 640, 480).k[0] == 500.0
+    assert read_calibration(f"file://{tmp_path}/a%20b.yaml", 640, 480).k[0] == 500.0
+
+
 def test_without_ros_home_it_is_in_the_home_folder(my_robot: Path, monkeypatch):
     monkeypatch.delenv("ROS_HOME")
     assert read_calibration("file://${ROS_HOME}/front.yaml", 640, 480).k[0] == 500.0
@@ -265,6 +282,9 @@ def test_without_ros_home_it_is_in_the_home_folder(my_robot: Path, monkeypatch):
         ("flash:///front.yaml", "flash:// is not known"),
         ("https://here/front.yaml", "https:// is not known"),
         ("front\0.yaml", "cannot be read"),
+        ("file:///front\0.yaml", "cannot be read"),
+        ("file:///there/is%20none.yaml", "No such file"),
+        ("FLASH:///front.yaml", "FLASH:// is not known"),
     ],
 )
 def test_url_that_leads_nowhere_is_refused_with_the_reason(url: str, words: str, my_robot: Path):

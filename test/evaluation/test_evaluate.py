@@ -524,3 +524,28 @@ def test_a_path_that_no_file_can_have_is_one_line_wherever_it_stands(tmp_path, m
 
 def run_here(tmp_path, model, bag, *arguments):
     return run(tmp_path, model, "--bag", bag, "--no-video", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("slower", "code", "words"),
+    [
+        (1, EXIT_OK, ""),
+        (10, EXIT_OK, "take 1.9 s by their stamps and 19 s by their log times"),
+        (0, EXIT_BAD_INPUT, "all 20 messages of /camera have the log time 1700000000.000 s: the bag has no time axis"),
+    ],
+)
+def test_seconds_of_labels_on_a_time_axis_that_is_not_that_of_the_stamps_are_said(
+    tmp_path, model, slower, code, words, capsys
+):
+    stamps = [START_NS + n * SECOND // 10 for n in range(20)]
+    images = [("/camera", START_NS + slower * (t - START_NS), tiny_bag.raw(flat(RED), t)) for t in stamps]
+    labels = tmp_path / "labels.csv"
+    labels.write_text("start_s,end_s,class\n0,30,red\n")
+    bag = tiny_bag.write_bag(tmp_path / "bag", images)
+
+    found, report, _ = run(tmp_path, model, "--bag", bag, "--labels", labels, "--no-video")
+
+    assert found == code
+    assert report["top1"] == 1.0
+    assert any(words in line for line in [*report["remarks"], *report["warnings"]]) == bool(words)
+    assert words in capsys.readouterr().err

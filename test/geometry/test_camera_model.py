@@ -214,6 +214,70 @@ def test_images_of_another_size_than_calibrated_are_refused(binning, roi, size, 
             found.check_size(*size)
 
 
+SKEWED = (500.0, 9.0, 330.0, 0.0, 480.0, 235.0, 0.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("right_deg", [-25.0, 0.0, 25.0])
+@pytest.mark.parametrize("down_deg", [-20.0, 0.0, 20.0])
+def test_a_skewed_matrix_gives_the_rays_of_its_inverse(right_deg, down_deg):
+    """Oracle: the matrix times the direction, of K with a distortion by OpenCV before it, and of P."""
+    towards = direction(right_deg, down_deg)
+    u, v, _ = np.array(SKEWED).reshape(3, 3) @ (towards / towards[2])
+    assert angle_deg(camera(k=SKEWED).ray(u, v), towards) < 1e-6
+    p = (*SKEWED[:3], 0.0, *SKEWED[3:6], 0.0, *SKEWED[6:], 0.0)
+    assert angle_deg(camera(k=K, p=p, rectified=True).ray(u, v), towards) < 1e-6
+
+    for name in ("plumb_bob", "equidistant"):
+        _, d, _ = LENSES[name]
+        x, y = projected(towards, name, d, STRAIGHT)
+        u, v, _ = np.array(SKEWED).reshape(3, 3) @ (x, y, 1.0)
+        assert angle_deg(camera(name, d, SKEWED).ray(u, v), towards) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("roi", "binning", "fits"),
+    [
+        ((0, 0, WIDTH, HEIGHT), (0, 0), True),
+        ((320, 240, 320, 240), (0, 0), True),
+        ((320, 240, 320, 240), (2, 2), True),  # the region is of the sensor, not of the binned image
+        ((0, 0, 0, 0), (4, 4), True),
+        ((600, 0, 0, 0), (0, 0), True),
+        ((400, 0, 320, 240), (0, 0), False),
+        ((0, 250, 320, 240), (0, 0), False),
+        ((0, 250, 320, 240), (2, 2), False),
+        ((0, 0, WIDTH + 1, HEIGHT), (0, 0), False),
+        ((WIDTH, 0, 0, 0), (0, 0), False),
+        ((0, HEIGHT + 5, 0, 0), (0, 0), False),
+        ((2**32 - 1, 0, 2**32 - 1, 10), (0, 0), False),
+    ],
+)
+def test_a_region_of_interest_that_leaves_its_image_is_refused(roi, binning, fits):
+    if fits:
+        assert camera(roi=roi, binning=binning).ray(10.0, 10.0) is not None
+        return
+    x, y, width, height = roi
+    with pytest.raises(ConfigError) as caught:
+        camera(roi=roi, binning=binning)
+    assert f"region of interest ({width}x{height} at {x},{y}) leaves the image of 640x480" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "d", "room"),
+    [
+        ("equidistant", (), 5),
+        ("equidistant", (0.01, -0.02, 5e-3, -1e-3), 5),
+        ("fisheye", (-0.05, 0.01, 0.0, 0.0), 14),
+        ("plumb_bob", (-0.28, 0.07, 2e-3, -1e-3), 6),
+        ("plumb_bob", (-0.28, 0.07, 2e-3, -1e-3, 0.01), 10),
+        ("rational_polynomial", (0.4, -2.5, 7e-4, -2e-4, 1.4, 0.28, -2.3, 1.37), 20),
+    ],
+)
+def test_coefficients_in_a_field_with_room_for_more_are_read(model, d, room):
+    k = LENSES["fisheye" if model != "plumb_bob" else "plumb_bob"][2] if model != "rational_polynomial" else K
+    padded = camera(model, (*d, *[0.0] * (room - len(d))), k)
+    assert padded.ray(100.0, 120.0) == pytest.approx(camera(model, d, k).ray(100.0, 120.0))
+
+
 UNUSABLE = {
     "never calibrated": ({"k": (0.0,) * 9}, "uncalibrated (K is zero): run camera_calibration"),
     "NaN": ({"k": (math.nan, *K[1:])}, "K is no camera matrix"),
@@ -253,6 +317,8 @@ UNUSABLE = {
     "no model named": ({"model": "", "d": (0.1,) * 5}, "distortion_model ''"),
     "another model": ({"model": "mei" * 5000, "d": (0.1,) * 4}, "is not known"),
     "R is no rotation": ({"r": (2.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)}, "R is no rotation"),
+    "skewed by seven degrees": ({"k": (500.0, 60.0, *K[2:])}, "K is no camera matrix"),
+    "six coefficients": ({"d": (0.1,) * 6}, "D has 6 numbers"),
     "rectified without P": ({"p": (0.0,) * 12, "rectified": True}, "uncalibrated (P is zero)"),
     "rectified region": ({"roi": (1, 1, 9, 9), "rectified": True}, "use the raw one"),
 }

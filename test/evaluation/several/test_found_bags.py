@@ -165,3 +165,13 @@ def test_a_topic_is_of_all_and_a_path_names_each(drives):
 
     assert labels_of_bags("/label", sources(drives)).of(first) == "/label"
     assert labels_of_bags("labels/{bag}.csv", sources(drives)).of(first) == "labels/monday_run.csv"
+
+
+def test_what_a_mac_leaves_beside_a_recording_is_no_bag(tmp_path):
+    folder = tmp_path / "drives"
+    (folder / "__MACOSX" / "run").mkdir(parents=True)
+    (folder / "run").mkdir()
+    for name in ("run/run_0.mcap", "run/._run_0.mcap", "__MACOSX/run/._run_0.mcap", "__MACOSX/run/._metadata.yaml"):
+        (folder / name).touch()
+
+    assert found(folder) == {"run": folder / "run"}
