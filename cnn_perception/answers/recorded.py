@@ -216,7 +216,7 @@ def _report(
     return RecordedReport(
         complete=not missing,
         remarks=tuple(missing),
-        warnings=tuple(_warnings(asked, stream)),
+        warnings=(*bag.warnings, *_warnings(asked, stream)),
         source=str(options.bag),
         topic=asked.topic,
         labels=options.labels,

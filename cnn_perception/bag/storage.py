@@ -228,7 +228,7 @@ def _overlap_notes(file: StorageFile, ends_ns: dict[tuple[str, str], int]) -> li
 
 
 def axis_notes(files: Sequence[StorageFile]) -> list[str]:
-    """Returns what is said of topics whose log times are no time axis, a line each.
+    """Returns what is said of topics of images whose log times are no time axis, a line each.
 
     Log times that a converter did not set are all alike, and those that it set in microseconds or milliseconds come
     faster than images can. On such an axis all messages belong to the first label, or to none.
@@ -236,18 +236,19 @@ def axis_notes(files: Sequence[StorageFile]) -> list[str]:
     found: dict[tuple[str, str], list[npt.NDArray[np.int64]]] = {}
     for file in files:
         for channel in file.index.channels.values():
-            if len(channel.times_ns):
+            # of others, such as latched texts, some at once are nothing odd
+            if channel.type in IMAGE_TYPES and len(channel.times_ns):
                 found.setdefault((channel.topic, channel.type), []).append(channel.times_ns)
     lines = []
-    for (topic, kind), parts in sorted(found.items()):
+    for (topic, _), parts in sorted(found.items()):
         count = sum(map(len, parts))
         first_ns = min(int(part.min()) for part in parts)
         span_ns = max(int(part.max()) for part in parts) - first_ns
         if count >= _FEWEST_OF_ONE_TIME and span_ns == 0:
             lines.append(
-                f"all {count} messages of {topic} have the log time {_seconds(first_ns)}: the bag has no time axis"
+                f"all {count} images of {topic} have the log time {_seconds(first_ns)}: the bag has no time axis"
             )
-        elif kind in IMAGE_TYPES and count >= _FEWEST_IMAGES and span_ns < (count - 1) * _SHORTEST_STEP_NS:
+        elif count >= _FEWEST_IMAGES and span_ns < (count - 1) * _SHORTEST_STEP_NS:
             lines.append(
                 f"the {count} images of {topic} have log times within {span_ns / 1e9:.6f} s, faster than any camera: "
                 "they are in another unit than nanoseconds, or were not kept; the bag has no time axis"

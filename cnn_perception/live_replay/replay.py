@@ -233,7 +233,10 @@ def _report(
         complete=not missing,
         interrupted=run.interrupted,
         remarks=tuple(missing),
-        warnings=tuple(_warnings(run, accounts.unreadable, kept.is_kept, asked, answers.report, agreement)),
+        warnings=(
+            *frames.warnings,
+            *_warnings(run, accounts.unreadable, kept.is_kept, asked, answers.report, agreement),
+        ),
         source=str(options.bag),
         topic=frames.topic,
         played_on=run.route.topic,

@@ -404,9 +404,9 @@ def with_a_camera(path, storage, log_times, stamps):
 @pytest.mark.parametrize(
     ("times", "line"),
     [
-        ([START_NS] * 12, "all 12 messages of /camera have the log time 1700000000.000 s: the bag has no time axis"),
-        ([0] * 12, "all 12 messages of /camera have the log time 0.000 s: the bag has no time axis"),
-        ([0] * 3, "all 3 messages of /camera have the log time 0.000 s"),
+        ([START_NS] * 12, "all 12 images of /camera have the log time 1700000000.000 s: the bag has no time axis"),
+        ([0] * 12, "all 12 images of /camera have the log time 0.000 s: the bag has no time axis"),
+        ([0] * 3, "all 3 images of /camera have the log time 0.000 s"),
         ([t // 10**3 for t in TIMES], "the 12 images of /camera have log times within 0.001100 s, faster than any"),
         ([t // 10**6 for t in TIMES], "the 12 images of /camera have log times within 0.000001 s, faster than any"),
         ([0] * 2, ""),
@@ -434,17 +434,19 @@ def test_log_times_that_are_no_time_axis_are_said_whatever_the_stamps_are(tmp_pa
     assert all(line in said for said in damage)
 
 
-def test_one_log_time_is_said_of_labels_too_and_over_the_files_of_a_split_bag(tmp_path):
-    words = [("/words", START_NS, tiny_bag.string(f"word {number}")) for number in range(2)]
-    cameras = [("/camera", t, picture(t)) for t in TIMES]
-    bag = tiny_bag.write_bag(tmp_path / "bag", [*cameras, *words])
-    shutil.move(tiny_bag.write_bag(tmp_path / "other", words) / "other.mcap", bag / "second.mcap")
+def test_one_log_time_is_said_over_the_files_of_a_split_bag_and_of_images_alone(tmp_path):
+    """Latched texts are all recorded at once when a recorder begins: that is nothing odd."""
+    words = [("/words", START_NS, tiny_bag.string(f"word {number}")) for number in range(4)]
+    images = [("/camera", START_NS, picture(number)) for number in (1, 2)]
+    bag = tiny_bag.write_bag(tmp_path / "bag", [*images, *words])
+    others = [("/camera", START_NS, picture(number)) for number in (3, 4)]
+    shutil.move(tiny_bag.write_bag(tmp_path / "other", others) / "other.mcap", bag / "second.mcap")
     (bag / "metadata.yaml").unlink()
 
     _, damage = read(bag)
 
     assert [line for line in damage if "time axis" in line] == [
-        f"{bag}: all 4 messages of /words have the log time 1700000000.000 s: the bag has no time axis"
+        f"{bag}: all 4 images of /camera have the log time 1700000000.000 s: the bag has no time axis"
     ]
 
 

@@ -531,7 +531,7 @@ def run_here(tmp_path, model, bag, *arguments):
     [
         (1, EXIT_OK, ""),
         (10, EXIT_OK, "take 1.9 s by their stamps and 19 s by their log times"),
-        (0, EXIT_BAD_INPUT, "all 20 messages of /camera have the log time 1700000000.000 s: the bag has no time axis"),
+        (0, EXIT_BAD_INPUT, "all 20 images of /camera have the log time 1700000000.000 s: the bag has no time axis"),
     ],
 )
 def test_seconds_of_labels_on_a_time_axis_that_is_not_that_of_the_stamps_are_said(
