@@ -256,7 +256,7 @@ def _good_files():
     for message_format in ("jpeg", "rgb8; jpeg compressed bgr8", "bgr8; jpeg compressed bgr8", ""):
         yield GoodFile(f"jpeg_{message_format}", message_format, jpeg, PICTURE, 3)
     yield GoodFile("jpeg_trailing_zeros", "jpeg", jpeg + bytes(64), PICTURE, 3)
-    yield GoodFile("jpeg_without_end", "jpeg", saved(picture, "JPEG", quality=100)[:-2], PICTURE, 3)
+    yield GoodFile("jpeg_without_end", "jpeg", saved(picture, "JPEG", quality=90, subsampling=0)[:-2], PICTURE, 3)
     yield GoodFile(
         "jpeg_grey", "mono8; jpeg compressed ", saved(grey, "JPEG", quality=100), np.asarray(grey.convert("RGB")), 3
     )
