@@ -191,6 +191,17 @@ def test_zeros_of_a_buffer_never_stand_for_the_blocks_of_a_picture(side: int):
         assert is_refused(data[:-4] + bytes(padding))
 
 
+@pytest.mark.parametrize("padding", [0, 1, 100])
+def test_the_zero_behind_a_last_byte_of_ones_is_the_codes_own(padding: int):
+    chance = np.random.default_rng(1)
+    made = [by_pillow(chance.integers(0, 256, (16, 32, 3), np.uint8), quality=95) for _ in range(200)]
+    ending_so = [data for data in made if data.endswith(b"\xff\0\xff\xd9")]
+    assert len(ending_so) > 3
+    for data in ending_so:
+        ended = data[:-2] + bytes(padding)
+        np.testing.assert_array_equal(decode_content(ended).image, decode_content(data).image)
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
