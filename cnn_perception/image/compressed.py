@@ -202,8 +202,8 @@ def decode_file_bytes(data: bytes | memoryview) -> RgbImage:
 
     Raises:
         FrameError: By `reason`: `empty`, `format` (none of those files), `size` (above what `limits` allows, by its
-            headers), `corrupt` (truncated or damaged), `depth` (32-bit pixels, whose white is
-            undefined).
+            headers), `corrupt` (truncated or damaged), `unsupported` (a JPEG that is not coded as JPEGs are), `depth`
+            (32-bit pixels, whose white is undefined).
     """
     return decode_content(data).image
 
