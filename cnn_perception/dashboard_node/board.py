@@ -6,6 +6,7 @@ import math
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,10 @@ from cnn_perception.tasks.rules import TaskRules
 
 PRESENCE_S = 3.0
 """Nobody looks at a camera that was not asked for so long; an open page asks several times a second."""
+SILENT_S = 3.0
+SILENT_GAPS = 2.5
+"""A node is silent that has not been heard for so long, and for so many times the gap between its diagnoses, which may
+be a minute."""
 MOST_CAMERAS = 64
 """Names come from the graph, where anybody may say any."""
 MOST_STATUSES = 256
@@ -69,6 +74,7 @@ class Board:
         self._lock = threading.Lock()  # guards all below
         self._statuses: tuple[Status, ...] = ()
         self._heard_s: float | None = None
+        self._gaps_s: deque[float] = deque(maxlen=2)  # between diagnoses; one may be that of a node that was away
         self._histories: dict[str, CameraHistory] = {}
         self._asked_s: dict[str, float] = {}
 
@@ -84,8 +90,11 @@ class Board:
         start = len(f"{self.node}: ")
         short = tuple(Status(one.name[start:], one.level, one.message, one.values) for one in ours)
         with self._lock:
+            now_s = self._clock_s()
+            if self._heard_s is not None:
+                self._gaps_s.append(now_s - self._heard_s)
             self._statuses = short
-            self._heard_s = self._clock_s()
+            self._heard_s = now_s
 
     @property
     def cameras(self) -> list[str]:
@@ -144,10 +153,12 @@ class Board:
         with self._lock:
             now_s = self._clock_s()
             statuses, heard_s = self._statuses, self._heard_s
+            patience_s = max(SILENT_S, SILENT_GAPS * min(self._gaps_s, default=0.0))
         return {
             "node": self.node,
             "now_s": now_s,
             "silence_s": None if heard_s is None else now_s - heard_s,
+            "is_silent": heard_s is None or now_s - heard_s > patience_s,
             "cameras": cameras,
             "is_scored": task is None or task.has_classes,
             "statuses": [vars(one) | {"values": dict(one.values)} for one in statuses],

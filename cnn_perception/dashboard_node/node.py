@@ -70,7 +70,8 @@ class DashboardSettings:
     )
     unsure_margin: float = parameter(
         0.2,
-        "A frame whose best score exceeds the second by less is kept as unsure; unknown always is one.",
+        "A frame whose best score exceeds the second by less, as published, is kept as unsure; unknown always is one, "
+        "and so is one without a class above the threshold.",
         between=(0.0, 1.0),
         read_only=True,
     )
@@ -181,10 +182,16 @@ class DashboardNode(parameters.ParameterNode):
         history.answer(time.monotonic(), stamp_ns, age_ms, shown, is_unsure=self._is_unsure(shown))
 
     def _is_unsure(self, results: Sequence[tuple[str, float]]) -> bool:
-        """Returns whether a model of one class an image was unsure of an answer, as its recorder judges."""
+        """Returns whether a model of one class an image was unsure, by what it publishes.
+
+        That is less than its recorder judges by: the scores after `threshold`, `top_k` and smoothing. Where none has
+        reached the threshold, it was least sure of all; a second class that is not published counts as 0.
+        """
         task = self._board.task
-        if task is None or not task.is_exclusive or not results:
+        if task is None or not task.is_exclusive:
             return False
+        if not results:
+            return True
         best, second = [*[score for _, score in results], 0.0][:2]
         return results[0][0] == UNKNOWN or best - second < self._settings.unsure_margin
 

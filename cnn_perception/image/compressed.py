@@ -8,6 +8,8 @@ The content decides, never a name or a `format` field. Decisions:
 - Trouble beside the pixels does not cost the picture, but is told as an oddity: stray bytes in a JPEG, chunks of text
   or profile in a PNG that are too large or have a wrong checksum, EXIF that cannot be read: such a picture is taken for
   upright.
+- What is known better of a file than it says is the order of its colours, where a driver encoded BGR as if it were
+  RGB, or the mosaic that a grey one is; what does not apply to it is told as an oddity.
 - EXIF orientation is always applied, as viewers do.
 - Alpha is composited over white: the page on which a viewer shows a cut-out picture.
 - 16-bit pictures are scaled as 16-bit camera images are. ICC profiles are ignored.
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,9 +52,11 @@ from cnn_perception.image.raw import (
     MAX_PIXELS,
     EncodedImage,
     Overrides,
+    bits_of,
     decode_raw,
     seen_in,
     to_uint8,
+    unused_bits,
 )
 
 _Pixels = npt.NDArray[Any]
@@ -65,6 +69,9 @@ _PNG_REMARKS = frozenset(
 """The chunks of a PNG without which its pixels are the same."""
 _GREY_ENCODINGS = ("mono", "8UC1", "16UC1", "32FC1", "64FC1")
 """Beginnings of those of images that have no colours."""
+_OF_GREY = ("mono", "8UC1", "16UC1", "bayer_")
+_OF_COLOURS = ("rgb", "bgr")
+"""Beginnings of those that can be known better of grey and of coloured files."""
 _PNG_EXIF = b"eXIf"
 """The chunk that says how a PNG is turned."""
 _TURNED_BY_HEIF = "original_orientation"
@@ -95,7 +102,7 @@ class EncodedFile:
     Attributes:
         data: The bytes of an image file, see `file_formats`.
         format: What image_transport says of it: `rgb8; jpeg compressed bgr8`, `16UC1; png compressed `, or `jpeg`.
-        overrides: What is known better: the encoding of what was compressed, which matters if it is a mosaic.
+        overrides: What is known better: the order of the colours, or the mosaic, that was compressed.
         most_pixels: How large the picture may be: as a camera's, or `limits.FILE_PIXELS` for a file of a folder.
     """
 
@@ -131,6 +138,7 @@ class _Picture:
         orientation: What EXIF says, 1 to 8.
         turned: Whether the decoder has applied that already.
         numbers: The numbers of 16 bits of which the pixels were made; None where they have 8.
+        bits: How many of these were taken to be used; 0 for all.
         oddities: What is odd about the file.
     """
 
@@ -139,6 +147,7 @@ class _Picture:
     orientation: int = 1
     turned: bool = False
     numbers: _Pixels | None = None
+    bits: int = 0
     oddities: tuple[ImageOddity, ...] = ()
 
 
@@ -162,8 +171,8 @@ def decode_file(file: EncodedFile) -> Decoded:
     if content and file_format(content) is None:
         refuse_unread(content)
         refuse_video(file.format, content)
-    bits = file.overrides.significant_bits
-    picture = _picture(content, bits, file.most_pixels)
+    known = file.overrides
+    picture = _picture(content, known, file.most_pixels)
     mosaic = _mosaic(file)
     if mosaic and picture.is_grey:
         height, width, _ = picture.pixels.shape
@@ -172,12 +181,14 @@ def decode_file(file: EncodedFile) -> Decoded:
         picture = dataclasses.replace(picture, pixels=colour)
     elif picture.is_grey:
         picture = dataclasses.replace(picture, oddities=(*picture.oddities, *_lost_colour(file)))
-    return _upright(picture, bits)
+    elif known.encoding.startswith("bgr"):
+        picture = dataclasses.replace(picture, pixels=np.asarray(cv2.cvtColor(picture.pixels, cv2.COLOR_BGR2RGB)))
+    return _upright(dataclasses.replace(picture, oddities=(*picture.oddities, *_without_effect(known, picture))))
 
 
 def decode_content(data: bytes | memoryview) -> Decoded:
     """Decodes an image file as `decode_file_bytes` does, and tells what is odd about it."""
-    return _upright(_picture(bytes(data), 0, FILE_PIXELS), 0)
+    return _upright(_picture(bytes(data), AS_SENT, FILE_PIXELS))
 
 
 def decode_file_bytes(data: bytes | memoryview) -> RgbImage:
@@ -191,8 +202,8 @@ def decode_file_bytes(data: bytes | memoryview) -> RgbImage:
 
     Raises:
         FrameError: By `reason`: `empty`, `format` (none of those files), `size` (above what `limits` allows, by its
-            headers), `corrupt` (truncated or damaged), `depth` (32-bit pixels, whose white is
-            undefined).
+            headers), `corrupt` (truncated or damaged), `unsupported` (a JPEG that is not coded as JPEGs are), `depth`
+            (32-bit pixels, whose white is undefined).
     """
     return decode_content(data).image
 
@@ -222,7 +233,8 @@ def file_in_pixels(image: EncodedImage) -> EncodedFile | None:
     content = bytes(data)
     if not (cannot_be_pixels and kind in _LONG_MAGIC) and not has_structure(content, kind, (image.width, image.height)):
         return None
-    return EncodedFile(content, image.encoding, Overrides(significant_bits=image.significant_bits))
+    known = Overrides(image.encoding if image.is_known_better else "", image.significant_bits)
+    return EncodedFile(content, image.encoding, known)
 
 
 def _mosaic(file: EncodedFile) -> str:
@@ -248,18 +260,38 @@ def _lost_colour(file: EncodedFile) -> tuple[ImageOddity, ...]:
     return (ImageOddity("colour_lost", text),)
 
 
-def _upright(picture: _Picture, bits: int) -> Decoded:
+def _without_effect(known: Overrides, picture: _Picture) -> Iterator[ImageOddity]:
+    """Yields what is said to be known better of a picture and does not apply to it."""
+    colours = "grey" if picture.is_grey else "coloured"
+    if known.encoding and not known.encoding.startswith(_OF_GREY if picture.is_grey else _OF_COLOURS):
+        what = "mono8 or the mosaic that it is" if picture.is_grey else "rgb8 or bgr8, the order of its colours,"
+        text = (
+            f"the encoding {known.encoding} is said of a {colours} image file, of which {what} can be known better; "
+            "leave the parameter encoding (evaluate_bag: --encoding) empty"
+        )
+        yield ImageOddity("encoding_unused", text)
+    bits = known.significant_bits or (bits_of(known.encoding) if picture.is_grey else 0)
+    if bits and picture.numbers is None:
+        yield unused_bits(bits, f"a {colours} image file")
+
+
+def _bits(known: Overrides, numbers: _Pixels) -> int:
+    """Returns how many of 16 bits are known to be used; encodings that say so are of pictures without colours."""
+    return known.significant_bits or (bits_of(known.encoding) if numbers.ndim == 2 else 0)
+
+
+def _upright(picture: _Picture) -> Decoded:
     pixels = picture.pixels
     undo = _UPRIGHT.get(picture.orientation)
     if undo is not None:
         pixels = undo(pixels)
     image = RgbImage(np.ascontiguousarray(pixels))
-    seen = Seen() if picture.numbers is None else seen_in(picture.numbers, bits)
+    seen = Seen() if picture.numbers is None else seen_in(picture.numbers, picture.bits)
     oddities = (*picture.oddities, *seen.oddities)
     return Decoded(image, Seen(oddities, seen.brightest, picture.turned or undo is not None))
 
 
-def _picture(content: bytes, bits: int, most_pixels: int) -> _Picture:
+def _picture(content: bytes, known: Overrides, most_pixels: int) -> _Picture:
     """Returns the first picture of a file; the errors are those of `decode_file_bytes`."""
     if not content:
         raise FrameError("empty", "the image has 0 bytes; check the camera or the file")
@@ -274,7 +306,7 @@ def _picture(content: bytes, bits: int, most_pixels: int) -> _Picture:
         return _decode_jpeg(content, most_pixels)
     try:
         check_structure(content, kind, most_pixels)
-        return _decode_with_pillow(content, kind, bits, most_pixels)
+        return _decode_with_pillow(content, kind, known, most_pixels)
     except Image.DecompressionBombError:
         most = min(most_pixels, 2 * (Image.MAX_IMAGE_PIXELS or most_pixels))  # what Pillow's own plugins refuse
         raise FrameError("size", f"the {kind} claims a huge image; at most {most} pixels are accepted") from None
@@ -317,13 +349,9 @@ def _pixels_of_tiff(content: bytes) -> str:
 def _decode_jpeg(content: bytes, most_pixels: int) -> _Picture:
     check_structure(content, "JPEG")
     try:
-        pixels, warning, is_grey = decode_jpeg(content, most_pixels)
+        pixels, is_grey, oddities = decode_jpeg(content, most_pixels)
     except ValueError as error:
         raise _refusal_of_damage("JPEG", error) from None
-    oddities: tuple[ImageOddity, ...] = ()
-    if warning:
-        text = f"the JPEG has bytes that belong to nothing ({warning}); its pixels are whole"
-        oddities = (ImageOddity("jpeg_warning", text, harmless=True),)
     if b"Exif\0\0" not in content:
         return _Picture(pixels, is_grey, oddities=oddities)
     orientation, odd = _orientation(lambda: _orientation_of_jpeg(content), "JPEG")
@@ -339,25 +367,25 @@ def _orientation_of_jpeg(content: bytes) -> object:
     return exif.get(0x0112, 1)
 
 
-def _decode_with_pillow(content: bytes, kind: str, bits: int, most_pixels: int) -> _Picture:
+def _decode_with_pillow(content: bytes, kind: str, known: Overrides, most_pixels: int) -> _Picture:
     try:
-        return _loaded(content, kind, bits, most_pixels)
+        return _loaded(content, kind, known, most_pixels)
     except FrameError:
         raise
     except Exception as error:
         if kind != "PNG":
             raise
-        return _without_trouble(content, bits, most_pixels, error)
+        return _without_trouble(content, known, most_pixels, error)
 
 
-def _without_trouble(content: bytes, bits: int, most_pixels: int, trouble: Exception) -> _Picture:
+def _without_trouble(content: bytes, known: Overrides, most_pixels: int, trouble: Exception) -> _Picture:
     """Returns the picture of a PNG without what is beside its pixels: its remarks, and then its EXIF, too."""
     for dropped in (_PNG_REMARKS, _PNG_REMARKS | {_PNG_EXIF}):
         bare = _without_chunks(content, dropped)
         if bare == content:
             continue
         try:
-            picture = _loaded(bare, "PNG", bits, most_pixels)
+            picture = _loaded(bare, "PNG", known, most_pixels)
         except FrameError:
             raise
         except Exception:  # the trouble is still there
@@ -370,7 +398,7 @@ def _without_trouble(content: bytes, bits: int, most_pixels: int, trouble: Excep
     raise trouble
 
 
-def _loaded(content: bytes, kind: str, bits: int, most_pixels: int) -> _Picture:
+def _loaded(content: bytes, kind: str, known: Overrides, most_pixels: int) -> _Picture:
     if kind == "PNG":
         with opened(content, kind) as image:
             check_pixels(image.height, image.width, len(content), most_pixels)
@@ -383,10 +411,11 @@ def _loaded(content: bytes, kind: str, bits: int, most_pixels: int) -> _Picture:
         image.load()  # before the orientation is used: TIFFs are turned here, and their tag dropped
         after, _ = _orientation(lambda: _orientation_by_pillow(image), kind)
         numbers = _numbers_of(image, content, kind)
+        bits = 0 if numbers is None else _bits(known, numbers)
         picture = image if numbers is None else Image.fromarray(to_uint8(numbers, bits))
         is_grey = len(picture.getbands()) == 1 and picture.mode != "P"
         turned = before in _UPRIGHT or image.info.get(_TURNED_BY_HEIF, 1) in _UPRIGHT
-        return _Picture(_flatten(picture), is_grey, after, turned, numbers, oddities)
+        return _Picture(_flatten(picture), is_grey, after, turned, numbers, bits, oddities)
 
 
 def _refuse_preview(image: Image.Image) -> None:

@@ -11,6 +11,12 @@ later and finish early. Stray bytes differ in three ways, and must do so in all 
 - There are few, or all are the same (a buffer's filling), or they end with a 0-bit, as code hardly ever does.
 - The code before them ends as an encoder ends it: with 1-bits up to the end of the byte.
 - They are not the picture's own last blocks: they do not decode as whole blocks up to their end.
+
+Others leave out the end marker, or have a buffer's zeros in its place. Whether a picture without it is whole, its code
+says where it is one sequential scan of all colours: libjpeg warns of one block that is missing.
+
+Three kinds of JPEG are refused by their frame's marker: libjpeg's decoders of 8 bits do not read 12 bits and lossless
+ones; arithmetic code it reads, but fills up what is cut off of it without a warning.
 """
 
 from __future__ import annotations
@@ -26,6 +32,8 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
+from cnn_perception.errors import FrameError
+from cnn_perception.image.decoded import ImageOddity
 from cnn_perception.image.limits import check_pixels
 
 _Pixels = npt.NDArray[Any]
@@ -43,15 +51,26 @@ _MARKER = re.compile(rb"\xff+([^\x00\xff])")
 _BENIGN = ("JFIF revision", "Invalid SOS parameters for sequential JPEG")
 """Warnings of numbers in headers that no decoder uses."""
 _EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker")
+_NO_END = "Premature end of JPEG file"
+"""libjpeg's warning of a file that ends before its end marker."""
 _SOI, _EOI, _SOS, _DRI, _DHT, _APP0 = 0xD8, 0xD9, 0xDA, 0xDD, 0xC4, 0xE0
+_END = bytes((0xFF, _EOI))
 _RESTARTS = range(0xD0, 0xD8)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, 0xCC}
 _SEQUENTIAL = (0xC0, 0xC1)
 _TABLES = (_DHT, 0xDB, _DRI, 0xEE)
 """What a scan needs: code, quantisation, restart interval, and Adobe's colour transform."""
+_UNREAD = {
+    **dict.fromkeys((0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF), "arithmetic-coded, which hides what is cut off of it"),
+    0xC3: "lossless, which is not read",
+    **dict.fromkeys((0xC5, 0xC6, 0xC7), "hierarchical, which is not read"),
+    0xF7: "a JPEG-LS, which is not read",
+}
+"""What is refused, by the marker of its frame. Source: ITU T.81, table B.1, and T.87, C.1.1."""
+_TWELVE_BITS = b"\x0c"
 
 
-def decode_jpeg(content: bytes, most_pixels: int = 0) -> tuple[_Pixels, str, bool]:
+def decode_jpeg(content: bytes, most_pixels: int = 0) -> tuple[_Pixels, bool, tuple[ImageOddity, ...]]:
     """Decodes a JPEG.
 
     Args:
@@ -59,24 +78,29 @@ def decode_jpeg(content: bytes, most_pixels: int = 0) -> tuple[_Pixels, str, boo
         most_pixels: What is accepted at all; 0 for `raw.MAX_PIXELS`.
 
     Returns:
-        (H, W, 3) uint8 RGB, EXIF orientation not applied; libjpeg's warning of bytes that were skipped without loss,
-        empty where there was none; and whether the picture is stored as a grey one.
+        (H, W, 3) uint8 RGB, EXIF orientation not applied; whether the picture is stored as a grey one; and what is odd
+        about the file beside its pixels.
 
     Raises:
         ValueError: It is truncated or damaged; the text is libjpeg's.
-        FrameError: `size`, by its header.
+        FrameError: `size`, by its header; `unsupported`, by the kind of its frame.
     """
-    warning = ""
+    _refuse_unread(content)
     try:
-        pixels, is_grey = _decode_strictly(content, most_pixels)
+        return *_decode_strictly(content, most_pixels), ()
     except ValueError as error:
         warning = str(error)
         is_benign = _EXTRANEOUS.search(warning) or any(words in warning for words in _BENIGN)
-        mended = without_stray_bytes(content) if is_benign else None
+        if _NO_END in warning:
+            mended = with_end(content)
+            odd = ImageOddity("jpeg_without_end", "the JPEG has no end marker; its pixels are whole", harmless=True)
+        else:
+            mended = without_stray_bytes(content) if is_benign else None
+            text = f"the JPEG has bytes that belong to nothing ({warning}); its pixels are whole"
+            odd = ImageOddity("jpeg_warning", text, harmless=True)
         if mended is None:
             raise
-        pixels, is_grey = _decode_strictly(mended, most_pixels)
-    return pixels, warning, is_grey
+    return *_decode_strictly(mended, most_pixels), (odd,)
 
 
 def is_jpeg(content: bytes) -> bool:
@@ -100,6 +124,51 @@ def without_stray_bytes(content: bytes) -> bytes | None:
     except ValueError:
         return None
     return _file(mended)
+
+
+def with_end(content: bytes) -> bytes | None:
+    """Returns a JPEG that ends before its end marker with one, in place of a buffer's zeros.
+
+    Returns:
+        The file, which is whole if it decodes without a warning; None where that would not tell: of a picture in
+        several scans the last ones can be missing.
+    """
+    # Zeros are code of flat blocks, too, and would fill up a picture that is cut. One whose own code ends with a byte
+    # of zeros, as that of flat colours does at one place in eight, is taken for cut.
+    code = content.rstrip(b"\0")
+    if code.endswith(b"\xff") and len(code) < len(content):
+        code += b"\0"  # in code, 0xFF has a zero behind it
+    return code + _END if _is_one_scan(code + _END) else None
+
+
+def _is_one_scan(content: bytes) -> bool:
+    """Whether a JPEG has all colours in one scan from top to bottom."""
+    try:
+        segments = _segments(content)
+    except ValueError:
+        return False
+    frames = [one for one in segments if one.marker in _FRAMES]
+    scans = [one for one in segments if one.marker == _SOS]
+    is_one = len(frames) == len(scans) == 1 and frames[0].marker in _SEQUENTIAL
+    return is_one and _has_all_components(frames[0], scans[0])
+
+
+def _refuse_unread(content: bytes) -> None:
+    """Raises FrameError if the picture is coded in a way that is not read."""
+    try:
+        segments = _segments(content, until_scan=True)
+    except ValueError:  # which decoding tells
+        return
+    for segment in segments:
+        kind = _UNREAD.get(segment.marker, "")
+        if not kind and segment.marker in _FRAMES and segment.payload[2:3] == _TWELVE_BITS:
+            kind = "of 12 bits, which is not read"
+        if kind:
+            raise FrameError("unsupported", f"the JPEG is {kind}; publish or save it as a baseline JPEG or PNG")
+
+
+def _has_all_components(frame: _Segment, scan: _Segment) -> bool:
+    return scan.payload[2:3] == frame.payload[7:8]
 
 
 def _work(segments: Sequence[_Segment]) -> int:
@@ -144,7 +213,7 @@ class _Segment:
 
 
 def _file(segments: Sequence[_Segment]) -> bytes:
-    return b"\xff\xd8" + b"".join(map(bytes, segments)) + b"\xff\xd9"
+    return b"\xff\xd8" + b"".join(map(bytes, segments)) + _END
 
 
 def _segments(content: bytes, until_scan: bool = False) -> list[_Segment]:
@@ -244,7 +313,7 @@ class _BlocksOfScan:
         self._before = before
         self.height, self.width = struct.unpack(">HH", size[3:7])
         sampling = [size[place] for place in range(9, len(size), 3)]
-        if not sampling or scan.payload[2:3] != size[7:8]:
+        if not sampling or not _has_all_components(frame, scan):
             raise ValueError("a scan of some components only")
         alone = len(sampling) == 1
         self.block_width = 8 if alone else 8 * max(factors >> 4 for factors in sampling)

@@ -9,8 +9,8 @@ Every value of sensor_msgs/image_encodings.hpp is either in `_LAYOUTS` or `PLANA
 - 32FC1 and 64FC1 are intensities in [0, 1]. A frame with NaN, infinity or a value outside is refused: it is a depth
   image, or broken.
 - YUV is BT.601 in limited range (16..235), as OpenCV and cv_bridge convert it.
-- Rows may be padded (`step`); bytes after the last row are ignored, but not where planes follow one another; a buffer
-  that is too short is refused.
+- Rows may be padded (`step`); bytes after the last row are ignored, but not where planes follow one another, and told
+  where they may be padding that `step` leaves out; a buffer that is too short is refused.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Overrides:
     """What is known better of a camera's images than its messages say.
 
     Attributes:
-        encoding: What the pixels are, in place of the message's; empty for what the message says.
+        encoding: What the pixels are, in place of the message's; empty for what the message says. Of an image file, of
+            which its bytes tell the rest: the order of its colours, or the mosaic that a grey one is.
         significant_bits: How many bits of numbers of 16 bits are used, from the lowest; 0 for what the encoding says.
 
     Raises:
@@ -82,6 +83,7 @@ class EncodedImage:
         step: Bytes from one row to the next; see `planar` for images of several planes.
         is_bigendian: Byte order of channels wider than a byte.
         significant_bits: How many bits of channels of two bytes are used; 0 for what the encoding says.
+        is_known_better: Whether the encoding is not the message's, but what is known better.
     """
 
     data: bytes | memoryview
@@ -91,6 +93,7 @@ class EncodedImage:
     step: int
     is_bigendian: bool
     significant_bits: int = 0
+    is_known_better: bool = False
 
     @classmethod
     def from_message(cls, message: Any) -> EncodedImage:  # noqa: ANN401 - rclpy's and rosbags' messages share no base
@@ -113,8 +116,12 @@ class EncodedImage:
 
     def overridden(self, overrides: Overrides) -> EncodedImage:
         """Returns the image with what is known better of it."""
-        encoding = overrides.encoding or self.encoding
-        return dataclasses.replace(self, encoding=encoding, significant_bits=overrides.significant_bits)
+        return dataclasses.replace(
+            self,
+            encoding=overrides.encoding or self.encoding,
+            significant_bits=overrides.significant_bits,
+            is_known_better=bool(overrides.encoding),
+        )
 
 
 def decode_raw(image: EncodedImage) -> Decoded:
@@ -131,14 +138,26 @@ def decode_raw(image: EncodedImage) -> Decoded:
             chroma is subsampled, too small for Bayer), `step` (less than a row), `truncated`, `padding` (planes that
             may lie anywhere), `not_finite`, `range`.
     """
-    height, width, step = image.height, image.width, image.step
-    planar = PLANAR_LAYOUTS.get(image.encoding)
-    if planar is not None:
-        _check_sides(image, planar.divisible)
-        return Decoded(RgbImage(planar.to_rgb(planar.lines(memoryview(image.data), height, width, step), width)))
     layout = _LAYOUTS.get(image.encoding)
-    if layout is None:
-        return Decoded(_decode_unlisted(image))
+    oddities: tuple[ImageOddity, ...] = ()
+    if image.significant_bits and (layout is None or layout.channel != "u2"):
+        oddities = (unused_bits(image.significant_bits, f"an image of encoding {image.encoding[:40]}"),)
+    if image.encoding in PLANAR_LAYOUTS:
+        return Decoded(_decode_planar(image), Seen(oddities))
+    found = Decoded(_decode_unlisted(image)) if layout is None else _decode_rows(image, layout)
+    oddities = (*found.seen.oddities, *oddities, *_padded_rows(image))
+    return dataclasses.replace(found, seen=dataclasses.replace(found.seen, oddities=oddities))
+
+
+def _decode_planar(image: EncodedImage) -> RgbImage:
+    planar = PLANAR_LAYOUTS[image.encoding]
+    _check_sides(image, planar.divisible)
+    lines = planar.lines(memoryview(image.data), image.height, image.width, image.step)
+    return RgbImage(planar.to_rgb(lines, image.width))
+
+
+def _decode_rows(image: EncodedImage, layout: _Layout) -> Decoded:
+    height, width, step = image.height, image.width, image.step
     _check_geometry(image, layout)
     lines = np.frombuffer(image.data, np.uint8, count=height * step).reshape(height, step)
     dtype = np.dtype((">" if image.is_bigendian else "<") + layout.channel)
@@ -167,6 +186,31 @@ def seen_in(numbers: _Pixels, bits: int) -> Seen:
         return Seen()
     text = f"a number of {brightest} is more than {bits} bits hold and shown white; mend significant_bits or the driver"
     return Seen((ImageOddity("significant_bits", text),))
+
+
+def unused_bits(bits: int, what: str) -> ImageOddity:
+    """Returns that something has no numbers of 16 bits, of which somebody has said how many bits are used."""
+    text = f"{bits} significant bits are said of {what}, which has no numbers of 16 bits; leave significant_bits at 0"
+    return ImageOddity("significant_bits_unused", text)
+
+
+def bits_of(encoding: str) -> int:
+    """Returns how many of 16 bits are used, by the name of an encoding; 0 where it does not say."""
+    layout = _LAYOUTS.get(encoding)
+    return 0 if layout is None else layout.bits
+
+
+def _padded_rows(image: EncodedImage) -> tuple[ImageOddity, ...]:
+    """Returns that the bytes after the rows may be padding in them, by which each row would begin later than `step`."""
+    more = memoryview(image.data).nbytes - image.height * image.step
+    each, rest = divmod(more, image.height)
+    if not each or rest or image.height == 1:
+        return ()
+    text = (
+        f"{more} bytes are left behind the rows of {_named(image)}, {each} a row: if rows are padded, the picture is "
+        f"sheared and step must be {image.step + each}, not {image.step}; mend the driver"
+    )
+    return (ImageOddity("rows_padded", text),)
 
 
 def check_size(height: int, width: int, most_pixels: int = 0) -> None:

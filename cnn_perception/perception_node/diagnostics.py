@@ -264,7 +264,7 @@ def _model_status(node: str, active: ActiveModel | None, load_under_way: str, re
     text += f"; {load_under_way}" if load_under_way else ""
     spec = model.spec
     values = {
-        "file": str(model.path),
+        "file": str(model.path.absolute()),  # who reads it may have been started in another folder
         "sha256": model.sha256,
         "architecture": spec.architecture,
         "task": spec.task,

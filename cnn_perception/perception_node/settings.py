@@ -61,7 +61,8 @@ class CameraSettings:
     )
     encoding: str = parameter(
         "",
-        "What the pixels of its images are, where the driver's messages say it wrong; '' for what they say.",
+        "What the pixels of its images are, where the driver's messages say it wrong; '' for what they say. Of "
+        "coloured compressed images, bgr8 exchanges red and blue.",
         live=True,
     )
     significant_bits: int = parameter(

@@ -300,6 +300,29 @@ def test_silence_is_told(board: Board, clock: Hand):
     assert board.state("", 0)["silence_s"] == 7.0
 
 
+@pytest.mark.parametrize("period_s", [0.05, 1.0, 1.3, 5.0, 60.0])
+def test_a_node_is_silent_after_three_seconds_or_two_and_a_half_gaps_and_never_between_two_diagnoses(clock, period_s):
+    board = Board(NODE, 60.0, clock)
+    assert board.state("", 0)["is_silent"]
+    for number in range(50):
+        board.diagnosed([status("camera")])
+        for _ in range(3):
+            assert number < 1 or not board.state("", 0)["is_silent"]
+            clock.now_s += period_s / 3
+    clock.now_s += max(3.0, 2.5 * period_s) - period_s - 0.01
+    assert not board.state("", 0)["is_silent"]
+    clock.now_s += 0.02
+    assert board.state("", 0)["is_silent"]
+
+
+def test_a_node_that_was_away_is_not_waited_for_as_long_again(board: Board, clock: Hand):
+    for gap_s in (1.0, 1.0, 600.0):
+        clock.now_s += gap_s
+        board.diagnosed([status("camera")])
+    clock.now_s += 3.1
+    assert board.state("", 0)["is_silent"]
+
+
 @pytest.mark.parametrize("name", ["a b", "../other", "front/x", "1st", "\u00e9t\u00e9", "front\n", "x" * 190])
 def test_a_camera_whose_topics_cannot_be_named_is_none(board: Board, name: str):
     board.diagnosed([status(f"camera {name}"), status("camera rear")])

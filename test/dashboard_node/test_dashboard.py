@@ -51,6 +51,18 @@ look();"""
 """Notes what the page shows together, each time that the browser draws it."""
 
 
+BROKEN = r"""() => [...document.querySelectorAll("td:first-child, th")].flatMap((cell) => {
+  const text = cell.firstChild;
+  return [...(text?.data ?? "").matchAll(/\S+/g)].filter((word) => {
+    const range = document.createRange();
+    range.setStart(text, word.index);
+    range.setEnd(text, word.index + word[0].length);
+    return new Set([...range.getClientRects()].map((line) => line.top)).size > 1;
+  }).map((word) => word[0]);
+})"""
+"""Words of the tables' first columns that are broken over two lines."""
+
+
 class PretendedNode:
     """Answers with names of colours and draws pictures of these, as a perception node would."""
 
@@ -64,14 +76,15 @@ class PretendedNode:
         self._health = DiagnosticArray(status=[camera, model])
 
     def work(self, answer: str, *, is_drawn: bool, stamp: tuple[int, int] | None = None) -> None:
+        """Answers a frame, with no class if the answer is empty, and draws it in its colour, or in black."""
         seconds, nanoseconds = stamp or now()
         header = Header(stamp=Time(sec=seconds, nanosec=nanoseconds))
         self.stamps[str(seconds * 10**9 + nanoseconds)] = answer
         self._diagnostics.publish(self._health)
-        best = ObjectHypothesis(class_id=answer, score=0.9)
-        self._answers.publish(Classification(header=header, results=[best]))
+        results = [ObjectHypothesis(class_id=answer, score=0.9)] if answer else []
+        self._answers.publish(Classification(header=header, results=results))
         if is_drawn:
-            pixels = np.full((48, 64, 3), PICTURES[answer][::-1], np.uint8)
+            pixels = np.full((48, 64, 3), PICTURES.get(answer, (0, 0, 0))[::-1], np.uint8)
             data = cv2.imencode(".jpg", pixels)[1].tobytes()
             self._overlays.publish(CompressedImage(header=header, format="jpeg", data=data))
 
@@ -186,6 +199,34 @@ def test_a_node_that_falls_silent_is_said_and_nothing_is_changed_by_the_page(ros
         page.goto("about:blank")
 
 
+def test_a_node_that_is_heard_as_seldom_as_it_speaks_is_not_called_silent(ros, dashboard, page):
+    def as_heard(silence_s: float, *, is_silent: bool) -> Callable[[Any], None]:
+        def answer(route: Any) -> None:
+            state = route.fetch().json()
+            route.fulfill(json=state | {"statuses": [], "silence_s": silence_s, "is_silent": is_silent})
+
+        return answer
+
+    page.route("**/state?*", as_heard(100.0, is_silent=False))
+    ros.wait_for(lambda: page.inner_text("#health") == "in order", "a node that speaks once a minute")
+    page.unroute("**/state?*")
+    page.route("**/state?*", as_heard(3.2, is_silent=True))
+    ros.wait_for(lambda: page.inner_text("#health") == f"nothing heard of {NODE} for 3 s", "one that has ceased")
+
+
+@pytest.mark.parametrize("width", [920, 1000, 1280, 400])
+def test_no_name_in_a_table_is_broken_in_mid_word(ros, dashboard, camera, page, width):
+    page.set_viewport_size({"width": width, "height": 800})
+
+    def is_shown() -> bool:
+        camera(SURE)
+        return "callback_to_publish" in page.inner_text("#stages") and "overtaken" in page.inner_text("#frames")
+
+    ros.wait_for(is_shown, "the tables")
+    assert page.evaluate(BROKEN) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_a_request_without_the_token_or_that_would_change_something_is_refused(dashboard):
     base, _, token = address_of(dashboard).partition("?")
     for address, method, code in ((base, "GET", 403), (f"{base}state?{token}", "POST", 403)):
@@ -263,6 +304,24 @@ def test_an_unknown_answer_is_unsure_and_has_no_share_and_best_effort_is_enough(
         ros.wait_for(is_shown, "the unknown frame")
         assert tab.locator("#unsure figcaption").first.inner_text().strip() == "unknown"
         assert tab.inner_text("#answer").strip() == "unknown"
+        tab.close()
+
+
+def test_a_frame_without_a_class_above_the_threshold_is_unsure(ros, domain, browser, tmp_path):
+    node = PretendedNode(ros, "/below")
+    with running("dashboard_node", domain, tmp_path / "log", "-r", "__node:=e", perception_node="/below") as shown:
+        ros.wait_for(lambda: address_of(shown), "the address")
+        tab = browser.new_page()
+        tab.goto(address_of(shown))
+
+        def is_shown(answer: str) -> bool:
+            node.work(answer, is_drawn=True)
+            return bool(tab.locator("#unsure figcaption").count())
+
+        ros.wait_for(lambda: is_shown("red") or tab.is_visible("#overlay"), "a frame that is sure")
+        assert tab.locator("#unsure figcaption").count() == 0
+        ros.wait_for(lambda: is_shown(""), "the frame without a class")
+        assert tab.locator("#unsure figcaption").first.inner_text() == "nothing above the threshold"
         tab.close()
 
 

@@ -1,4 +1,6 @@
-"""Owns: which trouble in a JPEG costs the picture and which does not. Oracles: pixels of the undamaged file, OpenCV.
+"""Owns: which trouble in a JPEG costs the picture and which does not, and which kinds of JPEG are not read.
+
+Oracles: pixels of the undamaged file, OpenCV.
 
 Leaves to others: colours, sizes and EXIF of JPEGs (test_compressed).
 """
@@ -158,8 +160,93 @@ def test_numbers_of_a_scan_that_no_decoder_uses_cost_nothing(name: str):
 def test_code_that_ends_too_early_or_is_missing_is_refused(name: str):
     data = FILES[name]
     middle = (start_of_code(data) + len(data)) // 2
-    for damaged in (data[:middle], data[:-2], data[:middle] + data[-2:]):
+    for damaged in (data[:middle], data[:middle] + data[-2:], data[:middle] + bytes(4096)):
         assert is_refused(damaged)
+
+
+MANY_CUTS = [*range(1, 60), 100, 200, 500]
+WITHOUT_SCANS = [name for name in FILES if name != "progressive"]
+
+
+@pytest.mark.parametrize("name", WITHOUT_SCANS)
+@pytest.mark.parametrize("padding", [0, 1, 2, 100, 4096])
+def test_a_missing_end_marker_costs_nothing_and_a_missing_byte_of_the_picture_all(name: str, padding: int):
+    data = FILES[name]
+    intact = decode_content(data).image
+    for cut in [cut for cut in MANY_CUTS if cut < len(data) - start_of_code(data)]:
+        ended = data[:-cut] + bytes(padding)
+        if cut != 2 and is_refused(ended):
+            continue
+        found = decode_content(ended)  # of a byte that is cut, too, no bit may have been one of the picture's
+        np.testing.assert_array_equal(found.image, intact)
+        assert [(one.kind, one.harmless) for one in found.seen.oddities] == [("jpeg_without_end", True)]
+
+
+@pytest.mark.parametrize("side", range(8, 200, 8))
+def test_zeros_of_a_buffer_never_stand_for_the_blocks_of_a_picture(side: int):
+    # A flat colour's blocks are zeros, too: those that fill a byte at the end may be the picture's or the buffer's.
+    data = by_pillow(np.full((16, side, 3), 90, np.uint8))
+    assert is_refused(data[:-2]) == (data[-3] == 0)
+    for padding in (1, 2, 100):
+        assert is_refused(data[:-4] + bytes(padding))
+
+
+@pytest.mark.parametrize("padding", [0, 1, 100])
+def test_the_zero_behind_a_last_byte_of_ones_is_the_codes_own(padding: int):
+    chance = np.random.default_rng(1)
+    made = [by_pillow(chance.integers(0, 256, (16, 32, 3), np.uint8), quality=95) for _ in range(200)]
+    ending_so = [data for data in made if data.endswith(b"\xff\0\xff\xd9")]
+    assert len(ending_so) > 3
+    for data in ending_so:
+        ended = data[:-2] + bytes(padding)
+        np.testing.assert_array_equal(decode_content(ended).image, decode_content(data).image)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    level=st.sampled_from([2, 16, 128]),
+    restarts=st.sampled_from([0, 1, 3]),
+    cut=st.integers(1, 400),
+    padding=st.sampled_from([0, 1, 2, 3, 64, 5000]),
+)
+def test_no_cut_is_ever_taken_for_a_whole_picture(seed: int, level: int, restarts: int, cut: int, padding: int):
+    pixels = (scene(seed) // level).astype(np.uint8)  # dark ones have zeros in their code, too
+    data = by_opencv(pixels, restarts) if restarts else by_pillow(pixels)
+    ended = data[: max(len(data) - cut, start_of_code(data))] + bytes(padding)
+    if not is_refused(ended):
+        np.testing.assert_array_equal(decode_content(ended).image, decode_content(data).image)
+
+
+def test_without_an_end_marker_a_picture_of_several_scans_is_refused_for_the_last_may_be_missing():
+    data = FILES["progressive"]
+    scans = [found.start() for found in re.finditer(rb"\xff\xda", data)]
+    for end in (*scans[1:], len(data) - 2):
+        assert is_refused(data[:end])
+
+
+UNREAD = {
+    "lossless": (b"\xc3", 8, "is lossless"),
+    "of 12 bits": (b"\xc1", 12, "is of 12 bits"),
+    "of 12 bits, progressive": (b"\xc2", 12, "is of 12 bits"),
+    "arithmetic": (b"\xc9", 8, "is arithmetic-coded"),
+    "arithmetic, progressive": (b"\xca", 8, "is arithmetic-coded"),
+    "hierarchical": (b"\xc5", 8, "is hierarchical"),
+    "JPEG-LS": (b"\xf7", 8, "is a JPEG-LS"),
+}
+"""Marker and bits of a frame, which alone say what kind of code follows, and what is said of it."""
+
+
+@pytest.mark.parametrize("name", UNREAD)
+@pytest.mark.parametrize("end", [b"", b"\xff\xd9"])
+def test_a_kind_of_jpeg_that_is_not_read_is_refused_by_what_it_is_and_not_as_damage(name: str, end: bytes):
+    marker, bits, said = UNREAD[name]
+    data = FILES["grey"]
+    place = data.index(b"\xff\xc0") + 1
+    other = data[:place] + marker + data[place + 1 : place + 3] + bytes([bits]) + data[place + 4 : -2] + end
+    with pytest.raises(FrameError, match=f"the JPEG {said}.*publish or save it as a baseline JPEG or PNG") as refusal:
+        decode_content(other)
+    assert refusal.value.reason == "unsupported"
 
 
 @pytest.mark.parametrize("name", WITH_RESTARTS)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cnn_perception.errors import ConfigError, FrameError
-from cnn_perception.image.messages import EncodedFile, EncodedImage, Overrides, decode, decode_frame
+from cnn_perception.image.messages import ENCODINGS, EncodedFile, EncodedImage, Overrides, decode, decode_frame
 
 BLUE = np.full((24, 32, 3), (30, 60, 220), np.uint8)
 
@@ -184,7 +184,86 @@ def test_bits_that_no_camera_has_are_refused(bits: int):
         Overrides(significant_bits=bits)
 
 
+COLOURED = {
+    "JPEG": (FILES["JPEG"], BLUE),
+    "PNG": (FILES["PNG"], BLUE),
+    "WEBP": (FILES["WEBP"], BLUE),
+    "TIFF": (FILES["TIFF"], BLUE),
+    "PNG of 16 bits": (png_file(4, 6, 16, 2, [row.tobytes() for row in RGB.astype(">u2") * 257]), RGB),
+}
+ORDERS = {"bgr8": -1, "bgra8": -1, "bgr16": -1, "rgb8": 1, "rgba8": 1, "": 1}
+
+
+@pytest.mark.parametrize("name", COLOURED)
+@pytest.mark.parametrize("said", ["jpeg", "rgb8; jpeg compressed bgr8", ""])
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_order_of_a_files_colours_is_the_one_that_is_known_better(name: str, said: str, order: str):
+    data, rgb = COLOURED[name]
+    found = decode_frame(EncodedFile(data, said).overridden(Overrides(order)))
+    assert np.abs(found.image.astype(int) - rgb[..., :: ORDERS[order]]).max() <= 3
+    assert found.seen.oddities == ()
+
+
+def test_the_order_that_is_known_better_is_that_of_a_file_in_place_of_pixels_too():
+    for label, order in (("rgb8", "bgr8"), ("bgr8", "rgb8"), ("bgr8", "")):
+        frame = image(FILES["PNG"], label, 24, 32, 96).overridden(Overrides(order))
+        found = decode_frame(frame)
+        np.testing.assert_array_equal(found.image, BLUE[..., :: -1 if order == "bgr8" else 1])
+        assert [oddity.kind for oddity in found.seen.oddities] == ["file_in_image"]
+
+
+def test_every_encoding_that_is_said_of_a_file_changes_it_or_is_right_or_is_told():
+    grey = {"JPEG": grey_file("JPEG")[0], "PNG": grey_file("PNG")[0]}
+    for encoding in ENCODINGS:
+        for data, fits in (
+            (FILES["JPEG"], "colour"),
+            (FILES["PNG"], "colour"),
+            *((one, "grey") for one in grey.values()),
+        ):
+            found = decode_frame(EncodedFile(data, "").overridden(Overrides(encoding)))
+            plain = decode(EncodedFile(data, ""))
+            is_of_colours = encoding.startswith(("rgb", "bgr"))
+            is_of_grey = encoding.startswith(("mono", "bayer")) or encoding in ("8UC1", "16UC1")
+            kinds = [oddity.kind for oddity in found.seen.oddities if not oddity.harmless]
+            is_used = is_of_colours if fits == "colour" else is_of_grey
+            few = ["significant_bits_unused"] if is_used and encoding.endswith(("10", "12", "14")) else []
+            assert kinds == (few if is_used else ["encoding_unused"])
+            if not is_used:
+                np.testing.assert_array_equal(found.image, plain)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        EncodedFile(FILES["JPEG"], "jpeg"),
+        EncodedFile(FILES["PNG"], "rgb8; png compressed bgr8"),
+        of_fields(image_fields("rgb8", RGB)),
+        of_fields(image_fields("mono8", LUMA)),
+        of_fields(image_fields("32FC1", (LUMA / 255).astype("<f4"))),
+        image(bytes(4 * 6 * 3 // 2), "nv12", 4, 6, 6),
+        image(FILES["PNG"], "rgb8", 24, 32, 96),
+    ],
+    ids=lambda frame: frame.format if isinstance(frame, EncodedFile) else frame.encoding,
+)
+def test_bits_of_a_picture_that_has_no_numbers_of_16_bits_are_told(frame: EncodedFile | EncodedImage):
+    found = decode_frame(frame.overridden(Overrides(significant_bits=12)))
+    np.testing.assert_array_equal(found.image, decode(frame))
+    kinds = {oddity.kind for oddity in found.seen.oddities}
+    assert kinds - {"file_in_image"} == {"significant_bits_unused"}
+    assert "significant_bits" not in {oddity.kind for oddity in decode_frame(frame).seen.oddities}
+
+
 # ---- numbers of few bits
+
+
+@pytest.mark.parametrize("encoding", ["mono12", "bayer_rggb12"])
+def test_the_bits_that_an_encoding_names_count_in_a_file_as_in_pixels(encoding: str):
+    values = np.rint(np.tile(np.array([[200, 100], [100, 50]]), (2, 3)) * (4095 / 255))
+    file = EncodedFile(png_file(4, 6, 16, 0, [row.tobytes() for row in values.astype(">u2")]), "16UC1; png compressed ")
+    pixels = image(values.astype("<u2").tobytes(), encoding, 4, 6, 12)
+    found = decode_frame(file.overridden(Overrides(encoding)))
+    np.testing.assert_array_equal(found.image, decode(pixels))
+    assert found.seen.oddities == ()
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
@@ -308,6 +387,25 @@ def test_bytes_between_or_after_planes_are_refused_with_what_to_publish(extra: b
     data = data[: 24 * 32] + extra + data[24 * 32 :] if place == "between" else data + extra
     with pytest.raises(FrameError, match="publish the planes without padding, or rgb8"):
         decode(image(data, "nv12", 24, 32, 32))
+
+
+@pytest.mark.parametrize("encoding", ["rgb8", "mono8", "yuv422", "mono16", "bayer_rggb8", "32FC1"])
+@pytest.mark.parametrize("padding", [1, 4, 36])
+def test_rows_that_are_padded_though_the_step_says_no_are_told_with_the_step_that_would_be_right(encoding, padding):
+    each = {"rgb8": 3, "yuv422": 2, "mono16": 2, "32FC1": 4}.get(encoding, 1)
+    row = np.arange(8 * each, dtype=np.uint8) % 3 * 0
+    data = np.pad(np.tile(row, (6, 1)), ((0, 0), (0, padding))).tobytes()
+    (told,) = decode_frame(image(data, encoding, 6, 8, 8 * each)).seen.oddities
+    assert (told.kind, told.harmless) == ("rows_padded", False)
+    assert f"{6 * padding} bytes are left" in told.text
+    assert f"step must be {8 * each + padding}, not {8 * each}" in told.text
+    assert not decode_frame(image(data, encoding, 6, 8, 8 * each + padding)).seen.oddities
+
+
+@pytest.mark.parametrize(("height", "more"), [(6, 0), (6, 7), (6, 4096 + 1), (1, 5)])
+def test_bytes_that_are_no_padding_of_rows_are_passed_over(height: int, more: int):
+    found = decode_frame(image(bytes(height * 8 + more), "mono8", height, 8, 8))
+    assert found.seen.oddities == ()
 
 
 # ---- what was compressed

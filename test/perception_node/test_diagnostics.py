@@ -242,9 +242,10 @@ def model(
     gallery: Any = None,
     layers: Any = None,
     choice: str = "",
+    path: str = "/models/tiny.onnx",
 ) -> ActiveModel:
     onnx: Any = SimpleNamespace(
-        path=Path("/models/tiny.onnx"),
+        path=Path(path),
         sha256="ab" * 32,
         spec=spec or tiny_spec(),
         provider="CPUExecutionProvider",
@@ -293,6 +294,16 @@ def test_model_says_file_task_and_the_provider_really_in_use():
         "provider": "CPUExecutionProvider",
         "placement": "all on the CPU",
     }
+
+
+def test_the_models_file_is_told_so_that_a_reader_in_another_folder_finds_it(tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "best.onnx").write_bytes(b"model")
+    monkeypatch.chdir(tmp_path / "runs")
+    told = [values(statuses(model=model(path=path))["model"])["file"] for path in ("best.onnx", "../runs/best.onnx")]
+
+    monkeypatch.chdir("/")
+    assert [Path(one).read_bytes() for one in told] == [b"model"] * 2
 
 
 def test_model_says_the_ends_of_its_stages_once_somebody_has_asked_for_a_layer():

@@ -9,6 +9,7 @@ import html
 import re
 import subprocess
 import sys
+from typing import get_args
 from xml.etree import ElementTree
 
 import numpy as np
@@ -21,6 +22,8 @@ from extensions.refusals import written
 from paths import ROOT
 from PIL import Image
 from tiny_model import write_tiny_model
+
+from cnn_perception.stream.stamps import Oddity
 
 DOCS = ROOT / "docs"
 TROUBLES = DOCS / "robot" / "troubleshooting.md"
@@ -206,6 +209,21 @@ def is_said(words: str, said: str) -> bool:
 def test_a_quotation_that_nobody_says_is_found():
     assert is_said("no image for … s", texts_of_the_code())
     assert not is_said("no picture for … s", texts_of_the_code())
+
+
+def test_every_kind_of_oddity_that_is_counted_is_explained():
+    table = (DOCS / "explanation" / "counted.md").read_text().partition("## What is odd, and answered")[2]
+    rows = "".join(row.split("|")[1] for row in table.splitlines() if row.startswith("| `"))
+    made: set[str] = set()
+    for path in (ROOT / "cnn_perception").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "ImageOddity":
+                words = [one.value for one in ast.walk(node.args[0]) if isinstance(one, ast.Constant)]
+                assert words, f"{path}: a kind that is not written where it is made"
+                made |= {*words}
+
+    assert len(made) > 10
+    assert {*re.findall("`([a-z_]+)`", rows)} == made | {*get_args(Oddity)} - {""}
 
 
 @pytest.mark.parametrize("name", FIRST_STEPS)

@@ -256,6 +256,7 @@ def _good_files():
     for message_format in ("jpeg", "rgb8; jpeg compressed bgr8", "bgr8; jpeg compressed bgr8", ""):
         yield GoodFile(f"jpeg_{message_format}", message_format, jpeg, PICTURE, 3)
     yield GoodFile("jpeg_trailing_zeros", "jpeg", jpeg + bytes(64), PICTURE, 3)
+    yield GoodFile("jpeg_without_end", "jpeg", saved(picture, "JPEG", quality=90, subsampling=0)[:-2], PICTURE, 3)
     yield GoodFile(
         "jpeg_grey", "mono8; jpeg compressed ", saved(grey, "JPEG", quality=100), np.asarray(grey.convert("RGB")), 3
     )
@@ -298,7 +299,9 @@ def _bad_files():
     yield BadFile("zeros", "jpeg", bytes(1000), "format")
     yield BadFile("jpeg_header_only", "jpeg", jpeg[:20], "corrupt")
     yield BadFile("jpeg_half", "jpeg", jpeg[: len(jpeg) // 2], "corrupt")
-    yield BadFile("jpeg_without_end", "jpeg", jpeg[:-2], "corrupt")
+    progressive = saved(picture, "JPEG", progressive=True)
+    yield BadFile("jpeg_progressive_without_end", "jpeg", progressive[:-2], "corrupt")
+    yield BadFile("jpeg_arithmetic", "jpeg", jpeg.replace(b"\xff\xc0", b"\xff\xc9", 1), "unsupported")
     yield BadFile("jpeg_hole", "jpeg", jpeg[:-120] + jpeg[-60:], "corrupt")
     yield BadFile("jpeg_bomb", "jpeg", jpeg_claiming(65500, 65500), "size")
     yield BadFile("png_half", "png", png[: len(png) // 2], "corrupt")

@@ -5,9 +5,9 @@ import { drawTimeline } from "/timeline.js";
 
 const STATE_MS = 500;
 const AGAIN_MS = 1000;
-const SILENT_S = 3;
 const RATE_S = 5;
 const WITHOUT_PICTURE_S = 5;
+const NOTHING = "nothing above the threshold";
 const LEVELS = ["in order", "warning", "error", "not heard of"];
 const HISTORY_S = Number(document.body.dataset.history);
 const UNKNOWN = document.body.dataset.unknown;
@@ -77,7 +77,7 @@ function showHealth(state) {
   const worst = Math.max(0, ...state.statuses.map((one) => one.level));
   let text = LEVELS[worst];
   let level = worst;
-  if (state.silence_s === null || state.silence_s > SILENT_S) {
+  if (state.is_silent) {
     const since = state.silence_s === null ? "" : ` for ${state.silence_s.toFixed(0)} s`;
     text = `nothing heard of ${state.node}${since}`;
     level = 2;
@@ -122,7 +122,7 @@ function showAnswer() {
     if (isScore) row.append(Object.assign(element("meter"), { value }));
     return row;
   }));
-  if (shown && !shown.values.length) part("answer").append(element("p", "nothing above the threshold", "soft"));
+  if (shown && !shown.values.length) part("answer").append(element("p", NOTHING, "soft"));
 }
 
 function showFigures() {
@@ -186,7 +186,7 @@ function showUnsure(unsure) {
     picture.src = `/unsure?${query(one.number)}`;
     picture.alt = "";
     const said = one.values.slice(0, 2).map(([name, score]) => `${name} ${inWords(name, score)}`.trim()).join(", ");
-    figure.append(picture, element("figcaption", said));
+    figure.append(picture, element("figcaption", said || NOTHING));
     return figure;
   }));
 }
