@@ -135,8 +135,8 @@ class KnownAnswers:
             return []
         return [
             f"{self.labels}: by when they were received, the labels' stamps are {abs(behind_s):.1f} s "
-            f"{'behind' if behind_s > 0 else 'ahead of'} those of the images: of another clock (GPS 18 s, TAI 37 s, "
-            "local time), or published late; frames near a change are compared with the wrong label"
+            f"{'behind' if behind_s > 0 else 'ahead of'} those of the images: unless published late, they are of "
+            "another clock (GPS 18 s, TAI 37 s, local time), and frames near a change have the wrong label"
         ]
 
     def _stamp_of(self, frame: Timed) -> int:
