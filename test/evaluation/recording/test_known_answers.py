@@ -82,14 +82,15 @@ def test_labels_and_images_of_one_clock_are_as_good_whichever_it_is(tmp_path, mo
             assert (code, scored(report), report["remarks"], report["warnings"]) == (EXIT_OK, 1.0, [], [])
 
 
-@pytest.mark.parametrize("changes", [{0: "red"}, {0: "none", 1: "red"}], ids=["one", "nothing before it"])
+@pytest.mark.parametrize(
+    "changes", [{0: "red"}, {0: "none", 1: "red"}, {0: "red", 5: "red"}], ids=["once", "after none", "twice"]
+)
 def test_one_label_of_long_before_the_recording_holds_for_all_of_it(tmp_path, model, changes):
     bag = drive(tmp_path / "bag", -600 * SECOND, changes=changes)
 
     for code, report in both(tmp_path, model, bag, "--min-accuracy", 0.5):
         assert (code, scored(report), report["remarks"]) == (EXIT_OK, 0.5, [])
-        assert not any("stamped before" in line for line in report["warnings"])
-        assert len(changes) == 2 or not any("another clock" in line for line in report["warnings"])
+        assert not any("stamp" in line for line in report["warnings"])
 
 
 @pytest.mark.parametrize(
