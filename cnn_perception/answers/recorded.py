@@ -19,12 +19,13 @@ from cnn_perception.answers.recorded_report import RecordedReport
 from cnn_perception.answers.report_files import ModelFacts, frames_csv, report_json
 from cnn_perception.answers.stream_report import Required, StreamReport, report_stream
 from cnn_perception.answers.strips import strips_over_time
-from cnn_perception.answers.truth import TruthTrack, read_truth
+from cnn_perception.answers.truth import never_answered, read_truth
 from cnn_perception.bag.message_types import CLASSIFICATION_TYPE, IMAGE_TYPES, JOINT_STATE_TYPE
 from cnn_perception.bag.reader import Bag
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.labelled_frames import LabelledFrames, frames_of_bag, overridden
+from cnn_perception.evaluation.recording.known_answers import where_to_look
 from cnn_perception.evaluation.recording.sampling import blocks_of, scored
 from cnn_perception.evaluation.report_record import write_text
 from cnn_perception.files import require_other, require_outside, require_unused
@@ -79,11 +80,23 @@ class RecordedOptions:
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """What was asked of the robot: its frames, how the answers are read, and what the model has to say."""
+    """What was asked of the robot: its frames, how the answers are read, and what the model has to say.
+
+    Attributes:
+        topic: Of the images; empty where there are none.
+        frames: In order.
+        reading: How the answers are read.
+        unused_labels: Which labels belong to no frame, a line or none.
+        doubts: What is odd about the labels, a line each.
+        pipeline: The model; None for none.
+        labelled: The frames as the model is given them; None without it.
+    """
 
     topic: str
     frames: list[AskedFrame]
     reading: Reading
+    unused_labels: list[str]
+    doubts: list[str]
     pipeline: Pipeline | None = None
     labelled: LabelledFrames | None = None
 
@@ -160,23 +173,25 @@ def _has_images(bag: Bag) -> bool:
 def _asked(bag: Bag, options: RecordedOptions, answers: Sequence[Answer], has_numbers: bool) -> _Asked:
     if options.model is not None:
         return _asked_of_model(bag, options, has_numbers)
-    truth = read_truth(bag, options.labels, [name for name, _ in answers[0].results] if has_numbers else [])
-    if options.topic is None and not _has_images(bag):
-        frames = [_as_frame(index, answer, truth) for index, answer in enumerate(answers)]
-        return _Asked("", frames, truth.reading)
-    topic = bag.image_topic(options.topic)
-    zero_ns = _zero_ns(bag, options) or 0
+    zero_ns = _zero_ns(bag, options)
+    names = [name for name, _ in answers[0].results] if has_numbers else []
+    truth = read_truth(bag, options.labels, names, zero_ns)
+    known = truth.known
+    topic = "" if options.topic is None and not _has_images(bag) else bag.image_topic(options.topic).name
     frames = []
-    for index, image in enumerate(bag.recorded(topic.name, IMAGE_TYPES)):
-        time_s = (image.log_time_ns - zero_ns) / 1e9
-        known = truth.at(image.stamp_ns or image.log_time_ns, time_s)
-        frames.append(AskedFrame(index, image.stamp_ns or 0, time_s, known))
-    return _Asked(topic.name, frames, truth.reading)
-
-
-def _as_frame(index: int, answer: Answer, truth: TruthTrack) -> AskedFrame:
-    """Returns the frame that an answer was given to, of which nothing else was recorded."""
-    return AskedFrame(index, answer.stamp_ns, answer.time_s, truth.at(answer.stamp_ns, answer.time_s))
+    if topic:
+        for index, image in enumerate(bag.recorded(topic, IMAGE_TYPES)):
+            since_ns = image.log_time_ns - (zero_ns or 0)
+            stamp_ns = image.stamp_ns or 0
+            frames.append(AskedFrame(index, stamp_ns, since_ns / 1e9, known.at(stamp_ns, since_ns)))
+    else:  # each answer was given to a frame of which nothing else was recorded
+        for index, answer in enumerate(answers):
+            at_once = known.at(answer.stamp_ns, round(answer.time_s * 1e9))
+            frames.append(AskedFrame(index, answer.stamp_ns, answer.time_s, at_once))
+    doubts = known.doubts(frames)
+    if truth.reading.has_classes:
+        doubts += never_answered((frame.truth for frame in frames), answers)
+    return _Asked(topic, frames, truth.reading, known.unmet(frames), doubts)
 
 
 def _asked_of_model(bag: Bag, options: RecordedOptions, has_numbers: bool) -> _Asked:
@@ -191,7 +206,9 @@ def _asked_of_model(bag: Bag, options: RecordedOptions, has_numbers: bool) -> _A
     labelled = overridden(labelled, options.overrides)
     records = [frame.record for frame in labelled]
     frames = [AskedFrame(one.index, one.stamp_ns, one.time_s, one.truth) for one in records]
-    return _Asked(labelled.topic, frames, Reading.of(task, pipeline.spec.class_names), pipeline, labelled)
+    unused, doubts = labelled.unused_labels(records), labelled.doubts(records)
+    reading = Reading.of(task, pipeline.spec.class_names)
+    return _Asked(labelled.topic, frames, reading, unused, doubts, pipeline, labelled)
 
 
 def offline_accuracy(records: Sequence[FrameRecord]) -> Estimate | None:
@@ -212,11 +229,16 @@ def _report(
     records: Sequence[FrameRecord],
     agreement: Agreement | None,
 ) -> RecordedReport:
+    required = options.required
     missing = [*bag.damage, *_unusable(options, asked, stream)]
+    unused = asked.unused_labels if stream.scores.scored else []
+    if required.in_words():
+        missing += unused
+        unused = []
     return RecordedReport(
         complete=not missing,
-        remarks=tuple(missing),
-        warnings=(*bag.warnings, *_warnings(asked, stream)),
+        remarks=(*missing, *required.counted_against(stream.scores)),
+        warnings=(*bag.warnings, *_warnings(asked, stream), *unused, *asked.doubts),
         source=str(options.bag),
         topic=asked.topic,
         labels=options.labels,
@@ -228,8 +250,8 @@ def _report(
         stream=stream,
         offline=offline_accuracy(records),
         agreement=agreement,
-        required=options.required.in_words(),
-        passed=options.required.reached(stream.scores),
+        required=required.in_words(),
+        passed=required.reached(stream.scores),
     )
 
 
@@ -242,7 +264,7 @@ def _unusable(options: RecordedOptions, asked: _Asked, stream: StreamReport) -> 
             f"{options.answers}: no answer has the stamp of an image of {asked.topic}; name its images with --topic"
         ]
     if options.labels and not stream.scores.scored:
-        return [f"{options.labels}: no answered frame is labelled; see --labels-start"]
+        return [f"{options.labels}: no answered frame is labelled; {where_to_look(options.labels)}"]
     return []
 
 

@@ -174,9 +174,24 @@ class Required:
         return " and ".join(limits)
 
     def reached(self, scores: AnswerScores) -> bool | None:
-        """Returns whether it is reached, never where nothing was scored; None where nothing is required."""
+        """Returns whether it is reached; None where nothing is required.
+
+        Never where nothing was scored, nor where most labelled frames have no answer: the others say too little then.
+        """
+        if self.in_words() and scores.unanswered > scores.scored:
+            return False
         if self.min_accuracy is not None:
             return scores.accuracy is not None and scores.accuracy.value >= self.min_accuracy
         if self.max_mae is not None:
             return bool(scores.errors) and all(one.mae <= self.max_mae for one in scores.errors)
         return None
+
+    def counted_against(self, scores: AnswerScores) -> list[str]:
+        """Returns which frames speak against it although they were not scored, a line or none."""
+        if not self.in_words() or scores.unanswered <= scores.scored:
+            return []
+        labelled = scores.scored + scores.unanswered
+        return [
+            f"{scores.unanswered} of {labelled} labelled frames have no answer, more than the {scores.scored} scored: "
+            f"the {self.in_words()} counts as missed"
+        ]

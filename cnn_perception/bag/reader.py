@@ -8,6 +8,7 @@ which the messages found are compared. What is missing, and where the time axis 
 from __future__ import annotations
 
 import stat
+import statistics
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -106,10 +107,12 @@ class LabelTrack:
         changes: (time in nanoseconds, class); an empty class means unlabelled.
         is_stamped: Whether the times are those of headers, to be compared with the images' stamps; else they are
             times of reception.
+        lag_ns: Median time from a stamp to its reception; 0 without stamps.
     """
 
     changes: tuple[tuple[int, str], ...]
     is_stamped: bool
+    lag_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,10 +122,12 @@ class NumberTrack:
     Attributes:
         rows: (time in nanoseconds, number by name); the name is empty where the type has none.
         is_stamped: As in `LabelTrack`.
+        lag_ns: As in `LabelTrack`.
     """
 
     rows: tuple[tuple[int, dict[str, float]], ...]
     is_stamped: bool
+    lag_ns: int = 0
 
 
 class Bag:
@@ -259,37 +264,59 @@ class Bag:
                 then stands between them.
 
         Raises:
-            BagError: If there is no such topic, it holds no labels, or a label cannot be read.
+            BagError: If there is no such topic, it holds no labels, or a label cannot be read or has no stamp.
         """
         topic = self._track_topic(name, LABEL_TYPES, "label topics")
         is_stamped = topic.type == CLASSIFICATION_TYPE
         changes = []
+        stamps = []
         for log_time_ns, message in self._messages(topic):
             if is_stamped:
+                stamps.append((nanoseconds(message.header.stamp), log_time_ns))
                 ranked = sorted(message.results, key=lambda result: -float(result.score))
                 names = [str(result.class_id) for result in (ranked if several else ranked[:1])]
-                changes.append((nanoseconds(message.header.stamp), SEPARATOR.join(names)))
+                changes.append((stamps[-1][0], SEPARATOR.join(names)))
             else:
                 changes.append((log_time_ns, str(message.data)))
-        return LabelTrack(tuple(changes), is_stamped)
+        return LabelTrack(tuple(changes), is_stamped, self._lag_ns(topic, stamps, "std_msgs/String"))
 
     def number_track(self, name: str) -> NumberTrack:
         """Returns the numbers of a topic: std_msgs/Float32 or Float64, or the positions of sensor_msgs/JointState.
 
         Raises:
-            BagError: If there is no such topic, it holds no numbers, or a message cannot be read.
+            BagError: If there is no such topic, it holds no numbers, or a message cannot be read or has no stamp.
         """
         topic = self._track_topic(name, NUMBER_TYPES, "topics of numbers")
         is_stamped = topic.type == JOINT_STATE_TYPE
         rows: list[tuple[int, dict[str, float]]] = []
+        stamps = []
         for log_time_ns, message in self._messages(topic):
             if is_stamped:
+                stamps.append((nanoseconds(message.header.stamp), log_time_ns))
                 pairs = zip(message.name, message.position, strict=False)
                 numbers = {str(joint): float(position) for joint, position in pairs}
-                rows.append((nanoseconds(message.header.stamp), numbers))
+                rows.append((stamps[-1][0], numbers))
             else:
                 rows.append((log_time_ns, {"": float(message.data)}))
-        return NumberTrack(tuple(rows), is_stamped)
+        return NumberTrack(tuple(rows), is_stamped, self._lag_ns(topic, stamps, "std_msgs/Float64"))
+
+    def _lag_ns(self, topic: Topic, stamps: Sequence[tuple[int, int]], unstamped: str) -> int:
+        """Returns the median time from a stamp to its reception; 0 without stamps.
+
+        Args:
+            topic: On which they were published.
+            stamps: (stamp, reception) of its messages, nanoseconds.
+            unstamped: A type that has no stamps.
+
+        Raises:
+            BagError: If a stamp is not set: of when such a message is, nobody knows.
+        """
+        if missing := sum(stamp_ns <= 0 for stamp_ns, _ in stamps):
+            raise BagError(
+                f"{self.path}: {topic.name}: {missing} of {len(stamps)} messages have no stamp; stamp them as the "
+                f"images are, or publish {unstamped}, which counts from its reception"
+            )
+        return statistics.median_low(received_ns - stamp_ns for stamp_ns, received_ns in stamps) if stamps else 0
 
     def _track_topic(self, name: str, types: tuple[str, ...], kind: str) -> Topic:
         found = ", ".join(topic.name for topic in self.topics if topic.type in types) or "none"

@@ -37,6 +37,7 @@ from cnn_perception.evaluation.options import EvaluationOptions
 from cnn_perception.evaluation.page import Picture, render_html
 from cnn_perception.evaluation.recording.curves import calibration, trade_off
 from cnn_perception.evaluation.recording.facts import recording_facts
+from cnn_perception.evaluation.recording.known_answers import where_to_look
 from cnn_perception.evaluation.recording.sampling import blocks_of, one_of_each_image, sampling_record
 from cnn_perception.evaluation.recording.video import VIDEO_ENDINGS, draw_record, write_video
 from cnn_perception.evaluation.regions.box_frames import BoxOptions, frames_of_boxes
@@ -51,6 +52,7 @@ from cnn_perception.evaluation.report_record import ModelRecord, Report, Target,
 from cnn_perception.evaluation.scores import never_right, score
 from cnn_perception.files import has_fields, require_other, require_outside, require_unused
 from cnn_perception.image.messages import decode
+from cnn_perception.label_table import is_table
 from cnn_perception.masks.folder import read_masks
 from cnn_perception.masks.segmentation import MaskTally
 from cnn_perception.metrics import Latency
@@ -276,13 +278,18 @@ def _make_report(
     scores = score(records, model.spec, options.threshold, blocks)
     masks = tally.scores if tally else None
     missing = _missing(frames, replayed, scores.frames, options)
+    unused = [] if replayed.interrupted or not scores.frames.scored else frames.unused_labels(records)
+    doubts = [] if replayed.interrupted else frames.doubts(records)
+    if options.target is not None or options.needs_all_labels:
+        missing += unused
+        unused = []
     if masks and not masks.images:
         missing.append(f"{options.masks}: no frame that can be used has a mask there; see --masks in --help")
     target = options.target
     return Report(
         complete=not missing,
         remarks=(*missing, *_counted_against(target, scores.frames), *never_right(replayed.records, model.spec)),
-        warnings=(*replayed.warnings, *frames.warnings),
+        warnings=(*replayed.warnings, *frames.warnings, *unused, *doubts),
         source=str(frames.path),
         topic=frames.topic,
         encoding=options.encoding,
@@ -318,10 +325,18 @@ def _missing(
     elif options.rois and (options.labels or options.truth) and not counts.scored:
         found.append(f"{options.labels or options.truth}: nothing is known of a box; see --labels and --truth")
     elif options.labels and not counts.scored:
-        found.append(f"{options.labels}: no frame lies in a labelled interval; see --labels-start")
-    elif (options.target is not None or options.needs_all_labels) and not replayed.interrupted:
-        found += frames.unused_labels(replayed.records)
+        found.append(f"{options.labels}: {_nothing_scored(counts, options)}")
     return found
+
+
+def _nothing_scored(counts: FrameCounts, options: EvaluationOptions) -> str:
+    """Returns why not one frame was scored, though some were answered."""
+    if counts.lost:
+        return f"of {counts.lost} labelled frames not one could be used"
+    if options.bag is None:
+        return "not one image that can be used is labelled"
+    what = "lies in a labelled interval" if is_table(options.labels) else "is labelled"
+    return f"no frame {what}; {where_to_look(options.labels)}"
 
 
 def _counted_against(target: Target | None, counts: FrameCounts) -> list[str]:

@@ -23,11 +23,12 @@ from cnn_perception.evaluation.labels import (
     read_measurements,
     require_names,
 )
+from cnn_perception.evaluation.recording.known_answers import KnownAnswers, LabelStamps, require_topic
 from cnn_perception.image.limits import FILE_PIXELS
 from cnn_perception.image.listing import image_files, in_words, visible_folders
 from cnn_perception.image.messages import AS_SENT, EncodedFile, EncodedImage, Overrides
 from cnn_perception.label_table import STATE, ListedFiles, Row, Table, are_states, is_table, read_table, states_of
-from cnn_perception.label_text import Truth
+from cnn_perception.label_text import UNLABELLED, Truth
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.tasks.classes import is_none_of_these, require_known
 from cnn_perception.tasks.registry import task_of
@@ -50,7 +51,7 @@ class LabelledFrame:
     recorded: StampedImage | None = None
 
 
-def _none_unused(_records: Sequence[FrameRecord]) -> list[str]:
+def _nothing(_records: Sequence[FrameRecord]) -> list[str]:
     return []
 
 
@@ -65,6 +66,7 @@ class LabelledFrames:
         read: Starts from the first frame each time it is called.
         damage: What cannot be read of a damaged bag, a line each; complete once all frames were read.
         unused_labels: Says of the records of all frames which labels belong to none of them, a line or none.
+        doubts: Says of the records of all frames what is odd about the times of the labels, a line or none.
         ignored: How many files of a folder were passed over, by the reason.
         topics: All topics of the bag; none of a folder.
         warnings: What is odd about what is evaluated, a line each; complete once all frames were read.
@@ -76,29 +78,15 @@ class LabelledFrames:
     count: int
     read: Callable[[], Iterator[LabelledFrame]]
     damage: list[str] = field(default_factory=list)
-    unused_labels: Callable[[Sequence[FrameRecord]], list[str]] = _none_unused
+    unused_labels: Callable[[Sequence[FrameRecord]], list[str]] = _nothing
     ignored: Mapping[str, int] = field(default_factory=dict)
     topics: tuple[Topic, ...] = ()
     warnings: Sequence[str] = ()
     faults: Sequence[str] = ()
+    doubts: Callable[[Sequence[FrameRecord]], list[str]] = _nothing
 
     def __iter__(self) -> Iterator[LabelledFrame]:
         return self.read()
-
-
-@dataclass(frozen=True)
-class _KnownAnswers:
-    """What is known of a recording, and the time axis on which it is known.
-
-    Attributes:
-        truth: None without labels.
-        is_stamped: Whether the truth's times are header stamps, not times of reception since `origin_ns`.
-        origin_ns: What is 0 s; None for the reception of the topic's first image.
-    """
-
-    truth: Labels | Measurements | None
-    is_stamped: bool
-    origin_ns: int | None
 
 
 def overridden(frames: LabelledFrames, overrides: Overrides) -> LabelledFrames:
@@ -137,38 +125,29 @@ def frames_of_bag(
         for index, image in enumerate(bag.images(topic)):
             zero_ns = image.log_time_ns if zero_ns is None else zero_ns
             since_zero_ns = image.log_time_ns - zero_ns
-            stamp_ns = image.stamp_ns or image.log_time_ns  # of a message that cannot be read only this is known
-            truth = known.truth.at(stamp_ns if known.is_stamped else since_zero_ns) if known.truth else None
+            truth = known.at(image.stamp_ns, since_zero_ns)
             record = FrameRecord(index, "", image.stamp_ns, since_zero_ns / 1e9, truth, received_ns=image.log_time_ns)
             yield LabelledFrame(record, image.frame, image)
 
-    def unused_labels(records: Sequence[FrameRecord]) -> list[str]:
-        return _unused_intervals(known.truth, records, labels) if is_table(labels) else []
-
     return LabelledFrames(
-        bag.path, topic.name, topic.count, frames, bag.damage, unused_labels, topics=bag.topics, warnings=bag.warnings
+        bag.path,
+        topic.name,
+        topic.count,
+        frames,
+        bag.damage,
+        known.unmet,
+        topics=bag.topics,
+        warnings=bag.warnings,
+        doubts=known.doubts,
     )
 
 
-def _unused_intervals(truth: Labels | Measurements | None, records: Sequence[FrameRecord], labels: str) -> list[str]:
-    """Returns a line about the intervals of a CSV file in which no frame lies; none where there are none."""
-    if not isinstance(truth, Labels):
-        return []
-    unused = truth.unused(round(record.time_s * 1e9) for record in records)
-    if not unused:
-        return []
-    first = f"{unused[0].start_ns / 1e9:g} to {unused[0].end_ns / 1e9:g} s"
-    return [
-        f"{labels}: no frame lies in {len(unused)} of {len(truth.intervals)} labelled intervals, such as {first}; "
-        "see --labels-start, or remove them"
-    ]
-
-
-def _known_answers(bag: Bag, labels: str, start: Literal["bag", "image"], spec: ModelSpec) -> _KnownAnswers:
+def _known_answers(bag: Bag, labels: str, start: Literal["bag", "image"], spec: ModelSpec) -> KnownAnswers:
     """Returns what a CSV file or a topic of the bag says, as far as it is for this model."""
     if not labels:
-        return _KnownAnswers(None, is_stamped=False, origin_ns=bag.start_ns)
+        return KnownAnswers(origin_ns=bag.start_ns)
     if not is_table(labels):
+        require_topic(bag, labels)
         return _answers_of_topic(bag, labels, spec)
     path = Path(labels)
     truth: Labels | Measurements
@@ -176,10 +155,10 @@ def _known_answers(bag: Bag, labels: str, start: Literal["bag", "image"], spec: 
         truth = read_labels(path, bag.path).scored_as(spec, labels)
     else:
         truth = read_measurements(path, spec.class_names, bag.path)
-    return _KnownAnswers(truth, is_stamped=False, origin_ns=bag.start_ns if start == "bag" else None)
+    return KnownAnswers(truth, labels, bag.start_ns if start == "bag" else None)
 
 
-def _answers_of_topic(bag: Bag, topic: str, spec: ModelSpec) -> _KnownAnswers:
+def _answers_of_topic(bag: Bag, topic: str, spec: ModelSpec) -> KnownAnswers:
     """Returns what the messages of a topic say: classes that hold until the next one, or numbers."""
     task = task_of(spec.task)
     where = f"{bag.path}: {topic}"
@@ -188,11 +167,12 @@ def _answers_of_topic(bag: Bag, topic: str, spec: ModelSpec) -> _KnownAnswers:
         zero_ns = 0 if numbers.is_stamped else bag.start_ns
         rows = ((time_ns - zero_ns, values) for time_ns, values in numbers.rows)
         measured = measurements_from_messages(rows, spec.class_names, where)
-        return _KnownAnswers(measured, numbers.is_stamped, bag.start_ns)
+        return KnownAnswers(measured, topic, bag.start_ns, LabelStamps.of(numbers))
     track = bag.label_track(topic, several=not task.is_exclusive)
     zero_ns = 0 if track.is_stamped else bag.start_ns
     changes = ((time_ns - zero_ns, name) for time_ns, name in track.changes)
-    return _KnownAnswers(labels_from_changes(changes).scored_as(spec, where), track.is_stamped, bag.start_ns)
+    scored = labels_from_changes(changes).scored_as(spec, where)
+    return KnownAnswers(scored, topic, bag.start_ns, LabelStamps.of(track))
 
 
 def frames_of_folder(folder: Path, labels: str, spec: ModelSpec) -> LabelledFrames:
@@ -284,6 +264,8 @@ def _labelled(table: Table, columns: Collection[str]) -> list[bool]:
 
 def _label(row: Row, columns: tuple[str, ...], spec: ModelSpec) -> Truth | None:
     task = task_of(spec.task)
+    if task.is_exclusive and task.has_classes and not row.cells[columns[0]]:
+        raise row.wrong(columns[0], f"is empty; write {UNLABELLED!r} for an image that is not to be scored")
     if columns in (("class",), ("classes",)):
         return task.truth_of_text(row.cells[columns[0]], spec.class_names, row.place)
     if task.has_classes:

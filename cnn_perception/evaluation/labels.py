@@ -78,6 +78,33 @@ class Labels:
 BAG_COLUMN = "bag"
 
 
+def bag_column(table: Table) -> str | None:
+    """Returns what a table calls its column `bag`, in any case; None where it has none.
+
+    Raises:
+        DataError: If it has several.
+    """
+    found = [name for name in table.header if name.casefold() == BAG_COLUMN]
+    if len(found) > 1:
+        raise DataError(f"{table.file}, line 1: {' and '.join(map(repr, found))} both name the bags; keep one")
+    return found[0] if found else None
+
+
+def bags_of_rows(table: Table) -> tuple[str, ...] | None:
+    """Returns what each row calls its bag; None where a table has no column `bag`.
+
+    Raises:
+        DataError: If it has several, or a row does not name its bag.
+    """
+    column = bag_column(table)
+    if column is None:
+        return None
+    for row in table.rows:
+        if not row.cells[column]:
+            raise row.wrong(column, "is empty; name the bag of the row")
+    return tuple(row.cells[column] for row in table.rows)
+
+
 def rows_of_bag(table: Table, bag: Path | None) -> Table:
     """Returns the rows that are of one bag, where a table says so in its column `bag`; else all.
 
@@ -86,12 +113,13 @@ def rows_of_bag(table: Table, bag: Path | None) -> Table:
         bag: The bag; None for all rows.
 
     Raises:
-        DataError: If no row is of the bag.
+        DataError: If no row is of the bag, or a row does not name its bag.
     """
-    if bag is None or BAG_COLUMN not in table.header:
+    names = None if bag is None else bags_of_rows(table)
+    if bag is None or names is None:
         return table
-    names = {name for name in {row.cells[BAG_COLUMN] for row in table.rows} if is_of_bag(name, bag)}
-    rows = tuple(row for row in table.rows if row.cells[BAG_COLUMN] in names)
+    meant = {name for name in set(names) if is_of_bag(name, bag)}
+    rows = tuple(row for row, name in zip(table.rows, names, strict=True) if name in meant)
     if not rows:
         raise DataError(
             f"{table.file}: no line is of the bag {bag}; name it in the column {BAG_COLUMN!r}, by its name or its path"
@@ -188,12 +216,21 @@ class Measurements:
 
     def at(self, time_ns: int) -> tuple[float, ...] | None:
         """Returns the numbers measured nearest in time, of two equally near the earlier; None beyond the gap."""
-        index = bisect.bisect_left(self.times_ns, time_ns)
-        near = range(max(index - 1, 0), min(index + 1, len(self.times_ns)))
-        best = min(near, key=lambda i: abs(self.times_ns[i] - time_ns), default=None)
-        if best is None or abs(self.times_ns[best] - time_ns) > LARGEST_GAP_S * 1e9:
-            return None
-        return self.values[best] if all(map(math.isfinite, self.values[best])) else None
+        best = _nearest(self.times_ns, time_ns)
+        return None if best is None or not all(map(math.isfinite, self.values[best])) else self.values[best]
+
+    def unused(self, times_ns: Iterable[int]) -> tuple[int, ...]:
+        """Returns the times of measurements that are beyond the gap from all of these times, nanoseconds."""
+        frames_ns = sorted(times_ns)
+        return tuple(time_ns for time_ns in self.times_ns if _nearest(frames_ns, time_ns) is None)
+
+
+def _nearest(times_ns: Sequence[int], time_ns: int) -> int | None:
+    """Returns the place of the nearest of sorted times, of two equally near the earlier; None beyond the gap."""
+    index = bisect.bisect_left(times_ns, time_ns)
+    near = range(max(index - 1, 0), min(index + 1, len(times_ns)))
+    best = min(near, key=lambda i: abs(times_ns[i] - time_ns), default=None)
+    return None if best is None or abs(times_ns[best] - time_ns) > LARGEST_GAP_S * 1e9 else best
 
 
 def measurements_from_messages(
@@ -227,15 +264,20 @@ def read_measurements(path: Path, names: Sequence[str], bag: Path | None = None)
         bag: As for `read_labels`.
 
     Raises:
-        DataError: If the file is missing or wrong; names the line.
+        DataError: If the file is missing or wrong, or says two things of one time; names the lines.
     """
     table = read_table(path, "name a CSV file or a topic of numbers")
     require_names(table.header, (_TIME, *names), str(path))
-    rows = [(_nanoseconds(row, _TIME), _numbers(row, names)) for row in rows_of_bag(table, bag).rows]
+    rows = [(_nanoseconds(row, _TIME), row.line, _numbers(row, names)) for row in rows_of_bag(table, bag).rows]
     if not rows:
         raise DataError(f"{path}: has no line of numbers; write them as {','.join((_TIME, *names))}")
     rows.sort()
-    return Measurements(tuple(time_ns for time_ns, _ in rows), tuple(values for _, values in rows))
+    for (first_ns, line, values), (second_ns, other, others) in itertools.pairwise(rows):
+        if first_ns == second_ns and values != others:
+            raise DataError(
+                f"{path}: the lines {line} and {other} give different numbers at {first_ns / 1e9:g} s; remove one"
+            )
+    return Measurements(tuple(time_ns for time_ns, _, _ in rows), tuple(values for _, _, values in rows))
 
 
 def _numbers(row: Row, names: Sequence[str]) -> tuple[float, ...]:

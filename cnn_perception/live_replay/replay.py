@@ -21,6 +21,7 @@ from cnn_perception.bag.reader import Bag
 from cnn_perception.errors import ConfigError
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.labelled_frames import LabelledFrames, frames_of_bag, overridden
+from cnn_perception.evaluation.recording.known_answers import where_to_look
 from cnn_perception.evaluation.report_record import write_text
 from cnn_perception.files import require_other, require_outside, require_unused
 from cnn_perception.image.messages import Overrides
@@ -168,7 +169,7 @@ def _evaluate(
     offline, agreement = compared_offline(
         same_pipeline, known, by_index, reading, Selection(settings.top_k, settings.threshold)
     )
-    report = _report(options, same_pipeline, frames, run, asked, (answers, raw), reading, offline, agreement)
+    report = _report(options, same_pipeline, frames, records, run, asked, (answers, raw), reading, offline, agreement)
     return report, asked, {"answer": answers, "raw": raw}, offline
 
 
@@ -210,6 +211,7 @@ def _report(
     options: LiveOptions,
     pipeline: Pipeline,
     frames: LabelledFrames,
+    records: Sequence[FrameRecord],
     run: LiveRun,
     asked: Sequence[AskedFrame],
     streams: tuple[_Heard, _Heard],
@@ -227,15 +229,22 @@ def _report(
     if not run.answers and not run.failure and not run.interrupted:
         missing.append(f"not one of {len(run.played)} published frames was answered: {run.topic} was silent")
     elif options.labels and answers.report.matched and not answers.report.scores.scored:
-        missing.append(f"{options.labels}: no answered frame is labelled; see --labels-start")
+        missing.append(f"{options.labels}: no answered frame is labelled; {where_to_look(options.labels)}")
+    unused = frames.unused_labels(records) if answers.report.scores.scored else []
+    required = options.required
+    if required.in_words():
+        missing += unused
+        unused = []
+    odd = [*unused, *frames.doubts(records)]
     kept = pace(run.played, options.rate)
     return LiveReport(
         complete=not missing,
         interrupted=run.interrupted,
-        remarks=tuple(missing),
+        remarks=(*missing, *required.counted_against(answers.report.scores)),
         warnings=(
             *frames.warnings,
             *_warnings(run, accounts.unreadable, kept.is_kept, asked, answers.report, agreement),
+            *odd,
         ),
         source=str(options.bag),
         topic=frames.topic,
@@ -261,8 +270,8 @@ def _report(
             said=tuple(run.said),
             log=_LOG,
         ),
-        required=options.required.in_words(),
-        passed=options.required.reached(answers.report.scores),
+        required=required.in_words(),
+        passed=required.reached(answers.report.scores),
     )
 
 

@@ -71,7 +71,9 @@ class FrameMessages:
             found.append(self._answer(header, frame.prediction))
             found += self._pictures(header, frame, frame.prediction, decode(frame.content))
         if frame.truth is not None:
-            found.append(self._as(topic_names.TRUTH, self._truth(header, frame.truth)))
+            # a label without a stamp would be of no frame; without its own, a frame is labelled by its reception
+            known = self.messages.header(frame.image.stamp_ns or frame.image.log_time_ns, frame.image.frame_id)
+            found.append(self._as(topic_names.TRUTH, self._truth(known, frame.truth)))
         return found
 
     def _as(self, topic: str, message: Any) -> TopicMessage:  # noqa: ANN401 rosbags makes its classes at run time

@@ -132,6 +132,86 @@ def test_labels_from_a_file_are_those_of_the_bags_time(tmp_path):
     assert report["stream"]["scores"]["accuracy"]["value"] == pytest.approx(5 / 8)
 
 
+@pytest.mark.parametrize("column", ["bag", "Bag"])
+def test_rows_of_other_bags_score_nothing_here(tmp_path, column):
+    rows = ("bag,0,0.35,green", "other,0,0.35,red", "other,0.2,9,red")  # those of others overlap, too
+    (tmp_path / "labels.csv").write_text("\n".join([f"{column},start_s,end_s,class", *rows]))
+
+    code, report = run(tmp_path, write(tmp_path / "bag"), "--min-accuracy", 0.1, labels=str(tmp_path / "labels.csv"))
+
+    assert code == 3
+    assert report["stream"]["scores"]["scored"] == 4
+    assert report["stream"]["scores"]["accuracy"]["value"] == 0.0
+
+
+def test_numbers_of_other_bags_and_the_column_that_tells_them_are_no_numbers_of_this_one(tmp_path):
+    messages = []
+    for index in range(2):
+        time_ns = START_NS + index * 10**9
+        messages += [("/camera/image_raw", time_ns, raw(flat(RED), time_ns))]
+        messages += [("/steer", time_ns, joint_state(time_ns, {"x": 1.0}))]
+    (tmp_path / "labels.csv").write_text("Bag,time_s,angle\nbag,0,1.5\nother,0,9\nbag,1,1.5\n")
+
+    bag = write_bag(tmp_path / "bag", messages)
+    code, report = run(tmp_path, bag, answers="/steer", labels=str(tmp_path / "labels.csv"))
+
+    assert code == 0
+    assert report["stream"]["scores"]["errors"] == [{"name": "angle", "mae": 0.5}]
+
+
+@pytest.mark.parametrize("with_model", [False, True])
+@pytest.mark.parametrize("required", [True, False])
+def test_intervals_without_a_frame_fail_what_is_required_of_the_answers(tmp_path, capsys, required, with_model):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("start_s,end_s,class\n0,0.15,red\n50,60,blue\n")
+    arguments = ["--min-accuracy", 0.1] if required else []
+    arguments += ["--model", write_tiny_model(tmp_path / "model.onnx")] if with_model else []
+
+    code, report = run(tmp_path, write(tmp_path / "bag"), *arguments, labels=str(labels))
+
+    said = (
+        f"{labels}: no frame lies in 1 of 2 labelled intervals, such as 50 to 60 s; see --labels-start, or remove them"
+    )
+    assert (code, said in report["remarks"], said in report["warnings"]) == (
+        (2, True, False) if required else (0, False, True)
+    )
+    assert f"{'error' if required else 'warning'}: {said}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("answered", "code"), [(6, 0), (5, 3)])
+def test_a_few_right_answers_are_not_enough_where_most_labelled_frames_have_none(tmp_path, capsys, answered, code):
+    given = TRUTH[:answered] + [None] * (12 - answered)
+
+    found, report = run(tmp_path, write(tmp_path / "bag", given), "--min-accuracy", 0.9)
+
+    said = f"7 of 12 labelled frames have no answer, more than the 5 scored: the {report['required']} counts as missed"
+    assert found == code
+    assert report["passed"] is (code == 0)
+    assert report["stream"]["scores"]["accuracy"]["value"] == 1.0
+    assert (said in report["remarks"]) is (code == 3)
+    assert (f"warning: {said}" in capsys.readouterr().err) is (code == 3)
+
+
+def test_a_label_that_no_answer_ever_names_is_told_beside_what_the_answers_name(tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("start_s,end_s,class\n0,0.35,Red\n0.35,0.75,green\n0.75,1,none of these\n1,2,none\n")
+
+    code, report = run(tmp_path, write(tmp_path / "bag"), labels=str(labels))
+
+    assert code == 0
+    assert report["warnings"] == [
+        "no answer ever names 'Red', as labels do; the answers name 'blue', 'green', 'red', 'unknown', 'x': are they "
+        "called alike?"
+    ]
+
+
+def test_a_file_that_is_no_table_by_its_name_is_no_topic_of_the_answers_either(tmp_path, capsys):
+    (tmp_path / "labels.xlsx").write_bytes(b"PK")
+
+    assert run(tmp_path, write(tmp_path / "bag"), labels=str(tmp_path / "labels.xlsx"))[0] == 2
+    assert "labels.xlsx: is no table by its name, and no topic of the bag; save it as CSV" in capsys.readouterr().err
+
+
 def test_a_model_is_compared_with_and_differences_are_listed(tmp_path):
     model = write_tiny_model(tmp_path / "model.onnx")
 

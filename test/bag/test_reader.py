@@ -138,8 +138,8 @@ def test_classification_labels_are_the_best_result_at_the_stamp(tmp_path):
         track = bag.label_track("/truth")
         several = bag.label_track("/truth", several=True)
 
-    assert track == LabelTrack(((START_NS + 5, "bee"), (START_NS + 15, "")), is_stamped=True)
-    assert several == LabelTrack(((START_NS + 5, "bee;ant;fly"), (START_NS + 15, "")), is_stamped=True)
+    assert track == LabelTrack(((START_NS + 5, "bee"), (START_NS + 15, "")), is_stamped=True, lag_ns=4)
+    assert several == LabelTrack(((START_NS + 5, "bee;ant;fly"), (START_NS + 15, "")), True, lag_ns=4)
 
 
 def test_numbers_are_those_of_the_reception_and_joint_states_those_of_the_stamp(tmp_path):
@@ -153,9 +153,24 @@ def test_numbers_are_those_of_the_reception_and_joint_states_those_of_the_stamp(
     with Bag(tiny_bag.write_bag(tmp_path / "bag", messages)) as bag:
         assert bag.number_track("angle") == NumberTrack(((START_NS, {"": -0.5}),), is_stamped=False)
         assert bag.number_track("/far") == NumberTrack(((START_NS + 1, {"": 0.1}),), is_stamped=False)
-        assert bag.number_track("/joints") == NumberTrack(((START_NS + 5, {"a": 1.5, "b": -2.0}),), is_stamped=True)
+        joints = NumberTrack(((START_NS + 5, {"a": 1.5, "b": -2.0}),), is_stamped=True, lag_ns=4)
+        assert bag.number_track("/joints") == joints
         with pytest.raises(BagError, match=r"/words is std_msgs/msg/String, not .*in it: /angle, /far, /joints"):
             bag.number_track("/words")
+
+
+@pytest.mark.parametrize("stamps", [(0, 0, 0), (START_NS, 0, START_NS + 2), (-SECOND, START_NS, START_NS)])
+def test_labels_and_numbers_of_which_nobody_knows_when_are_refused_with_the_way_out(tmp_path, stamps):
+    missing = sum(stamp <= 0 for stamp in stamps)
+    messages = [("/truth", START_NS, tiny_bag.classification(stamp, {"ant": 1.0})) for stamp in stamps]
+    messages += [("/joints", START_NS, tiny_bag.joint_state(stamp, {"a": 1.5})) for stamp in stamps]
+
+    with Bag(tiny_bag.write_bag(tmp_path / "bag", messages)) as bag:
+        said = f"{missing} of 3 messages have no stamp; stamp them as the images are, or publish std_msgs/"
+        with pytest.raises(BagError, match=f"/truth: {said}String"):
+            bag.label_track("/truth")
+        with pytest.raises(BagError, match=f"/joints: {said}Float64"):
+            bag.number_track("/joints")
 
 
 def test_a_missing_topic_is_answered_with_the_image_topics(tmp_path):

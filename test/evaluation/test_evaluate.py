@@ -213,7 +213,53 @@ def test_intervals_without_a_frame_fail_what_is_required(tmp_path, model, capsys
 
     said = "no frame lies in 2 of 3 labelled intervals, such as 50 to 60 s"
     assert (code, report["complete"]) == ((EXIT_BAD_INPUT, False) if required else (EXIT_OK, True))
-    assert (said in capsys.readouterr().err) is required
+    word, lines = ("error", "remarks") if required else ("warning", "warnings")
+    assert f"{word}: {labels}: {said}" in capsys.readouterr().err
+    assert said in report[lines][0]
+
+
+@pytest.mark.parametrize("name", ["labels.xlsx", "labels"])
+def test_a_file_that_is_no_table_by_its_name_is_no_topic_either(tmp_path, model, capsys, name):
+    (tmp_path / name).write_text("start_s,end_s,class\n0,1,red\n")
+
+    code, _, _ = run(tmp_path, model, "--bag", colour_bag(tmp_path / "bag"), "--labels", tmp_path / name)
+
+    assert code == EXIT_BAD_INPUT
+    said = f"{tmp_path / name}: is no table by its name, and no topic of the bag; save it as CSV under a name that ends"
+    assert f"{said} in .csv, .tsv or .txt" in capsys.readouterr().err
+
+
+def test_a_topic_is_taken_for_one_though_a_file_has_its_name(tmp_path, model, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("scene").touch()
+    bag = colour_bag(tmp_path / "bag", extra=[("/scene", START_NS, tiny_bag.string("red"))])
+
+    code, report, _ = run(tmp_path, model, "--bag", bag, "--labels", "scene", "--no-video")
+
+    assert (code, report["frames"]["scored"]) == (EXIT_OK, 10)
+
+
+def test_an_image_of_which_a_table_says_nothing_is_refused_unless_its_state_says_so(tmp_path, model, capsys):
+    (tmp_path / "images").mkdir()
+    for name in ("a", "b"):
+        Image.fromarray(flat(RED)).save(tmp_path / "images" / f"{name}.png")
+    table = tmp_path / "labels.csv"
+    arguments = ("--images", tmp_path / "images", "--labels", table)
+
+    for text in ("path,class\na.png,red\nb.png,\n", "path,class,state\na.png,red,labelled\nb.png,,labelled\n"):
+        table.write_text(text)
+        assert run(tmp_path, model, *arguments)[0] == EXIT_BAD_INPUT
+        said = f"{table}, line 3, column 'class': is empty; write 'none' for an image that is not to be scored"
+        assert said in capsys.readouterr().err
+
+    for text in ("path,class\na.png,red\nb.png,none\n", "path,class,state\na.png,red,labelled\nb.png,,skipped\n"):
+        table.write_text(text)
+        code, report, _ = run(tmp_path, model, *arguments)
+        assert (code, report["frames"]["scored"], report["frames"]["unlabelled"]) == (EXIT_OK, 1, 1)
+
+    table.write_text("path,class\na.png,none\nb.png,none\n")
+    assert run(tmp_path, model, *arguments)[0] == EXIT_BAD_INPUT
+    assert f"{table}: not one image that can be used is labelled" in capsys.readouterr().err
 
 
 def test_only_bad_frames_is_an_error(tmp_path, model, capsys):

@@ -184,6 +184,20 @@ def test_label_of_an_id_that_no_box_has_fails_a_gate(tmp_path: Path, model: Path
     assert "no box has 1 of the ids, such as 'gone'" in report["remarks"][0]
 
 
+def test_label_of_an_id_that_no_box_has_is_told_without_a_gate_and_an_empty_class_is_refused(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+):
+    table = labels(tmp_path, "id,class\na,red\nb,none\ngone,red\n")
+    code, report, _ = run(tmp_path, model, "--bag", bag(tmp_path / "bag"), "--labels", table)
+    assert (code, report["frames"]["unlabelled"]) == (0, FRAMES)
+    assert f"{table}: no box has 1 of the ids, such as 'gone'" in report["warnings"]
+
+    table = labels(tmp_path, "id,class\na,red\nb,\n")
+    assert run(tmp_path, model, "--bag", tmp_path / "bag", "--labels", table)[0] == 2
+    said = "line 3, column 'class': is empty; write 'none' for a box that is not to be scored"
+    assert said in capsys.readouterr().err
+
+
 def swapping(path: Path, is_swapped: bool) -> Path:
     """Two things that stay; the first id of every second image is the other one's where ids are given anew."""
     messages = []

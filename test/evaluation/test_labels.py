@@ -6,7 +6,7 @@ import pytest
 from tiny_model import as_multilabel, tiny_spec
 
 from cnn_perception.errors import DataError
-from cnn_perception.evaluation.labels import Interval, Labels, labels_from_changes, read_labels
+from cnn_perception.evaluation.labels import Interval, Labels, labels_from_changes, read_labels, read_measurements
 from cnn_perception.label_text import NONE_OF_THESE, text_of
 
 SECOND = 10**9
@@ -72,6 +72,26 @@ def test_a_missing_or_binary_file_is_refused(tmp_path):
         read_labels(tmp_path / "absent.csv")
     with pytest.raises(DataError, match="is not UTF-8 text"):
         read_labels(tmp_path / "binary.csv")
+
+
+@pytest.mark.parametrize("column", ["bag", "Bag", "BAG", '" bag "'])
+def test_rows_of_other_bags_are_left_out_however_the_column_is_written(tmp_path, column):
+    path = written(tmp_path, f"{column},start_s,end_s,class\na,0,1,ant\nb,0,2,bee\n")
+
+    assert read_labels(path, tmp_path / "a").intervals == (Interval(0, SECOND, "ant"),)
+    numbers = tmp_path / "numbers.csv"
+    numbers.write_text(f"time_s,speed,{column}\n0,1,a\n0,2,b\n")
+    assert read_measurements(numbers, ("speed",), tmp_path / "b").values == ((2.0,),)
+
+
+def test_a_row_that_names_no_bag_and_two_columns_of_bags_are_refused_with_the_line(tmp_path):
+    blank = written(tmp_path, "Bag,start_s,end_s,class\na,0,1,ant\n ,1,2,bee\n")
+    with pytest.raises(DataError, match=r"labels\.csv, line 3, column 'Bag': is empty; name the bag of the row"):
+        read_labels(blank, tmp_path / "a")
+
+    twice = written(tmp_path, "Bag,bag,start_s,end_s,class\na,b,0,1,ant\n")
+    with pytest.raises(DataError, match=r"line 1: 'Bag' and 'bag' both name the bags; keep one"):
+        read_labels(twice, tmp_path / "a")
 
 
 def test_a_message_holds_until_the_next_one_and_the_last_for_ever():

@@ -56,12 +56,25 @@ def test_columns_and_lines_may_come_in_any_order(tmp_path):
         ("time_s,speed\n1,2\n2,fast\n", "numbers.csv, line 3, column 'speed': 'fast' is not a number"),
         ("time_s,speed\n1,nan\n", "numbers.csv, line 2, column 'speed': 'nan' is not a number"),
         ("time_s,speed\n1e300,1\n", "numbers.csv, line 2, column 'time_s': '1e300' is too large; write seconds since"),
+        ("time_s,speed\n1,2\n3,4\n1.0,5\n", "numbers.csv: the lines 2 and 4 give different numbers at 1 s; remove one"),
         ("time_s,speed\n1\n", "numbers.csv, line 2: 1 columns, the header has 2"),
     ],
 )
 def test_a_wrong_file_is_refused_with_the_line(tmp_path, text, complaint):
     with pytest.raises(DataError, match=complaint):
         read_measurements(written(tmp_path, text), ("speed",))
+
+
+def test_the_same_said_twice_of_one_time_is_no_contradiction(tmp_path):
+    assert read_measurements(written(tmp_path, "time_s,speed\n1,2\n1,2\n"), ("speed",)).at(SECOND) == (2.0,)
+
+
+def test_times_beyond_half_a_second_from_every_frame_are_unused():
+    track = Measurements((0, SECOND, 3 * SECOND), ((1.0,), (2.0,), (3.0,)))
+
+    assert track.unused([SECOND * 3 // 2, SECOND // 2]) == (3 * SECOND,)
+    assert track.unused([SECOND // 2 + 1]) == (0, 3 * SECOND)
+    assert track.unused([]) == (0, SECOND, 3 * SECOND)
 
 
 def test_a_missing_or_binary_file_is_refused(tmp_path):

@@ -154,6 +154,21 @@ def test_the_page_holds_the_accounts_and_what_the_node_complained_of(held):
     assert "misspelt" in text
 
 
+def test_labels_that_belong_to_no_frame_fail_what_is_required_of_a_node(tmp_path, model):
+    messages = [("/camera/image_raw", START_NS + n * STEP_NS, raw(flat(RED), START_NS + n * STEP_NS)) for n in range(5)]
+    labels = tmp_path / "labels.csv"
+    labels.write_text("start_s,end_s,class\n0,9,red\n50,60,blue\n")
+    bag = write_bag(tmp_path / "bag", messages)
+
+    code = cli.main(command(bag, model, tmp_path / "out", "--labels", labels, "--min-accuracy", 0.9))
+
+    report = report_of(tmp_path / "out")
+    assert (code, report["complete"], report["passed"]) == (2, False, True)
+    assert report["remarks"] == [
+        f"{labels}: no frame lies in 1 of 2 labelled intervals, such as 50 to 60 s; see --labels-start, or remove them"
+    ]
+
+
 def test_no_node_is_left_behind(held):
     assert nodes_of(os.getpid()) == []
 

@@ -261,6 +261,22 @@ def test_the_bag_is_evaluated_like_the_recording_by_its_own_truth(tmp_path, mode
     assert [row["truth"] for row in rows_again][:9] == [row["truth"] for row in rows][:9]
 
 
+def test_truth_of_images_without_stamps_is_known_again_by_their_reception(tmp_path, model):
+    colours = [RED, RED, RED, GREEN, GREEN, GREEN, GREEN, BLUE, BLUE]
+    times = [START_NS + index * SECOND // 10 for index in range(9)]
+    images = [(CAMERA, time_ns, tiny_bag.raw(flat(colour), 0)) for time_ns, colour in zip(times, colours, strict=True)]
+    tiny_bag.write_bag(tmp_path / "bag", images)
+    _, rows, results = evaluated(tmp_path, model, "--results-bag", "copy")
+
+    again = tmp_path / "again"
+    again.mkdir()
+    code, _, rows_again = run(again, model, "--bag", results, "--topic", CAMERA, "--labels", "/truth", "--no-video")
+
+    assert code == EXIT_OK
+    assert [row["truth"] for row in rows_again] == [row["truth"] for row in rows]
+    assert {row["truth"] for row in rows} == {"red", "green", "blue"}
+
+
 def test_ctrl_c_in_the_middle_of_a_write_leaves_a_whole_bag_of_the_frames_so_far(tmp_path, model, monkeypatch):
     really = BagWriter.write
     calls = Counter()

@@ -13,7 +13,7 @@ from cnn_perception.errors import DataError
 from cnn_perception.evaluation.labels import require_names, rows_of_bag
 from cnn_perception.evaluation.regions.recorded_boxes import detections_of_images
 from cnn_perception.label_table import Row, is_table, read_table
-from cnn_perception.label_text import SEPARATOR
+from cnn_perception.label_text import SEPARATOR, UNLABELLED
 from cnn_perception.regions.box import Box
 from cnn_perception.regions.cropping import refused
 from cnn_perception.regions.refusals import Refusals
@@ -99,6 +99,8 @@ class KnownIds:
         key = (row.cells[_STAMP] if self._has_stamps else "", row.cells[_ID])
         if not key[1]:
             raise row.wrong(_ID, "is empty; name the box")
+        if not row.cells[_CLASS]:
+            raise row.wrong(_CLASS, f"is empty; write {UNLABELLED!r} for a box that is not to be scored")
         if self._classes.setdefault(key, row.cells[_CLASS]) != row.cells[_CLASS]:
             raise row.wrong(_CLASS, f"is another one than above for the id {key[1]!r}; keep one")
 

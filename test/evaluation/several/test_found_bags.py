@@ -160,6 +160,16 @@ def test_a_table_that_does_not_say_of_which_bag_it_is_is_refused_with_both_ways_
         labels_of_bags(str(drives / "labels.csv"), sources(drives))
 
 
+def test_a_column_of_bags_is_known_in_any_case_and_each_row_must_name_one(drives):
+    table = drives / "labels.csv"
+    table.write_text("BAG,start_s,end_s,class\nalone,0,1,red\nwednesday,0,1,red\n")
+    assert labels_of_bags(str(table), sources(drives)).unused == ("wednesday",)
+
+    table.write_text("bag,start_s,end_s,class\nalone,0,1,red\n,2,3,green\n")
+    with pytest.raises(DataError, match=r"line 3, column 'bag': is empty"):
+        labels_of_bags(str(table), sources(drives))
+
+
 def test_a_topic_is_of_all_and_a_path_names_each(drives):
     first = sources(drives)[1]
 
