@@ -293,7 +293,6 @@ def test_without_torch_every_test_is_run_or_skipped_and_none_ends_the_run():
     assert done.returncode == 0, done.stdout[-2000:]
 
 
-@pytest.mark.parametrize("package", ["cnn_perception", "training"])
 def subscripted_when_run(code: str) -> set[str]:
     """Names from rclpy to which a file gives types in brackets outside of annotations, which are never evaluated."""
     tree = ast.parse(code)
@@ -340,6 +339,7 @@ def test_classes_of_rclpy_are_given_types_in_annotations_alone(package):
         assert "import rclpy" not in code or "from __future__ import annotations" in code, path
 
 
+@pytest.mark.parametrize("package", ["cnn_perception", "training"])
 def test_no_file_is_called_like_what_the_init_beside_it_imports(package):
     """`from __future__ import annotations` hides a file annotations.py from whoever asks the folder for it: rosdoc2."""
     hidden = [
