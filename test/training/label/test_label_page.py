@@ -451,7 +451,9 @@ def test_a_set_without_classes_says_so_and_gets_the_first_one_on_the_page(visit,
     name_a_class(person, "+", "ant")
     person.page.keyboard.press("Enter")
     person.page.wait_for_selector("#find", state="hidden")
+    person.page.wait_for_selector("[data-class=ant]")
     press(person, "1")
+    person.page.wait_for_selector("body[data-left='1']")
 
     assert [name for name, _ in row_cells(table)] == ["ant", ""]
 
