@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 
 from cnn_perception.errors import EXIT_OK
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs until Ctrl-C; there are no arguments."""
-    del argv
+def main() -> int:
+    """Runs until Ctrl-C."""
     if sys.platform == "linux":
         # The policy of the threads that compute score maps, see `cnn_perception.background.worker`.
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

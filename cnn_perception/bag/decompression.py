@@ -33,6 +33,8 @@ SPARE_BYTES = 2**28
 _PIECE_BYTES = 2**20
 _PACKED_PIECE_BYTES = 2**16
 
+PACKED_ENDINGS = (".zstd", ".zst")
+"""As rosbag2 and as the command `zstd` name what they packed as a whole."""
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 ZstdError = zstd.ZstdError
 """Raised on bytes that are not what zstd wrote."""

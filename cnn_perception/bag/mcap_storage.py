@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cnn_perception.bag.decompression import LARGEST_MESSAGE_BYTES, most_unpacked_bytes, unpacked_chunk
+from cnn_perception.bag.decompression import LARGEST_MESSAGE_BYTES, PACKED_ENDINGS, most_unpacked_bytes, unpacked_chunk
 from cnn_perception.bag.mcap_records import (
     CHANNEL,
     CHUNK,
@@ -185,7 +185,7 @@ class McapFile:
 
     def _repair(self) -> str:
         """Returns how the file is mended, as the end of a line; of one that was packed as a whole its copy would be."""
-        if self.path.suffix in {".zstd", ".zst"}:
+        if self.path.suffix in PACKED_ENDINGS:
             return ""
         new = self.path.with_name(f"recovered_{self.path.name}")
         return f"; repair with `{for_shell('mcap', 'recover', self.path, '-o', new)}`"

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from cnn_perception.bag.message_types import stored_topic, stored_type
-from cnn_perception.bag.storage import MOST_LINES, StorageFile, by_topic
+from cnn_perception.bag.storage import StorageFile, by_topic, shortened
 from cnn_perception.errors import BagError, FrameError, one_line
 from cnn_perception.image.file_formats import HEAD_BYTES, refuse_other
 
@@ -132,8 +132,7 @@ def _other_types(metadata: Metadata, files: Sequence[StorageFile]) -> list[str]:
         for topic, kinds in sorted(found.items())
         if topic in promised and promised[topic] != kinds and "" not in kinds | promised[topic]
     ]
-    others = len(lines) - MOST_LINES
-    return lines if others <= 0 else [*lines[:MOST_LINES], f"metadata.yaml: the same of {others} other topics"]
+    return shortened(lines, "metadata.yaml: ")
 
 
 def _listing(names: Iterable[str]) -> str:

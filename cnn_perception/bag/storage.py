@@ -253,8 +253,7 @@ def axis_notes(files: Sequence[StorageFile]) -> list[str]:
                 f"the {count} images of {topic} have log times within {span_ns / 1e9:.6f} s, faster than any camera: "
                 "they are in another unit than nanoseconds, or were not kept; the bag has no time axis"
             )
-    others = len(lines) - MOST_LINES
-    return lines if others <= 0 else [*lines[:MOST_LINES], f"the same of {others} other topics"]
+    return shortened(lines)
 
 
 class AxisCheck:
@@ -297,16 +296,20 @@ class AxisCheck:
         )
 
 
+def shortened(lines: Sequence[str], who: str = "") -> list[str]:
+    """Returns the first of some lines, one a topic, and of how many others the same could be said, by whom."""
+    others = len(lines) - MOST_LINES
+    return list(lines) if others <= 0 else [*lines[:MOST_LINES], f"{who}the same of {others} other topics"]
+
+
 def by_topic(who: str, promised: Mapping[str, int], found: Mapping[str, int]) -> list[str]:
     """Returns what is said where messages were promised that are not there, or the other way round: a line a topic."""
-    topics = sorted(topic for topic in promised if promised[topic] != found.get(topic, 0))
     lines = [
-        f"{who}: {topic}: {promised[topic]} messages are promised, {found.get(topic, 0)} were found"
-        for topic in topics[:MOST_LINES]
+        f"{who}: {topic}: {count} messages are promised, {found.get(topic, 0)} were found"
+        for topic, count in sorted(promised.items())
+        if count != found.get(topic, 0)
     ]
-    if len(topics) > MOST_LINES:
-        lines.append(f"{who}: the same of {len(topics) - MOST_LINES} other topics")
-    return lines
+    return shortened(lines, f"{who}: ")
 
 
 def reception_order(channels: list[tuple[StorageFile, Channel]]) -> npt.NDArray[np.int64]:

@@ -11,7 +11,14 @@ import apsw
 import numpy as np
 import numpy.typing as npt
 
-from cnn_perception.bag.decompression import ZSTD_MAGIC, ZstdError, free_bytes, unpacked_message, unpacked_pieces
+from cnn_perception.bag.decompression import (
+    PACKED_ENDINGS,
+    ZSTD_MAGIC,
+    ZstdError,
+    free_bytes,
+    unpacked_message,
+    unpacked_pieces,
+)
 from cnn_perception.bag.mcap_records import MAGIC
 from cnn_perception.bag.mcap_storage import McapFile
 from cnn_perception.bag.metadata import refuse_in_place
@@ -22,8 +29,6 @@ from cnn_perception.errors import BagError, FrameError, one_line
 from cnn_perception.image.file_formats import HEAD_BYTES
 
 _ENDINGS = (".mcap", ".db3")
-_PACKED = (".zstd", ".zst")
-"""As rosbag2 and as the command `zstd` name what they packed as a whole."""
 _ARCHIVES = (".gz", ".bz2", ".xz", ".lz4", ".zip", ".7z", ".tar", ".tgz")
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _ROS_1_MAGIC = b"#ROSBAG V"
@@ -36,7 +41,7 @@ def is_storage_name(name: str) -> bool:
 
 def _plain(name: str) -> str:
     """Returns the name of a file without that of its packing."""
-    return next((name.removesuffix(ending) for ending in _PACKED if name.endswith(ending)), name)
+    return next((name.removesuffix(ending) for ending in PACKED_ENDINGS if name.endswith(ending)), name)
 
 
 def _is_recording(name: str) -> bool:
@@ -61,7 +66,7 @@ def storage_paths(bag: Path, listed: Iterable[str]) -> tuple[list[Path], list[st
     missing = sorted(names - set(there))
     notes = []
     for name in missing[:MOST_LINES]:
-        others = (*(f"{name}{ending}" for ending in _PACKED), _plain(name))
+        others = (*(f"{name}{ending}" for ending in PACKED_ENDINGS), _plain(name))
         alike = [other for other in others if other in there and other != name]
         instead = f"; {alike[0]} was read" if alike else ""
         notes.append(f"{bag}: {name}, which metadata.yaml lists, is missing{instead}")
@@ -147,7 +152,7 @@ def open_files(paths: Iterable[Path], folder: Path, stack: ExitStack) -> tuple[l
 def is_packed(path: Path) -> bool:
     """Returns whether a file was compressed as a whole."""
     with path.open("rb") as file:
-        return path.suffix in _PACKED or file.read(len(ZSTD_MAGIC)) == ZSTD_MAGIC
+        return path.suffix in PACKED_ENDINGS or file.read(len(ZSTD_MAGIC)) == ZSTD_MAGIC
 
 
 def packing(files: Sequence[StorageFile]) -> str:

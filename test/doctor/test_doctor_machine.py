@@ -5,6 +5,7 @@ Leaves to others: what a middleware needs (test_doctor_middleware), topics and n
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -66,6 +67,17 @@ def test_a_package_that_is_missing_damaged_or_installed_twice_is_named(monkeypat
     assert "FAIL  onnxruntime: its files are missing, an empty folder is left -> pip uninstall onnxruntime" in said
     assert "warn  onnxruntime: onnxruntime and onnxruntime-gpu are both installed" in said
     assert "opencv" not in said
+
+
+def test_libraries_without_which_no_recording_is_read_are_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    installed = machine.installed_distributions()
+    assert "recordings" not in lines(machine.check_packages(installed))
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in {"apsw", "yaml"} else there(name))
+    said = lines(machine.check_packages(installed))
+    assert (
+        "warn  recordings: no apsw, yaml: recordings can neither be read nor written -> pip install apsw pyyaml" in said
+    )
 
 
 def test_model_is_loaded_run_and_described_or_refused_with_what_to_do(tmp_path: Path):
