@@ -322,6 +322,30 @@ def test_published_weights_are_torchvisions_default_download(monkeypatch):
     assert torch.equal(model.features[0].weight, published["features.0.weight"])
 
 
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_download_without_a_terminal_is_one_line_and_none_where_the_file_is_there(
+    monkeypatch, tmp_path, capsys, is_there
+):
+    bars = []
+
+    def download(url, progress, **_):
+        bars.append(progress)
+        return models.squeezenet1_1().state_dict()
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", download)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    if is_there:
+        (tmp_path / "checkpoints").mkdir()
+        name = models.SqueezeNet1_1_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
+        (tmp_path / "checkpoints" / name).write_bytes(b"weights")
+
+    backbones.load_weights(squeezenet(), "squeezenet1_1", "imagenet")
+
+    assert bars == [False]
+    said = "" if is_there else "downloading SqueezeNet1_1_Weights.IMAGENET1K_V1\n"
+    assert capsys.readouterr().err == said
+
+
 def test_a_failed_download_says_to_give_a_path(monkeypatch):
     def download(url, **_):
         raise urllib.error.URLError("no route to host")

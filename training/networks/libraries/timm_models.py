@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -147,6 +148,8 @@ def _classes(name: str, known: Any) -> tuple[str, ...]:  # noqa: ANN401
 def _download(name: str, title: str) -> Mapping[str, Tensor]:
     file = _cached_file(_settings(name))
     given = {"pretrained_cfg_overlay": {"file": file}} if file else {}  # else it asks the hub for a newer one
+    if not file and not sys.stderr.isatty():  # the hub's bar is for terminals alone
+        print(f"downloading {title}", file=sys.stderr, flush=True)
     try:
         model = _timm(name).create_model(name.removeprefix(PREFIX), pretrained=True, **given)
     except Exception as error:  # the hub's client raises what its version and its transport raise

@@ -64,10 +64,11 @@ def _published(name: str) -> Published:
 
 
 def _download(weights: models.WeightsEnum) -> Mapping[str, Tensor]:
+    has_terminal = sys.stderr.isatty()
+    if not has_terminal and not _file_of(weights).is_file():  # torch's bar would fill a log
+        print(f"downloading {weights}", file=sys.stderr, flush=True)
     try:
-        state: Mapping[str, Tensor] = weights.get_state_dict(
-            progress=sys.stderr.isatty(), check_hash=True, map_location="cpu"
-        )
+        state: Mapping[str, Tensor] = weights.get_state_dict(progress=has_terminal, check_hash=True, map_location="cpu")
     except (OSError, RuntimeError) as error:
         raise ConfigError(f"cannot download {weights} ({error}); give the path of a weights file instead") from None
     return state
@@ -77,8 +78,12 @@ def _has_downloaded(name: str) -> bool:
     """Whether the weights lie in torch's cache, where torchvision leaves them."""
     if name not in models.list_models(module=models) or not len(models.get_model_weights(name)):
         return False
-    file = str(models.get_model_weights(name)["DEFAULT"].url).rpartition("/")[2]
-    return (Path(torch.hub.get_dir()) / "checkpoints" / file).is_file()
+    return _file_of(models.get_model_weights(name)["DEFAULT"]).is_file()
+
+
+def _file_of(weights: models.WeightsEnum) -> Path:
+    """Returns where torch keeps weights that it has downloaded."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / str(weights.url).rpartition("/")[2]
 
 
 def _input_of(preset: Any) -> InputSpec:  # noqa: ANN401 - torchvision has no types
