@@ -87,6 +87,8 @@ def _call(node: Node, kind: Any, service: str, request: Any, patience_s: float) 
         return future.result() if future.done() else None
     finally:
         executor.remove_node(node)
+        # Jazzy's executor says an InvalidHandle at the interpreter's end where the context went before it.
+        executor.shutdown()
         node.destroy_client(client)
 
 
